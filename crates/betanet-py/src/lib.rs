@@ -1,0 +1,1 @@
+//! The native module betanet._core: PyO3 conversions and error mapping only.
