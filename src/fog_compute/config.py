@@ -1,0 +1,182 @@
+"""The settings of a fog daemon: defaults, then the environment, then command line flags.
+
+Each setting ``x`` is read from the environment variable ``FOG_X``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fog_compute.errors import ConfigError
+
+__all__ = ["HomeLayout", "Settings", "load_settings"]
+
+_DEFAULT_NODE_COUNTS: Final = {"entry": 2, "middle": 6, "exit": 2}
+
+
+class HomeLayout:
+    """Where everything lies below one home folder."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def state_file(self) -> Path:
+        """What ``fog up`` started, as JSON."""
+        return self.root / "fog.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the running ``fog up``."""
+        return self.root / "fog.lock"
+
+    @property
+    def net(self) -> Path:
+        """State of the local net."""
+        return self.root / "net"
+
+    @property
+    def bootstrap(self) -> Path:
+        """How to join the net: authority and edges."""
+        return self.net / "net.json"
+
+    @property
+    def daemon(self) -> Path:
+        """State of the backend."""
+        return self.root / "daemon"
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of the backend."""
+        return self.daemon / "fog.db"
+
+    @property
+    def token_file(self) -> Path:
+        """The bearer token of the HTTP interface, readable by its owner only."""
+        return self.daemon / "token"
+
+    @property
+    def server_file(self) -> Path:
+        """Where the running backend listens, as JSON."""
+        return self.daemon / "server.json"
+
+    @property
+    def clients(self) -> Path:
+        """One mixnet client folder per privacy level."""
+        return self.daemon / "clients"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per child process."""
+        return self.root / "logs"
+
+    def worker(self, index: int) -> Path:
+        """State of the local worker with this number."""
+        return self.root / f"worker-{index}"
+
+
+class Settings(BaseSettings):
+    """All settings; unknown names given in code are refused."""
+
+    model_config = SettingsConfigDict(env_prefix="FOG_", extra="forbid", frozen=True)
+
+    home: Path = Field(
+        default_factory=lambda: user_data_path("fog-compute", appauthor=False),
+        description="Folder that holds all state of this fog.",
+    )
+    host: str = Field("127.0.0.1", description="Address that the HTTP interface binds.")
+    port: int = Field(
+        8000, ge=0, le=65535, description="Port of the HTTP interface; 0 takes any free one."
+    )
+    net: Path | None = Field(
+        None, description="Bootstrap file of the mixnet; by default home/net/net.json."
+    )
+    database_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of the database; by default home/daemon/fog.db."
+    )
+    workers: int = Field(1, ge=0, le=64, description="Local workers that `fog up` starts.")
+    slots: int = Field(1, ge=1, le=64, description="Tasks that one local worker runs at once.")
+    entry_nodes: int = Field(
+        _DEFAULT_NODE_COUNTS["entry"], ge=1, le=16, description="Entry nodes of the local net."
+    )
+    middle_nodes: int = Field(
+        _DEFAULT_NODE_COUNTS["middle"], ge=1, le=64, description="Middle nodes of the local net."
+    )
+    exit_nodes: int = Field(
+        _DEFAULT_NODE_COUNTS["exit"], ge=1, le=16, description="Exit nodes of the local net."
+    )
+    epoch_s: float = Field(600.0, ge=5, le=86400, description="Epoch of the local net, seconds.")
+    mean_delay_ms: int = Field(
+        15, ge=1, le=60000, description="Mean delay of each hop of the local net, milliseconds."
+    )
+    exact_metrics: bool = Field(
+        False, description="Let mix nodes export exact counters, which helps an observer too."
+    )
+    lease_s: float = Field(
+        60.0, ge=1, le=86400, description="Seconds without news after which a worker loses a task."
+    )
+    request_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="Seconds to wait for the answer to one message."
+    )
+    poll_min_s: float = Field(0.05, gt=0, le=60, description="First pause between two polls.")
+    poll_max_s: float = Field(30.0, gt=0, le=3600, description="Longest pause between two polls.")
+    worker_refresh_s: float = Field(
+        5.0, gt=0, le=3600, description="Seconds between two looks at the list of workers."
+    )
+    result_ttl_s: float = Field(
+        7 * 86400.0, gt=0, description="Seconds that a finished task and its result are kept."
+    )
+    max_body_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Largest request body that the backend accepts."
+    )
+    max_wait_s: float = Field(60.0, ge=0, le=600, description="Longest long-poll, seconds.")
+    log_level: str = Field(
+        "info",
+        pattern="^(debug|info|warning|error)$",
+        description="Least severe log line written: debug, info, warning or error.",
+    )
+    log_json: bool = Field(False, description="Write logs as JSON, one object a line.")
+
+    @property
+    def layout(self) -> HomeLayout:
+        """The paths below :attr:`home`."""
+        return HomeLayout(self.home)
+
+    @property
+    def bootstrap(self) -> Path:
+        """The bootstrap file in force."""
+        return self.net if self.net is not None else self.layout.bootstrap
+
+    @property
+    def store_url(self) -> str:
+        """The database URL in force."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite+aiosqlite:///{self.layout.database}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings; an override of None counts as not given.
+
+    Raises:
+        ConfigError: a value is out of its bounds; the text names the setting.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        settings = Settings.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+    return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"]) or "settings"
+    return f"setting {name} (FOG_{name.upper()}): {first['msg']}"

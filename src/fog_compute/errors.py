@@ -1,0 +1,82 @@
+"""Every error that this package raises on purpose.
+
+A message says what failed, on which object, and what to do about it. Nothing here imports
+anything else of the package.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ChannelError",
+    "ChannelTimeout",
+    "CircuitError",
+    "ConfigError",
+    "FogError",
+    "InvalidTask",
+    "NotFound",
+    "PrivacyUnavailable",
+    "ServiceUnavailable",
+    "StoreError",
+    "TaskFailed",
+]
+
+
+class FogError(Exception):
+    """The root of all errors of this package; its text is one line meant for a person."""
+
+    @property
+    def message(self) -> str:
+        """The one line."""
+        return str(self)
+
+
+class ConfigError(FogError):
+    """A setting, a path or a port cannot be used as it is."""
+
+
+class NotFound(FogError):
+    """The named object does not exist here."""
+
+
+class InvalidTask(FogError):
+    """A task is described in a way that can never run."""
+
+
+class TaskFailed(FogError):
+    """A task ended without an accepted result."""
+
+
+class PrivacyUnavailable(FogError):
+    """The network cannot give the asked level of privacy.
+
+    Attributes:
+        needed: nodes that a path of this level needs, or None where unknown.
+        available: nodes that the current view of the network offers, or None where unknown.
+    """
+
+    def __init__(
+        self, message: str, *, needed: int | None = None, available: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+
+
+class CircuitError(FogError):
+    """A circuit is unknown, closed, or of another level than the caller says."""
+
+
+class ChannelError(FogError):
+    """A message could not be handed over or answered."""
+
+
+class ChannelTimeout(ChannelError):
+    """No answer came in time; the other side may or may not have acted."""
+
+
+class StoreError(FogError):
+    """The database refused, is locked by another process, or is damaged."""
+
+
+class ServiceUnavailable(FogError):
+    """A service is not running, and the text says why."""
