@@ -33,10 +33,13 @@ class SystemClock:
     __slots__ = ()
 
     def now(self) -> datetime:
+        """Return the wall clock's time."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
+        """Return the kernel's monotonic time."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        """Wait in the running event loop."""
         await asyncio.sleep(seconds)

@@ -7,7 +7,7 @@ from typing import Final
 
 from fog_compute.errors import ConfigError
 
-__all__ = ["KIB", "MIB", "GIB", "format_bytes", "format_duration", "parse_bytes", "parse_duration"]
+__all__ = ["GIB", "KIB", "MIB", "format_bytes", "format_duration", "parse_bytes", "parse_duration"]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

@@ -16,7 +16,7 @@ class PrivacyLevel(enum.StrEnum):
     """Three hops; the default."""
     CONFIDENTIAL = "confidential"
     """Five hops."""
-    SECRET = "secret"
+    SECRET = "secret"  # noqa: S105  # a level, not a password
     """Seven hops; nothing that links two tasks, such as a warm cache, is used on purpose."""
 
     @property

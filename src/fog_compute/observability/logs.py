@@ -1,0 +1,147 @@
+"""Log lines: one schema for Python and Rust, and nothing in them that links people to traffic.
+
+As JSON each line is one object: ``timestamp`` (RFC 3339, UTC), ``level`` (``DEBUG`` … ``ERROR``),
+``target`` (the part of the program), ``message`` (an event named ``noun.verb_past``), and the
+event's own fields beside them. This is what ``tracing-subscriber`` writes with flattened events,
+so that one reader understands the logs of all processes.
+
+At info and above no line carries a peer, circuit, session, requester or message: fields that
+could are dropped here, whoever logs them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Final, TextIO
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+__all__ = ["LINKING_FIELDS", "configure_logging", "drop_linking_fields", "get_logger"]
+
+LINKING_FIELDS: Final = frozenset(
+    {
+        "address",
+        "attempt",
+        "body",
+        "circuit",
+        "circuit_id",
+        "client",
+        "handle",
+        "key",
+        "mailbox",
+        "message_id",
+        "module",
+        "path",
+        "peer",
+        "recipient",
+        "requester",
+        "sender",
+        "session",
+        "surb_id",
+        "task",
+        "task_id",
+        "token",
+        "worker",
+    }
+)
+"""Field names that never appear at info or above."""
+
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_QUIET_LIBRARIES: Final = ("aiosqlite", "alembic", "asyncio", "httpcore2", "httpx2", "sqlalchemy")
+
+
+def get_logger(target: str) -> FilteringBoundLogger:
+    """A logger whose lines carry ``target``; usable before :func:`configure_logging`."""
+    logger: FilteringBoundLogger = structlog.get_logger(target=target)
+    return logger
+
+
+def configure_logging(
+    *, level: str = "info", json: bool = False, out: TextIO | None = None
+) -> None:
+    """Set up all logging of this process, that of libraries included.
+
+    Args:
+        level: least severe level written: ``debug``, ``info``, ``warning`` or ``error``.
+        json: write JSON objects instead of text for a console.
+        out: where lines go; standard error by default.
+    """
+    stream = sys.stderr if out is None else out
+    threshold = _LEVELS[level]
+    shared: list[Processor] = [
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.add_log_level,
+        drop_linking_fields,
+    ]
+    structlog.configure(
+        processors=[*shared, *_render(json=json, colors=stream.isatty())],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[_add_library_target, *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_render(json=json, colors=stream.isatty()),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(threshold)
+    for name in _QUIET_LIBRARIES:
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def drop_linking_fields(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Remove the fields that could link people to traffic, unless the line is a debug line."""
+    del logger
+    if method != "debug":
+        for name in LINKING_FIELDS & event.keys():
+            del event[name]
+    return event
+
+
+def _render(*, json: bool, colors: bool) -> Iterable[Processor]:
+    if json:
+        return (
+            structlog.processors.format_exc_info,
+            _shape_as_tracing,
+            structlog.processors.JSONRenderer(sort_keys=False),
+        )
+    return (
+        # Tracebacks without the values of local variables, which may be keys or payloads.
+        structlog.dev.ConsoleRenderer(
+            colors=colors, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        ),
+    )
+
+
+def _shape_as_tracing(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    del logger, method
+    fields = dict(event)
+    return {
+        "timestamp": fields.pop("timestamp"),
+        "level": {"WARNING": "WARN"}.get(name := str(fields.pop("level", "info")).upper(), name),
+        "target": fields.pop("target", "fog_compute"),
+        "message": fields.pop("event"),
+        **fields,
+    }
+
+
+def _add_library_target(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    del method
+    record = event.get("_record")
+    event["target"] = record.name if isinstance(record, logging.LogRecord) else logger.name
+    return event

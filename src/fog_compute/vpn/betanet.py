@@ -1,0 +1,267 @@
+"""The mixnet as the fog uses it: one client per privacy level, and the channel over each.
+
+A level has its own client instance in its own folder, with its own link keys, mailboxes and
+sealing key, so that nothing an edge sees ties the levels of one user together. Python chooses the
+level and the recipient; paths, sealing, acks and retransmission are the core's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import betanet
+from fog_compute.errors import (
+    ChannelError,
+    ChannelTimeout,
+    ConfigError,
+    PrivacyUnavailable,
+    ServiceUnavailable,
+)
+from fog_compute.vpn.channel import Incoming
+from fog_compute.vpn.levels import PrivacyLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+__all__ = ["BetanetChannel", "BetanetService", "NetworkStatus", "open_channel"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStatus:
+    """The network as one client sees it.
+
+    Attributes:
+        network: its name.
+        epoch: the current key period.
+        nodes: mix nodes by role.
+        one_operator: whether one party runs all nodes, so that there is no anonymity.
+        mean_delay_ms: mean delay of each hop.
+    """
+
+    network: str
+    epoch: int
+    nodes: dict[str, int]
+    one_operator: bool
+    mean_delay_ms: float
+
+    @property
+    def node_count(self) -> int:
+        """All nodes of all roles."""
+        return sum(self.nodes.values())
+
+
+class BetanetChannel:
+    """A :class:`~fog_compute.vpn.channel.MessageChannel` over one mixnet client.
+
+    The channel does not own the client: whoever opened it closes it.
+    """
+
+    __slots__ = ("_client", "_level")
+
+    def __init__(self, client: betanet.Client, level: PrivacyLevel) -> None:
+        self._client = client
+        self._level = level
+
+    @property
+    def client(self) -> betanet.Client:
+        """The client underneath, for what is no message: the worker list, the view of the net."""
+        return self._client
+
+    @property
+    def level(self) -> PrivacyLevel:
+        """The level whose path length every message here has."""
+        return self._level
+
+    @property
+    def address(self) -> str:
+        """Where others reach this channel."""
+        return self._client.address
+
+    async def request(
+        self, to: str, body: bytes, *, reply_packets: int = 4, timeout: float = 30.0
+    ) -> bytes:
+        """Ask ``to`` and wait for its answer, which comes back over single-use reply blocks."""
+        with _channel_errors(f"request over {self._level.hops} hops"):
+            return await self._client.request(
+                to, body, hops=self._level.hops, reply_packets=reply_packets, timeout=timeout
+            )
+
+    async def send(self, to: str, body: bytes) -> None:
+        """Send without a way back; returns once the recipient's edge has stored all of it."""
+        with _channel_errors(f"message over {self._level.hops} hops"):
+            await self._client.send(to, body, hops=self._level.hops)
+
+    async def receive(self) -> Incoming:
+        """Wait for the next message."""
+        with _channel_errors("receiving"):
+            message = await self._client.receive()
+        return Incoming(
+            id=message.id,
+            body=message.body,
+            reply_capacity=message.reply_capacity if message.reply_handle is not None else 0,
+            reply_handle=message.reply_handle,
+        )
+
+    async def reply(self, incoming: Incoming, body: bytes) -> None:
+        """Answer over the way back that came with the message."""
+        if incoming.reply_handle is None:
+            raise ChannelError("the sender of this message wants no answer")
+        with _channel_errors("reply"):
+            await self._client.reply(incoming.reply_handle, body)
+
+    async def commit(self, incoming: Incoming) -> None:
+        """Let the edges forget the message."""
+        with _channel_errors("commit"):
+            await self._client.commit(incoming.id)
+
+
+class BetanetService:
+    """Owns the clients of all levels, each opened when it is first asked for.
+
+    Without ``folder`` and ``bootstrap`` the service has only its packet side, :attr:`pipeline`.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path | None = None,
+        bootstrap: Path | None = None,
+        num_workers: int = 2,
+    ) -> None:
+        self._folder = folder
+        self._bootstrap = bootstrap
+        self._num_workers: Final = num_workers
+        self._pipeline: betanet.PacketPipeline | None = None
+        self._clients: dict[PrivacyLevel, betanet.Client] = {}
+        self._opening: Final = {level: asyncio.Lock() for level in PrivacyLevel}
+        self._closed = False
+
+    @property
+    def pipeline(self) -> betanet.PacketPipeline:
+        """Unwraps packets in bulk on ``num_workers`` threads; started at the first use."""
+        if self._closed:
+            raise ServiceUnavailable("the betanet service is closed")
+        if self._pipeline is None:
+            self._pipeline = betanet.PacketPipeline(self._num_workers)
+        return self._pipeline
+
+    @property
+    def open_levels(self) -> tuple[PrivacyLevel, ...]:
+        """Levels whose client runs now."""
+        return tuple(self._clients)
+
+    async def client(self, level: PrivacyLevel) -> betanet.Client:
+        """The client of one level, opened if it is not.
+
+        Cancelled while it opens, it is closed again.
+
+        Raises:
+            ServiceUnavailable: the service is closed, or the network cannot be joined.
+        """
+        if self._folder is None or self._bootstrap is None:
+            raise ServiceUnavailable(
+                "this betanet service has no network: give it a folder and a bootstrap file"
+            )
+        async with self._opening[level]:
+            if self._closed:
+                raise ServiceUnavailable("the betanet service is closed")
+            client = self._clients.get(level)
+            if client is None:
+                client = await _open_client(self._folder / level.value, self._bootstrap)
+                self._clients[level] = client
+            return client
+
+    async def channel(self, level: PrivacyLevel) -> BetanetChannel:
+        """A channel of one level; all channels of a level share its client."""
+        return BetanetChannel(await self.client(level), level)
+
+    async def workers(self) -> list[betanet.WorkerDescriptor]:
+        """The whole list of workers that the directory signed; asking for it tells nobody which.
+
+        Raises:
+            ChannelError: no edge answered.
+        """
+        client = await self.client(PrivacyLevel.PRIVATE)
+        with _channel_errors("worker list"):
+            return await client.workers()
+
+    async def status(self) -> NetworkStatus:
+        """The network as the client of the default level sees it."""
+        client = await self.client(PrivacyLevel.PRIVATE)
+        view = client.status()
+        return NetworkStatus(
+            network=view.network,
+            epoch=view.epoch,
+            nodes=dict(view.nodes),
+            one_operator=view.one_operator,
+            mean_delay_ms=view.mean_delay_ms,
+        )
+
+    async def close(self) -> None:
+        """Close all clients and stop the pipeline; safe to call again."""
+        self._closed = True
+        async with AsyncExitStack() as stack:
+            for level in PrivacyLevel:
+                async with self._opening[level]:
+                    client = self._clients.pop(level, None)
+                if client is not None:
+                    stack.push_async_callback(client.close)
+            if self._pipeline is not None:
+                stack.callback(self._pipeline.close)
+                self._pipeline = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+async def open_channel(*, folder: Path, bootstrap: Path, level: PrivacyLevel) -> BetanetChannel:
+    """Open one client of its own and the channel over it, as a worker does.
+
+    The caller closes ``channel.client``.
+
+    Raises:
+        ServiceUnavailable: the network cannot be joined; the text says why.
+    """
+    return BetanetChannel(await _open_client(folder, bootstrap), level)
+
+
+async def _open_client(folder: Path, bootstrap: Path) -> betanet.Client:
+    if not await asyncio.to_thread(bootstrap.is_file):
+        raise ConfigError(
+            f"no bootstrap file at {bootstrap}: start a net with `fog up`, or give --net"
+        )
+    await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+    try:
+        return await betanet.Client.open(dir=folder, bootstrap=bootstrap)
+    except betanet.BetanetError as error:
+        raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error
+
+
+@contextmanager
+def _channel_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except betanet.Timeout as error:
+        raise ChannelTimeout(f"{what}: no answer in time") from error
+    except betanet.NotEnoughNodes as error:
+        raise PrivacyUnavailable(
+            f"{what}: the network has {error.available} usable nodes and {error.needed} are "
+            "needed: wait for more nodes or choose a lower level",
+            needed=error.needed,
+            available=error.available,
+        ) from error
+    except betanet.BetanetError as error:
+        raise ChannelError(f"{what}: {error}") from error
