@@ -1,0 +1,50 @@
+"""What a task is: its records, its table of states, and the messages about it."""
+
+from fog_compute.tasks.ids import new_handle, new_task_id, seed_of
+from fog_compute.tasks.model import (
+    ATTEMPT_TRANSITIONS,
+    OPEN_ATTEMPT_STATES,
+    OPEN_TASK_STATES,
+    TRANSITIONS,
+    Attempt,
+    AttemptEvent,
+    AttemptState,
+    Fault,
+    InvalidTransition,
+    Limits,
+    Task,
+    TaskEvent,
+    TaskKind,
+    TaskResult,
+    TaskSpec,
+    TaskState,
+    transition,
+    transition_attempt,
+)
+from fog_compute.tasks.pacing import next_edge, poll_delays
+
+__all__ = [
+    "ATTEMPT_TRANSITIONS",
+    "OPEN_ATTEMPT_STATES",
+    "OPEN_TASK_STATES",
+    "TRANSITIONS",
+    "Attempt",
+    "AttemptEvent",
+    "AttemptState",
+    "Fault",
+    "InvalidTransition",
+    "Limits",
+    "Task",
+    "TaskEvent",
+    "TaskKind",
+    "TaskResult",
+    "TaskSpec",
+    "TaskState",
+    "new_handle",
+    "new_task_id",
+    "next_edge",
+    "poll_delays",
+    "seed_of",
+    "transition",
+    "transition_attempt",
+]

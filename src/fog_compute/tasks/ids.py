@@ -1,0 +1,34 @@
+"""Names for tasks and attempts, and the seed that a task's randomness starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+_RANDOM_BYTES: Final = 10
+
+RandomBytes = Callable[[int], bytes]
+
+
+def new_task_id(now: datetime, random: RandomBytes = secrets.token_bytes) -> str:
+    """Return 26 characters that sort by time: 48 bits of milliseconds, then 80 random bits."""
+    milliseconds = int(now.timestamp() * 1000) & (1 << 48) - 1
+    value = milliseconds << 8 * _RANDOM_BYTES | int.from_bytes(random(_RANDOM_BYTES), "big")
+    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def new_handle(random: RandomBytes = secrets.token_bytes) -> str:
+    """Return a fresh attempt handle: 128 random bits in hex, unrelated to any other name."""
+    return random(16).hex()
+
+
+def seed_of(task_id: str) -> bytes:
+    """Return the 32 bytes that seed a task's randomness: equal for all its attempts.
+
+    It is a hash, so a worker that sees it learns nothing about the task's id.
+    """
+    return hashlib.sha256(b"fog-compute task seed\0" + task_id.encode()).digest()
