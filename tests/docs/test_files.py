@@ -37,7 +37,9 @@ def anchors(page: str) -> set[str]:
 
 def without_code(page: str) -> str:
     """A page without its code blocks and code spans."""
-    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE))
+    return re.sub(
+        r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+    )
 
 
 def test_links_between_pages_resolve(root: Path, pages: dict[str, str]) -> None:
@@ -69,9 +71,7 @@ def test_every_page_is_reachable_from_the_readme(root: Path, pages: dict[str, st
             if "://" not in target:
                 linked = ((root / name).parent / target.partition("#")[0]).resolve()
                 if linked.is_dir():
-                    open_pages.extend(
-                        page for page in pages if (root / page).parent == linked
-                    )
+                    open_pages.extend(page for page in pages if (root / page).parent == linked)
                 elif linked.is_relative_to(root):
                     open_pages.append(str(linked.relative_to(root)))
 

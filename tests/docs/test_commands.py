@@ -1,0 +1,139 @@
+"""Pages name only targets, commands, flags, settings and metrics that exist."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fog_compute.config import Settings
+
+SPAN = re.compile(r"`([^`\n]+)`")
+BLOCK = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PROGRAM = re.compile(r"^(?:[\w./-]*/)?(make|fog|betanet)\b(.*)$")
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
+SETTING = re.compile(r"\bFOG_[A-Z][A-Z_]*\b")
+METRIC = re.compile(r"\b(?:betanet|fog)_[a-z_]+_(?:total|seconds|bytes|status)\b")
+
+
+def commands(page: str) -> list[tuple[str, str]]:
+    """The commands of a page's console blocks and code spans: program and the rest of the line."""
+    lines = [
+        line.removeprefix("$ ").split("  #")[0].strip()
+        for block in BLOCK.findall(page)
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("$ ")
+    ]
+    found = [PROGRAM.match(text) for text in [*lines, *SPAN.findall(page)]]
+    return [(match[1], match[2].strip()) for match in found if match]
+
+
+@functools.cache
+def help_of(program: str, *words: str) -> str | None:
+    """What `program words --help` prints, or None if there is no such command."""
+    path = Path(sys.executable).with_name(program)
+    done = subprocess.run(
+        [path, *words, "--help"],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "NO_COLOR": "1", "HOME": "/nonexistent"},
+    )
+    return done.stdout if done.returncode == 0 else None
+
+
+def subcommands(rest: str) -> list[str]:
+    """The words before the first argument that is no subcommand."""
+    words: list[str] = []
+    for word in rest.split():
+        if not re.fullmatch(r"[a-z]+", word):
+            break
+        words.append(word)
+    return words[:2]
+
+
+def test_make_targets_exist(root: Path, pages: dict[str, str]) -> None:
+    targets = set(TARGET.findall((root / "Makefile").read_text("utf-8")))
+
+    unknown = [
+        f"{name}: make {word}"
+        for name, text in pages.items()
+        for program, rest in commands(text)
+        if program == "make"
+        for word in rest.split()
+        if re.fullmatch(r"[a-z-]+", word) and word not in targets
+    ]
+
+    assert unknown == []
+
+
+def test_readme_starts_with_the_two_commands(pages: dict[str, str]) -> None:
+    first = [f"{program} {rest}" for program, rest in commands(pages["README.md"])][:2]
+
+    assert first == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("program", ["fog", "betanet"])
+def test_commands_and_flags_exist(program: str, pages: dict[str, str]) -> None:
+    wrong: list[str] = []
+    checked = 0
+    for name, text in pages.items():
+        for found, rest in commands(text):
+            if found != program:
+                continue
+            words = subcommands(rest)
+            known = help_of(program, *words) or help_of(program, *words[:1])
+            if known is None or (words and help_of(program, words[0]) is None):
+                wrong.append(f"{name}: {program} {rest}")
+                continue
+            checked += 1
+            wrong.extend(
+                f"{name}: {program} {' '.join(words)} has no {flag}"
+                for flag in FLAG.findall(rest)
+                if flag not in FLAG.findall(known) and flag not in {"--help", "--version"}
+            )
+
+    assert checked > 0
+    assert wrong == []
+
+
+def test_settings_exist(pages: dict[str, str], sources: dict[str, str]) -> None:
+    fields = {f"FOG_{name.upper()}" for name in Settings.model_fields}
+    built = {
+        n for name, text in sources.items() if "packaging" in name for n in SETTING.findall(text)
+    }
+
+    unknown = {
+        f"{name}: {setting}"
+        for name, text in pages.items()
+        for setting in SETTING.findall(text)
+        if setting not in fields | built
+    }
+
+    assert unknown == set()
+
+
+def test_metrics_exist(pages: dict[str, str], sources: dict[str, str]) -> None:
+    code = "\n".join(text for name, text in sources.items() if not name.startswith("tests/"))
+    tail = re.compile(r"^betanet_|_(?:total)$")
+
+    unknown = {
+        f"{name}: {metric}"
+        for name, text in pages.items()
+        for metric in METRIC.findall(text)
+        if tail.sub("", metric) not in code
+    }
+
+    assert unknown == set()
+
+
+def test_every_setting_is_described() -> None:
+    bare = [name for name, field in Settings.model_fields.items() if not field.description]
+
+    assert bare == []
