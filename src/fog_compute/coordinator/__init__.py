@@ -1,0 +1,3 @@
+"""Which worker runs which task, and following each task to its end."""
+
+from __future__ import annotations

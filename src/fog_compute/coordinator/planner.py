@@ -1,0 +1,245 @@
+"""What to do next, as a pure function of what is known.
+
+The planner compares the tasks that are open with what has been seen of them, and answers with
+actions and the time to look again. It touches no network, store, clock or global randomness; the
+:class:`~fog_compute.coordinator.dispatcher.Dispatcher` carries the actions out, one place for all.
+
+Rules:
+
+1. A queued or waiting task whose ``not_before`` has passed is leased if a worker fits.
+2. An offered attempt is submitted, and submitted again, until the worker answers.
+3. A session with attempts at its worker is polled when its time has come; never twice at once.
+4. An open attempt whose lease has run out expires.
+5. What a worker may forget is said to it, until it has heard.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Protocol, TypeAlias
+
+from fog_compute.coordinator.placement import Decision, Requirements
+from fog_compute.tasks import Attempt, AttemptState, Task, TaskState
+
+__all__ = [
+    "Action",
+    "AttemptView",
+    "Expire",
+    "Lease",
+    "Placer",
+    "Plan",
+    "Poll",
+    "SessionView",
+    "Submit",
+    "Tell",
+    "View",
+    "plan",
+    "requirements_of",
+]
+
+PLACED_AT_ONCE: Final = 64
+"""Waiting tasks looked at in one plan, so that a long queue costs no more than a short one."""
+
+
+class Placer(Protocol):
+    """Chooses a worker; a pure function of its state, which no plan changes."""
+
+    def __call__(self, requirements: Requirements, leased: Mapping[str, int]) -> Decision:
+        """Choose, with the leases of this plan counted on top of what the placer knows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """An open attempt as the coordinator sees it.
+
+    Attributes:
+        attempt: its record.
+        submitting: whether a submission is under way.
+        submit_at: when to submit next; only looked at while the worker has not confirmed.
+    """
+
+    attempt: Attempt
+    submitting: bool
+    submit_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """All attempts that share one worker and one key.
+
+    Attributes:
+        key: names the session inside this process.
+        handles: confirmed attempts, the ones to poll for.
+        polling: whether a poll is under way.
+        poll_at: when to poll next.
+        forget: handles of which the worker has not yet heard that it may forget them.
+        telling: whether such a message is under way.
+        tell_at: when to send it next.
+    """
+
+    key: str
+    handles: tuple[str, ...]
+    polling: bool
+    poll_at: datetime
+    forget: tuple[str, ...] = ()
+    telling: bool = False
+    tell_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that a plan depends on, except the placer.
+
+    Attributes:
+        now: the time.
+        tasks: open tasks by id, oldest first.
+        attempts: open attempts by handle.
+        sessions: sessions with attempts or with something to tell.
+        lost_by: workers that lost a task before, by its id.
+    """
+
+    now: datetime
+    tasks: Mapping[str, Task]
+    attempts: Mapping[str, AttemptView]
+    sessions: Sequence[SessionView] = ()
+    lost_by: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Give the task to the worker of the decision."""
+
+    task_id: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Send the attempt to its worker."""
+
+    handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Ask the session's worker for news of all its attempts."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the session's worker what it may forget."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The worker was silent for longer than the lease: try elsewhere."""
+
+    handle: str
+
+
+Action: TypeAlias = Lease | Submit | Poll | Tell | Expire
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now.
+
+    Attributes:
+        actions: in the order to do them.
+        wake_at: when time alone gives reason for a new plan; None if only events do.
+        waiting: why each task that could run now is not leased.
+    """
+
+    actions: tuple[Action, ...]
+    wake_at: datetime | None
+    waiting: Mapping[str, str] = field(default_factory=dict)
+
+
+def plan(view: View, place: Placer) -> Plan:
+    """Decide what to do now; equal arguments give equal plans."""
+    draft = _Draft(view.now)
+    for seen in view.attempts.values():
+        _plan_attempt(draft, seen)
+    for session in view.sessions:
+        _plan_session(draft, session)
+    _plan_leases(draft, view, place)
+    return Plan(tuple(draft.actions), draft.wake_at, draft.waiting)
+
+
+def requirements_of(task: Task, avoid: frozenset[str] = frozenset()) -> Requirements:
+    """What a task needs of a worker."""
+    spec = task.spec
+    return Requirements(
+        kind=spec.kind.value,
+        memory_bytes=spec.limits.memory_bytes,
+        privacy=spec.privacy,
+        module=spec.module,
+        avoid=avoid,
+    )
+
+
+class _Draft:
+    """A plan in the making."""
+
+    __slots__ = ("actions", "now", "waiting", "wake_at")
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self.actions: list[Action] = []
+        self.wake_at: datetime | None = None
+        self.waiting: dict[str, str] = {}
+
+    def due(self, at: datetime) -> bool:
+        """Whether the time has come; if not, the plan asks to be made again then."""
+        if at <= self.now:
+            return True
+        if self.wake_at is None or at < self.wake_at:
+            self.wake_at = at
+        return False
+
+
+def _plan_attempt(draft: _Draft, seen: AttemptView) -> None:
+    attempt = seen.attempt
+    if draft.due(attempt.lease_until):
+        draft.actions.append(Expire(attempt.handle))
+        return
+    if attempt.state is AttemptState.OFFERED and not seen.submitting and draft.due(seen.submit_at):
+        draft.actions.append(Submit(attempt.handle))
+
+
+def _plan_session(draft: _Draft, session: SessionView) -> None:
+    if session.handles and not session.polling and draft.due(session.poll_at):
+        draft.actions.append(Poll(session.key))
+    if (
+        session.forget
+        and not session.telling
+        and (session.tell_at is None or draft.due(session.tell_at))
+    ):
+        draft.actions.append(Tell(session.key))
+
+
+def _plan_leases(draft: _Draft, view: View, place: Placer) -> None:
+    leased: Counter[str] = Counter()
+    ready = [
+        task
+        for task in view.tasks.values()
+        if task.state in (TaskState.QUEUED, TaskState.RETRY)
+        and (task.not_before is None or draft.due(task.not_before))
+    ]
+    for task in ready[:PLACED_AT_ONCE]:
+        decision = place(requirements_of(task, view.lost_by.get(task.id, frozenset())), leased)
+        if decision.worker is None:
+            draft.waiting[task.id] = decision.explain()
+        else:
+            leased[decision.worker.name] += 1
+            draft.actions.append(Lease(task.id, decision))
+    for task in ready[PLACED_AT_ONCE:]:
+        draft.waiting[task.id] = "others are before it in the queue"

@@ -1,0 +1,57 @@
+"""Processes that end with their owner, whatever way it ends.
+
+Two ties, because each has a hole: the kernel's parent-death signal misses a parent that died
+before it was asked for, and end-of-file on standard input needs the owner to hold the only other
+end of the pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+from typing import Final
+
+__all__ = ["die_with_parent", "stop_event"]
+
+_PR_SET_PDEATHSIG: Final = 1
+_STDIN: Final = 0
+_OWNER_GONE: Final = 70
+
+
+def die_with_parent() -> None:
+    """Tie this process to its parent: when the parent ends, so does this process, at once.
+
+    Standard input must be a pipe whose other end only the parent holds. Call it early and from
+    the main thread.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), "prctl(PR_SET_PDEATHSIG)")
+    threading.Thread(target=_exit_at_end_of_input, name="owner-watch", daemon=True).start()
+
+
+def stop_event() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; call it inside the running loop."""
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, event.set)
+    return event
+
+
+def _exit_at_end_of_input() -> None:
+    while True:
+        try:
+            if not os.read(_STDIN, 4096):
+                break
+        except InterruptedError:
+            continue
+        except OSError:
+            break
+    os._exit(_OWNER_GONE)
