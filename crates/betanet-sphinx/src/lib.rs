@@ -1,3 +1,24 @@
-//! The Sphinx packet format: geometry, headers, payloads, SURBs and their arithmetic. No I/O, clock or global randomness.
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
 
+mod ephemeral;
+mod error;
+mod forward;
+mod geometry;
+mod ids;
+mod keys;
+mod path;
+mod payload;
+pub mod suite;
+mod surb;
+mod unwrap;
 pub mod x25519;
+
+pub use error::{BuildError, KeyError, OpenerError, PacketError, SurbError};
+pub use forward::{build_forward, build_forward_with};
+pub use geometry::{Geometry, MAX_HOPS, PACKET_LEN, SURB_LEN, USER_PAYLOAD_LEN};
+pub use ids::{DelayInput, MailboxId, NodeId, ReplayTag, SurbId};
+pub use keys::{Hop, PublicKey, SecretKey};
+pub use suite::{Native, Suite};
+pub use surb::{ReplyOpener, Surb, build_surb};
+pub use unwrap::{Action, ReplayFilter, Unwrapped, parity_of, unwrap, unwrap_with};

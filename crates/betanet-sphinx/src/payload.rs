@@ -1,0 +1,55 @@
+//! The plaintext of δ: tag, mailbox, length, user payload, zero padding.
+
+use subtle::ConstantTimeEq;
+
+use crate::error::{BuildError, PacketError};
+use crate::geometry::Geometry;
+use crate::ids::MailboxId;
+
+/// Writes the plaintext of δ. A SURB reply carries zeros in place of the mailbox.
+///
+/// # Errors
+/// [`BuildError::PayloadTooLong`].
+pub(crate) fn write(
+    geometry: &Geometry,
+    mailbox: Option<MailboxId>,
+    payload: &[u8],
+    delta: &mut [u8],
+) -> Result<(), BuildError> {
+    let too_long = BuildError::PayloadTooLong { len: payload.len() };
+    let len = u16::try_from(payload.len()).map_err(|_| too_long)?;
+    let (front, room) = delta.split_at_mut_checked(geometry.user_payload_start()).ok_or(too_long)?;
+    let (used, padding) = room.split_at_mut_checked(payload.len()).ok_or(too_long)?;
+    let zeros = [0; MailboxId::LEN];
+    let mailbox = mailbox.as_ref().map_or(&zeros, MailboxId::as_bytes);
+    let tag = std::iter::repeat_n(0, geometry.tag_len);
+    let fields = tag.chain(*mailbox).chain(len.to_be_bytes());
+    front.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
+    used.copy_from_slice(payload);
+    padding.fill(0);
+    Ok(())
+}
+
+/// Reads the plaintext of δ: the mailbox field, and the user payload's length.
+///
+/// # Errors
+/// [`PacketError::BadPayload`] unless the tag is whole, the length possible and the padding zero.
+pub(crate) fn read(geometry: &Geometry, delta: &[u8]) -> Result<(MailboxId, usize), PacketError> {
+    let (tag, rest) = delta.split_at_checked(geometry.tag_len).ok_or(PacketError::BadPayload)?;
+    if !is_zero(tag) {
+        return Err(PacketError::BadPayload);
+    }
+    let (mailbox, rest) = rest.split_first_chunk::<{ MailboxId::LEN }>().ok_or(PacketError::BadPayload)?;
+    let (len, room) = rest.split_first_chunk::<2>().ok_or(PacketError::BadPayload)?;
+    let len = usize::from(u16::from_be_bytes(*len));
+    let padding = room.get(len..).ok_or(PacketError::BadPayload)?;
+    if !is_zero(padding) {
+        return Err(PacketError::BadPayload);
+    }
+    Ok(((*mailbox).into(), len))
+}
+
+/// Whether all bytes are zero, found in a time that depends on their number alone.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |all, byte| all | byte).ct_eq(&0).into()
+}
