@@ -1,0 +1,111 @@
+"""Blobs as files named by their SHA-256: written aside, flushed, then renamed into place."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from fog_compute.errors import NotFound, StoreError
+from fog_compute.tasks.model import check_sha256
+
+
+class BlobStore:
+    """Immutable byte strings under their hash.  A blob that has a name is whole and on disk."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, root: Path) -> None:
+        """Use the folder ``root``; made readable by its owner alone."""
+        self._root = root
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for leftover in root.glob("*/.new-*"):
+            leftover.unlink(missing_ok=True)
+
+    async def put(self, data: bytes) -> str:
+        """Keep ``data`` durably and return its SHA-256 in hex.  Cancelled: kept or not, never half.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        return await asyncio.to_thread(self._put, data)
+
+    async def get(self, sha256: str) -> bytes:
+        """Return a blob.
+
+        Raises:
+            NotFound: there is none of that name.
+            StoreError: the file is damaged.
+        """
+        return await asyncio.to_thread(self._get, sha256)
+
+    def size(self, sha256: str) -> int:
+        """Return a blob's size in bytes, or raise `NotFound`."""
+        try:
+            return self._path(sha256).stat().st_size
+        except FileNotFoundError:
+            raise NotFound(f"there is no blob {sha256}: upload it first") from None
+
+    async def sweep(self, keep: Collection[str], older_than_s: float) -> int:
+        """Delete blobs that are not in ``keep`` and were last put longer ago; return how many."""
+        return await asyncio.to_thread(self._sweep, frozenset(keep), older_than_s)
+
+    def _path(self, sha256: str) -> Path:
+        check_sha256("the blob's name", sha256)
+        return self._root / sha256[:2] / sha256[2:]
+
+    def _put(self, data: bytes) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self._path(sha256)
+        try:
+            os.utime(path)  # a fresh date protects it from the sweep
+        except FileNotFoundError:
+            pass
+        else:
+            return sha256
+        try:
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            temporary = path.parent / f".new-{os.urandom(8).hex()}"
+            try:
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            for folder in (path.parent, self._root):
+                _flush_folder(folder)
+        except OSError as err:
+            raise StoreError(f"a blob of {len(data)} bytes could not be kept: {err}") from err
+        return sha256
+
+    def _get(self, sha256: str) -> bytes:
+        try:
+            data = self._path(sha256).read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"there is no blob {sha256}: upload it first") from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise StoreError(f"blob {sha256} is damaged on disk: upload it again")
+        return data
+
+    def _sweep(self, keep: frozenset[str], older_than_s: float) -> int:
+        deleted = 0
+        limit = time.time() - older_than_s
+        for path in self._root.glob("??/*"):
+            if path.parent.name + path.name in keep or path.stat().st_mtime > limit:
+                continue
+            path.unlink(missing_ok=True)
+            deleted += 1
+        return deleted
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,337 @@
+"""What can be changed in the store, and the pure function that says what each change does.
+
+A change names what happened; `apply_change` turns it into new rows by the tables of
+`fog_compute.tasks.model`.  The writer calls it inside its transaction on rows it has just read, so
+a change that the present state does not allow never reaches the database.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from fog_compute.errors import NotFound, StoreError
+from fog_compute.tasks.model import (
+    OPEN_ATTEMPT_STATES,
+    Attempt,
+    AttemptEvent,
+    AttemptState,
+    InvalidTransition,
+    Task,
+    TaskEvent,
+    TaskResult,
+    TaskState,
+)
+from fog_compute.vpn.levels import PrivacyLevel
+
+
+class Conflict(StoreError):  # noqa: N818  # a name says what is the case
+    """The row is no longer in a state that allows the change; nothing of the call was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A new attempt, given to a worker: queued or retry → leased."""
+
+    task_id: str
+    handle: str
+    worker: str
+    address: str
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The worker confirmed that it has the attempt: offered → held; the task stays leased."""
+
+    handle: str
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The worker says that it runs: → running, for both."""
+
+    handle: str
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """A sign of life: the open attempt's lease is longer now.  No state changes."""
+
+    handle: str
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole result is here and is stored: → reported, for both."""
+
+    handle: str
+    result: TaskResult
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The reported result is the task's result: reported → accepted, settled."""
+
+    handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """The worker would not take it: leased → queued; counts as no try."""
+
+    handle: str
+    reason: str
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The attempt came to nothing: → retry.
+
+    ``how`` says lost (the worker or its runner lost it) or expired (silence); ``counts`` whether
+    it is one of the task's ``max_attempts``.
+    """
+
+    handle: str
+    reason: str
+    how: AttemptState = AttemptState.LOST
+    counts: bool = True
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The module is at fault or tries ran out: → failed; an open attempt fails with it."""
+
+    task_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The requester no longer wants it: → cancelled, with its open attempt."""
+
+    task_id: str
+    reason: str = "cancelled by the requester"
+
+
+Change: TypeAlias = Lease | Hold | Start | Renew | Report | Accept | Decline | Retry | Fail | Cancel
+
+
+_RETRIED_AS: Final = {
+    AttemptState.LOST: AttemptEvent.LOSE,
+    AttemptState.EXPIRED: AttemptEvent.EXPIRE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LevelDelta:
+    """What a change adds to the statistics of one privacy level."""
+
+    submitted: int = 0
+    accepted: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    attempts: int = 0
+    retries: int = 0
+    run_ms: int = 0
+
+    def __add__(self, other: LevelDelta) -> LevelDelta:
+        """Sum, field by field."""
+        return LevelDelta(
+            *(
+                getattr(self, f.name) + getattr(other, f.name)
+                for f in dataclasses.fields(LevelDelta)
+            )
+        )
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows that a batch touches, as read and as changed so far."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    results: dict[str, TaskResult] = field(default_factory=dict)  # by handle, newly reported
+    statistics: dict[PrivacyLevel, LevelDelta] = field(default_factory=dict)
+    history: list[Task] = field(default_factory=list)  # each state that a task came to
+
+    def fork(self) -> Rows:
+        """Return a copy to try changes on."""
+        return Rows(
+            dict(self.tasks),
+            dict(self.attempts),
+            dict(self.results),
+            dict(self.statistics),
+            list(self.history),
+        )
+
+    def task(self, task_id: str) -> Task:
+        """Return a task, or raise `NotFound`."""
+        try:
+            return self.tasks[task_id]
+        except KeyError:
+            raise NotFound(f"there is no task {task_id}") from None
+
+    def open_attempt(self, handle: str) -> tuple[Task, Attempt]:
+        """Return the attempt and its task; raise unless it is the task's present attempt."""
+        try:
+            attempt = self.attempts[handle]
+        except KeyError:
+            raise NotFound(f"there is no attempt {handle}") from None
+        task = self.task(attempt.task_id)
+        if attempt.state not in OPEN_ATTEMPT_STATES or task.attempt != handle:
+            raise Conflict(f"attempt {handle} is {attempt.state} and no longer open")
+        return task, attempt
+
+    def put_task(self, task: Task) -> None:
+        """Keep a task's next state, with its place in the history."""
+        self.tasks[task.id] = task
+        self.history.append(task)
+
+    def count(self, task: Task, delta: LevelDelta) -> None:
+        """Add to the statistics of the task's level."""
+        level = task.spec.privacy
+        self.statistics[level] = self.statistics.get(level, LevelDelta()) + delta
+
+
+def apply_change(rows: Rows, change: Change, now: datetime) -> None:
+    """Carry out one change on ``rows``.
+
+    Raises:
+        Conflict: the present state does not allow it.
+        NotFound: there is no such task or attempt.
+    """
+    try:
+        _apply(rows, change, now)
+    except InvalidTransition as err:
+        raise Conflict(str(err)) from err
+
+
+def _apply(rows: Rows, change: Change, now: datetime) -> None:
+    match change:
+        case Lease():
+            _lease(rows, change, now)
+        case Hold() | Start() | Renew():
+            _sign_of_life(rows, change, now)
+        case Report() | Accept():
+            _result(rows, change, now)
+        case Decline() | Retry():
+            _give_back(rows, change, now)
+        case Fail() | Cancel():
+            _end(rows, change, now)
+
+
+def _lease(rows: Rows, change: Lease, now: datetime) -> None:
+    task = rows.task(change.task_id)
+    if change.handle in rows.attempts:
+        raise Conflict(f"attempt {change.handle} exists already")
+    number = task.leases + 1
+    rows.put_task(
+        dataclasses.replace(
+            task.after(TaskEvent.LEASE, now), attempt=change.handle, leases=number, not_before=None
+        )
+    )
+    rows.attempts[change.handle] = Attempt(
+        handle=change.handle,
+        task_id=task.id,
+        number=number,
+        worker=change.worker,
+        address=change.address,
+        state=AttemptState.OFFERED,
+        lease_until=change.lease_until,
+        created_at=now,
+        updated_at=now,
+    )
+    rows.count(task, LevelDelta(attempts=1))
+
+
+def _sign_of_life(rows: Rows, change: Hold | Start | Renew, now: datetime) -> None:
+    task, attempt = rows.open_attempt(change.handle)
+    match change:
+        case Hold():
+            attempt = attempt.after(AttemptEvent.HOLD, now, lease_until=change.lease_until)
+        case Start():
+            attempt = attempt.after(AttemptEvent.START, now, lease_until=change.lease_until)
+            rows.put_task(task.after(TaskEvent.START, now))
+        case Renew():
+            attempt = dataclasses.replace(
+                attempt, lease_until=max(attempt.lease_until, change.lease_until), updated_at=now
+            )
+    rows.attempts[change.handle] = attempt
+
+
+def _result(rows: Rows, change: Report | Accept, now: datetime) -> None:
+    task, attempt = rows.open_attempt(change.handle)
+    match change:
+        case Report():
+            rows.attempts[change.handle] = attempt.after(AttemptEvent.REPORT, now)
+            rows.put_task(task.after(TaskEvent.REPORT, now))
+            rows.results[change.handle] = change.result
+            rows.count(task, LevelDelta(run_ms=change.result.wall_ms))
+        case Accept():
+            rows.attempts[change.handle] = attempt.after(AttemptEvent.SETTLE, now)
+            rows.put_task(task.after(TaskEvent.ACCEPT, now))
+            rows.count(task, LevelDelta(accepted=1))
+
+
+def _give_back(rows: Rows, change: Decline | Retry, now: datetime) -> None:
+    task, attempt = rows.open_attempt(change.handle)
+    attempt_event, task_event, counts = AttemptEvent.DECLINE, TaskEvent.RELEASE, False
+    if isinstance(change, Retry):
+        if change.how not in _RETRIED_AS:
+            raise Conflict(f"an attempt is retried as lost or expired, not as {change.how}")
+        attempt_event = _RETRIED_AS[change.how]
+        task_event, counts = TaskEvent.RETRY, change.counts
+    rows.attempts[change.handle] = attempt.after(attempt_event, now, reason=change.reason)
+    rows.put_task(
+        dataclasses.replace(
+            task.after(task_event, now, reason=change.reason),
+            attempt=None,
+            tries=task.tries + counts,
+            not_before=change.not_before,
+        )
+    )
+    rows.count(task, LevelDelta(retries=1))
+
+
+def _end(rows: Rows, change: Fail | Cancel, now: datetime) -> None:
+    task = rows.task(change.task_id)
+    task_event, attempt_event, delta = (
+        (TaskEvent.FAIL, AttemptEvent.FAIL, LevelDelta(failed=1))
+        if isinstance(change, Fail)
+        else (TaskEvent.CANCEL, AttemptEvent.CANCEL, LevelDelta(cancelled=1))
+    )
+    after = task.after(task_event, now, reason=change.reason)
+    attempt = None if task.attempt is None else rows.attempts.get(task.attempt)
+    if attempt is not None and attempt.state in OPEN_ATTEMPT_STATES:
+        rows.attempts[attempt.handle] = attempt.after(attempt_event, now, reason=change.reason)
+    rows.put_task(after)
+    rows.count(task, delta)
+
+
+def new_task(rows: Rows, task: Task) -> None:
+    """Add a task that was just described; it must be queued and its id unused."""
+    if task.id in rows.tasks or task.state is not TaskState.QUEUED:
+        raise Conflict(f"task {task.id} exists already")
+    rows.put_task(task)
+    rows.count(task, LevelDelta(submitted=1))
+
+
+def names_of(changes: Iterable[Change]) -> tuple[set[str], set[str]]:
+    """Return the task ids and the attempt handles that the changes name."""
+    tasks: set[str] = set()
+    handles: set[str] = set()
+    for change in changes:
+        if isinstance(change, Lease | Fail | Cancel):
+            tasks.add(change.task_id)
+        if not isinstance(change, Fail | Cancel):
+            handles.add(change.handle)
+    return tasks, handles

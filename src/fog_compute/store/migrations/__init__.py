@@ -1,0 +1,1 @@
+"""Alembic migrations; `fog_compute.store.migrate` runs them when a store is opened."""

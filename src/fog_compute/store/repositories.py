@@ -1,0 +1,257 @@
+"""Reading the store, on read-only connections, so that readers never wait for the writer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import RowMapping, Select, func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fog_compute.clock import Clock
+from fog_compute.errors import NotFound, StoreError
+from fog_compute.store import schema
+from fog_compute.store.blobs import BlobStore
+from fog_compute.store.changes import LevelDelta
+from fog_compute.store.rows import attempt_of, task_of
+from fog_compute.tasks.ids import new_task_id
+from fog_compute.tasks.model import (
+    OPEN_ATTEMPT_STATES,
+    OPEN_TASK_STATES,
+    Attempt,
+    Task,
+    TaskResult,
+    TaskSpec,
+    TaskState,
+)
+from fog_compute.tasks.wire import parse_result
+from fog_compute.vpn.levels import PrivacyLevel
+
+CreateTask = Callable[[Task], Awaitable[None]]
+
+
+class _Reader:
+    """Runs one query at a time on a pooled read-only connection."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def _rows(self, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:
+        try:
+            async with self._engine.connect() as connection:
+                return (await connection.execute(query)).mappings().all()
+        except SQLAlchemyError as err:
+            raise StoreError(f"the database could not be read: {err}") from err
+
+
+class Tasks(_Reader):
+    """Tasks: making and finding them."""
+
+    __slots__ = ("_blobs", "_clock", "_create")
+
+    def __init__(
+        self, engine: AsyncEngine, create: CreateTask, blobs: BlobStore, clock: Clock
+    ) -> None:
+        """Read from ``engine``; new tasks go through ``create``, the writer."""
+        super().__init__(engine)
+        self._create = create
+        self._blobs = blobs
+        self._clock = clock
+
+    async def create(self, spec: TaskSpec) -> Task:
+        """Queue a new task; on disk when this returns.  Cancelled: it may or may not exist.
+
+        Raises:
+            NotFound: a blob that it names was not put before.
+            StoreError: the database refused.
+        """
+        for sha256 in sorted(spec.blobs):
+            self._blobs.size(sha256)
+        now = self._clock.now()
+        task = Task(
+            id=new_task_id(now),
+            spec=spec,
+            state=TaskState.QUEUED,
+            version=1,
+            created_at=now,
+            updated_at=now,
+        )
+        await self._create(task)
+        return task
+
+    async def get(self, task_id: str) -> Task:
+        """Return one task, or raise `NotFound`."""
+        rows = await self._rows(select(schema.tasks).where(schema.tasks.c.id == task_id))
+        if not rows:
+            raise NotFound(f"there is no task {task_id}: `fog task ls` shows those that are")
+        return task_of(rows[0])
+
+    async def list(
+        self, *, state: TaskState | None = None, limit: int = 100, before: str | None = None
+    ) -> list[Task]:
+        """Return tasks, newest first; ``before`` is the id that the page before ended with."""
+        query = select(schema.tasks).order_by(schema.tasks.c.id.desc()).limit(limit)
+        if state is not None:
+            query = query.where(schema.tasks.c.state == state.value)
+        if before is not None:
+            query = query.where(schema.tasks.c.id < before)
+        return [task_of(row) for row in await self._rows(query)]
+
+    async def open_tasks(self, limit: int | None = None) -> Sequence[Task]:
+        """Return every task that is not over, oldest first."""
+        query = (
+            select(schema.tasks)
+            .where(schema.tasks.c.state.in_([s.value for s in OPEN_TASK_STATES]))
+            .order_by(schema.tasks.c.id)
+            .limit(limit)
+        )
+        return [task_of(row) for row in await self._rows(query)]
+
+    async def count_by_state(self) -> dict[TaskState, int]:
+        """Return how many tasks are in each state, zeros included."""
+        query = select(schema.tasks.c.state, func.count().label("n")).group_by(schema.tasks.c.state)
+        counts = dict.fromkeys(TaskState, 0)
+        for row in await self._rows(query):
+            counts[TaskState(row["state"])] = row["n"]
+        return counts
+
+
+class Attempts(_Reader):
+    """Attempts: finding them."""
+
+    __slots__ = ()
+
+    async def get(self, handle: str) -> Attempt:
+        """Return one attempt, or raise `NotFound`."""
+        rows = await self._rows(select(schema.attempts).where(schema.attempts.c.handle == handle))
+        if not rows:
+            raise NotFound(f"there is no attempt {handle}")
+        return attempt_of(rows[0])
+
+    async def of_task(self, task_id: str) -> list[Attempt]:
+        """Return a task's attempts, first to last."""
+        query = (
+            select(schema.attempts)
+            .where(schema.attempts.c.task_id == task_id)
+            .order_by(schema.attempts.c.number)
+        )
+        return [attempt_of(row) for row in await self._rows(query)]
+
+    async def open_attempts(self) -> list[Attempt]:
+        """Return every attempt that is not over, oldest first."""
+        query = (
+            select(schema.attempts)
+            .where(schema.attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
+            .order_by(schema.attempts.c.created_at, schema.attempts.c.handle)
+        )
+        return [attempt_of(row) for row in await self._rows(query)]
+
+
+class Results(_Reader):
+    """Results, until their time to live ends."""
+
+    __slots__ = ()
+
+    async def get(self, task_id: str) -> TaskResult:
+        """Return the result of a task's settled or last reported attempt.
+
+        Raises:
+            NotFound: there is none, or no longer.
+        """
+        query = (
+            select(schema.results.c.body)
+            .join(schema.attempts, schema.attempts.c.handle == schema.results.c.handle)
+            .where(schema.results.c.task_id == task_id)
+            .order_by(schema.attempts.c.number.desc())
+            .limit(1)
+        )
+        rows = await self._rows(query)
+        if not rows:
+            raise NotFound(f"task {task_id} has no result, or none any more")
+        return parse_result(rows[0]["body"])
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEventRecord:
+    """One state that a task came to."""
+
+    version: int
+    state: TaskState
+    attempt: str | None
+    reason: str
+    at: datetime
+
+
+class Events(_Reader):
+    """What happened to a task, and waiting for the next thing."""
+
+    __slots__ = ("_tasks", "_waiters")
+
+    def __init__(self, engine: AsyncEngine, tasks: Tasks) -> None:
+        """Read from ``engine``."""
+        super().__init__(engine)
+        self._tasks = tasks
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+
+    async def history(self, task_id: str) -> list[TaskEventRecord]:
+        """Return the states that a task went through, in order."""
+        query = (
+            select(schema.events)
+            .where(schema.events.c.task_id == task_id)
+            .order_by(schema.events.c.version)
+        )
+        return [
+            TaskEventRecord(
+                row["version"], TaskState(row["state"]), row["attempt"], row["reason"], row["at"]
+            )
+            for row in await self._rows(query)
+        ]
+
+    async def wait(self, task_id: str, since: int, timeout_s: float) -> Task:
+        """Return the task once its version is above ``since``, or as it is after ``timeout_s``.
+
+        Raises:
+            NotFound: there is no such task.
+        """
+        changed = asyncio.Event()
+        waiters = self._waiters.setdefault(task_id, set())
+        waiters.add(changed)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (task := await self._tasks.get(task_id)).version <= since:
+                    await changed.wait()
+                    changed.clear()
+                return task
+        except TimeoutError:
+            return await self._tasks.get(task_id)
+        finally:
+            waiters.discard(changed)
+            if not waiters and self._waiters.get(task_id) is waiters:
+                del self._waiters[task_id]
+
+    def announce(self, task_ids: set[str]) -> None:
+        """Wake who waits for these tasks; the writer calls it after each commit."""
+        for task_id in task_ids:
+            for changed in self._waiters.get(task_id, ()):
+                changed.set()
+
+
+class Statistics(_Reader):
+    """Totals per privacy level; nothing finer exists."""
+
+    __slots__ = ()
+
+    async def by_level(self) -> dict[PrivacyLevel, LevelDelta]:
+        """Return the totals since the store was made."""
+        rows = await self._rows(select(schema.level_statistics))
+        return {
+            PrivacyLevel(row["level"]): LevelDelta(
+                **{name: value for name, value in row.items() if name != "level"}
+            )
+            for row in rows
+        }

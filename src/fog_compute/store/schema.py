@@ -1,0 +1,129 @@
+"""The tables, as the newest migration leaves them.
+
+No table holds or joins a requester, a session, a circuit or a message.  ``attempts.worker`` is the
+daemon's own choice of worker and goes with the task when its time to live ends.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class UtcMicros(TypeDecorator[datetime]):
+    """An aware UTC time as whole microseconds since 1970: exact and sortable on every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """To the database."""
+        del dialect
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """From the database."""
+        del dialect
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+metadata: Final = MetaData()
+
+tasks: Final = Table(
+    "tasks",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("privacy", String(16), nullable=False),
+    Column("spec", Text, nullable=False),  # TaskSpec as JSON
+    Column("attempt", String(32)),
+    Column("leases", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("not_before", UtcMicros),
+    Column("reason", Text, nullable=False),
+    Column("created_at", UtcMicros, nullable=False),
+    Column("updated_at", UtcMicros, nullable=False),
+    Column("finished_at", UtcMicros),
+    Index("tasks_by_state", "state", "id"),
+    Index("tasks_by_end", "finished_at"),
+)
+
+attempts: Final = Table(
+    "attempts",
+    metadata,
+    Column("handle", String(32), primary_key=True),
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("lease_until", UtcMicros, nullable=False),
+    Column("created_at", UtcMicros, nullable=False),
+    Column("updated_at", UtcMicros, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("attempts_by_task", "task_id", "number", unique=True),
+    Index("attempts_by_state", "state"),
+)
+
+results: Final = Table(
+    "results",
+    metadata,
+    Column("handle", String(32), primary_key=True),
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("body", LargeBinary, nullable=False),  # TaskResult as MessagePack
+    Column("stored_at", UtcMicros, nullable=False),
+    Column("expires_at", UtcMicros, nullable=False),
+    Index("results_by_task", "task_id"),
+    Index("results_by_expiry", "expires_at"),
+)
+
+events: Final = Table(
+    "events",
+    metadata,
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("attempt", String(32)),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcMicros, nullable=False),
+)
+
+task_blobs: Final = Table(
+    "task_blobs",
+    metadata,
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    Index("task_blobs_by_sha256", "sha256"),
+)
+
+level_statistics: Final = Table(
+    "level_statistics",
+    metadata,
+    Column("level", String(16), primary_key=True),
+    Column("submitted", BigInteger, nullable=False),
+    Column("accepted", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("retries", BigInteger, nullable=False),
+    Column("run_ms", BigInteger, nullable=False),
+)

@@ -1,0 +1,245 @@
+"""Opening, writing and closing the store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import quote
+
+from sqlalchemy import delete, event, select
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+
+from fog_compute.clock import Clock, SystemClock
+from fog_compute.errors import StoreError
+from fog_compute.store import schema
+from fog_compute.store.blobs import BlobStore
+from fog_compute.store.changes import Change
+from fog_compute.store.migrate import migrate
+from fog_compute.store.repositories import Attempts, Events, Results, Statistics, Tasks
+from fog_compute.store.writer import Writer
+from fog_compute.tasks.model import Task
+
+READERS: Final = 4
+BUSY_TIMEOUT_MS: Final = 5000
+BLOB_GRACE_S: Final = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What `Store.sweep` deleted."""
+
+    tasks: int
+    results: int
+    blobs: int
+
+
+class Store:
+    """Everything that must survive a restart, in one SQLite file (or another database by URL).
+
+    Attributes:
+        blobs: modules, inputs: put and get by SHA-256.
+        tasks: make and find tasks.
+        attempts: find attempts.
+        results: find results.
+        events: a task's history; wait for its next change.
+        statistics: totals per privacy level.
+    """
+
+    def __init__(
+        self,
+        writing: AsyncEngine,
+        reading: AsyncEngine,
+        blobs: BlobStore,
+        clock: Clock,
+        result_ttl: timedelta,
+        locks: contextlib.ExitStack,
+    ) -> None:
+        """Use `Store.open`."""
+        self._writing = writing
+        self._reading = reading
+        self._clock = clock
+        self._locks = locks
+        self._result_ttl = result_ttl
+        self.blobs = blobs
+        self.tasks = Tasks(reading, self._create, blobs, clock)
+        self.attempts = Attempts(reading)
+        self.results = Results(reading)
+        self.events = Events(reading, self.tasks)
+        self.statistics = Statistics(reading)
+        self._writer = Writer(writing, clock, result_ttl, self.events.announce)
+        self._running = asyncio.create_task(self._writer.run(), name="store-writer")
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        result_ttl_s: float = 7 * 86400.0,
+        blob_dir: Path | None = None,
+    ) -> Store:
+        """Open or make the store, migrate it, and start its writer.
+
+        ``blob_dir`` defaults to the folder ``blobs`` beside an SQLite file.
+
+        Raises:
+            StoreError: it is in use, newer than this version, damaged, or the URL is unusable.
+        """
+        parsed = _normal_url(url)
+        with contextlib.ExitStack() as stack:
+            if parsed.get_backend_name() == "sqlite":
+                path = Path(parsed.database or "")
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                stack.callback(os.close, _lock(path.with_name(path.name + ".lock")))
+                blob_dir = path.parent / "blobs" if blob_dir is None else blob_dir
+            elif blob_dir is None:
+                raise StoreError("blob_dir must be given with a database server's URL")
+            writing, reading = _engines(parsed)
+            try:
+                async with writing.begin() as connection:
+                    await connection.run_sync(migrate)
+            except (SQLAlchemyError, OSError) as err:
+                await writing.dispose()
+                raise StoreError(f"the database could not be opened: {err}") from err
+            except BaseException:
+                await writing.dispose()
+                raise
+            return cls(
+                writing,
+                reading,
+                BlobStore(blob_dir),
+                SystemClock() if clock is None else clock,
+                timedelta(seconds=result_ttl_s),
+                stack.pop_all(),
+            )
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """Write all the changes in one transaction; on disk when this returns.
+
+        Cancelled: the changes may or may not be written, but never a part of them.
+
+        Raises:
+            Conflict: a row is no longer in a state that allows its change; nothing was written.
+            NotFound: a task or attempt does not exist; nothing was written.
+            StoreError: the database refused; nothing was written.
+        """
+        await self._writer.apply(changes)
+
+    async def sweep(self) -> Swept:
+        """Delete results and finished tasks whose time to live ended, and blobs that nobody names.
+
+        Raises:
+            StoreError: the database refused.
+        """
+        now = self._clock.now()
+        tasks, results, blobs = schema.tasks, schema.results, schema.task_blobs
+        try:
+            async with self._writing.begin() as connection:
+                gone = await connection.execute(delete(results).where(results.c.expires_at <= now))
+                over = await connection.execute(
+                    delete(tasks).where(tasks.c.finished_at <= now - self._result_ttl)
+                )
+                kept = (await connection.execute(select(blobs.c.sha256).distinct())).scalars().all()
+        except SQLAlchemyError as err:
+            raise StoreError(f"the database could not be swept: {err}") from err
+        deleted = await self.blobs.sweep(kept, BLOB_GRACE_S)
+        return Swept(tasks=over.rowcount, results=gone.rowcount, blobs=deleted)
+
+    async def close(self) -> None:
+        """Write what was asked for, then close.  Safe to call twice."""
+        if not self._running.done():
+            await self._writer.close()
+        try:
+            await self._running
+        finally:
+            await self._reading.dispose()
+            await self._writing.dispose()
+            self._locks.close()
+
+    async def __aenter__(self) -> Self:
+        """Return the store itself."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close."""
+        await self.close()
+
+    async def _create(self, task: Task) -> None:
+        await self._writer.apply((), new=task)
+
+
+def _normal_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except SQLAlchemyError as err:
+        raise StoreError("the database URL cannot be read: give sqlite+aiosqlite:///path") from err
+    if parsed.get_backend_name() == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise StoreError("the store needs an SQLite file: give sqlite+aiosqlite:///path")
+        return parsed.set(drivername="sqlite+aiosqlite")
+    return parsed
+
+
+def _lock(path: Path) -> int:
+    """Hold ``path`` for this process; two writers would not see each other's groups."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as err:
+        os.close(descriptor)
+        raise StoreError(
+            f"the database is in use by another process (lock {path.name}): stop it first"
+        ) from err
+    return descriptor
+
+
+def _engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+    """Return the engine that writes (one connection) and the one that reads."""
+    if url.get_backend_name() != "sqlite":
+        writing = create_async_engine(url, pool_size=1, max_overflow=1)
+        return writing, create_async_engine(url, pool_size=READERS, isolation_level="AUTOCOMMIT")
+    writing = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
+    event.listen(writing.sync_engine, "connect", _prepare_writer)
+    event.listen(writing.sync_engine, "begin", _begin_immediate)
+    reading = create_async_engine(
+        url.set(
+            database="file:" + quote(str(Path(url.database or "").absolute())),
+            query={"mode": "ro", "uri": "true"},
+        ),
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=READERS,
+        isolation_level="AUTOCOMMIT",
+    )
+    event.listen(reading.sync_engine, "connect", _prepare_reader)
+    return writing, reading
+
+
+def _prepare_writer(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # SQLAlchemy's begin event starts transactions, not sqlite3
+    _pragmas(connection, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+
+
+def _prepare_reader(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    _pragmas(connection, "query_only=ON")
+
+
+def _pragmas(connection: DBAPIConnection, *pragmas: str) -> None:
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", *pragmas):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,303 @@
+"""The one writer: a coroutine that commits what is asked of it in groups.
+
+While one group is being flushed to disk the next one gathers, so a lone change waits for nobody and
+a flood shares its flushes.  A group holds at most 64 changes (or one larger call).  Within a group
+each call is applied to rows that were read inside the group's transaction; a call that does not fit
+the present state is left out whole, and its caller gets `Conflict`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from fog_compute.clock import Clock
+from fog_compute.errors import FogError, StoreError
+from fog_compute.store import schema
+from fog_compute.store.changes import Change, Rows, apply_change, names_of, new_task
+from fog_compute.store.rows import (
+    Values,
+    attempt_changes,
+    attempt_of,
+    attempt_values,
+    renamed,
+    task_changes,
+    task_of,
+    task_values,
+)
+from fog_compute.tasks.model import Task
+from fog_compute.tasks.wire import encode_result
+
+GROUP_CHANGES: Final = 64
+QUEUE_CALLS: Final = 1024
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call of `Writer.apply`: all of it is written, or nothing."""
+
+    changes: tuple[Change, ...]
+    new: Task | None
+    done: asyncio.Future[None]
+
+    @property
+    def size(self) -> int:
+        return len(self.changes) + (self.new is not None)
+
+
+@dataclass(slots=True)
+class _Group:
+    calls: list[_Call] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, call: _Call) -> None:
+        self.calls.append(call)
+        self.size += call.size
+
+
+class Writer:
+    """Owns the writing connection.  `run` is the coroutine; everything else hands it calls."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        clock: Clock,
+        result_ttl: timedelta,
+        announce: Callable[[set[str]], None],
+    ) -> None:
+        """Write through ``engine``; call ``announce`` with the ids of changed tasks."""
+        self._engine = engine
+        self._clock = clock
+        self._result_ttl = result_ttl
+        self._announce = announce
+        self._queue: asyncio.Queue[_Call | None] = asyncio.Queue(QUEUE_CALLS)
+        self._closed = False  # takes no more calls
+        self._stopped = False  # nobody reads the queue any more
+
+    async def apply(self, changes: Sequence[Change], new: Task | None = None) -> None:
+        """Write the changes in one transaction; on disk when this returns."""
+        if self._closed:
+            raise StoreError("the store is closed")
+        if not changes and new is None:
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._queue.put(_Call(tuple(changes), new, done))
+        if self._stopped:
+            raise StoreError("the store is closed")
+        await done
+
+    async def close(self) -> None:
+        """Take no more calls; `run` ends after those that were taken."""
+        self._closed = True
+        await self._queue.put(None)
+
+    async def run(self) -> None:
+        """Commit groups until `close`.  Cancelled: the group in hand is rolled back."""
+        try:
+            while (first := await self._queue.get()) is not None:
+                group = _Group()
+                group.add(first)
+                more = self._gather(group)
+                await self._commit(group)
+                if not more:
+                    break
+        finally:
+            self._closed = self._stopped = True
+            self._refuse_rest()
+
+    def _gather(self, group: _Group) -> bool:
+        """Add what is waiting; return False once the closing mark was met."""
+        while group.size < GROUP_CHANGES:
+            try:
+                call = self._queue.get_nowait()
+            except asyncio.QueueEmpty:
+                return True
+            if call is None:
+                return False
+            group.add(call)
+        return True
+
+    def _refuse_rest(self) -> None:
+        with contextlib.suppress(asyncio.QueueEmpty):
+            while True:
+                call = self._queue.get_nowait()
+                if call is not None and not call.done.done():
+                    call.done.set_exception(StoreError("the store is closed"))
+
+    async def _commit(self, group: _Group) -> None:
+        try:
+            async with self._engine.begin() as connection:
+                rows, refused = await self._write(connection, group)
+        except (SQLAlchemyError, OSError, FogError, ValueError) as err:
+            failure = StoreError(f"the database refused a group of changes: {err}")
+            failure.__cause__ = err
+            _finish(group.calls, dict.fromkeys(range(len(group.calls)), failure))
+            return
+        except BaseException:
+            _finish(
+                group.calls,
+                {i: StoreError("the store was closed") for i in range(len(group.calls))},
+            )
+            raise
+        _finish(group.calls, refused)
+        self._announce({task.id for task in rows.history})
+
+    async def _write(
+        self, connection: AsyncConnection, group: _Group
+    ) -> tuple[Rows, dict[int, FogError]]:
+        before = await _load(connection, [c for call in group.calls for c in call.changes])
+        now = self._clock.now()
+        rows = before.fork()
+        refused: dict[int, FogError] = {}
+        for i, call in enumerate(group.calls):
+            attempted = rows.fork()
+            try:
+                if call.new is not None:
+                    new_task(attempted, call.new)
+                for change in call.changes:
+                    apply_change(attempted, change, now)
+            except FogError as err:
+                refused[i] = err
+            else:
+                rows = attempted
+        await _save(connection, before, rows)
+        if rows.results:
+            await connection.execute(
+                insert(schema.results),
+                [
+                    {
+                        "handle": handle,
+                        "task_id": rows.attempts[handle].task_id,
+                        "body": encode_result(result),
+                        "stored_at": now,
+                        "expires_at": now + self._result_ttl,
+                    }
+                    for handle, result in rows.results.items()
+                ],
+            )
+        return rows, refused
+
+
+def _finish(calls: Sequence[_Call], refused: dict[int, StoreError] | dict[int, FogError]) -> None:
+    for i, call in enumerate(calls):
+        if call.done.done():
+            continue  # its caller was cancelled
+        error = refused.get(i)
+        if error is None:
+            call.done.set_result(None)
+        else:
+            call.done.set_exception(error)
+
+
+async def _load(connection: AsyncConnection, changes: Sequence[Change]) -> Rows:
+    """Read every row that the changes can touch, locked against other writers."""
+    task_ids, handles = names_of(changes)
+    rows = Rows()
+    tasks, attempts = schema.tasks, schema.attempts
+    if handles:
+        query = select(attempts).where(attempts.c.handle.in_(sorted(handles))).with_for_update()
+        for row in (await connection.execute(query)).mappings():
+            rows.attempts[row["handle"]] = attempt_of(row)
+        task_ids |= {attempt.task_id for attempt in rows.attempts.values()}
+    if task_ids:
+        query = select(tasks).where(tasks.c.id.in_(sorted(task_ids))).with_for_update()
+        for row in (await connection.execute(query)).mappings():
+            rows.tasks[row["id"]] = task_of(row)
+    missing = {t.attempt for t in rows.tasks.values() if t.attempt} - rows.attempts.keys()
+    if missing:
+        query = select(attempts).where(attempts.c.handle.in_(sorted(missing))).with_for_update()
+        for row in (await connection.execute(query)).mappings():
+            rows.attempts[row["handle"]] = attempt_of(row)
+    return rows
+
+
+async def _save(connection: AsyncConnection, before: Rows, after: Rows) -> None:
+    """Write the difference, each kind of row in one statement."""
+    made_tasks = [t for i, t in after.tasks.items() if i not in before.tasks]
+    if made_tasks:
+        await connection.execute(insert(schema.tasks), [task_values(t) for t in made_tasks])
+        await connection.execute(
+            insert(schema.task_blobs),
+            [{"task_id": t.id, "sha256": b} for t in made_tasks for b in sorted(t.spec.blobs)],
+        )
+    await _compare_and_set(
+        connection,
+        schema.tasks,
+        "version",
+        [
+            {
+                "key_id": i,
+                "old_version": before.tasks[i].version,
+                **renamed(task_changes(t), "new_"),
+            }
+            for i, t in after.tasks.items()
+            if i in before.tasks and t is not before.tasks[i]
+        ],
+    )
+    made = [a for h, a in after.attempts.items() if h not in before.attempts]
+    if made:
+        await connection.execute(insert(schema.attempts), [attempt_values(a) for a in made])
+    await _compare_and_set(
+        connection,
+        schema.attempts,
+        "state",
+        [
+            {
+                "key_handle": h,
+                "old_state": before.attempts[h].state.value,
+                **renamed(attempt_changes(a), "new_"),
+            }
+            for h, a in after.attempts.items()
+            if h in before.attempts and a is not before.attempts[h]
+        ],
+    )
+    if after.history:
+        await connection.execute(
+            insert(schema.events),
+            [
+                {
+                    "task_id": t.id,
+                    "version": t.version,
+                    "state": t.state.value,
+                    "attempt": t.attempt,
+                    "reason": t.reason,
+                    "at": t.updated_at,
+                }
+                for t in after.history
+            ],
+        )
+    for level, delta in after.statistics.items():
+        columns = schema.level_statistics.c
+        await connection.execute(
+            update(schema.level_statistics)
+            .where(columns.level == level.value)
+            .values({c: columns[c] + getattr(delta, c) for c in delta.__slots__})
+        )
+
+
+async def _compare_and_set(
+    connection: AsyncConnection, table: Table, guard: str, values: list[Values]
+) -> None:
+    """Update rows that still have the guarding value that was read; all of them, or fail."""
+    if not values:
+        return
+    key = next(iter(table.primary_key.columns))
+    statement = (
+        update(table)
+        .where(key == bindparam("key_" + key.name))
+        .where(table.c[guard] == bindparam("old_" + guard))
+        .values({name[4:]: bindparam(name) for name in values[0] if name.startswith("new_")})
+    )
+    outcome = await connection.execute(statement, values)
+    if outcome.rowcount != len(values):
+        raise StoreError(
+            f"{table.name}: {len(values) - outcome.rowcount} rows were changed by another writer"
+        )
