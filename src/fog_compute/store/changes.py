@@ -41,6 +41,7 @@ class Lease:
     worker: str
     address: str
     lease_until: datetime
+    reason: str = ""  # why this worker: kept in the task's history beside the attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,10 @@ def _lease(rows: Rows, change: Lease, now: datetime) -> None:
     number = task.leases + 1
     rows.put_task(
         dataclasses.replace(
-            task.after(TaskEvent.LEASE, now), attempt=change.handle, leases=number, not_before=None
+            task.after(TaskEvent.LEASE, now, reason=change.reason),
+            attempt=change.handle,
+            leases=number,
+            not_before=None,
         )
     )
     rows.attempts[change.handle] = Attempt(
