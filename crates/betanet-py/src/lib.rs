@@ -1,1 +1,35 @@
-//! The native module betanet._core: PyO3 conversions and error mapping only.
+//! The native module `betanet._core`: conversions between Python and the core, and error mapping. What each name
+//! promises stands in `src/betanet/_core.pyi`.
+
+#![deny(unsafe_code)]
+
+mod bytes;
+mod errors;
+mod keys;
+mod packets;
+mod processor;
+mod rng;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+
+/// The native core of the mixnet.
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::keys::{Geometry, Hop, PublicKey, SecretKey};
+    #[pymodule_export]
+    use super::packets::{ReplyOpener, Surb, create_packet, create_surb};
+    #[pymodule_export]
+    use super::processor::{ProcessedPacket, RejectedPacket, SphinxProcessor};
+
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "the name that Python gives to a version")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}
+
+/// Locks what no holder leaves half changed, so that a panic elsewhere does not spread.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

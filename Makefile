@@ -1,0 +1,102 @@
+# `make` lists the targets. Everything lands in this folder: .venv, target, src/betanet/_core.*.so, packaging/data.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export UV_SYSTEM_CERTS := 1
+export UV_PYTHON_DOWNLOADS := never
+# Where cargo and maturin look for the interpreter: one answer for both, or each rebuilds the other's bindings.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name 'Cargo.toml' -o -name 'README.md')
+CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo nextest run --no-tests=pass || echo test)
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+
+.PHONY: demo
+demo: build ## Start a fog, run one private task through a real mixnet, stop
+	$(BIN)/python examples/demo.py
+
+.PHONY: up
+up: build ## Run a fog on this machine until Ctrl-C
+	$(BIN)/fog up
+
+.PHONY: build
+build: $(VENV)/build.stamp ## Install the Rust core and the Python packages into .venv, editable
+
+.PHONY: test
+test: build ## Run all tests but those that take minutes
+	cargo $(CARGO_TEST) --locked --workspace --exclude betanet-py
+	cargo test --locked --doc --workspace --exclude betanet-py
+	$(BIN)/pytest
+
+.PHONY: test-long
+test-long: build ## Run all tests, with long property searches
+	PROPTEST_CASES=10000 cargo $(CARGO_TEST) --locked --workspace --exclude betanet-py
+	HYPOTHESIS_PROFILE=deep $(BIN)/pytest --slow --timeout=1800
+
+.PHONY: lint
+lint: build ## Check format, types, lints, layers
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/stubtest --concise betanet._core
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python packaging/checks.py
+
+.PHONY: fmt
+fmt: $(VENV)/deps.stamp ## Format the code, apply safe fixes
+	cargo fmt --all
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: $(VENV)/deps.stamp ## Measure, on an optimised build of its own
+	test -x $(VENV)/bench/bin/python || $(BIN)/uv venv --quiet $(VENV)/bench
+	FOG_BUILD_PROFILE=quick $(BIN)/uv pip install --quiet --python $(VENV)/bench/bin/python --no-cache .
+	$(VENV)/bench/bin/python benches/process_batch.py
+
+.PHONY: docs
+docs: build ## Build the Rust reference and check that the pages match the code
+	cargo doc --locked --workspace --no-deps --exclude betanet-py
+	$(BIN)/pytest tests/docs
+
+.PHONY: requirements
+requirements: $(VENV)/deps.stamp ## Pin the newest versions that pyproject.toml and requirements/dev.in allow
+	cd requirements && uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+		--no-header --no-annotate ../pyproject.toml dev.in --output-file dev.txt
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf $(VENV) target dist build packaging/data src/betanet/_core.*.so .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .import_linter_cache
+	find src tests packaging examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian's Python may lack ensurepip, and refuses to install outside an environment: the environment is then made
+# without pip and filled from outside.
+$(VENV)/deps.stamp: requirements/dev.txt requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
+	test -x $(BIN)/pip -o -x $(BIN)/uv || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+		|| $(PYTHON) -m venv --clear --without-pip $(VENV)
+	test -x $(BIN)/uv || if test -x $(BIN)/pip; \
+		then $(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt; \
+		else $(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes -r requirements/uv.txt; fi
+	$(BIN)/uv pip sync --quiet requirements/dev.txt requirements/uv.txt
+	touch $@
+
+# cargo first, because it shows its progress; the installer then finds almost everything compiled.
+$(VENV)/build.stamp: $(VENV)/deps.stamp $(RUST) pyproject.toml packaging/fog_build.py
+	cargo build --locked --package betanet-node --bin betanet
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --no-cache --reinstall-package fog-compute -e .
+	touch $@

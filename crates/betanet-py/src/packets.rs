@@ -1,0 +1,142 @@
+//! The sender's side: packets, single-use reply blocks and what opens their answers.
+
+use std::sync::Mutex;
+
+use betanet_sphinx as sphinx;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::bytes::{Bytes, Fixed, to_python};
+use crate::errors::{OrRaise, named};
+use crate::keys::Hop;
+use crate::lock;
+use crate::rng;
+
+/// Builds a forward packet.
+#[pyfunction]
+#[pyo3(signature = (path, mailbox, payload, *, parity = 0))]
+pub(crate) fn create_packet(
+    py: Python<'_>,
+    path: Vec<Bound<'_, Hop>>,
+    mailbox: Fixed<16>,
+    payload: Bytes,
+    parity: u8,
+) -> PyResult<Py<PyBytes>> {
+    let path = to_core(&path);
+    let mut rng = rng::fresh().or_raise(py)?;
+    let built = py.detach(|| {
+        let mut packet = [0; sphinx::PACKET_LEN];
+        sphinx::build_forward(&mut rng, parity, &path, mailbox.0.into(), &payload.0, &mut packet).map(|_| packet)
+    });
+    Ok(to_python(py, &built.or_raise(py)?))
+}
+
+/// Builds a SURB and its opener.
+#[pyfunction]
+#[pyo3(signature = (path, mailbox, *, surb_id = None, parity = 0))]
+pub(crate) fn create_surb(
+    py: Python<'_>,
+    path: Vec<Bound<'_, Hop>>,
+    mailbox: Fixed<16>,
+    surb_id: Option<Fixed<16>>,
+    parity: u8,
+) -> PyResult<(Surb, ReplyOpener)> {
+    let path = to_core(&path);
+    let mut rng = rng::fresh().or_raise(py)?;
+    let surb_id = surb_id.map_or_else(
+        || {
+            let mut id = [0; 16];
+            rand_core::Rng::fill_bytes(&mut rng, &mut id);
+            id
+        },
+        |Fixed(id)| id,
+    );
+    let built = py.detach(|| sphinx::build_surb(&mut rng, parity, &path, mailbox.0.into(), surb_id.into()));
+    let (surb, opener) = built.or_raise(py)?;
+    Ok((Surb { first: surb.first(), core: Mutex::new(Some(surb)) }, ReplyOpener::new(opener)))
+}
+
+fn to_core(path: &[Bound<'_, Hop>]) -> Vec<sphinx::Hop> {
+    path.iter().map(|hop| hop.get().to_core()).collect()
+}
+
+/// A single-use reply block; empty once used.
+#[pyclass(frozen, module = "betanet", name = "Surb")]
+pub(crate) struct Surb {
+    first: sphinx::NodeId,
+    core: Mutex<Option<sphinx::Surb>>,
+}
+
+fn used(py: Python<'_>) -> PyErr {
+    named(py, "InvalidSurb", "this SURB was used: a second reply would be a replay".to_owned())
+}
+
+#[pymethods]
+impl Surb {
+    #[staticmethod]
+    fn parse(py: Python<'_>, data: Bytes) -> PyResult<Self> {
+        let surb = sphinx::Surb::parse(&data.0).or_raise(py)?;
+        Ok(Self { first: surb.first(), core: Mutex::new(Some(surb)) })
+    }
+
+    #[getter]
+    fn first(&self, py: Python<'_>) -> Py<PyBytes> {
+        to_python(py, self.first.as_bytes())
+    }
+
+    fn reply(&self, py: Python<'_>, payload: Bytes) -> PyResult<Py<PyBytes>> {
+        let len = payload.0.len();
+        if len > sphinx::USER_PAYLOAD_LEN {
+            return Err(sphinx::BuildError::PayloadTooLong { len }).or_raise(py);
+        }
+        let surb = lock(&self.core).take().ok_or_else(|| used(py))?;
+        let built = py.detach(|| {
+            let mut packet = [0; sphinx::PACKET_LEN];
+            surb.reply(&payload.0, &mut packet).map(|()| packet)
+        });
+        Ok(to_python(py, &built.or_raise(py)?))
+    }
+
+    fn to_bytes(&self, py: Python<'_>) -> PyResult<Py<PyBytes>> {
+        let bytes = lock(&self.core).as_ref().map(sphinx::Surb::to_bytes).ok_or_else(|| used(py))?;
+        Ok(to_python(py, &bytes))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Surb(first={})", self.first)
+    }
+}
+
+/// What its maker keeps to open the one answer of a SURB; empty once used.
+#[pyclass(frozen, module = "betanet", name = "ReplyOpener")]
+pub(crate) struct ReplyOpener {
+    surb_id: sphinx::SurbId,
+    core: Mutex<Option<sphinx::ReplyOpener>>,
+}
+
+impl ReplyOpener {
+    fn new(core: sphinx::ReplyOpener) -> Self {
+        Self { surb_id: core.surb_id(), core: Mutex::new(Some(core)) }
+    }
+}
+
+#[pymethods]
+impl ReplyOpener {
+    #[getter]
+    fn surb_id(&self, py: Python<'_>) -> Py<PyBytes> {
+        to_python(py, self.surb_id.as_bytes())
+    }
+
+    fn open(&self, py: Python<'_>, delta: Bytes) -> PyResult<Py<PyBytes>> {
+        let opener = lock(&self.core)
+            .take()
+            .ok_or_else(|| named(py, "InvalidSurb", "this opener was used: a SURB brings one answer".to_owned()))?;
+        let mut delta = delta.0;
+        let payload = py.detach(|| opener.open(&mut delta)).or_raise(py)?;
+        Ok(to_python(py, &payload))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("ReplyOpener(surb_id={})", self.surb_id)
+    }
+}

@@ -1,0 +1,78 @@
+"""Rules of the repository that no linter knows: crates depend one way, and no file grows too long."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+MAX_LINES: Final = 800
+SOURCE_SUFFIXES: Final = {".css", ".js", ".py", ".pyi", ".rs", ".sh", ".ts", ".tsx"}
+
+LAYERS: Final[dict[str, set[str]]] = {
+    "betanet-sphinx": set(),
+    "betanet-mix": {"betanet-sphinx"},
+    "betanet-node": {"betanet-mix", "betanet-sphinx"},
+    "betanet-py": {"betanet-mix", "betanet-node", "betanet-sphinx"},
+    "betanet-testkit": {"betanet-mix", "betanet-sphinx"},
+}
+"""What each crate may build on. Tests may use the testkit beside that."""
+
+SANS_IO: Final = {"betanet-sphinx", "betanet-mix"}
+IO_CRATES: Final = {"getrandom", "mio", "rand", "redb", "rustix", "rustls", "socket2", "tokio"}
+"""Crates that bring sockets, files, clocks or a global generator."""
+
+
+def layer_breaches(metadata: dict[str, object]) -> list[str]:
+    """Dependencies between crates that point the wrong way, from `cargo metadata`."""
+    breaches = []
+    packages = metadata["packages"]
+    assert isinstance(packages, list)
+    for package in packages:
+        name = package["name"]
+        if name not in LAYERS:
+            breaches.append(f"crate {name} has no layer: give it one in {Path(__file__).name}")
+            continue
+        allowed = LAYERS[name]
+        for dependency in package["dependencies"]:
+            target, kind = dependency["name"], dependency["kind"]
+            if target in LAYERS and target not in allowed:
+                if not (kind == "dev" and target == "betanet-testkit"):
+                    breaches.append(f"crate {name} must not depend on {target}")
+            elif name in SANS_IO and target in IO_CRATES and kind != "dev":
+                breaches.append(f"crate {name} does no I/O and must not depend on {target}")
+    return breaches
+
+
+def long_files(paths: list[Path]) -> list[str]:
+    """Source files over the limit, and by how much."""
+    found = []
+    for path in paths:
+        if path.suffix in SOURCE_SUFFIXES and path.is_file():
+            lines = len(path.read_bytes().splitlines())
+            if lines > MAX_LINES:
+                found.append(f"{path.relative_to(ROOT)} has {lines} lines; the limit is {MAX_LINES}")
+    return found
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
+
+
+def main() -> int:
+    """Print every breach; 1 if there is one."""
+    metadata = json.loads(_output("cargo", "metadata", "--no-deps", "--format-version=1"))
+    listed = _output("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    files = [ROOT / name for name in listed.split("\0") if name]
+    breaches = layer_breaches(metadata) + long_files(files)
+    for breach in breaches:
+        print(breach, file=sys.stderr)  # noqa: T201 - the report of a command-line check
+    return 1 if breaches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
