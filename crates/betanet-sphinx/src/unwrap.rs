@@ -67,11 +67,7 @@ pub struct Unwrapped {
 ///
 /// # Errors
 /// A [`PacketError`] that says why the packet must be dropped.
-pub fn unwrap(
-    secret: &SecretKey,
-    packet: &mut [u8],
-    replay: &mut impl ReplayFilter,
-) -> Result<Unwrapped, PacketError> {
+pub fn unwrap(secret: &SecretKey, packet: &mut [u8], replay: &mut impl ReplayFilter) -> Result<Unwrapped, PacketError> {
     unwrap_with::<Native>(secret, packet, replay)
 }
 
