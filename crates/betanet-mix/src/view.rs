@@ -1,0 +1,21 @@
+//! Signed documents of the directory and the view of the network that follows from them.
+//!
+//! A document travels as the JSON text its issuer signed, next to the signatures ([`Signed`]). Nothing inside is used
+//! before it was verified: verification gives a [`Verified`] value, and only that is accepted further on. Parsing is
+//! strict: unknown or repeated fields, over-long lists and unusual numbers are refused, and the text has a size limit
+//! that is checked before any parsing.
+
+mod address;
+mod consensus;
+mod hexes;
+mod network;
+mod node;
+mod signed;
+mod worker;
+
+pub use address::{Address, AddressError, MAX_MAILBOXES, Mailbox};
+pub use consensus::{Consensus, ConsensusHash};
+pub use network::{NetworkView, NodeView};
+pub use node::{NodeDescriptor, Role};
+pub use signed::{Document, DocumentError, Signature, Signed, Verified, node_id_of};
+pub use worker::{WorkerDescriptor, WorkerId, WorkerList};

@@ -1,0 +1,91 @@
+//! What a mix node says about itself.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use betanet_sphinx::{NodeId, PublicKey};
+use serde::{Deserialize, Serialize};
+
+use super::hexes;
+use super::signed::Document;
+use crate::epoch::Epoch;
+
+const MAX_OPERATOR: usize = 64;
+
+/// Which part of a path a node serves. `Entry` and `Exit` nodes are both edges; the names say which side an operator prefers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// An edge that prefers senders.
+    Entry,
+    /// A mix between the edges.
+    Middle,
+    /// An edge that prefers recipients.
+    Exit,
+}
+
+impl Role {
+    /// Whether nodes of this role serve clients and keep mailboxes.
+    #[must_use]
+    pub fn is_edge(self) -> bool {
+        matches!(self, Self::Entry | Self::Exit)
+    }
+
+    /// The role's name as it stands in documents and settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Entry => "entry",
+            Self::Middle => "middle",
+            Self::Exit => "exit",
+        }
+    }
+}
+
+/// A node's description of itself, signed by its identity key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeDescriptor {
+    /// The node's Ed25519 identity key.
+    #[serde(with = "hexes::node_id")]
+    pub id: NodeId,
+    /// The part of a path it serves.
+    pub role: Role,
+    /// Where it listens for links.
+    pub link_address: SocketAddr,
+    /// Its packet keys.
+    #[serde(with = "hexes::packet_keys")]
+    pub keys: BTreeMap<Epoch, PublicKey>,
+    /// Who runs it. Nodes of one operator do not share a path unless the network says `one_operator`.
+    pub operator: String,
+    /// When it was written, Unix milliseconds.
+    pub issued_ms: u64,
+    /// Until when it holds, Unix milliseconds.
+    pub expires_ms: u64,
+}
+
+impl Document for NodeDescriptor {
+    const DOMAIN: &'static str = "betanet node descriptor v1";
+    const MAX_BYTES: usize = 4096;
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.keys.is_empty() {
+            return Err("a node lists at least one packet key");
+        }
+        if self.operator.is_empty() || !is_short_text(&self.operator, MAX_OPERATOR) {
+            return Err("an operator is 1 to 64 printable characters");
+        }
+        if self.link_address.port() == 0 || self.link_address.ip().is_unspecified() {
+            return Err("a link address names an address and a port");
+        }
+        if self.issued_ms >= self.expires_ms {
+            return Err("a descriptor is issued before it expires");
+        }
+        Ok(())
+    }
+}
+
+/// At most `max` bytes without control characters, so that a name can be printed.
+pub(super) fn is_short_text(text: &str, max: usize) -> bool {
+    text.len() <= max && !text.chars().any(char::is_control)
+}
