@@ -1,0 +1,535 @@
+"""Carries plans out: leases, submits, polls and settles, until every task has its end.
+
+One loop makes a plan of what is known, starts what it says, and looks again when something
+happened or when the plan's time has come. Every change is in the store before anything relies on
+it; what is in memory is the store's open rows plus what the network was asked. So a restart, even
+by ``kill -9``, goes on from the rows: open attempts are polled, offered ones are offered again
+under the same handle, and the table of states lets no second result in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from fog_compute.clock import Clock, SystemClock
+from fog_compute.coordinator import news, planner
+from fog_compute.coordinator.exchange import Carrier, Exchange
+from fog_compute.coordinator.fog import FogCoordinator
+from fog_compute.coordinator.placement import Decision, Requirements
+from fog_compute.coordinator.sessions import Pacing, Session, session_key
+from fog_compute.errors import ChannelError, FogError, NotFound, PrivacyUnavailable, StoreError
+from fog_compute.observability import get_logger
+from fog_compute.observability.metrics import Metrics
+from fog_compute.store import Cancel, Change, Conflict, Decline, Fail, Lease, Renew, Store
+from fog_compute.store.changes import Rows, apply_change
+from fog_compute.tasks import (
+    Attempt,
+    AttemptState,
+    Fault,
+    Task,
+    TaskSpec,
+    new_handle,
+)
+from fog_compute.tasks.wire import LOST, UNKNOWN, AttemptStatus, Busy, Rejected, WireError
+
+__all__ = ["Dispatcher", "Tempo"]
+
+_log = get_logger("fog_compute.coordinator")
+
+RESUBMIT_PAUSE: Final = timedelta(milliseconds=250)
+RESUBMIT_PAUSE_MAX: Final = timedelta(seconds=10)
+TOO_FEW_NODES_PAUSE: Final = timedelta(seconds=3)
+STORE_PAUSE_S: Final = 1.0
+SWEEP_EVERY_S: Final = 3600.0
+
+_OUTCOMES: Final = {
+    AttemptState.SETTLED: "accepted",
+    AttemptState.FAILED: "failed",
+    AttemptState.LOST: "lost",
+    AttemptState.EXPIRED: "expired",
+    AttemptState.DECLINED: "declined",
+    AttemptState.CANCELLED: "cancelled",
+}
+_KILLS: Final = {
+    Fault.TIMEOUT: "timeout",
+    Fault.OUT_OF_MEMORY: "out_of_memory",
+    Fault.OUTPUT_LIMIT: "output_limit",
+    Fault.SCRATCH_LIMIT: "scratch_limit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """The times that the dispatcher keeps, in seconds.
+
+    Attributes:
+        lease_s: silence after which an attempt expires.
+        request_timeout_s: how long an answer to a small message may take.
+        poll_min_s: first pause between polls.
+        poll_max_s: longest pause between polls.
+        worker_refresh_s: pause between two looks at the list of workers.
+    """
+
+    lease_s: float = 60.0
+    request_timeout_s: float = 10.0
+    poll_min_s: float = 0.05
+    poll_max_s: float = 30.0
+    worker_refresh_s: float = 5.0
+
+
+@dataclass(slots=True)
+class _Offer:
+    """What is known in memory of an open attempt."""
+
+    submitting: bool = False
+    submit_at: datetime | None = None
+    pause: timedelta = RESUBMIT_PAUSE
+
+
+class Dispatcher:
+    """Brings every task of the store to its end."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        fog: FogCoordinator,
+        carrier: Carrier,
+        tempo: Tempo | None = None,
+        clock: Clock | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Nothing happens before :meth:`run`."""
+        self._store: Final = store
+        self._fog: Final = fog
+        self._tempo: Final = Tempo() if tempo is None else tempo
+        self._clock: Final = SystemClock() if clock is None else clock
+        self._metrics: Final = Metrics() if metrics is None else metrics
+        self._exchange: Final = Exchange(carrier, store.blobs, self._tempo.request_timeout_s)
+        self._lease: Final = timedelta(seconds=self._tempo.lease_s)
+        self._pacing: Final = Pacing(
+            timedelta(seconds=self._tempo.poll_min_s), timedelta(seconds=self._tempo.poll_max_s)
+        )
+        self._rows = Rows()
+        self._offers: Final[dict[str, _Offer]] = {}
+        self._sessions: Final[dict[str, Session]] = {}
+        self._session_of: Final[dict[str, str]] = {}
+        self._lost_by: Final[dict[str, frozenset[str]]] = {}
+        self._waiting: dict[str, str] = {}
+        self._trouble: Final[dict[str, str]] = {}
+        self._wake: Final = asyncio.Event()
+        self._ready: Final = asyncio.Event()
+
+    # What others ask for.
+
+    async def create(self, spec: TaskSpec) -> Task:
+        """Queue a task; it is on disk when this returns.
+
+        Raises:
+            NotFound: a blob of the task was not uploaded.
+            StoreError: the database refused.
+        """
+        await self._ready.wait()
+        task = await self._store.tasks.create(spec)
+        self._rows.tasks[task.id] = task
+        self._wake.set()
+        return task
+
+    async def cancel(self, task_id: str) -> Task:
+        """Cancel a task that is not over; its worker is told to stop.
+
+        Raises:
+            NotFound: there is no such task.
+            Conflict: the task is over.
+        """
+        await self._ready.wait()
+        task = self._rows.tasks.get(task_id)
+        if task is None:
+            task = await self._store.tasks.get(task_id)
+            raise Conflict(f"task {task_id} is over: it is {task.state.value}")
+        await self._apply([Cancel(task_id)])
+        return await self._store.tasks.get(task_id)
+
+    def waiting_reason(self, task_id: str) -> str:
+        """Why an open task is not with a worker now; empty if there is nothing to say."""
+        return self._waiting.get(task_id) or self._trouble.get(task_id, "")
+
+    async def circuit_of(self, task_id: str) -> str:
+        """The id of the circuit that a task's present attempt uses; waits until it has one.
+
+        Raises:
+            NotFound: there is no such task.
+            Conflict: the task is over.
+        """
+        await self._ready.wait()
+        version = 0
+        while True:
+            task = await self._store.events.wait(task_id, version, self._tempo.poll_max_s)
+            if task.state.final:
+                raise Conflict(f"task {task_id} is over: it is {task.state.value}")
+            attempt = self._rows.attempts.get(task.attempt or "")
+            if attempt is not None:
+                return await self._exchange.circuit(self._session(task, attempt))
+            version = task.version
+
+    # The loops.
+
+    async def run(self) -> None:
+        """Work until cancelled; what was begun is found again in the store by the next run."""
+        await self._recover()
+        self._ready.set()
+        async with asyncio.TaskGroup() as jobs:
+            jobs.create_task(self._watch_workers(), name="worker-list")
+            jobs.create_task(self._sweep(), name="store-sweep")
+            while True:
+                self._wake.clear()
+                plan = planner.plan(self._view(), self._place)
+                self._waiting = dict(plan.waiting)
+                try:
+                    for action in plan.actions:
+                        await self._begin(action, jobs)
+                except StoreError as error:
+                    _log.error("store.refused", reason=str(error))
+                    await self._clock.sleep(STORE_PAUSE_S)
+                if not plan.actions:
+                    await self._sleep_until(plan.wake_at)
+
+    async def _recover(self) -> None:
+        now = self._clock.now()
+        self._rows.tasks = {task.id: task for task in await self._store.tasks.open_tasks()}
+        attempts = await self._store.attempts.open_attempts()
+        # Nobody could hear a worker while this process was away: its silence counts from now.
+        await self._store.apply([Renew(attempt.handle, now + self._lease) for attempt in attempts])
+        for attempt in await self._store.attempts.open_attempts():
+            self._adopt(attempt)
+        for attempt in tuple(self._rows.attempts.values()):
+            if attempt.state is not AttemptState.OFFERED:
+                session = self._session(self._rows.tasks[attempt.task_id], attempt)
+                session.follow(attempt.handle, now)
+                session.poll_now(now)
+        if self._rows.tasks:
+            _log.info(
+                "tasks.resumed", tasks=len(self._rows.tasks), attempts=len(self._rows.attempts)
+            )
+
+    async def _watch_workers(self) -> None:
+        while True:
+            try:
+                if await self._fog.refresh():
+                    self._wake.set()
+            except FogError as error:
+                _log.info("workers.unreachable", reason=str(error))
+            pause = self._tempo.worker_refresh_s
+            # Nothing to place a task on: look again soon.
+            await self._clock.sleep(pause if self._fog.workers() else min(0.5, pause))
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._store.sweep()
+            except FogError as error:
+                _log.warning("store.sweep_failed", reason=str(error))
+            await self._clock.sleep(SWEEP_EVERY_S)
+
+    async def _sleep_until(self, at: datetime | None) -> None:
+        times = [time for time in (at, self._fog.next_change()) if time is not None]
+        pause = (min(times) - self._clock.now()).total_seconds() if times else None
+        waits: set[asyncio.Task[object]] = {asyncio.create_task(self._awoken())}
+        if pause is not None:
+            waits.add(asyncio.create_task(self._slept(max(0.0, pause))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+
+    async def _awoken(self) -> object:
+        return await self._wake.wait()
+
+    async def _slept(self, seconds: float) -> object:
+        await self._clock.sleep(seconds)
+        return None
+
+    # From plan to deed.
+
+    def _view(self) -> planner.View:
+        now = self._clock.now()
+        self._end_sessions(now)
+        return planner.View(
+            now=now,
+            tasks=self._rows.tasks,
+            attempts={
+                handle: planner.AttemptView(
+                    attempt, self._offers[handle].submitting, self._offers[handle].submit_at or now
+                )
+                for handle, attempt in self._rows.attempts.items()
+            },
+            sessions=tuple(session.view() for session in self._sessions.values()),
+            lost_by=self._lost_by,
+        )
+
+    def _place(self, requirements: Requirements, leased: Mapping[str, int]) -> Decision:
+        return self._fog.select_node(requirements, leased=leased)
+
+    async def _begin(self, action: planner.Action, jobs: asyncio.TaskGroup) -> None:
+        match action:
+            case planner.Lease():
+                await self._lease_to(action.task_id, action.decision)
+            case planner.Expire():
+                await self._lose(action.handle, "the worker fell silent", AttemptState.EXPIRED)
+            case planner.Submit():
+                if offer := self._offers.get(action.handle):
+                    offer.submitting = True
+                    jobs.create_task(self._guarded(self._submit(action.handle)))
+            case planner.Poll():
+                if session := self._sessions.get(action.session):
+                    session.begin_poll()
+                    jobs.create_task(self._guarded(self._poll(session)))
+            case planner.Tell():
+                if session := self._sessions.get(action.session):
+                    session.begin_tell()
+                    jobs.create_task(self._guarded(self._tell(session)))
+
+    async def _guarded(self, job: Coroutine[object, object, None]) -> None:
+        """Run a conversation; whatever one worker sends, the others go on."""
+        try:
+            await job
+        except FogError as error:
+            _log.warning("conversation.failed", reason=str(error))
+        except Exception:  # noqa: BLE001  # one conversation must not end all of them
+            _log.error("conversation.crashed", exc_info=True)
+        finally:
+            self._wake.set()
+
+    async def _lease_to(self, task_id: str, decision: Decision) -> None:
+        worker = decision.worker
+        if worker is None:
+            return
+        handle = new_handle()
+        until = self._clock.now() + self._lease
+        await self._apply(
+            [Lease(task_id, handle, worker.name, worker.address, until, decision.explain())]
+        )
+        if handle in self._rows.attempts:
+            self._adopt(self._rows.attempts[handle])
+
+    async def _submit(self, handle: str) -> None:
+        offer, attempt = self._offers.get(handle), self._rows.attempts.get(handle)
+        if offer is None or attempt is None:
+            return
+        task = self._rows.tasks[attempt.task_id]
+        session = self._session(task, attempt)
+        try:
+            reply = await self._exchange.submit(
+                session, task, attempt, lambda extra: self._renew_in_memory(handle, extra)
+            )
+        except NotFound as error:
+            await self._apply([Fail(task.id, str(error))])
+            return
+        except PrivacyUnavailable as error:
+            await self._decline(handle, str(error), TOO_FEW_NODES_PAUSE)
+            return
+        except FogError as error:
+            if isinstance(error, ChannelError):
+                self._fog.note_silence(attempt.worker)
+            self._trouble[task.id] = str(error)
+            offer.submit_at = self._clock.now() + offer.pause
+            offer.pause = min(offer.pause * 2, RESUBMIT_PAUSE_MAX)
+            return
+        finally:
+            offer.submitting = False
+        if handle not in self._rows.attempts:
+            # It ended while it was offered; the worker may have it now and must not keep it.
+            session.drop(handle, self._clock.now(), cancel=True)
+            return
+        match reply:
+            case Busy():
+                self._fog.note_busy(attempt.worker)
+                await self._decline(handle, "the worker was busy", None)
+            case Rejected():
+                self._fog.note_answer(attempt.worker)
+                await self._apply([Fail(task.id, f"the worker refused it: {_line(reply.reason)}")])
+            case _:
+                self._fog.note_accepted(attempt.worker, task.spec.module)
+                self._trouble.pop(task.id, None)
+                session.follow(handle, self._clock.now())
+                await self._hear(session, reply.status)
+
+    async def _poll(self, session: Session) -> None:
+        heard = False
+        try:
+            status = await self._exchange.poll(session)
+            self._fog.note_answer(session.worker)
+            for item in status.items:
+                heard |= await self._hear(session, item)
+        except (ChannelError, PrivacyUnavailable) as error:
+            self._fog.note_silence(session.worker)
+            _log.debug("poll.failed", worker=session.worker, reason=str(error))
+        finally:
+            session.end_poll(self._clock.now(), news=heard)
+
+    async def _tell(self, session: Session) -> None:
+        try:
+            await self._exchange.tell(session)
+        except (ChannelError, PrivacyUnavailable) as error:
+            _log.debug("tell.failed", worker=session.worker, reason=str(error))
+        finally:
+            session.end_tell(self._clock.now())
+
+    async def _hear(self, session: Session, status: AttemptStatus) -> bool:
+        """Take one status; return whether it brought anything new."""
+        handle = status.handle.hex()
+        progress = session.progress(handle)
+        attempt = self._rows.attempts.get(handle)
+        if progress is None or attempt is None:
+            return False
+        task = self._rows.tasks[attempt.task_id]
+        had = progress.assembler.offset
+        try:
+            result = progress.assembler.add(status)
+        except WireError as error:
+            await self._lose(handle, f"the worker's result cannot be read: {error}")
+            return True
+        if result is not None:
+            if result.trap in _KILLS:
+                self._metrics.runner_kills.labels(_KILLS[result.trap]).inc()
+            await self._apply(news.after_result(task, attempt, result))
+            return True
+        progress.total = status.result_total
+        now = self._clock.now()
+        if status.state in (LOST, UNKNOWN):
+            if status.state == UNKNOWN:
+                session.held_refs.clear()
+                self._fog.note_forgot(session.worker)
+            self._note_loss(task, attempt)
+        changes = news.after_status(task, attempt, status, now=now, lease=self._lease)
+        await self._apply(changes)
+        return progress.assembler.offset > had or bool(changes)
+
+    # Changes of rows.
+
+    async def _apply(self, changes: Sequence[Change]) -> None:
+        """Write changes, then follow them in memory with the very same function."""
+        if not changes:
+            return
+        try:
+            await self._store.apply(changes)
+            now = self._clock.now()
+            for change in changes:
+                apply_change(self._rows, change, now)
+        except (Conflict, NotFound) as error:
+            _log.debug("change.refused", reason=str(error))
+            await self._reload(changes)
+            return
+        self._rows.results.clear()
+        self._rows.statistics.clear()
+        self._rows.history.clear()
+        self._let_go(now)
+        self._wake.set()
+
+    async def _reload(self, changes: Sequence[Change]) -> None:
+        """Read the rows again that a refused change named."""
+        ids = {change.task_id for change in changes if hasattr(change, "task_id")}
+        handles = {change.handle for change in changes if hasattr(change, "handle")}
+        ids |= {
+            self._rows.attempts[handle].task_id
+            for handle in handles
+            if handle in self._rows.attempts
+        }
+        for task_id in ids & self._rows.tasks.keys():
+            self._rows.tasks[task_id] = await self._store.tasks.get(task_id)
+            for attempt in await self._store.attempts.of_task(task_id):
+                if attempt.handle in self._rows.attempts:
+                    self._rows.attempts[attempt.handle] = attempt
+        self._let_go(self._clock.now())
+
+    def _let_go(self, now: datetime) -> None:
+        """Forget in memory what is over, and tell metrics, placement and workers about it."""
+        for handle, attempt in tuple(self._rows.attempts.items()):
+            if attempt.state.final:
+                self._end_attempt(attempt, now)
+                del self._rows.attempts[handle]
+        for task_id, task in tuple(self._rows.tasks.items()):
+            if task.state.final:
+                self._end_task(task)
+                del self._rows.tasks[task_id]
+
+    def _end_attempt(self, attempt: Attempt, now: datetime) -> None:
+        lost = attempt.state in (AttemptState.LOST, AttemptState.EXPIRED)
+        self._fog.note_ended(attempt.worker, lost=lost)
+        self._metrics.attempts.labels(_OUTCOMES[attempt.state]).inc()
+        self._offers.pop(attempt.handle, None)
+        session = self._sessions.get(self._session_of.pop(attempt.handle, ""))
+        if session is None:
+            return
+        known_to_worker = attempt.state is not AttemptState.DECLINED
+        has_result = attempt.state in (AttemptState.SETTLED, AttemptState.FAILED)
+        session.drop(attempt.handle, now, cancel=(not has_result) if known_to_worker else None)
+
+    def _end_task(self, task: Task) -> None:
+        self._lost_by.pop(task.id, None)
+        self._trouble.pop(task.id, None)
+        duration = ((task.finished_at or task.updated_at) - task.created_at).total_seconds()
+        self._metrics.task_duration.labels(task.spec.privacy.value, task.state.value).observe(
+            max(0.0, duration)
+        )
+        _log.info("task.ended", state=task.state.value, privacy=task.spec.privacy.value)
+
+    async def _decline(self, handle: str, reason: str, pause: timedelta | None) -> None:
+        not_before = None if pause is None else self._clock.now() + pause
+        if attempt := self._rows.attempts.get(handle):
+            self._trouble[attempt.task_id] = reason
+        await self._apply([Decline(handle, reason, not_before)])
+
+    async def _lose(self, handle: str, reason: str, how: AttemptState = AttemptState.LOST) -> None:
+        attempt = self._rows.attempts.get(handle)
+        if attempt is None:
+            return
+        task = self._rows.tasks[attempt.task_id]
+        if how is AttemptState.EXPIRED:
+            self._fog.note_silence(attempt.worker)
+        self._note_loss(task, attempt)
+        await self._apply(news.after_loss(task, attempt, reason, now=self._clock.now(), how=how))
+
+    def _note_loss(self, task: Task, attempt: Attempt) -> None:
+        self._lost_by[task.id] = self._lost_by.get(task.id, frozenset()) | {attempt.worker}
+
+    def _renew_in_memory(self, handle: str, extra: timedelta) -> None:
+        """Keep the lease while an upload runs; the next sign of life stores one."""
+        if handle in self._rows.attempts:
+            now = self._clock.now()
+            apply_change(self._rows, Renew(handle, now + self._lease + extra), now)
+
+    # Sessions.
+
+    def _adopt(self, attempt: Attempt) -> None:
+        self._rows.attempts[attempt.handle] = attempt
+        self._offers[attempt.handle] = _Offer()
+        self._fog.note_leased(attempt.worker)
+
+    def _session(self, task: Task, attempt: Attempt) -> Session:
+        """The session of an attempt, begun if there is none."""
+        level = task.spec.privacy
+        key = session_key(level, attempt)
+        session = self._sessions.get(key)
+        if session is None:
+            session = Session(key, level, attempt, self._pacing, self._clock.now())
+            self._sessions[key] = session
+        self._session_of[attempt.handle] = key
+        return session
+
+    def _end_sessions(self, now: datetime) -> None:
+        used = set(self._session_of.values())
+        for key, session in tuple(self._sessions.items()):
+            if session.over(now, key in used):
+                del self._sessions[key]
+                self._exchange.end(session)
+
+
+def _line(text: str) -> str:
+    """A worker's words as one printable line of bounded length."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]

@@ -1,0 +1,53 @@
+"""Tasks by privacy level: one call that sends a task through a circuit of the wanted level."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from typing import Final, Protocol
+
+from fog_compute.tasks import Task, TaskSpec
+from fog_compute.vpn.levels import PrivacyLevel
+
+__all__ = ["FogOnionCoordinator", "TaskRouter"]
+
+
+class TaskRouter(Protocol):
+    """Queues tasks and knows their circuits; the dispatcher is one."""
+
+    async def create(self, spec: TaskSpec) -> Task:
+        """Queue a task."""
+        ...
+
+    async def circuit_of(self, task_id: str) -> str:
+        """The circuit that the task uses, once it has one."""
+        ...
+
+
+class FogOnionCoordinator:
+    """Routes tasks at a privacy level and remembers which circuit each took."""
+
+    __slots__ = ("_router", "_tasks")
+
+    def __init__(self, router: TaskRouter) -> None:
+        """Route through ``router``, which follows each task to its end."""
+        self._router: Final = router
+        self._tasks: Final[defaultdict[str, list[str]]] = defaultdict(list)
+
+    async def route_task_with_privacy(self, task: TaskSpec, level: PrivacyLevel) -> str:
+        """Queue ``task`` at ``level``, wait until a worker is chosen, and return the circuit's id.
+
+        Cancelled, the task stays queued and runs all the same.
+
+        Raises:
+            NotFound: a blob of the task was not uploaded.
+            ServiceUnavailable: the network cannot be joined.
+        """
+        queued = await self._router.create(dataclasses.replace(task, privacy=level))
+        circuit_id = await self._router.circuit_of(queued.id)
+        self._tasks[circuit_id].append(queued.id)
+        return circuit_id
+
+    def tasks_on(self, circuit_id: str) -> tuple[str, ...]:
+        """Ids of the tasks that were routed over a circuit, oldest first."""
+        return tuple(self._tasks.get(circuit_id, ()))

@@ -1,0 +1,220 @@
+"""A session: what one worker and this coordinator share at one level for a while.
+
+It has one circuit, one key for blobs and one poll for all its attempts. At SECRET every attempt
+has a session of its own, so that nothing a worker keeps ties two tasks together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from fog_compute.coordinator.planner import SessionView
+from fog_compute.tasks import Attempt
+from fog_compute.tasks.pacing import RATIO
+from fog_compute.tasks.sealing import new_key
+from fog_compute.tasks.wire import ResultAssembler
+from fog_compute.vpn.channel import REPLY_PACKET_BYTES
+from fog_compute.vpn.levels import PrivacyLevel
+
+__all__ = ["Pacing", "Progress", "Session", "session_key"]
+
+MIN_REPLY_PACKETS: Final = 2
+MAX_REPLY_PACKETS: Final = 32
+STATUS_BYTES: Final = 128
+TELL_DELAY: Final = timedelta(seconds=1)
+TELL_TRIES: Final = 8
+IDLE_LIFE: Final = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How often a session is polled: from ``first`` on, ×√2 each time, up to ``longest``."""
+
+    first: timedelta
+    longest: timedelta
+
+    def after(self, pause: timedelta) -> timedelta:
+        """The pause that follows ``pause``."""
+        return min(pause * RATIO, self.longest)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How much of one attempt's result is here."""
+
+    assembler: ResultAssembler = field(default_factory=ResultAssembler)
+    total: int = 0
+
+    @property
+    def missing(self) -> int:
+        """Bytes of a finished result that are still at the worker."""
+        return max(0, self.total - self.assembler.offset)
+
+
+@dataclass(slots=True)
+class _Forget:
+    """A handle that the worker may forget, and how often it was told."""
+
+    cancel: bool
+    tries: int = 0
+
+
+class Session:
+    """The state of one session; the planner sees it as a :class:`SessionView`."""
+
+    __slots__ = (
+        "_forget",
+        "_pacing",
+        "_pause",
+        "_poll_at",
+        "_polling",
+        "_progress",
+        "_tell_at",
+        "_telling",
+        "address",
+        "blob_key",
+        "circuit_id",
+        "circuit_lock",
+        "held_refs",
+        "key",
+        "last_used",
+        "level",
+        "upload_lock",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        level: PrivacyLevel,
+        attempt: Attempt,
+        pacing: Pacing,
+        now: datetime,
+    ) -> None:
+        """Begin with the first attempt of the session; nothing is sent yet."""
+        self.key: Final = key
+        self.level: Final = level
+        self.worker: Final = attempt.worker
+        self.address: Final = attempt.address
+        self.circuit_id: str | None = None
+        self.circuit_lock: Final = asyncio.Lock()
+        self.blob_key: Final = new_key()
+        self.held_refs: Final[set[bytes]] = set()
+        self.upload_lock: Final = asyncio.Lock()
+        self.last_used = now
+        self._pacing: Final = pacing
+        self._pause = pacing.first
+        self._poll_at = now
+        self._polling = False
+        self._progress: Final[dict[str, Progress]] = {}
+        self._forget: Final[dict[str, _Forget]] = {}
+        self._tell_at: datetime | None = None
+        self._telling = False
+
+    def view(self) -> SessionView:
+        """What the planner needs to know."""
+        return SessionView(
+            key=self.key,
+            handles=tuple(self._progress),
+            polling=self._polling,
+            poll_at=self._poll_at,
+            forget=tuple(self._forget),
+            telling=self._telling,
+            tell_at=self._tell_at,
+        )
+
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """Attempts that the worker confirmed and that are open."""
+        return tuple(self._progress)
+
+    def progress(self, handle: str) -> Progress | None:
+        """How much of an attempt's result is here; None if it is not followed."""
+        return self._progress.get(handle)
+
+    def follow(self, handle: str, now: datetime) -> Progress:
+        """Poll for this attempt from now on, at the shortest pause."""
+        if handle not in self._progress:
+            self._progress[handle] = Progress()
+            self._pause = self._pacing.first
+            self._poll_at = now + self._pause
+        self.last_used = now
+        return self._progress[handle]
+
+    def poll_now(self, now: datetime) -> None:
+        """Poll as soon as no poll is under way."""
+        self._poll_at = now
+
+    def drop(self, handle: str, now: datetime, *, cancel: bool | None) -> None:
+        """Follow an attempt no more; unless ``cancel`` is None, let its worker know."""
+        self._progress.pop(handle, None)
+        self.last_used = now
+        if cancel is not None:
+            self._forget[handle] = _Forget(cancel)
+            self._tell_at = now + TELL_DELAY
+
+    def begin_poll(self) -> None:
+        """A poll is under way."""
+        self._polling = True
+
+    def end_poll(self, now: datetime, *, news: bool) -> None:
+        """The poll is over: the next comes soon after news, at once while a result is moving."""
+        self._polling = False
+        self.last_used = now
+        self._pause = self._pacing.first if news else self._pacing.after(self._pause)
+        moving = news and any(progress.missing for progress in self._progress.values())
+        self._poll_at = now if moving else now + self._pause
+
+    def reply_packets(self) -> int:
+        """Packets to ask for: enough for every status and what is missing, a power of two."""
+        wanted = STATUS_BYTES * (len(self._progress) + 1)
+        wanted += sum(progress.missing for progress in self._progress.values())
+        packets = MIN_REPLY_PACKETS
+        while packets < MAX_REPLY_PACKETS and packets * REPLY_PACKET_BYTES < wanted:
+            packets *= 2
+        return packets
+
+    def acks(self) -> tuple[str, ...]:
+        """Handles whose results are kept here, which a poll can mention on its way."""
+        return tuple(handle for handle, entry in self._forget.items() if not entry.cancel)
+
+    def cancels(self) -> tuple[str, ...]:
+        """Handles that the worker should stop."""
+        return tuple(handle for handle, entry in self._forget.items() if entry.cancel)
+
+    def begin_tell(self) -> None:
+        """A message about what to forget is under way."""
+        self._telling = True
+
+    def told(self, handles: tuple[str, ...]) -> None:
+        """The worker has heard that it may forget these."""
+        for handle in handles:
+            self._forget.pop(handle, None)
+
+    def end_tell(self, now: datetime) -> None:
+        """The message is over; what is left is said again later, and some day no more."""
+        self._telling = False
+        for handle, entry in tuple(self._forget.items()):
+            entry.tries += 1
+            if entry.tries >= TELL_TRIES:
+                # The worker forgets by itself in the end; it may be gone for good.
+                del self._forget[handle]
+        tries = max((entry.tries for entry in self._forget.values()), default=0)
+        self._tell_at = now + TELL_DELAY * 2**tries
+
+    def over(self, now: datetime, waiting: bool) -> bool:
+        """Whether the session can go; ``waiting`` says that it has unconfirmed attempts."""
+        if waiting or self._progress or self._forget or self._polling or self._telling:
+            return False
+        return self.level is PrivacyLevel.SECRET or now - self.last_used > IDLE_LIFE
+
+
+def session_key(level: PrivacyLevel, attempt: Attempt) -> str:
+    """Name the session that an attempt belongs to."""
+    parts = [level.value, attempt.worker, attempt.address]
+    if level is PrivacyLevel.SECRET:
+        parts.append(attempt.handle)
+    return "/".join(parts)
