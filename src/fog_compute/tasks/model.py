@@ -209,6 +209,7 @@ class Fault(enum.StrEnum):
 
     NOT_WASM = "not_wasm"
     MISSING_IMPORT = "missing_import"
+    NO_START = "no_start"  # WebAssembly, but no command
     TRAP = "trap"
     OUT_OF_FUEL = "out_of_fuel"
     OUT_OF_MEMORY = "out_of_memory"

@@ -1,0 +1,80 @@
+"""What a slot and its runner process say to each other over two pipes.
+
+Each frame is a length of four bytes, big-endian, and one MessagePack message.  The slot writes
+`Run`, and `ModuleBytes` when asked; the runner writes `Ready` once, then `NeedBytes` and `Ran`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+FRAME_LIMIT: Final = 256 * 1024 * 1024
+LENGTH_BYTES: Final = 4
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
+    """Run a module once.  Paths are the host's and were made by the slot for this task alone."""
+
+    module_id: str  # names the compiled module in the caches
+    argv: tuple[str, ...]
+    stdin: str  # a file
+    inputs: str  # a folder, read-only for the guest, its "/"
+    scratch: str | None  # a folder, the guest's "/tmp"
+    memory_bytes: int
+    fuel: int
+    cpu_s: int
+    file_bytes: int  # no file, output included, grows beyond this
+    seed: bytes
+
+
+class ModuleBytes(msgspec.Struct, frozen=True, array_like=True, tag="module"):
+    """The module that the runner asked for, not compiled."""
+
+    data: bytes
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """The runner can take its first task."""
+
+
+class NeedBytes(msgspec.Struct, frozen=True, array_like=True, tag="need"):
+    """The module of this `Run` is in no cache."""
+
+
+class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran"):
+    """The task is over; what it wrote is in the output files."""
+
+    exit_code: int
+    trap: str | None
+    detail: str
+    fuel_used: int
+    wall_ms: int
+    peak_memory: int
+
+
+ToRunner: TypeAlias = Run | ModuleBytes
+FromRunner: TypeAlias = Ready | NeedBytes | Ran
+
+_to_runner: Final = msgspec.msgpack.Decoder(ToRunner)
+_from_runner: Final = msgspec.msgpack.Decoder(FromRunner)
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def frame(message: ToRunner | FromRunner) -> bytes:
+    """Return one message with its length."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+def parse_to_runner(body: bytes) -> ToRunner:
+    """Read what a slot wrote, or raise `msgspec.MsgspecError`."""
+    message: ToRunner = _to_runner.decode(body)
+    return message
+
+
+def parse_from_runner(body: bytes) -> FromRunner:
+    """Read what a runner wrote, or raise `msgspec.MsgspecError`."""
+    message: FromRunner = _from_runner.decode(body)
+    return message

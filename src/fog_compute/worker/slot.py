@@ -1,0 +1,383 @@
+"""One slot of a worker: the parent's side of one runner process.
+
+The slot owns the runner, the two memory files that guests write their output to, and the folder of
+the task in hand.  It alone decides when time is up, and it kills rather than asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from fog_compute.errors import FogError
+from fog_compute.tasks.model import Fault, Limits, TaskResult
+from fog_compute.worker.folders import remove_tree
+from fog_compute.worker.protocol import (
+    FRAME_LIMIT,
+    LENGTH_BYTES,
+    FromRunner,
+    ModuleBytes,
+    NeedBytes,
+    Ran,
+    Ready,
+    Run,
+    ToRunner,
+    frame,
+    parse_from_runner,
+)
+
+START_TIMEOUT_S: Final = 60.0
+DEATH_TIMEOUT_S: Final = 2.0
+WATCH_INTERVAL_S: Final = 0.05
+LOG_TAIL_BYTES: Final = 512
+SCRATCH_FILES: Final = 4096
+SCRATCH_DEPTH: Final = 64
+FIXED_TIME: Final = 946_684_800  # 2000-01-01, the date of every input file
+
+LoadModule = Callable[[], Awaitable[bytes]]
+
+_log = structlog.get_logger(__name__)
+
+
+class RunnerLost(FogError):  # noqa: N818  # a name says what is the case
+    """The runner process ended, and not because of a limit: the attempt is lost, not the module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One task as a slot runs it."""
+
+    module_id: str  # the name under which the compiled module is cached
+    argv: tuple[str, ...]
+    stdin: bytes | None
+    inputs: Mapping[str, bytes]
+    limits: Limits
+    seed: bytes = field(repr=False)
+
+
+class RunnerSlot:
+    """Runs one job at a time in a warm subprocess, and replaces the process when it must die."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        """Keep task folders in ``folder``; runners keep compiled modules in ``cache``."""
+        self._folder = folder
+        self._cache = cache
+        self._process: Process | None = None
+        self._pidfd: int | None = None
+        self._runs = 0
+        self._outputs: tuple[int, int] | None = None
+        self.kills: dict[str, int] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """The runner's process id, if one is alive."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def start(self) -> None:
+        """Make sure that a runner is ready.  Cancelled: none is left half started.
+
+        Raises:
+            RunnerLost: it could not be started.
+        """
+        if self.pid is not None:
+            return
+        await self._discard()
+        await asyncio.to_thread(remove_tree, self._folder)
+        if self._outputs is None:
+            self._outputs = (os.memfd_create("guest-stdout"), os.memfd_create("guest-stderr"))
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "fog_compute.worker.runner"),
+                *(str(os.getpid()), *map(str, self._outputs), str(self._cache)),
+                stdin=PIPE,
+                stdout=PIPE,
+                pass_fds=self._outputs,
+                env=_environment(),
+                start_new_session=True,
+                limit=1 << 20,
+            )
+            self._pidfd = _pidfd_of(self._process.pid)
+            async with asyncio.timeout(START_TIMEOUT_S):
+                if not isinstance(await self._read(), Ready):
+                    raise RunnerLost("the runner did not say that it is ready")
+        except BaseException as err:
+            await self._discard()
+            if isinstance(err, OSError | EOFError | TimeoutError | msgspec.MsgspecError):
+                raise RunnerLost(f"the runner did not start: {err}") from err
+            raise
+
+    async def run(self, job: Job, load: LoadModule) -> TaskResult:
+        """Run one job and return its result, the module's faults included.
+
+        ``load`` returns the module's bytes if no cache has it compiled.  Cancelled: the runner is
+        killed; the next job gets a new one.
+
+        Raises:
+            RunnerLost: the runner died for no fault of the module.
+        """
+        await self.start()
+        began = time.monotonic()
+        self._runs += 1
+        folder = self._folder / str(self._runs)
+        try:
+            run = await asyncio.to_thread(_prepare, folder, job)
+            for descriptor in self._outputs or ():
+                os.ftruncate(descriptor, 0)
+            exchange = asyncio.create_task(self._exchange(run, load))
+            watch = asyncio.create_task(self._watch(job.limits, run.scratch))
+            try:
+                left = job.limits.wall_s - (time.monotonic() - began)
+                await asyncio.wait(
+                    {exchange, watch}, timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
+                if exchange.done():
+                    return self._result(exchange.result(), job.limits, run.scratch)
+                fault = watch.result() if watch.done() else Fault.TIMEOUT
+                return await self._stopped(fault, job, began)
+            finally:
+                exchange.cancel()
+                watch.cancel()
+                await asyncio.gather(exchange, watch, return_exceptions=True)
+        except (OSError, EOFError, msgspec.MsgspecError) as err:
+            return await self._died(job, began, err)
+        except asyncio.CancelledError:
+            await self._kill("cancelled")
+            raise
+        finally:
+            await asyncio.to_thread(remove_tree, folder)
+
+    def log_tail(self) -> bytes:
+        """Return the last bytes that the guest wrote: errors if there are any, else output."""
+        if self._outputs is None:
+            return b""
+        stdout, stderr = self._outputs
+        return _tail(stderr) or _tail(stdout)
+
+    async def close(self) -> None:
+        """End the runner and let go of everything."""
+        await self._discard()
+        if self._outputs is not None:
+            for descriptor in self._outputs:
+                os.close(descriptor)
+            self._outputs = None
+        await asyncio.to_thread(remove_tree, self._folder)
+
+    async def _exchange(self, run: Run, load: LoadModule) -> Ran:
+        await self._write(run)
+        answer = await self._read()
+        if isinstance(answer, NeedBytes):
+            await self._write(ModuleBytes(await load()))
+            answer = await self._read()
+        if not isinstance(answer, Ran):
+            raise EOFError("the runner answered out of turn")
+        return answer
+
+    async def _watch(self, limits: Limits, scratch: str | None) -> Fault:
+        """Return once the guest wrote more than it may; RLIMIT_FSIZE bounds what comes between."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            if self._output_exceeded(limits):
+                return Fault.OUTPUT_LIMIT
+            if await asyncio.to_thread(_exceeds, scratch, limits.scratch_bytes):
+                return Fault.SCRATCH_LIMIT
+
+    def _output_exceeded(self, limits: Limits) -> bool:
+        return any(os.fstat(fd).st_size > limits.output_bytes for fd in self._outputs or ())
+
+    def _result(self, ran: Ran, limits: Limits, scratch: str | None) -> TaskResult:
+        trap = None if ran.trap is None else Fault(ran.trap)
+        detail = ran.detail
+        if self._output_exceeded(limits):
+            trap, detail = Fault.OUTPUT_LIMIT, _DETAILS[Fault.OUTPUT_LIMIT](limits)
+        elif _exceeds(scratch, limits.scratch_bytes):
+            trap, detail = Fault.SCRATCH_LIMIT, _DETAILS[Fault.SCRATCH_LIMIT](limits)
+        stdout, stderr = self._written(limits)
+        return TaskResult(
+            exit_code=ran.exit_code,
+            stdout=stdout,
+            stderr=stderr,
+            fuel_used=ran.fuel_used,
+            wall_ms=ran.wall_ms,
+            peak_memory=ran.peak_memory,
+            trap=trap,
+            detail=detail,
+        )
+
+    async def _stopped(self, fault: Fault, job: Job, began: float) -> TaskResult:
+        """Kill the runner for what the module did; what it wrote until then is kept."""
+        await self._kill(fault.value)
+        if self._output_exceeded(job.limits):
+            fault = Fault.OUTPUT_LIMIT
+        stdout, stderr = self._written(job.limits)
+        return TaskResult(
+            exit_code=0,
+            stdout=stdout,
+            stderr=stderr,
+            fuel_used=0,
+            wall_ms=round((time.monotonic() - began) * 1000),
+            peak_memory=0,
+            trap=fault,
+            detail=_DETAILS[fault](job.limits),
+        )
+
+    async def _died(self, job: Job, began: float, err: Exception) -> TaskResult:
+        """Judge a runner that ended by itself: out of processor time, or lost."""
+        process = self._process
+        code: int | None = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DEATH_TIMEOUT_S):
+                code = None if process is None else await process.wait()
+        if code == -signal.SIGXCPU:
+            return await self._stopped(Fault.TIMEOUT, job, began)
+        await self._kill("lost")
+        raise RunnerLost(f"the runner ended with {code}: the attempt is lost") from err
+
+    def _written(self, limits: Limits) -> tuple[bytes, bytes]:
+        if self._outputs is None:
+            return b"", b""
+        stdout, stderr = self._outputs
+        return os.pread(stdout, limits.output_bytes, 0), os.pread(stderr, limits.output_bytes, 0)
+
+    async def _write(self, message: ToRunner) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            raise EOFError("the runner is gone")
+        process.stdin.write(frame(message))
+        await process.stdin.drain()
+
+    async def _read(self) -> FromRunner:
+        process = self._process
+        if process is None or process.stdout is None:
+            raise EOFError("the runner is gone")
+        length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES), "big")
+        if length > FRAME_LIMIT:
+            raise EOFError("the runner answered with too much")
+        return parse_from_runner(await process.stdout.readexactly(length))
+
+    async def _kill(self, reason: str) -> None:
+        self.kills[reason] = self.kills.get(reason, 0) + 1
+        _log.info("runner.killed", reason=reason)
+        await self._discard()
+
+    async def _discard(self) -> None:
+        """Kill the runner, if there is one, and collect it."""
+        process, self._process = self._process, None
+        pidfd, self._pidfd = self._pidfd, None
+        if process is None:
+            return
+        # Process.kill would reap the child behind asyncio's back (Popen polls first).
+        if pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        await asyncio.shield(_collect(process))
+
+
+def _prepare(folder: Path, job: Job) -> Run:
+    """Make the folder of one task and return what the runner must know."""
+    inputs = folder / "in"
+    inputs.mkdir(parents=True, mode=0o700)
+    for name, data in job.inputs.items():
+        path = inputs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o400)
+        os.utime(path, (FIXED_TIME, FIXED_TIME))
+    stdin = folder / "stdin"
+    stdin.write_bytes(job.stdin or b"")
+    limits = job.limits
+    scratch = folder / "tmp" if limits.scratch_bytes else None
+    if scratch is not None:
+        scratch.mkdir(mode=0o700)
+    return Run(
+        module_id=job.module_id,
+        argv=job.argv,
+        stdin=str(stdin),
+        inputs=str(inputs),
+        scratch=None if scratch is None else str(scratch),
+        memory_bytes=limits.memory_bytes,
+        fuel=limits.fuel,
+        cpu_s=int(limits.wall_s * (os.cpu_count() or 1)) + 1,
+        file_bytes=max(limits.output_bytes + 1, limits.scratch_bytes),
+        seed=job.seed,
+    )
+
+
+_DETAILS: Final[Mapping[Fault, Callable[[Limits], str]]] = {
+    Fault.TIMEOUT: lambda limits: f"the module ran longer than its limit of {limits.wall_s:g} s",
+    Fault.OUTPUT_LIMIT: lambda limits: (
+        f"the module wrote more output than its limit of {limits.output_bytes} bytes"
+    ),
+    Fault.SCRATCH_LIMIT: lambda limits: (
+        f"the module kept more in /tmp than its limit of {limits.scratch_bytes} bytes"
+        f" or {SCRATCH_FILES} files"
+    ),
+}
+
+
+def _pidfd_of(pid: int) -> int | None:
+    """Return a handle that can never name another process, or None if it has ended already."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+async def _collect(process: Process) -> None:
+    await process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+        with contextlib.suppress(OSError):
+            await process.stdin.wait_closed()
+
+
+def _environment() -> dict[str, str]:
+    """Return what a runner needs to find this package; guests get no environment at all."""
+    kept = {
+        name: os.environ[name] for name in ("PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ
+    }
+    return {**kept, "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _tail(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
+
+
+def _exceeds(folder: str | None, limit: int) -> bool:
+    """Say whether a scratch holds too many bytes, too many entries, or is nested too deep."""
+    if folder is None:
+        return False
+    total = entries = 0
+    pending = [(folder, 0)]
+    while pending:
+        path, depth = pending.pop()
+        if depth > SCRATCH_DEPTH:
+            return True
+        try:
+            listing = list(os.scandir(path))
+        except OSError:
+            continue  # the guest removed it meanwhile
+        entries += len(listing)
+        if entries > SCRATCH_FILES:
+            return True
+        for entry in listing:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((entry.path, depth + 1))
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total > limit
