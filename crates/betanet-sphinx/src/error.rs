@@ -1,13 +1,15 @@
 //! One error type per operation.
 
-use crate::geometry::{MAX_HOPS, PACKET_LEN, SURB_LEN, USER_PAYLOAD_LEN};
+use crate::geometry::{Geometry, MAX_HOPS, PACKET_LEN, SURB_LEN, USER_PAYLOAD_LEN};
+
+const DELTA_LEN: usize = Geometry::NATIVE.delta_len;
 
 /// Why a packet was dropped. Each variant is one `reason` label of the drop metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum PacketError {
     /// Not exactly as long as the geometry says.
-    #[error("packet is not {PACKET_LEN} bytes long")]
+    #[error("a packet has {PACKET_LEN} bytes and its payload {DELTA_LEN}; this has another length")]
     WrongLength,
     /// First byte names no format that this build knows.
     #[error("packet has an unknown version")]
