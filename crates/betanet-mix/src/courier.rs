@@ -1,1 +1,229 @@
-//! Courier
+//! The client's side of reliable messages, as a state machine without I/O.
+//!
+//! A [`Courier`] cuts messages into sealed fragments, sends each over a fresh path with a fresh ack SURB, repeats what
+//! is not acknowledged in time, puts arriving fragments together, and answers requests over their SURBs. It has no
+//! socket, clock or generator: the driver passes time in, calls the methods below and carries out the [`Action`]s.
+//!
+//! # How to drive it
+//!
+//! *Time* is one `u64` of Unix milliseconds that never goes backwards (a monotonic clock plus an offset fixed at start).
+//!
+//! | the driver | calls |
+//! |---|---|
+//! | got or refreshed a verified consensus | [`Courier::set_view`] |
+//! | attached to or lost an edge | [`Courier::set_mailboxes`] with the mailboxes attached now |
+//! | wants to send | [`Courier::send`], [`Courier::request`], [`Courier::reply`], [`Courier::ping`] |
+//! | has room for `n` packets in its link queues | [`Courier::grant`]`(now, n)`: at most `n` [`Action::Inject`] follow |
+//! | got a mailbox item with a forward payload | [`Courier::on_forward`] |
+//! | got a mailbox item with a SURB reply | [`Courier::on_reply`] |
+//! | reaches [`Courier::next_wakeup`], and once a second | [`Courier::tick`] |
+//! | was told by the application that a message is dealt with | [`Courier::commit`] and deletes the items it gives |
+//!
+//! After each of these it drains [`Courier::next_action`]. Back-pressure is the credit: without a grant nothing is
+//! injected, and [`Courier::wants_credit`] says whether a grant would bring anything. Making a packet takes a fraction
+//! of a millisecond, so a driver on an async thread grants a few dozen at a time.
+//!
+//! **Every send ends in exactly one of [`Action::Sent`] and [`Action::Failed`]**; a request ends in exactly one of
+//! [`Action::ReplyComplete`] and [`Action::Failed`], and says `Sent` before if all of it was stored before the reply came.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use betanet_mix::courier::{Action, Courier, CourierConfig, SendOptions};
+//! # use betanet_mix::message::{ItemRef, SealingKey};
+//! # use betanet_mix::view::{Address, Mailbox, NetworkView};
+//! # fn example<R: rand_core::CryptoRng>(rng: R, key: SealingKey, view: Arc<NetworkView>, mine: Vec<Mailbox>, to: Address,
+//! #   now: u64, room: usize, link_send: fn(betanet_sphinx::NodeId, &[u8]), delete: fn(betanet_sphinx::NodeId, &[u64]),
+//! #   item: ItemRef, payload: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut courier = Courier::new(CourierConfig::default(), key, rng);
+//! courier.set_view(view);
+//! courier.set_mailboxes(mine);
+//! let id = courier.send(now, &to, b"hello", SendOptions::hops(3))?;
+//!
+//! courier.grant(now, room); // room in the link queues
+//! courier.on_forward(now, item, &payload); // an item that an edge handed over
+//! while let Some(action) = courier.next_action() {
+//!     match action {
+//!         Action::Inject { edge, packet } => link_send(edge, packet.as_slice()),
+//!         Action::Delete { edge, seqs } => delete(edge, &seqs),
+//!         Action::Sent { id: sent } => assert_eq!(sent, id), // every fragment is on disk at the recipient's edges
+//!         Action::Failed { id, reason } => eprintln!("{id}: {reason}"),
+//!         Action::Deliver { message } => {
+//!             if let Some(reply) = message.reply {
+//!                 courier.reply(now, reply, b"thanks")?;
+//!             }
+//!             for item in courier.commit(message.id).unwrap_or_default() {
+//!                 delete(item.edge, &[item.seq]);
+//!             }
+//!         }
+//!         Action::Redeliver => {} // ask every edge for the items it still holds, as after a reconnect
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # After a restart
+//!
+//! A courier keeps nothing on disk. Items of messages that were not committed are handed over again by the edges and
+//! lead to the same delivery; ids of committed ones can be kept with [`Courier::remembered`] and [`Courier::remember`].
+
+mod inbound;
+mod outbound;
+mod rto;
+mod state;
+mod types;
+
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use betanet_sphinx::{MAX_HOPS, NodeId, SurbId};
+use rand_core::CryptoRng;
+
+use crate::message::{ContextCache, ItemRef, MessageId, Reassembler, SealingKey};
+use crate::view::{Mailbox, NetworkView};
+
+use rto::{RoundTrips, Window};
+use state::{Awaiting, HeldReply, Outgoing, Ready, Request, Timer};
+
+pub use types::{
+    Action, CourierConfig, CourierStats, FailReason, Incoming, PingId, ReplyError, ReplyHandle, SendError, SendOptions,
+};
+
+/// The sending and receiving state of one client.
+pub struct Courier<R> {
+    config: CourierConfig,
+    rng: R,
+    view: Option<Arc<NetworkView>>,
+    mailboxes: Vec<Mailbox>,
+    /// The edges of `mailboxes`.
+    edges: Vec<NodeId>,
+    outgoing: HashMap<MessageId, Outgoing>,
+    outgoing_bytes: usize,
+    requests: HashMap<MessageId, Request>,
+    /// Messages that have fragments to send, each once, in turn.
+    turn: VecDeque<MessageId>,
+    /// Packets that go before fragments.
+    ready: VecDeque<Ready>,
+    awaiting: HashMap<SurbId, Awaiting>,
+    timers: BinaryHeap<Timer>,
+    timers_set: u64,
+    window: Window,
+    round_trips: [RoundTrips; MAX_HOPS],
+    contexts: ContextCache,
+    reassembler: Reassembler,
+    replies: BTreeMap<ReplyHandle, HeldReply>,
+    next_reply: u64,
+    next_ping: u64,
+    deletes: BTreeMap<NodeId, Vec<u64>>,
+    actions: VecDeque<Action>,
+    stats: CourierStats,
+}
+
+impl<R: CryptoRng> Courier<R> {
+    /// A courier with nothing under way, for the recipient key that its address carries.
+    #[must_use]
+    pub fn new(config: CourierConfig, key: SealingKey, rng: R) -> Self {
+        Self {
+            rng,
+            view: None,
+            mailboxes: Vec::new(),
+            edges: Vec::new(),
+            outgoing: HashMap::new(),
+            outgoing_bytes: 0,
+            requests: HashMap::new(),
+            turn: VecDeque::new(),
+            ready: VecDeque::new(),
+            awaiting: HashMap::new(),
+            timers: BinaryHeap::new(),
+            timers_set: 0,
+            window: Window::new(config.min_window, config.max_window),
+            round_trips: [RoundTrips::default(); MAX_HOPS],
+            contexts: ContextCache::new(key, config.contexts),
+            reassembler: Reassembler::new(config.reassembly),
+            replies: BTreeMap::new(),
+            next_reply: 1,
+            next_ping: 1,
+            deletes: BTreeMap::new(),
+            actions: VecDeque::new(),
+            stats: CourierStats::default(),
+            config,
+        }
+    }
+
+    /// Sends by this view from now on.
+    pub fn set_view(&mut self, view: Arc<NetworkView>) {
+        for (index, trips) in (1_u32..).zip(&mut self.round_trips) {
+            trips.set_network(2 * index, view.mean_delay());
+        }
+        self.view = Some(view);
+    }
+
+    /// The view that is sent by.
+    #[must_use]
+    pub fn view(&self) -> Option<&Arc<NetworkView>> {
+        self.view.as_ref()
+    }
+
+    /// The own mailboxes at the edges that are attached now: where packets enter and acks and replies come home.
+    pub fn set_mailboxes(&mut self, attached: Vec<Mailbox>) {
+        self.edges = attached.iter().map(|mailbox| mailbox.edge).collect();
+        self.mailboxes = attached;
+    }
+
+    /// The public key that belongs into the own address.
+    #[must_use]
+    pub fn sealing_key(&self) -> [u8; 32] {
+        self.contexts.key().public()
+    }
+
+    /// The next thing to do, or `None` when all is done. Deletions come last, many in one.
+    pub fn next_action(&mut self) -> Option<Action> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        self.deletes.pop_first().map(|(edge, seqs)| Action::Delete { edge, seqs })
+    }
+
+    /// When [`Courier::tick`] is due next for what is under way, Unix milliseconds.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<u64> {
+        self.timers.peek().map(|timer| timer.at_ms)
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn stats(&self) -> CourierStats {
+        CourierStats {
+            in_flight: self.window.in_flight(),
+            window: self.window.size(),
+            outgoing_messages: self.outgoing.len(),
+            open_requests: self.requests.len(),
+            unfinished_incoming: self.reassembler.unfinished(),
+            uncommitted: self.reassembler.uncommitted(),
+            reassembly_bytes: self.reassembler.used_bytes(),
+            ..self.stats.clone()
+        }
+    }
+
+    fn drop_item(&mut self, item: ItemRef, reason: &'static str) {
+        self.count_drop(reason);
+        self.delete(item);
+    }
+
+    fn count_drop(&mut self, reason: &'static str) {
+        *self.stats.dropped.entry(reason).or_default() += 1;
+    }
+
+    fn delete(&mut self, item: ItemRef) {
+        self.deletes.entry(item.edge).or_default().push(item.seq);
+    }
+}
+
+impl<R> std::fmt::Debug for Courier<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Courier").field("outgoing", &self.outgoing.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

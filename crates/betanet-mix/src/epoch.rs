@@ -50,7 +50,9 @@ pub struct EpochClock {
 
 /// Why epoch parameters are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("an epoch of {length_ms} ms with {skew_ms} ms of clock skew is not usable: the length must be positive and exceed the skew")]
+#[error(
+    "an epoch of {length_ms} ms with {skew_ms} ms of clock skew is not usable: the length must be positive and exceed the skew"
+)]
 pub struct EpochError {
     /// The epoch length that was asked for, in milliseconds.
     pub length_ms: u64,

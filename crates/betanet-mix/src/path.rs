@@ -114,6 +114,22 @@ pub fn select_ack(
     select(rng, view, epoch, &ends, hops)
 }
 
+/// Chooses the path of a loop: from one of the own edges to a mailbox at another.
+///
+/// # Errors
+/// [`PathError`] naming what is needed and what is available.
+pub fn select_loop(
+    rng: &mut impl CryptoRng,
+    view: &NetworkView,
+    epoch: Epoch,
+    my_mailboxes: &[Mailbox],
+    hops: u8,
+) -> Result<Path, PathError> {
+    let firsts: Vec<NodeId> = my_mailboxes.iter().map(|mailbox| mailbox.edge).collect();
+    let ends = Ends { firsts: &firsts, first_kind: OUR_EDGES, lasts: my_mailboxes, last_kind: OUR_EDGES };
+    select(rng, view, epoch, &ends, hops)
+}
+
 const OUR_EDGES: &str = "edges of ours that differ from the other side's";
 const THEIR_EDGES: &str = "edges of the other side that have a key for this epoch";
 const MIDDLES: &str = "middle nodes";

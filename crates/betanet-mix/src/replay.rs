@@ -81,7 +81,11 @@ impl ReplayCache {
     ///
     /// # Errors
     /// [`RestoreError`] when the log holds more than `capacity` entries.
-    pub fn restore(filter_key: Zeroizing<[u8; 16]>, capacity: usize, log: &[u8]) -> Result<(Self, Restored), RestoreError> {
+    pub fn restore(
+        filter_key: Zeroizing<[u8; 16]>,
+        capacity: usize,
+        log: &[u8],
+    ) -> Result<(Self, Restored), RestoreError> {
         let mut cache = Self::with_key(filter_key, capacity);
         let (entries, torn) = log.as_chunks::<LOG_ENTRY_LEN>();
         for entry in entries {

@@ -147,7 +147,10 @@ impl KeyRing {
 
 impl std::fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyRing").field("current", &self.current).field("epochs", &self.keys.keys()).finish_non_exhaustive()
+        f.debug_struct("KeyRing")
+            .field("current", &self.current)
+            .field("epochs", &self.keys.keys())
+            .finish_non_exhaustive()
     }
 }
 

@@ -260,7 +260,8 @@ impl Reassembler {
     /// Makes room for `cost` bytes, at the expense of unfinished messages that have been idle for long.
     fn make_room(&mut self, now_ms: u64, wanted_by: &PartialKey, cost: usize) -> bool {
         while self.used + cost > self.limits.total_bytes {
-            let idlest = self.partials.iter().filter(|(key, _)| *key != wanted_by).min_by_key(|(_, partial)| partial.touched_ms);
+            let idlest =
+                self.partials.iter().filter(|(key, _)| *key != wanted_by).min_by_key(|(_, partial)| partial.touched_ms);
             let Some((key, partial)) = idlest else { return false };
             if now_ms.saturating_sub(partial.touched_ms) < self.limits.idle_ms {
                 return false;

@@ -107,7 +107,11 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError::Open`] only if the cipher refuses the fixed length, which it does not.
-    pub fn seal(&self, rng: &mut impl CryptoRng, fragment: &[u8; FRAGMENT_LEN]) -> Result<Box<[u8; SEALED_LEN]>, SealError> {
+    pub fn seal(
+        &self,
+        rng: &mut impl CryptoRng,
+        fragment: &[u8; FRAGMENT_LEN],
+    ) -> Result<Box<[u8; SEALED_LEN]>, SealError> {
         let nonce: [u8; NONCE_LEN] = random::bytes(rng);
         let mut body = *fragment;
         let tag = self

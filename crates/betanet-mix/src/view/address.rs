@@ -67,7 +67,10 @@ impl Address {
     /// # Errors
     /// [`AddressError::Mailboxes`] when there is none, more than [`MAX_MAILBOXES`], or an edge stands twice.
     pub fn new(mailboxes: Vec<Mailbox>, sealing_key: [u8; 32]) -> Result<Self, AddressError> {
-        let repeats = mailboxes.iter().enumerate().any(|(index, one)| mailboxes.iter().take(index).any(|other| other.edge == one.edge));
+        let repeats = mailboxes
+            .iter()
+            .enumerate()
+            .any(|(index, one)| mailboxes.iter().take(index).any(|other| other.edge == one.edge));
         if mailboxes.is_empty() || mailboxes.len() > MAX_MAILBOXES || repeats {
             return Err(AddressError::Mailboxes);
         }

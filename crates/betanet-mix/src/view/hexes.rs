@@ -40,11 +40,16 @@ pub(super) fn deserialize_bytes<'de, D: Deserializer<'de>, const N: usize>(input
 pub(super) mod array {
     use super::{Deserializer, Serializer, deserialize_bytes};
 
-    pub(in crate::view) fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], out: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::view) fn serialize<S: Serializer, const N: usize>(
+        bytes: &[u8; N],
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
         out.serialize_str(&hex::encode(bytes))
     }
 
-    pub(in crate::view) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(input: D) -> Result<[u8; N], D::Error> {
+    pub(in crate::view) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        input: D,
+    ) -> Result<[u8; N], D::Error> {
         deserialize_bytes(input)
     }
 }
@@ -65,7 +70,10 @@ pub(super) mod node_id {
 pub(super) mod packet_keys {
     use super::{BTreeMap, Deserializer, Epoch, KeysVisitor, PhantomData, PublicKey, SerializeMap, Serializer};
 
-    pub(in crate::view) fn serialize<S: Serializer>(keys: &BTreeMap<Epoch, PublicKey>, out: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::view) fn serialize<S: Serializer>(
+        keys: &BTreeMap<Epoch, PublicKey>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut map = out.serialize_map(Some(keys.len()))?;
         for (epoch, key) in keys {
             map.serialize_entry(&epoch.0.to_string(), &hex::encode(key.as_bytes()))?;
@@ -73,7 +81,9 @@ pub(super) mod packet_keys {
         map.end()
     }
 
-    pub(in crate::view) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<Epoch, PublicKey>, D::Error> {
+    pub(in crate::view) fn deserialize<'de, D: Deserializer<'de>>(
+        input: D,
+    ) -> Result<BTreeMap<Epoch, PublicKey>, D::Error> {
         input.deserialize_map(KeysVisitor(PhantomData))
     }
 }
@@ -95,7 +105,8 @@ impl<'de> Visitor<'de> for KeysVisitor {
                 return Err(A::Error::custom("an epoch is not written in its shortest form"));
             }
             let HexKey(bytes) = map.next_value()?;
-            let key = PublicKey::parse(&bytes).map_err(|_| A::Error::custom("a packet key is not a valid X25519 key"))?;
+            let key =
+                PublicKey::parse(&bytes).map_err(|_| A::Error::custom("a packet key is not a valid X25519 key"))?;
             if keys.insert(Epoch(number), key).is_some() || keys.len() > MAX_KEYS {
                 return Err(A::Error::custom("an epoch stands twice or too many are listed"));
             }

@@ -74,7 +74,8 @@ impl NetworkView {
     /// Whether packets may be sent by this view at `now_ms`, with the network's clock skew on both sides.
     #[must_use]
     pub fn is_valid_at(&self, now_ms: u64) -> bool {
-        now_ms.saturating_add(self.clock.skew_ms()) >= self.consensus.valid_after_ms && now_ms < self.consensus.valid_until_ms
+        now_ms.saturating_add(self.clock.skew_ms()) >= self.consensus.valid_after_ms
+            && now_ms < self.consensus.valid_until_ms
     }
 
     /// All nodes.

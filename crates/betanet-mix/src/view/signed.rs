@@ -237,7 +237,6 @@ fn signed_bytes<T: Document>(content: &str) -> Vec<u8> {
 }
 
 fn is_valid(message: &[u8], signature: &Signature) -> bool {
-    VerifyingKey::from_bytes(&signature.key).is_ok_and(|key| {
-        key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.sig)).is_ok()
-    })
+    VerifyingKey::from_bytes(&signature.key)
+        .is_ok_and(|key| key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.sig)).is_ok())
 }

@@ -1,0 +1,156 @@
+//! Receiving: fragments, acks, answers, loops.
+
+use betanet_sphinx::SurbId;
+use rand_core::CryptoRng;
+
+use super::Courier;
+use super::state::{Awaiting, HeldReply};
+use super::types::{Action, Incoming, ReplyHandle};
+use crate::message::{
+    Envelope, EnvelopeKind, Fragment, Inserted, ItemRef, MessageId, REPLY_DATA_LEN, ReplyPart, ReplyPush,
+    is_stored_ack, parse_stream,
+};
+
+/// How long reply handles live when no view says how long keys do.
+const FALLBACK_SURB_LIFE_MS: u64 = 20 * 60_000;
+
+impl<R: CryptoRng> Courier<R> {
+    /// Takes a mailbox item that came in a forward packet. The same item may come again after a reconnect.
+    pub fn on_forward(&mut self, now_ms: u64, item: ItemRef, payload: &[u8]) {
+        let Ok(envelope) = Envelope::parse(payload) else { return self.drop_item(item, "bad_envelope") };
+        if envelope.kind == EnvelopeKind::Cover {
+            self.stats.cover_received += 1;
+            return self.delete(item);
+        }
+        let Ok(opened) = self.contexts.open(envelope.sealed) else { return self.drop_item(item, "not_for_us") };
+        let Some(fragment) = Fragment::parse(&opened.fragment) else { return self.drop_item(item, "bad_fragment") };
+        let id = fragment.id;
+        match self.reassembler.insert(now_ms, item, opened.context, fragment) {
+            Inserted::Kept | Inserted::SameItem => {}
+            Inserted::Useless(reason) => self.drop_item(item, reason),
+            Inserted::Deferred(reason) => self.count_drop(reason),
+            Inserted::Complete(stream) => self.deliver(now_ms, id, opened.hops, stream),
+        }
+    }
+
+    /// Takes a mailbox item that came over a SURB: an ack, a part of an answer, or a loop.
+    pub fn on_reply(&mut self, now_ms: u64, item: ItemRef, surb_id: SurbId, delta: &mut [u8]) {
+        // Whatever it is, it means something to this process only, and only once.
+        self.delete(item);
+        match self.awaiting.remove(&surb_id) {
+            None => self.count_drop("unknown_surb"),
+            Some(Awaiting::Ack { opener, id, index, sent_ms }) => {
+                if opener.open(delta).is_ok_and(|payload| is_stored_ack(&payload)) {
+                    self.acked(now_ms, id, index, sent_ms);
+                } else {
+                    self.count_drop("bad_ack");
+                }
+            }
+            Some(Awaiting::Reply { opener, id }) => match opener.open(delta) {
+                Ok(payload) => self.reply_part(id, &payload),
+                Err(_) => self.count_drop("bad_reply"),
+            },
+            Some(Awaiting::Pong { opener, ping, sent_ms }) => {
+                if opener.open(delta).is_ok() {
+                    self.actions.push_back(Action::Pong { ping, rtt_ms: now_ms.saturating_sub(sent_ms) });
+                } else {
+                    self.count_drop("bad_pong");
+                    self.actions.push_back(Action::PingLost { ping });
+                }
+            }
+        }
+    }
+
+    /// Says that a delivered message was dealt with, and gives the mailbox items to delete.
+    ///
+    /// Repeatable: the second call gives no items. `None` for a message that was never delivered or whose id has expired.
+    /// Items whose deletion does not reach the edge come again and are recognised.
+    pub fn commit(&mut self, id: MessageId) -> Option<Vec<ItemRef>> {
+        let items = self.reassembler.commit(id)?;
+        if self.reassembler.take_redeliver() {
+            self.actions.push_back(Action::Redeliver);
+        }
+        Some(items)
+    }
+
+    /// Ids of committed messages with their expiries in Unix milliseconds, for a driver that keeps them over a restart.
+    pub fn remembered(&self) -> impl Iterator<Item = (MessageId, u64)> + '_ {
+        self.reassembler.remembered()
+    }
+
+    /// Takes an id from before a restart: the message will not be delivered again.
+    pub fn remember(&mut self, id: MessageId, expiry_ms: u64) {
+        self.reassembler.remember(id, expiry_ms);
+    }
+
+    fn deliver(&mut self, now_ms: u64, id: MessageId, hops: u8, stream: Vec<u8>) {
+        let Ok(stream) = parse_stream(stream) else {
+            self.count_drop("bad_stream");
+            for item in self.reassembler.commit(id).unwrap_or_default() {
+                self.delete(item);
+            }
+            return;
+        };
+        for _ in 0..stream.bad_surbs {
+            self.count_drop("bad_surb");
+        }
+        let reply_capacity = stream.surbs.len() * REPLY_DATA_LEN;
+        let reply = (!stream.surbs.is_empty()).then(|| {
+            let handle = ReplyHandle(self.next_reply);
+            self.next_reply += 1;
+            // SURBs die with the keys on their path, two epochs after they were made at the latest.
+            let life_ms = self.view.as_ref().map_or(FALLBACK_SURB_LIFE_MS, |view| 2 * view.clock().length_ms());
+            let held = HeldReply { surbs: stream.surbs, expires_ms: now_ms.saturating_add(life_ms) };
+            self.replies.insert(handle, held);
+            if self.replies.len() > self.config.max_reply_handles {
+                self.replies.pop_first();
+                self.count_drop("reply_handles_full");
+            }
+            handle
+        });
+        self.stats.messages_delivered += 1;
+        let message = Incoming { id, body: stream.body, hops, reply, reply_capacity };
+        self.actions.push_back(Action::Deliver { message });
+    }
+
+    fn acked(&mut self, now_ms: u64, id: MessageId, index: u16, sent_ms: u64) {
+        let Some(message) = self.outgoing.get_mut(&id) else { return self.count_drop("unknown_surb") };
+        let Some(flight) = message.flights.remove(&index) else { return self.count_drop("unknown_surb") };
+        flight.surbs.iter().for_each(|surb_id| drop(self.awaiting.remove(surb_id)));
+        let place = usize::from(message.hops).checked_sub(1);
+        if let Some(trips) = place.and_then(|place| self.round_trips.get_mut(place)) {
+            trips.measure(now_ms.saturating_sub(sent_ms));
+        }
+        if flight.in_air {
+            self.window.gone();
+        }
+        self.window.acked();
+        self.stats.fragments_acked += 1;
+        if message.is_done() {
+            self.stats.messages_sent += 1;
+            self.forget_outgoing(id);
+            self.actions.push_back(Action::Sent { id });
+        }
+    }
+
+    fn reply_part(&mut self, id: MessageId, payload: &[u8]) {
+        let Some(request) = self.requests.get_mut(&id) else { return self.count_drop("unknown_surb") };
+        let pushed = match ReplyPart::parse(payload) {
+            Ok(Some(part)) => request.parts.push(&part, request.surbs.len()),
+            Ok(None) => return,
+            Err(()) => return self.count_drop("bad_reply"),
+        };
+        match pushed {
+            // Spare packets repeat parts on purpose.
+            ReplyPush::Kept | ReplyPush::Duplicate => {}
+            ReplyPush::Inconsistent => self.count_drop("bad_reply"),
+            ReplyPush::Complete(body) => {
+                self.stats.replies_completed += 1;
+                // Whoever answers has the request; fragments that wait for their acks need no repeating.
+                self.forget_outgoing(id);
+                self.forget_request(id);
+                self.actions.push_back(Action::ReplyComplete { id, body });
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What a courier is told and what it tells.
+
+use std::collections::BTreeMap;
+
+use betanet_sphinx::{BuildError, NodeId, PACKET_LEN};
+
+use crate::message::{MessageId, ReassemblyLimits, SealError, StreamError};
+use crate::path::PathError;
+
+/// Limits and times of a [`Courier`](super::Courier).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CourierConfig {
+    /// Most fragments that wait for their ack at a time.
+    pub max_window: usize,
+    /// Fragments that may always wait for their ack, however much is lost.
+    pub min_window: usize,
+    /// Sendings of one fragment before its message fails.
+    pub max_tries: u32,
+    /// What is added to the 99.99 % quantile of the mixing delays until a fragment is sent again, in milliseconds.
+    pub rto_slack_ms: u64,
+    /// Where the doubling of that time ends, in milliseconds.
+    pub max_rto_ms: u64,
+    /// How long a message waits for a usable path or consensus before it fails, in milliseconds.
+    pub path_patience_ms: u64,
+    /// How long recipients and edges keep a message, in milliseconds, unless the send says otherwise.
+    pub lifetime_ms: u64,
+    /// Most messages on their way out.
+    pub max_outgoing_messages: usize,
+    /// Most bytes of messages on their way out.
+    pub max_outgoing_bytes: usize,
+    /// Most requests of others that wait for an answer; the oldest makes room.
+    pub max_reply_handles: usize,
+    /// Decapsulated contexts that are remembered.
+    pub contexts: usize,
+    /// Bounds of reassembly.
+    pub reassembly: ReassemblyLimits,
+}
+
+impl Default for CourierConfig {
+    fn default() -> Self {
+        Self {
+            max_window: 256,
+            min_window: 32,
+            max_tries: 16,
+            rto_slack_ms: 300,
+            max_rto_ms: 16_000,
+            path_patience_ms: 30_000,
+            lifetime_ms: 3_600_000,
+            max_outgoing_messages: 4096,
+            max_outgoing_bytes: 256 * 1024 * 1024,
+            max_reply_handles: 4096,
+            contexts: 4096,
+            reassembly: ReassemblyLimits::default(),
+        }
+    }
+}
+
+/// How a message is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SendOptions {
+    /// Hops of each of its packets, 1 to 7.
+    pub hops: u8,
+    /// The message's id, for a send that repeats one from before a restart; drawn at random otherwise.
+    pub id: Option<MessageId>,
+    /// How long it is kept, in milliseconds; the configured lifetime otherwise.
+    pub lifetime_ms: Option<u64>,
+}
+
+impl SendOptions {
+    /// Packets of `hops` hops, a random id, the configured lifetime.
+    #[must_use]
+    pub fn hops(hops: u8) -> Self {
+        Self { hops, id: None, lifetime_ms: None }
+    }
+}
+
+/// A request of somebody else that waits for an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ReplyHandle(pub u64);
+
+/// A loop under way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PingId(pub u64);
+
+/// A complete message from somebody.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Incoming {
+    /// Its id, for [`Courier::commit`](super::Courier::commit).
+    pub id: MessageId,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// The number of hops it was sealed for.
+    pub hops: u8,
+    /// How it is answered, if the sender left SURBs.
+    pub reply: Option<ReplyHandle>,
+    /// Most bytes of an answer; 0 if none is possible.
+    pub reply_capacity: usize,
+}
+
+/// What the driver does next.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// Hand a packet to this edge, linking to it first if need be.
+    Inject {
+        /// The first node of the packet's path. With one hop, and for replies, it may be an edge that is not attached.
+        edge: NodeId,
+        /// The packet.
+        packet: Box<[u8; PACKET_LEN]>,
+    },
+    /// Every fragment of the message is on disk at the recipient's edges.
+    Sent {
+        /// The message.
+        id: MessageId,
+    },
+    /// The message or request came to nothing, or nobody can tell.
+    Failed {
+        /// The message.
+        id: MessageId,
+        /// Why.
+        reason: FailReason,
+    },
+    /// A message for the application. Comes once per id; its items stay at the edges until it is committed.
+    Deliver {
+        /// The message.
+        message: Incoming,
+    },
+    /// The whole answer to a request.
+    ReplyComplete {
+        /// The request.
+        id: MessageId,
+        /// The answer.
+        body: Vec<u8>,
+    },
+    /// All packets of an answer were injected. Whether they arrived, only the requester learns.
+    ReplySent {
+        /// The request that was answered.
+        handle: ReplyHandle,
+    },
+    /// A loop came back.
+    Pong {
+        /// Which.
+        ping: PingId,
+        /// Milliseconds from making the packet to its return.
+        rtt_ms: u64,
+    },
+    /// A loop did not come back in time.
+    PingLost {
+        /// Which.
+        ping: PingId,
+    },
+    /// Let the edge delete these items: they are of no use, or dealt with.
+    Delete {
+        /// The edge.
+        edge: NodeId,
+        /// Its numbers for them.
+        seqs: Vec<u64>,
+    },
+    /// Ask every edge to hand over all items that it still holds, as after a reconnect: some were deferred for lack of room.
+    Redeliver,
+}
+
+/// Why a message came to nothing.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FailReason {
+    /// A fragment was sent as often as allowed and never acknowledged. The message may have arrived all the same.
+    #[error("no acknowledgement after {tries} sendings; the recipient's edges may be down")]
+    NoAck {
+        /// Sendings of the fragment.
+        tries: u32,
+    },
+    /// No path could be found for too long.
+    #[error("no path for {waited_ms} ms: {error}")]
+    NoPath {
+        /// How long the message waited.
+        waited_ms: u64,
+        /// What was missing at the end.
+        error: PathError,
+    },
+    /// There was no valid consensus for too long.
+    #[error("no valid consensus for {waited_ms} ms; nothing is sent by an expired one")]
+    NoConsensus {
+        /// How long the message waited.
+        waited_ms: u64,
+    },
+    /// The message's lifetime ended first.
+    #[error("the message expired before all of it was acknowledged")]
+    Expired,
+    /// The answer did not come, or not all of it.
+    #[error("no complete reply within {timeout_ms} ms")]
+    ReplyTimeout {
+        /// The time that was given.
+        timeout_ms: u64,
+    },
+    /// [`Courier::cancel`](super::Courier::cancel) was called.
+    #[error("cancelled")]
+    Cancelled,
+    /// A packet could not be made.
+    #[error("a packet could not be made: {0}")]
+    Build(#[from] BuildError),
+    /// A fragment could not be sealed.
+    #[error("a fragment could not be sealed: {0}")]
+    Seal(#[from] SealError),
+}
+
+impl FailReason {
+    /// A short name of the reason, for counters.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoAck { .. } => "no_ack",
+            Self::NoPath { .. } => "no_path",
+            Self::NoConsensus { .. } => "no_consensus",
+            Self::Expired => "expired",
+            Self::ReplyTimeout { .. } => "reply_timeout",
+            Self::Cancelled => "cancelled",
+            Self::Build(_) => "build",
+            Self::Seal(_) => "seal",
+        }
+    }
+}
+
+/// Why a send is refused at once.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// There is no consensus, or it has expired.
+    #[error("there is no valid consensus; nothing can be sent until one arrives")]
+    NoConsensus,
+    /// The network cannot carry packets with that many hops.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The message is too long or asks for too many reply packets.
+    #[error(transparent)]
+    Message(#[from] StreamError),
+    /// A request without reply packets.
+    #[error("a request needs at least one reply packet")]
+    NoReplyPackets,
+    /// The recipient's key is not usable.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A SURB could not be made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A message with this id is under way.
+    #[error("message {id} is under way already")]
+    Duplicate {
+        /// The id.
+        id: MessageId,
+    },
+    /// Too much is under way.
+    #[error("{messages} messages with {bytes} bytes are under way; wait until some are done")]
+    Busy {
+        /// Messages under way.
+        messages: usize,
+        /// Their bytes.
+        bytes: usize,
+    },
+}
+
+/// Why an answer is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The handle was used before, has expired, or never was.
+    #[error("the request was answered already, or its reply blocks have expired")]
+    UnknownHandle,
+    /// The answer does not fit the reply packets that the requester gave. The handle stays usable.
+    #[error("the reply has {len} bytes, the requester left room for {capacity}")]
+    TooLong {
+        /// Bytes of the answer.
+        len: usize,
+        /// Bytes that fit.
+        capacity: usize,
+    },
+}
+
+/// Counters since the start, and gauges of the moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CourierStats {
+    /// Packets injected, of every kind.
+    pub packets_injected: u64,
+    /// Fragments sent for the first time.
+    pub fragments_sent: u64,
+    /// Fragments sent again.
+    pub fragments_resent: u64,
+    /// Fragments acknowledged.
+    pub fragments_acked: u64,
+    /// Messages stored completely at the recipient's edges.
+    pub messages_sent: u64,
+    /// Messages and requests that failed, by reason.
+    pub failed: BTreeMap<&'static str, u64>,
+    /// Messages delivered.
+    pub messages_delivered: u64,
+    /// Answers received completely.
+    pub replies_completed: u64,
+    /// Cover packets received.
+    pub cover_received: u64,
+    /// What was dropped or deferred, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Fragments that wait for their ack now.
+    pub in_flight: usize,
+    /// How many may.
+    pub window: usize,
+    /// Messages on their way out.
+    pub outgoing_messages: usize,
+    /// Requests without a complete answer.
+    pub open_requests: usize,
+    /// Incoming messages that lack fragments.
+    pub unfinished_incoming: usize,
+    /// Delivered messages that wait for their commit.
+    pub uncommitted: usize,
+    /// Bytes that unfinished and uncommitted messages take.
+    pub reassembly_bytes: usize,
+}
