@@ -1,6 +1,6 @@
-"""Processes that end with their owner, whatever way it ends.
+"""Child processes: they end with their owner, whatever way it ends, and tell it how they are.
 
-Two ties, because each has a hole: the kernel's parent-death signal misses a parent that died
+Two ties to the owner, because each has a hole: the kernel's parent-death signal misses a parent that died
 before it was asked for, and end-of-file on standard input needs the owner to hold the only other
 end of the pipe.
 """
@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import os
 import signal
 import sys
 import threading
 from typing import Final
 
-__all__ = ["die_with_parent", "stop_event"]
+__all__ = ["EXIT_UNUSABLE", "announce", "die_with_parent", "stop_event"]
+
+EXIT_UNUSABLE: Final = 78
+"""Exit code of a child that a restart cannot help: a setting, a path or a port is unusable."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _STDIN: Final = 0
@@ -34,6 +38,16 @@ def die_with_parent() -> None:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), "prctl(PR_SET_PDEATHSIG)")
     threading.Thread(target=_exit_at_end_of_input, name="owner-watch", daemon=True).start()
+
+
+def announce(event: str, **fields: str | float | bool | None) -> None:
+    """Tell the owner something: one JSON object in a line on standard output."""
+    try:
+        sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+        sys.stdout.flush()
+    except OSError:
+        # The owner no longer listens; if it is gone, this process ends by itself.
+        pass
 
 
 def stop_event() -> asyncio.Event:

@@ -22,6 +22,7 @@ from fog_compute.errors import (
     ServiceUnavailable,
 )
 from fog_compute.vpn.channel import Incoming
+from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.levels import PrivacyLevel
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class BetanetService:
         """A channel of one level; all channels of a level share its client."""
         return BetanetChannel(await self.client(level), level)
 
-    async def workers(self) -> list[betanet.WorkerDescriptor]:
+    async def workers(self) -> list[WorkerOffer]:
         """The whole list of workers that the directory signed; asking for it tells nobody which.
 
         Raises:
@@ -188,7 +189,19 @@ class BetanetService:
         """
         client = await self.client(PrivacyLevel.PRIVATE)
         with _channel_errors("worker list"):
-            return await client.workers()
+            listed = await client.workers()
+        return [
+            WorkerOffer(
+                # People choose names, so two workers may have the same; keys are unique.
+                name=f"{worker.name}-{worker.id[:6]}",
+                address=worker.address,
+                kinds=tuple(worker.kinds),
+                slots=worker.slots,
+                memory_bytes=worker.memory_bytes,
+                groups=tuple(worker.groups),
+            )
+            for worker in listed
+        ]
 
     async def status(self) -> NetworkStatus:
         """The network as the client of the default level sees it."""

@@ -1,0 +1,3 @@
+"""The backend: tasks over HTTP on the loopback interface, and the services behind them."""
+
+from __future__ import annotations

@@ -1,0 +1,64 @@
+"""The application factory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import Depends, FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import fog_compute
+from fog_compute.server.auth import load_or_make_token, require_token
+from fog_compute.server.middleware import BodyLimit, Counting, SafeHeaders
+from fog_compute.server.problems import install_problems
+from fog_compute.server.routers import system, tasks
+from fog_compute.server.services import ServiceManager
+
+__all__ = ["create_app"]
+
+JSON_BYTES: Final = 1024 * 1024
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+
+
+def create_app(services: ServiceManager, *, on_ready: Callable[[], None] | None = None) -> FastAPI:
+    """Build the application; its lifespan starts and stops ``services``.
+
+    Args:
+        services: what the routes use; not started yet.
+        on_ready: called when all services are up.
+    """
+    settings = services.settings
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.token = load_or_make_token(settings.layout.token_file)
+        async with services:
+            if on_ready is not None:
+                on_ready()
+            yield
+
+    app = FastAPI(
+        title="fog-compute",
+        summary="Run computations on other people's idle machines privately.",
+        version=fog_compute.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        middleware=[
+            Middleware(Counting, metrics=services.metrics),
+            Middleware(SafeHeaders),
+            # A page in a browser must not reach the interface under a name of its own.
+            Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, settings.host]),
+            Middleware(BodyLimit, blob_bytes=settings.max_body_bytes, json_bytes=JSON_BYTES),
+        ],
+    )
+    app.state.services = services
+    install_problems(app)
+    guarded = [Depends(require_token)]
+    app.include_router(tasks.router, prefix="/api/v1", dependencies=guarded)
+    app.include_router(system.router, prefix="/api/v1", dependencies=guarded)
+    app.include_router(system.open_router)
+    return app

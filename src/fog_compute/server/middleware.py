@@ -1,0 +1,116 @@
+"""What wraps every request: limits on bodies, safe headers, and counting."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fog_compute.observability.metrics import Metrics
+from fog_compute.server.problems import problem
+from fog_compute.units import format_bytes
+
+__all__ = ["BodyLimit", "Counting", "SafeHeaders"]
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SAFE_HEADERS: Final = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class BodyLimit:
+    """Refuses bodies over a limit, before or while they are read."""
+
+    def __init__(self, app: ASGIApp, *, blob_bytes: int, json_bytes: int) -> None:
+        """Allow ``blob_bytes`` for octet streams and ``json_bytes`` for all else."""
+        self._app: Final = app
+        self._blob_bytes: Final = blob_bytes
+        self._json_bytes: Final = json_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with a counting ``receive``."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        octets = headers.get("content-type", "").startswith("application/octet-stream")
+        limit = self._blob_bytes if octets else self._json_bytes
+        text = f"the body is larger than {format_bytes(limit)}, the limit of this backend"
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > limit:
+            await problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+class SafeHeaders:
+    """Adds headers that tell browsers to be careful with every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap ``app``."""
+        self._app: Final = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and add the headers that the answer does not set itself."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _SAFE_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class Counting:
+    """Counts requests and times them by the route as it is written in the code."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        """Count into ``metrics``."""
+        self._app: Final = app
+        self._metrics: Final = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and note how it ended."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        begun = time.perf_counter()
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.http_requests.labels(method, route, str(status)).inc()
+            if "wait" not in parse_qs(scope.get("query_string", b"").decode("latin-1")):
+                self._metrics.http_duration.labels(method, route).observe(
+                    time.perf_counter() - begun
+                )

@@ -1,0 +1,100 @@
+"""Status, health and metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from http import HTTPStatus
+
+from fastapi import APIRouter, Response
+
+import fog_compute
+from fog_compute.coordinator.fog import by_state
+from fog_compute.errors import FogError
+from fog_compute.observability.metrics import CONTENT_TYPE
+from fog_compute.server.dependencies import Services
+from fog_compute.server.schemas import (
+    HealthOut,
+    LevelOut,
+    NetOut,
+    ServiceOut,
+    StatusOut,
+    WorkerOut,
+)
+from fog_compute.server.services import ServiceManager
+
+__all__ = ["open_router", "router"]
+
+router = APIRouter(tags=["system"])
+open_router = APIRouter(tags=["system"])
+
+ONE_OPERATOR = "one operator runs all nodes: no anonymity"
+NO_COVER = "no cover traffic yet: an observer of your link sees when you send"
+
+
+@router.get("/status")
+async def status(services: Services) -> StatusOut:
+    """Show services, network, workers and tasks at a glance."""
+    store = services.get_service("store")
+    levels = await store.statistics.by_level()
+    return StatusOut(
+        version=fog_compute.__version__,
+        pid=os.getpid(),
+        services=[
+            ServiceOut(name=entry.name, state=entry.state, detail=entry.detail)
+            for entry in services.health()
+        ],
+        net=_net(services),
+        workers=[WorkerOut.of(worker) for worker in services.get_service("coordinator").workers()],
+        tasks=await store.tasks.count_by_state(),
+        levels={level: LevelOut(**dataclasses.asdict(delta)) for level, delta in levels.items()},
+    )
+
+
+@open_router.get("/health")
+async def health(services: Services, response: Response) -> HealthOut:
+    """Say whether all services run: 200, or 503 while one does not."""
+    if not services.healthy:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return HealthOut(
+        status="ok" if services.healthy else "degraded",
+        version=fog_compute.__version__,
+        services={entry.name: entry.state for entry in services.health()},
+    )
+
+
+@open_router.get("/metrics", response_class=Response)
+async def metrics(services: Services) -> Response:
+    """Give all metrics in the text format of Prometheus; none carries an id."""
+    await _refresh(services)
+    return Response(services.metrics.render(), media_type=CONTENT_TYPE)
+
+
+async def _refresh(services: ServiceManager) -> None:
+    gauges = services.metrics
+    try:
+        for state, count in (await services.get_service("store").tasks.count_by_state()).items():
+            gauges.tasks.labels(state.value).set(count)
+        for worker_state, count in by_state(services.get_service("coordinator").workers()).items():
+            gauges.workers.labels(worker_state.value).set(count)
+    except FogError:
+        # What cannot be read keeps its last value; fog_service_up says that something is wrong.
+        pass
+    if view := services.net_status:
+        gauges.net_epoch.set(view.epoch)
+        for role, count in view.nodes.items():
+            gauges.net_nodes.labels(role).set(count)
+
+
+def _net(services: ServiceManager) -> NetOut | None:
+    view = services.net_status
+    if view is None:
+        return None
+    return NetOut(
+        name=view.network,
+        epoch=view.epoch,
+        nodes=view.nodes,
+        mean_delay_ms=view.mean_delay_ms,
+        one_operator=view.one_operator,
+        warnings=[*([ONE_OPERATOR] if view.one_operator else []), NO_COVER],
+    )

@@ -1,0 +1,134 @@
+"""Blobs and tasks."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from fog_compute.errors import NotFound, PrivacyUnavailable
+from fog_compute.server.dependencies import Services
+from fog_compute.server.schemas import BlobOut, TaskDetailOut, TaskIn, TaskListOut, TaskOut
+from fog_compute.server.services import ServiceManager
+from fog_compute.tasks import TaskResult, TaskState
+from fog_compute.vpn.levels import PrivacyLevel
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["tasks"])
+
+TaskId = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The id of a task.")]
+
+
+@router.post("/blobs", status_code=HTTPStatus.CREATED)
+async def put_blob(request: Request, services: Services) -> BlobOut:
+    """Upload a module, a standard input or an input file; the same bytes are kept once."""
+    data = await request.body()
+    sha256 = await services.get_service("store").blobs.put(data)
+    return BlobOut(sha256=sha256, size=len(data))
+
+
+@router.post("/tasks", status_code=HTTPStatus.CREATED)
+async def create_task(task: TaskIn, services: Services, response: Response) -> TaskOut:
+    """Queue a task; it survives restarts from the moment of the answer."""
+    spec = task.to_spec()
+    _check_level(services, spec.privacy)
+    made = await services.get_service("dispatcher").create(spec)
+    response.headers["location"] = f"/api/v1/tasks/{made.id}"
+    return TaskOut.of(made)
+
+
+@router.get("/tasks")
+async def list_tasks(
+    services: Services,
+    state: TaskState | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    before: Annotated[str | None, Query(pattern="^[0-9a-z]{1,64}$")] = None,
+) -> TaskListOut:
+    """List tasks, newest first."""
+    store, dispatcher = services.get_service("store"), services.get_service("dispatcher")
+    tasks = await store.tasks.list(state=state, limit=limit, before=before)
+    return TaskListOut(
+        tasks=[TaskOut.of(task, dispatcher.waiting_reason(task.id)) for task in tasks],
+        next=tasks[-1].id if len(tasks) == limit else None,
+    )
+
+
+@router.get("/tasks/{task_id}")
+async def show_task(
+    task_id: TaskId,
+    services: Services,
+    wait: Annotated[float, Query(ge=0, description="Seconds to wait for a change.")] = 0,
+    since: Annotated[int, Query(ge=0, description="Version that the caller has.")] = 0,
+) -> TaskDetailOut:
+    """Show one task; with ``wait``, once its version is above ``since``."""
+    store = services.get_service("store")
+    if wait:
+        await store.events.wait(task_id, since, min(wait, services.settings.max_wait_s))
+    return await _detail(services, task_id)
+
+
+@router.post("/tasks/{task_id}/cancel")
+async def cancel_task(task_id: TaskId, services: Services) -> TaskDetailOut:
+    """Cancel a task that is not over; its worker is told to stop."""
+    await services.get_service("dispatcher").cancel(task_id)
+    return await _detail(services, task_id)
+
+
+@router.get("/tasks/{task_id}/stdout", response_class=Response)
+async def task_stdout(task_id: TaskId, services: Services) -> Response:
+    """Give the standard output of the task's result."""
+    return _bytes((await _result(services, task_id)).stdout)
+
+
+@router.get("/tasks/{task_id}/stderr", response_class=Response)
+async def task_stderr(task_id: TaskId, services: Services) -> Response:
+    """Give the standard error of the task's result."""
+    return _bytes((await _result(services, task_id)).stderr)
+
+
+def _check_level(services: ServiceManager, level: PrivacyLevel) -> None:
+    """Refuse at once what the network cannot give; an unknown network is waited for."""
+    view = services.net_status
+    if view is None:
+        return
+    edges = view.nodes.get("entry", 0) + view.nodes.get("exit", 0)
+    middles = view.nodes.get("middle", 0)
+    # One edge of each side, the rest middles; with one hop the recipient's edge is all.
+    fits = edges >= min(2, level.hops) and middles >= max(0, level.hops - 2)
+    if not fits:
+        raise PrivacyUnavailable(
+            f"privacy {level.value} needs {level.hops} nodes on a path, two of them edges, and the"
+            f" network has {edges} edges and {middles} middles: choose a lower level or wait",
+            needed=level.hops,
+            available=view.node_count,
+        )
+
+
+async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
+    store, dispatcher = services.get_service("store"), services.get_service("dispatcher")
+    task = await store.tasks.get(task_id)
+    try:
+        result = await store.results.get(task_id)
+    except NotFound:
+        result = None
+    return TaskDetailOut.of_all(
+        task,
+        dispatcher.waiting_reason(task_id),
+        result,
+        await store.attempts.of_task(task_id),
+        await store.events.history(task_id),
+    )
+
+
+async def _result(services: ServiceManager, task_id: str) -> TaskResult:
+    store = services.get_service("store")
+    task = await store.tasks.get(task_id)
+    if not task.state.final:
+        raise NotFound(f"task {task_id} has no result yet: it is {task.state.value}")
+    return await store.results.get(task_id)
+
+
+def _bytes(data: bytes) -> Response:
+    return Response(data, media_type="application/octet-stream")

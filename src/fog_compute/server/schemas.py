@@ -1,0 +1,299 @@
+"""What the HTTP interface takes and gives, and the translation to and from records."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fog_compute.coordinator.placement import WorkerState, WorkerView
+from fog_compute.server.services import ServiceState
+from fog_compute.store import TaskEventRecord
+from fog_compute.tasks import (
+    Attempt,
+    AttemptState,
+    Fault,
+    Limits,
+    Task,
+    TaskKind,
+    TaskResult,
+    TaskSpec,
+    TaskState,
+)
+from fog_compute.vpn.levels import PrivacyLevel
+
+_DEFAULTS: Final = Limits()
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Out(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class LimitsIn(_In):
+    """What one attempt may use."""
+
+    memory_bytes: int = Field(_DEFAULTS.memory_bytes, description="Linear memory.")
+    fuel: int = Field(_DEFAULTS.fuel, description="Instructions, as wasmtime counts them.")
+    wall_s: float = Field(_DEFAULTS.wall_s, description="Wall clock, seconds.")
+    output_bytes: int = Field(
+        _DEFAULTS.output_bytes, description="Standard output and standard error, each."
+    )
+    scratch_bytes: int = Field(_DEFAULTS.scratch_bytes, description="Files in the scratch folder.")
+
+
+class TaskIn(_In):
+    """A task to run; blobs are uploaded before and named by their SHA-256."""
+
+    module: str = Field(description="SHA-256 of the module.")
+    kind: TaskKind = TaskKind.WASM
+    argv: list[str] = Field(default_factory=list, max_length=4096)
+    stdin: str | None = Field(None, description="SHA-256 of the standard input.")
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description="Input files: path in the sandbox to SHA-256."
+    )
+    limits: LimitsIn = Field(default_factory=LimitsIn)
+    privacy: PrivacyLevel = PrivacyLevel.PRIVATE
+    max_attempts: int = 3
+
+    def to_spec(self) -> TaskSpec:
+        """The record; raises ``InvalidTask`` for what can never run."""
+        return TaskSpec(
+            module=self.module,
+            kind=self.kind,
+            argv=tuple(self.argv),
+            stdin=self.stdin,
+            inputs=self.inputs,
+            limits=Limits(**self.limits.model_dump()),
+            privacy=self.privacy,
+            max_attempts=self.max_attempts,
+        )
+
+
+class BlobOut(_Out):
+    """An uploaded blob."""
+
+    sha256: str
+    size: int
+
+
+class ResultOut(_Out):
+    """How a task's last attempt ended; the output itself has routes of its own."""
+
+    exit_code: int
+    stdout_bytes: int
+    stderr_bytes: int
+    fuel_used: int
+    wall_ms: int
+    peak_memory: int
+    trap: Fault | None
+    detail: str
+
+    @classmethod
+    def of(cls, result: TaskResult) -> ResultOut:
+        """Translate a record."""
+        return cls(
+            exit_code=result.exit_code,
+            stdout_bytes=len(result.stdout),
+            stderr_bytes=len(result.stderr),
+            fuel_used=result.fuel_used,
+            wall_ms=result.wall_ms,
+            peak_memory=result.peak_memory,
+            trap=result.trap,
+            detail=result.detail,
+        )
+
+
+class AttemptOut(_Out):
+    """One try, with the reason why that worker was chosen."""
+
+    number: int
+    worker: str
+    state: AttemptState
+    reason: str
+    placement: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class EventOut(_Out):
+    """One state that the task came to."""
+
+    version: int
+    state: TaskState
+    reason: str
+    at: datetime
+
+
+class TaskOut(_Out):
+    """A task as it stands."""
+
+    id: str
+    state: TaskState
+    final: bool
+    version: int
+    kind: TaskKind
+    module: str
+    argv: list[str]
+    privacy: PrivacyLevel
+    hops: int
+    tries: int
+    max_attempts: int
+    reason: str = Field(description="Why it waits, failed or was cancelled; one line.")
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, task: Task, waiting: str = "") -> TaskOut:
+        """Translate a record; ``waiting`` says why an open task is with no worker."""
+        return cls(**_task_fields(task, waiting))
+
+
+class TaskDetailOut(TaskOut):
+    """A task with its result, attempts and history."""
+
+    result: ResultOut | None
+    attempts: list[AttemptOut]
+    history: list[EventOut]
+
+    @classmethod
+    def of_all(
+        cls,
+        task: Task,
+        waiting: str,
+        result: TaskResult | None,
+        attempts: list[Attempt],
+        history: list[TaskEventRecord],
+    ) -> TaskDetailOut:
+        """Translate the records of one task."""
+        placements = {
+            event.attempt: event.reason for event in history if event.state is TaskState.LEASED
+        }
+        return cls(
+            **_task_fields(task, waiting),
+            result=None if result is None else ResultOut.of(result),
+            attempts=[
+                AttemptOut(
+                    number=attempt.number,
+                    worker=attempt.worker,
+                    state=attempt.state,
+                    reason=attempt.reason,
+                    placement=placements.get(attempt.handle, ""),
+                    created_at=attempt.created_at,
+                    updated_at=attempt.updated_at,
+                )
+                for attempt in attempts
+            ],
+            history=[
+                EventOut(version=event.version, state=event.state, reason=event.reason, at=event.at)
+                for event in history
+            ],
+        )
+
+
+class TaskListOut(_Out):
+    """A page of tasks, newest first."""
+
+    tasks: list[TaskOut]
+    next: str | None = Field(description="Give it as ``before`` to get the next page.")
+
+
+class WorkerOut(_Out):
+    """A worker as this coordinator sees it."""
+
+    name: str
+    state: WorkerState
+    kinds: list[str]
+    slots: int
+    memory_bytes: int
+    groups: list[str]
+    leased: int
+
+    @classmethod
+    def of(cls, worker: WorkerView) -> WorkerOut:
+        """Translate a record."""
+        return cls(
+            name=worker.name,
+            state=worker.state,
+            kinds=sorted(worker.kinds),
+            slots=worker.slots,
+            memory_bytes=worker.memory_bytes,
+            groups=sorted(worker.groups),
+            leased=worker.leased,
+        )
+
+
+class NetOut(_Out):
+    """The network as this machine sees it."""
+
+    name: str
+    epoch: int
+    nodes: dict[str, int]
+    mean_delay_ms: float
+    one_operator: bool
+    warnings: list[str]
+
+
+class ServiceOut(_Out):
+    """One service of the backend."""
+
+    name: str
+    state: ServiceState
+    detail: str
+
+
+class LevelOut(_Out):
+    """Totals of one privacy level since the store was made."""
+
+    submitted: int
+    accepted: int
+    failed: int
+    cancelled: int
+    attempts: int
+    retries: int
+    run_ms: int
+
+
+class StatusOut(_Out):
+    """Everything at a glance."""
+
+    version: str
+    pid: int
+    services: list[ServiceOut]
+    net: NetOut | None
+    workers: list[WorkerOut]
+    tasks: dict[TaskState, int]
+    levels: dict[PrivacyLevel, LevelOut]
+
+
+class HealthOut(_Out):
+    """Whether the backend can do its work."""
+
+    status: str
+    version: str
+    services: dict[str, ServiceState]
+
+
+def _task_fields(task: Task, waiting: str) -> dict[str, object]:
+    return {
+        "id": task.id,
+        "state": task.state,
+        "final": task.state.final,
+        "version": task.version,
+        "kind": task.spec.kind,
+        "module": task.spec.module,
+        "argv": list(task.spec.argv),
+        "privacy": task.spec.privacy,
+        "hops": task.spec.privacy.hops,
+        "tries": task.tries,
+        "max_attempts": task.spec.max_attempts,
+        "reason": waiting if waiting and not task.state.final else task.reason,
+        "created_at": task.created_at,
+        "updated_at": task.updated_at,
+        "finished_at": task.finished_at,
+    }
