@@ -348,7 +348,7 @@ class Attempt:
 class TaskResult:
     """What an attempt brought.  ``trap`` names the fault, if the module is at fault; else None."""
 
-    exit_code: int
+    exit_code: int  # −1 beside a fault
     stdout: bytes
     stderr: bytes
     fuel_used: int

@@ -353,33 +353,30 @@ def _refs_of(message: Request) -> tuple[bytes, ...]:
 
 
 def fit_statuses(
-    statuses: Mapping[bytes, AttemptStatus], bodies: Mapping[bytes, bytes], capacity: int
+    statuses: Mapping[bytes, AttemptStatus], pieces: Mapping[bytes, bytes], capacity: int
 ) -> Status:
     """Return the answer to a poll within ``capacity`` bytes.
 
     Every attempt's bare state goes first; what room is left is given to pieces of results, in the
-    given order, so that one attempt after the other completes.  Each body is polled from the
-    status's own offset.  What does not fit even bare is left out.
+    given order, so that one attempt after the other completes.  ``pieces`` holds, by handle, bytes
+    of the result from the status's own offset on; as many as fit are sent.  Statuses that do not
+    fit even bare are left out.
     """
-    overhead = len(_encoder.encode(Status(items=()))) + 4
-    room = capacity - overhead
+    room = capacity - len(_encoder.encode(Status(items=()))) - 4
     items: list[AttemptStatus] = []
-    for status in statuses.values():
+    for full in statuses.values():
+        status = full
+        if len(_encoder.encode(full)) > room:
+            status = msgspec.structs.replace(full, log_tail=b"")
         size = len(_encoder.encode(status))
         if size > room:
-            bare = msgspec.structs.replace(status, log_tail=b"")
-            size = len(_encoder.encode(bare))
-            if size > room:
-                break
-            status = bare
+            break
         items.append(status)
         room -= size
     for i, status in enumerate(items):
-        body = bodies.get(status.handle)
-        if body is None or room <= 16:
-            continue
-        # 16: growth of the encoded chunk length (up to 4 bytes) and offset (up to 8), rounded up.
-        chunk = body[status.offset : status.offset + room - 16]
-        items[i] = msgspec.structs.replace(status, chunk=chunk)
-        room -= len(chunk) + 16
+        # 5: what the encoded length of a chunk can grow by.
+        if status.handle in pieces and room > 5:
+            chunk = pieces[status.handle][: room - 5]
+            items[i] = msgspec.structs.replace(status, chunk=chunk)
+            room -= len(chunk) + 5
     return Status(items=tuple(items))

@@ -34,7 +34,7 @@ from wasmtime import (
     WasmtimeError,
 )
 
-from fog_compute.worker.protocol import Ran, Run
+from fog_compute.worker.protocol import NEVER_EXITED, Ran, Run
 from fog_compute.worker.wasi import DeterministicWasi, GuestExit
 
 MAGIC: Final = b"\0asm"
@@ -61,7 +61,7 @@ class ModuleFault(Exception):  # noqa: N818  # the module's fault, told as a res
 
 @dataclass(slots=True)
 class _Usage:
-    exit_code: int = 0
+    exit_code: int = NEVER_EXITED
     fuel_used: int = 0
     peak_memory: int = 0
 
@@ -156,6 +156,7 @@ class Sandbox:
             start = exports["_start"]
             if isinstance(start, Func):
                 start(store)
+            usage.exit_code = 0
         except GuestExit as end:
             usage.exit_code = end.code
         except ExitTrap as end:

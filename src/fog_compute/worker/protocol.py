@@ -12,6 +12,7 @@ import msgspec
 
 FRAME_LIMIT: Final = 256 * 1024 * 1024
 LENGTH_BYTES: Final = 4
+NEVER_EXITED: Final = -1  # the exit code beside a fault
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):

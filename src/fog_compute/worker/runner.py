@@ -22,6 +22,7 @@ from fog_compute.worker.engine import ModuleFault, Sandbox
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
+    NEVER_EXITED,
     FromRunner,
     ModuleBytes,
     NeedBytes,
@@ -121,7 +122,7 @@ def _serve(pipe: _Pipe, sandbox: Sandbox) -> None:
             with _limited_files(run.file_bytes):
                 ran = sandbox.run(run)
         except ModuleFault as fault:
-            ran = Ran(0, fault.fault, fault.detail, 0, 0, 0)
+            ran = Ran(NEVER_EXITED, fault.fault, fault.detail, 0, 0, 0)
         pipe.write(ran)
 
 

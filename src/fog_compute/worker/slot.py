@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import structlog
 
 from fog_compute.errors import FogError
+from fog_compute.observability import get_logger
 from fog_compute.tasks.model import Fault, Limits, TaskResult
 from fog_compute.worker.folders import remove_tree
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
+    NEVER_EXITED,
     FromRunner,
     ModuleBytes,
     NeedBytes,
@@ -48,7 +49,7 @@ FIXED_TIME: Final = 946_684_800  # 2000-01-01, the date of every input file
 
 LoadModule = Callable[[], Awaitable[bytes]]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger("fog_compute.worker")
 
 
 class RunnerLost(FogError):  # noqa: N818  # a name says what is the case
@@ -206,7 +207,7 @@ class RunnerSlot:
             trap, detail = Fault.SCRATCH_LIMIT, _DETAILS[Fault.SCRATCH_LIMIT](limits)
         stdout, stderr = self._written(limits)
         return TaskResult(
-            exit_code=ran.exit_code,
+            exit_code=ran.exit_code if trap is None else NEVER_EXITED,
             stdout=stdout,
             stderr=stderr,
             fuel_used=ran.fuel_used,
@@ -223,7 +224,7 @@ class RunnerSlot:
             fault = Fault.OUTPUT_LIMIT
         stdout, stderr = self._written(job.limits)
         return TaskResult(
-            exit_code=0,
+            exit_code=NEVER_EXITED,
             stdout=stdout,
             stderr=stderr,
             fuel_used=0,

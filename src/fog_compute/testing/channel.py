@@ -1,0 +1,163 @@
+"""Message channels in memory that lose and repeat messages as the mixnet may.
+
+A lost request or reply shows at once as `ChannelTimeout`, so tests need not wait.  A message is
+delivered again, in front of all others, when its reader reopens without having committed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from dataclasses import dataclass, field
+
+from fog_compute.errors import ChannelError, ChannelTimeout
+from fog_compute.vpn.channel import REPLY_PACKET_BYTES, Incoming
+
+
+@dataclass(slots=True)
+class _Mailbox:
+    """Messages for one address; outlives its channel, as an edge's mailbox does."""
+
+    waiting: list[Incoming] = field(default_factory=list)
+    unread: int = 0  # how many of `waiting`, from the front, the present reader has not seen
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class MemoryNetwork:
+    """Connects `MemoryChannel` objects by address.
+
+    ``loss`` and ``duplication`` are probabilities per message and direction, drawn from ``rng``.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random | None = None,
+        *,
+        loss: float = 0.0,
+        duplication: float = 0.0,
+    ) -> None:
+        """Lose and repeat nothing unless told."""
+        self.loss = loss
+        self.duplication = duplication
+        self.delivered = 0
+        self._rng = random.Random(0) if rng is None else rng
+        self._numbers = itertools.count(1)
+        self._mailboxes: dict[str, _Mailbox] = {}
+        self._replies: dict[int, asyncio.Future[bytes]] = {}
+
+    def channel(self, address: str) -> MemoryChannel:
+        """Open the channel of an address; a second one replaces the first, as after a restart."""
+        mailbox = self._mailboxes.setdefault(address, _Mailbox())
+        mailbox.unread = len(mailbox.waiting)
+        mailbox.arrived = asyncio.Event()
+        if mailbox.waiting:
+            mailbox.arrived.set()
+        return MemoryChannel(self, address, mailbox)
+
+    def _lost(self) -> bool:
+        return self._rng.random() < self.loss
+
+    def _post(self, to: str, body: bytes, capacity: int, handle: int | None) -> None:
+        try:
+            mailbox = self._mailboxes[to]
+        except KeyError:
+            raise ChannelError(f"nobody has the address {to}") from None
+        message = Incoming(f"m{next(self._numbers)}", body, capacity, handle)
+        copies = 2 if self._rng.random() < self.duplication else 1
+        for _ in range(copies):
+            mailbox.waiting.append(message)
+            mailbox.unread += 1
+            self.delivered += 1
+        mailbox.arrived.set()
+
+
+class MemoryChannel:
+    """A `fog_compute.vpn.channel.MessageChannel` in memory."""
+
+    def __init__(self, network: MemoryNetwork, address: str, mailbox: _Mailbox) -> None:
+        """Use `MemoryNetwork.channel`."""
+        self._network = network
+        self._address = address
+        self._mailbox = mailbox
+        self._closed = False
+
+    @property
+    def address(self) -> str:
+        """Where others reach this channel."""
+        return self._address
+
+    async def request(
+        self, to: str, body: bytes, *, reply_packets: int = 4, timeout: float = 30.0
+    ) -> bytes:
+        """Send and wait for the answer; see the protocol."""
+        self._check_open()
+        network = self._network
+        number = next(network._numbers)  # noqa: SLF001  # the two classes are one fake
+        if network._lost():  # noqa: SLF001
+            await asyncio.sleep(0)
+            raise ChannelTimeout("the request was lost")
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        network._replies[number] = answer  # noqa: SLF001
+        network._post(to, body, reply_packets * REPLY_PACKET_BYTES, number)  # noqa: SLF001
+        try:
+            async with asyncio.timeout(timeout):
+                return await answer
+        except TimeoutError as err:
+            raise ChannelTimeout(f"no answer within {timeout} s") from err
+        finally:
+            network._replies.pop(number, None)  # noqa: SLF001
+
+    async def send(self, to: str, body: bytes) -> None:
+        """Send without a way back; a loss may concern the message or only its receipt."""
+        self._check_open()
+        if not self._network._lost():  # noqa: SLF001
+            self._network._post(to, body, 0, None)  # noqa: SLF001
+        if self._network._lost():  # noqa: SLF001
+            raise ChannelTimeout("no receipt of the message came back")
+        await asyncio.sleep(0)
+
+    async def receive(self) -> Incoming:
+        """Return the next message, committed or not."""
+        mailbox = self._mailbox
+        while not mailbox.unread:
+            self._check_open()
+            mailbox.arrived.clear()
+            await mailbox.arrived.wait()
+        self._check_open()
+        message = mailbox.waiting[len(mailbox.waiting) - mailbox.unread]
+        mailbox.unread -= 1
+        return message
+
+    async def reply(self, incoming: Incoming, body: bytes) -> None:
+        """Answer once, within the capacity."""
+        self._check_open()
+        if incoming.reply_handle is None:
+            raise ChannelError("the message has no way back")
+        if len(body) > incoming.reply_capacity:
+            raise ChannelError(f"the reply has {len(body)} bytes and {incoming.reply_capacity} fit")
+        answer = self._network._replies.pop(incoming.reply_handle, None)  # noqa: SLF001
+        if answer is None:
+            raise ChannelError("the way back is used up")
+        if answer.done():
+            return
+        if self._network._lost():  # noqa: SLF001
+            answer.set_exception(ChannelTimeout("the reply was lost"))
+        else:
+            answer.set_result(body)
+
+    async def commit(self, incoming: Incoming) -> None:
+        """Never deliver this message again; copies already on their way may still come."""
+        for i, message in enumerate(self._mailbox.waiting):
+            if message.id == incoming.id and i < len(self._mailbox.waiting) - self._mailbox.unread:
+                del self._mailbox.waiting[i]
+                return
+
+    def close(self) -> None:
+        """Stop; who waits in `receive` gets `ChannelError`."""
+        self._closed = True
+        self._mailbox.arrived.set()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ChannelError("the channel is closed")

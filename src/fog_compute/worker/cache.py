@@ -1,0 +1,130 @@
+"""Ciphertexts that coordinators sent, on disk, by their hash.
+
+The names are hashes of ciphertexts under session keys, so what lies here tells nobody who else
+runs what.  The cache never grows beyond its bound; blobs of attempts in hand are pinned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from fog_compute.errors import FogError
+from fog_compute.tasks.sealing import BadBlob, blob_ref
+
+
+class CacheFull(FogError):  # noqa: N818  # a name says what is the case
+    """No room: everything that could go is pinned, or the blob is larger than the bound."""
+
+
+class BlobCache:
+    """A bounded folder of ciphertexts; the least recently used go first."""
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        """Use ``folder``, up to ``limit_bytes``; what an earlier process left is kept."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+        self._limit = limit_bytes
+        self._pins: Counter[bytes] = Counter()
+        self._lock = asyncio.Lock()
+        self._sizes: dict[bytes, int] = {}  # least recently used first
+        found = []
+        for path in folder.iterdir():
+            try:
+                ref = bytes.fromhex(path.name)
+            except ValueError:
+                path.unlink(missing_ok=True)  # a file half written
+                continue
+            status = path.stat()
+            found.append((status.st_mtime, ref, status.st_size))
+        for _, ref, size in sorted(found):
+            self._sizes[ref] = size
+        self._total = sum(self._sizes.values())
+
+    def has(self, ref: bytes) -> bool:
+        """Say whether a blob is here."""
+        return ref in self._sizes
+
+    def size(self, ref: bytes) -> int:
+        """Return a blob's size in bytes; 0 if it is not here."""
+        return self._sizes.get(ref, 0)
+
+    def pin(self, refs: Iterable[bytes]) -> None:
+        """Keep these until `unpin`."""
+        self._pins.update(refs)
+
+    def unpin(self, refs: Iterable[bytes]) -> None:
+        """Undo one `pin`."""
+        self._pins.subtract(refs)
+        self._pins = +self._pins
+
+    async def put(self, ref: bytes, data: bytes) -> None:
+        """Keep a ciphertext.
+
+        Raises:
+            BadBlob: it does not have that hash.
+            CacheFull: it does not fit.
+        """
+        if await asyncio.to_thread(blob_ref, data) != ref:
+            raise BadBlob("a blob does not have the hash that it is named by: send it again")
+        async with self._lock:
+            if ref in self._sizes:
+                self._touch(ref)
+                return
+            doomed = self._make_room(len(data))
+            try:
+                await asyncio.to_thread(self._write, ref, data, doomed)
+            except OSError as err:
+                raise CacheFull(f"the worker's disk refused a blob: {err.strerror}") from err
+            self._sizes[ref] = len(data)
+            self._total += len(data)
+
+    async def get(self, ref: bytes) -> bytes:
+        """Return a ciphertext, or raise `BadBlob` if it is not here."""
+        try:
+            data = await asyncio.to_thread(self._path(ref).read_bytes)
+        except OSError as err:
+            if ref in self._sizes:
+                self._total -= self._sizes.pop(ref)
+            raise BadBlob("a blob of the task is no longer in the worker's cache") from err
+        if ref in self._sizes:
+            self._touch(ref)
+        return data
+
+    def _touch(self, ref: bytes) -> None:
+        self._sizes[ref] = self._sizes.pop(ref)
+        with contextlib.suppress(OSError):
+            os.utime(self._path(ref))
+
+    def _make_room(self, size: int) -> list[bytes]:
+        """Forget as many blobs as must go for ``size`` bytes and return them."""
+        doomed = []
+        free = self._limit - self._total
+        for ref, there in self._sizes.items():
+            if free >= size:
+                break
+            if ref not in self._pins:
+                doomed.append(ref)
+                free += there
+        if free < size:
+            raise CacheFull("the worker's cache has no room for this blob now")
+        for ref in doomed:
+            self._total -= self._sizes.pop(ref)
+        return doomed
+
+    def _write(self, ref: bytes, data: bytes, doomed: list[bytes]) -> None:
+        for old in doomed:
+            self._path(old).unlink(missing_ok=True)
+        temporary = self._folder / f"new-{os.urandom(8).hex()}"
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(self._path(ref))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _path(self, ref: bytes) -> Path:
+        return self._folder / ref.hex()
