@@ -115,7 +115,6 @@ pub(crate) fn secret_or_new(py: Python<'_>, key: Option<&Bound<'_, PyAny>>) -> P
 /// All lengths of a packet, in bytes.
 #[pyclass(frozen, eq, module = "betanet", name = "Geometry", get_all)]
 #[derive(PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "the names of the packet's specification")]
 pub(crate) struct Geometry {
     max_hops: usize,
     prefix_len: usize,

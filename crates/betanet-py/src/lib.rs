@@ -2,6 +2,7 @@
 //! promises stands in `src/betanet/_core.pyi`.
 
 #![deny(unsafe_code)]
+#![allow(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over by value")]
 
 mod bytes;
 mod errors;

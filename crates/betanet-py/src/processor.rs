@@ -188,7 +188,7 @@ impl SphinxProcessor {
         py.detach(|| drop(lock(&self.node).take()));
     }
 
-    fn __enter__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         let py = slf.py();
         let is_open = py.detach({
             let node = &slf.get().node;
@@ -213,6 +213,6 @@ impl SphinxProcessor {
 pub(crate) fn mean_delay(milliseconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(milliseconds / 1e3)
         .ok()
-        .filter(|mean| *mean <= Duration::from_secs(3600))
+        .filter(|mean| *mean <= Duration::from_hours(1))
         .ok_or_else(|| PyValueError::new_err("mean_delay_ms must be between 0 and 3600000"))
 }

@@ -1,0 +1,217 @@
+//! Between asyncio and tokio.
+//!
+//! Operations run on tokio's own threads. Each ends in exactly one completion, finished, failed or cancelled, in a
+//! bounded queue; a place in it is reserved before the operation starts, so an outcome is never lost for want of room.
+//! The first completion after the event loop has drained the queue wakes the loop, further ones find it awake.
+//!
+//! ```text
+//! event loop ── start ──▶ tokio task ── completion ──▶ queue ──▶ take ──▶ future of the operation
+//!      ▲                                                │
+//!      └──────── call_soon_threadsafe ◀── waker thread ◀┘ (once per drain)
+//! ```
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::JoinHandle;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::errors::{Closed, IntoPy, OrRaise};
+use crate::lock;
+use crate::outcome::{Failure, Outcome};
+
+/// Completions that may wait for the event loop.
+const CAPACITY: usize = 1024;
+/// Threads that drive all clients of the process.
+const THREADS: usize = 2;
+
+const CLOSED: Closed = Closed("client");
+
+/// How an operation ended; `None` if it was cancelled.
+type Completion = (u64, Option<Result<Outcome, Failure>>);
+
+/// The tokio runtime of this process, shared by all its bridges and joined when the last one closes.
+struct Shared {
+    runtime: Weak<Runtime>,
+    process: u32,
+}
+
+static SHARED: Mutex<Option<Shared>> = Mutex::new(None);
+
+fn shared_runtime() -> std::io::Result<Arc<Runtime>> {
+    let process = std::process::id();
+    let mut slot = lock(&SHARED);
+    // A runtime made by another process has no threads here: a forked child makes its own.
+    if let Some(runtime) = slot.as_ref().filter(|it| it.process == process).and_then(|it| it.runtime.upgrade()) {
+        return Ok(runtime);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("betanet")
+        .enable_all()
+        .build()
+        .map(Arc::new)?;
+    *slot = Some(Shared { runtime: Arc::downgrade(&runtime), process });
+    Ok(runtime)
+}
+
+/// Runs operations for one event loop.
+#[pyclass(frozen, module = "betanet._core", name = "Bridge")]
+pub(crate) struct Bridge {
+    process: u32,
+    core: Arc<Core>,
+    parts: Mutex<Option<Parts>>,
+}
+
+/// What operations share with the bridge.
+struct Core {
+    completions: mpsc::Sender<Completion>,
+    is_awake: AtomicBool,
+    wake: Mutex<Option<SyncSender<()>>>,
+    cancels: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    next: AtomicU64,
+}
+
+/// What `close` takes apart.
+struct Parts {
+    runtime: Arc<Runtime>,
+    queue: mpsc::Receiver<Completion>,
+    waker: JoinHandle<()>,
+}
+
+impl Bridge {
+    /// Starts `work` and returns the number under which its completion will come.
+    pub(crate) fn start<F>(&self, py: Python<'_>, work: F) -> PyResult<u64>
+    where
+        F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+    {
+        let runtime = self.with_parts(py, |parts| parts.runtime.handle().clone())?;
+        let id = self.core.next.fetch_add(1, Ordering::Relaxed);
+        let (cancel, cancelled) = oneshot::channel();
+        lock(&self.core.cancels).insert(id, cancel);
+        let core = Arc::clone(&self.core);
+        runtime.spawn(async move {
+            let Ok(place) = core.completions.reserve().await else { return };
+            let outcome = tokio::select! {
+                biased;
+                _ = cancelled => None,
+                outcome = work => Some(outcome),
+            };
+            place.send((id, outcome));
+            lock(&core.cancels).remove(&id);
+            core.wake();
+        });
+        Ok(id)
+    }
+
+    fn with_parts<T>(&self, py: Python<'_>, read: impl FnOnce(&mut Parts) -> T) -> PyResult<T> {
+        if self.process != std::process::id() {
+            return Err(CLOSED).or_raise(py);
+        }
+        lock(&self.parts).as_mut().map(read).ok_or(CLOSED).or_raise(py)
+    }
+}
+
+impl Core {
+    fn wake(&self) {
+        if !self.is_awake.swap(true, Ordering::AcqRel)
+            && let Some(wake) = lock(&self.wake).as_ref()
+        {
+            // A full channel holds a wake-up that has yet to be delivered: it serves for this one too.
+            let _ = wake.try_send(());
+        }
+    }
+}
+
+#[pymethods]
+impl Bridge {
+    #[new]
+    fn new(py: Python<'_>, wake: Py<PyAny>) -> PyResult<Self> {
+        let failed = |error| PyOSError::new_err(format!("cannot start the threads of the mixnet client: {error}"));
+        let runtime = py.detach(shared_runtime).map_err(failed)?;
+        let (completions, queue) = mpsc::channel(CAPACITY);
+        let (sender, signals) = sync_channel::<()>(1);
+        let waker = std::thread::Builder::new()
+            .name("betanet-wake".to_owned())
+            .spawn(move || {
+                while signals.recv().is_ok() {
+                    // An error means that the event loop is gone, `None` that the interpreter is: nobody waits then.
+                    if !Python::try_attach(|py| wake.call0(py).is_ok()).unwrap_or(false) {
+                        break;
+                    }
+                }
+            })
+            .map_err(failed)?;
+        let core = Core {
+            completions,
+            is_awake: AtomicBool::new(false),
+            wake: Mutex::new(Some(sender)),
+            cancels: Mutex::default(),
+            next: AtomicU64::new(1),
+        };
+        let parts = Mutex::new(Some(Parts { runtime, queue, waker }));
+        Ok(Self { process: std::process::id(), core: Arc::new(core), parts })
+    }
+
+    /// Up to `limit` completions: number, value, and the error if there is no value.
+    fn take(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<(u64, Option<Py<PyAny>>, Option<PyErr>)>> {
+        self.core.is_awake.store(false, Ordering::Release);
+        let taken = self.with_parts(py, |parts| {
+            std::iter::from_fn(|| parts.queue.try_recv().ok()).take(limit).collect::<Vec<Completion>>()
+        })?;
+        taken
+            .into_iter()
+            .map(|(id, outcome)| match outcome {
+                Some(Ok(value)) => Ok((id, Some(value.into_py(py)?), None)),
+                Some(Err(failure)) => Ok((id, None, Some(failure.into_py(py)))),
+                None => Ok((id, None, Some(CLOSED.into_py(py)))),
+            })
+            .collect()
+    }
+
+    /// Cancels an operation; its completion comes all the same.
+    fn cancel(&self, id: u64) {
+        if let Some(cancel) = lock(&self.core.cancels).remove(&id) {
+            let _ = cancel.send(());
+        }
+    }
+
+    /// Cancels what runs and joins the threads that only this bridge uses. Safe to call again.
+    fn close(&self, py: Python<'_>) {
+        if self.process != std::process::id() {
+            return;
+        }
+        py.detach(|| {
+            let Some(parts) = lock(&self.parts).take() else { return };
+            lock(&self.core.cancels).clear();
+            drop(lock(&self.core.wake).take());
+            let _ = parts.waker.join();
+            drop(parts.queue);
+            // The last bridge joins the runtime's threads, unless a client of its own still runs there.
+            drop(parts.runtime);
+        });
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let parts = lock(&self.parts).take();
+        if self.process != std::process::id() {
+            // The threads stayed behind in the parent: joining them would wait for ever.
+            std::mem::forget(parts);
+        } else if let Some(parts) = parts {
+            // Nobody closed it: stop the threads, wait for none, as the interpreter may be shutting down.
+            drop(lock(&self.core.wake).take());
+            lock(&self.core.cancels).clear();
+            if let Some(runtime) = Arc::into_inner(parts.runtime) {
+                runtime.shutdown_background();
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+"""The mixnet from Python: Sphinx packets, the packet pipeline, and a client for messages.
+
+Everything that encrypts, unwraps or routes is in the native core; nothing here stands in for it.
+
+Layers, low to high: ``_core`` (native) and ``_errors``; ``_records``; ``_aio``, which joins the
+core's threads to asyncio; ``_client``. This package knows nothing of ``fog_compute``.
+
+Packets::
+
+    import os, betanet
+
+    processor = betanet.SphinxProcessor()
+    hop = betanet.Hop(os.urandom(32), processor.public_key)
+    packet = betanet.create_packet([hop], mailbox=bytes(16), payload=b"hello")
+    assert processor.process_packet(packet).payload == b"hello"
+
+The core runs on threads of its own, which a forked child does not have: open clients and pipelines
+after forking, or start processes by spawning.
+"""
+
+try:
+    from betanet._core import (
+        Geometry,
+        Hop,
+        PacketPipeline,
+        PipelineStats,
+        ProcessedPacket,
+        PublicKey,
+        RejectedPacket,
+        ReplyOpener,
+        SecretKey,
+        SphinxProcessor,
+        Surb,
+        __version__,
+        create_packet,
+        create_surb,
+    )
+except ImportError as error:
+    raise ImportError(
+        f"the native core of betanet cannot be loaded ({error}): in a source tree run `make build`"
+        " (it needs Rust), elsewhere install a wheel of fog-compute"
+    ) from error
+
+from betanet._client import Client
+from betanet._errors import (
+    PACKET_ERRORS,
+    BadAlpha,
+    BadCommand,
+    BadMac,
+    BadParity,
+    BadPayload,
+    BetanetError,
+    BuildError,
+    Closed,
+    InvalidKey,
+    InvalidSurb,
+    NetworkError,
+    NoKey,
+    NotEnoughNodes,
+    PacketError,
+    QueueFull,
+    Replay,
+    ReplayCacheFull,
+    Timeout,
+    UnknownVersion,
+    WeakSecret,
+    WrongLength,
+)
+from betanet._records import ClientStatus, Incoming, WorkerDescriptor
+
+PyPacketPipeline = PacketPipeline
+PySphinxProcessor = SphinxProcessor
+
+__all__ = [
+    "PACKET_ERRORS",
+    "BadAlpha",
+    "BadCommand",
+    "BadMac",
+    "BadParity",
+    "BadPayload",
+    "BetanetError",
+    "BuildError",
+    "Client",
+    "ClientStatus",
+    "Closed",
+    "Geometry",
+    "Hop",
+    "Incoming",
+    "InvalidKey",
+    "InvalidSurb",
+    "NetworkError",
+    "NoKey",
+    "NotEnoughNodes",
+    "PacketError",
+    "PacketPipeline",
+    "PipelineStats",
+    "ProcessedPacket",
+    "PublicKey",
+    "PyPacketPipeline",
+    "PySphinxProcessor",
+    "QueueFull",
+    "RejectedPacket",
+    "Replay",
+    "ReplayCacheFull",
+    "ReplyOpener",
+    "SecretKey",
+    "SphinxProcessor",
+    "Surb",
+    "Timeout",
+    "UnknownVersion",
+    "WeakSecret",
+    "WorkerDescriptor",
+    "WrongLength",
+    "__version__",
+    "create_packet",
+    "create_surb",
+]

@@ -1,0 +1,258 @@
+"""The mixnet client: sealed messages, single-use replies, and the directory's lists."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from typing import TYPE_CHECKING, Final, Self, cast
+
+from betanet._aio import Bridge
+from betanet._records import ClientStatus, Incoming, WorkerDescriptor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from betanet import _core
+
+
+class Client:
+    """One user of the mixnet, with its own folder, link keys, mailboxes and sealing key.
+
+    A client belongs to the event loop in which it was opened. Its folder keeps its address over
+    restarts and can be open once at a time. Use it as an async context manager, or close it::
+
+        async with await betanet.Client.open(dir=folder, bootstrap=net_json) as client:
+            answer = await client.request(address, b"question")
+
+    Every method raises :class:`betanet.Closed` once the client is closed.
+    """
+
+    __slots__ = ("__weakref__", "_bridge", "_core", "_is_closed", "_undelivered")
+
+    def __init__(self, bridge: Bridge, core: _core.Client) -> None:
+        self._bridge: Final = bridge
+        self._core: Final = core
+        self._undelivered: Final[deque[Incoming]] = deque()
+        self._is_closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        dir: str | os.PathLike[str],  # noqa: A002 - the published name
+        bootstrap: str | os.PathLike[str],
+        edges: int = 2,
+        hops: int = 3,
+    ) -> Self:
+        """Join a network: load or make the keys, fetch the consensus, attach to edges.
+
+        Args:
+            dir: state folder of this client alone; made if missing.
+            bootstrap: the network's ``net.json``.
+            edges: edges to keep mailboxes at.
+            hops: path length of what the client sends by itself: acknowledgements and loops.
+
+        Cancelled, it gives up the folder again; keys that were made stay in it.
+
+        Raises:
+            NetworkError: the folder is in use, the bootstrap file is none, or no edge answered.
+        """
+        bridge = Bridge()
+        try:
+            core = await bridge.run(
+                lambda: bridge.core.open(os.fspath(dir), os.fspath(bootstrap), edges, hops)
+            )
+        except BaseException:
+            await bridge.close()
+            raise
+        return cls(bridge, cast("_core.Client", core))
+
+    @property
+    def address(self) -> str:
+        """Where others reach this client: ``fog1…``, the same over restarts."""
+        return self._core.address
+
+    async def send(self, to: str, body: bytes, *, hops: int = 3) -> str:
+        """Send without a way back; return the message's id once the recipient's edge has stored it.
+
+        Args:
+            to: the recipient's address.
+            body: up to 64 MiB.
+            hops: path length of every packet, 1 to 7.
+
+        Cancelled, the message is given up; parts of it may arrive, the message does not.
+
+        Raises:
+            NotEnoughNodes: the network has no path of that length.
+            Timeout: a part was never acknowledged.
+            NetworkError: the address is malformed, the message too long, or no edge is reachable.
+        """
+        return cast("str", await self._bridge.run(lambda: self._core.send(to, body, hops)))
+
+    async def request(
+        self, to: str, body: bytes, *, hops: int = 3, reply_packets: int = 4, timeout: float = 30.0
+    ) -> bytes:
+        """Send with single-use reply blocks and wait for the answer that comes back over them.
+
+        Args:
+            to: the recipient's address.
+            body: up to 64 MiB less the reply blocks.
+            hops: path length of every packet in both directions, 1 to 7.
+            reply_packets: reply blocks to send along: they bound the answer, by about 2 kB each.
+            timeout: seconds until the answer must be there.
+
+        Cancelled, the request may still be received; its answer is dropped.
+
+        Raises:
+            Timeout: no complete answer came in time.
+            NotEnoughNodes: the network has no path of that length.
+            NetworkError: the address is malformed, the message too long, or no edge is reachable.
+        """
+        return cast(
+            "bytes",
+            await self._bridge.run(
+                lambda: self._core.request(to, body, hops, reply_packets, timeout)
+            ),
+        )
+
+    async def receive(self) -> Incoming:
+        """Wait for the next message.
+
+        A message comes once while the client is open, and again after a restart until it is
+        committed. Cancelled, no message is lost: the next call has it.
+        """
+        if self._undelivered and not self._is_closed:
+            return self._undelivered.popleft()
+        value = await self._bridge.run(self._core.receive, rescue=self._put_back)
+        return _incoming(value)
+
+    async def reply(self, handle: int, body: bytes) -> None:
+        """Answer a message over the reply blocks that came with it, once.
+
+        Returns when the packets have left. Cancelled, some of them may have.
+
+        Raises:
+            NetworkError: the answer is too long, or the handle was used or has expired.
+        """
+        await self._bridge.run(lambda: self._core.reply(handle, body))
+
+    async def commit(self, id: str) -> None:  # noqa: A002 - the published name
+        """Let the edges delete a message, whose effect must be safe by now; can be repeated."""
+        await self._bridge.run(lambda: self._core.commit(id))
+
+    async def ping(self, hops: int = 3) -> float:
+        """Send a packet to the own mailbox; return the seconds it took.
+
+        Raises:
+            NotEnoughNodes: the network has no loop of that length.
+            Timeout: it did not come back.
+        """
+        return cast("float", await self._bridge.run(lambda: self._core.ping(hops)))
+
+    async def publish_worker(
+        self,
+        *,
+        name: str,
+        kinds: Iterable[str],
+        slots: int,
+        memory_bytes: int,
+        groups: Iterable[str] = (),
+        lifetime: float = 90.0,
+    ) -> None:
+        """Put a signed description of this worker into the directory's list; repeat it in time.
+
+        Args:
+            name: for people, up to 64 characters.
+            kinds: kinds of task that it runs.
+            slots: tasks that it runs at a time.
+            memory_bytes: memory that it lends.
+            groups: groups that it serves.
+            lifetime: seconds until the description expires.
+
+        Raises:
+            NetworkError: a field is out of bounds, or no edge took it.
+        """
+        await self._bridge.run(
+            lambda: self._core.publish_worker(
+                name, list(kinds), slots, memory_bytes, list(groups), lifetime
+            )
+        )
+
+    async def workers(self) -> list[WorkerDescriptor]:
+        """The whole list of workers, each verified; asking for it tells nobody which is meant."""
+        value = await self._bridge.run(self._core.workers)
+        return [
+            WorkerDescriptor(
+                id=identity,
+                name=name,
+                kinds=tuple(kinds),
+                slots=slots,
+                memory_bytes=memory_bytes,
+                groups=tuple(groups),
+                address=address,
+                issued_ms=issued_ms,
+                expires_ms=expires_ms,
+            )
+            for (
+                identity,
+                name,
+                kinds,
+                slots,
+                memory_bytes,
+                groups,
+                address,
+                issued_ms,
+                expires_ms,
+            ) in cast("list[_core.WorkerFields]", value)
+        ]
+
+    def status(self) -> ClientStatus:
+        """The network as this client sees it now; asks nobody."""
+        network, epoch, nodes, edges, one_operator, mean_delay_ms, in_flight = self._core.status()
+        return ClientStatus(
+            network=network,
+            epoch=epoch,
+            nodes=nodes,
+            edges=tuple(edges),
+            one_operator=one_operator,
+            mean_delay_ms=mean_delay_ms,
+            in_flight=in_flight,
+        )
+
+    async def close(self) -> None:
+        """Close the links and join the core's threads; safe to call again.
+
+        What is waiting fails with :class:`betanet.Closed`.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            await self._bridge.run(self._core.close)
+        finally:
+            await self._bridge.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_is_closed", True):
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def _put_back(self, value: object) -> None:
+        self._undelivered.append(_incoming(value))
+
+
+def _incoming(value: object) -> Incoming:
+    identity, body, handle, capacity = cast("_core.IncomingFields", value)
+    return Incoming(id=identity, body=body, reply_handle=handle, reply_capacity=capacity)

@@ -1,0 +1,447 @@
+"""The native core of the mixnet: packets, keys, the packet pipeline and the client's engine.
+
+All functions that compute on packets release the interpreter lock. A ``Buffer`` is any bytes-like
+object: it is copied once, before the lock is released.
+"""
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, Literal, Self, final
+
+from typing_extensions import Buffer
+
+__all__: list[str]
+__version__: Final[str]
+
+def create_packet(
+    path: Sequence[Hop], mailbox: Buffer, payload: Buffer, *, parity: int = 0
+) -> bytes:
+    """Build a packet that travels along ``path`` and leaves ``payload`` in a mailbox at its end.
+
+    Args:
+        path: 1 to 7 hops.
+        mailbox: 16 bytes, the mailbox at the last hop.
+        payload: up to 2,048 bytes.
+        parity: lowest bit of the epoch whose keys ``path`` holds.
+
+    Raises:
+        BuildError: path, payload or parity are out of bounds.
+    """
+
+def create_surb(
+    path: Sequence[Hop], mailbox: Buffer, *, surb_id: Buffer | None = None, parity: int = 0
+) -> tuple[Surb, ReplyOpener]:
+    """Build a single-use reply block that leads to ``mailbox``, and what opens the reply.
+
+    Args:
+        path: 1 to 7 hops, the last of which holds the mailbox.
+        mailbox: 16 bytes.
+        surb_id: 16 bytes that will name the reply; drawn if not given.
+        parity: lowest bit of the epoch whose keys ``path`` holds.
+
+    Raises:
+        BuildError: path or parity are out of bounds.
+    """
+
+@final
+class SecretKey:
+    """A node's X25519 secret for one epoch; never shown, erased when dropped."""
+
+    def __new__(cls, data: Buffer) -> Self: ...
+    @staticmethod
+    def generate() -> SecretKey:
+        """Draw a new key from the operating system's randomness."""
+
+    @property
+    def public(self) -> PublicKey:
+        """The key that senders use."""
+
+    def to_bytes(self) -> bytes:
+        """The 32 secret bytes, for the one who persists them."""
+
+@final
+class PublicKey:
+    """A node's X25519 key for one epoch, known to be canonical and of prime order.
+
+    Raises:
+        InvalidKey: the bytes are anything else.
+    """
+
+    def __new__(cls, data: Buffer) -> Self: ...
+    def __bytes__(self) -> bytes:
+        """The 32 bytes as they travel."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Hop:
+    """One step of a path: a node's id (32 bytes) and its key in the packet's epoch."""
+
+    def __new__(cls, node: Buffer, key: PublicKey) -> Self: ...
+    @property
+    def node(self) -> bytes:
+        """The node's id, by which the hop before it finds it."""
+
+    @property
+    def key(self) -> PublicKey:
+        """The node's key in the packet's epoch."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Geometry:
+    """All lengths of a packet, in bytes."""
+
+    @staticmethod
+    def native() -> Geometry:
+        """The geometry of the native suite: 7 hops, 2,048 bytes of user payload."""
+
+    @property
+    def max_hops(self) -> int:
+        """Longest path, in hops."""
+
+    @property
+    def prefix_len(self) -> int:
+        """Version and key-epoch parity."""
+
+    @property
+    def alpha_len(self) -> int:
+        """α, the group element."""
+
+    @property
+    def beta_len(self) -> int:
+        """β, the encrypted routing blocks."""
+
+    @property
+    def gamma_len(self) -> int:
+        """γ, the header MAC."""
+
+    @property
+    def delta_len(self) -> int:
+        """δ, the payload with its tag, mailbox and length."""
+
+    @property
+    def header_len(self) -> int:
+        """Prefix, α, γ and β."""
+
+    @property
+    def packet_len(self) -> int:
+        """The whole packet."""
+
+    @property
+    def surb_len(self) -> int:
+        """An encoded single-use reply block."""
+
+    @property
+    def user_payload_len(self) -> int:
+        """What a packet carries for its user at most."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Surb:
+    """A single-use reply block: lets its holder send one packet to its maker, whoever that is."""
+
+    @staticmethod
+    def parse(data: Buffer) -> Surb:
+        """Take 457 bytes that came from outside.
+
+        Raises:
+            InvalidSurb: length, version, parity or α are not in order.
+        """
+
+    @property
+    def first(self) -> bytes:
+        """Id of the node to which the reply must be sent."""
+
+    def reply(self, payload: Buffer) -> bytes:
+        """Make the one reply packet; the SURB is used up.
+
+        Raises:
+            BuildError: the payload is too long; the SURB can still be used.
+            InvalidSurb: it was used before.
+        """
+
+    def to_bytes(self) -> bytes:
+        """The SURB as it travels inside a payload. The key in it is secret.
+
+        Raises:
+            InvalidSurb: it was used.
+        """
+
+@final
+class ReplyOpener:
+    """What the maker of a SURB keeps to open the one reply that it brings."""
+
+    @property
+    def surb_id(self) -> bytes:
+        """Names the SURB whose reply this opens."""
+
+    def open(self, delta: Buffer) -> bytes:
+        """Open δ as the last hop left it; the opener is used up, whether it succeeds or not.
+
+        Raises:
+            WrongLength: not a δ.
+            BadPayload: no answer to this SURB, or altered on its way.
+            InvalidSurb: the opener was used before.
+        """
+
+@final
+class ProcessedPacket:
+    """A packet that was accepted: what to do with it, after which delay, and what to pass on."""
+
+    @property
+    def kind(self) -> Literal["forward", "deliver", "reply"]:
+        """Send on to ``next_hop``, or put into ``mailbox``: a payload, or a reply to open."""
+
+    @property
+    def next_hop(self) -> bytes | None:
+        """Id of the next node; None if the packet ends here."""
+
+    @property
+    def mailbox(self) -> bytes | None:
+        """Mailbox at this node; None if the packet goes on."""
+
+    @property
+    def surb_id(self) -> bytes | None:
+        """Name of the SURB that was used; None unless this is a reply."""
+
+    @property
+    def payload(self) -> bytes:
+        """The packet for the next node, the user's payload, or the δ of a reply."""
+
+    @property
+    def delay_ms(self) -> float:
+        """How long to hold the packet, in milliseconds."""
+
+@final
+class RejectedPacket:
+    """A packet that must be dropped: the fields of a processed one, empty, and the reason."""
+
+    @property
+    def kind(self) -> Literal["rejected"]:
+        """Tells it from a processed packet."""
+
+    @property
+    def next_hop(self) -> None:
+        """Nobody."""
+
+    @property
+    def mailbox(self) -> None:
+        """None."""
+
+    @property
+    def surb_id(self) -> None:
+        """None."""
+
+    @property
+    def payload(self) -> bytes:
+        """No bytes."""
+
+    @property
+    def delay_ms(self) -> float:
+        """Zero."""
+
+    @property
+    def reason(self) -> str:
+        """Why, as the drop counter's label: ``PACKET_ERRORS`` names the exception for each."""
+
+@final
+class SphinxProcessor:
+    """Unwraps packets with one key, one at a time, and refuses those it has seen.
+
+    Args:
+        key: a secret key or its 32 bytes; drawn if not given.
+        mean_delay_ms: mean of the exponential delays that it assigns, in milliseconds.
+        replay_capacity: packets that it can remember.
+    """
+
+    def __new__(
+        cls,
+        key: SecretKey | Buffer | None = None,
+        *,
+        mean_delay_ms: float = 15.0,
+        replay_capacity: int = 1_048_576,
+    ) -> Self: ...
+    @property
+    def public_key(self) -> PublicKey:
+        """The key for which senders must build their packets."""
+
+    def process_packet(self, packet: Buffer) -> ProcessedPacket:
+        """Take one layer off a packet.
+
+        Raises:
+            PacketError: the packet must be dropped; the subclass says why.
+            Closed: the processor was closed.
+        """
+
+    def close(self) -> None:
+        """Erase the key and forget all packets; safe to call again."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+@final
+class PipelineStats:
+    """Counters of a pipeline since it was made."""
+
+    @property
+    def packets_processed(self) -> int:
+        """Packets decided, whichever way."""
+
+    @property
+    def packets_dropped(self) -> int:
+        """Packets that were rejected; part of ``packets_processed``."""
+
+    @property
+    def throughput_pps(self) -> float:
+        """Packets decided per second, over the time in which there was work."""
+
+    @property
+    def average_latency_ms(self) -> float:
+        """Mean time from hand-over to decision, in milliseconds; without the owed delay."""
+
+@final
+class PacketPipeline:
+    """Unwraps many packets at a time on threads of its own, with one key.
+
+    Args:
+        num_workers: threads.
+        key: a secret key or its 32 bytes; drawn if not given.
+        mean_delay_ms: mean of the exponential delays that it assigns, in milliseconds.
+    """
+
+    def __new__(
+        cls,
+        num_workers: int = 2,
+        key: SecretKey | Buffer | None = None,
+        *,
+        mean_delay_ms: float = 15.0,
+    ) -> Self: ...
+    @property
+    def public_key(self) -> PublicKey:
+        """The key for which senders must build their packets."""
+
+    def submit_packet(self, packet: Buffer) -> None:
+        """Hand one packet over; its outcome comes by :meth:`recv_batch`.
+
+        Raises:
+            QueueFull: too many packets wait: receive some first.
+            Closed: the pipeline was closed.
+        """
+
+    def recv_batch(
+        self, max_packets: int = 128, timeout: float = 0.0
+    ) -> list[ProcessedPacket | RejectedPacket]:
+        """Outcomes of submitted packets, as they come.
+
+        Args:
+            max_packets: at most so many.
+            timeout: seconds to wait for the first one.
+
+        Raises:
+            Closed: the pipeline was closed.
+        """
+
+    def process_batch(self, packets: Sequence[Buffer]) -> list[ProcessedPacket | RejectedPacket]:
+        """Unwrap packets and return their outcomes in the same order.
+
+        Raises:
+            Closed: the pipeline was closed.
+        """
+
+    def get_stats(self) -> PipelineStats:
+        """The counters now; they can be read after closing, too."""
+
+    def close(self) -> None:
+        """Finish what was handed over, erase the key, join the threads; safe to call again."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+type IncomingFields = tuple[str, bytes, int | None, int]
+type WorkerFields = tuple[str, str, list[str], int, int, list[str], str, int, int]
+
+@final
+class Bridge:
+    """Runs the core's operations on its own threads for one event loop.
+
+    Args:
+        wake: called from another thread when there is something to :meth:`take`.
+    """
+
+    def __new__(cls, wake: Callable[[], object]) -> Self: ...
+    def open(self, dir: str, bootstrap: str, edges: int, hops: int) -> int:
+        """Start to open a client; the value of the completion is a :class:`Client`."""
+
+    def take(self, limit: int) -> list[tuple[int, object, Exception | None]]:
+        """Up to ``limit`` completions: number, value, and the error if there is no value."""
+
+    def cancel(self, id: int) -> None:
+        """Cancel an operation; its completion comes all the same."""
+
+    def close(self) -> None:
+        """Cancel what runs and join the threads that only this bridge uses."""
+
+@final
+class Client:
+    """The client's engine. Each method but ``status`` starts an operation, returns its number."""
+
+    @property
+    def address(self) -> str:
+        """Where others reach the client."""
+
+    def send(self, to: str, body: Buffer, hops: int) -> int:
+        """Send a message; the value is its id."""
+
+    def request(
+        self, to: str, body: Buffer, hops: int, reply_packets: int, timeout: float
+    ) -> int:
+        """Send a message with reply blocks; the value is the answer."""
+
+    def receive(self) -> int:
+        """Wait for a message; the value is ``IncomingFields``."""
+
+    def reply(self, handle: int, body: Buffer) -> int:
+        """Answer a message."""
+
+    def commit(self, id: str) -> int:
+        """Let the edges delete a message."""
+
+    def ping(self, hops: int) -> int:
+        """Send a packet to the own mailbox; the value is the seconds it took."""
+
+    def publish_worker(
+        self,
+        name: str,
+        kinds: Sequence[str],
+        slots: int,
+        memory_bytes: int,
+        groups: Sequence[str],
+        lifetime: float,
+    ) -> int:
+        """Put a description into the directory's list."""
+
+    def workers(self) -> int:
+        """Fetch the list of workers; the value is a list of ``WorkerFields``."""
+
+    def status(self) -> tuple[str, int, dict[str, int], list[str], bool, float, int]:
+        """Network, epoch, nodes by role, edges, one operator, mean delay, packets in flight."""
+
+    def close(self) -> int:
+        """Close the links."""

@@ -1,0 +1,76 @@
+"""What a client hands out, as immutable records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message that has arrived.
+
+    Attributes:
+        id: names the message in :meth:`Client.commit`; hexadecimal.
+        body: what the sender sent.
+        reply_handle: what to give to :meth:`Client.reply`; None if the sender wants no answer.
+        reply_capacity: longest answer, in bytes; 0 if none is wanted.
+    """
+
+    id: str
+    body: bytes
+    reply_handle: int | None
+    reply_capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDescriptor:
+    """What a worker says of itself in the directory's signed list.
+
+    Attributes:
+        id: its signing key, hexadecimal.
+        name: for people.
+        kinds: kinds of task that it runs.
+        slots: tasks that it runs at a time.
+        memory_bytes: memory that it lends.
+        groups: groups that it serves.
+        address: where messages reach it.
+        issued_ms: when it was written, Unix milliseconds.
+        expires_ms: until when it holds, Unix milliseconds.
+    """
+
+    id: str
+    name: str
+    kinds: tuple[str, ...]
+    slots: int
+    memory_bytes: int
+    groups: tuple[str, ...]
+    address: str
+    issued_ms: int
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStatus:
+    """The network as a client sees it now.
+
+    Attributes:
+        network: its name.
+        epoch: the current key period.
+        nodes: mix nodes by role: entry, middle, exit.
+        edges: edges that the client is attached to, hexadecimal node ids.
+        one_operator: whether one party runs all nodes, so that there is no anonymity.
+        mean_delay_ms: mean delay of each hop.
+        in_flight: packets sent whose receipt is not confirmed.
+    """
+
+    network: str
+    epoch: int
+    nodes: Mapping[str, int]
+    edges: tuple[str, ...]
+    one_operator: bool
+    mean_delay_ms: float
+    in_flight: int
