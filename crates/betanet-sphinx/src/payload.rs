@@ -53,3 +53,50 @@ pub(crate) fn read(geometry: &Geometry, delta: &[u8]) -> Result<(MailboxId, usiz
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |all, byte| all | byte).ct_eq(&0).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GEOMETRY: Geometry = Geometry::NATIVE;
+
+    fn written(payload: &[u8]) -> Vec<u8> {
+        let mut delta = vec![0xff; GEOMETRY.delta_len];
+        write(&GEOMETRY, Some([7; 16].into()), payload, &mut delta).unwrap();
+        delta
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for len in [0, 1, 2047, 2048] {
+            assert_eq!(Ok(([7; 16].into(), len)), read(&GEOMETRY, &written(&vec![0xff; len])));
+        }
+    }
+
+    #[test]
+    fn a_tag_that_is_not_zero_is_refused_at_every_byte() {
+        for at in 0..16 {
+            let mut delta = written(b"hello");
+            delta[at] = 1;
+            assert_eq!(Err(PacketError::BadPayload), read(&GEOMETRY, &delta));
+        }
+    }
+
+    #[test]
+    fn padding_that_is_not_zero_is_refused() {
+        for at in [34 + 5, 1000, GEOMETRY.delta_len - 1] {
+            let mut delta = written(b"hello");
+            delta[at] = 1;
+            assert_eq!(Err(PacketError::BadPayload), read(&GEOMETRY, &delta));
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_payload_is_refused() {
+        for len in [2049_u16, u16::MAX] {
+            let mut delta = written(b"");
+            delta[32..34].copy_from_slice(&len.to_be_bytes());
+            assert_eq!(Err(PacketError::BadPayload), read(&GEOMETRY, &delta));
+        }
+    }
+}

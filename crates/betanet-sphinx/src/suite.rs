@@ -129,3 +129,15 @@ impl MacTag {
         gamma.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_matches_its_own_start_and_nothing_else() {
+        let tag = MacTag::new([5; 32]);
+        assert!(tag.matches(&[5; 16]) && tag.matches(&[5; 32]));
+        assert!(!tag.matches(&[]) && !tag.matches(&[5; 33]) && !tag.matches(&[6; 16]));
+    }
+}
