@@ -1,4 +1,4 @@
-"""Rules of the repository that no linter knows: crates depend one way, and no file grows too long."""
+"""Rules that no linter knows: crates depend one way only, and no source file grows too long."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -27,11 +27,9 @@ IO_CRATES: Final = {"getrandom", "mio", "rand", "redb", "rustix", "rustls", "soc
 """Crates that bring sockets, files, clocks or a global generator."""
 
 
-def layer_breaches(metadata: dict[str, object]) -> list[str]:
-    """Dependencies between crates that point the wrong way, from `cargo metadata`."""
+def layer_breaches(packages: list[dict[str, Any]]) -> list[str]:
+    """Dependencies that point the wrong way, among the packages of `cargo metadata`."""
     breaches = []
-    packages = metadata["packages"]
-    assert isinstance(packages, list)
     for package in packages:
         name = package["name"]
         if name not in LAYERS:
@@ -55,7 +53,9 @@ def long_files(paths: list[Path]) -> list[str]:
         if path.suffix in SOURCE_SUFFIXES and path.is_file():
             lines = len(path.read_bytes().splitlines())
             if lines > MAX_LINES:
-                found.append(f"{path.relative_to(ROOT)} has {lines} lines; the limit is {MAX_LINES}")
+                found.append(
+                    f"{path.relative_to(ROOT)} has {lines} lines; the limit is {MAX_LINES}"
+                )
     return found
 
 
@@ -68,7 +68,7 @@ def main() -> int:
     metadata = json.loads(_output("cargo", "metadata", "--no-deps", "--format-version=1"))
     listed = _output("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     files = [ROOT / name for name in listed.split("\0") if name]
-    breaches = layer_breaches(metadata) + long_files(files)
+    breaches = layer_breaches(metadata["packages"]) + long_files(files)
     for breach in breaches:
         print(breach, file=sys.stderr)  # noqa: T201 - the report of a command-line check
     return 1 if breaches else 0

@@ -42,27 +42,27 @@ def build_wheel(directory: str, settings: Settings = None, metadata: str | None 
     """Build the wheel with the binary inside; return its file name."""
     profile = os.environ.get("FOG_BUILD_PROFILE", "release")
     _build_binary(profile)
-    return maturin.build_wheel(directory, _with_profile(settings, profile), metadata)
+    return str(maturin.build_wheel(directory, _with_profile(settings, profile), metadata))
 
 
 def build_editable(directory: str, settings: Settings = None, metadata: str | None = None) -> str:
     """Build the wheel that points at this source tree; return its file name."""
     profile = os.environ.get("FOG_BUILD_PROFILE", "dev")
     _build_binary(profile)
-    return maturin.build_editable(directory, _with_profile(settings, profile), metadata)
+    return str(maturin.build_editable(directory, _with_profile(settings, profile), metadata))
 
 
 def build_sdist(directory: str, settings: Settings = None) -> str:
     """Pack the sources; return the archive's file name."""
     shutil.rmtree(SCRIPTS, ignore_errors=True)
     SCRIPTS.mkdir(parents=True)
-    return maturin.build_sdist(directory, settings)
+    return str(maturin.build_sdist(directory, settings))
 
 
 def prepare_metadata_for_build_wheel(directory: str, settings: Settings = None) -> str:
     """Write the metadata; maturin wants to see its data folder by then."""
     SCRIPTS.mkdir(parents=True, exist_ok=True)
-    return maturin.prepare_metadata_for_build_wheel(directory, settings)
+    return str(maturin.prepare_metadata_for_build_wheel(directory, settings))
 
 
 prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel

@@ -31,7 +31,7 @@ class Bridge:
         self._loop: Final = asyncio.get_running_loop()
         self._futures: Final[dict[int, asyncio.Future[object]]] = {}
         self._rescues: Final[dict[int, Callable[[object], None]]] = {}
-        self._core: Final = _core.Bridge(_Waker(self))
+        self._core: Final = _core.Bridge(_Waker(self, self._loop))
         self._closed = False
         _open.add(self)
 
@@ -114,8 +114,8 @@ class _Waker:
 
     __slots__ = ("_bridge", "_loop")
 
-    def __init__(self, bridge: Bridge) -> None:
-        self._loop = bridge._loop
+    def __init__(self, bridge: Bridge, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._bridge = weakref.ref(bridge)
 
     def __call__(self) -> None:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from betanet import _core
 
+    # What the core hands over, in the order of the records' fields.
+    _IncomingFields = tuple[str, bytes, int | None, int]
+    _WorkerFields = tuple[str, str, tuple[str, ...], int, int, tuple[str, ...], str, int, int]
+
 
 class Client:
     """One user of the mixnet, with its own folder, link keys, mailboxes and sealing key.
@@ -183,43 +187,11 @@ class Client:
     async def workers(self) -> list[WorkerDescriptor]:
         """The whole list of workers, each verified; asking for it tells nobody which is meant."""
         value = await self._bridge.run(self._core.workers)
-        return [
-            WorkerDescriptor(
-                id=identity,
-                name=name,
-                kinds=tuple(kinds),
-                slots=slots,
-                memory_bytes=memory_bytes,
-                groups=tuple(groups),
-                address=address,
-                issued_ms=issued_ms,
-                expires_ms=expires_ms,
-            )
-            for (
-                identity,
-                name,
-                kinds,
-                slots,
-                memory_bytes,
-                groups,
-                address,
-                issued_ms,
-                expires_ms,
-            ) in cast("list[_core.WorkerFields]", value)
-        ]
+        return [WorkerDescriptor(*fields) for fields in cast("list[_WorkerFields]", value)]
 
     def status(self) -> ClientStatus:
         """The network as this client sees it now; asks nobody."""
-        network, epoch, nodes, edges, one_operator, mean_delay_ms, in_flight = self._core.status()
-        return ClientStatus(
-            network=network,
-            epoch=epoch,
-            nodes=nodes,
-            edges=tuple(edges),
-            one_operator=one_operator,
-            mean_delay_ms=mean_delay_ms,
-            in_flight=in_flight,
-        )
+        return ClientStatus(*self._core.status())
 
     async def close(self) -> None:
         """Close the links and join the core's threads; safe to call again.
@@ -254,5 +226,4 @@ class Client:
 
 
 def _incoming(value: object) -> Incoming:
-    identity, body, handle, capacity = cast("_core.IncomingFields", value)
-    return Incoming(id=identity, body=body, reply_handle=handle, reply_capacity=capacity)
+    return Incoming(*cast("_IncomingFields", value))

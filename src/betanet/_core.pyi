@@ -10,7 +10,24 @@ from typing import Final, Literal, Self, final
 
 from typing_extensions import Buffer
 
-__all__: list[str]
+__all__ = [
+    "Bridge",
+    "Client",
+    "Geometry",
+    "Hop",
+    "PacketPipeline",
+    "PipelineStats",
+    "ProcessedPacket",
+    "PublicKey",
+    "RejectedPacket",
+    "ReplyOpener",
+    "SecretKey",
+    "SphinxProcessor",
+    "Surb",
+    "__version__",
+    "create_packet",
+    "create_surb",
+]
 __version__: Final[str]
 
 def create_packet(
@@ -374,9 +391,6 @@ class PacketPipeline:
         trace: TracebackType | None,
     ) -> None: ...
 
-type IncomingFields = tuple[str, bytes, int | None, int]
-type WorkerFields = tuple[str, str, list[str], int, int, list[str], str, int, int]
-
 @final
 class Bridge:
     """Runs the core's operations on its own threads for one event loop.
@@ -409,13 +423,11 @@ class Client:
     def send(self, to: str, body: Buffer, hops: int) -> int:
         """Send a message; the value is its id."""
 
-    def request(
-        self, to: str, body: Buffer, hops: int, reply_packets: int, timeout: float
-    ) -> int:
+    def request(self, to: str, body: Buffer, hops: int, reply_packets: int, timeout: float) -> int:
         """Send a message with reply blocks; the value is the answer."""
 
     def receive(self) -> int:
-        """Wait for a message; the value is ``IncomingFields``."""
+        """Wait for a message; the value is a tuple in the order of :class:`betanet.Incoming`."""
 
     def reply(self, handle: int, body: Buffer) -> int:
         """Answer a message."""
@@ -438,10 +450,10 @@ class Client:
         """Put a description into the directory's list."""
 
     def workers(self) -> int:
-        """Fetch the list of workers; the value is a list of ``WorkerFields``."""
+        """Fetch the list of workers; the value is a list of tuples of their descriptors' fields."""
 
-    def status(self) -> tuple[str, int, dict[str, int], list[str], bool, float, int]:
-        """Network, epoch, nodes by role, edges, one operator, mean delay, packets in flight."""
+    def status(self) -> tuple[str, int, dict[str, int], tuple[str, ...], bool, float, int]:
+        """The fields of :class:`betanet.ClientStatus`, in their order."""
 
     def close(self) -> int:
         """Close the links."""

@@ -57,9 +57,7 @@ def localnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert status == 0, f"the local net ended with {status}: {log.read_text()[-2000:]}"
 
 
-def _await_ready(
-    process: subprocess.Popen[bytes], lines: queue.Queue[bytes], log: Path
-) -> None:
+def _await_ready(process: subprocess.Popen[bytes], lines: queue.Queue[bytes], log: Path) -> None:
     try:
         line = lines.get(timeout=START_TIMEOUT_S)
     except queue.Empty:

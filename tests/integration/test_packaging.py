@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
+EMPTY: Mapping[str, str] = MappingProxyType({})
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
+def run(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] = EMPTY) -> str:
     done = subprocess.run(
         command,
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**os.environ, **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -27,12 +30,11 @@ def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> st
 
 
 def assert_works(scripts: Path, cwd: Path) -> None:
-    version = run(
-        scripts / "python",
-        "-c",
-        "import betanet, importlib.metadata as m; print(betanet.__version__, m.version('fog-compute'))",
-        cwd=cwd,
-    ).split()
+    code = (
+        "import betanet, importlib.metadata as m\n"
+        "print(betanet.__version__, m.version('fog-compute'))"
+    )
+    version = run(scripts / "python", "-c", code, cwd=cwd).split()
     assert version[0] == version[1]
     assert run(scripts / "betanet", "--version", cwd=cwd).strip() == f"betanet {version[0]}"
     assert version[0] in run(scripts / "fog", "--version", cwd=cwd)
@@ -69,7 +71,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def quickly() -> dict[str, str]:
-    """Compile without optimisation for size of the wheel, and what is compiled already not again."""
+    """Settings that compile little: the tests' own profile, and what is compiled already."""
     return {
         "CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target")),
         "FOG_BUILD_PROFILE": "dev",
@@ -91,7 +93,7 @@ def test_a_fresh_clone_installs_editable_with_pip(
 ) -> None:
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     scripts = tmp_path / "venv" / "bin"
-    run(scripts / "python", "-m", "pip", "install", "--quiet", "-e", clone, **quickly)
+    run(scripts / "python", "-m", "pip", "install", "--quiet", "-e", clone, env=quickly)
     assert_works(scripts, tmp_path)
 
 
@@ -102,7 +104,7 @@ def test_a_fresh_clone_installs_editable_with_uv(
 ) -> None:
     run(uv(), "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
     scripts = tmp_path / "venv" / "bin"
-    run(uv(), "pip", "install", "--quiet", "--python", scripts / "python", "-e", clone, **quickly)
+    run(uv(), "pip", "install", "--quiet", "--python", scripts / "python", "-e", clone, env=quickly)
     assert_works(scripts, tmp_path)
 
 
@@ -111,12 +113,12 @@ def test_a_fresh_clone_installs_editable_with_uv(
 def test_the_source_archive_becomes_a_wheel_that_installs_alone(
     clone: Path, quickly: dict[str, str], tmp_path: Path
 ) -> None:
-    run(uv(), "build", "--quiet", "--sdist", "--out-dir", tmp_path, clone, **quickly)
+    run(uv(), "build", "--quiet", "--sdist", "--out-dir", tmp_path, clone, env=quickly)
     (archive,) = tmp_path.glob("*.tar.gz")
-    run(uv(), "build", "--quiet", "--wheel", "--out-dir", tmp_path, archive, **quickly)
+    run(uv(), "build", "--quiet", "--wheel", "--out-dir", tmp_path, archive, env=quickly)
     (wheel,) = tmp_path.glob("*.whl")
     assert "-cp311-abi3-" in wheel.name
     run(uv(), "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
     scripts = tmp_path / "venv" / "bin"
-    run(uv(), "pip", "install", "--quiet", "--python", scripts / "python", wheel, **quickly)
+    run(uv(), "pip", "install", "--quiet", "--python", scripts / "python", wheel, env=quickly)
     assert_works(scripts, tmp_path)

@@ -31,5 +31,3 @@ class Chain:
             assert processed.next_hop == following.node
             packet = processed.payload
         return betanet.SphinxProcessor(last).process_packet(packet)
-
-

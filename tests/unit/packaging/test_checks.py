@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import checks
 import pytest
 
+import checks
 
-def metadata(name: str, target: str, kind: str | None = None) -> dict[str, object]:
-    return {"packages": [{"name": name, "dependencies": [{"name": target, "kind": kind}]}]}
+
+def packages(name: str, target: str, kind: str | None) -> list[dict[str, object]]:
+    return [{"name": name, "dependencies": [{"name": target, "kind": kind}]}]
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ def metadata(name: str, target: str, kind: str | None = None) -> dict[str, objec
     ],
 )
 def test_a_dependency_downwards_passes(name: str, target: str, kind: str | None) -> None:
-    assert checks.layer_breaches(metadata(name, target, kind)) == []
+    assert checks.layer_breaches(packages(name, target, kind)) == []
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_a_dependency_downwards_passes(name: str, target: str, kind: str | None)
     ],
 )
 def test_a_breach_is_named(name: str, target: str, kind: str | None) -> None:
-    (breach,) = checks.layer_breaches(metadata(name, target, kind))
+    (breach,) = checks.layer_breaches(packages(name, target, kind))
     assert name in breach
 
 
