@@ -49,6 +49,7 @@ impl<R: CryptoRng> DelaySource for Exponential<R> {
 /// Exponential delays as a function of a key and the packet's delay input (AES-256 of the input), capped at [`CAP_IN_MEANS`] means.
 ///
 /// Two parties with the same key compute the same delay, and threads need no shared generator.
+#[derive(Clone)]
 pub struct Keyed {
     mean: Duration,
     cipher: Aes256,

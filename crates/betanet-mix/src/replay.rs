@@ -38,6 +38,7 @@ pub struct ReplayCache {
     segments: Vec<Segment>,
     len: usize,
     capacity: usize,
+    logged: bool,
     fresh: Vec<u8>,
     drained: Vec<u8>,
 }
@@ -75,6 +76,11 @@ impl ReplayCache {
         let mut filter_key = Zeroizing::new([0; 16]);
         rng.fill_bytes(filter_key.as_mut_slice());
         Self::with_key(filter_key, capacity)
+    }
+
+    /// A cache that keeps nothing for a log, for keys that die with the process.
+    pub fn volatile(rng: &mut impl CryptoRng, capacity: usize) -> Self {
+        Self { logged: false, ..Self::new(rng, capacity) }
     }
 
     /// Rebuilds a cache from its filter key and the concatenation of everything that [`ReplayCache::drain_new`] gave out.
@@ -147,6 +153,7 @@ impl ReplayCache {
             segments: vec![Segment::new(0)],
             len: 0,
             capacity,
+            logged: true,
             fresh: Vec::new(),
             drained: Vec::new(),
         }
@@ -224,7 +231,9 @@ impl ReplayFilter for ReplayCache {
         let entry = self.filtered(tag);
         match self.insert(entry) {
             Ok(()) => {
-                self.fresh.extend_from_slice(&entry.to_be_bytes());
+                if self.logged {
+                    self.fresh.extend_from_slice(&entry.to_be_bytes());
+                }
                 Ok(())
             }
             Err(Refused::Known) => Err(PacketError::Replay),
