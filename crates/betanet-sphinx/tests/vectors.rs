@@ -82,7 +82,7 @@ fn surbs_of_the_second_implementation_bring_their_reply_home() {
         for (key, delay) in keys.zip(case["delay_inputs"].as_array().unwrap()) {
             opener.extend([bytes(key), bytes(delay)].concat());
         }
-        let opened = ReplyOpener::parse(&opener).unwrap().open(&mut packet[delta]);
-        assert_eq!(Ok(bytes(&case["payload"])), opened);
+        let payload = ReplyOpener::parse(&opener).unwrap().open(&mut packet[delta]);
+        assert_eq!(Ok(bytes(&case["payload"])), payload);
     }
 }
