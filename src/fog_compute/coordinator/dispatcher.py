@@ -352,7 +352,7 @@ class Dispatcher:
                 await self._decline(handle, "the worker was busy", None)
             case Rejected():
                 self._fog.note_answer(attempt.worker)
-                await self._apply([Fail(task.id, f"the worker refused it: {_line(reply.reason)}")])
+                await self._lose(handle, f"the worker refused it: {_line(reply.reason)}")
             case _:
                 self._fog.note_accepted(attempt.worker, task.spec.module)
                 self._trouble.pop(task.id, None)

@@ -137,7 +137,9 @@ class Exchange:
                 case Busy() | Rejected():
                     return reply
                 case NeedModule():
-                    await self._upload(session, sealed, reply.refs, held, renew)
+                    refusal = await self._upload(session, sealed, reply.refs, held, renew)
+                    if refusal is not None:
+                        return refusal
                     attached = {}
                 case _:
                     raise ChannelError(f"a worker answered a submission with {_name(reply)}")
@@ -204,7 +206,7 @@ class Exchange:
         refs: Iterable[bytes],
         held_before: frozenset[bytes],
         renew: Renewal,
-    ) -> None:
+    ) -> Rejected | None:
         async with session.upload_lock:
             for ref in refs:
                 if ref not in sealed.sha256_of:
@@ -214,9 +216,12 @@ class Exchange:
                 blob = await self._blob(session, sealed, ref)
                 renew(timedelta(seconds=self._time_for(len(blob.data))))
                 reply = await self._ask(session, Module(blob.ref, blob.data))
+                if isinstance(reply, Rejected):
+                    return reply
                 if not isinstance(reply, Done):
                     raise ChannelError(f"a worker answered a blob with {_name(reply)}")
                 session.held_refs.add(ref)
+        return None
 
     async def _ask(self, session: Session, message: Request, *, reply_packets: int = 2) -> Reply:
         body = encode(message)
