@@ -1,1 +1,13 @@
-//! The tokio driver around the mix: links, node daemon, directory authority, client, local net; the betanet binary.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod bind;
+pub mod clock;
+pub mod control;
+pub mod daemon;
+pub mod http;
+pub mod link;
+pub mod net;
+pub mod process;
+pub mod state;
+pub mod views;

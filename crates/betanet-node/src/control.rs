@@ -1,0 +1,234 @@
+//! Control messages: what a client asks its edge, and a node its authority, beside packets.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use betanet_mix::view::{ConsensusHash, Signed};
+use betanet_sphinx::MailboxId;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::link::{LinkError, LinkSender, Received};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Requests that one side may have under way on a link.
+const PENDING_LIMIT: usize = 64;
+
+/// A request with the number that its reply repeats.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the asker.
+    pub id: u64,
+    /// What is asked for.
+    #[serde(flatten)]
+    pub op: Op,
+}
+
+/// What can be asked for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Op {
+    /// Client to edge: serve the mailbox of my link key on this link.
+    Attach,
+    /// The other side's clock.
+    Time,
+    /// Node to authority: the constants of the network, before there is a consensus.
+    GetNetwork,
+    /// The consensuses in force and ahead.
+    GetConsensus {
+        /// What the asker holds already.
+        have: Vec<ConsensusHash>,
+        /// Send later ones as they come.
+        follow: bool,
+    },
+    /// The worker list.
+    GetWorkers {
+        /// The revision that the asker holds already.
+        have: Option<u64>,
+    },
+    /// Publish a worker descriptor, signed by the worker.
+    PutWorker {
+        /// The descriptor.
+        worker: Signed,
+    },
+    /// Node to authority: publish my descriptor.
+    PutDescriptor {
+        /// The descriptor.
+        descriptor: Signed,
+    },
+}
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Answer {
+    /// The answer to one request.
+    Reply {
+        /// The request's number.
+        id: u64,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// New consensuses for a follower.
+    Consensus {
+        /// The documents.
+        documents: Vec<Signed>,
+    },
+}
+
+/// The answer to one request.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The mailbox is served on this link.
+    Attached,
+    /// Milliseconds since the Unix epoch.
+    Time {
+        /// The clock.
+        now_ms: u64,
+    },
+    /// The constants of the network.
+    Network(NetworkConstants),
+    /// Consensuses that the asker did not name.
+    Consensus {
+        /// The documents.
+        documents: Vec<Signed>,
+    },
+    /// The worker list, or nothing if the asker holds it.
+    Workers {
+        /// The document.
+        list: Option<Signed>,
+    },
+    /// The document was taken.
+    Stored,
+    /// The request was not carried out.
+    Refused {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// What a node must know to make its first keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConstants {
+    /// The network's name.
+    pub network: String,
+    /// Epoch length in milliseconds.
+    pub epoch_length_ms: u64,
+    /// Clock skew that the network tolerates, in milliseconds.
+    pub skew_ms: u64,
+    /// Mean delay per hop in milliseconds.
+    pub mean_delay_ms: u64,
+}
+
+/// Why a request brought nothing.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The link ended.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// No answer in time.
+    #[error("the peer did not answer in time")]
+    Timeout,
+    /// The peer will not do it.
+    #[error("the peer refused: {0}")]
+    Refused(String),
+    /// The peer answered something else, or too much is under way.
+    #[error("the peer gave an unexpected answer")]
+    Unexpected,
+}
+
+/// The mailbox that belongs to a link key.
+#[must_use]
+pub fn mailbox_of(link_key: &[u8; 32]) -> MailboxId {
+    let digest: [u8; 32] = Sha256::new()
+        .chain_update(b"betanet mailbox")
+        .chain_update(link_key)
+        .finalize()
+        .into();
+    let (head, _) = digest.split_first_chunk().unwrap_or((&[0; 16], &[]));
+    MailboxId::from(*head)
+}
+
+/// The asking side of a link's control messages.
+#[derive(Clone, Debug)]
+pub struct ControlChannel {
+    sender: LinkSender,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    next: AtomicU64,
+    pending: Mutex<HashMap<u64, oneshot::Sender<Outcome>>>,
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Outcome>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ControlChannel {
+    /// A channel over a link; its reader hands every message to [`ControlChannel::take`].
+    #[must_use]
+    pub fn new(sender: LinkSender) -> Self {
+        Self {
+            sender,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// The link ends, the peer refuses, or it does not answer in time.
+    pub async fn call(&self, op: Op) -> Result<Outcome, ControlError> {
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut pending = self.shared.pending();
+            // Those who stopped waiting make room.
+            pending.retain(|_, waiting| !waiting.is_closed());
+            if pending.len() >= PENDING_LIMIT {
+                return Err(ControlError::Unexpected);
+            }
+            pending.insert(id, sender);
+        }
+        self.sender.send_message(&Request { id, op }).await?;
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(PATIENCE, receiver) => answer,
+            () = self.sender.closed() => return Err(LinkError::Closed.into()),
+        };
+        match answer {
+            Err(_) => Err(ControlError::Timeout),
+            Ok(Err(_)) => Err(LinkError::Closed.into()),
+            Ok(Ok(Outcome::Refused { reason })) => Err(ControlError::Refused(reason)),
+            Ok(Ok(outcome)) => Ok(outcome),
+        }
+    }
+
+    /// Takes an arrived message; returns the documents of an announcement.
+    ///
+    /// # Errors
+    /// The message is no answer.
+    pub fn take(&self, message: &[u8]) -> Result<Vec<Signed>, LinkError> {
+        match Received::message(message)? {
+            Answer::Reply { id, outcome } => {
+                if let Some(waiting) = self.shared.pending().remove(&id) {
+                    // Whoever asked may have stopped waiting.
+                    let _ = waiting.send(outcome);
+                }
+                Ok(Vec::new())
+            }
+            Answer::Consensus { documents } => Ok(documents),
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! The mix node daemon.
+//!
+//! ```text
+//! inbound link ─┐                                               ┌─ egress ─ outbound link
+//! inbound link ─┼─ ingress ─ unwrap threads ─ log ─ delay line ─┤
+//! own acks ─────┘                                               └─ edge ─ mailboxes ─ client
+//! ```
+//!
+//! Every queue on the way is bounded and drops with a counted reason when it is full.
+
+pub mod directory;
+pub mod edge;
+pub mod egress;
+pub mod epochs;
+pub mod inbound;
+pub mod mailboxes;
+pub mod metrics;
+pub mod mixer;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use betanet_mix::epoch::EpochClock;
+use betanet_mix::view::{DocumentError, NodeDescriptor, Role, Signed, Verified, node_id_of};
+use betanet_sphinx::NodeId;
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use self::directory::{Directory, Uplink};
+use self::edge::{Acknowledger, Edge, Sessions};
+use self::egress::Egress;
+use self::epochs::Epochs;
+use self::inbound::Inbound;
+use self::mailboxes::{Limits, Mailboxes, StoreError};
+use self::metrics::{Exporter, Metrics};
+use self::mixer::{Ingress, Mixer, MixerConfig, Released, lock};
+use crate::bind::{BindError, Purpose, bind};
+use crate::clock::{boot_id, now_ms};
+use crate::control::{ControlChannel, NetworkConstants, Op, Outcome};
+use crate::http::{self, Response};
+use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener, Received};
+use crate::net::{NetFile, hex_id};
+use crate::process::shut_down;
+use crate::state::{StateDir, StateError, read_json, write_json};
+use crate::views::Views;
+
+/// File that tells others where the node is.
+pub const RECORD_FILE: &str = "node.json";
+
+/// How often health, gauges and keys are looked at.
+const ROUND: Duration = Duration::from_millis(200);
+
+/// How a node is run.
+#[derive(Clone, Debug)]
+pub struct DaemonConfig {
+    /// State folder.
+    pub dir: PathBuf,
+    /// The bootstrap file.
+    pub bootstrap: PathBuf,
+    /// Part of a path that the node serves.
+    pub role: Role,
+    /// Who runs it.
+    pub operator: String,
+    /// Address for both sockets.
+    pub ip: IpAddr,
+    /// Port for links; 0 for any, kept over restarts.
+    pub link_port: u16,
+    /// Port for `/health` and `/metrics`; 0 for any, kept over restarts.
+    pub http_port: u16,
+    /// Export exact counters.
+    pub exact_metrics: bool,
+    /// Sizes of the packet path.
+    pub mixer: MixerConfig,
+    /// Packets per second that the replay caches are made for.
+    pub target_throughput: usize,
+}
+
+/// What the node writes about itself, for its owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Identity key.
+    #[serde(with = "hex_id")]
+    pub id: NodeId,
+    /// Part of a path.
+    pub role: Role,
+    /// Where it takes links.
+    pub link_address: SocketAddr,
+    /// Where it answers `/health` and `/metrics`.
+    pub http_address: SocketAddr,
+    /// Process id.
+    pub pid: u32,
+}
+
+/// Why a node does not run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DaemonError {
+    /// The state folder or the bootstrap file.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The mailboxes.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The link key.
+    #[error(transparent)]
+    Link(#[from] HandshakeError),
+    /// The network's constants make no sense.
+    #[error("the authority announces an unusable epoch length")]
+    Constants,
+    /// The own descriptor breaks a rule, for instance the operator's name.
+    #[error("the node's descriptor is not valid: {0}")]
+    Descriptor(#[from] DocumentError),
+    /// The operating system.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs a node until `shutdown` is given.
+///
+/// # Errors
+/// It cannot start; the message is one line that names the cause and what to do.
+pub async fn run(
+    config: DaemonConfig,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), DaemonError> {
+    let node = Node::open(config).await?;
+    tokio::select! {
+        ran = node.run() => ran,
+        () = shut_down(shutdown) => Ok(()),
+    }
+}
+
+/// A node that holds its folder and its ports.
+struct Node {
+    config: DaemonConfig,
+    state: StateDir,
+    key: SigningKey,
+    id: NodeId,
+    net: NetFile,
+    listener: Listener,
+    record: NodeRecord,
+    dialer: Dialer,
+    metrics: Arc<Metrics>,
+    views: watch::Sender<Arc<Views>>,
+}
+
+impl Node {
+    async fn open(config: DaemonConfig) -> Result<Self, DaemonError> {
+        let state = StateDir::open(&config.dir)?;
+        let key = state.signing_key("identity.key")?;
+        let id = node_id_of(&key);
+        let net = NetFile::read(&config.bootstrap)?;
+        let former: Option<NodeRecord> =
+            read_json(&state.join(RECORD_FILE), "node record").unwrap_or_default();
+        let links = bind(
+            config.ip,
+            config.link_port,
+            former.as_ref().map(|record| record.link_address),
+            Purpose {
+                name: "links",
+                option: "--link-port",
+            },
+        )
+        .await?;
+        let http = bind(
+            config.ip,
+            config.http_port,
+            former.as_ref().map(|record| record.http_address),
+            Purpose {
+                name: "/health and /metrics",
+                option: "--http-port",
+            },
+        )
+        .await?;
+        let record = NodeRecord {
+            id,
+            role: config.role,
+            link_address: links.local_addr()?,
+            http_address: http.local_addr()?,
+            pid: std::process::id(),
+        };
+        let listener = Listener::new(links, &key, LinkTimeouts::default())?;
+        let dialer = Dialer::new(&key, LinkTimeouts::default())?;
+        let mut views = Views::new(net.network.clone(), net.authority.id);
+        directory::read_cache(&state.join("consensus.json"), &mut views)?;
+        let metrics = Arc::new(Metrics::new(config.exact_metrics));
+        let views = watch::Sender::new(Arc::new(views));
+        serve_http(http, &record, &metrics, views.subscribe());
+        write_json(&state.join(RECORD_FILE), &record)?;
+        Ok(Self {
+            config,
+            state,
+            key,
+            id,
+            net,
+            listener,
+            record,
+            dialer,
+            metrics,
+            views,
+        })
+    }
+
+    async fn run(self) -> Result<(), DaemonError> {
+        let constants = self.constants().await;
+        let clock = EpochClock::new(constants.epoch_length_ms, constants.skew_ms)
+            .map_err(|_| DaemonError::Constants)?;
+        let seconds = usize::try_from(constants.epoch_length_ms.div_ceil(1000)).unwrap_or(1);
+        let capacity = self
+            .config
+            .target_throughput
+            .saturating_mul(seconds.saturating_mul(2));
+        let epochs = Epochs::open(
+            &self.state,
+            &boot_id(),
+            clock.epoch_at(now_ms()),
+            capacity,
+        )?;
+        let epochs = Arc::new(Mutex::new(epochs));
+        let egress = Egress::new(Arc::clone(&self.metrics));
+        let (mixer, ingress, edge) = self.start_mixer(&epochs, &egress)?;
+        mixer.set_mean_delay(Duration::from_millis(constants.mean_delay_ms));
+
+        let descriptor = watch::Sender::new(Some(self.describe(&epochs, clock)?));
+        let directory = self.start_uplink(descriptor.subscribe());
+        let inbound = Inbound {
+            ingress,
+            edge: edge.clone(),
+            directory,
+            views: self.views.subscribe(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        tracing::info!(role = self.config.role.name(), "node.started");
+        let Self {
+            listener,
+            dialer,
+            views,
+            id,
+            metrics,
+            ..
+        } = &self;
+        let mut seen = views.subscribe();
+        egress.follow(*id, dialer, &seen);
+        let housekeeping = async {
+            let mut rounds = tokio::time::interval(ROUND);
+            loop {
+                tokio::select! {
+                    _ = rounds.tick() => {
+                        if rotate(&epochs, clock)? {
+                            descriptor.send_replace(Some(self.describe(&epochs, clock)?));
+                        }
+                        metrics.epoch.store(lock(&epochs).current().0, Ordering::Relaxed);
+                        let store_failed = edge.as_ref().is_some_and(|edge| {
+                            edge.update_levels();
+                            edge.has_failed()
+                        });
+                        let listed = views.borrow().at(now_ms()).is_some_and(|view| view.node(*id).is_some());
+                        metrics.healthy.store(listed && !store_failed, Ordering::Relaxed);
+                    }
+                    changed = seen.changed() => {
+                        if changed.is_err() {
+                            return Ok(());
+                        }
+                        egress.follow(*id, dialer, &seen);
+                        if let Some(view) = seen.borrow().at(now_ms()) {
+                            mixer.set_mean_delay(view.mean_delay());
+                        }
+                    }
+                }
+            }
+        };
+        let served = inbound.serve(listener);
+        tokio::select! {
+            ended = housekeeping => ended,
+            () = served => Ok(()),
+        }
+    }
+
+    /// The network's constants: from a consensus that is held, or else from the authority, which
+    /// is asked until it answers.
+    async fn constants(&self) -> NetworkConstants {
+        if let Some(view) = self.views.borrow().live(now_ms()).last() {
+            let consensus = view.consensus();
+            return NetworkConstants {
+                network: consensus.network.clone(),
+                epoch_length_ms: consensus.epoch_length_ms,
+                skew_ms: consensus.skew_ms,
+                mean_delay_ms: consensus.mean_delay_ms,
+            };
+        }
+        let mut pause = Duration::from_millis(20);
+        loop {
+            // The authority may have moved since.
+            let authority = NetFile::read(&self.config.bootstrap)
+                .map_or(self.net.authority, |net| net.authority);
+            if let Some(constants) = ask_constants(&self.dialer, authority).await {
+                return constants;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    fn start_mixer(
+        &self,
+        epochs: &Arc<Mutex<Epochs>>,
+        egress: &Egress,
+    ) -> Result<(Mixer, Ingress, Option<Arc<Edge>>), DaemonError> {
+        // The edge acknowledges through the packet path and the path delivers to the edge; the
+        // path's half is weak, so that both can end.
+        let place: Arc<OnceLock<Weak<Edge>>> = Arc::default();
+        let released = {
+            let place = Arc::clone(&place);
+            let egress = egress.clone();
+            let metrics = Arc::clone(&self.metrics);
+            move |released| {
+                let edge = || {
+                    let edge = place.get().and_then(Weak::upgrade);
+                    if edge.is_none() {
+                        metrics.drop_one("not_an_edge");
+                    }
+                    edge
+                };
+                match released {
+                    Released::Forward { next, packet } => egress.send(next, packet),
+                    Released::Deliver { mailbox, payload } => {
+                        if let Some(edge) = edge() {
+                            edge.deliver(mailbox, payload);
+                        }
+                    }
+                    Released::Reply {
+                        mailbox,
+                        surb_id,
+                        delta,
+                    } => {
+                        if let Some(edge) = edge() {
+                            edge.deliver_reply(mailbox, surb_id, delta);
+                        }
+                    }
+                }
+            }
+        };
+        let (mixer, ingress) =
+            Mixer::start(self.config.mixer, epochs, &self.metrics, released)?;
+        if !self.config.role.is_edge() {
+            return Ok((mixer, ingress, None));
+        }
+        let sessions = Sessions::default();
+        let acknowledger = Acknowledger {
+            own: self.id,
+            ingress: ingress.clone(),
+            egress: egress.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let stored = {
+            let sessions = sessions.clone();
+            Box::new(move |mailbox, receipt: Option<Vec<u8>>| {
+                sessions.wake(mailbox);
+                if let Some(surb) = receipt {
+                    acknowledger.acknowledge(&surb);
+                }
+            })
+        };
+        let mailboxes = Mailboxes::open(
+            &self.state.join("mailboxes.redb"),
+            Limits::default(),
+            stored,
+        )?;
+        let edge = Arc::new(Edge::new(
+            mailboxes,
+            sessions,
+            Arc::clone(&self.metrics),
+        ));
+        let _ = place.set(Arc::downgrade(&edge));
+        Ok((mixer, ingress, Some(edge)))
+    }
+
+    fn start_uplink(&self, descriptor: watch::Receiver<Option<Signed>>) -> Directory {
+        Uplink {
+            bootstrap: self.config.bootstrap.clone(),
+            dialer: self.dialer.clone(),
+            descriptor,
+            views: self.views.clone(),
+            cache: self.state.join("consensus.json"),
+        }
+        .start()
+    }
+
+    fn describe(
+        &self,
+        epochs: &Mutex<Epochs>,
+        clock: EpochClock,
+    ) -> Result<Signed, DocumentError> {
+        let (keys, current) = {
+            let epochs = lock(epochs);
+            (epochs.public_keys(), epochs.current())
+        };
+        let descriptor = NodeDescriptor {
+            id: self.id,
+            role: self.config.role,
+            link_address: self.record.link_address,
+            keys,
+            operator: self.config.operator.clone(),
+            issued_ms: now_ms(),
+            // The last published key stops being accepted two epochs after this one.
+            expires_ms: clock.start_of(current.next().next().next()),
+        };
+        Ok(Verified::sign(descriptor, &self.key)?.signed().clone())
+    }
+}
+
+fn rotate(epochs: &Mutex<Epochs>, clock: EpochClock) -> Result<bool, StateError> {
+    let now = clock.epoch_at(now_ms());
+    let mut epochs = lock(epochs);
+    if epochs.current() >= now {
+        return Ok(false);
+    }
+    let changed = epochs.rotate(now)?;
+    tracing::info!(epoch = now.0, "keys.rotated");
+    Ok(changed)
+}
+
+async fn ask_constants(
+    dialer: &Dialer,
+    authority: crate::net::Endpoint,
+) -> Option<NetworkConstants> {
+    let (sender, mut reader) = dialer
+        .dial(authority.address, *authority.id.as_bytes(), 8)
+        .await
+        .ok()?;
+    let channel = ControlChannel::new(sender);
+    let read = async {
+        while let Ok(Received::Message(message)) = reader.next().await {
+            if channel.take(&message).is_err() {
+                break;
+            }
+        }
+        None
+    };
+    let ask = async {
+        match channel.call(Op::GetNetwork).await {
+            Ok(Outcome::Network(constants)) => Some(constants),
+            _ => None,
+        }
+    };
+    tokio::select! {
+        nothing = read => nothing,
+        constants = ask => constants,
+    }
+}
+
+fn serve_http(
+    listener: tokio::net::TcpListener,
+    record: &NodeRecord,
+    metrics: &Arc<Metrics>,
+    views: watch::Receiver<Arc<Views>>,
+) {
+    let exporter = Exporter::new(metrics);
+    let metrics = Arc::clone(metrics);
+    let record = record.clone();
+    let started = Instant::now();
+    tokio::spawn(http::serve(listener, move |path| match path {
+        "/health" => {
+            let healthy = metrics.healthy.load(Ordering::Relaxed);
+            let views = views.borrow();
+            let consensus = views.at(now_ms()).map(|view| view.consensus());
+            let body = serde_json::json!({
+                "status": if healthy { "ok" } else { "starting" },
+                "id": record.id.to_string(),
+                "role": record.role.name(),
+                "epoch": consensus.map(|consensus| consensus.epoch.0),
+                "revision": consensus.map(|consensus| consensus.revision),
+                "nodes": consensus.map(|consensus| consensus.nodes.len()),
+                "uptime_seconds": started.elapsed().as_secs(),
+                "version": env!("CARGO_PKG_VERSION"),
+            });
+            Some(Response::json(if healthy { 200 } else { 503 }, &body))
+        }
+        "/metrics" => Some(Response {
+            status: 200,
+            content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            body: exporter.render(Instant::now()),
+        }),
+        _ => None,
+    }));
+}

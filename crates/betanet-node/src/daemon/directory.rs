@@ -1,0 +1,266 @@
+//! A node's link to the directory authority: its descriptor goes up, consensuses come down.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use betanet_mix::view::{Signed, WorkerList};
+use betanet_sphinx::NodeId;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::now_ms;
+use crate::control::{ControlChannel, ControlError, Op, Outcome};
+use crate::link::{Dialer, LinkError, LinkReader, Received};
+use crate::net::NetFile;
+use crate::state::StateError;
+use crate::views::Views;
+
+/// Frames that wait for the authority.
+const QUEUE: usize = 64;
+
+/// Requests of clients that wait to be passed on.
+const RELAYED: usize = 64;
+
+/// How long a worker list is served without asking for a newer one.
+const WORKERS_FRESH: Duration = Duration::from_millis(500);
+
+/// First and longest pause between attempts to reach the authority.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Passes requests of clients on to the authority.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    relayed: mpsc::Sender<(Op, oneshot::Sender<Outcome>)>,
+}
+
+impl Directory {
+    /// Asks the authority on behalf of a client; the worker list may come from memory.
+    pub async fn relay(&self, op: Op) -> Outcome {
+        let unreachable = || Outcome::Refused {
+            reason: "the directory authority cannot be reached now; try again".to_owned(),
+        };
+        let (sender, receiver) = oneshot::channel();
+        if self.relayed.try_send((op, sender)).is_err() {
+            return unreachable();
+        }
+        receiver.await.unwrap_or_else(|_| unreachable())
+    }
+}
+
+/// What the task needs.
+#[derive(Debug)]
+pub struct Uplink {
+    /// The file that names the authority; read again before every attempt.
+    pub bootstrap: PathBuf,
+    /// Presents this node's key.
+    pub dialer: Dialer,
+    /// The descriptor to publish, signed; changes with the keys.
+    pub descriptor: watch::Receiver<Option<Signed>>,
+    /// Where consensuses go.
+    pub views: watch::Sender<Arc<Views>>,
+    /// Where accepted consensuses are kept for a restart without the authority.
+    pub cache: PathBuf,
+}
+
+impl Uplink {
+    /// Starts the task. It ends when the views are no longer wanted.
+    #[must_use]
+    pub fn start(self) -> Directory {
+        let (relayed, requests) = mpsc::channel(RELAYED);
+        tokio::spawn(self.run(requests));
+        Directory { relayed }
+    }
+
+    async fn run(mut self, mut requests: mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>) {
+        let mut workers = WorkerCache::default();
+        let mut pause = BACK_OFF.0;
+        while !self.views.is_closed() {
+            let up = Instant::now();
+            if let Ok(endpoint) = NetFile::read(&self.bootstrap).map(|net| net.authority)
+                && let Ok((sender, reader)) = self
+                    .dialer
+                    .dial(endpoint.address, *endpoint.id.as_bytes(), QUEUE)
+                    .await
+            {
+                workers.authority = Some(endpoint.id);
+                let channel = ControlChannel::new(sender);
+                let _ = self.talk(&channel, reader, &mut requests, &mut workers).await;
+            }
+            if up.elapsed() > BACK_OFF.1 {
+                pause = BACK_OFF.0;
+            }
+            self.wait(pause, &mut requests, &workers).await;
+            pause = (pause * 2).min(BACK_OFF.1);
+        }
+    }
+
+    /// Waits for the next attempt; meanwhile clients get what is in memory.
+    async fn wait(
+        &self,
+        pause: Duration,
+        requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>,
+        workers: &WorkerCache,
+    ) {
+        let until = tokio::time::Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                Some((op, answer)) = requests.recv() => {
+                    if let Op::GetWorkers { have } = op
+                        && let Some(outcome) = workers.answer(have)
+                    {
+                        let _ = answer.send(outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn talk(
+        &mut self,
+        channel: &ControlChannel,
+        mut reader: LinkReader,
+        requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>,
+        workers: &mut WorkerCache,
+    ) -> Result<(), ControlError> {
+        let views = &self.views;
+        let cache = &self.cache;
+        let descriptor = &mut self.descriptor;
+        descriptor.mark_changed();
+        // Reading goes on beside every request: it is what brings the answers.
+        let read = async {
+            loop {
+                let Received::Message(message) = reader.next().await? else {
+                    return Err::<(), ControlError>(LinkError::Message.into());
+                };
+                let documents = channel.take(&message)?;
+                accept(views, cache, &documents).await;
+            }
+        };
+        let write = async {
+            let have = views.borrow().hashes();
+            if let Outcome::Consensus { documents } =
+                channel.call(Op::GetConsensus { have, follow: true }).await?
+            {
+                accept(views, cache, &documents).await;
+            }
+            loop {
+                tokio::select! {
+                    changed = descriptor.changed() => {
+                        if changed.is_err() {
+                            return Ok(());
+                        }
+                        let signed = descriptor.borrow_and_update().clone();
+                        if let Some(descriptor) = signed {
+                            channel.call(Op::PutDescriptor { descriptor }).await?;
+                        }
+                    }
+                    request = requests.recv() => {
+                        let Some((op, answer)) = request else {
+                            return Ok(());
+                        };
+                        let outcome = workers.relay(channel, op).await?;
+                        let _ = answer.send(outcome);
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            ended = read => ended,
+            ended = write => ended,
+        }
+    }
+}
+
+/// Verifies consensuses, keeps the good ones, and writes them to disk.
+async fn accept(views: &watch::Sender<Arc<Views>>, cache: &std::path::Path, documents: &[Signed]) {
+    let mut updated = Views::clone(&views.borrow());
+    let mut changed = false;
+    for document in documents {
+        match updated.accept(document) {
+            Ok(new) => changed |= new,
+            Err(err) => tracing::warn!(error = %err, "consensus.refused"),
+        }
+    }
+    if !changed {
+        return;
+    }
+    let kept = updated.beyond(&[], now_ms());
+    let cache = cache.to_owned();
+    let write = tokio::task::spawn_blocking(move || crate::state::write_json(&cache, &kept));
+    if let Ok(Err(err)) = write.await {
+        tracing::warn!(error = %err, "consensus.not_cached");
+    }
+    if let Some(view) = updated.at(now_ms()) {
+        let consensus = view.consensus();
+        tracing::info!(
+            epoch = consensus.epoch.0,
+            revision = consensus.revision,
+            nodes = consensus.nodes.len(),
+            "consensus.accepted"
+        );
+    }
+    views.send_replace(Arc::new(updated));
+}
+
+/// Reads the consensuses that a former process kept; what does not verify is left out.
+///
+/// # Errors
+/// The file exists and cannot be read.
+pub fn read_cache(cache: &std::path::Path, views: &mut Views) -> Result<(), StateError> {
+    // A damaged cache is no loss: the authority has everything.
+    let documents: Vec<Signed> = crate::state::read_json(cache, "consensus cache")
+        .or_else(|err| match err {
+            StateError::Content { .. } => Ok(None),
+            other => Err(other),
+        })?
+        .unwrap_or_default();
+    for document in &documents {
+        let _ = views.accept(document);
+    }
+    Ok(())
+}
+
+/// The worker list as this edge last saw it.
+#[derive(Default)]
+struct WorkerCache {
+    authority: Option<NodeId>,
+    list: Option<(u64, Signed)>,
+    asked: Option<Instant>,
+}
+
+impl WorkerCache {
+    /// The list for a client that holds revision `have`, if there is one in memory.
+    fn answer(&self, have: Option<u64>) -> Option<Outcome> {
+        let (revision, list) = self.list.as_ref()?;
+        let news = have != Some(*revision);
+        Some(Outcome::Workers {
+            list: news.then(|| list.clone()),
+        })
+    }
+
+    async fn relay(&mut self, channel: &ControlChannel, op: Op) -> Result<Outcome, ControlError> {
+        let Op::GetWorkers { have } = op else {
+            self.asked = None;
+            return match channel.call(op).await {
+                Err(ControlError::Refused(reason)) => Ok(Outcome::Refused { reason }),
+                other => other,
+            };
+        };
+        let fresh = self.asked.is_some_and(|asked| asked.elapsed() < WORKERS_FRESH);
+        if !fresh {
+            let known = self.list.as_ref().map(|(revision, _)| *revision);
+            let outcome = channel.call(Op::GetWorkers { have: known }).await?;
+            self.asked = Some(Instant::now());
+            if let Outcome::Workers { list: Some(list) } = outcome {
+                let authority = self.authority.ok_or(ControlError::Unexpected)?;
+                let verified = list
+                    .verify::<WorkerList>(&[authority], 1)
+                    .map_err(|err| ControlError::Refused(err.to_string()))?;
+                self.list = Some((verified.revision, list));
+            }
+        }
+        self.answer(have).ok_or(ControlError::Unexpected)
+    }
+}
+

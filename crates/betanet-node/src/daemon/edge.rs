@@ -1,0 +1,246 @@
+//! What an edge does beside mixing: it keeps mailboxes and serves them to their owners.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use betanet_mix::message::{Envelope, EnvelopeKind, encode_ack};
+use betanet_sphinx::{MailboxId, NodeId, PACKET_LEN, Surb, SurbId};
+use tokio::sync::Notify;
+
+use super::egress::Egress;
+use super::mailboxes::{Mailboxes, PutError};
+use super::metrics::Metrics;
+use super::mixer::{Ingress, lock};
+use crate::link::frame::{Item, ItemBody};
+use crate::link::{Frame, LinkSender};
+
+/// Items read from disk at once for one client.
+const READ_BATCH: usize = 64;
+
+/// The mailboxes of this node and who is attached to them.
+#[derive(Debug)]
+pub struct Edge {
+    mailboxes: Mailboxes,
+    sessions: Sessions,
+    metrics: Arc<Metrics>,
+}
+
+/// Attached clients by mailbox. Shared with the thread that writes to disk.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions {
+    attached: Arc<Mutex<HashMap<MailboxId, Session>>>,
+    next: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    number: u64,
+    sender: LinkSender,
+    stored: Arc<Notify>,
+}
+
+impl Sessions {
+    /// Tells the client's task that its mailbox has grown.
+    pub fn wake(&self, mailbox: MailboxId) {
+        if let Some(session) = lock(&self.attached).get(&mailbox) {
+            session.stored.notify_one();
+        }
+    }
+}
+
+/// Sends stored-acks: the SURB's first hop is this node itself or a neighbour.
+#[derive(Debug)]
+pub struct Acknowledger {
+    /// This node.
+    pub own: NodeId,
+    /// Its own packet path.
+    pub ingress: Ingress,
+    /// Its links.
+    pub egress: Egress,
+    /// Its figures.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Acknowledger {
+    /// Says over `surb` that the item it came with is on disk.
+    pub fn acknowledge(&self, surb: &[u8]) {
+        let Ok(surb) = Surb::parse(surb) else {
+            self.metrics.drop_one("bad_surb");
+            return;
+        };
+        let first = surb.first();
+        let mut packet = [0; PACKET_LEN];
+        if surb.reply(&encode_ack(), &mut packet).is_err() {
+            self.metrics.drop_one("bad_surb");
+        } else if first == self.own {
+            self.ingress.push(packet.to_vec(), Instant::now());
+        } else {
+            self.egress.send(first, packet.to_vec());
+        }
+    }
+}
+
+impl Edge {
+    /// An edge over opened mailboxes.
+    #[must_use]
+    pub const fn new(mailboxes: Mailboxes, sessions: Sessions, metrics: Arc<Metrics>) -> Self {
+        Self {
+            mailboxes,
+            sessions,
+            metrics,
+        }
+    }
+
+    /// Keeps the payload of a forward packet; its stored-ack goes out once it is on disk.
+    pub fn deliver(&self, mailbox: MailboxId, payload: Vec<u8>) {
+        let Ok(envelope) = Envelope::parse(&payload) else {
+            self.metrics.drop_one("bad_envelope");
+            return;
+        };
+        if envelope.kind == EnvelopeKind::Cover {
+            // Its owner would drop it; the way to the edge is what cover is for.
+            self.metrics.cover.add(1);
+            return;
+        }
+        let receipt = envelope.ack_surb().map(|surb| surb.to_bytes().to_vec());
+        let item = ItemBody::Forward(payload).encode();
+        self.note(self.mailboxes.put(mailbox, item, receipt));
+    }
+
+    /// Hands a SURB reply to its owner at once, or keeps it until the owner comes.
+    pub fn deliver_reply(&self, mailbox: MailboxId, surb_id: SurbId, delta: Vec<u8>) {
+        let session = lock(&self.sessions.attached).get(&mailbox).cloned();
+        let item = Item {
+            seq: 0,
+            body: ItemBody::Reply { surb_id, delta },
+        };
+        if let Some(session) = session
+            && let Ok(frame) = Frame::item(&item)
+            && session.sender.try_send(frame).is_ok()
+        {
+            self.metrics.delivered.add(1);
+            return;
+        }
+        self.note(self.mailboxes.put(mailbox, item.body.encode(), None));
+    }
+
+    fn note(&self, outcome: Result<(), PutError>) {
+        match outcome {
+            Ok(()) => self.metrics.delivered.add(1),
+            Err(err) => self.metrics.drop_one(err.reason()),
+        }
+        self.update_levels();
+    }
+
+    /// Refreshes the gauges of the store.
+    pub fn update_levels(&self) {
+        let (mailboxes, items) = self.mailboxes.held();
+        self.metrics.mailboxes.set(mailboxes);
+        self.metrics.mailbox_items.set(items);
+    }
+
+    /// Whether the disk refuses writes.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.mailboxes.has_failed()
+    }
+
+    /// Attaches a client to its mailbox; a former attachment of the same key ends.
+    ///
+    /// # Errors
+    /// The edge is full, or its disk refuses.
+    pub async fn attach(
+        self: &Arc<Self>,
+        mailbox: MailboxId,
+        sender: LinkSender,
+    ) -> Result<Attachment, PutError> {
+        self.mailboxes.attach(mailbox).await?;
+        let session = Session {
+            number: self.sessions.next.fetch_add(1, Ordering::Relaxed),
+            sender,
+            stored: Arc::default(),
+        };
+        let former = lock(&self.sessions.attached).insert(mailbox, session.clone());
+        if let Some(former) = former {
+            former.stored.notify_one();
+        }
+        self.update_levels();
+        tokio::spawn(Arc::clone(self).feed(mailbox, session.clone()));
+        Ok(Attachment {
+            edge: Arc::clone(self),
+            mailbox,
+            number: session.number,
+        })
+    }
+
+    /// Sends everything in the mailbox, oldest first, and then what comes.
+    async fn feed(self: Arc<Self>, mailbox: MailboxId, session: Session) {
+        let mut after = 0;
+        while self.is_current(mailbox, session.number) {
+            let edge = Arc::clone(&self);
+            let read = tokio::task::spawn_blocking(move || {
+                edge.mailboxes.read_after(mailbox, after, READ_BATCH)
+            });
+            // A disk that cannot be read now may be readable when the next item comes.
+            let items = read.await.ok().and_then(Result::ok).unwrap_or_default();
+            if items.is_empty() {
+                tokio::select! {
+                    () = session.stored.notified() => {}
+                    () = session.sender.closed() => return,
+                }
+                continue;
+            }
+            for (seq, bytes) in items {
+                after = seq;
+                let Ok(frame) = ItemBody::parse(&bytes).and_then(|body| {
+                    Frame::item(&Item { seq, body })
+                }) else {
+                    self.metrics.drop_one("bad_item");
+                    continue;
+                };
+                if session.sender.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn is_current(&self, mailbox: MailboxId, number: u64) -> bool {
+        lock(&self.sessions.attached)
+            .get(&mailbox)
+            .is_some_and(|session| session.number == number)
+    }
+}
+
+/// A client's hold on its mailbox; ends when dropped.
+#[derive(Debug)]
+pub struct Attachment {
+    edge: Arc<Edge>,
+    mailbox: MailboxId,
+    number: u64,
+}
+
+impl Attachment {
+    /// Deletes what the client has taken care of. What the disk is too slow for comes again.
+    pub fn delete(&self, seqs: Vec<u64>) {
+        if let Err(err) = self.edge.mailboxes.delete(self.mailbox, seqs) {
+            self.edge.metrics.drop_one(err.reason());
+        }
+        self.edge.update_levels();
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut attached = lock(&self.edge.sessions.attached);
+        if attached
+            .get(&self.mailbox)
+            .is_some_and(|session| session.number == self.number)
+            && let Some(session) = attached.remove(&self.mailbox)
+        {
+            session.stored.notify_one();
+        }
+    }
+}

@@ -1,0 +1,656 @@
+//! The edge's mailboxes: bounded, on disk before anyone is told so, deleted when acknowledged.
+//!
+//! One thread writes. It takes whatever has arrived, commits it in one transaction (one fsync) and
+//! then reports each item as stored; while it waits for the disk, the next group gathers.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use betanet_sphinx::MailboxId;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use thiserror::Error;
+
+use crate::clock::now_ms;
+
+/// `(mailbox, seq) → stored_ms(8) ‖ item`.
+const ITEMS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> = TableDefinition::new("items");
+/// `mailbox → last attached, in ms`.
+const OWNERS: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("owners");
+/// `"next_seq" → u64`.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const NEXT_SEQ: &str = "next_seq";
+
+/// Jobs that one transaction takes.
+const GROUP: usize = 512;
+
+/// Jobs that wait for the writer.
+const QUEUE: usize = 4096;
+
+/// Memory that the database may use for pages.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Pause between expiry rounds, and before a failed database is tried again.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// What mailboxes may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Mailboxes on this edge.
+    pub mailboxes: usize,
+    /// Items of one mailbox (2 KiB each).
+    pub items_each: usize,
+    /// Items of all mailboxes.
+    pub items_total: usize,
+    /// Items, and mailboxes that nobody attaches to, are dropped after this long.
+    pub time_to_live: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            mailboxes: 10_000,
+            items_each: 65_536,
+            items_total: 262_144,
+            time_to_live: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+/// Why an item is not taken; [`PutError::reason`] is its label in the drop metric.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PutError {
+    /// Nobody has attached to this mailbox.
+    #[error("no such mailbox")]
+    UnknownMailbox,
+    /// The mailbox, or the edge, holds as much as it may.
+    #[error("mailbox is full")]
+    MailboxFull,
+    /// The writer is too far behind.
+    #[error("the disk is too slow")]
+    StoreBusy,
+    /// The disk refused the last write.
+    #[error("the disk refuses writes")]
+    StoreFailed,
+}
+
+impl PutError {
+    /// Label of the drop metric.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::UnknownMailbox => "unknown_mailbox",
+            Self::MailboxFull => "mailbox_full",
+            Self::StoreBusy => "store_busy",
+            Self::StoreFailed => "store_failed",
+        }
+    }
+}
+
+/// Why the store cannot be opened or read.
+#[derive(Debug, Error)]
+#[error("mailbox store {path}: {source}")]
+pub struct StoreError {
+    path: PathBuf,
+    #[source]
+    source: Box<redb::Error>,
+}
+
+/// Hears of every item that is on disk; `receipt` is what came with [`Mailboxes::put`].
+pub type Stored = Box<dyn Fn(MailboxId, Option<Vec<u8>>) + Send>;
+
+/// The mailboxes of one edge. Dropping the value writes what is queued and ends the thread.
+#[derive(Debug)]
+pub struct Mailboxes {
+    shared: Arc<Shared>,
+    jobs: Option<SyncSender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    limits: Limits,
+    /// `None` while a failed database waits to be opened again.
+    database: RwLock<Option<Database>>,
+    index: Mutex<Index>,
+    failed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    items_total: usize,
+    mailboxes: HashMap<MailboxId, usize>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Put {
+        mailbox: MailboxId,
+        item: Vec<u8>,
+        receipt: Option<Vec<u8>>,
+    },
+    Delete {
+        mailbox: MailboxId,
+        seqs: Vec<u64>,
+    },
+    Attach {
+        mailbox: MailboxId,
+        done: tokio::sync::oneshot::Sender<()>,
+    },
+}
+
+impl Mailboxes {
+    /// Opens the store in file `path`, creating it if needed.
+    ///
+    /// # Errors
+    /// The file cannot be opened, is locked, or is damaged.
+    pub fn open(path: &Path, limits: Limits, stored: Stored) -> Result<Self, StoreError> {
+        let wrap = |source: redb::Error| StoreError {
+            path: path.to_owned(),
+            source: Box::new(source),
+        };
+        let database = open_database(path).map_err(wrap)?;
+        let index = read_index(&database).map_err(wrap)?;
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            limits,
+            database: RwLock::new(Some(database)),
+            index: Mutex::new(index),
+            failed: AtomicBool::new(false),
+        });
+        let (jobs, queue) = sync_channel(QUEUE);
+        let for_writer = Arc::clone(&shared);
+        let writer = std::thread::Builder::new()
+            .name("mailboxes".into())
+            .spawn(move || for_writer.write(&queue, &stored))
+            .map_err(|err| wrap(redb::Error::Io(err)))?;
+        Ok(Self {
+            shared,
+            jobs: Some(jobs),
+            writer: Some(writer),
+        })
+    }
+
+    /// Takes an item for `mailbox`; once it is on disk, `receipt` is handed back. Never blocks.
+    ///
+    /// # Errors
+    /// A limit or the disk stands in the way; the item is dropped.
+    pub fn put(
+        &self,
+        mailbox: MailboxId,
+        item: Vec<u8>,
+        receipt: Option<Vec<u8>>,
+    ) -> Result<(), PutError> {
+        if self.has_failed() {
+            return Err(PutError::StoreFailed);
+        }
+        self.shared.reserve(mailbox)?;
+        let job = Job::Put {
+            mailbox,
+            item,
+            receipt,
+        };
+        self.submit(job).inspect_err(|_| self.shared.release(mailbox, 1))
+    }
+
+    /// Deletes acknowledged items. Never blocks.
+    ///
+    /// # Errors
+    /// The writer is too far behind: the items stay, and are delivered again at the next attach.
+    pub fn delete(&self, mailbox: MailboxId, seqs: Vec<u64>) -> Result<(), PutError> {
+        self.submit(Job::Delete { mailbox, seqs })
+    }
+
+    /// Makes the mailbox, or renews its life; resolves once that is on disk.
+    ///
+    /// # Errors
+    /// The edge has as many mailboxes as it may, or the disk stands in the way.
+    pub async fn attach(&self, mailbox: MailboxId) -> Result<(), PutError> {
+        {
+            let mut index = self.shared.index();
+            if !index.mailboxes.contains_key(&mailbox) {
+                if index.mailboxes.len() >= self.shared.limits.mailboxes {
+                    return Err(PutError::MailboxFull);
+                }
+                index.mailboxes.insert(mailbox, 0);
+            }
+        }
+        let (done, stored) = tokio::sync::oneshot::channel();
+        self.submit(Job::Attach { mailbox, done })?;
+        stored.await.map_err(|_| PutError::StoreFailed)
+    }
+
+    /// Up to `count` items of `mailbox` behind `after`, in order. Reads the disk: call it where
+    /// blocking is fine.
+    ///
+    /// # Errors
+    /// The database cannot be read now.
+    pub fn read_after(
+        &self,
+        mailbox: MailboxId,
+        after: u64,
+        count: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, PutError> {
+        let guard = read_lock(&self.shared.database);
+        let database = guard.as_ref().ok_or(PutError::StoreFailed)?;
+        read_items(database, mailbox, after, count).map_err(|_| PutError::StoreFailed)
+    }
+
+    /// Whether the mailbox exists.
+    #[must_use]
+    pub fn knows(&self, mailbox: MailboxId) -> bool {
+        self.shared.index().mailboxes.contains_key(&mailbox)
+    }
+
+    /// Mailboxes and items held.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        let index = self.shared.index();
+        (index.mailboxes.len(), index.items_total)
+    }
+
+    /// Whether the disk refused the last write.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    fn submit(&self, job: Job) -> Result<(), PutError> {
+        let jobs = self.jobs.as_ref().ok_or(PutError::StoreFailed)?;
+        jobs.try_send(job).map_err(|err| match err {
+            TrySendError::Full(_) => PutError::StoreBusy,
+            TrySendError::Disconnected(_) => PutError::StoreFailed,
+        })
+    }
+}
+
+impl Drop for Mailboxes {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Shared {
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(&self, mailbox: MailboxId) -> Result<(), PutError> {
+        let mut index = self.index();
+        let total = index.items_total;
+        let held = index
+            .mailboxes
+            .get_mut(&mailbox)
+            .ok_or(PutError::UnknownMailbox)?;
+        if *held >= self.limits.items_each || total >= self.limits.items_total {
+            return Err(PutError::MailboxFull);
+        }
+        *held += 1;
+        index.items_total += 1;
+        Ok(())
+    }
+
+    fn release(&self, mailbox: MailboxId, count: usize) {
+        let mut index = self.index();
+        if let Some(held) = index.mailboxes.get_mut(&mailbox) {
+            *held = held.saturating_sub(count);
+            index.items_total = index.items_total.saturating_sub(count);
+        }
+    }
+
+    fn write(&self, queue: &Receiver<Job>, stored: &Stored) {
+        let mut group = Vec::with_capacity(GROUP);
+        let mut last_round = std::time::Instant::now();
+        loop {
+            match queue.recv_timeout(ROUND) {
+                Ok(job) => group.push(job),
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            while group.len() < GROUP
+                && let Ok(job) = queue.try_recv()
+            {
+                group.push(job);
+            }
+            if last_round.elapsed() >= ROUND {
+                last_round = std::time::Instant::now();
+                self.recover();
+                // A failure shows at the next commit as well, which reports it.
+                let _ = self.expire();
+            }
+            if group.is_empty() {
+                continue;
+            }
+            let outcome = self.commit(&group);
+            self.failed.store(outcome.is_err(), Ordering::Relaxed);
+            if outcome.is_err() {
+                *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            self.report(group.drain(..), outcome.is_ok(), stored);
+        }
+    }
+
+    /// Tells of what is on disk, and gives back the room of what is not.
+    fn report(&self, group: impl Iterator<Item = Job>, committed: bool, stored: &Stored) {
+        for job in group {
+            match job {
+                Job::Put {
+                    mailbox, receipt, ..
+                } if committed => stored(mailbox, receipt),
+                Job::Put { mailbox, .. } => self.release(mailbox, 1),
+                Job::Attach { done, .. } if committed => {
+                    // Whoever asked may have left.
+                    let _ = done.send(());
+                }
+                Job::Attach { .. } | Job::Delete { .. } => {}
+            }
+        }
+    }
+
+    /// Opens a database that failed again, for instance after a full disk.
+    fn recover(&self) {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            let Ok(opened) = open_database(&self.path) else {
+                return;
+            };
+            if let Ok(index) = read_index(&opened) {
+                *self.index() = index;
+                *database = Some(opened);
+                self.failed.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn commit(&self, group: &[Job]) -> Result<(), redb::Error> {
+        let guard = read_lock(&self.database);
+        let database = guard.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        let mut transaction = database.begin_write()?;
+        // Losing a deletion only delivers an item twice, and receivers know its id.
+        if group.iter().all(|job| matches!(job, Job::Delete { .. })) {
+            transaction.set_durability(Durability::None).map_err(|_| redb::Error::TransactionPoisoned)?;
+        }
+        let now = now_ms();
+        let mut released = Vec::new();
+        {
+            let mut items = transaction.open_table(ITEMS)?;
+            let mut owners = transaction.open_table(OWNERS)?;
+            let mut meta = transaction.open_table(META)?;
+            let first = meta.get(NEXT_SEQ)?.map_or(1, |seq| seq.value());
+            let mut next = first;
+            for job in group {
+                match job {
+                    Job::Put { mailbox, item, .. } => {
+                        let value = [now.to_be_bytes().as_slice(), item].concat();
+                        items.insert((mailbox.as_bytes(), next), value.as_slice())?;
+                        next += 1;
+                    }
+                    Job::Delete { mailbox, seqs } => {
+                        for seq in seqs {
+                            if items.remove((mailbox.as_bytes(), *seq))?.is_some() {
+                                released.push(*mailbox);
+                            }
+                        }
+                    }
+                    Job::Attach { mailbox, .. } => {
+                        owners.insert(mailbox.as_bytes(), now)?;
+                    }
+                }
+            }
+            if next != first {
+                meta.insert(NEXT_SEQ, next)?;
+            }
+        }
+        transaction.commit()?;
+        for mailbox in released {
+            self.release(mailbox, 1);
+        }
+        Ok(())
+    }
+
+    /// Drops what has outlived its time.
+    fn expire(&self) -> Result<(), redb::Error> {
+        let life = u64::try_from(self.limits.time_to_live.as_millis()).unwrap_or(u64::MAX);
+        let Some(horizon) = now_ms().checked_sub(life) else {
+            return Ok(());
+        };
+        let guard = read_lock(&self.database);
+        let Some(database) = guard.as_ref() else {
+            return Ok(());
+        };
+        let (items, owners) = find_expired(database, horizon)?;
+        if items.is_empty() && owners.is_empty() {
+            return Ok(());
+        }
+        let transaction = database.begin_write()?;
+        {
+            let mut table = transaction.open_table(ITEMS)?;
+            for (mailbox, seq) in &items {
+                table.remove((mailbox.as_bytes(), *seq))?;
+            }
+            let mut table = transaction.open_table(OWNERS)?;
+            for mailbox in &owners {
+                table.remove(mailbox.as_bytes())?;
+            }
+        }
+        transaction.commit()?;
+        for (mailbox, _) in items {
+            self.release(mailbox, 1);
+        }
+        let mut index = self.index();
+        for mailbox in owners {
+            let held = index.mailboxes.remove(&mailbox).unwrap_or(0);
+            index.items_total = index.items_total.saturating_sub(held);
+        }
+        Ok(())
+    }
+}
+
+fn open_database(path: &Path) -> Result<Database, redb::Error> {
+    let database = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create(path)?;
+    let transaction = database.begin_write()?;
+    transaction.open_table(ITEMS)?;
+    transaction.open_table(OWNERS)?;
+    transaction.open_table(META)?;
+    transaction.commit()?;
+    Ok(database)
+}
+
+fn read_index(database: &Database) -> Result<Index, redb::Error> {
+    let transaction = database.begin_read()?;
+    let mut index = Index::default();
+    for entry in transaction.open_table(OWNERS)?.iter()? {
+        let (mailbox, _) = entry?;
+        index.mailboxes.insert(MailboxId::from(*mailbox.value()), 0);
+    }
+    for entry in transaction.open_table(ITEMS)?.iter()? {
+        let (key, _) = entry?;
+        let (mailbox, _) = key.value();
+        *index.mailboxes.entry(MailboxId::from(*mailbox)).or_default() += 1;
+        index.items_total += 1;
+    }
+    Ok(index)
+}
+
+fn read_items(
+    database: &Database,
+    mailbox: MailboxId,
+    after: u64,
+    count: usize,
+) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
+    let table = database.begin_read()?.open_table(ITEMS)?;
+    let first = after.saturating_add(1);
+    let range = table.range((mailbox.as_bytes(), first)..=(mailbox.as_bytes(), u64::MAX))?;
+    let mut items = Vec::new();
+    for entry in range.take(count) {
+        let (key, value) = entry?;
+        let (_, item) = stored_at(value.value());
+        items.push((key.value().1, item.to_vec()));
+    }
+    Ok(items)
+}
+
+type Expired = (Vec<(MailboxId, u64)>, Vec<MailboxId>);
+
+/// Items and mailboxes from before `horizon`. Items of a mailbox stand in the order of their age,
+/// so a look at each mailbox's oldest is enough.
+fn find_expired(database: &Database, horizon: u64) -> Result<Expired, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = transaction.open_table(ITEMS)?;
+    let mut items = Vec::new();
+    let mut owners = Vec::new();
+    for entry in transaction.open_table(OWNERS)?.iter()? {
+        let (key, attached) = entry?;
+        let mailbox = *key.value();
+        if attached.value() < horizon {
+            owners.push(MailboxId::from(mailbox));
+        }
+        for entry in table.range((&mailbox, 0)..=(&mailbox, u64::MAX))? {
+            let (key, value) = entry?;
+            if attached.value() >= horizon && stored_at(value.value()).0 >= horizon {
+                break;
+            }
+            items.push((MailboxId::from(mailbox), key.value().1));
+        }
+    }
+    Ok((items, owners))
+}
+
+fn stored_at(value: &[u8]) -> (u64, &[u8]) {
+    value
+        .split_first_chunk()
+        .map_or((0, &[]), |(at, item)| (u64::from_be_bytes(*at), item))
+}
+
+fn read_lock<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use std::sync::mpsc::channel;
+    use std::time::Instant;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    fn mailbox(byte: u8) -> MailboxId {
+        MailboxId::from([byte; 16])
+    }
+
+    fn open(dir: &Path, limits: Limits) -> (Mailboxes, Receiver<(MailboxId, Option<Vec<u8>>)>) {
+        let (sender, receiver) = channel();
+        let stored = Box::new(move |mailbox, receipt| {
+            let _ = sender.send((mailbox, receipt));
+        });
+        let store = Mailboxes::open(&dir.join("mailboxes.redb"), limits, stored).unwrap();
+        (store, receiver)
+    }
+
+    fn poll(mut condition: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < DEADLINE, "the condition never held");
+            std::thread::yield_now();
+        }
+    }
+
+    #[tokio::test]
+    async fn items_survive_reopening_in_order_until_they_are_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, stored) = open(dir.path(), Limits::default());
+        store.attach(mailbox(1)).await.unwrap();
+        for n in 0u8..5 {
+            store.put(mailbox(1), vec![n], Some(vec![n, n])).unwrap();
+        }
+        for n in 0u8..5 {
+            let (to, receipt) = stored.recv_timeout(DEADLINE).unwrap();
+            assert_eq!((mailbox(1), Some(vec![n, n])), (to, receipt));
+        }
+        drop(store);
+
+        let (store, _stored) = open(dir.path(), Limits::default());
+        let items = store.read_after(mailbox(1), 0, 10).unwrap();
+        let bodies: Vec<_> = items.iter().map(|(_, body)| body.clone()).collect();
+        assert_eq!(vec![vec![0], vec![1], vec![2], vec![3], vec![4]], bodies);
+        let seqs: Vec<u64> = items.iter().map(|(seq, _)| *seq).collect();
+        assert!(seqs.is_sorted_by(|a, b| a < b));
+        store.delete(mailbox(1), seqs.iter().copied().take(4).collect()).unwrap();
+        poll(|| store.held() == (1, 1));
+        store.delete(mailbox(1), seqs.clone()).unwrap();
+        poll(|| store.held() == (1, 0));
+        store.put(mailbox(1), vec![9], None).unwrap();
+        poll(|| !store.read_after(mailbox(1), 0, 1).unwrap().is_empty());
+        let (next, _) = store.read_after(mailbox(1), 0, 1).unwrap().remove(0);
+        assert!(Some(&next) > seqs.last(), "a sequence number was used twice");
+    }
+
+    #[tokio::test]
+    async fn limits_hold_per_mailbox_and_in_total() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            mailboxes: 2,
+            items_each: 2,
+            items_total: 3,
+            ..Limits::default()
+        };
+        let (store, _stored) = open(dir.path(), limits);
+        assert_eq!(
+            Err(PutError::UnknownMailbox),
+            store.put(mailbox(1), vec![0], None)
+        );
+        store.attach(mailbox(1)).await.unwrap();
+        store.attach(mailbox(2)).await.unwrap();
+        store.attach(mailbox(2)).await.unwrap();
+        assert_eq!(Err(PutError::MailboxFull), store.attach(mailbox(3)).await);
+        store.put(mailbox(1), vec![0], None).unwrap();
+        store.put(mailbox(1), vec![0], None).unwrap();
+        assert_eq!(
+            Err(PutError::MailboxFull),
+            store.put(mailbox(1), vec![0], None)
+        );
+        store.put(mailbox(2), vec![0], None).unwrap();
+        assert_eq!(
+            Err(PutError::MailboxFull),
+            store.put(mailbox(2), vec![0], None)
+        );
+    }
+
+    #[tokio::test]
+    async fn what_outlives_its_time_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            time_to_live: Duration::ZERO,
+            ..Limits::default()
+        };
+        let (store, _stored) = open(dir.path(), limits);
+        store.attach(mailbox(1)).await.unwrap();
+        // The item may find its mailbox expired already; both ways everything goes.
+        let _ = store.put(mailbox(1), vec![0], None);
+        poll(|| store.held() == (0, 0));
+        assert_eq!(Vec::<(u64, Vec<u8>)>::new(), store.read_after(mailbox(1), 0, 9).unwrap());
+    }
+
+    #[test]
+    fn a_store_has_one_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, _stored) = open(dir.path(), Limits::default());
+        let path = dir.path().join("mailboxes.redb");
+        let second = Mailboxes::open(&path, Limits::default(), Box::new(|_, _| {}));
+        assert!(second.unwrap_err().to_string().contains("mailboxes.redb"));
+    }
+}

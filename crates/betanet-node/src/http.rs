@@ -1,0 +1,215 @@
+//! A very small HTTP/1.1 responder for `/health` and `/metrics`, and the client that asks it.
+//!
+//! It answers GET for a few fixed paths and closes the connection. Nothing a browser or a
+//! scraper sends can make it hold more than a few KiB or a connection for more than a few seconds.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// Bytes of a request's head.
+const HEAD_LIMIT: usize = 8 * 1024;
+
+/// Bytes of a response that [`get`] takes.
+const RESPONSE_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// Connections served at once.
+const CONNECTIONS: usize = 32;
+
+/// For reading the request and writing the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An answer.
+#[derive(Debug)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// MIME type.
+    pub content_type: &'static str,
+    /// Content.
+    pub body: String,
+}
+
+impl Response {
+    /// A JSON answer.
+    #[must_use]
+    pub fn json(status: u16, value: &serde_json::Value) -> Self {
+        Self {
+            status,
+            content_type: "application/json",
+            body: format!("{value}\n"),
+        }
+    }
+}
+
+/// Serves GET requests until it is dropped; `answer` maps a path to its response.
+pub async fn serve<A>(listener: TcpListener, answer: A)
+where
+    A: Fn(&str) -> Option<Response> + Send + Sync + 'static,
+{
+    let answer = Arc::new(answer);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors: let some go before the next try.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let answer = Arc::clone(&answer);
+        connections.spawn(async move {
+            let _place = place;
+            let _ = tokio::time::timeout(PATIENCE, one(stream, answer.as_ref())).await;
+        });
+    }
+}
+
+async fn one<A>(mut stream: TcpStream, answer: &A) -> std::io::Result<()>
+where
+    A: Fn(&str) -> Option<Response>,
+{
+    let mut head = Vec::with_capacity(1024);
+    let end = loop {
+        if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+            break Some(end);
+        }
+        if head.len() >= HEAD_LIMIT || stream.read_buf(&mut head).await? == 0 {
+            break None;
+        }
+    };
+    let request = end
+        .and_then(|end| head.get(..end))
+        .and_then(|head| std::str::from_utf8(head).ok());
+    let plain = |status, body: &str| Response {
+        status,
+        content_type: "text/plain; charset=utf-8",
+        body: format!("{body}\n"),
+    };
+    let response = match request.and_then(request_line) {
+        None => plain(400, "bad request"),
+        Some(("GET" | "HEAD", path)) => {
+            answer(path).unwrap_or_else(|| plain(404, "not found: try /health or /metrics"))
+        }
+        Some(_) => plain(405, "only GET"),
+    };
+    let reason = match response.status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        _ => "Service Unavailable",
+    };
+    let head_only = request.is_some_and(|request| request.starts_with("HEAD "));
+    let mut bytes = format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: {}\r\ncontent-length: {}\r\n\
+         cache-control: no-store\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n",
+        response.status,
+        response.content_type,
+        response.body.len()
+    )
+    .into_bytes();
+    if !head_only {
+        bytes.extend_from_slice(response.body.as_bytes());
+    }
+    stream.write_all(&bytes).await?;
+    stream.shutdown().await
+}
+
+/// Method and path of a request head, without the query.
+fn request_line(head: &str) -> Option<(&str, &str)> {
+    let mut words = head.lines().next()?.split(' ');
+    let (method, target, version) = (words.next()?, words.next()?, words.next()?);
+    if !version.starts_with("HTTP/1.") || words.next().is_some() {
+        return None;
+    }
+    Some((method, target.split('?').next().unwrap_or(target)))
+}
+
+/// Gets `path` from `address`; the status and the body.
+///
+/// # Errors
+/// No answer within five seconds, or no HTTP.
+pub async fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    within(async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut response = String::new();
+        stream
+            .take(RESPONSE_LIMIT)
+            .read_to_string(&mut response)
+            .await?;
+        let (head, body) = response
+            .split_once("\r\n\r\n")
+            .ok_or(std::io::ErrorKind::InvalidData)?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .ok_or(std::io::ErrorKind::InvalidData)?;
+        Ok((status, body.to_owned()))
+    })
+    .await
+}
+
+async fn within<T>(work: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    async fn start() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, |path| {
+            (path == "/health").then(|| Response::json(200, &serde_json::json!({"ok": true})))
+        }));
+        address
+    }
+
+    #[tokio::test]
+    async fn known_paths_answer_and_others_are_refused() {
+        let address = start().await;
+        assert_eq!(
+            (200, "{\"ok\":true}\n".to_owned()),
+            get(address, "/health?x=1").await.unwrap()
+        );
+        assert_eq!(404, get(address, "/").await.unwrap().0);
+    }
+
+    #[tokio::test]
+    async fn garbage_gets_a_400_and_the_server_lives_on() {
+        let address = start().await;
+        for (garbage, status) in [
+            (b"\xff\xfe\r\n\r\n".as_slice(), "400"),
+            (b"GET /health\r\n\r\n", "400"),
+            (b"POST /health HTTP/1.1\r\n\r\n", "405"),
+            (&[b'a'; 9000], "400"),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(garbage).await.unwrap();
+            let mut response = Vec::new();
+            // A reset after the answer is fine: the server does not read what it refuses.
+            let _ = stream.read_to_end(&mut response).await;
+            let response = String::from_utf8_lossy(&response);
+            assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{response}");
+        }
+        assert_eq!(200, get(address, "/health").await.unwrap().0);
+    }
+}

@@ -1,0 +1,14 @@
+//! Links: TLS 1.3 connections between raw Ed25519 keys that carry frames of one length.
+//!
+//! The specification is `docs/spec/link.md`. In short: both sides always present a raw public key
+//! (RFC 7250), the dialling side pins the key it expects, there are no certificates, no session
+//! resumption and no early data, and everything on the wire after the handshake is a frame of
+//! [`frame::FRAME_LEN`] bytes.
+
+pub mod frame;
+mod io;
+mod tls;
+
+pub use frame::{FRAME_LEN, Frame, FrameKind};
+pub use io::{LinkError, LinkReader, LinkSender, LinkTimeouts, MESSAGE_LIMIT, REQUEST_LIMIT, Received};
+pub use tls::{Accepted, Dialer, HandshakeError, Listener};

@@ -1,0 +1,415 @@
+//! Frames: one length for packets, padding, control messages and mailbox items.
+//!
+//! ```text
+//! offset  bytes             field
+//!      0  1                 kind
+//!      1  2                 length of the body, big-endian, <= PACKET_LEN
+//!      3  length            body
+//!      .  PACKET_LEN-length zeros
+//! ```
+//!
+//! Whoever sees the ciphertext sees multiples of [`FRAME_LEN`] and nothing of the kinds.
+
+use betanet_sphinx::{PACKET_LEN, SurbId};
+use thiserror::Error;
+
+/// Bytes of a frame on the wire.
+pub const FRAME_LEN: usize = HEADER_LEN + PACKET_LEN;
+
+/// Bytes before the body.
+pub const HEADER_LEN: usize = 3;
+
+/// Bytes of a control message that fit into one frame beside its flag.
+pub const CHUNK_LEN: usize = PACKET_LEN - 1;
+
+/// Set in a control chunk that ends its message.
+const LAST_CHUNK: u8 = 0x01;
+
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    /// Nothing; keeps a quiet link alive.
+    Padding,
+    /// A Sphinx packet.
+    Packet,
+    /// A part of a JSON control message.
+    Control,
+    /// An item of a mailbox, from an edge to its client.
+    Item,
+    /// The client's word that items may be deleted.
+    ItemAck,
+}
+
+impl FrameKind {
+    /// The byte on the wire.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Padding => 0x00,
+            Self::Packet => 0x01,
+            Self::Control => 0x02,
+            Self::Item => 0x03,
+            Self::ItemAck => 0x04,
+        }
+    }
+
+    const fn parse(code: u8) -> Option<Self> {
+        match code {
+            0x00 => Some(Self::Padding),
+            0x01 => Some(Self::Packet),
+            0x02 => Some(Self::Control),
+            0x03 => Some(Self::Item),
+            0x04 => Some(Self::ItemAck),
+            _ => None,
+        }
+    }
+}
+
+/// A peer sent something that is no frame.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The kind is unknown.
+    #[error("unknown frame kind")]
+    Kind,
+    /// The length exceeds the frame, or does not fit the kind.
+    #[error("frame length out of range")]
+    Length,
+    /// The body does not parse.
+    #[error("frame body is malformed")]
+    Body,
+}
+
+/// A frame to be written: its kind and its body without padding.
+#[derive(Debug)]
+pub struct Frame {
+    kind: FrameKind,
+    body: Vec<u8>,
+}
+
+impl Frame {
+    /// An empty frame.
+    #[must_use]
+    pub const fn padding() -> Self {
+        Self {
+            kind: FrameKind::Padding,
+            body: Vec::new(),
+        }
+    }
+
+    /// A frame around a packet.
+    ///
+    /// # Errors
+    /// [`FrameError::Length`] unless `packet` has [`PACKET_LEN`] bytes.
+    pub fn packet(packet: Vec<u8>) -> Result<Self, FrameError> {
+        if packet.len() != PACKET_LEN {
+            return Err(FrameError::Length);
+        }
+        Ok(Self {
+            kind: FrameKind::Packet,
+            body: packet,
+        })
+    }
+
+    /// A control message, which becomes one frame or several that stay together on the link.
+    #[must_use]
+    pub const fn control(message: Vec<u8>) -> Self {
+        Self {
+            kind: FrameKind::Control,
+            body: message,
+        }
+    }
+
+    /// A frame around a mailbox item.
+    ///
+    /// # Errors
+    /// [`FrameError::Length`] if the item is larger than a frame.
+    pub fn item(item: &Item) -> Result<Self, FrameError> {
+        let body = item.encode();
+        if body.len() > PACKET_LEN {
+            return Err(FrameError::Length);
+        }
+        Ok(Self {
+            kind: FrameKind::Item,
+            body,
+        })
+    }
+
+    /// The frames that acknowledge `seqs`.
+    #[must_use]
+    pub fn item_acks(seqs: &[u64]) -> Vec<Self> {
+        seqs.chunks(PACKET_LEN / 8)
+            .map(|chunk| Self {
+                kind: FrameKind::ItemAck,
+                body: chunk.iter().flat_map(|seq| seq.to_be_bytes()).collect(),
+            })
+            .collect()
+    }
+
+    /// Appends the frame, padded, to `out`; a long control message becomes several frames.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        if self.kind != FrameKind::Control {
+            encode_one(self.kind, &[], &self.body, out);
+            return;
+        }
+        let mut rest = self.body.as_slice();
+        loop {
+            let (chunk, tail) = rest.split_at(rest.len().min(CHUNK_LEN));
+            let flag = if tail.is_empty() { LAST_CHUNK } else { 0 };
+            encode_one(FrameKind::Control, &[flag], chunk, out);
+            if tail.is_empty() {
+                return;
+            }
+            rest = tail;
+        }
+    }
+}
+
+fn encode_one(kind: FrameKind, prefix: &[u8], body: &[u8], out: &mut Vec<u8>) {
+    let end = out.len() + FRAME_LEN;
+    // Every constructor and the chunking keep this within PACKET_LEN < 2^16.
+    let length = u16::try_from(prefix.len() + body.len()).unwrap_or(0);
+    out.push(kind.code());
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(prefix);
+    out.extend_from_slice(body);
+    out.resize(end, 0);
+}
+
+/// Splits a frame that was read into its kind and its body.
+///
+/// # Errors
+/// The kind is unknown or the length is out of range for it.
+pub fn parse(frame: &[u8; FRAME_LEN]) -> Result<(FrameKind, &[u8]), FrameError> {
+    let ([code, high, low], rest) = frame.split_first_chunk().ok_or(FrameError::Length)?;
+    let kind = FrameKind::parse(*code).ok_or(FrameError::Kind)?;
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    let body = rest.get(..length).ok_or(FrameError::Length)?;
+    let fits = match kind {
+        FrameKind::Padding => length == 0,
+        FrameKind::Packet => length == PACKET_LEN,
+        FrameKind::Control => length >= 1,
+        FrameKind::Item => length >= Item::HEADER_LEN,
+        FrameKind::ItemAck => length.is_multiple_of(8),
+    };
+    if fits {
+        Ok((kind, body))
+    } else {
+        Err(FrameError::Length)
+    }
+}
+
+/// The chunk in a control frame, and whether it ends its message.
+///
+/// # Errors
+/// [`FrameError::Body`] if the flag is unknown.
+pub fn parse_chunk(body: &[u8]) -> Result<(bool, &[u8]), FrameError> {
+    match body.split_first() {
+        Some((&LAST_CHUNK, chunk)) => Ok((true, chunk)),
+        Some((0, chunk)) if !chunk.is_empty() => Ok((false, chunk)),
+        _ => Err(FrameError::Body),
+    }
+}
+
+/// The sequence numbers in an item-ack frame.
+pub fn parse_acks(body: &[u8]) -> impl Iterator<Item = u64> {
+    body.as_chunks()
+        .0
+        .iter()
+        .map(|bytes: &[u8; 8]| u64::from_be_bytes(*bytes))
+}
+
+/// What a mailbox holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ItemBody {
+    /// The user payload of a forward packet.
+    Forward(Vec<u8>),
+    /// The payload of a SURB reply, still under the keys of its maker.
+    Reply {
+        /// Which SURB was used.
+        surb_id: SurbId,
+        /// δ as it arrived.
+        delta: Vec<u8>,
+    },
+}
+
+/// One mailbox item on a link.
+///
+/// ```text
+/// seq(8) ‖ 0x01 ‖ payload            forward
+/// seq(8) ‖ 0x02 ‖ surb_id(16) ‖ δ    reply
+/// ```
+///
+/// A `seq` of 0 says that the edge did not store the item, so it needs no acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Position in the mailbox; ascending, never reused; 0 for what was not stored.
+    pub seq: u64,
+    /// The content.
+    pub body: ItemBody,
+}
+
+impl Item {
+    const HEADER_LEN: usize = 9;
+    const FORWARD: u8 = 0x01;
+    const REPLY: u8 = 0x02;
+
+    /// The bytes on the link, also the bytes in the mailbox store behind `seq`.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.seq.to_be_bytes().to_vec();
+        out.extend_from_slice(&self.body.encode());
+        out
+    }
+
+    /// Reads an item.
+    ///
+    /// # Errors
+    /// [`FrameError::Body`] if it is none.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
+        let (seq, rest) = bytes.split_first_chunk().ok_or(FrameError::Body)?;
+        Ok(Self {
+            seq: u64::from_be_bytes(*seq),
+            body: ItemBody::parse(rest)?,
+        })
+    }
+}
+
+impl ItemBody {
+    /// The bytes behind `seq`.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Forward(payload) => [&[Item::FORWARD], payload.as_slice()].concat(),
+            Self::Reply { surb_id, delta } => [
+                [Item::REPLY].as_slice(),
+                surb_id.as_bytes().as_slice(),
+                delta.as_slice(),
+            ]
+            .concat(),
+        }
+    }
+
+    /// Reads the bytes behind `seq`.
+    ///
+    /// # Errors
+    /// [`FrameError::Body`] if they are no item.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
+        match bytes.split_first() {
+            Some((&Item::FORWARD, payload)) => Ok(Self::Forward(payload.to_vec())),
+            Some((&Item::REPLY, rest)) => {
+                let (surb_id, delta) = rest.split_first_chunk::<16>().ok_or(FrameError::Body)?;
+                Ok(Self::Reply {
+                    surb_id: SurbId::from(*surb_id),
+                    delta: delta.to_vec(),
+                })
+            }
+            _ => Err(FrameError::Body),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a failed unwrap fails the test"
+    )]
+
+    use super::*;
+
+    fn bytes(frame: &Frame) -> Vec<[u8; FRAME_LEN]> {
+        let mut out = Vec::new();
+        frame.encode(&mut out);
+        let (frames, rest) = out.as_chunks();
+        assert!(rest.is_empty());
+        frames.to_vec()
+    }
+
+    #[test]
+    fn every_kind_of_frame_has_the_same_length_and_layout() {
+        let item = Item {
+            seq: 0x0102,
+            body: ItemBody::Forward(vec![7; 2048]),
+        };
+        let frames = [
+            (Frame::padding(), vec![]),
+            (Frame::packet(vec![9; PACKET_LEN]).unwrap(), vec![9; PACKET_LEN]),
+            (Frame::control(b"{}".to_vec()), vec![1, b'{', b'}']),
+            (Frame::item(&item).unwrap(), item.encode()),
+            (
+                Frame::item_acks(&[1, 2]).remove(0),
+                [1u64.to_be_bytes(), 2u64.to_be_bytes()].concat(),
+            ),
+        ];
+        for (code, (frame, body)) in (0u8..).zip(frames) {
+            let bytes = bytes(&frame).remove(0);
+            assert_eq!(code, bytes[0]);
+            assert_eq!(
+                body.len(),
+                usize::from(u16::from_be_bytes([bytes[1], bytes[2]]))
+            );
+            assert_eq!(body, bytes[HEADER_LEN..][..body.len()]);
+            assert!(bytes[HEADER_LEN + body.len()..].iter().all(|b| *b == 0));
+            assert_eq!((frame.kind, body.as_slice()), parse(&bytes).unwrap());
+        }
+    }
+
+    #[test]
+    fn malformed_frames_are_refused() {
+        let mut bytes = [0u8; FRAME_LEN];
+        bytes[0] = 0x05;
+        assert_eq!(Err(FrameError::Kind), parse(&bytes));
+        for (kind, length) in [(0x00, 1), (0x01, 100), (0x02, 0), (0x03, 8), (0x04, 9)] {
+            bytes[0] = kind;
+            bytes[1..3].copy_from_slice(&u16::to_be_bytes(length));
+            assert_eq!(Err(FrameError::Length), parse(&bytes), "kind {kind}");
+        }
+        bytes[0] = 0x01;
+        bytes[1..3].copy_from_slice(&u16::MAX.to_be_bytes());
+        assert_eq!(Err(FrameError::Length), parse(&bytes));
+        assert_eq!(Err(FrameError::Body), parse_chunk(&[2, 1]));
+        assert_eq!(Err(FrameError::Body), parse_chunk(&[]));
+        assert_eq!(Err(FrameError::Body), parse_chunk(&[0]));
+        assert_eq!(Err(FrameError::Body), Item::parse(&[0; 9]));
+        assert_eq!(Err(FrameError::Length), Frame::packet(vec![0; 10]).map(|_| ()));
+    }
+
+    #[test]
+    fn a_control_message_survives_chunking_at_every_boundary() {
+        for length in [0, 1, CHUNK_LEN - 1, CHUNK_LEN, CHUNK_LEN + 1, 3 * CHUNK_LEN] {
+            let message: Vec<u8> = (0u8..=255).cycle().take(length).collect();
+            let mut joined = Vec::new();
+            let mut ends = Vec::new();
+            for bytes in bytes(&Frame::control(message.clone())) {
+                let (kind, body) = parse(&bytes).unwrap();
+                assert_eq!(FrameKind::Control, kind);
+                let (last, chunk) = parse_chunk(body).unwrap();
+                joined.extend_from_slice(chunk);
+                ends.push(last);
+            }
+            assert_eq!(message, joined);
+            assert_eq!(Some(true), ends.pop());
+            assert!(ends.iter().all(|last| !last));
+        }
+    }
+
+    #[test]
+    fn items_and_acks_round_trip() {
+        let reply = Item {
+            seq: 0,
+            body: ItemBody::Reply {
+                surb_id: SurbId::from([3; 16]),
+                delta: vec![1, 2, 3],
+            },
+        };
+        assert_eq!(reply, Item::parse(&reply.encode()).unwrap());
+        let seqs: Vec<u64> = (0..1000).collect();
+        let parsed: Vec<u64> = Frame::item_acks(&seqs)
+            .iter()
+            .flat_map(|frame| parse_acks(&frame.body).collect::<Vec<_>>())
+            .collect();
+        assert_eq!(seqs, parsed);
+    }
+}

@@ -1,0 +1,267 @@
+//! Both directions of a link after its handshake.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::frame::{self, FRAME_LEN, Frame, FrameError, FrameKind, Item};
+
+/// Largest control message that the dialling side takes, in bytes: lists of the whole network.
+pub const MESSAGE_LIMIT: usize = 48 * 1024 * 1024;
+
+/// Largest control message that the accepting side takes, in bytes: requests of strangers.
+pub const REQUEST_LIMIT: usize = 64 * 1024;
+
+/// Frames that one write to the socket may carry.
+const WRITE_BATCH: usize = 26;
+
+/// Bytes read from the socket at once.
+const READ_BATCH: usize = 64 * 1024;
+
+/// How long a link waits for its peer.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkTimeouts {
+    /// For connection and handshake together.
+    pub handshake: Duration,
+    /// A padding frame is written after this much quiet.
+    pub keepalive: Duration,
+    /// The link is closed when nothing arrives, or nothing can be written, for this long.
+    pub silence: Duration,
+}
+
+/// Why a link ended.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The peer closed it, the stream broke, or our own side ended.
+    #[error("the link is closed")]
+    Closed,
+    /// Nothing arrived for too long.
+    #[error("the peer fell silent")]
+    Silent,
+    /// The peer broke the protocol.
+    #[error("the peer sent a malformed frame")]
+    Malformed(#[from] FrameError),
+    /// The control message is too large or is no message.
+    #[error("the peer sent a malformed control message")]
+    Message,
+    /// The queue to the peer is full.
+    #[error("the queue to the peer is full")]
+    Full,
+}
+
+/// The writing side; cheap to clone. The link closes when all clones are gone.
+#[derive(Clone, Debug)]
+pub struct LinkSender {
+    queue: mpsc::Sender<Frame>,
+}
+
+impl LinkSender {
+    /// Queues a frame, waiting for room.
+    ///
+    /// # Errors
+    /// [`LinkError::Closed`] when the link has ended.
+    pub async fn send(&self, frame: Frame) -> Result<(), LinkError> {
+        self.queue.send(frame).await.map_err(|_| LinkError::Closed)
+    }
+
+    /// Queues a frame if there is room.
+    ///
+    /// # Errors
+    /// [`LinkError::Full`] or [`LinkError::Closed`]; the frame is dropped in both cases.
+    pub fn try_send(&self, frame: Frame) -> Result<(), LinkError> {
+        self.queue.try_send(frame).map_err(|err| match err {
+            mpsc::error::TrySendError::Full(_) => LinkError::Full,
+            mpsc::error::TrySendError::Closed(_) => LinkError::Closed,
+        })
+    }
+
+    /// Queues a control message, waiting for room.
+    ///
+    /// # Errors
+    /// [`LinkError::Closed`] when the link has ended, [`LinkError::Message`] if `message` does not
+    /// serialise or is too large.
+    pub async fn send_message(&self, message: &impl Serialize) -> Result<(), LinkError> {
+        let bytes = serde_json::to_vec(message).map_err(|_| LinkError::Message)?;
+        if bytes.len() > MESSAGE_LIMIT {
+            return Err(LinkError::Message);
+        }
+        self.send(Frame::control(bytes)).await
+    }
+
+    /// Whether the link has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Resolves when the link has ended.
+    pub async fn closed(&self) {
+        self.queue.closed().await;
+    }
+
+    /// Frames that wait to be written.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+}
+
+/// Starts the one task that writes to a link.
+pub(super) fn spawn_writer(
+    mut stream: impl AsyncWrite + Send + Unpin + 'static,
+    queue: usize,
+    timeouts: LinkTimeouts,
+) -> LinkSender {
+    let (sender, mut frames) = mpsc::channel::<Frame>(queue.max(1));
+    tokio::spawn(async move {
+        let mut batch: Vec<Frame> = Vec::with_capacity(WRITE_BATCH);
+        let mut bytes = Vec::with_capacity(WRITE_BATCH * FRAME_LEN);
+        loop {
+            match tokio::time::timeout(
+                timeouts.keepalive,
+                frames.recv_many(&mut batch, WRITE_BATCH),
+            )
+            .await
+            {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(_) => batch.push(Frame::padding()),
+            }
+            bytes.clear();
+            for frame in batch.drain(..) {
+                frame.encode(&mut bytes);
+            }
+            let write = async {
+                stream.write_all(&bytes).await?;
+                stream.flush().await
+            };
+            match tokio::time::timeout(timeouts.silence, write).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+        // All senders are gone and everything is written: say goodbye, but never wait for long.
+        let _ = tokio::time::timeout(timeouts.handshake, stream.shutdown()).await;
+    });
+    LinkSender { queue: sender }
+}
+
+/// The reading side.
+pub struct LinkReader {
+    stream: Box<dyn AsyncRead + Send + Unpin>,
+    buffer: Box<[u8]>,
+    /// `0 <= start <= end <= buffer.len()`; the bytes between are read and not yet taken.
+    start: usize,
+    end: usize,
+    message: Vec<u8>,
+    message_limit: usize,
+    timeouts: LinkTimeouts,
+}
+
+impl std::fmt::Debug for LinkReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkReader").finish_non_exhaustive()
+    }
+}
+
+/// What arrived on a link.
+#[derive(Debug)]
+pub enum Received {
+    /// A packet of the one length.
+    Packet(Vec<u8>),
+    /// A whole control message, not parsed yet.
+    Message(Vec<u8>),
+    /// A mailbox item.
+    Item(Item),
+    /// Acknowledged items.
+    ItemAck(Vec<u64>),
+}
+
+impl Received {
+    /// Parses a control message.
+    ///
+    /// # Errors
+    /// [`LinkError::Message`] if it is not a `T`.
+    pub fn message<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, LinkError> {
+        serde_json::from_slice(bytes).map_err(|_| LinkError::Message)
+    }
+}
+
+impl LinkReader {
+    pub(super) fn new(
+        stream: impl AsyncRead + Send + Unpin + 'static,
+        message_limit: usize,
+        timeouts: LinkTimeouts,
+    ) -> Self {
+        Self {
+            stream: Box::new(stream),
+            buffer: vec![0; READ_BATCH.max(2 * FRAME_LEN)].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            message: Vec::new(),
+            message_limit,
+            timeouts,
+        }
+    }
+
+    /// Waits for the next thing that is not padding. Cancel safe.
+    ///
+    /// # Errors
+    /// The link ended or the peer broke the protocol; the caller drops the link in either case.
+    pub async fn next(&mut self) -> Result<Received, LinkError> {
+        loop {
+            while let Some(frame) = self.take()? {
+                if let Some(received) = frame {
+                    return Ok(received);
+                }
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Takes one buffered frame: `None` if there is none, `Some(None)` if it needs no action.
+    fn take(&mut self) -> Result<Option<Option<Received>>, LinkError> {
+        let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let Some(frame) = pending.first_chunk::<FRAME_LEN>() else {
+            return Ok(None);
+        };
+        let (kind, body) = frame::parse(frame)?;
+        let received = match kind {
+            FrameKind::Padding => None,
+            FrameKind::Packet => Some(Received::Packet(body.to_vec())),
+            FrameKind::Item => Some(Received::Item(Item::parse(body)?)),
+            FrameKind::ItemAck => Some(Received::ItemAck(frame::parse_acks(body).collect())),
+            FrameKind::Control => {
+                let (last, chunk) = frame::parse_chunk(body)?;
+                if self.message.len() + chunk.len() > self.message_limit {
+                    return Err(LinkError::Message);
+                }
+                self.message.extend_from_slice(chunk);
+                last.then(|| Received::Message(std::mem::take(&mut self.message)))
+            }
+        };
+        self.start += FRAME_LEN;
+        Ok(Some(received))
+    }
+
+    async fn fill(&mut self) -> Result<(), LinkError> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let read = tokio::time::timeout(self.timeouts.silence, self.stream.read(room))
+            .await
+            .map_err(|_| LinkError::Silent)?
+            .map_err(|_| LinkError::Closed)?;
+        if read == 0 {
+            return Err(LinkError::Closed);
+        }
+        self.end += read;
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! Processes that end with their owner, and signals that end them in order.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+
+use rustix::fs::FileType;
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Asks the kernel to kill this process when its parent dies.
+///
+/// Call it first thing in `main`, on the main thread: the kernel ties the request to the thread
+/// that makes it. The parent's spawning *thread* counts, so owners spawn from a thread that lives
+/// as long as they do.
+///
+/// # Errors
+/// The parent is already gone, or the kernel refuses.
+pub fn die_with_parent() -> std::io::Result<()> {
+    let before = getppid();
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have died before the request took effect.
+    if before.is_none() || getppid() != before {
+        return Err(std::io::Error::other("the parent process is gone"));
+    }
+    Ok(())
+}
+
+/// Resolves once when this process should end in order: SIGTERM, SIGINT, or (with
+/// `watch_stdin`) the end of a standard input that is a pipe. A second signal ends it at once.
+///
+/// # Errors
+/// Signal handlers cannot be installed.
+pub fn shutdown_signal(watch_stdin: bool) -> std::io::Result<watch::Receiver<bool>> {
+    let (sender, receiver) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    if watch_stdin && stdin_is_pipe() {
+        let sender = sender.clone();
+        std::thread::Builder::new()
+            .name("stdin-watch".into())
+            .spawn(move || {
+                let mut stdin = std::io::stdin().lock();
+                let mut sink = [0; 256];
+                while matches!(stdin.read(&mut sink), Ok(read) if read > 0) {}
+                let _ = sender.send(true);
+            })?;
+    }
+    tokio::spawn(async move {
+        let code = tokio::select! {
+            _ = terminate.recv() => 143,
+            _ = interrupt.recv() => 130,
+        };
+        let _ = sender.send(true);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(code);
+    });
+    Ok(receiver)
+}
+
+/// Waits until the signal is given (or its source is gone).
+pub async fn shut_down(mut signal: watch::Receiver<bool>) {
+    let _ = signal.wait_for(|ended| *ended).await;
+}
+
+/// A pipe tells of its writer's end; a terminal, a file or `/dev/null` says nothing.
+fn stdin_is_pipe() -> bool {
+    rustix::fs::fstat(std::io::stdin().as_fd())
+        .is_ok_and(|stat| matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket))
+}

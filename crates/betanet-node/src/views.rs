@@ -1,0 +1,113 @@
+//! The consensuses that a party holds: the one in force and, shortly before a boundary, the next.
+
+use std::sync::Arc;
+
+use betanet_mix::view::{Consensus, ConsensusHash, DocumentError, NetworkView, Signed};
+use betanet_sphinx::NodeId;
+use thiserror::Error;
+
+/// Consensuses held at once.
+const HELD: usize = 4;
+
+/// Why a consensus is refused.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// It is not signed by the network's authority, or breaks a rule.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// It belongs to another network.
+    #[error("the consensus is of another network")]
+    OtherNetwork,
+}
+
+/// Verified consensuses of one network, oldest first.
+#[derive(Clone, Debug)]
+pub struct Views {
+    network: String,
+    authority: NodeId,
+    held: Vec<Arc<NetworkView>>,
+}
+
+impl Views {
+    /// None yet.
+    #[must_use]
+    pub const fn new(network: String, authority: NodeId) -> Self {
+        Self {
+            network,
+            authority,
+            held: Vec::new(),
+        }
+    }
+
+    /// Verifies a consensus and keeps it; `false` if it is known or out of date.
+    ///
+    /// # Errors
+    /// It is not of this network's authority.
+    pub fn accept(&mut self, signed: &Signed) -> Result<bool, ViewError> {
+        let verified = signed.verify::<Consensus>(&[self.authority], 1)?;
+        if verified.network != self.network {
+            return Err(ViewError::OtherNetwork);
+        }
+        // The rules of a consensus include a usable clock.
+        let Some(view) = NetworkView::new(verified) else {
+            return Ok(false);
+        };
+        let order = order_of(&view);
+        let at = self.held.partition_point(|held| order_of(held) < order);
+        if self.held.get(at).is_some_and(|held| order_of(held) == order) {
+            return Ok(false);
+        }
+        // Of one epoch only the latest revision counts.
+        if self.held.get(at).is_some_and(|held| order_of(held).0 == order.0) {
+            return Ok(false);
+        }
+        self.held.insert(at, Arc::new(view));
+        self.held.retain({
+            let epoch = order.0;
+            move |held| order_of(held).0 != epoch || order_of(held) == order
+        });
+        if self.held.len() > HELD {
+            self.held.remove(0);
+        }
+        Ok(true)
+    }
+
+    /// The newest consensus in force at `now_ms`.
+    #[must_use]
+    pub fn at(&self, now_ms: u64) -> Option<&Arc<NetworkView>> {
+        self.held.iter().rev().find(|view| view.is_valid_at(now_ms))
+    }
+
+    /// Whether a consensus in force or ahead lists this node.
+    #[must_use]
+    pub fn lists(&self, id: NodeId, now_ms: u64) -> bool {
+        self.live(now_ms).any(|view| view.node(id).is_some())
+    }
+
+    /// Consensuses that have not run out.
+    pub fn live(&self, now_ms: u64) -> impl Iterator<Item = &Arc<NetworkView>> {
+        self.held
+            .iter()
+            .filter(move |view| now_ms < view.consensus().valid_until_ms)
+    }
+
+    /// Hashes of what is held.
+    #[must_use]
+    pub fn hashes(&self) -> Vec<ConsensusHash> {
+        self.held.iter().map(|view| view.hash()).collect()
+    }
+
+    /// Signed forms of what has not run out and is not in `have`.
+    #[must_use]
+    pub fn beyond(&self, have: &[ConsensusHash], now_ms: u64) -> Vec<Signed> {
+        self.live(now_ms)
+            .filter(|view| !have.contains(&view.hash()))
+            .map(|view| view.consensus().signed().clone())
+            .collect()
+    }
+}
+
+fn order_of(view: &NetworkView) -> (u64, u32) {
+    (view.consensus().epoch.0, view.consensus().revision)
+}
