@@ -28,7 +28,7 @@ from fog_compute.tasks.model import (
 from fog_compute.vpn.levels import PrivacyLevel
 
 
-class Conflict(StoreError):  # noqa: N818  # a name says what is the case
+class Conflict(StoreError):
     """The row is no longer in a state that allows the change; nothing of the call was written."""
 
 

@@ -27,7 +27,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _HANDLE: Final = re.compile(r"[0-9a-f]{32}")
 
 
-class InvalidTransition(FogError):  # noqa: N818  # a name says what is the case
+class InvalidTransition(FogError):
     """An event that the present state does not allow."""
 
 

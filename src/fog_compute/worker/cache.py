@@ -17,7 +17,7 @@ from fog_compute.errors import FogError
 from fog_compute.tasks.sealing import BadBlob, blob_ref
 
 
-class CacheFull(FogError):  # noqa: N818  # a name says what is the case
+class CacheFull(FogError):
     """No room: everything that could go is pinned, or the blob is larger than the bound."""
 
 

@@ -50,7 +50,7 @@ _TRAP_FAULTS: Final = {
 }
 
 
-class ModuleFault(Exception):  # noqa: N818  # the module's fault, told as a result
+class ModuleFault(Exception):
     """What is wrong with a module: the fault's name and one line."""
 
     def __init__(self, fault: str, detail: str) -> None:

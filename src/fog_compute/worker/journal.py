@@ -30,7 +30,7 @@ CREATE INDEX IF NOT EXISTS attempts_by_expiry ON attempts (expires_at);
 """
 
 
-class JournalUnusable(FogError):  # noqa: N818  # a name says what is the case
+class JournalUnusable(FogError):
     """The file cannot be opened or written."""
 
 

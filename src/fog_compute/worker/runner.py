@@ -9,7 +9,6 @@ descriptors inherited from the parent.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from fog_compute.worker.engine import ModuleFault, Sandbox
+from fog_compute.worker.process import die_with_parent, give_up_privileges
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
@@ -35,8 +35,6 @@ from fog_compute.worker.protocol import (
 )
 
 OPEN_FILES: Final = 256
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 class _Pipe:
@@ -73,15 +71,9 @@ class _Pipe:
         return bytes(data)
 
 
-def die_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> bool:
-    """Ask the kernel to signal this process when its parent ends; False if it has ended already."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0)
-    return os.getppid() == parent
-
-
 def _confine() -> None:
     """Give up what no task needs; a limit per task follows with each `Run`."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    give_up_privileges()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), min(OPEN_FILES, hard)))

@@ -52,7 +52,7 @@ LoadModule = Callable[[], Awaitable[bytes]]
 _log = get_logger("fog_compute.worker")
 
 
-class RunnerLost(FogError):  # noqa: N818  # a name says what is the case
+class RunnerLost(FogError):
     """The runner process ended, and not because of a limit: the attempt is lost, not the module."""
 
 

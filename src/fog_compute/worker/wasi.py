@@ -38,7 +38,7 @@ class GuestExit(BaseException):
         self.code = code
 
 
-class _OutOfBounds(Exception):  # noqa: N818  # becomes an errno
+class _OutOfBounds(Exception):
     """The guest gave a pointer outside of its memory."""
 
 

@@ -1,0 +1,197 @@
+"""The worker process: ``python -m fog_compute.worker --home DIR --net NET.json``.
+
+It owns its home folder, joins the network with a client of its own, and serves until it is told to
+stop.  SIGINT or SIGTERM lets attempts in hand end for a few seconds; a second one does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+import betanet
+from fog_compute.errors import ChannelError, ConfigError, FogError
+from fog_compute.observability import configure_logging
+from fog_compute.units import MIB
+from fog_compute.vpn.betanet import BetanetChannel, open_channel
+from fog_compute.vpn.directory import WorkerOffer
+from fog_compute.vpn.levels import PrivacyLevel
+from fog_compute.worker.agent import WorkerAgent
+from fog_compute.worker.process import die_with_parent
+from fog_compute.worker.settings import WorkerSettings
+
+DRAIN_S: Final = 5.0
+OFFER_LIFETIME_PUBLICATIONS: Final = 3  # an offer outlives this many pauses between publications
+
+
+class WorkerFile(msgspec.Struct, frozen=True):
+    """``worker.json`` in the home folder: the name that stays, and what runs now."""
+
+    name: str
+    pid: int = 0
+    address: str = ""
+    slots: int = 0
+
+
+class _Publisher:
+    """Puts the worker's offer into the network's list."""
+
+    def __init__(self, channel: BetanetChannel, lifetime_s: float) -> None:
+        self._channel = channel
+        self._lifetime_s = lifetime_s
+
+    async def publish(self, offer: WorkerOffer) -> None:
+        """Publish; see `fog_compute.vpn.directory.WorkerPublisher`."""
+        try:
+            await self._channel.client.publish_worker(
+                name=offer.name,
+                kinds=offer.kinds,
+                slots=offer.slots,
+                memory_bytes=offer.memory_bytes,
+                groups=offer.groups,
+                lifetime=self._lifetime_s,
+            )
+        except betanet.BetanetError as err:
+            raise ChannelError(f"the directory did not take the offer: {err}") from err
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the worker; return the exit code: 0 stopped, 1 failed, 2 usage."""
+    options = _parser().parse_args(arguments)
+    if options.die_with_parent:
+        parent = os.getppid()
+        if parent == 1 or not die_with_parent(parent):
+            return 1
+    configure_logging(level=options.log_level, json=options.json_logs)
+    try:
+        with _owned(options.home):
+            asyncio.run(_serve(options))
+    except FogError as err:
+        sys.stderr.write(f"worker: {err.message}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fog_compute.worker", description="Lend this machine to the fog."
+    )
+    parser.add_argument("--home", type=Path, required=True, help="folder that holds all state")
+    parser.add_argument("--net", type=Path, required=True, help="bootstrap file of the mixnet")
+    parser.add_argument("--slots", type=int, default=1, help="tasks that run at once")
+    parser.add_argument("--queue", type=int, default=64, help="attempts that may wait for a slot")
+    parser.add_argument("--memory-mib", type=int, default=1024, help="memory for one task, MiB")
+    parser.add_argument(
+        "--die-with-parent",
+        action="store_true",
+        help="end when the parent ends or closes this process's standard input",
+    )
+    parser.add_argument("--json-logs", action="store_true", help="log as JSON, one object a line")
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="info"
+    )
+    return parser
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    settings = WorkerSettings(
+        slots=options.slots, queue=options.queue, memory_bytes=options.memory_mib * MIB
+    )
+    stop = _stop_requests(watch_stdin=options.die_with_parent)
+    channel = await open_channel(
+        folder=options.home / "client", bootstrap=options.net, level=PrivacyLevel.PRIVATE
+    )
+    try:
+        name = _write_state(options.home, channel.address, settings)
+        agent = WorkerAgent(
+            channel,
+            options.home,
+            name=name,
+            settings=settings,
+            publisher=_Publisher(channel, settings.publish_s * OFFER_LIFETIME_PUBLICATIONS),
+        )
+        serving = asyncio.create_task(agent.run())
+        stopping = asyncio.create_task(stop.get())
+        sys.stdout.write(
+            json.dumps({"event": "ready", "name": name, "address": channel.address}) + "\n"
+        )
+        sys.stdout.flush()
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            draining = asyncio.create_task(agent.drain(DRAIN_S))
+            again = asyncio.create_task(stop.get())
+            await asyncio.wait({draining, again, serving}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, again):
+                task.cancel()
+            serving.cancel()
+        stopping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        await channel.client.close()
+
+
+def _stop_requests(*, watch_stdin: bool) -> asyncio.Queue[None]:
+    """Return a queue that gets an item for each signal, and for the end of standard input."""
+    requests: asyncio.Queue[None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, requests.put_nowait, None)
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        with contextlib.suppress(RuntimeError):  # the loop has ended before the input did
+            loop.call_soon_threadsafe(requests.put_nowait, None)
+
+    if watch_stdin:
+        threading.Thread(target=watch, name="stdin-watch", daemon=True).start()
+    return requests
+
+
+@contextlib.contextmanager
+def _owned(home: Path) -> Iterator[None]:
+    """Hold the home folder's lock; two workers on one folder would answer for each other."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(home / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise ConfigError(
+                f"another worker runs in {home}: stop it, or give another --home"
+            ) from err
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_state(home: Path, address: str, settings: WorkerSettings) -> str:
+    """Write ``worker.json`` and return the worker's name, which is drawn once and says nothing."""
+    path = home / "worker.json"
+    try:
+        name = msgspec.json.decode(path.read_bytes(), type=WorkerFile).name
+    except (OSError, msgspec.MsgspecError):
+        name = f"worker-{secrets.token_hex(4)}"
+    state = WorkerFile(name=name, pid=os.getpid(), address=address, slots=settings.slots)
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(msgspec.json.encode(state))
+    temporary.replace(path)
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,436 @@
+"""The agent: takes attempts from coordinators, runs them in its slots, and answers polls.
+
+Every request is idempotent, because each may be lost, repeated or overtaken.  The agent knows an
+attempt by its handle alone; it keeps no record of who sent what, and its log says nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Literal
+
+from fog_compute.clock import Clock, SystemClock
+from fog_compute.errors import ChannelError, FogError, InvalidTask
+from fog_compute.observability import get_logger
+from fog_compute.tasks.model import Fault, TaskResult
+from fog_compute.tasks.pacing import next_edge
+from fog_compute.tasks.sealing import BadBlob
+from fog_compute.tasks.wire import (
+    FINISHED,
+    LOST,
+    QUEUED,
+    RUNNING,
+    UNKNOWN,
+    Accepted,
+    Ack,
+    AttemptStatus,
+    Busy,
+    Cancel,
+    Done,
+    Module,
+    NeedModule,
+    Poll,
+    Rejected,
+    Reply,
+    Request,
+    Status,
+    Submit,
+    WireError,
+    encode,
+    encode_result,
+    fit_statuses,
+    parse_request,
+)
+from fog_compute.vpn.channel import Incoming, MessageChannel
+from fog_compute.vpn.directory import WorkerOffer, WorkerPublisher
+from fog_compute.worker.attempts import Held, check_submit, open_job, open_module, refs_of
+from fog_compute.worker.cache import BlobCache, CacheFull
+from fog_compute.worker.journal import Journal, JournalUnusable
+from fog_compute.worker.protocol import NEVER_EXITED
+from fog_compute.worker.settings import WorkerSettings
+from fog_compute.worker.slot import RunnerLost, RunnerSlot
+
+CONCURRENT_REQUESTS: Final = 256
+SWEEP_INTERVAL_S: Final = 60.0
+RESTART_PAUSE_S: Final = 1.0
+PUBLISH_RETRY_S: Final = 2.0
+LOST_REMEMBERED: Final = 4096
+RELEASE_TOLERANCE_S: Final = 0.001  # what adding up floating-point times may be off by
+
+_log = get_logger("fog_compute.worker")
+
+
+class WorkerAgent:
+    """One worker.  `run` is all of it; everything else happens through its channel."""
+
+    def __init__(
+        self,
+        channel: MessageChannel,
+        home: Path,
+        *,
+        name: str,
+        settings: WorkerSettings | None = None,
+        publisher: WorkerPublisher | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Keep all state below ``home``; offer the slots through ``publisher``, if given."""
+        self._channel = channel
+        self._settings = WorkerSettings() if settings is None else settings
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._publisher = publisher
+        self._name = name
+        self._journal = Journal(home / "attempts.db")
+        self._cache = BlobCache(home / "blobs", self._settings.cache_bytes)
+        self._slots = [
+            RunnerSlot(home / "slots" / str(i), home / "compiled")
+            for i in range(self._settings.slots)
+        ]
+        self._held: dict[bytes, Held] = {}
+        self._unreleased: dict[bytes, Held] = {}  # finished and kept, not shown yet
+        self._lost: dict[bytes, None] = {}
+        self._draining = False
+        self._releases: set[asyncio.Task[None]] = set()
+        self._queue: asyncio.Queue[Held] = asyncio.Queue()  # bounded by `capacity`
+
+    @property
+    def slots(self) -> tuple[RunnerSlot, ...]:
+        """The slots, for metrics."""
+        return tuple(self._slots)
+
+    @property
+    def capacity(self) -> int:
+        """How many attempts are held at once, running or waiting."""
+        return self._settings.slots + self._settings.queue
+
+    async def run(self) -> None:
+        """Serve until cancelled or until the channel closes.  No runner is left behind.
+
+        Raises:
+            ChannelError: the channel is closed.
+        """
+        try:
+            await asyncio.gather(*(slot.start() for slot in self._slots))
+            async with asyncio.TaskGroup() as group:
+                for slot in self._slots:
+                    group.create_task(self._serve_slot(slot), name="slot")
+                group.create_task(self._sweep(), name="sweep")
+                if self._publisher is not None:
+                    group.create_task(self._publish(self._publisher), name="publish")
+                group.create_task(self._receive(group), name="receive")
+        except* ChannelError as errors:
+            raise ChannelError("the worker's channel is closed") from errors
+        finally:
+            for release in self._releases:
+                release.cancel()
+            await asyncio.gather(*(slot.close() for slot in self._slots))
+            self._journal.close()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more attempts, and wait up to ``seconds`` for those in hand to end."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(held.ended.wait() for held in self._held.values()))
+
+    # Requests
+
+    async def _receive(self, group: asyncio.TaskGroup) -> None:
+        free = asyncio.Semaphore(CONCURRENT_REQUESTS)
+        while True:
+            await free.acquire()
+            incoming = await self._channel.receive()
+            handling = group.create_task(self._handle(incoming))
+            handling.add_done_callback(lambda _: free.release())
+
+    async def _handle(self, incoming: Incoming) -> None:
+        try:
+            request = parse_request(incoming.body)
+        except WireError as err:
+            _log.debug("request.refused", reason=str(err))
+            await self._answer(incoming, Rejected("this is no request of this protocol"))
+            return
+        reply = await self._effect(request)
+        with contextlib.suppress(ChannelError):
+            await self._channel.commit(incoming)
+        if isinstance(request, Submit | Poll) and incoming.reply_capacity:
+            await self._hold(request)
+            reply = self._status_reply(request, reply, incoming.reply_capacity)
+        await self._answer(incoming, reply, committed=True)
+
+    async def _effect(self, request: Request) -> Reply:
+        """Do what a request asks; all that must last has been kept when this returns."""
+        try:
+            match request:
+                case Submit():
+                    return await self._submit(request)
+                case Module():
+                    await self._cache.put(request.ref, request.data)
+                case Poll():
+                    self._forget(request.acks)
+                    return Status(items=())
+                case Ack():
+                    self._forget(request.handles)
+                case Cancel():
+                    self._forget(request.handles)
+        except (InvalidTask, CacheFull, JournalUnusable) as err:
+            return Rejected(err.message)
+        return Done()
+
+    async def _answer(self, incoming: Incoming, reply: Reply, *, committed: bool = False) -> None:
+        with contextlib.suppress(ChannelError):
+            if not committed:
+                await self._channel.commit(incoming)
+            body = encode(reply)
+            if len(body) > incoming.reply_capacity > 0:
+                body = encode(Rejected("the answer does not fit"))
+            if len(body) <= incoming.reply_capacity:
+                await self._channel.reply(incoming, body)
+
+    async def _submit(self, submit: Submit) -> Reply:
+        known = AttemptStatus(submit.handle, QUEUED)
+        if self._knows(submit.handle):
+            return Accepted(known)
+        if self._journal.over(submit.handle):
+            return Rejected("this attempt is over")
+        limits = check_submit(submit, self._settings)
+        if self._full():
+            return Busy(held=len(self._held), capacity=self.capacity)
+        refs = refs_of(submit)
+        self._cache.pin(refs)  # from here on no await may come between a blob's check and its use
+        try:
+            for ref, data in submit.attached.items():
+                if ref in refs:
+                    await self._cache.put(ref, data)
+            missing = tuple(ref for ref in refs if not self._cache.has(ref))
+            if missing:
+                return NeedModule(refs=missing)
+            if sum(map(self._cache.size, refs)) > self._settings.input_bytes:
+                return Rejected(f"the inputs are over {self._settings.input_bytes} bytes together")
+            # Another copy, or others, may have come while the blobs were written.
+            if self._knows(submit.handle):
+                return Accepted(known)
+            if self._full():
+                return Busy(held=len(self._held), capacity=self.capacity)
+            held = Held(submit=submit, limits=limits, accepted_at=self._clock.monotonic())
+            self._held[submit.handle] = held
+            self._cache.pin(refs)
+            self._queue.put_nowait(held)
+            return Accepted(known)
+        finally:
+            self._cache.unpin(refs)
+
+    def _knows(self, handle: bytes) -> bool:
+        return (
+            handle in self._held
+            or handle in self._lost
+            or self._journal.get(handle, 0, 0) is not None
+        )
+
+    def _full(self) -> bool:
+        return (
+            self._draining
+            or len(self._held) >= self.capacity
+            or self._journal.kept_bytes >= self._settings.kept_bytes
+        )
+
+    def _forget(self, handles: Iterable[bytes]) -> None:
+        """Drop attempts for good, whatever they are doing; unknown ones stay unknown."""
+        until = self._clock.now().timestamp() + self._settings.kept_s
+        for handle in handles:
+            held = self._held.get(handle)
+            if held is not None:
+                held.cancelled = True
+                if held.running is not None:
+                    held.running.cancel()
+                self._let_go(held)
+                held.news.set()
+            elif not self._knows(handle):
+                continue
+            self._lost.pop(handle, None)
+            self._journal.forget(handle, until)
+
+    def _let_go(self, held: Held) -> None:
+        """Make room for another attempt and free the blobs of this one; once."""
+        if self._held.pop(held.handle, None) is not None:
+            self._cache.unpin(refs_of(held.submit))
+        held.ended.set()
+
+    # Statuses
+
+    async def _hold(self, request: Submit | Poll) -> None:
+        """Wait for news of the attempts that a request asks about, as long as it wants."""
+        seconds = min(request.hold_ms / 1000, self._settings.hold_s)
+        handles = _handles_of(request)
+        held = [
+            one
+            for h in handles
+            if (one := self._held.get(h) or self._unreleased.get(h)) is not None
+        ]
+        if seconds <= 0 or len(held) < len(handles) or any(one.news.is_set() for one in held):
+            return
+        waiting = {asyncio.create_task(one.news.wait()) for one in held}
+        waiting.add(asyncio.create_task(self._pause(seconds)))
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _pause(self, seconds: float) -> Literal[True]:
+        await self._clock.sleep(seconds)
+        return True
+
+    def _status_reply(self, request: Submit | Poll, reply: Reply, capacity: int) -> Reply:
+        """Put what fits of the attempts' present states into an answer."""
+        if isinstance(request, Submit):
+            if not isinstance(reply, Accepted):
+                return reply
+            # An `Accepted` is up to 8 bytes longer than a `Status` of one item.
+            status, pieces = self._status(request.handle, 0, capacity)
+            fitting = fit_statuses({request.handle: status}, pieces, capacity - 8)
+            return Accepted(fitting.items[0]) if fitting.items else reply
+        if not isinstance(reply, Status):
+            return reply
+        statuses: dict[bytes, AttemptStatus] = {}
+        pieces = {}
+        room = capacity
+        for item in request.items:
+            status, piece = self._status(item.handle, item.offset, max(0, room))
+            statuses[item.handle] = status
+            pieces.update(piece)
+            room -= sum(map(len, piece.values()))
+        return fit_statuses(statuses, pieces, capacity)
+
+    def _status(
+        self, handle: bytes, offset: int, length: int
+    ) -> tuple[AttemptStatus, dict[bytes, bytes]]:
+        """Return where an attempt stands, and up to ``length`` bytes of its result."""
+        held = self._held.get(handle)
+        if held is not None:
+            running = held.state == RUNNING and held.slot is not None
+            tail = held.slot.log_tail() if running and held.slot is not None else b""
+            return AttemptStatus(handle, held.state, log_tail=tail), {}
+        kept = self._journal.get(handle, offset, length)
+        if kept is None:
+            return AttemptStatus(handle, LOST if handle in self._lost else UNKNOWN), {}
+        if self._clock.now().timestamp() + RELEASE_TOLERANCE_S < kept.release_at:
+            return AttemptStatus(handle, RUNNING), {}
+        status = AttemptStatus(
+            handle,
+            FINISHED,
+            result_id=kept.result_id,
+            result_total=kept.total,
+            offset=min(offset, kept.total),
+        )
+        return status, {handle: kept.piece}
+
+    # Running
+
+    async def _serve_slot(self, slot: RunnerSlot) -> None:
+        while True:
+            held = await self._queue.get()
+            if held.cancelled:
+                continue
+            held.slot, held.state = slot, RUNNING
+            held.running = asyncio.create_task(self._execute(slot, held))
+            try:
+                await asyncio.wait({held.running})
+            finally:
+                held.running.cancel()
+                await asyncio.gather(held.running, return_exceptions=True)
+            if not held.running.cancelled() and (error := held.running.exception()) is not None:
+                raise error
+            await self._replace_runner(slot)
+
+    async def _replace_runner(self, slot: RunnerSlot) -> None:
+        """Have a runner ready before the next attempt is taken, however long that needs."""
+        while slot.pid is None:
+            try:
+                await slot.start()
+            except RunnerLost as err:
+                _log.warning("runner.not_started", reason=err.message)
+                await self._clock.sleep(RESTART_PAUSE_S)
+
+    async def _execute(self, slot: RunnerSlot, held: Held) -> None:
+        """Run one attempt and keep its result; cancelled, its runner is killed."""
+        try:
+            job = await open_job(held, self._cache)
+            result = await slot.run(job, lambda: open_module(held.submit, self._cache))
+        except BadBlob as err:
+            result = TaskResult(
+                NEVER_EXITED, b"", b"", 0, 0, 0, trap=Fault.BAD_INPUT, detail=err.message
+            )
+        except RunnerLost:
+            self._lose(held)
+            return
+        try:
+            self._finish(held, result)
+        except JournalUnusable as err:
+            _log.error("result.not_kept", reason=err.message)
+            self._lose(held)
+
+    def _finish(self, held: Held, result: TaskResult) -> None:
+        """Keep a result at once; it is shown at the next edge of the grid."""
+        elapsed = self._clock.monotonic() - held.accepted_at
+        delay = max(0.0, next_edge(elapsed) - elapsed)
+        now = self._clock.now().timestamp()
+        self._journal.finish(
+            held.handle, encode_result(result), now + delay, now + delay + self._settings.kept_s
+        )
+        self._unreleased[held.handle] = held
+        self._let_go(held)
+        release = asyncio.create_task(self._release(held, delay), name="release")
+        self._releases.add(release)
+        release.add_done_callback(self._releases.discard)
+
+    async def _release(self, held: Held, delay: float) -> None:
+        await self._clock.sleep(delay)
+        self._unreleased.pop(held.handle, None)
+        held.news.set()
+
+    def _lose(self, held: Held) -> None:
+        """Remember that an attempt was lost; a bounded number of them."""
+        self._lost[held.handle] = None
+        if len(self._lost) > LOST_REMEMBERED:
+            del self._lost[next(iter(self._lost))]
+        self._let_go(held)
+        held.news.set()
+
+    # Housekeeping
+
+    async def _sweep(self) -> None:
+        while True:
+            await self._clock.sleep(SWEEP_INTERVAL_S)
+            try:
+                self._journal.expire(self._clock.now().timestamp())
+            except JournalUnusable as err:
+                _log.error("journal.not_swept", reason=err.message)
+
+    async def _publish(self, publisher: WorkerPublisher) -> None:
+        settings = self._settings
+        offer = WorkerOffer(
+            name=self._name,
+            address=self._channel.address,
+            kinds=settings.kinds,
+            slots=settings.slots,
+            memory_bytes=settings.memory_bytes,
+            groups=settings.groups,
+        )
+        while True:
+            try:
+                await publisher.publish(offer)
+                pause = settings.publish_s
+            except FogError as err:
+                _log.warning("offer.not_published", reason=err.message)
+                pause = min(settings.publish_s, PUBLISH_RETRY_S)
+            await self._clock.sleep(pause)
+
+
+def _handles_of(request: Submit | Poll) -> tuple[bytes, ...]:
+    if isinstance(request, Submit):
+        return (request.handle,)
+    return tuple(dict.fromkeys(item.handle for item in request.items))

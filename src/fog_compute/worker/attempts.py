@@ -1,0 +1,117 @@
+"""One attempt while it is in a worker's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from typing import Final
+
+from fog_compute.errors import InvalidTask
+from fog_compute.tasks.model import (
+    Limits,
+    TaskKind,
+    check_guest_path,
+    check_tree,
+)
+from fog_compute.tasks.sealing import open_blob
+from fog_compute.tasks.wire import QUEUED, Submit, limits_from_wire
+from fog_compute.units import KIB
+from fog_compute.worker.cache import BlobCache
+from fog_compute.worker.settings import WorkerSettings
+from fog_compute.worker.slot import Job, RunnerSlot
+
+MAX_ARGV_BYTES: Final = 64 * KIB
+
+
+@dataclass(slots=True)
+class Held:
+    """An attempt that was accepted and whose result, if any, may not be shown yet."""
+
+    submit: Submit = field(repr=False)
+    limits: Limits
+    accepted_at: float  # on the monotonic clock
+    state: str = QUEUED
+    slot: RunnerSlot | None = None
+    running: asyncio.Task[None] | None = None
+    cancelled: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # it needs no slot any more
+    news: asyncio.Event = field(default_factory=asyncio.Event)  # its end may be told
+
+    @property
+    def handle(self) -> bytes:
+        """The only name that it has here."""
+        return self.submit.handle
+
+
+def refs_of(submit: Submit) -> list[bytes]:
+    """Return every blob that an attempt needs, each once, the module first."""
+    stdin = () if submit.stdin is None else (submit.stdin,)
+    return list(dict.fromkeys((submit.module, *stdin, *submit.inputs.values())))
+
+
+def check_submit(submit: Submit, settings: WorkerSettings) -> Limits:
+    """Return the limits of an attempt that this worker may take.
+
+    Raises:
+        InvalidTask: it may not; the message says why.
+    """
+    if submit.kind not in settings.kinds or submit.kind != TaskKind.WASM:
+        raise InvalidTask(f"this worker does not run the kind {submit.kind[:40]!r}")
+    limits = limits_from_wire(submit.limits)
+    if limits.memory_bytes > settings.memory_bytes:
+        raise InvalidTask(f"this worker lends at most {settings.memory_bytes} bytes of memory")
+    if limits.wall_s > settings.wall_s:
+        raise InvalidTask(f"this worker lends at most {settings.wall_s:g} s to a task")
+    if any("\0" in a for a in submit.argv) or sum(map(len, submit.argv)) > MAX_ARGV_BYTES:
+        raise InvalidTask("the arguments are too long, or hold a zero byte")
+    for path in submit.inputs:
+        check_guest_path(path)
+    check_tree(submit.inputs)
+    return limits
+
+
+async def open_job(held: Held, cache: BlobCache) -> Job:
+    """Decrypt an attempt's inputs.
+
+    Raises:
+        BadBlob: one is missing or does not open.
+    """
+    submit = held.submit
+    plain: dict[bytes, bytes] = {}
+    for ref in refs_of(submit)[1:]:
+        plain[ref] = await _open(submit.key, ref, cache)
+    return Job(
+        module_id=module_id(submit),
+        argv=submit.argv,
+        stdin=None if submit.stdin is None else await _plain(submit, submit.stdin, plain, cache),
+        inputs={p: await _plain(submit, ref, plain, cache) for p, ref in submit.inputs.items()},
+        limits=held.limits,
+        seed=submit.seed,
+    )
+
+
+async def open_module(submit: Submit, cache: BlobCache) -> bytes:
+    """Decrypt an attempt's module, or raise `BadBlob`."""
+    return await _open(submit.key, submit.module, cache)
+
+
+def module_id(submit: Submit) -> str:
+    """Name the compiled module.
+
+    The key is part of it: one ciphertext may open to two modules under two keys, and a module
+    compiled for one session must not answer, by its speed, questions about another.
+    """
+    return hashlib.sha256(submit.module + submit.key).hexdigest()
+
+
+async def _plain(submit: Submit, ref: bytes, plain: dict[bytes, bytes], cache: BlobCache) -> bytes:
+    """Return an input; one that is the module too was left out of ``plain``."""
+    if ref not in plain:
+        plain[ref] = await _open(submit.key, ref, cache)
+    return plain[ref]
+
+
+async def _open(key: bytes, ref: bytes, cache: BlobCache) -> bytes:
+    ciphertext = await cache.get(ref)
+    return await asyncio.to_thread(open_blob, key, ref, ciphertext)
