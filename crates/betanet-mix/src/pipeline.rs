@@ -62,6 +62,8 @@ pub struct PipelineStats {
     pub dropped: u64,
     /// Packets rejected, by reason.
     pub dropped_by_reason: BTreeMap<&'static str, u64>,
+    /// Time that the workers spent on packets, added up over all of them.
+    pub busy: Duration,
     /// Submissions refused because the pipeline was full.
     pub refused: u64,
     /// Stream packets inside, results included.
@@ -253,18 +255,20 @@ impl Shared {
         while let Some(taken) = self.take() {
             match taken {
                 Taken::Stream(packets) => {
+                    let started = Instant::now();
                     let outcomes = self.unwrap_all(packets, &mut delays);
                     let mut state = lock(&self.state);
                     if !state.closed {
-                        tally(&mut state.stats, &outcomes);
+                        tally(&mut state.stats, &outcomes, started.elapsed());
                         state.output.extend(outcomes);
                     }
                     drop(state);
                     self.results.notify_all();
                 }
                 Taken::Batch { start, packets, done } => {
+                    let started = Instant::now();
                     let outcomes = self.unwrap_all(packets, &mut delays);
-                    tally(&mut lock(&self.state).stats, &outcomes);
+                    tally(&mut lock(&self.state).stats, &outcomes, started.elapsed());
                     // A caller that went away needs no results.
                     drop(done.send((start, outcomes)));
                 }
@@ -319,7 +323,8 @@ impl ReplayFilter for Filter<'_> {
     }
 }
 
-fn tally(stats: &mut PipelineStats, outcomes: &[Outcome]) {
+fn tally(stats: &mut PipelineStats, outcomes: &[Outcome], busy: Duration) {
+    stats.busy += busy;
     for outcome in outcomes {
         stats.processed += 1;
         if let Err(error) = outcome {
