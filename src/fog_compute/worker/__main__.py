@@ -10,12 +10,10 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
 import secrets
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -24,13 +22,13 @@ import msgspec
 
 import betanet
 from fog_compute.errors import ChannelError, ConfigError, FogError
+from fog_compute.lifetime import EXIT_UNUSABLE, announce, die_with_parent, stop_event
 from fog_compute.observability import configure_logging
 from fog_compute.units import MIB
 from fog_compute.vpn.betanet import BetanetChannel, open_channel
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.worker.agent import WorkerAgent
-from fog_compute.worker.process import die_with_parent
 from fog_compute.worker.settings import WorkerSettings
 
 DRAIN_S: Final = 5.0
@@ -69,19 +67,17 @@ class _Publisher:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the worker; return the exit code: 0 stopped, 1 failed, 2 usage."""
+    """Run the worker; return the exit code: 0 stopped, 1 failed, 2 usage, 78 unusable settings."""
     options = _parser().parse_args(arguments)
     if options.die_with_parent:
-        parent = os.getppid()
-        if parent == 1 or not die_with_parent(parent):
-            return 1
+        die_with_parent()
     configure_logging(level=options.log_level, json=options.json_logs)
     try:
         with _owned(options.home):
             asyncio.run(_serve(options))
     except FogError as err:
         sys.stderr.write(f"worker: {err.message}\n")
-        return 1
+        return EXIT_UNUSABLE if isinstance(err, ConfigError) else 1
     return 0
 
 
@@ -110,7 +106,7 @@ async def _serve(options: argparse.Namespace) -> None:
     settings = WorkerSettings(
         slots=options.slots, queue=options.queue, memory_bytes=options.memory_mib * MIB
     )
-    stop = _stop_requests(watch_stdin=options.die_with_parent)
+    stop = stop_event()
     channel = await open_channel(
         folder=options.home / "client", bootstrap=options.net, level=PrivacyLevel.PRIVATE
     )
@@ -123,43 +119,26 @@ async def _serve(options: argparse.Namespace) -> None:
             settings=settings,
             publisher=_Publisher(channel, settings.publish_s * OFFER_LIFETIME_PUBLICATIONS),
         )
-        serving = asyncio.create_task(agent.run())
-        stopping = asyncio.create_task(stop.get())
-        sys.stdout.write(
-            json.dumps({"event": "ready", "name": name, "address": channel.address}) + "\n"
-        )
-        sys.stdout.flush()
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not serving.done():
-            draining = asyncio.create_task(agent.drain(DRAIN_S))
-            again = asyncio.create_task(stop.get())
-            await asyncio.wait({draining, again, serving}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (draining, again):
-                task.cancel()
-            serving.cancel()
-        stopping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
+        announce("ready", name=name, address=channel.address)
+        await _run_until(agent, stop)
     finally:
         await channel.client.close()
 
 
-def _stop_requests(*, watch_stdin: bool) -> asyncio.Queue[None]:
-    """Return a queue that gets an item for each signal, and for the end of standard input."""
-    requests: asyncio.Queue[None] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, requests.put_nowait, None)
-
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
-        with contextlib.suppress(RuntimeError):  # the loop has ended before the input did
-            loop.call_soon_threadsafe(requests.put_nowait, None)
-
-    if watch_stdin:
-        threading.Thread(target=watch, name="stdin-watch", daemon=True).start()
-    return requests
+async def _run_until(agent: WorkerAgent, stop: asyncio.Event) -> None:
+    """Serve until told to stop, then let attempts in hand end; a second signal kills."""
+    serving = asyncio.create_task(agent.run())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not serving.done():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        await agent.drain(DRAIN_S)
+        serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
 @contextlib.contextmanager
