@@ -352,7 +352,7 @@ class Dispatcher:
                 await self._decline(handle, "the worker was busy", None)
             case Rejected():
                 self._fog.note_answer(attempt.worker)
-                await self._lose(handle, f"the worker refused it: {_line(reply.reason)}")
+                await self._lose(handle, f"the worker refused it: {news.one_line(reply.reason)}")
             case _:
                 self._fog.note_accepted(attempt.worker, task.spec.module)
                 self._trouble.pop(task.id, None)
@@ -528,8 +528,3 @@ class Dispatcher:
             if session.over(now, key in used):
                 del self._sessions[key]
                 self._exchange.end(session)
-
-
-def _line(text: str) -> str:
-    """A worker's words as one printable line of bounded length."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]

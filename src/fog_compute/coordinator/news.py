@@ -10,27 +10,17 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from fog_compute.store.changes import Accept, Change, Fail, Hold, Renew, Report, Retry, Start
-from fog_compute.tasks import Attempt, AttemptState, Fault, Task, TaskResult
+from fog_compute.tasks import Attempt, AttemptState, Task, TaskResult
 from fog_compute.tasks.wire import FINISHED, LOST, QUEUED, RUNNING, UNKNOWN, AttemptStatus
 
-__all__ = ["FAULT_TEXT", "after_loss", "after_result", "after_status"]
+__all__ = ["after_loss", "after_result", "after_status", "one_line"]
 
 RETRY_PAUSE: Final = timedelta(seconds=1)
 """Wait before the third and each later try, times the tries before it; the second is at once."""
 
 _NOT_STARTED: Final = (AttemptState.OFFERED, AttemptState.HELD)
 
-FAULT_TEXT: Final[dict[Fault, str]] = {
-    Fault.NOT_WASM: "the module is not WebAssembly",
-    Fault.MISSING_IMPORT: "the module needs an import that the sandbox does not have",
-    Fault.TRAP: "the module trapped",
-    Fault.OUT_OF_FUEL: "the module used up its fuel",
-    Fault.OUT_OF_MEMORY: "the module needs more memory than its limit",
-    Fault.TIMEOUT: "the module ran longer than its time limit",
-    Fault.OUTPUT_LIMIT: "the module wrote more output than its limit",
-    Fault.SCRATCH_LIMIT: "the module wrote more files than its limit",
-    Fault.BAD_INPUT: "the task's input cannot be used",
-}
+LINE_LENGTH: Final = 300
 
 
 def after_status(
@@ -60,10 +50,7 @@ def after_result(task: Task, attempt: Attempt, result: TaskResult) -> list[Chang
     report = Report(attempt.handle, result)
     if result.trap is None:
         return [report, Accept(attempt.handle)]
-    reason = FAULT_TEXT[result.trap]
-    detail = " ".join(result.detail.split())
-    if detail and detail != reason:
-        reason = f"{reason}: {detail}"
+    reason = one_line(result.detail) or f"the module failed: {result.trap.value}"
     return [report, Fail(task.id, reason)]
 
 
@@ -88,3 +75,8 @@ def after_loss(
             not_before=now + pause if pause else None,
         )
     ]
+
+
+def one_line(text: str) -> str:
+    """A worker's words as one printable line of bounded length."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:LINE_LENGTH]

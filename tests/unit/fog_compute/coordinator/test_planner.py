@@ -104,7 +104,9 @@ def test_one_plan_never_leases_more_than_fits() -> None:
 
     made = plan(View(NOW, tasks, {}), Place(1, 2))
 
-    leases = Counter(a.decision.worker.name for a in made.actions if isinstance(a, Lease) and a.decision.worker)
+    leases = Counter(
+        a.decision.worker.name for a in made.actions if isinstance(a, Lease) and a.decision.worker
+    )
     assert leases == {"w0": 2, "w1": 4}
     assert len(made.waiting) == 4
 

@@ -1,0 +1,242 @@
+"""A worker that does what a test tells it to, over the real messages and an in-memory network."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+from fog_compute.coordinator.dispatcher import Dispatcher, Tempo
+from fog_compute.coordinator.fog import FogCoordinator
+from fog_compute.errors import ChannelError
+from fog_compute.store import Store
+from fog_compute.tasks import TaskResult
+from fog_compute.tasks.sealing import open_blob
+from fog_compute.tasks.wire import (
+    FINISHED,
+    RUNNING,
+    UNKNOWN,
+    Accepted,
+    Ack,
+    AttemptStatus,
+    Cancel,
+    Done,
+    Module,
+    NeedModule,
+    Poll,
+    Reply,
+    Request,
+    Submit,
+    encode,
+    encode_result,
+    fit_statuses,
+    parse_request,
+    result_id,
+)
+from fog_compute.testing import ManualClock, MemoryChannel, MemoryNetwork
+from fog_compute.vpn.directory import WorkerOffer
+from fog_compute.vpn.levels import PrivacyLevel
+from fog_compute.vpn.onion import OnionCircuitService
+
+Answer = Callable[["ScriptedWorker", Request], Reply | None]
+
+
+@dataclass
+class ScriptedWorker:
+    """Runs nothing: attempts finish when the test says so.
+
+    Attributes:
+        name: its name in the list.
+        channel: where it listens.
+        answer: consulted first; None leaves the ordinary answer.
+    """
+
+    name: str
+    channel: MemoryChannel
+    slots: int = 2
+    answer: Answer | None = None
+    silent: bool = False
+    blobs: dict[bytes, bytes] = field(default_factory=dict)
+    attempts: dict[bytes, Submit] = field(default_factory=dict)
+    results: dict[bytes, bytes] = field(default_factory=dict)
+    heard: list[Request] = field(default_factory=list)
+    forgotten: set[bytes] = field(default_factory=set)
+
+    @property
+    def offer(self) -> WorkerOffer:
+        return WorkerOffer(self.name, self.channel.address, ("wasm",), self.slots, 2**30)
+
+    def finish(self, result: TaskResult, handle: bytes | None = None) -> None:
+        """Let one attempt end, the oldest that runs by default."""
+        if handle is None:
+            handle = next(one for one in self.attempts if one not in self.results)
+        self.results[handle] = encode_result(result)
+
+    def forget_all(self) -> None:
+        """What a restart does."""
+        self.attempts.clear()
+        self.results.clear()
+        self.blobs.clear()
+
+    async def run(self) -> None:
+        while True:
+            message = await self.channel.receive()
+            request = parse_request(message.body)
+            await self.channel.commit(message)
+            if self.silent:
+                continue
+            self.heard.append(request)
+            reply = self.answer(self, request) if self.answer else None
+            if reply is None:
+                reply = self._ordinary(request, message.reply_capacity)
+            if message.reply_capacity:
+                # A repeated message has a way back that was used.
+                with contextlib.suppress(ChannelError):
+                    await self.channel.reply(message, encode(reply))
+
+    def _ordinary(self, request: Request, capacity: int) -> Reply:
+        match request:
+            case Submit():
+                self.blobs.update(request.attached)
+                wanted = [request.module, *request.inputs.values()]
+                if request.stdin is not None:
+                    wanted.append(request.stdin)
+                missing = tuple(ref for ref in wanted if ref not in self.blobs)
+                if missing:
+                    return NeedModule(missing)
+                for ref in wanted:
+                    open_blob(request.key, ref, self.blobs[ref])
+                self.attempts.setdefault(request.handle, request)
+                return Accepted(AttemptStatus(request.handle, RUNNING))
+            case Module():
+                self.blobs[request.ref] = request.data
+                return Done()
+            case Poll():
+                self.forgotten |= set(request.acks)
+                statuses = {
+                    item.handle: self._status(item.handle, item.offset) for item in request.items
+                }
+                pieces = {
+                    handle: self.results[handle][status.offset :]
+                    for handle, status in statuses.items()
+                    if handle in self.results
+                }
+                return fit_statuses(statuses, pieces, capacity)
+            case Ack() | Cancel():
+                self.forgotten |= set(request.handles)
+                return Done()
+
+    def _status(self, handle: bytes, offset: int) -> AttemptStatus:
+        if handle not in self.attempts:
+            return AttemptStatus(handle, UNKNOWN)
+        body = self.results.get(handle)
+        if body is None:
+            return AttemptStatus(handle, RUNNING)
+        return AttemptStatus(
+            handle, FINISHED, result_id=result_id(body), result_total=len(body), offset=offset
+        )
+
+
+class Channels:
+    """The requester's channels, one per level, on an in-memory network."""
+
+    def __init__(self, network: MemoryNetwork, prefix: str = "requester") -> None:
+        self._network = network
+        self._prefix = prefix
+        self._open: dict[PrivacyLevel, MemoryChannel] = {}
+
+    async def channel(self, level: PrivacyLevel) -> MemoryChannel:
+        if level not in self._open:
+            self._open[level] = self._network.channel(f"{self._prefix}-{level.value}")
+        return self._open[level]
+
+
+@dataclass
+class Directory:
+    """A list of workers that the test writes."""
+
+    offers: list[WorkerOffer] = field(default_factory=list)
+
+    async def workers(self) -> Sequence[WorkerOffer]:
+        return list(self.offers)
+
+
+@dataclass
+class Fog:
+    """A dispatcher with scripted workers on a virtual clock."""
+
+    store: Store
+    clock: ManualClock
+    network: MemoryNetwork
+    directory: Directory
+    onion: OnionCircuitService
+    fog: FogCoordinator
+    dispatcher: Dispatcher
+    jobs: list[asyncio.Task[None]] = field(default_factory=list)
+    workers: list[ScriptedWorker] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.jobs.append(asyncio.create_task(self.dispatcher.run()))
+
+    def add_worker(self, name: str, **more: object) -> ScriptedWorker:
+        worker = ScriptedWorker(name, self.network.channel(f"worker-{name}"), **more)  # type: ignore[arg-type]  # fields by name
+        self.workers.append(worker)
+        self.directory.offers.append(worker.offer)
+        self.jobs.append(asyncio.create_task(worker.run()))
+        return worker
+
+    async def until(
+        self, met: Callable[[], bool] | Callable[[], Awaitable[bool]], *, step: float = 0.05
+    ) -> None:
+        """Move the clock on in steps until something is so, at most for a virtual hour."""
+        for _ in range(800):
+            for _ in range(10):
+                answer = met()
+                if answer if isinstance(answer, bool) else await answer:
+                    return
+                for job in self.jobs:
+                    if job.done():
+                        job.result()
+                # The database answers from a thread: give it the time that it needs.
+                await asyncio.sleep(0.0005)
+            await self.clock.advance(step)
+            step = min(step * 1.1, 1.0)
+        raise AssertionError("it never came to that")
+
+    async def stop(self) -> None:
+        for job in self.jobs:
+            job.cancel()
+        await asyncio.gather(*self.jobs, return_exceptions=True)
+
+
+async def open_fog(
+    folder: Path,
+    *,
+    tempo: Tempo | None = None,
+    loss: float = 0.0,
+    duplication: float = 0.0,
+    seed: int = 1,
+) -> Fog:
+    """Make a fog without workers; nothing runs before `Fog.start`."""
+    clock = ManualClock()
+    store = await Store.open(f"sqlite+aiosqlite:///{folder / 'fog.db'}", clock=clock)
+    network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication)
+    directory = Directory()
+    onion = OnionCircuitService(Channels(network), clock=clock)
+    fog = FogCoordinator(directory, clock=clock, rng=Random(seed))
+    dispatcher = Dispatcher(
+        store=store,
+        fog=fog,
+        carrier=onion,
+        tempo=Tempo(lease_s=60, request_timeout_s=1.0) if tempo is None else tempo,
+        clock=clock,
+    )
+    return Fog(store, clock, network, directory, onion, fog, dispatcher)
+
+
+def elapsed(fog: Fog, since: float) -> timedelta:
+    return timedelta(seconds=fog.clock.monotonic() - since)

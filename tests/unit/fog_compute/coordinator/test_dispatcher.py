@@ -1,0 +1,424 @@
+"""The dispatcher against scripted workers: every way in which a task can end, or go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from fog_compute.coordinator.dispatcher import Dispatcher, Tempo
+from fog_compute.coordinator.fog import FogCoordinator
+from fog_compute.coordinator.onion import FogOnionCoordinator
+from fog_compute.errors import NotFound
+from fog_compute.store import Conflict
+from fog_compute.tasks import (
+    AttemptState,
+    Fault,
+    Limits,
+    Task,
+    TaskResult,
+    TaskSpec,
+    TaskState,
+)
+from fog_compute.tasks.wire import (
+    LOST,
+    Ack,
+    AttemptStatus,
+    Busy,
+    Cancel,
+    Module,
+    Poll,
+    Rejected,
+    Reply,
+    Request,
+    Status,
+    Submit,
+)
+from fog_compute.vpn import PrivacyLevel
+from fog_compute.vpn.onion import OnionCircuitService
+from tests.unit.fog_compute.coordinator.scripted import Channels, Fog, ScriptedWorker, open_fog
+
+pytestmark = pytest.mark.asyncio
+
+OK = TaskResult(0, b"out", b"err", 10, 5, 65536)
+MODULE = b"\0asm" + bytes(100)
+
+
+@asynccontextmanager
+async def running(folder: Path, **more: object) -> AsyncIterator[Fog]:
+    fog = await open_fog(folder, **more)  # type: ignore[arg-type]  # keywords of open_fog
+    fog.start()
+    try:
+        yield fog
+    finally:
+        await fog.stop()
+        await fog.store.close()
+
+
+async def create(
+    fog: Fog,
+    *,
+    module: bytes = MODULE,
+    privacy: PrivacyLevel = PrivacyLevel.PRIVATE,
+    max_attempts: int = 3,
+) -> Task:
+    sha256 = await fog.store.blobs.put(module)
+    return await fog.dispatcher.create(
+        TaskSpec(module=sha256, privacy=privacy, max_attempts=max_attempts)
+    )
+
+
+async def reaches(fog: Fog, task: Task, state: TaskState) -> Task:
+    async def met() -> bool:
+        return (await fog.store.tasks.get(task.id)).state is state
+
+    await fog.until(met)
+    return await fog.store.tasks.get(task.id)
+
+
+async def attempt_states(fog: Fog, task: Task) -> list[AttemptState]:
+    return [attempt.state for attempt in await fog.store.attempts.of_task(task.id)]
+
+
+async def test_task_is_accepted_with_its_result(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        worker.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await fog.store.results.get(task.id) == OK
+        assert await attempt_states(fog, task) == [AttemptState.SETTLED]
+
+
+async def test_history_keeps_why_the_worker_was_chosen(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        history = await fog.store.events.history(task.id)
+
+        leased = next(event for event in history if event.state is TaskState.LEASED)
+        assert leased.reason.startswith("a by affinity among 1")
+
+
+async def test_worker_hears_that_it_may_forget(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+        handle = next(iter(worker.attempts))
+
+        worker.finish(OK)
+        await fog.until(lambda: handle in worker.forgotten)
+
+        assert any(isinstance(request, Ack) for request in worker.heard)
+
+
+async def test_result_larger_than_one_answer_comes_in_pieces(tmp_path: Path) -> None:
+    large = TaskResult(0, bytes(range(256)) * 800, b"", 1, 1, 1)
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        worker.finish(large)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await fog.store.results.get(task.id) == large
+        offsets = [r.items[0].offset for r in worker.heard if isinstance(r, Poll) and r.items]
+        assert len({offset for offset in offsets if offset}) >= 2
+
+
+async def test_large_module_is_sent_once_per_session(tmp_path: Path) -> None:
+    module = b"\0asm" + bytes(100_000)
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        first = await create(fog, module=module)
+        await reaches(fog, first, TaskState.RUNNING)
+        second = await create(fog, module=module)
+        await reaches(fog, second, TaskState.RUNNING)
+
+        assert sum(isinstance(request, Module) for request in worker.heard) == 1
+
+
+async def test_levels_share_no_name_of_a_module(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a", slots=8)
+        for level in PrivacyLevel:
+            await reaches(fog, await create(fog, privacy=level), TaskState.RUNNING)
+
+        assert len({submit.module for submit in worker.attempts.values()}) == len(PrivacyLevel)
+        assert len({submit.key for submit in worker.attempts.values()}) == len(PrivacyLevel)
+
+
+async def test_secret_tasks_share_nothing_with_each_other(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        for _ in range(2):
+            task = await create(fog, privacy=PrivacyLevel.SECRET)
+            await reaches(fog, task, TaskState.RUNNING)
+
+        one, other = worker.attempts.values()
+        assert one.module != other.module
+        polls = [request for request in worker.heard if isinstance(request, Poll)]
+        assert all(len(poll.items) == 1 for poll in polls)
+
+
+async def test_one_poll_covers_all_attempts_of_a_session(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        tasks = [await create(fog) for _ in range(3)]
+        for task in tasks:
+            await reaches(fog, task, TaskState.RUNNING)
+
+        await fog.until(
+            lambda: any(isinstance(r, Poll) and len(r.items) == 3 for r in worker.heard)
+        )
+
+
+@pytest.mark.parametrize("fault", Fault)
+async def test_module_at_fault_fails_the_task_without_another_try(
+    tmp_path: Path, fault: Fault
+) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        worker.finish(TaskResult(1, b"", b"", 1, 1, 1, trap=fault, detail="line one\nline two"))
+        failed = await reaches(fog, task, TaskState.FAILED)
+
+        assert "line one line two" in failed.reason
+        assert "\n" not in failed.reason
+        assert await attempt_states(fog, task) == [AttemptState.FAILED]
+
+
+async def test_exit_code_other_than_zero_is_a_result(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        worker.finish(TaskResult(3, b"", b"no", 1, 1, 1))
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert (await fog.store.results.get(task.id)).exit_code == 3
+
+
+async def test_restarted_worker_gets_another_try_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+        first = next(iter(worker.attempts))
+
+        worker.forget_all()
+        await fog.until(lambda: bool(worker.attempts) and first not in worker.attempts)
+        worker.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await attempt_states(fog, task) == [AttemptState.LOST, AttemptState.SETTLED]
+
+
+async def test_lost_runner_is_tried_again_until_tries_run_out(tmp_path: Path) -> None:
+    def lose(worker: ScriptedWorker, request: Request) -> Reply | None:
+        if isinstance(request, Poll):
+            return Status(tuple(AttemptStatus(item.handle, LOST) for item in request.items))
+        return None
+
+    async with running(tmp_path) as fog:
+        fog.add_worker("a", answer=lose)
+        task = await create(fog, max_attempts=2)
+
+        failed = await reaches(fog, task, TaskState.FAILED)
+
+        assert failed.reason == "the runner was lost, and this was try 2 of 2"
+        assert await attempt_states(fog, task) == [AttemptState.LOST, AttemptState.FAILED]
+
+
+async def test_silent_worker_loses_the_task_to_another(tmp_path: Path) -> None:
+    tempo = Tempo(lease_s=5, request_timeout_s=0.05)
+    async with running(tmp_path, tempo=tempo) as fog:
+        silent = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+        silent.silent = True
+        good = fog.add_worker("b")
+
+        await fog.until(lambda: bool(good.attempts))
+        good.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await attempt_states(fog, task) == [AttemptState.EXPIRED, AttemptState.SETTLED]
+
+
+async def test_late_result_of_an_expired_attempt_is_not_accepted(tmp_path: Path) -> None:
+    tempo = Tempo(lease_s=5, request_timeout_s=0.05)
+    late = TaskResult(0, b"late", b"", 1, 1, 1)
+    async with running(tmp_path, tempo=tempo) as fog:
+        first = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+        first.silent = True
+        good = fog.add_worker("b")
+        await fog.until(lambda: bool(good.attempts))
+
+        first.finish(late)
+        first.silent = False
+        handle = next(iter(first.attempts))
+        await fog.until(lambda: handle in first.forgotten)
+        good.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await fog.store.results.get(task.id) == OK
+
+
+async def test_busy_worker_is_no_try_and_is_asked_again(tmp_path: Path) -> None:
+    refusals = 3
+
+    def busy(worker: ScriptedWorker, request: Request) -> Reply | None:
+        nonlocal refusals
+        if isinstance(request, Submit) and refusals:
+            refusals -= 1
+            return Busy(held=1, capacity=1)
+        return None
+
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a", answer=busy)
+        task = await create(fog, max_attempts=1)
+        running_task = await reaches(fog, task, TaskState.RUNNING)
+        worker.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert running_task.tries == 0
+        assert await attempt_states(fog, task) == [
+            *[AttemptState.DECLINED] * 3,
+            AttemptState.SETTLED,
+        ]
+
+
+async def test_refusal_of_every_worker_ends_the_task_with_the_reason(tmp_path: Path) -> None:
+    def refuse(worker: ScriptedWorker, request: Request) -> Reply | None:
+        return Rejected("wall limit\x1b[31m too long\n") if isinstance(request, Submit) else None
+
+    async with running(tmp_path) as fog:
+        fog.add_worker("a", answer=refuse)
+        task = await create(fog, max_attempts=1)
+
+        failed = await reaches(fog, task, TaskState.FAILED)
+
+        assert failed.reason.startswith("the worker refused it: wall limit [31m too long")
+
+
+async def test_task_waits_for_a_worker_and_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        task = await create(fog)
+        await fog.until(lambda: "no worker" in fog.dispatcher.waiting_reason(task.id))
+
+        fog.add_worker("a")
+        await reaches(fog, task, TaskState.RUNNING)
+
+        assert fog.dispatcher.waiting_reason(task.id) == ""
+
+
+async def test_cancelled_task_stops_at_its_worker(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+        handle = next(iter(worker.attempts))
+
+        cancelled = await fog.dispatcher.cancel(task.id)
+        await fog.until(lambda: handle in worker.forgotten)
+
+        assert cancelled.state is TaskState.CANCELLED
+        assert any(isinstance(r, Cancel) and handle in r.handles for r in worker.heard)
+
+
+async def test_finished_task_cannot_be_cancelled(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+        worker.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        with pytest.raises(Conflict, match="it is accepted"):
+            await fog.dispatcher.cancel(task.id)
+        with pytest.raises(NotFound):
+            await fog.dispatcher.cancel("0" * 26)
+
+
+async def test_new_dispatcher_goes_on_from_the_store(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+        waiting = await create(fog, module=MODULE + b"2")
+        await reaches(fog, waiting, TaskState.RUNNING)
+
+        fog.jobs[0].cancel()  # as abrupt as a process that dies: nothing is said to anybody
+        fog.jobs[0] = fog.jobs[-1]
+        for handle in tuple(worker.attempts):
+            worker.finish(OK, handle)
+        again = await _second_dispatcher(fog)
+        fog.jobs.append(again)
+        await reaches(fog, task, TaskState.ACCEPTED)
+        await reaches(fog, waiting, TaskState.ACCEPTED)
+
+        assert await attempt_states(fog, task) == [AttemptState.SETTLED]
+        assert sum(isinstance(r, Submit) for r in worker.heard) == 2
+
+
+async def test_route_task_with_privacy_returns_the_circuit_in_use(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        fog.add_worker("a")
+        sha256 = await fog.store.blobs.put(MODULE)
+        router = FogOnionCoordinator(fog.dispatcher)
+        await fog.until(lambda: bool(fog.fog.workers()))
+
+        circuit_id = await router.route_task_with_privacy(
+            TaskSpec(module=sha256, limits=Limits(wall_s=1)), PrivacyLevel.CONFIDENTIAL
+        )
+
+        pool = fog.onion.circuit_pools[PrivacyLevel.CONFIDENTIAL]
+        assert pool.get_circuit(circuit_id).level is PrivacyLevel.CONFIDENTIAL
+        task_id = router.tasks_on(circuit_id)[0]
+        assert (await fog.store.tasks.get(task_id)).spec.privacy is PrivacyLevel.CONFIDENTIAL
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_lossy_network_loses_no_task_and_accepts_each_once(tmp_path: Path, seed: int) -> None:
+    tempo = Tempo(lease_s=60, request_timeout_s=0.05)
+    async with running(tmp_path, tempo=tempo, loss=0.2, duplication=0.2, seed=seed) as fog:
+        workers = [fog.add_worker(name, slots=4) for name in "ab"]
+        tasks = [await create(fog, max_attempts=100) for _ in range(8)]
+
+        async def all_over() -> bool:
+            for worker in workers:
+                for handle in worker.attempts:
+                    worker.results.setdefault(handle, b"")
+                    if not worker.results[handle]:
+                        worker.finish(OK, handle)
+            return not await fog.store.tasks.open_tasks()
+
+        await fog.until(all_over)
+
+        for task in tasks:
+            assert (await fog.store.tasks.get(task.id)).state is TaskState.ACCEPTED
+            assert (await attempt_states(fog, task)).count(AttemptState.SETTLED) == 1
+
+
+async def _second_dispatcher(fog: Fog) -> asyncio.Task[None]:
+    fog.fog = FogCoordinator(fog.directory, clock=fog.clock, rng=Random(2))
+    fog.onion = OnionCircuitService(Channels(fog.network, "again"), clock=fog.clock)
+    fog.dispatcher = Dispatcher(store=fog.store, fog=fog.fog, carrier=fog.onion, clock=fog.clock)
+    return asyncio.create_task(fog.dispatcher.run())

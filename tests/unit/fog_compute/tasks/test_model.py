@@ -1,0 +1,251 @@
+"""The tables of states, driven at random, and what a task may say."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from fog_compute.errors import InvalidTask
+from fog_compute.store.changes import (
+    Accept,
+    Cancel,
+    Conflict,
+    Decline,
+    Fail,
+    Hold,
+    Lease,
+    Renew,
+    Report,
+    Retry,
+    Rows,
+    Start,
+    apply_change,
+    new_task,
+)
+from fog_compute.tasks.ids import new_handle, new_task_id, seed_of
+from fog_compute.tasks.model import (
+    ATTEMPT_TRANSITIONS,
+    OPEN_ATTEMPT_STATES,
+    TRANSITIONS,
+    AttemptEvent,
+    AttemptState,
+    InvalidTransition,
+    Limits,
+    Task,
+    TaskEvent,
+    TaskResult,
+    TaskSpec,
+    TaskState,
+    transition,
+    transition_attempt,
+)
+
+SHA = "ab" * 32
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+RESULT = TaskResult(0, b"out", b"", 1, 2, 3)
+
+
+def test_every_event_that_no_table_names_is_refused() -> None:
+    """INV-TASK-01."""
+    for state, event in itertools.product(TaskState, TaskEvent):
+        if event in TRANSITIONS[state]:
+            assert transition(state, event) is TRANSITIONS[state][event]
+        else:
+            with pytest.raises(InvalidTransition, match=state.value):
+                transition(state, event)
+    for held, happened in itertools.product(AttemptState, AttemptEvent):
+        if happened in ATTEMPT_TRANSITIONS[held]:
+            assert transition_attempt(held, happened) is ATTEMPT_TRANSITIONS[held][happened]
+        else:
+            with pytest.raises(InvalidTransition, match=held.value):
+                transition_attempt(held, happened)
+
+
+def test_final_states_are_the_three_ends() -> None:
+    """INV-TASK-01."""
+    assert {s for s in TaskState if s.final} == {
+        TaskState.ACCEPTED,
+        TaskState.FAILED,
+        TaskState.CANCELLED,
+    }
+    assert {s for s in AttemptState if s.final} == set(AttemptState) - OPEN_ATTEMPT_STATES
+
+
+def test_every_state_can_be_reached_and_left() -> None:
+    reached = {TaskState.QUEUED} | {s for out in TRANSITIONS.values() for s in out.values()}
+    assert reached == set(TaskState)
+    for state in TaskState:
+        if not state.final:
+            assert TRANSITIONS[state][TaskEvent.CANCEL] is TaskState.CANCELLED
+            assert TRANSITIONS[state][TaskEvent.FAIL] is TaskState.FAILED
+
+
+class Changes(RuleBasedStateMachine):
+    """Throws changes of all kinds, sensible or not, at one task: INV-TASK-01, 02, 03, 05."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = Rows()
+        self.handles = [f"{i:032x}" for i in range(4)]
+        self.accepted = 0
+        self.ended: TaskState | None = None
+
+    @initialize()
+    def make(self) -> None:
+        task = Task("t", TaskSpec(module=SHA), TaskState.QUEUED, 1, NOW, NOW)
+        new_task(self.rows, task)
+
+    def attempt_change(self, change: object) -> bool:
+        trial = self.rows.fork()
+        try:
+            apply_change(trial, change, NOW)  # type: ignore[arg-type]  # any change at all
+        except (Conflict, LookupError):
+            return False
+        except Exception as err:
+            if type(err).__name__ == "NotFound":
+                return False
+            raise
+        self.rows = trial
+        return True
+
+    @rule(data=st.data())
+    def throw(self, data: st.DataObject) -> None:
+        handle = data.draw(st.sampled_from(self.handles))
+        until = NOW + timedelta(seconds=data.draw(st.integers(0, 100)))
+        change = data.draw(
+            st.sampled_from(
+                [
+                    Lease("t", handle, "w", "a", until),
+                    Lease("t", handle, "w", "a", until),
+                    Hold(handle, until),
+                    Start(handle, until),
+                    Renew(handle, until),
+                    Report(handle, RESULT),
+                    Accept(handle),
+                    Decline(handle, "busy"),
+                    Retry(handle, "lost"),
+                    Retry(handle, "silent", how=AttemptState.EXPIRED, counts=False),
+                    Retry(handle, "wrong", how=AttemptState.SETTLED),
+                    Fail("t", "bad"),
+                    Cancel("t"),
+                ]
+            )
+        )
+        named = self.rows.tasks["t"].attempt
+        before = self.rows.tasks["t"]
+        taken = self.attempt_change(change)
+        if taken and isinstance(change, Accept):
+            self.accepted += 1
+            assert named == change.handle
+        if taken and not isinstance(change, Lease | Fail | Cancel):
+            assert named == change.handle
+        if not taken:
+            assert self.rows.tasks["t"] is before
+        if before.state.final:
+            assert not taken
+
+    @invariant()
+    def holds(self) -> None:
+        if "t" not in self.rows.tasks:
+            return
+        task = self.rows.tasks["t"]
+        open_handles = [
+            h for h, a in self.rows.attempts.items() if a.state in OPEN_ATTEMPT_STATES
+        ]
+        assert len(open_handles) <= 1
+        assert all(task.attempt == h for h in open_handles)
+        assert self.accepted == (task.state is TaskState.ACCEPTED)
+        assert [t.version for t in self.rows.history] == list(range(1, task.version + 1))
+        assert (task.finished_at is not None) == task.state.final
+        statistics = self.rows.statistics[task.spec.privacy]
+        assert statistics.submitted == 1
+        assert statistics.accepted + statistics.failed + statistics.cancelled == task.state.final
+        assert statistics.attempts == len(self.rows.attempts) == task.leases
+
+
+TestChanges = Changes.TestCase
+
+
+def test_a_late_report_of_an_expired_attempt_changes_nothing() -> None:
+    """INV-TASK-02, INV-TASK-03."""
+    rows = Rows()
+    new_task(rows, Task("t", TaskSpec(module=SHA), TaskState.QUEUED, 1, NOW, NOW))
+    for change in (
+        Lease("t", "0" * 32, "w", "a", NOW),
+        Retry("0" * 32, "silent", how=AttemptState.EXPIRED),
+        Lease("t", "1" * 32, "v", "b", NOW),
+    ):
+        apply_change(rows, change, NOW)
+    with pytest.raises(Conflict, match="no longer open"):
+        apply_change(rows, Report("0" * 32, RESULT), NOW)
+    apply_change(rows, Report("1" * 32, RESULT), NOW)
+    apply_change(rows, Accept("1" * 32), NOW)
+    with pytest.raises(Conflict):
+        apply_change(rows, Accept("1" * 32), NOW)
+    assert rows.tasks["t"].state is TaskState.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ({"module": "xyz"}, "module"),
+        ({"module": SHA.upper()}, "module"),
+        ({"module": SHA, "stdin": "0"}, "stdin"),
+        ({"module": SHA, "inputs": {"/etc/passwd": SHA}}, "/etc/passwd"),
+        ({"module": SHA, "inputs": {"a/../b": SHA}}, "a/../b"),
+        ({"module": SHA, "inputs": {"tmp/x": SHA}}, "scratch"),
+        ({"module": SHA, "inputs": {"a\nb": SHA}}, "control"),
+        ({"module": SHA, "inputs": {"a": SHA, "a/b": SHA}}, "file and a folder"),
+        ({"module": SHA, "inputs": {"a": "no"}}, "SHA-256"),
+        ({"module": SHA, "argv": ("a\0b",)}, "zero byte"),
+        ({"module": SHA, "argv": ("a" * 70_000,)}, "64 KiB"),
+        ({"module": SHA, "max_attempts": 0}, "max_attempts"),
+        ({"module": SHA, "inputs": {f"f{i}": SHA for i in range(257)}}, "256"),
+    ],
+)
+def test_a_task_that_cannot_run_is_refused_by_name(
+    spec: dict[str, object], named: str
+) -> None:
+    with pytest.raises(InvalidTask, match=named):
+        TaskSpec(**spec)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"memory_bytes": 1},
+        {"fuel": 0},
+        {"wall_s": 0.0},
+        {"wall_s": float("nan")},
+        {"output_bytes": -1},
+        {"scratch_bytes": 2**60},
+    ],
+)
+def test_limits_that_no_worker_could_honour_are_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(InvalidTask, match=next(iter(limits))):
+        Limits(**limits)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_blobs_of_a_task_are_its_module_and_all_inputs() -> None:
+    spec = TaskSpec(module=SHA, stdin="cd" * 32, inputs={"a": "ef" * 32, "b": SHA})
+    assert spec.blobs == {SHA, "cd" * 32, "ef" * 32}
+
+
+@given(st.integers(0, 2**40), st.integers(1, 2**30))
+def test_task_ids_sort_by_time(start: int, later: int) -> None:
+    first = new_task_id(datetime.fromtimestamp(start / 1000, UTC))
+    second = new_task_id(datetime.fromtimestamp((start + later) / 1000, UTC))
+    assert first < second
+    assert len(first) == len(second) == 26
+
+
+def test_handles_and_seeds_do_not_tell_the_task() -> None:
+    assert new_handle() != new_handle()
+    assert len(new_handle()) == 32
+    assert seed_of("a") == seed_of("a") != seed_of("b")
+    assert len(seed_of("a")) == 32
