@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import atexit
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from betanet import _core
 from betanet._errors import Closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    _Rescue = Callable[[object], None]
+
+P = ParamSpec("P")
 
 _BATCH: Final = 256
 """Results that are settled before the event loop gets to do something else."""
@@ -29,44 +33,45 @@ class Bridge:
 
     def __init__(self) -> None:
         self._loop: Final = asyncio.get_running_loop()
-        self._futures: Final[dict[int, asyncio.Future[object]]] = {}
-        self._rescues: Final[dict[int, Callable[[object], None]]] = {}
+        self._waiting: Final[dict[int, tuple[asyncio.Future[object], _Rescue | None]]] = {}
         self._core: Final = _core.Bridge(_Waker(self, self._loop))
         self._closed = False
         _open.add(self)
 
-    @property
-    def core(self) -> _core.Bridge:
-        """What the core's objects are opened on."""
-        return self._core
-
     async def run(
-        self, start: Callable[[], int], *, rescue: Callable[[object], None] | None = None
+        self, start: Callable[Concatenate[_core.Bridge, P], int], *args: P.args, **kwargs: P.kwargs
     ) -> object:
         """Start an operation and wait for its result.
 
-        Cancelled, the operation is cancelled too. If it had already finished, its result goes to
-        ``rescue``, or is dropped without one.
+        Cancelled, the operation is cancelled too, and a result that it already had is dropped.
 
         Raises:
             Closed: the bridge is closed, or is closed meanwhile.
         """
+        return await self.run_keeping(None, start, *args, **kwargs)
+
+    async def run_keeping(
+        self,
+        rescue: _Rescue | None,
+        start: Callable[Concatenate[_core.Bridge, P], int],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> object:
+        """Like :meth:`run`, but a result that came too late for a cancelled caller is rescued."""
         if self._closed:
             raise Closed("this client is closed")
-        number = start()
+        number = start(self._core, *args, **kwargs)
         future: asyncio.Future[object] = self._loop.create_future()
-        self._futures[number] = future
+        self._waiting[number] = (future, rescue)
         try:
             return await future
         except asyncio.CancelledError:
-            if self._futures.pop(number, None) is None:
-                # Settled in the same turn of the loop in which the caller was cancelled.
-                if rescue and future.done() and not future.cancelled() and not future.exception():
-                    rescue(future.result())
-            else:
-                if rescue:
-                    self._rescues[number] = rescue
+            if number in self._waiting:
+                # Its completion is still to come and finds the future cancelled.
                 self._core.cancel(number)
+            elif rescue and not future.cancelled() and not future.exception():
+                # The result came first, and the caller was cancelled before it could take it.
+                rescue(future.result())
             raise
 
     async def close(self) -> None:
@@ -75,11 +80,10 @@ class Bridge:
         Cancelled, it goes on closing in the background.
         """
         self._closed = True
-        for number, future in self._futures.items():
+        for future, _ in self._waiting.values():
             if not future.done():
                 future.set_exception(Closed("this client was closed"))
-                self._core.cancel(number)
-        self._futures.clear()
+        self._waiting.clear()
         await asyncio.shield(asyncio.to_thread(self._core.close))
         _open.discard(self)
 
@@ -94,13 +98,10 @@ class Bridge:
             return
         finished = self._core.take(_BATCH)
         for number, value, error in finished:
-            future = self._futures.pop(number, None)
-            rescue = self._rescues.pop(number, None)
-            if future is None:
+            future, rescue = self._waiting.pop(number)
+            if future.done():
                 if rescue and error is None:
                     rescue(value)
-            elif future.done():
-                continue
             elif error is not None:
                 future.set_exception(error)
             else:

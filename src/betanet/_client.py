@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Final, Self, cast
 
+from betanet import _core
 from betanet._aio import Bridge
 from betanet._records import ClientStatus, Incoming, WorkerDescriptor
 
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from betanet import _core
-
     # What the core hands over, in the order of the records' fields.
     _IncomingFields = tuple[str, bytes, int | None, int]
     _WorkerFields = tuple[str, str, tuple[str, ...], int, int, tuple[str, ...], str, int, int]
+
+_MAX_HOPS: Final = _core.Geometry.native().max_hops
 
 
 class Client:
@@ -65,9 +66,7 @@ class Client:
         """
         bridge = Bridge()
         try:
-            core = await bridge.run(
-                lambda: bridge.core.open(os.fspath(dir), os.fspath(bootstrap), edges, hops)
-            )
+            core = await bridge.run(_core.Client.open, dir, bootstrap, edges, _path_length(hops))
         except BaseException:
             await bridge.close()
             raise
@@ -89,11 +88,14 @@ class Client:
         Cancelled, the message is given up; parts of it may arrive, the message does not.
 
         Raises:
-            NotEnoughNodes: the network has no path of that length.
+            ValueError: there are no paths of that length.
+            NotEnoughNodes: the network has too few nodes for it now.
             Timeout: a part was never acknowledged.
-            NetworkError: the address is malformed, the message too long, or no edge is reachable.
+            InvalidAddress: ``to`` is no address.
+            NetworkError: the message is too long, or no edge is reachable.
         """
-        return cast("str", await self._bridge.run(lambda: self._core.send(to, body, hops)))
+        value = await self._bridge.run(self._core.send, to, body, _path_length(hops))
+        return cast("str", value)
 
     async def request(
         self, to: str, body: bytes, *, hops: int = 3, reply_packets: int = 4, timeout: float = 30.0
@@ -112,14 +114,13 @@ class Client:
         Raises:
             Timeout: no complete answer came in time.
             NotEnoughNodes: the network has no path of that length.
-            NetworkError: the address is malformed, the message too long, or no edge is reachable.
+            InvalidAddress: ``to`` is no address.
+            NetworkError: the message is too long, or no edge is reachable.
         """
-        return cast(
-            "bytes",
-            await self._bridge.run(
-                lambda: self._core.request(to, body, hops, reply_packets, timeout)
-            ),
+        value = await self._bridge.run(
+            self._core.request, to, body, _path_length(hops), reply_packets, timeout
         )
+        return cast("bytes", value)
 
     async def receive(self) -> Incoming:
         """Wait for the next message.
@@ -129,7 +130,7 @@ class Client:
         """
         if self._undelivered and not self._is_closed:
             return self._undelivered.popleft()
-        value = await self._bridge.run(self._core.receive, rescue=self._put_back)
+        value = await self._bridge.run_keeping(self._put_back, self._core.receive)
         return _incoming(value)
 
     async def reply(self, handle: int, body: bytes) -> None:
@@ -140,11 +141,11 @@ class Client:
         Raises:
             NetworkError: the answer is too long, or the handle was used or has expired.
         """
-        await self._bridge.run(lambda: self._core.reply(handle, body))
+        await self._bridge.run(self._core.reply, handle, body)
 
     async def commit(self, id: str) -> None:  # noqa: A002 - the published name
         """Let the edges delete a message, whose effect must be safe by now; can be repeated."""
-        await self._bridge.run(lambda: self._core.commit(id))
+        await self._bridge.run(self._core.commit, id)
 
     async def ping(self, hops: int = 3) -> float:
         """Send a packet to the own mailbox; return the seconds it took.
@@ -153,7 +154,7 @@ class Client:
             NotEnoughNodes: the network has no loop of that length.
             Timeout: it did not come back.
         """
-        return cast("float", await self._bridge.run(lambda: self._core.ping(hops)))
+        return cast("float", await self._bridge.run(self._core.ping, _path_length(hops)))
 
     async def publish_worker(
         self,
@@ -179,9 +180,13 @@ class Client:
             NetworkError: a field is out of bounds, or no edge took it.
         """
         await self._bridge.run(
-            lambda: self._core.publish_worker(
-                name, list(kinds), slots, memory_bytes, list(groups), lifetime
-            )
+            self._core.publish_worker,
+            name,
+            list(kinds),
+            slots,
+            memory_bytes,
+            list(groups),
+            lifetime,
         )
 
     async def workers(self) -> list[WorkerDescriptor]:
@@ -227,3 +232,9 @@ class Client:
 
 def _incoming(value: object) -> Incoming:
     return Incoming(*cast("_IncomingFields", value))
+
+
+def _path_length(hops: int) -> int:
+    if not 1 <= hops <= _MAX_HOPS:
+        raise ValueError(f"a path has 1 to {_MAX_HOPS} hops, not {hops}")
+    return hops

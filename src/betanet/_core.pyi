@@ -5,6 +5,7 @@ object: it is copied once, before the lock is released.
 """
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Final, Literal, Self, final
 
@@ -322,11 +323,11 @@ class PipelineStats:
 
     @property
     def throughput_pps(self) -> float:
-        """Packets decided per second, over the time in which there was work."""
+        """Packets that the workers decide per second when all of them have work."""
 
     @property
     def average_latency_ms(self) -> float:
-        """Mean time from hand-over to decision, in milliseconds; without the owed delay."""
+        """Mean time that a worker takes for a packet, in milliseconds; without the owed delay."""
 
 @final
 class PacketPipeline:
@@ -336,6 +337,8 @@ class PacketPipeline:
         num_workers: threads.
         key: a secret key or its 32 bytes; drawn if not given.
         mean_delay_ms: mean of the exponential delays that it assigns, in milliseconds.
+        queue_depth: submitted packets inside at a time, until their outcomes are received.
+        replay_capacity: packets that it can remember.
     """
 
     def __new__(
@@ -344,6 +347,8 @@ class PacketPipeline:
         key: SecretKey | Buffer | None = None,
         *,
         mean_delay_ms: float = 15.0,
+        queue_depth: int = 16_384,
+        replay_capacity: int = 16_777_216,
     ) -> Self: ...
     @property
     def public_key(self) -> PublicKey:
@@ -360,7 +365,7 @@ class PacketPipeline:
     def recv_batch(
         self, max_packets: int = 128, timeout: float = 0.0
     ) -> list[ProcessedPacket | RejectedPacket]:
-        """Outcomes of submitted packets, as they come.
+        """Outcomes of submitted packets, as they come; none if none is inside.
 
         Args:
             max_packets: at most so many.
@@ -381,7 +386,7 @@ class PacketPipeline:
         """The counters now; they can be read after closing, too."""
 
     def close(self) -> None:
-        """Finish what was handed over, erase the key, join the threads; safe to call again."""
+        """Throw away what is inside and join the threads; safe to call again."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -400,9 +405,6 @@ class Bridge:
     """
 
     def __new__(cls, wake: Callable[[], object]) -> Self: ...
-    def open(self, dir: str, bootstrap: str, edges: int, hops: int) -> int:
-        """Start to open a client; the value of the completion is a :class:`Client`."""
-
     def take(self, limit: int) -> list[tuple[int, object, Exception | None]]:
         """Up to ``limit`` completions: number, value, and the error if there is no value."""
 
@@ -416,30 +418,43 @@ class Bridge:
 class Client:
     """The client's engine. Each method but ``status`` starts an operation, returns its number."""
 
+    @staticmethod
+    def open(
+        bridge: Bridge,
+        dir: str | PathLike[str],
+        bootstrap: str | PathLike[str],
+        edges: int,
+        hops: int,
+    ) -> int:
+        """Start to open a client; the value is a :class:`Client`."""
+
     @property
     def address(self) -> str:
         """Where others reach the client."""
 
-    def send(self, to: str, body: Buffer, hops: int) -> int:
+    def send(self, bridge: Bridge, to: str, body: Buffer, hops: int) -> int:
         """Send a message; the value is its id."""
 
-    def request(self, to: str, body: Buffer, hops: int, reply_packets: int, timeout: float) -> int:
+    def request(
+        self, bridge: Bridge, to: str, body: Buffer, hops: int, reply_packets: int, timeout: float
+    ) -> int:
         """Send a message with reply blocks; the value is the answer."""
 
-    def receive(self) -> int:
+    def receive(self, bridge: Bridge) -> int:
         """Wait for a message; the value is a tuple in the order of :class:`betanet.Incoming`."""
 
-    def reply(self, handle: int, body: Buffer) -> int:
+    def reply(self, bridge: Bridge, handle: int, body: Buffer) -> int:
         """Answer a message."""
 
-    def commit(self, id: str) -> int:
+    def commit(self, bridge: Bridge, id: str) -> int:
         """Let the edges delete a message."""
 
-    def ping(self, hops: int) -> int:
+    def ping(self, bridge: Bridge, hops: int) -> int:
         """Send a packet to the own mailbox; the value is the seconds it took."""
 
     def publish_worker(
         self,
+        bridge: Bridge,
         name: str,
         kinds: Sequence[str],
         slots: int,
@@ -449,11 +464,13 @@ class Client:
     ) -> int:
         """Put a description into the directory's list."""
 
-    def workers(self) -> int:
+    def workers(self, bridge: Bridge) -> int:
         """Fetch the list of workers; the value is a list of tuples of their descriptors' fields."""
 
-    def status(self) -> tuple[str, int, dict[str, int], tuple[str, ...], bool, float, int]:
+    def status(
+        self,
+    ) -> tuple[str, int, dict[str, int], int, int, bool, int, int, int, int]:
         """The fields of :class:`betanet.ClientStatus`, in their order."""
 
-    def close(self) -> int:
+    def close(self, bridge: Bridge) -> int:
         """Close the links."""

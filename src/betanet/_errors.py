@@ -105,6 +105,10 @@ class NetworkError(BetanetError):
     """The mixnet cannot be reached, or refused."""
 
 
+class InvalidAddress(BetanetError, ValueError):
+    """A text that is no address, or one that was mistyped."""
+
+
 class Timeout(NetworkError, TimeoutError):
     """No answer came in time."""
 

@@ -61,16 +61,22 @@ class ClientStatus:
         network: its name.
         epoch: the current key period.
         nodes: mix nodes by role: entry, middle, exit.
-        edges: edges that the client is attached to, hexadecimal node ids.
+        edges_attached: edges that the client is linked to now.
+        edges_wanted: edges that its address names.
         one_operator: whether one party runs all nodes, so that there is no anonymity.
         mean_delay_ms: mean delay of each hop.
-        in_flight: packets sent whose receipt is not confirmed.
+        in_flight: packets whose storage at the recipient's edge is not confirmed.
+        open_requests: requests without an answer.
+        packets_resent: packets that were sent again, since the client was opened.
     """
 
     network: str
     epoch: int
     nodes: Mapping[str, int]
-    edges: tuple[str, ...]
+    edges_attached: int
+    edges_wanted: int
     one_operator: bool
     mean_delay_ms: float
     in_flight: int
+    open_requests: int
+    packets_resent: int

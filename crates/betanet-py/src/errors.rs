@@ -72,8 +72,13 @@ impl IntoPy for Closed {
 
 /// The exception of class `name`.
 pub(crate) fn named(py: Python<'_>, name: &str, message: String) -> PyErr {
-    match py.import(MODULE).and_then(|module| Ok(module.getattr(name)?.cast_into::<PyType>()?)) {
+    match class(py, name) {
         Ok(class) => PyErr::from_type(class, message),
         Err(error) => error,
     }
+}
+
+/// The class `name` of exceptions.
+pub(crate) fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
+    Ok(py.import(MODULE)?.getattr(name)?.cast_into()?)
 }

@@ -5,11 +5,15 @@
 #![allow(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over by value")]
 
 mod bytes;
+mod client;
 mod errors;
 mod keys;
+mod outcome;
 mod packets;
+mod pipeline;
 mod processor;
 mod rng;
+mod runtime;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,11 +23,17 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
+    use super::client::Client;
+    #[pymodule_export]
     use super::keys::{Geometry, Hop, PublicKey, SecretKey};
     #[pymodule_export]
     use super::packets::{ReplyOpener, Surb, create_packet, create_surb};
     #[pymodule_export]
+    use super::pipeline::{PacketPipeline, PipelineStats};
+    #[pymodule_export]
     use super::processor::{ProcessedPacket, RejectedPacket, SphinxProcessor};
+    #[pymodule_export]
+    use super::runtime::Bridge;
 
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "the name that Python gives to a version")]

@@ -147,8 +147,6 @@ struct Node {
 impl Node {
     fn unwrap(&mut self, packet: &mut [u8]) -> Result<(Unwrapped, Duration), PacketError> {
         let unwrapped = betanet_sphinx::unwrap(&self.secret, packet, &mut self.replay)?;
-        // Only nodes write a replay log; here the new entries are dropped as they come.
-        self.replay.drain_new();
         let delay = self.delays.delay(&unwrapped.delay);
         Ok((unwrapped, delay))
     }
@@ -167,7 +165,7 @@ impl SphinxProcessor {
         replay_capacity: usize,
     ) -> PyResult<Self> {
         let secret = secret_or_new(py, key)?;
-        let replay = ReplayCache::new(&mut rng::fresh().or_raise(py)?, replay_capacity);
+        let replay = ReplayCache::volatile(&mut rng::fresh().or_raise(py)?, replay_capacity);
         let delays = Exponential::new(mean_delay(mean_delay_ms)?, rng::fresh().or_raise(py)?);
         Ok(Self { public: secret.public(), node: Mutex::new(Some(Node { secret, replay, delays })) })
     }

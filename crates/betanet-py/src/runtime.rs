@@ -36,6 +36,9 @@ const CLOSED: Closed = Closed("client");
 /// How an operation ended; `None` if it was cancelled.
 type Completion = (u64, Option<Result<Outcome, Failure>>);
 
+/// A completion in Python: number, value, and the error if there is no value.
+type Taken = (u64, Option<Py<PyAny>>, Option<PyErr>);
+
 /// The tokio runtime of this process, shared by all its bridges and joined when the last one closes.
 struct Shared {
     runtime: Weak<Runtime>,
@@ -160,7 +163,7 @@ impl Bridge {
     }
 
     /// Up to `limit` completions: number, value, and the error if there is no value.
-    fn take(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<(u64, Option<Py<PyAny>>, Option<PyErr>)>> {
+    fn take(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<Taken>> {
         self.core.is_awake.store(false, Ordering::Release);
         let taken = self.with_parts(py, |parts| {
             std::iter::from_fn(|| parts.queue.try_recv().ok()).take(limit).collect::<Vec<Completion>>()

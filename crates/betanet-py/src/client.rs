@@ -1,0 +1,216 @@
+//! The client's operations, each started on tokio and awaited through the bridge.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use betanet_mix::message::MessageId;
+use betanet_mix::view::Address;
+use betanet_node::client::{Client as Core, ClientConfig, ClientStatus, ReplyHandle, WorkerOffer};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use tokio::runtime::Handle;
+
+use crate::bytes::Bytes;
+use crate::errors::OrRaise;
+use crate::outcome::{Failure, Outcome};
+use crate::runtime::Bridge;
+
+/// An open client that closes itself when nobody holds it any more.
+pub(crate) struct Opened {
+    core: Arc<Core>,
+    runtime: Handle,
+    process: u32,
+}
+
+impl Opened {
+    /// Opens a client. Dropping the future lets it finish in the background and closes it there, so that neither the
+    /// folder's lock nor its links outlive it.
+    pub(crate) async fn open(config: ClientConfig) -> Result<Outcome, Failure> {
+        let runtime = Handle::current();
+        let opening = runtime.clone();
+        let opened = runtime.spawn(async move {
+            let core = Arc::new(Core::open(config).await?);
+            Ok(Self { core, runtime: opening, process: std::process::id() })
+        });
+        opened.await.map_err(|_| Failure(betanet_node::client::ClientError::Closed))?.map(Outcome::Client)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            let core = Arc::clone(&self.core);
+            self.runtime.spawn(async move { core.close().await });
+        }
+    }
+}
+
+/// The client's engine: methods start operations and return their numbers.
+#[pyclass(frozen, module = "betanet._core", name = "Client")]
+pub(crate) struct Client {
+    opened: Opened,
+}
+
+impl Client {
+    pub(crate) const fn new(opened: Opened) -> Self {
+        Self { opened }
+    }
+
+    fn start<F>(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, work: impl FnOnce(Arc<Core>) -> F) -> PyResult<u64>
+    where
+        F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+    {
+        bridge.get().start(py, work(Arc::clone(&self.opened.core)))
+    }
+}
+
+/// An address from its text.
+fn parse(py: Python<'_>, address: &str) -> PyResult<Address> {
+    address.parse::<Address>().or_raise(py)
+}
+
+fn seconds(value: f64, name: &str) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more, not {value}")))
+}
+
+#[pymethods]
+impl Client {
+    #[staticmethod]
+    fn open(
+        py: Python<'_>,
+        bridge: &Bound<'_, Bridge>,
+        dir: PathBuf,
+        bootstrap: PathBuf,
+        edges: usize,
+        hops: u8,
+    ) -> PyResult<u64> {
+        let config = ClientConfig { dir, bootstrap, edges, hops_default: hops };
+        bridge.get().start(py, Opened::open(config))
+    }
+
+    #[getter]
+    fn address(&self) -> String {
+        self.opened.core.address().to_string()
+    }
+
+    fn send(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, to: &str, body: Bytes, hops: u8) -> PyResult<u64> {
+        let to = parse(py, to)?;
+        self.start(py, bridge, |core| async move {
+            let id = core.send(&to, body.0, hops).await?;
+            Ok(Outcome::Text(id.to_string()))
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the arguments of Python's method")]
+    fn request(
+        &self,
+        py: Python<'_>,
+        bridge: &Bound<'_, Bridge>,
+        to: &str,
+        body: Bytes,
+        hops: u8,
+        reply_packets: u8,
+        timeout: f64,
+    ) -> PyResult<u64> {
+        let to = parse(py, to)?;
+        let timeout = seconds(timeout, "timeout")?;
+        self.start(py, bridge, |core| async move {
+            Ok(Outcome::Bytes(core.request(&to, body.0, hops, reply_packets, timeout).await?))
+        })
+    }
+
+    fn receive(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) -> PyResult<u64> {
+        self.start(py, bridge, |core| async move { Ok(Outcome::Incoming(core.receive().await?)) })
+    }
+
+    fn reply(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, handle: u64, body: Bytes) -> PyResult<u64> {
+        self.start(py, bridge, |core| async move {
+            core.reply(ReplyHandle(handle), body.0).await?;
+            Ok(Outcome::Nothing)
+        })
+    }
+
+    fn commit(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, id: &str) -> PyResult<u64> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(id, &mut bytes)
+            .map_err(|_| PyValueError::new_err("a message id is 32 hexadecimal digits"))?;
+        self.start(py, bridge, |core| async move {
+            core.commit(MessageId(bytes)).await?;
+            Ok(Outcome::Nothing)
+        })
+    }
+
+    fn ping(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, hops: u8) -> PyResult<u64> {
+        self.start(py, bridge, |core| async move { Ok(Outcome::Seconds(core.ping(hops).await?.as_secs_f64())) })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the arguments of Python's method")]
+    fn publish_worker(
+        &self,
+        py: Python<'_>,
+        bridge: &Bound<'_, Bridge>,
+        name: String,
+        kinds: Vec<String>,
+        slots: u32,
+        memory_bytes: u64,
+        groups: Vec<String>,
+        lifetime: f64,
+    ) -> PyResult<u64> {
+        let lifetime = seconds(lifetime, "lifetime")?;
+        let offer = WorkerOffer { name, kinds, slots, memory_bytes, groups, lifetime };
+        self.start(py, bridge, |core| async move {
+            core.publish_worker(offer).await?;
+            Ok(Outcome::Nothing)
+        })
+    }
+
+    fn workers(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) -> PyResult<u64> {
+        self.start(py, bridge, |core| async move { Ok(Outcome::Workers(core.workers().await?)) })
+    }
+
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let ClientStatus {
+            network,
+            epoch,
+            entry_nodes,
+            middle_nodes,
+            exit_nodes,
+            edges_attached,
+            edges_wanted,
+            one_operator,
+            mean_delay_ms,
+            in_flight,
+            open_requests,
+            fragments_resent,
+            ..
+        } = self.opened.core.status();
+        let nodes = PyDict::new(py);
+        nodes.set_item("entry", entry_nodes)?;
+        nodes.set_item("middle", middle_nodes)?;
+        nodes.set_item("exit", exit_nodes)?;
+        let fields = (
+            network,
+            epoch,
+            nodes,
+            edges_attached,
+            edges_wanted,
+            one_operator,
+            mean_delay_ms,
+            in_flight,
+            open_requests,
+            fragments_resent,
+        );
+        fields.into_pyobject(py)
+    }
+
+    fn close(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) -> PyResult<u64> {
+        self.start(py, bridge, |core| async move {
+            core.close().await;
+            Ok(Outcome::Nothing)
+        })
+    }
+}

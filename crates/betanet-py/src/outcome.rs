@@ -1,0 +1,93 @@
+//! What the client's operations bring back, and how that becomes Python.
+
+use betanet_mix::courier::FailReason;
+use betanet_mix::path::PathError;
+use betanet_mix::view::{AddressError, WorkerDescriptor};
+use betanet_node::client::{ClientError, Incoming};
+use pyo3::IntoPyObjectExt as _;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::bytes::to_python;
+use crate::client::{Client, Opened};
+use crate::errors::{IntoPy, class, named};
+
+/// The value of an operation that succeeded.
+pub(crate) enum Outcome {
+    Nothing,
+    Bytes(Vec<u8>),
+    Client(Opened),
+    Incoming(Incoming),
+    Seconds(f64),
+    Text(String),
+    Workers(Vec<WorkerDescriptor>),
+}
+
+/// Why an operation failed.
+pub(crate) struct Failure(pub(crate) ClientError);
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self(error)
+    }
+}
+
+impl Outcome {
+    /// The value in Python; records as tuples in the order of their fields.
+    pub(crate) fn into_py(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self {
+            Self::Nothing => Ok(py.None()),
+            Self::Bytes(bytes) => Ok(to_python(py, &bytes).into_any()),
+            Self::Client(opened) => Ok(Py::new(py, Client::new(opened))?.into_any()),
+            Self::Incoming(message) => {
+                let handle = message.reply.map(|handle| handle.0);
+                let fields = (message.id.to_string(), to_python(py, &message.body), handle, message.reply_capacity);
+                fields.into_py_any(py)
+            }
+            Self::Seconds(seconds) => seconds.into_py_any(py),
+            Self::Text(text) => text.into_py_any(py),
+            Self::Workers(workers) => {
+                let workers = workers.into_iter().map(|worker| worker_fields(py, worker));
+                workers.collect::<PyResult<Vec<_>>>()?.into_py_any(py)
+            }
+        }
+    }
+}
+
+fn worker_fields(py: Python<'_>, worker: WorkerDescriptor) -> PyResult<Bound<'_, PyTuple>> {
+    let fields = (
+        hex::encode(worker.id.0),
+        worker.name,
+        PyTuple::new(py, worker.kinds)?,
+        worker.slots,
+        worker.memory_bytes,
+        PyTuple::new(py, worker.groups)?,
+        worker.address.to_string(),
+        worker.issued_ms,
+        worker.expires_ms,
+    );
+    fields.into_pyobject(py)
+}
+
+impl IntoPy for Failure {
+    fn into_py(self, py: Python<'_>) -> PyErr {
+        let message = self.0.to_string();
+        match self.0 {
+            ClientError::NotEnoughNodes(PathError::NotEnoughNodes { needed, available, .. }) => {
+                match class(py, "NotEnoughNodes") {
+                    Ok(class) => PyErr::from_type(class, (message, needed, available)),
+                    Err(error) => error,
+                }
+            }
+            ClientError::Timeout | ClientError::Failed(FailReason::NoAck { .. }) => named(py, "Timeout", message),
+            ClientError::Closed => named(py, "Closed", message),
+            _ => named(py, "NetworkError", message),
+        }
+    }
+}
+
+impl IntoPy for AddressError {
+    fn into_py(self, py: Python<'_>) -> PyErr {
+        named(py, "InvalidAddress", self.to_string())
+    }
+}

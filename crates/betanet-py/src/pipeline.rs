@@ -1,0 +1,186 @@
+//! Packets in bulk, on worker threads.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use betanet_mix::delay::Keyed;
+use betanet_mix::pipeline::{self as mix, Outcome, PipelineError};
+use betanet_mix::replay::ReplayCache;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use rand_core::Rng as _;
+use zeroize::Zeroizing;
+
+use crate::bytes::Packet;
+use crate::errors::{Closed, IntoPy, OrRaise, named};
+use crate::keys::{PublicKey, secret_or_new};
+use crate::processor::{ProcessedPacket, RejectedPacket, mean_delay};
+use crate::rng;
+
+/// Longest wait for results, so that a signal to the interpreter is not kept waiting for ever.
+const MAX_WAIT: Duration = Duration::from_hours(24);
+
+const CLOSED: Closed = Closed("PacketPipeline");
+
+/// Counters of a pipeline.
+#[pyclass(frozen, eq, module = "betanet", name = "PipelineStats", get_all)]
+#[derive(PartialEq)]
+pub(crate) struct PipelineStats {
+    packets_processed: u64,
+    packets_dropped: u64,
+    throughput_pps: f64,
+    average_latency_ms: f64,
+}
+
+#[pymethods]
+impl PipelineStats {
+    fn __repr__(&self) -> String {
+        format!(
+            "PipelineStats(packets_processed={}, packets_dropped={}, throughput_pps={:.0}, average_latency_ms={:.4})",
+            self.packets_processed, self.packets_dropped, self.throughput_pps, self.average_latency_ms
+        )
+    }
+}
+
+/// Unwraps many packets at a time.
+#[pyclass(frozen, module = "betanet", name = "PacketPipeline")]
+pub(crate) struct PacketPipeline {
+    public: betanet_sphinx::PublicKey,
+    process: u32,
+    is_closed: AtomicBool,
+    /// Taken out only while dropping.
+    core: Option<mix::PacketPipeline>,
+}
+
+impl PacketPipeline {
+    /// The pipeline, unless it was closed or this process is a forked child: the threads stayed in the parent.
+    fn open(&self, py: Python<'_>) -> PyResult<&mix::PacketPipeline> {
+        let is_open = self.process == std::process::id() && !self.is_closed.load(Ordering::Acquire);
+        self.core.as_ref().filter(|_| is_open).ok_or(CLOSED).or_raise(py)
+    }
+}
+
+impl IntoPy for PipelineError {
+    fn into_py(self, py: Python<'_>) -> PyErr {
+        match self {
+            Self::Closed => CLOSED.into_py(py),
+            Self::Full(_) => named(py, "QueueFull", self.to_string()),
+            Self::BadSize => PyValueError::new_err(self.to_string()),
+            _ => named(py, "BetanetError", self.to_string()),
+        }
+    }
+}
+
+#[pymethods]
+impl PacketPipeline {
+    #[new]
+    #[pyo3(signature = (
+        num_workers = 2, key = None, *, mean_delay_ms = 15.0, queue_depth = 16_384, replay_capacity = 16_777_216
+    ))]
+    fn new(
+        py: Python<'_>,
+        num_workers: usize,
+        key: Option<&Bound<'_, PyAny>>,
+        mean_delay_ms: f64,
+        queue_depth: usize,
+        replay_capacity: usize,
+    ) -> PyResult<Self> {
+        let secret = secret_or_new(py, key)?;
+        let public = secret.public();
+        let mut rng = rng::fresh().or_raise(py)?;
+        let replay = ReplayCache::volatile(&mut rng, replay_capacity);
+        let mut delay_key = Zeroizing::new([0; 32]);
+        rng.fill_bytes(delay_key.as_mut_slice());
+        let delays = Keyed::new(mean_delay(mean_delay_ms)?, &delay_key);
+        let core = mix::PacketPipeline::new(num_workers, queue_depth, secret, replay, delays).or_raise(py)?;
+        Ok(Self { public, process: std::process::id(), is_closed: AtomicBool::new(false), core: Some(core) })
+    }
+
+    #[getter]
+    fn public_key(&self) -> PublicKey {
+        PublicKey(self.public)
+    }
+
+    fn submit_packet(&self, py: Python<'_>, packet: Packet) -> PyResult<()> {
+        self.open(py)?.submit(packet.0).or_raise(py)
+    }
+
+    #[pyo3(signature = (max_packets = 128, timeout = 0.0))]
+    fn recv_batch(&self, py: Python<'_>, max_packets: usize, timeout: f64) -> PyResult<Vec<Py<PyAny>>> {
+        let timeout = match Duration::try_from_secs_f64(timeout) {
+            Ok(timeout) => timeout.min(MAX_WAIT),
+            Err(_) if timeout == f64::INFINITY => MAX_WAIT,
+            Err(_) => return Err(PyValueError::new_err("timeout must be a number of seconds, 0 or more")),
+        };
+        let core = self.open(py)?;
+        let outcomes = py.detach(|| core.recv_batch(max_packets, timeout));
+        outcomes.into_iter().map(|outcome| to_python(py, outcome)).collect()
+    }
+
+    fn process_batch(&self, py: Python<'_>, packets: Vec<Packet>) -> PyResult<Vec<Py<PyAny>>> {
+        let core = self.open(py)?;
+        let packets = packets.into_iter().map(|Packet(packet)| packet).collect();
+        let outcomes = py.detach(|| core.process_batch(packets)).or_raise(py)?;
+        outcomes.into_iter().map(|outcome| to_python(py, outcome)).collect()
+    }
+
+    fn get_stats(&self, py: Python<'_>) -> PyResult<PipelineStats> {
+        let core = self.core.as_ref().ok_or(CLOSED).or_raise(py)?;
+        let (stats, workers) = py.detach(|| (core.stats(), core.workers()));
+        // Counters stay far below 2^53, where a double would start to round.
+        #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "counters below 2^53")]
+        let (processed, workers) = (stats.processed as f64, workers as f64);
+        let busy = stats.busy.as_secs_f64();
+        Ok(PipelineStats {
+            packets_processed: stats.processed,
+            packets_dropped: stats.dropped,
+            throughput_pps: if busy > 0.0 { processed * workers / busy } else { 0.0 },
+            average_latency_ms: if processed > 0.0 { busy / processed * 1e3 } else { 0.0 },
+        })
+    }
+
+    fn close(&self, py: Python<'_>) {
+        if self.process == std::process::id()
+            && let Some(core) = &self.core
+        {
+            self.is_closed.store(true, Ordering::Release);
+            py.detach(|| core.close());
+        }
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        let py = slf.py();
+        slf.get().open(py)?;
+        Ok(slf)
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        trace: Option<&Bound<'_, PyAny>>,
+    ) {
+        let _ = (kind, error, trace);
+        self.close(py);
+    }
+}
+
+impl Drop for PacketPipeline {
+    fn drop(&mut self) {
+        // In a forked child there is no thread to join: waiting for one would never end.
+        if self.process != std::process::id() {
+            std::mem::forget(self.core.take());
+        }
+    }
+}
+
+fn to_python(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
+    match outcome {
+        Ok(processed) => {
+            let packet = ProcessedPacket::new(py, &processed.action, processed.delay, &processed.packet);
+            Ok(Py::new(py, packet)?.into_any())
+        }
+        Err(error) => Ok(Py::new(py, RejectedPacket::new(error))?.into_any()),
+    }
+}
