@@ -1,0 +1,99 @@
+//! A mix node in memory: keys, replay caches, delays and, at edges, mailboxes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use betanet_mix::delay::{DelaySource, Exponential};
+use betanet_mix::epoch::{Epoch, KeyRing};
+use betanet_mix::replay::ReplayCache;
+use betanet_mix::view::{NodeDescriptor, Role, node_id_of};
+use betanet_sphinx::{Action, MailboxId, NodeId, PacketError, SurbId, Unwrapped, parity_of, unwrap};
+use ed25519_dalek::SigningKey;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::client::ClientIndex;
+
+const REPLAY_CAPACITY: usize = 10_000_000;
+
+/// What lies in a mailbox.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Forward(Vec<u8>),
+    Reply { surb_id: SurbId, delta: Vec<u8> },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct MailboxStore {
+    next_seq: u64,
+    pub(crate) items: BTreeMap<u64, Item>,
+    pub(crate) owner: Option<ClientIndex>,
+}
+
+impl MailboxStore {
+    pub(crate) fn of(owner: ClientIndex) -> Self {
+        Self { owner: Some(owner), ..Self::default() }
+    }
+
+    pub(crate) fn store(&mut self, item: Item) -> u64 {
+        self.next_seq += 1;
+        self.items.insert(self.next_seq, item);
+        self.next_seq
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct MemoryNode {
+    pub(crate) id: NodeId,
+    pub(crate) role: Role,
+    pub(crate) up: bool,
+    pub(crate) mailboxes: HashMap<MailboxId, MailboxStore>,
+    address: SocketAddr,
+    ring: KeyRing,
+    caches: BTreeMap<Epoch, ReplayCache>,
+    delays: Exponential<ChaCha20Rng>,
+    rng: ChaCha20Rng,
+}
+
+impl MemoryNode {
+    pub(crate) fn new(rng: &mut ChaCha20Rng, number: u8, role: Role, epoch: Epoch, mean: Duration) -> Self {
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        let id = node_id_of(&SigningKey::from_bytes(&seed));
+        let mut own = ChaCha20Rng::from_seed(seed);
+        let mut ring = KeyRing::new(&mut own, epoch.previous());
+        ring.rotate(&mut own, epoch);
+        let delays = Exponential::new(mean, ChaCha20Rng::seed_from_u64(rng.next_u64()));
+        let address = SocketAddr::from((Ipv4Addr::new(10, number, 0, 1), 9000));
+        let mailboxes = HashMap::new();
+        Self { id, role, up: true, mailboxes, address, ring, caches: BTreeMap::new(), delays, rng: own }
+    }
+
+    pub(crate) fn rotate(&mut self, epoch: Epoch) {
+        for erased in self.ring.rotate(&mut self.rng, epoch) {
+            self.caches.remove(&erased);
+        }
+    }
+
+    pub(crate) fn descriptor(&self, issued_ms: u64, expires_ms: u64) -> NodeDescriptor {
+        NodeDescriptor {
+            id: self.id,
+            role: self.role,
+            link_address: self.address,
+            keys: self.ring.public_keys(),
+            operator: "testkit".to_owned(),
+            issued_ms,
+            expires_ms,
+        }
+    }
+
+    /// Unwraps a packet as a real node does: key by parity, replay cache of that key's epoch.
+    pub(crate) fn unwrap(&mut self, packet: &mut [u8]) -> Result<(Action, Duration), PacketError> {
+        let parity = parity_of(packet)?;
+        let (epoch, secret) = self.ring.accept(parity).ok_or(PacketError::NoKey)?;
+        let cache = self.caches.entry(epoch).or_insert_with(|| ReplayCache::volatile(&mut self.rng, REPLAY_CAPACITY));
+        let Unwrapped { action, delay } = unwrap(secret, packet, cache)?;
+        Ok((action, self.delays.delay(&delay)))
+    }
+}
