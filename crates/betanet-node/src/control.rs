@@ -215,6 +215,11 @@ impl ControlChannel {
         }
     }
 
+    /// Gives up the channel and waits until its link has written what is queued.
+    pub async fn finish(self) {
+        self.sender.finish().await;
+    }
+
     /// Takes an arrived message; returns the documents of an announcement.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod authority;
 pub mod bind;
+pub mod client;
 pub mod clock;
 pub mod control;
 pub mod daemon;

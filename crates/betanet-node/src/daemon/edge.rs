@@ -100,8 +100,9 @@ impl Edge {
             return;
         };
         if envelope.kind == EnvelopeKind::Cover {
-            // Its owner would drop it; the way to the edge is what cover is for.
+            // Handed on like any other while its owner is there, and never worth a place on disk.
             self.metrics.cover.add(1);
+            self.hand_over(mailbox, ItemBody::Forward(payload));
             return;
         }
         let receipt = envelope.ack_surb().map(|surb| surb.to_bytes().to_vec());
@@ -111,19 +112,24 @@ impl Edge {
 
     /// Hands a SURB reply to its owner at once, or keeps it until the owner comes.
     pub fn deliver_reply(&self, mailbox: MailboxId, surb_id: SurbId, delta: Vec<u8>) {
-        let session = lock(&self.sessions.attached).get(&mailbox).cloned();
-        let item = Item {
-            seq: 0,
-            body: ItemBody::Reply { surb_id, delta },
-        };
-        if let Some(session) = session
-            && let Ok(frame) = Frame::item(&item)
-            && session.sender.try_send(frame).is_ok()
-        {
+        if let Some(body) = self.hand_over(mailbox, ItemBody::Reply { surb_id, delta }) {
+            self.note(self.mailboxes.put(mailbox, body.encode(), None));
+        } else {
             self.metrics.delivered.add(1);
-            return;
         }
-        self.note(self.mailboxes.put(mailbox, item.body.encode(), None));
+    }
+
+    /// Sends an item that is not stored to its owner; gives it back if the owner is not there or
+    /// reads too slowly.
+    fn hand_over(&self, mailbox: MailboxId, body: ItemBody) -> Option<ItemBody> {
+        let Some(session) = lock(&self.sessions.attached).get(&mailbox).cloned() else {
+            return Some(body);
+        };
+        let item = Item { seq: 0, body };
+        match Frame::item(&item).map(|frame| session.sender.try_send(frame)) {
+            Ok(Ok(())) => None,
+            _ => Some(item.body),
+        }
     }
 
     fn note(&self, outcome: Result<(), PutError>) {

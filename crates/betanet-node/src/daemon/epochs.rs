@@ -72,7 +72,9 @@ impl Epochs {
         let mut epochs = Self {
             dir: state.path().to_owned(),
             boot_id: boot_id.to_owned(),
-            ring: KeyRing::new(&mut os_rng(), now),
+            // Senders use the key of the epoch before until every clock has passed the boundary, so
+            // a node that starts just behind one needs that key as well.
+            ring: KeyRing::new(&mut os_rng(), now.previous()),
             generations: BTreeMap::new(),
             capacity,
         };

@@ -58,14 +58,11 @@ impl Inbound {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
             };
-            let accepted = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(_) => {
-                    // Out of file descriptors, most likely: let some links end first.
-                    self.metrics.drop_one("accept_failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
+            let Ok(accepted) = listener.accept().await else {
+                // Out of file descriptors, most likely: let some links end first.
+                self.metrics.drop_one("accept_failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             };
             let inbound = self.clone();
             links.spawn(async move {

@@ -56,7 +56,7 @@ impl Default for Limits {
             mailboxes: 10_000,
             items_each: 65_536,
             items_total: 262_144,
-            time_to_live: Duration::from_secs(7 * 24 * 3600),
+            time_to_live: Duration::from_hours(7 * 24),
         }
     }
 }

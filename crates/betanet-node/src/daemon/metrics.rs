@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 const COARSE_STEP: u64 = 1000;
 
 /// How long an exported snapshot lasts unless the operator asks for exact ones.
-const COARSE_PERIOD: Duration = Duration::from_secs(60);
+const COARSE_PERIOD: Duration = Duration::from_mins(1);
 
 /// Upper bounds of the hop delay buckets, in seconds.
 const DELAY_BOUNDS: [f64; 12] = [
@@ -236,6 +236,28 @@ impl Collector for Metrics {
             let labels = [("queue", queue)];
             gauge(self.step(level.get())).encode(descriptor.encode_family(&labels)?)?;
         }
+        self.encode_levels(&mut encoder)?;
+        let help = "Time between socket read and release of a packet";
+        let descriptor = encoder.encode_descriptor(
+            "betanet_hop_delay_seconds",
+            help,
+            None,
+            MetricType::Histogram,
+        )?;
+        self.encode_times(&self.hop_delay, descriptor)?;
+        let help = "Time to unwrap one packet";
+        let descriptor = encoder.encode_descriptor(
+            "betanet_unwrap_seconds",
+            help,
+            None,
+            MetricType::Histogram,
+        )?;
+        self.encode_times(&self.unwrap, descriptor)
+    }
+}
+
+impl Metrics {
+    fn encode_levels(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let health = u64::from(self.healthy.load(Ordering::Relaxed));
         let levels = [
             ("betanet_health_status", "1 while the node does its work", health),
@@ -274,26 +296,9 @@ impl Collector for Metrics {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             gauge(value).encode(descriptor)?;
         }
-        let help = "Time between socket read and release of a packet";
-        let descriptor = encoder.encode_descriptor(
-            "betanet_hop_delay_seconds",
-            help,
-            None,
-            MetricType::Histogram,
-        )?;
-        self.encode_times(&self.hop_delay, descriptor)?;
-        let help = "Time to unwrap one packet";
-        let descriptor = encoder.encode_descriptor(
-            "betanet_unwrap_seconds",
-            help,
-            None,
-            MetricType::Histogram,
-        )?;
-        self.encode_times(&self.unwrap, descriptor)
+        Ok(())
     }
-}
 
-impl Metrics {
     fn encode_times(
         &self,
         times: &Times,
@@ -322,7 +327,7 @@ impl Metrics {
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
-    // Counts fit f64's 53 bits for three centuries of full load; u32 halves keep it lossless.
+    // The detour over durations converts without a cast; both have the same unit.
     Duration::from_nanos(part).as_secs_f64() / Duration::from_nanos(whole).as_secs_f64()
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::frame::{self, FRAME_LEN, Frame, FrameError, FrameKind, Item};
 
@@ -58,6 +58,8 @@ pub enum LinkError {
 #[derive(Clone, Debug)]
 pub struct LinkSender {
     queue: mpsc::Sender<Frame>,
+    /// Its other half goes with the writer.
+    written: watch::Receiver<()>,
 }
 
 impl LinkSender {
@@ -104,6 +106,14 @@ impl LinkSender {
         self.queue.closed().await;
     }
 
+    /// Gives up this sender and, if it was the last, waits until all frames are written.
+    pub async fn finish(self) {
+        let mut written = self.written;
+        drop(self.queue);
+        // The writer sends nothing on it; its end is the news.
+        let _ = written.changed().await;
+    }
+
     /// Frames that wait to be written.
     #[must_use]
     pub fn queued(&self) -> usize {
@@ -118,7 +128,9 @@ pub(super) fn spawn_writer(
     timeouts: LinkTimeouts,
 ) -> LinkSender {
     let (sender, mut frames) = mpsc::channel::<Frame>(queue.max(1));
+    let (running, written) = watch::channel(());
     tokio::spawn(async move {
+        let _running = running;
         let mut batch: Vec<Frame> = Vec::with_capacity(WRITE_BATCH);
         let mut bytes = Vec::with_capacity(WRITE_BATCH * FRAME_LEN);
         loop {
@@ -148,7 +160,10 @@ pub(super) fn spawn_writer(
         // All senders are gone and everything is written: say goodbye, but never wait for long.
         let _ = tokio::time::timeout(timeouts.handshake, stream.shutdown()).await;
     });
-    LinkSender { queue: sender }
+    LinkSender {
+        queue: sender,
+        written,
+    }
 }
 
 /// The reading side.
@@ -192,6 +207,16 @@ impl Received {
     }
 }
 
+/// What one look into the buffer gives.
+enum Taken {
+    /// Less than a frame.
+    Incomplete,
+    /// A frame that asks for nothing.
+    Nothing,
+    /// Something for the owner of the link.
+    Something(Received),
+}
+
 impl LinkReader {
     pub(super) fn new(
         stream: impl AsyncRead + Send + Unpin + 'static,
@@ -215,20 +240,19 @@ impl LinkReader {
     /// The link ended or the peer broke the protocol; the caller drops the link in either case.
     pub async fn next(&mut self) -> Result<Received, LinkError> {
         loop {
-            while let Some(frame) = self.take()? {
-                if let Some(received) = frame {
-                    return Ok(received);
-                }
+            match self.take()? {
+                Taken::Something(received) => return Ok(received),
+                Taken::Nothing => {}
+                Taken::Incomplete => self.fill().await?,
             }
-            self.fill().await?;
         }
     }
 
-    /// Takes one buffered frame: `None` if there is none, `Some(None)` if it needs no action.
-    fn take(&mut self) -> Result<Option<Option<Received>>, LinkError> {
+    /// Takes one buffered frame.
+    fn take(&mut self) -> Result<Taken, LinkError> {
         let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
         let Some(frame) = pending.first_chunk::<FRAME_LEN>() else {
-            return Ok(None);
+            return Ok(Taken::Incomplete);
         };
         let (kind, body) = frame::parse(frame)?;
         let received = match kind {
@@ -246,7 +270,7 @@ impl LinkReader {
             }
         };
         self.start += FRAME_LEN;
-        Ok(Some(received))
+        Ok(received.map_or(Taken::Nothing, Taken::Something))
     }
 
     async fn fill(&mut self) -> Result<(), LinkError> {

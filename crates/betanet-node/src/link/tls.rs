@@ -428,7 +428,7 @@ impl Default for LinkTimeouts {
         Self {
             handshake: Duration::from_secs(5),
             keepalive: Duration::from_secs(15),
-            silence: Duration::from_secs(60),
+            silence: Duration::from_mins(1),
         }
     }
 }

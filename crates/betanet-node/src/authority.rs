@@ -1,0 +1,354 @@
+//! The directory authority: takes descriptors, signs a consensus for each epoch, keeps its word.
+//!
+//! A consensus for the next epoch is out a quarter of an epoch before the boundary. When the
+//! nodes' descriptors change, a further revision follows. Nothing is sent before it is on disk, so
+//! a restarted authority goes on with the same key, address and chain.
+
+mod plan;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use betanet_mix::epoch::EpochClock;
+use betanet_mix::view::{DocumentError, node_id_of};
+use betanet_sphinx::NodeId;
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::sync::{Mutex, Semaphore, watch};
+
+use self::plan::{Ledger, Saved};
+use crate::bind::{BindError, Purpose, bind};
+use crate::clock::now_ms;
+use crate::control::{Answer, NetworkConstants, Op, Outcome, Request};
+use crate::link::{HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Listener, Received};
+use crate::net::hex_id;
+use crate::process::shut_down;
+use crate::state::{StateDir, StateError, read_json, write_json, write_private};
+use crate::views::{ViewError, Views};
+
+/// File that tells others where the authority is.
+pub const RECORD_FILE: &str = "authority.json";
+
+/// Links open at once.
+const LINKS: usize = 4096;
+
+/// Frames that wait for one peer.
+const QUEUE: usize = 256;
+
+/// How often the plan is looked at.
+const ROUND: Duration = Duration::from_millis(25);
+
+/// How an authority is run.
+#[derive(Clone, Debug)]
+pub struct AuthorityConfig {
+    /// State folder.
+    pub dir: PathBuf,
+    /// The network's name.
+    pub network: String,
+    /// Nodes that the first consensus waits for.
+    pub expect: usize,
+    /// Epoch length.
+    pub epoch: Duration,
+    /// Mean delay per hop.
+    pub mean_delay: Duration,
+    /// One party runs all nodes.
+    pub one_operator: bool,
+    /// Address of the link socket.
+    pub ip: IpAddr,
+    /// Port for links; 0 for any, kept over restarts.
+    pub link_port: u16,
+}
+
+impl AuthorityConfig {
+    /// The constants that follow from the configuration. Clocks may be 30 s apart, or a tenth of
+    /// an epoch if that is less.
+    #[must_use]
+    pub fn constants(&self) -> NetworkConstants {
+        let epoch_length_ms = u64::try_from(self.epoch.as_millis()).unwrap_or(u64::MAX);
+        NetworkConstants {
+            network: self.network.clone(),
+            epoch_length_ms,
+            skew_ms: (epoch_length_ms / 10).min(30_000),
+            mean_delay_ms: u64::try_from(self.mean_delay.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// What the authority writes about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityRecord {
+    /// Signing key.
+    #[serde(with = "hex_id")]
+    pub id: NodeId,
+    /// Where it takes links.
+    pub address: SocketAddr,
+    /// The network's name.
+    pub network: String,
+    /// Process id.
+    pub pid: u32,
+}
+
+/// Why an authority does not run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The link key.
+    #[error(transparent)]
+    Link(#[from] HandshakeError),
+    /// The settings make no consensus.
+    #[error("these settings make no network: {0}")]
+    Settings(String),
+    /// An own document breaks a rule.
+    #[error("cannot sign: {0}")]
+    Document(#[from] DocumentError),
+    /// An own consensus does not verify.
+    #[error("the saved consensus does not fit this network: {0}; remove the folder to start anew")]
+    Saved(#[from] ViewError),
+    /// The operating system.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs an authority until `shutdown` is given.
+///
+/// # Errors
+/// It cannot start, or cannot keep its state; the message is one line.
+pub async fn run(
+    config: AuthorityConfig,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), AuthorityError> {
+    let authority = Authority::open(config).await?;
+    tokio::select! {
+        ran = authority.run() => ran,
+        () = shut_down(shutdown) => Ok(()),
+    }
+}
+
+struct Authority {
+    state: StateDir,
+    key: SigningKey,
+    listener: Listener,
+    shared: Arc<Shared>,
+}
+
+/// What the links need.
+struct Shared {
+    constants: NetworkConstants,
+    key: SigningKey,
+    ledger: Mutex<Ledger>,
+    views: watch::Sender<Arc<Views>>,
+    state_file: PathBuf,
+}
+
+impl Authority {
+    async fn open(config: AuthorityConfig) -> Result<Self, AuthorityError> {
+        let constants = config.constants();
+        let clock = EpochClock::new(constants.epoch_length_ms, constants.skew_ms)
+            .map_err(|err| AuthorityError::Settings(err.to_string()))?;
+        let state = StateDir::open(&config.dir)?;
+        let key = state.signing_key("identity.key")?;
+        let id = node_id_of(&key);
+        let state_file = state.join("directory.json");
+        let saved: Saved = read_json(&state_file, "directory")?.unwrap_or_default();
+        let mut views = Views::new(config.network.clone(), id);
+        for signed in &saved.consensuses {
+            views.accept(signed)?;
+        }
+        let ledger = Ledger::open(&config, clock, saved, now_ms());
+        let former: Option<AuthorityRecord> =
+            read_json(&state.join(RECORD_FILE), "authority record").unwrap_or_default();
+        let links = bind(
+            config.ip,
+            config.link_port,
+            former.map(|record| record.address),
+            Purpose {
+                name: "links",
+                option: "--link-port",
+            },
+        )
+        .await?;
+        let record = AuthorityRecord {
+            id,
+            address: links.local_addr()?,
+            network: config.network.clone(),
+            pid: std::process::id(),
+        };
+        let listener = Listener::new(links, &key, LinkTimeouts::default())?;
+        write_json(&state.join(RECORD_FILE), &record)?;
+        Ok(Self {
+            state,
+            listener,
+            shared: Arc::new(Shared {
+                constants,
+                key: key.clone(),
+                ledger: Mutex::new(ledger),
+                views: watch::Sender::new(Arc::new(views)),
+                state_file,
+            }),
+            key,
+        })
+    }
+
+    async fn run(self) -> Result<(), AuthorityError> {
+        tracing::info!(id = %node_id_of(&self.key), dir_locked = self.state.path().is_dir(), "authority.started");
+        let publish = async {
+            let mut rounds = tokio::time::interval(ROUND);
+            loop {
+                rounds.tick().await;
+                self.shared.publish().await?;
+            }
+        };
+        tokio::select! {
+            ended = publish => ended,
+            () = serve(&self.listener, &self.shared) => Ok(()),
+        }
+    }
+}
+
+async fn serve(listener: &Listener, shared: &Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(LINKS));
+    let mut links = tokio::task::JoinSet::new();
+    loop {
+        while links.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let Ok(accepted) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let shared = Arc::clone(shared);
+        links.spawn(async move {
+            let _place = place;
+            if let Ok((key, sender, reader)) = accepted.handshake(QUEUE).await {
+                // A peer that breaks the protocol is cut off; there is nobody to tell.
+                let _ = shared.talk(NodeId::from(key), sender, reader).await;
+            }
+        });
+    }
+}
+
+impl Shared {
+    /// Signs what is due, saves it, and only then lets it be seen.
+    async fn publish(&self) -> Result<(), AuthorityError> {
+        let mut ledger = self.ledger.lock().await;
+        let previous = Arc::clone(&self.views.borrow());
+        let signed = ledger.due(&self.key, now_ms())?;
+        if signed.is_empty() {
+            return Ok(());
+        }
+        let mut views = Views::clone(&previous);
+        for consensus in signed {
+            tracing::info!(
+                epoch = consensus.epoch.0,
+                revision = consensus.revision,
+                nodes = consensus.nodes.len(),
+                "consensus.published"
+            );
+            views.accept(consensus.signed())?;
+        }
+        self.save(&ledger).await?;
+        self.views.send_replace(Arc::new(views));
+        Ok(())
+    }
+
+    async fn save(&self, ledger: &Ledger) -> Result<(), AuthorityError> {
+        let saved = ledger.save();
+        let path = self.state_file.clone();
+        let bytes = serde_json::to_vec(&saved).map_err(std::io::Error::from)?;
+        tokio::task::spawn_blocking(move || write_private(&path, &bytes))
+            .await
+            .map_err(std::io::Error::other)??;
+        Ok(())
+    }
+
+    async fn talk(
+        &self,
+        peer: NodeId,
+        sender: LinkSender,
+        mut reader: LinkReader,
+    ) -> Result<(), LinkError> {
+        let mut views = self.views.subscribe();
+        let mut sent = Vec::new();
+        let mut follows = false;
+        loop {
+            tokio::select! {
+                received = reader.next() => {
+                    let Received::Message(message) = received? else {
+                        return Err(LinkError::Message);
+                    };
+                    let Request { id, op } = Received::message(&message)?;
+                    let outcome = match op {
+                        Op::GetConsensus { have, follow } => {
+                            follows |= follow;
+                            let current = Arc::clone(&views.borrow_and_update());
+                            sent = current.hashes();
+                            Outcome::Consensus { documents: current.beyond(&have, now_ms()) }
+                        }
+                        op => self.answer(peer, op).await,
+                    };
+                    sender.send_message(&Answer::Reply { id, outcome }).await?;
+                }
+                changed = views.changed(), if follows => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let current = Arc::clone(&views.borrow_and_update());
+                    let documents = current.beyond(&sent, now_ms());
+                    sent = current.hashes();
+                    if !documents.is_empty() {
+                        sender.send_message(&Answer::Consensus { documents }).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, peer: NodeId, op: Op) -> Outcome {
+        let refused = |reason: String| Outcome::Refused { reason };
+        match op {
+            Op::Time => Outcome::Time { now_ms: now_ms() },
+            Op::GetNetwork => Outcome::Network(self.constants.clone()),
+            Op::PutDescriptor { descriptor } => {
+                let mut ledger = self.ledger.lock().await;
+                // The descriptor goes to disk with the consensus that it leads to; until then its
+                // node sends it again whenever it reconnects.
+                match ledger.put_node(peer, &descriptor, now_ms()) {
+                    Ok(()) => Outcome::Stored,
+                    Err(reason) => refused(reason),
+                }
+            }
+            Op::PutWorker { worker } => {
+                let mut ledger = self.ledger.lock().await;
+                if let Err(reason) = ledger.put_worker(&worker, now_ms()) {
+                    return refused(reason);
+                }
+                match self.save(&ledger).await {
+                    Ok(()) => Outcome::Stored,
+                    Err(err) => refused(err.to_string()),
+                }
+            }
+            Op::GetWorkers { have } => {
+                let mut ledger = self.ledger.lock().await;
+                match ledger.worker_list(&self.key, now_ms()) {
+                    Ok(list) if have == Some(list.revision) => Outcome::Workers { list: None },
+                    Ok(list) => Outcome::Workers {
+                        list: Some(list.signed().clone()),
+                    },
+                    Err(err) => refused(err.to_string()),
+                }
+            }
+            Op::Attach => refused("the authority keeps no mailboxes".to_owned()),
+            Op::GetConsensus { .. } => refused("unexpected request".to_owned()),
+        }
+    }
+}

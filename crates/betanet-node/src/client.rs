@@ -1,0 +1,508 @@
+//! The client: sends, receives and answers messages through the mixnet.
+//!
+//! A client keeps links to a few edges, its mailboxes live there, and its [`Courier`] runs on a
+//! thread of its own because it seals and builds packets. Everything here survives what a network
+//! does: an edge that restarts, a node that dies, an authority that is gone, a new epoch.
+//!
+//! [`Courier`]: betanet_mix::courier::Courier
+
+mod driver;
+mod edges;
+mod store;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use betanet_mix::courier::{FailReason, SendError};
+use betanet_mix::message::{MessageId, REPLY_DATA_LEN};
+use betanet_mix::path::PathError;
+use betanet_mix::view::{Address, Verified, WorkerDescriptor, WorkerId, WorkerList};
+use ed25519_dalek::SigningKey;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use betanet_mix::courier::{Incoming, ReplyHandle};
+
+use self::driver::{Command, Driver, Shared};
+use self::edges::{EdgeLinks, Edges};
+use self::store::ClientStore;
+use crate::clock::now_ms;
+use crate::control::{ControlError, Op, Outcome};
+use crate::link::HandshakeError;
+use crate::net::NetFile;
+use crate::state::StateError;
+use crate::views::Views;
+
+/// Bytes of a reply that one reply packet carries.
+pub const REPLY_PACKET_CAPACITY: usize = REPLY_DATA_LEN;
+
+/// Commands that wait for the courier.
+const COMMANDS: usize = 1024;
+
+/// Messages that wait for [`Client::receive`]; more wait in the courier.
+const INCOMING: usize = 64;
+
+/// How long [`Client::open`] waits for all edges before it makes do with some.
+const ALL_EDGES_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long [`Client::open`] waits for the first edge and a consensus.
+const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long [`Client::close`] waits for what is still being written.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Pause before a send is tried again when too much is under way.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How a client is opened.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// State folder; one client at a time owns it, and its address lives in it.
+    pub dir: PathBuf,
+    /// The bootstrap file, `net.json`.
+    pub bootstrap: PathBuf,
+    /// Edges to attach to; 2 unless there is a reason.
+    pub edges: usize,
+    /// Hops of packets where the caller names none.
+    pub hops_default: u8,
+}
+
+impl ClientConfig {
+    /// Two edges, three hops.
+    #[must_use]
+    pub const fn new(dir: PathBuf, bootstrap: PathBuf) -> Self {
+        Self {
+            dir,
+            bootstrap,
+            edges: 2,
+            hops_default: 3,
+        }
+    }
+}
+
+/// Why the client could not do what it was asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The state folder or the bootstrap file.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The link keys.
+    #[error(transparent)]
+    Link(#[from] HandshakeError),
+    /// The bootstrap file names no edge.
+    #[error("the network file names no edge; is the network up?")]
+    NoEdges,
+    /// No edge answered, or none had a consensus.
+    #[error("no edge of the network answered within {0:?}; is it up?")]
+    Unreachable(Duration),
+    /// The network, or the client's part of it, is too small for the path.
+    #[error("{0}")]
+    NotEnoughNodes(PathError),
+    /// The message, request or reply cannot be sent as it is.
+    #[error("{0}")]
+    Invalid(String),
+    /// The message may or may not have arrived.
+    #[error("the message failed: {0}")]
+    Failed(FailReason),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+    /// An edge or the authority refused, or could not be reached.
+    #[error("the directory did not answer as it should: {0}")]
+    Directory(#[from] ControlError),
+    /// The operating system.
+    #[error("cannot start the client: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// What a worker says about itself; the client adds its address, its key and the times.
+#[derive(Clone, Debug)]
+pub struct WorkerOffer {
+    /// A name for people.
+    pub name: String,
+    /// Kinds of task that it runs.
+    pub kinds: Vec<String>,
+    /// Tasks that it runs at a time.
+    pub slots: u32,
+    /// Memory that it lends, in bytes.
+    pub memory_bytes: u64,
+    /// Groups that it serves.
+    pub groups: Vec<String>,
+    /// How long the offer holds.
+    pub lifetime: Duration,
+}
+
+/// What a client knows about its network and itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientStatus {
+    /// The network's name.
+    pub network: String,
+    /// The epoch whose keys packets are made for.
+    pub epoch: u64,
+    /// Entry nodes in the consensus.
+    pub entry_nodes: usize,
+    /// Middle nodes in the consensus.
+    pub middle_nodes: usize,
+    /// Exit nodes in the consensus.
+    pub exit_nodes: usize,
+    /// Edges that this client is attached to now.
+    pub edges_attached: usize,
+    /// Edges that its address names.
+    pub edges_wanted: usize,
+    /// One party runs all nodes, so there is no anonymity against it.
+    pub one_operator: bool,
+    /// Mean delay per hop, in milliseconds.
+    pub mean_delay_ms: u64,
+    /// Fragments that wait for their ack.
+    pub in_flight: usize,
+    /// Messages on their way out.
+    pub outgoing_messages: usize,
+    /// Requests without an answer.
+    pub open_requests: usize,
+    /// Fragments that were sent again, since the client was opened.
+    pub fragments_resent: u64,
+    /// Messages delivered to the application and not committed.
+    pub uncommitted: usize,
+}
+
+/// A client of the mixnet. Cheap to share behind an [`Arc`]; all methods take `&self`.
+#[derive(Debug)]
+pub struct Client {
+    address: Address,
+    hops_default: u8,
+    commands: mpsc::Sender<Command>,
+    incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
+    shared: Arc<Shared>,
+    edges: Arc<Edges>,
+    worker_key: SigningKey,
+    authority: betanet_sphinx::NodeId,
+    workers: Mutex<Option<(u64, Vec<WorkerDescriptor>)>>,
+    links: tokio::sync::Mutex<Option<Running>>,
+    closed: watch::Sender<bool>,
+}
+
+/// What ends with the client.
+#[derive(Debug)]
+struct Running {
+    links: EdgeLinks,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Client {
+    /// Opens the client in `config.dir` and attaches to its edges; returns as soon as it can send.
+    ///
+    /// Call it on a multi-threaded tokio runtime: links live there until [`Client::close`].
+    ///
+    /// # Errors
+    /// The folder has another owner or is damaged, or no edge answers within half a minute.
+    pub async fn open(config: ClientConfig) -> Result<Self, ClientError> {
+        let net = NetFile::read(&config.bootstrap)?;
+        let store = ClientStore::open(&config.dir, &net, config.edges)?;
+        let address = store.address();
+        let worker_key = store.worker_key();
+        let authority = net.authority.id;
+        let views = Views::new(net.network.clone(), authority);
+        let edges = Arc::new(Edges::new(config.bootstrap.clone(), views));
+        let shared = Arc::new(Shared::new(net.network, store.mailboxes().len()));
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let (deliver, incoming) = mpsc::channel(INCOMING);
+        let links = EdgeLinks::start(&edges, store.attachments(), &commands)?;
+        let driver = Driver::new(store, Arc::clone(&edges), Arc::clone(&shared), deliver);
+        let thread = driver.start(queue, &links)?;
+        let client = Self {
+            address,
+            hops_default: config.hops_default,
+            commands,
+            incoming: tokio::sync::Mutex::new(incoming),
+            shared,
+            edges,
+            worker_key,
+            authority,
+            workers: Mutex::new(None),
+            links: tokio::sync::Mutex::new(Some(Running { links, thread })),
+            closed: watch::Sender::new(false),
+        };
+        match client.wait_until_usable().await {
+            Ok(()) => Ok(client),
+            Err(err) => {
+                client.close().await;
+                Err(err)
+            }
+        }
+    }
+
+    async fn wait_until_usable(&self) -> Result<(), ClientError> {
+        let usable = |at_least: usize| {
+            let mut ready = self.shared.ready();
+            async move {
+                // The sender lives as long as the shared state.
+                let _ = ready
+                    .wait_for(|ready| ready.has_view && ready.attached >= at_least)
+                    .await;
+            }
+        };
+        let wanted = self.address.mailboxes().len();
+        if tokio::time::timeout(ALL_EDGES_PATIENCE, usable(wanted))
+            .await
+            .is_ok()
+        {
+            return Ok(());
+        }
+        tokio::time::timeout(OPEN_PATIENCE, usable(1))
+            .await
+            .map_err(|_| ClientError::Unreachable(ALL_EDGES_PATIENCE + OPEN_PATIENCE))
+    }
+
+    /// Where this client is reached. Stays the same over restarts with the same folder.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.address.clone()
+    }
+
+    /// Hops to use where the caller has no opinion.
+    #[must_use]
+    pub const fn hops_default(&self) -> u8 {
+        self.hops_default
+    }
+
+    /// Sends a message and returns its id once all of it is on disk at the recipient's edges.
+    ///
+    /// Dropping the future gives the message up; what has left arrives or not.
+    ///
+    /// # Errors
+    /// The network is too small for the path, the message cannot be sent as it is, or nobody
+    /// acknowledged it after many tries.
+    pub async fn send(
+        &self,
+        to: &Address,
+        body: Vec<u8>,
+        hops: u8,
+    ) -> Result<MessageId, ClientError> {
+        let body = Arc::new(body);
+        loop {
+            let (done, wait) = oneshot::channel();
+            let command = Command::Send {
+                to: to.clone(),
+                body: Arc::clone(&body),
+                hops,
+                done,
+            };
+            match self.ask(command, wait).await? {
+                Err(driver::SendFailure::Refused(SendError::Busy { .. })) => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                outcome => return outcome.map_err(ClientError::from),
+            }
+        }
+    }
+
+    /// Sends a request and returns the whole reply.
+    ///
+    /// The replier has room for `reply_packets` × [`REPLY_PACKET_CAPACITY`] bytes. Dropping the
+    /// future gives the request up.
+    ///
+    /// # Errors
+    /// As [`Client::send`], and [`ClientError::Timeout`] if the reply is not complete in time.
+    pub async fn request(
+        &self,
+        to: &Address,
+        body: Vec<u8>,
+        hops: u8,
+        reply_packets: u8,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, ClientError> {
+        let body = Arc::new(body);
+        let until = tokio::time::Instant::now() + timeout;
+        loop {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return Err(ClientError::Timeout);
+            }
+            let (done, wait) = oneshot::channel();
+            let command = Command::Request {
+                to: to.clone(),
+                body: Arc::clone(&body),
+                hops,
+                reply_packets,
+                timeout: left,
+                done,
+            };
+            match self.ask(command, wait).await? {
+                Err(driver::SendFailure::Refused(SendError::Busy { .. })) => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                outcome => return outcome.map_err(ClientError::from),
+            }
+        }
+    }
+
+    /// Waits for the next message. Cancel safe. Each id comes once while the client is open, and
+    /// again after a restart unless it was committed.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn receive(&self) -> Result<Incoming, ClientError> {
+        let mut closed = self.closed.subscribe();
+        let mut incoming = tokio::select! {
+            incoming = self.incoming.lock() => incoming,
+            _ = closed.wait_for(|closed| *closed) => return Err(ClientError::Closed),
+        };
+        incoming.recv().await.ok_or(ClientError::Closed)
+    }
+
+    /// Answers a request. Returns when the reply's packets are made; whether they arrive, only the
+    /// requester learns.
+    ///
+    /// # Errors
+    /// The handle was used, its reply packets have expired, or the body is too long for them.
+    pub async fn reply(&self, handle: ReplyHandle, body: Vec<u8>) -> Result<(), ClientError> {
+        let (done, wait) = oneshot::channel();
+        self.ask(Command::Reply { handle, body, done }, wait)
+            .await?
+            .map_err(|err| ClientError::Invalid(err.to_string()))
+    }
+
+    /// Says that a received message is dealt with: the edges may delete it. Repeatable.
+    ///
+    /// # Errors
+    /// The message is unknown, or the note cannot be written to the state folder.
+    pub async fn commit(&self, id: MessageId) -> Result<(), ClientError> {
+        let (done, wait) = oneshot::channel();
+        self.ask(Command::Commit { id, done }, wait).await?
+    }
+
+    /// Sends a packet around a loop to the own mailbox and returns the time it took.
+    ///
+    /// # Errors
+    /// The network is too small, or the packet did not come back in time.
+    pub async fn ping(&self, hops: u8) -> Result<Duration, ClientError> {
+        let (done, wait) = oneshot::channel();
+        self.ask(Command::Ping { hops, done }, wait)
+            .await?
+            .map_err(ClientError::from)?
+            .ok_or(ClientError::Timeout)
+    }
+
+    /// Publishes this client as a worker; returns the descriptor as it was published.
+    ///
+    /// # Errors
+    /// The offer breaks a rule, or the directory does not take it.
+    pub async fn publish_worker(
+        &self,
+        offer: WorkerOffer,
+    ) -> Result<WorkerDescriptor, ClientError> {
+        let issued_ms = now_ms();
+        let lifetime_ms = u64::try_from(offer.lifetime.as_millis()).unwrap_or(u64::MAX);
+        let descriptor = WorkerDescriptor {
+            id: WorkerId(self.worker_key.verifying_key().to_bytes()),
+            name: offer.name,
+            kinds: offer.kinds,
+            slots: offer.slots,
+            memory_bytes: offer.memory_bytes,
+            groups: offer.groups,
+            address: self.address(),
+            issued_ms,
+            expires_ms: issued_ms.saturating_add(lifetime_ms),
+        };
+        let signed = Verified::sign(descriptor, &self.worker_key)
+            .map_err(|err| ClientError::Invalid(err.to_string()))?;
+        let op = || Op::PutWorker {
+            worker: signed.signed().clone(),
+        };
+        match self.edges.call(op).await? {
+            Outcome::Stored => Ok(signed.into_value()),
+            _ => Err(ControlError::Unexpected.into()),
+        }
+    }
+
+    /// The workers of the network whose descriptors verify and have not expired.
+    ///
+    /// # Errors
+    /// No edge answers, or the list is not signed by the authority.
+    pub async fn workers(&self) -> Result<Vec<WorkerDescriptor>, ClientError> {
+        let have = self.known_workers().as_ref().map(|(revision, _)| *revision);
+        let Outcome::Workers { list } = self.edges.call(|| Op::GetWorkers { have }).await? else {
+            return Err(ControlError::Unexpected.into());
+        };
+        let now = now_ms();
+        let mut known = self.known_workers();
+        if let Some(list) = list {
+            let list = list
+                .verify::<WorkerList>(&[self.authority], 1)
+                .map_err(|err| ControlError::Refused(err.to_string()))?;
+            let workers = list.verified(now).into_iter().map(Verified::into_value);
+            *known = Some((list.revision, workers.collect()));
+        }
+        let workers = known.as_ref().map_or(&[][..], |(_, workers)| workers);
+        Ok(workers
+            .iter()
+            .filter(|worker| worker.expires_ms > now)
+            .cloned()
+            .collect())
+    }
+
+    fn known_workers(&self) -> std::sync::MutexGuard<'_, Option<(u64, Vec<WorkerDescriptor>)>> {
+        self.workers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What the client knows at the moment.
+    #[must_use]
+    pub fn status(&self) -> ClientStatus {
+        self.shared.status()
+    }
+
+    /// Ends the client: everything under way ends with [`ClientError::Closed`], what is queued for
+    /// the edges is written, and all tasks and threads end. Repeatable.
+    pub async fn close(&self) {
+        self.closed.send_replace(true);
+        let Some(running) = self.links.lock().await.take() else {
+            return;
+        };
+        let (done, wait) = oneshot::channel();
+        // A full queue is worked off; a driver that is gone has closed already.
+        if self.commands.send(Command::Close { done }).await.is_ok() {
+            let _ = wait.await;
+        }
+        running.links.close(CLOSE_PATIENCE).await;
+        let _ = tokio::task::spawn_blocking(move || running.thread.join()).await;
+    }
+
+    async fn ask<T>(
+        &self,
+        command: Command,
+        wait: oneshot::Receiver<T>,
+    ) -> Result<T, ClientError> {
+        if *self.closed.borrow() {
+            return Err(ClientError::Closed);
+        }
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| ClientError::Closed)?;
+        wait.await.map_err(|_| ClientError::Closed)
+    }
+}
+
+impl From<driver::SendFailure> for ClientError {
+    fn from(failure: driver::SendFailure) -> Self {
+        match failure {
+            driver::SendFailure::Refused(SendError::Path(
+                err @ PathError::NotEnoughNodes { .. },
+            ))
+            | driver::SendFailure::Failed(FailReason::NoPath { error: err, .. }) => {
+                Self::NotEnoughNodes(err)
+            }
+            driver::SendFailure::Refused(err) => Self::Invalid(err.to_string()),
+            driver::SendFailure::Failed(FailReason::ReplyTimeout { .. }) => Self::Timeout,
+            driver::SendFailure::Failed(FailReason::Cancelled) => Self::Closed,
+            driver::SendFailure::Failed(reason) => Self::Failed(reason),
+        }
+    }
+}

@@ -1,0 +1,563 @@
+//! The thread that runs the courier: commands and items in, packets and results out.
+//!
+//! Sealing and building a packet takes a good part of a millisecond, so none of it happens on the
+//! threads that serve sockets. The thread grants the courier as many packets as the links have room
+//! for, a few at a time, and looks at its commands in between.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use betanet_mix::courier::{
+    Action, Courier, CourierConfig, FailReason, Incoming, PingId, ReplyError, ReplyHandle,
+    SendError, SendOptions,
+};
+use betanet_mix::message::{ItemRef, MessageId};
+use betanet_mix::view::{Address, ConsensusHash, Mailbox, Role};
+use betanet_sphinx::NodeId;
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::edges::{EdgeLinks, Edges, LINK_QUEUE};
+use super::store::ClientStore;
+use super::{ClientError, ClientStatus};
+use crate::clock::{now_ms, os_rng};
+use crate::control::{ControlChannel, Op};
+use crate::daemon::mixer::lock;
+use crate::link::frame::{Item, ItemBody};
+use crate::link::{Frame, LinkSender};
+
+/// Packets built between two looks at the commands.
+const GRANT: usize = 16;
+
+/// Commands taken at once.
+const BATCH: usize = 64;
+
+/// The courier's clock is looked at this often even if nothing happens.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Pause when all links are full.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
+/// How a send can come to nothing.
+#[derive(Debug)]
+pub(super) enum SendFailure {
+    /// It did not even start.
+    Refused(SendError),
+    /// It failed under way.
+    Failed(FailReason),
+}
+
+type Waiter<T> = oneshot::Sender<Result<T, SendFailure>>;
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    Send {
+        to: Address,
+        body: Arc<Vec<u8>>,
+        hops: u8,
+        done: Waiter<MessageId>,
+    },
+    Request {
+        to: Address,
+        body: Arc<Vec<u8>>,
+        hops: u8,
+        reply_packets: u8,
+        timeout: Duration,
+        done: Waiter<Vec<u8>>,
+    },
+    Reply {
+        handle: ReplyHandle,
+        body: Vec<u8>,
+        done: oneshot::Sender<Result<(), ReplyError>>,
+    },
+    Commit {
+        id: MessageId,
+        done: oneshot::Sender<Result<(), ClientError>>,
+    },
+    Ping {
+        hops: u8,
+        done: Waiter<Option<Duration>>,
+    },
+    Item {
+        edge: NodeId,
+        item: Item,
+    },
+    Attached {
+        mailbox: Mailbox,
+        link: LinkSender,
+        channel: ControlChannel,
+    },
+    Detached {
+        edge: NodeId,
+    },
+    ViewChanged,
+    Close {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// What callers may see without asking the thread.
+#[derive(Debug)]
+pub(super) struct Shared {
+    status: Mutex<ClientStatus>,
+    ready: watch::Sender<Ready>,
+}
+
+/// Whether the client can send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ready {
+    pub(super) has_view: bool,
+    pub(super) attached: usize,
+}
+
+impl Shared {
+    pub(super) fn new(network: String, edges_wanted: usize) -> Self {
+        let status = ClientStatus {
+            network,
+            edges_wanted,
+            ..ClientStatus::default()
+        };
+        Self {
+            status: Mutex::new(status),
+            ready: watch::Sender::default(),
+        }
+    }
+
+    pub(super) fn status(&self) -> ClientStatus {
+        lock(&self.status).clone()
+    }
+
+    pub(super) fn ready(&self) -> watch::Receiver<Ready> {
+        self.ready.subscribe()
+    }
+}
+
+/// The thread's state.
+pub(super) struct Driver {
+    courier: Courier<UnwrapErr<SysRng>>,
+    store: ClientStore,
+    edges: Arc<Edges>,
+    shared: Arc<Shared>,
+    deliver: mpsc::Sender<Incoming>,
+    /// Messages that find no room in `deliver`; bounded by the courier's reassembly limit.
+    backlog: VecDeque<Incoming>,
+    own: HashMap<NodeId, OwnLink>,
+    sends: HashMap<MessageId, Waiter<MessageId>>,
+    requests: HashMap<MessageId, Waiter<Vec<u8>>>,
+    replies: HashMap<ReplyHandle, oneshot::Sender<Result<(), ReplyError>>>,
+    pings: HashMap<PingId, Waiter<Option<Duration>>>,
+    view: Option<ConsensusHash>,
+    time: Timekeeper,
+    runtime: Option<Handle>,
+}
+
+struct OwnLink {
+    mailbox: Mailbox,
+    link: LinkSender,
+    channel: ControlChannel,
+}
+
+impl Driver {
+    pub(super) fn new(
+        mut store: ClientStore,
+        edges: Arc<Edges>,
+        shared: Arc<Shared>,
+        deliver: mpsc::Sender<Incoming>,
+    ) -> Self {
+        let key = store.sealing_key();
+        let mut courier = Courier::new(CourierConfig::default(), key, os_rng());
+        for (id, expiry_ms) in store.take_remembered() {
+            courier.remember(id, expiry_ms);
+        }
+        Self {
+            courier,
+            store,
+            edges,
+            shared,
+            deliver,
+            backlog: VecDeque::new(),
+            own: HashMap::new(),
+            sends: HashMap::new(),
+            requests: HashMap::new(),
+            replies: HashMap::new(),
+            pings: HashMap::new(),
+            view: None,
+            time: Timekeeper::new(),
+            runtime: None,
+        }
+    }
+
+    /// Starts the thread.
+    pub(super) fn start(
+        mut self,
+        commands: mpsc::Receiver<Command>,
+        links: &EdgeLinks,
+    ) -> std::io::Result<std::thread::JoinHandle<()>> {
+        self.runtime = Some(links.runtime().clone());
+        let own_runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        std::thread::Builder::new()
+            .name("courier".into())
+            .spawn(move || own_runtime.block_on(self.run(commands)))
+    }
+
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut next_tick = Instant::now();
+        loop {
+            let wait = self.pause(next_tick);
+            let received =
+                tokio::time::timeout(wait, commands.recv_many(&mut batch, BATCH)).await;
+            if matches!(received, Ok(0)) {
+                return;
+            }
+            let now = self.time.now();
+            for command in batch.drain(..) {
+                if let Command::Close { done } = command {
+                    // Dropping the waiters tells every caller that the client is closed.
+                    self.own.clear();
+                    drop(self);
+                    let _ = done.send(());
+                    return;
+                }
+                self.handle(now, command);
+            }
+            let due = self.courier.next_wakeup().is_some_and(|at| at <= now);
+            if due || Instant::now() >= next_tick {
+                next_tick = Instant::now() + TICK;
+                self.refresh_view(now);
+                self.drop_abandoned();
+                self.courier.tick(now);
+            }
+            let room = self.room();
+            if room > 0 && self.courier.wants_credit() {
+                self.courier.grant(now, room);
+            }
+            while let Some(action) = self.courier.next_action() {
+                self.act(action);
+            }
+            self.flush_backlog();
+            self.publish();
+        }
+    }
+
+    /// How long the thread may wait for a command.
+    fn pause(&mut self, next_tick: Instant) -> Duration {
+        if self.courier.wants_credit() && !self.own.is_empty() {
+            return if self.room() > 0 { Duration::ZERO } else { FULL_PAUSE };
+        }
+        let until_tick = next_tick.saturating_duration_since(Instant::now());
+        let backlog = if self.backlog.is_empty() { TICK } else { FULL_PAUSE };
+        let until_due = self.courier.next_wakeup().map_or(TICK, |at| {
+            Duration::from_millis(at.saturating_sub(self.time.now()))
+        });
+        until_tick.min(until_due).min(backlog)
+    }
+
+    /// Packets that every own link has room for.
+    fn room(&self) -> usize {
+        self.own
+            .values()
+            .map(|own| LINK_QUEUE.saturating_sub(own.link.queued()))
+            .min()
+            .unwrap_or(0)
+            .min(GRANT)
+    }
+
+    fn handle(&mut self, now: u64, command: Command) {
+        match command {
+            Command::Send {
+                to,
+                body,
+                hops,
+                done,
+            } => match self.courier.send(now, &to, &body, SendOptions::hops(hops)) {
+                Ok(id) => {
+                    self.sends.insert(id, done);
+                }
+                Err(err) => answer(done, Err(SendFailure::Refused(err))),
+            },
+            Command::Request {
+                to,
+                body,
+                hops,
+                reply_packets,
+                timeout,
+                done,
+            } => {
+                let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                let options = SendOptions::hops(hops);
+                let started =
+                    self.courier
+                        .request(now, &to, &body, options, reply_packets, timeout_ms);
+                match started {
+                    Ok(id) => {
+                        self.requests.insert(id, done);
+                    }
+                    Err(err) => answer(done, Err(SendFailure::Refused(err))),
+                }
+            }
+            Command::Reply { handle, body, done } => {
+                match self.courier.reply(now, handle, &body) {
+                    Ok(()) => {
+                        self.replies.insert(handle, done);
+                    }
+                    Err(err) => answer(done, Err(err)),
+                }
+            }
+            Command::Commit { id, done } => {
+                let outcome = self.commit(id);
+                answer(done, outcome);
+            }
+            Command::Ping { hops, done } => match self.courier.ping(now, hops) {
+                Ok(ping) => {
+                    self.pings.insert(ping, done);
+                }
+                Err(err) => answer(done, Err(SendFailure::Refused(err))),
+            },
+            Command::Item { edge, item } => self.take_item(now, edge, item),
+            Command::Attached {
+                mailbox,
+                link,
+                channel,
+            } => {
+                let own = OwnLink {
+                    mailbox,
+                    link,
+                    channel,
+                };
+                self.own.insert(mailbox.edge, own);
+                self.update_mailboxes();
+                self.refresh_view(now);
+            }
+            Command::Detached { edge } => {
+                self.own.remove(&edge);
+                self.update_mailboxes();
+            }
+            Command::ViewChanged => self.refresh_view(now),
+            // The loop takes it before it comes here.
+            Command::Close { done } => answer(done, ()),
+        }
+    }
+
+    fn take_item(&mut self, now: u64, edge: NodeId, item: Item) {
+        let place = ItemRef {
+            edge,
+            seq: item.seq,
+        };
+        match item.body {
+            ItemBody::Forward(payload) => self.courier.on_forward(now, place, &payload),
+            ItemBody::Reply { surb_id, mut delta } => {
+                self.courier.on_reply(now, place, surb_id, &mut delta);
+            }
+        }
+    }
+
+    fn commit(&mut self, id: MessageId) -> Result<(), ClientError> {
+        let Some(items) = self.courier.commit(id) else {
+            return Err(ClientError::Invalid(format!(
+                "message {id} was never received, or has expired"
+            )));
+        };
+        if items.is_empty() {
+            return Ok(());
+        }
+        // First the note, then the deletion: in between, a crash only brings the items again.
+        self.store.note_committed(id)?;
+        let mut by_edge: HashMap<NodeId, Vec<u64>> = HashMap::new();
+        for item in items {
+            by_edge.entry(item.edge).or_default().push(item.seq);
+        }
+        for (edge, seqs) in by_edge {
+            self.delete(edge, &seqs);
+        }
+        Ok(())
+    }
+
+    fn delete(&self, edge: NodeId, seqs: &[u64]) {
+        // Items with number 0 were never stored. A deletion that gets lost brings the item again at
+        // the next attach, and the courier recognises it.
+        let stored: Vec<u64> = seqs.iter().copied().filter(|seq| *seq != 0).collect();
+        if let Some(own) = self.own.get(&edge) {
+            for frame in Frame::item_acks(&stored) {
+                let _ = own.link.try_send(frame);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Inject { edge, packet } => {
+                let Ok(frame) = Frame::packet(packet.to_vec()) else {
+                    return;
+                };
+                if let Some(own) = self.own.get(&edge) {
+                    // Lost like any packet that the network loses.
+                    let _ = own.link.try_send(frame);
+                } else if let Some(runtime) = &self.runtime {
+                    self.edges.inject(runtime, edge, frame);
+                }
+            }
+            Action::Delete { edge, seqs } => self.delete(edge, &seqs),
+            Action::Deliver { message } => self.backlog.push_back(message),
+            Action::Sent { id } => {
+                if let Some(done) = self.sends.remove(&id) {
+                    answer(done, Ok(id));
+                }
+            }
+            Action::Failed { id, reason } => {
+                if let Some(done) = self.sends.remove(&id) {
+                    answer(done, Err(SendFailure::Failed(reason)));
+                } else if let Some(done) = self.requests.remove(&id) {
+                    answer(done, Err(SendFailure::Failed(reason)));
+                }
+            }
+            Action::ReplyComplete { id, body } => {
+                if let Some(done) = self.requests.remove(&id) {
+                    answer(done, Ok(body));
+                }
+            }
+            Action::ReplySent { handle } => {
+                if let Some(done) = self.replies.remove(&handle) {
+                    answer(done, Ok(()));
+                }
+            }
+            Action::Pong { ping, rtt_ms } => {
+                if let Some(done) = self.pings.remove(&ping) {
+                    answer(done, Ok(Some(Duration::from_millis(rtt_ms))));
+                }
+            }
+            Action::PingLost { ping } => {
+                if let Some(done) = self.pings.remove(&ping) {
+                    answer(done, Ok(None));
+                }
+            }
+            Action::Redeliver => self.ask_again(),
+            other => tracing::debug!(action = ?std::mem::discriminant(&other), "action.unknown"),
+        }
+    }
+
+    /// Asks every edge for everything that it still holds, by attaching once more.
+    fn ask_again(&self) {
+        let Some(runtime) = &self.runtime else {
+            return;
+        };
+        for own in self.own.values() {
+            let channel = own.channel.clone();
+            runtime.spawn(async move {
+                // If it fails the link is down, and attaching again does the same.
+                let _ = channel.call(Op::Attach).await;
+            });
+        }
+    }
+
+    fn update_mailboxes(&mut self) {
+        let attached = self.own.values().map(|own| own.mailbox).collect();
+        self.courier.set_mailboxes(attached);
+    }
+
+    fn refresh_view(&mut self, now: u64) {
+        if let Some(view) = self.edges.view_at(now)
+            && self.view != Some(view.hash())
+        {
+            self.view = Some(view.hash());
+            self.courier.set_view(view);
+        }
+    }
+
+    /// Gives up what nobody waits for any more.
+    fn drop_abandoned(&mut self) {
+        let sends = self.sends.iter().filter(|(_, done)| done.is_closed());
+        let requests = self.requests.iter().filter(|(_, done)| done.is_closed());
+        let abandoned: Vec<MessageId> = sends
+            .map(|(id, _)| *id)
+            .chain(requests.map(|(id, _)| *id))
+            .collect();
+        for id in abandoned {
+            self.courier.cancel(id);
+        }
+        self.replies.retain(|_, done| !done.is_closed());
+        self.pings.retain(|_, done| !done.is_closed());
+    }
+
+    fn flush_backlog(&mut self) {
+        while let Some(message) = self.backlog.pop_front() {
+            if let Err(err) = self.deliver.try_send(message) {
+                self.backlog.push_front(err.into_inner());
+                return;
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let figures = self.courier.stats();
+        let attached = self.own.len();
+        let view = self.courier.view();
+        {
+            let mut status = lock(&self.shared.status);
+            if let Some(view) = view {
+                let count = |role| view.nodes().filter(|node| node.role() == role).count();
+                status.entry_nodes = count(Role::Entry);
+                status.middle_nodes = count(Role::Middle);
+                status.exit_nodes = count(Role::Exit);
+                status.one_operator = view.one_operator();
+                status.mean_delay_ms = view.consensus().mean_delay_ms;
+                status.epoch = view.clock().sending_epoch(self.time.last).0;
+            }
+            status.edges_attached = attached;
+            status.in_flight = figures.in_flight;
+            status.outgoing_messages = figures.outgoing_messages;
+            status.open_requests = figures.open_requests;
+            status.fragments_resent = figures.fragments_resent;
+            status.uncommitted = figures.uncommitted;
+        }
+        let now = Ready {
+            has_view: view.is_some(),
+            attached,
+        };
+        self.shared.ready.send_if_modified(|ready| {
+            let changed = *ready != now;
+            *ready = now;
+            changed
+        });
+    }
+}
+
+/// Whoever asked may have stopped waiting.
+fn answer<T>(done: oneshot::Sender<T>, value: T) {
+    drop(done.send(value));
+}
+
+/// The wall clock, made so that it never goes backwards: if it is set back, time goes on at the pace
+/// of the monotonic clock until the wall clock has caught up.
+struct Timekeeper {
+    last: u64,
+    at: Instant,
+}
+
+impl Timekeeper {
+    fn new() -> Self {
+        Self {
+            last: now_ms(),
+            at: Instant::now(),
+        }
+    }
+
+    fn now(&mut self) -> u64 {
+        let elapsed = u64::try_from(self.at.elapsed().as_millis()).unwrap_or(0);
+        let wall = now_ms();
+        if wall >= self.last {
+            self.last = wall;
+            self.at = Instant::now();
+        } else if elapsed > 0 {
+            self.last = self.last.saturating_add(elapsed);
+            self.at = Instant::now();
+        }
+        self.last
+    }
+}

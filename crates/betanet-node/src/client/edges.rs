@@ -1,0 +1,297 @@
+//! A client's links: one to each of its own edges, and others for as long as they are of use.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use betanet_mix::view::{NetworkView, Signed};
+use betanet_sphinx::NodeId;
+use ed25519_dalek::SigningKey;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::driver::Command;
+use super::store::Attachment;
+use crate::clock::{now_ms, os_rng};
+use crate::control::{ControlChannel, ControlError, Op, Outcome};
+use crate::daemon::mixer::lock;
+use crate::link::{
+    Dialer, Frame, HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Received,
+};
+use crate::net::NetFile;
+use crate::views::Views;
+
+/// Frames that wait for one edge.
+pub(super) const LINK_QUEUE: usize = 512;
+
+/// Links to edges that are not the client's own.
+const PASSING_LINKS: usize = 64;
+
+/// A link to a foreign edge is closed after this long without a packet.
+const PASSING_IDLE: Duration = Duration::from_mins(1);
+
+/// First and longest pause between attempts to reach an edge.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// What the tasks, the courier's thread and the callers share.
+#[derive(Debug)]
+pub(super) struct Edges {
+    bootstrap: PathBuf,
+    views: watch::Sender<Arc<Views>>,
+    /// Control channels of attached edges.
+    channels: Mutex<HashMap<NodeId, ControlChannel>>,
+    /// Queues of links to foreign edges.
+    passing: Mutex<HashMap<NodeId, mpsc::Sender<Frame>>>,
+}
+
+impl Edges {
+    pub(super) fn new(bootstrap: PathBuf, views: Views) -> Self {
+        Self {
+            bootstrap,
+            views: watch::Sender::new(Arc::new(views)),
+            channels: Mutex::default(),
+            passing: Mutex::default(),
+        }
+    }
+
+    /// The consensus in force.
+    pub(super) fn view_at(&self, now_ms: u64) -> Option<Arc<NetworkView>> {
+        self.views.borrow().at(now_ms).cloned()
+    }
+
+    /// Asks one attached edge after another until one answers.
+    pub(super) async fn call(&self, op: impl Fn() -> Op) -> Result<Outcome, ControlError> {
+        let channels: Vec<_> = lock(&self.channels).values().cloned().collect();
+        let mut last = ControlError::Link(LinkError::Closed);
+        for channel in channels {
+            match channel.call(op()).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(err) => last = err,
+            }
+        }
+        Err(last)
+    }
+
+    fn accept(&self, documents: &[Signed]) {
+        self.views.send_if_modified(|views| {
+            let mut updated = Views::clone(views);
+            let mut changed = false;
+            for document in documents {
+                // A consensus that does not verify is of no use, whoever sent it.
+                changed |= updated.accept(document).unwrap_or(false);
+            }
+            if changed {
+                *views = Arc::new(updated);
+            }
+            changed
+        });
+    }
+
+    /// Where an edge is: the consensus knows best, then the bootstrap file.
+    fn address(&self, edge: NodeId) -> Option<SocketAddr> {
+        let listed = self.view_at(now_ms()).and_then(|view| {
+            view.node(edge)
+                .filter(|node| node.role().is_edge())
+                .map(|node| node.link_address())
+        });
+        listed.or_else(|| {
+            let net = NetFile::read(&self.bootstrap).ok()?;
+            let endpoint = net.edges.iter().find(|endpoint| endpoint.id == edge)?;
+            Some(endpoint.address)
+        })
+    }
+
+    /// Hands a packet to an edge that is not the client's own, linking to it first if need be. A
+    /// packet that finds no room is lost, like any packet that the network loses.
+    pub(super) fn inject(self: &Arc<Self>, runtime: &Handle, edge: NodeId, frame: Frame) {
+        let mut passing = lock(&self.passing);
+        passing.retain(|_, queue| !queue.is_closed());
+        if let Some(queue) = passing.get(&edge) {
+            let _ = queue.try_send(frame);
+        } else if passing.len() < PASSING_LINKS {
+            let (queue, frames) = mpsc::channel(LINK_QUEUE);
+            let _ = queue.try_send(frame);
+            passing.insert(edge, queue);
+            let edges = Arc::clone(self);
+            runtime.spawn(async move {
+                // A failed link loses its packets; the next packet tries again.
+                let _ = edges.pass(edge, frames).await;
+            });
+        }
+    }
+
+    /// Lets go of all links to foreign edges; what is queued is still written.
+    pub(super) fn close_passing(&self) {
+        lock(&self.passing).clear();
+    }
+
+    async fn pass(&self, edge: NodeId, mut frames: mpsc::Receiver<Frame>) -> Option<()> {
+        let address = self.address(edge)?;
+        // A key for this link alone: nothing ties it to the client's mailboxes.
+        let key = SigningKey::generate(&mut os_rng());
+        let dialer = Dialer::new(&key, LinkTimeouts::default()).ok()?;
+        let dialled = dialer.dial(address, *edge.as_bytes(), LINK_QUEUE).await;
+        let (sender, mut reader) = dialled.ok()?;
+        loop {
+            tokio::select! {
+                frame = tokio::time::timeout(PASSING_IDLE, frames.recv()) => {
+                    sender.send(frame.ok()??).await.ok()?;
+                }
+                _ = reader.next() => return None,
+            }
+        }
+    }
+}
+
+/// The tasks that keep the client's own edges attached.
+#[derive(Debug)]
+pub(super) struct EdgeLinks {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    runtime: Handle,
+    edges: Arc<Edges>,
+}
+
+impl EdgeLinks {
+    /// Starts one task for each attachment.
+    pub(super) fn start(
+        edges: &Arc<Edges>,
+        attachments: Vec<Attachment>,
+        commands: &mpsc::Sender<Command>,
+    ) -> Result<Self, HandshakeError> {
+        let stop = watch::Sender::new(false);
+        let mut tasks = JoinSet::new();
+        for attachment in attachments {
+            let dialer = Dialer::new(&attachment.key, LinkTimeouts::default())?;
+            let own = OwnEdge {
+                edges: Arc::clone(edges),
+                attachment,
+                dialer,
+                commands: commands.clone(),
+            };
+            let mut stop = stop.subscribe();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = own.keep_attached() => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+            });
+        }
+        Ok(Self {
+            tasks,
+            stop,
+            runtime: Handle::current(),
+            edges: Arc::clone(edges),
+        })
+    }
+
+    /// Where new links run.
+    pub(super) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Ends the tasks and waits until what is queued is written, but not longer than `patience`.
+    pub(super) async fn close(mut self, patience: Duration) {
+        self.stop.send_replace(true);
+        self.edges.close_passing();
+        let channels: Vec<_> = lock(&self.edges.channels).drain().collect();
+        let _ = tokio::time::timeout(patience, async {
+            while self.tasks.join_next().await.is_some() {}
+            for (_, channel) in channels {
+                channel.finish().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// The task that keeps one of the client's mailboxes attached.
+struct OwnEdge {
+    edges: Arc<Edges>,
+    attachment: Attachment,
+    dialer: Dialer,
+    commands: mpsc::Sender<Command>,
+}
+
+impl OwnEdge {
+    async fn keep_attached(&self) {
+        let edge = self.attachment.edge.id;
+        let mut pause = BACK_OFF.0;
+        loop {
+            let address = self
+                .edges
+                .address(edge)
+                .unwrap_or(self.attachment.edge.address);
+            let up = Instant::now();
+            let dialled = self
+                .dialer
+                .dial(address, *edge.as_bytes(), LINK_QUEUE)
+                .await;
+            if let Ok((sender, reader)) = dialled {
+                let _ = self.serve(sender, reader).await;
+                lock(&self.edges.channels).remove(&edge);
+                if self.commands.send(Command::Detached { edge }).await.is_err() {
+                    return;
+                }
+                if up.elapsed() > BACK_OFF.1 {
+                    pause = BACK_OFF.0;
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACK_OFF.1);
+        }
+    }
+
+    async fn serve(&self, sender: LinkSender, mut reader: LinkReader) -> Result<(), ControlError> {
+        let edge = self.attachment.edge.id;
+        let channel = ControlChannel::new(sender.clone());
+        let read = async {
+            loop {
+                match reader.next().await? {
+                    Received::Item(item) => self.tell(Command::Item { edge, item }).await?,
+                    Received::Message(message) => {
+                        let documents = channel.take(&message)?;
+                        self.edges.accept(&documents);
+                        if !documents.is_empty() {
+                            self.tell(Command::ViewChanged).await?;
+                        }
+                    }
+                    Received::Packet(_) | Received::ItemAck(_) => {
+                        return Err::<(), ControlError>(LinkError::Message.into());
+                    }
+                }
+            }
+        };
+        let set_up = async {
+            let have = self.edges.views.borrow().hashes();
+            let op = Op::GetConsensus { have, follow: true };
+            if let Outcome::Consensus { documents } = channel.call(op).await? {
+                self.edges.accept(&documents);
+            }
+            channel.call(Op::Attach).await?;
+            lock(&self.edges.channels).insert(edge, channel.clone());
+            let mailbox = self.attachment.mailbox();
+            self.tell(Command::Attached {
+                mailbox,
+                link: sender,
+                channel: channel.clone(),
+            })
+            .await?;
+            std::future::pending::<Result<(), ControlError>>().await
+        };
+        tokio::select! {
+            ended = read => ended,
+            ended = set_up => ended,
+        }
+    }
+
+    async fn tell(&self, command: Command) -> Result<(), ControlError> {
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| LinkError::Closed.into())
+    }
+}
