@@ -178,7 +178,7 @@ def parse_request(data: bytes) -> Request:
     """Read what a coordinator sent, or raise `WireError`; every length is checked here."""
     try:
         message: Request = _request_decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError) as err:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as err:
         raise WireError(f"no request of this protocol: {err}") from err
     for handle in _handles_of(message):
         _check_length("handle", handle, HANDLE_BYTES)
@@ -199,7 +199,7 @@ def parse_reply(data: bytes) -> Reply:
     """Read what a worker answered, or raise `WireError`."""
     try:
         message: Reply = _reply_decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError) as err:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as err:
         raise WireError(f"no reply of this protocol: {err}") from err
     statuses: tuple[AttemptStatus, ...] = ()
     if isinstance(message, Accepted):
@@ -238,7 +238,7 @@ def parse_result(data: bytes) -> TaskResult:
     try:
         body = _result_decoder.decode(data)
         trap = None if body.trap is None else Fault(body.trap)
-    except (msgspec.MsgspecError, ValueError) as err:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as err:
         raise WireError(f"no task result: {err}") from err
     return TaskResult(
         exit_code=body.exit_code,

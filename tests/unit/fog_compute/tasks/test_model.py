@@ -154,9 +154,7 @@ class Changes(RuleBasedStateMachine):
         if "t" not in self.rows.tasks:
             return
         task = self.rows.tasks["t"]
-        open_handles = [
-            h for h, a in self.rows.attempts.items() if a.state in OPEN_ATTEMPT_STATES
-        ]
+        open_handles = [h for h, a in self.rows.attempts.items() if a.state in OPEN_ATTEMPT_STATES]
         assert len(open_handles) <= 1
         assert all(task.attempt == h for h in open_handles)
         assert self.accepted == (task.state is TaskState.ACCEPTED)
@@ -208,9 +206,7 @@ def test_a_late_report_of_an_expired_attempt_changes_nothing() -> None:
         ({"module": SHA, "inputs": {f"f{i}": SHA for i in range(257)}}, "256"),
     ],
 )
-def test_a_task_that_cannot_run_is_refused_by_name(
-    spec: dict[str, object], named: str
-) -> None:
+def test_a_task_that_cannot_run_is_refused_by_name(spec: dict[str, object], named: str) -> None:
     with pytest.raises(InvalidTask, match=named):
         TaskSpec(**spec)  # type: ignore[arg-type]  # wrong on purpose
 

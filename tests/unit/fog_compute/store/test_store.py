@@ -1,0 +1,419 @@
+"""The store: what it keeps, what it refuses, what it forgets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from fog_compute.errors import NotFound, StoreError
+from fog_compute.store import (
+    Accept,
+    Cancel,
+    Change,
+    Conflict,
+    Decline,
+    Fail,
+    Hold,
+    Lease,
+    Renew,
+    Report,
+    Retry,
+    Start,
+    Store,
+)
+from fog_compute.tasks import (
+    AttemptState,
+    Fault,
+    Limits,
+    Task,
+    TaskResult,
+    TaskSpec,
+    TaskState,
+    new_handle,
+)
+from fog_compute.testing import ManualClock
+from fog_compute.vpn.levels import PrivacyLevel
+
+RESULT = TaskResult(0, b"out" * 100, b"err", 7, 11, 65536)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path}/home/fog.db"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest_asyncio.fixture
+async def store(url: str, clock: ManualClock) -> AsyncIterator[Store]:
+    async with await Store.open(url, clock=clock, result_ttl_s=100.0) as opened:
+        yield opened
+
+
+async def queued(store: Store, **spec: object) -> Task:
+    module = await store.blobs.put(b"module")
+    return await store.tasks.create(TaskSpec(module=module, **spec))  # type: ignore[arg-type]
+
+
+def lease(task: Task, handle: str) -> Lease:
+    return Lease(task.id, handle, "worker-1", "fog1abc", task.created_at + timedelta(seconds=60))
+
+
+@pytest.mark.asyncio
+async def test_a_task_is_kept_with_everything_it_says(url: str, store: Store) -> None:
+    module = await store.blobs.put(b"module")
+    stdin = await store.blobs.put(b"stdin")
+    spec = TaskSpec(
+        module=module,
+        argv=("a", "ü", ""),
+        stdin=stdin,
+        inputs={"in/x": stdin},
+        limits=Limits(fuel=5, wall_s=0.5),
+        privacy=PrivacyLevel.SECRET,
+        max_attempts=7,
+    )
+    task = await store.tasks.create(spec)
+    assert await store.tasks.get(task.id) == task
+    assert task.spec == spec
+    await store.close()
+    async with await Store.open(url) as again:
+        assert await again.tasks.get(task.id) == task
+        assert await again.blobs.get(stdin) == b"stdin"
+
+
+@pytest.mark.asyncio
+async def test_a_task_goes_its_way(store: Store) -> None:
+    """INV-TASK-05."""
+    task = await queued(store)
+    first, second, third = new_handle(), new_handle(), new_handle()
+    until = task.created_at + timedelta(seconds=90)
+    await store.apply([lease(task, first)])
+    await store.apply([Decline(first, "busy")])
+    await store.apply([lease(task, second), Hold(second, until), Start(second, until)])
+    await store.apply([Renew(second, until + timedelta(seconds=5))])
+    await store.apply([Retry(second, "silent", how=AttemptState.EXPIRED, not_before=until)])
+    retried = await store.tasks.get(task.id)
+    assert (retried.state, retried.tries, retried.leases) == (TaskState.RETRY, 1, 2)
+    assert (retried.not_before, retried.reason, retried.attempt) == (until, "silent", None)
+    await store.apply([lease(task, third)])
+    assert [a.handle for a in await store.attempts.open_attempts()] == [third]
+    assert [t.id for t in await store.tasks.open_tasks()] == [task.id]
+    await store.apply([Report(third, RESULT), Accept(third)])
+
+    done = await store.tasks.get(task.id)
+    assert (done.state, done.attempt, done.reason) == (TaskState.ACCEPTED, third, "")
+    assert await store.results.get(task.id) == RESULT
+    assert [(a.number, a.state) for a in await store.attempts.of_task(task.id)] == [
+        (1, AttemptState.DECLINED),
+        (2, AttemptState.EXPIRED),
+        (3, AttemptState.SETTLED),
+    ]
+    assert (await store.attempts.get(second)).lease_until == until + timedelta(seconds=5)
+    history = await store.events.history(task.id)
+    assert [event.version for event in history] == list(range(1, done.version + 1))
+    assert [event.state.value for event in history] == [
+        *("queued", "leased", "queued", "leased", "running"),
+        *("retry", "leased", "reported", "accepted"),
+    ]
+    assert await store.tasks.open_tasks() == []
+    assert await store.attempts.open_attempts() == []
+
+
+@pytest.mark.asyncio
+async def test_of_many_racing_calls_one_result_is_accepted(store: Store) -> None:
+    """INV-TASK-03."""
+    task = await queued(store)
+    handles = [new_handle() for _ in range(20)]
+
+    async def race(handle: str) -> bool:
+        try:
+            await store.apply([lease(task, handle)])
+            await store.apply([Report(handle, RESULT)])
+            await store.apply([Accept(handle)])
+        except Conflict:
+            return False
+        return True
+
+    won = await asyncio.gather(*(race(h) for h in handles), *(race(h) for h in handles))
+    assert sum(won) == 1
+    assert len(await store.attempts.of_task(task.id)) == 1
+    statistics = (await store.statistics.by_level())[PrivacyLevel.PRIVATE]
+    assert (statistics.submitted, statistics.accepted, statistics.attempts) == (1, 1, 1)
+
+
+@pytest.mark.asyncio
+async def test_a_call_is_written_whole_or_not_at_all(store: Store) -> None:
+    """INV-TASK-04."""
+    task, other = await queued(store), await queued(store)
+    handle = new_handle()
+    with pytest.raises(Conflict):
+        await store.apply([lease(task, handle), Accept(handle)])
+    assert (await store.tasks.get(task.id)) == task
+    assert await store.attempts.of_task(task.id) == []
+    # A refused call does not disturb those that share its transaction.
+    outcomes = await asyncio.gather(
+        store.apply([Accept("0" * 32)]),
+        store.apply([Cancel(other.id)]),
+        store.apply([lease(other, handle)]),
+        store.apply([Fail("nobody", "x")]),
+        return_exceptions=True,
+    )
+    assert [type(o) for o in outcomes] == [NotFound, type(None), Conflict, NotFound]
+    assert (await store.tasks.get(other.id)).state is TaskState.CANCELLED
+
+
+@pytest.mark.asyncio
+async def test_more_changes_than_a_group_holds_are_all_written(store: Store) -> None:
+    tasks = await asyncio.gather(*(queued(store) for _ in range(150)))
+    await asyncio.gather(*(store.apply([lease(t, new_handle())]) for t in tasks))
+    counts = await store.tasks.count_by_state()
+    assert counts[TaskState.LEASED] == 150
+    assert sum(counts.values()) == 150
+    many: list[Change] = [Cancel(task.id) for task in tasks]
+    await store.apply(many)
+    assert (await store.tasks.count_by_state())[TaskState.CANCELLED] == 150
+
+
+@pytest.mark.asyncio
+async def test_ending_a_task_ends_its_attempt(store: Store) -> None:
+    failed, cancelled = await queued(store), await queued(store)
+    first, second = new_handle(), new_handle()
+    fault = TaskResult(-1, b"", b"", 1, 2, 3, trap=Fault.OUT_OF_FUEL, detail="used up")
+    await store.apply([lease(failed, first), Report(first, fault), Fail(failed.id, "out of fuel")])
+    await store.apply([lease(cancelled, second), Cancel(cancelled.id)])
+    assert (await store.attempts.get(first)).state is AttemptState.FAILED
+    assert (await store.attempts.get(second)).state is AttemptState.CANCELLED
+    assert (await store.tasks.get(failed.id)).reason == "out of fuel"
+    assert await store.results.get(failed.id) == fault
+    with pytest.raises(NotFound, match="no result"):
+        await store.results.get(cancelled.id)
+
+
+@pytest.mark.asyncio
+async def test_tasks_are_listed_newest_first_in_pages(store: Store, clock: ManualClock) -> None:
+    ids = []
+    for _ in range(5):
+        await clock.advance(1)
+        ids.append((await queued(store)).id)
+    await store.apply([Cancel(ids[1])])
+    page = await store.tasks.list(limit=2)
+    assert [t.id for t in page] == [ids[4], ids[3]]
+    assert [t.id for t in await store.tasks.list(before=page[-1].id)] == [ids[2], ids[1], ids[0]]
+    assert [t.id for t in await store.tasks.list(state=TaskState.CANCELLED)] == [ids[1]]
+
+
+@pytest.mark.asyncio
+async def test_waiting_ends_with_the_next_version(store: Store) -> None:
+    task = await queued(store)
+    waiting = asyncio.create_task(store.events.wait(task.id, task.version, 30))
+    await store.apply([lease(task, new_handle())])
+    changed = await waiting
+    assert (changed.version, changed.state) == (2, TaskState.LEASED)
+    assert await store.events.wait(task.id, 1, 30) == changed
+    assert await store.events.wait(task.id, 2, 0.01) == changed
+    with pytest.raises(NotFound):
+        await store.events.wait("nobody", 0, 0.01)
+
+
+@pytest.mark.asyncio
+async def test_a_task_with_a_blob_that_is_not_here_is_refused(store: Store) -> None:
+    with pytest.raises(NotFound, match="upload it first"):
+        await store.tasks.create(TaskSpec(module="ab" * 32))
+
+
+@pytest.mark.asyncio
+async def test_what_is_asked_for_and_not_there_is_named(store: Store) -> None:
+    for reading in (store.tasks.get("x"), store.attempts.get("y"), store.results.get("x")):
+        with pytest.raises(NotFound, match="[xy]"):
+            await reading
+    await store.apply([])
+
+
+@pytest.mark.asyncio
+async def test_time_to_live_ends(store: Store, clock: ManualClock) -> None:
+    """INV-TASK-07."""
+    done, still_open = await queued(store), await queued(store)
+    handle = new_handle()
+    await store.apply([lease(done, handle), Report(handle, RESULT), Accept(handle)])
+    await clock.advance(99)
+    assert (await store.sweep()).tasks == 0
+    assert await store.results.get(done.id) == RESULT
+    await clock.advance(2)
+    swept = await store.sweep()
+    assert (swept.tasks, swept.results, swept.blobs) == (1, 1, 0)
+    with pytest.raises(NotFound):
+        await store.tasks.get(done.id)
+    assert await store.attempts.of_task(done.id) == []
+    assert await store.events.history(done.id) == []
+    assert (await store.tasks.get(still_open.id)).state is TaskState.QUEUED
+
+
+@pytest.mark.asyncio
+async def test_blobs_that_no_task_names_are_deleted_when_they_are_old(
+    store: Store, tmp_path: Path
+) -> None:
+    """INV-TASK-07."""
+    task = await queued(store)
+    unnamed = await store.blobs.put(b"unnamed")
+    fresh = await store.blobs.put(b"fresh")
+    for sha256 in (unnamed, task.spec.module):
+        os.utime(tmp_path / "home" / "blobs" / sha256[:2] / sha256[2:], (0, 0))
+    assert (await store.sweep()).blobs == 1
+    with pytest.raises(NotFound):
+        await store.blobs.get(unnamed)
+    assert await store.blobs.get(fresh) == b"fresh"
+    assert await store.blobs.get(task.spec.module) == b"module"
+
+
+@pytest.mark.asyncio
+async def test_putting_a_blob_again_keeps_it_young(store: Store, tmp_path: Path) -> None:
+    """INV-TASK-07."""
+    sha256 = await store.blobs.put(b"again")
+    os.utime(tmp_path / "home" / "blobs" / sha256[:2] / sha256[2:], (0, 0))
+    assert await store.blobs.put(b"again") == sha256
+    assert (await store.sweep()).blobs == 0
+
+
+@pytest.mark.asyncio
+async def test_a_damaged_blob_is_not_returned(store: Store, tmp_path: Path) -> None:
+    """INV-TASK-08."""
+    sha256 = await store.blobs.put(b"good")
+    (tmp_path / "home" / "blobs" / sha256[:2] / sha256[2:]).write_bytes(b"bad")
+    with pytest.raises(StoreError, match="damaged"):
+        await store.blobs.get(sha256)
+
+
+@pytest.mark.asyncio
+async def test_statistics_are_per_level_and_survive(url: str, store: Store) -> None:
+    """INV-TASK-06."""
+    task = await queued(store, privacy=PrivacyLevel.SECRET)
+    handle = new_handle()
+    await store.apply([lease(task, handle), Retry(handle, "lost")])
+    again = new_handle()
+    await store.apply([lease(task, again), Report(again, RESULT), Accept(again)])
+    await store.close()
+    async with await Store.open(url) as opened:
+        levels = await opened.statistics.by_level()
+    assert set(levels) == set(PrivacyLevel)
+    secret = levels[PrivacyLevel.SECRET]
+    assert (secret.submitted, secret.attempts, secret.retries) == (1, 2, 1)
+    assert (secret.accepted, secret.run_ms) == (1, RESULT.wall_ms)
+    assert levels[PrivacyLevel.PUBLIC].submitted == 0
+
+
+@pytest.mark.asyncio
+async def test_no_table_tells_who_asked(url: str, store: Store, tmp_path: Path) -> None:
+    """INV-TASK-06."""
+    await store.close()
+    with sqlite3.connect(tmp_path / "home" / "fog.db") as db:
+        columns = {
+            (table, row[1])
+            for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            for row in db.execute(f"PRAGMA table_info({table})")
+        }
+    db.close()
+    names = {name for _, name in columns}
+    assert {"state", "handle", "level"} <= names
+    for word in ("requester", "session", "circuit", "message", "peer", "user", "client"):
+        assert not [name for name in names if word in name]
+    assert {name for table, name in columns if table == "level_statistics"} == {
+        *("level", "submitted", "accepted", "failed", "cancelled"),
+        *("attempts", "retries", "run_ms"),
+    }
+
+
+@pytest.mark.asyncio
+async def test_commits_are_flushed_to_disk(store: Store) -> None:
+    """INV-TASK-04."""
+    async with store._writing.connect() as connection:
+        for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
+            row = (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one()
+            assert row == value
+
+
+@pytest.mark.asyncio
+async def test_readers_cannot_write(store: Store) -> None:
+    async with store._reading.connect() as connection:
+        with pytest.raises(Exception, match="readonly"):
+            await connection.exec_driver_sql("DELETE FROM tasks")
+
+
+@pytest.mark.asyncio
+async def test_a_second_opener_is_told_that_the_store_is_in_use(url: str, store: Store) -> None:
+    with pytest.raises(StoreError, match="in use by another process"):
+        await Store.open(url)
+
+
+@pytest.mark.asyncio
+async def test_a_closed_store_refuses(store: Store) -> None:
+    task = await queued(store)
+    await store.close()
+    with pytest.raises(StoreError, match="closed"):
+        await store.apply([Cancel(task.id)])
+    await store.close()
+
+
+@pytest.mark.asyncio
+async def test_closing_writes_what_was_asked_for(url: str, store: Store) -> None:
+    """INV-TASK-04."""
+    task = await queued(store)
+    asked = asyncio.create_task(store.apply([Cancel(task.id)]))
+    await asyncio.sleep(0)
+    await store.close()
+    await asked
+    async with await Store.open(url) as again:
+        assert (await again.tasks.get(task.id)).state is TaskState.CANCELLED
+
+
+@pytest.mark.asyncio
+async def test_a_store_of_a_newer_version_is_refused(
+    url: str, store: Store, tmp_path: Path
+) -> None:
+    await store.close()
+    with sqlite3.connect(tmp_path / "home" / "fog.db") as db:
+        db.execute("UPDATE alembic_version SET version_num = '9999'")
+    db.close()
+    with pytest.raises(StoreError, match="9999.*update"):
+        await Store.open(url)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "url", ["sqlite+aiosqlite://", "sqlite:///:memory:", "not a url", "sqlite+aiosqlite:///"]
+)
+async def test_an_unusable_url_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="sqlite"):
+        await Store.open(url)
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "fog.db").write_bytes(b"something else entirely" * 100)
+    with pytest.raises(StoreError, match="could not be opened"):
+        await Store.open(f"sqlite+aiosqlite:///{tmp_path}/fog.db")
+
+
+@pytest.mark.asyncio
+async def test_the_migrations_make_the_tables_that_the_code_expects(store: Store) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+    from sqlalchemy import Connection
+
+    from fog_compute.store.schema import metadata
+
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, metadata))
+
+    async with store._writing.connect() as connection:
+        assert await connection.run_sync(differences) == []
