@@ -11,7 +11,7 @@ import asyncio
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypedDict
 
 import betanet
 from fog_compute.errors import (
@@ -26,10 +26,18 @@ from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.levels import PrivacyLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-__all__ = ["BetanetChannel", "BetanetPublisher", "BetanetService", "NetworkStatus", "open_channel"]
+__all__ = [
+    "BetanetChannel",
+    "BetanetPublisher",
+    "BetanetService",
+    "NetworkStatus",
+    "PacketOutcome",
+    "PacketStats",
+    "open_channel",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,24 @@ class BetanetPublisher:
             )
 
 
+class PacketOutcome(TypedDict):
+    """What became of one packet: empty but for ``reason`` if it was rejected."""
+
+    next_hop: bytes | None
+    payload: bytes
+    delay_ms: float
+    reason: str | None
+
+
+class PacketStats(TypedDict):
+    """Counters of the packet pipeline."""
+
+    packets_processed: int
+    packets_dropped: int
+    throughput_pps: float
+    average_latency_ms: float
+
+
 class BetanetService:
     """Owns the clients of all levels, each opened when it is first asked for.
 
@@ -170,6 +196,39 @@ class BetanetService:
         if self._pipeline is None:
             self._pipeline = betanet.PacketPipeline(self._num_workers)
         return self._pipeline
+
+    async def submit_packet(self, packet: bytes) -> PacketOutcome:
+        """Unwrap one packet; a bad one is an outcome, not an error.
+
+        Cancelled, the packet is decided all the same, and counted.
+        """
+        return (await self.process_batch([packet]))[0]
+
+    async def process_batch(self, packets: Sequence[bytes]) -> list[PacketOutcome]:
+        """Unwrap packets on the pipeline's threads; outcomes stand in the same order.
+
+        Cancelled, the packets are decided all the same, and counted.
+        """
+        outcomes = await asyncio.to_thread(self.pipeline.process_batch, packets)
+        return [
+            PacketOutcome(
+                next_hop=outcome.next_hop,
+                payload=outcome.payload,
+                delay_ms=outcome.delay_ms,
+                reason=outcome.reason if isinstance(outcome, betanet.RejectedPacket) else None,
+            )
+            for outcome in outcomes
+        ]
+
+    async def get_stats(self) -> PacketStats:
+        """Counters of the pipeline since it started."""
+        stats = self.pipeline.get_stats()
+        return PacketStats(
+            packets_processed=stats.packets_processed,
+            packets_dropped=stats.packets_dropped,
+            throughput_pps=stats.throughput_pps,
+            average_latency_ms=stats.average_latency_ms,
+        )
 
     @property
     def open_levels(self) -> tuple[PrivacyLevel, ...]:
