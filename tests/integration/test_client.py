@@ -1,0 +1,244 @@
+"""The asyncio client against a real local net."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import betanet
+
+pytestmark = pytest.mark.asyncio
+
+DEADLINE_S = 60.0
+
+
+@pytest_asyncio.fixture
+async def alice(localnet: Path, tmp_path: Path) -> AsyncIterator[betanet.Client]:
+    async with await betanet.Client.open(dir=tmp_path / "alice", bootstrap=localnet) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def bob(localnet: Path, tmp_path: Path) -> AsyncIterator[betanet.Client]:
+    async with await betanet.Client.open(dir=tmp_path / "bob", bootstrap=localnet) as client:
+        yield client
+
+
+async def receive(client: betanet.Client) -> betanet.Incoming:
+    async with asyncio.timeout(DEADLINE_S):
+        return await client.receive()
+
+
+@pytest.mark.parametrize("hops", [1, 3, 5, 7])
+async def test_a_message_arrives(hops: int, alice: betanet.Client, bob: betanet.Client) -> None:
+    body = os.urandom(10_000)
+    identity = await alice.send(bob.address, body, hops=hops)
+    message = await receive(bob)
+    assert (message.id, message.body) == (identity, body)
+    assert (message.reply_handle, message.reply_capacity) == (None, 0)
+    await bob.commit(message.id)
+
+
+@pytest.mark.parametrize("hops", [1, 3, 5, 7])
+async def test_a_request_is_answered(hops: int, alice: betanet.Client, bob: betanet.Client) -> None:
+    answering = asyncio.ensure_future(answer_one(bob))
+    answer = await alice.request(bob.address, b"question", hops=hops, timeout=DEADLINE_S)
+    assert answer == b"answer to question"
+    await answering
+
+
+async def answer_one(client: betanet.Client) -> None:
+    message = await receive(client)
+    assert message.reply_handle is not None
+    assert message.reply_capacity > 4 * 2_000
+    await client.reply(message.reply_handle, b"answer to " + message.body)
+    await client.commit(message.id)
+
+
+async def test_many_requests_run_at_once(alice: betanet.Client, bob: betanet.Client) -> None:
+    async def serve() -> None:
+        for _ in range(20):
+            await answer_one(bob)
+
+    serving = asyncio.ensure_future(serve())
+    bodies = [str(number).encode() for number in range(20)]
+    answers = await asyncio.gather(
+        *(alice.request(bob.address, body, timeout=DEADLINE_S) for body in bodies)
+    )
+    assert answers == [b"answer to " + body for body in bodies]
+    await serving
+
+
+async def test_an_answer_is_as_long_as_its_reply_packets(
+    alice: betanet.Client, bob: betanet.Client
+) -> None:
+    async def answer_at_length() -> bytes:
+        message = await receive(bob)
+        assert message.reply_handle is not None
+        body = os.urandom(message.reply_capacity)
+        with pytest.raises(betanet.NetworkError):
+            await bob.reply(message.reply_handle, body + b"x")
+        await bob.reply(message.reply_handle, body)
+        return body
+
+    answering = asyncio.ensure_future(answer_at_length())
+    answer = await alice.request(bob.address, b"", reply_packets=3, timeout=DEADLINE_S)
+    assert answer == await answering
+
+
+async def test_a_request_without_an_answer_times_out(
+    alice: betanet.Client, bob: betanet.Client
+) -> None:
+    with pytest.raises(betanet.Timeout):
+        await alice.request(bob.address, b"question", timeout=0.2)
+
+
+@pytest.mark.parametrize("hops", [2, 3, 7])
+async def test_a_ping_comes_back(hops: int, alice: betanet.Client) -> None:
+    assert 0 < await alice.ping(hops) < DEADLINE_S
+
+
+async def test_a_cancelled_receive_loses_no_message(
+    alice: betanet.Client, bob: betanet.Client
+) -> None:
+    for number in range(20):
+        waiting = asyncio.ensure_future(bob.receive())
+        await asyncio.sleep(0)
+        await alice.send(bob.address, bytes([number]), hops=1)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        message = waiting.result() if not waiting.cancelled() else await receive(bob)
+        assert message.body == bytes([number])
+
+
+async def test_an_operation_stops_with_its_task(alice: betanet.Client, bob: betanet.Client) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await alice.request(bob.address, b"question", timeout=DEADLINE_S)
+
+
+async def test_a_client_keeps_its_address_and_its_messages_over_a_restart(
+    localnet: Path, tmp_path: Path, alice: betanet.Client
+) -> None:
+    folder = tmp_path / "carol"
+    async with await betanet.Client.open(dir=folder, bootstrap=localnet) as carol:
+        address = carol.address
+    identity = await alice.send(address, b"while away")
+    async with await betanet.Client.open(dir=folder, bootstrap=localnet) as carol:
+        assert carol.address == address
+        message = await receive(carol)
+        assert message.id == identity
+    async with await betanet.Client.open(dir=folder, bootstrap=localnet) as carol:
+        again = await receive(carol)
+        assert again == message
+        await carol.commit(again.id)
+
+
+async def test_a_folder_has_one_owner(
+    localnet: Path, tmp_path: Path, alice: betanet.Client
+) -> None:
+    with pytest.raises(betanet.NetworkError):
+        await betanet.Client.open(dir=tmp_path / "alice", bootstrap=localnet)
+
+
+async def test_a_cancelled_open_gives_up_the_folder(localnet: Path, tmp_path: Path) -> None:
+    opening = asyncio.ensure_future(betanet.Client.open(dir=tmp_path / "dave", bootstrap=localnet))
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    async with asyncio.timeout(DEADLINE_S), await open_when_free(tmp_path / "dave", localnet):
+        pass
+
+
+async def open_when_free(folder: Path, bootstrap: Path) -> betanet.Client:
+    while True:
+        try:
+            return await betanet.Client.open(dir=folder, bootstrap=bootstrap)
+        except betanet.NetworkError:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_missing_bootstrap_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(betanet.NetworkError, match=r"net\.json"):
+        await betanet.Client.open(dir=tmp_path / "client", bootstrap=tmp_path / "net.json")
+
+
+async def test_bad_arguments_are_refused_at_once(alice: betanet.Client) -> None:
+    with pytest.raises(betanet.InvalidAddress):
+        await alice.send("fog1nonsense", b"")
+    for hops in (0, 8, -1, 300):
+        with pytest.raises(ValueError, match="1 to 7 hops"):
+            await alice.ping(hops)
+    with pytest.raises(ValueError, match="32 hexadecimal digits"):
+        await alice.commit("xyz")
+    with pytest.raises(ValueError, match="timeout"):
+        await alice.request(alice.address, b"", timeout=-1.0)
+
+
+async def test_the_status_shows_the_network(alice: betanet.Client) -> None:
+    status = alice.status()
+    assert status.nodes == {"entry": 2, "middle": 6, "exit": 2}
+    assert status.edges_attached == status.edges_wanted == 2
+    assert status.one_operator
+    assert status.mean_delay_ms == 2
+
+
+async def test_a_published_worker_is_listed(alice: betanet.Client, bob: betanet.Client) -> None:
+    await alice.publish_worker(
+        name="alice's laptop", kinds=["wasm"], slots=2, memory_bytes=2**30, groups=["home"]
+    )
+    async with asyncio.timeout(DEADLINE_S):
+        while not (found := [w for w in await bob.workers() if w.address == alice.address]):
+            await asyncio.sleep(0.01)
+    (worker,) = found
+    assert (worker.name, worker.kinds, worker.slots) == ("alice's laptop", ("wasm",), 2)
+    assert (worker.memory_bytes, worker.groups) == (2**30, ("home",))
+    assert worker.issued_ms < worker.expires_ms
+
+
+async def test_closing_ends_what_waits(localnet: Path, tmp_path: Path) -> None:
+    client = await betanet.Client.open(dir=tmp_path / "erin", bootstrap=localnet)
+    waiting = asyncio.ensure_future(client.receive())
+    await asyncio.sleep(0)
+    await client.close()
+    await client.close()
+    with pytest.raises(betanet.Closed):
+        await waiting
+    with pytest.raises(betanet.Closed):
+        await client.ping(3)
+    with pytest.raises(betanet.Closed):
+        await client.receive()
+
+
+async def test_closing_joins_the_cores_threads(localnet: Path, tmp_path: Path) -> None:
+    async with await betanet.Client.open(dir=tmp_path / "frank", bootstrap=localnet):
+        assert core_threads()
+    assert core_threads() == []
+
+
+def core_threads() -> list[str]:
+    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+    names = [(task / "comm").read_text().strip() for task in tasks]
+    return [name for name in names if name.startswith(("betanet", "client"))]
+
+
+async def test_a_client_that_nobody_closed_is_reported(localnet: Path, tmp_path: Path) -> None:
+    client = await betanet.Client.open(dir=tmp_path / "grace", bootstrap=localnet)
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del client
+
+
+async def test_clients_of_two_loops_share_the_core(localnet: Path, tmp_path: Path) -> None:
+    async def ping() -> float:
+        folder = tmp_path / threading.current_thread().name
+        async with await betanet.Client.open(dir=folder, bootstrap=localnet) as client:
+            return await client.ping(3)
+
+    times = await asyncio.gather(*(asyncio.to_thread(asyncio.run, ping()) for _ in range(2)))
+    assert all(time > 0 for time in times)
