@@ -70,7 +70,7 @@ def test_make_targets_exist(root: Path, pages: dict[str, str]) -> None:
         if re.fullmatch(r"[a-z-]+", word) and word not in targets
     ]
 
-    assert unknown == []
+    assert unknown == [], "\n".join(unknown)
 
 
 def test_readme_starts_with_the_two_commands(pages: dict[str, str]) -> None:
@@ -100,7 +100,7 @@ def test_commands_and_flags_exist(program: str, pages: dict[str, str]) -> None:
             )
 
     assert checked > 0
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong)
 
 
 def test_settings_exist(pages: dict[str, str], sources: dict[str, str]) -> None:
@@ -116,7 +116,7 @@ def test_settings_exist(pages: dict[str, str], sources: dict[str, str]) -> None:
         if setting not in fields | built
     }
 
-    assert unknown == set()
+    assert unknown == set(), "\n".join(sorted(unknown))
 
 
 def test_metrics_exist(pages: dict[str, str], sources: dict[str, str]) -> None:
@@ -130,10 +130,10 @@ def test_metrics_exist(pages: dict[str, str], sources: dict[str, str]) -> None:
         if tail.sub("", metric) not in code
     }
 
-    assert unknown == set()
+    assert unknown == set(), "\n".join(sorted(unknown))
 
 
 def test_every_setting_is_described() -> None:
     bare = [name for name, field in Settings.model_fields.items() if not field.description]
 
-    assert bare == []
+    assert bare == [], "\n".join(bare)

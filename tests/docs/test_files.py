@@ -56,7 +56,7 @@ def test_links_between_pages_resolve(root: Path, pages: dict[str, str]) -> None:
             elif anchor and anchor not in anchors(page.read_text("utf-8")):
                 broken.append(f"{name}: {target} (no such heading)")
 
-    assert broken == []
+    assert broken == [], "\n".join(broken)
 
 
 def test_every_page_is_reachable_from_the_readme(root: Path, pages: dict[str, str]) -> None:
@@ -77,7 +77,7 @@ def test_every_page_is_reachable_from_the_readme(root: Path, pages: dict[str, st
 
     unreachable = [n for n in pages if n.startswith("docs/") and n not in seen]
 
-    assert unreachable == []
+    assert unreachable == [], "\n".join(unreachable)
 
 
 def test_files_stay_short(root: Path, tracked: list[Path]) -> None:
@@ -103,7 +103,7 @@ def test_nothing_tells_where_it_was_written(root: Path, tracked: list[Path]) -> 
         if match
     ]
 
-    assert found == []
+    assert found == [], "\n".join(found)
 
 
 def test_decisions_are_numbered_and_short(pages: dict[str, str]) -> None:

@@ -55,7 +55,7 @@ def test_banned_words_stand_nowhere(pages: dict[str, str], sources: dict[str, st
         if pattern.search(line)
     ]
 
-    assert found == []
+    assert found == [], "\n".join(found)
 
 
 def test_glossary_names_a_thing_once(pages: dict[str, str]) -> None:
