@@ -66,11 +66,7 @@ impl<R: CryptoRng> Courier<R> {
     /// Repeatable: the second call gives no items. `None` for a message that was never delivered or whose id has expired.
     /// Items whose deletion does not reach the edge come again and are recognised.
     pub fn commit(&mut self, id: MessageId) -> Option<Vec<ItemRef>> {
-        let items = self.reassembler.commit(id)?;
-        if self.reassembler.take_redeliver() {
-            self.actions.push_back(Action::Redeliver);
-        }
-        Some(items)
+        self.reassembler.commit(id)
     }
 
     /// Ids of committed messages with their expiries in Unix milliseconds, for a driver that keeps them over a restart.

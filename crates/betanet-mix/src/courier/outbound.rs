@@ -181,7 +181,7 @@ impl<R: CryptoRng> Courier<R> {
         for _ in self.replies.len()..before {
             self.count_drop("reply_expired");
         }
-        if self.reassembler.take_redeliver() {
+        if self.reassembler.take_redeliver(now_ms) {
             self.actions.push_back(Action::Redeliver);
         }
     }

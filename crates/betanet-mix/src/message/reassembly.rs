@@ -3,13 +3,21 @@
 //! Every kept fragment also keeps its mailbox item's number, because the item stays at the edge until the message was
 //! committed: a client that crashes gets all of it again. Therefore nothing is ever thrown away silently for lack of
 //! room. What does not fit is *deferred*: it is forgotten here, stays at the edge, and comes again on request.
+//!
+//! When memory is short, one unfinished message is the *favourite*: its fragments push out those of others until it is
+//! whole, so every round of redelivery finishes at least one message. A favourite that gets no new fragment for a while
+//! (its sender may be gone, or hostile) gives up its place, and others have their turn first.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{FRAGMENT_DATA_LEN, Fragment, ItemRef, MAX_MESSAGE_LEN, MAX_REPLY_SURBS, MessageId};
 
 /// Bookkeeping that a kept fragment costs besides its data.
 const FRAGMENT_OVERHEAD: usize = 96;
+
+const FRAGMENT_COST: usize = FRAGMENT_DATA_LEN + FRAGMENT_OVERHEAD;
+/// Stalled messages that are told apart.
+const MAX_STALLED: usize = 1024;
 
 /// Bounds of a [`Reassembler`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,8 +30,10 @@ pub struct ReassemblyLimits {
     pub remembered_ids: usize,
     /// Furthest expiry that is accepted, from now, in milliseconds.
     pub max_lifetime_ms: u64,
-    /// How long an unfinished message may go without a new fragment before it has to make room for others, in milliseconds.
+    /// How long the favourite may go without a new fragment before others have their turn, in milliseconds.
     pub idle_ms: u64,
+    /// Shortest time between two requests for deferred items, in milliseconds.
+    pub redeliver_ms: u64,
     /// How far clocks may be apart, in milliseconds.
     pub skew_ms: u64,
 }
@@ -36,6 +46,7 @@ impl Default for ReassemblyLimits {
             remembered_ids: 1 << 18,
             max_lifetime_ms: 7 * 24 * 3_600_000,
             idle_ms: 60_000,
+            redeliver_ms: 2_000,
             skew_ms: 30_000,
         }
     }
@@ -67,7 +78,13 @@ pub struct Reassembler {
     remembered: HashMap<MessageId, u64>,
     remembered_expiry: BTreeSet<(u64, MessageId)>,
     used: usize,
+    /// The part of `used` that delivered messages take.
+    used_delivered: usize,
     deferred: bool,
+    redelivered_ms: Option<u64>,
+    favourite: Option<PartialKey>,
+    /// Messages that were the favourite and stalled.
+    stalled: HashSet<PartialKey>,
 }
 
 /// A message id and the context that its fragments are sealed under. A sender that restarts seals anew, and may have cut
@@ -102,7 +119,11 @@ impl Reassembler {
             remembered: HashMap::new(),
             remembered_expiry: BTreeSet::new(),
             used: 0,
+            used_delivered: 0,
             deferred: false,
+            redelivered_ms: None,
+            favourite: None,
+            stalled: HashSet::new(),
         }
     }
 
@@ -141,7 +162,8 @@ impl Reassembler {
             return Inserted::Useless("expiry_too_far");
         }
         // All fragments but the last are full, so this is the least that the stream will have.
-        if (usize::from(total) - 1) * FRAGMENT_DATA_LEN >= self.limits.message_bytes {
+        let (least, cost) = (usize::from(total).saturating_sub(1) * FRAGMENT_DATA_LEN, usize::from(total) * FRAGMENT_COST);
+        if least >= self.limits.message_bytes || cost > self.limits.total_bytes {
             return Inserted::Useless("message_too_large");
         }
         let key = (id, context);
@@ -180,6 +202,7 @@ impl Reassembler {
             return self.remembered.contains_key(&id).then(Vec::new);
         };
         self.used = self.used.saturating_sub(delivered.bytes);
+        self.used_delivered = self.used_delivered.saturating_sub(delivered.bytes);
         self.remember(id, delivered.expiry_ms);
         Some(delivered.items.into_iter().collect())
     }
@@ -227,11 +250,15 @@ impl Reassembler {
         items
     }
 
-    /// Whether deferred items should be asked for again: some were, and half of the memory is free. Resets the mark.
-    pub fn take_redeliver(&mut self) -> bool {
-        let ready = self.deferred && self.used <= self.limits.total_bytes / 2;
+    /// Whether deferred items should be asked for again now. Resets the mark.
+    ///
+    /// Not while messages that the application has yet to commit take more than half of the memory.
+    pub fn take_redeliver(&mut self, now_ms: u64) -> bool {
+        let rested = self.redelivered_ms.is_none_or(|last| now_ms >= last.saturating_add(self.limits.redeliver_ms));
+        let ready = self.deferred && rested && self.used_delivered <= self.limits.total_bytes / 2;
         if ready {
             self.deferred = false;
+            self.redelivered_ms = Some(now_ms);
         }
         ready
     }
@@ -253,30 +280,63 @@ impl Reassembler {
         }
         let bytes = stream.len() + items.len() * FRAGMENT_OVERHEAD;
         self.used += bytes;
+        self.used_delivered += bytes;
         self.delivered.insert(key.0, Delivered { expiry_ms: partial.expiry_ms, bytes, items });
         Inserted::Complete(stream)
     }
 
-    /// Makes room for `cost` bytes, at the expense of unfinished messages that have been idle for long.
+    /// Makes room for `cost` bytes. Only the favourite gets room at the expense of others.
     fn make_room(&mut self, now_ms: u64, wanted_by: &PartialKey, cost: usize) -> bool {
-        while self.used + cost > self.limits.total_bytes {
-            let idlest =
-                self.partials.iter().filter(|(key, _)| *key != wanted_by).min_by_key(|(_, partial)| partial.touched_ms);
-            let Some((key, partial)) = idlest else { return false };
-            if now_ms.saturating_sub(partial.touched_ms) < self.limits.idle_ms {
-                return false;
-            }
-            let key = *key;
-            self.remove(&key);
+        if self.used + cost <= self.limits.total_bytes {
+            return true;
+        }
+        self.choose_favourite(now_ms, wanted_by);
+        while self.favourite == Some(*wanted_by) && self.used + cost > self.limits.total_bytes {
+            let others = self.partials.iter().filter(|(key, _)| *key != wanted_by);
+            let Some(furthest) = others.max_by_key(|(_, partial)| partial.missing()).map(|(key, _)| *key) else { break };
+            self.remove(&furthest);
             self.deferred = true;
         }
-        true
+        self.used + cost <= self.limits.total_bytes
+    }
+
+    fn choose_favourite(&mut self, now_ms: u64, wanted_by: &PartialKey) {
+        if let Some(key) = self.favourite {
+            let touched_ms = self.partials.get(&key).map(|partial| partial.touched_ms);
+            if touched_ms.is_some_and(|touched_ms| now_ms.saturating_sub(touched_ms) < self.limits.idle_ms) {
+                return;
+            }
+            self.remove(&key);
+            self.deferred = true;
+            self.stalled.insert(key);
+        }
+        let nearest = |this: &Self| {
+            let hopeful = this.partials.iter().filter(|(key, _)| !this.stalled.contains(*key));
+            let nearest = hopeful.min_by_key(|(key, partial)| (partial.missing(), **key)).map(|(key, _)| *key);
+            nearest.or_else(|| (!this.stalled.contains(wanted_by)).then_some(*wanted_by))
+        };
+        let mut chosen = nearest(self);
+        if chosen.is_none() || self.stalled.len() > MAX_STALLED {
+            // Everybody has had a turn.
+            self.stalled.clear();
+            chosen = nearest(self);
+        }
+        self.favourite = chosen;
     }
 
     fn remove(&mut self, key: &PartialKey) -> Option<Partial> {
         let partial = self.partials.remove(key)?;
         self.partial_expiry.remove(&(partial.expiry_ms, *key));
         self.used = self.used.saturating_sub(partial.bytes);
+        if self.favourite == Some(*key) {
+            self.favourite = None;
+        }
         Some(partial)
+    }
+}
+
+impl Partial {
+    fn missing(&self) -> usize {
+        usize::from(self.total).saturating_sub(self.fragments.len())
     }
 }
