@@ -8,78 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fog_compute.errors import ConfigError
+from fog_compute.layout import HomeLayout, default_home
 
 __all__ = ["HomeLayout", "Settings", "load_settings"]
 
 _DEFAULT_NODE_COUNTS: Final = {"entry": 2, "middle": 6, "exit": 2}
-
-
-class HomeLayout:
-    """Where everything lies below one home folder."""
-
-    __slots__ = ("root",)
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    @property
-    def state_file(self) -> Path:
-        """What ``fog up`` started, as JSON."""
-        return self.root / "fog.json"
-
-    @property
-    def lock_file(self) -> Path:
-        """Held by the running ``fog up``."""
-        return self.root / "fog.lock"
-
-    @property
-    def net(self) -> Path:
-        """State of the local net."""
-        return self.root / "net"
-
-    @property
-    def bootstrap(self) -> Path:
-        """How to join the net: authority and edges."""
-        return self.net / "net.json"
-
-    @property
-    def daemon(self) -> Path:
-        """State of the backend."""
-        return self.root / "daemon"
-
-    @property
-    def database(self) -> Path:
-        """The SQLite file of the backend."""
-        return self.daemon / "fog.db"
-
-    @property
-    def token_file(self) -> Path:
-        """The bearer token of the HTTP interface, readable by its owner only."""
-        return self.daemon / "token"
-
-    @property
-    def server_file(self) -> Path:
-        """Where the running backend listens, as JSON."""
-        return self.daemon / "server.json"
-
-    @property
-    def clients(self) -> Path:
-        """One mixnet client folder per privacy level."""
-        return self.daemon / "clients"
-
-    @property
-    def logs(self) -> Path:
-        """One log file per child process."""
-        return self.root / "logs"
-
-    def worker(self, index: int) -> Path:
-        """State of the local worker with this number."""
-        return self.root / f"worker-{index}"
 
 
 class Settings(BaseSettings):
@@ -88,7 +25,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FOG_", extra="forbid", frozen=True)
 
     home: Path = Field(
-        default_factory=lambda: user_data_path("fog-compute", appauthor=False),
+        default_factory=default_home,
         description="Folder that holds all state of this fog.",
     )
     host: str = Field("127.0.0.1", description="Address that the HTTP interface binds.")

@@ -1,14 +1,15 @@
 """Child processes: they end with their owner, whatever way it ends, and tell it how they are.
 
-Two ties to the owner, because each has a hole: the kernel's parent-death signal misses a parent that died
-before it was asked for, and end-of-file on standard input needs the owner to hold the only other
-end of the pipe.
+Two ties to the owner, because each has a hole: the kernel's parent-death signal misses a parent
+that died before it was asked for, and end-of-file on standard input needs the owner to hold the
+only other end of the pipe.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import sys
 import threading
 from typing import Final
 
-__all__ = ["EXIT_UNUSABLE", "announce", "die_with_parent", "stop_event"]
+__all__ = ["EXIT_UNUSABLE", "announce", "die_with_parent", "port_problem", "stop_event"]
 
 EXIT_UNUSABLE: Final = 78
 """Exit code of a child that a restart cannot help: a setting, a path or a port is unusable."""
@@ -48,6 +49,16 @@ def announce(event: str, **fields: str | float | bool | None) -> None:
     except OSError:
         # The owner no longer listens; if it is gone, this process ends by itself.
         pass
+
+
+def port_problem(host: str, port: int, error: OSError) -> str:
+    """Say in one line why a port cannot be used, and what to do."""
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} on {host} is taken by another program:"
+            " stop it, or choose another port with --port"
+        )
+    return f"port {port} on {host} cannot be used: {error.strerror}"
 
 
 def stop_event() -> asyncio.Event:

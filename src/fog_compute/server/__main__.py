@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ import uvicorn
 
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import ConfigError
-from fog_compute.lifetime import EXIT_UNUSABLE, announce, die_with_parent
+from fog_compute.lifetime import EXIT_UNUSABLE, announce, die_with_parent, port_problem
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.server.app import create_app
 from fog_compute.server.services import ServiceManager
@@ -97,22 +96,13 @@ def _listen(settings: Settings) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise ConfigError(_port_problem(settings.host, settings.port, error)) from error
+        raise ConfigError(port_problem(settings.host, settings.port, error)) from error
     return listener
 
 
 def url_of(host: str, port: int) -> str:
     """The base URL of a listener."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _port_problem(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} on {host} is taken by another program:"
-            " stop it, or choose another port with --port"
-        )
-    return f"port {port} on {host} cannot be used: {error.strerror}"
 
 
 def _write_state(settings: Settings, url: str) -> None:

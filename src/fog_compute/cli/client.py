@@ -1,0 +1,155 @@
+"""The backend as commands see it: HTTP on loopback, problems as errors with one line."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, Self, TypeVar
+
+import httpx2
+
+from fog_compute.cli.common import CommandError, NotRunningError
+from fog_compute.errors import NotFound, PrivacyUnavailable, ServiceUnavailable
+from fog_compute.layout import HomeLayout, home_from_environment
+
+__all__ = ["Backend"]
+
+T = TypeVar("T")
+
+TIMEOUT_S: Final = 30.0
+UPLOAD_TIMEOUT_S: Final = 120.0
+RECONNECT_S: Final = 30.0
+RECONNECT_PAUSE_S: Final = 0.2
+
+Body = dict[str, Any]  # JSON as it comes; each command picks its fields
+
+
+class Backend:
+    """The running backend of one home folder."""
+
+    def __init__(self, layout: HomeLayout | None = None) -> None:
+        """Find the backend.
+
+        Raises:
+            NotRunningError: none has ever run there.
+        """
+        self._layout: Final = HomeLayout(home_from_environment()) if layout is None else layout
+        self._http = self._connect()
+
+    def __enter__(self) -> Self:
+        """Return the backend itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(self, path: str, **query: str | float) -> Body:
+        """GET a JSON object."""
+        return self._json(self._send("GET", path, params=query))
+
+    def post(self, path: str, body: Mapping[str, object] | None = None) -> Body:
+        """POST JSON and get a JSON object."""
+        return self._json(self._send("POST", path, json=body))
+
+    def read(self, path: str) -> bytes:
+        """GET bytes."""
+        return self._send("GET", path).content
+
+    def upload(self, data: bytes) -> str:
+        """Upload a blob and return its SHA-256."""
+        answer = self._send(
+            "POST",
+            "/api/v1/blobs",
+            content=data,
+            headers={"content-type": "application/octet-stream"},
+            timeout=UPLOAD_TIMEOUT_S,
+        )
+        return str(self._json(answer)["sha256"])
+
+    def patiently(self, ask: Callable[[Backend], T], lost: Callable[[], None]) -> T:
+        """Ask, and if the backend has just gone, wait for it to come back.
+
+        ``ask`` must be safe to repeat. ``lost`` is called once, when the backend is first missed.
+
+        Raises:
+            NotRunningError: it did not come back in time.
+        """
+        deadline: float | None = None
+        while True:
+            try:
+                return ask(self)
+            except (NotRunningError, ServiceUnavailable):
+                now = time.monotonic()
+                if deadline is None:
+                    deadline = now + RECONNECT_S
+                    lost()
+                elif now > deadline:
+                    raise
+                time.sleep(RECONNECT_PAUSE_S)
+                self._reconnect()
+
+    def _reconnect(self) -> None:
+        try:
+            fresh = self._connect()
+        except NotRunningError:
+            return
+        self._http.close()
+        self._http = fresh
+
+    def _connect(self) -> httpx2.Client:
+        try:
+            url = json.loads(self._layout.server_file.read_text("utf-8"))["url"]
+            token = self._layout.token_file.read_text("utf-8").strip()
+        except (OSError, ValueError, KeyError):
+            raise self._not_running() from None
+        return httpx2.Client(
+            base_url=url,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=TIMEOUT_S,
+            trust_env=False,
+        )
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        try:
+            answer = self._http.request(method, path, **options)
+        except httpx2.TimeoutException:
+            raise CommandError("the backend did not answer in time: see `fog status`") from None
+        except httpx2.TransportError:
+            raise self._not_running() from None
+        if answer.is_error:
+            raise _error_of(answer)
+        return answer
+
+    def _json(self, answer: httpx2.Response) -> Body:
+        try:
+            body = answer.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise CommandError("the backend's answer cannot be read: is it another program?")
+        return body
+
+    def _not_running(self) -> NotRunningError:
+        return NotRunningError(f"no fog is running in {self._layout.root}: start one with `fog up`")
+
+
+def _error_of(answer: httpx2.Response) -> Exception:
+    try:
+        body = answer.json()
+        detail = str(body["detail"])
+    except (ValueError, KeyError, TypeError):
+        return CommandError(f"the backend answered with status {answer.status_code}")
+    match answer.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return NotFound(detail)
+        case HTTPStatus.SERVICE_UNAVAILABLE:
+            return ServiceUnavailable(detail)
+        case HTTPStatus.CONFLICT if "needed" in body:
+            return PrivacyUnavailable(
+                detail, needed=body["needed"], available=body.get("available")
+            )
+        case _:
+            return CommandError(detail)

@@ -1,0 +1,69 @@
+"""What commands share: errors with exit codes, output as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, TypeAlias
+
+from cyclopts import Parameter
+
+from fog_compute.errors import FogError
+
+__all__ = [
+    "CommandError",
+    "Json",
+    "JsonFlag",
+    "NotRunningError",
+    "TaskId",
+    "note",
+    "print_json",
+    "print_table",
+]
+
+Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
+
+JsonFlag = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+
+TaskId = Annotated[str, Parameter(help="The task's id.")]
+
+FAILED: Final = 1
+NOT_RUNNING: Final = 3
+
+
+class CommandError(FogError):
+    """Ends a command with one line and an exit code."""
+
+    def __init__(self, message: str, exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class NotRunningError(CommandError):
+    """The command needs a running fog."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, NOT_RUNNING)
+
+
+def note(text: str) -> None:
+    """Tell a person something beside the result."""
+    sys.stderr.write(f"fog: {text}\n")
+    sys.stderr.flush()
+
+
+def print_json(value: Json) -> None:
+    """Print one JSON document: in lines for a terminal, in one line otherwise."""
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print columns that line up; nothing but spaces between them, so that scripts can cut."""
+    texts = [list(head), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
+    for row in texts:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")

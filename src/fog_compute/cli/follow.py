@@ -1,0 +1,178 @@
+"""Following one task to its end, and printing what it brought."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from fog_compute.cli.client import Backend, Body
+from fog_compute.cli.common import Json, note, print_json
+from fog_compute.errors import NotFound
+from fog_compute.units import format_duration
+
+__all__ = ["Follower"]
+
+FAILED: Final = 1
+TIMED_OUT: Final = 124
+INTERRUPTED: Final = 130
+WAIT_S: Final = 20.0
+MAX_EXIT_CODE: Final = 255
+
+
+class _Status(Protocol):
+    def update(self, status: str) -> None: ...
+
+
+class _Writable(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+    def flush(self) -> None: ...
+
+
+class Follower:
+    """Shows a task's states on standard error and its output on standard output."""
+
+    def __init__(
+        self, backend: Backend, task_id: str, *, as_json: bool, began: float | None = None
+    ) -> None:
+        """Follow a task of ``backend``; times count from ``began``, by default from now."""
+        self._backend = backend
+        self._id = task_id
+        self._json = as_json
+        self._began = time.monotonic() if began is None else began
+        self._shown = ""
+        self._status: _Status | None = None
+
+    def follow(self, wait_s: float | None) -> int:
+        """Wait for the end and print it; return the exit code."""
+        try:
+            with self._progress():
+                task = self._wait(None if wait_s is None else self._began + wait_s)
+        except KeyboardInterrupt:
+            note(
+                f"interrupted; task {self._id} goes on: see it with `fog task show {self._id}"
+                f" --wait`, stop it with `fog task cancel {self._id}`"
+            )
+            return INTERRUPTED
+        if task is None:
+            note(
+                f"task {self._id} is not over after {format_duration(wait_s or 0)} and goes on:"
+                f" see it with `fog task show {self._id} --wait`"
+            )
+            return TIMED_OUT
+        return self._finish(task)
+
+    def print_id(self) -> None:
+        """Print the task's id alone."""
+        if self._json:
+            print_json({"id": self._id})
+        else:
+            sys.stdout.write(f"{self._id}\n")
+
+    def _wait(self, deadline: float | None) -> Body | None:
+        version = 0
+        while True:
+            left = WAIT_S if deadline is None else min(WAIT_S, deadline - time.monotonic())
+            if left <= 0:
+                return None
+            since = version
+
+            def ask(backend: Backend, wait: float = left, since: int = since) -> Body:
+                return backend.get(f"/api/v1/tasks/{self._id}", wait=round(wait, 3), since=since)
+
+            task = self._backend.patiently(ask, self._lost)
+            version = int(task["version"])
+            if task["final"]:
+                return task
+            self._show(_describe(task))
+
+    def _finish(self, task: Body) -> int:
+        stdout, stderr = self._output("stdout"), self._output("stderr")
+        result = task.get("result")
+        code = _exit_code(task)
+        if self._json:
+            report: dict[str, Json] = dict(task)
+            report["exit_code"] = None if result is None else result["exit_code"]
+            report["seconds"] = round(time.monotonic() - self._began, 3)
+            report |= _text("stdout", stdout) | _text("stderr", stderr)
+            print_json(report)
+        else:
+            _write(sys.stdout.buffer, stdout)
+            _write(sys.stderr.buffer, stderr)
+        if task["state"] != "accepted":
+            note(f"task {self._id} {task['state']}: {task['reason']}")
+        elif code:
+            note(f"the module exited with {result['exit_code'] if result else code}")
+        return code
+
+    def _output(self, stream: str) -> bytes:
+        try:
+            return self._backend.patiently(
+                lambda backend: backend.read(f"/api/v1/tasks/{self._id}/{stream}"), self._lost
+            )
+        except NotFound:
+            return b""
+
+    # Progress
+
+    def _lost(self) -> None:
+        self._show("the backend is away; waiting for it")
+
+    def _show(self, text: str) -> None:
+        if text == self._shown:
+            return
+        self._shown = text
+        if self._status is not None:
+            self._status.update(text)
+        elif not self._json:
+            note(text)
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[None]:
+        """A line that moves, where standard error is a terminal."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console  # slow; not needed in scripts
+
+        with Console(stderr=True, highlight=False).status(f"task {self._id}: queued") as status:
+            self._status = status
+            try:
+                yield
+            finally:
+                self._status = None
+
+
+def _describe(task: Body) -> str:
+    text = f"task {task['id']}: {task['state']}"
+    if task["attempts"] and task["state"] in ("leased", "running"):
+        text += f" at {task['attempts'][-1]['worker']}"
+    if task["state"] in ("queued", "retry") and task["reason"]:
+        text += f" ({task['reason']})"
+    return text + f", {task['hops']} hop{'s' if task['hops'] > 1 else ''}"
+
+
+def _exit_code(task: Body) -> int:
+    if task["state"] != "accepted":
+        return FAILED
+    code = int(task["result"]["exit_code"])
+    return code if 0 <= code <= MAX_EXIT_CODE else FAILED
+
+
+def _text(name: str, data: bytes) -> dict[str, Json]:
+    """Bytes for JSON: as text, and where that loses something also in base 64."""
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {
+            name: data.decode(errors="replace"),
+            f"{name}_base64": base64.b64encode(data).decode(),
+        }
+
+
+def _write(stream: _Writable, data: bytes) -> None:
+    stream.write(data)
+    stream.flush()

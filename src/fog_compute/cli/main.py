@@ -1,0 +1,96 @@
+"""The entry point: what every command shares is here, what each does is imported when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from fog_compute import __version__
+from fog_compute.errors import FogError
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+__all__ = ["main"]
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_RUNNING: Final = 3
+TIMED_OUT: Final = 124
+INTERRUPTED: Final = 130
+
+_HELP: Final = """Run computations on idle machines of others; the network does not learn who asked.
+
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 no fog is running, 124 out of time,
+130 interrupted. `fog run` gives the exit code of the module itself where the task ran to its
+end; a line on standard error then says so.
+
+All state is below one folder: FOG_HOME, or the user's data folder.
+"""
+
+
+def main() -> int:
+    """Run the command of the process's arguments and return its exit code."""
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        sys.stdout.write(f"fog {__version__}\n")
+        return OK
+    try:
+        return run(arguments)
+    except BrokenPipeError:
+        # Who read the output has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; every expected error becomes one line and an exit code."""
+    from cyclopts import CycloptsError  # slow; not needed for --version
+
+    from fog_compute.cli.common import CommandError
+
+    try:
+        code = build_app()(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+    except CycloptsError as error:
+        return _fail(f"{error} See `fog --help`.", USAGE)
+    except CommandError as error:
+        return _fail(str(error), error.exit_code)
+    except FogError as error:
+        return _fail(str(error), FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code if isinstance(code, int) else OK
+
+
+def build_app() -> App:
+    """Describe all commands; nothing of them is imported yet."""
+    from cyclopts import App  # slow; not needed for --version
+
+    package = "fog_compute.cli"
+    app = App(name="fog", help=_HELP, help_format="markdown", version=f"fog {__version__}")
+    app.command(f"{package}.up:up", name="up", help="Start a fog on this machine.")
+    app.command(f"{package}.down:down", name="down", help="Stop the fog that runs here.")
+    app.command(f"{package}.status:status", name="status", help="Show what runs, and how it is.")
+    app.command(f"{package}.run:run", name="run", help="Run a WebAssembly module as a task.")
+    task = App(name="task", help="Look at tasks, and cancel them.")
+    task.command(f"{package}.task:show", name="show", help="Show a task and its attempts.")
+    task.command(f"{package}.task:ls", name="ls", help="List tasks, newest first.")
+    task.command(f"{package}.task:cancel", name="cancel", help="Cancel a task.")
+    app.command(task)
+    worker = App(name="worker", help="Look at workers.")
+    worker.command(f"{package}.worker:ls", name="ls", help="List the workers of the network.")
+    app.command(worker)
+    return app
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"fog: {' '.join(message.split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

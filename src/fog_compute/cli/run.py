@@ -1,0 +1,112 @@
+"""``fog run``: upload, queue, follow, print."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from fog_compute.cli.client import Backend
+from fog_compute.cli.common import CommandError, JsonFlag
+from fog_compute.cli.follow import Follower
+from fog_compute.units import parse_bytes, parse_duration
+from fog_compute.vpn.levels import PrivacyLevel
+
+__all__ = ["run"]
+
+USAGE = 2
+
+
+def run(
+    module: Annotated[str, Parameter(help="The WASI module, a file.")],
+    /,
+    *args: Annotated[
+        str, Parameter(help="Arguments for the module; after -- they may begin with a dash.")
+    ],
+    stdin: Annotated[
+        str | None,
+        Parameter(help="File to give as standard input; - for this command's own."),
+    ] = None,
+    input: Annotated[  # noqa: A002  # the name of the flag
+        tuple[str, ...],
+        Parameter(name="--input", help="Input file, as PATH or PATH=NAME-IN-THE-SANDBOX."),
+    ] = (),
+    privacy: Annotated[
+        PrivacyLevel, Parameter(help="1, 3, 5 or 7 mix nodes on each path.")
+    ] = PrivacyLevel.PRIVATE,
+    timeout: Annotated[
+        str | None, Parameter(help="How long to wait here, such as 90s; the task goes on.")
+    ] = None,
+    wall: Annotated[str | None, Parameter(help="How long the module may run.")] = None,
+    memory: Annotated[
+        str | None, Parameter(help="Memory that the module may use, such as 64MiB.")
+    ] = None,
+    fuel: Annotated[int | None, Parameter(help="Instructions that the module may use.")] = None,
+    attempts: Annotated[int, Parameter(help="Tries before it fails.")] = 3,
+    detach: Annotated[
+        bool, Parameter(negative=(), help="Print the task's id and do not wait.")
+    ] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Run a WebAssembly module as a task and print what it prints.
+
+    The exit code is the module's own where it ran to its end.
+    """
+    wait_s = None if timeout is None else parse_duration(timeout)
+    began = time.monotonic()
+    module_bytes = _read(module, "module")
+    stdin_bytes = _read_stdin(stdin)
+    inputs = dict(_input(text) for text in input)
+    limits: dict[str, object] = {}
+    if wall is not None:
+        limits["wall_s"] = parse_duration(wall)
+    if memory is not None:
+        limits["memory_bytes"] = parse_bytes(memory)
+    if fuel is not None:
+        limits["fuel"] = fuel
+    with Backend() as backend:
+        task = backend.post(
+            "/api/v1/tasks",
+            {
+                "module": backend.upload(module_bytes),
+                "argv": list(args),
+                "stdin": None if stdin_bytes is None else backend.upload(stdin_bytes),
+                "inputs": {name: backend.upload(data) for name, data in inputs.items()},
+                "limits": limits,
+                "privacy": privacy.value,
+                "max_attempts": attempts,
+            },
+        )
+        follower = Follower(backend, str(task["id"]), as_json=json, began=began)
+        if detach:
+            follower.print_id()
+            return 0
+        return follower.follow(wait_s)
+
+
+def _read(path: str, what: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise CommandError(f"{what} file {path} does not exist: check the path", USAGE) from None
+    except IsADirectoryError:
+        raise CommandError(f"{what} {path} is a folder: give a file", USAGE) from None
+    except OSError as error:
+        raise CommandError(f"{what} file {path} cannot be read: {error.strerror}", USAGE) from error
+
+
+def _read_stdin(stdin: str | None) -> bytes | None:
+    if stdin is None:
+        return None
+    return sys.stdin.buffer.read() if stdin == "-" else _read(stdin, "standard input")
+
+
+def _input(text: str) -> tuple[str, bytes]:
+    """Split PATH=NAME; a PATH that exists as a whole is taken as it is."""
+    path, separator, name = text.rpartition("=")
+    if not separator or Path(text).is_file():
+        path, name = text, Path(text).name
+    return name, _read(path, "input")

@@ -1,0 +1,85 @@
+"""``fog status``: what runs, and how it is."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from typing import Any
+
+from fog_compute.cli.client import Backend
+from fog_compute.cli.common import JsonFlag, NotRunningError, print_json
+from fog_compute.cli.supervisor import HomeLock
+from fog_compute.errors import FogError
+from fog_compute.layout import HomeLayout, home_from_environment
+from fog_compute.units import format_bytes
+
+__all__ = ["status"]
+
+
+def status(*, json: JsonFlag = False) -> int:
+    """Show the processes, the network and what it hides, the workers and the tasks."""
+    layout = HomeLayout(home_from_environment())
+    holder = HomeLock(layout).holder()
+    try:
+        with Backend(layout) as backend:
+            report = backend.get("/api/v1/status")
+    except NotRunningError:
+        if holder is None:
+            raise
+        raise FogError(
+            f"a fog runs in {layout.root} (process {holder}), but its backend does not answer yet:"
+            " ask again in a moment, or read logs/backend.log there"
+        ) from None
+    state = _state(layout)
+    if json:
+        print_json({"home": str(layout.root), "fog": state, **report})
+        return 0
+    _print(layout, state, report)
+    return 0
+
+
+def _state(layout: HomeLayout) -> dict[str, Any]:
+    try:
+        state = json_module.loads(layout.state_file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _print(layout: HomeLayout, state: dict[str, Any], report: dict[str, Any]) -> None:
+    lines = [("home", str(layout.root))]
+    if state:
+        lines.append(("backend", f"{state['url']}, up since {state['started_at']}"))
+        children = ", ".join(
+            f"{name} {pid or 'restarting'}" for name, pid in state["children"].items()
+        )
+        lines.append(("processes", f"fog {state['pid']}, {children}"))
+    lines += _net_lines(report)
+    workers = report["workers"]
+    lines.append(("workers", str(len(workers)) if workers else "none yet"))
+    for worker in workers:
+        memory = format_bytes(worker["memory_bytes"])
+        text = f"{worker['name']}: {worker['state']}, {worker['slots']} slots, {memory}"
+        lines.append(("", text))
+    counts = ", ".join(f"{count} {name}" for name, count in report["tasks"].items() if count)
+    lines.append(("tasks", counts or "none yet"))
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        sys.stdout.write(f"{name.ljust(width)}  {text}\n")
+
+
+def _net_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    net = report["net"]
+    lines: list[tuple[str, str]] = []
+    if net is not None:
+        nodes = ", ".join(f"{count} {role}" for role, count in net["nodes"].items())
+        total, delay = sum(net["nodes"].values()), net["mean_delay_ms"]
+        text = f"{net['name']}: {total} nodes ({nodes}), epoch {net['epoch']}"
+        lines.append(("net", f"{text}, mean delay {delay:g} ms a hop"))
+        lines += [("", warning) for warning in net["warnings"]]
+    lines += [
+        ("service", f"{service['name']} is {service['state']}: {service['detail']}")
+        for service in report["services"]
+        if service["state"] != "running"
+    ]
+    return lines

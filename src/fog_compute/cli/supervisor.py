@@ -1,0 +1,280 @@
+"""The owner of a fog's processes: a local net, the backend and the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import fog_compute
+from fog_compute.cli.children import Child, Event
+from fog_compute.cli.common import CommandError
+from fog_compute.config import Settings
+from fog_compute.layout import HomeLayout
+from fog_compute.lifetime import port_problem
+
+__all__ = ["HomeLock", "Supervisor", "find_betanet"]
+
+WORKERS_DRAIN_S: Final = 3.5
+BACKEND_DRAIN_S: Final = 4.3
+DRAIN_S: Final = 5.0
+
+Report = Callable[[str, dict[str, object]], None]
+"""Called with the name of an event and its fields."""
+
+
+class HomeLock:
+    """The lock on a home folder: one fog per folder. The kernel gives it back at any death."""
+
+    def __init__(self, layout: HomeLayout) -> None:
+        """Take nothing yet."""
+        self._path = layout.lock_file
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Try to take the lock; False if another process has it."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise CommandError(f"{self._path} cannot be locked: {error.strerror}") from error
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        self._descriptor = descriptor
+        return True
+
+    def holder(self) -> int | None:
+        """The process that holds the lock; None if nobody does."""
+        if not self._path.exists():
+            return None
+        if self.take():
+            self.give_back()
+            return None
+        try:
+            return int(self._path.read_text("utf-8"))
+        except ValueError:
+            return None
+
+    def give_back(self) -> None:
+        """Let another process have it; the file stays."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class Supervisor:
+    """Starts the parts of a fog in their order, keeps them running, and stops them."""
+
+    def __init__(self, settings: Settings, report: Report) -> None:
+        """Start nothing yet; ``report`` hears of everything that happens."""
+        self._settings: Final = settings
+        self._layout: Final = settings.layout
+        self._report: Final = report
+        self._began: Final = time.monotonic()
+        self._port = settings.port
+        self._url = ""
+        self._children: Final[list[Child]] = []
+        self._started_at: Final = datetime.now(UTC).isoformat(timespec="seconds")
+        self._stop: Final = asyncio.Event()
+        self._signals = 0
+
+    async def run(self) -> None:
+        """Run the fog until a signal or until a part cannot run at all.
+
+        Raises:
+            CommandError: a part cannot run; the text says which and why. Nothing is left running.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        self._layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        betanet = find_betanet()
+        check_port(self._settings.host, self._settings.port)
+        try:
+            async with asyncio.TaskGroup() as group:
+                starting = group.create_task(self._start(group, betanet), name="start")
+                group.create_task(self._stop_when_asked(starting), name="stop")
+        except* CommandError as errors:
+            raise CommandError(str(errors.exceptions[0])) from None
+        finally:
+            self._layout.state_file.unlink(missing_ok=True)
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            self._stop.set()
+            return
+        for child in self._children:
+            child.kill()
+
+    # Starting
+
+    async def _start(self, group: asyncio.TaskGroup, betanet: Path) -> None:
+        await self._bring_up(group, [self._net(betanet)])
+        await self._bring_up(group, [self._backend()])
+        workers = [self._worker(index) for index in range(self._settings.workers)]
+        await self._bring_up(group, workers)
+        self._report("ready", {"url": self._url, "seconds": self._seconds()})
+
+    async def _bring_up(self, group: asyncio.TaskGroup, children: Sequence[Child]) -> None:
+        self._children.extend(children)
+        for child in children:
+            group.create_task(child.keep(), name=child.name)
+        for child in children:
+            await child.ready.wait()
+            self._report("started", {"name": child.name, "pid": child.pid, "s": self._seconds()})
+        self._write_state()
+
+    def _net(self, betanet: Path) -> Child:
+        settings = self._settings
+
+        def command() -> Sequence[str]:
+            return [
+                str(betanet),
+                *("localnet", "run", "--dir", str(self._layout.net)),
+                *("--entry", str(settings.entry_nodes)),
+                *("--middle", str(settings.middle_nodes)),
+                *("--exit", str(settings.exit_nodes)),
+                *("--epoch", f"{settings.epoch_s:g}s"),
+                *("--mean-delay", f"{settings.mean_delay_ms}ms"),
+                *(("--exact-metrics",) if settings.exact_metrics else ()),
+                *("--die-with-parent", "--json"),
+            ]
+
+        return self._child("net", command)
+
+    def _backend(self) -> Child:
+        def command() -> Sequence[str]:
+            return [
+                *(sys.executable, "-m", "fog_compute.server", "--die-with-parent", "--json-logs"),
+                *("--home", str(self._settings.home), "--host", self._settings.host),
+                *("--port", str(self._port)),
+            ]
+
+        return self._child("backend", command)
+
+    def _worker(self, index: int) -> Child:
+        def command() -> Sequence[str]:
+            return [
+                *(sys.executable, "-m", "fog_compute.worker", "--die-with-parent", "--json-logs"),
+                *("--home", str(self._layout.worker(index))),
+                *("--net", str(self._settings.bootstrap)),
+                *("--slots", str(self._settings.slots)),
+                *("--log-level", self._settings.log_level),
+            ]
+
+        return self._child(f"worker-{index}", command)
+
+    def _child(self, name: str, command: Callable[[], Sequence[str]]) -> Child:
+        environment = {**os.environ, "FOG_HOME": str(self._settings.home)}
+        return Child(name, command, self._layout.logs / f"{name}.log", environment, self._on_event)
+
+    def _on_event(self, child: Child, event: Event) -> None:
+        match event.get("event"):
+            case "ready":
+                if child.name == "backend":
+                    self._url = str(event.get("url", ""))
+                    # Started again, it listens where clients know it.
+                    self._port = urlsplit(self._url).port or self._port
+                if child.restarts:
+                    self._report("restarted", {"name": child.name, "pid": child.pid})
+            case "ended":
+                self._report("ended", {"name": child.name, "code": event.get("code")})
+        if self._url:
+            self._write_state()
+
+    # Stopping
+
+    async def _stop_when_asked(self, starting: asyncio.Task[None]) -> None:
+        await self._stop.wait()
+        self._report("stopping", {})
+        starting.cancel()
+        began = time.monotonic()
+        net = [child for child in self._children if child.name == "net"]
+        backend = [child for child in self._children if child.name == "backend"]
+        workers = [child for child in self._children if child not in (*net, *backend)]
+        for group, limit in (
+            (workers, WORKERS_DRAIN_S),
+            (backend, BACKEND_DRAIN_S),
+            (net, DRAIN_S),
+        ):
+            await _end(group, began + limit)
+        self._report("stopped", {"seconds": round(time.monotonic() - began, 1)})
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self._began, 1)
+
+    def _write_state(self) -> None:
+        state = {
+            "pid": os.getpid(),
+            "version": fog_compute.__version__,
+            "started_at": self._started_at,
+            "url": self._url,
+            "children": {child.name: child.pid for child in self._children},
+        }
+        fresh = self._layout.state_file.with_suffix(".new")
+        fresh.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
+        fresh.replace(self._layout.state_file)
+
+
+async def _end(children: Sequence[Child], deadline: float) -> None:
+    """Let children end by themselves until the deadline, then end them."""
+    for child in children:
+        child.ask_to_stop()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            for child in children:
+                await child.over.wait()
+    for child in children:
+        child.kill()
+        await child.over.wait()
+
+
+def find_betanet() -> Path:
+    """The ``betanet`` binary: beside this Python, or on the search path.
+
+    Raises:
+        CommandError: it is nowhere.
+    """
+    beside = Path(sys.executable).with_name("betanet")
+    if beside.is_file():
+        return beside
+    found = shutil.which("betanet")
+    if found is None:
+        raise CommandError(
+            f"the betanet program is neither in {beside.parent} nor on the PATH:"
+            " install the package again, or run `make build`"
+        )
+    return Path(found)
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that another program has, before anything is started.
+
+    Raises:
+        CommandError: the port is taken or may not be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CommandError(port_problem(host, port, error)) from error

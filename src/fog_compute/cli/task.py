@@ -1,0 +1,127 @@
+"""``fog task``: show, list, cancel."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from fog_compute.cli.client import Backend, Body
+from fog_compute.cli.common import CommandError, JsonFlag, TaskId, print_json, print_table
+from fog_compute.cli.follow import Follower
+from fog_compute.tasks import TaskState
+from fog_compute.units import format_bytes, format_duration, parse_duration
+
+__all__ = ["cancel", "ls", "show"]
+
+MAX_PAGE = 1000
+
+
+def show(
+    task_id: TaskId,
+    /,
+    *,
+    wait: Annotated[
+        bool, Parameter(negative=(), help="Wait for the end and print the output.")
+    ] = False,
+    timeout: Annotated[str | None, Parameter(help="How long to wait, such as 90s.")] = None,
+    json: JsonFlag = False,
+) -> int:
+    """Show a task: its state, why it is so, its attempts and why each worker was chosen."""
+    _check_id(task_id)
+    with Backend() as backend:
+        task = backend.get(f"/api/v1/tasks/{task_id}")
+        if wait:
+            wait_s = None if timeout is None else parse_duration(timeout)
+            return Follower(backend, task_id, as_json=json).follow(wait_s)
+    if json:
+        print_json(task)
+    else:
+        _print(task)
+    return 0
+
+
+def ls(
+    *,
+    state: Annotated[TaskState | None, Parameter(help="Only tasks in this state.")] = None,
+    limit: Annotated[int, Parameter(help="Tasks to list at most, up to 1000.")] = 20,
+    json: JsonFlag = False,
+) -> int:
+    """List tasks, newest first."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise CommandError(f"--limit {limit} is out of bounds: give 1 to {MAX_PAGE}", 2)
+    query: dict[str, str | int | float] = {"limit": limit}
+    if state is not None:
+        query["state"] = state.value
+    with Backend() as backend:
+        tasks = backend.get("/api/v1/tasks", **query)["tasks"]
+    if json:
+        print_json(tasks)
+        return 0
+    print_table(
+        ("TASK", "STATE", "PRIVACY", "TRIES", "CREATED", "REASON"),
+        [
+            (
+                task["id"],
+                task["state"],
+                task["privacy"],
+                f"{task['tries']}/{task['max_attempts']}",
+                _time(task["created_at"]),
+                task["reason"],
+            )
+            for task in tasks
+        ],
+    )
+    return 0
+
+
+def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
+    """Cancel a task that is not over."""
+    _check_id(task_id)
+    with Backend() as backend:
+        task = backend.post(f"/api/v1/tasks/{task_id}/cancel")
+    if json:
+        print_json(task)
+    else:
+        sys.stdout.write(f"task {task_id} is {task['state']}\n")
+    return 0
+
+
+def _check_id(task_id: str) -> None:
+    if not task_id.isalnum() or not task_id.isascii():
+        raise CommandError(f"{task_id!r} is no id of a task: see `fog task ls`", 2)
+
+
+def _print(task: Body) -> None:
+    lines = [
+        ("task", task["id"]),
+        ("state", task["state"] + (f": {task['reason']}" if task["reason"] else "")),
+        ("privacy", f"{task['privacy']}, {task['hops']} hops"),
+        ("created", _time(task["created_at"])),
+        ("tries", f"{task['tries']} of {task['max_attempts']}"),
+    ]
+    if task["argv"]:
+        lines.append(("arguments", " ".join(task["argv"])))
+    if result := task["result"]:
+        stdout, stderr = format_bytes(result["stdout_bytes"]), format_bytes(result["stderr_bytes"])
+        ran = format_duration(result["wall_ms"] / 1000)
+        memory = format_bytes(result["peak_memory"])
+        lines += [
+            ("exit code", str(result["exit_code"])),
+            ("output", f"{stdout} to standard output, {stderr} to standard error"),
+            ("ran", f"{ran}, {result['fuel_used']} fuel, {memory} of memory"),
+        ]
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        sys.stdout.write(f"{name.ljust(width)}  {text}\n")
+    for attempt in task["attempts"]:
+        why = f": {attempt['reason']}" if attempt["reason"] else ""
+        sys.stdout.write(
+            f"\nattempt {attempt['number']} at {attempt['worker']}, {attempt['state']}{why}\n"
+            f"  placed: {attempt['placement']}\n"
+        )
+
+
+def _time(text: str) -> str:
+    return text[:19].replace("T", " ")

@@ -1,0 +1,167 @@
+"""``fog up``: start a fog and stay with it, or leave it in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import os
+import subprocess
+import sys
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from fog_compute.cli.common import CommandError, JsonFlag, note
+from fog_compute.cli.supervisor import HomeLock, Report, Supervisor
+from fog_compute.config import Settings, load_settings
+from fog_compute.errors import FogError
+from fog_compute.units import parse_duration
+
+__all__ = ["up"]
+
+_PARTS: Final = {"net": "local net", "backend": "backend"}
+
+
+def up(
+    *,
+    detach: Annotated[
+        bool, Parameter(negative=(), help="Leave it in the background once it is ready.")
+    ] = False,
+    workers: Annotated[int | None, Parameter(help="Local workers to start.")] = None,
+    slots: Annotated[int | None, Parameter(help="Tasks that one worker runs at once.")] = None,
+    port: Annotated[
+        int | None, Parameter(help="Port of the backend on 127.0.0.1; 0 for any free one.")
+    ] = None,
+    epoch: Annotated[
+        str | None, Parameter(help="Key period of the local net, such as 600s.")
+    ] = None,
+    mean_delay: Annotated[
+        str | None, Parameter(help="Mean delay of each hop of the local net, such as 15ms.")
+    ] = None,
+    exact_metrics: Annotated[
+        bool, Parameter(negative=(), help="Let mix nodes export exact counters (for debugging).")
+    ] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Start a local net, a backend and workers, and keep them running until Ctrl-C.
+
+    Tasks survive: what was not over when a fog ended goes on with the next one.
+    """
+    settings = load_settings(
+        workers=workers,
+        slots=slots,
+        port=port,
+        epoch_s=None if epoch is None else parse_duration(epoch),
+        mean_delay_ms=None if mean_delay is None else round(parse_duration(mean_delay) * 1000),
+        exact_metrics=exact_metrics or None,
+    )
+    try:
+        _up(settings, detach=detach, as_json=json)
+    except FogError as error:
+        if json:
+            _report_json("error", {"message": str(error)})
+        raise
+    return 0
+
+
+def _up(settings: Settings, *, detach: bool, as_json: bool) -> None:
+    lock = HomeLock(settings.layout)
+    if not lock.take():
+        raise CommandError(
+            f"a fog is running in {settings.home} already:"
+            " see it with `fog status`, stop it with `fog down`"
+        )
+    report = _report_json if as_json else _report_text
+    if detach:
+        lock.give_back()
+        _detach(settings, report)
+        return
+    try:
+        asyncio.run(Supervisor(settings, report).run())
+    finally:
+        lock.give_back()
+
+
+def _detach(settings: Settings, report: Report) -> None:
+    """Start the same command in a session of its own and wait until it is ready."""
+    settings.layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "fog_compute.cli.main", "up", "--json"]
+    values = settings.model_dump(include={"workers", "slots", "port"})
+    for name, value in values.items():
+        command += [f"--{name}", str(value)]
+    command += ["--epoch", f"{settings.epoch_s:g}s", "--mean-delay", f"{settings.mean_delay_ms}ms"]
+    if settings.exact_metrics:
+        command.append("--exact-metrics")
+    log = os.open(
+        settings.layout.logs / "up.log",
+        os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
+        0o600,
+    )
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env={**os.environ, "FOG_HOME": str(settings.home)},
+        start_new_session=True,
+    )
+    os.close(log)
+    ready = False
+    try:
+        ready = _relay(process, report)
+    finally:
+        if not ready:
+            # Not ready means not wanted: an interrupted start leaves nothing behind.
+            process.terminate()
+            process.wait()
+
+
+def _relay(
+    process: subprocess.Popen[bytes], report: Callable[[str, dict[str, object]], None]
+) -> bool:
+    """Hand on what the background process reports until it is ready."""
+    if process.stdout is None:
+        return False
+    for line in process.stdout:
+        event = json_module.loads(line)
+        name = str(event.pop("event"))
+        if name == "error":
+            process.wait()
+            raise CommandError(str(event["message"]))
+        report(name, event)
+        if name == "ready":
+            return True
+    raise CommandError(f"the fog ended with {process.wait()} before it was ready: see logs/up.log")
+
+
+def _report_json(event: str, fields: dict[str, object]) -> None:
+    _write(json_module.dumps({"event": event, **fields}))
+
+
+def _report_text(event: str, fields: dict[str, object]) -> None:
+    name = str(fields.get("name", ""))
+    part = _PARTS.get(name, name)
+    match event:
+        case "started":
+            _write(f"{part} started ({fields['s']} s)")
+        case "ready":
+            _write(f"ready after {fields['seconds']} s: {fields['url']}")
+        case "ended":
+            note(f"{part} ended with {fields['code']} and is started again")
+        case "restarted":
+            note(f"{part} is back")
+        case "stopping":
+            _write("stopping; once more Ctrl-C stops at once")
+        case "stopped":
+            _write(f"stopped in {fields['seconds']} s")
+
+
+def _write(line: str) -> None:
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except OSError:
+        # In the background nobody reads any more once it is ready.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

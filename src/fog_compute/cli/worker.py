@@ -1,0 +1,33 @@
+"""``fog worker``: list."""
+
+from __future__ import annotations
+
+from fog_compute.cli.client import Backend
+from fog_compute.cli.common import JsonFlag, print_json, print_table
+from fog_compute.units import format_bytes
+
+__all__ = ["ls"]
+
+
+def ls(*, json: JsonFlag = False) -> int:
+    """List the workers of the network as this fog sees them."""
+    with Backend() as backend:
+        workers = backend.get("/api/v1/status")["workers"]
+    if json:
+        print_json(workers)
+        return 0
+    print_table(
+        ("WORKER", "STATE", "KINDS", "SLOTS", "OURS", "MEMORY"),
+        [
+            (
+                worker["name"],
+                worker["state"],
+                ",".join(worker["kinds"]),
+                worker["slots"],
+                worker["leased"],
+                format_bytes(worker["memory_bytes"]),
+            )
+            for worker in workers
+        ],
+    )
+    return 0
