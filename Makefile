@@ -87,16 +87,19 @@ clean: ## Remove everything that was built
 # without pip and filled from outside.
 $(VENV)/deps.stamp: requirements/dev.txt requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
-	test -x $(BIN)/pip -o -x $(BIN)/uv || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+	@echo 'Making .venv: the Python packages of requirements/dev.txt, each checked against its hash'
+	@test -x $(BIN)/pip -o -x $(BIN)/uv || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
 		|| $(PYTHON) -m venv --clear --without-pip $(VENV)
-	test -x $(BIN)/uv || if test -x $(BIN)/pip; \
+	@test -x $(BIN)/uv || if test -x $(BIN)/pip; \
 		then $(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt; \
 		else $(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes -r requirements/uv.txt; fi
-	$(BIN)/uv pip sync --quiet requirements/dev.txt requirements/uv.txt
-	touch $@
+	@$(BIN)/uv pip sync --quiet requirements/dev.txt requirements/uv.txt
+	@touch $@
 
 # cargo first, because it shows its progress; the installer then finds almost everything compiled.
 $(VENV)/build.stamp: $(VENV)/deps.stamp $(RUST) pyproject.toml packaging/fog_build.py
+	@command -v cargo >/dev/null || { echo 'cargo is not on the PATH: fog-compute needs Rust 1.95 or newer' >&2; exit 1; }
+	@echo 'Building the Rust core: some minutes the first time'
 	cargo build --locked --package betanet-node --bin betanet
-	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --no-cache --reinstall-package fog-compute -e .
-	touch $@
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --no-cache --reinstall-package fog-compute -e .
+	@touch $@
