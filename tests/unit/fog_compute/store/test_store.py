@@ -234,7 +234,7 @@ async def test_a_task_with_a_blob_that_is_not_here_is_refused(store: Store) -> N
 @pytest.mark.asyncio
 async def test_what_is_asked_for_and_not_there_is_named(store: Store) -> None:
     for reading in (store.tasks.get("x"), store.attempts.get("y"), store.results.get("x")):
-        with pytest.raises(NotFound, match="[xy]"):
+        with pytest.raises(NotFound, match=r"[xy]"):
             await reading
     await store.apply([])
 
@@ -383,7 +383,7 @@ async def test_a_store_of_a_newer_version_is_refused(
     with sqlite3.connect(tmp_path / "home" / "fog.db") as db:
         db.execute("UPDATE alembic_version SET version_num = '9999'")
     db.close()
-    with pytest.raises(StoreError, match="9999.*update"):
+    with pytest.raises(StoreError, match=r"9999.*update"):
         await Store.open(url)
 
 
