@@ -163,7 +163,7 @@ impl Authority {
         for signed in &saved.consensuses {
             views.accept(signed)?;
         }
-        let ledger = Ledger::open(&config, clock, saved, now_ms());
+        let ledger = Ledger::open(&config, clock, &saved, now_ms());
         let former: Option<AuthorityRecord> =
             read_json(&state.join(RECORD_FILE), "authority record").unwrap_or_default();
         let links = bind(

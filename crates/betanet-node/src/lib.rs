@@ -9,6 +9,7 @@ pub mod control;
 pub mod daemon;
 pub mod http;
 pub mod link;
+pub mod localnet;
 pub mod net;
 pub mod process;
 pub mod state;

@@ -23,7 +23,7 @@ const WORKERS: usize = 4096;
 const AHEAD_MS: u64 = 60_000;
 
 /// How long the first consensus waits for nodes that do not come, in milliseconds.
-const GENESIS_PATIENCE_MS: u64 = 20_000;
+const GENESIS_PATIENCE_MS: u64 = 10_000;
 
 /// Consensuses that are kept.
 const KEPT: usize = 4;
@@ -58,7 +58,7 @@ impl Ledger {
     pub(super) fn open(
         config: &AuthorityConfig,
         clock: EpochClock,
-        saved: Saved,
+        saved: &Saved,
         now_ms: u64,
     ) -> Self {
         let constants = config.constants();
@@ -214,20 +214,17 @@ impl Ledger {
             .collect();
         let last = self.consensuses.iter().rfind(|one| one.epoch == epoch);
         let newer = self.consensuses.last().is_some_and(|one| one.epoch > epoch);
-        let revision = match last {
-            Some(last) => {
-                let settled = now_ms.saturating_sub(self.changed_ms) >= self.settling_ms();
-                if newer || !settled || !matters(&last.nodes, &nodes, epoch) {
-                    return Ok(None);
-                }
-                last.revision + 1
+        let revision = if let Some(last) = last {
+            let settled = now_ms.saturating_sub(self.changed_ms) >= self.settling_ms();
+            if newer || !settled || !matters(&last.nodes, &nodes, epoch) {
+                return Ok(None);
             }
-            None => {
-                if newer || !self.may_start(nodes.len(), now_ms) {
-                    return Ok(None);
-                }
-                0
+            last.revision + 1
+        } else {
+            if newer || !self.may_open(epoch, nodes.len(), now_ms) {
+                return Ok(None);
             }
+            0
         };
         let start = self.clock.start_of(epoch);
         let length = self.clock.length_ms();
@@ -258,10 +255,16 @@ impl Ledger {
         Ok(Some(signed))
     }
 
-    /// The first consensus of a network or after a pause waits for its nodes, but not for ever.
-    fn may_start(&self, nodes: usize, now_ms: u64) -> bool {
-        nodes >= self.expect.max(1)
-            || (nodes > 0 && now_ms.saturating_sub(self.started_ms) >= GENESIS_PATIENCE_MS)
+    /// The first consensus of a network, or after a pause, waits for its nodes, but not for ever.
+    /// In an unbroken chain the nodes that are left go on without those that are gone.
+    fn may_open(&self, epoch: Epoch, nodes: usize, now_ms: u64) -> bool {
+        let ahead = epoch > self.clock.epoch_at(now_ms)
+            && self
+                .consensuses
+                .last()
+                .is_some_and(|one| one.epoch.next() == epoch);
+        let patient = now_ms.saturating_sub(self.started_ms) < GENESIS_PATIENCE_MS;
+        nodes >= self.expect.max(1) || (nodes > 0 && (ahead || !patient))
     }
 
     /// Nodes change their keys at the same time; one revision then covers them all.
@@ -318,7 +321,7 @@ mod tests {
         }
     }
 
-    fn ledger(expect: usize, saved: Saved) -> Ledger {
+    fn ledger(expect: usize, saved: &Saved) -> Ledger {
         let config = config(expect);
         let clock = EpochClock::new(LENGTH, config.constants().skew_ms).unwrap();
         Ledger::open(&config, clock, saved, START)
@@ -347,7 +350,7 @@ mod tests {
     #[test]
     fn the_first_consensus_waits_for_the_expected_nodes_and_comes_at_once() {
         let (signer, one, two) = (key(), key(), key());
-        let mut ledger = ledger(2, Saved::default());
+        let mut ledger = ledger(2, &Saved::default());
         ledger
             .put_node(node_id_of(&one), &descriptor(&one, &[1000], START), START)
             .unwrap();
@@ -364,10 +367,10 @@ mod tests {
     #[test]
     fn a_network_with_a_dead_node_starts_without_it() {
         let (signer, one) = (key(), key());
-        let mut ledger = ledger(2, Saved::default());
+        let mut ledger = ledger(2, &Saved::default());
         let late = START + GENESIS_PATIENCE_MS;
         ledger
-            .put_node(node_id_of(&one), &descriptor(&one, &[1002], late), late)
+            .put_node(node_id_of(&one), &descriptor(&one, &[1001], late), late)
             .unwrap();
         assert_eq!(1, ledger.due(&signer, late).unwrap().len());
     }
@@ -375,7 +378,7 @@ mod tests {
     #[test]
     fn the_next_epoch_is_published_a_quarter_before_it_starts() {
         let (signer, one) = (key(), key());
-        let mut ledger = ledger(1, Saved::default());
+        let mut ledger = ledger(1, &Saved::default());
         let node = descriptor(&one, &[1000, 1001], START);
         ledger.put_node(node_id_of(&one), &node, START).unwrap();
         let first = ledger.due(&signer, START).unwrap().remove(0);
@@ -390,7 +393,7 @@ mod tests {
     #[test]
     fn changed_keys_lead_to_one_revision_after_they_have_settled() {
         let (signer, one) = (key(), key());
-        let mut ledger = ledger(1, Saved::default());
+        let mut ledger = ledger(1, &Saved::default());
         let node = descriptor(&one, &[1000, 1001], START);
         ledger.put_node(node_id_of(&one), &node, START).unwrap();
         ledger.due(&signer, START).unwrap();
@@ -406,13 +409,13 @@ mod tests {
     #[test]
     fn a_restarted_authority_goes_on_with_the_chain() {
         let (signer, one) = (key(), key());
-        let mut first = ledger(1, Saved::default());
+        let mut first = ledger(1, &Saved::default());
         let node = descriptor(&one, &[1000, 1001], START);
         first.put_node(node_id_of(&one), &node, START).unwrap();
         let consensus = first.due(&signer, START).unwrap().remove(0);
         let text = serde_json::to_string(&first.save()).unwrap();
 
-        let mut second = ledger(1, serde_json::from_str(&text).unwrap());
+        let mut second = ledger(1, &serde_json::from_str(&text).unwrap());
         assert!(second.due(&signer, START + 1).unwrap().is_empty());
         let next = second.due(&signer, START + LENGTH - 1).unwrap().remove(0);
         assert_eq!(consensus.hash(), next.previous_hash);
@@ -421,7 +424,7 @@ mod tests {
     #[test]
     fn foreign_and_outdated_descriptors_are_refused() {
         let (one, two) = (key(), key());
-        let mut ledger = ledger(1, Saved::default());
+        let mut ledger = ledger(1, &Saved::default());
         let node = descriptor(&one, &[1000], START);
         assert!(ledger.put_node(node_id_of(&two), &node, START).is_err());
         assert!(ledger.put_node(node_id_of(&one), &node, START + 100 * LENGTH).is_err());

@@ -552,7 +552,9 @@ mod tests {
         MailboxId::from([byte; 16])
     }
 
-    fn open(dir: &Path, limits: Limits) -> (Mailboxes, Receiver<(MailboxId, Option<Vec<u8>>)>) {
+    type Receipts = Receiver<(MailboxId, Option<Vec<u8>>)>;
+
+    fn open(dir: &Path, limits: Limits) -> (Mailboxes, Receipts) {
         let (sender, receiver) = channel();
         let stored = Box::new(move |mailbox, receipt| {
             let _ = sender.send((mailbox, receipt));

@@ -392,7 +392,7 @@ mod tests {
         assert!(text.contains("betanet_packets_dropped_total{reason=\"bad_mac\"} 0\n"), "{text}");
         metrics.processed.add(5000);
         assert_eq!(text, exporter.render(start + Duration::from_secs(59)));
-        let text = exporter.render(start + Duration::from_secs(60));
+        let text = exporter.render(start + Duration::from_mins(1));
         assert!(text.contains("betanet_packets_processed_total 6000\n"), "{text}");
     }
 

@@ -1,0 +1,280 @@
+//! What may be typed.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use betanet_mix::view::Role;
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Try it:
+  betanet localnet run --dir /tmp/net &
+  betanet address --net /tmp/net/net.json --dir /tmp/bob
+  betanet recv    --net /tmp/net/net.json --dir /tmp/bob --count 1 &
+  betanet send    --net /tmp/net/net.json --dir /tmp/alice --to fog1... --hops 3 'hello'
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
+
+/// A mixnet: nodes that delay and re-encrypt packets so that nobody sees who talks to whom.
+#[derive(Debug, Parser)]
+#[command(name = "betanet", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a mix node.
+    Node(NodeArguments),
+    /// Run the directory authority that signs who belongs to the network.
+    Authority(AuthorityArguments),
+    /// Run a whole network on this machine.
+    #[command(subcommand)]
+    Localnet(LocalnetCommand),
+    /// Show the address under which a client is reached (made on first use).
+    Address(ClientArguments),
+    /// Send a message; returns once it is on disk at the recipient's edge.
+    Send(SendArguments),
+    /// Receive messages, one line each.
+    Recv(RecvArguments),
+    /// Send packets around a loop and show how long they took.
+    Ping(PingArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LocalnetCommand {
+    /// Start a network and keep it running until Ctrl-C.
+    Run(LocalnetArguments),
+    /// Show a running network.
+    Status(StatusArguments),
+}
+
+/// For everything that keeps running.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct ServiceArguments {
+    /// End when the parent process dies or closes the pipe on standard input.
+    #[arg(long)]
+    pub(super) die_with_parent: bool,
+    /// Write logs as JSON lines (RUST_LOG sets how much).
+    #[arg(long)]
+    pub(super) json_logs: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct NodeArguments {
+    /// State folder: identity, packet keys, replay logs, mailboxes.
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// The network's bootstrap file.
+    #[arg(long, default_value = "net.json")]
+    pub(super) bootstrap: PathBuf,
+    /// entry and exit nodes serve clients, middle nodes mix in between.
+    #[arg(long, env = "NODE_TYPE", default_value = "middle", value_parser = role)]
+    pub(super) role: Role,
+    /// Who runs the node; operators do not repeat on a path.
+    #[arg(long, env = "NODE_OPERATOR", default_value = "unnamed")]
+    pub(super) operator: String,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(super) ip: IpAddr,
+    /// Port for /health and /metrics; 0 takes a free one and keeps it.
+    #[arg(long, env = "NODE_PORT", default_value_t = 9001)]
+    pub(super) http_port: u16,
+    /// Port for links; 0 takes a free one and keeps it [default: HTTP port + 1000].
+    #[arg(long, env = "LINK_PORT")]
+    pub(super) link_port: Option<u16>,
+    /// Threads that unwrap packets.
+    #[arg(long, env = "PIPELINE_WORKERS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) workers: u16,
+    /// Packets that a thread takes at once.
+    #[arg(long, env = "BATCH_SIZE", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) batch_size: u16,
+    /// Packets that may wait to be unwrapped, and as many for their delay.
+    #[arg(long, env = "MAX_QUEUE_DEPTH", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) max_queue_depth: u32,
+    /// Packets per second that replay memory is made for.
+    #[arg(long, env = "TARGET_THROUGHPUT", default_value_t = 25_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(super) target_throughput: u32,
+    /// Export exact counters. For debugging: they help whoever watches the traffic.
+    #[arg(long)]
+    pub(super) exact_metrics: bool,
+    #[command(flatten)]
+    pub(super) service: ServiceArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AuthorityArguments {
+    /// State folder: key, descriptors, consensuses.
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// The network's name.
+    #[arg(long)]
+    pub(super) network: String,
+    /// Nodes that the first consensus waits for.
+    #[arg(long, default_value_t = 1)]
+    pub(super) expect: usize,
+    /// How long an epoch lasts: packet keys change with it.
+    #[arg(long, default_value = "600s", value_parser = duration)]
+    pub(super) epoch: Duration,
+    /// Mean delay of a packet at each hop.
+    #[arg(long, default_value = "15ms", value_parser = duration)]
+    pub(super) mean_delay: Duration,
+    /// One party runs all nodes, so there is no anonymity against it.
+    #[arg(long)]
+    pub(super) one_operator: bool,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(super) ip: IpAddr,
+    /// Port for links; 0 takes a free one and keeps it.
+    #[arg(long, default_value_t = 0)]
+    pub(super) link_port: u16,
+    #[command(flatten)]
+    pub(super) service: ServiceArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LocalnetArguments {
+    /// Folder of the network; net.json for clients is written there.
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// Entry nodes.
+    #[arg(long, default_value_t = 2)]
+    pub(super) entry: usize,
+    /// Middle nodes.
+    #[arg(long, default_value_t = 6)]
+    pub(super) middle: usize,
+    /// Exit nodes.
+    #[arg(long, default_value_t = 2)]
+    pub(super) exit: usize,
+    /// How long an epoch lasts.
+    #[arg(long, default_value = "600s", value_parser = duration_text)]
+    pub(super) epoch: String,
+    /// Mean delay of a packet at each hop.
+    #[arg(long, default_value = "15ms", value_parser = duration_text)]
+    pub(super) mean_delay: String,
+    /// Export exact counters.
+    #[arg(long)]
+    pub(super) exact_metrics: bool,
+    /// Say what happens as JSON lines.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) service: ServiceArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StatusArguments {
+    /// Folder of the network.
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// Answer as one line of JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// For everything that acts as a client.
+#[derive(Args, Debug)]
+pub(super) struct ClientArguments {
+    /// The network's bootstrap file.
+    #[arg(long)]
+    pub(super) net: PathBuf,
+    /// The client's folder: its keys and its address. One process at a time.
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// Answer as JSON lines.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SendArguments {
+    #[command(flatten)]
+    pub(super) client: ClientArguments,
+    /// The recipient's address (fog1...).
+    #[arg(long)]
+    pub(super) to: String,
+    /// Nodes on the way, 1 to 7.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=7))]
+    pub(super) hops: u8,
+    /// The message; standard input if it is left out or `-`.
+    #[arg(default_value = "-")]
+    pub(super) message: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RecvArguments {
+    #[command(flatten)]
+    pub(super) client: ClientArguments,
+    /// End after this many messages.
+    #[arg(long)]
+    pub(super) count: Option<u64>,
+    /// Give up when no message comes for this long.
+    #[arg(long, value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct PingArguments {
+    #[command(flatten)]
+    pub(super) client: ClientArguments,
+    /// Nodes on the way, 1 to 7.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=7))]
+    pub(super) hops: u8,
+    /// Packets to send, one after the other.
+    #[arg(long, default_value_t = 3)]
+    pub(super) count: u32,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    [Role::Entry, Role::Middle, Role::Exit]
+        .into_iter()
+        .find(|role| role.name() == text)
+        .ok_or_else(|| "a role is entry, middle or exit".to_owned())
+}
+
+/// Reads `600s`, `15ms`, `10m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration; write 600s, 15ms, 10m or 1h");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u32 = number.parse().map_err(|_| wrong())?;
+    let one = match unit {
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_mins(1),
+        "h" => Duration::from_hours(1),
+        _ => return Err(wrong()),
+    };
+    Ok(one * number)
+}
+
+/// Checks a duration and keeps its text, to be passed on.
+fn duration_text(text: &str) -> Result<String, String> {
+    duration(text).map(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(Duration::from_millis(15), duration("15ms").unwrap());
+        assert_eq!(Duration::from_mins(10), duration("600s").unwrap());
+        assert_eq!(Duration::from_hours(1), duration("60m").unwrap());
+        for wrong in ["", "5", "s", "-1s", "5 s", "1d", "99999999999s"] {
+            assert!(duration(wrong).unwrap_err().contains("600s"), "{wrong}");
+        }
+    }
+}

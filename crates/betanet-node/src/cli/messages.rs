@@ -1,0 +1,126 @@
+//! Commands that act as a client.
+
+use std::future::Future;
+use std::io::{IsTerminal, Read};
+
+use betanet_mix::view::Address;
+use betanet_node::client::{Client, ClientConfig, ClientError};
+use serde_json::json;
+
+use super::arguments::{ClientArguments, PingArguments, RecvArguments, SendArguments};
+use super::output::{Failure, complain, tell};
+
+pub(super) async fn address(arguments: ClientArguments) -> Result<(), Failure> {
+    let json = arguments.json;
+    with_client(arguments, async |client| {
+        let address = client.address().to_string();
+        tell(json, &json!({"address": address}), &address);
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn send(arguments: SendArguments) -> Result<(), Failure> {
+    let to: Address = arguments.to.parse()?;
+    let body = if arguments.message == "-" {
+        if std::io::stdin().is_terminal() {
+            complain("type the message, then Ctrl-D");
+        }
+        let mut body = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut body)?;
+        body
+    } else {
+        arguments.message.into_bytes()
+    };
+    let json = arguments.client.json;
+    with_client(arguments.client, async |client| {
+        warn_one_operator(client, json);
+        let start = std::time::Instant::now();
+        let id = client.send(&to, body, arguments.hops).await?;
+        let seconds = start.elapsed().as_secs_f64();
+        tell(
+            json,
+            &json!({"event": "sent", "id": id.to_string(), "hops": arguments.hops, "seconds": seconds}),
+            &format!("sent {id} over {} hops in {seconds:.3} s", arguments.hops),
+        );
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn recv(arguments: RecvArguments) -> Result<(), Failure> {
+    let json = arguments.client.json;
+    with_client(arguments.client, async |client| {
+        let mut left = arguments.count;
+        while left != Some(0) {
+            let message = match arguments.timeout {
+                None => client.receive().await?,
+                Some(patience) => tokio::time::timeout(patience, client.receive())
+                    .await
+                    .map_err(|_| ClientError::Timeout)??,
+            };
+            let body = String::from_utf8_lossy(&message.body);
+            tell(
+                json,
+                &json!({
+                    "event": "message",
+                    "id": message.id.to_string(),
+                    "bytes": message.body.len(),
+                    "wants_reply": message.reply.is_some(),
+                    "body": body,
+                }),
+                &body,
+            );
+            client.commit(message.id).await?;
+            left = left.map(|left| left - 1);
+        }
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn ping(arguments: PingArguments) -> Result<(), Failure> {
+    let json = arguments.client.json;
+    let hops = arguments.hops;
+    with_client(arguments.client, async |client| {
+        for _ in 0..arguments.count {
+            let time = client.ping(hops).await?;
+            let milliseconds = time.as_secs_f64() * 1000.0;
+            tell(
+                json,
+                &json!({"event": "pong", "hops": hops, "milliseconds": milliseconds}),
+                &format!("{hops} hops: {milliseconds:.0} ms"),
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn warn_one_operator(client: &Client, json: bool) {
+    if client.status().one_operator && !json {
+        complain("one operator runs this whole network: no anonymity");
+    }
+}
+
+/// Opens the client, does the work unless it is interrupted, and closes the client either way.
+async fn with_client<W>(arguments: ClientArguments, work: W) -> Result<(), Failure>
+where
+    W: AsyncFnOnce(&Client) -> Result<(), Failure>,
+{
+    let config = ClientConfig::new(arguments.dir, arguments.net);
+    let client = interruptible(async { Ok(Client::open(config).await?) }).await?;
+    let worked = interruptible(work(&client)).await;
+    client.close().await;
+    worked
+}
+
+async fn interruptible<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+    }
+}
+

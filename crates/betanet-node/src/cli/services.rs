@@ -1,0 +1,141 @@
+//! Commands that keep running.
+
+use std::fmt::Write;
+use std::io::stderr;
+use std::time::Duration;
+
+use betanet_node::authority::{self, AuthorityConfig};
+use betanet_node::daemon::mixer::MixerConfig;
+use betanet_node::daemon::{self, DaemonConfig};
+use betanet_node::localnet::{self, LocalnetConfig, Progress};
+use betanet_node::process::{die_with_parent, shutdown_signal};
+use tracing_subscriber::EnvFilter;
+
+use super::arguments::{
+    AuthorityArguments, LocalnetArguments, NodeArguments, ServiceArguments, StatusArguments,
+};
+use super::output::{Failure, tell};
+
+/// Ties the process to its parent and starts the log. Before any thread is started.
+pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
+    if arguments.die_with_parent {
+        die_with_parent()?;
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_target(false);
+    if arguments.json_logs {
+        log.json().init();
+    } else {
+        log.with_ansi(false).init();
+    }
+    Ok(())
+}
+
+pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
+    let shutdown = shutdown_signal(arguments.service.die_with_parent)?;
+    let beside = |port: u16| if port == 0 { 0 } else { port.saturating_add(1000) };
+    let config = DaemonConfig {
+        dir: arguments.dir,
+        bootstrap: arguments.bootstrap,
+        role: arguments.role,
+        operator: arguments.operator,
+        ip: arguments.ip,
+        link_port: arguments
+            .link_port
+            .unwrap_or_else(|| beside(arguments.http_port)),
+        http_port: arguments.http_port,
+        exact_metrics: arguments.exact_metrics,
+        mixer: MixerConfig {
+            workers: usize::from(arguments.workers),
+            batch: usize::from(arguments.batch_size),
+            depth: usize::try_from(arguments.max_queue_depth)?,
+        },
+        target_throughput: usize::try_from(arguments.target_throughput)?,
+    };
+    Ok(daemon::run(config, shutdown).await?)
+}
+
+pub(super) async fn authority(arguments: AuthorityArguments) -> Result<(), Failure> {
+    let shutdown = shutdown_signal(arguments.service.die_with_parent)?;
+    let config = AuthorityConfig {
+        dir: arguments.dir,
+        network: arguments.network,
+        expect: arguments.expect,
+        epoch: arguments.epoch,
+        mean_delay: arguments.mean_delay,
+        one_operator: arguments.one_operator,
+        ip: arguments.ip,
+        link_port: arguments.link_port,
+    };
+    Ok(authority::run(config, shutdown).await?)
+}
+
+pub(super) async fn localnet(arguments: LocalnetArguments) -> Result<(), Failure> {
+    let shutdown = shutdown_signal(arguments.service.die_with_parent)?;
+    let json = arguments.json;
+    let config = LocalnetConfig {
+        dir: absolute(&arguments.dir)?,
+        program: std::env::current_exe()?,
+        entry: arguments.entry,
+        middle: arguments.middle,
+        exit: arguments.exit,
+        epoch: arguments.epoch,
+        mean_delay: arguments.mean_delay,
+        exact_metrics: arguments.exact_metrics,
+    };
+    let progress = |progress: &Progress| {
+        let text = match progress {
+            Progress::Ready {
+                net,
+                nodes,
+                seconds,
+                notice,
+            } => format!(
+                "{nodes} nodes are ready after {:.1} s ({notice}).\nClients: --net {}",
+                seconds,
+                net.display()
+            ),
+            Progress::Stopping => "stopping; press Ctrl-C again to kill".to_owned(),
+        };
+        tell(json, progress, &text);
+    };
+    Ok(localnet::run(config, shutdown, progress).await?)
+}
+
+pub(super) async fn localnet_status(arguments: StatusArguments) -> Result<(), Failure> {
+    let nodes = tokio::time::timeout(
+        Duration::from_secs(30),
+        localnet::status(&arguments.dir),
+    )
+    .await??;
+    let mut text = String::from("name        pid      epoch        state");
+    for node in &nodes {
+        let pid = node.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let (epoch, state) = match (&node.health, node.http) {
+            (Some(health), _) if health.healthy => (health.epoch, "ok"),
+            (Some(health), _) => (health.epoch, "starting"),
+            (None, Some(_)) => (None, "does not answer"),
+            (None, None) => (None, "-"),
+        };
+        let epoch = epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
+        let _ = write!(
+            text,
+            "\n{:<11} {pid:<8} {epoch:<12} {state}",
+            node.name
+        );
+    }
+    text.push_str("\none operator: no anonymity");
+    tell(
+        arguments.json,
+        &serde_json::json!({"one_operator": true, "nodes": nodes}),
+        &text,
+    );
+    Ok(())
+}
+
+fn absolute(path: &std::path::Path) -> Result<std::path::PathBuf, Failure> {
+    Ok(std::path::absolute(path)?)
+}

@@ -1,0 +1,458 @@
+//! A whole network on one machine: an authority and its nodes as processes of this program.
+//!
+//! The owner spawns the same binary that production runs, with the same settings, on loopback
+//! ports that are kept over restarts. Its children die with it; a child that dies comes back.
+
+mod child;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use betanet_mix::view::Role;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::child::{Child, Spec};
+use crate::authority::{self, AuthorityRecord};
+use crate::daemon::{self, NodeRecord};
+use crate::http;
+use crate::net::{Endpoint, NetFile};
+use crate::process::shut_down;
+use crate::state::{StateDir, StateError, read_json, write_json};
+
+/// The bootstrap file of the network.
+pub const NET_FILE: &str = "net.json";
+/// What runs, for `status`.
+pub const STATE_FILE: &str = "localnet.json";
+
+/// Pause between two looks at children that start.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How often addresses and process ids are looked at while the net runs.
+const WATCH: Duration = Duration::from_millis(250);
+
+/// How long the net may take to come up.
+const START_PATIENCE: Duration = Duration::from_mins(1);
+
+/// How a local network is run.
+#[derive(Clone, Debug)]
+pub struct LocalnetConfig {
+    /// Folder of the network.
+    pub dir: PathBuf,
+    /// The program to run for each process: this one.
+    pub program: PathBuf,
+    /// Entry nodes.
+    pub entry: usize,
+    /// Middle nodes.
+    pub middle: usize,
+    /// Exit nodes.
+    pub exit: usize,
+    /// Epoch length, as an argument (`600s`).
+    pub epoch: String,
+    /// Mean delay per hop, as an argument (`15ms`).
+    pub mean_delay: String,
+    /// Exact counters.
+    pub exact_metrics: bool,
+}
+
+/// Which processes run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalnetState {
+    /// The owner.
+    pub pid: u32,
+    /// Children by name.
+    pub children: BTreeMap<String, u32>,
+}
+
+/// Why a local network does not run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LocalnetError {
+    /// The folder or a file in it.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Not enough nodes to be a network.
+    #[error("a network needs at least one entry or exit node")]
+    TooSmall,
+    /// A process cannot be started.
+    #[error("cannot start {name}: {source}")]
+    Spawn {
+        /// Which.
+        name: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It did not come up.
+    #[error("{waiting_for} did not come up within {after:?}; see the logs in {logs}")]
+    Timeout {
+        /// What was missing.
+        waiting_for: String,
+        /// After how long.
+        after: Duration,
+        /// Where to look.
+        logs: PathBuf,
+    },
+    /// Nothing runs in this folder.
+    #[error("no local network runs in {0}; start one with: betanet localnet run --dir {0}")]
+    NotRunning(PathBuf),
+}
+
+/// Tells how far a network is.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Progress {
+    /// It can be used.
+    Ready {
+        /// The bootstrap file for clients.
+        net: PathBuf,
+        /// Nodes.
+        nodes: usize,
+        /// Seconds from start to now.
+        seconds: f64,
+        /// What everybody should know.
+        notice: &'static str,
+    },
+    /// It is being stopped.
+    Stopping,
+}
+
+/// Runs a network until `shutdown` is given; `progress` hears of its stages.
+///
+/// Call it on a single-threaded runtime on the main thread: the kernel kills children when the
+/// *thread* that started them ends.
+///
+/// # Errors
+/// It cannot start; the message is one line that names the cause.
+pub async fn run(
+    config: LocalnetConfig,
+    shutdown: watch::Receiver<bool>,
+    mut progress: impl FnMut(&Progress),
+) -> Result<(), LocalnetError> {
+    let started = Instant::now();
+    if config.entry + config.exit == 0 {
+        return Err(LocalnetError::TooSmall);
+    }
+    let state = StateDir::open(&config.dir)?;
+    std::fs::create_dir_all(config.dir.join("logs")).map_err(|source| StateError::Io {
+        action: "create",
+        path: config.dir.join("logs"),
+        source,
+    })?;
+    let mut net = Localnet::new(config, state);
+    let outcome = tokio::select! {
+        ran = net.bring_up_and_watch(started, &mut progress) => ran,
+        () = shut_down(shutdown) => Ok(()),
+    };
+    if outcome.is_ok() {
+        progress(&Progress::Stopping);
+    }
+    net.stop().await;
+    outcome
+}
+
+struct Localnet {
+    config: LocalnetConfig,
+    _state: StateDir,
+    nodes: Vec<(String, Role)>,
+    stop: watch::Sender<bool>,
+    children: JoinSet<()>,
+    pids: BTreeMap<String, watch::Receiver<Option<u32>>>,
+}
+
+impl Localnet {
+    fn new(config: LocalnetConfig, state: StateDir) -> Self {
+        let named = |role: Role, count: usize| {
+            (0..count).map(move |number| (format!("{}-{number}", role.name()), role))
+        };
+        let nodes = named(Role::Entry, config.entry)
+            .chain(named(Role::Middle, config.middle))
+            .chain(named(Role::Exit, config.exit))
+            .collect();
+        Self {
+            config,
+            _state: state,
+            nodes,
+            stop: watch::Sender::new(false),
+            children: JoinSet::new(),
+            pids: BTreeMap::new(),
+        }
+    }
+
+    async fn bring_up_and_watch(
+        &mut self,
+        started: Instant,
+        progress: &mut impl FnMut(&Progress),
+    ) -> Result<(), LocalnetError> {
+        self.spawn("authority".to_owned(), self.authority_arguments())?;
+        let deadline = started + START_PATIENCE;
+        while self.authority().is_none() {
+            self.rest("the authority", started, deadline).await?;
+        }
+        self.write_net()?;
+        for (name, role) in self.nodes.clone() {
+            let arguments = self.node_arguments(&name, role);
+            self.spawn(name, arguments)?;
+        }
+        while !self.is_ready().await {
+            self.rest("the nodes", started, deadline).await?;
+        }
+        self.write_net()?;
+        self.write_state()?;
+        progress(&Progress::Ready {
+            net: self.config.dir.join(NET_FILE),
+            nodes: self.nodes.len(),
+            seconds: started.elapsed().as_secs_f64(),
+            notice: "one operator: no anonymity",
+        });
+        loop {
+            tokio::time::sleep(WATCH).await;
+            self.write_net()?;
+            self.write_state()?;
+        }
+    }
+
+    async fn rest(
+        &self,
+        waiting_for: &str,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<(), LocalnetError> {
+        if Instant::now() > deadline {
+            return Err(LocalnetError::Timeout {
+                waiting_for: waiting_for.to_owned(),
+                after: started.elapsed(),
+                logs: self.config.dir.join("logs"),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+        Ok(())
+    }
+
+    fn spawn(&mut self, name: String, arguments: Vec<String>) -> Result<(), LocalnetError> {
+        let spec = Spec {
+            program: self.config.program.clone(),
+            arguments,
+            log: self.config.dir.join("logs").join(format!("{name}.log")),
+        };
+        let child = Child::start(spec).map_err(|source| LocalnetError::Spawn {
+            name: name.clone(),
+            source,
+        })?;
+        self.pids.insert(name.clone(), child.pid());
+        self.children.spawn(child.supervise(name, self.stop.subscribe()));
+        Ok(())
+    }
+
+    fn authority_arguments(&self) -> Vec<String> {
+        let config = &self.config;
+        [
+            "authority",
+            "--dir",
+            &self.path("authority"),
+            "--network",
+            "local",
+            "--expect",
+            &self.nodes.len().to_string(),
+            "--epoch",
+            &config.epoch,
+            "--mean-delay",
+            &config.mean_delay,
+            "--one-operator",
+            "--die-with-parent",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    fn node_arguments(&self, name: &str, role: Role) -> Vec<String> {
+        let mut arguments = [
+            "node",
+            "--dir",
+            &self.path(name),
+            "--bootstrap",
+            &self.path(NET_FILE),
+            "--role",
+            role.name(),
+            "--operator",
+            "local",
+            "--link-port",
+            "0",
+            "--http-port",
+            "0",
+            // Ten nodes share this machine's processors.
+            "--workers",
+            "1",
+            "--die-with-parent",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        if self.config.exact_metrics {
+            arguments.push("--exact-metrics".to_owned());
+        }
+        arguments
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.config.dir.join(name).to_string_lossy().into_owned()
+    }
+
+    /// The authority's record, once the running process has written it.
+    fn authority(&self) -> Option<AuthorityRecord> {
+        let path = self.config.dir.join("authority").join(authority::RECORD_FILE);
+        let record: AuthorityRecord = read_json(&path, "authority record").ok()??;
+        (self.pid("authority") == Some(record.pid)).then_some(record)
+    }
+
+    /// A node's record, once the running process has written it.
+    fn node(&self, name: &str) -> Option<NodeRecord> {
+        let record = read_node(&self.config.dir, name)?;
+        (self.pid(name) == Some(record.pid)).then_some(record)
+    }
+
+    fn pid(&self, name: &str) -> Option<u32> {
+        *self.pids.get(name)?.borrow()
+    }
+
+    /// Whether every node answers and holds a consensus with all nodes.
+    async fn is_ready(&self) -> bool {
+        for (name, _) in &self.nodes {
+            let Some(record) = self.node(name) else {
+                return false;
+            };
+            match health(record.http_address).await {
+                Some(health) if health.healthy && health.nodes == Some(self.nodes.len()) => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Writes the bootstrap file if something in it has changed.
+    fn write_net(&self) -> Result<(), LocalnetError> {
+        let path = self.config.dir.join(NET_FILE);
+        let former = NetFile::read(&path).ok();
+        let Some(authority) = self.authority() else {
+            return Ok(());
+        };
+        let mut net = NetFile {
+            network: authority.network,
+            authority: Endpoint {
+                id: authority.id,
+                address: authority.address,
+            },
+            edges: Vec::new(),
+            one_operator: true,
+            http: BTreeMap::new(),
+        };
+        for (name, role) in &self.nodes {
+            // A node that is just restarting keeps its former place.
+            let Some(record) = self.node(name).or_else(|| read_node(&self.config.dir, name))
+            else {
+                continue;
+            };
+            if role.is_edge() {
+                net.edges.push(Endpoint {
+                    id: record.id,
+                    address: record.link_address,
+                });
+            }
+            net.http.insert(name.clone(), record.http_address);
+        }
+        if former.as_ref() != Some(&net) {
+            write_json(&path, &net)?;
+        }
+        Ok(())
+    }
+
+    fn write_state(&self) -> Result<(), LocalnetError> {
+        let state = LocalnetState {
+            pid: std::process::id(),
+            children: self
+                .pids
+                .keys()
+                .filter_map(|name| Some((name.clone(), self.pid(name)?)))
+                .collect(),
+        };
+        let path = self.config.dir.join(STATE_FILE);
+        let former: Option<LocalnetState> = read_json(&path, "net state").unwrap_or_default();
+        if former.as_ref() != Some(&state) {
+            write_json(&path, &state)?;
+        }
+        Ok(())
+    }
+
+    async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.children.join_next().await.is_some() {}
+        // Nothing runs any more; a file that stays would only name dead processes.
+        let _ = std::fs::remove_file(self.config.dir.join(STATE_FILE));
+    }
+}
+
+fn read_node(dir: &Path, name: &str) -> Option<NodeRecord> {
+    read_json(&dir.join(name).join(daemon::RECORD_FILE), "node record").ok()?
+}
+
+/// What a node says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// It does its work.
+    pub healthy: bool,
+    /// Epoch of its consensus.
+    pub epoch: Option<u64>,
+    /// Nodes in its consensus.
+    pub nodes: Option<usize>,
+}
+
+async fn health(address: SocketAddr) -> Option<Health> {
+    let (status, body) = http::get(address, "/health").await.ok()?;
+    let body: serde_json::Value = serde_json::from_str(&body).ok()?;
+    let number = |name: &str| body.get(name).and_then(serde_json::Value::as_u64);
+    Some(Health {
+        healthy: status == 200,
+        epoch: number("epoch"),
+        nodes: number("nodes").and_then(|nodes| usize::try_from(nodes).ok()),
+    })
+}
+
+/// What `localnet status` shows of one node.
+#[derive(Debug, Serialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Process id.
+    pub pid: Option<u32>,
+    /// Where it answers.
+    pub http: Option<SocketAddr>,
+    /// Its own words; nothing if it does not answer.
+    pub health: Option<Health>,
+}
+
+/// Looks at a running network.
+///
+/// # Errors
+/// None runs in `dir`.
+pub async fn status(dir: &Path) -> Result<Vec<NodeStatus>, LocalnetError> {
+    let state: LocalnetState = read_json(&dir.join(STATE_FILE), "net state")?
+        .ok_or_else(|| LocalnetError::NotRunning(dir.to_owned()))?;
+    let net = NetFile::read(&dir.join(NET_FILE))?;
+    let mut nodes = Vec::new();
+    for (name, pid) in state.children {
+        let http = net.http.get(&name).copied();
+        let health = match http {
+            Some(address) => health(address).await,
+            None => None,
+        };
+        nodes.push(NodeStatus {
+            name,
+            pid: Some(pid),
+            http,
+            health,
+        });
+    }
+    Ok(nodes)
+}

@@ -1,0 +1,122 @@
+//! One supervised process.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use crate::process::shut_down;
+
+/// How long a process gets to end in order.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// First and longest pause before a restart.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// A process that ran this long starts again with the shortest pause.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(super) struct Spec {
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+    pub(super) log: PathBuf,
+}
+
+impl Spec {
+    /// Starts the process. It keeps a pipe as standard input whose end tells it that we are gone.
+    fn spawn(&self) -> io::Result<tokio::process::Child> {
+        let log = File::create(&self.log)?;
+        Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+    }
+}
+
+/// A process that is started again when it dies.
+#[derive(Debug)]
+pub(super) struct Child {
+    spec: Spec,
+    process: tokio::process::Child,
+    pid: watch::Sender<Option<u32>>,
+}
+
+impl Child {
+    pub(super) fn start(spec: Spec) -> io::Result<Self> {
+        let process = spec.spawn()?;
+        let pid = watch::Sender::new(process.id());
+        Ok(Self { spec, process, pid })
+    }
+
+    /// The id of the running process; changes with every restart.
+    pub(super) fn pid(&self) -> watch::Receiver<Option<u32>> {
+        self.pid.subscribe()
+    }
+
+    /// Keeps the process running until `stop` is given, then ends it.
+    pub(super) async fn supervise(mut self, name: String, stop: watch::Receiver<bool>) {
+        let mut pause = BACK_OFF.0;
+        loop {
+            let up = Instant::now();
+            let status = tokio::select! {
+                status = self.process.wait() => status,
+                () = shut_down(stop.clone()) => {
+                    self.end().await;
+                    return;
+                }
+            };
+            self.pid.send_replace(None);
+            tracing::warn!(%name, status = %describe(status), "child.died");
+            if up.elapsed() > STEADY {
+                pause = BACK_OFF.0;
+            }
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = shut_down(stop.clone()) => return,
+                }
+                pause = (pause * 2).min(BACK_OFF.1);
+                match self.spec.spawn() {
+                    Ok(process) => {
+                        self.pid.send_replace(process.id());
+                        self.process = process;
+                        break;
+                    }
+                    Err(err) => tracing::error!(%name, error = %err, "child.not_started"),
+                }
+            }
+        }
+    }
+
+    async fn end(&mut self) {
+        let pid = self
+            .process
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended by itself; it is not reaped before `wait`, so the id is still its.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        if tokio::time::timeout(DRAIN, self.process.wait()).await.is_err() {
+            let _ = self.process.kill().await;
+        }
+    }
+}
+
+fn describe(status: io::Result<std::process::ExitStatus>) -> String {
+    match status {
+        Ok(status) => status.to_string(),
+        Err(err) => err.to_string(),
+    }
+}
