@@ -1,9 +1,27 @@
-//! X25519 scalar multiplication (RFC 7748).
+//! X25519 scalar multiplication (RFC 7748), one at a time and in batches.
 //!
-//! Every function is constant time in the scalar and the point. A point of small order yields thirty-two zero bytes;
+//! Every function is constant time in the scalars and the points. A point of small order yields thirty-two zero bytes;
 //! refusing that output is the caller's duty.
+//!
+//! A batch runs in the lanes of vectors: eight at a time with AVX-512 IFMA, four with AVX2, found at run time. The
+//! environment variable `BETANET_X25519` (`ifma`, `avx2` or `scalar`) forces a path; see [`active_path`].
 
+mod batch;
+mod dispatch;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod ifma;
+
+mod field51;
+mod lanes;
 mod scalar;
+
+use self::batch::Scalars;
+pub use self::dispatch::{
+    PATH_VARIABLE, Path, PathError, PathUnavailable, active_path, x25519_batch_on,
+    x25519_batch_unclamped_on,
+};
 
 /// Multiplies the point with u-coordinate `u` by the clamped `scalar`, as `X25519(k, u)` of RFC 7748 §5.
 ///
@@ -17,4 +35,20 @@ pub fn x25519(scalar: &[u8; 32], u: &[u8; 32]) -> [u8; 32] {
 #[must_use]
 pub fn x25519_base(scalar: &[u8; 32]) -> [u8; 32] {
     scalar::mul_base(scalar)
+}
+
+/// [`x25519`] of `scalars[i]` and `points[i]` into `out[i]`, for any number of them; the shortest slice decides.
+///
+/// Allocates nothing. Lanes are filled from the front: multiples of eight are the most efficient, and up to two left
+/// over are computed one by one.
+pub fn x25519_batch(scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
+    dispatch::multiply(Scalars::Clamped, scalars, points, out);
+}
+
+/// As [`x25519_batch`], but the scalars are little-endian numbers used as they are, without clamping.
+///
+/// For products of clamped scalars modulo the group order ℓ: in the prime-order subgroup, multiplying once by such a
+/// product equals multiplying by its factors in turn. Always 255 ladder steps; bit 255 of a scalar is ignored.
+pub fn x25519_batch_unclamped(scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
+    dispatch::multiply(Scalars::Plain, scalars, points, out);
 }

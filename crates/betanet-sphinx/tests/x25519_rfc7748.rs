@@ -1,15 +1,19 @@
-//! The published test vectors of RFC 7748 §5.2 and §6.1.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+//! The published test vectors of RFC 7748 §5.2 and §6.1, on every path this machine has.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use betanet_sphinx::x25519::{x25519, x25519_base};
+use betanet_sphinx::x25519::{Path, x25519, x25519_base, x25519_batch_on};
 
 fn bytes(hex: &str) -> [u8; 32] {
-    assert_eq!(64, hex.len());
-    std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
+    hex::decode(hex).unwrap().try_into().unwrap()
+}
+
+/// The paths to test; says which are left out.
+fn available_paths() -> Vec<Path> {
+    let (available, absent): (Vec<_>, Vec<_>) = Path::ALL.into_iter().partition(|path| path.is_available());
+    for path in absent {
+        println!("SKIPPED: this machine has no {} path", path.name());
+    }
+    available
 }
 
 /// Scalar, u-coordinate, product.
@@ -28,10 +32,18 @@ fn single_vectors() -> [[[u8; 32]; 3]; 2] {
     ]
 }
 
+/// Both vectors in turn in all lanes, and in every lane the iteration of §5.2.
 #[test]
 fn single_multiplications_match_the_rfc() {
     for [scalar, u, product] in single_vectors() {
         assert_eq!(product, x25519(&scalar, &u));
+    }
+    for path in available_paths() {
+        let vectors: Vec<_> = single_vectors().into_iter().cycle().take(8).collect();
+        let column = |i: usize| vectors.iter().map(|vector| vector[i]).collect::<Vec<_>>();
+        let mut out = [[0; 32]; 8];
+        x25519_batch_on(path, &column(0), &column(1), &mut out).unwrap();
+        assert_eq!(column(2), out, "{path:?}");
     }
 }
 
@@ -48,7 +60,36 @@ fn the_key_exchange_matches_the_rfc() {
     assert_eq!(shared, x25519(&bob, &alice_public));
 }
 
+/// k ← X25519(k, u) and u ← the old k, `times` times from k = u = 9, in all eight lanes.
+fn iterate(path: Path, times: usize) -> [u8; 32] {
+    let mut nine = [0; 32];
+    nine[0] = 9;
+    let (mut scalars, mut points) = ([nine; 8], [nine; 8]);
+    for _ in 0..times {
+        let mut products = [[0; 32]; 8];
+        x25519_batch_on(path, &scalars, &points, &mut products).unwrap();
+        points = scalars;
+        scalars = products;
+    }
+    assert_eq!([scalars[0]; 8], scalars, "{path:?}: the lanes differ");
+    scalars[0]
+}
+
 #[test]
-fn a_point_of_small_order_gives_zeros() {
-    assert_eq!([0; 32], x25519(&[0x42; 32], &[0; 32]));
+fn a_thousand_iterations_match_the_rfc() {
+    let once = bytes("422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079");
+    let thousandth = bytes("684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51");
+    for path in available_paths() {
+        assert_eq!(once, iterate(path, 1), "{path:?}");
+        assert_eq!(thousandth, iterate(path, 1_000), "{path:?}");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; run it in an optimised build"]
+fn a_million_iterations_match_the_rfc() {
+    let millionth = bytes("7c3911e0ab2586fd864497297e575e6f3bc601c0883c30df5f4dd2d24f665424");
+    for path in available_paths() {
+        assert_eq!(millionth, iterate(path, 1_000_000), "{path:?}");
+    }
 }

@@ -19,6 +19,12 @@ pub(super) fn mul_base(scalar: &[u8; 32]) -> [u8; 32] {
     MontgomeryPoint::mul_base_clamped(*scalar).to_bytes()
 }
 
+/// Multiplication of any point by bits 254 to 0 of the scalar.
+pub(super) fn mul_unclamped(scalar: &[u8; 32], u: &[u8; 32]) -> [u8; 32] {
+    let bits = (scalar.iter().rev()).flat_map(|byte| (0..8).rev().map(move |bit| (byte >> bit) & 1 == 1)).skip(1);
+    MontgomeryPoint(*u).mul_bits_be(bits).to_bytes()
+}
+
 /// graviola asserts its processor features at every entry, so they are looked at before it is called: it must never
 /// panic under us. bmi2 is not in that assertion although the code uses `mulx`.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -1,0 +1,228 @@
+//! Which of the ways to multiply is used.
+
+use std::ffi::OsString;
+use std::sync::OnceLock;
+
+use super::batch::{Scalars, in_lanes, one_by_one};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2::Avx2, ifma::Ifma};
+
+/// The environment variable that forces a path; its values are the names of [`Path`].
+pub const PATH_VARIABLE: &str = "BETANET_X25519";
+
+/// A way to compute batches. All give the same results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// Eight lanes of AVX-512 IFMA.
+    Ifma,
+    /// Four lanes of AVX2.
+    Avx2,
+    /// One by one.
+    Scalar,
+}
+
+/// The machine lacks what a path needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this machine cannot run the X25519 path `{}`: it needs {}", .path.name(), .path.needs())]
+pub struct PathUnavailable {
+    /// The path asked for.
+    pub path: Path,
+}
+
+/// Why the value of [`PATH_VARIABLE`] cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathError {
+    /// It is not the name of a path.
+    #[error("{PATH_VARIABLE}={value:?} names no X25519 path; use ifma, avx2 or scalar")]
+    Unknown {
+        /// What was found.
+        value: OsString,
+    },
+    /// It names a path that cannot run here.
+    #[error("{PATH_VARIABLE} is set, but {0}")]
+    Unavailable(PathUnavailable),
+}
+
+impl Path {
+    /// Every path, the fastest first.
+    pub const ALL: [Self; 3] = [Self::Ifma, Self::Avx2, Self::Scalar];
+
+    /// The name by which [`PATH_VARIABLE`] and the benchmarks call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ifma => "ifma",
+            Self::Avx2 => "avx2",
+            Self::Scalar => "scalar",
+        }
+    }
+
+    /// Whether this machine can run it.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        Backend::of(self).is_some()
+    }
+
+    /// The path of this name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|path| path.name() == name)
+    }
+
+    fn needs(self) -> &'static str {
+        match self {
+            Self::Ifma => "an x86-64 processor with AVX-512F and AVX-512 IFMA",
+            Self::Avx2 => "an x86-64 processor with AVX2 and FMA",
+            Self::Scalar => "nothing",
+        }
+    }
+}
+
+/// The path that batches take in this process: the one named by [`PATH_VARIABLE`], else the fastest available.
+///
+/// The variable is read once. A program calls this at its start and stops on an error; batches computed in spite of it
+/// take the fastest path.
+///
+/// # Errors
+///
+/// The variable names no path, or one that this machine lacks.
+pub fn active_path() -> Result<Path, PathError> {
+    active().as_ref().map(|backend| backend.path()).map_err(Clone::clone)
+}
+
+/// [`super::x25519_batch`] on the given path.
+///
+/// # Errors
+///
+/// This machine lacks the path; `out` is untouched.
+pub fn x25519_batch_on(
+    path: Path,
+    scalars: &[[u8; 32]],
+    points: &[[u8; 32]],
+    out: &mut [[u8; 32]],
+) -> Result<(), PathUnavailable> {
+    let backend = Backend::of(path).ok_or(PathUnavailable { path })?;
+    backend.multiply(Scalars::Clamped, scalars, points, out);
+    Ok(())
+}
+
+/// [`super::x25519_batch_unclamped`] on the given path.
+///
+/// # Errors
+///
+/// This machine lacks the path; `out` is untouched.
+pub fn x25519_batch_unclamped_on(
+    path: Path,
+    scalars: &[[u8; 32]],
+    points: &[[u8; 32]],
+    out: &mut [[u8; 32]],
+) -> Result<(), PathUnavailable> {
+    let backend = Backend::of(path).ok_or(PathUnavailable { path })?;
+    backend.multiply(Scalars::Plain, scalars, points, out);
+    Ok(())
+}
+
+/// Computes a batch on the active path.
+pub(super) fn multiply(kind: Scalars, scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
+    let backend = active().as_ref().map_or_else(|_| Backend::fastest(), |backend| *backend);
+    backend.multiply(kind, scalars, points, out);
+}
+
+/// A path together with the proof that it can run.
+#[derive(Clone, Copy)]
+enum Backend {
+    #[cfg(target_arch = "x86_64")]
+    Ifma(Ifma),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    Scalar,
+}
+
+impl Backend {
+    fn of(path: Path) -> Option<Self> {
+        match path {
+            #[cfg(target_arch = "x86_64")]
+            Path::Ifma => Ifma::detect().map(Self::Ifma),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => Avx2::detect().map(Self::Avx2),
+            #[cfg(not(target_arch = "x86_64"))]
+            Path::Ifma | Path::Avx2 => None,
+            Path::Scalar => Some(Self::Scalar),
+        }
+    }
+
+    fn fastest() -> Self {
+        Path::ALL.into_iter().find_map(Self::of).unwrap_or(Self::Scalar)
+    }
+
+    fn path(self) -> Path {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Ifma(_) => Path::Ifma,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => Path::Avx2,
+            Self::Scalar => Path::Scalar,
+        }
+    }
+
+    fn multiply(self, kind: Scalars, scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Ifma(engine) => in_lanes(engine, kind, scalars, points, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(engine) => in_lanes(engine, kind, scalars, points, out),
+            Self::Scalar => one_by_one(kind, scalars, points, out),
+        }
+    }
+}
+
+fn active() -> &'static Result<Backend, PathError> {
+    static ACTIVE: OnceLock<Result<Backend, PathError>> = OnceLock::new();
+    ACTIVE.get_or_init(|| choose(std::env::var_os(PATH_VARIABLE)))
+}
+
+fn choose(forced: Option<OsString>) -> Result<Backend, PathError> {
+    let Some(value) = forced.filter(|value| !value.is_empty()) else {
+        return Ok(Backend::fastest());
+    };
+    let Some(path) = value.to_str().and_then(Path::from_name) else {
+        return Err(PathError::Unknown { value });
+    };
+    Backend::of(path).ok_or(PathError::Unavailable(PathUnavailable { path }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Backend, Path, PathError, choose};
+
+    #[test]
+    fn without_a_wish_the_fastest_available_path_is_taken() {
+        for wish in [None, Some(String::new().into())] {
+            let fastest = Path::ALL.into_iter().find(|path| path.is_available());
+            assert_eq!(fastest, choose(wish).ok().map(Backend::path));
+        }
+    }
+
+    #[test]
+    fn a_wish_is_followed_or_refused_by_name() {
+        for path in Path::ALL {
+            match choose(Some(path.name().into())) {
+                Ok(backend) => assert_eq!(path, backend.path()),
+                Err(error) => {
+                    assert!(!path.is_available());
+                    assert!(error.to_string().contains(path.name()), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_wish_is_refused_and_quoted() {
+        for wish in ["avx512", "IFMA", "scalar "] {
+            let error = choose(Some(wish.into())).err();
+            assert_eq!(Some(PathError::Unknown { value: wish.into() }), error);
+            assert!(error.is_some_and(|error| error.to_string().contains(wish)));
+        }
+    }
+}
