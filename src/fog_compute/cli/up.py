@@ -116,9 +116,7 @@ def _detach(settings: Settings, report: Report) -> None:
             process.wait()
 
 
-def _relay(
-    process: subprocess.Popen[bytes], report: Callable[[str, dict[str, object]], None]
-) -> bool:
+def _relay(process: subprocess.Popen[bytes], report: Report) -> bool:
     """Hand on what the background process reports until it is ready."""
     if process.stdout is None:
         return False

@@ -235,16 +235,19 @@ class ServiceManager:
         pause = PROBE_S
         while True:
             try:
-                self._net_status = await network.status()
+                await self._refresh_network(network)
             except FogError as error:
                 self._set("betanet", ServiceState.STARTING, str(error))
                 pause = min(2 * pause, PROBE_MAX_S)
             else:
-                if self._health["betanet"].state is not ServiceState.RUNNING:
-                    _log.info("network.joined", nodes=self._net_status.node_count)
-                self._set("betanet", ServiceState.RUNNING)
                 pause = PROBE_OK_S
             await self._clock.sleep(pause)
+
+    async def _refresh_network(self, network: Network) -> None:
+        self._net_status = await network.status()
+        if self._health["betanet"].state is not ServiceState.RUNNING:
+            _log.info("network.joined", nodes=self._net_status.node_count)
+        self._set("betanet", ServiceState.RUNNING)
 
     def _up(self, name: Name, service: Service) -> None:
         self._services[name] = service

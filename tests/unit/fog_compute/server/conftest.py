@@ -1,0 +1,109 @@
+"""The whole backend over an in-memory network, asked through its ASGI interface."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from fog_compute.config import Settings
+from fog_compute.server.app import create_app
+from fog_compute.server.services import ServiceManager
+from fog_compute.testing import MemoryNetwork
+from fog_compute.vpn.betanet import NetworkStatus
+from tests.unit.fog_compute.coordinator.scripted import Channels, Directory, ScriptedWorker
+
+DEADLINE_S = 20.0
+
+
+class Backbone(Channels, Directory):
+    """A network in memory with a list of workers and a view of its nodes."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryNetwork()
+        Channels.__init__(self, self.memory)
+        Directory.__init__(self)
+        self.view = NetworkStatus("test", 1, {"entry": 2, "middle": 6, "exit": 2}, True, 15.0)
+
+    async def status(self) -> NetworkStatus:
+        return self.view
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Api:
+    """A backend under test.
+
+    Attributes:
+        http: sends the token.
+        stranger: sends none.
+    """
+
+    services: ServiceManager
+    backbone: Backbone
+    http: httpx2.AsyncClient
+    stranger: httpx2.AsyncClient
+    jobs: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def add_worker(self, name: str) -> ScriptedWorker:
+        worker = ScriptedWorker(name, self.backbone.memory.channel(f"worker-{name}"))
+        self.backbone.offers.append(worker.offer)
+        self.jobs.append(asyncio.create_task(worker.run()))
+        return worker
+
+    async def create(self, **task: object) -> dict[str, object]:
+        blob = await self.http.post(
+            "/api/v1/blobs",
+            content=b"\0asm",
+            headers={"content-type": "application/octet-stream"},
+        )
+        made = await self.http.post("/api/v1/tasks", json={"module": blob.json()["sha256"], **task})
+        assert made.status_code == 201, made.text
+        body: dict[str, object] = made.json()
+        return body
+
+    async def until(self, met: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not await met():
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        home=tmp_path, worker_refresh_s=0.05, max_body_bytes=1_000_000, request_timeout_s=1.0
+    )
+
+
+@pytest_asyncio.fixture
+async def api(settings: Settings) -> AsyncIterator[Api]:
+    backbone = Backbone()
+    services = ServiceManager(settings, network=backbone)
+    app = create_app(services)
+    async with app.router.lifespan_context(app):
+        transport = httpx2.ASGITransport(app=app)
+        token = settings.layout.token_file.read_text()
+        base = "http://127.0.0.1"
+        async with (
+            httpx2.AsyncClient(
+                transport=transport, base_url=base, headers={"authorization": f"Bearer {token}"}
+            ) as http,
+            httpx2.AsyncClient(transport=transport, base_url=base) as stranger,
+        ):
+            made = Api(services, backbone, http, stranger)
+
+            async def joined() -> bool:
+                return services.healthy
+
+            await made.until(joined)
+            yield made
+            for job in made.jobs:
+                job.cancel()
+            await asyncio.gather(*made.jobs, return_exceptions=True)

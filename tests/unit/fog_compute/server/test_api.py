@@ -1,0 +1,307 @@
+"""The HTTP interface: what it does, and how it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from dataclasses import replace
+
+import pytest
+
+from fog_compute.config import Settings
+from fog_compute.errors import NotFound, ServiceUnavailable
+from fog_compute.server.services import ServiceManager
+from fog_compute.tasks import TaskResult, TaskSpec
+from fog_compute.vpn.betanet import NetworkStatus
+from fog_compute.vpn.onion import OnionCircuitService
+from tests.unit.fog_compute.server.conftest import Api, Backbone
+
+pytestmark = pytest.mark.asyncio
+
+OK = TaskResult(0, b"out\xff", b"err", 10, 5, 65536)
+
+
+async def finished(api: Api, task_id: object) -> dict[str, object]:
+    body: dict[str, object] = {}
+
+    async def over() -> bool:
+        nonlocal body
+        body = (await api.http.get(f"/api/v1/tasks/{task_id}")).json()
+        return bool(body["final"])
+
+    await api.until(over)
+    return body
+
+
+async def test_task_runs_and_its_output_is_given_back(api: Api) -> None:
+    worker = api.add_worker("a")
+    task = await api.create(argv=["x"], privacy="confidential")
+
+    async def started() -> bool:
+        return bool(worker.attempts)
+
+    await api.until(started)
+    worker.finish(OK)
+    body = await finished(api, task["id"])
+    stdout = await api.http.get(f"/api/v1/tasks/{task['id']}/stdout")
+    stderr = await api.http.get(f"/api/v1/tasks/{task['id']}/stderr")
+
+    assert body["state"] == "accepted"
+    assert body["hops"] == 5
+    assert stdout.content == OK.stdout
+    assert stderr.content == OK.stderr
+    attempts = body["attempts"]
+    assert isinstance(attempts, list)
+    assert attempts[0]["placement"].startswith("a by privacy_aware")
+
+
+async def test_long_poll_answers_at_the_next_change(api: Api) -> None:
+    task = await api.create()
+    waiting = asyncio.create_task(
+        api.http.get(
+            f"/api/v1/tasks/{task['id']}", params={"wait": 30, "since": str(task["version"])}
+        )
+    )
+    api.add_worker("a")
+
+    body = (await asyncio.wait_for(waiting, 20)).json()
+
+    assert body["version"] > task["version"]
+
+
+async def test_long_poll_ends_without_a_change(api: Api) -> None:
+    task = await api.create()
+
+    answer = await api.http.get(
+        f"/api/v1/tasks/{task['id']}", params={"wait": 0.05, "since": str(task["version"])}
+    )
+
+    assert answer.json()["version"] == task["version"]
+
+
+async def test_waiting_task_says_what_it_waits_for(api: Api) -> None:
+    task = await api.create()
+
+    async def told() -> bool:
+        body = (await api.http.get(f"/api/v1/tasks/{task['id']}")).json()
+        return "no worker is known yet" in body["reason"]
+
+    await api.until(told)
+
+
+async def test_tasks_are_listed_newest_first_and_in_pages(api: Api) -> None:
+    ids = [(await api.create())["id"] for _ in range(3)]
+
+    first = (await api.http.get("/api/v1/tasks", params={"limit": 2})).json()
+    second = (
+        await api.http.get("/api/v1/tasks", params={"limit": 2, "before": first["next"]})
+    ).json()
+
+    assert [task["id"] for task in first["tasks"] + second["tasks"]] == ids[::-1]
+    assert second["next"] is None
+
+
+async def test_cancelled_task_stays_cancelled(api: Api) -> None:
+    task = await api.create()
+
+    first = await api.http.post(f"/api/v1/tasks/{task['id']}/cancel")
+    again = await api.http.post(f"/api/v1/tasks/{task['id']}/cancel")
+
+    assert first.json()["state"] == "cancelled"
+    assert again.status_code == 409
+    assert "it is cancelled" in again.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/v1/status"),
+        ("GET", "/api/v1/tasks"),
+        ("POST", "/api/v1/tasks"),
+        ("POST", "/api/v1/blobs"),
+        ("GET", "/api/v1/tasks/0/stdout"),
+    ],
+)
+async def test_stranger_is_refused(api: Api, method: str, path: str) -> None:
+    for token in (b"", b"Bearer no", b"Bearer caf\xe9"):
+        answer = await api.stranger.request(method, path, headers={b"authorization": token})
+
+        assert answer.status_code == 401
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_token_is_readable_by_its_owner_only(api: Api) -> None:
+    path = api.services.settings.layout.token_file
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_health_and_metrics_are_open(api: Api) -> None:
+    health = await api.stranger.get("/health")
+    metrics = await api.stranger.get("/metrics")
+
+    assert health.status_code == 200
+    assert health.json()["status"] == "ok"
+    assert 'fog_tasks{state="queued"} 0.0' in metrics.text
+    assert 'http_requests_total{method="GET",route="/health",status="200"}' in metrics.text
+
+
+async def test_metrics_carry_no_id(api: Api) -> None:
+    worker = api.add_worker("secretname")
+    task = await api.create()
+
+    async def started() -> bool:
+        return bool(worker.attempts)
+
+    await api.until(started)
+    worker.finish(OK)
+    await finished(api, task["id"])
+    await api.http.get("/api/v1/tasks/nosuch")
+    await api.http.get("/somewhere/else")
+    text = (await api.stranger.get("/metrics")).text
+
+    assert str(task["id"]) not in text
+    assert "secretname" not in text
+    assert "nosuch" not in text
+    assert "somewhere" not in text
+    assert 'fog_task_duration_seconds_count{privacy="private",state="accepted"} 1.0' in text
+    assert 'fog_attempts_total{outcome="accepted"} 1.0' in text
+
+
+async def test_status_names_what_the_network_does_not_hide(api: Api) -> None:
+    body = (await api.http.get("/api/v1/status")).json()
+
+    assert "no anonymity" in body["net"]["warnings"][0]
+    assert "no cover traffic yet" in body["net"]["warnings"][1]
+    assert body["net"]["nodes"] == {"entry": 2, "middle": 6, "exit": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({}, "body.module: Field required"),
+        ({"module": "x"}, "module is no SHA-256"),
+        ({"module": "a" * 64, "privacy": "top"}, "body.privacy"),
+        ({"module": "a" * 64, "limits": {"wall_s": 0}}, "wall_s"),
+        ({"module": "a" * 64, "limits": {"memory_bytes": 2**40}}, "memory_bytes"),
+        ({"module": "a" * 64, "inputs": {"../x": "a" * 64}}, "../x"),
+        ({"module": "a" * 64, "more": 1}, "body.more"),
+        ({"module": "a" * 64, "max_attempts": 0}, "max_attempts"),
+        ({"module": "a" * 64, "argv": ["\0"]}, "argv"),
+    ],
+)
+async def test_impossible_task_is_refused_with_one_line(
+    api: Api, body: dict[str, object], detail: str
+) -> None:
+    answer = await api.http.post("/api/v1/tasks", json=body)
+
+    assert answer.status_code == 422
+    assert detail in answer.json()["detail"]
+    assert "\n" not in answer.json()["detail"]
+
+
+async def test_task_with_an_unknown_blob_is_refused(api: Api) -> None:
+    answer = await api.http.post("/api/v1/tasks", json={"module": "a" * 64})
+
+    assert answer.status_code == 404
+    assert "upload it first" in answer.json()["detail"]
+
+
+async def test_level_that_the_network_cannot_give_is_refused(api: Api) -> None:
+    api.backbone.view = replace(api.backbone.view, nodes={"entry": 1, "middle": 3, "exit": 1})
+    await api.services._refresh_network(api.backbone)
+
+    answer = await api.http.post("/api/v1/tasks", json={"module": "a" * 64, "privacy": "secret"})
+
+    assert answer.status_code == 409
+    assert answer.json()["needed"] == 7
+    assert answer.json()["available"] == 5
+    assert answer.json()["type"].endswith("privacy-unavailable")
+
+
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "application/json"])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_too_large_a_body_is_refused(api: Api, content_type: str, chunked: bool) -> None:
+    async def pieces() -> object:
+        for _ in range(3):
+            yield bytes(500_000)
+
+    answer = await api.http.post(
+        "/api/v1/blobs",
+        content=pieces() if chunked else bytes(1_500_000),  # type: ignore[arg-type]  # both kinds of body
+        headers={"content-type": content_type},
+    )
+
+    assert answer.status_code == 413
+    assert "larger than" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"[]"])
+async def test_malformed_json_is_a_problem(api: Api, body: bytes) -> None:
+    answer = await api.http.post(
+        "/api/v1/tasks", content=body, headers={"content-type": "application/json"}
+    )
+
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/api/v1/tasks/UPPER", "/api/v1/tasks/%00"])
+async def test_unknown_path_is_a_problem(api: Api, path: str) -> None:
+    answer = await api.http.get(path)
+
+    assert answer.status_code in (404, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_foreign_host_name_is_refused(api: Api) -> None:
+    answer = await api.stranger.get("/health", headers={"host": "evil.example"})
+
+    assert answer.status_code == 400
+
+
+async def test_every_answer_has_safe_headers(api: Api) -> None:
+    for path in ("/health", "/nothing", "/api/v1/status"):
+        headers = (await api.stranger.get(path)).headers
+
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+
+
+async def test_tasks_survive_a_restart_of_the_backend(settings: Settings) -> None:
+    backbone = Backbone()
+    async with ServiceManager(settings, network=backbone) as services:
+        store = services.get_service("store")
+        sha256 = await store.blobs.put(b"\0asm")
+        task = await services.get_service("dispatcher").create(TaskSpec(module=sha256))
+    async with ServiceManager(settings, network=backbone) as services:
+        again = await services.get_service("store").tasks.get(task.id)
+
+    assert again.id == task.id
+    assert not again.state.final
+
+
+async def test_service_is_real_or_says_why_not(settings: Settings) -> None:
+    services = ServiceManager(settings, network=Backbone())
+    with pytest.raises(ServiceUnavailable, match="onion_circuit is stopped: not started yet"):
+        services.get_service("onion_circuit")
+    with pytest.raises(NotFound, match="no service 'reactor'"):
+        services.get_service("reactor")  # type: ignore[call-overload]  # what a caller may do
+    async with services:
+        assert isinstance(services.get_service("onion_circuit"), OnionCircuitService)
+    with pytest.raises(ServiceUnavailable, match="stopped"):
+        services.get_service("onion_circuit")
+
+
+async def test_unreachable_network_is_waited_for_and_said(settings: Settings) -> None:
+    class Away(Backbone):
+        async def status(self) -> NetworkStatus:
+            raise ServiceUnavailable("no edge answers")
+
+    async with ServiceManager(settings, network=Away()) as services:
+        await asyncio.sleep(0)
+
+        with pytest.raises(ServiceUnavailable, match="betanet is starting: no edge answers"):
+            services.get_service("betanet")
+        assert not services.healthy
