@@ -68,11 +68,11 @@ class Journal:
     def finish(self, handle: bytes, body: bytes, release_at: float, expires_at: float) -> None:
         """Keep a result; it is safe from the death of this process when this returns."""
         with self._write() as db:
-            db.execute(
+            inserted = db.execute(
                 "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?)",
                 (handle, result_id(body), body, release_at, expires_at),
-            )
-        self._bytes += len(body)
+            ).rowcount
+        self._bytes += len(body) * inserted
 
     def forget(self, handle: bytes, until: float) -> None:
         """Drop a result, and remember until then that its attempt is over."""

@@ -1,0 +1,424 @@
+"""The agent over a channel that loses and repeats, with real runners behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fog_compute.tasks import Fault, Limits, next_edge
+from fog_compute.tasks.sealing import seal_blob
+from fog_compute.tasks.wire import (
+    FINISHED,
+    LOST,
+    QUEUED,
+    RUNNING,
+    UNKNOWN,
+    Accepted,
+    Ack,
+    Busy,
+    Cancel,
+    Done,
+    Module,
+    NeedModule,
+    Poll,
+    PollItem,
+    Rejected,
+    Status,
+    encode,
+    encode_result,
+    parse_reply,
+)
+from fog_compute.testing import ManualClock, MemoryNetwork
+from fog_compute.units import MIB
+from fog_compute.worker.agent import WorkerAgent
+
+from . import guests
+from .conftest import DEADLINE_S, Requester, Running, Start
+
+
+@pytest.mark.asyncio
+async def test_a_task_is_run_and_its_result_pulled(worker: Running, requester: Requester) -> None:
+    result = await requester.run(requester.submission(guests.ECHO, stdin=b"hello"))
+    assert (result.exit_code, result.stdout, result.trap) == (0, b"hello", None)
+
+
+@pytest.mark.asyncio
+async def test_blobs_are_asked_for_and_kept(worker: Running, requester: Requester) -> None:
+    first = requester.submission(guests.ECHO, stdin=b"one", attach=False)
+    reply = await requester.ask(first)
+    assert isinstance(reply, NeedModule)
+    assert set(reply.refs) == {first.module, first.stdin}
+    assert isinstance(await requester.submit(first, guests.ECHO, b"one"), Accepted)
+    assert (await requester.result(first.handle)).stdout == b"one"
+    second = requester.submission(guests.ECHO, stdin=b"two", attach=False)
+    reply = await requester.ask(second)
+    assert isinstance(reply, NeedModule)
+    assert set(reply.refs) == {second.stdin}
+
+
+@pytest.mark.asyncio
+async def test_inputs_reach_the_guest(worker: Running, requester: Requester) -> None:
+    submit = requester.submission(guests.opens("a/b"), inputs={"a/b": b"x", "c": b"x"})
+    assert (await requester.run(submit)).exit_code == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("packets", [1, 2, 8])
+async def test_a_large_result_comes_in_pieces(
+    worker: Running, requester: Requester, packets: int
+) -> None:
+    """INV-TASK-10."""
+    data = random.Random(1).randbytes(60_000)
+    submit = requester.submission(guests.ECHO, stdin=data)
+    assert isinstance(await requester.submit(submit), Accepted)
+    assert (await requester.result(submit.handle, packets=packets)).stdout == data
+
+
+@pytest.mark.asyncio
+async def test_one_poll_covers_many_attempts(worker: Running, requester: Requester) -> None:
+    """INV-TASK-10."""
+    submissions = [requester.submission(guests.ECHO, stdin=bytes([i]) * 300) for i in range(30)]
+    for submit in submissions:
+        assert isinstance(await requester.submit(submit), Accepted)
+    for submit in submissions:
+        await requester.until(submit.handle, lambda status: status.state == FINISHED)
+    items = tuple(PollItem(submit.handle) for submit in submissions)
+    reply = await requester.ask(Poll(items=items), reply_packets=4)
+    assert isinstance(reply, Status)
+    assert len(encode(reply)) <= 4 * 2042
+    assert [item.handle for item in reply.items] == [s.handle for s in submissions]
+    assert reply.items[0].chunk
+
+
+@pytest.mark.asyncio
+async def test_everything_arrives_once_over_a_bad_network(
+    start: Start, network: MemoryNetwork, requester: Requester
+) -> None:
+    """INV-TASK-09."""
+    network.loss = 0.2
+    network.duplication = 0.3
+    async with start(slots=2):
+        submissions = [
+            requester.submission(guests.ECHO, stdin=f"task {i}".encode()) for i in range(12)
+        ]
+        results = await asyncio.gather(*map(requester.run, submissions))
+        assert [r.stdout for r in results] == [f"task {i}".encode() for i in range(12)]
+        for submit in submissions:
+            await requester.ask(Ack(handles=(submit.handle,)))
+        for submit in submissions:
+            assert (await requester.status(submit.handle)).state == UNKNOWN
+
+
+@pytest.mark.asyncio
+async def test_a_repeated_submission_runs_once(worker: Running, requester: Requester) -> None:
+    """INV-TASK-09."""
+    submit = requester.submission(guests.SAYS_AND_LOOPS)
+    assert isinstance(await requester.submit(submit), Accepted)
+    await requester.until(submit.handle, lambda status: status.log_tail == b"error")
+    again = await requester.submit(submit)
+    assert isinstance(again, Accepted)
+    assert again.status.state == RUNNING
+    other = requester.submission(guests.HELLO)
+    held = await requester.submit(other)
+    assert isinstance(held, Accepted)
+    assert held.status.state == QUEUED
+
+
+@pytest.mark.asyncio
+async def test_after_an_acknowledgement_nothing_is_left_and_nothing_runs_again(
+    worker: Running, requester: Requester
+) -> None:
+    """INV-TASK-09."""
+    submit = requester.submission(guests.HELLO)
+    await requester.run(submit)
+    for _ in range(2):
+        assert await requester.ask(Ack(handles=(submit.handle,))) == Done()
+        assert (await requester.status(submit.handle)).state == UNKNOWN
+        reply = await requester.ask(submit)
+        assert isinstance(reply, Rejected)
+        assert "over" in reply.reason
+
+
+@pytest.mark.asyncio
+async def test_a_poll_may_acknowledge_on_its_way(worker: Running, requester: Requester) -> None:
+    done, other = requester.submission(guests.HELLO), requester.submission(guests.HELLO)
+    await requester.run(done)
+    await requester.run(other)
+    reply = await requester.ask(Poll(items=(PollItem(other.handle),), acks=(done.handle,)))
+    assert isinstance(reply, Status)
+    assert [item.state for item in reply.items] == [FINISHED]
+    assert (await requester.status(done.handle)).state == UNKNOWN
+
+
+@pytest.mark.asyncio
+async def test_cancelling_stops_a_running_and_a_waiting_attempt(
+    worker: Running, requester: Requester
+) -> None:
+    """INV-TASK-09."""
+    running, waiting = (requester.submission(guests.SAYS_AND_LOOPS) for _ in range(2))
+    await requester.submit(running)
+    await requester.submit(waiting)
+    await requester.until(running.handle, lambda status: status.log_tail == b"error")
+    assert await requester.ask(Cancel(handles=(running.handle, waiting.handle))) == Done()
+    for submit in (running, waiting):
+        assert (await requester.status(submit.handle)).state == UNKNOWN
+        assert isinstance(await requester.ask(submit), Rejected)
+    assert (await requester.run(requester.submission(guests.HELLO))).stdout == b"hello\n"
+    assert await requester.ask(Cancel(handles=(bytes(16),))) == Done()
+
+
+@pytest.mark.asyncio
+async def test_a_full_worker_is_busy_and_keeps_nothing(start: Start, requester: Requester) -> None:
+    """INV-TASK-13."""
+    async with start(slots=1, queue=1):
+        held = [requester.submission(guests.FOREVER) for _ in range(2)]
+        for submit in held:
+            assert isinstance(await requester.submit(submit), Accepted)
+        refused = requester.submission(guests.HELLO)
+        assert await requester.submit(refused) == Busy(held=2, capacity=2)
+        assert (await requester.status(refused.handle)).state == UNKNOWN
+        assert isinstance(await requester.submit(held[0]), Accepted)
+        await requester.ask(Cancel(handles=(held[1].handle,)))
+        accepted = await requester.submit(refused)
+        assert isinstance(accepted, Accepted)
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_keeps_too_many_results_is_busy(
+    start: Start, requester: Requester
+) -> None:
+    """INV-TASK-13."""
+    async with start(kept_bytes=1000):
+        first = requester.submission(guests.ECHO, stdin=b"x" * 1000)
+        await requester.run(first)
+        second = requester.submission(guests.HELLO)
+        assert isinstance(await requester.submit(second), Busy)
+        await requester.ask(Ack(handles=(first.handle,)))
+        assert isinstance(await requester.submit(second), Accepted)
+
+
+@pytest.mark.asyncio
+async def test_a_finished_result_survives_a_restart_and_a_running_attempt_does_not(
+    start: Start, requester: Requester
+) -> None:
+    """INV-TASK-14."""
+    done, running, waiting = (
+        requester.submission(guests.HELLO),
+        requester.submission(guests.SAYS_AND_LOOPS),
+        requester.submission(guests.HELLO),
+    )
+    async with start():
+        result = await requester.run(done)
+        await requester.submit(running)
+        await requester.submit(waiting)
+        await requester.until(running.handle, lambda status: status.log_tail == b"error")
+    async with start():
+        assert await requester.result(done.handle) == result
+        assert (await requester.status(running.handle)).state == UNKNOWN
+        assert (await requester.status(waiting.handle)).state == UNKNOWN
+        await requester.ask(Ack(handles=(done.handle,)))
+    async with start():
+        assert (await requester.status(done.handle)).state == UNKNOWN
+        assert isinstance(await requester.ask(done), Rejected)
+        # The blobs are still here, so what was lost can be sent again in one message.
+        again = requester.submission(guests.HELLO, attach=False)
+        assert isinstance(await requester.ask(again), Accepted)
+
+
+@pytest.mark.asyncio
+async def test_a_killed_runner_is_reported_as_lost_and_replaced(
+    worker: Running, requester: Requester
+) -> None:
+    """INV-TASK-19."""
+    submit = requester.submission(guests.SAYS_AND_LOOPS)
+    await requester.submit(submit)
+    await requester.until(submit.handle, lambda status: status.log_tail == b"error")
+    pid = worker.agent.slots[0].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await requester.until(submit.handle, lambda status: status.state == LOST)
+    again = await requester.submit(submit)
+    assert isinstance(again, Accepted)
+    assert again.status.state == LOST
+    assert (await requester.run(requester.submission(guests.HELLO))).stdout == b"hello\n"
+    await requester.ask(Ack(handles=(submit.handle,)))
+    assert (await requester.status(submit.handle)).state == UNKNOWN
+
+
+@pytest.mark.asyncio
+async def test_faults_of_modules_are_results(worker: Running, requester: Requester) -> None:
+    """INV-TASK-18."""
+    faults = {
+        Fault.NOT_WASM: requester.submission(b"#!/bin/sh"),
+        Fault.OUT_OF_FUEL: requester.submission(guests.FOREVER, limits=Limits(fuel=1000)),
+        Fault.TIMEOUT: requester.submission(guests.FOREVER, limits=Limits(wall_s=0.3)),
+        Fault.TRAP: requester.submission(guests.TRAPS),
+    }
+    results = await asyncio.gather(*map(requester.run, faults.values()))
+    assert [result.trap for result in results] == list(faults)
+    assert all(result.detail for result in results)
+
+
+@pytest.mark.asyncio
+async def test_a_blob_that_does_not_open_is_bad_input(
+    worker: Running, requester: Requester
+) -> None:
+    """INV-TASK-12."""
+    foreign = seal_blob(bytes(32), guests.HELLO)
+    submit = msgspec.structs.replace(
+        requester.submission(guests.HELLO),
+        module=foreign.ref,
+        attached={foreign.ref: foreign.data},
+    )
+    result = await requester.run(submit)
+    assert result.trap is Fault.BAD_INPUT
+    assert "does not open" in result.detail
+
+
+@pytest.mark.asyncio
+async def test_a_blob_with_a_false_name_is_rejected(worker: Running, requester: Requester) -> None:
+    """INV-TASK-12."""
+    reply = await requester.ask(Module(ref=bytes(32), data=b"something else"))
+    assert isinstance(reply, Rejected)
+    assert "hash" in reply.reason
+    sealed = requester.seal(guests.HELLO)
+    submit = msgspec.structs.replace(
+        requester.submission(guests.HELLO), attached={sealed.ref: b"something else"}
+    )
+    assert isinstance(await requester.ask(submit), Rejected)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "docker"}, "docker"),
+        ({"argv": ("a\0b",)}, "zero byte"),
+        ({"argv": ("a" * 70_000,)}, "too long"),
+        ({"inputs": {"../x": bytes(32)}}, "../x"),
+        ({"inputs": {"a": bytes(32), "a/b": bytes(32)}}, "a file and a folder"),
+    ],
+)
+async def test_what_a_worker_cannot_run_is_rejected_with_the_reason(
+    worker: Running, requester: Requester, change: dict[str, object], words: str
+) -> None:
+    submit = msgspec.structs.replace(requester.submission(guests.HELLO), **change)
+    reply = await requester.ask(submit)
+    assert isinstance(reply, Rejected)
+    assert words in reply.reason
+    assert (await requester.status(submit.handle)).state == UNKNOWN
+
+
+@pytest.mark.asyncio
+async def test_more_than_a_worker_lends_is_rejected(start: Start, requester: Requester) -> None:
+    async with start(memory_bytes=64 * MIB, wall_s=10.0, input_bytes=1000):
+        for limits in (Limits(memory_bytes=65 * MIB), Limits(memory_bytes=MIB, wall_s=11)):
+            reply = await requester.ask(requester.submission(guests.HELLO, limits=limits))
+            assert isinstance(reply, Rejected)
+            assert "lends at most" in reply.reason
+        small = Limits(memory_bytes=MIB, wall_s=1)
+        reply = await requester.ask(
+            requester.submission(guests.HELLO, stdin=bytes(2000), limits=small)
+        )
+        assert isinstance(reply, Rejected)
+        assert "1000 bytes" in reply.reason
+
+
+@pytest.mark.asyncio
+async def test_bytes_that_are_no_message_are_rejected(
+    worker: Running, requester: Requester
+) -> None:
+    """INV-TASK-11."""
+    for body in (b"", b"\xff" * 100, b"\x91" * 5000, encode(Done())):
+        reply = parse_reply(await requester.channel.request("worker", body))
+        assert isinstance(reply, Rejected)
+    assert (await requester.run(requester.submission(guests.HELLO))).stdout == b"hello\n"
+
+
+@pytest.mark.asyncio
+async def test_messages_without_a_way_back_have_their_effect(
+    worker: Running, requester: Requester
+) -> None:
+    submit = requester.submission(guests.HELLO)
+    await requester.channel.send("worker", encode(submit))
+    await requester.until(submit.handle, lambda status: status.state != UNKNOWN)
+    assert (await requester.result(submit.handle)).stdout == b"hello\n"
+    await requester.channel.send("worker", encode(Ack(handles=(submit.handle,))))
+    await requester.until(submit.handle, lambda status: status.state == UNKNOWN)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_can_wait_for_the_end_of_a_short_task(
+    worker: Running, requester: Requester
+) -> None:
+    submit = requester.submission(guests.HELLO, hold_ms=20_000)
+    reply = await requester.submit(submit)
+    assert isinstance(reply, Accepted)
+    assert reply.status.state == FINISHED
+    assert len(reply.status.chunk) == reply.status.result_total > 0
+    # News that is there already, or unknown, is not waited for.
+    for handle in (submit.handle, bytes(16)):
+        answer = await requester.ask(Poll(items=(PollItem(handle),), hold_ms=3_600_000))
+        assert isinstance(answer, Status)
+
+
+@pytest.mark.asyncio
+async def test_a_held_answer_comes_when_the_time_is_over(
+    worker: Running, requester: Requester
+) -> None:
+    submit = requester.submission(guests.FOREVER, hold_ms=50)
+    reply = await requester.submit(submit)
+    assert isinstance(reply, Accepted)
+    assert reply.status.state in {QUEUED, RUNNING}
+
+
+@pytest.mark.asyncio
+async def test_the_offer_is_published(worker: Running, requester: Requester) -> None:
+    await requester.ask(Ack(handles=()))
+    async with asyncio.timeout(DEADLINE_S):
+        while not worker.offers.published:
+            await asyncio.sleep(0.005)
+    offer = worker.offers.published[0]
+    assert (offer.name, offer.address, offer.kinds) == ("worker-test", "worker", ("wasm",))
+    assert offer.slots == 1
+
+
+@pytest.mark.asyncio
+async def test_a_draining_worker_takes_nothing_new_and_ends_what_it_has(
+    worker: Running, requester: Requester
+) -> None:
+    submit = requester.submission(guests.HELLO)
+    await requester.submit(submit)
+    await worker.agent.drain(DEADLINE_S)
+    assert isinstance(await requester.submit(requester.submission(guests.HELLO)), Busy)
+    assert (await requester.result(submit.handle)).stdout == b"hello\n"
+
+
+@pytest.mark.asyncio
+async def test_a_completion_is_shown_at_an_edge_of_the_grid(
+    network: MemoryNetwork, requester: Requester, tmp_path: Path
+) -> None:
+    """INV-TASK-15: on a clock that stands still the result exists and is not shown."""
+    clock = ManualClock()
+    agent = WorkerAgent(network.channel("worker"), tmp_path, name="w", clock=clock)
+    serving = asyncio.create_task(agent.run())
+    try:
+        submit = requester.submission(guests.HELLO)
+        await requester.submit(submit)
+        await agent.drain(DEADLINE_S)
+        assert (await requester.status(submit.handle)).state == RUNNING
+        await clock.advance(next_edge(0.0) - 0.002)
+        assert (await requester.status(submit.handle)).state == RUNNING
+        await clock.advance(0.002)
+        status = await requester.status(submit.handle)
+        assert status.state == FINISHED
+        assert status.result_total == len(encode_result(await requester.result(submit.handle)))
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)

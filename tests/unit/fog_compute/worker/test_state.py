@@ -1,0 +1,177 @@
+"""What a worker keeps on disk: its journal, its cache, and folders that must go."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from fog_compute.tasks.sealing import BadBlob, blob_ref
+from fog_compute.tasks.wire import result_id
+from fog_compute.worker.cache import BlobCache, CacheFull
+from fog_compute.worker.folders import remove_tree
+from fog_compute.worker.journal import Journal
+
+A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
+
+
+def test_a_result_is_there_after_reopening(tmp_path: Path) -> None:
+    """INV-TASK-14."""
+    journal = Journal(tmp_path / "attempts.db")
+    journal.finish(A, b"result", release_at=5.0, expires_at=100.0)
+    journal.close()
+    again = Journal(tmp_path / "attempts.db")
+    kept = again.get(A, 2, 3)
+    assert kept is not None
+    assert (kept.piece, kept.total, kept.release_at) == (b"sul", 6, 5.0)
+    assert kept.result_id == result_id(b"result")
+    assert again.kept_bytes == 6
+    assert again.get(B, 0, 10) is None
+    again.close()
+
+
+def test_the_first_result_of_a_handle_stays(tmp_path: Path) -> None:
+    """INV-TASK-09."""
+    journal = Journal(tmp_path / "attempts.db")
+    journal.finish(A, b"first", 0.0, 100.0)
+    journal.finish(A, b"second!", 0.0, 100.0)
+    kept = journal.get(A, 0, 100)
+    assert kept is not None
+    assert kept.piece == b"first"
+    assert journal.kept_bytes == 5
+    journal.close()
+
+
+def test_a_forgotten_attempt_is_over_until_it_expires(tmp_path: Path) -> None:
+    """INV-TASK-09."""
+    journal = Journal(tmp_path / "attempts.db")
+    journal.finish(A, b"result", 0.0, 100.0)
+    journal.forget(A, until=50.0)
+    journal.forget(B, until=50.0)
+    for handle in (A, B):
+        assert journal.over(handle)
+        assert journal.get(handle, 0, 10) is None
+    assert journal.kept_bytes == 0
+    assert not journal.over(C)
+    assert journal.expire(49.0) == 0
+    assert journal.expire(50.0) == 2
+    assert not journal.over(A)
+    journal.close()
+
+
+def test_a_result_that_nobody_fetches_expires(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "attempts.db")
+    journal.finish(A, b"result", 0.0, 100.0)
+    assert journal.expire(100.0) == 1
+    assert (journal.get(A, 0, 1), journal.kept_bytes) == (None, 0)
+    journal.close()
+
+
+def test_a_damaged_journal_is_begun_anew(tmp_path: Path) -> None:
+    """INV-TASK-14: what was in it is unknown, not wrong."""
+    (tmp_path / "attempts.db").write_bytes(b"no database" * 1000)
+    journal = Journal(tmp_path / "attempts.db")
+    assert journal.get(A, 0, 1) is None
+    journal.finish(A, b"x", 0.0, 1.0)
+    journal.close()
+    with sqlite3.connect(tmp_path / "attempts.db") as db:
+        assert db.execute("SELECT count(*) FROM attempts").fetchone() == (1,)
+    db.close()
+
+
+def blob(text: str) -> tuple[bytes, bytes]:
+    data = text.encode() * 100
+    return blob_ref(data), data
+
+
+@pytest.mark.asyncio
+async def test_a_blob_is_kept_only_under_its_hash(tmp_path: Path) -> None:
+    """INV-TASK-12."""
+    cache = BlobCache(tmp_path / "blobs", 10_000)
+    ref, data = blob("x")
+    with pytest.raises(BadBlob, match="hash"):
+        await cache.put(bytes(32), data)
+    assert not cache.has(bytes(32))
+    await cache.put(ref, data)
+    await cache.put(ref, data)
+    assert (cache.has(ref), cache.size(ref)) == (True, 100)
+    assert await cache.get(ref) == data
+    with pytest.raises(BadBlob, match="no longer"):
+        await cache.get(bytes(32))
+
+
+@pytest.mark.asyncio
+async def test_the_least_recently_used_blob_goes_and_pinned_ones_stay(tmp_path: Path) -> None:
+    cache = BlobCache(tmp_path / "blobs", 300)
+    blobs = dict(blob(c) for c in "abcde")
+    a, b, c, d, e = blobs
+    for ref in (a, b, c):
+        await cache.put(ref, blobs[ref])
+    await cache.get(a)
+    cache.pin([b])
+    await cache.put(d, blobs[d])
+    assert [cache.has(ref) for ref in (a, b, c, d)] == [True, True, False, True]
+    cache.pin([a, d])
+    with pytest.raises(CacheFull, match="no room"):
+        await cache.put(e, blobs[e])
+    cache.unpin([a, b, d])
+    await cache.put(e, blobs[e])
+    assert not cache.has(b)
+    assert sum(path.stat().st_size for path in (tmp_path / "blobs").iterdir()) == 300
+    big, data = blob("four")
+    with pytest.raises(CacheFull):
+        await cache.put(big, data)
+
+
+@pytest.mark.asyncio
+async def test_a_cache_is_found_again_in_the_order_of_use(tmp_path: Path) -> None:
+    folder = tmp_path / "blobs"
+    cache = BlobCache(folder, 300)
+    blobs = dict(blob(c) for c in "abcd")
+    a, b, c, d = blobs
+    for age, ref in enumerate((a, b, c)):
+        await cache.put(ref, blobs[ref])
+        os.utime(folder / ref.hex(), (age, age))
+    (folder / "new-123").write_bytes(b"half")
+    await cache.get(a)
+    again = BlobCache(folder, 300)
+    assert not (folder / "new-123").exists()
+    await again.put(d, blobs[d])
+    assert [again.has(ref) for ref in (a, b, c, d)] == [True, False, True, True]
+
+
+@pytest.mark.asyncio
+async def test_a_blob_that_was_taken_away_is_missed_and_taken_again(tmp_path: Path) -> None:
+    cache = BlobCache(tmp_path / "blobs", 300)
+    ref, data = blob("a")
+    await cache.put(ref, data)
+    (tmp_path / "blobs" / ref.hex()).unlink()
+    with pytest.raises(BadBlob):
+        await cache.get(ref)
+    assert not cache.has(ref)
+    await cache.put(ref, data)
+    assert await cache.get(ref) == data
+
+
+def test_a_folder_deeper_than_any_path_is_removed(tmp_path: Path) -> None:
+    """INV-TASK-18: a guest can nest folders; cleaning up behind it must not fail."""
+    root = tmp_path / "deep"
+    root.mkdir()
+    (tmp_path / "outside").write_text("stays")
+    (root / "link").symlink_to(tmp_path / "outside")
+    descriptor = os.open(root, os.O_RDONLY)
+    for _ in range(
+        1200
+    ):  # 1200 names of 3 bytes and a slash are more than PATH_MAX and the recursion limit
+        os.mkdir("dir", dir_fd=descriptor)
+        os.close(os.open("file", os.O_CREAT, dir_fd=descriptor))
+        nested = os.open("dir", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = nested
+    os.close(descriptor)
+    remove_tree(root)
+    assert not root.exists()
+    assert (tmp_path / "outside").read_text() == "stays"
+    remove_tree(root)
