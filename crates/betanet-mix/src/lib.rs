@@ -4,6 +4,8 @@
 pub mod courier;
 pub mod delay;
 pub mod epoch;
+#[cfg(test)]
+mod fixtures;
 pub mod message;
 pub mod path;
 pub mod pipeline;

@@ -5,7 +5,10 @@
 //! at most `depth` packets are inside, from submission until their result is taken, so workers never wait for a reader
 //! and a flood is refused at the door.
 
-#![allow(clippy::disallowed_methods, reason = "waits for its own threads and measures them; packets know no clock here")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "waits for its own threads and measures them; packets know no clock here"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};

@@ -19,3 +19,6 @@ pub use network::{NetworkView, NodeView};
 pub use node::{NodeDescriptor, Role};
 pub use signed::{Document, DocumentError, Signature, Signed, Verified, node_id_of};
 pub use worker::{WorkerDescriptor, WorkerId, WorkerList};
+
+#[cfg(test)]
+mod tests;

@@ -111,7 +111,11 @@ fn a_message_survives_a_fifth_of_losses_on_every_single_link() {
         let (mut network, alice, bob) = pair(seed, Plan { courier, ..Plan::default() }, faults);
         let body = body(seed, 30_000);
         let id = network.send(alice, bob, &body, SendOptions::hops(hops)).unwrap();
-        assert!(network.run(HOUR_MS, |network| network.client(alice).sent == [id]), "{:?}", network.client(alice).failed);
+        assert!(
+            network.run(HOUR_MS, |network| network.client(alice).sent == [id]),
+            "{:?}",
+            network.client(alice).failed
+        );
         assert!(network.client(bob).delivered[0].body == body);
     }
 }
@@ -136,10 +140,8 @@ fn many_requests_run_side_by_side() {
     let (mut network, alice, bob) = pair(3, Plan::default(), Faults { latency_ms: (1, 60), ..Faults::default() });
     network.client_mut(bob).behaviour = Behaviour::Echo;
     let bodies: Vec<_> = (0..40).map(|n| body(n, n as usize * 97)).collect();
-    let ids: Vec<_> = bodies
-        .iter()
-        .map(|body| network.request(alice, bob, body, SendOptions::hops(3), 4, 60_000).unwrap())
-        .collect();
+    let ids: Vec<_> =
+        bodies.iter().map(|body| network.request(alice, bob, body, SendOptions::hops(3), 4, 60_000).unwrap()).collect();
     assert!(network.run(60_000, |network| network.client(alice).replies.len() == 40));
     for (id, answer) in &network.client(alice).replies {
         let place = ids.iter().position(|other| other == id).unwrap();
@@ -184,7 +186,9 @@ fn a_recipient_that_restarts_in_the_middle_loses_and_repeats_nothing() {
             network.run(400, |network| !network.client(bob).delivered.is_empty());
             network.restart(bob);
         }
-        assert!(network.run(HOUR_MS, |network| is_sent(network, alice, id) && !network.client(bob).delivered.is_empty()));
+        assert!(
+            network.run(HOUR_MS, |network| is_sent(network, alice, id) && !network.client(bob).delivered.is_empty())
+        );
         settle(&mut network);
         // A commit is remembered by the process; a message delivered right before a restart was deleted with it.
         assert_eq!(network.client(bob).delivered.len(), 1, "seed {seed}");
@@ -361,7 +365,9 @@ fn garbage_is_counted_and_deleted() {
     network.plant(bob, vec![1; 17]);
     network.plant(bob, Vec::new());
     let id = network.send(alice, bob, b"still fine", SendOptions::hops(3)).unwrap();
-    assert!(network.run(60_000, |network| network.client(alice).sent == [id] && network.client(bob).delivered.len() == 1));
+    assert!(
+        network.run(60_000, |network| network.client(alice).sent == [id] && network.client(bob).delivered.len() == 1)
+    );
     let stats = network.client(bob).courier.stats();
     assert_eq!((stats.dropped["bad_envelope"], stats.dropped["not_for_us"]), (3, 1));
     assert_eq!(network.stored_items(bob), 0);

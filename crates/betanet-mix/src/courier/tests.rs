@@ -1,1 +1,311 @@
+//! Cases that need no network; whole deliveries stand in `tests/delivery.rs`.
+#![allow(clippy::as_conversions, reason = "numbers of a test are small")]
 
+use betanet_sphinx::{PACKET_LEN, SurbId};
+use rand_chacha::ChaCha20Rng;
+
+use super::*;
+use crate::fixtures::{EPOCH_MS, NOW_MS, consensus, id, mailbox, nodes, rng, view, view_of};
+use crate::message::{EnvelopeKind, Outbound, SEALED_LEN, Sealer, encode_envelope};
+use crate::path::PathError;
+use crate::view::{Address, Consensus};
+
+fn courier_with(config: CourierConfig) -> Courier<ChaCha20Rng> {
+    let mut rng = rng(1);
+    let key = SealingKey::generate(&mut rng);
+    let mut courier = Courier::new(config, key, rng);
+    courier.set_view(Arc::new(view(8)));
+    courier.set_mailboxes(vec![mailbox(0), mailbox(2)]);
+    courier
+}
+
+fn courier() -> Courier<ChaCha20Rng> {
+    courier_with(CourierConfig::default())
+}
+
+fn to() -> Address {
+    Address::new(vec![mailbox(1), mailbox(3)], SealingKey::generate(&mut rng(2)).public()).unwrap()
+}
+
+fn actions(courier: &mut Courier<ChaCha20Rng>) -> Vec<Action> {
+    std::iter::from_fn(|| courier.next_action()).collect()
+}
+
+fn injected(courier: &mut Courier<ChaCha20Rng>) -> Vec<(NodeId, Box<[u8; PACKET_LEN]>)> {
+    let inject = |action| if let Action::Inject { edge, packet } = action { Some((edge, packet)) } else { None };
+    actions(courier).into_iter().filter_map(inject).collect()
+}
+
+/// INV-MSG-21: never more packets than credit, nor more outstanding fragments than the window.
+#[test]
+fn packets_need_credit_and_a_place_in_the_window() {
+    let mut courier = courier();
+    courier.send(NOW_MS, &to(), &vec![0; 400_000], SendOptions::hops(3)).unwrap();
+    assert!(courier.next_action().is_none() && courier.wants_credit());
+    courier.grant(NOW_MS, 0);
+    assert!(courier.next_action().is_none());
+    courier.grant(NOW_MS, 10);
+    assert_eq!(injected(&mut courier).len(), 10);
+    courier.grant(NOW_MS, 100_000);
+    assert_eq!(injected(&mut courier).len(), 118, "half of the largest window, less the ten before");
+    assert!(!courier.wants_credit());
+    courier.grant(NOW_MS, 100_000);
+    assert!(injected(&mut courier).is_empty());
+    assert_eq!(courier.stats().in_flight, 128);
+}
+
+/// INV-MSG-03: no two packets of a message share bytes that would tie them together, and edges take turns.
+#[test]
+fn every_packet_of_a_message_is_fresh() {
+    let mut courier = courier();
+    courier.send(NOW_MS, &to(), &vec![0; 90_000], SendOptions::hops(3)).unwrap();
+    courier.grant(NOW_MS, 1000);
+    let packets = injected(&mut courier);
+    let alphas: std::collections::HashSet<_> = packets.iter().map(|(_, packet)| packet[2..34].to_vec()).collect();
+    assert_eq!((packets.len(), alphas.len()), (61, 61));
+    let edges: std::collections::HashSet<_> = packets.iter().map(|(edge, _)| *edge).collect();
+    assert_eq!(edges, [id(0), id(2)].into());
+}
+
+#[test]
+fn messages_take_turns() {
+    let mut courier = courier();
+    let large = courier.send(NOW_MS, &to(), &vec![0; 400_000], SendOptions::hops(1)).unwrap();
+    let small = courier.send(NOW_MS, &to(), b"small", SendOptions::hops(1)).unwrap();
+    courier.grant(NOW_MS, 2);
+    assert_eq!(courier.outgoing[&large].next, 1);
+    assert_eq!(courier.outgoing[&small].next, 1);
+}
+
+#[test]
+fn a_late_ack_leads_to_another_sending_over_another_path() {
+    let mut courier = courier();
+    courier.send(NOW_MS, &to(), b"x", SendOptions::hops(3)).unwrap();
+    courier.grant(NOW_MS, 10);
+    let first = injected(&mut courier);
+    let due = courier.next_wakeup().unwrap();
+    // Six mixing delays of 15 ms stay below 294 ms in all but one of 10,000 cases; 300 ms of slack come on top.
+    assert_eq!(due - NOW_MS, 593);
+    courier.tick(due - 1);
+    assert!(!courier.wants_credit());
+    courier.tick(due);
+    courier.grant(due, 10);
+    let second = injected(&mut courier);
+    assert_eq!((first.len(), second.len(), courier.stats().fragments_resent), (1, 1, 1));
+    assert_ne!(first[0].1[2..34], second[0].1[2..34]);
+    assert_eq!(courier.next_wakeup().unwrap() - due, 2 * 593);
+}
+
+/// INV-MSG-22: nothing is sent by an expired consensus; what is under way waits, then fails and says so.
+#[test]
+fn nothing_is_sent_by_an_expired_consensus() {
+    let mut courier = courier();
+    let id = courier.send(NOW_MS, &to(), &vec![0; 3000], SendOptions::hops(3)).unwrap();
+    let late = NOW_MS + 3 * EPOCH_MS;
+    assert_eq!(courier.send(late, &to(), b"x", SendOptions::hops(3)), Err(SendError::NoConsensus));
+    assert_eq!(courier.ping(late, 3), Err(SendError::NoConsensus));
+    courier.grant(late, 10);
+    courier.tick(late);
+    assert!(actions(&mut courier).is_empty());
+    courier.tick(late + 29_999);
+    assert!(actions(&mut courier).is_empty());
+    courier.tick(late + 30_000);
+    let ended = actions(&mut courier);
+    let [Action::Failed { id: failed, reason: FailReason::NoConsensus { waited_ms: 30_000 } }] = &ended[..] else {
+        panic!("{ended:?}")
+    };
+    assert_eq!(*failed, id);
+}
+
+/// INV-MSG-13: a send that can never work says at once what is missing.
+#[test]
+fn impossible_sends_are_refused_at_once() {
+    let mut courier = courier();
+    let path = |result: Result<MessageId, SendError>| match result.unwrap_err() {
+        SendError::Path(error) => error,
+        other => panic!("{other}"),
+    };
+    assert_eq!(path(courier.send(NOW_MS, &to(), b"", SendOptions::hops(8))), PathError::BadHops { hops: 8 });
+    courier.set_view(Arc::new(view(2)));
+    let few = path(courier.send(NOW_MS, &to(), b"", SendOptions::hops(5)));
+    assert!(matches!(few, PathError::NotEnoughNodes { needed: 3, available: 2, .. }), "{few}");
+    courier.set_mailboxes(Vec::new());
+    let none = path(courier.send(NOW_MS, &to(), b"", SendOptions::hops(3)));
+    assert!(matches!(none, PathError::NotEnoughNodes { needed: 1, available: 0, .. }), "{none}");
+    let weak = Address::new(vec![mailbox(1)], [0; 32]).unwrap();
+    courier.set_mailboxes(vec![mailbox(0)]);
+    assert!(matches!(courier.send(NOW_MS, &weak, b"", SendOptions::hops(1)), Err(SendError::Seal(_))));
+    let refused = courier.request(NOW_MS, &to(), b"", SendOptions::hops(1), 0, 1000);
+    assert_eq!(refused, Err(SendError::NoReplyPackets));
+    assert!(actions(&mut courier).is_empty());
+    assert_eq!((courier.stats().outgoing_messages, courier.stats().open_requests), (0, 0));
+}
+
+#[test]
+fn what_is_under_way_is_bounded() {
+    let config = CourierConfig { max_outgoing_messages: 3, max_outgoing_bytes: 1000, ..CourierConfig::default() };
+    let mut courier = courier_with(config);
+    let mut send = |len| courier.send(NOW_MS, &to(), &vec![0; len], SendOptions::hops(1));
+    // One message always fits, even one above the limit of bytes.
+    let first = send(5000).unwrap();
+    assert_eq!(send(1), Err(SendError::Busy { messages: 1, bytes: 5000 }));
+    assert!(courier.cancel(first) && !courier.cancel(first));
+    let ended = actions(&mut courier);
+    assert!(matches!(&ended[..], [Action::Failed { reason: FailReason::Cancelled, .. }]), "{ended:?}");
+    let mut send = |len| courier.send(NOW_MS, &to(), &vec![0; len], SendOptions::hops(1));
+    (0..3).for_each(|_| drop(send(10).unwrap()));
+    assert_eq!(send(10), Err(SendError::Busy { messages: 3, bytes: 30 }));
+}
+
+#[test]
+fn an_id_is_under_way_once() {
+    let mut courier = courier();
+    let options = SendOptions { id: Some(MessageId([5; 16])), ..SendOptions::hops(1) };
+    let id = courier.send(NOW_MS, &to(), b"one", options).unwrap();
+    assert_eq!(courier.send(NOW_MS, &to(), b"two", options), Err(SendError::Duplicate { id }));
+}
+
+#[test]
+fn a_message_fails_when_its_lifetime_ends() {
+    let mut courier = courier();
+    let options = SendOptions { lifetime_ms: Some(2_000), ..SendOptions::hops(1) };
+    courier.send(NOW_MS, &to(), b"one", options).unwrap();
+    courier.grant(NOW_MS, 1);
+    courier.tick(NOW_MS + 2_000);
+    let ended = actions(&mut courier);
+    assert!(
+        ended.iter().any(|action| matches!(action, Action::Failed { reason: FailReason::Expired, .. })),
+        "{ended:?}"
+    );
+    courier.tick(NOW_MS + 100_000);
+    assert!(actions(&mut courier).is_empty(), "one end is enough");
+    assert_eq!(courier.stats().in_flight, 0);
+}
+
+/// INV-MSG-10: replies to nothing, and damaged ones, are counted, deleted and change nothing.
+#[test]
+fn damaged_and_unknown_replies_are_counted() {
+    let mut courier = courier();
+    let item = ItemRef { edge: id(0), seq: 7 };
+    courier.on_reply(NOW_MS, item, SurbId::from([9; 16]), &mut [0; 2082]);
+    assert!(matches!(&actions(&mut courier)[..], [Action::Delete { seqs, .. }] if *seqs == [7]));
+    courier.send(NOW_MS, &to(), b"x", SendOptions::hops(1)).unwrap();
+    courier.grant(NOW_MS, 1);
+    let surb_id = *courier.awaiting.keys().next().unwrap();
+    courier.on_reply(NOW_MS, item, surb_id, &mut [0; 2082]);
+    courier.on_reply(NOW_MS, item, surb_id, &mut []);
+    let stats = courier.stats();
+    assert_eq!((stats.dropped["unknown_surb"], stats.dropped["bad_ack"]), (2, 1));
+    assert_eq!((stats.fragments_acked, stats.in_flight), (0, 1));
+    let request = courier.request(NOW_MS, &to(), b"x", SendOptions::hops(1), 1, 1000).unwrap();
+    let surb_id = courier.requests[&request].surbs[0];
+    courier.on_reply(NOW_MS, item, surb_id, &mut [0; 2082]);
+    assert_eq!(courier.stats().dropped["bad_reply"], 1);
+    courier.ping(NOW_MS, 1).unwrap();
+    let pong = courier.awaiting.iter().find(|(_, awaiting)| matches!(awaiting, Awaiting::Pong { .. }));
+    let surb_id = *pong.unwrap().0;
+    courier.on_reply(NOW_MS, item, surb_id, &mut [0; 2082]);
+    assert!(actions(&mut courier).iter().any(|action| matches!(action, Action::PingLost { .. })));
+}
+
+/// INV-MSG-05: a request without an answer fails at its timeout, once.
+#[test]
+fn a_request_without_an_answer_times_out() {
+    let mut courier = courier();
+    let id = courier.request(NOW_MS, &to(), b"x", SendOptions::hops(3), 4, 9_000).unwrap();
+    courier.grant(NOW_MS, 5);
+    courier.tick(NOW_MS + 8_999);
+    assert!(!actions(&mut courier).iter().any(|action| matches!(action, Action::Failed { .. })));
+    courier.tick(NOW_MS + 9_000);
+    let ended = actions(&mut courier);
+    let failed = |action: &&Action| matches!(action, Action::Failed { id: failed, .. } if *failed == id);
+    assert_eq!(ended.iter().filter(failed).count(), 1, "{ended:?}");
+    courier.tick(NOW_MS + 50_000);
+    assert!(actions(&mut courier).is_empty());
+    assert!(courier.awaiting.is_empty(), "no SURB is waited for any more");
+}
+
+/// A request as it reaches a recipient, written by another courier's parts.
+fn plant_request(courier: &mut Courier<ChaCha20Rng>, number: u8, surbs: u8) {
+    let mut rng = rng(u64::from(number) + 50);
+    let view = view(8);
+    let surbs: Vec<_> = (0..surbs)
+        .map(|_| {
+            let path = crate::path::select_loop(&mut rng, &view, crate::fixtures::EPOCH, &[mailbox(1), mailbox(3)], 3);
+            let path = path.unwrap();
+            betanet_sphinx::build_surb(&mut rng, 0, &path.hops, path.mailbox, SurbId::from([1; 16])).unwrap().0
+        })
+        .collect();
+    let outbound = Outbound::new(MessageId([number; 16]), NOW_MS + 60_000, &surbs, b"question").unwrap();
+    let sealer = Sealer::new(&mut rng, &courier.sealing_key(), 3).unwrap();
+    for index in 0..outbound.total() {
+        let fragment = outbound.fragment(&mut rng, index).unwrap();
+        let sealed = sealer.seal(&mut rng, &fragment).unwrap();
+        let payload = encode_envelope(&mut rng, EnvelopeKind::Plain, None, &sealed);
+        let item = ItemRef { edge: id(0), seq: u64::from(number) * 100 + u64::from(index) };
+        courier.on_forward(NOW_MS, item, &payload);
+    }
+}
+
+fn delivered(courier: &mut Courier<ChaCha20Rng>) -> Vec<Incoming> {
+    let deliver = |action| if let Action::Deliver { message } = action { Some(message) } else { None };
+    actions(courier).into_iter().filter_map(deliver).collect()
+}
+
+/// INV-MSG-11: an answer uses all SURBs, must fit them, and can be given once.
+#[test]
+fn a_request_is_answered_once_within_its_capacity() {
+    let mut courier = courier();
+    plant_request(&mut courier, 1, 3);
+    let [message] = &delivered(&mut courier)[..] else { panic!() };
+    assert_eq!((&message.body[..], message.hops, message.reply_capacity), (&b"question"[..], 3, 3 * 2042));
+    let handle = message.reply.unwrap();
+    let too_long = courier.reply(NOW_MS, handle, &vec![0; 3 * 2042 + 1]);
+    assert_eq!(too_long, Err(ReplyError::TooLong { len: 6127, capacity: 6126 }));
+    courier.reply(NOW_MS, handle, b"answer").unwrap();
+    assert_eq!(courier.reply(NOW_MS, handle, b"again"), Err(ReplyError::UnknownHandle));
+    courier.grant(NOW_MS, 2);
+    assert!(!actions(&mut courier).iter().any(|action| matches!(action, Action::ReplySent { .. })));
+    courier.grant(NOW_MS, 2);
+    let rest = actions(&mut courier);
+    assert!(matches!(rest[..], [Action::Inject { .. }, Action::ReplySent { .. }]), "{rest:?}");
+}
+
+#[test]
+fn requests_that_wait_for_an_answer_are_bounded_and_expire() {
+    let mut courier = courier_with(CourierConfig { max_reply_handles: 2, ..CourierConfig::default() });
+    (1..=3).for_each(|number| plant_request(&mut courier, number, 1));
+    let handles: Vec<_> = delivered(&mut courier).iter().map(|message| message.reply.unwrap()).collect();
+    assert_eq!(courier.reply(NOW_MS, handles[0], b""), Err(ReplyError::UnknownHandle));
+    assert!(courier.reply(NOW_MS, handles[1], b"").is_ok());
+    let late = NOW_MS + 2 * EPOCH_MS;
+    assert_eq!(courier.reply(late, handles[2], b""), Err(ReplyError::UnknownHandle));
+    courier.tick(late);
+    let stats = courier.stats();
+    assert_eq!((stats.dropped["reply_handles_full"], stats.dropped["reply_expired"]), (1, 1));
+}
+
+#[test]
+fn cover_and_garbage_are_deleted_in_one_batch_per_edge() {
+    let mut courier = courier();
+    let cover = encode_envelope(&mut rng(3), EnvelopeKind::Cover, None, &[0; SEALED_LEN]);
+    courier.on_forward(NOW_MS, ItemRef { edge: id(0), seq: 1 }, &cover);
+    courier.on_forward(NOW_MS, ItemRef { edge: id(0), seq: 2 }, &[0; 2048]);
+    courier.on_forward(NOW_MS, ItemRef { edge: id(2), seq: 1 }, &[]);
+    let mut deletes: Vec<_> = actions(&mut courier)
+        .into_iter()
+        .map(|action| if let Action::Delete { edge, seqs } = action { (edge, seqs) } else { panic!("{action:?}") })
+        .collect();
+    let mut expected = vec![(id(0), vec![1, 2]), (id(2), vec![1])];
+    deletes.sort();
+    expected.sort();
+    assert_eq!(deletes, expected);
+}
+
+#[test]
+fn a_new_consensus_changes_the_waiting_time() {
+    let mut courier = courier();
+    let before = courier.timeout_ms(3, 1);
+    courier.set_view(Arc::new(view_of(Consensus { mean_delay_ms: 1_000, ..consensus(nodes(8)) })));
+    assert!(before < 600 && courier.timeout_ms(3, 1) > 19_000);
+}

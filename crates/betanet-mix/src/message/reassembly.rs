@@ -162,7 +162,8 @@ impl Reassembler {
             return Inserted::Useless("expiry_too_far");
         }
         // All fragments but the last are full, so this is the least that the stream will have.
-        let (least, cost) = (usize::from(total).saturating_sub(1) * FRAGMENT_DATA_LEN, usize::from(total) * FRAGMENT_COST);
+        let (least, cost) =
+            (usize::from(total).saturating_sub(1) * FRAGMENT_DATA_LEN, usize::from(total) * FRAGMENT_COST);
         if least >= self.limits.message_bytes || cost > self.limits.total_bytes {
             return Inserted::Useless("message_too_large");
         }
@@ -293,7 +294,9 @@ impl Reassembler {
         self.choose_favourite(now_ms, wanted_by);
         while self.favourite == Some(*wanted_by) && self.used + cost > self.limits.total_bytes {
             let others = self.partials.iter().filter(|(key, _)| *key != wanted_by);
-            let Some(furthest) = others.max_by_key(|(_, partial)| partial.missing()).map(|(key, _)| *key) else { break };
+            let Some(furthest) = others.max_by_key(|(_, partial)| partial.missing()).map(|(key, _)| *key) else {
+                break;
+            };
             self.remove(&furthest);
             self.deferred = true;
         }

@@ -1,1 +1,350 @@
+#![allow(clippy::as_conversions, reason = "numbers of a test are small")]
 
+use betanet_sphinx::{Hop, MailboxId, SecretKey, Surb, SurbId, USER_PAYLOAD_LEN, build_surb};
+use proptest::prelude::*;
+use rand_core::Rng;
+
+use super::seal::SealError;
+use super::*;
+use crate::fixtures::{id, rng};
+
+fn surb(seed: u64) -> Surb {
+    let mut rng = rng(seed);
+    let path = [Hop { node: id(1), key: SecretKey::generate(&mut rng).public() }];
+    build_surb(&mut rng, 0, &path, MailboxId::from([1; 16]), SurbId::from([2; 16])).unwrap().0
+}
+
+fn item(seq: u64) -> ItemRef {
+    ItemRef { edge: id(1), seq }
+}
+
+fn fragments(id: u8, expiry_ms: u64, len: usize) -> Vec<Fragment> {
+    let mut rng = rng(9);
+    let mut body = vec![0; len];
+    rng.fill_bytes(&mut body);
+    let outbound = Outbound::new(MessageId([id; 16]), expiry_ms, &[], &body).unwrap();
+    (0..outbound.total()).map(|index| Fragment::parse(&outbound.fragment(&mut rng, index).unwrap()).unwrap()).collect()
+}
+
+/// INV-MSG-01: the layout is the specification's table.
+#[test]
+fn the_layout_is_what_the_tables_say() {
+    assert_eq!(USER_PAYLOAD_LEN, 2048);
+    assert_eq!((SEALED_LEN, FRAGMENT_LEN, FRAGMENT_DATA_LEN, REPLY_DATA_LEN), (1590, 1530, 1500, 2042));
+    let mut rng = rng(1);
+    let surb = surb(2);
+    let sealed = [0x5a; SEALED_LEN];
+    let payload = encode_envelope(&mut rng, EnvelopeKind::AckWanted, Some(&surb), &sealed);
+    assert_eq!(payload.len(), USER_PAYLOAD_LEN);
+    assert_eq!(payload[0], 1);
+    assert_eq!(payload[1..458], surb.to_bytes());
+    assert_eq!(payload[458..], sealed);
+    assert_eq!(encode_envelope(&mut rng, EnvelopeKind::Plain, None, &sealed)[0], 0);
+    assert_eq!(encode_envelope(&mut rng, EnvelopeKind::Cover, None, &sealed)[0], 2);
+
+    let outbound = Outbound::new(MessageId([0xab; 16]), 0x0102_0304_0506_0708, &[], &[0xcd; 1600]).unwrap();
+    let bytes = outbound.fragment(&mut rng, 1).unwrap();
+    assert_eq!(bytes[..16], [0xab; 16]);
+    assert_eq!(bytes[16..18], [0, 1]);
+    assert_eq!(bytes[18..20], [0, 2]);
+    assert_eq!(bytes[20..28], [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(bytes[28..30], 101_u16.to_be_bytes());
+    assert_eq!(bytes[30..131], [0xcd; 101]);
+    // The stream starts with the number of SURBs.
+    assert_eq!(outbound.fragment(&mut rng, 0).unwrap()[30..32], [0, 0xcd]);
+
+    let reply = &reply_parts(&[0xee; 2043], 2).unwrap()[1];
+    assert_eq!(reply[..], [0, 1, 0, 2, 0, 1, 0xee]);
+    assert_eq!(encode_ack(), [1]);
+}
+
+#[test]
+fn envelopes_say_whether_an_ack_is_wanted() {
+    let mut rng = rng(1);
+    let surb = surb(2);
+    let sealed = [1; SEALED_LEN];
+    let wanted = encode_envelope(&mut rng, EnvelopeKind::AckWanted, Some(&surb), &sealed);
+    let envelope = Envelope::parse(&wanted).unwrap();
+    assert_eq!(envelope.ack_surb().unwrap().to_bytes(), surb.to_bytes());
+    assert_eq!(*envelope.sealed, sealed);
+    let plain = encode_envelope(&mut rng, EnvelopeKind::Plain, None, &sealed);
+    assert!(Envelope::parse(&plain).unwrap().ack_surb().is_none());
+    let mut broken = wanted.clone();
+    broken[33] = 0xff;
+    assert!(Envelope::parse(&broken).unwrap().ack_surb().is_none());
+    for len in [0, 1, 2047, 2049] {
+        let error = Envelope::parse(&vec![0; len]).unwrap_err();
+        assert_eq!(error, EnvelopeError::WrongLength { len });
+    }
+    assert_eq!(Envelope::parse(&[3; 2048]).unwrap_err(), EnvelopeError::UnknownKind { kind: 3 });
+    assert!(is_stored_ack(&encode_ack()) && !is_stored_ack(&[]) && !is_stored_ack(&[1, 0]) && !is_stored_ack(&[2]));
+}
+
+/// INV-MSG-02: a fragment opens for its recipient as it was sealed, and not if any bit changed.
+#[test]
+fn a_sealed_fragment_opens_unchanged_or_not_at_all() {
+    let mut rng = rng(3);
+    let key = SealingKey::generate(&mut rng);
+    let sealer = Sealer::new(&mut rng, &key.public(), 5).unwrap();
+    let fragment = [0x77; FRAGMENT_LEN];
+    let sealed = sealer.seal(&mut rng, &fragment).unwrap();
+    let mut cache = ContextCache::new(key, 4);
+    let opened = cache.open(&sealed).unwrap();
+    assert_eq!((*opened.fragment, opened.hops), (fragment, 5));
+    for byte in 0..SEALED_LEN {
+        let mut changed = sealed.clone();
+        changed[byte] ^= 1 << (byte % 8);
+        assert_eq!(cache.open(&changed).unwrap_err(), SealError::Open, "byte {byte}");
+    }
+    // Nothing that failed to open was remembered.
+    assert_eq!(cache.len(), 1);
+    let mut stranger = ContextCache::new(SealingKey::generate(&mut rng), 4);
+    assert_eq!(stranger.open(&sealed).unwrap_err(), SealError::Open);
+}
+
+/// INV-MSG-03: sealing the same fragment again gives other bytes.
+#[test]
+fn every_sending_looks_different() {
+    let mut rng = rng(4);
+    let key = SealingKey::generate(&mut rng);
+    let sealer = Sealer::new(&mut rng, &key.public(), 3).unwrap();
+    let fragment = [0; FRAGMENT_LEN];
+    let (one, two) = (sealer.seal(&mut rng, &fragment).unwrap(), sealer.seal(&mut rng, &fragment).unwrap());
+    assert_eq!(one[..32], two[..32], "one context per message");
+    assert_ne!(one[32..], two[32..]);
+    let other = Sealer::new(&mut rng, &key.public(), 3).unwrap().seal(&mut rng, &fragment).unwrap();
+    assert_ne!(one[..32], other[..32], "another context for another message");
+}
+
+#[test]
+fn the_context_cache_is_bounded_and_still_opens_what_it_forgot() {
+    let mut rng = rng(5);
+    let key = SealingKey::generate(&mut rng);
+    let sealed: Vec<_> = (0..6)
+        .map(|_| Sealer::new(&mut rng, &key.public(), 1).unwrap().seal(&mut rng, &[1; FRAGMENT_LEN]).unwrap())
+        .collect();
+    let mut cache = ContextCache::new(key, 3);
+    for _ in 0..2 {
+        for one in &sealed {
+            assert_eq!(cache.open(one).unwrap().hops, 1);
+            assert!(cache.len() <= 3);
+        }
+    }
+}
+
+#[test]
+fn keys_are_kept_and_not_shown() {
+    let key = SealingKey::generate(&mut rng(6));
+    let back = SealingKey::from_bytes(key.to_bytes().clone());
+    assert_eq!(back.public(), key.public());
+    assert!(!format!("{key:?}").contains(&hex::encode(key.to_bytes().as_slice())));
+    assert!(Sealer::new(&mut rng(6), &[0; 32], 3).is_err(), "a key of small order is refused");
+}
+
+#[test]
+fn streams_keep_surbs_and_body() {
+    let surbs = [surb(1), surb(2), surb(3)];
+    let body = vec![9; 4000];
+    let outbound = Outbound::new(MessageId([1; 16]), 5, &surbs, &body).unwrap();
+    assert_eq!(usize::from(outbound.total()), (1 + 3 * 457 + 4000_usize).div_ceil(1500));
+    let mut rng = rng(7);
+    let parts = (0..outbound.total()).map(|index| outbound.fragment(&mut rng, index).unwrap());
+    let stream: Vec<u8> = parts.flat_map(|bytes| Fragment::parse(&bytes).unwrap().data.into_vec()).collect();
+    assert!(outbound.fragment(&mut rng, outbound.total()).is_none());
+    let parsed = parse_stream(stream.clone()).unwrap();
+    assert_eq!(parsed.body, body);
+    assert!(parsed.surbs.iter().zip(&surbs).all(|(one, other)| one.to_bytes() == other.to_bytes()));
+    let mut damaged = stream.clone();
+    damaged[1 + 457 + 32] = 0xff;
+    let parsed = parse_stream(damaged).unwrap();
+    assert_eq!((parsed.surbs.len(), parsed.bad_surbs, parsed.body.len()), (2, 1, 4000));
+    assert_eq!(parse_stream(stream[..1000].to_vec()).unwrap_err(), StreamError::Truncated);
+    assert_eq!(parse_stream(Vec::new()).unwrap_err(), StreamError::Truncated);
+}
+
+#[test]
+fn messages_over_the_limit_are_not_cut() {
+    let id = MessageId([1; 16]);
+    let too_long = Outbound::new(id, 0, &[], &vec![0; MAX_MESSAGE_LEN + 1]).unwrap_err();
+    assert_eq!(too_long, StreamError::TooLong { len: MAX_MESSAGE_LEN + 1 });
+    assert_eq!(Outbound::new(id, 0, &[], &vec![0; MAX_MESSAGE_LEN]).unwrap().total(), 44740);
+    let many: Vec<_> = (0..256).map(|_| surb(1)).collect();
+    assert_eq!(Outbound::new(id, 0, &many, b"").unwrap_err(), StreamError::TooManySurbs { count: 256 });
+}
+
+/// INV-MSG-11: every SURB is used, spare ones repeat the parts in turn.
+#[test]
+fn replies_use_every_surb() {
+    let body: Vec<u8> = (0..5000_u32).map(|n| n as u8).collect();
+    let parts = reply_parts(&body, 7).unwrap();
+    assert_eq!(parts.len(), 7);
+    assert_eq!((&parts[0], &parts[1]), (&parts[3], &parts[4]));
+    assert_eq!(parts[0], parts[6]);
+    for order in [[0, 1, 2], [5, 1, 6], [2, 4, 3]] {
+        let mut assembler = ReplyAssembler::default();
+        let pushed = order.map(|index| assembler.push(&ReplyPart::parse(&parts[index]).unwrap().unwrap(), 7));
+        assert_eq!(pushed, [ReplyPush::Kept, ReplyPush::Kept, ReplyPush::Complete(body.clone())]);
+    }
+    assert_eq!(reply_parts(&body, 2), None);
+    assert_eq!(reply_parts(&[], 0), None);
+    let empty = reply_parts(&[], 2).unwrap();
+    let part = ReplyPart::parse(&empty[1]).unwrap().unwrap();
+    assert_eq!(ReplyAssembler::default().push(&part, 2), ReplyPush::Complete(Vec::new()));
+}
+
+#[test]
+fn malformed_replies_are_told_apart() {
+    let encode = |index: u16, total: u16, len: u16, data: usize| {
+        let mut bytes: Vec<u8> = [index, total, len].iter().flat_map(|field| field.to_be_bytes()).collect();
+        bytes.resize(6 + data, 0);
+        bytes
+    };
+    assert_eq!(ReplyPart::parse(&encode(0xffff, 0, 0, 3)), Ok(None), "a dummy");
+    let broken = [(0, 0, 0, 0), (1, 1, 1, 1), (0, 2, 5, 5), (1, 2, 0, 0), (0, 1, 9, 8), (0, 1, 2043, 2042)];
+    for (index, total, len, data) in broken {
+        assert_eq!(ReplyPart::parse(&encode(index, total, len, data)), Err(()), "{index} {total} {len}");
+    }
+    assert_eq!(ReplyPart::parse(&[0; 5]), Err(()));
+    let mut assembler = ReplyAssembler::default();
+    let part = |index, total| ReplyPart { index, total, data: &[1] };
+    assert_eq!(assembler.push(&part(0, 9), 8), ReplyPush::Inconsistent, "more parts than SURBs");
+    assert_eq!(assembler.push(&part(0, 3), 8), ReplyPush::Kept);
+    assert_eq!(assembler.push(&part(0, 3), 8), ReplyPush::Duplicate);
+    assert_eq!(assembler.push(&part(1, 2), 8), ReplyPush::Inconsistent);
+}
+
+#[test]
+fn a_message_is_whole_in_any_order_and_its_items_stay_until_the_commit() {
+    let mut reassembler = Reassembler::new(ReassemblyLimits::default());
+    let parts = fragments(1, 10_000, 4000);
+    assert_eq!(reassembler.insert(0, item(1), [1; 32], parts[2].clone()), Inserted::Kept);
+    assert_eq!(reassembler.insert(0, item(1), [1; 32], parts[2].clone()), Inserted::SameItem);
+    assert_eq!(reassembler.insert(0, item(2), [1; 32], parts[2].clone()), Inserted::Useless("duplicate_fragment"));
+    assert_eq!(reassembler.insert(0, item(3), [1; 32], parts[0].clone()), Inserted::Kept);
+    let Inserted::Complete(stream) = reassembler.insert(0, item(4), [1; 32], parts[1].clone()) else { panic!() };
+    assert_eq!(stream.len(), 4001);
+    // Delivered, not committed: repeats of the items are known, other copies are useless.
+    assert_eq!(reassembler.insert(0, item(4), [1; 32], parts[1].clone()), Inserted::SameItem);
+    assert_eq!(reassembler.insert(0, item(5), [1; 32], parts[1].clone()), Inserted::Useless("duplicate_message"));
+    assert_eq!(reassembler.commit(parts[0].id), Some(vec![item(1), item(3), item(4)]));
+    assert_eq!(reassembler.used_bytes(), 0);
+    assert_eq!(reassembler.commit(parts[0].id), Some(Vec::new()));
+    assert_eq!(reassembler.insert(0, item(4), [1; 32], parts[1].clone()), Inserted::Useless("duplicate_message"));
+    // The id is forgotten with its expiry, and only then.
+    reassembler.expire(39_999);
+    assert_eq!(reassembler.remembered().count(), 1);
+    reassembler.expire(40_000);
+    assert_eq!(reassembler.remembered().count(), 0);
+    assert_eq!(reassembler.insert(40_000, item(9), [1; 32], parts[1].clone()), Inserted::Useless("expired"));
+}
+
+/// INV-MSG-08: fragments under different contexts never mix.
+#[test]
+fn two_sendings_of_one_message_do_not_mix() {
+    let mut reassembler = Reassembler::new(ReassemblyLimits::default());
+    let (one, two) = (fragments(1, 10_000, 2000), fragments(1, 20_000, 4000));
+    assert_eq!(reassembler.insert(0, item(1), [1; 32], one[0].clone()), Inserted::Kept);
+    assert_eq!(reassembler.insert(0, item(2), [2; 32], two[1].clone()), Inserted::Kept);
+    assert_eq!(reassembler.insert(0, item(3), [2; 32], two[0].clone()), Inserted::Kept);
+    let Inserted::Complete(stream) = reassembler.insert(0, item(4), [2; 32], two[2].clone()) else { panic!() };
+    assert_eq!(stream.len(), 4001);
+    assert_eq!(reassembler.commit(MessageId([1; 16])), Some((1..=4).map(item).collect()));
+    assert_eq!((reassembler.unfinished(), reassembler.used_bytes()), (0, 0));
+}
+
+/// INV-MSG-23: what can never become a message is refused with a reason.
+#[test]
+fn impossible_fragments_are_refused() {
+    let limits = ReassemblyLimits { max_lifetime_ms: 50_000, message_bytes: 10_000, ..ReassemblyLimits::default() };
+    let mut reassembler = Reassembler::new(limits);
+    let part = fragments(1, 60_000, 4000)[0].clone();
+    let mut refused = |now_ms, change: &dyn Fn(&mut Fragment)| {
+        let mut fragment = part.clone();
+        change(&mut fragment);
+        reassembler.insert(now_ms, item(1), [1; 32], fragment)
+    };
+    assert_eq!(refused(90_000, &|_| ()), Inserted::Useless("expired"));
+    assert_eq!(refused(0, &|part| part.expiry_ms = 80_001), Inserted::Useless("expiry_too_far"));
+    assert_eq!(refused(0, &|part| part.total = 8), Inserted::Useless("message_too_large"));
+    assert_eq!(refused(20_000, &|_| ()), Inserted::Kept);
+    assert_eq!(refused(20_000, &|part| part.total = 4), Inserted::Useless("inconsistent_fragment"));
+    assert_eq!(refused(20_000, &|part| part.expiry_ms += 1), Inserted::Useless("inconsistent_fragment"));
+    assert_eq!(reassembler.expire(89_999), []);
+    assert_eq!(reassembler.expire(90_000), [item(1)]);
+    assert_eq!(reassembler.used_bytes(), 0);
+}
+
+/// INV-MSG-07: a flood of unfinished messages stays within the limit and does not keep an honest one out.
+#[test]
+fn a_flood_of_unfinished_messages_neither_grows_memory_nor_stops_others() {
+    let limits = ReassemblyLimits { total_bytes: 20_000, idle_ms: 1_000, ..ReassemblyLimits::default() };
+    let mut reassembler = Reassembler::new(limits);
+    for n in 0..200_u8 {
+        let fragment = Fragment { id: MessageId([n; 16]), total: 2, ..fragments(1, 60_000, 3000)[0].clone() };
+        reassembler.insert(0, item(u64::from(n)), [n; 32], fragment);
+        assert!(reassembler.used_bytes() <= 20_000);
+    }
+    assert_eq!(reassembler.unfinished(), 12);
+    let honest = fragments(250, 60_000, 6000);
+    let mut done = false;
+    let mut now_ms = 0;
+    // Every round stands for one request for deferred items: the flood comes again, and the honest message with it.
+    for _ in 0..250 {
+        now_ms += 1_001;
+        reassembler.take_redeliver(now_ms);
+        for (seq, fragment) in (1000..).zip(&honest) {
+            done |= matches!(reassembler.insert(now_ms, item(seq), [250; 32], fragment.clone()), Inserted::Complete(_));
+        }
+        for n in 0..200_u8 {
+            let fragment = Fragment { id: MessageId([n; 16]), total: 2, ..fragments(1, 60_000, 3000)[0].clone() };
+            reassembler.insert(now_ms.min(59_000), item(u64::from(n)), [n; 32], fragment);
+        }
+        assert!(reassembler.used_bytes() <= 20_000);
+        if done {
+            break;
+        }
+    }
+    assert!(done, "the honest message never had its turn");
+}
+
+#[test]
+fn the_memory_of_ids_is_bounded_and_sheds_the_furthest_expiry_first() {
+    let limits = ReassemblyLimits { remembered_ids: 3, ..ReassemblyLimits::default() };
+    let mut reassembler = Reassembler::new(limits);
+    for (n, expiry_ms) in [(1, 10), (2, 99), (3, 20), (4, 30)] {
+        reassembler.remember(MessageId([n; 16]), expiry_ms);
+    }
+    let mut kept: Vec<_> = reassembler.remembered().map(|(id, _)| id.0[0]).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, [1, 3, 4]);
+}
+
+proptest! {
+    /// INV-MSG-16: no bytes make a parser panic.
+    #[test]
+    fn parsers_take_any_bytes(bytes: Vec<u8>, fragment in prop::collection::vec(any::<u8>(), FRAGMENT_LEN)) {
+        let _ = Envelope::parse(&bytes);
+        let _ = ReplyPart::parse(&bytes);
+        let _ = parse_stream(bytes);
+        let array: [u8; FRAGMENT_LEN] = fragment.try_into().unwrap();
+        if let Some(parsed) = Fragment::parse(&array) {
+            prop_assert!(parsed.index < parsed.total && !parsed.data.is_empty());
+            prop_assert!(parsed.data.len() <= FRAGMENT_DATA_LEN);
+        }
+    }
+
+    #[test]
+    fn fragments_round_trip(seed: u64, len in 0_usize..20_000, expiry_ms: u64) {
+        let mut rng = rng(seed);
+        let mut body = vec![0; len];
+        rng.fill_bytes(&mut body);
+        let outbound = Outbound::new(MessageId([3; 16]), expiry_ms, &[], &body).unwrap();
+        let mut stream = Vec::new();
+        for index in 0..outbound.total() {
+            let fragment = Fragment::parse(&outbound.fragment(&mut rng, index).unwrap()).unwrap();
+            prop_assert_eq!((fragment.index, fragment.total, fragment.expiry_ms), (index, outbound.total(), expiry_ms));
+            stream.extend_from_slice(&fragment.data);
+        }
+        prop_assert_eq!(parse_stream(stream).unwrap().body, body);
+    }
+}

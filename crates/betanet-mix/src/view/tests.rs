@@ -1,0 +1,251 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::epoch::Epoch;
+use crate::fixtures::{EPOCH, NOW_MS, consensus, id, mailbox, node, nodes, signing_key, view, view_of};
+
+fn worker(number: u8) -> WorkerDescriptor {
+    WorkerDescriptor {
+        id: WorkerId(signing_key(number).verifying_key().to_bytes()),
+        name: format!("worker {number}"),
+        kinds: vec!["wasm".to_owned()],
+        slots: 2,
+        memory_bytes: 1 << 30,
+        groups: vec!["lab".to_owned()],
+        address: Address::new(vec![mailbox(0), mailbox(2)], [4; 32]).unwrap(),
+        issued_ms: NOW_MS,
+        expires_ms: NOW_MS + 1000,
+    }
+}
+
+/// The documents as text, with the check that belongs to each.
+fn samples() -> Vec<(Signed, fn(&Signed) -> bool)> {
+    let node = Verified::sign(node(0, Role::Entry, 0), &signing_key(0)).unwrap();
+    let consensus = Verified::sign(consensus(nodes(2)), &signing_key(200)).unwrap();
+    let own = Verified::sign(worker(50), &signing_key(50)).unwrap();
+    let list = WorkerList { epoch: EPOCH, revision: 3, workers: vec![own.signed().clone()] };
+    let list = Verified::sign(list, &signing_key(200)).unwrap();
+    vec![
+        (node.signed().clone(), |signed| signed.verify_node().is_ok()),
+        (consensus.signed().clone(), |signed| signed.verify::<Consensus>(&[id(200)], 1).is_ok()),
+        (own.signed().clone(), |signed| signed.verify_worker().is_ok()),
+        (list.signed().clone(), |signed| signed.verify::<WorkerList>(&[id(200)], 1).is_ok()),
+    ]
+}
+
+/// INV-MSG-15: any changed bit of a document or its signature is noticed, and a signature for one kind is none for another.
+#[test]
+fn changed_documents_are_refused() {
+    let samples = samples();
+    for (place, (signed, verify)) in samples.iter().enumerate() {
+        assert!(verify(signed), "sample {place}");
+        for byte in 0..signed.content.len() {
+            let mut content = signed.content.clone().into_bytes();
+            content[byte] ^= 1;
+            if let Ok(content) = String::from_utf8(content) {
+                assert!(!verify(&Signed { content, ..signed.clone() }), "sample {place}, byte {byte}");
+            }
+        }
+        for bit in 0..512 {
+            let mut changed = signed.clone();
+            changed.signatures[0].sig[bit / 8] ^= 1 << (bit % 8);
+            assert!(!verify(&changed), "sample {place}, bit {bit} of the signature");
+        }
+        assert!(!verify(&Signed { signatures: Vec::new(), ..signed.clone() }));
+        for (other, (_, verify_other)) in samples.iter().enumerate() {
+            assert_eq!(verify_other(signed), place == other, "{place} as {other}");
+        }
+    }
+}
+
+/// INV-MSG-15: a document signed by somebody else's key is refused, however it is presented.
+#[test]
+fn forged_documents_are_refused() {
+    // Signed by key 1 in the name of key 0.
+    let forged = Verified::sign(node(0, Role::Entry, 0), &signing_key(1)).unwrap();
+    assert!(matches!(forged.signed().verify_node(), Err(DocumentError::BadSignature { valid: 0, needed: 1, .. })));
+    let mut renamed = forged.signed().clone();
+    renamed.signatures[0].key = *id(0).as_bytes();
+    assert!(renamed.verify_node().is_err());
+    let stolen = Verified::sign(worker(50), &signing_key(51)).unwrap();
+    let list = WorkerList { epoch: EPOCH, revision: 0, workers: vec![stolen.signed().clone()] };
+    assert!(list.verified(NOW_MS).is_empty());
+}
+
+/// INV-MSG-15: a quorum counts distinct keys of the accepted set.
+#[test]
+fn a_quorum_counts_distinct_accepted_keys() {
+    let accepted = [id(200), id(201), id(202), id(203)];
+    let mut document = Verified::sign(consensus(nodes(1)), &signing_key(200)).unwrap();
+    document.add_signature(&signing_key(200));
+    assert_eq!(document.signed().signatures.len(), 1);
+    document.add_signature(&signing_key(99));
+    let mut signed = document.signed().clone();
+    signed.signatures.push(signed.signatures[0].clone());
+    let refused = signed.verify::<Consensus>(&accepted, 3).unwrap_err();
+    assert!(matches!(refused, DocumentError::BadSignature { valid: 1, needed: 3, .. }), "{refused}");
+    assert_eq!(refused.reason(), "document_signature");
+    document.add_signature(&signing_key(201));
+    document.add_signature(&signing_key(202));
+    assert!(document.signed().verify::<Consensus>(&accepted, 3).is_ok());
+    // Nobody's signature is never enough.
+    assert!(Signed { signatures: Vec::new(), ..signed }.verify::<Consensus>(&[], 0).is_err());
+}
+
+/// INV-MSG-16: strict parsing: unknown, repeated and missing fields, odd texts, over-long lists.
+#[test]
+fn unusual_documents_are_refused() {
+    let good = serde_json::to_string(&node(0, Role::Entry, 0)).unwrap();
+    let verify = |content: String| {
+        let mut signed = Verified::sign(node(0, Role::Entry, 0), &signing_key(0)).unwrap().signed().clone();
+        signed.content = content;
+        // The signature does not fit any more; the shape is checked first for documents that name their signer.
+        signed.verify_node().unwrap_err().reason()
+    };
+    let change = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from} in {good}");
+        verify(good.replacen(from, to, 1))
+    };
+    assert_eq!(verify(good.clone() + " "), "document_signature");
+    assert_eq!(change("{", "{\"extra\":1,"), "document_malformed");
+    assert_eq!(change("\"operator\":\"party 0\"", "\"operator\":\"a\",\"operator\":\"b\""), "document_malformed");
+    assert_eq!(change(",\"operator\":\"party 0\"", ""), "document_malformed");
+    assert_eq!(change("party 0", ""), "document_rule");
+    assert_eq!(change("party 0", &"x".repeat(65)), "document_rule");
+    assert_eq!(change("party 0", "\\u0007"), "document_rule");
+    assert_eq!(change("\"entry\"", "\"ENTRY\""), "document_malformed");
+    assert_eq!(change(":9000", ":0"), "document_rule");
+    assert_eq!(change("10.0.0.0", "0.0.0.0"), "document_rule");
+    assert_eq!(change("\"99\":", "\"099\":"), "document_malformed");
+    assert_eq!(change("\"99\":", "\"100\":"), "document_malformed");
+    assert_eq!(change("\"issued_ms\":", "\"issued_ms\":-"), "document_malformed");
+    let key = hex::encode(node(0, Role::Entry, 0).keys[&EPOCH].as_bytes());
+    assert_eq!(change(&key, &"0".repeat(64)), "document_malformed");
+    assert_eq!(change(&key, &key.to_uppercase()), "document_malformed");
+    assert_eq!(verify(" ".repeat(5000)), "document_too_large");
+    assert_eq!(verify("[".repeat(4000)), "document_malformed");
+}
+
+#[test]
+fn contradictory_values_are_never_signed() {
+    let refuse = |change: &dyn Fn(&mut Consensus)| {
+        let mut document = consensus(nodes(1));
+        change(&mut document);
+        Verified::sign(document, &signing_key(200)).unwrap_err().reason() == "document_rule"
+    };
+    assert!(refuse(&|document| document.network.clear()));
+    assert!(refuse(&|document| document.epoch_length_ms = document.skew_ms));
+    assert!(refuse(&|document| document.epoch_length_ms = u64::MAX));
+    assert!(refuse(&|document| document.mean_delay_ms = 60_001));
+    assert!(refuse(&|document| document.fresh_until_ms = document.valid_after_ms));
+    assert!(refuse(&|document| document.valid_until_ms = document.fresh_until_ms - 1));
+    assert!(refuse(&|document| document.nodes.push(document.nodes[0].clone())));
+    assert!(refuse(&|document| document.nodes[0].keys.clear()));
+    let refuse = |change: &dyn Fn(&mut WorkerDescriptor)| {
+        let mut document = worker(1);
+        change(&mut document);
+        Verified::sign(document, &signing_key(1)).is_err()
+    };
+    assert!(refuse(&|document| document.slots = 0));
+    assert!(refuse(&|document| document.kinds.clear()));
+    assert!(refuse(&|document| document.groups = vec!["g".to_owned(); 33]));
+    assert!(refuse(&|document| document.name = "x".repeat(65)));
+}
+
+#[test]
+fn consensuses_form_a_chain_that_ignores_signatures() {
+    let mut one = Verified::sign(consensus(nodes(1)), &signing_key(200)).unwrap();
+    let before = one.hash();
+    one.add_signature(&signing_key(201));
+    assert_eq!(one.hash(), before);
+    let next = Consensus { previous_hash: before, ..consensus(nodes(1)) };
+    assert_ne!(Verified::sign(next, &signing_key(200)).unwrap().hash(), before);
+}
+
+/// INV-MSG-22: a view says when it may be used.
+#[test]
+fn a_view_knows_its_nodes_and_its_time() {
+    let view = view(3);
+    assert_eq!((view.edges().count(), view.middles().count(), view.nodes().count()), (4, 3, 7));
+    assert_eq!(view.node(id(10)).unwrap().role(), Role::Middle);
+    assert!(view.node(id(77)).is_none());
+    assert_eq!(view.hop(id(10), EPOCH).unwrap().node, id(10));
+    assert!(view.hop(id(10), Epoch(1)).is_none());
+    let (after, until) = (view.consensus().valid_after_ms, view.consensus().valid_until_ms);
+    let checks = [(after - 30_001, false), (after - 30_000, true), (after, true), (until - 1, true), (until, false)];
+    for (now_ms, valid) in checks {
+        assert_eq!(view.is_valid_at(now_ms), valid, "{now_ms}");
+    }
+    assert!(!view.one_operator() && view_of(Consensus { one_operator: true, ..consensus(nodes(0)) }).one_operator());
+}
+
+#[test]
+fn worker_lists_leave_out_what_does_not_hold() {
+    let sign = |worker: WorkerDescriptor, key| Verified::sign(worker, &signing_key(key)).unwrap().signed().clone();
+    let mut changed = sign(worker(2), 2);
+    changed.content = changed.content.replace("\"slots\":2", "\"slots\":9");
+    let old = WorkerDescriptor { issued_ms: 1, expires_ms: NOW_MS, ..worker(3) };
+    let list = WorkerList { epoch: EPOCH, revision: 1, workers: vec![sign(worker(1), 1), changed, sign(old, 3)] };
+    let names: Vec<_> = list.verified(NOW_MS).iter().map(|worker| worker.name.clone()).collect();
+    assert_eq!(names, ["worker 1"]);
+}
+
+/// INV-MSG-17: an address survives its text form, and a damaged text is refused.
+#[test]
+fn damaged_addresses_are_refused() {
+    let address = Address::new(vec![mailbox(0), mailbox(3)], [0x42; 32]).unwrap();
+    let text = address.to_string();
+    assert!(text.starts_with("fog1") && text.len() < 256);
+    assert_eq!(text.parse::<Address>().unwrap(), address);
+    assert_eq!(format!(" {text}\n").parse::<Address>().unwrap(), address);
+    for place in 0..text.len() {
+        for letter in ["a", "7", "q", "1", "ü", ""] {
+            let changed = format!("{}{letter}{}", &text[..place], &text[place + 1..]);
+            if changed != text {
+                assert!(changed.parse::<Address>().is_err(), "{changed}");
+            }
+        }
+    }
+    assert_eq!("fog2abc".parse::<Address>().unwrap_err(), AddressError::NotAnAddress);
+    assert_eq!("".parse::<Address>().unwrap_err(), AddressError::NotAnAddress);
+    assert_eq!("fog1".parse::<Address>().unwrap_err(), AddressError::NotAnAddress);
+    assert!(format!("fog1{}", "a".repeat(100_000)).parse::<Address>().is_err());
+}
+
+#[test]
+fn addresses_list_one_to_eight_different_edges() {
+    let make = |numbers: &[u8]| Address::new(numbers.iter().map(|number| mailbox(*number)).collect(), [0; 32]);
+    assert_eq!(make(&[]).unwrap_err(), AddressError::Mailboxes);
+    assert_eq!(make(&[1, 1]).unwrap_err(), AddressError::Mailboxes);
+    assert!(make(&[1, 2, 3, 4, 5, 6, 7, 8]).is_ok());
+    assert_eq!(make(&[1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap_err(), AddressError::Mailboxes);
+}
+
+proptest! {
+    #[test]
+    fn addresses_round_trip(numbers in prop::collection::hash_set(0_u8..250, 1..=8), key: [u8; 32]) {
+        let address = Address::new(numbers.into_iter().map(mailbox).collect(), key).unwrap();
+        prop_assert_eq!(&address.to_string().parse::<Address>().unwrap(), &address);
+        prop_assert_eq!(&Address::parse(&address.to_bytes()).unwrap(), &address);
+        let json = serde_json::to_string(&address).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Address>(&json).unwrap(), address);
+    }
+
+    /// INV-MSG-16: no text makes a parser panic.
+    #[test]
+    fn parsers_take_any_text(text: String, bytes: Vec<u8>) {
+        let _ = text.parse::<Address>();
+        let _ = format!("fog1{text}").parse::<Address>();
+        let _ = Address::parse(&bytes);
+        let signed = Signed { content: text, signatures: Vec::new() };
+        prop_assert!(signed.verify_node().is_err() && signed.verify_worker().is_err());
+    }
+}
+
+/// Nothing random enters a signature, so peers that sign or hash the same document get the same bytes.
+#[test]
+fn signing_is_deterministic() {
+    let sign = || Verified::sign(consensus(nodes(2)), &signing_key(200)).unwrap();
+    assert_eq!(sign().signed(), sign().signed());
+    assert_eq!(sign().hash(), sign().hash());
+}
