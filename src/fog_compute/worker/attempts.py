@@ -20,6 +20,7 @@ from fog_compute.units import KIB
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.threads import beside
 
 MAX_ARGV_BYTES: Final = 64 * KIB
 
@@ -114,4 +115,4 @@ async def _plain(submit: Submit, ref: bytes, plain: dict[bytes, bytes], cache: B
 
 async def _open(key: bytes, ref: bytes, cache: BlobCache) -> bytes:
     ciphertext = await cache.get(ref)
-    return await asyncio.to_thread(open_blob, key, ref, ciphertext)
+    return await beside(len(ciphertext), open_blob, key, ref, ciphertext)

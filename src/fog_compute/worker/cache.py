@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fog_compute.errors import FogError
 from fog_compute.tasks.sealing import BadBlob, blob_ref
+from fog_compute.worker.threads import beside
 
 
 class CacheFull(FogError):
@@ -69,7 +70,7 @@ class BlobCache:
             BadBlob: it does not have that hash.
             CacheFull: it does not fit.
         """
-        if await asyncio.to_thread(blob_ref, data) != ref:
+        if await beside(len(data), blob_ref, data) != ref:
             raise BadBlob("a blob does not have the hash that it is named by: send it again")
         async with self._lock:
             if ref in self._sizes:
@@ -77,7 +78,7 @@ class BlobCache:
                 return
             doomed = self._make_room(len(data))
             try:
-                await asyncio.to_thread(self._write, ref, data, doomed)
+                await beside(len(data), self._write, ref, data, doomed)
             except OSError as err:
                 raise CacheFull(f"the worker's disk refused a blob: {err.strerror}") from err
             self._sizes[ref] = len(data)
@@ -86,7 +87,7 @@ class BlobCache:
     async def get(self, ref: bytes) -> bytes:
         """Return a ciphertext, or raise `BadBlob` if it is not here."""
         try:
-            data = await asyncio.to_thread(self._path(ref).read_bytes)
+            data = await beside(self.size(ref), self._path(ref).read_bytes)
         except OSError as err:
             if ref in self._sizes:
                 self._total -= self._sizes.pop(ref)

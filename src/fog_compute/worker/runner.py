@@ -75,6 +75,9 @@ def _confine() -> None:
     """Give up what no task needs; a limit per task follows with each `Run`."""
     give_up_privileges()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # If the machine runs out of memory, a runner goes first: its attempt is tried again elsewhere.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), min(OPEN_FILES, hard)))
 

@@ -13,17 +13,17 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
 from fog_compute.tasks.model import Fault, Limits, TaskResult
-from fog_compute.worker.folders import remove_tree
+from fog_compute.worker.folders import empty_folder, is_empty, remove_tree
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
@@ -38,6 +38,7 @@ from fog_compute.worker.protocol import (
     frame,
     parse_from_runner,
 )
+from fog_compute.worker.threads import SMALL_BYTES, beside
 
 START_TIMEOUT_S: Final = 60.0
 DEATH_TIMEOUT_S: Final = 2.0
@@ -45,7 +46,13 @@ WATCH_INTERVAL_S: Final = 0.05
 LOG_TAIL_BYTES: Final = 512
 SCRATCH_FILES: Final = 4096
 SCRATCH_DEPTH: Final = 64
+HEAVY: Final = SMALL_BYTES + 1
+INPUTS: Final = "in"
+SCRATCH: Final = "tmp"
+STDIN: Final = "stdin"
 FIXED_TIME: Final = 946_684_800  # 2000-01-01, the date of every input file
+
+T = TypeVar("T")
 
 LoadModule = Callable[[], Awaitable[bytes]]
 
@@ -77,7 +84,6 @@ class RunnerSlot:
         self._cache = cache
         self._process: Process | None = None
         self._pidfd: int | None = None
-        self._runs = 0
         self._outputs: tuple[int, int] | None = None
         self.kills: dict[str, int] = {}
 
@@ -131,10 +137,8 @@ class RunnerSlot:
         """
         await self.start()
         began = time.monotonic()
-        self._runs += 1
-        folder = self._folder / str(self._runs)
         try:
-            run = await asyncio.to_thread(_prepare, folder, job)
+            run = await _to_the_end(beside(_weight(job), _prepare, self._folder, job))
             for descriptor in self._outputs or ():
                 os.ftruncate(descriptor, 0)
             exchange = asyncio.create_task(self._exchange(run, load))
@@ -158,7 +162,9 @@ class RunnerSlot:
             await self._kill("cancelled")
             raise
         finally:
-            await asyncio.to_thread(remove_tree, folder)
+            # What a guest left in its scratch may take long to remove.
+            scratch_used = not is_empty(self._folder / SCRATCH)
+            await _to_the_end(beside(HEAVY if scratch_used else _weight(job), _clean, self._folder))
 
     def log_tail(self) -> bytes:
         """Return the last bytes that the guest wrote: errors if there are any, else output."""
@@ -287,34 +293,64 @@ class RunnerSlot:
         await asyncio.shield(_collect(process))
 
 
+def _weight(job: Job) -> int:
+    """Return how much there is to write for a job; each file counts as a page."""
+    files = (job.stdin or b"", *job.inputs.values())
+    return sum(map(len, files)) + 4096 * len(files)
+
+
+async def _to_the_end(work: Coroutine[object, object, T]) -> T:
+    """Await ``work``; cancelled, first let it end, because a thread cannot be stopped half-way."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
 def _prepare(folder: Path, job: Job) -> Run:
-    """Make the folder of one task and return what the runner must know."""
-    inputs = folder / "in"
-    inputs.mkdir(parents=True, mode=0o700)
+    """Fill the slot's folder for one task and return what the runner must know.
+
+    The folders stay from task to task, because making and removing them costs more than a small
+    task does.
+    """
+    inputs = folder / INPUTS
+    scratch = folder / SCRATCH
+    for needed in (inputs, scratch):
+        needed.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, data in job.inputs.items():
         path = inputs / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         path.chmod(0o400)
         os.utime(path, (FIXED_TIME, FIXED_TIME))
-    stdin = folder / "stdin"
+    stdin = folder / STDIN
     stdin.write_bytes(job.stdin or b"")
     limits = job.limits
-    scratch = folder / "tmp" if limits.scratch_bytes else None
-    if scratch is not None:
-        scratch.mkdir(mode=0o700)
     return Run(
         module_id=job.module_id,
         argv=job.argv,
         stdin=str(stdin),
         inputs=str(inputs),
-        scratch=None if scratch is None else str(scratch),
+        scratch=str(scratch) if limits.scratch_bytes else None,
         memory_bytes=limits.memory_bytes,
         fuel=limits.fuel,
         cpu_s=int(limits.wall_s * (os.cpu_count() or 1)) + 1,
         file_bytes=max(limits.output_bytes + 1, limits.scratch_bytes),
         seed=job.seed,
     )
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a task brought and left; if that fails, all of the folder goes."""
+    try:
+        for used in (folder / INPUTS, folder / SCRATCH):
+            if not is_empty(used):
+                empty_folder(used)
+        os.truncate(folder / STDIN, 0)
+    except OSError:
+        remove_tree(folder)
 
 
 _DETAILS: Final[Mapping[Fault, Callable[[Limits], str]]] = {
@@ -350,7 +386,7 @@ def _environment() -> dict[str, str]:
     kept = {
         name: os.environ[name] for name in ("PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ
     }
-    return {**kept, "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, "LC_ALL": "C.UTF-8"}
 
 
 def _tail(descriptor: int) -> bytes:

@@ -46,7 +46,7 @@ RESULT = TaskResult(0, b"out" * 100, b"err", 7, 11, 65536)
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{tmp_path}/home/fog.db"
+    return f"sqlite+aiosqlite:///{tmp_path}/state/fog.db"
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ async def test_blobs_that_no_task_names_are_deleted_when_they_are_old(
     unnamed = await store.blobs.put(b"unnamed")
     fresh = await store.blobs.put(b"fresh")
     for sha256 in (unnamed, task.spec.module):
-        os.utime(tmp_path / "home" / "blobs" / sha256[:2] / sha256[2:], (0, 0))
+        os.utime(tmp_path / "state" / "blobs" / sha256[:2] / sha256[2:], (0, 0))
     assert (await store.sweep()).blobs == 1
     with pytest.raises(NotFound):
         await store.blobs.get(unnamed)
@@ -279,7 +279,7 @@ async def test_blobs_that_no_task_names_are_deleted_when_they_are_old(
 async def test_putting_a_blob_again_keeps_it_young(store: Store, tmp_path: Path) -> None:
     """INV-TASK-07."""
     sha256 = await store.blobs.put(b"again")
-    os.utime(tmp_path / "home" / "blobs" / sha256[:2] / sha256[2:], (0, 0))
+    os.utime(tmp_path / "state" / "blobs" / sha256[:2] / sha256[2:], (0, 0))
     assert await store.blobs.put(b"again") == sha256
     assert (await store.sweep()).blobs == 0
 
@@ -288,7 +288,7 @@ async def test_putting_a_blob_again_keeps_it_young(store: Store, tmp_path: Path)
 async def test_a_damaged_blob_is_not_returned(store: Store, tmp_path: Path) -> None:
     """INV-TASK-08."""
     sha256 = await store.blobs.put(b"good")
-    (tmp_path / "home" / "blobs" / sha256[:2] / sha256[2:]).write_bytes(b"bad")
+    (tmp_path / "state" / "blobs" / sha256[:2] / sha256[2:]).write_bytes(b"bad")
     with pytest.raises(StoreError, match="damaged"):
         await store.blobs.get(sha256)
 
@@ -315,7 +315,7 @@ async def test_statistics_are_per_level_and_survive(url: str, store: Store) -> N
 async def test_no_table_tells_who_asked(url: str, store: Store, tmp_path: Path) -> None:
     """INV-TASK-06."""
     await store.close()
-    with sqlite3.connect(tmp_path / "home" / "fog.db") as db:
+    with sqlite3.connect(tmp_path / "state" / "fog.db") as db:
         columns = {
             (table, row[1])
             for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -380,7 +380,7 @@ async def test_a_store_of_a_newer_version_is_refused(
     url: str, store: Store, tmp_path: Path
 ) -> None:
     await store.close()
-    with sqlite3.connect(tmp_path / "home" / "fog.db") as db:
+    with sqlite3.connect(tmp_path / "state" / "fog.db") as db:
         db.execute("UPDATE alembic_version SET version_num = '9999'")
     db.close()
     with pytest.raises(StoreError, match=r"9999.*update"):

@@ -57,6 +57,15 @@ async def run(
     )
 
 
+def leftovers(home: Path) -> list[Path]:
+    """What tasks left in the slot's folder."""
+    return [
+        path
+        for path in (home / "slot").rglob("*")
+        if path.name not in ("in", "tmp", "stdin") or (path.is_file() and path.stat().st_size)
+    ]
+
+
 async def is_well(slot: RunnerSlot) -> bool:
     result = await run(slot, guests.HELLO)
     return (result.stdout, result.exit_code, result.trap) == (b"hello\n", 0, None)
@@ -265,7 +274,7 @@ async def test_a_scratch_that_grows_too_large_is_cut_off(slot: RunnerSlot, tmp_p
     result = await run(slot, guests.fills_scratch(files=4), limits=Limits(scratch_bytes=1 * MIB))
     assert result.trap is Fault.SCRATCH_LIMIT
     assert await is_well(slot)
-    assert list((tmp_path / "slot").iterdir()) == []
+    assert leftovers(tmp_path) == []
 
 
 @pytest.mark.asyncio
@@ -347,6 +356,16 @@ async def test_inputs_can_be_read_and_not_written(slot: RunnerSlot) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_task_finds_nothing_of_the_task_before(slot: RunnerSlot, tmp_path: Path) -> None:
+    """INV-TASK-17."""
+    inputs = {"a/b.txt": b"x"}
+    assert (await run(slot, guests.ECHO, stdin=b"secret", inputs=inputs)).stdout == b"secret"
+    assert leftovers(tmp_path) == []
+    assert (await run(slot, guests.opens("a/b.txt"))).exit_code == ENOENT
+    assert (await run(slot, guests.ECHO)).stdout == b""
+
+
+@pytest.mark.asyncio
 async def test_scratch_is_empty_for_each_task_and_absent_without_quota(slot: RunnerSlot) -> None:
     """INV-TASK-17."""
     makes = guests.opens("f", flags=1 | 4, rights=64, folder=4)  # create, and it must be new
@@ -389,7 +408,7 @@ async def test_cancelling_a_job_ends_its_runner(slot: RunnerSlot, tmp_path: Path
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not psutil.pid_exists(pid)
-    assert list((tmp_path / "slot").iterdir()) == []
+    assert leftovers(tmp_path) == []
     assert await is_well(slot)
 
 
