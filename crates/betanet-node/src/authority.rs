@@ -134,8 +134,7 @@ pub async fn run(
 }
 
 struct Authority {
-    state: StateDir,
-    key: SigningKey,
+    _state: StateDir,
     listener: Listener,
     shared: Arc<Shared>,
 }
@@ -185,21 +184,20 @@ impl Authority {
         let listener = Listener::new(links, &key, LinkTimeouts::default())?;
         write_json(&state.join(RECORD_FILE), &record)?;
         Ok(Self {
-            state,
+            _state: state,
             listener,
             shared: Arc::new(Shared {
                 constants,
-                key: key.clone(),
+                key,
                 ledger: Mutex::new(ledger),
                 views: watch::Sender::new(Arc::new(views)),
                 state_file,
             }),
-            key,
         })
     }
 
     async fn run(self) -> Result<(), AuthorityError> {
-        tracing::info!(id = %node_id_of(&self.key), dir_locked = self.state.path().is_dir(), "authority.started");
+        tracing::info!(network = %self.shared.constants.network, "authority.started");
         let publish = async {
             let mut rounds = tokio::time::interval(ROUND);
             loop {

@@ -257,7 +257,13 @@ impl Node {
                         if rotate(&epochs, clock)? {
                             descriptor.send_replace(Some(self.describe(&epochs, clock)?));
                         }
-                        metrics.epoch.store(lock(&epochs).current().0, Ordering::Relaxed);
+                        let (current, (entries, capacity)) = {
+                            let epochs = lock(&epochs);
+                            (epochs.current(), epochs.replay_load())
+                        };
+                        metrics.epoch.store(current.0, Ordering::Relaxed);
+                        metrics.replay_entries.set(entries);
+                        metrics.replay_capacity.set(capacity);
                         let store_failed = edge.as_ref().is_some_and(|edge| {
                             edge.update_levels();
                             edge.has_failed()

@@ -21,6 +21,12 @@ pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
     if arguments.die_with_parent {
         die_with_parent()?;
     }
+    // A service that has lost a thread would look alive and do nothing. Its owner starts it again.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

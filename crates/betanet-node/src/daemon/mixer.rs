@@ -6,6 +6,7 @@
 //! this hides inside it.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -83,22 +84,23 @@ pub struct MixerConfig {
 #[derive(Clone, Debug)]
 pub struct Ingress {
     queue: SyncSender<Arrival>,
-    waiting: Arc<std::sync::atomic::AtomicUsize>,
+    waiting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
 impl Ingress {
     /// Takes a packet, or drops and counts it when the queue is full. Never blocks.
     pub fn push(&self, packet: Vec<u8>, received: Instant) {
-        use std::sync::atomic::Ordering::Relaxed;
-        match self.queue.try_send(Arrival { packet, received }) {
-            Ok(()) => {
-                let waiting = self.waiting.fetch_add(1, Relaxed) + 1;
-                self.metrics.ingress_depth.set(waiting);
-            }
-            Err(TrySendError::Full(_)) => self.metrics.drop_one("ingress_full"),
-            Err(TrySendError::Disconnected(_)) => self.metrics.drop_one("stopping"),
-        }
+        // Counted before it can be taken, so that the count never goes below zero.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let Err(err) = self.queue.try_send(Arrival { packet, received }) else {
+            return;
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.drop_one(match err {
+            TrySendError::Full(_) => "ingress_full",
+            TrySendError::Disconnected(_) => "stopping",
+        });
     }
 }
 
@@ -189,7 +191,7 @@ impl Mixer {
 /// One unwrap thread.
 struct Unwrapper {
     arrivals: Arc<Mutex<Receiver<Arrival>>>,
-    waiting: Arc<std::sync::atomic::AtomicUsize>,
+    waiting: Arc<AtomicUsize>,
     batch: usize,
     epochs: Arc<Mutex<Epochs>>,
     metrics: Arc<Metrics>,
@@ -223,9 +225,7 @@ impl Unwrapper {
             group.push(next);
         }
         drop(arrivals);
-        let before = self
-            .waiting
-            .fetch_sub(group.len(), std::sync::atomic::Ordering::Relaxed);
+        let before = self.waiting.fetch_sub(group.len(), Ordering::Relaxed);
         self.metrics
             .ingress_depth
             .set(before.saturating_sub(group.len()));
@@ -254,10 +254,7 @@ impl Unwrapper {
         }
         let mut epochs = lock(&self.epochs);
         let written = epochs.write_logs();
-        let (len, capacity) = epochs.replay_load();
         drop(epochs);
-        self.metrics.replay_entries.set(len);
-        self.metrics.replay_capacity.set(capacity);
         if written.is_err() {
             // What is not in the log must not leave: after a crash it could pass twice.
             for _ in done.drain(..) {

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::Command;
+use tokio::process::{ChildStdin, Command};
 use tokio::sync::watch;
 
 use crate::process::shut_down;
@@ -30,31 +30,43 @@ pub(super) struct Spec {
 }
 
 impl Spec {
-    /// Starts the process. It keeps a pipe as standard input whose end tells it that we are gone.
-    fn spawn(&self) -> io::Result<tokio::process::Child> {
+    /// Starts the process. Its standard input is a pipe whose end tells it that we are gone.
+    fn spawn(&self) -> io::Result<Process> {
         let log = File::create(&self.log)?;
-        Command::new(&self.program)
+        let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(true)
-            .spawn()
+            .spawn()?;
+        // Waiting for a process closes the pipe that it still holds.
+        let lifeline = child.stdin.take();
+        Ok(Process {
+            child,
+            _lifeline: lifeline,
+        })
     }
+}
+
+#[derive(Debug)]
+struct Process {
+    child: tokio::process::Child,
+    _lifeline: Option<ChildStdin>,
 }
 
 /// A process that is started again when it dies.
 #[derive(Debug)]
 pub(super) struct Child {
     spec: Spec,
-    process: tokio::process::Child,
+    process: Process,
     pid: watch::Sender<Option<u32>>,
 }
 
 impl Child {
     pub(super) fn start(spec: Spec) -> io::Result<Self> {
         let process = spec.spawn()?;
-        let pid = watch::Sender::new(process.id());
+        let pid = watch::Sender::new(process.child.id());
         Ok(Self { spec, process, pid })
     }
 
@@ -69,7 +81,7 @@ impl Child {
         loop {
             let up = Instant::now();
             let status = tokio::select! {
-                status = self.process.wait() => status,
+                status = self.process.child.wait() => status,
                 () = shut_down(stop.clone()) => {
                     self.end().await;
                     return;
@@ -88,7 +100,7 @@ impl Child {
                 pause = (pause * 2).min(BACK_OFF.1);
                 match self.spec.spawn() {
                     Ok(process) => {
-                        self.pid.send_replace(process.id());
+                        self.pid.send_replace(process.child.id());
                         self.process = process;
                         break;
                     }
@@ -101,6 +113,7 @@ impl Child {
     async fn end(&mut self) {
         let pid = self
             .process
+            .child
             .id()
             .and_then(|pid| i32::try_from(pid).ok())
             .and_then(Pid::from_raw);
@@ -108,8 +121,8 @@ impl Child {
             // It may have ended by itself; it is not reaped before `wait`, so the id is still its.
             let _ = kill_process(pid, Signal::TERM);
         }
-        if tokio::time::timeout(DRAIN, self.process.wait()).await.is_err() {
-            let _ = self.process.kill().await;
+        if tokio::time::timeout(DRAIN, self.process.child.wait()).await.is_err() {
+            let _ = self.process.child.kill().await;
         }
     }
 }
