@@ -5,6 +5,7 @@ mod ephemeral;
 mod error;
 mod forward;
 mod geometry;
+mod group;
 mod ids;
 mod keys;
 mod path;
@@ -15,10 +16,12 @@ mod unwrap;
 pub mod x25519;
 
 pub use error::{BuildError, KeyError, OpenerError, PacketError, SurbError};
-pub use forward::{build_forward, build_forward_with};
+pub use forward::{Draft, build_forward, build_forward_batch, build_forward_with};
 pub use geometry::{Geometry, MAX_HOPS, PACKET_LEN, SURB_LEN, USER_PAYLOAD_LEN};
 pub use ids::{DelayInput, MailboxId, NodeId, ReplayTag, SurbId};
 pub use keys::{Hop, PublicKey, SecretKey};
-pub use suite::{Native, Suite};
+pub use suite::{Katzenpost, Maker, Native, Nym, Suite};
 pub use surb::{ReplyOpener, Surb, build_surb};
-pub use unwrap::{Action, ReplayFilter, Unwrapped, parity_of, unwrap, unwrap_with};
+pub use unwrap::{
+    Action, NodeKeys, Outcome, ReplayFilter, Unwrapped, parity_of, unwrap, unwrap_batch, unwrap_batch_with, unwrap_with,
+};

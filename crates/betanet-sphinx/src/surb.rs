@@ -11,9 +11,9 @@ use crate::error::{BuildError, PacketError, SurbError};
 use crate::geometry::{Geometry, PACKET_LEN, Pieces, SURB_LEN};
 use crate::ids::{MailboxId, NodeId, SurbId};
 use crate::keys::{Hop, is_canonical};
-use crate::path::build_header;
+use crate::path::{Plan, build_headers};
 use crate::payload;
-use crate::suite::{Command, HopKeys, Native, PayloadKey, Suite};
+use crate::suite::{Native, NativeKeys, NativeLast, PayloadKey, Suite};
 
 pub use opener::ReplyOpener;
 
@@ -44,11 +44,13 @@ pub fn build_surb(
     let first = path.first().ok_or(BuildError::EmptyPath)?.node;
     let mut header = [0; HEADER_LEN];
     let pieces = Native::GEOMETRY.split_header(&mut header).ok_or(BuildError::WrongBuffer { len: HEADER_LEN })?;
-    let keys = build_header::<Native>(rng, parity, path, &Command::Reply { mailbox, surb_id }, pieces)?;
+    let last = NativeLast::Reply { mailbox, surb_id };
+    let plan = Plan::<Native> { parity, path, holds: &[], last, header: pieces };
+    let keys = build_headers(rng, vec![plan]).pop().unwrap_or(Err(BuildError::EmptyPath))?;
     let mut key = Zeroizing::new([0; 32]);
     rng.fill_bytes(key.as_mut_slice());
-    let delays = keys.iter().map(HopKeys::delay).collect();
-    let hop_keys = keys.into_iter().map(HopKeys::into_payload).collect();
+    let delays = keys.iter().map(|keys| Native::delay(keys, ())).collect();
+    let hop_keys = keys.into_iter().map(NativeKeys::into_payload).collect();
     let opener = ReplyOpener::new(surb_id, PayloadKey::from_bytes(*key), hop_keys, delays);
     Ok((Surb { first, header, key: PayloadKey::from_bytes(*key) }, opener))
 }
@@ -101,7 +103,7 @@ impl Surb {
         header.copy_from_slice(&self.header);
         let Pieces { delta, .. } = geometry.split(out).ok_or(BuildError::WrongBuffer { len: PACKET_LEN })?;
         payload::write(&geometry, None, payload, delta)?;
-        Native::encrypt_payload(&self.key, delta);
+        self.key.encrypt(delta);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use betanet_sphinx::{PACKET_LEN, PacketError, ReplayFilter, ReplayTag, build_surb, unwrap};
+use betanet_sphinx::{PACKET_LEN, PacketError, ReplayFilter, ReplayTag, build_surb, unwrap, unwrap_batch};
 use common::{Net, mailbox, surb_id};
 
 struct Counting;
@@ -69,5 +69,23 @@ fn unwrapping_allocates_nothing() {
     let allocated = ALLOCATIONS.get() - before;
     assert_eq!(Err(PacketError::BadMac), refused);
     assert_eq!(14, taken);
+    assert_eq!(0, allocated);
+}
+
+#[test]
+fn unwrapping_a_batch_allocates_nothing() {
+    let mut net = Net::new(2);
+    let batch: Vec<_> = (0..100).map(|number| net.forward(1 + number % 7, b"payload").0).collect();
+    let mut outcomes = Vec::new();
+    // Sizes the outcomes and chooses the multiplication.
+    unwrap_batch(&net.nodes[0].secret, &mut batch.clone(), &mut Open, &mut outcomes);
+    let mut copy = batch.clone();
+    copy[50][40] ^= 1;
+
+    let before = ALLOCATIONS.get();
+    unwrap_batch(&net.nodes[0].secret, &mut copy, &mut Open, &mut outcomes);
+    let allocated = ALLOCATIONS.get() - before;
+    assert_eq!(99, outcomes.iter().filter(|outcome| outcome.is_ok()).count());
+    assert_eq!(Err(PacketError::BadMac), outcomes[50]);
     assert_eq!(0, allocated);
 }

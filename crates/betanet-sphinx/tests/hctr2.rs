@@ -1,34 +1,17 @@
 //! HCTR2-AES-256 against the vectors of its authors (google/hctr2, MIT).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::as_conversions, reason = "test code")]
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+#[path = "common/outside.rs"]
+mod outside;
 
 use betanet_sphinx::suite::hctr2::Hctr2;
+use outside::{bytes, cases};
 use proptest::prelude::*;
-
-/// The folder of outside vectors: named by FOG_VECTORS, or `shared/vectors` beside the repository.
-#[allow(clippy::explicit_write, reason = "the harness hides what a passing test prints through `eprintln!`")]
-fn vector_file(name: &str) -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    let folder = std::env::var_os("FOG_VECTORS").map_or(beside, PathBuf::from);
-    let file = folder.join(name);
-    if file.is_file() {
-        return Some(file);
-    }
-    writeln!(std::io::stderr(), "SKIPPED: {name} is not in the folder of outside vectors (set FOG_VECTORS)").unwrap();
-    None
-}
-
-fn bytes(value: &serde_json::Value) -> Vec<u8> {
-    hex::decode(value.as_str().unwrap()).unwrap()
-}
 
 /// INV-SPHINX-13
 #[test]
 fn hctr2_agrees_with_the_vectors_of_its_authors() {
-    let Some(file) = vector_file("hctr2_aes256.json") else { return };
-    let cases: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let Some(cases) = cases("hctr2_aes256.json") else { return };
     assert!(cases.len() > 300);
     for case in &cases {
         let key: [u8; 32] = bytes(&case["input"]["key_hex"]).try_into().unwrap();

@@ -5,9 +5,9 @@
 #[allow(dead_code, reason = "each test uses its own part")]
 mod common;
 
-use betanet_sphinx::suite::{Command, Native, Suite};
+use betanet_sphinx::suite::{Block, Command, Maker, Native, NativeLast, Suite};
 use betanet_sphinx::{Action, Geometry, MAX_HOPS, PACKET_LEN, SURB_LEN, USER_PAYLOAD_LEN, build_surb};
-use common::{MAILBOX, Net, SURB_ID, mailbox, rng, surb_id};
+use common::{MAILBOX, Net, SURB_ID, mailbox, surb_id};
 
 const GEOMETRY: Geometry = Geometry::NATIVE;
 
@@ -67,26 +67,23 @@ fn a_surb_starts_with_the_first_node_and_carries_the_header() {
 fn routing_blocks_are_laid_out_as_specified() {
     let next = [0xaa; 32];
     let gamma = [0xbb; 16];
-    let mut block = [0; 49];
-    let mut rng = rng(4);
-    Native::write_block(&Command::Forward { next: next.into() }, &gamma, &mut rng, &mut block);
+    let mut block = [0xcc; 49];
+    let forward = Command::Forward { next: next.into(), hold: () };
+    Native::write_block(&forward, &gamma, &mut block);
     assert_eq!([&[0x00][..], &next, &gamma].concat(), block);
-    assert_eq!(Ok((Command::Forward { next: next.into() }, &gamma[..])), Native::read_block(&block));
+    assert_eq!(Ok(Block { command: forward, next_gamma: &gamma }), Native::read_block(&block));
 
-    let reply = Command::Reply { mailbox: mailbox(), surb_id: surb_id() };
-    Native::write_block(&reply, &[], &mut rng, &mut block);
-    assert_eq!([&[0x02][..], &MAILBOX, &SURB_ID].concat(), block[..33]);
-    assert_eq!(Ok((reply, &[][..])), Native::read_block(&block));
-    let random = block;
-    Native::write_block(&reply, &[], &mut rng, &mut block);
-    assert_ne!(random[33..], block[33..]);
+    let mut block = [0xcc; 49];
+    let reply = Command::Last(NativeLast::Reply { mailbox: mailbox(), surb_id: surb_id() });
+    Native::write_block(&reply, &[], &mut block);
+    assert_eq!([&[0x02][..], &MAILBOX, &SURB_ID, &[0xcc; 16]].concat(), block, "free bytes stay random");
+    assert_eq!(Ok(Block { command: reply, next_gamma: &[] }), Native::read_block(&block));
 
-    Native::write_block(&Command::Deliver, &[], &mut rng, &mut block);
-    assert_eq!(0x01, block[0]);
-    assert_eq!(Ok((Command::Deliver, &[][..])), Native::read_block(&block));
-    let random = block;
-    Native::write_block(&Command::Deliver, &[], &mut rng, &mut block);
-    assert_ne!(random[1..], block[1..]);
+    let mut block = [0xcc; 49];
+    let deliver = Command::Last(NativeLast::Deliver);
+    Native::write_block(&deliver, &[], &mut block);
+    assert_eq!([&[0x01][..], &[0xcc; 48]].concat(), block, "free bytes stay random");
+    assert_eq!(Ok(Block { command: deliver, next_gamma: &[] }), Native::read_block(&block));
 
     for kind in 0x03..=0xff {
         block[0] = kind;

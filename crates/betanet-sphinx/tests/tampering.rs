@@ -228,7 +228,7 @@ fn a_reply_does_not_open_with_the_opener_of_another_surb() {
 
 #[test]
 fn a_reply_that_names_a_mailbox_is_refused() {
-    use betanet_sphinx::suite::{Native, PayloadKey, Suite};
+    use betanet_sphinx::suite::PayloadKey;
     let mut net = Net::new(15);
     let path = net.path(1);
     let (surb, opener) = build_surb(&mut net.rng, 1, &path, mailbox(), surb_id()).unwrap();
@@ -237,7 +237,7 @@ fn a_reply_that_names_a_mailbox_is_refused() {
     packet[..GEOMETRY.header_len].copy_from_slice(&surb[32..32 + GEOMETRY.header_len]);
     packet[GEOMETRY.header_len + GEOMETRY.tag_len] = 1;
     let key = PayloadKey::from_bytes(surb[32 + GEOMETRY.header_len..].try_into().unwrap());
-    Native::encrypt_payload(&key, &mut packet[GEOMETRY.delta()]);
+    key.encrypt(&mut packet[GEOMETRY.delta()]);
     let Action::Reply { delta, .. } = net.unwrap_at(0, &mut packet).unwrap().action else { panic!("not a reply") };
     assert_eq!(Err(PacketError::BadPayload), opener.open(&mut packet[delta]));
 }
@@ -245,17 +245,18 @@ fn a_reply_that_names_a_mailbox_is_refused() {
 /// A packet whose maker knows the keys, but writes a command that does not exist.
 #[test]
 fn an_unknown_command_is_refused() {
-    use betanet_sphinx::suite::{KeyStream, Native, Suite};
+    use betanet_sphinx::suite::{Native, Suite};
     use betanet_sphinx::x25519::x25519;
+    use ctr::cipher::StreamCipher;
     let mut net = Net::new(16);
     let (packet, _) = net.forward(1, b"payload");
     let alpha: [u8; 32] = packet[GEOMETRY.alpha()].try_into().unwrap();
     let keys = Native::derive(&x25519(&net.nodes[0].secret.to_bytes(), &alpha));
     for kind in [0x03, 0x80, 0xff] {
         let mut altered = packet;
-        Native::stream(&keys).apply(&mut altered[GEOMETRY.beta()]);
+        Native::stream(&keys).apply_keystream(&mut altered[GEOMETRY.beta()]);
         altered[GEOMETRY.beta().start] = kind;
-        Native::stream(&keys).apply(&mut altered[GEOMETRY.beta()]);
+        Native::stream(&keys).apply_keystream(&mut altered[GEOMETRY.beta()]);
         let (header, _) = altered.split_at_mut(GEOMETRY.header_len);
         let (before, beta) = header.split_at_mut(GEOMETRY.beta().start);
         Native::mac(&keys, &before[..2], &alpha, beta).write(&mut before[GEOMETRY.gamma()]);

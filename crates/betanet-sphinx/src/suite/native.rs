@@ -2,18 +2,18 @@
 
 use aes::Aes256Enc;
 use ctr::Ctr128BE;
-use ctr::cipher::{KeyIvInit, StreamCipher};
+use ctr::cipher::KeyIvInit;
 use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit, Mac};
-use rand_core::Rng;
 use sha2::Sha256;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::hctr2::Hctr2;
-use super::{Command, HopKeys, KeyStream, MacTag, Suite};
-use crate::error::PacketError;
+use super::{Block, Command, MacTag, Maker, Suite, hkdf_expand, hmac_sha256, write};
+use crate::error::{BuildError, PacketError};
 use crate::geometry::Geometry;
 use crate::ids::{DelayInput, MailboxId, NodeId, ReplayTag, SurbId};
+use crate::payload;
+use crate::unwrap::Action;
 
 /// First byte of every native packet.
 const VERSION: u8 = 0x01;
@@ -37,6 +37,20 @@ const KIND_REPLY: u8 = 0x02;
 #[derive(Clone, Copy, Debug)]
 pub struct Native;
 
+/// What the last hop of a native packet is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NativeLast {
+    /// Forward packet: the mailbox is inside δ.
+    Deliver,
+    /// SURB reply: δ is for the SURB's maker to open.
+    Reply {
+        /// The maker's mailbox.
+        mailbox: MailboxId,
+        /// Which SURB was used.
+        surb_id: SurbId,
+    },
+}
+
 /// Key of one layer of δ.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct PayloadKey([u8; 32]);
@@ -53,6 +67,16 @@ impl PayloadKey {
     pub const fn expose(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Applies this layer.
+    pub fn encrypt(&self, delta: &mut [u8]) {
+        Hctr2::new(&self.0).encrypt(&[], delta);
+    }
+
+    /// Takes this layer off.
+    pub fn decrypt(&self, delta: &mut [u8]) {
+        Hctr2::new(&self.0).decrypt(&[], delta);
+    }
 }
 
 /// What one hop derives.
@@ -66,36 +90,10 @@ pub struct NativeKeys {
     delay: [u8; 16],
 }
 
-impl HopKeys for NativeKeys {
-    type PayloadKey = PayloadKey;
-
-    fn payload(&self) -> &PayloadKey {
-        &self.payload
-    }
-
-    fn into_payload(mut self) -> PayloadKey {
+impl NativeKeys {
+    /// The key of this hop's layer; the rest is erased.
+    pub(crate) fn into_payload(mut self) -> PayloadKey {
         std::mem::replace(&mut self.payload, PayloadKey([0; 32]))
-    }
-
-    fn blinding(&self) -> &[u8; 32] {
-        &self.blinding
-    }
-
-    fn replay_tag(&self) -> ReplayTag {
-        self.replay_tag.into()
-    }
-
-    fn delay(&self) -> DelayInput {
-        self.delay.into()
-    }
-}
-
-/// AES-256-CTR with a zero initial counter: each key enciphers one header once.
-pub struct NativeStream(Ctr128BE<Aes256Enc>);
-
-impl KeyStream for NativeStream {
-    fn apply(&mut self, data: &mut [u8]) {
-        self.0.apply_keystream(data);
     }
 }
 
@@ -103,25 +101,22 @@ impl Suite for Native {
     const GEOMETRY: Geometry = Geometry::NATIVE;
 
     type Keys = NativeKeys;
-    type PayloadKey = PayloadKey;
-    type Stream = NativeStream;
+    /// With a zero initial counter: each key enciphers one header once.
+    type Stream = Ctr128BE<Aes256Enc>;
+    type Hold = ();
+    type Last = NativeLast;
+    type Action = Action;
+    type Delay = DelayInput;
 
     fn derive(shared: &[u8; 32]) -> NativeKeys {
         let hkdf = Hkdf::<Sha256>::new(Some(SALT), shared);
         NativeKeys {
-            mac: expand(&hkdf, LABEL_MAC),
-            stream: expand(&hkdf, LABEL_STREAM),
-            payload: PayloadKey(expand(&hkdf, LABEL_PAYLOAD)),
-            blinding: expand(&hkdf, LABEL_BLINDING),
-            replay_tag: expand(&hkdf, LABEL_REPLAY),
-            delay: expand(&hkdf, LABEL_DELAY),
-        }
-    }
-
-    fn write_prefix(parity: u8, prefix: &mut [u8]) {
-        if let [version, key_parity] = prefix {
-            *version = VERSION;
-            *key_parity = parity;
+            mac: hkdf_expand(&hkdf, LABEL_MAC),
+            stream: hkdf_expand(&hkdf, LABEL_STREAM),
+            payload: PayloadKey(hkdf_expand(&hkdf, LABEL_PAYLOAD)),
+            blinding: hkdf_expand(&hkdf, LABEL_BLINDING),
+            replay_tag: hkdf_expand(&hkdf, LABEL_REPLAY),
+            delay: hkdf_expand(&hkdf, LABEL_DELAY),
         }
     }
 
@@ -135,76 +130,92 @@ impl Suite for Native {
     }
 
     fn mac(keys: &NativeKeys, prefix: &[u8], alpha: &[u8; 32], beta: &[u8]) -> MacTag {
-        // HMAC pads a short key with zeros to the hash's block; done here, it cannot fail.
-        let mut key = Zeroizing::new([0; 64]);
-        key.iter_mut().zip(keys.mac).for_each(|(to, from)| *to = from);
-        let mut mac = Hmac::<Sha256>::new((&*key).into());
-        mac.update(prefix);
-        mac.update(alpha);
-        mac.update(beta);
-        MacTag::new(mac.finalize().into_bytes().into())
+        hmac_sha256(&keys.mac, &[prefix, alpha, beta])
     }
 
-    fn stream(keys: &NativeKeys) -> NativeStream {
-        NativeStream(Ctr128BE::new((&keys.stream).into(), (&[0; 16]).into()))
+    fn replay_tag(keys: &NativeKeys, _: &[u8; 32]) -> ReplayTag {
+        keys.replay_tag.into()
     }
 
-    fn encrypt_payload(key: &PayloadKey, delta: &mut [u8]) {
-        Hctr2::new(&key.0).encrypt(&[], delta);
+    fn stream(keys: &NativeKeys) -> Self::Stream {
+        Ctr128BE::new((&keys.stream).into(), (&[0; 16]).into())
     }
 
-    fn decrypt_payload(key: &PayloadKey, delta: &mut [u8]) {
-        Hctr2::new(&key.0).decrypt(&[], delta);
-    }
-
-    fn write_block(command: &Command, gamma: &[u8], rng: &mut impl Rng, block: &mut [u8]) {
-        let Some((kind, body)) = block.split_first_mut() else { return };
-        match command {
-            Command::Forward { next } => {
-                *kind = KIND_FORWARD;
-                write(body, &[next.as_ref(), gamma]);
-            }
-            Command::Deliver => {
-                *kind = KIND_DELIVER;
-                rng.fill_bytes(body);
-            }
-            Command::Reply { mailbox, surb_id } => {
-                *kind = KIND_REPLY;
-                rng.fill_bytes(body);
-                write(body, &[mailbox.as_ref(), surb_id.as_ref()]);
-            }
-        }
-    }
-
-    fn read_block(block: &[u8]) -> Result<(Command, &[u8]), PacketError> {
+    fn read_block(block: &[u8]) -> Result<Block<'_, (), NativeLast>, PacketError> {
         let (kind, body) = block.split_first().ok_or(PacketError::BadCommand)?;
         match *kind {
             KIND_FORWARD => {
-                let (next, gamma) = body.split_first_chunk::<{ NodeId::LEN }>().ok_or(PacketError::BadCommand)?;
-                Ok((Command::Forward { next: (*next).into() }, gamma))
+                let (next, next_gamma) = body.split_first_chunk::<{ NodeId::LEN }>().ok_or(PacketError::BadCommand)?;
+                Ok(Block { command: Command::Forward { next: (*next).into(), hold: () }, next_gamma })
             }
-            KIND_DELIVER => Ok((Command::Deliver, &[])),
+            KIND_DELIVER => Ok(Block::last(NativeLast::Deliver)),
             KIND_REPLY => {
                 let (mailbox, rest) = body.split_first_chunk::<{ MailboxId::LEN }>().ok_or(PacketError::BadCommand)?;
                 let (surb_id, _) = rest.split_first_chunk::<{ SurbId::LEN }>().ok_or(PacketError::BadCommand)?;
-                Ok((Command::Reply { mailbox: (*mailbox).into(), surb_id: (*surb_id).into() }, &[]))
+                Ok(Block::last(NativeLast::Reply { mailbox: (*mailbox).into(), surb_id: (*surb_id).into() }))
             }
             _ => Err(PacketError::BadCommand),
         }
     }
+
+    fn blinding(keys: &NativeKeys) -> &[u8; 32] {
+        &keys.blinding
+    }
+
+    fn decrypt_payload(keys: &NativeKeys, delta: &mut [u8]) {
+        keys.payload.decrypt(delta);
+    }
+
+    fn action(command: Command<(), NativeLast>, delta: &[u8]) -> Result<Action, PacketError> {
+        let geometry = Self::GEOMETRY;
+        match command {
+            Command::Forward { next, .. } => Ok(Action::Forward { next }),
+            Command::Last(NativeLast::Deliver) => {
+                let (mailbox, len) = payload::read(&geometry, delta)?;
+                let start = geometry.header_len + geometry.user_payload_start();
+                Ok(Action::Deliver { mailbox, payload: start..start + len })
+            }
+            Command::Last(NativeLast::Reply { mailbox, surb_id }) => {
+                let start = geometry.header_len;
+                Ok(Action::Reply { mailbox, surb_id, delta: start..start + delta.len() })
+            }
+        }
+    }
+
+    fn delay(keys: &NativeKeys, (): ()) -> DelayInput {
+        keys.delay.into()
+    }
 }
 
-fn expand<const N: usize>(hkdf: &Hkdf<Sha256>, label: &[u8]) -> [u8; N] {
-    const { assert!(N <= 255 * 32, "HKDF-SHA256 yields no more") };
-    let mut out = [0; N];
-    // Fails only beyond 255 blocks, which the assertion above rules out when the code is built.
-    let done = hkdf.expand(label, &mut out);
-    debug_assert!(done.is_ok());
-    out
-}
+impl Maker for Native {
+    type Recipient = MailboxId;
 
-/// Writes `parts` one after another to the start of `to`.
-fn write(to: &mut [u8], parts: &[&[u8]]) {
-    let bytes = parts.iter().flat_map(|part| part.iter());
-    to.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    fn write_prefix(parity: u8, prefix: &mut [u8]) {
+        if let [version, key_parity] = prefix {
+            *version = VERSION;
+            *key_parity = parity;
+        }
+    }
+
+    fn last(_: MailboxId) -> NativeLast {
+        NativeLast::Deliver
+    }
+
+    fn write_block(command: &Command<(), NativeLast>, gamma: &[u8], block: &mut [u8]) {
+        match command {
+            Command::Forward { next, .. } => write(block, &[&[KIND_FORWARD], next.as_ref(), gamma]),
+            Command::Last(NativeLast::Deliver) => write(block, &[&[KIND_DELIVER]]),
+            Command::Last(NativeLast::Reply { mailbox, surb_id }) => {
+                write(block, &[&[KIND_REPLY], mailbox.as_ref(), surb_id.as_ref()]);
+            }
+        }
+    }
+
+    fn write_payload(to: MailboxId, payload: &[u8], delta: &mut [u8]) -> Result<(), BuildError> {
+        payload::write(&Self::GEOMETRY, Some(to), payload, delta)
+    }
+
+    fn encrypt_payload(keys: &NativeKeys, delta: &mut [u8]) {
+        keys.payload.encrypt(delta);
+    }
 }

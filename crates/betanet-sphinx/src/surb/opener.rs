@@ -54,9 +54,9 @@ impl ReplyOpener {
         }
         // Each hop took a layer off that was never there: put them back, the last one first.
         for key in self.hop_keys.iter().rev() {
-            Native::encrypt_payload(key, delta);
+            key.encrypt(delta);
         }
-        Native::decrypt_payload(&self.reply_key, delta);
+        self.reply_key.decrypt(delta);
         let (mailbox, len) = payload::read(&geometry, delta)?;
         if mailbox != MailboxId::from([0; MailboxId::LEN]) {
             return Err(PacketError::BadPayload);
