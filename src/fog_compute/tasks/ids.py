@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
 _RANDOM_BYTES: Final = 10
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)  # divided exactly, unlike a float timestamp
 
 RandomBytes = Callable[[int], bytes]
 
 
 def new_task_id(now: datetime, random: RandomBytes = secrets.token_bytes) -> str:
     """Return 26 characters that sort by time: 48 bits of milliseconds, then 80 random bits."""
-    milliseconds = int(now.timestamp() * 1000) & (1 << 48) - 1
+    milliseconds = (now - _EPOCH) // _MILLISECOND & (1 << 48) - 1
     value = milliseconds << 8 * _RANDOM_BYTES | int.from_bytes(random(_RANDOM_BYTES), "big")
     return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
 

@@ -228,8 +228,9 @@ def test_blobs_of_a_task_are_its_module_and_all_inputs() -> None:
 
 @given(st.integers(0, 2**40), st.integers(1, 2**30))
 def test_task_ids_sort_by_time(start: int, later: int) -> None:
-    first = new_task_id(datetime.fromtimestamp(start / 1000, UTC))
-    second = new_task_id(datetime.fromtimestamp((start + later) / 1000, UTC))
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    first = new_task_id(epoch + timedelta(milliseconds=start))
+    second = new_task_id(epoch + timedelta(milliseconds=start + later))
     assert first < second
     assert len(first) == len(second) == 26
 
