@@ -71,6 +71,7 @@ mod inbound;
 mod outbound;
 mod rto;
 mod state;
+mod transmit;
 mod types;
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};

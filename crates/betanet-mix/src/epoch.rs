@@ -117,8 +117,9 @@ mod tests {
         assert_eq!(clock.start_of(Epoch(2)), 1_200_000);
     }
 
+    /// INV-MSG-18
     #[test]
-    fn senders_stay_one_skew_behind_inv_msg_18() {
+    fn senders_stay_one_skew_behind() {
         let clock = EpochClock::new(600_000, 30_000).unwrap();
         assert_eq!(clock.sending_epoch(629_999), Epoch(0));
         assert_eq!(clock.sending_epoch(630_000), Epoch(1));

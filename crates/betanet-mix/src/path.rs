@@ -165,12 +165,12 @@ fn select(
         return finish(epoch, &[node], mailbox).ok_or_else(|| short(ends.last_kind, 1, 0));
     }
     let apart = count >= 3 && !view.one_operator();
-    let clash = |one: &NodeView<'_>, other: &NodeView<'_>| one.id() == other.id() || (apart && share_fate(one, other));
+    let clash = |one: NodeView<'_>, other: NodeView<'_>| one.id() == other.id() || (apart && share_fate(one, other));
     let firsts: Vec<NodeView<'_>> = ends.firsts.iter().filter_map(|id| usable(*id)).collect();
     let pairs: Vec<_> = firsts
         .iter()
         .flat_map(|first| lasts.iter().map(move |last| (*first, *last)))
-        .filter(|(first, (last, _))| !clash(first, last))
+        .filter(|(first, (last, _))| !clash(*first, *last))
         .collect();
     let (first, (last, mailbox)) = *random::choose(rng, &pairs).ok_or_else(|| short(ends.first_kind, 1, 0))?;
     let middles: Vec<NodeView<'_>> = view.middles().filter(|node| node.key(epoch).is_some()).collect();
@@ -183,7 +183,7 @@ fn select(
         let mut nodes = vec![first, last];
         let mut pool = middles.clone();
         while nodes.len() < count {
-            pool.retain(|node| !nodes.iter().any(|taken| clash(taken, node)));
+            pool.retain(|node| !nodes.iter().any(|taken| clash(*taken, *node)));
             let Some(index) = random::index_below(rng, pool.len()) else { break };
             nodes.push(pool.swap_remove(index));
         }
@@ -205,7 +205,7 @@ fn finish(epoch: Epoch, nodes: &[NodeView<'_>], mailbox: MailboxId) -> Option<Pa
 }
 
 /// Whether one party probably runs or sees both nodes.
-fn share_fate(one: &NodeView<'_>, other: &NodeView<'_>) -> bool {
+fn share_fate(one: NodeView<'_>, other: NodeView<'_>) -> bool {
     one.operator() == other.operator() || prefix(one.link_address().ip()) == prefix(other.link_address().ip())
 }
 

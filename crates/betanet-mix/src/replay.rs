@@ -259,14 +259,14 @@ impl Segment {
         Self { depth, len: 0, slots: vec![EMPTY; SEGMENT_SLOTS].into_boxed_slice() }
     }
 
-    fn probe(&self, entry: u64) -> impl Iterator<Item = usize> + use<> {
+    fn probe(entry: u64) -> impl Iterator<Item = usize> {
         // The low bits place an entry inside its segment, the high ones choose the segment.
         let start = usize::try_from(entry & SEGMENT_MASK).unwrap_or(0);
         (start..SEGMENT_SLOTS).chain(0..start)
     }
 
     fn contains(&self, entry: u64) -> bool {
-        for slot in self.probe(entry) {
+        for slot in Self::probe(entry) {
             match self.slots.get(slot) {
                 Some(held) if *held == entry => return true,
                 Some(&EMPTY) | None => return false,
@@ -277,7 +277,7 @@ impl Segment {
     }
 
     fn insert(&mut self, entry: u64) {
-        for slot in self.probe(entry) {
+        for slot in Self::probe(entry) {
             if let Some(held) = self.slots.get_mut(slot)
                 && *held == EMPTY
             {
@@ -302,8 +302,9 @@ mod tests {
         ReplayTag::from(bytes)
     }
 
+    /// INV-MSG-20
     #[test]
-    fn a_tag_is_accepted_once_across_many_splits_inv_msg_20() {
+    fn a_tag_is_accepted_once_across_many_splits() {
         let mut rng = ChaCha20Rng::seed_from_u64(2);
         let mut cache = ReplayCache::new(&mut rng, 100_000);
         let tags: Vec<_> = (0..100_000).map(|_| tag(&mut rng)).collect();
@@ -319,8 +320,9 @@ mod tests {
         assert!(cache.memory_bytes() < 100_000 * 8 * 4);
     }
 
+    /// INV-MSG-20
     #[test]
-    fn a_full_cache_refuses_new_packets_and_still_knows_the_old_ones_inv_msg_20() {
+    fn a_full_cache_refuses_new_packets_and_still_knows_the_old_ones() {
         let mut rng = ChaCha20Rng::seed_from_u64(3);
         let mut cache = ReplayCache::new(&mut rng, 10);
         let tags: Vec<_> = (0..11).map(|_| tag(&mut rng)).collect();
@@ -331,8 +333,9 @@ mod tests {
         assert_eq!(cache.check_and_insert(&tags[0]), Err(PacketError::Replay));
     }
 
+    /// INV-MSG-20
     #[test]
-    fn a_restored_cache_refuses_everything_that_was_logged_inv_msg_20() {
+    fn a_restored_cache_refuses_everything_that_was_logged() {
         let mut rng = ChaCha20Rng::seed_from_u64(4);
         let mut cache = ReplayCache::new(&mut rng, 50_000);
         let tags: Vec<_> = (0..20_000).map(|_| tag(&mut rng)).collect();

@@ -1,10 +1,5 @@
 //! Whole messages through real packets over a network that loses, duplicates and reorders.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::as_conversions,
-    reason = "a test stops at the first surprise"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use betanet_mix::courier::{CourierConfig, FailReason, SendOptions};
 use betanet_mix::message::{MAX_MESSAGE_LEN, MessageId, REPLY_DATA_LEN};
@@ -63,7 +58,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn messages_of_any_size_arrive_exactly_once(seed: u64, len in 0_usize..60_000, level in 0_usize..4) {
+    fn messages_of_any_size_arrive_exactly_once(
+        seed: u64,
+        len in prop_oneof![4 => 0_usize..60_000, 1 => 60_000_usize..=500 * 1024],
+        level in 0_usize..4,
+    ) {
         message_arrives_once(seed, len, LEVELS[level], rough());
     }
 
@@ -139,7 +138,7 @@ fn a_short_answer_survives_the_loss_of_most_of_its_packets() {
 fn many_requests_run_side_by_side() {
     let (mut network, alice, bob) = pair(3, Plan::default(), Faults { latency_ms: (1, 60), ..Faults::default() });
     network.client_mut(bob).behaviour = Behaviour::Echo;
-    let bodies: Vec<_> = (0..40).map(|n| body(n, n as usize * 97)).collect();
+    let bodies: Vec<_> = (0..40).zip((0..).step_by(97)).map(|(seed, len)| body(seed, len)).collect();
     let ids: Vec<_> =
         bodies.iter().map(|body| network.request(alice, bob, body, SendOptions::hops(3), 4, 60_000).unwrap()).collect();
     assert!(network.run(60_000, |network| network.client(alice).replies.len() == 40));
@@ -232,6 +231,22 @@ fn a_resend_under_the_same_id_arrives_once() {
     assert_eq!(network.client(bob).delivered.len(), 1);
     assert!(network.client(bob).delivered[0].body == body);
     assert_eq!(network.stored_items(bob), 0);
+}
+
+/// INV-MSG-06: `Sent` means stored: the recipient was never there, and gets everything when it comes.
+#[test]
+fn a_sent_message_lies_at_the_recipients_edges() {
+    let (mut network, alice, bob) = pair(20, Plan::default(), rough());
+    network.detach(bob);
+    let body = body(20, 50_000);
+    let id = network.send(alice, bob, &body, SendOptions::hops(3)).unwrap();
+    assert!(network.run(HOUR_MS, |network| network.client(alice).sent == [id]));
+    assert!(network.stored_items(bob) >= 34, "50,001 bytes of stream make 34 fragments");
+    assert_eq!(network.client(bob).delivered.len(), 0);
+    network.faults.packet_loss = 1.0;
+    network.attach(bob);
+    assert!(network.run(10_000, |network| network.client(bob).delivered.len() == 1));
+    assert!(network.client(bob).delivered[0].body == body);
 }
 
 /// INV-MSG-10: acks that come late, twice, for nothing, or damaged are counted and change nothing.

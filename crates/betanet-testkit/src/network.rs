@@ -338,9 +338,10 @@ impl MemoryNetwork {
             Kind::Release { node, action, packet } => self.release(node, action, packet),
             Kind::HandOver { client, item, mailbox } => self.take_item(client, item, mailbox),
             Kind::Tick { client } => {
-                let (now_us, now_ms) = (self.now_us, self.now_ms());
+                let now_ms = self.now_ms();
+                let is_current = self.client(client).tick_at_us == Some(self.now_us);
                 let owner = self.client_mut(client);
-                if owner.tick_at_us != Some(now_us) {
+                if !is_current {
                     // An earlier one took its place.
                     return;
                 }
@@ -483,7 +484,9 @@ impl MemoryNetwork {
     /// Commits a delivered message of a client that holds its messages.
     pub fn commit(&mut self, client: ClientIndex, id: MessageId) {
         let items = self.client_mut(client).courier.commit(id).unwrap_or_default();
-        items.into_iter().for_each(|item| self.delete(client, item));
+        for item in items {
+            self.delete(client, item);
+        }
         self.pump(client);
     }
 

@@ -50,7 +50,7 @@ pub(crate) struct MemoryNode {
     pub(crate) up: bool,
     pub(crate) mailboxes: HashMap<MailboxId, MailboxStore>,
     address: SocketAddr,
-    ring: KeyRing,
+    keys: KeyRing,
     caches: BTreeMap<Epoch, ReplayCache>,
     delays: Exponential<ChaCha20Rng>,
     rng: ChaCha20Rng,
@@ -62,16 +62,16 @@ impl MemoryNode {
         rng.fill_bytes(&mut seed);
         let id = node_id_of(&SigningKey::from_bytes(&seed));
         let mut own = ChaCha20Rng::from_seed(seed);
-        let mut ring = KeyRing::new(&mut own, epoch.previous());
-        ring.rotate(&mut own, epoch);
+        let mut keys = KeyRing::new(&mut own, epoch.previous());
+        keys.rotate(&mut own, epoch);
         let delays = Exponential::new(mean, ChaCha20Rng::seed_from_u64(rng.next_u64()));
         let address = SocketAddr::from((Ipv4Addr::new(10, number, 0, 1), 9000));
         let mailboxes = HashMap::new();
-        Self { id, role, up: true, mailboxes, address, ring, caches: BTreeMap::new(), delays, rng: own }
+        Self { id, role, up: true, mailboxes, address, keys, caches: BTreeMap::new(), delays, rng: own }
     }
 
     pub(crate) fn rotate(&mut self, epoch: Epoch) {
-        for erased in self.ring.rotate(&mut self.rng, epoch) {
+        for erased in self.keys.rotate(&mut self.rng, epoch) {
             self.caches.remove(&erased);
         }
     }
@@ -81,7 +81,7 @@ impl MemoryNode {
             id: self.id,
             role: self.role,
             link_address: self.address,
-            keys: self.ring.public_keys(),
+            keys: self.keys.public_keys(),
             operator: "testkit".to_owned(),
             issued_ms,
             expires_ms,
@@ -91,7 +91,7 @@ impl MemoryNode {
     /// Unwraps a packet as a real node does: key by parity, replay cache of that key's epoch.
     pub(crate) fn unwrap(&mut self, packet: &mut [u8]) -> Result<(Action, Duration), PacketError> {
         let parity = parity_of(packet)?;
-        let (epoch, secret) = self.ring.accept(parity).ok_or(PacketError::NoKey)?;
+        let (epoch, secret) = self.keys.accept(parity).ok_or(PacketError::NoKey)?;
         let cache = self.caches.entry(epoch).or_insert_with(|| ReplayCache::volatile(&mut self.rng, REPLAY_CAPACITY));
         let Unwrapped { action, delay } = unwrap(secret, packet, cache)?;
         Ok((action, self.delays.delay(&delay)))

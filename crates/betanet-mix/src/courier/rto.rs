@@ -5,38 +5,38 @@ use std::time::Duration;
 /// The probability that the mixing delays alone keep an ack past this quantile is one in 10,000.
 const QUANTILE: f64 = 0.9999;
 
-/// Round trips of one hop count.
+/// Round trips of one hop count, in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RoundTrips {
-    mixing_ms: u64,
-    smoothed_ms: Option<u64>,
-    deviation_ms: u64,
+    mixing: u64,
+    smoothed: Option<u64>,
+    deviation: u64,
 }
 
 impl RoundTrips {
     /// Takes the number of mixing delays on a round trip and their mean from the consensus.
     pub(super) fn set_network(&mut self, stages: u32, mean: Duration) {
-        self.mixing_ms = millis(erlang_quantile(stages, mean));
+        self.mixing = millis(erlang_quantile(stages, mean));
     }
 
     /// Takes a measured round trip. Each sending has its own SURB, so it is clear which sending an ack belongs to.
     pub(super) fn measure(&mut self, rtt_ms: u64) {
-        match self.smoothed_ms {
+        match self.smoothed {
             None => {
-                self.smoothed_ms = Some(rtt_ms);
-                self.deviation_ms = rtt_ms / 2;
+                self.smoothed = Some(rtt_ms);
+                self.deviation = rtt_ms / 2;
             }
             Some(smoothed) => {
-                self.deviation_ms = (3 * self.deviation_ms + smoothed.abs_diff(rtt_ms)) / 4;
-                self.smoothed_ms = Some((7 * smoothed + rtt_ms) / 8);
+                self.deviation = (3 * self.deviation + smoothed.abs_diff(rtt_ms)) / 4;
+                self.smoothed = Some((7 * smoothed + rtt_ms) / 8);
             }
         }
     }
 
     /// How long the `tries`-th sending waits for its ack.
     pub(super) fn timeout_ms(&self, tries: u32, slack_ms: u64, max_ms: u64) -> u64 {
-        let measured = self.smoothed_ms.map_or(0, |smoothed| smoothed + 4 * self.deviation_ms);
-        let first = (self.mixing_ms + slack_ms).max(measured);
+        let measured = self.smoothed.map_or(0, |smoothed| smoothed + 4 * self.deviation);
+        let first = (self.mixing + slack_ms).max(measured);
         let doublings = tries.saturating_sub(1).min(16);
         first.saturating_mul(1 << doublings).min(max_ms.max(first))
     }
@@ -132,8 +132,9 @@ fn erlang_cdf(stages: u32, x: f64) -> f64 {
 mod tests {
     use super::*;
 
+    /// INV-MSG-09
     #[test]
-    fn the_quantile_matches_tables_inv_msg_09() {
+    fn the_quantile_matches_tables() {
         // Computed with 40 digits by bisection; one stage is −ln(0.0001).
         for (stages, expected) in [(1, 9.210_340_372), (6, 19.567_201_941), (14, 32.331_222_914)] {
             let found = erlang_quantile(stages, Duration::from_secs(1)).as_secs_f64();
@@ -141,8 +142,9 @@ mod tests {
         }
     }
 
+    /// INV-MSG-09
     #[test]
-    fn waiting_times_double_up_to_their_end_inv_msg_09() {
+    fn waiting_times_double_up_to_their_end() {
         let mut trips = RoundTrips::default();
         trips.set_network(6, Duration::from_millis(15));
         let first = trips.timeout_ms(1, 300, 16_000);

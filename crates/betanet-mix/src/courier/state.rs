@@ -83,7 +83,7 @@ pub(super) struct HeldReply {
 /// A packet that goes before fragments.
 pub(super) enum Ready {
     Packet { edge: NodeId, packet: Box<[u8; PACKET_LEN]> },
-    Reply { surb: Surb, payload: Vec<u8>, last_of: Option<ReplyHandle> },
+    Reply { surb: Box<Surb>, payload: Vec<u8>, last_of: Option<ReplyHandle> },
 }
 
 /// Something that is due at a time. Ordered for a max-heap: the earliest is the greatest.

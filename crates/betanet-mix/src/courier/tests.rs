@@ -1,6 +1,4 @@
 //! Cases that need no network; whole deliveries stand in `tests/delivery.rs`.
-#![allow(clippy::as_conversions, reason = "numbers of a test are small")]
-
 use betanet_sphinx::{PACKET_LEN, SurbId};
 use rand_chacha::ChaCha20Rng;
 
@@ -153,7 +151,7 @@ fn what_is_under_way_is_bounded() {
     let ended = actions(&mut courier);
     assert!(matches!(&ended[..], [Action::Failed { reason: FailReason::Cancelled, .. }]), "{ended:?}");
     let mut send = |len| courier.send(NOW_MS, &to(), &vec![0; len], SendOptions::hops(1));
-    (0..3).for_each(|_| drop(send(10).unwrap()));
+    assert!((0..3).all(|_| send(10).is_ok()));
     assert_eq!(send(10), Err(SendError::Busy { messages: 3, bytes: 30 }));
 }
 
@@ -240,8 +238,8 @@ fn plant_request(courier: &mut Courier<ChaCha20Rng>, number: u8, surbs: u8) {
     let sealer = Sealer::new(&mut rng, &courier.sealing_key(), 3).unwrap();
     for index in 0..outbound.total() {
         let fragment = outbound.fragment(&mut rng, index).unwrap();
-        let sealed = sealer.seal(&mut rng, &fragment).unwrap();
-        let payload = encode_envelope(&mut rng, EnvelopeKind::Plain, None, &sealed);
+        let closed = sealer.seal(&mut rng, &fragment).unwrap();
+        let payload = encode_envelope(&mut rng, EnvelopeKind::Plain, None, &closed);
         let item = ItemRef { edge: id(0), seq: u64::from(number) * 100 + u64::from(index) };
         courier.on_forward(NOW_MS, item, &payload);
     }

@@ -36,9 +36,9 @@ pub enum KeyRingError {
 impl KeyRing {
     /// A ring that starts at `current`, with fresh keys for it and for the epoch after.
     pub fn new(rng: &mut impl CryptoRng, current: Epoch) -> Self {
-        let mut ring = Self { current, keys: BTreeMap::new() };
-        ring.fill(rng);
-        ring
+        let mut keys = Self { current, keys: BTreeMap::new() };
+        keys.fill(rng);
+        keys
     }
 
     /// The epoch that the ring was last rotated to.
@@ -162,41 +162,43 @@ mod tests {
     use super::*;
 
     fn ring() -> (ChaCha20Rng, KeyRing) {
-        let mut rng = ChaCha20Rng::seed_from_u64(1);
-        let ring = KeyRing::new(&mut rng, Epoch(10));
-        (rng, ring)
+        let mut seeded = ChaCha20Rng::seed_from_u64(1);
+        let ring = KeyRing::new(&mut seeded, Epoch(10));
+        (seeded, ring)
     }
 
+    /// INV-MSG-19
     #[test]
-    fn the_current_and_the_previous_key_are_accepted_and_no_other_inv_msg_19() {
-        let (mut rng, mut ring) = ring();
+    fn the_current_and_the_previous_key_are_accepted_and_no_other() {
+        let (mut seeded, mut ring) = ring();
         assert_eq!(ring.accept(0).unwrap().0, Epoch(10));
         // A new ring never had a key of epoch 9, and the key of epoch 11 is published but not accepted yet.
         assert!(ring.accept(1).is_none());
-        ring.rotate(&mut rng, Epoch(11));
+        ring.rotate(&mut seeded, Epoch(11));
         assert_eq!(ring.accept(1).unwrap().0, Epoch(11));
         assert_eq!(ring.accept(0).unwrap().0, Epoch(10));
         assert!(ring.accept(2).is_none());
     }
 
+    /// INV-MSG-19
     #[test]
-    fn rotation_keeps_published_keys_and_erases_old_ones_inv_msg_19() {
-        let (mut rng, mut ring) = ring();
+    fn rotation_keeps_published_keys_and_erases_old_ones() {
+        let (mut seeded, mut ring) = ring();
         let announced = ring.public_keys()[&Epoch(11)].as_bytes().to_vec();
-        assert!(ring.rotate(&mut rng, Epoch(11)).is_empty());
+        assert!(ring.rotate(&mut seeded, Epoch(11)).is_empty());
         assert_eq!(ring.secret(Epoch(11)).unwrap().public().as_bytes().to_vec(), announced);
-        assert_eq!(ring.rotate(&mut rng, Epoch(12)), vec![Epoch(10)]);
+        assert_eq!(ring.rotate(&mut seeded, Epoch(12)), vec![Epoch(10)]);
         assert!(ring.secret(Epoch(10)).is_none());
         assert_eq!(ring.public_keys().into_keys().collect::<Vec<_>>(), vec![Epoch(11), Epoch(12), Epoch(13)]);
-        assert_eq!(ring.rotate(&mut rng, Epoch(40)), vec![Epoch(11), Epoch(12), Epoch(13)]);
+        assert_eq!(ring.rotate(&mut seeded, Epoch(40)), vec![Epoch(11), Epoch(12), Epoch(13)]);
     }
 
     #[test]
     fn a_clock_that_jumps_back_changes_nothing() {
-        let (mut rng, mut ring) = ring();
-        ring.rotate(&mut rng, Epoch(12));
+        let (mut seeded, mut ring) = ring();
+        ring.rotate(&mut seeded, Epoch(12));
         let before = ring.export();
-        assert!(ring.rotate(&mut rng, Epoch(3)).is_empty());
+        assert!(ring.rotate(&mut seeded, Epoch(3)).is_empty());
         assert_eq!(before.as_slice(), ring.export().as_slice());
     }
 

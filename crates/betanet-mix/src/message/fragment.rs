@@ -48,7 +48,9 @@ impl Outbound {
         let count = u8::try_from(surbs.len()).map_err(|_| too_many)?;
         let mut stream = Vec::with_capacity(1 + surbs.len() * SURB_LEN + body.len());
         stream.push(count);
-        surbs.iter().for_each(|surb| stream.extend_from_slice(&surb.to_bytes()));
+        for surb in surbs {
+            stream.extend_from_slice(&surb.to_bytes());
+        }
         stream.extend_from_slice(body);
         let total = u16::try_from(stream.len().div_ceil(FRAGMENT_DATA_LEN));
         let total = total.map_err(|_| StreamError::TooLong { len: body.len() })?;

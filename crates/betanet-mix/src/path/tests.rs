@@ -1,5 +1,3 @@
-#![allow(clippy::as_conversions, reason = "numbers of a test are small")]
-
 use std::collections::{BTreeMap, HashSet};
 
 use super::*;

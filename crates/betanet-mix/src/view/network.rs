@@ -38,7 +38,7 @@ impl NetworkView {
         };
         let (edges, middles) = (indices(true), indices(false));
         let by_id = consensus.nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect();
-        Some(Self { clock, hash, edges, middles, by_id, consensus })
+        Some(Self { consensus, clock, hash, edges, middles, by_id })
     }
 
     /// The consensus behind the view.
@@ -144,7 +144,7 @@ impl<'a> NodeView<'a> {
     /// The node as a hop of a packet of `epoch`.
     #[must_use]
     pub fn hop(&self, epoch: Epoch) -> Option<Hop> {
-        self.key(epoch).map(|key| Hop { node: self.id(), key: key.clone() })
+        self.key(epoch).map(|key| Hop { node: self.id(), key: *key })
     }
 
     /// The whole descriptor.

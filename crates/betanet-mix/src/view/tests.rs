@@ -18,8 +18,10 @@ fn worker(number: u8) -> WorkerDescriptor {
     }
 }
 
+type Check = fn(&Signed) -> bool;
+
 /// The documents as text, with the check that belongs to each.
-fn samples() -> Vec<(Signed, fn(&Signed) -> bool)> {
+fn samples() -> Vec<(Signed, Check)> {
     let node = Verified::sign(node(0, Role::Entry, 0), &signing_key(0)).unwrap();
     let consensus = Verified::sign(consensus(nodes(2)), &signing_key(200)).unwrap();
     let own = Verified::sign(worker(50), &signing_key(50)).unwrap();

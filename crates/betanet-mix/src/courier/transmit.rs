@@ -1,0 +1,263 @@
+//! What happens to a message between its start and its verdict: sendings, timeouts, failures.
+
+use std::sync::Arc;
+
+use betanet_sphinx::{NodeId, PACKET_LEN, SurbId, build_forward, build_surb};
+use rand_core::CryptoRng;
+
+use super::Courier;
+use super::state::{Awaiting, Due, Outgoing, Ready, Timer};
+use super::types::{Action, FailReason};
+use crate::epoch::Epoch;
+use crate::message::{EnvelopeKind, MessageId, encode_envelope};
+use crate::path::{PathError, select_ack, select_forward};
+use crate::random;
+use crate::view::{Address, NetworkView};
+
+impl<R: CryptoRng> Courier<R> {
+    /// The view and the epoch to send by, unless there is no valid consensus.
+    pub(super) fn sending_view(&self, now_ms: u64) -> Option<(Arc<NetworkView>, Epoch)> {
+        let view = self.view.as_ref().filter(|view| view.is_valid_at(now_ms))?;
+        Some((Arc::clone(view), view.clock().sending_epoch(now_ms)))
+    }
+
+    pub(super) fn inject_ready(&mut self, ready: Ready) -> bool {
+        let (edge, packet) = match ready {
+            Ready::Packet { edge, packet } => (edge, packet),
+            Ready::Reply { surb, payload, last_of } => {
+                let edge = surb.first();
+                let mut packet = Box::new([0; PACKET_LEN]);
+                let made = surb.reply(&payload, &mut packet);
+                if made.is_ok() {
+                    self.inject(edge, packet);
+                } else {
+                    self.count_drop("reply_not_built");
+                }
+                if let Some(handle) = last_of {
+                    self.actions.push_back(Action::ReplySent { handle });
+                }
+                return made.is_ok();
+            }
+        };
+        self.inject(edge, packet);
+        true
+    }
+
+    fn inject(&mut self, edge: NodeId, packet: Box<[u8; PACKET_LEN]>) {
+        self.stats.packets_injected += 1;
+        self.actions.push_back(Action::Inject { edge, packet });
+    }
+
+    /// Sends the next fragment of one message, if it has one.
+    pub(super) fn send_one(&mut self, now_ms: u64, id: MessageId) -> Result<bool, Blocked> {
+        let Some(mut message) = self.outgoing.remove(&id) else { return Ok(false) };
+        message.queued = false;
+        let Some(index) = message.pick() else {
+            self.outgoing.insert(id, message);
+            return Ok(false);
+        };
+        let outcome = self.transmit(now_ms, id, &mut message, index);
+        match outcome {
+            Ok(()) => {
+                message.blocked_since = None;
+                message.queued = message.has_more();
+                if message.queued {
+                    self.turn.push_back(id);
+                }
+                self.outgoing.insert(id, message);
+                Ok(true)
+            }
+            Err(Trouble::Wait) => {
+                if message.flights.contains_key(&index) {
+                    message.again.push_front(index);
+                }
+                message.queued = true;
+                self.outgoing.insert(id, message);
+                self.block(now_ms, id);
+                Err(Blocked)
+            }
+            Err(Trouble::Fatal(reason)) => {
+                self.outgoing.insert(id, message);
+                self.fail(id, reason);
+                Ok(false)
+            }
+        }
+    }
+
+    fn transmit(&mut self, now_ms: u64, id: MessageId, message: &mut Outgoing, index: u16) -> Result<(), Trouble> {
+        let (view, epoch) = self.sending_view(now_ms).ok_or(Trouble::Wait)?;
+        let hops = message.hops;
+        let path = select_forward(&mut self.rng, &view, epoch, &self.edges, &message.to, hops)?;
+        let back = select_ack(&mut self.rng, &view, epoch, path.edge, &self.mailboxes, hops)?;
+        let surb_id = SurbId::from(random::bytes(&mut self.rng));
+        let fatal = |reason: FailReason| Trouble::Fatal(reason);
+        let (surb, opener) = build_surb(&mut self.rng, epoch.parity(), &back.hops, back.mailbox, surb_id)
+            .map_err(|error| fatal(error.into()))?;
+        let Some(fragment) = message.outbound.fragment(&mut self.rng, index) else {
+            return Err(fatal(FailReason::Expired));
+        };
+        let sealed = message.sealer.seal(&mut self.rng, &fragment).map_err(|error| fatal(error.into()))?;
+        let payload = encode_envelope(&mut self.rng, EnvelopeKind::AckWanted, Some(&surb), &sealed);
+        let mut packet = Box::new([0; PACKET_LEN]);
+        build_forward(&mut self.rng, epoch.parity(), &path.hops, path.mailbox, &payload, &mut packet)
+            .map_err(|error| fatal(error.into()))?;
+
+        let flight = message.flights.entry(index).or_default();
+        flight.tries += 1;
+        flight.in_air = true;
+        flight.surbs.push(surb_id);
+        let tries = flight.tries;
+        if tries == 1 {
+            message.next = index.saturating_add(1);
+            self.stats.fragments_sent += 1;
+        } else {
+            self.stats.fragments_resent += 1;
+        }
+        self.awaiting.insert(surb_id, Awaiting::Ack { opener, id, index, sent_ms: now_ms });
+        let wait = self.timeout_ms(hops, tries);
+        self.set_timer(now_ms.saturating_add(wait), Due::Ack { id, index, tries });
+        self.window.sent();
+        self.inject(path.first, packet);
+        Ok(())
+    }
+
+    pub(super) fn run_timers(&mut self, now_ms: u64) {
+        while self.timers.peek().is_some_and(|timer| timer.at_ms <= now_ms) {
+            let Some(timer) = self.timers.pop() else { break };
+            match timer.due {
+                Due::Ack { id, index, tries } => self.ack_is_late(now_ms, id, index, tries),
+                Due::Message { id } => self.check_message(now_ms, id),
+                Due::Request { id } => {
+                    if let Some(timeout_ms) = self.requests.get(&id).map(|request| request.timeout_ms) {
+                        self.fail(id, FailReason::ReplyTimeout { timeout_ms });
+                    }
+                }
+                Due::Ping { ping, surb_id } => {
+                    if self.awaiting.remove(&surb_id).is_some() {
+                        self.actions.push_back(Action::PingLost { ping });
+                    }
+                }
+            }
+        }
+    }
+
+    fn ack_is_late(&mut self, now_ms: u64, id: MessageId, index: u16, tries: u32) {
+        let Some(message) = self.outgoing.get_mut(&id) else { return };
+        let hops = message.hops;
+        let Some(flight) = message.flights.get_mut(&index).filter(|flight| flight.tries == tries && flight.in_air)
+        else {
+            return;
+        };
+        flight.in_air = false;
+        let exhausted = tries >= self.config.max_tries;
+        if !exhausted {
+            message.again.push_back(index);
+            if !message.queued {
+                message.queued = true;
+                self.turn.push_back(id);
+            }
+        }
+        let wait = self.timeout_ms(hops, 1);
+        self.window.lost(now_ms, wait);
+        if exhausted {
+            self.fail(id, FailReason::NoAck { tries });
+        }
+    }
+
+    /// Fails a message that expired or has been blocked for too long.
+    fn check_message(&mut self, now_ms: u64, id: MessageId) {
+        let Some(message) = self.outgoing.get(&id) else { return };
+        if message.outbound.expiry_ms() <= now_ms {
+            self.fail(id, FailReason::Expired);
+            return;
+        }
+        let Some(since) = message.blocked_since else { return };
+        let waited_ms = now_ms.saturating_sub(since);
+        if waited_ms < self.config.path_patience_ms {
+            return;
+        }
+        let (to, hops) = (message.to.clone(), message.hops);
+        let reason = match self.sending_view(now_ms) {
+            None => FailReason::NoConsensus { waited_ms },
+            Some((view, epoch)) => match self.try_paths(&view, epoch, &to, hops) {
+                // It works again: the next grant sends it.
+                Ok(()) => {
+                    if let Some(message) = self.outgoing.get_mut(&id) {
+                        message.blocked_since = None;
+                    }
+                    return;
+                }
+                Err(error) => FailReason::NoPath { waited_ms, error },
+            },
+        };
+        self.fail(id, reason);
+    }
+
+    /// Notes that a message cannot be sent at present; its patience runs from the first time.
+    pub(super) fn block(&mut self, now_ms: u64, id: MessageId) {
+        let Some(message) = self.outgoing.get_mut(&id).filter(|message| message.blocked_since.is_none()) else {
+            return;
+        };
+        message.blocked_since = Some(now_ms);
+        self.set_timer(now_ms.saturating_add(self.config.path_patience_ms), Due::Message { id });
+    }
+
+    fn try_paths(&mut self, view: &NetworkView, epoch: Epoch, to: &Address, hops: u8) -> Result<(), PathError> {
+        let path = select_forward(&mut self.rng, view, epoch, &self.edges, to, hops)?;
+        select_ack(&mut self.rng, view, epoch, path.edge, &self.mailboxes, hops).map(drop)
+    }
+
+    pub(super) fn fail(&mut self, id: MessageId, reason: FailReason) {
+        *self.stats.failed.entry(reason.reason()).or_default() += 1;
+        self.forget_outgoing(id);
+        self.forget_request(id);
+        self.actions.push_back(Action::Failed { id, reason });
+    }
+
+    /// Stops sending a message, without a word to the driver.
+    pub(super) fn forget_outgoing(&mut self, id: MessageId) {
+        let Some(message) = self.outgoing.remove(&id) else { return };
+        self.outgoing_bytes = self.outgoing_bytes.saturating_sub(message.bytes);
+        for flight in message.flights.values() {
+            flight.surbs.iter().for_each(|surb_id| drop(self.awaiting.remove(surb_id)));
+            if flight.in_air {
+                self.window.gone();
+            }
+        }
+        self.turn.retain(|queued| *queued != id);
+    }
+
+    pub(super) fn forget_request(&mut self, id: MessageId) {
+        if let Some(request) = self.requests.remove(&id) {
+            request.surbs.iter().for_each(|surb_id| drop(self.awaiting.remove(surb_id)));
+        }
+    }
+
+    pub(super) fn timeout_ms(&self, hops: u8, tries: u32) -> u64 {
+        let place = usize::from(hops).checked_sub(1);
+        let measured = place.and_then(|place| self.round_trips.get(place)).copied().unwrap_or_default();
+        measured.timeout_ms(tries, self.config.rto_slack_ms, self.config.max_rto_ms)
+    }
+
+    pub(super) fn set_timer(&mut self, at_ms: u64, due: Due) {
+        self.timers_set += 1;
+        self.timers.push(Timer { at_ms, order: self.timers_set, due });
+    }
+}
+
+/// The message cannot be sent right now.
+pub(super) struct Blocked;
+
+enum Trouble {
+    /// It may work later.
+    Wait,
+    /// It never will.
+    Fatal(FailReason),
+}
+
+impl From<PathError> for Trouble {
+    fn from(_: PathError) -> Self {
+        // Which node is missing may change until patience ends; the error is computed again then.
+        Self::Wait
+    }
+}
