@@ -6,10 +6,10 @@
 //! A batch runs in the lanes of vectors: eight at a time with AVX-512 IFMA, four with AVX2, found at run time. The
 //! environment variable `BETANET_X25519` (`ifma`, `avx2` or `scalar`) forces a path; see [`active_path`].
 
-mod batch;
-mod dispatch;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod batch;
+mod dispatch;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
 
@@ -19,8 +19,7 @@ mod scalar;
 
 use self::batch::Scalars;
 pub use self::dispatch::{
-    PATH_VARIABLE, Path, PathError, PathUnavailable, active_path, x25519_batch_on,
-    x25519_batch_unclamped_on,
+    PATH_VARIABLE, Path, PathError, PathUnavailable, active_path, x25519_batch_on, x25519_batch_unclamped_on,
 };
 
 /// Multiplies the point with u-coordinate `u` by the clamped `scalar`, as `X25519(k, u)` of RFC 7748 §5.

@@ -11,7 +11,7 @@ use std::arch::x86_64::{_mm512_rol_epi64, _mm512_set1_epi64, _mm512_test_epi64_m
 
 use zeroize::Zeroize;
 
-use self::field::{LANES, Raw, Tight, Words};
+use self::field::{Fixed, LANES, Raw, Tight, Words};
 use super::batch::{Engine, Fraction};
 use super::field51::Fe;
 use super::lanes::{gather, scatter, swaps};
@@ -72,6 +72,7 @@ fn ladders(scalars: &[[u64; 4]], points: &[[u64; 4]], out: &mut [Fraction]) {
 #[allow(clippy::many_single_char_names, reason = "the names of RFC 7748")]
 fn ladder(x1: &Tight, flips: &[Words; 4], last: u8) -> (Tight, Tight) {
     let (zero, bias, one) = (field::zero(), field::bias(), field::small(1));
+    let fixed = Fixed::of(x1);
     // Invariant: x2 and x3 are biased, z2 and z3 plain.
     let (mut x2, mut z2) = (field::add(&bias, &one), zero);
     let (mut x3, mut z3) = (field::add(&bias, &field::widen(x1)), one);
@@ -98,7 +99,7 @@ fn ladder(x1: &Tight, flips: &[Words; 4], last: u8) -> (Tight, Tight) {
             let f = field::carry(&field::add_a24(&aa, &e));
 
             x3 = field::square_biased(&sum);
-            z3 = field::mul(&zero, x1, &field::carry(&field::square(&difference)));
+            z3 = fixed.mul(&field::carry(&field::square(&difference)));
             x2 = field::mul(&bias, &field::carry(&aa), &field::carry(&bb));
             z2 = field::mul(&zero, &e, &f);
         }

@@ -273,7 +273,7 @@ fn tighten(a: &Digits) -> Tight {
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn mul(a: &Tight, b: &Tight) -> Raw {
     let ([a0, a1, a2, a3, a4], [b0, b1, b2, b3, b4]) = (a.0, b.0);
-    fold([
+    fold(&[
         one((a0, b0)),
         two((a0, b1), (a1, b0)),
         join(two((a0, b2), (a1, b1)), one((a2, b0))),
@@ -293,7 +293,7 @@ pub(super) fn square(a: &Tight) -> Raw {
     let [a0, a1, a2, a3, a4] = a.0;
     let twice = |x: __m256d| _mm256_add_pd(x, x);
     let (d0, d1, d2, d3) = (twice(a0), twice(a1), twice(a2), twice(a3));
-    fold([
+    fold(&[
         one((a0, a0)),
         one((d0, a1)),
         two((d0, a2), (a1, a1)),
@@ -324,6 +324,7 @@ pub(super) fn add_a24(init: &Raw, e: &Tight) -> Raw {
 }
 
 /// The products of one column: low halves, counted from [`LOW`], and high halves, counted from [`HIGH`], as bits.
+#[derive(Clone, Copy)]
 struct Column {
     low: __m256i,
     high: __m256i,
@@ -339,8 +340,8 @@ type Factors = (__m256d, __m256d);
 /// five columns and 6.5·2^50 in those above, so a limb is below (7 + 19·6.5)·2^50 < 2^57.1.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn fold(columns: [Column; 9]) -> Raw {
-    let [k0, k1, k2, k3, k4, k5, k6, k7, k8] = columns;
+fn fold(columns: &[Column; 9]) -> Raw {
+    let [k0, k1, k2, k3, k4, k5, k6, k7, k8] = *columns;
     Raw([
         plus(k0.low, times_19(plus(k5.low, k4.high))),
         plus(plus(k1.low, k0.high), times_19(plus(k6.low, k5.high))),
@@ -414,3 +415,7 @@ fn all(value: i64) -> __m256i {
 fn plus(a: __m256i, b: __m256i) -> __m256i {
     _mm256_add_epi64(a, b)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+mod tests;

@@ -142,14 +142,14 @@ pub(super) fn sub(a: &Raw, b: &Raw) -> Raw {
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn select(choice: __mmask8, a: &Tight, b: &Tight) -> Tight {
-    Tight(select_limbs(choice, a.0, b.0))
+    Tight(select_limbs(choice, &a.0, &b.0))
 }
 
 /// [`select`] for raw elements.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn select_raw(choice: __mmask8, a: &Raw, b: &Raw) -> Raw {
-    Raw(select_limbs(choice, a.0, b.0))
+    Raw(select_limbs(choice, &a.0, &b.0))
 }
 
 /// Brings a raw element into tight form.
@@ -194,6 +194,52 @@ pub(super) fn mul(init: &Raw, a: &Tight, b: &Tight) -> Raw {
     fold(&z)
 }
 
+/// A factor of many products: [`Fixed::of`] computes once what `mul` would have to fold every time.
+pub(super) struct Fixed([Tight; 5]);
+
+impl Fixed {
+    /// a·2^(52k) for k = 0 to 4.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    pub(super) fn of(a: &Tight) -> Self {
+        let zero = all(0);
+        let radix = Tight([zero, all(1), zero, zero, zero]);
+        let next = |a: &Tight| carry(&mul(&Raw([zero; 5]), a, &radix));
+        let a1 = next(a);
+        let a2 = next(&a1);
+        let a3 = next(&a2);
+        let a4 = next(&a3);
+        Self([*a, a1, a2, a3, a4])
+    }
+
+    /// a·b, plain: digit k of b times a·2^(52k).
+    ///
+    /// A column holds ten halves of products at most. What goes up from the fifth is the sum of five high halves of
+    /// 52 bits times the 47 and a little of a top limb, so it is below 2^49.5 and its 608-fold has two halves only.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    pub(super) fn mul(&self, b: &Tight) -> Raw {
+        let mut z = [_mm512_setzero_si512(); 6];
+        macro_rules! column {
+            ($k:literal) => {
+                column!($k: 0, 1, 2, 3, 4)
+            };
+            ($k:literal: $($i:literal),*) => {$(
+                z[$k] = lo(z[$k], self.0[$i].0[$k], b.0[$i]);
+                z[$k + 1] = hi(z[$k + 1], self.0[$i].0[$k], b.0[$i]);
+            )*};
+        }
+        column!(4);
+        column!(3);
+        column!(2);
+        column!(1);
+        column!(0);
+        let [z0, z1, z2, z3, z4, z5] = z;
+        let wrap = all(WRAP);
+        Raw([lo(z0, z5, wrap), hi(z1, z5, wrap), z2, z3, z4])
+    }
+}
+
 /// a², plain.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
@@ -206,8 +252,9 @@ pub(super) fn square(a: &Tight) -> Raw {
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn square_biased(a: &Tight) -> Raw {
     // Columns 1 to 4 are doubled below, so they start from half the bias.
-    let half = |k: usize| all(BIAS[k] / 2);
-    square_onto(&Raw([all(BIAS[0]), half(1), half(2), half(3), half(4)]), a)
+    let [b0, b1, b2, b3, b4] = BIAS;
+    let init = Raw([all(b0), all(b1 / 2), all(b2 / 2), all(b3 / 2), all(b4 / 2)]);
+    square_onto(&init, a)
 }
 
 /// init + 121665·e, biased as `init` is.
@@ -287,8 +334,8 @@ fn columns(init: &Raw) -> [__m512i; 10] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn select_limbs(choice: __mmask8, a: [__m512i; 5], b: [__m512i; 5]) -> [__m512i; 5] {
-    let ([a0, a1, a2, a3, a4], [b0, b1, b2, b3, b4]) = (a, b);
+fn select_limbs(choice: __mmask8, a: &[__m512i; 5], b: &[__m512i; 5]) -> [__m512i; 5] {
+    let ([a0, a1, a2, a3, a4], [b0, b1, b2, b3, b4]) = (*a, *b);
     [
         _mm512_mask_blend_epi64(choice, a0, b0),
         _mm512_mask_blend_epi64(choice, a1, b1),
@@ -330,3 +377,7 @@ fn lo(acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
 fn hi(acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
     _mm512_madd52hi_epu64(acc, a, b)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+mod tests;
