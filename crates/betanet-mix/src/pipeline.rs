@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use betanet_sphinx::{Action, PacketError, ReplayFilter, ReplayTag, SecretKey, unwrap};
+use betanet_sphinx::{Action, PacketError, ReplayFilter, ReplayTag, SecretKey, Unwrapped, unwrap_batch};
 
 use crate::delay::{DelaySource, Keyed};
 use crate::replay::ReplayCache;
@@ -24,6 +24,8 @@ use crate::replay::ReplayCache;
 const STREAM_CHUNK: usize = 16;
 /// Packets of a batch that a worker takes at a time, at most.
 const BATCH_CHUNK: usize = 128;
+/// Packets whose multiplications share the lanes of a vector unit; chunks are whole multiples of it.
+const LANES: usize = 8;
 const MAX_WORKERS: usize = 256;
 
 /// A packet that was accepted.
@@ -196,7 +198,7 @@ impl PacketPipeline {
     /// [`PipelineError::Closed`] when the pipeline is closed before all is done.
     pub fn process_batch(&self, packets: Vec<Vec<u8>>) -> Result<Vec<Outcome>, PipelineError> {
         let count = packets.len();
-        let chunk = count.div_ceil(self.workers * 4).clamp(1, BATCH_CHUNK);
+        let chunk = count.div_ceil(self.workers * 4).next_multiple_of(LANES).clamp(LANES, BATCH_CHUNK);
         let (done, results) = mpsc::channel();
         let mut rest = packets.into_iter();
         let mut state = lock(&self.shared.state);
@@ -304,12 +306,14 @@ impl Shared {
         }
     }
 
-    fn unwrap_all(&self, packets: Vec<Vec<u8>>, delays: &mut Keyed) -> Vec<Outcome> {
-        let unwrap_one = |mut packet: Vec<u8>| {
-            let unwrapped = unwrap(&self.secret, &mut packet, &mut Filter(&self.replay))?;
-            Ok(Processed { action: unwrapped.action, delay: delays.delay(&unwrapped.delay), packet })
+    fn unwrap_all(&self, mut packets: Vec<Vec<u8>>, delays: &mut Keyed) -> Vec<Outcome> {
+        let mut unwrapped = Vec::new();
+        unwrap_batch(&self.secret, &mut packets, &mut Filter(&self.replay), &mut unwrapped);
+        let finish = |(packet, unwrapped): (Vec<u8>, betanet_sphinx::Outcome)| {
+            let Unwrapped { action, delay } = unwrapped?;
+            Ok(Processed { action, delay: delays.delay(&delay), packet })
         };
-        packets.into_iter().map(unwrap_one).collect()
+        packets.into_iter().zip(unwrapped).map(finish).collect()
     }
 }
 
