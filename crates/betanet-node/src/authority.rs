@@ -122,10 +122,7 @@ pub enum AuthorityError {
 ///
 /// # Errors
 /// It cannot start, or cannot keep its state; the message is one line.
-pub async fn run(
-    config: AuthorityConfig,
-    shutdown: watch::Receiver<bool>,
-) -> Result<(), AuthorityError> {
+pub async fn run(config: AuthorityConfig, shutdown: watch::Receiver<bool>) -> Result<(), AuthorityError> {
     let authority = Authority::open(config).await?;
     tokio::select! {
         ran = authority.run() => ran,
@@ -169,10 +166,7 @@ impl Authority {
             config.ip,
             config.link_port,
             former.map(|record| record.address),
-            Purpose {
-                name: "links",
-                option: "--link-port",
-            },
+            Purpose { name: "links", option: "--link-port" },
         )
         .await?;
         let record = AuthorityRecord {
@@ -263,18 +257,11 @@ impl Shared {
         let saved = ledger.save();
         let path = self.state_file.clone();
         let bytes = serde_json::to_vec(&saved).map_err(std::io::Error::from)?;
-        tokio::task::spawn_blocking(move || write_private(&path, &bytes))
-            .await
-            .map_err(std::io::Error::other)??;
+        tokio::task::spawn_blocking(move || write_private(&path, &bytes)).await.map_err(std::io::Error::other)??;
         Ok(())
     }
 
-    async fn talk(
-        &self,
-        peer: NodeId,
-        sender: LinkSender,
-        mut reader: LinkReader,
-    ) -> Result<(), LinkError> {
+    async fn talk(&self, peer: NodeId, sender: LinkSender, mut reader: LinkReader) -> Result<(), LinkError> {
         let mut views = self.views.subscribe();
         let mut sent = Vec::new();
         let mut follows = false;
@@ -339,9 +326,7 @@ impl Shared {
                 let mut ledger = self.ledger.lock().await;
                 match ledger.worker_list(&self.key, now_ms()) {
                     Ok(list) if have == Some(list.revision) => Outcome::Workers { list: None },
-                    Ok(list) => Outcome::Workers {
-                        list: Some(list.signed().clone()),
-                    },
+                    Ok(list) => Outcome::Workers { list: Some(list.signed().clone()) },
                     Err(err) => refused(err.to_string()),
                 }
             }

@@ -59,20 +59,14 @@ mod tests {
 
     use super::*;
 
-    const LINK: Purpose = Purpose {
-        name: "links",
-        option: "--link-port",
-    };
+    const LINK: Purpose = Purpose { name: "links", option: "--link-port" };
 
     #[tokio::test]
     async fn a_port_in_use_is_named() {
         let ip = IpAddr::from([127, 0, 0, 1]);
         let first = bind(ip, 0, None, LINK).await.unwrap();
         let address = first.local_addr().unwrap();
-        let message = bind(ip, address.port(), None, LINK)
-            .await
-            .unwrap_err()
-            .to_string();
+        let message = bind(ip, address.port(), None, LINK).await.unwrap_err().to_string();
         assert!(message.contains(&address.port().to_string()), "{message}");
         assert!(message.contains("--link-port"), "{message}");
     }

@@ -39,15 +39,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Localnet(LocalnetCommand::Run(arguments)) => {
             services::prepare(arguments.service)?;
             // One thread, the main one: the kernel ties children to the thread that starts them.
-            Builder::new_current_thread()
-                .enable_all()
-                .build()?
-                .block_on(services::localnet(arguments))
+            Builder::new_current_thread().enable_all().build()?.block_on(services::localnet(arguments))
         }
-        Command::Localnet(LocalnetCommand::Status(arguments)) => Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(services::localnet_status(arguments)),
+        Command::Localnet(LocalnetCommand::Status(arguments)) => {
+            Builder::new_current_thread().enable_all().build()?.block_on(services::localnet_status(arguments))
+        }
         Command::Address(arguments) => threads()?.block_on(messages::address(arguments)),
         Command::Send(arguments) => threads()?.block_on(messages::send(arguments)),
         Command::Recv(arguments) => threads()?.block_on(messages::recv(arguments)),
@@ -56,8 +52,5 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 }
 
 fn threads() -> std::io::Result<tokio::runtime::Runtime> {
-    Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
+    Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }

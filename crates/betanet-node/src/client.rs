@@ -72,12 +72,7 @@ impl ClientConfig {
     /// Two edges, three hops.
     #[must_use]
     pub const fn new(dir: PathBuf, bootstrap: PathBuf) -> Self {
-        Self {
-            dir,
-            bootstrap,
-            edges: 2,
-            hops_default: 3,
-        }
+        Self { dir, bootstrap, edges: 2, hops_default: 3 }
     }
 }
 
@@ -241,16 +236,11 @@ impl Client {
             let mut ready = self.shared.ready();
             async move {
                 // The sender lives as long as the shared state.
-                let _ = ready
-                    .wait_for(|ready| ready.has_view && ready.attached >= at_least)
-                    .await;
+                let _ = ready.wait_for(|ready| ready.has_view && ready.attached >= at_least).await;
             }
         };
         let wanted = self.address.mailboxes().len();
-        if tokio::time::timeout(ALL_EDGES_PATIENCE, usable(wanted))
-            .await
-            .is_ok()
-        {
+        if tokio::time::timeout(ALL_EDGES_PATIENCE, usable(wanted)).await.is_ok() {
             return Ok(());
         }
         tokio::time::timeout(OPEN_PATIENCE, usable(1))
@@ -277,21 +267,11 @@ impl Client {
     /// # Errors
     /// The network is too small for the path, the message cannot be sent as it is, or nobody
     /// acknowledged it after many tries.
-    pub async fn send(
-        &self,
-        to: &Address,
-        body: Vec<u8>,
-        hops: u8,
-    ) -> Result<MessageId, ClientError> {
+    pub async fn send(&self, to: &Address, body: Vec<u8>, hops: u8) -> Result<MessageId, ClientError> {
         let body = Arc::new(body);
         loop {
             let (done, wait) = oneshot::channel();
-            let command = Command::Send {
-                to: to.clone(),
-                body: Arc::clone(&body),
-                hops,
-                done,
-            };
+            let command = Command::Send { to: to.clone(), body: Arc::clone(&body), hops, done };
             match self.ask(command, wait).await? {
                 Err(driver::SendFailure::Refused(SendError::Busy { .. })) => {
                     tokio::time::sleep(BUSY_PAUSE).await;
@@ -324,14 +304,8 @@ impl Client {
                 return Err(ClientError::Timeout);
             }
             let (done, wait) = oneshot::channel();
-            let command = Command::Request {
-                to: to.clone(),
-                body: Arc::clone(&body),
-                hops,
-                reply_packets,
-                timeout: left,
-                done,
-            };
+            let command =
+                Command::Request { to: to.clone(), body: Arc::clone(&body), hops, reply_packets, timeout: left, done };
             match self.ask(command, wait).await? {
                 Err(driver::SendFailure::Refused(SendError::Busy { .. })) => {
                     tokio::time::sleep(BUSY_PAUSE).await;
@@ -382,20 +356,14 @@ impl Client {
     /// The network is too small, or the packet did not come back in time.
     pub async fn ping(&self, hops: u8) -> Result<Duration, ClientError> {
         let (done, wait) = oneshot::channel();
-        self.ask(Command::Ping { hops, done }, wait)
-            .await?
-            .map_err(ClientError::from)?
-            .ok_or(ClientError::Timeout)
+        self.ask(Command::Ping { hops, done }, wait).await?.map_err(ClientError::from)?.ok_or(ClientError::Timeout)
     }
 
     /// Publishes this client as a worker; returns the descriptor as it was published.
     ///
     /// # Errors
     /// The offer breaks a rule, or the directory does not take it.
-    pub async fn publish_worker(
-        &self,
-        offer: WorkerOffer,
-    ) -> Result<WorkerDescriptor, ClientError> {
+    pub async fn publish_worker(&self, offer: WorkerOffer) -> Result<WorkerDescriptor, ClientError> {
         let issued_ms = now_ms();
         let lifetime_ms = u64::try_from(offer.lifetime.as_millis()).unwrap_or(u64::MAX);
         let descriptor = WorkerDescriptor {
@@ -409,11 +377,9 @@ impl Client {
             issued_ms,
             expires_ms: issued_ms.saturating_add(lifetime_ms),
         };
-        let signed = Verified::sign(descriptor, &self.worker_key)
-            .map_err(|err| ClientError::Invalid(err.to_string()))?;
-        let op = || Op::PutWorker {
-            worker: signed.signed().clone(),
-        };
+        let signed =
+            Verified::sign(descriptor, &self.worker_key).map_err(|err| ClientError::Invalid(err.to_string()))?;
+        let op = || Op::PutWorker { worker: signed.signed().clone() };
         match self.edges.call(op).await? {
             Outcome::Stored => Ok(signed.into_value()),
             _ => Err(ControlError::Unexpected.into()),
@@ -439,17 +405,11 @@ impl Client {
             *known = Some((list.revision, workers.collect()));
         }
         let workers = known.as_ref().map_or(&[][..], |(_, workers)| workers);
-        Ok(workers
-            .iter()
-            .filter(|worker| worker.expires_ms > now)
-            .cloned()
-            .collect())
+        Ok(workers.iter().filter(|worker| worker.expires_ms > now).cloned().collect())
     }
 
     fn known_workers(&self) -> std::sync::MutexGuard<'_, Option<(u64, Vec<WorkerDescriptor>)>> {
-        self.workers
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.workers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// What the client knows at the moment.
@@ -474,18 +434,11 @@ impl Client {
         let _ = tokio::task::spawn_blocking(move || running.thread.join()).await;
     }
 
-    async fn ask<T>(
-        &self,
-        command: Command,
-        wait: oneshot::Receiver<T>,
-    ) -> Result<T, ClientError> {
+    async fn ask<T>(&self, command: Command, wait: oneshot::Receiver<T>) -> Result<T, ClientError> {
         if *self.closed.borrow() {
             return Err(ClientError::Closed);
         }
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| ClientError::Closed)?;
+        self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
         wait.await.map_err(|_| ClientError::Closed)
     }
 }
@@ -493,12 +446,8 @@ impl Client {
 impl From<driver::SendFailure> for ClientError {
     fn from(failure: driver::SendFailure) -> Self {
         match failure {
-            driver::SendFailure::Refused(SendError::Path(
-                err @ PathError::NotEnoughNodes { .. },
-            ))
-            | driver::SendFailure::Failed(FailReason::NoPath { error: err, .. }) => {
-                Self::NotEnoughNodes(err)
-            }
+            driver::SendFailure::Refused(SendError::Path(err @ PathError::NotEnoughNodes { .. }))
+            | driver::SendFailure::Failed(FailReason::NoPath { error: err, .. }) => Self::NotEnoughNodes(err),
             driver::SendFailure::Refused(err) => Self::Invalid(err.to_string()),
             driver::SendFailure::Failed(FailReason::ReplyTimeout { .. }) => Self::Timeout,
             driver::SendFailure::Failed(FailReason::Cancelled) => Self::Closed,

@@ -148,11 +148,7 @@ pub enum ControlError {
 /// The mailbox that belongs to a link key.
 #[must_use]
 pub fn mailbox_of(link_key: &[u8; 32]) -> MailboxId {
-    let digest: [u8; 32] = Sha256::new()
-        .chain_update(b"betanet mailbox")
-        .chain_update(link_key)
-        .finalize()
-        .into();
+    let digest: [u8; 32] = Sha256::new().chain_update(b"betanet mailbox").chain_update(link_key).finalize().into();
     let (head, _) = digest.split_first_chunk().unwrap_or((&[0; 16], &[]));
     MailboxId::from(*head)
 }
@@ -180,10 +176,7 @@ impl ControlChannel {
     /// A channel over a link; its reader hands every message to [`ControlChannel::take`].
     #[must_use]
     pub fn new(sender: LinkSender) -> Self {
-        Self {
-            sender,
-            shared: Arc::default(),
-        }
+        Self { sender, shared: Arc::default() }
     }
 
     /// Asks and waits for the answer.

@@ -127,10 +127,7 @@ pub enum DaemonError {
 ///
 /// # Errors
 /// It cannot start; the message is one line that names the cause and what to do.
-pub async fn run(
-    config: DaemonConfig,
-    shutdown: watch::Receiver<bool>,
-) -> Result<(), DaemonError> {
+pub async fn run(config: DaemonConfig, shutdown: watch::Receiver<bool>) -> Result<(), DaemonError> {
     let node = Node::open(config).await?;
     tokio::select! {
         ran = node.run() => ran,
@@ -158,26 +155,19 @@ impl Node {
         let key = state.signing_key("identity.key")?;
         let id = node_id_of(&key);
         let net = NetFile::read(&config.bootstrap)?;
-        let former: Option<NodeRecord> =
-            read_json(&state.join(RECORD_FILE), "node record").unwrap_or_default();
+        let former: Option<NodeRecord> = read_json(&state.join(RECORD_FILE), "node record").unwrap_or_default();
         let links = bind(
             config.ip,
             config.link_port,
             former.as_ref().map(|record| record.link_address),
-            Purpose {
-                name: "links",
-                option: "--link-port",
-            },
+            Purpose { name: "links", option: "--link-port" },
         )
         .await?;
         let http = bind(
             config.ip,
             config.http_port,
             former.as_ref().map(|record| record.http_address),
-            Purpose {
-                name: "/health and /metrics",
-                option: "--http-port",
-            },
+            Purpose { name: "/health and /metrics", option: "--http-port" },
         )
         .await?;
         let record = NodeRecord {
@@ -195,35 +185,16 @@ impl Node {
         let views = watch::Sender::new(Arc::new(views));
         serve_http(http, &record, &metrics, views.subscribe());
         write_json(&state.join(RECORD_FILE), &record)?;
-        Ok(Self {
-            config,
-            state,
-            key,
-            id,
-            net,
-            listener,
-            record,
-            dialer,
-            metrics,
-            views,
-        })
+        Ok(Self { config, state, key, id, net, listener, record, dialer, metrics, views })
     }
 
     async fn run(self) -> Result<(), DaemonError> {
         let constants = self.constants().await;
-        let clock = EpochClock::new(constants.epoch_length_ms, constants.skew_ms)
-            .map_err(|_| DaemonError::Constants)?;
+        let clock =
+            EpochClock::new(constants.epoch_length_ms, constants.skew_ms).map_err(|_| DaemonError::Constants)?;
         let seconds = usize::try_from(constants.epoch_length_ms.div_ceil(1000)).unwrap_or(1);
-        let capacity = self
-            .config
-            .target_throughput
-            .saturating_mul(seconds.saturating_mul(2));
-        let epochs = Epochs::open(
-            &self.state,
-            &boot_id(),
-            clock.epoch_at(now_ms()),
-            capacity,
-        )?;
+        let capacity = self.config.target_throughput.saturating_mul(seconds.saturating_mul(2));
+        let epochs = Epochs::open(&self.state, &boot_id(), clock.epoch_at(now_ms()), capacity)?;
         let epochs = Arc::new(Mutex::new(epochs));
         let egress = Egress::new(Arc::clone(&self.metrics));
         let (mixer, ingress, edge) = self.start_mixer(&epochs, &egress)?;
@@ -239,14 +210,7 @@ impl Node {
             metrics: Arc::clone(&self.metrics),
         };
         tracing::info!(role = self.config.role.name(), "node.started");
-        let Self {
-            listener,
-            dialer,
-            views,
-            id,
-            metrics,
-            ..
-        } = &self;
+        let Self { listener, dialer, views, id, metrics, .. } = &self;
         let mut seen = views.subscribe();
         egress.follow(*id, dialer, &seen);
         let housekeeping = async {
@@ -305,8 +269,7 @@ impl Node {
         let mut pause = Duration::from_millis(20);
         loop {
             // The authority may have moved since.
-            let authority = NetFile::read(&self.config.bootstrap)
-                .map_or(self.net.authority, |net| net.authority);
+            let authority = NetFile::read(&self.config.bootstrap).map_or(self.net.authority, |net| net.authority);
             if let Some(constants) = ask_constants(&self.dialer, authority).await {
                 return constants;
             }
@@ -342,11 +305,7 @@ impl Node {
                             edge.deliver(mailbox, payload);
                         }
                     }
-                    Released::Reply {
-                        mailbox,
-                        surb_id,
-                        delta,
-                    } => {
+                    Released::Reply { mailbox, surb_id, delta } => {
                         if let Some(edge) = edge() {
                             edge.deliver_reply(mailbox, surb_id, delta);
                         }
@@ -354,8 +313,7 @@ impl Node {
                 }
             }
         };
-        let (mixer, ingress) =
-            Mixer::start(self.config.mixer, epochs, &self.metrics, released)?;
+        let (mixer, ingress) = Mixer::start(self.config.mixer, epochs, &self.metrics, released)?;
         if !self.config.role.is_edge() {
             return Ok((mixer, ingress, None));
         }
@@ -375,16 +333,8 @@ impl Node {
                 }
             })
         };
-        let mailboxes = Mailboxes::open(
-            &self.state.join("mailboxes.redb"),
-            Limits::default(),
-            stored,
-        )?;
-        let edge = Arc::new(Edge::new(
-            mailboxes,
-            sessions,
-            Arc::clone(&self.metrics),
-        ));
+        let mailboxes = Mailboxes::open(&self.state.join("mailboxes.redb"), Limits::default(), stored)?;
+        let edge = Arc::new(Edge::new(mailboxes, sessions, Arc::clone(&self.metrics)));
         let _ = place.set(Arc::downgrade(&edge));
         Ok((mixer, ingress, Some(edge)))
     }
@@ -400,11 +350,7 @@ impl Node {
         .start()
     }
 
-    fn describe(
-        &self,
-        epochs: &Mutex<Epochs>,
-        clock: EpochClock,
-    ) -> Result<Signed, DocumentError> {
+    fn describe(&self, epochs: &Mutex<Epochs>, clock: EpochClock) -> Result<Signed, DocumentError> {
         let (keys, current) = {
             let epochs = lock(epochs);
             (epochs.public_keys(), epochs.current())
@@ -434,14 +380,8 @@ fn rotate(epochs: &Mutex<Epochs>, clock: EpochClock) -> Result<bool, StateError>
     Ok(changed)
 }
 
-async fn ask_constants(
-    dialer: &Dialer,
-    authority: crate::net::Endpoint,
-) -> Option<NetworkConstants> {
-    let (sender, mut reader) = dialer
-        .dial(authority.address, *authority.id.as_bytes(), 8)
-        .await
-        .ok()?;
+async fn ask_constants(dialer: &Dialer, authority: crate::net::Endpoint) -> Option<NetworkConstants> {
+    let (sender, mut reader) = dialer.dial(authority.address, *authority.id.as_bytes(), 8).await.ok()?;
     let channel = ControlChannel::new(sender);
     let read = async {
         while let Ok(Received::Message(message)) = reader.next().await {

@@ -39,11 +39,7 @@ impl Response {
     /// A JSON answer.
     #[must_use]
     pub fn json(status: u16, value: &serde_json::Value) -> Self {
-        Self {
-            status,
-            content_type: "application/json",
-            body: format!("{value}\n"),
-        }
+        Self { status, content_type: "application/json", body: format!("{value}\n") }
     }
 }
 
@@ -86,14 +82,9 @@ where
             break None;
         }
     };
-    let request = end
-        .and_then(|end| head.get(..end))
-        .and_then(|head| std::str::from_utf8(head).ok());
-    let plain = |status, body: &str| Response {
-        status,
-        content_type: "text/plain; charset=utf-8",
-        body: format!("{body}\n"),
-    };
+    let request = end.and_then(|end| head.get(..end)).and_then(|head| std::str::from_utf8(head).ok());
+    let plain =
+        |status, body: &str| Response { status, content_type: "text/plain; charset=utf-8", body: format!("{body}\n") };
     let response = match request.and_then(request_line) {
         None => plain(400, "bad request"),
         Some(("GET" | "HEAD", path)) => {
@@ -141,31 +132,20 @@ fn request_line(head: &str) -> Option<(&str, &str)> {
 pub async fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     within(async {
         let mut stream = TcpStream::connect(address).await?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut response = String::new();
-        stream
-            .take(RESPONSE_LIMIT)
-            .read_to_string(&mut response)
-            .await?;
-        let (head, body) = response
-            .split_once("\r\n\r\n")
-            .ok_or(std::io::ErrorKind::InvalidData)?;
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .ok_or(std::io::ErrorKind::InvalidData)?;
+        stream.take(RESPONSE_LIMIT).read_to_string(&mut response).await?;
+        let (head, body) = response.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::InvalidData)?;
+        let status =
+            head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
         Ok((status, body.to_owned()))
     })
     .await
 }
 
 async fn within<T>(work: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
-    tokio::time::timeout(PATIENCE, work)
-        .await
-        .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    tokio::time::timeout(PATIENCE, work).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
 }
 
 #[cfg(test)]
@@ -186,10 +166,7 @@ mod tests {
     #[tokio::test]
     async fn known_paths_answer_and_others_are_refused() {
         let address = start().await;
-        assert_eq!(
-            (200, "{\"ok\":true}\n".to_owned()),
-            get(address, "/health?x=1").await.unwrap()
-        );
+        assert_eq!((200, "{\"ok\":true}\n".to_owned()), get(address, "/health?x=1").await.unwrap());
         assert_eq!(404, get(address, "/").await.unwrap().0);
     }
 

@@ -165,9 +165,8 @@ struct Localnet {
 
 impl Localnet {
     fn new(config: LocalnetConfig, state: StateDir) -> Self {
-        let named = |role: Role, count: usize| {
-            (0..count).map(move |number| (format!("{}-{number}", role.name()), role))
-        };
+        let named =
+            |role: Role, count: usize| (0..count).map(move |number| (format!("{}-{number}", role.name()), role));
         let nodes = named(Role::Entry, config.entry)
             .chain(named(Role::Middle, config.middle))
             .chain(named(Role::Exit, config.exit))
@@ -215,12 +214,7 @@ impl Localnet {
         }
     }
 
-    async fn rest(
-        &self,
-        waiting_for: &str,
-        started: Instant,
-        deadline: Instant,
-    ) -> Result<(), LocalnetError> {
+    async fn rest(&self, waiting_for: &str, started: Instant, deadline: Instant) -> Result<(), LocalnetError> {
         if Instant::now() > deadline {
             return Err(LocalnetError::Timeout {
                 waiting_for: waiting_for.to_owned(),
@@ -238,10 +232,7 @@ impl Localnet {
             arguments,
             log: self.config.dir.join("logs").join(format!("{name}.log")),
         };
-        let child = Child::start(spec).map_err(|source| LocalnetError::Spawn {
-            name: name.clone(),
-            source,
-        })?;
+        let child = Child::start(spec).map_err(|source| LocalnetError::Spawn { name: name.clone(), source })?;
         self.pids.insert(name.clone(), child.pid());
         self.children.spawn(child.supervise(name, self.stop.subscribe()));
         Ok(())
@@ -340,25 +331,18 @@ impl Localnet {
         };
         let mut net = NetFile {
             network: authority.network,
-            authority: Endpoint {
-                id: authority.id,
-                address: authority.address,
-            },
+            authority: Endpoint { id: authority.id, address: authority.address },
             edges: Vec::new(),
             one_operator: true,
             http: BTreeMap::new(),
         };
         for (name, role) in &self.nodes {
             // A node that is just restarting keeps its former place.
-            let Some(record) = self.node(name).or_else(|| read_node(&self.config.dir, name))
-            else {
+            let Some(record) = self.node(name).or_else(|| read_node(&self.config.dir, name)) else {
                 continue;
             };
             if role.is_edge() {
-                net.edges.push(Endpoint {
-                    id: record.id,
-                    address: record.link_address,
-                });
+                net.edges.push(Endpoint { id: record.id, address: record.link_address });
             }
             net.http.insert(name.clone(), record.http_address);
         }
@@ -371,11 +355,7 @@ impl Localnet {
     fn write_state(&self) -> Result<(), LocalnetError> {
         let state = LocalnetState {
             pid: std::process::id(),
-            children: self
-                .pids
-                .keys()
-                .filter_map(|name| Some((name.clone(), self.pid(name)?)))
-                .collect(),
+            children: self.pids.keys().filter_map(|name| Some((name.clone(), self.pid(name)?))).collect(),
         };
         let path = self.config.dir.join(STATE_FILE);
         let former: Option<LocalnetState> = read_json(&path, "net state").unwrap_or_default();
@@ -437,8 +417,8 @@ pub struct NodeStatus {
 /// # Errors
 /// None runs in `dir`.
 pub async fn status(dir: &Path) -> Result<Vec<NodeStatus>, LocalnetError> {
-    let state: LocalnetState = read_json(&dir.join(STATE_FILE), "net state")?
-        .ok_or_else(|| LocalnetError::NotRunning(dir.to_owned()))?;
+    let state: LocalnetState =
+        read_json(&dir.join(STATE_FILE), "net state")?.ok_or_else(|| LocalnetError::NotRunning(dir.to_owned()))?;
     let net = NetFile::read(&dir.join(NET_FILE))?;
     let mut nodes = Vec::new();
     for (name, pid) in state.children {
@@ -447,12 +427,7 @@ pub async fn status(dir: &Path) -> Result<Vec<NodeStatus>, LocalnetError> {
             Some(address) => health(address).await,
             None => None,
         };
-        nodes.push(NodeStatus {
-            name,
-            pid: Some(pid),
-            http,
-            health,
-        });
+        nodes.push(NodeStatus { name, pid: Some(pid), http, health });
     }
     Ok(nodes)
 }

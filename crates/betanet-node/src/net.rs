@@ -70,8 +70,7 @@ pub mod hex_id {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NodeId, D::Error> {
         let text = String::deserialize(deserializer)?;
         let mut bytes = [0; 32];
-        hex::decode_to_slice(&text, &mut bytes)
-            .map_err(|_| D::Error::custom("a node id has 64 hexadecimal digits"))?;
+        hex::decode_to_slice(&text, &mut bytes).map_err(|_| D::Error::custom("a node id has 64 hexadecimal digits"))?;
         Ok(NodeId::from(bytes))
     }
 }

@@ -37,14 +37,12 @@ pub fn shutdown_signal(watch_stdin: bool) -> std::io::Result<watch::Receiver<boo
     let mut interrupt = signal(SignalKind::interrupt())?;
     if watch_stdin && stdin_is_pipe() {
         let sender = sender.clone();
-        std::thread::Builder::new()
-            .name("stdin-watch".into())
-            .spawn(move || {
-                let mut stdin = std::io::stdin().lock();
-                let mut sink = [0; 256];
-                while matches!(stdin.read(&mut sink), Ok(read) if read > 0) {}
-                let _ = sender.send(true);
-            })?;
+        std::thread::Builder::new().name("stdin-watch".into()).spawn(move || {
+            let mut stdin = std::io::stdin().lock();
+            let mut sink = [0; 256];
+            while matches!(stdin.read(&mut sink), Ok(read) if read > 0) {}
+            let _ = sender.send(true);
+        })?;
     }
     tokio::spawn(async move {
         let code = tokio::select! {

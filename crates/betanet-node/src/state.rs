@@ -47,11 +47,7 @@ pub enum StateError {
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
-    move |source| StateError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| StateError::Io { action, path, source }
 }
 
 /// A state folder that this process owns until the value is dropped (or the process dies).
@@ -67,11 +63,7 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Locked`] if another process holds the lock; [`StateError::Io`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(io_error("create", path))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("create", path))?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -81,13 +73,8 @@ impl StateDir {
             .open(&lock_path)
             .map_err(io_error("open", &lock_path))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked {
-                path: path.to_owned(),
-            }),
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked { path: path.to_owned() }),
             Err(errno) => Err(io_error("lock", &lock_path)(errno.into())),
         }
     }
@@ -123,10 +110,7 @@ impl StateDir {
                 .as_slice()
                 .try_into()
                 .map(Zeroizing::new)
-                .map_err(|_| StateError::Content {
-                    path,
-                    what: "32-byte key",
-                }),
+                .map_err(|_| StateError::Content { path, what: "32-byte key" }),
             Err(err) if err.kind() == ErrorKind::NotFound => {
                 let mut key = Zeroizing::new([0; 32]);
                 os_rng().fill_bytes(key.as_mut_slice());
@@ -159,12 +143,7 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), StateEr
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(mode)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;
@@ -180,17 +159,11 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), StateEr
 ///
 /// # Errors
 /// The file cannot be read or is no `what`.
-pub fn read_json<T: DeserializeOwned>(
-    path: &Path,
-    what: &'static str,
-) -> Result<Option<T>, StateError> {
+pub fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<Option<T>, StateError> {
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|_| StateError::Content {
-                path: path.to_owned(),
-                what,
-            }),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|_| StateError::Content { path: path.to_owned(), what })
+        }
         Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
         Err(err) => Err(io_error("read", path)(err)),
     }
@@ -222,10 +195,7 @@ mod tests {
     fn a_folder_has_one_owner_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let first = StateDir::open(dir.path()).unwrap();
-        assert!(matches!(
-            StateDir::open(dir.path()),
-            Err(StateError::Locked { .. })
-        ));
+        assert!(matches!(StateDir::open(dir.path()), Err(StateError::Locked { .. })));
         drop(first);
         StateDir::open(dir.path()).unwrap();
     }

@@ -33,11 +33,7 @@ impl Views {
     /// None yet.
     #[must_use]
     pub const fn new(network: String, authority: NodeId) -> Self {
-        Self {
-            network,
-            authority,
-            held: Vec::new(),
-        }
+        Self { network, authority, held: Vec::new() }
     }
 
     /// Verifies a consensus and keeps it; `false` if it is known or out of date.
@@ -87,9 +83,7 @@ impl Views {
 
     /// Consensuses that have not run out.
     pub fn live(&self, now_ms: u64) -> impl Iterator<Item = &Arc<NetworkView>> {
-        self.held
-            .iter()
-            .filter(move |view| now_ms < view.consensus().valid_until_ms)
+        self.held.iter().filter(move |view| now_ms < view.consensus().valid_until_ms)
     }
 
     /// Hashes of what is held.

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use betanet_mix::epoch::{Epoch, EpochClock};
 use betanet_mix::view::{
-    Consensus, ConsensusHash, DocumentError, NodeDescriptor, Signed, Verified, WorkerDescriptor,
-    WorkerList,
+    Consensus, ConsensusHash, DocumentError, NodeDescriptor, Signed, Verified, WorkerDescriptor, WorkerList,
 };
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
@@ -55,25 +54,14 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn open(
-        config: &AuthorityConfig,
-        clock: EpochClock,
-        saved: &Saved,
-        now_ms: u64,
-    ) -> Self {
+    pub(super) fn open(config: &AuthorityConfig, clock: EpochClock, saved: &Saved, now_ms: u64) -> Self {
         let constants = config.constants();
         let consensuses = saved.consensuses.iter().filter_map(|signed| {
             let signer = signed.signatures.first()?.key;
             signed.verify::<Consensus>(&[NodeId::from(signer)], 1).ok()
         });
-        let nodes = saved
-            .nodes
-            .iter()
-            .filter_map(|signed| signed.verify_node().ok());
-        let workers = saved
-            .workers
-            .iter()
-            .filter_map(|signed| signed.verify_worker().ok());
+        let nodes = saved.nodes.iter().filter_map(|signed| signed.verify_node().ok());
+        let workers = saved.workers.iter().filter_map(|signed| signed.verify_worker().ok());
         Self {
             network: constants.network,
             clock,
@@ -91,28 +79,17 @@ impl Ledger {
     }
 
     pub(super) fn save(&self) -> Saved {
-        let signed = |documents: &[Verified<Consensus>]| {
-            documents.iter().map(|one| one.signed().clone()).collect()
-        };
+        let signed = |documents: &[Verified<Consensus>]| documents.iter().map(|one| one.signed().clone()).collect();
         Saved {
             consensuses: signed(&self.consensuses),
             nodes: self.nodes.values().map(|one| one.signed().clone()).collect(),
-            workers: self
-                .workers
-                .values()
-                .map(|one| one.signed().clone())
-                .collect(),
+            workers: self.workers.values().map(|one| one.signed().clone()).collect(),
             worker_revision: self.worker_revision,
         }
     }
 
     /// Takes a node's descriptor from the node itself.
-    pub(super) fn put_node(
-        &mut self,
-        peer: NodeId,
-        signed: &Signed,
-        now_ms: u64,
-    ) -> Result<(), String> {
+    pub(super) fn put_node(&mut self, peer: NodeId, signed: &Signed, now_ms: u64) -> Result<(), String> {
         let node = signed.verify_node().map_err(|err| err.to_string())?;
         if node.id != peer {
             return Err("a node publishes its own descriptor only".to_owned());
@@ -171,11 +148,7 @@ impl Ledger {
                 WorkerList {
                     epoch: self.clock.epoch_at(now_ms),
                     revision: self.worker_revision,
-                    workers: self
-                        .workers
-                        .values()
-                        .map(|worker| worker.signed().clone())
-                        .collect(),
+                    workers: self.workers.values().map(|worker| worker.signed().clone()).collect(),
                 },
                 key,
             )?,
@@ -184,11 +157,7 @@ impl Ledger {
     }
 
     /// Signs the consensuses that are due at `now_ms`, in order.
-    pub(super) fn due(
-        &mut self,
-        key: &SigningKey,
-        now_ms: u64,
-    ) -> Result<Vec<Verified<Consensus>>, DocumentError> {
+    pub(super) fn due(&mut self, key: &SigningKey, now_ms: u64) -> Result<Vec<Verified<Consensus>>, DocumentError> {
         self.nodes.retain(|_, node| node.expires_ms > now_ms);
         let epoch = self.clock.epoch_at(now_ms);
         let mut due = Vec::new();
@@ -240,10 +209,7 @@ impl Ledger {
             // Its nodes' keys of the next epoch are sent by until then; an authority that is gone
             // for an epoch is not missed.
             valid_until_ms: start + 2 * length + self.clock.skew_ms(),
-            previous_hash: self
-                .consensuses
-                .last()
-                .map_or_else(ConsensusHash::default, Verified::hash),
+            previous_hash: self.consensuses.last().map_or_else(ConsensusHash::default, Verified::hash),
             one_operator: self.one_operator,
             nodes,
         };
@@ -258,11 +224,8 @@ impl Ledger {
     /// The first consensus of a network, or after a pause, waits for its nodes, but not for ever.
     /// In an unbroken chain the nodes that are left go on without those that are gone.
     fn may_open(&self, epoch: Epoch, nodes: usize, now_ms: u64) -> bool {
-        let ahead = epoch > self.clock.epoch_at(now_ms)
-            && self
-                .consensuses
-                .last()
-                .is_some_and(|one| one.epoch.next() == epoch);
+        let ahead =
+            epoch > self.clock.epoch_at(now_ms) && self.consensuses.last().is_some_and(|one| one.epoch.next() == epoch);
         let patient = now_ms.saturating_sub(self.started_ms) < GENESIS_PATIENCE_MS;
         nodes >= self.expect.max(1) || (nodes > 0 && (ahead || !patient))
     }
@@ -290,11 +253,7 @@ fn matters(old: &[NodeDescriptor], new: &[NodeDescriptor], epoch: Epoch) -> bool
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "a failed unwrap fails the test"
-    )]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
     use std::net::{IpAddr, SocketAddr};
     use std::time::Duration;
@@ -332,10 +291,7 @@ mod tests {
             id: node_id_of(key),
             role: Role::Middle,
             link_address: SocketAddr::from(([127, 0, 0, 1], 1)),
-            keys: epochs
-                .iter()
-                .map(|epoch| (Epoch(*epoch), SecretKey::generate(&mut os_rng()).public()))
-                .collect(),
+            keys: epochs.iter().map(|epoch| (Epoch(*epoch), SecretKey::generate(&mut os_rng()).public())).collect(),
             operator: "test".into(),
             issued_ms,
             expires_ms: START + 100 * LENGTH,
@@ -351,13 +307,9 @@ mod tests {
     fn the_first_consensus_waits_for_the_expected_nodes_and_comes_at_once() {
         let (signer, one, two) = (key(), key(), key());
         let mut ledger = ledger(2, &Saved::default());
-        ledger
-            .put_node(node_id_of(&one), &descriptor(&one, &[1000], START), START)
-            .unwrap();
+        ledger.put_node(node_id_of(&one), &descriptor(&one, &[1000], START), START).unwrap();
         assert!(ledger.due(&signer, START).unwrap().is_empty());
-        ledger
-            .put_node(node_id_of(&two), &descriptor(&two, &[1000], START), START)
-            .unwrap();
+        ledger.put_node(node_id_of(&two), &descriptor(&two, &[1000], START), START).unwrap();
         let due = ledger.due(&signer, START).unwrap();
         assert_eq!(1, due.len());
         assert_eq!((Epoch(1000), 0, 2), (due[0].epoch, due[0].revision, due[0].nodes.len()));
@@ -369,9 +321,7 @@ mod tests {
         let (signer, one) = (key(), key());
         let mut ledger = ledger(2, &Saved::default());
         let late = START + GENESIS_PATIENCE_MS;
-        ledger
-            .put_node(node_id_of(&one), &descriptor(&one, &[1001], late), late)
-            .unwrap();
+        ledger.put_node(node_id_of(&one), &descriptor(&one, &[1001], late), late).unwrap();
         assert_eq!(1, ledger.due(&signer, late).unwrap().len());
     }
 

@@ -55,9 +55,9 @@ pub(super) async fn recv(arguments: RecvArguments) -> Result<(), Failure> {
         while left != Some(0) {
             let message = match arguments.timeout {
                 None => client.receive().await?,
-                Some(patience) => tokio::time::timeout(patience, client.receive())
-                    .await
-                    .map_err(|_| ClientError::Timeout)??,
+                Some(patience) => {
+                    tokio::time::timeout(patience, client.receive()).await.map_err(|_| ClientError::Timeout)??
+                }
             };
             let body = String::from_utf8_lossy(&message.body);
             tell(
@@ -115,12 +115,9 @@ where
     worked
 }
 
-async fn interruptible<T>(
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::select! {
         done = work => done,
         _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
     }
 }
-

@@ -11,9 +11,7 @@ use betanet_node::localnet::{self, LocalnetConfig, Progress};
 use betanet_node::process::{die_with_parent, shutdown_signal};
 use tracing_subscriber::EnvFilter;
 
-use super::arguments::{
-    AuthorityArguments, LocalnetArguments, NodeArguments, ServiceArguments, StatusArguments,
-};
+use super::arguments::{AuthorityArguments, LocalnetArguments, NodeArguments, ServiceArguments, StatusArguments};
 use super::output::{Failure, tell};
 
 /// Ties the process to its parent and starts the log. Before any thread is started.
@@ -28,10 +26,7 @@ pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
         std::process::abort();
     }));
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_target(false);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
     if arguments.json_logs {
         log.json().init();
     } else {
@@ -49,9 +44,7 @@ pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
         role: arguments.role,
         operator: arguments.operator,
         ip: arguments.ip,
-        link_port: arguments
-            .link_port
-            .unwrap_or_else(|| beside(arguments.http_port)),
+        link_port: arguments.link_port.unwrap_or_else(|| beside(arguments.http_port)),
         http_port: arguments.http_port,
         exact_metrics: arguments.exact_metrics,
         mixer: MixerConfig {
@@ -94,16 +87,9 @@ pub(super) async fn localnet(arguments: LocalnetArguments) -> Result<(), Failure
     };
     let progress = |progress: &Progress| {
         let text = match progress {
-            Progress::Ready {
-                net,
-                nodes,
-                seconds,
-                notice,
-            } => format!(
-                "{nodes} nodes are ready after {:.1} s ({notice}).\nClients: --net {}",
-                seconds,
-                net.display()
-            ),
+            Progress::Ready { net, nodes, seconds, notice } => {
+                format!("{nodes} nodes are ready after {:.1} s ({notice}).\nClients: --net {}", seconds, net.display())
+            }
             Progress::Stopping => "stopping; press Ctrl-C again to kill".to_owned(),
         };
         tell(json, progress, &text);
@@ -112,11 +98,7 @@ pub(super) async fn localnet(arguments: LocalnetArguments) -> Result<(), Failure
 }
 
 pub(super) async fn localnet_status(arguments: StatusArguments) -> Result<(), Failure> {
-    let nodes = tokio::time::timeout(
-        Duration::from_secs(30),
-        localnet::status(&arguments.dir),
-    )
-    .await??;
+    let nodes = tokio::time::timeout(Duration::from_secs(30), localnet::status(&arguments.dir)).await??;
     let mut text = String::from("name        pid      epoch        state");
     for node in &nodes {
         let pid = node.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
@@ -127,18 +109,10 @@ pub(super) async fn localnet_status(arguments: StatusArguments) -> Result<(), Fa
             (None, None) => (None, "-"),
         };
         let epoch = epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
-        let _ = write!(
-            text,
-            "\n{:<11} {pid:<8} {epoch:<12} {state}",
-            node.name
-        );
+        let _ = write!(text, "\n{:<11} {pid:<8} {epoch:<12} {state}", node.name);
     }
     text.push_str("\none operator: no anonymity");
-    tell(
-        arguments.json,
-        &serde_json::json!({"one_operator": true, "nodes": nodes}),
-        &text,
-    );
+    tell(arguments.json, &serde_json::json!({"one_operator": true, "nodes": nodes}), &text);
     Ok(())
 }
 

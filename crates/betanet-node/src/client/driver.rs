@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::courier::{
-    Action, Courier, CourierConfig, FailReason, Incoming, PingId, ReplyError, ReplyHandle,
-    SendError, SendOptions,
+    Action, Courier, CourierConfig, FailReason, Incoming, PingId, ReplyError, ReplyHandle, SendError, SendOptions,
 };
 use betanet_mix::message::{ItemRef, MessageId};
 use betanet_mix::view::{Address, ConsensusHash, Mailbox, Role};
@@ -55,49 +54,16 @@ type Waiter<T> = oneshot::Sender<Result<T, SendFailure>>;
 /// What the thread is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    Send {
-        to: Address,
-        body: Arc<Vec<u8>>,
-        hops: u8,
-        done: Waiter<MessageId>,
-    },
-    Request {
-        to: Address,
-        body: Arc<Vec<u8>>,
-        hops: u8,
-        reply_packets: u8,
-        timeout: Duration,
-        done: Waiter<Vec<u8>>,
-    },
-    Reply {
-        handle: ReplyHandle,
-        body: Vec<u8>,
-        done: oneshot::Sender<Result<(), ReplyError>>,
-    },
-    Commit {
-        id: MessageId,
-        done: oneshot::Sender<Result<(), ClientError>>,
-    },
-    Ping {
-        hops: u8,
-        done: Waiter<Option<Duration>>,
-    },
-    Item {
-        edge: NodeId,
-        item: Item,
-    },
-    Attached {
-        mailbox: Mailbox,
-        link: LinkSender,
-        channel: ControlChannel,
-    },
-    Detached {
-        edge: NodeId,
-    },
+    Send { to: Address, body: Arc<Vec<u8>>, hops: u8, done: Waiter<MessageId> },
+    Request { to: Address, body: Arc<Vec<u8>>, hops: u8, reply_packets: u8, timeout: Duration, done: Waiter<Vec<u8>> },
+    Reply { handle: ReplyHandle, body: Vec<u8>, done: oneshot::Sender<Result<(), ReplyError>> },
+    Commit { id: MessageId, done: oneshot::Sender<Result<(), ClientError>> },
+    Ping { hops: u8, done: Waiter<Option<Duration>> },
+    Item { edge: NodeId, item: Item },
+    Attached { mailbox: Mailbox, link: LinkSender, channel: ControlChannel },
+    Detached { edge: NodeId },
     ViewChanged,
-    Close {
-        done: oneshot::Sender<()>,
-    },
+    Close { done: oneshot::Sender<()> },
 }
 
 /// What callers may see without asking the thread.
@@ -116,15 +82,8 @@ pub(super) struct Ready {
 
 impl Shared {
     pub(super) fn new(network: String, edges_wanted: usize) -> Self {
-        let status = ClientStatus {
-            network,
-            edges_wanted,
-            ..ClientStatus::default()
-        };
-        Self {
-            status: Mutex::new(status),
-            ready: watch::Sender::default(),
-        }
+        let status = ClientStatus { network, edges_wanted, ..ClientStatus::default() };
+        Self { status: Mutex::new(status), ready: watch::Sender::default() }
     }
 
     pub(super) fn status(&self) -> ClientStatus {
@@ -198,12 +157,8 @@ impl Driver {
         links: &EdgeLinks,
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
         self.runtime = Some(links.runtime().clone());
-        let own_runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()?;
-        std::thread::Builder::new()
-            .name("courier".into())
-            .spawn(move || own_runtime.block_on(self.run(commands)))
+        let own_runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        std::thread::Builder::new().name("courier".into()).spawn(move || own_runtime.block_on(self.run(commands)))
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -211,8 +166,7 @@ impl Driver {
         let mut next_tick = Instant::now();
         loop {
             let wait = self.pause(next_tick);
-            let received =
-                tokio::time::timeout(wait, commands.recv_many(&mut batch, BATCH)).await;
+            let received = tokio::time::timeout(wait, commands.recv_many(&mut batch, BATCH)).await;
             if matches!(received, Ok(0)) {
                 return;
             }
@@ -253,48 +207,29 @@ impl Driver {
         }
         let until_tick = next_tick.saturating_duration_since(Instant::now());
         let backlog = if self.backlog.is_empty() { TICK } else { FULL_PAUSE };
-        let until_due = self.courier.next_wakeup().map_or(TICK, |at| {
-            Duration::from_millis(at.saturating_sub(self.time.now()))
-        });
+        let until_due =
+            self.courier.next_wakeup().map_or(TICK, |at| Duration::from_millis(at.saturating_sub(self.time.now())));
         until_tick.min(until_due).min(backlog)
     }
 
     /// Packets that every own link has room for.
     fn room(&self) -> usize {
-        self.own
-            .values()
-            .map(|own| LINK_QUEUE.saturating_sub(own.link.queued()))
-            .min()
-            .unwrap_or(0)
-            .min(GRANT)
+        self.own.values().map(|own| LINK_QUEUE.saturating_sub(own.link.queued())).min().unwrap_or(0).min(GRANT)
     }
 
     fn handle(&mut self, now: u64, command: Command) {
         match command {
-            Command::Send {
-                to,
-                body,
-                hops,
-                done,
-            } => match self.courier.send(now, &to, &body, SendOptions::hops(hops)) {
+            Command::Send { to, body, hops, done } => match self.courier.send(now, &to, &body, SendOptions::hops(hops))
+            {
                 Ok(id) => {
                     self.sends.insert(id, done);
                 }
                 Err(err) => answer(done, Err(SendFailure::Refused(err))),
             },
-            Command::Request {
-                to,
-                body,
-                hops,
-                reply_packets,
-                timeout,
-                done,
-            } => {
+            Command::Request { to, body, hops, reply_packets, timeout, done } => {
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 let options = SendOptions::hops(hops);
-                let started =
-                    self.courier
-                        .request(now, &to, &body, options, reply_packets, timeout_ms);
+                let started = self.courier.request(now, &to, &body, options, reply_packets, timeout_ms);
                 match started {
                     Ok(id) => {
                         self.requests.insert(id, done);
@@ -302,14 +237,12 @@ impl Driver {
                     Err(err) => answer(done, Err(SendFailure::Refused(err))),
                 }
             }
-            Command::Reply { handle, body, done } => {
-                match self.courier.reply(now, handle, &body) {
-                    Ok(()) => {
-                        self.replies.insert(handle, done);
-                    }
-                    Err(err) => answer(done, Err(err)),
+            Command::Reply { handle, body, done } => match self.courier.reply(now, handle, &body) {
+                Ok(()) => {
+                    self.replies.insert(handle, done);
                 }
-            }
+                Err(err) => answer(done, Err(err)),
+            },
             Command::Commit { id, done } => {
                 let outcome = self.commit(id);
                 answer(done, outcome);
@@ -321,16 +254,8 @@ impl Driver {
                 Err(err) => answer(done, Err(SendFailure::Refused(err))),
             },
             Command::Item { edge, item } => self.take_item(now, edge, item),
-            Command::Attached {
-                mailbox,
-                link,
-                channel,
-            } => {
-                let own = OwnLink {
-                    mailbox,
-                    link,
-                    channel,
-                };
+            Command::Attached { mailbox, link, channel } => {
+                let own = OwnLink { mailbox, link, channel };
                 self.own.insert(mailbox.edge, own);
                 self.update_mailboxes();
                 self.refresh_view(now);
@@ -346,10 +271,7 @@ impl Driver {
     }
 
     fn take_item(&mut self, now: u64, edge: NodeId, item: Item) {
-        let place = ItemRef {
-            edge,
-            seq: item.seq,
-        };
+        let place = ItemRef { edge, seq: item.seq };
         match item.body {
             ItemBody::Forward(payload) => self.courier.on_forward(now, place, &payload),
             ItemBody::Reply { surb_id, mut delta } => {
@@ -360,9 +282,7 @@ impl Driver {
 
     fn commit(&mut self, id: MessageId) -> Result<(), ClientError> {
         let Some(items) = self.courier.commit(id) else {
-            return Err(ClientError::Invalid(format!(
-                "message {id} was never received, or has expired"
-            )));
+            return Err(ClientError::Invalid(format!("message {id} was never received, or has expired")));
         };
         if items.is_empty() {
             return Ok(());
@@ -474,10 +394,7 @@ impl Driver {
     fn drop_abandoned(&mut self) {
         let sends = self.sends.iter().filter(|(_, done)| done.is_closed());
         let requests = self.requests.iter().filter(|(_, done)| done.is_closed());
-        let abandoned: Vec<MessageId> = sends
-            .map(|(id, _)| *id)
-            .chain(requests.map(|(id, _)| *id))
-            .collect();
+        let abandoned: Vec<MessageId> = sends.map(|(id, _)| *id).chain(requests.map(|(id, _)| *id)).collect();
         for id in abandoned {
             self.courier.cancel(id);
         }
@@ -516,10 +433,7 @@ impl Driver {
             status.fragments_resent = figures.fragments_resent;
             status.uncommitted = figures.uncommitted;
         }
-        let now = Ready {
-            has_view: view.is_some(),
-            attached,
-        };
+        let now = Ready { has_view: view.is_some(), attached };
         self.shared.ready.send_if_modified(|ready| {
             let changed = *ready != now;
             *ready = now;
@@ -542,10 +456,7 @@ struct Timekeeper {
 
 impl Timekeeper {
     fn new() -> Self {
-        Self {
-            last: now_ms(),
-            at: Instant::now(),
-        }
+        Self { last: now_ms(), at: Instant::now() }
     }
 
     fn now(&mut self) -> u64 {

@@ -18,9 +18,7 @@ use super::store::Attachment;
 use crate::clock::{now_ms, os_rng};
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
 use crate::daemon::mixer::lock;
-use crate::link::{
-    Dialer, Frame, HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Received,
-};
+use crate::link::{Dialer, Frame, HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Received};
 use crate::net::NetFile;
 use crate::views::Views;
 
@@ -92,11 +90,9 @@ impl Edges {
 
     /// Where an edge is: the consensus knows best, then the bootstrap file.
     fn address(&self, edge: NodeId) -> Option<SocketAddr> {
-        let listed = self.view_at(now_ms()).and_then(|view| {
-            view.node(edge)
-                .filter(|node| node.role().is_edge())
-                .map(|node| node.link_address())
-        });
+        let listed = self
+            .view_at(now_ms())
+            .and_then(|view| view.node(edge).filter(|node| node.role().is_edge()).map(|node| node.link_address()));
         listed.or_else(|| {
             let net = NetFile::read(&self.bootstrap).ok()?;
             let endpoint = net.edges.iter().find(|endpoint| endpoint.id == edge)?;
@@ -166,12 +162,7 @@ impl EdgeLinks {
         let mut tasks = JoinSet::new();
         for attachment in attachments {
             let dialer = Dialer::new(&attachment.key, LinkTimeouts::default())?;
-            let own = OwnEdge {
-                edges: Arc::clone(edges),
-                attachment,
-                dialer,
-                commands: commands.clone(),
-            };
+            let own = OwnEdge { edges: Arc::clone(edges), attachment, dialer, commands: commands.clone() };
             let mut stop = stop.subscribe();
             tasks.spawn(async move {
                 tokio::select! {
@@ -180,12 +171,7 @@ impl EdgeLinks {
                 }
             });
         }
-        Ok(Self {
-            tasks,
-            stop,
-            runtime: Handle::current(),
-            edges: Arc::clone(edges),
-        })
+        Ok(Self { tasks, stop, runtime: Handle::current(), edges: Arc::clone(edges) })
     }
 
     /// Where new links run.
@@ -221,15 +207,9 @@ impl OwnEdge {
         let edge = self.attachment.edge.id;
         let mut pause = BACK_OFF.0;
         loop {
-            let address = self
-                .edges
-                .address(edge)
-                .unwrap_or(self.attachment.edge.address);
+            let address = self.edges.address(edge).unwrap_or(self.attachment.edge.address);
             let up = Instant::now();
-            let dialled = self
-                .dialer
-                .dial(address, *edge.as_bytes(), LINK_QUEUE)
-                .await;
+            let dialled = self.dialer.dial(address, *edge.as_bytes(), LINK_QUEUE).await;
             if let Ok((sender, reader)) = dialled {
                 let _ = self.serve(sender, reader).await;
                 lock(&self.edges.channels).remove(&edge);
@@ -274,12 +254,7 @@ impl OwnEdge {
             channel.call(Op::Attach).await?;
             lock(&self.edges.channels).insert(edge, channel.clone());
             let mailbox = self.attachment.mailbox();
-            self.tell(Command::Attached {
-                mailbox,
-                link: sender,
-                channel: channel.clone(),
-            })
-            .await?;
+            self.tell(Command::Attached { mailbox, link: sender, channel: channel.clone() }).await?;
             std::future::pending::<Result<(), ControlError>>().await
         };
         tokio::select! {
@@ -289,9 +264,6 @@ impl OwnEdge {
     }
 
     async fn tell(&self, command: Command) -> Result<(), ControlError> {
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| LinkError::Closed.into())
+        self.commands.send(command).await.map_err(|_| LinkError::Closed.into())
     }
 }

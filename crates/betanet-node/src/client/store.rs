@@ -52,10 +52,7 @@ pub(super) struct Attachment {
 
 impl Attachment {
     pub(super) fn mailbox(&self) -> Mailbox {
-        Mailbox {
-            edge: self.edge.id,
-            mailbox: mailbox_of(self.key.verifying_key().as_bytes()),
-        }
+        Mailbox { edge: self.edge.id, mailbox: mailbox_of(self.key.verifying_key().as_bytes()) }
     }
 }
 
@@ -87,14 +84,8 @@ impl ClientStore {
             write_entries(&path, &edges)?;
             edges
         };
-        let address = Address::new(
-            edges.iter().map(Attachment::mailbox).collect(),
-            sealing.public(),
-        )
-        .map_err(|_| StateError::Content {
-            path,
-            what: "list of edges",
-        })?;
+        let address = Address::new(edges.iter().map(Attachment::mailbox).collect(), sealing.public())
+            .map_err(|_| StateError::Content { path, what: "list of edges" })?;
         let (committed, remembered) = open_committed(&state)?;
         Ok(Self {
             sealing,
@@ -152,10 +143,7 @@ fn draw(net: &NetFile, count: usize) -> Result<Vec<Attachment>, ClientError> {
         let edge = candidates.swap_remove(index.unwrap_or(0));
         let mut secret = Zeroizing::new([0; 32]);
         rng.fill_bytes(secret.as_mut_slice());
-        drawn.push(Attachment {
-            edge,
-            key: SigningKey::from_bytes(&secret),
-        });
+        drawn.push(Attachment { edge, key: SigningKey::from_bytes(&secret) });
     }
     if drawn.is_empty() {
         return Err(ClientError::NoEdges);
@@ -168,17 +156,10 @@ fn read_entries(path: &Path, entries: &[EdgeEntry]) -> Result<Vec<Attachment>, S
         .iter()
         .map(|entry| {
             let mut secret = Zeroizing::new([0; 32]);
-            hex::decode_to_slice(&entry.link_secret, secret.as_mut_slice()).map_err(|_| {
-                StateError::Content {
-                    path: path.to_owned(),
-                    what: "list of edges",
-                }
-            })?;
+            hex::decode_to_slice(&entry.link_secret, secret.as_mut_slice())
+                .map_err(|_| StateError::Content { path: path.to_owned(), what: "list of edges" })?;
             Ok(Attachment {
-                edge: Endpoint {
-                    id: entry.id,
-                    address: entry.address,
-                },
+                edge: Endpoint { id: entry.id, address: entry.address },
                 key: SigningKey::from_bytes(&secret),
             })
         })
@@ -211,11 +192,7 @@ fn open_committed(state: &StateDir) -> Result<Committed, StateError> {
         Ok(bytes) => bytes,
         Err(err) if err.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(source) => {
-            return Err(StateError::Io {
-                action: "read",
-                path,
-                source,
-            });
+            return Err(StateError::Io { action: "read", path, source });
         }
     };
     let now = now_ms();
@@ -229,19 +206,13 @@ fn open_committed(state: &StateDir) -> Result<Committed, StateError> {
             (expiry > now).then_some((MessageId(*id), expiry))
         })
         .collect();
-    let content: Vec<u8> = kept
-        .iter()
-        .flat_map(|(id, expiry)| [id.0.as_slice(), &expiry.to_be_bytes()].concat())
-        .collect();
+    let content: Vec<u8> =
+        kept.iter().flat_map(|(id, expiry)| [id.0.as_slice(), &expiry.to_be_bytes()].concat()).collect();
     write_private(&path, &content)?;
-    let file = OpenOptions::new()
-        .append(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|source| StateError::Io {
-            action: "open",
-            path,
-            source,
-        })?;
+    let file = OpenOptions::new().append(true).mode(0o600).open(&path).map_err(|source| StateError::Io {
+        action: "open",
+        path,
+        source,
+    })?;
     Ok((file, kept))
 }

@@ -36,9 +36,8 @@ pub struct Directory {
 impl Directory {
     /// Asks the authority on behalf of a client; the worker list may come from memory.
     pub async fn relay(&self, op: Op) -> Outcome {
-        let unreachable = || Outcome::Refused {
-            reason: "the directory authority cannot be reached now; try again".to_owned(),
-        };
+        let unreachable =
+            || Outcome::Refused { reason: "the directory authority cannot be reached now; try again".to_owned() };
         let (sender, receiver) = oneshot::channel();
         if self.relayed.try_send((op, sender)).is_err() {
             return unreachable();
@@ -77,10 +76,7 @@ impl Uplink {
         while !self.views.is_closed() {
             let up = Instant::now();
             if let Ok(endpoint) = NetFile::read(&self.bootstrap).map(|net| net.authority)
-                && let Ok((sender, reader)) = self
-                    .dialer
-                    .dial(endpoint.address, *endpoint.id.as_bytes(), QUEUE)
-                    .await
+                && let Ok((sender, reader)) = self.dialer.dial(endpoint.address, *endpoint.id.as_bytes(), QUEUE).await
             {
                 workers.authority = Some(endpoint.id);
                 let channel = ControlChannel::new(sender);
@@ -139,9 +135,7 @@ impl Uplink {
         };
         let write = async {
             let have = views.borrow().hashes();
-            if let Outcome::Consensus { documents } =
-                channel.call(Op::GetConsensus { have, follow: true }).await?
-            {
+            if let Outcome::Consensus { documents } = channel.call(Op::GetConsensus { have, follow: true }).await? {
                 accept(views, cache, &documents).await;
             }
             loop {
@@ -234,9 +228,7 @@ impl WorkerCache {
     fn answer(&self, have: Option<u64>) -> Option<Outcome> {
         let (revision, list) = self.list.as_ref()?;
         let news = have != Some(*revision);
-        Some(Outcome::Workers {
-            list: news.then(|| list.clone()),
-        })
+        Some(Outcome::Workers { list: news.then(|| list.clone()) })
     }
 
     async fn relay(&mut self, channel: &ControlChannel, op: Op) -> Result<Outcome, ControlError> {
@@ -254,13 +246,11 @@ impl WorkerCache {
             self.asked = Some(Instant::now());
             if let Outcome::Workers { list: Some(list) } = outcome {
                 let authority = self.authority.ok_or(ControlError::Unexpected)?;
-                let verified = list
-                    .verify::<WorkerList>(&[authority], 1)
-                    .map_err(|err| ControlError::Refused(err.to_string()))?;
+                let verified =
+                    list.verify::<WorkerList>(&[authority], 1).map_err(|err| ControlError::Refused(err.to_string()))?;
                 self.list = Some((verified.revision, list));
             }
         }
         self.answer(have).ok_or(ControlError::Unexpected)
     }
 }
-

@@ -86,11 +86,7 @@ impl Edge {
     /// An edge over opened mailboxes.
     #[must_use]
     pub const fn new(mailboxes: Mailboxes, sessions: Sessions, metrics: Arc<Metrics>) -> Self {
-        Self {
-            mailboxes,
-            sessions,
-            metrics,
-        }
+        Self { mailboxes, sessions, metrics }
     }
 
     /// Keeps the payload of a forward packet; its stored-ack goes out once it is on disk.
@@ -157,28 +153,17 @@ impl Edge {
     ///
     /// # Errors
     /// The edge is full, or its disk refuses.
-    pub async fn attach(
-        self: &Arc<Self>,
-        mailbox: MailboxId,
-        sender: LinkSender,
-    ) -> Result<Attachment, PutError> {
+    pub async fn attach(self: &Arc<Self>, mailbox: MailboxId, sender: LinkSender) -> Result<Attachment, PutError> {
         self.mailboxes.attach(mailbox).await?;
-        let session = Session {
-            number: self.sessions.next.fetch_add(1, Ordering::Relaxed),
-            sender,
-            stored: Arc::default(),
-        };
+        let session =
+            Session { number: self.sessions.next.fetch_add(1, Ordering::Relaxed), sender, stored: Arc::default() };
         let former = lock(&self.sessions.attached).insert(mailbox, session.clone());
         if let Some(former) = former {
             former.stored.notify_one();
         }
         self.update_levels();
         tokio::spawn(Arc::clone(self).feed(mailbox, session.clone()));
-        Ok(Attachment {
-            edge: Arc::clone(self),
-            mailbox,
-            number: session.number,
-        })
+        Ok(Attachment { edge: Arc::clone(self), mailbox, number: session.number })
     }
 
     /// Sends everything in the mailbox, oldest first, and then what comes.
@@ -186,9 +171,7 @@ impl Edge {
         let mut after = 0;
         while self.is_current(mailbox, session.number) {
             let edge = Arc::clone(&self);
-            let read = tokio::task::spawn_blocking(move || {
-                edge.mailboxes.read_after(mailbox, after, READ_BATCH)
-            });
+            let read = tokio::task::spawn_blocking(move || edge.mailboxes.read_after(mailbox, after, READ_BATCH));
             // A disk that cannot be read now may be readable when the next item comes.
             let items = read.await.ok().and_then(Result::ok).unwrap_or_default();
             if items.is_empty() {
@@ -200,9 +183,7 @@ impl Edge {
             }
             for (seq, bytes) in items {
                 after = seq;
-                let Ok(frame) = ItemBody::parse(&bytes).and_then(|body| {
-                    Frame::item(&Item { seq, body })
-                }) else {
+                let Ok(frame) = ItemBody::parse(&bytes).and_then(|body| Frame::item(&Item { seq, body })) else {
                     self.metrics.drop_one("bad_item");
                     continue;
                 };
@@ -214,9 +195,7 @@ impl Edge {
     }
 
     fn is_current(&self, mailbox: MailboxId, number: u64) -> bool {
-        lock(&self.sessions.attached)
-            .get(&mailbox)
-            .is_some_and(|session| session.number == number)
+        lock(&self.sessions.attached).get(&mailbox).is_some_and(|session| session.number == number)
     }
 }
 
@@ -241,9 +220,7 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let mut attached = lock(&self.edge.sessions.attached);
-        if attached
-            .get(&self.mailbox)
-            .is_some_and(|session| session.number == self.number)
+        if attached.get(&self.mailbox).is_some_and(|session| session.number == self.number)
             && let Some(session) = attached.remove(&self.mailbox)
         {
             session.stored.notify_one();

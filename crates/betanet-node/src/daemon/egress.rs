@@ -43,18 +43,12 @@ impl Egress {
     /// No links yet.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self {
-            peers: Arc::default(),
-            metrics,
-        }
+        Self { peers: Arc::default(), metrics }
     }
 
     /// Queues a packet for `next`, or drops and counts it. Never blocks.
     pub fn send(&self, next: NodeId, packet: Vec<u8>) {
-        let waiting = Waiting {
-            packet,
-            since: Instant::now(),
-        };
+        let waiting = Waiting { packet, since: Instant::now() };
         let sent = match lock(&self.peers).get(&next) {
             None => Err("unknown_next"),
             Some(queue) => queue.try_send(waiting).map_err(|_| "egress_full"),
@@ -72,11 +66,7 @@ impl Egress {
         let mut peers = lock(&self.peers);
         // Dropping the queue ends the link's task.
         peers.retain(|id, queue| current.lists(*id, now) && !queue.is_closed());
-        let listed = current.live(now).flat_map(|view| {
-            view.nodes()
-                .map(|node| node.id())
-                .collect::<Vec<_>>()
-        });
+        let listed = current.live(now).flat_map(|view| view.nodes().map(|node| node.id()).collect::<Vec<_>>());
         for id in listed {
             if id != own && !peers.contains_key(&id) {
                 let (sender, queue) = mpsc::channel(QUEUE);
@@ -115,16 +105,11 @@ impl Peer {
             let Some(address) = self.address() else {
                 return;
             };
-            let dialled = self
-                .dialer
-                .dial(address, *self.id.as_bytes(), LINK_QUEUE)
-                .await;
+            let dialled = self.dialer.dial(address, *self.id.as_bytes(), LINK_QUEUE).await;
             // The other side sends nothing on this link, but reading it notices its end.
             if let Ok((sender, mut reader)) = dialled {
                 let up = Instant::now();
-                let closed = async {
-                    while reader.next().await.is_ok() {}
-                };
+                let closed = async { while reader.next().await.is_ok() {} };
                 tokio::select! {
                     () = closed => {}
                     ended = pump(&mut self.queue, &sender, &self.metrics) => if ended { return },
@@ -152,11 +137,8 @@ impl Peer {
     fn address(&self) -> Option<std::net::SocketAddr> {
         let views = self.views.borrow();
         let now = now_ms();
-        let mut addresses: Vec<_> = views
-            .live(now)
-            .filter_map(|view| view.node(self.id))
-            .map(|node| node.link_address())
-            .collect();
+        let mut addresses: Vec<_> =
+            views.live(now).filter_map(|view| view.node(self.id)).map(|node| node.link_address()).collect();
         addresses.pop()
     }
 }
@@ -179,8 +161,6 @@ async fn pump(queue: &mut mpsc::Receiver<Waiting>, sender: &LinkSender, metrics:
             metrics.drop_one("link_down");
             return false;
         }
-        metrics
-            .bytes_out
-            .add(u64::try_from(FRAME_LEN).unwrap_or(0));
+        metrics.bytes_out.add(u64::try_from(FRAME_LEN).unwrap_or(0));
     }
 }

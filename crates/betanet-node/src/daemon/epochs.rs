@@ -61,12 +61,7 @@ impl Epochs {
     ///
     /// # Errors
     /// A file cannot be read or written.
-    pub fn open(
-        state: &StateDir,
-        boot_id: &str,
-        now: Epoch,
-        capacity: usize,
-    ) -> Result<Self, StateError> {
+    pub fn open(state: &StateDir, boot_id: &str, now: Epoch, capacity: usize) -> Result<Self, StateError> {
         let kept = read_json::<KeyFile>(&state.join(KEYS_FILE), "key file")?
             .filter(|file| !boot_id.is_empty() && file.boot_id == boot_id);
         let mut epochs = Self {
@@ -90,18 +85,13 @@ impl Epochs {
     /// Uses what a former process of this boot left. A key whose log is missing or damaged is not
     /// used again: packets may have passed that nobody would recognise.
     fn take_over(&mut self, file: &KeyFile) {
-        let Some(mut ring) = hex::decode(&file.ring)
-            .ok()
-            .map(Zeroizing::new)
-            .and_then(|bytes| KeyRing::import(&bytes).ok())
+        let Some(mut ring) =
+            hex::decode(&file.ring).ok().map(Zeroizing::new).and_then(|bytes| KeyRing::import(&bytes).ok())
         else {
             return;
         };
         for epoch in ring.public_keys().into_keys() {
-            let generation = file
-                .filters
-                .get(&epoch.0)
-                .and_then(|filter| self.restore(epoch, filter));
+            let generation = file.filters.get(&epoch.0).and_then(|filter| self.restore(epoch, filter));
             match generation {
                 Some(generation) => {
                     self.generations.insert(epoch, generation);
@@ -124,11 +114,7 @@ impl Epochs {
         let written = u64::try_from(bytes.len() - restored.torn_bytes).ok()?;
         // An entry that was cut short belongs to a packet that never left.
         log.set_len(written).ok()?;
-        Some(Generation {
-            cache,
-            log,
-            written,
-        })
+        Some(Generation { cache, log, written })
     }
 
     /// Moves to the epoch of `now`: erases what is no longer accepted and makes what is missing.
@@ -148,18 +134,10 @@ impl Epochs {
         for epoch in wanted {
             if !self.generations.contains_key(&epoch) {
                 let path = self.log_path(epoch);
-                let log = open_log(&path, true).map_err(|source| StateError::Io {
-                    action: "create",
-                    path,
-                    source,
-                })?;
+                let log = open_log(&path, true).map_err(|source| StateError::Io { action: "create", path, source })?;
                 self.generations.insert(
                     epoch,
-                    Generation {
-                        cache: ReplayCache::new(&mut os_rng(), self.capacity),
-                        log,
-                        written: 0,
-                    },
+                    Generation { cache: ReplayCache::new(&mut os_rng(), self.capacity), log, written: 0 },
                 );
             }
         }
@@ -177,12 +155,7 @@ impl Epochs {
             filters: self
                 .generations
                 .iter()
-                .map(|(epoch, generation)| {
-                    (
-                        epoch.0,
-                        hex::encode(generation.cache.filter_key().as_slice()),
-                    )
-                })
+                .map(|(epoch, generation)| (epoch.0, hex::encode(generation.cache.filter_key().as_slice())))
                 .collect(),
         };
         let path = self.dir.join(KEYS_FILE);
@@ -209,9 +182,7 @@ impl Epochs {
     /// The secret for packets of this parity.
     #[must_use]
     pub fn accept(&self, parity: u8) -> Option<(Epoch, SecretKey)> {
-        self.ring
-            .accept(parity)
-            .map(|(epoch, secret)| (epoch, secret.clone()))
+        self.ring.accept(parity).map(|(epoch, secret)| (epoch, secret.clone()))
     }
 
     /// Checks a tag under the key of `epoch` and remembers it.
@@ -219,11 +190,7 @@ impl Epochs {
     /// # Errors
     /// A replay, a full cache, or a key that is gone.
     pub fn check_and_insert(&mut self, epoch: Epoch, tag: &ReplayTag) -> Result<(), PacketError> {
-        self.generations
-            .get_mut(&epoch)
-            .ok_or(PacketError::NoKey)?
-            .cache
-            .check_and_insert(tag)
+        self.generations.get_mut(&epoch).ok_or(PacketError::NoKey)?.cache.check_and_insert(tag)
     }
 
     /// Appends all new tags to their logs. Only then may the packets behind them leave.
@@ -254,14 +221,9 @@ impl Epochs {
     /// Entries held, and entries that fit.
     #[must_use]
     pub fn replay_load(&self) -> (usize, usize) {
-        self.generations
-            .values()
-            .fold((0, 0), |(len, capacity), generation| {
-                (
-                    len + generation.cache.len(),
-                    capacity + generation.cache.capacity(),
-                )
-            })
+        self.generations.values().fold((0, 0), |(len, capacity), generation| {
+            (len + generation.cache.len(), capacity + generation.cache.capacity())
+        })
     }
 
     fn log_path(&self, epoch: Epoch) -> PathBuf {
@@ -286,11 +248,7 @@ fn open_log(path: &Path, fresh: bool) -> io::Result<File> {
     if fresh {
         remove(path);
     }
-    OpenOptions::new()
-        .create(fresh)
-        .append(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().create(fresh).append(true).mode(0o600).open(path)
 }
 
 fn remove(path: &Path) {
@@ -322,10 +280,7 @@ mod tests {
 
         let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
         assert_eq!(keys, second.public_keys());
-        assert_eq!(
-            Err(PacketError::Replay),
-            second.check_and_insert(NOW, &tag(1))
-        );
+        assert_eq!(Err(PacketError::Replay), second.check_and_insert(NOW, &tag(1)));
         assert_eq!(Ok(()), second.check_and_insert(NOW, &tag(2)));
     }
 
@@ -347,10 +302,7 @@ mod tests {
         drop(second);
         let mut third = Epochs::open(&state, "boot", NOW, 100).unwrap();
         for seen in [1, 2] {
-            assert_eq!(
-                Err(PacketError::Replay),
-                third.check_and_insert(NOW, &tag(seen))
-            );
+            assert_eq!(Err(PacketError::Replay), third.check_and_insert(NOW, &tag(seen)));
         }
     }
 
@@ -366,17 +318,11 @@ mod tests {
         std::fs::remove_file(log).unwrap();
         let second = Epochs::open(&state, "boot", NOW, 100).unwrap();
         assert_ne!(keys.get(&NOW), second.public_keys().get(&NOW));
-        assert_eq!(
-            keys.get(&NOW.next()),
-            second.public_keys().get(&NOW.next())
-        );
+        assert_eq!(keys.get(&NOW.next()), second.public_keys().get(&NOW.next()));
         drop(second);
 
         let third = Epochs::open(&state, "another boot", NOW, 100).unwrap();
-        assert_ne!(
-            keys.get(&NOW.next()),
-            third.public_keys().get(&NOW.next())
-        );
+        assert_ne!(keys.get(&NOW.next()), third.public_keys().get(&NOW.next()));
     }
 
     #[test]
@@ -392,9 +338,6 @@ mod tests {
         assert!(epochs.accept(NOW.parity()).is_some());
         assert!(epochs.rotate(NOW.next().next()).unwrap());
         assert!(!log.exists());
-        assert_eq!(
-            Err(PacketError::NoKey),
-            epochs.check_and_insert(NOW, &tag(1))
-        );
+        assert_eq!(Err(PacketError::NoKey), epochs.check_and_insert(NOW, &tag(1)));
     }
 }

@@ -15,9 +15,7 @@ use super::metrics::Metrics;
 use super::mixer::Ingress;
 use crate::clock::now_ms;
 use crate::control::{Answer, Op, Outcome, Request, mailbox_of};
-use crate::link::{
-    Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Received,
-};
+use crate::link::{Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Received};
 use crate::views::Views;
 
 /// Links open at once.
@@ -107,10 +105,7 @@ impl Inbound {
     async fn becomes_member(&self, id: NodeId) -> bool {
         let mut views = self.views.clone();
         let listed = views.wait_for(|views| views.lists(id, now_ms()));
-        matches!(
-            tokio::time::timeout(MEMBERSHIP_PATIENCE, listed).await,
-            Ok(Ok(_))
-        )
+        matches!(tokio::time::timeout(MEMBERSHIP_PATIENCE, listed).await, Ok(Ok(_)))
     }
 
     async fn serve_node(&self, id: NodeId, mut reader: LinkReader) -> LinkError {
@@ -132,9 +127,7 @@ impl Inbound {
     }
 
     fn take(&self, packet: Vec<u8>) {
-        self.metrics
-            .bytes_in
-            .add(u64::try_from(FRAME_LEN).unwrap_or(0));
+        self.metrics.bytes_in.add(u64::try_from(FRAME_LEN).unwrap_or(0));
         self.ingress.push(packet, Instant::now());
     }
 }
@@ -152,15 +145,7 @@ struct Client<'a> {
 
 impl<'a> Client<'a> {
     fn new(inbound: &'a Inbound, edge: Arc<Edge>, key: [u8; 32], sender: LinkSender) -> Self {
-        Self {
-            inbound,
-            edge,
-            key,
-            sender,
-            attachment: None,
-            follows: false,
-            budget: Budget::new(),
-        }
+        Self { inbound, edge, key, sender, attachment: None, follows: false, budget: Budget::new() }
     }
 
     async fn serve(mut self, mut reader: LinkReader) -> LinkError {
@@ -215,19 +200,13 @@ impl<'a> Client<'a> {
                 let request: Request = Received::message(&message)?;
                 let outcome = self.answer(request.op, sent).await;
                 let id = request.id;
-                self.sender
-                    .send_message(&Answer::Reply { id, outcome })
-                    .await
+                self.sender.send_message(&Answer::Reply { id, outcome }).await
             }
             Received::Item(_) => Err(LinkError::Message),
         }
     }
 
-    async fn answer(
-        &mut self,
-        op: Op,
-        sent: &mut Vec<betanet_mix::view::ConsensusHash>,
-    ) -> Outcome {
+    async fn answer(&mut self, op: Op, sent: &mut Vec<betanet_mix::view::ConsensusHash>) -> Outcome {
         match op {
             Op::Time => Outcome::Time { now_ms: now_ms() },
             Op::Attach => {
@@ -244,24 +223,16 @@ impl<'a> Client<'a> {
                 self.follows |= follow;
                 let views = Arc::clone(&self.inbound.views.borrow());
                 *sent = views.hashes();
-                Outcome::Consensus {
-                    documents: views.beyond(&have, now_ms()),
-                }
+                Outcome::Consensus { documents: views.beyond(&have, now_ms()) }
             }
-            op @ (Op::GetWorkers { .. } | Op::PutWorker { .. }) => {
-                self.inbound.directory.relay(op).await
-            }
-            Op::GetNetwork | Op::PutDescriptor { .. } => {
-                refused(&"an edge is not the directory authority")
-            }
+            op @ (Op::GetWorkers { .. } | Op::PutWorker { .. }) => self.inbound.directory.relay(op).await,
+            Op::GetNetwork | Op::PutDescriptor { .. } => refused(&"an edge is not the directory authority"),
         }
     }
 }
 
 fn refused(reason: &impl std::fmt::Display) -> Outcome {
-    Outcome::Refused {
-        reason: reason.to_string(),
-    }
+    Outcome::Refused { reason: reason.to_string() }
 }
 
 /// A client's allowance of packets. When it is spent the link is read no faster than it refills, so
@@ -273,10 +244,7 @@ struct Budget {
 
 impl Budget {
     fn new() -> Self {
-        Self {
-            tokens: CLIENT_BURST,
-            refilled: Instant::now(),
-        }
+        Self { tokens: CLIENT_BURST, refilled: Instant::now() }
     }
 
     async fn spend(&mut self) {

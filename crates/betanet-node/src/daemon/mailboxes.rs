@@ -52,12 +52,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            mailboxes: 10_000,
-            items_each: 65_536,
-            items_total: 262_144,
-            time_to_live: Duration::from_hours(7 * 24),
-        }
+        Self { mailboxes: 10_000, items_each: 65_536, items_total: 262_144, time_to_live: Duration::from_hours(7 * 24) }
     }
 }
 
@@ -130,19 +125,9 @@ struct Index {
 
 #[derive(Debug)]
 enum Job {
-    Put {
-        mailbox: MailboxId,
-        item: Vec<u8>,
-        receipt: Option<Vec<u8>>,
-    },
-    Delete {
-        mailbox: MailboxId,
-        seqs: Vec<u64>,
-    },
-    Attach {
-        mailbox: MailboxId,
-        done: tokio::sync::oneshot::Sender<()>,
-    },
+    Put { mailbox: MailboxId, item: Vec<u8>, receipt: Option<Vec<u8>> },
+    Delete { mailbox: MailboxId, seqs: Vec<u64> },
+    Attach { mailbox: MailboxId, done: tokio::sync::oneshot::Sender<()> },
 }
 
 impl Mailboxes {
@@ -151,10 +136,7 @@ impl Mailboxes {
     /// # Errors
     /// The file cannot be opened, is locked, or is damaged.
     pub fn open(path: &Path, limits: Limits, stored: Stored) -> Result<Self, StoreError> {
-        let wrap = |source: redb::Error| StoreError {
-            path: path.to_owned(),
-            source: Box::new(source),
-        };
+        let wrap = |source: redb::Error| StoreError { path: path.to_owned(), source: Box::new(source) };
         let database = open_database(path).map_err(wrap)?;
         let index = read_index(&database).map_err(wrap)?;
         let shared = Arc::new(Shared {
@@ -170,32 +152,19 @@ impl Mailboxes {
             .name("mailboxes".into())
             .spawn(move || for_writer.write(&queue, &stored))
             .map_err(|err| wrap(redb::Error::Io(err)))?;
-        Ok(Self {
-            shared,
-            jobs: Some(jobs),
-            writer: Some(writer),
-        })
+        Ok(Self { shared, jobs: Some(jobs), writer: Some(writer) })
     }
 
     /// Takes an item for `mailbox`; once it is on disk, `receipt` is handed back. Never blocks.
     ///
     /// # Errors
     /// A limit or the disk stands in the way; the item is dropped.
-    pub fn put(
-        &self,
-        mailbox: MailboxId,
-        item: Vec<u8>,
-        receipt: Option<Vec<u8>>,
-    ) -> Result<(), PutError> {
+    pub fn put(&self, mailbox: MailboxId, item: Vec<u8>, receipt: Option<Vec<u8>>) -> Result<(), PutError> {
         if self.has_failed() {
             return Err(PutError::StoreFailed);
         }
         self.shared.reserve(mailbox)?;
-        let job = Job::Put {
-            mailbox,
-            item,
-            receipt,
-        };
+        let job = Job::Put { mailbox, item, receipt };
         self.submit(job).inspect_err(|_| self.shared.release(mailbox, 1))
     }
 
@@ -231,12 +200,7 @@ impl Mailboxes {
     ///
     /// # Errors
     /// The database cannot be read now.
-    pub fn read_after(
-        &self,
-        mailbox: MailboxId,
-        after: u64,
-        count: usize,
-    ) -> Result<Vec<(u64, Vec<u8>)>, PutError> {
+    pub fn read_after(&self, mailbox: MailboxId, after: u64, count: usize) -> Result<Vec<(u64, Vec<u8>)>, PutError> {
         let guard = read_lock(&self.shared.database);
         let database = guard.as_ref().ok_or(PutError::StoreFailed)?;
         read_items(database, mailbox, after, count).map_err(|_| PutError::StoreFailed)
@@ -287,10 +251,7 @@ impl Shared {
     fn reserve(&self, mailbox: MailboxId) -> Result<(), PutError> {
         let mut index = self.index();
         let total = index.items_total;
-        let held = index
-            .mailboxes
-            .get_mut(&mailbox)
-            .ok_or(PutError::UnknownMailbox)?;
+        let held = index.mailboxes.get_mut(&mailbox).ok_or(PutError::UnknownMailbox)?;
         if *held >= self.limits.items_each || total >= self.limits.items_total {
             return Err(PutError::MailboxFull);
         }
@@ -343,9 +304,7 @@ impl Shared {
     fn report(&self, group: impl Iterator<Item = Job>, committed: bool, stored: &Stored) {
         for job in group {
             match job {
-                Job::Put {
-                    mailbox, receipt, ..
-                } if committed => stored(mailbox, receipt),
+                Job::Put { mailbox, receipt, .. } if committed => stored(mailbox, receipt),
                 Job::Put { mailbox, .. } => self.release(mailbox, 1),
                 Job::Attach { done, .. } if committed => {
                     // Whoever asked may have left.
@@ -456,9 +415,7 @@ impl Shared {
 }
 
 fn open_database(path: &Path) -> Result<Database, redb::Error> {
-    let database = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create(path)?;
+    let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
     let transaction = database.begin_write()?;
     transaction.open_table(ITEMS)?;
     transaction.open_table(OWNERS)?;
@@ -528,9 +485,7 @@ fn find_expired(database: &Database, horizon: u64) -> Result<Expired, redb::Erro
 }
 
 fn stored_at(value: &[u8]) -> (u64, &[u8]) {
-    value
-        .split_first_chunk()
-        .map_or((0, &[]), |(at, item)| (u64::from_be_bytes(*at), item))
+    value.split_first_chunk().map_or((0, &[]), |(at, item)| (u64::from_be_bytes(*at), item))
 }
 
 fn read_lock<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
@@ -604,41 +559,24 @@ mod tests {
     #[tokio::test]
     async fn limits_hold_per_mailbox_and_in_total() {
         let dir = tempfile::tempdir().unwrap();
-        let limits = Limits {
-            mailboxes: 2,
-            items_each: 2,
-            items_total: 3,
-            ..Limits::default()
-        };
+        let limits = Limits { mailboxes: 2, items_each: 2, items_total: 3, ..Limits::default() };
         let (store, _stored) = open(dir.path(), limits);
-        assert_eq!(
-            Err(PutError::UnknownMailbox),
-            store.put(mailbox(1), vec![0], None)
-        );
+        assert_eq!(Err(PutError::UnknownMailbox), store.put(mailbox(1), vec![0], None));
         store.attach(mailbox(1)).await.unwrap();
         store.attach(mailbox(2)).await.unwrap();
         store.attach(mailbox(2)).await.unwrap();
         assert_eq!(Err(PutError::MailboxFull), store.attach(mailbox(3)).await);
         store.put(mailbox(1), vec![0], None).unwrap();
         store.put(mailbox(1), vec![0], None).unwrap();
-        assert_eq!(
-            Err(PutError::MailboxFull),
-            store.put(mailbox(1), vec![0], None)
-        );
+        assert_eq!(Err(PutError::MailboxFull), store.put(mailbox(1), vec![0], None));
         store.put(mailbox(2), vec![0], None).unwrap();
-        assert_eq!(
-            Err(PutError::MailboxFull),
-            store.put(mailbox(2), vec![0], None)
-        );
+        assert_eq!(Err(PutError::MailboxFull), store.put(mailbox(2), vec![0], None));
     }
 
     #[tokio::test]
     async fn what_outlives_its_time_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let limits = Limits {
-            time_to_live: Duration::ZERO,
-            ..Limits::default()
-        };
+        let limits = Limits { time_to_live: Duration::ZERO, ..Limits::default() };
         let (store, _stored) = open(dir.path(), limits);
         store.attach(mailbox(1)).await.unwrap();
         // The item may find its mailbox expired already; both ways everything goes.

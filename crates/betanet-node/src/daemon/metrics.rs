@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text,
-};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -25,15 +23,11 @@ const COARSE_STEP: u64 = 1000;
 const COARSE_PERIOD: Duration = Duration::from_mins(1);
 
 /// Upper bounds of the hop delay buckets, in seconds.
-const DELAY_BOUNDS: [f64; 12] = [
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
-];
+const DELAY_BOUNDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
 /// Upper bounds of the unwrap time buckets, in seconds.
-const UNWRAP_BOUNDS: [f64; 12] = [
-    0.000_005, 0.000_01, 0.000_02, 0.000_04, 0.000_06, 0.000_08, 0.000_1, 0.000_15, 0.000_2,
-    0.000_5, 0.001, 0.01,
-];
+const UNWRAP_BOUNDS: [f64; 12] =
+    [0.000_005, 0.000_01, 0.000_02, 0.000_04, 0.000_06, 0.000_08, 0.000_1, 0.000_15, 0.000_2, 0.000_5, 0.001, 0.01];
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -58,8 +52,7 @@ pub struct Level(AtomicU64);
 impl Level {
     /// Sets the level.
     pub fn set(&self, value: usize) {
-        self.0
-            .store(u64::try_from(value).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.store(u64::try_from(value).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// The level.
@@ -79,11 +72,7 @@ pub struct Times {
 
 impl Times {
     fn new(bounds: &'static [f64; 12]) -> Self {
-        Self {
-            bounds,
-            buckets: Default::default(),
-            sum_ns: AtomicU64::new(0),
-        }
+        Self { bounds, buckets: Default::default(), sum_ns: AtomicU64::new(0) }
     }
 
     /// Notes one time.
@@ -170,88 +159,51 @@ impl Metrics {
     }
 
     fn dropped(&self) -> BTreeMap<&'static str, u64> {
-        self.dropped
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn step(&self, value: u64) -> u64 {
-        if self.exact {
-            value
-        } else {
-            value - value % COARSE_STEP
-        }
+        if self.exact { value } else { value - value % COARSE_STEP }
     }
 }
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counters = [
-            (
-                "betanet_packets_processed",
-                "Packets unwrapped and accepted",
-                &self.processed,
-            ),
-            (
-                "betanet_packets_forwarded",
-                "Accepted packets sent on to another node",
-                &self.forwarded,
-            ),
-            (
-                "betanet_packets_delivered",
-                "Accepted packets that ended in a mailbox here",
-                &self.delivered,
-            ),
-            (
-                "betanet_cover_packets",
-                "Cover packets that ended here",
-                &self.cover,
-            ),
+            ("betanet_packets_processed", "Packets unwrapped and accepted", &self.processed),
+            ("betanet_packets_forwarded", "Accepted packets sent on to another node", &self.forwarded),
+            ("betanet_packets_delivered", "Accepted packets that ended in a mailbox here", &self.delivered),
+            ("betanet_cover_packets", "Cover packets that ended here", &self.cover),
         ];
         for (name, help, count) in counters {
             let metric = ConstCounter::new(self.step(count.get()));
-            let descriptor =
-                encoder.encode_descriptor(name, help, None, metric.metric_type())?;
+            let descriptor = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
             metric.encode(descriptor)?;
         }
         let help = "Packets dropped and peers refused, by reason";
-        let mut descriptor =
-            encoder.encode_descriptor("betanet_packets_dropped", help, None, MetricType::Counter)?;
+        let mut descriptor = encoder.encode_descriptor("betanet_packets_dropped", help, None, MetricType::Counter)?;
         for (reason, count) in self.dropped() {
             let labels = [("reason", reason)];
             ConstCounter::new(self.step(count)).encode(descriptor.encode_family(&labels)?)?;
         }
         let help = "Bytes on links, as frames";
-        let mut descriptor =
-            encoder.encode_descriptor("betanet_link_bytes", help, None, MetricType::Counter)?;
+        let mut descriptor = encoder.encode_descriptor("betanet_link_bytes", help, None, MetricType::Counter)?;
         for (direction, count) in [("in", &self.bytes_in), ("out", &self.bytes_out)] {
             let labels = [("direction", direction)];
             ConstCounter::new(self.step(count.get())).encode(descriptor.encode_family(&labels)?)?;
         }
         let help = "Packets that wait in the node";
-        let mut descriptor =
-            encoder.encode_descriptor("betanet_queue_depth", help, None, MetricType::Gauge)?;
+        let mut descriptor = encoder.encode_descriptor("betanet_queue_depth", help, None, MetricType::Gauge)?;
         for (queue, level) in [("ingress", &self.ingress_depth), ("delay", &self.delay_depth)] {
             let labels = [("queue", queue)];
             gauge(self.step(level.get())).encode(descriptor.encode_family(&labels)?)?;
         }
         self.encode_levels(&mut encoder)?;
         let help = "Time between socket read and release of a packet";
-        let descriptor = encoder.encode_descriptor(
-            "betanet_hop_delay_seconds",
-            help,
-            None,
-            MetricType::Histogram,
-        )?;
+        let descriptor = encoder.encode_descriptor("betanet_hop_delay_seconds", help, None, MetricType::Histogram)?;
         self.encode_times(&self.hop_delay, descriptor)?;
         let help = "Time to unwrap one packet";
-        let descriptor = encoder.encode_descriptor(
-            "betanet_unwrap_seconds",
-            help,
-            None,
-            MetricType::Histogram,
-        )?;
+        let descriptor = encoder.encode_descriptor("betanet_unwrap_seconds", help, None, MetricType::Histogram)?;
         self.encode_times(&self.unwrap, descriptor)
     }
 }
@@ -266,31 +218,11 @@ impl Metrics {
                 "1 if counters are exact: for debugging only, they help whoever watches traffic",
                 u64::from(self.exact),
             ),
-            (
-                "betanet_epoch",
-                "Epoch whose key is current",
-                self.epoch.load(Ordering::Relaxed),
-            ),
-            (
-                "betanet_replay_entries",
-                "Entries of the replay caches",
-                self.step(self.replay_entries.get()),
-            ),
-            (
-                "betanet_replay_capacity",
-                "Entries that fit into the replay caches",
-                self.replay_capacity.get(),
-            ),
-            (
-                "betanet_mailbox_items",
-                "Items in mailboxes",
-                self.step(self.mailbox_items.get()),
-            ),
-            (
-                "betanet_mailboxes",
-                "Mailboxes",
-                self.step(self.mailboxes.get()),
-            ),
+            ("betanet_epoch", "Epoch whose key is current", self.epoch.load(Ordering::Relaxed)),
+            ("betanet_replay_entries", "Entries of the replay caches", self.step(self.replay_entries.get())),
+            ("betanet_replay_capacity", "Entries that fit into the replay caches", self.replay_capacity.get()),
+            ("betanet_mailbox_items", "Items in mailboxes", self.step(self.mailbox_items.get())),
+            ("betanet_mailboxes", "Mailboxes", self.step(self.mailboxes.get())),
         ];
         for (name, help, value) in levels {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -299,18 +231,10 @@ impl Metrics {
         Ok(())
     }
 
-    fn encode_times(
-        &self,
-        times: &Times,
-        mut descriptor: MetricEncoder<'_>,
-    ) -> Result<(), std::fmt::Error> {
-        let exact: u64 = times
-            .buckets
-            .iter()
-            .map(|bucket| bucket.load(Ordering::Relaxed))
-            .sum();
+    fn encode_times(&self, times: &Times, mut descriptor: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let exact: u64 = times.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum();
         let mut total = 0;
-        let bounds = times.bounds.iter().copied().chain([f64::MAX]);
+        let bounds = times.bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds
             .zip(&times.buckets)
             .map(|(bound, bucket)| {
@@ -349,11 +273,7 @@ impl Exporter {
     pub fn new(metrics: &Arc<Metrics>) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Arc::clone(metrics)));
-        Self {
-            registry,
-            exact: metrics.exact,
-            snapshot: Mutex::new(None),
-        }
+        Self { registry, exact: metrics.exact, snapshot: Mutex::new(None) }
     }
 
     /// The exposition text.

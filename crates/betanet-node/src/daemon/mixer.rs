@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 use betanet_mix::delay::{DelayQueue, DelaySource, Exponential};
 use betanet_mix::epoch::Epoch;
 use betanet_sphinx::{
-    Action, DelayInput, MailboxId, NodeId, PacketError, ReplayFilter, ReplayTag,
-    SecretKey, SurbId, parity_of, unwrap,
+    Action, DelayInput, MailboxId, NodeId, PacketError, ReplayFilter, ReplayTag, SecretKey, SurbId, parity_of, unwrap,
 };
 use tokio::sync::mpsc;
 
@@ -128,11 +127,7 @@ impl Mixer {
         let (queue, arrivals) = sync_channel(config.depth.max(1));
         let arrivals = Arc::new(Mutex::new(arrivals));
         let waiting = Arc::default();
-        let ingress = Ingress {
-            queue,
-            waiting: Arc::clone(&waiting),
-            metrics: Arc::clone(metrics),
-        };
+        let ingress = Ingress { queue, waiting: Arc::clone(&waiting), metrics: Arc::clone(metrics) };
         let mean_delay = Arc::new(Mutex::new(Duration::ZERO));
         let (processed, mut due) = mpsc::channel::<Vec<Processed>>(64);
         let mut threads = Vec::new();
@@ -146,11 +141,7 @@ impl Mixer {
                 mean_delay: Arc::clone(&mean_delay),
                 processed: processed.clone(),
             };
-            threads.push(
-                std::thread::Builder::new()
-                    .name(format!("unwrap-{number}"))
-                    .spawn(move || unwrapper.run())?,
-            );
+            threads.push(std::thread::Builder::new().name(format!("unwrap-{number}")).spawn(move || unwrapper.run())?);
         }
         let metrics = Arc::clone(metrics);
         tokio::spawn(async move {
@@ -166,13 +157,7 @@ impl Mixer {
                 queue.release(&mut released);
             }
         });
-        Ok((
-            Self {
-                threads,
-                mean_delay,
-            },
-            ingress,
-        ))
+        Ok((Self { threads, mean_delay }, ingress))
     }
 
     /// Sets the mean of the delays of packets that arrive from now on.
@@ -226,17 +211,11 @@ impl Unwrapper {
         }
         drop(arrivals);
         let before = self.waiting.fetch_sub(group.len(), Ordering::Relaxed);
-        self.metrics
-            .ingress_depth
-            .set(before.saturating_sub(group.len()));
+        self.metrics.ingress_depth.set(before.saturating_sub(group.len()));
         true
     }
 
-    fn process(
-        &self,
-        group: &mut Vec<Arrival>,
-        delays: &mut impl DelaySource,
-    ) -> Vec<Processed> {
+    fn process(&self, group: &mut Vec<Arrival>, delays: &mut impl DelaySource) -> Vec<Processed> {
         let keys = {
             let epochs = lock(&self.epochs);
             [epochs.accept(0), epochs.accept(1)]
@@ -261,9 +240,7 @@ impl Unwrapper {
                 self.metrics.drop_one("replay_log_failed");
             }
         }
-        self.metrics
-            .processed
-            .add(u64::try_from(done.len()).unwrap_or(0));
+        self.metrics.processed.add(u64::try_from(done.len()).unwrap_or(0));
         done
     }
 
@@ -273,41 +250,21 @@ impl Unwrapper {
         arrival: Arrival,
         delays: &mut impl DelaySource,
     ) -> Result<Processed, PacketError> {
-        let Arrival {
-            mut packet,
-            received,
-        } = arrival;
+        let Arrival { mut packet, received } = arrival;
         let parity = usize::from(parity_of(&packet)?);
-        let (epoch, secret) = keys
-            .get(parity)
-            .and_then(Option::as_ref)
-            .ok_or(PacketError::NoKey)?;
-        let mut filter = Guarded {
-            epochs: &self.epochs,
-            epoch: *epoch,
-        };
+        let (epoch, secret) = keys.get(parity).and_then(Option::as_ref).ok_or(PacketError::NoKey)?;
+        let mut filter = Guarded { epochs: &self.epochs, epoch: *epoch };
         let unwrapped = unwrap(secret, &mut packet, &mut filter)?;
         let outcome = match unwrapped.action {
             Action::Forward { next } => Released::Forward { next, packet },
-            Action::Deliver { mailbox, payload } => Released::Deliver {
-                mailbox,
-                payload: packet.get(payload).unwrap_or_default().to_vec(),
-            },
-            Action::Reply {
-                mailbox,
-                surb_id,
-                delta,
-            } => Released::Reply {
-                mailbox,
-                surb_id,
-                delta: packet.get(delta).unwrap_or_default().to_vec(),
-            },
+            Action::Deliver { mailbox, payload } => {
+                Released::Deliver { mailbox, payload: packet.get(payload).unwrap_or_default().to_vec() }
+            }
+            Action::Reply { mailbox, surb_id, delta } => {
+                Released::Reply { mailbox, surb_id, delta: packet.get(delta).unwrap_or_default().to_vec() }
+            }
         };
-        Ok(Processed {
-            release_at: received + owed(delays, &unwrapped.delay),
-            received,
-            outcome,
-        })
+        Ok(Processed { release_at: received + owed(delays, &unwrapped.delay), received, outcome })
     }
 }
 
@@ -336,18 +293,12 @@ struct DelayLine {
 
 impl DelayLine {
     fn new(depth: usize, metrics: Arc<Metrics>) -> Self {
-        Self {
-            queue: DelayQueue::new(depth),
-            origin: Instant::now(),
-            metrics,
-        }
+        Self { queue: DelayQueue::new(depth), origin: Instant::now(), metrics }
     }
 
     fn take(&mut self, group: Vec<Processed>) {
         for processed in group {
-            let release_at = processed
-                .release_at
-                .saturating_duration_since(self.origin);
+            let release_at = processed.release_at.saturating_duration_since(self.origin);
             if self.queue.push(release_at, processed).is_err() {
                 self.metrics.drop_one("delay_queue_full");
             }
@@ -364,9 +315,7 @@ impl DelayLine {
     fn release(&mut self, released: &mut impl FnMut(Released)) {
         let now = self.origin.elapsed();
         while let Some(processed) = self.queue.pop_due(now) {
-            self.metrics
-                .hop_delay
-                .observe(processed.received.elapsed());
+            self.metrics.hop_delay.observe(processed.received.elapsed());
             released(processed.outcome);
         }
         self.metrics.delay_depth.set(self.queue.len());
@@ -377,4 +326,3 @@ impl DelayLine {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-

@@ -91,10 +91,7 @@ impl Frame {
     /// An empty frame.
     #[must_use]
     pub const fn padding() -> Self {
-        Self {
-            kind: FrameKind::Padding,
-            body: Vec::new(),
-        }
+        Self { kind: FrameKind::Padding, body: Vec::new() }
     }
 
     /// A frame around a packet.
@@ -105,19 +102,13 @@ impl Frame {
         if packet.len() != PACKET_LEN {
             return Err(FrameError::Length);
         }
-        Ok(Self {
-            kind: FrameKind::Packet,
-            body: packet,
-        })
+        Ok(Self { kind: FrameKind::Packet, body: packet })
     }
 
     /// A control message, which becomes one frame or several that stay together on the link.
     #[must_use]
     pub const fn control(message: Vec<u8>) -> Self {
-        Self {
-            kind: FrameKind::Control,
-            body: message,
-        }
+        Self { kind: FrameKind::Control, body: message }
     }
 
     /// A frame around a mailbox item.
@@ -129,10 +120,7 @@ impl Frame {
         if body.len() > PACKET_LEN {
             return Err(FrameError::Length);
         }
-        Ok(Self {
-            kind: FrameKind::Item,
-            body,
-        })
+        Ok(Self { kind: FrameKind::Item, body })
     }
 
     /// The frames that acknowledge `seqs`.
@@ -192,11 +180,7 @@ pub fn parse(frame: &[u8; FRAME_LEN]) -> Result<(FrameKind, &[u8]), FrameError> 
         FrameKind::Item => length >= Item::HEADER_LEN,
         FrameKind::ItemAck => length.is_multiple_of(8),
     };
-    if fits {
-        Ok((kind, body))
-    } else {
-        Err(FrameError::Length)
-    }
+    if fits { Ok((kind, body)) } else { Err(FrameError::Length) }
 }
 
 /// The chunk in a control frame, and whether it ends its message.
@@ -213,10 +197,7 @@ pub fn parse_chunk(body: &[u8]) -> Result<(bool, &[u8]), FrameError> {
 
 /// The sequence numbers in an item-ack frame.
 pub fn parse_acks(body: &[u8]) -> impl Iterator<Item = u64> {
-    body.as_chunks()
-        .0
-        .iter()
-        .map(|bytes: &[u8; 8]| u64::from_be_bytes(*bytes))
+    body.as_chunks().0.iter().map(|bytes: &[u8; 8]| u64::from_be_bytes(*bytes))
 }
 
 /// What a mailbox holds.
@@ -268,10 +249,7 @@ impl Item {
     /// [`FrameError::Body`] if it is none.
     pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
         let (seq, rest) = bytes.split_first_chunk().ok_or(FrameError::Body)?;
-        Ok(Self {
-            seq: u64::from_be_bytes(*seq),
-            body: ItemBody::parse(rest)?,
-        })
+        Ok(Self { seq: u64::from_be_bytes(*seq), body: ItemBody::parse(rest)? })
     }
 }
 
@@ -281,12 +259,9 @@ impl ItemBody {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Forward(payload) => [&[Item::FORWARD], payload.as_slice()].concat(),
-            Self::Reply { surb_id, delta } => [
-                [Item::REPLY].as_slice(),
-                surb_id.as_bytes().as_slice(),
-                delta.as_slice(),
-            ]
-            .concat(),
+            Self::Reply { surb_id, delta } => {
+                [[Item::REPLY].as_slice(), surb_id.as_bytes().as_slice(), delta.as_slice()].concat()
+            }
         }
     }
 
@@ -299,10 +274,7 @@ impl ItemBody {
             Some((&Item::FORWARD, payload)) => Ok(Self::Forward(payload.to_vec())),
             Some((&Item::REPLY, rest)) => {
                 let (surb_id, delta) = rest.split_first_chunk::<16>().ok_or(FrameError::Body)?;
-                Ok(Self::Reply {
-                    surb_id: SurbId::from(*surb_id),
-                    delta: delta.to_vec(),
-                })
+                Ok(Self::Reply { surb_id: SurbId::from(*surb_id), delta: delta.to_vec() })
             }
             _ => Err(FrameError::Body),
         }
@@ -311,11 +283,7 @@ impl ItemBody {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "a failed unwrap fails the test"
-    )]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
     use super::*;
 
@@ -329,27 +297,18 @@ mod tests {
 
     #[test]
     fn every_kind_of_frame_has_the_same_length_and_layout() {
-        let item = Item {
-            seq: 0x0102,
-            body: ItemBody::Forward(vec![7; 2048]),
-        };
+        let item = Item { seq: 0x0102, body: ItemBody::Forward(vec![7; 2048]) };
         let frames = [
             (Frame::padding(), vec![]),
             (Frame::packet(vec![9; PACKET_LEN]).unwrap(), vec![9; PACKET_LEN]),
             (Frame::control(b"{}".to_vec()), vec![1, b'{', b'}']),
             (Frame::item(&item).unwrap(), item.encode()),
-            (
-                Frame::item_acks(&[1, 2]).remove(0),
-                [1u64.to_be_bytes(), 2u64.to_be_bytes()].concat(),
-            ),
+            (Frame::item_acks(&[1, 2]).remove(0), [1u64.to_be_bytes(), 2u64.to_be_bytes()].concat()),
         ];
         for (code, (frame, body)) in (0u8..).zip(frames) {
             let bytes = bytes(&frame).remove(0);
             assert_eq!(code, bytes[0]);
-            assert_eq!(
-                body.len(),
-                usize::from(u16::from_be_bytes([bytes[1], bytes[2]]))
-            );
+            assert_eq!(body.len(), usize::from(u16::from_be_bytes([bytes[1], bytes[2]])));
             assert_eq!(body, bytes[HEADER_LEN..][..body.len()]);
             assert!(bytes[HEADER_LEN + body.len()..].iter().all(|b| *b == 0));
             assert_eq!((frame.kind, body.as_slice()), parse(&bytes).unwrap());
@@ -397,19 +356,11 @@ mod tests {
 
     #[test]
     fn items_and_acks_round_trip() {
-        let reply = Item {
-            seq: 0,
-            body: ItemBody::Reply {
-                surb_id: SurbId::from([3; 16]),
-                delta: vec![1, 2, 3],
-            },
-        };
+        let reply = Item { seq: 0, body: ItemBody::Reply { surb_id: SurbId::from([3; 16]), delta: vec![1, 2, 3] } };
         assert_eq!(reply, Item::parse(&reply.encode()).unwrap());
         let seqs: Vec<u64> = (0..1000).collect();
-        let parsed: Vec<u64> = Frame::item_acks(&seqs)
-            .iter()
-            .flat_map(|frame| parse_acks(&frame.body).collect::<Vec<_>>())
-            .collect();
+        let parsed: Vec<u64> =
+            Frame::item_acks(&seqs).iter().flat_map(|frame| parse_acks(&frame.body).collect::<Vec<_>>()).collect();
         assert_eq!(seqs, parsed);
     }
 }

@@ -134,12 +134,7 @@ pub(super) fn spawn_writer(
         let mut batch: Vec<Frame> = Vec::with_capacity(WRITE_BATCH);
         let mut bytes = Vec::with_capacity(WRITE_BATCH * FRAME_LEN);
         loop {
-            match tokio::time::timeout(
-                timeouts.keepalive,
-                frames.recv_many(&mut batch, WRITE_BATCH),
-            )
-            .await
-            {
+            match tokio::time::timeout(timeouts.keepalive, frames.recv_many(&mut batch, WRITE_BATCH)).await {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(_) => batch.push(Frame::padding()),
@@ -160,10 +155,7 @@ pub(super) fn spawn_writer(
         // All senders are gone and everything is written: say goodbye, but never wait for long.
         let _ = tokio::time::timeout(timeouts.handshake, stream.shutdown()).await;
     });
-    LinkSender {
-        queue: sender,
-        written,
-    }
+    LinkSender { queue: sender, written }
 }
 
 /// The reading side.

@@ -7,19 +7,16 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key,
-};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer,
-    UnixTime,
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
 };
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, PeerIncompatible,
-    ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, PeerIncompatible, ServerConfig,
+    SignatureScheme,
 };
 use thiserror::Error;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -27,22 +24,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use zeroize::Zeroizing;
 
-use super::io::{
-    LinkReader, LinkSender, LinkTimeouts, MESSAGE_LIMIT, REQUEST_LIMIT, spawn_writer,
-};
+use super::io::{LinkReader, LinkSender, LinkTimeouts, MESSAGE_LIMIT, REQUEST_LIMIT, spawn_writer};
 
 /// Application protocol both sides must speak; a change of framing changes this name.
 const ALPN: &[u8] = b"betanet/1";
 
 /// DER of an Ed25519 SubjectPublicKeyInfo (RFC 8410) up to the 32 key bytes.
-const SPKI_PREFIX: [u8; 12] = [
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
+const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// DER of an Ed25519 PKCS#8 private key (RFC 8410) up to the 32 seed bytes.
-const PKCS8_PREFIX: [u8; 16] = [
-    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-];
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// Why a link did not come up. Carries no detail of the cryptographic failure.
 #[derive(Debug, Error)]
@@ -87,11 +79,7 @@ impl Dialer {
     pub fn new(key: &SigningKey, timeouts: LinkTimeouts) -> Result<Self, HandshakeError> {
         let provider = provider();
         let own = certified(key, &provider).map_err(HandshakeError::OwnKey)?;
-        Ok(Self {
-            provider,
-            own,
-            timeouts,
-        })
+        Ok(Self { provider, own, timeouts })
     }
 
     /// Opens a link to `address` and proves that the peer holds `expected`.
@@ -114,26 +102,21 @@ impl Dialer {
                 pinned: Some(expected),
                 algorithms: self.provider.signature_verification_algorithms,
             }))
-            .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
-                Arc::clone(&self.own),
-            )));
+            .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(Arc::clone(&self.own))));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
         config.enable_early_data = false;
         let connect = async {
-            let tcp = TcpStream::connect(address)
-                .await
-                .map_err(HandshakeError::Connect)?;
+            let tcp = TcpStream::connect(address).await.map_err(HandshakeError::Connect)?;
             tcp.set_nodelay(true).map_err(HandshakeError::Connect)?;
             TlsConnector::from(Arc::new(config))
                 .connect(ServerName::IpAddress(address.ip().into()), tcp)
                 .await
                 .map_err(HandshakeError::Tls)
         };
-        let stream = tokio::time::timeout(self.timeouts.handshake, connect)
-            .await
-            .map_err(|_| HandshakeError::Timeout)??;
+        let stream =
+            tokio::time::timeout(self.timeouts.handshake, connect).await.map_err(|_| HandshakeError::Timeout)??;
         if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
             return Err(HandshakeError::PeerKey);
         }
@@ -173,17 +156,10 @@ impl Listener {
     ///
     /// # Errors
     /// [`HandshakeError::OwnKey`] if the TLS library refuses the key.
-    pub fn new(
-        tcp: TcpListener,
-        key: &SigningKey,
-        timeouts: LinkTimeouts,
-    ) -> Result<Self, HandshakeError> {
+    pub fn new(tcp: TcpListener, key: &SigningKey, timeouts: LinkTimeouts) -> Result<Self, HandshakeError> {
         let provider = provider();
         let own = certified(key, &provider).map_err(HandshakeError::OwnKey)?;
-        let verifier = RawKeyVerifier {
-            pinned: None,
-            algorithms: provider.signature_verification_algorithms,
-        };
+        let verifier = RawKeyVerifier { pinned: None, algorithms: provider.signature_verification_algorithms };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(HandshakeError::OwnKey)?
@@ -193,11 +169,7 @@ impl Listener {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
-        Ok(Self {
-            tcp,
-            acceptor: TlsAcceptor::from(Arc::new(config)),
-            timeouts,
-        })
+        Ok(Self { tcp, acceptor: TlsAcceptor::from(Arc::new(config)), timeouts })
     }
 
     /// The address in use.
@@ -215,11 +187,7 @@ impl Listener {
     pub async fn accept(&self) -> std::io::Result<Accepted> {
         let (tcp, _) = self.tcp.accept().await?;
         tcp.set_nodelay(true)?;
-        Ok(Accepted {
-            tcp,
-            acceptor: self.acceptor.clone(),
-            timeouts: self.timeouts,
-        })
+        Ok(Accepted { tcp, acceptor: self.acceptor.clone(), timeouts: self.timeouts })
     }
 }
 
@@ -228,10 +196,7 @@ impl Accepted {
     ///
     /// # Errors
     /// The peer proved no key, spoke another protocol, or was too slow.
-    pub async fn handshake(
-        self,
-        queue: usize,
-    ) -> Result<([u8; 32], LinkSender, LinkReader), HandshakeError> {
+    pub async fn handshake(self, queue: usize) -> Result<([u8; 32], LinkSender, LinkReader), HandshakeError> {
         let stream = tokio::time::timeout(self.timeouts.handshake, self.acceptor.accept(self.tcp))
             .await
             .map_err(|_| HandshakeError::Timeout)?
@@ -245,12 +210,7 @@ impl Accepted {
             .and_then(<[_]>::first)
             .and_then(|spki| key_of(spki.as_ref()))
             .ok_or(HandshakeError::PeerKey)?;
-        let (sender, reader) = split(
-            TlsStream::Server(stream),
-            queue,
-            REQUEST_LIMIT,
-            self.timeouts,
-        );
+        let (sender, reader) = split(TlsStream::Server(stream), queue, REQUEST_LIMIT, self.timeouts);
         Ok((peer, sender, reader))
     }
 }
@@ -261,40 +221,23 @@ fn split(
     message_limit: usize,
     timeouts: LinkTimeouts,
 ) -> (LinkSender, LinkReader) {
-    let (read, write): (
-        ReadHalf<TlsStream<TcpStream>>,
-        WriteHalf<TlsStream<TcpStream>>,
-    ) = tokio::io::split(stream);
-    (
-        spawn_writer(write, queue, timeouts),
-        LinkReader::new(read, message_limit, timeouts),
-    )
+    let (read, write): (ReadHalf<TlsStream<TcpStream>>, WriteHalf<TlsStream<TcpStream>>) = tokio::io::split(stream);
+    (spawn_writer(write, queue, timeouts), LinkReader::new(read, message_limit, timeouts))
 }
 
 /// TLS 1.3 with the hybrid X25519MLKEM768 first and X25519 behind it.
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
-    provider.kx_groups = vec![
-        aws_lc_rs::kx_group::X25519MLKEM768,
-        aws_lc_rs::kx_group::X25519,
-    ];
+    provider.kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519];
     Arc::new(provider)
 }
 
-fn certified(
-    key: &SigningKey,
-    provider: &CryptoProvider,
-) -> Result<Arc<CertifiedKey>, rustls::Error> {
+fn certified(key: &SigningKey, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, rustls::Error> {
     let seed = Zeroizing::new(key.to_bytes());
     let der = [PKCS8_PREFIX.as_slice(), seed.as_slice()].concat();
-    let private = provider
-        .key_provider
-        .load_private_key(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)))?;
+    let private = provider.key_provider.load_private_key(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)))?;
     let spki = spki_of(key.verifying_key().as_bytes());
-    Ok(Arc::new(CertifiedKey::new(
-        vec![CertificateDer::from(spki)],
-        private,
-    )))
+    Ok(Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki)], private)))
 }
 
 fn spki_of(key: &[u8; 32]) -> Vec<u8> {
@@ -314,14 +257,11 @@ struct RawKeyVerifier {
 
 impl RawKeyVerifier {
     fn check(&self, spki: &[u8], chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
-        let key =
-            key_of(spki).ok_or(rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let key = key_of(spki).ok_or(rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
         // Both are public, so the comparison need not be constant time.
         let expected = self.pinned.is_none_or(|pinned| pinned == key);
         if !chain.is_empty() || !expected {
-            return Err(rustls::Error::InvalidCertificate(
-                CertificateError::ApplicationVerificationFailure,
-            ));
+            return Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         }
         Ok(())
     }
@@ -425,10 +365,102 @@ impl ClientCertVerifier for RawKeyVerifier {
 
 impl Default for LinkTimeouts {
     fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(5),
-            keepalive: Duration::from_secs(15),
-            silence: Duration::from_mins(1),
-        }
+        Self { handshake: Duration::from_secs(5), keepalive: Duration::from_secs(15), silence: Duration::from_mins(1) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+    use crate::clock::os_rng;
+    use crate::link::frame::{Item, ItemBody};
+    use crate::link::{Frame, LinkError, Received};
+
+    fn key() -> SigningKey {
+        SigningKey::generate(&mut os_rng())
+    }
+
+    fn quick() -> LinkTimeouts {
+        LinkTimeouts { keepalive: Duration::from_millis(20), ..LinkTimeouts::default() }
+    }
+
+    async fn listen(key: &SigningKey) -> (Listener, SocketAddr) {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Listener::new(tcp, key, quick()).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn both_sides_learn_the_key_of_the_other_and_everything_crosses() {
+        let (server, client) = (key(), key());
+        let (listener, address) = listen(&server).await;
+        let accept = async {
+            let accepted = listener.accept().await.unwrap();
+            accepted.handshake(8).await.unwrap()
+        };
+        let dialer = Dialer::new(&client, quick()).unwrap();
+        let dial = dialer.dial(address, server.verifying_key().to_bytes(), 8);
+        let ((peer, to_client, mut at_server), dialled) = tokio::join!(accept, dial);
+        let (to_server, mut at_client) = dialled.unwrap();
+        assert_eq!(client.verifying_key().to_bytes(), peer);
+
+        let packet = vec![7; betanet_sphinx::PACKET_LEN];
+        to_server.send(Frame::packet(packet.clone()).unwrap()).await.unwrap();
+        let message: Vec<u32> = (0..3000).collect();
+        to_server.send_message(&message).await.unwrap();
+        to_server.send(Frame::item_acks(&[1, 2, 3]).remove(0)).await.unwrap();
+        assert!(matches!(at_server.next().await, Ok(Received::Packet(got)) if got == packet));
+        let Ok(Received::Message(got)) = at_server.next().await else {
+            panic!("no message came");
+        };
+        assert_eq!(message, Received::message::<Vec<u32>>(&got).unwrap());
+        assert!(matches!(at_server.next().await, Ok(Received::ItemAck(got)) if got == [1, 2, 3]));
+        let item = Item { seq: 9, body: ItemBody::Forward(vec![1; 2048]) };
+        to_client.send(Frame::item(&item).unwrap()).await.unwrap();
+        assert!(matches!(at_client.next().await, Ok(Received::Item(got)) if got == item));
+
+        // Padding keeps the link alive and is not seen; what is queued at the end still arrives.
+        to_server.send(Frame::packet(packet).unwrap()).await.unwrap();
+        to_server.finish().await;
+        assert!(matches!(at_server.next().await, Ok(Received::Packet(_))));
+        assert!(matches!(at_server.next().await, Err(LinkError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_peer_with_another_key_than_the_pinned_one_is_refused() {
+        let (listener, address) = listen(&key()).await;
+        let accept = async { listener.accept().await.unwrap().handshake(8).await };
+        let dialer = Dialer::new(&key(), quick()).unwrap();
+        let dial = dialer.dial(address, key().verifying_key().to_bytes(), 8);
+        let (accepted, dialled) = tokio::join!(accept, dial);
+        assert!(matches!(accepted, Err(HandshakeError::Tls(_))));
+        assert!(matches!(dialled, Err(HandshakeError::Tls(_))));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_says_nothing_times_out() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let timeouts = LinkTimeouts { handshake: Duration::from_millis(10), ..LinkTimeouts::default() };
+        let listener = Listener::new(tcp, &key(), timeouts).unwrap();
+        let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = listener.accept().await.unwrap().handshake(8).await;
+        assert!(matches!(accepted, Err(HandshakeError::Timeout)));
+    }
+
+    #[tokio::test]
+    async fn a_stranger_cannot_make_the_accepting_side_hold_much() {
+        let server = key();
+        let (listener, address) = listen(&server).await;
+        let accept = async { listener.accept().await.unwrap().handshake(8).await.unwrap() };
+        let dialer = Dialer::new(&key(), quick()).unwrap();
+        let dial = dialer.dial(address, server.verifying_key().to_bytes(), 8);
+        let ((_, _to_client, mut at_server), dialled) = tokio::join!(accept, dial);
+        let (to_server, _at_client) = dialled.unwrap();
+        let long = "x".repeat(REQUEST_LIMIT + 1);
+        to_server.send_message(&long).await.unwrap();
+        assert!(matches!(at_server.next().await, Err(LinkError::Message)));
     }
 }

@@ -42,10 +42,7 @@ impl Spec {
             .spawn()?;
         // Waiting for a process closes the pipe that it still holds.
         let lifeline = child.stdin.take();
-        Ok(Process {
-            child,
-            _lifeline: lifeline,
-        })
+        Ok(Process { child, _lifeline: lifeline })
     }
 }
 
@@ -111,12 +108,7 @@ impl Child {
     }
 
     async fn end(&mut self) {
-        let pid = self
-            .process
-            .child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(Pid::from_raw);
+        let pid = self.process.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
             // It may have ended by itself; it is not reaped before `wait`, so the id is still its.
             let _ = kill_process(pid, Signal::TERM);

@@ -1,0 +1,20 @@
+//! Real processes on loopback: a whole local network, driven through the client library and the
+//! command line.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "a failed unwrap fails the test"
+)]
+
+#[path = "localnet/command_line.rs"]
+mod command_line;
+#[path = "localnet/delivery.rs"]
+mod delivery;
+#[path = "localnet/faults.rs"]
+mod faults;
+#[path = "localnet/harness.rs"]
+mod harness;
+#[path = "localnet/processes.rs"]
+mod processes;

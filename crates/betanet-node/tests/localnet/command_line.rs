@@ -1,0 +1,96 @@
+//! The program's words: exit codes, one clear line, JSON.
+
+use std::net::TcpListener;
+use std::process::{Output, Stdio};
+
+use betanet_node::state::StateDir;
+
+use crate::harness::{Net, betanet};
+
+fn run(arguments: &[&str]) -> Output {
+    betanet().args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The command fails with exit code 1 and one line that contains `words`.
+fn fails_with(arguments: &[&str], words: &[&str]) {
+    let output = run(arguments);
+    let line = text(&output.stderr);
+    assert_eq!(Some(1), output.status.code(), "{line}");
+    let complaint = line.lines().last().unwrap_or_default();
+    assert!(complaint.starts_with("betanet: "), "{line}");
+    for word in words {
+        assert!(complaint.contains(word), "{word:?} is missing in {complaint:?}");
+    }
+}
+
+#[test]
+fn help_and_version_teach() {
+    let help = run(&["--help"]);
+    assert_eq!(Some(0), help.status.code());
+    let help = text(&help.stdout);
+    for word in ["localnet run", "betanet send", "Exit codes"] {
+        assert!(help.contains(word), "{word:?} is missing in {help}");
+    }
+    let version = text(&run(&["--version"]).stdout);
+    assert_eq!(format!("betanet {}\n", env!("CARGO_PKG_VERSION")), version);
+    assert_eq!(Some(2), run(&["send", "--hops", "9"]).status.code());
+    assert_eq!(Some(2), run(&[]).status.code());
+}
+
+#[test]
+fn what_stands_in_the_way_is_named_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let bootstrap = at("net.json");
+    let folder = at("node");
+    fails_with(&["node", "--dir", &folder, "--bootstrap", &bootstrap], &["net.json"]);
+    std::fs::write(&bootstrap, "{").unwrap();
+    fails_with(&["node", "--dir", &folder, "--bootstrap", &bootstrap], &["net.json", "not a valid network file"]);
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let authority = ["authority", "--network", "n", "--dir"];
+    let folder = at("authority");
+    fails_with(&[&authority[..], &[&folder, "--link-port", &port]].concat(), &[&port, "in use", "--link-port"]);
+    let _owner = StateDir::open(&dir.path().join("authority")).unwrap();
+    fails_with(&[&authority[..], &[&folder]].concat(), &["authority", "in use by another process"]);
+    fails_with(&["localnet", "status", "--dir", &folder], &["localnet run"]);
+    fails_with(&["send", "--net", &bootstrap, "--dir", &at("a"), "--to", "fog1x", "hi"], &["address"]);
+}
+
+#[test]
+fn the_commands_of_the_help_text_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = Net::start(&dir.path().join("net"), &["--middle", "1", "--mean-delay", "1ms"]);
+    let bootstrap = net.bootstrap().to_string_lossy().into_owned();
+    let folder = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (alice, bob) = (folder("alice"), folder("bob"));
+
+    let output = run(&["address", "--net", &bootstrap, "--dir", &bob, "--json"]);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let address = answer["address"].as_str().unwrap().to_owned();
+    assert!(address.starts_with("fog1"));
+
+    let arguments = ["--net", &bootstrap, "--dir", &alice, "--to", &address, "--json", "hello"];
+    let output = run(&[&["send"][..], &arguments].concat());
+    assert_eq!(Some(0), output.status.code(), "{}", text(&output.stderr));
+    let sent: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+
+    let arguments = ["--net", &bootstrap, "--dir", &bob, "--count", "1", "--json"];
+    let output = run(&[&["recv"][..], &arguments, &["--timeout", "60s"]].concat());
+    let message: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(("hello", &sent["id"]), (message["body"].as_str().unwrap(), &message["id"]));
+
+    let output = run(&["ping", "--net", &bootstrap, "--dir", &alice, "--count", "1"]);
+    assert!(text(&output.stdout).starts_with("3 hops: "));
+    let status = run(&["localnet", "status", "--dir", &folder("net"), "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(6, status["nodes"].as_array().unwrap().len());
+
+    // A second net in the same folder is refused, and so is a second owner of a client's folder.
+    fails_with(&["localnet", "run", "--dir", &folder("net")], &["in use by another process"]);
+}
