@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 import httpx2
 
 from fog_compute.cli.common import CommandError, NotRunningError
+from fog_compute.cli.lock import HomeLock
 from fog_compute.errors import NotFound, PrivacyUnavailable, ServiceUnavailable
 from fog_compute.layout import HomeLayout, home_from_environment
 
 __all__ = ["Backend"]
-
-T = TypeVar("T")
 
 TIMEOUT_S: Final = 30.0
 UPLOAD_TIMEOUT_S: Final = 120.0
@@ -27,7 +27,11 @@ Body = dict[str, Any]  # JSON as it comes; each command picks its fields
 
 
 class Backend:
-    """The running backend of one home folder."""
+    """The running backend of one home folder.
+
+    Attributes:
+        on_lost: called when the backend is missed for the first time and waited for.
+    """
 
     def __init__(self, layout: HomeLayout | None = None) -> None:
         """Find the backend.
@@ -36,7 +40,9 @@ class Backend:
             NotRunningError: none has ever run there.
         """
         self._layout: Final = HomeLayout(home_from_environment()) if layout is None else layout
+        self._lock: Final = HomeLock(self._layout)
         self._http = self._connect()
+        self.on_lost: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
         """Return the backend itself."""
@@ -69,36 +75,6 @@ class Backend:
         )
         return str(self._json(answer)["sha256"])
 
-    def patiently(self, ask: Callable[[Backend], T], lost: Callable[[], None]) -> T:
-        """Ask, and if the backend has just gone, wait for it to come back.
-
-        ``ask`` must be safe to repeat. ``lost`` is called once, when the backend is first missed.
-
-        Raises:
-            NotRunningError: it did not come back in time.
-        """
-        deadline: float | None = None
-        while True:
-            try:
-                return ask(self)
-            except (NotRunningError, ServiceUnavailable):
-                now = time.monotonic()
-                if deadline is None:
-                    deadline = now + RECONNECT_S
-                    lost()
-                elif now > deadline:
-                    raise
-                time.sleep(RECONNECT_PAUSE_S)
-                self._reconnect()
-
-    def _reconnect(self) -> None:
-        try:
-            fresh = self._connect()
-        except NotRunningError:
-            return
-        self._http.close()
-        self._http = fresh
-
     def _connect(self) -> httpx2.Client:
         try:
             url = json.loads(self._layout.server_file.read_text("utf-8"))["url"]
@@ -113,15 +89,34 @@ class Backend:
         )
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        try:
-            answer = self._http.request(method, path, **options)
-        except httpx2.TimeoutException:
-            raise CommandError("the backend did not answer in time: see `fog status`") from None
-        except httpx2.TransportError:
-            raise self._not_running() from None
+        """Ask; while a fog runs whose backend is away, wait for the backend to come back."""
+        deadline: float | None = None
+        while True:
+            try:
+                answer = self._http.request(method, path, **options)
+                break
+            except httpx2.TimeoutException:
+                raise CommandError("the backend did not answer in time: see `fog status`") from None
+            except httpx2.TransportError as error:
+                # Only what never arrived, or can arrive twice, may be sent again.
+                repeatable = isinstance(error, httpx2.ConnectError) or method == "GET"
+                now = time.monotonic()
+                if deadline is None:
+                    deadline = now + RECONNECT_S
+                    self.on_lost()
+                if not repeatable or now > deadline or self._lock.holder() is None:
+                    raise self._not_running() from None
+                time.sleep(RECONNECT_PAUSE_S)
+                self._reconnect()
         if answer.is_error:
             raise _error_of(answer)
         return answer
+
+    def _reconnect(self) -> None:
+        with contextlib.suppress(NotRunningError):
+            fresh = self._connect()
+            self._http.close()
+            self._http = fresh
 
     def _json(self, answer: httpx2.Response) -> Body:
         try:

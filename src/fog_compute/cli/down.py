@@ -10,7 +10,7 @@ import time
 from typing import Final
 
 from fog_compute.cli.common import CommandError, JsonFlag, NotRunningError, print_json
-from fog_compute.cli.supervisor import HomeLock
+from fog_compute.cli.lock import HomeLock
 from fog_compute.layout import HomeLayout, home_from_environment
 
 __all__ = ["down"]

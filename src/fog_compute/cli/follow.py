@@ -45,6 +45,7 @@ class Follower:
         self._began = time.monotonic() if began is None else began
         self._shown = ""
         self._status: _Status | None = None
+        backend.on_lost = self._lost
 
     def follow(self, wait_s: float | None) -> int:
         """Wait for the end and print it; return the exit code."""
@@ -78,12 +79,9 @@ class Follower:
             left = WAIT_S if deadline is None else min(WAIT_S, deadline - time.monotonic())
             if left <= 0:
                 return None
-            since = version
-
-            def ask(backend: Backend, wait: float = left, since: int = since) -> Body:
-                return backend.get(f"/api/v1/tasks/{self._id}", wait=round(wait, 3), since=since)
-
-            task = self._backend.patiently(ask, self._lost)
+            task = self._backend.get(
+                f"/api/v1/tasks/{self._id}", wait=round(left, 3), since=version
+            )
             version = int(task["version"])
             if task["final"]:
                 return task
@@ -110,9 +108,7 @@ class Follower:
 
     def _output(self, stream: str) -> bytes:
         try:
-            return self._backend.patiently(
-                lambda backend: backend.read(f"/api/v1/tasks/{self._id}/{stream}"), self._lost
-            )
+            return self._backend.read(f"/api/v1/tasks/{self._id}/{stream}")
         except NotFound:
             return b""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, NotRunningError, print_json
-from fog_compute.cli.supervisor import HomeLock
+from fog_compute.cli.lock import HomeLock
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.units import format_bytes

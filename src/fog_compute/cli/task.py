@@ -31,10 +31,10 @@ def show(
     """Show a task: its state, why it is so, its attempts and why each worker was chosen."""
     _check_id(task_id)
     with Backend() as backend:
-        task = backend.get(f"/api/v1/tasks/{task_id}")
         if wait:
             wait_s = None if timeout is None else parse_duration(timeout)
             return Follower(backend, task_id, as_json=json).follow(wait_s)
+        task = backend.get(f"/api/v1/tasks/{task_id}")
     if json:
         print_json(task)
     else:

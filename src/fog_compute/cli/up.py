@@ -12,7 +12,8 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from fog_compute.cli.common import CommandError, JsonFlag, note
-from fog_compute.cli.supervisor import HomeLock, Report, Supervisor
+from fog_compute.cli.lock import HomeLock
+from fog_compute.cli.supervisor import Report, Supervisor
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import FogError
 from fog_compute.units import parse_duration

@@ -1,0 +1,245 @@
+"""The fog as its users have it: real processes, a real mixnet, and `kill -9`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from fog_compute.vpn.levels import PrivacyLevel
+from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog
+
+pytestmark = pytest.mark.timeout(300)
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+WORDCOUNT = EXAMPLES / "wordcount" / "wordcount.wasm"
+TEXT = EXAMPLES / "text" / "opticks.txt"
+
+WRITE = """
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\\08\\00\\00\\00\\05\\00\\00\\00done\\n")
+"""
+SLOW = f"""(module {WRITE}
+  (func (export "_start") (local $left i64)
+    (local.set $left (i64.const 4000000000))
+    (loop $again
+      (local.set $left (i64.sub (local.get $left) (i64.const 1)))
+      (br_if $again (i64.ne (local.get $left) (i64.const 0))))
+    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 100)))))"""
+FOREVER = '(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))'
+GREEDY = """(module (memory (export "memory") 1)
+  (func (export "_start")
+    (if (i32.eq (memory.grow (i32.const 163840)) (i32.const -1)) (then unreachable))))"""
+GREEDY_FROM_THE_START = '(module (memory (export "memory") 65536) (func (export "_start")))'
+EXITS_WITH_7 = """(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (call $exit (i32.const 7))))"""
+
+
+def module(folder: Path, text: str, name: str = "module.wasm") -> Path:
+    path = folder / name
+    path.write_bytes(wasmtime.wat2wasm(text))
+    return path
+
+
+def expected_count(top: int) -> str:
+    """The word count in plain Python, which the module's output equals byte for byte."""
+    data = TEXT.read_bytes()
+    found = re.findall(rb"[a-z0-9\x80-\xff][a-z0-9\x80-\xff']*", data.lower())
+    words = [word.rstrip(b"'") for word in found]
+    counts = Counter(words)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top]
+    lines = [f"{count:8d} {word.decode()}" for word, count in ranked]
+    newlines = data.count(b"\n")
+    lines.append(
+        f"{len(words)} words, {len(counts)} different, {newlines} lines, {len(data)} bytes"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def only_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def fog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFog]:
+    with running_fog(tmp_path_factory.mktemp("fog") / "home") as made:
+        yield made
+
+
+@pytest.mark.parametrize("level", PrivacyLevel)
+def test_wordcount_runs_at_every_level(fog: RunningFog, level: PrivacyLevel) -> None:
+    flags = ("--stdin", TEXT, "--privacy", level.value, "--json")
+    done = fog.run("run", WORDCOUNT, *flags, "--", "-n", "5")
+
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["stdout"] == expected_count(5)
+    assert report["hops"] == level.hops
+    assert report["state"] == "accepted"
+
+
+def test_output_goes_to_standard_output_alone(fog: RunningFog) -> None:
+    done = fog.run("run", WORDCOUNT, "--stdin", TEXT, "--", "-n", "1")
+
+    assert done.stdout == expected_count(1)
+    assert done.returncode == 0
+
+
+def test_exit_code_of_the_module_is_given_on(fog: RunningFog, tmp_path: Path) -> None:
+    done = fog.run("run", module(tmp_path, EXITS_WITH_7))
+
+    assert done.returncode == 7
+    assert done.stderr.splitlines()[-1] == "fog: the module exited with 7"
+
+
+KILLED: dict[str, Callable[[RunningFog], int]] = {
+    "backend": lambda fog: fog.pid("backend"),
+    "worker": lambda fog: fog.pid("worker-0"),
+    "runner": lambda fog: fog.runner_pid(),
+    "middle node": lambda fog: fog.node_pid("middle-0"),
+}
+
+
+@pytest.mark.parametrize("victim", KILLED)
+def test_running_task_survives_kill_of(fog: RunningFog, tmp_path: Path, victim: str) -> None:
+    task_id = fog.json("run", module(tmp_path, SLOW), "--detach")["id"]
+    fog.await_state(task_id, "running")
+
+    os.kill(KILLED[victim](fog), signal.SIGKILL)
+    done = fog.run("task", "show", task_id, "--wait", "--json", "--timeout", f"{TASK_S}s")
+
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["state"] == "accepted"
+    assert report["stdout"] == "done\n"
+    assert [attempt["state"] for attempt in report["attempts"]].count("settled") == 1
+    assert [event["state"] for event in report["history"]].count("accepted") == 1
+
+
+def test_killed_owner_leaves_nothing_and_the_next_start_resumes(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running_fog(home) as first:
+        task_id = first.json("run", module(tmp_path, SLOW), "--detach")["id"]
+        first.await_state(task_id, "running")
+        first.kill()
+        first.await_gone()
+
+        assert first.run("status").returncode == 3
+    with running_fog(home) as second:
+        done = second.run("task", "show", task_id, "--wait", "--timeout", f"{TASK_S}s")
+
+        assert done.stdout == "done\n", done.stderr
+        assert done.returncode == 0
+
+
+def test_status_says_what_the_network_does_not_hide(fog: RunningFog) -> None:
+    text = fog.run("status").stdout
+
+    assert "10 nodes (2 entry, 6 middle, 2 exit)" in text
+    assert "no anonymity" in text
+    assert "no cover traffic yet" in text
+
+
+def test_placement_explains_itself(fog: RunningFog) -> None:
+    fog.run("run", WORDCOUNT, "--stdin", TEXT)
+    task_id = fog.json("task", "ls", "--limit", "1")[0]["id"]
+
+    text = fog.run("task", "show", task_id).stdout
+
+    assert re.search(r"placed: worker-\S+ by affinity among 1", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "reason"),
+    [
+        (FOREVER, ("--wall", "1s"), "1"),
+        (FOREVER, ("--fuel", "1000000"), "fuel"),
+        (GREEDY, (), "memory|trapped"),
+        (GREEDY_FROM_THE_START, (), "memory"),
+    ],
+)
+def test_module_beyond_its_limits_fails_with_one_line(
+    fog: RunningFog, tmp_path: Path, text: str, flags: tuple[str, ...], reason: str
+) -> None:
+    done = fog.run("run", module(tmp_path, text), *flags, "--json")
+
+    assert done.returncode == 1
+    line = only_line(done.stderr)
+    assert re.search(reason, line)
+    assert json.loads(done.stdout)["tries"] == 0
+
+
+def test_file_that_is_no_module_fails_with_one_line(fog: RunningFog) -> None:
+    done = fog.run("run", TEXT, "--json")
+
+    assert done.returncode == 1
+    assert "the module is not WebAssembly" in only_line(done.stderr)
+
+
+def test_waiting_ends_with_the_timeout_and_the_task_goes_on(
+    fog: RunningFog, tmp_path: Path
+) -> None:
+    done = fog.run("run", module(tmp_path, SLOW), "--timeout", "500ms", "--json")
+
+    assert done.returncode == 124
+    task_id = re.search(r"task (\w+) is not over", only_line(done.stderr))
+    assert task_id is not None
+    assert fog.json("task", "cancel", task_id[1])["state"] == "cancelled"
+
+
+def test_interrupted_wait_says_how_to_go_on(fog: RunningFog, tmp_path: Path) -> None:
+    waiting = fog.start("run", module(tmp_path, SLOW))
+    assert waiting.stderr is not None
+    first = waiting.stderr.readline()
+
+    waiting.send_signal(signal.SIGINT)
+    _, rest = waiting.communicate(timeout=STOP_S)
+
+    assert waiting.returncode == 130
+    task_id = re.search(r"task (\w+)", first)
+    assert task_id is not None
+    assert f"fog task cancel {task_id[1]}" in rest
+    assert "Traceback" not in rest
+    fog.run("task", "cancel", task_id[1])
+
+
+def test_second_start_is_refused(fog: RunningFog) -> None:
+    for flags in ((), ("--detach",)):
+        done = fog.run("up", *flags)
+
+        assert done.returncode == 1
+        assert "is running in" in only_line(done.stderr)
+
+
+def test_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [FOG, "up", "--port", str(port)],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "FOG_HOME": str(tmp_path / "home")},
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=STOP_S,
+        )
+
+    assert done.returncode == 1
+    assert f"port {port} on 127.0.0.1 is taken" in only_line(done.stderr)
