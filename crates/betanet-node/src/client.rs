@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use betanet_mix::courier::{Incoming, ReplyHandle};
 
-use self::driver::{Command, Driver, Shared};
+use self::driver::{Command, Driver, SendFailure, Shared};
 use self::edges::{EdgeLinks, Edges};
 use self::store::ClientStore;
 use crate::clock::now_ms;
@@ -54,6 +54,10 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Pause before a send is tried again when too much is under way.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a send waits for an edge that is away, and the pause between its tries.
+const EDGE_PATIENCE: Duration = Duration::from_secs(10);
+const EDGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a client is opened.
 #[derive(Clone, Debug)]
@@ -262,23 +266,17 @@ impl Client {
 
     /// Sends a message and returns its id once all of it is on disk at the recipient's edges.
     ///
-    /// Dropping the future gives the message up; what has left arrives or not.
+    /// Dropping the future gives the message up; what has left arrives or not. While an edge of
+    /// the client is away, a send that needs it waits for it for a while.
     ///
     /// # Errors
     /// The network is too small for the path, the message cannot be sent as it is, or nobody
     /// acknowledged it after many tries.
     pub async fn send(&self, to: &Address, body: Vec<u8>, hops: u8) -> Result<MessageId, ClientError> {
         let body = Arc::new(body);
-        loop {
-            let (done, wait) = oneshot::channel();
-            let command = Command::Send { to: to.clone(), body: Arc::clone(&body), hops, done };
-            match self.ask(command, wait).await? {
-                Err(driver::SendFailure::Refused(SendError::Busy { .. })) => {
-                    tokio::time::sleep(BUSY_PAUSE).await;
-                }
-                outcome => return outcome.map_err(ClientError::from),
-            }
-        }
+        let until = tokio::time::Instant::now() + EDGE_PATIENCE;
+        let command = |done| Command::Send { to: to.clone(), body: Arc::clone(&body), hops, done };
+        self.persist(until, command).await
     }
 
     /// Sends a request and returns the whole reply.
@@ -297,21 +295,39 @@ impl Client {
         timeout: Duration,
     ) -> Result<Vec<u8>, ClientError> {
         let body = Arc::new(body);
-        let until = tokio::time::Instant::now() + timeout;
+        let now = tokio::time::Instant::now();
+        let deadline = now + timeout;
+        let command = |done| Command::Request {
+            to: to.clone(),
+            body: Arc::clone(&body),
+            hops,
+            reply_packets,
+            timeout: deadline.saturating_duration_since(tokio::time::Instant::now()),
+            done,
+        };
+        self.persist(deadline.min(now + EDGE_PATIENCE), command).await
+    }
+
+    /// Gives a command to the driver, and again while the reason for its refusal will pass: too
+    /// much is under way, or an edge is away and there is time until `until`.
+    async fn persist<T>(
+        &self,
+        until: tokio::time::Instant,
+        command: impl Fn(oneshot::Sender<Result<T, SendFailure>>) -> Command,
+    ) -> Result<T, ClientError> {
         loop {
-            let left = until.saturating_duration_since(tokio::time::Instant::now());
-            if left.is_zero() {
-                return Err(ClientError::Timeout);
-            }
             let (done, wait) = oneshot::channel();
-            let command =
-                Command::Request { to: to.clone(), body: Arc::clone(&body), hops, reply_packets, timeout: left, done };
-            match self.ask(command, wait).await? {
-                Err(driver::SendFailure::Refused(SendError::Busy { .. })) => {
-                    tokio::time::sleep(BUSY_PAUSE).await;
+            let outcome = self.ask(command(done), wait).await?;
+            let pause = match &outcome {
+                Err(SendFailure::Refused(SendError::Busy { .. })) => BUSY_PAUSE,
+                Err(SendFailure::Refused(SendError::NoConsensus | SendError::Path(_)))
+                    if self.shared.lacks_edges() && tokio::time::Instant::now() < until =>
+                {
+                    EDGE_PAUSE
                 }
-                outcome => return outcome.map_err(ClientError::from),
-            }
+                _ => return outcome.map_err(ClientError::from),
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -326,6 +342,9 @@ impl Client {
             incoming = self.incoming.lock() => incoming,
             _ = closed.wait_for(|closed| *closed) => return Err(ClientError::Closed),
         };
+        if *self.closed.borrow() {
+            return Err(ClientError::Closed);
+        }
         incoming.recv().await.ok_or(ClientError::Closed)
     }
 
@@ -443,15 +462,15 @@ impl Client {
     }
 }
 
-impl From<driver::SendFailure> for ClientError {
-    fn from(failure: driver::SendFailure) -> Self {
+impl From<SendFailure> for ClientError {
+    fn from(failure: SendFailure) -> Self {
         match failure {
-            driver::SendFailure::Refused(SendError::Path(err @ PathError::NotEnoughNodes { .. }))
-            | driver::SendFailure::Failed(FailReason::NoPath { error: err, .. }) => Self::NotEnoughNodes(err),
-            driver::SendFailure::Refused(err) => Self::Invalid(err.to_string()),
-            driver::SendFailure::Failed(FailReason::ReplyTimeout { .. }) => Self::Timeout,
-            driver::SendFailure::Failed(FailReason::Cancelled) => Self::Closed,
-            driver::SendFailure::Failed(reason) => Self::Failed(reason),
+            SendFailure::Refused(SendError::Path(err @ PathError::NotEnoughNodes { .. }))
+            | SendFailure::Failed(FailReason::NoPath { error: err, .. }) => Self::NotEnoughNodes(err),
+            SendFailure::Refused(err) => Self::Invalid(err.to_string()),
+            SendFailure::Failed(FailReason::ReplyTimeout { .. }) => Self::Timeout,
+            SendFailure::Failed(FailReason::Cancelled) => Self::Closed,
+            SendFailure::Failed(reason) => Self::Failed(reason),
         }
     }
 }

@@ -419,7 +419,7 @@ fn serve_http(
             let views = views.borrow();
             let consensus = views.at(now_ms()).map(|view| view.consensus());
             let body = serde_json::json!({
-                "status": if healthy { "ok" } else { "starting" },
+                "status": if healthy { "ok" } else { "not_ready" },
                 "id": record.id.to_string(),
                 "role": record.role.name(),
                 "epoch": consensus.map(|consensus| consensus.epoch.0),

@@ -8,6 +8,8 @@ mod child;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use betanet_mix::view::Role;
@@ -34,6 +36,9 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// How often addresses and process ids are looked at while the net runs.
 const WATCH: Duration = Duration::from_millis(250);
+
+/// Deaths of one process, before the net is up, after which there is no hope.
+const HOPELESS: u32 = 3;
 
 /// How long the net may take to come up.
 const START_PATIENCE: Duration = Duration::from_mins(1);
@@ -85,6 +90,14 @@ pub enum LocalnetError {
         name: String,
         /// Why not.
         source: std::io::Error,
+    },
+    /// It dies as often as it is started.
+    #[error("{name} does not stay up: {reason}")]
+    Dies {
+        /// Which.
+        name: String,
+        /// The last line of its log.
+        reason: String,
     },
     /// It did not come up.
     #[error("{waiting_for} did not come up within {after:?}; see the logs in {logs}")]
@@ -161,6 +174,7 @@ struct Localnet {
     stop: watch::Sender<bool>,
     children: JoinSet<()>,
     pids: BTreeMap<String, watch::Receiver<Option<u32>>>,
+    deaths: BTreeMap<String, Arc<AtomicU32>>,
 }
 
 impl Localnet {
@@ -178,6 +192,7 @@ impl Localnet {
             stop: watch::Sender::new(false),
             children: JoinSet::new(),
             pids: BTreeMap::new(),
+            deaths: BTreeMap::new(),
         }
     }
 
@@ -215,6 +230,17 @@ impl Localnet {
     }
 
     async fn rest(&self, waiting_for: &str, started: Instant, deadline: Instant) -> Result<(), LocalnetError> {
+        for (name, deaths) in &self.deaths {
+            if deaths.load(Ordering::Relaxed) >= HOPELESS {
+                let log = self.config.dir.join("logs").join(format!("{name}.log"));
+                let log = std::fs::read_to_string(log).unwrap_or_default();
+                let reason = log.lines().last().unwrap_or("its log is empty");
+                return Err(LocalnetError::Dies {
+                    name: name.clone(),
+                    reason: reason.trim_start_matches("betanet: ").to_owned(),
+                });
+            }
+        }
         if Instant::now() > deadline {
             return Err(LocalnetError::Timeout {
                 waiting_for: waiting_for.to_owned(),
@@ -234,6 +260,7 @@ impl Localnet {
         };
         let child = Child::start(spec).map_err(|source| LocalnetError::Spawn { name: name.clone(), source })?;
         self.pids.insert(name.clone(), child.pid());
+        self.deaths.insert(name.clone(), child.deaths());
         self.children.spawn(child.supervise(name, self.stop.subscribe()));
         Ok(())
     }

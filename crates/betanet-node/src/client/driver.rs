@@ -90,6 +90,12 @@ impl Shared {
         lock(&self.status).clone()
     }
 
+    /// Whether an edge of the client's address is away at the moment.
+    pub(super) fn lacks_edges(&self) -> bool {
+        let status = lock(&self.status);
+        status.edges_attached < status.edges_wanted
+    }
+
     pub(super) fn ready(&self) -> watch::Receiver<Ready> {
         self.ready.subscribe()
     }

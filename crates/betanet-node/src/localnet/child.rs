@@ -1,9 +1,11 @@
 //! One supervised process.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,6 +23,9 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 /// A process that ran this long starts again with the shortest pause.
 const STEADY: Duration = Duration::from_secs(10);
 
+/// Bytes of a log file before it is started anew.
+const LOG_LIMIT: u64 = 1024 * 1024;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub(super) struct Spec {
@@ -32,7 +37,11 @@ pub(super) struct Spec {
 impl Spec {
     /// Starts the process. Its standard input is a pipe whose end tells it that we are gone.
     fn spawn(&self) -> io::Result<Process> {
-        let log = File::create(&self.log)?;
+        // A restart must not wipe out the reason for it, and a loop of them must not fill the disk.
+        if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > LOG_LIMIT) {
+            std::fs::remove_file(&self.log)?;
+        }
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::piped())
@@ -58,18 +67,24 @@ pub(super) struct Child {
     spec: Spec,
     process: Process,
     pid: watch::Sender<Option<u32>>,
+    deaths: Arc<AtomicU32>,
 }
 
 impl Child {
     pub(super) fn start(spec: Spec) -> io::Result<Self> {
         let process = spec.spawn()?;
         let pid = watch::Sender::new(process.child.id());
-        Ok(Self { spec, process, pid })
+        Ok(Self { spec, process, pid, deaths: Arc::default() })
     }
 
     /// The id of the running process; changes with every restart.
     pub(super) fn pid(&self) -> watch::Receiver<Option<u32>> {
         self.pid.subscribe()
+    }
+
+    /// How often it died so far.
+    pub(super) fn deaths(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.deaths)
     }
 
     /// Keeps the process running until `stop` is given, then ends it.
@@ -85,6 +100,7 @@ impl Child {
                 }
             };
             self.pid.send_replace(None);
+            self.deaths.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%name, status = %describe(status), "child.died");
             if up.elapsed() > STEADY {
                 pause = BACK_OFF.0;
