@@ -43,6 +43,7 @@ START_TIMEOUT_S = 60
 RUN_TIMEOUT_S = 45
 STOP_TIMEOUT_S = 20
 QUIET_TIMEOUT_S = 10
+LOST_PACKETS_TOLERANCE = 0.1
 
 console = Console(highlight=False)
 
@@ -197,19 +198,33 @@ def _stop_leftovers() -> None:
 
 def _run_fog(arguments: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FOG_")}
+    process = subprocess.Popen(
+        [FOG, *arguments],
+        cwd=ROOT,
+        env={**environment, "FOG_HOME": str(HOME), "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
-        return subprocess.run(
-            [FOG, *arguments],
-            capture_output=True,
-            check=False,
-            cwd=ROOT,
-            env={**environment, "FOG_HOME": str(HOME), "NO_COLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            text=True,
-            timeout=timeout,
-        )
+        stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         raise DemoError(f"`fog {arguments[0]}` did not end within {timeout:.0f} s") from None
+    finally:
+        _end(process)
+    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a command as Ctrl-C does, so that it takes along what it started."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _family() -> set[psutil.Process]:
@@ -396,7 +411,8 @@ def _show(rows: list[tuple[Outcome, Counters]], expected: str) -> None:
     for outcome, counted in rows:
         if outcome.stdout != expected:
             raise DemoError(f"the result at {outcome.level} differs from a count without the fog")
-        if round(counted.path_length, 2) != LEVELS[outcome.level]:
+        # A packet that was lost on its way, and sent again, leaves layers without an arrival.
+        if abs(counted.path_length - LEVELS[outcome.level]) > LOST_PACKETS_TOLERANCE:
             raise DemoError(
                 f"{outcome.level} should cross {LEVELS[outcome.level]} nodes a packet,"
                 f" and the nodes counted {counted.path_length:.2f}"
