@@ -303,6 +303,7 @@ mod tests {
         SigningKey::generate(&mut os_rng())
     }
 
+    /// INV-LINK-08
     #[test]
     fn the_first_consensus_waits_for_the_expected_nodes_and_comes_at_once() {
         let (signer, one, two) = (key(), key(), key());
@@ -316,6 +317,7 @@ mod tests {
         assert!(ledger.due(&signer, START + 1).unwrap().is_empty());
     }
 
+    /// INV-LINK-08
     #[test]
     fn a_network_with_a_dead_node_starts_without_it() {
         let (signer, one) = (key(), key());
@@ -325,6 +327,7 @@ mod tests {
         assert_eq!(1, ledger.due(&signer, late).unwrap().len());
     }
 
+    /// INV-LINK-08
     #[test]
     fn the_next_epoch_is_published_a_quarter_before_it_starts() {
         let (signer, one) = (key(), key());
@@ -340,6 +343,7 @@ mod tests {
         assert_eq!(START + LENGTH, next.valid_after_ms);
     }
 
+    /// INV-LINK-08
     #[test]
     fn changed_keys_lead_to_one_revision_after_they_have_settled() {
         let (signer, one) = (key(), key());
@@ -356,6 +360,7 @@ mod tests {
         assert!(ledger.due(&signer, settled + 1).unwrap().is_empty());
     }
 
+    /// INV-LINK-08
     #[test]
     fn a_restarted_authority_goes_on_with_the_chain() {
         let (signer, one) = (key(), key());

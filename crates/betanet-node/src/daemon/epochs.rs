@@ -268,6 +268,7 @@ mod tests {
         ReplayTag::from([byte; 16])
     }
 
+    /// INV-LINK-07
     #[test]
     fn a_restart_in_the_same_boot_keeps_keys_and_memory() {
         let dir = tempfile::tempdir().unwrap();
@@ -306,6 +307,7 @@ mod tests {
         }
     }
 
+    /// INV-LINK-07
     #[test]
     fn a_reboot_or_a_lost_log_retires_the_keys() {
         let dir = tempfile::tempdir().unwrap();
@@ -325,6 +327,7 @@ mod tests {
         assert_ne!(keys.get(&NOW.next()), third.public_keys().get(&NOW.next()));
     }
 
+    /// INV-LINK-07
     #[test]
     fn rotation_erases_key_and_log_together() {
         let dir = tempfile::tempdir().unwrap();

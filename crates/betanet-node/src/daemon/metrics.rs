@@ -300,6 +300,7 @@ mod tests {
 
     use super::*;
 
+    /// INV-LINK-09
     #[test]
     fn coarse_counters_step_in_thousands_and_hold_for_a_minute() {
         let metrics = Arc::new(Metrics::new(false));

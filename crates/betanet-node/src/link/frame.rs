@@ -295,6 +295,7 @@ mod tests {
         frames.to_vec()
     }
 
+    /// INV-LINK-02
     #[test]
     fn every_kind_of_frame_has_the_same_length_and_layout() {
         let item = Item { seq: 0x0102, body: ItemBody::Forward(vec![7; 2048]) };
@@ -315,6 +316,7 @@ mod tests {
         }
     }
 
+    /// INV-LINK-02
     #[test]
     fn malformed_frames_are_refused() {
         let mut bytes = [0u8; FRAME_LEN];

@@ -36,6 +36,7 @@ async fn everything_a_client_can_do_works_over_real_processes() {
     assert_eq!(Some(0), net.terminate());
 }
 
+/// INV-LINK-10
 async fn messages_cross_one_to_seven_hops_and_every_packet_is_counted(net: &Net, alice: &Client, bob: &Client) {
     const EACH: u64 = 5;
     for hops in [1, 3, 5, 7] {
@@ -125,6 +126,7 @@ async fn workers_are_published(alice: &Client, bob: &Client) {
     assert!(matches!(bob.publish_worker(nameless).await, Err(ClientError::Invalid(_))));
 }
 
+/// INV-LINK-03
 async fn garbage_kills_no_node(net: &Net) {
     let file = net.file();
     let dialer = Dialer::new(&SigningKey::from_bytes(&[5; 32]), LinkTimeouts::default()).unwrap();

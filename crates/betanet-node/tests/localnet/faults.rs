@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::harness::{DEADLINE, Net, client, eventually, signal};
 
+/// INV-LINK-11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deaths_and_new_epochs_lose_no_message() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use crate::harness::{Net, client, eventually, runs, take};
 
+/// INV-LINK-12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_network_leaves_nothing_running_and_resumes_as_the_same() {
     let dir = tempfile::tempdir().unwrap();

@@ -30,6 +30,7 @@ fn poll(mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// INV-LINK-05
 #[tokio::test]
 async fn items_survive_reopening_in_order_until_they_are_deleted() {
     let dir = tempfile::tempdir().unwrap();
@@ -60,6 +61,7 @@ async fn items_survive_reopening_in_order_until_they_are_deleted() {
     assert!(Some(&next) > seqs.last(), "a sequence number was used twice");
 }
 
+/// INV-LINK-06
 #[tokio::test]
 async fn limits_hold_per_mailbox_and_in_total() {
     let dir = tempfile::tempdir().unwrap();
@@ -77,6 +79,7 @@ async fn limits_hold_per_mailbox_and_in_total() {
     assert_eq!(Err(PutError::MailboxFull), store.put(mailbox(2), vec![0], None));
 }
 
+/// INV-LINK-06
 #[tokio::test]
 async fn what_outlives_its_time_is_dropped() {
     let dir = tempfile::tempdir().unwrap();

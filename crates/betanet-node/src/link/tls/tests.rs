@@ -20,6 +20,7 @@ async fn listen(key: &SigningKey) -> (Listener, SocketAddr) {
     (listener, address)
 }
 
+/// INV-LINK-01
 #[tokio::test]
 async fn both_sides_learn_the_key_of_the_other_and_everything_crosses() {
     let (server, client) = (key(), key());
@@ -56,6 +57,7 @@ async fn both_sides_learn_the_key_of_the_other_and_everything_crosses() {
     assert!(matches!(at_server.next().await, Err(LinkError::Closed)));
 }
 
+/// INV-LINK-01
 #[tokio::test]
 async fn a_peer_with_another_key_than_the_pinned_one_is_refused() {
     let (listener, address) = listen(&key()).await;
@@ -77,6 +79,7 @@ async fn a_peer_that_says_nothing_times_out() {
     assert!(matches!(accepted, Err(HandshakeError::Timeout)));
 }
 
+/// INV-LINK-04
 #[tokio::test]
 async fn a_stranger_cannot_make_the_accepting_side_hold_much() {
     let server = key();
