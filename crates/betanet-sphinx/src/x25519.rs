@@ -8,12 +8,15 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no lanes elsewhere"))]
 mod batch;
 mod dispatch;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
 
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no lanes elsewhere"))]
 mod field51;
+#[cfg(target_arch = "x86_64")]
 mod lanes;
 mod scalar;
 

@@ -88,21 +88,22 @@ fn ladder(x1: &Digits, flips: &[Words; 4], last: &[Words; 1]) -> (Digits, Digits
             let c = carry(&field::add(&x3, &z3), SQUARE_PLUS);
             let d = carry(&field::sub(&x3, &z3), SQUARE_MINUS);
 
-            let da = field::mul(&d, &a);
-            let cb = field::mul(&c, &b);
             let aa = field::square(&field::select(word, &a, &c));
             let bb = field::square(&field::select(word, &b, &d));
             word = _mm256_add_epi64(word, word);
+            let da = field::mul(&d, &a);
+            let cb = field::mul(&c, &b);
 
-            let sum = carry(&field::add(&da, &cb), PRODUCTS);
-            let difference = carry(&field::sub(&da, &cb), NONE);
             let e = carry(&field::sub(&aa, &bb), NONE);
+            let difference = carry(&field::sub(&da, &cb), NONE);
+            let sum = carry(&field::add(&da, &cb), PRODUCTS);
             let f = carry(&field::add_a24(&aa, &e), SQUARE_A24);
 
-            x3 = field::square(&sum);
-            z3 = field::mul(&x1, &carry(&field::square(&difference), SQUARE));
+            let dd = carry(&field::square(&difference), SQUARE);
             x2 = field::mul(&carry(&aa, SQUARE), &carry(&bb, SQUARE));
             z2 = field::mul(&e, &f);
+            z3 = field::mul(&x1, &dd);
+            x3 = field::square(&sum);
         }
     }
     let [last] = last;

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::sync::OnceLock;
 
-use super::batch::{Scalars, in_lanes, one_by_one};
+use super::batch::{Scalars, one_by_one};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, ifma::Ifma};
+use super::{avx2::Avx2, batch::in_lanes, ifma::Ifma};
 
 /// The environment variable that forces a path; its values are the names of [`Path`].
 pub const PATH_VARIABLE: &str = "BETANET_X25519";
@@ -177,6 +177,8 @@ impl Backend {
     }
 }
 
+/// The one place of this crate that reads the environment: the results are the same on every path, so the variable is a
+/// matter of the process, not of a caller's settings.
 fn active() -> &'static Result<Backend, PathError> {
     static ACTIVE: OnceLock<Result<Backend, PathError>> = OnceLock::new();
     ACTIVE.get_or_init(|| choose(std::env::var_os(PATH_VARIABLE)))

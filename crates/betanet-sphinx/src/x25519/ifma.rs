@@ -88,20 +88,21 @@ fn ladder(x1: &Tight, flips: &[Words; 4], last: u8) -> (Tight, Tight) {
             let c = field::carry(&field::add(&x3, &z3));
             let d = field::carry(&field::sub(&x3, &z3));
 
-            let da = field::mul(&bias, &d, &a);
-            let cb = field::mul(&zero, &c, &b);
             let aa = field::square_biased(&field::select(swap, &a, &c));
             let bb = field::square(&field::select(swap, &b, &d));
+            let da = field::mul(&bias, &d, &a);
+            let cb = field::mul(&zero, &c, &b);
 
-            let sum = field::carry(&field::add(&da, &cb));
-            let difference = field::carry(&field::sub(&da, &cb));
             let e = field::carry(&field::sub(&aa, &bb));
+            let difference = field::carry(&field::sub(&da, &cb));
+            let sum = field::carry(&field::add(&da, &cb));
             let f = field::carry(&field::add_a24(&aa, &e));
 
-            x3 = field::square_biased(&sum);
-            z3 = fixed.mul(&field::carry(&field::square(&difference)));
+            let dd = field::carry(&field::square(&difference));
             x2 = field::mul(&bias, &field::carry(&aa), &field::carry(&bb));
             z2 = field::mul(&zero, &e, &f);
+            z3 = fixed.mul(&dd);
+            x3 = field::square_biased(&sum);
         }
     }
     let pick = |a: &Raw, b: &Raw| field::carry(&field::select_raw(last, a, b));
