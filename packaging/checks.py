@@ -19,6 +19,7 @@ LAYERS: Final[dict[str, set[str]]] = {
     "betanet-node": {"betanet-mix", "betanet-sphinx"},
     "betanet-py": {"betanet-mix", "betanet-node", "betanet-sphinx"},
     "betanet-testkit": {"betanet-mix", "betanet-sphinx"},
+    "betanet-bench": {"betanet-mix", "betanet-sphinx"},
 }
 """What each crate may build on. Tests may use the testkit beside that."""
 

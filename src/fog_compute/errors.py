@@ -4,7 +4,7 @@ A message says what failed, on which object, and what to do about it. Nothing he
 anything else of the package.
 """
 
-# ruff: noqa: N818  # a name says what is the case, not that it is an error
+# a name says what is the case, not that it is an error
 
 from __future__ import annotations
 
