@@ -35,7 +35,7 @@ _SECOND_UNITS: Final[dict[str, float]] = {
     "h": 3600.0,
     "d": 86400.0,
 }
-_QUANTITY: Final = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*")
+_QUANTITY: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*")
 
 
 def parse_bytes(text: str) -> int:

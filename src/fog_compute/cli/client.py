@@ -94,7 +94,6 @@ class Backend:
         while True:
             try:
                 answer = self._http.request(method, path, **options)
-                break
             except httpx2.TimeoutException:
                 raise CommandError("the backend did not answer in time: see `fog status`") from None
             except httpx2.TransportError as error:
@@ -108,9 +107,10 @@ class Backend:
                     raise self._not_running() from None
                 time.sleep(RECONNECT_PAUSE_S)
                 self._reconnect()
-        if answer.is_error:
-            raise _error_of(answer)
-        return answer
+            else:
+                if answer.is_error:
+                    raise _error_of(answer)
+                return answer
 
     def _reconnect(self) -> None:
         with contextlib.suppress(NotRunningError):

@@ -81,19 +81,26 @@ class Supervisor:
     # Starting
 
     async def _start(self, group: asyncio.TaskGroup, betanet: Path) -> None:
-        await self._bring_up(group, [self._net(betanet)])
-        await self._bring_up(group, [self._backend()])
+        net, backend = self._net(betanet), self._backend()
         workers = [self._worker(index) for index in range(self._settings.workers)]
-        await self._bring_up(group, workers)
+        # The backend loads while the net starts, and joins it when it is there.
+        self._launch(group, [net, backend])
+        await self._await_ready([net])
+        self._launch(group, workers)
+        await self._await_ready([backend, *workers])
         self._report("ready", {"url": self._url, "seconds": self._seconds()})
 
-    async def _bring_up(self, group: asyncio.TaskGroup, children: Sequence[Child]) -> None:
+    def _launch(self, group: asyncio.TaskGroup, children: Sequence[Child]) -> None:
         self._children.extend(children)
         for child in children:
             group.create_task(child.keep(), name=child.name)
+
+    async def _await_ready(self, children: Sequence[Child]) -> None:
         for child in children:
             await child.ready.wait()
-            self._report("started", {"name": child.name, "pid": child.pid, "s": self._seconds()})
+            self._report(
+                "started", {"name": child.name, "pid": child.pid, "seconds": self._seconds()}
+            )
         self._write_state()
 
     def _net(self, betanet: Path) -> Child:

@@ -142,7 +142,7 @@ def _report_text(event: str, fields: dict[str, object]) -> None:
     part = _PARTS.get(name, name)
     match event:
         case "started":
-            _write(f"{part} started ({fields['s']} s)")
+            _write(f"{part} started ({fields['seconds']} s)")
         case "ready":
             _write(f"ready after {fields['seconds']} s: {fields['url']}")
         case "ended":

@@ -26,7 +26,7 @@ __all__ = ["Network", "ServiceHealth", "ServiceManager", "ServiceState"]
 
 _log = get_logger("fog_compute.server")
 
-PROBE_S: Final = 1.0
+PROBE_S: Final = 0.25
 PROBE_MAX_S: Final = 15.0
 PROBE_OK_S: Final = 10.0
 

@@ -1,0 +1,125 @@
+"""The `fog` command as a process: output, exit codes, and one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fog_compute
+
+TIMEOUT_S = 60
+
+
+def fog(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fog_compute.cli.main", *arguments],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "FOG_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "100"},
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+
+
+def test_version_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['fog', '--version'];"
+        "from fog_compute.cli.main import main; main();"
+        "print(sorted({'cyclopts', 'pydantic', 'rich', 'httpx2', 'betanet'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+
+    assert done.stdout == f"fog {fog_compute.__version__}\n[]\n"
+
+
+def test_help_documents_the_exit_codes(tmp_path: Path) -> None:
+    done = fog(tmp_path, "--help")
+
+    assert done.returncode == 0
+    for text in ("0 ok", "1 failed", "2 wrong usage", "3 no fog", "124 out of time", "130"):
+        assert text in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status",),
+        ("down",),
+        ("task", "ls"),
+        ("task", "show", "01abc"),
+        ("task", "cancel", "01abc"),
+        ("worker", "ls"),
+        ("run", __file__),
+    ],
+)
+def test_command_without_a_fog_says_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = fog(tmp_path, *arguments)
+
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"fog: no fog is running in {tmp_path}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("nonsense",), 'Unknown command "nonsense"'),
+        (("run",), "MODULE requires an argument"),
+        (("run", "x", "--nonsense"), "Unknown option"),
+        (("run", "x", "--privacy", "top"), "--privacy"),
+        (("run", "/nonexistent.wasm"), "module file /nonexistent.wasm does not exist"),
+        (("run", "/"), "module / is a folder"),
+        (("run", __file__, "--stdin", "/nonexistent"), "standard input file /nonexistent"),
+        (("run", __file__, "--input", "/nonexistent=a"), "input file /nonexistent"),
+        (("task", "show", "../x"), "no id of a task"),
+        (("task", "ls", "--limit", "0"), "out of bounds"),
+    ],
+)
+def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[str, ...], text: str) -> None:
+    done = fog(tmp_path, *arguments)
+
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run", __file__, "--timeout", "soon"), ("up", "--port", "99999")]
+)
+def test_bad_value_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = fog(tmp_path, *arguments)
+
+    assert done.returncode in (1, 2)
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_error_of_up_is_also_an_event(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = fog(tmp_path, "up", "--json", "--port", str(port))
+
+    assert done.returncode == 1
+    event = json.loads(done.stdout)
+    assert event["event"] == "error"
+    assert f"port {port} on 127.0.0.1 is taken" in event["message"]
+    assert done.stderr == f"fog: {event['message']}\n"
+
+
+def test_foreign_program_on_the_known_port_is_not_taken_for_a_backend(tmp_path: Path) -> None:
+    daemon = tmp_path / "daemon"
+    daemon.mkdir()
+    (daemon / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": 1}))
+    (daemon / "token").write_text("t" * 40)
+
+    assert fog(tmp_path, "status").returncode == 3

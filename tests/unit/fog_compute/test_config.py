@@ -1,0 +1,57 @@
+"""Settings: where they come from, and how a bad one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fog_compute.config import Settings, load_settings
+from fog_compute.errors import ConfigError
+
+
+def test_flag_wins_over_environment_over_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    monkeypatch.setenv("FOG_PORT", "1234")
+    monkeypatch.setenv("FOG_WORKERS", "3")
+
+    settings = load_settings(port=4321, workers=None)
+
+    assert settings.home == tmp_path
+    assert settings.port == 4321
+    assert settings.workers == 3
+    assert settings.host == "127.0.0.1"
+    assert settings.store_url == f"sqlite+aiosqlite:///{tmp_path}/daemon/fog.db"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("FOG_PORT", "70000"), ("FOG_WORKERS", "many"), ("FOG_LOG_LEVEL", "loud")]
+)
+def test_bad_value_is_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigError, match=name) as caught:
+        load_settings()
+
+    assert "\n" not in str(caught.value)
+
+
+def test_password_of_the_database_is_not_shown() -> None:
+    settings = load_settings(database_url="postgresql+asyncpg://fog:hunter2@db/fog")
+
+    assert "hunter2" not in repr(settings)
+    assert settings.store_url.endswith("hunter2@db/fog")
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_folder_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert load_settings(home="here").home == tmp_path / "here"
