@@ -10,7 +10,7 @@ use crate::path::{Plan, build_headers};
 use crate::suite::{Maker, Native};
 
 /// A forward packet to be built.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Draft<'a, S: Maker = Native> {
     /// Lowest bit of the epoch whose keys `path` holds.
     pub parity: u8,
@@ -23,6 +23,15 @@ pub struct Draft<'a, S: Maker = Native> {
     /// The user payload.
     pub payload: &'a [u8],
 }
+
+// Not derived: that would ask for a suite that can be copied.
+impl<S: Maker> Clone for Draft<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Maker> Copy for Draft<'_, S> {}
 
 impl<'a> Draft<'a> {
     /// A native packet that leaves `payload` in `mailbox` at the last hop of `path`.
