@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fog_compute.errors import ConfigError
-from fog_compute.layout import HomeLayout, default_home
+from fog_compute.layout import MAX_BLOB_BYTES, HomeLayout, default_home
 
 __all__ = ["HomeLayout", "Settings", "load_settings"]
 
@@ -71,7 +71,10 @@ class Settings(BaseSettings):
         7 * 86400.0, gt=0, description="Seconds that a finished task and its result are kept."
     )
     max_body_bytes: int = Field(
-        64 * 1024 * 1024, ge=1024, description="Largest request body that the backend accepts."
+        MAX_BLOB_BYTES,
+        ge=1024,
+        le=MAX_BLOB_BYTES,
+        description="Largest request body that the backend accepts.",
     )
     max_wait_s: float = Field(60.0, ge=0, le=600, description="Longest long-poll, seconds.")
     log_level: str = Field(

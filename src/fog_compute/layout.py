@@ -1,11 +1,15 @@
-"""Where a fog keeps its state. Light to import, because every command does."""
+"""Where a fog keeps its state, and what it can take. Light to import, as every command does."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
-__all__ = ["HomeLayout", "default_home", "home_from_environment"]
+__all__ = ["MAX_BLOB_BYTES", "HomeLayout", "default_home", "home_from_environment"]
+
+MAX_BLOB_BYTES: Final = 48 * 1024 * 1024
+"""Largest module or input: with its overhead it fits into one message of the network."""
 
 
 def default_home() -> Path:

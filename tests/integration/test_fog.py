@@ -16,7 +16,7 @@ import pytest
 import wasmtime
 
 from fog_compute.vpn.levels import PrivacyLevel
-from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog
+from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -93,6 +93,14 @@ def test_wordcount_runs_at_every_level(fog: RunningFog, level: PrivacyLevel) -> 
     assert report["state"] == "accepted"
 
 
+def test_input_files_reach_the_module(fog: RunningFog) -> None:
+    done = fog.run(
+        "run", WORDCOUNT, "--input", f"{TEXT}=books/a.txt", "--", "-n", "5", "books/a.txt"
+    )
+
+    assert done.stdout == expected_count(5), done.stderr
+
+
 def test_output_goes_to_standard_output_alone(fog: RunningFog) -> None:
     done = fog.run("run", WORDCOUNT, "--stdin", TEXT, "--", "-n", "1")
 
@@ -112,6 +120,8 @@ KILLED: dict[str, Callable[[RunningFog], int]] = {
     "worker": lambda fog: fog.pid("worker-0"),
     "runner": lambda fog: fog.runner_pid(),
     "middle node": lambda fog: fog.node_pid("middle-0"),
+    "edge": lambda fog: fog.node_pid("exit-0"),
+    "local net": lambda fog: fog.pid("net"),
 }
 
 
@@ -216,6 +226,19 @@ def test_interrupted_wait_says_how_to_go_on(fog: RunningFog, tmp_path: Path) -> 
     assert f"fog task cancel {task_id[1]}" in rest
     assert "Traceback" not in rest
     fog.run("task", "cancel", task_id[1])
+
+
+def test_second_interrupt_stops_at_once(tmp_path: Path) -> None:
+    with running_fog(tmp_path / "home") as fog:
+        task_id = fog.json("run", module(tmp_path, SLOW), "--detach")["id"]
+        fog.await_state(task_id, "running")
+
+        fog.process.send_signal(signal.SIGINT)
+        until(lambda: "stopping" in fog.log.read_text(), STOP_S, lambda: "it does not stop")
+        fog.process.send_signal(signal.SIGINT)
+
+        assert fog.process.wait(STOP_S) == 0
+        fog.await_gone()
 
 
 def test_second_start_is_refused(fog: RunningFog) -> None:

@@ -12,7 +12,8 @@ from cyclopts import Parameter
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import CommandError, JsonFlag
 from fog_compute.cli.follow import Follower
-from fog_compute.units import parse_bytes, parse_duration
+from fog_compute.layout import MAX_BLOB_BYTES
+from fog_compute.units import format_bytes, parse_bytes, parse_duration
 from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["run"]
@@ -89,6 +90,13 @@ def run(
 
 def _read(path: str, what: str) -> bytes:
     try:
+        size = Path(path).stat().st_size
+        if size > MAX_BLOB_BYTES:
+            raise CommandError(
+                f"{what} file {path} has {format_bytes(size)}, and at most"
+                f" {format_bytes(MAX_BLOB_BYTES)} can be sent: make it smaller",
+                USAGE,
+            )
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise CommandError(f"{what} file {path} does not exist: check the path", USAGE) from None

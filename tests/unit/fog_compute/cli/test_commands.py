@@ -116,6 +116,17 @@ def test_error_of_up_is_also_an_event(tmp_path: Path) -> None:
     assert done.stderr == f"fog: {event['message']}\n"
 
 
+def test_huge_module_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    huge = tmp_path / "huge.wasm"
+    with huge.open("wb") as file:
+        file.truncate(10 * 2**30)
+
+    done = fog(tmp_path, "run", str(huge))
+
+    assert done.returncode == 2
+    assert "has 10.0 GiB, and at most 48.0 MiB can be sent" in done.stderr
+
+
 def test_foreign_program_on_the_known_port_is_not_taken_for_a_backend(tmp_path: Path) -> None:
     daemon = tmp_path / "daemon"
     daemon.mkdir()
