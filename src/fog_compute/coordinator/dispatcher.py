@@ -19,13 +19,13 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.coordinator import news, planner
 from fog_compute.coordinator.exchange import Carrier, Exchange
 from fog_compute.coordinator.fog import FogCoordinator
+from fog_compute.coordinator.ledger import Ledger
 from fog_compute.coordinator.placement import Decision, Requirements
 from fog_compute.coordinator.sessions import Pacing, Session, session_key
 from fog_compute.errors import ChannelError, FogError, NotFound, PrivacyUnavailable, StoreError
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
-from fog_compute.store import Cancel, Change, Conflict, Decline, Fail, Lease, Renew, Store
-from fog_compute.store.changes import Rows, apply_change
+from fog_compute.store import Cancel, Change, Conflict, Decline, Fail, Lease, Store
 from fog_compute.tasks import (
     Attempt,
     AttemptState,
@@ -114,7 +114,7 @@ class Dispatcher:
         self._pacing: Final = Pacing(
             timedelta(seconds=self._tempo.poll_min_s), timedelta(seconds=self._tempo.poll_max_s)
         )
-        self._rows = Rows()
+        self._ledger: Final = Ledger(store, self._clock, self._end_attempt, self._end_task)
         self._offers: Final[dict[str, _Offer]] = {}
         self._sessions: Final[dict[str, Session]] = {}
         self._session_of: Final[dict[str, str]] = {}
@@ -134,8 +134,11 @@ class Dispatcher:
             StoreError: the database refused.
         """
         await self._ready.wait()
-        task = await self._store.tasks.create(spec)
-        self._rows.tasks[task.id] = task
+        # Once it is on disk it must be known here too, whoever stops waiting for the answer.
+        return await asyncio.shield(self._create(spec))
+
+    async def _create(self, spec: TaskSpec) -> Task:
+        task = await self._ledger.create(spec)
         self._wake.set()
         return task
 
@@ -147,7 +150,7 @@ class Dispatcher:
             Conflict: the task is over.
         """
         await self._ready.wait()
-        task = self._rows.tasks.get(task_id)
+        task = self._ledger.tasks.get(task_id)
         if task is None:
             task = await self._store.tasks.get(task_id)
             raise Conflict(f"task {task_id} is over: it is {task.state.value}")
@@ -171,7 +174,7 @@ class Dispatcher:
             task = await self._store.events.wait(task_id, version, self._tempo.poll_max_s)
             if task.state.final:
                 raise Conflict(f"task {task_id} is over: it is {task.state.value}")
-            attempt = self._rows.attempts.get(task.attempt or "")
+            attempt = self._ledger.attempts.get(task.attempt or "")
             if attempt is not None:
                 return await self._exchange.circuit(self._session(task, attempt))
             version = task.version
@@ -199,21 +202,17 @@ class Dispatcher:
                     await self._sleep_until(plan.wake_at)
 
     async def _recover(self) -> None:
+        await self._ledger.load(self._lease)
         now = self._clock.now()
-        self._rows.tasks = {task.id: task for task in await self._store.tasks.open_tasks()}
-        attempts = await self._store.attempts.open_attempts()
-        # Nobody could hear a worker while this process was away: its silence counts from now.
-        await self._store.apply([Renew(attempt.handle, now + self._lease) for attempt in attempts])
-        for attempt in await self._store.attempts.open_attempts():
+        for attempt in self._ledger.attempts.values():
             self._adopt(attempt)
-        for attempt in tuple(self._rows.attempts.values()):
             if attempt.state is not AttemptState.OFFERED:
-                session = self._session(self._rows.tasks[attempt.task_id], attempt)
+                session = self._session(self._ledger.tasks[attempt.task_id], attempt)
                 session.follow(attempt.handle, now)
                 session.poll_now(now)
-        if self._rows.tasks:
+        if self._ledger.tasks:
             _log.info(
-                "tasks.resumed", tasks=len(self._rows.tasks), attempts=len(self._rows.attempts)
+                "tasks.resumed", tasks=len(self._ledger.tasks), attempts=len(self._ledger.attempts)
             )
 
     async def _watch_workers(self) -> None:
@@ -261,12 +260,12 @@ class Dispatcher:
         self._end_sessions(now)
         return planner.View(
             now=now,
-            tasks=self._rows.tasks,
+            tasks=self._ledger.tasks,
             attempts={
                 handle: planner.AttemptView(
                     attempt, self._offers[handle].submitting, self._offers[handle].submit_at or now
                 )
-                for handle, attempt in self._rows.attempts.items()
+                for handle, attempt in self._ledger.attempts.items()
             },
             sessions=tuple(session.view() for session in self._sessions.values()),
             lost_by=self._lost_by,
@@ -314,18 +313,21 @@ class Dispatcher:
         await self._apply(
             [Lease(task_id, handle, worker.name, worker.address, until, decision.explain())]
         )
-        if handle in self._rows.attempts:
-            self._adopt(self._rows.attempts[handle])
+        if attempt := self._ledger.attempts.get(handle):
+            self._adopt(attempt)
 
     async def _submit(self, handle: str) -> None:
-        offer, attempt = self._offers.get(handle), self._rows.attempts.get(handle)
-        if offer is None or attempt is None:
+        offer, known = self._offers.get(handle), self._ledger.task_of(handle)
+        if offer is None or known is None:
             return
-        task = self._rows.tasks[attempt.task_id]
+        task, attempt = known
         session = self._session(task, attempt)
         try:
             reply = await self._exchange.submit(
-                session, task, attempt, lambda extra: self._renew_in_memory(handle, extra)
+                session,
+                task,
+                attempt,
+                lambda extra: self._ledger.renew_in_memory(handle, self._lease + extra),
             )
         except NotFound as error:
             await self._apply([Fail(task.id, str(error))])
@@ -342,7 +344,7 @@ class Dispatcher:
             return
         finally:
             offer.submitting = False
-        if handle not in self._rows.attempts:
+        if handle not in self._ledger.attempts:
             # It ended while it was offered; the worker may have it now and must not keep it.
             session.drop(handle, self._clock.now(), cancel=True)
             return
@@ -384,10 +386,10 @@ class Dispatcher:
         """Take one status; return whether it brought anything new."""
         handle = status.handle.hex()
         progress = session.progress(handle)
-        attempt = self._rows.attempts.get(handle)
-        if progress is None or attempt is None:
+        known = self._ledger.task_of(handle)
+        if progress is None or known is None:
             return False
-        task = self._rows.tasks[attempt.task_id]
+        task, attempt = known
         had = progress.assembler.offset
         try:
             result = progress.assembler.add(status)
@@ -413,52 +415,10 @@ class Dispatcher:
     # Changes of rows.
 
     async def _apply(self, changes: Sequence[Change]) -> None:
-        """Write changes, then follow them in memory with the very same function."""
-        if not changes:
-            return
-        try:
-            await self._store.apply(changes)
-            now = self._clock.now()
-            for change in changes:
-                apply_change(self._rows, change, now)
-        except (Conflict, NotFound) as error:
-            _log.debug("change.refused", reason=str(error))
-            await self._reload(changes)
-            return
-        self._rows.results.clear()
-        self._rows.statistics.clear()
-        self._rows.history.clear()
-        self._let_go(now)
+        await self._ledger.apply(changes)
         self._wake.set()
 
-    async def _reload(self, changes: Sequence[Change]) -> None:
-        """Read the rows again that a refused change named."""
-        ids = {change.task_id for change in changes if hasattr(change, "task_id")}
-        handles = {change.handle for change in changes if hasattr(change, "handle")}
-        ids |= {
-            self._rows.attempts[handle].task_id
-            for handle in handles
-            if handle in self._rows.attempts
-        }
-        for task_id in ids & self._rows.tasks.keys():
-            self._rows.tasks[task_id] = await self._store.tasks.get(task_id)
-            for attempt in await self._store.attempts.of_task(task_id):
-                if attempt.handle in self._rows.attempts:
-                    self._rows.attempts[attempt.handle] = attempt
-        self._let_go(self._clock.now())
-
-    def _let_go(self, now: datetime) -> None:
-        """Forget in memory what is over, and tell metrics, placement and workers about it."""
-        for handle, attempt in tuple(self._rows.attempts.items()):
-            if attempt.state.final:
-                self._end_attempt(attempt, now)
-                del self._rows.attempts[handle]
-        for task_id, task in tuple(self._rows.tasks.items()):
-            if task.state.final:
-                self._end_task(task)
-                del self._rows.tasks[task_id]
-
-    def _end_attempt(self, attempt: Attempt, now: datetime) -> None:
+    def _end_attempt(self, attempt: Attempt) -> None:
         lost = attempt.state in (AttemptState.LOST, AttemptState.EXPIRED)
         self._fog.note_ended(attempt.worker, lost=lost)
         self._metrics.attempts.labels(_OUTCOMES[attempt.state]).inc()
@@ -467,8 +427,9 @@ class Dispatcher:
         if session is None:
             return
         known_to_worker = attempt.state is not AttemptState.DECLINED
-        has_result = attempt.state in (AttemptState.SETTLED, AttemptState.FAILED)
-        session.drop(attempt.handle, now, cancel=(not has_result) if known_to_worker else None)
+        stop = attempt.state is not AttemptState.SETTLED
+        now = self._clock.now()
+        session.drop(attempt.handle, now, cancel=stop if known_to_worker else None)
 
     def _end_task(self, task: Task) -> None:
         self._lost_by.pop(task.id, None)
@@ -481,15 +442,15 @@ class Dispatcher:
 
     async def _decline(self, handle: str, reason: str, pause: timedelta | None) -> None:
         not_before = None if pause is None else self._clock.now() + pause
-        if attempt := self._rows.attempts.get(handle):
+        if attempt := self._ledger.attempts.get(handle):
             self._trouble[attempt.task_id] = reason
         await self._apply([Decline(handle, reason, not_before)])
 
     async def _lose(self, handle: str, reason: str, how: AttemptState = AttemptState.LOST) -> None:
-        attempt = self._rows.attempts.get(handle)
-        if attempt is None:
+        known = self._ledger.task_of(handle)
+        if known is None:
             return
-        task = self._rows.tasks[attempt.task_id]
+        task, attempt = known
         if how is AttemptState.EXPIRED:
             self._fog.note_silence(attempt.worker)
         self._note_loss(task, attempt)
@@ -498,16 +459,9 @@ class Dispatcher:
     def _note_loss(self, task: Task, attempt: Attempt) -> None:
         self._lost_by[task.id] = self._lost_by.get(task.id, frozenset()) | {attempt.worker}
 
-    def _renew_in_memory(self, handle: str, extra: timedelta) -> None:
-        """Keep the lease while an upload runs; the next sign of life stores one."""
-        if handle in self._rows.attempts:
-            now = self._clock.now()
-            apply_change(self._rows, Renew(handle, now + self._lease + extra), now)
-
     # Sessions.
 
     def _adopt(self, attempt: Attempt) -> None:
-        self._rows.attempts[attempt.handle] = attempt
         self._offers[attempt.handle] = _Offer()
         self._fog.note_leased(attempt.worker)
 

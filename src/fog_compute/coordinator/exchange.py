@@ -49,7 +49,7 @@ SUBMIT_HOLD_MS: Final = 400
 SLOWEST_BYTES_PER_S: Final = 20_000
 """Rate that a large message is given time for."""
 
-Renewal = Callable[[timedelta], object]
+Renewal = Callable[[timedelta], None]
 """Called with the time that a long upload may take, so that the lease outlasts it."""
 
 

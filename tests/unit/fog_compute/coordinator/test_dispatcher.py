@@ -14,6 +14,7 @@ from fog_compute.coordinator.dispatcher import Dispatcher, Tempo
 from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.onion import FogOnionCoordinator
 from fog_compute.errors import NotFound
+from fog_compute.store import Cancel as CancelTask
 from fog_compute.store import Conflict
 from fog_compute.tasks import (
     AttemptState,
@@ -355,6 +356,21 @@ async def test_finished_task_cannot_be_cancelled(tmp_path: Path) -> None:
             await fog.dispatcher.cancel(task.id)
         with pytest.raises(NotFound):
             await fog.dispatcher.cancel("0" * 26)
+
+
+async def test_row_that_moved_on_behind_its_back_is_let_go(tmp_path: Path) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+        handle = next(iter(worker.attempts))
+
+        await fog.store.apply([CancelTask(task.id)])
+        worker.finish(OK)
+        await fog.until(lambda: handle in worker.forgotten)
+
+        assert (await fog.store.tasks.get(task.id)).state is TaskState.CANCELLED
+        assert await attempt_states(fog, task) == [AttemptState.CANCELLED]
 
 
 async def test_new_dispatcher_goes_on_from_the_store(tmp_path: Path) -> None:

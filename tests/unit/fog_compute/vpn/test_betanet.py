@@ -1,0 +1,92 @@
+"""The service around the native core: what it says when it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import betanet
+from fog_compute.errors import (
+    ChannelError,
+    ChannelTimeout,
+    ConfigError,
+    FogError,
+    PrivacyUnavailable,
+    ServiceUnavailable,
+)
+from fog_compute.vpn import Incoming, MessageChannel, PrivacyLevel
+from fog_compute.vpn.betanet import BetanetChannel, BetanetService
+
+
+class Failing:
+    """A client whose every call fails in one way."""
+
+    address = "fog1me"
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def request(self, *_: object, **__: object) -> bytes:
+        raise self.error
+
+    async def reply(self, *_: object) -> None:
+        raise self.error
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (betanet.Timeout("late"), ChannelTimeout),
+        (betanet.NetworkError("no edge"), ChannelError),
+        (betanet.Closed("closed"), ChannelError),
+        (betanet.NotEnoughNodes("few", 7, 5), PrivacyUnavailable),
+    ],
+)
+async def test_errors_of_the_core_become_errors_of_the_fog(
+    error: Exception, kind: type[FogError]
+) -> None:
+    channel = BetanetChannel(Failing(error), PrivacyLevel.SECRET)  # type: ignore[arg-type]  # fails as the client does
+
+    with pytest.raises(kind) as caught:
+        await channel.request("fog1you", b"x")
+
+    assert caught.value.__cause__ is error
+    if isinstance(caught.value, PrivacyUnavailable):
+        assert (caught.value.needed, caught.value.available) == (7, 5)
+
+
+@pytest.mark.asyncio
+async def test_message_without_way_back_cannot_be_answered() -> None:
+    channel = BetanetChannel(Failing(AssertionError()), PrivacyLevel.PRIVATE)  # type: ignore[arg-type]  # must not be reached
+
+    with pytest.raises(ChannelError, match="wants no answer"):
+        await channel.reply(Incoming("id", b""), b"x")
+
+
+def test_channel_is_a_message_channel() -> None:
+    channel = BetanetChannel(Failing(AssertionError()), PrivacyLevel.PRIVATE)  # type: ignore[arg-type]  # only looked at
+
+    assert isinstance(channel, MessageChannel)
+    assert channel.address == "fog1me"
+
+
+@pytest.mark.asyncio
+async def test_service_without_a_network_says_so(tmp_path: Path) -> None:
+    async with BetanetService() as service:
+        with pytest.raises(ServiceUnavailable, match="has no network"):
+            await service.client(PrivacyLevel.PRIVATE)
+    async with BetanetService(folder=tmp_path, bootstrap=tmp_path / "net.json") as service:
+        with pytest.raises(ConfigError, match="no bootstrap file"):
+            await service.status()
+
+
+@pytest.mark.asyncio
+async def test_closed_service_is_not_used_again(tmp_path: Path) -> None:
+    service = BetanetService(folder=tmp_path, bootstrap=tmp_path / "net.json")
+    await service.close()
+    await service.close()
+
+    with pytest.raises(ServiceUnavailable, match="closed"):
+        await service.client(PrivacyLevel.PRIVATE)
