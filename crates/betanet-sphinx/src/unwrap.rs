@@ -173,7 +173,8 @@ fn unwrap_group<'a, S: Suite, const N: usize>(
     let opened = admitted.advance(|packet| open::<S>(keys, packet, secrets.take()));
     drop(secrets);
     let mut alphas = opened.multiply(Opened::factors);
-    opened.advance(|packet| finish(packet, || *alphas.take())).into_iter().for_each(each);
+    let finished = opened.into_iter().map(|packet| packet.and_then(|packet| finish(packet, || *alphas.take())));
+    finished.for_each(each);
 }
 
 /// A packet of the right form for which there is a key.

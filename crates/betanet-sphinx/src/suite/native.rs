@@ -1,9 +1,11 @@
 //! The native suite: HKDF-SHA256, AES-256-CTR, HMAC-SHA256 cut to 16 bytes, HCTR2-AES-256.
 
+use std::sync::LazyLock;
+
 use aes::Aes256Enc;
 use ctr::Ctr128BE;
 use ctr::cipher::KeyIvInit;
-use hkdf::Hkdf;
+use hkdf::HkdfExtract;
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -20,6 +22,8 @@ const VERSION: u8 = 0x01;
 
 /// HKDF salt: separates this suite from every other use of the same key.
 const SALT: &[u8] = b"betanet-sphinx/native/1";
+/// HKDF's first step up to the input key: HMAC under the salt, which is the same for every packet.
+static EXTRACT: LazyLock<HkdfExtract<Sha256>> = LazyLock::new(|| HkdfExtract::new(Some(SALT)));
 /// HKDF labels, one for each derived value.
 const LABEL_MAC: &[u8] = b"header-mac";
 const LABEL_STREAM: &[u8] = b"header-stream";
@@ -109,7 +113,10 @@ impl Suite for Native {
     type Delay = DelayInput;
 
     fn derive(shared: &[u8; 32]) -> NativeKeys {
-        let hkdf = Hkdf::<Sha256>::new(Some(SALT), shared);
+        let mut extract = EXTRACT.clone();
+        extract.input_ikm(shared);
+        let (mut pseudorandom, hkdf) = extract.finalize();
+        pseudorandom.zeroize();
         NativeKeys {
             mac: hkdf_expand(&hkdf, LABEL_MAC),
             stream: hkdf_expand(&hkdf, LABEL_STREAM),
