@@ -60,7 +60,7 @@ def ls(
         print_json(tasks)
         return 0
     print_table(
-        ("TASK", "STATE", "PRIVACY", "TRIES", "CREATED", "REASON"),
+        ("TASK", "STATE", "PRIVACY", "LOST TRIES", "CREATED", "REASON"),
         [
             (
                 task["id"],
@@ -99,7 +99,7 @@ def _print(task: Body) -> None:
         ("state", task["state"] + (f": {task['reason']}" if task["reason"] else "")),
         ("privacy", f"{task['privacy']}, {task['hops']} hops"),
         ("created", _time(task["created_at"])),
-        ("tries", f"{task['tries']} of {task['max_attempts']}"),
+        ("lost tries", f"{task['tries']} of {task['max_attempts']}"),
     ]
     if task["argv"]:
         lines.append(("arguments", " ".join(task["argv"])))
