@@ -2,6 +2,8 @@
 //!
 //! Times are [`Duration`]s since an origin that the driver chooses; the owed delay counts from the socket read.
 
+mod quantile;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -9,8 +11,14 @@ use std::time::Duration;
 use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use betanet_sphinx::DelayInput;
+use hmac::{Hmac, Mac};
 use rand_core::CryptoRng;
+use sha2::Sha256;
 use zeroize::Zeroizing;
+
+pub use quantile::quantile;
+
+use crate::vrf::Output;
 
 /// How many means a delay lasts at most.
 pub const CAP_IN_MEANS: u32 = 10;
@@ -42,7 +50,7 @@ impl<R: CryptoRng> Exponential<R> {
 
 impl<R: CryptoRng> DelaySource for Exponential<R> {
     fn delay(&mut self, _input: &DelayInput) -> Duration {
-        capped_quantile(self.mean, self.rng.next_u32())
+        quantile(self.mean, self.rng.next_u64())
     }
 }
 
@@ -68,8 +76,7 @@ impl DelaySource for Keyed {
         let mut block = (*input.as_bytes()).into();
         self.cipher.encrypt_block(&mut block);
         let block: [u8; 16] = block.into();
-        let (head, _) = block.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
-        capped_quantile(self.mean, u32::from_be_bytes(*head))
+        quantile(self.mean, head(&block))
     }
 }
 
@@ -79,11 +86,52 @@ impl std::fmt::Debug for Keyed {
     }
 }
 
-/// The quantile of the exponential distribution at `(uniform + ½) / 2³²`, capped.
-fn capped_quantile(mean: Duration, uniform: u32) -> Duration {
-    // The half keeps the argument of the logarithm inside (0, 1), so the result is finite and not negative.
-    let survival = (f64::from(uniform) + 0.5) / (f64::from(u32::MAX) + 1.0);
-    mean.mul_f64((-survival.ln()).min(f64::from(CAP_IN_MEANS)))
+/// Exponential delays that the node cannot choose: a function of its VRF output for the key epoch and of the packet's delay input.
+///
+/// ```text
+/// delay = quantile(mean, first 8 bytes of HMAC-SHA256(β, "betanet delay v1" ‖ d))
+/// ```
+///
+/// Once β is published, whoever knows a packet's delay input computes what the packet was owed, to the nanosecond.
+#[derive(Clone)]
+pub struct VrfDelays {
+    mean: Duration,
+    prf: Hmac<Sha256>,
+}
+
+impl VrfDelays {
+    /// Delays with the given mean under a VRF output.
+    #[must_use]
+    pub fn new(mean: Duration, beta: &Output) -> Self {
+        // β is as long as a block of SHA-256, so it is the HMAC key as it stands.
+        Self { mean, prf: Hmac::new(beta.as_bytes().into()).chain_update(DELAY_LABEL) }
+    }
+
+    /// The delay owed to the packet whose delay input is `input`.
+    #[must_use]
+    pub fn owed(&self, input: &DelayInput) -> Duration {
+        let tag: [u8; 32] = self.prf.clone().chain_update(input.as_bytes()).finalize().into_bytes().into();
+        quantile(self.mean, head(&tag))
+    }
+}
+
+const DELAY_LABEL: &[u8; 16] = b"betanet delay v1";
+
+impl DelaySource for VrfDelays {
+    fn delay(&mut self, input: &DelayInput) -> Duration {
+        self.owed(input)
+    }
+}
+
+impl std::fmt::Debug for VrfDelays {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VrfDelays").field("mean", &self.mean).finish_non_exhaustive()
+    }
+}
+
+/// The first eight bytes as a number.
+fn head(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
 }
 
 /// Items that wait for their release time. Holds at most `depth` of them.
@@ -177,6 +225,10 @@ mod tests {
 
     const MEAN: Duration = Duration::from_millis(15);
 
+    fn beta(byte: u8) -> Output {
+        Output::from([byte; 64])
+    }
+
     /// Kolmogorov–Smirnov distance to the exponential law, for samples below the cap.
     fn distance(mut samples: Vec<f64>) -> f64 {
         samples.sort_by(f64::total_cmp);
@@ -189,15 +241,35 @@ mod tests {
         worst
     }
 
+    /// INV-DELAY-06
     #[test]
-    fn both_sources_are_exponential_with_the_given_mean() {
+    fn every_source_is_exponential_with_the_given_mean() {
         let mut rng = Exponential::new(MEAN, ChaCha20Rng::seed_from_u64(7));
         let mut keyed = Keyed::new(MEAN, &Zeroizing::new([5; 32]));
+        let mut vrf = VrfDelays::new(MEAN, &beta(5));
         let input = |n: u32| DelayInput::from(u128::from(n).to_be_bytes());
         // 1.95 / √n is the distance that one honest sample in a thousand exceeds; the seeds are fixed.
         let bound = 1.95 / 20_000_f64.sqrt();
         assert!(distance((0..20_000).map(|n| rng.delay(&input(n)).as_secs_f64()).collect()) < bound);
         assert!(distance((0..20_000).map(|n| keyed.delay(&input(n)).as_secs_f64()).collect()) < bound);
+        assert!(distance((0..20_000).map(|n| vrf.delay(&input(n)).as_secs_f64()).collect()) < bound);
+    }
+
+    /// INV-DELAY-07: the number is from Python's hmac and `crates/vectors/delay_quantile.py`.
+    #[test]
+    fn a_delay_is_recomputed_from_beta_and_the_delay_input() {
+        let delays = VrfDelays::new(MEAN, &beta(1));
+        assert_eq!(delays.owed(&DelayInput::from([9; 16])), Duration::from_nanos(5_314_022));
+        assert_eq!(
+            delays.owed(&DelayInput::from([9; 16])),
+            VrfDelays::new(MEAN, &beta(1)).owed(&DelayInput::from([9; 16]))
+        );
+        assert_ne!(delays.owed(&DelayInput::from([8; 16])), delays.owed(&DelayInput::from([9; 16])));
+        assert_ne!(
+            delays.owed(&DelayInput::from([9; 16])),
+            VrfDelays::new(MEAN, &beta(2)).owed(&DelayInput::from([9; 16]))
+        );
+        assert!(!format!("{delays:?}").contains("prf"));
     }
 
     #[test]
@@ -210,13 +282,6 @@ mod tests {
         assert_ne!(one.delay(&input), other.delay(&input));
         assert_ne!(one.delay(&input), one.delay(&DelayInput::from([8; 16])));
         assert!(!format!("{one:?}").contains("key"));
-    }
-
-    #[test]
-    fn a_delay_never_exceeds_the_cap() {
-        assert_eq!(capped_quantile(MEAN, 0), MEAN * CAP_IN_MEANS);
-        assert!(capped_quantile(MEAN, u32::MAX) < Duration::from_micros(1));
-        assert_eq!(capped_quantile(Duration::ZERO, 77), Duration::ZERO);
     }
 
     #[test]

@@ -12,3 +12,4 @@ pub mod pipeline;
 mod random;
 pub mod replay;
 pub mod view;
+pub mod vrf;
