@@ -48,6 +48,8 @@ def test_links_between_pages_resolve(root: Path, pages: dict[str, str]) -> None:
         for target in LINK.findall(without_code(text)):
             if "://" in target or target.startswith("mailto:"):
                 continue
+            if name.startswith("crates/") and re.fullmatch(r"[\w:]+", target):
+                continue  # names an item: rustdoc checks it
             path, _, anchor = target.partition("#")
             found = (root / name).parent / path if path else root / name
             page = found.resolve()
@@ -85,6 +87,7 @@ def test_files_stay_short(root: Path, tracked: list[Path]) -> None:
         name: lines
         for path in tracked
         if path.suffix in TEXT
+        and "vectors" not in path.parts
         and (name := str(path.relative_to(root))) not in NOT_WRITTEN_HERE
         and (lines := path.read_bytes().count(b"\n")) > LONGEST
     }
@@ -113,7 +116,8 @@ def test_decisions_are_numbered_and_short(pages: dict[str, str]) -> None:
     assert numbers == list(range(1, len(numbers) + 1))
     for name, text in decisions.items():
         number = Path(name).name.split("-")[0]
-        assert text.startswith(f"# {number}: "), name
+        assert text.startswith(f"# {int(number)}. "), name
+        assert "\nStatus: " in text, name
         for part in ("## Context", "## Decision", "## Consequences"):
             assert part in text, f"{name} lacks {part}"
         assert len(text.split()) <= 600, f"{name} is longer than a page"
