@@ -10,7 +10,6 @@ use crate::path::{Plan, build_headers};
 use crate::suite::{Maker, Native};
 
 /// A forward packet to be built.
-#[derive(Debug)]
 pub struct Draft<'a, S: Maker = Native> {
     /// Lowest bit of the epoch whose keys `path` holds.
     pub parity: u8,

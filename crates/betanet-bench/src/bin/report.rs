@@ -193,15 +193,15 @@ fn machine() -> String {
     format!("{model}, {threads} threads, {}", std::env::consts::ARCH)
 }
 
-/// The commit, marked where files differ from it.
+/// The commit, marked where files behind the figures differ from it.
 fn commit(root: &FilePath) -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git").current_dir(root).args(args).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let Some(commit) = git(&["rev-parse", "HEAD"]) else { return "unknown".to_owned() };
-    let is_clean = git(&["status", "--porcelain", "--", "crates", "Cargo.lock", "Cargo.toml"])
-        .is_some_and(|changes| changes.is_empty());
+    let measured = ["status", "--porcelain", "--", "crates/betanet-sphinx", "crates/betanet-bench", "Cargo.lock"];
+    let is_clean = git(&measured).is_some_and(|changes| changes.is_empty());
     if is_clean { commit } else { format!("{commit} with changes") }
 }
 
