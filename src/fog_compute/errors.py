@@ -19,6 +19,7 @@ __all__ = [
     "PrivacyUnavailable",
     "ServiceUnavailable",
     "StoreError",
+    "StoreUnusable",
     "TaskFailed",
 ]
 
@@ -78,6 +79,10 @@ class ChannelTimeout(ChannelError):
 
 class StoreError(FogError):
     """The database refused, is locked by another process, or is damaged."""
+
+
+class StoreUnusable(StoreError):
+    """The database is damaged or of a newer version; opening it again will not help."""
 
 
 class ServiceUnavailable(FogError):

@@ -394,7 +394,7 @@ class Dispatcher:
         try:
             result = progress.assembler.add(status)
         except WireError as error:
-            await self._lose(handle, f"the worker's result cannot be read: {error}")
+            await self._lose(handle, f"its result cannot be read: {news.one_line(str(error))}")
             return True
         if result is not None:
             if result.trap in _KILLS:

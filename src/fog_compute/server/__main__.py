@@ -16,10 +16,11 @@ from typing import Final
 import uvicorn
 
 from fog_compute.config import Settings, load_settings
-from fog_compute.errors import ConfigError
+from fog_compute.errors import ConfigError, StoreUnusable
 from fog_compute.lifetime import EXIT_UNUSABLE, announce, die_with_parent, port_problem
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.server.app import create_app
+from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.services import ServiceManager
 
 __all__ = ["main"]
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             home=options.home, host=options.host, port=options.port, net=options.net
         )
         configure_logging(level=settings.log_level, json=options.json_logs or settings.log_json)
+        load_or_make_token(settings.layout.token_file)  # an unusable one ends it here
         listener = _listen(settings)
     except ConfigError as error:
         announce("error", message=str(error))
@@ -83,7 +85,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     except SystemExit:
         error = services.start_error
         announce("error", message="the backend could not start" if error is None else str(error))
-        return EXIT_UNUSABLE if isinstance(error, ConfigError) else 1
+        return EXIT_UNUSABLE if isinstance(error, ConfigError | StoreUnusable) else 1
     return 1 if crashed else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 import secrets
 from http import HTTPStatus
 from pathlib import Path
@@ -18,7 +19,7 @@ from fog_compute.errors import ConfigError
 __all__ = ["load_or_make_token", "require_token"]
 
 _TOKEN_BYTES: Final = 32
-_MIN_LENGTH: Final = 32
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{32,}")
 _bearer: Final = HTTPBearer(auto_error=False, description="The contents of home/daemon/token.")
 
 
@@ -26,13 +27,13 @@ def load_or_make_token(path: Path) -> str:
     """Read the token, or make one if there is none.
 
     Raises:
-        ConfigError: the file is too short or open to others, or cannot be read.
+        ConfigError: the file holds no token, is open to others, or cannot be read.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists():
+            return _load(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _load(path)
     except OSError as error:
         raise ConfigError(f"token file {path} cannot be written: {error.strerror}") from error
     token = secrets.token_urlsafe(_TOKEN_BYTES)
@@ -61,9 +62,9 @@ def _load(path: Path) -> str:
     try:
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"token file {path} is open to others: run chmod 600 on it")
-        token = path.read_text("utf-8").strip()
+        token = path.read_text("utf-8", errors="replace").strip()
     except OSError as error:
         raise ConfigError(f"token file {path} cannot be read: {error.strerror}") from error
-    if len(token) < _MIN_LENGTH:
-        raise ConfigError(f"token file {path} is too short: delete it to get a new one")
+    if _TOKEN.fullmatch(token) is None:
+        raise ConfigError(f"token file {path} holds no token: delete it to get a new one")
     return token

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from fog_compute.errors import (
     ChannelError,
@@ -101,6 +102,11 @@ def install_problems(app: FastAPI) -> None:
     async def http_error(request: Request, error: HTTPException) -> Response:
         del request
         return problem(error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def client_left(request: Request, error: ClientDisconnect) -> Response:
+        del request, error
+        return problem(HTTPStatus.BAD_REQUEST, "the body ended early: send it again")
 
     @app.exception_handler(Exception)
     async def crash(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from fog_compute.errors import StoreError
+from fog_compute.errors import StoreUnusable
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 
@@ -21,7 +21,7 @@ def migrate(connection: Connection) -> None:
     """Run the missing migrations on an open connection.
 
     Raises:
-        StoreError: the database was written by a newer version.
+        StoreUnusable: the database was written by a newer version.
     """
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
@@ -32,7 +32,7 @@ def migrate(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as err:
-        raise StoreError(
+        raise StoreUnusable(
             f"the database has schema {present}, which this version does not know: update"
             " fog-compute, or use another home folder"
         ) from err

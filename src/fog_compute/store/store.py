@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,12 +17,12 @@ from urllib.parse import quote
 from sqlalchemy import delete, event, select
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from fog_compute.clock import Clock, SystemClock
-from fog_compute.errors import StoreError
+from fog_compute.errors import StoreError, StoreUnusable
 from fog_compute.store import schema
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change
@@ -33,6 +34,7 @@ from fog_compute.tasks.model import Task
 READERS: Final = 4
 BUSY_TIMEOUT_MS: Final = 5000
 BLOB_GRACE_S: Final = 86400.0
+_DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class Store:
         ``blob_dir`` defaults to the folder ``blobs`` beside an SQLite file.
 
         Raises:
-            StoreError: it is in use, newer than this version, damaged, or the URL is unusable.
+            StoreUnusable: it is damaged, or newer than this version.
+            StoreError: it is in use or cannot be opened now, or the URL is unusable.
         """
         parsed = _normal_url(url)
         with contextlib.ExitStack() as stack:
@@ -111,7 +114,7 @@ class Store:
                     await connection.run_sync(migrate)
             except (SQLAlchemyError, OSError) as err:
                 await writing.dispose()
-                raise StoreError(f"the database could not be opened: {err}") from err
+                raise _open_failure(err, parsed) from err
             except BaseException:
                 await writing.dispose()
                 raise
@@ -177,6 +180,16 @@ class Store:
 
     async def _create(self, task: Task) -> None:
         await self._writer.apply((), new=task)
+
+
+def _open_failure(error: SQLAlchemyError | OSError, url: URL) -> StoreError:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if getattr(original, "sqlite_errorcode", None) in _DAMAGED:
+        return StoreUnusable(
+            f"the database {url.database} is damaged ({original}): put a copy of it back, or move"
+            " it away to begin anew"
+        )
+    return StoreError(f"the database could not be opened: {original}")
 
 
 def _normal_url(url: str) -> URL:

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import Table, bindparam, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from fog_compute.clock import Clock
@@ -38,6 +38,9 @@ from fog_compute.tasks.wire import encode_result
 
 GROUP_CHANGES: Final = 64
 QUEUE_CALLS: Final = 1024
+
+# A value that the database has no form for: text that is no Unicode, a number out of its range.
+_UNSTORABLE: Final = (ValueError, OverflowError, DataError)
 
 
 @dataclass(slots=True)
@@ -136,7 +139,14 @@ class Writer:
         try:
             async with self._engine.begin() as connection:
                 rows, refused = await self._write(connection, group)
-        except (SQLAlchemyError, OSError, FogError, ValueError) as err:
+        except (SQLAlchemyError, OSError, FogError, ValueError, OverflowError) as err:
+            if len(group.calls) > 1 and isinstance(err, _UNSTORABLE):
+                # What one call brings cannot be stored; the others must not fail with it.
+                for call in group.calls:
+                    alone = _Group()
+                    alone.add(call)
+                    await self._commit(alone)
+                return
             failure = StoreError(f"the database refused a group of changes: {err}")
             failure.__cause__ = err
             _finish(group.calls, dict.fromkeys(range(len(group.calls)), failure))

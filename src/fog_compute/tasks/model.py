@@ -269,6 +269,8 @@ class TaskSpec:
         for argument in self.argv:
             if "\0" in argument:
                 raise InvalidTask("argv holds a zero byte: arguments are text without zero bytes")
+            if any("\ud800" <= c <= "\udfff" for c in argument):
+                raise InvalidTask("argv holds half a character: arguments are Unicode text")
         if sum(len(a.encode("utf-8", "surrogatepass")) + 1 for a in self.argv) > 64 * KIB:
             raise InvalidTask("argv is longer than 64 KiB: pass large data as stdin or as an input")
         if not 1 <= self.max_attempts <= 100:

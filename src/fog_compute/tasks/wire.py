@@ -240,6 +240,14 @@ def parse_result(data: bytes) -> TaskResult:
         trap = None if body.trap is None else Fault(body.trap)
     except (msgspec.MsgspecError, ValueError, RecursionError) as err:
         raise WireError(f"no task result: {err}") from err
+    for name, value, low, high in (
+        ("exit_code", body.exit_code, -(2**31), 2**31 - 1),
+        ("fuel_used", body.fuel_used, 0, 2**63 - 1),
+        ("wall_ms", body.wall_ms, 0, 2**40 - 1),
+        ("peak_memory", body.peak_memory, 0, 2**63 - 1),
+    ):
+        if not low <= value <= high:
+            raise WireError(f"no task result: {name} is out of its bounds")
     return TaskResult(
         exit_code=body.exit_code,
         stdout=body.stdout,

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import MutableMapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI, Request
 
 from fog_compute.config import Settings
-from fog_compute.errors import NotFound, ServiceUnavailable
+from fog_compute.errors import ConfigError, NotFound, ServiceUnavailable
+from fog_compute.server.auth import load_or_make_token
+from fog_compute.server.problems import install_problems
 from fog_compute.server.services import ServiceManager
 from fog_compute.tasks import TaskResult, TaskSpec
 from fog_compute.vpn.betanet import NetworkStatus
@@ -129,6 +135,45 @@ async def test_stranger_is_refused(api: Api, method: str, path: str) -> None:
         assert answer.status_code == 401
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 40, b"two\nlines" * 10])
+async def test_damaged_token_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    path.chmod(0o600)
+
+    with pytest.raises(ConfigError, match="holds no token: delete it"):
+        load_or_make_token(path)
+
+
+async def test_token_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigError, match="cannot be written"):
+        load_or_make_token(tmp_path / "file" / "token")
+
+
+async def test_upload_that_breaks_off_is_no_crash() -> None:
+    app = FastAPI()
+    install_problems(app)
+
+    @app.post("/")
+    async def upload(request: Request) -> None:
+        await request.body()
+
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
+    await app(scope, receive, send)
+
+    assert sent[0]["status"] == 400
 
 
 async def test_token_is_readable_by_its_owner_only(api: Api) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from fog_compute.errors import NotFound, StoreError
+from fog_compute.errors import NotFound, StoreError, StoreUnusable
 from fog_compute.store import (
     Accept,
     Cancel,
@@ -170,6 +170,32 @@ async def test_a_call_is_written_whole_or_not_at_all(store: Store) -> None:
     )
     assert [type(o) for o in outcomes] == [NotFound, type(None), Conflict, NotFound]
     assert (await store.tasks.get(other.id)).state is TaskState.CANCELLED
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("wall_ms", [2**64, 2**63])
+async def test_what_cannot_be_stored_fails_alone(store: Store, wall_ms: int) -> None:
+    """INV-TASK-04: calls that shared a transaction with it are written all the same."""
+    tasks = [await queued(store) for _ in range(3)]
+    handles = [new_handle() for _ in tasks]
+    for task, handle in zip(tasks, handles, strict=True):
+        await store.apply([lease(task, handle), Start(handle, task.created_at)])
+
+    outcomes = await asyncio.gather(
+        store.apply([Report(handles[0], RESULT), Accept(handles[0])]),
+        store.apply(
+            [Report(handles[1], TaskResult(0, b"", b"", 1, wall_ms, 1)), Accept(handles[1])]
+        ),
+        store.apply([Cancel(tasks[2].id, "\ud800")]),
+        return_exceptions=True,
+    )
+
+    assert outcomes[0] is None
+    assert isinstance(outcomes[1], StoreError)
+    assert isinstance(outcomes[2], StoreError)
+    assert (await store.tasks.get(tasks[0].id)).state is TaskState.ACCEPTED
+    assert (await store.tasks.get(tasks[1].id)).state is TaskState.RUNNING
+    await store.apply([Cancel(tasks[2].id)])
 
 
 @pytest.mark.asyncio
@@ -383,7 +409,7 @@ async def test_a_store_of_a_newer_version_is_refused(
     with sqlite3.connect(tmp_path / "state" / "fog.db") as db:
         db.execute("UPDATE alembic_version SET version_num = '9999'")
     db.close()
-    with pytest.raises(StoreError, match=r"9999.*update"):
+    with pytest.raises(StoreUnusable, match=r"9999.*update"):
         await Store.open(url)
 
 
@@ -399,7 +425,7 @@ async def test_an_unusable_url_is_refused(url: str) -> None:
 @pytest.mark.asyncio
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fog.db").write_bytes(b"something else entirely" * 100)
-    with pytest.raises(StoreError, match="could not be opened"):
+    with pytest.raises(StoreUnusable, match=r"fog\.db is damaged \(file is not a database\): put"):
         await Store.open(f"sqlite+aiosqlite:///{tmp_path}/fog.db")
 
 

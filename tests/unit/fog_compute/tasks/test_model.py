@@ -195,6 +195,7 @@ def test_a_late_report_of_an_expired_attempt_changes_nothing() -> None:
         ({"module": SHA, "inputs": {"a": SHA, "a/b": SHA}}, "file and a folder"),
         ({"module": SHA, "inputs": {"a": "no"}}, "SHA-256"),
         ({"module": SHA, "argv": ("a\0b",)}, "zero byte"),
+        ({"module": SHA, "argv": ("a\ud800b",)}, "half a character"),
         ({"module": SHA, "argv": ("a" * 70_000,)}, "64 KiB"),
         ({"module": SHA, "max_attempts": 0}, "max_attempts"),
         ({"module": SHA, "inputs": {f"f{i}": SHA for i in range(257)}}, "256"),

@@ -62,7 +62,7 @@ results = st.builds(
     stdout=st.binary(max_size=3000),
     stderr=st.binary(max_size=100),
     fuel_used=st.integers(0, 2**62),
-    wall_ms=st.integers(0, 2**40),
+    wall_ms=st.integers(0, 2**40 - 1),
     peak_memory=st.integers(0, 2**32),
     trap=st.none() | st.sampled_from(Fault),
     detail=st.text(max_size=50),
@@ -274,6 +274,24 @@ def test_a_result_over_the_limit_is_refused() -> None:
     body = encode_result(TaskResult(0, b"a" * 100, b"", 1, 2, 3))
     with pytest.raises(WireError, match="over 50"):
         ResultAssembler(50).add(_piece(body, 0, 10))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        TaskResult(2**31, b"", b"", 1, 2, 3),
+        TaskResult(-(2**31) - 1, b"", b"", 1, 2, 3),
+        TaskResult(0, b"", b"", -1, 2, 3),
+        TaskResult(0, b"", b"", 2**63, 2, 3),
+        TaskResult(0, b"", b"", 1, -1, 3),
+        TaskResult(0, b"", b"", 1, 2**64 - 1, 3),
+        TaskResult(0, b"", b"", 1, 2, 2**63),
+    ],
+)
+def test_numbers_that_no_run_brings_are_refused(result: TaskResult) -> None:
+    """INV-TASK-11."""
+    with pytest.raises(WireError, match="out of its bounds"):
+        parse_result(encode_result(result))
 
 
 def test_a_status_without_a_result_adds_nothing() -> None:
