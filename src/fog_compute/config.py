@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fog_compute.errors import ConfigError
-from fog_compute.layout import MAX_BLOB_BYTES, HomeLayout, default_home
+from fog_compute.layout import MAX_BLOB_BYTES, HomeLayout, default_home, whole_path
 
 __all__ = ["HomeLayout", "Settings", "load_settings"]
 
@@ -113,7 +113,7 @@ def load_settings(**overrides: object) -> Settings:
         settings = Settings.model_validate(given)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
-    return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+    return settings.model_copy(update={"home": whole_path(settings.home)})
 
 
 def _explain(error: ValidationError) -> str:

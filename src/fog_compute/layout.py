@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MAX_BLOB_BYTES", "HomeLayout", "default_home", "home_from_environment"]
+from fog_compute.errors import ConfigError
+
+__all__ = ["MAX_BLOB_BYTES", "HomeLayout", "default_home", "home_from_environment", "whole_path"]
 
 MAX_BLOB_BYTES: Final = 48 * 1024 * 1024
 """Largest module or input: with its overhead it fits into one message of the network."""
@@ -22,7 +24,19 @@ def default_home() -> Path:
 def home_from_environment() -> Path:
     """The folder that ``FOG_HOME`` names, or the default one."""
     named = os.environ.get("FOG_HOME")
-    return Path(named).expanduser().absolute() if named else default_home()
+    return whole_path(Path(named)) if named else default_home()
+
+
+def whole_path(path: Path) -> Path:
+    """An absolute path, with the home of a user for a leading ``~``.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"the path {str(path)!r} names no user's home: {error}") from error
 
 
 class HomeLayout:

@@ -56,7 +56,8 @@ def note(text: str) -> None:
 def print_json(value: Json) -> None:
     """Print one JSON document: in lines for a terminal, in one line otherwise."""
     indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    unicode = sys.stdout.encoding.lower().startswith("utf")
+    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=not unicode) + "\n")
     sys.stdout.flush()
 
 

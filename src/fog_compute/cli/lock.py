@@ -5,11 +5,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
+from typing import Final
 
 from fog_compute.cli.common import CommandError
 from fog_compute.layout import HomeLayout
 
 __all__ = ["HomeLock"]
+
+PID_BYTES: Final = 20
+LOOKS: Final = 5
+LOOK_S: Final = 0.02
 
 
 class HomeLock:
@@ -25,12 +31,13 @@ class HomeLock:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            taken = self._take(descriptor)
+        except BaseException:
             os.close(descriptor)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return False
-            raise CommandError(f"{self._path} cannot be locked: {error.strerror}") from error
+            raise
+        if not taken:
+            os.close(descriptor)
+            return False
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         self._descriptor = descriptor
@@ -38,15 +45,36 @@ class HomeLock:
 
     def holder(self) -> int | None:
         """The process that holds the lock; None if nobody does."""
-        if not self._path.exists():
-            return None
-        if self.take():
-            self.give_back()
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
             return None
         try:
-            return int(self._path.read_text("utf-8"))
+            if self._flock(descriptor, fcntl.LOCK_SH):
+                return None
+            pid = int(os.pread(descriptor, PID_BYTES, 0))
         except ValueError:
             return None
+        finally:
+            os.close(descriptor)
+        return pid if pid > 1 else None
+
+    def _take(self, descriptor: int) -> bool:
+        """Take the lock; a command that only looks who has it holds it for a moment."""
+        for _ in range(LOOKS):
+            if self._flock(descriptor, fcntl.LOCK_EX):
+                return True
+            time.sleep(LOOK_S)
+        return False
+
+    def _flock(self, descriptor: int, kind: int) -> bool:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise CommandError(f"{self._path} cannot be locked: {error.strerror}") from error
+        return True
 
     def give_back(self) -> None:
         """Let another process have it; the file stays."""

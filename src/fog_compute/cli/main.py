@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -38,11 +39,25 @@ def main() -> int:
         sys.stdout.write(f"fog {__version__}\n")
         return OK
     try:
-        return run(arguments)
+        # What a terminal's encoding lacks is escaped.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        code = run(arguments)
+        sys.stdout.flush()
     except BrokenPipeError:
         # Who read the output has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return FAILED
+    except OSError as error:
+        _drop_output()
+        what = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{what}{error.strerror or error}", FAILED)
+    return code
+
+
+def _drop_output() -> None:
+    """Let what is left in the buffer go nowhere, so that the end of the process is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +31,10 @@ def run(
     ],
     stdin: Annotated[
         str | None,
-        Parameter(help="File to give as standard input; - for this command's own."),
+        Parameter(
+            help="File to give as standard input; - for this command's own.",
+            allow_leading_hyphen=True,
+        ),
     ] = None,
     input: Annotated[  # noqa: A002  # the name of the flag
         tuple[str, ...],
@@ -60,7 +65,9 @@ def run(
     began = time.monotonic()
     module_bytes = _read(module, "module")
     stdin_bytes = _read_stdin(stdin)
-    inputs = dict(_input(text) for text in input)
+    inputs = _read_inputs(input)
+    for text in (*args, *inputs):
+        _check_text(text)
     limits: dict[str, object] = {}
     if wall is not None:
         limits["wall_s"] = parse_duration(wall)
@@ -112,9 +119,35 @@ def _read_stdin(stdin: str | None) -> bytes | None:
     return sys.stdin.buffer.read() if stdin == "-" else _read(stdin, "standard input")
 
 
-def _input(text: str) -> tuple[str, bytes]:
+def _read_inputs(texts: Sequence[str]) -> dict[str, bytes]:
+    inputs: dict[str, bytes] = {}
+    for text in texts:
+        path, name = _split_input(text)
+        if name in inputs:
+            raise CommandError(
+                f"two input files would be {name!r} in the sandbox: name one of them with"
+                " --input PATH=NAME",
+                USAGE,
+            )
+        inputs[name] = _read(path, "input")
+    return inputs
+
+
+def _split_input(text: str) -> tuple[str, str]:
     """Split PATH=NAME; a PATH that exists as a whole is taken as it is."""
     path, separator, name = text.rpartition("=")
-    if not separator or Path(text).is_file():
-        path, name = text, Path(text).name
-    return name, _read(path, "input")
+    with contextlib.suppress(OSError):  # too long to be the path of a file
+        if Path(text).is_file():
+            separator = ""
+    return (path, name) if separator else (text, Path(text).name)
+
+
+def _check_text(text: str) -> None:
+    """Refuse an argument that the terminal gave as bytes which are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise CommandError(
+            f"{text!r} is no UTF-8 text: arguments and names of input files must be",
+            USAGE,
+        ) from None

@@ -12,8 +12,20 @@ from pathlib import Path
 import pytest
 
 import fog_compute
+from fog_compute.cli.lock import HomeLock
+from fog_compute.layout import HomeLayout
 
 TIMEOUT_S = 60
+LOOK = """
+import sys
+from pathlib import Path
+from fog_compute.cli.lock import HomeLock
+from fog_compute.layout import HomeLayout
+lock = HomeLock(HomeLayout(Path(sys.argv[1])))
+print("looking", flush=True)
+while True:
+    lock.holder()
+"""
 
 
 def fog(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -79,6 +91,11 @@ def test_command_without_a_fog_says_so(tmp_path: Path, arguments: tuple[str, ...
         (("run", "/"), "module / is a folder"),
         (("run", __file__, "--stdin", "/nonexistent"), "standard input file /nonexistent"),
         (("run", __file__, "--input", "/nonexistent=a"), "input file /nonexistent"),
+        (("run", __file__, "--stdin", "-", "--input", "/nonexistent=a"), "input file /nonexistent"),
+        (("run", __file__, "--input", "/x=" + "y" * 300), "input file /x does not exist"),
+        (("run", __file__, *("--input", f"{__file__}=a") * 2), "two input files would be 'a'"),
+        (("run", __file__, "\udcff"), "no UTF-8 text"),
+        (("run", __file__, "--input", f"{__file__}=\udcff"), "no UTF-8 text"),
         (("task", "show", "../x"), "no id of a task"),
         (("task", "ls", "--limit", "0"), "out of bounds"),
     ],
@@ -100,6 +117,53 @@ def test_bad_value_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> No
     assert done.returncode in (1, 2)
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("home", [Path("/proc/nowhere"), Path(__file__), Path("~nobody-here/fog")])
+def test_unusable_home_is_one_line(home: Path) -> None:
+    for arguments in (("up", "--port", "0"), ("up", "--port", "0", "--detach"), ("status",)):
+        done = fog(home, *arguments)
+
+        assert done.returncode in (1, 3)
+        assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_full_disk_behind_standard_output_is_one_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fog_compute.cli.main", "--help"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "fog: No space left on device\n"
+
+
+def test_looking_who_holds_the_lock_takes_it_from_nobody(tmp_path: Path) -> None:
+    lock = HomeLock(HomeLayout(tmp_path))
+    assert lock.holder() is None
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOK, str(tmp_path)], stdout=subprocess.PIPE
+    ) as looking:
+        assert looking.stdout is not None
+        looking.stdout.readline()
+        for _ in range(200):
+            assert lock.take()
+            assert HomeLock(HomeLayout(tmp_path)).holder() == os.getpid()
+            lock.give_back()
+        looking.kill()
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1", "garbage"])
+def test_damaged_lock_file_names_no_process(tmp_path: Path, text: str) -> None:
+    lock = HomeLock(HomeLayout(tmp_path))
+    assert lock.take()
+    (tmp_path / "fog.lock").write_text(text)
+
+    assert HomeLock(HomeLayout(tmp_path)).holder() is None
 
 
 def test_error_of_up_is_also_an_event(tmp_path: Path) -> None:
