@@ -2,134 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import logging
-import os
-import signal
-import socket
 import sys
-from pathlib import Path
-from typing import Final
 
-import uvicorn
-
-from fog_compute.config import Settings, load_settings
-from fog_compute.errors import ConfigError, StoreUnusable
-from fog_compute.lifetime import EXIT_UNUSABLE, announce, die_with_parent, port_problem
-from fog_compute.observability import configure_logging, get_logger
-from fog_compute.server.app import create_app
-from fog_compute.server.auth import load_or_make_token
-from fog_compute.server.services import ServiceManager
-
-__all__ = ["main"]
-
-_log = get_logger("fog_compute.server")
-
-GRACE_S: Final = 2
-BACKLOG: Final = 128
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the backend until SIGTERM or SIGINT; return the exit code."""
-    options = _parse(arguments)
-    if options.die_with_parent:
-        die_with_parent()
-    try:
-        settings = load_settings(
-            home=options.home, host=options.host, port=options.port, net=options.net
-        )
-        configure_logging(level=settings.log_level, json=options.json_logs or settings.log_json)
-        load_or_make_token(settings.layout.token_file)  # an unusable one ends it here
-        listener = _listen(settings)
-    except ConfigError as error:
-        announce("error", message=str(error))
-        return EXIT_UNUSABLE
-    with listener:
-        return asyncio.run(_serve(settings, listener))
-
-
-async def _serve(settings: Settings, listener: socket.socket) -> int:
-    url = url_of(*listener.getsockname()[:2])
-    crashed = False
-
-    def on_crash() -> None:
-        nonlocal crashed
-        crashed = True
-        server.should_exit = True
-
-    def on_ready() -> None:
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        _write_state(settings, url)
-        _log.info("server.started")
-        announce("ready", url=url, pid=os.getpid())
-
-    services = ServiceManager(settings, on_crash=on_crash)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(services, on_ready=on_ready),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_S,
-        )
-    )
-    # Until the services are up, uvicorn would print their one clear line as a traceback.
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
-    # uvicorn raises the signal again that ended it; this end was asked for and is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    try:
-        await server.serve(sockets=[listener])
-    except SystemExit:
-        error = services.start_error
-        announce("error", message="the backend could not start" if error is None else str(error))
-        return EXIT_UNUSABLE if isinstance(error, ConfigError | StoreUnusable) else 1
-    return 1 if crashed else 0
-
-
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(port_problem(settings.host, settings.port, error)) from error
-    return listener
-
-
-def url_of(host: str, port: int) -> str:
-    """The base URL of a listener."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _write_state(settings: Settings, url: str) -> None:
-    path = settings.layout.server_file
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps({"url": url, "pid": os.getpid()}), "utf-8")
-    fresh.replace(path)
-
-
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m fog_compute.server", description="Run the backend of a fog."
-    )
-    parser.add_argument("--home", type=Path, help="folder with all state")
-    parser.add_argument("--host", help="address to bind")
-    parser.add_argument("--port", type=int, help="port to bind; 0 for any free one")
-    parser.add_argument("--net", type=Path, help="bootstrap file of the mixnet")
-    parser.add_argument("--json-logs", action="store_true", help="write logs as JSON")
-    parser.add_argument(
-        "--die-with-parent",
-        action="store_true",
-        help="end when the parent does; standard input must be its pipe",
-    )
-    return parser.parse_args(arguments)
-
+from fog_compute.lifetime import die_with_parent
 
 if __name__ == "__main__":
+    if "--die-with-parent" in sys.argv:
+        die_with_parent()
+    from fog_compute.server.process import main  # takes seconds, in which the parent may end
+
     sys.exit(main())
