@@ -9,7 +9,10 @@ use rand_core::SeedableRng;
 
 use crate::epoch::Epoch;
 use crate::random;
-use crate::view::{Consensus, ConsensusHash, Mailbox, NetworkView, NodeDescriptor, Role, Verified, node_id_of};
+use crate::view::{
+    Consensus, ConsensusHash, DelaySection, Mailbox, NetworkView, NodeDescriptor, Role, Verified, node_id_of,
+};
+use crate::vrf;
 
 pub(crate) const EPOCH: Epoch = Epoch(100);
 pub(crate) const EPOCH_MS: u64 = 600_000;
@@ -31,6 +34,8 @@ pub(crate) fn node(number: u8, role: Role, party: u8) -> NodeDescriptor {
         role,
         link_address: SocketAddr::from((Ipv4Addr::new(10, party, 0, number), 9000)),
         keys: [EPOCH.previous(), EPOCH, EPOCH.next()].map(|epoch| (epoch, key)).into(),
+        vrf_key: vrf::SecretKey::from_seed(&[number; 32]).public(),
+        delay_proofs: Vec::new(),
         operator: format!("party {party}"),
         issued_ms: NOW_MS - 1,
         expires_ms: NOW_MS + EPOCH_MS,
@@ -65,6 +70,7 @@ pub(crate) fn consensus(nodes: Vec<NodeDescriptor>) -> Consensus {
         valid_until_ms: (EPOCH.0 + 2) * EPOCH_MS,
         previous_hash: ConsensusHash::default(),
         one_operator: false,
+        delays: DelaySection::default(),
         nodes,
     }
 }

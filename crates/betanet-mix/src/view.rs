@@ -7,6 +7,7 @@
 
 mod address;
 mod consensus;
+mod delays;
 mod hexes;
 mod network;
 mod node;
@@ -15,6 +16,7 @@ mod worker;
 
 pub use address::{Address, AddressError, MAX_MAILBOXES, Mailbox};
 pub use consensus::{Consensus, ConsensusHash};
+pub use delays::{Beacon, DelayProof, DelaySection, DelaySeed, Fault, LeftOut, Waiting, proof_due};
 pub use network::{NetworkView, NodeView};
 pub use node::{NodeDescriptor, Role};
 pub use signed::{Document, DocumentError, Signature, Signed, Verified, node_id_of};

@@ -4,6 +4,7 @@
 //! nodes' descriptors change, a further revision follows. Nothing is sent before it is on disk, so
 //! a restarted authority goes on with the same key, address and chain.
 
+mod duties;
 mod plan;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use betanet_mix::delay::CAP_IN_MEANS;
 use betanet_mix::epoch::EpochClock;
 use betanet_mix::view::{DocumentError, node_id_of};
 use betanet_sphinx::NodeId;
@@ -150,6 +152,9 @@ impl Authority {
         let constants = config.constants();
         let clock = EpochClock::new(constants.epoch_length_ms, constants.skew_ms)
             .map_err(|err| AuthorityError::Settings(err.to_string()))?;
+        if constants.mean_delay_ms.saturating_mul(u64::from(CAP_IN_MEANS)) > constants.epoch_length_ms {
+            return Err(AuthorityError::Settings("an epoch is at least ten mean delays long".to_owned()));
+        }
         let state = StateDir::open(&config.dir)?;
         let key = state.signing_key("identity.key")?;
         let id = node_id_of(&key);

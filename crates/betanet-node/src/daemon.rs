@@ -8,6 +8,7 @@
 //!
 //! Every queue on the way is bounded and drops with a counted reason when it is full.
 
+pub mod delays;
 pub mod directory;
 pub mod edge;
 pub mod egress;
@@ -24,13 +25,14 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use betanet_mix::epoch::EpochClock;
-use betanet_mix::view::{DocumentError, NodeDescriptor, Role, Signed, Verified, node_id_of};
+use betanet_mix::view::{DelayProof, DocumentError, NodeDescriptor, Role, Signed, Verified, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use self::delays::Delays;
 use self::directory::{Directory, Uplink};
 use self::edge::{Acknowledger, Edge, Sessions};
 use self::egress::Egress;
@@ -197,10 +199,13 @@ impl Node {
         let epochs = Epochs::open(&self.state, &boot_id(), clock.epoch_at(now_ms()), capacity)?;
         let epochs = Arc::new(Mutex::new(epochs));
         let egress = Egress::new(Arc::clone(&self.metrics));
-        let (mixer, ingress, edge) = self.start_mixer(&epochs, &egress)?;
-        mixer.set_mean_delay(Duration::from_millis(constants.mean_delay_ms));
+        let delays = Arc::new(Mutex::new(Delays::open(&self.state)?));
+        self.prepare(&epochs, &delays)?;
+        // The threads end with the last place where packets go in.
+        let (_mixer, ingress, edge) = self.start_mixer(&epochs, &delays, &egress)?;
 
-        let descriptor = watch::Sender::new(Some(self.describe(&epochs, clock)?));
+        let mut proofs = lock(&delays).revealed(lock(&epochs).current(), &clock, now_ms());
+        let descriptor = watch::Sender::new(Some(self.describe(&epochs, &delays, &proofs, clock)?));
         let directory = self.start_uplink(descriptor.subscribe());
         let inbound = Inbound {
             ingress,
@@ -218,8 +223,12 @@ impl Node {
             loop {
                 tokio::select! {
                     _ = rounds.tick() => {
-                        if rotate(&epochs, clock)? {
-                            descriptor.send_replace(Some(self.describe(&epochs, clock)?));
+                        let rotated = rotate(&epochs, clock)?;
+                        self.prepare(&epochs, &delays)?;
+                        let revealed = lock(&delays).revealed(lock(&epochs).current(), &clock, now_ms());
+                        if rotated || revealed != proofs {
+                            proofs = revealed;
+                            descriptor.send_replace(Some(self.describe(&epochs, &delays, &proofs, clock)?));
                         }
                         let (current, (entries, capacity)) = {
                             let epochs = lock(&epochs);
@@ -233,16 +242,15 @@ impl Node {
                             edge.has_failed()
                         });
                         let listed = views.borrow().at(now_ms()).is_some_and(|view| view.node(*id).is_some());
-                        metrics.healthy.store(listed && !store_failed, Ordering::Relaxed);
+                        let mixes = lock(&delays).source(current).is_some();
+                        metrics.healthy.store(listed && mixes && !store_failed, Ordering::Relaxed);
                     }
                     changed = seen.changed() => {
                         if changed.is_err() {
                             return Ok(());
                         }
                         egress.follow(*id, dialer, &seen);
-                        if let Some(view) = seen.borrow().at(now_ms()) {
-                            mixer.set_mean_delay(view.mean_delay());
-                        }
+                        self.prepare(&epochs, &delays)?;
                     }
                 }
             }
@@ -281,6 +289,7 @@ impl Node {
     fn start_mixer(
         &self,
         epochs: &Arc<Mutex<Epochs>>,
+        delays: &Arc<Mutex<Delays>>,
         egress: &Egress,
     ) -> Result<(Mixer, Ingress, Option<Arc<Edge>>), DaemonError> {
         // The edge acknowledges through the packet path and the path delivers to the edge; the
@@ -313,7 +322,7 @@ impl Node {
                 }
             }
         };
-        let (mixer, ingress) = Mixer::start(self.config.mixer, epochs, &self.metrics, released)?;
+        let (mixer, ingress) = Mixer::start(self.config.mixer, epochs, delays, &self.metrics, released)?;
         if !self.config.role.is_edge() {
             return Ok((mixer, ingress, None));
         }
@@ -350,7 +359,21 @@ impl Node {
         .start()
     }
 
-    fn describe(&self, epochs: &Mutex<Epochs>, clock: EpochClock) -> Result<Signed, DocumentError> {
+    /// Fixes the delays of the epochs at hand, as far as the consensuses allow it.
+    fn prepare(&self, epochs: &Mutex<Epochs>, delays: &Mutex<Delays>) -> Result<(), StateError> {
+        let views = Arc::clone(&self.views.borrow());
+        let live: Vec<_> = views.live(now_ms()).map(Arc::as_ref).collect();
+        let current = lock(epochs).current();
+        lock(delays).prepare(current, live.iter().copied())
+    }
+
+    fn describe(
+        &self,
+        epochs: &Mutex<Epochs>,
+        delays: &Mutex<Delays>,
+        proofs: &[DelayProof],
+        clock: EpochClock,
+    ) -> Result<Signed, DocumentError> {
         let (keys, current) = {
             let epochs = lock(epochs);
             (epochs.public_keys(), epochs.current())
@@ -360,6 +383,8 @@ impl Node {
             role: self.config.role,
             link_address: self.record.link_address,
             keys,
+            vrf_key: lock(delays).public_key(),
+            delay_proofs: proofs.to_vec(),
             operator: self.config.operator.clone(),
             issued_ms: now_ms(),
             // The last published key stops being accepted two epochs after this one.

@@ -10,6 +10,8 @@
 
 #[path = "localnet/command_line.rs"]
 mod command_line;
+#[path = "localnet/delays.rs"]
+mod delays;
 #[path = "localnet/delivery.rs"]
 mod delivery;
 #[path = "localnet/faults.rs"]

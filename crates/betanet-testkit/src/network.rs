@@ -8,7 +8,7 @@ use std::time::Duration;
 use betanet_mix::courier::{Action as Do, CourierConfig, PingId, SendError, SendOptions};
 use betanet_mix::epoch::EpochClock;
 use betanet_mix::message::{Envelope, ItemRef, MessageId, encode_ack};
-use betanet_mix::view::{Consensus, ConsensusHash, Mailbox, NetworkView, Role, Verified};
+use betanet_mix::view::{Consensus, ConsensusHash, DelaySection, Mailbox, NetworkView, Role, Verified};
 use betanet_sphinx::{Action, MailboxId, NodeId, PACKET_LEN};
 use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
@@ -564,6 +564,7 @@ fn publish(
         valid_until_ms: end + plan.epoch_ms,
         previous_hash,
         one_operator: true,
+        delays: DelaySection::default(),
         nodes: nodes.iter().map(|node| node.descriptor(start, end + plan.epoch_ms)).collect(),
     };
     let verified = Verified::sign(consensus, authority).expect("a plan that makes a valid consensus");

@@ -8,6 +8,7 @@ use betanet_mix::delay::{DelaySource, Exponential};
 use betanet_mix::epoch::{Epoch, KeyRing};
 use betanet_mix::replay::ReplayCache;
 use betanet_mix::view::{NodeDescriptor, Role, node_id_of};
+use betanet_mix::vrf;
 use betanet_sphinx::{Action, MailboxId, NodeId, PacketError, SurbId, Unwrapped, parity_of, unwrap};
 use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
@@ -82,6 +83,8 @@ impl MemoryNode {
             role: self.role,
             link_address: self.address,
             keys: self.keys.public_keys(),
+            vrf_key: vrf::SecretKey::from_seed(self.id.as_bytes()).public(),
+            delay_proofs: Vec::new(),
             operator: "testkit".to_owned(),
             issued_ms,
             expires_ms,

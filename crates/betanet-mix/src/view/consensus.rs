@@ -2,13 +2,17 @@
 
 use std::collections::HashSet;
 
+use betanet_sphinx::NodeId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::delays::{Beacon, DelaySection};
 use super::hexes;
 use super::node::{NodeDescriptor, is_short_text};
 use super::signed::{Document, Verified};
+use crate::delay::CAP_IN_MEANS;
 use crate::epoch::{Epoch, EpochClock};
+use crate::vrf;
 
 const MAX_NODES: usize = 4096;
 const MAX_EPOCH_LENGTH_MS: u64 = 7 * 24 * 3_600_000;
@@ -45,6 +49,8 @@ pub struct Consensus {
     pub previous_hash: ConsensusHash,
     /// Whether one party runs all nodes. Then operators may repeat on a path, and there is no anonymity against that party.
     pub one_operator: bool,
+    /// What makes delays verifiable.
+    pub delays: DelaySection,
     /// The nodes.
     pub nodes: Vec<NodeDescriptor>,
 }
@@ -55,6 +61,14 @@ impl Consensus {
     pub fn clock(&self) -> Option<EpochClock> {
         EpochClock::new(self.epoch_length_ms, self.skew_ms).ok()
     }
+
+    /// Whether `key` stands in it as the VRF key of node `id`, so that the node may carry traffic under it in the epoch after.
+    #[must_use]
+    pub fn shows_key(&self, id: NodeId, key: &vrf::PublicKey) -> bool {
+        let listed = self.nodes.iter().map(|node| (node.id, &node.vrf_key));
+        let waiting = self.delays.waiting.iter().map(|node| (node.id, &node.vrf_key));
+        listed.chain(waiting).any(|(of, stands)| of == id && stands == key)
+    }
 }
 
 impl Verified<Consensus> {
@@ -62,6 +76,18 @@ impl Verified<Consensus> {
     #[must_use]
     pub fn hash(&self) -> ConsensusHash {
         ConsensusHash(Sha256::digest(self.signed().content.as_bytes()).into())
+    }
+
+    /// The hash of revision 0 of the same epoch.
+    #[must_use]
+    pub fn opening_hash(&self) -> ConsensusHash {
+        if self.revision == 0 { self.hash() } else { self.delays.opening_hash }
+    }
+
+    /// The beacon of the epoch after: fixed by the first content that was signed for this epoch, whatever the revision.
+    #[must_use]
+    pub fn next_beacon(&self) -> Beacon {
+        Beacon::after(self.opening_hash())
     }
 }
 
@@ -79,11 +105,21 @@ impl Document for Consensus {
         if self.mean_delay_ms > MAX_MEAN_DELAY_MS {
             return Err("the mean delay is at most a minute");
         }
+        // Then a packet has left, and its node's proof is due, while the node still knows the epoch.
+        if self.mean_delay_ms.saturating_mul(u64::from(CAP_IN_MEANS)) > self.epoch_length_ms {
+            return Err("an epoch is at least ten mean delays long");
+        }
         if self.valid_after_ms >= self.fresh_until_ms || self.fresh_until_ms > self.valid_until_ms {
             return Err("valid-after comes before fresh-until, and that not after valid-until");
         }
         if self.nodes.len() > MAX_NODES {
             return Err("a consensus lists at most 4096 nodes");
+        }
+        if (self.revision == 0) != (self.delays.opening_hash == ConsensusHash::default()) {
+            return Err("every revision but the first names the hash of the first");
+        }
+        if self.delays.waiting.len() > MAX_NODES || self.delays.left_out.len() > MAX_NODES {
+            return Err("a consensus names at most 4096 nodes that are not listed");
         }
         let mut ids = HashSet::new();
         for node in &self.nodes {
@@ -91,6 +127,9 @@ impl Document for Consensus {
             if !ids.insert(node.id) {
                 return Err("a node stands in the consensus once");
             }
+        }
+        if !self.delays.waiting.iter().all(|node| ids.insert(node.id)) {
+            return Err("a node stands in the consensus once");
         }
         Ok(())
     }

@@ -66,6 +66,21 @@ pub(super) mod node_id {
     }
 }
 
+pub(super) mod vrf_key {
+    use serde::de::Error;
+
+    use super::{Deserializer, Serializer, deserialize_bytes};
+    use crate::vrf::PublicKey;
+
+    pub(in crate::view) fn serialize<S: Serializer>(key: &PublicKey, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&hex::encode(key.as_bytes()))
+    }
+
+    pub(in crate::view) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<PublicKey, D::Error> {
+        PublicKey::parse(&deserialize_bytes::<D, 32>(input)?).map_err(D::Error::custom)
+    }
+}
+
 /// Packet keys by epoch: `{"12": "<hex>", …}`, at most [`MAX_KEYS`], each a valid key, no epoch twice.
 pub(super) mod packet_keys {
     use super::{BTreeMap, Deserializer, Epoch, KeysVisitor, PhantomData, PublicKey, SerializeMap, Serializer};

@@ -6,11 +6,16 @@ use std::net::SocketAddr;
 use betanet_sphinx::{NodeId, PublicKey};
 use serde::{Deserialize, Serialize};
 
+use super::delays::DelayProof;
 use super::hexes;
 use super::signed::Document;
 use crate::epoch::Epoch;
+use crate::vrf;
 
 const MAX_OPERATOR: usize = 64;
+
+/// Proofs that a descriptor carries at most: those of the latest epochs.
+const MAX_PROOFS: usize = 4;
 
 /// Which part of a path a node serves. `Entry` and `Exit` nodes are both edges; the names say which side an operator prefers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -56,12 +61,22 @@ pub struct NodeDescriptor {
     /// Its packet keys.
     #[serde(with = "hexes::packet_keys")]
     pub keys: BTreeMap<Epoch, PublicKey>,
+    /// Its VRF key, which fixes its delays.
+    #[serde(with = "hexes::vrf_key")]
+    pub vrf_key: vrf::PublicKey,
+    /// VRF outputs of past epochs with their proofs, oldest first.
+    pub delay_proofs: Vec<DelayProof>,
     /// Who runs it. Nodes of one operator do not share a path unless the network says `one_operator`.
     pub operator: String,
     /// When it was written, Unix milliseconds.
     pub issued_ms: u64,
     /// Until when it holds, Unix milliseconds.
     pub expires_ms: u64,
+}
+
+impl NodeDescriptor {
+    /// How many proofs a descriptor carries at most.
+    pub const MAX_PROOFS: usize = MAX_PROOFS;
 }
 
 impl Document for NodeDescriptor {
@@ -77,6 +92,9 @@ impl Document for NodeDescriptor {
         }
         if self.link_address.port() == 0 || self.link_address.ip().is_unspecified() {
             return Err("a link address names an address and a port");
+        }
+        if self.delay_proofs.len() > MAX_PROOFS || !self.delay_proofs.is_sorted_by(|one, next| one.epoch < next.epoch) {
+            return Err("delay proofs are at most four, each of a later epoch than the one before");
         }
         if self.issued_ms >= self.expires_ms {
             return Err("a descriptor is issued before it expires");

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, EpochClock};
 use crate::fixtures::{EPOCH, NOW_MS, consensus, id, mailbox, node, nodes, signing_key, view, view_of};
+use crate::vrf;
 
 fn worker(number: u8) -> WorkerDescriptor {
     WorkerDescriptor {
@@ -139,6 +140,7 @@ fn contradictory_values_are_never_signed() {
     assert!(refuse(&|document| document.epoch_length_ms = document.skew_ms));
     assert!(refuse(&|document| document.epoch_length_ms = u64::MAX));
     assert!(refuse(&|document| document.mean_delay_ms = 60_001));
+    assert!(refuse(&|document| document.mean_delay_ms = document.epoch_length_ms / 10 + 1));
     assert!(refuse(&|document| document.fresh_until_ms = document.valid_after_ms));
     assert!(refuse(&|document| document.valid_until_ms = document.fresh_until_ms - 1));
     assert!(refuse(&|document| document.nodes.push(document.nodes[0].clone())));
@@ -250,4 +252,67 @@ fn signing_is_deterministic() {
     let sign = || Verified::sign(consensus(nodes(2)), &signing_key(200)).unwrap();
     assert_eq!(sign().signed(), sign().signed());
     assert_eq!(sign().hash(), sign().hash());
+}
+
+/// INV-DELAY-08: the beacon after a consensus depends on what its first revision says, not on who signed it.
+#[test]
+fn a_beacon_follows_from_contents_and_not_from_signatures() {
+    let mut first = Verified::sign(consensus(nodes(1)), &signing_key(200)).unwrap();
+    let beacon = first.next_beacon();
+    assert_eq!(beacon, Beacon::after(first.hash()));
+    first.add_signature(&signing_key(201));
+    assert_eq!(beacon, first.next_beacon());
+    let other = Verified::sign(consensus(nodes(2)), &signing_key(200)).unwrap();
+    assert_ne!(beacon, other.next_beacon());
+    let delays = DelaySection { opening_hash: first.hash(), ..DelaySection::default() };
+    let revised = Consensus { revision: 1, delays, ..consensus(nodes(2)) };
+    assert_eq!(beacon, Verified::sign(revised.clone(), &signing_key(200)).unwrap().next_beacon());
+    // A revision names the first, and the first names none.
+    assert!(Verified::sign(Consensus { revision: 0, ..revised }, &signing_key(200)).is_err());
+    assert!(Verified::sign(Consensus { revision: 1, ..consensus(nodes(2)) }, &signing_key(200)).is_err());
+    // Computed by `hashlib` from docs/spec/delays.md.
+    let expected = "d45673ba25728f76c55d6928311fa5999374006922f2df0f0fbe8925436f5092";
+    assert_eq!(format!("{:?}", Beacon::genesis("local")), format!("Beacon({expected})"));
+    let input = Beacon::genesis("local").input(Epoch(5));
+    assert_eq!(hex::encode(input), format!("0000000000000005{expected}"));
+}
+
+/// INV-DELAY-02: a published proof holds for its key, epoch and beacon, and for the β beside it.
+#[test]
+fn published_proofs_are_checked_whole() {
+    let key = vrf::SecretKey::from_seed(&[1; 32]);
+    let beacon = Beacon::genesis("one");
+    let (output, published) = DelayProof::make(&key, EPOCH, &beacon);
+    assert_eq!(published.verify(&key.public(), &beacon).unwrap(), output);
+    let other = vrf::SecretKey::from_seed(&[2; 32]);
+    assert!(published.verify(&other.public(), &beacon).is_err());
+    assert!(published.verify(&key.public(), &Beacon::genesis("two")).is_err());
+    assert!(DelayProof { epoch: EPOCH.next(), ..published.clone() }.verify(&key.public(), &beacon).is_err());
+    for bit in 0..512 {
+        let mut forged = published.clone();
+        forged.beta[bit / 8] ^= 1 << (bit % 8);
+        assert!(forged.verify(&key.public(), &beacon).is_err(), "bit {bit}");
+    }
+    let descriptor = NodeDescriptor { delay_proofs: vec![published.clone(); 2], ..node(0, Role::Middle, 0) };
+    assert!(Verified::sign(descriptor, &signing_key(0)).is_err());
+    let proof = |number: u64| DelayProof { epoch: Epoch(number), ..published.clone() };
+    for (count, fits) in [(4, true), (5, false)] {
+        let descriptor = NodeDescriptor { delay_proofs: (0..count).map(proof).collect(), ..node(0, Role::Middle, 0) };
+        assert_eq!(Verified::sign(descriptor, &signing_key(0)).is_ok(), fits);
+    }
+}
+
+/// The proof of an epoch is demanded when its node has had at least one whole epoch to show it.
+#[test]
+fn a_proof_is_due_a_whole_epoch_after_it_may_be_published() {
+    for (length_ms, mean_ms) in [(600_000, 15), (20_000, 15), (3_000, 5), (20_000, 60_000), (20_000, 0), (10_000, 750)]
+    {
+        let clock = EpochClock::new(length_ms, 0).unwrap();
+        let seed = DelaySeed { beacon: Beacon::default(), mean_ms };
+        let signed = |epoch: Epoch| clock.start_of(epoch) - length_ms / 4;
+        let due = proof_due(EPOCH, mean_ms, &clock);
+        let enough = seed.reveal_ms(EPOCH, &clock) + length_ms;
+        assert!(signed(due) >= enough && signed(due.previous()) < enough, "{length_ms} {mean_ms}");
+    }
+    assert_eq!(proof_due(EPOCH, 15, &EpochClock::new(600_000, 0).unwrap()), Epoch(EPOCH.0 + 4));
 }

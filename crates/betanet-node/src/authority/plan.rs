@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use betanet_mix::epoch::{Epoch, EpochClock};
 use betanet_mix::view::{
-    Consensus, ConsensusHash, DocumentError, NodeDescriptor, Signed, Verified, WorkerDescriptor, WorkerList,
+    Beacon, Consensus, ConsensusHash, DelaySection, DocumentError, LeftOut, NodeDescriptor, Signed, Verified, Waiting,
+    WorkerDescriptor, WorkerList,
 };
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
 use super::AuthorityConfig;
+use super::duties::Duties;
 
 /// Nodes that one authority lists.
 const NODES: usize = 1024;
@@ -24,7 +26,7 @@ const AHEAD_MS: u64 = 60_000;
 /// How long the first consensus waits for nodes that do not come, in milliseconds.
 const GENESIS_PATIENCE_MS: u64 = 10_000;
 
-/// Consensuses that are kept.
+/// Epochs whose latest consensus is kept.
 const KEPT: usize = 4;
 
 /// The authority's memory on disk.
@@ -35,6 +37,8 @@ pub(super) struct Saved {
     nodes: Vec<Signed>,
     workers: Vec<Signed>,
     worker_revision: u64,
+    #[serde(default)]
+    duties: Duties,
 }
 
 /// Descriptors and consensuses.
@@ -51,6 +55,7 @@ pub(super) struct Ledger {
     workers: BTreeMap<[u8; 32], Verified<WorkerDescriptor>>,
     worker_revision: u64,
     list: Option<Verified<WorkerList>>,
+    duties: Duties,
 }
 
 impl Ledger {
@@ -75,6 +80,7 @@ impl Ledger {
             workers: workers.map(|worker| (worker.id.0, worker)).collect(),
             worker_revision: saved.worker_revision,
             list: None,
+            duties: saved.duties.clone(),
         }
     }
 
@@ -85,6 +91,7 @@ impl Ledger {
             nodes: self.nodes.values().map(|one| one.signed().clone()).collect(),
             workers: self.workers.values().map(|one| one.signed().clone()).collect(),
             worker_revision: self.worker_revision,
+            duties: self.duties.clone(),
         }
     }
 
@@ -104,6 +111,7 @@ impl Ledger {
         if known.is_none() && self.nodes.len() >= NODES {
             return Err("the network is full".to_owned());
         }
+        self.duties.judge(&node, &self.clock, now_ms)?;
         if known.is_none_or(|known| known.signed().content != node.signed().content) {
             self.nodes.insert(node.id, node);
             self.changed_ms = now_ms;
@@ -175,17 +183,12 @@ impl Ledger {
         key: &SigningKey,
         now_ms: u64,
     ) -> Result<Option<Verified<Consensus>>, DocumentError> {
-        let nodes: Vec<NodeDescriptor> = self
-            .nodes
-            .values()
-            .filter(|node| node.keys.contains_key(&epoch))
-            .map(|node| NodeDescriptor::clone(node))
-            .collect();
+        let (nodes, delays) = self.sort_out(epoch, now_ms);
         let last = self.consensuses.iter().rfind(|one| one.epoch == epoch);
         let newer = self.consensuses.last().is_some_and(|one| one.epoch > epoch);
         let revision = if let Some(last) = last {
             let settled = now_ms.saturating_sub(self.changed_ms) >= self.settling_ms();
-            if newer || !settled || !matters(&last.nodes, &nodes, epoch) {
+            if newer || !settled || !matters(last, &nodes, &delays) {
                 return Ok(None);
             }
             last.revision + 1
@@ -211,14 +214,45 @@ impl Ledger {
             valid_until_ms: start + 2 * length + self.clock.skew_ms(),
             previous_hash: self.consensuses.last().map_or_else(ConsensusHash::default, Verified::hash),
             one_operator: self.one_operator,
+            delays,
             nodes,
         };
         let signed = Verified::sign(consensus, key)?;
+        self.duties.follow(&signed);
+        self.consensuses.retain(|one| one.epoch != epoch);
         self.consensuses.push(signed.clone());
         if self.consensuses.len() > KEPT {
             self.consensuses.remove(0);
         }
         Ok(Some(signed))
+    }
+
+    /// Who is listed for `epoch`, and what its consensus says about delays.
+    ///
+    /// A node is listed if it has a key for the epoch, owes no proof, and if its VRF key stands in
+    /// the consensus of the epoch before: then the key was announced before the beacon was known.
+    /// Where there is no such consensus, at the start and after a pause, nobody's key does.
+    fn sort_out(&self, epoch: Epoch, now_ms: u64) -> (Vec<NodeDescriptor>, DelaySection) {
+        let before = self.consensuses.iter().rfind(|one| one.epoch < epoch);
+        let adjoining = before.filter(|one| one.epoch.next() == epoch);
+        let beacon = before.map_or_else(|| Beacon::genesis(&self.network), Verified::next_beacon);
+        let own = self.consensuses.iter().rfind(|one| one.epoch == epoch);
+        let opening_hash = own.map_or_else(ConsensusHash::default, Verified::opening_hash);
+        let mut delays = DelaySection { beacon, opening_hash, ..DelaySection::default() };
+        // What came while the authority was away may still come.
+        let patient = now_ms.saturating_sub(self.started_ms) < self.clock.length_ms();
+        let mut nodes = Vec::new();
+        for node in self.nodes.values() {
+            let fault = self.duties.fault(node.id, epoch, &self.clock, patient);
+            delays.left_out.extend(fault.map(|(epoch, fault)| LeftOut { id: node.id, epoch, fault }));
+            let stands = adjoining.is_none_or(|one| one.shows_key(node.id, &node.vrf_key));
+            if stands && fault.is_none() && node.keys.contains_key(&epoch) {
+                nodes.push(self.duties.checked(node));
+            } else {
+                delays.waiting.push(Waiting { id: node.id, vrf_key: node.vrf_key });
+            }
+        }
+        (nodes, delays)
     }
 
     /// The first consensus of a network, or after a pause, waits for its nodes, but not for ever.
@@ -236,155 +270,25 @@ impl Ledger {
     }
 }
 
-/// Whether a new list of nodes would change what senders do in `epoch` or the one after.
-fn matters(old: &[NodeDescriptor], new: &[NodeDescriptor], epoch: Epoch) -> bool {
+/// Whether a new list of nodes would change what senders do in the consensus' epoch or the one
+/// after, or brings a VRF key that would have to stand an epoch longer. Proofs can wait for the next.
+fn matters(last: &Consensus, nodes: &[NodeDescriptor], delays: &DelaySection) -> bool {
+    let epoch = last.epoch;
     let essence = |node: &NodeDescriptor| {
         (
             node.id,
             node.role,
             node.link_address,
             node.operator.clone(),
+            *node.vrf_key.as_bytes(),
             node.keys.get(&epoch).copied(),
             node.keys.get(&epoch.next()).copied(),
         )
     };
-    !old.iter().map(essence).eq(new.iter().map(essence))
+    !last.nodes.iter().map(essence).eq(nodes.iter().map(essence))
+        || delays.left_out != last.delays.left_out
+        || delays.waiting.iter().any(|node| !last.shows_key(node.id, &node.vrf_key))
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
-
-    use std::net::{IpAddr, SocketAddr};
-    use std::time::Duration;
-
-    use betanet_mix::view::{Role, node_id_of};
-    use betanet_sphinx::SecretKey;
-
-    use super::*;
-    use crate::clock::os_rng;
-
-    const LENGTH: u64 = 10_000;
-    const START: u64 = 1000 * LENGTH;
-
-    fn config(expect: usize) -> AuthorityConfig {
-        AuthorityConfig {
-            dir: "unused".into(),
-            network: "test".into(),
-            expect,
-            epoch: Duration::from_millis(LENGTH),
-            mean_delay: Duration::from_millis(15),
-            one_operator: true,
-            ip: IpAddr::from([127, 0, 0, 1]),
-            link_port: 0,
-        }
-    }
-
-    fn ledger(expect: usize, saved: &Saved) -> Ledger {
-        let config = config(expect);
-        let clock = EpochClock::new(LENGTH, config.constants().skew_ms).unwrap();
-        Ledger::open(&config, clock, saved, START)
-    }
-
-    fn descriptor(key: &SigningKey, epochs: &[u64], issued_ms: u64) -> Signed {
-        let node = NodeDescriptor {
-            id: node_id_of(key),
-            role: Role::Middle,
-            link_address: SocketAddr::from(([127, 0, 0, 1], 1)),
-            keys: epochs.iter().map(|epoch| (Epoch(*epoch), SecretKey::generate(&mut os_rng()).public())).collect(),
-            operator: "test".into(),
-            issued_ms,
-            expires_ms: START + 100 * LENGTH,
-        };
-        Verified::sign(node, key).unwrap().signed().clone()
-    }
-
-    fn key() -> SigningKey {
-        SigningKey::generate(&mut os_rng())
-    }
-
-    /// INV-LINK-08
-    #[test]
-    fn the_first_consensus_waits_for_the_expected_nodes_and_comes_at_once() {
-        let (signer, one, two) = (key(), key(), key());
-        let mut ledger = ledger(2, &Saved::default());
-        ledger.put_node(node_id_of(&one), &descriptor(&one, &[1000], START), START).unwrap();
-        assert!(ledger.due(&signer, START).unwrap().is_empty());
-        ledger.put_node(node_id_of(&two), &descriptor(&two, &[1000], START), START).unwrap();
-        let due = ledger.due(&signer, START).unwrap();
-        assert_eq!(1, due.len());
-        assert_eq!((Epoch(1000), 0, 2), (due[0].epoch, due[0].revision, due[0].nodes.len()));
-        assert!(ledger.due(&signer, START + 1).unwrap().is_empty());
-    }
-
-    /// INV-LINK-08
-    #[test]
-    fn a_network_with_a_dead_node_starts_without_it() {
-        let (signer, one) = (key(), key());
-        let mut ledger = ledger(2, &Saved::default());
-        let late = START + GENESIS_PATIENCE_MS;
-        ledger.put_node(node_id_of(&one), &descriptor(&one, &[1001], late), late).unwrap();
-        assert_eq!(1, ledger.due(&signer, late).unwrap().len());
-    }
-
-    /// INV-LINK-08
-    #[test]
-    fn the_next_epoch_is_published_a_quarter_before_it_starts() {
-        let (signer, one) = (key(), key());
-        let mut ledger = ledger(1, &Saved::default());
-        let node = descriptor(&one, &[1000, 1001], START);
-        ledger.put_node(node_id_of(&one), &node, START).unwrap();
-        let first = ledger.due(&signer, START).unwrap().remove(0);
-        let ahead = START + LENGTH - LENGTH / 4;
-        assert!(ledger.due(&signer, ahead - 1).unwrap().is_empty());
-        let next = ledger.due(&signer, ahead).unwrap().remove(0);
-        assert_eq!((Epoch(1001), 0), (next.epoch, next.revision));
-        assert_eq!(first.hash(), next.previous_hash);
-        assert_eq!(START + LENGTH, next.valid_after_ms);
-    }
-
-    /// INV-LINK-08
-    #[test]
-    fn changed_keys_lead_to_one_revision_after_they_have_settled() {
-        let (signer, one) = (key(), key());
-        let mut ledger = ledger(1, &Saved::default());
-        let node = descriptor(&one, &[1000, 1001], START);
-        ledger.put_node(node_id_of(&one), &node, START).unwrap();
-        ledger.due(&signer, START).unwrap();
-        let node = descriptor(&one, &[1000, 1001], START + 10);
-        ledger.put_node(node_id_of(&one), &node, START + 10).unwrap();
-        assert!(ledger.due(&signer, START + 20).unwrap().is_empty());
-        let settled = START + 10 + LENGTH / 20;
-        let due = ledger.due(&signer, settled).unwrap();
-        assert_eq!(vec![1], due.iter().map(|one| one.revision).collect::<Vec<_>>());
-        assert!(ledger.due(&signer, settled + 1).unwrap().is_empty());
-    }
-
-    /// INV-LINK-08
-    #[test]
-    fn a_restarted_authority_goes_on_with_the_chain() {
-        let (signer, one) = (key(), key());
-        let mut first = ledger(1, &Saved::default());
-        let node = descriptor(&one, &[1000, 1001], START);
-        first.put_node(node_id_of(&one), &node, START).unwrap();
-        let consensus = first.due(&signer, START).unwrap().remove(0);
-        let text = serde_json::to_string(&first.save()).unwrap();
-
-        let mut second = ledger(1, &serde_json::from_str(&text).unwrap());
-        assert!(second.due(&signer, START + 1).unwrap().is_empty());
-        let next = second.due(&signer, START + LENGTH - 1).unwrap().remove(0);
-        assert_eq!(consensus.hash(), next.previous_hash);
-    }
-
-    #[test]
-    fn foreign_and_outdated_descriptors_are_refused() {
-        let (one, two) = (key(), key());
-        let mut ledger = ledger(1, &Saved::default());
-        let node = descriptor(&one, &[1000], START);
-        assert!(ledger.put_node(node_id_of(&two), &node, START).is_err());
-        assert!(ledger.put_node(node_id_of(&one), &node, START + 100 * LENGTH).is_err());
-        ledger.put_node(node_id_of(&one), &node, START).unwrap();
-        let older = descriptor(&one, &[1000], START - 1);
-        assert!(ledger.put_node(node_id_of(&one), &older, START).is_err());
-    }
-}
+mod tests;

@@ -146,7 +146,11 @@ impl Uplink {
                         }
                         let signed = descriptor.borrow_and_update().clone();
                         if let Some(descriptor) = signed {
-                            channel.call(Op::PutDescriptor { descriptor }).await?;
+                            let put = channel.call(Op::PutDescriptor { descriptor }).await;
+                            if let Err(ControlError::Refused(reason)) = &put {
+                                tracing::warn!(%reason, "descriptor.refused");
+                            }
+                            put?;
                         }
                     }
                     request = requests.recv() => {

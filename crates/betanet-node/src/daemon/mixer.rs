@@ -10,18 +10,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use betanet_mix::delay::{DelayQueue, DelaySource, Exponential};
+use betanet_mix::delay::{DelayQueue, VrfDelays};
 use betanet_mix::epoch::Epoch;
 use betanet_sphinx::{
-    Action, DelayInput, MailboxId, NodeId, PacketError, ReplayFilter, ReplayTag, SecretKey, SurbId, parity_of, unwrap,
+    Action, MailboxId, NodeId, PacketError, ReplayFilter, ReplayTag, SecretKey, SurbId, parity_of, unwrap,
 };
 use tokio::sync::mpsc;
 
+use super::delays::Delays;
 use super::epochs::Epochs;
 use super::metrics::Metrics;
-use crate::clock::os_rng;
 
 /// A packet as it came off a link.
 #[derive(Debug)]
@@ -107,7 +107,6 @@ impl Ingress {
 #[derive(Debug)]
 pub struct Mixer {
     threads: Vec<JoinHandle<()>>,
-    mean_delay: Arc<Mutex<Duration>>,
 }
 
 impl Mixer {
@@ -118,6 +117,7 @@ impl Mixer {
     pub fn start<F>(
         config: MixerConfig,
         epochs: &Arc<Mutex<Epochs>>,
+        delays: &Arc<Mutex<Delays>>,
         metrics: &Arc<Metrics>,
         mut released: F,
     ) -> io::Result<(Self, Ingress)>
@@ -128,7 +128,6 @@ impl Mixer {
         let arrivals = Arc::new(Mutex::new(arrivals));
         let waiting = Arc::default();
         let ingress = Ingress { queue, waiting: Arc::clone(&waiting), metrics: Arc::clone(metrics) };
-        let mean_delay = Arc::new(Mutex::new(Duration::ZERO));
         let (processed, mut due) = mpsc::channel::<Vec<Processed>>(64);
         let mut threads = Vec::new();
         for number in 0..config.workers.max(1) {
@@ -137,8 +136,8 @@ impl Mixer {
                 waiting: Arc::clone(&waiting),
                 batch: config.batch.max(1),
                 epochs: Arc::clone(epochs),
+                delays: Arc::clone(delays),
                 metrics: Arc::clone(metrics),
-                mean_delay: Arc::clone(&mean_delay),
                 processed: processed.clone(),
             };
             threads.push(std::thread::Builder::new().name(format!("unwrap-{number}")).spawn(move || unwrapper.run())?);
@@ -157,12 +156,7 @@ impl Mixer {
                 queue.release(&mut released);
             }
         });
-        Ok((Self { threads, mean_delay }, ingress))
-    }
-
-    /// Sets the mean of the delays of packets that arrive from now on.
-    pub fn set_mean_delay(&self, mean: Duration) {
-        *lock(&self.mean_delay) = mean;
+        Ok((Self { threads }, ingress))
     }
 
     /// Waits for the threads; drop every [`Ingress`] first.
@@ -173,24 +167,29 @@ impl Mixer {
     }
 }
 
+/// A packet key with the delays that belong to it.
+struct Key {
+    epoch: Epoch,
+    secret: SecretKey,
+    delays: Option<VrfDelays>,
+}
+
 /// One unwrap thread.
 struct Unwrapper {
     arrivals: Arc<Mutex<Receiver<Arrival>>>,
     waiting: Arc<AtomicUsize>,
     batch: usize,
     epochs: Arc<Mutex<Epochs>>,
+    delays: Arc<Mutex<Delays>>,
     metrics: Arc<Metrics>,
-    mean_delay: Arc<Mutex<Duration>>,
     processed: mpsc::Sender<Vec<Processed>>,
 }
 
 impl Unwrapper {
     fn run(self) {
-        let mut delays = Exponential::new(Duration::ZERO, os_rng());
         let mut group = Vec::with_capacity(self.batch);
         while self.fetch(&mut group) {
-            delays.set_mean(*lock(&self.mean_delay));
-            let done = self.process(&mut group, &mut delays);
+            let done = self.process(&mut group);
             if !done.is_empty() && self.processed.blocking_send(done).is_err() {
                 return;
             }
@@ -215,20 +214,24 @@ impl Unwrapper {
         true
     }
 
-    fn process(&self, group: &mut Vec<Arrival>, delays: &mut impl DelaySource) -> Vec<Processed> {
+    fn process(&self, group: &mut Vec<Arrival>) -> Vec<Processed> {
         let keys = {
             let epochs = lock(&self.epochs);
             [epochs.accept(0), epochs.accept(1)]
         };
+        let keys = {
+            let delays = lock(&self.delays);
+            keys.map(|key| key.map(|(epoch, secret)| Key { epoch, secret, delays: delays.source(epoch) }))
+        };
         let mut done = Vec::with_capacity(group.len());
         for arrival in group.drain(..) {
             let start = Instant::now();
-            match self.unwrap(&keys, arrival, delays) {
+            match self.unwrap(&keys, arrival) {
                 Ok(processed) => {
                     self.metrics.unwrap.observe(start.elapsed());
                     done.push(processed);
                 }
-                Err(err) => self.metrics.drop_one(err.reason()),
+                Err(reason) => self.metrics.drop_one(reason),
             }
         }
         let mut epochs = lock(&self.epochs);
@@ -244,17 +247,15 @@ impl Unwrapper {
         done
     }
 
-    fn unwrap(
-        &self,
-        keys: &[Option<(Epoch, SecretKey)>; 2],
-        arrival: Arrival,
-        delays: &mut impl DelaySource,
-    ) -> Result<Processed, PacketError> {
+    /// Unwraps one packet, or says why it is dropped.
+    fn unwrap(&self, keys: &[Option<Key>; 2], arrival: Arrival) -> Result<Processed, &'static str> {
         let Arrival { mut packet, received } = arrival;
-        let parity = usize::from(parity_of(&packet)?);
-        let (epoch, secret) = keys.get(parity).and_then(Option::as_ref).ok_or(PacketError::NoKey)?;
-        let mut filter = Guarded { epochs: &self.epochs, epoch: *epoch };
-        let unwrapped = unwrap(secret, &mut packet, &mut filter)?;
+        let parity = usize::from(parity_of(&packet).map_err(|err| err.reason())?);
+        let key = keys.get(parity).and_then(Option::as_ref).ok_or_else(|| PacketError::NoKey.reason())?;
+        // Before the tag is remembered: the sender may try again once the delays are fixed.
+        let delays = key.delays.as_ref().ok_or("no_beacon")?;
+        let mut filter = Guarded { epochs: &self.epochs, epoch: key.epoch };
+        let unwrapped = unwrap(&key.secret, &mut packet, &mut filter).map_err(|err| err.reason())?;
         let outcome = match unwrapped.action {
             Action::Forward { next } => Released::Forward { next, packet },
             Action::Deliver { mailbox, payload } => {
@@ -264,12 +265,8 @@ impl Unwrapper {
                 Released::Reply { mailbox, surb_id, delta: packet.get(delta).unwrap_or_default().to_vec() }
             }
         };
-        Ok(Processed { release_at: received + owed(delays, &unwrapped.delay), received, outcome })
+        Ok(Processed { release_at: received + delays.owed(&unwrapped.delay), received, outcome })
     }
-}
-
-fn owed(delays: &mut impl DelaySource, input: &DelayInput) -> Duration {
-    delays.delay(input)
 }
 
 /// Takes the lock for one tag at a time, so that threads share a cache and not its lock.

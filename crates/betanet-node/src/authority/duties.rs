@@ -1,0 +1,139 @@
+//! Which nodes owe a delay proof, and which have shown it. No I/O and no clock: time is passed in.
+
+use betanet_mix::delay::CAP_IN_MEANS;
+use betanet_mix::epoch::{Epoch, EpochClock};
+use betanet_mix::view::{Beacon, Consensus, Fault, NodeDescriptor, proof_due};
+use betanet_mix::vrf::PublicKey;
+use betanet_sphinx::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::net::hex_id;
+
+/// Epochs after which a proof that was shown is not looked at again: descriptors carry fewer.
+const SHOWN_KEPT: u64 = 12;
+
+/// Epochs after which a proof that was never shown is forgiven.
+const OWED_KEPT: u64 = 64;
+
+/// A node that was listed for an epoch owes the proof of its delays in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Duty {
+    #[serde(with = "hex_id")]
+    node: NodeId,
+    epoch: Epoch,
+    #[serde(with = "hex_key")]
+    vrf_key: PublicKey,
+    beacon: Beacon,
+    mean_ms: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Owed,
+    Wrong,
+    Shown,
+}
+
+/// All duties that are not forgotten.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Duties(Vec<Duty>);
+
+impl Duties {
+    /// Whoever a consensus lists owes the proof for its epoch.
+    pub(super) fn follow(&mut self, consensus: &Consensus) {
+        for node in &consensus.nodes {
+            if self.of(node.id, consensus.epoch).is_none() {
+                self.0.push(Duty {
+                    node: node.id,
+                    epoch: consensus.epoch,
+                    vrf_key: node.vrf_key,
+                    beacon: consensus.delays.beacon,
+                    mean_ms: consensus.mean_delay_ms,
+                    state: State::Owed,
+                });
+            }
+        }
+        let now = consensus.epoch.0;
+        self.0.retain(|duty| {
+            let kept = if duty.state == State::Shown { SHOWN_KEPT } else { OWED_KEPT };
+            duty.epoch.0.saturating_add(kept) > now
+        });
+    }
+
+    /// Looks at the proofs of a descriptor. Proofs that were not asked for are not looked at.
+    ///
+    /// # Errors
+    /// One does not hold, or is told while it must be secret; a line for the node's owner.
+    pub(super) fn judge(&mut self, node: &NodeDescriptor, clock: &EpochClock, now_ms: u64) -> Result<(), String> {
+        for proof in &node.delay_proofs {
+            let epoch = proof.epoch;
+            let Some(duty) = self.0.iter_mut().find(|duty| duty.node == node.id && duty.epoch == epoch) else {
+                continue;
+            };
+            let cap_ms = duty.mean_ms.saturating_mul(u64::from(CAP_IN_MEANS));
+            let over_ms = clock.start_of(epoch.next().next()).saturating_add(cap_ms);
+            if now_ms.saturating_add(clock.skew_ms()) < over_ms {
+                return Err(format!("the delay proof of epoch {epoch} came while its key was in use; check the clock"));
+            }
+            if let Err(err) = proof.verify(&duty.vrf_key, &duty.beacon) {
+                if duty.state == State::Owed {
+                    duty.state = State::Wrong;
+                }
+                return Err(format!("the delay proof of epoch {epoch} is refused: {err}"));
+            }
+            duty.state = State::Shown;
+        }
+        Ok(())
+    }
+
+    /// Why a node does not stand in the consensus of `epoch`, if a proof is the reason: the oldest one.
+    ///
+    /// `patient`: what is missing is not held against anyone yet.
+    pub(super) fn fault(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        clock: &EpochClock,
+        patient: bool,
+    ) -> Option<(Epoch, Fault)> {
+        self.0.iter().filter(|duty| duty.node == node).find_map(|duty| {
+            let fault = match duty.state {
+                State::Shown => None,
+                State::Wrong => Some(Fault::Wrong),
+                State::Owed if patient || epoch < proof_due(duty.epoch, duty.mean_ms, clock) => None,
+                State::Owed => Some(Fault::Missing),
+            };
+            fault.map(|fault| (duty.epoch, fault))
+        })
+    }
+
+    /// The descriptor as a consensus lists it: with the proofs that were checked and no others.
+    pub(super) fn checked(&self, node: &NodeDescriptor) -> NodeDescriptor {
+        let mut node = node.clone();
+        let id = node.id;
+        node.delay_proofs.retain(|proof| self.of(id, proof.epoch).is_some_and(|duty| duty.state == State::Shown));
+        node
+    }
+
+    fn of(&self, node: NodeId, epoch: Epoch) -> Option<&Duty> {
+        self.0.iter().find(|duty| duty.node == node && duty.epoch == epoch)
+    }
+}
+
+mod hex_key {
+    use betanet_mix::vrf::PublicKey;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(key: &PublicKey, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&hex::encode(key.as_bytes()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<PublicKey, D::Error> {
+        let bytes = hex::decode(String::deserialize(input)?).map_err(D::Error::custom)?;
+        PublicKey::parse(&bytes).map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,335 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use betanet_mix::view::{DelayProof, Fault, Role, node_id_of};
+use betanet_mix::vrf;
+use betanet_sphinx::SecretKey;
+
+use super::*;
+use crate::clock::os_rng;
+
+const LENGTH: u64 = 10_000;
+const START: u64 = 1000 * LENGTH;
+
+fn config(expect: usize) -> AuthorityConfig {
+    AuthorityConfig {
+        dir: "unused".into(),
+        network: "test".into(),
+        expect,
+        epoch: Duration::from_millis(LENGTH),
+        mean_delay: Duration::from_millis(15),
+        one_operator: true,
+        ip: IpAddr::from([127, 0, 0, 1]),
+        link_port: 0,
+    }
+}
+
+fn ledger(expect: usize, saved: &Saved) -> Ledger {
+    let config = config(expect);
+    let clock = EpochClock::new(LENGTH, config.constants().skew_ms).unwrap();
+    Ledger::open(&config, clock, saved, START)
+}
+
+fn descriptor(key: &SigningKey, epochs: &[u64], issued_ms: u64) -> Signed {
+    showing(key, epochs, issued_ms, &vrf_key(key), Vec::new())
+}
+
+/// Every node's VRF key follows from its identity here.
+fn vrf_key(key: &SigningKey) -> vrf::SecretKey {
+    vrf::SecretKey::from_seed(key.as_bytes())
+}
+
+fn showing(
+    key: &SigningKey,
+    epochs: &[u64],
+    issued_ms: u64,
+    vrf_key: &vrf::SecretKey,
+    delay_proofs: Vec<DelayProof>,
+) -> Signed {
+    let node = NodeDescriptor {
+        id: node_id_of(key),
+        role: Role::Middle,
+        link_address: SocketAddr::from(([127, 0, 0, 1], 1)),
+        keys: epochs.iter().map(|epoch| (Epoch(*epoch), SecretKey::generate(&mut os_rng()).public())).collect(),
+        vrf_key: vrf_key.public(),
+        delay_proofs,
+        operator: "test".into(),
+        issued_ms,
+        expires_ms: START + 100 * LENGTH,
+    };
+    Verified::sign(node, key).unwrap().signed().clone()
+}
+
+fn key() -> SigningKey {
+    SigningKey::generate(&mut os_rng())
+}
+
+/// INV-LINK-08
+#[test]
+fn the_first_consensus_waits_for_the_expected_nodes_and_comes_at_once() {
+    let (signer, one, two) = (key(), key(), key());
+    let mut ledger = ledger(2, &Saved::default());
+    ledger.put_node(node_id_of(&one), &descriptor(&one, &[1000], START), START).unwrap();
+    assert!(ledger.due(&signer, START).unwrap().is_empty());
+    ledger.put_node(node_id_of(&two), &descriptor(&two, &[1000], START), START).unwrap();
+    let due = ledger.due(&signer, START).unwrap();
+    assert_eq!(1, due.len());
+    assert_eq!((Epoch(1000), 0, 2), (due[0].epoch, due[0].revision, due[0].nodes.len()));
+    assert!(ledger.due(&signer, START + 1).unwrap().is_empty());
+}
+
+/// INV-LINK-08
+#[test]
+fn a_network_with_a_dead_node_starts_without_it() {
+    let (signer, one) = (key(), key());
+    let mut ledger = ledger(2, &Saved::default());
+    let late = START + GENESIS_PATIENCE_MS;
+    ledger.put_node(node_id_of(&one), &descriptor(&one, &[1001], late), late).unwrap();
+    assert_eq!(1, ledger.due(&signer, late).unwrap().len());
+}
+
+/// INV-LINK-08
+#[test]
+fn the_next_epoch_is_published_a_quarter_before_it_starts() {
+    let (signer, one) = (key(), key());
+    let mut ledger = ledger(1, &Saved::default());
+    let node = descriptor(&one, &[1000, 1001], START);
+    ledger.put_node(node_id_of(&one), &node, START).unwrap();
+    let first = ledger.due(&signer, START).unwrap().remove(0);
+    let ahead = START + LENGTH - LENGTH / 4;
+    assert!(ledger.due(&signer, ahead - 1).unwrap().is_empty());
+    let next = ledger.due(&signer, ahead).unwrap().remove(0);
+    assert_eq!((Epoch(1001), 0), (next.epoch, next.revision));
+    assert_eq!(first.hash(), next.previous_hash);
+    assert_eq!(START + LENGTH, next.valid_after_ms);
+}
+
+/// INV-LINK-08
+#[test]
+fn changed_keys_lead_to_one_revision_after_they_have_settled() {
+    let (signer, one) = (key(), key());
+    let mut ledger = ledger(1, &Saved::default());
+    let node = descriptor(&one, &[1000, 1001], START);
+    ledger.put_node(node_id_of(&one), &node, START).unwrap();
+    ledger.due(&signer, START).unwrap();
+    let node = descriptor(&one, &[1000, 1001], START + 10);
+    ledger.put_node(node_id_of(&one), &node, START + 10).unwrap();
+    assert!(ledger.due(&signer, START + 20).unwrap().is_empty());
+    let settled = START + 10 + LENGTH / 20;
+    let due = ledger.due(&signer, settled).unwrap();
+    assert_eq!(vec![1], due.iter().map(|one| one.revision).collect::<Vec<_>>());
+    assert!(ledger.due(&signer, settled + 1).unwrap().is_empty());
+}
+
+/// INV-LINK-08
+#[test]
+fn a_restarted_authority_goes_on_with_the_chain() {
+    let (signer, one) = (key(), key());
+    let mut first = ledger(1, &Saved::default());
+    let node = descriptor(&one, &[1000, 1001], START);
+    first.put_node(node_id_of(&one), &node, START).unwrap();
+    let consensus = first.due(&signer, START).unwrap().remove(0);
+    let text = serde_json::to_string(&first.save()).unwrap();
+
+    let mut second = ledger(1, &serde_json::from_str(&text).unwrap());
+    assert!(second.due(&signer, START + 1).unwrap().is_empty());
+    let next = second.due(&signer, START + LENGTH - 1).unwrap().remove(0);
+    assert_eq!(consensus.hash(), next.previous_hash);
+}
+
+#[test]
+fn foreign_and_outdated_descriptors_are_refused() {
+    let (one, two) = (key(), key());
+    let mut ledger = ledger(1, &Saved::default());
+    let node = descriptor(&one, &[1000], START);
+    assert!(ledger.put_node(node_id_of(&two), &node, START).is_err());
+    assert!(ledger.put_node(node_id_of(&one), &node, START + 100 * LENGTH).is_err());
+    ledger.put_node(node_id_of(&one), &node, START).unwrap();
+    let older = descriptor(&one, &[1000], START - 1);
+    assert!(ledger.put_node(node_id_of(&one), &older, START).is_err());
+}
+
+/// The epochs that a node at the start of `epoch` has keys for.
+fn held(epoch: u64) -> [u64; 3] {
+    [epoch - 1, epoch, epoch + 1]
+}
+
+fn start_of(epoch: u64) -> u64 {
+    epoch * LENGTH
+}
+
+/// A network of its own with nodes that publish their keys each epoch, from 1000 on.
+struct Run {
+    signer: SigningKey,
+    ledger: Ledger,
+    beacons: BTreeMap<Epoch, Beacon>,
+}
+
+impl Run {
+    fn start(nodes: &[&SigningKey]) -> Self {
+        let mut run = Self { signer: key(), ledger: ledger(nodes.len(), &Saved::default()), beacons: BTreeMap::new() };
+        run.publish(1000, nodes.iter().map(|node| (*node, Vec::new())));
+        assert_eq!(1, run.due(START).len());
+        run
+    }
+
+    /// The authority is ended and started again at `now_ms`.
+    fn restart(&mut self, now_ms: u64) {
+        let text = serde_json::to_string(&self.ledger.save()).unwrap();
+        let config = config(1);
+        let clock = EpochClock::new(LENGTH, config.constants().skew_ms).unwrap();
+        self.ledger = Ledger::open(&config, clock, &serde_json::from_str(&text).unwrap(), now_ms);
+    }
+
+    fn publish<'a>(&mut self, epoch: u64, nodes: impl IntoIterator<Item = (&'a SigningKey, Vec<DelayProof>)>) {
+        for (node, proofs) in nodes {
+            self.put(node, &showing(node, &held(epoch), start_of(epoch), &vrf_key(node), proofs), start_of(epoch))
+                .unwrap();
+        }
+    }
+
+    fn put(&mut self, node: &SigningKey, descriptor: &Signed, now_ms: u64) -> Result<(), String> {
+        self.ledger.put_node(node_id_of(node), descriptor, now_ms)
+    }
+
+    fn due(&mut self, now_ms: u64) -> Vec<Verified<Consensus>> {
+        let due = self.ledger.due(&self.signer, now_ms).unwrap();
+        self.beacons.extend(due.iter().map(|one| (one.epoch, one.delays.beacon)));
+        due
+    }
+
+    /// The consensus of `epoch`, signed ahead of it.
+    fn ahead(&mut self, epoch: u64) -> Verified<Consensus> {
+        let mut due = self.due(start_of(epoch) - LENGTH / 4);
+        due.retain(|one| one.epoch == Epoch(epoch));
+        due.pop().unwrap()
+    }
+
+    fn proof(&self, node: &SigningKey, epoch: u64) -> DelayProof {
+        DelayProof::make(&vrf_key(node), Epoch(epoch), &self.beacons[&Epoch(epoch)]).1
+    }
+}
+
+fn lists(consensus: &Consensus, node: &SigningKey) -> bool {
+    consensus.nodes.iter().any(|one| one.id == node_id_of(node))
+}
+
+/// INV-DELAY-08
+#[test]
+fn all_revisions_of_an_epoch_state_one_beacon_and_lead_to_one() {
+    let (one, two) = (key(), key());
+    let mut run = Run::start(&[&one]);
+    let first = run.ledger.consensuses[0].clone();
+    assert_eq!(Beacon::genesis("test"), first.delays.beacon);
+    run.publish(1000, [(&two, Vec::new())]);
+    let revised = run.due(START + LENGTH / 2).remove(0);
+    assert_eq!((1, first.delays.beacon), (revised.revision, revised.delays.beacon));
+    assert_eq!((first.hash(), first.next_beacon()), (revised.opening_hash(), revised.next_beacon()));
+    let next = run.ahead(1001);
+    assert_eq!((Beacon::after(first.hash()), revised.hash()), (next.delays.beacon, next.previous_hash));
+    // After a pause of more than an epoch it still follows from the consensus before.
+    let proofs = [1000, 1001].map(|epoch| run.proof(&one, epoch)).into();
+    run.publish(1005, [(&one, proofs)]);
+    let later = run.due(start_of(1005)).remove(0);
+    assert_eq!((Epoch(1005), next.next_beacon()), (later.epoch, later.delays.beacon));
+}
+
+/// INV-DELAY-12
+#[test]
+fn a_vrf_key_stands_in_a_consensus_before_its_node_carries_traffic() {
+    let (one, two) = (key(), key());
+    let mut run = Run::start(&[&one]);
+    assert!(lists(&run.ahead(1001), &one));
+    run.publish(1001, [(&one, Vec::new()), (&two, Vec::new())]);
+    let announced = run.due(start_of(1001) + LENGTH / 2).remove(0);
+    assert!(lists(&announced, &one) && !lists(&announced, &two));
+    assert!(announced.shows_key(node_id_of(&two), &vrf_key(&two).public()));
+    assert!(lists(&run.ahead(1002), &two));
+
+    // A node that changes its key waits again.
+    let other = vrf::SecretKey::from_seed(&[9; 32]);
+    let changed = showing(&two, &held(1002), start_of(1002), &other, Vec::new());
+    run.publish(1002, [(&one, Vec::new())]);
+    run.put(&two, &changed, start_of(1002)).unwrap();
+    let revised = run.due(start_of(1002) + LENGTH / 2).remove(0);
+    assert!(!lists(&revised, &two) && revised.shows_key(node_id_of(&two), &other.public()));
+    let next = run.ahead(1003);
+    assert!(next.nodes.iter().any(|node| node.vrf_key == other.public()));
+}
+
+/// INV-DELAY-11
+#[test]
+fn a_node_that_does_not_show_its_proof_is_named_and_left_out_until_it_does() {
+    let (one, two) = (key(), key());
+    let mut run = Run::start(&[&one, &two]);
+    for epoch in 1001..1004 {
+        run.ahead(epoch);
+        let proofs = if epoch == 1003 { vec![run.proof(&one, 1000)] } else { Vec::new() };
+        // The second node shows nothing.
+        run.publish(epoch, [(&one, proofs), (&two, Vec::new())]);
+    }
+    // Its key of epoch 1000 passed at 1002; a whole epoch later the proof is demanded.
+    assert!(lists(&run.ledger.consensuses.last().unwrap().clone(), &two));
+    let demanding = run.ahead(1004);
+    assert!(lists(&demanding, &one) && !lists(&demanding, &two));
+    let named: Vec<_> = demanding.delays.left_out.iter().map(|node| (node.id, node.epoch, node.fault)).collect();
+    assert_eq!(vec![(node_id_of(&two), Epoch(1000), Fault::Missing)], named);
+    // What was checked is published.
+    let shown = &demanding.nodes.iter().find(|node| node.id == node_id_of(&one)).unwrap().delay_proofs;
+    assert_eq!(&vec![run.proof(&one, 1000)], shown);
+
+    let proof = run.proof(&two, 1000);
+    run.publish(1004, [(&two, vec![proof])]);
+    let revised = run.due(start_of(1004) + LENGTH / 2).remove(0);
+    assert!(lists(&revised, &two) && revised.delays.left_out.is_empty());
+}
+
+/// INV-DELAY-11
+#[test]
+fn a_wrong_or_early_proof_is_refused_and_a_wrong_one_is_named() {
+    let (one, two) = (key(), key());
+    let mut run = Run::start(&[&one, &two]);
+    let honest = run.proof(&two, 1000);
+    run.ahead(1001);
+    let early = showing(&two, &held(1001), start_of(1001), &vrf_key(&two), vec![honest.clone()]);
+    assert!(run.put(&two, &early, start_of(1001)).unwrap_err().contains("in use"));
+    run.publish(1001, [(&one, Vec::new()), (&two, Vec::new())]);
+    run.ahead(1002);
+    run.publish(1002, [(&one, Vec::new()), (&two, Vec::new())]);
+    let now = start_of(1002) + LENGTH / 2;
+    let beta = DelayProof { beta: [7; 64], ..honest.clone() };
+    let mut proof = honest.clone();
+    proof.proof[50] ^= 1;
+    let foreign = run.proof(&one, 1000);
+    for wrong in [beta, proof, foreign] {
+        let descriptor = showing(&two, &held(1002), now, &vrf_key(&two), vec![wrong]);
+        assert!(run.put(&two, &descriptor, now).unwrap_err().contains("refused"));
+    }
+    let next = run.ahead(1003);
+    assert!(lists(&next, &one) && !lists(&next, &two));
+    assert_eq!(Fault::Wrong, next.delays.left_out[0].fault);
+    let descriptor = showing(&two, &held(1003), start_of(1003), &vrf_key(&two), vec![honest]);
+    run.put(&two, &descriptor, start_of(1003)).unwrap();
+    run.publish(1003, [(&one, Vec::new())]);
+    assert!(lists(&run.due(start_of(1003) + LENGTH / 2).remove(0), &two));
+}
+
+/// INV-DELAY-11: a restarted authority knows who owes what, and waits an epoch for what it may have missed.
+#[test]
+fn duties_survive_a_restart_of_the_authority() {
+    let (one, two) = (key(), key());
+    let mut run = Run::start(&[&one, &two]);
+    for epoch in 1001..1004 {
+        run.ahead(epoch);
+        run.publish(epoch, [(&one, Vec::new()), (&two, Vec::new())]);
+    }
+    run.restart(start_of(1004) - LENGTH / 2);
+    assert!(lists(&run.ahead(1004), &two));
+    let shown: Vec<_> = [1000, 1001].map(|epoch| run.proof(&one, epoch)).into();
+    run.publish(1004, [(&one, shown), (&two, Vec::new())]);
+    let next = run.ahead(1005);
+    assert!(lists(&next, &one) && !lists(&next, &two));
+    assert_eq!((Epoch(1000), Fault::Missing), (next.delays.left_out[0].epoch, next.delays.left_out[0].fault));
+}

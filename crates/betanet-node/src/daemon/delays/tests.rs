@@ -1,0 +1,128 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use betanet_mix::view::{Beacon, Consensus, ConsensusHash, DelaySection, Verified};
+use betanet_sphinx::DelayInput;
+use ed25519_dalek::SigningKey;
+
+use super::*;
+
+const LENGTH_MS: u64 = 20_000;
+const MEAN_MS: u64 = 15;
+const NOW: Epoch = Epoch(100);
+
+fn clock() -> EpochClock {
+    EpochClock::new(LENGTH_MS, 2_000).unwrap()
+}
+
+fn view(epoch: Epoch, beacon: Beacon) -> NetworkView {
+    let start = clock().start_of(epoch);
+    let consensus = Consensus {
+        network: "test".into(),
+        epoch,
+        revision: 0,
+        epoch_length_ms: LENGTH_MS,
+        skew_ms: clock().skew_ms(),
+        mean_delay_ms: MEAN_MS,
+        valid_after_ms: start,
+        fresh_until_ms: start + LENGTH_MS,
+        valid_until_ms: start + 2 * LENGTH_MS,
+        previous_hash: ConsensusHash::default(),
+        one_operator: true,
+        delays: DelaySection { beacon, ..DelaySection::default() },
+        nodes: Vec::new(),
+    };
+    NetworkView::new(Verified::sign(consensus, &SigningKey::from_bytes(&[1; 32])).unwrap()).unwrap()
+}
+
+/// The first consensus of a network and those after it.
+fn chain(epochs: u64) -> Vec<NetworkView> {
+    let mut views = vec![view(NOW, Beacon::genesis("test"))];
+    while let Some(last) = views.last().filter(|last| last.consensus().epoch.0 < NOW.0 + epochs) {
+        views.push(view(last.consensus().epoch.next(), last.consensus().next_beacon()));
+    }
+    views
+}
+
+fn owed(delays: &Delays, epoch: Epoch) -> Option<std::time::Duration> {
+    delays.source(epoch).map(|source| source.owed(&DelayInput::from([7; 16])))
+}
+
+/// INV-DELAY-09
+#[test]
+fn delays_are_the_same_after_a_restart_and_whatever_consensus_comes_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let views = chain(2);
+    let mut first = Delays::open(&state).unwrap();
+    assert_eq!(None, owed(&first, NOW));
+    first.prepare(NOW, &views[..1]).unwrap();
+    let before = owed(&first, NOW);
+    // The key of the epoch before is accepted too; that of the next follows when its time has come.
+    assert!(before.is_some() && owed(&first, NOW.previous()).is_some() && owed(&first, NOW.next()).is_none());
+    assert_ne!(before, owed(&first, NOW.previous()));
+    let key = first.public_key();
+    drop(first);
+
+    let mut second = Delays::open(&state).unwrap();
+    assert_eq!((key, before), (second.public_key(), owed(&second, NOW)));
+    let foreign = [view(NOW, Beacon::genesis("another"))];
+    second.prepare(NOW, &foreign).unwrap();
+    assert_eq!(before, owed(&second, NOW));
+}
+
+/// INV-DELAY-08: with or without its own consensus, an epoch has the same delays.
+#[test]
+fn an_authority_that_is_away_changes_nothing() {
+    let delays_by = |current: Epoch, views: &[NetworkView], epoch: Epoch| {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(KEY_FILE), [3; 32]).unwrap();
+        let mut delays = Delays::open(&StateDir::open(dir.path()).unwrap()).unwrap();
+        delays.prepare(current, views).unwrap();
+        owed(&delays, epoch)
+    };
+    let views = chain(2);
+    let next = NOW.next();
+    let known = delays_by(next, &views[..2], next);
+    assert!(known.is_some());
+    // Ahead of the boundary, on time without the consensus, and with nothing but the consensus.
+    assert_eq!(known, delays_by(NOW, &views[..2], next));
+    assert_eq!(known, delays_by(next, &views[..1], next));
+    assert_eq!(known, delays_by(next, &views[1..2], next));
+    // Not before the boundary without the consensus, and not by a beacon that does not follow.
+    assert_eq!(None, delays_by(NOW, &views[..1], next));
+    assert_eq!(None, delays_by(next, &[views[0].clone(), view(next, Beacon::default())], next));
+    assert_eq!(None, delays_by(next.next(), &views[..1], next.next()));
+}
+
+/// INV-DELAY-10
+#[test]
+fn a_proof_is_published_when_its_key_has_passed_and_every_packet_has_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut delays = Delays::open(&StateDir::open(dir.path()).unwrap()).unwrap();
+    let views = chain(30);
+    for past in 0..13 {
+        delays.prepare(Epoch(NOW.0 + past), &views).unwrap();
+    }
+    let epoch = Epoch(NOW.0 + 10);
+    let out = epoch.next().next();
+    let cap_ms = 10 * MEAN_MS;
+    let reveals =
+        |current: Epoch, now_ms: u64| delays.revealed(current, &clock(), now_ms).last().map(|proof| proof.epoch);
+    assert_eq!(Some(epoch.previous()), reveals(out, clock().start_of(out) + cap_ms - 1));
+    assert_eq!(Some(epoch), reveals(out, clock().start_of(out) + cap_ms));
+    // A clock that runs ahead of the keys reveals nothing that is still in use.
+    assert_eq!(Some(epoch.previous()), reveals(out.previous(), clock().start_of(out) + LENGTH_MS));
+
+    for past in 13..30 {
+        delays.prepare(Epoch(NOW.0 + past), &views).unwrap();
+    }
+    let published = delays.revealed(Epoch(NOW.0 + 30), &clock(), clock().start_of(Epoch(NOW.0 + 40)));
+    assert_eq!(NodeDescriptor::MAX_PROOFS, published.len());
+    assert!(published.is_sorted_by(|one, next| one.epoch < next.epoch));
+    for proof in published {
+        let beacon = delays.seeds[&proof.epoch].beacon;
+        let beta = proof.verify(&delays.public_key(), &beacon).unwrap();
+        let again = VrfDelays::new(std::time::Duration::from_millis(MEAN_MS), &beta);
+        assert_eq!(owed(&delays, proof.epoch), Some(again.owed(&DelayInput::from([7; 16]))));
+    }
+}
