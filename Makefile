@@ -35,13 +35,13 @@ build: $(VENV)/build.stamp ## Install the Rust core and the Python packages into
 
 .PHONY: test
 test: build ## Run all tests but those that take minutes
-	cargo $(CARGO_TEST) --locked --workspace --exclude betanet-py
+	cargo $(CARGO_TEST) --locked --workspace
 	cargo test --locked --doc --workspace --exclude betanet-py
 	$(BIN)/pytest
 
 .PHONY: test-long
 test-long: build ## Run all tests, with long property searches
-	PROPTEST_CASES=10000 cargo $(CARGO_TEST) --locked --workspace --exclude betanet-py
+	PROPTEST_CASES=10000 cargo $(CARGO_TEST) --locked --workspace
 	HYPOTHESIS_PROFILE=deep $(BIN)/pytest --slow --timeout=1800
 
 .PHONY: lint
@@ -96,10 +96,11 @@ $(VENV)/deps.stamp: requirements/dev.txt requirements/uv.txt
 	@$(BIN)/uv pip sync --quiet requirements/dev.txt requirements/uv.txt
 	@touch $@
 
-# cargo first, because it shows its progress; the installer then finds almost everything compiled.
+# cargo first, because it shows its progress; the installer then finds almost everything compiled. Each call names the
+# extension's package, so that all resolve to one set of features and nothing is compiled twice.
 $(VENV)/build.stamp: $(VENV)/deps.stamp $(RUST) pyproject.toml packaging/fog_build.py
 	@command -v cargo >/dev/null || { echo 'cargo is not on the PATH: fog-compute needs Rust 1.95 or newer' >&2; exit 1; }
 	@echo 'Building the Rust core: some minutes the first time'
-	cargo build --locked --package betanet-node --bin betanet
+	cargo build --locked --package betanet-node --package betanet-py --bin betanet
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --no-cache --reinstall-package fog-compute -e .
 	@touch $@

@@ -73,7 +73,10 @@ def _with_profile(settings: Settings, profile: str) -> dict[str, object]:
 
 
 def _build_binary(profile: str) -> None:
-    command = ["cargo", "build", "--locked", "--package=betanet-node", "--bin=betanet"]
+    # The extension's package is named too, though nothing of it is built here: both then resolve to
+    # one set of features, and maturin finds the dependencies compiled.
+    command = ["cargo", "build", "--locked", "--package=betanet-node", "--package=betanet-py"]
+    command += ["--bin=betanet"]
     command += [f"--profile={profile}", "--message-format=json-render-diagnostics"]
     if profile == "release":
         command.append("--config=profile.release.strip=true")
