@@ -23,6 +23,7 @@ import msgspec
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
 from fog_compute.tasks.model import Fault, Limits, TaskResult
+from fog_compute.units import GIB
 from fog_compute.worker.folders import empty_folder, is_empty, remove_tree
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
@@ -44,12 +45,14 @@ START_TIMEOUT_S: Final = 60.0
 DEATH_TIMEOUT_S: Final = 2.0
 WATCH_INTERVAL_S: Final = 0.05
 LOG_TAIL_BYTES: Final = 512
+RUNNER_BYTES: Final = GIB  # for a runner beside its guest's memory, above all to compile
 SCRATCH_FILES: Final = 4096
 SCRATCH_DEPTH: Final = 64
 HEAVY: Final = SMALL_BYTES + 1
 INPUTS: Final = "in"
 SCRATCH: Final = "tmp"
 STDIN: Final = "stdin"
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 FIXED_TIME: Final = 946_684_800  # 2000-01-01, the date of every input file
 
 T = TypeVar("T")
@@ -193,11 +196,13 @@ class RunnerSlot:
         return answer
 
     async def _watch(self, limits: Limits, scratch: str | None) -> Fault:
-        """Return once the guest wrote more than it may; RLIMIT_FSIZE bounds what comes between."""
+        """Return once the guest took more than it may; RLIMIT_FSIZE bounds files in between."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
             if self._output_exceeded(limits):
                 return Fault.OUTPUT_LIMIT
+            if self.pid is not None and _own_bytes(self.pid) > limits.memory_bytes + RUNNER_BYTES:
+                return Fault.OUT_OF_MEMORY
             if await asyncio.to_thread(_exceeds, scratch, limits.scratch_bytes):
                 return Fault.SCRATCH_LIMIT
 
@@ -354,6 +359,10 @@ def _clean(folder: Path) -> None:
 
 
 _DETAILS: Final[Mapping[Fault, Callable[[Limits], str]]] = {
+    Fault.OUT_OF_MEMORY: lambda limits: (
+        f"the module took more than its limit of {limits.memory_bytes} bytes of memory and"
+        f" {RUNNER_BYTES} to compile it"
+    ),
     Fault.TIMEOUT: lambda limits: f"the module ran longer than its limit of {limits.wall_s:g} s",
     Fault.OUTPUT_LIMIT: lambda limits: (
         f"the module wrote more output than its limit of {limits.output_bytes} bytes"
@@ -387,6 +396,15 @@ def _environment() -> dict[str, str]:
         name: os.environ[name] for name in ("PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ
     }
     return {**kept, "LC_ALL": "C.UTF-8"}
+
+
+def _own_bytes(pid: int) -> int:
+    """Return how much memory a process has for itself alone; 0 if it has ended."""
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text("ascii").split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * PAGE_BYTES
 
 
 def _tail(descriptor: int) -> bytes:

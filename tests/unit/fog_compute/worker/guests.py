@@ -74,6 +74,9 @@ FLOOD = command(
       (drop (call $write (i32.const 1) (i32.const 1024) (i32.const 65536)))
       (br 0))"""
 )
+TAKES_MEMORY_TO_COMPILE = assemble(
+    '(module (memory (export "memory") 1) (func (export "_start"))' + "(func)" * 200_000 + ")"
+)
 WANTS_10_GB = assemble('(module (memory (export "memory") i64 163840) (func (export "_start")))')
 GROWS_TO_10_GB = command(
     """(loop $again

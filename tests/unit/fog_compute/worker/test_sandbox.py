@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from fog_compute.tasks import Fault, Limits, TaskResult
-from fog_compute.units import MIB
+from fog_compute.units import KIB, MIB
 from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
 
 from . import guests
@@ -275,6 +275,19 @@ async def test_a_scratch_that_grows_too_large_is_cut_off(slot: RunnerSlot, tmp_p
     assert result.trap is Fault.SCRATCH_LIMIT
     assert await is_well(slot)
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.asyncio
+async def test_a_module_that_takes_too_much_memory_to_compile_is_cut_off(
+    slot: RunnerSlot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-18."""
+    monkeypatch.setattr("fog_compute.worker.slot.RUNNER_BYTES", 150 * MIB)
+    limits = Limits(memory_bytes=64 * KIB)
+    result = await run(slot, guests.TAKES_MEMORY_TO_COMPILE, limits=limits)
+    assert result.trap is Fault.OUT_OF_MEMORY
+    assert "to compile it" in result.detail
+    assert await is_well(slot)
 
 
 @pytest.mark.asyncio
