@@ -216,12 +216,16 @@ class Dispatcher:
             )
 
     async def _watch_workers(self) -> None:
+        trouble = ""
         while True:
             try:
                 if await self._fog.refresh():
                     self._wake.set()
+                trouble = ""
             except FogError as error:
-                _log.info("workers.unreachable", reason=str(error))
+                if trouble != str(error):
+                    trouble = str(error)
+                    _log.warning("workers.unreachable", reason=trouble)
             pause = self._tempo.worker_refresh_s
             # Nothing to place a task on: look again soon.
             await self._clock.sleep(pause if self._fog.workers() else min(0.5, pause))

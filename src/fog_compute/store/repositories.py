@@ -16,6 +16,7 @@ from fog_compute.errors import NotFound, StoreError
 from fog_compute.store import schema
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import LevelDelta
+from fog_compute.store.failures import plain
 from fog_compute.store.rows import attempt_of, task_of
 from fog_compute.tasks.ids import new_task_id
 from fog_compute.tasks.model import (
@@ -46,7 +47,7 @@ class _Reader:
             async with self._engine.connect() as connection:
                 return (await connection.execute(query)).mappings().all()
         except SQLAlchemyError as err:
-            raise StoreError(f"the database could not be read: {err}") from err
+            raise StoreError(f"the database could not be read: {plain(err)}") from err
 
 
 class Tasks(_Reader):

@@ -26,6 +26,7 @@ from fog_compute.errors import StoreError, StoreUnusable
 from fog_compute.store import schema
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change
+from fog_compute.store.failures import plain
 from fog_compute.store.migrate import migrate
 from fog_compute.store.repositories import Attempts, Events, Results, Statistics, Tasks
 from fog_compute.store.writer import Writer
@@ -155,7 +156,7 @@ class Store:
                 )
                 kept = (await connection.execute(select(blobs.c.sha256).distinct())).scalars().all()
         except SQLAlchemyError as err:
-            raise StoreError(f"the database could not be swept: {err}") from err
+            raise StoreError(f"the database could not be swept: {plain(err)}") from err
         deleted = await self.blobs.sweep(kept, BLOB_GRACE_S)
         return Swept(tasks=over.rowcount, results=gone.rowcount, blobs=deleted)
 
@@ -186,10 +187,10 @@ def _open_failure(error: SQLAlchemyError | OSError, url: URL) -> StoreError:
     original = error.orig if isinstance(error, DBAPIError) else error
     if getattr(original, "sqlite_errorcode", None) in _DAMAGED:
         return StoreUnusable(
-            f"the database {url.database} is damaged ({original}): put a copy of it back, or move"
+            f"the database {url.database} is damaged ({plain(error)}): put a copy of it back, or move"
             " it away to begin anew"
         )
-    return StoreError(f"the database could not be opened: {original}")
+    return StoreError(f"the database could not be opened: {plain(error)}")
 
 
 def _normal_url(url: str) -> URL:

@@ -23,6 +23,7 @@ from fog_compute.clock import Clock
 from fog_compute.errors import FogError, StoreError
 from fog_compute.store import schema
 from fog_compute.store.changes import Change, Rows, apply_change, names_of, new_task
+from fog_compute.store.failures import plain
 from fog_compute.store.rows import (
     Values,
     attempt_changes,
@@ -147,7 +148,7 @@ class Writer:
                     alone.add(call)
                     await self._commit(alone)
                 return
-            failure = StoreError(f"the database refused a group of changes: {err}")
+            failure = StoreError(f"the database refused a group of changes: {plain(err)}")
             failure.__cause__ = err
             _finish(group.calls, dict.fromkeys(range(len(group.calls)), failure))
             return
