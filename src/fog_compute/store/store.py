@@ -187,8 +187,8 @@ def _open_failure(error: SQLAlchemyError | OSError, url: URL) -> StoreError:
     original = error.orig if isinstance(error, DBAPIError) else error
     if getattr(original, "sqlite_errorcode", None) in _DAMAGED:
         return StoreUnusable(
-            f"the database {url.database} is damaged ({plain(error)}): put a copy of it back, or move"
-            " it away to begin anew"
+            f"the database {url.database} is damaged ({plain(error)}): put a copy of it back, or"
+            " move it away to begin anew"
         )
     return StoreError(f"the database could not be opened: {plain(error)}")
 
