@@ -34,6 +34,11 @@ try:
         __version__,
         create_packet,
         create_surb,
+        delay_quantile,
+        vrf_hash,
+        vrf_prove,
+        vrf_public_key,
+        vrf_verify,
     )
 except ImportError as error:
     raise ImportError(
@@ -54,6 +59,7 @@ from betanet._errors import (
     Closed,
     InvalidAddress,
     InvalidKey,
+    InvalidProof,
     InvalidSurb,
     NetworkError,
     NoKey,
@@ -89,6 +95,7 @@ __all__ = [
     "Incoming",
     "InvalidAddress",
     "InvalidKey",
+    "InvalidProof",
     "InvalidSurb",
     "NetworkError",
     "NoKey",
@@ -116,4 +123,9 @@ __all__ = [
     "__version__",
     "create_packet",
     "create_surb",
+    "delay_quantile",
+    "vrf_hash",
+    "vrf_prove",
+    "vrf_public_key",
+    "vrf_verify",
 ]

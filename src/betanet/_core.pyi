@@ -28,8 +28,47 @@ __all__ = [
     "__version__",
     "create_packet",
     "create_surb",
+    "delay_quantile",
+    "vrf_hash",
+    "vrf_prove",
+    "vrf_public_key",
+    "vrf_verify",
 ]
 __version__: Final[str]
+
+def delay_quantile(mean_ns: int, x: int) -> int:
+    """The delay in nanoseconds that ``x`` out of 2**64 of all delays do not exceed.
+
+    Exponential with mean ``mean_ns`` nanoseconds, capped at ten means, computed with integers: the
+    same on every platform.
+
+    Raises:
+        OverflowError: an argument is negative or does not fit into 64 bits.
+    """
+
+def vrf_public_key(seed: Buffer) -> bytes:
+    """The public key, 32 bytes, of a secret seed of 32 bytes."""
+
+def vrf_prove(seed: Buffer, input: Buffer) -> bytes:
+    """The proof, 80 bytes, of the output for ``input`` under a secret seed of 32 bytes.
+
+    ECVRF-EDWARDS25519-SHA512-ELL2 of RFC 9381, as in the two functions below.
+    """
+
+def vrf_verify(public_key: Buffer, input: Buffer, proof: Buffer) -> bytes:
+    """The output, 64 bytes, for ``input`` under ``public_key``, if ``proof`` proves it.
+
+    Raises:
+        InvalidKey: ``public_key`` is no valid key.
+        InvalidProof: the proof is malformed or does not hold.
+    """
+
+def vrf_hash(proof: Buffer) -> bytes:
+    """The output, 64 bytes, that ``proof`` would prove. Does not check that it does.
+
+    Raises:
+        InvalidProof: the bytes are no proof.
+    """
 
 def create_packet(
     path: Sequence[Hop], mailbox: Buffer, payload: Buffer, *, parity: int = 0

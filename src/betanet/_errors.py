@@ -21,6 +21,10 @@ class BuildError(BetanetError, ValueError):
     """A packet or reply block that cannot be made: path, payload or parity out of bounds."""
 
 
+class InvalidProof(BetanetError, ValueError):
+    """A VRF proof that is malformed, or does not hold for this key and input."""
+
+
 class InvalidSurb(BetanetError, ValueError):
     """Bytes that are no single-use reply block, or one that was already used."""
 

@@ -1,5 +1,6 @@
 //! The one place where errors of the core become exceptions. Their classes are Python's, in `betanet._errors`.
 
+use betanet_mix::vrf::VrfError;
 use betanet_sphinx::{BuildError, KeyError, PacketError, SurbError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -51,6 +52,13 @@ impl IntoPy for KeyError {
 impl IntoPy for SurbError {
     fn into_py(self, py: Python<'_>) -> PyErr {
         named(py, "InvalidSurb", self.to_string())
+    }
+}
+
+impl IntoPy for VrfError {
+    fn into_py(self, py: Python<'_>) -> PyErr {
+        let name = if self == Self::BadKey { "InvalidKey" } else { "InvalidProof" };
+        named(py, name, self.to_string())
     }
 }
 

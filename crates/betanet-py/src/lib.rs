@@ -14,6 +14,7 @@ mod pipeline;
 mod processor;
 mod rng;
 mod runtime;
+mod vrf;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +35,8 @@ mod _core {
     use super::processor::{ProcessedPacket, RejectedPacket, SphinxProcessor};
     #[pymodule_export]
     use super::runtime::Bridge;
+    #[pymodule_export]
+    use super::vrf::{delay_quantile, vrf_hash, vrf_prove, vrf_public_key, vrf_verify};
 
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "the name that Python gives to a version")]

@@ -1,0 +1,53 @@
+//! The verifiable random function and the exponential quantile of verifiable delays.
+
+use std::time::Duration;
+
+use betanet_mix::delay;
+use betanet_mix::vrf::{PROOF_LEN, Proof, PublicKey, SecretKey, VrfError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use zeroize::Zeroizing;
+
+use crate::bytes::{Bytes, Fixed, to_python};
+use crate::errors::OrRaise;
+
+/// The public key of a seed.
+#[pyfunction]
+pub(crate) fn vrf_public_key(py: Python<'_>, seed: Fixed<32>) -> Py<PyBytes> {
+    let seed = Zeroizing::new(seed.0);
+    let public = py.detach(|| SecretKey::from_seed(&seed).public());
+    to_python(py, public.as_bytes())
+}
+
+/// The proof of the output for an input.
+#[pyfunction]
+pub(crate) fn vrf_prove(py: Python<'_>, seed: Fixed<32>, input: Bytes) -> Py<PyBytes> {
+    let seed = Zeroizing::new(seed.0);
+    let (_, proof) = py.detach(|| SecretKey::from_seed(&seed).prove(&input.0));
+    to_python(py, proof.as_bytes())
+}
+
+/// The output, if the proof proves it.
+#[pyfunction]
+pub(crate) fn vrf_verify(py: Python<'_>, public_key: Bytes, input: Bytes, proof: Bytes) -> PyResult<Py<PyBytes>> {
+    let output = py.detach(|| PublicKey::parse(&public_key.0)?.verify(&input.0, &parse(&proof)?));
+    Ok(to_python(py, output.or_raise(py)?.as_bytes()))
+}
+
+/// The output that a proof would prove.
+#[pyfunction]
+pub(crate) fn vrf_hash(py: Python<'_>, proof: Bytes) -> PyResult<Py<PyBytes>> {
+    let output = py.detach(|| parse(&proof)?.to_output_unverified());
+    Ok(to_python(py, output.or_raise(py)?.as_bytes()))
+}
+
+/// The delay that a share of all delays do not exceed, in nanoseconds.
+#[pyfunction]
+pub(crate) fn delay_quantile(mean_ns: u64, x: u64) -> u64 {
+    // A capped delay of more than 580 years has no place in 64 bits.
+    u64::try_from(delay::quantile(Duration::from_nanos(mean_ns), x).as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn parse(bytes: &Bytes) -> Result<Proof, VrfError> {
+    <[u8; PROOF_LEN]>::try_from(bytes.0.as_slice()).map(Proof::from).map_err(|_| VrfError::BadProof)
+}
