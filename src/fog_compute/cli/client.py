@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -77,9 +78,13 @@ class Backend:
 
     def _connect(self) -> httpx2.Client:
         try:
-            url = json.loads(self._layout.server_file.read_text("utf-8"))["url"]
+            with self._layout.server_file.open("rb") as file:
+                # A fog brings its backend back to the same port; without one, anybody may be there.
+                if _is_unlocked(file.fileno()) and self._lock.holder() is None:
+                    raise self._not_running()
+                url = json.load(file)["url"]
             token = self._layout.token_file.read_text("utf-8").strip()
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             raise self._not_running() from None
         return httpx2.Client(
             base_url=url,
@@ -129,6 +134,15 @@ class Backend:
 
     def _not_running(self) -> NotRunningError:
         return NotRunningError(f"no fog is running in {self._layout.root}: start one with `fog up`")
+
+
+def _is_unlocked(descriptor: int) -> bool:
+    """Say whether no process holds a file's lock: the backend that wrote it is gone."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _error_of(answer: httpx2.Response) -> Exception:

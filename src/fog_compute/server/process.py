@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -105,9 +106,15 @@ def url_of(host: str, port: int) -> str:
 
 
 def _write_state(settings: Settings, url: str) -> None:
+    """Say where the backend is, in a file that stays locked as long as this process lives.
+
+    Without the lock a client would send its token to whoever has the port next.
+    """
     path = settings.layout.server_file
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps({"url": url, "pid": os.getpid()}), "utf-8")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.write(descriptor, json.dumps({"url": url, "pid": os.getpid()}).encode())
     fresh.replace(path)
 
 

@@ -191,6 +191,22 @@ def test_huge_module_is_refused_before_it_is_read(tmp_path: Path) -> None:
     assert "has 10.0 GiB, and at most 48.0 MiB can be sent" in done.stderr
 
 
+def test_token_goes_to_nobody_who_took_the_port_of_a_backend_that_is_gone(tmp_path: Path) -> None:
+    daemon = tmp_path / "daemon"
+    daemon.mkdir()
+    (daemon / "token").write_text("t" * 40)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        other.setblocking(False)
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        (daemon / "server.json").write_text(json.dumps({"url": url, "pid": 1}))
+
+        assert fog(tmp_path, "task", "ls").returncode == 3
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+
 def test_foreign_program_on_the_known_port_is_not_taken_for_a_backend(tmp_path: Path) -> None:
     daemon = tmp_path / "daemon"
     daemon.mkdir()
