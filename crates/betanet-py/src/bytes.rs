@@ -17,19 +17,21 @@ impl<'py> FromPyObject<'_, 'py> for Bytes {
     }
 }
 
-/// A bytes-like object that may be a packet. One of another length is not copied: it comes out empty, which the packet
-/// code refuses by its length just the same.
+/// A bytes-like object that may be a native packet.
 pub(crate) struct Packet(pub(crate) Vec<u8>);
 
 impl<'py> FromPyObject<'_, 'py> for Packet {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        with_buffer(object, |buffer, py| {
-            if buffer.len_bytes() == betanet_sphinx::PACKET_LEN { buffer.to_vec(py) } else { Ok(Vec::new()) }
-        })
-        .map(Self)
+        packet(object, betanet_sphinx::PACKET_LEN).map(Self)
     }
+}
+
+/// A bytes-like object that may be a packet of `len` bytes. One of another length is not copied: it comes out empty,
+/// which the packet code refuses by its length just the same.
+pub(crate) fn packet(object: Borrowed<'_, '_, PyAny>, len: usize) -> PyResult<Vec<u8>> {
+    with_buffer(object, |buffer, py| if buffer.len_bytes() == len { buffer.to_vec(py) } else { Ok(Vec::new()) })
 }
 
 /// Exactly `N` bytes.

@@ -8,6 +8,7 @@ use pyo3::types::PyBytes;
 use crate::bytes::{Bytes, Fixed, to_python};
 use crate::errors::OrRaise;
 use crate::rng;
+use crate::suite;
 
 /// A node's secret for one epoch.
 #[pyclass(frozen, module = "betanet", name = "SecretKey")]
@@ -132,7 +133,21 @@ pub(crate) struct Geometry {
 impl Geometry {
     #[staticmethod]
     fn native() -> Self {
-        let core = sphinx::Geometry::NATIVE;
+        Self::of(&sphinx::Geometry::NATIVE)
+    }
+
+    #[staticmethod]
+    fn of_suite(suite: &str) -> PyResult<Self> {
+        suite::parse(suite).map(|suite| Self::of(suite.geometry()))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Geometry(max_hops={}, packet_len={}, …)", self.max_hops, self.packet_len)
+    }
+}
+
+impl Geometry {
+    fn of(core: &sphinx::Geometry) -> Self {
         Self {
             max_hops: core.max_hops,
             prefix_len: core.prefix_len,
@@ -145,9 +160,5 @@ impl Geometry {
             surb_len: core.surb_len,
             user_payload_len: core.user_payload_len,
         }
-    }
-
-    fn __repr__(&self) -> String {
-        format!("Geometry(max_hops={}, packet_len={}, …)", self.max_hops, self.packet_len)
     }
 }

@@ -14,6 +14,7 @@ mod pipeline;
 mod processor;
 mod rng;
 mod runtime;
+mod suite;
 mod vrf;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,7 +29,7 @@ mod _core {
     #[pymodule_export]
     use super::keys::{Geometry, Hop, PublicKey, SecretKey};
     #[pymodule_export]
-    use super::packets::{ReplyOpener, Surb, create_packet, create_surb};
+    use super::packets::{ReplyOpener, Surb, create_packet, create_packets, create_surb};
     #[pymodule_export]
     use super::pipeline::{PacketPipeline, PipelineStats};
     #[pymodule_export]

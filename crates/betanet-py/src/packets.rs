@@ -31,6 +31,26 @@ pub(crate) fn create_packet(
     Ok(to_python(py, &built.or_raise(py)?))
 }
 
+/// Builds forward packets together, so that their multiplications share the lanes of a vector unit.
+#[pyfunction]
+#[pyo3(signature = (packets, *, parity = 0))]
+pub(crate) fn create_packets(
+    py: Python<'_>,
+    packets: Vec<(Vec<Bound<'_, Hop>>, Fixed<16>, Bytes)>,
+    parity: u8,
+) -> PyResult<Vec<Py<PyBytes>>> {
+    let packets: Vec<_> = packets.into_iter().map(|(path, to, payload)| (to_core(&path), to.0, payload.0)).collect();
+    let mut rng = rng::fresh().or_raise(py)?;
+    let built = py.detach(|| {
+        let drafts: Vec<_> =
+            packets.iter().map(|(path, to, payload)| sphinx::Draft::new(parity, path, (*to).into(), payload)).collect();
+        let mut out = vec![vec![0; sphinx::PACKET_LEN]; drafts.len()];
+        let outcomes = sphinx::build_forward_batch(&mut rng, &drafts, &mut out);
+        outcomes.into_iter().zip(out).map(|(outcome, packet)| outcome.map(|_| packet)).collect::<Result<Vec<_>, _>>()
+    });
+    Ok(built.or_raise(py)?.iter().map(|packet| to_python(py, packet)).collect())
+}
+
 /// Builds a SURB and its opener.
 #[pyfunction]
 #[pyo3(signature = (path, mailbox, *, surb_id = None, parity = 0))]

@@ -16,6 +16,7 @@ use crate::errors::{Closed, IntoPy, OrRaise, named};
 use crate::keys::{PublicKey, secret_or_new};
 use crate::processor::{ProcessedPacket, RejectedPacket, mean_delay};
 use crate::rng;
+use crate::suite::Found;
 
 /// Longest wait for results, so that a signal to the interpreter is not kept waiting for ever.
 const MAX_WAIT: Duration = Duration::from_hours(24);
@@ -178,7 +179,7 @@ impl Drop for PacketPipeline {
 fn to_python(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
     match outcome {
         Ok(processed) => {
-            let packet = ProcessedPacket::new(py, &processed.action, processed.delay, &processed.packet);
+            let packet = ProcessedPacket::new(py, &Found::native(processed.action), processed.delay, &processed.packet);
             Ok(Py::new(py, packet)?.into_any())
         }
         Err(error) => Ok(Py::new(py, RejectedPacket::new(error))?.into_any()),

@@ -3,19 +3,19 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use betanet_mix::delay::{DelaySource as _, Exponential};
+use betanet_mix::delay::Exponential;
 use betanet_mix::replay::ReplayCache;
-use betanet_sphinx::{Action, PacketError, SecretKey, Unwrapped};
+use betanet_sphinx::PacketError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use rand_chacha::ChaCha20Rng;
 
-use crate::bytes::{Packet, to_python};
+use crate::bytes::{self, to_python};
 use crate::errors::{Closed, OrRaise};
 use crate::keys::{PublicKey, secret_or_new};
 use crate::lock;
 use crate::rng;
+use crate::suite::{self, Found, Node, Suite};
 
 /// A packet that was accepted: what to do with it, when, and what to pass on.
 #[pyclass(frozen, module = "betanet", name = "ProcessedPacket")]
@@ -36,34 +36,14 @@ pub(crate) struct ProcessedPacket {
 
 impl ProcessedPacket {
     /// Copies what matters out of the buffer that was unwrapped.
-    pub(crate) fn new(py: Python<'_>, action: &Action, delay: Duration, packet: &[u8]) -> Self {
-        let part = |range: &std::ops::Range<usize>| to_python(py, packet.get(range.clone()).unwrap_or_default());
-        let delay_ms = delay.as_secs_f64() * 1e3;
-        match action {
-            Action::Forward { next } => Self {
-                kind: "forward",
-                next_hop: Some(to_python(py, next.as_bytes())),
-                mailbox: None,
-                surb_id: None,
-                payload: to_python(py, packet),
-                delay_ms,
-            },
-            Action::Deliver { mailbox, payload } => Self {
-                kind: "deliver",
-                next_hop: None,
-                mailbox: Some(to_python(py, mailbox.as_bytes())),
-                surb_id: None,
-                payload: part(payload),
-                delay_ms,
-            },
-            Action::Reply { mailbox, surb_id, delta } => Self {
-                kind: "reply",
-                next_hop: None,
-                mailbox: Some(to_python(py, mailbox.as_bytes())),
-                surb_id: Some(to_python(py, surb_id.as_bytes())),
-                payload: part(delta),
-                delay_ms,
-            },
+    pub(crate) fn new(py: Python<'_>, found: &Found, delay: Duration, packet: &[u8]) -> Self {
+        Self {
+            kind: found.kind,
+            next_hop: found.next_hop.map(|next| to_python(py, &next)),
+            mailbox: found.mailbox.as_ref().map(|mailbox| to_python(py, mailbox)),
+            surb_id: found.surb_id.map(|id| to_python(py, &id)),
+            payload: to_python(py, packet.get(found.payload.clone()).unwrap_or_default()),
+            delay_ms: delay.as_secs_f64() * 1e3,
         }
     }
 }
@@ -135,21 +115,8 @@ impl RejectedPacket {
 #[pyclass(frozen, module = "betanet", name = "SphinxProcessor")]
 pub(crate) struct SphinxProcessor {
     public: betanet_sphinx::PublicKey,
+    suite: Suite,
     node: Mutex<Option<Node>>,
-}
-
-struct Node {
-    secret: SecretKey,
-    replay: ReplayCache,
-    delays: Exponential<ChaCha20Rng>,
-}
-
-impl Node {
-    fn unwrap(&mut self, packet: &mut [u8]) -> Result<(Unwrapped, Duration), PacketError> {
-        let unwrapped = betanet_sphinx::unwrap(&self.secret, packet, &mut self.replay)?;
-        let delay = self.delays.delay(&unwrapped.delay);
-        Ok((unwrapped, delay))
-    }
 }
 
 const CLOSED: Closed = Closed("SphinxProcessor");
@@ -157,17 +124,19 @@ const CLOSED: Closed = Closed("SphinxProcessor");
 #[pymethods]
 impl SphinxProcessor {
     #[new]
-    #[pyo3(signature = (key = None, *, mean_delay_ms = 15.0, replay_capacity = 1_048_576))]
+    #[pyo3(signature = (key = None, suite = "native", *, mean_delay_ms = 15.0, replay_capacity = 1_048_576))]
     fn new(
         py: Python<'_>,
         key: Option<&Bound<'_, PyAny>>,
+        suite: &str,
         mean_delay_ms: f64,
         replay_capacity: usize,
     ) -> PyResult<Self> {
+        let suite = suite::parse(suite)?;
         let secret = secret_or_new(py, key)?;
         let replay = ReplayCache::volatile(&mut rng::fresh().or_raise(py)?, replay_capacity);
         let delays = Exponential::new(mean_delay(mean_delay_ms)?, rng::fresh().or_raise(py)?);
-        Ok(Self { public: secret.public(), node: Mutex::new(Some(Node { secret, replay, delays })) })
+        Ok(Self { public: secret.public(), suite, node: Mutex::new(Some(Node { secret, replay, delays })) })
     }
 
     #[getter]
@@ -175,11 +144,16 @@ impl SphinxProcessor {
         PublicKey(self.public)
     }
 
-    fn process_packet(&self, py: Python<'_>, packet: Packet) -> PyResult<ProcessedPacket> {
-        let mut packet = packet.0;
-        let result = py.detach(|| lock(&self.node).as_mut().map(|node| node.unwrap(&mut packet)));
-        let (unwrapped, delay) = result.ok_or(CLOSED).or_raise(py)?.or_raise(py)?;
-        Ok(ProcessedPacket::new(py, &unwrapped.action, delay, &packet))
+    #[getter]
+    fn suite(&self) -> &'static str {
+        self.suite.name()
+    }
+
+    fn process_packet(&self, py: Python<'_>, packet: &Bound<'_, PyAny>) -> PyResult<ProcessedPacket> {
+        let mut packet = bytes::packet(packet.as_borrowed(), self.suite.geometry().packet_len)?;
+        let result = py.detach(|| lock(&self.node).as_mut().map(|node| node.unwrap(self.suite, &mut packet)));
+        let (found, delay) = result.ok_or(CLOSED).or_raise(py)?.or_raise(py)?;
+        Ok(ProcessedPacket::new(py, &found, delay, &packet))
     }
 
     fn close(&self, py: Python<'_>) {

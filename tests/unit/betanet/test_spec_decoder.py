@@ -1,4 +1,4 @@
-"""INV-SPHINX-15, a hop's side: a decoder that was written from the specification reads our packets."""
+"""INV-SPHINX-15, a hop's side: a decoder written from the specification reads our packets."""
 
 from __future__ import annotations
 
