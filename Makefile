@@ -62,10 +62,10 @@ fmt: $(VENV)/deps.stamp ## Format the code, apply safe fixes
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(VENV)/deps.stamp ## Measure, on an optimised build of its own
+bench: $(VENV)/deps.stamp ## Measure, on optimised builds of their own, and draw docs/benchmarks.md
 	test -x $(VENV)/bench/bin/python || $(BIN)/uv venv --quiet $(VENV)/bench
 	FOG_BUILD_PROFILE=quick $(BIN)/uv pip install --quiet --python $(VENV)/bench/bin/python --no-cache .
-	$(VENV)/bench/bin/python benches/process_batch.py
+	$(BIN)/python -m benches.report $(VENV)/bench/bin/python
 
 .PHONY: docs
 docs: build ## Build the Rust reference and check that the pages match the code

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod agreement;
+pub mod bulk;
 pub mod ours;
 pub mod peer;
 mod resized;

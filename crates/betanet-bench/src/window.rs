@@ -82,13 +82,25 @@ pub fn duel<E>(
 
 /// How long this thread has run.
 fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    read(ClockId::ThreadCPUTime)
+}
+
+/// How long all threads of this process have run, added up.
+#[must_use]
+pub fn process_time() -> Duration {
+    read(ClockId::ProcessCPUTime)
+}
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let [seconds, nanoseconds] =
         [u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec)].map(Result::unwrap_or_default);
     Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle value; not a number where there is none.
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = values.get(middle).copied().unwrap_or(f64::NAN);

