@@ -98,9 +98,13 @@ def mode(name: str, report: dict[str, Any]) -> tuple[str, str]:
 def write(report: dict[str, Any]) -> None:
     """Write the page and its plots."""
     PLOTS.mkdir(exist_ok=True)
-    drawn = plots(report)
-    for name, svg in drawn.items():
+    for name, svg in plots(report).items():
         (PLOTS / name).write_text(svg, "utf-8")
+    PAGE.write_text(render(report), "utf-8")
+
+
+def render(report: dict[str, Any]) -> str:
+    """The text of the page."""
     rows = [
         f"| `{name}` | {number(value)} | {how} | {path} |"
         for name, value in sorted(report["summary"].items())
@@ -130,7 +134,7 @@ def write(report: dict[str, Any]) -> None:
             " they say less than the code can do."
         ),
         "",
-        *(f"![{name.removesuffix('.svg')}](benchmarks/{name})" for name in sorted(drawn)),
+        *(f"![{name.removesuffix('.svg')}](benchmarks/{name})" for name in sorted(plots(report))),
         "",
         "| figure | value | measured as | X25519 path |",
         "|---|---|---|---|",
@@ -144,7 +148,7 @@ def write(report: dict[str, Any]) -> None:
         ),
         "",
     ]
-    PAGE.write_text("\n".join(lines), "utf-8")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

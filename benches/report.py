@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,12 +25,20 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
+def has_openssl() -> bool:
+    """Whether OpenSSL's development files are here, without which it cannot be measured."""
+    program = shutil.which("pkg-config")
+    return program is not None and not subprocess.call([program, "--exists", "openssl"])
+
+
 def main() -> None:
     """Measure with the interpreter named on the command line, in which an optimised wheel is."""
     python = Path(sys.argv[1])
     load = [round(os.getloadavg()[0], 2)]
     profile = os.environ.get("FOG_BENCH_PROFILE", "release")
     command = ["cargo", "run", "--quiet", "--locked", "-p", "betanet-bench", "--bin", "report"]
+    if has_openssl():
+        command += ["--features", "openssl"]
     sys.stdout.write(run(*command, "--profile", profile))
     load.append(round(os.getloadavg()[0], 2))
     batches = json.loads(run(python, "benches/process_batch.py"))
