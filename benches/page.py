@@ -87,7 +87,9 @@ def mode(name: str, report: dict[str, Any]) -> tuple[str, str]:
     if name == "rss_growth_bytes_1e6":
         return "Python, 2 workers, a million packets", report["x25519_path"]
     if name.endswith("_by_processor_time"):
-        return "processor time, median: what idle processors would give", report["x25519_path"]
+        return "processor time a packet, median: 2 less what workers cost each other", report[
+            "x25519_path"
+        ]
     if name.endswith("_median"):
         return "real time, median, under the load above", report["x25519_path"]
     if name.startswith(("python_", "pipeline_")):
