@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from fog_compute import __version__
-from fog_compute.errors import FogError
+from fog_compute.errors import ConfigError, FogError
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -74,6 +74,8 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{error} See `fog --help`.", USAGE)
     except CommandError as error:
         return _fail(str(error), error.exit_code)
+    except ConfigError as error:
+        return _fail(str(error), USAGE)
     except FogError as error:
         return _fail(str(error), FAILED)
     except KeyboardInterrupt:

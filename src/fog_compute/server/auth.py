@@ -53,7 +53,7 @@ async def require_token(
     if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
         raise HTTPException(
             HTTPStatus.UNAUTHORIZED,
-            "this needs the bearer token that is in home/daemon/token",
+            "this needs the bearer token that is in daemon/token below FOG_HOME",
             headers={"WWW-Authenticate": "Bearer"},
         )
 
