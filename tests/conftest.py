@@ -26,6 +26,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure() -> None:
+    """Take Ctrl-C back where the run was started in the background of a shell, which ignores it.
+
+    Programs under test would inherit that, and the tests that interrupt them would wait in vain.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--slow`, which runs what takes minutes."""
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
