@@ -21,11 +21,6 @@ settings.register_profile("deep", max_examples=5_000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 
-# A shell's background job starts with SIGINT ignored, which the programs under test would inherit.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def pytest_configure() -> None:
     """Take Ctrl-C back where the run was started in the background of a shell, which ignores it.
 
