@@ -185,7 +185,7 @@ def test_polls_are_bounded() -> None:
 
 @given(
     st.lists(st.tuples(handles, results), min_size=1, max_size=4, unique_by=lambda pair: pair[0]),
-    st.integers(120, 5000),
+    st.integers(256, 5000),
     st.integers(0, 2**32),
 )
 def test_results_arrive_whole_in_pieces_of_any_size(
