@@ -18,8 +18,6 @@ from betanet._errors import Closed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    _Rescue = Callable[[object], None]
-
 P = ParamSpec("P")
 
 _BATCH: Final = 256
@@ -33,7 +31,7 @@ class Bridge:
 
     def __init__(self) -> None:
         self._loop: Final = asyncio.get_running_loop()
-        self._waiting: Final[dict[int, tuple[asyncio.Future[object], _Rescue | None]]] = {}
+        self._waiting: Final[dict[int, asyncio.Future[object]]] = {}
         self._core: Final = _core.Bridge(_Waker(self, self._loop))
         self._closed = False
         _open.add(self)
@@ -48,30 +46,16 @@ class Bridge:
         Raises:
             Closed: the bridge is closed, or is closed meanwhile.
         """
-        return await self.run_keeping(None, start, *args, **kwargs)
-
-    async def run_keeping(
-        self,
-        rescue: _Rescue | None,
-        start: Callable[Concatenate[_core.Bridge, P], int],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> object:
-        """Like :meth:`run`, but a result that came too late for a cancelled caller is rescued."""
         if self._closed:
             raise Closed("this client is closed")
         number = start(self._core, *args, **kwargs)
-        future: asyncio.Future[object] = self._loop.create_future()
-        self._waiting[number] = (future, rescue)
+        future = self._waiting[number] = self._loop.create_future()
         try:
             return await future
         except asyncio.CancelledError:
             if number in self._waiting:
                 # Its completion is still to come and finds the future cancelled.
                 self._core.cancel(number)
-            elif rescue and not future.cancelled() and not future.exception():
-                # The result came first, and the caller was cancelled before it could take it.
-                rescue(future.result())
             raise
 
     async def close(self) -> None:
@@ -80,7 +64,7 @@ class Bridge:
         Cancelled, it goes on closing in the background.
         """
         self._closed = True
-        for future, _ in self._waiting.values():
+        for future in self._waiting.values():
             if not future.done():
                 future.set_exception(Closed("this client was closed"))
         self._waiting.clear()
@@ -98,11 +82,10 @@ class Bridge:
             return
         finished = self._core.take(_BATCH)
         for number, value, error in finished:
-            future, rescue = self._waiting.pop(number)
+            future = self._waiting.pop(number)
             if future.done():
-                if rescue and error is None:
-                    rescue(value)
-            elif error is not None:
+                continue
+            if error is not None:
                 future.set_exception(error)
             else:
                 future.set_result(value)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import warnings
-from collections import deque
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from betanet import _core
 from betanet._aio import Bridge
+from betanet._errors import Closed
 from betanet._records import ClientStatus, Incoming, WorkerDescriptor
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ class Client:
     Every method raises :class:`betanet.Closed` once the client is closed.
     """
 
-    __slots__ = ("__weakref__", "_bridge", "_core", "_is_closed", "_undelivered")
+    __slots__ = ("__weakref__", "_arriving", "_bridge", "_core", "_is_closed", "_turn")
 
     def __init__(self, bridge: Bridge, core: _core.Client) -> None:
         self._bridge: Final = bridge
         self._core: Final = core
-        self._undelivered: Final[deque[Incoming]] = deque()
+        self._turn: Final = asyncio.Lock()
+        self._arriving: asyncio.Task[object] | None = None
         self._is_closed = False
 
     @classmethod
@@ -128,10 +130,17 @@ class Client:
         A message comes once while the client is open, and again after a restart until it is
         committed. Cancelled, no message is lost: the next call has it.
         """
-        if self._undelivered and not self._is_closed:
-            return self._undelivered.popleft()
-        value = await self._bridge.run_keeping(self._put_back, self._core.receive)
-        return _incoming(value)
+        async with self._turn:
+            if self._is_closed:
+                raise Closed("this client is closed")
+            # The core's wait outlives a cancelled caller, so that what it brings is never dropped.
+            if self._arriving is None:
+                self._arriving = asyncio.ensure_future(self._bridge.run(self._core.receive))
+                self._arriving.add_done_callback(_mark_as_seen)
+            arriving = self._arriving
+            await asyncio.wait([arriving])
+            self._arriving = None
+            return _incoming(arriving.result())
 
     async def reply(self, handle: int, body: bytes) -> None:
         """Answer a message over the reply blocks that came with it, once.
@@ -226,8 +235,11 @@ class Client:
         if not getattr(self, "_is_closed", True):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
-    def _put_back(self, value: object) -> None:
-        self._undelivered.append(_incoming(value))
+
+def _mark_as_seen(task: asyncio.Task[object]) -> None:
+    """Keep asyncio from logging that a closed client's last wait failed with nobody waiting."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _incoming(value: object) -> Incoming:

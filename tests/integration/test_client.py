@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -115,6 +116,20 @@ async def test_a_cancelled_receive_loses_no_message(
         await asyncio.wait([waiting])
         message = waiting.result() if not waiting.cancelled() else await receive(bob)
         assert message.body == bytes([number])
+
+
+async def test_a_receive_cancelled_as_its_message_arrives_keeps_it(
+    alice: betanet.Client, bob: betanet.Client
+) -> None:
+    waiting = asyncio.ensure_future(bob.receive())
+    await asyncio.sleep(0.01)
+    sending = asyncio.ensure_future(alice.send(bob.address, b"", hops=1))
+    await asyncio.sleep(0)
+    # With the event loop held up, the core has the message before the loop can hand it over.
+    time.sleep(1)  # noqa: ASYNC251 - see above
+    waiting.cancel()
+    message = await receive(bob)
+    assert message.id == await sending
 
 
 async def test_an_operation_stops_with_its_task(alice: betanet.Client, bob: betanet.Client) -> None:
