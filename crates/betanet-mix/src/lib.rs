@@ -9,6 +9,7 @@ mod fixtures;
 pub mod message;
 pub mod path;
 pub mod pipeline;
+pub mod pool;
 mod random;
 pub mod replay;
 pub mod view;

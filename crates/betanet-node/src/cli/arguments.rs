@@ -91,6 +91,9 @@ pub(super) struct NodeArguments {
     /// Packets that a thread takes at once.
     #[arg(long, env = "BATCH_SIZE", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) batch_size: u16,
+    /// Packet buffers that are kept for their next use.
+    #[arg(long, env = "POOL_SIZE", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(super) pool_size: u32,
     /// Packets that may wait to be unwrapped, and as many for their delay.
     #[arg(long, env = "MAX_QUEUE_DEPTH", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) max_queue_depth: u32,

@@ -50,6 +50,7 @@ pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
         mixer: MixerConfig {
             workers: usize::from(arguments.workers),
             batch: usize::from(arguments.batch_size),
+            pool: usize::try_from(arguments.pool_size)?,
             depth: usize::try_from(arguments.max_queue_depth)?,
         },
         target_throughput: usize::try_from(arguments.target_throughput)?,

@@ -75,9 +75,9 @@ impl Acknowledger {
         if surb.reply(&encode_ack(), &mut packet).is_err() {
             self.metrics.drop_one("bad_surb");
         } else if first == self.own {
-            self.ingress.push(packet.to_vec(), Instant::now());
+            self.ingress.push(&packet, Instant::now());
         } else {
-            self.egress.send(first, packet.to_vec());
+            self.egress.send(first, &packet);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use betanet_mix::pool::Buffer;
 use betanet_sphinx::NodeId;
 use tokio::sync::{mpsc, watch};
 
@@ -28,7 +29,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 /// A packet and since when it waits.
 #[derive(Debug)]
 struct Waiting {
-    packet: Vec<u8>,
+    packet: Buffer,
     since: Instant,
 }
 
@@ -47,8 +48,8 @@ impl Egress {
     }
 
     /// Queues a packet for `next`, or drops and counts it. Never blocks.
-    pub fn send(&self, next: NodeId, packet: Vec<u8>) {
-        let waiting = Waiting { packet, since: Instant::now() };
+    pub fn send(&self, next: NodeId, packet: impl Into<Buffer>) {
+        let waiting = Waiting { packet: packet.into(), since: Instant::now() };
         let sent = match lock(&self.peers).get(&next) {
             None => Err("unknown_next"),
             Some(queue) => queue.try_send(waiting).map_err(|_| "egress_full"),
@@ -153,11 +154,7 @@ async fn pump(queue: &mut mpsc::Receiver<Waiting>, sender: &LinkSender, metrics:
             metrics.drop_one("link_down");
             continue;
         }
-        let Ok(frame) = Frame::packet(waiting.packet) else {
-            metrics.drop_one("wrong_length");
-            continue;
-        };
-        if sender.send(frame).await.is_err() {
+        if sender.send(Frame::packet(waiting.packet)).await.is_err() {
             metrics.drop_one("link_down");
             return false;
         }

@@ -37,6 +37,27 @@ struct Generation {
     log: File,
     /// Bytes of whole entries in the log.
     written: u64,
+    /// Whether more than those may be in the log.
+    torn: bool,
+}
+
+impl Generation {
+    fn write_log(&mut self) -> io::Result<()> {
+        let fresh = self.cache.unlogged();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        // Whatever a failed write has left behind whole entries would shift all later ones.
+        if self.torn {
+            self.log.set_len(self.written)?;
+        }
+        self.torn = true;
+        self.log.write_all(fresh)?;
+        self.torn = false;
+        self.written += u64::try_from(fresh.len()).unwrap_or(0);
+        self.cache.mark_logged();
+        Ok(())
+    }
 }
 
 /// What stands in the key file.
@@ -114,7 +135,7 @@ impl Epochs {
         let written = u64::try_from(bytes.len() - restored.torn_bytes).ok()?;
         // An entry that was cut short belongs to a packet that never left.
         log.set_len(written).ok()?;
-        Some(Generation { cache, log, written })
+        Some(Generation { cache, log, written, torn: false })
     }
 
     /// Moves to the epoch of `now`: erases what is no longer accepted and makes what is missing.
@@ -135,10 +156,8 @@ impl Epochs {
             if !self.generations.contains_key(&epoch) {
                 let path = self.log_path(epoch);
                 let log = open_log(&path, true).map_err(|source| StateError::Io { action: "create", path, source })?;
-                self.generations.insert(
-                    epoch,
-                    Generation { cache: ReplayCache::new(&mut os_rng(), self.capacity), log, written: 0 },
-                );
+                let cache = ReplayCache::new(&mut os_rng(), self.capacity);
+                self.generations.insert(epoch, Generation { cache, log, written: 0, torn: false });
             }
         }
         let changed = before != self.public_keys();
@@ -193,26 +212,17 @@ impl Epochs {
         self.generations.get_mut(&epoch).ok_or(PacketError::NoKey)?.cache.check_and_insert(tag)
     }
 
-    /// Appends all new tags to their logs. Only then may the packets behind them leave.
+    /// Appends all new tags to their logs, also those of other threads. Only then may the packets
+    /// behind them leave.
     ///
     /// # Errors
-    /// A log cannot be written; the packets behind the new tags must be dropped.
+    /// A log cannot be written; the packets behind the caller's new tags must be dropped. The tags
+    /// themselves stay new, so that no other thread takes them for written.
     pub fn write_logs(&mut self) -> io::Result<()> {
         let mut outcome = Ok(());
         for generation in self.generations.values_mut() {
-            let fresh = generation.cache.drain_new();
-            if fresh.is_empty() {
-                continue;
-            }
-            match generation.log.write_all(fresh) {
-                Ok(()) => {
-                    generation.written += u64::try_from(fresh.len()).unwrap_or(0);
-                }
-                Err(err) => {
-                    // Half an entry would shift all later ones.
-                    let _ = generation.log.set_len(generation.written);
-                    outcome = Err(err);
-                }
+            if let Err(err) = generation.write_log() {
+                outcome = Err(err);
             }
         }
         outcome
@@ -258,7 +268,9 @@ fn remove(path: &Path) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
+
+    use betanet_mix::replay::LOG_ENTRY_LEN;
 
     use super::*;
 
@@ -304,6 +316,71 @@ mod tests {
         let mut third = Epochs::open(&state, "boot", NOW, 100).unwrap();
         for seen in [1, 2] {
             assert_eq!(Err(PacketError::Replay), third.check_and_insert(NOW, &tag(seen)));
+        }
+    }
+
+    /// INV-LINK-07
+    #[test]
+    fn a_log_that_was_cut_anywhere_still_knows_every_packet_that_left_before() {
+        const PACKETS: u8 = 5;
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        for number in 0..PACKETS {
+            first.check_and_insert(NOW, &tag(number)).unwrap();
+            first.write_logs().unwrap();
+        }
+        let path = first.log_path(NOW);
+        let keys = first.public_keys();
+        drop(first);
+        let log = std::fs::read(&path).unwrap();
+        // A process that is killed while it writes leaves a part of the write behind.
+        for cut in 0..=log.len() {
+            std::fs::write(&path, &log[..cut]).unwrap();
+            let mut killed = Epochs::open(&state, "boot", NOW, 100).unwrap();
+            assert_eq!(keys, killed.public_keys());
+            let left = u8::try_from(cut / LOG_ENTRY_LEN).unwrap();
+            for number in 0..PACKETS {
+                let expected = if number < left { Err(PacketError::Replay) } else { Ok(()) };
+                assert_eq!(expected, killed.check_and_insert(NOW, &tag(number)), "cut at {cut}");
+            }
+            // What is written after a cut is whole again.
+            killed.write_logs().unwrap();
+            drop(killed);
+            let mut again = Epochs::open(&state, "boot", NOW, 100).unwrap();
+            for number in 0..PACKETS {
+                assert_eq!(Err(PacketError::Replay), again.check_and_insert(NOW, &tag(number)), "cut at {cut}");
+            }
+        }
+        // A machine that went down may have lost any part: the same cuts after a reboot find no key.
+        for cut in 0..=log.len() {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::copy(state.join(KEYS_FILE), dir.path().join(KEYS_FILE)).unwrap();
+            std::fs::write(dir.path().join(path.file_name().unwrap()), &log[..cut]).unwrap();
+            let state = StateDir::open(dir.path()).unwrap();
+            let rebooted = Epochs::open(&state, "another boot", NOW, 100).unwrap();
+            assert!(rebooted.public_keys().values().all(|key| keys.values().all(|former| former != key)));
+        }
+    }
+
+    #[test]
+    fn tags_that_a_full_disk_refused_are_not_taken_for_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let log = std::mem::replace(&mut first.generations.get_mut(&NOW).unwrap().log, full);
+        first.check_and_insert(NOW, &tag(1)).unwrap();
+        assert!(first.write_logs().is_err());
+        // Another thread's turn, whose packets wait for the same log.
+        assert!(first.write_logs().is_err());
+        first.generations.get_mut(&NOW).unwrap().log = log;
+        first.check_and_insert(NOW, &tag(2)).unwrap();
+        first.write_logs().unwrap();
+        drop(first);
+        let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        for seen in [1, 2] {
+            assert_eq!(Err(PacketError::Replay), second.check_and_insert(NOW, &tag(seen)));
         }
     }
 

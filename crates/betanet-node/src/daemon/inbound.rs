@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use betanet_sphinx::NodeId;
+use betanet_sphinx::{NodeId, PACKET_LEN};
 use tokio::sync::{Semaphore, watch};
 
 use super::directory::Directory;
@@ -126,7 +126,7 @@ impl Inbound {
         }
     }
 
-    fn take(&self, packet: Vec<u8>) {
+    fn take(&self, packet: &[u8; PACKET_LEN]) {
         self.metrics.bytes_in.add(u64::try_from(FRAME_LEN).unwrap_or(0));
         self.ingress.push(packet, Instant::now());
     }
@@ -182,7 +182,7 @@ impl<'a> Client<'a> {
 
     async fn handle(
         &mut self,
-        received: Received,
+        received: Received<'_>,
         sent: &mut Vec<betanet_mix::view::ConsensusHash>,
     ) -> Result<(), LinkError> {
         match received {

@@ -77,10 +77,18 @@ impl Times {
 
     /// Notes one time.
     pub fn observe(&self, time: Duration) {
-        let seconds = time.as_secs_f64();
+        self.observe_shared(time, 1);
+    }
+
+    /// Notes the equal shares that `count` things had of one time.
+    pub fn observe_shared(&self, time: Duration, count: u32) {
+        let Some(share) = time.checked_div(count) else {
+            return;
+        };
+        let seconds = share.as_secs_f64();
         let place = self.bounds.partition_point(|bound| *bound < seconds);
         if let Some(bucket) = self.buckets.get(place) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+            bucket.fetch_add(u64::from(count), Ordering::Relaxed);
         }
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.sum_ns.fetch_add(nanoseconds, Ordering::Relaxed);

@@ -1,35 +1,44 @@
 //! The packet path: bounded queue, unwrap threads, log, delay, release.
 //!
 //! Unwrapping is arithmetic and runs on its own threads, never on those that serve sockets. A
-//! thread takes what has arrived, unwraps it, appends the new replay tags of the whole group to
-//! the log, and only then hands the packets on. The delay counts from the socket read, so all of
-//! this hides inside it.
+//! thread takes what has arrived, unwraps it together, appends the new replay tags of the whole
+//! group to the log, and only then puts the packets into the delay line. The delay counts from the
+//! socket read, so all of this hides inside it.
+//!
+//! Buffers come from a pool and every list is used again: in steady state a packet that goes on to
+//! another node costs no allocation.
+
+mod delay_line;
+mod unwrapper;
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use betanet_mix::delay::{DelayQueue, VrfDelays};
-use betanet_mix::epoch::Epoch;
-use betanet_sphinx::{
-    Action, MailboxId, NodeId, PacketError, ReplayFilter, ReplayTag, SecretKey, SurbId, parity_of, unwrap,
-};
-use tokio::sync::mpsc;
+use betanet_mix::pool::{Buffer, Pool};
+use betanet_sphinx::{MailboxId, NodeId, PACKET_LEN, SurbId};
 
+use self::delay_line::DelayLine;
+use self::unwrapper::Unwrapper;
 use super::delays::Delays;
 use super::epochs::Epochs;
 use super::metrics::Metrics;
 
 /// A packet as it came off a link.
 #[derive(Debug)]
-pub struct Arrival {
-    /// The bytes.
-    pub packet: Vec<u8>,
+struct Arrival {
+    packet: Buffer,
     /// When the socket was read; the owed delay counts from here.
-    pub received: Instant,
+    received: Instant,
+}
+
+impl AsMut<[u8]> for Arrival {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.packet
+    }
 }
 
 /// A packet whose layer is off and whose tag is in the log.
@@ -40,7 +49,7 @@ struct Processed {
     outcome: Released,
 }
 
-/// What leaves the delay queue.
+/// What leaves the delay line.
 #[derive(Debug)]
 pub enum Released {
     /// For another node.
@@ -48,7 +57,7 @@ pub enum Released {
         /// Which.
         next: NodeId,
         /// The packet to send.
-        packet: Vec<u8>,
+        packet: Buffer,
     },
     /// For a mailbox of this edge.
     Deliver {
@@ -75,6 +84,8 @@ pub struct MixerConfig {
     pub workers: usize,
     /// Packets that one thread takes at once.
     pub batch: usize,
+    /// Packet buffers that are kept for their next use.
+    pub pool: usize,
     /// Packets that may wait to be unwrapped, and as many for their delay.
     pub depth: usize,
 }
@@ -83,16 +94,17 @@ pub struct MixerConfig {
 #[derive(Clone, Debug)]
 pub struct Ingress {
     queue: SyncSender<Arrival>,
+    pool: Pool,
     waiting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
 impl Ingress {
     /// Takes a packet, or drops and counts it when the queue is full. Never blocks.
-    pub fn push(&self, packet: Vec<u8>, received: Instant) {
+    pub fn push(&self, packet: &[u8; PACKET_LEN], received: Instant) {
         // Counted before it can be taken, so that the count never goes below zero.
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let Err(err) = self.queue.try_send(Arrival { packet, received }) else {
+        let Err(err) = self.queue.try_send(Arrival { packet: self.pool.take(packet), received }) else {
             return;
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -119,7 +131,7 @@ impl Mixer {
         epochs: &Arc<Mutex<Epochs>>,
         delays: &Arc<Mutex<Delays>>,
         metrics: &Arc<Metrics>,
-        mut released: F,
+        released: F,
     ) -> io::Result<(Self, Ingress)>
     where
         F: FnMut(Released) + Send + 'static,
@@ -127,35 +139,23 @@ impl Mixer {
         let (queue, arrivals) = sync_channel(config.depth.max(1));
         let arrivals = Arc::new(Mutex::new(arrivals));
         let waiting = Arc::default();
-        let ingress = Ingress { queue, waiting: Arc::clone(&waiting), metrics: Arc::clone(metrics) };
-        let (processed, mut due) = mpsc::channel::<Vec<Processed>>(64);
+        let pool = Pool::new(config.pool);
+        let ingress = Ingress { queue, pool, waiting: Arc::clone(&waiting), metrics: Arc::clone(metrics) };
+        let line = Arc::new(DelayLine::new(config.depth, Arc::clone(metrics)));
         let mut threads = Vec::new();
         for number in 0..config.workers.max(1) {
-            let unwrapper = Unwrapper {
-                arrivals: Arc::clone(&arrivals),
-                waiting: Arc::clone(&waiting),
-                batch: config.batch.max(1),
-                epochs: Arc::clone(epochs),
-                delays: Arc::clone(delays),
-                metrics: Arc::clone(metrics),
-                processed: processed.clone(),
-            };
+            let unwrapper = Unwrapper::new(
+                Arc::clone(&arrivals),
+                Arc::clone(&waiting),
+                config.batch.max(1),
+                Arc::clone(epochs),
+                Arc::clone(delays),
+                Arc::clone(&line),
+                Arc::clone(metrics),
+            );
             threads.push(std::thread::Builder::new().name(format!("unwrap-{number}")).spawn(move || unwrapper.run())?);
         }
-        let metrics = Arc::clone(metrics);
-        tokio::spawn(async move {
-            let mut queue = DelayLine::new(config.depth, metrics);
-            loop {
-                tokio::select! {
-                    group = due.recv() => match group {
-                        Some(group) => queue.take(group),
-                        None => return,
-                    },
-                    () = queue.next_due() => {}
-                }
-                queue.release(&mut released);
-            }
-        });
+        tokio::spawn(line.serve(released));
         Ok((Self { threads }, ingress))
     }
 
@@ -164,158 +164,6 @@ impl Mixer {
         for thread in self.threads {
             let _ = thread.join();
         }
-    }
-}
-
-/// A packet key with the delays that belong to it.
-struct Key {
-    epoch: Epoch,
-    secret: SecretKey,
-    delays: Option<VrfDelays>,
-}
-
-/// One unwrap thread.
-struct Unwrapper {
-    arrivals: Arc<Mutex<Receiver<Arrival>>>,
-    waiting: Arc<AtomicUsize>,
-    batch: usize,
-    epochs: Arc<Mutex<Epochs>>,
-    delays: Arc<Mutex<Delays>>,
-    metrics: Arc<Metrics>,
-    processed: mpsc::Sender<Vec<Processed>>,
-}
-
-impl Unwrapper {
-    fn run(self) {
-        let mut group = Vec::with_capacity(self.batch);
-        while self.fetch(&mut group) {
-            let done = self.process(&mut group);
-            if !done.is_empty() && self.processed.blocking_send(done).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Waits for one packet and takes what else is there; `false` when no more will come.
-    fn fetch(&self, group: &mut Vec<Arrival>) -> bool {
-        let arrivals = lock(&self.arrivals);
-        let Ok(first) = arrivals.recv() else {
-            return false;
-        };
-        group.push(first);
-        while group.len() < self.batch
-            && let Ok(next) = arrivals.try_recv()
-        {
-            group.push(next);
-        }
-        drop(arrivals);
-        let before = self.waiting.fetch_sub(group.len(), Ordering::Relaxed);
-        self.metrics.ingress_depth.set(before.saturating_sub(group.len()));
-        true
-    }
-
-    fn process(&self, group: &mut Vec<Arrival>) -> Vec<Processed> {
-        let keys = {
-            let epochs = lock(&self.epochs);
-            [epochs.accept(0), epochs.accept(1)]
-        };
-        let keys = {
-            let delays = lock(&self.delays);
-            keys.map(|key| key.map(|(epoch, secret)| Key { epoch, secret, delays: delays.source(epoch) }))
-        };
-        let mut done = Vec::with_capacity(group.len());
-        for arrival in group.drain(..) {
-            let start = Instant::now();
-            match self.unwrap(&keys, arrival) {
-                Ok(processed) => {
-                    self.metrics.unwrap.observe(start.elapsed());
-                    done.push(processed);
-                }
-                Err(reason) => self.metrics.drop_one(reason),
-            }
-        }
-        let mut epochs = lock(&self.epochs);
-        let written = epochs.write_logs();
-        drop(epochs);
-        if written.is_err() {
-            // What is not in the log must not leave: after a crash it could pass twice.
-            for _ in done.drain(..) {
-                self.metrics.drop_one("replay_log_failed");
-            }
-        }
-        self.metrics.processed.add(u64::try_from(done.len()).unwrap_or(0));
-        done
-    }
-
-    /// Unwraps one packet, or says why it is dropped.
-    fn unwrap(&self, keys: &[Option<Key>; 2], arrival: Arrival) -> Result<Processed, &'static str> {
-        let Arrival { mut packet, received } = arrival;
-        let parity = usize::from(parity_of(&packet).map_err(|err| err.reason())?);
-        let key = keys.get(parity).and_then(Option::as_ref).ok_or_else(|| PacketError::NoKey.reason())?;
-        // Before the tag is remembered: the sender may try again once the delays are fixed.
-        let delays = key.delays.as_ref().ok_or("no_beacon")?;
-        let mut filter = Guarded { epochs: &self.epochs, epoch: key.epoch };
-        let unwrapped = unwrap(&key.secret, &mut packet, &mut filter).map_err(|err| err.reason())?;
-        let outcome = match unwrapped.action {
-            Action::Forward { next } => Released::Forward { next, packet },
-            Action::Deliver { mailbox, payload } => {
-                Released::Deliver { mailbox, payload: packet.get(payload).unwrap_or_default().to_vec() }
-            }
-            Action::Reply { mailbox, surb_id, delta } => {
-                Released::Reply { mailbox, surb_id, delta: packet.get(delta).unwrap_or_default().to_vec() }
-            }
-        };
-        Ok(Processed { release_at: received + delays.owed(&unwrapped.delay), received, outcome })
-    }
-}
-
-/// Takes the lock for one tag at a time, so that threads share a cache and not its lock.
-struct Guarded<'a> {
-    epochs: &'a Mutex<Epochs>,
-    epoch: Epoch,
-}
-
-impl ReplayFilter for Guarded<'_> {
-    fn check_and_insert(&mut self, tag: &ReplayTag) -> Result<(), PacketError> {
-        lock(self.epochs).check_and_insert(self.epoch, tag)
-    }
-}
-
-/// Holds packets until their time.
-struct DelayLine {
-    queue: DelayQueue<Processed>,
-    origin: Instant,
-    metrics: Arc<Metrics>,
-}
-
-impl DelayLine {
-    fn new(depth: usize, metrics: Arc<Metrics>) -> Self {
-        Self { queue: DelayQueue::new(depth), origin: Instant::now(), metrics }
-    }
-
-    fn take(&mut self, group: Vec<Processed>) {
-        for processed in group {
-            let release_at = processed.release_at.saturating_duration_since(self.origin);
-            if self.queue.push(release_at, processed).is_err() {
-                self.metrics.drop_one("delay_queue_full");
-            }
-        }
-    }
-
-    async fn next_due(&self) {
-        match self.queue.next_release() {
-            Some(at) => tokio::time::sleep_until((self.origin + at).into()).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn release(&mut self, released: &mut impl FnMut(Released)) {
-        let now = self.origin.elapsed();
-        while let Some(processed) = self.queue.pop_due(now) {
-            self.metrics.hop_delay.observe(processed.received.elapsed());
-            released(processed.outcome);
-        }
-        self.metrics.delay_depth.set(self.queue.len());
     }
 }
 

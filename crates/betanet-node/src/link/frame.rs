@@ -10,6 +10,7 @@
 //!
 //! Whoever sees the ciphertext sees multiples of [`FRAME_LEN`] and nothing of the kinds.
 
+use betanet_mix::pool::Buffer;
 use betanet_sphinx::{PACKET_LEN, SurbId};
 use thiserror::Error;
 
@@ -84,31 +85,32 @@ pub enum FrameError {
 #[derive(Debug)]
 pub struct Frame {
     kind: FrameKind,
-    body: Vec<u8>,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Packet(Buffer),
+    Other(Vec<u8>),
 }
 
 impl Frame {
     /// An empty frame.
     #[must_use]
     pub const fn padding() -> Self {
-        Self { kind: FrameKind::Padding, body: Vec::new() }
+        Self { kind: FrameKind::Padding, body: Body::Other(Vec::new()) }
     }
 
     /// A frame around a packet.
-    ///
-    /// # Errors
-    /// [`FrameError::Length`] unless `packet` has [`PACKET_LEN`] bytes.
-    pub fn packet(packet: Vec<u8>) -> Result<Self, FrameError> {
-        if packet.len() != PACKET_LEN {
-            return Err(FrameError::Length);
-        }
-        Ok(Self { kind: FrameKind::Packet, body: packet })
+    #[must_use]
+    pub fn packet(packet: impl Into<Buffer>) -> Self {
+        Self { kind: FrameKind::Packet, body: Body::Packet(packet.into()) }
     }
 
     /// A control message, which becomes one frame or several that stay together on the link.
     #[must_use]
     pub const fn control(message: Vec<u8>) -> Self {
-        Self { kind: FrameKind::Control, body: message }
+        Self { kind: FrameKind::Control, body: Body::Other(message) }
     }
 
     /// A frame around a mailbox item.
@@ -120,7 +122,7 @@ impl Frame {
         if body.len() > PACKET_LEN {
             return Err(FrameError::Length);
         }
-        Ok(Self { kind: FrameKind::Item, body })
+        Ok(Self { kind: FrameKind::Item, body: Body::Other(body) })
     }
 
     /// The frames that acknowledge `seqs`.
@@ -129,7 +131,7 @@ impl Frame {
         seqs.chunks(PACKET_LEN / 8)
             .map(|chunk| Self {
                 kind: FrameKind::ItemAck,
-                body: chunk.iter().flat_map(|seq| seq.to_be_bytes()).collect(),
+                body: Body::Other(chunk.iter().flat_map(|seq| seq.to_be_bytes()).collect()),
             })
             .collect()
     }
@@ -137,10 +139,10 @@ impl Frame {
     /// Appends the frame, padded, to `out`; a long control message becomes several frames.
     pub fn encode(&self, out: &mut Vec<u8>) {
         if self.kind != FrameKind::Control {
-            encode_one(self.kind, &[], &self.body, out);
+            encode_one(self.kind, &[], self.body(), out);
             return;
         }
-        let mut rest = self.body.as_slice();
+        let mut rest = self.body();
         loop {
             let (chunk, tail) = rest.split_at(rest.len().min(CHUNK_LEN));
             let flag = if tail.is_empty() { LAST_CHUNK } else { 0 };
@@ -149,6 +151,13 @@ impl Frame {
                 return;
             }
             rest = tail;
+        }
+    }
+
+    fn body(&self) -> &[u8] {
+        match &self.body {
+            Body::Packet(packet) => packet,
+            Body::Other(bytes) => bytes,
         }
     }
 }
@@ -301,7 +310,7 @@ mod tests {
         let item = Item { seq: 0x0102, body: ItemBody::Forward(vec![7; 2048]) };
         let frames = [
             (Frame::padding(), vec![]),
-            (Frame::packet(vec![9; PACKET_LEN]).unwrap(), vec![9; PACKET_LEN]),
+            (Frame::packet(&[9; PACKET_LEN]), vec![9; PACKET_LEN]),
             (Frame::control(b"{}".to_vec()), vec![1, b'{', b'}']),
             (Frame::item(&item).unwrap(), item.encode()),
             (Frame::item_acks(&[1, 2]).remove(0), [1u64.to_be_bytes(), 2u64.to_be_bytes()].concat()),
@@ -334,7 +343,6 @@ mod tests {
         assert_eq!(Err(FrameError::Body), parse_chunk(&[]));
         assert_eq!(Err(FrameError::Body), parse_chunk(&[0]));
         assert_eq!(Err(FrameError::Body), Item::parse(&[0; 9]));
-        assert_eq!(Err(FrameError::Length), Frame::packet(vec![0; 10]).map(|_| ()));
     }
 
     #[test]
@@ -362,7 +370,7 @@ mod tests {
         assert_eq!(reply, Item::parse(&reply.encode()).unwrap());
         let seqs: Vec<u64> = (0..1000).collect();
         let parsed: Vec<u64> =
-            Frame::item_acks(&seqs).iter().flat_map(|frame| parse_acks(&frame.body).collect::<Vec<_>>()).collect();
+            Frame::item_acks(&seqs).iter().flat_map(|frame| parse_acks(frame.body()).collect::<Vec<_>>()).collect();
         assert_eq!(seqs, parsed);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use betanet_sphinx::PACKET_LEN;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -178,9 +179,9 @@ impl std::fmt::Debug for LinkReader {
 
 /// What arrived on a link.
 #[derive(Debug)]
-pub enum Received {
-    /// A packet of the one length.
-    Packet(Vec<u8>),
+pub enum Received<'a> {
+    /// A packet, still where it was read.
+    Packet(&'a [u8; PACKET_LEN]),
     /// A whole control message, not parsed yet.
     Message(Vec<u8>),
     /// A mailbox item.
@@ -189,7 +190,7 @@ pub enum Received {
     ItemAck(Vec<u64>),
 }
 
-impl Received {
+impl Received<'_> {
     /// Parses a control message.
     ///
     /// # Errors
@@ -205,8 +206,10 @@ enum Taken {
     Incomplete,
     /// A frame that asks for nothing.
     Nothing,
-    /// Something for the owner of the link.
-    Something(Received),
+    /// A packet: the last bytes before `start`.
+    Packet,
+    /// Something else for the owner of the link.
+    Other(Received<'static>),
 }
 
 impl LinkReader {
@@ -230,14 +233,17 @@ impl LinkReader {
     ///
     /// # Errors
     /// The link ended or the peer broke the protocol; the caller drops the link in either case.
-    pub async fn next(&mut self) -> Result<Received, LinkError> {
+    pub async fn next(&mut self) -> Result<Received<'_>, LinkError> {
         loop {
             match self.take()? {
-                Taken::Something(received) => return Ok(received),
+                Taken::Packet => break,
+                Taken::Other(received) => return Ok(received),
                 Taken::Nothing => {}
                 Taken::Incomplete => self.fill().await?,
             }
         }
+        let read = self.buffer.get(..self.start).unwrap_or_default();
+        read.last_chunk().map(Received::Packet).ok_or(LinkError::Malformed(FrameError::Length))
     }
 
     /// Takes one buffered frame.
@@ -247,22 +253,22 @@ impl LinkReader {
             return Ok(Taken::Incomplete);
         };
         let (kind, body) = frame::parse(frame)?;
-        let received = match kind {
-            FrameKind::Padding => None,
-            FrameKind::Packet => Some(Received::Packet(body.to_vec())),
-            FrameKind::Item => Some(Received::Item(Item::parse(body)?)),
-            FrameKind::ItemAck => Some(Received::ItemAck(frame::parse_acks(body).collect())),
+        let taken = match kind {
+            FrameKind::Padding => Taken::Nothing,
+            FrameKind::Packet => Taken::Packet,
+            FrameKind::Item => Taken::Other(Received::Item(Item::parse(body)?)),
+            FrameKind::ItemAck => Taken::Other(Received::ItemAck(frame::parse_acks(body).collect())),
             FrameKind::Control => {
                 let (last, chunk) = frame::parse_chunk(body)?;
                 if self.message.len() + chunk.len() > self.message_limit {
                     return Err(LinkError::Message);
                 }
                 self.message.extend_from_slice(chunk);
-                last.then(|| Received::Message(std::mem::take(&mut self.message)))
+                if last { Taken::Other(Received::Message(std::mem::take(&mut self.message))) } else { Taken::Nothing }
             }
         };
         self.start += FRAME_LEN;
-        Ok(received.map_or(Taken::Nothing, Taken::Something))
+        Ok(taken)
     }
 
     async fn fill(&mut self) -> Result<(), LinkError> {

@@ -139,8 +139,8 @@ async fn garbage_kills_no_node(net: &Net) {
         // Packets of noise are dropped and the link stays.
         let id = *edge.id.as_bytes();
         let (sender, mut reader) = dialer.dial(edge.address, id, 8).await.unwrap();
-        let noise = vec![0xa5; betanet_sphinx::PACKET_LEN];
-        sender.send(Frame::packet(noise).unwrap()).await.unwrap();
+        let noise = [0xa5; betanet_sphinx::PACKET_LEN];
+        sender.send(Frame::packet(&noise)).await.unwrap();
         // A control message that is none, and an item from a client, end the link.
         sender.send(Frame::control(b"{".to_vec())).await.unwrap();
         assert!(reader.next().await.is_err());

@@ -1,0 +1,114 @@
+//! Packet buffers that are used again, so that a busy node does not ask the allocator for every packet.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use betanet_sphinx::PACKET_LEN;
+
+/// Where free buffers wait. Clones share one shelf; buffers may outlive the pool and go to any thread.
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<Shelf>);
+
+#[derive(Debug)]
+struct Shelf {
+    free: Mutex<Vec<Vec<u8>>>,
+    limit: usize,
+}
+
+impl Pool {
+    /// A pool that keeps up to `limit` free buffers of [`PACKET_LEN`] bytes. It starts empty: buffers are made when
+    /// they are first needed, and what comes back beyond the limit is freed.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(Shelf { free: Mutex::new(Vec::with_capacity(limit)), limit }))
+    }
+
+    /// A buffer that holds `packet` and comes back to this pool when it is dropped.
+    #[must_use]
+    pub fn take(&self, packet: &[u8; PACKET_LEN]) -> Buffer {
+        let free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut bytes = free.unwrap_or_default();
+        bytes.clear();
+        bytes.extend_from_slice(packet);
+        Buffer { bytes, home: Some(Arc::clone(&self.0)) }
+    }
+
+    /// Free buffers at hand.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.0.free.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// The [`PACKET_LEN`] bytes of one packet; from a [`Pool`], or of its own.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    home: Option<Arc<Shelf>>,
+}
+
+impl From<&[u8; PACKET_LEN]> for Buffer {
+    fn from(packet: &[u8; PACKET_LEN]) -> Self {
+        Self { bytes: packet.to_vec(), home: None }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            let mut free = home.free.lock().unwrap_or_else(PoisonError::into_inner);
+            if free.len() < home.limit {
+                free.push(std::mem::take(&mut self.bytes));
+            }
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_buffer_is_used_again() {
+        let pool = Pool::new(2);
+        let first = pool.take(&[1; PACKET_LEN]);
+        let place = first.as_ptr();
+        drop(first);
+        assert_eq!(pool.free(), 1);
+        let second = pool.take(&[2; PACKET_LEN]);
+        assert_eq!((second.as_ptr(), pool.free()), (place, 0));
+        assert_eq!(*second, [2; PACKET_LEN]);
+    }
+
+    #[test]
+    fn a_pool_keeps_no_more_than_its_limit() {
+        let pool = Pool::new(2);
+        let many: Vec<_> = (0..5).map(|_| pool.take(&[0; PACKET_LEN])).collect();
+        drop(many);
+        assert_eq!(pool.free(), 2);
+    }
+
+    #[test]
+    fn a_buffer_outlives_its_pool_and_one_without_a_pool_is_freed() {
+        let pool = Pool::new(1);
+        let buffer = pool.take(&[3; PACKET_LEN]);
+        drop(pool);
+        assert_eq!(buffer.len(), PACKET_LEN);
+        drop(buffer);
+        drop(Buffer::from(&[4; PACKET_LEN]));
+    }
+}

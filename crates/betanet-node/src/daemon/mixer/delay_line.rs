@@ -1,0 +1,88 @@
+//! Holds packets until their time and hands them on.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use betanet_mix::delay::DelayQueue;
+use tokio::sync::Notify;
+
+use super::{Processed, Released, lock};
+use crate::daemon::metrics::Metrics;
+
+/// The delay queue of a node, filled by threads and emptied by one task.
+pub(super) struct DelayLine {
+    queue: Mutex<DelayQueue<Processed>>,
+    /// The queue's zero.
+    origin: Instant,
+    /// Wakes the task when something became due earlier than it knows, or at the end.
+    sooner: Notify,
+    ended: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+impl DelayLine {
+    pub(super) fn new(depth: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            queue: Mutex::new(DelayQueue::new(depth)),
+            origin: Instant::now(),
+            sooner: Notify::new(),
+            ended: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    /// Takes over what a thread has processed; drops and counts what finds no room.
+    pub(super) fn take(&self, group: impl Iterator<Item = Processed>) {
+        let mut queue = lock(&self.queue);
+        let before = queue.next_release();
+        for processed in group {
+            let release_at = processed.release_at.saturating_duration_since(self.origin);
+            if queue.push(release_at, processed).is_err() {
+                self.metrics.drop_one("delay_queue_full");
+            }
+        }
+        let sooner = queue.next_release() != before;
+        drop(queue);
+        if sooner {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// No more packets will come; those that wait are given up.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.sooner.notify_one();
+    }
+
+    /// Releases packets when they are due, until [`Self::end`].
+    pub(super) async fn serve(self: Arc<Self>, mut released: impl FnMut(Released)) {
+        let mut due = Vec::new();
+        while !self.ended.load(Ordering::Acquire) {
+            let next = self.collect(&mut due);
+            for processed in due.drain(..) {
+                self.metrics.hop_delay.observe(processed.received.elapsed());
+                released(processed.outcome);
+            }
+            let timer = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = timer => {}
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
+    /// Moves what is due into `due` and says when the next packet is.
+    fn collect(&self, due: &mut Vec<Processed>) -> Option<Instant> {
+        let mut queue = lock(&self.queue);
+        let now = self.origin.elapsed();
+        due.extend(std::iter::from_fn(|| queue.pop_due(now)));
+        self.metrics.delay_depth.set(queue.len());
+        queue.next_release().map(|at| self.origin + at)
+    }
+}

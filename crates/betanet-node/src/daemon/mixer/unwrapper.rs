@@ -1,0 +1,191 @@
+//! One unwrap thread.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use betanet_mix::delay::VrfDelays;
+use betanet_mix::epoch::Epoch;
+use betanet_sphinx::{
+    Action, Native, NodeKeys, Outcome, PacketError, ReplayTag, SecretKey, parity_of, unwrap_batch_with,
+};
+
+use super::delay_line::DelayLine;
+use super::{Arrival, Processed, Released, lock};
+use crate::daemon::delays::Delays;
+use crate::daemon::epochs::Epochs;
+use crate::daemon::metrics::Metrics;
+
+/// Takes groups of packets from the queue and brings them into the delay line.
+pub(super) struct Unwrapper {
+    arrivals: Arc<Mutex<Receiver<Arrival>>>,
+    waiting: Arc<AtomicUsize>,
+    batch: usize,
+    epochs: Arc<Mutex<Epochs>>,
+    delays: Arc<Mutex<Delays>>,
+    line: Arc<DelayLine>,
+    metrics: Arc<Metrics>,
+    group: Vec<Arrival>,
+    outcomes: Vec<Outcome>,
+    done: Vec<Processed>,
+}
+
+impl Unwrapper {
+    pub(super) fn new(
+        arrivals: Arc<Mutex<Receiver<Arrival>>>,
+        waiting: Arc<AtomicUsize>,
+        batch: usize,
+        epochs: Arc<Mutex<Epochs>>,
+        delays: Arc<Mutex<Delays>>,
+        line: Arc<DelayLine>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            arrivals,
+            waiting,
+            batch,
+            epochs,
+            delays,
+            line,
+            metrics,
+            group: Vec::with_capacity(batch),
+            outcomes: Vec::with_capacity(batch),
+            done: Vec::with_capacity(batch),
+        }
+    }
+
+    /// Works until no more packets will come.
+    pub(super) fn run(mut self) {
+        while self.fetch() {
+            self.process();
+            self.log();
+            self.line.take(self.done.drain(..));
+        }
+        self.line.end();
+    }
+
+    /// Waits for one packet and takes what else is there; `false` when no more will come.
+    ///
+    /// It does not wait for a fuller group: under load the queue fills the lanes by itself, and
+    /// without load there is time enough (ADR 7).
+    fn fetch(&mut self) -> bool {
+        let arrivals = lock(&self.arrivals);
+        let Ok(first) = arrivals.recv() else {
+            return false;
+        };
+        self.group.push(first);
+        self.group.extend(arrivals.try_iter().take(self.batch - 1));
+        drop(arrivals);
+        let taken = self.group.len();
+        let before = self.waiting.fetch_sub(taken, Ordering::Relaxed);
+        self.metrics.ingress_depth.set(before.saturating_sub(taken));
+        true
+    }
+
+    /// Unwraps the group; what is accepted is `done` then, the rest dropped and counted.
+    fn process(&mut self) {
+        let start = Instant::now();
+        let mut keys = Keys::current(&self.epochs, &self.delays);
+        unwrap_batch_with::<Native, _>(&mut keys, &mut self.group, &mut self.outcomes);
+        for (arrival, outcome) in self.group.drain(..).zip(self.outcomes.drain(..)) {
+            // Unwrapping leaves the parity as it was.
+            let parity = match parity_of(&arrival.packet) {
+                Ok(parity) => parity,
+                Err(err) => {
+                    self.metrics.drop_one(err.reason());
+                    continue;
+                }
+            };
+            match (outcome, keys.delays(parity)) {
+                (Ok(unwrapped), Some(delays)) => self.done.push(Processed {
+                    release_at: arrival.received + delays.owed(&unwrapped.delay),
+                    received: arrival.received,
+                    outcome: release(unwrapped.action, arrival),
+                }),
+                (Err(PacketError::NoKey), _) | (Ok(_), None) => self.metrics.drop_one(keys.why_not(parity)),
+                (Err(err), _) => self.metrics.drop_one(err.reason()),
+            }
+        }
+        let accepted = u32::try_from(self.done.len()).unwrap_or(u32::MAX);
+        self.metrics.unwrap.observe_shared(start.elapsed(), accepted);
+    }
+
+    /// Makes the new replay tags last, or gives up the packets behind them.
+    fn log(&mut self) {
+        let written = lock(&self.epochs).write_logs();
+        if written.is_err() {
+            // What is not in the log must not leave: after a crash it could pass twice.
+            for _ in self.done.drain(..) {
+                self.metrics.drop_one("replay_log_failed");
+            }
+        }
+        self.metrics.processed.add(u64::try_from(self.done.len()).unwrap_or(0));
+    }
+}
+
+fn release(action: Action, arrival: Arrival) -> Released {
+    let packet = arrival.packet;
+    match action {
+        Action::Forward { next } => Released::Forward { next, packet },
+        Action::Deliver { mailbox, payload } => {
+            Released::Deliver { mailbox, payload: packet.get(payload).unwrap_or_default().to_vec() }
+        }
+        Action::Reply { mailbox, surb_id, delta } => {
+            Released::Reply { mailbox, surb_id, delta: packet.get(delta).unwrap_or_default().to_vec() }
+        }
+    }
+}
+
+/// The packet keys of the moment by parity, with the delays that belong to them.
+struct Keys<'a> {
+    epochs: &'a Mutex<Epochs>,
+    by_parity: [Option<Key>; 2],
+}
+
+struct Key {
+    epoch: Epoch,
+    secret: SecretKey,
+    delays: Option<VrfDelays>,
+}
+
+impl<'a> Keys<'a> {
+    fn current(epochs: &'a Mutex<Epochs>, delays: &Mutex<Delays>) -> Self {
+        let accepted = {
+            let epochs = lock(epochs);
+            [epochs.accept(0), epochs.accept(1)]
+        };
+        let delays = lock(delays);
+        let key = |(epoch, secret)| Key { epoch, secret, delays: delays.source(epoch) };
+        Self { epochs, by_parity: accepted.map(|accepted| accepted.map(key)) }
+    }
+
+    fn get(&self, parity: u8) -> Option<&Key> {
+        self.by_parity.get(usize::from(parity)).and_then(Option::as_ref)
+    }
+
+    fn delays(&self, parity: u8) -> Option<&VrfDelays> {
+        self.get(parity).and_then(|key| key.delays.as_ref())
+    }
+
+    /// The reason for which packets of this parity are not unwrapped.
+    fn why_not(&self, parity: u8) -> &'static str {
+        match self.get(parity) {
+            Some(Key { delays: None, .. }) => "no_beacon",
+            _ => PacketError::NoKey.reason(),
+        }
+    }
+}
+
+impl NodeKeys for Keys<'_> {
+    /// A key whose delays are not fixed yet is no key: no tag is remembered, and the sender may try again.
+    fn secret(&self, parity: u8) -> Result<&SecretKey, PacketError> {
+        self.get(parity).filter(|key| key.delays.is_some()).map(|key| &key.secret).ok_or(PacketError::NoKey)
+    }
+
+    /// Takes the lock for one tag at a time, so that threads share a cache and not its lock.
+    fn check_and_insert(&mut self, parity: u8, tag: &ReplayTag) -> Result<(), PacketError> {
+        let epoch = self.get(parity).ok_or(PacketError::NoKey)?.epoch;
+        lock(self.epochs).check_and_insert(epoch, tag)
+    }
+}

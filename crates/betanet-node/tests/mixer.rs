@@ -1,0 +1,164 @@
+//! The packet path of a node: what goes in comes out once, not before its time, and costs no allocation.
+#![allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use betanet_mix::delay::VrfDelays;
+use betanet_mix::epoch::Epoch;
+use betanet_mix::view::{Beacon, DelaySeed};
+use betanet_mix::vrf::SecretKey as VrfKey;
+use betanet_node::daemon::delays::Delays;
+use betanet_node::daemon::epochs::Epochs;
+use betanet_node::daemon::metrics::Metrics;
+use betanet_node::daemon::mixer::{Ingress, Mixer, MixerConfig, Released};
+use betanet_node::state::StateDir;
+use betanet_sphinx::{
+    Hop, MailboxId, NodeId, PACKET_LEN, PacketError, ReplayFilter, ReplayTag, SecretKey, build_forward, unwrap,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use tokio::sync::mpsc;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system allocator unchanged; the counter is an atomic.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const NOW: Epoch = Epoch(100);
+const MEAN_MS: u64 = 5;
+const NEXT: [u8; 32] = [9; 32];
+const ROUND: usize = 1000;
+
+/// A packet for the node, and what must become of it.
+struct Sent {
+    packet: [u8; PACKET_LEN],
+    unwrapped: [u8; PACKET_LEN],
+    owed: Duration,
+}
+
+/// Lets everything pass.
+struct Open;
+
+impl ReplayFilter for Open {
+    fn check_and_insert(&mut self, _: &ReplayTag) -> Result<(), PacketError> {
+        Ok(())
+    }
+}
+
+struct Node {
+    ingress: Ingress,
+    released: mpsc::Receiver<(Instant, Released)>,
+    secret: SecretKey,
+    owed: VrfDelays,
+    rng: ChaCha20Rng,
+    _folder: tempfile::TempDir,
+}
+
+impl Node {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let vrf_seed = state.secret("vrf.key").unwrap();
+        let seed = DelaySeed { beacon: Beacon::genesis("test"), mean_ms: MEAN_MS };
+        let seeds = serde_json::json!({ "seeds": { NOW.0.to_string(): seed } });
+        std::fs::write(state.join("delays.json"), seeds.to_string()).unwrap();
+        let epochs = Epochs::open(&state, "boot", NOW, 100_000).unwrap();
+        let delays = Delays::open(&state).unwrap();
+        let (_, secret) = epochs.accept(NOW.parity()).unwrap();
+        let (owed, _) = seed.delays(&VrfKey::from_seed(&vrf_seed), NOW);
+        let (epochs, delays) = (Arc::new(Mutex::new(epochs)), Arc::new(Mutex::new(delays)));
+        let metrics = Arc::new(Metrics::new(true));
+        let (out, released) = mpsc::channel(4 * ROUND);
+        let config = MixerConfig { workers: 2, batch: 128, pool: 2 * ROUND, depth: 2 * ROUND };
+        let hand_on = move |what| out.try_send((Instant::now(), what)).unwrap();
+        let (_, ingress) = Mixer::start(config, &epochs, &delays, &metrics, hand_on).unwrap();
+        Self { ingress, released, secret, owed, rng: ChaCha20Rng::seed_from_u64(1), _folder: folder }
+    }
+
+    fn packets(&mut self) -> Vec<Sent> {
+        let own = Hop { node: NodeId::from([1; 32]), key: self.secret.public() };
+        let next = Hop { node: NodeId::from(NEXT), key: SecretKey::generate(&mut self.rng).public() };
+        (0..ROUND)
+            .map(|_| {
+                let mut packet = [0; PACKET_LEN];
+                let mailbox = MailboxId::from([2; 16]);
+                let inputs =
+                    build_forward(&mut self.rng, NOW.parity(), &[own, next], mailbox, b"payload", &mut packet).unwrap();
+                let mut unwrapped = packet;
+                unwrap(&self.secret, &mut unwrapped, &mut Open).unwrap();
+                Sent { packet, unwrapped, owed: self.owed.owed(inputs.first().unwrap()) }
+            })
+            .collect()
+    }
+
+    /// Sends packets and takes what comes out, `into` a list that has room for all of them.
+    async fn pass(&mut self, packets: &[Sent], into: &mut Vec<(Instant, Released)>) -> Instant {
+        let start = Instant::now();
+        for sent in packets {
+            self.ingress.push(&sent.packet, Instant::now());
+        }
+        while into.len() < packets.len() {
+            let released = tokio::time::timeout(Duration::from_mins(1), self.released.recv()).await;
+            into.push(released.unwrap().unwrap());
+        }
+        start
+    }
+}
+
+#[tokio::test]
+async fn packets_serve_their_delay_and_cost_no_allocation() {
+    let mut node = Node::start();
+    let (first, second, third) = (node.packets(), node.packets(), node.packets());
+    let mut out = Vec::with_capacity(ROUND);
+    for warm_up in [&first, &second] {
+        out.clear();
+        node.pass(warm_up, &mut out).await;
+    }
+    out.clear();
+
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let start = node.pass(&third, &mut out).await;
+    let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    // A segment of the replay cache, a block of a channel: nothing that grows with the packets.
+    assert!(allocated < ROUND / 20, "{allocated} allocations for {ROUND} packets");
+
+    // Each comes out once, as it should be, and not before it has waited for what its sender knows.
+    let mut expected: HashMap<_, _> = third.iter().map(|sent| (sent.unwrapped.as_slice(), sent.owed)).collect();
+    for (at, released) in &out {
+        let Released::Forward { next, packet } = released else { panic!("not forwarded") };
+        assert_eq!(NodeId::from(NEXT), *next);
+        assert!(*at >= start + expected.remove(&**packet).unwrap());
+    }
+    assert!(expected.is_empty());
+
+    // All of it again is replays; a packet that is new comes through.
+    for sent in &third {
+        node.ingress.push(&sent.packet, Instant::now());
+    }
+    let fresh = node.packets();
+    out.clear();
+    node.pass(&fresh[..1], &mut out).await;
+    tokio::time::sleep(Duration::from_millis(10 * MEAN_MS)).await;
+    assert!(node.released.try_recv().is_err());
+}
