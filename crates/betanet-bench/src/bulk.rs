@@ -17,7 +17,7 @@ use crate::Failure;
 use crate::window::process_time;
 
 /// Packets of a batch: a few milliseconds of work, so that some turn meets idle processors on a machine that is shared.
-const PACKETS: usize = 1024;
+pub const PACKETS: usize = 1024;
 
 /// One batch for one key, again and again.
 pub struct Bulk {
@@ -92,7 +92,8 @@ pub struct Tags {
 
 impl Tags {
     const CAPACITY: usize = 1 << 22;
-    const INSERTS: usize = 1024;
+    /// Tags that one run inserts.
+    pub const INSERTS: usize = 1024;
 
     /// An empty one.
     #[must_use]
