@@ -107,6 +107,12 @@ impl VrfDelays {
         Self { mean, prf: Hmac::new(beta.as_bytes().into()).chain_update(DELAY_LABEL) }
     }
 
+    /// The mean.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        self.mean
+    }
+
     /// The delay owed to the packet whose delay input is `input`.
     #[must_use]
     pub fn owed(&self, input: &DelayInput) -> Duration {

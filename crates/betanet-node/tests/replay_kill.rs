@@ -1,4 +1,4 @@
-//! A node that is killed with SIGKILL at any moment accepts no packet twice and keeps its keys.
+//! INV-LINK-07: a node that is killed with SIGKILL at any moment accepts no packet twice and keeps its keys.
 //!
 //! A child process takes tags, logs them and reports each one whose packet could have left; it
 //! rotates its keys all the time. It is killed at a random moment, and what it left is looked at.

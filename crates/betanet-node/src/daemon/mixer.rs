@@ -13,7 +13,7 @@ mod unwrapper;
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -26,6 +26,13 @@ use self::unwrapper::Unwrapper;
 use super::delays::Delays;
 use super::epochs::Epochs;
 use super::metrics::Metrics;
+
+/// Where packets come out of the queue, for one thread at a time.
+struct Arrivals {
+    queue: Receiver<Arrival>,
+    /// When the last packet came that a thread has taken.
+    latest: Instant,
+}
 
 /// A packet as it came off a link.
 #[derive(Debug)]
@@ -137,7 +144,7 @@ impl Mixer {
         F: FnMut(Released) + Send + 'static,
     {
         let (queue, arrivals) = sync_channel(config.depth.max(1));
-        let arrivals = Arc::new(Mutex::new(arrivals));
+        let arrivals = Arc::new(Mutex::new(Arrivals { queue: arrivals, latest: Instant::now() }));
         let waiting = Arc::default();
         let pool = Pool::new(config.pool);
         let ingress = Ingress { queue, pool, waiting: Arc::clone(&waiting), metrics: Arc::clone(metrics) };

@@ -1,9 +1,8 @@
 //! One unwrap thread.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use betanet_mix::delay::VrfDelays;
 use betanet_mix::epoch::Epoch;
@@ -12,20 +11,25 @@ use betanet_sphinx::{
 };
 
 use super::delay_line::DelayLine;
-use super::{Arrival, Processed, Released, lock};
+use super::{Arrival, Arrivals, Processed, Released, lock};
 use crate::daemon::delays::Delays;
 use crate::daemon::epochs::Epochs;
 use crate::daemon::metrics::Metrics;
 
+/// Packets whose multiplications share the widest vector unit.
+const LANES: usize = 8;
+
 /// Takes groups of packets from the queue and brings them into the delay line.
 pub(super) struct Unwrapper {
-    arrivals: Arc<Mutex<Receiver<Arrival>>>,
+    arrivals: Arc<Mutex<Arrivals>>,
     waiting: Arc<AtomicUsize>,
     batch: usize,
     epochs: Arc<Mutex<Epochs>>,
     delays: Arc<Mutex<Delays>>,
     line: Arc<DelayLine>,
     metrics: Arc<Metrics>,
+    /// How long a packet may wait for others to share the lanes with.
+    patience: Duration,
     group: Vec<Arrival>,
     outcomes: Vec<Outcome>,
     done: Vec<Processed>,
@@ -33,7 +37,7 @@ pub(super) struct Unwrapper {
 
 impl Unwrapper {
     pub(super) fn new(
-        arrivals: Arc<Mutex<Receiver<Arrival>>>,
+        arrivals: Arc<Mutex<Arrivals>>,
         waiting: Arc<AtomicUsize>,
         batch: usize,
         epochs: Arc<Mutex<Epochs>>,
@@ -49,6 +53,7 @@ impl Unwrapper {
             delays,
             line,
             metrics,
+            patience: Duration::ZERO,
             group: Vec::with_capacity(batch),
             outcomes: Vec::with_capacity(batch),
             done: Vec::with_capacity(batch),
@@ -67,15 +72,24 @@ impl Unwrapper {
 
     /// Waits for one packet and takes what else is there; `false` when no more will come.
     ///
-    /// It does not wait for a fuller group: under load the queue fills the lanes by itself, and
-    /// without load there is time enough (ADR 7).
+    /// Where packets come so densely that others are likely to share the lanes soon, it waits for
+    /// them a little (ADR 7).
     fn fetch(&mut self) -> bool {
-        let arrivals = lock(&self.arrivals);
-        let Ok(first) = arrivals.recv() else {
+        let mut arrivals = lock(&self.arrivals);
+        let Ok(first) = arrivals.queue.recv() else {
             return false;
         };
+        let until = first.received + self.patience;
+        let is_dense = first.received < arrivals.latest + self.patience;
         self.group.push(first);
-        self.group.extend(arrivals.try_iter().take(self.batch - 1));
+        self.group.extend(arrivals.queue.try_iter().take(self.batch - 1));
+        while is_dense
+            && self.group.len() < LANES.min(self.batch)
+            && let Ok(next) = arrivals.queue.recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            self.group.push(next);
+        }
+        arrivals.latest = self.group.last().map_or(until, |last| last.received);
         drop(arrivals);
         let taken = self.group.len();
         let before = self.waiting.fetch_sub(taken, Ordering::Relaxed);
@@ -87,6 +101,7 @@ impl Unwrapper {
     fn process(&mut self) {
         let start = Instant::now();
         let mut keys = Keys::current(&self.epochs, &self.delays);
+        self.patience = keys.patience();
         unwrap_batch_with::<Native, _>(&mut keys, &mut self.group, &mut self.outcomes);
         for (arrival, outcome) in self.group.drain(..).zip(self.outcomes.drain(..)) {
             // Unwrapping leaves the parity as it was.
@@ -166,6 +181,12 @@ impl<'a> Keys<'a> {
 
     fn delays(&self, parity: u8) -> Option<&VrfDelays> {
         self.get(parity).and_then(|key| key.delays.as_ref())
+    }
+
+    /// A part of the mean delay in which few packets are due, and no more than timers are off anyway.
+    fn patience(&self) -> Duration {
+        let means = self.by_parity.iter().flatten().filter_map(|key| key.delays.as_ref()).map(VrfDelays::mean);
+        means.min().map_or(Duration::ZERO, |mean| (mean / 20).min(Duration::from_millis(1)))
     }
 
     /// The reason for which packets of this parity are not unwrapped.

@@ -9,7 +9,7 @@
 //! - fma(a, b, s − t) is the low half, exact, at most 2^50 in size.
 //!
 //! Every operand is zero or an integer of normal size: no subnormals, infinities or NaNs, the only values on which
-//! these instructions take another time. Rounding is to nearest, as Rust takes for granted.
+//! these instructions take another time (ADR 8). Rounding is to nearest, as Rust takes for granted.
 //!
 //! | form | limbs | bound |
 //! |---|---|---|
