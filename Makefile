@@ -43,6 +43,7 @@ test: build ## Run all tests but those that take minutes
 .PHONY: test-long
 test-long: build ## Run all tests, with long property searches
 	export PROPTEST_CASES=10000 && $(CARGO_TEST)
+	cargo test --locked --package betanet-sphinx -- --ignored
 	HYPOTHESIS_PROFILE=deep $(BIN)/pytest --slow --timeout=1800
 
 .PHONY: lint

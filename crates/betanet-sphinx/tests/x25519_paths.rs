@@ -159,7 +159,7 @@ fn paths_agree_on_ten_thousand_random_inputs() {
 }
 
 #[test]
-#[ignore = "takes minutes; run it in an optimised build"]
+#[ignore = "takes minutes: `make test-long`"]
 fn paths_agree_on_a_million_random_inputs() {
     agree_on_random_inputs(1_000_000);
 }

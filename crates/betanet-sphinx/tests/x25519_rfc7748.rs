@@ -89,7 +89,7 @@ fn a_thousand_iterations_match_the_rfc() {
 }
 
 #[test]
-#[ignore = "takes minutes; run it in an optimised build"]
+#[ignore = "takes minutes: `make test-long`"]
 fn a_million_iterations_match_the_rfc() {
     let millionth = bytes("7c3911e0ab2586fd864497297e575e6f3bc601c0883c30df5f4dd2d24f665424");
     for path in available_paths() {
