@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BetanetChannel",
-    "BetanetPublisher",
     "BetanetService",
     "NetworkStatus",
     "PacketOutcome",
@@ -127,26 +126,6 @@ class BetanetChannel:
         """Let the edges forget the message."""
         with _channel_errors("commit"):
             await self._client.commit(incoming.id)
-
-
-class BetanetPublisher:
-    """A :class:`~fog_compute.vpn.directory.WorkerPublisher` over one mixnet client."""
-
-    __slots__ = ("_client",)
-
-    def __init__(self, client: betanet.Client) -> None:
-        self._client = client
-
-    async def publish(self, offer: WorkerOffer) -> None:
-        """Put the offer into the signed list, for the address of the client."""
-        with _channel_errors("publishing the worker"):
-            await self._client.publish_worker(
-                name=offer.name,
-                kinds=offer.kinds,
-                slots=offer.slots,
-                memory_bytes=offer.memory_bytes,
-                groups=offer.groups,
-            )
 
 
 class PacketOutcome(TypedDict):
