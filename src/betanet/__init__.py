@@ -14,8 +14,8 @@ Packets::
     packet = betanet.create_packet([hop], mailbox=bytes(16), payload=b"hello")
     assert processor.process_packet(packet).payload == b"hello"
 
-The core runs on threads of its own, which a forked child does not have: open clients and pipelines
-after forking, or start processes by spawning.
+The core runs on threads of its own, which a forked child does not have: open clients,
+pipelines and processors after forking, or start processes by spawning.
 """
 
 try:

@@ -4,7 +4,7 @@ All functions that compute on packets release the interpreter lock. A ``Buffer``
 object: it is copied once, before the lock is released.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Final, Literal, Self, final
@@ -72,7 +72,7 @@ def vrf_hash(proof: Buffer) -> bytes:
     """
 
 def create_packet(
-    path: Sequence[Hop], mailbox: Buffer, payload: Buffer, *, parity: int = 0
+    path: Iterable[Hop], mailbox: Buffer, payload: Buffer, *, parity: int = 0
 ) -> bytes:
     """Build a packet that travels along ``path`` and leaves ``payload`` in a mailbox at its end.
 
@@ -87,7 +87,7 @@ def create_packet(
     """
 
 def create_packets(
-    packets: Sequence[tuple[Sequence[Hop], Buffer, Buffer]], *, parity: int = 0
+    packets: Iterable[tuple[Iterable[Hop], Buffer, Buffer]], *, parity: int = 0
 ) -> list[bytes]:
     """Build many packets together, in less than half the time that they take one by one.
 
@@ -100,7 +100,7 @@ def create_packets(
     """
 
 def create_surb(
-    path: Sequence[Hop], mailbox: Buffer, *, surb_id: Buffer | None = None, parity: int = 0
+    path: Iterable[Hop], mailbox: Buffer, *, surb_id: Buffer | None = None, parity: int = 0
 ) -> tuple[Surb, ReplyOpener]:
     """Build a single-use reply block that leads to ``mailbox``, and what opens the reply.
 
@@ -347,6 +347,7 @@ class SphinxProcessor:
 
     Raises:
         ValueError: no such suite, a key of another length, or an impossible mean delay.
+        OverflowError: a number is negative or does not fit into 64 bits.
     """
 
     def __new__(
@@ -414,6 +415,12 @@ class PacketPipeline:
         mean_delay_ms: mean of the exponential delays that it assigns, in milliseconds.
         queue_depth: submitted packets inside at a time, until their outcomes are received.
         replay_capacity: packets that it can remember.
+
+    Raises:
+        ValueError: no workers or more than 256, no room, a key of another length, or an impossible
+            mean delay.
+        OverflowError: a number is negative or does not fit into 64 bits.
+        BetanetError: the system gives no threads.
     """
 
     def __new__(
@@ -450,15 +457,21 @@ class PacketPipeline:
             Closed: the pipeline was closed.
         """
 
-    def process_batch(self, packets: Sequence[Buffer]) -> list[ProcessedPacket | RejectedPacket]:
+    def process_batch(self, packets: Iterable[Buffer]) -> list[ProcessedPacket | RejectedPacket]:
         """Unwrap packets and return their outcomes in the same order.
+
+        Ctrl-C is looked at when the batch is done.
 
         Raises:
             Closed: the pipeline was closed.
         """
 
     def get_stats(self) -> PipelineStats:
-        """The counters now; they can be read after closing, too."""
+        """The counters now; they can be read after closing, too.
+
+        Raises:
+            Closed: this process was forked from that of the pipeline.
+        """
 
     def close(self) -> None:
         """Throw away what is inside and join the threads; safe to call again."""

@@ -1,9 +1,11 @@
 //! Bytes from Python, copied once into the buffer that Rust then owns.
 
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::conversion::FromPyObjectOwned;
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyMemoryView};
+use zeroize::Zeroizing;
 
 /// Any bytes-like object. The copy is the only one: a packet is then unwrapped in place, without the interpreter lock,
 /// and nobody can change a `bytearray` meanwhile.
@@ -34,17 +36,47 @@ pub(crate) fn packet(object: Borrowed<'_, '_, PyAny>, len: usize) -> PyResult<Ve
     with_buffer(object, |buffer, py| if buffer.len_bytes() == len { buffer.to_vec(py) } else { Ok(Vec::new()) })
 }
 
-/// Exactly `N` bytes.
-pub(crate) struct Fixed<const N: usize>(pub(crate) [u8; N]);
+/// Exactly `N` bytes, erased when dropped: keys come this way.
+pub(crate) struct Fixed<const N: usize>(pub(crate) Zeroizing<[u8; N]>);
 
 impl<'py, const N: usize> FromPyObject<'_, 'py> for Fixed<N> {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let Bytes(bytes) = object.extract()?;
-        let len = bytes.len();
-        let bytes = bytes.try_into().map_err(|_| PyValueError::new_err(format!("expected {N} bytes, got {len}")))?;
-        Ok(Self(bytes))
+        with_buffer(object, |buffer, py| {
+            let mut bytes = Zeroizing::new([0; N]);
+            if buffer.len_bytes() != N {
+                return Err(PyValueError::new_err(format!("expected {N} bytes, got {}", buffer.len_bytes())));
+            }
+            buffer.copy_to_slice(py, bytes.as_mut_slice())?;
+            Ok(Self(bytes))
+        })
+    }
+}
+
+/// The elements of an iterable, taken one by one: its own word about its length is not relied on.
+pub(crate) struct List<T>(pub(crate) Vec<T>);
+
+impl<'py, T: FromPyObjectOwned<'py>> FromPyObject<'_, 'py> for List<T> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let elements = object.try_iter()?.map(|element| element?.extract().map_err(Into::into));
+        elements.collect::<PyResult<_>>().map(Self)
+    }
+}
+
+/// The lowest bit of an epoch. What is no byte is no bit either, and the core says so.
+pub(crate) struct Parity(pub(crate) u8);
+
+impl<'py> FromPyObject<'_, 'py> for Parity {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match object.extract::<u8>() {
+            Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => Ok(Self(u8::MAX)),
+            parity => parity.map(Self),
+        }
     }
 }
 
@@ -52,11 +84,19 @@ fn with_buffer<'py, T>(
     object: Borrowed<'_, 'py, PyAny>,
     read: impl FnOnce(&PyBuffer<u8>, Python<'py>) -> PyResult<T>,
 ) -> PyResult<T> {
-    let buffer = PyBuffer::<u8>::get(&object).map_err(|_| {
+    let py = object.py();
+    if let Ok(buffer) = PyBuffer::<u8>::get(&object) {
+        return read(&buffer, py);
+    }
+    // Elements of another kind than bytes: Python lays them out.
+    let view = PyMemoryView::from(&object).map_err(|error| {
+        if !error.is_instance_of::<PyTypeError>(py) {
+            return error;
+        }
         let kind = object.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
         PyTypeError::new_err(format!("expected a bytes-like object, got {kind}"))
     })?;
-    read(&buffer, object.py())
+    read(&PyBuffer::get(&view.call_method0("tobytes")?)?, py)
 }
 
 /// Hands bytes to Python.

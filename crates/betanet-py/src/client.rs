@@ -67,6 +67,9 @@ impl Client {
     }
 }
 
+/// Longer waits are cut to this.
+const LONGEST: Duration = Duration::from_hours(24 * 365 * 10);
+
 /// An address from its text.
 fn parse(py: Python<'_>, address: &str) -> PyResult<Address> {
     address.parse::<Address>().or_raise(py)
@@ -74,6 +77,8 @@ fn parse(py: Python<'_>, address: &str) -> PyResult<Address> {
 
 fn seconds(value: f64, name: &str) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
+        // So that a sum with the time of day fits every clock.
+        .map(|time| time.min(LONGEST))
         .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more, not {value}")))
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct SecretKey(pub(crate) sphinx::SecretKey);
 impl SecretKey {
     #[new]
     fn new(data: Fixed<32>) -> Self {
-        Self(sphinx::SecretKey::from_bytes(data.0))
+        Self(sphinx::SecretKey::from_bytes(*data.0))
     }
 
     #[staticmethod]
@@ -80,7 +80,7 @@ impl Hop {
 impl Hop {
     #[new]
     fn new(node: Fixed<32>, key: &Bound<'_, PublicKey>) -> Self {
-        Self { node: node.0.into(), key: key.get().0 }
+        Self { node: (*node.0).into(), key: key.get().0 }
     }
 
     #[getter]
@@ -105,7 +105,7 @@ pub(crate) fn secret_or_new(py: Python<'_>, key: Option<&Bound<'_, PyAny>>) -> P
         return Ok(key.get().0.clone());
     }
     match key.extract::<Fixed<32>>() {
-        Ok(Fixed(bytes)) => Ok(sphinx::SecretKey::from_bytes(bytes)),
+        Ok(Fixed(bytes)) => Ok(sphinx::SecretKey::from_bytes(*bytes)),
         Err(error) if error.is_instance_of::<PyTypeError>(py) => {
             Err(PyTypeError::new_err("key must be a SecretKey, 32 bytes, or None"))
         }

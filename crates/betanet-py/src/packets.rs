@@ -6,7 +6,7 @@ use betanet_sphinx as sphinx;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::bytes::{Bytes, Fixed, to_python};
+use crate::bytes::{Bytes, Fixed, List, Parity, to_python};
 use crate::errors::{OrRaise, named};
 use crate::keys::Hop;
 use crate::lock;
@@ -14,36 +14,38 @@ use crate::rng;
 
 /// Builds a forward packet.
 #[pyfunction]
-#[pyo3(signature = (path, mailbox, payload, *, parity = 0))]
+#[pyo3(signature = (path, mailbox, payload, *, parity = Parity(0)))]
 pub(crate) fn create_packet(
     py: Python<'_>,
-    path: Vec<Bound<'_, Hop>>,
+    path: List<Bound<'_, Hop>>,
     mailbox: Fixed<16>,
     payload: Bytes,
-    parity: u8,
+    parity: Parity,
 ) -> PyResult<Py<PyBytes>> {
     let path = to_core(&path);
     let mut rng = rng::fresh().or_raise(py)?;
     let built = py.detach(|| {
         let mut packet = [0; sphinx::PACKET_LEN];
-        sphinx::build_forward(&mut rng, parity, &path, mailbox.0.into(), &payload.0, &mut packet).map(|_| packet)
+        sphinx::build_forward(&mut rng, parity.0, &path, (*mailbox.0).into(), &payload.0, &mut packet).map(|_| packet)
     });
     Ok(to_python(py, &built.or_raise(py)?))
 }
 
 /// Builds forward packets together, so that their multiplications share the lanes of a vector unit.
 #[pyfunction]
-#[pyo3(signature = (packets, *, parity = 0))]
+#[pyo3(signature = (packets, *, parity = Parity(0)))]
 pub(crate) fn create_packets(
     py: Python<'_>,
-    packets: Vec<(Vec<Bound<'_, Hop>>, Fixed<16>, Bytes)>,
-    parity: u8,
+    packets: List<(List<Bound<'_, Hop>>, Fixed<16>, Bytes)>,
+    parity: Parity,
 ) -> PyResult<Vec<Py<PyBytes>>> {
-    let packets: Vec<_> = packets.into_iter().map(|(path, to, payload)| (to_core(&path), to.0, payload.0)).collect();
+    let packets: Vec<_> = packets.0.into_iter().map(|(path, to, payload)| (to_core(&path), *to.0, payload.0)).collect();
     let mut rng = rng::fresh().or_raise(py)?;
     let built = py.detach(|| {
-        let drafts: Vec<_> =
-            packets.iter().map(|(path, to, payload)| sphinx::Draft::new(parity, path, (*to).into(), payload)).collect();
+        let drafts: Vec<_> = packets
+            .iter()
+            .map(|(path, to, payload)| sphinx::Draft::new(parity.0, path, (*to).into(), payload))
+            .collect();
         let mut out = vec![vec![0; sphinx::PACKET_LEN]; drafts.len()];
         let outcomes = sphinx::build_forward_batch(&mut rng, &drafts, &mut out);
         outcomes.into_iter().zip(out).map(|(outcome, packet)| outcome.map(|_| packet)).collect::<Result<Vec<_>, _>>()
@@ -53,13 +55,13 @@ pub(crate) fn create_packets(
 
 /// Builds a SURB and its opener.
 #[pyfunction]
-#[pyo3(signature = (path, mailbox, *, surb_id = None, parity = 0))]
+#[pyo3(signature = (path, mailbox, *, surb_id = None, parity = Parity(0)))]
 pub(crate) fn create_surb(
     py: Python<'_>,
-    path: Vec<Bound<'_, Hop>>,
+    path: List<Bound<'_, Hop>>,
     mailbox: Fixed<16>,
     surb_id: Option<Fixed<16>>,
-    parity: u8,
+    parity: Parity,
 ) -> PyResult<(Surb, ReplyOpener)> {
     let path = to_core(&path);
     let mut rng = rng::fresh().or_raise(py)?;
@@ -69,22 +71,29 @@ pub(crate) fn create_surb(
             rand_core::Rng::fill_bytes(&mut rng, &mut id);
             id
         },
-        |Fixed(id)| id,
+        |Fixed(id)| *id,
     );
-    let built = py.detach(|| sphinx::build_surb(&mut rng, parity, &path, mailbox.0.into(), surb_id.into()));
+    let built = py.detach(|| sphinx::build_surb(&mut rng, parity.0, &path, (*mailbox.0).into(), surb_id.into()));
     let (surb, opener) = built.or_raise(py)?;
-    Ok((Surb { first: surb.first(), core: Mutex::new(Some(surb)) }, ReplyOpener::new(opener)))
+    Ok((Surb::new(surb), ReplyOpener::new(opener)))
 }
 
-fn to_core(path: &[Bound<'_, Hop>]) -> Vec<sphinx::Hop> {
-    path.iter().map(|hop| hop.get().to_core()).collect()
+fn to_core(path: &List<Bound<'_, Hop>>) -> Vec<sphinx::Hop> {
+    path.0.iter().map(|hop| hop.get().to_core()).collect()
 }
 
 /// A single-use reply block; empty once used.
 #[pyclass(frozen, module = "betanet", name = "Surb")]
 pub(crate) struct Surb {
     first: sphinx::NodeId,
-    core: Mutex<Option<sphinx::Surb>>,
+    /// In a box, which erases the key where it stands; moving it out would leave a copy.
+    core: Mutex<Option<Box<sphinx::Surb>>>,
+}
+
+impl Surb {
+    fn new(core: sphinx::Surb) -> Self {
+        Self { first: core.first(), core: Mutex::new(Some(Box::new(core))) }
+    }
 }
 
 fn used(py: Python<'_>) -> PyErr {
@@ -95,8 +104,7 @@ fn used(py: Python<'_>) -> PyErr {
 impl Surb {
     #[staticmethod]
     fn parse(py: Python<'_>, data: Bytes) -> PyResult<Self> {
-        let surb = sphinx::Surb::parse(&data.0).or_raise(py)?;
-        Ok(Self { first: surb.first(), core: Mutex::new(Some(surb)) })
+        sphinx::Surb::parse(&data.0).map(Self::new).or_raise(py)
     }
 
     #[getter]
@@ -106,8 +114,9 @@ impl Surb {
 
     fn reply(&self, py: Python<'_>, payload: Bytes) -> PyResult<Py<PyBytes>> {
         let len = payload.0.len();
-        if len > sphinx::USER_PAYLOAD_LEN {
-            return Err(sphinx::BuildError::PayloadTooLong { len }).or_raise(py);
+        let max = sphinx::USER_PAYLOAD_LEN;
+        if len > max {
+            return Err(sphinx::BuildError::PayloadTooLong { len, max }).or_raise(py);
         }
         let surb = lock(&self.core).take().ok_or_else(|| used(py))?;
         let built = py.detach(|| {
@@ -118,7 +127,7 @@ impl Surb {
     }
 
     fn to_bytes(&self, py: Python<'_>) -> PyResult<Py<PyBytes>> {
-        let bytes = lock(&self.core).as_ref().map(sphinx::Surb::to_bytes).ok_or_else(|| used(py))?;
+        let bytes = lock(&self.core).as_ref().map(|surb| surb.to_bytes()).ok_or_else(|| used(py))?;
         Ok(to_python(py, &bytes))
     }
 
@@ -131,12 +140,13 @@ impl Surb {
 #[pyclass(frozen, module = "betanet", name = "ReplyOpener")]
 pub(crate) struct ReplyOpener {
     surb_id: sphinx::SurbId,
-    core: Mutex<Option<sphinx::ReplyOpener>>,
+    /// In a box, as that of a SURB.
+    core: Mutex<Option<Box<sphinx::ReplyOpener>>>,
 }
 
 impl ReplyOpener {
     fn new(core: sphinx::ReplyOpener) -> Self {
-        Self { surb_id: core.surb_id(), core: Mutex::new(Some(core)) }
+        Self { surb_id: core.surb_id(), core: Mutex::new(Some(Box::new(core))) }
     }
 }
 

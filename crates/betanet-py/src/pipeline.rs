@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use rand_core::Rng as _;
 use zeroize::Zeroizing;
 
-use crate::bytes::Packet;
+use crate::bytes::{List, Packet};
 use crate::errors::{Closed, IntoPy, OrRaise, named};
 use crate::keys::{PublicKey, secret_or_new};
 use crate::processor::{ProcessedPacket, RejectedPacket, mean_delay};
@@ -115,18 +115,23 @@ impl PacketPipeline {
         };
         let core = self.open(py)?;
         let outcomes = py.detach(|| core.recv_batch(max_packets, timeout));
+        if outcomes.is_empty() {
+            // Perhaps because of a close in the meantime.
+            self.open(py)?;
+        }
         outcomes.into_iter().map(|outcome| to_python(py, outcome)).collect()
     }
 
-    fn process_batch(&self, py: Python<'_>, packets: Vec<Packet>) -> PyResult<Vec<Py<PyAny>>> {
+    fn process_batch(&self, py: Python<'_>, packets: List<Packet>) -> PyResult<Vec<Py<PyAny>>> {
         let core = self.open(py)?;
-        let packets = packets.into_iter().map(|Packet(packet)| packet).collect();
+        let packets = packets.0.into_iter().map(|Packet(packet)| packet).collect();
         let outcomes = py.detach(|| core.process_batch(packets)).or_raise(py)?;
         outcomes.into_iter().map(|outcome| to_python(py, outcome)).collect()
     }
 
     fn get_stats(&self, py: Python<'_>) -> PyResult<PipelineStats> {
-        let core = self.core.as_ref().ok_or(CLOSED).or_raise(py)?;
+        // Counters outlive a close, but not a fork, in which a thread of the parent may have held their lock.
+        let core = self.core.as_ref().filter(|_| self.process == std::process::id()).ok_or(CLOSED).or_raise(py)?;
         let (stats, workers) = py.detach(|| (core.stats(), core.workers()));
         // Counters stay far below 2^53, where a double would start to round.
         #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "counters below 2^53")]

@@ -116,10 +116,23 @@ impl RejectedPacket {
 pub(crate) struct SphinxProcessor {
     public: betanet_sphinx::PublicKey,
     suite: Suite,
-    node: Mutex<Option<Node>>,
+    process: u32,
+    /// In a box, which erases the key where it stands; moving it out would leave a copy.
+    node: Mutex<Option<Box<Node>>>,
 }
 
 const CLOSED: Closed = Closed("SphinxProcessor");
+
+impl SphinxProcessor {
+    /// Works on the node, unless it was closed or this process is a forked child: a thread of the parent may have held
+    /// the lock, and what the child draws would repeat what the parent draws.
+    fn with_node<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Option<Box<Node>>) -> T + Send) -> PyResult<T> {
+        if self.process != std::process::id() {
+            return Err(CLOSED).or_raise(py);
+        }
+        Ok(py.detach(|| work(&mut lock(&self.node))))
+    }
+}
 
 #[pymethods]
 impl SphinxProcessor {
@@ -136,7 +149,9 @@ impl SphinxProcessor {
         let secret = secret_or_new(py, key)?;
         let replay = ReplayCache::volatile(&mut rng::fresh().or_raise(py)?, replay_capacity);
         let delays = Exponential::new(mean_delay(mean_delay_ms)?, rng::fresh().or_raise(py)?);
-        Ok(Self { public: secret.public(), suite, node: Mutex::new(Some(Node { secret, replay, delays })) })
+        let public = secret.public();
+        let node = Mutex::new(Some(Box::new(Node { secret, replay, delays })));
+        Ok(Self { public, suite, process: std::process::id(), node })
     }
 
     #[getter]
@@ -151,22 +166,19 @@ impl SphinxProcessor {
 
     fn process_packet(&self, py: Python<'_>, packet: &Bound<'_, PyAny>) -> PyResult<ProcessedPacket> {
         let mut packet = bytes::packet(packet.as_borrowed(), self.suite.geometry().packet_len)?;
-        let result = py.detach(|| lock(&self.node).as_mut().map(|node| node.unwrap(self.suite, &mut packet)));
+        let result = self.with_node(py, |node| node.as_mut().map(|node| node.unwrap(self.suite, &mut packet)))?;
         let (found, delay) = result.ok_or(CLOSED).or_raise(py)?.or_raise(py)?;
         Ok(ProcessedPacket::new(py, &found, delay, &packet))
     }
 
     fn close(&self, py: Python<'_>) {
-        py.detach(|| drop(lock(&self.node).take()));
+        // A forked child has nothing to close.
+        let _ = self.with_node(py, |node| drop(node.take()));
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         let py = slf.py();
-        let is_open = py.detach({
-            let node = &slf.get().node;
-            || lock(node).is_some()
-        });
-        if is_open { Ok(slf) } else { Err(CLOSED).or_raise(py) }
+        if slf.get().with_node(py, |node| node.is_some())? { Ok(slf) } else { Err(CLOSED).or_raise(py) }
     }
 
     fn __exit__(

@@ -1,7 +1,7 @@
 //! Between asyncio and tokio.
 //!
 //! Operations run on tokio's own threads. Each ends in exactly one completion, finished, failed or cancelled, in a
-//! bounded queue; a place in it is reserved before the operation starts, so an outcome is never lost for want of room.
+//! bounded queue; where the event loop is behind, completions wait for room, and none is lost for want of it.
 //! The first completion after the event loop has drained the queue wakes the loop, further ones find it awake.
 //!
 //! ```text
@@ -100,15 +100,23 @@ impl Bridge {
         lock(&self.core.cancels).insert(id, cancel);
         let core = Arc::clone(&self.core);
         runtime.spawn(async move {
-            let Ok(place) = core.completions.reserve().await else { return };
+            // A task of its own: should it panic, its completion comes all the same.
+            let mut work = tokio::spawn(work);
             let outcome = tokio::select! {
                 biased;
-                _ = cancelled => None,
-                outcome = work => Some(outcome),
+                _ = cancelled => {
+                    work.abort();
+                    // A result that was there already goes with the task.
+                    drop(work.await);
+                    None
+                }
+                ended = &mut work => ended.ok(),
             };
-            place.send((id, outcome));
             lock(&core.cancels).remove(&id);
-            core.wake();
+            // An error means that the bridge was closed: nobody waits.
+            if core.completions.send((id, outcome)).await.is_ok() {
+                core.wake();
+            }
         });
         Ok(id)
     }

@@ -6,7 +6,6 @@ use betanet_mix::delay;
 use betanet_mix::vrf::{PROOF_LEN, Proof, PublicKey, SecretKey, VrfError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use zeroize::Zeroizing;
 
 use crate::bytes::{Bytes, Fixed, to_python};
 use crate::errors::OrRaise;
@@ -14,16 +13,14 @@ use crate::errors::OrRaise;
 /// The public key of a seed.
 #[pyfunction]
 pub(crate) fn vrf_public_key(py: Python<'_>, seed: Fixed<32>) -> Py<PyBytes> {
-    let seed = Zeroizing::new(seed.0);
-    let public = py.detach(|| SecretKey::from_seed(&seed).public());
+    let public = py.detach(|| SecretKey::from_seed(&seed.0).public());
     to_python(py, public.as_bytes())
 }
 
 /// The proof of the output for an input.
 #[pyfunction]
 pub(crate) fn vrf_prove(py: Python<'_>, seed: Fixed<32>, input: Bytes) -> Py<PyBytes> {
-    let seed = Zeroizing::new(seed.0);
-    let (_, proof) = py.detach(|| SecretKey::from_seed(&seed).prove(&input.0));
+    let (_, proof) = py.detach(|| SecretKey::from_seed(&seed.0).prove(&input.0));
     to_python(py, proof.as_bytes())
 }
 

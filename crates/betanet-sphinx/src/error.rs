@@ -1,15 +1,13 @@
 //! One error type per operation.
 
-use crate::geometry::{Geometry, MAX_HOPS, PACKET_LEN, SURB_LEN, USER_PAYLOAD_LEN};
-
-const DELTA_LEN: usize = Geometry::NATIVE.delta_len;
+use crate::geometry::SURB_LEN;
 
 /// Why a packet was dropped. Each variant is one `reason` label of the drop metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum PacketError {
     /// Not exactly as long as the geometry says.
-    #[error("a packet has {PACKET_LEN} bytes and its payload {DELTA_LEN}; this has another length")]
+    #[error("packet or payload is not exactly as long as its suite says")]
     WrongLength,
     /// First byte names no format that this build knows.
     #[error("packet has an unknown version")]
@@ -83,19 +81,23 @@ impl PacketError {
 #[non_exhaustive]
 pub enum BuildError {
     /// A path of no hops leads nowhere.
-    #[error("the path has no hops; give 1 to {MAX_HOPS}")]
+    #[error("the path has no hops")]
     EmptyPath,
     /// More hops than the geometry has routing blocks.
-    #[error("the path has {hops} hops; give 1 to {MAX_HOPS}")]
+    #[error("the path has {hops} hops; give 1 to {max}")]
     PathTooLong {
         /// Hops of the path that was given.
         hops: usize,
+        /// Hops that the suite's geometry has room for.
+        max: usize,
     },
     /// More payload than one packet carries.
-    #[error("the payload has {len} bytes; a packet carries up to {USER_PAYLOAD_LEN}")]
+    #[error("the payload has {len} bytes; a packet carries up to {max}")]
     PayloadTooLong {
         /// Bytes that were given.
         len: usize,
+        /// Bytes that a packet of the suite carries.
+        max: usize,
     },
     /// Parity is the lowest bit of the epoch.
     #[error("key-epoch parity is {parity}, not 0 or 1")]

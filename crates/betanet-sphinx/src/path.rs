@@ -86,7 +86,7 @@ impl<'a, S: Maker> Draft<'a, S> {
             return Err(BuildError::EmptyPath);
         }
         if hops > S::GEOMETRY.max_hops {
-            return Err(BuildError::PathTooLong { hops });
+            return Err(BuildError::PathTooLong { hops, max: S::GEOMETRY.max_hops });
         }
         if plan.parity > 1 {
             return Err(BuildError::BadParity { parity: plan.parity });

@@ -15,7 +15,7 @@ pub(crate) fn write(
     payload: &[u8],
     delta: &mut [u8],
 ) -> Result<(), BuildError> {
-    let too_long = BuildError::PayloadTooLong { len: payload.len() };
+    let too_long = BuildError::PayloadTooLong { len: payload.len(), max: geometry.user_payload_len };
     let len = u16::try_from(payload.len()).map_err(|_| too_long)?;
     let (front, room) = delta.split_at_mut_checked(geometry.user_payload_start()).ok_or(too_long)?;
     let (used, padding) = room.split_at_mut_checked(payload.len()).ok_or(too_long)?;

@@ -213,7 +213,7 @@ fn a_payload_that_does_not_fit_is_refused() {
     let mut packet = vec![0; GEOMETRY.packet_len];
     let draft = Draft::<Nym> { parity: 0, path: &path, holds: &[], to: TO, payload: &[0; 2049] };
     let outcome = build_forward_with(&mut net.rng, &draft, &mut packet);
-    assert_eq!(Err(BuildError::PayloadTooLong { len: 2049 }), outcome);
+    assert_eq!(Err(BuildError::PayloadTooLong { len: 2049, max: 2048 }), outcome);
 }
 
 proptest! {

@@ -126,7 +126,7 @@ fn a_path_of_no_hops_or_too_many_is_refused() {
     let mut net = Net::new(3);
     let mut out = [0; PACKET_LEN];
     let eight = [net.path(7), net.path(1)].concat();
-    for (path, error) in [(&[][..], BuildError::EmptyPath), (&eight[..], BuildError::PathTooLong { hops: 8 })] {
+    for (path, error) in [(&[][..], BuildError::EmptyPath), (&eight[..], BuildError::PathTooLong { hops: 8, max: 7 })] {
         assert_eq!(Err(error), build_forward(&mut net.rng, 0, path, mailbox(), b"", &mut out));
         assert_eq!(error, build_surb(&mut net.rng, 0, path, mailbox(), surb_id()).unwrap_err());
     }
@@ -148,7 +148,7 @@ fn a_payload_that_is_too_long_is_refused() {
     for len in [USER_PAYLOAD_LEN + 1, usize::from(u16::MAX), usize::from(u16::MAX) + 1] {
         let payload = vec![0; len];
         let mut out = [0; PACKET_LEN];
-        let error = Err(BuildError::PayloadTooLong { len });
+        let error = Err(BuildError::PayloadTooLong { len, max: USER_PAYLOAD_LEN });
         let forward = build_forward(&mut net.rng, 0, &path, mailbox(), &payload, &mut out);
         assert_eq!(error, forward.map(|_| ()));
         let (surb, _) = build_surb(&mut net.rng, 0, &path, mailbox(), surb_id()).unwrap();

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -79,54 +80,46 @@ async def test_results_reach_their_callers(bridge: _aio.Bridge) -> None:
 
 
 async def test_a_cancelled_caller_cancels_its_operation(bridge: _aio.Bridge) -> None:
-    rescued: list[object] = []
-    task = asyncio.ensure_future(bridge.run_keeping(rescued.append, start))
+    task = asyncio.ensure_future(bridge.run(start))
     await turn()
     task.cancel()
     await turn()
     assert task.cancelled()
     assert scripted(bridge).cancelled == [1]
-    scripted(bridge).finish(1, error=betanet.Closed("cancelled"))
-    await turn()
-    assert rescued == []
-
-
-async def test_a_result_that_crosses_the_cancellation_is_rescued(bridge: _aio.Bridge) -> None:
-    rescued: list[object] = []
-    task = asyncio.ensure_future(bridge.run_keeping(rescued.append, start))
-    await turn()
-    task.cancel()
-    await turn()
+    # What comes all the same finds nobody.
     scripted(bridge).finish(1, "late")
     await turn()
-    assert rescued == ["late"]
 
 
-async def test_a_result_that_comes_while_the_future_is_being_cancelled_is_rescued(
-    bridge: _aio.Bridge,
-) -> None:
-    rescued: list[object] = []
-    task = asyncio.ensure_future(bridge.run_keeping(rescued.append, start))
-    await turn()
-    task.cancel()
-    scripted(bridge).finish(1, "between")
-    await turn()
-    assert task.cancelled()
-    assert rescued == ["between"]
+MESSAGE = betanet.Incoming(id="1", body=b"hello", reply_handle=None, reply_capacity=0)
 
 
-async def test_a_result_that_the_cancelled_caller_could_not_take_is_rescued(
-    bridge: _aio.Bridge,
-) -> None:
-    rescued: list[object] = []
-    task = asyncio.ensure_future(bridge.run_keeping(rescued.append, start))
+@pytest.mark.parametrize("moment", ["before it came", "as it came", "before it was taken"])
+async def test_a_message_waits_for_the_next_receive(moment: str, bridge: _aio.Bridge) -> None:
+    script = scripted(bridge)
+    client = betanet.Client(bridge, cast("_core.Client", SimpleNamespace(receive=start)))
+    cancelled = asyncio.ensure_future(client.receive())
     await turn()
-    scripted(bridge).queue.append((1, "early", None))
-    bridge.drain()
-    task.cancel()
+    arrived = (1, ("1", b"hello", None, 0), None)
+    match moment:
+        case "before it came":
+            cancelled.cancel()
+            await turn()
+            script.queue.append(arrived)
+            bridge.drain()
+        case "as it came":
+            cancelled.cancel()
+            script.queue.append(arrived)
+            bridge.drain()
+        case _:
+            script.queue.append(arrived)
+            bridge.drain()
+            cancelled.cancel()
     await turn()
-    assert task.cancelled()
-    assert rescued == ["early"]
+    assert cancelled.cancelled()
+    assert await client.receive() == MESSAGE
+    assert (script.started, script.cancelled) == (1, [])
+    client._is_closed = True
 
 
 async def test_many_results_are_settled_in_batches(bridge: _aio.Bridge) -> None:

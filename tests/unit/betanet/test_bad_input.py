@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import ctypes
 import os
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -164,3 +168,57 @@ def test_of_packets_out_of_bounds_none_is_created(hops: int, length: int, parity
     good = ([hop], MAILBOX, b"")
     with pytest.raises(betanet.BuildError):
         betanet.create_packets([good, ([hop] * hops, MAILBOX, bytes(length)), good], parity=parity)
+
+
+def hop() -> betanet.Hop:
+    return betanet.Hop(os.urandom(32), betanet.SecretKey.generate().public)
+
+
+@pytest.mark.parametrize("length", [10**13, 2**62])
+def test_what_says_it_is_long_is_not_believed(length: int) -> None:
+    numbers: Any = range(length)
+    with betanet.PacketPipeline(1) as pipeline, pytest.raises(TypeError, match="bytes-like"):
+        pipeline.process_batch(numbers)
+    with pytest.raises(TypeError):
+        betanet.create_packet(numbers, MAILBOX, b"")
+    with pytest.raises(TypeError):
+        betanet.create_packets(numbers)
+    with pytest.raises(TypeError):
+        betanet.create_packets([(numbers, MAILBOX, b"")])
+    with pytest.raises(TypeError):
+        betanet.create_surb(numbers, MAILBOX)
+
+
+@pytest.mark.parametrize("parity", [2, 255, 256, -1, 2**70])
+def test_a_parity_that_is_no_bit_is_refused(parity: int) -> None:
+    with pytest.raises(betanet.BuildError, match="parity"):
+        betanet.create_packet([hop()], MAILBOX, b"", parity=parity)
+    with pytest.raises(betanet.BuildError, match="parity"):
+        betanet.create_surb([hop()], MAILBOX, parity=parity)
+
+
+def test_whatever_shows_bytes_is_taken() -> None:
+    key = betanet.SecretKey.generate()
+    shown: list[Callable[[bytearray], Any]] = [
+        lambda packet: array.array("b", bytes(packet)),
+        lambda packet: array.array("h", bytes(packet)),
+        lambda packet: memoryview(packet).cast("b"),
+        lambda packet: (ctypes.c_int8 * len(packet)).from_buffer(packet),
+    ]
+    with betanet.SphinxProcessor(key) as processor:
+        for show in shown:
+            assert processor.process_packet(show(packet_for(key.public))).payload == b"hello"
+
+
+def test_a_released_view_says_that_it_is_released() -> None:
+    view = memoryview(b"packet")
+    view.release()
+    with betanet.SphinxProcessor() as processor, pytest.raises(ValueError, match="released"):
+        processor.process_packet(view)
+
+
+def test_a_closed_processor_holds_no_key() -> None:
+    seed = os.urandom(32)
+    processor = betanet.SphinxProcessor(seed)
+    processor.close()
+    assert seed[8:24] not in ctypes.string_at(id(processor), sys.getsizeof(processor))

@@ -194,12 +194,19 @@ def test_a_timeout_that_is_none_is_refused(
 
 def test_a_forked_child_is_told_and_can_end() -> None:
     pipeline = betanet.PacketPipeline(1)
+    processor = betanet.SphinxProcessor()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            pipeline.process_batch([b"garbage"])
-        except betanet.Closed:
+            for inherited in (
+                lambda: pipeline.process_batch([b"garbage"]),
+                pipeline.get_stats,
+                lambda: processor.process_packet(b"garbage"),
+            ):
+                with pytest.raises(betanet.Closed):
+                    inherited()
+            processor.close()
             del pipeline
             with betanet.PacketPipeline(1) as own:
                 status = 0 if own.process_batch([b"garbage"])[0].kind == "rejected" else 2
@@ -209,6 +216,8 @@ def test_a_forked_child_is_told_and_can_end() -> None:
     assert os.waitstatus_to_exitcode(status) == 0
     assert pipeline.process_batch([b"garbage"])[0].kind == "rejected"
     pipeline.close()
+    with pytest.raises(betanet.PacketError):
+        processor.process_packet(b"garbage")
 
 
 def test_the_long_names_are_aliases() -> None:

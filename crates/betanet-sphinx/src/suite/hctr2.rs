@@ -37,9 +37,9 @@ impl Hctr2 {
         let aes = Aes256Enc::new(key.into());
         let mut derived = [Block::from([0; BLOCK]), Block::from(1_u128.to_le_bytes())];
         aes.encrypt_blocks(&mut derived);
-        let [hash_key, mut whitening] = derived;
-        let this = Self { aes, polyval: Polyval::new(&hash_key), whitening: load(&whitening) };
-        whitening.zeroize();
+        let [hash_key, whitening] = &derived;
+        let this = Self { aes, polyval: Polyval::new(hash_key), whitening: load(whitening) };
+        Block::slice_as_flattened_mut(&mut derived).zeroize();
         this
     }
 

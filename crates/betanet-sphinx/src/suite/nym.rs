@@ -193,7 +193,7 @@ impl Maker for Nym {
     }
 
     fn write_payload(_: NymLast, payload: &[u8], delta: &mut [u8]) -> Result<(), BuildError> {
-        let too_long = BuildError::PayloadTooLong { len: payload.len() };
+        let too_long = BuildError::PayloadTooLong { len: payload.len(), max: Self::GEOMETRY.user_payload_len };
         let (tag, room) = delta.split_at_mut_checked(Self::GEOMETRY.tag_len).ok_or(too_long)?;
         let (used, rest) = room.split_at_mut_checked(payload.len()).ok_or(too_long)?;
         let (end, padding) = rest.split_first_mut().ok_or(too_long)?;

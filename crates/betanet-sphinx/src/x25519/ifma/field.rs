@@ -116,7 +116,7 @@ pub(super) fn widen(a: &Tight) -> Raw {
     Raw(a.0)
 }
 
-/// a + b. At most one of them is biased: columns stay below 2^62 + 2^56, the top one below 2^57 + 2^56.
+/// a + b. At most one of them is biased: columns stay below 2^62 + 2^57, the top one below 2^58.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn add(a: &Raw, b: &Raw) -> Raw {
