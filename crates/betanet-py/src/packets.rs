@@ -14,7 +14,7 @@ use crate::rng;
 
 /// Builds a forward packet.
 #[pyfunction]
-#[pyo3(signature = (path, mailbox, payload, *, parity = Parity(0)))]
+#[pyo3(signature = (path, mailbox, payload, *, parity = Parity(0)), text_signature = "(path, mailbox, payload, *, parity=0)")]
 pub(crate) fn create_packet(
     py: Python<'_>,
     path: List<Bound<'_, Hop>>,
@@ -33,7 +33,7 @@ pub(crate) fn create_packet(
 
 /// Builds forward packets together, so that their multiplications share the lanes of a vector unit.
 #[pyfunction]
-#[pyo3(signature = (packets, *, parity = Parity(0)))]
+#[pyo3(signature = (packets, *, parity = Parity(0)), text_signature = "(packets, *, parity=0)")]
 pub(crate) fn create_packets(
     py: Python<'_>,
     packets: List<(List<Bound<'_, Hop>>, Fixed<16>, Bytes)>,
@@ -55,7 +55,10 @@ pub(crate) fn create_packets(
 
 /// Builds a SURB and its opener.
 #[pyfunction]
-#[pyo3(signature = (path, mailbox, *, surb_id = None, parity = Parity(0)))]
+#[pyo3(
+    signature = (path, mailbox, *, surb_id = None, parity = Parity(0)),
+    text_signature = "(path, mailbox, *, surb_id=None, parity=0)"
+)]
 pub(crate) fn create_surb(
     py: Python<'_>,
     path: List<Bound<'_, Hop>>,

@@ -201,7 +201,7 @@ def test_whatever_shows_bytes_is_taken() -> None:
     key = betanet.SecretKey.generate()
     shown: list[Callable[[bytearray], Any]] = [
         lambda packet: array.array("b", bytes(packet)),
-        lambda packet: array.array("h", bytes(packet)),
+        lambda packet: memoryview(packet).cast("c"),
         lambda packet: memoryview(packet).cast("b"),
         lambda packet: (ctypes.c_int8 * len(packet)).from_buffer(packet),
     ]
