@@ -41,11 +41,6 @@ impl<R: CryptoRng> Exponential<R> {
     pub fn new(mean: Duration, rng: R) -> Self {
         Self { mean, rng }
     }
-
-    /// Changes the mean, for example when a new consensus sets another one.
-    pub fn set_mean(&mut self, mean: Duration) {
-        self.mean = mean;
-    }
 }
 
 impl<R: CryptoRng> DelaySource for Exponential<R> {
