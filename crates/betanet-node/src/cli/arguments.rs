@@ -38,6 +38,9 @@ pub(super) enum Command {
     /// Send a message; returns once it is on disk at the recipient's edge.
     Send(SendArguments),
     /// Receive messages, one line each.
+    ///
+    /// A message leaves the mailbox once it is written. Control characters and bytes that are no
+    /// text are escaped; --json gives them whole, as "body" or, where it is no text, "body_hex".
     Recv(RecvArguments),
     /// Send packets around a loop and show how long they took.
     Ping(PingArguments),

@@ -4,11 +4,11 @@ use std::future::Future;
 use std::io::{IsTerminal, Read};
 
 use betanet_mix::view::Address;
-use betanet_node::client::{Client, ClientConfig, ClientError};
+use betanet_node::client::{Client, ClientConfig};
 use serde_json::json;
 
 use super::arguments::{ClientArguments, PingArguments, RecvArguments, SendArguments};
-use super::output::{Failure, complain, tell};
+use super::output::{Failure, OneLine, complain, hand_over, tell};
 
 pub(super) async fn address(arguments: ClientArguments) -> Result<(), Failure> {
     let json = arguments.json;
@@ -55,22 +55,21 @@ pub(super) async fn recv(arguments: RecvArguments) -> Result<(), Failure> {
         while left != Some(0) {
             let message = match arguments.timeout {
                 None => client.receive().await?,
-                Some(patience) => {
-                    tokio::time::timeout(patience, client.receive()).await.map_err(|_| ClientError::Timeout)??
-                }
+                Some(patience) => tokio::time::timeout(patience, client.receive())
+                    .await
+                    .map_err(|_| Failure::Error("no message came in time".to_owned()))??,
             };
-            let body = String::from_utf8_lossy(&message.body);
-            tell(
-                json,
-                &json!({
-                    "event": "message",
-                    "id": message.id.to_string(),
-                    "bytes": message.body.len(),
-                    "wants_reply": message.reply.is_some(),
-                    "body": body,
-                }),
-                &body,
-            );
+            let (name, body) = std::str::from_utf8(&message.body)
+                .map_or_else(|_| ("body_hex", hex::encode(&message.body)), |text| ("body", text.to_owned()));
+            let event = json!({
+                "event": "message",
+                "id": message.id.to_string(),
+                "bytes": message.body.len(),
+                "wants_reply": message.reply.is_some(),
+                (name): body,
+            });
+            let told = hand_over(json, &event, &OneLine(&message.body));
+            told.map_err(|err| Failure::Error(format!("cannot write the message, so it stays in the mailbox: {err}")))?;
             client.commit(message.id).await?;
             left = left.map(|left| left - 1);
         }

@@ -81,7 +81,13 @@ fn the_commands_of_the_help_text_work() {
     assert_eq!(Some(0), output.status.code(), "{}", text(&output.stderr));
     let sent: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
 
+    // What cannot be written stays in the mailbox.
     let arguments = ["--net", &bootstrap, "--dir", &bob, "--count", "1", "--json"];
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = betanet().arg("recv").args(arguments).stdin(Stdio::null()).stdout(full).output().unwrap();
+    assert_eq!(Some(1), output.status.code());
+    assert!(text(&output.stderr).contains("stays in the mailbox"));
+
     let output = run(&[&["recv"][..], &arguments, &["--timeout", "60s"]].concat());
     let message: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(("hello", &sent["id"]), (message["body"].as_str().unwrap(), &message["id"]));
