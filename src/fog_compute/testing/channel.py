@@ -11,6 +11,7 @@ import itertools
 import random
 from dataclasses import dataclass, field
 
+from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import ChannelError, ChannelTimeout
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES, Incoming
 
@@ -27,7 +28,8 @@ class _Mailbox:
 class MemoryNetwork:
     """Connects `MemoryChannel` objects by address.
 
-    ``loss`` and ``duplication`` are probabilities per message and direction, drawn from ``rng``.
+    ``loss`` and ``duplication`` are probabilities per message and direction, drawn from ``rng``;
+    answers are awaited on ``clock``.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class MemoryNetwork:
         *,
         loss: float = 0.0,
         duplication: float = 0.0,
+        clock: Clock | None = None,
     ) -> None:
         """Lose and repeat nothing unless told."""
         self.loss = loss
         self.duplication = duplication
         self.delivered = 0
         self._rng = random.Random(0) if rng is None else rng
+        self._clock: Clock = SystemClock() if clock is None else clock
         self._numbers = itertools.count(1)
         self._mailboxes: dict[str, _Mailbox] = {}
         self._replies: dict[int, asyncio.Future[bytes]] = {}
@@ -100,12 +104,14 @@ class MemoryChannel:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         network._replies[number] = answer  # noqa: SLF001
         network._post(to, body, reply_packets * REPLY_PACKET_BYTES, number)  # noqa: SLF001
+        over = asyncio.create_task(network._clock.sleep(timeout))  # noqa: SLF001
         try:
-            async with asyncio.timeout(timeout):
-                return await answer
-        except TimeoutError as err:
-            raise ChannelTimeout(f"no answer within {timeout} s") from err
+            await asyncio.wait((answer, over), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ChannelTimeout(f"no answer within {timeout} s")
+            return answer.result()
         finally:
+            over.cancel()
             network._replies.pop(number, None)  # noqa: SLF001
 
     async def send(self, to: str, body: bytes) -> None:

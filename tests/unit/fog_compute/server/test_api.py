@@ -20,7 +20,7 @@ from fog_compute.server.services import ServiceManager
 from fog_compute.tasks import TaskResult, TaskSpec
 from fog_compute.vpn.betanet import NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
-from tests.unit.fog_compute.server.conftest import Api, Backbone
+from tests.unit.fog_compute.server.conftest import DEADLINE_S, Api, Backbone
 
 pytestmark = pytest.mark.asyncio
 
@@ -345,7 +345,9 @@ async def test_unreachable_network_is_waited_for_and_said(settings: Settings) ->
             raise ServiceUnavailable("no edge answers")
 
     async with ServiceManager(settings, network=Away()) as services:
-        await asyncio.sleep(0)
+        async with asyncio.timeout(DEADLINE_S):
+            while services.health()[1].detail != "no edge answers":
+                await asyncio.sleep(0.01)
 
         with pytest.raises(ServiceUnavailable, match="betanet is starting: no edge answers"):
             services.get_service("betanet")
