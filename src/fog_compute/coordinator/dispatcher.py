@@ -34,7 +34,15 @@ from fog_compute.tasks import (
     TaskSpec,
     new_handle,
 )
-from fog_compute.tasks.wire import LOST, UNKNOWN, AttemptStatus, Busy, Rejected, WireError
+from fog_compute.tasks.wire import (
+    FINISHED,
+    RUNNING,
+    UNKNOWN,
+    AttemptStatus,
+    Busy,
+    Rejected,
+    WireError,
+)
 
 __all__ = ["Dispatcher", "Tempo"]
 
@@ -42,6 +50,8 @@ _log = get_logger("fog_compute.coordinator")
 
 RESUBMIT_PAUSE: Final = timedelta(milliseconds=250)
 RESUBMIT_PAUSE_MAX: Final = timedelta(seconds=10)
+REFUSED_PAUSE: Final = timedelta(seconds=10)
+REFUSED_PAUSE_MAX: Final = timedelta(minutes=10)
 TOO_FEW_NODES_PAUSE: Final = timedelta(seconds=3)
 STORE_PAUSE_S: Final = 1.0
 SWEEP_EVERY_S: Final = 3600.0
@@ -54,6 +64,7 @@ _OUTCOMES: Final = {
     AttemptState.DECLINED: "declined",
     AttemptState.CANCELLED: "cancelled",
 }
+_AVOIDED: Final = (AttemptState.LOST, AttemptState.EXPIRED)
 _KILLS: Final = {
     Fault.TIMEOUT: "timeout",
     Fault.OUT_OF_MEMORY: "out_of_memory",
@@ -119,6 +130,7 @@ class Dispatcher:
         self._sessions: Final[dict[str, Session]] = {}
         self._session_of: Final[dict[str, str]] = {}
         self._lost_by: Final[dict[str, frozenset[str]]] = {}
+        self._refused_by: Final[dict[str, dict[str, tuple[datetime, timedelta]]]] = {}
         self._waiting: dict[str, str] = {}
         self._trouble: Final[dict[str, str]] = {}
         self._wake: Final = asyncio.Event()
@@ -159,7 +171,8 @@ class Dispatcher:
 
     def waiting_reason(self, task_id: str) -> str:
         """Why an open task is not with a worker now; empty if there is nothing to say."""
-        return self._waiting.get(task_id) or self._trouble.get(task_id, "")
+        reasons = (self._waiting.get(task_id), self._trouble.get(task_id))
+        return "; ".join(reason for reason in reasons if reason)
 
     async def circuit_of(self, task_id: str) -> str:
         """The id of the circuit that a task's present attempt uses; waits until it has one.
@@ -185,13 +198,16 @@ class Dispatcher:
         """Work until cancelled; what was begun is found again in the store by the next run."""
         await self._recover()
         self._ready.set()
+        due: datetime | None = None
         async with asyncio.TaskGroup() as jobs:
             jobs.create_task(self._watch_workers(), name="worker-list")
             jobs.create_task(self._sweep(), name="store-sweep")
             while True:
                 self._wake.clear()
+                self._forgive_absence(due)
                 plan = planner.plan(self._view(), self._place)
                 self._waiting = dict(plan.waiting)
+                due = self._clock.now() if plan.actions else plan.wake_at
                 try:
                     for action in plan.actions:
                         await self._begin(action, jobs)
@@ -200,6 +216,16 @@ class Dispatcher:
                     await self._clock.sleep(STORE_PAUSE_S)
                 if not plan.actions:
                     await self._sleep_until(plan.wake_at)
+
+    def _forgive_absence(self, due: datetime | None) -> None:
+        """Renew all leases if this plan was due long ago: nobody listened, so nobody was silent."""
+        now = self._clock.now()
+        if due is None or now - due <= self._lease / 2:
+            return
+        for handle in self._ledger.attempts:
+            self._ledger.renew_in_memory(handle, self._lease)
+        for session in self._sessions.values():
+            session.count_anew(now)
 
     async def _recover(self) -> None:
         await self._ledger.load(self._lease)
@@ -273,6 +299,10 @@ class Dispatcher:
             },
             sessions=tuple(session.view() for session in self._sessions.values()),
             lost_by=self._lost_by,
+            refused_by={
+                task_id: {worker: until for worker, (until, _) in refusals.items()}
+                for task_id, refusals in self._refused_by.items()
+            },
         )
 
     def _place(self, requirements: Requirements, leased: Mapping[str, int]) -> Decision:
@@ -331,7 +361,7 @@ class Dispatcher:
                 session,
                 task,
                 attempt,
-                lambda extra: self._ledger.renew_in_memory(handle, self._lease + extra),
+                lambda: self._ledger.renew_in_memory(handle, self._lease),
             )
         except NotFound as error:
             await self._apply([Fail(task.id, str(error))])
@@ -342,7 +372,8 @@ class Dispatcher:
         except FogError as error:
             if isinstance(error, ChannelError):
                 self._fog.note_silence(attempt.worker)
-            self._trouble[task.id] = str(error)
+            if handle in self._ledger.attempts:
+                self._trouble[task.id] = str(error)
             offer.submit_at = self._clock.now() + offer.pause
             offer.pause = min(offer.pause * 2, RESUBMIT_PAUSE_MAX)
             return
@@ -358,7 +389,9 @@ class Dispatcher:
                 await self._decline(handle, "the worker was busy", None)
             case Rejected():
                 self._fog.note_answer(attempt.worker)
-                await self._lose(handle, f"the worker refused it: {news.one_line(reply.reason)}")
+                self._note_refusal(task.id, attempt.worker)
+                reason = f"the worker refused it: {news.one_line(reply.reason)}"
+                await self._decline(handle, reason, None)
             case _:
                 self._fog.note_accepted(attempt.worker, task.spec.module)
                 self._trouble.pop(task.id, None)
@@ -394,7 +427,7 @@ class Dispatcher:
         if progress is None or known is None:
             return False
         task, attempt = known
-        had = progress.assembler.offset
+        now = self._clock.now()
         try:
             result = progress.assembler.add(status)
         except WireError as error:
@@ -403,18 +436,31 @@ class Dispatcher:
         if result is not None:
             if result.trap in _KILLS:
                 self._metrics.runner_kills.labels(_KILLS[result.trap]).inc()
+            session.moved(now)
             await self._apply(news.after_result(task, attempt, result))
             return True
         progress.total = status.result_total
-        now = self._clock.now()
-        if status.state in (LOST, UNKNOWN):
-            if status.state == UNKNOWN:
-                session.held_refs.clear()
-                self._fog.note_forgot(session.worker)
-            self._note_loss(task, attempt)
-        changes = news.after_status(task, attempt, status, now=now, lease=self._lease)
+        grew = session.grew(progress, now)
+        moving = session.moving(now - self._lease / 2)
+        if status.state == FINISHED and not progress.finished:
+            progress.finished = moving = True
+        if status.state in (RUNNING, FINISHED) and progress.running_since is None:
+            progress.running_since = now
+        if status.state == UNKNOWN:
+            session.held_refs.clear()
+            self._fog.note_forgot(session.worker)
+        changes = news.after_status(
+            task,
+            attempt,
+            status,
+            now=now,
+            lease=self._lease,
+            held_since=progress.since,
+            running_since=progress.running_since,
+            moving=moving,
+        )
         await self._apply(changes)
-        return progress.assembler.offset > had or bool(changes)
+        return grew or bool(changes)
 
     # Changes of rows.
 
@@ -423,20 +469,24 @@ class Dispatcher:
         self._wake.set()
 
     def _end_attempt(self, attempt: Attempt) -> None:
-        lost = attempt.state in (AttemptState.LOST, AttemptState.EXPIRED)
-        self._fog.note_ended(attempt.worker, lost=lost)
+        self._fog.note_ended(attempt.worker, attempt.state)
         self._metrics.attempts.labels(_OUTCOMES[attempt.state]).inc()
         self._offers.pop(attempt.handle, None)
         session = self._sessions.get(self._session_of.pop(attempt.handle, ""))
         if session is None:
             return
-        known_to_worker = attempt.state is not AttemptState.DECLINED
+        confirmed = session.progress(attempt.handle) is not None
+        known_to_worker = confirmed or attempt.state is not AttemptState.DECLINED
+        if attempt.state in _AVOIDED or (confirmed and attempt.state is AttemptState.DECLINED):
+            lost_by = self._lost_by.get(attempt.task_id, frozenset())
+            self._lost_by[attempt.task_id] = lost_by | {attempt.worker}
         stop = attempt.state is not AttemptState.SETTLED
         now = self._clock.now()
         session.drop(attempt.handle, now, cancel=stop if known_to_worker else None)
 
     def _end_task(self, task: Task) -> None:
         self._lost_by.pop(task.id, None)
+        self._refused_by.pop(task.id, None)
         self._trouble.pop(task.id, None)
         duration = ((task.finished_at or task.updated_at) - task.created_at).total_seconds()
         self._metrics.task_duration.labels(task.spec.privacy.value, task.state.value).observe(
@@ -457,11 +507,12 @@ class Dispatcher:
         task, attempt = known
         if how is AttemptState.EXPIRED:
             self._fog.note_silence(attempt.worker)
-        self._note_loss(task, attempt)
         await self._apply(news.after_loss(task, attempt, reason, now=self._clock.now(), how=how))
 
-    def _note_loss(self, task: Task, attempt: Attempt) -> None:
-        self._lost_by[task.id] = self._lost_by.get(task.id, frozenset()) | {attempt.worker}
+    def _note_refusal(self, task_id: str, worker: str) -> None:
+        refusals = self._refused_by.setdefault(task_id, {})
+        _, pause = refusals.get(worker, (None, REFUSED_PAUSE))
+        refusals[worker] = (self._clock.now() + pause, min(pause * 2, REFUSED_PAUSE_MAX))
 
     # Sessions.
 

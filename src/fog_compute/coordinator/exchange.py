@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final, Protocol
 
 from fog_compute.coordinator.sessions import Session
@@ -49,8 +48,8 @@ SUBMIT_HOLD_MS: Final = 400
 SLOWEST_BYTES_PER_S: Final = 20_000
 """Rate that a large message is given time for."""
 
-Renewal = Callable[[timedelta], None]
-"""Called with the time that a long upload may take, so that the lease outlasts it."""
+Renewal = Callable[[], None]
+"""Called when the worker gave a sign of life, or when its silence was none of its own."""
 
 
 class Carrier(Protocol):
@@ -208,19 +207,20 @@ class Exchange:
         renew: Renewal,
     ) -> Rejected | None:
         async with session.upload_lock:
+            renew()  # others were served first
             for ref in refs:
                 if ref not in sealed.sha256_of:
                     raise ChannelError("a worker asks for a blob that the task does not have")
                 if ref in session.held_refs and ref not in held_before:
                     continue  # another attempt of the session has just brought it
                 blob = await self._blob(session, sealed, ref)
-                renew(timedelta(seconds=self._time_for(len(blob.data))))
                 reply = await self._ask(session, Module(blob.ref, blob.data))
                 if isinstance(reply, Rejected):
                     return reply
                 if not isinstance(reply, Done):
                     raise ChannelError(f"a worker answered a blob with {_name(reply)}")
                 session.held_refs.add(ref)
+                renew()
         return None
 
     async def _ask(self, session: Session, message: Request, *, reply_packets: int = 2) -> Reply:

@@ -22,6 +22,7 @@ from fog_compute.coordinator.placement import (
 )
 from fog_compute.errors import NotFound
 from fog_compute.observability import get_logger
+from fog_compute.tasks import AttemptState
 from fog_compute.vpn.directory import WorkerDirectory, WorkerOffer
 
 __all__ = ["FogCoordinator"]
@@ -139,13 +140,16 @@ class FogCoordinator:
         self._last = name
         self._leased[name] += 1
 
-    def note_ended(self, name: str, *, lost: bool) -> None:
-        """Count an attempt as no longer with a worker."""
+    def note_ended(self, name: str, how: AttemptState) -> None:
+        """Count an attempt as no longer with a worker; only a settled one makes up for losses."""
         self._leased[name] -= 1
         if not self._leased[name]:
             del self._leased[name]
         if known := self._known.get(name):
-            known.failures = known.failures + 1 if lost else 0
+            if how in (AttemptState.LOST, AttemptState.EXPIRED):
+                known.failures += 1
+            elif how is AttemptState.SETTLED:
+                known.failures = 0
 
     def note_answer(self, name: str) -> None:
         """The worker answered: it is there."""

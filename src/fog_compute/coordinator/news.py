@@ -9,14 +9,31 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from fog_compute.store.changes import Accept, Change, Fail, Hold, Renew, Report, Retry, Start
+from fog_compute.store.changes import (
+    Accept,
+    Change,
+    Decline,
+    Fail,
+    Hold,
+    Renew,
+    Report,
+    Retry,
+    Start,
+)
 from fog_compute.tasks import Attempt, AttemptState, Task, TaskResult
+from fog_compute.tasks.pacing import RATIO
 from fog_compute.tasks.wire import FINISHED, LOST, QUEUED, RUNNING, UNKNOWN, AttemptStatus
 
 __all__ = ["after_loss", "after_result", "after_status", "one_line"]
 
 RETRY_PAUSE: Final = timedelta(seconds=1)
 """Wait before the third and each later try, times the tries before it; the second is at once."""
+
+QUEUE_LEASES: Final = 10
+"""Leases, on top of its own wall time, that an attempt waits for a slot before it goes elsewhere.
+
+What runs before it may be longer than that, so it is given back, which counts as no try.
+"""
 
 _NOT_STARTED: Final = (AttemptState.OFFERED, AttemptState.HELD)
 
@@ -30,8 +47,22 @@ def after_status(
     *,
     now: datetime,
     lease: timedelta,
+    held_since: datetime,
+    running_since: datetime | None,
+    moving: bool,
 ) -> list[Change]:
-    """What a status without a whole result changes; an empty list if nothing."""
+    """What a status without a whole result changes; an empty list if nothing.
+
+    Args:
+        task: the task.
+        attempt: its open attempt, which the status is about.
+        status: what the worker says.
+        now: the time.
+        lease: silence after which an attempt expires.
+        held_since: when the worker took it.
+        running_since: when the worker first said that it runs; None if it never did.
+        moving: whether a result that the worker says it has is on its way.
+    """
     until = now + lease
     if status.state == LOST:
         return after_loss(task, attempt, "the runner was lost", now=now)
@@ -41,8 +72,27 @@ def after_status(
         return [Hold(attempt.handle, until)]
     if status.state in (RUNNING, FINISHED) and attempt.state in _NOT_STARTED:
         return [Start(attempt.handle, until)]
+    if status.state == FINISHED:
+        if not moving:
+            return []
+    elif running_since is not None:
+        if now > latest_end(task, attempt, running_since) + lease:
+            reason = "the worker let it run for longer than its limit"
+            return after_loss(task, attempt, reason, now=now, how=AttemptState.EXPIRED)
+    elif now > held_since + timedelta(seconds=task.spec.limits.wall_s) + QUEUE_LEASES * lease:
+        return [Decline(attempt.handle, "the worker let it wait for too long")]
     # One write per half lease is enough to keep it.
     return [Renew(attempt.handle, until)] if attempt.lease_until - now < lease / 2 else []
+
+
+def latest_end(task: Task, attempt: Attempt, running_since: datetime) -> datetime:
+    """When an attempt that keeps its limit has ended, and its worker says so.
+
+    The worker shows an end at the next edge of its grid, which is by up to √2 farther from the
+    beginning of the attempt than the end itself.
+    """
+    end = running_since + timedelta(seconds=task.spec.limits.wall_s)
+    return attempt.created_at + (end - attempt.created_at) * RATIO
 
 
 def after_result(task: Task, attempt: Attempt, result: TaskResult) -> list[Change]:
@@ -65,7 +115,8 @@ def after_loss(
     """What the loss of an attempt changes: another try, or the end if this was the last."""
     tries = task.tries + 1
     if tries >= task.spec.max_attempts:
-        return [Fail(task.id, f"{reason}, and this was try {tries} of {task.spec.max_attempts}")]
+        text = f"{reason}, and this was try {tries} of {task.spec.max_attempts}"
+        return [Fail(task.id, text, how=how)]
     pause = RETRY_PAUSE * (tries - 1)
     return [
         Retry(

@@ -99,6 +99,7 @@ class Requirements:
         groups: groups of which the worker must serve one; empty for any.
         near: groups that count as close for ``proximity``.
         avoid: workers that lost this very task before, used only when nobody else is left.
+        refused_by: workers that refused this very task, not used.
     """
 
     kind: str
@@ -108,6 +109,14 @@ class Requirements:
     groups: frozenset[str] = frozenset()
     near: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()
+    refused_by: frozenset[str] = frozenset()
+
+    @property
+    def need(self) -> Requirements:
+        """What decides whether any worker fits at all, without what only ranks those that do."""
+        return Requirements(
+            self.kind, self.memory_bytes, groups=self.groups, refused_by=self.refused_by
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +242,8 @@ def _misfit(requirements: Requirements, worker: WorkerView) -> str | None:
         return "in other groups"
     if worker.memory_bytes < requirements.memory_bytes:
         return f"with less than {format_bytes(requirements.memory_bytes)} of memory"
+    if worker.name in requirements.refused_by:
+        return "refused it"
     if worker.state is not WorkerState.READY:
         return worker.state.value
     if worker.leased >= QUEUE_PER_SLOT * worker.slots:

@@ -9,7 +9,8 @@ Rules:
 1. A queued or waiting task whose ``not_before`` has passed is leased if a worker fits.
 2. An offered attempt is submitted, and submitted again, until the worker answers.
 3. A session with attempts at its worker is polled when its time has come; never twice at once.
-4. An open attempt whose lease has run out expires.
+4. An open attempt whose lease has run out expires, but not while a submission is under way: each
+   message of it has a deadline, and it may wait while others of its session upload.
 5. What a worker may forget is said to it, until it has heard.
 """
 
@@ -40,8 +41,10 @@ __all__ = [
     "requirements_of",
 ]
 
-PLACED_AT_ONCE: Final = 64
-"""Waiting tasks looked at in one plan, so that a long queue costs no more than a short one."""
+LEASED_AT_ONCE: Final = 64
+"""Leases in one plan. The workers are looked at once for each, and once for each kind of need that
+none of them meets; the rest of a long queue costs a look-up a task.
+"""
 
 
 class Placer(Protocol):
@@ -100,6 +103,7 @@ class View:
         attempts: open attempts by handle.
         sessions: sessions with attempts or with something to tell.
         lost_by: workers that lost a task before, by its id.
+        refused_by: until when workers that refused a task are not asked again, by its id.
     """
 
     now: datetime
@@ -107,6 +111,7 @@ class View:
     attempts: Mapping[str, AttemptView]
     sessions: Sequence[SessionView] = ()
     lost_by: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    refused_by: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,12 @@ def plan(view: View, place: Placer) -> Plan:
     return Plan(tuple(draft.actions), draft.wake_at, draft.waiting)
 
 
-def requirements_of(task: Task, avoid: frozenset[str] = frozenset()) -> Requirements:
+def requirements_of(
+    task: Task,
+    *,
+    avoid: frozenset[str] = frozenset(),
+    refused_by: frozenset[str] = frozenset(),
+) -> Requirements:
     """What a task needs of a worker."""
     spec = task.spec
     return Requirements(
@@ -183,6 +193,7 @@ def requirements_of(task: Task, avoid: frozenset[str] = frozenset()) -> Requirem
         privacy=spec.privacy,
         module=spec.module,
         avoid=avoid,
+        refused_by=refused_by,
     )
 
 
@@ -209,7 +220,8 @@ class _Draft:
 def _plan_attempt(draft: _Draft, seen: AttemptView) -> None:
     attempt = seen.attempt
     if draft.due(attempt.lease_until):
-        draft.actions.append(Expire(attempt.handle))
+        if not seen.submitting:
+            draft.actions.append(Expire(attempt.handle))
         return
     if attempt.state is AttemptState.OFFERED and not seen.submitting and draft.due(seen.submit_at):
         draft.actions.append(Submit(attempt.handle))
@@ -234,12 +246,23 @@ def _plan_leases(draft: _Draft, view: View, place: Placer) -> None:
         if task.state in (TaskState.QUEUED, TaskState.RETRY)
         and (task.not_before is None or draft.due(task.not_before))
     ]
-    for task in ready[:PLACED_AT_ONCE]:
-        decision = place(requirements_of(task, view.lost_by.get(task.id, frozenset())), leased)
-        if decision.worker is None:
-            draft.waiting[task.id] = decision.explain()
-        else:
-            leased[decision.worker.name] += 1
-            draft.actions.append(Lease(task.id, decision))
-    for task in ready[PLACED_AT_ONCE:]:
-        draft.waiting[task.id] = "others are before it in the queue"
+    unmet: dict[Requirements, str] = {}
+    for task in ready:
+        if leased.total() == LEASED_AT_ONCE:
+            draft.waiting[task.id] = "others are before it in the queue"
+            continue
+        lost_by = view.lost_by.get(task.id, frozenset())
+        refused_by = frozenset(
+            name for name, until in view.refused_by.get(task.id, {}).items() if not draft.due(until)
+        )
+        requirements = requirements_of(task, avoid=lost_by, refused_by=refused_by)
+        need = requirements.need
+        if need not in unmet:
+            decision = place(requirements, leased)
+            if decision.worker is not None:
+                leased[decision.worker.name] += 1
+                draft.actions.append(Lease(task.id, decision))
+                continue
+            # Leases only fill the workers up, so this plan finds no place for the like any more.
+            unmet[need] = decision.explain()
+        draft.waiting[task.id] = unmet[need]

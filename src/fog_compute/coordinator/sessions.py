@@ -27,6 +27,8 @@ STATUS_BYTES: Final = 128
 TELL_DELAY: Final = timedelta(seconds=1)
 TELL_TRIES: Final = 8
 IDLE_LIFE: Final = timedelta(minutes=10)
+PIECE_BYTES: Final = 16 * 1024
+"""Bytes that results must grow by to count as moving; one answer can bring four times as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,23 @@ class Pacing:
 
 @dataclass(slots=True)
 class Progress:
-    """How much of one attempt's result is here."""
+    """How far one attempt came.
 
+    Attributes:
+        since: when it was first followed.
+        assembler: what is here of its result.
+        total: how long its result is.
+        running_since: when its worker first said that it runs, or that it has finished.
+        finished: whether its worker ever said that it has finished.
+        most: how much of a result was ever here.
+    """
+
+    since: datetime
     assembler: ResultAssembler = field(default_factory=ResultAssembler)
     total: int = 0
+    running_since: datetime | None = None
+    finished: bool = False
+    most: int = 0
 
     @property
     def missing(self) -> int:
@@ -67,6 +82,8 @@ class Session:
 
     __slots__ = (
         "_forget",
+        "_grown",
+        "_moved_at",
         "_pacing",
         "_pause",
         "_poll_at",
@@ -110,6 +127,8 @@ class Session:
         self._poll_at = now
         self._polling = False
         self._progress: Final[dict[str, Progress]] = {}
+        self._grown = 0
+        self._moved_at: datetime | None = None
         self._forget: Final[dict[str, _Forget]] = {}
         self._tell_at: datetime | None = None
         self._telling = False
@@ -138,11 +157,38 @@ class Session:
     def follow(self, handle: str, now: datetime) -> Progress:
         """Poll for this attempt from now on, at the shortest pause."""
         if handle not in self._progress:
-            self._progress[handle] = Progress()
+            self._progress[handle] = Progress(now)
             self._pause = self._pacing.first
             self._poll_at = now + self._pause
         self.last_used = now
         return self._progress[handle]
+
+    def count_anew(self, now: datetime) -> None:
+        """Let no attempt answer for the time until now, in which nobody listened."""
+        self._moved_at = now
+        for progress in self._progress.values():
+            progress.since = now
+            progress.running_since = None
+
+    def grew(self, progress: Progress, now: datetime) -> bool:
+        """Note how much of a result is here; return whether that is more than ever before."""
+        grown = progress.assembler.offset - progress.most
+        if grown <= 0:
+            return False
+        progress.most += grown
+        self._grown += grown
+        if self._grown >= PIECE_BYTES:
+            self.moved(now)
+        return True
+
+    def moved(self, now: datetime) -> None:
+        """A result came, whole or a good piece of it."""
+        self._grown = 0
+        self._moved_at = now
+
+    def moving(self, since: datetime) -> bool:
+        """Whether results came after ``since``; a worker sends one after the other."""
+        return self._moved_at is not None and self._moved_at > since
 
     def poll_now(self, now: datetime) -> None:
         """Poll as soon as no poll is under way."""
@@ -154,7 +200,9 @@ class Session:
         self.last_used = now
         if cancel is not None:
             self._forget[handle] = _Forget(cancel)
-            self._tell_at = now + TELL_DELAY
+            # What waits already is not put off, or many ends would keep it waiting for ever.
+            soon = now + TELL_DELAY
+            self._tell_at = soon if self._tell_at is None else min(self._tell_at, soon)
 
     def begin_poll(self) -> None:
         """A poll is under way."""
@@ -193,6 +241,8 @@ class Session:
         """The worker has heard that it may forget these."""
         for handle in handles:
             self._forget.pop(handle, None)
+        if not self._forget:
+            self._tell_at = None
 
     def end_tell(self, now: datetime) -> None:
         """The message is over; what is left is said again later, and some day no more."""
@@ -202,8 +252,8 @@ class Session:
             if entry.tries >= TELL_TRIES:
                 # The worker forgets by itself in the end; it may be gone for good.
                 del self._forget[handle]
-        tries = max((entry.tries for entry in self._forget.values()), default=0)
-        self._tell_at = now + TELL_DELAY * 2**tries
+        tries = min((entry.tries for entry in self._forget.values()), default=None)
+        self._tell_at = None if tries is None else now + TELL_DELAY * 2**tries
 
     def over(self, now: datetime, waiting: bool) -> bool:
         """Whether the session can go; ``waiting`` says that it has unconfirmed attempts."""

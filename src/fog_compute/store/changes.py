@@ -109,10 +109,14 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The module is at fault or tries ran out: → failed; an open attempt fails with it."""
+    """The module is at fault or tries ran out: → failed, with its open attempt.
+
+    ``how`` says what became of the attempt: failed, or as for `Retry` if that was the last try.
+    """
 
     task_id: str
     reason: str
+    how: AttemptState = AttemptState.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,17 +307,23 @@ def _give_back(rows: Rows, change: Decline | Retry, now: datetime) -> None:
             not_before=change.not_before,
         )
     )
-    rows.count(task, LevelDelta(retries=1))
+    if isinstance(change, Retry):
+        rows.count(task, LevelDelta(retries=1))
 
 
 def _end(rows: Rows, change: Fail | Cancel, now: datetime) -> None:
     task = rows.task(change.task_id)
-    task_event, attempt_event, delta = (
-        (TaskEvent.FAIL, AttemptEvent.FAIL, LevelDelta(failed=1))
-        if isinstance(change, Fail)
-        else (TaskEvent.CANCEL, AttemptEvent.CANCEL, LevelDelta(cancelled=1))
+    counts = False
+    if isinstance(change, Fail):
+        counts = change.how in _RETRIED_AS
+        attempt_event = _RETRIED_AS.get(change.how, AttemptEvent.FAIL)
+        task_event, delta = TaskEvent.FAIL, LevelDelta(failed=1)
+    else:
+        attempt_event = AttemptEvent.CANCEL
+        task_event, delta = TaskEvent.CANCEL, LevelDelta(cancelled=1)
+    after = dataclasses.replace(
+        task.after(task_event, now, reason=change.reason), tries=task.tries + counts
     )
-    after = task.after(task_event, now, reason=change.reason)
     attempt = None if task.attempt is None else rows.attempts.get(task.attempt)
     if attempt is not None and attempt.state in OPEN_ATTEMPT_STATES:
         rows.attempts[attempt.handle] = attempt.after(attempt_event, now, reason=change.reason)

@@ -21,7 +21,7 @@ from fog_compute.tasks.model import (
     transition,
     transition_attempt,
 )
-from fog_compute.tasks.pacing import next_edge, poll_delays
+from fog_compute.tasks.pacing import next_edge
 
 __all__ = [
     "ATTEMPT_TRANSITIONS",
@@ -43,7 +43,6 @@ __all__ = [
     "new_handle",
     "new_task_id",
     "next_edge",
-    "poll_delays",
     "seed_of",
     "transition",
     "transition_attempt",

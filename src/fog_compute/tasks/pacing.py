@@ -1,4 +1,4 @@
-"""The geometric time grid that polls and completions keep to (edges ×√2 apart).
+"""The geometric time grid that completions keep to (edges ×√2 apart).
 
 A worker shows a completion only at an edge, so an observer who sees a poll bring a result learns
 the duration to within a factor of √2 and no better.
@@ -7,11 +7,9 @@ the duration to within a factor of √2 and no better.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Final
 
 FIRST_EDGE_S: Final = 0.05
-LONGEST_POLL_S: Final = 30.0
 RATIO: Final = math.sqrt(2.0)
 
 
@@ -23,11 +21,3 @@ def next_edge(elapsed_s: float) -> float:
         step += 1
         edge = FIRST_EDGE_S * RATIO**step
     return edge
-
-
-def poll_delays() -> Iterator[float]:
-    """Yield the waits between polls in seconds: ×√2 from 50 ms, then 30 s for ever."""
-    wait = FIRST_EDGE_S
-    while True:
-        yield wait
-        wait = min(wait * RATIO, LONGEST_POLL_S)

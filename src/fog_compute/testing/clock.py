@@ -29,6 +29,10 @@ class ManualClock:
         """Return the seconds since the start."""
         return self._elapsed
 
+    def jump(self, seconds: float) -> None:
+        """Move the time of day alone, as it moves for who was suspended."""
+        self._start += timedelta(seconds=seconds)
+
     async def sleep(self, seconds: float) -> None:
         """Wait until `advance` has gone that far."""
         if seconds <= 0:

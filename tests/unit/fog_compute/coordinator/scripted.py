@@ -41,6 +41,7 @@ from fog_compute.tasks.wire import (
     result_id,
 )
 from fog_compute.testing import ManualClock, MemoryChannel, MemoryNetwork
+from fog_compute.vpn.channel import Incoming
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.vpn.onion import OnionCircuitService
@@ -59,6 +60,7 @@ class ScriptedWorker:
         name: its name in the list.
         channel: where it listens.
         answer: consulted first; None leaves the ordinary answer.
+        blob_s: how long a blob that comes by itself is on its way, by ``clock``.
     """
 
     name: str
@@ -66,11 +68,14 @@ class ScriptedWorker:
     slots: int = 2
     answer: Answer | None = None
     silent: bool = False
+    blob_s: float = 0.0
+    clock: ManualClock | None = None
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     attempts: dict[bytes, Submit] = field(default_factory=dict)
     results: dict[bytes, bytes] = field(default_factory=dict)
     heard: list[Request] = field(default_factory=list)
     forgotten: set[bytes] = field(default_factory=set)
+    late: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def offer(self) -> WorkerOffer:
@@ -96,13 +101,24 @@ class ScriptedWorker:
             if self.silent:
                 continue
             self.heard.append(request)
-            reply = self.answer(self, request) if self.answer else None
-            if reply is None:
-                reply = self._ordinary(request, message.reply_capacity)
-            if message.reply_capacity:
-                # A repeated message has a way back that was used.
-                with contextlib.suppress(ChannelError):
-                    await self.channel.reply(message, encode(reply))
+            if isinstance(request, Module) and self.clock is not None:
+                arrival = self.clock.sleep(self.blob_s)
+                self.late.append(asyncio.create_task(self._handle(message, request, arrival)))
+            else:
+                await self._handle(message, request)
+
+    async def _handle(
+        self, message: Incoming, request: Request, arrival: Awaitable[None] | None = None
+    ) -> None:
+        if arrival is not None:
+            await arrival
+        reply = self.answer(self, request) if self.answer else None
+        if reply is None:
+            reply = self._ordinary(request, message.reply_capacity)
+        if message.reply_capacity:
+            # A repeated message has a way back that was used.
+            with contextlib.suppress(ChannelError):
+                await self.channel.reply(message, encode(reply))
 
     def _ordinary(self, request: Request, capacity: int) -> Reply:
         match request:

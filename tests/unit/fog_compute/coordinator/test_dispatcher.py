@@ -26,7 +26,10 @@ from fog_compute.tasks import (
     TaskState,
 )
 from fog_compute.tasks.wire import (
+    FINISHED,
     LOST,
+    QUEUED,
+    Accepted,
     Ack,
     AttemptStatus,
     Busy,
@@ -242,7 +245,8 @@ async def test_lost_runner_is_tried_again_until_tries_run_out(tmp_path: Path) ->
         failed = await reaches(fog, task, TaskState.FAILED)
 
         assert failed.reason == "the runner was lost, and this was try 2 of 2"
-        assert await attempt_states(fog, task) == [AttemptState.LOST, AttemptState.FAILED]
+        assert await attempt_states(fog, task) == [AttemptState.LOST, AttemptState.LOST]
+        assert failed.tries == 2
 
 
 async def test_silent_worker_loses_the_task_to_another(tmp_path: Path) -> None:
@@ -306,17 +310,132 @@ async def test_busy_worker_is_no_try_and_is_asked_again(tmp_path: Path) -> None:
         ]
 
 
-async def test_refusal_of_every_worker_ends_the_task_with_the_reason(tmp_path: Path) -> None:
+async def test_refusal_is_no_try_and_the_worker_is_not_asked_again_at_once(tmp_path: Path) -> None:
     def refuse(worker: ScriptedWorker, request: Request) -> Reply | None:
         return Rejected("wall limit\x1b[31m too long\n") if isinstance(request, Submit) else None
 
     async with running(tmp_path) as fog:
+        refusing = fog.add_worker("a", answer=refuse)
+        task = await create(fog, max_attempts=1)
+        text = "no worker can take it: 1 refused it; the worker refused it: wall limit [31m too"
+        await fog.until(lambda: fog.dispatcher.waiting_reason(task.id).startswith(text))
+        asked = len(refusing.heard)
+
+        fog.add_worker("b")
+        started = await reaches(fog, task, TaskState.RUNNING)
+
+        assert len(refusing.heard) == asked
+        assert started.tries == 0
+        assert await attempt_states(fog, task) == [AttemptState.DECLINED, AttemptState.RUNNING]
+
+
+async def test_worker_that_refused_is_asked_again_later(tmp_path: Path) -> None:
+    refusals = 2
+
+    def refuse(worker: ScriptedWorker, request: Request) -> Reply | None:
+        nonlocal refusals
+        if isinstance(request, Submit) and refusals:
+            refusals -= 1
+            return Rejected("no")
+        return None
+
+    async with running(tmp_path) as fog:
         fog.add_worker("a", answer=refuse)
+        task = await create(fog, max_attempts=1)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        assert 30 <= fog.clock.monotonic() < 40
+
+
+async def test_who_waits_for_the_upload_of_another_is_not_silent(tmp_path: Path) -> None:
+    """INV-TASK-26."""
+    module = b"\0asm" + bytes(4_000_000)
+    async with running(tmp_path) as fog:
+        fog.add_worker("a", blob_s=150, clock=fog.clock)
+        tasks = [await create(fog, module=module) for _ in range(2)]
+        for task in tasks:
+            await reaches(fog, task, TaskState.RUNNING)
+
+        assert fog.clock.monotonic() >= 150
+        for task in tasks:
+            assert await attempt_states(fog, task) == [AttemptState.RUNNING]
+
+
+async def test_time_in_which_nobody_listened_counts_against_no_worker(tmp_path: Path) -> None:
+    """INV-TASK-26."""
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        for _ in range(3):
+            fog.clock.jump(600)
+            polls = len(worker.heard)
+            await fog.until(lambda polls=polls: len(worker.heard) > polls)
+        worker.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await attempt_states(fog, task) == [AttemptState.SETTLED]
+
+
+async def test_worker_that_never_ends_loses_the_task(tmp_path: Path) -> None:
+    """INV-TASK-25."""
+    async with running(tmp_path) as fog:
+        fog.add_worker("a")  # says `running` for ever
         task = await create(fog, max_attempts=1)
 
         failed = await reaches(fog, task, TaskState.FAILED)
 
-        assert failed.reason.startswith("the worker refused it: wall limit [31m too long")
+        assert failed.reason.startswith("the worker let it run for longer than its limit")
+        assert await attempt_states(fog, task) == [AttemptState.EXPIRED]
+        # 60 s to run, the grid, the lease, and the last poll.
+        assert 60 * 2**0.5 + 60 < fog.clock.monotonic() < 60 * 2**0.5 + 60 + 60
+
+
+async def test_result_that_never_comes_loses_the_task(tmp_path: Path) -> None:
+    """INV-TASK-25."""
+
+    def promise(worker: ScriptedWorker, request: Request) -> Reply | None:
+        if not isinstance(request, Poll):
+            return None
+        return Status(
+            tuple(
+                AttemptStatus(item.handle, FINISHED, result_id=b"12345678", result_total=1000)
+                for item in request.items
+            )
+        )
+
+    async with running(tmp_path) as fog:
+        fog.add_worker("a", answer=promise)
+        task = await create(fog, max_attempts=1)
+        await reaches(fog, task, TaskState.FAILED)
+
+        assert await attempt_states(fog, task) == [AttemptState.EXPIRED]
+        assert fog.clock.monotonic() < 90
+
+
+async def test_attempt_that_waits_too_long_for_a_slot_goes_elsewhere(tmp_path: Path) -> None:
+    """INV-TASK-25."""
+
+    def queue(worker: ScriptedWorker, request: Request) -> Reply | None:
+        match request:
+            case Submit():
+                return Accepted(AttemptStatus(request.handle, QUEUED))
+            case Poll():
+                return Status(tuple(AttemptStatus(item.handle, QUEUED) for item in request.items))
+        return None
+
+    async with running(tmp_path) as fog:
+        full = fog.add_worker("a", answer=queue)
+        task = await create(fog, max_attempts=1)
+        await fog.until(lambda: any(isinstance(r, Poll) for r in full.heard))
+        fog.add_worker("b")
+        started = await reaches(fog, task, TaskState.RUNNING)
+        await fog.until(lambda: bool(full.forgotten))
+
+        assert started.tries == 0
+        assert await attempt_states(fog, task) == [AttemptState.DECLINED, AttemptState.RUNNING]
+        assert 60 + 600 <= fog.clock.monotonic() < 60 + 600 + 60
 
 
 async def test_task_waits_for_a_worker_and_says_so(tmp_path: Path) -> None:

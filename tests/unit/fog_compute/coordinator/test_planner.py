@@ -28,6 +28,7 @@ from fog_compute.tasks import (
     OPEN_TASK_STATES,
     Attempt,
     AttemptState,
+    Limits,
     Task,
     TaskSpec,
     TaskState,
@@ -69,8 +70,10 @@ class Place:
             WorkerView(f"w{i}", f"fog1w{i}", frozenset({"wasm"}), count, 2**40)
             for i, count in enumerate(slots)
         ]
+        self.asked = 0
 
     def __call__(self, requirements: Requirements, leased: Mapping[str, int]) -> Decision:
+        self.asked += 1
         views = [
             replace(view, leased=view.leased + leased.get(view.name, 0)) for view in self.workers
         ]
@@ -111,6 +114,34 @@ def test_one_plan_never_leases_more_than_fits() -> None:
     assert len(made.waiting) == 4
 
 
+def test_tasks_that_fit_nowhere_hold_up_nobody_and_cost_one_look() -> None:
+    large = TaskSpec(module="a" * 64, limits=Limits(memory_bytes=2**31))
+    tasks = {f"a{i:03}": task(f"a{i:03}", spec=large) for i in range(200)}
+    tasks |= {f"b{i:03}": task(f"b{i:03}") for i in range(100)}
+    place = Place(64)
+    place.workers = [replace(view, memory_bytes=2**30) for view in place.workers]
+
+    made = plan(View(NOW, tasks, {}), place)
+
+    assert len(made.actions) == 64
+    assert len(made.waiting) == 236
+    assert made.waiting["a000"] == made.waiting["a199"]
+    assert made.waiting["b099"] == "others are before it in the queue"
+    assert place.asked == 65
+
+
+def test_worker_that_refused_a_task_is_left_out_until_its_pause_is_over() -> None:
+    later = NOW + 5 * SECOND
+    view = View(NOW, {"t": task("t"), "u": task("u")}, {}, refused_by={"t": {"w0": later}})
+
+    made = plan(view, Place(1))
+
+    assert [a.task_id for a in made.actions if isinstance(a, Lease)] == ["u"]
+    assert made.waiting["t"] == "no worker can take it: 1 refused it"
+    assert made.wake_at == later
+    assert len(plan(replace(view, now=later), Place(1)).actions) == 2
+
+
 def test_offered_attempt_is_submitted_once_at_a_time() -> None:
     offered = attempt("h", AttemptState.OFFERED)
 
@@ -137,6 +168,13 @@ def test_lease_that_ran_out_expires() -> None:
     silent = attempt("h", AttemptState.RUNNING, lease_until=NOW)
 
     assert plan(View(NOW, {}, {"h": seen(silent)}), Place()).actions == (Expire("h"),)
+
+
+def test_submission_under_way_keeps_its_attempt_from_expiring() -> None:
+    offered = attempt("h", AttemptState.OFFERED, lease_until=NOW)
+
+    assert plan(View(NOW, {}, {"h": seen(offered, submitting=True)}), Place()).actions == ()
+    assert plan(View(NOW, {}, {"h": seen(offered)}), Place()).actions == (Expire("h"),)
 
 
 def test_session_is_polled_when_due_and_never_twice_at_once() -> None:
@@ -230,6 +268,7 @@ def test_every_action_is_allowed_and_none_comes_twice(view: View, place: Place) 
                 assert offered.attempt.lease_until > NOW
             case Expire():
                 assert view.attempts[action.handle].attempt.lease_until <= NOW
+                assert not view.attempts[action.handle].submitting
             case Poll():
                 session = next(s for s in view.sessions if s.key == action.session)
                 assert session.handles

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.tasks.pacing import LONGEST_POLL_S, next_edge, poll_delays
+from fog_compute.tasks.pacing import next_edge
 from fog_compute.tasks.sealing import BadBlob, blob_ref, new_key, open_blob, seal_blob
 
 
@@ -71,12 +70,3 @@ def test_edges_are_the_next_on_the_grid(elapsed: float) -> None:
     steps = 2 * math.log2(edge / 0.05)
     assert abs(steps - round(steps)) < 1e-6
     assert edge == 0.05 or edge / math.sqrt(2) < elapsed
-
-
-def test_polls_slow_down_to_thirty_seconds() -> None:
-    """INV-TASK-15."""
-    waits = list(itertools.islice(poll_delays(), 25))
-    assert waits[0] == 0.05
-    assert waits[-1] == LONGEST_POLL_S == 30.0
-    for before, after in itertools.pairwise(waits):
-        assert after == min(before * math.sqrt(2), 30.0)

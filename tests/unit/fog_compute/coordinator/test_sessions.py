@@ -1,0 +1,94 @@
+"""Sessions: when a worker is polled, and when it hears what it may forget."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fog_compute.coordinator.sessions import Pacing, Session
+from fog_compute.tasks import Attempt, AttemptState
+from fog_compute.vpn import PrivacyLevel
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+PACING = Pacing(0.05 * SECOND, 30 * SECOND)
+
+
+def session() -> Session:
+    attempt = Attempt("h", "t", 1, "w", "fog1w", AttemptState.HELD, NOW, NOW, NOW)
+    return Session("s", PrivacyLevel.PRIVATE, attempt, PACING, NOW)
+
+
+def poll(one: Session, now: datetime, *, news: bool = False) -> float:
+    """Poll when it is due; return the pause before the next poll."""
+    one.begin_poll()
+    one.end_poll(now, news=news)
+    return (one.view().poll_at - now).total_seconds()
+
+
+def test_pauses_between_polls_grow_by_root_two_up_to_the_longest() -> None:
+    """INV-TASK-15."""
+    one = session()
+    one.follow("h", NOW)
+
+    pauses = [poll(one, NOW) for _ in range(25)]
+
+    assert one.view().poll_at > NOW
+    assert pauses[0] == pytest.approx(0.05 * 2**0.5, abs=1e-5)
+    assert pauses[-1] == 30
+    for shorter, longer in itertools.pairwise(pauses):
+        assert longer == pytest.approx(min(shorter * 2**0.5, 30), abs=1e-5)
+
+
+def test_news_and_new_attempts_shorten_the_pause_again() -> None:
+    """INV-TASK-15."""
+    one = session()
+    one.follow("h", NOW)
+    for _ in range(10):
+        poll(one, NOW)
+
+    assert poll(one, NOW, news=True) == pytest.approx(0.05)
+    for _ in range(10):
+        poll(one, NOW)
+    one.follow("i", NOW)
+    assert one.view().poll_at == NOW + 0.05 * SECOND
+
+
+def test_result_that_is_moving_is_polled_for_at_once() -> None:
+    """INV-TASK-15."""
+    one = session()
+    one.follow("h", NOW).total = 100_000
+
+    assert poll(one, NOW, news=True) == 0
+
+
+def test_cancellation_is_not_put_off_by_what_ends_after_it() -> None:
+    one = session()
+    one.drop("h", NOW, cancel=True)
+    for i in range(1, 10):
+        one.drop(f"h{i}", NOW + 0.1 * i * SECOND, cancel=False)
+
+    assert one.view().tell_at == NOW + SECOND
+
+
+def test_cancellation_does_not_wait_for_one_that_was_tried_often() -> None:
+    one = session()
+    one.drop("h", NOW, cancel=True)
+    for _ in range(5):
+        one.begin_tell()
+        one.end_tell(NOW)
+    assert one.view().tell_at == NOW + 32 * SECOND
+
+    one.drop("i", NOW, cancel=True)
+    assert one.view().tell_at == NOW + SECOND
+
+
+def test_what_was_heard_puts_nothing_off() -> None:
+    one = session()
+    one.drop("h", NOW, cancel=False)
+    one.told(("h",))
+    one.drop("i", NOW + 60 * SECOND, cancel=True)
+
+    assert one.view().tell_at == NOW + 61 * SECOND
