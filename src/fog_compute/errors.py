@@ -20,7 +20,6 @@ __all__ = [
     "ServiceUnavailable",
     "StoreError",
     "StoreUnusable",
-    "TaskFailed",
 ]
 
 
@@ -43,10 +42,6 @@ class NotFound(FogError):
 
 class InvalidTask(FogError):
     """A task is described in a way that can never run."""
-
-
-class TaskFailed(FogError):
-    """A task ended without an accepted result."""
 
 
 class PrivacyUnavailable(FogError):
@@ -82,7 +77,7 @@ class StoreError(FogError):
 
 
 class StoreUnusable(StoreError):
-    """The database is damaged or of a newer version; opening it again will not help."""
+    """The database is damaged, of a newer version or has no place; trying again will not help."""
 
 
 class ServiceUnavailable(FogError):

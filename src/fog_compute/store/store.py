@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
 
-from sqlalchemy import delete, event, select
+from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -23,7 +23,6 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
-from fog_compute.store import schema
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change
 from fog_compute.store.failures import plain
@@ -35,6 +34,7 @@ from fog_compute.tasks.model import Task
 READERS: Final = 4
 BUSY_TIMEOUT_MS: Final = 5000
 BLOB_GRACE_S: Final = 86400.0
+_NO_PLACE: Final = (PermissionError, NotADirectoryError, FileExistsError)
 _DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
@@ -48,7 +48,7 @@ class Swept:
 
 
 class Store:
-    """Everything that must survive a restart, in one SQLite file (or another database by URL).
+    """Everything that must survive a restart, in one SQLite file and a folder of blobs beside it.
 
     Attributes:
         blobs: modules, inputs: put and get by SHA-256.
@@ -71,9 +71,7 @@ class Store:
         """Use `Store.open`."""
         self._writing = writing
         self._reading = reading
-        self._clock = clock
         self._locks = locks
-        self._result_ttl = result_ttl
         self.blobs = blobs
         self.tasks = Tasks(reading, self._create, blobs, clock)
         self.attempts = Attempts(reading)
@@ -90,25 +88,17 @@ class Store:
         *,
         clock: Clock | None = None,
         result_ttl_s: float = 7 * 86400.0,
-        blob_dir: Path | None = None,
     ) -> Store:
         """Open or make the store, migrate it, and start its writer.
 
-        ``blob_dir`` defaults to the folder ``blobs`` beside an SQLite file.
-
         Raises:
-            StoreUnusable: it is damaged, or newer than this version.
-            StoreError: it is in use or cannot be opened now, or the URL is unusable.
+            StoreUnusable: it is damaged or newer than this version, or no file can be there.
+            StoreError: it is in use or cannot be opened now.
         """
         parsed = _normal_url(url)
+        path = Path(parsed.database or "")
         with contextlib.ExitStack() as stack:
-            if parsed.get_backend_name() == "sqlite":
-                path = Path(parsed.database or "")
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                stack.callback(os.close, _lock(path.with_name(path.name + ".lock")))
-                blob_dir = path.parent / "blobs" if blob_dir is None else blob_dir
-            elif blob_dir is None:
-                raise StoreError("blob_dir must be given with a database server's URL")
+            blobs = _take_place(path, stack)
             writing, reading = _engines(parsed)
             try:
                 async with writing.begin() as connection:
@@ -122,7 +112,7 @@ class Store:
             return cls(
                 writing,
                 reading,
-                BlobStore(blob_dir),
+                blobs,
                 SystemClock() if clock is None else clock,
                 timedelta(seconds=result_ttl_s),
                 stack.pop_all(),
@@ -146,19 +136,8 @@ class Store:
         Raises:
             StoreError: the database refused.
         """
-        now = self._clock.now()
-        tasks, results, blobs = schema.tasks, schema.results, schema.task_blobs
-        try:
-            async with self._writing.begin() as connection:
-                gone = await connection.execute(delete(results).where(results.c.expires_at <= now))
-                over = await connection.execute(
-                    delete(tasks).where(tasks.c.finished_at <= now - self._result_ttl)
-                )
-                kept = (await connection.execute(select(blobs.c.sha256).distinct())).scalars().all()
-        except SQLAlchemyError as err:
-            raise StoreError(f"the database could not be swept: {plain(err)}") from err
-        deleted = await self.blobs.sweep(kept, BLOB_GRACE_S)
-        return Swept(tasks=over.rowcount, results=gone.rowcount, blobs=deleted)
+        tasks, results, kept = await self._writer.sweep()
+        return Swept(tasks, results, blobs=await self.blobs.sweep(kept, BLOB_GRACE_S))
 
     async def close(self) -> None:
         """Write what was asked for, then close.  Safe to call twice."""
@@ -197,12 +176,23 @@ def _normal_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except SQLAlchemyError as err:
-        raise StoreError("the database URL cannot be read: give sqlite+aiosqlite:///path") from err
-    if parsed.get_backend_name() == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise StoreError("the store needs an SQLite file: give sqlite+aiosqlite:///path")
-        return parsed.set(drivername="sqlite+aiosqlite")
-    return parsed
+        raise StoreUnusable("the database URL cannot be read: give sqlite:///path") from err
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        raise StoreUnusable("the store is an SQLite file: give sqlite:///path as database URL")
+    return parsed.set(drivername="sqlite+aiosqlite")
+
+
+def _take_place(path: Path, stack: contextlib.ExitStack) -> BlobStore:
+    """Make the folders of a database and lock it until ``stack`` ends; return its blobs."""
+    try:
+        if path.is_dir():
+            raise StoreUnusable(f"the database {path} is a folder: name a file")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stack.callback(os.close, _lock(path.with_name(path.name + ".lock")))
+        return BlobStore(path.parent / "blobs")
+    except OSError as err:
+        kind = StoreUnusable if isinstance(err, _NO_PLACE) else StoreError
+        raise kind(f"the database {path} cannot be opened: {err.strerror}") from err
 
 
 def _lock(path: Path) -> int:
@@ -220,9 +210,6 @@ def _lock(path: Path) -> int:
 
 def _engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
     """Return the engine that writes (one connection) and the one that reads."""
-    if url.get_backend_name() != "sqlite":
-        writing = create_async_engine(url, pool_size=1, max_overflow=1)
-        return writing, create_async_engine(url, pool_size=READERS, isolation_level="AUTOCOMMIT")
     writing = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
     event.listen(writing.sync_engine, "connect", _prepare_writer)
     event.listen(writing.sync_engine, "begin", _begin_immediate)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Table, bindparam, delete, insert, select, update
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -68,7 +68,7 @@ class _Group:
 
 
 class Writer:
-    """Owns the writing connection.  `run` is the coroutine; everything else hands it calls."""
+    """Owns the writing connection.  `run` commits the calls of `apply`; `sweep` takes its turn."""
 
     def __init__(
         self,
@@ -83,6 +83,7 @@ class Writer:
         self._result_ttl = result_ttl
         self._announce = announce
         self._queue: asyncio.Queue[_Call | None] = asyncio.Queue(QUEUE_CALLS)
+        self._turn = asyncio.Lock()  # of the connection: a group, or a sweep
         self._closed = False  # takes no more calls
         self._stopped = False  # nobody reads the queue any more
 
@@ -97,6 +98,23 @@ class Writer:
         if self._stopped:
             raise StoreError("the store is closed")
         await done
+
+    async def sweep(self) -> tuple[int, int, Sequence[str]]:
+        """Delete what has outlived its time; return how many tasks and results, and blobs named."""
+        if self._closed:
+            raise StoreError("the store is closed")
+        now = self._clock.now()
+        tasks, results, blobs = schema.tasks, schema.results, schema.task_blobs
+        try:
+            async with self._turn, self._engine.begin() as connection:
+                gone = await connection.execute(delete(results).where(results.c.expires_at <= now))
+                over = await connection.execute(
+                    delete(tasks).where(tasks.c.finished_at <= now - self._result_ttl)
+                )
+                kept = (await connection.execute(select(blobs.c.sha256).distinct())).scalars().all()
+        except SQLAlchemyError as err:
+            raise StoreError(f"the database could not be swept: {plain(err)}") from err
+        return over.rowcount, gone.rowcount, kept
 
     async def close(self) -> None:
         """Take no more calls; `run` ends after those that were taken."""
@@ -138,7 +156,7 @@ class Writer:
 
     async def _commit(self, group: _Group) -> None:
         try:
-            async with self._engine.begin() as connection:
+            async with self._turn, self._engine.begin() as connection:
                 rows, refused = await self._write(connection, group)
         except (SQLAlchemyError, OSError, FogError, ValueError, OverflowError) as err:
             if len(group.calls) > 1 and isinstance(err, _UNSTORABLE):
@@ -209,22 +227,22 @@ def _finish(calls: Sequence[_Call], refused: dict[int, StoreError] | dict[int, F
 
 
 async def _load(connection: AsyncConnection, changes: Sequence[Change]) -> Rows:
-    """Read every row that the changes can touch, locked against other writers."""
+    """Read every row that the changes can touch; the transaction keeps other writers out."""
     task_ids, handles = names_of(changes)
     rows = Rows()
     tasks, attempts = schema.tasks, schema.attempts
     if handles:
-        query = select(attempts).where(attempts.c.handle.in_(sorted(handles))).with_for_update()
+        query = select(attempts).where(attempts.c.handle.in_(sorted(handles)))
         for row in (await connection.execute(query)).mappings():
             rows.attempts[row["handle"]] = attempt_of(row)
         task_ids |= {attempt.task_id for attempt in rows.attempts.values()}
     if task_ids:
-        query = select(tasks).where(tasks.c.id.in_(sorted(task_ids))).with_for_update()
+        query = select(tasks).where(tasks.c.id.in_(sorted(task_ids)))
         for row in (await connection.execute(query)).mappings():
             rows.tasks[row["id"]] = task_of(row)
     missing = {t.attempt for t in rows.tasks.values() if t.attempt} - rows.attempts.keys()
     if missing:
-        query = select(attempts).where(attempts.c.handle.in_(sorted(missing))).with_for_update()
+        query = select(attempts).where(attempts.c.handle.in_(sorted(missing)))
         for row in (await connection.execute(query)).mappings():
             rows.attempts[row["handle"]] = attempt_of(row)
     return rows

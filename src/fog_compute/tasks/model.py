@@ -24,7 +24,6 @@ from fog_compute.units import KIB, MIB
 from fog_compute.vpn.levels import PrivacyLevel
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_HANDLE: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class InvalidTransition(FogError):
@@ -364,12 +363,6 @@ def check_sha256(name: str, value: str) -> None:
     """Raise `InvalidTask` unless ``value`` is a SHA-256 in lower-case hex."""
     if _SHA256.fullmatch(value) is None:
         raise InvalidTask(f"{name} is no SHA-256: give 64 lower-case hex digits")
-
-
-def check_handle(value: str) -> None:
-    """Raise `InvalidTask` unless ``value`` is an attempt handle."""
-    if _HANDLE.fullmatch(value) is None:
-        raise InvalidTask("an attempt handle has 32 lower-case hex digits")
 
 
 def check_guest_path(path: str) -> None:

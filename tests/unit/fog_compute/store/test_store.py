@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -415,11 +416,72 @@ async def test_a_store_of_a_newer_version_is_refused(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
-    "url", ["sqlite+aiosqlite://", "sqlite:///:memory:", "not a url", "sqlite+aiosqlite:///"]
+    "url",
+    [
+        *("sqlite+aiosqlite://", "sqlite:///:memory:", "not a url", "sqlite+aiosqlite:///"),
+        "postgresql+asyncpg://fog:secret@db/fog",
+    ],
 )
 async def test_an_unusable_url_is_refused(url: str) -> None:
-    with pytest.raises(StoreError, match="sqlite"):
+    with pytest.raises(StoreUnusable, match="give sqlite:///path"):
         await Store.open(url)
+
+
+@pytest.mark.asyncio
+async def test_a_place_that_can_hold_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnusable, match=f"the database {tmp_path} is a folder"):
+        await Store.open(f"sqlite:///{tmp_path}")
+    with pytest.raises(StoreUnusable, match=r"file/fog\.db cannot be opened: File exists"):
+        await Store.open(f"sqlite:///{tmp_path}/file/fog.db")
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_is_said_with_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(StoreError, match=r"fog\.db cannot be opened: No space left") as caught:
+        await Store.open(f"sqlite:///{tmp_path}/fog.db")
+    assert not isinstance(caught.value, StoreUnusable)
+
+
+@pytest.mark.asyncio
+async def test_a_sweep_takes_its_turn_with_the_groups(store: Store) -> None:
+    """INV-TASK-04."""
+    async with store._writer._turn:
+        sweep = asyncio.create_task(store.sweep())
+        await asyncio.sleep(0)
+        assert store._writing.pool.status().count("Checked out connections: 0")
+        assert not sweep.done()
+    await sweep
+    await store.close()
+    with pytest.raises(StoreError, match="closed"):
+        await store.sweep()
+
+
+@pytest.mark.asyncio
+async def test_a_declined_attempt_is_no_retry(store: Store) -> None:
+    """INV-TASK-06."""
+    task = await queued(store)
+    handle = new_handle()
+    await store.apply([lease(task, handle), Decline(handle, "busy")])
+    assert (await store.statistics.by_level())[PrivacyLevel.PRIVATE].retries == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("how", [AttemptState.LOST, AttemptState.EXPIRED])
+async def test_the_last_try_ends_as_what_it_was(store: Store, how: AttemptState) -> None:
+    """INV-TASK-01."""
+    task = await queued(store, max_attempts=1)
+    handle = new_handle()
+    await store.apply([lease(task, handle), Fail(task.id, "gone", how=how)])
+    assert (await store.attempts.get(handle)).state is how
+    failed = await store.tasks.get(task.id)
+    assert (failed.state, failed.tries) == (TaskState.FAILED, 1)
 
 
 @pytest.mark.asyncio
