@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import re
@@ -31,17 +32,11 @@ def load_or_make_token(path: Path) -> str:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists():
-            return _load(path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        if not path.exists():
+            _make(path)
     except OSError as error:
         raise ConfigError(f"token file {path} cannot be written: {error.strerror}") from error
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token)
-        file.flush()
-        os.fsync(file.fileno())
-    return token
+    return _load(path)
 
 
 async def require_token(
@@ -56,6 +51,21 @@ async def require_token(
             "this needs the bearer token that is in daemon/token below FOG_HOME",
             headers={"WWW-Authenticate": "Bearer"},
         )
+
+
+def _make(path: Path) -> None:
+    """Write a token aside and give it its name when it is whole; who was first is right."""
+    fresh = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(_TOKEN_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> str:
