@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from typing import Final, Protocol
 
 from fog_compute.tasks import Task, TaskSpec
@@ -20,19 +19,18 @@ class TaskRouter(Protocol):
         ...
 
     async def circuit_of(self, task_id: str) -> str:
-        """The circuit that the task uses, once it has one."""
+        """The circuit that the task uses, once it has one; ``Conflict`` if the task is over."""
         ...
 
 
 class FogOnionCoordinator:
-    """Routes tasks at a privacy level and remembers which circuit each took."""
+    """Routes tasks at a privacy level."""
 
-    __slots__ = ("_router", "_tasks")
+    __slots__ = ("_router",)
 
     def __init__(self, router: TaskRouter) -> None:
         """Route through ``router``, which follows each task to its end."""
         self._router: Final = router
-        self._tasks: Final[defaultdict[str, list[str]]] = defaultdict(list)
 
     async def route_task_with_privacy(self, task: TaskSpec, level: PrivacyLevel) -> str:
         """Queue ``task`` at ``level``, wait until a worker is chosen, and return the circuit's id.
@@ -40,14 +38,9 @@ class FogOnionCoordinator:
         Cancelled, the task stays queued and runs all the same.
 
         Raises:
+            Conflict: the task was over before its circuit could be seen.
             NotFound: a blob of the task was not uploaded.
             ServiceUnavailable: the network cannot be joined.
         """
         queued = await self._router.create(dataclasses.replace(task, privacy=level))
-        circuit_id = await self._router.circuit_of(queued.id)
-        self._tasks[circuit_id].append(queued.id)
-        return circuit_id
-
-    def tasks_on(self, circuit_id: str) -> tuple[str, ...]:
-        """Ids of the tasks that were routed over a circuit, oldest first."""
-        return tuple(self._tasks.get(circuit_id, ()))
+        return await self._router.circuit_of(queued.id)

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Final
 
 from fog_compute.units import format_bytes
+from fog_compute.vpn.directory import shown_name
 from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = [
@@ -142,8 +143,8 @@ class Decision:
         left_out = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
         if self.worker is None:
             return f"no worker can take it: {left_out or 'no worker is known yet'}"
-        compared = ", ".join(f"{name} {score:.2f}" for name, score in self.scores)
-        text = f"{self.worker.name} by {self.strategy.value} among {self.eligible}"
+        compared = ", ".join(f"{shown_name(name)} {score:.2f}" for name, score in self.scores)
+        text = f"{shown_name(self.worker.name)} by {self.strategy.value} among {self.eligible}"
         if compared:
             text += f" (compared: {compared})"
         return text + (f"; left out: {left_out}" if left_out else "")

@@ -21,6 +21,7 @@ from fog_compute.tasks import (
     TaskSpec,
     TaskState,
 )
+from fog_compute.vpn.directory import shown_name
 from fog_compute.vpn.levels import PrivacyLevel
 
 _DEFAULTS: Final = Limits()
@@ -180,7 +181,7 @@ class TaskDetailOut(TaskOut):
             attempts=[
                 AttemptOut(
                     number=attempt.number,
-                    worker=attempt.worker,
+                    worker=shown_name(attempt.worker),
                     state=attempt.state,
                     reason=attempt.reason,
                     placement=placements.get(attempt.handle, ""),
@@ -218,7 +219,7 @@ class WorkerOut(_Out):
     def of(cls, worker: WorkerView) -> WorkerOut:
         """Translate a record."""
         return cls(
-            name=worker.name,
+            name=shown_name(worker.name),
             state=worker.state,
             kinds=sorted(worker.kinds),
             slots=worker.slots,

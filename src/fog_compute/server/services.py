@@ -83,8 +83,8 @@ _ORDER: Final[tuple[Name, ...]] = (
 class ServiceManager:
     """Starts, watches and stops everything behind the HTTP interface.
 
-    The store must open, or nothing starts. The network may come later: until a client has joined
-    it, ``betanet`` is ``starting`` with the reason, and tasks wait.
+    The store must open, or nothing starts. The network may come later, or go: as long as no edge
+    answers, ``betanet`` is ``starting`` with the reason, and tasks wait.
     """
 
     def __init__(
@@ -245,6 +245,8 @@ class ServiceManager:
 
     async def _refresh_network(self, network: Network) -> None:
         self._net_status = await network.status()
+        if not self._net_status.edges_attached:
+            raise ServiceUnavailable("no edge answers")
         if self._health["betanet"].state is not ServiceState.RUNNING:
             _log.info("network.joined", nodes=self._net_status.node_count)
         self._set("betanet", ServiceState.RUNNING)

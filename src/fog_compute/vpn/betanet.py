@@ -49,6 +49,7 @@ class NetworkStatus:
         nodes: mix nodes by role.
         one_operator: whether one party runs all nodes, so that there is no anonymity.
         mean_delay_ms: mean delay of each hop.
+        edges_attached: edges that the client is linked to now.
     """
 
     network: str
@@ -56,6 +57,7 @@ class NetworkStatus:
     nodes: dict[str, int]
     one_operator: bool
     mean_delay_ms: float
+    edges_attached: int
 
     @property
     def node_count(self) -> int:
@@ -209,11 +211,6 @@ class BetanetService:
             average_latency_ms=stats.average_latency_ms,
         )
 
-    @property
-    def open_levels(self) -> tuple[PrivacyLevel, ...]:
-        """Levels whose client runs now."""
-        return tuple(self._clients)
-
     async def client(self, level: PrivacyLevel) -> betanet.Client:
         """The client of one level, opened if it is not.
 
@@ -250,8 +247,8 @@ class BetanetService:
             listed = await client.workers()
         return [
             WorkerOffer(
-                # People choose names, so two workers may have the same; keys are unique.
-                name=f"{worker.name}-{worker.id[:6]}",
+                # People choose names, and who searches finds a key that begins like another.
+                name=f"{worker.name}-{worker.id}",
                 address=worker.address,
                 kinds=tuple(worker.kinds),
                 slots=worker.slots,
@@ -271,6 +268,7 @@ class BetanetService:
             nodes=dict(view.nodes),
             one_operator=view.one_operator,
             mean_delay_ms=view.mean_delay_ms,
+            edges_attached=view.edges_attached,
         )
 
     async def close(self) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["WorkerDirectory", "WorkerOffer", "WorkerPublisher"]
+__all__ = ["WorkerDirectory", "WorkerOffer", "WorkerPublisher", "shown_name"]
+
+_KEY: Final = re.compile(r"(-[0-9a-f]{6})[0-9a-f]{58}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,11 @@ class WorkerOffer:
     slots: int
     memory_bytes: int
     groups: tuple[str, ...] = ()
+
+
+def shown_name(name: str) -> str:
+    """A worker's name for people, its key cut short; only the whole name tells workers apart."""
+    return _KEY.sub(r"\1", name)
 
 
 class WorkerDirectory(Protocol):

@@ -208,12 +208,6 @@ class CircuitPool:
         self._circuits[circuit.id] = circuit
         return circuit
 
-    async def least_busy(self) -> Circuit:
-        """The circuit with the fewest messages in flight, made if there is none."""
-        if not self._circuits:
-            return await self.create()
-        return min(self._circuits.values(), key=lambda circuit: circuit.in_flight)
-
     def close(self, circuit_id: str) -> None:
         """Close one circuit and forget it.
 

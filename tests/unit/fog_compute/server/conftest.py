@@ -28,7 +28,7 @@ class Backbone(Channels, Directory):
         self.memory = MemoryNetwork()
         Channels.__init__(self, self.memory)
         Directory.__init__(self)
-        self.view = NetworkStatus("test", 1, {"entry": 2, "middle": 6, "exit": 2}, True, 15.0)
+        self.view = NetworkStatus("test", 1, {"entry": 2, "middle": 6, "exit": 2}, True, 15.0, 2)
 
     async def status(self) -> NetworkStatus:
         return self.view

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from collections.abc import MutableMapping
 from dataclasses import replace
@@ -152,6 +153,27 @@ async def test_token_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="cannot be written"):
         load_or_make_token(tmp_path / "file" / "token")
+
+
+async def test_death_while_the_token_is_written_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(descriptor: int) -> None:
+        raise Killed
+
+    path = tmp_path / "token"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", die)
+        with pytest.raises(Killed):
+            load_or_make_token(path)
+    assert not path.exists()
+
+    token = load_or_make_token(path)
+    assert load_or_make_token(path) == token
+    assert os.listdir(tmp_path) == ["token"]  # noqa: PTH208  # in a coroutine
 
 
 async def test_upload_that_breaks_off_is_no_crash() -> None:
@@ -352,3 +374,29 @@ async def test_unreachable_network_is_waited_for_and_said(settings: Settings) ->
         with pytest.raises(ServiceUnavailable, match="betanet is starting: no edge answers"):
             services.get_service("betanet")
         assert not services.healthy
+
+
+async def test_network_without_an_edge_is_not_ready(settings: Settings) -> None:
+    backbone = Backbone()
+    backbone.view = replace(backbone.view, edges_attached=0)
+    async with ServiceManager(settings, network=backbone) as services:
+        async with asyncio.timeout(DEADLINE_S):
+            while services.health()[1].detail != "no edge answers":
+                await asyncio.sleep(0.01)
+        assert not services.healthy
+
+        backbone.view = replace(backbone.view, edges_attached=1)
+        async with asyncio.timeout(DEADLINE_S):
+            while not services.healthy:
+                await asyncio.sleep(0.01)
+
+
+async def test_worker_is_shown_with_the_beginning_of_its_key(api: Api) -> None:
+    api.add_worker("w-" + "0123456789abcdef" * 4)
+
+    async def listed() -> bool:
+        return bool((await api.http.get("/api/v1/status")).json()["workers"])
+
+    await api.until(listed)
+
+    assert (await api.http.get("/api/v1/status")).json()["workers"][0]["name"] == "w-012345"

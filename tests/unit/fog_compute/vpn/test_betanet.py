@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from fog_compute.errors import (
 )
 from fog_compute.vpn import Incoming, MessageChannel, PrivacyLevel
 from fog_compute.vpn.betanet import BetanetChannel, BetanetService
+from fog_compute.vpn.directory import shown_name
 
 
 class Failing:
@@ -90,3 +92,33 @@ async def test_closed_service_is_not_used_again(tmp_path: Path) -> None:
 
     with pytest.raises(ServiceUnavailable, match="closed"):
         await service.client(PrivacyLevel.PRIVATE)
+
+
+@pytest.mark.asyncio
+async def test_workers_whose_keys_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    listed = [
+        SimpleNamespace(
+            name="w",
+            id="123456" + digit * 58,
+            address=f"fog1{digit}",
+            kinds=["wasm"],
+            slots=1,
+            memory_bytes=1,
+            groups=[],
+        )
+        for digit in "ab"
+    ]
+
+    class Listing:
+        async def workers(self) -> list[SimpleNamespace]:
+            return listed
+
+        async def close(self) -> None:
+            pass
+
+    async with BetanetService(folder=tmp_path, bootstrap=tmp_path / "net.json") as service:
+        service._clients[PrivacyLevel.PRIVATE] = Listing()  # type: ignore[assignment]  # lists only
+        offers = await service.workers()
+
+    assert len({offer.name for offer in offers}) == 2
+    assert {shown_name(offer.name) for offer in offers} == {"w-123456"}

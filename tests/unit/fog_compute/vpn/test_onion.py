@@ -115,12 +115,3 @@ async def test_closed_circuit_refuses_further_use() -> None:
         await circuit.send(None, b"x")
     with pytest.raises(CircuitError):
         service.close_circuit(circuit_id, PrivacyLevel.PRIVATE)
-
-
-async def test_least_busy_circuit_is_made_when_there_is_none() -> None:
-    pool = OnionCircuitService(Source()).circuit_pools[PrivacyLevel.PRIVATE]
-
-    first = await pool.least_busy()
-
-    assert await pool.least_busy() is first
-    assert [circuit.id for circuit in pool] == [first.id]
