@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -58,8 +59,9 @@ class Backend:
         return self._json(self._send("GET", path, params=query))
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Body:
-        """POST JSON and get a JSON object."""
-        return self._json(self._send("POST", path, json=body))
+        """POST JSON and get a JSON object; what a body describes is made once."""
+        headers = {} if body is None else {"idempotency-key": secrets.token_hex(16)}
+        return self._json(self._send("POST", path, json=body, headers=headers))
 
     def read(self, path: str) -> bytes:
         """GET bytes."""
@@ -103,7 +105,8 @@ class Backend:
                 raise CommandError("the backend did not answer in time: see `fog status`") from None
             except httpx2.TransportError as error:
                 # Only what never arrived, or can arrive twice, may be sent again.
-                repeatable = isinstance(error, httpx2.ConnectError) or method == "GET"
+                once = method == "GET" or "idempotency-key" in options.get("headers", {})
+                repeatable = once or isinstance(error, httpx2.ConnectError)
                 now = time.monotonic()
                 if deadline is None:
                     deadline = now + RECONNECT_S

@@ -138,19 +138,30 @@ class Dispatcher:
 
     # What others ask for.
 
-    async def create(self, spec: TaskSpec) -> Task:
+    async def create(self, spec: TaskSpec, key: str | None = None) -> Task:
         """Queue a task; it is on disk when this returns.
 
+        Under a ``key`` only one task is ever made: who asks again gets the same.
+
         Raises:
+            Conflict: another task was made under the key.
             NotFound: a blob of the task was not uploaded.
             StoreError: the database refused.
         """
         await self._ready.wait()
         # Once it is on disk it must be known here too, whoever stops waiting for the answer.
-        return await asyncio.shield(self._create(spec))
+        return await asyncio.shield(self._create(spec, key))
 
-    async def _create(self, spec: TaskSpec) -> Task:
-        task = await self._ledger.create(spec)
+    async def _create(self, spec: TaskSpec, key: str | None) -> Task:
+        if key is not None and (made := await self._store.tasks.of_key(key, spec)) is not None:
+            return made
+        try:
+            task = await self._ledger.create(spec, key)
+        except Conflict:
+            # Somebody asked for the same at the same time.
+            if key is None or (made := await self._store.tasks.of_key(key, spec)) is None:
+                raise
+            return made
         self._wake.set()
         return task
 

@@ -64,9 +64,9 @@ class Ledger:
             {attempt.handle: attempt for attempt in await self._store.attempts.open_attempts()}
         )
 
-    async def create(self, spec: TaskSpec) -> Task:
+    async def create(self, spec: TaskSpec, key: str | None) -> Task:
         """Queue a task; see ``Tasks.create``."""
-        task = await self._store.tasks.create(spec)
+        task = await self._store.tasks.create(spec, key)
         self.tasks[task.id] = task
         return task
 

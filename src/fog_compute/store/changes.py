@@ -167,6 +167,7 @@ class Rows:
     results: dict[str, TaskResult] = field(default_factory=dict)  # by handle, newly reported
     statistics: dict[PrivacyLevel, LevelDelta] = field(default_factory=dict)
     history: list[Task] = field(default_factory=list)  # each state that a task came to
+    keys: dict[str, str] = field(default_factory=dict)  # task ids by the key they were made under
 
     def fork(self) -> Rows:
         """Return a copy to try changes on."""
@@ -176,6 +177,7 @@ class Rows:
             dict(self.results),
             dict(self.statistics),
             list(self.history),
+            dict(self.keys),
         )
 
     def task(self, task_id: str) -> Task:
@@ -331,10 +333,14 @@ def _end(rows: Rows, change: Fail | Cancel, now: datetime) -> None:
     rows.count(task, delta)
 
 
-def new_task(rows: Rows, task: Task) -> None:
-    """Add a task that was just described; it must be queued and its id unused."""
+def new_task(rows: Rows, task: Task, key: str | None = None) -> None:
+    """Add a task that was just described; it must be queued, and its id and key unused."""
     if task.id in rows.tasks or task.state is not TaskState.QUEUED:
         raise Conflict(f"task {task.id} exists already")
+    if key is not None:
+        if key in rows.keys:
+            raise Conflict("a task was made under this key already")
+        rows.keys[key] = task.id
     rows.put_task(task)
     rows.count(task, LevelDelta(submitted=1))
 

@@ -15,7 +15,7 @@ from fog_compute.clock import Clock
 from fog_compute.errors import NotFound, StoreError
 from fog_compute.store import schema
 from fog_compute.store.blobs import BlobStore
-from fog_compute.store.changes import LevelDelta
+from fog_compute.store.changes import Conflict, LevelDelta
 from fog_compute.store.failures import plain
 from fog_compute.store.rows import attempt_of, task_of
 from fog_compute.tasks.ids import new_task_id
@@ -31,7 +31,7 @@ from fog_compute.tasks.model import (
 from fog_compute.tasks.wire import parse_result
 from fog_compute.vpn.levels import PrivacyLevel
 
-CreateTask = Callable[[Task], Awaitable[None]]
+CreateTask = Callable[[Task, str | None], Awaitable[None]]
 
 
 class _Reader:
@@ -64,10 +64,11 @@ class Tasks(_Reader):
         self._blobs = blobs
         self._clock = clock
 
-    async def create(self, spec: TaskSpec) -> Task:
+    async def create(self, spec: TaskSpec, key: str | None = None) -> Task:
         """Queue a new task; on disk when this returns.  Cancelled: it may or may not exist.
 
         Raises:
+            Conflict: a task was made under the same ``key`` before; see `of_key`.
             NotFound: a blob that it names was not put before.
             StoreError: the database refused.
         """
@@ -82,8 +83,23 @@ class Tasks(_Reader):
             created_at=now,
             updated_at=now,
         )
-        await self._create(task)
+        await self._create(task, key)
         return task
+
+    async def of_key(self, key: str, spec: TaskSpec) -> Task | None:
+        """Return the task that was made under ``key``; None if there is none.
+
+        Raises:
+            Conflict: it is another one than ``spec`` says.
+        """
+        tasks, keys = schema.tasks, schema.task_keys
+        query = select(tasks).join(keys, keys.c.task_id == tasks.c.id).where(keys.c.key == key)
+        for row in await self._rows(query):
+            task = task_of(row)
+            if task.spec != spec:
+                raise Conflict("another task was made under this idempotency key: use a new key")
+            return task
+        return None
 
     async def get(self, task_id: str) -> Task:
         """Return one task, or raise `NotFound`."""

@@ -115,6 +115,14 @@ task_blobs: Final = Table(
     Index("task_blobs_by_sha256", "sha256"),
 )
 
+task_keys: Final = Table(
+    "task_keys",
+    metadata,
+    Column("key", String(64), primary_key=True),  # random, chosen by whoever asked for the task
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Index("task_keys_by_task", "task_id", unique=True),
+)
+
 level_statistics: Final = Table(
     "level_statistics",
     metadata,

@@ -158,8 +158,8 @@ class Store:
         """Close."""
         await self.close()
 
-    async def _create(self, task: Task) -> None:
-        await self._writer.apply((), new=task)
+    async def _create(self, task: Task, key: str | None) -> None:
+        await self._writer.apply((), new=task, key=key)
 
 
 def _open_failure(error: SQLAlchemyError | OSError, url: URL) -> StoreError:

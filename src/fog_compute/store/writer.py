@@ -50,6 +50,7 @@ class _Call:
 
     changes: tuple[Change, ...]
     new: Task | None
+    key: str | None
     done: asyncio.Future[None]
 
     @property
@@ -87,14 +88,16 @@ class Writer:
         self._closed = False  # takes no more calls
         self._stopped = False  # nobody reads the queue any more
 
-    async def apply(self, changes: Sequence[Change], new: Task | None = None) -> None:
-        """Write the changes in one transaction; on disk when this returns."""
+    async def apply(
+        self, changes: Sequence[Change], new: Task | None = None, key: str | None = None
+    ) -> None:
+        """Write the changes, and a new task under its key, in one transaction; then return."""
         if self._closed:
             raise StoreError("the store is closed")
         if not changes and new is None:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._queue.put(_Call(tuple(changes), new, done))
+        await self._queue.put(_Call(tuple(changes), new, key, done))
         if self._stopped:
             raise StoreError("the store is closed")
         await done
@@ -182,7 +185,11 @@ class Writer:
     async def _write(
         self, connection: AsyncConnection, group: _Group
     ) -> tuple[Rows, dict[int, FogError]]:
-        before = await _load(connection, [c for call in group.calls for c in call.changes])
+        before = await _load(
+            connection,
+            [change for call in group.calls for change in call.changes],
+            [call.key for call in group.calls if call.key is not None],
+        )
         now = self._clock.now()
         rows = before.fork()
         refused: dict[int, FogError] = {}
@@ -190,7 +197,7 @@ class Writer:
             attempted = rows.fork()
             try:
                 if call.new is not None:
-                    new_task(attempted, call.new)
+                    new_task(attempted, call.new, call.key)
                 for change in call.changes:
                     apply_change(attempted, change, now)
             except FogError as err:
@@ -226,7 +233,9 @@ def _finish(calls: Sequence[_Call], refused: dict[int, StoreError] | dict[int, F
             call.done.set_exception(error)
 
 
-async def _load(connection: AsyncConnection, changes: Sequence[Change]) -> Rows:
+async def _load(
+    connection: AsyncConnection, changes: Sequence[Change], keys: Sequence[str]
+) -> Rows:
     """Read every row that the changes can touch; the transaction keeps other writers out."""
     task_ids, handles = names_of(changes)
     rows = Rows()
@@ -240,6 +249,10 @@ async def _load(connection: AsyncConnection, changes: Sequence[Change]) -> Rows:
         query = select(tasks).where(tasks.c.id.in_(sorted(task_ids)))
         for row in (await connection.execute(query)).mappings():
             rows.tasks[row["id"]] = task_of(row)
+    if keys:
+        made = select(schema.task_keys).where(schema.task_keys.c.key.in_(keys))
+        for row in (await connection.execute(made)).mappings():
+            rows.keys[row["key"]] = row["task_id"]
     missing = {t.attempt for t in rows.tasks.values() if t.attempt} - rows.attempts.keys()
     if missing:
         query = select(attempts).where(attempts.c.handle.in_(sorted(missing)))
@@ -257,6 +270,9 @@ async def _save(connection: AsyncConnection, before: Rows, after: Rows) -> None:
             insert(schema.task_blobs),
             [{"task_id": t.id, "sha256": b} for t in made_tasks for b in sorted(t.spec.blobs)],
         )
+    made_keys = [{"key": k, "task_id": i} for k, i in after.keys.items() if k not in before.keys]
+    if made_keys:
+        await connection.execute(insert(schema.task_keys), made_keys)
     await _compare_and_set(
         connection,
         schema.tasks,

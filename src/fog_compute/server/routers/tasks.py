@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from fog_compute.errors import NotFound, PrivacyUnavailable
 from fog_compute.server.dependencies import Services
@@ -18,6 +18,13 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["tasks"])
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern="^[!-~]{1,64}$",
+        description="A random name for this request: sent again, it makes no second task.",
+    ),
+]
 TaskId = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The id of a task.")]
 
 
@@ -30,11 +37,13 @@ async def put_blob(request: Request, services: Services) -> BlobOut:
 
 
 @router.post("/tasks", status_code=HTTPStatus.CREATED)
-async def create_task(task: TaskIn, services: Services, response: Response) -> TaskOut:
+async def create_task(
+    task: TaskIn, services: Services, response: Response, idempotency_key: IdempotencyKey = None
+) -> TaskOut:
     """Queue a task; it survives restarts from the moment of the answer."""
     spec = task.to_spec()
     _check_level(services, spec.privacy)
-    made = await services.get_service("dispatcher").create(spec)
+    made = await services.get_service("dispatcher").create(spec, idempotency_key)
     response.headers["location"] = f"/api/v1/tasks/{made.id}"
     return TaskOut.of(made)
 

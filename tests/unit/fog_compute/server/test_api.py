@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi import FastAPI, Request
 
@@ -400,3 +401,25 @@ async def test_worker_is_shown_with_the_beginning_of_its_key(api: Api) -> None:
     await api.until(listed)
 
     assert (await api.http.get("/api/v1/status")).json()["workers"][0]["name"] == "w-012345"
+
+
+async def test_request_that_comes_again_makes_no_second_task(api: Api) -> None:
+    """INV-TASK-27."""
+    first = await api.create()
+    task = {"module": first["module"]}
+
+    async def ask(key: str, **more: object) -> httpx2.Response:
+        return await api.http.post(
+            "/api/v1/tasks", json=task | more, headers={"idempotency-key": key}
+        )
+
+    made, again = await asyncio.gather(ask("one"), ask("one"))
+    later = await ask("one")
+
+    assert {made.json()["id"], again.json()["id"], later.json()["id"]} == {made.json()["id"]}
+    assert (await ask("two")).json()["id"] != made.json()["id"]
+    assert len((await api.http.get("/api/v1/tasks")).json()["tasks"]) == 3
+    other = await ask("one", argv=["x"])
+    assert (other.status_code, "new key" in other.text) == (409, True)
+    for bad in ("x" * 65, "a b"):
+        assert (await ask(bad)).status_code == 422

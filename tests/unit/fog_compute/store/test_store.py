@@ -7,6 +7,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -505,3 +506,41 @@ async def test_the_migrations_make_the_tables_that_the_code_expects(store: Store
 
     async with store._writing.connect() as connection:
         assert await connection.run_sync(differences) == []
+
+
+@pytest.mark.asyncio
+async def test_a_key_makes_one_task_as_long_as_the_task_is_kept(
+    url: str, store: Store, clock: ManualClock
+) -> None:
+    """INV-TASK-27."""
+    spec = TaskSpec(module=await store.blobs.put(b"module"))
+    outcomes = await asyncio.gather(
+        *(store.tasks.create(spec, "key") for _ in range(5)), return_exceptions=True
+    )
+    [task] = [one for one in outcomes if isinstance(one, Task)]
+    assert sum(isinstance(one, Conflict) for one in outcomes) == 4
+    await store.close()
+    async with await Store.open(url, clock=clock, result_ttl_s=100.0) as again:
+        assert await again.tasks.of_key("key", spec) == task
+        assert await again.tasks.of_key("other", spec) is None
+        with pytest.raises(Conflict, match="new key"):
+            await again.tasks.of_key("key", replace(spec, argv=("x",)))
+        await again.apply([Cancel(task.id)])
+        await clock.advance(101)
+        await again.sweep()
+        assert await again.tasks.of_key("key", spec) is None
+
+
+@pytest.mark.asyncio
+async def test_a_store_of_the_version_before_is_brought_up(url: str, tmp_path: Path) -> None:
+    store = await Store.open(url)
+    task = await queued(store)
+    await store.close()
+    with sqlite3.connect(tmp_path / "state" / "fog.db") as db:
+        db.execute("DROP TABLE task_keys")
+        db.execute("UPDATE alembic_version SET version_num = '0001'")
+    db.close()
+    async with await Store.open(url) as again:
+        assert await again.tasks.get(task.id) == task
+        made = await again.tasks.create(task.spec, "key")
+        assert await again.tasks.of_key("key", task.spec) == made

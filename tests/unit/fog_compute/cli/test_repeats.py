@@ -1,0 +1,57 @@
+"""The backend as commands see it: what is sent again, and what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from fog_compute.cli import client
+from fog_compute.cli.client import Backend
+from fog_compute.cli.common import NotRunningError
+from fog_compute.cli.lock import HomeLock
+from fog_compute.layout import HomeLayout
+
+
+class Breaking:
+    """A backend whose first answer is lost on the way."""
+
+    def __init__(self) -> None:
+        self.asked: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(request)
+        if len(self.asked) == 1:
+            raise httpx2.ReadError("the connection broke")
+        return httpx2.Response(201, json={"id": "t"})
+
+
+@pytest.fixture
+def breaking(monkeypatch: pytest.MonkeyPatch) -> Breaking:
+    made = Breaking()
+    transport = httpx2.MockTransport(made)
+    monkeypatch.setattr(
+        Backend,
+        "_connect",
+        lambda self: httpx2.Client(transport=transport, base_url="http://127.0.0.1"),
+    )
+    monkeypatch.setattr(HomeLock, "holder", lambda self: 1)
+    monkeypatch.setattr(client, "RECONNECT_PAUSE_S", 0)
+    return made
+
+
+def test_task_is_asked_for_again_under_the_same_key(tmp_path: Path, breaking: Breaking) -> None:
+    with Backend(HomeLayout(tmp_path)) as backend:
+        assert backend.post("/api/v1/tasks", {"module": "m"}) == {"id": "t"}
+        assert backend.post("/api/v1/tasks", {"module": "m"}) == {"id": "t"}
+
+    keys = [request.headers["idempotency-key"] for request in breaking.asked]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_request_that_may_have_arrived_is_not_repeated(tmp_path: Path, breaking: Breaking) -> None:
+    with Backend(HomeLayout(tmp_path)) as backend, pytest.raises(NotRunningError):
+        backend.post("/api/v1/tasks/t/cancel")
+
+    assert len(breaking.asked) == 1
