@@ -25,7 +25,7 @@ from fog_compute.coordinator.sessions import Pacing, Session, session_key
 from fog_compute.errors import ChannelError, FogError, NotFound, PrivacyUnavailable, StoreError
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
-from fog_compute.store import Cancel, Change, Conflict, Decline, Fail, Lease, Store
+from fog_compute.store import Cancel, Change, Conflict, Decline, Fail, Lease, Renew, Store
 from fog_compute.tasks import (
     Attempt,
     AttemptState,
@@ -49,6 +49,7 @@ __all__ = ["Dispatcher", "Tempo"]
 _log = get_logger("fog_compute.coordinator")
 
 RESUBMIT_PAUSE: Final = timedelta(milliseconds=250)
+SUBMIT_TRIES: Final = 10
 RESUBMIT_PAUSE_MAX: Final = timedelta(seconds=10)
 REFUSED_PAUSE: Final = timedelta(seconds=10)
 REFUSED_PAUSE_MAX: Final = timedelta(minutes=10)
@@ -81,7 +82,7 @@ class Tempo:
         lease_s: silence after which an attempt expires.
         request_timeout_s: how long an answer to a small message may take.
         poll_min_s: first pause between polls.
-        poll_max_s: longest pause between polls.
+        poll_max_s: longest pause between polls; a quarter of the lease is never exceeded.
         worker_refresh_s: pause between two looks at the list of workers.
     """
 
@@ -99,6 +100,7 @@ class _Offer:
     submitting: bool = False
     submit_at: datetime | None = None
     pause: timedelta = RESUBMIT_PAUSE
+    failures: int = 0
 
 
 class Dispatcher:
@@ -123,7 +125,9 @@ class Dispatcher:
         self._exchange: Final = Exchange(carrier, store.blobs, self._tempo.request_timeout_s)
         self._lease: Final = timedelta(seconds=self._tempo.lease_s)
         self._pacing: Final = Pacing(
-            timedelta(seconds=self._tempo.poll_min_s), timedelta(seconds=self._tempo.poll_max_s)
+            timedelta(seconds=self._tempo.poll_min_s),
+            # Within a lease there is time for a poll that is lost, and for another.
+            min(timedelta(seconds=self._tempo.poll_max_s), self._lease / 4),
         )
         self._ledger: Final = Ledger(store, self._clock, self._end_attempt, self._end_task)
         self._offers: Final[dict[str, _Offer]] = {}
@@ -383,6 +387,10 @@ class Dispatcher:
         except FogError as error:
             if isinstance(error, ChannelError):
                 self._fog.note_silence(attempt.worker)
+            offer.failures += 1
+            if offer.failures == SUBMIT_TRIES:
+                # Who answers, but never to the point, would otherwise never fall silent.
+                await self._lose(handle, str(error), AttemptState.EXPIRED)
             if handle in self._ledger.attempts:
                 self._trouble[task.id] = str(error)
             offer.submit_at = self._clock.now() + offer.pause
@@ -471,7 +479,7 @@ class Dispatcher:
             moving=moving,
         )
         await self._apply(changes)
-        return grew or bool(changes)
+        return grew or any(not isinstance(change, Renew) for change in changes)
 
     # Changes of rows.
 

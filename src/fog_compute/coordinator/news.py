@@ -81,8 +81,8 @@ def after_status(
             return after_loss(task, attempt, reason, now=now, how=AttemptState.EXPIRED)
     elif now > held_since + timedelta(seconds=task.spec.limits.wall_s) + QUEUE_LEASES * lease:
         return [Decline(attempt.handle, "the worker let it wait for too long")]
-    # One write per half lease is enough to keep it.
-    return [Renew(attempt.handle, until)] if attempt.lease_until - now < lease / 2 else []
+    # One write per quarter of a lease keeps it, even if one poll is lost.
+    return [Renew(attempt.handle, until)] if attempt.lease_until - now < lease * 3 / 4 else []
 
 
 def latest_end(task: Task, attempt: Attempt, running_since: datetime) -> datetime:

@@ -13,6 +13,7 @@ import pytest
 from fog_compute.coordinator.dispatcher import Dispatcher, Tempo
 from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.onion import FogOnionCoordinator
+from fog_compute.coordinator.placement import WorkerState
 from fog_compute.errors import NotFound
 from fog_compute.store import Cancel as CancelTask
 from fog_compute.store import Conflict
@@ -35,6 +36,7 @@ from fog_compute.tasks.wire import (
     Busy,
     Cancel,
     Module,
+    NeedModule,
     Poll,
     Rejected,
     Reply,
@@ -390,6 +392,51 @@ async def test_worker_that_never_ends_loses_the_task(tmp_path: Path) -> None:
         assert await attempt_states(fog, task) == [AttemptState.EXPIRED]
         # 60 s to run, the grid, the lease, and the last poll.
         assert 60 * 2**0.5 + 60 < fog.clock.monotonic() < 60 * 2**0.5 + 60 + 60
+
+
+async def test_worker_that_asks_for_blobs_for_ever_loses_the_task(tmp_path: Path) -> None:
+    """INV-TASK-25."""
+
+    def ask(worker: ScriptedWorker, request: Request) -> Reply | None:
+        return NeedModule((request.module,)) if isinstance(request, Submit) else None
+
+    async with running(tmp_path) as fog:
+        fog.add_worker("a", answer=ask)
+        task = await create(fog, max_attempts=1)
+
+        failed = await reaches(fog, task, TaskState.FAILED)
+
+        assert failed.reason.startswith("a worker asks for the same blobs again and again")
+        assert await attempt_states(fog, task) == [AttemptState.EXPIRED]
+
+
+async def test_sign_of_life_is_no_news(tmp_path: Path) -> None:
+    """INV-TASK-15."""
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        module = await fog.store.blobs.put(MODULE)
+        await fog.dispatcher.create(TaskSpec(module=module, limits=Limits(wall_s=9999)))
+        await fog.until(lambda: fog.clock.monotonic() > 100)
+        polls = len(worker.heard)
+        await fog.until(lambda: fog.clock.monotonic() > 400)
+
+        assert 300 / 15 - 2 < len(worker.heard) - polls < 300 / 15 + 2
+
+
+async def test_poll_that_is_lost_costs_no_attempt(tmp_path: Path) -> None:
+    """INV-TASK-15."""
+    tempo = Tempo(lease_s=60, request_timeout_s=10)
+    async with running(tmp_path, tempo=tempo) as fog:
+        worker = fog.add_worker("a")
+        module = await fog.store.blobs.put(MODULE)
+        task = await fog.dispatcher.create(TaskSpec(module=module, limits=Limits(wall_s=9999)))
+        for moment in range(200, 2000, 200):
+            await fog.until(lambda moment=moment: fog.clock.monotonic() > moment)
+            worker.silent = True
+            await fog.until(lambda: fog.fog.worker("a").state is WorkerState.LOST)
+            worker.silent = False
+
+        assert await attempt_states(fog, task) == [AttemptState.RUNNING]
 
 
 async def test_result_that_never_comes_loses_the_task(tmp_path: Path) -> None:
