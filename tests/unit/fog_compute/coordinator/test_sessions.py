@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fog_compute.coordinator.sessions import Pacing, Session
+from fog_compute.coordinator.sessions import PIECE_BYTES, Pacing, Session
 from fog_compute.tasks import Attempt, AttemptState
+from fog_compute.tasks.wire import FINISHED, AttemptStatus
 from fog_compute.vpn import PrivacyLevel
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -92,3 +93,26 @@ def test_what_was_heard_puts_nothing_off() -> None:
     one.drop("i", NOW + 60 * SECOND, cancel=True)
 
     assert one.view().tell_at == NOW + 61 * SECOND
+
+
+def test_results_of_a_session_move_as_long_as_a_good_piece_of_any_arrives() -> None:
+    """INV-TASK-25."""
+    one = session()
+    progress = one.follow("h", NOW)
+
+    def bring(size: int, now: datetime, name: bytes = b"12345678") -> bool:
+        offset = progress.assembler.offset
+        status = AttemptStatus(bytes(16), FINISHED, b"", name, 2**20, offset, bytes(size))
+        progress.assembler.add(status)
+        return one.grew(progress, now)
+
+    assert bring(1000, NOW)
+    assert not one.moving(NOW - SECOND)
+    assert bring(PIECE_BYTES, NOW)
+    assert one.moving(NOW - SECOND)
+    assert not one.moving(NOW)
+
+    # Another result from the beginning brings nothing that was not here before.
+    progress.assembler.add(AttemptStatus(bytes(16), FINISHED, b"", b"another.", 2**20, 0, b"x"))
+    assert not bring(PIECE_BYTES, NOW + 60 * SECOND, b"another.")
+    assert not one.moving(NOW)
