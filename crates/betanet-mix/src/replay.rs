@@ -26,7 +26,8 @@ const SEGMENT_MASK: u64 = 4095;
 /// Linear probing stays short up to three quarters.
 const SEGMENT_MAX: usize = SEGMENT_SLOTS / 4 * 3;
 const EMPTY: u64 = 0;
-const MAX_DEPTH: u32 = 40;
+/// Tags spread evenly, so no part of them needs this much more depth than all do.
+const SPARE_DEPTH: u32 = 2;
 
 /// The tags accepted under one epoch key.
 pub struct ReplayCache {
@@ -35,6 +36,7 @@ pub struct ReplayCache {
     /// Top `depth` bits of a filtered tag → segment.
     directory: Vec<usize>,
     depth: u32,
+    max_depth: u32,
     segments: Vec<Segment>,
     len: usize,
     capacity: usize,
@@ -57,9 +59,9 @@ pub struct Restored {
     pub torn_bytes: usize,
 }
 
-/// A log that holds more entries than the cache may.
+/// A log that holds more entries than the cache may, or entries that are no tags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the replay log holds {entries} entries, the cache only {capacity}")]
+#[error("a replay log of {entries} entries is damaged or does not fit a cache for {capacity}")]
 pub struct RestoreError {
     /// Entries in the log.
     pub entries: usize,
@@ -85,7 +87,7 @@ impl ReplayCache {
     /// Rebuilds a cache from its filter key and the concatenation of everything that [`ReplayCache::unlogged`] gave out.
     ///
     /// # Errors
-    /// [`RestoreError`] when the log holds more than `capacity` entries.
+    /// [`RestoreError`] when the log holds more than `capacity` entries, or entries that do not spread as tags do.
     pub fn restore(
         filter_key: Zeroizing<[u8; 16]>,
         capacity: usize,
@@ -93,12 +95,14 @@ impl ReplayCache {
     ) -> Result<(Self, Restored), RestoreError> {
         let mut cache = Self::with_key(filter_key, capacity);
         let (entries, torn) = log.as_chunks::<LOG_ENTRY_LEN>();
+        cache.max_depth = max_depth(entries.len());
         for entry in entries {
             match cache.insert(u64::from_be_bytes(*entry)) {
                 Ok(()) | Err(Refused::Known) => {}
                 Err(Refused::Full) => return Err(RestoreError { entries: entries.len(), capacity }),
             }
         }
+        cache.max_depth = max_depth(capacity);
         let restored = Restored { entries: cache.len, torn_bytes: torn.len() };
         Ok((cache, restored))
     }
@@ -153,6 +157,7 @@ impl ReplayCache {
             cipher,
             directory: vec![0],
             depth: 0,
+            max_depth: max_depth(capacity),
             segments: vec![Segment::new(0)],
             len: 0,
             capacity,
@@ -166,7 +171,7 @@ impl ReplayCache {
         self.cipher.encrypt_block(&mut block);
         let block: [u8; 16] = block.into();
         let (head, _) = block.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-        u64::from_be_bytes(*head).max(1)
+        u64::from_be_bytes(*head)
     }
 
     fn segment_index(&self, entry: u64) -> usize {
@@ -201,7 +206,7 @@ impl ReplayCache {
     /// Splits one full segment by the next bit of its entries; the directory doubles when it cannot tell the halves apart.
     fn split(&mut self, index: usize) -> bool {
         let Some(old_depth) = self.segments.get(index).map(|segment| segment.depth) else { return false };
-        if old_depth >= MAX_DEPTH {
+        if old_depth >= self.max_depth {
             return false;
         }
         if old_depth == self.depth {
@@ -226,6 +231,13 @@ impl ReplayCache {
         }
         true
     }
+}
+
+/// How far the directory may grow for this many entries.
+fn max_depth(entries: usize) -> u32 {
+    // The segments that they fill, as a power of two.
+    let segments = entries.div_ceil(SEGMENT_MAX).checked_next_power_of_two().map_or(usize::BITS, usize::trailing_zeros);
+    segments + SPARE_DEPTH
 }
 
 impl ReplayFilter for ReplayCache {
@@ -361,6 +373,23 @@ mod tests {
         }
         assert!(back.unlogged().is_empty());
         assert!(ReplayCache::restore(cache.filter_key().clone(), 100, &log).is_err());
+    }
+
+    #[test]
+    fn a_log_of_anything_but_tags_is_refused_before_it_takes_the_memory() {
+        let key = || Zeroizing::new([0; 16]);
+        let counted: Vec<u8> = (1_u64..4000).flat_map(u64::to_be_bytes).collect();
+        for capacity in [4000, 1 << 30, usize::MAX] {
+            assert!(ReplayCache::restore(key(), capacity, &counted).is_err());
+        }
+        let mut cache = ReplayCache::with_key(key(), 4000);
+        let taken = (1..4000).filter(|entry| cache.insert(*entry).is_ok()).count();
+        assert_eq!(SEGMENT_MAX, taken);
+        assert!(cache.memory_bytes() < 1 << 20);
+        // Zero marks an empty place, and stands for one.
+        let (mut zeros, restored) = ReplayCache::restore(key(), 10, &[0; 16]).unwrap();
+        assert_eq!(Restored { entries: 1, torn_bytes: 0 }, restored);
+        assert_eq!(Err(Refused::Known), zeros.insert(1));
     }
 
     /// The promise is `n / 2^64` false drops per packet. That is too rare to be seen, so the parts are: fresh tags are
