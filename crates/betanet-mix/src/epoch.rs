@@ -48,10 +48,13 @@ pub struct EpochClock {
     skew_ms: u64,
 }
 
+/// The longest epoch, a year: far beyond what anyone wants, and far from where times overflow.
+const MAX_LENGTH_MS: u64 = 365 * 24 * 60 * 60 * 1000;
+
 /// Why epoch parameters are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "an epoch of {length_ms} ms with {skew_ms} ms of clock skew is not usable: the length must be positive and exceed the skew"
+    "an epoch of {length_ms} ms with {skew_ms} ms of clock skew is not usable: the length must exceed the skew and be a year at most"
 )]
 pub struct EpochError {
     /// The epoch length that was asked for, in milliseconds.
@@ -64,9 +67,9 @@ impl EpochClock {
     /// A clock with epochs of `length_ms` that tolerates clocks `skew_ms` apart.
     ///
     /// # Errors
-    /// [`EpochError`] when the length is zero or does not exceed the skew.
+    /// [`EpochError`] when the length does not exceed the skew, or is more than a year.
     pub fn new(length_ms: u64, skew_ms: u64) -> Result<Self, EpochError> {
-        if length_ms == 0 || skew_ms >= length_ms {
+        if length_ms > MAX_LENGTH_MS || skew_ms >= length_ms {
             return Err(EpochError { length_ms, skew_ms });
         }
         Ok(Self { length_ms, skew_ms })
@@ -137,6 +140,8 @@ mod tests {
     fn unusable_parameters_are_refused() {
         assert!(EpochClock::new(0, 0).is_err());
         assert!(EpochClock::new(30_000, 30_000).is_err());
-        assert!(EpochClock::new(u64::MAX, 0).is_ok());
+        assert!(EpochClock::new(MAX_LENGTH_MS, 0).is_ok());
+        assert!(EpochClock::new(MAX_LENGTH_MS + 1, 0).is_err());
+        assert!(EpochClock::new(u64::MAX, 0).is_err());
     }
 }
