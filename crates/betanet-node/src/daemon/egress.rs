@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use betanet_mix::pool::Buffer;
 use betanet_sphinx::NodeId;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::metrics::Metrics;
@@ -52,11 +53,13 @@ impl Egress {
         let waiting = Waiting { packet: packet.into(), since: Instant::now() };
         let sent = match lock(&self.peers).get(&next) {
             None => Err("unknown_next"),
-            Some(queue) => queue.try_send(waiting).map_err(|_| "egress_full"),
+            Some(queue) => queue.try_send(waiting).map_err(|err| match err {
+                TrySendError::Full(_) => "egress_full",
+                TrySendError::Closed(_) => "link_closed",
+            }),
         };
-        match sent {
-            Ok(()) => self.metrics.forwarded.add(1),
-            Err(reason) => self.metrics.drop_one(reason),
+        if let Err(reason) = sent {
+            self.metrics.drop_one(reason);
         }
     }
 
@@ -144,20 +147,100 @@ impl Peer {
     }
 }
 
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Closed first, so that what is still sent here is refused and counted by its sender.
+        self.queue.close();
+        while self.queue.try_recv().is_ok() {
+            self.metrics.drop_one("link_closed");
+        }
+    }
+}
+
+/// A packet between the queue and the link; one that gets no further is counted as lost.
+struct Passing<'a>(&'a Metrics);
+
+impl Passing<'_> {
+    fn arrived(self) {
+        self.0.forwarded.add(1);
+        self.0.bytes_out.add(u64::try_from(FRAME_LEN).unwrap_or(0));
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        self.0.drop_one("link_down");
+    }
+}
+
 /// Moves packets from the queue to the link; `true` when the queue has ended.
 async fn pump(queue: &mut mpsc::Receiver<Waiting>, sender: &LinkSender, metrics: &Metrics) -> bool {
     loop {
         let Some(waiting) = queue.recv().await else {
             return true;
         };
+        let passing = Passing(metrics);
         if waiting.since.elapsed() > PATIENCE {
-            metrics.drop_one("link_down");
             continue;
         }
         if sender.send(Frame::packet(waiting.packet)).await.is_err() {
-            metrics.drop_one("link_down");
             return false;
         }
-        metrics.bytes_out.add(u64::try_from(FRAME_LEN).unwrap_or(0));
+        passing.arrived();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use betanet_sphinx::PACKET_LEN;
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::daemon::metrics::Exporter;
+    use crate::link::LinkTimeouts;
+
+    fn count(metrics: &Arc<Metrics>, series: &str) -> u64 {
+        let page = Exporter::new(metrics).render(Instant::now());
+        let line = page.lines().find_map(|line| line.strip_prefix(series)).unwrap();
+        line.trim().parse().unwrap()
+    }
+
+    const CLOSED: &str = "betanet_packets_dropped_total{reason=\"link_closed\"}";
+    const DOWN: &str = "betanet_packets_dropped_total{reason=\"link_down\"}";
+    const FORWARDED: &str = "betanet_packets_forwarded_total";
+
+    #[tokio::test]
+    async fn what_waits_for_a_node_that_left_is_counted_as_lost() {
+        let metrics = Arc::new(Metrics::new(true));
+        let egress = Egress::new(Arc::clone(&metrics));
+        let id = NodeId::from([1; 32]);
+        let (sender, queue) = mpsc::channel(4);
+        lock(&egress.peers).insert(id, sender);
+        egress.send(id, &[0; PACKET_LEN]);
+        egress.send(id, &[0; PACKET_LEN]);
+        let peer = Peer {
+            id,
+            queue,
+            dialer: Dialer::new(&SigningKey::from_bytes(&[2; 32]), LinkTimeouts::default()).unwrap(),
+            views: watch::Sender::new(Arc::new(Views::new("test".into(), id))).subscribe(),
+            metrics: Arc::clone(&metrics),
+        };
+        // No consensus lists the node, so its task ends.
+        peer.run().await;
+        assert_eq!(2, count(&metrics, CLOSED));
+        egress.send(id, &[0; PACKET_LEN]);
+        assert_eq!((3, 0), (count(&metrics, CLOSED), count(&metrics, FORWARDED)));
+    }
+
+    #[test]
+    fn a_packet_is_forwarded_when_its_link_has_it_and_lost_otherwise() {
+        let metrics = Arc::new(Metrics::new(true));
+        Passing(&metrics).arrived();
+        assert_eq!((0, 1), (count(&metrics, DOWN), count(&metrics, FORWARDED)));
+        drop(Passing(&metrics));
+        assert_eq!((1, 1), (count(&metrics, DOWN), count(&metrics, FORWARDED)));
     }
 }

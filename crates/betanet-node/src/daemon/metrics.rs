@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use betanet_sphinx::PacketError;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -21,6 +22,33 @@ const COARSE_STEP: u64 = 1000;
 
 /// How long an exported snapshot lasts unless the operator asks for exact ones.
 const COARSE_PERIOD: Duration = Duration::from_mins(1);
+
+/// Why a packet is dropped or a peer refused, beside the reasons of [`PacketError`].
+const REASONS: [&str; 23] = [
+    "accept_failed",
+    "bad_envelope",
+    "bad_item",
+    "bad_surb",
+    "delay_queue_full",
+    "egress_full",
+    "handshake_failed",
+    "handshake_timeout",
+    "http_crowded",
+    "ingress_full",
+    "link_closed",
+    "link_down",
+    "mailbox_full",
+    "malformed_frame",
+    "no_beacon",
+    "not_an_edge",
+    "replay_log_failed",
+    "stopping",
+    "store_busy",
+    "store_failed",
+    "unknown_mailbox",
+    "unknown_next",
+    "unknown_peer",
+];
 
 /// Upper bounds of the hop delay buckets, in seconds.
 const DELAY_BOUNDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
@@ -130,7 +158,8 @@ pub struct Metrics {
     pub epoch: AtomicU64,
     /// Whether the node does its work.
     pub healthy: AtomicBool,
-    dropped: Mutex<BTreeMap<&'static str, u64>>,
+    /// Every reason from the start: one that appeared with its first packet would tell of that packet.
+    dropped: BTreeMap<&'static str, Count>,
     exact: bool,
 }
 
@@ -155,24 +184,27 @@ impl Metrics {
             mailboxes: Level::default(),
             epoch: AtomicU64::new(0),
             healthy: AtomicBool::new(false),
-            dropped: Mutex::default(),
+            dropped: reasons().map(|reason| (reason, Count::default())).collect(),
             exact,
         }
     }
 
     /// Counts one dropped packet, or one refused peer.
     pub fn drop_one(&self, reason: &'static str) {
-        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
-        *dropped.entry(reason).or_default() += 1;
-    }
-
-    fn dropped(&self) -> BTreeMap<&'static str, u64> {
-        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let count = self.dropped.get(reason);
+        debug_assert!(count.is_some(), "{reason} is missing in the list of reasons");
+        if let Some(count) = count {
+            count.add(1);
+        }
     }
 
     fn step(&self, value: u64) -> u64 {
         if self.exact { value } else { value - value % COARSE_STEP }
     }
+}
+
+fn reasons() -> impl Iterator<Item = &'static str> {
+    PacketError::ALL.iter().map(PacketError::reason).chain(REASONS)
 }
 
 impl Collector for Metrics {
@@ -190,9 +222,9 @@ impl Collector for Metrics {
         }
         let help = "Packets dropped and peers refused, by reason";
         let mut descriptor = encoder.encode_descriptor("betanet_packets_dropped", help, None, MetricType::Counter)?;
-        for (reason, count) in self.dropped() {
-            let labels = [("reason", reason)];
-            ConstCounter::new(self.step(count)).encode(descriptor.encode_family(&labels)?)?;
+        for (reason, count) in &self.dropped {
+            let labels = [("reason", *reason)];
+            ConstCounter::new(self.step(count.get())).encode(descriptor.encode_family(&labels)?)?;
         }
         let help = "Bytes on links, as frames";
         let mut descriptor = encoder.encode_descriptor("betanet_link_bytes", help, None, MetricType::Counter)?;
@@ -323,6 +355,28 @@ mod tests {
         assert_eq!(text, exporter.render(start + Duration::from_secs(59)));
         let text = exporter.render(start + Duration::from_mins(1));
         assert!(text.contains("betanet_packets_processed_total 6000\n"), "{text}");
+    }
+
+    /// INV-LINK-23
+    #[test]
+    fn a_dropped_packet_does_not_change_the_page() {
+        let metrics = Arc::new(Metrics::new(false));
+        let before = Exporter::new(&metrics).render(Instant::now());
+        for reason in reasons() {
+            assert!(before.contains(&format!("betanet_packets_dropped_total{{reason=\"{reason}\"}} 0\n")), "{before}");
+            metrics.drop_one(reason);
+        }
+        assert_eq!(before, Exporter::new(&metrics).render(Instant::now()));
+    }
+
+    #[test]
+    fn the_specification_lists_every_reason_of_the_node() {
+        let spec = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/spec/link.md")).unwrap();
+        let (_, listed) = spec.split_once("\nReasons: those of [packet errors](packet.md), and `").unwrap();
+        let (listed, _) = listed.split_once('`').unwrap();
+        let mut listed: Vec<&str> = listed.split(',').map(str::trim).collect();
+        listed.sort_unstable();
+        assert_eq!(REASONS.as_slice(), listed);
     }
 
     #[test]
