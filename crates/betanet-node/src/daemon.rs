@@ -68,10 +68,12 @@ pub struct DaemonConfig {
     pub role: Role,
     /// Who runs it.
     pub operator: String,
-    /// Address for both sockets.
+    /// Address of the link socket.
     pub ip: IpAddr,
     /// Port for links; 0 for any, kept over restarts.
     pub link_port: u16,
+    /// Address for `/health` and `/metrics`: they are for this machine, whoever may reach the links.
+    pub http_ip: IpAddr,
     /// Port for `/health` and `/metrics`; 0 for any, kept over restarts.
     pub http_port: u16,
     /// Export exact counters.
@@ -166,7 +168,7 @@ impl Node {
         )
         .await?;
         let http = bind(
-            config.ip,
+            config.http_ip,
             config.http_port,
             former.as_ref().map(|record| record.http_address),
             Purpose { name: "/health and /metrics", option: "--http-port" },
@@ -438,7 +440,11 @@ fn serve_http(
     let metrics = Arc::clone(metrics);
     let record = record.clone();
     let started = Instant::now();
-    tokio::spawn(http::serve(listener, move |path| match path {
+    let crowded = {
+        let metrics = Arc::clone(&metrics);
+        move || metrics.drop_one("http_crowded")
+    };
+    let answer = move |path: &str| match path {
         "/health" => {
             let healthy = metrics.healthy.load(Ordering::Relaxed);
             let views = views.borrow();
@@ -461,5 +467,6 @@ fn serve_http(
             body: exporter.render(Instant::now()),
         }),
         _ => None,
-    }));
+    };
+    tokio::spawn(http::serve(listener, answer, crowded));
 }

@@ -1,8 +1,10 @@
 //! A very small HTTP/1.1 responder for `/health` and `/metrics`, and the client that asks it.
 //!
 //! It answers GET for a few fixed paths and closes the connection. Nothing a browser or a
-//! scraper sends can make it hold more than a few KiB or a connection for more than a few seconds.
+//! scraper sends can make it hold more than a few KiB or a connection for more than a few seconds,
+//! and nobody keeps others out by holding connections: the oldest gives way to the newest.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// Bytes of a request's head.
 const HEAD_LIMIT: usize = 8 * 1024;
@@ -21,7 +23,10 @@ const RESPONSE_LIMIT: u64 = 4 * 1024 * 1024;
 /// Connections served at once.
 const CONNECTIONS: usize = 32;
 
-/// For reading the request and writing the answer.
+/// For the request's head.
+const HEAD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// For a request and its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An answer.
@@ -43,29 +48,33 @@ impl Response {
     }
 }
 
-/// Serves GET requests until it is dropped; `answer` maps a path to its response.
-pub async fn serve<A>(listener: TcpListener, answer: A)
+/// Serves GET requests until it is dropped; `answer` maps a path to its response, `crowded` hears of
+/// each connection that had to give way.
+pub async fn serve<A>(listener: TcpListener, answer: A, crowded: impl Fn() + Send)
 where
     A: Fn(&str) -> Option<Response> + Send + Sync + 'static,
 {
     let answer = Arc::new(answer);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = tokio::task::JoinSet::new();
+    let mut connections = JoinSet::new();
+    let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
     loop {
-        while connections.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors: let some go before the next try.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        while connections.try_join_next().is_some() {}
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+            crowded();
+        }
         let answer = Arc::clone(&answer);
-        connections.spawn(async move {
-            let _place = place;
+        open.push_back(connections.spawn(async move {
             let _ = tokio::time::timeout(PATIENCE, one(stream, answer.as_ref())).await;
-        });
+        }));
     }
 }
 
@@ -73,16 +82,8 @@ async fn one<A>(mut stream: TcpStream, answer: &A) -> std::io::Result<()>
 where
     A: Fn(&str) -> Option<Response>,
 {
-    let mut head = Vec::with_capacity(1024);
-    let end = loop {
-        if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
-            break Some(end);
-        }
-        if head.len() >= HEAD_LIMIT || stream.read_buf(&mut head).await? == 0 {
-            break None;
-        }
-    };
-    let request = end.and_then(|end| head.get(..end)).and_then(|head| std::str::from_utf8(head).ok());
+    let head = tokio::time::timeout(HEAD_PATIENCE, read_head(&mut stream)).await??;
+    let request = head.as_deref().and_then(|head| std::str::from_utf8(head).ok());
     let plain =
         |status, body: &str| Response { status, content_type: "text/plain; charset=utf-8", body: format!("{body}\n") };
     let response = match request.and_then(request_line) {
@@ -113,6 +114,22 @@ where
     }
     stream.write_all(&bytes).await?;
     stream.shutdown().await
+}
+
+/// Everything before the first empty line; nothing if there is none. Lines may end without `\r`.
+async fn read_head(stream: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
+    let mut head = Vec::with_capacity(1024);
+    loop {
+        let ends =
+            [head.windows(4).position(|four| four == b"\r\n\r\n"), head.windows(2).position(|two| two == b"\n\n")];
+        if let Some(end) = ends.into_iter().flatten().min() {
+            head.truncate(end);
+            return Ok(Some(head));
+        }
+        if head.len() >= HEAD_LIMIT || stream.read_buf(&mut head).await? == 0 {
+            return Ok(None);
+        }
+    }
 }
 
 /// Method and path of a request head, without the query.
@@ -150,31 +167,45 @@ async fn within<T>(work: impl Future<Output = std::io::Result<T>>) -> std::io::R
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
     use super::*;
 
-    async fn start() -> SocketAddr {
+    async fn start(crowded: impl Fn() + Send + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, |path| {
-            (path == "/health").then(|| Response::json(200, &serde_json::json!({"ok": true})))
-        }));
+        let answer = |path: &str| (path == "/health").then(|| Response::json(200, &serde_json::json!({"ok": true})));
+        tokio::spawn(serve(listener, answer, crowded));
         address
     }
 
     #[tokio::test]
+    async fn connections_that_say_nothing_keep_nobody_out() {
+        let (sender, mut crowded) = tokio::sync::mpsc::unbounded_channel();
+        let address = start(move || sender.send(()).unwrap()).await;
+        let mut silent = Vec::new();
+        for _ in 0..=CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        // The first gives way to the last, and the second to the one that asks.
+        crowded.recv().await.unwrap();
+        assert_eq!(0, silent[0].read(&mut [0]).await.unwrap_or(0));
+        assert_eq!(200, get(address, "/health").await.unwrap().0);
+    }
+
+    #[tokio::test]
     async fn known_paths_answer_and_others_are_refused() {
-        let address = start().await;
+        let address = start(|| ()).await;
         assert_eq!((200, "{\"ok\":true}\n".to_owned()), get(address, "/health?x=1").await.unwrap());
         assert_eq!(404, get(address, "/").await.unwrap().0);
     }
 
     #[tokio::test]
-    async fn garbage_gets_a_400_and_the_server_lives_on() {
-        let address = start().await;
+    async fn every_head_gets_its_answer_and_the_server_lives_on() {
+        let address = start(|| ()).await;
         for (garbage, status) in [
-            (b"\xff\xfe\r\n\r\n".as_slice(), "400"),
+            (b"GET /health HTTP/1.1\nhost: a\n\n".as_slice(), "200"),
+            (b"\xff\xfe\r\n\r\n", "400"),
             (b"GET /health\r\n\r\n", "400"),
             (b"POST /health HTTP/1.1\r\n\r\n", "405"),
             (&[b'a'; 9000], "400"),

@@ -79,9 +79,12 @@ pub(super) struct NodeArguments {
     /// Who runs the node; operators do not repeat on a path.
     #[arg(long, env = "NODE_OPERATOR", default_value = "unnamed")]
     pub(super) operator: String,
-    /// Address to listen on.
+    /// Address to listen on for links.
     #[arg(long, default_value = "127.0.0.1")]
     pub(super) ip: IpAddr,
+    /// Address for /health and /metrics. Counters help whoever watches the traffic: leave it on loopback.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(super) http_ip: IpAddr,
     /// Port for /health and /metrics; 0 takes a free one and keeps it.
     #[arg(long, env = "NODE_PORT", default_value_t = 9001)]
     pub(super) http_port: u16,

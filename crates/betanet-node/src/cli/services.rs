@@ -37,14 +37,17 @@ pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
 
 pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
     let shutdown = shutdown_signal(arguments.service.die_with_parent)?;
-    let beside = |port: u16| if port == 0 { 0 } else { port.saturating_add(1000) };
     let config = DaemonConfig {
         dir: arguments.dir,
         bootstrap: arguments.bootstrap,
         role: arguments.role,
         operator: arguments.operator,
         ip: arguments.ip,
-        link_port: arguments.link_port.unwrap_or_else(|| beside(arguments.http_port)),
+        link_port: match arguments.link_port {
+            Some(port) => port,
+            None => beside(arguments.http_port)?,
+        },
+        http_ip: arguments.http_ip,
         http_port: arguments.http_port,
         exact_metrics: arguments.exact_metrics,
         mixer: MixerConfig {
@@ -56,6 +59,18 @@ pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
         target_throughput: usize::try_from(arguments.target_throughput)?,
     };
     Ok(daemon::run(config, shutdown).await?)
+}
+
+/// The port for links where only the other one is given.
+fn beside(http_port: u16) -> Result<u16, Failure> {
+    match http_port {
+        0 => Ok(0),
+        port => port.checked_add(1000).ok_or_else(|| {
+            Failure::Error(format!(
+                "there is no port 1000 above {port} for links; give one with --link-port or LINK_PORT"
+            ))
+        }),
+    }
 }
 
 pub(super) async fn authority(arguments: AuthorityArguments) -> Result<(), Failure> {
