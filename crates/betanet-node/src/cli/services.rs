@@ -12,7 +12,7 @@ use betanet_node::process::{die_with_parent, shutdown_signal};
 use tracing_subscriber::EnvFilter;
 
 use super::arguments::{AuthorityArguments, LocalnetArguments, NodeArguments, ServiceArguments, StatusArguments};
-use super::output::{Failure, tell};
+use super::output::{Failure, complain, tell};
 
 /// Ties the process to its parent and starts the log. Before any thread is started.
 pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
@@ -25,14 +25,29 @@ pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
         report(panic);
         std::process::abort();
     }));
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    // A line that cannot be written is lost; saying so where it could not be written would end the process.
+    let log = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(log_filter())
+        .with_writer(stderr)
+        .with_target(false);
     if arguments.json_logs {
         log.json().init();
     } else {
         log.with_ansi(false).init();
     }
     Ok(())
+}
+
+fn log_filter() -> EnvFilter {
+    let default = || EnvFilter::new("info");
+    let Some(wanted) = std::env::var_os("RUST_LOG") else {
+        return default();
+    };
+    EnvFilter::try_new(wanted.to_string_lossy()).unwrap_or_else(|err| {
+        complain(&format!("RUST_LOG={} is not understood ({err}); logging as with RUST_LOG=info", wanted.display()));
+        default()
+    })
 }
 
 pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {

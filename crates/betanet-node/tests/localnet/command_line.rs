@@ -58,6 +58,11 @@ fn what_stands_in_the_way_is_named_in_one_line() {
     fails_with(&[&authority[..], &[&folder, "--link-port", &port]].concat(), &[&port, "in use", "--link-port"]);
     let _owner = StateDir::open(&dir.path().join("authority")).unwrap();
     fails_with(&[&authority[..], &[&folder]].concat(), &["authority", "in use by another process"]);
+    fails_with(&[&authority[..], &[&at("long"), "--epoch", "4294967295h"]].concat(), &["epoch", "a year at most"]);
+    let node = ["node", "--dir", &folder, "--bootstrap", &bootstrap];
+    fails_with(&[&node[..], &["--http-port", "64536"]].concat(), &["64536", "--link-port"]);
+    let output = betanet().args(node).env("RUST_LOG", "betanet=loud").output().unwrap();
+    assert!(text(&output.stderr).contains("RUST_LOG=betanet=loud is not understood"), "{output:?}");
     fails_with(&["localnet", "run", "--epoch", "0s", "--dir", &at("net")], &["authority does not stay up", "epoch"]);
     fails_with(&["localnet", "status", "--dir", &folder], &["localnet run"]);
     fails_with(&["send", "--net", &bootstrap, "--dir", &at("a"), "--to", "fog1x", "hi"], &["address"]);
