@@ -1,13 +1,13 @@
 //! State folders: one owner, private files, writes that are whole or absent.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use rand_core::Rng;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -34,6 +34,12 @@ pub enum StateError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// Others may read a secret.
+    #[error("{path} holds a secret that others may read; make it private: chmod 600 {path}")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
     },
     /// A file is not what it should be.
     #[error("{path} is not a valid {what}; restore or remove it")]
@@ -70,6 +76,7 @@ impl StateDir {
             .truncate(false)
             .write(true)
             .mode(0o600)
+            .custom_flags(NEVER_WAIT)
             .open(&lock_path)
             .map_err(io_error("open", &lock_path))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -94,7 +101,7 @@ impl StateDir {
     /// Loads the Ed25519 key in file `name`, or makes one (mode 0600).
     ///
     /// # Errors
-    /// The file cannot be read or written, or is no key.
+    /// The file cannot be read or written, is open to others, or is no key.
     pub fn signing_key(&self, name: &str) -> Result<SigningKey, StateError> {
         Ok(SigningKey::from_bytes(&*self.secret(name)?))
     }
@@ -102,24 +109,60 @@ impl StateDir {
     /// Loads the 32 secret bytes in file `name`, or makes them (mode 0600).
     ///
     /// # Errors
-    /// The file cannot be read or written, or does not hold 32 bytes.
+    /// The file cannot be read or written, is open to others, or does not hold 32 bytes.
     pub fn secret(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, StateError> {
         let path = self.join(name);
-        match std::fs::read(&path).map(Zeroizing::new) {
-            Ok(bytes) => bytes
+        if let Some(bytes) = read_private(&path)? {
+            return bytes
                 .as_slice()
                 .try_into()
                 .map(Zeroizing::new)
-                .map_err(|_| StateError::Content { path, what: "32-byte key" }),
-            Err(err) if err.kind() == ErrorKind::NotFound => {
-                let mut key = Zeroizing::new([0; 32]);
-                os_rng().fill_bytes(key.as_mut_slice());
-                write_private(&path, key.as_slice())?;
-                Ok(key)
-            }
-            Err(err) => Err(io_error("read", &path)(err)),
+                .map_err(|_| StateError::Content { path, what: "32-byte key" });
         }
+        let mut key = Zeroizing::new([0; 32]);
+        os_rng().fill_bytes(key.as_mut_slice());
+        write_private(&path, key.as_slice())?;
+        Ok(key)
     }
+}
+
+/// Opening a pipe or a device returns at once, so that it can be refused.
+pub(crate) const NEVER_WAIT: i32 = OFlags::NONBLOCK.bits().cast_signed();
+
+/// Reads an open file to its end; anything but a regular file is refused.
+///
+/// # Errors
+/// It is none, or cannot be read.
+pub(crate) fn read_regular(file: &mut File) -> io::Result<Zeroizing<Vec<u8>>> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    // With room for all of it, no copy is left behind where the buffer grew.
+    let length = usize::try_from(metadata.len()).unwrap_or(0);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.saturating_add(1)));
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn open_to_read(path: &Path) -> Result<Option<File>, StateError> {
+    match OpenOptions::new().read(true).custom_flags(NEVER_WAIT).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(io_error("read", path)(err)),
+    }
+}
+
+/// Reads a file that nobody else may read; `None` if it does not exist.
+fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
+    let Some(mut file) = open_to_read(path)? else {
+        return Ok(None);
+    };
+    let mode = file.metadata().map_err(io_error("read", path))?.mode();
+    if mode & 0o077 != 0 {
+        return Err(StateError::Exposed { path: path.to_owned() });
+    }
+    read_regular(&mut file).map(Some).map_err(io_error("read", path))
 }
 
 /// Replaces a file, mode 0600: readers see the old content or the new one, also after a crash.
@@ -143,7 +186,12 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), StateEr
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&temporary)?;
+        // What a former process left there may be a link, or open to others.
+        match std::fs::remove_file(&temporary) {
+            Err(err) if err.kind() != ErrorKind::NotFound => return Err(err),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;
@@ -152,7 +200,11 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), StateEr
         }
         Ok(())
     };
-    write().map_err(io_error("write", path))
+    write().map_err(|err| {
+        // A part of it would only take room on a full disk.
+        let _ = std::fs::remove_file(&temporary);
+        io_error("write", path)(err)
+    })
 }
 
 /// Reads a JSON file; `None` if it does not exist.
@@ -160,13 +212,23 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), StateEr
 /// # Errors
 /// The file cannot be read or is no `what`.
 pub fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<Option<T>, StateError> {
-    match std::fs::read(path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|_| StateError::Content { path: path.to_owned(), what })
-        }
-        Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(io_error("read", path)(err)),
-    }
+    let Some(mut file) = open_to_read(path)? else {
+        return Ok(None);
+    };
+    let bytes = read_regular(&mut file).map_err(io_error("read", path))?;
+    from_json(path, what, &bytes).map(Some)
+}
+
+/// As [`read_json`], for a file with secrets.
+///
+/// # Errors
+/// The file cannot be read, is open to others, or is no `what`.
+pub fn read_private_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<Option<T>, StateError> {
+    read_private(path)?.map(|bytes| from_json(path, what, &bytes)).transpose()
+}
+
+fn from_json<T: DeserializeOwned>(path: &Path, what: &'static str, bytes: &[u8]) -> Result<T, StateError> {
+    serde_json::from_slice(bytes).map_err(|_| StateError::Content { path: path.to_owned(), what })
 }
 
 /// Writes a JSON file that everyone may read.
@@ -187,7 +249,9 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError>
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
 
@@ -210,6 +274,55 @@ mod tests {
         assert_eq!(0o600, mode & 0o777);
         std::fs::write(state.join("key"), b"short").unwrap();
         assert!(matches!(state.secret("key"), Err(StateError::Content { .. })));
+    }
+
+    /// INV-LINK-21
+    #[test]
+    fn a_secret_that_others_may_read_is_refused_and_the_message_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let path = state.join("key");
+        write_private(&path, &[1; 32]).unwrap();
+        for mode in [0o640, 0o604, 0o620] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let message = state.secret("key").unwrap_err().to_string();
+            assert!(message.contains(&format!("chmod 600 {}", path.display())), "{message}");
+            assert!(matches!(read_private_json::<u64>(&path, "number"), Err(StateError::Exposed { .. })));
+        }
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o400)).unwrap();
+        assert_eq!([1; 32], *state.secret("key").unwrap());
+    }
+
+    /// INV-LINK-21
+    #[test]
+    fn what_lies_where_a_file_is_prepared_neither_opens_nor_redirects_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (dir.path().join("key"), dir.path().join("elsewhere"));
+        let temporary = dir.path().join("key.new");
+        std::fs::write(&temporary, b"left behind").unwrap();
+        std::fs::set_permissions(&temporary, PermissionsExt::from_mode(0o666)).unwrap();
+        write_private(&path, b"secret").unwrap();
+        assert_eq!(0o600, std::fs::metadata(&path).unwrap().permissions().mode() & 0o777);
+
+        std::fs::write(&elsewhere, b"untouched").unwrap();
+        symlink(&elsewhere, &temporary).unwrap();
+        write_private(&path, b"another").unwrap();
+        assert_eq!(b"untouched".as_slice(), std::fs::read(&elsewhere).unwrap());
+        assert!(std::fs::symlink_metadata(&path).unwrap().is_file());
+        assert_eq!(b"another".as_slice(), std::fs::read(&path).unwrap());
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let path = state.join("key");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for message in
+            [state.secret("key").unwrap_err().to_string(), read_json::<u64>(&path, "number").unwrap_err().to_string()]
+        {
+            assert!(message.contains("no regular file"), "{message}");
+        }
     }
 
     #[test]

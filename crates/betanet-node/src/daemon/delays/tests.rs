@@ -75,7 +75,7 @@ fn delays_are_the_same_after_a_restart_and_whatever_consensus_comes_later() {
 fn an_authority_that_is_away_changes_nothing() {
     let delays_by = |current: Epoch, views: &[NetworkView], epoch: Epoch| {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(KEY_FILE), [3; 32]).unwrap();
+        write_private(&dir.path().join(KEY_FILE), &[3; 32]).unwrap();
         let mut delays = Delays::open(&StateDir::open(dir.path()).unwrap()).unwrap();
         delays.prepare(current, views).unwrap();
         owed(&delays, epoch)
