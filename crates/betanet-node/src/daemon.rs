@@ -14,6 +14,7 @@ pub mod edge;
 pub mod egress;
 pub mod epochs;
 pub mod inbound;
+pub mod keeper;
 pub mod mailboxes;
 pub mod metrics;
 pub mod mixer;
@@ -38,6 +39,7 @@ use self::edge::{Acknowledger, Edge, Sessions};
 use self::egress::Egress;
 use self::epochs::Epochs;
 use self::inbound::Inbound;
+use self::keeper::Keeper;
 use self::mailboxes::{Limits, Mailboxes, StoreError};
 use self::metrics::{Exporter, Metrics};
 use self::mixer::{Ingress, Mixer, MixerConfig, Released, lock};
@@ -48,7 +50,7 @@ use crate::http::{self, Response};
 use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener, Received};
 use crate::net::{NetFile, hex_id};
 use crate::process::shut_down;
-use crate::state::{StateDir, StateError, read_json, write_json};
+use crate::state::{StateDir, StateError, note_trouble, read_json, write_json};
 use crate::views::Views;
 
 /// File that tells others where the node is.
@@ -199,15 +201,18 @@ impl Node {
         let seconds = usize::try_from(constants.epoch_length_ms.div_ceil(1000)).unwrap_or(1);
         let capacity = self.config.target_throughput.saturating_mul(seconds.saturating_mul(2));
         let epochs = Epochs::open(&self.state, &boot_id(), clock.epoch_at(now_ms()), capacity)?;
-        let epochs = Arc::new(Mutex::new(epochs));
         let egress = Egress::new(Arc::clone(&self.metrics));
-        let delays = Arc::new(Mutex::new(Delays::open(&self.state)?));
-        self.prepare(&epochs, &delays)?;
+        let keeper = Keeper {
+            epochs: Arc::new(Mutex::new(epochs)),
+            delays: Arc::new(Mutex::new(Delays::open(&self.state)?)),
+            clock,
+        };
+        keeper.keep(Arc::clone(&self.views.borrow())).await;
         // The threads end with the last place where packets go in.
-        let (_mixer, ingress, edge) = self.start_mixer(&epochs, &delays, &egress)?;
+        let (_mixer, ingress, edge) = self.start_mixer(&keeper, &egress)?;
 
-        let mut proofs = lock(&delays).revealed(lock(&epochs).current(), &clock, now_ms());
-        let descriptor = watch::Sender::new(Some(self.describe(&epochs, &delays, &proofs, clock)?));
+        let mut proofs = revealed(&keeper);
+        let descriptor = watch::Sender::new(self.describe(&keeper, &proofs)?);
         let directory = self.start_uplink(descriptor.subscribe());
         let inbound = Inbound {
             ingress,
@@ -222,18 +227,20 @@ impl Node {
         egress.follow(*id, dialer, &seen);
         let housekeeping = async {
             let mut rounds = tokio::time::interval(ROUND);
+            let mut trouble = None;
             loop {
                 tokio::select! {
                     _ = rounds.tick() => {
-                        let rotated = rotate(&epochs, clock)?;
-                        self.prepare(&epochs, &delays)?;
-                        let revealed = lock(&delays).revealed(lock(&epochs).current(), &clock, now_ms());
-                        if rotated || revealed != proofs {
+                        let current = Arc::clone(&views.borrow());
+                        let kept = keeper.keep(current).await;
+                        let revealed = revealed(&keeper);
+                        if kept.keys_changed || revealed != proofs {
                             proofs = revealed;
-                            descriptor.send_replace(Some(self.describe(&epochs, &delays, &proofs, clock)?));
+                            descriptor.send_replace(self.describe(&keeper, &proofs)?);
                         }
+                        note_trouble(&mut trouble, kept.trouble);
                         let (current, (entries, capacity)) = {
-                            let epochs = lock(&epochs);
+                            let epochs = lock(&keeper.epochs);
                             (epochs.current(), epochs.replay_load())
                         };
                         metrics.epoch.store(current.0, Ordering::Relaxed);
@@ -244,7 +251,7 @@ impl Node {
                             edge.has_failed()
                         });
                         let listed = views.borrow().at(now_ms()).is_some_and(|view| view.node(*id).is_some());
-                        let mixes = lock(&delays).source(current).is_some();
+                        let mixes = lock(&keeper.delays).source(current).is_some() && trouble.is_none();
                         metrics.healthy.store(listed && mixes && !store_failed, Ordering::Relaxed);
                     }
                     changed = seen.changed() => {
@@ -252,7 +259,8 @@ impl Node {
                             return Ok(());
                         }
                         egress.follow(*id, dialer, &seen);
-                        self.prepare(&epochs, &delays)?;
+                        // A new consensus may say what is waited for.
+                        rounds.reset_immediately();
                     }
                 }
             }
@@ -290,8 +298,7 @@ impl Node {
 
     fn start_mixer(
         &self,
-        epochs: &Arc<Mutex<Epochs>>,
-        delays: &Arc<Mutex<Delays>>,
+        keeper: &Keeper,
         egress: &Egress,
     ) -> Result<(Mixer, Ingress, Option<Arc<Edge>>), DaemonError> {
         // The edge acknowledges through the packet path and the path delivers to the edge; the
@@ -324,7 +331,8 @@ impl Node {
                 }
             }
         };
-        let (mixer, ingress) = Mixer::start(self.config.mixer, epochs, delays, &self.metrics, released)?;
+        let (mixer, ingress) =
+            Mixer::start(self.config.mixer, &keeper.epochs, &keeper.delays, &self.metrics, released)?;
         if !self.config.role.is_edge() {
             return Ok((mixer, ingress, None));
         }
@@ -361,50 +369,35 @@ impl Node {
         .start()
     }
 
-    /// Fixes the delays of the epochs at hand, as far as the consensuses allow it.
-    fn prepare(&self, epochs: &Mutex<Epochs>, delays: &Mutex<Delays>) -> Result<(), StateError> {
-        let views = Arc::clone(&self.views.borrow());
-        let live: Vec<_> = views.live(now_ms()).map(Arc::as_ref).collect();
-        let current = lock(epochs).current();
-        lock(delays).prepare(current, live.iter().copied())
-    }
-
-    fn describe(
-        &self,
-        epochs: &Mutex<Epochs>,
-        delays: &Mutex<Delays>,
-        proofs: &[DelayProof],
-        clock: EpochClock,
-    ) -> Result<Signed, DocumentError> {
+    /// The descriptor to publish; none while no key is on disk.
+    fn describe(&self, keeper: &Keeper, proofs: &[DelayProof]) -> Result<Option<Signed>, DocumentError> {
         let (keys, current) = {
-            let epochs = lock(epochs);
+            let epochs = lock(&keeper.epochs);
             (epochs.public_keys(), epochs.current())
         };
+        if keys.is_empty() {
+            return Ok(None);
+        }
         let descriptor = NodeDescriptor {
             id: self.id,
             role: self.config.role,
             link_address: self.record.link_address,
             keys,
-            vrf_key: lock(delays).public_key(),
+            vrf_key: lock(&keeper.delays).public_key(),
             delay_proofs: proofs.to_vec(),
             operator: self.config.operator.clone(),
             issued_ms: now_ms(),
             // The last published key stops being accepted two epochs after this one.
-            expires_ms: clock.start_of(current.next().next().next()),
+            expires_ms: keeper.clock.start_of(current.next().next().next()),
         };
-        Ok(Verified::sign(descriptor, &self.key)?.signed().clone())
+        Ok(Some(Verified::sign(descriptor, &self.key)?.signed().clone()))
     }
 }
 
-fn rotate(epochs: &Mutex<Epochs>, clock: EpochClock) -> Result<bool, StateError> {
-    let now = clock.epoch_at(now_ms());
-    let mut epochs = lock(epochs);
-    if epochs.current() >= now {
-        return Ok(false);
-    }
-    let changed = epochs.rotate(now)?;
-    tracing::info!(epoch = now.0, "keys.rotated");
-    Ok(changed)
+/// The proofs that may be told now.
+fn revealed(keeper: &Keeper) -> Vec<DelayProof> {
+    let current = lock(&keeper.epochs).current();
+    lock(&keeper.delays).revealed(current, &keeper.clock, now_ms(), Instant::now())
 }
 
 async fn ask_constants(dialer: &Dialer, authority: crate::net::Endpoint) -> Option<NetworkConstants> {

@@ -24,7 +24,7 @@ use crate::daemon::{self, NodeRecord};
 use crate::http;
 use crate::net::{Endpoint, NetFile};
 use crate::process::shut_down;
-use crate::state::{StateDir, StateError, read_json, write_json};
+use crate::state::{StateDir, StateError, note_trouble, read_json, write_json};
 
 /// The bootstrap file of the network.
 pub const NET_FILE: &str = "net.json";
@@ -215,7 +215,8 @@ impl Localnet {
             self.rest("the nodes", started, deadline).await?;
         }
         self.write_net()?;
-        self.write_state()?;
+        let mut trouble = None;
+        note_trouble(&mut trouble, complaint(self.write_state()));
         progress(&Progress::Ready {
             net: self.config.dir.join(NET_FILE),
             nodes: self.nodes.len(),
@@ -224,8 +225,8 @@ impl Localnet {
         });
         loop {
             tokio::time::sleep(WATCH).await;
-            self.write_net()?;
-            self.write_state()?;
+            // The processes run whether or not it can be written where.
+            note_trouble(&mut trouble, complaint(self.write_net().and(self.write_state())));
         }
     }
 
@@ -398,6 +399,10 @@ impl Localnet {
         // Nothing runs any more; a file that stays would only name dead processes.
         let _ = std::fs::remove_file(self.config.dir.join(STATE_FILE));
     }
+}
+
+fn complaint(written: Result<(), LocalnetError>) -> Option<String> {
+    written.err().map(|err| err.to_string())
 }
 
 fn read_node(dir: &Path, name: &str) -> Option<NodeRecord> {

@@ -4,9 +4,34 @@ use std::io::Read;
 use std::os::fd::AsFd;
 
 use rustix::fs::FileType;
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+/// Links open at once, at most.
+const LINKS: u64 = 4096;
+
+/// Raises the number of files that this process may have open as far as it may: the usual limit is
+/// small, and a link takes one each.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn raise_open_files() -> std::io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// Incoming links that a process may have open at once. Half of its files are kept for all else, so
+/// that strangers who hold every place do not keep it from its disk and its neighbours.
+#[must_use]
+pub fn link_places() -> usize {
+    places_of(getrlimit(Resource::Nofile).current)
+}
+
+fn places_of(open_files: Option<u64>) -> usize {
+    let places = open_files.map_or(LINKS, |limit| (limit / 2).clamp(1, LINKS));
+    usize::try_from(places).unwrap_or(usize::MAX)
+}
 
 /// Asks the kernel to kill this process when its parent dies.
 ///
@@ -29,12 +54,17 @@ pub fn die_with_parent() -> std::io::Result<()> {
 /// Resolves once when this process should end in order: SIGTERM, SIGINT, or (with
 /// `watch_stdin`) the end of a standard input that is a pipe. A second signal ends it at once.
 ///
+/// A file that reaches the process's size limit is from here on an error of the write, like a full
+/// disk, and not the end of the process.
+///
 /// # Errors
 /// Signal handlers cannot be installed.
 pub fn shutdown_signal(watch_stdin: bool) -> std::io::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // The handler stays when its receiver goes.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
     if watch_stdin && stdin_is_pipe() {
         let sender = sender.clone();
         std::thread::Builder::new().name("stdin-watch".into()).spawn(move || {
@@ -68,4 +98,17 @@ pub async fn shut_down(mut signal: watch::Receiver<bool>) {
 fn stdin_is_pipe() -> bool {
     rustix::fs::fstat(std::io::stdin().as_fd())
         .is_ok_and(|stat| matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_get_half_of_the_files() {
+        assert_eq!(4096, places_of(None));
+        assert_eq!(4096, places_of(Some(1_048_576)));
+        assert_eq!(512, places_of(Some(1024)));
+        assert_eq!(1, places_of(Some(0)));
+    }
 }

@@ -245,6 +245,20 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError>
     write_public(path, &bytes)
 }
 
+/// Logs when writing begins to fail, fails for another reason, or works again; `known` is what was
+/// logged last.
+pub(crate) fn note_trouble(known: &mut Option<String>, now: Option<String>) {
+    if *known == now {
+        return;
+    }
+    if let Some(error) = &now {
+        tracing::warn!(%error, "state.not_saved");
+    } else {
+        tracing::info!("state.saved");
+    }
+    *known = now;
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]

@@ -18,5 +18,7 @@ mod delivery;
 mod faults;
 #[path = "localnet/harness.rs"]
 mod harness;
+#[path = "localnet/limits.rs"]
+mod limits;
 #[path = "localnet/processes.rs"]
 mod processes;

@@ -16,6 +16,7 @@ const MAX_KEYS: usize = 8;
 ///
 /// The next epoch's key exists early because the directory publishes it before the boundary. Packets are accepted
 /// under the current and the previous key only. Rotation drops older secrets, and a dropped secret is erased.
+#[derive(Clone)]
 pub struct KeyRing {
     current: Epoch,
     keys: BTreeMap<Epoch, SecretKey>,
@@ -52,13 +53,19 @@ impl KeyRing {
     /// Returns the erased epochs, so that the driver removes their replay logs. A clock that jumps backwards
     /// changes nothing: a key, once erased, never comes back.
     pub fn rotate(&mut self, rng: &mut impl CryptoRng, current: Epoch) -> Vec<Epoch> {
+        let erased = self.advance(current);
+        self.fill(rng);
+        erased
+    }
+
+    /// The first half of [`KeyRing::rotate`]: erases what is too old and makes nothing.
+    pub fn advance(&mut self, current: Epoch) -> Vec<Epoch> {
         if current > self.current {
             self.current = current;
         }
         let keep_from = self.current.previous();
         let kept = self.keys.split_off(&keep_from);
         let erased = std::mem::replace(&mut self.keys, kept);
-        self.fill(rng);
         erased.into_keys().collect()
     }
 

@@ -8,7 +8,7 @@ use betanet_node::authority::{self, AuthorityConfig};
 use betanet_node::daemon::mixer::MixerConfig;
 use betanet_node::daemon::{self, DaemonConfig};
 use betanet_node::localnet::{self, LocalnetConfig, Progress};
-use betanet_node::process::{die_with_parent, shutdown_signal};
+use betanet_node::process::{die_with_parent, raise_open_files, shutdown_signal};
 use tracing_subscriber::EnvFilter;
 
 use super::arguments::{AuthorityArguments, LocalnetArguments, NodeArguments, ServiceArguments, StatusArguments};
@@ -35,6 +35,9 @@ pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
         log.json().init();
     } else {
         log.with_ansi(false).init();
+    }
+    if let Err(error) = raise_open_files() {
+        tracing::warn!(%error, "open_files.not_raised");
     }
     Ok(())
 }

@@ -2,11 +2,15 @@
 //!
 //! The seed of an epoch is on disk before a packet waits by it, so a killed process goes on with
 //! the same delays and still owes, and can give, the same proof.
+//!
+//! Every group of packets takes the lock on [`Delays`], so what is slow, [`Plan::write`], does
+//! without it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
-use betanet_mix::delay::VrfDelays;
+use betanet_mix::delay::{CAP_IN_MEANS, VrfDelays};
 use betanet_mix::epoch::{Epoch, EpochClock};
 use betanet_mix::view::{DelayProof, DelaySeed, NetworkView, NodeDescriptor};
 use betanet_mix::vrf::{PublicKey, SecretKey};
@@ -29,9 +33,44 @@ const KEPT: usize = NodeDescriptor::MAX_PROOFS + 12;
 pub struct Delays {
     path: PathBuf,
     key: SecretKey,
+    /// What was found and does not change any more.
     seeds: BTreeMap<Epoch, DelaySeed>,
+    /// What follows from those that are on disk.
     ready: BTreeMap<Epoch, (VrfDelays, DelayProof)>,
+    /// When this process let in the last packet under the keys that it has given up.
+    retired: BTreeMap<Epoch, Instant>,
 }
+
+/// Seeds that must be on disk before they are used.
+#[derive(Debug)]
+pub struct Plan {
+    path: PathBuf,
+    key: SecretKey,
+    seeds: BTreeMap<Epoch, DelaySeed>,
+    missing: Vec<Epoch>,
+}
+
+impl Plan {
+    /// Writes the seeds and computes the delays that follow.
+    ///
+    /// # Errors
+    /// The seeds cannot be written; none of them may be used then.
+    pub fn write(self) -> Result<Fixed, StateError> {
+        let file = SeedsFile { seeds: self.seeds };
+        let bytes = serde_json::to_vec(&file).map_err(|err| StateError::Io {
+            action: "encode",
+            path: self.path.clone(),
+            source: err.into(),
+        })?;
+        write_private(&self.path, &bytes)?;
+        let fix = |epoch: &Epoch| Some((*epoch, file.seeds.get(epoch)?.delays(&self.key, *epoch)));
+        Ok(Fixed(self.missing.iter().filter_map(fix).collect()))
+    }
+}
+
+/// Delays whose seeds are on disk.
+#[derive(Debug)]
+pub struct Fixed(BTreeMap<Epoch, (VrfDelays, DelayProof)>);
 
 /// What stands in the seeds file.
 #[derive(Default, Serialize, Deserialize)]
@@ -50,7 +89,7 @@ impl Delays {
         let path = state.join(SEEDS_FILE);
         let SeedsFile { seeds } = read_json(&path, "list of delay seeds")?.unwrap_or_default();
         let ready = seeds.iter().map(|(epoch, seed)| (*epoch, seed.delays(&key, *epoch))).collect();
-        Ok(Self { path, key, seeds, ready })
+        Ok(Self { path, key, seeds, ready, retired: BTreeMap::new() })
     }
 
     /// The key that others check proofs with.
@@ -59,38 +98,44 @@ impl Delays {
         self.key.public()
     }
 
-    /// Fixes the delays of the epochs whose keys are or will soon be accepted, as far as the
-    /// consensuses say what they are. What is fixed stays.
-    ///
-    /// # Errors
-    /// The seeds cannot be written; nothing has changed then.
-    pub fn prepare<'a>(
+    /// Finds the seeds of the epochs whose keys are or will soon be accepted, as far as the
+    /// consensuses say what they are. What was found stays, also while it cannot be written.
+    #[must_use]
+    pub fn plan<'a>(
         &mut self,
         current: Epoch,
         views: impl IntoIterator<Item = &'a NetworkView, IntoIter: Clone>,
-    ) -> Result<(), StateError> {
+    ) -> Option<Plan> {
         let views = views.into_iter();
-        let mut seeds = self.seeds.clone();
         for epoch in [current.previous(), current, current.next()] {
-            if !seeds.contains_key(&epoch)
+            if !self.seeds.contains_key(&epoch)
                 && let Some(seed) = DelaySeed::find(epoch, current, views.clone())
             {
-                seeds.insert(epoch, seed);
+                self.seeds.insert(epoch, seed);
             }
         }
-        while seeds.len() > KEPT {
-            seeds.pop_first();
+        while self.seeds.len() > KEPT {
+            self.seeds.pop_first();
         }
-        if seeds == self.seeds {
-            return Ok(());
-        }
-        self.save(&seeds)?;
-        self.ready.retain(|epoch, _| seeds.contains_key(epoch));
-        for (epoch, seed) in &seeds {
-            self.ready.entry(*epoch).or_insert_with(|| seed.delays(&self.key, *epoch));
-        }
-        self.seeds = seeds;
-        Ok(())
+        let missing: Vec<Epoch> = self.seeds.keys().filter(|epoch| !self.ready.contains_key(epoch)).copied().collect();
+        (!missing.is_empty()).then(|| Plan {
+            path: self.path.clone(),
+            key: self.key.clone(),
+            seeds: self.seeds.clone(),
+            missing,
+        })
+    }
+
+    /// Uses seeds that are on disk now.
+    pub fn adopt(&mut self, fixed: Fixed) {
+        self.ready.extend(fixed.0);
+        self.ready.retain(|epoch, _| self.seeds.contains_key(epoch));
+        self.retired.retain(|epoch, _| self.seeds.contains_key(epoch));
+    }
+
+    /// Notes that from `now` on no packet is let in under the keys of `epochs`.
+    pub fn retire(&mut self, epochs: &[Epoch], now: Instant) {
+        self.retired.extend(epochs.iter().map(|epoch| (*epoch, now)));
     }
 
     /// The delays of packets under the key of `epoch`, if they are fixed.
@@ -100,30 +145,24 @@ impl Delays {
     }
 
     /// The proofs to publish: of epochs whose key the node, now in epoch `current`, accepts no
-    /// more, once the last packet has left.
+    /// more, once the last packet has left. What a former process let in ended with it.
     #[must_use]
-    pub fn revealed(&self, current: Epoch, clock: &EpochClock, now_ms: u64) -> Vec<DelayProof> {
+    pub fn revealed(&self, current: Epoch, clock: &EpochClock, now_ms: u64, now: Instant) -> Vec<DelayProof> {
+        let has_left = |epoch: &Epoch, delays: &VrfDelays| {
+            let cap = delays.mean().saturating_mul(CAP_IN_MEANS);
+            self.retired.get(epoch).is_none_or(|at| now.saturating_duration_since(*at) >= cap)
+        };
         let past = self.seeds.iter().rev().filter(|(epoch, seed)| {
             // The clock alone is not enough: it may have jumped while the key is still held.
             epoch.next() < current && seed.reveal_ms(**epoch, clock) <= now_ms
         });
         let mut proofs: Vec<DelayProof> = past
-            .filter_map(|(epoch, _)| self.ready.get(epoch))
+            .filter_map(|(epoch, _)| self.ready.get(epoch).filter(|(delays, _)| has_left(epoch, delays)))
             .map(|(_, proof)| proof.clone())
             .take(NodeDescriptor::MAX_PROOFS)
             .collect();
         proofs.reverse();
         proofs
-    }
-
-    fn save(&self, seeds: &BTreeMap<Epoch, DelaySeed>) -> Result<(), StateError> {
-        let file = SeedsFile { seeds: seeds.clone() };
-        let bytes = serde_json::to_vec(&file).map_err(|err| StateError::Io {
-            action: "encode",
-            path: self.path.clone(),
-            source: err.into(),
-        })?;
-        write_private(&self.path, &bytes)
     }
 }
 

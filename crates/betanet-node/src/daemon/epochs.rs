@@ -2,10 +2,14 @@
 //!
 //! A tag is in the page cache before its packet may leave, so a killed process forgets nothing; a
 //! machine that went down may have, so after a reboot every key is new.
+//!
+//! New keys come in three steps, because every packet takes the lock on [`Epochs`] and the disk is
+//! slow: [`Epochs::retire`] and [`Epochs::adopt`] need the lock and are quick, [`Retired::erase`]
+//! and [`Renewal::write`] are slow and do without. A key is used and published when it is on disk.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::clock::os_rng;
-use crate::state::{StateDir, StateError, read_json, write_private};
+use crate::state::{NEVER_WAIT, StateDir, StateError, read_private_json, read_regular, write_private};
 
 /// The file with keys and filter keys.
 const KEYS_FILE: &str = "epochs.json";
@@ -29,6 +33,84 @@ pub struct Epochs {
     ring: KeyRing,
     generations: BTreeMap<Epoch, Generation>,
     capacity: usize,
+    /// Whether the key file holds these keys and no others.
+    saved: bool,
+}
+
+/// Keys that are not accepted any more, with what belongs to them.
+#[derive(Debug)]
+#[must_use = "the logs are still there"]
+pub struct Retired {
+    epochs: Vec<Epoch>,
+    generations: Vec<Generation>,
+    logs: Vec<PathBuf>,
+}
+
+impl Retired {
+    /// The epochs of the keys.
+    #[must_use]
+    pub fn epochs(&self) -> &[Epoch] {
+        &self.epochs
+    }
+
+    /// Gives the memory back and removes the logs.
+    pub fn erase(self) {
+        drop(self.generations);
+        self.logs.iter().for_each(|log| remove(log));
+    }
+}
+
+/// What the key file must become. Holds copies, so that it is written without the lock.
+#[derive(Debug)]
+pub struct Renewal {
+    dir: PathBuf,
+    boot_id: String,
+    ring: KeyRing,
+    filters: BTreeMap<Epoch, Zeroizing<[u8; 16]>>,
+    capacity: usize,
+}
+
+impl Renewal {
+    /// Makes the missing keys with their logs and writes the key file.
+    ///
+    /// # Errors
+    /// A file cannot be written; no new key may be used then.
+    pub fn write(mut self) -> Result<Renewed, StateError> {
+        self.ring.rotate(&mut os_rng(), self.ring.current());
+        let mut fresh = BTreeMap::new();
+        for epoch in self.ring.public_keys().into_keys().filter(|epoch| !self.filters.contains_key(epoch)) {
+            let path = log_path(&self.dir, epoch);
+            let log = create_log(&path).map_err(|source| StateError::Io { action: "create", path, source })?;
+            let cache = ReplayCache::new(&mut os_rng(), self.capacity);
+            fresh.insert(epoch, Generation { cache, log, written: 0, torn: false });
+        }
+        let added = fresh.iter().map(|(epoch, generation)| (epoch, generation.cache.filter_key()));
+        let file = KeyFile {
+            boot_id: self.boot_id,
+            ring: hex::encode(self.ring.export().as_slice()),
+            filters: self
+                .filters
+                .iter()
+                .chain(added)
+                .map(|(epoch, key)| (epoch.0, hex::encode(key.as_slice())))
+                .collect(),
+        };
+        let path = self.dir.join(KEYS_FILE);
+        let bytes = Zeroizing::new(serde_json::to_vec(&file).map_err(|err| StateError::Io {
+            action: "encode",
+            path: path.clone(),
+            source: err.into(),
+        })?);
+        write_private(&path, &bytes)?;
+        Ok(Renewed { ring: self.ring, fresh })
+    }
+}
+
+/// Keys that are on disk.
+#[derive(Debug)]
+pub struct Renewed {
+    ring: KeyRing,
+    fresh: BTreeMap<Epoch, Generation>,
 }
 
 #[derive(Debug)]
@@ -83,7 +165,7 @@ impl Epochs {
     /// # Errors
     /// A file cannot be read or written.
     pub fn open(state: &StateDir, boot_id: &str, now: Epoch, capacity: usize) -> Result<Self, StateError> {
-        let kept = read_json::<KeyFile>(&state.join(KEYS_FILE), "key file")?
+        let kept = read_private_json::<KeyFile>(&state.join(KEYS_FILE), "key file")?
             .filter(|file| !boot_id.is_empty() && file.boot_id == boot_id);
         let mut epochs = Self {
             dir: state.path().to_owned(),
@@ -93,6 +175,7 @@ impl Epochs {
             ring: KeyRing::new(&mut os_rng(), now.previous()),
             generations: BTreeMap::new(),
             capacity,
+            saved: false,
         };
         if let Some(file) = kept {
             epochs.take_over(&file);
@@ -103,8 +186,8 @@ impl Epochs {
         Ok(epochs)
     }
 
-    /// Uses what a former process of this boot left. A key whose log is missing or damaged is not
-    /// used again: packets may have passed that nobody would recognise.
+    /// Uses what a former process of this boot left. A key whose log is missing or cannot be read as
+    /// one is not used again: packets may have passed that nobody would recognise.
     fn take_over(&mut self, file: &KeyFile) {
         let Some(mut ring) =
             hex::decode(&file.ring).ok().map(Zeroizing::new).and_then(|bytes| KeyRing::import(&bytes).ok())
@@ -128,62 +211,63 @@ impl Epochs {
     fn restore(&self, epoch: Epoch, filter: &str) -> Option<Generation> {
         let mut key = Zeroizing::new([0; 16]);
         hex::decode_to_slice(filter, key.as_mut_slice()).ok()?;
-        let path = self.log_path(epoch);
-        let bytes = std::fs::read(&path).ok()?;
+        let mut log = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .custom_flags(NEVER_WAIT)
+            .open(log_path(&self.dir, epoch))
+            .ok()?;
+        let bytes = read_regular(&mut log).ok()?;
         let (cache, restored) = ReplayCache::restore(key, self.capacity, &bytes).ok()?;
-        let log = open_log(&path, false).ok()?;
         let written = u64::try_from(bytes.len() - restored.torn_bytes).ok()?;
         // An entry that was cut short belongs to a packet that never left.
         log.set_len(written).ok()?;
         Some(Generation { cache, log, written, torn: false })
     }
 
-    /// Moves to the epoch of `now`: erases what is no longer accepted and makes what is missing.
-    ///
-    /// Returns whether the published keys changed.
+    /// Moves to the epoch of `now` in one go: erases what is no longer accepted, makes what is missing.
     ///
     /// # Errors
-    /// A file cannot be written.
-    pub fn rotate(&mut self, now: Epoch) -> Result<bool, StateError> {
-        let before = self.public_keys();
-        for epoch in self.ring.rotate(&mut os_rng(), now) {
-            self.generations.remove(&epoch);
-            remove(&self.log_path(epoch));
+    /// A file cannot be written; no key is new then.
+    pub fn rotate(&mut self, now: Epoch) -> Result<(), StateError> {
+        self.retire(now).erase();
+        if let Some(renewal) = self.renewal() {
+            self.adopt(renewal.write()?);
         }
-        let wanted: Vec<Epoch> = self.ring.public_keys().into_keys().collect();
-        self.generations.retain(|epoch, _| wanted.contains(epoch));
-        for epoch in wanted {
-            if !self.generations.contains_key(&epoch) {
-                let path = self.log_path(epoch);
-                let log = open_log(&path, true).map_err(|source| StateError::Io { action: "create", path, source })?;
-                let cache = ReplayCache::new(&mut os_rng(), self.capacity);
-                self.generations.insert(epoch, Generation { cache, log, written: 0, torn: false });
-            }
-        }
-        let changed = before != self.public_keys();
-        if changed || !self.dir.join(KEYS_FILE).exists() {
-            self.save()?;
-        }
-        Ok(changed)
+        Ok(())
     }
 
-    fn save(&self) -> Result<(), StateError> {
-        let file = KeyFile {
+    /// Moves to the epoch of `now`: from here on, packets under older keys than the one before it
+    /// find no key.
+    pub fn retire(&mut self, now: Epoch) -> Retired {
+        self.saved &= now <= self.current();
+        let epochs = self.ring.advance(now);
+        let generations = epochs.iter().filter_map(|epoch| self.generations.remove(epoch)).collect();
+        let logs = epochs.iter().map(|epoch| log_path(&self.dir, *epoch)).collect();
+        Retired { epochs, generations, logs }
+    }
+
+    /// What must be written before the next keys can be used; nothing if all are there.
+    #[must_use]
+    pub fn renewal(&self) -> Option<Renewal> {
+        if self.saved {
+            return None;
+        }
+        let filter = |(epoch, generation): (&Epoch, &Generation)| (*epoch, generation.cache.filter_key().clone());
+        Some(Renewal {
+            dir: self.dir.clone(),
             boot_id: self.boot_id.clone(),
-            ring: hex::encode(self.ring.export().as_slice()),
-            filters: self
-                .generations
-                .iter()
-                .map(|(epoch, generation)| (epoch.0, hex::encode(generation.cache.filter_key().as_slice())))
-                .collect(),
-        };
-        let path = self.dir.join(KEYS_FILE);
-        let bytes = Zeroizing::new(serde_json::to_vec(&file).map_err(|err| StateError::Io {
-            action: "encode",
-            path: path.clone(),
-            source: err.into(),
-        })?);
-        write_private(&path, &bytes)
+            ring: self.ring.clone(),
+            filters: self.generations.iter().map(filter).collect(),
+            capacity: self.capacity,
+        })
+    }
+
+    /// Uses keys that are on disk now. Between [`Self::renewal`] and this, nothing may be retired.
+    pub fn adopt(&mut self, renewed: Renewed) {
+        self.ring = renewed.ring;
+        self.generations.extend(renewed.fresh);
+        self.saved = true;
     }
 
     /// The epoch whose key is current.
@@ -231,13 +315,9 @@ impl Epochs {
     /// Entries held, and entries that fit.
     #[must_use]
     pub fn replay_load(&self) -> (usize, usize) {
-        self.generations.values().fold((0, 0), |(len, capacity), generation| {
-            (len + generation.cache.len(), capacity + generation.cache.capacity())
+        self.generations.values().fold((0, 0_usize), |(len, capacity), generation| {
+            (len + generation.cache.len(), capacity.saturating_add(generation.cache.capacity()))
         })
-    }
-
-    fn log_path(&self, epoch: Epoch) -> PathBuf {
-        self.dir.join(format!("replay-{epoch}.log"))
     }
 
     fn remove_logs(&self) {
@@ -254,11 +334,17 @@ impl Epochs {
     }
 }
 
-fn open_log(path: &Path, fresh: bool) -> io::Result<File> {
-    if fresh {
-        remove(path);
+fn log_path(dir: &Path, epoch: Epoch) -> PathBuf {
+    dir.join(format!("replay-{epoch}.log"))
+}
+
+/// An empty log in place of whatever is there.
+fn create_log(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != ErrorKind::NotFound => return Err(err),
+        _ => {}
     }
-    OpenOptions::new().create(fresh).append(true).mode(0o600).open(path)
+    OpenOptions::new().create_new(true).append(true).mode(0o600).open(path)
 }
 
 fn remove(path: &Path) {
@@ -267,157 +353,4 @@ fn remove(path: &Path) {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
-
-    use betanet_mix::replay::LOG_ENTRY_LEN;
-
-    use super::*;
-
-    const NOW: Epoch = Epoch(100);
-
-    fn tag(byte: u8) -> ReplayTag {
-        ReplayTag::from([byte; 16])
-    }
-
-    /// INV-LINK-07
-    #[test]
-    fn a_restart_in_the_same_boot_keeps_keys_and_memory() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        let keys = first.public_keys();
-        first.check_and_insert(NOW, &tag(1)).unwrap();
-        first.write_logs().unwrap();
-        drop(first);
-
-        let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        assert_eq!(keys, second.public_keys());
-        assert_eq!(Err(PacketError::Replay), second.check_and_insert(NOW, &tag(1)));
-        assert_eq!(Ok(()), second.check_and_insert(NOW, &tag(2)));
-    }
-
-    #[test]
-    fn a_torn_log_entry_is_cut_off_and_the_rest_is_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        first.check_and_insert(NOW, &tag(1)).unwrap();
-        first.write_logs().unwrap();
-        let log = first.log_path(NOW);
-        drop(first);
-        let mut file = OpenOptions::new().append(true).open(&log).unwrap();
-        file.write_all(&[1, 2, 3]).unwrap();
-
-        let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        second.check_and_insert(NOW, &tag(2)).unwrap();
-        second.write_logs().unwrap();
-        drop(second);
-        let mut third = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        for seen in [1, 2] {
-            assert_eq!(Err(PacketError::Replay), third.check_and_insert(NOW, &tag(seen)));
-        }
-    }
-
-    /// INV-LINK-07
-    #[test]
-    fn a_log_that_was_cut_anywhere_still_knows_every_packet_that_left_before() {
-        const PACKETS: u8 = 5;
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        for number in 0..PACKETS {
-            first.check_and_insert(NOW, &tag(number)).unwrap();
-            first.write_logs().unwrap();
-        }
-        let path = first.log_path(NOW);
-        let keys = first.public_keys();
-        drop(first);
-        let log = std::fs::read(&path).unwrap();
-        // A process that is killed while it writes leaves a part of the write behind.
-        for cut in 0..=log.len() {
-            std::fs::write(&path, &log[..cut]).unwrap();
-            let mut killed = Epochs::open(&state, "boot", NOW, 100).unwrap();
-            assert_eq!(keys, killed.public_keys());
-            let left = u8::try_from(cut / LOG_ENTRY_LEN).unwrap();
-            for number in 0..PACKETS {
-                let expected = if number < left { Err(PacketError::Replay) } else { Ok(()) };
-                assert_eq!(expected, killed.check_and_insert(NOW, &tag(number)), "cut at {cut}");
-            }
-            // What is written after a cut is whole again.
-            killed.write_logs().unwrap();
-            drop(killed);
-            let mut again = Epochs::open(&state, "boot", NOW, 100).unwrap();
-            for number in 0..PACKETS {
-                assert_eq!(Err(PacketError::Replay), again.check_and_insert(NOW, &tag(number)), "cut at {cut}");
-            }
-        }
-        // A machine that went down may have lost any part: the same cuts after a reboot find no key.
-        for cut in 0..=log.len() {
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::copy(state.join(KEYS_FILE), dir.path().join(KEYS_FILE)).unwrap();
-            std::fs::write(dir.path().join(path.file_name().unwrap()), &log[..cut]).unwrap();
-            let state = StateDir::open(dir.path()).unwrap();
-            let rebooted = Epochs::open(&state, "another boot", NOW, 100).unwrap();
-            assert!(rebooted.public_keys().values().all(|key| keys.values().all(|former| former != key)));
-        }
-    }
-
-    #[test]
-    fn tags_that_a_full_disk_refused_are_not_taken_for_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let log = std::mem::replace(&mut first.generations.get_mut(&NOW).unwrap().log, full);
-        first.check_and_insert(NOW, &tag(1)).unwrap();
-        assert!(first.write_logs().is_err());
-        // Another thread's turn, whose packets wait for the same log.
-        assert!(first.write_logs().is_err());
-        first.generations.get_mut(&NOW).unwrap().log = log;
-        first.check_and_insert(NOW, &tag(2)).unwrap();
-        first.write_logs().unwrap();
-        drop(first);
-        let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        for seen in [1, 2] {
-            assert_eq!(Err(PacketError::Replay), second.check_and_insert(NOW, &tag(seen)));
-        }
-    }
-
-    /// INV-LINK-07
-    #[test]
-    fn a_reboot_or_a_lost_log_retires_the_keys() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        let keys = first.public_keys();
-        let log = first.log_path(NOW);
-        drop(first);
-
-        std::fs::remove_file(log).unwrap();
-        let second = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        assert_ne!(keys.get(&NOW), second.public_keys().get(&NOW));
-        assert_eq!(keys.get(&NOW.next()), second.public_keys().get(&NOW.next()));
-        drop(second);
-
-        let third = Epochs::open(&state, "another boot", NOW, 100).unwrap();
-        assert_ne!(keys.get(&NOW.next()), third.public_keys().get(&NOW.next()));
-    }
-
-    /// INV-LINK-07
-    #[test]
-    fn rotation_erases_key_and_log_together() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let mut epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        let log = epochs.log_path(NOW);
-        assert!(log.exists());
-        assert!(epochs.rotate(NOW.next()).unwrap());
-        assert!(!epochs.rotate(NOW.next()).unwrap());
-        assert!(log.exists());
-        assert!(epochs.accept(NOW.parity()).is_some());
-        assert!(epochs.rotate(NOW.next().next()).unwrap());
-        assert!(!log.exists());
-        assert_eq!(Err(PacketError::NoKey), epochs.check_and_insert(NOW, &tag(1)));
-    }
-}
+mod tests;

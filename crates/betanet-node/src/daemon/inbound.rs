@@ -16,10 +16,8 @@ use super::mixer::Ingress;
 use crate::clock::now_ms;
 use crate::control::{Answer, Op, Outcome, Request, mailbox_of};
 use crate::link::{Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Received};
+use crate::process::link_places;
 use crate::views::Views;
-
-/// Links open at once.
-const LINKS: usize = 4096;
 
 /// Frames that wait to be written to one client.
 const CLIENT_QUEUE: usize = 512;
@@ -49,7 +47,7 @@ pub struct Inbound {
 impl Inbound {
     /// Accepts links until it is dropped.
     pub async fn serve(self, listener: &Listener) {
-        let places = Arc::new(Semaphore::new(LINKS));
+        let places = Arc::new(Semaphore::new(link_places()));
         let mut links = tokio::task::JoinSet::new();
         loop {
             while links.try_join_next().is_some() {}

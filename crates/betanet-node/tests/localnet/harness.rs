@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -37,12 +37,17 @@ pub(crate) struct Net {
 impl Net {
     /// Starts a network in `dir` and waits until it is ready.
     pub(crate) fn start(dir: &Path, options: &[&str]) -> Self {
+        Self::start_with(dir, options, Stdio::null())
+    }
+
+    /// As [`Net::start`]; the owner's log goes to `log`.
+    pub(crate) fn start_with(dir: &Path, options: &[&str], log: Stdio) -> Self {
         let mut process = betanet()
             .args(["localnet", "run", "--json", "--exact-metrics", "--dir"])
             .arg(dir)
             .args(options)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let (sender, lines) = channel();
@@ -60,6 +65,11 @@ impl Net {
 
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The owner's log, if it is a pipe.
+    pub(crate) fn log(&mut self) -> ChildStderr {
+        self.process.stderr.take().unwrap()
     }
 
     pub(crate) fn bootstrap(&self) -> PathBuf {

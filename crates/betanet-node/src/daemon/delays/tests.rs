@@ -6,6 +6,13 @@ use ed25519_dalek::SigningKey;
 
 use super::*;
 
+fn prepare(delays: &mut Delays, current: Epoch, views: &[NetworkView]) -> Result<(), StateError> {
+    if let Some(plan) = delays.plan(current, views) {
+        delays.adopt(plan.write()?);
+    }
+    Ok(())
+}
+
 const LENGTH_MS: u64 = 20_000;
 const MEAN_MS: u64 = 15;
 const NOW: Epoch = Epoch(100);
@@ -55,7 +62,7 @@ fn delays_are_the_same_after_a_restart_and_whatever_consensus_comes_later() {
     let views = chain(2);
     let mut first = Delays::open(&state).unwrap();
     assert_eq!(None, owed(&first, NOW));
-    first.prepare(NOW, &views[..1]).unwrap();
+    prepare(&mut first, NOW, &views[..1]).unwrap();
     let before = owed(&first, NOW);
     // The key of the epoch before is accepted too; that of the next follows when its time has come.
     assert!(before.is_some() && owed(&first, NOW.previous()).is_some() && owed(&first, NOW.next()).is_none());
@@ -66,7 +73,7 @@ fn delays_are_the_same_after_a_restart_and_whatever_consensus_comes_later() {
     let mut second = Delays::open(&state).unwrap();
     assert_eq!((key, before), (second.public_key(), owed(&second, NOW)));
     let foreign = [view(NOW, Beacon::genesis("another"))];
-    second.prepare(NOW, &foreign).unwrap();
+    prepare(&mut second, NOW, &foreign).unwrap();
     assert_eq!(before, owed(&second, NOW));
 }
 
@@ -77,7 +84,7 @@ fn an_authority_that_is_away_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         write_private(&dir.path().join(KEY_FILE), &[3; 32]).unwrap();
         let mut delays = Delays::open(&StateDir::open(dir.path()).unwrap()).unwrap();
-        delays.prepare(current, views).unwrap();
+        prepare(&mut delays, current, views).unwrap();
         owed(&delays, epoch)
     };
     let views = chain(2);
@@ -101,22 +108,23 @@ fn a_proof_is_published_when_its_key_has_passed_and_every_packet_has_left() {
     let mut delays = Delays::open(&StateDir::open(dir.path()).unwrap()).unwrap();
     let views = chain(30);
     for past in 0..13 {
-        delays.prepare(Epoch(NOW.0 + past), &views).unwrap();
+        prepare(&mut delays, Epoch(NOW.0 + past), &views).unwrap();
     }
     let epoch = Epoch(NOW.0 + 10);
     let out = epoch.next().next();
     let cap_ms = 10 * MEAN_MS;
+    let now = Instant::now();
     let reveals =
-        |current: Epoch, now_ms: u64| delays.revealed(current, &clock(), now_ms).last().map(|proof| proof.epoch);
+        |current: Epoch, now_ms: u64| delays.revealed(current, &clock(), now_ms, now).last().map(|proof| proof.epoch);
     assert_eq!(Some(epoch.previous()), reveals(out, clock().start_of(out) + cap_ms - 1));
     assert_eq!(Some(epoch), reveals(out, clock().start_of(out) + cap_ms));
     // A clock that runs ahead of the keys reveals nothing that is still in use.
     assert_eq!(Some(epoch.previous()), reveals(out.previous(), clock().start_of(out) + LENGTH_MS));
 
     for past in 13..30 {
-        delays.prepare(Epoch(NOW.0 + past), &views).unwrap();
+        prepare(&mut delays, Epoch(NOW.0 + past), &views).unwrap();
     }
-    let published = delays.revealed(Epoch(NOW.0 + 30), &clock(), clock().start_of(Epoch(NOW.0 + 40)));
+    let published = delays.revealed(Epoch(NOW.0 + 30), &clock(), clock().start_of(Epoch(NOW.0 + 40)), now);
     assert_eq!(NodeDescriptor::MAX_PROOFS, published.len());
     assert!(published.is_sorted_by(|one, next| one.epoch < next.epoch));
     for proof in published {
@@ -125,4 +133,44 @@ fn a_proof_is_published_when_its_key_has_passed_and_every_packet_has_left() {
         let again = VrfDelays::new(std::time::Duration::from_millis(MEAN_MS), &beta);
         assert_eq!(owed(&delays, proof.epoch), Some(again.owed(&DelayInput::from([7; 16]))));
     }
+}
+
+/// INV-DELAY-10: a node that gives up a key late tells its β as much later.
+#[test]
+fn the_cap_counts_from_when_the_key_was_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut delays = Delays::open(&state).unwrap();
+    prepare(&mut delays, NOW, &chain(1)).unwrap();
+    let current = NOW.next().next();
+    let late_ms = clock().start_of(current) + LENGTH_MS / 2;
+    let given_up = Instant::now();
+    let cap = std::time::Duration::from_millis(10 * MEAN_MS);
+    let tells = |delays: &Delays, now: Instant| {
+        delays.revealed(current, &clock(), late_ms, now).iter().any(|proof| proof.epoch == NOW)
+    };
+    delays.retire(&[NOW], given_up);
+    assert!(!tells(&delays, given_up));
+    assert!(!tells(&delays, given_up + cap.saturating_sub(std::time::Duration::from_nanos(1))));
+    assert!(tells(&delays, given_up + cap));
+    // A process that ended let go of all its packets.
+    drop(delays);
+    assert!(tells(&Delays::open(&state).unwrap(), given_up));
+}
+
+/// INV-LINK-22
+#[test]
+fn seeds_that_cannot_be_saved_are_not_used_and_are_the_same_once_they_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut delays = Delays::open(&StateDir::open(dir.path()).unwrap()).unwrap();
+    let blocked = dir.path().join("delays.json.new");
+    std::fs::create_dir(&blocked).unwrap();
+    let views = chain(1);
+    assert!(prepare(&mut delays, NOW, &views).is_err());
+    assert_eq!(None, owed(&delays, NOW));
+    std::fs::remove_dir(&blocked).unwrap();
+    // By now the consensus is gone; what the node owes a proof of is not.
+    prepare(&mut delays, Epoch(NOW.0 + 9), &[]).unwrap();
+    assert_eq!(views[0].consensus().delays.beacon, delays.seeds[&NOW].beacon);
+    assert!(owed(&delays, NOW).is_some());
 }

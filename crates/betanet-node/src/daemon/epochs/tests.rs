@@ -1,0 +1,226 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
+
+use betanet_mix::replay::LOG_ENTRY_LEN;
+
+use super::*;
+
+const NOW: Epoch = Epoch(100);
+
+fn tag(byte: u8) -> ReplayTag {
+    ReplayTag::from([byte; 16])
+}
+
+/// INV-LINK-07
+#[test]
+fn a_restart_in_the_same_boot_keeps_keys_and_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let keys = first.public_keys();
+    first.check_and_insert(NOW, &tag(1)).unwrap();
+    first.write_logs().unwrap();
+    drop(first);
+
+    let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    assert_eq!(keys, second.public_keys());
+    assert_eq!(Err(PacketError::Replay), second.check_and_insert(NOW, &tag(1)));
+    assert_eq!(Ok(()), second.check_and_insert(NOW, &tag(2)));
+}
+
+#[test]
+fn a_torn_log_entry_is_cut_off_and_the_rest_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    first.check_and_insert(NOW, &tag(1)).unwrap();
+    first.write_logs().unwrap();
+    let log = log_path(&first.dir, NOW);
+    drop(first);
+    let mut file = OpenOptions::new().append(true).open(&log).unwrap();
+    file.write_all(&[1, 2, 3]).unwrap();
+
+    let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    second.check_and_insert(NOW, &tag(2)).unwrap();
+    second.write_logs().unwrap();
+    drop(second);
+    let mut third = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    for seen in [1, 2] {
+        assert_eq!(Err(PacketError::Replay), third.check_and_insert(NOW, &tag(seen)));
+    }
+}
+
+/// INV-LINK-07
+#[test]
+fn a_log_that_was_cut_anywhere_still_knows_every_packet_that_left_before() {
+    const PACKETS: u8 = 5;
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    for number in 0..PACKETS {
+        first.check_and_insert(NOW, &tag(number)).unwrap();
+        first.write_logs().unwrap();
+    }
+    let path = log_path(&first.dir, NOW);
+    let keys = first.public_keys();
+    drop(first);
+    let log = std::fs::read(&path).unwrap();
+    // A process that is killed while it writes leaves a part of the write behind.
+    for cut in 0..=log.len() {
+        std::fs::write(&path, &log[..cut]).unwrap();
+        let mut killed = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        assert_eq!(keys, killed.public_keys());
+        let left = u8::try_from(cut / LOG_ENTRY_LEN).unwrap();
+        for number in 0..PACKETS {
+            let expected = if number < left { Err(PacketError::Replay) } else { Ok(()) };
+            assert_eq!(expected, killed.check_and_insert(NOW, &tag(number)), "cut at {cut}");
+        }
+        // What is written after a cut is whole again.
+        killed.write_logs().unwrap();
+        drop(killed);
+        let mut again = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        for number in 0..PACKETS {
+            assert_eq!(Err(PacketError::Replay), again.check_and_insert(NOW, &tag(number)), "cut at {cut}");
+        }
+    }
+    // A machine that went down may have lost any part: the same cuts after a reboot find no key.
+    for cut in 0..=log.len() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(state.join(KEYS_FILE), dir.path().join(KEYS_FILE)).unwrap();
+        std::fs::write(dir.path().join(path.file_name().unwrap()), &log[..cut]).unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let rebooted = Epochs::open(&state, "another boot", NOW, 100).unwrap();
+        assert!(rebooted.public_keys().values().all(|key| keys.values().all(|former| former != key)));
+    }
+}
+
+#[test]
+fn tags_that_a_full_disk_refused_are_not_taken_for_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let log = std::mem::replace(&mut first.generations.get_mut(&NOW).unwrap().log, full);
+    first.check_and_insert(NOW, &tag(1)).unwrap();
+    assert!(first.write_logs().is_err());
+    // Another thread's turn, whose packets wait for the same log.
+    assert!(first.write_logs().is_err());
+    first.generations.get_mut(&NOW).unwrap().log = log;
+    first.check_and_insert(NOW, &tag(2)).unwrap();
+    first.write_logs().unwrap();
+    drop(first);
+    let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    for seen in [1, 2] {
+        assert_eq!(Err(PacketError::Replay), second.check_and_insert(NOW, &tag(seen)));
+    }
+}
+
+/// INV-LINK-07
+#[test]
+fn a_reboot_or_a_lost_log_retires_the_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let keys = first.public_keys();
+    let log = log_path(&first.dir, NOW);
+    drop(first);
+
+    std::fs::remove_file(log).unwrap();
+    let second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    assert_ne!(keys.get(&NOW), second.public_keys().get(&NOW));
+    assert_eq!(keys.get(&NOW.next()), second.public_keys().get(&NOW.next()));
+    drop(second);
+
+    let third = Epochs::open(&state, "another boot", NOW, 100).unwrap();
+    assert_ne!(keys.get(&NOW.next()), third.public_keys().get(&NOW.next()));
+}
+
+/// INV-LINK-07
+#[test]
+fn rotation_erases_key_and_log_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let log = log_path(&epochs.dir, NOW);
+    assert!(log.exists());
+    epochs.rotate(NOW.next()).unwrap();
+    let keys = epochs.public_keys();
+    epochs.rotate(NOW.next()).unwrap();
+    assert_eq!(keys, epochs.public_keys());
+    assert!(log.exists());
+    assert!(epochs.accept(NOW.parity()).is_some());
+    epochs.rotate(NOW.next().next()).unwrap();
+    assert!(!log.exists());
+    assert_eq!(Err(PacketError::NoKey), epochs.check_and_insert(NOW, &tag(1)));
+}
+
+/// INV-LINK-07
+#[test]
+fn a_key_ends_before_the_slow_work_and_another_begins_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let (log, file) = (log_path(&epochs.dir, NOW), state.join(KEYS_FILE));
+    let before = std::fs::read(&file).unwrap();
+    assert!(epochs.renewal().is_none());
+    let now = NOW.next().next();
+    let retired = epochs.retire(now);
+    assert_eq!([NOW.previous(), NOW], retired.epochs());
+    // Nothing was removed or written yet; packets of other keys go on.
+    assert!(log.exists());
+    assert_eq!(Err(PacketError::NoKey), epochs.check_and_insert(NOW, &tag(1)));
+    assert_eq!(Ok(()), epochs.check_and_insert(NOW.next(), &tag(1)));
+    let renewal = epochs.renewal().unwrap();
+    retired.erase();
+    assert!(!log.exists());
+    let renewed = renewal.write().unwrap();
+    assert_ne!(before, std::fs::read(&file).unwrap());
+    assert!(!epochs.public_keys().contains_key(&now));
+    epochs.adopt(renewed);
+    assert_eq!(Err(PacketError::Replay), epochs.check_and_insert(NOW.next(), &tag(1)));
+    assert_eq!(Ok(()), epochs.check_and_insert(now, &tag(1)));
+    let keys = epochs.public_keys();
+    epochs.write_logs().unwrap();
+    drop(epochs);
+    let mut again = Epochs::open(&state, "boot", now, 100).unwrap();
+    assert_eq!(keys, again.public_keys());
+    assert_eq!(Err(PacketError::Replay), again.check_and_insert(now, &tag(1)));
+}
+
+/// INV-LINK-22
+#[test]
+fn keys_that_cannot_be_saved_are_neither_published_nor_used_and_are_made_once_they_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let held = epochs.public_keys();
+    // A folder in the place of the new file refuses as a full disk does.
+    let blocked = dir.path().join("epochs.json.new");
+    std::fs::create_dir(&blocked).unwrap();
+    let now = NOW.next().next();
+    assert!(epochs.rotate(now).is_err());
+    assert!(epochs.rotate(now).is_err());
+    assert!(epochs.accept(now.parity()).is_none());
+    assert_eq!(Err(PacketError::NoKey), epochs.check_and_insert(now, &tag(1)));
+    // The old key went all the same, and the one between stays.
+    let between = BTreeMap::from([(NOW.next(), held[&NOW.next()])]);
+    assert_eq!(between, epochs.public_keys());
+    std::fs::remove_dir(&blocked).unwrap();
+    epochs.rotate(now).unwrap();
+    assert_eq!(3, epochs.public_keys().len());
+    assert_eq!(Ok(()), epochs.check_and_insert(now, &tag(1)));
+}
+
+#[test]
+fn a_pipe_in_place_of_a_log_retires_its_key_and_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let (keys, log) = (first.public_keys(), log_path(&first.dir, NOW));
+    drop(first);
+    std::fs::remove_file(&log).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &log, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    assert_ne!(keys.get(&NOW), second.public_keys().get(&NOW));
+    assert_eq!(keys.get(&NOW.next()), second.public_keys().get(&NOW.next()));
+}

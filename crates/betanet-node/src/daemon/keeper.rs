@@ -1,0 +1,83 @@
+//! What must be on disk in time: the next packet keys and the seeds of their delays.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use betanet_mix::epoch::{Epoch, EpochClock};
+
+use super::delays::Delays;
+use super::epochs::{Epochs, Renewal};
+use super::mixer::lock;
+use crate::clock::now_ms;
+use crate::state::StateError;
+use crate::views::Views;
+
+/// Keeps keys and delays up to date. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    /// Keys and replay memory.
+    pub epochs: Arc<Mutex<Epochs>>,
+    /// Delays and proofs.
+    pub delays: Arc<Mutex<Delays>>,
+    /// When an epoch begins.
+    pub clock: EpochClock,
+}
+
+/// What a round has brought.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The keys to publish are others than before.
+    pub keys_changed: bool,
+    /// Why something is not on disk; the next round tries again.
+    pub trouble: Option<String>,
+}
+
+impl Keeper {
+    /// One round, on a thread where it may wait for the disk. One at a time.
+    pub async fn keep(&self, views: Arc<Views>) -> Kept {
+        let keeper = self.clone();
+        let round = tokio::task::spawn_blocking(move || keeper.round(&views, now_ms()));
+        round.await.unwrap_or_else(|err| Kept { keys_changed: false, trouble: Some(err.to_string()) })
+    }
+
+    fn round(&self, views: &Views, now_ms: u64) -> Kept {
+        let (keys_changed, rotated) = self.rotate(self.clock.epoch_at(now_ms));
+        let fixed = self.fix_delays(views, now_ms);
+        // Tags that the disk refused wait for the next packet, or for this.
+        let logged = lock(&self.epochs).write_logs().map_err(|err| format!("cannot write the replay log: {err}"));
+        let trouble = rotated.and(fixed).map_err(|err| err.to_string()).and(logged).err();
+        Kept { keys_changed, trouble }
+    }
+
+    /// Gives up old keys at once, makes new ones, and says whether the keys changed.
+    fn rotate(&self, now: Epoch) -> (bool, Result<(), StateError>) {
+        let (retired, renewal) = {
+            let mut epochs = lock(&self.epochs);
+            (epochs.retire(now), epochs.renewal())
+        };
+        lock(&self.delays).retire(retired.epochs(), Instant::now());
+        let fewer = !retired.epochs().is_empty();
+        retired.erase();
+        match renewal.map(Renewal::write) {
+            None => (fewer, Ok(())),
+            Some(Err(err)) => (fewer, Err(err)),
+            Some(Ok(renewed)) => {
+                lock(&self.epochs).adopt(renewed);
+                tracing::info!(epoch = now.0, "keys.rotated");
+                (true, Ok(()))
+            }
+        }
+    }
+
+    /// Fixes the delays of the epochs at hand, as far as the consensuses allow it.
+    fn fix_delays(&self, views: &Views, now_ms: u64) -> Result<(), StateError> {
+        let live: Vec<_> = views.live(now_ms).map(Arc::as_ref).collect();
+        let current = lock(&self.epochs).current();
+        let plan = lock(&self.delays).plan(current, live.iter().copied());
+        if let Some(plan) = plan {
+            let fixed = plan.write()?;
+            lock(&self.delays).adopt(fixed);
+        }
+        Ok(())
+    }
+}
