@@ -145,18 +145,12 @@ pub(crate) fn read_regular(file: &mut File) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-fn open_to_read(path: &Path) -> Result<Option<File>, StateError> {
-    match OpenOptions::new().read(true).custom_flags(NEVER_WAIT).open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(io_error("read", path)(err)),
-    }
-}
-
 /// Reads a file that nobody else may read; `None` if it does not exist.
 fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
-    let Some(mut file) = open_to_read(path)? else {
-        return Ok(None);
+    let mut file = match OpenOptions::new().read(true).custom_flags(NEVER_WAIT).open(path) {
+        Ok(file) => file,
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(io_error("read", path)(err)),
     };
     let mode = file.metadata().map_err(io_error("read", path))?.mode();
     if mode & 0o077 != 0 {
@@ -212,11 +206,11 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), StateEr
 /// # Errors
 /// The file cannot be read or is no `what`.
 pub fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<Option<T>, StateError> {
-    let Some(mut file) = open_to_read(path)? else {
-        return Ok(None);
-    };
-    let bytes = read_regular(&mut file).map_err(io_error("read", path))?;
-    from_json(path, what, &bytes).map(Some)
+    match std::fs::read(path) {
+        Ok(bytes) => from_json(path, what, &bytes).map(Some),
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(io_error("read", path)(err)),
+    }
 }
 
 /// As [`read_json`], for a file with secrets.
@@ -327,14 +321,15 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
+    fn a_pipe_in_place_of_a_secret_is_refused_and_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
         let path = state.join("key");
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        for message in
-            [state.secret("key").unwrap_err().to_string(), read_json::<u64>(&path, "number").unwrap_err().to_string()]
-        {
+        for message in [
+            state.secret("key").unwrap_err().to_string(),
+            read_private_json::<u64>(&path, "number").unwrap_err().to_string(),
+        ] {
             assert!(message.contains("no regular file"), "{message}");
         }
     }
