@@ -240,7 +240,12 @@ impl Epochs {
     /// Moves to the epoch of `now`: from here on, packets under older keys than the one before it
     /// find no key.
     pub fn retire(&mut self, now: Epoch) -> Retired {
-        self.saved &= now <= self.current();
+        if now > self.current() {
+            self.saved = false;
+            // Packets that were just let in leave without waiting for a log that goes. Should the process
+            // be killed before it is gone, it holds them; if it cannot be written, their key goes anyway.
+            let _ = self.write_logs();
+        }
         let epochs = self.ring.advance(now);
         let generations = epochs.iter().filter_map(|epoch| self.generations.remove(epoch)).collect();
         let logs = epochs.iter().map(|epoch| log_path(&self.dir, *epoch)).collect();
