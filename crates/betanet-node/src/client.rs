@@ -32,6 +32,7 @@ use crate::control::{ControlError, Op, Outcome};
 use crate::link::HandshakeError;
 use crate::net::NetFile;
 use crate::state::StateError;
+use crate::sync::lock;
 use crate::views::Views;
 
 /// Bytes of a reply that one reply packet carries.
@@ -428,7 +429,7 @@ impl Client {
     }
 
     fn known_workers(&self) -> std::sync::MutexGuard<'_, Option<(u64, Vec<WorkerDescriptor>)>> {
-        self.workers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.workers)
     }
 
     /// What the client knows at the moment.

@@ -42,7 +42,7 @@ use self::inbound::Inbound;
 use self::keeper::Keeper;
 use self::mailboxes::{Limits, Mailboxes, StoreError};
 use self::metrics::{Exporter, Metrics};
-use self::mixer::{Ingress, Mixer, MixerConfig, Released, lock};
+use self::mixer::{Ingress, Mixer, MixerConfig, Released};
 use crate::bind::{BindError, Purpose, bind};
 use crate::clock::{boot_id, now_ms};
 use crate::control::{ControlChannel, NetworkConstants, Op, Outcome};
@@ -51,6 +51,7 @@ use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener, Received};
 use crate::net::{NetFile, hex_id};
 use crate::process::shut_down;
 use crate::state::{StateDir, StateError, note_trouble, read_json, write_json};
+use crate::sync::lock;
 use crate::views::Views;
 
 /// File that tells others where the node is.

@@ -13,4 +13,5 @@ pub mod localnet;
 pub mod net;
 pub mod process;
 pub mod state;
+mod sync;
 pub mod views;

@@ -24,9 +24,9 @@ use super::store::ClientStore;
 use super::{ClientError, ClientStatus};
 use crate::clock::{now_ms, os_rng};
 use crate::control::{ControlChannel, Op};
-use crate::daemon::mixer::lock;
 use crate::link::frame::{Item, ItemBody};
 use crate::link::{Frame, LinkSender};
+use crate::sync::lock;
 
 /// Packets built between two looks at the commands.
 const GRANT: usize = 16;

@@ -17,9 +17,9 @@ use super::driver::Command;
 use super::store::Attachment;
 use crate::clock::{now_ms, os_rng};
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
-use crate::daemon::mixer::lock;
 use crate::link::{Dialer, Frame, HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Received};
 use crate::net::NetFile;
+use crate::sync::lock;
 use crate::views::Views;
 
 /// Frames that wait for one edge.

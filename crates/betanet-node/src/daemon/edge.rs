@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 use super::egress::Egress;
 use super::mailboxes::{Mailboxes, PutError};
 use super::metrics::Metrics;
-use super::mixer::{Ingress, lock};
+use super::mixer::Ingress;
 use crate::link::frame::{Item, ItemBody};
 use crate::link::{Frame, LinkSender};
+use crate::sync::lock;
 
 /// Items read from disk at once for one client.
 const READ_BATCH: usize = 64;

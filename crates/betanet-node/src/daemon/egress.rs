@@ -10,9 +10,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::metrics::Metrics;
-use super::mixer::lock;
 use crate::clock::now_ms;
 use crate::link::{Dialer, FRAME_LEN, Frame, LinkSender};
+use crate::sync::lock;
 use crate::views::Views;
 
 /// Packets that wait for one link.

@@ -7,9 +7,9 @@ use betanet_mix::epoch::{Epoch, EpochClock};
 
 use super::delays::Delays;
 use super::epochs::{Epochs, Renewal};
-use super::mixer::lock;
 use crate::clock::now_ms;
 use crate::state::StateError;
+use crate::sync::lock;
 use crate::views::Views;
 
 /// Keeps keys and delays up to date. Clones share them.

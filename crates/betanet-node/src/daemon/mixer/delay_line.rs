@@ -7,8 +7,9 @@ use std::time::Instant;
 use betanet_mix::delay::DelayQueue;
 use tokio::sync::Notify;
 
-use super::{Processed, Released, lock};
+use super::{Processed, Released};
 use crate::daemon::metrics::Metrics;
+use crate::sync::lock;
 
 /// The delay queue of a node, filled by threads and emptied by one task.
 pub(super) struct DelayLine {

@@ -11,10 +11,11 @@ use betanet_sphinx::{
 };
 
 use super::delay_line::DelayLine;
-use super::{Arrival, Arrivals, Processed, Released, lock};
+use super::{Arrival, Arrivals, Processed, Released};
 use crate::daemon::delays::Delays;
 use crate::daemon::epochs::Epochs;
 use crate::daemon::metrics::Metrics;
+use crate::sync::lock;
 
 /// Packets whose multiplications share the widest vector unit.
 const LANES: usize = 8;
