@@ -103,6 +103,9 @@ pub struct Courier<R> {
     requests: HashMap<MessageId, Request>,
     /// Messages that have fragments to send, each once, in turn.
     turn: VecDeque<MessageId>,
+    /// Messages that could not be sent; they come back into `turn` when something has changed, and after a while.
+    blocked: Vec<MessageId>,
+    retry_at_ms: u64,
     /// Packets that go before fragments.
     ready: VecDeque<Ready>,
     awaiting: HashMap<SurbId, Awaiting>,
@@ -133,6 +136,8 @@ impl<R: CryptoRng> Courier<R> {
             outgoing_bytes: 0,
             requests: HashMap::new(),
             turn: VecDeque::new(),
+            blocked: Vec::new(),
+            retry_at_ms: 0,
             ready: VecDeque::new(),
             awaiting: HashMap::new(),
             timers: BinaryHeap::new(),
@@ -157,6 +162,7 @@ impl<R: CryptoRng> Courier<R> {
             trips.set_network(2 * index, view.mean_delay());
         }
         self.view = Some(view);
+        self.unblock();
     }
 
     /// The view that is sent by.
@@ -169,6 +175,7 @@ impl<R: CryptoRng> Courier<R> {
     pub fn set_mailboxes(&mut self, attached: Vec<Mailbox>) {
         self.edges = attached.iter().map(|mailbox| mailbox.edge).collect();
         self.mailboxes = attached;
+        self.unblock();
     }
 
     /// The public key that belongs into the own address.

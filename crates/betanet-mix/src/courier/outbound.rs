@@ -7,7 +7,6 @@ use rand_core::CryptoRng;
 
 use super::Courier;
 use super::state::{Awaiting, Due, Outgoing, Ready, Request};
-use super::transmit::Blocked;
 use super::types::{Action, FailReason, PingId, ReplyError, ReplyHandle, SendError, SendOptions};
 use crate::message::{
     EnvelopeKind, MAX_MESSAGE_LEN, MAX_REPLY_SURBS, MessageId, Outbound, REPLY_DATA_LEN, ReplyAssembler, SEALED_LEN,
@@ -19,6 +18,8 @@ use crate::view::Address;
 
 /// Loops that have not come back by then are lost, whatever the delays.
 const MIN_PING_TIMEOUT_MS: u64 = 5_000;
+/// Blocked messages are tried this often even if neither view nor mailboxes change: a new epoch may bring keys.
+const RETRY_MS: u64 = 1_000;
 
 impl<R: CryptoRng> Courier<R> {
     /// Starts sending a message. Ends in one [`Action::Sent`] or one [`Action::Failed`].
@@ -149,18 +150,14 @@ impl<R: CryptoRng> Courier<R> {
                 left -= 1;
             }
         }
-        let mut blocked = Vec::new();
         while left > 0
             && self.window.has_room()
             && let Some(id) = self.turn.pop_front()
         {
-            match self.send_one(now_ms, id) {
-                Ok(true) => left -= 1,
-                Ok(false) => {}
-                Err(Blocked) => blocked.push(id),
+            if self.send_one(now_ms, id) {
+                left -= 1;
             }
         }
-        self.turn.extend(blocked);
     }
 
     /// Deals with everything that is due: repeats, failures, expired state.
@@ -168,9 +165,12 @@ impl<R: CryptoRng> Courier<R> {
         self.run_timers(now_ms);
         if self.edges.is_empty() || self.sending_view(now_ms).is_none() {
             // Without edges the driver has nothing to grant, so the waiting is noticed here.
-            for id in self.turn.clone() {
+            for id in std::mem::take(&mut self.turn) {
                 self.block(now_ms, id);
             }
+        } else if now_ms >= self.retry_at_ms {
+            self.retry_at_ms = now_ms.saturating_add(RETRY_MS);
+            self.unblock();
         }
         for item in self.reassembler.expire(now_ms) {
             self.drop_item(item, "expired");

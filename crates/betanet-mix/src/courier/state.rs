@@ -24,7 +24,7 @@ pub(super) struct Outgoing {
     /// Fragments that were sent and not acknowledged yet.
     pub(super) flights: BTreeMap<u16, Flight>,
     pub(super) blocked_since: Option<u64>,
-    /// Whether the message stands in the courier's `turn`.
+    /// Whether the message stands in the courier's `turn` or among its `blocked`.
     pub(super) queued: bool,
 }
 

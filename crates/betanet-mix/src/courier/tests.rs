@@ -115,6 +115,37 @@ fn nothing_is_sent_by_an_expired_consensus() {
     assert_eq!(*failed, id);
 }
 
+/// INV-MSG-21: credit that a blocked message could not use is not asked for; the message goes on when it can.
+#[test]
+fn a_blocked_message_wants_no_credit_until_something_changes() {
+    let mut courier = courier();
+    courier.send(NOW_MS, &to(), &vec![0; 6000], SendOptions::hops(3)).unwrap();
+    let attached = vec![mailbox(0), mailbox(2)];
+    courier.set_mailboxes(vec![mailbox(1)]);
+    courier.set_view(Arc::new(view(0)));
+    courier.grant(NOW_MS, 1);
+    assert!(actions(&mut courier).is_empty() && !courier.wants_credit());
+    courier.set_mailboxes(attached);
+    assert!(courier.wants_credit(), "other mailboxes may do");
+    courier.grant(NOW_MS, 1);
+    assert!(actions(&mut courier).is_empty() && !courier.wants_credit());
+    // Time alone may bring keys, so a blocked message is tried again, but not at every tick.
+    courier.tick(NOW_MS);
+    assert!(courier.wants_credit());
+    courier.grant(NOW_MS, 1);
+    courier.tick(NOW_MS + 1);
+    assert!(!courier.wants_credit());
+    courier.set_view(Arc::new(view(8)));
+    assert!(courier.wants_credit(), "another consensus may do");
+    courier.grant(NOW_MS + 1, 100);
+    assert_eq!(injected(&mut courier).len(), 5);
+    // Without edges there is nothing to want.
+    courier.send(NOW_MS + 1, &to(), b"x", SendOptions::hops(3)).unwrap();
+    courier.set_mailboxes(Vec::new());
+    courier.tick(NOW_MS + 2);
+    assert!(!courier.wants_credit());
+}
+
 /// INV-MSG-13: a send that can never work says at once what is missing.
 #[test]
 fn impossible_sends_are_refused_at_once() {

@@ -48,13 +48,13 @@ impl<R: CryptoRng> Courier<R> {
         self.actions.push_back(Action::Inject { edge, packet });
     }
 
-    /// Sends the next fragment of one message, if it has one.
-    pub(super) fn send_one(&mut self, now_ms: u64, id: MessageId) -> Result<bool, Blocked> {
-        let Some(mut message) = self.outgoing.remove(&id) else { return Ok(false) };
+    /// Sends the next fragment of one message, if it has one and nothing is in the way.
+    pub(super) fn send_one(&mut self, now_ms: u64, id: MessageId) -> bool {
+        let Some(mut message) = self.outgoing.remove(&id) else { return false };
         message.queued = false;
         let Some(index) = message.pick() else {
             self.outgoing.insert(id, message);
-            return Ok(false);
+            return false;
         };
         let outcome = self.transmit(now_ms, id, &mut message, index);
         match outcome {
@@ -65,7 +65,7 @@ impl<R: CryptoRng> Courier<R> {
                     self.turn.push_back(id);
                 }
                 self.outgoing.insert(id, message);
-                Ok(true)
+                true
             }
             Err(Trouble::Wait) => {
                 if message.flights.contains_key(&index) {
@@ -74,12 +74,12 @@ impl<R: CryptoRng> Courier<R> {
                 message.queued = true;
                 self.outgoing.insert(id, message);
                 self.block(now_ms, id);
-                Err(Blocked)
+                false
             }
             Err(Trouble::Fatal(reason)) => {
                 self.outgoing.insert(id, message);
                 self.fail(id, reason);
-                Ok(false)
+                false
             }
         }
     }
@@ -185,7 +185,7 @@ impl<R: CryptoRng> Courier<R> {
                     if let Some(message) = self.outgoing.get_mut(&id) {
                         message.blocked_since = None;
                     }
-                    return;
+                    return self.unblock();
                 }
                 Err(error) => FailReason::NoPath { waited_ms, error },
             },
@@ -193,13 +193,19 @@ impl<R: CryptoRng> Courier<R> {
         self.fail(id, reason);
     }
 
-    /// Notes that a message cannot be sent at present; its patience runs from the first time.
+    /// Takes a message out of its turn because it cannot be sent at present; its patience runs from the first time.
     pub(super) fn block(&mut self, now_ms: u64, id: MessageId) {
+        self.blocked.push(id);
         let Some(message) = self.outgoing.get_mut(&id).filter(|message| message.blocked_since.is_none()) else {
             return;
         };
         message.blocked_since = Some(now_ms);
         self.set_timer(now_ms.saturating_add(self.config.path_patience_ms), Due::Message { id });
+    }
+
+    /// Gives every blocked message another turn.
+    pub(super) fn unblock(&mut self) {
+        self.turn.extend(self.blocked.drain(..));
     }
 
     fn try_paths(&mut self, view: &NetworkView, epoch: Epoch, to: &Address, hops: u8) -> Result<(), PathError> {
@@ -224,7 +230,10 @@ impl<R: CryptoRng> Courier<R> {
                 self.window.gone();
             }
         }
-        self.turn.retain(|queued| *queued != id);
+        if message.queued {
+            self.turn.retain(|queued| *queued != id);
+            self.blocked.retain(|blocked| *blocked != id);
+        }
     }
 
     pub(super) fn forget_request(&mut self, id: MessageId) {
@@ -244,9 +253,6 @@ impl<R: CryptoRng> Courier<R> {
         self.timers.push(Timer { at_ms, order: self.timers_set, due });
     }
 }
-
-/// The message cannot be sent right now.
-pub(super) struct Blocked;
 
 enum Trouble {
     /// It may work later.
