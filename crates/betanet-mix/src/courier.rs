@@ -74,7 +74,7 @@ mod state;
 mod transmit;
 mod types;
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use betanet_sphinx::{MAX_HOPS, NodeId, SurbId};
@@ -84,7 +84,7 @@ use crate::message::{ContextCache, ItemRef, MessageId, Reassembler, SealingKey};
 use crate::view::{Mailbox, NetworkView};
 
 use rto::{RoundTrips, Window};
-use state::{Awaiting, HeldReply, Outgoing, Ready, Request, Timer};
+use state::{Awaiting, Due, HeldReply, Outgoing, Ready, Request, TimerKey};
 
 pub use types::{
     Action, CourierConfig, CourierStats, FailReason, Incoming, PingId, ReplyError, ReplyHandle, SendError, SendOptions,
@@ -109,7 +109,8 @@ pub struct Courier<R> {
     /// Packets that go before fragments.
     ready: VecDeque<Ready>,
     awaiting: HashMap<SurbId, Awaiting>,
-    timers: BinaryHeap<Timer>,
+    /// Only of what is under way: whoever ends early takes its timers along.
+    timers: BTreeMap<TimerKey, Due>,
     timers_set: u64,
     window: Window,
     round_trips: [RoundTrips; MAX_HOPS],
@@ -140,7 +141,7 @@ impl<R: CryptoRng> Courier<R> {
             retry_at_ms: 0,
             ready: VecDeque::new(),
             awaiting: HashMap::new(),
-            timers: BinaryHeap::new(),
+            timers: BTreeMap::new(),
             timers_set: 0,
             window: Window::new(config.min_window, config.max_window),
             round_trips: [RoundTrips::default(); MAX_HOPS],
@@ -195,7 +196,7 @@ impl<R: CryptoRng> Courier<R> {
     /// When [`Courier::tick`] is due next for what is under way, Unix milliseconds.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<u64> {
-        self.timers.peek().map(|timer| timer.at_ms)
+        self.timers.first_key_value().map(|((at_ms, _), _)| *at_ms)
     }
 
     /// Counters and gauges.

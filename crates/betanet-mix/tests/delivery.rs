@@ -57,6 +57,7 @@ fn message_arrives_once(seed: u64, len: usize, hops: u8, faults: Faults) {
     assert_eq!((network.stored_items(alice), network.stored_items(bob)), (0, 0), "seed {seed}: items were left behind");
     let stats = sender.courier.stats();
     assert_eq!((stats.in_flight, stats.outgoing_messages), (0, 0), "seed {seed}");
+    assert_eq!(sender.courier.next_wakeup(), None, "seed {seed}: a timer was left behind");
 }
 
 proptest! {

@@ -117,7 +117,8 @@ impl<R: CryptoRng> Courier<R> {
         if let Some(trips) = place.and_then(|place| self.round_trips.get_mut(place)) {
             trips.measure(now_ms.saturating_sub(sent_ms));
         }
-        if flight.in_air {
+        if let Some(timer) = flight.in_air {
+            self.timers.remove(&timer);
             self.window.gone();
         }
         self.window.acked();

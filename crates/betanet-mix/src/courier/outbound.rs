@@ -33,7 +33,7 @@ impl<R: CryptoRng> Courier<R> {
         body: &[u8],
         options: SendOptions,
     ) -> Result<MessageId, SendError> {
-        self.start(now_ms, to, body, options, 0)
+        self.start(now_ms, to, body, options, None)
     }
 
     /// Starts a request: a message with `reply_packets` SURBs. Ends in one [`Action::ReplyComplete`] or one [`Action::Failed`].
@@ -58,12 +58,7 @@ impl<R: CryptoRng> Courier<R> {
         // A recipient need not keep a request longer than its sender waits.
         let lifetime_ms = options.lifetime_ms.unwrap_or(timeout_ms.min(self.config.lifetime_ms));
         let options = SendOptions { lifetime_ms: Some(lifetime_ms), ..options };
-        let id = self.start(now_ms, to, body, options, reply_packets)?;
-        if let Some(request) = self.requests.get_mut(&id) {
-            request.timeout_ms = timeout_ms;
-        }
-        self.set_timer(now_ms.saturating_add(timeout_ms), Due::Request { id });
-        Ok(id)
+        self.start(now_ms, to, body, options, Some((reply_packets, timeout_ms)))
     }
 
     /// Gives up a message or request that is under way; it ends in [`Action::Failed`]. Returns whether it was under way.
@@ -191,8 +186,9 @@ impl<R: CryptoRng> Courier<R> {
         to: &Address,
         body: &[u8],
         options: SendOptions,
-        reply_packets: u8,
+        answer: Option<(u8, u64)>,
     ) -> Result<MessageId, SendError> {
+        let (reply_packets, timeout_ms) = answer.unwrap_or_default();
         let SendOptions { hops, id, lifetime_ms } = options;
         let id = id.unwrap_or_else(|| MessageId(random::bytes(&mut self.rng)));
         if self.outgoing.contains_key(&id) || self.requests.contains_key(&id) {
@@ -223,13 +219,15 @@ impl<R: CryptoRng> Courier<R> {
         let sealer = Sealer::new(&mut self.rng, to.sealing_key(), hops)?;
         let expiry_ms = now_ms.saturating_add(lifetime_ms.unwrap_or(self.config.lifetime_ms));
         let outbound = Outbound::new(id, expiry_ms, &surbs, body)?;
-        if reply_packets > 0 {
-            let surb_ids = openers.iter().map(betanet_sphinx::ReplyOpener::surb_id).collect();
-            self.requests.insert(id, Request { surbs: surb_ids, parts: ReplyAssembler::default(), timeout_ms: 0 });
+        if answer.is_some() {
+            let surbs = openers.iter().map(betanet_sphinx::ReplyOpener::surb_id).collect();
+            let timer = self.set_timer(now_ms.saturating_add(timeout_ms), Due::Request { id });
+            self.requests.insert(id, Request { surbs, parts: ReplyAssembler::default(), timeout_ms, timer });
         }
         for opener in openers {
             self.awaiting.insert(opener.surb_id(), Awaiting::Reply { opener, id });
         }
+        let expiry = self.set_timer(expiry_ms, Due::Expiry { id });
         self.outgoing_bytes += bytes;
         self.outgoing.insert(
             id,
@@ -242,12 +240,12 @@ impl<R: CryptoRng> Courier<R> {
                 next: 0,
                 again: VecDeque::new(),
                 flights: BTreeMap::new(),
-                blocked_since: None,
+                blocked: None,
+                expiry,
                 queued: true,
             },
         );
         self.turn.push_back(id);
-        self.set_timer(expiry_ms, Due::Message { id });
         Ok(id)
     }
 }

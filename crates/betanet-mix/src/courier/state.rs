@@ -1,6 +1,5 @@
 //! The records that a courier keeps of what is under way.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use betanet_sphinx::{NodeId, PACKET_LEN, ReplyOpener, Surb, SurbId};
@@ -23,7 +22,10 @@ pub(super) struct Outgoing {
     pub(super) again: VecDeque<u16>,
     /// Fragments that were sent and not acknowledged yet.
     pub(super) flights: BTreeMap<u16, Flight>,
-    pub(super) blocked_since: Option<u64>,
+    /// Since when the message cannot be sent, and the timer of its patience.
+    pub(super) blocked: Option<(u64, TimerKey)>,
+    /// The timer of its lifetime.
+    pub(super) expiry: TimerKey,
     /// Whether the message stands in the courier's `turn` or among its `blocked`.
     pub(super) queued: bool,
 }
@@ -32,7 +34,7 @@ impl Outgoing {
     /// The fragment to send next, if any. Fragments that were acknowledged late are passed over.
     pub(super) fn pick(&mut self) -> Option<u16> {
         while let Some(index) = self.again.pop_front() {
-            if self.flights.get(&index).is_some_and(|flight| !flight.in_air) {
+            if self.flights.get(&index).is_some_and(|flight| flight.in_air.is_none()) {
                 return Some(index);
             }
         }
@@ -52,8 +54,8 @@ impl Outgoing {
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     pub(super) tries: u32,
-    /// Whether its latest sending still counts against the window.
-    pub(super) in_air: bool,
+    /// The timer of its latest sending, while that counts against the window.
+    pub(super) in_air: Option<TimerKey>,
     /// The ack SURBs of all its sendings; any of them will do.
     pub(super) surbs: Vec<SurbId>,
 }
@@ -64,6 +66,7 @@ pub(super) struct Request {
     pub(super) surbs: Vec<SurbId>,
     pub(super) parts: ReplyAssembler,
     pub(super) timeout_ms: u64,
+    pub(super) timer: TimerKey,
 }
 
 /// What a SURB was given out for.
@@ -86,50 +89,20 @@ pub(super) enum Ready {
     Reply { surb: Box<Surb>, payload: Vec<u8>, last_of: Option<ReplyHandle> },
 }
 
-/// Something that is due at a time. Ordered for a max-heap: the earliest is the greatest.
-#[derive(Debug)]
-pub(super) struct Timer {
-    pub(super) at_ms: u64,
-    pub(super) order: u64,
-    pub(super) due: Due,
-}
+/// When something is due, and a number that tells apart what is due at the same time.
+pub(super) type TimerKey = (u64, u64);
 
+/// What happens at a time unless it is cancelled before.
 #[derive(Debug)]
 pub(super) enum Due {
-    Ack {
-        id: MessageId,
-        index: u16,
-        tries: u32,
-    },
-    /// The message is blocked, or expires.
-    Message {
-        id: MessageId,
-    },
-    Request {
-        id: MessageId,
-    },
-    Ping {
-        ping: PingId,
-        surb_id: SurbId,
-    },
-}
-
-impl PartialEq for Timer {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Timer {}
-
-impl PartialOrd for Timer {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Timer {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at_ms, other.order).cmp(&(self.at_ms, self.order))
-    }
+    /// The latest sending of a fragment was not acknowledged in time.
+    Ack { id: MessageId, index: u16 },
+    /// A message could not be sent for as long as it waits.
+    Patience { id: MessageId },
+    /// A message's lifetime ends.
+    Expiry { id: MessageId },
+    /// A request has waited for its answer for long enough.
+    Request { id: MessageId },
+    /// A loop has not come back in time.
+    Ping { ping: PingId, surb_id: SurbId },
 }

@@ -211,6 +211,32 @@ fn a_message_fails_when_its_lifetime_ends() {
     assert_eq!(courier.stats().in_flight, 0);
 }
 
+/// INV-MSG-05: what has ended leaves no timer behind that could end a later message of the same id.
+#[test]
+fn timers_end_with_what_they_belong_to() {
+    let mut courier = courier();
+    let options = SendOptions { id: Some(MessageId([5; 16])), ..SendOptions::hops(3) };
+    let id = courier.request(NOW_MS, &to(), b"one", options, 1, 9_000).unwrap();
+    courier.grant(NOW_MS, 1);
+    assert!(courier.cancel(id));
+    assert_eq!(courier.next_wakeup(), None);
+    let later = NOW_MS + 500;
+    courier.request(later, &to(), b"two", options, 1, 60_000).unwrap();
+    courier.grant(later, 1);
+    actions(&mut courier);
+    courier.tick(NOW_MS + 600);
+    assert!(!courier.wants_credit(), "the first request's packet was not acknowledged, the second's has time");
+    courier.tick(NOW_MS + 9_000);
+    assert!(actions(&mut courier).is_empty(), "the first request has timed out, the second has time");
+    // Neither does a blocked message leave its patience behind.
+    courier.cancel(id);
+    courier.send(later, &to(), b"three", options).unwrap();
+    courier.set_mailboxes(Vec::new());
+    courier.tick(later);
+    courier.cancel(id);
+    assert_eq!(courier.next_wakeup(), None);
+}
+
 /// INV-MSG-10: replies to nothing, and damaged ones, are counted, deleted and change nothing.
 #[test]
 fn damaged_and_unknown_replies_are_counted() {

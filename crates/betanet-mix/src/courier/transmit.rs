@@ -6,7 +6,7 @@ use betanet_sphinx::{NodeId, PACKET_LEN, SurbId, build_forward, build_surb};
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::state::{Awaiting, Due, Outgoing, Ready, Timer};
+use super::state::{Awaiting, Due, Outgoing, Ready, TimerKey};
 use super::types::{Action, FailReason};
 use crate::epoch::Epoch;
 use crate::message::{EnvelopeKind, MessageId, encode_envelope};
@@ -59,7 +59,9 @@ impl<R: CryptoRng> Courier<R> {
         let outcome = self.transmit(now_ms, id, &mut message, index);
         match outcome {
             Ok(()) => {
-                message.blocked_since = None;
+                if let Some((_, timer)) = message.blocked.take() {
+                    self.timers.remove(&timer);
+                }
                 message.queued = message.has_more();
                 if message.queued {
                     self.turn.push_back(id);
@@ -104,9 +106,10 @@ impl<R: CryptoRng> Courier<R> {
 
         let flight = message.flights.entry(index).or_default();
         flight.tries += 1;
-        flight.in_air = true;
         flight.surbs.push(surb_id);
         let tries = flight.tries;
+        let late_ms = now_ms.saturating_add(self.timeout_ms(hops, tries));
+        flight.in_air = Some(self.set_timer(late_ms, Due::Ack { id, index }));
         if tries == 1 {
             message.next = index.saturating_add(1);
             self.stats.fragments_sent += 1;
@@ -114,19 +117,17 @@ impl<R: CryptoRng> Courier<R> {
             self.stats.fragments_resent += 1;
         }
         self.awaiting.insert(surb_id, Awaiting::Ack { opener, id, index, sent_ms: now_ms });
-        let wait = self.timeout_ms(hops, tries);
-        self.set_timer(now_ms.saturating_add(wait), Due::Ack { id, index, tries });
         self.window.sent();
         self.inject(path.first, packet);
         Ok(())
     }
 
     pub(super) fn run_timers(&mut self, now_ms: u64) {
-        while self.timers.peek().is_some_and(|timer| timer.at_ms <= now_ms) {
-            let Some(timer) = self.timers.pop() else { break };
-            match timer.due {
-                Due::Ack { id, index, tries } => self.ack_is_late(now_ms, id, index, tries),
-                Due::Message { id } => self.check_message(now_ms, id),
+        while let Some(timer) = self.timers.first_entry().filter(|timer| timer.key().0 <= now_ms) {
+            match timer.remove() {
+                Due::Ack { id, index } => self.ack_is_late(now_ms, id, index),
+                Due::Patience { id } => self.patience_ends(now_ms, id),
+                Due::Expiry { id } => self.fail(id, FailReason::Expired),
                 Due::Request { id } => {
                     if let Some(timeout_ms) = self.requests.get(&id).map(|request| request.timeout_ms) {
                         self.fail(id, FailReason::ReplyTimeout { timeout_ms });
@@ -141,14 +142,12 @@ impl<R: CryptoRng> Courier<R> {
         }
     }
 
-    fn ack_is_late(&mut self, now_ms: u64, id: MessageId, index: u16, tries: u32) {
+    fn ack_is_late(&mut self, now_ms: u64, id: MessageId, index: u16) {
         let Some(message) = self.outgoing.get_mut(&id) else { return };
         let hops = message.hops;
-        let Some(flight) = message.flights.get_mut(&index).filter(|flight| flight.tries == tries && flight.in_air)
-        else {
-            return;
-        };
-        flight.in_air = false;
+        let Some(flight) = message.flights.get_mut(&index) else { return };
+        flight.in_air = None;
+        let tries = flight.tries;
         let exhausted = tries >= self.config.max_tries;
         if !exhausted {
             message.again.push_back(index);
@@ -164,29 +163,17 @@ impl<R: CryptoRng> Courier<R> {
         }
     }
 
-    /// Fails a message that expired or has been blocked for too long.
-    fn check_message(&mut self, now_ms: u64, id: MessageId) {
-        let Some(message) = self.outgoing.get(&id) else { return };
-        if message.outbound.expiry_ms() <= now_ms {
-            self.fail(id, FailReason::Expired);
-            return;
-        }
-        let Some(since) = message.blocked_since else { return };
-        let waited_ms = now_ms.saturating_sub(since);
-        if waited_ms < self.config.path_patience_ms {
-            return;
-        }
+    /// Fails a message that has been blocked for too long.
+    fn patience_ends(&mut self, now_ms: u64, id: MessageId) {
+        let Some(message) = self.outgoing.get_mut(&id) else { return };
+        let Some((since_ms, _)) = message.blocked.take() else { return };
+        let waited_ms = now_ms.saturating_sub(since_ms);
         let (to, hops) = (message.to.clone(), message.hops);
         let reason = match self.sending_view(now_ms) {
             None => FailReason::NoConsensus { waited_ms },
             Some((view, epoch)) => match self.try_paths(&view, epoch, &to, hops) {
                 // It works again: the next grant sends it.
-                Ok(()) => {
-                    if let Some(message) = self.outgoing.get_mut(&id) {
-                        message.blocked_since = None;
-                    }
-                    return self.unblock();
-                }
+                Ok(()) => return self.unblock(),
                 Err(error) => FailReason::NoPath { waited_ms, error },
             },
         };
@@ -196,11 +183,12 @@ impl<R: CryptoRng> Courier<R> {
     /// Takes a message out of its turn because it cannot be sent at present; its patience runs from the first time.
     pub(super) fn block(&mut self, now_ms: u64, id: MessageId) {
         self.blocked.push(id);
-        let Some(message) = self.outgoing.get_mut(&id).filter(|message| message.blocked_since.is_none()) else {
-            return;
-        };
-        message.blocked_since = Some(now_ms);
-        self.set_timer(now_ms.saturating_add(self.config.path_patience_ms), Due::Message { id });
+        if self.outgoing.get(&id).is_some_and(|message| message.blocked.is_none()) {
+            let timer = self.set_timer(now_ms.saturating_add(self.config.path_patience_ms), Due::Patience { id });
+            if let Some(message) = self.outgoing.get_mut(&id) {
+                message.blocked = Some((now_ms, timer));
+            }
+        }
     }
 
     /// Gives every blocked message another turn.
@@ -224,9 +212,14 @@ impl<R: CryptoRng> Courier<R> {
     pub(super) fn forget_outgoing(&mut self, id: MessageId) {
         let Some(message) = self.outgoing.remove(&id) else { return };
         self.outgoing_bytes = self.outgoing_bytes.saturating_sub(message.bytes);
+        self.timers.remove(&message.expiry);
+        if let Some((_, timer)) = message.blocked {
+            self.timers.remove(&timer);
+        }
         for flight in message.flights.values() {
             flight.surbs.iter().for_each(|surb_id| drop(self.awaiting.remove(surb_id)));
-            if flight.in_air {
+            if let Some(timer) = flight.in_air {
+                self.timers.remove(&timer);
                 self.window.gone();
             }
         }
@@ -238,6 +231,7 @@ impl<R: CryptoRng> Courier<R> {
 
     pub(super) fn forget_request(&mut self, id: MessageId) {
         if let Some(request) = self.requests.remove(&id) {
+            self.timers.remove(&request.timer);
             request.surbs.iter().for_each(|surb_id| drop(self.awaiting.remove(surb_id)));
         }
     }
@@ -248,9 +242,11 @@ impl<R: CryptoRng> Courier<R> {
         measured.timeout_ms(tries, self.config.rto_slack_ms, self.config.max_rto_ms)
     }
 
-    pub(super) fn set_timer(&mut self, at_ms: u64, due: Due) {
+    pub(super) fn set_timer(&mut self, at_ms: u64, due: Due) -> TimerKey {
         self.timers_set += 1;
-        self.timers.push(Timer { at_ms, order: self.timers_set, due });
+        let key = (at_ms, self.timers_set);
+        self.timers.insert(key, due);
+        key
     }
 }
 
