@@ -6,10 +6,13 @@
 //!
 //! # How to drive it
 //!
-//! *Time* is one `u64` of Unix milliseconds that never goes backwards (a monotonic clock plus an offset fixed at start).
+//! *Time* is one `u64` of milliseconds that never jumps, a monotonic clock from any zero: timers go by it. What others
+//! have to agree on goes by the wall clock, in Unix milliseconds: the consensus in force, epochs, the expiry of messages.
+//! The wall clock may be set at any time; [`Courier::set_wall_clock`] says what it shows. Until then the two are the same.
 //!
 //! | the driver | calls |
 //! |---|---|
+//! | calls any of the following | [`Courier::set_wall_clock`] before it, if the clocks differ |
 //! | got or refreshed a verified consensus | [`Courier::set_view`] |
 //! | attached to or lost an edge | [`Courier::set_mailboxes`] with the mailboxes attached now |
 //! | wants to send | [`Courier::send`], [`Courier::request`], [`Courier::reply`], [`Courier::ping`] |
@@ -95,6 +98,8 @@ pub struct Courier<R> {
     config: CourierConfig,
     rng: R,
     view: Option<Arc<NetworkView>>,
+    /// What the wall clock shows beyond `now_ms`.
+    wall_ahead_ms: i64,
     mailboxes: Vec<Mailbox>,
     /// The edges of `mailboxes`.
     edges: Vec<NodeId>,
@@ -131,6 +136,7 @@ impl<R: CryptoRng> Courier<R> {
         Self {
             rng,
             view: None,
+            wall_ahead_ms: 0,
             mailboxes: Vec::new(),
             edges: Vec::new(),
             outgoing: HashMap::new(),
@@ -155,6 +161,11 @@ impl<R: CryptoRng> Courier<R> {
             stats: CourierStats::default(),
             config,
         }
+    }
+
+    /// Says what the wall clock shows, Unix milliseconds. It may have been set forward or back since the last time.
+    pub fn set_wall_clock(&mut self, now_ms: u64, wall_ms: u64) {
+        self.wall_ahead_ms = wall_ms.wrapping_sub(now_ms).cast_signed();
     }
 
     /// Sends by this view from now on.
@@ -193,7 +204,7 @@ impl<R: CryptoRng> Courier<R> {
         self.deletes.pop_first().map(|(edge, seqs)| Action::Delete { edge, seqs })
     }
 
-    /// When [`Courier::tick`] is due next for what is under way, Unix milliseconds.
+    /// When [`Courier::tick`] is due next for what is under way.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<u64> {
         self.timers.first_key_value().map(|((at_ms, _), _)| *at_ms)
@@ -212,6 +223,10 @@ impl<R: CryptoRng> Courier<R> {
             reassembly_bytes: self.reassembler.used_bytes(),
             ..self.stats.clone()
         }
+    }
+
+    fn wall_ms(&self, now_ms: u64) -> u64 {
+        now_ms.wrapping_add_signed(self.wall_ahead_ms)
     }
 
     fn drop_item(&mut self, item: ItemRef, reason: &'static str) {

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use betanet_mix::courier::{Incoming, ReplyHandle};
 
-use self::driver::{Command, Driver, SendFailure, Shared};
+use self::driver::{Clocks, Command, Driver, SendFailure, Shared};
 use self::edges::{EdgeLinks, Edges};
 use self::store::ClientStore;
 use crate::clock::now_ms;
@@ -212,7 +212,7 @@ impl Client {
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (deliver, incoming) = mpsc::channel(INCOMING);
         let links = EdgeLinks::start(&edges, store.attachments(), &commands)?;
-        let driver = Driver::new(store, Arc::clone(&edges), Arc::clone(&shared), deliver);
+        let driver = Driver::new(store, Arc::clone(&edges), Arc::clone(&shared), deliver, Clocks::system());
         let thread = driver.start(queue, &links)?;
         let client = Self {
             address,

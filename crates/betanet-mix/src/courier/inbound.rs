@@ -25,7 +25,7 @@ impl<R: CryptoRng> Courier<R> {
         let Ok(opened) = self.contexts.open(envelope.sealed) else { return self.drop_item(item, "not_for_us") };
         let Some(fragment) = Fragment::parse(&opened.fragment) else { return self.drop_item(item, "bad_fragment") };
         let id = fragment.id;
-        match self.reassembler.insert(now_ms, item, opened.context, fragment) {
+        match self.reassembler.insert(now_ms, self.wall_ms(now_ms), item, opened.context, fragment) {
             Inserted::Kept | Inserted::SameItem => {}
             Inserted::Useless(reason) => self.drop_item(item, reason),
             Inserted::Deferred(reason) => self.count_drop(reason),

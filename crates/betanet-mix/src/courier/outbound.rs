@@ -167,7 +167,7 @@ impl<R: CryptoRng> Courier<R> {
             self.retry_at_ms = now_ms.saturating_add(RETRY_MS);
             self.unblock();
         }
-        for item in self.reassembler.expire(now_ms) {
+        for item in self.reassembler.expire(self.wall_ms(now_ms)) {
             self.drop_item(item, "expired");
         }
         let before = self.replies.len();
@@ -217,8 +217,8 @@ impl<R: CryptoRng> Courier<R> {
             openers.push(opener);
         }
         let sealer = Sealer::new(&mut self.rng, to.sealing_key(), hops)?;
-        let expiry_ms = now_ms.saturating_add(lifetime_ms.unwrap_or(self.config.lifetime_ms));
-        let outbound = Outbound::new(id, expiry_ms, &surbs, body)?;
+        let lifetime_ms = lifetime_ms.unwrap_or(self.config.lifetime_ms);
+        let outbound = Outbound::new(id, self.wall_ms(now_ms).saturating_add(lifetime_ms), &surbs, body)?;
         if answer.is_some() {
             let surbs = openers.iter().map(betanet_sphinx::ReplyOpener::surb_id).collect();
             let timer = self.set_timer(now_ms.saturating_add(timeout_ms), Due::Request { id });
@@ -227,7 +227,7 @@ impl<R: CryptoRng> Courier<R> {
         for opener in openers {
             self.awaiting.insert(opener.surb_id(), Awaiting::Reply { opener, id });
         }
-        let expiry = self.set_timer(expiry_ms, Due::Expiry { id });
+        let expiry = self.set_timer(now_ms.saturating_add(lifetime_ms), Due::Expiry { id });
         self.outgoing_bytes += bytes;
         self.outgoing.insert(
             id,

@@ -146,6 +146,29 @@ fn a_blocked_message_wants_no_credit_until_something_changes() {
     assert!(!courier.wants_credit());
 }
 
+/// INV-MSG-22: the consensus in force is found by the wall clock, wherever it was before; timers go on as if nothing was.
+#[test]
+fn a_wall_clock_that_is_set_right_changes_the_consensus_in_force_and_no_timer() {
+    let mut courier = courier();
+    // The process started with a clock two hours ahead.
+    let ahead = NOW_MS + 7_200_000;
+    courier.set_wall_clock(0, ahead);
+    assert_eq!(courier.send(0, &to(), b"x", SendOptions::hops(3)), Err(SendError::NoConsensus));
+    courier.set_wall_clock(1_000, NOW_MS);
+    courier.send(1_000, &to(), b"x", SendOptions::hops(3)).unwrap();
+    courier.grant(1_000, 1);
+    assert_eq!((injected(&mut courier).len(), courier.next_wakeup()), (1, Some(1_593)));
+    // What arrives now is as fresh as its sender says, though an hour ago by the old clock.
+    plant_request(&mut courier, 1, 1);
+    assert_eq!(delivered(&mut courier).len(), 1);
+    // Set forward, the clock ends nothing early, neither the wait for an ack nor the message.
+    courier.set_wall_clock(1_500, NOW_MS + EPOCH_MS);
+    courier.tick(1_500);
+    assert!(actions(&mut courier).is_empty() && !courier.wants_credit());
+    courier.tick(1_593);
+    assert!(courier.wants_credit());
+}
+
 /// INV-MSG-13: a send that can never work says at once what is missing.
 #[test]
 fn impossible_sends_are_refused_at_once() {
@@ -298,7 +321,7 @@ fn plant_request(courier: &mut Courier<ChaCha20Rng>, number: u8, surbs: u8) {
         let closed = sealer.seal(&mut rng, &fragment).unwrap();
         let payload = encode_envelope(&mut rng, EnvelopeKind::Plain, None, &closed);
         let item = ItemRef { edge: id(0), seq: u64::from(number) * 100 + u64::from(index) };
-        courier.on_forward(NOW_MS, item, &payload);
+        courier.on_forward(NOW_MS.wrapping_add_signed(-courier.wall_ahead_ms), item, &payload);
     }
 }
 

@@ -17,8 +17,9 @@ use crate::view::{Address, NetworkView};
 impl<R: CryptoRng> Courier<R> {
     /// The view and the epoch to send by, unless there is no valid consensus.
     pub(super) fn sending_view(&self, now_ms: u64) -> Option<(Arc<NetworkView>, Epoch)> {
-        let view = self.view.as_ref().filter(|view| view.is_valid_at(now_ms))?;
-        Some((Arc::clone(view), view.clock().sending_epoch(now_ms)))
+        let wall_ms = self.wall_ms(now_ms);
+        let view = self.view.as_ref().filter(|view| view.is_valid_at(wall_ms))?;
+        Some((Arc::clone(view), view.clock().sending_epoch(wall_ms)))
     }
 
     pub(super) fn inject_ready(&mut self, ready: Ready) -> bool {

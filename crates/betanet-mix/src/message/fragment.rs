@@ -63,12 +63,6 @@ impl Outbound {
         self.id
     }
 
-    /// When the message expires, Unix milliseconds.
-    #[must_use]
-    pub fn expiry_ms(&self) -> u64 {
-        self.expiry_ms
-    }
-
     /// Number of fragments, at least one.
     #[must_use]
     pub fn total(&self) -> u16 {

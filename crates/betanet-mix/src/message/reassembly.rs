@@ -146,7 +146,16 @@ impl Reassembler {
     }
 
     /// Adds a fragment that arrived as mailbox item `item`, sealed under `context`.
-    pub fn insert(&mut self, now_ms: u64, item: ItemRef, context: [u8; 32], fragment: Fragment) -> Inserted {
+    ///
+    /// Expiries are compared with the wall clock; idle times are measured by `now_ms`, which never jumps.
+    pub fn insert(
+        &mut self,
+        now_ms: u64,
+        wall_ms: u64,
+        item: ItemRef,
+        context: [u8; 32],
+        fragment: Fragment,
+    ) -> Inserted {
         let Fragment { id, index, total, expiry_ms, data } = fragment;
         if self.remembered.contains_key(&id) {
             return Inserted::Useless("duplicate_message");
@@ -155,10 +164,10 @@ impl Reassembler {
             let same = delivered.items.contains(&item);
             return if same { Inserted::SameItem } else { Inserted::Useless("duplicate_message") };
         }
-        if expiry_ms.saturating_add(self.limits.skew_ms) <= now_ms {
+        if expiry_ms.saturating_add(self.limits.skew_ms) <= wall_ms {
             return Inserted::Useless("expired");
         }
-        if expiry_ms > now_ms.saturating_add(self.limits.max_lifetime_ms).saturating_add(self.limits.skew_ms) {
+        if expiry_ms > wall_ms.saturating_add(self.limits.max_lifetime_ms).saturating_add(self.limits.skew_ms) {
             return Inserted::Useless("expiry_too_far");
         }
         // All fragments but the last are full, so this is the least that the stream will have.
@@ -228,8 +237,8 @@ impl Reassembler {
     }
 
     /// Drops what has expired. Gives the items of unfinished messages for deletion.
-    pub fn expire(&mut self, now_ms: u64) -> Vec<ItemRef> {
-        let expired = |expiry_ms: u64| expiry_ms.saturating_add(self.limits.skew_ms) <= now_ms;
+    pub fn expire(&mut self, wall_ms: u64) -> Vec<ItemRef> {
+        let expired = |expiry_ms: u64| expiry_ms.saturating_add(self.limits.skew_ms) <= wall_ms;
         while let Some((expiry_ms, id)) = self.remembered_expiry.first().copied() {
             if !expired(expiry_ms) {
                 break;
@@ -239,7 +248,7 @@ impl Reassembler {
         }
         let mut items = Vec::new();
         while let Some((expiry_ms, key)) = self.partial_expiry.first().copied() {
-            if expiry_ms.saturating_add(self.limits.skew_ms) > now_ms {
+            if expiry_ms.saturating_add(self.limits.skew_ms) > wall_ms {
                 break;
             }
             if let Some(partial) = self.remove(&key) {

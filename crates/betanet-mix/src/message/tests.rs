@@ -215,25 +215,25 @@ fn malformed_replies_are_told_apart() {
 fn a_message_is_whole_in_any_order_and_its_items_stay_until_the_commit() {
     let mut reassembler = Reassembler::new(ReassemblyLimits::default());
     let parts = fragments(1, 10_000, 4000);
-    assert_eq!(reassembler.insert(0, item(1), [1; 32], parts[2].clone()), Inserted::Kept);
-    assert_eq!(reassembler.insert(0, item(1), [1; 32], parts[2].clone()), Inserted::SameItem);
-    assert_eq!(reassembler.insert(0, item(2), [1; 32], parts[2].clone()), Inserted::Useless("duplicate_fragment"));
-    assert_eq!(reassembler.insert(0, item(3), [1; 32], parts[0].clone()), Inserted::Kept);
-    let Inserted::Complete(stream) = reassembler.insert(0, item(4), [1; 32], parts[1].clone()) else { panic!() };
+    assert_eq!(reassembler.insert(0, 0, item(1), [1; 32], parts[2].clone()), Inserted::Kept);
+    assert_eq!(reassembler.insert(0, 0, item(1), [1; 32], parts[2].clone()), Inserted::SameItem);
+    assert_eq!(reassembler.insert(0, 0, item(2), [1; 32], parts[2].clone()), Inserted::Useless("duplicate_fragment"));
+    assert_eq!(reassembler.insert(0, 0, item(3), [1; 32], parts[0].clone()), Inserted::Kept);
+    let Inserted::Complete(stream) = reassembler.insert(0, 0, item(4), [1; 32], parts[1].clone()) else { panic!() };
     assert_eq!(stream.len(), 4001);
     // Delivered, not committed: repeats of the items are known, other copies are useless.
-    assert_eq!(reassembler.insert(0, item(4), [1; 32], parts[1].clone()), Inserted::SameItem);
-    assert_eq!(reassembler.insert(0, item(5), [1; 32], parts[1].clone()), Inserted::Useless("duplicate_message"));
+    assert_eq!(reassembler.insert(0, 0, item(4), [1; 32], parts[1].clone()), Inserted::SameItem);
+    assert_eq!(reassembler.insert(0, 0, item(5), [1; 32], parts[1].clone()), Inserted::Useless("duplicate_message"));
     assert_eq!(reassembler.commit(parts[0].id), Some(vec![item(1), item(3), item(4)]));
     assert_eq!(reassembler.used_bytes(), 0);
     assert_eq!(reassembler.commit(parts[0].id), Some(Vec::new()));
-    assert_eq!(reassembler.insert(0, item(4), [1; 32], parts[1].clone()), Inserted::Useless("duplicate_message"));
+    assert_eq!(reassembler.insert(0, 0, item(4), [1; 32], parts[1].clone()), Inserted::Useless("duplicate_message"));
     // The id is forgotten with its expiry, and only then.
     reassembler.expire(39_999);
     assert_eq!(reassembler.remembered().count(), 1);
     reassembler.expire(40_000);
     assert_eq!(reassembler.remembered().count(), 0);
-    assert_eq!(reassembler.insert(40_000, item(9), [1; 32], parts[1].clone()), Inserted::Useless("expired"));
+    assert_eq!(reassembler.insert(40_000, 40_000, item(9), [1; 32], parts[1].clone()), Inserted::Useless("expired"));
 }
 
 /// INV-MSG-08: fragments under different contexts never mix.
@@ -241,10 +241,10 @@ fn a_message_is_whole_in_any_order_and_its_items_stay_until_the_commit() {
 fn two_sendings_of_one_message_do_not_mix() {
     let mut reassembler = Reassembler::new(ReassemblyLimits::default());
     let (one, two) = (fragments(1, 10_000, 2000), fragments(1, 20_000, 4000));
-    assert_eq!(reassembler.insert(0, item(1), [1; 32], one[0].clone()), Inserted::Kept);
-    assert_eq!(reassembler.insert(0, item(2), [2; 32], two[1].clone()), Inserted::Kept);
-    assert_eq!(reassembler.insert(0, item(3), [2; 32], two[0].clone()), Inserted::Kept);
-    let Inserted::Complete(stream) = reassembler.insert(0, item(4), [2; 32], two[2].clone()) else { panic!() };
+    assert_eq!(reassembler.insert(0, 0, item(1), [1; 32], one[0].clone()), Inserted::Kept);
+    assert_eq!(reassembler.insert(0, 0, item(2), [2; 32], two[1].clone()), Inserted::Kept);
+    assert_eq!(reassembler.insert(0, 0, item(3), [2; 32], two[0].clone()), Inserted::Kept);
+    let Inserted::Complete(stream) = reassembler.insert(0, 0, item(4), [2; 32], two[2].clone()) else { panic!() };
     assert_eq!(stream.len(), 4001);
     assert_eq!(reassembler.commit(MessageId([1; 16])), Some((1..=4).map(item).collect()));
     assert_eq!((reassembler.unfinished(), reassembler.used_bytes()), (0, 0));
@@ -259,7 +259,7 @@ fn impossible_fragments_are_refused() {
     let mut refused = |now_ms, change: &dyn Fn(&mut Fragment)| {
         let mut fragment = part.clone();
         change(&mut fragment);
-        reassembler.insert(now_ms, item(1), [1; 32], fragment)
+        reassembler.insert(now_ms, now_ms, item(1), [1; 32], fragment)
     };
     assert_eq!(refused(90_000, &|_| ()), Inserted::Useless("expired"));
     assert_eq!(refused(0, &|part| part.expiry_ms = 80_001), Inserted::Useless("expiry_too_far"));
@@ -279,7 +279,7 @@ fn a_flood_of_unfinished_messages_neither_grows_memory_nor_stops_others() {
     let mut reassembler = Reassembler::new(limits);
     for n in 0..200_u8 {
         let fragment = Fragment { id: MessageId([n; 16]), total: 2, ..fragments(1, 60_000, 3000)[0].clone() };
-        reassembler.insert(0, item(u64::from(n)), [n; 32], fragment);
+        reassembler.insert(0, 0, item(u64::from(n)), [n; 32], fragment);
         assert!(reassembler.used_bytes() <= 20_000);
     }
     assert_eq!(reassembler.unfinished(), 12);
@@ -291,11 +291,14 @@ fn a_flood_of_unfinished_messages_neither_grows_memory_nor_stops_others() {
         now_ms += 1_001;
         reassembler.take_redeliver(now_ms);
         for (seq, fragment) in (1000..).zip(&honest) {
-            done |= matches!(reassembler.insert(now_ms, item(seq), [250; 32], fragment.clone()), Inserted::Complete(_));
+            done |= matches!(
+                reassembler.insert(now_ms, now_ms, item(seq), [250; 32], fragment.clone()),
+                Inserted::Complete(_)
+            );
         }
         for n in 0..200_u8 {
             let fragment = Fragment { id: MessageId([n; 16]), total: 2, ..fragments(1, 60_000, 3000)[0].clone() };
-            reassembler.insert(now_ms.min(59_000), item(u64::from(n)), [n; 32], fragment);
+            reassembler.insert(now_ms.min(59_000), now_ms.min(59_000), item(u64::from(n)), [n; 32], fragment);
         }
         assert!(reassembler.used_bytes() <= 20_000);
         if done {

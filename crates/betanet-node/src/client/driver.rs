@@ -116,7 +116,7 @@ pub(super) struct Driver {
     replies: HashMap<ReplyHandle, oneshot::Sender<Result<(), ReplyError>>>,
     pings: HashMap<PingId, Waiter<Option<Duration>>>,
     view: Option<ConsensusHash>,
-    time: Timekeeper,
+    clocks: Clocks,
     runtime: Option<Handle>,
 }
 
@@ -132,6 +132,7 @@ impl Driver {
         edges: Arc<Edges>,
         shared: Arc<Shared>,
         deliver: mpsc::Sender<Incoming>,
+        clocks: Clocks,
     ) -> Self {
         let key = store.sealing_key();
         let mut courier = Courier::new(CourierConfig::default(), key, os_rng());
@@ -151,7 +152,7 @@ impl Driver {
             replies: HashMap::new(),
             pings: HashMap::new(),
             view: None,
-            time: Timekeeper::new(),
+            clocks,
             runtime: None,
         }
     }
@@ -176,7 +177,7 @@ impl Driver {
             if matches!(received, Ok(0)) {
                 return;
             }
-            let now = self.time.now();
+            let now = self.read_clocks();
             for command in batch.drain(..) {
                 if let Command::Close { done } = command {
                     // Dropping the waiters tells every caller that the client is closed.
@@ -190,7 +191,7 @@ impl Driver {
             let due = self.courier.next_wakeup().is_some_and(|at| at <= now);
             if due || Instant::now() >= next_tick {
                 next_tick = Instant::now() + TICK;
-                self.refresh_view(now);
+                self.refresh_view();
                 self.drop_abandoned();
                 self.courier.tick(now);
             }
@@ -207,14 +208,14 @@ impl Driver {
     }
 
     /// How long the thread may wait for a command.
-    fn pause(&mut self, next_tick: Instant) -> Duration {
+    fn pause(&self, next_tick: Instant) -> Duration {
         if self.courier.wants_credit() && !self.own.is_empty() {
             return if self.room() > 0 { Duration::ZERO } else { FULL_PAUSE };
         }
         let until_tick = next_tick.saturating_duration_since(Instant::now());
         let backlog = if self.backlog.is_empty() { TICK } else { FULL_PAUSE };
         let until_due =
-            self.courier.next_wakeup().map_or(TICK, |at| Duration::from_millis(at.saturating_sub(self.time.now())));
+            self.courier.next_wakeup().map_or(TICK, |at| Duration::from_millis(at.saturating_sub(self.clocks.now())));
         until_tick.min(until_due).min(backlog)
     }
 
@@ -264,13 +265,13 @@ impl Driver {
                 let own = OwnLink { mailbox, link, channel };
                 self.own.insert(mailbox.edge, own);
                 self.update_mailboxes();
-                self.refresh_view(now);
+                self.refresh_view();
             }
             Command::Detached { edge } => {
                 self.own.remove(&edge);
                 self.update_mailboxes();
             }
-            Command::ViewChanged => self.refresh_view(now),
+            Command::ViewChanged => self.refresh_view(),
             // The loop takes it before it comes here.
             Command::Close { done } => answer(done, ()),
         }
@@ -385,8 +386,15 @@ impl Driver {
         self.courier.set_mailboxes(attached);
     }
 
-    fn refresh_view(&mut self, now: u64) {
-        if let Some(view) = self.edges.view_at(now)
+    /// The time that timers go by; tells the courier what the wall clock shows meanwhile.
+    fn read_clocks(&mut self) -> u64 {
+        let now = self.clocks.now();
+        self.courier.set_wall_clock(now, (self.clocks.wall)());
+        now
+    }
+
+    fn refresh_view(&mut self) {
+        if let Some(view) = self.edges.view_at((self.clocks.wall)())
             && self.view != Some(view.hash())
         {
             self.view = Some(view.hash());
@@ -428,7 +436,7 @@ impl Driver {
                 status.exit_nodes = count(Role::Exit);
                 status.one_operator = view.one_operator();
                 status.mean_delay_ms = view.consensus().mean_delay_ms;
-                status.epoch = view.clock().sending_epoch(self.time.last).0;
+                status.epoch = view.clock().sending_epoch((self.clocks.wall)()).0;
             }
             status.edges_attached = attached;
             status.in_flight = figures.in_flight;
@@ -451,28 +459,23 @@ fn answer<T>(done: oneshot::Sender<T>, value: T) {
     drop(done.send(value));
 }
 
-/// The wall clock, made so that it never goes backwards: if it is set back, time goes on at the pace
-/// of the monotonic clock until the wall clock has caught up.
-struct Timekeeper {
-    last: u64,
-    at: Instant,
+/// The two clocks of the thread: one that never jumps, for timers, and the wall clock, which anybody may set.
+pub(super) struct Clocks {
+    start: Instant,
+    wall: Box<dyn Fn() -> u64 + Send>,
 }
 
-impl Timekeeper {
-    fn new() -> Self {
-        Self { last: now_ms(), at: Instant::now() }
+impl Clocks {
+    /// The machine's clocks.
+    pub(super) fn system() -> Self {
+        Self { start: Instant::now(), wall: Box::new(now_ms) }
     }
 
-    fn now(&mut self) -> u64 {
-        let elapsed = u64::try_from(self.at.elapsed().as_millis()).unwrap_or(0);
-        let wall = now_ms();
-        if wall >= self.last {
-            self.last = wall;
-            self.at = Instant::now();
-        } else if elapsed > 0 {
-            self.last = self.last.saturating_add(elapsed);
-            self.at = Instant::now();
-        }
-        self.last
+    /// Milliseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

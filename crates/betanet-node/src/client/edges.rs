@@ -73,7 +73,7 @@ impl Edges {
         Err(last)
     }
 
-    fn accept(&self, documents: &[Signed]) {
+    pub(super) fn accept(&self, documents: &[Signed]) {
         self.views.send_if_modified(|views| {
             let mut updated = Views::clone(views);
             let mut changed = false;
