@@ -101,6 +101,9 @@ pub struct Courier<R> {
     /// What the wall clock shows beyond `now_ms`.
     wall_ahead_ms: i64,
     mailboxes: Vec<Mailbox>,
+    /// Since when nothing keeps the client from any of its mailboxes.
+    attached_ms: Option<u64>,
+    sweep_at_ms: u64,
     /// The edges of `mailboxes`.
     edges: Vec<NodeId>,
     outgoing: HashMap<MessageId, Outgoing>,
@@ -138,6 +141,8 @@ impl<R: CryptoRng> Courier<R> {
             view: None,
             wall_ahead_ms: 0,
             mailboxes: Vec::new(),
+            attached_ms: None,
+            sweep_at_ms: 0,
             edges: Vec::new(),
             outgoing: HashMap::new(),
             outgoing_bytes: 0,
@@ -173,6 +178,8 @@ impl<R: CryptoRng> Courier<R> {
         for (index, trips) in (1_u32..).zip(&mut self.round_trips) {
             trips.set_network(2 * index, view.mean_delay());
         }
+        let most_hops = u8::try_from(MAX_HOPS).unwrap_or(u8::MAX);
+        self.reassembler.set_repeat(self.repeat_ms(most_hops).saturating_add(self.config.reassembly.skew_ms));
         self.view = Some(view);
         self.unblock();
     }
@@ -187,6 +194,7 @@ impl<R: CryptoRng> Courier<R> {
     pub fn set_mailboxes(&mut self, attached: Vec<Mailbox>) {
         self.edges = attached.iter().map(|mailbox| mailbox.edge).collect();
         self.mailboxes = attached;
+        self.attached_ms = None;
         self.unblock();
     }
 

@@ -69,14 +69,22 @@ impl<R: CryptoRng> Courier<R> {
         self.reassembler.commit(id)
     }
 
-    /// Ids of committed messages with their expiries in Unix milliseconds, for a driver that keeps them over a restart.
-    pub fn remembered(&self) -> impl Iterator<Item = (MessageId, u64)> + '_ {
+    /// When a message that was delivered and not committed yet expires, Unix milliseconds. A driver that keeps the ids of
+    /// committed messages writes this one down before it commits it.
+    #[must_use]
+    pub fn uncommitted_expiry(&self, id: MessageId) -> Option<u64> {
+        self.reassembler.uncommitted_expiry(id)
+    }
+
+    /// Ids of committed messages with their expiries in Unix milliseconds, in the order they came, for a driver that keeps
+    /// them over a restart.
+    pub fn remembered(&self) -> impl ExactSizeIterator<Item = (MessageId, u64)> + '_ {
         self.reassembler.remembered()
     }
 
     /// Takes an id from before a restart: the message will not be delivered again.
-    pub fn remember(&mut self, id: MessageId, expiry_ms: u64) {
-        self.reassembler.remember(id, expiry_ms);
+    pub fn remember(&mut self, now_ms: u64, id: MessageId, expiry_ms: u64) {
+        self.reassembler.remember(now_ms, id, expiry_ms);
     }
 
     fn deliver(&mut self, now_ms: u64, id: MessageId, hops: u8, stream: Vec<u8>) {

@@ -20,6 +20,8 @@ use crate::view::Address;
 const MIN_PING_TIMEOUT_MS: u64 = 5_000;
 /// Blocked messages are tried this often even if neither view nor mailboxes change: a new epoch may bring keys.
 const RETRY_MS: u64 = 1_000;
+/// Unfinished incoming messages are looked through this often.
+const SWEEP_MS: u64 = 10_000;
 
 impl<R: CryptoRng> Courier<R> {
     /// Starts sending a message. Ends in one [`Action::Sent`] or one [`Action::Failed`].
@@ -170,6 +172,15 @@ impl<R: CryptoRng> Courier<R> {
         for item in self.reassembler.expire(self.wall_ms(now_ms)) {
             self.drop_item(item, "expired");
         }
+        if self.mailboxes.is_empty() || self.mailboxes.len() < self.config.mailboxes {
+            self.attached_ms = None;
+        } else if now_ms >= self.sweep_at_ms {
+            self.sweep_at_ms = now_ms.saturating_add(SWEEP_MS);
+            let attached_ms = *self.attached_ms.get_or_insert(now_ms);
+            for item in self.reassembler.give_up(now_ms, attached_ms) {
+                self.drop_item(item, "given_up");
+            }
+        }
         let before = self.replies.len();
         self.replies.retain(|_, held| held.expires_ms > now_ms);
         for _ in self.replies.len()..before {
@@ -217,8 +228,8 @@ impl<R: CryptoRng> Courier<R> {
             openers.push(opener);
         }
         let sealer = Sealer::new(&mut self.rng, to.sealing_key(), hops)?;
-        let lifetime_ms = lifetime_ms.unwrap_or(self.config.lifetime_ms);
-        let outbound = Outbound::new(id, self.wall_ms(now_ms).saturating_add(lifetime_ms), &surbs, body)?;
+        let (wall_ms, lifetime_ms) = (self.wall_ms(now_ms), lifetime_ms.unwrap_or(self.config.lifetime_ms));
+        let outbound = Outbound::new(id, wall_ms.saturating_add(lifetime_ms), &surbs, body)?;
         if answer.is_some() {
             let surbs = openers.iter().map(betanet_sphinx::ReplyOpener::surb_id).collect();
             let timer = self.set_timer(now_ms.saturating_add(timeout_ms), Due::Request { id });
@@ -242,6 +253,7 @@ impl<R: CryptoRng> Courier<R> {
                 flights: BTreeMap::new(),
                 blocked: None,
                 expiry,
+                advanced_ms: wall_ms,
                 queued: true,
             },
         );

@@ -33,10 +33,15 @@ impl RoundTrips {
         }
     }
 
+    /// The first wait that the network's delays alone ask for.
+    pub(super) fn unmeasured_ms(&self, slack_ms: u64) -> u64 {
+        self.mixing + slack_ms
+    }
+
     /// How long the `tries`-th sending waits for its ack.
     pub(super) fn timeout_ms(&self, tries: u32, slack_ms: u64, max_ms: u64) -> u64 {
         let measured = self.smoothed.map_or(0, |smoothed| smoothed + 4 * self.deviation);
-        let first = (self.mixing + slack_ms).max(measured);
+        let first = self.unmeasured_ms(slack_ms).max(measured);
         let doublings = tries.saturating_sub(1).min(16);
         first.saturating_mul(1 << doublings).min(max_ms.max(first))
     }

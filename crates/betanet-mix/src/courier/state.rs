@@ -26,6 +26,8 @@ pub(super) struct Outgoing {
     pub(super) blocked: Option<(u64, TimerKey)>,
     /// The timer of its lifetime.
     pub(super) expiry: TimerKey,
+    /// When the latest of its fragments was sent for the first time, by the wall clock.
+    pub(super) advanced_ms: u64,
     /// Whether the message stands in the courier's `turn` or among its `blocked`.
     pub(super) queued: bool,
 }
@@ -54,6 +56,8 @@ impl Outgoing {
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     pub(super) tries: u32,
+    /// When it was sent for the first time, by the wall clock.
+    pub(super) first_ms: u64,
     /// The timer of its latest sending, while that counts against the window.
     pub(super) in_air: Option<TimerKey>,
     /// The ack SURBs of all its sendings; any of them will do.

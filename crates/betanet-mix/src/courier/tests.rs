@@ -260,6 +260,55 @@ fn timers_end_with_what_they_belong_to() {
     assert_eq!(courier.next_wakeup(), None);
 }
 
+/// INV-MSG-04: recipients forget ids after as long as senders may repeat, so no sender repeats for longer.
+#[test]
+fn nothing_is_sent_again_once_recipients_may_have_forgotten_it() {
+    let mut courier = courier();
+    let first = courier.send(NOW_MS, &to(), b"x", SendOptions::hops(3)).unwrap();
+    let second = courier.send(NOW_MS, &to(), &vec![0; 3_000], SendOptions::hops(3)).unwrap();
+    let third = courier.send(NOW_MS, &to(), b"y", SendOptions::hops(3)).unwrap();
+    courier.grant(NOW_MS, 2);
+    // One fragment of the second message arrives, then the driver has no room for long.
+    courier.outgoing.get_mut(&second).unwrap().flights.clear();
+    actions(&mut courier);
+    let late = NOW_MS + 16 * 16_000;
+    courier.grant(late, 10);
+    let mut ends = Vec::new();
+    for action in actions(&mut courier) {
+        match action {
+            Action::Failed { id, reason } => ends.push((id, reason)),
+            Action::Inject { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(ends.contains(&(first, FailReason::NoAck { tries: 1 })), "{ends:?}");
+    assert!(ends.contains(&(second, FailReason::Interrupted { idle_ms: 256_000 })), "{ends:?}");
+    assert_eq!((ends.len(), courier.outgoing[&third].next), (2, 1), "nothing of the third was sent before");
+}
+
+/// INV-MSG-07: an unfinished message goes when its sender must be gone, but not while an edge is away.
+#[test]
+fn unfinished_messages_wait_for_edges_that_are_away() {
+    let mut courier = courier_with(CourierConfig { mailboxes: 2, ..CourierConfig::default() });
+    courier.set_mailboxes(vec![mailbox(0)]);
+    let outbound = Outbound::new(MessageId([1; 16]), NOW_MS + 7_200_000, &[], &[0; 3_000]).unwrap();
+    let sealer = Sealer::new(&mut rng(3), &courier.sealing_key(), 3).unwrap();
+    let closed = sealer.seal(&mut rng(3), &outbound.fragment(&mut rng(3), 0).unwrap()).unwrap();
+    let payload = encode_envelope(&mut rng(3), EnvelopeKind::Plain, None, &closed);
+    courier.on_forward(NOW_MS, ItemRef { edge: id(0), seq: 4 }, &payload);
+    let hour = NOW_MS + 3_600_000;
+    courier.tick(NOW_MS);
+    courier.tick(hour);
+    assert!(actions(&mut courier).is_empty());
+    courier.set_mailboxes(vec![mailbox(0), mailbox(2)]);
+    courier.tick(hour + 10_000);
+    courier.tick(hour + 581_999);
+    assert!(actions(&mut courier).is_empty());
+    courier.tick(hour + 592_000);
+    assert!(matches!(&actions(&mut courier)[..], [Action::Delete { seqs, .. }] if *seqs == [4]));
+    assert_eq!(courier.stats().dropped["given_up"], 1);
+}
+
 /// INV-MSG-10: replies to nothing, and damaged ones, are counted, deleted and change nothing.
 #[test]
 fn damaged_and_unknown_replies_are_counted() {

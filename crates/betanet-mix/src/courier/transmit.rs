@@ -89,7 +89,19 @@ impl<R: CryptoRng> Courier<R> {
 
     fn transmit(&mut self, now_ms: u64, id: MessageId, message: &mut Outgoing, index: u16) -> Result<(), Trouble> {
         let (view, epoch) = self.sending_view(now_ms).ok_or(Trouble::Wait)?;
-        let hops = message.hops;
+        let (hops, wall_ms) = (message.hops, self.wall_ms(now_ms));
+        // Recipients rely on it: they forget messages, and give up unfinished ones, after this long.
+        let repeat_ms = self.repeat_ms(hops);
+        match message.flights.get(&index) {
+            Some(flight) if wall_ms.saturating_sub(flight.first_ms) >= repeat_ms => {
+                return Err(Trouble::Fatal(FailReason::NoAck { tries: flight.tries }));
+            }
+            None if message.next > 0 && wall_ms.saturating_sub(message.advanced_ms) >= repeat_ms => {
+                let idle_ms = wall_ms.saturating_sub(message.advanced_ms);
+                return Err(Trouble::Fatal(FailReason::Interrupted { idle_ms }));
+            }
+            _ => {}
+        }
         let path = select_forward(&mut self.rng, &view, epoch, &self.edges, &message.to, hops)?;
         let back = select_ack(&mut self.rng, &view, epoch, path.edge, &self.mailboxes, hops)?;
         let surb_id = SurbId::from(random::bytes(&mut self.rng));
@@ -112,6 +124,8 @@ impl<R: CryptoRng> Courier<R> {
         let late_ms = now_ms.saturating_add(self.timeout_ms(hops, tries));
         flight.in_air = Some(self.set_timer(late_ms, Due::Ack { id, index }));
         if tries == 1 {
+            flight.first_ms = wall_ms;
+            message.advanced_ms = wall_ms;
             message.next = index.saturating_add(1);
             self.stats.fragments_sent += 1;
         } else {
@@ -235,6 +249,15 @@ impl<R: CryptoRng> Courier<R> {
             self.timers.remove(&request.timer);
             request.surbs.iter().for_each(|surb_id| drop(self.awaiting.remove(surb_id)));
         }
+    }
+
+    /// A fragment is not sent again this long after its first sending, whatever it waited for in between: the time of all
+    /// its sendings if each waits as long as any may.
+    pub(super) fn repeat_ms(&self, hops: u8) -> u64 {
+        let place = usize::from(hops).checked_sub(1);
+        let trips = place.and_then(|place| self.round_trips.get(place)).copied().unwrap_or_default();
+        let wait = trips.unmeasured_ms(self.config.rto_slack_ms).max(self.config.max_rto_ms);
+        wait.saturating_mul(self.config.max_tries.into())
     }
 
     pub(super) fn timeout_ms(&self, hops: u8, tries: u32) -> u64 {

@@ -32,6 +32,9 @@ pub struct CourierConfig {
     pub max_reply_handles: usize,
     /// Decapsulated contexts that are remembered.
     pub contexts: usize,
+    /// Mailboxes of the own address. While the client is not attached to all of them, what is missing of an unfinished
+    /// message may lie there, so none is given up.
+    pub mailboxes: usize,
     /// Bounds of reassembly.
     pub reassembly: ReassemblyLimits,
 }
@@ -50,6 +53,7 @@ impl Default for CourierConfig {
             max_outgoing_bytes: 256 * 1024 * 1024,
             max_reply_handles: 4096,
             contexts: 4096,
+            mailboxes: 1,
             reassembly: ReassemblyLimits::default(),
         }
     }
@@ -184,6 +188,12 @@ pub enum FailReason {
         /// How long the message waited.
         waited_ms: u64,
     },
+    /// Nothing of the message could be sent for so long that its recipient may have given it up.
+    #[error("nothing could be sent for {idle_ms} ms; the recipient may have given the message up")]
+    Interrupted {
+        /// How long ago the last of it was sent.
+        idle_ms: u64,
+    },
     /// The message's lifetime ended first.
     #[error("the message expired before all of it was acknowledged")]
     Expired,
@@ -212,6 +222,7 @@ impl FailReason {
             Self::NoAck { .. } => "no_ack",
             Self::NoPath { .. } => "no_path",
             Self::NoConsensus { .. } => "no_consensus",
+            Self::Interrupted { .. } => "interrupted",
             Self::Expired => "expired",
             Self::ReplyTimeout { .. } => "reply_timeout",
             Self::Cancelled => "cancelled",

@@ -7,8 +7,13 @@
 //! When memory is short, one unfinished message is the *favourite*: its fragments push out those of others until it is
 //! whole, so every round of redelivery finishes at least one message. A favourite that gets no new fragment for a while
 //! (its sender may be gone, or hostile) gives up its place, and others have their turn first.
+//!
+//! Ids of finished messages are remembered until they expire, or, when there are too many, until their senders have given
+//! up for certain, the oldest first. If that is not enough, new messages are deferred: an id is never forgotten too early.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use betanet_sphinx::NodeId;
 
 use super::{FRAGMENT_DATA_LEN, Fragment, ItemRef, MAX_MESSAGE_LEN, MAX_REPLY_SURBS, MessageId};
 
@@ -26,14 +31,19 @@ pub struct ReassemblyLimits {
     pub message_bytes: usize,
     /// Bytes of unfinished messages and of delivered ones that were not committed.
     pub total_bytes: usize,
-    /// Ids of finished messages remembered until they expire.
+    /// Most ids of finished messages that are remembered, those of uncommitted ones included.
     pub remembered_ids: usize,
+    /// Unfinished messages may take this many items at one edge before idle ones have to go: three quarters of a mailbox.
+    pub unfinished_items: usize,
     /// Furthest expiry that is accepted, from now, in milliseconds.
     pub max_lifetime_ms: u64,
-    /// How long the favourite may go without a new fragment before others have their turn, in milliseconds.
+    /// How long the favourite may go without a new fragment before others have their turn, in milliseconds; and how long
+    /// any unfinished message is left alone that takes part in crowding its edge.
     pub idle_ms: u64,
     /// Shortest time between two requests for deferred items, in milliseconds.
     pub redeliver_ms: u64,
+    /// After this long no fragment of a message is sent again, in milliseconds; see [`Reassembler::set_repeat`].
+    pub repeat_ms: u64,
     /// How far clocks may be apart, in milliseconds.
     pub skew_ms: u64,
 }
@@ -43,10 +53,13 @@ impl Default for ReassemblyLimits {
         Self {
             message_bytes: MAX_MESSAGE_LEN + 1 + MAX_REPLY_SURBS * betanet_sphinx::SURB_LEN,
             total_bytes: 256 * 1024 * 1024,
-            remembered_ids: 1 << 18,
+            remembered_ids: 1 << 20,
+            unfinished_items: 49_152,
             max_lifetime_ms: 7 * 24 * 3_600_000,
             idle_ms: 60_000,
             redeliver_ms: 2_000,
+            // Sixteen sendings, at most 16 s apart, and a margin for the last one's way.
+            repeat_ms: 16 * 16_000 + 30_000,
             skew_ms: 30_000,
         }
     }
@@ -75,8 +88,9 @@ pub struct Reassembler {
     /// Expiry order of unfinished messages.
     partial_expiry: BTreeSet<(u64, PartialKey)>,
     delivered: HashMap<MessageId, Delivered>,
-    remembered: HashMap<MessageId, u64>,
-    remembered_expiry: BTreeSet<(u64, MessageId)>,
+    remembered: HashSet<MessageId>,
+    /// The remembered ids in the order they came, which is the order they are forgotten in.
+    remembered_order: VecDeque<Remembered>,
     used: usize,
     /// The part of `used` that delivered messages take.
     used_delivered: usize,
@@ -101,8 +115,16 @@ struct Partial {
 }
 
 #[derive(Debug)]
+struct Remembered {
+    id: MessageId,
+    expiry_ms: u64,
+    since_ms: u64,
+}
+
+#[derive(Debug)]
 struct Delivered {
     expiry_ms: u64,
+    completed_ms: u64,
     bytes: usize,
     items: BTreeSet<ItemRef>,
 }
@@ -116,8 +138,8 @@ impl Reassembler {
             partials: HashMap::new(),
             partial_expiry: BTreeSet::new(),
             delivered: HashMap::new(),
-            remembered: HashMap::new(),
-            remembered_expiry: BTreeSet::new(),
+            remembered: HashSet::new(),
+            remembered_order: VecDeque::new(),
             used: 0,
             used_delivered: 0,
             deferred: false,
@@ -145,6 +167,11 @@ impl Reassembler {
         self.delivered.len()
     }
 
+    /// Sets how long after its first sending a fragment may come again, in milliseconds; follows from the network's delays.
+    pub fn set_repeat(&mut self, repeat_ms: u64) {
+        self.limits.repeat_ms = repeat_ms;
+    }
+
     /// Adds a fragment that arrived as mailbox item `item`, sealed under `context`.
     ///
     /// Expiries are compared with the wall clock; idle times are measured by `now_ms`, which never jumps.
@@ -157,7 +184,7 @@ impl Reassembler {
         fragment: Fragment,
     ) -> Inserted {
         let Fragment { id, index, total, expiry_ms, data } = fragment;
-        if self.remembered.contains_key(&id) {
+        if self.remembered.contains(&id) {
             return Inserted::Useless("duplicate_message");
         }
         if let Some(delivered) = self.delivered.get(&id) {
@@ -185,6 +212,10 @@ impl Reassembler {
                 return if *held == item { Inserted::SameItem } else { Inserted::Useless("duplicate_fragment") };
             }
         }
+        if !self.has_room_for_ids(now_ms, 1) {
+            self.deferred = true;
+            return Inserted::Deferred("ids_full");
+        }
         let cost = data.len() + FRAGMENT_OVERHEAD;
         if !self.make_room(now_ms, &key, cost) {
             self.deferred = true;
@@ -201,7 +232,7 @@ impl Reassembler {
         if partial.fragments.len() < usize::from(total) {
             return Inserted::Kept;
         }
-        self.complete(&key)
+        self.complete(now_ms, &key)
     }
 
     /// Says that the message was dealt with: gives its items for deletion and remembers its id until it expires.
@@ -209,46 +240,95 @@ impl Reassembler {
     /// Repeatable: a message that was committed before gives no items. `None` for an id that was never delivered.
     pub fn commit(&mut self, id: MessageId) -> Option<Vec<ItemRef>> {
         let Some(delivered) = self.delivered.remove(&id) else {
-            return self.remembered.contains_key(&id).then(Vec::new);
+            return self.remembered.contains(&id).then(Vec::new);
         };
         self.used = self.used.saturating_sub(delivered.bytes);
         self.used_delivered = self.used_delivered.saturating_sub(delivered.bytes);
-        self.remember(id, delivered.expiry_ms);
+        self.remember(delivered.completed_ms, id, delivered.expiry_ms);
         Some(delivered.items.into_iter().collect())
     }
 
-    /// Remembers an id as dealt with, for example from before a restart.
-    ///
-    /// When the table is full, the id that would expire last is given up: whoever floods the table with far expiries
-    /// pays for it first.
-    pub fn remember(&mut self, id: MessageId, expiry_ms: u64) {
-        if self.remembered.insert(id, expiry_ms).is_none() {
-            self.remembered_expiry.insert((expiry_ms, id));
-        }
-        while self.remembered.len() > self.limits.remembered_ids {
-            let Some((_, last)) = self.remembered_expiry.pop_last() else { break };
-            self.remembered.remove(&last);
+    /// When a message that was delivered and not committed yet expires, Unix milliseconds.
+    #[must_use]
+    pub fn uncommitted_expiry(&self, id: MessageId) -> Option<u64> {
+        self.delivered.get(&id).map(|delivered| delivered.expiry_ms)
+    }
+
+    /// Remembers an id as dealt with since `since_ms`, for example from before a restart.
+    pub fn remember(&mut self, since_ms: u64, id: MessageId, expiry_ms: u64) {
+        if self.remembered.insert(id) {
+            self.remembered_order.push_back(Remembered { id, expiry_ms, since_ms });
         }
     }
 
-    /// The remembered ids and their expiries, for a driver that keeps them over a restart.
-    pub fn remembered(&self) -> impl Iterator<Item = (MessageId, u64)> + '_ {
-        self.remembered.iter().map(|(id, expiry)| (*id, *expiry))
+    /// The remembered ids and their expiries in the order they came, for a driver that keeps them over a restart.
+    pub fn remembered(&self) -> impl ExactSizeIterator<Item = (MessageId, u64)> + '_ {
+        self.remembered_order.iter().map(|one| (one.id, one.expiry_ms))
+    }
+
+    /// Whether `count` more ids can be remembered, once those are forgotten whose senders have given up.
+    fn has_room_for_ids(&mut self, now_ms: u64, count: usize) -> bool {
+        let repeat_ms = self.limits.repeat_ms;
+        while self.remembered.len() + self.delivered.len() + count > self.limits.remembered_ids {
+            let Some(oldest) =
+                self.remembered_order.pop_front_if(|one| one.since_ms.saturating_add(repeat_ms) <= now_ms)
+            else {
+                return false;
+            };
+            self.remembered.remove(&oldest.id);
+        }
+        true
+    }
+
+    /// Gives up unfinished messages that will not be finished, and gives their items for deletion. It looks at everything,
+    /// so it is meant for now and then.
+    ///
+    /// Those are the messages that got no new fragment for so long that a sender who is still there would have sent the
+    /// next one and repeated it to the end, while nothing kept the client from its edges, that is since `attached_ms`. Where unfinished messages crowd an edge's mailbox, the longest
+    /// idle go earlier, but not those that got a fragment a moment ago.
+    pub fn give_up(&mut self, now_ms: u64, attached_ms: u64) -> Vec<ItemRef> {
+        let mut by_age: Vec<(u64, PartialKey)> =
+            self.partials.iter().map(|(key, partial)| (partial.touched_ms.max(attached_ms), *key)).collect();
+        by_age.sort_unstable();
+        let mut held: HashMap<NodeId, usize> = HashMap::new();
+        for (item, _) in self.partials.values().flat_map(|partial| partial.fragments.values()) {
+            *held.entry(item.edge).or_default() += 1;
+        }
+        let mut given_up = Vec::new();
+        for (touched_ms, key) in by_age {
+            let idle_ms = now_ms.saturating_sub(touched_ms);
+            let is_crowded =
+                |item: &ItemRef| held.get(&item.edge).is_some_and(|held| *held > self.limits.unfinished_items);
+            let gone = idle_ms >= self.limits.repeat_ms.saturating_mul(2)
+                || (idle_ms >= self.limits.idle_ms
+                    && self
+                        .partials
+                        .get(&key)
+                        .is_some_and(|partial| partial.fragments.values().any(|(item, _)| is_crowded(item))));
+            if !gone {
+                continue;
+            }
+            for (item, _) in self.remove(&key).into_iter().flat_map(|partial| partial.fragments.into_values()) {
+                if let Some(held) = held.get_mut(&item.edge) {
+                    *held -= 1;
+                }
+                given_up.push(item);
+            }
+        }
+        given_up
     }
 
     /// Drops what has expired. Gives the items of unfinished messages for deletion.
     pub fn expire(&mut self, wall_ms: u64) -> Vec<ItemRef> {
-        let expired = |expiry_ms: u64| expiry_ms.saturating_add(self.limits.skew_ms) <= wall_ms;
-        while let Some((expiry_ms, id)) = self.remembered_expiry.first().copied() {
-            if !expired(expiry_ms) {
-                break;
-            }
-            self.remembered_expiry.pop_first();
-            self.remembered.remove(&id);
+        let skew_ms = self.limits.skew_ms;
+        let expired = |expiry_ms: u64| expiry_ms.saturating_add(skew_ms) <= wall_ms;
+        // In the order they came: an id that expires late keeps those behind it a while longer, which does no harm.
+        while let Some(oldest) = self.remembered_order.pop_front_if(|one| expired(one.expiry_ms)) {
+            self.remembered.remove(&oldest.id);
         }
         let mut items = Vec::new();
         while let Some((expiry_ms, key)) = self.partial_expiry.first().copied() {
-            if expiry_ms.saturating_add(self.limits.skew_ms) > wall_ms {
+            if !expired(expiry_ms) {
                 break;
             }
             if let Some(partial) = self.remove(&key) {
@@ -262,10 +342,14 @@ impl Reassembler {
 
     /// Whether deferred items should be asked for again now. Resets the mark.
     ///
-    /// Not while messages that the application has yet to commit take more than half of the memory.
+    /// Not while messages that the application has yet to commit take more than half of the memory, nor while there is room
+    /// for a few ids only.
     pub fn take_redeliver(&mut self, now_ms: u64) -> bool {
         let rested = self.redelivered_ms.is_none_or(|last| now_ms >= last.saturating_add(self.limits.redeliver_ms));
-        let ready = self.deferred && rested && self.used_delivered <= self.limits.total_bytes / 2;
+        let ready = self.deferred
+            && rested
+            && self.used_delivered <= self.limits.total_bytes / 2
+            && self.has_room_for_ids(now_ms, self.limits.remembered_ids.div_ceil(16));
         if ready {
             self.deferred = false;
             self.redelivered_ms = Some(now_ms);
@@ -273,7 +357,7 @@ impl Reassembler {
         ready
     }
 
-    fn complete(&mut self, key: &PartialKey) -> Inserted {
+    fn complete(&mut self, now_ms: u64, key: &PartialKey) -> Inserted {
         let Some(partial) = self.remove(key) else { return Inserted::Kept };
         let mut stream = Vec::with_capacity(partial.fragments.len() * FRAGMENT_DATA_LEN);
         let mut items = BTreeSet::new();
@@ -291,7 +375,8 @@ impl Reassembler {
         let bytes = stream.len() + items.len() * FRAGMENT_OVERHEAD;
         self.used += bytes;
         self.used_delivered += bytes;
-        self.delivered.insert(key.0, Delivered { expiry_ms: partial.expiry_ms, bytes, items });
+        let delivered = Delivered { expiry_ms: partial.expiry_ms, completed_ms: now_ms, bytes, items };
+        self.delivered.insert(key.0, delivered);
         Inserted::Complete(stream)
     }
 

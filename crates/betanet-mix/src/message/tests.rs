@@ -308,16 +308,71 @@ fn a_flood_of_unfinished_messages_neither_grows_memory_nor_stops_others() {
     assert!(done, "the honest message never had its turn");
 }
 
+/// INV-MSG-04: an id is forgotten when its message has expired or its sender has given up, and never to make room.
 #[test]
-fn the_memory_of_ids_is_bounded_and_sheds_the_furthest_expiry_first() {
-    let limits = ReassemblyLimits { remembered_ids: 3, ..ReassemblyLimits::default() };
+fn when_the_memory_of_ids_is_full_new_messages_wait() {
+    let limits = ReassemblyLimits { remembered_ids: 3, repeat_ms: 5_000, ..ReassemblyLimits::default() };
     let mut reassembler = Reassembler::new(limits);
-    for (n, expiry_ms) in [(1, 10), (2, 99), (3, 20), (4, 30)] {
-        reassembler.remember(MessageId([n; 16]), expiry_ms);
+    let whole = |n: u8| Fragment { id: MessageId([n; 16]), ..fragments(1, 60_000, 100)[0].clone() };
+    let mut insert = |now_ms: u64, n: u8| {
+        let inserted = reassembler.insert(now_ms, now_ms, item(n.into()), [n; 32], whole(n));
+        if matches!(inserted, Inserted::Complete(_)) {
+            assert!(reassembler.uncommitted_expiry(whole(n).id).is_some());
+            reassembler.commit(whole(n).id).unwrap();
+        }
+        (inserted, reassembler.take_redeliver(now_ms))
+    };
+    for n in 1..=3 {
+        assert!(matches!(insert(u64::from(n) * 1_000, n).0, Inserted::Complete(_)));
     }
-    let mut kept: Vec<_> = reassembler.remembered().map(|(id, _)| id.0[0]).collect();
-    kept.sort_unstable();
-    assert_eq!(kept, [1, 3, 4]);
+    assert_eq!(insert(5_999, 4), (Inserted::Deferred("ids_full"), false));
+    for n in 1..=3 {
+        assert_eq!(insert(5_999, n).0, Inserted::Useless("duplicate_message"));
+    }
+    // The sender of the first has given up, so its place is free and the fourth is asked for again.
+    assert_eq!(insert(6_000, 2), (Inserted::Useless("duplicate_message"), true));
+    assert!(matches!(insert(6_000, 4).0, Inserted::Complete(_)));
+    assert_eq!(insert(6_999, 5), (Inserted::Deferred("ids_full"), false));
+    assert_eq!(insert(6_999, 2).0, Inserted::Useless("duplicate_message"));
+}
+
+#[test]
+fn ids_from_before_a_restart_are_all_taken() {
+    let mut reassembler = Reassembler::new(ReassemblyLimits { remembered_ids: 2, ..ReassemblyLimits::default() });
+    for n in [1, 2, 3] {
+        reassembler.remember(0, MessageId([n; 16]), 60_000);
+    }
+    assert!(reassembler.remembered().map(|(id, _)| id.0[0]).eq([1, 2, 3]));
+}
+
+/// INV-MSG-07: what will not be finished is deleted, but not what lies at an edge that the client could not reach.
+#[test]
+fn unfinished_messages_are_given_up_when_their_senders_must_be_gone() {
+    let limits = ReassemblyLimits { repeat_ms: 5_000, ..ReassemblyLimits::default() };
+    let mut reassembler = Reassembler::new(limits);
+    let parts = fragments(1, 60_000, 4000);
+    for (now_ms, part) in [(0, 0), (3_000, 1)] {
+        let kept = reassembler.insert(now_ms, 0, item(now_ms), [1; 32], parts[part].clone());
+        assert_eq!(kept, Inserted::Kept);
+    }
+    assert_eq!(reassembler.give_up(12_999, 0), []);
+    assert_eq!(reassembler.give_up(13_000, 3_001), [], "an edge was away until a moment later");
+    assert_eq!(reassembler.give_up(13_000, 3_000), [item(0), item(3_000)]);
+    assert_eq!((reassembler.unfinished(), reassembler.used_bytes()), (0, 0));
+}
+
+/// INV-MSG-07: unfinished messages leave room in the mailbox for others.
+#[test]
+fn a_crowd_of_unfinished_messages_gives_way_at_its_edge() {
+    let limits = ReassemblyLimits { unfinished_items: 10, idle_ms: 1_000, ..ReassemblyLimits::default() };
+    let mut reassembler = Reassembler::new(limits);
+    for n in 0..15_u8 {
+        let fragment = Fragment { id: MessageId([n; 16]), total: 2, ..fragments(1, 60_000, 3000)[0].clone() };
+        reassembler.insert(u64::from(n), 0, item(u64::from(n)), [n; 32], fragment);
+    }
+    assert_eq!(reassembler.give_up(999, 0), [], "each may be finished in a moment");
+    assert_eq!(reassembler.give_up(1_002, 0), [0, 1, 2].map(item), "the rest is not idle");
+    assert_eq!(reassembler.give_up(9_000, 0), [3, 4].map(item), "the rest is no crowd");
 }
 
 proptest! {

@@ -135,9 +135,10 @@ impl Driver {
         clocks: Clocks,
     ) -> Self {
         let key = store.sealing_key();
-        let mut courier = Courier::new(CourierConfig::default(), key, os_rng());
+        let config = CourierConfig { mailboxes: store.mailboxes().len(), ..CourierConfig::default() };
+        let mut courier = Courier::new(config, key, os_rng());
         for (id, expiry_ms) in store.take_remembered() {
-            courier.remember(id, expiry_ms);
+            courier.remember(clocks.now(), id, expiry_ms);
         }
         Self {
             courier,
