@@ -195,6 +195,7 @@ impl Driver {
                 self.refresh_view();
                 self.drop_abandoned();
                 self.courier.tick(now);
+                self.store.compact(self.courier.remembered());
             }
             let room = self.room();
             if room > 0 && self.courier.wants_credit() {
@@ -289,14 +290,14 @@ impl Driver {
     }
 
     fn commit(&mut self, id: MessageId) -> Result<(), ClientError> {
+        // First the note: if it cannot be written, the message stays uncommitted, and a crash after it
+        // only brings the items again.
+        if let Some(expiry_ms) = self.courier.uncommitted_expiry(id) {
+            self.store.note_committed(id, expiry_ms)?;
+        }
         let Some(items) = self.courier.commit(id) else {
             return Err(ClientError::Invalid(format!("message {id} was never received, or has expired")));
         };
-        if items.is_empty() {
-            return Ok(());
-        }
-        // First the note, then the deletion: in between, a crash only brings the items again.
-        self.store.note_committed(id)?;
         let mut by_edge: HashMap<NodeId, Vec<u64>> = HashMap::new();
         for item in items {
             by_edge.entry(item.edge).or_default().push(item.seq);

@@ -1,9 +1,9 @@
 //! What a client keeps: its keys, its mailboxes, and the ids of messages that were dealt with.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use betanet_mix::message::{MessageId, SealingKey};
 use betanet_mix::view::{Address, Mailbox};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::ClientError;
-use crate::clock::{now_ms, os_rng};
+use crate::clock::os_rng;
 use crate::control::mailbox_of;
 use crate::net::{Endpoint, NetFile, hex_id};
 use crate::state::{StateDir, StateError, read_json, write_private};
@@ -26,8 +26,8 @@ const COMMITTED_FILE: &str = "committed.log";
 /// id 16 ‖ expiry 8.
 const ENTRY_LEN: usize = 16 + 8;
 
-/// How long a committed id is remembered after a restart: a message's lifetime and a margin.
-const REMEMBERED_MS: u64 = 2 * 3_600_000;
+/// Entries that the file may have however few of them count.
+const MIN_ENTRIES: usize = 4096;
 
 /// The client's folder.
 #[derive(Debug)]
@@ -37,8 +37,18 @@ pub(super) struct ClientStore {
     worker: SigningKey,
     edges: Vec<Attachment>,
     address: Address,
-    committed: File,
+    committed: CommitLog,
     remembered: Vec<(MessageId, u64)>,
+}
+
+/// The file of committed ids. Grows by one entry for each, and is written anew when most of it counts no more.
+#[derive(Debug)]
+struct CommitLog {
+    path: PathBuf,
+    /// The open file and its entries; `None` when the path has got another file.
+    open: Option<(File, usize)>,
+    /// No attempt to write it anew before it has so many entries.
+    compact_at: usize,
 }
 
 /// One of the client's mailboxes.
@@ -86,7 +96,7 @@ impl ClientStore {
         };
         let address = Address::new(edges.iter().map(Attachment::mailbox).collect(), sealing.public())
             .map_err(|_| StateError::Content { path, what: "list of edges" })?;
-        let (committed, remembered) = open_committed(&state)?;
+        let (committed, remembered) = CommitLog::read(state.join(COMMITTED_FILE))?;
         Ok(Self {
             sealing,
             worker: state.signing_key("worker.key")?,
@@ -124,13 +134,76 @@ impl ClientStore {
     }
 
     /// Writes down that a message was dealt with. In the page cache when it returns.
-    pub(super) fn note_committed(&mut self, id: MessageId) -> io::Result<()> {
-        let mut entry = [0; ENTRY_LEN];
-        let (head, tail) = entry.split_at_mut(16);
-        head.copy_from_slice(&id.0);
-        tail.copy_from_slice(&now_ms().saturating_add(REMEMBERED_MS).to_be_bytes());
-        self.committed.write_all(&entry)
+    pub(super) fn note_committed(&mut self, id: MessageId, expiry_ms: u64) -> io::Result<()> {
+        self.committed.append(id, expiry_ms)
     }
+
+    /// Writes the file of committed ids anew once less than half of it is `live`.
+    pub(super) fn compact(&mut self, live: impl ExactSizeIterator<Item = (MessageId, u64)>) {
+        self.committed.compact(live);
+    }
+}
+
+impl CommitLog {
+    /// Reads the ids, oldest first. Those that have expired are the courier's to forget.
+    fn read(path: PathBuf) -> Result<(Self, Vec<(MessageId, u64)>), StateError> {
+        let read = || {
+            let mut file = open_log(&path)?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok((file, bytes))
+        };
+        let failed = |source| StateError::Io { action: "read", path: path.clone(), source };
+        let (file, bytes) = read().map_err(failed)?;
+        // A torn last entry belongs to a commit that never returned; the next one takes its place.
+        let (entries, _) = bytes.as_chunks::<ENTRY_LEN>();
+        let parse = |entry: &[u8; ENTRY_LEN]| {
+            let (id, expiry) = entry.split_first_chunk::<16>()?;
+            Some((MessageId(*id), u64::from_be_bytes(expiry.try_into().ok()?)))
+        };
+        let ids = entries.iter().filter_map(parse).collect();
+        Ok((Self { open: Some((file, entries.len())), compact_at: MIN_ENTRIES, path }, ids))
+    }
+
+    fn append(&mut self, id: MessageId, expiry_ms: u64) -> io::Result<()> {
+        let (file, entries) = match &mut self.open {
+            Some(open) => open,
+            none => {
+                let file = open_log(&self.path)?;
+                let entries = usize::try_from(file.metadata()?.len()).unwrap_or(0) / ENTRY_LEN;
+                none.insert((file, entries))
+            }
+        };
+        // Written at its place: what a failed write left behind is overwritten by the next.
+        let place = u64::try_from(*entries * ENTRY_LEN).unwrap_or(u64::MAX);
+        file.write_all_at(&encode_entry(id, expiry_ms), place)?;
+        *entries += 1;
+        Ok(())
+    }
+
+    fn compact(&mut self, live: impl ExactSizeIterator<Item = (MessageId, u64)>) {
+        let entries = self.open.as_ref().map_or(0, |(_, entries)| *entries);
+        if entries < self.compact_at.max(2 * live.len()) {
+            return;
+        }
+        let content: Vec<u8> = live.flat_map(|(id, expiry_ms)| encode_entry(id, expiry_ms)).collect();
+        self.open = None;
+        let written = write_private(&self.path, &content);
+        // Should it fail, the long file goes on growing for a while.
+        self.compact_at = if written.is_ok() { MIN_ENTRIES } else { 2 * entries };
+    }
+}
+
+fn open_log(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn encode_entry(id: MessageId, expiry_ms: u64) -> [u8; ENTRY_LEN] {
+    let mut entry = [0; ENTRY_LEN];
+    let (head, tail) = entry.split_at_mut(16);
+    head.copy_from_slice(&id.0);
+    tail.copy_from_slice(&expiry_ms.to_be_bytes());
+    entry
 }
 
 fn draw(net: &NetFile, count: usize) -> Result<Vec<Attachment>, ClientError> {
@@ -183,36 +256,49 @@ fn write_entries(path: &Path, edges: &[Attachment]) -> Result<(), StateError> {
     write_private(path, &Zeroizing::new(bytes))
 }
 
-type Committed = (File, Vec<(MessageId, u64)>);
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-/// Reads the ids that have not expired, and starts the file anew with them.
-fn open_committed(state: &StateDir) -> Result<Committed, StateError> {
-    let path = state.join(COMMITTED_FILE);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(source) => {
-            return Err(StateError::Io { action: "read", path, source });
+    use super::*;
+
+    fn id(number: usize) -> (MessageId, u64) {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        (MessageId(id), u64::try_from(number).unwrap())
+    }
+
+    /// INV-MSG-04
+    #[test]
+    fn committed_ids_survive_restarts_and_torn_entries() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (mut log, before) = CommitLog::read(path.clone()).unwrap();
+        assert_eq!(before, []);
+        log.append(id(1).0, 1).unwrap();
+        log.append(id(2).0, 2).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(u64::try_from(2 * ENTRY_LEN - 1).unwrap()).unwrap();
+        let (mut log, before) = CommitLog::read(path.clone()).unwrap();
+        assert_eq!(before, [id(1)]);
+        log.append(id(3).0, 3).unwrap();
+        assert_eq!(CommitLog::read(path).unwrap().1, [id(1), id(3)]);
+    }
+
+    #[test]
+    fn the_file_shrinks_to_what_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (mut log, _) = CommitLog::read(path.clone()).unwrap();
+        for number in 0..MIN_ENTRIES {
+            log.compact([id(7)].into_iter());
+            log.append(id(number).0, 0).unwrap();
         }
-    };
-    let now = now_ms();
-    // A torn last entry belongs to a commit that never returned.
-    let (entries, _) = bytes.as_chunks::<ENTRY_LEN>();
-    let kept: Vec<_> = entries
-        .iter()
-        .filter_map(|entry| {
-            let (id, expiry) = entry.split_first_chunk::<16>()?;
-            let expiry = u64::from_be_bytes(expiry.try_into().ok()?);
-            (expiry > now).then_some((MessageId(*id), expiry))
-        })
-        .collect();
-    let content: Vec<u8> =
-        kept.iter().flat_map(|(id, expiry)| [id.0.as_slice(), &expiry.to_be_bytes()].concat()).collect();
-    write_private(&path, &content)?;
-    let file = OpenOptions::new().append(true).mode(0o600).open(&path).map_err(|source| StateError::Io {
-        action: "open",
-        path,
-        source,
-    })?;
-    Ok((file, kept))
+        assert_eq!(CommitLog::read(path.clone()).unwrap().1.len(), MIN_ENTRIES);
+        log.compact((0..MIN_ENTRIES).map(id));
+        assert_eq!(CommitLog::read(path.clone()).unwrap().1.len(), MIN_ENTRIES, "everything counts");
+        log.compact([id(7), id(8)].into_iter());
+        log.append(id(9).0, 9).unwrap();
+        assert_eq!(CommitLog::read(path).unwrap().1, [id(7), id(8), id(9)]);
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use betanet_mix::epoch::Epoch;
+use betanet_mix::message::{EnvelopeKind, Outbound, Sealer, encode_envelope};
 use betanet_mix::view::{Consensus, DelaySection, Signed, Verified};
 use ed25519_dalek::SigningKey;
 
@@ -77,4 +78,39 @@ fn a_clock_that_is_set_right_brings_the_consensus_back() {
     assert!(after >= before);
     // There is a consensus now, though an empty one.
     assert!(matches!(driver.courier.ping(after, 3), Err(SendError::Path(_))));
+}
+
+/// A message that the driver has delivered and that waits for its commit.
+fn plant(driver: &mut Driver) -> MessageId {
+    let outbound = Outbound::new(MessageId([9; 16]), NOW_MS + 60_000, &[], b"hello").unwrap();
+    let sealer = Sealer::new(&mut os_rng(), &driver.courier.sealing_key(), 1).unwrap();
+    let sealed = sealer.seal(&mut os_rng(), &outbound.fragment(&mut os_rng(), 0).unwrap()).unwrap();
+    let payload = encode_envelope(&mut os_rng(), EnvelopeKind::Plain, None, &sealed);
+    let now = driver.read_clocks();
+    driver.courier.on_forward(now, ItemRef { edge: NodeId::from([2; 32]), seq: 1 }, &payload);
+    outbound.id()
+}
+
+/// INV-MSG-08: a message counts as committed once that is written down, and not before.
+#[test]
+fn a_commit_that_cannot_be_written_down_can_be_repeated() {
+    let (mut driver, dir, _) = driver();
+    let id = plant(&mut driver);
+    // The file is long enough to be written anew, but its folder is gone.
+    for _ in 0..4096 {
+        driver.store.note_committed(MessageId([1; 16]), 0).unwrap();
+    }
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    driver.store.compact(driver.courier.remembered());
+    for _ in 0..2 {
+        assert!(matches!(driver.commit(id), Err(ClientError::System(_))));
+        assert_eq!(1, driver.courier.stats().uncommitted);
+    }
+    std::fs::create_dir(dir.path()).unwrap();
+    for _ in 0..2 {
+        driver.commit(id).unwrap();
+        assert_eq!(0, driver.courier.stats().uncommitted);
+    }
+    let noted = std::fs::read(dir.path().join("committed.log")).unwrap();
+    assert_eq!([&id.0[..], &(NOW_MS + 60_000).to_be_bytes()].concat(), noted, "with its expiry, once");
 }
