@@ -13,7 +13,7 @@ use betanet_mix::courier::{
 };
 use betanet_mix::message::{ItemRef, MessageId};
 use betanet_mix::view::{Address, ConsensusHash, Mailbox, Role};
-use betanet_sphinx::NodeId;
+use betanet_sphinx::{NodeId, PACKET_LEN};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use tokio::runtime::Handle;
@@ -36,6 +36,13 @@ const BATCH: usize = 64;
 
 /// The courier's clock is looked at this often even if nothing happens.
 const TICK: Duration = Duration::from_millis(250);
+
+/// A link that was full this long, in milliseconds, takes nothing at present, and its edge is not used.
+const STUCK_MS: u64 = 1_000;
+
+/// Places in a link's queue that packets leave to deletions, and deletions that one frame carries.
+const SPARE: usize = 16;
+const DELETIONS: usize = PACKET_LEN / 8;
 
 /// Pause when all links are full.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -124,6 +131,30 @@ struct OwnLink {
     mailbox: Mailbox,
     link: LinkSender,
     channel: ControlChannel,
+    /// Since when no look at the link has found room in it.
+    full_since: Option<u64>,
+    is_stuck: bool,
+    /// Items whose deletion found no room in the link yet.
+    deletions: Vec<u64>,
+}
+
+impl OwnLink {
+    /// Packets that the link has room for.
+    fn room(&self) -> usize {
+        (LINK_QUEUE - SPARE).saturating_sub(self.link.queued())
+    }
+
+    /// Sends the deletions that there is room for.
+    fn flush_deletions(&mut self) {
+        while !self.deletions.is_empty() && self.link.queued() < LINK_QUEUE {
+            let first = self.deletions.len().saturating_sub(DELETIONS);
+            for frame in Frame::item_acks(&self.deletions.split_off(first)) {
+                // A deletion that gets lost brings the item again at the next attach, and the courier
+                // recognises it.
+                let _ = self.link.try_send(frame);
+            }
+        }
+    }
 }
 
 impl Driver {
@@ -182,6 +213,7 @@ impl Driver {
             for command in batch.drain(..) {
                 if let Command::Close { done } = command {
                     // Dropping the waiters tells every caller that the client is closed.
+                    self.own.values_mut().for_each(OwnLink::flush_deletions);
                     self.own.clear();
                     drop(self);
                     let _ = done.send(());
@@ -197,6 +229,7 @@ impl Driver {
                 self.courier.tick(now);
                 self.store.compact(self.courier.remembered());
             }
+            self.watch_links(now);
             let room = self.room();
             if room > 0 && self.courier.wants_credit() {
                 self.courier.grant(now, room);
@@ -204,6 +237,7 @@ impl Driver {
             while let Some(action) = self.courier.next_action() {
                 self.act(action);
             }
+            self.own.values_mut().for_each(OwnLink::flush_deletions);
             self.flush_backlog();
             self.publish();
         }
@@ -221,9 +255,29 @@ impl Driver {
         until_tick.min(until_due).min(backlog)
     }
 
-    /// Packets that every own link has room for.
+    /// Links to own edges that take something.
+    fn usable(&self) -> impl Iterator<Item = &OwnLink> {
+        self.own.values().filter(|own| !own.is_stuck)
+    }
+
+    /// Packets that every usable link has room for.
     fn room(&self) -> usize {
-        self.own.values().map(|own| LINK_QUEUE.saturating_sub(own.link.queued())).min().unwrap_or(0).min(GRANT)
+        self.usable().map(OwnLink::room).min().unwrap_or(0).min(GRANT)
+    }
+
+    /// Stops using edges whose links take nothing, so that they do not hold up the others, and uses them
+    /// again when they do.
+    fn watch_links(&mut self, now: u64) {
+        let mut changed = false;
+        for own in self.own.values_mut() {
+            own.full_since = (own.room() == 0).then(|| own.full_since.unwrap_or(now));
+            let is_stuck = own.full_since.is_some_and(|since| now.saturating_sub(since) >= STUCK_MS);
+            changed |= is_stuck != own.is_stuck;
+            own.is_stuck = is_stuck;
+        }
+        if changed {
+            self.update_mailboxes();
+        }
     }
 
     fn handle(&mut self, now: u64, command: Command) {
@@ -264,7 +318,7 @@ impl Driver {
             },
             Command::Item { edge, item } => self.take_item(now, edge, item),
             Command::Attached { mailbox, link, channel } => {
-                let own = OwnLink { mailbox, link, channel };
+                let own = OwnLink { mailbox, link, channel, full_since: None, is_stuck: false, deletions: Vec::new() };
                 self.own.insert(mailbox.edge, own);
                 self.update_mailboxes();
                 self.refresh_view();
@@ -308,14 +362,10 @@ impl Driver {
         Ok(())
     }
 
-    fn delete(&self, edge: NodeId, seqs: &[u64]) {
-        // Items with number 0 were never stored. A deletion that gets lost brings the item again at
-        // the next attach, and the courier recognises it.
-        let stored: Vec<u64> = seqs.iter().copied().filter(|seq| *seq != 0).collect();
-        if let Some(own) = self.own.get(&edge) {
-            for frame in Frame::item_acks(&stored) {
-                let _ = own.link.try_send(frame);
-            }
+    fn delete(&mut self, edge: NodeId, seqs: &[u64]) {
+        if let Some(own) = self.own.get_mut(&edge) {
+            // Items with number 0 were never stored.
+            own.deletions.extend(seqs.iter().filter(|seq| **seq != 0));
         }
     }
 
@@ -384,7 +434,7 @@ impl Driver {
     }
 
     fn update_mailboxes(&mut self) {
-        let attached = self.own.values().map(|own| own.mailbox).collect();
+        let attached = self.usable().map(|own| own.mailbox).collect();
         self.courier.set_mailboxes(attached);
     }
 
@@ -427,7 +477,7 @@ impl Driver {
 
     fn publish(&mut self) {
         let figures = self.courier.stats();
-        let attached = self.own.len();
+        let attached = self.usable().count();
         let view = self.courier.view();
         {
             let mut status = lock(&self.shared.status);

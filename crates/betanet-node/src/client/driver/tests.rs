@@ -8,6 +8,7 @@ use betanet_mix::view::{Consensus, DelaySection, Signed, Verified};
 use ed25519_dalek::SigningKey;
 
 use super::*;
+use crate::link::{Dialer, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile};
 use crate::views::Views;
 
@@ -113,4 +114,63 @@ fn a_commit_that_cannot_be_written_down_can_be_repeated() {
     }
     let noted = std::fs::read(dir.path().join("committed.log")).unwrap();
     assert_eq!([&id.0[..], &(NOW_MS + 60_000).to_be_bytes()].concat(), noted, "with its expiry, once");
+}
+
+/// A link, and a peer that reads nothing. Its queue is not written before the test waits for something.
+async fn link() -> (LinkSender, impl Sized) {
+    let (server, client) = (SigningKey::from_bytes(&[5; 32]), SigningKey::from_bytes(&[6; 32]));
+    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = Listener::new(tcp, &server, LinkTimeouts::default()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let accept = async { listener.accept().await.unwrap().handshake(1).await.unwrap() };
+    let dialer = Dialer::new(&client, LinkTimeouts::default()).unwrap();
+    let dial = dialer.dial(address, server.verifying_key().to_bytes(), LINK_QUEUE);
+    let (accepted, dialled) = tokio::join!(accept, dial);
+    (dialled.unwrap().0, accepted)
+}
+
+fn attach(driver: &mut Driver, place: usize, link: &LinkSender) -> Mailbox {
+    let mailbox = driver.store.mailboxes()[place];
+    let channel = ControlChannel::new(link.clone());
+    driver.handle(0, Command::Attached { mailbox, link: link.clone(), channel });
+    mailbox
+}
+
+/// An edge that is frozen holds nobody up, and is used again when it takes something.
+#[tokio::test]
+async fn a_full_link_does_not_stop_the_others() {
+    let (mut driver, _dir, _wall) = driver();
+    let ((first, _first), (second, _second)) = (link().await, link().await);
+    let links = [first, second];
+    let [frozen, healthy] = [0, 1].map(|place| attach(&mut driver, place, &links[place]));
+    assert_eq!(GRANT, driver.room());
+    while links[0].queued() < LINK_QUEUE {
+        links[0].try_send(Frame::packet(&[0; PACKET_LEN])).unwrap();
+    }
+    // Being full for a moment is back-pressure.
+    driver.watch_links(10);
+    driver.watch_links(1_009);
+    assert_eq!((0, 2), (driver.room(), driver.usable().count()));
+    driver.watch_links(1_010);
+    assert_eq!(GRANT, driver.room());
+    assert!(driver.usable().all(|own| own.mailbox == healthy));
+    // What is to be deleted at the full edge waits until it takes it.
+    driver.delete(frozen.edge, &[7, 0]);
+    let frozen = |driver: &mut Driver| {
+        let own = driver.own.get_mut(&frozen.edge).unwrap();
+        own.flush_deletions();
+        own.deletions.clone()
+    };
+    assert_eq!(vec![7], frozen(&mut driver));
+    let drained = async {
+        while links[0].queued() > LINK_QUEUE / 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), drained).await.unwrap();
+    driver.watch_links(1_011);
+    assert_eq!((GRANT, 2), (driver.room(), driver.usable().count()));
+    let queued = links[0].queued();
+    assert!(frozen(&mut driver).is_empty());
+    assert_eq!(queued + 1, links[0].queued());
 }
