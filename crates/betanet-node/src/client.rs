@@ -150,7 +150,7 @@ pub struct ClientStatus {
     pub middle_nodes: usize,
     /// Exit nodes in the consensus.
     pub exit_nodes: usize,
-    /// Edges that this client is attached to now.
+    /// Edges that this client is attached to now and that take packets.
     pub edges_attached: usize,
     /// Edges that its address names.
     pub edges_wanted: usize,
@@ -306,7 +306,8 @@ impl Client {
             timeout: deadline.saturating_duration_since(tokio::time::Instant::now()),
             done,
         };
-        self.persist(deadline.min(now + EDGE_PATIENCE), command).await
+        let answered = self.persist(deadline.min(now + EDGE_PATIENCE), command);
+        tokio::time::timeout_at(deadline, answered).await.unwrap_or(Err(ClientError::Timeout))
     }
 
     /// Gives a command to the driver, and again while the reason for its refusal will pass: too
@@ -475,3 +476,6 @@ impl From<SendFailure> for ClientError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
