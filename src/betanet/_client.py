@@ -79,24 +79,35 @@ class Client:
         """Where others reach this client: ``fog1…``, the same over restarts."""
         return self._core.address
 
-    async def send(self, to: str, body: bytes, *, hops: int = 3) -> str:
+    async def send(
+        self,
+        to: str,
+        body: bytes,
+        *,
+        hops: int = 3,
+        id: str | None = None,  # noqa: A002 - the published name
+    ) -> str:
         """Send without a way back; return the message's id once the recipient's edge has stored it.
 
         Args:
             to: the recipient's address.
             body: up to 64 MiB.
             hops: path length of every packet, 1 to 7.
+            id: the message's id, 32 hexadecimal digits; drawn at random otherwise. A send with an
+                id can be repeated, for instance after a crash: as long as the recipient remembers
+                the id, it gets the message once.
 
         Cancelled, the message is given up; parts of it may arrive, the message does not.
 
         Raises:
-            ValueError: there are no paths of that length.
+            ValueError: there are no paths of that length, or ``id`` is no message id.
             NotEnoughNodes: the network has too few nodes for it now.
             Timeout: a part was never acknowledged.
             InvalidAddress: ``to`` is no address.
-            NetworkError: the message is too long, or no edge is reachable.
+            NetworkError: the message is too long, no edge is reachable, or a message with this
+                ``id`` is under way.
         """
-        value = await self._bridge.run(self._core.send, to, body, _path_length(hops))
+        value = await self._bridge.run(self._core.send, to, body, _path_length(hops), id)
         return cast("str", value)
 
     async def request(

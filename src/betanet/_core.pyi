@@ -520,7 +520,7 @@ class Client:
     def address(self) -> str:
         """Where others reach the client."""
 
-    def send(self, bridge: Bridge, to: str, body: Buffer, hops: int) -> int:
+    def send(self, bridge: Bridge, to: str, body: Buffer, hops: int, id: str | None) -> int:
         """Send a message; the value is its id."""
 
     def request(

@@ -46,6 +46,21 @@ async def test_a_message_arrives(hops: int, alice: betanet.Client, bob: betanet.
     await bob.commit(message.id)
 
 
+async def test_a_message_sent_again_under_its_id_arrives_once(
+    alice: betanet.Client, bob: betanet.Client
+) -> None:
+    identity = os.urandom(16).hex()
+    for _ in range(3):
+        assert await alice.send(bob.address, b"once", id=identity) == identity
+    message = await receive(bob)
+    assert (message.id, message.body) == (identity, b"once")
+    await bob.commit(message.id)
+    await alice.send(bob.address, b"another")
+    assert (await receive(bob)).body == b"another"
+    with pytest.raises(ValueError, match="32 hexadecimal digits"):
+        await alice.send(bob.address, b"", id="short")
+
+
 @pytest.mark.parametrize("hops", [1, 3, 5, 7])
 async def test_a_request_is_answered(hops: int, alice: betanet.Client, bob: betanet.Client) -> None:
     answering = asyncio.ensure_future(answer_one(bob))

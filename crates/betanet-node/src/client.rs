@@ -22,7 +22,7 @@ use ed25519_dalek::SigningKey;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use betanet_mix::courier::{Incoming, ReplyHandle};
+pub use betanet_mix::courier::{Incoming, ReplyHandle, SendOptions};
 
 use self::driver::{Clocks, Command, Driver, SendFailure, Shared};
 use self::edges::{EdgeLinks, Edges};
@@ -274,9 +274,20 @@ impl Client {
     /// The network is too small for the path, the message cannot be sent as it is, or nobody
     /// acknowledged it after many tries.
     pub async fn send(&self, to: &Address, body: Vec<u8>, hops: u8) -> Result<MessageId, ClientError> {
+        self.send_with(to, body, SendOptions::hops(hops)).await
+    }
+
+    /// As [`Client::send`], with an id or a lifetime of the caller's choice.
+    ///
+    /// A send with an id can be repeated, for instance after a crash when nobody knows how far it
+    /// came: the recipient gets one message per id, for as long as it remembers the id.
+    ///
+    /// # Errors
+    /// As [`Client::send`], and [`ClientError::Invalid`] while a send with this id is under way.
+    pub async fn send_with(&self, to: &Address, body: Vec<u8>, options: SendOptions) -> Result<MessageId, ClientError> {
         let body = Arc::new(body);
         let until = tokio::time::Instant::now() + EDGE_PATIENCE;
-        let command = |done| Command::Send { to: to.clone(), body: Arc::clone(&body), hops, done };
+        let command = |done| Command::Send { to: to.clone(), body: Arc::clone(&body), options, done };
         self.persist(until, command).await
     }
 

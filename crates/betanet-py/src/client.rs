@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use betanet_mix::message::MessageId;
 use betanet_mix::view::Address;
-use betanet_node::client::{Client as Core, ClientConfig, ClientStatus, ReplyHandle, WorkerOffer};
+use betanet_node::client::{Client as Core, ClientConfig, ClientStatus, ReplyHandle, SendOptions, WorkerOffer};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -75,6 +75,13 @@ fn parse(py: Python<'_>, address: &str) -> PyResult<Address> {
     address.parse::<Address>().or_raise(py)
 }
 
+fn message_id(text: &str) -> PyResult<MessageId> {
+    let mut bytes = [0; 16];
+    hex::decode_to_slice(text, &mut bytes)
+        .map_err(|_| PyValueError::new_err("a message id is 32 hexadecimal digits"))?;
+    Ok(MessageId(bytes))
+}
+
 fn seconds(value: f64, name: &str) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
         // So that a sum with the time of day fits every clock.
@@ -102,10 +109,19 @@ impl Client {
         self.opened.core.address().to_string()
     }
 
-    fn send(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, to: &str, body: Bytes, hops: u8) -> PyResult<u64> {
+    fn send(
+        &self,
+        py: Python<'_>,
+        bridge: &Bound<'_, Bridge>,
+        to: &str,
+        body: Bytes,
+        hops: u8,
+        id: Option<&str>,
+    ) -> PyResult<u64> {
         let to = parse(py, to)?;
-        self.start(py, bridge, |core| async move {
-            let id = core.send(&to, body.0, hops).await?;
+        let options = SendOptions { id: id.map(message_id).transpose()?, ..SendOptions::hops(hops) };
+        self.start(py, bridge, move |core| async move {
+            let id = core.send_with(&to, body.0, options).await?;
             Ok(Outcome::Text(id.to_string()))
         })
     }
@@ -140,11 +156,9 @@ impl Client {
     }
 
     fn commit(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, id: &str) -> PyResult<u64> {
-        let mut bytes = [0; 16];
-        hex::decode_to_slice(id, &mut bytes)
-            .map_err(|_| PyValueError::new_err("a message id is 32 hexadecimal digits"))?;
-        self.start(py, bridge, |core| async move {
-            core.commit(MessageId(bytes)).await?;
+        let id = message_id(id)?;
+        self.start(py, bridge, move |core| async move {
+            core.commit(id).await?;
             Ok(Outcome::Nothing)
         })
     }

@@ -228,7 +228,9 @@ impl<R: CryptoRng> Courier<R> {
             openers.push(opener);
         }
         let sealer = Sealer::new(&mut self.rng, to.sealing_key(), hops)?;
-        let (wall_ms, lifetime_ms) = (self.wall_ms(now_ms), lifetime_ms.unwrap_or(self.config.lifetime_ms));
+        let longest_ms = self.config.reassembly.max_lifetime_ms;
+        let lifetime_ms = lifetime_ms.unwrap_or(self.config.lifetime_ms).min(longest_ms);
+        let wall_ms = self.wall_ms(now_ms);
         let outbound = Outbound::new(id, wall_ms.saturating_add(lifetime_ms), &surbs, body)?;
         if answer.is_some() {
             let surbs = openers.iter().map(betanet_sphinx::ReplyOpener::surb_id).collect();

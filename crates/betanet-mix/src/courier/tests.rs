@@ -231,6 +231,10 @@ fn a_message_fails_when_its_lifetime_ends() {
     );
     courier.tick(NOW_MS + 100_000);
     assert!(actions(&mut courier).is_empty(), "one end is enough");
+    let options = SendOptions { lifetime_ms: Some(u64::MAX), ..SendOptions::hops(1) };
+    courier.send(NOW_MS, &to(), b"two", options).unwrap();
+    assert_eq!(courier.next_wakeup(), Some(NOW_MS + 7 * 24 * 3_600_000), "recipients take no longer one");
+    courier.cancel(courier.turn[0]);
     assert_eq!(courier.stats().in_flight, 0);
 }
 

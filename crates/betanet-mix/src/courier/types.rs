@@ -66,7 +66,7 @@ pub struct SendOptions {
     pub hops: u8,
     /// The message's id, for a send that repeats one from before a restart; drawn at random otherwise.
     pub id: Option<MessageId>,
-    /// How long it is kept, in milliseconds; the configured lifetime otherwise.
+    /// How long it is kept, in milliseconds, though not longer than recipients accept; the configured lifetime otherwise.
     pub lifetime_ms: Option<u64>,
 }
 

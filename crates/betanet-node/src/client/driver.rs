@@ -61,7 +61,7 @@ type Waiter<T> = oneshot::Sender<Result<T, SendFailure>>;
 /// What the thread is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    Send { to: Address, body: Arc<Vec<u8>>, hops: u8, done: Waiter<MessageId> },
+    Send { to: Address, body: Arc<Vec<u8>>, options: SendOptions, done: Waiter<MessageId> },
     Request { to: Address, body: Arc<Vec<u8>>, hops: u8, reply_packets: u8, timeout: Duration, done: Waiter<Vec<u8>> },
     Reply { handle: ReplyHandle, body: Vec<u8>, done: oneshot::Sender<Result<(), ReplyError>> },
     Commit { id: MessageId, done: oneshot::Sender<Result<(), ClientError>> },
@@ -234,9 +234,7 @@ impl Driver {
             if room > 0 && self.courier.wants_credit() {
                 self.courier.grant(now, room);
             }
-            while let Some(action) = self.courier.next_action() {
-                self.act(action);
-            }
+            self.act_on_all();
             self.own.values_mut().for_each(OwnLink::flush_deletions);
             self.flush_backlog();
             self.publish();
@@ -282,13 +280,19 @@ impl Driver {
 
     fn handle(&mut self, now: u64, command: Command) {
         match command {
-            Command::Send { to, body, hops, done } => match self.courier.send(now, &to, &body, SendOptions::hops(hops))
-            {
-                Ok(id) => {
-                    self.sends.insert(id, done);
+            Command::Send { to, body, options, done } => {
+                if options.id.is_some() {
+                    // An earlier send with this id that nobody waits for is not in the way.
+                    self.drop_abandoned();
+                    self.act_on_all();
                 }
-                Err(err) => answer(done, Err(SendFailure::Refused(err))),
-            },
+                match self.courier.send(now, &to, &body, options) {
+                    Ok(id) => {
+                        self.sends.insert(id, done);
+                    }
+                    Err(err) => answer(done, Err(SendFailure::Refused(err))),
+                }
+            }
             Command::Request { to, body, hops, reply_packets, timeout, done } => {
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 let options = SendOptions::hops(hops);
@@ -366,6 +370,12 @@ impl Driver {
         if let Some(own) = self.own.get_mut(&edge) {
             // Items with number 0 were never stored.
             own.deletions.extend(seqs.iter().filter(|seq| **seq != 0));
+        }
+    }
+
+    fn act_on_all(&mut self) {
+        while let Some(action) = self.courier.next_action() {
+            self.act(action);
         }
     }
 

@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use betanet_node::client::{Client, ClientError, WorkerOffer};
+use betanet_mix::message::MessageId;
+use betanet_node::client::{Client, ClientError, SendOptions, WorkerOffer};
 use betanet_node::http;
 use betanet_node::link::{Dialer, Frame, LinkTimeouts};
 use ed25519_dalek::SigningKey;
@@ -21,6 +22,7 @@ async fn everything_a_client_can_do_works_over_real_processes() {
 
     messages_cross_one_to_seven_hops_and_every_packet_is_counted(&net, &alice, &bob).await;
     a_long_message_arrives_whole(&alice, &bob).await;
+    a_message_sent_again_under_its_id_arrives_once(&alice, &bob).await;
     requests_are_answered(&alice, &bob).await;
     wrong_sends_are_refused(&alice, &bob).await;
     loops_come_back(&alice).await;
@@ -61,6 +63,26 @@ async fn a_long_message_arrives_whole(alice: &Client, bob: &Client) {
     let body: Vec<u8> = (0u32..300_000).map(|n| (n % 251) as u8).collect();
     alice.send(&bob.address(), body.clone(), 3).await.unwrap();
     assert!(body == take(bob).await, "300 KB differ");
+}
+
+/// INV-MSG-04
+async fn a_message_sent_again_under_its_id_arrives_once(alice: &Client, bob: &Client) {
+    let id = MessageId([7; 16]);
+    let options = SendOptions { id: Some(id), ..SendOptions::hops(3) };
+    let to = bob.address();
+    let send = || alice.send_with(&to, b"once".to_vec(), options);
+    let mut given_up = Box::pin(send());
+    tokio::select! {
+        biased;
+        _ = &mut given_up => panic!("no message is acknowledged at once"),
+        () = tokio::task::yield_now() => drop(given_up),
+    }
+    for _ in 0..3 {
+        assert_eq!(id, send().await.unwrap());
+    }
+    assert_eq!(b"once".to_vec(), take(bob).await);
+    alice.send(&bob.address(), b"another".to_vec(), 3).await.unwrap();
+    assert_eq!(b"another".to_vec(), take(bob).await);
 }
 
 async fn requests_are_answered(alice: &Client, bob: &Arc<Client>) {
