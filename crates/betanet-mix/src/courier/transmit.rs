@@ -109,7 +109,7 @@ impl<R: CryptoRng> Courier<R> {
         let (surb, opener) = build_surb(&mut self.rng, epoch.parity(), &back.hops, back.mailbox, surb_id)
             .map_err(|error| fatal(error.into()))?;
         let Some(fragment) = message.outbound.fragment(&mut self.rng, index) else {
-            return Err(fatal(FailReason::Expired));
+            return Err(fatal(FailReason::NoFragment { index }));
         };
         let sealed = message.sealer.seal(&mut self.rng, &fragment).map_err(|error| fatal(error.into()))?;
         let payload = encode_envelope(&mut self.rng, EnvelopeKind::AckWanted, Some(&surb), &sealed);

@@ -206,6 +206,12 @@ pub enum FailReason {
     /// [`Courier::cancel`](super::Courier::cancel) was called.
     #[error("cancelled")]
     Cancelled,
+    /// The message has no such fragment, which only a mistake in here can bring about.
+    #[error("the message has no fragment {index}")]
+    NoFragment {
+        /// The fragment's position.
+        index: u16,
+    },
     /// A packet could not be made.
     #[error("a packet could not be made: {0}")]
     Build(#[from] BuildError),
@@ -226,6 +232,7 @@ impl FailReason {
             Self::Expired => "expired",
             Self::ReplyTimeout { .. } => "reply_timeout",
             Self::Cancelled => "cancelled",
+            Self::NoFragment { .. } => "no_fragment",
             Self::Build(_) => "build",
             Self::Seal(_) => "seal",
         }
