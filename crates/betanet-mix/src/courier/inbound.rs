@@ -141,9 +141,8 @@ impl<R: CryptoRng> Courier<R> {
     fn reply_part(&mut self, id: MessageId, payload: &[u8]) {
         let Some(request) = self.requests.get_mut(&id) else { return self.count_drop("unknown_surb") };
         let pushed = match ReplyPart::parse(payload) {
-            Ok(Some(part)) => request.parts.push(&part, request.surbs.len()),
-            Ok(None) => return,
-            Err(()) => return self.count_drop("bad_reply"),
+            Some(part) => request.parts.push(&part, request.surbs.len()),
+            None => return self.count_drop("bad_reply"),
         };
         match pushed {
             // Spare packets repeat parts on purpose.

@@ -3,9 +3,6 @@
 
 use super::{REPLY_DATA_LEN, REPLY_HEADER_LEN};
 
-/// The index of a part without contents.
-const DUMMY: u16 = 0xffff;
-
 /// One part of a reply.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReplyPart<'a> {
@@ -23,14 +20,13 @@ pub struct ReplyPart<'a> {
 #[must_use]
 pub fn reply_parts(body: &[u8], surbs: usize) -> Option<Vec<Vec<u8>>> {
     let needed = body.len().div_ceil(REPLY_DATA_LEN).max(1);
-    let total = u16::try_from(needed).ok().filter(|total| *total < DUMMY)?;
+    let total = u16::try_from(needed).ok()?;
     if needed > surbs {
         return None;
     }
-    let encode = |position: usize| {
-        let start = (position % needed) * REPLY_DATA_LEN;
+    let encode = |index: u16| {
+        let start = usize::from(index) * REPLY_DATA_LEN;
         let data = body.get(start..(start + REPLY_DATA_LEN).min(body.len())).unwrap_or_default();
-        let index = u16::try_from(position % needed).unwrap_or(DUMMY);
         let len = u16::try_from(data.len()).unwrap_or(0);
         let mut payload = Vec::with_capacity(REPLY_HEADER_LEN + data.len());
         payload.extend_from_slice(&index.to_be_bytes());
@@ -39,28 +35,22 @@ pub fn reply_parts(body: &[u8], surbs: usize) -> Option<Vec<Vec<u8>>> {
         payload.extend_from_slice(data);
         payload
     };
-    Some((0..surbs).map(encode).collect())
+    Some((0..total).cycle().take(surbs).map(encode).collect())
 }
 
 impl<'a> ReplyPart<'a> {
-    /// Reads a reply payload: `Ok(None)` for a dummy, an error for anything that no replier writes.
-    ///
-    /// # Errors
-    /// `Err(())` has no detail: the caller counts it.
-    #[expect(clippy::result_unit_err, reason = "there is one way to be malformed, and it is only counted")]
-    pub fn parse(payload: &'a [u8]) -> Result<Option<Self>, ()> {
-        let (header, data) = payload.split_first_chunk::<REPLY_HEADER_LEN>().ok_or(())?;
+    /// Reads a reply payload. `None` for anything that no replier writes.
+    #[must_use]
+    pub fn parse(payload: &'a [u8]) -> Option<Self> {
+        let (header, data) = payload.split_first_chunk::<REPLY_HEADER_LEN>()?;
         let [i0, i1, t0, t1, l0, l1] = *header;
         let (index, total) = (u16::from_be_bytes([i0, i1]), u16::from_be_bytes([t0, t1]));
-        if index == DUMMY {
-            return Ok(None);
-        }
         let len = usize::from(u16::from_be_bytes([l0, l1]));
-        let data = data.get(..len).ok_or(())?;
+        let data = data.get(..len)?;
         let last = index.checked_add(1) == Some(total);
         // Only the last part may be short, and only a reply of one part may be empty.
         let shape_ok = index < total && if last { len > 0 || total == 1 } else { len == REPLY_DATA_LEN };
-        if shape_ok { Ok(Some(Self { index, total, data })) } else { Err(()) }
+        shape_ok.then_some(Self { index, total, data })
     }
 }
 
