@@ -337,17 +337,6 @@ fn loops_come_back_or_are_reported_lost() {
     assert!(network.run(60_000, |network| network.client(alice).lost_pings == [lost]));
 }
 
-#[test]
-fn cover_packets_are_counted_and_deleted() {
-    let (mut network, alice, _) = pair(16, Plan::default(), Faults::default());
-    let now_ms = network.now_ms();
-    for hops in LEVELS {
-        network.client_mut(alice).courier.cover(now_ms, hops).unwrap();
-    }
-    assert!(network.run(60_000, |network| network.client(alice).courier.stats().cover_received == 4));
-    assert_eq!(network.stored_items(alice), 0);
-}
-
 /// INV-MSG-07: more than fits is deferred, not lost, and memory stays within its bound.
 #[test]
 fn a_recipient_with_little_memory_gets_everything_in_the_end() {

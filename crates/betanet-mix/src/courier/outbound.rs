@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use betanet_sphinx::{PACKET_LEN, SURB_LEN, SurbId, build_forward, build_surb};
+use betanet_sphinx::{PACKET_LEN, SURB_LEN, SurbId, build_surb};
 use rand_core::CryptoRng;
 
 use super::Courier;
 use super::state::{Awaiting, Due, Outgoing, Ready, Request};
 use super::types::{Action, FailReason, PingId, ReplyError, ReplyHandle, SendError, SendOptions};
 use crate::message::{
-    EnvelopeKind, MAX_MESSAGE_LEN, MAX_REPLY_SURBS, MessageId, Outbound, REPLY_DATA_LEN, ReplyAssembler, SEALED_LEN,
-    Sealer, StreamError, encode_envelope, reply_parts,
+    MAX_MESSAGE_LEN, MAX_REPLY_SURBS, MessageId, Outbound, REPLY_DATA_LEN, ReplyAssembler, Sealer, StreamError,
+    reply_parts,
 };
 use crate::path::{select_ack, select_forward, select_loop, select_return};
 use crate::random;
@@ -90,11 +90,6 @@ impl<R: CryptoRng> Courier<R> {
         Ok(())
     }
 
-    /// Declines to answer a request, which frees its SURBs.
-    pub fn forget_reply(&mut self, handle: ReplyHandle) {
-        self.replies.remove(&handle);
-    }
-
     /// Sends a packet around a loop to an own mailbox. Ends in one [`Action::Pong`] or one [`Action::PingLost`].
     ///
     /// # Errors
@@ -113,21 +108,6 @@ impl<R: CryptoRng> Courier<R> {
         let wait = self.timeout_ms(hops, 4).max(MIN_PING_TIMEOUT_MS);
         self.set_timer(now_ms.saturating_add(wait), Due::Ping { ping, surb_id });
         Ok(ping)
-    }
-
-    /// Queues one cover packet in a loop to an own mailbox, where it is dropped.
-    ///
-    /// # Errors
-    /// [`SendError`] when the packet cannot be made.
-    pub fn cover(&mut self, now_ms: u64, hops: u8) -> Result<(), SendError> {
-        let (view, epoch) = self.sending_view(now_ms).ok_or(SendError::NoConsensus)?;
-        let path = select_loop(&mut self.rng, &view, epoch, &self.mailboxes, hops)?;
-        let sealed: [u8; SEALED_LEN] = random::bytes(&mut self.rng);
-        let payload = encode_envelope(&mut self.rng, EnvelopeKind::Cover, None, &sealed);
-        let mut packet = Box::new([0; PACKET_LEN]);
-        build_forward(&mut self.rng, epoch.parity(), &path.hops, path.mailbox, &payload, &mut packet)?;
-        self.ready.push_back(Ready::Packet { edge: path.first, packet });
-        Ok(())
     }
 
     /// Whether a grant would bring packets.

@@ -431,6 +431,7 @@ fn cover_and_garbage_are_deleted_in_one_batch_per_edge() {
     deletes.sort();
     expected.sort();
     assert_eq!(deletes, expected);
+    assert_eq!(courier.stats().cover_received, 1);
 }
 
 #[test]
