@@ -78,6 +78,7 @@ impl<R: CryptoRng> Courier<R> {
 
     /// Ids of committed messages with their expiries in Unix milliseconds, in the order they came, for a driver that keeps
     /// them over a restart.
+    #[must_use]
     pub fn remembered(&self) -> impl ExactSizeIterator<Item = (MessageId, u64)> + '_ {
         self.reassembler.remembered()
     }

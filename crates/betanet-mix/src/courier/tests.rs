@@ -158,7 +158,7 @@ fn a_wall_clock_that_is_set_right_changes_the_consensus_in_force_and_no_timer() 
     courier.send(1_000, &to(), b"x", SendOptions::hops(3)).unwrap();
     courier.grant(1_000, 1);
     assert_eq!((injected(&mut courier).len(), courier.next_wakeup()), (1, Some(1_593)));
-    // What arrives now is as fresh as its sender says, though an hour ago by the old clock.
+    // What arrives now is as fresh as its sender says, though long expired by the old clock.
     plant_request(&mut courier, 1, 1);
     assert_eq!(delivered(&mut courier).len(), 1);
     // Set forward, the clock ends nothing early, neither the wait for an ack nor the message.

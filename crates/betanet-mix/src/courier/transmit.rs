@@ -90,7 +90,8 @@ impl<R: CryptoRng> Courier<R> {
     fn transmit(&mut self, now_ms: u64, id: MessageId, message: &mut Outgoing, index: u16) -> Result<(), Trouble> {
         let (view, epoch) = self.sending_view(now_ms).ok_or(Trouble::Wait)?;
         let (hops, wall_ms) = (message.hops, self.wall_ms(now_ms));
-        // Recipients rely on it: they forget messages, and give up unfinished ones, after this long.
+        // Recipients rely on it: they forget messages, and give up unfinished ones, after this long. By the wall clock,
+        // because their time does not stop when this machine sleeps.
         let repeat_ms = self.repeat_ms(hops);
         match message.flights.get(&index) {
             Some(flight) if wall_ms.saturating_sub(flight.first_ms) >= repeat_ms => {

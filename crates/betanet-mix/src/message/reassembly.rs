@@ -262,6 +262,7 @@ impl Reassembler {
     }
 
     /// The remembered ids and their expiries in the order they came, for a driver that keeps them over a restart.
+    #[must_use]
     pub fn remembered(&self) -> impl ExactSizeIterator<Item = (MessageId, u64)> + '_ {
         self.remembered_order.iter().map(|one| (one.id, one.expiry_ms))
     }

@@ -85,8 +85,8 @@ fn a_clock_that_is_set_right_brings_the_consensus_back() {
 fn plant(driver: &mut Driver) -> MessageId {
     let outbound = Outbound::new(MessageId([9; 16]), NOW_MS + 60_000, &[], b"hello").unwrap();
     let sealer = Sealer::new(&mut os_rng(), &driver.courier.sealing_key(), 1).unwrap();
-    let sealed = sealer.seal(&mut os_rng(), &outbound.fragment(&mut os_rng(), 0).unwrap()).unwrap();
-    let payload = encode_envelope(&mut os_rng(), EnvelopeKind::Plain, None, &sealed);
+    let closed = sealer.seal(&mut os_rng(), &outbound.fragment(&mut os_rng(), 0).unwrap()).unwrap();
+    let payload = encode_envelope(&mut os_rng(), EnvelopeKind::Plain, None, &closed);
     let now = driver.read_clocks();
     driver.courier.on_forward(now, ItemRef { edge: NodeId::from([2; 32]), seq: 1 }, &payload);
     outbound.id()
