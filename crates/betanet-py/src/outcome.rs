@@ -79,7 +79,9 @@ impl IntoPy for Failure {
                     Err(error) => error,
                 }
             }
-            ClientError::Timeout | ClientError::Failed(FailReason::NoAck { .. }) => named(py, "Timeout", message),
+            ClientError::Timeout | ClientError::Failed(FailReason::NoAck { .. } | FailReason::Interrupted { .. }) => {
+                named(py, "Timeout", message)
+            }
             ClientError::Closed => named(py, "Closed", message),
             _ => named(py, "NetworkError", message),
         }
