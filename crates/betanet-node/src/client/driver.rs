@@ -4,6 +4,8 @@
 //! threads that serve sockets. The thread grants the courier as many packets as the links have room
 //! for, a few at a time, and looks at its commands in between.
 
+mod own_link;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,13 +15,14 @@ use betanet_mix::courier::{
 };
 use betanet_mix::message::{ItemRef, MessageId};
 use betanet_mix::view::{Address, ConsensusHash, Mailbox, Role};
-use betanet_sphinx::{NodeId, PACKET_LEN};
+use betanet_sphinx::NodeId;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::edges::{EdgeLinks, Edges, LINK_QUEUE};
+use self::own_link::OwnLink;
+use super::edges::{EdgeLinks, Edges};
 use super::store::ClientStore;
 use super::{ClientError, ClientStatus};
 use crate::clock::{now_ms, os_rng};
@@ -36,13 +39,6 @@ const BATCH: usize = 64;
 
 /// The courier's clock is looked at this often even if nothing happens.
 const TICK: Duration = Duration::from_millis(250);
-
-/// A link that was full this long, in milliseconds, takes nothing at present, and its edge is not used.
-const STUCK_MS: u64 = 1_000;
-
-/// Places in a link's queue that packets leave to deletions, and deletions that one frame carries.
-const SPARE: usize = 16;
-const DELETIONS: usize = PACKET_LEN / 8;
 
 /// Pause when all links are full.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -125,36 +121,6 @@ pub(super) struct Driver {
     view: Option<ConsensusHash>,
     clocks: Clocks,
     runtime: Option<Handle>,
-}
-
-struct OwnLink {
-    mailbox: Mailbox,
-    link: LinkSender,
-    channel: ControlChannel,
-    /// Since when no look at the link has found room in it.
-    full_since: Option<u64>,
-    is_stuck: bool,
-    /// Items whose deletion found no room in the link yet.
-    deletions: Vec<u64>,
-}
-
-impl OwnLink {
-    /// Packets that the link has room for.
-    fn room(&self) -> usize {
-        (LINK_QUEUE - SPARE).saturating_sub(self.link.queued())
-    }
-
-    /// Sends the deletions that there is room for.
-    fn flush_deletions(&mut self) {
-        while !self.deletions.is_empty() && self.link.queued() < LINK_QUEUE {
-            let first = self.deletions.len().saturating_sub(DELETIONS);
-            for frame in Frame::item_acks(&self.deletions.split_off(first)) {
-                // A deletion that gets lost brings the item again at the next attach, and the courier
-                // recognises it.
-                let _ = self.link.try_send(frame);
-            }
-        }
-    }
 }
 
 impl Driver {
@@ -255,7 +221,7 @@ impl Driver {
 
     /// Links to own edges that take something.
     fn usable(&self) -> impl Iterator<Item = &OwnLink> {
-        self.own.values().filter(|own| !own.is_stuck)
+        self.own.values().filter(|own| !own.is_stuck())
     }
 
     /// Packets that every usable link has room for.
@@ -268,10 +234,7 @@ impl Driver {
     fn watch_links(&mut self, now: u64) {
         let mut changed = false;
         for own in self.own.values_mut() {
-            own.full_since = (own.room() == 0).then(|| own.full_since.unwrap_or(now));
-            let is_stuck = own.full_since.is_some_and(|since| now.saturating_sub(since) >= STUCK_MS);
-            changed |= is_stuck != own.is_stuck;
-            own.is_stuck = is_stuck;
+            changed |= own.watch(now);
         }
         if changed {
             self.update_mailboxes();
@@ -322,7 +285,7 @@ impl Driver {
             },
             Command::Item { edge, item } => self.take_item(now, edge, item),
             Command::Attached { mailbox, link, channel } => {
-                let own = OwnLink { mailbox, link, channel, full_since: None, is_stuck: false, deletions: Vec::new() };
+                let own = OwnLink::new(mailbox, link, channel);
                 self.own.insert(mailbox.edge, own);
                 self.update_mailboxes();
                 self.refresh_view();

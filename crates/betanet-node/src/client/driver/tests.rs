@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use betanet_mix::epoch::Epoch;
 use betanet_mix::message::{EnvelopeKind, Outbound, Sealer, encode_envelope};
 use betanet_mix::view::{Consensus, DelaySection, Signed, Verified};
+use betanet_sphinx::PACKET_LEN;
 use ed25519_dalek::SigningKey;
 
 use super::*;
+use crate::client::edges::LINK_QUEUE;
 use crate::link::{Dialer, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile};
 use crate::views::Views;
