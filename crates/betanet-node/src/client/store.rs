@@ -17,7 +17,7 @@ use super::ClientError;
 use crate::clock::os_rng;
 use crate::control::mailbox_of;
 use crate::net::{Endpoint, NetFile, hex_id};
-use crate::state::{StateDir, StateError, read_json, write_private};
+use crate::state::{StateDir, StateError, read_private_json, write_private};
 
 /// Mailboxes and their link keys.
 const EDGES_FILE: &str = "edges.json";
@@ -86,7 +86,7 @@ impl ClientStore {
         let state = StateDir::open(dir)?;
         let sealing = SealingKey::from_bytes(state.secret("sealing.key")?);
         let path = state.join(EDGES_FILE);
-        let entries: Option<Vec<EdgeEntry>> = read_json(&path, "list of edges")?;
+        let entries: Option<Vec<EdgeEntry>> = read_private_json(&path, "list of edges")?;
         let edges = if let Some(entries) = entries {
             read_entries(&path, &entries)?
         } else {
