@@ -10,7 +10,7 @@ use betanet_sphinx::{MailboxId, NodeId, PACKET_LEN, Surb, SurbId};
 use tokio::sync::Notify;
 
 use super::egress::Egress;
-use super::mailboxes::{Mailboxes, PutError};
+use super::mailboxes::{Hold, Mailboxes, PutError};
 use super::metrics::Metrics;
 use super::mixer::Ingress;
 use crate::link::frame::{Item, ItemBody};
@@ -102,7 +102,12 @@ impl Edge {
             self.hand_over(mailbox, ItemBody::Forward(payload));
             return;
         }
-        let receipt = envelope.ack_surb().map(|surb| surb.to_bytes().to_vec());
+        let surb = envelope.ack_surb();
+        if surb.is_none() && envelope.kind == EnvelopeKind::AckWanted {
+            // The item is good; its sender only never hears of it.
+            self.metrics.drop_one("bad_surb");
+        }
+        let receipt = surb.map(|surb| surb.to_bytes().to_vec());
         let item = ItemBody::Forward(payload).encode();
         self.note(self.mailboxes.put(mailbox, item, receipt));
     }
@@ -155,7 +160,7 @@ impl Edge {
     /// # Errors
     /// The edge is full, or its disk refuses.
     pub async fn attach(self: &Arc<Self>, mailbox: MailboxId, sender: LinkSender) -> Result<Attachment, PutError> {
-        self.mailboxes.attach(mailbox).await?;
+        let hold = self.mailboxes.attach(mailbox).await?;
         let session =
             Session { number: self.sessions.next.fetch_add(1, Ordering::Relaxed), sender, stored: Arc::default() };
         let former = lock(&self.sessions.attached).insert(mailbox, session.clone());
@@ -164,7 +169,7 @@ impl Edge {
         }
         self.update_levels();
         tokio::spawn(Arc::clone(self).feed(mailbox, session.clone()));
-        Ok(Attachment { edge: Arc::clone(self), mailbox, number: session.number })
+        Ok(Attachment { edge: Arc::clone(self), mailbox, number: session.number, _hold: hold })
     }
 
     /// Sends everything in the mailbox, oldest first, and then what comes.
@@ -206,6 +211,7 @@ pub struct Attachment {
     edge: Arc<Edge>,
     mailbox: MailboxId,
     number: u64,
+    _hold: Hold,
 }
 
 impl Attachment {

@@ -214,7 +214,10 @@ impl<'a> Client<'a> {
                         self.attachment = Some(attachment);
                         Outcome::Attached
                     }
-                    Err(err) => refused(&err),
+                    Err(err) => {
+                        self.inbound.metrics.drop_one(err.reason());
+                        refused(&err)
+                    }
                 }
             }
             Op::GetConsensus { have, follow } => {

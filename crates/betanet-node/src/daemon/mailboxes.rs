@@ -37,6 +37,9 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// Pause between expiry rounds, and before a failed database is tried again.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// The date of a mailbox whose owner is there is written anew when this part of a life has passed.
+const RENEWALS_PER_LIFE: u64 = 168;
+
 /// What mailboxes may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -66,6 +69,9 @@ pub enum PutError {
     /// The mailbox, or the edge, holds as much as it may.
     #[error("mailbox is full")]
     MailboxFull,
+    /// The edge keeps as many mailboxes as it may, and all are in use.
+    #[error("the edge has no room for another mailbox")]
+    TooManyMailboxes,
     /// The writer is too far behind.
     #[error("the disk is too slow")]
     StoreBusy,
@@ -81,6 +87,7 @@ impl PutError {
         match self {
             Self::UnknownMailbox => "unknown_mailbox",
             Self::MailboxFull => "mailbox_full",
+            Self::TooManyMailboxes => "too_many_mailboxes",
             Self::StoreBusy => "store_busy",
             Self::StoreFailed => "store_failed",
         }
@@ -113,21 +120,67 @@ struct Shared {
     limits: Limits,
     /// `None` while a failed database waits to be opened again.
     database: RwLock<Option<Database>>,
-    index: Mutex<Index>,
+    index: Arc<Mutex<Index>>,
     failed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Index {
     items_total: usize,
-    mailboxes: HashMap<MailboxId, usize>,
+    mailboxes: HashMap<MailboxId, Contents>,
+    /// How many [`Hold`]s there are on a mailbox.
+    held: HashMap<MailboxId, usize>,
+}
+
+/// What is known of a mailbox without asking the disk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Contents {
+    items: usize,
+    /// Something was stored in it in this process' life.
+    used: bool,
+    attached_ms: u64,
+}
+
+impl Index {
+    /// The mailbox that makes way for another: of those that never held anything and whose owners
+    /// have gone, the one that was attached longest ago.
+    fn dispensable(&self) -> Option<MailboxId> {
+        let idle = self.mailboxes.iter().filter(|(id, one)| !one.used && !self.held.contains_key(id));
+        idle.min_by_key(|(_, one)| one.attached_ms).map(|(id, _)| *id)
+    }
+}
+
+/// Keeps a mailbox from expiring while its owner is there.
+#[derive(Debug)]
+pub struct Hold {
+    index: Arc<Mutex<Index>>,
+    mailbox: MailboxId,
+}
+
+impl Hold {
+    fn new(shared: &Shared, mailbox: MailboxId) -> Self {
+        *shared.index().held.entry(mailbox).or_default() += 1;
+        Self { index: Arc::clone(&shared.index), mailbox }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holds) = index.held.get_mut(&self.mailbox) {
+            *holds -= 1;
+            if *holds == 0 {
+                index.held.remove(&self.mailbox);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 enum Job {
     Put { mailbox: MailboxId, item: Vec<u8>, receipt: Option<Vec<u8>> },
     Delete { mailbox: MailboxId, seqs: Vec<u64> },
-    Attach { mailbox: MailboxId, done: tokio::sync::oneshot::Sender<()> },
+    Attach { mailbox: MailboxId, evicted: Option<MailboxId>, done: tokio::sync::oneshot::Sender<()> },
 }
 
 impl Mailboxes {
@@ -143,7 +196,7 @@ impl Mailboxes {
             path: path.to_owned(),
             limits,
             database: RwLock::new(Some(database)),
-            index: Mutex::new(index),
+            index: Arc::new(Mutex::new(index)),
             failed: AtomicBool::new(false),
         });
         let (jobs, queue) = sync_channel(QUEUE);
@@ -176,23 +229,31 @@ impl Mailboxes {
         self.submit(Job::Delete { mailbox, seqs })
     }
 
-    /// Makes the mailbox, or renews its life; resolves once that is on disk.
+    /// Makes the mailbox, or renews its life; resolves once that is on disk. The mailbox lives at
+    /// least as long as what comes back.
     ///
     /// # Errors
     /// The edge has as many mailboxes as it may, or the disk stands in the way.
-    pub async fn attach(&self, mailbox: MailboxId) -> Result<(), PutError> {
+    pub async fn attach(&self, mailbox: MailboxId) -> Result<Hold, PutError> {
+        let hold = Hold::new(&self.shared, mailbox);
+        let (done, stored) = tokio::sync::oneshot::channel();
         {
             let mut index = self.shared.index();
-            if !index.mailboxes.contains_key(&mailbox) {
-                if index.mailboxes.len() >= self.shared.limits.mailboxes {
-                    return Err(PutError::MailboxFull);
-                }
-                index.mailboxes.insert(mailbox, 0);
+            let full = index.mailboxes.len() >= self.shared.limits.mailboxes;
+            let evicted = if full && !index.mailboxes.contains_key(&mailbox) {
+                Some(index.dispensable().ok_or(PutError::TooManyMailboxes)?)
+            } else {
+                None
+            };
+            // Under the lock, so that the jobs stand in the order of what the index says.
+            self.submit(Job::Attach { mailbox, evicted, done })?;
+            if let Some(evicted) = evicted {
+                index.mailboxes.remove(&evicted);
             }
+            index.mailboxes.entry(mailbox).or_default().attached_ms = now_ms();
         }
-        let (done, stored) = tokio::sync::oneshot::channel();
-        self.submit(Job::Attach { mailbox, done })?;
-        stored.await.map_err(|_| PutError::StoreFailed)
+        stored.await.map_err(|_| PutError::StoreFailed)?;
+        Ok(hold)
     }
 
     /// Up to `count` items of `mailbox` behind `after`, in order. Reads the disk: call it where
@@ -204,12 +265,6 @@ impl Mailboxes {
         let guard = read_lock(&self.shared.database);
         let database = guard.as_ref().ok_or(PutError::StoreFailed)?;
         read_items(database, mailbox, after, count).map_err(|_| PutError::StoreFailed)
-    }
-
-    /// Whether the mailbox exists.
-    #[must_use]
-    pub fn knows(&self, mailbox: MailboxId) -> bool {
-        self.shared.index().mailboxes.contains_key(&mailbox)
     }
 
     /// Mailboxes and items held.
@@ -252,10 +307,11 @@ impl Shared {
         let mut index = self.index();
         let total = index.items_total;
         let held = index.mailboxes.get_mut(&mailbox).ok_or(PutError::UnknownMailbox)?;
-        if *held >= self.limits.items_each || total >= self.limits.items_total {
+        if held.items >= self.limits.items_each || total >= self.limits.items_total {
             return Err(PutError::MailboxFull);
         }
-        *held += 1;
+        held.items += 1;
+        held.used = true;
         index.items_total += 1;
         Ok(())
     }
@@ -263,7 +319,7 @@ impl Shared {
     fn release(&self, mailbox: MailboxId, count: usize) {
         let mut index = self.index();
         if let Some(held) = index.mailboxes.get_mut(&mailbox) {
-            *held = held.saturating_sub(count);
+            held.items = held.items.saturating_sub(count);
             index.items_total = index.items_total.saturating_sub(count);
         }
     }
@@ -285,19 +341,25 @@ impl Shared {
             if last_round.elapsed() >= ROUND {
                 last_round = std::time::Instant::now();
                 self.recover();
-                // A failure shows at the next commit as well, which reports it.
-                let _ = self.expire();
+                if self.expire().is_err() {
+                    self.fail();
+                }
             }
             if group.is_empty() {
                 continue;
             }
-            let outcome = self.commit(&group);
-            self.failed.store(outcome.is_err(), Ordering::Relaxed);
-            if outcome.is_err() {
-                *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            let committed = self.commit(&group).is_ok();
+            if !committed {
+                self.fail();
             }
-            self.report(group.drain(..), outcome.is_ok(), stored);
+            self.report(group.drain(..), committed, stored);
         }
+    }
+
+    /// Gives up a database that refused; [`Shared::recover`] opens it again.
+    fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Tells of what is on disk, and gives back the room of what is not.
@@ -322,8 +384,10 @@ impl Shared {
             let Ok(opened) = open_database(&self.path) else {
                 return;
             };
-            if let Ok(index) = read_index(&opened) {
-                *self.index() = index;
+            if let Ok(read) = read_index(&opened) {
+                let mut index = self.index();
+                let held = std::mem::take(&mut index.held);
+                *index = Index { held, ..read };
                 *database = Some(opened);
                 self.failed.store(false, Ordering::Relaxed);
             }
@@ -360,7 +424,10 @@ impl Shared {
                             }
                         }
                     }
-                    Job::Attach { mailbox, .. } => {
+                    Job::Attach { mailbox, evicted, .. } => {
+                        if let Some(evicted) = evicted {
+                            owners.remove(evicted.as_bytes())?;
+                        }
                         owners.insert(mailbox.as_bytes(), now)?;
                     }
                 }
@@ -376,39 +443,58 @@ impl Shared {
         Ok(())
     }
 
-    /// Drops what has outlived its time.
+    /// Drops what has outlived its time. A mailbox does not while its owner is there.
     fn expire(&self) -> Result<(), redb::Error> {
+        let now = now_ms();
         let life = u64::try_from(self.limits.time_to_live.as_millis()).unwrap_or(u64::MAX);
-        let Some(horizon) = now_ms().checked_sub(life) else {
+        let Some(horizon) = now.checked_sub(life) else {
             return Ok(());
         };
         let guard = read_lock(&self.database);
         let Some(database) = guard.as_ref() else {
             return Ok(());
         };
-        let (items, owners) = find_expired(database, horizon)?;
-        if items.is_empty() && owners.is_empty() {
+        let held = self.index().held.clone();
+        let stale = now.saturating_sub(life / RENEWALS_PER_LIFE);
+        let mut found = find_old(database, horizon, |mailbox, attached| match held.contains_key(&mailbox) {
+            true if attached < stale => Fate::Renewed,
+            false if attached < horizon => Fate::Dropped,
+            _ => Fate::Kept,
+        })?;
+        {
+            // From here on nobody finds what goes. Whose owner came meanwhile stays, and so does
+            // what has items under way.
+            let mut index = self.index();
+            found.retain(|old| {
+                let items = index.mailboxes.get(&old.mailbox).map_or(0, |one| one.items);
+                old.fate != Fate::Dropped || !(index.held.contains_key(&old.mailbox) || items > old.seqs.len())
+            });
+            for old in found.iter().filter(|old| old.fate == Fate::Dropped) {
+                let items = index.mailboxes.remove(&old.mailbox).map_or(0, |one| one.items);
+                index.items_total = index.items_total.saturating_sub(items);
+            }
+        }
+        if found.is_empty() {
             return Ok(());
         }
         let transaction = database.begin_write()?;
         {
-            let mut table = transaction.open_table(ITEMS)?;
-            for (mailbox, seq) in &items {
-                table.remove((mailbox.as_bytes(), *seq))?;
-            }
-            let mut table = transaction.open_table(OWNERS)?;
-            for mailbox in &owners {
-                table.remove(mailbox.as_bytes())?;
+            let mut items = transaction.open_table(ITEMS)?;
+            let mut owners = transaction.open_table(OWNERS)?;
+            for old in &found {
+                for seq in &old.seqs {
+                    items.remove((old.mailbox.as_bytes(), *seq))?;
+                }
+                match old.fate {
+                    Fate::Kept => {}
+                    Fate::Renewed => drop(owners.insert(old.mailbox.as_bytes(), now)?),
+                    Fate::Dropped => drop(owners.remove(old.mailbox.as_bytes())?),
+                }
             }
         }
         transaction.commit()?;
-        for (mailbox, _) in items {
-            self.release(mailbox, 1);
-        }
-        let mut index = self.index();
-        for mailbox in owners {
-            let held = index.mailboxes.remove(&mailbox).unwrap_or(0);
-            index.items_total = index.items_total.saturating_sub(held);
+        for old in found {
+            self.release(old.mailbox, old.seqs.len());
         }
         Ok(())
     }
@@ -428,13 +514,16 @@ fn read_index(database: &Database) -> Result<Index, redb::Error> {
     let transaction = database.begin_read()?;
     let mut index = Index::default();
     for entry in transaction.open_table(OWNERS)?.iter()? {
-        let (mailbox, _) = entry?;
-        index.mailboxes.insert(MailboxId::from(*mailbox.value()), 0);
+        let (mailbox, attached) = entry?;
+        let contents = Contents { attached_ms: attached.value(), ..Contents::default() };
+        index.mailboxes.insert(MailboxId::from(*mailbox.value()), contents);
     }
     for entry in transaction.open_table(ITEMS)?.iter()? {
         let (key, _) = entry?;
         let (mailbox, _) = key.value();
-        *index.mailboxes.entry(MailboxId::from(*mailbox)).or_default() += 1;
+        let contents = index.mailboxes.entry(MailboxId::from(*mailbox)).or_default();
+        contents.items += 1;
+        contents.used = true;
         index.items_total += 1;
     }
     Ok(index)
@@ -458,30 +547,45 @@ fn read_items(
     Ok(items)
 }
 
-type Expired = (Vec<(MailboxId, u64)>, Vec<MailboxId>);
+/// What becomes of a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    Renewed,
+    Dropped,
+}
 
-/// Items and mailboxes from before `horizon`. Items of a mailbox stand in the order of their age,
-/// so a look at each mailbox's oldest is enough.
-fn find_expired(database: &Database, horizon: u64) -> Result<Expired, redb::Error> {
+/// A mailbox that time asks something of, and its items that go.
+struct Old {
+    mailbox: MailboxId,
+    fate: Fate,
+    seqs: Vec<u64>,
+}
+
+/// The mailboxes that are not just kept, or that hold items from before `horizon`. Items of a
+/// mailbox stand in the order of their age, so a look at each mailbox's oldest is enough.
+fn find_old(database: &Database, horizon: u64, fate: impl Fn(MailboxId, u64) -> Fate) -> Result<Vec<Old>, redb::Error> {
     let transaction = database.begin_read()?;
     let table = transaction.open_table(ITEMS)?;
-    let mut items = Vec::new();
-    let mut owners = Vec::new();
+    let mut found = Vec::new();
     for entry in transaction.open_table(OWNERS)?.iter()? {
         let (key, attached) = entry?;
-        let mailbox = *key.value();
-        if attached.value() < horizon {
-            owners.push(MailboxId::from(mailbox));
-        }
-        for entry in table.range((&mailbox, 0)..=(&mailbox, u64::MAX))? {
+        let key = *key.value();
+        let mailbox = MailboxId::from(key);
+        let fate = fate(mailbox, attached.value());
+        let mut seqs = Vec::new();
+        for entry in table.range((&key, 0)..=(&key, u64::MAX))? {
             let (key, value) = entry?;
-            if attached.value() >= horizon && stored_at(value.value()).0 >= horizon {
+            if fate != Fate::Dropped && stored_at(value.value()).0 >= horizon {
                 break;
             }
-            items.push((MailboxId::from(mailbox), key.value().1));
+            seqs.push(key.value().1);
+        }
+        if fate != Fate::Kept || !seqs.is_empty() {
+            found.push(Old { mailbox, fate, seqs });
         }
     }
-    Ok((items, owners))
+    Ok(found)
 }
 
 fn stored_at(value: &[u8]) -> (u64, &[u8]) {

@@ -35,7 +35,7 @@ fn poll(mut condition: impl FnMut() -> bool) {
 async fn items_survive_reopening_in_order_until_they_are_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let (store, stored) = open(dir.path(), Limits::default());
-    store.attach(mailbox(1)).await.unwrap();
+    let _hold = store.attach(mailbox(1)).await.unwrap();
     for n in 0u8..5 {
         store.put(mailbox(1), vec![n], Some(vec![n, n])).unwrap();
     }
@@ -68,10 +68,10 @@ async fn limits_hold_per_mailbox_and_in_total() {
     let limits = Limits { mailboxes: 2, items_each: 2, items_total: 3, ..Limits::default() };
     let (store, _stored) = open(dir.path(), limits);
     assert_eq!(Err(PutError::UnknownMailbox), store.put(mailbox(1), vec![0], None));
-    store.attach(mailbox(1)).await.unwrap();
-    store.attach(mailbox(2)).await.unwrap();
-    store.attach(mailbox(2)).await.unwrap();
-    assert_eq!(Err(PutError::MailboxFull), store.attach(mailbox(3)).await);
+    let _one = store.attach(mailbox(1)).await.unwrap();
+    let _two = store.attach(mailbox(2)).await.unwrap();
+    let _again = store.attach(mailbox(2)).await.unwrap();
+    assert_eq!(PutError::TooManyMailboxes, store.attach(mailbox(3)).await.unwrap_err());
     store.put(mailbox(1), vec![0], None).unwrap();
     store.put(mailbox(1), vec![0], None).unwrap();
     assert_eq!(Err(PutError::MailboxFull), store.put(mailbox(1), vec![0], None));
@@ -81,15 +81,76 @@ async fn limits_hold_per_mailbox_and_in_total() {
 
 /// INV-LINK-06
 #[tokio::test]
+async fn an_unused_mailbox_whose_owner_has_gone_makes_way_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { mailboxes: 3, ..Limits::default() };
+    let (store, _stored) = open(dir.path(), limits);
+    let _attached = store.attach(mailbox(1)).await.unwrap();
+    drop(store.attach(mailbox(2)).await.unwrap());
+    store.put(mailbox(2), vec![0], None).unwrap();
+    drop(store.attach(mailbox(3)).await.unwrap());
+    let four = store.attach(mailbox(4)).await.unwrap();
+    assert_eq!(Err(PutError::UnknownMailbox), store.put(mailbox(3), vec![0], None));
+    assert_eq!(PutError::TooManyMailboxes, store.attach(mailbox(5)).await.unwrap_err());
+    drop(four);
+    drop(store);
+
+    // The disk says the same.
+    let (store, _stored) = open(dir.path(), limits);
+    assert_eq!((3, 1), store.held());
+    let _one = store.attach(mailbox(1)).await.unwrap();
+    let _five = store.attach(mailbox(5)).await.unwrap();
+    assert_eq!(Err(PutError::UnknownMailbox), store.put(mailbox(4), vec![0], None));
+    store.put(mailbox(2), vec![0], None).unwrap();
+}
+
+/// INV-LINK-06
+#[tokio::test]
 async fn what_outlives_its_time_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { time_to_live: Duration::ZERO, ..Limits::default() };
     let (store, _stored) = open(dir.path(), limits);
-    store.attach(mailbox(1)).await.unwrap();
+    drop(store.attach(mailbox(1)).await.unwrap());
     // The item may find its mailbox expired already; both ways everything goes.
     let _ = store.put(mailbox(1), vec![0], None);
     poll(|| store.held() == (0, 0));
-    assert_eq!(Vec::<(u64, Vec<u8>)>::new(), store.read_after(mailbox(1), 0, 9).unwrap());
+    poll(|| store.read_after(mailbox(1), 0, 9).unwrap().is_empty());
+}
+
+/// INV-LINK-05
+#[tokio::test]
+async fn a_mailbox_lives_as_long_as_its_owner_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { time_to_live: Duration::ZERO, ..Limits::default() };
+    let (store, stored) = open(dir.path(), limits);
+    let hold = store.attach(mailbox(1)).await.unwrap();
+    drop(store.attach(mailbox(2)).await.unwrap());
+    // The second mailbox goes, so the expiry has run; the first lives and takes items, also after
+    // they have expired in turn.
+    poll(|| store.held() == (1, 0));
+    for _ in 0..2 {
+        store.put(mailbox(1), vec![0], None).unwrap();
+        stored.recv_timeout(DEADLINE).unwrap();
+        poll(|| store.held() == (1, 0));
+    }
+    drop(hold);
+    poll(|| store.held() == (0, 0));
+}
+
+/// INV-LINK-05
+#[tokio::test]
+async fn the_life_of_a_held_mailbox_is_renewed_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _stored) = open(dir.path(), Limits { time_to_live: Duration::ZERO, ..Limits::default() });
+    let _hold = store.attach(mailbox(1)).await.unwrap();
+    let date = || attached_ms(store.shared.database.read().unwrap().as_ref().unwrap(), mailbox(1));
+    let first = date();
+    poll(|| date() > first);
+}
+
+fn attached_ms(database: &Database, mailbox: MailboxId) -> Option<u64> {
+    let owners = database.begin_read().unwrap().open_table(OWNERS).unwrap();
+    owners.get(mailbox.as_bytes()).unwrap().map(|date| date.value())
 }
 
 #[test]
