@@ -13,6 +13,7 @@
 use betanet_mix::pool::Buffer;
 use betanet_sphinx::{PACKET_LEN, SurbId};
 use thiserror::Error;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes of a frame on the wire.
 pub const FRAME_LEN: usize = HEADER_LEN + PACKET_LEN;
@@ -86,6 +87,8 @@ pub enum FrameError {
 pub struct Frame {
     kind: FrameKind,
     body: Body,
+    /// The turn of a control message, given back when it is written.
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -98,19 +101,29 @@ impl Frame {
     /// An empty frame.
     #[must_use]
     pub const fn padding() -> Self {
-        Self { kind: FrameKind::Padding, body: Body::Other(Vec::new()) }
+        Self::other(FrameKind::Padding, Vec::new())
     }
 
     /// A frame around a packet.
     #[must_use]
     pub fn packet(packet: impl Into<Buffer>) -> Self {
-        Self { kind: FrameKind::Packet, body: Body::Packet(packet.into()) }
+        Self { kind: FrameKind::Packet, body: Body::Packet(packet.into()), _turn: None }
     }
 
     /// A control message, which becomes one frame or several that stay together on the link.
     #[must_use]
     pub const fn control(message: Vec<u8>) -> Self {
-        Self { kind: FrameKind::Control, body: Body::Other(message) }
+        Self::other(FrameKind::Control, message)
+    }
+
+    const fn other(kind: FrameKind, body: Vec<u8>) -> Self {
+        Self { kind, body: Body::Other(body), _turn: None }
+    }
+
+    /// The same frame, which gives `turn` back when it has been written.
+    #[must_use]
+    pub(super) fn in_turn(self, turn: OwnedSemaphorePermit) -> Self {
+        Self { _turn: Some(turn), ..self }
     }
 
     /// A frame around a mailbox item.
@@ -122,36 +135,29 @@ impl Frame {
         if body.len() > PACKET_LEN {
             return Err(FrameError::Length);
         }
-        Ok(Self { kind: FrameKind::Item, body: Body::Other(body) })
+        Ok(Self::other(FrameKind::Item, body))
     }
 
     /// The frames that acknowledge `seqs`.
     #[must_use]
     pub fn item_acks(seqs: &[u64]) -> Vec<Self> {
         seqs.chunks(PACKET_LEN / 8)
-            .map(|chunk| Self {
-                kind: FrameKind::ItemAck,
-                body: Body::Other(chunk.iter().flat_map(|seq| seq.to_be_bytes()).collect()),
-            })
+            .map(|chunk| Self::other(FrameKind::ItemAck, chunk.iter().flat_map(|seq| seq.to_be_bytes()).collect()))
             .collect()
     }
 
-    /// Appends the frame, padded, to `out`; a long control message becomes several frames.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends one padded frame to `out`: the part of the body from `start` on, which is 0 or what
+    /// came back before. Returns where the next frame starts; only control messages need several.
+    pub fn encode(&self, start: usize, out: &mut Vec<u8>) -> Option<usize> {
+        let rest = self.body().get(start..).unwrap_or_default();
         if self.kind != FrameKind::Control {
-            encode_one(self.kind, &[], self.body(), out);
-            return;
+            encode_one(self.kind, &[], rest, out);
+            return None;
         }
-        let mut rest = self.body();
-        loop {
-            let (chunk, tail) = rest.split_at(rest.len().min(CHUNK_LEN));
-            let flag = if tail.is_empty() { LAST_CHUNK } else { 0 };
-            encode_one(FrameKind::Control, &[flag], chunk, out);
-            if tail.is_empty() {
-                return;
-            }
-            rest = tail;
-        }
+        let (chunk, tail) = rest.split_at(rest.len().min(CHUNK_LEN));
+        let flag = if tail.is_empty() { LAST_CHUNK } else { 0 };
+        encode_one(FrameKind::Control, &[flag], chunk, out);
+        (!tail.is_empty()).then_some(start + chunk.len())
     }
 
     fn body(&self) -> &[u8] {
@@ -298,7 +304,10 @@ mod tests {
 
     fn bytes(frame: &Frame) -> Vec<[u8; FRAME_LEN]> {
         let mut out = Vec::new();
-        frame.encode(&mut out);
+        let mut next = Some(0);
+        while let Some(start) = next {
+            next = frame.encode(start, &mut out);
+        }
         let (frames, rest) = out.as_chunks();
         assert!(rest.is_empty());
         frames.to_vec()

@@ -1,5 +1,6 @@
 //! Both directions of a link after its handshake.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use betanet_sphinx::PACKET_LEN;
@@ -7,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::frame::{self, FRAME_LEN, Frame, FrameError, FrameKind, Item};
 
@@ -17,7 +18,7 @@ pub const MESSAGE_LIMIT: usize = 48 * 1024 * 1024;
 /// Largest control message that the accepting side takes, in bytes: requests of strangers.
 pub const REQUEST_LIMIT: usize = 64 * 1024;
 
-/// Frames that one write to the socket may carry.
+/// Frames that one write to the socket may carry; a control message may take several writes.
 const WRITE_BATCH: usize = 26;
 
 /// Bytes read from the socket at once.
@@ -59,6 +60,8 @@ pub enum LinkError {
 #[derive(Clone, Debug)]
 pub struct LinkSender {
     queue: mpsc::Sender<Frame>,
+    /// One place: of the control messages to a peer that does not read, one is held in memory.
+    turns: Arc<Semaphore>,
     /// Its other half goes with the writer.
     written: watch::Receiver<()>,
 }
@@ -83,23 +86,19 @@ impl LinkSender {
         })
     }
 
-    /// Queues a control message, waiting for room.
+    /// Queues a control message as soon as the one before is written. Who answers requests waits
+    /// here before the next one, so a peer that does not read its answers cannot pile them up.
     ///
     /// # Errors
     /// [`LinkError::Closed`] when the link has ended, [`LinkError::Message`] if `message` does not
     /// serialise or is too large.
     pub async fn send_message(&self, message: &impl Serialize) -> Result<(), LinkError> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| LinkError::Closed)?;
         let bytes = serde_json::to_vec(message).map_err(|_| LinkError::Message)?;
         if bytes.len() > MESSAGE_LIMIT {
             return Err(LinkError::Message);
         }
-        self.send(Frame::control(bytes)).await
-    }
-
-    /// Whether the link has ended.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.queue.is_closed()
+        self.send(Frame::control(bytes).in_turn(turn)).await
     }
 
     /// Resolves when the link has ended.
@@ -140,23 +139,43 @@ pub(super) fn spawn_writer(
                 Ok(_) => {}
                 Err(_) => batch.push(Frame::padding()),
             }
-            bytes.clear();
             for frame in batch.drain(..) {
-                frame.encode(&mut bytes);
+                let mut next = Some(0);
+                while let Some(start) = next {
+                    next = frame.encode(start, &mut bytes);
+                    if bytes.len() >= WRITE_BATCH * FRAME_LEN && write(&mut stream, &mut bytes, timeouts).await.is_err()
+                    {
+                        return;
+                    }
+                }
             }
-            let write = async {
-                stream.write_all(&bytes).await?;
-                stream.flush().await
-            };
-            match tokio::time::timeout(timeouts.silence, write).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return,
+            if write(&mut stream, &mut bytes, timeouts).await.is_err() {
+                return;
             }
         }
         // All senders are gone and everything is written: say goodbye, but never wait for long.
         let _ = tokio::time::timeout(timeouts.handshake, stream.shutdown()).await;
     });
-    LinkSender { queue: sender, written }
+    LinkSender { queue: sender, turns: Arc::new(Semaphore::new(1)), written }
+}
+
+/// Writes what is encoded and empties the buffer. The peer has to make room within the time limit
+/// for this much and not for a whole message.
+async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    bytes: &mut Vec<u8>,
+    timeouts: LinkTimeouts,
+) -> Result<(), LinkError> {
+    let written = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    match tokio::time::timeout(timeouts.silence, written).await {
+        Ok(outcome) => outcome.map_err(|_| LinkError::Closed)?,
+        Err(_) => return Err(LinkError::Silent),
+    }
+    bytes.clear();
+    Ok(())
 }
 
 /// The reading side.
@@ -287,3 +306,6 @@ impl LinkReader {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

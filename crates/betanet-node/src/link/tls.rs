@@ -52,6 +52,9 @@ pub enum HandshakeError {
     /// The peer presented something that is no Ed25519 raw public key.
     #[error("the peer presented no Ed25519 raw public key")]
     PeerKey,
+    /// The peer speaks no or another application protocol.
+    #[error("the peer speaks another protocol")]
+    Protocol,
     /// The handshake took too long.
     #[error("the handshake timed out")]
     Timeout,
@@ -118,7 +121,7 @@ impl Dialer {
         let stream =
             tokio::time::timeout(self.timeouts.handshake, connect).await.map_err(|_| HandshakeError::Timeout)??;
         if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-            return Err(HandshakeError::PeerKey);
+            return Err(HandshakeError::Protocol);
         }
         let stream = TlsStream::Client(stream);
         Ok(split(stream, queue, MESSAGE_LIMIT, self.timeouts))
@@ -203,7 +206,7 @@ impl Accepted {
             .map_err(HandshakeError::Tls)?;
         let (_, connection) = stream.get_ref();
         if connection.alpn_protocol() != Some(ALPN) {
-            return Err(HandshakeError::PeerKey);
+            return Err(HandshakeError::Protocol);
         }
         let peer = connection
             .peer_certificates()
