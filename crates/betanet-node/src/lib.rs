@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod bind;
+mod budget;
 pub mod client;
 pub mod clock;
 pub mod control;

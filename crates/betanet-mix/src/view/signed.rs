@@ -143,6 +143,10 @@ impl Signed {
     /// [`DocumentError`] with the first thing that does not hold.
     pub fn verify_issuer<T: Document>(&self, issuer: impl Fn(&T) -> NodeId) -> Result<Verified<T>, DocumentError> {
         self.check_size::<T>()?;
+        if self.signatures.len() > 1 {
+            // Nothing would bound what strangers make others keep and pass on.
+            return Err(DocumentError::Rule { domain: T::DOMAIN, rule: "its issuer alone signs it" });
+        }
         // The signature is by whom the text says, so the text is parsed first; the value stays inside until it is verified.
         let claimed = parse_content::<T>(&self.content)?;
         self.verify(&[issuer(&claimed)], 1)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use betanet_mix::view::{Signed, WorkerList};
 use betanet_sphinx::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 use crate::clock::now_ms;
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
@@ -26,6 +27,9 @@ const WORKERS_FRESH: Duration = Duration::from_millis(500);
 
 /// First and longest pause between attempts to reach the authority.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Pause before the authority is asked again for what it did not give.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Passes requests of clients on to the authority.
 #[derive(Clone, Debug)]
@@ -118,40 +122,51 @@ impl Uplink {
         mut reader: LinkReader,
         requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>,
         workers: &mut WorkerCache,
-    ) -> Result<(), ControlError> {
+    ) -> Result<(), LinkError> {
         let views = &self.views;
         let cache = &self.cache;
         let descriptor = &mut self.descriptor;
-        descriptor.mark_changed();
         // Reading goes on beside every request: it is what brings the answers.
         let read = async {
             loop {
                 let Received::Message(message) = reader.next().await? else {
-                    return Err::<(), ControlError>(LinkError::Message.into());
+                    return Err(LinkError::Message);
                 };
                 let documents = channel.take(&message)?;
                 accept(views, cache, &documents).await;
             }
         };
         let write = async {
-            let have = views.borrow().hashes();
-            if let Outcome::Consensus { documents } = channel.call(Op::GetConsensus { have, follow: true }).await? {
-                accept(views, cache, &documents).await;
-            }
+            // What is refused or takes too long is asked for again; only the link's end ends this.
+            let (mut informed, mut published) = (false, false);
+            let mut attempts = tokio::time::interval(RETRY);
+            attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
+                    _ = attempts.tick(), if !(informed && published) => {
+                        if !informed {
+                            let have = views.borrow().hashes();
+                            let outcome = ask(channel, Op::GetConsensus { have, follow: true }).await?;
+                            if let Outcome::Consensus { documents } = outcome {
+                                accept(views, cache, &documents).await;
+                                informed = true;
+                            }
+                        }
+                        let signed = descriptor.borrow_and_update().clone();
+                        if let Some(descriptor) = signed.filter(|_| !published) {
+                            let outcome = ask(channel, Op::PutDescriptor { descriptor }).await?;
+                            published = matches!(outcome, Outcome::Stored);
+                            if let Outcome::Refused { reason } = outcome {
+                                tracing::warn!(%reason, "descriptor.refused");
+                            }
+                        }
+                    }
                     changed = descriptor.changed() => {
                         if changed.is_err() {
                             return Ok(());
                         }
-                        let signed = descriptor.borrow_and_update().clone();
-                        if let Some(descriptor) = signed {
-                            let put = channel.call(Op::PutDescriptor { descriptor }).await;
-                            if let Err(ControlError::Refused(reason)) = &put {
-                                tracing::warn!(%reason, "descriptor.refused");
-                            }
-                            put?;
-                        }
+                        published = false;
+                        attempts.reset_immediately();
                     }
                     request = requests.recv() => {
                         let Some((op, answer)) = request else {
@@ -167,6 +182,16 @@ impl Uplink {
             ended = read => ended,
             ended = write => ended,
         }
+    }
+}
+
+/// Asks the authority. What it refuses, or does not answer, is an answer too.
+async fn ask(channel: &ControlChannel, op: Op) -> Result<Outcome, LinkError> {
+    match channel.call(op).await {
+        Ok(outcome) => Ok(outcome),
+        Err(ControlError::Link(err)) => Err(err),
+        Err(ControlError::Refused(reason)) => Ok(Outcome::Refused { reason }),
+        Err(err) => Ok(Outcome::Refused { reason: format!("the directory authority: {err}") }),
     }
 }
 
@@ -235,26 +260,31 @@ impl WorkerCache {
         Some(Outcome::Workers { list: news.then(|| list.clone()) })
     }
 
-    async fn relay(&mut self, channel: &ControlChannel, op: Op) -> Result<Outcome, ControlError> {
+    async fn relay(&mut self, channel: &ControlChannel, op: Op) -> Result<Outcome, LinkError> {
         let Op::GetWorkers { have } = op else {
             self.asked = None;
-            return match channel.call(op).await {
-                Err(ControlError::Refused(reason)) => Ok(Outcome::Refused { reason }),
-                other => other,
-            };
+            return ask(channel, op).await;
         };
         let fresh = self.asked.is_some_and(|asked| asked.elapsed() < WORKERS_FRESH);
         if !fresh {
             let known = self.list.as_ref().map(|(revision, _)| *revision);
-            let outcome = channel.call(Op::GetWorkers { have: known }).await?;
-            self.asked = Some(Instant::now());
-            if let Outcome::Workers { list: Some(list) } = outcome {
-                let authority = self.authority.ok_or(ControlError::Unexpected)?;
-                let verified =
-                    list.verify::<WorkerList>(&[authority], 1).map_err(|err| ControlError::Refused(err.to_string()))?;
-                self.list = Some((verified.revision, list));
+            match ask(channel, Op::GetWorkers { have: known }).await? {
+                Outcome::Workers { list: None } => {}
+                Outcome::Workers { list: Some(list) } => {
+                    let authority: Vec<_> = self.authority.into_iter().collect();
+                    match list.verify::<WorkerList>(&authority, 1) {
+                        Ok(verified) => self.list = Some((verified.revision, list)),
+                        Err(err) => return Ok(Outcome::Refused { reason: err.to_string() }),
+                    }
+                }
+                other => return Ok(other),
             }
+            self.asked = Some(Instant::now());
         }
-        self.answer(have).ok_or(ControlError::Unexpected)
+        let reason = || "the directory authority gave no worker list; try again".to_owned();
+        Ok(self.answer(have).unwrap_or_else(|| Outcome::Refused { reason: reason() }))
     }
 }
+
+#[cfg(test)]
+mod tests;

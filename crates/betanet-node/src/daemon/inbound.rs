@@ -2,21 +2,31 @@
 //!
 //! A key that the consensus lists is a node and may send packets. Any other key is a client: edges
 //! serve it, middle nodes close the link. Whoever breaks the protocol is counted and cut off.
+//!
+//! Nodes, clients and those who have not shown a key yet have places of their own, so that no
+//! number of strangers keeps the nodes out.
+
+mod places;
+
+use std::net::IpAddr;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use betanet_sphinx::{NodeId, PACKET_LEN};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
+use self::places::{Place, Places, origin};
 use super::directory::Directory;
 use super::edge::{Attachment, Edge};
 use super::metrics::Metrics;
 use super::mixer::Ingress;
+use crate::budget::Budget;
 use crate::clock::now_ms;
 use crate::control::{Answer, Op, Outcome, Request, mailbox_of};
 use crate::link::{Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Received};
-use crate::process::link_places;
+use crate::process::raise_file_limit;
 use crate::views::Views;
 
 /// Frames that wait to be written to one client.
@@ -26,8 +36,64 @@ const CLIENT_QUEUE: usize = 512;
 const MEMBERSHIP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Packets that a client may send in one go, and per second; beyond that its link is read slower.
-const CLIENT_BURST: f64 = 20_000.0;
-const CLIENT_RATE: f64 = 10_000.0;
+const PACKETS: (f64, f64) = (20_000.0, 10_000.0);
+
+/// Worker descriptors that a client may publish in one go, and per second.
+const PUBLICATIONS: (f64, f64) = (8.0, 1.0);
+
+/// How many links there may be.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Links that have not shown a key yet, or an unknown one to a middle node. None lasts long.
+    newcomers: usize,
+    /// Links of clients.
+    clients: usize,
+    /// The part of both that one address may have, as a divisor.
+    share: usize,
+    /// Links of nodes.
+    nodes: usize,
+    /// Links of one node. It needs one, and another while the first is not known to be dead.
+    of_one_node: usize,
+    /// A client that is not attached and says nothing for one to two times this long has to go.
+    idle: Duration,
+}
+
+const LIMITS: Limits =
+    Limits { newcomers: 1024, clients: 2048, share: 4, nodes: 4096, of_one_node: 4, idle: Duration::from_mins(1) };
+
+/// The places of the links that there may be.
+#[derive(Debug)]
+struct Room {
+    newcomers: Places<IpAddr>,
+    clients: Places<IpAddr>,
+    nodes: Places<NodeId>,
+    idle: Duration,
+}
+
+impl Room {
+    fn new(limits: Limits) -> Self {
+        Self {
+            newcomers: Places::new(limits.newcomers, limits.newcomers / limits.share),
+            clients: Places::new(limits.clients, limits.clients / limits.share),
+            nodes: Places::new(limits.nodes, limits.of_one_node),
+            idle: limits.idle,
+        }
+    }
+}
+
+/// Why a client is served no longer.
+enum Ended {
+    /// A consensus lists its key.
+    Listed,
+    /// The link ended.
+    Link(LinkError),
+}
+
+impl From<LinkError> for Ended {
+    fn from(err: LinkError) -> Self {
+        Self::Link(err)
+    }
+}
 
 /// What every incoming link needs.
 #[derive(Clone, Debug)]
@@ -47,29 +113,32 @@ pub struct Inbound {
 impl Inbound {
     /// Accepts links until it is dropped.
     pub async fn serve(self, listener: &Listener) {
-        let places = Arc::new(Semaphore::new(link_places()));
+        raise_file_limit();
+        self.serve_within(LIMITS, listener).await;
+    }
+
+    async fn serve_within(self, limits: Limits, listener: &Listener) {
+        let room = Arc::new(Room::new(limits));
         let mut links = tokio::task::JoinSet::new();
         loop {
             while links.try_join_next().is_some() {}
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
             let Ok(accepted) = listener.accept().await else {
                 // Out of file descriptors, most likely: let some links end first.
                 self.metrics.drop_one("accept_failed");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let inbound = self.clone();
-            links.spawn(async move {
-                let _place = place;
-                inbound.one(accepted).await;
-            });
+            let Some(place) = room.newcomers.take(origin(accepted.ip())) else {
+                self.metrics.drop_one("too_many_newcomers");
+                continue;
+            };
+            links.spawn(self.clone().one(accepted, place, Arc::clone(&room)));
         }
     }
 
-    async fn one(self, accepted: Accepted) {
-        let (key, sender, reader) = match accepted.handshake(CLIENT_QUEUE).await {
+    async fn one(self, accepted: Accepted, newcomer: Place<IpAddr>, room: Arc<Room>) {
+        let from = origin(accepted.ip());
+        let (key, sender, mut reader) = match accepted.handshake(CLIENT_QUEUE).await {
             Ok(link) => link,
             Err(err) => {
                 self.metrics.drop_one(match err {
@@ -80,16 +149,33 @@ impl Inbound {
             }
         };
         let id = NodeId::from(key);
-        let ended = if self.is_member(id) {
-            self.serve_node(id, reader).await
-        } else if let Some(edge) = self.edge.clone() {
-            Client::new(&self, edge, key, sender).serve(reader).await
-        } else if self.becomes_member(id).await {
-            self.serve_node(id, reader).await
-        } else {
+        if self.edge.is_none() && !self.becomes_member(id).await {
             self.metrics.drop_one("unknown_peer");
             return;
+        }
+        drop(newcomer);
+        if let Some(edge) = self.edge.clone()
+            && !self.is_member(id)
+        {
+            let Some(_place) = room.clients.take(from) else {
+                self.metrics.drop_one("too_many_clients");
+                return;
+            };
+            let client = Client::new(&self, edge, key, sender.clone());
+            if let Ended::Link(err) = client.serve(&mut reader, room.idle).await {
+                self.count(&err);
+                return;
+            }
+        }
+        let Some(_place) = room.nodes.take(Some(id)) else {
+            self.metrics.drop_one("too_many_node_links");
+            return;
         };
+        let ended = self.serve_node(id, reader).await;
+        self.count(&ended);
+    }
+
+    fn count(&self, ended: &LinkError) {
         if let LinkError::Malformed(_) | LinkError::Message = ended {
             self.metrics.drop_one("malformed_frame");
         }
@@ -138,31 +224,50 @@ struct Client<'a> {
     sender: LinkSender,
     attachment: Option<Attachment>,
     follows: bool,
-    budget: Budget,
+    packets: Budget,
+    publications: Budget,
 }
 
 impl<'a> Client<'a> {
     fn new(inbound: &'a Inbound, edge: Arc<Edge>, key: [u8; 32], sender: LinkSender) -> Self {
-        Self { inbound, edge, key, sender, attachment: None, follows: false, budget: Budget::new() }
+        Self {
+            inbound,
+            edge,
+            key,
+            sender,
+            attachment: None,
+            follows: false,
+            packets: Budget::new(PACKETS.0, PACKETS.1),
+            publications: Budget::new(PUBLICATIONS.0, PUBLICATIONS.1),
+        }
     }
 
-    async fn serve(mut self, mut reader: LinkReader) -> LinkError {
+    async fn serve(mut self, reader: &mut LinkReader, idle: Duration) -> Ended {
+        let id = NodeId::from(self.key);
         let mut views = self.inbound.views.clone();
         let mut sent = views.borrow_and_update().hashes();
+        let mut active = false;
+        let mut rounds = tokio::time::interval_at(tokio::time::Instant::now() + idle, idle);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // A node may dial before we hold the consensus that lists it.
+            if views.borrow().lists(id, now_ms()) {
+                return Ended::Listed;
+            }
             tokio::select! {
                 received = reader.next() => {
+                    active = true;
                     let handled = match received {
                         Ok(received) => self.handle(received, &mut sent).await,
-                        Err(err) => return err,
+                        Err(err) => return err.into(),
                     };
                     if let Err(err) = handled {
-                        return err;
+                        return err.into();
                     }
                 }
                 changed = views.changed() => {
                     if changed.is_err() {
-                        return LinkError::Closed;
+                        return LinkError::Closed.into();
                     }
                     let current = Arc::clone(&views.borrow_and_update());
                     let documents = current.beyond(&sent, now_ms());
@@ -171,7 +276,13 @@ impl<'a> Client<'a> {
                         && !documents.is_empty()
                         && let Err(err) = self.sender.send_message(&Answer::Consensus { documents }).await
                     {
-                        return err;
+                        return err.into();
+                    }
+                }
+                _ = rounds.tick(), if self.attachment.is_none() => {
+                    if !std::mem::take(&mut active) {
+                        self.inbound.metrics.drop_one("idle_client");
+                        return LinkError::Closed.into();
                     }
                 }
             }
@@ -185,7 +296,7 @@ impl<'a> Client<'a> {
     ) -> Result<(), LinkError> {
         match received {
             Received::Packet(packet) => {
-                self.budget.spend().await;
+                self.packets.spend().await;
                 self.inbound.take(packet);
                 Ok(())
             }
@@ -226,7 +337,19 @@ impl<'a> Client<'a> {
                 *sent = views.hashes();
                 Outcome::Consensus { documents: views.beyond(&have, now_ms()) }
             }
-            op @ (Op::GetWorkers { .. } | Op::PutWorker { .. }) => self.inbound.directory.relay(op).await,
+            op @ Op::GetWorkers { .. } => self.inbound.directory.relay(op).await,
+            Op::PutWorker { worker } => {
+                if !self.publications.take() {
+                    self.inbound.metrics.drop_one("too_many_publications");
+                    return refused(&"too many descriptors on one link; try again later");
+                }
+                // Checked here, so that nothing goes up the link to the authority that it would
+                // close the link for.
+                match worker.verify_worker() {
+                    Ok(_) => self.inbound.directory.relay(Op::PutWorker { worker }).await,
+                    Err(err) => refused(&err),
+                }
+            }
             Op::GetNetwork | Op::PutDescriptor { .. } => refused(&"an edge is not the directory authority"),
         }
     }
@@ -236,27 +359,5 @@ fn refused(reason: &impl std::fmt::Display) -> Outcome {
     Outcome::Refused { reason: reason.to_string() }
 }
 
-/// A client's allowance of packets. When it is spent the link is read no faster than it refills, so
-/// that TCP tells the client to wait.
-struct Budget {
-    tokens: f64,
-    refilled: Instant,
-}
-
-impl Budget {
-    fn new() -> Self {
-        Self { tokens: CLIENT_BURST, refilled: Instant::now() }
-    }
-
-    async fn spend(&mut self) {
-        if self.tokens < 1.0 {
-            let elapsed = self.refilled.elapsed().as_secs_f64();
-            self.tokens = (self.tokens + elapsed * CLIENT_RATE).min(CLIENT_BURST);
-            self.refilled = Instant::now();
-            if self.tokens < 1.0 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        }
-        self.tokens -= 1.0;
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The handshake: who is at the other end, and nothing else.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +144,7 @@ impl std::fmt::Debug for Listener {
 /// A TCP connection whose handshake has not happened yet, so that a slow peer holds up nobody.
 pub struct Accepted {
     tcp: TcpStream,
+    ip: IpAddr,
     acceptor: TlsAcceptor,
     timeouts: LinkTimeouts,
 }
@@ -188,13 +189,19 @@ impl Listener {
     /// # Errors
     /// Whatever the operating system says; often out of file descriptors, so retry after a pause.
     pub async fn accept(&self) -> std::io::Result<Accepted> {
-        let (tcp, _) = self.tcp.accept().await?;
+        let (tcp, peer) = self.tcp.accept().await?;
         tcp.set_nodelay(true)?;
-        Ok(Accepted { tcp, acceptor: self.acceptor.clone(), timeouts: self.timeouts })
+        Ok(Accepted { tcp, ip: peer.ip(), acceptor: self.acceptor.clone(), timeouts: self.timeouts })
     }
 }
 
 impl Accepted {
+    /// Where the connection comes from.
+    #[must_use]
+    pub const fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
     /// Runs the handshake; returns the peer's key with both halves of the link.
     ///
     /// # Errors

@@ -1,0 +1,246 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use betanet_mix::epoch::Epoch;
+use betanet_mix::view::{ConsensusHash, Signature, Signed, node_id_of};
+use ed25519_dalek::SigningKey;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::control::ControlChannel;
+use crate::daemon::delays::Delays;
+use crate::daemon::directory::Uplink;
+use crate::daemon::edge::Sessions;
+use crate::daemon::epochs::Epochs;
+use crate::daemon::mailboxes::{Limits as MailboxLimits, Mailboxes};
+use crate::daemon::metrics::Exporter;
+use crate::daemon::mixer::{Mixer, MixerConfig};
+use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
+use crate::state::StateDir;
+use crate::views::fixtures::{NETWORK, consensus, key, sign};
+
+const DEADLINE: Duration = Duration::from_mins(1);
+
+const WIDE: Limits = Limits { clients: 64, newcomers: 64, ..LIMITS };
+
+/// An edge without an authority.
+struct TestEdge {
+    address: SocketAddr,
+    key: SigningKey,
+    authority: SigningKey,
+    views: watch::Sender<Arc<Views>>,
+    metrics: Arc<Metrics>,
+    _folder: TempDir,
+    _mixer: Mixer,
+}
+
+impl TestEdge {
+    async fn start(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let (own, authority) = (key(), key());
+        let metrics = Arc::new(Metrics::new(true));
+        let epochs = Arc::new(Mutex::new(Epochs::open(&state, "boot", Epoch(1), 1000).unwrap()));
+        let delays = Arc::new(Mutex::new(Delays::open(&state).unwrap()));
+        let config = MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64 };
+        let (mixer, ingress) = Mixer::start(config, &epochs, &delays, &metrics, |_| {}).unwrap();
+        let mailboxes =
+            Mailboxes::open(&state.join("mailboxes.redb"), MailboxLimits::default(), Box::new(|_, _| {})).unwrap();
+        let views = watch::Sender::new(Arc::new(Views::new(NETWORK.into(), node_id_of(&authority))));
+        let directory = Uplink {
+            bootstrap: state.join("missing.json"),
+            dialer: Dialer::new(&own, LinkTimeouts::default()).unwrap(),
+            descriptor: watch::Sender::new(None).subscribe(),
+            views: views.clone(),
+            cache: state.join("consensus.json"),
+        }
+        .start();
+        let inbound = Inbound {
+            ingress,
+            edge: Some(Arc::new(Edge::new(mailboxes, Sessions::default(), Arc::clone(&metrics)))),
+            directory,
+            views: views.subscribe(),
+            metrics: Arc::clone(&metrics),
+        };
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Listener::new(tcp, &own, LinkTimeouts::default()).unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { inbound.serve_within(limits, &listener).await });
+        Self { address, key: own, authority, views, metrics, _folder: folder, _mixer: mixer }
+    }
+
+    async fn dial(&self, key: &SigningKey) -> Peer {
+        let dialer = Dialer::new(key, LinkTimeouts::default()).unwrap();
+        let (sender, reader) = dialer.dial(self.address, *node_id_of(&self.key).as_bytes(), 64).await.unwrap();
+        Peer { channel: ControlChannel::new(sender.clone()), sender, reader }
+    }
+
+    /// Publishes a consensus that lists these and nobody else.
+    fn list(&self, nodes: &[&SigningKey]) {
+        let mut views = Views::clone(&self.views.borrow());
+        let last = views.at(now_ms()).map(|view| (view.consensus().revision + 1, view.hash()));
+        let (revision, previous) = last.unwrap_or((0, ConsensusHash::default()));
+        assert!(views.accept(&sign(consensus(nodes, revision, previous), &self.authority)).unwrap());
+        self.views.send_replace(Arc::new(views));
+    }
+
+    async fn eventually(&self, condition: impl Fn(&Arc<Metrics>) -> bool) {
+        let poll = async {
+            while !condition(&self.metrics) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, poll).await.unwrap();
+    }
+
+    async fn dropped(&self, reason: &str, count: usize) {
+        let line = format!("{{reason=\"{reason}\"}} {count}\n");
+        self.eventually(|metrics| rendered(metrics).contains(&line)).await;
+    }
+}
+
+fn rendered(metrics: &Arc<Metrics>) -> String {
+    Exporter::new(metrics).render(Instant::now())
+}
+
+struct Peer {
+    channel: ControlChannel,
+    sender: LinkSender,
+    reader: LinkReader,
+}
+
+impl Peer {
+    /// The answer, or `None` when the link ended.
+    async fn ask(&mut self, op: Op) -> Option<Outcome> {
+        let read = async {
+            while let Ok(Received::Message(message)) = self.reader.next().await {
+                self.channel.take(&message).unwrap();
+            }
+        };
+        tokio::select! {
+            answer = self.channel.call(op) => match answer {
+                Ok(outcome) => Some(outcome),
+                Err(crate::control::ControlError::Refused(reason)) => Some(Outcome::Refused { reason }),
+                Err(_) => None,
+            },
+            () = read => None,
+        }
+    }
+
+    async fn is_served(&mut self) -> bool {
+        matches!(self.ask(Op::Time).await, Some(Outcome::Time { .. }))
+    }
+
+    async fn ended(mut self) {
+        let end = async { while self.reader.next().await.is_ok() {} };
+        tokio::time::timeout(DEADLINE, end).await.unwrap();
+    }
+}
+
+/// INV-LINK-21
+#[tokio::test]
+async fn clients_keep_no_node_out() {
+    let edge = TestEdge::start(Limits { clients: 2, ..WIDE }).await;
+    let node = key();
+    edge.list(&[&node]);
+    let mut clients = [edge.dial(&key()).await, edge.dial(&key()).await];
+    for client in &mut clients {
+        assert!(client.is_served().await);
+    }
+    edge.dial(&key()).await.ended().await;
+    edge.dropped("too_many_clients", 1).await;
+    let peer = edge.dial(&node).await;
+    peer.sender.send(Frame::packet(&[7; PACKET_LEN])).await.unwrap();
+    edge.eventually(|metrics| metrics.bytes_in.get() > 0).await;
+    let mut links = vec![peer];
+    for _ in 1..LIMITS.of_one_node {
+        links.push(edge.dial(&node).await);
+    }
+    links.push(edge.dial(&node).await);
+    edge.dropped("too_many_node_links", 1).await;
+}
+
+/// INV-LINK-21
+#[tokio::test]
+async fn who_has_shown_no_key_takes_no_place_of_others() {
+    let edge = TestEdge::start(Limits { newcomers: 1, ..WIDE }).await;
+    let silent = tokio::net::TcpStream::connect(edge.address).await.unwrap();
+    let refused = async {
+        let dialer = Dialer::new(&key(), LinkTimeouts::default()).unwrap();
+        while dialer.dial(edge.address, *node_id_of(&edge.key).as_bytes(), 8).await.is_ok() {}
+    };
+    tokio::time::timeout(DEADLINE, refused).await.unwrap();
+    edge.eventually(|metrics| rendered(metrics).contains("too_many_newcomers")).await;
+    drop(silent);
+    edge.dropped("handshake_failed", 1).await;
+    assert!(edge.dial(&key()).await.is_served().await);
+}
+
+/// INV-LINK-21
+#[tokio::test]
+async fn a_client_that_neither_attaches_nor_asks_has_to_go() {
+    let edge = TestEdge::start(Limits { idle: Duration::from_secs(2), ..WIDE }).await;
+    let mut attached = edge.dial(&key()).await;
+    assert!(matches!(attached.ask(Op::Attach).await, Some(Outcome::Attached)));
+    edge.dial(&key()).await.ended().await;
+    edge.dropped("idle_client", 1).await;
+    assert!(attached.is_served().await);
+}
+
+/// INV-LINK-22
+#[tokio::test]
+async fn a_link_follows_its_key_into_the_consensus_and_out_of_it() {
+    let edge = TestEdge::start(Limits { clients: 1, ..WIDE }).await;
+    let node = key();
+    let mut peer = edge.dial(&node).await;
+    assert!(peer.is_served().await);
+    edge.list(&[&node]);
+    // It is a node's link now: it leaves its place as a client to others.
+    let freed = async { while !edge.dial(&key()).await.is_served().await {} };
+    tokio::time::timeout(DEADLINE, freed).await.unwrap();
+    peer.sender.send(Frame::packet(&[7; PACKET_LEN])).await.unwrap();
+    edge.eventually(|metrics| metrics.bytes_in.get() > 0).await;
+    edge.list(&[]);
+    peer.ended().await;
+}
+
+/// INV-LINK-23
+#[tokio::test]
+async fn what_the_authority_would_close_the_link_for_is_refused_before() {
+    let edge = TestEdge::start(WIDE).await;
+    let mut client = edge.dial(&key()).await;
+    let empty = Signed { content: String::new(), signatures: Vec::new() };
+    let around = serde_json::to_vec(&Request { id: 0, op: Op::PutWorker { worker: empty.clone() } }).unwrap().len();
+    let longest = Signed { content: "0".repeat(REQUEST_LIMIT - around), ..empty.clone() };
+    let signature = Signature { key: [0; 32], sig: [0; 64] };
+    let crowded = Signed { signatures: vec![signature; 200], ..empty };
+    for (worker, why) in [(longest, "at most 8192 are accepted"), (crowded, "its issuer alone signs it")] {
+        let Some(Outcome::Refused { reason }) = client.ask(Op::PutWorker { worker }).await else {
+            panic!("it was not refused");
+        };
+        assert!(reason.contains(why), "{reason}");
+    }
+}
+
+/// INV-LINK-23
+#[tokio::test]
+async fn a_client_publishes_no_faster_than_it_may() {
+    let edge = TestEdge::start(WIDE).await;
+    let mut client = edge.dial(&key()).await;
+    let mut last = String::new();
+    // The allowance refills while we ask, but not as fast as that.
+    let ask = async {
+        while !last.contains("too many descriptors") {
+            let worker = Signed { content: String::new(), signatures: Vec::new() };
+            let Some(Outcome::Refused { reason }) = client.ask(Op::PutWorker { worker }).await else {
+                panic!("it was not refused");
+            };
+            last = reason;
+        }
+    };
+    tokio::time::timeout(DEADLINE, ask).await.unwrap();
+    edge.dropped("too_many_publications", 1).await;
+}
