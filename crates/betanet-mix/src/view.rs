@@ -8,7 +8,7 @@
 mod address;
 mod consensus;
 mod delays;
-mod hexes;
+pub mod hexes;
 mod network;
 mod node;
 mod signed;

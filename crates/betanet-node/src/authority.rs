@@ -6,6 +6,7 @@
 
 mod duties;
 mod plan;
+mod workers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use betanet_mix::delay::CAP_IN_MEANS;
 use betanet_mix::epoch::EpochClock;
-use betanet_mix::view::{DocumentError, node_id_of};
+use betanet_mix::view::{DocumentError, Signed, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,9 @@ use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use self::plan::{Ledger, Saved};
+use self::workers::Workers;
 use crate::bind::{BindError, Purpose, bind};
+use crate::budget::Budget;
 use crate::clock::now_ms;
 use crate::control::{Answer, NetworkConstants, Op, Outcome, Request};
 use crate::link::{HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Listener, Received};
@@ -39,6 +42,12 @@ const LINKS: usize = 4096;
 
 /// Frames that wait for one peer.
 const QUEUE: usize = 256;
+
+/// How long the clock of others may be ahead of ours, in milliseconds.
+const AHEAD_MS: u64 = 60_000;
+
+/// Descriptors that a peer may bring in one go, and per second: an edge brings those of its clients.
+const DESCRIPTORS: (f64, f64) = (256.0, 64.0);
 
 /// How often the plan is looked at.
 const ROUND: Duration = Duration::from_millis(25);
@@ -141,10 +150,15 @@ struct Authority {
 /// What the links need.
 struct Shared {
     constants: NetworkConstants,
+    clock: EpochClock,
     key: SigningKey,
     ledger: Mutex<Ledger>,
+    workers: Mutex<Workers>,
+    /// The revision of the worker list on disk.
+    saved_workers: Mutex<u64>,
     views: watch::Sender<Arc<Views>>,
     state_file: PathBuf,
+    workers_file: PathBuf,
 }
 
 impl Authority {
@@ -160,6 +174,8 @@ impl Authority {
         let id = node_id_of(&key);
         let state_file = state.join("directory.json");
         let saved: Saved = read_json(&state_file, "directory")?.unwrap_or_default();
+        let workers_file = state.join("workers.json");
+        let workers: Vec<Signed> = read_json(&workers_file, "worker list")?.unwrap_or_default();
         let mut views = Views::new(config.network.clone(), id);
         for signed in &saved.consensuses {
             views.accept(signed)?;
@@ -187,10 +203,14 @@ impl Authority {
             listener,
             shared: Arc::new(Shared {
                 constants,
+                clock,
                 key,
                 ledger: Mutex::new(ledger),
+                workers: Mutex::new(Workers::open(&workers, now_ms())),
+                saved_workers: Mutex::new(0),
                 views: watch::Sender::new(Arc::new(views)),
                 state_file,
+                workers_file,
             }),
         })
     }
@@ -259,10 +279,18 @@ impl Shared {
     }
 
     async fn save(&self, ledger: &Ledger) -> Result<(), AuthorityError> {
-        let saved = ledger.save();
-        let path = self.state_file.clone();
-        let bytes = serde_json::to_vec(&saved).map_err(std::io::Error::from)?;
-        tokio::task::spawn_blocking(move || write_private(&path, &bytes)).await.map_err(std::io::Error::other)??;
+        write(self.state_file.clone(), &ledger.save()).await
+    }
+
+    /// Brings the worker list to disk in revision `wanted` or a later one. Nothing else waits for it,
+    /// and who comes while it is written shares the next write.
+    async fn save_workers(&self, wanted: u64) -> Result<(), AuthorityError> {
+        let mut saved = self.saved_workers.lock().await;
+        if *saved < wanted {
+            let (revision, workers) = self.workers.lock().await.save();
+            write(self.workers_file.clone(), &workers).await?;
+            *saved = revision;
+        }
         Ok(())
     }
 
@@ -270,6 +298,7 @@ impl Shared {
         let mut views = self.views.subscribe();
         let mut sent = Vec::new();
         let mut follows = false;
+        let mut descriptors = Budget::new(DESCRIPTORS.0, DESCRIPTORS.1);
         loop {
             tokio::select! {
                 received = reader.next() => {
@@ -283,6 +312,9 @@ impl Shared {
                             let current = Arc::clone(&views.borrow_and_update());
                             sent = current.hashes();
                             Outcome::Consensus { documents: current.beyond(&have, now_ms()) }
+                        }
+                        Op::PutWorker { .. } | Op::PutDescriptor { .. } if !descriptors.take() => {
+                            Outcome::Refused { reason: "too many descriptors on one link; try again later".to_owned() }
                         }
                         op => self.answer(peer, op).await,
                     };
@@ -318,18 +350,19 @@ impl Shared {
                 }
             }
             Op::PutWorker { worker } => {
-                let mut ledger = self.ledger.lock().await;
-                if let Err(reason) = ledger.put_worker(&worker, now_ms()) {
-                    return refused(reason);
-                }
-                match self.save(&ledger).await {
-                    Ok(()) => Outcome::Stored,
-                    Err(err) => refused(err.to_string()),
+                let taken = self.workers.lock().await.put(peer, &worker, now_ms());
+                match taken {
+                    Ok(revision) => match self.save_workers(revision).await {
+                        Ok(()) => Outcome::Stored,
+                        Err(err) => refused(err.to_string()),
+                    },
+                    Err(reason) => refused(reason),
                 }
             }
             Op::GetWorkers { have } => {
-                let mut ledger = self.ledger.lock().await;
-                match ledger.worker_list(&self.key, now_ms()) {
+                let now_ms = now_ms();
+                let mut workers = self.workers.lock().await;
+                match workers.list(self.clock.epoch_at(now_ms), &self.key, now_ms) {
                     Ok(list) if have == Some(list.revision) => Outcome::Workers { list: None },
                     Ok(list) => Outcome::Workers { list: Some(list.signed().clone()) },
                     Err(err) => refused(err.to_string()),
@@ -339,4 +372,10 @@ impl Shared {
             Op::GetConsensus { .. } => refused("unexpected request".to_owned()),
         }
     }
+}
+
+async fn write(path: PathBuf, content: &impl Serialize) -> Result<(), AuthorityError> {
+    let bytes = serde_json::to_vec(content).map_err(std::io::Error::from)?;
+    tokio::task::spawn_blocking(move || write_private(&path, &bytes)).await.map_err(std::io::Error::other)??;
+    Ok(())
 }

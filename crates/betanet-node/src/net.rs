@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+pub use betanet_mix::view::hexes::node_id as hex_id;
 use betanet_sphinx::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -46,31 +47,5 @@ impl NetFile {
             path: path.to_owned(),
             source: std::io::ErrorKind::NotFound.into(),
         })
-    }
-}
-
-/// Node ids as 64 hexadecimal digits.
-pub mod hex_id {
-    use betanet_sphinx::NodeId;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    /// Writes an id.
-    ///
-    /// # Errors
-    /// Whatever the serializer says.
-    pub fn serialize<S: Serializer>(id: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex::encode(id.as_bytes()))
-    }
-
-    /// Reads an id.
-    ///
-    /// # Errors
-    /// It is not 64 hexadecimal digits.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NodeId, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(&text, &mut bytes).map_err(|_| D::Error::custom("a node id has 64 hexadecimal digits"))?;
-        Ok(NodeId::from(bytes))
     }
 }

@@ -54,29 +54,47 @@ pub(super) mod array {
     }
 }
 
-pub(super) mod node_id {
+/// Node ids.
+pub mod node_id {
     use super::{Deserializer, NodeId, Serializer, deserialize_bytes};
 
-    pub(in crate::view) fn serialize<S: Serializer>(id: &NodeId, out: S) -> Result<S::Ok, S::Error> {
+    /// Writes one.
+    ///
+    /// # Errors
+    /// Whatever the serializer says.
+    pub fn serialize<S: Serializer>(id: &NodeId, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_str(&hex::encode(id.as_bytes()))
     }
 
-    pub(in crate::view) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<NodeId, D::Error> {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<NodeId, D::Error> {
         deserialize_bytes::<D, 32>(input).map(NodeId::from)
     }
 }
 
-pub(super) mod vrf_key {
+/// VRF keys.
+pub mod vrf_key {
     use serde::de::Error;
 
     use super::{Deserializer, Serializer, deserialize_bytes};
     use crate::vrf::PublicKey;
 
-    pub(in crate::view) fn serialize<S: Serializer>(key: &PublicKey, out: S) -> Result<S::Ok, S::Error> {
+    /// Writes one.
+    ///
+    /// # Errors
+    /// Whatever the serializer says.
+    pub fn serialize<S: Serializer>(key: &PublicKey, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_str(&hex::encode(key.as_bytes()))
     }
 
-    pub(in crate::view) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<PublicKey, D::Error> {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<PublicKey, D::Error> {
         PublicKey::parse(&deserialize_bytes::<D, 32>(input)?).map_err(D::Error::custom)
     }
 }

@@ -146,10 +146,4 @@ impl<'a> NodeView<'a> {
     pub fn hop(&self, epoch: Epoch) -> Option<Hop> {
         self.key(epoch).map(|key| Hop { node: self.id(), key: *key })
     }
-
-    /// The whole descriptor.
-    #[must_use]
-    pub fn descriptor(&self) -> &'a NodeDescriptor {
-        self.0
-    }
 }

@@ -1,13 +1,13 @@
 //! Which nodes owe a delay proof, and which have shown it. No I/O and no clock: time is passed in.
 
+use std::collections::BTreeMap;
+
 use betanet_mix::delay::CAP_IN_MEANS;
 use betanet_mix::epoch::{Epoch, EpochClock};
-use betanet_mix::view::{Beacon, Consensus, Fault, NodeDescriptor, proof_due};
+use betanet_mix::view::{Beacon, Consensus, Fault, NodeDescriptor, hexes, proof_due};
 use betanet_mix::vrf::PublicKey;
 use betanet_sphinx::NodeId;
-use serde::{Deserialize, Serialize};
-
-use crate::net::hex_id;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Epochs after which a proof that was shown is not looked at again: descriptors carry fewer.
 const SHOWN_KEPT: u64 = 12;
@@ -18,10 +18,10 @@ const OWED_KEPT: u64 = 64;
 /// A node that was listed for an epoch owes the proof of its delays in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Duty {
-    #[serde(with = "hex_id")]
+    #[serde(with = "hexes::node_id")]
     node: NodeId,
     epoch: Epoch,
-    #[serde(with = "hex_key")]
+    #[serde(with = "hexes::vrf_key")]
     vrf_key: PublicKey,
     beacon: Beacon,
     mean_ms: u64,
@@ -39,25 +39,23 @@ enum State {
 /// All duties that are not forgotten.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Duties(Vec<Duty>);
+pub(super) struct Duties(#[serde(with = "list")] BTreeMap<(NodeId, Epoch), Duty>);
 
 impl Duties {
     /// Whoever a consensus lists owes the proof for its epoch.
     pub(super) fn follow(&mut self, consensus: &Consensus) {
         for node in &consensus.nodes {
-            if self.of(node.id, consensus.epoch).is_none() {
-                self.0.push(Duty {
-                    node: node.id,
-                    epoch: consensus.epoch,
-                    vrf_key: node.vrf_key,
-                    beacon: consensus.delays.beacon,
-                    mean_ms: consensus.mean_delay_ms,
-                    state: State::Owed,
-                });
-            }
+            self.0.entry((node.id, consensus.epoch)).or_insert_with(|| Duty {
+                node: node.id,
+                epoch: consensus.epoch,
+                vrf_key: node.vrf_key,
+                beacon: consensus.delays.beacon,
+                mean_ms: consensus.mean_delay_ms,
+                state: State::Owed,
+            });
         }
         let now = consensus.epoch.0;
-        self.0.retain(|duty| {
+        self.0.retain(|_, duty| {
             let kept = if duty.state == State::Shown { SHOWN_KEPT } else { OWED_KEPT };
             duty.epoch.0.saturating_add(kept) > now
         });
@@ -70,7 +68,7 @@ impl Duties {
     pub(super) fn judge(&mut self, node: &NodeDescriptor, clock: &EpochClock, now_ms: u64) -> Result<(), String> {
         for proof in &node.delay_proofs {
             let epoch = proof.epoch;
-            let Some(duty) = self.0.iter_mut().find(|duty| duty.node == node.id && duty.epoch == epoch) else {
+            let Some(duty) = self.0.get_mut(&(node.id, epoch)) else {
                 continue;
             };
             let cap_ms = duty.mean_ms.saturating_mul(u64::from(CAP_IN_MEANS));
@@ -99,7 +97,7 @@ impl Duties {
         clock: &EpochClock,
         patient: bool,
     ) -> Option<(Epoch, Fault)> {
-        self.0.iter().filter(|duty| duty.node == node).find_map(|duty| {
+        self.0.range((node, Epoch(0))..=(node, Epoch(u64::MAX))).find_map(|(_, duty)| {
             let fault = match duty.state {
                 State::Shown => None,
                 State::Wrong => Some(Fault::Wrong),
@@ -119,21 +117,25 @@ impl Duties {
     }
 
     fn of(&self, node: NodeId, epoch: Epoch) -> Option<&Duty> {
-        self.0.iter().find(|duty| duty.node == node && duty.epoch == epoch)
+        self.0.get(&(node, epoch))
     }
 }
 
-mod hex_key {
-    use betanet_mix::vrf::PublicKey;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
+/// On disk the duties are a list.
+mod list {
+    use super::{BTreeMap, Deserialize, Deserializer, Duty, Epoch, NodeId, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(key: &PublicKey, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(&hex::encode(key.as_bytes()))
+    pub(super) fn serialize<S: Serializer>(
+        duties: &BTreeMap<(NodeId, Epoch), Duty>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        out.collect_seq(duties.values())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<PublicKey, D::Error> {
-        let bytes = hex::decode(String::deserialize(input)?).map_err(D::Error::custom)?;
-        PublicKey::parse(&bytes).map_err(D::Error::custom)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        input: D,
+    ) -> Result<BTreeMap<(NodeId, Epoch), Duty>, D::Error> {
+        let duties = Vec::<Duty>::deserialize(input)?;
+        Ok(duties.into_iter().map(|duty| ((duty.node, duty.epoch), duty)).collect())
     }
 }

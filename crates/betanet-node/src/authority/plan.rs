@@ -1,27 +1,24 @@
 //! What the authority knows and what it signs next. No I/O and no clock: time is passed in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use betanet_mix::epoch::{Epoch, EpochClock};
 use betanet_mix::view::{
     Beacon, Consensus, ConsensusHash, DelaySection, DocumentError, LeftOut, NodeDescriptor, Signed, Verified, Waiting,
-    WorkerDescriptor, WorkerList,
 };
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
-use super::AuthorityConfig;
 use super::duties::Duties;
+use super::{AHEAD_MS, AuthorityConfig};
 
 /// Nodes that one authority lists.
 const NODES: usize = 1024;
 
-/// Workers that one authority lists.
-const WORKERS: usize = 4096;
-
-/// How long a newcomer's clock may be ahead of ours, in milliseconds.
-const AHEAD_MS: u64 = 60_000;
+/// A node's descriptor runs out before the epoch that is this many ahead: its last key is of the
+/// next one, and is accepted for one more.
+const LIFETIME_EPOCHS: u64 = 4;
 
 /// How long the first consensus waits for nodes that do not come, in milliseconds.
 const GENESIS_PATIENCE_MS: u64 = 10_000;
@@ -35,8 +32,6 @@ pub(super) struct Saved {
     /// Oldest first.
     pub(super) consensuses: Vec<Signed>,
     nodes: Vec<Signed>,
-    workers: Vec<Signed>,
-    worker_revision: u64,
     #[serde(default)]
     duties: Duties,
 }
@@ -52,10 +47,10 @@ pub(super) struct Ledger {
     nodes: BTreeMap<NodeId, Verified<NodeDescriptor>>,
     changed_ms: u64,
     consensuses: Vec<Verified<Consensus>>,
-    workers: BTreeMap<[u8; 32], Verified<WorkerDescriptor>>,
-    worker_revision: u64,
-    list: Option<Verified<WorkerList>>,
     duties: Duties,
+    /// Epochs whose consensus says all that there is to say, and whether that was judged with
+    /// patience. Any change empties it.
+    told: BTreeSet<(Epoch, bool)>,
 }
 
 impl Ledger {
@@ -66,7 +61,6 @@ impl Ledger {
             signed.verify::<Consensus>(&[NodeId::from(signer)], 1).ok()
         });
         let nodes = saved.nodes.iter().filter_map(|signed| signed.verify_node().ok());
-        let workers = saved.workers.iter().filter_map(|signed| signed.verify_worker().ok());
         Self {
             network: constants.network,
             clock,
@@ -77,10 +71,8 @@ impl Ledger {
             nodes: nodes.map(|node| (node.id, node)).collect(),
             changed_ms: now_ms,
             consensuses: consensuses.collect(),
-            workers: workers.map(|worker| (worker.id.0, worker)).collect(),
-            worker_revision: saved.worker_revision,
-            list: None,
             duties: saved.duties.clone(),
+            told: BTreeSet::new(),
         }
     }
 
@@ -89,8 +81,6 @@ impl Ledger {
         Saved {
             consensuses: signed(&self.consensuses),
             nodes: self.nodes.values().map(|one| one.signed().clone()).collect(),
-            workers: self.workers.values().map(|one| one.signed().clone()).collect(),
-            worker_revision: self.worker_revision,
             duties: self.duties.clone(),
         }
     }
@@ -104,6 +94,10 @@ impl Ledger {
         if node.expires_ms <= now_ms || node.issued_ms > now_ms.saturating_add(AHEAD_MS) {
             return Err("the descriptor is out of date; check the clock".to_owned());
         }
+        let last = self.clock.epoch_at(now_ms).0.saturating_add(LIFETIME_EPOCHS);
+        if node.expires_ms > self.clock.start_of(Epoch(last)) {
+            return Err(format!("a node's descriptor runs out within {LIFETIME_EPOCHS} epochs; check the clock"));
+        }
         let known = self.nodes.get(&node.id);
         if known.is_some_and(|known| known.issued_ms > node.issued_ms) {
             return Err("a newer descriptor is known".to_owned());
@@ -111,6 +105,8 @@ impl Ledger {
         if known.is_none() && self.nodes.len() >= NODES {
             return Err("the network is full".to_owned());
         }
+        // Also a refused proof is one that is known.
+        self.told.clear();
         self.duties.judge(&node, &self.clock, now_ms)?;
         if known.is_none_or(|known| known.signed().content != node.signed().content) {
             self.nodes.insert(node.id, node);
@@ -119,54 +115,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Takes a worker's descriptor.
-    pub(super) fn put_worker(&mut self, signed: &Signed, now_ms: u64) -> Result<(), String> {
-        let worker = signed.verify_worker().map_err(|err| err.to_string())?;
-        if worker.expires_ms <= now_ms || worker.issued_ms > now_ms.saturating_add(AHEAD_MS) {
-            return Err("the descriptor is out of date; check the clock".to_owned());
-        }
-        let known = self.workers.get(&worker.id.0);
-        if known.is_some_and(|known| known.issued_ms > worker.issued_ms) {
-            return Err("a newer descriptor is known".to_owned());
-        }
-        if known.is_none() && self.workers.len() >= WORKERS {
-            return Err("the worker list is full".to_owned());
-        }
-        self.workers.insert(worker.id.0, worker);
-        self.worker_revision += 1;
-        self.list = None;
-        Ok(())
-    }
-
-    /// The signed worker list; made anew when it has changed.
-    pub(super) fn worker_list(
-        &mut self,
-        key: &SigningKey,
-        now_ms: u64,
-    ) -> Result<&Verified<WorkerList>, DocumentError> {
-        let before = self.workers.len();
-        self.workers.retain(|_, worker| worker.expires_ms > now_ms);
-        if self.workers.len() != before {
-            self.worker_revision += 1;
-            self.list = None;
-        }
-        let list = match self.list.take() {
-            Some(list) => list,
-            None => Verified::sign(
-                WorkerList {
-                    epoch: self.clock.epoch_at(now_ms),
-                    revision: self.worker_revision,
-                    workers: self.workers.values().map(|worker| worker.signed().clone()).collect(),
-                },
-                key,
-            )?,
-        };
-        Ok(self.list.insert(list))
-    }
-
     /// Signs the consensuses that are due at `now_ms`, in order.
     pub(super) fn due(&mut self, key: &SigningKey, now_ms: u64) -> Result<Vec<Verified<Consensus>>, DocumentError> {
+        let before = self.nodes.len();
         self.nodes.retain(|_, node| node.expires_ms > now_ms);
+        if self.nodes.len() != before {
+            self.told.clear();
+        }
         let epoch = self.clock.epoch_at(now_ms);
         let mut due = Vec::new();
         due.extend(self.sign_for(epoch, key, now_ms)?);
@@ -183,17 +138,23 @@ impl Ledger {
         key: &SigningKey,
         now_ms: u64,
     ) -> Result<Option<Verified<Consensus>>, DocumentError> {
-        let (nodes, delays) = self.sort_out(epoch, now_ms);
         let last = self.consensuses.iter().rfind(|one| one.epoch == epoch);
         let newer = self.consensuses.last().is_some_and(|one| one.epoch > epoch);
+        let settled = now_ms.saturating_sub(self.changed_ms) >= self.settling_ms();
+        // What came while the authority was away may still come.
+        let patient = now_ms.saturating_sub(self.started_ms) < self.clock.length_ms();
+        if newer || self.told.contains(&(epoch, patient)) || (last.is_some() && !settled) {
+            return Ok(None);
+        }
+        let (nodes, delays) = self.sort_out(epoch, patient);
         let revision = if let Some(last) = last {
-            let settled = now_ms.saturating_sub(self.changed_ms) >= self.settling_ms();
-            if newer || !settled || !matters(last, &nodes, &delays) {
+            if !matters(last, &nodes, &delays) {
+                self.told.insert((epoch, patient));
                 return Ok(None);
             }
             last.revision + 1
         } else {
-            if newer || !self.may_open(epoch, nodes.len(), now_ms) {
+            if !self.may_open(epoch, nodes.len(), now_ms) {
                 return Ok(None);
             }
             0
@@ -219,6 +180,7 @@ impl Ledger {
         };
         let signed = Verified::sign(consensus, key)?;
         self.duties.follow(&signed);
+        self.told.clear();
         self.consensuses.retain(|one| one.epoch != epoch);
         self.consensuses.push(signed.clone());
         if self.consensuses.len() > KEPT {
@@ -232,15 +194,13 @@ impl Ledger {
     /// A node is listed if it has a key for the epoch, owes no proof, and if its VRF key stands in
     /// the consensus of the epoch before: then the key was announced before the beacon was known.
     /// Where there is no such consensus, at the start and after a pause, nobody's key does.
-    fn sort_out(&self, epoch: Epoch, now_ms: u64) -> (Vec<NodeDescriptor>, DelaySection) {
+    fn sort_out(&self, epoch: Epoch, patient: bool) -> (Vec<NodeDescriptor>, DelaySection) {
         let before = self.consensuses.iter().rfind(|one| one.epoch < epoch);
         let adjoining = before.filter(|one| one.epoch.next() == epoch);
         let beacon = before.map_or_else(|| Beacon::genesis(&self.network), Verified::next_beacon);
         let own = self.consensuses.iter().rfind(|one| one.epoch == epoch);
         let opening_hash = own.map_or_else(ConsensusHash::default, Verified::opening_hash);
         let mut delays = DelaySection { beacon, opening_hash, ..DelaySection::default() };
-        // What came while the authority was away may still come.
-        let patient = now_ms.saturating_sub(self.started_ms) < self.clock.length_ms();
         let mut nodes = Vec::new();
         for node in self.nodes.values() {
             let fault = self.duties.fault(node.id, epoch, &self.clock, patient);

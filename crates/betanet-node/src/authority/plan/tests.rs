@@ -57,7 +57,7 @@ fn showing(
         delay_proofs,
         operator: "test".into(),
         issued_ms,
-        expires_ms: START + 100 * LENGTH,
+        expires_ms: issued_ms + 3 * LENGTH,
     };
     Verified::sign(node, key).unwrap().signed().clone()
 }
@@ -149,6 +149,21 @@ fn foreign_and_outdated_descriptors_are_refused() {
     ledger.put_node(node_id_of(&one), &node, START).unwrap();
     let older = descriptor(&one, &[1000], START - 1);
     assert!(ledger.put_node(node_id_of(&one), &older, START).is_err());
+    let lasting = descriptor(&two, &[1000], START + LENGTH + 1);
+    let refused = ledger.put_node(node_id_of(&two), &lasting, START).unwrap_err();
+    assert!(refused.contains("4 epochs"), "{refused}");
+}
+
+#[test]
+fn what_has_been_told_is_not_sorted_out_again_until_something_changes() {
+    let (one, two) = (key(), key());
+    let mut run = Run::start(&[&one]);
+    let later = START + LENGTH / 2;
+    assert!(run.due(later).is_empty());
+    assert_eq!(BTreeSet::from([(Epoch(1000), true)]), run.ledger.told);
+    run.publish(1000, [(&two, Vec::new())]);
+    assert!(run.ledger.told.is_empty());
+    assert_eq!(1, run.due(later).len());
 }
 
 /// The epochs that a node at the start of `epoch` has keys for.

@@ -1,0 +1,101 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use betanet_mix::view::{Address, Mailbox};
+use betanet_sphinx::MailboxId;
+
+use super::*;
+use crate::views::fixtures::key;
+
+const NOW: u64 = 1_000_000_000;
+
+fn edge(byte: u8) -> NodeId {
+    NodeId::from([byte; 32])
+}
+
+fn workers(limits: Limits) -> Workers {
+    Workers { limits, ..Workers::open(&[], NOW) }
+}
+
+fn worker(key: &SigningKey, issued_ms: u64, expires_ms: u64) -> Signed {
+    let mailbox = Mailbox { edge: edge(1), mailbox: MailboxId::from([1; 16]) };
+    let worker = WorkerDescriptor {
+        id: WorkerId(key.verifying_key().to_bytes()),
+        name: "worker".into(),
+        kinds: vec!["wasm".into()],
+        slots: 1,
+        memory_bytes: 1,
+        groups: Vec::new(),
+        address: Address::new(vec![mailbox], [9; 32]).unwrap(),
+        issued_ms,
+        expires_ms,
+    };
+    Verified::sign(worker, key).unwrap().signed().clone()
+}
+
+fn listed(workers: &mut Workers, now_ms: u64) -> Vec<WorkerId> {
+    let list = workers.list(Epoch(1), &key(), now_ms).unwrap();
+    list.verified(now_ms).iter().map(|worker| worker.id).collect()
+}
+
+fn id(key: &SigningKey) -> WorkerId {
+    WorkerId(key.verifying_key().to_bytes())
+}
+
+/// INV-LINK-24
+#[test]
+fn a_descriptor_holds_for_an_hour_at_most_and_then_goes() {
+    let mut workers = workers(LIMITS);
+    let worker_key = key();
+    for expires_ms in [u64::MAX, NOW + LIFETIME_MS + AHEAD_MS + 1] {
+        let refused = workers.put(edge(1), &worker(&worker_key, NOW, expires_ms), NOW).unwrap_err();
+        assert!(refused.contains("an hour at most"), "{refused}");
+    }
+    let first = workers.put(edge(1), &worker(&worker_key, NOW, NOW + LIFETIME_MS), NOW).unwrap();
+    assert_eq!(vec![id(&worker_key)], listed(&mut workers, NOW));
+    assert!(listed(&mut workers, NOW + LIFETIME_MS).is_empty());
+    assert!(workers.save().0 > first, "the change shows in the revision");
+}
+
+/// INV-LINK-24
+#[test]
+fn a_flood_through_one_edge_takes_the_room_of_that_edge_alone() {
+    let mut workers = workers(Limits { workers: 8, ..LIMITS });
+    let honest = key();
+    workers.put(edge(1), &worker(&honest, NOW, NOW + 10), NOW).unwrap();
+    let flood: Vec<_> = (0..20).map(|_| worker(&key(), NOW, NOW + LIFETIME_MS)).collect();
+    let taken = flood.iter().filter(|one| workers.put(edge(2), one, NOW).is_ok()).count();
+    assert_eq!(7, taken, "a full list takes no more from the edge that fills it");
+    let newcomer = key();
+    workers.put(edge(3), &worker(&newcomer, NOW, NOW + 10), NOW).unwrap();
+    // Who is listed can always renew.
+    workers.put(edge(1), &worker(&honest, NOW + 1, NOW + 20), NOW + 1).unwrap();
+    let listed = listed(&mut workers, NOW + 1);
+    assert_eq!(8, listed.len());
+    assert!(listed.contains(&id(&honest)) && listed.contains(&id(&newcomer)));
+}
+
+/// INV-LINK-24
+#[test]
+fn the_list_never_outgrows_what_can_be_signed() {
+    let one = worker(&key(), NOW, NOW + LIFETIME_MS);
+    let bytes = serde_json::to_vec(&one).unwrap().len() + 1;
+    let mut workers = workers(Limits { bytes: 5 * bytes / 2, ..LIMITS });
+    let keys = [key(), key(), key()];
+    let taken = keys.iter().filter(|key| workers.put(edge(1), &worker(key, NOW, NOW + LIFETIME_MS), NOW).is_ok());
+    assert_eq!(2, taken.count());
+    // The bytes that are counted are those of the list.
+    let text = workers.list(Epoch(1), &key(), NOW).unwrap().signed().content.len();
+    assert!(text < workers.bytes + 4096 && text >= workers.bytes);
+}
+
+#[test]
+fn a_restart_keeps_the_list_and_its_revisions_ascend() {
+    let mut first = workers(LIMITS);
+    let worker_key = key();
+    let shown = first.put(edge(1), &worker(&worker_key, NOW, NOW + LIFETIME_MS), NOW).unwrap();
+    let mut second = Workers::open(&first.save().1, NOW + 1);
+    assert_eq!(vec![id(&worker_key)], listed(&mut second, NOW + 1));
+    assert!(second.save().0 > shown);
+    let older = worker(&worker_key, NOW - 1, NOW + LIFETIME_MS);
+    assert!(second.put(edge(1), &older, NOW + 1).unwrap_err().contains("newer"));
+}
