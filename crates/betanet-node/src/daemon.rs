@@ -366,6 +366,7 @@ impl Node {
             descriptor,
             views: self.views.clone(),
             cache: self.state.join("consensus.json"),
+            metrics: Arc::clone(&self.metrics),
         }
         .start()
     }

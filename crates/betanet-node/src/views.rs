@@ -19,6 +19,12 @@ pub enum ViewError {
     /// It belongs to another network.
     #[error("the consensus is of another network")]
     OtherNetwork,
+    /// The authority has signed two that cannot both stand in one chain; said once for each epoch.
+    #[error("the authority contradicts its own consensus of epoch {epoch}")]
+    Equivocation {
+        /// The epoch of the one that came later and is not used.
+        epoch: u64,
+    },
 }
 
 /// Verified consensuses of one network, oldest first.
@@ -27,19 +33,21 @@ pub struct Views {
     network: String,
     authority: NodeId,
     held: Vec<Arc<NetworkView>>,
+    /// The latest epoch for which a contradiction was told.
+    disputed: Option<u64>,
 }
 
 impl Views {
     /// None yet.
     #[must_use]
     pub const fn new(network: String, authority: NodeId) -> Self {
-        Self { network, authority, held: Vec::new() }
+        Self { network, authority, held: Vec::new(), disputed: None }
     }
 
     /// Verifies a consensus and keeps it; `false` if it is known or out of date.
     ///
     /// # Errors
-    /// It is not of this network's authority.
+    /// It is not of this network's authority, or contradicts one that is held: then that one stays.
     pub fn accept(&mut self, signed: &Signed) -> Result<bool, ViewError> {
         let verified = signed.verify::<Consensus>(&[self.authority], 1)?;
         if verified.network != self.network {
@@ -50,6 +58,12 @@ impl Views {
             return Ok(false);
         };
         let order = order_of(&view);
+        if self.held.iter().any(|held| contradict(held, &view)) {
+            if self.disputed.replace(order.0) == Some(order.0) {
+                return Ok(false);
+            }
+            return Err(ViewError::Equivocation { epoch: order.0 });
+        }
         let at = self.held.partition_point(|held| order_of(held) < order);
         if self.held.get(at).is_some_and(|held| order_of(held) == order) {
             return Ok(false);
@@ -100,6 +114,19 @@ impl Views {
             .map(|view| view.consensus().signed().clone())
             .collect()
     }
+}
+
+/// Whether two consensuses cannot both stand in one chain, as far as these two show it.
+fn contradict(one: &NetworkView, other: &NetworkView) -> bool {
+    let (before, after) = if order_of(one) <= order_of(other) { (one, other) } else { (other, one) };
+    let (first, second) = (before.consensus(), after.consensus());
+    if first.epoch == second.epoch {
+        let same = first.revision == second.revision && before.hash() != after.hash();
+        let next = first.revision.checked_add(1) == Some(second.revision) && second.previous_hash != before.hash();
+        return same || next || first.opening_hash() != second.opening_hash();
+    }
+    // A later revision of the first epoch may come between; the beacon holds for all of them.
+    first.epoch.next() == second.epoch && second.delays.beacon != first.next_beacon()
 }
 
 fn order_of(view: &NetworkView) -> (u64, u32) {
@@ -164,3 +191,6 @@ pub(crate) mod fixtures {
         Verified::sign(consensus, key).unwrap().signed().clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,12 +138,11 @@ impl Workers {
         now_ms: u64,
     ) -> Result<&Verified<WorkerList>, DocumentError> {
         self.expire(now_ms);
-        let list = match self.list.take() {
-            Some(list) => list,
-            None => {
-                let (revision, workers) = self.save();
-                Verified::sign(WorkerList { epoch, revision, workers }, key)?
-            }
+        let list = if let Some(list) = self.list.take() {
+            list
+        } else {
+            let (revision, workers) = self.save();
+            Verified::sign(WorkerList { epoch, revision, workers }, key)?
         };
         Ok(self.list.insert(list))
     }

@@ -9,12 +9,13 @@ use betanet_sphinx::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::metrics::Metrics;
 use crate::clock::now_ms;
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
 use crate::link::{Dialer, LinkError, LinkReader, Received};
 use crate::net::NetFile;
 use crate::state::StateError;
-use crate::views::Views;
+use crate::views::{ViewError, Views};
 
 /// Frames that wait for the authority.
 const QUEUE: usize = 64;
@@ -63,6 +64,8 @@ pub struct Uplink {
     pub views: watch::Sender<Arc<Views>>,
     /// Where accepted consensuses are kept for a restart without the authority.
     pub cache: PathBuf,
+    /// The figures.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Uplink {
@@ -123,8 +126,7 @@ impl Uplink {
         requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>,
         workers: &mut WorkerCache,
     ) -> Result<(), LinkError> {
-        let views = &self.views;
-        let cache = &self.cache;
+        let (views, cache, metrics) = (&self.views, &self.cache, &self.metrics);
         let descriptor = &mut self.descriptor;
         // Reading goes on beside every request: it is what brings the answers.
         let read = async {
@@ -133,7 +135,7 @@ impl Uplink {
                     return Err(LinkError::Message);
                 };
                 let documents = channel.take(&message)?;
-                accept(views, cache, &documents).await;
+                accept(views, cache, metrics, &documents).await;
             }
         };
         let write = async {
@@ -148,7 +150,7 @@ impl Uplink {
                             let have = views.borrow().hashes();
                             let outcome = ask(channel, Op::GetConsensus { have, follow: true }).await?;
                             if let Outcome::Consensus { documents } = outcome {
-                                accept(views, cache, &documents).await;
+                                accept(views, cache, metrics, &documents).await;
                                 informed = true;
                             }
                         }
@@ -196,13 +198,20 @@ async fn ask(channel: &ControlChannel, op: Op) -> Result<Outcome, LinkError> {
 }
 
 /// Verifies consensuses, keeps the good ones, and writes them to disk.
-async fn accept(views: &watch::Sender<Arc<Views>>, cache: &std::path::Path, documents: &[Signed]) {
+async fn accept(views: &watch::Sender<Arc<Views>>, cache: &std::path::Path, metrics: &Metrics, documents: &[Signed]) {
     let mut updated = Views::clone(&views.borrow());
     let mut changed = false;
     for document in documents {
         match updated.accept(document) {
             Ok(new) => changed |= new,
-            Err(err) => tracing::warn!(error = %err, "consensus.refused"),
+            Err(err) => {
+                if let ViewError::Equivocation { .. } = err {
+                    // Kept, so that it is told once.
+                    changed = true;
+                    metrics.drop_one("equivocation");
+                }
+                tracing::warn!(error = %err, "consensus.refused");
+            }
         }
     }
     if !changed {

@@ -37,6 +37,7 @@ async fn what_the_authority_refuses_costs_no_link() {
         descriptor: descriptor.subscribe(),
         views,
         cache: folder.path().join("consensus.json"),
+        metrics: Arc::new(Metrics::new(true)),
     }
     .start();
 

@@ -56,6 +56,7 @@ impl TestEdge {
             descriptor: watch::Sender::new(None).subscribe(),
             views: views.clone(),
             cache: state.join("consensus.json"),
+            metrics: Arc::clone(&metrics),
         }
         .start();
         let inbound = Inbound {
