@@ -234,3 +234,6 @@ impl Drop for Attachment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

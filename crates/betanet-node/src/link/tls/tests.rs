@@ -93,3 +93,18 @@ async fn a_stranger_cannot_make_the_accepting_side_hold_much() {
     to_server.send_message(&long).await.unwrap();
     assert!(matches!(at_server.next().await, Err(LinkError::Message)));
 }
+
+#[tokio::test]
+async fn a_peer_of_another_protocol_is_told_from_one_of_another_key() {
+    let server = key();
+    let (mut listener, address) = listen(&server).await;
+    let mut config = ServerConfig::clone(listener.acceptor.config());
+    config.alpn_protocols.clear();
+    listener.acceptor = TlsAcceptor::from(Arc::new(config));
+    let accept = async { listener.accept().await.unwrap().handshake(8).await };
+    let dialer = Dialer::new(&key(), quick()).unwrap();
+    let dial = dialer.dial(address, server.verifying_key().to_bytes(), 8);
+    let (accepted, dialled) = tokio::join!(accept, dial);
+    assert!(matches!(accepted, Err(HandshakeError::Protocol)));
+    assert!(matches!(dialled, Err(HandshakeError::Protocol)));
+}
