@@ -51,15 +51,6 @@ pub fn die_with_parent() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Lets this process open as many files as its owner may allow it: every link is one, and the usual
-/// 1,024 would be spent on clients.
-pub fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Where it is not granted, links that find no file are counted.
-    let _ = setrlimit(Resource::Nofile, limit);
-}
-
 /// Resolves once when this process should end in order: SIGTERM, SIGINT, or (with
 /// `watch_stdin`) the end of a standard input that is a pipe. A second signal ends it at once.
 ///

@@ -26,7 +26,7 @@ use crate::budget::Budget;
 use crate::clock::now_ms;
 use crate::control::{Answer, Op, Outcome, Request, mailbox_of};
 use crate::link::{Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Received};
-use crate::process::raise_file_limit;
+use crate::process::link_places;
 use crate::views::Views;
 
 /// Frames that wait to be written to one client.
@@ -58,8 +58,19 @@ struct Limits {
     idle: Duration,
 }
 
-const LIMITS: Limits =
-    Limits { newcomers: 1024, clients: 2048, share: 4, nodes: 4096, of_one_node: 4, idle: Duration::from_mins(1) };
+impl Limits {
+    /// Half of the links for clients, a quarter each for newcomers and for nodes.
+    const fn of(links: usize) -> Self {
+        Self {
+            newcomers: links / 4,
+            clients: links / 2,
+            share: 4,
+            nodes: links / 4,
+            of_one_node: 4,
+            idle: Duration::from_mins(1),
+        }
+    }
+}
 
 /// The places of the links that there may be.
 #[derive(Debug)]
@@ -113,8 +124,7 @@ pub struct Inbound {
 impl Inbound {
     /// Accepts links until it is dropped.
     pub async fn serve(self, listener: &Listener) {
-        raise_file_limit();
-        self.serve_within(LIMITS, listener).await;
+        self.serve_within(Limits::of(link_places()), listener).await;
     }
 
     async fn serve_within(self, limits: Limits, listener: &Listener) {

@@ -24,16 +24,18 @@ const COARSE_STEP: u64 = 1000;
 const COARSE_PERIOD: Duration = Duration::from_mins(1);
 
 /// Why a packet is dropped or a peer refused, beside the reasons of [`PacketError`].
-const REASONS: [&str; 23] = [
+const REASONS: [&str; 30] = [
     "accept_failed",
     "bad_envelope",
     "bad_item",
     "bad_surb",
     "delay_queue_full",
     "egress_full",
+    "equivocation",
     "handshake_failed",
     "handshake_timeout",
     "http_crowded",
+    "idle_client",
     "ingress_full",
     "link_closed",
     "link_down",
@@ -45,6 +47,11 @@ const REASONS: [&str; 23] = [
     "stopping",
     "store_busy",
     "store_failed",
+    "too_many_clients",
+    "too_many_mailboxes",
+    "too_many_newcomers",
+    "too_many_node_links",
+    "too_many_publications",
     "unknown_mailbox",
     "unknown_next",
     "unknown_peer",

@@ -37,7 +37,7 @@ fn after(consensus: &Consensus, beacon: Beacon, previous_hash: ConsensusHash) ->
     next
 }
 
-/// INV-LINK-25
+/// INV-LINK-35
 #[test]
 fn an_unbroken_chain_is_accepted() {
     let mut chain = Chain::new();
@@ -50,7 +50,7 @@ fn an_unbroken_chain_is_accepted() {
     assert!(chain.accept(next).unwrap());
 }
 
-/// INV-LINK-25
+/// INV-LINK-35
 #[test]
 fn of_two_that_contradict_each_other_the_first_stays_and_it_is_told_once() {
     let mut chain = Chain::new();

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
-use crate::daemon::mixer::lock;
+use crate::sync::lock;
 
 /// A bounded number of places, of which no single holder gets more than its share.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    /// INV-LINK-21
+    /// INV-LINK-31
     #[test]
     fn one_address_gets_its_share_and_the_rest_is_for_others() {
         let places = Places::new(4, 2);

@@ -24,7 +24,7 @@ use crate::views::fixtures::{NETWORK, consensus, key, sign};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
-const WIDE: Limits = Limits { clients: 64, newcomers: 64, ..LIMITS };
+const WIDE: Limits = Limits::of(256);
 
 /// An edge without an authority.
 struct TestEdge {
@@ -141,7 +141,7 @@ impl Peer {
     }
 }
 
-/// INV-LINK-21
+/// INV-LINK-31
 #[tokio::test]
 async fn clients_keep_no_node_out() {
     let edge = TestEdge::start(Limits { clients: 2, ..WIDE }).await;
@@ -157,14 +157,14 @@ async fn clients_keep_no_node_out() {
     peer.sender.send(Frame::packet(&[7; PACKET_LEN])).await.unwrap();
     edge.eventually(|metrics| metrics.bytes_in.get() > 0).await;
     let mut links = vec![peer];
-    for _ in 1..LIMITS.of_one_node {
+    for _ in 1..WIDE.of_one_node {
         links.push(edge.dial(&node).await);
     }
     links.push(edge.dial(&node).await);
     edge.dropped("too_many_node_links", 1).await;
 }
 
-/// INV-LINK-21
+/// INV-LINK-31
 #[tokio::test]
 async fn who_has_shown_no_key_takes_no_place_of_others() {
     let edge = TestEdge::start(Limits { newcomers: 1, ..WIDE }).await;
@@ -180,7 +180,7 @@ async fn who_has_shown_no_key_takes_no_place_of_others() {
     assert!(edge.dial(&key()).await.is_served().await);
 }
 
-/// INV-LINK-21
+/// INV-LINK-31
 #[tokio::test]
 async fn a_client_that_neither_attaches_nor_asks_has_to_go() {
     let edge = TestEdge::start(Limits { idle: Duration::from_secs(2), ..WIDE }).await;
@@ -191,7 +191,7 @@ async fn a_client_that_neither_attaches_nor_asks_has_to_go() {
     assert!(attached.is_served().await);
 }
 
-/// INV-LINK-22
+/// INV-LINK-32
 #[tokio::test]
 async fn a_link_follows_its_key_into_the_consensus_and_out_of_it() {
     let edge = TestEdge::start(Limits { clients: 1, ..WIDE }).await;
@@ -208,7 +208,7 @@ async fn a_link_follows_its_key_into_the_consensus_and_out_of_it() {
     peer.ended().await;
 }
 
-/// INV-LINK-23
+/// INV-LINK-33
 #[tokio::test]
 async fn what_the_authority_would_close_the_link_for_is_refused_before() {
     let edge = TestEdge::start(WIDE).await;
@@ -226,7 +226,7 @@ async fn what_the_authority_would_close_the_link_for_is_refused_before() {
     }
 }
 
-/// INV-LINK-23
+/// INV-LINK-33
 #[tokio::test]
 async fn a_client_publishes_no_faster_than_it_may() {
     let edge = TestEdge::start(WIDE).await;
