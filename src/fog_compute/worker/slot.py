@@ -13,10 +13,10 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -55,8 +55,6 @@ STDIN: Final = "stdin"
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 FIXED_TIME: Final = 946_684_800  # 2000-01-01, the date of every input file
 
-T = TypeVar("T")
-
 LoadModule = Callable[[], Awaitable[bytes]]
 
 _log = get_logger("fog_compute.worker")
@@ -88,7 +86,6 @@ class RunnerSlot:
         self._process: Process | None = None
         self._pidfd: int | None = None
         self._outputs: tuple[int, int] | None = None
-        self.kills: dict[str, int] = {}
 
     @property
     def pid(self) -> int | None:
@@ -141,7 +138,7 @@ class RunnerSlot:
         await self.start()
         began = time.monotonic()
         try:
-            run = await _to_the_end(beside(_weight(job), _prepare, self._folder, job))
+            run = await beside(_weight(job), _prepare, self._folder, job)
             for descriptor in self._outputs or ():
                 os.ftruncate(descriptor, 0)
             exchange = asyncio.create_task(self._exchange(run, load))
@@ -167,7 +164,7 @@ class RunnerSlot:
         finally:
             # What a guest left in its scratch may take long to remove.
             scratch_used = not is_empty(self._folder / SCRATCH)
-            await _to_the_end(beside(HEAVY if scratch_used else _weight(job), _clean, self._folder))
+            await beside(HEAVY if scratch_used else _weight(job), _clean, self._folder)
 
     def log_tail(self) -> bytes:
         """Return the last bytes that the guest wrote: errors if there are any, else output."""
@@ -280,7 +277,6 @@ class RunnerSlot:
         return parse_from_runner(await process.stdout.readexactly(length))
 
     async def _kill(self, reason: str) -> None:
-        self.kills[reason] = self.kills.get(reason, 0) + 1
         _log.info("runner.killed", reason=reason)
         await self._discard()
 
@@ -302,16 +298,6 @@ def _weight(job: Job) -> int:
     """Return how much there is to write for a job; each file counts as a page."""
     files = (job.stdin or b"", *job.inputs.values())
     return sum(map(len, files)) + 4096 * len(files)
-
-
-async def _to_the_end(work: Coroutine[object, object, T]) -> T:
-    """Await ``work``; cancelled, first let it end, because a thread cannot be stopped half-way."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
 
 
 def _prepare(folder: Path, job: Job) -> Run:

@@ -15,7 +15,15 @@ T = TypeVar("T")
 
 
 async def beside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what ``work`` returns, called here if it handles ``size`` bytes or less than many."""
+    """Return what ``work`` returns, called here if it handles ``size`` bytes or less than many.
+
+    Cancelled, first let it end, because a thread cannot be stopped half-way.
+    """
     if size <= SMALL_BYTES:
         return work(*args, **kwargs)
-    return await asyncio.to_thread(work, *args, **kwargs)
+    thread = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        await asyncio.wait({thread})
+        raise
