@@ -205,7 +205,7 @@ class Exchange:
         refs: Iterable[bytes],
         held_before: frozenset[bytes],
         renew: Renewal,
-    ) -> Rejected | None:
+    ) -> Busy | Rejected | None:
         async with session.upload_lock:
             renew()  # others were served first
             for ref in refs:
@@ -215,7 +215,7 @@ class Exchange:
                     continue  # another attempt of the session has just brought it
                 blob = await self._blob(session, sealed, ref)
                 reply = await self._ask(session, Module(blob.ref, blob.data))
-                if isinstance(reply, Rejected):
+                if isinstance(reply, Busy | Rejected):
                     return reply
                 if not isinstance(reply, Done):
                     raise ChannelError(f"a worker answered a blob with {_name(reply)}")

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
+import msgspec
+
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import ChannelError, FogError, InvalidTask
 from fog_compute.observability import get_logger
@@ -88,17 +90,12 @@ class WorkerAgent:
             RunnerSlot(home / "slots" / str(i), home / "compiled")
             for i in range(self._settings.slots)
         ]
-        self._held: dict[bytes, Held] = {}
+        self._held: dict[bytes, Held] = {}  # bounded by `capacity`; first come, first run
         self._unreleased: dict[bytes, Held] = {}  # finished and kept, not shown yet
         self._lost: dict[bytes, None] = {}
         self._draining = False
         self._releases: set[asyncio.Task[None]] = set()
-        self._queue: asyncio.Queue[Held] = asyncio.Queue()  # bounded by `capacity`
-
-    @property
-    def slots(self) -> tuple[RunnerSlot, ...]:
-        """The slots, for metrics."""
-        return tuple(self._slots)
+        self._queued = asyncio.Event()
 
     @property
     def capacity(self) -> int:
@@ -155,9 +152,14 @@ class WorkerAgent:
         reply = await self._effect(request)
         with contextlib.suppress(ChannelError):
             await self._channel.commit(incoming)
+        if isinstance(request, Submit):
+            request = msgspec.structs.replace(request, attached={})  # what waits must be small
         if isinstance(request, Submit | Poll) and incoming.reply_capacity:
             await self._hold(request)
-            reply = self._status_reply(request, reply, incoming.reply_capacity)
+            try:
+                reply = self._status_reply(request, reply, incoming.reply_capacity)
+            except JournalUnusable as err:
+                reply = self._put_off(err)
         await self._answer(incoming, reply, committed=True)
 
     async def _effect(self, request: Request) -> Reply:
@@ -169,15 +171,25 @@ class WorkerAgent:
                 case Module():
                     await self._cache.put(request.ref, request.data)
                 case Poll():
-                    self._forget(request.acks)
+                    await self._forget(request.acks)
                     return Status(items=())
                 case Ack():
-                    self._forget(request.handles)
+                    await self._forget(request.handles)
                 case Cancel():
-                    self._forget(request.handles)
-        except (InvalidTask, CacheFull, JournalUnusable) as err:
+                    await self._forget(request.handles, forestall=True)
+        except InvalidTask as err:
             return Rejected(err.message)
+        except (CacheFull, JournalUnusable) as err:
+            return self._put_off(err)
         return Done()
+
+    def _put_off(self, trouble: FogError) -> Busy:
+        """Answer that this may work later, because the trouble is the worker's own."""
+        _log.warning("request.put_off", reason=trouble.message)
+        return self._busy()
+
+    def _busy(self) -> Busy:
+        return Busy(held=len(self._held), capacity=self.capacity)
 
     async def _answer(self, incoming: Incoming, reply: Reply, *, committed: bool = False) -> None:
         with contextlib.suppress(ChannelError):
@@ -190,14 +202,11 @@ class WorkerAgent:
                 await self._channel.reply(incoming, body)
 
     async def _submit(self, submit: Submit) -> Reply:
-        known = AttemptStatus(submit.handle, QUEUED)
-        if self._knows(submit.handle):
-            return Accepted(known)
-        if self._journal.over(submit.handle):
-            return Rejected("this attempt is over")
+        if (known := self._known(submit.handle)) is not None:
+            return known
         limits = check_submit(submit, self._settings)
         if self._full():
-            return Busy(held=len(self._held), capacity=self.capacity)
+            return self._busy()
         refs = refs_of(submit)
         self._cache.pin(refs)  # from here on no await may come between a blob's check and its use
         try:
@@ -209,25 +218,30 @@ class WorkerAgent:
                 return NeedModule(refs=missing)
             if sum(map(self._cache.size, refs)) > self._settings.input_bytes:
                 return Rejected(f"the inputs are over {self._settings.input_bytes} bytes together")
-            # Another copy, or others, may have come while the blobs were written.
-            if self._knows(submit.handle):
-                return Accepted(known)
+            # Another copy, its end, or others may have come while the blobs were written.
+            if (known := self._known(submit.handle)) is not None:
+                return known
             if self._full():
-                return Busy(held=len(self._held), capacity=self.capacity)
-            held = Held(submit=submit, limits=limits, accepted_at=self._clock.monotonic())
-            self._held[submit.handle] = held
+                return self._busy()
+            self._held[submit.handle] = Held(
+                submit=msgspec.structs.replace(submit, attached={}),  # they are in the cache
+                limits=limits,
+                accepted_at=self._clock.monotonic(),
+            )
             self._cache.pin(refs)
-            self._queue.put_nowait(held)
-            return Accepted(known)
+            self._queued.set()
+            return Accepted(AttemptStatus(submit.handle, QUEUED))
         finally:
             self._cache.unpin(refs)
 
+    def _known(self, handle: bytes) -> Accepted | Rejected | None:
+        """Return what a repeated submission is answered; None if it is the first."""
+        if self._knows(handle):
+            return Accepted(AttemptStatus(handle, QUEUED))
+        return Rejected("this attempt is over") if self._journal.over(handle) else None
+
     def _knows(self, handle: bytes) -> bool:
-        return (
-            handle in self._held
-            or handle in self._lost
-            or self._journal.get(handle, 0, 0) is not None
-        )
+        return handle in self._held or handle in self._lost or self._journal.knows(handle)
 
     def _full(self) -> bool:
         return (
@@ -236,21 +250,27 @@ class WorkerAgent:
             or self._journal.kept_bytes >= self._settings.kept_bytes
         )
 
-    def _forget(self, handles: Iterable[bytes]) -> None:
-        """Drop attempts for good, whatever they are doing; unknown ones stay unknown."""
-        until = self._clock.now().timestamp() + self._settings.kept_s
-        for handle in handles:
+    async def _forget(self, handles: Iterable[bytes], *, forestall: bool = False) -> None:
+        """Drop attempts for good, whatever they are doing.
+
+        Unknown ones stay unknown, or with ``forestall`` will not be taken when they come.
+        """
+        known, unknown = [], []
+        for handle in dict.fromkeys(handles):
+            if self._knows(handle):
+                known.append(handle)
+            elif not self._journal.over(handle):
+                unknown.append(handle)
+        for handle in known:
+            self._lost.pop(handle, None)
             held = self._held.get(handle)
             if held is not None:
-                held.cancelled = True
                 if held.running is not None:
                     held.running.cancel()
                 self._let_go(held)
                 held.news.set()
-            elif not self._knows(handle):
-                continue
-            self._lost.pop(handle, None)
-            self._journal.forget(handle, until)
+        until = self._clock.now().timestamp() + self._settings.kept_s
+        await self._journal.forget(known, until, unknown if forestall else ())
 
     def _let_go(self, held: Held) -> None:
         """Make room for another attempt and free the blobs of this one; once."""
@@ -317,7 +337,8 @@ class WorkerAgent:
         kept = self._journal.get(handle, offset, length)
         if kept is None:
             return AttemptStatus(handle, LOST if handle in self._lost else UNKNOWN), {}
-        if self._clock.now().timestamp() + RELEASE_TOLERANCE_S < kept.release_at:
+        now = self._clock.now().timestamp()
+        if handle in self._unreleased or now + RELEASE_TOLERANCE_S < kept.release_at:
             return AttemptStatus(handle, RUNNING), {}
         status = AttemptStatus(
             handle,
@@ -332,9 +353,7 @@ class WorkerAgent:
 
     async def _serve_slot(self, slot: RunnerSlot) -> None:
         while True:
-            held = await self._queue.get()
-            if held.cancelled:
-                continue
+            held = await self._next()
             held.slot, held.state = slot, RUNNING
             held.running = asyncio.create_task(self._execute(slot, held))
             try:
@@ -345,6 +364,15 @@ class WorkerAgent:
             if not held.running.cancelled() and (error := held.running.exception()) is not None:
                 raise error
             await self._replace_runner(slot)
+
+    async def _next(self) -> Held:
+        """Return the attempt that has waited longest, once there is one."""
+        while True:
+            for held in self._held.values():
+                if held.state == QUEUED:
+                    return held
+            self._queued.clear()
+            await self._queued.wait()
 
     async def _replace_runner(self, slot: RunnerSlot) -> None:
         """Have a runner ready before the next attempt is taken, however long that needs."""
@@ -368,24 +396,27 @@ class WorkerAgent:
             self._lose(held)
             return
         try:
-            self._finish(held, result)
+            await self._finish(held, result)
         except JournalUnusable as err:
             _log.error("result.not_kept", reason=err.message)
             self._lose(held)
 
-    def _finish(self, held: Held, result: TaskResult) -> None:
+    async def _finish(self, held: Held, result: TaskResult) -> None:
         """Keep a result at once; it is shown at the next edge of the grid."""
-        elapsed = self._clock.monotonic() - held.accepted_at
-        delay = max(0.0, next_edge(elapsed) - elapsed)
-        now = self._clock.now().timestamp()
-        self._journal.finish(
-            held.handle, encode_result(result), now + delay, now + delay + self._settings.kept_s
+        release_at = self._clock.now().timestamp() + self._until_edge(held)
+        await self._journal.finish(
+            held.handle, encode_result(result), release_at, release_at + self._settings.kept_s
         )
         self._unreleased[held.handle] = held
         self._let_go(held)
-        release = asyncio.create_task(self._release(held, delay), name="release")
+        # Writing it may have taken longer than to that edge.
+        release = asyncio.create_task(self._release(held, self._until_edge(held)), name="release")
         self._releases.add(release)
         release.add_done_callback(self._releases.discard)
+
+    def _until_edge(self, held: Held) -> float:
+        elapsed = self._clock.monotonic() - held.accepted_at
+        return max(0.0, next_edge(elapsed) - elapsed)
 
     async def _release(self, held: Held, delay: float) -> None:
         await self._clock.sleep(delay)
@@ -406,7 +437,7 @@ class WorkerAgent:
         while True:
             await self._clock.sleep(SWEEP_INTERVAL_S)
             try:
-                self._journal.expire(self._clock.now().timestamp())
+                await self._journal.expire(self._clock.now().timestamp())
             except JournalUnusable as err:
                 _log.error("journal.not_swept", reason=err.message)
 

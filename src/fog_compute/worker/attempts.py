@@ -35,7 +35,6 @@ class Held:
     state: str = QUEUED
     slot: RunnerSlot | None = None
     running: asyncio.Task[None] | None = None
-    cancelled: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # it needs no slot any more
     news: asyncio.Event = field(default_factory=asyncio.Event)  # its end may be told
 

@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from fog_compute.errors import FogError
+from fog_compute.errors import FogError, InvalidTask
 from fog_compute.tasks.sealing import BadBlob, blob_ref
 from fog_compute.worker.threads import beside
 
 
 class CacheFull(FogError):
-    """No room: everything that could go is pinned, or the blob is larger than the bound."""
+    """No room now: everything that could go is pinned, or the disk refuses."""
 
 
 class BlobCache:
@@ -67,9 +67,12 @@ class BlobCache:
         """Keep a ciphertext.
 
         Raises:
+            InvalidTask: it is larger than the whole cache.
             BadBlob: it does not have that hash.
-            CacheFull: it does not fit.
+            CacheFull: it does not fit now.
         """
+        if len(data) > self._limit:
+            raise InvalidTask(f"a blob is larger than the worker's cache of {self._limit} bytes")
         if await beside(len(data), blob_ref, data) != ref:
             raise BadBlob("a blob does not have the hash that it is named by: send it again")
         async with self._lock:

@@ -8,30 +8,68 @@ the machine itself dies, the last results may be missing, and they too are answe
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from fog_compute.errors import FogError
+from fog_compute.observability import get_logger
 from fog_compute.tasks.wire import result_id
+from fog_compute.units import KIB
+from fog_compute.worker.threads import beside
 
+PIECE_BYTES: Final = 64 * KIB
+ROW_BYTES: Final = 4 * KIB  # what the change of one row counts beside the bytes of results
+EARLY_REMEMBERED: Final = 1 << 16
+_DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+# Results lie in pieces, because SQLite finds the middle of a large value only by reading up to it.
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS attempts (
+CREATE TABLE IF NOT EXISTS results (
     handle BLOB PRIMARY KEY,
-    result_id BLOB,             -- NULL once the attempt is over
-    body BLOB,
+    result_id BLOB NOT NULL,
+    total INTEGER NOT NULL,
     release_at REAL NOT NULL,   -- Unix time of the edge at which the result may be shown
     expires_at REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS attempts_by_expiry ON attempts (expires_at);
+CREATE INDEX IF NOT EXISTS results_by_expiry ON results (expires_at);
+CREATE TABLE IF NOT EXISTS pieces (
+    handle BLOB NOT NULL REFERENCES results (handle) ON DELETE CASCADE,
+    start INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (handle, start)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ended (
+    handle BLOB PRIMARY KEY,
+    expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ended_by_expiry ON ended (expires_at);
+CREATE TABLE IF NOT EXISTS early (  -- cancelled before they came
+    number INTEGER PRIMARY KEY,
+    handle BLOB NOT NULL UNIQUE,
+    expires_at REAL NOT NULL
+);
 """
+
+_SUM: Final = "SELECT coalesce(sum(total), 0) FROM results"
+_EXPIRE: Final = (
+    "DELETE FROM results WHERE expires_at <= ?",
+    "DELETE FROM ended WHERE expires_at <= ?",
+    "DELETE FROM early WHERE expires_at <= ?",
+)
+
+_log = get_logger("fog_compute.worker")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class JournalUnusable(FogError):
-    """The file cannot be opened or written."""
+    """The file cannot be opened, read or written now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,103 +83,201 @@ class Kept:
 
 
 class Journal:
-    """Finished attempts in a small SQLite file.  Its calls are short and block."""
+    """Finished attempts in a small SQLite file.
+
+    What asks is short and blocks; what writes much does so in a thread.  Writers come one after
+    the other, each in one transaction, and to the end even if nobody waits for them any more.
+    Every call may raise `JournalUnusable`.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open or make the file; one that is damaged is begun anew."""
-        try:
-            self._db = _open(path)
-        except sqlite3.DatabaseError:
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            try:
-                self._db = _open(path)
-            except sqlite3.Error as err:
-                raise JournalUnusable(f"the worker's journal {path.name}: {err}") from err
-        self._bytes = int(self._one("SELECT coalesce(sum(length(body)), 0) FROM attempts")[0])
+        self._writing, self._reading = _open(path)
+        self._lock = asyncio.Lock()
+        self._ending: set[bytes] = set()  # noted in a moment
+        self._bytes = self._one(_SUM)
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of all results that wait for acknowledgement."""
         return self._bytes
 
-    def finish(self, handle: bytes, body: bytes, release_at: float, expires_at: float) -> None:
+    async def finish(
+        self, handle: bytes, body: bytes, release_at: float, expires_at: float
+    ) -> None:
         """Keep a result; it is safe from the death of this process when this returns."""
-        with self._write() as db:
-            inserted = db.execute(
-                "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?)",
-                (handle, result_id(body), body, release_at, expires_at),
-            ).rowcount
-        self._bytes += len(body) * inserted
+        await self._write(len(body), self._finish, handle, body, release_at, expires_at)
 
-    def forget(self, handle: bytes, until: float) -> None:
-        """Drop a result, and remember until then that its attempt is over."""
-        freed = self._length(handle)
-        with self._write() as db:
-            db.execute(
-                "INSERT INTO attempts VALUES (?, NULL, NULL, 0, ?) ON CONFLICT (handle) DO UPDATE"
-                " SET result_id = NULL, body = NULL, expires_at = excluded.expires_at",
-                (handle, until),
-            )
-        self._bytes -= freed
+    async def forget(
+        self, handles: Sequence[bytes], until: float, early: Sequence[bytes] = ()
+    ) -> None:
+        """Drop results, and remember until then that their attempts are over.
+
+        ``early`` are attempts that were over before they came; only the last so many are kept.
+        """
+        early = early[-EARLY_REMEMBERED:]
+        noted = {*handles, *early}
+        self._ending |= noted
+        try:
+            with _telling():
+                size = sum(_length(self._reading, handle) for handle in handles)
+            if noted:
+                size += ROW_BYTES * len(noted)
+                await self._write(size, self._forget, handles, until, early)
+        finally:
+            self._ending -= noted
+
+    async def expire(self, now: float) -> int:
+        """Delete what nobody asked for in time; return how many."""
+        expired = self._one("SELECT count(*) FROM results WHERE expires_at <= ?", now)
+        return await self._write(PIECE_BYTES * expired, self._expire, now)
 
     def over(self, handle: bytes) -> bool:
         """Say whether the attempt was acknowledged or cancelled before."""
-        row = self._db.execute(
-            "SELECT 1 FROM attempts WHERE handle = ? AND body IS NULL", (handle,)
-        ).fetchone()
-        return row is not None
+        return handle in self._ending or bool(
+            self._one(
+                "SELECT EXISTS (SELECT 1 FROM ended WHERE handle = ?1)"
+                " OR EXISTS (SELECT 1 FROM early WHERE handle = ?1)",
+                handle,
+            )
+        )
+
+    def knows(self, handle: bytes) -> bool:
+        """Say whether the attempt's result is here."""
+        return bool(self._one("SELECT EXISTS (SELECT 1 FROM results WHERE handle = ?)", handle))
 
     def get(self, handle: bytes, offset: int, length: int) -> Kept | None:
         """Return a finished attempt with up to ``length`` bytes of its result, or None."""
-        row = self._db.execute(
-            "SELECT result_id, length(body), release_at, substr(body, ?, ?) FROM attempts"
-            " WHERE handle = ? AND body IS NOT NULL",
-            (min(offset, 2**62) + 1, length, handle),
-        ).fetchone()
-        return None if row is None else Kept(*row)
-
-    def expire(self, now: float) -> int:
-        """Delete what nobody asked for in time; return how many."""
-        with self._write() as db:
-            deleted = db.execute("DELETE FROM attempts WHERE expires_at <= ?", (now,)).rowcount
-        self._bytes = int(self._one("SELECT coalesce(sum(length(body)), 0) FROM attempts")[0])
-        return deleted
+        with _telling():
+            row = self._reading.execute(
+                "SELECT result_id, total, release_at FROM results WHERE handle = ?", (handle,)
+            ).fetchone()
+            if row is None:
+                return None
+            known_as, total, release_at = row
+            first = min(offset, total)
+            end = min(first + length, total)
+            begin = first - first % PIECE_BYTES
+            pieces = self._reading.execute(
+                "SELECT data FROM pieces WHERE handle = ? AND start >= ? AND start < ?"
+                " ORDER BY start",
+                (handle, begin, end),
+            )
+            found = b"".join(data for (data,) in pieces)
+        return Kept(known_as, total, release_at, found[first - begin : end - begin])
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self._reading.close()
+        self._writing.close()
 
-    def _length(self, handle: bytes) -> int:
-        return int(
-            self._one(
-                "SELECT coalesce(sum(length(body)), 0) FROM attempts WHERE handle = ?", handle
-            )[0]
-        )
+    async def _write(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._lock:
+            return await beside(size, work, *args, **kwargs)
 
-    def _one(self, query: str, *parameters: bytes) -> tuple[int, ...]:
-        row: tuple[int, ...] = self._db.execute(query, parameters).fetchone()
-        return row
+    def _finish(self, handle: bytes, body: bytes, release_at: float, expires_at: float) -> None:
+        with self._transaction() as db:
+            inserted = db.execute(
+                "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?)",
+                (handle, result_id(body), len(body), release_at, expires_at),
+            ).rowcount
+            if inserted:
+                db.executemany(
+                    "INSERT INTO pieces VALUES (?, ?, ?)",
+                    (
+                        (handle, start, body[start : start + PIECE_BYTES])
+                        for start in range(0, len(body), PIECE_BYTES)
+                    ),
+                )
+        self._bytes += len(body) * inserted
+
+    def _forget(self, handles: Sequence[bytes], until: float, early: Sequence[bytes]) -> None:
+        with self._transaction() as db:
+            freed = sum(_length(db, handle) for handle in handles)
+            db.executemany("DELETE FROM results WHERE handle = ?", ((h,) for h in handles))
+            db.executemany(
+                "INSERT OR REPLACE INTO ended VALUES (?, ?)", ((h, until) for h in handles)
+            )
+            db.executemany(
+                "INSERT OR IGNORE INTO early (handle, expires_at) VALUES (?, ?)",
+                ((h, until) for h in early),
+            )
+            db.execute(
+                "DELETE FROM early WHERE number <= (SELECT max(number) FROM early) - ?",
+                (EARLY_REMEMBERED,),
+            )
+        self._bytes -= freed
+
+    def _expire(self, now: float) -> int:
+        with self._transaction() as db:
+            deleted = sum(db.execute(query, (now,)).rowcount for query in _EXPIRE)
+            self._bytes = _sum(db)
+        return deleted
 
     @contextlib.contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._db:
-                yield self._db
-        except sqlite3.Error as err:
-            raise JournalUnusable(f"the worker's journal could not be written: {err}") from err
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _telling(), self._writing:
+            yield self._writing
+
+    def _one(self, query: str, *parameters: bytes | float) -> int:
+        with _telling():
+            return int(self._reading.execute(query, parameters).fetchone()[0])
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    db = sqlite3.connect(path)
+def _length(db: sqlite3.Connection, handle: bytes) -> int:
+    row = db.execute("SELECT total FROM results WHERE handle = ?", (handle,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _sum(db: sqlite3.Connection) -> int:
+    return int(db.execute(_SUM).fetchone()[0])
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
     try:
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.executescript(_SCHEMA)
-        if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("damaged")
-    except BaseException:
-        db.close()
-        raise
-    return db
+        yield
+    except sqlite3.Error as err:
+        raise JournalUnusable(f"the worker's journal cannot be used: {err}") from err
+
+
+class _Damaged(Exception):
+    """What is in the file can never be read again."""
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """Open the connection that writes and the one that reads.
+
+    A full disk, a lock or a failing device may pass, and is no reason to throw results away.
+    """
+    with _telling():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            return _connect(path)
+        except _Damaged as err:
+            _log.warning("journal.begun_anew", reason=str(err))
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            return _connect(path)
+
+
+def _connect(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    with contextlib.ExitStack() as stack:
+        # Its writes take turns, some of them in threads.
+        writing = stack.enter_context(
+            contextlib.closing(sqlite3.connect(path, check_same_thread=False))
+        )
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+                writing.execute(f"PRAGMA {pragma}")
+            writing.executescript(_SCHEMA)
+            if (found := writing.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
+                raise _Damaged(str(found))
+        except sqlite3.Error as err:
+            if err.sqlite_errorcode & 0xFF in _DAMAGED:
+                raise _Damaged(str(err)) from err
+            raise
+        reading = sqlite3.connect(path)
+        reading.execute("PRAGMA query_only=ON")
+        stack.pop_all()
+    return writing, reading

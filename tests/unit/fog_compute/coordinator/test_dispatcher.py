@@ -312,6 +312,27 @@ async def test_busy_worker_is_no_try_and_is_asked_again(tmp_path: Path) -> None:
         ]
 
 
+async def test_worker_that_has_no_room_for_a_blob_is_busy(tmp_path: Path) -> None:
+    uploads = 0
+
+    def full(worker: ScriptedWorker, request: Request) -> Reply | None:
+        nonlocal uploads
+        if isinstance(request, Module):
+            uploads += 1
+            return Busy(held=1, capacity=1)
+        return (
+            NeedModule((request.module,)) if isinstance(request, Submit) and not uploads else None
+        )
+
+    async with running(tmp_path) as fog:
+        fog.add_worker("a", answer=full)
+        task = await create(fog, max_attempts=1)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        assert (await attempt_states(fog, task))[0] is AttemptState.DECLINED
+        assert uploads == 1
+
+
 async def test_refusal_is_no_try_and_the_worker_is_not_asked_again_at_once(tmp_path: Path) -> None:
     def refuse(worker: ScriptedWorker, request: Request) -> Reply | None:
         return Rejected("wall limit\x1b[31m too long\n") if isinstance(request, Submit) else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import gc
 import random
 import signal
+import sqlite3
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from fog_compute.tasks import Fault, Limits, next_edge
@@ -37,6 +39,7 @@ from fog_compute.tasks.wire import (
 from fog_compute.testing import ManualClock, MemoryNetwork
 from fog_compute.units import MIB
 from fog_compute.worker.agent import WorkerAgent
+from fog_compute.worker.attempts import Held
 
 from . import guests
 from .conftest import DEADLINE_S, Requester, Running, Start
@@ -174,6 +177,87 @@ async def test_cancelling_stops_a_running_and_a_waiting_attempt(
 
 
 @pytest.mark.asyncio
+async def test_an_attempt_that_was_cancelled_before_it_came_does_not_run(
+    start: Start, requester: Requester
+) -> None:
+    """INV-TASK-09."""
+    late = requester.submission(guests.HELLO)
+    async with start():
+        assert await requester.ask(Cancel(handles=(late.handle,))) == Done()
+        assert isinstance(await requester.ask(late), Rejected)
+    async with start():
+        assert isinstance(await requester.ask(late), Rejected)
+        # An acknowledgement of something unknown says nothing of what will come.
+        other = requester.submission(guests.HELLO)
+        assert await requester.ask(Ack(handles=(other.handle,))) == Done()
+        assert (await requester.run(other)).stdout == b"hello\n"
+
+
+@pytest.mark.asyncio
+async def test_an_attempt_that_is_cancelled_while_its_blobs_are_written_does_not_run(
+    worker: Running, requester: Requester
+) -> None:
+    """INV-TASK-09."""
+    submit = requester.submission(guests.ECHO, stdin=bytes(8 * MIB))
+    submitting = asyncio.create_task(requester.ask(submit))
+    async with asyncio.timeout(DEADLINE_S):
+        while not worker.agent._cache._pins:
+            await asyncio.sleep(0)
+    assert await requester.ask(Cancel(handles=(submit.handle,))) == Done()
+    assert isinstance(await submitting, Rejected)
+    assert (await requester.status(submit.handle)).state == UNKNOWN
+
+
+@pytest.mark.asyncio
+async def test_what_was_cancelled_and_what_came_along_is_not_kept_in_memory(
+    start: Start, requester: Requester
+) -> None:
+    """INV-TASK-13."""
+    async with start(slots=1, queue=1):
+        await requester.submit(requester.submission(guests.FOREVER))
+        for number in range(10):
+            submit = requester.submission(guests.ECHO, stdin=bytes([number]) * 1000)
+            assert isinstance(await requester.submit(submit), Accepted)
+            await requester.ask(Cancel(handles=(submit.handle,)))
+        gc.collect()
+        held = [one for one in gc.get_objects() if isinstance(one, Held)]
+        assert [one.submit.attached for one in held] == [{}]
+
+
+@pytest.mark.asyncio
+async def test_a_worker_whose_cache_is_full_of_what_it_runs_is_busy(
+    start: Start, requester: Requester
+) -> None:
+    """INV-TASK-13."""
+    async with start(slots=1, cache_bytes=10_000):
+        first = requester.submission(guests.FOREVER, stdin=b"1" * 6000)
+        assert isinstance(await requester.submit(first), Accepted)
+        second = requester.submission(guests.HELLO, stdin=b"2" * 6000)
+        assert await requester.submit(second) == Busy(held=1, capacity=65)
+        sealed = requester.seal(b"2" * 6000)
+        assert isinstance(await requester.ask(Module(sealed.ref, sealed.data)), Busy)
+        await requester.ask(Cancel(handles=(first.handle,)))
+        assert isinstance(await requester.submit(second), Accepted)
+        never = requester.seal(b"3" * 20_000)
+        assert isinstance(await requester.ask(Module(never.ref, never.data)), Rejected)
+
+
+@pytest.mark.asyncio
+async def test_a_worker_whose_journal_is_unusable_is_busy(
+    worker: Running, requester: Requester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-13, INV-TASK-14."""
+    done, other = requester.submission(guests.HELLO), requester.submission(guests.HELLO)
+    result = await requester.run(done)
+    with monkeypatch.context() as broken:
+        journal = worker.agent._journal
+        broken.setattr(journal, "_reading", sqlite3.connect(":memory:"))  # no table in it
+        for request in (other, Poll(items=(PollItem(done.handle),)), Ack(handles=(done.handle,))):
+            assert await requester.ask(request) == Busy(held=0, capacity=65)
+    assert await requester.result(done.handle) == result
+
+
+@pytest.mark.asyncio
 async def test_a_full_worker_is_busy_and_keeps_nothing(start: Start, requester: Requester) -> None:
     """INV-TASK-13."""
     async with start(slots=1, queue=1):
@@ -239,9 +323,8 @@ async def test_a_killed_runner_is_reported_as_lost_and_replaced(
     submit = requester.submission(guests.SAYS_AND_LOOPS)
     await requester.submit(submit)
     await requester.until(submit.handle, lambda status: status.log_tail == b"error")
-    pid = worker.agent.slots[0].pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    (runner,) = psutil.Process().children()
+    runner.send_signal(signal.SIGKILL)
     await requester.until(submit.handle, lambda status: status.state == LOST)
     again = await requester.submit(submit)
     assert isinstance(again, Accepted)

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
+import random
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fog_compute.errors import InvalidTask
 from fog_compute.tasks.sealing import BadBlob, blob_ref
 from fog_compute.tasks.wire import result_id
 from fog_compute.worker.cache import BlobCache, CacheFull
 from fog_compute.worker.folders import remove_tree
-from fog_compute.worker.journal import Journal
+from fog_compute.worker.journal import PIECE_BYTES, Journal, JournalUnusable
 
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
 
 
-def test_a_result_is_there_after_reopening(tmp_path: Path) -> None:
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = Journal(tmp_path / "attempts.db")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.asyncio
+async def test_a_result_is_there_after_reopening(tmp_path: Path) -> None:
     """INV-TASK-14."""
     journal = Journal(tmp_path / "attempts.db")
-    journal.finish(A, b"result", release_at=5.0, expires_at=100.0)
+    await journal.finish(A, b"result", release_at=5.0, expires_at=100.0)
     journal.close()
     again = Journal(tmp_path / "attempts.db")
     kept = again.get(A, 2, 3)
@@ -28,57 +41,136 @@ def test_a_result_is_there_after_reopening(tmp_path: Path) -> None:
     assert (kept.piece, kept.total, kept.release_at) == (b"sul", 6, 5.0)
     assert kept.result_id == result_id(b"result")
     assert again.kept_bytes == 6
+    assert (again.knows(A), again.knows(B)) == (True, False)
     assert again.get(B, 0, 10) is None
     again.close()
 
 
-def test_the_first_result_of_a_handle_stays(tmp_path: Path) -> None:
+@pytest.mark.asyncio
+async def test_any_part_of_a_result_can_be_read(journal: Journal) -> None:
+    """INV-TASK-10."""
+    body = random.Random(1).randbytes(2 * PIECE_BYTES + 10)
+    await journal.finish(A, body, 0.0, 100.0)
+    for offset in (0, 1, PIECE_BYTES - 1, PIECE_BYTES, 2 * PIECE_BYTES + 9, len(body), 2**70):
+        for length in (0, 1, PIECE_BYTES, PIECE_BYTES + 1, len(body)):
+            kept = journal.get(A, offset, length)
+            assert kept is not None
+            assert kept.piece == body[offset : offset + length]
+
+
+@pytest.mark.asyncio
+async def test_the_first_result_of_a_handle_stays(journal: Journal) -> None:
     """INV-TASK-09."""
-    journal = Journal(tmp_path / "attempts.db")
-    journal.finish(A, b"first", 0.0, 100.0)
-    journal.finish(A, b"second!", 0.0, 100.0)
+    await journal.finish(A, b"first", 0.0, 100.0)
+    await journal.finish(A, b"second!", 0.0, 100.0)
     kept = journal.get(A, 0, 100)
     assert kept is not None
     assert kept.piece == b"first"
     assert journal.kept_bytes == 5
-    journal.close()
 
 
-def test_a_forgotten_attempt_is_over_until_it_expires(tmp_path: Path) -> None:
+@pytest.mark.asyncio
+async def test_a_forgotten_attempt_is_over_until_it_expires(journal: Journal) -> None:
     """INV-TASK-09."""
-    journal = Journal(tmp_path / "attempts.db")
-    journal.finish(A, b"result", 0.0, 100.0)
-    journal.forget(A, until=50.0)
-    journal.forget(B, until=50.0)
+    await journal.finish(A, b"result", 0.0, 100.0)
+    await journal.forget([A, B], 50.0)
     for handle in (A, B):
         assert journal.over(handle)
         assert journal.get(handle, 0, 10) is None
     assert journal.kept_bytes == 0
     assert not journal.over(C)
-    assert journal.expire(49.0) == 0
-    assert journal.expire(50.0) == 2
+    assert await journal.expire(49.0) == 0
+    assert await journal.expire(50.0) == 2
     assert not journal.over(A)
-    journal.close()
 
 
-def test_a_result_that_nobody_fetches_expires(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "attempts.db")
-    journal.finish(A, b"result", 0.0, 100.0)
-    assert journal.expire(100.0) == 1
+@pytest.mark.asyncio
+async def test_attempts_that_end_before_they_come_are_remembered_in_a_bounded_number(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-09."""
+    monkeypatch.setattr("fog_compute.worker.journal.EARLY_REMEMBERED", 2)
+    await journal.forget([], 50.0, early=[A])
+    await journal.forget([], 50.0, early=[A, B, C])
+    again = Journal(tmp_path / "attempts.db")
+    assert [again.over(handle) for handle in (A, B, C)] == [False, True, True]
+    again.close()
+    assert await journal.expire(50.0) == 2
+    assert not journal.over(C)
+
+
+@pytest.mark.asyncio
+async def test_what_ends_is_over_at_once_and_stays_so_when_nobody_waits(journal: Journal) -> None:
+    """INV-TASK-09, INV-TASK-14."""
+    body = bytes(2**20)
+    finishing = asyncio.create_task(journal.finish(A, body, 0.0, 100.0))
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(journal.forget([B], 50.0))
+    await asyncio.sleep(0)
+    assert not ending.done()
+    assert journal.over(B)
+    finishing.cancel()
+    await asyncio.wait({finishing, ending})
+    assert finishing.cancelled()
+    assert journal.over(B)
+    assert journal.kept_bytes == len(body)
+
+
+@pytest.mark.asyncio
+async def test_a_result_that_nobody_fetches_expires(journal: Journal) -> None:
+    await journal.finish(A, b"result", 0.0, 100.0)
+    assert await journal.expire(100.0) == 1
     assert (journal.get(A, 0, 1), journal.kept_bytes) == (None, 0)
-    journal.close()
 
 
-def test_a_damaged_journal_is_begun_anew(tmp_path: Path) -> None:
+@pytest.mark.asyncio
+@pytest.mark.parametrize("begin", [0, 4096])
+async def test_a_damaged_journal_is_begun_anew(tmp_path: Path, begin: int) -> None:
     """INV-TASK-14: what was in it is unknown, not wrong."""
-    (tmp_path / "attempts.db").write_bytes(b"no database" * 1000)
-    journal = Journal(tmp_path / "attempts.db")
+    path = tmp_path / "attempts.db"
+    before = Journal(path)
+    await before.finish(A, b"x" * 100_000, 0.0, 1.0)
+    before.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:begin] + b"no database" * (len(whole) // 11))
+    journal = Journal(path)
     assert journal.get(A, 0, 1) is None
-    journal.finish(A, b"x", 0.0, 1.0)
+    await journal.finish(A, b"x", 0.0, 1.0)
+    assert journal.knows(A)
     journal.close()
-    with sqlite3.connect(tmp_path / "attempts.db") as db:
-        assert db.execute("SELECT count(*) FROM attempts").fetchone() == (1,)
-    db.close()
+
+
+@pytest.mark.asyncio
+async def test_a_journal_that_cannot_be_opened_now_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-14."""
+    path = tmp_path / "attempts.db"
+    before = Journal(path)
+    await before.finish(A, b"result", 0.0, 1.0)
+    before.close()
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with monkeypatch.context() as impatient:
+        impatient.setattr("sqlite3.connect", functools.partial(sqlite3.connect, timeout=0))
+        with pytest.raises(JournalUnusable, match="locked"):
+            Journal(path)
+    other.close()
+    after = Journal(path)
+    assert after.knows(A)
+    after.close()
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_is_told_and_keeps_nothing(journal: Journal) -> None:
+    """INV-TASK-14."""
+    await journal.finish(A, b"result", 0.0, 1.0)
+    pages = journal._writing.execute("PRAGMA page_count").fetchone()[0]
+    journal._writing.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(JournalUnusable, match="full"):
+        await journal.finish(B, bytes(2**20), 0.0, 1.0)
+    assert (journal.knows(A), journal.knows(B), journal.kept_bytes) == (True, False, 6)
 
 
 def blob(text: str) -> tuple[bytes, bytes]:
@@ -121,7 +213,7 @@ async def test_the_least_recently_used_blob_goes_and_pinned_ones_stay(tmp_path: 
     assert not cache.has(b)
     assert sum(path.stat().st_size for path in (tmp_path / "blobs").iterdir()) == 300
     big, data = blob("four")
-    with pytest.raises(CacheFull):
+    with pytest.raises(InvalidTask, match="larger"):
         await cache.put(big, data)
 
 
