@@ -5,6 +5,7 @@ Each setting ``x`` is read from the environment variable ``FOG_X``.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -22,13 +23,18 @@ _DEFAULT_NODE_COUNTS: Final = {"entry": 2, "middle": 6, "exit": 2}
 class Settings(BaseSettings):
     """All settings; unknown names given in code are refused."""
 
-    model_config = SettingsConfigDict(env_prefix="FOG_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FOG_", env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
     home: Path = Field(
         default_factory=default_home,
         description="Folder that holds all state of this fog.",
     )
     host: str = Field("127.0.0.1", description="Address that the HTTP interface binds.")
+    allow_remote: bool = Field(
+        False, description="Let the HTTP interface bind an address that is not loopback."
+    )
     port: int = Field(
         8000, ge=0, le=65535, description="Port of the HTTP interface; 0 takes any free one."
     )
@@ -82,7 +88,10 @@ class Settings(BaseSettings):
         pattern="^(debug|info|warning|error)$",
         description="Least severe log line written: debug, info, warning or error.",
     )
-    log_json: bool = Field(False, description="Write logs as JSON, one object a line.")
+    log_json: bool = Field(
+        False,
+        description="Write logs as JSON, one object a line; what `fog up` starts always does.",
+    )
 
     @property
     def layout(self) -> HomeLayout:
@@ -106,14 +115,26 @@ def load_settings(**overrides: object) -> Settings:
     """Read the settings; an override of None counts as not given.
 
     Raises:
-        ConfigError: a value is out of its bounds; the text names the setting.
+        ConfigError: a value is out of its bounds, or is not allowed; the text names the setting.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
+    if not (settings.allow_remote or _is_loopback(settings.host)):
+        raise ConfigError(
+            f"setting host (FOG_HOST): {settings.host!r} is not loopback, and there is no TLS, so"
+            " that the token would travel in clear: set FOG_ALLOW_REMOTE=1 if that is meant"
+        )
     return settings.model_copy(update={"home": whole_path(settings.home)})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _explain(error: ValidationError) -> str:

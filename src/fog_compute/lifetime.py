@@ -17,7 +17,14 @@ import sys
 import threading
 from typing import Final
 
-__all__ = ["EXIT_UNUSABLE", "announce", "die_with_parent", "port_problem", "stop_event"]
+__all__ = [
+    "EXIT_UNUSABLE",
+    "announce",
+    "die_with_parent",
+    "keep_files_private",
+    "port_problem",
+    "stop_event",
+]
 
 EXIT_UNUSABLE: Final = 78
 """Exit code of a child that a restart cannot help: a setting, a path or a port is unusable."""
@@ -39,6 +46,14 @@ def die_with_parent() -> None:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), "prctl(PR_SET_PDEATHSIG)")
     threading.Thread(target=_exit_at_end_of_input, name="owner-watch", daemon=True).start()
+
+
+def keep_files_private() -> None:
+    """Let nobody but the owner open what this process and its children make from now on.
+
+    The folder around it may have been there before, and be open to all.
+    """
+    os.umask(0o077)
 
 
 def announce(event: str, **fields: str | float | bool | None) -> None:

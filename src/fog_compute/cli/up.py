@@ -16,6 +16,7 @@ from fog_compute.cli.lock import HomeLock
 from fog_compute.cli.supervisor import Report, Supervisor
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import FogError
+from fog_compute.lifetime import keep_files_private
 from fog_compute.units import parse_duration
 
 __all__ = ["up"]
@@ -48,6 +49,7 @@ def up(
 
     Tasks survive: what was not over when a fog ended goes on with the next one.
     """
+    keep_files_private()
     settings = load_settings(
         workers=workers,
         slots=slots,

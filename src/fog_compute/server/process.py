@@ -17,7 +17,7 @@ import uvicorn
 
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import ConfigError, StoreUnusable
-from fog_compute.lifetime import EXIT_UNUSABLE, announce, port_problem
+from fog_compute.lifetime import EXIT_UNUSABLE, announce, keep_files_private, port_problem
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
@@ -33,6 +33,7 @@ BACKLOG: Final = 128
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the backend until SIGTERM or SIGINT; return the exit code."""
+    keep_files_private()
     options = _parse(arguments)
     try:
         settings = load_settings(

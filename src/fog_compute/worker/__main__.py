@@ -22,7 +22,13 @@ import msgspec
 
 import betanet
 from fog_compute.errors import ChannelError, ConfigError, FogError
-from fog_compute.lifetime import EXIT_UNUSABLE, announce, die_with_parent, stop_event
+from fog_compute.lifetime import (
+    EXIT_UNUSABLE,
+    announce,
+    die_with_parent,
+    keep_files_private,
+    stop_event,
+)
 from fog_compute.observability import configure_logging
 from fog_compute.units import MIB
 from fog_compute.vpn.betanet import BetanetChannel, open_channel
@@ -68,6 +74,7 @@ class _Publisher:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the worker; return the exit code: 0 stopped, 1 failed, 2 usage, 78 unusable settings."""
+    keep_files_private()
     options = _parser().parse_args(arguments)
     if options.die_with_parent:
         die_with_parent()

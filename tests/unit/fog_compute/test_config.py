@@ -8,6 +8,7 @@ import pytest
 
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import ConfigError
+from fog_compute.layout import default_home, home_from_environment
 
 
 def test_flag_wins_over_environment_over_default(
@@ -55,3 +56,28 @@ def test_folder_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.chdir(tmp_path)
 
     assert load_settings(home="here").home == tmp_path / "here"
+
+
+def test_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOG_HOME", "")
+    monkeypatch.setenv("FOG_PORT", "")
+
+    settings = load_settings()
+
+    assert settings.home == home_from_environment() == default_home()
+    assert settings.port == 8000
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_no_leave(host: str) -> None:
+    assert load_settings(host=host).host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "fog.example", ""])
+def test_other_hosts_need_leave(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    with pytest.raises(ConfigError, match="FOG_ALLOW_REMOTE") as caught:
+        load_settings(host=host)
+
+    assert "\n" not in str(caught.value)
+    monkeypatch.setenv("FOG_ALLOW_REMOTE", "1")
+    assert load_settings(host=host).host == host

@@ -81,6 +81,29 @@ def test_command_without_a_fog_says_so(tmp_path: Path, arguments: tuple[str, ...
 
 
 @pytest.mark.parametrize(
+    "begin",
+    [
+        "from fog_compute.cli.up import up as main; main(port=99999)",
+        "from fog_compute.server.process import main; main(['--port', '99999'])",
+        "from fog_compute.worker.__main__ import main; main(['--home', '/proc/no', '--net', '/'])",
+    ],
+)
+def test_files_are_private_whatever_the_folder_is(begin: str) -> None:
+    code = f"""
+import os
+os.umask(0o022)
+try:
+    {begin}
+except Exception:
+    pass
+raise SystemExit(os.umask(0))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+    assert done.returncode == 0o077, done.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (("nonsense",), 'Unknown command "nonsense"'),
