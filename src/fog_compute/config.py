@@ -39,7 +39,8 @@ class Settings(BaseSettings):
         8000, ge=0, le=65535, description="Port of the HTTP interface; 0 takes any free one."
     )
     net: Path | None = Field(
-        None, description="Bootstrap file of the mixnet; by default home/net/net.json."
+        None,
+        description="Bootstrap file of the mixnet; without it, `fog up` runs a local net.",
     )
     database_url: SecretStr | None = Field(
         None, description="SQLAlchemy URL of the database; by default home/daemon/fog.db."

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from fog_compute.cli.common import CommandError
+from fog_compute.cli.common import CommandError, note
+from fog_compute.cli.logs import open_log
 from fog_compute.lifetime import EXIT_UNUSABLE
 
 __all__ = ["Child", "Event"]
@@ -23,7 +24,6 @@ FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 10.0
 HEALTHY_S: Final = 10.0
 START_TRIES: Final = 6
-LOG_BYTES: Final = 8 * 1024 * 1024
 LINE_BYTES: Final = 1024 * 1024
 TAIL_BYTES: Final = 4096
 
@@ -56,6 +56,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._asked: Final = asyncio.Event()
         self._error = ""
+        self._unlogged = False
 
     @property
     def pid(self) -> int | None:
@@ -116,10 +117,8 @@ class Child:
                 process.send_signal(number)
 
     async def _run_once(self) -> int:
-        if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
-            self._log.replace(self._log.with_suffix(".log.1"))
         self._error = ""
-        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = self._open_log()
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command(),
@@ -142,6 +141,16 @@ class Child:
         if process.stdin is not None:
             process.stdin.close()
         return code
+
+    def _open_log(self) -> int:
+        """Open the log; where that cannot be, the child still runs."""
+        try:
+            return open_log(self._log)
+        except OSError as error:
+            if not self._unlogged:
+                note(f"{self._log} cannot be written ({error.strerror}): its lines are lost")
+            self._unlogged = True
+            return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         """Take events until the process closes its output."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,9 +49,10 @@ class NotRunningError(CommandError):
 
 
 def note(text: str) -> None:
-    """Tell a person something beside the result."""
-    sys.stderr.write(f"fog: {text}\n")
-    sys.stderr.flush()
+    """Tell a person something beside the result, if anybody can be told."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"fog: {text}\n")
+        sys.stderr.flush()
 
 
 def print_json(value: Json) -> None:

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 import fog_compute
 from fog_compute.cli.children import Child, Event
-from fog_compute.cli.common import CommandError
+from fog_compute.cli.common import CommandError, note
+from fog_compute.cli.logs import keep_short
 from fog_compute.config import Settings
 from fog_compute.lifetime import port_problem
 
@@ -48,6 +49,7 @@ class Supervisor:
         self._started_at: Final = datetime.now(UTC).isoformat(timespec="seconds")
         self._stop: Final = asyncio.Event()
         self._signals = 0
+        self._untold = False
 
     async def run(self) -> None:
         """Run the fog until a signal or until a part cannot run at all.
@@ -59,16 +61,20 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
         self._layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        betanet = find_betanet()
+        if self._settings.net is None:
+            find_betanet()  # a missing one is told before anything starts
         check_port(self._settings.host, self._settings.port)
+        shortening = asyncio.create_task(keep_short(self._layout.logs), name="logs")
         try:
             async with asyncio.TaskGroup() as group:
-                starting = group.create_task(self._start(group, betanet), name="start")
+                starting = group.create_task(self._start(group), name="start")
                 group.create_task(self._stop_when_asked(starting), name="stop")
         except* CommandError as errors:
             raise CommandError(str(errors.exceptions[0])) from None
         finally:
-            self._layout.state_file.unlink(missing_ok=True)
+            shortening.cancel()
+            with contextlib.suppress(OSError):
+                self._layout.state_file.unlink(missing_ok=True)
 
     def _on_signal(self) -> None:
         self._signals += 1
@@ -80,12 +86,13 @@ class Supervisor:
 
     # Starting
 
-    async def _start(self, group: asyncio.TaskGroup, betanet: Path) -> None:
-        net, backend = self._net(betanet), self._backend()
+    async def _start(self, group: asyncio.TaskGroup) -> None:
+        net = [self._net()] if self._settings.net is None else []
+        backend = self._backend()
         workers = [self._worker(index) for index in range(self._settings.workers)]
         # The backend loads while the net starts, and joins it when it is there.
-        self._launch(group, [net, backend])
-        await self._await_ready([net])
+        self._launch(group, [*net, backend])
+        await self._await_ready(net)
         self._launch(group, workers)
         await self._await_ready([backend, *workers])
         self._report("ready", {"url": self._url, "seconds": self._seconds()})
@@ -103,12 +110,12 @@ class Supervisor:
             )
         self._write_state()
 
-    def _net(self, betanet: Path) -> Child:
+    def _net(self) -> Child:
         settings = self._settings
 
         def command() -> Sequence[str]:
             return [
-                str(betanet),
+                str(find_betanet()),
                 *("localnet", "run", "--dir", str(self._layout.net)),
                 *("--entry", str(settings.entry_nodes)),
                 *("--middle", str(settings.middle_nodes)),
@@ -190,9 +197,17 @@ class Supervisor:
             "url": self._url,
             "children": {child.name: child.pid for child in self._children},
         }
-        fresh = self._layout.state_file.with_suffix(".new")
-        fresh.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
-        fresh.replace(self._layout.state_file)
+        path = self._layout.state_file
+        fresh = path.with_suffix(".new")
+        try:
+            fresh.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
+            fresh.replace(path)
+        except OSError as error:
+            if not self._untold:
+                note(f"{path} cannot be written ({error.strerror}): `fog status` shows less")
+            self._untold = True
+        else:
+            self._untold = False
 
 
 async def _end(children: Sequence[Child], deadline: float) -> None:

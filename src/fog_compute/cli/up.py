@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from fog_compute.cli.common import CommandError, JsonFlag, note
 from fog_compute.cli.lock import HomeLock
+from fog_compute.cli.logs import open_log
 from fog_compute.cli.supervisor import Report, Supervisor
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import FogError
@@ -95,11 +96,7 @@ def _detach(settings: Settings, report: Report) -> None:
     command += ["--epoch", f"{settings.epoch_s:g}s", "--mean-delay", f"{settings.mean_delay_ms}ms"]
     if settings.exact_metrics:
         command.append("--exact-metrics")
-    log = os.open(
-        settings.layout.logs / "up.log",
-        os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
-        0o600,
-    )
+    log = open_log(settings.layout.logs / "up.log")
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

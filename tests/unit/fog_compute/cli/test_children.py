@@ -89,6 +89,23 @@ async def test_last_line_of_the_log_tells_why_it_cannot_run(tmp_path: Path) -> N
         await asyncio.wait_for(child(tmp_path, code).keep(), DEADLINE_S)
 
 
+async def test_child_runs_without_its_log_which_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "part.log").mkdir()
+    part = child(tmp_path, READY + "sys.stderr.write('unheard'); sys.stderr.flush();" + WAIT)
+    keeping = asyncio.create_task(part.keep())
+    await until(part.ready.is_set)
+    assert part.pid is not None
+    os.kill(part.pid, signal.SIGKILL)
+    await until(lambda: part.restarts == 1)
+
+    part.kill()
+    await asyncio.wait_for(keeping, DEADLINE_S)
+
+    assert capsys.readouterr().err.count("part.log cannot be written (Is a directory)") == 1
+
+
 async def test_missing_program_is_one_line(tmp_path: Path) -> None:
     part = Child("part", lambda: ["/nonexistent"], tmp_path / "part.log", {}, lambda *_: None)
 

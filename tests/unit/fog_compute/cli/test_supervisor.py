@@ -1,0 +1,85 @@
+"""What `fog up` starts, and what it bears."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from fog_compute.cli import supervisor
+from fog_compute.cli.children import Child, Event
+from fog_compute.cli.supervisor import Supervisor
+from fog_compute.config import load_settings
+
+pytestmark = pytest.mark.asyncio
+
+DEADLINE_S = 30.0
+
+
+class ReadyChild(Child):
+    """A child that is ready at once and starts no process."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Callable[[], Sequence[str]],
+        log: Path,
+        environment: dict[str, str],
+        on_event: Callable[[Child, Event], None],
+    ) -> None:
+        super().__init__(name, command, log, environment, on_event)
+        self.hear = on_event
+
+    async def keep(self) -> None:
+        self.ready.set()
+        self.hear(self, {"event": "ready", "url": "http://127.0.0.1:1"})
+        await self._asked.wait()
+        self.over.set()
+
+
+async def started(home: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> list[str]:
+    """Run a fog until it is ready; return the parts that it started."""
+    monkeypatch.setattr(supervisor, "Child", ReadyChild)
+    seen: list[str] = []
+
+    def report(event: str, fields: dict[str, object]) -> None:
+        if event == "started":
+            seen.append(str(fields["name"]))
+        elif event == "ready":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    fog = Supervisor(load_settings(home=home, port=0, **settings), report)
+    await asyncio.wait_for(fog.run(), DEADLINE_S)
+    return seen
+
+
+async def test_parts_are_started_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "find_betanet", lambda: Path("betanet"))
+
+    assert await started(tmp_path, monkeypatch) == ["net", "backend", "worker-0"]
+    assert not (tmp_path / "fog.json").exists()
+
+
+async def test_other_net_is_joined_and_none_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = tmp_path / "net.json"
+
+    assert await started(tmp_path, monkeypatch, net=net) == ["backend", "worker-0"]
+
+
+async def test_fog_runs_on_where_its_state_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fog.json").mkdir()
+
+    parts = await started(tmp_path, monkeypatch, net=tmp_path / "net.json", workers=2)
+
+    assert parts == ["backend", "worker-0", "worker-1"]
+    assert capsys.readouterr().err.count("fog.json cannot be written (Is a directory)") == 1
