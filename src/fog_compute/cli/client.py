@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import httpx2
 
@@ -25,7 +25,13 @@ UPLOAD_TIMEOUT_S: Final = 120.0
 RECONNECT_S: Final = 30.0
 RECONNECT_PAUSE_S: Final = 0.2
 
-Body = dict[str, Any]  # JSON as it comes; each command picks its fields
+
+class Body(dict[str, Any]):
+    """JSON as it comes; each command picks its fields."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        """Say whose fault a missing field is."""
+        raise CommandError(f"the backend's answer has no {key!r}: is it another program?")
 
 
 class Backend:
@@ -61,7 +67,8 @@ class Backend:
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Body:
         """POST JSON and get a JSON object; what a body describes is made once."""
         headers = {} if body is None else {"idempotency-key": secrets.token_hex(16)}
-        return self._json(self._send("POST", path, json=body, headers=headers))
+        once = bool(headers)
+        return self._json(self._send("POST", path, repeatable=once, json=body, headers=headers))
 
     def read(self, path: str) -> bytes:
         """GET bytes."""
@@ -95,7 +102,9 @@ class Backend:
             trust_env=False,
         )
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
+    def _send(
+        self, method: str, path: str, *, repeatable: bool = True, **options: Any
+    ) -> httpx2.Response:
         """Ask; while a fog runs whose backend is away, wait for the backend to come back."""
         deadline: float | None = None
         while True:
@@ -105,14 +114,23 @@ class Backend:
                 raise CommandError("the backend did not answer in time: see `fog status`") from None
             except httpx2.TransportError as error:
                 # Only what never arrived, or can arrive twice, may be sent again.
-                once = method == "GET" or "idempotency-key" in options.get("headers", {})
-                repeatable = once or isinstance(error, httpx2.ConnectError)
+                if not (repeatable or isinstance(error, httpx2.ConnectError)):
+                    raise CommandError(
+                        "the connection to the backend broke, and what was asked may be done"
+                        " or not: see `fog task ls`"
+                    ) from None
+                if self._lock.holder() is None:
+                    raise self._not_running() from None
                 now = time.monotonic()
                 if deadline is None:
                     deadline = now + RECONNECT_S
                     self.on_lost()
-                if not repeatable or now > deadline or self._lock.holder() is None:
-                    raise self._not_running() from None
+                if now > deadline:
+                    raise CommandError(
+                        f"the backend of the fog in {self._layout.root} does not come back, and"
+                        " may have done what was asked: read logs/backend.log there, and see"
+                        " `fog task ls` later"
+                    ) from None
                 time.sleep(RECONNECT_PAUSE_S)
                 self._reconnect()
             else:
@@ -128,10 +146,10 @@ class Backend:
 
     def _json(self, answer: httpx2.Response) -> Body:
         try:
-            body = answer.json()
+            body = answer.json(object_hook=Body)
         except ValueError:
             body = None
-        if not isinstance(body, dict):
+        if not isinstance(body, Body):
             raise CommandError("the backend's answer cannot be read: is it another program?")
         return body
 

@@ -6,10 +6,11 @@ import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
+from fog_compute.cli.codes import FAILED, NOT_RUNNING
 from fog_compute.errors import FogError
 
 __all__ = [
@@ -27,10 +28,7 @@ Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json
 
 JsonFlag = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 
-TaskId = Annotated[str, Parameter(help="The task's id.")]
-
-FAILED: Final = 1
-NOT_RUNNING: Final = 3
+TaskId = Annotated[str, Parameter(help="The task's id, or how it alone begins.")]
 
 
 class CommandError(FogError):

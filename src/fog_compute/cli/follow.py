@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from fog_compute.cli.client import Backend, Body
+from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
 from fog_compute.cli.common import Json, note, print_json
 from fog_compute.errors import NotFound
 from fog_compute.units import format_duration
 
 __all__ = ["Follower"]
 
-FAILED: Final = 1
-TIMED_OUT: Final = 124
-INTERRUPTED: Final = 130
 WAIT_S: Final = 20.0
 MAX_EXIT_CODE: Final = 255
 

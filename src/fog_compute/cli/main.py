@@ -8,19 +8,13 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from fog_compute import __version__
+from fog_compute.cli.codes import FAILED, INTERRUPTED, OK, USAGE
 from fog_compute.errors import ConfigError, FogError
 
 if TYPE_CHECKING:
     from cyclopts import App
 
 __all__ = ["main"]
-
-OK: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-NOT_RUNNING: Final = 3
-TIMED_OUT: Final = 124
-INTERRUPTED: Final = 130
 
 _HELP: Final = """Run computations on idle machines of others; the network does not learn who asked.
 

@@ -7,20 +7,23 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
 from fog_compute.cli.client import Backend
+from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag
 from fog_compute.cli.follow import Follower
+from fog_compute.errors import InvalidTask
 from fog_compute.layout import MAX_BLOB_BYTES
+from fog_compute.tasks import Limits, TaskSpec
 from fog_compute.units import format_bytes, parse_bytes, parse_duration
 from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["run"]
 
-USAGE = 2
+ANY_SHA256: Final = "0" * 64
 
 
 def run(
@@ -38,7 +41,11 @@ def run(
     ] = None,
     input: Annotated[  # noqa: A002  # the name of the flag
         tuple[str, ...],
-        Parameter(name="--input", help="Input file, as PATH or PATH=NAME-IN-THE-SANDBOX."),
+        Parameter(
+            name="--input",
+            negative=(),
+            help="Input file, as PATH or PATH=NAME-IN-THE-SANDBOX; may be given many times.",
+        ),
     ] = (),
     privacy: Annotated[
         PrivacyLevel, Parameter(help="1, 3, 5 or 7 mix nodes on each path.")
@@ -68,13 +75,23 @@ def run(
     inputs = _read_inputs(input)
     for text in (*args, *inputs):
         _check_text(text)
-    limits: dict[str, object] = {}
+    limits: dict[str, Any] = {}
     if wall is not None:
         limits["wall_s"] = parse_duration(wall)
     if memory is not None:
         limits["memory_bytes"] = parse_bytes(memory)
     if fuel is not None:
         limits["fuel"] = fuel
+    try:
+        TaskSpec(
+            module=ANY_SHA256,
+            argv=args,
+            inputs=dict.fromkeys(inputs, ANY_SHA256),
+            limits=Limits(**limits),
+            max_attempts=attempts,
+        )
+    except InvalidTask as error:
+        raise CommandError(str(error), USAGE) from None
     with Backend() as backend:
         task = backend.post(
             "/api/v1/tasks",

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
 from fog_compute.cli.client import Backend, Body
+from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, TaskId, print_json, print_table
 from fog_compute.cli.follow import Follower
+from fog_compute.errors import NotFound
 from fog_compute.tasks import TaskState
 from fog_compute.units import format_bytes, format_duration, parse_duration
 
 __all__ = ["cancel", "ls", "show"]
 
-MAX_PAGE = 1000
+MAX_PAGE: Final = 1000
+TASK_ID_LENGTH: Final = 26
 
 
 def show(
@@ -31,6 +34,7 @@ def show(
     """Show a task: its state, why it is so, its attempts and why each worker was chosen."""
     _check_id(task_id)
     with Backend() as backend:
+        task_id = _whole_id(backend, task_id)
         if wait:
             wait_s = None if timeout is None else parse_duration(timeout)
             return Follower(backend, task_id, as_json=json).follow(wait_s)
@@ -50,7 +54,7 @@ def ls(
 ) -> int:
     """List tasks, newest first."""
     if not 1 <= limit <= MAX_PAGE:
-        raise CommandError(f"--limit {limit} is out of bounds: give 1 to {MAX_PAGE}", 2)
+        raise CommandError(f"--limit {limit} is out of bounds: give 1 to {MAX_PAGE}", USAGE)
     query: dict[str, str | int | float] = {"limit": limit}
     if state is not None:
         query["state"] = state.value
@@ -80,6 +84,7 @@ def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
     """Cancel a task that is not over."""
     _check_id(task_id)
     with Backend() as backend:
+        task_id = _whole_id(backend, task_id)
         task = backend.post(f"/api/v1/tasks/{task_id}/cancel")
     if json:
         print_json(task)
@@ -90,7 +95,21 @@ def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
 
 def _check_id(task_id: str) -> None:
     if not task_id.isalnum() or not task_id.isascii():
-        raise CommandError(f"{task_id!r} is no id of a task: see `fog task ls`", 2)
+        raise CommandError(f"{task_id!r} is no id of a task: see `fog task ls`", USAGE)
+
+
+def _whole_id(backend: Backend, begin: str) -> str:
+    """The id of the one task whose id begins so; ids sort, and are listed from the last."""
+    if len(begin) >= TASK_ID_LENGTH:
+        return begin
+    after = begin + "z" * TASK_ID_LENGTH  # sorts behind all ids that begin so
+    tasks = backend.get("/api/v1/tasks", limit=2, before=after)["tasks"]
+    found = [str(task["id"]) for task in tasks if str(task["id"]).startswith(begin)]
+    if not found:
+        raise NotFound(f"no task's id begins with {begin}: see `fog task ls`")
+    if len(found) > 1:
+        raise CommandError(f"ids of several tasks begin with {begin}: give more of it", USAGE)
+    return found[0]
 
 
 def _print(task: Body) -> None:

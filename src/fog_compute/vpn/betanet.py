@@ -310,7 +310,7 @@ async def open_channel(*, folder: Path, bootstrap: Path, level: PrivacyLevel) ->
 async def _open_client(folder: Path, bootstrap: Path) -> betanet.Client:
     if not await asyncio.to_thread(bootstrap.is_file):
         raise ConfigError(
-            f"no bootstrap file at {bootstrap}: start a net with `fog up`, or give --net"
+            f"no bootstrap file at {bootstrap}: start a net with `fog up`, or name one with FOG_NET"
         )
     await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
     try:

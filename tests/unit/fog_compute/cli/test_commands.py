@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 import fog_compute
+from fog_compute.cli import client
+from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.lock import HomeLock
 from fog_compute.layout import HomeLayout
 
@@ -121,6 +128,11 @@ raise SystemExit(os.umask(0))
         (("run", __file__, "--input", f"{__file__}=\udcff"), "no UTF-8 text"),
         (("task", "show", "../x"), "no id of a task"),
         (("task", "ls", "--limit", "0"), "out of bounds"),
+        (("run", __file__, "--input", f"{__file__}="), "the input path ''"),
+        (("run", __file__, "--memory", "1"), "the limit memory_bytes is 1"),
+        (("run", __file__, "--wall", "0s"), "the limit wall_s"),
+        (("run", __file__, "--attempts", "0"), "max_attempts is 0"),
+        (("run", __file__, "--empty-input"), "Unknown option"),
     ],
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[str, ...], text: str) -> None:
@@ -237,3 +249,112 @@ def test_foreign_program_on_the_known_port_is_not_taken_for_a_backend(tmp_path: 
     (daemon / "token").write_text("t" * 40)
 
     assert fog(tmp_path, "status").returncode == 3
+
+
+Answer = tuple[int, bytes] | None  # a status and a body, or a connection that breaks
+
+
+@contextlib.contextmanager
+def backend(home: Path, *answers: Answer) -> Iterator[list[str]]:
+    """A backend that gives these answers, one to each request; hold what was asked."""
+    asked: list[str] = []
+    left = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            key = self.headers.get("idempotency-key", "")
+            asked.append(f"{self.command} {self.path} {key}".rstrip())
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            answer = left.pop(0)
+            if answer is None:
+                self.close_connection = True
+                return
+            status, body = answer
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    lock = HomeLock(HomeLayout(home))
+    assert lock.take()
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        daemon = home / "daemon"
+        daemon.mkdir()
+        (daemon / "token").write_text("t" * 40)
+        url = f"http://127.0.0.1:{server.server_port}"
+        (daemon / "server.json").write_text(json.dumps({"url": url, "pid": 1}))
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield asked
+        finally:
+            server.shutdown()
+            serving.join()
+            lock.give_back()
+
+
+def test_what_broke_under_way_is_sent_again_and_makes_one_task(tmp_path: Path) -> None:
+    blob = b'{"sha256": "' + b"0" * 64 + b'"}'
+    with backend(tmp_path, None, (201, blob), None, (201, b'{"id": "01k"}')) as asked:
+        done = fog(tmp_path, "run", __file__, "--detach")
+
+    assert (done.returncode, done.stdout) == (0, "01k\n"), done.stderr
+    # What is known by its hash needs no key.
+    assert asked[:2] == ["POST /api/v1/blobs"] * 2
+    assert re.fullmatch(r"POST /api/v1/tasks [0-9a-f]{32}", asked[2])
+    assert asked[3] == asked[2]
+
+
+def test_backend_that_stays_away_is_not_called_no_fog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "RECONNECT_S", -1.0)
+    with (
+        backend(tmp_path, None),
+        client.Backend(HomeLayout(tmp_path)) as asking,
+        pytest.raises(CommandError, match="does not come back, and may have done") as caught,
+    ):
+        asking.post("/api/v1/tasks", {})
+
+    assert not isinstance(caught.value, NotRunningError)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"tasks": [{}]}', b"[]", b"no JSON"])
+def test_answer_of_another_program_is_one_line(tmp_path: Path, body: bytes) -> None:
+    with backend(tmp_path, (200, body)):
+        done = fog(tmp_path, "task", "ls")
+
+    assert done.returncode == 1
+    assert "is it another program?" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+ONE, TWO = "01k" + "a" * 23, "01k" + "b" * 23
+
+
+@pytest.mark.parametrize(
+    ("begin", "listed", "code", "text"),
+    [
+        ("01kb", [TWO, ONE], 0, f"task {TWO} is cancelled"),
+        ("01ka", [ONE], 0, f"task {ONE} is cancelled"),
+        ("01k", [TWO, ONE], 1, "several tasks"),
+        ("01kz", [TWO, ONE], 1, "no task's id begins with 01kz"),
+    ],
+)
+def test_begin_of_an_id_stands_for_it(
+    tmp_path: Path, begin: str, listed: list[str], code: int, text: str
+) -> None:
+    tasks = json.dumps({"tasks": [{"id": task} for task in listed]}).encode()
+    with backend(tmp_path, (200, tasks), (200, b'{"state": "cancelled"}')) as asked:
+        done = fog(tmp_path, "task", "cancel", begin)
+
+    assert text in done.stdout + done.stderr
+    assert (done.returncode == 0) == (code == 0)
+    assert asked[0] == f"GET /api/v1/tasks?limit=2&before={begin}{'z' * 26}"
+    assert len(asked) == (2 if code == 0 else 1)

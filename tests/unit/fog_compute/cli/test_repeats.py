@@ -9,7 +9,7 @@ import pytest
 
 from fog_compute.cli import client
 from fog_compute.cli.client import Backend
-from fog_compute.cli.common import NotRunningError
+from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.lock import HomeLock
 from fog_compute.layout import HomeLayout
 
@@ -51,7 +51,11 @@ def test_task_is_asked_for_again_under_the_same_key(tmp_path: Path, breaking: Br
 
 
 def test_request_that_may_have_arrived_is_not_repeated(tmp_path: Path, breaking: Breaking) -> None:
-    with Backend(HomeLayout(tmp_path)) as backend, pytest.raises(NotRunningError):
+    with (
+        Backend(HomeLayout(tmp_path)) as backend,
+        pytest.raises(CommandError, match="may be done or not: see `fog task ls`") as caught,
+    ):
         backend.post("/api/v1/tasks/t/cancel")
 
+    assert not isinstance(caught.value, NotRunningError)
     assert len(breaking.asked) == 1
