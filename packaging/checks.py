@@ -1,4 +1,4 @@
-"""Rules that no linter knows: crates depend one way only, and no source file grows too long."""
+"""A rule that no linter knows: crates depend one way only."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
-
-ROOT: Final = Path(__file__).resolve().parent.parent
-
-MAX_LINES: Final = 800
-SOURCE_SUFFIXES: Final = {".css", ".js", ".py", ".pyi", ".rs", ".sh", ".ts", ".tsx"}
 
 LAYERS: Final[dict[str, set[str]]] = {
     "betanet-sphinx": set(),
@@ -47,29 +42,15 @@ def layer_breaches(packages: list[dict[str, Any]]) -> list[str]:
     return breaches
 
 
-def long_files(paths: list[Path]) -> list[str]:
-    """Source files over the limit, and by how much."""
-    found = []
-    for path in paths:
-        if path.suffix in SOURCE_SUFFIXES and path.is_file():
-            lines = len(path.read_bytes().splitlines())
-            if lines > MAX_LINES:
-                found.append(
-                    f"{path.relative_to(ROOT)} has {lines} lines; the limit is {MAX_LINES}"
-                )
-    return found
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
-
-
 def main() -> int:
     """Print every breach; 1 if there is one."""
-    metadata = json.loads(_output("cargo", "metadata", "--no-deps", "--format-version=1"))
-    listed = _output("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    files = [ROOT / name for name in listed.split("\0") if name]
-    breaches = layer_breaches(metadata["packages"]) + long_files(files)
+    metadata = subprocess.run(
+        ["cargo", "metadata", "--no-deps", "--format-version=1"],
+        check=True,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).resolve().parent,
+    ).stdout
+    breaches = layer_breaches(json.loads(metadata)["packages"])
     for breach in breaches:
         print(breach, file=sys.stderr)  # noqa: T201 - the report of a command-line check
     return 1 if breaches else 0

@@ -8,7 +8,6 @@ only other end of the pipe.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import json
 import os
@@ -16,6 +15,8 @@ import signal
 import sys
 import threading
 from typing import Final
+
+from fog_compute.kernel import be_killed_with_parent
 
 __all__ = [
     "EXIT_UNUSABLE",
@@ -29,7 +30,6 @@ __all__ = [
 EXIT_UNUSABLE: Final = 78
 """Exit code of a child that a restart cannot help: a setting, a path or a port is unusable."""
 
-_PR_SET_PDEATHSIG: Final = 1
 _STDIN: Final = 0
 _OWNER_GONE: Final = 70
 
@@ -40,11 +40,7 @@ def die_with_parent() -> None:
     Standard input must be a pipe whose other end only the parent holds. Call it early and from
     the main thread.
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), "prctl(PR_SET_PDEATHSIG)")
+    be_killed_with_parent()
     threading.Thread(target=_exit_at_end_of_input, name="owner-watch", daemon=True).start()
 
 

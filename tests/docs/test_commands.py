@@ -137,9 +137,3 @@ def test_metrics_exist(pages: dict[str, str], sources: dict[str, str]) -> None:
     }
 
     assert unknown == set(), "\n".join(sorted(unknown))
-
-
-def test_every_setting_is_described() -> None:
-    bare = [name for name, field in Settings.model_fields.items() if not field.description]
-
-    assert bare == [], "\n".join(bare)

@@ -15,8 +15,8 @@ NOT_WRITTEN_HERE = {
     "requirements/uv.txt",
 }
 TEXT = {
-    ".cfg", ".css", ".html", ".ini", ".json", ".lock", ".md", ".py", ".pyi", ".rs", ".sh", ".toml",
-    ".ts", ".tsx", ".txt", ".yaml", ".yml", "",
+    ".cfg", ".css", ".html", ".ini", ".js", ".json", ".lock", ".md", ".py", ".pyi", ".rs", ".sh",
+    ".toml", ".ts", ".tsx", ".txt", ".yaml", ".yml", "",
 }  # fmt: skip
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)

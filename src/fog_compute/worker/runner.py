@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from fog_compute.kernel import be_killed_with_parent, give_up_privileges
 from fog_compute.worker.engine import ModuleFault, Sandbox
-from fog_compute.worker.process import die_with_parent, give_up_privileges
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
@@ -124,7 +124,8 @@ def _serve(pipe: _Pipe, sandbox: Sandbox) -> None:
 def main(arguments: list[str]) -> int:
     """Serve until the parent closes the pipe."""
     parent, stdout, stderr, cache = arguments
-    if not die_with_parent(int(parent)):
+    be_killed_with_parent()
+    if os.getppid() != int(parent):
         return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when a runner ends
     _confine()

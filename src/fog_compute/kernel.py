@@ -7,14 +7,15 @@ import os
 import signal
 from typing import Final
 
+__all__ = ["be_killed_with_parent", "give_up_privileges"]
+
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
-def die_with_parent(parent: int) -> bool:
-    """Have the kernel kill this process when its parent ends; False if it has ended already."""
+def be_killed_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends; too late if it has ended already."""
     _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    return os.getppid() == parent
 
 
 def give_up_privileges() -> None:
