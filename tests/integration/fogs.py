@@ -107,11 +107,16 @@ class RunningFog:
         until(reached, TASK_S, lambda: f"the task never was {state}: {seen[-1:]}")
 
     def processes(self) -> list[psutil.Process]:
-        """Every living process that belongs to this fog."""
+        """Every living process that belongs to this fog, by its environment or command line.
+
+        Runners have no environment, and a folder of the fog as an argument.
+        """
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                ours = process.environ().get("FOG_HOME") == str(self.home)
+                ours = process.environ().get("FOG_HOME") == str(self.home) or any(
+                    Path(argument).is_relative_to(self.home) for argument in process.cmdline()
+                )
                 if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found

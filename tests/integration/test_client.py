@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -253,8 +254,10 @@ async def test_closing_joins_the_cores_threads(localnet: Path, tmp_path: Path) -
 
 
 def core_threads() -> list[str]:
-    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
-    names = [(task / "comm").read_text().strip() for task in tasks]
+    names = []
+    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            names.append((task / "comm").read_text().strip())
     return [name for name in names if name.startswith(("betanet", "client"))]
 
 

@@ -37,6 +37,7 @@ SLOW = f"""(module {WRITE}
       (local.set $left (i64.sub (local.get $left) (i64.const 1)))
       (br_if $again (i64.ne (local.get $left) (i64.const 0))))
     (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 100)))))"""
+LONG = ("--wall", "10m")  # enough for SLOW on any machine
 FOREVER = '(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))'
 GREEDY = """(module (memory (export "memory") 1)
   (func (export "_start")
@@ -77,7 +78,10 @@ def only_line(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def fog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFog]:
-    with running_fog(tmp_path_factory.mktemp("fog") / "home") as made:
+    home = tmp_path_factory.mktemp("fog") / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    with running_fog(home) as made:
         yield made
 
 
@@ -115,6 +119,15 @@ def test_exit_code_of_the_module_is_given_on(fog: RunningFog, tmp_path: Path) ->
     assert done.stderr.splitlines()[-1] == "fog: the module exited with 7"
 
 
+def test_nothing_that_it_writes_is_open_to_others(fog: RunningFog) -> None:
+    fog.run("run", WORDCOUNT, "--stdin", TEXT)
+
+    files = [path for path in fog.home.rglob("*") if path.is_file()]
+
+    assert any(path.name == "attempts.db" for path in files)
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+
+
 KILLED: dict[str, Callable[[RunningFog], int]] = {
     "backend": lambda fog: fog.pid("backend"),
     "worker": lambda fog: fog.pid("worker-0"),
@@ -127,7 +140,7 @@ KILLED: dict[str, Callable[[RunningFog], int]] = {
 
 @pytest.mark.parametrize("victim", KILLED)
 def test_running_task_survives_kill_of(fog: RunningFog, tmp_path: Path, victim: str) -> None:
-    task_id = fog.json("run", module(tmp_path, SLOW), "--detach")["id"]
+    task_id = fog.json("run", module(tmp_path, SLOW), *LONG, "--detach")["id"]
     fog.await_state(task_id, "running")
 
     os.kill(KILLED[victim](fog), signal.SIGKILL)
@@ -144,7 +157,7 @@ def test_running_task_survives_kill_of(fog: RunningFog, tmp_path: Path, victim: 
 def test_killed_owner_leaves_nothing_and_the_next_start_resumes(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with running_fog(home) as first:
-        task_id = first.json("run", module(tmp_path, SLOW), "--detach")["id"]
+        task_id = first.json("run", module(tmp_path, SLOW), *LONG, "--detach")["id"]
         first.await_state(task_id, "running")
         first.kill()
         first.await_gone()
@@ -177,7 +190,7 @@ def test_placement_explains_itself(fog: RunningFog) -> None:
 @pytest.mark.parametrize(
     ("text", "flags", "reason"),
     [
-        (FOREVER, ("--wall", "1s"), "1"),
+        (FOREVER, ("--wall", "1s"), "ran longer than its limit of 1 s"),
         (FOREVER, ("--fuel", "1000000"), "fuel"),
         (GREEDY, (), "memory|trapped"),
         (GREEDY_FROM_THE_START, (), "memory"),
@@ -204,7 +217,7 @@ def test_file_that_is_no_module_fails_with_one_line(fog: RunningFog) -> None:
 def test_waiting_ends_with_the_timeout_and_the_task_goes_on(
     fog: RunningFog, tmp_path: Path
 ) -> None:
-    done = fog.run("run", module(tmp_path, SLOW), "--timeout", "500ms", "--json")
+    done = fog.run("run", module(tmp_path, FOREVER), "--timeout", "500ms", "--json")
 
     assert done.returncode == 124
     task_id = re.search(r"task (\w+) is not over", only_line(done.stderr))
@@ -213,7 +226,7 @@ def test_waiting_ends_with_the_timeout_and_the_task_goes_on(
 
 
 def test_interrupted_wait_says_how_to_go_on(fog: RunningFog, tmp_path: Path) -> None:
-    waiting = fog.start("run", module(tmp_path, SLOW))
+    waiting = fog.start("run", module(tmp_path, FOREVER))
     assert waiting.stderr is not None
     first = waiting.stderr.readline()
 
@@ -230,8 +243,10 @@ def test_interrupted_wait_says_how_to_go_on(fog: RunningFog, tmp_path: Path) -> 
 
 def test_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     with running_fog(tmp_path / "home") as fog:
-        task_id = fog.json("run", module(tmp_path, SLOW), "--detach")["id"]
+        task_id = fog.json("run", module(tmp_path, FOREVER), "--detach")["id"]
         fog.await_state(task_id, "running")
+        runner = fog.runner_pid()
+        assert runner in {process.pid for process in fog.processes()}
 
         fog.process.send_signal(signal.SIGINT)
         until(lambda: "stopping" in fog.log.read_text(), STOP_S, lambda: "it does not stop")

@@ -14,8 +14,8 @@ from fog_compute.layout import HomeLayout
 __all__ = ["HomeLock"]
 
 PID_BYTES: Final = 20
-LOOKS: Final = 5
-LOOK_S: Final = 0.02
+LOOKED_AT_S: Final = 1.0
+PAUSE_S: Final = 0.02
 
 
 class HomeLock:
@@ -60,12 +60,16 @@ class HomeLock:
         return pid if pid > 1 else None
 
     def _take(self, descriptor: int) -> bool:
-        """Take the lock; a command that only looks who has it holds it for a moment."""
-        for _ in range(LOOKS):
-            if self._flock(descriptor, fcntl.LOCK_EX):
-                return True
-            time.sleep(LOOK_S)
-        return False
+        """Take the lock; a command that only looks who has it holds it for a moment.
+
+        On a busy machine the moment may last.
+        """
+        deadline = time.monotonic() + LOOKED_AT_S
+        while not self._flock(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(PAUSE_S)
+        return True
 
     def _flock(self, descriptor: int, kind: int) -> bool:
         try:

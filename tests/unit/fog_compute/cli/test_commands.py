@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -190,6 +191,19 @@ def test_looking_who_holds_the_lock_takes_it_from_nobody(tmp_path: Path) -> None
             assert HomeLock(HomeLayout(tmp_path)).holder() == os.getpid()
             lock.give_back()
         looking.kill()
+
+
+def test_start_waits_for_one_who_looks_for_long(tmp_path: Path) -> None:
+    lock = HomeLock(HomeLayout(tmp_path))
+    assert lock.take()
+    lock.give_back()
+    with (tmp_path / "fog.lock").open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        letting_go = threading.Timer(0.3, lambda: fcntl.flock(looking, fcntl.LOCK_UN))
+        letting_go.start()
+        assert lock.take()
+        letting_go.join()
+    lock.give_back()
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1", "garbage"])
