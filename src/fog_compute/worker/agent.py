@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
@@ -150,10 +151,12 @@ class WorkerAgent:
             await self._answer(incoming, Rejected("this is no request of this protocol"))
             return
         reply = await self._effect(request)
+        # Many may wait for news, so what they brought must go.
+        incoming = dataclasses.replace(incoming, body=b"")
+        if isinstance(request, Submit):
+            request = msgspec.structs.replace(request, attached={})
         with contextlib.suppress(ChannelError):
             await self._channel.commit(incoming)
-        if isinstance(request, Submit):
-            request = msgspec.structs.replace(request, attached={})  # what waits must be small
         if isinstance(request, Submit | Poll) and incoming.reply_capacity:
             await self._hold(request)
             try:

@@ -86,6 +86,7 @@ class RunnerSlot:
         self._process: Process | None = None
         self._pidfd: int | None = None
         self._outputs: tuple[int, int] | None = None
+        self._collecting: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -281,17 +282,18 @@ class RunnerSlot:
         await self._discard()
 
     async def _discard(self) -> None:
-        """Kill the runner, if there is one, and collect it."""
+        """Kill the runner, if there is one, and collect it; or the one whose end was cut short."""
         process, self._process = self._process, None
         pidfd, self._pidfd = self._pidfd, None
-        if process is None:
-            return
         # Process.kill would reap the child behind asyncio's back (Popen polls first).
         if pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
-        await asyncio.shield(_collect(process))
+        if process is not None:
+            self._collecting = asyncio.create_task(_collect(process), name="collect")
+        if self._collecting is not None:
+            await asyncio.shield(self._collecting)
 
 
 def _weight(job: Job) -> int:

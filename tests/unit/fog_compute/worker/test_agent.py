@@ -8,6 +8,7 @@ import random
 import signal
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -32,12 +33,14 @@ from fog_compute.tasks.wire import (
     PollItem,
     Rejected,
     Status,
+    Submit,
     encode,
     encode_result,
     parse_reply,
 )
 from fog_compute.testing import ManualClock, MemoryNetwork
 from fog_compute.units import MIB
+from fog_compute.vpn.channel import Incoming
 from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.attempts import Held
 
@@ -222,6 +225,25 @@ async def test_what_was_cancelled_and_what_came_along_is_not_kept_in_memory(
         gc.collect()
         held = [one for one in gc.get_objects() if isinstance(one, Held)]
         assert [one.submit.attached for one in held] == [{}]
+
+
+@pytest.mark.asyncio
+async def test_what_waits_for_news_keeps_nothing_of_what_came_along(
+    worker: Running, requester: Requester
+) -> None:
+    """INV-TASK-13."""
+    submit = requester.submission(guests.SAYS_AND_LOOPS, stdin=b"x" * 10_000, hold_ms=20_000)
+    waiting = asyncio.create_task(requester.ask(submit))
+    await requester.until(submit.handle, lambda status: status.log_tail == b"error")
+    assert not waiting.done()
+    gc.collect()
+    everything = gc.get_objects()
+    incoming = [one for one in everything if isinstance(one, Incoming)]
+    assert [one for one in incoming if submit.handle in one.body and len(one.body) > 1000] == []
+    submissions = [one for one in everything if isinstance(one, Submit)]
+    assert [one for one in submissions if one.handle == submit.handle and one.attached] == [submit]
+    await requester.ask(Cancel(handles=(submit.handle,)))
+    await waiting
 
 
 @pytest.mark.asyncio
@@ -502,6 +524,33 @@ async def test_a_completion_is_shown_at_an_edge_of_the_grid(
         status = await requester.status(submit.handle)
         assert status.state == FINISHED
         assert status.result_total == len(encode_result(await requester.result(submit.handle)))
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_a_result_that_takes_long_to_keep_is_shown_at_a_later_edge(
+    network: MemoryNetwork, requester: Requester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-15."""
+    clock = ManualClock()
+    agent = WorkerAgent(network.channel("worker"), tmp_path, name="w", clock=clock)
+    keep = agent._journal.finish
+
+    async def keep_for_long(*args: Any) -> None:
+        await keep(*args)
+        await clock.advance(0.99)
+
+    monkeypatch.setattr(agent._journal, "finish", keep_for_long)
+    serving = asyncio.create_task(agent.run())
+    try:
+        submit = requester.submission(guests.HELLO)
+        await requester.submit(submit)
+        await agent.drain(DEADLINE_S)
+        assert (await requester.status(submit.handle)).state == RUNNING
+        await clock.advance(next_edge(0.99) - 0.99)
+        assert (await requester.status(submit.handle)).state == FINISHED
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

@@ -429,6 +429,27 @@ async def test_cancelling_a_job_ends_its_runner(slot: RunnerSlot, tmp_path: Path
 
 
 @pytest.mark.asyncio
+async def test_closing_waits_for_a_runner_whose_end_was_cut_short(slot: RunnerSlot) -> None:
+    """INV-TASK-20."""
+    await slot.start()
+    process = slot._process
+    assert process is not None
+    running = asyncio.create_task(run(slot, guests.SAYS_AND_LOOPS))
+    async with asyncio.timeout(SECOND_TRY_S):
+        while slot.log_tail() != b"error":
+            await asyncio.sleep(0.005)
+    running.cancel()
+    await asyncio.sleep(0)
+    while slot._process is not None:
+        await asyncio.sleep(0)
+    running.cancel()
+    await slot.close()
+    assert process.returncode == -signal.SIGKILL
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+@pytest.mark.asyncio
 async def test_a_runner_has_few_descriptors_no_environment_and_no_core_files(
     slot: RunnerSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
