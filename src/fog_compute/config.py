@@ -56,9 +56,17 @@ class Settings(BaseSettings):
     exit_nodes: int = Field(
         _DEFAULT_NODE_COUNTS["exit"], ge=1, le=16, description="Exit nodes of the local net."
     )
-    epoch_s: float = Field(600.0, ge=5, le=86400, description="Epoch of the local net, seconds.")
-    mean_delay_ms: int = Field(
-        15, ge=1, le=60000, description="Mean delay of each hop of the local net, milliseconds."
+    epoch_s: float | None = Field(
+        None,
+        ge=5,
+        le=86400,
+        description="Epoch of the local net, seconds: fixed by its first start, by default 600.",
+    )
+    mean_delay_ms: int | None = Field(
+        None,
+        ge=1,
+        le=60000,
+        description="Mean delay of each hop of the local net, milliseconds: by default 15.",
     )
     exact_metrics: bool = Field(
         False, description="Let mix nodes export exact counters, which helps an observer too."

@@ -52,6 +52,12 @@ const DESCRIPTORS: (f64, f64) = (256.0, 64.0);
 /// How often the plan is looked at.
 const ROUND: Duration = Duration::from_millis(25);
 
+/// Epoch length of a new network.
+pub const EPOCH: Duration = Duration::from_mins(10);
+
+/// Mean delay per hop of a new network.
+pub const MEAN_DELAY: Duration = Duration::from_millis(15);
+
 /// How an authority is run.
 #[derive(Clone, Debug)]
 pub struct AuthorityConfig {
@@ -61,10 +67,10 @@ pub struct AuthorityConfig {
     pub network: String,
     /// Nodes that the first consensus waits for.
     pub expect: usize,
-    /// Epoch length.
-    pub epoch: Duration,
-    /// Mean delay per hop.
-    pub mean_delay: Duration,
+    /// Epoch length; that of the network, or [`EPOCH`] for a new one, if not given.
+    pub epoch: Option<Duration>,
+    /// Mean delay per hop; that of the network, or [`MEAN_DELAY`] for a new one, if not given.
+    pub mean_delay: Option<Duration>,
     /// One party runs all nodes.
     pub one_operator: bool,
     /// Address of the link socket.
@@ -74,17 +80,29 @@ pub struct AuthorityConfig {
 }
 
 impl AuthorityConfig {
-    /// The constants that follow from the configuration. Clocks may be 30 s apart, or a tenth of
-    /// an epoch if that is less.
-    #[must_use]
-    pub fn constants(&self) -> NetworkConstants {
-        let epoch_length_ms = u64::try_from(self.epoch.as_millis()).unwrap_or(u64::MAX);
-        NetworkConstants {
-            network: self.network.clone(),
-            epoch_length_ms,
-            skew_ms: (epoch_length_ms / 10).min(30_000),
-            mean_delay_ms: u64::try_from(self.mean_delay.as_millis()).unwrap_or(u64::MAX),
+    /// The constants that follow from the configuration and from what the network has been so far.
+    /// Clocks may be 30 s apart, or a tenth of an epoch if that is less.
+    ///
+    /// Epochs are numbered by their length, so that keys, logs and documents of another length fit
+    /// nothing: it stays. The mean delay changes with the next consensus.
+    fn constants(&self, saved: &Saved) -> Result<NetworkConstants, AuthorityError> {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let held = saved.latest();
+        let asked = self.epoch.map(milliseconds);
+        let epoch_length_ms = held.as_ref().map_or(milliseconds(EPOCH), |held| held.epoch_length_ms);
+        if let (Some(asked), Some(_)) = (asked, &held)
+            && asked != epoch_length_ms
+        {
+            return Err(AuthorityError::EpochLength { dir: self.dir.clone(), has_ms: epoch_length_ms });
         }
+        let epoch_length_ms = asked.unwrap_or(epoch_length_ms);
+        let mean_delay_ms = self
+            .mean_delay
+            .map(milliseconds)
+            .or(held.map(|held| held.mean_delay_ms))
+            .unwrap_or(milliseconds(MEAN_DELAY));
+        let skew_ms = (epoch_length_ms / 10).min(30_000);
+        Ok(NetworkConstants { network: self.network.clone(), epoch_length_ms, skew_ms, mean_delay_ms })
     }
 }
 
@@ -118,6 +136,18 @@ pub enum AuthorityError {
     /// The settings make no consensus.
     #[error("these settings make no network: {0}")]
     Settings(String),
+    /// The network has epochs of another length.
+    #[error(
+        "the network in {} has epochs of {has_ms} ms for good: start it with --epoch {has_ms}ms or without, or begin \
+         another in an empty folder",
+        dir.display()
+    )]
+    EpochLength {
+        /// The authority's folder.
+        dir: PathBuf,
+        /// How long they are, in milliseconds.
+        has_ms: u64,
+    },
     /// An own document breaks a rule.
     #[error("cannot sign: {0}")]
     Document(#[from] DocumentError),
@@ -163,24 +193,24 @@ struct Shared {
 
 impl Authority {
     async fn open(config: AuthorityConfig) -> Result<Self, AuthorityError> {
-        let constants = config.constants();
+        let state = StateDir::open(&config.dir)?;
+        let state_file = state.join("directory.json");
+        let saved: Saved = read_json(&state_file, "directory")?.unwrap_or_default();
+        let constants = config.constants(&saved)?;
         let clock = EpochClock::new(constants.epoch_length_ms, constants.skew_ms)
             .map_err(|err| AuthorityError::Settings(err.to_string()))?;
         if constants.mean_delay_ms.saturating_mul(u64::from(CAP_IN_MEANS)) > constants.epoch_length_ms {
             return Err(AuthorityError::Settings("an epoch is at least ten mean delays long".to_owned()));
         }
-        let state = StateDir::open(&config.dir)?;
         let key = state.signing_key("identity.key")?;
         let id = node_id_of(&key);
-        let state_file = state.join("directory.json");
-        let saved: Saved = read_json(&state_file, "directory")?.unwrap_or_default();
         let workers_file = state.join("workers.json");
         let workers: Vec<Signed> = read_json(&workers_file, "worker list")?.unwrap_or_default();
         let mut views = Views::new(config.network.clone(), id);
         for signed in &saved.consensuses {
             views.accept(signed)?;
         }
-        let ledger = Ledger::open(&config, clock, &saved, now_ms());
+        let ledger = Ledger::open(&config, &constants, clock, &saved, now_ms());
         let former: Option<AuthorityRecord> =
             read_json(&state.join(RECORD_FILE), "authority record").unwrap_or_default();
         let links = bind(

@@ -56,10 +56,10 @@ pub struct LocalnetConfig {
     pub middle: usize,
     /// Exit nodes.
     pub exit: usize,
-    /// Epoch length, as an argument (`600s`).
-    pub epoch: String,
-    /// Mean delay per hop, as an argument (`15ms`).
-    pub mean_delay: String,
+    /// Epoch length, as an argument (`600s`); as the authority has it, if not given.
+    pub epoch: Option<String>,
+    /// Mean delay per hop, as an argument (`15ms`); as the authority has it, if not given.
+    pub mean_delay: Option<String>,
     /// Exact counters.
     pub exact_metrics: bool,
 }
@@ -267,8 +267,7 @@ impl Localnet {
     }
 
     fn authority_arguments(&self) -> Vec<String> {
-        let config = &self.config;
-        [
+        let mut arguments = [
             "authority",
             "--dir",
             &self.path("authority"),
@@ -276,15 +275,17 @@ impl Localnet {
             "local",
             "--expect",
             &self.nodes.len().to_string(),
-            "--epoch",
-            &config.epoch,
-            "--mean-delay",
-            &config.mean_delay,
             "--one-operator",
             "--die-with-parent",
         ]
         .map(str::to_owned)
-        .to_vec()
+        .to_vec();
+        for (name, value) in [("--epoch", &self.config.epoch), ("--mean-delay", &self.config.mean_delay)] {
+            if let Some(value) = value {
+                arguments.extend([name.to_owned(), value.clone()]);
+            }
+        }
+        arguments
     }
 
     fn node_arguments(&self, name: &str, role: Role) -> Vec<String> {

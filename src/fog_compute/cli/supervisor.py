@@ -120,8 +120,7 @@ class Supervisor:
                 *("--entry", str(settings.entry_nodes)),
                 *("--middle", str(settings.middle_nodes)),
                 *("--exit", str(settings.exit_nodes)),
-                *("--epoch", f"{settings.epoch_s:g}s"),
-                *("--mean-delay", f"{settings.mean_delay_ms}ms"),
+                *net_times(settings),
                 *(("--exact-metrics",) if settings.exact_metrics else ()),
                 *("--die-with-parent", "--json"),
             ]
@@ -239,6 +238,15 @@ def find_betanet() -> Path:
             " install the package again, or run `make build`"
         )
     return Path(found)
+
+
+def net_times(settings: Settings) -> list[str]:
+    """The times of the local net as options, where they were chosen; a net keeps its own."""
+    times = {
+        "--epoch": None if settings.epoch_s is None else round(settings.epoch_s * 1000),
+        "--mean-delay": settings.mean_delay_ms,
+    }
+    return [part for name, ms in times.items() if ms is not None for part in (name, f"{ms}ms")]
 
 
 def check_port(host: str, port: int) -> None:

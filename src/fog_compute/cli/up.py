@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from fog_compute.cli.common import CommandError, JsonFlag, note
 from fog_compute.cli.lock import HomeLock
 from fog_compute.cli.logs import open_log
-from fog_compute.cli.supervisor import Report, Supervisor
+from fog_compute.cli.supervisor import Report, Supervisor, net_times
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import FogError
 from fog_compute.lifetime import keep_files_private
@@ -36,7 +36,8 @@ def up(
         int | None, Parameter(help="Port of the backend on 127.0.0.1; 0 for any free one.")
     ] = None,
     epoch: Annotated[
-        str | None, Parameter(help="Key period of the local net, such as 600s.")
+        str | None,
+        Parameter(help="Key period of a new local net, such as 600s; it stays with the net."),
     ] = None,
     mean_delay: Annotated[
         str | None, Parameter(help="Mean delay of each hop of the local net, such as 15ms.")
@@ -93,7 +94,7 @@ def _detach(settings: Settings, report: Report) -> None:
     values = settings.model_dump(include={"workers", "slots", "port"})
     for name, value in values.items():
         command += [f"--{name}", str(value)]
-    command += ["--epoch", f"{settings.epoch_s:g}s", "--mean-delay", f"{settings.mean_delay_ms}ms"]
+    command += net_times(settings)
     if settings.exact_metrics:
         command.append("--exact-metrics")
     log = open_log(settings.layout.logs / "up.log")

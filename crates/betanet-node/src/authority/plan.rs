@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duties::Duties;
 use super::{AHEAD_MS, AuthorityConfig};
+use crate::control::NetworkConstants;
 
 /// Nodes that one authority lists.
 const NODES: usize = 1024;
@@ -36,6 +37,18 @@ pub(super) struct Saved {
     duties: Duties,
 }
 
+impl Saved {
+    /// The latest consensus.
+    pub(super) fn latest(&self) -> Option<Verified<Consensus>> {
+        self.consensuses.last().and_then(verify_own)
+    }
+}
+
+fn verify_own(document: &Signed) -> Option<Verified<Consensus>> {
+    let signer = document.signatures.first()?.key;
+    document.verify::<Consensus>(&[NodeId::from(signer)], 1).ok()
+}
+
 /// Descriptors and consensuses.
 pub(super) struct Ledger {
     network: String,
@@ -54,15 +67,17 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn open(config: &AuthorityConfig, clock: EpochClock, saved: &Saved, now_ms: u64) -> Self {
-        let constants = config.constants();
-        let consensuses = saved.consensuses.iter().filter_map(|signed| {
-            let signer = signed.signatures.first()?.key;
-            signed.verify::<Consensus>(&[NodeId::from(signer)], 1).ok()
-        });
+    pub(super) fn open(
+        config: &AuthorityConfig,
+        constants: &NetworkConstants,
+        clock: EpochClock,
+        saved: &Saved,
+        now_ms: u64,
+    ) -> Self {
+        let consensuses = saved.consensuses.iter().filter_map(verify_own);
         let nodes = saved.nodes.iter().filter_map(|signed| signed.verify_node().ok());
         Self {
-            network: constants.network,
+            network: constants.network.clone(),
             clock,
             mean_delay_ms: constants.mean_delay_ms,
             one_operator: config.one_operator,

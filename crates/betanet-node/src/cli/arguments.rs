@@ -124,12 +124,14 @@ pub(super) struct AuthorityArguments {
     /// Nodes that the first consensus waits for.
     #[arg(long, default_value_t = 1)]
     pub(super) expect: usize,
-    /// How long an epoch lasts: packet keys change with it.
-    #[arg(long, default_value = "600s", value_parser = duration)]
-    pub(super) epoch: Duration,
-    /// Mean delay of a packet at each hop.
-    #[arg(long, default_value = "15ms", value_parser = duration)]
-    pub(super) mean_delay: Duration,
+    /// How long an epoch lasts: packet keys change with it. Fixed for good by the first start
+    /// [default for a new network: 600s].
+    #[arg(long, value_parser = duration)]
+    pub(super) epoch: Option<Duration>,
+    /// Mean delay of a packet at each hop; changes with the next epoch
+    /// [default: as before, for a new network 15ms].
+    #[arg(long, value_parser = duration)]
+    pub(super) mean_delay: Option<Duration>,
     /// One party runs all nodes, so there is no anonymity against it.
     #[arg(long)]
     pub(super) one_operator: bool,
@@ -157,12 +159,13 @@ pub(super) struct LocalnetArguments {
     /// Exit nodes.
     #[arg(long, default_value_t = 2)]
     pub(super) exit: usize,
-    /// How long an epoch lasts.
-    #[arg(long, default_value = "600s", value_parser = duration_text)]
-    pub(super) epoch: String,
-    /// Mean delay of a packet at each hop.
-    #[arg(long, default_value = "15ms", value_parser = duration_text)]
-    pub(super) mean_delay: String,
+    /// How long an epoch lasts. Fixed for good by the first start [default for a new network: 600s].
+    #[arg(long, value_parser = duration_text)]
+    pub(super) epoch: Option<String>,
+    /// Mean delay of a packet at each hop; changes with the next epoch
+    /// [default: as before, for a new network 15ms].
+    #[arg(long, value_parser = duration_text)]
+    pub(super) mean_delay: Option<String>,
     /// Export exact counters.
     #[arg(long)]
     pub(super) exact_metrics: bool,

@@ -18,8 +18,8 @@ fn config(expect: usize) -> AuthorityConfig {
         dir: "unused".into(),
         network: "test".into(),
         expect,
-        epoch: Duration::from_millis(LENGTH),
-        mean_delay: Duration::from_millis(15),
+        epoch: Some(Duration::from_millis(LENGTH)),
+        mean_delay: None,
         one_operator: true,
         ip: IpAddr::from([127, 0, 0, 1]),
         link_port: 0,
@@ -28,8 +28,9 @@ fn config(expect: usize) -> AuthorityConfig {
 
 fn ledger(expect: usize, saved: &Saved) -> Ledger {
     let config = config(expect);
-    let clock = EpochClock::new(LENGTH, config.constants().skew_ms).unwrap();
-    Ledger::open(&config, clock, saved, START)
+    let constants = config.constants(saved).unwrap();
+    let clock = EpochClock::new(LENGTH, constants.skew_ms).unwrap();
+    Ledger::open(&config, &constants, clock, saved, START)
 }
 
 fn descriptor(key: &SigningKey, epochs: &[u64], issued_ms: u64) -> Signed {
@@ -194,8 +195,10 @@ impl Run {
     fn restart(&mut self, now_ms: u64) {
         let text = serde_json::to_string(&self.ledger.save()).unwrap();
         let config = config(1);
-        let clock = EpochClock::new(LENGTH, config.constants().skew_ms).unwrap();
-        self.ledger = Ledger::open(&config, clock, &serde_json::from_str(&text).unwrap(), now_ms);
+        let saved = serde_json::from_str(&text).unwrap();
+        let constants = config.constants(&saved).unwrap();
+        let clock = EpochClock::new(LENGTH, constants.skew_ms).unwrap();
+        self.ledger = Ledger::open(&config, &constants, clock, &saved, now_ms);
     }
 
     fn publish<'a>(&mut self, epoch: u64, nodes: impl IntoIterator<Item = (&'a SigningKey, Vec<DelayProof>)>) {
@@ -347,4 +350,16 @@ fn duties_survive_a_restart_of_the_authority() {
     let next = run.ahead(1005);
     assert!(lists(&next, &one) && !lists(&next, &two));
     assert_eq!((Epoch(1000), Fault::Missing), (next.delays.left_out[0].epoch, next.delays.left_out[0].fault));
+}
+
+/// INV-LINK-36
+#[test]
+fn a_network_keeps_the_length_of_its_epochs() {
+    let saved = Run::start(&[&key()]).ledger.save();
+    let with = |epoch| AuthorityConfig { epoch, ..config(1) };
+    let other = Some(Duration::from_millis(2 * LENGTH));
+    assert_eq!(LENGTH, with(None).constants(&saved).unwrap().epoch_length_ms);
+    let refused = with(other).constants(&saved).unwrap_err();
+    assert!(refused.to_string().contains(&format!("--epoch {LENGTH}ms")), "{refused}");
+    assert_eq!(2 * LENGTH, with(other).constants(&Saved::default()).unwrap().epoch_length_ms);
 }
