@@ -345,7 +345,11 @@ async def test_a_killed_runner_is_reported_as_lost_and_replaced(
     submit = requester.submission(guests.SAYS_AND_LOOPS)
     await requester.submit(submit)
     await requester.until(submit.handle, lambda status: status.log_tail == b"error")
-    (runner,) = psutil.Process().children()
+    (runner,) = (
+        child
+        for child in psutil.Process().children()
+        if "fog_compute.worker.runner" in child.cmdline()
+    )
     runner.send_signal(signal.SIGKILL)
     await requester.until(submit.handle, lambda status: status.state == LOST)
     again = await requester.submit(submit)
