@@ -194,7 +194,7 @@ class Client:
             slots: tasks that it runs at a time.
             memory_bytes: memory that it lends.
             groups: groups that it serves.
-            lifetime: seconds until the description expires.
+            lifetime: seconds until the description expires, up to an hour.
 
         Raises:
             NetworkError: a field is out of bounds, or no edge took it.
