@@ -86,11 +86,6 @@ impl Egress {
             }
         }
     }
-
-    /// Closes all links once their queues are written.
-    pub fn close(&self) {
-        lock(&self.peers).clear();
-    }
 }
 
 /// The task that owns one link.
