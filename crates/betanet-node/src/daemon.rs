@@ -42,7 +42,7 @@ use self::inbound::Inbound;
 use self::keeper::Keeper;
 use self::mailboxes::{Limits, Mailboxes, StoreError};
 use self::metrics::{Exporter, Metrics};
-use self::mixer::{Ingress, Mixer, MixerConfig, Released};
+use self::mixer::{Ingress, MixerConfig, Released};
 use crate::bind::{BindError, Purpose, bind};
 use crate::clock::{boot_id, now_ms};
 use crate::control::{ControlChannel, NetworkConstants, Op, Outcome};
@@ -210,7 +210,7 @@ impl Node {
         };
         keeper.keep(Arc::clone(&self.views.borrow())).await;
         // The threads end with the last place where packets go in.
-        let (_mixer, ingress, edge) = self.start_mixer(&keeper, &egress)?;
+        let (ingress, edge) = self.start_mixer(&keeper, &egress)?;
 
         let mut proofs = revealed(&keeper);
         let descriptor = watch::Sender::new(self.describe(&keeper, &proofs)?);
@@ -297,11 +297,7 @@ impl Node {
         }
     }
 
-    fn start_mixer(
-        &self,
-        keeper: &Keeper,
-        egress: &Egress,
-    ) -> Result<(Mixer, Ingress, Option<Arc<Edge>>), DaemonError> {
+    fn start_mixer(&self, keeper: &Keeper, egress: &Egress) -> Result<(Ingress, Option<Arc<Edge>>), DaemonError> {
         // The edge acknowledges through the packet path and the path delivers to the edge; the
         // path's half is weak, so that both can end.
         let place: Arc<OnceLock<Weak<Edge>>> = Arc::default();
@@ -332,10 +328,9 @@ impl Node {
                 }
             }
         };
-        let (mixer, ingress) =
-            Mixer::start(self.config.mixer, &keeper.epochs, &keeper.delays, &self.metrics, released)?;
+        let ingress = mixer::start(self.config.mixer, &keeper.epochs, &keeper.delays, &self.metrics, released)?;
         if !self.config.role.is_edge() {
-            return Ok((mixer, ingress, None));
+            return Ok((ingress, None));
         }
         let sessions = Sessions::default();
         let acknowledger = Acknowledger {
@@ -356,7 +351,7 @@ impl Node {
         let mailboxes = Mailboxes::open(&self.state.join("mailboxes.redb"), Limits::default(), stored)?;
         let edge = Arc::new(Edge::new(mailboxes, sessions, Arc::clone(&self.metrics)));
         let _ = place.set(Arc::downgrade(&edge));
-        Ok((mixer, ingress, Some(edge)))
+        Ok((ingress, Some(edge)))
     }
 
     fn start_uplink(&self, descriptor: watch::Receiver<Option<Signed>>) -> Directory {

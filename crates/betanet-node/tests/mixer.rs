@@ -15,7 +15,7 @@ use betanet_mix::vrf::SecretKey as VrfKey;
 use betanet_node::daemon::delays::Delays;
 use betanet_node::daemon::epochs::Epochs;
 use betanet_node::daemon::metrics::Metrics;
-use betanet_node::daemon::mixer::{Ingress, Mixer, MixerConfig, Released};
+use betanet_node::daemon::mixer::{self, Ingress, MixerConfig, Released};
 use betanet_node::state::StateDir;
 use betanet_sphinx::{
     Hop, MailboxId, NodeId, PACKET_LEN, PacketError, ReplayFilter, ReplayTag, SecretKey, build_forward, unwrap,
@@ -92,7 +92,7 @@ impl Node {
         let (out, released) = mpsc::channel(4 * ROUND);
         let config = MixerConfig { workers: 2, batch: 128, pool: 2 * ROUND, depth: 2 * ROUND };
         let hand_on = move |what| out.try_send((Instant::now(), what)).unwrap();
-        let (_, ingress) = Mixer::start(config, &epochs, &delays, &metrics, hand_on).unwrap();
+        let ingress = mixer::start(config, &epochs, &delays, &metrics, hand_on).unwrap();
         Self { ingress, released, secret, owed, rng: ChaCha20Rng::seed_from_u64(1), _folder: folder }
     }
 

@@ -15,7 +15,6 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use betanet_mix::pool::{Buffer, Pool};
@@ -122,54 +121,39 @@ impl Ingress {
     }
 }
 
-/// The running path. Its threads end when every [`Ingress`] is gone.
-#[derive(Debug)]
-pub struct Mixer {
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Mixer {
-    /// Starts the threads and the release task; `released` gets what has served its delay.
-    ///
-    /// # Errors
-    /// A thread cannot be started.
-    pub fn start<F>(
-        config: MixerConfig,
-        epochs: &Arc<Mutex<Epochs>>,
-        delays: &Arc<Mutex<Delays>>,
-        metrics: &Arc<Metrics>,
-        released: F,
-    ) -> io::Result<(Self, Ingress)>
-    where
-        F: FnMut(Released) + Send + 'static,
-    {
-        let (queue, arrivals) = sync_channel(config.depth.max(1));
-        let arrivals = Arc::new(Mutex::new(Arrivals { queue: arrivals, latest: Instant::now() }));
-        let waiting = Arc::default();
-        let pool = Pool::new(config.pool);
-        let ingress = Ingress { queue, pool, waiting: Arc::clone(&waiting), metrics: Arc::clone(metrics) };
-        let line = Arc::new(DelayLine::new(config.depth, Arc::clone(metrics)));
-        let mut threads = Vec::new();
-        for number in 0..config.workers.max(1) {
-            let unwrapper = Unwrapper::new(
-                Arc::clone(&arrivals),
-                Arc::clone(&waiting),
-                config.batch.max(1),
-                Arc::clone(epochs),
-                Arc::clone(delays),
-                Arc::clone(&line),
-                Arc::clone(metrics),
-            );
-            threads.push(std::thread::Builder::new().name(format!("unwrap-{number}")).spawn(move || unwrapper.run())?);
-        }
-        tokio::spawn(line.serve(released));
-        Ok((Self { threads }, ingress))
+/// Starts the threads and the release task; `released` gets what has served its delay. They end when every
+/// [`Ingress`] is gone.
+///
+/// # Errors
+/// A thread cannot be started.
+pub fn start<F>(
+    config: MixerConfig,
+    epochs: &Arc<Mutex<Epochs>>,
+    delays: &Arc<Mutex<Delays>>,
+    metrics: &Arc<Metrics>,
+    released: F,
+) -> io::Result<Ingress>
+where
+    F: FnMut(Released) + Send + 'static,
+{
+    let (queue, arrivals) = sync_channel(config.depth.max(1));
+    let arrivals = Arc::new(Mutex::new(Arrivals { queue: arrivals, latest: Instant::now() }));
+    let waiting = Arc::default();
+    let pool = Pool::new(config.pool);
+    let ingress = Ingress { queue, pool, waiting: Arc::clone(&waiting), metrics: Arc::clone(metrics) };
+    let line = Arc::new(DelayLine::new(config.depth, Arc::clone(metrics)));
+    for number in 0..config.workers.max(1) {
+        let unwrapper = Unwrapper::new(
+            Arc::clone(&arrivals),
+            Arc::clone(&waiting),
+            config.batch.max(1),
+            Arc::clone(epochs),
+            Arc::clone(delays),
+            Arc::clone(&line),
+            Arc::clone(metrics),
+        );
+        std::thread::Builder::new().name(format!("unwrap-{number}")).spawn(move || unwrapper.run())?;
     }
-
-    /// Waits for the threads; drop every [`Ingress`] first.
-    pub fn join(self) {
-        for thread in self.threads {
-            let _ = thread.join();
-        }
-    }
+    tokio::spawn(line.serve(released));
+    Ok(ingress)
 }

@@ -17,7 +17,7 @@ use crate::daemon::edge::Sessions;
 use crate::daemon::epochs::Epochs;
 use crate::daemon::mailboxes::{Limits as MailboxLimits, Mailboxes};
 use crate::daemon::metrics::Exporter;
-use crate::daemon::mixer::{Mixer, MixerConfig};
+use crate::daemon::mixer::{self, MixerConfig};
 use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
 use crate::state::StateDir;
 use crate::views::fixtures::{NETWORK, consensus, key, sign};
@@ -34,7 +34,6 @@ struct TestEdge {
     views: watch::Sender<Arc<Views>>,
     metrics: Arc<Metrics>,
     _folder: TempDir,
-    _mixer: Mixer,
 }
 
 impl TestEdge {
@@ -46,7 +45,7 @@ impl TestEdge {
         let epochs = Arc::new(Mutex::new(Epochs::open(&state, "boot", Epoch(1), 1000).unwrap()));
         let delays = Arc::new(Mutex::new(Delays::open(&state).unwrap()));
         let config = MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64 };
-        let (mixer, ingress) = Mixer::start(config, &epochs, &delays, &metrics, |_| {}).unwrap();
+        let ingress = mixer::start(config, &epochs, &delays, &metrics, |_| {}).unwrap();
         let mailboxes =
             Mailboxes::open(&state.join("mailboxes.redb"), MailboxLimits::default(), Box::new(|_, _| {})).unwrap();
         let views = watch::Sender::new(Arc::new(Views::new(NETWORK.into(), node_id_of(&authority))));
@@ -70,7 +69,7 @@ impl TestEdge {
         let listener = Listener::new(tcp, &own, LinkTimeouts::default()).unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { inbound.serve_within(limits, &listener).await });
-        Self { address, key: own, authority, views, metrics, _folder: folder, _mixer: mixer }
+        Self { address, key: own, authority, views, metrics, _folder: folder }
     }
 
     async fn dial(&self, key: &SigningKey) -> Peer {
