@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -43,3 +46,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def wall_clock_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library to preload that moves the wall clock by what the file `FAKE_CLOCK` says."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler to build the library that moves the wall clock")
+    library = tmp_path_factory.mktemp("shims") / "wallclock.so"
+    source = Path(__file__).parent / "shims" / "wallclock.c"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O2", "-o", library, source], check=True, timeout=60
+    )
+    return library

@@ -392,7 +392,7 @@ async def test_time_in_which_nobody_listened_counts_against_no_worker(tmp_path: 
         await reaches(fog, task, TaskState.RUNNING)
 
         for _ in range(3):
-            fog.clock.jump(600)
+            fog.clock.suspend(600)
             polls = len(worker.heard)
             await fog.until(lambda polls=polls: len(worker.heard) > polls)
         worker.finish(OK)

@@ -120,3 +120,32 @@ async def test_sleepers_wake_in_order_when_the_clock_is_moved() -> None:
     await clock.advance(2)
     assert woken[2:] == [("late", 3.0)]
     await asyncio.gather(*sleepers)
+
+
+@pytest.mark.asyncio
+async def test_who_slept_through_a_suspension_wakes_at_its_end() -> None:
+    clock = ManualClock()
+    start = clock.now()
+    sleeper = asyncio.create_task(clock.sleep(60))
+    await asyncio.sleep(0)
+
+    clock.suspend(3600)
+    assert not sleeper.done()
+    await clock.advance(0)
+    await asyncio.wait({sleeper})
+
+    assert clock.monotonic() == 3600
+    assert clock.now() - start == timedelta(hours=1)
+
+
+def test_between_two_runs_the_time_of_day_may_be_another_and_a_new_boot_counts_anew() -> None:
+    clock = ManualClock()
+    start, boot = clock.now(), clock.boot
+    clock.suspend(7)
+
+    clock.jump(-86400)
+    assert (clock.now() - start, clock.monotonic()) == (timedelta(seconds=7 - 86400), 7)
+    clock.reboot()
+
+    assert clock.boot != boot
+    assert (clock.now() - start, clock.monotonic()) == (timedelta(seconds=7 - 86400), 0)
