@@ -136,7 +136,10 @@ def load_settings(**overrides: object) -> Settings:
             f"setting host (FOG_HOST): {settings.host!r} is not loopback, and there is no TLS, so"
             " that the token would travel in clear: set FOG_ALLOW_REMOTE=1 if that is meant"
         )
-    return settings.model_copy(update={"home": whole_path(settings.home)})
+    paths = {"home": settings.home, "net": settings.net}
+    return settings.model_copy(
+        update={name: whole_path(path) for name, path in paths.items() if path is not None}
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from fog_compute import spawn
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import open_log
 from fog_compute.lifetime import EXIT_UNUSABLE
 
-__all__ = ["Child", "Event"]
+__all__ = ["LINE_BYTES", "Child", "Event", "event_of"]
 
 Event = dict[str, object]
 
@@ -120,14 +121,8 @@ class Child:
         self._error = ""
         log = self._open_log()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env=self._environment,
-                start_new_session=True,
-                limit=LINE_BYTES,
+            process = await spawn.start(
+                self._command(), self._environment, stderr=log, line_bytes=LINE_BYTES
             )
         except OSError as error:
             raise CommandError(f"{self.name} cannot be started: {error}") from error
@@ -163,7 +158,7 @@ class Child:
                 continue  # longer than any event
             if not line:
                 return
-            event = _event_of(line)
+            event = event_of(line)
             if event is None:
                 continue
             if event.get("event") == "ready":
@@ -185,9 +180,13 @@ class Child:
         return f"{self.name} cannot run: {last} (log: {self._log})"
 
 
-def _event_of(line: bytes) -> Event | None:
+def event_of(line: bytes) -> Event | None:
+    """What a line of a child's output tells; None if it is something else.
+
+    A library, or whatever a person put in front of one, may print there too.
+    """
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None

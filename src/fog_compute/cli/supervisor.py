@@ -18,6 +18,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import fog_compute
+from fog_compute import spawn
 from fog_compute.cli.children import Child, Event
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import keep_short
@@ -130,7 +131,7 @@ class Supervisor:
     def _backend(self) -> Child:
         def command() -> Sequence[str]:
             return [
-                *(sys.executable, "-m", "fog_compute.server", "--die-with-parent", "--json-logs"),
+                *spawn.python_command("fog_compute.server", "--die-with-parent", "--json-logs"),
                 *("--home", str(self._settings.home), "--host", self._settings.host),
                 *("--port", str(self._port)),
             ]
@@ -140,7 +141,7 @@ class Supervisor:
     def _worker(self, index: int) -> Child:
         def command() -> Sequence[str]:
             return [
-                *(sys.executable, "-m", "fog_compute.worker", "--die-with-parent", "--json-logs"),
+                *spawn.python_command("fog_compute.worker", "--die-with-parent", "--json-logs"),
                 *("--home", str(self._layout.worker(index))),
                 *("--net", str(self._settings.bootstrap)),
                 *("--slots", str(self._settings.slots)),
@@ -150,7 +151,7 @@ class Supervisor:
         return self._child(f"worker-{index}", command)
 
     def _child(self, name: str, command: Callable[[], Sequence[str]]) -> Child:
-        environment = {**os.environ, "FOG_HOME": str(self._settings.home)}
+        environment = settings_environment(self._settings)
         return Child(name, command, self._layout.logs / f"{name}.log", environment, self._on_event)
 
     def _on_event(self, child: Child, event: Event) -> None:
@@ -231,13 +232,21 @@ def find_betanet() -> Path:
     beside = Path(sys.executable).with_name("betanet")
     if beside.is_file():
         return beside
-    found = shutil.which("betanet")
+    found = shutil.which("betanet", path=spawn.absolute_elements(os.environ.get("PATH", "")))
     if found is None:
         raise CommandError(
             f"the betanet program is neither in {beside.parent} nor on the PATH:"
             " install the package again, or run `make build`"
         )
     return Path(found)
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a child, in which paths are whole."""
+    paths = {"FOG_HOME": settings.home, "FOG_NET": settings.net}
+    return spawn.child_environment(
+        {name: str(path) for name, path in paths.items() if path is not None}
+    )
 
 
 def net_times(settings: Settings) -> list[str]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import os
-import subprocess
 import sys
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from fog_compute import spawn
+from fog_compute.cli.children import LINE_BYTES, event_of
 from fog_compute.cli.common import CommandError, JsonFlag, note
 from fog_compute.cli.lock import HomeLock
 from fog_compute.cli.logs import open_log
-from fog_compute.cli.supervisor import Report, Supervisor, net_times
+from fog_compute.cli.supervisor import Report, Supervisor, net_times, settings_environment
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import FogError
 from fog_compute.lifetime import keep_files_private
@@ -90,7 +91,7 @@ def _up(settings: Settings, *, detach: bool, as_json: bool) -> None:
 def _detach(settings: Settings, report: Report) -> None:
     """Start the same command in a session of its own and wait until it is ready."""
     settings.layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "fog_compute.cli.main", "up", "--json"]
+    command = spawn.python_command("fog_compute.cli.main", "up", "--json")
     values = settings.model_dump(include={"workers", "slots", "port"})
     for name, value in values.items():
         command += [f"--{name}", str(value)]
@@ -98,14 +99,7 @@ def _detach(settings: Settings, report: Report) -> None:
     if settings.exact_metrics:
         command.append("--exact-metrics")
     log = open_log(settings.layout.logs / "up.log")
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        env={**os.environ, "FOG_HOME": str(settings.home)},
-        start_new_session=True,
-    )
+    process = spawn.start_detached(command, settings_environment(settings), stderr=log)
     os.close(log)
     ready = False
     try:
@@ -117,16 +111,18 @@ def _detach(settings: Settings, report: Report) -> None:
             process.wait()
 
 
-def _relay(process: subprocess.Popen[bytes], report: Report) -> bool:
+def _relay(process: spawn.Detached, report: Report) -> bool:
     """Hand on what the background process reports until it is ready."""
     if process.stdout is None:
         return False
-    for line in process.stdout:
-        event = json_module.loads(line)
+    while line := process.stdout.readline(LINE_BYTES):
+        event = event_of(line)
+        if event is None or not isinstance(event.get("event"), str):
+            continue
         name = str(event.pop("event"))
         if name == "error":
             process.wait()
-            raise CommandError(str(event["message"]))
+            raise CommandError(str(event.get("message", "it did not say why")))
         report(name, event)
         if name == "ready":
             return True
@@ -142,17 +138,17 @@ def _report_text(event: str, fields: dict[str, object]) -> None:
     part = _PARTS.get(name, name)
     match event:
         case "started":
-            _write(f"{part} started ({fields['seconds']} s)")
+            _write(f"{part} started ({fields.get('seconds')} s)")
         case "ready":
-            _write(f"ready after {fields['seconds']} s: {fields['url']}")
+            _write(f"ready after {fields.get('seconds')} s: {fields.get('url')}")
         case "ended":
-            note(f"{part} ended with {fields['code']} and is started again")
+            note(f"{part} ended with {fields.get('code')} and is started again")
         case "restarted":
             note(f"{part} is back")
         case "stopping":
             _write("stopping; once more Ctrl-C stops at once")
         case "stopped":
-            _write(f"stopped in {fields['seconds']} s")
+            _write(f"stopped in {fields.get('seconds')} s")
 
 
 def _write(line: str) -> None:

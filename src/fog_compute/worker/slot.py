@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from fog_compute import spawn
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
 from fog_compute.tasks.model import Fault, Limits, TaskResult
@@ -81,8 +81,8 @@ class RunnerSlot:
 
     def __init__(self, folder: Path, cache: Path) -> None:
         """Keep task folders in ``folder``; runners keep compiled modules in ``cache``."""
-        self._folder = folder
-        self._cache = cache
+        self._folder = folder.absolute()  # the runner stands elsewhere
+        self._cache = cache.absolute()
         self._process: Process | None = None
         self._pidfd: int | None = None
         self._outputs: tuple[int, int] | None = None
@@ -107,15 +107,14 @@ class RunnerSlot:
         if self._outputs is None:
             self._outputs = (os.memfd_create("guest-stdout"), os.memfd_create("guest-stderr"))
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "fog_compute.worker.runner"),
-                *(str(os.getpid()), *map(str, self._outputs), str(self._cache)),
-                stdin=PIPE,
-                stdout=PIPE,
+            self._process = await spawn.start(
+                spawn.python_command(
+                    "fog_compute.worker.runner",
+                    *(str(os.getpid()), *map(str, self._outputs), str(self._cache)),
+                ),
+                spawn.loader_environment(),
                 pass_fds=self._outputs,
-                env=_environment(),
-                start_new_session=True,
-                limit=1 << 20,
+                line_bytes=1 << 20,
             )
             self._pidfd = _pidfd_of(self._process.pid)
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -376,14 +375,6 @@ async def _collect(process: Process) -> None:
         process.stdin.close()
         with contextlib.suppress(OSError):
             await process.stdin.wait_closed()
-
-
-def _environment() -> dict[str, str]:
-    """Return what a runner needs to find this package; guests get no environment at all."""
-    kept = {
-        name: os.environ[name] for name in ("PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ
-    }
-    return {**kept, "LC_ALL": "C.UTF-8"}
 
 
 def _own_bytes(pid: int) -> int:
