@@ -251,7 +251,10 @@ impl Node {
                             edge.update_levels();
                             edge.has_failed()
                         });
-                        let listed = views.borrow().at(now_ms()).is_some_and(|view| view.node(*id).is_some());
+                        // Listed where it was before, it would be ready for nobody.
+                        let listed = views.borrow().at(now_ms()).is_some_and(|view| {
+                            view.node(*id).is_some_and(|node| node.link_address() == self.record.link_address)
+                        });
                         let mixes = lock(&keeper.delays).source(current).is_some() && trouble.is_none();
                         metrics.healthy.store(listed && mixes && !store_failed, Ordering::Relaxed);
                     }

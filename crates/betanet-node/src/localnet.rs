@@ -6,7 +6,8 @@
 mod child;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -56,6 +57,8 @@ pub struct LocalnetConfig {
     pub middle: usize,
     /// Exit nodes.
     pub exit: usize,
+    /// Where all processes listen.
+    pub ip: IpAddr,
     /// Epoch length, as an argument (`600s`); as the authority has it, if not given.
     pub epoch: Option<String>,
     /// Mean delay per hop, as an argument (`15ms`); as the authority has it, if not given.
@@ -253,7 +256,7 @@ impl Localnet {
         Ok(())
     }
 
-    fn spawn(&mut self, name: String, arguments: Vec<String>) -> Result<(), LocalnetError> {
+    fn spawn(&mut self, name: String, arguments: Vec<OsString>) -> Result<(), LocalnetError> {
         let spec = Spec {
             program: self.config.program.clone(),
             arguments,
@@ -266,58 +269,41 @@ impl Localnet {
         Ok(())
     }
 
-    fn authority_arguments(&self) -> Vec<String> {
-        let mut arguments = [
-            "authority",
-            "--dir",
-            &self.path("authority"),
-            "--network",
-            "local",
-            "--expect",
-            &self.nodes.len().to_string(),
-            "--one-operator",
-            "--die-with-parent",
-        ]
-        .map(str::to_owned)
-        .to_vec();
+    fn authority_arguments(&self) -> Vec<OsString> {
+        let mut arguments = Arguments::new("authority");
+        arguments
+            .pair("--dir", self.config.dir.join("authority"))
+            .pair("--network", "local")
+            .pair("--expect", self.nodes.len().to_string())
+            .pair("--ip", self.config.ip.to_string())
+            .flag("--one-operator")
+            .flag("--die-with-parent");
         for (name, value) in [("--epoch", &self.config.epoch), ("--mean-delay", &self.config.mean_delay)] {
             if let Some(value) = value {
-                arguments.extend([name.to_owned(), value.clone()]);
+                arguments.pair(name, value);
             }
         }
-        arguments
+        arguments.0
     }
 
-    fn node_arguments(&self, name: &str, role: Role) -> Vec<String> {
-        let mut arguments = [
-            "node",
-            "--dir",
-            &self.path(name),
-            "--bootstrap",
-            &self.path(NET_FILE),
-            "--role",
-            role.name(),
-            "--operator",
-            "local",
-            "--link-port",
-            "0",
-            "--http-port",
-            "0",
+    fn node_arguments(&self, name: &str, role: Role) -> Vec<OsString> {
+        let mut arguments = Arguments::new("node");
+        arguments
+            .pair("--dir", self.config.dir.join(name))
+            .pair("--bootstrap", self.config.dir.join(NET_FILE))
+            .pair("--role", role.name())
+            .pair("--operator", "local")
+            .pair("--ip", self.config.ip.to_string())
+            .pair("--http-ip", self.config.ip.to_string())
+            .pair("--link-port", "0")
+            .pair("--http-port", "0")
             // Ten nodes share this machine's processors.
-            "--workers",
-            "1",
-            "--die-with-parent",
-        ]
-        .map(str::to_owned)
-        .to_vec();
+            .pair("--workers", "1")
+            .flag("--die-with-parent");
         if self.config.exact_metrics {
-            arguments.push("--exact-metrics".to_owned());
+            arguments.flag("--exact-metrics");
         }
-        arguments
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.config.dir.join(name).to_string_lossy().into_owned()
+        arguments.0
     }
 
     /// The authority's record, once the running process has written it.
@@ -366,8 +352,10 @@ impl Localnet {
             http: BTreeMap::new(),
         };
         for (name, role) in &self.nodes {
-            // A node that is just restarting keeps its former place.
-            let Some(record) = self.node(name).or_else(|| read_node(&self.config.dir, name)) else {
+            // A node that is just restarting keeps its former place, unless the whole net has moved.
+            let former =
+                || read_node(&self.config.dir, name).filter(|former| former.link_address.ip() == self.config.ip);
+            let Some(record) = self.node(name).or_else(former) else {
                 continue;
             };
             if role.is_edge() {
@@ -399,6 +387,25 @@ impl Localnet {
         while self.children.join_next().await.is_some() {}
         // Nothing runs any more; a file that stays would only name dead processes.
         let _ = std::fs::remove_file(self.config.dir.join(STATE_FILE));
+    }
+}
+
+/// What a process is started with. Paths go through as they are, whatever bytes they have.
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn new(command: &str) -> Self {
+        Self(vec![command.into()])
+    }
+
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.0.push(name.into());
+        self
+    }
+
+    fn pair(&mut self, name: &str, value: impl Into<OsString>) -> &mut Self {
+        self.0.extend([name.into(), value.into()]);
+        self
     }
 }
 

@@ -8,6 +8,8 @@
     reason = "a failed unwrap fails the test"
 )]
 
+#[path = "localnet/addresses.rs"]
+mod addresses;
 #[path = "localnet/command_line.rs"]
 mod command_line;
 #[path = "localnet/delays.rs"]

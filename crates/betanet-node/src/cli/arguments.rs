@@ -159,6 +159,10 @@ pub(super) struct LocalnetArguments {
     /// Exit nodes.
     #[arg(long, default_value_t = 2)]
     pub(super) exit: usize,
+    /// Address that the authority and the nodes listen on, for links, /health and /metrics alike: ::1
+    /// on a machine without IPv4.
+    #[arg(long, default_value = "127.0.0.1", value_parser = one_address)]
+    pub(super) ip: IpAddr,
     /// How long an epoch lasts. Fixed for good by the first start [default for a new network: 600s].
     #[arg(long, value_parser = duration_text)]
     pub(super) epoch: Option<String>,
@@ -246,6 +250,15 @@ fn role(text: &str) -> Result<Role, String> {
         .ok_or_else(|| "a role is entry, middle or exit".to_owned())
 }
 
+/// Reads an address that others can dial.
+fn one_address(text: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = text.parse().map_err(|_| "an address is written as 127.0.0.1 or ::1".to_owned())?;
+    if ip.is_unspecified() {
+        return Err("the processes tell each other where they are: name one address, such as 127.0.0.1".to_owned());
+    }
+    Ok(ip)
+}
+
 /// Reads `600s`, `15ms`, `10m` or `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration; write 600s, 15ms, 10m or 1h");
@@ -278,6 +291,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_that_nobody_can_dial_is_refused() {
+        assert!(one_address("::1").unwrap().is_ipv6());
+        for wrong in ["0.0.0.0", "::", "localhost", "[::1]", ""] {
+            assert!(one_address(wrong).unwrap_err().contains("127.0.0.1"), "{wrong}");
+        }
     }
 
     #[test]

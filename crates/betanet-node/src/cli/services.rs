@@ -115,6 +115,7 @@ pub(super) async fn localnet(arguments: LocalnetArguments) -> Result<(), Failure
         entry: arguments.entry,
         middle: arguments.middle,
         exit: arguments.exit,
+        ip: arguments.ip,
         epoch: arguments.epoch,
         mean_delay: arguments.mean_delay,
         exact_metrics: arguments.exact_metrics,

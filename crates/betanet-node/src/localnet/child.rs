@@ -1,5 +1,6 @@
 //! One supervised process.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ const LOG_LIMIT: u64 = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Spec {
     pub(super) program: PathBuf,
-    pub(super) arguments: Vec<String>,
+    pub(super) arguments: Vec<OsString>,
     pub(super) log: PathBuf,
 }
 
