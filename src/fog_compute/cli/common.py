@@ -6,12 +6,13 @@ import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
 
 from fog_compute.cli.codes import FAILED, NOT_RUNNING
 from fog_compute.errors import FogError
+from fog_compute.text import escape_json, one_line
 
 __all__ = [
     "CommandError",
@@ -20,6 +21,7 @@ __all__ = [
     "NotRunningError",
     "TaskId",
     "note",
+    "print_fields",
     "print_json",
     "print_table",
 ]
@@ -27,6 +29,9 @@ __all__ = [
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 
 JsonFlag = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+
+LINE_LENGTH: Final = 2000
+"""Characters of one line for a person, whatever the words in it are."""
 
 TaskId = Annotated[str, Parameter(help="The task's id, or how it alone begins.")]
 
@@ -49,7 +54,7 @@ class NotRunningError(CommandError):
 def note(text: str) -> None:
     """Tell a person something beside the result, if anybody can be told."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"fog: {text}\n")
+        sys.stderr.write(f"fog: {one_line(text, LINE_LENGTH)}\n")
         sys.stderr.flush()
 
 
@@ -57,13 +62,21 @@ def print_json(value: Json) -> None:
     """Print one JSON document: in lines for a terminal, in one line otherwise."""
     indent = 2 if sys.stdout.isatty() else None
     unicode = sys.stdout.encoding.lower().startswith("utf")
-    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=not unicode) + "\n")
+    document = json.dumps(value, indent=indent, ensure_ascii=not unicode)
+    sys.stdout.write(escape_json(document) + "\n")
     sys.stdout.flush()
+
+
+def print_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """Print names and texts in two columns."""
+    width = max(len(name) for name, _ in fields)
+    for name, text in fields:
+        sys.stdout.write(f"{name.ljust(width)}  {one_line(text, LINE_LENGTH)}".rstrip() + "\n")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print columns that line up; nothing but spaces between them, so that scripts can cut."""
-    texts = [list(head), *([str(cell) for cell in row] for row in rows)]
+    texts = [list(head), *([one_line(str(cell), LINE_LENGTH) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
     for row in texts:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

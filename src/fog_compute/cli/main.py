@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Final
 from fog_compute import __version__
 from fog_compute.cli.codes import FAILED, INTERRUPTED, OK, USAGE
 from fog_compute.errors import ConfigError, FogError
+from fog_compute.text import one_line
 
 if TYPE_CHECKING:
     from cyclopts import App
 
 __all__ = ["main"]
+
+LINE_LENGTH: Final = 2000
 
 _HELP: Final = """Run computations on idle machines of others; the network does not learn who asked.
 
@@ -99,7 +102,7 @@ def build_app() -> App:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"fog: {' '.join(message.split())}\n")
+    sys.stderr.write(f"fog: {one_line(message, LINE_LENGTH)}\n")
     return code
 
 

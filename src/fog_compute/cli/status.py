@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
 from typing import Any
 
 from fog_compute.cli.client import Backend
-from fog_compute.cli.common import JsonFlag, NotRunningError, print_json
+from fog_compute.cli.common import JsonFlag, NotRunningError, print_fields, print_json
 from fog_compute.cli.lock import HomeLock
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout, home_from_environment
@@ -63,9 +62,7 @@ def _print(layout: HomeLayout, state: dict[str, Any], report: dict[str, Any]) ->
         lines.append(("", text))
     counts = ", ".join(f"{count} {name}" for name, count in report["tasks"].items() if count)
     lines.append(("tasks", counts or "none yet"))
-    width = max(len(name) for name, _ in lines)
-    for name, text in lines:
-        sys.stdout.write(f"{name.ljust(width)}  {text}\n")
+    print_fields(lines)
 
 
 def _net_lines(report: dict[str, Any]) -> list[tuple[str, str]]:

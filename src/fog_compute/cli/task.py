@@ -9,10 +9,19 @@ from cyclopts import Parameter
 
 from fog_compute.cli.client import Backend, Body
 from fog_compute.cli.codes import USAGE
-from fog_compute.cli.common import CommandError, JsonFlag, TaskId, print_json, print_table
+from fog_compute.cli.common import (
+    LINE_LENGTH,
+    CommandError,
+    JsonFlag,
+    TaskId,
+    print_fields,
+    print_json,
+    print_table,
+)
 from fog_compute.cli.follow import Follower
 from fog_compute.errors import NotFound
 from fog_compute.tasks import TaskState
+from fog_compute.text import one_line
 from fog_compute.units import format_bytes, format_duration, parse_duration
 
 __all__ = ["cancel", "ls", "show"]
@@ -131,14 +140,16 @@ def _print(task: Body) -> None:
             ("output", f"{stdout} to standard output, {stderr} to standard error"),
             ("ran", f"{ran}, {result['fuel_used']} fuel, {memory} of memory"),
         ]
-    width = max(len(name) for name, _ in lines)
-    for name, text in lines:
-        sys.stdout.write(f"{name.ljust(width)}  {text}\n")
+    print_fields(lines)
     for attempt in task["attempts"]:
         why = f": {attempt['reason']}" if attempt["reason"] else ""
         sys.stdout.write(
-            f"\nattempt {attempt['number']} at {attempt['worker']}, {attempt['state']}{why}\n"
-            f"  placed: {attempt['placement']}\n"
+            "\n"
+            + one_line(
+                f"attempt {attempt['number']} at {attempt['worker']}, {attempt['state']}{why}",
+                LINE_LENGTH,
+            )
+            + f"\n  placed: {one_line(attempt['placement'], LINE_LENGTH)}\n"
         )
 
 

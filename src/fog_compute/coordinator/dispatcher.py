@@ -43,6 +43,7 @@ from fog_compute.tasks.wire import (
     Rejected,
     WireError,
 )
+from fog_compute.text import one_line
 
 __all__ = ["Dispatcher", "Tempo"]
 
@@ -409,7 +410,7 @@ class Dispatcher:
             case Rejected():
                 self._fog.note_answer(attempt.worker)
                 self._note_refusal(task.id, attempt.worker)
-                reason = f"the worker refused it: {news.one_line(reply.reason)}"
+                reason = f"the worker refused it: {one_line(reply.reason)}"
                 await self._decline(handle, reason, None)
             case _:
                 self._fog.note_accepted(attempt.worker, task.spec.module)
@@ -450,7 +451,7 @@ class Dispatcher:
         try:
             result = progress.assembler.add(status)
         except WireError as error:
-            await self._lose(handle, f"its result cannot be read: {news.one_line(str(error))}")
+            await self._lose(handle, f"its result cannot be read: {one_line(str(error))}")
             return True
         if result is not None:
             if result.trap in _KILLS:

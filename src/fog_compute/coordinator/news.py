@@ -23,8 +23,9 @@ from fog_compute.store.changes import (
 from fog_compute.tasks import Attempt, AttemptState, Task, TaskResult
 from fog_compute.tasks.pacing import RATIO
 from fog_compute.tasks.wire import FINISHED, LOST, QUEUED, RUNNING, UNKNOWN, AttemptStatus
+from fog_compute.text import one_line
 
-__all__ = ["after_loss", "after_result", "after_status", "one_line"]
+__all__ = ["after_loss", "after_result", "after_status"]
 
 RETRY_PAUSE: Final = timedelta(seconds=1)
 """Wait before the third and each later try, times the tries before it; the second is at once."""
@@ -36,8 +37,6 @@ What runs before it may be longer than that, so it is given back, which counts a
 """
 
 _NOT_STARTED: Final = (AttemptState.OFFERED, AttemptState.HELD)
-
-LINE_LENGTH: Final = 300
 
 
 def after_status(
@@ -126,8 +125,3 @@ def after_loss(
             not_before=now + pause if pause else None,
         )
     ]
-
-
-def one_line(text: str) -> str:
-    """A worker's words as one printable line of bounded length."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:LINE_LENGTH]

@@ -11,15 +11,24 @@ could are dropped here, whoever logs them.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Iterable
 from typing import Final, TextIO
 
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor, WrappedLogger
 
-__all__ = ["LINKING_FIELDS", "configure_logging", "drop_linking_fields", "get_logger"]
+from fog_compute.text import one_line, printable
+
+__all__ = [
+    "LINKING_FIELDS",
+    "clean_texts",
+    "configure_logging",
+    "drop_linking_fields",
+    "get_logger",
+]
 
 LINKING_FIELDS: Final = frozenset(
     {
@@ -48,6 +57,11 @@ LINKING_FIELDS: Final = frozenset(
     }
 )
 """Field names that never appear at info or above."""
+
+VALUE_LENGTH: Final = 1000
+"""Characters of one value in a line."""
+
+TRACEBACK_LENGTH: Final = 20_000
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -80,6 +94,7 @@ def configure_logging(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.add_log_level,
         drop_linking_fields,
+        clean_texts,
     ]
     structlog.configure(
         processors=[*shared, *_render(json=json, colors=stream.isatty())],
@@ -113,19 +128,42 @@ def drop_linking_fields(logger: WrappedLogger, method: str, event: EventDict) ->
     return event
 
 
+def clean_texts(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Let no value be longer than a line or move the cursor of who reads the log."""
+    del logger, method
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = one_line(value, VALUE_LENGTH)
+    return event
+
+
 def _render(*, json: bool, colors: bool) -> Iterable[Processor]:
     if json:
         return (
             structlog.processors.format_exc_info,
+            _bound_traceback,
             _shape_as_tracing,
             structlog.processors.JSONRenderer(sort_keys=False),
         )
     return (
         # Tracebacks without the values of local variables, which may be keys or payloads.
         structlog.dev.ConsoleRenderer(
-            colors=colors, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+            colors=colors, pad_event_to=0, exception_formatter=_traceback
         ),
     )
+
+
+def _traceback(out: TextIO, exc_info: ExcInfo) -> None:
+    lines = io.StringIO()
+    structlog.dev.plain_traceback(lines, exc_info)
+    out.write(printable(lines.getvalue(), TRACEBACK_LENGTH))
+
+
+def _bound_traceback(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    del logger, method
+    if isinstance(lines := event.get("exception"), str):
+        event["exception"] = printable(lines, TRACEBACK_LENGTH)
+    return event
 
 
 def _shape_as_tracing(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

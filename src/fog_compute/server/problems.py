@@ -25,8 +25,12 @@ from fog_compute.errors import (
 )
 from fog_compute.observability import get_logger
 from fog_compute.store import Conflict
+from fog_compute.text import one_line
 
 __all__ = ["install_problems", "problem"]
+
+DETAIL_LENGTH: Final = 1000
+"""Characters of a problem's detail, which may repeat what the request said."""
 
 _log = get_logger("fog_compute.server")
 
@@ -57,7 +61,7 @@ def problem(
         "type": kind,
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail,
+        "detail": one_line(detail, DETAIL_LENGTH),
     }
     body.update({name: value for name, value in more.items() if value is not None})
     return JSONResponse(

@@ -20,8 +20,15 @@ from types import MappingProxyType
 from typing import Final
 
 from fog_compute.errors import FogError, InvalidTask
+from fog_compute.text import one_line
 from fog_compute.units import KIB, MIB
 from fog_compute.vpn.levels import PrivacyLevel
+
+DETAIL_LENGTH: Final = 400
+"""Characters of the one line that says what a module did wrong."""
+
+REASON_LENGTH: Final = 1000
+"""Characters of the one line that says why a task or an attempt is as it is."""
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -307,7 +314,7 @@ class Task:
             state=state,
             version=self.version + 1,
             updated_at=now,
-            reason=reason,
+            reason=one_line(reason, REASON_LENGTH),
             finished_at=now if state.final else None,
         )
 
@@ -340,7 +347,7 @@ class Attempt:
             self,
             state=transition_attempt(self.state, event),
             updated_at=now,
-            reason=reason,
+            reason=one_line(reason, REASON_LENGTH),
             lease_until=self.lease_until if lease_until is None else lease_until,
         )
 

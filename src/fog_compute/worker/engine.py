@@ -34,6 +34,8 @@ from wasmtime import (
     WasmtimeError,
 )
 
+from fog_compute.tasks.model import DETAIL_LENGTH
+from fog_compute.text import one_line
 from fog_compute.worker.protocol import NEVER_EXITED, Ran, Run
 from fog_compute.worker.wasi import DeterministicWasi, GuestExit
 
@@ -54,9 +56,9 @@ class ModuleFault(Exception):
     """What is wrong with a module: the fault's name and one line."""
 
     def __init__(self, fault: str, detail: str) -> None:
-        super().__init__(detail)
         self.fault = fault
-        self.detail = detail
+        self.detail = one_line(detail, DETAIL_LENGTH)  # parts of it are the module's own words
+        super().__init__(self.detail)
 
 
 @dataclass(slots=True)
@@ -296,7 +298,6 @@ def _trap_fault(trap: Trap, fuel: int) -> ModuleFault:
 
 
 def _line(error: Exception) -> str:
-    """Return what an error of wasmtime says, in one short line of printable text."""
+    """Return what an error of wasmtime says, as one line of any length."""
     lines = [part.strip() for part in str(error).splitlines() if part.strip()]
-    text = "; ".join(lines) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in text)[:400]
+    return "; ".join(lines) or type(error).__name__

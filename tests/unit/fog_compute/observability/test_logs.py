@@ -90,3 +90,25 @@ def test_traceback_shows_no_values_of_variables(as_json: bool) -> None:
 
     assert "ValueError: 7" in out.getvalue()
     assert "hunter2" not in out.getvalue().replace('password = "hunter2"', "")
+
+
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_a_value_from_outside_cannot_forge_or_flood_a_log(json_lines: bool) -> None:
+    """INV-TASK-37."""
+    out = io.StringIO()
+    configure_logging(json=json_lines, out=out)
+    words = "\x1b]0;owned\x07\x1b[2J\nsecond line\x9b" + "N" * 100_000
+
+    get_logger("x").warning("a.happened", reason=words)
+    logging.getLogger("library").warning("%s", words)
+    try:
+        raise ValueError(words)
+    except ValueError:
+        get_logger("x").error("b.happened", exc_info=True)
+
+    written = out.getvalue()
+    assert len(written) < 60_000
+    assert "second line" in written
+    assert not {c for c in written if not c.isprintable()} - {"\n"}
+    if json_lines:
+        assert len(lines(out)) == 3

@@ -1,0 +1,87 @@
+"""What strangers wrote, shown on a terminal: printable, bounded, on its own line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fog_compute.cli import main, status, task
+from fog_compute.cli.client import Body
+from fog_compute.cli.common import note, print_json, print_table
+from fog_compute.layout import HomeLayout
+
+WORDS = "\x1b]0;owned\x07\x1b[2J\nsecond line\x9b\u202e" + "N" * 50_000
+BOUND = 2000
+
+
+def shown(text: str) -> list[str]:
+    """The lines, none of which a terminal does more than show."""
+    assert not {c for c in text if not c.isprintable()} - {"\n"}
+    lines = text.splitlines()
+    assert all(len(line) <= BOUND + 40 for line in lines)
+    return lines
+
+
+def test_a_table_has_one_line_for_each_row_whatever_the_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """INV-TASK-37."""
+    print_table(("WORKER", "STATE"), [(WORDS, "ready"), ("b", "lost")])
+    assert len(shown(capsys.readouterr().out)) == 3
+
+
+def test_a_task_is_shown_with_nothing_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """INV-TASK-37."""
+    attempt = {"number": 1, "worker": WORDS, "state": "failed", "reason": WORDS, "placement": WORDS}
+    body = {
+        "id": "x",
+        "state": "failed",
+        "reason": WORDS,
+        "privacy": "private",
+        "hops": 3,
+        "created_at": "2026-01-01T00:00:00Z",
+        "tries": 0,
+        "max_attempts": 3,
+        "argv": [WORDS, "a\tb"],
+        "result": None,
+        "attempts": [attempt],
+    }
+    task._print(Body(body))
+    assert len(shown(capsys.readouterr().out)) == 6 + 3
+
+
+def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """INV-TASK-37."""
+    worker = {"name": WORDS, "state": "ready", "slots": 1, "memory_bytes": 5}
+    net = {
+        "name": WORDS,
+        "nodes": {"entry": 1},
+        "mean_delay_ms": 1.0,
+        "epoch": 3,
+        "warnings": [WORDS],
+    }
+    report = {"workers": [worker], "tasks": {}, "net": net, "services": []}
+    status._print(HomeLayout(tmp_path_factory.getbasetemp()), {}, report)
+    assert len(shown(capsys.readouterr().out)) == 6
+
+
+def test_an_error_and_a_note_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """INV-TASK-37."""
+    note(WORDS)
+    main._fail(WORDS, 1)
+    assert len(shown(capsys.readouterr().err)) == 2
+
+
+def test_json_keeps_the_words_and_escapes_what_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """INV-TASK-37."""
+    print_json({"reason": WORDS})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"reason": WORDS}
+    assert not {c for c in out if not c.isprintable()} - {"\n"}
