@@ -136,6 +136,11 @@ def load_settings(**overrides: object) -> Settings:
             f"setting host (FOG_HOST): {settings.host!r} is not loopback, and there is no TLS, so"
             " that the token would travel in clear: set FOG_ALLOW_REMOTE=1 if that is meant"
         )
+    if _names_relative_file(settings.database_url):
+        raise ConfigError(
+            "setting database_url (FOG_DATABASE_URL): the file is named from the current folder,"
+            " in which the backend does not run: give its whole path, after four slashes"
+        )
     paths = {"home": settings.home, "net": settings.net}
     return settings.model_copy(
         update={name: whole_path(path) for name, path in paths.items() if path is not None}
@@ -147,6 +152,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _names_relative_file(database_url: SecretStr | None) -> bool:
+    if database_url is None:
+        return False
+    scheme, _, file = database_url.get_secret_value().partition(":///")
+    return scheme.startswith("sqlite") and file[:1] not in {"", "/", ":", "?"}
 
 
 def _explain(error: ValidationError) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,22 @@ PAUSE_S = 0.05
 FOG = Path(sys.executable).with_name("fog")
 
 
+TRAP = """open({marker!r}, "w").close()
+raise RuntimeError("a module of the current folder was executed")
+"""
+
+
+def plant_modules(folder: Path, marker: Path) -> None:
+    """Fill a folder with modules that are named as those a fog imports, and tell if one runs."""
+    folder.mkdir()
+    for name in {*sys.stdlib_module_names, *packages_distributions()}:
+        (folder / f"{name}.py").write_text(TRAP.format(marker=str(marker)))
+    (folder / "betanet").write_text("#!/bin/false\n")
+    (folder / "betanet").chmod(0o755)
+
+
 class RunningFog:
-    """One ``fog up`` and everything below it."""
+    """One ``fog up`` and everything below it, started in a folder of a stranger's modules."""
 
     def __init__(self, home: Path, *flags: str) -> None:
         self.home = home
@@ -35,9 +50,14 @@ class RunningFog:
             "NO_COLOR": "1",
         }
         self.log = home.with_suffix(".log")
+        self.strangers = home.with_suffix(".strangers")
+        self.executed = home.with_suffix(".executed")
+        if not self.strangers.exists():
+            plant_modules(self.strangers, self.executed)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [FOG, "up", "--json", "--port", "0", "--mean-delay", "5ms", *flags],
+                cwd=self.strangers,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -62,6 +82,7 @@ class RunningFog:
         """Begin a `fog` command."""
         return subprocess.Popen(
             [FOG, *map(str, arguments)],
+            cwd=self.strangers,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -105,6 +105,13 @@ def test_input_files_reach_the_module(fog: RunningFog) -> None:
     assert done.stdout == expected_count(5), done.stderr
 
 
+def test_no_module_of_the_current_folder_is_executed(fog: RunningFog) -> None:
+    assert fog.run("run", WORDCOUNT, "--stdin", TEXT).returncode == 0
+
+    assert (fog.strangers / "random.py").exists()
+    assert not fog.executed.exists()
+
+
 def test_output_goes_to_standard_output_alone(fog: RunningFog) -> None:
     done = fog.run("run", WORDCOUNT, "--stdin", TEXT, "--", "-n", "1")
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # the current folder, from which nothing is to be imported
+
 import io
 import os
-import sys
 from typing import TYPE_CHECKING, Final
 
 from fog_compute import __version__

@@ -21,7 +21,7 @@ from fog_compute.errors import FogError
 from fog_compute.lifetime import keep_files_private
 from fog_compute.units import parse_duration
 
-__all__ = ["up"]
+__all__ = ["relay", "up"]
 
 _PARTS: Final = {"net": "local net", "backend": "backend"}
 
@@ -103,7 +103,7 @@ def _detach(settings: Settings, report: Report) -> None:
     os.close(log)
     ready = False
     try:
-        ready = _relay(process, report)
+        ready = relay(process, report)
     finally:
         if not ready:
             # Not ready means not wanted: an interrupted start leaves nothing behind.
@@ -111,7 +111,7 @@ def _detach(settings: Settings, report: Report) -> None:
             process.wait()
 
 
-def _relay(process: spawn.Detached, report: Report) -> bool:
+def relay(process: spawn.Detached, report: Report) -> bool:
     """Hand on what the background process reports until it is ready."""
     if process.stdout is None:
         return False

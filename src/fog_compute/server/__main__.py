@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # the current folder, from which nothing is to be imported
+
 from fog_compute.lifetime import die_with_parent
 
 if __name__ == "__main__":

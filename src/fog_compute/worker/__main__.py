@@ -6,6 +6,11 @@ stop.  SIGINT or SIGTERM lets attempts in hand end for a few seconds; a second o
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # the current folder, from which nothing is to be imported
+
 import argparse
 import asyncio
 import contextlib
@@ -13,7 +18,6 @@ import fcntl
 import os
 import secrets
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final

@@ -52,10 +52,32 @@ def test_every_setting_is_described() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
-def test_folder_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert load_settings(home="here").home == tmp_path / "here"
+    settings = load_settings(home="here", net="there/net.json")
+
+    assert settings.home == tmp_path / "here"
+    assert settings.net == tmp_path / "there" / "net.json"
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("sqlite+aiosqlite:///fog.db", True),
+        ("sqlite:///./fog.db?mode=ro", True),
+        ("sqlite+aiosqlite:////srv/fog.db", False),
+        ("sqlite+aiosqlite:///:memory:", False),
+        ("sqlite+aiosqlite://", False),
+        ("postgresql+asyncpg://fog@db/fog", False),
+    ],
+)
+def test_database_in_the_current_folder_is_refused(url: str, refused: bool) -> None:
+    if refused:
+        with pytest.raises(ConfigError, match=r"FOG_DATABASE_URL.*whole path"):
+            load_settings(database_url=url)
+    else:
+        assert load_settings(database_url=url).store_url == url
 
 
 def test_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
