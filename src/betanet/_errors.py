@@ -109,6 +109,14 @@ class NetworkError(BetanetError):
     """The mixnet cannot be reached, or refused."""
 
 
+class Offline(NetworkError):
+    """This client itself cannot reach the network; the text begins with the cause.
+
+    No edge is attached, or no consensus is in force by this machine's clock. It says nothing about
+    whoever was to be reached, and ends by itself when the cause does.
+    """
+
+
 class InvalidAddress(BetanetError, ValueError):
     """A text that is no address, or one that was mistyped."""
 

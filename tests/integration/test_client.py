@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import threading
 import time
@@ -198,6 +199,14 @@ async def open_when_free(folder: Path, bootstrap: Path) -> betanet.Client:
 async def test_a_missing_bootstrap_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(betanet.NetworkError, match=r"net\.json"):
         await betanet.Client.open(dir=tmp_path / "client", bootstrap=tmp_path / "net.json")
+
+
+async def test_a_network_without_edges_is_own_trouble(localnet: Path, tmp_path: Path) -> None:
+    bootstrap = tmp_path / "net.json"
+    net = json.loads(await asyncio.to_thread(localnet.read_text))
+    await asyncio.to_thread(bootstrap.write_text, json.dumps(net | {"edges": []}))
+    with pytest.raises(betanet.Offline, match="names no edge"):
+        await betanet.Client.open(dir=tmp_path / "client", bootstrap=bootstrap)
 
 
 async def test_bad_arguments_are_refused_at_once(alice: betanet.Client) -> None:

@@ -63,6 +63,12 @@ impl PathError {
             Self::BadHops { .. } => "bad_hops",
         }
     }
+
+    /// Whether it is one of the own edges that is missing: another one attached may be all it takes.
+    #[must_use]
+    pub fn lacks_own_edge(&self) -> bool {
+        matches!(self, Self::NotEnoughNodes { what, .. } if *what == OUR_EDGES)
+    }
 }
 
 /// Chooses the path of a forward packet: from one of `my_edges` to one of the mailboxes of `to`.

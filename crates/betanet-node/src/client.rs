@@ -8,6 +8,7 @@
 
 mod driver;
 mod edges;
+mod offline;
 mod store;
 
 use std::path::PathBuf;
@@ -23,6 +24,9 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use betanet_mix::courier::{Incoming, ReplyHandle, SendOptions};
+
+pub use self::edges::EdgeFailure;
+pub use self::offline::{ConsensusTrouble, Offline};
 
 use self::driver::{Clocks, Command, Driver, SendFailure, Shared};
 use self::edges::{EdgeLinks, Edges};
@@ -94,9 +98,9 @@ pub enum ClientError {
     /// The bootstrap file names no edge.
     #[error("the network file names no edge; is the network up?")]
     NoEdges,
-    /// No edge answered, or none had a consensus.
-    #[error("no edge of the network answered within {0:?}; is it up?")]
-    Unreachable(Duration),
+    /// The client itself cannot reach the network.
+    #[error(transparent)]
+    Offline(Offline),
     /// The network, or the client's part of it, is too small for the path.
     #[error("{0}")]
     NotEnoughNodes(PathError),
@@ -199,7 +203,8 @@ impl Client {
     /// Call it on a multi-threaded tokio runtime: links live there until [`Client::close`].
     ///
     /// # Errors
-    /// The folder has another owner or is damaged, or no edge answers within half a minute.
+    /// The folder has another owner or is damaged, or no edge answers within half a minute
+    /// ([`ClientError::Offline`]).
     pub async fn open(config: ClientConfig) -> Result<Self, ClientError> {
         let net = NetFile::read(&config.bootstrap)?;
         let store = ClientStore::open(&config.dir, &net, config.edges)?;
@@ -248,9 +253,7 @@ impl Client {
         if tokio::time::timeout(ALL_EDGES_PATIENCE, usable(wanted)).await.is_ok() {
             return Ok(());
         }
-        tokio::time::timeout(OPEN_PATIENCE, usable(1))
-            .await
-            .map_err(|_| ClientError::Unreachable(ALL_EDGES_PATIENCE + OPEN_PATIENCE))
+        tokio::time::timeout(OPEN_PATIENCE, usable(1)).await.map_err(|_| ClientError::Offline(self.offline()))
     }
 
     /// Where this client is reached. Stays the same over restarts with the same folder.
@@ -286,9 +289,8 @@ impl Client {
     /// As [`Client::send`], and [`ClientError::Invalid`] while a send with this id is under way.
     pub async fn send_with(&self, to: &Address, body: Vec<u8>, options: SendOptions) -> Result<MessageId, ClientError> {
         let body = Arc::new(body);
-        let until = tokio::time::Instant::now() + EDGE_PATIENCE;
         let command = |done| Command::Send { to: to.clone(), body: Arc::clone(&body), options, done };
-        self.persist(until, command).await
+        self.persist(tokio::time::Instant::now() + EDGE_PATIENCE, command).await
     }
 
     /// Sends a request and returns the whole reply.
@@ -307,8 +309,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Vec<u8>, ClientError> {
         let body = Arc::new(body);
-        let now = tokio::time::Instant::now();
-        let deadline = now + timeout;
+        let deadline = tokio::time::Instant::now() + timeout;
         let command = |done| Command::Request {
             to: to.clone(),
             body: Arc::clone(&body),
@@ -317,12 +318,13 @@ impl Client {
             timeout: deadline.saturating_duration_since(tokio::time::Instant::now()),
             done,
         };
-        let answered = self.persist(deadline.min(now + EDGE_PATIENCE), command);
-        tokio::time::timeout_at(deadline, answered).await.unwrap_or(Err(ClientError::Timeout))
+        let answered = self.persist(deadline, command);
+        tokio::time::timeout_at(deadline, answered).await.unwrap_or_else(|_| Err(self.too_late()))
     }
 
     /// Gives a command to the driver, and again while the reason for its refusal will pass: too
-    /// much is under way, or an edge is away and there is time until `until`.
+    /// much is under way, or an edge is away or the next consensus not there yet, and there is time
+    /// until `until`. After a pause of the machine the links and the consensus come back by themselves.
     async fn persist<T>(
         &self,
         until: tokio::time::Instant,
@@ -333,14 +335,64 @@ impl Client {
             let outcome = self.ask(command(done), wait).await?;
             let pause = match &outcome {
                 Err(SendFailure::Refused(SendError::Busy { .. })) => BUSY_PAUSE,
-                Err(SendFailure::Refused(SendError::NoConsensus | SendError::Path(_)))
-                    if self.shared.lacks_edges() && tokio::time::Instant::now() < until =>
-                {
-                    EDGE_PAUSE
-                }
-                _ => return outcome.map_err(ClientError::from),
+                Err(SendFailure::Refused(refusal)) if self.is_own_trouble(refusal) => EDGE_PAUSE,
+                _ => return outcome.map_err(|failure| self.error_of(failure)),
             };
+            if pause == EDGE_PAUSE && tokio::time::Instant::now() + pause >= until {
+                return outcome.map_err(|failure| self.error_of(failure));
+            }
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Whether a send is refused for what keeps this client from the network, which may pass.
+    fn is_own_trouble(&self, refusal: &SendError) -> bool {
+        match refusal {
+            SendError::NoConsensus => true,
+            SendError::Path(_) => self.shared.lacks_edges(),
+            _ => false,
+        }
+    }
+
+    /// What keeps the client from the network at this moment.
+    fn cut_off(&self) -> Option<Offline> {
+        let edges = || self.edges.failures();
+        if self.shared.status().edges_attached == 0 {
+            return Some(Offline::Edges { all: true, edges: edges() });
+        }
+        self.edges.consensus_trouble(now_ms()).map(Offline::Consensus)
+    }
+
+    /// What keeps, or has just kept, the client from the network.
+    fn offline(&self) -> Offline {
+        self.cut_off().unwrap_or_else(|| {
+            let edges = self.edges.failures();
+            if edges.is_empty() { Offline::Passed } else { Offline::Edges { all: false, edges } }
+        })
+    }
+
+    /// What is wrong when nothing came in time.
+    fn too_late(&self) -> ClientError {
+        self.cut_off().map_or(ClientError::Timeout, ClientError::Offline)
+    }
+
+    fn error_of(&self, failure: SendFailure) -> ClientError {
+        let own_edge = |error: &PathError| error.lacks_own_edge() && self.shared.lacks_edges();
+        match failure {
+            SendFailure::Refused(SendError::NoConsensus) | SendFailure::Failed(FailReason::NoConsensus { .. }) => {
+                ClientError::Offline(self.offline())
+            }
+            SendFailure::Refused(SendError::Path(error)) | SendFailure::Failed(FailReason::NoPath { error, .. })
+                if own_edge(&error) =>
+            {
+                ClientError::Offline(self.offline())
+            }
+            SendFailure::Refused(SendError::Path(error @ PathError::NotEnoughNodes { .. }))
+            | SendFailure::Failed(FailReason::NoPath { error, .. }) => ClientError::NotEnoughNodes(error),
+            SendFailure::Refused(err) => ClientError::Invalid(err.to_string()),
+            SendFailure::Failed(FailReason::ReplyTimeout { .. }) => self.too_late(),
+            SendFailure::Failed(FailReason::Cancelled) => ClientError::Closed,
+            SendFailure::Failed(reason) => self.cut_off().map_or(ClientError::Failed(reason), ClientError::Offline),
         }
     }
 
@@ -387,8 +439,8 @@ impl Client {
     /// # Errors
     /// The network is too small, or the packet did not come back in time.
     pub async fn ping(&self, hops: u8) -> Result<Duration, ClientError> {
-        let (done, wait) = oneshot::channel();
-        self.ask(Command::Ping { hops, done }, wait).await?.map_err(ClientError::from)?.ok_or(ClientError::Timeout)
+        let until = tokio::time::Instant::now() + EDGE_PATIENCE;
+        self.persist(until, |done| Command::Ping { hops, done }).await?.ok_or_else(|| self.too_late())
     }
 
     /// Publishes this client as a worker; returns the descriptor as it was published.
@@ -412,7 +464,7 @@ impl Client {
         let signed =
             Verified::sign(descriptor, &self.worker_key).map_err(|err| ClientError::Invalid(err.to_string()))?;
         let op = || Op::PutWorker { worker: signed.signed().clone() };
-        match self.edges.call(op).await? {
+        match self.directory(op).await? {
             Outcome::Stored => Ok(signed.into_value()),
             _ => Err(ControlError::Unexpected.into()),
         }
@@ -424,7 +476,7 @@ impl Client {
     /// No edge answers, or the list is not signed by the authority.
     pub async fn workers(&self) -> Result<Vec<WorkerDescriptor>, ClientError> {
         let have = self.known_workers().as_ref().map(|(revision, _)| *revision);
-        let Outcome::Workers { list } = self.edges.call(|| Op::GetWorkers { have }).await? else {
+        let Outcome::Workers { list } = self.directory(|| Op::GetWorkers { have }).await? else {
             return Err(ControlError::Unexpected.into());
         };
         let now = now_ms();
@@ -438,6 +490,22 @@ impl Client {
         }
         let workers = known.as_ref().map_or(&[][..], |(_, workers)| workers);
         Ok(workers.iter().filter(|worker| worker.expires_ms > now).cloned().collect())
+    }
+
+    /// Asks the directory through an edge, and waits a while for one if none is attached.
+    async fn directory(&self, op: impl Fn() -> Op) -> Result<Outcome, ClientError> {
+        let mut ready = self.shared.ready();
+        let mut closed = self.closed.subscribe();
+        let attached = tokio::time::timeout(EDGE_PATIENCE, ready.wait_for(|ready| ready.attached > 0));
+        tokio::select! {
+            // What the timeout brings, the call says better.
+            _ = attached => {}
+            _ = closed.wait_for(|closed| *closed) => return Err(ClientError::Closed),
+        }
+        self.edges.call(op).await.map_err(|error| match self.cut_off() {
+            Some(offline @ Offline::Edges { .. }) => ClientError::Offline(offline),
+            _ => error.into(),
+        })
     }
 
     fn known_workers(&self) -> std::sync::MutexGuard<'_, Option<(u64, Vec<WorkerDescriptor>)>> {
@@ -472,19 +540,6 @@ impl Client {
         }
         self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
         wait.await.map_err(|_| ClientError::Closed)
-    }
-}
-
-impl From<SendFailure> for ClientError {
-    fn from(failure: SendFailure) -> Self {
-        match failure {
-            SendFailure::Refused(SendError::Path(err @ PathError::NotEnoughNodes { .. }))
-            | SendFailure::Failed(FailReason::NoPath { error: err, .. }) => Self::NotEnoughNodes(err),
-            SendFailure::Refused(err) => Self::Invalid(err.to_string()),
-            SendFailure::Failed(FailReason::ReplyTimeout { .. }) => Self::Timeout,
-            SendFailure::Failed(FailReason::Cancelled) => Self::Closed,
-            SendFailure::Failed(reason) => Self::Failed(reason),
-        }
     }
 }
 

@@ -89,6 +89,12 @@ impl Views {
         self.held.iter().rev().find(|view| view.is_valid_at(now_ms))
     }
 
+    /// The newest consensus, in force or not.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Arc<NetworkView>> {
+        self.held.last()
+    }
+
     /// Whether a consensus in force or ahead lists this node.
     #[must_use]
     pub fn lists(&self, id: NodeId, now_ms: u64) -> bool {

@@ -83,6 +83,7 @@ impl IntoPy for Failure {
                 named(py, "Timeout", message)
             }
             ClientError::Closed => named(py, "Closed", message),
+            ClientError::Offline(_) | ClientError::NoEdges => named(py, "Offline", message),
             _ => named(py, "NetworkError", message),
         }
     }

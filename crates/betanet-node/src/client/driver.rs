@@ -72,7 +72,7 @@ pub(super) enum Command {
 /// What callers may see without asking the thread.
 #[derive(Debug)]
 pub(super) struct Shared {
-    status: Mutex<ClientStatus>,
+    pub(super) status: Mutex<ClientStatus>,
     ready: watch::Sender<Ready>,
 }
 

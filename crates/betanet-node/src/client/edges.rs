@@ -1,6 +1,6 @@
 //! A client's links: one to each of its own edges, and others for as long as they are of use.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::driver::Command;
+use super::offline::{ConsensusTrouble, reason_of};
 use super::store::Attachment;
 use crate::clock::{now_ms, os_rng};
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
@@ -34,6 +35,15 @@ const PASSING_IDLE: Duration = Duration::from_mins(1);
 /// First and longest pause between attempts to reach an edge.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// An edge of the client's that is away, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeFailure {
+    /// Where it was looked for.
+    pub address: SocketAddr,
+    /// What became of it, as the end of a sentence.
+    pub reason: String,
+}
+
 /// What the tasks, the courier's thread and the callers share.
 #[derive(Debug)]
 pub(super) struct Edges {
@@ -43,6 +53,8 @@ pub(super) struct Edges {
     channels: Mutex<HashMap<NodeId, ControlChannel>>,
     /// Queues of links to foreign edges.
     passing: Mutex<HashMap<NodeId, mpsc::Sender<Frame>>>,
+    /// The client's own edges that are away.
+    failures: Mutex<BTreeMap<NodeId, EdgeFailure>>,
 }
 
 impl Edges {
@@ -52,12 +64,32 @@ impl Edges {
             views: watch::Sender::new(Arc::new(views)),
             channels: Mutex::default(),
             passing: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
     /// The consensus in force.
     pub(super) fn view_at(&self, now_ms: u64) -> Option<Arc<NetworkView>> {
         self.views.borrow().at(now_ms).cloned()
+    }
+
+    /// The own edges that are away, as far as it is known why.
+    pub(super) fn failures(&self) -> Vec<EdgeFailure> {
+        lock(&self.failures).values().cloned().collect()
+    }
+
+    pub(super) fn note(&self, edge: NodeId, failure: Option<EdgeFailure>) {
+        let mut failures = lock(&self.failures);
+        match failure {
+            Some(failure) => failures.insert(edge, failure),
+            None => failures.remove(&edge),
+        };
+    }
+
+    /// Why no consensus is in force at `now_ms`; `None` if one is.
+    pub(super) fn consensus_trouble(&self, now_ms: u64) -> Option<ConsensusTrouble> {
+        let views = self.views.borrow();
+        views.at(now_ms).is_none().then(|| ConsensusTrouble::of(views.newest().map(|view| &**view), now_ms))
     }
 
     /// Asks one attached edge after another until one answers.
@@ -210,8 +242,13 @@ impl OwnEdge {
             let address = self.edges.address(edge).unwrap_or(self.attachment.edge.address);
             let up = Instant::now();
             let dialled = self.dialer.dial(address, *edge.as_bytes(), LINK_QUEUE).await;
+            let note = |reason: String| self.edges.note(edge, Some(EdgeFailure { address, reason }));
+            if let Err(error) = &dialled {
+                note(reason_of(error));
+            }
             if let Ok((sender, reader)) = dialled {
-                let _ = self.serve(sender, reader).await;
+                let ended = self.serve(sender, reader).await;
+                note(ended.map_or_else(|error| format!("ended the link: {error}"), |()| "ended the link".into()));
                 lock(&self.edges.channels).remove(&edge);
                 if self.commands.send(Command::Detached { edge }).await.is_err() {
                     return;
@@ -253,6 +290,7 @@ impl OwnEdge {
             }
             channel.call(Op::Attach).await?;
             lock(&self.edges.channels).insert(edge, channel.clone());
+            self.edges.note(edge, None);
             let mailbox = self.attachment.mailbox();
             self.tell(Command::Attached { mailbox, link: sender, channel: channel.clone() }).await?;
             std::future::pending::<Result<(), ControlError>>().await

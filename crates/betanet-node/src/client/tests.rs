@@ -1,15 +1,31 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use betanet_mix::view::Mailbox;
+use betanet_mix::view::{ConsensusHash, Mailbox, node_id_of};
 use betanet_sphinx::{MailboxId, NodeId};
 
 use super::*;
+use crate::views::fixtures::{consensus, key, sign};
+
+fn edge() -> NodeId {
+    NodeId::from([2; 32])
+}
+
+/// As [`client`], attached to its edge and with a consensus in force.
+fn attached_client() -> (Client, mpsc::Receiver<Command>) {
+    let (mut client, queue) = client();
+    let authority = key();
+    let views = Views::new("test".into(), node_id_of(&authority));
+    client.edges = Arc::new(Edges::new(PathBuf::new(), views));
+    client.edges.accept(&[sign(consensus(&[], 0, ConsensusHash::default()), &authority)]);
+    lock(&client.shared.status).edges_attached = 1;
+    (client, queue)
+}
 
 /// A client whose driver is the test, by the returned commands.
 fn client() -> (Client, mpsc::Receiver<Command>) {
     let (commands, queue) = mpsc::channel(1);
     let authority = NodeId::from([1; 32]);
-    let mailbox = Mailbox { edge: NodeId::from([2; 32]), mailbox: MailboxId::from([3; 16]) };
+    let mailbox = Mailbox { edge: edge(), mailbox: MailboxId::from([3; 16]) };
     let client = Client {
         address: Address::new(vec![mailbox], [9; 32]).unwrap(),
         hops_default: 3,
@@ -28,7 +44,7 @@ fn client() -> (Client, mpsc::Receiver<Command>) {
 
 #[tokio::test]
 async fn a_request_times_out_while_too_much_is_under_way() {
-    let (client, mut queue) = client();
+    let (client, mut queue) = attached_client();
     let busy = async {
         while let Some(command) = queue.recv().await {
             let Command::Request { done, .. } = command else { panic!("{command:?}") };
@@ -42,4 +58,88 @@ async fn a_request_times_out_while_too_much_is_under_way() {
         outcome = request => assert!(matches!(outcome, Err(ClientError::Timeout))),
         () = tokio::time::sleep(Duration::from_mins(1)) => panic!("it still waits"),
     }
+}
+
+/// Refuses what it is asked `times` times, then lets it succeed.
+async fn refuse(mut queue: mpsc::Receiver<Command>, refusal: SendError, times: usize) {
+    let mut left = times;
+    while let Some(command) = queue.recv().await {
+        let refused = left > 0;
+        left = left.saturating_sub(1);
+        let failure = SendFailure::Refused(refusal.clone());
+        match command {
+            Command::Send { done, .. } => drop(done.send(if refused { Err(failure) } else { Ok(MessageId([1; 16])) })),
+            Command::Request { done, .. } => drop(done.send(if refused { Err(failure) } else { Ok(vec![2]) })),
+            Command::Ping { done, .. } => {
+                drop(done.send(if refused { Err(failure) } else { Ok(Some(Duration::from_millis(3))) }));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// INV-MSG-24
+#[tokio::test]
+async fn what_comes_by_itself_in_a_moment_is_waited_for() {
+    let lacks_own = PathError::NotEnoughNodes { hops: 3, what: "edges of ours", needed: 1, available: 0 };
+    for refusal in [SendError::NoConsensus, SendError::Path(lacks_own)] {
+        let (client, queue) = client();
+        let to = client.address();
+        tokio::spawn(refuse(queue, refusal.clone(), 3));
+        assert_eq!(MessageId([1; 16]), client.send(&to, Vec::new(), 3).await.unwrap(), "{refusal}");
+        let (client, queue) = self::client();
+        tokio::spawn(refuse(queue, refusal.clone(), 3));
+        assert_eq!(vec![2], client.request(&to, Vec::new(), 3, 1, Duration::from_mins(1)).await.unwrap(), "{refusal}");
+        let (client, queue) = self::client();
+        tokio::spawn(refuse(queue, refusal.clone(), 3));
+        assert_eq!(Duration::from_millis(3), client.ping(3).await.unwrap(), "{refusal}");
+    }
+}
+
+/// INV-MSG-24
+#[tokio::test]
+async fn a_client_that_is_cut_off_says_so_with_the_cause_first() {
+    let (client, queue) = client();
+    tokio::spawn(refuse(queue, SendError::NoConsensus, usize::MAX));
+    let to = client.address();
+    let ask = async || {
+        let refused = client.request(&to, Vec::new(), 3, 1, Duration::from_millis(60)).await.unwrap_err();
+        assert!(matches!(refused, ClientError::Offline(_)), "{refused:?}");
+        refused.to_string()
+    };
+    let failure = EdgeFailure { address: ([127, 0, 0, 1], 9).into(), reason: "refuses the connection".into() };
+    client.edges.note(edge(), Some(failure));
+    assert_eq!("no edge of the network answers: 127.0.0.1:9 refuses the connection; is the network up?", ask().await);
+    lock(&client.shared.status).edges_attached = 1;
+    assert_eq!("there is no valid consensus: the edges have none yet; is the directory authority up?", ask().await);
+
+    let (client, queue) = attached_client();
+    lock(&client.shared.status).edges_wanted = 2;
+    let failure = EdgeFailure { address: ([127, 0, 0, 1], 9).into(), reason: "does not answer".into() };
+    client.edges.note(edge(), Some(failure));
+    let lacks_own = select_nothing();
+    assert!(lacks_own.lacks_own_edge());
+    tokio::spawn(refuse(queue, SendError::Path(lacks_own), usize::MAX));
+    let refused = client.request(&to, Vec::new(), 3, 1, Duration::from_millis(60)).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Offline(Offline::Edges { all: false, .. })), "{refused:?}");
+}
+
+/// The path error of somebody who is attached to no edge.
+fn select_nothing() -> PathError {
+    let authority = key();
+    let verified = Verified::sign(consensus(&[], 0, ConsensusHash::default()), &authority).unwrap();
+    let view = betanet_mix::view::NetworkView::new(verified).unwrap();
+    let epoch = view.consensus().epoch;
+    betanet_mix::path::select_loop(&mut crate::clock::os_rng(), &view, epoch, &[], 3).unwrap_err()
+}
+
+#[test]
+fn a_consensus_that_is_out_of_date_is_told_with_the_seconds() {
+    let authority = key();
+    let verified = Verified::sign(consensus(&[], 0, ConsensusHash::default()), &authority).unwrap();
+    let view = betanet_mix::view::NetworkView::new(verified).unwrap();
+    let (from, until) = (view.consensus().valid_after_ms, view.consensus().valid_until_ms);
+    assert_eq!(ConsensusTrouble::RanOut(90), ConsensusTrouble::of(Some(&view), until + 90_000));
+    assert_eq!(ConsensusTrouble::NotYet(90), ConsensusTrouble::of(Some(&view), from - 90_000));
+    assert_eq!(ConsensusTrouble::None, ConsensusTrouble::of(None, from));
 }

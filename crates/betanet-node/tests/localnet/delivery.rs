@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use betanet_mix::message::MessageId;
-use betanet_node::client::{Client, ClientError, SendOptions, WorkerOffer};
+use betanet_node::client::{Client, ClientError, Offline, SendOptions, WorkerOffer};
 use betanet_node::http;
 use betanet_node::link::{Dialer, Frame, LinkTimeouts};
 use ed25519_dalek::SigningKey;
@@ -32,10 +32,24 @@ async fn everything_a_client_can_do_works_over_real_processes() {
     // Still alive after all of that.
     alice.send(&bob.address(), b"bye".to_vec(), 3).await.unwrap();
     assert_eq!(b"bye".to_vec(), take(&bob).await);
-    alice.close().await;
     bob.close().await;
     assert!(matches!(bob.receive().await, Err(ClientError::Closed)));
     assert_eq!(Some(0), net.terminate());
+    a_network_that_is_down_is_named_with_its_edges(&alice).await;
+    alice.close().await;
+}
+
+/// INV-MSG-24
+async fn a_network_that_is_down_is_named_with_its_edges(alice: &Client) {
+    eventually("the links have ended", async || alice.status().edges_attached == 0).await;
+    let to = alice.address();
+    let cause = async || {
+        let error = alice.request(&to, vec![1], 3, 1, Duration::from_millis(100)).await.unwrap_err();
+        assert!(matches!(error, ClientError::Offline(Offline::Edges { all: true, .. })), "{error:?}");
+        error.to_string()
+    };
+    eventually("both edges refuse", async || cause().await.matches("refuses the connection").count() == 2).await;
+    assert!(cause().await.starts_with("no edge of the network answers: 127.0.0.1:"), "{}", cause().await);
 }
 
 /// INV-LINK-10
