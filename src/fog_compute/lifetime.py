@@ -16,6 +16,7 @@ import sys
 import threading
 from typing import Final
 
+from fog_compute.descriptors import drop_output
 from fog_compute.kernel import be_killed_with_parent
 
 __all__ = [
@@ -59,7 +60,7 @@ def announce(event: str, **fields: str | float | bool | None) -> None:
         sys.stdout.flush()
     except OSError:
         # The owner no longer listens; if it is gone, this process ends by itself.
-        pass
+        drop_output()
 
 
 def port_problem(host: str, port: int, error: OSError) -> str:

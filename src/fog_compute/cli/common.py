@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
 from fog_compute.cli.codes import FAILED, NOT_RUNNING
+from fog_compute.cli.output import is_terminal, speaks_unicode, write
+from fog_compute.descriptors import LINE_LENGTH, tell
 from fog_compute.errors import FogError
 from fog_compute.text import escape_json, one_line
 
 __all__ = [
+    "LINE_LENGTH",
     "CommandError",
     "Json",
     "JsonFlag",
@@ -29,9 +30,6 @@ __all__ = [
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 
 JsonFlag = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
-
-LINE_LENGTH: Final = 2000
-"""Characters of one line for a person, whatever the words in it are."""
 
 TaskId = Annotated[str, Parameter(help="The task's id, or how it alone begins.")]
 
@@ -53,31 +51,31 @@ class NotRunningError(CommandError):
 
 def note(text: str) -> None:
     """Tell a person something beside the result, if anybody can be told."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"fog: {one_line(text, LINE_LENGTH)}\n")
-        sys.stderr.flush()
+    tell("fog", text)
 
 
 def print_json(value: Json) -> None:
     """Print one JSON document: in lines for a terminal, in one line otherwise."""
-    indent = 2 if sys.stdout.isatty() else None
-    unicode = sys.stdout.encoding.lower().startswith("utf")
-    document = json.dumps(value, indent=indent, ensure_ascii=not unicode)
-    sys.stdout.write(escape_json(document) + "\n")
-    sys.stdout.flush()
+    indent = 2 if is_terminal() else None
+    document = json.dumps(value, indent=indent, ensure_ascii=not speaks_unicode())
+    write(escape_json(document) + "\n")
 
 
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     """Print names and texts in two columns."""
     width = max(len(name) for name, _ in fields)
-    for name, text in fields:
-        sys.stdout.write(f"{name.ljust(width)}  {one_line(text, LINE_LENGTH)}".rstrip() + "\n")
+    lines = [
+        f"{name.ljust(width)}  {one_line(text, LINE_LENGTH)}".rstrip() for name, text in fields
+    ]
+    write("\n".join(lines) + "\n")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print columns that line up; nothing but spaces between them, so that scripts can cut."""
     texts = [list(head), *([one_line(str(cell), LINE_LENGTH) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
-    for row in texts:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write(line.rstrip() + "\n")
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in texts
+    ]
+    write("\n".join(lines) + "\n")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from typing import Final
 
 from fog_compute.cli.common import CommandError, JsonFlag, NotRunningError, print_json
 from fog_compute.cli.lock import HomeLock
+from fog_compute.cli.output import write
 from fog_compute.layout import HomeLayout, home_from_environment
 
 __all__ = ["down"]
@@ -39,7 +39,7 @@ def down(*, json: JsonFlag = False) -> int:
                 if json:
                     print_json({"stopped": True, "seconds": seconds})
                 else:
-                    sys.stdout.write(f"stopped in {seconds} s\n")
+                    write(f"stopped in {seconds} s\n")
                 return 0
             time.sleep(PAUSE_S)
     raise CommandError(f"the fog (process {pid}) does not stop: end it with `kill -9 {pid}`")

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from fog_compute.cli.client import Backend, Body
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
 from fog_compute.cli.common import Json, note, print_json
+from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.errors import NotFound
 from fog_compute.units import format_duration
 
@@ -23,11 +24,6 @@ MAX_EXIT_CODE: Final = 255
 
 class _Status(Protocol):
     def update(self, status: str) -> None: ...
-
-
-class _Writable(Protocol):
-    def write(self, data: bytes, /) -> int: ...
-    def flush(self) -> None: ...
 
 
 class Follower:
@@ -69,7 +65,7 @@ class Follower:
         if self._json:
             print_json({"id": self._id})
         else:
-            sys.stdout.write(f"{self._id}\n")
+            write(f"{self._id}\n")
 
     def _wait(self, deadline: float | None) -> Body | None:
         version = 0
@@ -96,8 +92,8 @@ class Follower:
             report |= _text("stdout", stdout) | _text("stderr", stderr)
             print_json(report)
         else:
-            _write(sys.stdout.buffer, stdout)
-            _write(sys.stderr.buffer, stderr)
+            write_bytes(stdout)
+            write_error_bytes(stderr)
         if task["state"] != "accepted":
             note(f"task {self._id} {task['state']}: {task['reason']}")
         elif code:
@@ -165,8 +161,3 @@ def _text(name: str, data: bytes) -> dict[str, Json]:
             name: data.decode(errors="replace"),
             f"{name}_base64": base64.b64encode(data).decode(),
         }
-
-
-def _write(stream: _Writable, data: bytes) -> None:
-    stream.write(data)
-    stream.flush()

@@ -7,21 +7,18 @@ import sys
 if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]  # the current folder, from which nothing is to be imported
 
-import io
-import os
 from typing import TYPE_CHECKING, Final
 
 from fog_compute import __version__
-from fog_compute.cli.codes import FAILED, INTERRUPTED, OK, USAGE
+from fog_compute.cli.codes import FAILED, OK, USAGE
+from fog_compute.cli.output import write
+from fog_compute.descriptors import run_program, tell
 from fog_compute.errors import ConfigError, FogError
-from fog_compute.text import one_line
 
 if TYPE_CHECKING:
     from cyclopts import App
 
 __all__ = ["main"]
-
-LINE_LENGTH: Final = 2000
 
 _HELP: Final = """Run computations on idle machines of others; the network does not learn who asked.
 
@@ -35,34 +32,14 @@ All state is below one folder: FOG_HOME, or the user's data folder.
 
 def main() -> int:
     """Run the command of the process's arguments and return its exit code."""
-    arguments = sys.argv[1:]
-    if arguments == ["--version"]:
-        sys.stdout.write(f"fog {__version__}\n")
-        return OK
-    try:
-        # What a terminal's encoding lacks is escaped.
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
-        code = run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Who read the output has gone; there is nobody left to tell.
-        _drop_output()
-        return FAILED
-    except OSError as error:
-        _drop_output()
-        what = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{what}{error.strerror or error}", FAILED)
-    return code
-
-
-def _drop_output() -> None:
-    """Let what is left in the buffer go nowhere, so that the end of the process is quiet."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return run_program("fog", lambda: run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; every expected error becomes one line and an exit code."""
+    if arguments == ["--version"]:
+        write(f"fog {__version__}\n")
+        return OK
     from cyclopts import CycloptsError  # slow; not needed for --version
 
     from fog_compute.cli.common import CommandError
@@ -79,8 +56,6 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), USAGE)
     except FogError as error:
         return _fail(str(error), FAILED)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     return code if isinstance(code, int) else OK
 
 
@@ -106,7 +81,7 @@ def build_app() -> App:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"fog: {one_line(message, LINE_LENGTH)}\n")
+    tell("fog", message)
     return code
 
 

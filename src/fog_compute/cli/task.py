@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -19,6 +18,7 @@ from fog_compute.cli.common import (
     print_table,
 )
 from fog_compute.cli.follow import Follower
+from fog_compute.cli.output import write
 from fog_compute.errors import NotFound
 from fog_compute.tasks import TaskState
 from fog_compute.text import one_line
@@ -98,7 +98,7 @@ def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
     if json:
         print_json(task)
     else:
-        sys.stdout.write(f"task {task_id} is {task['state']}\n")
+        write(f"task {task_id} is {task['state']}\n")
     return 0
 
 
@@ -143,13 +143,10 @@ def _print(task: Body) -> None:
     print_fields(lines)
     for attempt in task["attempts"]:
         why = f": {attempt['reason']}" if attempt["reason"] else ""
-        sys.stdout.write(
-            "\n"
-            + one_line(
-                f"attempt {attempt['number']} at {attempt['worker']}, {attempt['state']}{why}",
-                LINE_LENGTH,
-            )
-            + f"\n  placed: {one_line(attempt['placement'], LINE_LENGTH)}\n"
+        state = f"attempt {attempt['number']} at {attempt['worker']}, {attempt['state']}{why}"
+        write(
+            f"\n{one_line(state, LINE_LENGTH)}\n"
+            f"  placed: {one_line(attempt['placement'], LINE_LENGTH)}\n"
         )
 
 

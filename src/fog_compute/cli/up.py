@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json as json_module
 import os
-import sys
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -15,8 +15,10 @@ from fog_compute.cli.children import LINE_BYTES, event_of
 from fog_compute.cli.common import CommandError, JsonFlag, note
 from fog_compute.cli.lock import HomeLock
 from fog_compute.cli.logs import open_log
+from fog_compute.cli.output import write
 from fog_compute.cli.supervisor import Report, Supervisor, net_times, settings_environment
 from fog_compute.config import Settings, load_settings
+from fog_compute.descriptors import LostOutput, drop_output, why
 from fog_compute.errors import FogError
 from fog_compute.lifetime import keep_files_private
 from fog_compute.units import parse_duration
@@ -153,10 +155,9 @@ def _report_text(event: str, fields: dict[str, object]) -> None:
 
 def _write(line: str) -> None:
     try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-    except OSError:
-        # In the background nobody reads any more once it is ready.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        write(line + "\n")
+    except LostOutput as error:
+        drop_output()
+        # In the background nobody reads any more once it is ready; the fog itself is well.
+        if error.errno != errno.EPIPE:
+            note(f"{why(error)}: what happens is told no more, and the fog runs on")

@@ -11,11 +11,12 @@ could are dropped here, whoever logs them.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import sys
 from collections.abc import Iterable
-from typing import Final, TextIO
+from typing import Final, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor, WrappedLogger
@@ -88,7 +89,7 @@ def configure_logging(
         json: write JSON objects instead of text for a console.
         out: where lines go; standard error by default.
     """
-    stream = sys.stderr if out is None else out
+    stream = cast("TextIO", _Lines(sys.stderr if out is None else out))
     threshold = _LEVELS[level]
     shared: list[Processor] = [
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -117,6 +118,24 @@ def configure_logging(
     root.setLevel(threshold)
     for name in _QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+class _Lines:
+    """A stream whose writer is never stopped by it: a full disk costs lines, not the program."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
 
 
 def drop_linking_fields(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -7,11 +7,17 @@ import sys
 if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]  # the current folder, from which nothing is to be imported
 
+from fog_compute.descriptors import run_program
 from fog_compute.lifetime import die_with_parent
 
-if __name__ == "__main__":
+
+def _main() -> int:
     if "--die-with-parent" in sys.argv:
         die_with_parent()
     from fog_compute.server.process import main  # takes seconds, in which the parent may end
 
-    sys.exit(main())
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(run_program("backend", _main))

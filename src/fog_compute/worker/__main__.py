@@ -25,6 +25,7 @@ from typing import Final
 import msgspec
 
 import betanet
+from fog_compute.descriptors import run_program, tell
 from fog_compute.errors import ChannelError, ConfigError, FogError
 from fog_compute.lifetime import (
     EXIT_UNUSABLE,
@@ -87,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         with _owned(options.home):
             asyncio.run(_serve(options))
     except FogError as err:
-        sys.stderr.write(f"worker: {err.message}\n")
+        tell("worker", err.message)
         return EXIT_UNUSABLE if isinstance(err, ConfigError) else 1
     return 0
 
@@ -184,4 +185,4 @@ def _write_state(home: Path, address: str, settings: WorkerSettings) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program("worker", main))

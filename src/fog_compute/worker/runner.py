@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from fog_compute.descriptors import run_program
 from fog_compute.kernel import be_killed_with_parent, give_up_privileges
 from fog_compute.worker.engine import ModuleFault, Sandbox
 from fog_compute.worker.protocol import (
@@ -141,4 +142,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_program("runner", lambda: main(sys.argv[1:])))

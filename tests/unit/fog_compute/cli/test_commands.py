@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -11,8 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,6 +19,7 @@ from fog_compute.cli import client
 from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.lock import HomeLock
 from fog_compute.layout import HomeLayout
+from tests.unit.fog_compute.cli.backends import backend
 
 TIMEOUT_S = 60
 LOOK = """
@@ -29,6 +27,7 @@ import sys
 from pathlib import Path
 from fog_compute.cli.lock import HomeLock
 from fog_compute.layout import HomeLayout
+from tests.unit.fog_compute.cli.backends import backend
 lock = HomeLock(HomeLayout(Path(sys.argv[1])))
 print("looking", flush=True)
 while True:
@@ -175,7 +174,7 @@ def test_full_disk_behind_standard_output_is_one_line(tmp_path: Path) -> None:
         )
 
     assert done.returncode == 1
-    assert done.stderr == "fog: No space left on device\n"
+    assert done.stderr == "fog: standard output: No space left on device\n"
 
 
 def test_looking_who_holds_the_lock_takes_it_from_nobody(tmp_path: Path) -> None:
@@ -263,54 +262,6 @@ def test_foreign_program_on_the_known_port_is_not_taken_for_a_backend(tmp_path: 
     (daemon / "token").write_text("t" * 40)
 
     assert fog(tmp_path, "status").returncode == 3
-
-
-Answer = tuple[int, bytes] | None  # a status and a body, or a connection that breaks
-
-
-@contextlib.contextmanager
-def backend(home: Path, *answers: Answer) -> Iterator[list[str]]:
-    """A backend that gives these answers, one to each request; hold what was asked."""
-    asked: list[str] = []
-    left = list(answers)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            key = self.headers.get("idempotency-key", "")
-            asked.append(f"{self.command} {self.path} {key}".rstrip())
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            answer = left.pop(0)
-            if answer is None:
-                self.close_connection = True
-                return
-            status, body = answer
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self) -> None:
-            self.do_GET()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    lock = HomeLock(HomeLayout(home))
-    assert lock.take()
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        daemon = home / "daemon"
-        daemon.mkdir()
-        (daemon / "token").write_text("t" * 40)
-        url = f"http://127.0.0.1:{server.server_port}"
-        (daemon / "server.json").write_text(json.dumps({"url": url, "pid": 1}))
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        try:
-            yield asked
-        finally:
-            server.shutdown()
-            serving.join()
-            lock.give_back()
 
 
 def test_what_broke_under_way_is_sent_again_and_makes_one_task(tmp_path: Path) -> None:
