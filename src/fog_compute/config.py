@@ -5,14 +5,14 @@ Each setting ``x`` is read from the environment variable ``FOG_X``.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fog_compute.errors import ConfigError
+from fog_compute.hosts import is_loopback, read_host
 from fog_compute.layout import MAX_BLOB_BYTES, HomeLayout, default_home, whole_path
 
 __all__ = ["HomeLayout", "Settings", "load_settings"]
@@ -102,6 +102,14 @@ class Settings(BaseSettings):
         description="Write logs as JSON, one object a line; what `fog up` starts always does.",
     )
 
+    @field_validator("host")
+    @classmethod
+    def _read_host(cls, text: str) -> str:
+        try:
+            return read_host(text)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
     @property
     def layout(self) -> HomeLayout:
         """The paths below :attr:`home`."""
@@ -131,7 +139,7 @@ def load_settings(**overrides: object) -> Settings:
         settings = Settings.model_validate(given)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
-    if not (settings.allow_remote or _is_loopback(settings.host)):
+    if not (settings.allow_remote or is_loopback(settings.host)):
         raise ConfigError(
             f"setting host (FOG_HOST): {settings.host!r} is not loopback, and there is no TLS, so"
             " that the token would travel in clear: set FOG_ALLOW_REMOTE=1 if that is meant"
@@ -145,13 +153,6 @@ def load_settings(**overrides: object) -> Settings:
     return settings.model_copy(
         update={name: whole_path(path) for name, path in paths.items() if path is not None}
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _names_relative_file(database_url: SecretStr | None) -> bool:

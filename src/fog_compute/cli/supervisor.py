@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from fog_compute.cli.children import Child, Event
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import keep_short
 from fog_compute.config import Settings
+from fog_compute.hosts import LOOPBACK_4, bind, loopback_like
 from fog_compute.lifetime import port_problem
 
 __all__ = ["Report", "Supervisor", "find_betanet"]
@@ -113,6 +113,7 @@ class Supervisor:
 
     def _net(self) -> Child:
         settings = self._settings
+        address = loopback_like(settings.host)  # what is for this machine alone stays there
 
         def command() -> Sequence[str]:
             return [
@@ -121,6 +122,7 @@ class Supervisor:
                 *("--entry", str(settings.entry_nodes)),
                 *("--middle", str(settings.middle_nodes)),
                 *("--exit", str(settings.exit_nodes)),
+                *(("--ip", address) if address != LOOPBACK_4 else ()),
                 *net_times(settings),
                 *(("--exact-metrics",) if settings.exact_metrics else ()),
                 *("--die-with-parent", "--json"),
@@ -264,10 +266,7 @@ def check_port(host: str, port: int) -> None:
     Raises:
         CommandError: the port is taken or may not be used.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise CommandError(port_problem(host, port, error)) from error
+    try:
+        bind(host, port).close()
+    except OSError as error:
+        raise CommandError(port_problem(host, port, error)) from error

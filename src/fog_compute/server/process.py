@@ -17,6 +17,7 @@ import uvicorn
 
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import ConfigError, StoreUnusable
+from fog_compute.hosts import bind, url_of
 from fog_compute.lifetime import EXIT_UNUSABLE, announce, keep_files_private, port_problem
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.server.app import create_app
@@ -89,21 +90,16 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(BACKLOG)
+        listener = bind(settings.host, settings.port)
+        try:
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
-        listener.close()
         raise ConfigError(port_problem(settings.host, settings.port, error)) from error
     return listener
-
-
-def url_of(host: str, port: int) -> str:
-    """The base URL of a listener."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _write_state(settings: Settings, url: str) -> None:

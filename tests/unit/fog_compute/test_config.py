@@ -90,12 +90,14 @@ def test_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.port == 8000
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "[::1]", "LOCALHOST"]
+)
 def test_loopback_needs_no_leave(host: str) -> None:
-    assert load_settings(host=host).host == host
+    assert load_settings(host=host).host == host.lower().strip("[]")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "fog.example", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "fog.example"])
 def test_other_hosts_need_leave(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     with pytest.raises(ConfigError, match="FOG_ALLOW_REMOTE") as caught:
         load_settings(host=host)
