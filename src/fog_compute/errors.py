@@ -9,6 +9,7 @@ anything else of the package.
 from __future__ import annotations
 
 __all__ = [
+    "ChannelDown",
     "ChannelError",
     "ChannelTimeout",
     "CircuitError",
@@ -66,6 +67,10 @@ class CircuitError(FogError):
 
 class ChannelError(FogError):
     """A message could not be handed over or answered."""
+
+
+class ChannelDown(ChannelError):
+    """This machine cannot use the network now; that says nothing about who was to be asked."""
 
 
 class ChannelTimeout(ChannelError):

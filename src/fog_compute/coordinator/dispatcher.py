@@ -10,7 +10,7 @@ under the same handle, and the table of states lets no second result in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,8 +21,16 @@ from fog_compute.coordinator.exchange import Carrier, Exchange
 from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.ledger import Ledger
 from fog_compute.coordinator.placement import Decision, Requirements
+from fog_compute.coordinator.reach import NO_NETWORK, NetworkTrouble, Reach
 from fog_compute.coordinator.sessions import Pacing, Session, session_key
-from fog_compute.errors import ChannelError, FogError, NotFound, PrivacyUnavailable, StoreError
+from fog_compute.errors import (
+    ChannelError,
+    FogError,
+    NotFound,
+    PrivacyUnavailable,
+    StoreError,
+    StoreUnusable,
+)
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Cancel, Change, Conflict, Decline, Fail, Lease, Renew, Store
@@ -44,6 +52,7 @@ from fog_compute.tasks.wire import (
     WireError,
 )
 from fog_compute.text import one_line
+from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["Dispatcher", "Tempo"]
 
@@ -98,7 +107,7 @@ class Tempo:
 class _Offer:
     """What is known in memory of an open attempt."""
 
-    submitting: bool = False
+    busy: bool = False
     submit_at: datetime | None = None
     pause: timedelta = RESUBMIT_PAUSE
     failures: int = 0
@@ -123,7 +132,10 @@ class Dispatcher:
         self._tempo: Final = Tempo() if tempo is None else tempo
         self._clock: Final = SystemClock() if clock is None else clock
         self._metrics: Final = Metrics() if metrics is None else metrics
-        self._exchange: Final = Exchange(carrier, store.blobs, self._tempo.request_timeout_s)
+        self._exchange: Final = Exchange(
+            carrier, store.blobs, self._tempo.request_timeout_s, self._clock, self._heard
+        )
+        self._reach: Final = Reach()
         self._lease: Final = timedelta(seconds=self._tempo.lease_s)
         self._pacing: Final = Pacing(
             timedelta(seconds=self._tempo.poll_min_s),
@@ -187,8 +199,19 @@ class Dispatcher:
 
     def waiting_reason(self, task_id: str) -> str:
         """Why an open task is not with a worker now; empty if there is nothing to say."""
-        reasons = (self._waiting.get(task_id), self._trouble.get(task_id))
+        task = self._ledger.tasks.get(task_id)
+        own = "" if task is None else self._reach.trouble(task.spec.privacy)
+        reasons = (
+            f"waiting: {own}" if own else "",
+            self._waiting.get(task_id, ""),
+            self._trouble.get(task_id, ""),
+        )
         return "; ".join(reason for reason in reasons if reason)
+
+    @property
+    def trouble(self) -> str:
+        """What keeps this side from its work now, in one line; empty if nothing does."""
+        return self._reach.trouble()
 
     async def circuit_of(self, task_id: str) -> str:
         """The id of the circuit that a task's present attempt uses; waits until it has one.
@@ -227,21 +250,49 @@ class Dispatcher:
                 try:
                     for action in plan.actions:
                         await self._begin(action, jobs)
-                except StoreError as error:
-                    _log.error("store.refused", reason=str(error))
+                    if self._reach.store_away:
+                        await self._try_store()
+                except StoreError:
                     await self._clock.sleep(STORE_PAUSE_S)
+                    continue
                 if not plan.actions:
                     await self._sleep_until(plan.wake_at)
 
     def _forgive_absence(self, due: datetime | None) -> None:
         """Renew all leases if this plan was due long ago: nobody listened, so nobody was silent."""
+        if due is not None and self._clock.now() - due > self._lease / 2:
+            self._count_anew(frozenset(PrivacyLevel))
+
+    def _count_anew(self, levels: frozenset[PrivacyLevel]) -> None:
+        """Let no worker answer for the time until now, in which it was not heard here."""
         now = self._clock.now()
-        if due is None or now - due <= self._lease / 2:
-            return
-        for handle in self._ledger.attempts:
-            self._ledger.renew_in_memory(handle, self._lease)
+        for handle, attempt in self._ledger.attempts.items():
+            if self._ledger.tasks[attempt.task_id].spec.privacy in levels:
+                self._ledger.renew_in_memory(handle, self._lease)
         for session in self._sessions.values():
-            session.count_anew(now)
+            if session.level in levels:
+                session.count_anew(now)
+
+    def _heard(self, level: PrivacyLevel) -> None:
+        """The network carried something; if it could not before, all waiting begins anew."""
+        if self._reach.found(level):
+            _log.info("network.back", privacy=level.value)
+            self._count_anew(frozenset({level}))
+
+    def _deaf(self, level: PrivacyLevel, error: NetworkTrouble) -> None:
+        if self._reach.lost(level, error):
+            _log.warning("network.away", privacy=level.value, reason=str(error))
+
+    async def _try_store(self) -> None:
+        """Write something that is true anyway, to learn whether the store is back."""
+        until = self._clock.now() + self._lease
+        await self._apply([Renew(handle, until) for handle in self._ledger.attempts])
+        self._store_found()
+
+    def _store_found(self) -> None:
+        if self._reach.store_found():
+            _log.info("store.back")
+            self._count_anew(frozenset(PrivacyLevel))
 
     async def _recover(self) -> None:
         await self._ledger.load(self._lease)
@@ -309,7 +360,10 @@ class Dispatcher:
             tasks=self._ledger.tasks,
             attempts={
                 handle: planner.AttemptView(
-                    attempt, self._offers[handle].submitting, self._offers[handle].submit_at or now
+                    attempt,
+                    self._offers[handle].busy,
+                    self._offers[handle].submit_at or now,
+                    deaf=self._reach.deaf(self._ledger.tasks[attempt.task_id].spec.privacy),
                 )
                 for handle, attempt in self._ledger.attempts.items()
             },
@@ -329,10 +383,12 @@ class Dispatcher:
             case planner.Lease():
                 await self._lease_to(action.task_id, action.decision)
             case planner.Expire():
-                await self._lose(action.handle, "the worker fell silent", AttemptState.EXPIRED)
+                if offer := self._offers.get(action.handle):
+                    offer.busy = True
+                    jobs.create_task(self._guarded(self._expire(action.handle)))
             case planner.Submit():
                 if offer := self._offers.get(action.handle):
-                    offer.submitting = True
+                    offer.busy = True
                     jobs.create_task(self._guarded(self._submit(action.handle)))
             case planner.Poll():
                 if session := self._sessions.get(action.session):
@@ -348,7 +404,8 @@ class Dispatcher:
         try:
             await job
         except FogError as error:
-            _log.warning("conversation.failed", reason=str(error))
+            if not self._reach.store_away:  # which was said once
+                _log.warning("conversation.failed", reason=str(error))
         except Exception:  # noqa: BLE001  # one conversation must not end all of them
             _log.error("conversation.crashed", exc_info=True)
         finally:
@@ -379,26 +436,29 @@ class Dispatcher:
                 attempt,
                 lambda: self._ledger.renew_in_memory(handle, self._lease),
             )
-        except NotFound as error:
+        except (NotFound, StoreUnusable) as error:
             await self._apply([Fail(task.id, str(error))])
             return
         except PrivacyUnavailable as error:
             await self._decline(handle, str(error), TOO_FEW_NODES_PAUSE)
             return
+        except NO_NETWORK as error:
+            self._deaf(session.level, error)
+            return
+        except ChannelError as error:
+            await self._not_submitted(session, handle, offer, error)
+            return
         except FogError as error:
-            if isinstance(error, ChannelError):
-                self._fog.note_silence(attempt.worker)
-            offer.failures += 1
-            if offer.failures == SUBMIT_TRIES:
-                # Who answers, but never to the point, would otherwise never fall silent.
-                await self._lose(handle, str(error), AttemptState.EXPIRED)
-            if handle in self._ledger.attempts:
-                self._trouble[task.id] = str(error)
-            offer.submit_at = self._clock.now() + offer.pause
-            offer.pause = min(offer.pause * 2, RESUBMIT_PAUSE_MAX)
+            # The task's own blobs cannot be read now: nobody was asked, so nobody is silent.
+            if self._trouble.get(task.id) != str(error):
+                _log.warning("submission.failed", reason=str(error))
+            self._trouble[task.id] = str(error)
+            self._ledger.renew_in_memory(handle, self._lease)
             return
         finally:
-            offer.submitting = False
+            offer.busy = False
+            offer.submit_at = self._clock.now() + offer.pause
+            offer.pause = min(offer.pause * 2, RESUBMIT_PAUSE_MAX)
         if handle not in self._ledger.attempts:
             # It ended while it was offered; the worker may have it now and must not keep it.
             session.drop(handle, self._clock.now(), cancel=True)
@@ -418,6 +478,68 @@ class Dispatcher:
                 session.follow(handle, self._clock.now())
                 await self._hear(session, reply.status)
 
+    async def _not_submitted(
+        self, session: Session, handle: str, offer: _Offer, error: ChannelError
+    ) -> None:
+        """A worker did not answer a submission, or not to the point."""
+        known = self._ledger.task_of(handle)
+        if known is None:
+            return
+        task, attempt = known
+        self._fog.note_silence(attempt.worker)
+        self._trouble[task.id] = str(error)
+        offer.failures += 1
+        if offer.failures >= SUBMIT_TRIES:
+            # Who answers, but never to the point, would otherwise never fall silent.
+            offer.failures = 0
+            await self._give_up(session, handle, str(error))
+        else:
+            await self._listen(session)
+
+    async def _expire(self, handle: str) -> None:
+        """End an attempt whose lease has run out, unless its worker is heard after all."""
+        offer, known = self._offers.get(handle), self._ledger.task_of(handle)
+        if offer is None or known is None:
+            return
+        before = known[1].lease_until
+        try:
+            await self._give_up(
+                self._session(*known),
+                handle,
+                "the worker fell silent",
+                unless=lambda attempt: attempt.lease_until > before,
+            )
+        finally:
+            offer.busy = False
+
+    async def _give_up(
+        self,
+        session: Session,
+        handle: str,
+        reason: str,
+        unless: Callable[[Attempt], bool] = lambda _: False,
+    ) -> None:
+        """Take an attempt from a silent worker; a try is used up only if it could be asked."""
+        try:
+            reached = await self._exchange.reaches(session)
+        except NO_NETWORK as error:
+            self._deaf(session.level, error)
+            return
+        attempt = self._ledger.attempts.get(handle)
+        if attempt is None or unless(attempt):
+            return
+        if not reached:
+            reason = f"{reason}, and the network takes no message for it"
+        await self._lose(handle, reason, AttemptState.EXPIRED, counts=reached)
+
+    async def _listen(self, session: Session) -> None:
+        """While the network was away: look whether it is back, if nobody answered."""
+        if self._reach.away(session.level):
+            try:
+                await self._exchange.reaches(session)
+            except NO_NETWORK as error:
+                self._deaf(session.level, error)
+
     async def _poll(self, session: Session) -> None:
         heard = False
         try:
@@ -425,16 +547,21 @@ class Dispatcher:
             self._fog.note_answer(session.worker)
             for item in status.items:
                 heard |= await self._hear(session, item)
-        except (ChannelError, PrivacyUnavailable) as error:
+        except NO_NETWORK as error:
+            self._deaf(session.level, error)
+        except ChannelError as error:
             self._fog.note_silence(session.worker)
             _log.debug("poll.failed", worker=session.worker, reason=str(error))
+            await self._listen(session)
         finally:
             session.end_poll(self._clock.now(), news=heard)
 
     async def _tell(self, session: Session) -> None:
         try:
             await self._exchange.tell(session)
-        except (ChannelError, PrivacyUnavailable) as error:
+        except NO_NETWORK as error:
+            self._deaf(session.level, error)
+        except ChannelError as error:
             _log.debug("tell.failed", worker=session.worker, reason=str(error))
         finally:
             session.end_tell(self._clock.now())
@@ -485,7 +612,14 @@ class Dispatcher:
     # Changes of rows.
 
     async def _apply(self, changes: Sequence[Change]) -> None:
-        await self._ledger.apply(changes)
+        try:
+            await self._ledger.apply(changes)
+        except StoreError as error:
+            if self._reach.store_lost(error):
+                _log.error("store.refused", reason=str(error))
+            raise
+        if changes:
+            self._store_found()
         self._wake.set()
 
     def _end_attempt(self, attempt: Attempt) -> None:
@@ -520,14 +654,22 @@ class Dispatcher:
             self._trouble[attempt.task_id] = reason
         await self._apply([Decline(handle, reason, not_before)])
 
-    async def _lose(self, handle: str, reason: str, how: AttemptState = AttemptState.LOST) -> None:
+    async def _lose(
+        self,
+        handle: str,
+        reason: str,
+        how: AttemptState = AttemptState.LOST,
+        *,
+        counts: bool = True,
+    ) -> None:
         known = self._ledger.task_of(handle)
         if known is None:
             return
         task, attempt = known
         if how is AttemptState.EXPIRED:
             self._fog.note_silence(attempt.worker)
-        await self._apply(news.after_loss(task, attempt, reason, now=self._clock.now(), how=how))
+        now = self._clock.now()
+        await self._apply(news.after_loss(task, attempt, reason, now=now, how=how, counts=counts))
 
     def _note_refusal(self, task_id: str, worker: str) -> None:
         refusals = self._refused_by.setdefault(task_id, {})

@@ -5,12 +5,14 @@ Every message may be lost or repeated; each conversation can be repeated as a wh
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from fog_compute.clock import Clock
 from fog_compute.coordinator.sessions import Session
-from fog_compute.errors import ChannelError
+from fog_compute.errors import ChannelDown, ChannelError
 from fog_compute.store import BlobStore
 from fog_compute.tasks import Attempt, Task, seed_of
 from fog_compute.tasks.sealing import OVERHEAD, SealedBlob, seal_blob
@@ -36,7 +38,7 @@ from fog_compute.tasks.wire import (
 )
 from fog_compute.vpn.levels import PrivacyLevel
 
-__all__ = ["Carrier", "Exchange", "Renewal"]
+__all__ = ["Carrier", "Exchange", "Heard", "Renewal"]
 
 ATTACH_BYTES: Final = 32 * 1024
 """Blobs up to this many bytes in all come along with the first message."""
@@ -50,6 +52,9 @@ SLOWEST_BYTES_PER_S: Final = 20_000
 
 Renewal = Callable[[], None]
 """Called when the worker gave a sign of life, or when its silence was none of its own."""
+
+Heard = Callable[[PrivacyLevel], None]
+"""Called when the network carried a message at a level, there or there and back."""
 
 
 class Carrier(Protocol):
@@ -102,13 +107,17 @@ class _Sealed:
 class Exchange:
     """Speaks with workers over a carrier."""
 
-    __slots__ = ("_blobs", "_carrier", "_timeout_s")
+    __slots__ = ("_blobs", "_carrier", "_clock", "_heard", "_timeout_s")
 
-    def __init__(self, carrier: Carrier, blobs: BlobStore, timeout_s: float) -> None:
+    def __init__(
+        self, carrier: Carrier, blobs: BlobStore, timeout_s: float, clock: Clock, heard: Heard
+    ) -> None:
         """Answers to small messages are awaited ``timeout_s`` seconds."""
         self._carrier: Final = carrier
         self._blobs: Final = blobs
         self._timeout_s: Final = timeout_s
+        self._clock: Final = clock
+        self._heard: Final = heard
 
     async def submit(
         self, session: Session, task: Task, attempt: Attempt, renew: Renewal
@@ -174,13 +183,31 @@ class Exchange:
         """
         for handles, build in ((session.acks(), Ack), (session.cancels(), Cancel)):
             if handles:
-                await self._carrier.send_through_circuit(
-                    await self.circuit(session),
-                    encode(build(tuple(map(bytes.fromhex, handles)))),
-                    session.level,
-                    to=session.address,
-                )
+                await self._send(session, build(tuple(map(bytes.fromhex, handles))))
                 session.told(handles)
+
+    async def reaches(self, session: Session) -> bool:
+        """Whether the network now takes a message for a session's worker, so that it can be asked.
+
+        Raises:
+            ChannelDown, PrivacyUnavailable, ServiceUnavailable: this side cannot send at all.
+        """
+        sending = asyncio.create_task(self._send(session, Ack(())))
+        late = asyncio.create_task(self._clock.sleep(self._timeout_s))
+        try:
+            await asyncio.wait((sending, late), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
+                return True
+        except ChannelDown:
+            raise
+        except ChannelError:
+            pass
+        finally:
+            for task in (sending, late):
+                task.cancel()
+            await asyncio.gather(sending, late, return_exceptions=True)
+        return False
 
     async def circuit(self, session: Session) -> str:
         """The id of a session's circuit, made at its first use.
@@ -233,10 +260,17 @@ class Exchange:
             reply_packets=reply_packets,
             timeout=self._time_for(len(body)),
         )
+        self._heard(session.level)
         try:
             return parse_reply(data)
         except WireError as error:
             raise ChannelError(f"a worker's answer cannot be read: {error}") from error
+
+    async def _send(self, session: Session, message: Request) -> None:
+        await self._carrier.send_through_circuit(
+            await self.circuit(session), encode(message), session.level, to=session.address
+        )
+        self._heard(session.level)
 
     def _time_for(self, size: int) -> float:
         return self._timeout_s + size / SLOWEST_BYTES_PER_S

@@ -110,8 +110,14 @@ def after_loss(
     *,
     now: datetime,
     how: AttemptState = AttemptState.LOST,
+    counts: bool = True,
 ) -> list[Change]:
-    """What the loss of an attempt changes: another try, or the end if this was the last."""
+    """What the loss of an attempt changes: another try, or the end if this was the last.
+
+    One that does not count, because nobody knows whose fault it was, leaves the tries as they are.
+    """
+    if not counts:
+        return [Retry(attempt.handle, reason, how=how, counts=False, not_before=now + RETRY_PAUSE)]
     tries = task.tries + 1
     if tries >= task.spec.max_attempts:
         text = f"{reason}, and this was try {tries} of {task.spec.max_attempts}"

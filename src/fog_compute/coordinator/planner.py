@@ -10,7 +10,8 @@ Rules:
 2. An offered attempt is submitted, and submitted again, until the worker answers.
 3. A session with attempts at its worker is polled when its time has come; never twice at once.
 4. An open attempt whose lease has run out expires, but not while a submission is under way: each
-   message of it has a deadline, and it may wait while others of its session upload.
+   message of it has a deadline, and it may wait while others of its session upload; and not while
+   the requester itself cannot hear.
 5. What a worker may forget is said to it, until it has heard.
 """
 
@@ -61,13 +62,15 @@ class AttemptView:
 
     Attributes:
         attempt: its record.
-        submitting: whether a submission is under way.
+        busy: whether it is being submitted, or given up.
         submit_at: when to submit next; only looked at while the worker has not confirmed.
+        deaf: whether nobody could be heard now, through the requester's own trouble.
     """
 
     attempt: Attempt
-    submitting: bool
+    busy: bool
     submit_at: datetime
+    deaf: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +222,11 @@ class _Draft:
 
 def _plan_attempt(draft: _Draft, seen: AttemptView) -> None:
     attempt = seen.attempt
-    if draft.due(attempt.lease_until):
-        if not seen.submitting:
+    if not seen.deaf and draft.due(attempt.lease_until):
+        if not seen.busy:
             draft.actions.append(Expire(attempt.handle))
         return
-    if attempt.state is AttemptState.OFFERED and not seen.submitting and draft.due(seen.submit_at):
+    if attempt.state is AttemptState.OFFERED and not seen.busy and draft.due(seen.submit_at):
         draft.actions.append(Submit(attempt.handle))
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from fog_compute.errors import NotFound, StoreError
+from fog_compute.errors import NotFound, StoreError, StoreUnusable
 from fog_compute.tasks.model import check_sha256
 
 
@@ -38,7 +38,8 @@ class BlobStore:
 
         Raises:
             NotFound: there is none of that name.
-            StoreError: the file is damaged.
+            StoreUnusable: the file is damaged.
+            StoreError: it cannot be read now.
         """
         return await asyncio.to_thread(self._get, sha256)
 
@@ -48,6 +49,8 @@ class BlobStore:
             return self._path(sha256).stat().st_size
         except FileNotFoundError:
             raise NotFound(f"there is no blob {sha256}: upload it first") from None
+        except OSError as err:
+            raise StoreError(f"blob {sha256} cannot be read: {err.strerror}") from err
 
     async def sweep(self, keep: Collection[str], older_than_s: float) -> int:
         """Delete blobs that are not in ``keep`` and were last put longer ago; return how many."""
@@ -88,8 +91,10 @@ class BlobStore:
             data = self._path(sha256).read_bytes()
         except FileNotFoundError:
             raise NotFound(f"there is no blob {sha256}: upload it first") from None
+        except OSError as err:
+            raise StoreError(f"blob {sha256} cannot be read: {err.strerror}") from err
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreError(f"blob {sha256} is damaged on disk: upload it again")
+            raise StoreUnusable(f"blob {sha256} is damaged on disk: upload it again")
         return data
 
     def _sweep(self, keep: frozenset[str], older_than_s: float) -> int:

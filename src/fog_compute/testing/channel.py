@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass, field
 
 from fog_compute.clock import Clock, SystemClock
-from fog_compute.errors import ChannelError, ChannelTimeout
+from fog_compute.errors import ChannelDown, ChannelError, ChannelTimeout
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES, Incoming
 
 
@@ -77,7 +77,11 @@ class MemoryNetwork:
 
 
 class MemoryChannel:
-    """A `fog_compute.vpn.channel.MessageChannel` in memory."""
+    """A `fog_compute.vpn.channel.MessageChannel` in memory.
+
+    Attributes:
+        down: why this side cannot use the network, as long as it is not empty.
+    """
 
     def __init__(self, network: MemoryNetwork, address: str, mailbox: _Mailbox) -> None:
         """Use `MemoryNetwork.channel`."""
@@ -85,6 +89,7 @@ class MemoryChannel:
         self._address = address
         self._mailbox = mailbox
         self._closed = False
+        self.down = ""
 
     @property
     def address(self) -> str:
@@ -96,6 +101,7 @@ class MemoryChannel:
     ) -> bytes:
         """Send and wait for the answer; see the protocol."""
         self._check_open()
+        self._check_up()
         network = self._network
         number = next(network._numbers)  # noqa: SLF001  # the two classes are one fake
         if network._lost():  # noqa: SLF001
@@ -117,6 +123,7 @@ class MemoryChannel:
     async def send(self, to: str, body: bytes) -> None:
         """Send without a way back; a loss may concern the message or only its receipt."""
         self._check_open()
+        self._check_up()
         if not self._network._lost():  # noqa: SLF001
             self._network._post(to, body, 0, None)  # noqa: SLF001
         if self._network._lost():  # noqa: SLF001
@@ -167,3 +174,7 @@ class MemoryChannel:
     def _check_open(self) -> None:
         if self._closed:
             raise ChannelError("the channel is closed")
+
+    def _check_up(self) -> None:
+        if self.down:
+            raise ChannelDown(self.down)

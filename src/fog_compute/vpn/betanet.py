@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self, TypedDict
 
 import betanet
 from fog_compute.errors import (
+    ChannelDown,
     ChannelError,
     ChannelTimeout,
     ConfigError,
@@ -332,5 +333,7 @@ def _channel_errors(what: str) -> Iterator[None]:
             needed=error.needed,
             available=error.available,
         ) from error
+    except (betanet.Offline, betanet.Closed) as error:
+        raise ChannelDown(f"{what}: {error}") from error
     except betanet.BetanetError as error:
         raise ChannelError(f"{what}: {error}") from error

@@ -53,6 +53,7 @@ class MessageChannel(Protocol):
 
         Raises:
             ChannelTimeout: nothing came back within ``timeout`` seconds.
+            ChannelDown: this machine cannot use the network now.
             ChannelError: the message could not be sent.
         """
         ...
@@ -61,6 +62,7 @@ class MessageChannel(Protocol):
         """Send without a way back; returns once the message is stored at the recipient's edge.
 
         Raises:
+            ChannelDown: this machine cannot use the network now.
             ChannelError: the message could not be sent.
         """
         ...

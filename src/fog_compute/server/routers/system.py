@@ -96,5 +96,9 @@ def _net(services: ServiceManager) -> NetOut | None:
         nodes=view.nodes,
         mean_delay_ms=view.mean_delay_ms,
         one_operator=view.one_operator,
-        warnings=[*([ONE_OPERATOR] if view.one_operator else []), NO_COVER],
+        warnings=[
+            *([trouble] if (trouble := services.get_service("dispatcher").trouble) else []),
+            *([ONE_OPERATOR] if view.one_operator else []),
+            NO_COVER,
+        ],
     )

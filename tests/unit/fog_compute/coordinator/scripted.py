@@ -170,11 +170,19 @@ class Channels:
         self._network = network
         self._prefix = prefix
         self._open: dict[PrivacyLevel, MemoryChannel] = {}
+        self._down = ""
 
     async def channel(self, level: PrivacyLevel) -> MemoryChannel:
         if level not in self._open:
             self._open[level] = self._network.channel(f"{self._prefix}-{level.value}")
+            self._open[level].down = self._down
         return self._open[level]
+
+    def cut_off(self, why: str) -> None:
+        """Take the network from this side; give it back with an empty reason."""
+        self._down = why
+        for channel in self._open.values():
+            channel.down = why
 
 
 @dataclass
@@ -207,6 +215,7 @@ class Fog:
     clock: ManualClock
     network: MemoryNetwork
     directory: Directory
+    channels: Channels
     onion: OnionCircuitService
     fog: FogCoordinator
     dispatcher: Dispatcher
@@ -270,7 +279,8 @@ async def open_fog(
     store = await Store.open(f"sqlite+aiosqlite:///{folder / 'fog.db'}", clock=clock)
     network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication, clock=clock)
     directory = Directory()
-    onion = OnionCircuitService(Channels(network), clock=clock)
+    channels = Channels(network)
+    onion = OnionCircuitService(channels, clock=clock)
     fog = FogCoordinator(directory, clock=clock, rng=Random(seed))
     dispatcher = Dispatcher(
         store=store,
@@ -279,7 +289,7 @@ async def open_fog(
         tempo=Tempo(lease_s=60, request_timeout_s=1.0) if tempo is None else tempo,
         clock=clock,
     )
-    return Fog(store, clock, network, directory, onion, fog, dispatcher)
+    return Fog(store, clock, network, directory, channels, onion, fog, dispatcher)
 
 
 def elapsed(fog: Fog, since: float) -> timedelta:

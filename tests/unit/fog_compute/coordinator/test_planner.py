@@ -58,8 +58,8 @@ def attempt(name: str, state: AttemptState, lease_until: datetime = NOW + 60 * S
     )
 
 
-def seen(one: Attempt, *, submitting: bool = False, submit_at: datetime = NOW) -> AttemptView:
-    return AttemptView(one, submitting, submit_at)
+def seen(one: Attempt, *, busy: bool = False, submit_at: datetime = NOW) -> AttemptView:
+    return AttemptView(one, busy, submit_at)
 
 
 class Place:
@@ -146,7 +146,7 @@ def test_offered_attempt_is_submitted_once_at_a_time() -> None:
     offered = attempt("h", AttemptState.OFFERED)
 
     assert plan(View(NOW, {}, {"h": seen(offered)}), Place()).actions == (Submit("h"),)
-    assert plan(View(NOW, {}, {"h": seen(offered, submitting=True)}), Place()).actions == ()
+    assert plan(View(NOW, {}, {"h": seen(offered, busy=True)}), Place()).actions == ()
 
 
 def test_submission_is_repeated_when_its_pause_is_over() -> None:
@@ -173,7 +173,7 @@ def test_lease_that_ran_out_expires() -> None:
 def test_submission_under_way_keeps_its_attempt_from_expiring() -> None:
     offered = attempt("h", AttemptState.OFFERED, lease_until=NOW)
 
-    assert plan(View(NOW, {}, {"h": seen(offered, submitting=True)}), Place()).actions == ()
+    assert plan(View(NOW, {}, {"h": seen(offered, busy=True)}), Place()).actions == ()
     assert plan(View(NOW, {}, {"h": seen(offered)}), Place()).actions == (Expire("h"),)
 
 
@@ -264,11 +264,11 @@ def test_every_action_is_allowed_and_none_comes_twice(view: View, place: Place) 
             case Submit():
                 offered = view.attempts[action.handle]
                 assert offered.attempt.state is AttemptState.OFFERED
-                assert not offered.submitting
+                assert not offered.busy
                 assert offered.attempt.lease_until > NOW
             case Expire():
                 assert view.attempts[action.handle].attempt.lease_until <= NOW
-                assert not view.attempts[action.handle].submitting
+                assert not view.attempts[action.handle].busy
             case Poll():
                 session = next(s for s in view.sessions if s.key == action.session)
                 assert session.handles

@@ -9,6 +9,7 @@ import pytest
 
 import betanet
 from fog_compute.errors import (
+    ChannelDown,
     ChannelError,
     ChannelTimeout,
     ConfigError,
@@ -41,8 +42,9 @@ class Failing:
     ("error", "kind"),
     [
         (betanet.Timeout("late"), ChannelTimeout),
-        (betanet.NetworkError("no edge"), ChannelError),
-        (betanet.Closed("closed"), ChannelError),
+        (betanet.NetworkError("refused"), ChannelError),
+        (betanet.Offline("no edge"), ChannelDown),
+        (betanet.Closed("closed"), ChannelDown),
         (betanet.NotEnoughNodes("few", 7, 5), PrivacyUnavailable),
     ],
 )
@@ -55,6 +57,7 @@ async def test_errors_of_the_core_become_errors_of_the_fog(
         await channel.request("fog1you", b"x")
 
     assert caught.value.__cause__ is error
+    assert isinstance(caught.value, ChannelDown) is (kind is ChannelDown)
     if isinstance(caught.value, PrivacyUnavailable):
         assert (caught.value.needed, caught.value.available) == (7, 5)
 

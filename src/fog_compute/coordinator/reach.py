@@ -1,0 +1,71 @@
+"""The requester's own trouble: while it lasts, nobody else's silence means anything."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from fog_compute.errors import (
+    ChannelDown,
+    ConfigError,
+    PrivacyUnavailable,
+    ServiceUnavailable,
+    StoreError,
+)
+from fog_compute.vpn.levels import PrivacyLevel
+
+__all__ = ["NO_NETWORK", "NetworkTrouble", "Reach"]
+
+NetworkTrouble: TypeAlias = ChannelDown | PrivacyUnavailable | ServiceUnavailable | ConfigError
+NO_NETWORK: Final = (ChannelDown, PrivacyUnavailable, ServiceUnavailable, ConfigError)
+"""Errors that say that this side cannot use the network, whoever was to be asked over it."""
+
+
+class Reach:
+    """What this side cannot reach now, and why: the network, by level, and the store."""
+
+    __slots__ = ("_levels", "_store")
+
+    def __init__(self) -> None:
+        """Begin without trouble."""
+        self._levels: Final[dict[PrivacyLevel, str]] = {}
+        self._store = ""
+
+    def away(self, level: PrivacyLevel) -> bool:
+        """Whether the network is away at a level; each has a client of its own."""
+        return level in self._levels
+
+    def deaf(self, level: PrivacyLevel) -> bool:
+        """Whether an answer at this level could not be heard, or not be kept."""
+        return bool(self._store) or level in self._levels
+
+    @property
+    def store_away(self) -> bool:
+        """Whether the store refused the last write."""
+        return bool(self._store)
+
+    def lost(self, level: PrivacyLevel, error: NetworkTrouble) -> bool:
+        """The network cannot be used at a level; return whether that is new."""
+        new = level not in self._levels
+        self._levels[level] = str(error)
+        return new
+
+    def found(self, level: PrivacyLevel) -> bool:
+        """The network carried something at a level; return whether that is new."""
+        return self._levels.pop(level, None) is not None
+
+    def store_lost(self, error: StoreError) -> bool:
+        """The store refused a write; return whether that is new."""
+        new = not self._store
+        self._store = str(error)
+        return new
+
+    def store_found(self) -> bool:
+        """The store took a write; return whether that is new."""
+        was, self._store = self._store, ""
+        return bool(was)
+
+    def trouble(self, level: PrivacyLevel | None = None) -> str:
+        """What is wrong now, for tasks of a level or for any, in one line; empty if nothing is."""
+        reasons = [self._store] if self._store else []
+        reasons += [text for at, text in self._levels.items() if level in (None, at)]
+        return "; ".join(dict.fromkeys(reasons))

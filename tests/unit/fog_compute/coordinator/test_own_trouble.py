@@ -1,0 +1,157 @@
+"""What is wrong on the requester's own side costs no task a try and no worker its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fog_compute.coordinator.placement import WorkerState
+from fog_compute.tasks import AttemptState, Task, TaskState
+from tests.unit.fog_compute.coordinator.scripted import Fog
+from tests.unit.fog_compute.coordinator.test_dispatcher import (
+    OK,
+    attempt_states,
+    create,
+    reaches,
+    running,
+)
+
+pytestmark = pytest.mark.asyncio
+
+NO_CONSENSUS = "the clock of this machine is wrong: it is 31 days ahead of the network"
+
+
+async def passes(fog: Fog, seconds: float) -> None:
+    """Let virtual time pass."""
+    end = fog.clock.monotonic() + seconds
+    await fog.until(lambda: fog.clock.monotonic() >= end)
+
+
+async def tries(fog: Fog, task: Task) -> int:
+    return (await fog.store.tasks.get(task.id)).tries
+
+
+async def refuse_writes(fog: Fog, *, refuse: bool) -> None:
+    """Let the database answer every write as one on a disk that became read-only."""
+    async with fog.store._writing.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.execute(f"PRAGMA query_only = {int(refuse)}")
+
+
+async def test_task_that_runs_outlives_a_long_outage_of_the_requester(tmp_path: Path) -> None:
+    """INV-TASK-46."""
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog, max_attempts=1)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        fog.channels.cut_off(NO_CONSENSUS)
+        await passes(fog, 900)
+        assert fog.dispatcher.waiting_reason(task.id).startswith(f"waiting: {NO_CONSENSUS}")
+        assert fog.dispatcher.trouble == NO_CONSENSUS
+        assert [view.state for view in fog.fog.workers()] == [WorkerState.READY]
+        fog.channels.cut_off("")
+        worker.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await attempt_states(fog, task) == [AttemptState.SETTLED]
+        assert await tries(fog, task) == 0
+        assert fog.dispatcher.trouble == ""
+
+
+async def test_task_that_was_never_submitted_waits_for_the_network_and_starts_by_itself(
+    tmp_path: Path,
+) -> None:
+    """INV-TASK-46."""
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        fog.channels.cut_off(NO_CONSENSUS)
+        task = await create(fog, max_attempts=1)
+
+        await passes(fog, 900)
+        assert fog.dispatcher.waiting_reason(task.id).startswith(f"waiting: {NO_CONSENSUS}")
+        fog.channels.cut_off("")
+        await reaches(fog, task, TaskState.RUNNING)
+        worker.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await attempt_states(fog, task) == [AttemptState.SETTLED]
+
+
+async def test_worker_that_is_gone_when_the_network_comes_back_is_found_out(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog, max_attempts=1)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        fog.channels.cut_off(NO_CONSENSUS)
+        await passes(fog, 900)
+        worker.silent = True
+        fog.channels.cut_off("")
+        failed = await reaches(fog, task, TaskState.FAILED)
+
+        assert failed.reason == "the worker fell silent, and this was try 1 of 1"
+
+
+async def test_silence_of_a_network_that_takes_nothing_uses_up_no_try(tmp_path: Path) -> None:
+    """INV-TASK-46."""
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog, max_attempts=2)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        fog.network.loss = 1.0
+        await passes(fog, 900)
+        assert await tries(fog, task) == 0
+        fog.network.loss = 0.0
+        await fog.until(lambda: len(worker.attempts) > 1)
+        worker.finish(OK, list(worker.attempts)[-1])
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await tries(fog, task) == 0
+        assert AttemptState.EXPIRED in await attempt_states(fog, task)
+
+
+async def test_store_that_takes_nothing_for_a_while_uses_up_no_try(tmp_path: Path) -> None:
+    """INV-TASK-46."""
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog, max_attempts=1)
+        await reaches(fog, task, TaskState.RUNNING)
+
+        await refuse_writes(fog, refuse=True)
+        worker.finish(OK)
+        await passes(fog, 600)
+        assert "readonly database" in fog.dispatcher.waiting_reason(task.id)
+        await refuse_writes(fog, refuse=False)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await attempt_states(fog, task) == [AttemptState.SETTLED]
+        assert fog.dispatcher.trouble == ""
+
+
+async def test_blob_that_cannot_be_read_now_is_tried_again_and_blames_nobody(
+    tmp_path: Path,
+) -> None:
+    """INV-TASK-46."""
+    async with running(tmp_path) as fog:
+        task = await create(fog, max_attempts=1)
+        (blob,) = (tmp_path / "blobs").glob("??/*")
+        kept = blob.read_bytes()
+        blob.unlink()
+        blob.mkdir()  # cannot be read, whoever asks
+
+        worker = fog.add_worker("a")
+        await passes(fog, 600)
+        assert "cannot be read" in fog.dispatcher.waiting_reason(task.id)
+        blob.rmdir()
+        blob.write_bytes(kept)
+        await reaches(fog, task, TaskState.RUNNING)
+        worker.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await tries(fog, task) == 0
