@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, Self
 import httpx2
 
 from fog_compute.cli.common import CommandError, NotRunningError
-from fog_compute.cli.lock import HomeLock
+from fog_compute.cli.lock import Free, HomeLock, where
 from fog_compute.errors import NotFound, PrivacyUnavailable, ServiceUnavailable
 from fog_compute.layout import HomeLayout, home_from_environment
 
@@ -34,6 +34,10 @@ class Body(dict[str, Any]):
         raise CommandError(f"the backend's answer has no {key!r}: is it another program?")
 
 
+class NotReadyError(CommandError):
+    """A fog runs, and its backend is not there yet."""
+
+
 class Backend:
     """The running backend of one home folder.
 
@@ -45,7 +49,9 @@ class Backend:
         """Find the backend.
 
         Raises:
-            NotRunningError: none has ever run there.
+            NotRunningError: no fog runs there.
+            NotReadyError: one does, and its backend is not up yet.
+            CommandError: that cannot be seen; the text names the path and the reason.
         """
         self._layout: Final = HomeLayout(home_from_environment()) if layout is None else layout
         self._lock: Final = HomeLock(self._layout)
@@ -89,12 +95,16 @@ class Backend:
         try:
             with self._layout.server_file.open("rb") as file:
                 # A fog brings its backend back to the same port; without one, anybody may be there.
-                if _is_unlocked(file.fileno()) and self._lock.holder() is None:
-                    raise self._not_running()
-                url = json.load(file)["url"]
+                if _is_unlocked(file.fileno()) and isinstance(self._lock.holder(), Free):
+                    raise self._away()
+                url = str(json.load(file)["url"])
             token = self._layout.token_file.read_text("utf-8").strip()
-        except (OSError, ValueError, KeyError, TypeError):
-            raise self._not_running() from None
+        except FileNotFoundError:
+            raise self._away() from None
+        except OSError as error:
+            raise CommandError(f"{error.filename} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError):
+            raise self._away() from None
         return httpx2.Client(
             base_url=url,
             headers={"authorization": f"Bearer {token}"},
@@ -119,8 +129,8 @@ class Backend:
                         "the connection to the backend broke, and what was asked may be done"
                         " or not: see `fog task ls`"
                     ) from None
-                if self._lock.holder() is None:
-                    raise self._not_running() from None
+                if isinstance(self._lock.holder(), Free):
+                    raise self._away() from None
                 now = time.monotonic()
                 if deadline is None:
                     deadline = now + RECONNECT_S
@@ -139,7 +149,7 @@ class Backend:
                 return answer
 
     def _reconnect(self) -> None:
-        with contextlib.suppress(NotRunningError):
+        with contextlib.suppress(NotRunningError, NotReadyError):
             fresh = self._connect()
             self._http.close()
             self._http = fresh
@@ -153,8 +163,17 @@ class Backend:
             raise CommandError("the backend's answer cannot be read: is it another program?")
         return body
 
-    def _not_running(self) -> NotRunningError:
-        return NotRunningError(f"no fog is running in {self._layout.root}: start one with `fog up`")
+    def _away(self) -> CommandError:
+        """Why there is no backend: no fog, or one that has not brought it up yet."""
+        holder = self._lock.holder()
+        if isinstance(holder, Free):
+            return NotRunningError(
+                f"no fog is running in {self._layout.root}: start one with `fog up`"
+            )
+        return NotReadyError(
+            f"a fog runs in {self._layout.root} ({where(holder)}), but its backend does not answer"
+            " yet: ask again in a moment, or read logs/backend.log there"
+        )
 
 
 def _is_unlocked(descriptor: int) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import time
 from typing import Final
 
 from fog_compute.cli.common import CommandError, JsonFlag, NotRunningError, print_json
-from fog_compute.cli.lock import HomeLock
+from fog_compute.cli.lock import Free, HeldBy, HeldByUnknown, HomeLock
 from fog_compute.cli.output import write
 from fog_compute.layout import HomeLayout, home_from_environment
 
@@ -24,22 +22,39 @@ def down(*, json: JsonFlag = False) -> int:
     """Stop the fog that runs here; unfinished tasks go on with the next `fog up`."""
     layout = HomeLayout(home_from_environment())
     lock = HomeLock(layout)
-    pid = lock.holder()
-    if pid is None:
+    holder = lock.holder()
+    if isinstance(holder, Free):
         raise NotRunningError(f"no fog is running in {layout.root}")
+    if isinstance(holder, HeldByUnknown):
+        raise CommandError(
+            f"the fog in {layout.root} is {holder.where}, and no signal is sent to what may be"
+            " another process: stop it where it was started, with `fog down` or Ctrl-C"
+        )
+    seconds = round(_stop(lock, holder), 1)
+    if json:
+        print_json({"stopped": True, "seconds": seconds})
+    else:
+        write(f"stopped in {seconds} s\n")
+    return 0
+
+
+def _stop(lock: HomeLock, holder: HeldBy) -> float:
+    """End the holder of a lock; return how many seconds that took."""
+    process = holder.process
     began = time.monotonic()
     # The first signal drains, the second kills.
     for patience in (PATIENCE_S, KILL_PATIENCE_S):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+        try:
+            process.send(signal.SIGTERM)
+        except PermissionError:
+            raise CommandError(
+                f"the fog (process {process.pid}) is another user's: stop it as that user"
+            ) from None
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if lock.holder() != pid:
-                seconds = round(time.monotonic() - began, 1)
-                if json:
-                    print_json({"stopped": True, "seconds": seconds})
-                else:
-                    write(f"stopped in {seconds} s\n")
-                return 0
+            if lock.holder() != holder:
+                return time.monotonic() - began
             time.sleep(PAUSE_S)
-    raise CommandError(f"the fog (process {pid}) does not stop: end it with `kill -9 {pid}`")
+    raise CommandError(
+        f"the fog (process {process.pid}) does not stop: end it with `kill -9 {process.pid}`"
+    )

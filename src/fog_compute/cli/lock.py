@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import json
 import os
 import time
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from fog_compute.cli.common import CommandError
 from fog_compute.layout import HomeLayout
+from fog_compute.processes import ProcessMark
 
-__all__ = ["HomeLock"]
+__all__ = ["Free", "HeldBy", "HeldByUnknown", "Holder", "HomeLock", "where"]
 
-PID_BYTES: Final = 20
+RECORD_BYTES: Final = 512
 LOOKED_AT_S: Final = 1.0
 PAUSE_S: Final = 0.02
+READ_TRIES: Final = 5
+_NAMELESS: Final = "a process that cannot be named here"
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Nobody holds the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBy:
+    """This very process holds the lock, and its number means it here."""
+
+    process: ProcessMark
+
+
+@dataclass(frozen=True, slots=True)
+class HeldByUnknown:
+    """Somebody holds the lock who cannot be named here; ``where`` says what is known."""
+
+    where: str
+
+
+Holder: TypeAlias = Free | HeldBy | HeldByUnknown
+
+
+def where(holder: HeldBy | HeldByUnknown) -> str:
+    """Who holds a lock, as words in parentheses would say it."""
+    return f"process {holder.process.pid}" if isinstance(holder, HeldBy) else holder.where
 
 
 class HomeLock:
@@ -32,32 +65,72 @@ class HomeLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             taken = self._take(descriptor)
+            if taken:
+                self._leave_mark(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
         if not taken:
             os.close(descriptor)
             return False
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         self._descriptor = descriptor
         return True
 
-    def holder(self) -> int | None:
-        """The process that holds the lock; None if nobody does."""
+    def holder(self) -> Holder:
+        """Who holds the lock.
+
+        Raises:
+            CommandError: that cannot be seen; the text names the path and the reason.
+        """
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
+        except FileNotFoundError:
+            return Free()
+        except OSError as error:
+            raise CommandError(f"{self._path} cannot be read: {error.strerror}") from error
         try:
-            if self._flock(descriptor, fcntl.LOCK_SH):
-                return None
-            pid = int(os.pread(descriptor, PID_BYTES, 0))
-        except ValueError:
-            return None
+            return self._holder(descriptor)
         finally:
             os.close(descriptor)
-        return pid if pid > 1 else None
+
+    def give_back(self) -> None:
+        """Let another process have it; the file stays."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _leave_mark(self, descriptor: int) -> None:
+        """Say who holds the lock; where the disk is full nobody is named."""
+        mark = ProcessMark.of_this_process()
+        os.truncate(descriptor, 0)
+        if mark is not None:
+            with contextlib.suppress(OSError):
+                os.pwrite(descriptor, json.dumps(mark.as_json()).encode() + b"\n", 0)
+
+    def _holder(self, descriptor: int) -> Holder:
+        holder: Holder = Free()
+        for tries in range(READ_TRIES):
+            # Who has just taken it may not have said so yet.
+            time.sleep(PAUSE_S if tries else 0)
+            if self._flock(descriptor, fcntl.LOCK_SH):
+                return Free()
+            holder = self._named(descriptor)
+            if isinstance(holder, HeldBy):
+                break
+        return holder
+
+    def _named(self, descriptor: int) -> Holder:
+        try:
+            mark = ProcessMark.parse(json.loads(os.pread(descriptor, RECORD_BYTES, 0)))
+        except (ValueError, RecursionError):
+            return HeldByUnknown(_NAMELESS)
+        except OSError as error:
+            raise CommandError(f"{self._path} cannot be read: {error.strerror}") from error
+        if (place := mark.elsewhere()) is not None:
+            return HeldByUnknown(f"process {mark.pid} {place}")
+        if not mark.alive():
+            return HeldByUnknown(_NAMELESS)
+        return HeldBy(mark)
 
     def _take(self, descriptor: int) -> bool:
         """Take the lock; a command that only looks who has it holds it for a moment.
@@ -79,9 +152,3 @@ class HomeLock:
                 return False
             raise CommandError(f"{self._path} cannot be locked: {error.strerror}") from error
         return True
-
-    def give_back(self) -> None:
-        """Let another process have it; the file stays."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json as json_module
-from typing import Any
+from typing import Any, Final
 
 from fog_compute.cli.client import Backend
-from fog_compute.cli.common import JsonFlag, NotRunningError, print_fields, print_json
-from fog_compute.cli.lock import HomeLock
-from fog_compute.errors import FogError
+from fog_compute.cli.common import JsonFlag, note, print_fields, print_json
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.units import format_bytes
 
 __all__ = ["status"]
 
+_STATE: Final = {"pid", "url", "started_at", "children"}
+
 
 def status(*, json: JsonFlag = False) -> int:
     """Show the processes, the network and what it hides, the workers and the tasks."""
     layout = HomeLayout(home_from_environment())
-    holder = HomeLock(layout).holder()
-    try:
-        with Backend(layout) as backend:
-            report = backend.get("/api/v1/status")
-    except NotRunningError:
-        if holder is None:
-            raise
-        raise FogError(
-            f"a fog runs in {layout.root} (process {holder}), but its backend does not answer yet:"
-            " ask again in a moment, or read logs/backend.log there"
-        ) from None
+    with Backend(layout) as backend:
+        report = backend.get("/api/v1/status")
     state = _state(layout)
     if json:
         print_json({"home": str(layout.root), "fog": state, **report})
@@ -38,11 +29,21 @@ def status(*, json: JsonFlag = False) -> int:
 
 
 def _state(layout: HomeLayout) -> dict[str, Any]:
+    """What `fog up` wrote of its processes; where that cannot be read, the rest is still shown."""
+    path = layout.state_file
     try:
-        state = json_module.loads(layout.state_file.read_text("utf-8"))
-    except (OSError, ValueError):
+        state = json_module.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
         return {}
-    return state if isinstance(state, dict) else {}
+    except OSError as error:
+        note(f"{path} cannot be read ({error.strerror}): the processes are not shown")
+        return {}
+    except (ValueError, RecursionError):
+        state = None
+    if isinstance(state, dict) and state.keys() >= _STATE:
+        return state
+    note(f"{path} is damaged: the processes are not shown")
+    return {}
 
 
 def _print(layout: HomeLayout, state: dict[str, Any], report: dict[str, Any]) -> None:

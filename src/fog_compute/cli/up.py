@@ -12,14 +12,16 @@ from cyclopts import Parameter
 
 from fog_compute import spawn
 from fog_compute.cli.children import LINE_BYTES, event_of
+from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note
-from fog_compute.cli.lock import HomeLock
+from fog_compute.cli.lock import Free, HomeLock, where
 from fog_compute.cli.logs import open_log
 from fog_compute.cli.output import write
 from fog_compute.cli.supervisor import Report, Supervisor, net_times, settings_environment
 from fog_compute.config import Settings, load_settings
 from fog_compute.descriptors import LostOutput, drop_output, why
 from fog_compute.errors import FogError
+from fog_compute.first import go_below_first_process, is_first_process
 from fog_compute.lifetime import keep_files_private
 from fog_compute.units import parse_duration
 
@@ -73,12 +75,16 @@ def up(
 
 
 def _up(settings: Settings, *, detach: bool, as_json: bool) -> None:
+    if not detach:
+        go_below_first_process()
+    elif is_first_process():
+        raise CommandError(
+            "this is process 1 of a container, which ends with this command: leave out --detach",
+            USAGE,
+        )
     lock = HomeLock(settings.layout)
     if not lock.take():
-        raise CommandError(
-            f"a fog is running in {settings.home} already:"
-            " see it with `fog status`, stop it with `fog down`"
-        )
+        raise CommandError(_running_already(lock, settings))
     report = _report_json if as_json else _report_text
     if detach:
         lock.give_back()
@@ -88,6 +94,15 @@ def _up(settings: Settings, *, detach: bool, as_json: bool) -> None:
         asyncio.run(Supervisor(settings, report).run())
     finally:
         lock.give_back()
+
+
+def _running_already(lock: HomeLock, settings: Settings) -> str:
+    holder = lock.holder()
+    known = "" if isinstance(holder, Free) else f" ({where(holder)})"
+    return (
+        f"a fog is running in {settings.home} already{known}:"
+        " see it with `fog status`, stop it with `fog down`"
+    )
 
 
 def _detach(settings: Settings, report: Report) -> None:
