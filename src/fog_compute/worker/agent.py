@@ -85,7 +85,7 @@ class WorkerAgent:
         self._clock: Clock = SystemClock() if clock is None else clock
         self._publisher = publisher
         self._name = name
-        self._journal = Journal(home / "attempts.db")
+        self._journal = Journal(home / "attempts.db", self._clock)
         self._cache = BlobCache(home / "blobs", self._settings.cache_bytes)
         self._slots = [
             RunnerSlot(home / "slots" / str(i), home / "compiled")
@@ -272,7 +272,7 @@ class WorkerAgent:
                     held.running.cancel()
                 self._let_go(held)
                 held.news.set()
-        until = self._clock.now().timestamp() + self._settings.kept_s
+        until = self._journal.now() + self._settings.kept_s
         await self._journal.forget(known, until, unknown if forestall else ())
 
     def _let_go(self, held: Held) -> None:
@@ -340,7 +340,7 @@ class WorkerAgent:
         kept = self._journal.get(handle, offset, length)
         if kept is None:
             return AttemptStatus(handle, LOST if handle in self._lost else UNKNOWN), {}
-        now = self._clock.now().timestamp()
+        now = self._journal.now()
         if handle in self._unreleased or now + RELEASE_TOLERANCE_S < kept.release_at:
             return AttemptStatus(handle, RUNNING), {}
         status = AttemptStatus(
@@ -406,7 +406,7 @@ class WorkerAgent:
 
     async def _finish(self, held: Held, result: TaskResult) -> None:
         """Keep a result at once; it is shown at the next edge of the grid."""
-        release_at = self._clock.now().timestamp() + self._until_edge(held)
+        release_at = self._journal.now() + self._until_edge(held)
         await self._journal.finish(
             held.handle, encode_result(result), release_at, release_at + self._settings.kept_s
         )
@@ -440,7 +440,7 @@ class WorkerAgent:
         while True:
             await self._clock.sleep(SWEEP_INTERVAL_S)
             try:
-                await self._journal.expire(self._clock.now().timestamp())
+                await self._journal.expire()
             except JournalUnusable as err:
                 _log.error("journal.not_swept", reason=err.message)
 

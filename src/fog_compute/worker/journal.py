@@ -4,6 +4,10 @@ An attempt that was queued or running when the worker died is not here, and is a
 the coordinator then tries again at once.  An attempt that is over leaves its handle behind, so a
 late copy of its submission does not run it again.  The file survives the death of the process; if
 the machine itself dies, the last results may be missing, and they too are answered as unknown.
+
+Dates in the file are on a clock of its own, which goes on where it stood and counts what passes:
+exactly within one boot of the machine, and else what the wall clock says, but never backwards and
+at most an hour.  So a wall clock that jumps neither hides a result nor deletes it.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
+from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
 from fog_compute.tasks.wire import result_id
@@ -25,6 +30,8 @@ from fog_compute.worker.threads import beside
 PIECE_BYTES: Final = 64 * KIB
 ROW_BYTES: Final = 4 * KIB  # what the change of one row counts beside the bytes of results
 EARLY_REMEMBERED: Final = 1 << 16
+AWAY_S: Final = 3600.0
+"""What a wall clock is believed about the time between two boots."""
 _DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 # Results lie in pieces, because SQLite finds the middle of a large value only by reading up to it.
@@ -33,7 +40,7 @@ CREATE TABLE IF NOT EXISTS results (
     handle BLOB PRIMARY KEY,
     result_id BLOB NOT NULL,
     total INTEGER NOT NULL,
-    release_at REAL NOT NULL,   -- Unix time of the edge at which the result may be shown
+    release_at REAL NOT NULL,   -- when the edge comes at which the result may be shown
     expires_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS results_by_expiry ON results (expires_at);
@@ -52,6 +59,13 @@ CREATE TABLE IF NOT EXISTS early (  -- cancelled before they came
     number INTEGER PRIMARY KEY,
     handle BLOB NOT NULL UNIQUE,
     expires_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS time (  -- the journal's own, and what other clocks showed then
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    stands REAL NOT NULL,
+    boot TEXT NOT NULL,
+    monotonic REAL NOT NULL,
+    wall REAL NOT NULL
 );
 """
 
@@ -78,7 +92,7 @@ class Kept:
 
     result_id: bytes
     total: int
-    release_at: float
+    release_at: float  # on the journal's clock
     piece: bytes  # of the body, from the offset that was asked for
 
 
@@ -90,12 +104,20 @@ class Journal:
     Every call may raise `JournalUnusable`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
         """Open or make the file; one that is damaged is begun anew."""
+        self._clock: Clock = SystemClock() if clock is None else clock
         self._writing, self._reading = _open(path)
         self._lock = asyncio.Lock()
         self._ending: set[bytes] = set()  # noted in a moment
         self._bytes = self._one(_SUM)
+        self._boot = self._clock.boot
+        self._opened = self._clock.monotonic()
+        self._stood = self._resumed()
+
+    def now(self) -> float:
+        """Return the time on the journal's clock; nothing but to compare with its dates."""
+        return self._stood + self._clock.monotonic() - self._opened
 
     @property
     def kept_bytes(self) -> int:
@@ -127,8 +149,9 @@ class Journal:
         finally:
             self._ending -= noted
 
-    async def expire(self, now: float) -> int:
+    async def expire(self) -> int:
         """Delete what nobody asked for in time; return how many."""
+        now = self.now()
         expired = self._one("SELECT count(*) FROM results WHERE expires_at <= ?", now)
         return await self._write(PIECE_BYTES * expired, self._expire, now)
 
@@ -216,8 +239,27 @@ class Journal:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        clock = self._clock
         with _telling(), self._writing:
             yield self._writing
+            self._writing.execute(
+                "INSERT OR REPLACE INTO time VALUES (1, ?, ?, ?, ?)",
+                (self.now(), self._boot, clock.monotonic(), clock.now().timestamp()),
+            )
+
+    def _resumed(self) -> float:
+        """Return where the journal's clock stands after the time in which nobody had it open."""
+        wall = self._clock.now().timestamp()
+        with _telling():
+            row = self._reading.execute(
+                "SELECT stands, boot, monotonic, wall FROM time"
+            ).fetchone()
+        if row is None:
+            return wall
+        stood, boot, monotonic, wall_then = row
+        if boot and boot == self._boot:
+            return float(stood + max(0.0, self._opened - monotonic))
+        return float(stood + min(max(0.0, wall - wall_then), AWAY_S))
 
     def _one(self, query: str, *parameters: bytes | float) -> int:
         with _telling():

@@ -534,6 +534,32 @@ async def test_a_completion_is_shown_at_an_edge_of_the_grid(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("jump", [sign * s for s in (1, 3600, 30 * 86400) for sign in (-1, 1)])
+async def test_a_jump_of_the_wall_clock_neither_hides_a_result_nor_shows_it_early(
+    network: MemoryNetwork, requester: Requester, tmp_path: Path, jump: int
+) -> None:
+    """INV-TASK-31: while it runs, and between two runs."""
+    clock = ManualClock()
+    submit = requester.submission(guests.HELLO)
+    for _ in range(2):
+        agent = WorkerAgent(network.channel("worker"), tmp_path, name="w", clock=clock)
+        serving = asyncio.create_task(agent.run())
+        try:
+            await requester.submit(submit)
+            await agent.drain(DEADLINE_S)
+            clock.jump(jump)
+            await agent._journal.expire()
+            if agent._unreleased:
+                assert (await requester.status(submit.handle)).state == RUNNING
+            await clock.advance(next_edge(0.0))
+            assert (await requester.status(submit.handle)).state == FINISHED
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+        clock.jump(jump)
+
+
+@pytest.mark.asyncio
 async def test_a_result_that_takes_long_to_keep_is_shown_at_a_later_edge(
     network: MemoryNetwork, requester: Requester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from fog_compute.errors import InvalidTask
 from fog_compute.tasks.sealing import BadBlob, blob_ref
 from fog_compute.tasks.wire import result_id
+from fog_compute.testing import ManualClock
 from fog_compute.worker.cache import BlobCache, CacheFull
 from fog_compute.worker.folders import remove_tree
 from fog_compute.worker.journal import PIECE_BYTES, Journal, JournalUnusable
@@ -22,9 +24,18 @@ from fog_compute.worker.journal import PIECE_BYTES, Journal, JournalUnusable
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
 
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_S = 86400.0
+
+
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(tmp_path / "attempts.db")
+def clock() -> ManualClock:
+    return ManualClock(EPOCH)
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: ManualClock) -> Iterator[Journal]:
+    opened = Journal(tmp_path / "attempts.db", clock)
     yield opened
     opened.close()
 
@@ -70,7 +81,9 @@ async def test_the_first_result_of_a_handle_stays(journal: Journal) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_forgotten_attempt_is_over_until_it_expires(journal: Journal) -> None:
+async def test_a_forgotten_attempt_is_over_until_it_expires(
+    journal: Journal, clock: ManualClock
+) -> None:
     """INV-TASK-09."""
     await journal.finish(A, b"result", 0.0, 100.0)
     await journal.forget([A, B], 50.0)
@@ -79,14 +92,16 @@ async def test_a_forgotten_attempt_is_over_until_it_expires(journal: Journal) ->
         assert journal.get(handle, 0, 10) is None
     assert journal.kept_bytes == 0
     assert not journal.over(C)
-    assert await journal.expire(49.0) == 0
-    assert await journal.expire(50.0) == 2
+    await clock.advance(49.0)
+    assert await journal.expire() == 0
+    await clock.advance(1.0)
+    assert await journal.expire() == 2
     assert not journal.over(A)
 
 
 @pytest.mark.asyncio
 async def test_attempts_that_end_before_they_come_are_remembered_in_a_bounded_number(
-    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, journal: Journal, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INV-TASK-09."""
     monkeypatch.setattr("fog_compute.worker.journal.EARLY_REMEMBERED", 2)
@@ -95,7 +110,8 @@ async def test_attempts_that_end_before_they_come_are_remembered_in_a_bounded_nu
     again = Journal(tmp_path / "attempts.db")
     assert [again.over(handle) for handle in (A, B, C)] == [False, True, True]
     again.close()
-    assert await journal.expire(50.0) == 2
+    await clock.advance(50.0)
+    assert await journal.expire() == 2
     assert not journal.over(C)
 
 
@@ -117,10 +133,55 @@ async def test_what_ends_is_over_at_once_and_stays_so_when_nobody_waits(journal:
 
 
 @pytest.mark.asyncio
-async def test_a_result_that_nobody_fetches_expires(journal: Journal) -> None:
+async def test_a_result_that_nobody_fetches_expires(journal: Journal, clock: ManualClock) -> None:
     await journal.finish(A, b"result", 0.0, 100.0)
-    assert await journal.expire(100.0) == 1
+    await clock.advance(100.0)
+    assert await journal.expire() == 1
     assert (journal.get(A, 0, 1), journal.kept_bytes) == (None, 0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("rebooted", [False, True])
+@pytest.mark.parametrize(
+    "jump", [sign * s for s in (1.0, 3600.0, 30 * DAY_S) for sign in (-1, 1)]
+)
+async def test_a_jump_of_the_wall_clock_between_two_runs_hides_no_result_and_deletes_none(
+    tmp_path: Path, clock: ManualClock, jump: float, rebooted: bool
+) -> None:
+    """INV-TASK-31."""
+    path = tmp_path / "attempts.db"
+    before = Journal(path, clock)
+    await before.finish(A, b"result", before.now() + 7.0, before.now() + DAY_S)
+    await before.forget([B], before.now() + DAY_S)
+    before.close()
+    if rebooted:
+        clock.reboot()
+    clock.jump(jump)
+    after = Journal(path, clock)
+    assert await after.expire() == 0
+    assert after.over(B)
+    kept = after.get(A, 0, 100)
+    assert kept is not None
+    await clock.advance(7.0)
+    assert kept.release_at <= after.now()
+    await clock.advance(DAY_S)
+    assert await after.expire() == 2
+    after.close()
+
+
+@pytest.mark.asyncio
+async def test_time_in_which_a_worker_is_not_there_counts_within_a_boot(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """INV-TASK-31."""
+    path = tmp_path / "attempts.db"
+    before = Journal(path, clock)
+    await before.finish(A, b"result", before.now(), before.now() + DAY_S)
+    before.close()
+    await clock.advance(DAY_S + 1.0)
+    after = Journal(path, clock)
+    assert await after.expire() == 1
+    after.close()
 
 
 @pytest.mark.asyncio
