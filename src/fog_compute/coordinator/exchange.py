@@ -309,6 +309,7 @@ def _submission(
         seed=seed_of(task.id),
         attached=attached,
         hold_ms=SUBMIT_HOLD_MS,
+        blob_bytes=sealed.size,
     )
 
 

@@ -30,6 +30,9 @@ DETAIL_LENGTH: Final = 400
 REASON_LENGTH: Final = 1000
 """Characters of the one line that says why a task or an attempt is as it is."""
 
+INPUT_BYTES: Final = 256 * MIB
+"""What module, standard input and input files of a task may have together, sealed."""
+
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 

@@ -50,6 +50,7 @@ class Submit(_Message, frozen=True, tag="submit"):
     seed: bytes  # 32 bytes for the module's randomness, equal for all attempts of a task
     attached: dict[bytes, bytes] = {}  # ciphertexts by their hash, where small enough to come along
     hold_ms: int = 0  # answer only when it has finished, or after this long
+    blob_bytes: int = 0  # all ciphertexts together, so that too many are refused before they leave
 
 
 class Module(_Message, frozen=True, tag="module"):

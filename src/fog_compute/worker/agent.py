@@ -208,6 +208,8 @@ class WorkerAgent:
         if (known := self._known(submit.handle)) is not None:
             return known
         limits = check_submit(submit, self._settings)
+        if submit.blob_bytes > self._settings.input_bytes:
+            return self._too_large()
         if self._full():
             return self._busy()
         refs = refs_of(submit)
@@ -220,7 +222,7 @@ class WorkerAgent:
             if missing:
                 return NeedModule(refs=missing)
             if sum(map(self._cache.size, refs)) > self._settings.input_bytes:
-                return Rejected(f"the inputs are over {self._settings.input_bytes} bytes together")
+                return self._too_large()
             # Another copy, its end, or others may have come while the blobs were written.
             if (known := self._known(submit.handle)) is not None:
                 return known
@@ -236,6 +238,11 @@ class WorkerAgent:
             return Accepted(AttemptStatus(submit.handle, QUEUED))
         finally:
             self._cache.unpin(refs)
+
+    def _too_large(self) -> Rejected:
+        return Rejected(
+            f"module and inputs are over {self._settings.input_bytes} bytes together, sealed"
+        )
 
     def _known(self, handle: bytes) -> Accepted | Rejected | None:
         """Return what a repeated submission is answered; None if it is the first."""

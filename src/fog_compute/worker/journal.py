@@ -251,9 +251,7 @@ class Journal:
         """Return where the journal's clock stands after the time in which nobody had it open."""
         wall = self._clock.now().timestamp()
         with _telling():
-            row = self._reading.execute(
-                "SELECT stands, boot, monotonic, wall FROM time"
-            ).fetchone()
+            row = self._reading.execute("SELECT stands, boot, monotonic, wall FROM time").fetchone()
         if row is None:
             return wall
         stood, boot, monotonic, wall_then = row

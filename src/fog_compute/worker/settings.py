@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fog_compute.tasks.model import TaskKind
-from fog_compute.units import GIB, MIB
+from fog_compute.tasks.model import INPUT_BYTES, TaskKind
+from fog_compute.units import GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class WorkerSettings:
         memory_bytes: linear memory that one task may have at most.
         wall_s: seconds that one task may run at most.
         cache_bytes: bound of the cache of modules and inputs.
-        input_bytes: bound of all inputs of one task together.
+        input_bytes: bound of all inputs of one task together, its module among them.
         kept_bytes: bound of results that wait for acknowledgement.
         kept_s: seconds that a result waits, and that the handle of an attempt that is over is
             remembered.
@@ -33,7 +33,7 @@ class WorkerSettings:
     memory_bytes: int = 1 * GIB
     wall_s: float = 3600.0
     cache_bytes: int = 1 * GIB
-    input_bytes: int = 256 * MIB
+    input_bytes: int = INPUT_BYTES
     kept_bytes: int = 1 * GIB
     kept_s: float = 86400.0
     hold_s: float = 20.0

@@ -440,6 +440,26 @@ async def test_more_than_a_worker_lends_is_rejected(start: Start, requester: Req
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+async def test_inputs_that_are_too_large_are_refused_before_they_are_sent(
+    start: Start, requester: Requester, beyond: int
+) -> None:
+    """INV-TASK-32: one byte less than a worker takes, as many, and one more."""
+    submit = requester.submission(guests.ECHO, stdin=bytes(5000), attach=False)
+    size = sum(len(requester.seal(blob).data) for blob in (guests.ECHO, bytes(5000)))
+    submit = msgspec.structs.replace(submit, blob_bytes=size)
+    async with start(input_bytes=size - beyond):
+        reply = await requester.ask(submit)
+        assert isinstance(reply, Rejected if beyond > 0 else NeedModule)
+        # Who does not say it finds out later.
+        silent = msgspec.structs.replace(submit, blob_bytes=0)
+        assert isinstance(
+            await requester.submit(silent, guests.ECHO, bytes(5000)),
+            Rejected if beyond > 0 else Accepted,
+        )
+
+
+@pytest.mark.asyncio
 async def test_bytes_that_are_no_message_are_rejected(
     worker: Running, requester: Requester
 ) -> None:

@@ -142,9 +142,7 @@ async def test_a_result_that_nobody_fetches_expires(journal: Journal, clock: Man
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("rebooted", [False, True])
-@pytest.mark.parametrize(
-    "jump", [sign * s for s in (1.0, 3600.0, 30 * DAY_S) for sign in (-1, 1)]
-)
+@pytest.mark.parametrize("jump", [sign * s for s in (1.0, 3600.0, 30 * DAY_S) for sign in (-1, 1)])
 async def test_a_jump_of_the_wall_clock_between_two_runs_hides_no_result_and_deletes_none(
     tmp_path: Path, clock: ManualClock, jump: float, rebooted: bool
 ) -> None:
