@@ -16,6 +16,7 @@ import httpx2
 from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.lock import Free, HomeLock, where
 from fog_compute.errors import NotFound, PrivacyUnavailable, ServiceUnavailable
+from fog_compute.kernel import try_lock
 from fog_compute.layout import HomeLayout, home_from_environment
 
 __all__ = ["Backend"]
@@ -178,11 +179,7 @@ class Backend:
 
 def _is_unlocked(descriptor: int) -> bool:
     """Say whether no process holds a file's lock: the backend that wrote it is gone."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return try_lock(descriptor, fcntl.LOCK_SH)
 
 
 def _error_of(answer: httpx2.Response) -> Exception:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from fog_compute.cli.common import CommandError
+from fog_compute.kernel import try_lock
 from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
 
@@ -146,9 +146,6 @@ class HomeLock:
 
     def _flock(self, descriptor: int, kind: int) -> bool:
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return try_lock(descriptor, kind)
         except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return False
             raise CommandError(f"{self._path} cannot be locked: {error.strerror}") from error
-        return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
+from fog_compute.kernel import try_lock
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change
 from fog_compute.store.failures import plain
@@ -199,12 +199,15 @@ def _lock(path: Path) -> int:
     """Hold ``path`` for this process; two writers would not see each other's groups."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as err:
+        locked = try_lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if not locked:
         os.close(descriptor)
         raise StoreError(
             f"the database is in use by another process (lock {path.name}): stop it first"
-        ) from err
+        )
     return descriptor
 
 

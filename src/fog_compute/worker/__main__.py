@@ -14,7 +14,6 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
@@ -27,6 +26,8 @@ import msgspec
 import betanet
 from fog_compute.descriptors import run_program, tell
 from fog_compute.errors import ChannelError, ConfigError, FogError
+from fog_compute.first import go_below_first_process
+from fog_compute.kernel import try_lock
 from fog_compute.lifetime import (
     EXIT_UNUSABLE,
     announce,
@@ -81,11 +82,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the worker; return the exit code: 0 stopped, 1 failed, 2 usage, 78 unusable settings."""
     keep_files_private()
     options = _parser().parse_args(arguments)
+    go_below_first_process()
     if options.die_with_parent:
         die_with_parent()
     configure_logging(level=options.log_level, json=options.json_logs)
     try:
-        with _owned(options.home):
+        with owned(options.home):
             asyncio.run(_serve(options))
     except FogError as err:
         tell("worker", err.message)
@@ -123,7 +125,7 @@ async def _serve(options: argparse.Namespace) -> None:
         folder=options.home / "client", bootstrap=options.net, level=PrivacyLevel.PRIVATE
     )
     try:
-        name = _write_state(options.home, channel.address, settings)
+        name = write_state(options.home, channel.address, settings)
         agent = WorkerAgent(
             channel,
             options.home,
@@ -154,28 +156,24 @@ async def _run_until(agent: WorkerAgent, stop: asyncio.Event) -> None:
 
 
 @contextlib.contextmanager
-def _owned(home: Path) -> Iterator[None]:
+def owned(home: Path) -> Iterator[None]:
     """Hold the home folder's lock; two workers on one folder would answer for each other."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(home / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            raise ConfigError(
-                f"another worker runs in {home}: stop it, or give another --home"
-            ) from err
+        if not try_lock(descriptor):
+            raise ConfigError(f"another worker runs in {home}: stop it, or give another --home")
         yield
     finally:
         os.close(descriptor)
 
 
-def _write_state(home: Path, address: str, settings: WorkerSettings) -> str:
+def write_state(home: Path, address: str, settings: WorkerSettings) -> str:
     """Write ``worker.json`` and return the worker's name, which is drawn once and says nothing."""
     path = home / "worker.json"
     try:
         name = msgspec.json.decode(path.read_bytes(), type=WorkerFile).name
-    except (OSError, msgspec.MsgspecError):
+    except (FileNotFoundError, msgspec.MsgspecError):
         name = f"worker-{secrets.token_hex(4)}"
     state = WorkerFile(name=name, pid=os.getpid(), address=address, slots=settings.slots)
     temporary = path.with_suffix(".new")

@@ -1,0 +1,56 @@
+"""The home folder of a worker: one owner, and a name that stays."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from fog_compute.errors import ConfigError
+from fog_compute.worker.__main__ import owned, write_state
+from fog_compute.worker.settings import WorkerSettings
+
+
+def name_in(home: Path) -> str:
+    return write_state(home, "fog1address", WorkerSettings())
+
+
+def test_worker_keeps_its_name(tmp_path: Path) -> None:
+    first = name_in(tmp_path)
+
+    assert name_in(tmp_path) == first
+    assert json.loads((tmp_path / "worker.json").read_text())["pid"] == os.getpid()
+
+
+def test_damaged_name_is_drawn_anew(tmp_path: Path) -> None:
+    (tmp_path / "worker.json").write_text("{")
+
+    assert name_in(tmp_path).startswith("worker-")
+
+
+def test_name_that_cannot_be_read_is_not_taken_for_a_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "worker.json").mkdir()
+
+    with pytest.raises(IsADirectoryError):
+        name_in(tmp_path)
+
+
+def test_two_workers_do_not_share_a_home(tmp_path: Path) -> None:
+    with owned(tmp_path), pytest.raises(ConfigError, match="another worker runs"), owned(tmp_path):
+        pass
+
+
+def test_folder_without_locks_is_not_called_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+    with pytest.raises(OSError, match="No locks available"), owned(tmp_path):
+        pass
