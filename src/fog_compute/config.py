@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fog_compute.errors import ConfigError
 from fog_compute.hosts import is_loopback, read_host
-from fog_compute.layout import MAX_BLOB_BYTES, HomeLayout, default_home, whole_path
+from fog_compute.layout import MAX_BLOB_BYTES, HomeLayout, default_home, usable_home, whole_path
 
 __all__ = ["HomeLayout", "Settings", "load_settings"]
 
@@ -121,11 +121,11 @@ class Settings(BaseSettings):
         return self.net if self.net is not None else self.layout.bootstrap
 
     @property
-    def store_url(self) -> str:
-        """The database URL in force."""
+    def database(self) -> str | Path:
+        """The database in force: a URL where one was given, or the file in the home folder."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite+aiosqlite:///{self.layout.database}"
+        return self.layout.database
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -149,10 +149,8 @@ def load_settings(**overrides: object) -> Settings:
             "setting database_url (FOG_DATABASE_URL): the file is named from the current folder,"
             " in which the backend does not run: give its whole path, after four slashes"
         )
-    paths = {"home": settings.home, "net": settings.net}
-    return settings.model_copy(
-        update={name: whole_path(path) for name, path in paths.items() if path is not None}
-    )
+    net = None if settings.net is None else whole_path(settings.net)
+    return settings.model_copy(update={"home": usable_home(settings.home), "net": net})
 
 
 def _names_relative_file(database_url: SecretStr | None) -> bool:

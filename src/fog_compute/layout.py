@@ -8,35 +8,95 @@ from typing import Final
 
 from fog_compute.errors import ConfigError
 
-__all__ = ["MAX_BLOB_BYTES", "HomeLayout", "default_home", "home_from_environment", "whole_path"]
+__all__ = [
+    "DATABASE_PATH_BYTES",
+    "HOME_BYTES",
+    "MAX_BLOB_BYTES",
+    "HomeLayout",
+    "default_home",
+    "home_from_environment",
+    "usable_home",
+    "whole_path",
+]
 
 MAX_BLOB_BYTES: Final = 48 * 1024 * 1024
 """Largest module or input: with its overhead it fits into one message of the network."""
 
+DATABASE_PATH_BYTES: Final = 504
+"""Longest path under which SQLite opens a database with its journal."""
+
+HOME_BYTES: Final = DATABASE_PATH_BYTES - len("/worker-63/attempts.db")
+"""Longest path of a home folder: all databases below it can be opened."""
+
 
 def default_home() -> Path:
-    """The folder that holds all state unless told otherwise."""
+    """The folder that holds all state unless told otherwise.
+
+    Raises:
+        ConfigError: this user has no home of its own.
+    """
     from platformdirs import user_data_path  # rarely needed
 
-    return user_data_path("fog-compute", appauthor=False)
+    try:
+        return user_data_path("fog-compute", appauthor=False)
+    except RuntimeError:  # where nobody knows the user, and HOME is not set
+        raise ConfigError(
+            f"the user with the number {os.getuid()} has no home folder: say with FOG_HOME where"
+            " all state is to be kept"
+        ) from None
 
 
 def home_from_environment() -> Path:
-    """The folder that ``FOG_HOME`` names, or the default one."""
+    """The folder that ``FOG_HOME`` names, or the default one.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     named = os.environ.get("FOG_HOME")
-    return whole_path(Path(named)) if named else default_home()
+    return usable_home(Path(named) if named else default_home())
+
+
+def usable_home(path: Path) -> Path:
+    """A home folder's absolute path, if everything can lie below it.
+
+    Raises:
+        ConfigError: it is too long, is no text, or names no user's home.
+    """
+    whole = whole_path(path)
+    name = os.fsencode(whole)
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        shown = name.decode(errors="backslashreplace")
+        raise ConfigError(
+            f"the home folder {shown} has a path that is no UTF-8 text: choose another with"
+            " FOG_HOME"
+        ) from None
+    # A database is opened by where it really is.
+    length = max(len(name), len(os.path.realpath(name)))
+    if length > HOME_BYTES:
+        raise ConfigError(
+            f"the path of the home folder has {length} bytes, and {HOME_BYTES} fit: choose a"
+            f" shorter one with FOG_HOME than {whole}"
+        )
+    return whole
 
 
 def whole_path(path: Path) -> Path:
     """An absolute path, with the home of a user for a leading ``~``.
 
     Raises:
-        ConfigError: there is no such user.
+        ConfigError: there is no such user, or no current folder.
     """
     try:
         return path.expanduser().absolute()
     except RuntimeError as error:
         raise ConfigError(f"the path {str(path)!r} names no user's home: {error}") from error
+    except FileNotFoundError:
+        raise ConfigError(
+            f"the path {str(path)!r} begins in the current folder, which is deleted: go to another"
+            " folder, or give a whole path"
+        ) from None
 
 
 class HomeLayout:

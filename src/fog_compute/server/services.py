@@ -143,7 +143,7 @@ class ServiceManager:
         settings = self._settings
         settings.layout.daemon.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = await Store.open(
-            settings.store_url, clock=self._clock, result_ttl_s=settings.result_ttl_s
+            settings.database, clock=self._clock, result_ttl_s=settings.result_ttl_s
         )
         self._stack.push_async_callback(store.close)
         self._up("store", store)

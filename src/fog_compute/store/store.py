@@ -23,6 +23,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
 from fog_compute.kernel import try_lock
+from fog_compute.layout import DATABASE_PATH_BYTES
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change
 from fog_compute.store.failures import plain
@@ -31,6 +32,7 @@ from fog_compute.store.repositories import Attempts, Events, Results, Statistics
 from fog_compute.store.writer import Writer
 from fog_compute.tasks.model import Task
 
+DRIVER: Final = "sqlite+aiosqlite"
 READERS: Final = 4
 BUSY_TIMEOUT_MS: Final = 5000
 BLOB_GRACE_S: Final = 86400.0
@@ -84,18 +86,23 @@ class Store:
     @classmethod
     async def open(
         cls,
-        url: str,
+        place: str | Path,
         *,
         clock: Clock | None = None,
         result_ttl_s: float = 7 * 86400.0,
     ) -> Store:
         """Open or make the store, migrate it, and start its writer.
 
+        Args:
+            place: the database file as a path, or as an SQLite URL.
+            clock: what time it is.
+            result_ttl_s: seconds that finished tasks are kept.
+
         Raises:
             StoreUnusable: it is damaged or newer than this version, or no file can be there.
             StoreError: it is in use or cannot be opened now.
         """
-        parsed = _normal_url(url)
+        parsed = _url_of(place)
         path = Path(parsed.database or "")
         with contextlib.ExitStack() as stack:
             blobs = _take_place(path, stack)
@@ -172,19 +179,27 @@ def _open_failure(error: SQLAlchemyError | OSError, url: URL) -> StoreError:
     return StoreError(f"the database could not be opened: {plain(error)}")
 
 
-def _normal_url(url: str) -> URL:
+def _url_of(place: str | Path) -> URL:
+    """A path is handed over as it is: in a URL's text some of its characters would mean more."""
+    if isinstance(place, Path):
+        return URL.create(DRIVER, database=str(place))
     try:
-        parsed = make_url(url)
+        parsed = make_url(place)
     except SQLAlchemyError as err:
         raise StoreUnusable("the database URL cannot be read: give sqlite:///path") from err
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         raise StoreUnusable("the store is an SQLite file: give sqlite:///path as database URL")
-    return parsed.set(drivername="sqlite+aiosqlite")
+    return parsed.set(drivername=DRIVER)
 
 
 def _take_place(path: Path, stack: contextlib.ExitStack) -> BlobStore:
     """Make the folders of a database and lock it until ``stack`` ends; return its blobs."""
     try:
+        if len(bytes(path.resolve())) > DATABASE_PATH_BYTES:
+            raise StoreUnusable(
+                f"the path of the database {path} is longer than {DATABASE_PATH_BYTES} bytes:"
+                " choose a shorter one"
+            )
         if path.is_dir():
             raise StoreUnusable(f"the database {path} is a folder: name a file")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -218,7 +233,7 @@ def _engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
     event.listen(writing.sync_engine, "begin", _begin_immediate)
     reading = create_async_engine(
         url.set(
-            database="file:" + quote(str(Path(url.database or "").absolute())),
+            database="file:" + quote(bytes(Path(url.database or "").absolute())),
             query={"mode": "ro", "uri": "true"},
         ),
         poolclass=AsyncAdaptedQueuePool,

@@ -24,7 +24,7 @@ def test_flag_wins_over_environment_over_default(
     assert settings.port == 4321
     assert settings.workers == 3
     assert settings.host == "127.0.0.1"
-    assert settings.store_url == f"sqlite+aiosqlite:///{tmp_path}/daemon/fog.db"
+    assert settings.database == tmp_path / "daemon" / "fog.db"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_password_of_the_database_is_not_shown() -> None:
     settings = load_settings(database_url="postgresql+asyncpg://fog:hunter2@db/fog")
 
     assert "hunter2" not in repr(settings)
-    assert settings.store_url.endswith("hunter2@db/fog")
+    assert str(settings.database).endswith("hunter2@db/fog")
 
 
 def test_every_setting_is_described() -> None:
@@ -77,7 +77,7 @@ def test_database_in_the_current_folder_is_refused(url: str, refused: bool) -> N
         with pytest.raises(ConfigError, match=r"FOG_DATABASE_URL.*whole path"):
             load_settings(database_url=url)
     else:
-        assert load_settings(database_url=url).store_url == url
+        assert load_settings(database_url=url).database == url
 
 
 def test_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
