@@ -16,6 +16,7 @@ from fog_compute import spawn
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import open_log
 from fog_compute.lifetime import EXIT_UNUSABLE
+from fog_compute.reading import read_tail
 
 __all__ = ["LINE_BYTES", "Child", "Event", "event_of"]
 
@@ -172,9 +173,8 @@ class Child:
         if self._error:
             return self._error
         text = b""
-        with contextlib.suppress(OSError), self._log.open("rb") as file:
-            file.seek(max(0, self._log.stat().st_size - TAIL_BYTES))
-            text = file.read()
+        with contextlib.suppress(OSError):
+            text = read_tail(self._log, TAIL_BYTES)
         lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
         last = lines[-1].strip() if lines else f"it ended with {code} and said nothing"
         return f"{self.name} cannot run: {last} (log: {self._log})"

@@ -18,6 +18,7 @@ from fog_compute.cli.lock import Free, HomeLock, where
 from fog_compute.errors import NotFound, PrivacyUnavailable, ServiceUnavailable
 from fog_compute.kernel import try_lock
 from fog_compute.layout import HomeLayout, home_from_environment
+from fog_compute.reading import STATE_BYTES, open_state, read_descriptor, read_state
 
 __all__ = ["Backend"]
 
@@ -94,12 +95,13 @@ class Backend:
 
     def _connect(self) -> httpx2.Client:
         try:
-            with self._layout.server_file.open("rb") as file:
+            with open_state(self._layout.server_file) as descriptor:
                 # A fog brings its backend back to the same port; without one, anybody may be there.
-                if _is_unlocked(file.fileno()) and isinstance(self._lock.holder(), Free):
+                if _is_unlocked(descriptor) and isinstance(self._lock.holder(), Free):
                     raise self._away()
-                url = str(json.load(file)["url"])
-            token = self._layout.token_file.read_text("utf-8").strip()
+                name = str(self._layout.server_file)
+                url = str(json.loads(read_descriptor(descriptor, STATE_BYTES, name))["url"])
+            token = read_state(self._layout.token_file).decode().strip()
         except FileNotFoundError:
             raise self._away() from None
         except OSError as error:

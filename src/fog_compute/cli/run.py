@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,12 @@ from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag
 from fog_compute.cli.follow import Follower
+from fog_compute.descriptors import STDIN
 from fog_compute.errors import InvalidTask
 from fog_compute.layout import MAX_BLOB_BYTES
+from fog_compute.reading import read_descriptor, read_file
 from fog_compute.tasks import Limits, TaskSpec
+from fog_compute.tasks.model import INPUT_BYTES
 from fog_compute.units import format_bytes, parse_bytes, parse_duration
 from fog_compute.vpn.levels import PrivacyLevel
 
@@ -72,7 +74,7 @@ def run(
     began = time.monotonic()
     module_bytes = _read(module, "module")
     stdin_bytes = _read_stdin(stdin)
-    inputs = _read_inputs(input)
+    inputs = _read_inputs(input, len(module_bytes) + len(stdin_bytes or b""))
     for text in (*args, *inputs):
         _check_text(text)
     limits: dict[str, Any] = {}
@@ -114,14 +116,7 @@ def run(
 
 def _read(path: str, what: str) -> bytes:
     try:
-        size = Path(path).stat().st_size
-        if size > MAX_BLOB_BYTES:
-            raise CommandError(
-                f"{what} file {path} has {format_bytes(size)}, and at most"
-                f" {format_bytes(MAX_BLOB_BYTES)} can be sent: make it smaller",
-                USAGE,
-            )
-        return Path(path).read_bytes()
+        return read_file(path, MAX_BLOB_BYTES)
     except FileNotFoundError:
         raise CommandError(f"{what} file {path} does not exist: check the path", USAGE) from None
     except IsADirectoryError:
@@ -133,10 +128,16 @@ def _read(path: str, what: str) -> bytes:
 def _read_stdin(stdin: str | None) -> bytes | None:
     if stdin is None:
         return None
-    return sys.stdin.buffer.read() if stdin == "-" else _read(stdin, "standard input")
+    if stdin != "-":
+        return _read(stdin, "standard input")
+    try:
+        return read_descriptor(STDIN, MAX_BLOB_BYTES, "standard input")
+    except OSError as error:
+        raise CommandError(f"standard input cannot be read: {error.strerror}", USAGE) from None
 
 
-def _read_inputs(texts: Sequence[str]) -> dict[str, bytes]:
+def _read_inputs(texts: Sequence[str], total: int) -> dict[str, bytes]:
+    """Read the input files; ``total`` is what is read already."""
     inputs: dict[str, bytes] = {}
     for text in texts:
         path, name = _split_input(text)
@@ -147,6 +148,13 @@ def _read_inputs(texts: Sequence[str]) -> dict[str, bytes]:
                 USAGE,
             )
         inputs[name] = _read(path, "input")
+        total += len(inputs[name])
+        if total > INPUT_BYTES:
+            raise CommandError(
+                f"module and inputs have more than {format_bytes(INPUT_BYTES)} together with the"
+                f" input {path}: send less",
+                USAGE,
+            )
     return inputs
 
 
@@ -154,7 +162,7 @@ def _split_input(text: str) -> tuple[str, str]:
     """Split PATH=NAME; a PATH that exists as a whole is taken as it is."""
     path, separator, name = text.rpartition("=")
     with contextlib.suppress(OSError):  # too long to be the path of a file
-        if Path(text).is_file():
+        if Path(text).exists():
             separator = ""
     return (path, name) if separator else (text, Path(text).name)
 

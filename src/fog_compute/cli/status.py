@@ -8,6 +8,7 @@ from typing import Any, Final
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, note, print_fields, print_json
 from fog_compute.layout import HomeLayout, home_from_environment
+from fog_compute.reading import read_state
 from fog_compute.units import format_bytes
 
 __all__ = ["status"]
@@ -32,7 +33,7 @@ def _state(layout: HomeLayout) -> dict[str, Any]:
     """What `fog up` wrote of its processes; where that cannot be read, the rest is still shown."""
     path = layout.state_file
     try:
-        state = json_module.loads(path.read_text("utf-8"))
+        state = json_module.loads(read_state(path))
     except FileNotFoundError:
         return {}
     except OSError as error:

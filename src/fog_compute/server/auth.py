@@ -16,6 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from fog_compute.errors import ConfigError
+from fog_compute.reading import read_state
 
 __all__ = ["load_or_make_token", "require_token"]
 
@@ -72,7 +73,7 @@ def _load(path: Path) -> str:
     try:
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"token file {path} is open to others: run chmod 600 on it")
-        token = path.read_text("utf-8", errors="replace").strip()
+        token = read_state(path).decode(errors="replace").strip()
     except OSError as error:
         raise ConfigError(f"token file {path} cannot be read: {error.strerror}") from error
     if _TOKEN.fullmatch(token) is None:

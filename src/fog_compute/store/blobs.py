@@ -10,6 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fog_compute.errors import NotFound, StoreError, StoreUnusable
+from fog_compute.layout import MAX_BLOB_BYTES
+from fog_compute.reading import read_state
 from fog_compute.tasks.model import check_sha256
 
 
@@ -88,7 +90,7 @@ class BlobStore:
 
     def _get(self, sha256: str) -> bytes:
         try:
-            data = self._path(sha256).read_bytes()
+            data = read_state(self._path(sha256), MAX_BLOB_BYTES)
         except FileNotFoundError:
             raise NotFound(f"there is no blob {sha256}: upload it first") from None
         except OSError as err:

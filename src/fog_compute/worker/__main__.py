@@ -37,6 +37,7 @@ from fog_compute.lifetime import (
     stop_event,
 )
 from fog_compute.observability import configure_logging
+from fog_compute.reading import read_state
 from fog_compute.units import MIB
 from fog_compute.vpn.betanet import BetanetChannel, open_channel
 from fog_compute.vpn.directory import WorkerOffer
@@ -174,7 +175,7 @@ def write_state(home: Path, address: str, settings: WorkerSettings) -> str:
     """Write ``worker.json`` and return the worker's name, which is drawn once and says nothing."""
     path = home / "worker.json"
     try:
-        name = msgspec.json.decode(path.read_bytes(), type=WorkerFile).name
+        name = msgspec.json.decode(read_state(path), type=WorkerFile).name
     except (FileNotFoundError, msgspec.MsgspecError):
         name = f"worker-{secrets.token_hex(4)}"
     state = WorkerFile(name=name, pid=os.getpid(), address=address, slots=settings.slots)

@@ -133,6 +133,9 @@ raise SystemExit(os.umask(0))
         (("run", __file__, "--wall", "0s"), "the limit wall_s"),
         (("run", __file__, "--attempts", "0"), "max_attempts is 0"),
         (("run", __file__, "--empty-input"), "Unknown option"),
+        (("run", "/dev/zero"), "module file /dev/zero cannot be read: it has more than 48.0 MiB"),
+        (("run", __file__, "--stdin", "/dev/zero"), "standard input file /dev/zero cannot be"),
+        (("run", __file__, "--input", "/dev/zero"), "input file /dev/zero cannot be read"),
     ],
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[str, ...], text: str) -> None:
@@ -229,7 +232,7 @@ def test_huge_module_is_refused_before_it_is_read(tmp_path: Path) -> None:
     done = fog(tmp_path, "run", str(huge))
 
     assert done.returncode == 2
-    assert "has 10.0 GiB, and at most 48.0 MiB can be sent" in done.stderr
+    assert "it has 10.0 GiB, and at most 48.0 MiB fit" in done.stderr
 
 
 def test_token_goes_to_nobody_who_took_the_port_of_a_backend_that_is_gone(tmp_path: Path) -> None:

@@ -193,7 +193,6 @@ def test_commands_print_through_one_module() -> None:
     assert sorted(set(printing)) == [
         "cli/follow.py",  # whether standard error is a terminal
         "cli/output.py",
-        "cli/run.py",  # reads standard input
         "descriptors.py",
         "lifetime.py",  # events for the owner
         "observability/logs.py",
