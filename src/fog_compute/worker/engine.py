@@ -75,11 +75,10 @@ class Sandbox:
         """Keep compiled modules in ``cache``; guests write to the two file descriptors."""
         self._engine = Engine(_config())
         self._outputs = (f"/proc/self/fd/{stdout}", f"/proc/self/fd/{stderr}")
-        self._wasi = DeterministicWasi()
         self._linker = Linker(self._engine)
         self._linker.define_wasi()
         self._linker.allow_shadowing = True
-        self._wasi.define(self._linker)
+        self._wasi = DeterministicWasi(self._engine, self._linker)
         self._cache = _CompiledCache(cache)
         self._ready: OrderedDict[str, InstancePre] = OrderedDict()
 
@@ -139,13 +138,13 @@ class Sandbox:
         store.set_limits(
             memory_size=run.memory_bytes,
             table_elements=TABLE_ELEMENTS,
-            instances=1,
+            instances=2,  # the guest, and ours that stands between it and the host's files
             tables=16,
-            memories=1,
+            memories=2,
         )
         store.set_fuel(run.fuel)
         store.set_wasi(self._wasi_config(run))
-        self._wasi.begin(run.seed)
+        self._wasi.begin(run.seed, store)
         memory: Memory | None = None
         try:
             try:
@@ -168,6 +167,7 @@ class Sandbox:
         except WasmtimeError as err:
             raise ModuleFault("trap", f"the module stopped: {_line(err)}") from None
         finally:
+            self._wasi.end()
             usage.fuel_used = run.fuel - store.get_fuel()
             if memory is not None:
                 usage.peak_memory = memory.data_len(store)

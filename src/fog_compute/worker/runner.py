@@ -75,6 +75,7 @@ class _Pipe:
 def _confine() -> None:
     """Give up what no task needs; a limit per task follows with each `Run`."""
     give_up_privileges()
+    os.umask(0o077)  # not the worker's, under which a guest might not open again what it made
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # If the machine runs out of memory, a runner goes first: its attempt is tried again elsewhere.
     with contextlib.suppress(OSError):
