@@ -10,7 +10,7 @@ under the same handle, and the table of states lets no second result in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,6 +24,7 @@ from fog_compute.coordinator.placement import Decision, Requirements
 from fog_compute.coordinator.reach import NO_NETWORK, NetworkTrouble, Reach
 from fog_compute.coordinator.sessions import Pacing, Session, session_key
 from fog_compute.errors import (
+    ChannelDown,
     ChannelError,
     FogError,
     NotFound,
@@ -111,6 +112,7 @@ class _Offer:
     submit_at: datetime | None = None
     pause: timedelta = RESUBMIT_PAUSE
     failures: int = 0
+    warned: bool = False  # its silence was long enough; it is asked once more
 
 
 class Dispatcher:
@@ -137,6 +139,7 @@ class Dispatcher:
         )
         self._reach: Final = Reach()
         self._lease: Final = timedelta(seconds=self._tempo.lease_s)
+        self._last_answer: Final = timedelta(seconds=2 * self._tempo.request_timeout_s)
         self._pacing: Final = Pacing(
             timedelta(seconds=self._tempo.poll_min_s),
             # Within a lease there is time for a poll that is lost, and for another.
@@ -269,6 +272,7 @@ class Dispatcher:
         for handle, attempt in self._ledger.attempts.items():
             if self._ledger.tasks[attempt.task_id].spec.privacy in levels:
                 self._ledger.renew_in_memory(handle, self._lease)
+                self._offers[handle].warned = False
         for session in self._sessions.values():
             if session.level in levels:
                 session.count_anew(now)
@@ -279,8 +283,8 @@ class Dispatcher:
             _log.info("network.back", privacy=level.value)
             self._count_anew(frozenset({level}))
 
-    def _deaf(self, level: PrivacyLevel, error: NetworkTrouble) -> None:
-        if self._reach.lost(level, error):
+    def _deaf(self, level: PrivacyLevel, error: NetworkTrouble, *, silent: bool = False) -> None:
+        if self._reach.lost(level, error, silent=silent):
             _log.warning("network.away", privacy=level.value, reason=str(error))
 
     async def _try_store(self) -> None:
@@ -482,63 +486,73 @@ class Dispatcher:
         self, session: Session, handle: str, offer: _Offer, error: ChannelError
     ) -> None:
         """A worker did not answer a submission, or not to the point."""
-        known = self._ledger.task_of(handle)
+        known = self._ledger.attempts.get(handle)
         if known is None:
             return
-        task, attempt = known
-        self._fog.note_silence(attempt.worker)
-        self._trouble[task.id] = str(error)
+        self._note_silence(session)
+        self._trouble[known.task_id] = str(error)
         offer.failures += 1
-        if offer.failures >= SUBMIT_TRIES:
-            # Who answers, but never to the point, would otherwise never fall silent.
-            offer.failures = 0
-            await self._give_up(session, handle, str(error))
-        else:
+        if offer.failures < SUBMIT_TRIES:
             await self._listen(session)
+        else:
+            # Who answers, but never to the point, would otherwise never fall silent.
+            await self._give_up(session, handle, offer, str(error))
 
     async def _expire(self, handle: str) -> None:
         """End an attempt whose lease has run out, unless its worker is heard after all."""
         offer, known = self._offers.get(handle), self._ledger.task_of(handle)
         if offer is None or known is None:
             return
-        before = known[1].lease_until
         try:
-            await self._give_up(
-                self._session(*known),
-                handle,
-                "the worker fell silent",
-                unless=lambda attempt: attempt.lease_until > before,
-            )
+            await self._give_up(self._session(*known), handle, offer, "the worker fell silent")
         finally:
             offer.busy = False
 
-    async def _give_up(
-        self,
-        session: Session,
-        handle: str,
-        reason: str,
-        unless: Callable[[Attempt], bool] = lambda _: False,
-    ) -> None:
-        """Take an attempt from a silent worker; a try is used up only if it could be asked."""
+    async def _give_up(self, session: Session, handle: str, offer: _Offer, reason: str) -> None:
+        """Take an attempt from a silent worker; a try is used up only if it could be asked.
+
+        It may have been silent because the network was. So who can be asked now is asked again,
+        and has as long to answer as any message.
+        """
+        known = self._ledger.attempts.get(handle)
+        until = None if known is None else known.lease_until
         try:
             reached = await self._exchange.reaches(session)
         except NO_NETWORK as error:
             self._deaf(session.level, error)
             return
         attempt = self._ledger.attempts.get(handle)
-        if attempt is None or unless(attempt):
+        if attempt is None or attempt.lease_until != until:
+            return  # it ended, or was heard
+        if reached and not offer.warned:
+            offer.warned = True
+            offer.submit_at, offer.pause = None, RESUBMIT_PAUSE
+            self._ledger.renew_in_memory(handle, self._last_answer)
+            session.poll_now(self._clock.now())
             return
         if not reached:
             reason = f"{reason}, and the network takes no message for it"
+            self._deaf(session.level, ChannelDown("the network takes no message"), silent=True)
+            # So it was not the workers; they may be asked again at once.
+            self._fog.forgive_silence()
         await self._lose(handle, reason, AttemptState.EXPIRED, counts=reached)
 
     async def _listen(self, session: Session) -> None:
         """While the network was away: look whether it is back, if nobody answered."""
-        if self._reach.away(session.level):
-            try:
-                await self._exchange.reaches(session)
-            except NO_NETWORK as error:
-                self._deaf(session.level, error)
+        if not self._reach.away(session.level):
+            return
+        try:
+            reached = await self._exchange.reaches(session)
+        except NO_NETWORK as error:
+            self._deaf(session.level, error)
+        else:
+            if not reached and not self._reach.silent(session.level):
+                # It takes part again; whether this worker can be asked is another question.
+                self._heard(session.level)
+
+    def _note_silence(self, session: Session) -> None:
+        if not self._reach.away(session.level):
+            self._fog.note_silence(session.worker)
 
     async def _poll(self, session: Session) -> None:
         heard = False
@@ -550,7 +564,7 @@ class Dispatcher:
         except NO_NETWORK as error:
             self._deaf(session.level, error)
         except ChannelError as error:
-            self._fog.note_silence(session.worker)
+            self._note_silence(session)
             _log.debug("poll.failed", worker=session.worker, reason=str(error))
             await self._listen(session)
         finally:
@@ -607,6 +621,8 @@ class Dispatcher:
             moving=moving,
         )
         await self._apply(changes)
+        if changes and (offer := self._offers.get(handle)):
+            offer.warned = False
         return grew or any(not isinstance(change, Renew) for change in changes)
 
     # Changes of rows.
@@ -666,7 +682,7 @@ class Dispatcher:
         if known is None:
             return
         task, attempt = known
-        if how is AttemptState.EXPIRED:
+        if how is AttemptState.EXPIRED and counts:
             self._fog.note_silence(attempt.worker)
         now = self._clock.now()
         await self._apply(news.after_loss(task, attempt, reason, now=now, how=how, counts=counts))

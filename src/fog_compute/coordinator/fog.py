@@ -181,6 +181,12 @@ class FogCoordinator:
             known.silent += 1
             known.silent_until = self._clock.now() + pause
 
+    def forgive_silence(self) -> None:
+        """It was the network that was silent, and no worker."""
+        for known in self._known.values():
+            known.silent = 0
+            known.silent_until = None
+
     def note_forgot(self, name: str) -> None:
         """The worker restarted or lost its cache."""
         if known := self._known.get(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -25,7 +26,7 @@ class Ledger:
     callbacks have heard of it.
     """
 
-    __slots__ = ("_attempt_over", "_clock", "_rows", "_store", "_task_over")
+    __slots__ = ("_attempt_over", "_clock", "_longest", "_rows", "_store", "_task_over")
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Ledger:
         self._attempt_over: Final = attempt_over
         self._task_over: Final = task_over
         self._rows: Final = Rows()
+        self._longest = timedelta()
 
     @property
     def tasks(self) -> dict[str, Task]:
@@ -56,13 +58,13 @@ class Ledger:
 
         Nobody could hear a worker while this process was away: its silence counts from now.
         """
+        self._longest = lease
         until = self._clock.now() + lease
         open_attempts = await self._store.attempts.open_attempts()
         await self._store.apply([Renew(attempt.handle, until) for attempt in open_attempts])
         self.tasks.update({task.id: task for task in await self._store.tasks.open_tasks()})
-        self.attempts.update(
-            {attempt.handle: attempt for attempt in await self._store.attempts.open_attempts()}
-        )
+        for attempt in await self._store.attempts.open_attempts():
+            self.attempts[attempt.handle] = self._within_lease(attempt)
 
     async def create(self, spec: TaskSpec, key: str | None) -> Task:
         """Queue a task; see ``Tasks.create``."""
@@ -112,7 +114,12 @@ class Ledger:
             self.tasks[task_id] = await self._store.tasks.get(task_id)
             for attempt in await self._store.attempts.of_task(task_id):
                 if attempt.handle in self.attempts:
-                    self.attempts[attempt.handle] = attempt
+                    self.attempts[attempt.handle] = self._within_lease(attempt)
+
+    def _within_lease(self, attempt: Attempt) -> Attempt:
+        """Cut a lease to what it can be: an earlier run may have had another clock or setting."""
+        latest = self._clock.now() + self._longest
+        return replace(attempt, lease_until=min(attempt.lease_until, latest))
 
     def _let_go(self, task_ids: set[str]) -> None:
         """Forget what is over."""

@@ -90,8 +90,9 @@ def latest_end(task: Task, attempt: Attempt, running_since: datetime) -> datetim
     The worker shows an end at the next edge of its grid, which is by up to √2 farther from the
     beginning of the attempt than the end itself.
     """
+    begun = min(attempt.created_at, running_since)
     end = running_since + timedelta(seconds=task.spec.limits.wall_s)
-    return attempt.created_at + (end - attempt.created_at) * RATIO
+    return begun + (end - begun) * RATIO
 
 
 def after_result(task: Task, attempt: Attempt, result: TaskResult) -> list[Change]:

@@ -23,11 +23,12 @@ NO_NETWORK: Final = (ChannelDown, PrivacyUnavailable, ServiceUnavailable, Config
 class Reach:
     """What this side cannot reach now, and why: the network, by level, and the store."""
 
-    __slots__ = ("_levels", "_store")
+    __slots__ = ("_levels", "_silent", "_store")
 
     def __init__(self) -> None:
         """Begin without trouble."""
         self._levels: Final[dict[PrivacyLevel, str]] = {}
+        self._silent: Final[set[PrivacyLevel]] = set()
         self._store = ""
 
     def away(self, level: PrivacyLevel) -> bool:
@@ -43,14 +44,26 @@ class Reach:
         """Whether the store refused the last write."""
         return bool(self._store)
 
-    def lost(self, level: PrivacyLevel, error: NetworkTrouble) -> bool:
-        """The network cannot be used at a level; return whether that is new."""
+    def silent(self, level: PrivacyLevel) -> bool:
+        """Whether the network is away at a level without saying so: it takes nothing."""
+        return level in self._silent
+
+    def lost(self, level: PrivacyLevel, error: NetworkTrouble, *, silent: bool = False) -> bool:
+        """The network cannot be used at a level; return whether that is new.
+
+        It says so itself, or is ``silent``: it takes messages and stores none of them.
+        """
         new = level not in self._levels
         self._levels[level] = str(error)
+        if silent:
+            self._silent.add(level)
+        else:
+            self._silent.discard(level)
         return new
 
     def found(self, level: PrivacyLevel) -> bool:
         """The network carried something at a level; return whether that is new."""
+        self._silent.discard(level)
         return self._levels.pop(level, None) is not None
 
     def store_lost(self, error: StoreError) -> bool:

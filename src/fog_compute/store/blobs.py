@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Collection
+from datetime import timedelta
 from pathlib import Path
 
+from fog_compute.clock import Clock
 from fog_compute.errors import NotFound, StoreError, StoreUnusable
 from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.reading import read_state
@@ -18,11 +20,15 @@ from fog_compute.tasks.model import check_sha256
 class BlobStore:
     """Immutable byte strings under their hash.  A blob that has a name is whole and on disk."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_clock", "_root")
 
-    def __init__(self, root: Path) -> None:
-        """Use the folder ``root``; made readable by its owner alone."""
+    def __init__(self, root: Path, clock: Clock) -> None:
+        """Use the folder ``root``; made readable by its owner alone.
+
+        Files are dated by ``clock``: the kernel would date them by a clock that may jump.
+        """
         self._root = root
+        self._clock = clock
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for leftover in root.glob("*/.new-*"):
             leftover.unlink(missing_ok=True)
@@ -58,6 +64,10 @@ class BlobStore:
         """Delete blobs that are not in ``keep`` and were last put longer ago; return how many."""
         return await asyncio.to_thread(self._sweep, frozenset(keep), older_than_s)
 
+    async def redate(self, jump: timedelta) -> None:
+        """Move the dates of all blobs, as a clock that jumped would have written them."""
+        await asyncio.to_thread(self._redate, jump.total_seconds())
+
     def _path(self, sha256: str) -> Path:
         check_sha256("the blob's name", sha256)
         return self._root / sha256[:2] / sha256[2:]
@@ -66,7 +76,7 @@ class BlobStore:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
         try:
-            os.utime(path)  # a fresh date protects it from the sweep
+            self._date(path)  # afresh, which protects it from the sweep
         except FileNotFoundError:
             pass
         else:
@@ -79,6 +89,7 @@ class BlobStore:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
+                self._date(temporary)
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -99,9 +110,19 @@ class BlobStore:
             raise StoreUnusable(f"blob {sha256} is damaged on disk: upload it again")
         return data
 
+    def _date(self, path: Path) -> None:
+        now = self._clock.now().timestamp()
+        os.utime(path, (now, now))
+
+    def _redate(self, seconds: float) -> None:
+        for path in self._root.glob("??/*"):
+            with contextlib.suppress(OSError):  # then it keeps its date, and may go too early
+                date = path.stat().st_mtime + seconds
+                os.utime(path, (date, date))
+
     def _sweep(self, keep: frozenset[str], older_than_s: float) -> int:
         deleted = 0
-        limit = time.time() - older_than_s
+        limit = self._clock.now().timestamp() - older_than_s
         for path in self._root.glob("??/*"):
             if path.parent.name + path.name in keep or path.stat().st_mtime > limit:
                 continue

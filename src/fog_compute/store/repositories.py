@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import RowMapping, Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +18,7 @@ from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Conflict, LevelDelta
 from fog_compute.store.failures import plain
 from fog_compute.store.rows import attempt_of, task_of
-from fog_compute.tasks.ids import new_task_id
+from fog_compute.tasks.ids import new_task_id, time_of
 from fog_compute.tasks.model import (
     OPEN_ATTEMPT_STATES,
     OPEN_TASK_STATES,
@@ -53,7 +53,7 @@ class _Reader:
 class Tasks(_Reader):
     """Tasks: making and finding them."""
 
-    __slots__ = ("_blobs", "_clock", "_create")
+    __slots__ = ("_blobs", "_clock", "_create", "_newest")
 
     def __init__(
         self, engine: AsyncEngine, create: CreateTask, blobs: BlobStore, clock: Clock
@@ -63,6 +63,7 @@ class Tasks(_Reader):
         self._create = create
         self._blobs = blobs
         self._clock = clock
+        self._newest: datetime | None = None
 
     async def create(self, spec: TaskSpec, key: str | None = None) -> Task:
         """Queue a new task; on disk when this returns.  Cancelled: it may or may not exist.
@@ -76,7 +77,7 @@ class Tasks(_Reader):
             self._blobs.size(sha256)
         now = self._clock.now()
         task = Task(
-            id=new_task_id(now),
+            id=new_task_id(await self._next_time(now)),
             spec=spec,
             state=TaskState.QUEUED,
             version=1,
@@ -85,6 +86,14 @@ class Tasks(_Reader):
         )
         await self._create(task, key)
         return task
+
+    async def _next_time(self, now: datetime) -> datetime:
+        """Return the time for a new id, after those of all tasks, whatever clock named them."""
+        if self._newest is None:
+            ids = await self._rows(select(func.max(schema.tasks.c.id).label("newest")))
+            self._newest = time_of(ids[0]["newest"] or "")
+        self._newest = max(now, self._newest + timedelta(milliseconds=1))
+        return self._newest
 
     async def of_key(self, key: str, spec: TaskSpec) -> Task | None:
         """Return the task that was made under ``key``; None if there is none.

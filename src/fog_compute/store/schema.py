@@ -135,3 +135,10 @@ level_statistics: Final = Table(
     Column("retries", BigInteger, nullable=False),
     Column("run_ms", BigInteger, nullable=False),
 )
+
+last_run: Final = Table(
+    "last_run",
+    metadata,
+    Column("boot", String(64), primary_key=True),
+    Column("booted_at", UtcMicros, nullable=False),
+)

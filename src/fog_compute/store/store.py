@@ -24,13 +24,17 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
 from fog_compute.kernel import try_lock
 from fog_compute.layout import DATABASE_PATH_BYTES
+from fog_compute.observability import get_logger
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change
 from fog_compute.store.failures import plain
 from fog_compute.store.migrate import migrate
+from fog_compute.store.redate import redate
 from fog_compute.store.repositories import Attempts, Events, Results, Statistics, Tasks
 from fog_compute.store.writer import Writer
 from fog_compute.tasks.model import Task
+
+_log = get_logger("fog_compute.store")
 
 DRIVER: Final = "sqlite+aiosqlite"
 READERS: Final = 4
@@ -104,12 +108,16 @@ class Store:
         """
         parsed = _url_of(place)
         path = Path(parsed.database or "")
+        clock = SystemClock() if clock is None else clock
         with contextlib.ExitStack() as stack:
-            blobs = _take_place(path, stack)
+            blobs = _take_place(path, stack, clock)
             writing, reading = _engines(parsed)
             try:
                 async with writing.begin() as connection:
                     await connection.run_sync(migrate)
+                    if jump := await connection.run_sync(redate, clock):
+                        await blobs.redate(jump)
+                        _log.warning("clock.jumped", seconds=round(jump.total_seconds()))
             except (SQLAlchemyError, OSError) as err:
                 await writing.dispose()
                 raise _open_failure(err, parsed) from err
@@ -120,7 +128,7 @@ class Store:
                 writing,
                 reading,
                 blobs,
-                SystemClock() if clock is None else clock,
+                clock,
                 timedelta(seconds=result_ttl_s),
                 stack.pop_all(),
             )
@@ -192,7 +200,7 @@ def _url_of(place: str | Path) -> URL:
     return parsed.set(drivername=DRIVER)
 
 
-def _take_place(path: Path, stack: contextlib.ExitStack) -> BlobStore:
+def _take_place(path: Path, stack: contextlib.ExitStack, clock: Clock) -> BlobStore:
     """Make the folders of a database and lock it until ``stack`` ends; return its blobs."""
     try:
         if len(bytes(path.resolve())) > DATABASE_PATH_BYTES:
@@ -204,7 +212,7 @@ def _take_place(path: Path, stack: contextlib.ExitStack) -> BlobStore:
             raise StoreUnusable(f"the database {path} is a folder: name a file")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         stack.callback(os.close, _lock(path.with_name(path.name + ".lock")))
-        return BlobStore(path.parent / "blobs")
+        return BlobStore(path.parent / "blobs", clock)
     except OSError as err:
         kind = StoreUnusable if isinstance(err, _NO_PLACE) else StoreError
         raise kind(f"the database {path} cannot be opened: {err.strerror}") from err

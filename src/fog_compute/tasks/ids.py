@@ -23,6 +23,14 @@ def new_task_id(now: datetime, random: RandomBytes = secrets.token_bytes) -> str
     return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
 
 
+def time_of(task_id: str) -> datetime:
+    """Return the time that a task's id says, to the millisecond."""
+    value = 0
+    for letter in task_id:
+        value = value << 5 | _ALPHABET.index(letter)
+    return _EPOCH + (value >> 8 * _RANDOM_BYTES) * _MILLISECOND
+
+
 def new_handle(random: RandomBytes = secrets.token_bytes) -> str:
     """Return a fresh attempt handle: 128 random bits in hex, unrelated to any other name."""
     return random(16).hex()

@@ -227,10 +227,19 @@ class Fog:
 
     def add_worker(self, name: str, **more: object) -> ScriptedWorker:
         worker = ScriptedWorker(name, self.network.channel(f"worker-{name}"), **more)  # type: ignore[arg-type]  # fields by name
+        self._join(worker)
+        return worker
+
+    def restart(self, after: Fog) -> None:
+        """Take over what went on while the coordinator ``after`` was away: workers and clock."""
+        for old in after.workers:
+            old.channel = self.network.channel(f"worker-{old.name}")
+            self._join(old)
+
+    def _join(self, worker: ScriptedWorker) -> None:
         self.workers.append(worker)
         self.directory.offers.append(worker.offer)
         self.jobs.append(asyncio.create_task(worker.run()))
-        return worker
 
     async def until(
         self, met: Callable[[], bool] | Callable[[], Awaitable[bool]], *, step: float = 0.05
@@ -272,9 +281,10 @@ async def open_fog(
     loss: float = 0.0,
     duplication: float = 0.0,
     seed: int = 1,
+    clock: ManualClock | None = None,
 ) -> Fog:
     """Make a fog without workers; nothing runs before `Fog.start`."""
-    clock = ManualClock()
+    clock = ManualClock() if clock is None else clock
     asyncio.get_running_loop().set_default_executor(AtOnce())
     store = await Store.open(f"sqlite+aiosqlite:///{folder / 'fog.db'}", clock=clock)
     network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication, clock=clock)

@@ -71,10 +71,12 @@ async def create(
     module: bytes = MODULE,
     privacy: PrivacyLevel = PrivacyLevel.PRIVATE,
     max_attempts: int = 3,
+    wall_s: float = 60.0,
 ) -> Task:
     sha256 = await fog.store.blobs.put(module)
+    limits = Limits(wall_s=wall_s)
     return await fog.dispatcher.create(
-        TaskSpec(module=sha256, privacy=privacy, max_attempts=max_attempts)
+        TaskSpec(module=sha256, privacy=privacy, max_attempts=max_attempts, limits=limits)
     )
 
 

@@ -538,6 +538,7 @@ async def test_a_store_of_the_version_before_is_brought_up(url: str, tmp_path: P
     await store.close()
     with sqlite3.connect(tmp_path / "state" / "fog.db") as db:
         db.execute("DROP TABLE task_keys")
+        db.execute("DROP TABLE last_run")
         db.execute("UPDATE alembic_version SET version_num = '0001'")
     db.close()
     async with await Store.open(url) as again:
