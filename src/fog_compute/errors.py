@@ -8,7 +8,10 @@ anything else of the package.
 
 from __future__ import annotations
 
+from typing import Final
+
 __all__ = [
+    "STOPPING",
     "ChannelDown",
     "ChannelError",
     "ChannelTimeout",
@@ -22,6 +25,9 @@ __all__ = [
     "StoreError",
     "StoreUnusable",
 ]
+
+STOPPING: Final = "urn:fog-compute:problem:stopping"
+"""The kind of the problem with which a backend answers that is on its way out."""
 
 
 class FogError(Exception):

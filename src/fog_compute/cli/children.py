@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +20,18 @@ from fog_compute.cli.logs import open_log
 from fog_compute.lifetime import EXIT_UNUSABLE
 from fog_compute.reading import read_tail
 
-__all__ = ["LINE_BYTES", "Child", "Event", "event_of"]
+__all__ = [
+    "LINE_BYTES",
+    "Again",
+    "Child",
+    "Ended",
+    "Event",
+    "Hopeless",
+    "Over",
+    "Wish",
+    "after_end",
+    "event_of",
+]
 
 Event = dict[str, object]
 
@@ -28,6 +41,70 @@ HEALTHY_S: Final = 10.0
 START_TRIES: Final = 6
 LINE_BYTES: Final = 1024 * 1024
 TAIL_BYTES: Final = 4096
+
+
+class Wish(enum.IntEnum):
+    """What is wanted of a child; it only ever grows."""
+
+    RUN = 0
+    """Run, and be started again after each end."""
+    LAST = 1
+    """Go on, but be started no more."""
+    STOP = 2
+    """End in order."""
+    END = 3
+    """End now."""
+
+
+_SIGNALS: Final[Mapping[Wish, signal.Signals]] = {
+    Wish.STOP: signal.SIGTERM,
+    Wish.END: signal.SIGKILL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child's process ended.
+
+    Attributes:
+        code: its exit code.
+        ran_s: how long it ran.
+        was_ready: whether it, or one before it, was ever ready.
+        tries: how many have been started.
+        pause_s: how long to wait if it is started again, unless it ran well for some time.
+    """
+
+    code: int
+    ran_s: float
+    was_ready: bool
+    tries: int
+    pause_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """It is not started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hopeless:
+    """Starting it again would change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """It is started again after a pause."""
+
+    pause_s: float
+
+
+def after_end(wish: Wish, ended: Ended) -> Over | Hopeless | Again:
+    """What follows an end, by what is wanted: an end that was asked for is no failure."""
+    if wish is not Wish.RUN:
+        return Over()
+    if ended.code == EXIT_UNUSABLE or (not ended.was_ready and ended.tries >= START_TRIES):
+        return Hopeless()
+    return Again(FIRST_PAUSE_S if ended.ran_s > HEALTHY_S else ended.pause_s)
 
 
 class Child:
@@ -56,7 +133,8 @@ class Child:
         self._environment: Final = environment
         self._on_event: Final = on_event
         self._process: asyncio.subprocess.Process | None = None
-        self._asked: Final = asyncio.Event()
+        self._wish = Wish.RUN
+        self._last: Final = asyncio.Event()
         self._error = ""
         self._unlogged = False
 
@@ -85,36 +163,46 @@ class Child:
     async def _keep(self) -> None:
         pause = FIRST_PAUSE_S
         tries = 0
-        while not self._asked.is_set():
+        while self._wish is Wish.RUN:
             began = time.monotonic()
             code = await self._run_once()
-            if self._asked.is_set():
-                return
             tries += 1
-            if code == EXIT_UNUSABLE or (not self.ready.is_set() and tries >= START_TRIES):
-                raise CommandError(self._last_word(code))
-            if time.monotonic() - began > HEALTHY_S:
-                pause = FIRST_PAUSE_S
-            self.restarts += 1
-            self._on_event(self, {"event": "ended", "code": code, "pause_s": pause})
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._asked.wait()
-            pause = min(pause * 2, LONGEST_PAUSE_S)
+            ended = Ended(code, time.monotonic() - began, self.ready.is_set(), tries, pause)
+            match after_end(self._wish, ended):
+                case Over():
+                    return
+                case Hopeless():
+                    raise CommandError(self._last_word(code))
+                case Again(pause):
+                    self.restarts += 1
+                    self._on_event(self, {"event": "ended", "code": code, "pause_s": pause})
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await self._last.wait()
+                    pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    def start_no_more(self) -> None:
+        """Let it go on until its end, whatever brings that about; it is not started again."""
+        self._want(Wish.LAST)
 
     def ask_to_stop(self) -> None:
         """Let it finish what it does; it is not started again."""
-        self._asked.set()
-        self._signal(signal.SIGTERM)
+        self._want(Wish.STOP)
 
     def kill(self) -> None:
         """End it now."""
-        self._asked.set()
-        self._signal(signal.SIGKILL)
+        self._want(Wish.END)
 
-    def _signal(self, number: signal.Signals) -> None:
-        process = self._process
-        if process is not None and process.returncode is None:
+    def _want(self, wish: Wish) -> None:
+        if wish > self._wish:
+            self._wish = wish
+            self._last.set()
+            self._signal()
+
+    def _signal(self) -> None:
+        """Tell the process what is wanted; one that is being started hears of it then."""
+        process, number = self._process, _SIGNALS.get(self._wish)
+        if process is not None and process.returncode is None and number is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
 
@@ -130,8 +218,7 @@ class Child:
         finally:
             os.close(log)
         self._process = process
-        if self._asked.is_set():
-            self._signal(signal.SIGTERM)
+        self._signal()
         await self._listen(process)
         code = await process.wait()
         if process.stdin is not None:

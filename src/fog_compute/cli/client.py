@@ -15,7 +15,7 @@ import httpx2
 
 from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.lock import Free, HomeLock, where
-from fog_compute.errors import NotFound, PrivacyUnavailable, ServiceUnavailable
+from fog_compute.errors import STOPPING, NotFound, PrivacyUnavailable, ServiceUnavailable
 from fog_compute.kernel import try_lock
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.reading import STATE_BYTES, open_state, read_descriptor, read_state
@@ -34,6 +34,10 @@ class Body(dict[str, Any]):
     def __missing__(self, key: str) -> NoReturn:
         """Say whose fault a missing field is."""
         raise CommandError(f"the backend's answer has no {key!r}: is it another program?")
+
+
+class _Stopping(ServiceUnavailable):
+    """The backend is on its way out, and will be away in a moment."""
 
 
 class NotReadyError(CommandError):
@@ -132,24 +136,31 @@ class Backend:
                         "the connection to the backend broke, and what was asked may be done"
                         " or not: see `fog task ls`"
                     ) from None
-                if isinstance(self._lock.holder(), Free):
-                    raise self._away() from None
-                now = time.monotonic()
-                if deadline is None:
-                    deadline = now + RECONNECT_S
-                    self.on_lost()
-                if now > deadline:
-                    raise CommandError(
-                        f"the backend of the fog in {self._layout.root} does not come back, and"
-                        " may have done what was asked: read logs/backend.log there, and see"
-                        " `fog task ls` later"
-                    ) from None
-                time.sleep(RECONNECT_PAUSE_S)
-                self._reconnect()
             else:
-                if answer.is_error:
-                    raise _error_of(answer)
-                return answer
+                if not answer.is_error:
+                    return answer
+                problem = _error_of(answer)
+                if not (repeatable and isinstance(problem, _Stopping)):
+                    raise problem
+            deadline = self._wait_for_backend(deadline)
+
+    def _wait_for_backend(self, deadline: float | None) -> float:
+        """Wait a moment for a backend that is away, and look for it again; return until when."""
+        if isinstance(self._lock.holder(), Free):
+            raise self._away()
+        now = time.monotonic()
+        if deadline is None:
+            deadline = now + RECONNECT_S
+            self.on_lost()
+        if now > deadline:
+            raise CommandError(
+                f"the backend of the fog in {self._layout.root} does not come back, and"
+                " may have done what was asked: read logs/backend.log there, and see"
+                " `fog task ls` later"
+            )
+        time.sleep(RECONNECT_PAUSE_S)
+        self._reconnect()
+        return deadline
 
     def _reconnect(self) -> None:
         with contextlib.suppress(NotRunningError, NotReadyError):
@@ -193,6 +204,8 @@ def _error_of(answer: httpx2.Response) -> Exception:
     match answer.status_code:
         case HTTPStatus.NOT_FOUND:
             return NotFound(detail)
+        case HTTPStatus.SERVICE_UNAVAILABLE if body.get("type") == STOPPING:
+            return _Stopping(f"{detail}: see `fog task ls` after the next `fog up`")
         case HTTPStatus.SERVICE_UNAVAILABLE:
             return ServiceUnavailable(detail)
         case HTTPStatus.CONFLICT if "needed" in body:

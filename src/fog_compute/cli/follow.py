@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from fog_compute.cli.client import Backend, Body
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
-from fog_compute.cli.common import Json, note, print_json
+from fog_compute.cli.common import Json, NotRunningError, note, print_json
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.errors import NotFound
 from fog_compute.units import format_duration
@@ -52,6 +52,11 @@ class Follower:
                 f" --wait`, stop it with `fog task cancel {self._id}`"
             )
             return INTERRUPTED
+        except NotRunningError:
+            raise NotRunningError(
+                f"the fog was stopped; task {self._id} goes on with the next `fog up`: then see it"
+                f" with `fog task show {self._id} --wait`"
+            ) from None
         if task is None:
             note(
                 f"task {self._id} is not over after {format_duration(wait_s or 0)} and goes on:"

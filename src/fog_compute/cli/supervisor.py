@@ -176,6 +176,9 @@ class Supervisor:
         await self._stop.wait()
         self._report("stopping", {})
         starting.cancel()
+        # Whoever stops all of a fog's processes at once stops those too whose turn is later.
+        for child in self._children:
+            child.start_no_more()
         began = time.monotonic()
         net = [child for child in self._children if child.name == "net"]
         backend = [child for child in self._children if child.name == "backend"]

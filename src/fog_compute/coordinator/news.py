@@ -22,7 +22,7 @@ from fog_compute.store.changes import (
 )
 from fog_compute.tasks import Attempt, AttemptState, Task, TaskResult
 from fog_compute.tasks.pacing import RATIO
-from fog_compute.tasks.wire import FINISHED, LOST, QUEUED, RUNNING, UNKNOWN, AttemptStatus
+from fog_compute.tasks.wire import FINISHED, LOST, QUEUED, RETURNED, RUNNING, UNKNOWN, AttemptStatus
 from fog_compute.text import one_line
 
 __all__ = ["after_loss", "after_result", "after_status"]
@@ -67,6 +67,8 @@ def after_status(
         return after_loss(task, attempt, "the runner was lost", now=now)
     if status.state == UNKNOWN:
         return after_loss(task, attempt, "the worker restarted and forgot it", now=now)
+    if status.state == RETURNED:
+        return [Decline(attempt.handle, "the worker was stopped and gave it back")]
     if status.state == QUEUED and attempt.state is AttemptState.OFFERED:
         return [Hold(attempt.handle, until)]
     if status.state in (RUNNING, FINISHED) and attempt.state in _NOT_STARTED:

@@ -16,6 +16,7 @@ from fog_compute.server.middleware import BodyLimit, Counting, SafeHeaders
 from fog_compute.server.problems import install_problems
 from fog_compute.server.routers import system, tasks
 from fog_compute.server.services import ServiceManager
+from fog_compute.server.stopping import Stopping
 
 __all__ = ["create_app"]
 
@@ -48,6 +49,7 @@ def create_app(services: ServiceManager, *, on_ready: Callable[[], None] | None 
         docs_url=None,
         redoc_url=None,
         middleware=[
+            Middleware(Stopping, stopping=lambda: services.stopping),
             Middleware(Counting, metrics=services.metrics),
             Middleware(SafeHeaders),
             # A page in a browser must not reach the interface under a name of its own.

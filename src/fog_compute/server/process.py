@@ -23,6 +23,7 @@ from fog_compute.observability import configure_logging, get_logger
 from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.services import ServiceManager
+from fog_compute.server.stopping import AnsweringServer
 
 __all__ = ["main"]
 
@@ -66,14 +67,15 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         announce("ready", url=url, pid=os.getpid())
 
     services = ServiceManager(settings, on_crash=on_crash)
-    server = uvicorn.Server(
+    server = AnsweringServer(
         uvicorn.Config(
             create_app(services, on_ready=on_ready),
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
-        )
+        ),
+        services.begin_stop,
     )
     # Until the services are up, uvicorn would print their one clear line as a traceback.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)

@@ -108,6 +108,7 @@ class ServiceManager:
         }
         self._stack: Final = AsyncExitStack()
         self._net_status: NetworkStatus | None = None
+        self._stop: Final = asyncio.Event()
         self.start_error: FogError | None = None
 
     @property
@@ -177,6 +178,27 @@ class ServiceManager:
         self._up("dispatcher", dispatcher)
         self._background(dispatcher.run(), "dispatcher")
         self._up("onion_coordinator", FogOnionCoordinator(dispatcher))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the end has begun; the services still run."""
+        return self._stop.is_set()
+
+    def begin_stop(self) -> None:
+        """Let nobody wait any longer for what may come; the services still run."""
+        self._stop.set()
+
+    async def unless_stopping(self, waiting: Coroutine[object, object, object]) -> None:
+        """Wait for something that may take long, or until the end begins."""
+        waits = {asyncio.create_task(waiting), asyncio.create_task(self._stop.wait())}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in waits:
+                task.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def stop(self) -> None:
         """Stop all services, last started first; safe to call again."""

@@ -260,6 +260,11 @@ class Events(_Reader):
             if not waiters and self._waiters.get(task_id) is waiters:
                 del self._waiters[task_id]
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether anybody waits for a change."""
+        return bool(self._waiters)
+
     def announce(self, task_ids: set[str]) -> None:
         """Wake who waits for these tasks; the writer calls it after each commit."""
         for task_id in task_ids:

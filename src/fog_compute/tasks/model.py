@@ -71,7 +71,7 @@ class TaskEvent(enum.StrEnum):
     START = "start"  # the worker says that it runs
     REPORT = "report"  # the whole result was pulled from the worker
     ACCEPT = "accept"  # the result was believed
-    RELEASE = "release"  # the worker declined: no try was made
+    RELEASE = "release"  # the worker declined, or gave it back: that is no try
     RETRY = "retry"  # the attempt came to nothing: lost or expired
     FAIL = "fail"  # the module is at fault, or tries ran out
     CANCEL = "cancel"  # the requester no longer wants it
@@ -94,6 +94,7 @@ TRANSITIONS: Final[Mapping[TaskState, Mapping[TaskEvent, TaskState]]] = MappingP
         },
         TaskState.RUNNING: {
             TaskEvent.REPORT: TaskState.REPORTED,
+            TaskEvent.RELEASE: TaskState.QUEUED,
             TaskEvent.RETRY: TaskState.RETRY,
             TaskEvent.FAIL: TaskState.FAILED,
             TaskEvent.CANCEL: TaskState.CANCELLED,
@@ -127,7 +128,7 @@ class AttemptState(enum.StrEnum):
     FAILED = "failed"
     LOST = "lost"  # the worker or its runner lost it
     EXPIRED = "expired"  # silence for longer than the lease
-    DECLINED = "declined"  # the worker would not take it
+    DECLINED = "declined"  # the worker would not take it, or gave it back
     CANCELLED = "cancelled"
 
     @property
@@ -177,6 +178,7 @@ ATTEMPT_TRANSITIONS: Final[Mapping[AttemptState, Mapping[AttemptEvent, AttemptSt
             },
             AttemptState.RUNNING: {
                 AttemptEvent.REPORT: AttemptState.REPORTED,
+                AttemptEvent.DECLINE: AttemptState.DECLINED,
                 **_ATTEMPT_ENDS,
             },
             AttemptState.REPORTED: {

@@ -94,7 +94,8 @@ RUNNING: Final = "running"
 FINISHED: Final = "finished"
 LOST: Final = "lost"  # the runner died for no fault of the module
 UNKNOWN: Final = "unknown"  # never seen, acknowledged, cancelled, or gone with a restart
-STATES: Final = frozenset((QUEUED, RUNNING, FINISHED, LOST, UNKNOWN))
+RETURNED: Final = "returned"  # given back unfinished, because the worker was asked to stop
+STATES: Final = frozenset((QUEUED, RUNNING, FINISHED, LOST, UNKNOWN, RETURNED))
 
 
 class AttemptStatus(_Message, frozen=True):

@@ -45,7 +45,7 @@ from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.settings import WorkerSettings
 
-DRAIN_S: Final = 5.0
+DRAIN_S: Final = 2.5  # `fog up` gives a worker a second more to end
 OFFER_LIFETIME_PUBLICATIONS: Final = 3  # an offer outlives this many pauses between publications
 
 
@@ -137,13 +137,17 @@ async def _serve(options: argparse.Namespace) -> None:
             publisher=_Publisher(channel, settings.publish_s * OFFER_LIFETIME_PUBLICATIONS),
         )
         announce("ready", name=name, address=channel.address)
-        await _run_until(agent, stop)
+        await _run_until(agent, stop, by_owner=options.die_with_parent)
     finally:
         await channel.client.close()
 
 
-async def _run_until(agent: WorkerAgent, stop: asyncio.Event) -> None:
-    """Serve until told to stop, then let attempts in hand end; a second signal kills."""
+async def _run_until(agent: WorkerAgent, stop: asyncio.Event, *, by_owner: bool) -> None:
+    """Serve until told to stop, then let attempts in hand end.
+
+    A second signal ends it at once, unless an owner decides that: who stops a whole service signals
+    owner and worker, and then the owner signals the worker as well.
+    """
     serving = asyncio.create_task(agent.run())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -151,7 +155,7 @@ async def _run_until(agent: WorkerAgent, stop: asyncio.Event) -> None:
     if not serving.done():
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_IGN if by_owner else signal.SIG_DFL)
         await agent.drain(DRAIN_S)
         serving.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -25,6 +25,7 @@ from fog_compute.tasks.wire import (
     FINISHED,
     LOST,
     QUEUED,
+    RETURNED,
     RUNNING,
     UNKNOWN,
     Accepted,
@@ -60,6 +61,7 @@ CONCURRENT_REQUESTS: Final = 256
 SWEEP_INTERVAL_S: Final = 60.0
 RESTART_PAUSE_S: Final = 1.0
 PUBLISH_RETRY_S: Final = 2.0
+ANSWERS_S: Final = 0.5  # for the answers to those who wait when the worker stops
 LOST_REMEMBERED: Final = 4096
 RELEASE_TOLERANCE_S: Final = 0.001  # what adding up floating-point times may be off by
 
@@ -96,6 +98,7 @@ class WorkerAgent:
         self._lost: dict[bytes, None] = {}
         self._draining = False
         self._releases: set[asyncio.Task[None]] = set()
+        self._handling: set[asyncio.Task[None]] = set()
         self._queued = asyncio.Event()
 
     @property
@@ -127,11 +130,36 @@ class WorkerAgent:
             self._journal.close()
 
     async def drain(self, seconds: float) -> None:
-        """Take no more attempts, and wait up to ``seconds`` for those in hand to end."""
+        """Take no more attempts, let those that run end for ``seconds``, and give the rest back.
+
+        That an attempt was given back is kept: whoever asks after a restart hears it, too, also if
+        this process is killed while it waits.
+        """
         self._draining = True
+        held = tuple(self._held.values())
+        until = self._journal.now() + self._settings.kept_s
+        try:
+            await self._journal.give_back([one.handle for one in held], until)
+        except JournalUnusable as err:
+            _log.warning("attempts.not_given_back", reason=err.message)
+        for one in held:
+            if one.state == QUEUED:
+                self._give_back(one)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*(held.ended.wait() for held in self._held.values()))
+                await asyncio.gather(*(one.ended.wait() for one in held))
+        for one in held:
+            if self._held.get(one.handle) is one:
+                self._give_back(one)
+        if self._handling:
+            # Who waits for news of them is being told.
+            await asyncio.wait(self._handling, timeout=ANSWERS_S)
+
+    def _give_back(self, held: Held) -> None:
+        if held.running is not None:
+            held.running.cancel()
+        self._let_go(held)
+        held.news.set()
 
     # Requests
 
@@ -141,6 +169,8 @@ class WorkerAgent:
             await free.acquire()
             incoming = await self._channel.receive()
             handling = group.create_task(self._handle(incoming))
+            self._handling.add(handling)
+            handling.add_done_callback(self._handling.discard)
             handling.add_done_callback(lambda _: free.release())
 
     async def _handle(self, incoming: Incoming) -> None:
@@ -251,7 +281,12 @@ class WorkerAgent:
         return Rejected("this attempt is over") if self._journal.over(handle) else None
 
     def _knows(self, handle: bytes) -> bool:
-        return handle in self._held or handle in self._lost or self._journal.knows(handle)
+        return (
+            handle in self._held
+            or handle in self._lost
+            or self._journal.knows(handle)
+            or self._journal.returned(handle)
+        )
 
     def _full(self) -> bool:
         return (
@@ -346,7 +381,10 @@ class WorkerAgent:
             return AttemptStatus(handle, held.state, log_tail=tail), {}
         kept = self._journal.get(handle, offset, length)
         if kept is None:
-            return AttemptStatus(handle, LOST if handle in self._lost else UNKNOWN), {}
+            if handle in self._lost:
+                return AttemptStatus(handle, LOST), {}
+            state = RETURNED if self._journal.returned(handle) else UNKNOWN
+            return AttemptStatus(handle, state), {}
         now = self._journal.now()
         if handle in self._unreleased or now + RELEASE_TOLERANCE_S < kept.release_at:
             return AttemptStatus(handle, RUNNING), {}
@@ -379,14 +417,14 @@ class WorkerAgent:
         """Return the attempt that has waited longest, once there is one."""
         while True:
             for held in self._held.values():
-                if held.state == QUEUED:
+                if held.state == QUEUED and not self._draining:
                     return held
             self._queued.clear()
             await self._queued.wait()
 
     async def _replace_runner(self, slot: RunnerSlot) -> None:
         """Have a runner ready before the next attempt is taken, however long that needs."""
-        while slot.pid is None:
+        while slot.pid is None and not self._draining:
             try:
                 await slot.start()
             except RunnerLost as err:

@@ -1,7 +1,8 @@
 """What a worker must not forget with a restart: results that nobody has acknowledged yet.
 
 An attempt that was queued or running when the worker died is not here, and is answered as unknown:
-the coordinator then tries again at once.  An attempt that is over leaves its handle behind, so a
+the coordinator then tries again at once. One that a worker could not finish before it was stopped
+in order is here as given back.  An attempt that is over leaves its handle behind, so a
 late copy of its submission does not run it again.  The file survives the death of the process; if
 the machine itself dies, the last results may be missing, and they too are answered as unknown.
 
@@ -55,6 +56,10 @@ CREATE TABLE IF NOT EXISTS ended (
     expires_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS ended_by_expiry ON ended (expires_at);
+CREATE TABLE IF NOT EXISTS returned (  -- given back if the process ends before they do
+    handle BLOB PRIMARY KEY,
+    expires_at REAL NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS early (  -- cancelled before they came
     number INTEGER PRIMARY KEY,
     handle BLOB NOT NULL UNIQUE,
@@ -73,6 +78,7 @@ _SUM: Final = "SELECT coalesce(sum(total), 0) FROM results"
 _EXPIRE: Final = (
     "DELETE FROM results WHERE expires_at <= ?",
     "DELETE FROM ended WHERE expires_at <= ?",
+    "DELETE FROM returned WHERE expires_at <= ?",
     "DELETE FROM early WHERE expires_at <= ?",
 )
 
@@ -130,6 +136,11 @@ class Journal:
         """Keep a result; it is safe from the death of this process when this returns."""
         await self._write(len(body), self._finish, handle, body, release_at, expires_at)
 
+    async def give_back(self, handles: Sequence[bytes], until: float) -> None:
+        """Remember until then that attempts were given back, unless they still finish."""
+        if handles:
+            await self._write(ROW_BYTES * len(handles), self._give_back, handles, until)
+
     async def forget(
         self, handles: Sequence[bytes], until: float, early: Sequence[bytes] = ()
     ) -> None:
@@ -169,6 +180,10 @@ class Journal:
         """Say whether the attempt's result is here."""
         return bool(self._one("SELECT EXISTS (SELECT 1 FROM results WHERE handle = ?)", handle))
 
+    def returned(self, handle: bytes) -> bool:
+        """Say whether the attempt was given back, as far as nothing runs it now."""
+        return bool(self._one("SELECT EXISTS (SELECT 1 FROM returned WHERE handle = ?)", handle))
+
     def get(self, handle: bytes, offset: int, length: int) -> Kept | None:
         """Return a finished attempt with up to ``length`` bytes of its result, or None."""
         with _telling():
@@ -204,6 +219,7 @@ class Journal:
                 "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?)",
                 (handle, result_id(body), len(body), release_at, expires_at),
             ).rowcount
+            db.execute("DELETE FROM returned WHERE handle = ?", (handle,))
             if inserted:
                 db.executemany(
                     "INSERT INTO pieces VALUES (?, ?, ?)",
@@ -214,10 +230,17 @@ class Journal:
                 )
         self._bytes += len(body) * inserted
 
+    def _give_back(self, handles: Sequence[bytes], until: float) -> None:
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO returned VALUES (?, ?)", ((h, until) for h in handles)
+            )
+
     def _forget(self, handles: Sequence[bytes], until: float, early: Sequence[bytes]) -> None:
         with self._transaction() as db:
             freed = sum(_length(db, handle) for handle in handles)
             db.executemany("DELETE FROM results WHERE handle = ?", ((h,) for h in handles))
+            db.executemany("DELETE FROM returned WHERE handle = ?", ((h,) for h in handles))
             db.executemany(
                 "INSERT OR REPLACE INTO ended VALUES (?, ?)", ((h, until) for h in handles)
             )

@@ -74,7 +74,8 @@ async def show_task(
     """Show one task; with ``wait``, once its version is above ``since``."""
     store = services.get_service("store")
     if wait:
-        await store.events.wait(task_id, since, min(wait, services.settings.max_wait_s))
+        seconds = min(wait, services.settings.max_wait_s)
+        await services.unless_stopping(store.events.wait(task_id, since, seconds))
     return await _detail(services, task_id)
 
 

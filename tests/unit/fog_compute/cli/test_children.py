@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from fog_compute.cli.children import Child, Event
+from fog_compute.cli.children import (
+    Again,
+    Child,
+    Ended,
+    Event,
+    Hopeless,
+    Over,
+    Wish,
+    after_end,
+)
 from fog_compute.cli.common import CommandError
 from fog_compute.lifetime import EXIT_UNUSABLE
 
@@ -54,6 +63,72 @@ async def test_killed_child_is_started_again(tmp_path: Path) -> None:
     assert {"event": "ended", "code": -signal.SIGKILL, "pause_s": 0.2} in events
     part.ask_to_stop()
     await asyncio.wait_for(keeping, DEADLINE_S)
+    assert part.pid is None
+
+
+@pytest.mark.parametrize("wish", Wish)
+@pytest.mark.parametrize("code", [0, 1, -9, EXIT_UNUSABLE])
+@pytest.mark.parametrize("was_ready", [False, True])
+@pytest.mark.parametrize("tries", [1, 5, 6, 7])
+@pytest.mark.parametrize(("ran_s", "pause_s", "expected_s"), [(1, 3.0, 3.0), (11, 3.0, 0.2)])
+async def test_child_is_started_again_only_while_nobody_wants_its_end(
+    wish: Wish,
+    code: int,
+    was_ready: bool,
+    tries: int,
+    ran_s: float,
+    pause_s: float,
+    expected_s: float,
+) -> None:
+    after = after_end(wish, Ended(code, ran_s, was_ready, tries, pause_s))
+
+    if wish > Wish.RUN:
+        assert after == Over()
+    elif code == EXIT_UNUSABLE or (tries > 5 and not was_ready):
+        assert after == Hopeless()
+    else:
+        assert after == Again(expected_s)
+
+
+async def test_child_whose_turn_to_stop_is_later_is_not_started_again(tmp_path: Path) -> None:
+    events: list[Event] = []
+    part = child(tmp_path, READY + WAIT, events)
+    keeping = asyncio.create_task(part.keep())
+    await until(part.ready.is_set)
+    pid = part.pid
+    assert pid is not None
+
+    part.start_no_more()
+    assert part.pid == pid
+    os.kill(pid, signal.SIGTERM)  # as who stops a whole service does
+    await asyncio.wait_for(keeping, DEADLINE_S)
+
+    assert part.restarts == 0
+    assert events == [{"event": "ready"}]
+    part.ask_to_stop()  # its turn
+
+
+async def test_child_that_waits_for_its_next_start_is_not_started_again(tmp_path: Path) -> None:
+    events: list[Event] = []
+    part = child(tmp_path, "pass", events)
+    keeping = asyncio.create_task(part.keep())
+    await until(lambda: bool(events))
+
+    part.start_no_more()
+    await asyncio.wait_for(keeping, DEADLINE_S)
+
+    assert len(events) == part.restarts
+
+
+async def test_what_is_wanted_of_a_child_reaches_one_that_is_being_started(tmp_path: Path) -> None:
+    part = child(tmp_path, READY + "signal.signal(signal.SIGTERM, signal.SIG_IGN);" + WAIT)
+    keeping = asyncio.create_task(part.keep())
+    await asyncio.sleep(0)  # the start has begun
+
+    part.kill()
+    part.ask_to_stop()  # less than what is wanted already
+    await asyncio.wait_for(keeping, DEADLINE_S)
+
     assert part.pid is None
 
 

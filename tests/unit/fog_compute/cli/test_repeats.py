@@ -10,7 +10,9 @@ import pytest
 from fog_compute.cli import client
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import CommandError, NotRunningError
-from fog_compute.cli.lock import HomeLock
+from fog_compute.cli.follow import Follower
+from fog_compute.cli.lock import Free, HeldByUnknown, HomeLock
+from fog_compute.errors import STOPPING, ServiceUnavailable
 from fog_compute.layout import HomeLayout
 
 
@@ -36,7 +38,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch) -> Breaking:
         "_connect",
         lambda self: httpx2.Client(transport=transport, base_url="http://127.0.0.1"),
     )
-    monkeypatch.setattr(HomeLock, "holder", lambda self: 1)
+    monkeypatch.setattr(HomeLock, "holder", lambda self: HeldByUnknown("it"))
     monkeypatch.setattr(client, "RECONNECT_PAUSE_S", 0)
     return made
 
@@ -59,3 +61,34 @@ def test_request_that_may_have_arrived_is_not_repeated(tmp_path: Path, breaking:
 
     assert not isinstance(caught.value, NotRunningError)
     assert len(breaking.asked) == 1
+
+
+def stopping(request: httpx2.Request) -> httpx2.Response:
+    """The answer of a backend that is on its way out, after which nobody has the home's lock."""
+    return httpx2.Response(503, json={"type": STOPPING, "detail": "the fog is stopping"})
+
+
+def test_who_follows_a_task_learns_that_it_goes_on_with_the_next_start(
+    tmp_path: Path, breaking: Breaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holders = iter([HeldByUnknown("it"), Free(), Free()])
+    monkeypatch.setattr(HomeLock, "holder", lambda self: next(holders))
+    monkeypatch.setattr(Breaking, "__call__", lambda self, request: stopping(request))
+
+    with (
+        Backend(HomeLayout(tmp_path)) as backend,
+        pytest.raises(NotRunningError, match=r"stopped; task 01k goes on with the next `fog up`"),
+    ):
+        Follower(backend, "01k", as_json=True).follow(None)
+
+
+def test_request_that_a_stop_cut_short_is_not_repeated_where_it_may_be_done(
+    tmp_path: Path, breaking: Breaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Breaking, "__call__", lambda self, request: stopping(request))
+
+    with (
+        Backend(HomeLayout(tmp_path)) as backend,
+        pytest.raises(ServiceUnavailable, match=r"stopping: see `fog task ls` after the next"),
+    ):
+        backend.post("/api/v1/tasks/t/cancel")

@@ -37,7 +37,7 @@ class ReadyChild(Child):
     async def keep(self) -> None:
         self.ready.set()
         self.hear(self, {"event": "ready", "url": "http://127.0.0.1:1"})
-        await self._asked.wait()
+        await self._last.wait()
         self.over.set()
 
 

@@ -30,6 +30,8 @@ from fog_compute.tasks.wire import (
     FINISHED,
     LOST,
     QUEUED,
+    RETURNED,
+    RUNNING,
     Accepted,
     Ack,
     AttemptStatus,
@@ -251,6 +253,36 @@ async def test_lost_runner_is_tried_again_until_tries_run_out(tmp_path: Path) ->
         assert failed.reason == "the runner was lost, and this was try 2 of 2"
         assert await attempt_states(fog, task) == [AttemptState.LOST, AttemptState.LOST]
         assert failed.tries == 2
+
+
+async def test_attempt_of_a_worker_that_was_stopped_costs_no_try(tmp_path: Path) -> None:
+    """INV-TASK-50."""
+    seen: set[bytes] = set()
+
+    def stop(worker: ScriptedWorker, request: Request) -> Reply | None:
+        if not isinstance(request, Poll):
+            return None
+        items = []
+        for item in request.items:
+            # Each is seen to run before it is given back.
+            items.append(AttemptStatus(item.handle, RETURNED if item.handle in seen else RUNNING))
+            seen.add(item.handle)
+        return Status(tuple(items)) if len(seen) <= 2 else None
+
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a", answer=stop)
+        task = await create(fog, max_attempts=1)
+        await fog.until(lambda: len(seen) == 3)
+        worker.finish(OK, list(worker.attempts)[-1])
+        done = await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert done.tries == 0
+        assert await attempt_states(fog, task) == [
+            AttemptState.DECLINED,
+            AttemptState.DECLINED,
+            AttemptState.SETTLED,
+        ]
+        assert fog.fog.worker("a").failures == 0
 
 
 async def test_silent_worker_loses_the_task_to_another(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from fog_compute.tasks.wire import (
     FINISHED,
     LOST,
     QUEUED,
+    RETURNED,
     RUNNING,
     UNKNOWN,
     Accepted,
@@ -527,6 +528,56 @@ async def test_a_draining_worker_takes_nothing_new_and_ends_what_it_has(
     await worker.agent.drain(DEADLINE_S)
     assert isinstance(await requester.submit(requester.submission(guests.HELLO)), Busy)
     assert (await requester.result(submit.handle)).stdout == b"hello\n"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_stopped_worker_gives_back_what_it_has_not_finished(
+    start: Start, requester: Requester, killed: bool
+) -> None:
+    """INV-TASK-50."""
+    running, waiting, late = (requester.submission(guests.SAYS_AND_LOOPS) for _ in range(3))
+    async with start() as worker:
+        await requester.submit(running)
+        await requester.submit(waiting)
+        await requester.until(running.handle, lambda status: status.log_tail == b"error")
+        hears = asyncio.create_task(
+            requester.ask(Poll(items=(PollItem(running.handle),), hold_ms=60_000))
+        )
+        draining = asyncio.create_task(worker.agent.drain(DEADLINE_S if killed else 0.01))
+        await requester.until(waiting.handle, lambda status: status.state == RETURNED)
+        if killed:
+            assert (await requester.status(running.handle)).state == RUNNING
+            hears.cancel()
+        else:
+            await draining
+            reply = await hears
+            assert isinstance(reply, Status)
+            assert reply.items[0].state == RETURNED
+        assert isinstance(await requester.submit(late), Busy)
+        draining.cancel()
+    async with start():
+        for submit in (running, waiting):
+            again = await requester.submit(submit)
+            assert isinstance(again, Accepted)
+            assert again.status.state == RETURNED
+        await requester.ask(Cancel(handles=(running.handle, waiting.handle)))
+        for submit in (running, waiting):
+            assert (await requester.status(submit.handle)).state == UNKNOWN
+            assert isinstance(await requester.submit(submit), Rejected)
+
+
+@pytest.mark.asyncio
+async def test_what_ends_while_the_worker_stops_is_not_given_back(
+    start: Start, requester: Requester
+) -> None:
+    """INV-TASK-50."""
+    submit = requester.submission(guests.HELLO)
+    async with start() as worker:
+        await requester.submit(submit)
+        await worker.agent.drain(DEADLINE_S)
+    async with start():
+        assert (await requester.result(submit.handle)).stdout == b"hello\n"
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,61 @@
+"""The end of a backend that was asked to stop: whoever waits for an answer gets one."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fog_compute.errors import STOPPING
+from fog_compute.server.problems import problem
+
+__all__ = ["AnsweringServer", "Stopping"]
+
+
+class AnsweringServer(uvicorn.Server):
+    """A server that says when it begins to stop, before it waits for its connections to end."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
+        """Call ``on_stop`` once no new connection is taken."""
+        super().__init__(config)
+        self._on_stop: Final = on_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        self._on_stop()
+        await super().shutdown(sockets)
+
+
+class Stopping:
+    """Answers a request that the end of the server cuts short."""
+
+    def __init__(self, app: ASGIApp, *, stopping: Callable[[], bool]) -> None:
+        """Wrap ``app``; ``stopping`` says whether a cancelled request is cut short by the end."""
+        self._app: Final = app
+        self._stopping: Final = stopping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            if begun or scope["type"] != "http" or not self._stopping():
+                raise
+            answer = problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "the fog is stopping, and what was asked may be done or not",
+                kind=STOPPING,
+            )
+            await answer(scope, receive, send)
