@@ -26,7 +26,7 @@ use self::plan::{Ledger, Saved};
 use self::workers::Workers;
 use crate::bind::{BindError, Purpose, bind};
 use crate::budget::Budget;
-use crate::clock::now_ms;
+use crate::clock::NetworkClock;
 use crate::control::{Answer, NetworkConstants, Op, Outcome, Request};
 use crate::link::{HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Listener, Received};
 use crate::net::hex_id;
@@ -181,6 +181,8 @@ struct Authority {
 struct Shared {
     constants: NetworkConstants,
     clock: EpochClock,
+    /// What all others take over.
+    time: NetworkClock,
     key: SigningKey,
     ledger: Mutex<Ledger>,
     workers: Mutex<Workers>,
@@ -206,11 +208,13 @@ impl Authority {
         let id = node_id_of(&key);
         let workers_file = state.join("workers.json");
         let workers: Vec<Signed> = read_json(&workers_file, "worker list")?.unwrap_or_default();
+        let time = NetworkClock::open(&config.dir);
+        let now_ms = set_right(&time, &saved, &clock);
+        let ledger = Ledger::open(&config, &constants, clock, &saved, now_ms);
         let mut views = Views::new(config.network.clone(), id);
-        for signed in &saved.consensuses {
+        for signed in ledger.consensuses() {
             views.accept(signed)?;
         }
-        let ledger = Ledger::open(&config, &constants, clock, &saved, now_ms());
         let former: Option<AuthorityRecord> =
             read_json(&state.join(RECORD_FILE), "authority record").unwrap_or_default();
         let links = bind(
@@ -234,9 +238,10 @@ impl Authority {
             shared: Arc::new(Shared {
                 constants,
                 clock,
+                time,
                 key,
                 ledger: Mutex::new(ledger),
-                workers: Mutex::new(Workers::open(&workers, now_ms())),
+                workers: Mutex::new(Workers::open(&workers, now_ms)),
                 saved_workers: Mutex::new(0),
                 views: watch::Sender::new(Arc::new(views)),
                 state_file,
@@ -259,6 +264,20 @@ impl Authority {
             () = serve(&self.listener, &self.shared) => Ok(()),
         }
     }
+}
+
+/// Makes up for a wall clock that went back between two boots of the machine, and says so.
+fn set_right(time: &NetworkClock, saved: &Saved, clock: &EpochClock) -> u64 {
+    let shown_ms = time.now_ms();
+    let now_ms = saved.present(clock, shown_ms);
+    if now_ms > shown_ms {
+        time.set(now_ms);
+    } else if saved.latest().is_some_and(|last| last.epoch > clock.epoch_at(now_ms).next()) {
+        tracing::warn!(
+            "the last consensus is from the future of this machine's clock, which was set back since: what comes              after the present is dropped"
+        );
+    }
+    now_ms
 }
 
 async fn serve(listener: &Listener, shared: &Arc<Shared>) {
@@ -289,7 +308,7 @@ impl Shared {
     async fn publish(&self) -> Result<(), AuthorityError> {
         let mut ledger = self.ledger.lock().await;
         let previous = Arc::clone(&self.views.borrow());
-        let signed = ledger.due(&self.key, now_ms())?;
+        let signed = ledger.due(&self.key, self.time.now_ms())?;
         if signed.is_empty() {
             return Ok(());
         }
@@ -341,7 +360,7 @@ impl Shared {
                             follows |= follow;
                             let current = Arc::clone(&views.borrow_and_update());
                             sent = current.hashes();
-                            Outcome::Consensus { documents: current.beyond(&have, now_ms()) }
+                            Outcome::Consensus { documents: current.beyond(&have, self.time.now_ms()) }
                         }
                         Op::PutWorker { .. } | Op::PutDescriptor { .. } if !descriptors.take() => {
                             Outcome::Refused { reason: "too many descriptors on one link; try again later".to_owned() }
@@ -355,7 +374,7 @@ impl Shared {
                         return Ok(());
                     }
                     let current = Arc::clone(&views.borrow_and_update());
-                    let documents = current.beyond(&sent, now_ms());
+                    let documents = current.beyond(&sent, self.time.now_ms());
                     sent = current.hashes();
                     if !documents.is_empty() {
                         sender.send_message(&Answer::Consensus { documents }).await?;
@@ -368,19 +387,19 @@ impl Shared {
     async fn answer(&self, peer: NodeId, op: Op) -> Outcome {
         let refused = |reason: String| Outcome::Refused { reason };
         match op {
-            Op::Time => Outcome::Time { now_ms: now_ms() },
+            Op::Time => Outcome::Time { now_ms: self.time.now_ms() },
             Op::GetNetwork => Outcome::Network(self.constants.clone()),
             Op::PutDescriptor { descriptor } => {
                 let mut ledger = self.ledger.lock().await;
                 // The descriptor goes to disk with the consensus that it leads to; until then its
                 // node sends it again whenever it reconnects.
-                match ledger.put_node(peer, &descriptor, now_ms()) {
+                match ledger.put_node(peer, &descriptor, self.time.now_ms()) {
                     Ok(()) => Outcome::Stored,
                     Err(reason) => refused(reason),
                 }
             }
             Op::PutWorker { worker } => {
-                let taken = self.workers.lock().await.put(peer, &worker, now_ms());
+                let taken = self.workers.lock().await.put(peer, &worker, self.time.now_ms());
                 match taken {
                     Ok(revision) => match self.save_workers(revision).await {
                         Ok(()) => Outcome::Stored,
@@ -390,7 +409,7 @@ impl Shared {
                 }
             }
             Op::GetWorkers { have } => {
-                let now_ms = now_ms();
+                let now_ms = self.time.now_ms();
                 let mut workers = self.workers.lock().await;
                 match workers.list(self.clock.epoch_at(now_ms), &self.key, now_ms) {
                     Ok(list) if have == Some(list.revision) => Outcome::Workers { list: None },
@@ -398,6 +417,7 @@ impl Shared {
                     Err(err) => refused(err.to_string()),
                 }
             }
+            Op::GetDuties => Outcome::Duties { owed: self.ledger.lock().await.owed_by(peer) },
             Op::Attach => refused("the authority keeps no mailboxes".to_owned()),
             Op::GetConsensus { .. } => refused("unexpected request".to_owned()),
         }

@@ -8,6 +8,7 @@
 
 mod driver;
 mod edges;
+mod network_time;
 mod offline;
 mod store;
 
@@ -30,8 +31,9 @@ pub use self::offline::{ConsensusTrouble, Offline};
 
 use self::driver::{Clocks, Command, Driver, SendFailure, Shared};
 use self::edges::{EdgeLinks, Edges};
+use self::network_time::NetworkTime;
 use self::store::ClientStore;
-use crate::clock::now_ms;
+use crate::clock::NetworkClock;
 use crate::control::{ControlError, Op, Outcome};
 use crate::link::HandshakeError;
 use crate::net::NetFile;
@@ -172,6 +174,8 @@ pub struct ClientStatus {
     pub fragments_resent: u64,
     /// Messages delivered to the application and not committed.
     pub uncommitted: usize,
+    /// One line for people if something keeps the client from sending, or the machine's clock is wrong.
+    pub trouble: Option<String>,
 }
 
 /// A client of the mixnet. Cheap to share behind an [`Arc`]; all methods take `&self`.
@@ -212,12 +216,13 @@ impl Client {
         let worker_key = store.worker_key();
         let authority = net.authority.id;
         let views = Views::new(net.network.clone(), authority);
-        let edges = Arc::new(Edges::new(config.bootstrap.clone(), views));
+        let time = NetworkTime::new(NetworkClock::open(&config.dir), store.mailboxes().len());
+        let edges = Arc::new(Edges::new(config.bootstrap.clone(), views, time));
         let shared = Arc::new(Shared::new(net.network, store.mailboxes().len()));
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (deliver, incoming) = mpsc::channel(INCOMING);
         let links = EdgeLinks::start(&edges, store.attachments(), &commands)?;
-        let driver = Driver::new(store, Arc::clone(&edges), Arc::clone(&shared), deliver, Clocks::system());
+        let driver = Driver::new(store, Arc::clone(&edges), Arc::clone(&shared), deliver, Clocks::of(&edges));
         let thread = driver.start(queue, &links)?;
         let client = Self {
             address,
@@ -360,7 +365,7 @@ impl Client {
         if self.shared.status().edges_attached == 0 {
             return Some(Offline::Edges { all: true, edges: edges() });
         }
-        self.edges.consensus_trouble(now_ms()).map(Offline::Consensus)
+        self.edges.consensus_trouble(self.edges.now_ms()).map(Offline::Consensus)
     }
 
     /// What keeps, or has just kept, the client from the network.
@@ -448,7 +453,7 @@ impl Client {
     /// # Errors
     /// The offer breaks a rule, or the directory does not take it.
     pub async fn publish_worker(&self, offer: WorkerOffer) -> Result<WorkerDescriptor, ClientError> {
-        let issued_ms = now_ms();
+        let issued_ms = self.edges.now_ms();
         let lifetime_ms = u64::try_from(offer.lifetime.as_millis()).unwrap_or(u64::MAX);
         let descriptor = WorkerDescriptor {
             id: WorkerId(self.worker_key.verifying_key().to_bytes()),
@@ -479,7 +484,7 @@ impl Client {
         let Outcome::Workers { list } = self.directory(|| Op::GetWorkers { have }).await? else {
             return Err(ControlError::Unexpected.into());
         };
-        let now = now_ms();
+        let now = self.edges.now_ms();
         let mut known = self.known_workers();
         if let Some(list) = list {
             let list = list

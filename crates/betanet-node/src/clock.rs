@@ -1,14 +1,202 @@
 //! The one place that asks the operating system for time and randomness.
+//!
+//! Dates in the network are *network time*: the machine's boot clock, which nobody sets and which
+//! counts suspension, plus what it lags behind. The wall clock is looked at once for each boot of
+//! the machine; setting it later moves nothing. Nodes take the authority's time, and clients that
+//! of their edges, by [`NetworkClock::set`].
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
-/// Milliseconds since the Unix epoch.
+use crate::state::{read_json, write_json};
+
+/// File with the network time in a state folder.
+pub const CLOCK_FILE: &str = "clock.json";
+
+/// A wall clock that is no more than this away from network time is not worth a word.
+const WORTH_A_WORD_MS: u64 = 5_000;
+
+/// Milliseconds since the machine was started, with the time for which it was suspended. Never jumps.
 #[must_use]
-pub fn now_ms() -> u64 {
+pub fn boot_ms() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000)
+}
+
+/// What the machine's wall clock shows, in milliseconds since the Unix epoch. Anybody may set it at any time.
+#[must_use]
+pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A peer's clock, as one question has shown it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The peer's time beyond [`boot_ms`].
+    pub ahead_ms: i64,
+    /// How far off that may be, by the way there and back.
+    pub spread_ms: u64,
+}
+
+/// No clock shows a time beyond this, far from where times overflow: about the year 10,000.
+const LATEST_MS: u64 = 1 << 48;
+
+/// Clocks this close to each other need not be set.
+const TOLERANCE_MS: u64 = 200;
+
+impl Sample {
+    /// What is known of a clock that showed `now_ms` some time between two looks at [`boot_ms`].
+    #[must_use]
+    pub fn new(now_ms: u64, asked_ms: u64, answered_ms: u64) -> Self {
+        let way_ms = answered_ms.saturating_sub(asked_ms);
+        let ahead = i128::from(now_ms.min(LATEST_MS)) - i128::from(asked_ms.saturating_add(way_ms / 2));
+        Self { ahead_ms: i64::try_from(ahead).unwrap_or(i64::MAX), spread_ms: way_ms.div_ceil(2) }
+    }
+
+    /// Whether both may show the same time.
+    #[must_use]
+    pub fn agrees(&self, other: &Self) -> bool {
+        let apart = self.ahead_ms.abs_diff(other.ahead_ms);
+        apart <= TOLERANCE_MS.saturating_add(self.spread_ms).saturating_add(other.spread_ms)
+    }
+}
+
+/// The time of the network, as far as this process knows it. Clones share it.
+#[derive(Clone, Debug)]
+pub struct NetworkClock(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Network time beyond [`boot_ms`].
+    ahead_ms: AtomicI64,
+    /// How often it was set.
+    moves: AtomicU64,
+    /// Where it is kept.
+    path: Option<PathBuf>,
+}
+
+/// What stands in the file: no date, but what the boot clock lags behind network time.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClockFile {
+    boot: String,
+    ahead_ms: i64,
+}
+
+impl NetworkClock {
+    /// Goes by the wall clock of this moment, and keeps nothing.
+    #[must_use]
+    pub fn from_wall() -> Self {
+        Self::new(ahead(wall_ms()), None)
+    }
+
+    /// Goes on with the time in the state folder `dir` if it is of this boot of the machine, and
+    /// otherwise from what the wall clock shows. The folder's owner calls it.
+    #[must_use]
+    pub fn open(dir: &Path) -> Self {
+        let path = dir.join(CLOCK_FILE);
+        // A file that cannot be read is no loss: the wall clock is as good as for a new folder.
+        let kept = read_json::<ClockFile>(&path, "network time").ok().flatten();
+        let kept = kept.filter(|file| !boot_id().is_empty() && file.boot == boot()).map(|file| file.ahead_ms);
+        let clock = Self::new(kept.unwrap_or_else(|| ahead(wall_ms())), Some(path));
+        if kept.is_none() {
+            clock.save();
+        }
+        clock
+    }
+
+    fn new(ahead_ms: i64, path: Option<PathBuf>) -> Self {
+        Self(Arc::new(State { ahead_ms: AtomicI64::new(ahead_ms), moves: AtomicU64::new(0), path }))
+    }
+
+    /// Network time, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        boot_ms().saturating_add_signed(self.0.ahead_ms.load(Ordering::Relaxed))
+    }
+
+    /// What this clock shows, in the form of a question's answer.
+    #[must_use]
+    pub fn sample(&self) -> Sample {
+        Sample { ahead_ms: self.0.ahead_ms.load(Ordering::Relaxed), spread_ms: 0 }
+    }
+
+    /// Takes over a peer's time, also for later processes of this boot. Says whether that changed anything.
+    pub fn follow(&self, peer: &Sample) -> bool {
+        if self.sample().agrees(peer) {
+            return false;
+        }
+        self.0.ahead_ms.store(peer.ahead_ms, Ordering::Relaxed);
+        self.0.moves.fetch_add(1, Ordering::Relaxed);
+        self.save();
+        let said = self.complaint().unwrap_or_else(|| "this process' time was not the network's".to_owned());
+        tracing::warn!(reason = %said, "clock.set");
+        true
+    }
+
+    /// Takes `now_ms` for the present.
+    pub fn set(&self, now_ms: u64) {
+        let now = boot_ms();
+        self.follow(&Sample::new(now_ms, now, now));
+    }
+
+    /// How often the time was set. What was made before the last time may bear a wrong date.
+    #[must_use]
+    pub fn moves(&self) -> u64 {
+        self.0.moves.load(Ordering::Relaxed)
+    }
+
+    /// One line if the machine's wall clock shows something else.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        complaint(wall_ms(), self.now_ms())
+    }
+
+    /// What cannot be written down holds for this process; a later one asks again.
+    fn save(&self) {
+        if let Some(path) = &self.0.path {
+            let file = ClockFile { boot: boot(), ahead_ms: self.0.ahead_ms.load(Ordering::Relaxed) };
+            if let Err(error) = write_json(path, &file) {
+                tracing::warn!(%error, "clock.not_saved");
+            }
+        }
+    }
+}
+
+/// What the boot clock lags behind `now_ms`.
+fn ahead(now_ms: u64) -> i64 {
+    let ahead = i128::from(now_ms) - i128::from(boot_ms());
+    i64::try_from(ahead).unwrap_or(i64::MAX)
+}
+
+/// What a wall clock that differs from network time is to be told about.
+fn complaint(wall_ms: u64, network_ms: u64) -> Option<String> {
+    let off_ms = wall_ms.abs_diff(network_ms);
+    if off_ms <= WORTH_A_WORD_MS {
+        return None;
+    }
+    let side = if wall_ms > network_ms { "ahead of" } else { "behind" };
+    Some(format!("this machine's clock is {} {side} the network's: set it", rough(Duration::from_millis(off_ms))))
+}
+
+/// A duration for people: `50 s`, `12 min`, `5 h`, `30 d`.
+#[must_use]
+pub fn rough(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }
 
 /// The operating system's randomness.
@@ -24,4 +212,49 @@ pub const fn os_rng() -> UnwrapErr<SysRng> {
 #[must_use]
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// What the boot clock counts from: this boot, as seen from this process' time namespace.
+fn boot() -> String {
+    let namespace = std::fs::read_link("/proc/self/ns/time").unwrap_or_default();
+    format!("{} {}", boot_id(), namespace.display())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    /// INV-LINK-37
+    #[test]
+    fn a_later_process_of_the_same_boot_goes_on_with_the_time_that_was_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = NetworkClock::open(dir.path());
+        first.set(first.now_ms() + 30 * 24 * HOUR_MS);
+        let before = first.now_ms();
+        let second = NetworkClock::open(dir.path());
+        let now = second.now_ms();
+        assert!((before..before + HOUR_MS).contains(&now), "{now}");
+        assert!(second.complaint().unwrap().contains("behind"));
+        // What another boot has left counts no more, and neither does what cannot be read.
+        for left in [r#"{"boot": "another", "ahead_ms": 5}"#, "{"] {
+            std::fs::write(dir.path().join(CLOCK_FILE), left).unwrap();
+            let third = NetworkClock::open(dir.path());
+            assert_eq!(None, third.complaint());
+        }
+    }
+
+    /// INV-LINK-37
+    #[test]
+    fn who_is_wrong_about_the_time_is_said_in_one_line() {
+        let now = 400 * 24 * HOUR_MS;
+        assert_eq!(None, complaint(now + WORTH_A_WORD_MS, now));
+        let said = |wall| complaint(wall, now).unwrap();
+        assert_eq!("this machine's clock is 60 min behind the network's: set it", said(now - HOUR_MS));
+        assert_eq!("this machine's clock is 30 d ahead of the network's: set it", said(now + 30 * 24 * HOUR_MS));
+        assert!(said(now - 10_000).contains("10 s behind") && said(0).contains("400 d behind"));
+    }
 }

@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use betanet_mix::view::{ConsensusHash, Signed};
+use betanet_mix::epoch::Epoch;
+use betanet_mix::view::{ConsensusHash, DelaySeed, Signed};
 use betanet_sphinx::MailboxId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::link::{LinkError, LinkSender, Received};
+use crate::clock::{Sample, boot_ms};
+use crate::link::{LinkError, LinkReader, LinkSender, Received};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,6 +59,8 @@ pub enum Op {
         /// The descriptor.
         worker: Signed,
     },
+    /// Node to authority: which delay proofs do I owe?
+    GetDuties,
     /// Node to authority: publish my descriptor.
     PutDescriptor {
         /// The descriptor.
@@ -105,6 +109,11 @@ pub enum Outcome {
         /// The document.
         list: Option<Signed>,
     },
+    /// The proofs that the asker owes, oldest first.
+    Duties {
+        /// What they are of.
+        owed: Vec<OwedProof>,
+    },
     /// The document was taken.
     Stored,
     /// The request was not carried out.
@@ -112,6 +121,16 @@ pub enum Outcome {
         /// Why, for people.
         reason: String,
     },
+}
+
+/// A delay proof that a node owes, with what it is made from: the node may have been away when the
+/// beacon was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedProof {
+    /// The epoch of the delays.
+    pub epoch: Epoch,
+    /// What they were to be computed from.
+    pub seed: DelaySeed,
 }
 
 /// What a node must know to make its first keys.
@@ -205,6 +224,38 @@ impl ControlChannel {
             Ok(Err(_)) => Err(LinkError::Closed.into()),
             Ok(Ok(Outcome::Refused { reason })) => Err(ControlError::Refused(reason)),
             Ok(Ok(outcome)) => Ok(outcome),
+        }
+    }
+
+    /// Asks what the peer's clock shows.
+    ///
+    /// # Errors
+    /// As [`ControlChannel::call`].
+    pub async fn time(&self) -> Result<Sample, ControlError> {
+        let asked_ms = boot_ms();
+        match self.call(Op::Time).await? {
+            Outcome::Time { now_ms } => Ok(Sample::new(now_ms, asked_ms, boot_ms())),
+            _ => Err(ControlError::Unexpected),
+        }
+    }
+
+    /// Uses a link for a few questions and nothing else; `None` if it ends before they are answered.
+    pub async fn ask_over<T>(
+        sender: LinkSender,
+        mut reader: LinkReader,
+        questions: impl AsyncFnOnce(&Self) -> T,
+    ) -> Option<T> {
+        let channel = Self::new(sender);
+        let read = async {
+            while let Ok(Received::Message(message)) = reader.next().await {
+                if channel.take(&message).is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = read => None,
+            answers = questions(&channel) => Some(answers),
         }
     }
 

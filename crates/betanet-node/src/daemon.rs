@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use betanet_mix::epoch::EpochClock;
-use betanet_mix::view::{DelayProof, DocumentError, NodeDescriptor, Role, Signed, Verified, node_id_of};
+use betanet_mix::view::{DelayProof, DocumentError, NodeDescriptor, Role, Verified, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use self::delays::Delays;
-use self::directory::{Directory, Uplink};
+use self::directory::{Described, Directory, Uplink};
 use self::edge::{Acknowledger, Edge, Sessions};
 use self::egress::Egress;
 use self::epochs::Epochs;
@@ -44,10 +44,10 @@ use self::mailboxes::{Limits, Mailboxes, StoreError};
 use self::metrics::{Exporter, Metrics};
 use self::mixer::{Ingress, MixerConfig, Released};
 use crate::bind::{BindError, Purpose, bind};
-use crate::clock::{boot_id, now_ms};
-use crate::control::{ControlChannel, NetworkConstants, Op, Outcome};
+use crate::clock::{NetworkClock, boot_id};
+use crate::control::{ControlChannel, NetworkConstants, Op, Outcome, OwedProof};
 use crate::http::{self, Response};
-use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener, Received};
+use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener};
 use crate::net::{NetFile, hex_id};
 use crate::process::shut_down;
 use crate::state::{StateDir, StateError, note_trouble, read_json, write_json};
@@ -59,6 +59,9 @@ pub const RECORD_FILE: &str = "node.json";
 
 /// How often health, gauges and keys are looked at.
 const ROUND: Duration = Duration::from_millis(200);
+
+/// How long a node that holds a consensus waits for the authority before it starts without it.
+const CONSTANTS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How a node is run.
 #[derive(Clone, Debug)]
@@ -154,6 +157,7 @@ struct Node {
     dialer: Dialer,
     metrics: Arc<Metrics>,
     views: watch::Sender<Arc<Views>>,
+    time: NetworkClock,
 }
 
 impl Node {
@@ -186,13 +190,14 @@ impl Node {
         };
         let listener = Listener::new(links, &key, LinkTimeouts::default())?;
         let dialer = Dialer::new(&key, LinkTimeouts::default())?;
+        let time = NetworkClock::open(&config.dir);
         let mut views = Views::new(net.network.clone(), net.authority.id);
         directory::read_cache(&state.join("consensus.json"), &mut views)?;
         let metrics = Arc::new(Metrics::new(config.exact_metrics));
         let views = watch::Sender::new(Arc::new(views));
-        serve_http(http, &record, &metrics, views.subscribe());
+        serve_http(http, &record, &metrics, views.subscribe(), time.clone());
         write_json(&state.join(RECORD_FILE), &record)?;
-        Ok(Self { config, state, key, id, net, listener, record, dialer, metrics, views })
+        Ok(Self { config, state, key, id, net, listener, record, dialer, metrics, views, time })
     }
 
     async fn run(self) -> Result<(), DaemonError> {
@@ -201,29 +206,34 @@ impl Node {
             EpochClock::new(constants.epoch_length_ms, constants.skew_ms).map_err(|_| DaemonError::Constants)?;
         let seconds = usize::try_from(constants.epoch_length_ms.div_ceil(1000)).unwrap_or(1);
         let capacity = self.config.target_throughput.saturating_mul(seconds.saturating_mul(2));
-        let epochs = Epochs::open(&self.state, &boot_id(), clock.epoch_at(now_ms()), capacity)?;
-        let egress = Egress::new(Arc::clone(&self.metrics));
+        let epochs = Epochs::open(&self.state, &boot_id(), clock.epoch_at(self.time.now_ms()), capacity)?;
+        let egress = Egress::new(self.time.clone(), Arc::clone(&self.metrics));
         let keeper = Keeper {
             epochs: Arc::new(Mutex::new(epochs)),
             delays: Arc::new(Mutex::new(Delays::open(&self.state)?)),
             clock,
+            time: self.time.clone(),
         };
+        let mut moves = self.time.moves();
         keeper.keep(Arc::clone(&self.views.borrow())).await;
         // The threads end with the last place where packets go in.
         let (ingress, edge) = self.start_mixer(&keeper, &egress)?;
 
         let mut proofs = revealed(&keeper);
-        let descriptor = watch::Sender::new(self.describe(&keeper, &proofs)?);
-        let directory = self.start_uplink(descriptor.subscribe());
+        let descriptor = watch::Sender::new(self.describe(&keeper, &proofs, moves)?);
+        let owed = watch::Sender::default();
+        let mut asked = owed.subscribe();
+        let directory = self.start_uplink(descriptor.subscribe(), owed);
         let inbound = Inbound {
             ingress,
             edge: edge.clone(),
             directory,
             views: self.views.subscribe(),
+            time: self.time.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         tracing::info!(role = self.config.role.name(), "node.started");
-        let Self { listener, dialer, views, id, metrics, .. } = &self;
+        let Self { listener, dialer, views, id, metrics, time, .. } = &self;
         let mut seen = views.subscribe();
         egress.follow(*id, dialer, &seen);
         let housekeeping = async {
@@ -233,11 +243,13 @@ impl Node {
                 tokio::select! {
                     _ = rounds.tick() => {
                         let current = Arc::clone(&views.borrow());
+                        // Read first: what is made from here on may still be made by this time.
+                        let moved = time.moves();
                         let kept = keeper.keep(current).await;
                         let revealed = revealed(&keeper);
-                        if kept.keys_changed || revealed != proofs {
-                            proofs = revealed;
-                            descriptor.send_replace(self.describe(&keeper, &proofs)?);
+                        if kept.keys_changed || revealed != proofs || moves != moved {
+                            (proofs, moves) = (revealed, moved);
+                            descriptor.send_replace(self.describe(&keeper, &proofs, moves)?);
                         }
                         note_trouble(&mut trouble, kept.trouble);
                         let (current, (entries, capacity)) = {
@@ -252,7 +264,7 @@ impl Node {
                             edge.has_failed()
                         });
                         // Listed where it was before, it would be ready for nobody.
-                        let listed = views.borrow().at(now_ms()).is_some_and(|view| {
+                        let listed = views.borrow().at(time.now_ms()).is_some_and(|view| {
                             view.node(*id).is_some_and(|node| node.link_address() == self.record.link_address)
                         });
                         let mixes = lock(&keeper.delays).source(current).is_some() && trouble.is_none();
@@ -266,6 +278,13 @@ impl Node {
                         // A new consensus may say what is waited for.
                         rounds.reset_immediately();
                     }
+                    changed = asked.changed() => {
+                        if changed.is_err() {
+                            return Ok(());
+                        }
+                        lock(&keeper.delays).owe(asked.borrow_and_update().clone());
+                        rounds.reset_immediately();
+                    }
                 }
             }
         };
@@ -276,28 +295,43 @@ impl Node {
         }
     }
 
-    /// The network's constants: from a consensus that is held, or else from the authority, which
-    /// is asked until it answers.
+    /// The network's constants and its time: from the authority, which is asked until it answers, or
+    /// but once where a consensus is held.
     async fn constants(&self) -> NetworkConstants {
-        if let Some(view) = self.views.borrow().live(now_ms()).last() {
+        let held = self.views.borrow().newest().map(|view| {
             let consensus = view.consensus();
-            return NetworkConstants {
+            NetworkConstants {
                 network: consensus.network.clone(),
                 epoch_length_ms: consensus.epoch_length_ms,
                 skew_ms: consensus.skew_ms,
                 mean_delay_ms: consensus.mean_delay_ms,
-            };
-        }
+            }
+        });
         let mut pause = Duration::from_millis(20);
         loop {
             // The authority may have moved since.
             let authority = NetFile::read(&self.config.bootstrap).map_or(self.net.authority, |net| net.authority);
-            if let Some(constants) = ask_constants(&self.dialer, authority).await {
+            let asked = tokio::time::timeout(CONSTANTS_PATIENCE, self.ask_constants(authority)).await;
+            if let Some(constants) = asked.ok().flatten().or_else(|| held.clone()) {
                 return constants;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
         }
+    }
+
+    async fn ask_constants(&self, authority: crate::net::Endpoint) -> Option<NetworkConstants> {
+        let (sender, reader) = self.dialer.dial(authority.address, *authority.id.as_bytes(), 8).await.ok()?;
+        ControlChannel::ask_over(sender, reader, async |channel| {
+            // Keys are made for an epoch, so the time comes first.
+            self.time.follow(&channel.time().await.ok()?);
+            match channel.call(Op::GetNetwork).await {
+                Ok(Outcome::Network(constants)) => Some(constants),
+                _ => None,
+            }
+        })
+        .await
+        .flatten()
     }
 
     fn start_mixer(&self, keeper: &Keeper, egress: &Egress) -> Result<(Ingress, Option<Arc<Edge>>), DaemonError> {
@@ -357,8 +391,11 @@ impl Node {
         Ok((ingress, Some(edge)))
     }
 
-    fn start_uplink(&self, descriptor: watch::Receiver<Option<Signed>>) -> Directory {
+    fn start_uplink(&self, descriptor: watch::Receiver<Described>, owed: watch::Sender<Vec<OwedProof>>) -> Directory {
         Uplink {
+            own: self.id,
+            owed,
+            time: self.time.clone(),
             bootstrap: self.config.bootstrap.clone(),
             dialer: self.dialer.clone(),
             descriptor,
@@ -370,13 +407,13 @@ impl Node {
     }
 
     /// The descriptor to publish; none while no key is on disk.
-    fn describe(&self, keeper: &Keeper, proofs: &[DelayProof]) -> Result<Option<Signed>, DocumentError> {
+    fn describe(&self, keeper: &Keeper, proofs: &[DelayProof], moves: u64) -> Result<Described, DocumentError> {
         let (keys, current) = {
             let epochs = lock(&keeper.epochs);
             (epochs.public_keys(), epochs.current())
         };
         if keys.is_empty() {
-            return Ok(None);
+            return Ok(Described { signed: None, moves });
         }
         let descriptor = NodeDescriptor {
             id: self.id,
@@ -386,41 +423,18 @@ impl Node {
             vrf_key: lock(&keeper.delays).public_key(),
             delay_proofs: proofs.to_vec(),
             operator: self.config.operator.clone(),
-            issued_ms: now_ms(),
+            issued_ms: self.time.now_ms(),
             // The last published key stops being accepted two epochs after this one.
             expires_ms: keeper.clock.start_of(current.next().next().next()),
         };
-        Ok(Some(Verified::sign(descriptor, &self.key)?.signed().clone()))
+        Ok(Described { signed: Some(Verified::sign(descriptor, &self.key)?.signed().clone()), moves })
     }
 }
 
 /// The proofs that may be told now.
 fn revealed(keeper: &Keeper) -> Vec<DelayProof> {
     let current = lock(&keeper.epochs).current();
-    lock(&keeper.delays).revealed(current, &keeper.clock, now_ms(), Instant::now())
-}
-
-async fn ask_constants(dialer: &Dialer, authority: crate::net::Endpoint) -> Option<NetworkConstants> {
-    let (sender, mut reader) = dialer.dial(authority.address, *authority.id.as_bytes(), 8).await.ok()?;
-    let channel = ControlChannel::new(sender);
-    let read = async {
-        while let Ok(Received::Message(message)) = reader.next().await {
-            if channel.take(&message).is_err() {
-                break;
-            }
-        }
-        None
-    };
-    let ask = async {
-        match channel.call(Op::GetNetwork).await {
-            Ok(Outcome::Network(constants)) => Some(constants),
-            _ => None,
-        }
-    };
-    tokio::select! {
-        nothing = read => nothing,
-        constants = ask => constants,
-    }
+    lock(&keeper.delays).revealed(current, &keeper.clock, keeper.time.now_ms(), Instant::now())
 }
 
 fn serve_http(
@@ -428,6 +442,7 @@ fn serve_http(
     record: &NodeRecord,
     metrics: &Arc<Metrics>,
     views: watch::Receiver<Arc<Views>>,
+    time: NetworkClock,
 ) {
     let exporter = Exporter::new(metrics);
     let metrics = Arc::clone(metrics);
@@ -441,7 +456,8 @@ fn serve_http(
         "/health" => {
             let healthy = metrics.healthy.load(Ordering::Relaxed);
             let views = views.borrow();
-            let consensus = views.at(now_ms()).map(|view| view.consensus());
+            let now_ms = time.now_ms();
+            let consensus = views.at(now_ms).map(|view| view.consensus());
             let body = serde_json::json!({
                 "status": if healthy { "ok" } else { "not_ready" },
                 "id": record.id.to_string(),
@@ -449,6 +465,7 @@ fn serve_http(
                 "epoch": consensus.map(|consensus| consensus.epoch.0),
                 "revision": consensus.map(|consensus| consensus.revision),
                 "nodes": consensus.map(|consensus| consensus.nodes.len()),
+                "trouble": views.complaint(now_ms),
                 "uptime_seconds": started.elapsed().as_secs(),
                 "version": env!("CARGO_PKG_VERSION"),
             });

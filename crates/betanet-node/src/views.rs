@@ -1,10 +1,13 @@
 //! The consensuses that a party holds: the one in force and, shortly before a boundary, the next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use betanet_mix::view::{Consensus, ConsensusHash, DocumentError, NetworkView, Signed};
 use betanet_sphinx::NodeId;
 use thiserror::Error;
+
+use crate::clock::rough;
 
 /// Consensuses held at once.
 const HELD: usize = 4;
@@ -83,6 +86,35 @@ impl Views {
         Ok(true)
     }
 
+    /// Drops what is from the future, for a clock that was set back to `now_ms`: what the authority
+    /// signs for those epochs when they come is another chain.
+    pub fn forget_after(&mut self, now_ms: u64) {
+        self.held.retain(|view| {
+            let ahead_ms = view.clock().length_ms().saturating_add(view.clock().skew_ms());
+            view.consensus().valid_after_ms <= now_ms.saturating_add(ahead_ms)
+        });
+        self.disputed = None;
+    }
+
+    /// One line if there is no network to send through at `now_ms`: since when, and who is missing why.
+    #[must_use]
+    pub fn complaint(&self, now_ms: u64) -> Option<String> {
+        if let Some(view) = self.at(now_ms) {
+            return view.nodes().next().is_none().then(|| format!("the network lists no node{}", left_out(view)));
+        }
+        let Some(last) = self.held.iter().rfind(|view| view.consensus().valid_until_ms <= now_ms) else {
+            return Some("the network has no valid consensus yet".to_owned());
+        };
+        let consensus = last.consensus();
+        let since = Duration::from_millis(now_ms.saturating_sub(consensus.valid_until_ms));
+        Some(format!(
+            "the network has had no valid consensus for {}; the last one listed {} nodes{}",
+            rough(since),
+            consensus.nodes.len(),
+            left_out(last)
+        ))
+    }
+
     /// The newest consensus in force at `now_ms`.
     #[must_use]
     pub fn at(&self, now_ms: u64) -> Option<&Arc<NetworkView>> {
@@ -122,6 +154,18 @@ impl Views {
     }
 }
 
+/// Who is not listed, and why, in brackets; nothing if all are.
+fn left_out(view: &NetworkView) -> String {
+    let delays = &view.consensus().delays;
+    let faulty = delays.left_out.len();
+    // Whoever owes a proof stands among those who wait as well.
+    let new = delays.waiting.len().saturating_sub(faulty);
+    let parts = [(faulty, "owe a delay proof"), (new, "wait for the next epoch")];
+    let parts: Vec<_> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}")).collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
 /// Whether two consensuses cannot both stand in one chain, as far as these two show it.
 fn contradict(one: &NetworkView, other: &NetworkView) -> bool {
     let (before, after) = if order_of(one) <= order_of(other) { (one, other) } else { (other, one) };
@@ -150,7 +194,7 @@ pub(crate) mod fixtures {
     use ed25519_dalek::SigningKey;
 
     use super::{Consensus, ConsensusHash, Signed};
-    use crate::clock::{now_ms, os_rng};
+    use crate::clock::{os_rng, wall_ms};
 
     pub(crate) const EPOCH_MS: u64 = 3_600_000;
     pub(crate) const NETWORK: &str = "test";
@@ -161,7 +205,7 @@ pub(crate) mod fixtures {
 
     /// A consensus in force now that lists the owners of `nodes`.
     pub(crate) fn consensus(nodes: &[&SigningKey], revision: u32, previous_hash: ConsensusHash) -> Consensus {
-        let epoch = Epoch(now_ms() / EPOCH_MS);
+        let epoch = Epoch(wall_ms() / EPOCH_MS);
         // Right for the first revision after the opening one, and as good as any for later ones.
         let opening_hash = if revision == 0 { ConsensusHash::default() } else { previous_hash };
         let start = epoch.0 * EPOCH_MS;

@@ -48,10 +48,11 @@ impl KeyRing {
         self.current
     }
 
-    /// Moves on to `current`: erases keys older than the one before it and makes the missing ones.
+    /// Moves to `current`: erases keys older than the one before it and makes the missing ones.
     ///
-    /// Returns the erased epochs, so that the driver removes their replay logs. A clock that jumps backwards
-    /// changes nothing: a key, once erased, never comes back.
+    /// Returns the erased epochs, so that the driver removes their replay logs. Where `current` goes back, because a
+    /// clock was wrong, the keys of the future are erased too: they are made afresh when their time comes, and a key,
+    /// once erased, never comes back.
     pub fn rotate(&mut self, rng: &mut impl CryptoRng, current: Epoch) -> Vec<Epoch> {
         let erased = self.advance(current);
         self.fill(rng);
@@ -60,12 +61,12 @@ impl KeyRing {
 
     /// The first half of [`KeyRing::rotate`]: erases what is too old and makes nothing.
     pub fn advance(&mut self, current: Epoch) -> Vec<Epoch> {
-        if current > self.current {
-            self.current = current;
-        }
-        let keep_from = self.current.previous();
-        let kept = self.keys.split_off(&keep_from);
-        let erased = std::mem::replace(&mut self.keys, kept);
+        self.current = current;
+        let accepted_or_next = current.previous()..=current.next();
+        let (kept, erased) =
+            std::mem::take(&mut self.keys).into_iter().partition(|(epoch, _)| accepted_or_next.contains(epoch));
+        self.keys = kept;
+        let erased: BTreeMap<Epoch, SecretKey> = erased;
         erased.into_keys().collect()
     }
 
@@ -200,13 +201,21 @@ mod tests {
         assert_eq!(ring.rotate(&mut seeded, Epoch(40)), vec![Epoch(11), Epoch(12), Epoch(13)]);
     }
 
+    /// INV-MSG-19
     #[test]
-    fn a_clock_that_jumps_back_changes_nothing() {
+    fn a_clock_that_is_set_back_erases_keys_of_the_future_and_brings_none_back() {
         let (mut seeded, mut ring) = ring();
+        let secret = |ring: &KeyRing, epoch: u64| ring.secret(Epoch(epoch)).map(|key| key.to_bytes().to_vec());
+        let (erased, kept) = (secret(&ring, 10), secret(&ring, 11));
         ring.rotate(&mut seeded, Epoch(12));
-        let before = ring.export();
-        assert!(ring.rotate(&mut seeded, Epoch(3)).is_empty());
-        assert_eq!(before.as_slice(), ring.export().as_slice());
+        // One epoch back: what is still held goes on, and the key after the next one goes.
+        assert_eq!(vec![Epoch(13)], ring.rotate(&mut seeded, Epoch(11)));
+        assert_eq!((Epoch(11), kept), (ring.current(), secret(&ring, 11)));
+        assert_eq!(vec![Epoch(12)], ring.rotate(&mut seeded, Epoch(10)));
+        assert_ne!(erased, secret(&ring, 10));
+        // Far back, nothing stays.
+        assert_eq!(vec![Epoch(10), Epoch(11)], ring.rotate(&mut seeded, Epoch(3)));
+        assert_eq!(vec![Epoch(3), Epoch(4)], ring.public_keys().into_keys().collect::<Vec<_>>());
     }
 
     #[test]

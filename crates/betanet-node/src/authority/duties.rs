@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use betanet_mix::delay::CAP_IN_MEANS;
 use betanet_mix::epoch::{Epoch, EpochClock};
-use betanet_mix::view::{Beacon, Consensus, Fault, NodeDescriptor, hexes, proof_due};
+use betanet_mix::view::{Beacon, Consensus, DelaySeed, Fault, NodeDescriptor, hexes, proof_due};
 use betanet_mix::vrf::PublicKey;
 use betanet_sphinx::NodeId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::control::OwedProof;
 
 /// Epochs after which a proof that was shown is not looked at again: descriptors carry fewer.
 const SHOWN_KEPT: u64 = 12;
@@ -26,6 +27,12 @@ struct Duty {
     beacon: Beacon,
     mean_ms: u64,
     state: State,
+}
+
+impl Duty {
+    fn seed(&self) -> DelaySeed {
+        DelaySeed { beacon: self.beacon, mean_ms: self.mean_ms }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -54,11 +61,31 @@ impl Duties {
                 state: State::Owed,
             });
         }
-        let now = consensus.epoch.0;
+    }
+
+    /// Forgets and forgives what is too old in epoch `now`, whether or not anything was signed since.
+    pub(super) fn age(&mut self, now: Epoch) {
         self.0.retain(|_, duty| {
             let kept = if duty.state == State::Shown { SHOWN_KEPT } else { OWED_KEPT };
-            duty.epoch.0.saturating_add(kept) > now
+            duty.epoch.0.saturating_add(kept) > now.0
         });
+    }
+
+    /// Forgives everything: after a pause of the network its accounts start anew.
+    pub(super) fn forgive(&mut self) {
+        self.0.retain(|_, duty| duty.state == State::Shown);
+    }
+
+    /// Forgets epochs after `last`, for a clock that was set back.
+    pub(super) fn forget_after(&mut self, last: Epoch) {
+        self.0.retain(|_, duty| duty.epoch <= last);
+    }
+
+    /// What a node has not shown, oldest first: it may have been away when the beacon was told.
+    pub(super) fn owed_by(&self, node: NodeId) -> Vec<OwedProof> {
+        let all = self.0.range((node, Epoch(0))..=(node, Epoch(u64::MAX)));
+        let owed = all.filter(|(_, duty)| duty.state != State::Shown);
+        owed.map(|(_, duty)| OwedProof { epoch: duty.epoch, seed: duty.seed() }).collect()
     }
 
     /// Looks at the proofs of a descriptor. Proofs that were not asked for are not looked at.
@@ -71,9 +98,7 @@ impl Duties {
             let Some(duty) = self.0.get_mut(&(node.id, epoch)) else {
                 continue;
             };
-            let cap_ms = duty.mean_ms.saturating_mul(u64::from(CAP_IN_MEANS));
-            let over_ms = clock.start_of(epoch.next().next()).saturating_add(cap_ms);
-            if now_ms.saturating_add(clock.skew_ms()) < over_ms {
+            if now_ms.saturating_add(clock.skew_ms()) < duty.seed().reveal_ms(epoch, clock) {
                 return Err(format!("the delay proof of epoch {epoch} came while its key was in use; check the clock"));
             }
             if let Err(err) = proof.verify(&duty.vrf_key, &duty.beacon) {

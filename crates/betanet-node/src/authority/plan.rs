@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duties::Duties;
 use super::{AHEAD_MS, AuthorityConfig};
-use crate::control::NetworkConstants;
+use crate::control::{NetworkConstants, OwedProof};
 
 /// Nodes that one authority lists.
 const NODES: usize = 1024;
@@ -23,6 +23,10 @@ const LIFETIME_EPOCHS: u64 = 4;
 
 /// How long the first consensus waits for nodes that do not come, in milliseconds.
 const GENESIS_PATIENCE_MS: u64 = 10_000;
+
+/// Epochs that a clock may have gone back for time to go on from the last consensus. Within them,
+/// nodes remember epochs that would be lived through twice.
+const GOES_ON: u64 = 16;
 
 /// Epochs whose latest consensus is kept.
 const KEPT: usize = 4;
@@ -35,9 +39,34 @@ pub(super) struct Saved {
     nodes: Vec<Signed>,
     #[serde(default)]
     duties: Duties,
+    #[serde(default)]
+    tip: Option<Tip>,
+}
+
+/// What the next consensus goes on from if none that is kept comes before it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Tip {
+    hash: ConsensusHash,
+    beacon: Beacon,
+}
+
+impl Tip {
+    fn of(consensus: &Verified<Consensus>) -> Self {
+        Self { hash: consensus.hash(), beacon: consensus.next_beacon() }
+    }
 }
 
 impl Saved {
+    /// The time to go on with, by a clock that shows `now_ms`. A clock that went back a little stands still
+    /// until it would have gone on; one that went back far is believed, and what is from its future
+    /// goes.
+    pub(super) fn present(&self, clock: &EpochClock, now_ms: u64) -> u64 {
+        let signed_ms = |last: Verified<Consensus>| last.valid_after_ms.saturating_sub(clock.length_ms() / 4);
+        let known_ms = self.latest().map_or(0, signed_ms);
+        let back_ms = known_ms.saturating_sub(now_ms);
+        if back_ms <= clock.length_ms().saturating_mul(GOES_ON) { known_ms.max(now_ms) } else { now_ms }
+    }
+
     /// The latest consensus.
     pub(super) fn latest(&self) -> Option<Verified<Consensus>> {
         self.consensuses.last().and_then(verify_own)
@@ -57,10 +86,15 @@ pub(super) struct Ledger {
     one_operator: bool,
     expect: usize,
     started_ms: u64,
+    /// Since when there are nodes to open the network with after a pause.
+    paused_ms: Option<u64>,
     nodes: BTreeMap<NodeId, Verified<NodeDescriptor>>,
     changed_ms: u64,
     consensuses: Vec<Verified<Consensus>>,
+    tip: Option<Tip>,
     duties: Duties,
+    /// The epoch by which duties were forgiven last.
+    aged: Epoch,
     /// Epochs whose consensus says all that there is to say, and whether that was judged with
     /// patience. Any change empties it.
     told: BTreeSet<(Epoch, bool)>,
@@ -74,8 +108,15 @@ impl Ledger {
         saved: &Saved,
         now_ms: u64,
     ) -> Self {
-        let consensuses = saved.consensuses.iter().filter_map(verify_own);
+        let mut consensuses: Vec<_> = saved.consensuses.iter().filter_map(verify_own).collect();
         let nodes = saved.nodes.iter().filter_map(|signed| signed.verify_node().ok());
+        let tip = consensuses.last().map(Tip::of).or(saved.tip);
+        let mut duties = saved.duties.clone();
+        // A clock that was wrong has left documents of the future; they would be the newest for ever.
+        let now = clock.epoch_at(now_ms);
+        consensuses.retain(|one| one.epoch <= now.next());
+        duties.forget_after(now.next());
+        let nodes = nodes.filter(|node| node.issued_ms <= now_ms.saturating_add(AHEAD_MS));
         Self {
             network: constants.network.clone(),
             clock,
@@ -83,10 +124,13 @@ impl Ledger {
             one_operator: config.one_operator,
             expect: config.expect,
             started_ms: now_ms,
+            paused_ms: None,
             nodes: nodes.map(|node| (node.id, node)).collect(),
             changed_ms: now_ms,
-            consensuses: consensuses.collect(),
-            duties: saved.duties.clone(),
+            consensuses,
+            tip,
+            duties,
+            aged: Epoch(0),
             told: BTreeSet::new(),
         }
     }
@@ -97,7 +141,18 @@ impl Ledger {
             consensuses: signed(&self.consensuses),
             nodes: self.nodes.values().map(|one| one.signed().clone()).collect(),
             duties: self.duties.clone(),
+            tip: self.tip,
         }
+    }
+
+    /// The consensuses that are kept, oldest first.
+    pub(super) fn consensuses(&self) -> impl Iterator<Item = &Signed> {
+        self.consensuses.iter().map(|one| one.signed())
+    }
+
+    /// The proofs that a node owes.
+    pub(super) fn owed_by(&self, node: NodeId) -> Vec<OwedProof> {
+        self.duties.owed_by(node)
     }
 
     /// Takes a node's descriptor from the node itself.
@@ -114,7 +169,8 @@ impl Ledger {
             return Err(format!("a node's descriptor runs out within {LIFETIME_EPOCHS} epochs; check the clock"));
         }
         let known = self.nodes.get(&node.id);
-        if known.is_some_and(|known| known.issued_ms > node.issued_ms) {
+        // What bears a later date than now is no newer: its node's clock was set back since.
+        if known.is_some_and(|known| known.issued_ms > node.issued_ms && known.issued_ms <= now_ms) {
             return Err("a newer descriptor is known".to_owned());
         }
         if known.is_none() && self.nodes.len() >= NODES {
@@ -138,6 +194,10 @@ impl Ledger {
             self.told.clear();
         }
         let epoch = self.clock.epoch_at(now_ms);
+        if std::mem::replace(&mut self.aged, epoch) != epoch {
+            self.duties.age(epoch);
+            self.told.clear();
+        }
         let mut due = Vec::new();
         due.extend(self.sign_for(epoch, key, now_ms)?);
         let quarter = self.clock.length_ms() / 4;
@@ -161,9 +221,18 @@ impl Ledger {
         if newer || self.told.contains(&(epoch, patient)) || (last.is_some() && !settled) {
             return Ok(None);
         }
+        let last = last.cloned();
+        let pause = last.is_none() && self.consensuses.last().is_none_or(|one| one.epoch.next() != epoch);
+        if pause {
+            // After an epoch without a consensus nobody could show anything, and nobody may be left.
+            self.duties.forgive();
+        }
         let (nodes, delays) = self.sort_out(epoch, patient);
+        if pause {
+            self.paused_ms = (!nodes.is_empty()).then(|| self.paused_ms.unwrap_or(now_ms));
+        }
         let revision = if let Some(last) = last {
-            if !matters(last, &nodes, &delays) {
+            if !matters(&last, &nodes, &delays) {
                 self.told.insert((epoch, patient));
                 return Ok(None);
             }
@@ -188,13 +257,18 @@ impl Ledger {
             // Its nodes' keys of the next epoch are sent by until then; an authority that is gone
             // for an epoch is not missed.
             valid_until_ms: start + 2 * length + self.clock.skew_ms(),
-            previous_hash: self.consensuses.last().map_or_else(ConsensusHash::default, Verified::hash),
+            previous_hash: match self.consensuses.last() {
+                Some(last) => last.hash(),
+                None => self.tip.map_or_else(ConsensusHash::default, |tip| tip.hash),
+            },
             one_operator: self.one_operator,
             delays,
             nodes,
         };
         let signed = Verified::sign(consensus, key)?;
         self.duties.follow(&signed);
+        self.tip = Some(Tip::of(&signed));
+        self.paused_ms = None;
         self.told.clear();
         self.consensuses.retain(|one| one.epoch != epoch);
         self.consensuses.push(signed.clone());
@@ -212,7 +286,9 @@ impl Ledger {
     fn sort_out(&self, epoch: Epoch, patient: bool) -> (Vec<NodeDescriptor>, DelaySection) {
         let before = self.consensuses.iter().rfind(|one| one.epoch < epoch);
         let adjoining = before.filter(|one| one.epoch.next() == epoch);
-        let beacon = before.map_or_else(|| Beacon::genesis(&self.network), Verified::next_beacon);
+        // Also after the clock was set back: then the epoch is lived through with another beacon.
+        let beacon = before.map(Verified::next_beacon).or(self.tip.map(|tip| tip.beacon));
+        let beacon = beacon.unwrap_or_else(|| Beacon::genesis(&self.network));
         let own = self.consensuses.iter().rfind(|one| one.epoch == epoch);
         let opening_hash = own.map_or_else(ConsensusHash::default, Verified::opening_hash);
         let mut delays = DelaySection { beacon, opening_hash, ..DelaySection::default() };
@@ -235,7 +311,9 @@ impl Ledger {
     fn may_open(&self, epoch: Epoch, nodes: usize, now_ms: u64) -> bool {
         let ahead =
             epoch > self.clock.epoch_at(now_ms) && self.consensuses.last().is_some_and(|one| one.epoch.next() == epoch);
-        let patient = now_ms.saturating_sub(self.started_ms) < GENESIS_PATIENCE_MS;
+        let patience_ms = GENESIS_PATIENCE_MS.min(self.clock.length_ms() / 4);
+        let paused = self.paused_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) < patience_ms);
+        let patient = paused || now_ms.saturating_sub(self.started_ms) < GENESIS_PATIENCE_MS;
         nodes >= self.expect.max(1) || (nodes > 0 && (ahead || !patient))
     }
 

@@ -69,7 +69,9 @@ impl Workers {
             return Err("a worker's descriptor holds for an hour at most; publish it more often".to_owned());
         }
         let id = descriptor.id;
-        if self.known.get(&id).is_some_and(|known| known.descriptor.issued_ms > descriptor.issued_ms) {
+        // What bears a later date than now is no newer: its worker's clock was set back since.
+        let known_ms = self.known.get(&id).map(|known| known.descriptor.issued_ms);
+        if known_ms.is_some_and(|known_ms| known_ms > descriptor.issued_ms && known_ms <= now_ms) {
             return Err("a newer descriptor is known".to_owned());
         }
         self.expire(now_ms);

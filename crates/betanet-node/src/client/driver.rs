@@ -25,7 +25,7 @@ use self::own_link::OwnLink;
 use super::edges::{EdgeLinks, Edges};
 use super::store::ClientStore;
 use super::{ClientError, ClientStatus};
-use crate::clock::{now_ms, os_rng};
+use crate::clock::os_rng;
 use crate::control::{ControlChannel, Op};
 use crate::link::frame::{Item, ItemBody};
 use crate::link::{Frame, LinkSender};
@@ -119,6 +119,7 @@ pub(super) struct Driver {
     replies: HashMap<ReplyHandle, oneshot::Sender<Result<(), ReplyError>>>,
     pings: HashMap<PingId, Waiter<Option<Duration>>>,
     view: Option<ConsensusHash>,
+    trouble: Option<String>,
     clocks: Clocks,
     runtime: Option<Handle>,
 }
@@ -150,6 +151,7 @@ impl Driver {
             replies: HashMap::new(),
             pings: HashMap::new(),
             view: None,
+            trouble: None,
             clocks,
             runtime: None,
         }
@@ -191,6 +193,7 @@ impl Driver {
             if due || Instant::now() >= next_tick {
                 next_tick = Instant::now() + TICK;
                 self.refresh_view();
+                self.trouble = self.edges.trouble(self.usable().count());
                 self.drop_abandoned();
                 self.courier.tick(now);
                 self.store.compact(self.courier.remembered());
@@ -469,6 +472,7 @@ impl Driver {
             status.open_requests = figures.open_requests;
             status.fragments_resent = figures.fragments_resent;
             status.uncommitted = figures.uncommitted;
+            status.trouble.clone_from(&self.trouble);
         }
         let now = Ready { has_view: view.is_some(), attached };
         self.shared.ready.send_if_modified(|ready| {
@@ -484,16 +488,17 @@ fn answer<T>(done: oneshot::Sender<T>, value: T) {
     drop(done.send(value));
 }
 
-/// The two clocks of the thread: one that never jumps, for timers, and the wall clock, which anybody may set.
+/// The two clocks of the thread: one that never jumps, for timers, and the network's time, which the edges may set right.
 pub(super) struct Clocks {
     start: Instant,
     wall: Box<dyn Fn() -> u64 + Send>,
 }
 
 impl Clocks {
-    /// The machine's clocks.
-    pub(super) fn system() -> Self {
-        Self { start: Instant::now(), wall: Box::new(now_ms) }
+    /// The machine's clock for timers, and the network's time.
+    pub(super) fn of(edges: &Arc<Edges>) -> Self {
+        let edges = Arc::clone(edges);
+        Self { start: Instant::now(), wall: Box::new(move || edges.now_ms()) }
     }
 
     /// Milliseconds since the start.

@@ -9,17 +9,19 @@ use std::time::{Duration, Instant};
 use betanet_mix::view::{NetworkView, Signed};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
+use rand_core::Rng;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::driver::Command;
-use super::offline::{ConsensusTrouble, reason_of};
+use super::network_time::{NetworkTime, Verdict};
+use super::offline::{ConsensusTrouble, Offline, reason_of};
 use super::store::Attachment;
-use crate::clock::{now_ms, os_rng};
+use crate::clock::{Sample, os_rng};
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
 use crate::link::{Dialer, Frame, HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Received};
-use crate::net::NetFile;
+use crate::net::{Endpoint, NetFile};
 use crate::sync::lock;
 use crate::views::Views;
 
@@ -44,11 +46,15 @@ pub struct EdgeFailure {
     pub reason: String,
 }
 
+/// How often an edge is asked for the time: clocks drift, and a machine may stand still unnoticed.
+const TIME_AGAIN: Duration = Duration::from_secs(15);
+
 /// What the tasks, the courier's thread and the callers share.
 #[derive(Debug)]
 pub(super) struct Edges {
     bootstrap: PathBuf,
     views: watch::Sender<Arc<Views>>,
+    time: NetworkTime,
     /// Control channels of attached edges.
     channels: Mutex<HashMap<NodeId, ControlChannel>>,
     /// Queues of links to foreign edges.
@@ -58,14 +64,60 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    pub(super) fn new(bootstrap: PathBuf, views: Views) -> Self {
+    pub(super) fn new(bootstrap: PathBuf, views: Views, time: NetworkTime) -> Self {
         Self {
             bootstrap,
+            time,
             views: watch::Sender::new(Arc::new(views)),
             channels: Mutex::default(),
             passing: Mutex::default(),
             failures: Mutex::default(),
         }
+    }
+
+    /// The network's time, as far as the edges agree on it.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.time.now_ms()
+    }
+
+    /// One line for people if the client cannot send, or its machine's clock is wrong.
+    pub(super) fn trouble(&self, attached: usize) -> Option<String> {
+        let unreachable = (attached == 0).then(|| Offline::Edges { all: true, edges: self.failures() }.to_string());
+        let network = self.views.borrow().complaint(self.now_ms());
+        let all: Vec<_> = [unreachable, network, self.time.complaint()].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Asks an edge for the time; `true` if the client's clock was set by it.
+    async fn hear_time(&self, edge: NodeId, channel: &ControlChannel) -> Result<bool, ControlError> {
+        let sample = match channel.time().await {
+            Ok(sample) => sample,
+            Err(ControlError::Link(err)) => return Err(err.into()),
+            // It is asked again.
+            Err(_) => return Ok(false),
+        };
+        let mut verdict = self.time.hear(edge, sample);
+        if verdict == Verdict::Unsettled
+            && let Some(other) = self.another_edge()
+            && let Some(sample) = ask_time(other).await
+        {
+            verdict = self.time.hear(other.id, sample);
+            self.time.forget(other.id);
+        }
+        let set = matches!(verdict, Verdict::Wrong(_));
+        if set {
+            self.views.send_modify(|views| Arc::make_mut(views).forget_after(self.now_ms()));
+        }
+        Ok(set)
+    }
+
+    /// An edge of the network, drawn at random, whose clock was not heard yet.
+    fn another_edge(&self) -> Option<Endpoint> {
+        let mut edges = NetFile::read(&self.bootstrap).ok()?.edges;
+        edges.retain(|edge| !self.time.has_heard(edge.id));
+        let count = u64::try_from(edges.len()).ok()?;
+        let drawn = os_rng().next_u64().checked_rem(count)?;
+        usize::try_from(drawn).ok().and_then(|drawn| edges.get(drawn).copied())
     }
 
     /// The consensus in force.
@@ -123,7 +175,7 @@ impl Edges {
     /// Where an edge is: the consensus knows best, then the bootstrap file.
     fn address(&self, edge: NodeId) -> Option<SocketAddr> {
         let listed = self
-            .view_at(now_ms())
+            .view_at(self.now_ms())
             .and_then(|view| view.node(edge).filter(|node| node.role().is_edge()).map(|node| node.link_address()));
         listed.or_else(|| {
             let net = NetFile::read(&self.bootstrap).ok()?;
@@ -172,6 +224,13 @@ impl Edges {
             }
         }
     }
+}
+
+/// Asks an edge that is not the client's own for the time, under a key for this link alone.
+async fn ask_time(edge: Endpoint) -> Option<Sample> {
+    let dialer = Dialer::new(&SigningKey::generate(&mut os_rng()), LinkTimeouts::default()).ok()?;
+    let (sender, reader) = dialer.dial(edge.address, *edge.id.as_bytes(), LINK_QUEUE).await.ok()?;
+    ControlChannel::ask_over(sender, reader, async |channel| channel.time().await.ok()).await.flatten()
 }
 
 /// The tasks that keep the client's own edges attached.
@@ -249,6 +308,7 @@ impl OwnEdge {
             if let Ok((sender, reader)) = dialled {
                 let ended = self.serve(sender, reader).await;
                 note(ended.map_or_else(|error| format!("ended the link: {error}"), |()| "ended the link".into()));
+                self.edges.time.forget(edge);
                 lock(&self.edges.channels).remove(&edge);
                 if self.commands.send(Command::Detached { edge }).await.is_err() {
                     return;
@@ -283,22 +343,34 @@ impl OwnEdge {
             }
         };
         let set_up = async {
-            let have = self.edges.views.borrow().hashes();
-            let op = Op::GetConsensus { have, follow: true };
-            if let Outcome::Consensus { documents } = channel.call(op).await? {
-                self.edges.accept(&documents);
-            }
+            // First of all: without it a consensus may seem to have run out.
+            self.edges.hear_time(edge, &channel).await?;
+            self.ask_consensus(&channel).await?;
             channel.call(Op::Attach).await?;
             lock(&self.edges.channels).insert(edge, channel.clone());
             self.edges.note(edge, None);
             let mailbox = self.attachment.mailbox();
             self.tell(Command::Attached { mailbox, link: sender, channel: channel.clone() }).await?;
-            std::future::pending::<Result<(), ControlError>>().await
+            loop {
+                tokio::time::sleep(TIME_AGAIN).await;
+                if self.edges.hear_time(edge, &channel).await? {
+                    self.ask_consensus(&channel).await?;
+                    self.tell(Command::ViewChanged).await?;
+                }
+            }
         };
         tokio::select! {
             ended = read => ended,
             ended = set_up => ended,
         }
+    }
+
+    async fn ask_consensus(&self, channel: &ControlChannel) -> Result<(), ControlError> {
+        let have = self.edges.views.borrow().hashes();
+        if let Outcome::Consensus { documents } = channel.call(Op::GetConsensus { have, follow: true }).await? {
+            self.edges.accept(&documents);
+        }
+        Ok(())
     }
 
     async fn tell(&self, command: Command) -> Result<(), ControlError> {

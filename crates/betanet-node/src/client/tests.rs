@@ -32,7 +32,11 @@ fn client() -> (Client, mpsc::Receiver<Command>) {
         commands,
         incoming: tokio::sync::Mutex::new(mpsc::channel(1).1),
         shared: Arc::new(Shared::new("test".into(), 1)),
-        edges: Arc::new(Edges::new(PathBuf::new(), Views::new("test".into(), authority))),
+        edges: Arc::new(Edges::new(
+            PathBuf::new(),
+            Views::new("test".into(), authority),
+            NetworkTime::new(NetworkClock::from_wall(), 1),
+        )),
         worker_key: SigningKey::from_bytes(&[4; 32]),
         authority,
         workers: Mutex::new(None),

@@ -16,6 +16,7 @@ use betanet_mix::view::{DelayProof, DelaySeed, NetworkView, NodeDescriptor};
 use betanet_mix::vrf::{PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
+use crate::control::OwedProof;
 use crate::state::{StateDir, StateError, read_json, write_private};
 
 /// The file with the VRF key.
@@ -39,6 +40,8 @@ pub struct Delays {
     ready: BTreeMap<Epoch, (VrfDelays, DelayProof)>,
     /// When this process let in the last packet under the keys that it has given up.
     retired: BTreeMap<Epoch, Instant>,
+    /// Proofs that the authority asks for.
+    owed: Vec<OwedProof>,
 }
 
 /// Seeds that must be on disk before they are used.
@@ -89,7 +92,7 @@ impl Delays {
         let path = state.join(SEEDS_FILE);
         let SeedsFile { seeds } = read_json(&path, "list of delay seeds")?.unwrap_or_default();
         let ready = seeds.iter().map(|(epoch, seed)| (*epoch, seed.delays(&key, *epoch))).collect();
-        Ok(Self { path, key, seeds, ready, retired: BTreeMap::new() })
+        Ok(Self { path, key, seeds, ready, retired: BTreeMap::new(), owed: Vec::new() })
     }
 
     /// The key that others check proofs with.
@@ -138,6 +141,19 @@ impl Delays {
         self.retired.extend(epochs.iter().map(|epoch| (*epoch, now)));
     }
 
+    /// Forgets the epochs after `last`, for a clock that was set back: their seeds are found anew when
+    /// they come. The keys that they belonged to are gone.
+    pub fn forget_after(&mut self, last: Epoch) {
+        self.seeds.retain(|epoch, _| *epoch <= last);
+        self.ready.retain(|epoch, _| *epoch <= last);
+        self.retired.retain(|epoch, _| *epoch <= last);
+    }
+
+    /// Notes which proofs the authority asks for, with the beacons of epochs that this node may have missed.
+    pub fn owe(&mut self, owed: Vec<OwedProof>) {
+        self.owed = owed;
+    }
+
     /// The delays of packets under the key of `epoch`, if they are fixed.
     #[must_use]
     pub fn source(&self, epoch: Epoch) -> Option<VrfDelays> {
@@ -156,12 +172,22 @@ impl Delays {
             // The clock alone is not enough: it may have jumped while the key is still held.
             epoch.next() < current && seed.reveal_ms(**epoch, clock) <= now_ms
         });
-        let mut proofs: Vec<DelayProof> = past
+        let own = past
             .filter_map(|(epoch, _)| self.ready.get(epoch).filter(|(delays, _)| has_left(epoch, delays)))
-            .map(|(_, proof)| proof.clone())
-            .take(NodeDescriptor::MAX_PROOFS)
-            .collect();
-        proofs.reverse();
+            .map(|(_, proof)| proof.clone());
+        let own: Vec<DelayProof> = own.collect();
+        // An epoch without a seed let no packet through, so nothing ever waited by what is told of it.
+        let missed = self.owed.iter().filter(|OwedProof { epoch, seed }| {
+            epoch.next() < current && seed.reveal_ms(*epoch, clock) <= now_ms && !self.seeds.contains_key(epoch)
+        });
+        let missed: Vec<_> = missed.map(|owed| owed.seed.delays(&self.key, owed.epoch).1).collect();
+        let asked = |proof: &&DelayProof| self.owed.iter().any(|owed| owed.epoch == proof.epoch);
+        // What is asked for comes first, the oldest before all: it keeps this node out.
+        let (due, rest): (Vec<_>, Vec<_>) = own.iter().partition(asked);
+        let first = missed.iter().chain(due).map(|proof| (proof.epoch, proof)).collect::<BTreeMap<_, _>>();
+        let chosen = first.into_values().chain(rest).take(NodeDescriptor::MAX_PROOFS);
+        let mut proofs: Vec<DelayProof> = chosen.cloned().collect();
+        proofs.sort_unstable_by_key(|proof| proof.epoch);
         proofs
     }
 }

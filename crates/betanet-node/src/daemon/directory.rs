@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::metrics::Metrics;
-use crate::clock::now_ms;
-use crate::control::{ControlChannel, ControlError, Op, Outcome};
+use crate::clock::NetworkClock;
+use crate::control::{ControlChannel, ControlError, Op, Outcome, OwedProof};
 use crate::link::{Dialer, LinkError, LinkReader, Received};
 use crate::net::NetFile;
 use crate::state::StateError;
@@ -31,6 +31,18 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 
 /// Pause before the authority is asked again for what it did not give.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How often the authority is asked for the time: clocks drift, and a machine may stand still unnoticed.
+const TIME_AGAIN: Duration = Duration::from_secs(15);
+
+/// A descriptor, and how often the clock had been set when it was made.
+#[derive(Clone, Debug, Default)]
+pub struct Described {
+    /// The descriptor; none while no key is on disk.
+    pub signed: Option<Signed>,
+    /// What [`NetworkClock::moves`] said before.
+    pub moves: u64,
+}
 
 /// Passes requests of clients on to the authority.
 #[derive(Clone, Debug)]
@@ -54,14 +66,20 @@ impl Directory {
 /// What the task needs.
 #[derive(Debug)]
 pub struct Uplink {
+    /// This node.
+    pub own: NodeId,
     /// The file that names the authority; read again before every attempt.
     pub bootstrap: PathBuf,
     /// Presents this node's key.
     pub dialer: Dialer,
-    /// The descriptor to publish, signed; changes with the keys.
-    pub descriptor: watch::Receiver<Option<Signed>>,
+    /// The descriptor to publish; changes with the keys.
+    pub descriptor: watch::Receiver<Described>,
     /// Where consensuses go.
     pub views: watch::Sender<Arc<Views>>,
+    /// Where the proofs go that the authority asks for.
+    pub owed: watch::Sender<Vec<OwedProof>>,
+    /// The time, which follows the authority's.
+    pub time: NetworkClock,
     /// Where accepted consensuses are kept for a restart without the authority.
     pub cache: PathBuf,
     /// The figures.
@@ -126,16 +144,16 @@ impl Uplink {
         requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>,
         workers: &mut WorkerCache,
     ) -> Result<(), LinkError> {
-        let (views, cache, metrics) = (&self.views, &self.cache, &self.metrics);
-        let descriptor = &mut self.descriptor;
+        let Self { own, views, cache, metrics, time, owed, descriptor, .. } = self;
+        let documents = Documents { views, cache, metrics, time };
         // Reading goes on beside every request: it is what brings the answers.
         let read = async {
             loop {
                 let Received::Message(message) = reader.next().await? else {
                     return Err(LinkError::Message);
                 };
-                let documents = channel.take(&message)?;
-                accept(views, cache, metrics, &documents).await;
+                let announced = channel.take(&message)?;
+                documents.accept(&announced).await;
             }
         };
         let write = async {
@@ -143,19 +161,32 @@ impl Uplink {
             let (mut informed, mut published) = (false, false);
             let mut attempts = tokio::time::interval(RETRY);
             attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut times = tokio::time::interval(TIME_AGAIN);
+            times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut consensuses = views.subscribe();
             loop {
                 tokio::select! {
+                    biased;
+                    // Before anything else: all that follows bears dates.
+                    _ = times.tick() => {
+                        if documents.follow_time(channel).await? {
+                            (informed, published) = (false, false);
+                            attempts.reset_immediately();
+                        }
+                    }
                     _ = attempts.tick(), if !(informed && published) => {
                         if !informed {
                             let have = views.borrow().hashes();
                             let outcome = ask(channel, Op::GetConsensus { have, follow: true }).await?;
-                            if let Outcome::Consensus { documents } = outcome {
-                                accept(views, cache, metrics, &documents).await;
+                            if let Outcome::Consensus { documents: new } = outcome {
+                                documents.accept(&new).await;
                                 informed = true;
                             }
+                            ask_duties(channel, owed).await?;
                         }
-                        let signed = descriptor.borrow_and_update().clone();
-                        if let Some(descriptor) = signed.filter(|_| !published) {
+                        let Described { signed, moves } = descriptor.borrow_and_update().clone();
+                        // What was made by a wrong clock waits for its successor.
+                        if let Some(descriptor) = signed.filter(|_| !published && moves == time.moves()) {
                             let outcome = ask(channel, Op::PutDescriptor { descriptor }).await?;
                             published = matches!(outcome, Outcome::Stored);
                             if let Outcome::Refused { reason } = outcome {
@@ -169,6 +200,18 @@ impl Uplink {
                         }
                         published = false;
                         attempts.reset_immediately();
+                    }
+                    changed = consensuses.changed() => {
+                        if changed.is_err() {
+                            return Ok(());
+                        }
+                        // Only who is left out needs to be told what it missed.
+                        let named = consensuses.borrow_and_update().newest().is_some_and(|view| {
+                            view.consensus().delays.left_out.iter().any(|node| node.id == *own)
+                        });
+                        if named {
+                            ask_duties(channel, owed).await?;
+                        }
                     }
                     request = requests.recv() => {
                         let Some((op, answer)) = request else {
@@ -197,42 +240,81 @@ async fn ask(channel: &ControlChannel, op: Op) -> Result<Outcome, LinkError> {
     }
 }
 
-/// Verifies consensuses, keeps the good ones, and writes them to disk.
-async fn accept(views: &watch::Sender<Arc<Views>>, cache: &std::path::Path, metrics: &Metrics, documents: &[Signed]) {
-    let mut updated = Views::clone(&views.borrow());
-    let mut changed = false;
-    for document in documents {
-        match updated.accept(document) {
-            Ok(new) => changed |= new,
-            Err(err) => {
-                if let ViewError::Equivocation { .. } = err {
-                    // Kept, so that it is told once.
-                    changed = true;
-                    metrics.drop_one("equivocation");
+/// Asks what this node owes.
+async fn ask_duties(channel: &ControlChannel, known: &watch::Sender<Vec<OwedProof>>) -> Result<(), LinkError> {
+    if let Outcome::Duties { owed } = ask(channel, Op::GetDuties).await? {
+        known.send_if_modified(|known| {
+            let changed = *known != owed;
+            *known = owed;
+            changed
+        });
+    }
+    Ok(())
+}
+
+/// What the authority says about the network, and where it is kept.
+struct Documents<'a> {
+    views: &'a watch::Sender<Arc<Views>>,
+    cache: &'a std::path::Path,
+    metrics: &'a Metrics,
+    time: &'a NetworkClock,
+}
+
+impl Documents<'_> {
+    /// Takes over the authority's time; whether that changed anything.
+    async fn follow_time(&self, channel: &ControlChannel) -> Result<bool, LinkError> {
+        let sample = match channel.time().await {
+            Ok(sample) => sample,
+            Err(ControlError::Link(err)) => return Err(err),
+            // It is asked again.
+            Err(_) => return Ok(false),
+        };
+        let set = self.time.follow(&sample);
+        if set {
+            // Those who follow the consensuses look at them with the new time.
+            self.views.send_modify(|views| Arc::make_mut(views).forget_after(self.time.now_ms()));
+        }
+        Ok(set)
+    }
+
+    /// Verifies consensuses, keeps the good ones, and writes them to disk.
+    async fn accept(&self, documents: &[Signed]) {
+        let mut updated = Views::clone(&self.views.borrow());
+        let mut changed = false;
+        for document in documents {
+            match updated.accept(document) {
+                Ok(new) => changed |= new,
+                Err(err) => {
+                    if let ViewError::Equivocation { .. } = err {
+                        // Kept, so that it is told once.
+                        changed = true;
+                        self.metrics.drop_one("equivocation");
+                    }
+                    tracing::warn!(error = %err, "consensus.refused");
                 }
-                tracing::warn!(error = %err, "consensus.refused");
             }
         }
+        if !changed {
+            return;
+        }
+        let now_ms = self.time.now_ms();
+        let kept = updated.beyond(&[], now_ms);
+        let cache = self.cache.to_owned();
+        let write = tokio::task::spawn_blocking(move || crate::state::write_json(&cache, &kept));
+        if let Ok(Err(err)) = write.await {
+            tracing::warn!(error = %err, "consensus.not_cached");
+        }
+        if let Some(view) = updated.at(now_ms) {
+            let consensus = view.consensus();
+            tracing::info!(
+                epoch = consensus.epoch.0,
+                revision = consensus.revision,
+                nodes = consensus.nodes.len(),
+                "consensus.accepted"
+            );
+        }
+        self.views.send_replace(Arc::new(updated));
     }
-    if !changed {
-        return;
-    }
-    let kept = updated.beyond(&[], now_ms());
-    let cache = cache.to_owned();
-    let write = tokio::task::spawn_blocking(move || crate::state::write_json(&cache, &kept));
-    if let Ok(Err(err)) = write.await {
-        tracing::warn!(error = %err, "consensus.not_cached");
-    }
-    if let Some(view) = updated.at(now_ms()) {
-        let consensus = view.consensus();
-        tracing::info!(
-            epoch = consensus.epoch.0,
-            revision = consensus.revision,
-            nodes = consensus.nodes.len(),
-            "consensus.accepted"
-        );
-    }
-    views.send_replace(Arc::new(updated));
 }
 
 /// Reads the consensuses that a former process kept; what does not verify is left out.

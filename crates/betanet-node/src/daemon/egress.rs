@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::metrics::Metrics;
-use crate::clock::now_ms;
+use crate::clock::NetworkClock;
 use crate::link::{Dialer, FRAME_LEN, Frame, LinkSender};
 use crate::sync::lock;
 use crate::views::Views;
@@ -38,14 +38,15 @@ struct Waiting {
 #[derive(Clone, Debug)]
 pub struct Egress {
     peers: Arc<Mutex<HashMap<NodeId, mpsc::Sender<Waiting>>>>,
+    time: NetworkClock,
     metrics: Arc<Metrics>,
 }
 
 impl Egress {
     /// No links yet.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { peers: Arc::default(), metrics }
+    pub fn new(time: NetworkClock, metrics: Arc<Metrics>) -> Self {
+        Self { peers: Arc::default(), time, metrics }
     }
 
     /// Queues a packet for `next`, or drops and counts it. Never blocks.
@@ -65,7 +66,7 @@ impl Egress {
 
     /// Opens links to the nodes that `views` list and closes those to nodes that left.
     pub fn follow(&self, own: NodeId, dialer: &Dialer, views: &watch::Receiver<Arc<Views>>) {
-        let now = now_ms();
+        let now = self.time.now_ms();
         let current = Arc::clone(&views.borrow());
         let mut peers = lock(&self.peers);
         // Dropping the queue ends the link's task.
@@ -80,6 +81,7 @@ impl Egress {
                     queue,
                     dialer: dialer.clone(),
                     views: views.clone(),
+                    time: self.time.clone(),
                     metrics: Arc::clone(&self.metrics),
                 };
                 tokio::spawn(peer.run());
@@ -94,6 +96,7 @@ struct Peer {
     queue: mpsc::Receiver<Waiting>,
     dialer: Dialer,
     views: watch::Receiver<Arc<Views>>,
+    time: NetworkClock,
     metrics: Arc<Metrics>,
 }
 
@@ -135,7 +138,7 @@ impl Peer {
     /// The node's address in the newest consensus that lists it.
     fn address(&self) -> Option<std::net::SocketAddr> {
         let views = self.views.borrow();
-        let now = now_ms();
+        let now = self.time.now_ms();
         let mut addresses: Vec<_> =
             views.live(now).filter_map(|view| view.node(self.id)).map(|node| node.link_address()).collect();
         addresses.pop()
@@ -210,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_for_a_node_that_left_is_counted_as_lost() {
         let metrics = Arc::new(Metrics::new(true));
-        let egress = Egress::new(Arc::clone(&metrics));
+        let egress = Egress::new(NetworkClock::from_wall(), Arc::clone(&metrics));
         let id = NodeId::from([1; 32]);
         let (sender, queue) = mpsc::channel(4);
         lock(&egress.peers).insert(id, sender);
@@ -221,6 +224,7 @@ mod tests {
             queue,
             dialer: Dialer::new(&SigningKey::from_bytes(&[2; 32]), LinkTimeouts::default()).unwrap(),
             views: watch::Sender::new(Arc::new(Views::new("test".into(), id))).subscribe(),
+            time: NetworkClock::from_wall(),
             metrics: Arc::clone(&metrics),
         };
         // No consensus lists the node, so its task ends.

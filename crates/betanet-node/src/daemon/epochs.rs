@@ -238,9 +238,9 @@ impl Epochs {
     }
 
     /// Moves to the epoch of `now`: from here on, packets under older keys than the one before it
-    /// find no key.
+    /// find no key. Where a wrong clock is set back, keys of the future go as well, with their logs.
     pub fn retire(&mut self, now: Epoch) -> Retired {
-        if now > self.current() {
+        if now != self.current() {
             self.saved = false;
             // Packets that were just let in leave without waiting for a log that goes. Should the process
             // be killed before it is gone, it holds them; if it cannot be written, their key goes anyway.

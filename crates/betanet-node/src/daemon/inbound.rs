@@ -23,7 +23,7 @@ use super::edge::{Attachment, Edge};
 use super::metrics::Metrics;
 use super::mixer::Ingress;
 use crate::budget::Budget;
-use crate::clock::now_ms;
+use crate::clock::NetworkClock;
 use crate::control::{Answer, Op, Outcome, Request, mailbox_of};
 use crate::link::{Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Received};
 use crate::process::link_places;
@@ -117,6 +117,8 @@ pub struct Inbound {
     pub directory: Directory,
     /// The consensuses.
     pub views: watch::Receiver<Arc<Views>>,
+    /// The time.
+    pub time: NetworkClock,
     /// The figures.
     pub metrics: Arc<Metrics>,
 }
@@ -192,13 +194,13 @@ impl Inbound {
     }
 
     fn is_member(&self, id: NodeId) -> bool {
-        self.views.borrow().lists(id, now_ms())
+        self.views.borrow().lists(id, self.time.now_ms())
     }
 
     /// Around a new consensus the other side may be ahead of us.
     async fn becomes_member(&self, id: NodeId) -> bool {
         let mut views = self.views.clone();
-        let listed = views.wait_for(|views| views.lists(id, now_ms()));
+        let listed = views.wait_for(|views| views.lists(id, self.time.now_ms()));
         matches!(tokio::time::timeout(MEMBERSHIP_PATIENCE, listed).await, Ok(Ok(_)))
     }
 
@@ -261,7 +263,7 @@ impl<'a> Client<'a> {
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // A node may dial before we hold the consensus that lists it.
-            if views.borrow().lists(id, now_ms()) {
+            if views.borrow().lists(id, self.inbound.time.now_ms()) {
                 return Ended::Listed;
             }
             tokio::select! {
@@ -280,7 +282,7 @@ impl<'a> Client<'a> {
                         return LinkError::Closed.into();
                     }
                     let current = Arc::clone(&views.borrow_and_update());
-                    let documents = current.beyond(&sent, now_ms());
+                    let documents = current.beyond(&sent, self.inbound.time.now_ms());
                     sent = current.hashes();
                     if self.follows
                         && !documents.is_empty()
@@ -327,7 +329,7 @@ impl<'a> Client<'a> {
 
     async fn answer(&mut self, op: Op, sent: &mut Vec<betanet_mix::view::ConsensusHash>) -> Outcome {
         match op {
-            Op::Time => Outcome::Time { now_ms: now_ms() },
+            Op::Time => Outcome::Time { now_ms: self.inbound.time.now_ms() },
             Op::Attach => {
                 let mailbox = mailbox_of(&self.key);
                 match self.edge.attach(mailbox, self.sender.clone()).await {
@@ -345,7 +347,7 @@ impl<'a> Client<'a> {
                 self.follows |= follow;
                 let views = Arc::clone(&self.inbound.views.borrow());
                 *sent = views.hashes();
-                Outcome::Consensus { documents: views.beyond(&have, now_ms()) }
+                Outcome::Consensus { documents: views.beyond(&have, self.inbound.time.now_ms()) }
             }
             op @ Op::GetWorkers { .. } => self.inbound.directory.relay(op).await,
             Op::PutWorker { worker } => {
@@ -360,7 +362,9 @@ impl<'a> Client<'a> {
                     Err(err) => refused(&err),
                 }
             }
-            Op::GetNetwork | Op::PutDescriptor { .. } => refused(&"an edge is not the directory authority"),
+            Op::GetNetwork | Op::GetDuties | Op::PutDescriptor { .. } => {
+                refused(&"an edge is not the directory authority")
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use betanet_mix::epoch::{Epoch, EpochClock};
 
 use super::delays::Delays;
 use super::epochs::{Epochs, Renewal};
-use crate::clock::now_ms;
+use crate::clock::NetworkClock;
 use crate::state::StateError;
 use crate::sync::lock;
 use crate::views::Views;
@@ -21,6 +21,8 @@ pub struct Keeper {
     pub delays: Arc<Mutex<Delays>>,
     /// When an epoch begins.
     pub clock: EpochClock,
+    /// The time.
+    pub time: NetworkClock,
 }
 
 /// What a round has brought.
@@ -36,7 +38,7 @@ impl Keeper {
     /// One round, on a thread where it may wait for the disk. One at a time.
     pub async fn keep(&self, views: Arc<Views>) -> Kept {
         let keeper = self.clone();
-        let round = tokio::task::spawn_blocking(move || keeper.round(&views, now_ms()));
+        let round = tokio::task::spawn_blocking(move || keeper.round(&views, keeper.time.now_ms()));
         round.await.unwrap_or_else(|err| Kept { keys_changed: false, trouble: Some(err.to_string()) })
     }
 
@@ -51,11 +53,18 @@ impl Keeper {
 
     /// Gives up old keys at once, makes new ones, and says whether the keys changed.
     fn rotate(&self, now: Epoch) -> (bool, Result<(), StateError>) {
-        let (retired, renewal) = {
+        let (retired, renewal, back) = {
             let mut epochs = lock(&self.epochs);
-            (epochs.retire(now), epochs.renewal())
+            let back = now < epochs.current();
+            (epochs.retire(now), epochs.renewal(), back)
         };
-        lock(&self.delays).retire(retired.epochs(), Instant::now());
+        {
+            let mut delays = lock(&self.delays);
+            delays.retire(retired.epochs(), Instant::now());
+            if back {
+                delays.forget_after(now.next());
+            }
+        }
         let fewer = !retired.epochs().is_empty();
         retired.erase();
         match renewal.map(Renewal::write) {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -15,15 +15,17 @@ use betanet_sphinx::MailboxId;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
 
-use crate::clock::now_ms;
+use crate::clock::{boot_ms, wall_ms};
 
 /// `(mailbox, seq) → stored_ms(8) ‖ item`.
 const ITEMS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> = TableDefinition::new("items");
 /// `mailbox → last attached, in ms`.
 const OWNERS: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("owners");
-/// `"next_seq" → u64`.
+/// `"next_seq" → u64`, `"age_ms" → u64`.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const NEXT_SEQ: &str = "next_seq";
+/// The store's time when it was last written down.
+const AGE: &str = "age_ms";
 
 /// Jobs that one transaction takes.
 const GROUP: usize = 512;
@@ -114,10 +116,30 @@ pub struct Mailboxes {
     writer: Option<JoinHandle<()>>,
 }
 
+/// The store's own time, which passes while it is open: no clock that is set makes anything too old.
+#[derive(Debug)]
+struct Age {
+    start_ms: u64,
+    opened_ms: u64,
+    written_ms: AtomicU64,
+}
+
+impl Age {
+    fn open(database: &Database) -> Result<Self, redb::Error> {
+        let start_ms = read_age(database)?;
+        Ok(Self { start_ms, opened_ms: boot_ms(), written_ms: AtomicU64::new(start_ms) })
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.start_ms.saturating_add(boot_ms().saturating_sub(self.opened_ms))
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
     limits: Limits,
+    age: Age,
     /// `None` while a failed database waits to be opened again.
     database: RwLock<Option<Database>>,
     index: Arc<Mutex<Index>>,
@@ -192,9 +214,11 @@ impl Mailboxes {
         let wrap = |source: redb::Error| StoreError { path: path.to_owned(), source: Box::new(source) };
         let database = open_database(path).map_err(wrap)?;
         let index = read_index(&database).map_err(wrap)?;
+        let age = Age::open(&database).map_err(wrap)?;
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             limits,
+            age,
             database: RwLock::new(Some(database)),
             index: Arc::new(Mutex::new(index)),
             failed: AtomicBool::new(false),
@@ -250,7 +274,7 @@ impl Mailboxes {
             if let Some(evicted) = evicted {
                 index.mailboxes.remove(&evicted);
             }
-            index.mailboxes.entry(mailbox).or_default().attached_ms = now_ms();
+            index.mailboxes.entry(mailbox).or_default().attached_ms = self.shared.age.now_ms();
         }
         stored.await.map_err(|_| PutError::StoreFailed)?;
         Ok(hold)
@@ -402,7 +426,7 @@ impl Shared {
         if group.iter().all(|job| matches!(job, Job::Delete { .. })) {
             transaction.set_durability(Durability::None).map_err(|_| redb::Error::TransactionPoisoned)?;
         }
-        let now = now_ms();
+        let now = self.age.now_ms();
         let mut released = Vec::new();
         {
             let mut items = transaction.open_table(ITEMS)?;
@@ -435,8 +459,10 @@ impl Shared {
             if next != first {
                 meta.insert(NEXT_SEQ, next)?;
             }
+            meta.insert(AGE, now)?;
         }
         transaction.commit()?;
+        self.age.written_ms.store(now, Ordering::Relaxed);
         for mailbox in released {
             self.release(mailbox, 1);
         }
@@ -445,7 +471,7 @@ impl Shared {
 
     /// Drops what has outlived its time. A mailbox does not while its owner is there.
     fn expire(&self) -> Result<(), redb::Error> {
-        let now = now_ms();
+        let now = self.age.now_ms();
         let life = u64::try_from(self.limits.time_to_live.as_millis()).unwrap_or(u64::MAX);
         let Some(horizon) = now.checked_sub(life) else {
             return Ok(());
@@ -474,11 +500,12 @@ impl Shared {
                 index.items_total = index.items_total.saturating_sub(items);
             }
         }
-        if found.is_empty() {
+        if found.is_empty() && stale <= self.age.written_ms.load(Ordering::Relaxed) {
             return Ok(());
         }
         let transaction = database.begin_write()?;
         {
+            transaction.open_table(META)?.insert(AGE, now)?;
             let mut items = transaction.open_table(ITEMS)?;
             let mut owners = transaction.open_table(OWNERS)?;
             for old in &found {
@@ -493,6 +520,7 @@ impl Shared {
             }
         }
         transaction.commit()?;
+        self.age.written_ms.store(now, Ordering::Relaxed);
         for old in found {
             self.release(old.mailbox, old.seqs.len());
         }
@@ -527,6 +555,23 @@ fn read_index(database: &Database) -> Result<Index, redb::Error> {
         index.items_total += 1;
     }
     Ok(index)
+}
+
+/// The store's time: what was written down, and not before anything that it holds. A new store begins
+/// with the date, which old ones counted by.
+fn read_age(database: &Database) -> Result<u64, redb::Error> {
+    let transaction = database.begin_read()?;
+    if let Some(age) = transaction.open_table(META)?.get(AGE)? {
+        return Ok(age.value());
+    }
+    let mut latest = None;
+    for entry in transaction.open_table(OWNERS)?.iter()? {
+        latest = latest.max(Some(entry?.1.value()));
+    }
+    for entry in transaction.open_table(ITEMS)?.iter()? {
+        latest = latest.max(Some(stored_at(entry?.1.value()).0));
+    }
+    Ok(latest.unwrap_or_else(wall_ms))
 }
 
 fn read_items(

@@ -10,6 +10,8 @@ use ed25519_dalek::SigningKey;
 
 use super::*;
 use crate::client::edges::LINK_QUEUE;
+use crate::client::network_time::NetworkTime;
+use crate::clock::NetworkClock;
 use crate::link::{Dialer, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile};
 use crate::views::Views;
@@ -58,7 +60,8 @@ fn driver() -> (Driver, tempfile::TempDir, Arc<AtomicU64>) {
         http: [].into(),
     };
     let store = ClientStore::open(dir.path(), &net, 2).unwrap();
-    let edges = Arc::new(Edges::new(dir.path().join("net.json"), Views::new("test".into(), net.authority.id)));
+    let time = NetworkTime::new(NetworkClock::from_wall(), 2);
+    let edges = Arc::new(Edges::new(dir.path().join("net.json"), Views::new("test".into(), net.authority.id), time));
     edges.accept(&[consensus()]);
     let shared = Arc::new(Shared::new("test".into(), 2));
     let wall = Arc::new(AtomicU64::new(NOW_MS));

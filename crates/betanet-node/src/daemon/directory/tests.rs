@@ -28,10 +28,17 @@ async fn what_the_authority_refuses_costs_no_link() {
     };
     let bootstrap = folder.path().join("net.json");
     write_json(&bootstrap, &net).unwrap();
-    let descriptor = watch::Sender::new(Some(Signed { content: "first".into(), signatures: Vec::new() }));
+    let described = |content: &str| Described {
+        signed: Some(Signed { content: content.into(), signatures: Vec::new() }),
+        moves: 0,
+    };
+    let descriptor = watch::Sender::new(described("first"));
     let views = watch::Sender::new(Arc::new(Views::new(NETWORK.into(), id)));
     let _wanted = views.subscribe();
     let directory = Uplink {
+        own: node_id_of(&own),
+        owed: watch::Sender::default(),
+        time: NetworkClock::from_wall(),
         bootstrap,
         dialer: Dialer::new(&own, LinkTimeouts::default()).unwrap(),
         descriptor: descriptor.subscribe(),
@@ -70,6 +77,6 @@ async fn what_the_authority_refuses_costs_no_link() {
     }
     // The refused descriptor comes again, and so does a newer one.
     refuse("first").await;
-    descriptor.send_replace(Some(Signed { content: "second".into(), signatures: Vec::new() }));
+    descriptor.send_replace(described("second"));
     refuse("second").await;
 }

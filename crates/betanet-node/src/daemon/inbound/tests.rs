@@ -10,9 +10,10 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::clock::wall_ms;
 use crate::control::ControlChannel;
 use crate::daemon::delays::Delays;
-use crate::daemon::directory::Uplink;
+use crate::daemon::directory::{Described, Uplink};
 use crate::daemon::edge::Sessions;
 use crate::daemon::epochs::Epochs;
 use crate::daemon::mailboxes::{Limits as MailboxLimits, Mailboxes};
@@ -50,9 +51,12 @@ impl TestEdge {
             Mailboxes::open(&state.join("mailboxes.redb"), MailboxLimits::default(), Box::new(|_, _| {})).unwrap();
         let views = watch::Sender::new(Arc::new(Views::new(NETWORK.into(), node_id_of(&authority))));
         let directory = Uplink {
+            own: node_id_of(&own),
+            owed: watch::Sender::default(),
+            time: NetworkClock::from_wall(),
             bootstrap: state.join("missing.json"),
             dialer: Dialer::new(&own, LinkTimeouts::default()).unwrap(),
-            descriptor: watch::Sender::new(None).subscribe(),
+            descriptor: watch::Sender::new(Described::default()).subscribe(),
             views: views.clone(),
             cache: state.join("consensus.json"),
             metrics: Arc::clone(&metrics),
@@ -63,6 +67,7 @@ impl TestEdge {
             edge: Some(Arc::new(Edge::new(mailboxes, Sessions::default(), Arc::clone(&metrics)))),
             directory,
             views: views.subscribe(),
+            time: NetworkClock::from_wall(),
             metrics: Arc::clone(&metrics),
         };
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -81,7 +86,7 @@ impl TestEdge {
     /// Publishes a consensus that lists these and nobody else.
     fn list(&self, nodes: &[&SigningKey]) {
         let mut views = Views::clone(&self.views.borrow());
-        let last = views.at(now_ms()).map(|view| (view.consensus().revision + 1, view.hash()));
+        let last = views.at(wall_ms()).map(|view| (view.consensus().revision + 1, view.hash()));
         let (revision, previous) = last.unwrap_or((0, ConsensusHash::default()));
         assert!(views.accept(&sign(consensus(nodes, revision, previous), &self.authority)).unwrap());
         self.views.send_replace(Arc::new(views));

@@ -1,0 +1,130 @@
+//! The time that a client goes by: where its edges agree, so that no single one can move it.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use betanet_sphinx::NodeId;
+
+use crate::clock::{NetworkClock, Sample};
+use crate::sync::lock;
+
+/// What the edges' clocks show.
+#[derive(Debug)]
+pub(super) struct NetworkTime {
+    clock: NetworkClock,
+    /// How many edges the client's address names.
+    wanted: usize,
+    heard: Mutex<Heard>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    samples: BTreeMap<NodeId, Sample>,
+    disputed: bool,
+}
+
+/// What follows from what was heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// Nothing speaks against the client's clock.
+    Right,
+    /// This is the time.
+    Wrong(Sample),
+    /// There is a contradiction, and one more edge is needed to settle it.
+    Unsettled,
+}
+
+impl NetworkTime {
+    pub(super) fn new(clock: NetworkClock, wanted: usize) -> Self {
+        Self { clock, wanted, heard: Mutex::default() }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Takes an edge's time into account; with `Unsettled`, those already heard need not be asked.
+    pub(super) fn hear(&self, edge: NodeId, sample: Sample) -> Verdict {
+        let mut heard = lock(&self.heard);
+        heard.samples.insert(edge, sample);
+        let samples: Vec<_> = heard.samples.values().copied().collect();
+        let verdict = judge(self.clock.sample(), &samples, self.wanted);
+        heard.disputed = verdict == Verdict::Unsettled;
+        drop(heard);
+        if let Verdict::Wrong(time) = verdict {
+            self.clock.follow(&time);
+        }
+        verdict
+    }
+
+    /// Forgets an edge whose link has ended.
+    pub(super) fn forget(&self, edge: NodeId) {
+        lock(&self.heard).samples.remove(&edge);
+    }
+
+    pub(super) fn has_heard(&self, edge: NodeId) -> bool {
+        lock(&self.heard).samples.contains_key(&edge)
+    }
+
+    /// One line if the machine's clock, or some edge's, is wrong.
+    pub(super) fn complaint(&self) -> Option<String> {
+        let disputed = lock(&self.heard).disputed;
+        let dispute = || "the edges of the network do not agree on the time".to_owned();
+        self.clock.complaint().or_else(|| disputed.then(dispute))
+    }
+}
+
+/// Two edges that agree outweigh the client's own clock, as long as most of those heard say so. A client that
+/// has one edge believes it.
+fn judge(own: Sample, samples: &[Sample], wanted: usize) -> Verdict {
+    let support = |one: &Sample| samples.iter().filter(|other| one.agrees(other)).count();
+    let Some(best) = samples.iter().max_by_key(|one| (support(one), std::cmp::Reverse(one.spread_ms))) else {
+        return Verdict::Right;
+    };
+    let settled = support(best) >= 2 && support(best) * 2 > samples.len() || wanted == 1 && samples.len() == 1;
+    match own.agrees(best) {
+        true if settled || samples.len() == 1 => Verdict::Right,
+        false if settled => Verdict::Wrong(*best),
+        _ => Verdict::Unsettled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ahead_ms: i64) -> Sample {
+        Sample { ahead_ms, spread_ms: 1 }
+    }
+
+    const RIGHT: i64 = 1_000_000_000_000;
+    const HOUR: i64 = 3_600_000;
+
+    /// INV-LINK-39
+    #[test]
+    fn one_edge_of_several_moves_no_clock_and_two_that_agree_do() {
+        for wrong in [RIGHT - HOUR, RIGHT + HOUR, 0, i64::MAX, i64::MIN] {
+            let (own, lie) = (at(RIGHT), at(wrong));
+            assert_eq!(Verdict::Unsettled, judge(own, &[lie], 2));
+            assert_eq!(Verdict::Unsettled, judge(own, &[lie, at(RIGHT)], 2));
+            // A third edge settles it, for the clock or against it.
+            assert_eq!(Verdict::Right, judge(own, &[lie, at(RIGHT), at(RIGHT + 5)], 2));
+            assert!(matches!(judge(lie, &[lie, at(RIGHT), at(RIGHT + 5)], 2), Verdict::Wrong(time) if time != lie));
+            assert!(matches!(judge(lie, &[at(RIGHT), at(RIGHT + 5)], 2), Verdict::Wrong(_)));
+            // Two against two settle nothing.
+            assert_eq!(Verdict::Unsettled, judge(own, &[lie, lie, at(RIGHT), at(RIGHT)], 2));
+        }
+    }
+
+    /// INV-LINK-39
+    #[test]
+    fn a_clock_that_is_right_stays_and_the_only_edge_is_believed() {
+        assert_eq!(Verdict::Right, judge(at(RIGHT), &[], 2));
+        assert_eq!(Verdict::Right, judge(at(RIGHT), &[at(RIGHT + 100)], 2));
+        assert_eq!(Verdict::Right, judge(at(RIGHT), &[at(RIGHT + 100)], 1));
+        assert_eq!(Verdict::Wrong(at(RIGHT)), judge(at(RIGHT + HOUR), &[at(RIGHT)], 1));
+        // A slow answer tells less.
+        let slow = Sample { ahead_ms: RIGHT + 3_000, spread_ms: 4_000 };
+        assert_eq!(Verdict::Right, judge(at(RIGHT), &[slow], 1));
+    }
+}
