@@ -557,7 +557,7 @@ class Client:
 
     def status(
         self,
-    ) -> tuple[str, int, dict[str, int], int, int, bool, int, int, int, int]:
+    ) -> tuple[str, int, dict[str, int], int, int, bool, int, int, int, int, str | None]:
         """The fields of :class:`betanet.ClientStatus`, in their order."""
 
     def close(self, bridge: Bridge) -> int:

@@ -68,6 +68,8 @@ class ClientStatus:
         in_flight: packets whose storage at the recipient's edge is not confirmed.
         open_requests: requests without an answer.
         packets_resent: packets that were sent again, since the client was opened.
+        trouble: one line if something keeps the client from sending, or this machine's clock is
+            wrong; otherwise None.
     """
 
     network: str
@@ -80,3 +82,4 @@ class ClientStatus:
     in_flight: int
     open_requests: int
     packets_resent: int
+    trouble: str | None

@@ -205,6 +205,7 @@ impl Client {
             in_flight,
             open_requests,
             fragments_resent,
+            trouble,
             ..
         } = self.opened.core.status();
         let nodes = PyDict::new(py);
@@ -222,6 +223,7 @@ impl Client {
             in_flight,
             open_requests,
             fragments_resent,
+            trouble,
         );
         fields.into_pyobject(py)
     }

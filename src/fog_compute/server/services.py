@@ -28,7 +28,7 @@ _log = get_logger("fog_compute.server")
 
 PROBE_S: Final = 0.25
 PROBE_MAX_S: Final = 15.0
-PROBE_OK_S: Final = 10.0
+PROBE_OK_S: Final = 2.0
 
 
 class Network(ChannelSource, WorkerDirectory, Protocol):
@@ -268,7 +268,7 @@ class ServiceManager:
     async def _refresh_network(self, network: Network) -> None:
         self._net_status = await network.status()
         if not self._net_status.edges_attached:
-            raise ServiceUnavailable("no edge answers")
+            raise ServiceUnavailable(self._net_status.trouble or "no edge answers")
         if self._health["betanet"].state is not ServiceState.RUNNING:
             _log.info("network.joined", nodes=self._net_status.node_count)
         self._set("betanet", ServiceState.RUNNING)

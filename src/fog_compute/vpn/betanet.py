@@ -51,6 +51,8 @@ class NetworkStatus:
         one_operator: whether one party runs all nodes, so that there is no anonymity.
         mean_delay_ms: mean delay of each hop.
         edges_attached: edges that the client is linked to now.
+        trouble: one line if something keeps the client from sending, or this machine's clock is
+            wrong; otherwise None.
     """
 
     network: str
@@ -59,6 +61,7 @@ class NetworkStatus:
     one_operator: bool
     mean_delay_ms: float
     edges_attached: int
+    trouble: str | None = None
 
     @property
     def node_count(self) -> int:
@@ -270,6 +273,7 @@ class BetanetService:
             one_operator=view.one_operator,
             mean_delay_ms=view.mean_delay_ms,
             edges_attached=view.edges_attached,
+            trouble=view.trouble,
         )
 
     async def close(self) -> None:

@@ -97,6 +97,7 @@ def _net(services: ServiceManager) -> NetOut | None:
         mean_delay_ms=view.mean_delay_ms,
         one_operator=view.one_operator,
         warnings=[
+            *([view.trouble] if view.trouble else []),
             *([trouble] if (trouble := services.get_service("dispatcher").trouble) else []),
             *([ONE_OPERATOR] if view.one_operator else []),
             NO_COVER,

@@ -245,6 +245,17 @@ async def test_status_names_what_the_network_does_not_hide(api: Api) -> None:
     assert body["net"]["nodes"] == {"entry": 2, "middle": 6, "exit": 2}
 
 
+async def test_status_says_who_is_wrong_about_the_time(api: Api) -> None:
+    trouble = "this machine's clock is 30 d ahead of the network's: set it"
+    api.backbone.view = replace(api.backbone.view, trouble=trouble)
+
+    async def told() -> bool:
+        body = (await api.http.get("/api/v1/status")).json()
+        return trouble in body["net"]["warnings"]
+
+    await api.until(told)
+
+
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
