@@ -244,11 +244,11 @@ impl Node {
                     _ = rounds.tick() => {
                         let current = Arc::clone(&views.borrow());
                         // Read first: what is made from here on may still be made by this time.
-                        let moved = time.moves();
+                        let made_by = time.moves();
                         let kept = keeper.keep(current).await;
                         let revealed = revealed(&keeper);
-                        if kept.keys_changed || revealed != proofs || moves != moved {
-                            (proofs, moves) = (revealed, moved);
+                        if kept.keys_changed || revealed != proofs || moves != made_by {
+                            (proofs, moves) = (revealed, made_by);
                             descriptor.send_replace(self.describe(&keeper, &proofs, moves)?);
                         }
                         note_trouble(&mut trouble, kept.trouble);

@@ -10,6 +10,8 @@
 
 #[path = "localnet/addresses.rs"]
 mod addresses;
+#[path = "localnet/clocks.rs"]
+mod clocks;
 #[path = "localnet/command_line.rs"]
 mod command_line;
 #[path = "localnet/delays.rs"]

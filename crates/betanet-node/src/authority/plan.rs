@@ -147,7 +147,7 @@ impl Ledger {
 
     /// The consensuses that are kept, oldest first.
     pub(super) fn consensuses(&self) -> impl Iterator<Item = &Signed> {
-        self.consensuses.iter().map(|one| one.signed())
+        self.consensuses.iter().map(Verified::signed)
     }
 
     /// The proofs that a node owes.
@@ -286,10 +286,11 @@ impl Ledger {
     fn sort_out(&self, epoch: Epoch, patient: bool) -> (Vec<NodeDescriptor>, DelaySection) {
         let before = self.consensuses.iter().rfind(|one| one.epoch < epoch);
         let adjoining = before.filter(|one| one.epoch.next() == epoch);
-        // Also after the clock was set back: then the epoch is lived through with another beacon.
-        let beacon = before.map(Verified::next_beacon).or(self.tip.map(|tip| tip.beacon));
-        let beacon = beacon.unwrap_or_else(|| Beacon::genesis(&self.network));
         let own = self.consensuses.iter().rfind(|one| one.epoch == epoch);
+        // All revisions state one. Where the clock was set back there may be none before: then the
+        // epoch, which may have happened once, happens with another beacon.
+        let beacon = own.map(|one| one.delays.beacon).or(before.map(Verified::next_beacon));
+        let beacon = beacon.or(self.tip.map(|tip| tip.beacon)).unwrap_or_else(|| Beacon::genesis(&self.network));
         let opening_hash = own.map_or_else(ConsensusHash::default, Verified::opening_hash);
         let mut delays = DelaySection { beacon, opening_hash, ..DelaySection::default() };
         let mut nodes = Vec::new();
@@ -312,7 +313,8 @@ impl Ledger {
         let ahead =
             epoch > self.clock.epoch_at(now_ms) && self.consensuses.last().is_some_and(|one| one.epoch.next() == epoch);
         let patience_ms = GENESIS_PATIENCE_MS.min(self.clock.length_ms() / 4);
-        let paused = self.paused_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) < patience_ms);
+        let paused =
+            self.tip.is_some() && self.paused_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) < patience_ms);
         let patient = paused || now_ms.saturating_sub(self.started_ms) < GENESIS_PATIENCE_MS;
         nodes >= self.expect.max(1) || (nodes > 0 && (ahead || !patient))
     }

@@ -15,7 +15,8 @@ fn attached_client() -> (Client, mpsc::Receiver<Command>) {
     let (mut client, queue) = client();
     let authority = key();
     let views = Views::new("test".into(), node_id_of(&authority));
-    client.edges = Arc::new(Edges::new(PathBuf::new(), views));
+    let time = NetworkTime::new(NetworkClock::from_wall(), 1);
+    client.edges = Arc::new(Edges::new(PathBuf::new(), views, time));
     client.edges.accept(&[sign(consensus(&[], 0, ConsensusHash::default()), &authority)]);
     lock(&client.shared.status).edges_attached = 1;
     (client, queue)

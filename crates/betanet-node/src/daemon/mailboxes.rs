@@ -119,19 +119,22 @@ pub struct Mailboxes {
 /// The store's own time, which passes while it is open: no clock that is set makes anything too old.
 #[derive(Debug)]
 struct Age {
-    start_ms: u64,
-    opened_ms: u64,
-    written_ms: AtomicU64,
+    /// In milliseconds, as all of these: what it was when the store was opened.
+    start: u64,
+    /// What the boot clock showed then.
+    opened: u64,
+    /// What of it is on disk.
+    written: AtomicU64,
 }
 
 impl Age {
     fn open(database: &Database) -> Result<Self, redb::Error> {
-        let start_ms = read_age(database)?;
-        Ok(Self { start_ms, opened_ms: boot_ms(), written_ms: AtomicU64::new(start_ms) })
+        let start = read_age(database)?;
+        Ok(Self { start, opened: boot_ms(), written: AtomicU64::new(start) })
     }
 
     fn now_ms(&self) -> u64 {
-        self.start_ms.saturating_add(boot_ms().saturating_sub(self.opened_ms))
+        self.start.saturating_add(boot_ms().saturating_sub(self.opened))
     }
 }
 
@@ -462,7 +465,7 @@ impl Shared {
             meta.insert(AGE, now)?;
         }
         transaction.commit()?;
-        self.age.written_ms.store(now, Ordering::Relaxed);
+        self.age.written.store(now, Ordering::Relaxed);
         for mailbox in released {
             self.release(mailbox, 1);
         }
@@ -500,7 +503,7 @@ impl Shared {
                 index.items_total = index.items_total.saturating_sub(items);
             }
         }
-        if found.is_empty() && stale <= self.age.written_ms.load(Ordering::Relaxed) {
+        if found.is_empty() && stale <= self.age.written.load(Ordering::Relaxed) {
             return Ok(());
         }
         let transaction = database.begin_write()?;
@@ -520,7 +523,7 @@ impl Shared {
             }
         }
         transaction.commit()?;
-        self.age.written_ms.store(now, Ordering::Relaxed);
+        self.age.written.store(now, Ordering::Relaxed);
         for old in found {
             self.release(old.mailbox, old.seqs.len());
         }

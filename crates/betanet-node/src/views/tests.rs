@@ -68,3 +68,50 @@ fn of_two_that_contradict_each_other_the_first_stays_and_it_is_told_once() {
     assert!(matches!(chain.accept(next), Err(ViewError::Equivocation { epoch: of }) if of == epoch + 1));
     assert_eq!(kept, chain.views.hashes());
 }
+
+/// INV-LINK-41
+#[test]
+fn a_clock_that_is_set_back_drops_what_is_from_the_future_and_takes_another_chain() {
+    let mut chain = Chain::new();
+    let first = consensus(&[&key()], 0, ConsensusHash::default());
+    let now_ms = first.valid_after_ms + EPOCH_MS / 2;
+    chain.accept(first.clone()).unwrap();
+    let opening = chain.hash();
+    let mut last = after(&first, Beacon::after(opening), opening);
+    for _ in 0..3 {
+        chain.accept(last.clone()).unwrap();
+        last = after(&last, Beacon::after(chain.hash()), chain.hash());
+    }
+    assert_eq!(4, chain.views.hashes().len());
+    chain.views.forget_after(now_ms);
+    // The present and the next one are no future.
+    assert_eq!(2, chain.views.hashes().len());
+    assert_eq!(first.epoch, chain.views.at(now_ms).unwrap().consensus().epoch);
+    let back_ms = now_ms - 100 * EPOCH_MS;
+    chain.views.forget_after(back_ms);
+    assert!(chain.views.hashes().is_empty());
+    assert!(chain.accept(first).unwrap());
+}
+
+/// INV-LINK-42
+#[test]
+fn a_dead_network_is_called_dead_since_when_and_why() {
+    let mut chain = Chain::new();
+    let mut first = consensus(&[&key(), &key()], 0, ConsensusHash::default());
+    assert!(chain.views.complaint(first.valid_after_ms).unwrap().contains("no valid consensus yet"));
+    let left = node_id_of(&key());
+    let vrf_key = betanet_mix::vrf::SecretKey::from_seed(&[3; 32]).public();
+    first.delays.waiting.push(betanet_mix::view::Waiting { id: left, vrf_key });
+    let fault = betanet_mix::view::Fault::Missing;
+    first.delays.left_out.push(betanet_mix::view::LeftOut { id: left, epoch: first.epoch, fault });
+    chain.accept(first.clone()).unwrap();
+    assert_eq!(None, chain.views.complaint(first.valid_after_ms));
+    let said = chain.views.complaint(first.valid_until_ms + 12 * 60_000).unwrap();
+    assert_eq!(
+        "the network has had no valid consensus for 12 min; the last one listed 2 nodes (1 owe a delay proof)",
+        said
+    );
+    let nobody = consensus(&[], 1, chain.hash());
+    chain.accept(nobody).unwrap();
+    assert_eq!(Some("the network lists no node"), chain.views.complaint(first.valid_after_ms).as_deref());
+}

@@ -42,7 +42,12 @@ impl Net {
 
     /// As [`Net::start`]; the owner's log goes to `log`.
     pub(crate) fn start_with(dir: &Path, options: &[&str], log: Stdio) -> Self {
-        let mut process = betanet()
+        Self::start_as(betanet(), dir, options, log)
+    }
+
+    /// As [`Net::start_with`], by a command that has been prepared.
+    pub(crate) fn start_as(mut betanet: Command, dir: &Path, options: &[&str], log: Stdio) -> Self {
+        let mut process = betanet
             .args(["localnet", "run", "--json", "--exact-metrics", "--dir"])
             .arg(dir)
             .args(options)

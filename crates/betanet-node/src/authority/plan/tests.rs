@@ -352,6 +352,135 @@ fn duties_survive_a_restart_of_the_authority() {
     assert_eq!((Epoch(1000), Fault::Missing), (next.delays.left_out[0].epoch, next.delays.left_out[0].fault));
 }
 
+/// INV-LINK-38
+#[test]
+fn an_authority_whose_clock_was_set_back_far_drops_the_future_and_goes_on_with_another_beacon() {
+    let one = key();
+    let mut run = Run::start(&[&one]);
+    let last = run.ahead(1001);
+    let back = 500;
+    let saved = run.ledger.save();
+    assert_eq!(start_of(back), saved.present(&run.ledger.clock, start_of(back)));
+    run.restart(start_of(back));
+    assert_eq!(0, run.ledger.consensuses().count());
+    run.publish(back, [(&one, Vec::new())]);
+    let first = run.due(start_of(back)).remove(0);
+    assert_eq!((Epoch(back), 0, last.hash()), (first.epoch, first.revision, first.previous_hash));
+    // The same epoch may have been lived through before: what nodes told of it then must not fit now.
+    assert_eq!(last.next_beacon(), first.delays.beacon);
+    assert!(lists(&run.ahead(back + 1), &one));
+    // Another restart forgets nothing of it.
+    run.restart(start_of(back) + LENGTH / 2);
+    assert_eq!(2, run.ledger.consensuses().count());
+}
+
+/// INV-LINK-38
+#[test]
+fn a_clock_that_went_back_a_little_makes_no_epoch_happen_twice() {
+    let mut run = Run::start(&[&key()]);
+    run.ahead(1001);
+    let saved = run.ledger.save();
+    let signed = start_of(1001) - LENGTH / 4;
+    let clock = run.ledger.clock;
+    for (shown, present) in [
+        (signed + 5, signed + 5),
+        (signed - 5, signed),
+        (signed - 16 * LENGTH, signed),
+        (signed - 16 * LENGTH - 1, signed - 16 * LENGTH - 1),
+    ] {
+        assert_eq!(present, saved.present(&clock, shown));
+    }
+    assert_eq!(7, Saved::default().present(&clock, 7));
+}
+
+#[test]
+fn a_descriptor_with_a_date_of_the_future_does_not_stand_in_the_way_of_later_ones() {
+    let one = key();
+    let mut ledger = ledger(1, &Saved::default());
+    let ahead = descriptor(&one, &[1000], START + LENGTH / 2);
+    ledger.put_node(node_id_of(&one), &ahead, START).unwrap();
+    let right = descriptor(&one, &[1000], START + 1);
+    ledger.put_node(node_id_of(&one), &right, START + 1).unwrap();
+}
+
+/// INV-DELAY-13: all nodes were away together, and nobody has seen the consensuses that listed them.
+#[test]
+fn a_network_without_a_good_node_opens_again_and_starts_its_accounts_anew() {
+    let (one, two) = (key(), key());
+    let mut run = Run::start(&[&one, &two]);
+    run.ahead(1001);
+    for epoch in 1002..1007 {
+        assert!(run.due(start_of(epoch)).is_empty());
+    }
+    // They come back one after the other; the first is not alone for ever, and the second not late.
+    run.publish(1007, [(&one, Vec::new())]);
+    assert!(run.due(start_of(1007)).is_empty());
+    run.publish(1007, [(&two, Vec::new())]);
+    let again = run.due(start_of(1007) + 1).remove(0);
+    assert!(lists(&again, &one) && lists(&again, &two) && again.delays.left_out.is_empty());
+    run.publish(1008, [(&one, Vec::new()), (&two, Vec::new())]);
+    assert!(lists(&run.ahead(1008), &two));
+    // From here on everything is owed again.
+    for epoch in 1009..1011 {
+        run.publish(epoch - 1, [(&one, Vec::new()), (&two, Vec::new())]);
+        run.ahead(epoch);
+    }
+    let owed: Vec<_> = run.ledger.owed_by(node_id_of(&two)).iter().map(|owed| owed.epoch.0).collect();
+    assert_eq!(vec![1007, 1008, 1009, 1010], owed);
+}
+
+/// INV-DELAY-13
+#[test]
+fn a_paused_network_does_not_wait_for_ever_for_those_who_stay_away() {
+    let (one, two) = (key(), key());
+    let mut run = Run::start(&[&one, &two]);
+    run.publish(1007, [(&one, Vec::new())]);
+    assert!(run.due(start_of(1007)).is_empty());
+    assert!(lists(&run.due(start_of(1007) + LENGTH / 4).remove(0), &one));
+}
+
+/// INV-DELAY-14
+#[test]
+fn who_was_away_is_told_what_to_prove_and_is_back_with_the_next_consensus() {
+    let (one, two) = (key(), key());
+    let mut run = Run::start(&[&one, &two]);
+    let mut shown = 1000;
+    // The second node is suspended right after the first epoch's consensus.
+    for epoch in 1001..1006 {
+        run.ahead(epoch);
+        let proofs = if epoch < 1002 { Vec::new() } else { vec![run.proof(&one, shown)] };
+        shown += u64::from(epoch > 1001);
+        run.publish(epoch, [(&one, proofs)]);
+    }
+    run.publish(1005, [(&two, Vec::new())]);
+    let named = run.due(start_of(1005) + LENGTH / 2).remove(0);
+    assert!(!lists(&named, &two));
+    let owed = run.ledger.owed_by(node_id_of(&two));
+    assert_eq!(vec![Epoch(1000), Epoch(1001)], owed.iter().map(|owed| owed.epoch).collect::<Vec<_>>());
+    let proofs = owed.iter().map(|owed| owed.seed.delays(&vrf_key(&two), owed.epoch).1).collect();
+    let now = start_of(1005) + LENGTH / 2;
+    run.put(&two, &showing(&two, &held(1005), now, &vrf_key(&two), proofs), now).unwrap();
+    assert!(run.ledger.owed_by(node_id_of(&two)).is_empty());
+    let next = run.ahead(1006);
+    assert!(lists(&next, &two) && next.delays.left_out.is_empty());
+}
+
+/// INV-DELAY-11
+#[test]
+fn a_proof_that_was_never_shown_is_forgiven_after_64_epochs() {
+    let (one, two) = (key(), key());
+    let mut run = Run::start(&[&one, &two]);
+    for epoch in 1001..1066 {
+        let proofs = if epoch < 1003 { Vec::new() } else { vec![run.proof(&one, epoch - 3)] };
+        // The first node alone keeps the network going.
+        let both = [(&one, proofs), (&two, Vec::new())];
+        run.publish(epoch - 1, both);
+        run.ahead(epoch);
+        let owes = run.ledger.owed_by(node_id_of(&two)).iter().any(|owed| owed.epoch == Epoch(1000));
+        assert_eq!(epoch < 1065, owes, "{epoch}");
+    }
+}
+
 /// INV-LINK-36
 #[test]
 fn a_network_keeps_the_length_of_its_epochs() {

@@ -174,3 +174,47 @@ fn seeds_that_cannot_be_saved_are_not_used_and_are_the_same_once_they_can() {
     assert_eq!(views[0].consensus().delays.beacon, delays.seeds[&NOW].beacon);
     assert!(owed(&delays, NOW).is_some());
 }
+
+/// INV-DELAY-14: what a node slept through it proves once it is told the beacon, before what nobody asked for.
+#[test]
+fn proofs_that_are_asked_for_come_first_also_of_epochs_that_the_node_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut delays = Delays::open(&StateDir::open(dir.path()).unwrap()).unwrap();
+    let views = chain(30);
+    for past in 0..12 {
+        prepare(&mut delays, Epoch(NOW.0 + past), &views).unwrap();
+    }
+    let (missed, known) = (Epoch(NOW.0 - 5), Epoch(NOW.0 + 1));
+    let owed = |epoch: Epoch, beacon| OwedProof { epoch, seed: DelaySeed { beacon, mean_ms: MEAN_MS } };
+    let current = Epoch(NOW.0 + 11);
+    let beacon = Beacon::genesis("another");
+    // One of the epochs is not over.
+    delays.owe(vec![owed(missed, beacon), owed(known, Beacon::default()), owed(current.previous(), beacon)]);
+    let now_ms = clock().start_of(current) + LENGTH_MS / 2;
+    let told = delays.revealed(current, &clock(), now_ms, Instant::now());
+    let epochs: Vec<_> = told.iter().map(|proof| proof.epoch.0).collect();
+    assert_eq!(vec![missed.0, known.0, current.0 - 3, current.0 - 2], epochs);
+    told.first().unwrap().verify(&delays.public_key(), &beacon).unwrap();
+    // Of an epoch with delays of its own it proves those, whatever it is asked.
+    let own = delays.seeds.get(&known).unwrap().beacon;
+    told.get(1).unwrap().verify(&delays.public_key(), &own).unwrap();
+}
+
+/// INV-DELAY-15
+#[test]
+fn a_clock_that_is_set_back_forgets_the_seeds_of_the_future() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut delays = Delays::open(&state).unwrap();
+    let views = chain(3);
+    for past in 0..3 {
+        prepare(&mut delays, Epoch(NOW.0 + past), &views).unwrap();
+    }
+    let future = Epoch(NOW.0 + 2);
+    let before = owed(&delays, future);
+    delays.forget_after(NOW.next());
+    assert!(owed(&delays, NOW).is_some() && owed(&delays, future).is_none());
+    // When its time comes, the epoch has the delays that its consensus says then.
+    prepare(&mut delays, future, &[view(future, Beacon::genesis("another"))]).unwrap();
+    assert!(owed(&delays, future).is_some() && owed(&delays, future) != before);
+}

@@ -224,3 +224,32 @@ fn a_pipe_in_place_of_a_log_retires_its_key_and_is_not_waited_for() {
     assert_ne!(keys.get(&NOW), second.public_keys().get(&NOW));
     assert_eq!(keys.get(&NOW.next()), second.public_keys().get(&NOW.next()));
 }
+
+/// INV-LINK-40
+#[test]
+fn a_clock_that_is_set_back_costs_keys_but_lets_nothing_pass_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    epochs.rotate(NOW.next()).unwrap();
+    epochs.check_and_insert(NOW.next(), &tag(1)).unwrap();
+    epochs.write_logs().unwrap();
+    let before = epochs.public_keys();
+    let far = Epoch(NOW.0 + 1000);
+    let future = log_path(&epochs.dir, far);
+
+    // One epoch back: the key that let packets in is still held, and so is its memory.
+    epochs.rotate(NOW).unwrap();
+    assert_eq!(Err(PacketError::Replay), epochs.check_and_insert(NOW.next(), &tag(1)));
+    assert_eq!(before[&NOW.next()], epochs.public_keys()[&NOW.next()]);
+    assert!(!log_path(&epochs.dir, NOW.next().next()).exists());
+    // Far ahead and back again: every key is another.
+    epochs.rotate(far).unwrap();
+    assert!(future.exists());
+    drop(epochs);
+    let epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    assert_eq!(NOW, epochs.current());
+    assert!(!future.exists());
+    let after = epochs.public_keys();
+    assert!(after.contains_key(&NOW) && after.values().all(|key| !before.values().any(|former| former == key)));
+}

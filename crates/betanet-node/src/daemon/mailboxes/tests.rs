@@ -161,3 +161,40 @@ fn a_store_has_one_owner() {
     let second = Mailboxes::open(&path, Limits::default(), Box::new(|_, _| {}));
     assert!(second.unwrap_err().to_string().contains("mailboxes.redb"));
 }
+
+/// INV-LINK-43
+#[tokio::test]
+async fn an_item_ages_while_its_edge_runs_and_by_no_clock_that_is_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mailboxes.redb");
+    let (store, stored) = open(dir.path(), Limits::default());
+    let _hold = store.attach(mailbox(1)).await.unwrap();
+    store.put(mailbox(1), vec![1], Some(vec![1])).unwrap();
+    stored.recv_timeout(DEADLINE).unwrap();
+    drop(store);
+    // A store of 30 days ago, by its dates, is as old as it was when it was closed.
+    let database = open_database(&path).unwrap();
+    let month_ms = 30 * 24 * 3_600_000;
+    let transaction = database.begin_write().unwrap();
+    let age = {
+        let mut meta = transaction.open_table(META).unwrap();
+        let age = meta.get(AGE).unwrap().unwrap().value() - month_ms;
+        meta.insert(AGE, age).unwrap();
+        let mut items = transaction.open_table(ITEMS).unwrap();
+        let value = [age.to_be_bytes().as_slice(), &[1]].concat();
+        items.insert((mailbox(1).as_bytes(), 1), value.as_slice()).unwrap();
+        transaction.open_table(OWNERS).unwrap().insert(mailbox(1).as_bytes(), age).unwrap();
+        age
+    };
+    transaction.commit().unwrap();
+    assert_eq!(age, read_age(&database).unwrap());
+    // Stores of before this was written down go by what they hold.
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(META).unwrap().remove(AGE).unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(age, read_age(&database).unwrap());
+    drop(database);
+    let (store, _stored) = open(dir.path(), Limits::default());
+    store.shared.expire().unwrap();
+    assert_eq!((1, 1), store.held());
+}
