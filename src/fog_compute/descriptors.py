@@ -12,6 +12,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fog_compute.text import one_line
@@ -111,8 +112,18 @@ def run_program(name: str, main: Callable[[], int]) -> int:
 
 def why(error: OSError) -> str:
     """An error of the system in one line: on what, and which."""
+    if isinstance(error, FileNotFoundError) and error.filename is None and not _stands_somewhere():
+        return "the current folder is deleted: go to another one"
     what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     return f"{what}: {error.strerror}" if what and error.strerror else str(error)
+
+
+def _stands_somewhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def tell(name: str, message: str) -> None:

@@ -23,6 +23,9 @@ __all__ = [
     "EXIT_UNUSABLE",
     "announce",
     "die_with_parent",
+    "end_on_hangup",
+    "hangup_counts",
+    "interrupt_when_told_to_end",
     "keep_files_private",
     "port_problem",
     "stop_event",
@@ -74,12 +77,37 @@ def port_problem(host: str, port: int, error: OSError) -> str:
 
 
 def stop_event() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; call it inside the running loop."""
+    """An event that SIGTERM, SIGINT and SIGHUP set; call it inside the running loop."""
     event = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, *_hangup()):
         loop.add_signal_handler(number, event.set)
     return event
+
+
+def hangup_counts() -> bool:
+    """Say whether the end of the terminal is meant to end this process: ``nohup`` ignores it."""
+    return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+
+
+def interrupt_when_told_to_end() -> None:
+    """Let a signal to end interrupt what runs, as Ctrl-C does: what is begun is taken back."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, *_hangup()):
+        signal.signal(number, interrupt)
+
+
+def end_on_hangup() -> None:
+    """Take the end of the terminal for the request to end, where the latter has its handler."""
+    for number in _hangup():
+        signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def _hangup() -> tuple[signal.Signals, ...]:
+    return (signal.SIGHUP,) if hangup_counts() else ()
 
 
 def _exit_at_end_of_input() -> None:

@@ -6,13 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,11 +18,12 @@ from fog_compute import spawn
 from fog_compute.cli.children import Child, Event
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import keep_short
+from fog_compute.cli.needs import find_betanet
 from fog_compute.config import Settings
-from fog_compute.hosts import LOOPBACK_4, bind, loopback_like
-from fog_compute.lifetime import port_problem
+from fog_compute.hosts import LOOPBACK_4, loopback_like
+from fog_compute.lifetime import hangup_counts
 
-__all__ = ["Report", "Supervisor", "find_betanet"]
+__all__ = ["Report", "Supervisor"]
 
 WORKERS_DRAIN_S: Final = 3.5
 BACKEND_DRAIN_S: Final = 4.3
@@ -61,10 +59,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
+        if hangup_counts():
+            # A terminal that goes away may send it twice, which is no hurry.
+            loop.add_signal_handler(signal.SIGHUP, self._stop.set)
         self._layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._settings.net is None:
-            find_betanet()  # a missing one is told before anything starts
-        check_port(self._settings.host, self._settings.port)
         shortening = asyncio.create_task(keep_short(self._layout.logs), name="logs")
         try:
             async with asyncio.TaskGroup() as group:
@@ -228,24 +226,6 @@ async def _end(children: Sequence[Child], deadline: float) -> None:
         await child.over.wait()
 
 
-def find_betanet() -> Path:
-    """The ``betanet`` binary: beside this Python, or on the search path.
-
-    Raises:
-        CommandError: it is nowhere.
-    """
-    beside = Path(sys.executable).with_name("betanet")
-    if beside.is_file():
-        return beside
-    found = shutil.which("betanet", path=spawn.absolute_elements(os.environ.get("PATH", "")))
-    if found is None:
-        raise CommandError(
-            f"the betanet program is neither in {beside.parent} nor on the PATH:"
-            " install the package again, or run `make build`"
-        )
-    return Path(found)
-
-
 def settings_environment(settings: Settings) -> dict[str, str]:
     """The environment of a child, in which paths are whole."""
     paths = {"FOG_HOME": settings.home, "FOG_NET": settings.net}
@@ -261,15 +241,3 @@ def net_times(settings: Settings) -> list[str]:
         "--mean-delay": settings.mean_delay_ms,
     }
     return [part for name, ms in times.items() if ms is not None for part in (name, f"{ms}ms")]
-
-
-def check_port(host: str, port: int) -> None:
-    """Refuse a port that another program has, before anything is started.
-
-    Raises:
-        CommandError: the port is taken or may not be used.
-    """
-    try:
-        bind(host, port).close()
-    except OSError as error:
-        raise CommandError(port_problem(host, port, error)) from error

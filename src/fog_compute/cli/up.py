@@ -14,15 +14,16 @@ from fog_compute import spawn
 from fog_compute.cli.children import LINE_BYTES, event_of
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note
-from fog_compute.cli.lock import Free, HomeLock, where
+from fog_compute.cli.lock import Free, Holder, HomeLock, where
 from fog_compute.cli.logs import open_log
+from fog_compute.cli.needs import UnmetNeeds, check_needs
 from fog_compute.cli.output import write
 from fog_compute.cli.supervisor import Report, Supervisor, net_times, settings_environment
 from fog_compute.config import Settings, load_settings
 from fog_compute.descriptors import LostOutput, drop_output, why
 from fog_compute.errors import FogError
 from fog_compute.first import go_below_first_process, is_first_process
-from fog_compute.lifetime import keep_files_private
+from fog_compute.lifetime import interrupt_when_told_to_end, keep_files_private
 from fog_compute.units import parse_duration
 
 __all__ = ["relay", "up"]
@@ -67,6 +68,12 @@ def up(
     )
     try:
         _up(settings, detach=detach, as_json=json)
+    except UnmetNeeds as error:
+        if json:
+            _report_json("error", {"message": str(error), "problems": error.problems})
+        for problem in error.problems[:-1]:
+            note(problem)
+        raise CommandError(error.problems[-1]) from None
     except FogError as error:
         if json:
             _report_json("error", {"message": str(error)})
@@ -83,6 +90,8 @@ def _up(settings: Settings, *, detach: bool, as_json: bool) -> None:
             USAGE,
         )
     lock = HomeLock(settings.layout)
+    if isinstance(_holder(lock), Free):
+        check_needs(settings)
     if not lock.take():
         raise CommandError(_running_already(lock, settings))
     report = _report_json if as_json else _report_text
@@ -94,6 +103,13 @@ def _up(settings: Settings, *, detach: bool, as_json: bool) -> None:
         asyncio.run(Supervisor(settings, report).run())
     finally:
         lock.give_back()
+
+
+def _holder(lock: HomeLock) -> Holder:
+    try:
+        return lock.holder()
+    except CommandError:  # what cannot be seen is among the needs
+        return Free()
 
 
 def _running_already(lock: HomeLock, settings: Settings) -> str:
@@ -115,6 +131,7 @@ def _detach(settings: Settings, report: Report) -> None:
     command += net_times(settings)
     if settings.exact_metrics:
         command.append("--exact-metrics")
+    interrupt_when_told_to_end()
     log = open_log(settings.layout.logs / "up.log")
     process = spawn.start_detached(command, settings_environment(settings), stderr=log)
     os.close(log)

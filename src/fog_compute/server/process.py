@@ -18,7 +18,13 @@ import uvicorn
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import ConfigError, StoreUnusable
 from fog_compute.hosts import bind, url_of
-from fog_compute.lifetime import EXIT_UNUSABLE, announce, keep_files_private, port_problem
+from fog_compute.lifetime import (
+    EXIT_UNUSABLE,
+    announce,
+    end_on_hangup,
+    keep_files_private,
+    port_problem,
+)
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
@@ -82,6 +88,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     # uvicorn raises the signal again that ended it; this end was asked for and is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    end_on_hangup()
     try:
         await server.serve(sockets=[listener])
     except SystemExit:

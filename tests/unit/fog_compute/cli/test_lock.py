@@ -161,6 +161,7 @@ def test_home_that_may_not_be_read_is_not_called_empty(
     assert lock.take()
     (tmp_path / "daemon" / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1"}))
     (tmp_path / "daemon" / "token").write_text("t" * 40)
+    (tmp_path / "daemon" / "token").chmod(0o600)
     mode = (tmp_path / closed).stat().st_mode
     (tmp_path / closed).chmod(0)
     try:
