@@ -60,6 +60,7 @@ from fog_compute.worker.slot import RunnerLost, RunnerSlot
 CONCURRENT_REQUESTS: Final = 256
 SWEEP_INTERVAL_S: Final = 60.0
 RESTART_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
 PUBLISH_RETRY_S: Final = 2.0
 ANSWERS_S: Final = 0.5  # for the answers to those who wait when the worker stops
 LOST_REMEMBERED: Final = 4096
@@ -90,7 +91,7 @@ class WorkerAgent:
         self._journal = Journal(home / "attempts.db", self._clock)
         self._cache = BlobCache(home / "blobs", self._settings.cache_bytes)
         self._slots = [
-            RunnerSlot(home / "slots" / str(i), home / "compiled")
+            RunnerSlot(home / "slots" / str(i), home / "compiled", self._settings.memory_bytes)
             for i in range(self._settings.slots)
         ]
         self._held: dict[bytes, Held] = {}  # bounded by `capacity`; first come, first run
@@ -100,6 +101,9 @@ class WorkerAgent:
         self._releases: set[asyncio.Task[None]] = set()
         self._handling: set[asyncio.Task[None]] = set()
         self._queued = asyncio.Event()
+        self._able: set[RunnerSlot] = set()  # slots in which a runner works, or will in a moment
+        self._tried = asyncio.Event()  # one slot at least could be used, now or before
+        self._trouble = ""  # why slots cannot be used, as it was last told
 
     @property
     def capacity(self) -> int:
@@ -113,7 +117,6 @@ class WorkerAgent:
             ChannelError: the channel is closed.
         """
         try:
-            await asyncio.gather(*(slot.start() for slot in self._slots))
             async with asyncio.TaskGroup() as group:
                 for slot in self._slots:
                     group.create_task(self._serve_slot(slot), name="slot")
@@ -137,11 +140,7 @@ class WorkerAgent:
         """
         self._draining = True
         held = tuple(self._held.values())
-        until = self._journal.now() + self._settings.kept_s
-        try:
-            await self._journal.give_back([one.handle for one in held], until)
-        except JournalUnusable as err:
-            _log.warning("attempts.not_given_back", reason=err.message)
+        await self._note_given_back(held)
         for one in held:
             if one.state == QUEUED:
                 self._give_back(one)
@@ -155,6 +154,13 @@ class WorkerAgent:
             # Who waits for news of them is being told.
             await asyncio.wait(self._handling, timeout=ANSWERS_S)
 
+    async def _note_given_back(self, held: Iterable[Held]) -> None:
+        until = self._journal.now() + self._settings.kept_s
+        try:
+            await self._journal.give_back([one.handle for one in held], until)
+        except JournalUnusable as err:
+            _log.warning("attempts.not_given_back", reason=err.message)
+
     def _give_back(self, held: Held) -> None:
         if held.running is not None:
             held.running.cancel()
@@ -165,6 +171,7 @@ class WorkerAgent:
 
     async def _receive(self, group: asyncio.TaskGroup) -> None:
         free = asyncio.Semaphore(CONCURRENT_REQUESTS)
+        await self._tried.wait()  # so that no attempt is taken that this machine cannot run
         while True:
             await free.acquire()
             incoming = await self._channel.receive()
@@ -291,6 +298,7 @@ class WorkerAgent:
     def _full(self) -> bool:
         return (
             self._draining
+            or (self._tried.is_set() and not self._able)
             or len(self._held) >= self.capacity
             or self._journal.kept_bytes >= self._settings.kept_bytes
         )
@@ -400,6 +408,7 @@ class WorkerAgent:
     # Running
 
     async def _serve_slot(self, slot: RunnerSlot) -> None:
+        await self._replace_runner(slot)
         while True:
             held = await self._next()
             held.slot, held.state = slot, RUNNING
@@ -423,13 +432,50 @@ class WorkerAgent:
             await self._queued.wait()
 
     async def _replace_runner(self, slot: RunnerSlot) -> None:
-        """Have a runner ready before the next attempt is taken, however long that needs."""
+        """Have a runner ready before the next attempt is taken, however long that needs.
+
+        A machine that refuses what a runner needs is no longer offered, and what waits here goes
+        elsewhere.
+        """
+        pause = RESTART_PAUSE_S
         while slot.pid is None and not self._draining:
             try:
                 await slot.start()
             except RunnerLost as err:
-                _log.warning("runner.not_started", reason=err.message)
-                await self._clock.sleep(RESTART_PAUSE_S)
+                await self._give_up(slot, err.message)
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+        if slot.pid is not None and slot not in self._able:
+            self._able.add(slot)
+            self._tried.set()
+            if self._trouble:
+                _log.info("slot.usable_again", slots=len(self._able))
+                self._trouble = ""
+        if (lends := slot.lends) is not None:
+            self._lend_at_most(lends.memory_bytes, lends.file_bytes)
+
+    async def _give_up(self, slot: RunnerSlot, reason: str) -> None:
+        self._able.discard(slot)
+        self._tried.set()
+        if reason != self._trouble:
+            self._trouble = reason
+            _log.error("slot.unusable", reason=reason, slots=len(self._able))
+        if not self._able:
+            waiting = [one for one in self._held.values() if one.state == QUEUED]
+            await self._note_given_back(waiting)
+            for one in waiting:
+                if self._held.get(one.handle) is one and one.state == QUEUED:
+                    self._give_back(one)
+
+    def _lend_at_most(self, memory_bytes: int, file_bytes: int) -> None:
+        """Take no task that this machine would keep from what its limits promise."""
+        if memory_bytes < self._settings.memory_bytes:
+            _log.warning("memory.limited", bytes=memory_bytes, wanted=self._settings.memory_bytes)
+        self._settings = dataclasses.replace(
+            self._settings,
+            memory_bytes=min(memory_bytes, self._settings.memory_bytes),
+            file_bytes=min(file_bytes, self._settings.file_bytes),
+        )
 
     async def _execute(self, slot: RunnerSlot, held: Held) -> None:
         """Run one attempt and keep its result; cancelled, its runner is killed."""
@@ -440,7 +486,8 @@ class WorkerAgent:
             result = TaskResult(
                 NEVER_EXITED, b"", b"", 0, 0, 0, trap=Fault.BAD_INPUT, detail=err.message
             )
-        except RunnerLost:
+        except RunnerLost as err:
+            _log.warning("attempt.lost", reason=err.message)
             self._lose(held)
             return
         try:
@@ -490,23 +537,29 @@ class WorkerAgent:
                 _log.error("journal.not_swept", reason=err.message)
 
     async def _publish(self, publisher: WorkerPublisher) -> None:
+        await self._tried.wait()
+        while True:
+            pause = self._settings.publish_s
+            if self._able:
+                try:
+                    await publisher.publish(self._offer())
+                except FogError as err:
+                    _log.warning("offer.not_published", reason=err.message)
+                    pause = min(pause, PUBLISH_RETRY_S)
+            else:
+                pause = min(pause, PUBLISH_RETRY_S)
+            await self._clock.sleep(pause)
+
+    def _offer(self) -> WorkerOffer:
         settings = self._settings
-        offer = WorkerOffer(
+        return WorkerOffer(
             name=self._name,
             address=self._channel.address,
             kinds=settings.kinds,
-            slots=settings.slots,
+            slots=len(self._able),
             memory_bytes=settings.memory_bytes,
             groups=settings.groups,
         )
-        while True:
-            try:
-                await publisher.publish(offer)
-                pause = settings.publish_s
-            except FogError as err:
-                _log.warning("offer.not_published", reason=err.message)
-                pause = min(settings.publish_s, PUBLISH_RETRY_S)
-            await self._clock.sleep(pause)
 
 
 def _handles_of(request: Submit | Poll) -> tuple[bytes, ...]:

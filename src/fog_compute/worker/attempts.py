@@ -19,7 +19,7 @@ from fog_compute.tasks.wire import QUEUED, Submit, limits_from_wire
 from fog_compute.units import KIB
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.settings import WorkerSettings
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.slot import Job, RunnerSlot, largest_file
 from fog_compute.worker.threads import beside
 
 MAX_ARGV_BYTES: Final = 64 * KIB
@@ -61,6 +61,8 @@ def check_submit(submit: Submit, settings: WorkerSettings) -> Limits:
     limits = limits_from_wire(submit.limits)
     if limits.memory_bytes > settings.memory_bytes:
         raise InvalidTask(f"this worker lends at most {settings.memory_bytes} bytes of memory")
+    if largest_file(limits) > settings.file_bytes:
+        raise InvalidTask(f"files may have at most {settings.file_bytes} bytes on this worker")
     if limits.wall_s > settings.wall_s:
         raise InvalidTask(f"this worker lends at most {settings.wall_s:g} s to a task")
     if any("\0" in a for a in submit.argv) or sum(map(len, submit.argv)) > MAX_ARGV_BYTES:

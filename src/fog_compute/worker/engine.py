@@ -6,11 +6,7 @@ what comes over the network is WebAssembly and is compiled here.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.metadata
-import os
-import stat
+import mmap
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -29,36 +25,67 @@ from wasmtime import (
     Module,
     Store,
     Trap,
-    TrapCode,
     WasiConfig,
     WasmtimeError,
+    wat2wasm,
 )
 
-from fog_compute.tasks.model import DETAIL_LENGTH
-from fog_compute.text import one_line
+from fog_compute.units import KIB, MIB
+from fog_compute.worker.compiled import CompiledCache
+from fog_compute.worker.faults import (
+    IMPORT_ADVICE,
+    MachineFault,
+    ModuleFault,
+    advice,
+    compile_fault,
+    instantiation_fault,
+    line_of,
+    stop_fault,
+    trap_fault,
+)
 from fog_compute.worker.protocol import NEVER_EXITED, Ran, Run
 from fog_compute.worker.wasi import DeterministicWasi, GuestExit
 
 MAGIC: Final = b"\0asm"
 CORE_VERSION: Final = b"\x01\0\0\0"
 MODULES_IN_MEMORY: Final = 16
-CACHE_BYTES: Final = 1024 * 1024 * 1024
 TABLE_ELEMENTS: Final = 1_000_000
 PROFILE: Final = "fuel,canonical-nan,deterministic-simd,1"  # part of the cache's names
 
-_TRAP_FAULTS: Final = {
-    TrapCode.OUT_OF_FUEL: "out_of_fuel",
-    TrapCode.ALLOCATION_TOO_LARGE: "out_of_memory",
-}
+_PAGE_BYTES: Final = 64 * KIB
+STACK_BYTES: Final = 512 * KIB  # of the guest; the thread that it runs on has far more
+COMPILE_BYTES: Final = 256 * MIB  # what must be left beside a guest's memory, to compile it
+PROBE_FUEL: Final = 1_000_000
+LEAST_LENT_BYTES: Final = 16 * MIB
+GROWTH_BYTES: Final = 16 * MIB  # memory that grows is reserved in such steps if room is short
 
 
-class ModuleFault(Exception):
-    """What is wrong with a module: the fault's name and one line."""
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How wasmtime uses the machine; what a module computes and burns is equal under all.
 
-    def __init__(self, fault: str, detail: str) -> None:
-        self.fault = fault
-        self.detail = one_line(detail, DETAIL_LENGTH)  # parts of it are the module's own words
-        super().__init__(self.detail)
+    Attributes:
+        roomy: memories are reserved at their largest, which is fastest and takes 4 GiB of
+            addresses each.
+        images: instances share the pages that their modules fill, over files in memory.
+    """
+
+    roomy: bool = True
+    images: bool = True
+
+    @property
+    def name(self) -> str:
+        """Part of the names of what was compiled so."""
+        return PROFILE + ("" if self.roomy else ",small") + ("" if self.images else ",copied")
+
+
+PROFILES: Final = (
+    Profile(),
+    Profile(images=False),
+    Profile(roomy=False),
+    Profile(roomy=False, images=False),
+)
+"""From the best to the one that needs least of the machine."""
 
 
 @dataclass(slots=True)
@@ -71,15 +98,15 @@ class _Usage:
 class Sandbox:
     """Compiles modules, keeps them, and runs each task in a store of its own."""
 
-    def __init__(self, cache: Path, stdout: int, stderr: int) -> None:
+    def __init__(self, cache: Path, stdout: int, stderr: int, profile: Profile) -> None:
         """Keep compiled modules in ``cache``; guests write to the two file descriptors."""
-        self._engine = Engine(_config())
+        self._engine = Engine(_config(profile))
         self._outputs = (f"/proc/self/fd/{stdout}", f"/proc/self/fd/{stderr}")
         self._linker = Linker(self._engine)
         self._linker.define_wasi()
         self._linker.allow_shadowing = True
         self._wasi = DeterministicWasi(self._engine, self._linker)
-        self._cache = _CompiledCache(cache)
+        self._cache = CompiledCache(cache, profile.name)
         self._ready: OrderedDict[str, InstancePre] = OrderedDict()
 
     def known(self, module_id: str) -> bool:
@@ -107,9 +134,7 @@ class Sandbox:
         try:
             module = Module(self._engine, data)
         except WasmtimeError as err:
-            line = _line(err)
-            fault = "out_of_memory" if "memory size must be at most" in str(err) else "not_wasm"
-            raise ModuleFault(fault, f"the module is not valid: {line}") from None
+            raise compile_fault(err, self._engine, data) from None
         linked = self._link(module)
         self._keep(module_id, linked)
         self._cache.save(module_id, module)
@@ -133,8 +158,42 @@ class Sandbox:
             peak_memory=usage.peak_memory,
         )
 
+    def probe(self, stdin: str, folder: str, memory_bytes: int) -> int:
+        """Try all that a task needs of the machine; return how much memory one can have.
+
+        Raises:
+            MachineFault: what it refused.
+        """
+        run = Run("", (), stdin, folder, folder, memory_bytes, PROBE_FUEL, 0, 0, b"")
+        try:
+            # Not out of the cache: that this machine can compile is tried too.
+            linked = self._link(Module(self._engine, bytes(wat2wasm(_PROBE))))
+            with Store(self._engine) as store:
+                self._prepare(store, run)
+                self._wasi.begin(run.seed, store)
+                exports = linked.instantiate(store).exports(store)
+                start, grow = exports["_start"], exports["grow"]
+                if not (isinstance(start, Func) and isinstance(grow, Func)):
+                    raise MachineFault("the module that tries the machine is damaged")
+                start(store)
+                return _lendable(store, grow, memory_bytes)
+        except ModuleFault as err:
+            raise MachineFault(err.detail) from None
+        except (Trap, WasmtimeError) as err:
+            raise MachineFault(f"a task cannot run here: {line_of(err)}") from None
+        finally:
+            self._wasi.end()
+
     def _execute(self, run: Run, usage: _Usage) -> None:
         store = Store(self._engine)
+        try:
+            self._prepare(store, run)
+            self._start(store, run, usage)
+        finally:
+            # Not left to the collection of garbage, which may come many tasks later.
+            store.close()
+
+    def _prepare(self, store: Store, run: Run) -> None:
         store.set_limits(
             memory_size=run.memory_bytes,
             table_elements=TABLE_ELEMENTS,
@@ -143,14 +202,19 @@ class Sandbox:
             memories=2,
         )
         store.set_fuel(run.fuel)
-        store.set_wasi(self._wasi_config(run))
+        try:
+            store.set_wasi(self._wasi_config(run))
+        except WasmtimeError as err:
+            raise MachineFault(f"the task's files cannot be opened: {line_of(err)}") from None
+
+    def _start(self, store: Store, run: Run, usage: _Usage) -> None:
         self._wasi.begin(run.seed, store)
         memory: Memory | None = None
         try:
             try:
                 instance = self._ready[run.module_id].instantiate(store)
             except WasmtimeError as err:
-                raise _instantiation_fault(err, run.memory_bytes) from None
+                raise instantiation_fault(err, run.memory_bytes) from None
             exports = instance.exports(store)
             exported = exports.get("memory")
             memory = exported if isinstance(exported, Memory) else None
@@ -163,9 +227,9 @@ class Sandbox:
         except ExitTrap as end:
             usage.exit_code = end.code
         except Trap as trap:
-            raise _trap_fault(trap, run.fuel) from None
+            raise trap_fault(trap, run.fuel) from None
         except WasmtimeError as err:
-            raise ModuleFault("trap", f"the module stopped: {_line(err)}") from None
+            raise stop_fault(err) from None
         finally:
             self._wasi.end()
             usage.fuel_used = run.fuel - store.get_fuel()
@@ -194,7 +258,9 @@ class Sandbox:
             return self._linker.instantiate_pre(module)
         except WasmtimeError as err:
             raise ModuleFault(
-                "missing_import", f"the module needs what no worker has: {_line(err)}"
+                "missing_import",
+                f"the module needs what no worker has: {line_of(err)}"
+                + advice(line_of(err), IMPORT_ADVICE),
             ) from None
 
     def _keep(self, module_id: str, linked: InstancePre) -> None:
@@ -203,70 +269,57 @@ class Sandbox:
             self._ready.popitem(last=False)
 
 
-class _CompiledCache:
-    """Compiled modules in a folder that only this user can write: the only ones ever read back."""
+_PROBE: Final = """(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_get" (func $stat (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\\40\\00\\00\\00\\01\\00\\00\\00")
+  (data (i32.const 64) ".")
+  (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+  (func (export "_start")
+    (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 16)) (then unreachable))
+    (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)) (then unreachable))
+    (if (call $stat (i32.const 3) (i32.const 128)) (then unreachable))
+    (if (call $open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 2)
+      (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 24)) (then unreachable))
+    (drop (call $close (i32.load (i32.const 24))))))"""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = folder.lstat()
-        self._usable = (
-            stat.S_ISDIR(status.st_mode)
-            and status.st_uid == os.getuid()
-            and stat.S_IMODE(status.st_mode) == 0o700
+
+def _lendable(store: Store, grow: Func, wanted: int) -> int:
+    """Grow a memory as far as the machine lets it, with room left to compile."""
+    try:
+        room = mmap.mmap(-1, COMPILE_BYTES)
+    except OSError as err:
+        raise MachineFault(
+            f"the machine refuses {COMPILE_BYTES // MIB} MiB to compile in (ulimit -v, ulimit -d):"
+            f" {err.strerror}"
+        ) from None
+    try:
+        pages = wanted // _PAGE_BYTES
+        while pages > 1 and grow(store, pages - 1) == -1:
+            pages = pages * 7 // 8
+    finally:
+        room.close()
+    if (lent := pages * _PAGE_BYTES) < min(LEAST_LENT_BYTES, wanted // _PAGE_BYTES * _PAGE_BYTES):
+        raise MachineFault(
+            f"the machine lets a task have {lent} bytes of memory (ulimit -v, ulimit -d)"
         )
-        self._folder = folder
-        self._suffix = f"\0{importlib.metadata.version('wasmtime')}\0{PROFILE}".encode()
-
-    def load(self, engine: Engine, module_id: str) -> Module | None:
-        """Return a compiled module, or None if there is none that fits this engine."""
-        if not self._usable:
-            return None
-        path = self._path(module_id)
-        try:
-            status = path.lstat()
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
-                return None
-            module = Module.deserialize_file(engine, str(path))
-            os.utime(path)
-        except FileNotFoundError:
-            return None
-        except (OSError, WasmtimeError):
-            path.unlink(missing_ok=True)
-            return None
-        return module
-
-    def save(self, module_id: str, module: Module) -> None:
-        """Keep a compiled module; a full disk only means that it is compiled again."""
-        if not self._usable:
-            return
-        temporary = self._folder / f".new-{os.urandom(8).hex()}"
-        with contextlib.suppress(OSError):
-            try:
-                with temporary.open("xb") as file:
-                    file.write(module.serialize())
-                temporary.replace(self._path(module_id))
-            finally:
-                temporary.unlink(missing_ok=True)
-            self._prune()
-
-    def _path(self, module_id: str) -> Path:
-        name = hashlib.sha256(module_id.encode() + self._suffix).hexdigest()
-        return self._folder / f"{name}.cwasm"
-
-    def _prune(self) -> None:
-        files = sorted(
-            ((p.stat().st_mtime, p.stat().st_size, p) for p in self._folder.glob("*.cwasm")),
-            reverse=True,
-        )
-        total = 0
-        for _, size, path in files:
-            total += size
-            if total > CACHE_BYTES:
-                path.unlink(missing_ok=True)
+    return lent if lent < wanted // _PAGE_BYTES * _PAGE_BYTES else wanted
 
 
-def _config() -> Config:
+def _config(profile: Profile) -> Config:
     config = Config()
+    config.max_wasm_stack = STACK_BYTES
+    config.memory_init_cow = profile.images
+    if not profile.roomy:
+        config.memory_reservation = 0
+        config.memory_guard_size = 0
+        config.memory_reservation_for_growth = GROWTH_BYTES
+        config.parallel_compilation = False
     config.consume_fuel = True
     config.cranelift_nan_canonicalization = True
     config.wasm_relaxed_simd_deterministic = True
@@ -274,30 +327,3 @@ def _config() -> Config:
     config.wasm_multi_memory = False
     config.wasm_memory64 = True
     return config
-
-
-def _instantiation_fault(error: WasmtimeError, memory_bytes: int) -> ModuleFault:
-    text = str(error)
-    if "exceeds memory limits" in text or "exceeds table limits" in text:
-        return ModuleFault(
-            "out_of_memory",
-            f"the module wants more than its limit of {memory_bytes} bytes of memory",
-        )
-    return ModuleFault("trap", f"the module could not start: {_line(error)}")
-
-
-def _trap_fault(trap: Trap, fuel: int) -> ModuleFault:
-    code = trap.trap_code
-    fault = "trap" if code is None else _TRAP_FAULTS.get(code, "trap")
-    if fault == "out_of_fuel":
-        return ModuleFault(fault, f"the module used up its budget of {fuel} fuel")
-    name = "a trap" if code is None else code.name.lower().replace("_", " ")
-    frames = trap.frames
-    where = frames[0].func_name if frames else None
-    return ModuleFault(fault, f"the module trapped: {name}" + (f" in {where}" if where else ""))
-
-
-def _line(error: Exception) -> str:
-    """Return what an error of wasmtime says, as one line of any length."""
-    lines = [part.strip() for part in str(error).splitlines() if part.strip()]
-    return "; ".join(lines) or type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -35,6 +36,67 @@ def is_empty(folder: Path) -> bool:
             return next(entries, None) is None
     except FileNotFoundError:
         return True
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how much can be written to the folder's disk, or raise `OSError`."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def nameless_file(folder: Path) -> int:
+    """Return the descriptor of a file in memory, or in ``folder`` where that is refused.
+
+    Raises:
+        OSError: there is room for neither.
+    """
+    try:
+        return os.memfd_create("guest")
+    except OSError:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.dup(file.fileno())
+
+
+def exceeds(folder: str, total_bytes: int, entries: int, depth: int) -> bool:
+    """Say whether a folder that a guest may be changing holds more than this.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    try:
+        root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    return _Tally(total_bytes, entries).over(root, depth)
+
+
+class _Tally:
+    """What is left of the limits, while a tree is walked by descriptors: no path is too long."""
+
+    def __init__(self, total_bytes: int, entries: int) -> None:
+        self._bytes = total_bytes
+        self._entries = entries
+
+    def over(self, folder: int, depth: int) -> bool:
+        """Count what is in a folder, which is closed, and say whether that is too much."""
+        try:
+            with os.scandir(folder) as listing:
+                return depth < 0 or any(self._entry_over(folder, one, depth) for one in listing)
+        finally:
+            os.close(folder)
+
+    def _entry_over(self, folder: int, entry: os.DirEntry[str], depth: int) -> bool:
+        self._entries -= 1
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+                return self._entries < 0 or self.over(
+                    os.open(entry.name, flags, dir_fd=folder), depth - 1
+                )
+            self._bytes -= entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # the guest removed or replaced it meanwhile
+        return self._entries < 0 or self._bytes < 0
 
 
 def _delete_files(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 Each frame is a length of four bytes, big-endian, and one MessagePack message.  The slot writes
 `Run`, and `ModuleBytes` when asked; the runner writes `Ready` once, then `NeedBytes` and `Ran`.
+Instead of any of its messages it may write `Refused`, and then it ends.
 """
 
 from __future__ import annotations
@@ -37,7 +38,17 @@ class ModuleBytes(msgspec.Struct, frozen=True, array_like=True, tag="module"):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
-    """The runner can take its first task."""
+    """The runner has tried the machine and can take its first task."""
+
+    memory_bytes: int  # what a task can have, at most what was asked for
+    file_bytes: int  # the largest file that the machine lets anybody write
+    notes: tuple[str, ...] = ()  # what it does without, one line each
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
+    """The machine, and no module, keeps the runner from its work."""
+
+    reason: str  # one line
 
 
 class NeedBytes(msgspec.Struct, frozen=True, array_like=True, tag="need"):
@@ -53,10 +64,11 @@ class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran"):
     fuel_used: int
     wall_ms: int
     peak_memory: int
+    left: str = ""  # what the task left in the runner, which must then be replaced
 
 
 ToRunner: TypeAlias = Run | ModuleBytes
-FromRunner: TypeAlias = Ready | NeedBytes | Ran
+FromRunner: TypeAlias = Ready | NeedBytes | Ran | Refused
 
 _to_runner: Final = msgspec.msgpack.Decoder(ToRunner)
 _from_runner: Final = msgspec.msgpack.Decoder(FromRunner)

@@ -1,9 +1,12 @@
 """The runner process: one per slot, warm, with compiled modules in memory.
 
-``python -m fog_compute.worker.runner PARENT STDOUT STDERR CACHE`` reads `Run` frames from standard
-input and answers on standard output.  It ends with its parent: the kernel kills it when the parent
-dies, and it leaves at the end of its input.  Guests write to the files STDOUT and STDERR, which are
-descriptors inherited from the parent.
+``python -m fog_compute.worker.runner PARENT STDOUT STDERR CACHE MEMORY`` reads `Run` frames from
+standard input and answers on standard output.  It ends with its parent: the kernel kills it when
+the parent dies, and it leaves at the end of its input.  Guests write to the files STDOUT and
+STDERR, which are descriptors inherited from the parent, and may have MEMORY bytes at most.
+
+Before it says that it is ready it tries all that a task needs, under the limits that this machine
+has: what is refused then, or later, is the machine's fault and said so.
 """
 
 from __future__ import annotations
@@ -13,13 +16,22 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
+from wasmtime import WasmtimeError
+
 from fog_compute.descriptors import run_program
 from fog_compute.kernel import be_killed_with_parent, give_up_privileges
-from fog_compute.worker.engine import ModuleFault, Sandbox
+from fog_compute.tasks.model import DETAIL_LENGTH
+from fog_compute.text import one_line
+from fog_compute.units import MIB
+from fog_compute.worker.engine import PROFILES, Sandbox
+from fog_compute.worker.faults import MachineFault, ModuleFault, line_of
+from fog_compute.worker.footprint import Footprint, left_behind
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
@@ -29,6 +41,7 @@ from fog_compute.worker.protocol import (
     NeedBytes,
     Ran,
     Ready,
+    Refused,
     Run,
     ToRunner,
     frame,
@@ -36,6 +49,8 @@ from fog_compute.worker.protocol import (
 )
 
 OPEN_FILES: Final = 256
+STACK_BYTES: Final = 8 * MIB  # of the thread that compiles and runs, whatever `ulimit -s` says
+UNLIMITED: Final = 2**63 - 1
 
 
 class _Pipe:
@@ -81,25 +96,33 @@ def _confine() -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), min(OPEN_FILES, hard)))
+    if hard < OPEN_FILES:
+        raise MachineFault(f"a process may open {hard} files: a runner needs {OPEN_FILES}{_RAISE}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
 
 
-def _set_soft(limit: int, value: int) -> None:
+_RAISE: Final = " (raise the hard limit: ulimit -H)"
+
+
+def _set_soft(limit: int, name: str, value: int) -> None:
+    """Set the limit of a task; one that the machine makes smaller would be blamed on the task."""
     _, hard = resource.getrlimit(limit)
-    soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(limit, (soft, hard))
+    if hard not in (resource.RLIM_INFINITY, value) and hard < value:
+        raise MachineFault(f"{name} are limited to {hard} here: the task may have {value}{_RAISE}")
+    resource.setrlimit(limit, (value, hard))
 
 
 def _limit_cpu(seconds: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _set_soft(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + seconds)
+    budget = int(used.ru_utime + used.ru_stime) + 1 + seconds
+    _set_soft(resource.RLIMIT_CPU, "seconds of processor time", budget)
 
 
 @contextlib.contextmanager
 def _limited_files(size: int) -> Iterator[None]:
     """Let no file grow beyond ``size`` bytes; the cache of compiled modules is written outside."""
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    _set_soft(resource.RLIMIT_FSIZE, size)
+    _set_soft(resource.RLIMIT_FSIZE, "bytes of a file", size)
     try:
         yield
     finally:
@@ -107,7 +130,9 @@ def _limited_files(size: int) -> Iterator[None]:
 
 
 def _serve(pipe: _Pipe, sandbox: Sandbox) -> None:
-    while isinstance(run := pipe.read(), Run):
+    before = Footprint.measured()
+    left = ""
+    while not left and isinstance(run := pipe.read(), Run):
         _limit_cpu(run.cpu_s)
         try:
             if not sandbox.known(run.module_id):
@@ -120,25 +145,71 @@ def _serve(pipe: _Pipe, sandbox: Sandbox) -> None:
                 ran = sandbox.run(run)
         except ModuleFault as fault:
             ran = Ran(NEVER_EXITED, fault.fault, fault.detail, 0, 0, 0)
-        pipe.write(ran)
+        left = left_behind(before)
+        pipe.write(msgspec.structs.replace(ran, left=left))
+
+
+def _sandbox(cache: Path, outputs: tuple[int, int], memory_bytes: int) -> tuple[Sandbox, Ready]:
+    """Return a sandbox in the best way that this machine allows, tried."""
+    refusals: list[str] = []
+    for profile in PROFILES:
+        try:
+            sandbox = Sandbox(cache, *outputs, profile)
+            lent = sandbox.probe(os.devnull, str(cache), memory_bytes)
+        except (MachineFault, WasmtimeError) as err:
+            refusals.append(one_line(line_of(err), DETAIL_LENGTH))
+            continue
+        _, largest = resource.getrlimit(resource.RLIMIT_FSIZE)
+        file_bytes = UNLIMITED if largest == resource.RLIM_INFINITY else largest
+        return sandbox, Ready(lent, file_bytes, tuple(dict.fromkeys(refusals)))
+    raise MachineFault(refusals[-1])
+
+
+def _work(pipe: _Pipe, cache: Path, outputs: tuple[int, int], memory_bytes: int) -> None:
+    """Serve until the parent closes the pipe, or until the machine refuses something."""
+    try:
+        sandbox, ready = _sandbox(cache, outputs, memory_bytes)
+        pipe.write(ready)
+        _serve(pipe, sandbox)
+    except MachineFault as fault:
+        _refuse(pipe, fault.detail)
+    except (OSError, MemoryError, RuntimeError) as err:
+        _refuse(pipe, f"{type(err).__name__}: {err}")
+
+
+def _refuse(pipe: _Pipe, reason: str) -> None:
+    with contextlib.suppress(OSError):
+        pipe.write(Refused(one_line(reason, DETAIL_LENGTH)))
 
 
 def main(arguments: list[str]) -> int:
     """Serve until the parent closes the pipe."""
-    parent, stdout, stderr, cache = arguments
+    parent, stdout, stderr, cache, memory = arguments
     be_killed_with_parent()
     if os.getppid() != int(parent):
         return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when a runner ends
-    _confine()
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # who writes beyond a limit is ended, not told
     # The answers get a descriptor of their own: nothing that prints can come between frames.
     pipe = _Pipe(os.dup(0), os.dup(1))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    sandbox = Sandbox(Path(cache), int(stdout), int(stderr))
-    pipe.write(Ready())
-    _serve(pipe, sandbox)
+    try:
+        _confine()  # before there is a second thread, which would keep what this one gives up
+    except MachineFault as fault:
+        _refuse(pipe, fault.detail)
+        return 1
+    threading.stack_size(STACK_BYTES)
+    working = threading.Thread(
+        target=_work, args=(pipe, Path(cache), (int(stdout), int(stderr)), int(memory))
+    )
+    try:
+        working.start()
+    except RuntimeError as err:
+        _refuse(pipe, f"no thread with a stack of {STACK_BYTES // MIB} MiB can be had: {err}")
+        return 1
+    working.join()
     return 0
 
 

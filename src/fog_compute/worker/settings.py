@@ -16,6 +16,7 @@ class WorkerSettings:
         slots: tasks that run at once.
         queue: attempts that may wait for a slot; more are answered with ``Busy``.
         memory_bytes: linear memory that one task may have at most.
+        file_bytes: the largest file that this machine lets a task write.
         wall_s: seconds that one task may run at most.
         cache_bytes: bound of the cache of modules and inputs.
         input_bytes: bound of all inputs of one task together, its module among them.
@@ -31,6 +32,7 @@ class WorkerSettings:
     slots: int = 1
     queue: int = 64
     memory_bytes: int = 1 * GIB
+    file_bytes: int = 2**63 - 1
     wall_s: float = 3600.0
     cache_bytes: int = 1 * GIB
     input_bytes: int = INPUT_BYTES

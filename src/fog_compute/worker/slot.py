@@ -22,9 +22,18 @@ import msgspec
 from fog_compute import spawn
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
-from fog_compute.tasks.model import Fault, Limits, TaskResult
-from fog_compute.units import GIB
-from fog_compute.worker.folders import empty_folder, is_empty, remove_tree
+from fog_compute.tasks.model import DETAIL_LENGTH, Fault, Limits, TaskResult
+from fog_compute.text import one_line
+from fog_compute.units import GIB, MIB
+from fog_compute.worker.child import ChildHandle
+from fog_compute.worker.folders import (
+    empty_folder,
+    exceeds,
+    free_bytes,
+    is_empty,
+    nameless_file,
+    remove_tree,
+)
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
@@ -34,6 +43,7 @@ from fog_compute.worker.protocol import (
     NeedBytes,
     Ran,
     Ready,
+    Refused,
     Run,
     ToRunner,
     frame,
@@ -48,6 +58,7 @@ LOG_TAIL_BYTES: Final = 512
 RUNNER_BYTES: Final = GIB  # for a runner beside its guest's memory, above all to compile
 SCRATCH_FILES: Final = 4096
 SCRATCH_DEPTH: Final = 64
+FREE_BYTES: Final = MIB  # a disk with less is full: a guest that writes to it is told so
 HEAVY: Final = SMALL_BYTES + 1
 INPUTS: Final = "in"
 SCRATCH: Final = "tmp"
@@ -61,7 +72,7 @@ _log = get_logger("fog_compute.worker")
 
 
 class RunnerLost(FogError):
-    """The runner process ended, and not because of a limit: the attempt is lost, not the module."""
+    """The runner process ended, or the machine refused something: the module is not at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +90,17 @@ class Job:
 class RunnerSlot:
     """Runs one job at a time in a warm subprocess, and replaces the process when it must die."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
-        """Keep task folders in ``folder``; runners keep compiled modules in ``cache``."""
+    def __init__(self, folder: Path, cache: Path, memory_bytes: int = GIB) -> None:
+        """Keep task folders in ``folder``; runners keep compiled modules in ``cache``.
+
+        A task may have up to ``memory_bytes`` of memory.
+        """
         self._folder = folder.absolute()  # the runner stands elsewhere
         self._cache = cache.absolute()
+        self._memory_bytes = memory_bytes
         self._process: Process | None = None
-        self._pidfd: int | None = None
+        self._child: ChildHandle | None = None
+        self._lends: Ready | None = None
         self._outputs: tuple[int, int] | None = None
         self._collecting: asyncio.Task[None] | None = None
 
@@ -93,6 +109,11 @@ class RunnerSlot:
         """The runner's process id, if one is alive."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
+
+    @property
+    def lends(self) -> Ready | None:
+        """What the machine lets a task have, as the last runner found it; None before the first."""
+        return self._lends
 
     async def start(self) -> None:
         """Make sure that a runner is ready.  Cancelled: none is left half started.
@@ -103,28 +124,43 @@ class RunnerSlot:
         if self.pid is not None:
             return
         await self._discard()
-        await asyncio.to_thread(remove_tree, self._folder)
-        if self._outputs is None:
-            self._outputs = (os.memfd_create("guest-stdout"), os.memfd_create("guest-stderr"))
         try:
-            self._process = await spawn.start(
-                spawn.python_command(
-                    "fog_compute.worker.runner",
-                    *(str(os.getpid()), *map(str, self._outputs), str(self._cache)),
-                ),
-                spawn.loader_environment(),
-                pass_fds=self._outputs,
-                line_bytes=1 << 20,
-            )
-            self._pidfd = _pidfd_of(self._process.pid)
-            async with asyncio.timeout(START_TIMEOUT_S):
-                if not isinstance(await self._read(), Ready):
-                    raise RunnerLost("the runner did not say that it is ready")
+            await self._spawn()
         except BaseException as err:
             await self._discard()
-            if isinstance(err, OSError | EOFError | TimeoutError | msgspec.MsgspecError):
-                raise RunnerLost(f"the runner did not start: {err}") from err
+            # A thread that cannot be started is a RuntimeError.
+            if isinstance(
+                err, OSError | EOFError | TimeoutError | RuntimeError | msgspec.MsgspecError
+            ):
+                raise RunnerLost(f"no runner can be started: {_why(err)}") from err
             raise
+
+    async def _spawn(self) -> None:
+        await asyncio.to_thread(remove_tree, self._folder)
+        if self._outputs is None:
+            # The folder of the slot is made anew at each start, and an old file goes on without it.
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._outputs = (nameless_file(self._folder), nameless_file(self._folder))
+        self._process = await spawn.start(
+            spawn.python_command(
+                "fog_compute.worker.runner",
+                *(str(os.getpid()), *map(str, self._outputs), str(self._cache)),
+                str(self._memory_bytes),
+            ),
+            spawn.loader_environment(),
+            pass_fds=self._outputs,
+            line_bytes=1 << 20,
+        )
+        self._child = ChildHandle(self._process.pid)
+        async with asyncio.timeout(START_TIMEOUT_S):
+            ready = await self._read()
+        if isinstance(ready, Refused):
+            raise RunnerLost(f"this machine cannot run tasks: {ready.reason}")
+        if not isinstance(ready, Ready):
+            raise RunnerLost("the runner did not say that it is ready")
+        if ready.notes and (self._lends is None or self._lends.notes != ready.notes):
+            _log.warning("runner.works_without", notes=ready.notes)
+        self._lends = ready
 
     async def run(self, job: Job, load: LoadModule) -> TaskResult:
         """Run one job and return its result, the module's faults included.
@@ -138,9 +174,7 @@ class RunnerSlot:
         await self.start()
         began = time.monotonic()
         try:
-            run = await beside(_weight(job), _prepare, self._folder, job)
-            for descriptor in self._outputs or ():
-                os.ftruncate(descriptor, 0)
+            run = await self._prepared(job)
             exchange = asyncio.create_task(self._exchange(run, load))
             watch = asyncio.create_task(self._watch(job.limits, run.scratch))
             try:
@@ -149,7 +183,7 @@ class RunnerSlot:
                     {exchange, watch}, timeout=left, return_when=asyncio.FIRST_COMPLETED
                 )
                 if exchange.done():
-                    return self._result(exchange.result(), job.limits, run.scratch)
+                    return await self._ended(exchange.result(), job.limits, run.scratch)
                 fault = watch.result() if watch.done() else Fault.TIMEOUT
                 return await self._stopped(fault, job, began)
             finally:
@@ -158,6 +192,9 @@ class RunnerSlot:
                 await asyncio.gather(exchange, watch, return_exceptions=True)
         except (OSError, EOFError, msgspec.MsgspecError) as err:
             return await self._died(job, began, err)
+        except RunnerLost:
+            await self._kill("lost")
+            raise
         except asyncio.CancelledError:
             await self._kill("cancelled")
             raise
@@ -182,12 +219,29 @@ class RunnerSlot:
             self._outputs = None
         await asyncio.to_thread(remove_tree, self._folder)
 
+    async def _prepared(self, job: Job) -> Run:
+        """Write what the task brings; that there is no room for it is the machine's fault."""
+        try:
+            run = await beside(_weight(job), _prepare, self._folder, job)
+            for descriptor in self._outputs or ():
+                os.ftruncate(descriptor, 0)
+            free = free_bytes(self._folder)
+        except (OSError, RuntimeError) as err:
+            raise RunnerLost(f"the task's files cannot be written: {_why(err)}") from err
+        if run.scratch is not None and free < job.limits.scratch_bytes + FREE_BYTES:
+            raise RunnerLost(
+                f"the worker's disk has {free} bytes free, fewer than the task may use"
+            )
+        return run
+
     async def _exchange(self, run: Run, load: LoadModule) -> Ran:
         await self._write(run)
         answer = await self._read()
         if isinstance(answer, NeedBytes):
             await self._write(ModuleBytes(await load()))
             answer = await self._read()
+        if isinstance(answer, Refused):
+            raise RunnerLost(answer.reason)
         if not isinstance(answer, Ran):
             raise EOFError("the runner answered out of turn")
         return answer
@@ -200,18 +254,28 @@ class RunnerSlot:
                 return Fault.OUTPUT_LIMIT
             if self.pid is not None and _own_bytes(self.pid) > limits.memory_bytes + RUNNER_BYTES:
                 return Fault.OUT_OF_MEMORY
-            if await asyncio.to_thread(_exceeds, scratch, limits.scratch_bytes):
+            if scratch is not None and await beside(HEAVY, _overfull, scratch, limits):
                 return Fault.SCRATCH_LIMIT
 
     def _output_exceeded(self, limits: Limits) -> bool:
         return any(os.fstat(fd).st_size > limits.output_bytes for fd in self._outputs or ())
+
+    async def _ended(self, ran: Ran, limits: Limits, scratch: str | None) -> TaskResult:
+        """Take the runner's answer; a runner that is no longer as it was is not used again."""
+        result = self._result(ran, limits, scratch)
+        if scratch is not None and result.trap is None and free_bytes(self._folder) < FREE_BYTES:
+            raise RunnerLost("the worker's disk is full: what the task was told is not its fault")
+        if ran.left:
+            _log.info("runner.replaced", left=ran.left)
+            await self._discard()
+        return result
 
     def _result(self, ran: Ran, limits: Limits, scratch: str | None) -> TaskResult:
         trap = None if ran.trap is None else Fault(ran.trap)
         detail = ran.detail
         if self._output_exceeded(limits):
             trap, detail = Fault.OUTPUT_LIMIT, _DETAILS[Fault.OUTPUT_LIMIT](limits)
-        elif _exceeds(scratch, limits.scratch_bytes):
+        elif scratch is not None and _overfull(scratch, limits):
             trap, detail = Fault.SCRATCH_LIMIT, _DETAILS[Fault.SCRATCH_LIMIT](limits)
         stdout, stderr = self._written(limits)
         return TaskResult(
@@ -251,8 +315,11 @@ class RunnerSlot:
                 code = None if process is None else await process.wait()
         if code == -signal.SIGXCPU:
             return await self._stopped(Fault.TIMEOUT, job, began)
+        if code == -signal.SIGXFSZ:
+            # Of its output, if that is over its limit too; else of a file in the scratch.
+            return await self._stopped(Fault.SCRATCH_LIMIT, job, began)
         await self._kill("lost")
-        raise RunnerLost(f"the runner ended with {code}: the attempt is lost") from err
+        raise RunnerLost(f"the runner {_end_of(code)}: {_why(err)}") from err
 
     def _written(self, limits: Limits) -> tuple[bytes, bytes]:
         if self._outputs is None:
@@ -283,16 +350,19 @@ class RunnerSlot:
     async def _discard(self) -> None:
         """Kill the runner, if there is one, and collect it; or the one whose end was cut short."""
         process, self._process = self._process, None
-        pidfd, self._pidfd = self._pidfd, None
+        child, self._child = self._child, None
         # Process.kill would reap the child behind asyncio's back (Popen polls first).
-        if pidfd is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            os.close(pidfd)
+        if child is not None:
+            child.kill()
         if process is not None:
             self._collecting = asyncio.create_task(_collect(process), name="collect")
         if self._collecting is not None:
             await asyncio.shield(self._collecting)
+
+
+def largest_file(limits: Limits) -> int:
+    """Return what a guest may write to one file: a byte too many, so that it can be seen."""
+    return max(limits.output_bytes, limits.scratch_bytes) + 1
 
 
 def _weight(job: Job) -> int:
@@ -329,7 +399,7 @@ def _prepare(folder: Path, job: Job) -> Run:
         memory_bytes=limits.memory_bytes,
         fuel=limits.fuel,
         cpu_s=int(limits.wall_s * (os.cpu_count() or 1)) + 1,
-        file_bytes=max(limits.output_bytes + 1, limits.scratch_bytes),
+        file_bytes=largest_file(limits),
         seed=job.seed,
     )
 
@@ -350,7 +420,9 @@ _DETAILS: Final[Mapping[Fault, Callable[[Limits], str]]] = {
         f"the module took more than its limit of {limits.memory_bytes} bytes of memory and"
         f" {RUNNER_BYTES} to compile it"
     ),
-    Fault.TIMEOUT: lambda limits: f"the module ran longer than its limit of {limits.wall_s:g} s",
+    Fault.TIMEOUT: lambda limits: (
+        f"the module took longer than its limit of {limits.wall_s:g} s to compile and run"
+    ),
     Fault.OUTPUT_LIMIT: lambda limits: (
         f"the module wrote more output than its limit of {limits.output_bytes} bytes"
     ),
@@ -361,12 +433,24 @@ _DETAILS: Final[Mapping[Fault, Callable[[Limits], str]]] = {
 }
 
 
-def _pidfd_of(pid: int) -> int | None:
-    """Return a handle that can never name another process, or None if it has ended already."""
+def _why(error: BaseException) -> str:
+    return one_line(str(error) or type(error).__name__, DETAIL_LENGTH)
+
+
+def _end_of(code: int | None) -> str:
+    """Say how a process ended."""
+    if code is None:
+        return "does not answer"
+    if code >= 0:
+        return f"ended with {code}"
     try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+def _overfull(scratch: str, limits: Limits) -> bool:
+    return exceeds(scratch, limits.scratch_bytes, SCRATCH_FILES, SCRATCH_DEPTH)
 
 
 async def _collect(process: Process) -> None:
@@ -389,29 +473,3 @@ def _own_bytes(pid: int) -> int:
 def _tail(descriptor: int) -> bytes:
     size = os.fstat(descriptor).st_size
     return os.pread(descriptor, LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
-
-
-def _exceeds(folder: str | None, limit: int) -> bool:
-    """Say whether a scratch holds too many bytes, too many entries, or is nested too deep."""
-    if folder is None:
-        return False
-    total = entries = 0
-    pending = [(folder, 0)]
-    while pending:
-        path, depth = pending.pop()
-        if depth > SCRATCH_DEPTH:
-            return True
-        try:
-            listing = list(os.scandir(path))
-        except OSError:
-            continue  # the guest removed it meanwhile
-        entries += len(listing)
-        if entries > SCRATCH_FILES:
-            return True
-        for entry in listing:
-            with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append((entry.path, depth + 1))
-                else:
-                    total += entry.stat(follow_symlinks=False).st_size
-    return total > limit

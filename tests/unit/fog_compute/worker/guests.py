@@ -113,6 +113,29 @@ def opens(path: str, *, flags: int = 0, rights: int = 2, folder: int = 3) -> byt
     )
 
 
+def opens_until_refused(end: str) -> bytes:
+    """Return a command that opens a.txt until it is refused, closes nothing, and then ``end``."""
+    return command(
+        f"""(local $errno i32) (local $i i32)
+        (loop $again
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (local.set $errno (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024)
+            (i32.const 5) (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 512)))
+          (br_if $again (i32.and (i32.eqz (local.get $errno))
+            (i32.lt_u (local.get $i) (i32.const 5000)))))
+        {end}""",
+        definitions='(data (i32.const 1024) "a.txt")',
+    )
+
+
+def traps_at_its_start(number: int) -> bytes:
+    """Return one of many modules that trap in their start section."""
+    return assemble(
+        f'(module (memory (export "memory") 1) (data (i32.const 0) "{number}")'
+        ' (func $early unreachable) (start $early) (func (export "_start")))'
+    )
+
+
 def fills_scratch(*, files: int) -> bytes:
     """Return a command that makes files a, b, c … in /tmp and never stops writing into them."""
     return command(

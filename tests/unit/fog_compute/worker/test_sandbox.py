@@ -406,7 +406,7 @@ async def test_a_killed_runner_loses_its_attempt_and_nothing_else(slot: RunnerSl
             await asyncio.sleep(0.005)
     assert slot.pid is not None
     os.kill(slot.pid, signal.SIGKILL)
-    with pytest.raises(RunnerLost, match="-9"):
+    with pytest.raises(RunnerLost, match="SIGKILL"):
         await running
     assert await is_well(slot)
 

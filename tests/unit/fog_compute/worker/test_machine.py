@@ -1,0 +1,428 @@
+"""What the machine refuses is the machine's fault, and a runner is left as it was found."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import wasmtime
+
+from fog_compute import spawn
+from fog_compute.tasks import Fault, Limits, TaskResult
+from fog_compute.tasks.wire import LOST, RETURNED, Accepted, Ack, Busy, Rejected
+from fog_compute.units import GIB, KIB, MIB
+from fog_compute.worker.footprint import Footprint, left_behind
+from fog_compute.worker.slot import Job, RunnerSlot
+
+from . import guests
+from .conftest import DEADLINE_S, Requester, Start
+
+EMFILE = 33  # of WASI
+CALLS = {
+    "x86_64": {"memfd_create": 319, "pidfd_open": 434, "pidfd_send_signal": 424},
+    "aarch64": {"memfd_create": 279, "pidfd_open": 434, "pidfd_send_signal": 424},
+}.get(platform.machine(), {})
+FILTER = r"""
+/* Runs a command in which one system call is refused with an error, as container profiles do. */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+int main(int argc, char **argv) {
+    if (argc < 4) return 2;
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)atoi(argv[1]), 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)atoi(argv[2])),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) return 77;
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 77;
+    execvp(argv[3], argv + 3);
+    return 1;
+}
+"""
+# Runs two tasks and kills a third under the limits of its arguments; prints what became of them.
+TRIES = textwrap.dedent(
+    """
+    import asyncio, os, resource, sys
+    from pathlib import Path
+    from fog_compute.tasks import Limits
+    from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
+
+    home = Path(sys.argv[1])
+    for setting in sys.argv[2:]:
+        name, _, value = setting.partition("=")
+        limit = getattr(resource, "RLIMIT_" + name)
+        resource.setrlimit(limit, (int(value), int(value)))
+
+    async def tries(slot, name, limits):
+        async def load():
+            return (home / name).read_bytes()
+
+        try:
+            result = await slot.run(Job(name, (), None, {}, limits, bytes(32)), load)
+        except RunnerLost as lost:
+            print("lost:", lost.message, flush=True)
+        else:
+            print(result.exit_code, result.trap, result.stdout, result.detail, flush=True)
+
+    async def main():
+        slot = RunnerSlot(home / "slot", home / "compiled")
+        await tries(slot, "hello", Limits())
+        await tries(slot, "overflows", Limits())
+        pid = slot.pid
+        await tries(slot, "forever", Limits(wall_s=0.3))
+        print("gone" if pid is None or not os.path.exists(f"/proc/{pid}") else "left", flush=True)
+        await slot.close()
+
+    asyncio.run(main())
+    """
+)
+FINE = [
+    r"0 None b'hello\n' ",
+    "-1 trap b'' the module trapped: stack overflow in f",
+    "-1 timeout b'' the module took longer than its limit of 0.3 s to compile and run",
+    "gone",
+]
+LEAKS = textwrap.dedent(
+    """
+    import os, sys
+    from fog_compute.worker import engine, runner
+
+    run = engine.Sandbox.run
+
+    def leaking(self, task):
+        os.open(os.devnull, os.O_RDONLY)
+        return run(self, task)
+
+    engine.Sandbox.run = leaking
+    sys.exit(runner.main(sys.argv[1:]))
+    """
+)
+REFUSES = textwrap.dedent(
+    """
+    import resource, sys
+    from pathlib import Path
+    from fog_compute.worker import runner
+
+    if (Path(__file__).parent / "refuse").exists():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    sys.exit(runner.main(sys.argv[1:]))
+    """
+)
+
+
+@pytest_asyncio.fixture
+async def slot(tmp_path: Path) -> AsyncIterator[RunnerSlot]:
+    opened = RunnerSlot(tmp_path / "slot", tmp_path / "compiled")
+    yield opened
+    await opened.close()
+
+
+async def run(slot: RunnerSlot, module: bytes, limits: Limits | None = None) -> TaskResult:
+    async def load() -> bytes:
+        return module
+
+    name = hashlib.sha256(module).hexdigest()
+    inputs = {"a.txt": b"a"}
+    job = Job(name, (), None, inputs, Limits() if limits is None else limits, bytes(32))
+    return await slot.run(job, load)
+
+
+def descriptors(slot: RunnerSlot) -> int:
+    """How many files a runner has open beside those of the modules that it keeps."""
+    found = 0
+    for path in Path(f"/proc/{slot.pid}/fd").iterdir():
+        try:
+            target = str(path.readlink())
+        except OSError:
+            continue
+        found += "wasm-memory-image" not in target and not target.endswith(".cwasm")
+    return found
+
+
+def started_by(monkeypatch: pytest.MonkeyPatch, script: Path, text: str) -> None:
+    """Have runners started by a script in place of the module."""
+    script.write_text(text)
+    monkeypatch.setattr(
+        spawn, "python_command", lambda _, *arguments: [sys.executable, str(script), *arguments]
+    )
+
+
+# A task leaves its runner as it found it
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("end", ["(call $proc_exit (local.get $errno))", "unreachable"])
+async def test_a_guest_that_opens_files_until_refused_leaves_none_open(
+    slot: RunnerSlot, end: str
+) -> None:
+    """INV-TASK-28."""
+    await run(slot, guests.HELLO)
+    pid, before = slot.pid, descriptors(slot)
+    for _ in range(3):
+        result = await run(slot, guests.opens_until_refused(end))
+        if end == "unreachable":
+            assert result.trap is Fault.TRAP
+        else:
+            assert (result.exit_code, result.trap) == (EMFILE, None)
+        assert (await run(slot, guests.opens("a.txt"))).exit_code == 0
+    assert slot.pid == pid
+    assert descriptors(slot) <= before + 1  # a standard input closes in a moment
+
+
+@pytest.mark.asyncio
+async def test_hundreds_of_modules_that_trap_at_their_start_leave_the_runner_as_it_was(
+    slot: RunnerSlot,
+) -> None:
+    """INV-TASK-28."""
+    await run(slot, guests.HELLO)
+    pid, before = slot.pid, descriptors(slot)
+    for number in range(300):
+        result = await run(slot, guests.traps_at_its_start(number))
+        assert (result.trap, "unreachable" in result.detail) == (Fault.TRAP, True)
+    assert slot.pid == pid
+    assert descriptors(slot) <= before + 1
+    assert (await run(slot, guests.HELLO)).stdout == b"hello\n"
+
+
+@pytest.mark.asyncio
+async def test_a_runner_that_is_no_longer_as_it_was_is_replaced_between_tasks(
+    slot: RunnerSlot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-28."""
+    started_by(monkeypatch, tmp_path / "leaks.py", LEAKS)
+    runners = set()
+    for _ in range(3):
+        await slot.start()
+        runners.add(slot.pid)
+        result = await run(slot, guests.HELLO)
+        assert (result.stdout, result.trap) == (b"hello\n", None)
+        assert slot.pid is None
+    assert len(runners) == 3
+
+
+def test_what_was_left_is_counted_and_named() -> None:
+    """INV-TASK-28."""
+    before = Footprint.measured()
+    assert left_behind(before) == ""
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]
+    assert left_behind(before) == "3 descriptors more"
+    for descriptor in opened:
+        os.close(descriptor)
+    assert left_behind(before) == ""
+    small = Footprint(descriptors=10, threads=5, own_bytes=20 * MIB)
+    large = Footprint(descriptors=10, threads=500, own_bytes=GIB)
+    assert large.beyond(small) == f"495 threads more, {GIB - 20 * MIB} bytes of memory more"
+    assert small.beyond(large) == ""
+
+
+# What the machine refuses
+
+
+@pytest.fixture(scope="module")
+def refuse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], list[str]]:
+    """Return a function that gives the beginning of a command in which a call is refused."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the filter of system calls with")
+    if not CALLS:
+        pytest.skip(f"the numbers of system calls on {platform.machine()} are not known here")
+    folder = tmp_path_factory.mktemp("filter")
+    (folder / "filter.c").write_text(FILTER)
+    program = folder / "filter"
+    subprocess.run([compiler, "-O1", "-o", program, folder / "filter.c"], check=True)
+    if subprocess.run([program, "9999", "1", "true"], check=False).returncode == 77:
+        pytest.skip("seccomp filters are refused here")
+    return lambda call, error: [str(program), str(CALLS[call]), str(error)]
+
+
+def tried(home: Path, *settings: str, prefix: tuple[str, ...] = ()) -> list[str]:
+    """What became of the tasks on such a machine, one line each, without the log."""
+    modules = {"hello": guests.HELLO, "overflows": guests.OVERFLOWS, "forever": guests.FOREVER}
+    for name, module in modules.items():
+        (home / name).write_bytes(module)
+    ended = subprocess.run(
+        [*prefix, sys.executable, "-c", TRIES, str(home), *settings],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
+    return [line for line in ended.stdout.splitlines() if "[" not in line]
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
+@pytest.mark.parametrize("call", ["memfd_create", "pidfd_open", "pidfd_send_signal"])
+def test_a_worker_works_where_a_container_refuses_newer_system_calls(
+    tmp_path: Path, refuse: Callable[[str, int], list[str]], call: str, error: int
+) -> None:
+    """INV-TASK-29."""
+    assert tried(tmp_path, prefix=tuple(refuse(call, error))) == FINE
+
+
+@pytest.mark.parametrize("setting", [f"AS={1200 * MIB}", f"STACK={300 * KIB}", "NOFILE=300"])
+def test_a_worker_works_under_small_limits(tmp_path: Path, setting: str) -> None:
+    """INV-TASK-29."""
+    assert tried(tmp_path, setting) == FINE
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (f"AS={500 * MIB}", "this machine cannot run tasks: the machine refuses 256 MiB"),
+        ("NOFILE=100", "this machine cannot run tasks: a process may open 100 files"),
+        (f"FSIZE={100 * KIB}", "bytes of a file are limited to 102400 here"),
+        ("CPU=30", "seconds of processor time are limited to 30 here"),
+    ],
+)
+def test_what_a_machine_cannot_do_is_never_a_fault_of_the_module(
+    tmp_path: Path, setting: str, words: str
+) -> None:
+    """INV-TASK-29."""
+    *results, end = tried(tmp_path, setting)
+    assert end == "gone"
+    assert len(results) == 3
+    for line in results[:2]:
+        assert line.startswith("lost: ")
+        assert words in line
+
+
+@pytest.mark.asyncio
+async def test_a_machine_that_refuses_is_not_offered_until_it_can_again(
+    start: Start,
+    requester: Requester,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """INV-TASK-30."""
+    monkeypatch.setattr("fog_compute.worker.agent.RESTART_PAUSE_S", 0.01)
+    monkeypatch.setattr("fog_compute.worker.agent.LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr("fog_compute.worker.agent.PUBLISH_RETRY_S", 0.01)
+    started_by(monkeypatch, tmp_path / "refuses.py", REFUSES)
+    (tmp_path / "refuse").touch()
+    async with start(publish_s=0.01) as worker:
+        first = requester.submission(guests.HELLO)
+        assert isinstance(await requester.submit(first), Busy)
+        assert worker.offers.published == []
+        (tmp_path / "refuse").unlink()
+        async with asyncio.timeout(DEADLINE_S):
+            while not worker.offers.published:
+                await asyncio.sleep(0.005)
+        assert (await requester.run(first)).stdout == b"hello\n"
+        # It begins to refuse while one runs and one waits: both go elsewhere.
+        running, waiting = (requester.submission(guests.SAYS_AND_LOOPS) for _ in range(2))
+        assert isinstance(await requester.submit(running), Accepted)
+        assert isinstance(await requester.submit(waiting), Accepted)
+        await requester.until(running.handle, lambda status: status.log_tail == b"error")
+        (tmp_path / "refuse").touch()
+        pid = worker.agent._slots[0].pid
+        assert pid is not None
+        os.kill(pid, 9)
+        await requester.until(running.handle, lambda status: status.state == LOST)
+        await requester.until(waiting.handle, lambda status: status.state == RETURNED)
+        assert isinstance(await requester.submit(requester.submission(guests.HELLO)), Busy)
+        await requester.ask(Ack(handles=(running.handle, waiting.handle)))
+    told = [line for line in capsys.readouterr().out.splitlines() if "slot.unusable" in line]
+    assert len(told) == 2, told
+    assert all("may open 100 files" in line for line in told)
+
+
+@pytest.mark.asyncio
+async def test_a_worker_lends_no_more_than_its_machine_lets_it(
+    start: Start, requester: Requester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-30."""
+    limited = REFUSES.replace("RLIMIT_NOFILE, (100, 100)", f"RLIMIT_AS, ({GIB}, {GIB})")
+    started_by(monkeypatch, tmp_path / "refuses.py", limited)
+    (tmp_path / "refuse").touch()
+    async with start(memory_bytes=2 * GIB) as worker:
+        large = requester.submission(guests.HELLO, limits=Limits(memory_bytes=1100 * MIB))
+        reply = await requester.submit(large)
+        assert isinstance(reply, Rejected)
+        assert "lends at most" in reply.reason
+        small = requester.submission(guests.GROWS_TO_10_GB, limits=Limits(memory_bytes=64 * MIB))
+        result = await requester.run(small)
+        assert (result.exit_code, result.trap) == (3, None)
+        assert 60 * MIB < result.peak_memory <= 64 * MIB
+        (offer,) = {offer.memory_bytes for offer in worker.offers.published}
+        assert 64 * MIB < offer < GIB
+
+
+# Faults that name the feature
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            '(module (tag $t) (func (export "_start") (throw $t)))',
+            "threw a WebAssembly exception that nothing caught",
+        ),
+        (
+            '(module (memory 1 16 shared) (func (export "_start")))',
+            "it needs threads: compile for wasm32-wasip1",
+        ),
+        (
+            (
+                '(module (import "wasi" "thread-spawn" (func (param i32) (result i32)))'
+                ' (func (export "_start")))'
+            ),
+            "it needs threads: compile for wasm32-wasip1",
+        ),
+        (
+            (
+                '(module (import "wasi_unstable" "proc_exit" (func (param i32)))'
+                ' (func (export "_start")))'
+            ),
+            "compile anew, for wasm32-wasip1",
+        ),
+    ],
+)
+async def test_a_feature_that_no_worker_has_is_named_with_what_to_compile_for(
+    slot: RunnerSlot, text: str, words: str
+) -> None:
+    """INV-TASK-18."""
+    result = await run(slot, bytes(wasmtime.wat2wasm(text)))
+    assert result.trap is not None
+    assert words in result.detail
+    assert "\n" not in result.detail
+
+
+@pytest.mark.asyncio
+async def test_a_module_that_takes_too_long_to_compile_is_one_clear_fault(
+    slot: RunnerSlot,
+) -> None:
+    """INV-TASK-18."""
+    blocks = "(block (local.set 0 (i32.add (i32.const 1) (local.get 0))))" * 60_000
+    module = bytes(wasmtime.wat2wasm(f'(module (func (export "_start") (local i32) {blocks}))'))
+    result = await run(slot, module, Limits(wall_s=0.5))
+    assert result.trap is Fault.TIMEOUT
+    assert "to compile and run" in result.detail
+    assert (await run(slot, guests.HELLO)).stdout == b"hello\n"
+
+
+def test_the_limits_of_this_process_are_as_they_were() -> None:
+    """The tests above must not have limited their own process."""
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 256
