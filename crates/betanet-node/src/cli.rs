@@ -4,53 +4,92 @@ mod arguments;
 mod messages;
 mod output;
 mod services;
+mod streams;
 
+use std::future::Future;
+use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 use self::arguments::{Cli, Command, LocalnetCommand};
-use self::output::{Failure, complain};
+use self::output::Failure;
+use self::streams::{check_output, write_output};
 
 /// Parses the arguments, runs the command and says how it went.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
-    match dispatch(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Interrupted) => ExitCode::from(130),
-        Err(Failure::Error(message)) => {
-            complain(&message);
-            ExitCode::FAILURE
+    let (json, outcome) = match Cli::try_parse() {
+        Ok(cli) => (cli.command.json(), dispatch(cli.command)),
+        Err(unparsed) => (false, explain(&unparsed)),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.tell(json);
+            ExitCode::from(failure.code())
         }
     }
 }
 
-fn dispatch(command: Command) -> Result<(), Failure> {
+/// Gives the help or the version that was asked for, or says what is wrong with the arguments.
+fn explain(unparsed: &clap::Error) -> Result<ExitCode, Failure> {
+    if unparsed.use_stderr() {
+        let _ = unparsed.print();
+        return Ok(ExitCode::from(2));
+    }
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let text = unparsed.render();
+    let text = if stdout().is_terminal() && !plain { text.ansi().to_string() } else { text.to_string() };
+    write_output(text.as_bytes())
+        .map_err(|err| Failure::Error(format!("cannot write what was asked for to standard output: {err}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    if command.answers() {
+        check_output().map_err(|err| Failure::Error(format!("cannot write to standard output: {err}")))?;
+    }
     match command {
         Command::Node(arguments) => {
             services::prepare(arguments.service)?;
-            threads()?.block_on(services::node(arguments))
+            finish(threads(), services::node(arguments))
         }
         Command::Authority(arguments) => {
             services::prepare(arguments.service)?;
-            threads()?.block_on(services::authority(arguments))
+            finish(threads(), services::authority(arguments))
         }
         Command::Localnet(LocalnetCommand::Run(arguments)) => {
             services::prepare(arguments.service)?;
             // One thread, the main one: the kernel ties children to the thread that starts them.
-            Builder::new_current_thread().enable_all().build()?.block_on(services::localnet(arguments))
+            finish(one_thread(), services::localnet(arguments))
         }
         Command::Localnet(LocalnetCommand::Status(arguments)) => {
-            Builder::new_current_thread().enable_all().build()?.block_on(services::localnet_status(arguments))
+            finish(one_thread(), services::localnet_status(arguments))
         }
-        Command::Address(arguments) => threads()?.block_on(messages::address(arguments)),
-        Command::Send(arguments) => threads()?.block_on(messages::send(arguments)),
-        Command::Recv(arguments) => threads()?.block_on(messages::recv(arguments)),
-        Command::Ping(arguments) => threads()?.block_on(messages::ping(arguments)),
+        Command::Address(arguments) => finish(threads(), messages::address(arguments)),
+        Command::Send(arguments) => finish(threads(), messages::send(arguments)),
+        Command::Recv(arguments) => finish(threads(), messages::recv(arguments)),
+        Command::Ping(arguments) => finish(threads(), messages::ping(arguments)),
     }
 }
 
-fn threads() -> std::io::Result<tokio::runtime::Runtime> {
+/// Runs a command to its end.
+fn finish(
+    runtime: std::io::Result<Runtime>,
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<ExitCode, Failure> {
+    let runtime = runtime.map_err(|err| Failure::Error(format!("cannot start threads: {err}")))?;
+    let outcome = runtime.block_on(command);
+    // What still waits for a reader of standard output is given up.
+    runtime.shutdown_background();
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+fn one_thread() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn threads() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }

@@ -5,6 +5,7 @@
 //! the machine; setting it later moves nothing. Nodes take the authority's time, and clients that
 //! of their edges, by [`NetworkClock::set`].
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use rand_core::UnwrapErr;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::read_at_most;
 use crate::state::{read_json, write_json};
 
 /// File with the network time in a state folder.
@@ -211,7 +213,8 @@ pub const fn os_rng() -> UnwrapErr<SysRng> {
 /// process in the same boot is still there, synced or not.
 #[must_use]
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    let id = File::open("/proc/sys/kernel/random/boot_id").and_then(|file| read_at_most(file, 128)).unwrap_or_default();
+    String::from_utf8_lossy(&id).trim().to_owned()
 }
 
 /// What the boot clock counts from: this boot, as seen from this process' time namespace.

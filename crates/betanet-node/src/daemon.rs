@@ -310,7 +310,7 @@ impl Node {
         let mut pause = Duration::from_millis(20);
         loop {
             // The authority may have moved since.
-            let authority = NetFile::read(&self.config.bootstrap).map_or(self.net.authority, |net| net.authority);
+            let authority = NetFile::read_again(&self.config.bootstrap).map_or(self.net.authority, |net| net.authority);
             let asked = tokio::time::timeout(CONSTANTS_PATIENCE, self.ask_constants(authority)).await;
             if let Some(constants) = asked.ok().flatten().or_else(|| held.clone()) {
                 return constants;
@@ -397,6 +397,7 @@ impl Node {
             owed,
             time: self.time.clone(),
             bootstrap: self.config.bootstrap.clone(),
+            authority: self.net.authority,
             dialer: self.dialer.clone(),
             descriptor,
             views: self.views.clone(),

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests read what they wrote"))]
 
 pub mod authority;
 pub mod bind;
+pub mod bounded;
 mod budget;
 pub mod client;
 pub mod clock;

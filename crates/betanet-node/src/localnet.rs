@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::child::{Child, Spec};
+use self::child::{Child, Spec, last_words};
 use crate::authority::{self, AuthorityRecord};
 use crate::daemon::{self, NodeRecord};
 use crate::http;
@@ -112,6 +112,9 @@ pub enum LocalnetError {
         /// Where to look.
         logs: PathBuf,
     },
+    /// Whoever should hear how far it is does not.
+    #[error("cannot write to standard output: {0}; the network was stopped")]
+    Unheard(#[source] std::io::Error),
     /// Nothing runs in this folder.
     #[error("no local network runs in {0}; start one with: betanet localnet run --dir {0}")]
     NotRunning(PathBuf),
@@ -146,7 +149,7 @@ pub enum Progress {
 pub async fn run(
     config: LocalnetConfig,
     shutdown: watch::Receiver<bool>,
-    mut progress: impl FnMut(&Progress),
+    mut progress: impl FnMut(&Progress) -> std::io::Result<()>,
 ) -> Result<(), LocalnetError> {
     let started = Instant::now();
     if config.entry + config.exit == 0 {
@@ -163,11 +166,12 @@ pub async fn run(
         ran = net.bring_up_and_watch(started, &mut progress) => ran,
         () = shut_down(shutdown) => Ok(()),
     };
-    if outcome.is_ok() {
-        progress(&Progress::Stopping);
-    }
+    let told = match outcome {
+        Ok(()) => progress(&Progress::Stopping).map_err(LocalnetError::Unheard),
+        failed => failed,
+    };
     net.stop().await;
-    outcome
+    told
 }
 
 struct Localnet {
@@ -202,7 +206,7 @@ impl Localnet {
     async fn bring_up_and_watch(
         &mut self,
         started: Instant,
-        progress: &mut impl FnMut(&Progress),
+        progress: &mut impl FnMut(&Progress) -> std::io::Result<()>,
     ) -> Result<(), LocalnetError> {
         self.spawn("authority".to_owned(), self.authority_arguments())?;
         let deadline = started + START_PATIENCE;
@@ -225,7 +229,8 @@ impl Localnet {
             nodes: self.nodes.len(),
             seconds: started.elapsed().as_secs_f64(),
             notice: "one operator: no anonymity",
-        });
+        })
+        .map_err(LocalnetError::Unheard)?;
         loop {
             tokio::time::sleep(WATCH).await;
             // The processes run whether or not it can be written where.
@@ -237,12 +242,7 @@ impl Localnet {
         for (name, deaths) in &self.deaths {
             if deaths.load(Ordering::Relaxed) >= HOPELESS {
                 let log = self.config.dir.join("logs").join(format!("{name}.log"));
-                let log = std::fs::read_to_string(log).unwrap_or_default();
-                let reason = log.lines().last().unwrap_or("its log is empty");
-                return Err(LocalnetError::Dies {
-                    name: name.clone(),
-                    reason: reason.trim_start_matches("betanet: ").to_owned(),
-                });
+                return Err(LocalnetError::Dies { name: name.clone(), reason: last_words(&log) });
             }
         }
         if Instant::now() > deadline {
@@ -340,7 +340,7 @@ impl Localnet {
     /// Writes the bootstrap file if something in it has changed.
     fn write_net(&self) -> Result<(), LocalnetError> {
         let path = self.config.dir.join(NET_FILE);
-        let former = NetFile::read(&path).ok();
+        let former = NetFile::read_again(&path).ok();
         let Some(authority) = self.authority() else {
             return Ok(());
         };
@@ -459,7 +459,7 @@ pub struct NodeStatus {
 pub async fn status(dir: &Path) -> Result<Vec<NodeStatus>, LocalnetError> {
     let state: LocalnetState =
         read_json(&dir.join(STATE_FILE), "net state")?.ok_or_else(|| LocalnetError::NotRunning(dir.to_owned()))?;
-    let net = NetFile::read(&dir.join(NET_FILE))?;
+    let net = NetFile::read_again(&dir.join(NET_FILE))?;
     let mut nodes = Vec::new();
     for (name, pid) in state.children {
         let http = net.http.get(&name).copied();

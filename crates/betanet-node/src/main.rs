@@ -4,6 +4,8 @@
 
 mod cli;
 
+// Closed standard descriptors are replaced by ones that fail.
+use betanet_stdio as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

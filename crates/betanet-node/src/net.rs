@@ -1,6 +1,7 @@
 //! `net.json`: how to reach a network for the first time.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -8,7 +9,11 @@ pub use betanet_mix::view::hexes::node_id as hex_id;
 use betanet_sphinx::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::state::{StateError, read_json};
+use crate::state::{StateError, read_json, read_named_json};
+
+/// What the file is called in messages, and the bytes that one may have.
+const WHAT: &str = "network file";
+const LIMIT: usize = 1024 * 1024;
 
 /// The bootstrap file: everything that a newcomer has to trust or to try first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,15 +42,20 @@ pub struct Endpoint {
 }
 
 impl NetFile {
-    /// Reads the file.
+    /// Reads the file that the user names, for the first time: a pipe will do.
     ///
     /// # Errors
-    /// It does not exist, cannot be read, or is no bootstrap file.
+    /// It does not exist, cannot be read, is too large, or is no bootstrap file.
     pub fn read(path: &Path) -> Result<Self, StateError> {
-        read_json(path, "network file")?.ok_or_else(|| StateError::Io {
-            action: "read",
-            path: path.to_owned(),
-            source: std::io::ErrorKind::NotFound.into(),
-        })
+        read_named_json(path, WHAT, LIMIT)
+    }
+
+    /// Reads the file once more, for what has changed. What can be read only once is not waited for.
+    ///
+    /// # Errors
+    /// It does not exist, is no regular file, cannot be read, or is no bootstrap file.
+    pub fn read_again(path: &Path) -> Result<Self, StateError> {
+        let missing = || StateError::Io { action: "read", path: path.to_owned(), source: ErrorKind::NotFound.into() };
+        read_json(path, WHAT)?.ok_or_else(missing)
     }
 }

@@ -1,7 +1,7 @@
 //! State folders: one owner, private files, writes that are whole or absent.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::bounded::{FILE_LIMIT, read_at_most, read_regular, size};
 use crate::clock::os_rng;
 
 /// Why a state folder cannot be used; every message names the path and what to do.
@@ -40,6 +41,16 @@ pub enum StateError {
     Exposed {
         /// The file.
         path: PathBuf,
+    },
+    /// What the user named goes on for longer than any of its kind.
+    #[error("{path} is larger than {limit}, so it is no {what}")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What was expected.
+        what: &'static str,
+        /// How large one may be.
+        limit: String,
     },
     /// A file is not what it should be.
     #[error("{path} is not a valid {what}; restore or remove it")]
@@ -129,22 +140,6 @@ impl StateDir {
 /// Opening a pipe or a device returns at once, so that it can be refused.
 pub(crate) const NEVER_WAIT: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
-/// Reads an open file to its end; anything but a regular file is refused.
-///
-/// # Errors
-/// It is none, or cannot be read.
-pub(crate) fn read_regular(file: &mut File) -> io::Result<Zeroizing<Vec<u8>>> {
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    // With room for all of it, no copy is left behind where the buffer grew.
-    let length = usize::try_from(metadata.len()).unwrap_or(0);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(length.saturating_add(1)));
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// Reads a file that nobody else may read; `None` if it does not exist.
 fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
     let mut file = match OpenOptions::new().read(true).custom_flags(NEVER_WAIT).open(path) {
@@ -156,7 +151,7 @@ fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
     if mode & 0o077 != 0 {
         return Err(StateError::Exposed { path: path.to_owned() });
     }
-    read_regular(&mut file).map(Some).map_err(io_error("read", path))
+    read_regular(&mut file, FILE_LIMIT).map(Some).map_err(io_error("read", path))
 }
 
 /// Replaces a file, mode 0600: readers see the old content or the new one, also after a crash.
@@ -201,16 +196,29 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), StateEr
     })
 }
 
-/// Reads a JSON file; `None` if it does not exist.
+/// Reads a JSON file of ours; `None` if it does not exist.
 ///
 /// # Errors
-/// The file cannot be read or is no `what`.
+/// The file is no regular one, cannot be read, or is no `what`.
 pub fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<Option<T>, StateError> {
-    match std::fs::read(path) {
+    let read = || read_regular(&mut OpenOptions::new().read(true).custom_flags(NEVER_WAIT).open(path)?, FILE_LIMIT);
+    match read() {
         Ok(bytes) => from_json(path, what, &bytes).map(Some),
         Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
         Err(err) => Err(io_error("read", path)(err)),
     }
+}
+
+/// Reads JSON of at most `limit` bytes from wherever the user says: a pipe or a device will do.
+///
+/// # Errors
+/// There is nothing, it cannot be read, is too large, or is no `what`.
+pub fn read_named_json<T: DeserializeOwned>(path: &Path, what: &'static str, limit: usize) -> Result<T, StateError> {
+    let bytes = File::open(path).and_then(|file| read_at_most(file, limit)).map_err(|err| match err.kind() {
+        ErrorKind::FileTooLarge => StateError::TooLarge { path: path.to_owned(), what, limit: size(limit) },
+        _ => io_error("read", path)(err),
+    })?;
+    from_json(path, what, &bytes)
 }
 
 /// As [`read_json`], for a file with secrets.

@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::as_conversions,
     reason = "a failed unwrap fails the test"
@@ -26,3 +27,5 @@ mod harness;
 mod limits;
 #[path = "localnet/processes.rs"]
 mod processes;
+#[path = "localnet/streams.rs"]
+mod streams;

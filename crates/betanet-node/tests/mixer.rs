@@ -1,6 +1,6 @@
 //! The packet path of a node: what goes in comes out once, not before its time, and costs no allocation.
 #![allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
-#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failed unwrap fails the test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;

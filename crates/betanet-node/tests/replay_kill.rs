@@ -2,7 +2,7 @@
 //!
 //! A child process takes tags, logs them and reports each one whose packet could have left; it
 //! rotates its keys all the time. It is killed at a random moment, and what it left is looked at.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "test code")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write, stdout};

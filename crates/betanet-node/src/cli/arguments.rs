@@ -14,7 +14,8 @@ Try it:
   betanet recv    --net /tmp/net/net.json --dir /tmp/bob --count 1 &
   betanet send    --net /tmp/net/net.json --dir /tmp/alice --to fog1... --hops 3 'hello'
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
+Exit codes: 0 done, 1 failed (also when the output cannot be written), 2 wrong usage, 130 interrupted.
+With --json a failure is also told as {\"event\":\"error\",\"message\":...}.";
 
 /// A mixnet: nodes that delay and re-encrypt packets so that nobody sees who talks to whom.
 #[derive(Debug, Parser)]
@@ -39,11 +40,31 @@ pub(super) enum Command {
     Send(SendArguments),
     /// Receive messages, one line each.
     ///
-    /// A message leaves the mailbox once it is written. Control characters and bytes that are no
+    /// A message leaves the mailbox once it is written and, in a file, on the disk. Control characters and bytes that are no
     /// text are escaped; --json gives them whole, as "body" or, where it is no text, "body_hex".
     Recv(RecvArguments),
     /// Send packets around a loop and show how long they took.
     Ping(PingArguments),
+}
+
+impl Command {
+    /// Whether the command answers on standard output: all but those that run for others do.
+    pub(super) const fn answers(&self) -> bool {
+        !matches!(self, Self::Node(_) | Self::Authority(_))
+    }
+
+    /// Whether a program reads the answer.
+    pub(super) const fn json(&self) -> bool {
+        match self {
+            Self::Node(_) | Self::Authority(_) => false,
+            Self::Localnet(LocalnetCommand::Run(arguments)) => arguments.json,
+            Self::Localnet(LocalnetCommand::Status(arguments)) => arguments.json,
+            Self::Address(arguments) => arguments.json,
+            Self::Send(arguments) => arguments.client.json,
+            Self::Recv(arguments) => arguments.client.json,
+            Self::Ping(arguments) => arguments.client.json,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,21 +1,23 @@
 //! Commands that act as a client.
 
 use std::future::Future;
-use std::io::{IsTerminal, Read};
+use std::io::{ErrorKind, IsTerminal};
 
+use betanet_mix::message::MAX_MESSAGE_LEN;
 use betanet_mix::view::Address;
 use betanet_node::client::{Client, ClientConfig};
 use serde_json::json;
 
 use super::arguments::{ClientArguments, PingArguments, RecvArguments, SendArguments};
-use super::output::{Failure, OneLine, complain, hand_over, tell};
+use super::output::{Failure, OneLine, complain, hand_over, line, tell};
+use super::services::absolute;
+use super::streams::read_input;
 
 pub(super) async fn address(arguments: ClientArguments) -> Result<(), Failure> {
     let json = arguments.json;
     with_client(arguments, async |client| {
         let address = client.address().to_string();
-        tell(json, &json!({"address": address}), &address);
-        Ok(())
+        tell(json, &json!({"address": address}), &address, "the address").await
     })
     .await
 }
@@ -26,9 +28,7 @@ pub(super) async fn send(arguments: SendArguments) -> Result<(), Failure> {
         if std::io::stdin().is_terminal() {
             complain("type the message, then Ctrl-D");
         }
-        let mut body = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut body)?;
-        body
+        read_message()?
     } else {
         arguments.message.into_bytes()
     };
@@ -42,8 +42,9 @@ pub(super) async fn send(arguments: SendArguments) -> Result<(), Failure> {
             json,
             &json!({"event": "sent", "id": id.to_string(), "hops": arguments.hops, "seconds": seconds}),
             &format!("sent {id} over {} hops in {seconds:.3} s", arguments.hops),
-        );
-        Ok(())
+            format_args!("that message {id} was sent"),
+        )
+        .await
     })
     .await
 }
@@ -68,7 +69,7 @@ pub(super) async fn recv(arguments: RecvArguments) -> Result<(), Failure> {
                 "wants_reply": message.reply.is_some(),
                 (name): body,
             });
-            let told = hand_over(json, &event, &OneLine(&message.body));
+            let told = hand_over(line(json, &event, &OneLine(&message.body))?).await;
             told.map_err(|err| Failure::Error(format!("cannot write the message, so it stays in the mailbox: {err}")))?;
             client.commit(message.id).await?;
             left = left.map(|left| left - 1);
@@ -89,11 +90,24 @@ pub(super) async fn ping(arguments: PingArguments) -> Result<(), Failure> {
                 json,
                 &json!({"event": "pong", "hops": hops, "milliseconds": milliseconds}),
                 &format!("{hops} hops: {milliseconds:.0} ms"),
-            );
+                "the time",
+            )
+            .await?;
         }
         Ok(())
     })
     .await
+}
+
+/// The message on standard input, whole.
+fn read_message() -> Result<Vec<u8>, Failure> {
+    read_input(MAX_MESSAGE_LEN).map_err(|err| {
+        let message = format!("cannot read the message from standard input: {err}");
+        match err.kind() {
+            ErrorKind::FileTooLarge => Failure::Usage(message),
+            _ => Failure::Error(message),
+        }
+    })
 }
 
 fn warn_one_operator(client: &Client, json: bool) {
@@ -107,7 +121,7 @@ async fn with_client<W>(arguments: ClientArguments, work: W) -> Result<(), Failu
 where
     W: AsyncFnOnce(&Client) -> Result<(), Failure>,
 {
-    let config = ClientConfig::new(arguments.dir, arguments.net);
+    let config = ClientConfig::new(absolute(&arguments.dir)?, absolute(&arguments.net)?);
     let client = interruptible(async { Ok(Client::open(config).await?) }).await?;
     let worked = interruptible(work(&client)).await;
     client.close().await;

@@ -1,42 +1,94 @@
 //! What the program says: results on standard output, everything else on standard error.
 
+use std::error::Error;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 
+use betanet_node::client::ClientError;
+use betanet_node::daemon::DaemonError;
+use betanet_node::state::StateError;
 use serde::Serialize;
+use serde_json::json;
+
+use super::streams::write_output;
 
 /// How a command can end early.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Ctrl-C.
     Interrupted,
-    /// One line for people.
+    /// It was asked for what cannot be; one line for people.
+    Usage(String),
+    /// It did not work; one line for people.
     Error(String),
 }
 
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(err: E) -> Self {
-        Self::Error(err.to_string())
+impl Failure {
+    /// The exit code of the program.
+    pub(super) const fn code(&self) -> u8 {
+        match self {
+            Self::Error(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// Says it: to people, and to the program that reads JSON.
+    pub(super) fn tell(&self, json: bool) {
+        let (Self::Usage(message) | Self::Error(message)) = self else {
+            return;
+        };
+        complain(message);
+        if json {
+            // Where this cannot be written, the exit code is left.
+            let _ =
+                line(true, &json!({"event": "error", "message": message}), &"").and_then(|line| write_output(&line));
+        }
     }
 }
 
-/// Writes a result, as one line of JSON or as text. A reader that is gone is no error.
-pub(super) fn tell(json: bool, value: &impl Serialize, text: &impl Display) {
-    let _ = hand_over(json, value, text);
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(err: E) -> Self {
+        let any: &(dyn Error + 'static) = &err;
+        match (any.downcast_ref(), any.downcast_ref()) {
+            (Some(ClientError::State(StateError::TooLarge { .. })), _)
+            | (_, Some(DaemonError::State(StateError::TooLarge { .. }))) => Self::Usage(err.to_string()),
+            _ => Self::Error(err.to_string()),
+        }
+    }
 }
 
-/// [`tell`] for what exists nowhere else once it was told.
+/// A result as one line of JSON or as text.
+///
+/// # Errors
+/// It cannot be put into JSON.
+pub(super) fn line(json: bool, value: &impl Serialize, text: &impl Display) -> io::Result<Vec<u8>> {
+    let line = if json { serde_json::to_string(value)? } else { text.to_string() };
+    Ok(format!("{line}\n").into_bytes())
+}
+
+/// Writes a result; `what` it is, for the message if it is lost.
 ///
 /// # Errors
 /// It could not be written.
-pub(super) fn hand_over(json: bool, value: &impl Serialize, text: &impl Display) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if json {
-        writeln!(out, "{}", serde_json::to_string(value)?)?;
-    } else {
-        writeln!(out, "{text}")?;
-    }
-    out.flush()
+pub(super) async fn tell(
+    json: bool,
+    value: &impl Serialize,
+    text: &impl Display,
+    what: impl Display,
+) -> Result<(), Failure> {
+    hand_over(line(json, value, text)?)
+        .await
+        .map_err(|err| Failure::Error(format!("cannot write {what} to standard output: {err}")))
+}
+
+/// Writes what exists nowhere else once it was written. Ctrl-C ends the wait for a reader that
+/// does not read.
+///
+/// # Errors
+/// It could not be written.
+pub(super) async fn hand_over(line: Vec<u8>) -> io::Result<()> {
+    tokio::task::spawn_blocking(move || write_output(&line)).await?
 }
 
 /// Bytes as one line that does nothing to a terminal: control characters and what is no text are escaped.
@@ -54,9 +106,9 @@ impl Display for OneLine<'_> {
     }
 }
 
-/// Writes one line about what went wrong.
+/// Writes one line about what went wrong, whatever stands in the names that it quotes.
 pub(super) fn complain(message: &str) {
-    let _ = writeln!(io::stderr().lock(), "betanet: {message}");
+    let _ = writeln!(io::stderr().lock(), "betanet: {}", OneLine(message.as_bytes()));
 }
 
 #[cfg(test)]

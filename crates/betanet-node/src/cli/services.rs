@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::io::stderr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use betanet_node::authority::{self, AuthorityConfig};
@@ -12,7 +13,8 @@ use betanet_node::process::{die_with_parent, raise_open_files, shutdown_signal};
 use tracing_subscriber::EnvFilter;
 
 use super::arguments::{AuthorityArguments, LocalnetArguments, NodeArguments, ServiceArguments, StatusArguments};
-use super::output::{Failure, complain, tell};
+use super::output::{Failure, complain, line, tell};
+use super::streams::write_output;
 
 /// Ties the process to its parent and starts the log. Before any thread is started.
 pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
@@ -56,8 +58,8 @@ fn log_filter() -> EnvFilter {
 pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
     let shutdown = shutdown_signal(arguments.service.die_with_parent)?;
     let config = DaemonConfig {
-        dir: arguments.dir,
-        bootstrap: arguments.bootstrap,
+        dir: absolute(&arguments.dir)?,
+        bootstrap: absolute(&arguments.bootstrap)?,
         role: arguments.role,
         operator: arguments.operator,
         ip: arguments.ip,
@@ -94,7 +96,7 @@ fn beside(http_port: u16) -> Result<u16, Failure> {
 pub(super) async fn authority(arguments: AuthorityArguments) -> Result<(), Failure> {
     let shutdown = shutdown_signal(arguments.service.die_with_parent)?;
     let config = AuthorityConfig {
-        dir: arguments.dir,
+        dir: absolute(&arguments.dir)?,
         network: arguments.network,
         expect: arguments.expect,
         epoch: arguments.epoch,
@@ -125,15 +127,19 @@ pub(super) async fn localnet(arguments: LocalnetArguments) -> Result<(), Failure
             Progress::Ready { net, nodes, seconds, notice } => {
                 format!("{nodes} nodes are ready after {:.1} s ({notice}).\nClients: --net {}", seconds, net.display())
             }
-            Progress::Stopping => "stopping; press Ctrl-C again to kill".to_owned(),
+            Progress::Stopping if json => String::new(),
+            Progress::Stopping => {
+                complain("stopping; press Ctrl-C again to kill");
+                return Ok(());
+            }
         };
-        tell(json, progress, &text);
+        write_output(&line(json, progress, &text)?)
     };
     Ok(localnet::run(config, shutdown, progress).await?)
 }
 
 pub(super) async fn localnet_status(arguments: StatusArguments) -> Result<(), Failure> {
-    let nodes = tokio::time::timeout(Duration::from_secs(30), localnet::status(&arguments.dir)).await??;
+    let nodes = tokio::time::timeout(Duration::from_secs(30), localnet::status(&absolute(&arguments.dir)?)).await??;
     let mut text = String::from("name        pid      epoch        state");
     for node in &nodes {
         let pid = node.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
@@ -147,10 +153,16 @@ pub(super) async fn localnet_status(arguments: StatusArguments) -> Result<(), Fa
         let _ = write!(text, "\n{:<11} {pid:<8} {epoch:<12} {state}", node.name);
     }
     text.push_str("\none operator: no anonymity");
-    tell(arguments.json, &serde_json::json!({"one_operator": true, "nodes": nodes}), &text);
-    Ok(())
+    tell(arguments.json, &serde_json::json!({"one_operator": true, "nodes": nodes}), &text, "the status").await
 }
 
-fn absolute(path: &std::path::Path) -> Result<std::path::PathBuf, Failure> {
-    Ok(std::path::absolute(path)?)
+/// The path from the root; a relative one means nothing where the current folder is gone.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|err| {
+        let path = path.display();
+        Failure::Error(format!(
+            "cannot tell where {path} is: the current folder was removed or cannot be read ({err}); \
+             go to another folder, or begin the path with a /"
+        ))
+    })
 }

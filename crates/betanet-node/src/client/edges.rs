@@ -113,7 +113,7 @@ impl Edges {
 
     /// An edge of the network, drawn at random, whose clock was not heard yet.
     fn another_edge(&self) -> Option<Endpoint> {
-        let mut edges = NetFile::read(&self.bootstrap).ok()?.edges;
+        let mut edges = NetFile::read_again(&self.bootstrap).ok()?.edges;
         edges.retain(|edge| !self.time.has_heard(edge.id));
         let count = u64::try_from(edges.len()).ok()?;
         let drawn = os_rng().next_u64().checked_rem(count)?;
@@ -178,7 +178,7 @@ impl Edges {
             .view_at(self.now_ms())
             .and_then(|view| view.node(edge).filter(|node| node.role().is_edge()).map(|node| node.link_address()));
         listed.or_else(|| {
-            let net = NetFile::read(&self.bootstrap).ok()?;
+            let net = NetFile::read_again(&self.bootstrap).ok()?;
             let endpoint = net.edges.iter().find(|endpoint| endpoint.id == edge)?;
             Some(endpoint.address)
         })

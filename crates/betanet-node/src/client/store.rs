@@ -1,7 +1,7 @@
 //! What a client keeps: its keys, its mailboxes, and the ids of messages that were dealt with.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::ClientError;
+use crate::bounded::{FILE_LIMIT, read_regular};
 use crate::clock::os_rng;
 use crate::control::mailbox_of;
 use crate::net::{Endpoint, NetFile, hex_id};
-use crate::state::{StateDir, StateError, read_private_json, write_private};
+use crate::state::{NEVER_WAIT, StateDir, StateError, read_private_json, write_private};
 
 /// Mailboxes and their link keys.
 const EDGES_FILE: &str = "edges.json";
@@ -149,8 +150,7 @@ impl CommitLog {
     fn read(path: PathBuf) -> Result<(Self, Vec<(MessageId, u64)>), StateError> {
         let read = || {
             let mut file = open_log(&path)?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
+            let bytes = read_regular(&mut file, FILE_LIMIT)?;
             Ok((file, bytes))
         };
         let failed = |source| StateError::Io { action: "read", path: path.clone(), source };
@@ -195,7 +195,14 @@ impl CommitLog {
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(NEVER_WAIT)
+        .open(path)
 }
 
 fn encode_entry(id: MessageId, expiry_ms: u64) -> [u8; ENTRY_LEN] {

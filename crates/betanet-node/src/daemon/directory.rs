@@ -13,7 +13,7 @@ use super::metrics::Metrics;
 use crate::clock::NetworkClock;
 use crate::control::{ControlChannel, ControlError, Op, Outcome, OwedProof};
 use crate::link::{Dialer, LinkError, LinkReader, Received};
-use crate::net::NetFile;
+use crate::net::{Endpoint, NetFile};
 use crate::state::StateError;
 use crate::views::{ViewError, Views};
 
@@ -70,6 +70,8 @@ pub struct Uplink {
     pub own: NodeId,
     /// The file that names the authority; read again before every attempt.
     pub bootstrap: PathBuf,
+    /// What the file said when it could last be read.
+    pub authority: Endpoint,
     /// Presents this node's key.
     pub dialer: Dialer,
     /// The descriptor to publish; changes with the keys.
@@ -100,10 +102,12 @@ impl Uplink {
         let mut pause = BACK_OFF.0;
         while !self.views.is_closed() {
             let up = Instant::now();
-            if let Ok(endpoint) = NetFile::read(&self.bootstrap).map(|net| net.authority)
-                && let Ok((sender, reader)) = self.dialer.dial(endpoint.address, *endpoint.id.as_bytes(), QUEUE).await
-            {
-                workers.authority = Some(endpoint.id);
+            if let Ok(net) = NetFile::read_again(&self.bootstrap) {
+                self.authority = net.authority;
+            }
+            let Endpoint { id, address } = self.authority;
+            if let Ok((sender, reader)) = self.dialer.dial(address, *id.as_bytes(), QUEUE).await {
+                workers.authority = Some(id);
                 let channel = ControlChannel::new(sender);
                 let _ = self.talk(&channel, reader, &mut requests, &mut workers).await;
             }

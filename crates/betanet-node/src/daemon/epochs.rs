@@ -14,13 +14,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use betanet_mix::epoch::{Epoch, KeyRing};
-use betanet_mix::replay::ReplayCache;
+use betanet_mix::replay::{LOG_ENTRY_LEN, ReplayCache};
 use betanet_sphinx::{PacketError, PublicKey, ReplayFilter, ReplayTag, SecretKey};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::bounded::read_regular;
 use crate::clock::os_rng;
-use crate::state::{NEVER_WAIT, StateDir, StateError, read_private_json, read_regular, write_private};
+use crate::state::{NEVER_WAIT, StateDir, StateError, read_private_json, write_private};
 
 /// The file with keys and filter keys.
 const KEYS_FILE: &str = "epochs.json";
@@ -217,7 +218,9 @@ impl Epochs {
             .custom_flags(NEVER_WAIT)
             .open(log_path(&self.dir, epoch))
             .ok()?;
-        let bytes = read_regular(&mut log).ok()?;
+        // Longer than this, it holds more than fits.
+        let limit = self.capacity.saturating_add(1).saturating_mul(LOG_ENTRY_LEN);
+        let bytes = read_regular(&mut log, limit).ok()?;
         let (cache, restored) = ReplayCache::restore(key, self.capacity, &bytes).ok()?;
         let written = u64::try_from(bytes.len() - restored.torn_bytes).ok()?;
         // An entry that was cut short belongs to a packet that never left.

@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::watch;
 
+use crate::bounded::read_at_most;
 use crate::process::shut_down;
+use crate::state::NEVER_WAIT;
 
 /// How long a process gets to end in order.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -26,6 +29,10 @@ const STEADY: Duration = Duration::from_secs(10);
 
 /// Bytes of a log file before it is started anew.
 const LOG_LIMIT: u64 = 1024 * 1024;
+
+/// Bytes at the end of a log that are looked at, and characters of its last line that are told.
+const TAIL: u64 = 4096;
+const WORDS: usize = 500;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -54,6 +61,21 @@ impl Spec {
         let lifeline = child.stdin.take();
         Ok(Process { child, _lifeline: lifeline })
     }
+}
+
+/// Why a process ended, as its log says at the end.
+pub(super) fn last_words(log: &Path) -> String {
+    let tail = || {
+        let mut file = OpenOptions::new().read(true).custom_flags(NEVER_WAIT).open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+        read_at_most(file.take(TAIL), usize::MAX)
+    };
+    let tail = tail().unwrap_or_default();
+    let tail = String::from_utf8_lossy(&tail);
+    let complaint = |line: &&str| line.starts_with("betanet: ") || line.starts_with("error: ");
+    let last = tail.lines().rfind(complaint).or_else(|| tail.lines().last()).unwrap_or("its log is empty");
+    last.trim_start_matches("betanet: ").trim_start_matches("error: ").chars().take(WORDS).collect()
 }
 
 #[derive(Debug)]

@@ -40,6 +40,7 @@ async fn what_the_authority_refuses_costs_no_link() {
         owed: watch::Sender::default(),
         time: NetworkClock::from_wall(),
         bootstrap,
+        authority: net.authority,
         dialer: Dialer::new(&own, LinkTimeouts::default()).unwrap(),
         descriptor: descriptor.subscribe(),
         views,

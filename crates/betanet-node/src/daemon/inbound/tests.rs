@@ -20,6 +20,7 @@ use crate::daemon::mailboxes::{Limits as MailboxLimits, Mailboxes};
 use crate::daemon::metrics::Exporter;
 use crate::daemon::mixer::{self, MixerConfig};
 use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
+use crate::net::Endpoint;
 use crate::state::StateDir;
 use crate::views::fixtures::{NETWORK, consensus, key, sign};
 
@@ -55,6 +56,7 @@ impl TestEdge {
             owed: watch::Sender::default(),
             time: NetworkClock::from_wall(),
             bootstrap: state.join("missing.json"),
+            authority: Endpoint { id: node_id_of(&authority), address: ([127, 0, 0, 1], 1).into() },
             dialer: Dialer::new(&own, LinkTimeouts::default()).unwrap(),
             descriptor: watch::Sender::new(Described::default()).subscribe(),
             views: views.clone(),
