@@ -11,6 +11,7 @@ import asyncio
 import errno
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -28,11 +29,15 @@ __all__ = [
     "interrupt_when_told_to_end",
     "keep_files_private",
     "port_problem",
+    "raise_descriptor_limit",
     "stop_event",
 ]
 
 EXIT_UNUSABLE: Final = 78
 """Exit code of a child that a restart cannot help: a setting, a path or a port is unusable."""
+
+DESCRIPTORS: Final = 65536
+"""Open files that no process of a fog comes near, whatever the machine would allow."""
 
 _STDIN: Final = 0
 _OWNER_GONE: Final = 70
@@ -54,6 +59,19 @@ def keep_files_private() -> None:
     The folder around it may have been there before, and be open to all.
     """
     os.umask(0o077)
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process open as many files as it may, within reason; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        except OSError:  # a sandbox that forbids it: then it stays as it is
+            return soft
+        return most
+    return DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
 
 
 def announce(event: str, **fields: str | float | bool | None) -> None:

@@ -8,11 +8,11 @@ from typing import Final
 
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import fog_compute
-from fog_compute.server.auth import load_or_make_token, require_token
-from fog_compute.server.middleware import BodyLimit, Counting, SafeHeaders
+from fog_compute.server.auth import bearer, load_or_make_token
+from fog_compute.server.gate import Gate
+from fog_compute.server.middleware import Counting, SafeHeaders
 from fog_compute.server.problems import install_problems
 from fog_compute.server.routers import system, tasks
 from fog_compute.server.services import ServiceManager
@@ -21,7 +21,7 @@ from fog_compute.server.stopping import Stopping
 __all__ = ["create_app"]
 
 JSON_BYTES: Final = 1024 * 1024
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+_OPEN: Final = frozenset({"/health", "/metrics", "/openapi.json"})
 
 
 def create_app(services: ServiceManager, *, on_ready: Callable[[], None] | None = None) -> FastAPI:
@@ -52,14 +52,20 @@ def create_app(services: ServiceManager, *, on_ready: Callable[[], None] | None 
             Middleware(Stopping, stopping=lambda: services.stopping),
             Middleware(Counting, metrics=services.metrics),
             Middleware(SafeHeaders),
-            # A page in a browser must not reach the interface under a name of its own.
-            Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, settings.host]),
-            Middleware(BodyLimit, blob_bytes=settings.max_body_bytes, json_bytes=JSON_BYTES),
+            Middleware(
+                Gate,
+                bound=settings.host,
+                open_paths=_OPEN,
+                body_bytes={
+                    ("POST", "/api/v1/blobs"): settings.max_body_bytes,
+                    ("POST", "/api/v1/tasks"): JSON_BYTES,
+                },
+            ),
         ],
     )
     app.state.services = services
     install_problems(app)
-    guarded = [Depends(require_token)]
+    guarded = [Depends(bearer)]
     app.include_router(tasks.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(system.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(system.open_router)

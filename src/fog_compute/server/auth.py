@@ -7,22 +7,21 @@ import hmac
 import os
 import re
 import secrets
-from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.exceptions import HTTPException
+from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
 
 from fog_compute.errors import ConfigError
 from fog_compute.reading import read_state
 
-__all__ = ["load_or_make_token", "require_token"]
+__all__ = ["bearer", "is_authorised", "load_or_make_token"]
 
 _TOKEN_BYTES: Final = 32
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{32,}")
-_bearer: Final = HTTPBearer(auto_error=False, description="The contents of home/daemon/token.")
+bearer: Final = HTTPBearer(auto_error=False, description="The contents of home/daemon/token.")
+"""Says in the interface's description what the gate asks for."""
 
 
 def load_or_make_token(path: Path) -> str:
@@ -40,18 +39,12 @@ def load_or_make_token(path: Path) -> str:
     return _load(path)
 
 
-async def require_token(
-    request: Request,
-    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> None:
-    """Refuse a request without the right token."""
-    token: str = request.app.state.token
-    if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
-        raise HTTPException(
-            HTTPStatus.UNAUTHORIZED,
-            "this needs the bearer token that is in daemon/token below FOG_HOME",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+def is_authorised(headers: Headers, token: str) -> bool:
+    """Whether a request brings the token."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(
+        given.strip().encode(), token.encode()
+    )
 
 
 def _make(path: Path) -> None:

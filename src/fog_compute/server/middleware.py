@@ -1,21 +1,17 @@
-"""What wraps every request: limits on bodies, safe headers, and counting."""
+"""What wraps every answer: safe headers, and counting."""
 
 from __future__ import annotations
 
 import time
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fog_compute.observability.metrics import Metrics
-from fog_compute.server.problems import problem
-from fog_compute.units import format_bytes
 
-__all__ = ["BodyLimit", "Counting", "SafeHeaders"]
+__all__ = ["Counting", "SafeHeaders"]
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE_HEADERS: Final = {
@@ -25,41 +21,6 @@ _SAFE_HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
-
-
-class BodyLimit:
-    """Refuses bodies over a limit, before or while they are read."""
-
-    def __init__(self, app: ASGIApp, *, blob_bytes: int, json_bytes: int) -> None:
-        """Allow ``blob_bytes`` for octet streams and ``json_bytes`` for all else."""
-        self._app: Final = app
-        self._blob_bytes: Final = blob_bytes
-        self._json_bytes: Final = json_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with a counting ``receive``."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        octets = headers.get("content-type", "").startswith("application/octet-stream")
-        limit = self._blob_bytes if octets else self._json_bytes
-        text = f"the body is larger than {format_bytes(limit)}, the limit of this backend"
-        length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > limit:
-            await problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)(scope, receive, send)
-            return
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
-            return message
-
-        await self._app(scope, counted, send)
 
 
 class SafeHeaders:

@@ -24,12 +24,13 @@ from fog_compute.lifetime import (
     end_on_hangup,
     keep_files_private,
     port_problem,
+    raise_descriptor_limit,
 )
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
+from fog_compute.server.listener import BoundedServer, places_for
 from fog_compute.server.services import ServiceManager
-from fog_compute.server.stopping import AnsweringServer
 
 __all__ = ["main"]
 
@@ -67,21 +68,24 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         server.should_exit = True
 
     def on_ready() -> None:
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        # Its warnings are about what strangers send, a line for each.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         _write_state(settings, url)
         _log.info("server.started")
         announce("ready", url=url, pid=os.getpid())
 
     services = ServiceManager(settings, on_crash=on_crash)
-    server = AnsweringServer(
+    server = BoundedServer(
         uvicorn.Config(
             create_app(services, on_ready=on_ready),
             log_config=None,
             access_log=False,
             server_header=False,
+            ws="none",
             timeout_graceful_shutdown=GRACE_S,
         ),
         services.begin_stop,
+        places=places_for(raise_descriptor_limit()),
     )
     # Until the services are up, uvicorn would print their one clear line as a traceback.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import pytest_asyncio
+from fastapi import FastAPI
 
 from fog_compute.config import Settings
 from fog_compute.server.app import create_app
@@ -42,12 +43,14 @@ class Api:
     """A backend under test.
 
     Attributes:
+        app: the application itself.
         http: sends the token.
         stranger: sends none.
     """
 
     services: ServiceManager
     backbone: Backbone
+    app: FastAPI
     http: httpx2.AsyncClient
     stranger: httpx2.AsyncClient
     jobs: list[asyncio.Task[None]] = field(default_factory=list)
@@ -97,7 +100,7 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
             ) as http,
             httpx2.AsyncClient(transport=transport, base_url=base) as stranger,
         ):
-            made = Api(services, backbone, http, stranger)
+            made = Api(services, backbone, app, http, stranger)
 
             async def joined() -> bool:
                 return services.healthy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 
 from fog_compute.config import Settings
 from fog_compute.errors import ConfigError, NotFound, ServiceUnavailable
+from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.problems import install_problems
 from fog_compute.server.services import ServiceManager
@@ -299,21 +300,117 @@ async def test_level_that_the_network_cannot_give_is_refused(api: Api) -> None:
     assert answer.json()["type"].endswith("privacy-unavailable")
 
 
-@pytest.mark.parametrize("content_type", ["application/octet-stream", "application/json"])
-@pytest.mark.parametrize("chunked", [False, True])
-async def test_too_large_a_body_is_refused(api: Api, content_type: str, chunked: bool) -> None:
-    async def pieces() -> object:
-        for _ in range(3):
+class Counted:
+    """A body that notes how much of it was taken."""
+
+    def __init__(self, pieces: int) -> None:
+        self.pieces = pieces
+        self.taken = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(self.pieces):
+            self.taken += 1
             yield bytes(500_000)
 
+
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "application/json", None])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_too_large_a_body_is_refused_by_the_limit_of_its_route(
+    api: Api, content_type: str | None, chunked: bool
+) -> None:
+    """INV-TASK-49."""
     answer = await api.http.post(
         "/api/v1/blobs",
-        content=pieces() if chunked else bytes(1_500_000),  # type: ignore[arg-type]  # both kinds of body
-        headers={"content-type": content_type},
+        content=Counted(3) if chunked else bytes(1_500_000),
+        headers={} if content_type is None else {"content-type": content_type},
     )
 
     assert answer.status_code == 413
-    assert "larger than" in answer.json()["detail"]
+    assert "larger than 976.6 KiB, the limit of this route" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "text/plain", None])
+async def test_blob_is_taken_whatever_its_type_is_called(
+    api: Api, content_type: str | None
+) -> None:
+    """INV-TASK-49."""
+    answer = await api.http.post(
+        "/api/v1/blobs",
+        content=bytes(900_000),
+        headers={} if content_type is None else {"content-type": content_type},
+    )
+
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tasks", "/api/v1/tasks/x/cancel", "/health", "/nothing"])
+async def test_no_content_type_lifts_the_limit_of_another_route(api: Api, path: str) -> None:
+    """INV-TASK-49."""
+    body = Counted(20)
+
+    answer = await api.http.post(
+        path, content=body, headers={"content-type": "application/octet-stream"}
+    )
+
+    assert answer.status_code in (404, 405, 413, 422)
+    assert body.taken <= 5
+
+
+@pytest.mark.parametrize("path", ["/api/v1/blobs", "/api/v1/tasks", "/nothing", "/api/v1/nothing"])
+@pytest.mark.parametrize("token", [None, "Bearer wrong", "Basic x", "Bearer"])
+async def test_nothing_is_read_for_who_has_no_token(api: Api, path: str, token: str | None) -> None:
+    """INV-TASK-49."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        raise AssertionError("it was read")
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-length", b"40000000")]
+    headers += [] if token is None else [(b"authorization", token.encode())]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": headers,
+    }
+    await api.app(scope, receive, send)
+
+    assert sent[0]["status"] == 401
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked", "status"),
+    [
+        ("::", "[::1]:8000", 200),
+        ("::", "[fd00::1]:8000", 200),
+        ("0.0.0.0", "192.0.2.7", 200),  # what a user may choose
+        ("0.0.0.0", "127.0.0.1:8000", 200),
+        ("0.0.0.0", "LOCALHOST:8000", 200),
+        ("0.0.0.0", "evil.example", 400),
+        ("127.0.0.1", "[::1]", 200),
+        ("127.0.0.1", "192.0.2.7", 400),
+        ("127.0.0.1", "evil.example", 400),
+        ("127.0.0.1", "", 400),
+    ],
+)
+async def test_the_interface_answers_under_the_addresses_that_it_is_bound_to(
+    tmp_path: Path, bound: str, asked: str, status: int
+) -> None:
+    settings = Settings(home=tmp_path, host=bound, allow_remote=True)
+    app = create_app(ServiceManager(settings, network=Backbone()))
+    async with app.router.lifespan_context(app):
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
+            answer = await client.get("/openapi.json", headers={"host": asked})
+
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"[]"])

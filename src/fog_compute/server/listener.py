@@ -1,0 +1,245 @@
+"""Connections in bounded number: whoever says nothing gives way to who comes.
+
+asyncio's own listener accepts until there are no descriptors, complains once for each place in its
+queue, and begins again a second later. This one counts its places, makes room by closing who has
+been silent for longest, and otherwise leaves the newcomer in the kernel's queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from fog_compute.observability import get_logger
+from fog_compute.server.stopping import AnsweringServer
+
+__all__ = ["BoundedServer", "Connection", "Listener", "Places", "places_for"]
+
+_log = get_logger("fog_compute.server")
+
+HEAD_S: Final = 10.0
+"""Time for the head of a request, from the connection or from its first byte."""
+
+MOST_PLACES: Final = 512
+FEWEST_PLACES: Final = 4
+RESERVE: Final = 128
+"""Descriptors for all else: the database, files, and the links to the network's edges."""
+
+ACCEPTED_AT_ONCE: Final = 16
+SHORTAGE_PAUSE_S: Final = 1.0
+_SHORTAGE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def places_for(descriptors: int) -> int:
+    """How many connections there may be under a limit of descriptors."""
+    return max(FEWEST_PLACES, min(MOST_PLACES, (descriptors - RESERVE) // 2))
+
+
+class Places:
+    """The connections that are open, and which of them owe a request, longest first."""
+
+    __slots__ = ("_open", "_owing", "most", "on_free")
+
+    def __init__(self, most: int) -> None:
+        """Have room for ``most``."""
+        self.most: Final = most
+        self.on_free: Callable[[], None] = lambda: None
+        self._open: Final[set[Connection]] = set()
+        self._owing: Final[dict[Connection, None]] = {}
+
+    def room(self) -> bool:
+        """Whether one more may come; who has been silent for longest goes for it."""
+        if len(self._open) < self.most:
+            return True
+        if self._owing:
+            silent = next(iter(self._owing))
+            self.left(silent)
+            silent.transport.abort()
+            return True
+        return False
+
+    def came(self, connection: Connection) -> None:
+        """A connection was accepted, and owes a request."""
+        self._open.add(connection)
+        self._owing[connection] = None
+
+    def asked(self, connection: Connection) -> None:
+        """The head of a request is whole: it is served before anybody needs its place."""
+        self._owing.pop(connection, None)
+
+    def answered(self, connection: Connection) -> None:
+        """The request is over; the connection owes the next."""
+        if connection in self._open:
+            self._owing[connection] = None
+
+    def left(self, connection: Connection) -> None:
+        """The connection is gone."""
+        self._owing.pop(connection, None)
+        if connection in self._open:
+            self._open.remove(connection)
+            self.on_free()
+
+
+class Connection(H11Protocol):
+    """A connection that must say in time what it wants."""
+
+    def __init__(self, places: Places, *more: Any, **named: Any) -> None:
+        super().__init__(*more, **named)
+        self._places: Final = places
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Take a place; the time for the first request begins."""
+        super().connection_made(transport)
+        self._places.came(self)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place up."""
+        self._stop_waiting()
+        self._places.left(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read; who began a head must end it."""
+        super().data_received(data)
+        if self._asking():
+            self._stop_waiting()
+            self._places.asked(self)
+        elif self._head_timer is None and not self.transport.is_closing():
+            self._await_head()
+
+    def on_response_complete(self) -> None:
+        """A request is over; one that came behind it may have begun already."""
+        super().on_response_complete()
+        if not self._asking():
+            self._places.answered(self)
+
+    def pause_writing(self) -> None:
+        """Whoever does not read its answers gives way, too."""
+        super().pause_writing()
+        self._places.answered(self)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        if self._asking():
+            self._places.asked(self)
+
+    def _asking(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class Listener:
+    """Accepts connections as long as there are places."""
+
+    def __init__(
+        self, listening: socket.socket, places: Places, protocol: Callable[[], Connection]
+    ) -> None:
+        """Begin to accept on a socket that listens."""
+        self._socket: Final = listening
+        self._places: Final = places
+        self._protocol: Final = protocol
+        self._loop: Final = asyncio.get_running_loop()
+        self._opening: Final[set[asyncio.Task[object]]] = set()
+        self._accepting = False
+        self._short = False
+        self._closed = False
+        listening.setblocking(False)
+        places.on_free = self._resume
+        self._resume()
+
+    def close(self) -> None:
+        """Accept no more."""
+        self._pause()
+        self._closed = True
+
+    async def wait_closed(self) -> None:
+        """Return once what was accepted has its protocol."""
+        await asyncio.gather(*self._opening, return_exceptions=True)
+
+    def _resume(self) -> None:
+        if not (self._accepting or self._closed):
+            self._accepting = True
+            self._loop.add_reader(self._socket, self._accept)
+
+    def _pause(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self._loop.remove_reader(self._socket)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE - len(self._opening)):
+            if not self._places.room():
+                self._pause()
+                return
+            try:
+                accepted, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._shortage(error)
+                return
+            self._short = False
+            accepted.setblocking(False)
+            opening = self._loop.create_task(self._open(accepted))
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
+
+    async def _open(self, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, accepted)
+        except OSError:  # it left already
+            accepted.close()
+
+    def _shortage(self, error: OSError) -> None:
+        """Leave who waits in the kernel's queue for a moment; say so once."""
+        if error.errno not in _SHORTAGE:
+            _log.warning("connection.not_accepted", reason=error.strerror)
+            return
+        if not self._short:
+            self._short = True
+            _log.warning("connections.put_off", reason=error.strerror)
+        self._pause()
+        self._loop.call_later(SHORTAGE_PAUSE_S, self._resume)
+
+
+class BoundedServer(AnsweringServer):
+    """A server that has bounded places."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None], *, places: int) -> None:
+        super().__init__(config, on_stop)
+        self._places: Final = Places(places)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then listen."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise SystemExit(1)
+        self.servers = [
+            Listener(listening, self._places, self._connection)  # type: ignore[misc]  # closes and waits as asyncio's does
+            for listening in sockets or []
+        ]
+        self.started = True
+
+    def _connection(self) -> Connection:
+        return Connection(
+            self._places,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )

@@ -1,0 +1,158 @@
+"""Connections that say nothing take no place from those that ask."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from fog_compute.server.listener import FEWEST_PLACES, MOST_PLACES, Places, places_for
+
+LIMIT = 200
+SILENT = 450
+DEADLINE_S = 60
+
+
+class Socket:
+    def __init__(self) -> None:
+        self.aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Said:
+    """A connection as `Places` sees it."""
+
+    def __init__(self) -> None:
+        self.transport = Socket()
+
+
+def test_who_has_been_silent_for_longest_gives_way() -> None:
+    places = Places(3)
+    first, busy, third = Said(), Said(), Said()
+    for one in (first, busy, third):
+        assert places.room()
+        places.came(one)  # type: ignore[arg-type]  # all that it looks at
+    places.asked(busy)  # type: ignore[arg-type]
+    places.asked(first)  # type: ignore[arg-type]
+    places.answered(first)  # type: ignore[arg-type]  # and is silent since
+
+    assert places.room()
+
+    assert [one.transport.aborted for one in (first, busy, third)] == [False, False, True]
+
+
+def test_nobody_who_is_served_gives_way_and_a_place_that_is_left_is_told() -> None:
+    places = Places(1)
+    busy = Said()
+    free: list[bool] = []
+    places.on_free = lambda: free.append(True)
+    assert places.room()
+    places.came(busy)  # type: ignore[arg-type]
+    places.asked(busy)  # type: ignore[arg-type]
+
+    assert not places.room()
+    places.left(busy)  # type: ignore[arg-type]
+    places.left(busy)  # type: ignore[arg-type]
+
+    assert free == [True]
+    assert places.room()
+
+
+def test_places_leave_descriptors_for_all_else() -> None:
+    assert places_for(10) == FEWEST_PLACES
+    assert places_for(10_000_000) == MOST_PLACES
+    for limit in range(160, 2000, 7):
+        assert places_for(limit) < limit - 64
+
+
+@dataclass
+class Backend:
+    process: subprocess.Popen[str]
+    url: str
+    host: tuple[str, int]
+    token: str
+    log: Path
+
+    def open_files(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[Backend]:
+    """A backend that may open few files and cannot get more."""
+    log = tmp_path / "log"
+    home = tmp_path / "home"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fog_compute.server", "--home", home, "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT - 50, LIMIT)),
+        )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["event"] == "ready":
+                break
+        else:
+            raise AssertionError(log.read_text())
+        url = httpx2.URL(event["url"])
+        token = (home / "daemon" / "token").read_text()
+        yield Backend(process, str(url), (url.host, url.port or 0), token, log)
+    finally:
+        process.kill()
+        process.wait(DEADLINE_S)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_silent_connections_keep_nobody_out_and_fill_no_log(backend: Backend) -> None:
+    """INV-TASK-48, INV-TASK-51."""
+    headers = {"authorization": f"Bearer {backend.token}"}
+    with (
+        contextlib.ExitStack() as stack,
+        httpx2.Client(
+            base_url=backend.url, headers=headers, timeout=DEADLINE_S, trust_env=False
+        ) as http,
+    ):
+        for number in range(SILENT):
+            silent = stack.enter_context(socket.create_connection(backend.host, DEADLINE_S))
+            if number % 3 == 0:
+                with contextlib.suppress(OSError):  # it may have given way already
+                    silent.sendall(b"GET /health HT")
+
+        assert http.get("/health").status_code in (200, 503)
+        blob = http.post("/api/v1/blobs", content=b"\0asm").json()["sha256"]
+        task = http.post("/api/v1/tasks", json={"module": blob}).json()
+        assert backend.open_files() < LIMIT
+
+        # Who waits when it stops gets an answer all the same.
+        waiting = stack.enter_context(socket.create_connection(backend.host, DEADLINE_S))
+        waiting.sendall(
+            f"GET /api/v1/tasks/{task['id']}?wait=50&since=99 HTTP/1.1\r\nhost: localhost\r\n"
+            f"authorization: {headers['authorization']}\r\n\r\n".encode()
+        )
+        for _ in range(2):  # what was sent before them is read before they are answered
+            assert http.get("/api/v1/status").status_code == 200
+        backend.process.send_signal(signal.SIGTERM)
+        with waiting.makefile("rb") as answer:
+            told = answer.read()
+        assert backend.process.wait(DEADLINE_S) == 0
+
+    assert told.startswith(b"HTTP/1.1 200")
+    assert b'"state":"queued"' in told
+    assert backend.log.stat().st_size < 4096, backend.log.read_text()
