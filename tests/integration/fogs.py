@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def plant_modules(folder: Path, marker: Path) -> None:
 class RunningFog:
     """One ``fog up`` and everything below it, started in a folder of a stranger's modules."""
 
-    def __init__(self, home: Path, *flags: str) -> None:
+    def __init__(self, home: Path, *flags: str, prefix: Sequence[str] = ()) -> None:
         self.home = home
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("FOG_")},
@@ -56,7 +56,7 @@ class RunningFog:
             plant_modules(self.strangers, self.executed)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [FOG, "up", "--json", "--port", "0", "--mean-delay", "5ms", *flags],
+                [*prefix, FOG, "up", "--json", "--port", "0", "--mean-delay", "5ms", *flags],
                 cwd=self.strangers,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -159,9 +159,9 @@ class RunningFog:
 
 
 @contextlib.contextmanager
-def running_fog(home: Path, *flags: str) -> Iterator[RunningFog]:
-    """Hold a fog; nothing of it is left afterwards."""
-    fog = RunningFog(home, *flags)
+def running_fog(home: Path, *flags: str, prefix: Sequence[str] = ()) -> Iterator[RunningFog]:
+    """Hold a fog, started with ``prefix`` before the command; nothing of it is left afterwards."""
+    fog = RunningFog(home, *flags, prefix=prefix)
     try:
         yield fog
         if fog.process.poll() is None:

@@ -161,7 +161,7 @@ class Supervisor:
                     self._url = str(event.get("url", ""))
                     # Started again, it listens where clients know it.
                     self._port = urlsplit(self._url).port or self._port
-                if child.restarts:
+                if child.restarts and not self._stop.is_set():
                     self._report("restarted", {"name": child.name, "pid": child.pid})
             case "ended":
                 self._report("ended", {"name": child.name, "code": event.get("code")})

@@ -73,7 +73,7 @@ def test_what_is_given_on_purpose_reaches_a_child(monkeypatch: pytest.MonkeyPatc
 
 
 def test_bare_environment_has_nothing_of_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/srv/somebody")
     monkeypatch.setenv("PYTHONPATH", "/far")
 
     environment = spawn.loader_environment()

@@ -1,0 +1,105 @@
+"""A fog that is stopped in order, in a container of its own, where it is process 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.fogs import FOG, GONE_S, STOP_S, TASK_S, RunningFog, running_fog, until
+from tests.integration.test_fog import FOREVER, LONG, module
+from tests.namespaces import in_pid_namespace
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def first_process(fog: RunningFog) -> psutil.Process:
+    """Process 1 of the fog's container, as it is seen from outside."""
+    (first,) = psutil.Process(fog.process.pid).children()
+    return first
+
+
+def part(fog: RunningFog, *words: str) -> psutil.Process:
+    """The process of a part, by its command line."""
+    (found,) = (
+        process
+        for process in first_process(fog).children(recursive=True)
+        if set(words) <= set(process.cmdline())
+    )
+    return found
+
+
+def zombies(fog: RunningFog) -> list[psutil.Process]:
+    return [
+        process
+        for process in first_process(fog).children(recursive=True)
+        if process.status() == psutil.STATUS_ZOMBIE
+    ]
+
+
+def test_fog_in_a_container_is_kept_clean_and_stops_without_a_failure(tmp_path: Path) -> None:
+    """INV-TASK-50, INV-TASK-51."""
+    if os.geteuid() != 0 or shutil.which("nsenter") is None:
+        pytest.skip("only root may enter the container of another process")
+    home = tmp_path / "home"
+    with running_fog(home, prefix=in_pid_namespace()) as fog:
+        waiting = fog.start("run", module(tmp_path, FOREVER), *LONG, "--attempts", "1")
+        until(lambda: bool(fog.json("task", "ls")), TASK_S, lambda: "no task was made")
+        task_id = fog.json("task", "ls")[0]["id"]
+        fog.await_state(task_id, "running")
+
+        # What is process 7 there is somebody else here.
+        refused = fog.run("down")
+        assert refused.returncode == 1
+        assert "in another container" in refused.stderr
+
+        # A backend that is started again is waited for.
+        backend = part(fog, "fog_compute.server")
+        backend.send_signal(signal.SIGKILL)
+        until(
+            lambda: fog.run("status").returncode == 0,
+            TASK_S,
+            lambda: f"the backend does not come back: {fog.log.read_text()}",
+        )
+        assert waiting.poll() is None
+
+        # The nodes end with their owner, and then belong to process 1.
+        nodes = part(fog, "localnet").children()
+        assert len(nodes) > 10
+        part(fog, "localnet").send_signal(signal.SIGKILL)
+        until(
+            lambda: not any(node.is_running() for node in nodes) and not zombies(fog),
+            GONE_S,
+            lambda: f"nobody collects {zombies(fog)}",
+        )
+
+        inside = ("nsenter", "-t", str(first_process(fog).pid), "-p", "-m")
+        stopped = subprocess.run(
+            [*inside, FOG, "down"],
+            env=fog.environment,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=STOP_S,
+        )
+        # The container ends with its process 1, and takes along who has just said this.
+        assert stopped.stdout.startswith("stopped in "), stopped.stderr
+        _, said = waiting.communicate(timeout=STOP_S)
+        assert waiting.returncode == 3
+        assert f"task {task_id} goes on with the next `fog up`" in said.splitlines()[-1]
+        assert fog.process.wait(STOP_S) == 0
+        fog.await_gone()
+        events = [json.loads(line)["event"] for line in fog.log.read_text().splitlines()]
+        assert events[events.index("stopping") :] == ["stopping", "stopped"]
+
+    with running_fog(home) as fog:
+        fog.await_state(task_id, "running")
+        task = fog.json("task", "show", task_id)
+        assert task["tries"] == 0
+        assert {attempt["state"] for attempt in task["attempts"]} <= {"declined", "running"}
