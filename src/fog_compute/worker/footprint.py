@@ -15,6 +15,9 @@ from fog_compute.units import MIB
 KEPT_BYTES: Final = 256 * MIB
 """Memory that the runner may have beyond the beginning: the modules that it keeps lie in it."""
 
+KEPT_DESCRIPTORS: Final = 2
+"""A store's standard input is closed by another thread, in a moment."""
+
 KEPT_THREADS: Final = 32
 """Threads of wasmtime's that close files; idle ones end by themselves after some seconds."""
 
@@ -45,7 +48,7 @@ class Footprint:
     def beyond(self, before: Footprint) -> str:
         """Say in a few words what is more than before; nothing if nothing is."""
         more = (
-            ("descriptors", self.descriptors - before.descriptors, 0),
+            ("descriptors", self.descriptors - before.descriptors, KEPT_DESCRIPTORS),
             ("threads", self.threads - before.threads, KEPT_THREADS),
             ("bytes of memory", self.own_bytes - before.own_bytes, KEPT_BYTES),
         )
@@ -63,7 +66,6 @@ def left_behind(before: Footprint) -> str:
         if not collected and now > until - SETTLE_S / 2:
             gc.collect()
             collected = True
-        # A store's standard input is closed by another thread, in a moment.
         time.sleep(_SETTLE_STEP_S)
     return ""
 

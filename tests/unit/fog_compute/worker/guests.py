@@ -20,6 +20,10 @@ _WASI = """
   (import "wasi_snapshot_preview1" "path_open"
     (func $path_open
       (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_set_size"
+    (func $set_size (param i32 i64) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_seek"
+    (func $seek (param i32 i64 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_prestat_get"
     (func $fd_prestat_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "environ_sizes_get"
@@ -111,6 +115,40 @@ def opens(path: str, *, flags: int = 0, rights: int = 2, folder: int = 3) -> byt
           (i32.const 0) (i32.const 512)))""",
         definitions=f'(data (i32.const 1024) "{path}")',
     )
+
+
+def writes(size: int, *, files: int = 1, before: str = "") -> bytes:
+    """Return a command that makes files a, b, c … in /tmp and writes ``size`` bytes in all.
+
+    The first files get as much as the page holds, the last one the rest; no error is looked at.
+    ``before`` may do something with the first file, whose descriptor is 5.
+    """
+    each, rest = divmod(size, files)
+    return command(
+        f"""(local $i i32) (local $left i32) (local $piece i32)
+        (loop $next
+          (i32.store8 (i32.const 1024) (i32.add (i32.const 97) (local.get $i)))
+          (drop (call $path_open (i32.const 4) (i32.const 0) (i32.const 1024) (i32.const 1)
+            (i32.const 1) (i64.const 0x400044) (i64.const 0) (i32.const 0) (i32.const 512)))
+          {before}
+          (local.set $left (i32.const {each}))
+          (if (i32.eq (local.get $i) (i32.const {files - 1}))
+            (then (local.set $left (i32.const {each + rest}))))
+          (block $done (loop $more
+            (br_if $done (i32.eqz (local.get $left)))
+            (local.set $piece (select (local.get $left) (i32.const 65536)
+              (i32.lt_u (local.get $left) (i32.const 65536))))
+            (drop (call $write (i32.load (i32.const 512)) (i32.const 2048) (local.get $piece)))
+            (local.set $left (i32.sub (local.get $left) (local.get $piece)))
+            (br $more)))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br_if $next (i32.lt_u (local.get $i) (i32.const {files}))))"""
+    )
+
+
+def has_memory(pages: int) -> bytes:
+    """Return a command that has a memory of so many pages from its start."""
+    return assemble(f'(module (memory (export "memory") {pages}) (func (export "_start")))')
 
 
 def opens_until_refused(end: str) -> bytes:
