@@ -304,8 +304,9 @@ class Dispatcher:
         for attempt in self._ledger.attempts.values():
             self._adopt(attempt)
             if attempt.state is not AttemptState.OFFERED:
-                session = self._session(self._ledger.tasks[attempt.task_id], attempt)
-                session.follow(attempt.handle, now)
+                task = self._ledger.tasks[attempt.task_id]
+                session = self._session(task, attempt)
+                session.follow(attempt.handle, task.spec.limits, now)
                 session.poll_now(now)
         if self._ledger.tasks:
             _log.info(
@@ -479,7 +480,7 @@ class Dispatcher:
             case _:
                 self._fog.note_accepted(attempt.worker, task.spec.module)
                 self._trouble.pop(task.id, None)
-                session.follow(handle, self._clock.now())
+                session.follow(handle, task.spec.limits, self._clock.now())
                 await self._hear(session, reply.status)
 
     async def _not_submitted(

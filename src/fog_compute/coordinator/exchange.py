@@ -15,6 +15,7 @@ from fog_compute.coordinator.sessions import Session
 from fog_compute.errors import ChannelDown, ChannelError
 from fog_compute.store import BlobStore
 from fog_compute.tasks import Attempt, Task, seed_of
+from fog_compute.tasks.bounds import MAX_ATTEMPTS
 from fog_compute.tasks.sealing import OVERHEAD, SealedBlob, seal_blob
 from fog_compute.tasks.wire import (
     Accepted,
@@ -162,7 +163,7 @@ class Exchange:
         acks = session.acks()
         items = tuple(
             PollItem(bytes.fromhex(handle), progress.assembler.offset)
-            for handle in session.handles
+            for handle in session.handles[:MAX_ATTEMPTS]
             if (progress := session.progress(handle)) is not None
         )
         reply = await self._ask(

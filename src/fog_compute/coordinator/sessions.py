@@ -7,12 +7,14 @@ has a session of its own, so that nothing a worker keeps ties two tasks together
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from fog_compute.coordinator.planner import SessionView
-from fog_compute.tasks import Attempt
+from fog_compute.tasks import Attempt, Limits
+from fog_compute.tasks.bounds import MAX_ATTEMPTS
 from fog_compute.tasks.pacing import RATIO
 from fog_compute.tasks.sealing import new_key
 from fog_compute.tasks.wire import ResultAssembler
@@ -57,7 +59,7 @@ class Progress:
     """
 
     since: datetime
-    assembler: ResultAssembler = field(default_factory=ResultAssembler)
+    assembler: ResultAssembler
     total: int = 0
     running_since: datetime | None = None
     finished: bool = False
@@ -154,10 +156,10 @@ class Session:
         """How much of an attempt's result is here; None if it is not followed."""
         return self._progress.get(handle)
 
-    def follow(self, handle: str, now: datetime) -> Progress:
-        """Poll for this attempt from now on, at the shortest pause."""
+    def follow(self, handle: str, limits: Limits, now: datetime) -> Progress:
+        """Poll for this attempt from now on, at the shortest pause; take no more than it may."""
         if handle not in self._progress:
-            self._progress[handle] = Progress(now)
+            self._progress[handle] = Progress(now, ResultAssembler(limits))
             self._pause = self._pacing.first
             self._poll_at = now + self._pause
         self.last_used = now
@@ -227,11 +229,16 @@ class Session:
 
     def acks(self) -> tuple[str, ...]:
         """Handles whose results are kept here, which a poll can mention on its way."""
-        return tuple(handle for handle, entry in self._forget.items() if not entry.cancel)
+        return self._forgettable(cancel=False)
 
     def cancels(self) -> tuple[str, ...]:
         """Handles that the worker should stop."""
-        return tuple(handle for handle, entry in self._forget.items() if entry.cancel)
+        return self._forgettable(cancel=True)
+
+    def _forgettable(self, *, cancel: bool) -> tuple[str, ...]:
+        """As many handles as one message may name; the others follow."""
+        handles = (handle for handle, entry in self._forget.items() if entry.cancel is cancel)
+        return tuple(islice(handles, MAX_ATTEMPTS))
 
     def begin_tell(self) -> None:
         """A message about what to forget is under way."""

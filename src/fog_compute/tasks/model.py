@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -23,6 +23,12 @@ from fog_compute.errors import FogError, InvalidTask
 from fog_compute.text import one_line
 from fog_compute.units import KIB, MIB
 from fog_compute.vpn.levels import PrivacyLevel
+
+MAX_ARGV_BYTES: Final = 64 * KIB
+MAX_INPUTS: Final = 256
+MAX_PATH_BYTES: Final = 1024
+MAX_OUTPUT_BYTES: Final = 64 * MIB
+"""Bytes that a task may write to standard output at most, and to standard error."""
 
 DETAIL_LENGTH: Final = 400
 """Characters of the one line that says what a module did wrong."""
@@ -245,7 +251,7 @@ class Limits:
         for name, low, high in (
             ("memory_bytes", 64 * KIB, 4096 * MIB),
             ("fuel", 1, 2**62),
-            ("output_bytes", 0, 64 * MIB),
+            ("output_bytes", 0, MAX_OUTPUT_BYTES),
             ("scratch_bytes", 0, 4096 * MIB),
         ):
             value = getattr(self, name)
@@ -277,13 +283,7 @@ class TaskSpec:
             check_guest_path(path)
             check_sha256(f"inputs[{path!r}]", digest)
         check_tree(self.inputs)
-        for argument in self.argv:
-            if "\0" in argument:
-                raise InvalidTask("argv holds a zero byte: arguments are text without zero bytes")
-            if any("\ud800" <= c <= "\udfff" for c in argument):
-                raise InvalidTask("argv holds half a character: arguments are Unicode text")
-        if sum(len(a.encode("utf-8", "surrogatepass")) + 1 for a in self.argv) > 64 * KIB:
-            raise InvalidTask("argv is longer than 64 KiB: pass large data as stdin or as an input")
+        check_argv(self.argv)
         if not 1 <= self.max_attempts <= 100:
             raise InvalidTask(f"max_attempts is {self.max_attempts}: give 1 to 100")
 
@@ -377,26 +377,49 @@ def check_sha256(name: str, value: str) -> None:
         raise InvalidTask(f"{name} is no SHA-256: give 64 lower-case hex digits")
 
 
+def argv_bytes(argv: Sequence[str]) -> int:
+    """Return how much room arguments take, each with the zero byte behind it."""
+    return sum(len(argument.encode("utf-8", "surrogatepass")) + 1 for argument in argv)
+
+
+def check_argv(argv: Sequence[str]) -> None:
+    """Raise `InvalidTask` unless these can be arguments: Unicode without zero bytes, not long."""
+    if argv_bytes(argv) > MAX_ARGV_BYTES:
+        raise InvalidTask("argv is longer than 64 KiB: pass large data as stdin or as an input")
+    for argument in argv:
+        if "\0" in argument:
+            raise InvalidTask("argv holds a zero byte: arguments are text without zero bytes")
+        if any("\ud800" <= c <= "\udfff" for c in argument):
+            raise InvalidTask("argv holds half a character: arguments are Unicode text")
+
+
 def check_guest_path(path: str) -> None:
     """Raise `InvalidTask` unless ``path`` is relative, plain and stays inside the task's folder."""
-    parts = path.split("/")
-    if (
-        not path
-        or len(path.encode("utf-8", "surrogatepass")) > 1024
-        or any(p in ("", ".", "..") or len(p.encode("utf-8", "surrogatepass")) > 255 for p in parts)
-        or any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in path)
-        or parts[0] == "tmp"
-    ):
+    if not _is_guest_path(path):
         raise InvalidTask(
-            f"the input path {path!r} is not allowed: give a relative path such as 'data/a.txt'"
-            " without '.', '..' or control characters, and not below 'tmp', which is the scratch"
+            f"the input path {one_line(path, 80)!r} is not allowed: give a relative path such as"
+            " 'data/a.txt' without '.', '..' or control characters, and not below 'tmp', which is"
+            " the scratch"
         )
+
+
+def _is_guest_path(path: str) -> bool:
+    if len(path) > MAX_PATH_BYTES or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
+        return False
+    parts = path.split("/")
+    return (
+        not any(
+            p in ("", ".", "..") or len(p.encode("utf-8", "surrogatepass")) > 255 for p in parts
+        )
+        and not any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in path)
+        and parts[0] != "tmp"
+    )
 
 
 def check_tree(paths: Mapping[str, object]) -> None:
     """Raise `InvalidTask` if one input path is a folder of another, or if there are too many."""
-    if len(paths) > 256:
-        raise InvalidTask(f"{len(paths)} input files: at most 256 are allowed")
+    if len(paths) > MAX_INPUTS:
+        raise InvalidTask(f"{len(paths)} input files: at most {MAX_INPUTS} are allowed")
     for path in paths:
         parts = path.split("/")
         for i in range(1, len(parts)):

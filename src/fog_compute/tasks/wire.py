@@ -1,165 +1,93 @@
 """Messages between a coordinator and a worker: MessagePack, one tagged array each.
 
 Every request may be lost, repeated or overtaken; the attempt handle makes each of them idempotent.
-The layout is specified in docs/spec/task.md.  Two alphabets meet nowhere: ``Request`` goes to the
-worker, ``Reply`` comes back.
+The layout is specified in docs/spec/task.md.  Nothing is encoded or parsed that is out of bounds.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
 from fog_compute.errors import InvalidTask
-from fog_compute.tasks.model import Fault, Limits, TaskResult
+from fog_compute.tasks.bounds import (
+    ERROR_LENGTH,
+    MAX_RESULT_BYTES,
+    OutOfBounds,
+    check_reply,
+    check_request,
+    check_result,
+    result_bytes,
+)
+from fog_compute.tasks.messages import (
+    FINISHED,
+    LOST,
+    QUEUED,
+    RETURNED,
+    RUNNING,
+    STATES,
+    UNKNOWN,
+    Accepted,
+    Ack,
+    AttemptStatus,
+    Busy,
+    Cancel,
+    Done,
+    Module,
+    NeedModule,
+    Poll,
+    PollItem,
+    Rejected,
+    Reply,
+    Request,
+    ResultBody,
+    Status,
+    Submit,
+    WireLimits,
+)
+from fog_compute.tasks.model import DETAIL_LENGTH, Fault, Limits, TaskResult
+from fog_compute.text import one_line
 
-MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
-MAX_POLL_ITEMS: Final = 4096
-HANDLE_BYTES: Final = 16
-REF_BYTES: Final = 32
-
-
-class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=False):
-    """Arrays on the wire; a later version may append fields with defaults."""
-
-
-class WireLimits(_Message, frozen=True):
-    """`Limits` on the wire."""
-
-    memory_bytes: int
-    fuel: int
-    wall_ms: int
-    output_bytes: int
-    scratch_bytes: int
-
-
-class Submit(_Message, frozen=True, tag="submit"):
-    """Run this once under this handle.  A repeat gets the answer of the first."""
-
-    handle: bytes  # 16 random bytes
-    kind: str
-    module: bytes  # SHA-256 of the module's ciphertext
-    key: bytes  # opens the module and all inputs of this session
-    argv: tuple[str, ...]
-    stdin: bytes | None  # SHA-256 of a ciphertext, as for the module
-    inputs: dict[str, bytes]
-    limits: WireLimits
-    seed: bytes  # 32 bytes for the module's randomness, equal for all attempts of a task
-    attached: dict[bytes, bytes] = {}  # ciphertexts by their hash, where small enough to come along
-    hold_ms: int = 0  # answer only when it has finished, or after this long
-    blob_bytes: int = 0  # all ciphertexts together, so that too many are refused before they leave
-
-
-class Module(_Message, frozen=True, tag="module"):
-    """A blob (module, standard input or input file) for the worker's cache."""
-
-    ref: bytes  # SHA-256 of data
-    data: bytes  # ciphertext
-
-
-class PollItem(_Message, frozen=True):
-    """One attempt to report on, and how many bytes of its result are here already."""
-
-    handle: bytes
-    offset: int = 0
-
-
-class Poll(_Message, frozen=True, tag="poll"):
-    """Report on these attempts.  Unknown handles are answered as ``unknown``."""
-
-    items: tuple[PollItem, ...]
-    acks: tuple[bytes, ...] = ()  # as `Ack`, to save a message
-    hold_ms: int = 0  # answer at the first news, or after this long
-
-
-class Ack(_Message, frozen=True, tag="ack"):
-    """These results are stored with the requester; the worker forgets them."""
-
-    handles: tuple[bytes, ...]
-
-
-class Cancel(_Message, frozen=True, tag="cancel"):
-    """Stop and forget these attempts."""
-
-    handles: tuple[bytes, ...]
-
-
-Request: TypeAlias = Submit | Module | Poll | Ack | Cancel
-
-QUEUED: Final = "queued"
-RUNNING: Final = "running"
-FINISHED: Final = "finished"
-LOST: Final = "lost"  # the runner died for no fault of the module
-UNKNOWN: Final = "unknown"  # never seen, acknowledged, cancelled, or gone with a restart
-RETURNED: Final = "returned"  # given back unfinished, because the worker was asked to stop
-STATES: Final = frozenset((QUEUED, RUNNING, FINISHED, LOST, UNKNOWN, RETURNED))
-
-
-class AttemptStatus(_Message, frozen=True):
-    """Where one attempt stands, and as much of its result as fits."""
-
-    handle: bytes
-    state: str  # one of STATES
-    log_tail: bytes = b""  # the last bytes of standard error, or output, while it runs
-    result_id: bytes = b""  # changes if the attempt ran again and the result differs
-    result_total: int = 0
-    offset: int = 0
-    chunk: bytes = b""
-
-
-class Accepted(_Message, frozen=True, tag="accepted"):
-    """The attempt is held here, now or already before."""
-
-    status: AttemptStatus
-
-
-class Busy(_Message, frozen=True, tag="busy"):
-    """No room: nothing was kept.  Try another worker, or this one later."""
-
-    held: int
-    capacity: int
-
-
-class NeedModule(_Message, frozen=True, tag="need"):
-    """Nothing was kept: send these blobs, then submit again."""
-
-    refs: tuple[bytes, ...]
-
-
-class Rejected(_Message, frozen=True, tag="rejected"):
-    """This can never be accepted here; ``reason`` is one line."""
-
-    reason: str
-
-
-class Status(_Message, frozen=True, tag="status"):
-    """Answer to a poll.  Items that did not fit are left out: ask again."""
-
-    items: tuple[AttemptStatus, ...]
-
-
-class Done(_Message, frozen=True, tag="done"):
-    """A blob was stored, or handles were forgotten."""
-
-
-Reply: TypeAlias = Accepted | Busy | NeedModule | Rejected | Status | Done
-
-
-class ResultBody(_Message, frozen=True):
-    """`TaskResult` on the wire; polled in chunks."""
-
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
-    fuel_used: int
-    wall_ms: int
-    peak_memory: int
-    trap: str | None
-    detail: str
-
+__all__ = [
+    "FINISHED",
+    "LOST",
+    "QUEUED",
+    "RETURNED",
+    "RUNNING",
+    "STATES",
+    "UNKNOWN",
+    "Accepted",
+    "Ack",
+    "AttemptStatus",
+    "Busy",
+    "Cancel",
+    "Done",
+    "Module",
+    "NeedModule",
+    "Poll",
+    "PollItem",
+    "Rejected",
+    "Reply",
+    "Request",
+    "ResultAssembler",
+    "Status",
+    "Submit",
+    "WireError",
+    "WireLimits",
+    "encode",
+    "encode_result",
+    "fit_statuses",
+    "limits_from_wire",
+    "limits_to_wire",
+    "parse_reply",
+    "parse_request",
+    "parse_result",
+    "rejected",
+    "result_id",
+]
 
 _request_decoder: Final = msgspec.msgpack.Decoder(Request)
 _reply_decoder: Final = msgspec.msgpack.Decoder(Reply)
@@ -172,28 +100,29 @@ class WireError(InvalidTask):
 
 
 def encode(message: Request | Reply) -> bytes:
-    """Return the bytes of one message."""
+    """Return the bytes of one message, or raise `WireError` if it is out of bounds."""
+    try:
+        if isinstance(message, Request):
+            check_request(message)
+        else:
+            check_reply(message)
+    except OutOfBounds as err:
+        raise WireError(f"this cannot be sent: {err}") from err
     return _encoder.encode(message)
 
 
+def rejected(reason: str) -> Rejected:
+    """Return a refusal with what fits of the reason."""
+    return Rejected(one_line(reason, DETAIL_LENGTH))
+
+
 def parse_request(data: bytes) -> Request:
-    """Read what a coordinator sent, or raise `WireError`; every length is checked here."""
+    """Read what a coordinator sent, or raise `WireError`."""
     try:
         message: Request = _request_decoder.decode(data)
+        check_request(message)
     except (msgspec.MsgspecError, ValueError, RecursionError) as err:
-        raise WireError(f"no request of this protocol: {err}") from err
-    for handle in _handles_of(message):
-        _check_length("handle", handle, HANDLE_BYTES)
-    for ref in _refs_of(message):
-        _check_length("reference", ref, REF_BYTES)
-    if isinstance(message, Submit):
-        _check_length("key", message.key, 32)
-        _check_length("seed", message.seed, 32)
-    if isinstance(message, Poll):
-        if len(message.items) > MAX_POLL_ITEMS:
-            raise WireError(f"a poll names at most {MAX_POLL_ITEMS} attempts")
-        if any(item.offset < 0 for item in message.items):
-            raise WireError("an offset is below zero")
+        raise WireError(f"no request of this protocol: {_brief(err)}") from err
     return message
 
 
@@ -201,55 +130,39 @@ def parse_reply(data: bytes) -> Reply:
     """Read what a worker answered, or raise `WireError`."""
     try:
         message: Reply = _reply_decoder.decode(data)
+        check_reply(message)
     except (msgspec.MsgspecError, ValueError, RecursionError) as err:
-        raise WireError(f"no reply of this protocol: {err}") from err
-    statuses: tuple[AttemptStatus, ...] = ()
-    if isinstance(message, Accepted):
-        statuses = (message.status,)
-    elif isinstance(message, Status):
-        statuses = message.items
-    for status in statuses:
-        _check_length("handle", status.handle, HANDLE_BYTES)
-        if status.state not in STATES:
-            raise WireError("an attempt's state is none of this protocol's")
-        if not 0 <= status.offset <= status.offset + len(status.chunk) <= status.result_total:
-            raise WireError("a piece of a result lies outside of the result")
-        if status.result_total > MAX_MESSAGE_BYTES * 4:
-            raise WireError("a result is larger than any task may bring")
+        raise WireError(f"no reply of this protocol: {_brief(err)}") from err
     return message
 
 
 def encode_result(result: TaskResult) -> bytes:
     """Return the bytes that a worker keeps for polls."""
-    return _encoder.encode(
-        ResultBody(
-            exit_code=result.exit_code,
-            stdout=result.stdout,
-            stderr=result.stderr,
-            fuel_used=result.fuel_used,
-            wall_ms=result.wall_ms,
-            peak_memory=result.peak_memory,
-            trap=result.trap,
-            detail=result.detail,
-        )
+    body = ResultBody(
+        exit_code=result.exit_code,
+        stdout=result.stdout,
+        stderr=result.stderr,
+        fuel_used=result.fuel_used,
+        wall_ms=result.wall_ms,
+        peak_memory=result.peak_memory,
+        trap=result.trap,
+        detail=one_line(result.detail, DETAIL_LENGTH),
     )
+    try:
+        check_result(body)
+    except OutOfBounds as err:
+        raise WireError(f"this result cannot be kept: {err}") from err
+    return _encoder.encode(body)
 
 
-def parse_result(data: bytes) -> TaskResult:
-    """Read a whole result, or raise `WireError`."""
+def parse_result(data: bytes, limits: Limits | None = None) -> TaskResult:
+    """Read a whole result of a task with ``limits``, or raise `WireError`."""
     try:
         body = _result_decoder.decode(data)
         trap = None if body.trap is None else Fault(body.trap)
+        check_result(body, limits)
     except (msgspec.MsgspecError, ValueError, RecursionError) as err:
-        raise WireError(f"no task result: {err}") from err
-    for name, value, low, high in (
-        ("exit_code", body.exit_code, -(2**31), 2**31 - 1),
-        ("fuel_used", body.fuel_used, 0, 2**63 - 1),
-        ("wall_ms", body.wall_ms, 0, 2**40 - 1),
-        ("peak_memory", body.peak_memory, 0, 2**63 - 1),
-    ):
-        if not low <= value <= high:
-            raise WireError(f"no task result: {name} is out of its bounds")
+        raise WireError(f"no task result: {_brief(err)}") from err
     return TaskResult(
         exit_code=body.exit_code,
         stdout=body.stdout,
@@ -258,7 +171,7 @@ def parse_result(data: bytes) -> TaskResult:
         wall_ms=body.wall_ms,
         peak_memory=body.peak_memory,
         trap=trap,
-        detail=body.detail,
+        detail=one_line(body.detail, DETAIL_LENGTH),
     )
 
 
@@ -295,13 +208,14 @@ class ResultAssembler:
     Pieces of another result (another ``result_id``) start it over, so two results never mix.
     """
 
-    __slots__ = ("_data", "_id", "_limit")
+    __slots__ = ("_data", "_id", "_limit", "_limits")
 
-    def __init__(self, limit: int = MAX_MESSAGE_BYTES * 4) -> None:
-        """Hold at most ``limit`` bytes."""
+    def __init__(self, limits: Limits | None = None) -> None:
+        """Hold no more than a task with ``limits`` may bring."""
         self._data = bytearray()
         self._id = b""
-        self._limit = limit
+        self._limits = limits
+        self._limit = MAX_RESULT_BYTES if limits is None else result_bytes(limits.output_bytes)
 
     @property
     def offset(self) -> int:
@@ -331,35 +245,12 @@ class ResultAssembler:
         if result_id(body) != self._id:
             self._id = b""
             raise WireError("the pieces of a result do not make the promised whole")
-        return parse_result(body)
+        return parse_result(body, self._limits)
 
 
-def _check_length(name: str, value: bytes, length: int) -> None:
-    if len(value) != length:
-        raise WireError(f"a {name} has {len(value)} bytes instead of {length}")
-
-
-def _handles_of(message: Request) -> tuple[bytes, ...]:
-    match message:
-        case Submit():
-            return (message.handle,)
-        case Poll():
-            return (*(item.handle for item in message.items), *message.acks)
-        case Ack() | Cancel():
-            return message.handles
-        case Module():
-            return ()
-
-
-def _refs_of(message: Request) -> tuple[bytes, ...]:
-    match message:
-        case Submit():
-            stdin = () if message.stdin is None else (message.stdin,)
-            return (message.module, *stdin, *message.inputs.values(), *message.attached)
-        case Module():
-            return (message.ref,)
-        case Poll() | Ack() | Cancel():
-            return ()
+def _brief(error: Exception) -> str:
+    """What is wrong with foreign bytes; libraries quote them."""
+    return one_line(str(error), ERROR_LENGTH)
 
 
 def fit_statuses(

@@ -47,6 +47,7 @@ from fog_compute.tasks.wire import (
     encode_result,
     fit_statuses,
     parse_request,
+    rejected,
 )
 from fog_compute.vpn.channel import Incoming, MessageChannel
 from fog_compute.vpn.directory import WorkerOffer, WorkerPublisher
@@ -218,7 +219,7 @@ class WorkerAgent:
                 case Cancel():
                     await self._forget(request.handles, forestall=True)
         except InvalidTask as err:
-            return Rejected(err.message)
+            return rejected(err.message)
         except (CacheFull, JournalUnusable) as err:
             return self._put_off(err)
         return Done()

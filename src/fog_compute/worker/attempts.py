@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass, field
-from typing import Final
 
 from fog_compute.errors import InvalidTask
 from fog_compute.tasks.model import (
     Limits,
     TaskKind,
+    check_argv,
     check_guest_path,
     check_tree,
 )
 from fog_compute.tasks.sealing import open_blob
 from fog_compute.tasks.wire import QUEUED, Submit, limits_from_wire
-from fog_compute.units import KIB
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import Job, RunnerSlot, largest_file
 from fog_compute.worker.threads import beside
-
-MAX_ARGV_BYTES: Final = 64 * KIB
 
 
 @dataclass(slots=True)
@@ -65,8 +62,7 @@ def check_submit(submit: Submit, settings: WorkerSettings) -> Limits:
         raise InvalidTask(f"files may have at most {settings.file_bytes} bytes on this worker")
     if limits.wall_s > settings.wall_s:
         raise InvalidTask(f"this worker lends at most {settings.wall_s:g} s to a task")
-    if any("\0" in a for a in submit.argv) or sum(map(len, submit.argv)) > MAX_ARGV_BYTES:
-        raise InvalidTask("the arguments are too long, or hold a zero byte")
+    check_argv(submit.argv)
     for path in submit.inputs:
         check_guest_path(path)
     check_tree(submit.inputs)

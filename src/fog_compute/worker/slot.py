@@ -22,6 +22,7 @@ import msgspec
 from fog_compute import spawn
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
+from fog_compute.tasks.bounds import MAX_LOG_TAIL_BYTES
 from fog_compute.tasks.model import DETAIL_LENGTH, Fault, Limits, TaskResult
 from fog_compute.text import one_line
 from fog_compute.units import GIB, MIB
@@ -54,7 +55,6 @@ from fog_compute.worker.threads import SMALL_BYTES, beside
 START_TIMEOUT_S: Final = 60.0
 DEATH_TIMEOUT_S: Final = 2.0
 WATCH_INTERVAL_S: Final = 0.05
-LOG_TAIL_BYTES: Final = 512
 RUNNER_BYTES: Final = GIB  # for a runner beside its guest's memory, above all to compile
 SCRATCH_FILES: Final = 4096
 SCRATCH_DEPTH: Final = 64
@@ -472,4 +472,4 @@ def _own_bytes(pid: int) -> int:
 
 def _tail(descriptor: int) -> bytes:
     size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
+    return os.pread(descriptor, MAX_LOG_TAIL_BYTES, max(0, size - MAX_LOG_TAIL_BYTES))

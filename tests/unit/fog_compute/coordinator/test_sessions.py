@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fog_compute.coordinator.sessions import PIECE_BYTES, Pacing, Session
-from fog_compute.tasks import Attempt, AttemptState
+from fog_compute.tasks import Attempt, AttemptState, Limits
 from fog_compute.tasks.wire import FINISHED, AttemptStatus
 from fog_compute.vpn import PrivacyLevel
 
@@ -32,7 +32,7 @@ def poll(one: Session, now: datetime, *, news: bool = False) -> float:
 def test_pauses_between_polls_grow_by_root_two_up_to_the_longest() -> None:
     """INV-TASK-15."""
     one = session()
-    one.follow("h", NOW)
+    one.follow("h", Limits(), NOW)
 
     pauses = [poll(one, NOW) for _ in range(25)]
 
@@ -46,21 +46,21 @@ def test_pauses_between_polls_grow_by_root_two_up_to_the_longest() -> None:
 def test_news_and_new_attempts_shorten_the_pause_again() -> None:
     """INV-TASK-15."""
     one = session()
-    one.follow("h", NOW)
+    one.follow("h", Limits(), NOW)
     for _ in range(10):
         poll(one, NOW)
 
     assert poll(one, NOW, news=True) == pytest.approx(0.05)
     for _ in range(10):
         poll(one, NOW)
-    one.follow("i", NOW)
+    one.follow("i", Limits(), NOW)
     assert one.view().poll_at == NOW + 0.05 * SECOND
 
 
 def test_result_that_is_moving_is_polled_for_at_once() -> None:
     """INV-TASK-15."""
     one = session()
-    one.follow("h", NOW).total = 100_000
+    one.follow("h", Limits(), NOW).total = 100_000
 
     assert poll(one, NOW, news=True) == 0
 
@@ -98,7 +98,7 @@ def test_what_was_heard_puts_nothing_off() -> None:
 def test_results_of_a_session_move_as_long_as_a_good_piece_of_any_arrives() -> None:
     """INV-TASK-25."""
     one = session()
-    progress = one.follow("h", NOW)
+    progress = one.follow("h", Limits(), NOW)
 
     def bring(size: int, now: datetime, name: bytes = b"12345678") -> bool:
         offset = progress.assembler.offset

@@ -40,6 +40,7 @@ from fog_compute.tasks.wire import (
     parse_result,
     result_id,
 )
+from fog_compute.text import one_line
 
 handles = st.binary(min_size=16, max_size=16)
 refs = st.binary(min_size=32, max_size=32)
@@ -65,14 +66,14 @@ results = st.builds(
     wall_ms=st.integers(0, 2**40 - 1),
     peak_memory=st.integers(0, 2**32),
     trap=st.none() | st.sampled_from(Fault),
-    detail=st.text(max_size=50),
+    detail=st.text(max_size=50).map(one_line),
 )
 requests = st.one_of(
     st.just(SUBMIT),
     st.builds(Module, ref=refs, data=st.binary()),
     st.builds(
         Poll,
-        items=st.lists(st.builds(PollItem, handles, st.integers(0, 2**40)), max_size=5).map(tuple),
+        items=st.lists(st.builds(PollItem, handles, st.integers(0, 2**27)), max_size=5).map(tuple),
         acks=st.lists(handles, max_size=3).map(tuple),
         hold_ms=st.integers(0, 1000),
     ),
@@ -83,7 +84,7 @@ replies = st.one_of(
     st.builds(Accepted, status=st.builds(AttemptStatus, handle=handles, state=st.just(RUNNING))),
     st.builds(Busy, held=st.integers(0, 9), capacity=st.integers(0, 9)),
     st.builds(NeedModule, refs=st.lists(refs, max_size=3).map(tuple)),
-    st.builds(Rejected, reason=st.text()),
+    st.builds(Rejected, reason=st.text(max_size=50)),
     st.just(Done()),
 )
 
@@ -179,7 +180,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
 def test_polls_are_bounded() -> None:
     with pytest.raises(WireError, match="at most"):
         parse_request(encode(Poll(items=tuple(PollItem(bytes(16)) for _ in range(4097)))))
-    with pytest.raises(WireError, match="below zero"):
+    with pytest.raises(WireError, match="out of its bounds"):
         parse_request(encode(Poll(items=(PollItem(bytes(16), -1),))))
 
 
@@ -272,8 +273,13 @@ def test_a_result_that_is_not_what_its_id_says_is_refused() -> None:
 
 def test_a_result_over_the_limit_is_refused() -> None:
     body = encode_result(TaskResult(0, b"a" * 100, b"", 1, 2, 3))
-    with pytest.raises(WireError, match="over 50"):
-        ResultAssembler(50).add(_piece(body, 0, 10))
+    small = Limits(output_bytes=50)
+    with pytest.raises(WireError, match="standard output"):
+        ResultAssembler(small).add(_piece(body, 0, len(body)))
+    large = encode_result(TaskResult(0, b"a" * 10_000, b"", 1, 2, 3))
+    with pytest.raises(WireError, match="over"):  # before anything of it is kept
+        ResultAssembler(small).add(_piece(large, 0, 10))
+    assert ResultAssembler(Limits(output_bytes=100)).add(_piece(body, 0, len(body))) is not None
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,27 @@ async def test_a_module_at_fault_gets_one_line(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "name", ["\\1b]0;owned\\07\\1b[2J\\0asecond line\\c2\\9b", "N" * 3_000_000]
+)
+async def test_the_modules_own_words_in_a_fault_are_one_short_line(
+    slot: RunnerSlot, name: str
+) -> None:
+    """INV-TASK-37."""
+    text = f'(module (func (@name "{name}") (export "_start") unreachable))'
+    result = await run(slot, guests.assemble(text))
+    assert result.trap is Fault.TRAP
+    assert result.detail.isprintable()
+    assert "unreachable" in result.detail
+    assert len(result.detail) < 500
+    text = f'(module (import "env" "{name[:50_000]}" (func)) (func (export "_start")))'
+    result = await run(slot, guests.assemble(text))
+    assert result.trap is Fault.MISSING_IMPORT
+    assert result.detail.isprintable()
+    assert len(result.detail) < 500
+
+
+@pytest.mark.asyncio
 async def test_compiled_code_from_outside_is_refused(slot: RunnerSlot, tmp_path: Path) -> None:
     """INV-TASK-21."""
     assert await is_well(slot)

@@ -1,0 +1,190 @@
+"""What a message may hold, checked before it is sent and when it has come.
+
+Every text, list and number of a stranger has its bound here, so that nothing of one message makes
+memory or time grow further than its own length, and nothing of it is kept beyond need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from fog_compute.tasks.messages import (
+    STATES,
+    Accepted,
+    Ack,
+    AttemptStatus,
+    Busy,
+    Cancel,
+    Done,
+    Module,
+    NeedModule,
+    Poll,
+    Rejected,
+    Reply,
+    Request,
+    ResultBody,
+    Status,
+    Submit,
+)
+from fog_compute.tasks.model import (
+    DETAIL_LENGTH,
+    MAX_ARGV_BYTES,
+    MAX_INPUTS,
+    MAX_OUTPUT_BYTES,
+    MAX_PATH_BYTES,
+    Limits,
+    argv_bytes,
+)
+from fog_compute.units import KIB
+
+__all__ = [
+    "ERROR_LENGTH",
+    "HANDLE_BYTES",
+    "MAX_ATTEMPTS",
+    "MAX_LOG_TAIL_BYTES",
+    "MAX_REFS",
+    "MAX_RESULT_BYTES",
+    "OutOfBounds",
+    "check_reply",
+    "check_request",
+    "check_result",
+    "result_bytes",
+]
+
+HANDLE_BYTES: Final = 16
+REF_BYTES: Final = 32
+KEY_BYTES: Final = 32
+RESULT_ID_BYTES: Final = 8
+MAX_KIND_LENGTH: Final = 64
+MAX_ATTEMPTS: Final = 4096
+"""Attempts that one message names, of each list in it."""
+
+MAX_REFS: Final = MAX_INPUTS + 2
+"""Blobs of one task: its inputs, its module and its standard input."""
+
+MAX_LOG_TAIL_BYTES: Final = 512
+MAX_HOLD_MS: Final = 86_400_000
+ERROR_LENGTH: Final = 200
+_INT32: Final = 2**31 - 1
+_INT63: Final = 2**63 - 1
+_RESULT_FRAME: Final = 4 * KIB  # a detail in UTF-8, six numbers, and how long each field is
+
+
+def result_bytes(output_bytes: int) -> int:
+    """Return how long a result is at most, whose task may write so much to each output."""
+    return 2 * output_bytes + _RESULT_FRAME
+
+
+MAX_RESULT_BYTES: Final = result_bytes(MAX_OUTPUT_BYTES)
+
+
+class OutOfBounds(ValueError):
+    """A message holds more than it may; the text says what, and repeats nothing of it."""
+
+
+def check_request(message: Request) -> None:
+    """Raise `OutOfBounds` for what no worker would take."""
+    match message:
+        case Submit():
+            _check_submit(message)
+        case Module():
+            _length("reference", message.ref, REF_BYTES)
+        case Poll():
+            _count("attempts in a poll", message.items, MAX_ATTEMPTS)
+            for item in message.items:
+                _length("handle", item.handle, HANDLE_BYTES)
+                _within("offset", item.offset, 0, MAX_RESULT_BYTES)
+            _handles(message.acks)
+            _within("hold_ms", message.hold_ms, 0, MAX_HOLD_MS)
+        case Ack() | Cancel():
+            _handles(message.handles)
+
+
+def check_reply(message: Reply) -> None:
+    """Raise `OutOfBounds` for what no coordinator would take."""
+    match message:
+        case Accepted():
+            _check_status(message.status)
+        case Busy():
+            _within("held", message.held, 0, _INT32)
+            _within("capacity", message.capacity, 0, _INT32)
+        case NeedModule():
+            _count("references", message.refs, MAX_REFS)
+            for ref in message.refs:
+                _length("reference", ref, REF_BYTES)
+        case Rejected():
+            _count("characters in a reason", message.reason, DETAIL_LENGTH)
+        case Status():
+            _count("statuses", message.items, MAX_ATTEMPTS)
+            for status in message.items:
+                _check_status(status)
+        case Done():
+            pass
+
+
+def check_result(body: ResultBody, limits: Limits | None = None) -> None:
+    """Raise `OutOfBounds` for a result that no task, or none with ``limits``, can bring."""
+    _within("exit_code", body.exit_code, -(2**31), _INT32)
+    _within("fuel_used", body.fuel_used, 0, _INT63)
+    _within("wall_ms", body.wall_ms, 0, 2**40 - 1)
+    _within("peak_memory", body.peak_memory, 0, _INT63)
+    output = MAX_OUTPUT_BYTES if limits is None else limits.output_bytes
+    _count("bytes of standard output", body.stdout, output)
+    _count("bytes of standard error", body.stderr, output)
+    _count("characters in a detail", body.detail, DETAIL_LENGTH)
+
+
+def _check_submit(submit: Submit) -> None:
+    _length("handle", submit.handle, HANDLE_BYTES)
+    _count("characters in a kind", submit.kind, MAX_KIND_LENGTH)
+    _length("key", submit.key, KEY_BYTES)
+    _length("seed", submit.seed, KEY_BYTES)
+    _count("inputs", submit.inputs, MAX_INPUTS)
+    _count("attached blobs", submit.attached, MAX_REFS)
+    stdin = () if submit.stdin is None else (submit.stdin,)
+    for ref in (submit.module, *stdin, *submit.inputs.values(), *submit.attached):
+        _length("reference", ref, REF_BYTES)
+    _within("the length of all arguments", argv_bytes(submit.argv), 0, MAX_ARGV_BYTES)
+    for path in submit.inputs:
+        _count("characters in a path", path, MAX_PATH_BYTES)
+    limits = submit.limits
+    for value in (
+        *(limits.memory_bytes, limits.fuel, limits.wall_ms, limits.output_bytes),
+        *(limits.scratch_bytes, submit.blob_bytes),
+    ):
+        _within("a limit", value, 0, _INT63)
+    _within("hold_ms", submit.hold_ms, 0, MAX_HOLD_MS)
+
+
+def _check_status(status: AttemptStatus) -> None:
+    _length("handle", status.handle, HANDLE_BYTES)
+    if status.state not in STATES:
+        raise OutOfBounds("an attempt's state is none of this protocol's")
+    _count("bytes in a log's tail", status.log_tail, MAX_LOG_TAIL_BYTES)
+    if status.result_id:
+        _length("result's id", status.result_id, RESULT_ID_BYTES)
+    _within("a result's length", status.result_total, 0, MAX_RESULT_BYTES)
+    if not 0 <= status.offset <= status.offset + len(status.chunk) <= status.result_total:
+        raise OutOfBounds("a piece of a result lies outside of the result")
+
+
+def _handles(handles: Collection[bytes]) -> None:
+    _count("handles", handles, MAX_ATTEMPTS)
+    for handle in handles:
+        _length("handle", handle, HANDLE_BYTES)
+
+
+def _length(name: str, value: bytes, length: int) -> None:
+    if len(value) != length:
+        raise OutOfBounds(f"a {name} has {len(value)} bytes instead of {length}")
+
+
+def _count(name: str, value: Collection[object], most: int) -> None:
+    if len(value) > most:
+        raise OutOfBounds(f"{len(value)} {name}: at most {most}")
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise OutOfBounds(f"{name} is out of its bounds, {low} to {high}")

@@ -1,0 +1,208 @@
+"""Bounds of messages: the same for who sends and for who receives."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fog_compute.tasks.messages import ResultBody
+from fog_compute.tasks.model import Limits, TaskResult
+from fog_compute.tasks.wire import (
+    FINISHED,
+    RUNNING,
+    Accepted,
+    Ack,
+    AttemptStatus,
+    Busy,
+    Cancel,
+    NeedModule,
+    Poll,
+    PollItem,
+    Rejected,
+    Reply,
+    Request,
+    ResultAssembler,
+    Status,
+    Submit,
+    WireError,
+    encode,
+    encode_result,
+    limits_to_wire,
+    parse_reply,
+    parse_request,
+    parse_result,
+    rejected,
+    result_id,
+)
+from fog_compute.units import MIB
+
+HANDLE, REF = bytes(16), bytes(32)
+HANDLES = tuple(i.to_bytes(16, "big") for i in range(5000))
+SUBMIT = Submit(
+    handle=HANDLE,
+    kind="wasm",
+    module=REF,
+    key=REF,
+    argv=(),
+    stdin=None,
+    inputs={},
+    limits=limits_to_wire(Limits()),
+    seed=REF,
+)
+texts = st.text(st.characters(codec="utf-8"), max_size=900)
+RESULT = TaskResult(0, b"", b"", 1, 2, 3)
+
+
+def refs(count: int) -> tuple[bytes, ...]:
+    return tuple(i.to_bytes(32, "big") for i in range(count))
+
+
+def submit(**changes: object) -> Submit:
+    return msgspec.structs.replace(SUBMIT, **changes)
+
+
+def status(**changes: object) -> AttemptStatus:
+    return msgspec.structs.replace(AttemptStatus(HANDLE, RUNNING), **changes)
+
+
+def limits(**changes: int) -> object:
+    return msgspec.structs.replace(SUBMIT.limits, **changes)
+
+
+REQUESTS_OUT_OF_BOUNDS = [
+    submit(kind="k" * 65),
+    submit(argv=("a" * 70_000,)),
+    submit(argv=("",) * 70_000),
+    submit(argv=("\U0001f600" * 17_000,)),
+    submit(inputs={f"f{i}": REF for i in range(257)}),
+    submit(inputs={"p" * 1100: REF}),
+    submit(attached=dict.fromkeys(refs(300), b"")),
+    submit(hold_ms=-1),
+    submit(hold_ms=2**40),
+    submit(blob_bytes=-1),
+    submit(limits=limits(wall_ms=-1)),
+    submit(limits=limits(fuel=2**63)),
+    Poll(items=tuple(map(PollItem, HANDLES))),
+    Poll(items=(), acks=HANDLES),
+    Poll(items=(), hold_ms=-5),
+    Poll(items=(PollItem(HANDLE, -1),)),
+    Poll(items=(PollItem(HANDLE, 2**30),)),
+    Ack(HANDLES),
+    Cancel(HANDLES),
+    Cancel((b"short",)),
+]
+REPLIES_OUT_OF_BOUNDS = [
+    Accepted(status(log_tail=b"x" * 600)),
+    Accepted(status(state="asleep")),
+    Accepted(status(result_id=b"123456789")),
+    Accepted(status(state=FINISHED, result_total=200 * MIB)),
+    Accepted(status(state=FINISHED, result_total=10, offset=8, chunk=b"abc")),
+    Accepted(status(state=FINISHED, result_total=10, offset=-1)),
+    Status(tuple(AttemptStatus(handle, RUNNING) for handle in HANDLES)),
+    Busy(held=-1, capacity=1),
+    Busy(held=1, capacity=2**40),
+    NeedModule(refs(300)),
+    NeedModule((b"short",)),
+    Rejected("r" * 500),
+]
+
+
+@pytest.mark.parametrize("message", REQUESTS_OUT_OF_BOUNDS)
+def test_a_request_out_of_bounds_is_neither_sent_nor_read(message: Request) -> None:
+    """INV-TASK-38."""
+    with pytest.raises(WireError, match="cannot be sent") as sending:
+        encode(message)
+    with pytest.raises(WireError, match="no request") as reading:
+        parse_request(msgspec.msgpack.encode(message))
+    for error in (sending, reading):
+        assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("message", REPLIES_OUT_OF_BOUNDS)
+def test_a_reply_out_of_bounds_is_neither_sent_nor_read(message: Reply) -> None:
+    """INV-TASK-38."""
+    with pytest.raises(WireError, match="cannot be sent"):
+        encode(message)
+    with pytest.raises(WireError, match="no reply"):
+        parse_reply(msgspec.msgpack.encode(message))
+
+
+@given(st.integers(0, 5000), st.integers(0, 5000))
+def test_lists_of_handles_pass_up_to_one_bound_on_both_sides(items: int, acks: int) -> None:
+    """INV-TASK-38."""
+    poll = Poll(tuple(map(PollItem, HANDLES[:items])), HANDLES[:acks])
+    if max(items, acks) <= 4096:
+        assert parse_request(encode(poll)) == poll
+        return
+    with pytest.raises(WireError):
+        encode(poll)
+    with pytest.raises(WireError):
+        parse_request(msgspec.msgpack.encode(poll))
+
+
+def test_a_foreign_tag_or_fault_is_not_repeated_at_length() -> None:
+    """INV-TASK-38."""
+    body = ResultBody(0, b"", b"", 1, 2, 3, "\x1b[2J" + "f" * 1_000_000, "")
+    for parse, data in (
+        (parse_request, msgspec.msgpack.encode(["t" * 1_000_000])),
+        (parse_reply, msgspec.msgpack.encode(["\x1b[2J" + "t" * 1_000_000])),
+        (parse_result, msgspec.msgpack.encode(body)),
+    ):
+        with pytest.raises(WireError) as refused:
+            parse(data)
+        assert len(str(refused.value)) < 300
+        assert str(refused.value).isprintable()
+
+
+@given(texts)
+def test_a_reason_of_any_kind_becomes_one_that_can_be_sent(reason: str) -> None:
+    """INV-TASK-37, INV-TASK-38."""
+    message = rejected(reason)
+    assert parse_reply(encode(message)) == message
+    assert message.reason.isprintable()
+
+
+@given(texts)
+def test_a_detail_of_any_kind_is_kept_as_a_line(detail: str) -> None:
+    """INV-TASK-37, INV-TASK-38."""
+    sent = parse_result(encode_result(dataclasses.replace(RESULT, detail=detail)))
+    assert sent.detail.isprintable()
+    assert len(sent.detail) <= 400
+    foreign = ResultBody(0, b"", b"", 1, 2, 3, None, detail)
+    try:
+        read = parse_result(msgspec.msgpack.encode(foreign))
+    except WireError:
+        assert len(detail) > 400
+    else:
+        assert read.detail == sent.detail
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 2000))
+def test_a_result_is_bounded_by_its_own_tasks_limits(out: int, err: int, limit: int) -> None:
+    """INV-TASK-38."""
+    body = encode_result(dataclasses.replace(RESULT, stdout=b"o" * out, stderr=b"e" * err))
+    whole = AttemptStatus(
+        HANDLE, FINISHED, result_id=result_id(body), result_total=len(body), chunk=body
+    )
+    assembler = ResultAssembler(Limits(output_bytes=limit))
+    if max(out, err) <= limit:
+        assert assembler.add(whole) == parse_result(body)
+        return
+    with pytest.raises(WireError):
+        assembler.add(whole)
+    assert assembler.offset == 0
+
+
+def test_nothing_of_a_result_that_is_too_long_is_kept() -> None:
+    """INV-TASK-38."""
+    assembler = ResultAssembler(Limits(output_bytes=1000))
+    piece = AttemptStatus(
+        HANDLE, FINISHED, result_id=b"12345678", result_total=30_000, chunk=b"x" * 2000
+    )
+    with pytest.raises(WireError, match="over"):
+        assembler.add(piece)
+    assert assembler.offset == 0
