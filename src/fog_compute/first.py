@@ -38,14 +38,14 @@ def is_first_process() -> bool:
 def go_below_first_process() -> None:
     """Where this is process 1, go on in a child of it; elsewhere do nothing.
 
-    Call it before anything is open that two processes must not share, and before threads.
+    Call it before anything is open that two processes must not share, and before threads; the end
+    of children must not be ignored.
     """
     if is_first_process():
         _split()
 
 
 def _split() -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     heard = {*HANDED_ON, signal.SIGCHLD}
     # A signal that is blocked waits, so that none is lost before somebody can take it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)

@@ -31,6 +31,7 @@ __all__ = [
     "port_problem",
     "raise_descriptor_limit",
     "stop_event",
+    "undo_inherited_signals",
 ]
 
 EXIT_UNUSABLE: Final = 78
@@ -72,6 +73,18 @@ def raise_descriptor_limit() -> int:
             return soft
         return most
     return DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+
+
+def undo_inherited_signals() -> None:
+    """Let exit codes of children be had and requests to end be heard, whoever started this process.
+
+    Some that start programs leave the end of children ignored, or signals blocked. What they have
+    ignored on purpose, as `nohup` does, stays ignored. Call it from the main thread.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, {signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+    )
 
 
 def announce(event: str, **fields: str | float | bool | None) -> None:

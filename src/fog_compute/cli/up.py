@@ -23,7 +23,11 @@ from fog_compute.config import Settings, load_settings
 from fog_compute.descriptors import LostOutput, drop_output, why
 from fog_compute.errors import FogError
 from fog_compute.first import go_below_first_process, is_first_process
-from fog_compute.lifetime import interrupt_when_told_to_end, keep_files_private
+from fog_compute.lifetime import (
+    interrupt_when_told_to_end,
+    keep_files_private,
+    undo_inherited_signals,
+)
 from fog_compute.units import parse_duration
 
 __all__ = ["relay", "up"]
@@ -58,6 +62,7 @@ def up(
     Tasks survive: what was not over when a fog ended goes on with the next one.
     """
     keep_files_private()
+    undo_inherited_signals()
     settings = load_settings(
         workers=workers,
         slots=slots,

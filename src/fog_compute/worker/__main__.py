@@ -35,6 +35,7 @@ from fog_compute.lifetime import (
     die_with_parent,
     keep_files_private,
     stop_event,
+    undo_inherited_signals,
 )
 from fog_compute.observability import configure_logging
 from fog_compute.reading import read_state
@@ -84,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the worker; return the exit code: 0 stopped, 1 failed, 2 usage, 78 unusable settings."""
     keep_files_private()
     options = _parser().parse_args(arguments)
+    undo_inherited_signals()
     go_below_first_process()
     if options.die_with_parent:
         die_with_parent()
