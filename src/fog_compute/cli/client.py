@@ -19,11 +19,13 @@ from fog_compute.errors import STOPPING, NotFound, PrivacyUnavailable, ServiceUn
 from fog_compute.kernel import try_lock
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.reading import STATE_BYTES, open_state, read_descriptor, read_state
+from fog_compute.units import MIB, format_bytes
 
 __all__ = ["Backend"]
 
 TIMEOUT_S: Final = 30.0
 UPLOAD_TIMEOUT_S: Final = 120.0
+ANSWER_BYTES: Final = 80 * MIB  # a task's output may have 64
 RECONNECT_S: Final = 30.0
 RECONNECT_PAUSE_S: Final = 0.2
 
@@ -110,14 +112,17 @@ class Backend:
             raise self._away() from None
         except OSError as error:
             raise CommandError(f"{error.filename} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise self._away() from None
-        return httpx2.Client(
-            base_url=url,
-            headers={"authorization": f"Bearer {token}"},
-            timeout=TIMEOUT_S,
-            trust_env=False,
-        )
+        try:
+            return httpx2.Client(
+                base_url=url,
+                headers={"authorization": f"Bearer {token}", "accept-encoding": "identity"},
+                timeout=TIMEOUT_S,
+                trust_env=False,
+            )
+        except httpx2.InvalidURL:
+            raise self._away() from None
 
     def _send(
         self, method: str, path: str, *, repeatable: bool = True, **options: Any
@@ -126,7 +131,7 @@ class Backend:
         deadline: float | None = None
         while True:
             try:
-                answer = self._http.request(method, path, **options)
+                answer = self._ask(method, path, **options)
             except httpx2.TimeoutException:
                 raise CommandError("the backend did not answer in time: see `fog status`") from None
             except httpx2.TransportError as error:
@@ -143,6 +148,19 @@ class Backend:
                 if not (repeatable and isinstance(problem, _Stopping)):
                     raise problem
             deadline = self._wait_for_backend(deadline)
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """Ask once, and read what fits of the answer."""
+        data = bytearray()
+        with self._http.stream(method, path, **options) as answer:
+            for piece in answer.iter_raw():
+                data += piece
+                if len(data) > ANSWER_BYTES:
+                    raise CommandError(
+                        f"the backend's answer has more than {format_bytes(ANSWER_BYTES)}: is it"
+                        " another program?"
+                    )
+        return httpx2.Response(answer.status_code, content=bytes(data))
 
     def _wait_for_backend(self, deadline: float | None) -> float:
         """Wait a moment for a backend that is away, and look for it again; return until when."""
@@ -171,7 +189,7 @@ class Backend:
     def _json(self, answer: httpx2.Response) -> Body:
         try:
             body = answer.json(object_hook=Body)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, Body):
             raise CommandError("the backend's answer cannot be read: is it another program?")

@@ -13,6 +13,7 @@ from fog_compute.cli.client import Backend, Body
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
 from fog_compute.cli.common import Json, NotRunningError, note, print_json
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
+from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.errors import NotFound
 from fog_compute.units import format_duration
 
@@ -41,11 +42,19 @@ class Follower:
         self._status: _Status | None = None
         backend.on_lost = self._lost
 
-    def follow(self, wait_s: float | None) -> int:
+    def follow(self, patience: Patience) -> int:
         """Wait for the end and print it; return the exit code."""
         try:
             with self._progress():
-                task = self._wait(None if wait_s is None else self._began + wait_s)
+                task = self._wait()
+                stdout, stderr = self._output("stdout"), self._output("stderr")
+            patience.end()
+        except OutOfTime:
+            note(
+                f"task {self._id} is not over after {format_duration(patience.seconds or 0)} and"
+                f" goes on: see it with `fog task show {self._id} --wait`"
+            )
+            return TIMED_OUT
         except KeyboardInterrupt:
             note(
                 f"interrupted; task {self._id} goes on: see it with `fog task show {self._id}"
@@ -57,13 +66,7 @@ class Follower:
                 f"the fog was stopped; task {self._id} goes on with the next `fog up`: then see it"
                 f" with `fog task show {self._id} --wait`"
             ) from None
-        if task is None:
-            note(
-                f"task {self._id} is not over after {format_duration(wait_s or 0)} and goes on:"
-                f" see it with `fog task show {self._id} --wait`"
-            )
-            return TIMED_OUT
-        return self._finish(task)
+        return self._finish(task, stdout, stderr)
 
     def print_id(self) -> None:
         """Print the task's id alone."""
@@ -72,22 +75,16 @@ class Follower:
         else:
             write(f"{self._id}\n")
 
-    def _wait(self, deadline: float | None) -> Body | None:
+    def _wait(self) -> Body:
         version = 0
         while True:
-            left = WAIT_S if deadline is None else min(WAIT_S, deadline - time.monotonic())
-            if left <= 0:
-                return None
-            task = self._backend.get(
-                f"/api/v1/tasks/{self._id}", wait=round(left, 3), since=version
-            )
+            task = self._backend.get(f"/api/v1/tasks/{self._id}", wait=WAIT_S, since=version)
             version = int(task["version"])
             if task["final"]:
                 return task
             self._show(_describe(task))
 
-    def _finish(self, task: Body) -> int:
-        stdout, stderr = self._output("stdout"), self._output("stderr")
+    def _finish(self, task: Body, stdout: bytes, stderr: bytes) -> int:
         result = task.get("result")
         code = _exit_code(task)
         if self._json:

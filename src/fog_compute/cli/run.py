@@ -5,22 +5,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
 from fog_compute.cli.client import Backend
-from fog_compute.cli.codes import USAGE
+from fog_compute.cli.codes import TIMED_OUT, USAGE
 from fog_compute.cli.common import CommandError, JsonFlag
 from fog_compute.cli.follow import Follower
+from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.descriptors import STDIN
 from fog_compute.errors import InvalidTask
 from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.reading import read_descriptor, read_file
 from fog_compute.tasks import Limits, TaskSpec
 from fog_compute.tasks.model import INPUT_BYTES
-from fog_compute.units import format_bytes, parse_bytes, parse_duration
+from fog_compute.units import format_bytes, format_duration, parse_bytes, parse_duration
 from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["run"]
@@ -70,13 +72,8 @@ def run(
 
     The exit code is the module's own where it ran to its end.
     """
-    wait_s = None if timeout is None else parse_duration(timeout)
     began = time.monotonic()
-    module_bytes = _read(module, "module")
-    stdin_bytes = _read_stdin(stdin)
-    inputs = _read_inputs(input, len(module_bytes) + len(stdin_bytes or b""))
-    for text in (*args, *inputs):
-        _check_text(text)
+    wait_s = None if timeout is None else parse_duration(timeout)
     limits: dict[str, Any] = {}
     if wall is not None:
         limits["wall_s"] = parse_duration(wall)
@@ -85,33 +82,66 @@ def run(
     if fuel is not None:
         limits["fuel"] = fuel
     try:
+        with Patience(wait_s) as patience:
+            files = _read_all(module, stdin, input)
+            _check(args, files, limits, attempts)
+            with Backend() as backend:
+                sent = _send(backend, files)
+                wanted = {"argv": list(args), "limits": limits, "privacy": privacy.value}
+                task = backend.post("/api/v1/tasks", {**sent, **wanted, "max_attempts": attempts})
+                follower = Follower(backend, str(task["id"]), as_json=json, began=began)
+                if detach:
+                    patience.end()
+                    follower.print_id()
+                    return 0
+                return follower.follow(patience)
+    except OutOfTime:
+        raise CommandError(
+            f"the task could not be handed over in {format_duration(wait_s or 0)}: `fog task ls`"
+            " shows whether it is there all the same",
+            TIMED_OUT,
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What goes with a task."""
+
+    module: bytes
+    stdin: bytes | None
+    inputs: dict[str, bytes]
+
+
+def _read_all(module: str, stdin: str | None, inputs: Sequence[str]) -> _Files:
+    module_bytes = _read(module, "module")
+    stdin_bytes = _read_stdin(stdin)
+    total = len(module_bytes) + len(stdin_bytes or b"")
+    return _Files(module_bytes, stdin_bytes, _read_inputs(inputs, total))
+
+
+def _check(args: Sequence[str], files: _Files, limits: dict[str, Any], attempts: int) -> None:
+    """Refuse what no fog takes before anything is sent."""
+    for text in (*args, *files.inputs):
+        _check_text(text)
+    try:
         TaskSpec(
             module=ANY_SHA256,
-            argv=args,
-            inputs=dict.fromkeys(inputs, ANY_SHA256),
+            argv=tuple(args),
+            inputs=dict.fromkeys(files.inputs, ANY_SHA256),
             limits=Limits(**limits),
             max_attempts=attempts,
         )
     except InvalidTask as error:
         raise CommandError(str(error), USAGE) from None
-    with Backend() as backend:
-        task = backend.post(
-            "/api/v1/tasks",
-            {
-                "module": backend.upload(module_bytes),
-                "argv": list(args),
-                "stdin": None if stdin_bytes is None else backend.upload(stdin_bytes),
-                "inputs": {name: backend.upload(data) for name, data in inputs.items()},
-                "limits": limits,
-                "privacy": privacy.value,
-                "max_attempts": attempts,
-            },
-        )
-        follower = Follower(backend, str(task["id"]), as_json=json, began=began)
-        if detach:
-            follower.print_id()
-            return 0
-        return follower.follow(wait_s)
+
+
+def _send(backend: Backend, files: _Files) -> dict[str, object]:
+    """Upload the files; return their names for the task."""
+    return {
+        "module": backend.upload(files.module),
+        "stdin": None if files.stdin is None else backend.upload(files.stdin),
+        "inputs": {name: backend.upload(data) for name, data in files.inputs.items()},
+    }
 
 
 def _read(path: str, what: str) -> bytes:

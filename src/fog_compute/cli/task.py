@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from fog_compute.cli.client import Backend, Body
-from fog_compute.cli.codes import USAGE
+from fog_compute.cli.codes import TIMED_OUT, USAGE
 from fog_compute.cli.common import (
     LINE_LENGTH,
     CommandError,
@@ -19,6 +19,7 @@ from fog_compute.cli.common import (
 )
 from fog_compute.cli.follow import Follower
 from fog_compute.cli.output import write
+from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.errors import NotFound
 from fog_compute.tasks import TaskState
 from fog_compute.text import one_line
@@ -42,12 +43,17 @@ def show(
 ) -> int:
     """Show a task: its state, why it is so, its attempts and why each worker was chosen."""
     _check_id(task_id)
-    with Backend() as backend:
-        task_id = _whole_id(backend, task_id)
-        if wait:
-            wait_s = None if timeout is None else parse_duration(timeout)
-            return Follower(backend, task_id, as_json=json).follow(wait_s)
-        task = backend.get(f"/api/v1/tasks/{task_id}")
+    wait_s = None if timeout is None else parse_duration(timeout)
+    try:
+        with Patience(wait_s) as patience, Backend() as backend:
+            task_id = _whole_id(backend, task_id)
+            if wait:
+                return Follower(backend, task_id, as_json=json).follow(patience)
+            task = backend.get(f"/api/v1/tasks/{task_id}")
+    except OutOfTime:
+        raise CommandError(
+            f"no answer after {format_duration(wait_s or 0)}: see `fog status`", TIMED_OUT
+        ) from None
     if json:
         print_json(task)
     else:

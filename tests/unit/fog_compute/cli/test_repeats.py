@@ -12,6 +12,7 @@ from fog_compute.cli.client import Backend
 from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.follow import Follower
 from fog_compute.cli.lock import Free, HeldByUnknown, HomeLock
+from fog_compute.cli.patience import Patience
 from fog_compute.errors import STOPPING, ServiceUnavailable
 from fog_compute.layout import HomeLayout
 
@@ -79,7 +80,7 @@ def test_who_follows_a_task_learns_that_it_goes_on_with_the_next_start(
         Backend(HomeLayout(tmp_path)) as backend,
         pytest.raises(NotRunningError, match=r"stopped; task 01k goes on with the next `fog up`"),
     ):
-        Follower(backend, "01k", as_json=True).follow(None)
+        Follower(backend, "01k", as_json=True).follow(Patience(None))
 
 
 def test_request_that_a_stop_cut_short_is_not_repeated_where_it_may_be_done(

@@ -1,0 +1,118 @@
+"""Each wait of a command is within its --timeout, whatever is waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fog_compute.cli import client
+from fog_compute.cli.common import CommandError
+from fog_compute.cli.lock import HomeLock
+from fog_compute.cli.patience import OutOfTime, Patience
+from fog_compute.layout import HomeLayout
+from tests.unit.fog_compute.cli.backends import backend
+
+TIMEOUT_S = 60  # less than what a command waits for an upload without --timeout
+
+
+def run_fog(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fog_compute.cli.main", *arguments],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "FOG_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+
+
+@contextlib.contextmanager
+def silent_backend(home: Path, *, listens: bool = True) -> Iterator[None]:
+    """A backend that takes connections and says nothing, or is always just about to be back."""
+    lock = HomeLock(HomeLayout(home))
+    assert lock.take()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if listens:
+            listener.listen()
+        (home / "daemon").mkdir()
+        (home / "daemon" / "token").write_text("t" * 40)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        (home / "daemon" / "server.json").write_text(json.dumps({"url": url, "pid": 1}))
+        try:
+            yield
+        finally:
+            lock.give_back()
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_silent_backend_is_given_no_more_time_than_allowed(tmp_path: Path, listens: bool) -> None:
+    module = tmp_path / "module"
+    module.write_bytes(bytes(20_000_000))
+    with silent_backend(tmp_path, listens=listens):
+        running = run_fog(tmp_path, "run", str(module), "--timeout", "600ms")
+        showing = run_fog(tmp_path, "task", "show", "0" * 26, "--wait", "--timeout", "600ms")
+
+    for done in (running, showing):
+        assert done.returncode == 124, done.stderr
+        assert "600 ms" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert "`fog task ls` shows whether it is there" in running.stderr
+
+
+def test_pipe_that_nobody_fills_is_given_no_more_time_either(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    done = run_fog(tmp_path, "run", str(tmp_path / "pipe"), "--timeout", "600ms")
+
+    assert done.returncode == 124
+    assert done.stderr.count("\n") == 1
+
+
+def test_task_that_is_not_over_in_time_goes_on(tmp_path: Path) -> None:
+    blob = b'{"sha256": "' + b"0" * 64 + b'"}'
+    running = {
+        "id": "01k",
+        "state": "running",
+        "reason": "",
+        "final": False,
+        "version": 1,
+        "attempts": [{"worker": "w"}],
+        "hops": 3,
+    }
+    answers = [(200, json.dumps(running).encode())] * 100_000
+    with backend(tmp_path, (201, blob), (201, b'{"id": "01k"}'), *answers):
+        done = run_fog(tmp_path, "run", __file__, "--timeout", "900ms")
+
+    assert done.returncode == 124
+    assert "task 01k is not over after 900 ms and goes on" in done.stderr
+
+
+def test_no_time_at_all_is_over_at_once_and_much_is_no_error() -> None:
+    with pytest.raises(OutOfTime), Patience(0.0):
+        signal.pause()
+    with Patience(1e300) as patience:
+        patience.end()
+    with Patience(None):
+        pass
+
+
+def test_answer_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ANSWER_BYTES", 1000)
+    with (
+        backend(tmp_path, (200, bytes(1000)), (200, bytes(1001))),
+        client.Backend(HomeLayout(tmp_path)) as asking,
+    ):
+        assert asking.read("/x") == bytes(1000)
+        with pytest.raises(CommandError, match="is it another program"):
+            asking.read("/x")
