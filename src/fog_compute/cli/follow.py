@@ -11,10 +11,11 @@ from typing import Final, Protocol
 
 from fog_compute.cli.client import Backend, Body
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
-from fog_compute.cli.common import Json, NotRunningError, note, print_json
+from fog_compute.cli.common import LINE_LENGTH, Json, NotRunningError, note, print_json
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.errors import NotFound
+from fog_compute.text import one_line
 from fog_compute.units import format_duration
 
 __all__ = ["Follower"]
@@ -114,11 +115,14 @@ class Follower:
         self._show("the backend is away; waiting for it")
 
     def _show(self, text: str) -> None:
+        text = one_line(text, LINE_LENGTH)
         if text == self._shown:
             return
         self._shown = text
         if self._status is not None:
-            self._status.update(text)
+            from rich.markup import escape  # slow; loaded already where there is a terminal
+
+            self._status.update(escape(text))
         elif not self._json:
             note(text)
 

@@ -21,6 +21,8 @@ from fog_compute.tasks import (
     TaskSpec,
     TaskState,
 )
+from fog_compute.tasks.model import REASON_LENGTH
+from fog_compute.text import one_line
 from fog_compute.vpn.directory import shown_name
 from fog_compute.vpn.levels import PrivacyLevel
 
@@ -281,6 +283,7 @@ class HealthOut(_Out):
 
 
 def _task_fields(task: Task, waiting: str) -> dict[str, object]:
+    open_and_waiting = waiting and not task.state.final
     return {
         "id": task.id,
         "state": task.state,
@@ -293,7 +296,7 @@ def _task_fields(task: Task, waiting: str) -> dict[str, object]:
         "hops": task.spec.privacy.hops,
         "tries": task.tries,
         "max_attempts": task.spec.max_attempts,
-        "reason": waiting if waiting and not task.state.final else task.reason,
+        "reason": one_line(waiting, REASON_LENGTH) if open_and_waiting else task.reason,
         "created_at": task.created_at,
         "updated_at": task.updated_at,
         "finished_at": task.finished_at,

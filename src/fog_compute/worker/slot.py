@@ -64,7 +64,6 @@ INPUTS: Final = "in"
 SCRATCH: Final = "tmp"
 STDIN: Final = "stdin"
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-FIXED_TIME: Final = 946_684_800  # 2000-01-01, the date of every input file
 
 LoadModule = Callable[[], Awaitable[bytes]]
 
@@ -386,7 +385,6 @@ def _prepare(folder: Path, job: Job) -> Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         path.chmod(0o400)
-        os.utime(path, (FIXED_TIME, FIXED_TIME))
     stdin = folder / STDIN
     stdin.write_bytes(job.stdin or b"")
     limits = job.limits

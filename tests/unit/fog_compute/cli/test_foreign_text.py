@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from datetime import UTC, datetime
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.text import Text
 
 from fog_compute.cli import main, status, task
-from fog_compute.cli.client import Body
+from fog_compute.cli.client import Backend, Body
 from fog_compute.cli.common import note, print_json, print_table
+from fog_compute.cli.follow import Follower
 from fog_compute.layout import HomeLayout
+from fog_compute.server.schemas import TaskOut
+from fog_compute.tasks import Task, TaskSpec, TaskState
+from fog_compute.tasks.model import TaskEvent
+from fog_compute.text import one_line
 
 WORDS = "\x1b]0;owned\x07\x1b[2J\nsecond line\x9b\u202e" + "N" * 50_000
 BOUND = 2000
@@ -68,6 +78,49 @@ def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
     report = {"workers": [worker], "tasks": {}, "net": net, "services": []}
     status._print(HomeLayout(tmp_path_factory.getbasetemp()), {}, report)
     assert len(shown(capsys.readouterr().out)) == 6
+
+
+class Line:
+    """The line that moves, as the terminal's library gets it."""
+
+    def __init__(self) -> None:
+        self.updates: list[str] = []
+
+    def update(self, status: str) -> None:
+        self.updates.append(status)
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=80))
+@example("lost at [/bold] [red]x[link=https://example.org]")
+@example("ends in a backslash \\\\[bold]")
+def test_a_line_that_moves_takes_no_orders_from_the_words_in_it(words: str) -> None:
+    """INV-TASK-37."""
+    line = Line()
+    follower = Follower(_nobody(), "x", as_json=False)
+    follower._status = line
+    follower._show(f"waits ({words})")
+    follower._show("the end")
+    shown = [Text.from_markup(update).plain for update in line.updates]
+    assert shown == [one_line(f"waits ({words})"), "the end"]
+
+
+def _nobody() -> Backend:
+    backend = object.__new__(Backend)
+    backend.on_lost = lambda: None
+    return backend
+
+
+def test_why_an_open_task_waits_is_a_bounded_line() -> None:
+    """INV-TASK-37."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    task = Task("x", TaskSpec("0" * 64), TaskState.QUEUED, 1, now, now)
+    reason = TaskOut.of(task, WORDS).reason
+    assert reason.isprintable()
+    assert len(reason) < BOUND
+    lost = dataclasses.replace(task, state=TaskState.LEASED).after(
+        TaskEvent.RETRY, now, reason=WORDS
+    )
+    assert TaskOut.of(lost).reason == reason
 
 
 def test_an_error_and_a_note_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
