@@ -153,7 +153,7 @@ class Backend:
         """Ask once, and read what fits of the answer."""
         data = bytearray()
         with self._http.stream(method, path, **options) as answer:
-            for piece in answer.iter_raw():
+            for piece in answer.iter_bytes():
                 data += piece
                 if len(data) > ANSWER_BYTES:
                     raise CommandError(
