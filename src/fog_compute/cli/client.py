@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn, Self
 
 import httpx2
 
+from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.lock import Free, HomeLock, where
 from fog_compute.errors import STOPPING, NotFound, PrivacyUnavailable, ServiceUnavailable
@@ -226,6 +227,8 @@ def _error_of(answer: httpx2.Response) -> Exception:
             return _Stopping(f"{detail}: see `fog task ls` after the next `fog up`")
         case HTTPStatus.SERVICE_UNAVAILABLE:
             return ServiceUnavailable(detail)
+        case HTTPStatus.UNPROCESSABLE_ENTITY:
+            return CommandError(detail, USAGE)
         case HTTPStatus.CONFLICT if "needed" in body:
             return PrivacyUnavailable(
                 detail, needed=body["needed"], available=body.get("available")

@@ -152,6 +152,7 @@ class Dispatcher:
         self._lost_by: Final[dict[str, frozenset[str]]] = {}
         self._refused_by: Final[dict[str, dict[str, tuple[datetime, timedelta]]]] = {}
         self._waiting: dict[str, str] = {}
+        self._hopeless_since: Final[dict[str, datetime]] = {}
         self._trouble: Final[dict[str, str]] = {}
         self._wake: Final = asyncio.Event()
         self._ready: Final = asyncio.Event()
@@ -248,7 +249,7 @@ class Dispatcher:
                 self._wake.clear()
                 self._forgive_absence(due)
                 plan = planner.plan(self._view(), self._place)
-                self._waiting = dict(plan.waiting)
+                self._note_waiting(plan)
                 due = self._clock.now() if plan.actions else plan.wake_at
                 try:
                     for action in plan.actions:
@@ -261,6 +262,15 @@ class Dispatcher:
                 if not plan.actions:
                     await self._sleep_until(plan.wake_at)
 
+    def _note_waiting(self, plan: planner.Plan) -> None:
+        self._waiting = dict(plan.waiting)
+        now = self._clock.now()
+        for task_id in plan.waiting:
+            if task_id in plan.hopeless:
+                self._hopeless_since.setdefault(task_id, now)
+            else:
+                self._hopeless_since.pop(task_id, None)
+
     def _forgive_absence(self, due: datetime | None) -> None:
         """Renew all leases if this plan was due long ago: nobody listened, so nobody was silent."""
         if due is not None and self._clock.now() - due > self._lease / 2:
@@ -269,6 +279,7 @@ class Dispatcher:
     def _count_anew(self, levels: frozenset[PrivacyLevel]) -> None:
         """Let no worker answer for the time until now, in which it was not heard here."""
         now = self._clock.now()
+        self._hopeless_since.clear()
         for handle, attempt in self._ledger.attempts.items():
             if self._ledger.tasks[attempt.task_id].spec.privacy in levels:
                 self._ledger.renew_in_memory(handle, self._lease)
@@ -378,6 +389,7 @@ class Dispatcher:
                 task_id: {worker: until for worker, (until, _) in refusals.items()}
                 for task_id, refusals in self._refused_by.items()
             },
+            hopeless_since=self._hopeless_since,
         )
 
     def _place(self, requirements: Requirements, leased: Mapping[str, int]) -> Decision:
@@ -387,6 +399,8 @@ class Dispatcher:
         match action:
             case planner.Lease():
                 await self._lease_to(action.task_id, action.decision)
+            case planner.GiveUp():
+                await self._give_up_hope(action.task_id, action.reason)
             case planner.Expire():
                 if offer := self._offers.get(action.handle):
                     offer.busy = True
@@ -427,6 +441,11 @@ class Dispatcher:
         )
         if attempt := self._ledger.attempts.get(handle):
             self._adopt(attempt)
+
+    async def _give_up_hope(self, task_id: str, reason: str) -> None:
+        last = self._trouble.get(task_id)
+        text = f"{reason}; {last}" if last else reason
+        await self._apply([Fail(task_id, f"{text}; it waited for another worker for an hour")])
 
     async def _submit(self, handle: str) -> None:
         offer, known = self._offers.get(handle), self._ledger.task_of(handle)
@@ -479,6 +498,7 @@ class Dispatcher:
                 await self._decline(handle, reason, None)
             case _:
                 self._fog.note_accepted(attempt.worker, task.spec.module)
+                self._hopeless_since.pop(task.id, None)
                 self._trouble.pop(task.id, None)
                 session.follow(handle, task.spec.limits, self._clock.now())
                 await self._hear(session, reply.status)
@@ -658,6 +678,7 @@ class Dispatcher:
     def _end_task(self, task: Task) -> None:
         self._lost_by.pop(task.id, None)
         self._refused_by.pop(task.id, None)
+        self._hopeless_since.pop(task.id, None)
         self._trouble.pop(task.id, None)
         duration = ((task.finished_at or task.updated_at) - task.created_at).total_seconds()
         self._metrics.task_duration.labels(task.spec.privacy.value, task.state.value).observe(

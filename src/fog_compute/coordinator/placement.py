@@ -130,6 +130,7 @@ class Decision:
         scores: the candidates that were compared, best first, with their scores.
         eligible: how many workers could have taken the task.
         rejected: why the others could not, by reason.
+        hopeless: whether there are workers, and none of them could take it if it were idle.
     """
 
     worker: WorkerView | None
@@ -137,6 +138,7 @@ class Decision:
     scores: tuple[tuple[str, float], ...] = ()
     eligible: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
+    hopeless: bool = False
 
     def explain(self) -> str:
         """One line for a person."""
@@ -193,13 +195,13 @@ def select(
         after: name of the worker chosen last, from which ``round_robin`` goes on.
     """
     chosen = default_strategy(requirements.privacy) if strategy is None else strategy
-    fit, rejected = _filter(requirements, workers)
+    fit, rejected, hopeless = _filter(requirements, workers)
     fresh = [worker for worker in fit if worker.name not in requirements.avoid]
     if fresh and len(fresh) < len(fit):
         rejected["lost it before"] = len(fit) - len(fresh)
         fit = fresh
     if not fit:
-        return Decision(None, chosen, rejected=rejected)
+        return Decision(None, chosen, rejected=rejected, hopeless=hopeless)
     fit.sort(key=lambda worker: worker.name)
     if chosen is Strategy.RANDOM:
         return Decision(rng.choice(fit), chosen, (), len(fit), rejected)
@@ -224,19 +226,24 @@ def _draw_from_top(
 
 def _filter(
     requirements: Requirements, workers: Iterable[WorkerView]
-) -> tuple[list[WorkerView], dict[str, int]]:
+) -> tuple[list[WorkerView], dict[str, int], bool]:
     fit: list[WorkerView] = []
     rejected: Counter[str] = Counter()
+    lasting = 0
     for worker in workers:
-        reason = _misfit(requirements, worker)
-        if reason is None:
-            fit.append(worker)
+        if reason := _lasting_misfit(requirements, worker):
+            lasting += 1
         else:
+            reason = _present_misfit(worker)
+        if reason:
             rejected[reason] += 1
-    return fit, dict(rejected)
+        else:
+            fit.append(worker)
+    return fit, dict(rejected), 0 < lasting == rejected.total() and not fit
 
 
-def _misfit(requirements: Requirements, worker: WorkerView) -> str | None:
+def _lasting_misfit(requirements: Requirements, worker: WorkerView) -> str:
+    """Why a worker cannot take a task even when it is idle; empty if it can."""
     if requirements.kind not in worker.kinds:
         return f"without {requirements.kind}"
     if requirements.groups and not requirements.groups & worker.groups:
@@ -245,11 +252,16 @@ def _misfit(requirements: Requirements, worker: WorkerView) -> str | None:
         return f"with less than {format_bytes(requirements.memory_bytes)} of memory"
     if worker.name in requirements.refused_by:
         return "refused it"
+    return ""
+
+
+def _present_misfit(worker: WorkerView) -> str:
+    """Why a worker cannot take anything now; empty if it can."""
     if worker.state is not WorkerState.READY:
         return worker.state.value
     if worker.leased >= QUEUE_PER_SLOT * worker.slots:
         return "full"
-    return None
+    return ""
 
 
 def _rank(

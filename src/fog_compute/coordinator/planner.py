@@ -13,6 +13,7 @@ Rules:
    message of it has a deadline, and it may wait while others of its session upload; and not while
    the requester itself cannot hear.
 5. What a worker may forget is said to it, until it has heard.
+6. A task that no listed worker could take, even an idle one, for a good while is given up.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeAlias
 
 from fog_compute.coordinator.placement import Decision, Requirements
@@ -30,6 +31,7 @@ __all__ = [
     "Action",
     "AttemptView",
     "Expire",
+    "GiveUp",
     "Lease",
     "Placer",
     "Plan",
@@ -41,6 +43,9 @@ __all__ = [
     "plan",
     "requirements_of",
 ]
+
+HOPELESS: Final = timedelta(hours=1)
+"""How long a task waits for a worker that could take it, while there are others."""
 
 LEASED_AT_ONCE: Final = 64
 """Leases in one plan. The workers are looked at once for each, and once for each kind of need that
@@ -107,6 +112,7 @@ class View:
         sessions: sessions with attempts or with something to tell.
         lost_by: workers that lost a task before, by its id.
         refused_by: until when workers that refused a task are not asked again, by its id.
+        hopeless_since: since when no listed worker could take a task, by its id.
     """
 
     now: datetime
@@ -115,6 +121,7 @@ class View:
     sessions: Sequence[SessionView] = ()
     lost_by: Mapping[str, frozenset[str]] = field(default_factory=dict)
     refused_by: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
+    hopeless_since: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +160,15 @@ class Expire:
     handle: str
 
 
-Action: TypeAlias = Lease | Submit | Poll | Tell | Expire
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No worker of the network could take the task for a good while: end it."""
+
+    task_id: str
+    reason: str
+
+
+Action: TypeAlias = Lease | Submit | Poll | Tell | Expire | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +179,13 @@ class Plan:
         actions: in the order to do them.
         wake_at: when time alone gives reason for a new plan; None if only events do.
         waiting: why each task that could run now is not leased.
+        hopeless: those of them that no listed worker could take.
     """
 
     actions: tuple[Action, ...]
     wake_at: datetime | None
     waiting: Mapping[str, str] = field(default_factory=dict)
+    hopeless: frozenset[str] = frozenset()
 
 
 def plan(view: View, place: Placer) -> Plan:
@@ -179,7 +196,7 @@ def plan(view: View, place: Placer) -> Plan:
     for session in view.sessions:
         _plan_session(draft, session)
     _plan_leases(draft, view, place)
-    return Plan(tuple(draft.actions), draft.wake_at, draft.waiting)
+    return Plan(tuple(draft.actions), draft.wake_at, draft.waiting, frozenset(draft.hopeless))
 
 
 def requirements_of(
@@ -203,13 +220,14 @@ def requirements_of(
 class _Draft:
     """A plan in the making."""
 
-    __slots__ = ("actions", "now", "waiting", "wake_at")
+    __slots__ = ("actions", "hopeless", "now", "waiting", "wake_at")
 
     def __init__(self, now: datetime) -> None:
         self.now = now
         self.actions: list[Action] = []
         self.wake_at: datetime | None = None
         self.waiting: dict[str, str] = {}
+        self.hopeless: set[str] = set()
 
     def due(self, at: datetime) -> bool:
         """Whether the time has come; if not, the plan asks to be made again then."""
@@ -249,7 +267,7 @@ def _plan_leases(draft: _Draft, view: View, place: Placer) -> None:
         if task.state in (TaskState.QUEUED, TaskState.RETRY)
         and (task.not_before is None or draft.due(task.not_before))
     ]
-    unmet: dict[Requirements, str] = {}
+    unmet: dict[Requirements, Decision] = {}
     for task in ready:
         if leased.total() == LEASED_AT_ONCE:
             draft.waiting[task.id] = "others are before it in the queue"
@@ -267,5 +285,14 @@ def _plan_leases(draft: _Draft, view: View, place: Placer) -> None:
                 draft.actions.append(Lease(task.id, decision))
                 continue
             # Leases only fill the workers up, so this plan finds no place for the like any more.
-            unmet[need] = decision.explain()
-        draft.waiting[task.id] = unmet[need]
+            unmet[need] = decision
+        _plan_to_wait(draft, task, unmet[need], view.hopeless_since.get(task.id))
+
+
+def _plan_to_wait(draft: _Draft, task: Task, decision: Decision, since: datetime | None) -> None:
+    draft.waiting[task.id] = decision.explain()
+    if not decision.hopeless:
+        return
+    draft.hopeless.add(task.id)
+    if draft.due((since or draft.now) + HOPELESS):
+        draft.actions.append(GiveUp(task.id, decision.explain()))

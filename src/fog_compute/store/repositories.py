@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.clock import Clock
-from fog_compute.errors import NotFound, StoreError
+from fog_compute.errors import InvalidTask, NotFound, StoreError
 from fog_compute.store import schema
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Conflict, LevelDelta
@@ -20,6 +20,7 @@ from fog_compute.store.failures import plain
 from fog_compute.store.rows import attempt_of, task_of
 from fog_compute.tasks.ids import new_task_id, time_of
 from fog_compute.tasks.model import (
+    INPUT_BYTES,
     OPEN_ATTEMPT_STATES,
     OPEN_TASK_STATES,
     Attempt,
@@ -28,7 +29,9 @@ from fog_compute.tasks.model import (
     TaskSpec,
     TaskState,
 )
+from fog_compute.tasks.sealing import OVERHEAD
 from fog_compute.tasks.wire import parse_result
+from fog_compute.units import format_bytes
 from fog_compute.vpn.levels import PrivacyLevel
 
 CreateTask = Callable[[Task, str | None], Awaitable[None]]
@@ -71,10 +74,15 @@ class Tasks(_Reader):
         Raises:
             Conflict: a task was made under the same ``key`` before; see `of_key`.
             NotFound: a blob that it names was not put before.
+            InvalidTask: its blobs are too large together for any worker.
             StoreError: the database refused.
         """
-        for sha256 in sorted(spec.blobs):
-            self._blobs.size(sha256)
+        size = sum(self._blobs.size(sha256) + OVERHEAD for sha256 in sorted(spec.blobs))
+        if size > INPUT_BYTES:
+            raise InvalidTask(
+                f"module, standard input and input files have {size} bytes together, sealed, and a"
+                f" task may bring {INPUT_BYTES} ({format_bytes(INPUT_BYTES)}): give it less"
+            )
         now = self._clock.now()
         task = Task(
             id=new_task_id(await self._next_time(now)),

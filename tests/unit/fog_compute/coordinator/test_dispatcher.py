@@ -404,6 +404,31 @@ async def test_worker_that_refused_is_asked_again_later(tmp_path: Path) -> None:
         assert 30 <= fog.clock.monotonic() < 40
 
 
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_task_that_no_worker_ever_takes_ends_and_says_why(
+    tmp_path: Path, refuses: bool
+) -> None:
+    """INV-TASK-52."""
+
+    def refuse(worker: ScriptedWorker, request: Request) -> Reply | None:
+        return Rejected("it lends no more than 60 s") if isinstance(request, Submit) else None
+
+    async with running(tmp_path) as fog:
+        fog.add_worker("a", answer=refuse if refuses else None)
+        limits = Limits() if refuses else Limits(memory_bytes=2**31)
+        module = await fog.store.blobs.put(MODULE)
+        task = await fog.dispatcher.create(TaskSpec(module=module, limits=limits))
+
+        await fog.until(lambda: fog.clock.monotonic() > 3400, step=1.0)
+        assert (await fog.store.tasks.get(task.id)).state is TaskState.QUEUED
+        failed = await reaches(fog, task, TaskState.FAILED)
+
+        assert failed.tries == 0
+        assert failed.reason.startswith("no worker can take it: 1 ")
+        assert failed.reason.endswith("it waited for another worker for an hour")
+        assert ("it lends no more than 60 s" in failed.reason) is refuses
+
+
 async def test_who_waits_for_the_upload_of_another_is_not_silent(tmp_path: Path) -> None:
     """INV-TASK-26."""
     module = b"\0asm" + bytes(4_000_000)

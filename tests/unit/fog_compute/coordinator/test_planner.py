@@ -8,13 +8,21 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.coordinator.placement import Decision, Requirements, WorkerView, select
+from fog_compute.coordinator.placement import (
+    Decision,
+    Requirements,
+    WorkerState,
+    WorkerView,
+    select,
+)
 from fog_compute.coordinator.planner import (
     AttemptView,
     Expire,
+    GiveUp,
     Lease,
     Poll,
     SessionView,
@@ -36,6 +44,7 @@ from fog_compute.tasks import (
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 SPEC = TaskSpec(module="a" * 64)
 
 
@@ -308,3 +317,49 @@ def test_every_runnable_task_is_leased_or_told_why_not(view: View, place: Place)
     }
     assert leased | made.waiting.keys() == runnable
     assert not leased & made.waiting.keys()
+
+
+def test_task_that_no_worker_could_take_is_given_up_after_a_good_while_and_not_before() -> None:
+    """INV-TASK-52."""
+    large = task("t", spec=TaskSpec(module="a" * 64, limits=Limits(memory_bytes=2**31)))
+    place = Place(1)
+    place.workers = [replace(place.workers[0], memory_bytes=2**30)]
+    view = View(NOW, {"t": large}, {}, hopeless_since={"t": NOW - 50 * MINUTE})
+
+    early = plan(view, place)
+    late = plan(replace(view, now=NOW + 11 * MINUTE), place)
+
+    assert early.actions == ()
+    assert early.hopeless == {"t"}
+    assert early.wake_at == NOW + 10 * MINUTE
+    assert late.actions == (GiveUp("t", early.waiting["t"]),)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"state": WorkerState.BUSY},
+        {"state": WorkerState.LOST},
+        {"leased": 1000},
+    ],
+)
+def test_task_waits_for_a_worker_that_could_take_it_as_long_as_it_is_listed(
+    other: dict[str, object],
+) -> None:
+    """INV-TASK-52."""
+    place = Place(1, 1)
+    small, able = place.workers
+    place.workers = [replace(small, memory_bytes=2**10), replace(able, **other)]  # type: ignore[arg-type]  # fields by name
+    view = View(NOW, {"t": task("t")}, {}, hopeless_since={"t": NOW - 5000 * MINUTE})
+
+    made = plan(view, place)
+
+    assert made.actions == ()
+    assert made.hopeless == frozenset()
+
+
+def test_task_without_any_worker_waits_for_one() -> None:
+    """INV-TASK-52."""
+    view = View(NOW, {"t": task("t")}, {}, hopeless_since={"t": NOW - 5000 * MINUTE})
+
+    assert plan(view, Place()).actions == ()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from fog_compute.errors import NotFound, StoreError, StoreUnusable
+from fog_compute.errors import InvalidTask, NotFound, StoreError, StoreUnusable
 from fog_compute.store import (
     Accept,
     Cancel,
@@ -40,7 +40,9 @@ from fog_compute.tasks import (
     TaskState,
     new_handle,
 )
+from fog_compute.tasks.sealing import OVERHEAD
 from fog_compute.testing import ManualClock
+from fog_compute.units import MIB
 from fog_compute.vpn.levels import PrivacyLevel
 
 RESULT = TaskResult(0, b"out" * 100, b"err", 7, 11, 65536)
@@ -545,3 +547,21 @@ async def test_a_store_of_the_version_before_is_brought_up(url: str, tmp_path: P
         assert await again.tasks.get(task.id) == task
         made = await again.tasks.create(task.spec, "key")
         assert await again.tasks.of_key("key", task.spec) == made
+
+
+@pytest.mark.asyncio
+async def test_task_whose_blobs_are_too_large_together_is_refused_before_it_is_made(
+    store: Store, tmp_path: Path
+) -> None:
+    """INV-TASK-32."""
+    blobs = [await store.blobs.put(bytes([number])) for number in range(3)]
+    sizes = [len(b"\0asm"), 100 * MIB, 156 * MIB - len(b"\0asm") - 3 * OVERHEAD]
+    paths = [tmp_path / "state" / "blobs" / sha256[:2] / sha256[2:] for sha256 in blobs]
+    for path, size in zip(paths, sizes, strict=True):
+        os.truncate(path, size)
+    spec = TaskSpec(module=blobs[0], stdin=blobs[1], inputs={"a": blobs[2], "b": blobs[2]})
+
+    await store.tasks.create(spec)
+    os.truncate(paths[2], sizes[2] + 1)
+    with pytest.raises(InvalidTask, match=r"have 268435457 bytes together.*bring 268435456 "):
+        await store.tasks.create(spec)
