@@ -33,6 +33,7 @@ from fog_compute.tasks.model import (
     ATTEMPT_TRANSITIONS,
     OPEN_ATTEMPT_STATES,
     TRANSITIONS,
+    Attempt,
     AttemptEvent,
     AttemptState,
     InvalidTransition,
@@ -220,6 +221,30 @@ def test_a_task_that_cannot_run_is_refused_by_name(spec: dict[str, object], name
 def test_limits_that_no_worker_could_honour_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(InvalidTask, match=next(iter(limits))):
         Limits(**limits)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=2500))
+def test_a_reason_is_kept_as_a_bounded_line_whoever_gave_it(reason: str) -> None:
+    """INV-TASK-37."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    task = Task("x", TaskSpec("0" * 64), TaskState.QUEUED, 1, now, now)
+    attempt = Attempt("h", "x", 1, "w", "fog1w", AttemptState.OFFERED, now, now, now)
+    failed = task.after(TaskEvent.FAIL, now, reason=reason)
+    declined = attempt.after(AttemptEvent.DECLINE, now, reason=reason)
+    for kept in (failed.reason, declined.reason):
+        assert kept == "" or kept.isprintable()
+        assert len(kept) < 1500
+
+
+@pytest.mark.parametrize(
+    "path", ["a" * 1_000_000, "a/" * 400_000, "\x1b[2J" * 90_000, "\x1b]0;owned\x07"]
+)
+def test_a_path_that_is_refused_is_not_repeated_at_length(path: str) -> None:
+    """INV-TASK-37."""
+    with pytest.raises(InvalidTask) as refused:
+        TaskSpec("0" * 64, inputs={path: "0" * 64})
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 500
 
 
 def test_blobs_of_a_task_are_its_module_and_all_inputs() -> None:
