@@ -52,6 +52,14 @@ class ProcessMark:
             return None
 
     @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """The mark of a process, such as a child just started; None if there is none any more."""
+        try:
+            return cls(pid, _space(), _boot(), _started(str(pid)))
+        except (OSError, ValueError):
+            return None
+
+    @classmethod
     def parse(cls, fields: Any) -> Self:
         """Read what :meth:`as_json` wrote.
 
@@ -113,15 +121,26 @@ class ProcessMark:
             if not self.alive():
                 return False
             with contextlib.suppress(ProcessLookupError):
-                if handle is None:
+                if handle is None or not _sent(handle, number):
                     os.kill(self.pid, number)
-                else:
-                    signal.pidfd_send_signal(handle, number)
                 return True
             return False
         finally:
             if handle is not None:
                 os.close(handle)
+
+
+def _sent(handle: int, number: signal.Signals) -> bool:
+    """Send a signal over a handle; False where the kernel or a container refuses just that."""
+    try:
+        signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        raise
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        return False
+    return True
 
 
 def _space() -> str:

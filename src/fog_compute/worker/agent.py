@@ -49,10 +49,11 @@ from fog_compute.tasks.wire import (
     parse_request,
     rejected,
 )
+from fog_compute.text import one_line
 from fog_compute.vpn.channel import Incoming, MessageChannel
 from fog_compute.vpn.directory import WorkerOffer, WorkerPublisher
 from fog_compute.worker.attempts import Held, check_submit, open_job, open_module, refs_of
-from fog_compute.worker.cache import BlobCache, CacheFull
+from fog_compute.worker.cache import BlobCache, BlobGone, CacheFull
 from fog_compute.worker.journal import Journal, JournalUnusable
 from fog_compute.worker.protocol import NEVER_EXITED
 from fog_compute.worker.settings import WorkerSettings
@@ -487,8 +488,8 @@ class WorkerAgent:
             result = TaskResult(
                 NEVER_EXITED, b"", b"", 0, 0, 0, trap=Fault.BAD_INPUT, detail=err.message
             )
-        except RunnerLost as err:
-            _log.warning("attempt.lost", reason=err.message)
+        except (RunnerLost, BlobGone, OSError) as err:
+            _log.warning("attempt.lost", reason=one_line(str(err)))
             self._lose(held)
             return
         try:

@@ -73,7 +73,8 @@ async def open_job(held: Held, cache: BlobCache) -> Job:
     """Decrypt an attempt's inputs.
 
     Raises:
-        BadBlob: one is missing or does not open.
+        BadBlob: one does not open.
+        BlobGone: one is no longer here.
     """
     submit = held.submit
     plain: dict[bytes, bytes] = {}
@@ -90,7 +91,7 @@ async def open_job(held: Held, cache: BlobCache) -> Job:
 
 
 async def open_module(submit: Submit, cache: BlobCache) -> bytes:
-    """Decrypt an attempt's module, or raise `BadBlob`."""
+    """Decrypt an attempt's module, or raise `BadBlob` or `BlobGone`."""
     return await _open(submit.key, submit.module, cache)
 
 

@@ -22,6 +22,10 @@ class CacheFull(FogError):
     """No room now: everything that could go is pinned, or the disk refuses."""
 
 
+class BlobGone(FogError):
+    """What was here cannot be read any more: the worker's fault, and not that of who sent it."""
+
+
 class BlobCache:
     """A bounded folder of ciphertexts; the least recently used go first."""
 
@@ -73,7 +77,11 @@ class BlobCache:
         """
         if len(data) > self._limit:
             raise InvalidTask(f"a blob is larger than the worker's cache of {self._limit} bytes")
-        if await beside(len(data), blob_ref, data) != ref:
+        try:
+            named = await beside(len(data), blob_ref, data)
+        except OSError as err:
+            raise CacheFull(f"a blob cannot be looked at now: {err.strerror}") from err
+        if named != ref:
             raise BadBlob("a blob does not have the hash that it is named by: send it again")
         async with self._lock:
             if ref in self._sizes:
@@ -88,16 +96,20 @@ class BlobCache:
             self._total += len(data)
 
     async def get(self, ref: bytes) -> bytes:
-        """Return a ciphertext, or raise `BadBlob` if it is not here."""
+        """Return a ciphertext, or raise `BlobGone`."""
         try:
             data = await beside(self.size(ref), self._path(ref).read_bytes)
         except OSError as err:
-            if ref in self._sizes:
-                self._total -= self._sizes.pop(ref)
-            raise BadBlob("a blob of the task is no longer in the worker's cache") from err
+            self._drop(ref)
+            for other in [one for one in self._sizes if not self._path(one).is_file()]:
+                self._drop(other)  # where one went, more may have gone
+            raise BlobGone(f"a blob can no longer be read: {err.strerror}") from err
         if ref in self._sizes:
             self._touch(ref)
         return data
+
+    def _drop(self, ref: bytes) -> None:
+        self._total -= self._sizes.pop(ref, 0)
 
     def _touch(self, ref: bytes) -> None:
         self._sizes[ref] = self._sizes.pop(ref)
@@ -117,7 +129,7 @@ class BlobCache:
         if free < size:
             raise CacheFull("the worker's cache has no room for this blob now")
         for ref in doomed:
-            self._total -= self._sizes.pop(ref)
+            self._drop(ref)
         return doomed
 
     def _write(self, ref: bytes, data: bytes, doomed: list[bytes]) -> None:

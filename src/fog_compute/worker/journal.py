@@ -211,7 +211,10 @@ class Journal:
 
     async def _write(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._lock:
-            return await beside(size, work, *args, **kwargs)
+            try:
+                return await beside(size, work, *args, **kwargs)
+            except OSError as err:
+                raise JournalUnusable(f"the worker's journal cannot be written: {err}") from err
 
     def _finish(self, handle: bytes, body: bytes, release_at: float, expires_at: float) -> None:
         with self._transaction() as db:

@@ -135,7 +135,7 @@ class RunnerSlot:
             raise
 
     async def _spawn(self) -> None:
-        await asyncio.to_thread(remove_tree, self._folder)
+        await beside(HEAVY, remove_tree, self._folder)
         if self._outputs is None:
             # The folder of the slot is made anew at each start, and an old file goes on without it.
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -191,16 +191,20 @@ class RunnerSlot:
                 await asyncio.gather(exchange, watch, return_exceptions=True)
         except (OSError, EOFError, msgspec.MsgspecError) as err:
             return await self._died(job, began, err)
-        except RunnerLost:
-            await self._kill("lost")
+        except FogError:
+            # It refused something, or it waits for a module that cannot be had.
+            await self._kill("unfinished")
             raise
         except asyncio.CancelledError:
             await self._kill("cancelled")
             raise
         finally:
             # What a guest left in its scratch may take long to remove.
-            scratch_used = not is_empty(self._folder / SCRATCH)
-            await beside(HEAVY if scratch_used else _weight(job), _clean, self._folder)
+            try:
+                scratch_used = not is_empty(self._folder / SCRATCH)
+                await beside(HEAVY if scratch_used else _weight(job), _clean, self._folder)
+            except OSError:
+                _clean(self._folder)
 
     def log_tail(self) -> bytes:
         """Return the last bytes that the guest wrote: errors if there are any, else output."""
@@ -216,7 +220,10 @@ class RunnerSlot:
             for descriptor in self._outputs:
                 os.close(descriptor)
             self._outputs = None
-        await asyncio.to_thread(remove_tree, self._folder)
+        try:
+            await beside(HEAVY, remove_tree, self._folder)
+        except OSError:
+            remove_tree(self._folder)
 
     async def _prepared(self, job: Job) -> Run:
         """Write what the task brings; that there is no room for it is the machine's fault."""

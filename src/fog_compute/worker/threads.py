@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
@@ -18,10 +20,17 @@ async def beside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwa
     """Return what ``work`` returns, called here if it handles ``size`` bytes or less than many.
 
     Cancelled, first let it end, because a thread cannot be stopped half-way.
+
+    Raises:
+        OSError: the machine lets this process have no more threads.
     """
     if size <= SMALL_BYTES:
         return work(*args, **kwargs)
-    thread = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    loop = asyncio.get_running_loop()
+    try:
+        thread = loop.run_in_executor(None, functools.partial(work, *args, **kwargs))
+    except RuntimeError as err:
+        raise OSError(errno.EAGAIN, "no thread can be started") from err
     try:
         return await asyncio.shield(thread)
     except asyncio.CancelledError:

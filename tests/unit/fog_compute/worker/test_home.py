@@ -35,7 +35,7 @@ def test_damaged_name_is_drawn_anew(tmp_path: Path) -> None:
 def test_name_that_cannot_be_read_is_not_taken_for_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / "worker.json").mkdir()
 
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(OSError, match="no regular file"):
         name_in(tmp_path)
 
 

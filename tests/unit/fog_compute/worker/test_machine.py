@@ -12,7 +12,9 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ import wasmtime
 
 from fog_compute import spawn
 from fog_compute.tasks import Fault, Limits, TaskResult
-from fog_compute.tasks.wire import LOST, RETURNED, Accepted, Ack, Busy, Rejected
+from fog_compute.tasks.wire import LOST, RETURNED, Accepted, Ack, Busy, Cancel, Rejected
 from fog_compute.units import GIB, KIB, MIB
 from fog_compute.worker.footprint import Footprint, left_behind
 from fog_compute.worker.slot import Job, RunnerSlot
@@ -368,6 +370,44 @@ async def test_a_worker_lends_no_more_than_its_machine_lets_it(
         assert 60 * MIB < result.peak_memory <= 64 * MIB
         (offer,) = {offer.memory_bytes for offer in worker.offers.published}
         assert 64 * MIB < offer < GIB
+
+
+@pytest.mark.asyncio
+async def test_a_blob_that_the_machine_lost_is_no_fault_of_the_task(
+    start: Start, requester: Requester, tmp_path: Path
+) -> None:
+    """INV-TASK-29."""
+    async with start(slots=1):
+        first = requester.submission(guests.SAYS_AND_LOOPS)
+        assert isinstance(await requester.submit(first), Accepted)
+        await requester.until(first.handle, lambda status: status.log_tail == b"error")
+        waiting = requester.submission(guests.ECHO, stdin=b"x" * 100)
+        assert isinstance(await requester.submit(waiting), Accepted)
+        for path in (tmp_path / "worker" / "blobs").iterdir():
+            path.unlink()
+        await requester.ask(Cancel(handles=(first.handle,)))
+        await requester.until(waiting.handle, lambda status: status.state == LOST)
+        again = requester.submission(guests.ECHO, stdin=b"x" * 100)
+        assert (await requester.run(again)).stdout == b"x" * 100
+
+
+@pytest.mark.asyncio
+async def test_a_machine_without_another_thread_is_busy_for_a_while(
+    start: Start, requester: Requester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-29."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with start():
+        assert (await requester.run(requester.submission(guests.HELLO))).stdout == b"hello\n"
+        large = requester.submission(guests.ECHO, stdin=bytes(1_000_000))
+        with monkeypatch.context() as limited:
+            limited.setattr(threading.Thread, "start", refuse)
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+            assert isinstance(await requester.submit(large), Busy)
+        assert (await requester.run(large)).stdout == bytes(1_000_000)
 
 
 # Faults that name the feature

@@ -17,7 +17,7 @@ from fog_compute.errors import InvalidTask
 from fog_compute.tasks.sealing import BadBlob, blob_ref
 from fog_compute.tasks.wire import result_id
 from fog_compute.testing import ManualClock
-from fog_compute.worker.cache import BlobCache, CacheFull
+from fog_compute.worker.cache import BlobCache, BlobGone, CacheFull
 from fog_compute.worker.folders import remove_tree
 from fog_compute.worker.journal import PIECE_BYTES, Journal, JournalUnusable
 
@@ -249,7 +249,7 @@ async def test_a_blob_is_kept_only_under_its_hash(tmp_path: Path) -> None:
     await cache.put(ref, data)
     assert (cache.has(ref), cache.size(ref)) == (True, 100)
     assert await cache.get(ref) == data
-    with pytest.raises(BadBlob, match="no longer"):
+    with pytest.raises(BlobGone, match="no longer"):
         await cache.get(bytes(32))
 
 
@@ -299,7 +299,7 @@ async def test_a_blob_that_was_taken_away_is_missed_and_taken_again(tmp_path: Pa
     ref, data = blob("a")
     await cache.put(ref, data)
     (tmp_path / "blobs" / ref.hex()).unlink()
-    with pytest.raises(BadBlob):
+    with pytest.raises(BlobGone):
         await cache.get(ref)
     assert not cache.has(ref)
     await cache.put(ref, data)
