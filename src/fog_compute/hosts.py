@@ -88,8 +88,7 @@ def loopback_like(host: str) -> str:
     """
     address = _address(host)
     if address is None:
-        families = [family for family, _ in _resolve(host, 0)]
-        return LOOPBACK_6 if families[:1] == [socket.AF_INET6] else LOOPBACK_4
+        return LOOPBACK_6 if _family(host) == socket.AF_INET6 else LOOPBACK_4
     if address.is_loopback:
         return host
     return LOOPBACK_4 if address.version == 4 else LOOPBACK_6
@@ -144,6 +143,15 @@ def bind(host: str, port: int) -> socket.socket:
         else:
             return listener
     raise problem or ConfigError(f"host {host!r} has no address")
+
+
+def _family(name: str) -> int | None:
+    """The family of the address that a name is bound by."""
+    try:
+        with bind(name, 0) as probe:
+            return probe.family
+    except (OSError, ConfigError):
+        return None
 
 
 def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:

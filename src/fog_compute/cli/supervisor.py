@@ -20,7 +20,7 @@ from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import keep_short
 from fog_compute.cli.needs import find_betanet
 from fog_compute.config import Settings
-from fog_compute.hosts import LOOPBACK_4, loopback_like
+from fog_compute.hosts import loopback_like
 from fog_compute.lifetime import hangup_counts
 
 __all__ = ["Report", "Supervisor"]
@@ -111,7 +111,6 @@ class Supervisor:
 
     def _net(self) -> Child:
         settings = self._settings
-        address = loopback_like(settings.host)  # what is for this machine alone stays there
 
         def command() -> Sequence[str]:
             return [
@@ -120,7 +119,7 @@ class Supervisor:
                 *("--entry", str(settings.entry_nodes)),
                 *("--middle", str(settings.middle_nodes)),
                 *("--exit", str(settings.exit_nodes)),
-                *(("--ip", address) if address != LOOPBACK_4 else ()),
+                *("--ip", loopback_like(settings.host)),  # for this machine alone
                 *net_times(settings),
                 *(("--exact-metrics",) if settings.exact_metrics else ()),
                 *("--die-with-parent", "--json"),
