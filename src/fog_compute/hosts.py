@@ -155,14 +155,14 @@ def _family(name: str) -> int | None:
 
 
 def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:
+    if host == LOCALHOST:  # whatever a list of names says, which may lack it or know one family
+        return [
+            (socket.AF_INET, (LOOPBACK_4, port)),
+            (socket.AF_INET6, (LOOPBACK_6, port, 0, 0)),
+        ]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        if host == LOCALHOST:  # a machine need not have a list of names for this one
-            return [
-                (socket.AF_INET, (LOOPBACK_4, port)),
-                (socket.AF_INET6, (LOOPBACK_6, port, 0, 0)),
-            ]
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigError(f"host {host!r} has no address: {reason}") from error
     return [(family, tuple(address)) for family, _, _, _, address in found]
