@@ -2,8 +2,8 @@
 
 Everything that encrypts, unwraps or routes is in the native core; nothing here stands in for it.
 
-Layers, low to high: ``_core`` (native) and ``_errors``; ``_records``; ``_aio``, which joins the
-core's threads to asyncio; ``_client``. This package knows nothing of ``fog_compute``.
+Layers, low to high: ``_core`` (native), ``_errors``, ``_arguments``; ``_records``; ``_aio``, which
+joins the core's threads to asyncio; ``_client``. This package knows nothing of ``fog_compute``.
 
 Packets::
 
@@ -64,6 +64,7 @@ from betanet._errors import (
     InvalidSurb,
     NetworkError,
     NoKey,
+    NoNetworkFile,
     NotEnoughNodes,
     Offline,
     PacketError,
@@ -101,6 +102,7 @@ __all__ = [
     "InvalidSurb",
     "NetworkError",
     "NoKey",
+    "NoNetworkFile",
     "NotEnoughNodes",
     "Offline",
     "PacketError",

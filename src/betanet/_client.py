@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from typing import TYPE_CHECKING, Final, Self, cast
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 
 from betanet import _core
 from betanet._aio import Bridge
-from betanet._errors import Closed
+from betanet._arguments import integer, seconds
+from betanet._errors import Closed, Timeout
 from betanet._records import ClientStatus, Incoming, WorkerDescriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
     from types import TracebackType
 
     # What the core hands over, in the order of the records' fields.
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     _WorkerFields = tuple[str, str, tuple[str, ...], int, int, tuple[str, ...], str, int, int]
 
 _MAX_HOPS: Final = _core.Geometry.native().max_hops
+_MAX_EDGES: Final = 8
+"""Mailboxes that an address holds."""
+_MAX_REPLY_PACKETS: Final = 255
+_U32: Final = 2**32 - 1
+_U64: Final = 2**64 - 1
 
 
 class Client:
@@ -29,10 +36,16 @@ class Client:
     A client belongs to the event loop in which it was opened. Its folder keeps its address over
     restarts and can be open once at a time. Use it as an async context manager, or close it::
 
-        async with await betanet.Client.open(dir=folder, bootstrap=net_json) as client:
+        async with betanet.Client.open(dir=folder, bootstrap=net_json) as client:
             answer = await client.request(address, b"question")
 
-    Every method raises :class:`betanet.Closed` once the client is closed.
+    Messages that arrive come one by one, until the client is closed::
+
+        async for message in client:
+            await client.commit(message.id)
+
+    Every method raises :class:`betanet.Closed` once the client is closed. A number that is out of
+    bounds is a ValueError that names it, something that is no number a TypeError.
     """
 
     __slots__ = ("__weakref__", "_arriving", "_bridge", "_core", "_is_closed", "_turn")
@@ -45,30 +58,48 @@ class Client:
         self._is_closed = False
 
     @classmethod
-    async def open(
+    def open(
         cls,
         *,
         dir: str | os.PathLike[str],  # noqa: A002 - the published name
         bootstrap: str | os.PathLike[str],
         edges: int = 2,
         hops: int = 3,
-    ) -> Self:
+    ) -> Opening[Self]:
         """Join a network: load or make the keys, fetch the consensus, attach to edges.
+
+        Await it for the client, or enter it: ``async with Client.open(…) as client``.
 
         Args:
             dir: state folder of this client alone; made if missing.
             bootstrap: the network's ``net.json``.
-            edges: edges to keep mailboxes at.
+            edges: edges to keep mailboxes at, 1 to 8 and no more than the network has; counts when
+                the folder is new.
             hops: path length of what the client sends by itself: acknowledgements and loops.
 
-        Cancelled, it gives up the folder again; keys that were made stay in it.
+        Cancelled, it has given up the folder when it returns; keys that were made stay in it.
 
         Raises:
-            NetworkError: the folder is in use, the bootstrap file is none, or no edge answered.
+            NoNetworkFile: there is no bootstrap file; also a FileNotFoundError.
+            Offline: no edge answered, or none has a consensus in force; the text says why.
+            NetworkError: the folder is in use, or the bootstrap file is none.
+            ValueError: ``edges`` or ``hops`` is out of bounds.
         """
+        return Opening(cls._open(dir, bootstrap, edges, hops))
+
+    @classmethod
+    async def _open(
+        cls,
+        folder: str | os.PathLike[str],
+        bootstrap: str | os.PathLike[str],
+        edges: int,
+        hops: int,
+    ) -> Self:
+        edges = integer("edges", edges, 1, _MAX_EDGES)
+        hops = _path_length(hops)
         bridge = Bridge()
         try:
-            core = await bridge.run(_core.Client.open, dir, bootstrap, edges, _path_length(hops))
+            core = await bridge.run(_core.Client.open, folder, bootstrap, edges, hops)
         except BaseException:
             await bridge.close()
             raise
@@ -95,17 +126,18 @@ class Client:
             hops: path length of every packet, 1 to 7.
             id: the message's id, 32 hexadecimal digits; drawn at random otherwise. A send with an
                 id can be repeated, for instance after a crash: as long as the recipient remembers
-                the id, it gets the message once.
+                the id, it gets the message once. For another message take another id.
 
         Cancelled, the message is given up; parts of it may arrive, the message does not.
 
         Raises:
-            ValueError: there are no paths of that length, or ``id`` is no message id.
+            ValueError: there are no paths of that length, ``id`` is no message id, or this client
+                used it for another message.
+            Offline: this client cannot reach the network, not even after a while.
             NotEnoughNodes: the network has too few nodes for it now.
             Timeout: a part was never acknowledged.
             InvalidAddress: ``to`` is no address.
-            NetworkError: the message is too long, no edge is reachable, or a message with this
-                ``id`` is under way.
+            NetworkError: the message is too long, or a message with this ``id`` is under way.
         """
         value = await self._bridge.run(self._core.send, to, body, _path_length(hops), id)
         return cast("str", value)
@@ -119,28 +151,53 @@ class Client:
             to: the recipient's address.
             body: up to 64 MiB less the reply blocks.
             hops: path length of every packet in both directions, 1 to 7.
-            reply_packets: reply blocks to send along: they bound the answer, by about 2 kB each.
-            timeout: seconds until the answer must be there.
+            reply_packets: reply blocks to send along, 1 to 255: they bound the answer, by about
+                2 kB each.
+            timeout: seconds until the answer must be there; what comes back by itself meanwhile,
+                a link or a consensus, is waited for.
 
         Cancelled, the request may still be received; its answer is dropped.
 
         Raises:
             Timeout: no complete answer came in time.
+            Offline: this client cannot reach the network.
             NotEnoughNodes: the network has no path of that length.
             InvalidAddress: ``to`` is no address.
-            NetworkError: the message is too long, or no edge is reachable.
+            NetworkError: the message is too long.
         """
-        value = await self._bridge.run(
-            self._core.request, to, body, _path_length(hops), reply_packets, timeout
-        )
+        hops = _path_length(hops)
+        reply_packets = integer("reply_packets", reply_packets, 1, _MAX_REPLY_PACKETS)
+        timeout = seconds("timeout", timeout)
+        value = await self._bridge.run(self._core.request, to, body, hops, reply_packets, timeout)
         return cast("bytes", value)
 
-    async def receive(self) -> Incoming:
+    async def receive(self, *, timeout: float | None = None) -> Incoming:
         """Wait for the next message.
 
         A message comes once while the client is open, and again after a restart until it is
-        committed. Cancelled, no message is lost: the next call has it.
+        committed. What comes again comes in the order in which its last parts were stored at their
+        edge; between the messages of two edges there is no order, neither then nor the first time.
+        Cancelled, no message is lost: the next call has it.
+
+        Args:
+            timeout: seconds to wait; without end by default.
+
+        Raises:
+            Timeout: none came in time.
         """
+        if timeout is None:
+            return await self._receive()
+        limit = seconds("timeout", timeout)
+        scope = asyncio.timeout(limit)
+        try:
+            async with scope:
+                return await self._receive()
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise Timeout(f"no message came within {limit:g} s") from None
+
+    async def _receive(self) -> Incoming:
         async with self._turn:
             if self._is_closed:
                 raise Closed("this client is closed")
@@ -156,12 +213,14 @@ class Client:
     async def reply(self, handle: int, body: bytes) -> None:
         """Answer a message over the reply blocks that came with it, once.
 
-        Returns when the packets have left. Cancelled, some of them may have.
+        Returns when the packets have left. Cancelled, some of them may have. Before the first one
+        leaves, it is on the disk that the message is answered: it never is twice.
 
         Raises:
-            NetworkError: the answer is too long, or the handle was used or has expired.
+            NetworkError: the answer is too long, the handle was used or has expired, or the folder
+                cannot be written to; then the answer can be given later.
         """
-        await self._bridge.run(self._core.reply, handle, body)
+        await self._bridge.run(self._core.reply, integer("handle", handle, 0, _U64), body)
 
     async def commit(self, id: str) -> None:  # noqa: A002 - the published name
         """Let the edges delete a message, whose effect must be safe by now; can be repeated."""
@@ -172,6 +231,7 @@ class Client:
 
         Raises:
             NotEnoughNodes: the network has no loop of that length.
+            Offline: this client cannot reach the network, not even after a while.
             Timeout: it did not come back.
         """
         return cast("float", await self._bridge.run(self._core.ping, _path_length(hops)))
@@ -191,22 +251,23 @@ class Client:
         Args:
             name: for people, up to 64 characters.
             kinds: kinds of task that it runs.
-            slots: tasks that it runs at a time.
+            slots: tasks that it runs at a time, at least 1.
             memory_bytes: memory that it lends.
             groups: groups that it serves.
             lifetime: seconds until the description expires, up to an hour.
 
         Raises:
-            NetworkError: a field is out of bounds, or no edge took it.
+            Offline: this client cannot reach the network, not even after a while.
+            NetworkError: a text or list is out of bounds, or no edge took it.
         """
         await self._bridge.run(
             self._core.publish_worker,
             name,
-            list(kinds),
-            slots,
-            memory_bytes,
-            list(groups),
-            lifetime,
+            _texts("kinds", kinds),
+            integer("slots", slots, 1, _U32),
+            integer("memory_bytes", memory_bytes, 0, _U64),
+            _texts("groups", groups),
+            seconds("lifetime", lifetime),
         )
 
     async def workers(self) -> list[WorkerDescriptor]:
@@ -216,6 +277,8 @@ class Client:
 
     def status(self) -> ClientStatus:
         """The network as this client sees it now; asks nobody."""
+        if self._is_closed:
+            raise Closed("this client is closed")
         return ClientStatus(*self._core.status())
 
     async def close(self) -> None:
@@ -230,6 +293,15 @@ class Client:
             await self._bridge.run(self._core.close)
         finally:
             await self._bridge.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Incoming:
+        try:
+            return await self.receive()
+        except Closed:
+            raise StopAsyncIteration from None
 
     async def __aenter__(self) -> Self:
         return self
@@ -247,6 +319,47 @@ class Client:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
 
+_Opened = TypeVar("_Opened", bound=Client)
+
+
+class Opening(Coroutine[Any, Any, _Opened], Generic[_Opened]):
+    """A client that is being opened: await it, or enter it to have it closed at the end."""
+
+    __slots__ = ("_client", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, _Opened]) -> None:
+        self._work: Final = work
+        self._client: _Opened | None = None
+
+    def __await__(self) -> Generator[Any, Any, _Opened]:
+        return self._work.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """Go on, as a coroutine does."""
+        return self._work.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise inside, as a coroutine does."""
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        """Give it up before it began."""
+        self._work.close()
+
+    async def __aenter__(self) -> _Opened:
+        self._client = await self._work
+        return self._client
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+
 def _mark_as_seen(task: asyncio.Task[object]) -> None:
     """Keep asyncio from logging that a closed client's last wait failed with nobody waiting."""
     if not task.cancelled():
@@ -258,6 +371,10 @@ def _incoming(value: object) -> Incoming:
 
 
 def _path_length(hops: int) -> int:
-    if not 1 <= hops <= _MAX_HOPS:
-        raise ValueError(f"a path has 1 to {_MAX_HOPS} hops, not {hops}")
-    return hops
+    return integer("hops", hops, 1, _MAX_HOPS)
+
+
+def _texts(name: str, values: Iterable[str]) -> list[str]:
+    if isinstance(values, str):
+        raise TypeError(f"{name} must be a list of texts, not one text")
+    return list(values)

@@ -44,7 +44,7 @@ def delay_quantile(mean_ns: int, x: int) -> int:
     same on every platform.
 
     Raises:
-        OverflowError: an argument is negative or does not fit into 64 bits.
+        ValueError: an argument is negative or does not fit into 64 bits.
     """
 
 def vrf_public_key(seed: Buffer) -> bytes:
@@ -346,8 +346,7 @@ class SphinxProcessor:
         replay_capacity: packets that it can remember.
 
     Raises:
-        ValueError: no such suite, a key of another length, or an impossible mean delay.
-        OverflowError: a number is negative or does not fit into 64 bits.
+        ValueError: no such suite, a key of another length, or a number out of bounds.
     """
 
     def __new__(
@@ -417,9 +416,8 @@ class PacketPipeline:
         replay_capacity: packets that it can remember.
 
     Raises:
-        ValueError: no workers or more than 256, no room, a key of another length, or an impossible
-            mean delay.
-        OverflowError: a number is negative or does not fit into 64 bits.
+        ValueError: no workers or more than 256, no room, a key of another length, or another
+            number out of bounds.
         BetanetError: the system gives no threads.
     """
 
@@ -464,6 +462,7 @@ class PacketPipeline:
 
         Raises:
             Closed: the pipeline was closed.
+            MemoryError: there is no room for so many packets at a time; nothing was unwrapped.
         """
 
     def get_stats(self) -> PipelineStats:

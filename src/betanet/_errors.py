@@ -117,6 +117,10 @@ class Offline(NetworkError):
     """
 
 
+class NoNetworkFile(NetworkError, FileNotFoundError):
+    """There is no bootstrap file at the path that was given."""
+
+
 class InvalidAddress(BetanetError, ValueError):
     """A text that is no address, or one that was mistyped."""
 

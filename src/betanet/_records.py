@@ -16,8 +16,9 @@ class Incoming:
     Attributes:
         id: names the message in :meth:`Client.commit`; hexadecimal.
         body: what the sender sent.
-        reply_handle: what to give to :meth:`Client.reply`; None if the sender wants no answer.
-        reply_capacity: longest answer, in bytes; 0 if none is wanted.
+        reply_handle: what to give to :meth:`Client.reply`; None if the sender wants no answer, or
+            the message was answered before a restart: its reply blocks work once.
+        reply_capacity: longest answer, in bytes; 0 if there is no handle.
     """
 
     id: str

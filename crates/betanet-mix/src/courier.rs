@@ -36,7 +36,7 @@
 //! # use betanet_mix::view::{Address, Mailbox, NetworkView};
 //! # fn example<R: rand_core::CryptoRng>(rng: R, key: SealingKey, view: Arc<NetworkView>, mine: Vec<Mailbox>, to: Address,
 //! #   now: u64, room: usize, link_send: fn(betanet_sphinx::NodeId, &[u8]), delete: fn(betanet_sphinx::NodeId, &[u64]),
-//! #   item: ItemRef, payload: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! #   write_down: fn(betanet_mix::message::MessageId, u64) -> std::io::Result<()>, item: ItemRef, payload: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut courier = Courier::new(CourierConfig::default(), key, rng);
 //! courier.set_view(view);
 //! courier.set_mailboxes(mine);
@@ -58,6 +58,10 @@
 //!                 delete(item.edge, &[item.seq]);
 //!             }
 //!         }
+//!         Action::NoteAnswer { handle, id, until_ms } => {
+//!             write_down(id, until_ms)?; // synced to the disk
+//!             courier.answer_noted(now, handle); // only now the answer leaves
+//!         }
 //!         Action::Redeliver => {} // ask every edge for the items it still holds, as after a reconnect
 //!         _ => {}
 //!     }
@@ -69,6 +73,8 @@
 //!
 //! A courier keeps nothing on disk. Items of messages that were not committed are handed over again by the edges and
 //! lead to the same delivery; ids of committed ones can be kept with [`Courier::remembered`] and [`Courier::remember`].
+//! What was answered is kept with [`Action::NoteAnswer`] and [`Courier::remember_answered`]: SURBs work once, so a second
+//! answer over them would repeat packets.
 
 mod inbound;
 mod outbound;
@@ -84,10 +90,11 @@ use betanet_sphinx::{MAX_HOPS, NodeId, SurbId};
 use rand_core::CryptoRng;
 
 use crate::message::{ContextCache, ItemRef, MessageId, Reassembler, SealingKey};
+use crate::random;
 use crate::view::{Mailbox, NetworkView};
 
 use rto::{RoundTrips, Window};
-use state::{Awaiting, Due, HeldReply, Outgoing, Ready, Request, TimerKey};
+use state::{Answered, Awaiting, Due, HeldReply, Outgoing, Ready, Request, TimerKey, UnnotedReply};
 
 pub use types::{
     Action, CourierConfig, CourierStats, FailReason, Incoming, PingId, ReplyError, ReplyHandle, SendError, SendOptions,
@@ -125,6 +132,10 @@ pub struct Courier<R> {
     contexts: ContextCache,
     reassembler: Reassembler,
     replies: BTreeMap<ReplyHandle, HeldReply>,
+    /// Answers whose use of SURBs is not written down yet.
+    unnoted: BTreeMap<ReplyHandle, UnnotedReply>,
+    /// Messages that were answered and not committed.
+    answered: HashMap<MessageId, Answered>,
     next_reply: u64,
     next_ping: u64,
     deletes: BTreeMap<NodeId, Vec<u64>>,
@@ -135,7 +146,9 @@ pub struct Courier<R> {
 impl<R: CryptoRng> Courier<R> {
     /// A courier with nothing under way, for the recipient key that its address carries.
     #[must_use]
-    pub fn new(config: CourierConfig, key: SealingKey, rng: R) -> Self {
+    pub fn new(config: CourierConfig, key: SealingKey, mut rng: R) -> Self {
+        // Not from 1 on: a handle from before a restart must not name another request.
+        let next_reply = u64::from(u32::from_be_bytes(random::bytes(&mut rng))) << 16;
         Self {
             rng,
             view: None,
@@ -159,7 +172,9 @@ impl<R: CryptoRng> Courier<R> {
             contexts: ContextCache::new(key, config.contexts),
             reassembler: Reassembler::new(config.reassembly),
             replies: BTreeMap::new(),
-            next_reply: 1,
+            unnoted: BTreeMap::new(),
+            answered: HashMap::new(),
+            next_reply,
             next_ping: 1,
             deletes: BTreeMap::new(),
             actions: VecDeque::new(),
@@ -194,6 +209,7 @@ impl<R: CryptoRng> Courier<R> {
     pub fn set_mailboxes(&mut self, attached: Vec<Mailbox>) {
         self.edges = attached.iter().map(|mailbox| mailbox.edge).collect();
         self.mailboxes = attached;
+        self.reassembler.keep_held_back(&self.edges);
         self.attached_ms = None;
         self.unblock();
     }

@@ -8,10 +8,12 @@
 
 mod driver;
 mod edges;
+mod id_log;
 mod network_time;
 mod offline;
 mod store;
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,7 +75,7 @@ pub struct ClientConfig {
     pub dir: PathBuf,
     /// The bootstrap file, `net.json`.
     pub bootstrap: PathBuf,
-    /// Edges to attach to; 2 unless there is a reason.
+    /// Edges to attach to, where the folder is new; 2 unless there is a reason.
     pub edges: usize,
     /// Hops of packets where the caller names none.
     pub hops_default: u8,
@@ -100,6 +102,26 @@ pub enum ClientError {
     /// The bootstrap file names no edge.
     #[error("the network file names no edge; is the network up?")]
     NoEdges,
+    /// There is no bootstrap file.
+    #[error("there is no network file {path}; is the network up?")]
+    NoBootstrap {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A new client cannot have that many mailboxes.
+    #[error("edges must be 1 to {most} in this network, not {asked}")]
+    BadEdges {
+        /// What was asked for.
+        asked: usize,
+        /// Edges of the network, or mailboxes that an address holds.
+        most: usize,
+    },
+    /// The id of a send stands for another message.
+    #[error("id {id} was used for another message; take a new one")]
+    IdUsed {
+        /// The id.
+        id: MessageId,
+    },
     /// The client itself cannot reach the network.
     #[error(transparent)]
     Offline(Offline),
@@ -124,6 +146,9 @@ pub enum ClientError {
     /// The operating system.
     #[error("cannot start the client: {0}")]
     System(#[from] std::io::Error),
+    /// What must not be forgotten cannot be written down.
+    #[error("cannot write to the client's folder: {0}")]
+    Storage(std::io::Error),
 }
 
 /// What a worker says about itself; the client adds its address, its key and the times.
@@ -192,6 +217,8 @@ pub struct Client {
     workers: Mutex<Option<(u64, Vec<WorkerDescriptor>)>>,
     links: tokio::sync::Mutex<Option<Running>>,
     closed: watch::Sender<bool>,
+    /// Tells the contents of messages apart.
+    content: RandomState,
 }
 
 /// What ends with the client.
@@ -210,7 +237,28 @@ impl Client {
     /// The folder has another owner or is damaged, or no edge answers within half a minute
     /// ([`ClientError::Offline`]).
     pub async fn open(config: ClientConfig) -> Result<Self, ClientError> {
-        let net = NetFile::read(&config.bootstrap)?;
+        let client = Self::start(&config)?;
+        match client.wait_until_usable().await {
+            Ok(()) => Ok(client),
+            Err(err) => {
+                client.close().await;
+                Err(err)
+            }
+        }
+    }
+
+    /// Starts the client in `config.dir` without waiting for its edges. Whoever gives it up before
+    /// [`Client::wait_until_usable`] returns has to [`Client::close`] it.
+    ///
+    /// # Errors
+    /// As [`Client::open`], but for edges that do not answer.
+    pub fn start(config: &ClientConfig) -> Result<Self, ClientError> {
+        let net = NetFile::read(&config.bootstrap).map_err(|error| match error {
+            StateError::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                ClientError::NoBootstrap { path }
+            }
+            other => other.into(),
+        })?;
         let store = ClientStore::open(&config.dir, &net, config.edges)?;
         let address = store.address();
         let worker_key = store.worker_key();
@@ -224,7 +272,7 @@ impl Client {
         let links = EdgeLinks::start(&edges, store.attachments(), &commands)?;
         let driver = Driver::new(store, Arc::clone(&edges), Arc::clone(&shared), deliver, Clocks::of(&edges));
         let thread = driver.start(queue, &links)?;
-        let client = Self {
+        Ok(Self {
             address,
             hops_default: config.hops_default,
             commands,
@@ -236,17 +284,15 @@ impl Client {
             workers: Mutex::new(None),
             links: tokio::sync::Mutex::new(Some(Running { links, thread })),
             closed: watch::Sender::new(false),
-        };
-        match client.wait_until_usable().await {
-            Ok(()) => Ok(client),
-            Err(err) => {
-                client.close().await;
-                Err(err)
-            }
-        }
+            content: RandomState::new(),
+        })
     }
 
-    async fn wait_until_usable(&self) -> Result<(), ClientError> {
+    /// Waits until the client can send.
+    ///
+    /// # Errors
+    /// No edge answers within half a minute ([`ClientError::Offline`]).
+    pub async fn wait_until_usable(&self) -> Result<(), ClientError> {
         let usable = |at_least: usize| {
             let mut ready = self.shared.ready();
             async move {
@@ -291,10 +337,12 @@ impl Client {
     /// came: the recipient gets one message per id, for as long as it remembers the id.
     ///
     /// # Errors
-    /// As [`Client::send`], and [`ClientError::Invalid`] while a send with this id is under way.
+    /// As [`Client::send`], [`ClientError::Invalid`] while a send with this id is under way, and
+    /// [`ClientError::IdUsed`] if this client used it for another message before.
     pub async fn send_with(&self, to: &Address, body: Vec<u8>, options: SendOptions) -> Result<MessageId, ClientError> {
+        let content = options.id.map(|_| self.content.hash_one((to.to_string(), &body)));
         let body = Arc::new(body);
-        let command = |done| Command::Send { to: to.clone(), body: Arc::clone(&body), options, done };
+        let command = |done| Command::Send { to: to.clone(), body: Arc::clone(&body), options, content, done };
         self.persist(tokio::time::Instant::now() + EDGE_PATIENCE, command).await
     }
 
@@ -396,6 +444,7 @@ impl Client {
             | SendFailure::Failed(FailReason::NoPath { error, .. }) => ClientError::NotEnoughNodes(error),
             SendFailure::Refused(err) => ClientError::Invalid(err.to_string()),
             SendFailure::Failed(FailReason::ReplyTimeout { .. }) => self.too_late(),
+            SendFailure::IdUsed(id) => ClientError::IdUsed { id },
             SendFailure::Failed(FailReason::Cancelled) => ClientError::Closed,
             SendFailure::Failed(reason) => self.cut_off().map_or(ClientError::Failed(reason), ClientError::Offline),
         }
@@ -421,13 +470,15 @@ impl Client {
     /// Answers a request. Returns when the reply's packets are made; whether they arrive, only the
     /// requester learns.
     ///
+    /// That the request is answered is on the disk before the first packet leaves: if the message
+    /// comes again after a restart, it has no way to answer.
+    ///
     /// # Errors
-    /// The handle was used, its reply packets have expired, or the body is too long for them.
+    /// The handle was used, its reply packets have expired, the body is too long for them, or the
+    /// state folder cannot be written to; then the request can be answered later.
     pub async fn reply(&self, handle: ReplyHandle, body: Vec<u8>) -> Result<(), ClientError> {
         let (done, wait) = oneshot::channel();
-        self.ask(Command::Reply { handle, body, done }, wait)
-            .await?
-            .map_err(|err| ClientError::Invalid(err.to_string()))
+        self.ask(Command::Reply { handle, body, done }, wait).await?
     }
 
     /// Says that a received message is dealt with: the edges may delete it. Repeatable.

@@ -1,9 +1,11 @@
 //! State folders: one owner, private files, writes that are whole or absent.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use ed25519_dalek::SigningKey;
 use rand_core::Rng;
@@ -15,16 +17,21 @@ use zeroize::Zeroizing;
 
 use crate::bounded::{FILE_LIMIT, read_at_most, read_regular, size};
 use crate::clock::os_rng;
+use crate::sync;
 
 /// Why a state folder cannot be used; every message names the path and what to do.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StateError {
-    /// Another process owns the folder.
-    #[error("{path} is in use by another process; stop it or choose another --dir")]
+    /// Somebody else owns the folder.
+    #[error("{path} is in use by {}; {} or choose another folder",
+        if *.by_this_process { "this process" } else { "another process" },
+        if *.by_this_process { "close what holds it" } else { "stop it" })]
     Locked {
         /// The folder.
         path: PathBuf,
+        /// Whether it is this same process that owns it.
+        by_this_process: bool,
     },
     /// The operating system refused.
     #[error("cannot {action} {path}: {source}")]
@@ -72,6 +79,32 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stat
 pub struct StateDir {
     path: PathBuf,
     _lock: File,
+    _held: Held,
+}
+
+/// Lock files that this process holds, by device and number, so that it can be told from another.
+static HELD: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
+/// A place among them, given up with the lock.
+#[derive(Debug)]
+struct Held((u64, u64));
+
+impl Held {
+    fn new(lock: &File) -> io::Result<Self> {
+        let place = place_of(lock)?;
+        sync::lock(&HELD).insert(place);
+        Ok(Self(place))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        sync::lock(&HELD).remove(&self.0);
+    }
+}
+
+fn place_of(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 impl StateDir {
@@ -91,8 +124,14 @@ impl StateDir {
             .open(&lock_path)
             .map_err(io_error("open", &lock_path))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked { path: path.to_owned() }),
+            Ok(()) => {
+                let held = Held::new(&lock).map_err(io_error("lock", &lock_path))?;
+                Ok(Self { path: path.to_owned(), _lock: lock, _held: held })
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let by_this_process = place_of(&lock).is_ok_and(|place| sync::lock(&HELD).contains(&place));
+                Err(StateError::Locked { path: path.to_owned(), by_this_process })
+            }
             Err(errno) => Err(io_error("lock", &lock_path)(errno.into())),
         }
     }
@@ -275,8 +314,14 @@ mod tests {
     fn a_folder_has_one_owner_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let first = StateDir::open(dir.path()).unwrap();
-        assert!(matches!(StateDir::open(dir.path()), Err(StateError::Locked { .. })));
+        let refused = StateDir::open(dir.path()).unwrap_err();
+        assert!(matches!(refused, StateError::Locked { by_this_process: true, .. }), "{refused}");
         drop(first);
+        let elsewhere = File::open(dir.path().join("lock")).unwrap();
+        rustix::fs::flock(&elsewhere, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let refused = StateDir::open(dir.path()).unwrap_err().to_string();
+        assert!(refused.ends_with("is in use by another process; stop it or choose another folder"), "{refused}");
+        drop(elsewhere);
         StateDir::open(dir.path()).unwrap();
     }
 

@@ -2,10 +2,12 @@
 
 use pyo3::buffer::PyBuffer;
 use pyo3::conversion::FromPyObjectOwned;
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use zeroize::Zeroizing;
+
+use crate::arguments::refuse_bool;
 
 /// Any bytes-like object. The copy is the only one: a packet is then unwrapped in place, without the interpreter lock,
 /// and nobody can change a `bytearray` meanwhile.
@@ -15,7 +17,7 @@ impl<'py> FromPyObject<'_, 'py> for Bytes {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        with_buffer(object, |buffer, py| buffer.to_vec(py)).map(Self)
+        with_buffer(object, |buffer, py| copy(buffer, py)).map(Self)
     }
 }
 
@@ -33,7 +35,7 @@ impl<'py> FromPyObject<'_, 'py> for Packet {
 /// A bytes-like object that may be a packet of `len` bytes. One of another length is not copied: it comes out empty,
 /// which the packet code refuses by its length just the same.
 pub(crate) fn packet(object: Borrowed<'_, '_, PyAny>, len: usize) -> PyResult<Vec<u8>> {
-    with_buffer(object, |buffer, py| if buffer.len_bytes() == len { buffer.to_vec(py) } else { Ok(Vec::new()) })
+    with_buffer(object, |buffer, py| if buffer.len_bytes() == len { copy(buffer, py) } else { Ok(Vec::new()) })
 }
 
 /// Exactly `N` bytes, erased when dropped: keys come this way.
@@ -61,8 +63,16 @@ impl<'py, T: FromPyObjectOwned<'py>> FromPyObject<'_, 'py> for List<T> {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let elements = object.try_iter()?.map(|element| element?.extract().map_err(Into::into));
-        elements.collect::<PyResult<_>>().map(Self)
+        let py = object.py();
+        let mut elements = Vec::new();
+        for element in object.try_iter()? {
+            if elements.len() == elements.capacity() {
+                let more = elements.len().max(64);
+                elements.try_reserve_exact(more).map_err(|error| no_memory(py, &error))?;
+            }
+            elements.push(element?.extract().map_err(Into::into)?);
+        }
+        Ok(Self(elements))
     }
 }
 
@@ -73,6 +83,7 @@ impl<'py> FromPyObject<'_, 'py> for Parity {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        refuse_bool(&object, "0 or 1")?;
         match object.extract::<u8>() {
             Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => Ok(Self(u8::MAX)),
             parity => parity.map(Self),
@@ -97,6 +108,34 @@ fn with_buffer<'py, T>(
         PyTypeError::new_err(format!("expected a bytes-like object, got {kind}"))
     })?;
     read(&PyBuffer::get(&view.call_method0("tobytes")?)?, py)
+}
+
+/// A copy of a buffer, or Python's error where there is no memory for it.
+fn copy(buffer: &PyBuffer<u8>, py: Python<'_>) -> PyResult<Vec<u8>> {
+    let mut bytes = reserve(py, buffer.len_bytes())?;
+    bytes.resize(buffer.len_bytes(), 0);
+    buffer.copy_to_slice(py, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// An empty vector with room for `len`, or Python's error where there is no memory for it.
+pub(crate) fn reserve<T>(py: Python<'_>, len: usize) -> PyResult<Vec<T>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(len).map_err(|error| no_memory(py, &error))?;
+    Ok(room)
+}
+
+fn no_memory(_: Python<'_>, error: &std::collections::TryReserveError) -> PyErr {
+    PyMemoryError::new_err(format!("not enough memory for these packets: {error}"))
+}
+
+/// Hands bytes to Python, or Python's error where there is no memory for them.
+pub(crate) fn try_to_python(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyBytes>> {
+    let copy = |room: &mut [u8]| {
+        room.copy_from_slice(bytes);
+        Ok(())
+    };
+    PyBytes::new_with(py, bytes.len(), copy).map(Bound::unbind)
 }
 
 /// Hands bytes to Python.

@@ -7,43 +7,61 @@ use std::time::Duration;
 
 use betanet_mix::message::MessageId;
 use betanet_mix::view::Address;
-use betanet_node::client::{Client as Core, ClientConfig, ClientStatus, ReplyHandle, SendOptions, WorkerOffer};
+use betanet_node::client::{
+    Client as Core, ClientConfig, ClientError, ClientStatus, ReplyHandle, SendOptions, WorkerOffer,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::bytes::Bytes;
 use crate::errors::OrRaise;
 use crate::outcome::{Failure, Outcome};
-use crate::runtime::Bridge;
+use crate::runtime::{Alive, Bridge, MaybeAlive};
 
 /// An open client that closes itself when nobody holds it any more.
 pub(crate) struct Opened {
     core: Arc<Core>,
     runtime: Handle,
     process: u32,
+    bridge: MaybeAlive,
 }
 
 impl Opened {
-    /// Opens a client. Dropping the future lets it finish in the background and closes it there, so that neither the
-    /// folder's lock nor its links outlive it.
-    pub(crate) async fn open(config: ClientConfig) -> Result<Outcome, Failure> {
+    /// Opens a client. Dropping the future gives up the folder and the links at once; `alive` lasts until that is done.
+    pub(crate) async fn open(config: ClientConfig, alive: Alive) -> Result<Outcome, Failure> {
         let runtime = Handle::current();
         let opening = runtime.clone();
+        // Its other end goes with this future.
+        let (_wanted, mut given_up) = oneshot::channel::<()>();
         let opened = runtime.spawn(async move {
-            let core = Arc::new(Core::open(config).await?);
-            Ok(Self { core, runtime: opening, process: std::process::id() })
+            let core = Arc::new(Core::start(&config)?);
+            let usable = tokio::select! {
+                usable = core.wait_until_usable() => usable,
+                _ = &mut given_up => Err(ClientError::Closed),
+            };
+            if usable.is_err() {
+                core.close().await;
+            }
+            let bridge = alive.downgrade();
+            drop(alive);
+            usable?;
+            Ok(Self { core, runtime: opening, process: std::process::id(), bridge })
         });
-        opened.await.map_err(|_| Failure(betanet_node::client::ClientError::Closed))?.map(Outcome::Client)
+        opened.await.map_err(|_| Failure(ClientError::Closed))?.map(Outcome::Client)
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
         if self.process == std::process::id() {
-            let core = Arc::clone(&self.core);
-            self.runtime.spawn(async move { core.close().await });
+            let (core, alive) = (Arc::clone(&self.core), self.bridge.upgrade());
+            self.runtime.spawn(async move {
+                core.close().await;
+                drop(alive);
+            });
         }
     }
 }
@@ -101,7 +119,8 @@ impl Client {
         hops: u8,
     ) -> PyResult<u64> {
         let config = ClientConfig { dir, bootstrap, edges, hops_default: hops };
-        bridge.get().start(py, Opened::open(config))
+        let alive = bridge.get().alive(py)?;
+        bridge.get().start(py, Opened::open(config, alive))
     }
 
     #[getter]

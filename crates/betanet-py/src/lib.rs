@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 #![allow(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over by value")]
 
+mod arguments;
 mod bytes;
 mod client;
 mod errors;

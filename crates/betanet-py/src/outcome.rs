@@ -5,6 +5,7 @@ use betanet_mix::path::PathError;
 use betanet_mix::view::{AddressError, WorkerDescriptor};
 use betanet_node::client::{ClientError, Incoming};
 use pyo3::IntoPyObjectExt as _;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -83,6 +84,8 @@ impl IntoPy for Failure {
                 named(py, "Timeout", message)
             }
             ClientError::Closed => named(py, "Closed", message),
+            ClientError::NoBootstrap { .. } => named(py, "NoNetworkFile", message),
+            ClientError::BadEdges { .. } | ClientError::IdUsed { .. } => PyValueError::new_err(message),
             ClientError::Offline(_) | ClientError::NoEdges => named(py, "Offline", message),
             _ => named(py, "NetworkError", message),
         }

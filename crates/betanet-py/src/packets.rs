@@ -6,7 +6,7 @@ use betanet_sphinx as sphinx;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::bytes::{Bytes, Fixed, List, Parity, to_python};
+use crate::bytes::{Bytes, Fixed, List, Parity, reserve, to_python, try_to_python};
 use crate::errors::{OrRaise, named};
 use crate::keys::Hop;
 use crate::lock;
@@ -40,17 +40,22 @@ pub(crate) fn create_packets(
     parity: Parity,
 ) -> PyResult<Vec<Py<PyBytes>>> {
     let packets: Vec<_> = packets.0.into_iter().map(|(path, to, payload)| (to_core(&path), *to.0, payload.0)).collect();
+    let mut out = reserve(py, packets.len())?;
+    for _ in 0..packets.len() {
+        let mut packet = reserve(py, sphinx::PACKET_LEN)?;
+        packet.resize(sphinx::PACKET_LEN, 0);
+        out.push(packet);
+    }
     let mut rng = rng::fresh().or_raise(py)?;
     let built = py.detach(|| {
         let drafts: Vec<_> = packets
             .iter()
             .map(|(path, to, payload)| sphinx::Draft::new(parity.0, path, (*to).into(), payload))
             .collect();
-        let mut out = vec![vec![0; sphinx::PACKET_LEN]; drafts.len()];
         let outcomes = sphinx::build_forward_batch(&mut rng, &drafts, &mut out);
         outcomes.into_iter().zip(out).map(|(outcome, packet)| outcome.map(|_| packet)).collect::<Result<Vec<_>, _>>()
     });
-    Ok(built.or_raise(py)?.iter().map(|packet| to_python(py, packet)).collect())
+    built.or_raise(py)?.iter().map(|packet| try_to_python(py, packet)).collect()
 }
 
 /// Builds a SURB and its opener.

@@ -11,17 +11,18 @@ use pyo3::prelude::*;
 use rand_core::Rng as _;
 use zeroize::Zeroizing;
 
-use crate::bytes::{List, Packet};
+use crate::arguments;
+use crate::bytes::{List, Packet, reserve};
 use crate::errors::{Closed, IntoPy, OrRaise, named};
 use crate::keys::{PublicKey, secret_or_new};
-use crate::processor::{ProcessedPacket, RejectedPacket, mean_delay};
+use crate::processor::{MEAN_DELAY, ProcessedPacket, RejectedPacket};
 use crate::rng;
 use crate::suite::Found;
 
-/// Longest wait for results, so that a signal to the interpreter is not kept waiting for ever.
-const MAX_WAIT: Duration = Duration::from_hours(24);
-
 const CLOSED: Closed = Closed("PacketPipeline");
+
+/// Bytes that the pipeline's lists take for a packet, beside the packet.
+const WORK_LEN: usize = 512;
 
 /// Counters of a pipeline.
 #[pyclass(frozen, eq, module = "betanet", name = "PipelineStats", get_all)]
@@ -75,16 +76,20 @@ impl IntoPy for PipelineError {
 #[pymethods]
 impl PacketPipeline {
     #[new]
-    #[pyo3(signature = (
-        num_workers = 2, key = None, *, mean_delay_ms = 15.0, queue_depth = 16_384, replay_capacity = 16_777_216
-    ))]
+    #[pyo3(
+        signature = (
+            num_workers = 2, key = None, *,
+            mean_delay_ms = MEAN_DELAY, queue_depth = 16_384, replay_capacity = 16_777_216
+        ),
+        text_signature = "(num_workers=2, key=None, *, mean_delay_ms=15.0, queue_depth=16384, replay_capacity=16777216)"
+    )]
     fn new(
         py: Python<'_>,
-        num_workers: usize,
+        #[pyo3(from_py_with = arguments::num_workers)] num_workers: usize,
         key: Option<&Bound<'_, PyAny>>,
-        mean_delay_ms: f64,
-        queue_depth: usize,
-        replay_capacity: usize,
+        #[pyo3(from_py_with = arguments::mean_delay_ms)] mean_delay_ms: Duration,
+        #[pyo3(from_py_with = arguments::queue_depth)] queue_depth: usize,
+        #[pyo3(from_py_with = arguments::replay_capacity)] replay_capacity: usize,
     ) -> PyResult<Self> {
         let secret = secret_or_new(py, key)?;
         let public = secret.public();
@@ -92,7 +97,7 @@ impl PacketPipeline {
         let replay = ReplayCache::volatile(&mut rng, replay_capacity);
         let mut delay_key = Zeroizing::new([0; 32]);
         rng.fill_bytes(delay_key.as_mut_slice());
-        let delays = Keyed::new(mean_delay(mean_delay_ms)?, &delay_key);
+        let delays = Keyed::new(mean_delay_ms, &delay_key);
         let core = mix::PacketPipeline::new(num_workers, queue_depth, secret, replay, delays).or_raise(py)?;
         Ok(Self { public, process: std::process::id(), is_closed: AtomicBool::new(false), core: Some(core) })
     }
@@ -106,13 +111,16 @@ impl PacketPipeline {
         self.open(py)?.submit(packet.0).or_raise(py)
     }
 
-    #[pyo3(signature = (max_packets = 128, timeout = 0.0))]
-    fn recv_batch(&self, py: Python<'_>, max_packets: usize, timeout: f64) -> PyResult<Vec<Py<PyAny>>> {
-        let timeout = match Duration::try_from_secs_f64(timeout) {
-            Ok(timeout) => timeout.min(MAX_WAIT),
-            Err(_) if timeout == f64::INFINITY => MAX_WAIT,
-            Err(_) => return Err(PyValueError::new_err("timeout must be a number of seconds, 0 or more")),
-        };
+    #[pyo3(
+        signature = (max_packets = 128, timeout = Duration::ZERO),
+        text_signature = "($self, max_packets=128, timeout=0.0)"
+    )]
+    fn recv_batch(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::max_packets)] max_packets: usize,
+        #[pyo3(from_py_with = arguments::timeout)] timeout: Duration,
+    ) -> PyResult<Vec<Py<PyAny>>> {
         let core = self.open(py)?;
         let outcomes = py.detach(|| core.recv_batch(max_packets, timeout));
         if outcomes.is_empty() {
@@ -124,6 +132,8 @@ impl PacketPipeline {
 
     fn process_batch(&self, py: Python<'_>, packets: List<Packet>) -> PyResult<Vec<Py<PyAny>>> {
         let core = self.open(py)?;
+        // What the pipeline itself will need for its lists, asked for where a refusal is an error and not the end.
+        drop(reserve::<[u8; WORK_LEN]>(py, packets.0.len())?);
         let packets = packets.0.into_iter().map(|Packet(packet)| packet).collect();
         let outcomes = py.detach(|| core.process_batch(packets)).or_raise(py)?;
         outcomes.into_iter().map(|outcome| to_python(py, outcome)).collect()
@@ -184,7 +194,8 @@ impl Drop for PacketPipeline {
 fn to_python(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
     match outcome {
         Ok(processed) => {
-            let packet = ProcessedPacket::new(py, &Found::native(processed.action), processed.delay, &processed.packet);
+            let packet =
+                ProcessedPacket::new(py, &Found::native(processed.action), processed.delay, &processed.packet)?;
             Ok(Py::new(py, packet)?.into_any())
         }
         Err(error) => Ok(Py::new(py, RejectedPacket::new(error))?.into_any()),

@@ -6,11 +6,11 @@ use std::time::Duration;
 use betanet_mix::delay::Exponential;
 use betanet_mix::replay::ReplayCache;
 use betanet_sphinx::PacketError;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::bytes::{self, to_python};
+use crate::arguments;
+use crate::bytes::{self, to_python, try_to_python};
 use crate::errors::{Closed, OrRaise};
 use crate::keys::{PublicKey, secret_or_new};
 use crate::lock;
@@ -36,15 +36,15 @@ pub(crate) struct ProcessedPacket {
 
 impl ProcessedPacket {
     /// Copies what matters out of the buffer that was unwrapped.
-    pub(crate) fn new(py: Python<'_>, found: &Found, delay: Duration, packet: &[u8]) -> Self {
-        Self {
+    pub(crate) fn new(py: Python<'_>, found: &Found, delay: Duration, packet: &[u8]) -> PyResult<Self> {
+        Ok(Self {
             kind: found.kind,
             next_hop: found.next_hop.map(|next| to_python(py, &next)),
             mailbox: found.mailbox.as_ref().map(|mailbox| to_python(py, mailbox)),
             surb_id: found.surb_id.map(|id| to_python(py, &id)),
-            payload: to_python(py, packet.get(found.payload.clone()).unwrap_or_default()),
+            payload: try_to_python(py, packet.get(found.payload.clone()).unwrap_or_default())?,
             delay_ms: delay.as_secs_f64() * 1e3,
-        }
+        })
     }
 }
 
@@ -123,6 +123,9 @@ pub(crate) struct SphinxProcessor {
 
 const CLOSED: Closed = Closed("SphinxProcessor");
 
+/// Where nobody names one.
+pub(crate) const MEAN_DELAY: Duration = Duration::from_millis(15);
+
 impl SphinxProcessor {
     /// Works on the node, unless it was closed or this process is a forked child: a thread of the parent may have held
     /// the lock, and what the child draws would repeat what the parent draws.
@@ -137,18 +140,21 @@ impl SphinxProcessor {
 #[pymethods]
 impl SphinxProcessor {
     #[new]
-    #[pyo3(signature = (key = None, suite = "native", *, mean_delay_ms = 15.0, replay_capacity = 1_048_576))]
+    #[pyo3(
+        signature = (key = None, suite = "native", *, mean_delay_ms = MEAN_DELAY, replay_capacity = 1_048_576),
+        text_signature = "(key=None, suite='native', *, mean_delay_ms=15.0, replay_capacity=1048576)"
+    )]
     fn new(
         py: Python<'_>,
         key: Option<&Bound<'_, PyAny>>,
         suite: &str,
-        mean_delay_ms: f64,
-        replay_capacity: usize,
+        #[pyo3(from_py_with = arguments::mean_delay_ms)] mean_delay_ms: Duration,
+        #[pyo3(from_py_with = arguments::replay_capacity)] replay_capacity: usize,
     ) -> PyResult<Self> {
         let suite = suite::parse(suite)?;
         let secret = secret_or_new(py, key)?;
         let replay = ReplayCache::volatile(&mut rng::fresh().or_raise(py)?, replay_capacity);
-        let delays = Exponential::new(mean_delay(mean_delay_ms)?, rng::fresh().or_raise(py)?);
+        let delays = Exponential::new(mean_delay_ms, rng::fresh().or_raise(py)?);
         let public = secret.public();
         let node = Mutex::new(Some(Box::new(Node { secret, replay, delays })));
         Ok(Self { public, suite, process: std::process::id(), node })
@@ -168,7 +174,7 @@ impl SphinxProcessor {
         let mut packet = bytes::packet(packet.as_borrowed(), self.suite.geometry().packet_len)?;
         let result = self.with_node(py, |node| node.as_mut().map(|node| node.unwrap(self.suite, &mut packet)))?;
         let (found, delay) = result.ok_or(CLOSED).or_raise(py)?.or_raise(py)?;
-        Ok(ProcessedPacket::new(py, &found, delay, &packet))
+        ProcessedPacket::new(py, &found, delay, &packet)
     }
 
     fn close(&self, py: Python<'_>) {
@@ -191,12 +197,4 @@ impl SphinxProcessor {
         let _ = (kind, error, trace);
         self.close(py);
     }
-}
-
-/// A mean delay from Python's milliseconds.
-pub(crate) fn mean_delay(milliseconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(milliseconds / 1e3)
-        .ok()
-        .filter(|mean| *mean <= Duration::from_hours(1))
-        .ok_or_else(|| PyValueError::new_err("mean_delay_ms must be between 0 and 3600000"))
 }

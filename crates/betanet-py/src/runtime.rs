@@ -81,11 +81,31 @@ struct Core {
     next: AtomicU64,
 }
 
+/// Held by what takes a folder and links for a bridge, until it holds them no more or has handed them over.
+pub(crate) struct Alive(mpsc::Sender<()>);
+
+/// As [`Alive`], of a bridge that may be closed: it waits for nobody that takes something afterwards.
+pub(crate) struct MaybeAlive(mpsc::WeakSender<()>);
+
+impl Alive {
+    pub(crate) fn downgrade(&self) -> MaybeAlive {
+        MaybeAlive(self.0.downgrade())
+    }
+}
+
+impl MaybeAlive {
+    pub(crate) fn upgrade(&self) -> Option<Alive> {
+        self.0.upgrade().map(Alive)
+    }
+}
+
 /// What `close` takes apart.
 struct Parts {
     runtime: Arc<Runtime>,
     queue: mpsc::Receiver<Completion>,
     waker: JoinHandle<()>,
+    /// Never brings anything, and ends with the last [`Alive`].
+    alive: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
 
 impl Bridge {
@@ -119,6 +139,11 @@ impl Bridge {
             }
         });
         Ok(id)
+    }
+
+    /// Lets [`Bridge::close`] wait for what is to be given up.
+    pub(crate) fn alive(&self, py: Python<'_>) -> PyResult<Alive> {
+        self.with_parts(py, |parts| Alive(parts.alive.0.clone()))
     }
 
     fn with_parts<T>(&self, py: Python<'_>, read: impl FnOnce(&mut Parts) -> T) -> PyResult<T> {
@@ -166,7 +191,7 @@ impl Bridge {
             cancels: Mutex::default(),
             next: AtomicU64::new(1),
         };
-        let parts = Mutex::new(Some(Parts { runtime, queue, waker }));
+        let parts = Mutex::new(Some(Parts { runtime, queue, waker, alive: mpsc::channel(1) }));
         Ok(Self { process: std::process::id(), core: Arc::new(core), parts })
     }
 
@@ -204,6 +229,10 @@ impl Bridge {
             drop(lock(&self.core.wake).take());
             let _ = parts.waker.join();
             drop(parts.queue);
+            // A client that was given up while it opened gives up its folder first.
+            let (alive, mut ended) = parts.alive;
+            drop(alive);
+            while ended.blocking_recv().is_some() {}
             // The last bridge joins the runtime's threads, unless a client of its own still runs there.
             drop(parts.runtime);
         });

@@ -7,6 +7,7 @@ use betanet_mix::vrf::{PROOF_LEN, Proof, PublicKey, SecretKey, VrfError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::arguments;
 use crate::bytes::{Bytes, Fixed, to_python};
 use crate::errors::OrRaise;
 
@@ -40,7 +41,10 @@ pub(crate) fn vrf_hash(py: Python<'_>, proof: Bytes) -> PyResult<Py<PyBytes>> {
 
 /// The delay that a share of all delays do not exceed, in nanoseconds.
 #[pyfunction]
-pub(crate) fn delay_quantile(mean_ns: u64, x: u64) -> u64 {
+pub(crate) fn delay_quantile(
+    #[pyo3(from_py_with = arguments::mean_ns)] mean_ns: u64,
+    #[pyo3(from_py_with = arguments::x)] x: u64,
+) -> u64 {
     // A capped delay of more than 580 years has no place in 64 bits.
     u64::try_from(delay::quantile(Duration::from_nanos(mean_ns), x).as_nanos()).unwrap_or(u64::MAX)
 }

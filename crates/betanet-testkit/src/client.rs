@@ -37,6 +37,8 @@ pub struct MemoryClient {
     pub failed: Vec<(MessageId, FailReason)>,
     /// Answers, in order.
     pub replies: Vec<(MessageId, Vec<u8>)>,
+    /// Messages that were answered, and until when that counts. Survives a restart, as a disk does.
+    pub answered: Vec<(MessageId, u64)>,
     /// Answers given completely.
     pub replied: Vec<ReplyHandle>,
     /// Loops that came back, with their round trips in milliseconds.
@@ -67,6 +69,7 @@ impl MemoryClient {
             sent: Vec::new(),
             failed: Vec::new(),
             replies: Vec::new(),
+            answered: Vec::new(),
             replied: Vec::new(),
             pongs: Vec::new(),
             lost_pings: Vec::new(),
@@ -103,10 +106,13 @@ impl MemoryClient {
         self.courier.set_mailboxes(if attached { self.mailboxes.clone() } else { Vec::new() });
     }
 
-    /// A fresh courier with the same key, as after a crash; nothing of the old one is kept.
-    pub(crate) fn restart(&mut self) {
+    /// A fresh courier with the same key, as after a crash; of the old one is kept which messages it answered.
+    pub(crate) fn restart(&mut self, now_ms: u64) {
         self.starts += 1;
         self.courier = make_courier(self.config, self.key, self.starts);
+        for (id, until_ms) in &self.answered {
+            self.courier.remember_answered(now_ms, *id, *until_ms);
+        }
         self.tick_at_us = None;
     }
 }

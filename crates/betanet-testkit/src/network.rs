@@ -274,9 +274,9 @@ impl MemoryNetwork {
 
     /// Replaces a client's courier by a new one with the same key; its edges hand over everything again.
     pub fn restart(&mut self, client: ClientIndex) {
-        let view = Arc::clone(&self.view);
+        let (view, now_ms) = (Arc::clone(&self.view), self.now_ms());
         let owner = self.client_mut(client);
-        owner.restart();
+        owner.restart(now_ms);
         owner.courier.set_view(view);
         self.attach(client);
     }
@@ -474,6 +474,11 @@ impl MemoryNetwork {
             Do::Sent { id } => self.client_mut(index).sent.push(id),
             Do::Failed { id, reason } => self.client_mut(index).failed.push((id, reason)),
             Do::ReplyComplete { id, body } => self.client_mut(index).replies.push((id, body)),
+            Do::NoteAnswer { handle, id, until_ms } => {
+                let client = self.client_mut(index);
+                client.answered.push((id, until_ms));
+                client.courier.answer_noted(now_ms, handle);
+            }
             Do::ReplySent { handle } => self.client_mut(index).replied.push(handle),
             Do::Pong { ping, rtt_ms } => self.client_mut(index).pongs.push((ping, rtt_ms)),
             Do::PingLost { ping } => self.client_mut(index).lost_pings.push(ping),

@@ -182,7 +182,7 @@ def test_closing_wakes_who_waits() -> None:
 
 @pytest.mark.parametrize(("workers", "depth"), [(0, 1), (1, 0), (100_000, 1)])
 def test_a_pipeline_without_workers_or_room_is_refused(workers: int, depth: int) -> None:
-    with pytest.raises(ValueError, match="pipeline"):
+    with pytest.raises(ValueError, match=r"(num_workers|queue_depth) must be 1 to"):
         betanet.PacketPipeline(workers, queue_depth=depth)
 
 

@@ -4,7 +4,7 @@ use betanet_sphinx::SurbId;
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::state::{Awaiting, HeldReply};
+use super::state::{Answered, Awaiting, HeldReply};
 use super::types::{Action, Incoming, ReplyHandle};
 use crate::message::{
     Envelope, EnvelopeKind, Fragment, Inserted, ItemRef, MessageId, REPLY_DATA_LEN, ReplyPart, ReplyPush,
@@ -66,26 +66,45 @@ impl<R: CryptoRng> Courier<R> {
     /// Repeatable: the second call gives no items. `None` for a message that was never delivered or whose id has expired.
     /// Items whose deletion does not reach the edge come again and are recognised.
     pub fn commit(&mut self, id: MessageId) -> Option<Vec<ItemRef>> {
+        // It is not delivered again.
+        self.answered.remove(&id);
         self.reassembler.commit(id)
     }
 
-    /// When a message that was delivered and not committed yet expires, Unix milliseconds. A driver that keeps the ids of
-    /// committed messages writes this one down before it commits it.
+    /// Until when the id of a message that was delivered and not committed yet has to be remembered, Unix milliseconds. A
+    /// driver that keeps the ids of committed messages writes this one down before it commits it.
     #[must_use]
-    pub fn uncommitted_expiry(&self, id: MessageId) -> Option<u64> {
-        self.reassembler.uncommitted_expiry(id)
+    pub fn uncommitted_until(&self, id: MessageId) -> Option<u64> {
+        self.reassembler.uncommitted_until(id)
     }
 
-    /// Ids of committed messages with their expiries in Unix milliseconds, in the order they came, for a driver that keeps
-    /// them over a restart.
+    /// Ids of messages that were answered and not committed, with the time until when they may be delivered again in Unix
+    /// milliseconds, for a driver that keeps them over a restart.
+    pub fn answered(&self) -> impl ExactSizeIterator<Item = (MessageId, u64)> + '_ {
+        self.answered.iter().map(|(id, one)| (*id, one.until_ms))
+    }
+
+    /// Takes an id from before a restart: when the message is delivered again, it comes without a way to answer, because
+    /// its SURBs are used.
+    pub fn remember_answered(&mut self, now_ms: u64, id: MessageId, until_ms: u64) {
+        self.answered.insert(id, Answered { until_ms, since_ms: now_ms });
+    }
+
+    /// Ids of committed messages with the time until when to remember them in Unix milliseconds, in the order they came,
+    /// for a driver that keeps them over a restart.
     #[must_use]
     pub fn remembered(&self) -> impl ExactSizeIterator<Item = (MessageId, u64)> + '_ {
         self.reassembler.remembered()
     }
 
     /// Takes an id from before a restart: the message will not be delivered again.
-    pub fn remember(&mut self, now_ms: u64, id: MessageId, expiry_ms: u64) {
-        self.reassembler.remember(now_ms, id, expiry_ms);
+    pub fn remember(&mut self, now_ms: u64, id: MessageId, until_ms: u64) {
+        self.reassembler.remember(now_ms, id, until_ms);
+    }
+
+    /// SURBs die with the keys on their path, two epochs after they were made at the latest.
+    pub(super) fn surb_life_ms(&self) -> u64 {
+        self.view.as_ref().map_or(FALLBACK_SURB_LIFE_MS, |view| 2 * view.clock().length_ms())
     }
 
     fn deliver(&mut self, now_ms: u64, id: MessageId, hops: u8, stream: Vec<u8>) {
@@ -99,13 +118,17 @@ impl<R: CryptoRng> Courier<R> {
         for _ in 0..stream.bad_surbs {
             self.count_drop("bad_surb");
         }
-        let reply_capacity = stream.surbs.len() * REPLY_DATA_LEN;
-        let reply = (!stream.surbs.is_empty()).then(|| {
+        let mut surbs = stream.surbs;
+        if !surbs.is_empty() && self.answered.contains_key(&id) {
+            surbs.clear();
+            self.count_drop("surbs_used");
+        }
+        let until_ms = self.reassembler.uncommitted_until(id).unwrap_or(u64::MAX);
+        let reply_capacity = surbs.len() * REPLY_DATA_LEN;
+        let reply = (!surbs.is_empty()).then(|| {
             let handle = ReplyHandle(self.next_reply);
             self.next_reply += 1;
-            // SURBs die with the keys on their path, two epochs after they were made at the latest.
-            let life_ms = self.view.as_ref().map_or(FALLBACK_SURB_LIFE_MS, |view| 2 * view.clock().length_ms());
-            let held = HeldReply { surbs: stream.surbs, expires_ms: now_ms.saturating_add(life_ms) };
+            let held = HeldReply { surbs, expires_ms: now_ms.saturating_add(self.surb_life_ms()), id, until_ms };
             self.replies.insert(handle, held);
             if self.replies.len() > self.config.max_reply_handles {
                 self.replies.pop_first();

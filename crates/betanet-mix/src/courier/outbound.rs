@@ -6,7 +6,7 @@ use betanet_sphinx::{PACKET_LEN, SURB_LEN, SurbId, build_surb};
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::state::{Awaiting, Due, Outgoing, Ready, Request};
+use super::state::{Awaiting, Due, Outgoing, Ready, Request, UnnotedReply};
 use super::types::{Action, FailReason, PingId, ReplyError, ReplyHandle, SendError, SendOptions};
 use crate::message::{
     MAX_MESSAGE_LEN, MAX_REPLY_SURBS, MessageId, Outbound, REPLY_DATA_LEN, ReplyAssembler, Sealer, StreamError,
@@ -72,7 +72,8 @@ impl<R: CryptoRng> Courier<R> {
         known
     }
 
-    /// Answers a request. All of its SURBs are used. Ends in one [`Action::ReplySent`].
+    /// Answers a request. All of its SURBs are used, once it is written down that they are: [`Action::NoteAnswer`] asks for
+    /// it. Ends in one [`Action::ReplySent`], unless [`Courier::answer_not_noted`] takes it back.
     ///
     /// # Errors
     /// [`ReplyError`] when the handle is not usable or the answer too long.
@@ -82,12 +83,27 @@ impl<R: CryptoRng> Courier<R> {
         let parts = reply_parts(body, held.surbs.len())
             .ok_or(ReplyError::TooLong { len: body.len(), capacity: held.surbs.len() * REPLY_DATA_LEN })?;
         let held = self.replies.remove(&handle).ok_or(ReplyError::UnknownHandle)?;
+        self.actions.push_back(Action::NoteAnswer { handle, id: held.id, until_ms: held.until_ms });
+        self.unnoted.insert(handle, UnnotedReply { held, parts });
+        Ok(())
+    }
+
+    /// Lets an answer leave: it is written down that its SURBs are used.
+    pub fn answer_noted(&mut self, now_ms: u64, handle: ReplyHandle) {
+        let Some(UnnotedReply { held, parts }) = self.unnoted.remove(&handle) else { return };
+        self.remember_answered(now_ms, held.id, held.until_ms);
         let last = parts.len();
         for ((position, payload), surb) in (1..).zip(parts).zip(held.surbs) {
             let last_of = (position == last).then_some(handle);
             self.ready.push_back(Ready::Reply { surb: Box::new(surb), payload, last_of });
         }
-        Ok(())
+    }
+
+    /// Takes an answer back that could not be written down: its request can be answered again.
+    pub fn answer_not_noted(&mut self, handle: ReplyHandle) {
+        if let Some(unnoted) = self.unnoted.remove(&handle) {
+            self.replies.insert(handle, unnoted.held);
+        }
     }
 
     /// Sends a packet around a loop to an own mailbox. Ends in one [`Action::Pong`] or one [`Action::PingLost`].
@@ -149,7 +165,8 @@ impl<R: CryptoRng> Courier<R> {
             self.retry_at_ms = now_ms.saturating_add(RETRY_MS);
             self.unblock();
         }
-        for item in self.reassembler.expire(self.wall_ms(now_ms)) {
+        let wall_ms = self.wall_ms(now_ms);
+        for item in self.reassembler.expire(now_ms, wall_ms) {
             self.drop_item(item, "expired");
         }
         if self.mailboxes.is_empty() || self.mailboxes.len() < self.config.mailboxes {
@@ -161,12 +178,15 @@ impl<R: CryptoRng> Courier<R> {
                 self.drop_item(item, "given_up");
             }
         }
+        // Both, because the wall clock may be set forward for a while. The SURBs themselves are dead by then.
+        let life_ms = self.surb_life_ms();
+        self.answered.retain(|_, one| one.until_ms > wall_ms || one.since_ms.saturating_add(life_ms) > now_ms);
         let before = self.replies.len();
         self.replies.retain(|_, held| held.expires_ms > now_ms);
         for _ in self.replies.len()..before {
             self.count_drop("reply_expired");
         }
-        if self.reassembler.take_redeliver(now_ms) {
+        if self.reassembler.take_redeliver(now_ms, wall_ms) {
             self.actions.push_back(Action::Redeliver);
         }
     }

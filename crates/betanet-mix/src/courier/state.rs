@@ -85,6 +85,26 @@ pub(super) enum Awaiting {
 pub(super) struct HeldReply {
     pub(super) surbs: Vec<Surb>,
     pub(super) expires_ms: u64,
+    /// The message that they came in.
+    pub(super) id: MessageId,
+    /// Until when that may be delivered again, Unix milliseconds.
+    pub(super) until_ms: u64,
+}
+
+/// A message that was answered and may be delivered again.
+#[derive(Debug)]
+pub(super) struct Answered {
+    /// Until when it may, by the wall clock.
+    pub(super) until_ms: u64,
+    /// Since when this process knows.
+    pub(super) since_ms: u64,
+}
+
+/// An answer that leaves as soon as it is written down that its SURBs are used.
+#[derive(Debug)]
+pub(super) struct UnnotedReply {
+    pub(super) held: HeldReply,
+    pub(super) parts: Vec<Vec<u8>>,
 }
 
 /// A packet that goes before fragments.

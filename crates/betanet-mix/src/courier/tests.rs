@@ -395,11 +395,77 @@ fn a_request_is_answered_once_within_its_capacity() {
     assert_eq!(too_long, Err(ReplyError::TooLong { len: 6127, capacity: 6126 }));
     courier.reply(NOW_MS, handle, b"answer").unwrap();
     assert_eq!(courier.reply(NOW_MS, handle, b"again"), Err(ReplyError::UnknownHandle));
+    noted(&mut courier);
     courier.grant(NOW_MS, 2);
     assert!(!actions(&mut courier).iter().any(|action| matches!(action, Action::ReplySent { .. })));
     courier.grant(NOW_MS, 2);
     let rest = actions(&mut courier);
     assert!(matches!(rest[..], [Action::Inject { .. }, Action::ReplySent { .. }]), "{rest:?}");
+}
+
+/// Takes the one action that there is, which asks to write down an answer, and says that it is written.
+fn noted(courier: &mut Courier<ChaCha20Rng>) -> (MessageId, u64) {
+    let asked = actions(courier);
+    let [Action::NoteAnswer { handle, id, until_ms }] = asked[..] else { panic!("{asked:?}") };
+    courier.answer_noted(NOW_MS, handle);
+    (id, until_ms)
+}
+
+/// INV-MSG-25: no packet of an answer leaves before it is written down that its SURBs are used.
+#[test]
+fn an_answer_waits_until_it_is_written_down() {
+    let mut courier = courier();
+    plant_request(&mut courier, 1, 3);
+    let handle = delivered(&mut courier)[0].reply.unwrap();
+    courier.reply(NOW_MS, handle, b"answer").unwrap();
+    courier.grant(NOW_MS, 100);
+    let asked = actions(&mut courier);
+    assert!(matches!(asked[..], [Action::NoteAnswer { .. }]) && !courier.wants_credit(), "{asked:?}");
+    // The disk is full: nothing has left, and the request can be answered later.
+    courier.answer_not_noted(handle);
+    courier.answer_noted(NOW_MS, handle);
+    assert!(!courier.wants_credit());
+    courier.reply(NOW_MS, handle, b"answer").unwrap();
+    noted(&mut courier);
+    courier.grant(NOW_MS, 100);
+    assert_eq!(injected(&mut courier).len(), 3);
+}
+
+/// INV-MSG-25: a message that was answered and not committed comes again after a restart, without its used SURBs.
+#[test]
+fn a_message_that_was_answered_before_a_restart_cannot_be_answered_again() {
+    let mut first = courier();
+    (1..=2).for_each(|number| plant_request(&mut first, number, 3));
+    let [answered, open] = &delivered(&mut first)[..] else { panic!() };
+    first.reply(NOW_MS, answered.reply.unwrap(), b"answer").unwrap();
+    let (id, until_ms) = noted(&mut first);
+    assert_eq!((id, first.answered().collect::<Vec<_>>()), (answered.id, vec![(id, until_ms)]));
+
+    let mut second = Courier::new(CourierConfig::default(), SealingKey::generate(&mut rng(1)), rng(77));
+    second.set_view(Arc::new(view(8)));
+    second.remember_answered(NOW_MS, id, until_ms);
+    (1..=2).for_each(|number| plant_request(&mut second, number, 3));
+    let again = delivered(&mut second);
+    assert_eq!((again[0].id, &again[0].body, again[0].reply, again[0].reply_capacity), (id, &answered.body, None, 0));
+    assert_eq!((again[1].id, again[1].reply_capacity), (open.id, 3 * 2042));
+    assert_ne!(again[1].reply, open.reply, "a handle from before the restart names nothing");
+    assert_eq!(second.reply(NOW_MS, open.reply.unwrap(), b""), Err(ReplyError::UnknownHandle));
+    assert_eq!(second.stats().dropped["surbs_used"], 1);
+    // Once committed it does not come again, so there is nothing to remember.
+    second.commit(id).unwrap();
+    assert_eq!(second.answered().len(), 0);
+}
+
+#[test]
+fn what_was_answered_is_remembered_while_it_may_come_again() {
+    let mut courier = courier();
+    courier.remember_answered(NOW_MS, MessageId([1; 16]), NOW_MS + 60_000);
+    let (soon, late) = (NOW_MS + 1, NOW_MS + 2 * EPOCH_MS);
+    for (now_ms, wall_ms, known) in [(soon, late, 1), (late, soon, 1), (late, late, 0)] {
+        courier.set_wall_clock(now_ms, wall_ms);
+        courier.tick(now_ms);
+        assert_eq!(courier.answered().len(), known, "{now_ms} {wall_ms}");
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ pub struct Incoming {
     pub body: Vec<u8>,
     /// The number of hops it was sealed for.
     pub hops: u8,
-    /// How it is answered, if the sender left SURBs.
+    /// How it is answered, if the sender left SURBs and they were not used before a restart.
     pub reply: Option<ReplyHandle>,
     /// Most bytes of an answer; 0 if none is possible.
     pub reply_capacity: usize,
@@ -135,6 +135,17 @@ pub enum Action {
         id: MessageId,
         /// The answer.
         body: Vec<u8>,
+    },
+    /// Write down that a request is answered, so that it lasts over a crash, and then call
+    /// [`Courier::answer_noted`](super::Courier::answer_noted): no packet of the answer leaves before. If it cannot be
+    /// written, call [`Courier::answer_not_noted`](super::Courier::answer_not_noted).
+    NoteAnswer {
+        /// The request that is answered.
+        handle: ReplyHandle,
+        /// Its message, for [`Courier::remember_answered`](super::Courier::remember_answered) after a restart.
+        id: MessageId,
+        /// Until when the message may be delivered again, Unix milliseconds.
+        until_ms: u64,
     },
     /// All packets of an answer were injected. Whether they arrived, only the requester learns.
     ReplySent {

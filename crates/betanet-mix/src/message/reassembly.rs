@@ -8,8 +8,13 @@
 //! whole, so every round of redelivery finishes at least one message. A favourite that gets no new fragment for a while
 //! (its sender may be gone, or hostile) gives up its place, and others have their turn first.
 //!
-//! Ids of finished messages are remembered until they expire, or, when there are too many, until their senders have given
-//! up for certain, the oldest first. If that is not enough, new messages are deferred: an id is never forgotten too early.
+//! Ids of finished messages are remembered for as long as their messages are taken, or, when there are too many, until their
+//! senders have given up for certain, the oldest first. If that is not enough, new messages are deferred: an id is never
+//! forgotten too early.
+//!
+//! An expiry is the sender's word by the sender's clock, and may be compared with a clock that is wrong here. So a message is
+//! taken for a while beyond it, and what comes later still is *held back*: it stays at its edge, and is asked for when the
+//! clock here says that it is in time after all. One whose expiry is too far ahead is taken, and not believed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -23,6 +28,8 @@ const FRAGMENT_OVERHEAD: usize = 96;
 const FRAGMENT_COST: usize = FRAGMENT_DATA_LEN + FRAGMENT_OVERHEAD;
 /// Stalled messages that are told apart.
 const MAX_STALLED: usize = 1024;
+/// Items that may lie at the edges because they seem to be too late. Further ones are deleted, so that they crowd nobody out.
+const MAX_HELD_BACK: usize = 4096;
 
 /// Bounds of a [`Reassembler`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,8 +42,11 @@ pub struct ReassemblyLimits {
     pub remembered_ids: usize,
     /// Unfinished messages may take this many items at one edge before idle ones have to go: three quarters of a mailbox.
     pub unfinished_items: usize,
-    /// Furthest expiry that is accepted, from now, in milliseconds.
+    /// Furthest expiry that is believed, from now, in milliseconds: mailboxes keep nothing for longer.
     pub max_lifetime_ms: u64,
+    /// How long after its expiry a message is taken, in milliseconds: more than two clocks can differ that both find a
+    /// consensus in force.
+    pub late_ms: u64,
     /// How long the favourite may go without a new fragment before others have their turn, in milliseconds; and how long
     /// any unfinished message is left alone that takes part in crowding its edge.
     pub idle_ms: u64,
@@ -56,6 +66,7 @@ impl Default for ReassemblyLimits {
             remembered_ids: 1 << 20,
             unfinished_items: 49_152,
             max_lifetime_ms: 7 * 24 * 3_600_000,
+            late_ms: 45 * 60_000,
             idle_ms: 60_000,
             redeliver_ms: 2_000,
             // Sixteen sendings, at most 16 s apart, and a margin for the last one's way.
@@ -74,7 +85,8 @@ pub enum Inserted {
     SameItem,
     /// Of no use: the item can be deleted. The text is the reason for the counter.
     Useless(&'static str),
-    /// No room now: the item stays at the edge and has to be asked for again. The text is the reason for the counter.
+    /// No room now, or it seems to be too late: the item stays at the edge and has to be asked for again. The text is the
+    /// reason for the counter.
     Deferred(&'static str),
     /// The message is whole. Its items stay until [`Reassembler::commit`].
     Complete(Vec<u8>),
@@ -99,6 +111,8 @@ pub struct Reassembler {
     favourite: Option<PartialKey>,
     /// Messages that were the favourite and stalled.
     stalled: HashSet<PartialKey>,
+    /// Items that seem to be too late, and before when they are not, Unix milliseconds.
+    held_back: HashMap<ItemRef, u64>,
 }
 
 /// A message id and the context that its fragments are sealed under. A sender that restarts seals anew, and may have cut
@@ -117,13 +131,14 @@ struct Partial {
 #[derive(Debug)]
 struct Remembered {
     id: MessageId,
-    expiry_ms: u64,
+    until_ms: u64,
     since_ms: u64,
 }
 
 #[derive(Debug)]
 struct Delivered {
-    expiry_ms: u64,
+    /// Until when to remember it, by the wall clock.
+    until_ms: u64,
     completed_ms: u64,
     bytes: usize,
     items: BTreeSet<ItemRef>,
@@ -146,6 +161,7 @@ impl Reassembler {
             redelivered_ms: None,
             favourite: None,
             stalled: HashSet::new(),
+            held_back: HashMap::new(),
         }
     }
 
@@ -191,12 +207,6 @@ impl Reassembler {
             let same = delivered.items.contains(&item);
             return if same { Inserted::SameItem } else { Inserted::Useless("duplicate_message") };
         }
-        if expiry_ms.saturating_add(self.limits.skew_ms) <= wall_ms {
-            return Inserted::Useless("expired");
-        }
-        if expiry_ms > wall_ms.saturating_add(self.limits.max_lifetime_ms).saturating_add(self.limits.skew_ms) {
-            return Inserted::Useless("expiry_too_far");
-        }
         // All fragments but the last are full, so this is the least that the stream will have.
         let (least, cost) =
             (usize::from(total).saturating_sub(1) * FRAGMENT_DATA_LEN, usize::from(total) * FRAGMENT_COST);
@@ -204,6 +214,11 @@ impl Reassembler {
             return Inserted::Useless("message_too_large");
         }
         let key = (id, context);
+        let taken_before_ms = expiry_ms.saturating_add(self.limits.late_ms);
+        if wall_ms >= taken_before_ms && !self.partials.contains_key(&key) {
+            return self.hold_back(item, taken_before_ms);
+        }
+        self.held_back.remove(&item);
         if let Some(partial) = self.partials.get(&key) {
             if partial.total != total || partial.expiry_ms != expiry_ms {
                 return Inserted::Useless("inconsistent_fragment");
@@ -232,7 +247,20 @@ impl Reassembler {
         if partial.fragments.len() < usize::from(total) {
             return Inserted::Kept;
         }
-        self.complete(now_ms, &key)
+        self.complete(now_ms, wall_ms, &key)
+    }
+
+    fn hold_back(&mut self, item: ItemRef, taken_before_ms: u64) -> Inserted {
+        if self.held_back.len() >= MAX_HELD_BACK && !self.held_back.contains_key(&item) {
+            return Inserted::Useless("expired");
+        }
+        self.held_back.insert(item, taken_before_ms);
+        Inserted::Deferred("held_back")
+    }
+
+    /// Forgets what is held back at other edges than these: edges hand everything over again when they are back.
+    pub fn keep_held_back(&mut self, edges: &[NodeId]) {
+        self.held_back.retain(|item, _| edges.contains(&item.edge));
     }
 
     /// Says that the message was dealt with: gives its items for deletion and remembers its id until it expires.
@@ -244,27 +272,27 @@ impl Reassembler {
         };
         self.used = self.used.saturating_sub(delivered.bytes);
         self.used_delivered = self.used_delivered.saturating_sub(delivered.bytes);
-        self.remember(delivered.completed_ms, id, delivered.expiry_ms);
+        self.remember(delivered.completed_ms, id, delivered.until_ms);
         Some(delivered.items.into_iter().collect())
     }
 
-    /// When a message that was delivered and not committed yet expires, Unix milliseconds.
+    /// Until when the id of a message that was delivered and not committed yet has to be remembered, Unix milliseconds.
     #[must_use]
-    pub fn uncommitted_expiry(&self, id: MessageId) -> Option<u64> {
-        self.delivered.get(&id).map(|delivered| delivered.expiry_ms)
+    pub fn uncommitted_until(&self, id: MessageId) -> Option<u64> {
+        self.delivered.get(&id).map(|delivered| delivered.until_ms)
     }
 
     /// Remembers an id as dealt with since `since_ms`, for example from before a restart.
-    pub fn remember(&mut self, since_ms: u64, id: MessageId, expiry_ms: u64) {
+    pub fn remember(&mut self, since_ms: u64, id: MessageId, until_ms: u64) {
         if self.remembered.insert(id) {
-            self.remembered_order.push_back(Remembered { id, expiry_ms, since_ms });
+            self.remembered_order.push_back(Remembered { id, until_ms, since_ms });
         }
     }
 
-    /// The remembered ids and their expiries in the order they came, for a driver that keeps them over a restart.
+    /// The remembered ids, each with its end, in the order they came, for a driver that keeps them over a restart.
     #[must_use]
     pub fn remembered(&self) -> impl ExactSizeIterator<Item = (MessageId, u64)> + '_ {
-        self.remembered_order.iter().map(|one| (one.id, one.expiry_ms))
+        self.remembered_order.iter().map(|one| (one.id, one.until_ms))
     }
 
     /// Whether `count` more ids can be remembered, once those are forgotten whose senders have given up.
@@ -320,32 +348,36 @@ impl Reassembler {
     }
 
     /// Drops what has expired. Gives the items of unfinished messages for deletion.
-    pub fn expire(&mut self, wall_ms: u64) -> Vec<ItemRef> {
-        let skew_ms = self.limits.skew_ms;
-        let expired = |expiry_ms: u64| expiry_ms.saturating_add(skew_ms) <= wall_ms;
-        // In the order they came: an id that expires late keeps those behind it a while longer, which does no harm.
-        while let Some(oldest) = self.remembered_order.pop_front_if(|one| expired(one.expiry_ms)) {
+    ///
+    /// Only what no sender repeats any more: a wall clock that was set forward ends nothing by itself.
+    pub fn expire(&mut self, now_ms: u64, wall_ms: u64) -> Vec<ItemRef> {
+        let ReassemblyLimits { late_ms, repeat_ms, .. } = self.limits;
+        let rested = |since_ms: u64| since_ms.saturating_add(repeat_ms) <= now_ms;
+        // In the order they came: an id that is kept for long keeps those behind it a while longer, which does no harm.
+        while let Some(oldest) =
+            self.remembered_order.pop_front_if(|one| one.until_ms <= wall_ms && rested(one.since_ms))
+        {
             self.remembered.remove(&oldest.id);
         }
-        let mut items = Vec::new();
-        while let Some((expiry_ms, key)) = self.partial_expiry.first().copied() {
-            if !expired(expiry_ms) {
-                break;
-            }
-            if let Some(partial) = self.remove(&key) {
-                items.extend(partial.fragments.into_values().map(|(item, _)| item));
-            } else {
-                self.partial_expiry.pop_first();
-            }
-        }
-        items
+        let expired =
+            self.partial_expiry.iter().take_while(|(expiry_ms, _)| expiry_ms.saturating_add(late_ms) <= wall_ms);
+        let gone: Vec<PartialKey> = expired
+            .map(|(_, key)| *key)
+            .filter(|key| self.partials.get(key).is_none_or(|partial| rested(partial.touched_ms)))
+            .collect();
+        let removed = gone.iter().filter_map(|key| self.remove(key));
+        removed.flat_map(|partial| partial.fragments.into_values().map(|(item, _)| item)).collect()
     }
 
     /// Whether deferred items should be asked for again now. Resets the mark.
     ///
     /// Not while messages that the application has yet to commit take more than half of the memory, nor while there is room
     /// for a few ids only.
-    pub fn take_redeliver(&mut self, now_ms: u64) -> bool {
+    pub fn take_redeliver(&mut self, now_ms: u64, wall_ms: u64) -> bool {
+        // So only after the clock was set back.
+        if self.held_back.values().any(|taken_before_ms| wall_ms < *taken_before_ms) {
+            self.deferred = true;
+        }
         let rested = self.redelivered_ms.is_none_or(|last| now_ms >= last.saturating_add(self.limits.redeliver_ms));
         let ready = self.deferred
             && rested
@@ -353,12 +385,13 @@ impl Reassembler {
             && self.has_room_for_ids(now_ms, self.limits.remembered_ids.div_ceil(16));
         if ready {
             self.deferred = false;
+            self.held_back.clear();
             self.redelivered_ms = Some(now_ms);
         }
         ready
     }
 
-    fn complete(&mut self, now_ms: u64, key: &PartialKey) -> Inserted {
+    fn complete(&mut self, now_ms: u64, wall_ms: u64, key: &PartialKey) -> Inserted {
         let Some(partial) = self.remove(key) else { return Inserted::Kept };
         let mut stream = Vec::with_capacity(partial.fragments.len() * FRAGMENT_DATA_LEN);
         let mut items = BTreeSet::new();
@@ -376,7 +409,10 @@ impl Reassembler {
         let bytes = stream.len() + items.len() * FRAGMENT_OVERHEAD;
         self.used += bytes;
         self.used_delivered += bytes;
-        let delivered = Delivered { expiry_ms: partial.expiry_ms, completed_ms: now_ms, bytes, items };
+        // An expiry further ahead is not believed: nothing of the message can come for longer than mailboxes keep it.
+        let believed_ms = partial.expiry_ms.min(wall_ms.saturating_add(self.limits.max_lifetime_ms));
+        let until_ms = believed_ms.saturating_add(self.limits.late_ms);
+        let delivered = Delivered { until_ms, completed_ms: now_ms, bytes, items };
         self.delivered.insert(key.0, delivered);
         Inserted::Complete(stream)
     }

@@ -229,12 +229,13 @@ fn a_message_is_whole_in_any_order_and_its_items_stay_until_the_commit() {
     assert_eq!(reassembler.used_bytes(), 0);
     assert_eq!(reassembler.commit(parts[0].id), Some(Vec::new()));
     assert_eq!(reassembler.insert(0, 0, item(4), [1; 32], parts[1].clone()), Inserted::Useless("duplicate_message"));
-    // The id is forgotten with its expiry, and only then.
-    reassembler.expire(39_999);
-    assert_eq!(reassembler.remembered().count(), 1);
-    reassembler.expire(40_000);
-    assert_eq!(reassembler.remembered().count(), 0);
-    assert_eq!(reassembler.insert(40_000, 40_000, item(9), [1; 32], parts[1].clone()), Inserted::Useless("expired"));
+    // The id is forgotten when the message is not taken any more, and not before its sender has given up.
+    let (end, rested) = (10_000 + 2_700_000, 286_000);
+    for (now_ms, wall_ms, known) in [(rested, end - 1, 1), (rested - 1, end, 1), (rested, end, 0)] {
+        assert_eq!(reassembler.expire(now_ms, wall_ms), []);
+        assert_eq!(reassembler.remembered().count(), known);
+    }
+    assert_eq!(reassembler.insert(rested, end, item(9), [1; 32], parts[1].clone()), Inserted::Deferred("held_back"));
 }
 
 /// INV-MSG-08: fragments under different contexts never mix.
@@ -262,14 +263,14 @@ fn impossible_fragments_are_refused() {
         change(&mut fragment);
         reassembler.insert(now_ms, now_ms, item(1), [1; 32], fragment)
     };
-    assert_eq!(refused(90_000, &|_| ()), Inserted::Useless("expired"));
-    assert_eq!(refused(0, &|part| part.expiry_ms = 80_001), Inserted::Useless("expiry_too_far"));
     assert_eq!(refused(0, &|part| part.total = 8), Inserted::Useless("message_too_large"));
     assert_eq!(refused(20_000, &|_| ()), Inserted::Kept);
     assert_eq!(refused(20_000, &|part| part.total = 4), Inserted::Useless("inconsistent_fragment"));
     assert_eq!(refused(20_000, &|part| part.expiry_ms += 1), Inserted::Useless("inconsistent_fragment"));
-    assert_eq!(reassembler.expire(89_999), []);
-    assert_eq!(reassembler.expire(90_000), [item(1)]);
+    let (end, rested) = (60_000 + 2_700_000, 20_000 + 286_000);
+    assert_eq!(reassembler.expire(rested, end - 1), []);
+    assert_eq!(reassembler.expire(rested - 1, end), [], "its sender may be there");
+    assert_eq!(reassembler.expire(rested, end), [item(1)]);
     assert_eq!(reassembler.used_bytes(), 0);
 }
 
@@ -290,7 +291,7 @@ fn a_flood_of_unfinished_messages_neither_grows_memory_nor_stops_others() {
     // Every round stands for one request for deferred items: the flood comes again, and the honest message with it.
     for _ in 0..250 {
         now_ms += 1_001;
-        reassembler.take_redeliver(now_ms);
+        reassembler.take_redeliver(now_ms, now_ms);
         for (seq, fragment) in (1000..).zip(&honest) {
             done |= matches!(
                 reassembler.insert(now_ms, now_ms, item(seq), [250; 32], fragment.clone()),
@@ -318,10 +319,10 @@ fn when_the_memory_of_ids_is_full_new_messages_wait() {
     let mut insert = |now_ms: u64, n: u8| {
         let inserted = reassembler.insert(now_ms, now_ms, item(n.into()), [n; 32], whole(n));
         if matches!(inserted, Inserted::Complete(_)) {
-            assert!(reassembler.uncommitted_expiry(whole(n).id).is_some());
+            assert!(reassembler.uncommitted_until(whole(n).id).is_some());
             reassembler.commit(whole(n).id).unwrap();
         }
-        (inserted, reassembler.take_redeliver(now_ms))
+        (inserted, reassembler.take_redeliver(now_ms, now_ms))
     };
     for n in 1..=3 {
         assert!(matches!(insert(u64::from(n) * 1_000, n).0, Inserted::Complete(_)));
@@ -404,4 +405,77 @@ proptest! {
         }
         prop_assert_eq!(parse_stream(stream).unwrap().body, body);
     }
+
+    /// INV-MSG-26: whatever the clocks of sender and recipient show, a message is delivered once, now or when they agree.
+    #[test]
+    fn a_clock_that_is_wrong_delays_a_message_and_loses_none(
+        sender_s in -2_600_000_i64..2_600_000, recipient_s in -2_600_000_i64..2_600_000, lifetime_ms in 1_000_u64..3_600_000,
+        len in 0_usize..5_000, jumps in prop::collection::vec(-2_600_000_i64..2_600_000, 0..4),
+    ) {
+        const TRUE_MS: u64 = 1_800_000_000_000;
+        let shown = |offset_s: i64| TRUE_MS.saturating_add_signed(offset_s * 1_000);
+        let mut reassembler = Reassembler::new(ReassemblyLimits::default());
+        let parts = fragments(1, shown(sender_s) + lifetime_ms, len);
+        let hand_over = |reassembler: &mut Reassembler, now_ms: u64, wall_ms: u64| {
+            let inserted = (1..).zip(&parts).map(|(seq, part)| reassembler.insert(now_ms, wall_ms, item(seq), [1; 32], part.clone()));
+            inserted.collect::<Vec<_>>()
+        };
+        let is_whole = |inserted: &[Inserted]| inserted.iter().any(|one| matches!(one, Inserted::Complete(_)));
+        let mut now_ms = 0;
+        let mut first = hand_over(&mut reassembler, now_ms, shown(recipient_s));
+        prop_assert!(!first.iter().any(|one| matches!(one, Inserted::Useless(_))), "{:?}", first);
+        if !is_whole(&first) {
+            prop_assert!(first.iter().all(|one| *one == Inserted::Deferred("held_back")), "{:?}", first);
+            prop_assert!(!reassembler.take_redeliver(now_ms, shown(recipient_s)), "it would come again for ever");
+            prop_assert!(reassembler.take_redeliver(now_ms, shown(sender_s)), "the clocks agree");
+            first = hand_over(&mut reassembler, now_ms, shown(sender_s));
+        }
+        prop_assert!(is_whole(&first));
+        prop_assert!(reassembler.commit(MessageId([1; 16])).is_some());
+        // However the clock jumps while the sender may repeat it, it does not come twice.
+        for jump in jumps {
+            now_ms += 60_000;
+            reassembler.expire(now_ms, shown(jump));
+            let again = hand_over(&mut reassembler, now_ms, shown(jump));
+            prop_assert!(again.iter().all(|one| *one == Inserted::Useless("duplicate_message")), "{:?}", again);
+        }
+    }
+}
+
+/// INV-MSG-26: what seems to be too late lies at its edge, but not so much of it that it crowds the edge.
+#[test]
+fn what_is_held_back_is_bounded_and_forgotten_with_its_edge() {
+    let mut reassembler = Reassembler::new(ReassemblyLimits::default());
+    let part = fragments(1, 60_000, 100)[0].clone();
+    let late_ms = 60_000 + 2_700_000;
+    let insert = |reassembler: &mut Reassembler, seq: u64, wall_ms| {
+        let fragment = Fragment { id: MessageId([u8::try_from(seq % 251).unwrap(); 16]), ..part.clone() };
+        reassembler.insert(0, wall_ms, item(seq), [1; 32], fragment)
+    };
+    for seq in 0..4_096 {
+        assert_eq!(insert(&mut reassembler, seq, late_ms), Inserted::Deferred("held_back"));
+    }
+    assert_eq!(insert(&mut reassembler, 5_000, late_ms), Inserted::Useless("expired"));
+    assert_eq!(insert(&mut reassembler, 7, late_ms), Inserted::Deferred("held_back"), "known");
+    reassembler.keep_held_back(&[id(1)]);
+    assert_eq!(insert(&mut reassembler, 5_000, late_ms), Inserted::Useless("expired"));
+    reassembler.keep_held_back(&[id(2)]);
+    assert_eq!(insert(&mut reassembler, 5_000, late_ms), Inserted::Deferred("held_back"));
+    assert!(matches!(insert(&mut reassembler, 5_000, late_ms - 1), Inserted::Complete(_)));
+}
+
+/// INV-MSG-26: an expiry far ahead is no reason to refuse a message, nor to remember its id for ever.
+#[test]
+fn an_expiry_far_ahead_is_taken_and_not_believed() {
+    let mut reassembler = Reassembler::new(ReassemblyLimits::default());
+    for (n, expiry_ms) in [(1, u64::MAX), (2, 30 * 86_400_000), (3, 60_000)] {
+        let part = fragments(n, expiry_ms, 100)[0].clone();
+        assert!(matches!(reassembler.insert(0, 0, item(n.into()), [n; 32], part), Inserted::Complete(_)));
+        reassembler.commit(MessageId([n; 16])).unwrap();
+    }
+    let end = 7 * 86_400_000 + 2_700_000;
+    reassembler.expire(end, end - 1);
+    assert_eq!(reassembler.remembered().count(), 3);
+    reassembler.expire(end, end);
+    assert_eq!(reassembler.remembered().count(), 0);
 }

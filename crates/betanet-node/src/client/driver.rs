@@ -4,6 +4,7 @@
 //! threads that serve sockets. The thread grants the courier as many packets as the links have room
 //! for, a few at a time, and looks at its commands in between.
 
+mod notes;
 mod own_link;
 
 use std::collections::{HashMap, VecDeque};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::courier::{
-    Action, Courier, CourierConfig, FailReason, Incoming, PingId, ReplyError, ReplyHandle, SendError, SendOptions,
+    Action, Courier, CourierConfig, FailReason, Incoming, PingId, ReplyHandle, SendError, SendOptions,
 };
 use betanet_mix::message::{ItemRef, MessageId};
 use betanet_mix::view::{Address, ConsensusHash, Mailbox, Role};
@@ -21,6 +22,7 @@ use rand_core::UnwrapErr;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::notes::{Notes, Written, copy_of};
 use self::own_link::OwnLink;
 use super::edges::{EdgeLinks, Edges};
 use super::store::ClientStore;
@@ -40,6 +42,9 @@ const BATCH: usize = 64;
 /// The courier's clock is looked at this often even if nothing happens.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Ids of the caller's choice whose messages are told from others.
+const CONTENTS: usize = 65_536;
+
 /// Pause when all links are full.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
@@ -50,6 +55,8 @@ pub(super) enum SendFailure {
     Refused(SendError),
     /// It failed under way.
     Failed(FailReason),
+    /// Its id stands for another message.
+    IdUsed(MessageId),
 }
 
 type Waiter<T> = oneshot::Sender<Result<T, SendFailure>>;
@@ -57,16 +64,51 @@ type Waiter<T> = oneshot::Sender<Result<T, SendFailure>>;
 /// What the thread is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    Send { to: Address, body: Arc<Vec<u8>>, options: SendOptions, done: Waiter<MessageId> },
-    Request { to: Address, body: Arc<Vec<u8>>, hops: u8, reply_packets: u8, timeout: Duration, done: Waiter<Vec<u8>> },
-    Reply { handle: ReplyHandle, body: Vec<u8>, done: oneshot::Sender<Result<(), ReplyError>> },
-    Commit { id: MessageId, done: oneshot::Sender<Result<(), ClientError>> },
-    Ping { hops: u8, done: Waiter<Option<Duration>> },
-    Item { edge: NodeId, item: Item },
-    Attached { mailbox: Mailbox, link: LinkSender, channel: ControlChannel },
-    Detached { edge: NodeId },
+    /// `content` tells messages with an id of the caller's choice apart.
+    Send {
+        to: Address,
+        body: Arc<Vec<u8>>,
+        options: SendOptions,
+        content: Option<u64>,
+        done: Waiter<MessageId>,
+    },
+    Request {
+        to: Address,
+        body: Arc<Vec<u8>>,
+        hops: u8,
+        reply_packets: u8,
+        timeout: Duration,
+        done: Waiter<Vec<u8>>,
+    },
+    Reply {
+        handle: ReplyHandle,
+        body: Vec<u8>,
+        done: oneshot::Sender<Result<(), ClientError>>,
+    },
+    Commit {
+        id: MessageId,
+        done: oneshot::Sender<Result<(), ClientError>>,
+    },
+    Ping {
+        hops: u8,
+        done: Waiter<Option<Duration>>,
+    },
+    Item {
+        edge: NodeId,
+        item: Item,
+    },
+    Attached {
+        mailbox: Mailbox,
+        link: LinkSender,
+        channel: ControlChannel,
+    },
+    Detached {
+        edge: NodeId,
+    },
     ViewChanged,
-    Close { done: oneshot::Sender<()> },
+    Close {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// What callers may see without asking the thread.
@@ -116,7 +158,11 @@ pub(super) struct Driver {
     own: HashMap<NodeId, OwnLink>,
     sends: HashMap<MessageId, Waiter<MessageId>>,
     requests: HashMap<MessageId, Waiter<Vec<u8>>>,
-    replies: HashMap<ReplyHandle, oneshot::Sender<Result<(), ReplyError>>>,
+    replies: HashMap<ReplyHandle, oneshot::Sender<Result<(), ClientError>>>,
+    notes: Notes,
+    /// What the ids of the caller's choice stood for, and their order.
+    contents: HashMap<MessageId, u64>,
+    contents_order: VecDeque<MessageId>,
     pings: HashMap<PingId, Waiter<Option<Duration>>>,
     view: Option<ConsensusHash>,
     trouble: Option<String>,
@@ -135,8 +181,11 @@ impl Driver {
         let key = store.sealing_key();
         let config = CourierConfig { mailboxes: store.mailboxes().len(), ..CourierConfig::default() };
         let mut courier = Courier::new(config, key, os_rng());
-        for (id, expiry_ms) in store.take_remembered() {
-            courier.remember(clocks.now(), id, expiry_ms);
+        for (id, until_ms) in store.take_remembered() {
+            courier.remember(clocks.now(), id, until_ms);
+        }
+        for (id, until_ms) in store.take_answered() {
+            courier.remember_answered(clocks.now(), id, until_ms);
         }
         Self {
             courier,
@@ -149,6 +198,9 @@ impl Driver {
             sends: HashMap::new(),
             requests: HashMap::new(),
             replies: HashMap::new(),
+            notes: Notes::default(),
+            contents: HashMap::new(),
+            contents_order: VecDeque::new(),
             pings: HashMap::new(),
             view: None,
             trouble: None,
@@ -173,16 +225,28 @@ impl Driver {
         let mut next_tick = Instant::now();
         loop {
             let wait = self.pause(next_tick);
-            let received = tokio::time::timeout(wait, commands.recv_many(&mut batch, BATCH)).await;
-            if matches!(received, Ok(0)) {
-                return;
-            }
+            let written = tokio::select! {
+                received = tokio::time::timeout(wait, commands.recv_many(&mut batch, BATCH)) => {
+                    if matches!(received, Ok(0)) {
+                        return;
+                    }
+                    None
+                }
+                written = self.notes.written() => Some(written),
+            };
             let now = self.read_clocks();
+            if let Some(written) = written {
+                self.take_notes(now, written);
+            }
             for command in batch.drain(..) {
                 if let Command::Close { done } = command {
                     // Dropping the waiters tells every caller that the client is closed.
                     self.own.values_mut().for_each(OwnLink::flush_deletions);
                     self.own.clear();
+                    // The folder is not given up while somebody writes to it.
+                    if self.notes.is_writing() {
+                        drop(self.notes.written().await);
+                    }
                     drop(self);
                     let _ = done.send(());
                     return;
@@ -204,6 +268,7 @@ impl Driver {
                 self.courier.grant(now, room);
             }
             self.act_on_all();
+            self.write_notes(now);
             self.own.values_mut().for_each(OwnLink::flush_deletions);
             self.flush_backlog();
             self.publish();
@@ -246,14 +311,18 @@ impl Driver {
 
     fn handle(&mut self, now: u64, command: Command) {
         match command {
-            Command::Send { to, body, options, done } => {
-                if options.id.is_some() {
+            Command::Send { to, body, options, content, done } => {
+                if let Some((id, content)) = options.id.zip(content) {
+                    if self.contents.get(&id).is_some_and(|known| *known != content) {
+                        return answer(done, Err(SendFailure::IdUsed(id)));
+                    }
                     // An earlier send with this id that nobody waits for is not in the way.
                     self.drop_abandoned();
                     self.act_on_all();
                 }
                 match self.courier.send(now, &to, &body, options) {
                     Ok(id) => {
+                        self.note_content(id, content);
                         self.sends.insert(id, done);
                     }
                     Err(err) => answer(done, Err(SendFailure::Refused(err))),
@@ -274,7 +343,7 @@ impl Driver {
                 Ok(()) => {
                     self.replies.insert(handle, done);
                 }
-                Err(err) => answer(done, Err(err)),
+                Err(err) => answer(done, Err(ClientError::Invalid(err.to_string()))),
             },
             Command::Commit { id, done } => {
                 let outcome = self.commit(id);
@@ -303,6 +372,19 @@ impl Driver {
         }
     }
 
+    /// Remembers what an id of the caller's choice stands for, the latest of them.
+    fn note_content(&mut self, id: MessageId, content: Option<u64>) {
+        let Some(content) = content else { return };
+        if self.contents.insert(id, content).is_none() {
+            self.contents_order.push_back(id);
+        }
+        if self.contents_order.len() > CONTENTS
+            && let Some(oldest) = self.contents_order.pop_front()
+        {
+            self.contents.remove(&oldest);
+        }
+    }
+
     fn take_item(&mut self, now: u64, edge: NodeId, item: Item) {
         let place = ItemRef { edge, seq: item.seq };
         match item.body {
@@ -316,8 +398,8 @@ impl Driver {
     fn commit(&mut self, id: MessageId) -> Result<(), ClientError> {
         // First the note: if it cannot be written, the message stays uncommitted, and a crash after it
         // only brings the items again.
-        if let Some(expiry_ms) = self.courier.uncommitted_expiry(id) {
-            self.store.note_committed(id, expiry_ms)?;
+        if let Some(until_ms) = self.courier.uncommitted_until(id) {
+            self.store.note_committed(id, until_ms).map_err(ClientError::Storage)?;
         }
         let Some(items) = self.courier.commit(id) else {
             return Err(ClientError::Invalid(format!("message {id} was never received, or has expired")));
@@ -330,6 +412,38 @@ impl Driver {
             self.delete(edge, &seqs);
         }
         Ok(())
+    }
+
+    /// Starts to write down what was answered, unless that goes on already: then the next batch has it.
+    fn write_notes(&mut self, now: u64) {
+        if self.notes.is_empty() || self.notes.is_writing() {
+            return;
+        }
+        if let Some(log) = self.store.lend_answered(self.courier.answered()) {
+            self.notes.write(log);
+        } else {
+            // Whoever had the file did not live to give it back.
+            let written = self.notes.give_up();
+            self.take_notes(now, written);
+        }
+    }
+
+    fn take_notes(&mut self, now: u64, written: Written) {
+        let Written { log, handles, outcome } = written;
+        if let Some(log) = log {
+            self.store.return_answered(log);
+        }
+        for handle in handles {
+            match &outcome {
+                Ok(()) => self.courier.answer_noted(now, handle),
+                Err(error) => {
+                    self.courier.answer_not_noted(handle);
+                    if let Some(done) = self.replies.remove(&handle) {
+                        answer(done, Err(ClientError::Storage(copy_of(error))));
+                    }
+                }
+            }
+        }
     }
 
     fn delete(&mut self, edge: NodeId, seqs: &[u64]) {
@@ -375,6 +489,7 @@ impl Driver {
                     answer(done, Ok(body));
                 }
             }
+            Action::NoteAnswer { handle, id, until_ms } => self.notes.add(handle, id, until_ms),
             Action::ReplySent { handle } => {
                 if let Some(done) = self.replies.remove(&handle) {
                     answer(done, Ok(()));

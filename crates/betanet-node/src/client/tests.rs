@@ -43,6 +43,7 @@ fn client() -> (Client, mpsc::Receiver<Command>) {
         workers: Mutex::new(None),
         links: tokio::sync::Mutex::new(None),
         closed: watch::Sender::new(false),
+        content: RandomState::new(),
     };
     (client, queue)
 }

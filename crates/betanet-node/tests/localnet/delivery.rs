@@ -24,6 +24,7 @@ async fn everything_a_client_can_do_works_over_real_processes() {
     a_long_message_arrives_whole(&alice, &bob).await;
     a_message_sent_again_under_its_id_arrives_once(&alice, &bob).await;
     requests_are_answered(&alice, &bob).await;
+    an_answered_message_comes_again_without_its_way_back(&net, &dir, &alice).await;
     wrong_sends_are_refused(&alice, &bob).await;
     loops_come_back(&alice).await;
     workers_are_published(&alice, &bob).await;
@@ -95,6 +96,8 @@ async fn a_message_sent_again_under_its_id_arrives_once(alice: &Client, bob: &Cl
         assert_eq!(id, send().await.unwrap());
     }
     assert_eq!(b"once".to_vec(), take(bob).await);
+    let another = alice.send_with(&to, b"another".to_vec(), options).await;
+    assert!(matches!(another, Err(ClientError::IdUsed { id: used }) if used == id), "{another:?}");
     alice.send(&bob.address(), b"another".to_vec(), 3).await.unwrap();
     assert_eq!(b"another".to_vec(), take(bob).await);
 }
@@ -123,6 +126,25 @@ async fn requests_are_answered(alice: &Client, bob: &Arc<Client>) {
     let unanswered = alice.request(&to, b"hello?".to_vec(), 1, 1, short);
     assert!(matches!(unanswered.await, Err(ClientError::Timeout)));
     assert_eq!(b"hello?".to_vec(), take(bob).await);
+}
+
+/// INV-MSG-25, INV-MSG-11
+async fn an_answered_message_comes_again_without_its_way_back(net: &Net, dir: &tempfile::TempDir, alice: &Client) {
+    let carol = client(net, dir, "carol").await;
+    let to = carol.address();
+    let answer = async {
+        let request = carol.receive().await.unwrap();
+        carol.reply(request.reply.unwrap(), b"answer".to_vec()).await.unwrap();
+        request.id
+    };
+    let (id, answered) = tokio::join!(answer, alice.request(&to, b"question".to_vec(), 3, 4, DEADLINE));
+    assert_eq!(b"answer".to_vec(), answered.unwrap());
+    carol.close().await;
+    let carol = client(net, dir, "carol").await;
+    let again = tokio::time::timeout(DEADLINE, carol.receive()).await.unwrap().unwrap();
+    assert_eq!((id, None, 0), (again.id, again.reply, again.reply_capacity));
+    carol.commit(id).await.unwrap();
+    carol.close().await;
 }
 
 async fn wrong_sends_are_refused(alice: &Client, bob: &Client) {

@@ -109,7 +109,7 @@ fn a_commit_that_cannot_be_written_down_can_be_repeated() {
     std::fs::remove_dir_all(dir.path()).unwrap();
     driver.store.compact(driver.courier.remembered());
     for _ in 0..2 {
-        assert!(matches!(driver.commit(id), Err(ClientError::System(_))));
+        assert!(matches!(driver.commit(id), Err(ClientError::Storage(_))));
         assert_eq!(1, driver.courier.stats().uncommitted);
     }
     std::fs::create_dir(dir.path()).unwrap();
@@ -118,7 +118,55 @@ fn a_commit_that_cannot_be_written_down_can_be_repeated() {
         assert_eq!(0, driver.courier.stats().uncommitted);
     }
     let noted = std::fs::read(dir.path().join("committed.log")).unwrap();
-    assert_eq!([&id.0[..], &(NOW_MS + 60_000).to_be_bytes()].concat(), noted, "with its expiry, once");
+    let until_ms = NOW_MS + 60_000 + 45 * 60_000;
+    assert_eq!([&id.0[..], &until_ms.to_be_bytes()].concat(), noted, "with its end, once");
+}
+
+/// INV-MSG-25: an answer leaves when its note is on the disk, and waits when that is full.
+#[tokio::test]
+async fn answers_are_written_down_in_batches_before_they_leave() {
+    let (mut driver, dir, _) = driver();
+    let noted = || std::fs::read(dir.path().join("answered.log")).unwrap();
+    for number in 0..3 {
+        driver.notes.add(ReplyHandle(number), MessageId([u8::try_from(number).unwrap(); 16]), 7);
+    }
+    assert_eq!(Vec::<u8>::new(), noted());
+    driver.write_notes(0);
+    driver.notes.add(ReplyHandle(3), MessageId([3; 16]), 7);
+    driver.write_notes(0);
+    let written = driver.notes.written().await;
+    assert_eq!((3, 3 * 24, true), (written.handles.len(), noted().len(), written.outcome.is_ok()));
+    driver.take_notes(0, written);
+    driver.write_notes(0);
+    let written = driver.notes.written().await;
+    assert_eq!((1, 4 * 24), (written.handles.len(), noted().len()));
+    driver.take_notes(0, written);
+    drop(driver);
+    let known = crate::client::id_log::IdLog::read(dir.path().join("answered.log")).unwrap().1;
+    assert!((0..4).eq(known.iter().map(|(id, _)| id.0[0])));
+}
+
+/// INV-MSG-25
+#[tokio::test]
+async fn an_answer_that_cannot_be_written_down_fails_and_may_be_given_later() {
+    let (mut driver, dir, _) = driver();
+    for _ in 0..4096 {
+        driver.notes.add(ReplyHandle(0), MessageId([1; 16]), 0);
+    }
+    driver.write_notes(0);
+    let written = driver.notes.written().await;
+    driver.take_notes(0, written);
+    // The file is long enough to be written anew, but its folder is gone.
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    let (done, wait) = oneshot::channel();
+    driver.replies.insert(ReplyHandle(1), done);
+    driver.notes.add(ReplyHandle(1), MessageId([2; 16]), 0);
+    driver.write_notes(0);
+    let written = driver.notes.written().await;
+    assert!(written.outcome.is_err());
+    driver.take_notes(0, written);
+    assert!(matches!(wait.await.unwrap(), Err(ClientError::Storage(_))));
+    assert!(driver.store.lend_answered(driver.courier.answered()).is_some(), "the file was given back");
 }
 
 /// A link, and a peer that reads nothing. Its queue is not written before the test waits for something.

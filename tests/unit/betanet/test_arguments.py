@@ -1,0 +1,175 @@
+"""Numbers that no caller should pass: an error that names the argument, whatever the number."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import subprocess
+import sys
+import textwrap
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+import pytest
+
+import betanet
+from betanet import _core
+from tests.unit.betanet.chains import Chain
+
+NOT_NUMBERS: Final[tuple[object, ...]] = (None, "1", b"1", [1], object(), True, False, 1j)
+WHOLE: Final = (-1, -(2**63), 2**64, 2**70, -(2**5000), 2**5000)
+NOT_WHOLE: Final[tuple[object, ...]] = (*NOT_NUMBERS, 1.5, math.nan)
+LONG: Final = (-0.001, -1e300, -math.inf, math.nan, -(2**5000))
+
+PROCESSOR = betanet.SphinxProcessor()
+PIPELINE = betanet.PacketPipeline(1)
+PATH = Chain.of(1).path
+
+
+def teardown_module() -> None:
+    PROCESSOR.close()
+    PIPELINE.close()
+
+
+def client() -> betanet.Client:
+    """A client whose core is never reached."""
+
+    class Unreached:
+        async def run(self, *_: object) -> None:
+            raise AssertionError("the argument was let through")
+
+    core = SimpleNamespace(
+        send=None, request=None, receive=None, reply=None, ping=None, publish_worker=None
+    )
+    unused = betanet.Client(cast("Any", Unreached()), cast("_core.Client", core))
+    unused._is_closed = True  # there is nothing to close
+    return unused
+
+
+def opened(**arguments: Any) -> Awaitable[object]:
+    return betanet.Client.open(dir="unused", bootstrap="unused", **arguments)
+
+
+def published(**arguments: Any) -> Awaitable[object]:
+    given: dict[str, Any] = {"name": "n", "kinds": ["wasm"], "slots": 1, "memory_bytes": 1}
+    return client().publish_worker(**(given | arguments))
+
+
+Call = Callable[..., Any]
+CALLS: Final[dict[tuple[str, str], Call]] = {
+    ("Client.open", "edges"): opened,
+    ("Client.open", "hops"): opened,
+    ("Client.send", "hops"): lambda **a: client().send("to", b"", **a),
+    ("Client.request", "hops"): lambda **a: client().request("to", b"", **a),
+    ("Client.request", "reply_packets"): lambda **a: client().request("to", b"", **a),
+    ("Client.request", "timeout"): lambda **a: client().request("to", b"", **a),
+    ("Client.receive", "timeout"): lambda **a: client().receive(**a),
+    ("Client.reply", "handle"): lambda **a: client().reply(body=b"", **a),
+    ("Client.ping", "hops"): lambda **a: client().ping(**a),
+    ("Client.publish_worker", "slots"): published,
+    ("Client.publish_worker", "memory_bytes"): published,
+    ("Client.publish_worker", "lifetime"): published,
+    ("PacketPipeline", "num_workers"): betanet.PacketPipeline,
+    ("PacketPipeline", "mean_delay_ms"): betanet.PacketPipeline,
+    ("PacketPipeline", "queue_depth"): betanet.PacketPipeline,
+    ("PacketPipeline", "replay_capacity"): betanet.PacketPipeline,
+    ("PacketPipeline.recv_batch", "max_packets"): PIPELINE.recv_batch,
+    ("PacketPipeline.recv_batch", "timeout"): PIPELINE.recv_batch,
+    ("SphinxProcessor", "mean_delay_ms"): betanet.SphinxProcessor,
+    ("SphinxProcessor", "replay_capacity"): betanet.SphinxProcessor,
+    ("create_packet", "parity"): lambda **a: betanet.create_packet(PATH, bytes(16), b"", **a),
+    ("create_packets", "parity"): lambda **a: betanet.create_packets([(PATH, bytes(16), b"")], **a),
+    ("create_surb", "parity"): lambda **a: betanet.create_surb(PATH, bytes(16), **a),
+    ("delay_quantile", "mean_ns"): lambda **a: betanet.delay_quantile(**({"x": 1} | a)),
+    ("delay_quantile", "x"): lambda **a: betanet.delay_quantile(**({"mean_ns": 1} | a)),
+}
+SECONDS: Final = ("timeout", "lifetime", "mean_delay_ms")
+NUMERIC: Final = ("int", "float")
+
+
+def test_every_numeric_argument_of_a_public_callable_is_tried() -> None:
+    folder = Path(betanet.__file__).parent
+    found = set()
+    for file in ("_core.pyi", "_client.py"):
+        for node in ast.parse((folder / file).read_text()).body:
+            match node:
+                case ast.FunctionDef(name=name) if name in betanet.__all__:
+                    found |= numeric(name, node)
+                case ast.ClassDef(name=name) if name in betanet.__all__:
+                    if file == "_core.pyi" and name == "Client":
+                        continue  # the engine behind the public one
+                    for method in node.body:
+                        if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                            place = name if method.name == "__new__" else f"{name}.{method.name}"
+                            if not method.name.startswith("_") or method.name == "__new__":
+                                found |= numeric(place, method)
+    assert found == set(CALLS)
+
+
+def numeric(place: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[tuple[str, str]]:
+    arguments = [*function.args.args, *function.args.kwonlyargs]
+    kinds = {item.arg: ast.unparse(item.annotation) for item in arguments if item.annotation}
+    return {(place, name) for name, kind in kinds.items() if kind.split(" |")[0] in NUMERIC}
+
+
+async def call(place: tuple[str, str], value: object) -> None:
+    outcome = CALLS[place](**{place[1]: value})
+    if inspect.isawaitable(outcome):
+        await outcome
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("place", CALLS, ids="-".join)
+async def test_a_number_out_of_bounds_is_an_error_that_names_it(place: tuple[str, str]) -> None:
+    values = LONG if place[1] in SECONDS else WHOLE
+    for value in values:
+        with pytest.raises(ValueError, match=place[1]):
+            await call(place, value)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("place", CALLS, ids="-".join)
+async def test_what_is_no_number_is_an_error_that_names_the_argument(
+    place: tuple[str, str],
+) -> None:
+    values = NOT_NUMBERS if place[1] in SECONDS else NOT_WHOLE
+    for value in values:
+        if value is None and place == ("Client.receive", "timeout"):
+            continue  # without end
+        with pytest.raises(TypeError, match=place[1]):
+            await call(place, value)
+
+
+def test_texts_are_no_lists_of_texts() -> None:
+    for name in ("kinds", "groups"):
+        with pytest.raises(TypeError, match=f"{name} must be a list of texts"):
+            published(**{name: "wasm"}).__await__().__next__()
+
+
+def test_a_batch_that_finds_no_memory_is_an_error_and_not_the_end() -> None:
+    script = textwrap.dedent(
+        """
+        import resource, betanet
+        pipeline = betanet.PacketPipeline(1)
+        packet = bytes(betanet.Geometry.native().packet_len)
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20), resource.RLIM_INFINITY))
+        for size in (400_000, 100_000, 37_000):
+            try:
+                pipeline.process_batch([packet] * size)
+            except MemoryError:
+                print("refused")
+        try:
+            betanet.create_packets([([], bytes(16), packet)] * 150_000)
+        except MemoryError:
+            print("refused")
+        print(len(pipeline.process_batch([packet] * 100)))
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["refused"] * 4 + ["100"]), done.stderr
