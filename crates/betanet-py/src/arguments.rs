@@ -64,10 +64,10 @@ fn size(value: &Bound<'_, PyAny>, name: &str, least: usize, most: usize) -> PyRe
 }
 
 fn integer(value: &Bound<'_, PyAny>, name: &str, least: u64, most: u64) -> PyResult<u64> {
-    refuse_bool(value, "a whole number")?;
+    refuse_bool(value, name, "a whole number")?;
     let number = match value.extract::<u64>() {
         Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => {
-            return Err(wrong_type(value, "a whole number"));
+            return Err(wrong_type(value, name, "a whole number"));
         }
         Err(error) if !error.is_instance_of::<PyOverflowError>(value.py()) => return Err(error),
         number => number.ok(),
@@ -79,9 +79,9 @@ fn integer(value: &Bound<'_, PyAny>, name: &str, least: u64, most: u64) -> PyRes
 
 /// The number, or `None` if it is too large for one.
 fn number(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<f64>> {
-    refuse_bool(value, "a number")?;
+    refuse_bool(value, name, "a number")?;
     match value.extract::<f64>() {
-        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => Err(wrong_type(value, "a number")),
+        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => Err(wrong_type(value, name, "a number")),
         Err(error) if !error.is_instance_of::<PyOverflowError>(value.py()) => Err(error),
         Ok(number) if number.is_nan() => Err(PyValueError::new_err(format!("{name} is not a number"))),
         number => Ok(number.ok()),
@@ -89,12 +89,11 @@ fn number(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<f64>> {
 }
 
 /// Refuses `True` and `False`, which Python takes for 1 and 0.
-pub(crate) fn refuse_bool(value: &Bound<'_, PyAny>, wanted: &str) -> PyResult<()> {
-    if value.is_instance_of::<PyBool>() { Err(wrong_type(value, wanted)) } else { Ok(()) }
+pub(crate) fn refuse_bool(value: &Bound<'_, PyAny>, name: &str, wanted: &str) -> PyResult<()> {
+    if value.is_instance_of::<PyBool>() { Err(wrong_type(value, name, wanted)) } else { Ok(()) }
 }
 
-/// The error of a value of another type; the caller of the extraction adds the argument's name.
-fn wrong_type(value: &Bound<'_, PyAny>, wanted: &str) -> PyErr {
+fn wrong_type(value: &Bound<'_, PyAny>, name: &str, wanted: &str) -> PyErr {
     let kind = value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
-    PyTypeError::new_err(format!("{wanted} is needed, not {kind}"))
+    PyTypeError::new_err(format!("{name} must be {wanted}, not {kind}"))
 }

@@ -83,7 +83,7 @@ impl<'py> FromPyObject<'_, 'py> for Parity {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        refuse_bool(&object, "0 or 1")?;
+        refuse_bool(&object, "parity", "0 or 1")?;
         match object.extract::<u8>() {
             Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => Ok(Self(u8::MAX)),
             parity => parity.map(Self),
