@@ -92,6 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.die_with_parent:
         die_with_parent()
     configure_logging(level=options.log_level, json=options.json_logs)
+    raise_descriptor_limit()
     try:
         options.home, options.net = usable_home(options.home), whole_path(options.net)
         with owned(options.home):
