@@ -146,7 +146,8 @@ def _describe(task: Body) -> str:
     text = f"task {task['id']}: {task['state']}"
     if task["attempts"] and task["state"] in ("leased", "running"):
         text += f" at {task['attempts'][-1]['worker']}"
-    if task["state"] in ("queued", "retry") and task["reason"]:
+    waits = task["state"] in ("queued", "retry") or task["reason"].startswith("waiting: ")
+    if waits and task["reason"]:
         text += f" ({task['reason']})"
     return text + f", {task['hops']} hop{'s' if task['hops'] > 1 else ''}"
 

@@ -67,6 +67,7 @@ REFUSED_PAUSE_MAX: Final = timedelta(minutes=10)
 TOO_FEW_NODES_PAUSE: Final = timedelta(seconds=3)
 STORE_PAUSE_S: Final = 1.0
 SWEEP_EVERY_S: Final = 3600.0
+NOTHING_DELIVERED: Final = "the network delivers no message: its nodes are away, or cut off"
 
 _OUTCOMES: Final = {
     AttemptState.SETTLED: "accepted",
@@ -205,11 +206,9 @@ class Dispatcher:
         """Why an open task is not with a worker now; empty if there is nothing to say."""
         task = self._ledger.tasks.get(task_id)
         own = "" if task is None else self._reach.trouble(task.spec.privacy)
-        reasons = (
-            f"waiting: {own}" if own else "",
-            self._waiting.get(task_id, ""),
-            self._trouble.get(task_id, ""),
-        )
+        if own:
+            return f"waiting: {own}"
+        reasons = (self._waiting.get(task_id), self._trouble.get(task_id))
         return "; ".join(reason for reason in reasons if reason)
 
     @property
@@ -553,7 +552,7 @@ class Dispatcher:
             return
         if not reached:
             reason = f"{reason}, and the network takes no message for it"
-            self._deaf(session.level, ChannelDown("the network takes no message"), silent=True)
+            self._deaf(session.level, ChannelDown(NOTHING_DELIVERED), silent=True)
             # So it was not the workers; they may be asked again at once.
             self._fog.forgive_silence()
         await self._lose(handle, reason, AttemptState.EXPIRED, counts=reached)

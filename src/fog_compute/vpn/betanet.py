@@ -338,6 +338,6 @@ def _channel_errors(what: str) -> Iterator[None]:
             available=error.available,
         ) from error
     except (betanet.Offline, betanet.Closed) as error:
-        raise ChannelDown(f"{what}: {error}") from error
+        raise ChannelDown(str(error)) from error  # whatever was to be done
     except betanet.BetanetError as error:
         raise ChannelError(f"{what}: {error}") from error

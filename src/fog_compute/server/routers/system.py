@@ -86,6 +86,11 @@ async def _refresh(services: ServiceManager) -> None:
             gauges.net_nodes.labels(role).set(count)
 
 
+def _troubles(seen: str, met: str) -> list[str]:
+    """What keeps the client from its network, and what the coordinator met, if that is more."""
+    return [text for text in (seen, "" if met in seen else met) if text]
+
+
 def _net(services: ServiceManager) -> NetOut | None:
     view = services.net_status
     if view is None:
@@ -97,8 +102,7 @@ def _net(services: ServiceManager) -> NetOut | None:
         mean_delay_ms=view.mean_delay_ms,
         one_operator=view.one_operator,
         warnings=[
-            *([view.trouble] if view.trouble else []),
-            *([trouble] if (trouble := services.get_service("dispatcher").trouble) else []),
+            *_troubles(view.trouble or "", services.get_service("dispatcher").trouble),
             *([ONE_OPERATOR] if view.one_operator else []),
             NO_COVER,
         ],

@@ -107,6 +107,10 @@ async def test_silence_of_a_network_that_takes_nothing_uses_up_no_try(tmp_path: 
         fog.network.loss = 1.0
         await passes(fog, 900)
         assert await tries(fog, task) == 0
+        assert fog.dispatcher.waiting_reason(task.id).startswith(
+            "waiting: the network delivers no message"
+        )
+        assert [view.state for view in fog.fog.workers()] == [WorkerState.READY]
         fog.network.loss = 0.0
         await fog.until(lambda: len(worker.attempts) > 1)
         worker.finish(OK, list(worker.attempts)[-1])

@@ -257,6 +257,23 @@ async def test_status_says_who_is_wrong_about_the_time(api: Api) -> None:
     await api.until(told)
 
 
+async def test_status_and_tasks_name_what_keeps_this_side_from_the_network(api: Api) -> None:
+    """INV-TASK-46."""
+    api.add_worker("a")
+    api.backbone.cut_off("the clock of this machine is 31 days ahead")
+    task = await api.create()
+
+    async def said() -> bool:
+        warnings = (await api.http.get("/api/v1/status")).json()["net"]["warnings"]
+        return bool(warnings[0] == "the clock of this machine is 31 days ahead")
+
+    await api.until(said)
+    shown = (await api.http.get(f"/api/v1/tasks/{task['id']}")).json()
+
+    assert shown["reason"] == "waiting: the clock of this machine is 31 days ahead"
+    assert shown["tries"] == 0
+
+
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
