@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -41,6 +42,11 @@ def zombies(fog: RunningFog) -> list[psutil.Process]:
         for process in first_process(fog).children(recursive=True)
         if process.status() == psutil.STATUS_ZOMBIE
     ]
+
+
+def events_from_the_stop(fog: RunningFog) -> list[str]:
+    events = [json.loads(line)["event"] for line in fog.log.read_text().splitlines()]
+    return events[len(events) - events[::-1].index("stopping") - 1 :]
 
 
 def test_fog_in_a_container_is_kept_clean_and_stops_without_a_failure(tmp_path: Path) -> None:
@@ -95,11 +101,20 @@ def test_fog_in_a_container_is_kept_clean_and_stops_without_a_failure(tmp_path: 
         assert f"task {task_id} goes on with the next `fog up`" in said.splitlines()[-1]
         assert fog.process.wait(STOP_S) == 0
         fog.await_gone()
-        events = [json.loads(line)["event"] for line in fog.log.read_text().splitlines()]
-        assert events[events.index("stopping") :] == ["stopping", "stopped"]
+        assert events_from_the_stop(fog) == ["stopping", "stopped"]
 
     with running_fog(home) as fog:
         fog.await_state(task_id, "running")
         task = fog.json("task", "show", task_id)
         assert task["tries"] == 0
         assert {attempt["state"] for attempt in task["attempts"]} <= {"declined", "running"}
+
+        # Who stops a whole service signals all of its processes, the owner and the others.
+        parts = [process for process in fog.processes() if process.pid != fog.process.pid]
+        fog.process.send_signal(signal.SIGTERM)
+        for process in parts:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGTERM)
+        assert fog.process.wait(STOP_S) == 0
+        fog.await_gone()
+        assert events_from_the_stop(fog) == ["stopping", "stopped"]
