@@ -170,7 +170,7 @@ class Dispatcher:
             NotFound: a blob of the task was not uploaded.
             StoreError: the database refused.
         """
-        await self._ready.wait()
+        await self._until_ready()
         # Once it is on disk it must be known here too, whoever stops waiting for the answer.
         return await asyncio.shield(self._create(spec, key))
 
@@ -194,7 +194,7 @@ class Dispatcher:
             NotFound: there is no such task.
             Conflict: the task is over.
         """
-        await self._ready.wait()
+        await self._until_ready()
         task = self._ledger.tasks.get(task_id)
         if task is None:
             task = await self._store.tasks.get(task_id)
@@ -223,7 +223,7 @@ class Dispatcher:
             NotFound: there is no such task.
             Conflict: the task is over.
         """
-        await self._ready.wait()
+        await self._until_ready()
         version = 0
         while True:
             task = await self._store.events.wait(task_id, version, self._tempo.poll_max_s)
@@ -238,8 +238,14 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Work until cancelled; what was begun is found again in the store by the next run."""
-        await self._recover()
-        self._ready.set()
+        while not self._ready.is_set():
+            try:
+                await self._recover()
+                self._store_found()
+                self._ready.set()
+            except StoreError as error:
+                self._note_store(error)
+                await self._clock.sleep(STORE_PAUSE_S)
         due: datetime | None = None
         async with asyncio.TaskGroup() as jobs:
             jobs.create_task(self._watch_workers(), name="worker-list")
@@ -303,10 +309,20 @@ class Dispatcher:
         await self._apply([Renew(handle, until) for handle in self._ledger.attempts])
         self._store_found()
 
+    def _note_store(self, error: StoreError) -> None:
+        if self._reach.store_lost(error):
+            _log.error("store.refused", reason=str(error))
+
     def _store_found(self) -> None:
         if self._reach.store_found():
             _log.info("store.back")
             self._count_anew(frozenset(PrivacyLevel))
+
+    async def _until_ready(self) -> None:
+        """Wait until the store's rows are read; not if the store is away."""
+        if not self._ready.is_set() and self._reach.store_away:
+            raise StoreError(self._reach.trouble())
+        await self._ready.wait()
 
     async def _recover(self) -> None:
         await self._ledger.load(self._lease)
@@ -651,8 +667,7 @@ class Dispatcher:
         try:
             await self._ledger.apply(changes)
         except StoreError as error:
-            if self._reach.store_lost(error):
-                _log.error("store.refused", reason=str(error))
+            self._note_store(error)
             raise
         if changes:
             self._store_found()

@@ -57,6 +57,8 @@ def redate(connection: Connection, clock: Clock) -> timedelta:
                     {c: type_coerce(c, BigInteger) + jump // _MICROSECOND for c in columns}
                 )
             )
-    connection.execute(delete(schema.last_run))
-    connection.execute(insert(schema.last_run).values(boot=clock.boot, booted_at=booted_at))
+    if last is None or last["boot"] != clock.boot or abs(booted_at - last["booted_at"]) > TOLERANCE:
+        # Only then, so that a store on a full disk can be opened.
+        connection.execute(delete(schema.last_run))
+        connection.execute(insert(schema.last_run).values(boot=clock.boot, booted_at=booted_at))
     return jump

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from fog_compute.coordinator.placement import WorkerState
+from fog_compute.errors import StoreError
 from fog_compute.tasks import AttemptState, Task, TaskState
-from tests.unit.fog_compute.coordinator.scripted import Fog
+from tests.unit.fog_compute.coordinator.scripted import Fog, open_fog
 from tests.unit.fog_compute.coordinator.test_dispatcher import (
     OK,
     attempt_states,
@@ -136,6 +137,32 @@ async def test_store_that_takes_nothing_for_a_while_uses_up_no_try(tmp_path: Pat
 
         assert await attempt_states(fog, task) == [AttemptState.SETTLED]
         assert fog.dispatcher.trouble == ""
+
+
+async def test_store_that_takes_nothing_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    """INV-TASK-46."""
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        task = await create(fog, max_attempts=1)
+        await reaches(fog, task, TaskState.RUNNING)
+    again = await open_fog(tmp_path, clock=fog.clock)
+    try:
+        await refuse_writes(again, refuse=True)
+        again.restart(fog)
+        again.start()
+        await passes(again, 100)
+        assert "readonly database" in again.dispatcher.trouble
+        with pytest.raises(StoreError, match="readonly database"):
+            await again.dispatcher.cancel(task.id)
+        await refuse_writes(again, refuse=False)
+        worker.finish(OK)
+        await reaches(again, task, TaskState.ACCEPTED)
+
+        assert await attempt_states(again, task) == [AttemptState.SETTLED]
+        assert again.dispatcher.trouble == ""
+    finally:
+        await again.stop()
+        await again.store.close()
 
 
 async def test_blob_that_cannot_be_read_now_is_tried_again_and_blames_nobody(
