@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import json
+import os
 import resource
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
 
-from fog_compute.server.listener import FEWEST_PLACES, MOST_PLACES, Places, places_for
+from fog_compute.server.listener import (
+    FEWEST_PLACES,
+    MOST_PLACES,
+    Connection,
+    Listener,
+    Places,
+    places_for,
+)
 
 LIMIT = 200
 SILENT = 450
@@ -156,3 +170,89 @@ def test_silent_connections_keep_nobody_out_and_fill_no_log(backend: Backend) ->
     assert told.startswith(b"HTTP/1.1 200")
     assert b'"state":"queued"' in told
     assert backend.log.stat().st_size < 4096, backend.log.read_text()
+
+
+class Short(socket.socket):
+    """A listening socket for whose connections there are no descriptors for a while."""
+
+    refusals = 3
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+@contextlib.asynccontextmanager
+async def listening(app: ASGIApp, places: Places) -> AsyncIterator[tuple[Short, tuple[str, int]]]:
+    """Serve ``app`` on a socket that is short of descriptors at first."""
+    config = uvicorn.Config(app, log_config=None, lifespan="off")
+    config.load()
+    state = ServerState()
+    with Short() as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen()
+        listener = Listener(
+            bound,
+            places,
+            lambda: Connection(places, config=config, server_state=state, app_state={}),
+        )
+        try:
+            yield bound, bound.getsockname()
+        finally:
+            listener.close()
+            await listener.wait_closed()
+            for connection in list(state.connections):
+                connection.shutdown()
+
+
+async def ask(address: tuple[str, int], text: bytes) -> bytes:
+    """Send something and return all that comes until the connection ends."""
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        writer.write(text)
+        async with asyncio.timeout(DEADLINE_S):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.asyncio
+async def test_shortage_of_descriptors_is_said_once_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fog_compute.server.listener.SHORTAGE_PAUSE_S", 0.01)
+    async with listening(PlainTextResponse("served"), Places(5)) as (short, address):
+        answer = await ask(address, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+
+    assert answer.endswith(b"served")
+    assert short.refusals == 0
+    assert capsys.readouterr().out.count("Too many open files") == 1
+
+
+@pytest.mark.asyncio
+async def test_half_a_head_is_not_waited_for_and_a_request_has_all_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """INV-TASK-48."""
+    monkeypatch.setattr("fog_compute.server.listener.SHORTAGE_PAUSE_S", 0.01)
+    monkeypatch.setattr("fog_compute.server.listener.HEAD_S", 0.05)
+    halves_are_over = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await halves_are_over.wait()
+        await PlainTextResponse("served")(scope, receive, send)
+
+    async with listening(app, Places(5)) as (_, address):
+        whole = asyncio.create_task(
+            ask(address, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        )
+        halves = [await ask(address, text) for text in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nh")]
+        assert not whole.done()
+        halves_are_over.set()
+
+        assert halves == [b"", b"", b""]
+        assert (await whole).endswith(b"served")
