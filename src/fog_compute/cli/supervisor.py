@@ -22,6 +22,7 @@ from fog_compute.cli.needs import find_betanet
 from fog_compute.config import Settings
 from fog_compute.hosts import loopback_like
 from fog_compute.lifetime import hangup_counts
+from fog_compute.text import one_line
 
 __all__ = ["Report", "Supervisor"]
 
@@ -162,6 +163,9 @@ class Supervisor:
                     self._port = urlsplit(self._url).port or self._port
                 if child.restarts and not self._stop.is_set():
                     self._report("restarted", {"name": child.name, "pid": child.pid})
+            case "trouble":
+                reason = one_line(str(event.get("reason", "")))
+                self._report("trouble", {"name": child.name, "reason": reason})
             case "ended":
                 self._report("ended", {"name": child.name, "code": event.get("code")})
         if self._url:

@@ -184,6 +184,9 @@ def _report_text(event: str, fields: dict[str, object]) -> None:
             note(f"{part} ended with {fields.get('code')} and is started again")
         case "restarted":
             note(f"{part} is back")
+        case "trouble":
+            reason = fields.get("reason")
+            note(f"{part}: {reason}" if reason else f"{part} can run tasks again")
         case "stopping":
             _write("stopping; once more Ctrl-C stops at once")
         case "stopped":

@@ -140,11 +140,20 @@ async def _serve(options: argparse.Namespace) -> None:
             name=name,
             settings=settings,
             publisher=_Publisher(channel, settings.publish_s * OFFER_LIFETIME_PUBLICATIONS),
+            on_trouble=lambda reason: announce("trouble", reason=reason),
         )
-        announce("ready", name=name, address=channel.address)
-        await _run_until(agent, stop, by_owner=options.die_with_parent)
+        announcing = asyncio.create_task(_announce_ready(agent, name, channel.address))
+        try:
+            await _run_until(agent, stop, by_owner=options.die_with_parent)
+        finally:
+            announcing.cancel()
     finally:
         await channel.client.close()
+
+
+async def _announce_ready(agent: WorkerAgent, name: str, address: str) -> None:
+    await agent.tried()
+    announce("ready", name=name, address=address)
 
 
 async def _run_until(agent: WorkerAgent, stop: asyncio.Event, *, by_owner: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -83,8 +83,13 @@ class WorkerAgent:
         settings: WorkerSettings | None = None,
         publisher: WorkerPublisher | None = None,
         clock: Clock | None = None,
+        on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Keep all state below ``home``; offer the slots through ``publisher``, if given."""
+        """Keep all state below ``home``; offer the slots through ``publisher``, if given.
+
+        ``on_trouble`` is called with one line when the machine keeps slots from running tasks, and
+        with an empty one when it does so no longer.
+        """
         self._channel = channel
         self._settings = WorkerSettings() if settings is None else settings
         self._clock: Clock = SystemClock() if clock is None else clock
@@ -106,6 +111,7 @@ class WorkerAgent:
         self._able: set[RunnerSlot] = set()  # slots in which a runner works, or will in a moment
         self._tried = asyncio.Event()  # one slot at least could be used, now or before
         self._trouble = ""  # why slots cannot be used, as it was last told
+        self._on_trouble = on_trouble
 
     @property
     def capacity(self) -> int:
@@ -133,6 +139,10 @@ class WorkerAgent:
                 release.cancel()
             await asyncio.gather(*(slot.close() for slot in self._slots))
             self._journal.close()
+
+    async def tried(self) -> None:
+        """Return once it is known whether this machine can run tasks."""
+        await self._tried.wait()
 
     async def drain(self, seconds: float) -> None:
         """Take no more attempts, let those that run end for ``seconds``, and give the rest back.
@@ -453,6 +463,7 @@ class WorkerAgent:
             if self._trouble:
                 _log.info("slot.usable_again", slots=len(self._able))
                 self._trouble = ""
+                self._on_trouble("")
         if (lends := slot.lends) is not None:
             self._lend_at_most(lends.memory_bytes, lends.file_bytes)
 
@@ -462,6 +473,7 @@ class WorkerAgent:
         if reason != self._trouble:
             self._trouble = reason
             _log.error("slot.unusable", reason=reason, slots=len(self._able))
+            self._on_trouble(reason)
         if not self._able:
             waiting = [one for one in self._held.values() if one.state == QUEUED]
             await self._note_given_back(waiting)

@@ -83,3 +83,31 @@ async def test_fog_runs_on_where_its_state_cannot_be_written(
 
     assert parts == ["backend", "worker-0", "worker-1"]
     assert capsys.readouterr().err.count("fog.json cannot be written (Is a directory)") == 1
+
+
+class TroubledChild(ReadyChild):
+    """A worker whose machine cannot run tasks."""
+
+    async def keep(self) -> None:
+        if self.name.startswith("worker"):
+            self.hear(self, {"event": "trouble", "reason": "few files:\n\x1b[2Jraise the limit"})
+        await super().keep()
+
+
+async def test_what_keeps_a_worker_from_its_tasks_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-30."""
+    monkeypatch.setattr(supervisor, "Child", TroubledChild)
+    told: list[dict[str, object]] = []
+
+    def report(event: str, fields: dict[str, object]) -> None:
+        if event == "trouble":
+            told.append(fields)
+        elif event == "ready":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    settings = load_settings(home=tmp_path, port=0, net=tmp_path / "net.json")
+    await asyncio.wait_for(Supervisor(settings, report).run(), DEADLINE_S)
+
+    assert told == [{"name": "worker-0", "reason": "few files: [2Jraise the limit"}]

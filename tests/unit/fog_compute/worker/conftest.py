@@ -146,8 +146,14 @@ class Running:
     def __init__(self, network: MemoryNetwork, home: Path, settings: WorkerSettings) -> None:
         self.channel = network.channel("worker")
         self.offers = Offers()
+        self.troubles: list[str] = []
         self.agent = WorkerAgent(
-            self.channel, home, name="worker-test", settings=settings, publisher=self.offers
+            self.channel,
+            home,
+            name="worker-test",
+            settings=settings,
+            publisher=self.offers,
+            on_trouble=self.troubles.append,
         )
         self._serving: asyncio.Task[None] | None = None
 
