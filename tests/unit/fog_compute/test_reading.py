@@ -176,6 +176,7 @@ def test_standard_input_that_cannot_be_sent_is_one_line(
 ALLOWED = {
     "clock.py": "a line of the kernel",
     "processes.py": "a line of the kernel",
+    "worker/footprint.py": "a line of the kernel",
     "worker/slot.py": "a line of the kernel",
     "worker/cache.py": "a file that this program wrote, after a look at its size",
     "worker/runner.py": "a frame with its own limit",
