@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 import wasmtime
 
-from fog_compute.tasks import Limits, TaskResult
+from fog_compute.tasks import Fault, Limits, TaskResult
 from fog_compute.worker.slot import Job, RunnerSlot
 from fog_compute.worker.wasi import REPLACED
 
@@ -416,6 +416,25 @@ async def test_bad_arguments_are_errors_of_the_guest(slot: RunnerSlot) -> None:
             EFAULT,
         )
     ]
+
+
+@pytest.mark.asyncio
+async def test_flags_that_mean_nothing_are_a_trap_and_leave_the_slot_well(slot: RunnerSlot) -> None:
+    script = Script()
+    script.call("path_open", INPUTS, 0, b"a.txt", 5, 0x7FFF, 2, 0, 0, OUT)
+
+    async def load() -> bytes:
+        return scripted.MODULE
+
+    name = hashlib.sha256(scripted.MODULE).hexdigest()
+    ended = []
+    for _ in range(2):
+        job = Job(name, (), script.encode(), INPUT_FILES, Limits(), bytes(32))
+        ended.append(await slot.run(job, load))
+    assert [result.trap for result in ended] == [Fault.TRAP, Fault.TRAP]
+    assert "flag" in ended[0].detail
+    assert ended[0].fuel_used == ended[1].fuel_used < 100_000
+    assert (await answers(slot, everything(), INPUT_FILES))[0][0] == 0
 
 
 @pytest.mark.asyncio
