@@ -43,6 +43,7 @@ from fog_compute.worker.faults import (
     stop_fault,
     trap_fault,
 )
+from fog_compute.worker.folders import nameless_bytes
 from fog_compute.worker.protocol import NEVER_EXITED, Ran, Run
 from fog_compute.worker.wasi import DeterministicWasi, GuestExit
 
@@ -93,6 +94,7 @@ class _Usage:
     exit_code: int = NEVER_EXITED
     fuel_used: int = 0
     peak_memory: int = 0
+    nameless_bytes: int = 0
 
 
 class Sandbox:
@@ -156,6 +158,7 @@ class Sandbox:
             fuel_used=usage.fuel_used,
             wall_ms=round((time.monotonic() - began) * 1000),
             peak_memory=usage.peak_memory,
+            nameless_bytes=usage.nameless_bytes,
         )
 
     def probe(self, stdin: str, folder: str, memory_bytes: int) -> int:
@@ -190,6 +193,8 @@ class Sandbox:
             self._prepare(store, run)
             self._start(store, run, usage)
         finally:
+            if run.scratch is not None:
+                usage.nameless_bytes = nameless_bytes("self", run.scratch)
             # Not left to the collection of garbage, which may come many tasks later.
             store.close()
 

@@ -7,6 +7,9 @@ import itertools
 import os
 import tempfile
 from pathlib import Path
+from typing import Final
+
+_REMOVED: Final = " (deleted)"  # how the kernel ends the name of an open file that has none
 
 
 def remove_tree(folder: Path) -> None:
@@ -68,6 +71,24 @@ def exceeds(folder: str, total_bytes: int, entries: int, depth: int) -> bool:
     except FileNotFoundError:
         return False
     return _Tally(total_bytes, entries).over(root, depth)
+
+
+def nameless_bytes(process: int | str, folder: str) -> int:
+    """Return how much a process keeps in files of a folder that it has open and were removed.
+
+    They take room until they are closed, and no listing shows them.
+    """
+    sizes: dict[int, int] = {}
+    descriptors = f"/proc/{process}/fd"
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for name in os.listdir(descriptors):  # noqa: PTH208  # an open listing would be one more
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                target = os.readlink(f"{descriptors}/{name}")  # noqa: PTH115  # names no file
+                if target.startswith(f"{folder}/") and target.endswith(_REMOVED):
+                    status = os.stat(f"{descriptors}/{name}")  # noqa: PTH116
+                    if status.st_nlink == 0:
+                        sizes[status.st_ino] = status.st_size
+    return sum(sizes.values())
 
 
 class _Tally:

@@ -64,6 +64,7 @@ class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran"):
     fuel_used: int
     wall_ms: int
     peak_memory: int
+    nameless_bytes: int = 0  # in files of the scratch that were removed and still open at the end
     left: str = ""  # what the task left in the runner, which must then be replaced
 
 

@@ -32,6 +32,7 @@ from fog_compute.worker.folders import (
     exceeds,
     free_bytes,
     is_empty,
+    nameless_bytes,
     nameless_file,
     remove_tree,
 )
@@ -258,9 +259,12 @@ class RunnerSlot:
             await asyncio.sleep(WATCH_INTERVAL_S)
             if self._output_exceeded(limits):
                 return Fault.OUTPUT_LIMIT
-            if self.pid is not None and _own_bytes(self.pid) > limits.memory_bytes + RUNNER_BYTES:
+            pid = self.pid
+            if pid is None:
+                continue
+            if _own_bytes(pid) > limits.memory_bytes + RUNNER_BYTES:
                 return Fault.OUT_OF_MEMORY
-            if scratch is not None and await beside(HEAVY, _overfull, scratch, limits):
+            if scratch is not None and await beside(HEAVY, _overfull_now, pid, scratch, limits):
                 return Fault.SCRATCH_LIMIT
 
     def _output_exceeded(self, limits: Limits) -> bool:
@@ -281,7 +285,7 @@ class RunnerSlot:
         detail = ran.detail
         if self._output_exceeded(limits):
             trap, detail = Fault.OUTPUT_LIMIT, _DETAILS[Fault.OUTPUT_LIMIT](limits)
-        elif scratch is not None and _overfull(scratch, limits):
+        elif scratch is not None and _overfull(scratch, limits, ran.nameless_bytes):
             trap, detail = Fault.SCRATCH_LIMIT, _DETAILS[Fault.SCRATCH_LIMIT](limits)
         stdout, stderr = self._written(limits)
         return TaskResult(
@@ -454,8 +458,13 @@ def _end_of(code: int | None) -> str:
         return f"was ended by signal {-code}"
 
 
-def _overfull(scratch: str, limits: Limits) -> bool:
-    return exceeds(scratch, limits.scratch_bytes, SCRATCH_FILES, SCRATCH_DEPTH)
+def _overfull_now(pid: int, scratch: str, limits: Limits) -> bool:
+    return _overfull(scratch, limits, nameless_bytes(pid, scratch))
+
+
+def _overfull(scratch: str, limits: Limits, nameless: int) -> bool:
+    left = limits.scratch_bytes - nameless
+    return left < 0 or exceeds(scratch, left, SCRATCH_FILES, SCRATCH_DEPTH)
 
 
 async def _collect(process: Process) -> None:

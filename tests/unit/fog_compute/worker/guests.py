@@ -24,6 +24,8 @@ _WASI = """
     (func $set_size (param i32 i64) (result i32)))
   (import "wasi_snapshot_preview1" "fd_seek"
     (func $seek (param i32 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_unlink_file"
+    (func $unlink (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_prestat_get"
     (func $fd_prestat_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "environ_sizes_get"

@@ -75,6 +75,19 @@ async def test_a_file_that_is_made_too_large_in_one_step_is_a_fault(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 3 * MIB])
+@pytest.mark.parametrize("files", [1, 3])
+async def test_files_that_were_removed_and_are_open_count(
+    slot: RunnerSlot, files: int, beyond: int
+) -> None:
+    """INV-TASK-33."""
+    removed = "(drop (call $unlink (i32.const 4) (i32.const 1024) (i32.const 1)))"
+    module = guests.writes(BOUND + beyond, files=files, before=removed)
+    result = await run(slot, module, Limits(scratch_bytes=BOUND))
+    assert result.trap is (None if beyond <= 0 else Fault.SCRATCH_LIMIT)
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("scratch_bytes", [0, BOUND, BOUND + 1])
 @pytest.mark.parametrize("beyond", [-1, 0, 1, 3 * MIB])
 async def test_an_output_holds_what_it_may_and_a_byte_more_is_a_fault(
