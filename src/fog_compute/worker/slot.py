@@ -152,8 +152,16 @@ class RunnerSlot:
             line_bytes=1 << 20,
         )
         self._child = ChildHandle(self._process.pid)
-        async with asyncio.timeout(START_TIMEOUT_S):
-            ready = await self._read()
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                ready = await self._read()
+        except EOFError as err:
+            # Libraries end the process where the machine refuses what they cannot do without.
+            end = _end_of(await self._exit_code())
+            raise RunnerLost(
+                f"this machine cannot run tasks: the runner {end} before it was ready"
+                " (few processes or little memory? its last words are in the log)"
+            ) from err
         if isinstance(ready, Refused):
             raise RunnerLost(f"this machine cannot run tasks: {ready.reason}")
         if not isinstance(ready, Ready):
@@ -318,11 +326,7 @@ class RunnerSlot:
 
     async def _died(self, job: Job, began: float, err: Exception) -> TaskResult:
         """Judge a runner that ended by itself: out of processor time, or lost."""
-        process = self._process
-        code: int | None = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DEATH_TIMEOUT_S):
-                code = None if process is None else await process.wait()
+        code = await self._exit_code()
         if code == -signal.SIGXCPU:
             return await self._stopped(Fault.TIMEOUT, job, began)
         if code == -signal.SIGXFSZ:
@@ -330,6 +334,14 @@ class RunnerSlot:
             return await self._stopped(Fault.SCRATCH_LIMIT, job, began)
         await self._kill("lost")
         raise RunnerLost(f"the runner {_end_of(code)}: {_why(err)}") from err
+
+    async def _exit_code(self) -> int | None:
+        """Return how a runner that no longer answers ended; None if it has not."""
+        process = self._process
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DEATH_TIMEOUT_S):
+                return None if process is None else await process.wait()
+        return None
 
     def _written(self, limits: Limits) -> tuple[bytes, bytes]:
         if self._outputs is None:

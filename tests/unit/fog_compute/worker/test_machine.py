@@ -26,7 +26,7 @@ from fog_compute.tasks import Fault, Limits, TaskResult
 from fog_compute.tasks.wire import LOST, RETURNED, Accepted, Ack, Busy, Cancel, Rejected
 from fog_compute.units import GIB, KIB, MIB
 from fog_compute.worker.footprint import Footprint, left_behind
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
 
 from . import guests
 from .conftest import DEADLINE_S, Requester, Start
@@ -350,6 +350,16 @@ async def test_a_machine_that_refuses_is_not_offered_until_it_can_again(
     assert "may open 100 files" in begun
     assert "\n" not in begun
     assert well == ""
+
+
+@pytest.mark.asyncio
+async def test_a_runner_that_a_library_ends_at_its_start_says_how(
+    slot: RunnerSlot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-30."""
+    started_by(monkeypatch, tmp_path / "aborts.py", "import os; os.abort()")
+    with pytest.raises(RunnerLost, match="ended by SIGABRT before it was ready"):
+        await slot.start()
 
 
 @pytest.mark.asyncio
