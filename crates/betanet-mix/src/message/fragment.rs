@@ -1,5 +1,7 @@
 //! Messages as streams of bytes, and streams cut into fragments.
 
+use std::collections::HashSet;
+
 use betanet_sphinx::{SURB_LEN, Surb};
 use rand_core::CryptoRng;
 
@@ -125,13 +127,16 @@ impl Fragment {
 /// A complete message as its recipient reads it.
 #[derive(Debug)]
 pub struct Stream {
-    /// The reply SURBs that parse.
+    /// The reply SURBs that parse, each once.
     pub surbs: Vec<Surb>,
-    /// How many announced SURBs did not parse.
+    /// How many announced SURBs did not parse, or stood there before.
     pub bad_surbs: usize,
     /// The body.
     pub body: Vec<u8>,
 }
+
+/// Where a SURB's packet header begins: after its first node, with version, parity and group element.
+const SURB_HEADER: std::ops::Range<usize> = 32..32 + 2 + 32;
 
 /// Splits a complete stream into its SURBs and its body.
 ///
@@ -142,7 +147,10 @@ pub fn parse_stream(mut stream: Vec<u8>) -> Result<Stream, StreamError> {
     let region_len = usize::from(*count) * SURB_LEN;
     let region = rest.get(..region_len).ok_or(StreamError::Truncated)?;
     let (blocks, _) = region.as_chunks::<SURB_LEN>();
-    let surbs: Vec<Surb> = blocks.iter().filter_map(|block| Surb::parse(block).ok()).collect();
+    // Two packets over one header would be alike, whatever else the blocks say.
+    let mut headers = HashSet::new();
+    let fresh = blocks.iter().filter(|block| headers.insert(block.get(SURB_HEADER)));
+    let surbs: Vec<Surb> = fresh.filter_map(|block| Surb::parse(block).ok()).collect();
     let bad_surbs = blocks.len() - surbs.len();
     stream.drain(..=region_len);
     if stream.len() > MAX_MESSAGE_LEN {

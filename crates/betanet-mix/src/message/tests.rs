@@ -139,6 +139,7 @@ fn keys_are_kept_and_not_shown() {
     assert!(Sealer::new(&mut rng(6), &[0; 32], 3).is_err(), "a key of small order is refused");
 }
 
+/// INV-MSG-11: a SURB that stands in a message twice is one SURB.
 #[test]
 fn streams_keep_surbs_and_body() {
     let surbs = [surb(1), surb(2), surb(3)];
@@ -155,6 +156,12 @@ fn streams_keep_surbs_and_body() {
     let mut damaged = stream.clone();
     damaged[1 + 457 + 32] = 0xff;
     let parsed = parse_stream(damaged).unwrap();
+    assert_eq!((parsed.surbs.len(), parsed.bad_surbs, parsed.body.len()), (2, 1, 4000));
+    let mut doubled = stream.clone();
+    doubled.copy_within(1..458, 458);
+    // Another key or another end of the header makes no other packet of it.
+    (doubled[914], doubled[800]) = (!doubled[914], !doubled[800]);
+    let parsed = parse_stream(doubled).unwrap();
     assert_eq!((parsed.surbs.len(), parsed.bad_surbs, parsed.body.len()), (2, 1, 4000));
     assert_eq!(parse_stream(stream[..1000].to_vec()).unwrap_err(), StreamError::Truncated);
     assert_eq!(parse_stream(Vec::new()).unwrap_err(), StreamError::Truncated);
