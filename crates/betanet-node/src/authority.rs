@@ -5,6 +5,8 @@
 //! a restarted authority goes on with the same key, address and chain.
 
 mod duties;
+#[cfg(test)]
+mod history;
 mod plan;
 mod workers;
 

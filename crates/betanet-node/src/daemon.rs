@@ -21,7 +21,7 @@ pub mod mixer;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,9 @@ const ROUND: Duration = Duration::from_millis(200);
 
 /// How long a node that holds a consensus waits for the authority before it starts without it.
 const CONSTANTS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A clock that was set back by less goes on with its dates.
+const SET_BACK_MS: u64 = 10_000;
 
 /// How a node is run.
 #[derive(Clone, Debug)]
@@ -158,6 +161,8 @@ struct Node {
     metrics: Arc<Metrics>,
     views: watch::Sender<Arc<Views>>,
     time: NetworkClock,
+    /// The date of the last descriptor.
+    issued_ms: AtomicU64,
 }
 
 impl Node {
@@ -197,7 +202,20 @@ impl Node {
         let views = watch::Sender::new(Arc::new(views));
         serve_http(http, &record, &metrics, views.subscribe(), time.clone());
         write_json(&state.join(RECORD_FILE), &record)?;
-        Ok(Self { config, state, key, id, net, listener, record, dialer, metrics, views, time })
+        Ok(Self {
+            config,
+            state,
+            key,
+            id,
+            net,
+            listener,
+            record,
+            dialer,
+            metrics,
+            views,
+            time,
+            issued_ms: AtomicU64::new(0),
+        })
     }
 
     async fn run(self) -> Result<(), DaemonError> {
@@ -416,6 +434,12 @@ impl Node {
         if keys.is_empty() {
             return Ok(Described { signed: None, moves });
         }
+        // The later of two has the later date, also where the clock was set back by a moment meanwhile.
+        let now_ms = self.time.now_ms();
+        let after_last_ms = self.issued_ms.load(Ordering::Relaxed) + 1;
+        let issued_ms =
+            if after_last_ms.saturating_sub(now_ms) < SET_BACK_MS { now_ms.max(after_last_ms) } else { now_ms };
+        self.issued_ms.store(issued_ms, Ordering::Relaxed);
         let descriptor = NodeDescriptor {
             id: self.id,
             role: self.config.role,
@@ -424,7 +448,7 @@ impl Node {
             vrf_key: lock(&keeper.delays).public_key(),
             delay_proofs: proofs.to_vec(),
             operator: self.config.operator.clone(),
-            issued_ms: self.time.now_ms(),
+            issued_ms,
             // The last published key stops being accepted two epochs after this one.
             expires_ms: keeper.clock.start_of(current.next().next().next()),
         };

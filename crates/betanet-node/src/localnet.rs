@@ -426,6 +426,8 @@ pub struct Health {
     pub epoch: Option<u64>,
     /// Nodes in its consensus.
     pub nodes: Option<usize>,
+    /// Why there is no network, as it sees it.
+    pub trouble: Option<String>,
 }
 
 async fn health(address: SocketAddr) -> Option<Health> {
@@ -436,6 +438,7 @@ async fn health(address: SocketAddr) -> Option<Health> {
         healthy: status == 200,
         epoch: number("epoch"),
         nodes: number("nodes").and_then(|nodes| usize::try_from(nodes).ok()),
+        trouble: body.get("trouble").and_then(serde_json::Value::as_str).map(str::to_owned),
     })
 }
 
@@ -460,14 +463,21 @@ pub async fn status(dir: &Path) -> Result<Vec<NodeStatus>, LocalnetError> {
     let state: LocalnetState =
         read_json(&dir.join(STATE_FILE), "net state")?.ok_or_else(|| LocalnetError::NotRunning(dir.to_owned()))?;
     let net = NetFile::read_again(&dir.join(NET_FILE))?;
-    let mut nodes = Vec::new();
-    for (name, pid) in state.children {
+    // All at once: those that stand still do not answer.
+    let asked = state.children.into_iter().map(|(name, pid)| {
         let http = net.http.get(&name).copied();
-        let health = match http {
-            Some(address) => health(address).await,
-            None => None,
-        };
-        nodes.push(NodeStatus { name, pid: Some(pid), http, health });
+        tokio::spawn(async move {
+            let health = match http {
+                Some(address) => health(address).await,
+                None => None,
+            };
+            NodeStatus { name, pid: Some(pid), http, health }
+        })
+    });
+    let asked: Vec<_> = asked.collect();
+    let mut nodes = Vec::new();
+    for node in asked {
+        nodes.extend(node.await.ok());
     }
     Ok(nodes)
 }

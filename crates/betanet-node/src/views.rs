@@ -86,14 +86,20 @@ impl Views {
         Ok(true)
     }
 
-    /// Drops what is from the future, for a clock that was set back to `now_ms`: what the authority
-    /// signs for those epochs when they come is another chain.
-    pub fn forget_after(&mut self, now_ms: u64) {
+    /// Drops what is from the future of a clock that shows `now_ms`, because it was set back since: what
+    /// the authority signs for those epochs when they come is another chain. Before something is
+    /// accepted, for the future would stay the newest. Says whether anything went.
+    pub fn forget_after(&mut self, now_ms: u64) -> bool {
+        let before = self.held.len();
         self.held.retain(|view| {
             let ahead_ms = view.clock().length_ms().saturating_add(view.clock().skew_ms());
             view.consensus().valid_after_ms <= now_ms.saturating_add(ahead_ms)
         });
-        self.disputed = None;
+        let some = self.held.len() < before;
+        if some {
+            self.disputed = None;
+        }
+        some
     }
 
     /// One line if there is no network to send through at `now_ms`: since when, and who is missing why.

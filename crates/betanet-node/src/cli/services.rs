@@ -1,5 +1,6 @@
 //! Commands that keep running.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::stderr;
 use std::path::{Path, PathBuf};
@@ -145,12 +146,17 @@ pub(super) async fn localnet_status(arguments: StatusArguments) -> Result<(), Fa
         let pid = node.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         let (epoch, state) = match (&node.health, node.http) {
             (Some(health), _) if health.healthy => (health.epoch, "ok"),
+            (Some(health), _) if health.trouble.is_some() => (health.epoch, "no network"),
             (Some(health), _) => (health.epoch, "starting"),
             (None, Some(_)) => (None, "does not answer"),
             (None, None) => (None, "-"),
         };
         let epoch = epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
         let _ = write!(text, "\n{:<11} {pid:<8} {epoch:<12} {state}", node.name);
+    }
+    let troubles = nodes.iter().filter_map(|node| node.health.as_ref()?.trouble.as_deref());
+    for trouble in troubles.collect::<BTreeSet<_>>() {
+        let _ = write!(text, "\n{trouble}");
     }
     text.push_str("\none operator: no anonymity");
     tell(arguments.json, &serde_json::json!({"one_operator": true, "nodes": nodes}), &text, "the status").await

@@ -106,7 +106,9 @@ impl Edges {
         }
         let set = matches!(verdict, Verdict::Wrong(_));
         if set {
-            self.views.send_modify(|views| Arc::make_mut(views).forget_after(self.now_ms()));
+            self.views.send_modify(|views| {
+                Arc::make_mut(views).forget_after(self.now_ms());
+            });
         }
         Ok(set)
     }
@@ -160,7 +162,7 @@ impl Edges {
     pub(super) fn accept(&self, documents: &[Signed]) {
         self.views.send_if_modified(|views| {
             let mut updated = Views::clone(views);
-            let mut changed = false;
+            let mut changed = updated.forget_after(self.now_ms());
             for document in documents {
                 // A consensus that does not verify is of no use, whoever sent it.
                 changed |= updated.accept(document).unwrap_or(false);

@@ -69,7 +69,9 @@ impl NetworkTime {
     /// One line if the machine's clock, or some edge's, is wrong.
     pub(super) fn complaint(&self) -> Option<String> {
         let disputed = lock(&self.heard).disputed;
-        let dispute = || "the edges of the network do not agree on the time".to_owned();
+        let dispute = || {
+            "the edges that answer do not agree on the time, with each other or with this machine's clock".to_owned()
+        };
         self.clock.complaint().or_else(|| disputed.then(dispute))
     }
 }

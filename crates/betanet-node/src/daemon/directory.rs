@@ -276,15 +276,18 @@ impl Documents<'_> {
         let set = self.time.follow(&sample);
         if set {
             // Those who follow the consensuses look at them with the new time.
-            self.views.send_modify(|views| Arc::make_mut(views).forget_after(self.time.now_ms()));
+            self.views.send_modify(|views| {
+                Arc::make_mut(views).forget_after(self.time.now_ms());
+            });
         }
         Ok(set)
     }
 
     /// Verifies consensuses, keeps the good ones, and writes them to disk.
     async fn accept(&self, documents: &[Signed]) {
+        let now_ms = self.time.now_ms();
         let mut updated = Views::clone(&self.views.borrow());
-        let mut changed = false;
+        let mut changed = updated.forget_after(now_ms);
         for document in documents {
             match updated.accept(document) {
                 Ok(new) => changed |= new,
@@ -301,7 +304,6 @@ impl Documents<'_> {
         if !changed {
             return;
         }
-        let now_ms = self.time.now_ms();
         let kept = updated.beyond(&[], now_ms);
         let cache = self.cache.to_owned();
         let write = tokio::task::spawn_blocking(move || crate::state::write_json(&cache, &kept));

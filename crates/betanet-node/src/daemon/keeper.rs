@@ -38,12 +38,13 @@ impl Keeper {
     /// One round, on a thread where it may wait for the disk. One at a time.
     pub async fn keep(&self, views: Arc<Views>) -> Kept {
         let keeper = self.clone();
-        let round = tokio::task::spawn_blocking(move || keeper.round(&views, keeper.time.now_ms()));
+        let round = tokio::task::spawn_blocking(move || keeper.round(&views, keeper.time.now_ms(), Instant::now()));
         round.await.unwrap_or_else(|err| Kept { keys_changed: false, trouble: Some(err.to_string()) })
     }
 
-    fn round(&self, views: &Views, now_ms: u64) -> Kept {
-        let (keys_changed, rotated) = self.rotate(self.clock.epoch_at(now_ms));
+    /// What [`Keeper::keep`] does, at the time `now_ms` of the network and `now` of the timers.
+    pub(crate) fn round(&self, views: &Views, now_ms: u64, now: Instant) -> Kept {
+        let (keys_changed, rotated) = self.rotate(self.clock.epoch_at(now_ms), now);
         let fixed = self.fix_delays(views, now_ms);
         // Tags that the disk refused wait for the next packet, or for this.
         let logged = lock(&self.epochs).write_logs().map_err(|err| format!("cannot write the replay log: {err}"));
@@ -52,17 +53,17 @@ impl Keeper {
     }
 
     /// Gives up old keys at once, makes new ones, and says whether the keys changed.
-    fn rotate(&self, now: Epoch) -> (bool, Result<(), StateError>) {
+    fn rotate(&self, epoch: Epoch, now: Instant) -> (bool, Result<(), StateError>) {
         let (retired, renewal, back) = {
             let mut epochs = lock(&self.epochs);
-            let back = now < epochs.current();
-            (epochs.retire(now), epochs.renewal(), back)
+            let back = epoch < epochs.current();
+            (epochs.retire(epoch), epochs.renewal(), back)
         };
         {
             let mut delays = lock(&self.delays);
-            delays.retire(retired.epochs(), Instant::now());
+            delays.retire(retired.epochs(), now);
             if back {
-                delays.forget_after(now.next());
+                delays.forget_after(epoch.next());
             }
         }
         let fewer = !retired.epochs().is_empty();
@@ -72,7 +73,7 @@ impl Keeper {
             Some(Err(err)) => (fewer, Err(err)),
             Some(Ok(renewed)) => {
                 lock(&self.epochs).adopt(renewed);
-                tracing::info!(epoch = now.0, "keys.rotated");
+                tracing::info!(epoch = epoch.0, "keys.rotated");
                 (true, Ok(()))
             }
         }
