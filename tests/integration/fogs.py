@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,19 @@ def plant_modules(folder: Path, marker: Path) -> None:
 class RunningFog:
     """One ``fog up`` and everything below it, started in a folder of a stranger's modules."""
 
-    def __init__(self, home: Path, *flags: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *flags: str,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("FOG_")},
             "FOG_HOME": str(home),
             "NO_COLOR": "1",
+            **(environment or {}),
         }
         self.log = home.with_suffix(".log")
         self.strangers = home.with_suffix(".strangers")
@@ -159,9 +166,14 @@ class RunningFog:
 
 
 @contextlib.contextmanager
-def running_fog(home: Path, *flags: str, prefix: Sequence[str] = ()) -> Iterator[RunningFog]:
+def running_fog(
+    home: Path,
+    *flags: str,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[RunningFog]:
     """Hold a fog, started with ``prefix`` before the command; nothing of it is left afterwards."""
-    fog = RunningFog(home, *flags, prefix=prefix)
+    fog = RunningFog(home, *flags, prefix=prefix, environment=environment)
     try:
         yield fog
         if fog.process.poll() is None:
