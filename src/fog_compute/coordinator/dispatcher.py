@@ -65,6 +65,7 @@ RESUBMIT_PAUSE_MAX: Final = timedelta(seconds=10)
 REFUSED_PAUSE: Final = timedelta(seconds=10)
 REFUSED_PAUSE_MAX: Final = timedelta(minutes=10)
 TOO_FEW_NODES_PAUSE: Final = timedelta(seconds=3)
+TOO_FEW_NODES_PAUSE_MAX: Final = timedelta(seconds=60)
 STORE_PAUSE_S: Final = 1.0
 SWEEP_EVERY_S: Final = 3600.0
 NOTHING_DELIVERED: Final = "the network delivers no message: its nodes are away, or cut off"
@@ -479,7 +480,9 @@ class Dispatcher:
             await self._apply([Fail(task.id, str(error))])
             return
         except PrivacyUnavailable as error:
-            await self._decline(handle, str(error), TOO_FEW_NODES_PAUSE)
+            pause = min(TOO_FEW_NODES_PAUSE * (task.leases + 1), TOO_FEW_NODES_PAUSE_MAX)
+            await self._decline(handle, str(error), pause)
+            self._avoid(attempt)
             return
         except NO_NETWORK as error:
             self._deaf(session.level, error)
@@ -557,6 +560,9 @@ class Dispatcher:
         except NO_NETWORK as error:
             self._deaf(session.level, error)
             return
+        except PrivacyUnavailable as error:
+            await self._lose(handle, str(error), AttemptState.EXPIRED, counts=False)
+            return
         attempt = self._ledger.attempts.get(handle)
         if attempt is None or attempt.lease_until != until:
             return  # it ended, or was heard
@@ -581,6 +587,8 @@ class Dispatcher:
             reached = await self._exchange.reaches(session)
         except NO_NETWORK as error:
             self._deaf(session.level, error)
+        except PrivacyUnavailable:
+            self._heard(session.level)  # it takes part again, in a network that is too small
         else:
             if not reached and not self._reach.silent(session.level):
                 # It takes part again; whether this worker can be asked is another question.
@@ -603,6 +611,8 @@ class Dispatcher:
             self._note_silence(session)
             _log.debug("poll.failed", worker=session.worker, reason=str(error))
             await self._listen(session)
+        except PrivacyUnavailable as error:
+            _log.debug("poll.failed", worker=session.worker, reason=str(error))
         finally:
             session.end_poll(self._clock.now(), news=heard)
 
@@ -611,7 +621,7 @@ class Dispatcher:
             await self._exchange.tell(session)
         except NO_NETWORK as error:
             self._deaf(session.level, error)
-        except ChannelError as error:
+        except (ChannelError, PrivacyUnavailable) as error:
             _log.debug("tell.failed", worker=session.worker, reason=str(error))
         finally:
             session.end_tell(self._clock.now())
@@ -683,11 +693,16 @@ class Dispatcher:
         confirmed = session.progress(attempt.handle) is not None
         known_to_worker = confirmed or attempt.state is not AttemptState.DECLINED
         if attempt.state in _AVOIDED or (confirmed and attempt.state is AttemptState.DECLINED):
-            lost_by = self._lost_by.get(attempt.task_id, frozenset())
-            self._lost_by[attempt.task_id] = lost_by | {attempt.worker}
+            self._avoid(attempt)
         stop = attempt.state is not AttemptState.SETTLED
         now = self._clock.now()
         session.drop(attempt.handle, now, cancel=stop if known_to_worker else None)
+
+    def _avoid(self, attempt: Attempt) -> None:
+        """Ask others first about this task, if there are others."""
+        if attempt.task_id in self._ledger.tasks:
+            lost_by = self._lost_by.get(attempt.task_id, frozenset())
+            self._lost_by[attempt.task_id] = lost_by | {attempt.worker}
 
     def _end_task(self, task: Task) -> None:
         self._lost_by.pop(task.id, None)

@@ -191,7 +191,8 @@ class Exchange:
         """Whether the network now takes a message for a session's worker, so that it can be asked.
 
         Raises:
-            ChannelDown, PrivacyUnavailable, ServiceUnavailable: this side cannot send at all.
+            ChannelDown, ServiceUnavailable: this side cannot send at all.
+            PrivacyUnavailable: there are too few nodes for a path there.
         """
         sending = asyncio.create_task(self._send(session, Ack(())))
         late = asyncio.create_task(self._clock.sleep(self._timeout_s))

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from fog_compute.errors import (
-    ChannelDown,
-    ConfigError,
-    PrivacyUnavailable,
-    ServiceUnavailable,
-    StoreError,
-)
+from fog_compute.errors import ChannelDown, ConfigError, ServiceUnavailable, StoreError
 from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["NO_NETWORK", "NetworkTrouble", "Reach"]
 
-NetworkTrouble: TypeAlias = ChannelDown | PrivacyUnavailable | ServiceUnavailable | ConfigError
-NO_NETWORK: Final = (ChannelDown, PrivacyUnavailable, ServiceUnavailable, ConfigError)
-"""Errors that say that this side cannot use the network, whoever was to be asked over it."""
+NetworkTrouble: TypeAlias = ChannelDown | ServiceUnavailable | ConfigError
+NO_NETWORK: Final = (ChannelDown, ServiceUnavailable, ConfigError)
+"""Errors that say that this side cannot use the network, whoever was to be asked over it.
+
+Too few nodes for a path are none of them: the edges of one worker may be what is missing.
+"""
 
 
 class Reach:

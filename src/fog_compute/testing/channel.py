@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass, field
 
 from fog_compute.clock import Clock, SystemClock
-from fog_compute.errors import ChannelDown, ChannelError, ChannelTimeout
+from fog_compute.errors import ChannelDown, ChannelError, ChannelTimeout, PrivacyUnavailable
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES, Incoming
 
 
@@ -81,6 +81,7 @@ class MemoryChannel:
 
     Attributes:
         down: why this side cannot use the network, as long as it is not empty.
+        unreachable: addresses to which there is no path.
     """
 
     def __init__(self, network: MemoryNetwork, address: str, mailbox: _Mailbox) -> None:
@@ -90,6 +91,7 @@ class MemoryChannel:
         self._mailbox = mailbox
         self._closed = False
         self.down = ""
+        self.unreachable: set[str] = set()
 
     @property
     def address(self) -> str:
@@ -101,7 +103,7 @@ class MemoryChannel:
     ) -> bytes:
         """Send and wait for the answer; see the protocol."""
         self._check_open()
-        self._check_up()
+        self._check_up(to)
         network = self._network
         number = next(network._numbers)  # noqa: SLF001  # the two classes are one fake
         if network._lost():  # noqa: SLF001
@@ -123,7 +125,7 @@ class MemoryChannel:
     async def send(self, to: str, body: bytes) -> None:
         """Send without a way back; a loss may concern the message or only its receipt."""
         self._check_open()
-        self._check_up()
+        self._check_up(to)
         if not self._network._lost():  # noqa: SLF001
             self._network._post(to, body, 0, None)  # noqa: SLF001
         if self._network._lost():  # noqa: SLF001
@@ -175,6 +177,8 @@ class MemoryChannel:
         if self._closed:
             raise ChannelError("the channel is closed")
 
-    def _check_up(self) -> None:
+    def _check_up(self, to: str) -> None:
         if self.down:
             raise ChannelDown(self.down)
+        if to in self.unreachable:
+            raise PrivacyUnavailable(f"there is no path to {to}", needed=1, available=0)

@@ -9,6 +9,7 @@ import pytest
 from fog_compute.coordinator.placement import WorkerState
 from fog_compute.errors import StoreError
 from fog_compute.tasks import AttemptState, Task, TaskState
+from fog_compute.vpn.levels import PrivacyLevel
 from tests.unit.fog_compute.coordinator.scripted import Fog, open_fog
 from tests.unit.fog_compute.coordinator.test_dispatcher import (
     OK,
@@ -119,6 +120,30 @@ async def test_silence_of_a_network_that_takes_nothing_uses_up_no_try(tmp_path: 
 
         assert await tries(fog, task) == 0
         assert AttemptState.EXPIRED in await attempt_states(fog, task)
+
+
+@pytest.mark.parametrize("submitted", [True, False])
+async def test_task_goes_elsewhere_without_a_try_when_there_is_no_path_to_its_worker(
+    tmp_path: Path, submitted: bool
+) -> None:
+    """INV-TASK-46."""
+    async with running(tmp_path) as fog:
+        first = fog.add_worker("a")
+        channel = await fog.channels.channel(PrivacyLevel.PRIVATE)
+        if not submitted:
+            channel.unreachable.add(first.channel.address)
+        task = await create(fog, max_attempts=1)
+        if submitted:
+            await reaches(fog, task, TaskState.RUNNING)
+            channel.unreachable.add(first.channel.address)
+        await passes(fog, 20)
+
+        second = fog.add_worker("b")
+        await fog.until(lambda: bool(second.attempts))
+        second.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await tries(fog, task) == 0
 
 
 async def test_store_that_takes_nothing_for_a_while_uses_up_no_try(tmp_path: Path) -> None:
