@@ -12,6 +12,8 @@ __all__ = [
     "DATABASE_PATH_BYTES",
     "HOME_BYTES",
     "MAX_BLOB_BYTES",
+    "RUNNER_DESCRIPTORS",
+    "WORKER_HOME_BYTES",
     "HomeLayout",
     "default_home",
     "home_from_environment",
@@ -22,11 +24,17 @@ __all__ = [
 MAX_BLOB_BYTES: Final = 48 * 1024 * 1024
 """Largest module or input: with its overhead it fits into one message of the network."""
 
+RUNNER_DESCRIPTORS: Final = 256
+"""Files that a worker's runner can have open, its task's included."""
+
 DATABASE_PATH_BYTES: Final = 504
 """Longest path under which SQLite opens a database with its journal."""
 
 HOME_BYTES: Final = DATABASE_PATH_BYTES - len("/worker-63/attempts.db")
-"""Longest path of a home folder: all databases below it can be opened."""
+"""Longest path of a fog's home folder: all databases below it can be opened."""
+
+WORKER_HOME_BYTES: Final = DATABASE_PATH_BYTES - len("/attempts.db")
+"""Longest path of the home folder of one worker."""
 
 
 def default_home() -> Path:
@@ -56,7 +64,7 @@ def home_from_environment() -> Path:
     return usable_home(Path(named) if named else default_home())
 
 
-def usable_home(path: Path) -> Path:
+def usable_home(path: Path, longest: int = HOME_BYTES) -> Path:
     """A home folder's absolute path, if everything can lie below it.
 
     Raises:
@@ -70,14 +78,14 @@ def usable_home(path: Path) -> Path:
         shown = name.decode(errors="backslashreplace")
         raise ConfigError(
             f"the home folder {shown} has a path that is no UTF-8 text: choose another with"
-            " FOG_HOME"
+            " FOG_HOME or --home"
         ) from None
     # A database is opened by where it really is.
     length = max(len(name), len(os.path.realpath(name)))
-    if length > HOME_BYTES:
+    if length > longest:
         raise ConfigError(
-            f"the path of the home folder has {length} bytes, and {HOME_BYTES} fit: choose a"
-            f" shorter one with FOG_HOME than {whole}"
+            f"the path of the home folder has {length} bytes, and {longest} fit: choose a shorter"
+            f" one with FOG_HOME or --home than {whole}"
         )
     return whole
 

@@ -27,6 +27,7 @@ from fog_compute.cli.common import CommandError, note
 from fog_compute.config import Settings
 from fog_compute.errors import ConfigError
 from fog_compute.hosts import LOOPBACK_4, LOOPBACK_6, bind, is_loopback, loopback_like
+from fog_compute.layout import RUNNER_DESCRIPTORS
 from fog_compute.lifetime import port_problem
 from fog_compute.units import MIB, format_bytes
 
@@ -188,12 +189,13 @@ def _files(settings: Settings) -> Iterator[str]:
 def _descriptors(settings: Settings) -> Iterator[str]:
     """Enough open files for the pipes to all parts; the own limit is raised where it may be."""
     nodes = settings.entry_nodes + settings.middle_nodes + settings.exit_nodes
-    needed = OWN_DESCRIPTORS + CHILD_DESCRIPTORS * (nodes + settings.workers)
+    own = OWN_DESCRIPTORS + CHILD_DESCRIPTORS * (nodes + settings.workers)
+    needed = max(own, RUNNER_DESCRIPTORS if settings.workers else 0)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         yield f"this shell allows {hard} open files, and {needed} are needed: run `ulimit -n 1024`"
-    elif soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    elif soft < own:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (own, hard))
 
 
 _CHECKS: Final[tuple[Check, ...]] = (_net, _address, _home, _files, _descriptors)

@@ -28,7 +28,7 @@ from fog_compute.descriptors import run_program, tell
 from fog_compute.errors import ChannelError, ConfigError, FogError
 from fog_compute.first import go_below_first_process
 from fog_compute.kernel import try_lock
-from fog_compute.layout import usable_home, whole_path
+from fog_compute.layout import WORKER_HOME_BYTES, usable_home, whole_path
 from fog_compute.lifetime import (
     EXIT_UNUSABLE,
     announce,
@@ -94,7 +94,10 @@ def main(arguments: list[str] | None = None) -> int:
     configure_logging(level=options.log_level, json=options.json_logs)
     raise_descriptor_limit()
     try:
-        options.home, options.net = usable_home(options.home), whole_path(options.net)
+        options.home, options.net = (
+            usable_home(options.home, WORKER_HOME_BYTES),
+            whole_path(options.net),
+        )
         with owned(options.home):
             asyncio.run(_serve(options))
     except FogError as err:

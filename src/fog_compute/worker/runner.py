@@ -26,6 +26,7 @@ from wasmtime import WasmtimeError
 
 from fog_compute.descriptors import run_program
 from fog_compute.kernel import be_killed_with_parent, give_up_privileges
+from fog_compute.layout import RUNNER_DESCRIPTORS
 from fog_compute.tasks.model import DETAIL_LENGTH
 from fog_compute.text import one_line
 from fog_compute.units import MIB
@@ -48,7 +49,6 @@ from fog_compute.worker.protocol import (
     parse_to_runner,
 )
 
-OPEN_FILES: Final = 256
 STACK_BYTES: Final = 8 * MIB  # of the thread that compiles and runs, whatever `ulimit -s` says
 UNLIMITED: Final = 2**63 - 1
 
@@ -96,9 +96,11 @@ def _confine() -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < OPEN_FILES:
-        raise MachineFault(f"a process may open {hard} files: a runner needs {OPEN_FILES}{_RAISE}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    if hard < RUNNER_DESCRIPTORS:
+        raise MachineFault(
+            f"a process may open {hard} files: a runner needs {RUNNER_DESCRIPTORS}{_RAISE}"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (RUNNER_DESCRIPTORS, RUNNER_DESCRIPTORS))
 
 
 _RAISE: Final = " (raise the hard limit: ulimit -H)"

@@ -12,7 +12,13 @@ import pytest
 
 from fog_compute.config import load_settings
 from fog_compute.errors import ConfigError, StoreUnusable
-from fog_compute.layout import DATABASE_PATH_BYTES, HOME_BYTES, default_home, usable_home
+from fog_compute.layout import (
+    DATABASE_PATH_BYTES,
+    HOME_BYTES,
+    WORKER_HOME_BYTES,
+    default_home,
+    usable_home,
+)
 from fog_compute.store import Store
 
 NAMES = ["a?mode=memory", "%41", "a#b", "a&b=c", "a b", "ü", ":memory:", "file:x", "n\new", "a%"]
@@ -76,6 +82,8 @@ def test_longest_home_has_room_for_everything_and_one_more_byte_is_refused(
 
     with pytest.raises(ConfigError, match=f"has {HOME_BYTES + 1} bytes, and {HOME_BYTES} fit"):
         load_settings(home=longest.with_name(longest.name + "e"))
+    worker = settings.layout.worker(63)
+    assert usable_home(worker, WORKER_HOME_BYTES) == worker
 
 
 def test_link_to_a_long_path_is_as_long_as_it(tmp_path: Path) -> None:

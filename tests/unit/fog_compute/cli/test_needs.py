@@ -146,7 +146,7 @@ def test_few_descriptors_are_raised_or_told(tmp_path: Path) -> None:
 
     assert lines("ulimit -Sn 33") == ["", "46"]
     assert lines("ulimit -n 33") == [
-        "this shell allows 33 open files, and 46 are needed: run `ulimit -n 1024`",
+        "this shell allows 33 open files, and 256 are needed: run `ulimit -n 1024`",
         "33",
     ]
     assert hard != 33
