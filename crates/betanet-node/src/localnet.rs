@@ -4,6 +4,7 @@
 //! ports that are kept over restarts. Its children die with it; a child that dies comes back.
 
 mod child;
+mod needs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,7 +26,7 @@ use crate::daemon::{self, NodeRecord};
 use crate::http;
 use crate::net::{Endpoint, NetFile};
 use crate::process::shut_down;
-use crate::state::{StateDir, StateError, note_trouble, read_json, write_json};
+use crate::state::{StateDir, StateError, note_trouble, read_json, shell_word, write_json};
 
 /// The bootstrap file of the network.
 pub const NET_FILE: &str = "net.json";
@@ -86,6 +87,9 @@ pub enum LocalnetError {
     /// Not enough nodes to be a network.
     #[error("a network needs at least one entry or exit node")]
     TooSmall,
+    /// The machine or the folder is not as it must be.
+    #[error("{0}")]
+    Missing(String),
     /// A process cannot be started.
     #[error("cannot start {name}: {source}")]
     Spawn {
@@ -116,7 +120,7 @@ pub enum LocalnetError {
     #[error("cannot write to standard output: {0}; the network was stopped")]
     Unheard(#[source] std::io::Error),
     /// Nothing runs in this folder.
-    #[error("no local network runs in {0}; start one with: betanet localnet run --dir {0}")]
+    #[error("no local network runs in {}; start one with: betanet localnet run --dir {}", .0.display(), shell_word(.0))]
     NotRunning(PathBuf),
 }
 
@@ -126,7 +130,8 @@ pub enum LocalnetError {
 pub enum Progress {
     /// It can be used.
     Ready {
-        /// The bootstrap file for clients.
+        /// The bootstrap file for clients; in JSON, what is no text in its name is shown as such.
+        #[serde(serialize_with = "shown")]
         net: PathBuf,
         /// Nodes.
         nodes: usize,
@@ -137,6 +142,10 @@ pub enum Progress {
     },
     /// It is being stopped.
     Stopping,
+}
+
+fn shown<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// Runs a network until `shutdown` is given; `progress` hears of its stages.
@@ -155,13 +164,19 @@ pub async fn run(
     if config.entry + config.exit == 0 {
         return Err(LocalnetError::TooSmall);
     }
+    let nodes = names(&config);
+    let processes: Vec<_> = ["authority"].into_iter().chain(nodes.iter().map(|(name, _)| &**name)).collect();
+    let missing = needs::missing(&config, &processes);
+    if !missing.is_empty() {
+        return Err(LocalnetError::Missing(missing.join("; ")));
+    }
     let state = StateDir::open(&config.dir)?;
     std::fs::create_dir_all(config.dir.join("logs")).map_err(|source| StateError::Io {
         action: "create",
         path: config.dir.join("logs"),
         source,
     })?;
-    let mut net = Localnet::new(config, state);
+    let mut net = Localnet::new(config, state, nodes);
     let outcome = tokio::select! {
         ran = net.bring_up_and_watch(started, &mut progress) => ran,
         () = shut_down(shutdown) => Ok(()),
@@ -172,6 +187,15 @@ pub async fn run(
     };
     net.stop().await;
     told
+}
+
+/// The nodes of a network, by name.
+fn names(config: &LocalnetConfig) -> Vec<(String, Role)> {
+    let named = |role: Role, count: usize| (0..count).map(move |number| (format!("{}-{number}", role.name()), role));
+    named(Role::Entry, config.entry)
+        .chain(named(Role::Middle, config.middle))
+        .chain(named(Role::Exit, config.exit))
+        .collect()
 }
 
 struct Localnet {
@@ -185,13 +209,7 @@ struct Localnet {
 }
 
 impl Localnet {
-    fn new(config: LocalnetConfig, state: StateDir) -> Self {
-        let named =
-            |role: Role, count: usize| (0..count).map(move |number| (format!("{}-{number}", role.name()), role));
-        let nodes = named(Role::Entry, config.entry)
-            .chain(named(Role::Middle, config.middle))
-            .chain(named(Role::Exit, config.exit))
-            .collect();
+    fn new(config: LocalnetConfig, state: StateDir, nodes: Vec<(String, Role)>) -> Self {
         Self {
             config,
             _state: state,

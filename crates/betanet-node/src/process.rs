@@ -1,5 +1,6 @@
 //! Processes that end with their owner, and signals that end them in order.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 
@@ -7,6 +8,11 @@ use rustix::fs::FileType;
 use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+use crate::bounded::read_at_most;
+
+/// Bytes of what the kernel says about a process.
+const STATUS_LIMIT: usize = 64 * 1024;
 
 /// Links open at once, at most.
 const LINKS: u64 = 4096;
@@ -51,7 +57,8 @@ pub fn die_with_parent() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Resolves once when this process should end in order: SIGTERM, SIGINT, or (with
+/// Resolves once when this process should end in order: SIGTERM, SIGINT, SIGHUP unless it was ignored
+/// when the process was started (as `nohup` does), or (with
 /// `watch_stdin`) the end of a standard input that is a pipe. A second signal ends it at once.
 ///
 /// A file that reaches the process's size limit is from here on an error of the write, like a full
@@ -63,6 +70,7 @@ pub fn shutdown_signal(watch_stdin: bool) -> std::io::Result<watch::Receiver<boo
     let (sender, receiver) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = if is_ignored(Signal::HUP) { None } else { Some(signal(SignalKind::hangup())?) };
     // The handler stays when its receiver goes.
     drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
     if watch_stdin && stdin_is_pipe() {
@@ -75,18 +83,31 @@ pub fn shutdown_signal(watch_stdin: bool) -> std::io::Result<watch::Receiver<boo
         })?;
     }
     tokio::spawn(async move {
-        let code = tokio::select! {
-            _ = terminate.recv() => 143,
-            _ = interrupt.recv() => 130,
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => 143,
+                _ = interrupt.recv() => 130,
+                Some(()) = async { hangup.as_mut()?.recv().await } => 129,
+            }
         };
+        let code = next().await;
         let _ = sender.send(true);
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        next().await;
         std::process::exit(code);
     });
     Ok(receiver)
+}
+
+/// Whether whoever started this process had it ignore `signal`; no, where that cannot be told.
+fn is_ignored(signal: Signal) -> bool {
+    let status = File::open("/proc/self/status").and_then(|file| read_at_most(file, STATUS_LIMIT)).unwrap_or_default();
+    ignored(&String::from_utf8_lossy(&status)) & (1 << (signal.as_raw() - 1)) != 0
+}
+
+/// The set of ignored signals in a process's status, one bit each.
+fn ignored(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Waits until the signal is given (or its source is gone).
@@ -103,6 +124,12 @@ fn stdin_is_pipe() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ignored_signals_are_told_from_others() {
+        assert_eq!(0b1001, ignored("Name:\tbetanet\nSigIgn:\t0000000000000009\nSigCgt:\t0000000000000002\n"));
+        assert_eq!(0, ignored("SigCgt:\t0000000000000001\n"));
+    }
 
     #[test]
     fn strangers_get_half_of_the_files() {

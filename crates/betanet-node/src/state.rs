@@ -1,6 +1,7 @@
 //! State folders: one owner, private files, writes that are whole or absent.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -43,8 +44,18 @@ pub enum StateError {
         /// Why not.
         source: io::Error,
     },
+    /// No file could be made below it.
+    #[error("the path of the folder is too long: {what} has {length} bytes, and {most} fit; choose a shorter one")]
+    TooLong {
+        /// Of what.
+        what: &'static str,
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        most: usize,
+    },
     /// Others may read a secret.
-    #[error("{path} holds a secret that others may read; make it private: chmod 600 {path}")]
+    #[error("{path} holds a secret that others may read; make it private: chmod 600 {}", shell_word(.path))]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -67,6 +78,39 @@ pub enum StateError {
         /// What was expected.
         what: &'static str,
     },
+}
+
+/// Bytes of a path, with the zero that ends it, and of one name in it.
+const PATH_LIMIT: usize = 4096;
+const NAME_LIMIT: usize = 255;
+
+/// Bytes that the longest path in a state folder has more than the folder's.
+const IN_FOLDER: usize = 64;
+
+/// Whether files can be made in a folder of this name, and in folders below it whose paths are
+/// `deeper` bytes longer.
+///
+/// # Errors
+/// [`StateError::TooLong`]
+pub(crate) fn check_length(path: &Path, deeper: usize) -> Result<(), StateError> {
+    let most = PATH_LIMIT - 1 - IN_FOLDER - deeper;
+    let length = path.as_os_str().len();
+    if length > most {
+        return Err(StateError::TooLong { what: "it", length, most });
+    }
+    match path.iter().map(OsStr::len).max() {
+        Some(length) if length > NAME_LIMIT => {
+            Err(StateError::TooLong { what: "a name in it", length, most: NAME_LIMIT })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A path as a shell reads it.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,@%".contains(char);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
@@ -113,6 +157,7 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Locked`] if another process holds the lock; [`StateError::Io`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StateError> {
+        check_length(path, 0)?;
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("create", path))?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
@@ -385,6 +430,25 @@ mod tests {
         ] {
             assert!(message.contains("no regular file"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_path_in_which_nothing_fits_is_refused_with_the_length_that_does() {
+        let deep = |length: usize| PathBuf::from("/".to_owned() + &"a/".repeat(length / 2)[..length - 1]);
+        check_length(&deep(3900), 64).unwrap();
+        for (path, deeper, most) in [(deep(4000), 64, "3967 fit"), (deep(4094), 0, "4031 fit")] {
+            assert!(check_length(&path, deeper).unwrap_err().to_string().contains(most));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let message = StateDir::open(&dir.path().join("x").join("n".repeat(256))).unwrap_err().to_string();
+        assert!(message.contains("256 bytes, and 255 fit"), "{message}");
+        assert!(!dir.path().join("x").exists());
+    }
+
+    #[test]
+    fn a_command_that_is_advised_can_be_run() {
+        assert_eq!("/a/b-1.c", shell_word(Path::new("/a/b-1.c")));
+        assert_eq!(r"'/it'\''s $HOME'", shell_word(Path::new("/it's $HOME")));
     }
 
     #[test]

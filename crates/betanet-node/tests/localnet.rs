@@ -25,6 +25,8 @@ mod faults;
 mod harness;
 #[path = "localnet/limits.rs"]
 mod limits;
+#[path = "localnet/machines.rs"]
+mod machines;
 #[path = "localnet/processes.rs"]
 mod processes;
 #[path = "localnet/streams.rs"]

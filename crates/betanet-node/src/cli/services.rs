@@ -22,6 +22,8 @@ pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
     if arguments.die_with_parent {
         die_with_parent()?;
     }
+    // Started through /proc, it would be called "exe" in lists of processes. Where it cannot be named, it runs as well.
+    let _ = std::fs::write("/proc/self/comm", "betanet");
     // A service that has lost a thread would look alive and do nothing. Its owner starts it again.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -114,7 +116,7 @@ pub(super) async fn localnet(arguments: LocalnetArguments) -> Result<(), Failure
     let json = arguments.json;
     let config = LocalnetConfig {
         dir: absolute(&arguments.dir)?,
-        program: std::env::current_exe()?,
+        program: own_program()?,
         entry: arguments.entry,
         middle: arguments.middle,
         exit: arguments.exit,
@@ -160,6 +162,18 @@ pub(super) async fn localnet_status(arguments: StatusArguments) -> Result<(), Fa
     }
     text.push_str("\none operator: no anonymity");
     tell(arguments.json, &serde_json::json!({"one_operator": true, "nodes": nodes}), &text, "the status").await
+}
+
+/// This very program, also once its file was replaced or removed: a child that comes back is of the
+/// same version as its neighbours.
+fn own_program() -> Result<PathBuf, Failure> {
+    let program = PathBuf::from("/proc/self/exe");
+    match std::fs::metadata(&program) {
+        Ok(_) => Ok(program),
+        Err(err) => {
+            Err(Failure::Error(format!("cannot start processes of this program: {}: {err}", program.display())))
+        }
+    }
 }
 
 /// The path from the root; a relative one means nothing where the current folder is gone.

@@ -50,8 +50,20 @@ impl Spec {
             std::fs::remove_file(&self.log)?;
         }
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        for (name, value) in loader_variables(std::env::vars_os()) {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let mut child = command
+            .arg0("betanet")
             .args(&self.arguments)
+            // Always there, and without files of a stranger.
+            .current_dir("/")
+            // What a terminal sends is for the owner, who then ends them in order.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
@@ -61,6 +73,25 @@ impl Spec {
         let lifeline = child.stdin.take();
         Ok(Process { child, _lifeline: lifeline })
     }
+}
+
+/// The variables that change what the loader does, as a child gets them: what somebody puts in front
+/// on purpose, and libraries from folders that are the same wherever the process stands.
+fn loader_variables(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, Option<OsString>)> {
+    let absolute = |folders: &OsString| {
+        let folders: Vec<_> = std::env::split_paths(folders).filter(|folder| folder.is_absolute()).collect();
+        std::env::join_paths(folders).ok().filter(|folders| !folders.is_empty())
+    };
+    all.filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LD_"))
+        .map(|(name, value)| {
+            let passed = match name.as_encoded_bytes() {
+                b"LD_PRELOAD" => Some(value),
+                b"LD_LIBRARY_PATH" => absolute(&value),
+                _ => None,
+            };
+            (name, passed)
+        })
+        .collect()
 }
 
 /// Why a process ended, as its log says at the end.
@@ -162,5 +193,25 @@ fn describe(status: io::Result<std::process::ExitStatus>) -> String {
     match status {
         Ok(status) => status.to_string(),
         Err(err) => err.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loader_of_a_child_looks_nowhere_near_the_current_folder() {
+        let given = [
+            ("LD_LIBRARY_PATH", "/a::lib:/b:."),
+            ("LD_PRELOAD", "libfast.so"),
+            ("LD_AUDIT", "/a/audit.so"),
+            ("LDFLAGS", "-g"),
+        ];
+        let passed = loader_variables(given.map(|(name, value)| (name.into(), value.into())).into_iter());
+        let expected = [("LD_LIBRARY_PATH", Some("/a:/b")), ("LD_PRELOAD", Some("libfast.so")), ("LD_AUDIT", None)];
+        assert_eq!(expected.map(|(name, value)| (name.into(), value.map(OsString::from))).to_vec(), passed);
+        let relative = [("LD_LIBRARY_PATH".into(), "lib:".into())];
+        assert_eq!(vec![("LD_LIBRARY_PATH".into(), None)], loader_variables(relative.into_iter()));
     }
 }

@@ -108,8 +108,13 @@ impl Net {
     }
 
     /// Ends the owner in order; its exit code.
-    pub(crate) fn terminate(mut self) -> Option<i32> {
+    pub(crate) fn terminate(self) -> Option<i32> {
         signal(self.id(), "-TERM");
+        self.wait()
+    }
+
+    /// Waits for the end of the owner; its exit code.
+    pub(crate) fn wait(mut self) -> Option<i32> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {

@@ -1,0 +1,100 @@
+//! What a local network needs from its machine, looked at before any process is started. All that is
+//! missing is said at once, each with what mends it.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use rustix::process::{Resource, getrlimit};
+
+use super::LocalnetConfig;
+use crate::state::{check_length, shell_word};
+
+/// Bytes that the longest path below the network's folder has more than those of a node's folder.
+const DEEPER: usize = 64;
+
+/// How long a connection on this machine may take.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// Open files of a process: those that any needs, and those for each process of the net, of which a
+/// node keeps an eighth of its files for links of other nodes.
+const FILES: u64 = 64;
+const FILES_PER_PROCESS: u64 = 8;
+
+/// Files that only their owner may read.
+const SECRETS: [&str; 3] = ["identity.key", "vrf.key", "epochs.json"];
+
+/// What is missing, one sentence each.
+pub(super) fn missing(config: &LocalnetConfig, processes: &[&str]) -> Vec<String> {
+    let mut missing = Vec::new();
+    missing.extend(check_length(&config.dir, DEEPER).err().map(|err| err.to_string()));
+    missing.extend(address(config.ip));
+    missing.extend(open_files(processes.len()));
+    let folders: Vec<_> = processes.iter().map(|name| config.dir.join(name)).collect();
+    missing.extend(closed(&folders));
+    missing.extend(exposed(&config.dir, &folders));
+    missing
+}
+
+/// Whether processes on `ip` reach each other.
+fn address(ip: IpAddr) -> Option<String> {
+    let mend = if ip.is_loopback() {
+        "bring the loopback interface up: ip link set lo up"
+    } else {
+        "choose an address of this machine with --ip"
+    };
+    let reach = || -> io::Result<()> {
+        let listener = TcpListener::bind(SocketAddr::new(ip, 0))?;
+        TcpStream::connect_timeout(&listener.local_addr()?, CONNECT)?;
+        Ok(())
+    };
+    let err = reach().err()?;
+    Some(match err.kind() {
+        ErrorKind::AddrNotAvailable => format!("this machine has no address {ip}: {mend}"),
+        _ => format!("nothing on this machine is reached at {ip} ({err}): {mend}"),
+    })
+}
+
+fn open_files(processes: usize) -> Option<String> {
+    let needed = FILES + FILES_PER_PROCESS * u64::try_from(processes).unwrap_or(u64::MAX / FILES_PER_PROCESS);
+    let limit = getrlimit(Resource::Nofile).maximum?;
+    (limit < needed).then(|| {
+        format!(
+            "a process may have {limit} files open here, and a net of {processes} processes needs {needed}: \
+             ulimit -n {needed}"
+        )
+    })
+}
+
+/// Folders that their owner may not use.
+fn closed(folders: &[PathBuf]) -> Option<String> {
+    let mode = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    let closed: Vec<_> = folders
+        .iter()
+        .filter(|folder| matches!(access(folder.as_path(), mode), Err(err) if err != rustix::io::Errno::NOENT))
+        .collect();
+    let (first, others) = closed.split_first()?;
+    let words: Vec<_> = closed.iter().map(|folder| shell_word(folder)).collect();
+    Some(format!("{}{} may not be used: chmod u+rwx {}", first.display(), also(others.len()), words.join(" ")))
+}
+
+/// Secrets that others may read.
+fn exposed(dir: &Path, folders: &[PathBuf]) -> Option<String> {
+    let others_may = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 != 0);
+    let files = folders.iter().flat_map(|folder| SECRETS.map(|name| folder.join(name)));
+    let exposed: Vec<_> = files.filter(others_may).collect();
+    let (first, others) = exposed.split_first()?;
+    Some(format!(
+        "{}{} holds a secret that others may read: chmod -R go-rwx {}",
+        first.display(),
+        also(others.len()),
+        shell_word(dir)
+    ))
+}
+
+fn also(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(" (and {others} more)") }
+}
