@@ -26,21 +26,18 @@ use tokio::sync::{Mutex, Semaphore, watch};
 
 use self::plan::{Ledger, Saved};
 use self::workers::Workers;
-use crate::bind::{BindError, Purpose, bind};
+use crate::bind::{AcceptTrouble, BindError, Purpose, bind};
 use crate::budget::Budget;
 use crate::clock::NetworkClock;
 use crate::control::{Answer, NetworkConstants, Op, Outcome, Request};
 use crate::link::{HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Listener, Received};
 use crate::net::hex_id;
-use crate::process::shut_down;
+use crate::process::{link_places, shut_down};
 use crate::state::{StateDir, StateError, read_json, write_json, write_private};
 use crate::views::{ViewError, Views};
 
 /// File that tells others where the authority is.
 pub const RECORD_FILE: &str = "authority.json";
-
-/// Links open at once.
-const LINKS: usize = 4096;
 
 /// Frames that wait for one peer.
 const QUEUE: usize = 256;
@@ -283,16 +280,21 @@ fn set_right(time: &NetworkClock, saved: &Saved, clock: &EpochClock) -> u64 {
 }
 
 async fn serve(listener: &Listener, shared: &Arc<Shared>) {
-    let places = Arc::new(Semaphore::new(LINKS));
+    // Half of the open files: the others are for the disk.
+    let places = Arc::new(Semaphore::new(link_places()));
+    let mut trouble = AcceptTrouble::default();
     let mut links = tokio::task::JoinSet::new();
     loop {
         while links.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
-        let Ok(accepted) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
+        let accepted = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                trouble.wait_out(&err).await;
+                continue;
+            }
         };
         let shared = Arc::clone(shared);
         links.spawn(async move {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -53,6 +54,36 @@ pub async fn bind(
     })
 }
 
+/// Pause after a connection could not be accepted: out of file descriptors, some must close first.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is said that connections cannot be accepted.
+const SAY_EVERY: Duration = Duration::from_mins(1);
+
+/// Waits out what keeps connections from being accepted, and does not fill the log meanwhile.
+#[derive(Debug, Default)]
+pub struct AcceptTrouble {
+    said: Option<Instant>,
+}
+
+impl AcceptTrouble {
+    /// Waits before the next try; says why once a minute.
+    pub async fn wait_out(&mut self, error: &io::Error) {
+        if self.is_news(Instant::now()) {
+            tracing::warn!(%error, "accept.failed");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    fn is_news(&mut self, now: Instant) -> bool {
+        let news = self.said.is_none_or(|said| now.duration_since(said) >= SAY_EVERY);
+        if news {
+            self.said = Some(now);
+        }
+        news
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
@@ -60,6 +91,13 @@ mod tests {
     use super::*;
 
     const LINK: Purpose = Purpose { name: "links", option: "--link-port" };
+
+    #[test]
+    fn what_keeps_connections_out_is_said_once_a_minute() {
+        let (start, mut trouble) = (Instant::now(), AcceptTrouble::default());
+        let said = (0..1300).filter(|tenth| trouble.is_news(start + PAUSE * *tenth)).count();
+        assert_eq!(3, said);
+    }
 
     #[tokio::test]
     async fn a_port_in_use_is_named() {

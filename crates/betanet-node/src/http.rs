@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::bind::AcceptTrouble;
+
 /// Bytes of a request's head.
 const HEAD_LIMIT: usize = 8 * 1024;
 
@@ -56,12 +58,15 @@ where
 {
     let answer = Arc::new(answer);
     let mut connections = JoinSet::new();
+    let mut trouble = AcceptTrouble::default();
     let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors: let some go before the next try.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(err) => {
+                trouble.wait_out(&err).await;
+                continue;
+            }
         };
         while connections.try_join_next().is_some() {}
         open.retain(|connection| !connection.is_finished());

@@ -22,6 +22,7 @@ use super::directory::Directory;
 use super::edge::{Attachment, Edge};
 use super::metrics::Metrics;
 use super::mixer::Ingress;
+use crate::bind::AcceptTrouble;
 use crate::budget::Budget;
 use crate::clock::NetworkClock;
 use crate::control::{Answer, Op, Outcome, Request, mailbox_of};
@@ -132,13 +133,16 @@ impl Inbound {
     async fn serve_within(self, limits: Limits, listener: &Listener) {
         let room = Arc::new(Room::new(limits));
         let mut links = tokio::task::JoinSet::new();
+        let mut trouble = AcceptTrouble::default();
         loop {
             while links.try_join_next().is_some() {}
-            let Ok(accepted) = listener.accept().await else {
-                // Out of file descriptors, most likely: let some links end first.
-                self.metrics.drop_one("accept_failed");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
+            let accepted = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(err) => {
+                    self.metrics.drop_one("accept_failed");
+                    trouble.wait_out(&err).await;
+                    continue;
+                }
             };
             let Some(place) = room.newcomers.take(origin(accepted.ip())) else {
                 self.metrics.drop_one("too_many_newcomers");
