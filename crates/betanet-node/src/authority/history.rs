@@ -226,6 +226,8 @@ impl World {
             Some(node) => {
                 let node = &mut self.nodes[node];
                 (node.keeper, node.linked) = (None, false);
+                // Another process does not know what was told, and promises nothing about it.
+                node.told.clear();
             }
         }
     }
@@ -403,7 +405,7 @@ impl Node {
 #[test]
 fn after_any_history_all_nodes_are_listed_again_without_anybodys_help() {
     let mut failed = Vec::new();
-    for seed in 0..40 {
+    for seed in 0..60 {
         let mut seeded = ChaCha20Rng::seed_from_u64(seed);
         let mut world = World::new();
         world.happen(Event::Nothing { steps: 8 * QUIET });

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use betanet_mix::delay::{CAP_IN_MEANS, VrfDelays};
 use betanet_mix::epoch::{Epoch, EpochClock};
-use betanet_mix::view::{DelayProof, DelaySeed, NetworkView, NodeDescriptor};
+use betanet_mix::view::{Beacon, DelayProof, DelaySeed, NetworkView, NodeDescriptor};
 use betanet_mix::vrf::{PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,8 @@ pub struct Delays {
     ready: BTreeMap<Epoch, (VrfDelays, DelayProof)>,
     /// When this process let in the last packet under the keys that it has given up.
     retired: BTreeMap<Epoch, Instant>,
+    /// Beacons whose β may have been told, of epochs that a clock which was set back brings again.
+    spent: BTreeMap<Epoch, Beacon>,
     /// Proofs that the authority asks for.
     owed: Vec<OwedProof>,
 }
@@ -92,7 +94,7 @@ impl Delays {
         let path = state.join(SEEDS_FILE);
         let SeedsFile { seeds } = read_json(&path, "list of delay seeds")?.unwrap_or_default();
         let ready = seeds.iter().map(|(epoch, seed)| (*epoch, seed.delays(&key, *epoch))).collect();
-        Ok(Self { path, key, seeds, ready, retired: BTreeMap::new(), owed: Vec::new() })
+        Ok(Self { path, key, seeds, ready, retired: BTreeMap::new(), spent: BTreeMap::new(), owed: Vec::new() })
     }
 
     /// The key that others check proofs with.
@@ -134,6 +136,10 @@ impl Delays {
         self.ready.extend(fixed.0);
         self.ready.retain(|epoch, _| self.seeds.contains_key(epoch));
         self.retired.retain(|epoch, _| self.seeds.contains_key(epoch));
+        let kept = KEPT * 2;
+        while self.spent.len() > kept {
+            self.spent.pop_first();
+        }
     }
 
     /// Notes that from `now` on no packet is let in under the keys of `epochs`.
@@ -141,9 +147,12 @@ impl Delays {
         self.retired.extend(epochs.iter().map(|epoch| (*epoch, now)));
     }
 
-    /// Forgets the epochs after `last`, for a clock that was set back: their seeds are found anew when
-    /// they come. The keys that they belonged to are gone.
-    pub fn forget_after(&mut self, last: Epoch) {
+    /// Goes back from the epoch `former` to the one before `last`, for a clock that was set back. Seeds of
+    /// the future are found anew when their epochs come; the keys that they belonged to are gone. What
+    /// may have been told is not waited by again.
+    pub fn set_back(&mut self, former: Epoch, last: Epoch) {
+        let told = self.seeds.iter().filter(|(epoch, _)| epoch.next() < former);
+        self.spent.extend(told.map(|(epoch, seed)| (*epoch, seed.beacon)));
         self.seeds.retain(|epoch, _| *epoch <= last);
         self.ready.retain(|epoch, _| *epoch <= last);
         self.retired.retain(|epoch, _| *epoch <= last);
@@ -157,6 +166,10 @@ impl Delays {
     /// The delays of packets under the key of `epoch`, if they are fixed.
     #[must_use]
     pub fn source(&self, epoch: Epoch) -> Option<VrfDelays> {
+        let beacon = self.seeds.get(&epoch).map(|seed| &seed.beacon);
+        if beacon.is_some() && beacon == self.spent.get(&epoch) {
+            return None;
+        }
         self.ready.get(&epoch).map(|(delays, _)| delays.clone())
     }
 

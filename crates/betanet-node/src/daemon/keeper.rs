@@ -54,16 +54,16 @@ impl Keeper {
 
     /// Gives up old keys at once, makes new ones, and says whether the keys changed.
     fn rotate(&self, epoch: Epoch, now: Instant) -> (bool, Result<(), StateError>) {
-        let (retired, renewal, back) = {
+        let (retired, renewal, former) = {
             let mut epochs = lock(&self.epochs);
-            let back = epoch < epochs.current();
-            (epochs.retire(epoch), epochs.renewal(), back)
+            let former = epochs.current();
+            (epochs.retire(epoch), epochs.renewal(), former)
         };
         {
             let mut delays = lock(&self.delays);
             delays.retire(retired.epochs(), now);
-            if back {
-                delays.forget_after(epoch.next());
+            if epoch < former {
+                delays.set_back(former, epoch.next());
             }
         }
         let fewer = !retired.epochs().is_empty();
