@@ -411,7 +411,6 @@ impl Node {
 
     fn start_uplink(&self, descriptor: watch::Receiver<Described>, owed: watch::Sender<Vec<OwedProof>>) -> Directory {
         Uplink {
-            own: self.id,
             owed,
             time: self.time.clone(),
             bootstrap: self.config.bootstrap.clone(),

@@ -271,6 +271,7 @@ impl World {
         let network_ms = self.time_ms();
         let node = &mut self.nodes[number];
         let id = node_id_of(&node.key);
+        let mut informed = false;
         if serves {
             let moved =
                 std::mem::replace(&mut node.machine.ahead_ms, self.authority.ahead_ms) != self.authority.ahead_ms;
@@ -278,7 +279,8 @@ impl World {
                 node.views.forget_after(network_ms);
             }
             let news = self.views.beyond(&node.views.hashes(), network_ms);
-            if !news.is_empty() {
+            informed = !news.is_empty();
+            if informed {
                 node.views.forget_after(network_ms);
             }
             for consensus in news {
@@ -301,9 +303,7 @@ impl World {
         }
         let keeper = node.keeper.clone().unwrap();
         let now = self.start + Duration::from_millis(self.now_ms - START);
-        let named =
-            node.views.newest().is_some_and(|view| view.consensus().delays.left_out.iter().any(|left| left.id == id));
-        if serves && (!node.linked || named) {
+        if serves && (!node.linked || informed) {
             lock(&keeper.delays).owe(self.ledger.as_ref().unwrap().owed_by(id));
         }
         node.linked = serves;

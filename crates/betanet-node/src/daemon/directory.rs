@@ -66,8 +66,6 @@ impl Directory {
 /// What the task needs.
 #[derive(Debug)]
 pub struct Uplink {
-    /// This node.
-    pub own: NodeId,
     /// The file that names the authority; read again before every attempt.
     pub bootstrap: PathBuf,
     /// What the file said when it could last be read.
@@ -148,7 +146,7 @@ impl Uplink {
         requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>,
         workers: &mut WorkerCache,
     ) -> Result<(), LinkError> {
-        let Self { own, views, cache, metrics, time, owed, descriptor, .. } = self;
+        let Self { views, cache, metrics, time, owed, descriptor, .. } = self;
         let documents = Documents { views, cache, metrics, time };
         // Reading goes on beside every request: it is what brings the answers.
         let read = async {
@@ -209,13 +207,9 @@ impl Uplink {
                         if changed.is_err() {
                             return Ok(());
                         }
-                        // Only who is left out needs to be told what it missed.
-                        let named = consensuses.borrow_and_update().newest().is_some_and(|view| {
-                            view.consensus().delays.left_out.iter().any(|node| node.id == *own)
-                        });
-                        if named {
-                            ask_duties(channel, owed).await?;
-                        }
+                        // What is owed grows with each, and is forgiven by some.
+                        consensuses.mark_unchanged();
+                        ask_duties(channel, owed).await?;
                     }
                     request = requests.recv() => {
                         let Some((op, answer)) = request else {

@@ -36,7 +36,6 @@ async fn what_the_authority_refuses_costs_no_link() {
     let views = watch::Sender::new(Arc::new(Views::new(NETWORK.into(), id)));
     let _wanted = views.subscribe();
     let directory = Uplink {
-        own: node_id_of(&own),
         owed: watch::Sender::default(),
         time: NetworkClock::from_wall(),
         bootstrap,

@@ -52,7 +52,6 @@ impl TestEdge {
             Mailboxes::open(&state.join("mailboxes.redb"), MailboxLimits::default(), Box::new(|_, _| {})).unwrap();
         let views = watch::Sender::new(Arc::new(Views::new(NETWORK.into(), node_id_of(&authority))));
         let directory = Uplink {
-            own: node_id_of(&own),
             owed: watch::Sender::default(),
             time: NetworkClock::from_wall(),
             bootstrap: state.join("missing.json"),
