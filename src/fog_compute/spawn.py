@@ -24,6 +24,7 @@ __all__ = [
     "Detached",
     "absolute_elements",
     "child_environment",
+    "let_go",
     "loader_environment",
     "python_command",
     "start",
@@ -152,6 +153,13 @@ def start_detached(
         env=environment,
         start_new_session=True,
     )
+
+
+def let_go(process: Detached) -> None:
+    """Leave a program to itself: its output is read no more, and nobody will ask how it ended."""
+    if process.stdout is not None:
+        process.stdout.close()
+    process.returncode = 0  # or its record, thrown away, would warn that it still runs
 
 
 def _passed(name: str, value: str) -> str | None:

@@ -40,6 +40,9 @@ LOW_INODES: Final = 1000
 FIRST_YEAR: Final = 2026  # before the first version no clock can be right
 LAST_YEAR: Final = 2100
 
+FILE_BYTES: Final = 16 * MIB
+"""What databases, mailboxes and logs must be able to grow to."""
+
 OWN_DESCRIPTORS: Final = 24
 CHILD_DESCRIPTORS: Final = 2
 
@@ -198,7 +201,20 @@ def _descriptors(settings: Settings) -> Iterator[str]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (own, hard))
 
 
-_CHECKS: Final[tuple[Check, ...]] = (_net, _address, _home, _files, _descriptors)
+def _file_size(settings: Settings) -> Iterator[str]:
+    """Files that may grow; the own limit is raised where it may be."""
+    del settings
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if hard != resource.RLIM_INFINITY and hard < FILE_BYTES:
+        yield (
+            f"this shell lets files grow to {format_bytes(hard)}, and {format_bytes(FILE_BYTES)}"
+            " are needed: run `ulimit -f unlimited`"
+        )
+    elif soft != resource.RLIM_INFINITY and soft < FILE_BYTES:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+_CHECKS: Final[tuple[Check, ...]] = (_net, _address, _home, _files, _descriptors, _file_size)
 
 
 # What only makes it poorer

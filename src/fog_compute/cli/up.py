@@ -144,7 +144,9 @@ def _detach(settings: Settings, report: Report) -> None:
     try:
         ready = relay(process, report)
     finally:
-        if not ready:
+        if ready:
+            spawn.let_go(process)
+        else:
             # Not ready means not wanted: an interrupted start leaves nothing behind.
             process.terminate()
             process.wait()

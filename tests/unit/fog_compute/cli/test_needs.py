@@ -241,3 +241,15 @@ def test_deleted_current_folder_is_named_whoever_asks_for_it(tmp_path: Path) -> 
     assert code == 2
     assert len(lines) == 1
     assert "'relative' begins in the current folder, which is deleted" in lines[0]
+
+
+def test_files_that_may_not_grow_are_told_before_anything_is_made(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shell = ("sh", "-c", 'ulimit -f 3000; exec "$@"', "sh")
+
+    code, lines = fog(home, "up", before=shell)
+
+    assert code == 1
+    assert len(lines) == 1
+    assert "run `ulimit -f unlimited`" in lines[0]
+    assert not home.exists()
