@@ -7,6 +7,7 @@ what comes over the network is WebAssembly and is compiled here.
 from __future__ import annotations
 
 import mmap
+import os
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ class Sandbox:
         Raises:
             MachineFault: what it refused.
         """
-        run = Run("", (), stdin, folder, folder, memory_bytes, PROBE_FUEL, 0, 0, b"")
+        place = os.fsencode(folder)
+        run = Run("", (), os.fsencode(stdin), place, place, memory_bytes, PROBE_FUEL, 0, 0, b"")
         try:
             # Not out of the cache: that this machine can compile is tried too.
             linked = self._link(Module(self._engine, bytes(wat2wasm(_PROBE))))
@@ -194,7 +196,7 @@ class Sandbox:
             self._start(store, run, usage)
         finally:
             if run.scratch is not None:
-                usage.nameless_bytes = nameless_bytes("self", run.scratch)
+                usage.nameless_bytes = nameless_bytes("self", os.fsdecode(run.scratch))
             # Not left to the collection of garbage, which may come many tasks later.
             store.close()
 
@@ -244,11 +246,12 @@ class Sandbox:
     def _wasi_config(self, run: Run) -> WasiConfig:
         wasi = WasiConfig()
         wasi.argv = ["main.wasm", *run.argv]
-        wasi.stdin_file = run.stdin
+        wasi.stdin_file = os.fsdecode(run.stdin)
         wasi.stdout_file, wasi.stderr_file = self._outputs
-        wasi.preopen_dir(run.inputs, "/", False)
+        wasi.preopen_dir(os.fsdecode(run.inputs), "/", False)
         if run.scratch is not None:
-            wasi.preopen_dir(run.scratch, "/tmp", True)  # noqa: S108  # the guest's, not the host's
+            scratch = os.fsdecode(run.scratch)
+            wasi.preopen_dir(scratch, "/tmp", True)  # noqa: S108  # the guest's, not the host's
         return wasi
 
     def _link(self, module: Module) -> InstancePre:

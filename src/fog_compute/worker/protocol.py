@@ -17,13 +17,16 @@ NEVER_EXITED: Final = -1  # the exit code beside a fault
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
-    """Run a module once.  Paths are the host's and were made by the slot for this task alone."""
+    """Run a module once.  Paths are the host's and were made by the slot for this task alone.
+
+    They are bytes, because the two processes need not read the names of files in one encoding.
+    """
 
     module_id: str  # names the compiled module in the caches
     argv: tuple[str, ...]
-    stdin: str  # a file
-    inputs: str  # a folder, read-only for the guest, its "/"
-    scratch: str | None  # a folder, the guest's "/tmp"
+    stdin: bytes  # a file
+    inputs: bytes  # a folder, read-only for the guest, its "/"
+    scratch: bytes | None  # a folder, the guest's "/tmp"
     memory_bytes: int
     fuel: int
     cpu_s: int

@@ -132,7 +132,9 @@ class RunnerSlot:
             if isinstance(
                 err, OSError | EOFError | TimeoutError | RuntimeError | msgspec.MsgspecError
             ):
-                raise RunnerLost(f"no runner can be started: {_why(err)}") from err
+                raise RunnerLost(
+                    f"this machine cannot run tasks: no runner can be started: {_why(err)}"
+                ) from err
             raise
 
     async def _spawn(self) -> None:
@@ -183,15 +185,16 @@ class RunnerSlot:
         began = time.monotonic()
         try:
             run = await self._prepared(job)
+            scratch = None if run.scratch is None else os.fsdecode(run.scratch)
             exchange = asyncio.create_task(self._exchange(run, load))
-            watch = asyncio.create_task(self._watch(job.limits, run.scratch))
+            watch = asyncio.create_task(self._watch(job.limits, scratch))
             try:
                 left = job.limits.wall_s - (time.monotonic() - began)
                 await asyncio.wait(
                     {exchange, watch}, timeout=left, return_when=asyncio.FIRST_COMPLETED
                 )
                 if exchange.done():
-                    return await self._ended(exchange.result(), job.limits, run.scratch)
+                    return await self._ended(exchange.result(), job.limits, scratch)
                 fault = watch.result() if watch.done() else Fault.TIMEOUT
                 return await self._stopped(fault, job, began)
             finally:
@@ -414,9 +417,9 @@ def _prepare(folder: Path, job: Job) -> Run:
     return Run(
         module_id=job.module_id,
         argv=job.argv,
-        stdin=str(stdin),
-        inputs=str(inputs),
-        scratch=str(scratch) if limits.scratch_bytes else None,
+        stdin=os.fsencode(stdin),
+        inputs=os.fsencode(inputs),
+        scratch=os.fsencode(scratch) if limits.scratch_bytes else None,
         memory_bytes=limits.memory_bytes,
         fuel=limits.fuel,
         cpu_s=int(limits.wall_s * (os.cpu_count() or 1)) + 1,

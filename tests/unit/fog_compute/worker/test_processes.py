@@ -44,6 +44,27 @@ OWNER = textwrap.dedent(
     asyncio.run(main())
     """
 )
+RUNS_ONE = textwrap.dedent(
+    """
+    import asyncio, sys
+    from pathlib import Path
+    from fog_compute.tasks import Limits
+    from fog_compute.worker.slot import Job, RunnerSlot
+
+    async def main():
+        home = Path(sys.argv[1])
+        slot = RunnerSlot(home / "slot", home / "compiled")
+
+        async def load():
+            return (home / "module").read_bytes()
+
+        result = await slot.run(Job("m", (), None, {}, Limits(), bytes(32)), load)
+        await slot.close()
+        print(sys.getfilesystemencoding(), result.exit_code)
+
+    asyncio.run(main())
+    """
+)
 KEEPER = textwrap.dedent(
     """
     import asyncio, itertools, sys
@@ -158,3 +179,23 @@ def test_results_that_were_kept_survive_a_kill_at_any_moment(tmp_path: Path) -> 
             assert found is not None
             assert found.piece == handle * (2000 if i % 7 else 20_000)
     journal.close()
+
+
+def test_a_worker_whose_locale_knows_no_letters_of_a_path_runs_tasks_all_the_same(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "gr\u00fc\u00dfe-\u2603"
+    home.mkdir()
+    (home / "module").write_bytes(guests.HELLO)
+    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", RUNS_ONE, home],
+        capture_output=True,
+        check=False,
+        env={**os.environ, **ascii_locale},
+        text=True,
+        timeout=DEADLINE_S * 2,
+    )
+
+    assert done.stdout == "ascii 0\n", done.stderr
