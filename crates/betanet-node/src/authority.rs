@@ -7,6 +7,7 @@
 mod duties;
 #[cfg(test)]
 mod history;
+mod links;
 mod plan;
 mod workers;
 
@@ -22,31 +23,24 @@ use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 
 use self::plan::{Ledger, Saved};
 use self::workers::Workers;
-use crate::bind::{AcceptTrouble, BindError, Purpose, bind};
-use crate::budget::Budget;
+use crate::bind::{BindError, Purpose, bind};
 use crate::clock::NetworkClock;
-use crate::control::{Answer, NetworkConstants, Op, Outcome, Request};
-use crate::link::{HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Listener, Received};
+use crate::control::{NetworkConstants, Op, Outcome};
+use crate::link::{HandshakeError, LinkTimeouts, Listener};
 use crate::net::hex_id;
-use crate::process::{link_places, shut_down};
+use crate::process::shut_down;
 use crate::state::{StateDir, StateError, read_json, write_json, write_private};
 use crate::views::{ViewError, Views};
 
 /// File that tells others where the authority is.
 pub const RECORD_FILE: &str = "authority.json";
 
-/// Frames that wait for one peer.
-const QUEUE: usize = 256;
-
 /// How long the clock of others may be ahead of ours, in milliseconds.
 const AHEAD_MS: u64 = 60_000;
-
-/// Descriptors that a peer may bring in one go, and per second: an edge brings those of its clients.
-const DESCRIPTORS: (f64, f64) = (256.0, 64.0);
 
 /// How often the plan is looked at.
 const ROUND: Duration = Duration::from_millis(25);
@@ -260,7 +254,7 @@ impl Authority {
         };
         tokio::select! {
             ended = publish => ended,
-            () = serve(&self.listener, &self.shared) => Ok(()),
+            () = links::serve(&self.listener, &self.shared) => Ok(()),
         }
     }
 }
@@ -277,34 +271,6 @@ fn set_right(time: &NetworkClock, saved: &Saved, clock: &EpochClock) -> u64 {
         );
     }
     now_ms
-}
-
-async fn serve(listener: &Listener, shared: &Arc<Shared>) {
-    // Half of the open files: the others are for the disk.
-    let places = Arc::new(Semaphore::new(link_places()));
-    let mut trouble = AcceptTrouble::default();
-    let mut links = tokio::task::JoinSet::new();
-    loop {
-        while links.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let accepted = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(err) => {
-                trouble.wait_out(&err).await;
-                continue;
-            }
-        };
-        let shared = Arc::clone(shared);
-        links.spawn(async move {
-            let _place = place;
-            if let Ok((key, sender, reader)) = accepted.handshake(QUEUE).await {
-                // A peer that breaks the protocol is cut off; there is nobody to tell.
-                let _ = shared.talk(NodeId::from(key), sender, reader).await;
-            }
-        });
-    }
 }
 
 impl Shared {
@@ -345,47 +311,6 @@ impl Shared {
             *saved = revision;
         }
         Ok(())
-    }
-
-    async fn talk(&self, peer: NodeId, sender: LinkSender, mut reader: LinkReader) -> Result<(), LinkError> {
-        let mut views = self.views.subscribe();
-        let mut sent = Vec::new();
-        let mut follows = false;
-        let mut descriptors = Budget::new(DESCRIPTORS.0, DESCRIPTORS.1);
-        loop {
-            tokio::select! {
-                received = reader.next() => {
-                    let Received::Message(message) = received? else {
-                        return Err(LinkError::Message);
-                    };
-                    let Request { id, op } = Received::message(&message)?;
-                    let outcome = match op {
-                        Op::GetConsensus { have, follow } => {
-                            follows |= follow;
-                            let current = Arc::clone(&views.borrow_and_update());
-                            sent = current.hashes();
-                            Outcome::Consensus { documents: current.beyond(&have, self.time.now_ms()) }
-                        }
-                        Op::PutWorker { .. } | Op::PutDescriptor { .. } if !descriptors.take() => {
-                            Outcome::Refused { reason: "too many descriptors on one link; try again later".to_owned() }
-                        }
-                        op => self.answer(peer, op).await,
-                    };
-                    sender.send_message(&Answer::Reply { id, outcome }).await?;
-                }
-                changed = views.changed(), if follows => {
-                    if changed.is_err() {
-                        return Ok(());
-                    }
-                    let current = Arc::clone(&views.borrow_and_update());
-                    let documents = current.beyond(&sent, self.time.now_ms());
-                    sent = current.hashes();
-                    if !documents.is_empty() {
-                        sender.send_message(&Answer::Consensus { documents }).await?;
-                    }
-                }
-            }
-        }
     }
 
     async fn answer(&self, peer: NodeId, op: Op) -> Outcome {

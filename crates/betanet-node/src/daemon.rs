@@ -49,7 +49,7 @@ use crate::control::{ControlChannel, NetworkConstants, Op, Outcome, OwedProof};
 use crate::http::{self, Response};
 use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener};
 use crate::net::{NetFile, hex_id};
-use crate::process::shut_down;
+use crate::process::{http_places, shut_down};
 use crate::state::{StateDir, StateError, note_trouble, read_json, write_json};
 use crate::sync::lock;
 use crate::views::Views;
@@ -502,5 +502,5 @@ fn serve_http(
         }),
         _ => None,
     };
-    tokio::spawn(http::serve(listener, answer, crowded));
+    tokio::spawn(http::serve(listener, http_places(), answer, crowded));
 }

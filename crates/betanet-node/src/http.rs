@@ -4,7 +4,6 @@
 //! scraper sends can make it hold more than a few KiB or a connection for more than a few seconds,
 //! and nobody keeps others out by holding connections: the oldest gives way to the newest.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,18 +11,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::bind::AcceptTrouble;
+use crate::newcomers::Newcomers;
 
 /// Bytes of a request's head.
 const HEAD_LIMIT: usize = 8 * 1024;
 
 /// Bytes of a response that [`get`] takes.
 const RESPONSE_LIMIT: u64 = 4 * 1024 * 1024;
-
-/// Connections served at once.
-const CONNECTIONS: usize = 32;
 
 /// For the request's head.
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);
@@ -50,16 +47,16 @@ impl Response {
     }
 }
 
-/// Serves GET requests until it is dropped; `answer` maps a path to its response, `crowded` hears of
-/// each connection that had to give way.
-pub async fn serve<A>(listener: TcpListener, answer: A, crowded: impl Fn() + Send)
+/// Serves GET requests until it is dropped, `most` at once; `answer` maps a path to its response,
+/// `crowded` hears of each connection that had to give way.
+pub async fn serve<A>(listener: TcpListener, most: usize, answer: A, crowded: impl Fn() + Send + Sync + 'static)
 where
     A: Fn(&str) -> Option<Response> + Send + Sync + 'static,
 {
-    let answer = Arc::new(answer);
+    let shared = Arc::new((answer, crowded));
+    let places = Newcomers::new(most, most);
     let mut connections = JoinSet::new();
     let mut trouble = AcceptTrouble::default();
-    let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -69,17 +66,16 @@ where
             }
         };
         while connections.try_join_next().is_some() {}
-        open.retain(|connection| !connection.is_finished());
-        if open.len() >= CONNECTIONS
-            && let Some(oldest) = open.pop_front()
-        {
-            oldest.abort();
-            crowded();
-        }
-        let answer = Arc::clone(&answer);
-        open.push_back(connections.spawn(async move {
-            let _ = tokio::time::timeout(PATIENCE, one(stream, answer.as_ref())).await;
-        }));
+        let mut place = places.come(None);
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let (answer, crowded) = shared.as_ref();
+            tokio::select! {
+                _ = tokio::time::timeout(PATIENCE, one(stream, answer)) => {}
+                () = place.gives_way() => crowded(),
+            }
+        });
+        places.settled().await;
     }
 }
 
@@ -176,11 +172,13 @@ mod tests {
 
     use super::*;
 
-    async fn start(crowded: impl Fn() + Send + 'static) -> SocketAddr {
+    const PLACES: usize = 7;
+
+    async fn start(crowded: impl Fn() + Send + Sync + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = |path: &str| (path == "/health").then(|| Response::json(200, &serde_json::json!({"ok": true})));
-        tokio::spawn(serve(listener, answer, crowded));
+        tokio::spawn(serve(listener, PLACES, answer, crowded));
         address
     }
 
@@ -189,7 +187,7 @@ mod tests {
         let (sender, mut crowded) = tokio::sync::mpsc::unbounded_channel();
         let address = start(move || sender.send(()).unwrap()).await;
         let mut silent = Vec::new();
-        for _ in 0..=CONNECTIONS {
+        for _ in 0..=PLACES {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         // The first gives way to the last, and the second to the one that asks.

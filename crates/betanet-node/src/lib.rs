@@ -14,6 +14,8 @@ pub mod http;
 pub mod link;
 pub mod localnet;
 pub mod net;
+mod newcomers;
+mod places;
 pub mod process;
 pub mod state;
 mod sync;

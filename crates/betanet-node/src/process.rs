@@ -17,6 +17,9 @@ const STATUS_LIMIT: usize = 64 * 1024;
 /// Links open at once, at most.
 const LINKS: u64 = 4096;
 
+/// HTTP connections open at once, at most.
+const HTTP: u64 = 32;
+
 /// Raises the number of files that this process may have open as far as it may: the usual limit is
 /// small, and a link takes one each.
 ///
@@ -31,11 +34,17 @@ pub fn raise_open_files() -> std::io::Result<()> {
 /// that strangers who hold every place do not keep it from its disk and its neighbours.
 #[must_use]
 pub fn link_places() -> usize {
-    places_of(getrlimit(Resource::Nofile).current)
+    places_of(getrlimit(Resource::Nofile).current, 2, LINKS)
 }
 
-fn places_of(open_files: Option<u64>) -> usize {
-    let places = open_files.map_or(LINKS, |limit| (limit / 2).clamp(1, LINKS));
+/// HTTP connections that a process may have open at once: a sixteenth of its files.
+#[must_use]
+pub fn http_places() -> usize {
+    places_of(getrlimit(Resource::Nofile).current, 16, HTTP)
+}
+
+fn places_of(open_files: Option<u64>, part: u64, most: u64) -> usize {
+    let places = open_files.map_or(most, |limit| (limit / part).clamp(1, most));
     usize::try_from(places).unwrap_or(usize::MAX)
 }
 
@@ -131,11 +140,13 @@ mod tests {
         assert_eq!(0, ignored("SigCgt:\t0000000000000001\n"));
     }
 
+    /// INV-LINK-51
     #[test]
-    fn strangers_get_half_of_the_files() {
-        assert_eq!(4096, places_of(None));
-        assert_eq!(4096, places_of(Some(1_048_576)));
-        assert_eq!(512, places_of(Some(1024)));
-        assert_eq!(1, places_of(Some(0)));
+    fn connections_get_a_part_of_the_files() {
+        assert_eq!(4096, places_of(None, 2, LINKS));
+        assert_eq!(4096, places_of(Some(1_048_576), 2, LINKS));
+        assert_eq!(512, places_of(Some(1024), 2, LINKS));
+        assert_eq!([32, 11, 1], [1024, 180, 9].map(|files| places_of(Some(files), 16, HTTP)));
+        assert_eq!(1, places_of(Some(0), 2, LINKS));
     }
 }

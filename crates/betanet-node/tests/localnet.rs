@@ -15,6 +15,8 @@ mod addresses;
 mod clocks;
 #[path = "localnet/command_line.rs"]
 mod command_line;
+#[path = "localnet/crowds.rs"]
+mod crowds;
 #[path = "localnet/delays.rs"]
 mod delays;
 #[path = "localnet/delivery.rs"]

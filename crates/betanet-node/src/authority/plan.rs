@@ -155,6 +155,11 @@ impl Ledger {
         self.duties.owed_by(node)
     }
 
+    /// Whether the node's descriptor is held.
+    pub(super) fn knows(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
+    }
+
     /// Takes a node's descriptor from the node itself.
     pub(super) fn put_node(&mut self, peer: NodeId, signed: &Signed, now_ms: u64) -> Result<(), String> {
         let node = signed.verify_node().map_err(|err| err.to_string())?;

@@ -6,10 +6,7 @@
 //! Nodes, clients and those who have not shown a key yet have places of their own, so that no
 //! number of strangers keeps the nodes out.
 
-mod places;
-
 use std::net::IpAddr;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +14,6 @@ use betanet_sphinx::{NodeId, PACKET_LEN};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use self::places::{Place, Places, origin};
 use super::directory::Directory;
 use super::edge::{Attachment, Edge};
 use super::metrics::Metrics;
@@ -27,6 +23,8 @@ use crate::budget::Budget;
 use crate::clock::NetworkClock;
 use crate::control::{Answer, Op, Outcome, Request, mailbox_of};
 use crate::link::{Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Received};
+use crate::newcomers::{Newcomer, Newcomers};
+use crate::places::{Places, origin};
 use crate::process::link_places;
 use crate::views::Views;
 
@@ -45,7 +43,8 @@ const PUBLICATIONS: (f64, f64) = (8.0, 1.0);
 /// How many links there may be.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Links that have not shown a key yet, or an unknown one to a middle node. None lasts long.
+    /// Links that have not shown a key yet, or an unknown one to a middle node, or one of a client that
+    /// has asked for nothing. None lasts long, and the oldest gives way.
     newcomers: usize,
     /// Links of clients.
     clients: usize,
@@ -76,7 +75,7 @@ impl Limits {
 /// The places of the links that there may be.
 #[derive(Debug)]
 struct Room {
-    newcomers: Places<IpAddr>,
+    newcomers: Newcomers,
     clients: Places<IpAddr>,
     nodes: Places<NodeId>,
     idle: Duration,
@@ -85,7 +84,7 @@ struct Room {
 impl Room {
     fn new(limits: Limits) -> Self {
         Self {
-            newcomers: Places::new(limits.newcomers, limits.newcomers / limits.share),
+            newcomers: Newcomers::new(limits.newcomers, limits.newcomers / limits.share),
             clients: Places::new(limits.clients, limits.clients / limits.share),
             nodes: Places::new(limits.nodes, limits.of_one_node),
             idle: limits.idle,
@@ -144,32 +143,29 @@ impl Inbound {
                     continue;
                 }
             };
-            let Some(place) = room.newcomers.take(origin(accepted.ip())) else {
-                self.metrics.drop_one("too_many_newcomers");
-                continue;
-            };
+            let place = room.newcomers.come(origin(accepted.ip()));
             links.spawn(self.clone().one(accepted, place, Arc::clone(&room)));
+            room.newcomers.settled().await;
         }
     }
 
-    async fn one(self, accepted: Accepted, newcomer: Place<IpAddr>, room: Arc<Room>) {
+    async fn one(self, accepted: Accepted, mut newcomer: Newcomer, room: Arc<Room>) {
         let from = origin(accepted.ip());
-        let (key, sender, mut reader) = match accepted.handshake(CLIENT_QUEUE).await {
+        let arrival = tokio::select! {
+            arrival = self.arrive(accepted, room.idle) => arrival,
+            () = newcomer.gives_way() => Err(Some("too_many_newcomers")),
+        };
+        let (key, sender, mut reader) = match arrival {
             Ok(link) => link,
-            Err(err) => {
-                self.metrics.drop_one(match err {
-                    HandshakeError::Timeout => "handshake_timeout",
-                    _ => "handshake_failed",
-                });
+            Err(reason) => {
+                if let Some(reason) = reason {
+                    self.metrics.drop_one(reason);
+                }
                 return;
             }
         };
-        let id = NodeId::from(key);
-        if self.edge.is_none() && !self.becomes_member(id).await {
-            self.metrics.drop_one("unknown_peer");
-            return;
-        }
         drop(newcomer);
+        let id = NodeId::from(key);
         if let Some(edge) = self.edge.clone()
             && !self.is_member(id)
         {
@@ -191,21 +187,40 @@ impl Inbound {
         self.count(&ended);
     }
 
+    /// Brings a link as far as it takes to know what it is for; else the reason, if it counts.
+    async fn arrive(
+        &self,
+        accepted: Accepted,
+        idle: Duration,
+    ) -> Result<([u8; 32], LinkSender, LinkReader), Option<&'static str>> {
+        let (key, sender, mut reader) = accepted.handshake(CLIENT_QUEUE).await.map_err(|err| match err {
+            HandshakeError::Timeout => Some("handshake_timeout"),
+            _ => Some("handshake_failed"),
+        })?;
+        // Around a new consensus the other side may be ahead of us.
+        let mut views = self.views.clone();
+        let id = NodeId::from(key);
+        let listed = async { views.wait_for(|views| views.lists(id, self.time.now_ms())).await.is_ok() };
+        if self.edge.is_none() {
+            let listed = tokio::time::timeout(MEMBERSHIP_PATIENCE, listed).await;
+            return if listed.unwrap_or(false) { Ok((key, sender, reader)) } else { Err(Some("unknown_peer")) };
+        }
+        tokio::select! {
+            _ = listed => {}
+            arrived = reader.arrived() => arrived.map_err(|err| broken(&err))?,
+            () = tokio::time::sleep(idle) => return Err(Some("idle_client")),
+        }
+        Ok((key, sender, reader))
+    }
+
     fn count(&self, ended: &LinkError) {
-        if let LinkError::Malformed(_) | LinkError::Message = ended {
-            self.metrics.drop_one("malformed_frame");
+        if let Some(reason) = broken(ended) {
+            self.metrics.drop_one(reason);
         }
     }
 
     fn is_member(&self, id: NodeId) -> bool {
         self.views.borrow().lists(id, self.time.now_ms())
-    }
-
-    /// Around a new consensus the other side may be ahead of us.
-    async fn becomes_member(&self, id: NodeId) -> bool {
-        let mut views = self.views.clone();
-        let listed = views.wait_for(|views| views.lists(id, self.time.now_ms()));
-        matches!(tokio::time::timeout(MEMBERSHIP_PATIENCE, listed).await, Ok(Ok(_)))
     }
 
     async fn serve_node(&self, id: NodeId, mut reader: LinkReader) -> LinkError {
@@ -370,6 +385,14 @@ impl<'a> Client<'a> {
                 refused(&"an edge is not the directory authority")
             }
         }
+    }
+}
+
+/// The reason that is counted for a peer that broke the protocol.
+const fn broken(ended: &LinkError) -> Option<&'static str> {
+    match ended {
+        LinkError::Malformed(_) | LinkError::Message => Some("malformed_frame"),
+        _ => None,
     }
 }
 

@@ -265,6 +265,21 @@ impl LinkReader {
         read.last_chunk().map(Received::Packet).ok_or(LinkError::Malformed(FrameError::Length))
     }
 
+    /// Waits until something that is not padding is there to be taken. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`LinkReader::next`].
+    pub async fn arrived(&mut self) -> Result<(), LinkError> {
+        loop {
+            let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
+            match pending.first_chunk::<FRAME_LEN>().map(frame::parse).transpose()? {
+                None => self.fill().await?,
+                Some((FrameKind::Padding, _)) => self.start += FRAME_LEN,
+                Some(_) => return Ok(()),
+            }
+        }
+    }
+
     /// Takes one buffered frame.
     fn take(&mut self) -> Result<Taken, LinkError> {
         let pending = self.buffer.get(self.start..self.end).unwrap_or_default();

@@ -7,7 +7,8 @@ use betanet_mix::epoch::Epoch;
 use betanet_mix::view::{ConsensusHash, Signature, Signed, node_id_of};
 use ed25519_dalek::SigningKey;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::clock::wall_ms;
@@ -72,7 +73,8 @@ impl TestEdge {
             metrics: Arc::clone(&metrics),
         };
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listener = Listener::new(tcp, &own, LinkTimeouts::default()).unwrap();
+        let timeouts = LinkTimeouts { handshake: DEADLINE * 2, ..LinkTimeouts::default() };
+        let listener = Listener::new(tcp, &own, timeouts).unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { inbound.serve_within(limits, &listener).await });
         Self { address, key: own, authority, views, metrics, _folder: folder }
@@ -156,7 +158,7 @@ async fn clients_keep_no_node_out() {
     for client in &mut clients {
         assert!(client.is_served().await);
     }
-    edge.dial(&key()).await.ended().await;
+    assert!(!edge.dial(&key()).await.is_served().await);
     edge.dropped("too_many_clients", 1).await;
     let peer = edge.dial(&node).await;
     peer.sender.send(Frame::packet(&[7; PACKET_LEN])).await.unwrap();
@@ -169,20 +171,35 @@ async fn clients_keep_no_node_out() {
     edge.dropped("too_many_node_links", 1).await;
 }
 
-/// INV-LINK-31
+/// INV-LINK-51
 #[tokio::test]
-async fn who_has_shown_no_key_takes_no_place_of_others() {
+async fn who_has_shown_no_key_or_asked_for_nothing_gives_way_to_who_comes() {
     let edge = TestEdge::start(Limits { newcomers: 1, ..WIDE }).await;
-    let silent = tokio::net::TcpStream::connect(edge.address).await.unwrap();
-    let refused = async {
-        let dialer = Dialer::new(&key(), LinkTimeouts::default()).unwrap();
-        while dialer.dial(edge.address, *node_id_of(&edge.key).as_bytes(), 8).await.is_ok() {}
-    };
-    tokio::time::timeout(DEADLINE, refused).await.unwrap();
-    edge.eventually(|metrics| rendered(metrics).contains("too_many_newcomers")).await;
-    drop(silent);
-    edge.dropped("handshake_failed", 1).await;
-    assert!(edge.dial(&key()).await.is_served().await);
+    let mut silent = TcpStream::connect(edge.address).await.unwrap();
+    let mut asking = edge.dial(&key()).await;
+    assert!(asking.is_served().await);
+    assert_eq!(0, tokio::time::timeout(DEADLINE, silent.read(&mut [0])).await.unwrap().unwrap_or(0));
+    edge.dropped("too_many_newcomers", 1).await;
+
+    let quiet = edge.dial(&key()).await;
+    let node = key();
+    edge.list(&[&node]);
+    let listed = edge.dial(&node).await;
+    quiet.ended().await;
+    edge.dropped("too_many_newcomers", 2).await;
+    listed.sender.send(Frame::packet(&[7; PACKET_LEN])).await.unwrap();
+    edge.eventually(|metrics| metrics.bytes_in.get() > 0).await;
+
+    // Neither who has asked nor a node gives way, though they are older.
+    let mut silent = Vec::new();
+    for _ in 0..9 {
+        silent.push(TcpStream::connect(edge.address).await.unwrap());
+    }
+    edge.dropped("too_many_newcomers", 10).await;
+    assert!(asking.is_served().await);
+    let before = edge.metrics.bytes_in.get();
+    listed.sender.send(Frame::packet(&[7; PACKET_LEN])).await.unwrap();
+    edge.eventually(|metrics| metrics.bytes_in.get() > before).await;
 }
 
 /// INV-LINK-31

@@ -9,7 +9,7 @@ use crate::sync::lock;
 
 /// A bounded number of places, of which no single holder gets more than its share.
 #[derive(Debug)]
-pub(super) struct Places<K: Eq + Hash> {
+pub(crate) struct Places<K: Eq + Hash> {
     total: usize,
     share: usize,
     taken: Arc<Mutex<Taken<K>>>,
@@ -23,19 +23,19 @@ struct Taken<K> {
 
 /// A place; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place<K: Eq + Hash> {
+pub(crate) struct Place<K: Eq + Hash> {
     holder: Option<K>,
     taken: Arc<Mutex<Taken<K>>>,
 }
 
 impl<K: Eq + Hash + Copy> Places<K> {
-    pub(super) fn new(total: usize, share: usize) -> Self {
+    pub(crate) fn new(total: usize, share: usize) -> Self {
         Self { total, share, taken: Arc::new(Mutex::new(Taken { total: 0, by: HashMap::new() })) }
     }
 
     /// A place for `holder`; `None` if all are taken, or as many as one holder may have.
     /// Without a holder only the total counts.
-    pub(super) fn take(&self, holder: Option<K>) -> Option<Place<K>> {
+    pub(crate) fn take(&self, holder: Option<K>) -> Option<Place<K>> {
         let mut taken = lock(&self.taken);
         if taken.total >= self.total {
             return None;
@@ -70,7 +70,7 @@ impl<K: Eq + Hash> Drop for Place<K> {
 /// Whose share of the places a link takes: its IPv4 address or its IPv6 /64, which is what one
 /// customer gets. Behind loopback are all the users of this machine and a whole local net, so
 /// nobody there is told apart.
-pub(super) fn origin(ip: IpAddr) -> Option<IpAddr> {
+pub(crate) fn origin(ip: IpAddr) -> Option<IpAddr> {
     let ip = ip.to_canonical();
     match ip {
         _ if ip.is_loopback() => None,
