@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use betanet_mix::view::{NetworkView, Signed};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
-use rand_core::Rng;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -99,10 +98,12 @@ impl Edges {
         let mut verdict = self.time.hear(edge, sample);
         if verdict == Verdict::Unsettled
             && let Some(other) = self.another_edge()
-            && let Some(sample) = ask_time(other).await
         {
-            verdict = self.time.hear(other.id, sample);
-            self.time.forget(other.id);
+            if let Some(sample) = ask_time(other).await {
+                verdict = self.time.hear_once(other.id, sample);
+            } else {
+                self.time.next_witness();
+            }
         }
         let set = matches!(verdict, Verdict::Wrong(_));
         if set {
@@ -113,13 +114,10 @@ impl Edges {
         Ok(set)
     }
 
-    /// An edge of the network, drawn at random, whose clock was not heard yet.
+    /// An edge of the network whose clock was not heard yet.
     fn another_edge(&self) -> Option<Endpoint> {
-        let mut edges = NetFile::read_again(&self.bootstrap).ok()?.edges;
-        edges.retain(|edge| !self.time.has_heard(edge.id));
-        let count = u64::try_from(edges.len()).ok()?;
-        let drawn = os_rng().next_u64().checked_rem(count)?;
-        usize::try_from(drawn).ok().and_then(|drawn| edges.get(drawn).copied())
+        let edges = NetFile::read_again(&self.bootstrap).ok()?.edges;
+        self.time.witness(&edges)
     }
 
     /// The consensus in force.

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use betanet_sphinx::NodeId;
+use rand_core::Rng;
 
-use crate::clock::{NetworkClock, Sample};
+use crate::clock::{NetworkClock, Sample, os_rng};
+use crate::net::Endpoint;
 use crate::sync::lock;
 
 /// What the edges' clocks show.
@@ -21,6 +23,9 @@ pub(super) struct NetworkTime {
 struct Heard {
     samples: BTreeMap<NodeId, Sample>,
     disputed: bool,
+    /// Which edge is asked in a dispute. Drawn once: an edge that lies could otherwise have the client draw until
+    /// another one says the same.
+    witness: u64,
 }
 
 /// What follows from what was heard.
@@ -36,7 +41,8 @@ pub(super) enum Verdict {
 
 impl NetworkTime {
     pub(super) fn new(clock: NetworkClock, wanted: usize) -> Self {
-        Self { clock, wanted, heard: Mutex::default() }
+        let heard = Heard { witness: os_rng().next_u64(), ..Heard::default() };
+        Self { clock, wanted, heard: Mutex::new(heard) }
     }
 
     pub(super) fn now_ms(&self) -> u64 {
@@ -62,8 +68,26 @@ impl NetworkTime {
         lock(&self.heard).samples.remove(&edge);
     }
 
-    pub(super) fn has_heard(&self, edge: NodeId) -> bool {
-        lock(&self.heard).samples.contains_key(&edge)
+    /// Takes the time of an edge into account that is not the client's own, for this once.
+    pub(super) fn hear_once(&self, edge: NodeId, sample: Sample) -> Verdict {
+        let verdict = self.hear(edge, sample);
+        self.forget(edge);
+        verdict
+    }
+
+    /// The edge to ask in a dispute: the same one, as long as it answers and is there.
+    pub(super) fn witness(&self, edges: &[Endpoint]) -> Option<Endpoint> {
+        let heard = lock(&self.heard);
+        let count = u64::try_from(edges.len()).ok()?;
+        let first = usize::try_from(heard.witness.checked_rem(count)?).ok()?;
+        let mut in_turn = edges.iter().cycle().skip(first).take(edges.len());
+        in_turn.find(|edge| !heard.samples.contains_key(&edge.id)).copied()
+    }
+
+    /// Asks another one from now on.
+    pub(super) fn next_witness(&self) {
+        let mut heard = lock(&self.heard);
+        heard.witness = heard.witness.wrapping_add(1);
     }
 
     /// One line if the machine's clock, or some edge's, is wrong.
@@ -116,6 +140,25 @@ mod tests {
             // Two against two settle nothing.
             assert_eq!(Verdict::Unsettled, judge(own, &[lie, lie, at(RIGHT), at(RIGHT)], 2));
         }
+    }
+
+    /// INV-LINK-39
+    #[test]
+    fn the_same_edge_is_asked_in_every_dispute_until_it_is_away() {
+        let edge = |number| Endpoint { id: NodeId::from([number; 32]), address: ([127, 0, 0, 1], 1).into() };
+        let edges = [1, 2, 3, 4].map(edge);
+        let time = NetworkTime::new(NetworkClock::from_wall(), 2);
+        assert_eq!(None, time.witness(&[]));
+        let first = time.witness(&edges).unwrap();
+        assert_eq!(Verdict::Unsettled, time.hear_once(first.id, at(0)));
+        assert_eq!(Some(first), time.witness(&edges));
+        // One of the client's own that was heard is no other edge.
+        time.hear(first.id, at(0));
+        let second = time.witness(&edges).unwrap();
+        assert_ne!(first, second);
+        time.forget(first.id);
+        time.next_witness();
+        assert_eq!(Some(second), time.witness(&edges));
     }
 
     /// INV-LINK-39
