@@ -72,20 +72,16 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// Makes the missing keys with their logs and writes the key file.
+    /// Makes the missing keys, writes the key file, and begins their logs.
     ///
     /// # Errors
     /// A file cannot be written; no new key may be used then.
     pub fn write(mut self) -> Result<Renewed, StateError> {
         self.ring.rotate(&mut os_rng(), self.ring.current());
-        let mut fresh = BTreeMap::new();
-        for epoch in self.ring.public_keys().into_keys().filter(|epoch| !self.filters.contains_key(epoch)) {
-            let path = log_path(&self.dir, epoch);
-            let log = create_log(&path).map_err(|source| StateError::Io { action: "create", path, source })?;
-            let cache = ReplayCache::new(&mut os_rng(), self.capacity);
-            fresh.insert(epoch, Generation { cache, log, written: 0, torn: false });
-        }
-        let added = fresh.iter().map(|(epoch, generation)| (epoch, generation.cache.filter_key()));
+        let missing = self.ring.public_keys().into_keys().filter(|epoch| !self.filters.contains_key(epoch));
+        let caches: BTreeMap<_, _> =
+            missing.map(|epoch| (epoch, ReplayCache::new(&mut os_rng(), self.capacity))).collect();
+        let added = caches.iter().map(|(epoch, cache)| (epoch, cache.filter_key()));
         let file = KeyFile {
             boot_id: self.boot_id,
             ring: hex::encode(self.ring.export().as_slice()),
@@ -103,6 +99,14 @@ impl Renewal {
             source: err.into(),
         })?);
         write_private(&path, &bytes)?;
+        // The logs come after the keys: a file that could not be written may still hold a former key of the same
+        // epoch, and one with an empty log would let everything pass once more.
+        let mut fresh = BTreeMap::new();
+        for (epoch, cache) in caches {
+            let path = log_path(&self.dir, epoch);
+            let log = create_log(&path).map_err(|source| StateError::Io { action: "create", path, source })?;
+            fresh.insert(epoch, Generation { cache, log, written: 0, torn: false });
+        }
         Ok(Renewed { ring: self.ring, fresh })
     }
 }

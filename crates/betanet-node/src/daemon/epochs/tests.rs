@@ -253,3 +253,24 @@ fn a_clock_that_is_set_back_costs_keys_but_lets_nothing_pass_twice() {
     let after = epochs.public_keys();
     assert!(after.contains_key(&NOW) && after.values().all(|key| !before.values().any(|former| former == key)));
 }
+
+/// INV-LINK-40: also where the key file cannot be written meanwhile.
+#[test]
+fn a_key_that_went_with_its_log_does_not_come_back_with_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let mut epochs = Epochs::open(&state, "boot", NOW.next(), 100).unwrap();
+    let ahead = NOW.next().next();
+    let before = epochs.public_keys();
+    epochs.check_and_insert(ahead, &tag(1)).unwrap();
+    epochs.write_logs().unwrap();
+    let blocked = dir.path().join("epochs.json.new");
+    std::fs::create_dir(&blocked).unwrap();
+    assert!(epochs.rotate(NOW).is_err());
+    assert!(epochs.rotate(NOW.next()).is_err());
+    drop(epochs);
+    std::fs::remove_dir(&blocked).unwrap();
+    let epochs = Epochs::open(&state, "boot", NOW.next(), 100).unwrap();
+    assert_ne!(before[&ahead], epochs.public_keys()[&ahead]);
+    assert_eq!(before[&NOW.next()], epochs.public_keys()[&NOW.next()]);
+}
