@@ -111,6 +111,8 @@ impl Delays {
         current: Epoch,
         views: impl IntoIterator<Item = &'a NetworkView, IntoIter: Clone>,
     ) -> Option<Plan> {
+        // A former process may have gone by a clock that was ahead. As the latest, its seeds would push out those of now.
+        self.forget_after(current.next());
         let views = views.into_iter();
         for epoch in [current.previous(), current, current.next()] {
             if !self.seeds.contains_key(&epoch)
@@ -151,15 +153,22 @@ impl Delays {
     /// the future are found anew when their epochs come; the keys that they belonged to are gone. What
     /// may have been told is not waited by again.
     pub fn set_back(&mut self, former: Epoch, last: Epoch) {
-        let told = self.seeds.iter().filter(|(epoch, _)| epoch.next() < former);
-        self.spent.extend(told.map(|(epoch, seed)| (*epoch, seed.beacon)));
+        let missed = self.owed.iter().filter(|owed| !self.seeds.contains_key(&owed.epoch));
+        let known = self.seeds.iter().map(|(epoch, seed)| (*epoch, seed.beacon));
+        let told = missed.map(|owed| (owed.epoch, owed.seed.beacon)).chain(known);
+        self.spent.extend(told.filter(|(epoch, _)| epoch.next() < former));
+        self.forget_after(last);
+    }
+
+    fn forget_after(&mut self, last: Epoch) {
         self.seeds.retain(|epoch, _| *epoch <= last);
         self.ready.retain(|epoch, _| *epoch <= last);
         self.retired.retain(|epoch, _| *epoch <= last);
     }
 
     /// Notes which proofs the authority asks for, with the beacons of epochs that this node may have missed.
-    pub fn owe(&mut self, owed: Vec<OwedProof>) {
+    pub fn owe(&mut self, mut owed: Vec<OwedProof>) {
+        owed.sort_unstable_by_key(|owed| owed.epoch);
         self.owed = owed;
     }
 
@@ -193,6 +202,8 @@ impl Delays {
         let missed = self.owed.iter().filter(|OwedProof { epoch, seed }| {
             epoch.next() < current && seed.reveal_ms(*epoch, clock) <= now_ms && !self.seeds.contains_key(epoch)
         });
+        // No more than find room: each takes a while, and packets wait for the lock.
+        let missed = missed.take(NodeDescriptor::MAX_PROOFS);
         let missed: Vec<_> = missed.map(|owed| owed.seed.delays(&self.key, owed.epoch).1).collect();
         let asked = |proof: &&DelayProof| self.owed.iter().any(|owed| owed.epoch == proof.epoch);
         // What is asked for comes first, the oldest before all: it keeps this node out.

@@ -54,6 +54,10 @@ fn owed(delays: &Delays, epoch: Epoch) -> Option<std::time::Duration> {
     delays.source(epoch).map(|source| source.owed(&DelayInput::from([7; 16])))
 }
 
+fn owed_proof(epoch: Epoch, beacon: Beacon) -> OwedProof {
+    OwedProof { epoch, seed: DelaySeed { beacon, mean_ms: MEAN_MS } }
+}
+
 /// INV-DELAY-09
 #[test]
 fn delays_are_the_same_after_a_restart_and_whatever_consensus_comes_later() {
@@ -185,11 +189,14 @@ fn proofs_that_are_asked_for_come_first_also_of_epochs_that_the_node_missed() {
         prepare(&mut delays, Epoch(NOW.0 + past), &views).unwrap();
     }
     let (missed, known) = (Epoch(NOW.0 - 5), Epoch(NOW.0 + 1));
-    let owed = |epoch: Epoch, beacon| OwedProof { epoch, seed: DelaySeed { beacon, mean_ms: MEAN_MS } };
     let current = Epoch(NOW.0 + 11);
     let beacon = Beacon::genesis("another");
     // One of the epochs is not over.
-    delays.owe(vec![owed(missed, beacon), owed(known, Beacon::default()), owed(current.previous(), beacon)]);
+    delays.owe(vec![
+        owed_proof(missed, beacon),
+        owed_proof(known, Beacon::default()),
+        owed_proof(current.previous(), beacon),
+    ]);
     let now_ms = clock().start_of(current) + LENGTH_MS / 2;
     let told = delays.revealed(current, &clock(), now_ms, Instant::now());
     let epochs: Vec<_> = told.iter().map(|proof| proof.epoch.0).collect();
@@ -212,10 +219,39 @@ fn a_clock_that_is_set_back_forgets_the_seeds_of_the_future_and_uses_none_that_w
     }
     let future = Epoch(NOW.0 + 2);
     let before = owed(&delays, future);
+    // What was slept through and is proven counts as told.
+    let missed = owed_proof(NOW.previous().previous(), Beacon::default());
+    delays.owe(vec![missed]);
+    delays.set_back(future, NOW.next());
+    prepare(&mut delays, missed.epoch, &[view(missed.epoch, missed.seed.beacon)]).unwrap();
+    assert!(delays.seeds.contains_key(&missed.epoch) && owed(&delays, missed.epoch).is_none());
+    let mut delays = Delays::open(&state).unwrap();
+    for past in 0..3 {
+        prepare(&mut delays, Epoch(NOW.0 + past), &views).unwrap();
+    }
     delays.set_back(future, NOW.next());
     // What may have been told is not waited by again: the proof of the first epoch.
     assert!(owed(&delays, NOW).is_none() && owed(&delays, NOW.next()).is_some() && owed(&delays, future).is_none());
     // When its time comes, the epoch has the delays that its consensus says then.
     prepare(&mut delays, future, &[view(future, Beacon::genesis("another"))]).unwrap();
     assert!(owed(&delays, future).is_some() && owed(&delays, future) != before);
+}
+
+/// INV-DELAY-15: also where the clock was set back between two runs.
+#[test]
+fn seeds_of_the_future_that_a_former_process_left_do_not_push_out_those_of_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let views = chain(30);
+    let mut former = Delays::open(&state).unwrap();
+    for past in 0..30 {
+        prepare(&mut former, Epoch(NOW.0 + past), &views).unwrap();
+    }
+    drop(former);
+    let mut later = Delays::open(&state).unwrap();
+    let early = Epoch(NOW.0 - 50);
+    prepare(&mut later, early, &[view(early, Beacon::genesis("another"))]).unwrap();
+    assert!(owed(&later, early).is_some());
+    let kept: Vec<_> = later.seeds.keys().copied().collect();
+    assert_eq!(vec![early.previous(), early], kept);
 }
