@@ -197,7 +197,7 @@ def test_placement_explains_itself(fog: RunningFog) -> None:
 @pytest.mark.parametrize(
     ("text", "flags", "reason"),
     [
-        (FOREVER, ("--wall", "1s"), "ran longer than its limit of 1 s"),
+        (FOREVER, ("--wall", "1s"), "longer than its limit of 1 s"),
         (FOREVER, ("--fuel", "1000000"), "fuel"),
         (GREEDY, (), "memory|trapped"),
         (GREEDY_FROM_THE_START, (), "memory"),
