@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -225,6 +226,8 @@ def test_end_of_the_terminal_asks_to_stop_unless_it_is_ignored(begin: str, ends:
         capture_output=True,
         check=False,
         text=True,
+        # Whoever runs the tests may ignore it, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
     assert (done.returncode, done.stdout) == (0, f"{ends}\n"), done.stderr
