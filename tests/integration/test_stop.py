@@ -50,7 +50,7 @@ def events_from_the_stop(fog: RunningFog) -> list[str]:
 
 
 def test_fog_in_a_container_is_kept_clean_and_stops_without_a_failure(tmp_path: Path) -> None:
-    """INV-TASK-50, INV-TASK-51."""
+    """INV-TASK-40, INV-TASK-41."""
     if os.geteuid() != 0 or shutil.which("nsenter") is None:
         pytest.skip("only root may enter the container of another process")
     home = tmp_path / "home"

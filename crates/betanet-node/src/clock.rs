@@ -231,7 +231,7 @@ mod tests {
 
     const HOUR_MS: u64 = 3_600_000;
 
-    /// INV-LINK-37
+    /// INV-LINK-23
     #[test]
     fn a_later_process_of_the_same_boot_goes_on_with_the_time_that_was_set() {
         let dir = tempfile::tempdir().unwrap();
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    /// INV-LINK-37
+    /// INV-LINK-23
     #[test]
     fn who_is_wrong_about_the_time_is_said_in_one_line() {
         let now = 400 * 24 * HOUR_MS;

@@ -119,7 +119,7 @@ mod tests {
         newcomer.told.try_recv() == Err(TryRecvError::Empty)
     }
 
-    /// INV-LINK-51
+    /// INV-LINK-36
     #[test]
     fn whoever_has_waited_longest_gives_way() {
         let newcomers = Newcomers::new(3, 3);
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(vec![false, true, true, true], all.iter_mut().map(stays).collect::<Vec<_>>());
     }
 
-    /// INV-LINK-31
+    /// INV-LINK-17
     #[test]
     fn one_address_gives_way_to_itself_before_others_do() {
         let newcomers = Newcomers::new(5, 2);
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(vec![false, false, true, true], of_one.iter_mut().map(stays).collect::<Vec<_>>());
     }
 
-    /// INV-LINK-51
+    /// INV-LINK-36
     #[tokio::test]
     async fn nobody_is_let_in_before_who_was_told_to_go_has_gone() {
         let newcomers = Newcomers::new(1, 1);

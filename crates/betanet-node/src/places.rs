@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    /// INV-LINK-31
+    /// INV-LINK-17
     #[test]
     fn one_address_gets_its_share_and_the_rest_is_for_others() {
         let places = Places::new(4, 2);

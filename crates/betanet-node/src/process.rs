@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(0, ignored("SigCgt:\t0000000000000001\n"));
     }
 
-    /// INV-LINK-51
+    /// INV-LINK-36
     #[test]
     fn connections_get_a_part_of_the_files() {
         assert_eq!(4096, places_of(None, 2, LINKS));

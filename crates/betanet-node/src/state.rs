@@ -382,7 +382,7 @@ mod tests {
         assert!(matches!(state.secret("key"), Err(StateError::Content { .. })));
     }
 
-    /// INV-LINK-21
+    /// INV-LINK-13
     #[test]
     fn a_secret_that_others_may_read_is_refused_and_the_message_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
@@ -399,7 +399,7 @@ mod tests {
         assert_eq!([1; 32], *state.secret("key").unwrap());
     }
 
-    /// INV-LINK-21
+    /// INV-LINK-13
     #[test]
     fn what_lies_where_a_file_is_prepared_neither_opens_nor_redirects_it() {
         let dir = tempfile::tempdir().unwrap();

@@ -39,7 +39,7 @@ def test_the_clock_is_the_wall_clock_at_the_start_and_counts_suspensions() -> No
 def test_a_jump_of_the_wall_clock_moves_no_time_within_the_process(
     jump: int, wall_clock_shim: Path, tmp_path: Path
 ) -> None:
-    """INV-TASK-45."""
+    """INV-TASK-35."""
     told = subprocess.run(
         [sys.executable, "-c", _LOOKS, tmp_path / "offset", str(jump)],
         env=os.environ

@@ -23,7 +23,7 @@ def obeyed(text: str) -> set[str]:
 @example("\x1b]0;owned\x07\x1b[2J\nsecond line", 40)
 @example("\u202egnp.exe\u2028", 20)
 def test_a_line_is_printable_and_within_its_bound(text: str, limit: int) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     line = one_line(text, limit)
     assert len(line) <= limit
     assert obeyed(line) == set()
@@ -39,14 +39,14 @@ def test_only_what_was_cut_ends_as_cut(text: str) -> None:
 
 
 def test_a_text_without_end_costs_no_more_than_its_line() -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     assert one_line("N" * 40_000_000, 7) == "NNNNNN…"
     assert one_line(" " * 40_000_000 + "x", 7) == "…"
 
 
 @given(texts, limits)
 def test_lines_keep_their_ends_and_nothing_else_that_is_obeyed(text: str, limit: int) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     shown = printable(text, limit + 1)
     assert len(shown) <= limit + 1
     assert obeyed(shown) <= {"\n"}
@@ -54,7 +54,7 @@ def test_lines_keep_their_ends_and_nothing_else_that_is_obeyed(text: str, limit:
 
 @given(st.recursive(texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner)))
 def test_an_escaped_document_reads_equal(value: object) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     escaped = escape_json(json.dumps(value, ensure_ascii=False))
     assert json.loads(escaped) == value
     assert not {c for c in obeyed(escaped) if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")}

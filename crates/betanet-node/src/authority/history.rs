@@ -382,7 +382,7 @@ impl World {
 const PROBE: [u8; 16] = [7; 16];
 
 impl Node {
-    /// INV-LINK-40: a key that was erased does not come back.
+    /// INV-LINK-26: a key that was erased does not come back.
     fn check_keys(&mut self, held: &BTreeSet<[u8; 32]>) {
         self.gone.extend(self.held.difference(held));
         assert!(self.gone.is_disjoint(held), "an erased key came back");
@@ -401,7 +401,7 @@ impl Node {
     }
 }
 
-/// INV-DELAY-11, INV-DELAY-13, INV-DELAY-14, INV-LINK-38
+/// INV-DELAY-11, INV-DELAY-13, INV-DELAY-14, INV-LINK-24
 #[test]
 fn after_any_history_all_nodes_are_listed_again_without_anybodys_help() {
     let mut failed = Vec::new();

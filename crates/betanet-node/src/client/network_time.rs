@@ -126,7 +126,7 @@ mod tests {
     const RIGHT: i64 = 1_000_000_000_000;
     const HOUR: i64 = 3_600_000;
 
-    /// INV-LINK-39
+    /// INV-LINK-25
     #[test]
     fn one_edge_of_several_moves_no_clock_and_two_that_agree_do() {
         for wrong in [RIGHT - HOUR, RIGHT + HOUR, 0, i64::MAX, i64::MIN] {
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// INV-LINK-39
+    /// INV-LINK-25
     #[test]
     fn the_same_edge_is_asked_in_every_dispute_until_it_is_away() {
         let edge = |number| Endpoint { id: NodeId::from([number; 32]), address: ([127, 0, 0, 1], 1).into() };

@@ -364,7 +364,7 @@ mod tests {
         assert!(text.contains("betanet_packets_processed_total 6000\n"), "{text}");
     }
 
-    /// INV-LINK-23
+    /// INV-LINK-15
     #[test]
     fn a_dropped_packet_does_not_change_the_page() {
         let metrics = Arc::new(Metrics::new(false));

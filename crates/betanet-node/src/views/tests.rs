@@ -37,7 +37,7 @@ fn after(consensus: &Consensus, beacon: Beacon, previous_hash: ConsensusHash) ->
     next
 }
 
-/// INV-LINK-35
+/// INV-LINK-21
 #[test]
 fn an_unbroken_chain_is_accepted() {
     let mut chain = Chain::new();
@@ -50,7 +50,7 @@ fn an_unbroken_chain_is_accepted() {
     assert!(chain.accept(next).unwrap());
 }
 
-/// INV-LINK-35
+/// INV-LINK-21
 #[test]
 fn of_two_that_contradict_each_other_the_first_stays_and_it_is_told_once() {
     let mut chain = Chain::new();
@@ -69,7 +69,7 @@ fn of_two_that_contradict_each_other_the_first_stays_and_it_is_told_once() {
     assert_eq!(kept, chain.views.hashes());
 }
 
-/// INV-LINK-41
+/// INV-LINK-27
 #[test]
 fn a_clock_that_is_set_back_drops_what_is_from_the_future_and_takes_another_chain() {
     let mut chain = Chain::new();
@@ -93,7 +93,7 @@ fn a_clock_that_is_set_back_drops_what_is_from_the_future_and_takes_another_chai
     assert!(chain.accept(first).unwrap());
 }
 
-/// INV-LINK-42
+/// INV-LINK-28
 #[test]
 fn a_dead_network_is_called_dead_since_when_and_why() {
     let mut chain = Chain::new();

@@ -26,7 +26,7 @@ fn addresses(file: &NetFile, folder: &Path) -> Vec<IpAddr> {
     all
 }
 
-/// INV-LINK-45
+/// INV-LINK-30
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_moves_to_the_address_that_it_is_given_and_loses_no_message() {
     if let Err(err) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {

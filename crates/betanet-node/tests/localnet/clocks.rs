@@ -61,7 +61,7 @@ fn forget_boot(net: &Path) {
     }
 }
 
-/// INV-LINK-37
+/// INV-LINK-23
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clocks_that_jump_while_it_runs_and_between_runs_lose_no_message() {
     let dir = tempfile::tempdir().unwrap();

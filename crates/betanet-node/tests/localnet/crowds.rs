@@ -79,7 +79,7 @@ fn lines(log: &Path) -> usize {
     std::fs::read_to_string(log).unwrap().lines().count()
 }
 
-/// INV-LINK-51
+/// INV-LINK-36
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_say_nothing_keep_nobody_out_under_a_low_limit() {
     raise_open_files().unwrap();

@@ -27,7 +27,7 @@ fn complaints(log: &Path) -> usize {
     std::fs::read_to_string(log).unwrap().lines().filter(|line| line.contains("state.not_saved")).count()
 }
 
-/// INV-LINK-22
+/// INV-LINK-14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_that_cannot_write_go_on_and_say_so() {
     let dir = tempfile::tempdir().unwrap();

@@ -35,7 +35,7 @@ async fn comes_back(net: &Net, child: &str) {
     .await;
 }
 
-/// INV-LINK-48
+/// INV-LINK-33
 #[test]
 fn a_folder_keeps_the_name_that_it_is_given() {
     let dir = tempfile::tempdir().unwrap();
@@ -57,7 +57,7 @@ fn a_folder_keeps_the_name_that_it_is_given() {
     assert!(!dir.path().join("a").exists());
 }
 
-/// INV-LINK-49
+/// INV-LINK-34
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hangup_ends_a_network_in_order_unless_it_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
@@ -76,7 +76,7 @@ async fn a_hangup_ends_a_network_in_order_unless_it_is_ignored() {
     assert_eq!(Some(0), net.terminate());
 }
 
-/// INV-LINK-49
+/// INV-LINK-34
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_goes_on_when_its_program_was_replaced_and_its_folder_removed() {
     let dir = tempfile::tempdir().unwrap();
@@ -111,7 +111,7 @@ fn a_current_folder_that_is_gone_is_named_as_the_reason() {
     }
 }
 
-/// INV-LINK-50
+/// INV-LINK-35
 #[test]
 fn all_that_a_network_misses_is_said_at_once_with_what_mends_it() {
     let dir = tempfile::tempdir().unwrap();

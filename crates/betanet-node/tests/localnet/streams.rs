@@ -46,7 +46,7 @@ fn complaint(output: &Output) -> (String, usize) {
     ((*lines.last().unwrap_or(&"")).to_owned(), lines.len())
 }
 
-/// INV-LINK-46
+/// INV-LINK-31
 #[test]
 fn what_was_asked_for_and_cannot_be_written_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
@@ -121,7 +121,7 @@ fn what_was_asked_for_and_cannot_be_written_is_an_error() {
     drop(net);
 }
 
-/// INV-LINK-46 INV-LINK-47
+/// INV-LINK-31 INV-LINK-32
 #[test]
 fn a_message_is_read_whole_or_not_sent() {
     let dir = tempfile::tempdir().unwrap();
@@ -171,7 +171,7 @@ fn a_message_is_read_whole_or_not_sent() {
     }
 }
 
-/// INV-LINK-46
+/// INV-LINK-31
 #[test]
 fn a_network_whose_owner_does_not_hear_of_it_is_stopped() {
     let dir = tempfile::tempdir().unwrap();

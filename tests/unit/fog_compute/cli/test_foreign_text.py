@@ -36,7 +36,7 @@ def shown(text: str) -> list[str]:
 def test_a_table_has_one_line_for_each_row_whatever_the_words(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     print_table(("WORKER", "STATE"), [(WORDS, "ready"), ("b", "lost")])
     assert len(shown(capsys.readouterr().out)) == 3
 
@@ -44,7 +44,7 @@ def test_a_table_has_one_line_for_each_row_whatever_the_words(
 def test_a_task_is_shown_with_nothing_that_a_terminal_obeys(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     attempt = {"number": 1, "worker": WORDS, "state": "failed", "reason": WORDS, "placement": WORDS}
     body = {
         "id": "x",
@@ -66,7 +66,7 @@ def test_a_task_is_shown_with_nothing_that_a_terminal_obeys(
 def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
     capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     worker = {"name": WORDS, "state": "ready", "slots": 1, "memory_bytes": 5}
     net = {
         "name": WORDS,
@@ -94,7 +94,7 @@ class Line:
 @example("lost at [/bold] [red]x[link=https://example.org]")
 @example("ends in a backslash \\\\[bold]")
 def test_a_line_that_moves_takes_no_orders_from_the_words_in_it(words: str) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     line = Line()
     follower = Follower(_nobody(), "x", as_json=False)
     follower._status = line
@@ -111,7 +111,7 @@ def _nobody() -> Backend:
 
 
 def test_why_an_open_task_waits_is_a_bounded_line() -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     task = Task("x", TaskSpec("0" * 64), TaskState.QUEUED, 1, now, now)
     reason = TaskOut.of(task, WORDS).reason
@@ -124,7 +124,7 @@ def test_why_an_open_task_waits_is_a_bounded_line() -> None:
 
 
 def test_an_error_and_a_note_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     note(WORDS)
     main._fail(WORDS, 1)
     assert len(shown(capsys.readouterr().err)) == 2
@@ -133,7 +133,7 @@ def test_an_error_and_a_note_are_one_line_each(capsys: pytest.CaptureFixture[str
 def test_json_keeps_the_words_and_escapes_what_a_terminal_obeys(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     print_json({"reason": WORDS})
     out = capsys.readouterr().out
     assert json.loads(out) == {"reason": WORDS}

@@ -97,7 +97,7 @@ class TroubledChild(ReadyChild):
 async def test_what_keeps_a_worker_from_its_tasks_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """INV-TASK-30."""
+    """INV-TASK-27."""
     monkeypatch.setattr(supervisor, "Child", TroubledChild)
     told: list[dict[str, object]] = []
 

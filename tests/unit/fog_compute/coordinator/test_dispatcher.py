@@ -256,7 +256,7 @@ async def test_lost_runner_is_tried_again_until_tries_run_out(tmp_path: Path) ->
 
 
 async def test_attempt_of_a_worker_that_was_stopped_costs_no_try(tmp_path: Path) -> None:
-    """INV-TASK-50."""
+    """INV-TASK-40."""
     seen: set[bytes] = set()
 
     def stop(worker: ScriptedWorker, request: Request) -> Reply | None:
@@ -408,7 +408,7 @@ async def test_worker_that_refused_is_asked_again_later(tmp_path: Path) -> None:
 async def test_task_that_no_worker_ever_takes_ends_and_says_why(
     tmp_path: Path, refuses: bool
 ) -> None:
-    """INV-TASK-52."""
+    """INV-TASK-42."""
 
     def refuse(worker: ScriptedWorker, request: Request) -> Reply | None:
         return Rejected("it lends no more than 60 s") if isinstance(request, Submit) else None
@@ -430,7 +430,7 @@ async def test_task_that_no_worker_ever_takes_ends_and_says_why(
 
 
 async def test_who_waits_for_the_upload_of_another_is_not_silent(tmp_path: Path) -> None:
-    """INV-TASK-26."""
+    """INV-TASK-23."""
     module = b"\0asm" + bytes(4_000_000)
     async with running(tmp_path) as fog:
         fog.add_worker("a", blob_s=150, clock=fog.clock)
@@ -444,7 +444,7 @@ async def test_who_waits_for_the_upload_of_another_is_not_silent(tmp_path: Path)
 
 
 async def test_time_in_which_nobody_listened_counts_against_no_worker(tmp_path: Path) -> None:
-    """INV-TASK-26."""
+    """INV-TASK-23."""
     async with running(tmp_path) as fog:
         worker = fog.add_worker("a")
         task = await create(fog)
@@ -461,7 +461,7 @@ async def test_time_in_which_nobody_listened_counts_against_no_worker(tmp_path: 
 
 
 async def test_worker_that_never_ends_loses_the_task(tmp_path: Path) -> None:
-    """INV-TASK-25."""
+    """INV-TASK-22."""
     async with running(tmp_path) as fog:
         fog.add_worker("a")  # says `running` for ever
         task = await create(fog, max_attempts=1)
@@ -475,7 +475,7 @@ async def test_worker_that_never_ends_loses_the_task(tmp_path: Path) -> None:
 
 
 async def test_worker_that_asks_for_blobs_for_ever_loses_the_task(tmp_path: Path) -> None:
-    """INV-TASK-25."""
+    """INV-TASK-22."""
 
     def ask(worker: ScriptedWorker, request: Request) -> Reply | None:
         return NeedModule((request.module,)) if isinstance(request, Submit) else None
@@ -520,7 +520,7 @@ async def test_poll_that_is_lost_costs_no_attempt(tmp_path: Path) -> None:
 
 
 async def test_result_that_never_comes_loses_the_task(tmp_path: Path) -> None:
-    """INV-TASK-25."""
+    """INV-TASK-22."""
 
     def promise(worker: ScriptedWorker, request: Request) -> Reply | None:
         if not isinstance(request, Poll):
@@ -542,7 +542,7 @@ async def test_result_that_never_comes_loses_the_task(tmp_path: Path) -> None:
 
 
 async def test_attempt_that_waits_too_long_for_a_slot_goes_elsewhere(tmp_path: Path) -> None:
-    """INV-TASK-25."""
+    """INV-TASK-22."""
 
     def queue(worker: ScriptedWorker, request: Request) -> Reply | None:
         match request:

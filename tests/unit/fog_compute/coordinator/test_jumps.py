@@ -154,6 +154,6 @@ async def story(folder: Path, steps: list[Step]) -> None:
 @settings(max_examples=25)
 @given(st.lists(STEPS, min_size=1, max_size=5))
 def test_no_jump_and_no_outage_of_the_requester_costs_a_task_a_try(steps: list[Step]) -> None:
-    """INV-TASK-46, INV-TASK-47: nor does any task wait longer than a lease and a pause for it."""
+    """INV-TASK-36, INV-TASK-37: nor does any task wait longer than a lease and a pause for it."""
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(story(Path(folder), steps))

@@ -43,7 +43,7 @@ async def refuse_writes(fog: Fog, *, refuse: bool) -> None:
 
 
 async def test_task_that_runs_outlives_a_long_outage_of_the_requester(tmp_path: Path) -> None:
-    """INV-TASK-46."""
+    """INV-TASK-36."""
     async with running(tmp_path) as fog:
         worker = fog.add_worker("a")
         task = await create(fog, max_attempts=1)
@@ -66,7 +66,7 @@ async def test_task_that_runs_outlives_a_long_outage_of_the_requester(tmp_path: 
 async def test_task_that_was_never_submitted_waits_for_the_network_and_starts_by_itself(
     tmp_path: Path,
 ) -> None:
-    """INV-TASK-46."""
+    """INV-TASK-36."""
     async with running(tmp_path) as fog:
         worker = fog.add_worker("a")
         fog.channels.cut_off(NO_CONSENSUS)
@@ -100,7 +100,7 @@ async def test_worker_that_is_gone_when_the_network_comes_back_is_found_out(
 
 
 async def test_silence_of_a_network_that_takes_nothing_uses_up_no_try(tmp_path: Path) -> None:
-    """INV-TASK-46."""
+    """INV-TASK-36."""
     async with running(tmp_path) as fog:
         worker = fog.add_worker("a")
         task = await create(fog, max_attempts=2)
@@ -126,7 +126,7 @@ async def test_silence_of_a_network_that_takes_nothing_uses_up_no_try(tmp_path: 
 async def test_task_goes_elsewhere_without_a_try_when_there_is_no_path_to_its_worker(
     tmp_path: Path, submitted: bool
 ) -> None:
-    """INV-TASK-46."""
+    """INV-TASK-36."""
     async with running(tmp_path) as fog:
         first = fog.add_worker("a")
         channel = await fog.channels.channel(PrivacyLevel.PRIVATE)
@@ -147,7 +147,7 @@ async def test_task_goes_elsewhere_without_a_try_when_there_is_no_path_to_its_wo
 
 
 async def test_store_that_takes_nothing_for_a_while_uses_up_no_try(tmp_path: Path) -> None:
-    """INV-TASK-46."""
+    """INV-TASK-36."""
     async with running(tmp_path) as fog:
         worker = fog.add_worker("a")
         task = await create(fog, max_attempts=1)
@@ -165,7 +165,7 @@ async def test_store_that_takes_nothing_for_a_while_uses_up_no_try(tmp_path: Pat
 
 
 async def test_store_that_takes_nothing_at_the_start_is_waited_for(tmp_path: Path) -> None:
-    """INV-TASK-46."""
+    """INV-TASK-36."""
     async with running(tmp_path) as fog:
         worker = fog.add_worker("a")
         task = await create(fog, max_attempts=1)
@@ -193,7 +193,7 @@ async def test_store_that_takes_nothing_at_the_start_is_waited_for(tmp_path: Pat
 async def test_blob_that_cannot_be_read_now_is_tried_again_and_blames_nobody(
     tmp_path: Path,
 ) -> None:
-    """INV-TASK-46."""
+    """INV-TASK-36."""
     async with running(tmp_path) as fog:
         task = await create(fog, max_attempts=1)
         (blob,) = (tmp_path / "blobs").glob("??/*")

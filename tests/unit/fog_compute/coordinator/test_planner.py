@@ -320,7 +320,7 @@ def test_every_runnable_task_is_leased_or_told_why_not(view: View, place: Place)
 
 
 def test_task_that_no_worker_could_take_is_given_up_after_a_good_while_and_not_before() -> None:
-    """INV-TASK-52."""
+    """INV-TASK-42."""
     large = task("t", spec=TaskSpec(module="a" * 64, limits=Limits(memory_bytes=2**31)))
     place = Place(1)
     place.workers = [replace(place.workers[0], memory_bytes=2**30)]
@@ -346,7 +346,7 @@ def test_task_that_no_worker_could_take_is_given_up_after_a_good_while_and_not_b
 def test_task_waits_for_a_worker_that_could_take_it_as_long_as_it_is_listed(
     other: dict[str, object],
 ) -> None:
-    """INV-TASK-52."""
+    """INV-TASK-42."""
     place = Place(1, 1)
     small, able = place.workers
     place.workers = [replace(small, memory_bytes=2**10), replace(able, **other)]  # type: ignore[arg-type]  # fields by name
@@ -359,7 +359,7 @@ def test_task_waits_for_a_worker_that_could_take_it_as_long_as_it_is_listed(
 
 
 def test_task_without_any_worker_waits_for_one() -> None:
-    """INV-TASK-52."""
+    """INV-TASK-42."""
     view = View(NOW, {"t": task("t")}, {}, hopeless_since={"t": NOW - 5000 * MINUTE})
 
     assert plan(view, Place()).actions == ()

@@ -96,7 +96,7 @@ def test_what_was_heard_puts_nothing_off() -> None:
 
 
 def test_results_of_a_session_move_as_long_as_a_good_piece_of_any_arrives() -> None:
-    """INV-TASK-25."""
+    """INV-TASK-22."""
     one = session()
     progress = one.follow("h", Limits(), NOW)
 

@@ -94,7 +94,7 @@ def test_traceback_shows_no_values_of_variables(as_json: bool) -> None:
 
 @pytest.mark.parametrize("json_lines", [True, False])
 def test_a_value_from_outside_cannot_forge_or_flood_a_log(json_lines: bool) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     out = io.StringIO()
     configure_logging(json=json_lines, out=out)
     words = "\x1b]0;owned\x07\x1b[2J\nsecond line\x9b" + "N" * 100_000

@@ -258,7 +258,7 @@ async def test_status_says_who_is_wrong_about_the_time(api: Api) -> None:
 
 
 async def test_status_and_tasks_name_what_keeps_this_side_from_the_network(api: Api) -> None:
-    """INV-TASK-46."""
+    """INV-TASK-36."""
     api.add_worker("a")
     api.backbone.cut_off("the clock of this machine is 31 days ahead")
     task = await api.create()
@@ -335,7 +335,7 @@ class Counted:
 async def test_too_large_a_body_is_refused_by_the_limit_of_its_route(
     api: Api, content_type: str | None, chunked: bool
 ) -> None:
-    """INV-TASK-49."""
+    """INV-TASK-39."""
     answer = await api.http.post(
         "/api/v1/blobs",
         content=Counted(3) if chunked else bytes(1_500_000),
@@ -350,7 +350,7 @@ async def test_too_large_a_body_is_refused_by_the_limit_of_its_route(
 async def test_blob_is_taken_whatever_its_type_is_called(
     api: Api, content_type: str | None
 ) -> None:
-    """INV-TASK-49."""
+    """INV-TASK-39."""
     answer = await api.http.post(
         "/api/v1/blobs",
         content=bytes(900_000),
@@ -362,7 +362,7 @@ async def test_blob_is_taken_whatever_its_type_is_called(
 
 @pytest.mark.parametrize("path", ["/api/v1/tasks", "/api/v1/tasks/x/cancel", "/health", "/nothing"])
 async def test_no_content_type_lifts_the_limit_of_another_route(api: Api, path: str) -> None:
-    """INV-TASK-49."""
+    """INV-TASK-39."""
     body = Counted(20)
 
     answer = await api.http.post(
@@ -376,7 +376,7 @@ async def test_no_content_type_lifts_the_limit_of_another_route(api: Api, path: 
 @pytest.mark.parametrize("path", ["/api/v1/blobs", "/api/v1/tasks", "/nothing", "/api/v1/nothing"])
 @pytest.mark.parametrize("token", [None, "Bearer wrong", "Basic x", "Bearer"])
 async def test_nothing_is_read_for_who_has_no_token(api: Api, path: str, token: str | None) -> None:
-    """INV-TASK-49."""
+    """INV-TASK-39."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
@@ -529,7 +529,7 @@ async def test_worker_is_shown_with_the_beginning_of_its_key(api: Api) -> None:
 
 
 async def test_request_that_comes_again_makes_no_second_task(api: Api) -> None:
-    """INV-TASK-27."""
+    """INV-TASK-24."""
     first = await api.create()
     task = {"module": first["module"]}
 

@@ -135,7 +135,7 @@ def backend(tmp_path: Path) -> Iterator[Backend]:
 
 
 def test_silent_connections_keep_nobody_out_and_fill_no_log(backend: Backend) -> None:
-    """INV-TASK-48, INV-TASK-51."""
+    """INV-TASK-38, INV-TASK-41."""
     headers = {"authorization": f"Bearer {backend.token}"}
     with (
         contextlib.ExitStack() as stack,
@@ -237,7 +237,7 @@ async def test_shortage_of_descriptors_is_said_once_and_waited_for(
 async def test_half_a_head_is_not_waited_for_and_a_request_has_all_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """INV-TASK-48."""
+    """INV-TASK-38."""
     monkeypatch.setattr("fog_compute.server.listener.SHORTAGE_PAUSE_S", 0.01)
     monkeypatch.setattr("fog_compute.server.listener.HEAD_S", 0.05)
     halves_are_over = asyncio.Event()

@@ -23,7 +23,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @pytest.mark.asyncio
 async def test_long_poll_is_answered_when_the_backend_stops(api: Api) -> None:
-    """INV-TASK-51."""
+    """INV-TASK-41."""
     task = await api.create()
     path, since = f"/api/v1/tasks/{task['id']}", str(task["version"])
     events = api.services.get_service("store").events

@@ -57,7 +57,7 @@ async def accepted(store: Store, module: bytes = b"module") -> Task:
 async def test_results_are_kept_for_their_time_to_live_over_a_jump_between_two_runs(
     jump: float, reboot: bool, open_store: Opener
 ) -> None:
-    """INV-TASK-47."""
+    """INV-TASK-37."""
     clock = ManualClock()
     async with await open_store(clock) as store:
         task = await accepted(store)
@@ -85,7 +85,7 @@ async def test_results_are_kept_for_their_time_to_live_over_a_jump_between_two_r
 
 @pytest.mark.parametrize("jump", [-MONTH, MONTH])
 async def test_what_waits_waits_no_longer_for_a_jump(jump: float, open_store: Opener) -> None:
-    """INV-TASK-47."""
+    """INV-TASK-37."""
     clock = ManualClock()
     async with await open_store(clock) as store:
         task = await store.tasks.create(TaskSpec(module=await store.blobs.put(b"module")))
@@ -108,7 +108,7 @@ async def test_what_waits_waits_no_longer_for_a_jump(jump: float, open_store: Op
 async def test_tasks_keep_the_order_in_which_they_were_made_over_a_jump_back(
     open_store: Opener,
 ) -> None:
-    """INV-TASK-47."""
+    """INV-TASK-37."""
     clock = ManualClock()
     made = []
     for _ in range(3):

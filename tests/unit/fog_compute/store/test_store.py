@@ -514,7 +514,7 @@ async def test_the_migrations_make_the_tables_that_the_code_expects(store: Store
 async def test_a_key_makes_one_task_as_long_as_the_task_is_kept(
     url: str, store: Store, clock: ManualClock
 ) -> None:
-    """INV-TASK-27."""
+    """INV-TASK-24."""
     spec = TaskSpec(module=await store.blobs.put(b"module"))
     outcomes = await asyncio.gather(
         *(store.tasks.create(spec, "key") for _ in range(5)), return_exceptions=True
@@ -553,7 +553,7 @@ async def test_a_store_of_the_version_before_is_brought_up(url: str, tmp_path: P
 async def test_task_whose_blobs_are_too_large_together_is_refused_before_it_is_made(
     store: Store, tmp_path: Path
 ) -> None:
-    """INV-TASK-32."""
+    """INV-TASK-29."""
     blobs = [await store.blobs.put(bytes([number])) for number in range(3)]
     sizes = [len(b"\0asm"), 100 * MIB, 156 * MIB - len(b"\0asm") - 3 * OVERHEAD]
     paths = [tmp_path / "state" / "blobs" / sha256[:2] / sha256[2:] for sha256 in blobs]

@@ -113,7 +113,7 @@ REPLIES_OUT_OF_BOUNDS = [
 
 @pytest.mark.parametrize("message", REQUESTS_OUT_OF_BOUNDS)
 def test_a_request_out_of_bounds_is_neither_sent_nor_read(message: Request) -> None:
-    """INV-TASK-38."""
+    """INV-TASK-34."""
     with pytest.raises(WireError, match="cannot be sent") as sending:
         encode(message)
     with pytest.raises(WireError, match="no request") as reading:
@@ -124,7 +124,7 @@ def test_a_request_out_of_bounds_is_neither_sent_nor_read(message: Request) -> N
 
 @pytest.mark.parametrize("message", REPLIES_OUT_OF_BOUNDS)
 def test_a_reply_out_of_bounds_is_neither_sent_nor_read(message: Reply) -> None:
-    """INV-TASK-38."""
+    """INV-TASK-34."""
     with pytest.raises(WireError, match="cannot be sent"):
         encode(message)
     with pytest.raises(WireError, match="no reply"):
@@ -133,7 +133,7 @@ def test_a_reply_out_of_bounds_is_neither_sent_nor_read(message: Reply) -> None:
 
 @given(st.integers(0, 5000), st.integers(0, 5000))
 def test_lists_of_handles_pass_up_to_one_bound_on_both_sides(items: int, acks: int) -> None:
-    """INV-TASK-38."""
+    """INV-TASK-34."""
     poll = Poll(tuple(map(PollItem, HANDLES[:items])), HANDLES[:acks])
     if max(items, acks) <= 4096:
         assert parse_request(encode(poll)) == poll
@@ -145,7 +145,7 @@ def test_lists_of_handles_pass_up_to_one_bound_on_both_sides(items: int, acks: i
 
 
 def test_a_foreign_tag_or_fault_is_not_repeated_at_length() -> None:
-    """INV-TASK-38."""
+    """INV-TASK-34."""
     body = ResultBody(0, b"", b"", 1, 2, 3, "\x1b[2J" + "f" * 1_000_000, "")
     for parse, data in (
         (parse_request, msgspec.msgpack.encode(["t" * 1_000_000])),
@@ -160,7 +160,7 @@ def test_a_foreign_tag_or_fault_is_not_repeated_at_length() -> None:
 
 @given(texts)
 def test_a_reason_of_any_kind_becomes_one_that_can_be_sent(reason: str) -> None:
-    """INV-TASK-37, INV-TASK-38."""
+    """INV-TASK-33, INV-TASK-34."""
     message = rejected(reason)
     assert parse_reply(encode(message)) == message
     assert message.reason.isprintable()
@@ -168,7 +168,7 @@ def test_a_reason_of_any_kind_becomes_one_that_can_be_sent(reason: str) -> None:
 
 @given(texts)
 def test_a_detail_of_any_kind_is_kept_as_a_line(detail: str) -> None:
-    """INV-TASK-37, INV-TASK-38."""
+    """INV-TASK-33, INV-TASK-34."""
     sent = parse_result(encode_result(dataclasses.replace(RESULT, detail=detail)))
     assert sent.detail.isprintable()
     assert len(sent.detail) <= 400
@@ -183,7 +183,7 @@ def test_a_detail_of_any_kind_is_kept_as_a_line(detail: str) -> None:
 
 @given(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 2000))
 def test_a_result_is_bounded_by_its_own_tasks_limits(out: int, err: int, limit: int) -> None:
-    """INV-TASK-38."""
+    """INV-TASK-34."""
     body = encode_result(dataclasses.replace(RESULT, stdout=b"o" * out, stderr=b"e" * err))
     whole = AttemptStatus(
         HANDLE, FINISHED, result_id=result_id(body), result_total=len(body), chunk=body
@@ -198,7 +198,7 @@ def test_a_result_is_bounded_by_its_own_tasks_limits(out: int, err: int, limit: 
 
 
 def test_nothing_of_a_result_that_is_too_long_is_kept() -> None:
-    """INV-TASK-38."""
+    """INV-TASK-34."""
     assembler = ResultAssembler(Limits(output_bytes=1000))
     piece = AttemptStatus(
         HANDLE, FINISHED, result_id=b"12345678", result_total=30_000, chunk=b"x" * 2000

@@ -225,7 +225,7 @@ def test_limits_that_no_worker_could_honour_are_refused(limits: dict[str, float]
 
 @given(st.text(st.characters(codec="utf-8"), max_size=2500))
 def test_a_reason_is_kept_as_a_bounded_line_whoever_gave_it(reason: str) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     task = Task("x", TaskSpec("0" * 64), TaskState.QUEUED, 1, now, now)
     attempt = Attempt("h", "x", 1, "w", "fog1w", AttemptState.OFFERED, now, now, now)
@@ -240,7 +240,7 @@ def test_a_reason_is_kept_as_a_bounded_line_whoever_gave_it(reason: str) -> None
     "path", ["a" * 1_000_000, "a/" * 400_000, "\x1b[2J" * 90_000, "\x1b]0;owned\x07"]
 )
 def test_a_path_that_is_refused_is_not_repeated_at_length(path: str) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     with pytest.raises(InvalidTask) as refused:
         TaskSpec("0" * 64, inputs={path: "0" * 64})
     assert str(refused.value).isprintable()

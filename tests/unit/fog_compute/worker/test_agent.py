@@ -448,7 +448,7 @@ async def test_more_than_a_worker_lends_is_rejected(start: Start, requester: Req
 async def test_inputs_that_are_too_large_are_refused_before_they_are_sent(
     start: Start, requester: Requester, beyond: int
 ) -> None:
-    """INV-TASK-32: one byte less than a worker takes, as many, and one more."""
+    """INV-TASK-29: one byte less than a worker takes, as many, and one more."""
     submit = requester.submission(guests.ECHO, stdin=bytes(5000), attach=False)
     size = sum(len(requester.seal(blob).data) for blob in (guests.ECHO, bytes(5000)))
     submit = msgspec.structs.replace(submit, blob_bytes=size)
@@ -538,7 +538,7 @@ async def test_a_draining_worker_takes_nothing_new_and_ends_what_it_has(
 async def test_a_stopped_worker_gives_back_what_it_has_not_finished(
     start: Start, requester: Requester, killed: bool
 ) -> None:
-    """INV-TASK-50."""
+    """INV-TASK-40."""
     running, waiting, late = (requester.submission(guests.SAYS_AND_LOOPS) for _ in range(3))
     async with start() as worker:
         await requester.submit(running)
@@ -574,7 +574,7 @@ async def test_a_stopped_worker_gives_back_what_it_has_not_finished(
 async def test_what_ends_while_the_worker_stops_is_not_given_back(
     start: Start, requester: Requester
 ) -> None:
-    """INV-TASK-50."""
+    """INV-TASK-40."""
     submit = requester.submission(guests.HELLO)
     async with start() as worker:
         await requester.submit(submit)
@@ -612,7 +612,7 @@ async def test_a_completion_is_shown_at_an_edge_of_the_grid(
 async def test_a_jump_of_the_wall_clock_neither_hides_a_result_nor_shows_it_early(
     network: MemoryNetwork, requester: Requester, tmp_path: Path, jump: int
 ) -> None:
-    """INV-TASK-31: while it runs, and between two runs."""
+    """INV-TASK-28: while it runs, and between two runs."""
     clock = ManualClock()
     submit = requester.submission(guests.HELLO)
     for _ in range(2):

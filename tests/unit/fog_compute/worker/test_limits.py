@@ -44,7 +44,7 @@ async def run(slot: RunnerSlot, module: bytes, limits: Limits, **job: bytes) -> 
 async def test_a_scratch_holds_what_it_may_and_a_byte_more_is_a_fault(
     slot: RunnerSlot, beyond: int, files: int, output_bytes: int
 ) -> None:
-    """INV-TASK-33: in one file and in several, whatever the limit of output is."""
+    """INV-TASK-30: in one file and in several, whatever the limit of output is."""
     limits = Limits(scratch_bytes=BOUND, output_bytes=output_bytes)
     result = await run(slot, guests.writes(BOUND + beyond, files=files), limits)
     expected = (0, None) if beyond <= 0 else (-1, Fault.SCRATCH_LIMIT)
@@ -66,7 +66,7 @@ async def test_a_scratch_holds_what_it_may_and_a_byte_more_is_a_fault(
 async def test_a_file_that_is_made_too_large_in_one_step_is_a_fault(
     slot: RunnerSlot, how: str, beyond: int
 ) -> None:
-    """INV-TASK-33."""
+    """INV-TASK-30."""
     size = BOUND + beyond
     module = guests.writes(0, before=how.format(size=size, last=size - 1))
     result = await run(slot, module, Limits(scratch_bytes=BOUND, output_bytes=1000))
@@ -80,7 +80,7 @@ async def test_a_file_that_is_made_too_large_in_one_step_is_a_fault(
 async def test_files_that_were_removed_and_are_open_count(
     slot: RunnerSlot, files: int, beyond: int
 ) -> None:
-    """INV-TASK-33."""
+    """INV-TASK-30."""
     removed = "(drop (call $unlink (i32.const 4) (i32.const 1024) (i32.const 1)))"
     module = guests.writes(BOUND + beyond, files=files, before=removed)
     result = await run(slot, module, Limits(scratch_bytes=BOUND))
@@ -93,7 +93,7 @@ async def test_files_that_were_removed_and_are_open_count(
 async def test_an_output_holds_what_it_may_and_a_byte_more_is_a_fault(
     slot: RunnerSlot, beyond: int, scratch_bytes: int
 ) -> None:
-    """INV-TASK-33: whatever the limit of the scratch is."""
+    """INV-TASK-30: whatever the limit of the scratch is."""
     limits = Limits(output_bytes=BOUND, scratch_bytes=scratch_bytes)
     data = bytes(BOUND + beyond)
     result = await run(slot, guests.ECHO, limits, stdin=data)
@@ -106,7 +106,7 @@ async def test_an_output_holds_what_it_may_and_a_byte_more_is_a_fault(
 async def test_a_memory_is_as_large_as_it_may_and_a_byte_more_is_a_fault(
     slot: RunnerSlot, beyond: int
 ) -> None:
-    """INV-TASK-33."""
+    """INV-TASK-30."""
     limits = Limits(memory_bytes=7 * PAGE - beyond)
     result = await run(slot, guests.has_memory(7), limits)
     assert result.trap is (None if beyond <= 0 else Fault.OUT_OF_MEMORY)
@@ -117,7 +117,7 @@ async def test_a_memory_is_as_large_as_it_may_and_a_byte_more_is_a_fault(
 def test_a_scratch_is_as_deep_as_it_may_however_long_its_names(
     tmp_path: Path, beyond: int, name_bytes: int
 ) -> None:
-    """INV-TASK-33: a path may be longer than the host takes in one piece."""
+    """INV-TASK-30: a path may be longer than the host takes in one piece."""
     at = os.open(tmp_path, os.O_RDONLY)
     for _ in range(SCRATCH_DEPTH + beyond):
         os.mkdir("d" * name_bytes, dir_fd=at)
@@ -133,7 +133,7 @@ def test_a_scratch_is_as_deep_as_it_may_however_long_its_names(
 
 
 def test_a_scratch_has_as_many_entries_as_it_may(tmp_path: Path) -> None:
-    """INV-TASK-33: files and folders, wherever they are."""
+    """INV-TASK-30: files and folders, wherever they are."""
     places = [tmp_path / name for name in ("one", "two", "three")]
     for place in places:
         place.mkdir()

@@ -178,7 +178,7 @@ def started_by(monkeypatch: pytest.MonkeyPatch, script: Path, text: str) -> None
 async def test_a_guest_that_opens_files_until_refused_leaves_none_open(
     slot: RunnerSlot, end: str
 ) -> None:
-    """INV-TASK-28."""
+    """INV-TASK-25."""
     await run(slot, guests.HELLO)
     pid, before = slot.pid, descriptors(slot)
     for _ in range(3):
@@ -196,7 +196,7 @@ async def test_a_guest_that_opens_files_until_refused_leaves_none_open(
 async def test_hundreds_of_modules_that_trap_at_their_start_leave_the_runner_as_it_was(
     slot: RunnerSlot,
 ) -> None:
-    """INV-TASK-28."""
+    """INV-TASK-25."""
     await run(slot, guests.HELLO)
     pid, before = slot.pid, descriptors(slot)
     for number in range(300):
@@ -211,7 +211,7 @@ async def test_hundreds_of_modules_that_trap_at_their_start_leave_the_runner_as_
 async def test_a_runner_that_is_no_longer_as_it_was_is_replaced_between_tasks(
     slot: RunnerSlot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """INV-TASK-28."""
+    """INV-TASK-25."""
     started_by(monkeypatch, tmp_path / "leaks.py", LEAKS)
     runners = set()
     for _ in range(3):
@@ -224,7 +224,7 @@ async def test_a_runner_that_is_no_longer_as_it_was_is_replaced_between_tasks(
 
 
 def test_what_was_left_is_counted_and_named() -> None:
-    """INV-TASK-28."""
+    """INV-TASK-25."""
     before = Footprint.measured()
     assert left_behind(before) == ""
     opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(9)]
@@ -279,13 +279,13 @@ def tried(home: Path, *settings: str, prefix: tuple[str, ...] = ()) -> list[str]
 def test_a_worker_works_where_a_container_refuses_newer_system_calls(
     tmp_path: Path, refuse: Callable[[str, int], list[str]], call: str, error: int
 ) -> None:
-    """INV-TASK-29."""
+    """INV-TASK-26."""
     assert tried(tmp_path, prefix=tuple(refuse(call, error))) == FINE
 
 
 @pytest.mark.parametrize("setting", [f"AS={1200 * MIB}", f"STACK={300 * KIB}", "NOFILE=300"])
 def test_a_worker_works_under_small_limits(tmp_path: Path, setting: str) -> None:
-    """INV-TASK-29."""
+    """INV-TASK-26."""
     assert tried(tmp_path, setting) == FINE
 
 
@@ -301,7 +301,7 @@ def test_a_worker_works_under_small_limits(tmp_path: Path, setting: str) -> None
 def test_what_a_machine_cannot_do_is_never_a_fault_of_the_module(
     tmp_path: Path, setting: str, words: str
 ) -> None:
-    """INV-TASK-29."""
+    """INV-TASK-26."""
     *results, end = tried(tmp_path, setting)
     assert end == "gone"
     assert len(results) == 3
@@ -317,7 +317,7 @@ async def test_a_machine_that_refuses_is_not_offered_until_it_can_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """INV-TASK-30."""
+    """INV-TASK-27."""
     monkeypatch.setattr("fog_compute.worker.agent.RESTART_PAUSE_S", 0.01)
     monkeypatch.setattr("fog_compute.worker.agent.LONGEST_PAUSE_S", 0.02)
     monkeypatch.setattr("fog_compute.worker.agent.PUBLISH_RETRY_S", 0.01)
@@ -356,7 +356,7 @@ async def test_a_machine_that_refuses_is_not_offered_until_it_can_again(
 async def test_a_runner_that_a_library_ends_at_its_start_says_how(
     slot: RunnerSlot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """INV-TASK-30."""
+    """INV-TASK-27."""
     started_by(monkeypatch, tmp_path / "aborts.py", "import os; os.abort()")
     with pytest.raises(RunnerLost, match="ended by SIGABRT before it was ready"):
         await slot.start()
@@ -366,7 +366,7 @@ async def test_a_runner_that_a_library_ends_at_its_start_says_how(
 async def test_a_worker_lends_no_more_than_its_machine_lets_it(
     start: Start, requester: Requester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """INV-TASK-30."""
+    """INV-TASK-27."""
     limited = REFUSES.replace("RLIMIT_NOFILE, (100, 100)", f"RLIMIT_AS, ({GIB}, {GIB})")
     started_by(monkeypatch, tmp_path / "refuses.py", limited)
     (tmp_path / "refuse").touch()
@@ -387,7 +387,7 @@ async def test_a_worker_lends_no_more_than_its_machine_lets_it(
 async def test_a_blob_that_the_machine_lost_is_no_fault_of_the_task(
     start: Start, requester: Requester, tmp_path: Path
 ) -> None:
-    """INV-TASK-29."""
+    """INV-TASK-26."""
     async with start(slots=1):
         first = requester.submission(guests.SAYS_AND_LOOPS)
         assert isinstance(await requester.submit(first), Accepted)
@@ -406,7 +406,7 @@ async def test_a_blob_that_the_machine_lost_is_no_fault_of_the_task(
 async def test_a_machine_without_another_thread_is_busy_for_a_while(
     start: Start, requester: Requester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """INV-TASK-29."""
+    """INV-TASK-26."""
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

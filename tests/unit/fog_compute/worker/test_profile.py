@@ -94,13 +94,13 @@ def offered() -> set[str]:
 
 
 def test_the_table_has_every_function_that_a_guest_can_import() -> None:
-    """INV-TASK-35."""
+    """INV-TASK-31."""
     assert documented().keys() == FUNCTIONS.keys()
     assert offered() == FUNCTIONS.keys()
 
 
 def test_the_table_says_which_functions_are_ours() -> None:
-    """INV-TASK-35."""
+    """INV-TASK-31."""
     ours = {name for name, source in documented().items() if source == "worker"}
     assert ours == {*REPLACED, "proc_exit"}
     assert {name: FUNCTIONS[name] for name in REPLACED} == REPLACED
@@ -183,7 +183,7 @@ def another_file_system(tmp_path: Path) -> Iterator[Path]:
 async def test_two_runs_on_two_file_systems_agree_byte_for_byte(
     tmp_path: Path, another_file_system: Path
 ) -> None:
-    """INV-TASK-16, INV-TASK-36."""
+    """INV-TASK-16, INV-TASK-32."""
     script = everything()
     seen = []
     for folder, umask, order in ((tmp_path, 0o022, 1), (another_file_system, 0o077, -1)):
@@ -207,7 +207,7 @@ async def test_two_runs_on_two_file_systems_agree_byte_for_byte(
 
 @pytest.mark.asyncio
 async def test_the_rest_of_the_table_is_what_wasmtime_does(slot: RunnerSlot) -> None:
-    """INV-TASK-35: a later wasmtime that answers otherwise is noticed."""
+    """INV-TASK-31: a later wasmtime that answers otherwise is noticed."""
     script, expected = Script(), []
 
     def gives(errno: int, name: str, *arguments: int | bytes) -> None:
@@ -249,7 +249,7 @@ async def test_the_rest_of_the_table_is_what_wasmtime_does(slot: RunnerSlot) -> 
 
 @pytest.mark.asyncio
 async def test_dates_and_sizes_of_folders_are_nobodys(slot: RunnerSlot) -> None:
-    """INV-TASK-36."""
+    """INV-TASK-32."""
     script = Script()
     script.fstat(INPUTS)
     script.stat(INPUTS, "d")
@@ -267,7 +267,7 @@ async def test_dates_and_sizes_of_folders_are_nobodys(slot: RunnerSlot) -> None:
 
 @pytest.mark.asyncio
 async def test_a_number_belongs_to_one_file_as_long_as_it_is_there(slot: RunnerSlot) -> None:
-    """INV-TASK-36."""
+    """INV-TASK-32."""
     script = Script()
     script.create("a")  # 5
     script.stat(SCRATCH, "a")
@@ -297,7 +297,7 @@ async def test_a_number_belongs_to_one_file_as_long_as_it_is_there(slot: RunnerS
 async def test_a_folder_is_listed_by_name_in_buffers_of_any_size(
     slot: RunnerSlot, length: int
 ) -> None:
-    """INV-TASK-36: a buffer is filled to its end unless the folder's end is in it."""
+    """INV-TASK-32: a buffer is filled to its end unless the folder's end is in it."""
     names = ["zeta", "B", "b", "ä", "a" * 30, "a", "10", "9", "_"]
     expected = [".", "..", *sorted(names, key=str.encode)]
     script = Script()
@@ -318,7 +318,7 @@ async def test_a_folder_is_listed_by_name_in_buffers_of_any_size(
 
 @pytest.mark.asyncio
 async def test_who_removes_what_he_lists_misses_nothing(slot: RunnerSlot) -> None:
-    """INV-TASK-36: a listing stands from its first part on."""
+    """INV-TASK-32: a listing stands from its first part on."""
     names = [f"file-{i:02}" for i in range(20)]
     script = Script()
     for name in names:
@@ -356,7 +356,7 @@ async def test_listing_what_is_no_folder_is_an_error(slot: RunnerSlot) -> None:
 
 @pytest.mark.asyncio
 async def test_more_names_than_one_page_holds_are_all_listed(slot: RunnerSlot) -> None:
-    """INV-TASK-36."""
+    """INV-TASK-32."""
     names = {f"{i:03}-{'n' * 240}" for i in range(255)}
     script = Script()
     script.read_folder(INPUTS, length=100)
@@ -368,7 +368,7 @@ async def test_more_names_than_one_page_holds_are_all_listed(slot: RunnerSlot) -
 
 @pytest.mark.asyncio
 async def test_a_guest_has_as_many_descriptors_on_every_host(slot: RunnerSlot) -> None:
-    """INV-TASK-36: one that is refused makes nothing, and one that is closed is free again."""
+    """INV-TASK-32: one that is refused makes nothing, and one that is closed is free again."""
     script = Script()
     for _ in range(130):
         script.open(INPUTS, "a.txt")
@@ -439,7 +439,7 @@ async def test_flags_that_mean_nothing_are_a_trap_and_leave_the_slot_well(slot: 
 
 @pytest.mark.asyncio
 async def test_what_is_not_empty_is_not_replaced(slot: RunnerSlot) -> None:
-    """INV-TASK-36: some hosts say that the target exists, others that it is not empty."""
+    """INV-TASK-32: some hosts say that the target exists, others that it is not empty."""
     script = Script()
     for path in ("full", "full/x", "other"):
         script.on_path("path_create_directory", path)
@@ -464,7 +464,7 @@ def subscription(tag: int, subject: int, timeout: int = 0, flags: int = 0) -> by
 @pytest.mark.asyncio
 @pytest.mark.parametrize("clock", [0, 1, 2, 3])
 async def test_clocks_never_go_back(slot: RunnerSlot, clock: int) -> None:
-    """INV-TASK-36: neither for a guest that reads them with a sign."""
+    """INV-TASK-32: neither for a guest that reads them with a sign."""
     script = Script()
     for nanoseconds, flags in (
         *((0, 0), (1, 0), (2**62, 0), (2**63, 0), (2**63, 0), (2**64 - 1, 0)),
@@ -483,7 +483,7 @@ async def test_clocks_never_go_back(slot: RunnerSlot, clock: int) -> None:
 
 @pytest.mark.asyncio
 async def test_a_poll_says_what_is_wrong_with_each_descriptor(slot: RunnerSlot) -> None:
-    """INV-TASK-36: a descriptor that is not open is an event with an error."""
+    """INV-TASK-32: a descriptor that is not open is an event with an error."""
     script = Script()
     script.open(INPUTS, "d/y")  # 5
     asked = [(1, 99), (2, 99), (1, INPUTS), (1, 5), (2, 5), (1, 0), (2, 0), (2, 1), (1, 1)]

@@ -170,7 +170,7 @@ async def test_a_module_at_fault_gets_one_line(
 async def test_the_modules_own_words_in_a_fault_are_one_short_line(
     slot: RunnerSlot, name: str
 ) -> None:
-    """INV-TASK-37."""
+    """INV-TASK-33."""
     text = f'(module (func (@name "{name}") (export "_start") unreachable))'
     result = await run(slot, guests.assemble(text))
     assert result.trap is Fault.TRAP

@@ -146,7 +146,7 @@ async def test_a_result_that_nobody_fetches_expires(journal: Journal, clock: Man
 async def test_a_jump_of_the_wall_clock_between_two_runs_hides_no_result_and_deletes_none(
     tmp_path: Path, clock: ManualClock, jump: float, rebooted: bool
 ) -> None:
-    """INV-TASK-31."""
+    """INV-TASK-28."""
     path = tmp_path / "attempts.db"
     before = Journal(path, clock)
     await before.finish(A, b"result", before.now() + 7.0, before.now() + DAY_S)
@@ -171,7 +171,7 @@ async def test_a_jump_of_the_wall_clock_between_two_runs_hides_no_result_and_del
 async def test_time_in_which_a_worker_is_not_there_counts_within_a_boot(
     tmp_path: Path, clock: ManualClock
 ) -> None:
-    """INV-TASK-31."""
+    """INV-TASK-28."""
     path = tmp_path / "attempts.db"
     before = Journal(path, clock)
     await before.finish(A, b"result", before.now(), before.now() + DAY_S)

@@ -81,7 +81,7 @@ impl Peer {
     }
 }
 
-/// INV-LINK-52
+/// INV-LINK-37
 #[tokio::test]
 async fn strangers_keep_no_listed_node_from_the_authority_and_no_newcomer_either() {
     // One place for newcomers, one for strangers, two for nodes.

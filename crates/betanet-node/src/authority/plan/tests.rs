@@ -352,7 +352,7 @@ fn duties_survive_a_restart_of_the_authority() {
     assert_eq!((Epoch(1000), Fault::Missing), (next.delays.left_out[0].epoch, next.delays.left_out[0].fault));
 }
 
-/// INV-LINK-38
+/// INV-LINK-24
 #[test]
 fn an_authority_whose_clock_was_set_back_far_drops_the_future_and_goes_on_with_another_beacon() {
     let one = key();
@@ -374,7 +374,7 @@ fn an_authority_whose_clock_was_set_back_far_drops_the_future_and_goes_on_with_a
     assert_eq!(2, run.ledger.consensuses().count());
 }
 
-/// INV-LINK-38
+/// INV-LINK-24
 #[test]
 fn a_clock_that_went_back_a_little_makes_no_epoch_happen_twice() {
     let mut run = Run::start(&[&key()]);
@@ -481,7 +481,7 @@ fn a_proof_that_was_never_shown_is_forgiven_after_64_epochs() {
     }
 }
 
-/// INV-LINK-36
+/// INV-LINK-22
 #[test]
 fn a_network_keeps_the_length_of_its_epochs() {
     let saved = Run::start(&[&key()]).ledger.save();

@@ -41,7 +41,7 @@ fn id(key: &SigningKey) -> WorkerId {
     WorkerId(key.verifying_key().to_bytes())
 }
 
-/// INV-LINK-34
+/// INV-LINK-20
 #[test]
 fn a_descriptor_holds_for_an_hour_at_most_and_then_goes() {
     let mut workers = workers(LIMITS);
@@ -56,7 +56,7 @@ fn a_descriptor_holds_for_an_hour_at_most_and_then_goes() {
     assert!(workers.save().0 > first, "the change shows in the revision");
 }
 
-/// INV-LINK-34
+/// INV-LINK-20
 #[test]
 fn a_flood_through_one_edge_takes_the_room_of_that_edge_alone() {
     let mut workers = workers(Limits { workers: 8, ..LIMITS });
@@ -74,7 +74,7 @@ fn a_flood_through_one_edge_takes_the_room_of_that_edge_alone() {
     assert!(listed.contains(&id(&honest)) && listed.contains(&id(&newcomer)));
 }
 
-/// INV-LINK-34
+/// INV-LINK-20
 #[test]
 fn the_list_never_outgrows_what_can_be_signed() {
     let one = worker(&key(), NOW, NOW + LIFETIME_MS);

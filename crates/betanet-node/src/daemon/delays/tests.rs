@@ -162,7 +162,7 @@ fn the_cap_counts_from_when_the_key_was_given_up() {
     assert!(tells(&Delays::open(&state).unwrap(), given_up));
 }
 
-/// INV-LINK-22
+/// INV-LINK-14
 #[test]
 fn seeds_that_cannot_be_saved_are_not_used_and_are_the_same_once_they_can() {
     let dir = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use crate::net::Endpoint;
 use crate::state::write_json;
 use crate::views::fixtures::{NETWORK, key};
 
-/// INV-LINK-33
+/// INV-LINK-19
 #[tokio::test]
 async fn what_the_authority_refuses_costs_no_link() {
     let folder = tempfile::tempdir().unwrap();

@@ -186,7 +186,7 @@ fn a_key_ends_before_the_slow_work_and_another_begins_after_it() {
     assert_eq!(Err(PacketError::Replay), again.check_and_insert(now, &tag(1)));
 }
 
-/// INV-LINK-22
+/// INV-LINK-14
 #[test]
 fn keys_that_cannot_be_saved_are_neither_published_nor_used_and_are_made_once_they_can() {
     let dir = tempfile::tempdir().unwrap();
@@ -225,7 +225,7 @@ fn a_pipe_in_place_of_a_log_retires_its_key_and_is_not_waited_for() {
     assert_eq!(keys.get(&NOW.next()), second.public_keys().get(&NOW.next()));
 }
 
-/// INV-LINK-40
+/// INV-LINK-26
 #[test]
 fn a_clock_that_is_set_back_costs_keys_but_lets_nothing_pass_twice() {
     let dir = tempfile::tempdir().unwrap();

@@ -148,7 +148,7 @@ impl Peer {
     }
 }
 
-/// INV-LINK-31
+/// INV-LINK-17
 #[tokio::test]
 async fn clients_keep_no_node_out() {
     let edge = TestEdge::start(Limits { clients: 2, ..WIDE }).await;
@@ -171,7 +171,7 @@ async fn clients_keep_no_node_out() {
     edge.dropped("too_many_node_links", 1).await;
 }
 
-/// INV-LINK-51
+/// INV-LINK-36
 #[tokio::test]
 async fn who_has_shown_no_key_or_asked_for_nothing_gives_way_to_who_comes() {
     let edge = TestEdge::start(Limits { newcomers: 1, ..WIDE }).await;
@@ -202,7 +202,7 @@ async fn who_has_shown_no_key_or_asked_for_nothing_gives_way_to_who_comes() {
     edge.eventually(|metrics| metrics.bytes_in.get() > before).await;
 }
 
-/// INV-LINK-31
+/// INV-LINK-17
 #[tokio::test]
 async fn a_client_that_neither_attaches_nor_asks_has_to_go() {
     let edge = TestEdge::start(Limits { idle: Duration::from_secs(2), ..WIDE }).await;
@@ -213,7 +213,7 @@ async fn a_client_that_neither_attaches_nor_asks_has_to_go() {
     assert!(attached.is_served().await);
 }
 
-/// INV-LINK-32
+/// INV-LINK-18
 #[tokio::test]
 async fn a_link_follows_its_key_into_the_consensus_and_out_of_it() {
     let edge = TestEdge::start(Limits { clients: 1, ..WIDE }).await;
@@ -230,7 +230,7 @@ async fn a_link_follows_its_key_into_the_consensus_and_out_of_it() {
     peer.ended().await;
 }
 
-/// INV-LINK-33
+/// INV-LINK-19
 #[tokio::test]
 async fn what_the_authority_would_close_the_link_for_is_refused_before() {
     let edge = TestEdge::start(WIDE).await;
@@ -248,7 +248,7 @@ async fn what_the_authority_would_close_the_link_for_is_refused_before() {
     }
 }
 
-/// INV-LINK-33
+/// INV-LINK-19
 #[tokio::test]
 async fn a_client_publishes_no_faster_than_it_may() {
     let edge = TestEdge::start(WIDE).await;

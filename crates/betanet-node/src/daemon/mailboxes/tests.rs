@@ -162,7 +162,7 @@ fn a_store_has_one_owner() {
     assert!(second.unwrap_err().to_string().contains("mailboxes.redb"));
 }
 
-/// INV-LINK-43
+/// INV-LINK-29
 #[tokio::test]
 async fn an_item_ages_while_its_edge_runs_and_by_no_clock_that_is_set() {
     let dir = tempfile::tempdir().unwrap();

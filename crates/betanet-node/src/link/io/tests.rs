@@ -21,7 +21,7 @@ fn reader(stream: DuplexStream) -> LinkReader {
     LinkReader::new(stream, MESSAGE_LIMIT, limits())
 }
 
-/// INV-LINK-30
+/// INV-LINK-16
 #[tokio::test]
 async fn of_the_answers_to_a_peer_that_does_not_read_one_is_held() {
     let (near, far) = tokio::io::duplex(FRAME_LEN);
@@ -63,7 +63,7 @@ impl AsyncWrite for Widest {
     }
 }
 
-/// INV-LINK-30
+/// INV-LINK-16
 #[tokio::test]
 async fn a_long_message_is_written_in_parts_each_with_its_own_time() {
     let (near, far) = tokio::io::duplex(FRAME_LEN);
