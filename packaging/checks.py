@@ -11,7 +11,8 @@ from typing import Any, Final
 LAYERS: Final[dict[str, set[str]]] = {
     "betanet-sphinx": set(),
     "betanet-mix": {"betanet-sphinx"},
-    "betanet-node": {"betanet-mix", "betanet-sphinx"},
+    "betanet-stdio": set(),
+    "betanet-node": {"betanet-mix", "betanet-sphinx", "betanet-stdio"},
     "betanet-py": {"betanet-mix", "betanet-node", "betanet-sphinx"},
     "betanet-testkit": {"betanet-mix", "betanet-sphinx"},
     "betanet-bench": {"betanet-mix", "betanet-sphinx"},

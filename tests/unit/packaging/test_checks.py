@@ -13,6 +13,7 @@ def packages(name: str, target: str, kind: str | None) -> list[dict[str, object]
     ("name", "target", "kind"),
     [
         ("betanet-node", "betanet-mix", None),
+        ("betanet-node", "betanet-stdio", None),
         ("betanet-node", "tokio", None),
         ("betanet-mix", "betanet-testkit", "dev"),
         ("betanet-mix", "tokio", "dev"),
@@ -27,6 +28,7 @@ def test_a_dependency_downwards_passes(name: str, target: str, kind: str | None)
     ("name", "target", "kind"),
     [
         ("betanet-sphinx", "betanet-mix", None),
+        ("betanet-sphinx", "betanet-stdio", None),
         ("betanet-mix", "betanet-node", "dev"),
         ("betanet-node", "betanet-testkit", None),
         ("betanet-mix", "tokio", None),
