@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(Some(second), time.witness(&edges));
     }
 
-    /// INV-LINK-39
+    /// INV-LINK-25
     #[test]
     fn a_clock_that_is_right_stays_and_the_only_edge_is_believed() {
         assert_eq!(Verdict::Right, judge(at(RIGHT), &[], 2));

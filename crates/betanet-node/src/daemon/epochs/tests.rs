@@ -254,7 +254,7 @@ fn a_clock_that_is_set_back_costs_keys_but_lets_nothing_pass_twice() {
     assert!(after.contains_key(&NOW) && after.values().all(|key| !before.values().any(|former| former == key)));
 }
 
-/// INV-LINK-40: also where the key file cannot be written meanwhile.
+/// INV-LINK-26: also where the key file cannot be written meanwhile.
 #[test]
 fn a_key_that_went_with_its_log_does_not_come_back_with_an_empty_one() {
     let dir = tempfile::tempdir().unwrap();
