@@ -91,7 +91,10 @@ impl<R: CryptoRng> Courier<R> {
     /// Lets an answer leave: it is written down that its SURBs are used.
     pub fn answer_noted(&mut self, now_ms: u64, handle: ReplyHandle) {
         let Some(UnnotedReply { held, parts }) = self.unnoted.remove(&handle) else { return };
-        self.remember_answered(now_ms, held.id, held.until_ms);
+        // What was committed meanwhile is not delivered again.
+        if self.reassembler.uncommitted_until(held.id).is_some() {
+            self.remember_answered(now_ms, held.id, held.until_ms);
+        }
         let last = parts.len();
         for ((position, payload), surb) in (1..).zip(parts).zip(held.surbs) {
             let last_of = (position == last).then_some(handle);

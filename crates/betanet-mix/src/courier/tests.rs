@@ -454,6 +454,10 @@ fn a_message_that_was_answered_before_a_restart_cannot_be_answered_again() {
     // Once committed it does not come again, so there is nothing to remember.
     second.commit(id).unwrap();
     assert_eq!(second.answered().len(), 0);
+    second.commit(open.id).unwrap();
+    second.reply(NOW_MS, again[1].reply.unwrap(), b"late").unwrap();
+    noted(&mut second);
+    assert_eq!(second.answered().len(), 0);
 }
 
 #[test]
