@@ -105,11 +105,13 @@ async fn what_comes_by_itself_in_a_moment_is_waited_for() {
 /// INV-MSG-24
 #[tokio::test]
 async fn a_client_that_is_cut_off_says_so_with_the_cause_first() {
+    // Too short for a second try, so nothing hangs on how punctual the machine is.
+    let patience = EDGE_PAUSE / 2;
     let (client, queue) = client();
     tokio::spawn(refuse(queue, SendError::NoConsensus, usize::MAX));
     let to = client.address();
     let ask = async || {
-        let refused = client.request(&to, Vec::new(), 3, 1, Duration::from_millis(60)).await.unwrap_err();
+        let refused = client.request(&to, Vec::new(), 3, 1, patience).await.unwrap_err();
         assert!(matches!(refused, ClientError::Offline(_)), "{refused:?}");
         refused.to_string()
     };
@@ -126,7 +128,7 @@ async fn a_client_that_is_cut_off_says_so_with_the_cause_first() {
     let lacks_own = select_nothing();
     assert!(lacks_own.lacks_own_edge());
     tokio::spawn(refuse(queue, SendError::Path(lacks_own), usize::MAX));
-    let refused = client.request(&to, Vec::new(), 3, 1, Duration::from_millis(60)).await.unwrap_err();
+    let refused = client.request(&to, Vec::new(), 3, 1, patience).await.unwrap_err();
     assert!(matches!(refused, ClientError::Offline(Offline::Edges { all: false, .. })), "{refused:?}");
 }
 
