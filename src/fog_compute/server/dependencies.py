@@ -11,7 +11,7 @@ from fog_compute.server.services import ServiceManager
 __all__ = ["Services"]
 
 
-def _services(request: Request) -> ServiceManager:
+async def _services(request: Request) -> ServiceManager:
     services: ServiceManager = request.app.state.services
     return services
 

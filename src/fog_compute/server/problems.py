@@ -32,6 +32,8 @@ __all__ = ["install_problems", "problem"]
 DETAIL_LENGTH: Final = 1000
 """Characters of a problem's detail, which may repeat what the request said."""
 
+NO_THREAD: Final = "can't start new thread"
+
 _log = get_logger("fog_compute.server")
 
 # The first class that matches decides.
@@ -111,6 +113,20 @@ def install_problems(app: FastAPI) -> None:
     async def client_left(request: Request, error: ClientDisconnect) -> Response:
         del request, error
         return problem(HTTPStatus.BAD_REQUEST, "the body ended early: send it again")
+
+    @app.exception_handler(MemoryError)
+    @app.exception_handler(RuntimeError)
+    async def machine_refused(request: Request, error: MemoryError | RuntimeError) -> Response:
+        del request
+        # Python has no kind of its own for a thread that cannot be had.
+        if isinstance(error, RuntimeError) and str(error) != NO_THREAD:
+            raise error
+        _log.warning("machine.refused", reason=str(error) or "no memory")
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "this machine gives the backend no more threads or memory"
+            " (ulimit -u, ulimit -v, or a container's limits): raise them, or try again later",
+        )
 
     @app.exception_handler(Exception)
     async def crash(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.problems import install_problems
 from fog_compute.server.services import ServiceManager
+from fog_compute.store.blobs import BlobStore
 from fog_compute.tasks import TaskResult, TaskSpec
 from fog_compute.vpn.betanet import NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
@@ -176,6 +177,21 @@ async def test_death_while_the_token_is_written_leaves_none(
     token = load_or_make_token(path)
     assert load_or_make_token(path) == token
     assert os.listdir(tmp_path) == ["token"]  # noqa: PTH208  # in a coroutine
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+async def test_machine_that_gives_no_more_threads_or_memory_is_named(
+    api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def refused(*_: object) -> str:
+        raise error
+
+    monkeypatch.setattr(BlobStore, "put", refused)
+
+    answer = await api.http.post("/api/v1/blobs", content=b"\0asm")
+
+    assert answer.status_code == 503
+    assert "no more threads or memory" in answer.json()["detail"]
 
 
 async def test_upload_that_breaks_off_is_no_crash() -> None:
