@@ -3,25 +3,62 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
+import resource
 import signal
 from typing import Final
 
-__all__ = ["be_killed_with_parent", "give_up_privileges", "try_lock"]
+__all__ = ["be_killed_with_parent", "give_up_privileges", "limits_of", "set_limits", "try_lock"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
-def be_killed_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends; too late if it has ended already."""
-    _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+def be_killed_with_parent() -> bool:
+    """Have the kernel kill this process when its parent ends; too late if it has ended already.
+
+    False where a sandbox refuses that: who must not outlive the parent needs a second tie.
+    """
+    return _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
-def give_up_privileges() -> None:
-    """Let no program that this process could start gain rights that it does not have."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+def give_up_privileges() -> bool:
+    """Let no program that this process could start gain rights that it does not have.
+
+    False where a sandbox refuses that.
+    """
+    return _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def limits_of(which: int) -> tuple[int, int]:
+    """The soft and the hard limit of this process.
+
+    Raises:
+        OSError: a sandbox refuses to tell.
+    """
+    try:
+        return resource.getrlimit(which)
+    except OSError as error:
+        raise _refused(error.errno) from error
+
+
+def set_limits(which: int, soft: int, hard: int) -> None:
+    """Set both limits of this process.
+
+    Raises:
+        OSError: they are not its to set, or a sandbox refuses.
+    """
+    try:
+        resource.setrlimit(which, (soft, hard))
+    except (OSError, ValueError) as error:  # what it may not raise is a ValueError
+        raise _refused(error.errno if isinstance(error, OSError) else errno.EPERM) from error
+
+
+def _refused(number: int | None) -> OSError:
+    number = errno.EPERM if number is None else number
+    return OSError(number, f"limits of processes are refused (prlimit): {os.strerror(number)}")
 
 
 def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
@@ -37,7 +74,5 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def _prctl(option: int, argument: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), "prctl")
+def _prctl(option: int, argument: int) -> bool:
+    return bool(ctypes.CDLL(None).prctl(option, argument, 0, 0, 0) == 0)

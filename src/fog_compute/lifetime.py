@@ -18,7 +18,7 @@ import threading
 from typing import Final
 
 from fog_compute.descriptors import drop_output
-from fog_compute.kernel import be_killed_with_parent
+from fog_compute.kernel import be_killed_with_parent, limits_of, set_limits
 
 __all__ = [
     "EXIT_UNUSABLE",
@@ -39,6 +39,9 @@ EXIT_UNUSABLE: Final = 78
 
 DESCRIPTORS: Final = 65536
 """Open files that no process of a fog comes near, whatever the machine would allow."""
+
+UNKNOWN_DESCRIPTORS: Final = 1024
+"""The usual limit, for where a sandbox refuses to tell."""
 
 _STDIN: Final = 0
 _OWNER_GONE: Final = 70
@@ -64,11 +67,14 @@ def keep_files_private() -> None:
 
 def raise_descriptor_limit() -> int:
     """Let this process open as many files as it may, within reason; return how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        soft, hard = limits_of(resource.RLIMIT_NOFILE)
+    except OSError:
+        return UNKNOWN_DESCRIPTORS
     most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < most:
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            set_limits(resource.RLIMIT_NOFILE, most, hard)
         except OSError:  # a sandbox that forbids it: then it stays as it is
             return soft
         return most

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 
 use rustix::fs::FileType;
-use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -20,13 +20,16 @@ const LINKS: u64 = 4096;
 /// HTTP connections open at once, at most.
 const HTTP: u64 = 32;
 
+/// Open files that a process may have where the kernel does not say how many.
+const USUAL_FILES: u64 = 1024;
+
 /// Raises the number of files that this process may have open as far as it may: the usual limit is
 /// small, and a link takes one each.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn raise_open_files() -> std::io::Result<()> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let Some(Rlimit { maximum, .. }) = open_files() else { return Ok(()) };
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
@@ -34,13 +37,33 @@ pub fn raise_open_files() -> std::io::Result<()> {
 /// that strangers who hold every place do not keep it from its disk and its neighbours.
 #[must_use]
 pub fn link_places() -> usize {
-    places_of(getrlimit(Resource::Nofile).current, 2, LINKS)
+    places_of(own_files(), 2, LINKS)
+}
+
+fn own_files() -> Option<u64> {
+    open_files().map_or(Some(USUAL_FILES), |limit| limit.current)
+}
+
+/// How many files this process may have open. Sandboxes refuse the call that asks, whose wrapper
+/// takes it for one that cannot fail; the file that says the same is not refused.
+pub(crate) fn open_files() -> Option<Rlimit> {
+    let text = File::open("/proc/self/limits").and_then(|file| read_at_most(file, STATUS_LIMIT)).ok()?;
+    limit_of_files(&String::from_utf8_lossy(&text))
+}
+
+fn limit_of_files(limits: &str) -> Option<Rlimit> {
+    let mut words = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace();
+    let mut next = || match words.next()? {
+        "unlimited" => Some(None),
+        number => number.parse().ok().map(Some),
+    };
+    Some(Rlimit { current: next()?, maximum: next()? })
 }
 
 /// HTTP connections that a process may have open at once: a sixteenth of its files.
 #[must_use]
 pub fn http_places() -> usize {
-    places_of(getrlimit(Resource::Nofile).current, 16, HTTP)
+    places_of(own_files(), 16, HTTP)
 }
 
 fn places_of(open_files: Option<u64>, part: u64, most: u64) -> usize {
@@ -54,11 +77,14 @@ fn places_of(open_files: Option<u64>, part: u64, most: u64) -> usize {
 /// that makes it. The parent's spawning *thread* counts, so owners spawn from a thread that lives
 /// as long as they do.
 ///
+/// Sandboxes refuse the request; the end of standard input, which only the parent holds, then says
+/// the same a little later ([`shutdown_signal`]).
+///
 /// # Errors
-/// The parent is already gone, or the kernel refuses.
+/// The parent is already gone.
 pub fn die_with_parent() -> std::io::Result<()> {
     let before = getppid();
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     // The parent may have died before the request took effect.
     if before.is_none() || getppid() != before {
         return Err(std::io::Error::other("the parent process is gone"));
@@ -148,5 +174,15 @@ mod tests {
         assert_eq!(512, places_of(Some(1024), 2, LINKS));
         assert_eq!([32, 11, 1], [1024, 180, 9].map(|files| places_of(Some(files), 16, HTTP)));
         assert_eq!(1, places_of(Some(0), 2, LINKS));
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_read_from_what_the_kernel_says() {
+        let limits =
+            "Max processes   95   unlimited   processes\nMax open files            900      unlimited    files\n";
+        assert_eq!(Some(Rlimit { current: Some(900), maximum: None }), limit_of_files(limits));
+        assert_eq!(None, limit_of_files("Max open files 900"));
+        assert_eq!(None, limit_of_files("Max open files many more files"));
+        assert_eq!(None, limit_of_files(""));
     }
 }

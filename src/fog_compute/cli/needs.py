@@ -6,6 +6,7 @@ thing at a time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -27,6 +28,7 @@ from fog_compute.cli.common import CommandError, note
 from fog_compute.config import Settings
 from fog_compute.errors import ConfigError
 from fog_compute.hosts import LOOPBACK_4, LOOPBACK_6, bind, is_loopback, loopback_like
+from fog_compute.kernel import limits_of, set_limits
 from fog_compute.layout import RUNNER_DESCRIPTORS
 from fog_compute.lifetime import port_problem
 from fog_compute.units import MIB, format_bytes
@@ -194,11 +196,15 @@ def _descriptors(settings: Settings) -> Iterator[str]:
     nodes = settings.entry_nodes + settings.middle_nodes + settings.exit_nodes
     own = OWN_DESCRIPTORS + CHILD_DESCRIPTORS * (nodes + settings.workers)
     needed = max(own, RUNNER_DESCRIPTORS if settings.workers else 0)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        soft, hard = limits_of(resource.RLIMIT_NOFILE)
+    except OSError:  # a sandbox refuses to tell: then it is tried
+        return
     if hard != resource.RLIM_INFINITY and hard < needed:
         yield f"this shell allows {hard} open files, and {needed} are needed: run `ulimit -n 1024`"
     elif soft < own:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (own, hard))
+        with contextlib.suppress(OSError):  # then it stays as it is
+            set_limits(resource.RLIMIT_NOFILE, own, hard)
 
 
 def _file_size(settings: Settings) -> Iterator[str]:

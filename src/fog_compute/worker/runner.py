@@ -17,6 +17,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,7 @@ import msgspec
 from wasmtime import WasmtimeError
 
 from fog_compute.descriptors import run_program
-from fog_compute.kernel import be_killed_with_parent, give_up_privileges
+from fog_compute.kernel import be_killed_with_parent, give_up_privileges, limits_of, set_limits
 from fog_compute.layout import RUNNER_DESCRIPTORS
 from fog_compute.tasks.model import DETAIL_LENGTH
 from fog_compute.text import one_line
@@ -50,6 +51,7 @@ from fog_compute.worker.protocol import (
 )
 
 STACK_BYTES: Final = 8 * MIB  # of the thread that compiles and runs, whatever `ulimit -s` says
+PARENT_CHECK_S: Final = 0.5
 UNLIMITED: Final = 2**63 - 1
 
 
@@ -87,31 +89,51 @@ class _Pipe:
         return bytes(data)
 
 
-def _confine() -> None:
-    """Give up what no task needs; a limit per task follows with each `Run`."""
-    give_up_privileges()
+def _confine() -> tuple[str, ...]:
+    """Give up what no task needs; a limit per task follows with each `Run`.
+
+    Return what the machine refuses and a task can do without: guests start no programs.
+    """
+    notes = () if give_up_privileges() else ("this machine refuses to give up privileges (prctl)",)
     os.umask(0o077)  # not the worker's, under which a guest might not open again what it made
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _bound(resource.RLIMIT_CORE, 0, 0)
     # If the machine runs out of memory, a runner goes first: its attempt is tried again elsewhere.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = _bounds(resource.RLIMIT_NOFILE)
     if hard < RUNNER_DESCRIPTORS:
         raise MachineFault(
             f"a process may open {hard} files: a runner needs {RUNNER_DESCRIPTORS}{_RAISE}"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (RUNNER_DESCRIPTORS, RUNNER_DESCRIPTORS))
+    _bound(resource.RLIMIT_NOFILE, RUNNER_DESCRIPTORS, RUNNER_DESCRIPTORS)
+    return notes
 
+
+def _bounds(limit: int) -> tuple[int, int]:
+    try:
+        return limits_of(limit)
+    except OSError as err:
+        raise MachineFault(f"{_UNBOUND}: {err.strerror}") from err
+
+
+def _bound(limit: int, soft: int, hard: int) -> None:
+    try:
+        set_limits(limit, soft, hard)
+    except OSError as err:
+        raise MachineFault(f"{_UNBOUND}: {err.strerror}") from err
+
+
+_UNBOUND: Final = "nothing can bound what a task uses here"
 
 _RAISE: Final = " (raise the hard limit: ulimit -H)"
 
 
 def _set_soft(limit: int, name: str, value: int) -> None:
     """Set the limit of a task; one that the machine makes smaller would be blamed on the task."""
-    _, hard = resource.getrlimit(limit)
+    _, hard = _bounds(limit)
     if hard not in (resource.RLIM_INFINITY, value) and hard < value:
         raise MachineFault(f"{name} are limited to {hard} here: the task may have {value}{_RAISE}")
-    resource.setrlimit(limit, (value, hard))
+    _bound(limit, value, hard)
 
 
 def _limit_cpu(seconds: int) -> None:
@@ -123,12 +145,12 @@ def _limit_cpu(seconds: int) -> None:
 @contextlib.contextmanager
 def _limited_files(size: int) -> Iterator[None]:
     """Let no file grow beyond ``size`` bytes; the cache of compiled modules is written outside."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    _, hard = _bounds(resource.RLIMIT_FSIZE)
     _set_soft(resource.RLIMIT_FSIZE, "bytes of a file", size)
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        _bound(resource.RLIMIT_FSIZE, hard, hard)
 
 
 def _serve(pipe: _Pipe, sandbox: Sandbox) -> None:
@@ -161,17 +183,19 @@ def _sandbox(cache: Path, outputs: tuple[int, int], memory_bytes: int) -> tuple[
         except (MachineFault, WasmtimeError) as err:
             refusals.append(one_line(line_of(err), DETAIL_LENGTH))
             continue
-        _, largest = resource.getrlimit(resource.RLIMIT_FSIZE)
+        _, largest = _bounds(resource.RLIMIT_FSIZE)
         file_bytes = UNLIMITED if largest == resource.RLIM_INFINITY else largest
         return sandbox, Ready(lent, file_bytes, tuple(dict.fromkeys(refusals)))
     raise MachineFault(refusals[-1])
 
 
-def _work(pipe: _Pipe, cache: Path, outputs: tuple[int, int], memory_bytes: int) -> None:
+def _work(
+    pipe: _Pipe, cache: Path, outputs: tuple[int, int], memory_bytes: int, notes: tuple[str, ...]
+) -> None:
     """Serve until the parent closes the pipe, or until the machine refuses something."""
     try:
         sandbox, ready = _sandbox(cache, outputs, memory_bytes)
-        pipe.write(ready)
+        pipe.write(msgspec.structs.replace(ready, notes=notes + ready.notes))
         _serve(pipe, sandbox)
     except MachineFault as fault:
         _refuse(pipe, fault.detail)
@@ -184,10 +208,20 @@ def _refuse(pipe: _Pipe, reason: str) -> None:
         pipe.write(Refused(one_line(reason, DETAIL_LENGTH)))
 
 
+def _end_after(parent: int) -> None:
+    """End soon after the parent, also in the middle of a task, where the kernel does not see to it.
+
+    The end of the pipe is seen only between two tasks.
+    """
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
+    os._exit(1)
+
+
 def main(arguments: list[str]) -> int:
     """Serve until the parent closes the pipe."""
     parent, stdout, stderr, cache, memory = arguments
-    be_killed_with_parent()
+    tied = be_killed_with_parent()
     if os.getppid() != int(parent):
         return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when a runner ends
@@ -198,15 +232,19 @@ def main(arguments: list[str]) -> int:
     os.dup2(null, 0)
     os.dup2(null, 1)
     try:
-        _confine()  # before there is a second thread, which would keep what this one gives up
+        notes = (
+            _confine()
+        )  # before there is a second thread, which would keep what this one gives up
     except MachineFault as fault:
         _refuse(pipe, fault.detail)
         return 1
     threading.stack_size(STACK_BYTES)
     working = threading.Thread(
-        target=_work, args=(pipe, Path(cache), (int(stdout), int(stderr)), int(memory))
+        target=_work, args=(pipe, Path(cache), (int(stdout), int(stderr)), int(memory), notes)
     )
     try:
+        if not tied:
+            threading.Thread(target=_end_after, args=(int(parent),), daemon=True).start()
         working.start()
     except RuntimeError as err:
         _refuse(pipe, f"no thread with a stack of {STACK_BYTES // MIB} MiB can be had: {err}")

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
-use rustix::process::{Resource, getrlimit};
 
 use super::LocalnetConfig;
 use crate::state::{check_length, shell_word};
@@ -60,7 +59,7 @@ fn address(ip: IpAddr) -> Option<String> {
 
 fn open_files(processes: usize) -> Option<String> {
     let needed = FILES + FILES_PER_PROCESS * u64::try_from(processes).unwrap_or(u64::MAX / FILES_PER_PROCESS);
-    let limit = getrlimit(Resource::Nofile).maximum?;
+    let limit = crate::process::open_files()?.maximum?;
     (limit < needed).then(|| {
         format!(
             "a process may have {limit} files open here, and a net of {processes} processes needs {needed}: \

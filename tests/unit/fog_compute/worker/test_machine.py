@@ -33,8 +33,20 @@ from .conftest import DEADLINE_S, Requester, Start
 
 EMFILE = 33  # of WASI
 CALLS = {
-    "x86_64": {"memfd_create": 319, "pidfd_open": 434, "pidfd_send_signal": 424},
-    "aarch64": {"memfd_create": 279, "pidfd_open": 434, "pidfd_send_signal": 424},
+    "x86_64": {
+        "memfd_create": 319,
+        "pidfd_open": 434,
+        "pidfd_send_signal": 424,
+        "prctl": 157,
+        "prlimit64": 302,
+    },
+    "aarch64": {
+        "memfd_create": 279,
+        "pidfd_open": 434,
+        "pidfd_send_signal": 424,
+        "prctl": 167,
+        "prlimit64": 261,
+    },
 }.get(platform.machine(), {})
 FILTER = r"""
 /* Runs a command in which one system call is refused with an error, as container profiles do. */
@@ -275,12 +287,43 @@ def tried(home: Path, *settings: str, prefix: tuple[str, ...] = ()) -> list[str]
 
 
 @pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
-@pytest.mark.parametrize("call", ["memfd_create", "pidfd_open", "pidfd_send_signal"])
-def test_a_worker_works_where_a_container_refuses_newer_system_calls(
+@pytest.mark.parametrize("call", ["memfd_create", "pidfd_open", "pidfd_send_signal", "prctl"])
+def test_a_worker_works_where_a_container_refuses_system_calls(
     tmp_path: Path, refuse: Callable[[str, int], list[str]], call: str, error: int
 ) -> None:
     """INV-TASK-26."""
     assert tried(tmp_path, prefix=tuple(refuse(call, error))) == FINE
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
+def test_a_machine_on_which_nothing_bounds_a_task_says_so_in_one_line(
+    tmp_path: Path, refuse: Callable[[str, int], list[str]], error: int
+) -> None:
+    """INV-TASK-29."""
+    *results, end = tried(tmp_path, prefix=tuple(refuse("prlimit64", error)))
+    assert end == "gone"
+    assert len(results) == 3
+    for line in results:
+        assert line.startswith("lost: this machine cannot run tasks:")
+        assert "nothing can bound what a task uses here" in line
+
+
+def test_a_runner_that_the_kernel_does_not_tie_to_its_parent_ends_soon_after_it() -> None:
+    child = "import sys; from fog_compute.worker import runner; runner._end_after(int(sys.argv[1]))"
+    parent = (
+        "import os, subprocess, sys;"
+        "subprocess.Popen([sys.executable, '-c', sys.argv[1], str(os.getpid())]);"
+        "print('started', flush=True)"
+    )
+    # Both hold the pipe, whose end comes when both have ended.
+    done = subprocess.run(
+        [sys.executable, "-c", parent, child],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("started\n", "", 0)
 
 
 @pytest.mark.parametrize("setting", [f"AS={1200 * MIB}", f"STACK={300 * KIB}", "NOFILE=300"])
