@@ -232,9 +232,8 @@ def main(arguments: list[str]) -> int:
     os.dup2(null, 0)
     os.dup2(null, 1)
     try:
-        notes = (
-            _confine()
-        )  # before there is a second thread, which would keep what this one gives up
+        # Before there is a second thread, which would keep what this one gives up.
+        notes = _confine()
     except MachineFault as fault:
         _refuse(pipe, fault.detail)
         return 1
