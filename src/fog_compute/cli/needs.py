@@ -45,6 +45,8 @@ LAST_YEAR: Final = 2100
 FILE_BYTES: Final = 16 * MIB
 """What databases, mailboxes and logs must be able to grow to."""
 
+OWN_PROCESS: Final = Path("/proc/self/exe")
+
 OWN_DESCRIPTORS: Final = 24
 CHILD_DESCRIPTORS: Final = 2
 
@@ -207,6 +209,13 @@ def _descriptors(settings: Settings) -> Iterator[str]:
             set_limits(resource.RLIMIT_NOFILE, own, hard)
 
 
+def _processes(settings: Settings) -> Iterator[str]:
+    """What the kernel tells about processes: who holds a lock, and which program this is."""
+    del settings
+    if not OWN_PROCESS.exists():
+        yield "/proc is not mounted: run `mount -t proc proc /proc` as root"
+
+
 def _file_size(settings: Settings) -> Iterator[str]:
     """Files that may grow; the own limit is raised where it may be."""
     del settings
@@ -220,7 +229,10 @@ def _file_size(settings: Settings) -> Iterator[str]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
-_CHECKS: Final[tuple[Check, ...]] = (_net, _address, _home, _files, _descriptors, _file_size)
+_CHECKS: Final[tuple[Check, ...]] = (
+    *(_net, _address, _home, _files),
+    *(_descriptors, _file_size, _processes),
+)
 
 
 # What only makes it poorer

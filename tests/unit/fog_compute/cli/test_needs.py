@@ -256,3 +256,13 @@ def test_files_that_may_not_grow_are_told_before_anything_is_made(tmp_path: Path
     assert len(lines) == 1
     assert "run `ulimit -f unlimited`" in lines[0]
     assert not home.exists()
+
+
+def test_missing_proc_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "OWN_PROCESS", tmp_path / "none")
+
+    (problem,) = unmet(settings_of(tmp_path / "home"))
+
+    assert "run `mount -t proc proc /proc`" in problem
