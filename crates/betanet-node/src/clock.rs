@@ -189,15 +189,17 @@ fn complaint(wall_ms: u64, network_ms: u64) -> Option<String> {
     Some(format!("this machine's clock is {} {side} the network's: set it", rough(Duration::from_millis(off_ms))))
 }
 
-/// A duration for people: `50 s`, `12 min`, `5 h`, `30 d`.
+/// A duration for people: `50 s`, `12 min`, `5 h`, `30 d`, to the nearest one, for a clock that was compared
+/// over a link is off by some milliseconds either way.
 #[must_use]
 pub fn rough(time: Duration) -> String {
-    let seconds = time.as_secs();
+    let in_units = |unit: u64| time.as_secs().saturating_add(unit / 2) / unit;
+    let seconds = time.saturating_add(Duration::from_millis(500)).as_secs();
     match seconds {
         0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
+        120..7_200 => format!("{} min", in_units(60)),
+        7_200..172_800 => format!("{} h", in_units(3_600)),
+        _ => format!("{} d", in_units(86_400)),
     }
 }
 
@@ -259,5 +261,12 @@ mod tests {
         assert_eq!("this machine's clock is 60 min behind the network's: set it", said(now - HOUR_MS));
         assert_eq!("this machine's clock is 30 d ahead of the network's: set it", said(now + 30 * 24 * HOUR_MS));
         assert!(said(now - 10_000).contains("10 s behind") && said(0).contains("400 d behind"));
+        // What the way of a question there and back adds or takes away changes nothing that is said.
+        for (off_ms, text) in [(10_000, "10 s"), (HOUR_MS, "60 min"), (5 * HOUR_MS, "5 h"), (30 * 24 * HOUR_MS, "30 d")]
+        {
+            for wall in [now - off_ms - 150, now - off_ms + 150, now + off_ms - 150, now + off_ms + 150] {
+                assert!(said(wall).contains(&format!("clock is {text} ")), "{}", said(wall));
+            }
+        }
     }
 }
