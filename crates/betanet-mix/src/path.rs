@@ -55,6 +55,12 @@ pub enum PathError {
 }
 
 impl PathError {
+    /// Whether none of the recipient's edges stands in the consensus with a key: the next one may list them again.
+    #[must_use]
+    pub fn lacks_recipients_edge(&self) -> bool {
+        matches!(self, Self::NotEnoughNodes { what, .. } if *what == THEIR_EDGES)
+    }
+
     /// A short name of the reason, for counters.
     #[must_use]
     pub fn reason(&self) -> &'static str {

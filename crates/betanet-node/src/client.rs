@@ -398,11 +398,11 @@ impl Client {
         }
     }
 
-    /// Whether a send is refused for what keeps this client from the network, which may pass.
+    /// Whether a send is refused for what keeps this client, or the recipient's edges, from the network at this moment.
     fn is_own_trouble(&self, refusal: &SendError) -> bool {
         match refusal {
             SendError::NoConsensus => true,
-            SendError::Path(_) => self.shared.lacks_edges(),
+            SendError::Path(path) => path.lacks_recipients_edge() || self.shared.lacks_edges(),
             _ => false,
         }
     }

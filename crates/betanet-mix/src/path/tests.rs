@@ -91,6 +91,7 @@ fn errors_name_needed_and_available_nodes() {
     assert_eq!(select_forward(&mut rng, &view, EPOCH, &[], &to, 2).unwrap_err(), short(2, OUR_EDGES, 1, 0));
     let unknown = select_forward(&mut rng, &view, EPOCH, &[id(0)], &address(&[99]), 1).unwrap_err();
     assert_eq!(unknown, short(1, THEIR_EDGES, 1, 0));
+    assert!(unknown.lacks_recipients_edge() && !unknown.lacks_own_edge());
     // A middle node is no edge, whoever claims a mailbox there.
     let middle = select_forward(&mut rng, &view, EPOCH, &[id(0)], &address(&[10]), 1).unwrap_err();
     assert_eq!(middle, short(1, THEIR_EDGES, 1, 0));
