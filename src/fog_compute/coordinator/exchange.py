@@ -1,6 +1,7 @@
-"""The conversations with workers: submit with blobs, poll, tell.
+"""The messages of a conversation with a worker: submit with blobs, poll, tell.
 
-Every message may be lost or repeated; each conversation can be repeated as a whole.
+Every message may be lost or repeated; each conversation can be repeated as a whole. What follows
+from an answer is for ``conversations`` to say.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from fog_compute.tasks.wire import ResultAssembler
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES
 from fog_compute.vpn.levels import PrivacyLevel
 
-__all__ = ["Pacing", "Progress", "Session", "session_key"]
+__all__ = ["Pacing", "Progress", "Session", "Tempo", "session_key"]
 
 MIN_REPLY_PACKETS: Final = 2
 MAX_REPLY_PACKETS: Final = 32
@@ -34,11 +34,36 @@ PIECE_BYTES: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Tempo:
+    """The times that the dispatcher keeps, in seconds.
+
+    Attributes:
+        lease_s: silence after which an attempt expires.
+        request_timeout_s: how long an answer to a small message may take.
+        poll_min_s: first pause between polls.
+        poll_max_s: longest pause between polls; a quarter of the lease is never exceeded.
+        worker_refresh_s: pause between two looks at the list of workers.
+    """
+
+    lease_s: float = 60.0
+    request_timeout_s: float = 10.0
+    poll_min_s: float = 0.05
+    poll_max_s: float = 30.0
+    worker_refresh_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class Pacing:
     """How often a session is polled: from ``first`` on, ×√2 each time, up to ``longest``."""
 
     first: timedelta
     longest: timedelta
+
+    @classmethod
+    def of(cls, tempo: Tempo) -> Pacing:
+        """Within a lease there is time for a poll that is lost, and for another."""
+        longest = min(tempo.poll_max_s, tempo.lease_s / 4)
+        return cls(timedelta(seconds=tempo.poll_min_s), timedelta(seconds=longest))
 
     def after(self, pause: timedelta) -> timedelta:
         """The pause that follows ``pause``."""

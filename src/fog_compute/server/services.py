@@ -11,9 +11,10 @@ from typing import Final, Literal, Protocol, Self, TypeAlias, overload
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.config import Settings
-from fog_compute.coordinator.dispatcher import Dispatcher, Tempo
+from fog_compute.coordinator.dispatcher import Dispatcher
 from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.onion import FogOnionCoordinator
+from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, NotFound, ServiceUnavailable
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics

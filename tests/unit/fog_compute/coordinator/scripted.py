@@ -13,8 +13,9 @@ from random import Random
 
 from sqlalchemy.pool import QueuePool
 
-from fog_compute.coordinator.dispatcher import Dispatcher, Tempo
+from fog_compute.coordinator.dispatcher import Dispatcher
 from fog_compute.coordinator.fog import FogCoordinator
+from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import ChannelError
 from fog_compute.store import Store
 from fog_compute.tasks import TaskResult

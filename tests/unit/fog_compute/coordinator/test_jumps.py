@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fog_compute.coordinator.dispatcher import Tempo
+from fog_compute.coordinator.sessions import Tempo
 from fog_compute.tasks import AttemptState, Task, TaskState
 from fog_compute.testing import ManualClock
 from tests.unit.fog_compute.coordinator.scripted import Fog, open_fog

@@ -1,0 +1,289 @@
+"""What is said to a worker about an attempt, and what follows from each answer or silence."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from fog_compute.clock import Clock
+from fog_compute.coordinator import news
+from fog_compute.coordinator.exchange import Exchange
+from fog_compute.coordinator.fog import FogCoordinator
+from fog_compute.coordinator.open_work import RESUBMIT_PAUSE, Offer, OpenWork
+from fog_compute.coordinator.reach import NO_NETWORK
+from fog_compute.coordinator.sessions import Session
+from fog_compute.errors import (
+    ChannelDown,
+    ChannelError,
+    FogError,
+    NotFound,
+    PrivacyUnavailable,
+    StoreUnusable,
+)
+from fog_compute.observability import get_logger
+from fog_compute.observability.metrics import Metrics
+from fog_compute.store import Fail, Renew
+from fog_compute.tasks import AttemptState, Fault
+from fog_compute.tasks.wire import (
+    FINISHED,
+    RUNNING,
+    UNKNOWN,
+    AttemptStatus,
+    Busy,
+    Rejected,
+    WireError,
+)
+from fog_compute.text import one_line
+
+__all__ = ["Conversations"]
+
+_log = get_logger("fog_compute.coordinator")
+
+SUBMIT_TRIES: Final = 10
+RESUBMIT_PAUSE_MAX: Final = timedelta(seconds=10)
+TOO_FEW_NODES_PAUSE: Final = timedelta(seconds=3)
+TOO_FEW_NODES_PAUSE_MAX: Final = timedelta(seconds=60)
+NOTHING_DELIVERED: Final = "the network delivers no message: its nodes are away, or cut off"
+
+_KILLS: Final = {
+    Fault.TIMEOUT: "timeout",
+    Fault.OUT_OF_MEMORY: "out_of_memory",
+    Fault.OUTPUT_LIMIT: "output_limit",
+    Fault.SCRATCH_LIMIT: "scratch_limit",
+}
+
+
+class Conversations:
+    """One conversation with one worker at a time for each offer, poll and tell.
+
+    Each may end at any point and be begun again: what it learned is in the open work.
+    """
+
+    def __init__(
+        self,
+        *,
+        work: OpenWork,
+        fog: FogCoordinator,
+        exchange: Exchange,
+        request_timeout: timedelta,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        """Say nothing yet; an answer to a small message takes ``request_timeout`` at most."""
+        self._work: Final = work
+        self._fog: Final = fog
+        self._exchange: Final = exchange
+        self._clock: Final = clock
+        self._metrics: Final = metrics
+        self._last_answer: Final = 2 * request_timeout
+
+    async def submit(self, handle: str) -> None:
+        """Offer an attempt to its worker, with the blobs that it lacks."""
+        offer, known = self._work.offers.get(handle), self._work.ledger.task_of(handle)
+        if offer is None or known is None:
+            return
+        task, attempt = known
+        session = self._work.session(task, attempt)
+        try:
+            reply = await self._exchange.submit(
+                session,
+                task,
+                attempt,
+                lambda: self._work.ledger.renew_in_memory(handle, self._work.lease),
+            )
+        except (NotFound, StoreUnusable) as error:
+            await self._work.apply([Fail(task.id, str(error))])
+            return
+        except PrivacyUnavailable as error:
+            pause = min(TOO_FEW_NODES_PAUSE * (task.leases + 1), TOO_FEW_NODES_PAUSE_MAX)
+            await self._work.decline(handle, str(error), pause)
+            self._work.avoid(attempt)
+            return
+        except NO_NETWORK as error:
+            self._work.deaf(session.level, error)
+            return
+        except ChannelError as error:
+            await self._not_submitted(session, handle, offer, error)
+            return
+        except FogError as error:
+            # The task's own blobs cannot be read now: nobody was asked, so nobody is silent.
+            if self._work.trouble.get(task.id) != str(error):
+                _log.warning("submission.failed", reason=str(error))
+            self._work.trouble[task.id] = str(error)
+            self._work.ledger.renew_in_memory(handle, self._work.lease)
+            return
+        finally:
+            offer.busy = False
+            offer.submit_at = self._clock.now() + offer.pause
+            offer.pause = min(offer.pause * 2, RESUBMIT_PAUSE_MAX)
+        if handle not in self._work.ledger.attempts:
+            # It ended while it was offered; the worker may have it now and must not keep it.
+            session.drop(handle, self._clock.now(), cancel=True)
+            return
+        match reply:
+            case Busy():
+                self._fog.note_busy(attempt.worker)
+                await self._work.decline(handle, "the worker was busy", None)
+            case Rejected():
+                self._fog.note_answer(attempt.worker)
+                self._work.note_refusal(task.id, attempt.worker)
+                reason = f"the worker refused it: {one_line(reply.reason)}"
+                await self._work.decline(handle, reason, None)
+            case _:
+                self._fog.note_accepted(attempt.worker, task.spec.module)
+                self._work.hopeless_since.pop(task.id, None)
+                self._work.trouble.pop(task.id, None)
+                session.follow(handle, task.spec.limits, self._clock.now())
+                await self._hear(session, reply.status)
+
+    async def _not_submitted(
+        self, session: Session, handle: str, offer: Offer, error: ChannelError
+    ) -> None:
+        """A worker did not answer a submission, or not to the point."""
+        known = self._work.ledger.attempts.get(handle)
+        if known is None:
+            return
+        self._note_silence(session)
+        self._work.trouble[known.task_id] = str(error)
+        offer.failures += 1
+        if offer.failures < SUBMIT_TRIES:
+            await self._listen(session)
+        else:
+            # Who answers, but never to the point, would otherwise never fall silent.
+            await self._give_up(session, handle, offer, str(error))
+
+    async def expire(self, handle: str) -> None:
+        """End an attempt whose lease has run out, unless its worker is heard after all."""
+        offer, known = self._work.offers.get(handle), self._work.ledger.task_of(handle)
+        if offer is None or known is None:
+            return
+        try:
+            await self._give_up(self._work.session(*known), handle, offer, "the worker fell silent")
+        finally:
+            offer.busy = False
+
+    async def _give_up(self, session: Session, handle: str, offer: Offer, reason: str) -> None:
+        """Take an attempt from a silent worker; a try is used up only if it could be asked.
+
+        It may have been silent because the network was. So who can be asked now is asked again,
+        and has as long to answer as any message.
+        """
+        known = self._work.ledger.attempts.get(handle)
+        until = None if known is None else known.lease_until
+        try:
+            reached = await self._exchange.reaches(session)
+        except NO_NETWORK as error:
+            self._work.deaf(session.level, error)
+            return
+        except PrivacyUnavailable as error:
+            await self._work.lose(handle, str(error), AttemptState.EXPIRED, counts=False)
+            return
+        attempt = self._work.ledger.attempts.get(handle)
+        if attempt is None or attempt.lease_until != until:
+            return  # it ended, or was heard
+        if reached and not offer.warned:
+            offer.warned = True
+            offer.submit_at, offer.pause = None, RESUBMIT_PAUSE
+            self._work.ledger.renew_in_memory(handle, self._last_answer)
+            session.poll_now(self._clock.now())
+            return
+        if not reached:
+            reason = f"{reason}, and the network takes no message for it"
+            self._work.deaf(session.level, ChannelDown(NOTHING_DELIVERED), silent=True)
+            # So it was not the workers; they may be asked again at once.
+            self._fog.forgive_silence()
+        await self._work.lose(handle, reason, AttemptState.EXPIRED, counts=reached)
+
+    async def _listen(self, session: Session) -> None:
+        """While the network was away: look whether it is back, if nobody answered."""
+        if not self._work.reach.away(session.level):
+            return
+        try:
+            reached = await self._exchange.reaches(session)
+        except NO_NETWORK as error:
+            self._work.deaf(session.level, error)
+        except PrivacyUnavailable:
+            self._work.heard(session.level)  # it takes part again, in a network that is too small
+        else:
+            if not reached and not self._work.reach.silent(session.level):
+                # It takes part again; whether this worker can be asked is another question.
+                self._work.heard(session.level)
+
+    def _note_silence(self, session: Session) -> None:
+        if not self._work.reach.away(session.level):
+            self._fog.note_silence(session.worker)
+
+    async def poll(self, session: Session) -> None:
+        """Ask a worker how the attempts of a session do, and take what it says."""
+        heard = False
+        try:
+            status = await self._exchange.poll(session)
+            self._fog.note_answer(session.worker)
+            for item in status.items:
+                heard |= await self._hear(session, item)
+        except NO_NETWORK as error:
+            self._work.deaf(session.level, error)
+        except ChannelError as error:
+            self._note_silence(session)
+            _log.debug("poll.failed", worker=session.worker, reason=str(error))
+            await self._listen(session)
+        except PrivacyUnavailable as error:
+            _log.debug("poll.failed", worker=session.worker, reason=str(error))
+        finally:
+            session.end_poll(self._clock.now(), news=heard)
+
+    async def tell(self, session: Session) -> None:
+        """Tell a worker what it may forget."""
+        try:
+            await self._exchange.tell(session)
+        except NO_NETWORK as error:
+            self._work.deaf(session.level, error)
+        except (ChannelError, PrivacyUnavailable) as error:
+            _log.debug("tell.failed", worker=session.worker, reason=str(error))
+        finally:
+            session.end_tell(self._clock.now())
+
+    async def _hear(self, session: Session, status: AttemptStatus) -> bool:
+        """Take one status; return whether it brought anything new."""
+        handle = status.handle.hex()
+        progress = session.progress(handle)
+        known = self._work.ledger.task_of(handle)
+        if progress is None or known is None:
+            return False
+        task, attempt = known
+        now = self._clock.now()
+        try:
+            result = progress.assembler.add(status)
+        except WireError as error:
+            await self._work.lose(handle, f"its result cannot be read: {one_line(str(error))}")
+            return True
+        if result is not None:
+            if result.trap in _KILLS:
+                self._metrics.runner_kills.labels(_KILLS[result.trap]).inc()
+            session.moved(now)
+            await self._work.apply(news.after_result(task, attempt, result))
+            return True
+        progress.total = status.result_total
+        grew = session.grew(progress, now)
+        moving = session.moving(now - self._work.lease / 2)
+        if status.state == FINISHED and not progress.finished:
+            progress.finished = moving = True
+        if status.state in (RUNNING, FINISHED) and progress.running_since is None:
+            progress.running_since = now
+        if status.state == UNKNOWN:
+            session.held_refs.clear()
+            self._fog.note_forgot(session.worker)
+        changes = news.after_status(
+            task,
+            attempt,
+            status,
+            now=now,
+            lease=self._work.lease,
+            held_since=progress.since,
+            running_since=progress.running_since,
+            moving=moving,
+        )
+        await self._work.apply(changes)
+        if changes and (offer := self._work.offers.get(handle)):
+            offer.warned = False
+        return grew or any(not isinstance(change, Renew) for change in changes)

@@ -1,0 +1,297 @@
+"""What this coordinator knows of the work that is not over: rows, offers, sessions, troubles.
+
+Everything here follows from the store's open rows and from what the network was asked. A change of
+a row is written first (see :class:`~fog_compute.coordinator.ledger.Ledger`); what hangs on a row
+ends with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from fog_compute.clock import Clock
+from fog_compute.coordinator import news, planner
+from fog_compute.coordinator.fog import FogCoordinator
+from fog_compute.coordinator.ledger import Ledger
+from fog_compute.coordinator.reach import NetworkTrouble, Reach
+from fog_compute.coordinator.sessions import Pacing, Session, Tempo, session_key
+from fog_compute.errors import StoreError
+from fog_compute.observability import get_logger
+from fog_compute.observability.metrics import Metrics
+from fog_compute.store import Change, Decline, Store
+from fog_compute.tasks import Attempt, AttemptState, Task
+from fog_compute.vpn.levels import PrivacyLevel
+
+__all__ = ["RESUBMIT_PAUSE", "Offer", "OpenWork"]
+
+_log = get_logger("fog_compute.coordinator")
+
+RESUBMIT_PAUSE: Final = timedelta(milliseconds=250)
+REFUSED_PAUSE: Final = timedelta(seconds=10)
+REFUSED_PAUSE_MAX: Final = timedelta(minutes=10)
+
+_OUTCOMES: Final = {
+    AttemptState.SETTLED: "accepted",
+    AttemptState.FAILED: "failed",
+    AttemptState.LOST: "lost",
+    AttemptState.EXPIRED: "expired",
+    AttemptState.DECLINED: "declined",
+    AttemptState.CANCELLED: "cancelled",
+}
+_AVOIDED: Final = (AttemptState.LOST, AttemptState.EXPIRED)
+
+
+@dataclass(slots=True)
+class Offer:
+    """What is known in memory of an open attempt."""
+
+    busy: bool = False
+    submit_at: datetime | None = None
+    pause: timedelta = RESUBMIT_PAUSE
+    failures: int = 0
+    warned: bool = False  # its silence was long enough; it is asked once more
+
+
+class OpenWork:
+    """Tasks and attempts that are not over, with what is only in memory of them.
+
+    Attributes:
+        lease: silence after which an attempt expires.
+        ledger: the open rows.
+        reach: this side's own trouble.
+        offers: by handle, for every open attempt.
+        sessions: by their key.
+        waiting: by task, why the last plan left it where it is.
+        hopeless_since: by task, since when no known worker could ever take it.
+        trouble: by task, what went wrong last.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        fog: FogCoordinator,
+        tempo: Tempo,
+        clock: Clock,
+        metrics: Metrics,
+        changed: Callable[[], None],
+    ) -> None:
+        """Know nothing yet; see :meth:`recover`. ``changed`` is called after changes of rows."""
+        self.lease: Final = timedelta(seconds=tempo.lease_s)
+        self.ledger: Final = Ledger(store, clock, self._end_attempt, self._end_task)
+        self.reach: Final = Reach()
+        self.offers: Final[dict[str, Offer]] = {}
+        self.sessions: Final[dict[str, Session]] = {}
+        self.waiting: dict[str, str] = {}
+        self.hopeless_since: Final[dict[str, datetime]] = {}
+        self.trouble: Final[dict[str, str]] = {}
+        self._fog: Final = fog
+        self._clock: Final = clock
+        self._metrics: Final = metrics
+        self._changed: Final = changed
+        self._pacing: Final = Pacing.of(tempo)
+        self._session_of: Final[dict[str, str]] = {}
+        self._lost_by: Final[dict[str, frozenset[str]]] = {}
+        self._refused_by: Final[dict[str, dict[str, tuple[datetime, timedelta]]]] = {}
+
+    async def recover(self) -> None:
+        """Take over the store's open rows: who works for them is asked at once.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        await self.ledger.load(self.lease)
+        now = self._clock.now()
+        for attempt in self.ledger.attempts.values():
+            self.adopt(attempt)
+            if attempt.state is not AttemptState.OFFERED:
+                task = self.ledger.tasks[attempt.task_id]
+                session = self.session(task, attempt)
+                session.follow(attempt.handle, task.spec.limits, now)
+                session.poll_now(now)
+        if self.ledger.tasks:
+            _log.info(
+                "tasks.resumed", tasks=len(self.ledger.tasks), attempts=len(self.ledger.attempts)
+            )
+
+    def view(self) -> planner.View:
+        """All that a plan is made of, as it is now."""
+        now = self._clock.now()
+        return planner.View(
+            now=now,
+            tasks=self.ledger.tasks,
+            attempts={
+                handle: planner.AttemptView(
+                    attempt,
+                    self.offers[handle].busy,
+                    self.offers[handle].submit_at or now,
+                    deaf=self.reach.deaf(self.ledger.tasks[attempt.task_id].spec.privacy),
+                )
+                for handle, attempt in self.ledger.attempts.items()
+            },
+            sessions=tuple(session.view() for session in self.sessions.values()),
+            lost_by=self._lost_by,
+            refused_by={
+                task_id: {worker: until for worker, (until, _) in refusals.items()}
+                for task_id, refusals in self._refused_by.items()
+            },
+            hopeless_since=self.hopeless_since,
+        )
+
+    def note_waiting(self, plan: planner.Plan) -> None:
+        """Keep why a plan left tasks where they are, and since when that is hopeless."""
+        self.waiting = dict(plan.waiting)
+        now = self._clock.now()
+        for task_id in plan.waiting:
+            if task_id in plan.hopeless:
+                self.hopeless_since.setdefault(task_id, now)
+            else:
+                self.hopeless_since.pop(task_id, None)
+
+    def forgive_absence(self, due: datetime | None) -> None:
+        """Renew all leases if this plan was due long ago: nobody listened, so nobody was silent."""
+        if due is not None and self._clock.now() - due > self.lease / 2:
+            self._count_anew(frozenset(PrivacyLevel))
+
+    def _count_anew(self, levels: frozenset[PrivacyLevel]) -> None:
+        """Let no worker answer for the time until now, in which it was not heard here."""
+        now = self._clock.now()
+        self.hopeless_since.clear()
+        for handle, attempt in self.ledger.attempts.items():
+            if self.ledger.tasks[attempt.task_id].spec.privacy in levels:
+                self.ledger.renew_in_memory(handle, self.lease)
+                self.offers[handle].warned = False
+        for session in self.sessions.values():
+            if session.level in levels:
+                session.count_anew(now)
+
+    def heard(self, level: PrivacyLevel) -> None:
+        """The network carried something; if it could not before, all waiting begins anew."""
+        if self.reach.found(level):
+            _log.info("network.back", privacy=level.value)
+            self._count_anew(frozenset({level}))
+
+    def deaf(self, level: PrivacyLevel, error: NetworkTrouble, *, silent: bool = False) -> None:
+        """The network cannot be used at a level; said once."""
+        if self.reach.lost(level, error, silent=silent):
+            _log.warning("network.away", privacy=level.value, reason=str(error))
+
+    def store_lost(self, error: StoreError) -> None:
+        """The store refused; said once."""
+        if self.reach.store_lost(error):
+            _log.error("store.refused", reason=str(error))
+
+    def store_found(self) -> None:
+        """The store took a write; if it could not before, all waiting begins anew."""
+        if self.reach.store_found():
+            _log.info("store.back")
+            self._count_anew(frozenset(PrivacyLevel))
+
+    # Changes of rows.
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """Write changes and follow them; see ``Ledger.apply``.
+
+        Raises:
+            StoreError: the database cannot be written; nothing changed.
+        """
+        try:
+            await self.ledger.apply(changes)
+        except StoreError as error:
+            self.store_lost(error)
+            raise
+        if changes:
+            self.store_found()
+        self._changed()
+
+    async def decline(self, handle: str, reason: str, pause: timedelta | None) -> None:
+        """End an attempt that its worker never had; its task waits for ``pause``."""
+        not_before = None if pause is None else self._clock.now() + pause
+        if attempt := self.ledger.attempts.get(handle):
+            self.trouble[attempt.task_id] = reason
+        await self.apply([Decline(handle, reason, not_before)])
+
+    async def lose(
+        self,
+        handle: str,
+        reason: str,
+        how: AttemptState = AttemptState.LOST,
+        *,
+        counts: bool = True,
+    ) -> None:
+        """End an attempt that brought nothing; it uses up a try if it ``counts``."""
+        known = self.ledger.task_of(handle)
+        if known is None:
+            return
+        task, attempt = known
+        if how is AttemptState.EXPIRED and counts:
+            self._fog.note_silence(attempt.worker)
+        now = self._clock.now()
+        await self.apply(news.after_loss(task, attempt, reason, now=now, how=how, counts=counts))
+
+    def note_refusal(self, task_id: str, worker: str) -> None:
+        """Leave a worker that refused a task alone with it, longer each time."""
+        refusals = self._refused_by.setdefault(task_id, {})
+        _, pause = refusals.get(worker, (None, REFUSED_PAUSE))
+        refusals[worker] = (self._clock.now() + pause, min(pause * 2, REFUSED_PAUSE_MAX))
+
+    def avoid(self, attempt: Attempt) -> None:
+        """Ask others first about this task, if there are others."""
+        if attempt.task_id in self.ledger.tasks:
+            lost_by = self._lost_by.get(attempt.task_id, frozenset())
+            self._lost_by[attempt.task_id] = lost_by | {attempt.worker}
+
+    def _end_attempt(self, attempt: Attempt) -> None:
+        self._fog.note_ended(attempt.worker, attempt.state)
+        self._metrics.attempts.labels(_OUTCOMES[attempt.state]).inc()
+        self.offers.pop(attempt.handle, None)
+        session = self.sessions.get(self._session_of.pop(attempt.handle, ""))
+        if session is None:
+            return
+        confirmed = session.progress(attempt.handle) is not None
+        known_to_worker = confirmed or attempt.state is not AttemptState.DECLINED
+        if attempt.state in _AVOIDED or (confirmed and attempt.state is AttemptState.DECLINED):
+            self.avoid(attempt)
+        stop = attempt.state is not AttemptState.SETTLED
+        now = self._clock.now()
+        session.drop(attempt.handle, now, cancel=stop if known_to_worker else None)
+
+    def _end_task(self, task: Task) -> None:
+        self._lost_by.pop(task.id, None)
+        self._refused_by.pop(task.id, None)
+        self.hopeless_since.pop(task.id, None)
+        self.trouble.pop(task.id, None)
+        duration = ((task.finished_at or task.updated_at) - task.created_at).total_seconds()
+        self._metrics.task_duration.labels(task.spec.privacy.value, task.state.value).observe(
+            max(0.0, duration)
+        )
+        _log.info("task.ended", state=task.state.value, privacy=task.spec.privacy.value)
+
+    # Sessions.
+
+    def adopt(self, attempt: Attempt) -> None:
+        """Begin to offer an attempt that is in the ledger."""
+        self.offers[attempt.handle] = Offer()
+        self._fog.note_leased(attempt.worker)
+
+    def session(self, task: Task, attempt: Attempt) -> Session:
+        """The session of an attempt, begun if there is none."""
+        level = task.spec.privacy
+        key = session_key(level, attempt)
+        session = self.sessions.get(key)
+        if session is None:
+            session = Session(key, level, attempt, self._pacing, self._clock.now())
+            self.sessions[key] = session
+        self._session_of[attempt.handle] = key
+        return session
+
+    def end_sessions(self) -> list[Session]:
+        """Forget the sessions that are over, and return them."""
+        now, used = self._clock.now(), set(self._session_of.values())
+        over = [one for key, one in self.sessions.items() if one.over(now, key in used)]
+        for session in over:
+            del self.sessions[session.key]
+        return over
