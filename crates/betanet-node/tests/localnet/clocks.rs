@@ -22,7 +22,7 @@ impl WallClock {
     /// `None` where there is no compiler to make it with.
     fn make(dir: &Path) -> Option<Self> {
         let clock = Self { library: dir.join("clockshim.so"), offset: dir.join("offset") };
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/localnet/clockshim.c");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/shims/wallclock.c");
         let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&clock.library).arg(source).status();
         if !made.is_ok_and(|status| status.success()) {
             eprintln!("skipped: cc does not make the library that sets clocks");
