@@ -24,15 +24,8 @@ from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Fail, Renew
 from fog_compute.tasks import AttemptState, Fault
-from fog_compute.tasks.wire import (
-    FINISHED,
-    RUNNING,
-    UNKNOWN,
-    AttemptStatus,
-    Busy,
-    Rejected,
-    WireError,
-)
+from fog_compute.tasks.messages import FINISHED, RUNNING, UNKNOWN, AttemptStatus, Busy, Rejected
+from fog_compute.tasks.wire import WireError
 from fog_compute.text import one_line
 
 __all__ = ["Conversations"]

@@ -17,8 +17,7 @@ from fog_compute.errors import ChannelDown, ChannelError
 from fog_compute.store import BlobStore
 from fog_compute.tasks import Attempt, Task, seed_of
 from fog_compute.tasks.bounds import MAX_ATTEMPTS
-from fog_compute.tasks.sealing import OVERHEAD, SealedBlob, seal_blob
-from fog_compute.tasks.wire import (
+from fog_compute.tasks.messages import (
     Accepted,
     Ack,
     Busy,
@@ -33,11 +32,9 @@ from fog_compute.tasks.wire import (
     Request,
     Status,
     Submit,
-    WireError,
-    encode,
-    limits_to_wire,
-    parse_reply,
 )
+from fog_compute.tasks.sealing import OVERHEAD, SealedBlob, seal_blob
+from fog_compute.tasks.wire import WireError, encode, limits_to_wire, parse_reply
 from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["Carrier", "Exchange", "Heard", "Renewal"]

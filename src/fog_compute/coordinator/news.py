@@ -21,8 +21,16 @@ from fog_compute.store.changes import (
     Start,
 )
 from fog_compute.tasks import Attempt, AttemptState, Task, TaskResult
+from fog_compute.tasks.messages import (
+    FINISHED,
+    LOST,
+    QUEUED,
+    RETURNED,
+    RUNNING,
+    UNKNOWN,
+    AttemptStatus,
+)
 from fog_compute.tasks.pacing import RATIO
-from fog_compute.tasks.wire import FINISHED, LOST, QUEUED, RETURNED, RUNNING, UNKNOWN, AttemptStatus
 from fog_compute.text import one_line
 
 __all__ = ["after_loss", "after_result", "after_status"]

@@ -18,10 +18,7 @@ import msgspec
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import ChannelError, FogError, InvalidTask
 from fog_compute.observability import get_logger
-from fog_compute.tasks.model import Fault, TaskResult
-from fog_compute.tasks.pacing import next_edge
-from fog_compute.tasks.sealing import BadBlob
-from fog_compute.tasks.wire import (
+from fog_compute.tasks.messages import (
     FINISHED,
     LOST,
     QUEUED,
@@ -42,6 +39,11 @@ from fog_compute.tasks.wire import (
     Request,
     Status,
     Submit,
+)
+from fog_compute.tasks.model import Fault, TaskResult
+from fog_compute.tasks.pacing import next_edge
+from fog_compute.tasks.sealing import BadBlob
+from fog_compute.tasks.wire import (
     WireError,
     encode,
     encode_result,

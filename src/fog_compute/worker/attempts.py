@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from fog_compute.errors import InvalidTask
+from fog_compute.tasks.messages import QUEUED, Submit
 from fog_compute.tasks.model import (
     Limits,
     TaskKind,
@@ -15,7 +16,7 @@ from fog_compute.tasks.model import (
     check_tree,
 )
 from fog_compute.tasks.sealing import open_blob
-from fog_compute.tasks.wire import QUEUED, Submit, limits_from_wire
+from fog_compute.tasks.wire import limits_from_wire
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import Job, RunnerSlot, largest_file

@@ -19,8 +19,7 @@ from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import ChannelError
 from fog_compute.store import Store
 from fog_compute.tasks import TaskResult
-from fog_compute.tasks.sealing import open_blob
-from fog_compute.tasks.wire import (
+from fog_compute.tasks.messages import (
     FINISHED,
     RUNNING,
     UNKNOWN,
@@ -35,12 +34,9 @@ from fog_compute.tasks.wire import (
     Reply,
     Request,
     Submit,
-    encode,
-    encode_result,
-    fit_statuses,
-    parse_request,
-    result_id,
 )
+from fog_compute.tasks.sealing import open_blob
+from fog_compute.tasks.wire import encode, encode_result, fit_statuses, parse_request, result_id
 from fog_compute.testing import ManualClock, MemoryChannel, MemoryNetwork
 from fog_compute.vpn.channel import Incoming
 from fog_compute.vpn.directory import WorkerOffer

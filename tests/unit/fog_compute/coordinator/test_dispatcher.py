@@ -27,7 +27,7 @@ from fog_compute.tasks import (
     TaskSpec,
     TaskState,
 )
-from fog_compute.tasks.wire import (
+from fog_compute.tasks.messages import (
     FINISHED,
     LOST,
     QUEUED,

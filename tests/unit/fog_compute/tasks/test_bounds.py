@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.tasks.messages import ResultBody
-from fog_compute.tasks.model import Limits, TaskResult
-from fog_compute.tasks.wire import (
+from fog_compute.tasks.messages import (
     FINISHED,
     RUNNING,
     Accepted,
@@ -25,9 +23,13 @@ from fog_compute.tasks.wire import (
     Rejected,
     Reply,
     Request,
-    ResultAssembler,
+    ResultBody,
     Status,
     Submit,
+)
+from fog_compute.tasks.model import Limits, TaskResult
+from fog_compute.tasks.wire import (
+    ResultAssembler,
     WireError,
     encode,
     encode_result,

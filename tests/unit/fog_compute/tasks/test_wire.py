@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.tasks.model import Fault, Limits, TaskResult
-from fog_compute.tasks.wire import (
+from fog_compute.tasks.messages import (
     FINISHED,
     RUNNING,
     Accepted,
@@ -26,9 +25,12 @@ from fog_compute.tasks.wire import (
     Rejected,
     Reply,
     Request,
-    ResultAssembler,
     Status,
     Submit,
+)
+from fog_compute.tasks.model import Fault, Limits, TaskResult
+from fog_compute.tasks.wire import (
+    ResultAssembler,
     WireError,
     encode,
     encode_result,

@@ -15,8 +15,7 @@ import pytest_asyncio
 
 from fog_compute.errors import ChannelTimeout
 from fog_compute.tasks import Limits, TaskResult, new_handle
-from fog_compute.tasks.sealing import SealedBlob, new_key, seal_blob
-from fog_compute.tasks.wire import (
+from fog_compute.tasks.messages import (
     FINISHED,
     Accepted,
     AttemptStatus,
@@ -26,13 +25,11 @@ from fog_compute.tasks.wire import (
     PollItem,
     Reply,
     Request,
-    ResultAssembler,
     Status,
     Submit,
-    encode,
-    limits_to_wire,
-    parse_reply,
 )
+from fog_compute.tasks.sealing import SealedBlob, new_key, seal_blob
+from fog_compute.tasks.wire import ResultAssembler, encode, limits_to_wire, parse_reply
 from fog_compute.testing import MemoryChannel, MemoryNetwork
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.worker.agent import WorkerAgent

@@ -15,8 +15,7 @@ import psutil
 import pytest
 
 from fog_compute.tasks import Fault, Limits, new_handle, next_edge
-from fog_compute.tasks.sealing import seal_blob
-from fog_compute.tasks.wire import (
+from fog_compute.tasks.messages import (
     FINISHED,
     LOST,
     QUEUED,
@@ -35,10 +34,9 @@ from fog_compute.tasks.wire import (
     Rejected,
     Status,
     Submit,
-    encode,
-    encode_result,
-    parse_reply,
 )
+from fog_compute.tasks.sealing import seal_blob
+from fog_compute.tasks.wire import encode, encode_result, parse_reply
 from fog_compute.testing import ManualClock, MemoryNetwork
 from fog_compute.units import MIB
 from fog_compute.vpn.channel import Incoming

@@ -23,7 +23,7 @@ import wasmtime
 
 from fog_compute import spawn
 from fog_compute.tasks import Fault, Limits, TaskResult
-from fog_compute.tasks.wire import LOST, RETURNED, Accepted, Ack, Busy, Cancel, Rejected
+from fog_compute.tasks.messages import LOST, RETURNED, Accepted, Ack, Busy, Cancel, Rejected
 from fog_compute.units import GIB, KIB, MIB
 from fog_compute.worker.footprint import Footprint, left_behind
 from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
