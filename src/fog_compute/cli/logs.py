@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from fog_compute.threads import in_thread
+
 __all__ = ["keep_short", "open_log", "shorten"]
 
 LOG_BYTES: Final = 8 * 1024 * 1024
@@ -24,7 +26,8 @@ async def keep_short(folder: Path) -> None:
     """Look after all logs of a folder until cancelled."""
     while True:
         await asyncio.sleep(CHECK_S)
-        await asyncio.to_thread(_shorten_all, folder)
+        with contextlib.suppress(OSError):  # no thread now: then at the next look
+            await in_thread(_shorten_all, folder)
 
 
 def _shorten_all(folder: Path) -> None:

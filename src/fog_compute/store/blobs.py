@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from fog_compute.clock import Clock
 from fog_compute.errors import NotFound, StoreError, StoreUnusable
 from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.reading import read_state
 from fog_compute.tasks.model import check_sha256
+from fog_compute.threads import in_thread
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class BlobStore:
@@ -39,7 +43,7 @@ class BlobStore:
         Raises:
             StoreError: the disk refused.
         """
-        return await asyncio.to_thread(self._put, data)
+        return await _beside(self._put, data)
 
     async def get(self, sha256: str) -> bytes:
         """Return a blob.
@@ -49,7 +53,7 @@ class BlobStore:
             StoreUnusable: the file is damaged.
             StoreError: it cannot be read now.
         """
-        return await asyncio.to_thread(self._get, sha256)
+        return await _beside(self._get, sha256)
 
     def size(self, sha256: str) -> int:
         """Return a blob's size in bytes, or raise `NotFound`."""
@@ -61,12 +65,20 @@ class BlobStore:
             raise StoreError(f"blob {sha256} cannot be read: {err.strerror}") from err
 
     async def sweep(self, keep: Collection[str], older_than_s: float) -> int:
-        """Delete blobs that are not in ``keep`` and were last put longer ago; return how many."""
-        return await asyncio.to_thread(self._sweep, frozenset(keep), older_than_s)
+        """Delete blobs that are not in ``keep`` and were last put longer ago; return how many.
+
+        Raises:
+            StoreError: they cannot be looked at now.
+        """
+        return await _beside(self._sweep, frozenset(keep), older_than_s)
 
     async def redate(self, jump: timedelta) -> None:
-        """Move the dates of all blobs, as a clock that jumped would have written them."""
-        await asyncio.to_thread(self._redate, jump.total_seconds())
+        """Move the dates of all blobs, as a clock that jumped would have written them.
+
+        Raises:
+            StoreError: they cannot be looked at now.
+        """
+        await _beside(self._redate, jump.total_seconds())
 
     def _path(self, sha256: str) -> Path:
         check_sha256("the blob's name", sha256)
@@ -124,11 +136,21 @@ class BlobStore:
         deleted = 0
         limit = self._clock.now().timestamp() - older_than_s
         for path in self._root.glob("??/*"):
-            if path.parent.name + path.name in keep or path.stat().st_mtime > limit:
+            if path.parent.name + path.name in keep:
                 continue
-            path.unlink(missing_ok=True)
-            deleted += 1
+            with contextlib.suppress(FileNotFoundError):  # half a blob, whole by now
+                if path.stat().st_mtime <= limit:
+                    path.unlink()
+                    deleted += 1
         return deleted
+
+
+async def _beside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what may wait for a disk in a thread; what the machine refuses is a `StoreError`."""
+    try:
+        return await in_thread(work, *args, **kwargs)
+    except OSError as err:
+        raise StoreError(f"the blobs cannot be used now: {err.strerror}") from err
 
 
 def _flush_folder(folder: Path) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import functools
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
+from fog_compute.threads import in_thread
 from fog_compute.units import KIB
 
 SMALL_BYTES: Final = 128 * KIB  # hashed, decrypted or written in less time than a thread needs
@@ -26,11 +25,7 @@ async def beside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwa
     """
     if size <= SMALL_BYTES:
         return work(*args, **kwargs)
-    loop = asyncio.get_running_loop()
-    try:
-        thread = loop.run_in_executor(None, functools.partial(work, *args, **kwargs))
-    except RuntimeError as err:
-        raise OSError(errno.EAGAIN, "no thread can be started") from err
+    thread = in_thread(work, *args, **kwargs)
     try:
         return await asyncio.shield(thread)
     except asyncio.CancelledError:

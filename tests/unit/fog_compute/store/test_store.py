@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -312,6 +315,47 @@ async def test_putting_a_blob_again_keeps_it_young(store: Store, tmp_path: Path)
     os.utime(tmp_path / "state" / "blobs" / sha256[:2] / sha256[2:], (0, 0))
     assert await store.blobs.put(b"again") == sha256
     assert (await store.sweep()).blobs == 0
+
+
+@pytest.mark.asyncio
+async def test_blob_that_was_refused_a_thread_is_not_kept_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    kept = await store.blobs.put(b"kept")
+    refused = hashlib.sha256(b"refused").hexdigest()
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+        for work in (
+            store.blobs.put(b"refused"),
+            store.blobs.get(kept),
+            store.blobs.sweep((), 0),
+            store.blobs.redate(timedelta(seconds=1)),
+        ):
+            with pytest.raises(StoreError, match="no more threads"):
+                await work
+    assert await store.blobs.get(kept) == b"kept"  # behind what was refused, in the same queue
+    with pytest.raises(NotFound):
+        await store.blobs.get(refused)
+
+
+@pytest.mark.asyncio
+async def test_sweep_goes_on_past_what_goes_meanwhile(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [await store.blobs.put(b"one"), await store.blobs.put(b"two")]
+    gone = tmp_path / "state" / "blobs" / old[0][:2] / ".new-0"
+    monkeypatch.setattr(Path, "glob", _also(gone))
+    assert await store.blobs.sweep((), -1) == len(old)
+
+
+def _also(path: Path) -> Callable[[Path, str], list[Path]]:
+    """Listing a folder with one more entry, which was there a moment ago."""
+    listing = Path.glob
+    return lambda folder, pattern: [path, *listing(folder, pattern)]
 
 
 @pytest.mark.asyncio
