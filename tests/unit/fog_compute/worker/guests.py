@@ -153,8 +153,11 @@ def has_memory(pages: int) -> bytes:
     return assemble(f'(module (memory (export "memory") {pages}) (func (export "_start")))')
 
 
-def opens_until_refused(end: str) -> bytes:
-    """Return a command that opens a.txt until it is refused, closes nothing, and then ``end``."""
+def opens_until_refused(end: str, *, most: int = 5000) -> bytes:
+    """Return a command that opens a.txt until it is refused, closes nothing, and then ``end``.
+
+    It opens it at most so often.
+    """
     return command(
         f"""(local $errno i32) (local $i i32)
         (loop $again
@@ -162,7 +165,7 @@ def opens_until_refused(end: str) -> bytes:
           (local.set $errno (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024)
             (i32.const 5) (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 512)))
           (br_if $again (i32.and (i32.eqz (local.get $errno))
-            (i32.lt_u (local.get $i) (i32.const 5000)))))
+            (i32.lt_u (local.get $i) (i32.const {most})))))
         {end}""",
         definitions='(data (i32.const 1024) "a.txt")',
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import hashlib
 import os
 import platform
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +27,9 @@ from fog_compute import spawn
 from fog_compute.tasks import Fault, Limits, TaskResult
 from fog_compute.tasks.messages import LOST, RETURNED, Accepted, Ack, Busy, Cancel, Rejected
 from fog_compute.units import GIB, KIB, MIB
+from fog_compute.worker.engine import PROFILES, Sandbox
 from fog_compute.worker.footprint import Footprint, left_behind
+from fog_compute.worker.protocol import Run
 from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
 
 from . import guests
@@ -79,7 +83,8 @@ TRIES = textwrap.dedent(
     import asyncio, os, resource, sys
     from pathlib import Path
     from fog_compute.tasks import Limits
-    from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
+    from fog_compute.worker.protocol import Run
+from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
 
     home = Path(sys.argv[1])
     for setting in sys.argv[2:]:
@@ -202,6 +207,37 @@ async def test_a_guest_that_opens_files_until_refused_leaves_none_open(
         assert (await run(slot, guests.opens("a.txt"))).exit_code == 0
     assert slot.pid == pid
     assert descriptors(slot) <= before + 2  # a standard input closes in a moment
+
+
+@pytest.mark.parametrize("end", ["(call $proc_exit (local.get $errno))", "unreachable"])
+def test_what_a_task_opened_is_closed_at_its_end_and_not_by_a_collection(
+    tmp_path: Path, end: str
+) -> None:
+    """INV-TASK-25."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("a")
+    module = guests.opens_until_refused(end, most=12)
+    outputs = [os.memfd_create("output") for _ in range(2)]
+    files = (os.devnull, str(tmp_path / "in"))
+    stdin, inputs = map(os.fsencode, files)
+    task = Run("x", (), stdin, inputs, None, 64 * MIB, 10**9, 0, 0, bytes(32))
+    sandbox = Sandbox(tmp_path / "compiled", outputs[0], outputs[1], PROFILES[-1])
+    sandbox.compile("x", module)
+    sandbox.run(task)
+    gc.collect()
+    before = Footprint.measured()
+    gc.disable()
+    try:
+        for _ in range(4):
+            assert sandbox.run(task).trap == ("trap" if end == "unreachable" else None)
+        deadline = time.monotonic() + DEADLINE_S
+        while left := Footprint.measured().beyond(before):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.001)
+    finally:
+        gc.enable()
+        for descriptor in outputs:
+            os.close(descriptor)
 
 
 @pytest.mark.asyncio
