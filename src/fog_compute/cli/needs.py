@@ -16,15 +16,14 @@ import shutil
 import socket
 import struct
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from fog_compute import spawn
 from fog_compute.cli.common import CommandError, note
+from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
 from fog_compute.errors import ConfigError
 from fog_compute.hosts import LOOPBACK_4, LOOPBACK_6, bind, is_loopback, loopback_like
@@ -253,7 +252,7 @@ def _scarce_space(settings: Settings) -> Iterator[str]:
 
 
 def _wrong_clock() -> Iterator[str]:
-    now = datetime.fromtimestamp(time.time(), UTC)
+    now = SystemClock().now()
     if not FIRST_YEAR <= now.year < LAST_YEAR:
         yield (
             f"the clock of this machine shows {now:%Y-%m-%d}: set it, as `timedatectl set-ntp true`"

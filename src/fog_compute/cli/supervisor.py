@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from fog_compute.cli.children import Child, Event
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import keep_short
 from fog_compute.cli.needs import find_betanet
+from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
 from fog_compute.hosts import loopback_like
 from fog_compute.lifetime import hangup_counts
@@ -46,7 +46,7 @@ class Supervisor:
         self._port = settings.port
         self._url = ""
         self._children: Final[list[Child]] = []
-        self._started_at: Final = datetime.now(UTC).isoformat(timespec="seconds")
+        self._started_at: Final = SystemClock().now().isoformat(timespec="seconds")
         self._stop: Final = asyncio.Event()
         self._signals = 0
         self._untold = False

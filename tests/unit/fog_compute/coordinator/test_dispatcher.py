@@ -47,6 +47,7 @@ from fog_compute.tasks.messages import (
     Status,
     Submit,
 )
+from fog_compute.tasks.sealing import OVERHEAD
 from fog_compute.vpn import PrivacyLevel
 from fog_compute.vpn.onion import OnionCircuitService
 from tests.unit.fog_compute.coordinator.scripted import Channels, Fog, ScriptedWorker, open_fog
@@ -385,6 +386,26 @@ async def test_refusal_is_no_try_and_the_worker_is_not_asked_again_at_once(tmp_p
         assert len(refusing.heard) == asked
         assert started.tries == 0
         assert await attempt_states(fog, task) == [AttemptState.DECLINED, AttemptState.RUNNING]
+
+
+async def test_worker_is_told_how_much_there_is_before_any_of_it_is_sent(tmp_path: Path) -> None:
+    """INV-TASK-29."""
+    module, text = b"\0asm" + bytes(3_000_000), bytes(2_000_000)
+
+    def refuse(worker: ScriptedWorker, request: Request) -> Reply | None:
+        return Rejected("too much") if isinstance(request, Submit) else None
+
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a", answer=refuse)
+        names = [await fog.store.blobs.put(blob) for blob in (module, text)]
+        inputs = {"a": names[1], "b": names[1]}  # the same bytes, which are sent once
+        task = await fog.dispatcher.create(TaskSpec(module=names[0], inputs=inputs))
+        await fog.until(lambda: "too much" in fog.dispatcher.waiting_reason(task.id))
+
+    (submit,) = (request for request in worker.heard if isinstance(request, Submit))
+    assert submit.blob_bytes == len(module) + len(text) + 2 * OVERHEAD
+    assert submit.attached == {}
+    assert not any(isinstance(request, Module) for request in worker.heard)
 
 
 async def test_worker_that_refused_is_asked_again_later(tmp_path: Path) -> None:

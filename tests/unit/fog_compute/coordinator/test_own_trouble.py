@@ -42,7 +42,9 @@ async def refuse_writes(fog: Fog, *, refuse: bool) -> None:
         await driver.execute(f"PRAGMA query_only = {int(refuse)}")
 
 
-async def test_task_that_runs_outlives_a_long_outage_of_the_requester(tmp_path: Path) -> None:
+async def test_task_that_runs_outlives_a_long_outage_of_the_requester(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """INV-TASK-36."""
     async with running(tmp_path) as fog:
         worker = fog.add_worker("a")
@@ -50,7 +52,14 @@ async def test_task_that_runs_outlives_a_long_outage_of_the_requester(tmp_path: 
         await reaches(fog, task, TaskState.RUNNING)
 
         fog.channels.cut_off(NO_CONSENSUS)
+        expired: list[str] = []
+
+        async def expire(handle: str) -> None:
+            expired.append(handle)
+
+        monkeypatch.setattr(fog.dispatcher, "_expire", expire)
         await passes(fog, 900)
+        assert expired == []
         assert fog.dispatcher.waiting_reason(task.id).startswith(f"waiting: {NO_CONSENSUS}")
         assert fog.dispatcher.trouble == NO_CONSENSUS
         assert [view.state for view in fog.fog.workers()] == [WorkerState.READY]

@@ -179,6 +179,18 @@ def test_lease_that_ran_out_expires() -> None:
     assert plan(View(NOW, {}, {"h": seen(silent)}), Place()).actions == (Expire("h"),)
 
 
+def test_lease_that_ran_out_counts_only_where_the_worker_could_be_heard() -> None:
+    """INV-TASK-36."""
+    silent = attempt("r", AttemptState.RUNNING, lease_until=NOW)
+    offered = attempt("o", AttemptState.OFFERED, lease_until=NOW)
+    deaf = {one.handle: replace(seen(one), deaf=True) for one in (silent, offered)}
+
+    made = plan(View(NOW, {}, deaf), Place())
+
+    assert made.actions == (Submit("o"),)
+    assert made.wake_at is None
+
+
 def test_submission_under_way_keeps_its_attempt_from_expiring() -> None:
     offered = attempt("h", AttemptState.OFFERED, lease_until=NOW)
 
