@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LINE_LENGTH",
+    "STDIN",
     "LostOutput",
     "drop_output",
     "fill_descriptors",

@@ -16,6 +16,7 @@ from fog_compute.text import one_line
 
 __all__ = [
     "LOOPBACK_4",
+    "LOOPBACK_6",
     "bind",
     "is_loopback",
     "is_wildcard",

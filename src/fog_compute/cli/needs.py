@@ -149,10 +149,10 @@ def _address(settings: Settings) -> Iterator[str]:
 def _home(settings: Settings) -> Iterator[str]:
     """A place where files can be made."""
     path = settings.home
-    if settings.home.is_symlink() and not settings.home.exists():
-        yield f"the home folder {path} is a link that leads nowhere: remove it, or set FOG_HOME"
-        return
     try:
+        if path.is_symlink() and not path.exists():
+            yield f"the home folder {path} is a link that leads nowhere: remove it, or set FOG_HOME"
+            return
         while not path.exists():
             path = path.parent
     except OSError as error:
@@ -218,14 +218,18 @@ def _processes(settings: Settings) -> Iterator[str]:
 def _file_size(settings: Settings) -> Iterator[str]:
     """Files that may grow; the own limit is raised where it may be."""
     del settings
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        soft, hard = limits_of(resource.RLIMIT_FSIZE)
+    except OSError:  # a sandbox refuses to tell: then it is tried
+        return
     if hard != resource.RLIM_INFINITY and hard < FILE_BYTES:
         yield (
             f"this shell lets files grow to {format_bytes(hard)}, and {format_bytes(FILE_BYTES)}"
             " are needed: run `ulimit -f unlimited`"
         )
     elif soft != resource.RLIM_INFINITY and soft < FILE_BYTES:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        with contextlib.suppress(OSError):  # then it stays as it is
+            set_limits(resource.RLIMIT_FSIZE, hard, hard)
 
 
 _CHECKS: Final[tuple[Check, ...]] = (
@@ -301,8 +305,9 @@ def _inside(home: Path) -> Iterator[Path]:
 
 
 def _usable(path: Path) -> bool:
-    wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
-    return os.access(path, wanted, effective_ids=True)
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+        return False  # not to be looked at, perhaps
+    return not path.is_dir() or os.access(path, os.X_OK, effective_ids=True)
 
 
 def _unreadable(path: Path) -> str | None:

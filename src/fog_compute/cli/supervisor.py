@@ -24,7 +24,7 @@ from fog_compute.hosts import loopback_like
 from fog_compute.lifetime import hangup_counts
 from fog_compute.text import one_line
 
-__all__ = ["Report", "Supervisor"]
+__all__ = ["Report", "Supervisor", "net_times", "settings_environment"]
 
 WORKERS_DRAIN_S: Final = 3.5
 BACKEND_DRAIN_S: Final = 4.3

@@ -25,7 +25,7 @@ from fog_compute.observability import get_logger
 from fog_compute.tasks import AttemptState
 from fog_compute.vpn.directory import WorkerDirectory, WorkerOffer
 
-__all__ = ["FogCoordinator"]
+__all__ = ["FogCoordinator", "by_state"]
 
 _log = get_logger("fog_compute.coordinator")
 

@@ -85,7 +85,6 @@ class _Publisher:
 def main(arguments: list[str] | None = None) -> int:
     """Run the worker; return the exit code: 0 stopped, 1 failed, 2 usage, 78 unusable settings."""
     keep_files_private()
-    raise_descriptor_limit()
     options = _parser().parse_args(arguments)
     undo_inherited_signals()
     go_below_first_process()

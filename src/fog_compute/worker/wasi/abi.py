@@ -9,6 +9,8 @@ from typing import Final
 from wasmtime import Caller, Memory, Store
 
 __all__ = [
+    "DIRECTORY",
+    "DIRENT",
     "EBADF",
     "EEXIST",
     "EFAULT",
@@ -16,9 +18,11 @@ __all__ = [
     "EMFILE",
     "ENAMETOOLONG",
     "ENOTEMPTY",
+    "FDSTAT",
     "FILESTAT",
     "LOOK_NS",
     "MODULE",
+    "REGULAR_FILE",
     "START_NS",
     "SUCCESS",
     "U32",

@@ -12,7 +12,7 @@ from wasmtime import Caller
 
 from fog_compute.worker.wasi.abi import EINVAL, LOOK_NS, START_NS, store
 
-__all__ = ["Clocks"]
+__all__ = ["REALTIME", "THREAD_CPU", "Clocks"]
 
 REALTIME: Final = 0
 THREAD_CPU: Final = 3

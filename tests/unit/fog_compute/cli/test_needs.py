@@ -128,6 +128,26 @@ def test_link_that_leads_nowhere_is_no_home(tmp_path: Path) -> None:
     assert "is a link that leads nowhere" in problem
 
 
+def test_home_that_cannot_even_be_looked_at_is_told(tmp_path: Path) -> None:
+    home = tmp_path / ("n" * 256)
+
+    assert unmet(settings_of(home)) == [
+        f"the home folder {home} cannot be used (File name too long): set FOG_HOME"
+    ]
+
+
+def test_limits_that_a_sandbox_does_not_tell_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(resource, "getrlimit", refuse)
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+
+    assert unmet(settings_of(tmp_path / "home")) == []
+
+
 def test_few_descriptors_are_raised_or_told(tmp_path: Path) -> None:
     code = (
         "import resource, sys\n"
