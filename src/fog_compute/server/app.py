@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from fastapi import Depends, FastAPI
@@ -24,21 +24,31 @@ JSON_BYTES: Final = 1024 * 1024
 _OPEN: Final = frozenset({"/health", "/metrics", "/openapi.json"})
 
 
-def create_app(services: ServiceManager, *, on_ready: Callable[[], None] | None = None) -> FastAPI:
+def create_app(
+    services: ServiceManager,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    on_failure: Callable[[Exception], None] = lambda _: None,
+) -> FastAPI:
     """Build the application; its lifespan starts and stops ``services``.
 
     Args:
         services: what the routes use; not started yet.
         on_ready: called when all services are up.
+        on_failure: called with what kept them, or ``on_ready``, from it.
     """
     settings = services.settings
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.token = load_or_make_token(settings.layout.token_file)
-        async with services:
-            if on_ready is not None:
+        async with AsyncExitStack() as stack:
+            try:
+                app.state.token = load_or_make_token(settings.layout.token_file)
+                await stack.enter_async_context(services)
                 on_ready()
+            except Exception as error:
+                on_failure(error)
+                raise
             yield
 
     app = FastAPI(

@@ -16,7 +16,8 @@ from typing import Final
 import uvicorn
 
 from fog_compute.config import Settings, load_settings
-from fog_compute.errors import ConfigError, StoreUnusable
+from fog_compute.descriptors import why
+from fog_compute.errors import ConfigError, FogError, StoreUnusable
 from fog_compute.hosts import bind, url_of
 from fog_compute.lifetime import (
     EXIT_UNUSABLE,
@@ -61,11 +62,16 @@ def main(arguments: list[str] | None = None) -> int:
 async def _serve(settings: Settings, listener: socket.socket) -> int:
     url = url_of(*listener.getsockname()[:2])
     crashed = False
+    failure: Exception | None = None
 
     def on_crash() -> None:
         nonlocal crashed
         crashed = True
         server.should_exit = True
+
+    def on_failure(error: Exception) -> None:
+        nonlocal failure
+        failure = error
 
     def on_ready() -> None:
         # Its warnings are about what strangers send, a line for each.
@@ -77,7 +83,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     services = ServiceManager(settings, on_crash=on_crash)
     server = BoundedServer(
         uvicorn.Config(
-            create_app(services, on_ready=on_ready),
+            create_app(services, on_ready=on_ready, on_failure=on_failure),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -96,10 +102,21 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     try:
         await server.serve(sockets=[listener])
     except SystemExit:
-        error = services.start_error
-        announce("error", message="the backend could not start" if error is None else str(error))
-        return EXIT_UNUSABLE if isinstance(error, ConfigError | StoreUnusable) else 1
+        announce("error", message=_why_not(failure))
+        return EXIT_UNUSABLE if isinstance(failure, ConfigError | StoreUnusable) else 1
     return 1 if crashed else 0
+
+
+def _why_not(failure: Exception | None) -> str:
+    """Say in one line what keeps the backend from starting."""
+    match failure:
+        case FogError():
+            return failure.message
+        case OSError():
+            return f"the backend cannot start: {why(failure)}"
+        case _:
+            _log.error("start.crashed", exc_info=failure)
+            return f"the backend cannot start: {type(failure).__name__}: {failure}"
 
 
 def _listen(settings: Settings) -> socket.socket:

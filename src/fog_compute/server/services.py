@@ -110,7 +110,6 @@ class ServiceManager:
         self._stack: Final = AsyncExitStack()
         self._net_status: NetworkStatus | None = None
         self._stop: Final = asyncio.Event()
-        self.start_error: FogError | None = None
 
     @property
     def settings(self) -> Settings:
@@ -135,9 +134,7 @@ class ServiceManager:
         """
         try:
             await self._start()
-        except BaseException as error:
-            if isinstance(error, FogError):
-                self.start_error = error
+        except BaseException:
             await self.stop()
             raise
 

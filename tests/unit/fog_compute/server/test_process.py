@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -22,3 +23,20 @@ def test_owner_that_ends_while_the_backend_loads_takes_it_along(tmp_path: Path) 
     )
 
     assert done.returncode == OWNER_GONE
+
+
+def test_backend_that_cannot_say_where_it_listens_says_why(tmp_path: Path) -> None:
+    (tmp_path / "daemon" / "server.new").mkdir(parents=True)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "fog_compute.server", "--home", tmp_path, "--port", "0"],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == {
+        "event": "error",
+        "message": f"the backend cannot start: {tmp_path}/daemon/server.new: Is a directory",
+    }
