@@ -8,7 +8,6 @@ been silent for longest, and otherwise leaves the newcomer in the kernel's queue
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -32,8 +31,7 @@ RESERVE: Final = 128
 """Descriptors for all else: the database, files, and the links to the network's edges."""
 
 ACCEPTED_AT_ONCE: Final = 16
-SHORTAGE_PAUSE_S: Final = 1.0
-_SHORTAGE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+REFUSED_PAUSE_S: Final = 1.0
 
 
 def places_for(descriptors: int) -> int:
@@ -157,7 +155,7 @@ class Listener:
         self._loop: Final = asyncio.get_running_loop()
         self._opening: Final[set[asyncio.Task[object]]] = set()
         self._accepting = False
-        self._short = False
+        self._told = False
         self._closed = False
         listening.setblocking(False)
         places.on_free = self._resume
@@ -192,9 +190,9 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._shortage(error)
+                self._put_off(error)
                 return
-            self._short = False
+            self._told = False
             accepted.setblocking(False)
             opening = self._loop.create_task(self._open(accepted))
             self._opening.add(opening)
@@ -206,16 +204,16 @@ class Listener:
         except OSError:  # it left already
             accepted.close()
 
-    def _shortage(self, error: OSError) -> None:
-        """Leave who waits in the kernel's queue for a moment; say so once."""
-        if error.errno not in _SHORTAGE:
-            _log.warning("connection.not_accepted", reason=error.strerror)
-            return
-        if not self._short:
-            self._short = True
+    def _put_off(self, error: OSError) -> None:
+        """Leave who waits in the kernel's queue for a moment; say so once.
+
+        Most often there are no descriptors; whatever it is, asking again at once would not help.
+        """
+        if not self._told:
+            self._told = True
             _log.warning("connections.put_off", reason=error.strerror)
         self._pause()
-        self._loop.call_later(SHORTAGE_PAUSE_S, self._resume)
+        self._loop.call_later(REFUSED_PAUSE_S, self._resume)
 
 
 class BoundedServer(AnsweringServer):
