@@ -46,6 +46,7 @@ class Supervisor:
         self._port = settings.port
         self._url = ""
         self._children: Final[list[Child]] = []
+        self._troubles: Final[dict[str, str]] = {}
         self._started_at: Final = SystemClock().now().isoformat(timespec="seconds")
         self._stop: Final = asyncio.Event()
         self._signals = 0
@@ -165,8 +166,10 @@ class Supervisor:
                     self._report("restarted", {"name": child.name, "pid": child.pid})
             case "trouble":
                 reason = one_line(str(event.get("reason", "")))
+                self._troubles[child.name] = reason
                 self._report("trouble", {"name": child.name, "reason": reason})
             case "ended":
+                self._troubles.pop(child.name, None)  # the next one says what troubles it
                 self._report("ended", {"name": child.name, "code": event.get("code")})
         if self._url:
             self._write_state()
@@ -202,6 +205,7 @@ class Supervisor:
             "started_at": self._started_at,
             "url": self._url,
             "children": {child.name: child.pid for child in self._children},
+            "troubles": {name: reason for name, reason in self._troubles.items() if reason},
         }
         path = self._layout.state_file
         fresh = path.with_suffix(".new")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -86,28 +87,38 @@ async def test_fog_runs_on_where_its_state_cannot_be_written(
 
 
 class TroubledChild(ReadyChild):
-    """A worker whose machine cannot run tasks."""
+    """A worker whose machine cannot run tasks; that of the second soon can again."""
 
     async def keep(self) -> None:
         if self.name.startswith("worker"):
             self.hear(self, {"event": "trouble", "reason": "few files:\n\x1b[2Jraise the limit"})
+        if self.name == "worker-1":
+            self.hear(self, {"event": "trouble", "reason": ""})
         await super().keep()
 
 
-async def test_what_keeps_a_worker_from_its_tasks_is_told_in_one_line(
+async def test_what_keeps_a_worker_from_its_tasks_is_told_in_one_line_and_kept_for_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INV-TASK-27."""
     monkeypatch.setattr(supervisor, "Child", TroubledChild)
     told: list[dict[str, object]] = []
+    kept: list[dict[str, object]] = []
 
     def report(event: str, fields: dict[str, object]) -> None:
         if event == "trouble":
             told.append(fields)
         elif event == "ready":
+            kept.append(json.loads((tmp_path / "fog.json").read_text())["troubles"])
             os.kill(os.getpid(), signal.SIGTERM)
 
-    settings = load_settings(home=tmp_path, port=0, net=tmp_path / "net.json")
+    settings = load_settings(home=tmp_path, port=0, net=tmp_path / "net.json", workers=2)
     await asyncio.wait_for(Supervisor(settings, report).run(), DEADLINE_S)
 
-    assert told == [{"name": "worker-0", "reason": "few files: [2Jraise the limit"}]
+    line = "few files: [2Jraise the limit"
+    assert told == [
+        {"name": "worker-0", "reason": line},
+        {"name": "worker-1", "reason": line},
+        {"name": "worker-1", "reason": ""},
+    ]
+    assert kept == [{"worker-0": line}]
