@@ -83,8 +83,7 @@ TRIES = textwrap.dedent(
     import asyncio, os, resource, sys
     from pathlib import Path
     from fog_compute.tasks import Limits
-    from fog_compute.worker.protocol import Run
-from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
+    from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
 
     home = Path(sys.argv[1])
     for setting in sys.argv[2:]:
