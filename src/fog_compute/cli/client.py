@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Self, TypeVar
 
 import httpx2
 
+from fog_compute.cli.answers import Blob, Problem, parse
 from fog_compute.cli.codes import USAGE
-from fog_compute.cli.common import CommandError, NotRunningError
+from fog_compute.cli.common import LINE_LENGTH, CommandError, NotRunningError, note
+from fog_compute.cli.connection import Absent, Connection
 from fog_compute.cli.lock import Free, HomeLock, where
 from fog_compute.errors import STOPPING, NotFound, PrivacyUnavailable, ServiceUnavailable
-from fog_compute.kernel import try_lock
 from fog_compute.layout import HomeLayout, home_from_environment
-from fog_compute.reading import STATE_BYTES, open_state, read_descriptor, read_state
+from fog_compute.text import one_line
 from fog_compute.units import MIB, format_bytes
 
 __all__ = ["Backend"]
 
-TIMEOUT_S: Final = 30.0
+T = TypeVar("T")
+
+WAITING: Final = "the backend is away; waiting for it"
 UPLOAD_TIMEOUT_S: Final = 120.0
 ANSWER_BYTES: Final = 80 * MIB  # a task's output may have 64
 RECONNECT_S: Final = 30.0
 RECONNECT_PAUSE_S: Final = 0.2
-
-
-class Body(dict[str, Any]):
-    """JSON as it comes; each command picks its fields."""
-
-    def __missing__(self, key: str) -> NoReturn:
-        """Say whose fault a missing field is."""
-        raise CommandError(f"the backend's answer has no {key!r}: is it another program?")
 
 
 class _Stopping(ServiceUnavailable):
@@ -51,7 +44,7 @@ class Backend:
     """The running backend of one home folder.
 
     Attributes:
-        on_lost: called when the backend is missed for the first time and waited for.
+        on_lost: called when the backend is missed for the first time and waited for; says so.
     """
 
     def __init__(self, layout: HomeLayout | None = None) -> None:
@@ -64,8 +57,8 @@ class Backend:
         """
         self._layout: Final = HomeLayout(home_from_environment()) if layout is None else layout
         self._lock: Final = HomeLock(self._layout)
-        self._http = self._connect()
-        self.on_lost: Callable[[], None] = lambda: None
+        self._connection = self._connect()
+        self.on_lost: Callable[[], None] = lambda: note(WAITING)
 
     def __enter__(self) -> Self:
         """Return the backend itself."""
@@ -73,17 +66,19 @@ class Backend:
 
     def __exit__(self, *exc: object) -> None:
         """Close the connections."""
-        self._http.close()
+        if self._connection is not None:
+            self._connection.close()
 
-    def get(self, path: str, **query: str | float) -> Body:
-        """GET a JSON object."""
-        return self._json(self._send("GET", path, params=query))
+    def get(self, path: str, shape: type[T], **query: str | float) -> T:
+        """GET a JSON object of a shape."""
+        return parse(self._send("GET", path, params=query).content, shape)
 
-    def post(self, path: str, body: Mapping[str, object] | None = None) -> Body:
-        """POST JSON and get a JSON object; what a body describes is made once."""
+    def post(self, path: str, shape: type[T], body: Mapping[str, object] | None = None) -> T:
+        """POST JSON and get a JSON object of a shape; what a body describes is made once."""
         headers = {} if body is None else {"idempotency-key": secrets.token_hex(16)}
         once = bool(headers)
-        return self._json(self._send("POST", path, repeatable=once, json=body, headers=headers))
+        answer = self._send("POST", path, repeatable=once, json=body, headers=headers)
+        return parse(answer.content, shape)
 
     def read(self, path: str) -> bytes:
         """GET bytes."""
@@ -98,31 +93,15 @@ class Backend:
             headers={"content-type": "application/octet-stream"},
             timeout=UPLOAD_TIMEOUT_S,
         )
-        return str(self._json(answer)["sha256"])
+        return parse(answer.content, Blob)["sha256"]
 
-    def _connect(self) -> httpx2.Client:
+    def _connect(self) -> Connection | None:
+        """Find the backend; None while a fog runs whose backend has ended, and comes back."""
         try:
-            with open_state(self._layout.server_file) as descriptor:
-                # A fog brings its backend back to the same port; without one, anybody may be there.
-                if _is_unlocked(descriptor) and isinstance(self._lock.holder(), Free):
-                    raise self._away()
-                name = str(self._layout.server_file)
-                url = str(json.loads(read_descriptor(descriptor, STATE_BYTES, name))["url"])
-            token = read_state(self._layout.token_file).decode().strip()
-        except FileNotFoundError:
-            raise self._away() from None
-        except OSError as error:
-            raise CommandError(f"{error.filename} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise self._away() from None
-        try:
-            return httpx2.Client(
-                base_url=url,
-                headers={"authorization": f"Bearer {token}", "accept-encoding": "identity"},
-                timeout=TIMEOUT_S,
-                trust_env=False,
-            )
-        except httpx2.InvalidURL:
+            return Connection.open(self._layout)
+        except Absent as absent:
+            if absent.gone and not isinstance(self._lock.holder(), Free):
+                return None
             raise self._away() from None
 
     def _send(
@@ -130,12 +109,25 @@ class Backend:
     ) -> httpx2.Response:
         """Ask; while a fog runs whose backend is away, wait for the backend to come back."""
         deadline: float | None = None
+        maybe_done = False
         while True:
             try:
                 answer = self._ask(method, path, **options)
+            except Absent:
+                pass
+            except httpx2.ConnectTimeout:
+                raise CommandError(
+                    f"nothing answers at {self._url()}, where the backend of the fog in"
+                    f" {self._layout.root} listens: is the loopback interface down"
+                    " (`ip link set lo up`)?"
+                ) from None
             except httpx2.TimeoutException:
-                raise CommandError("the backend did not answer in time: see `fog status`") from None
+                raise CommandError(
+                    f"the backend at {self._url()} did not answer in time: is it suspended, or the"
+                    f" machine busy? logs/backend.log in {self._layout.root} says more"
+                ) from None
             except httpx2.TransportError as error:
+                maybe_done = maybe_done or not isinstance(error, httpx2.ConnectError)
                 # Only what never arrived, or can arrive twice, may be sent again.
                 if not (repeatable or isinstance(error, httpx2.ConnectError)):
                     raise CommandError(
@@ -148,12 +140,14 @@ class Backend:
                 problem = _error_of(answer)
                 if not (repeatable and isinstance(problem, _Stopping)):
                     raise problem
-            deadline = self._wait_for_backend(deadline)
+            deadline = self._wait_for_backend(deadline, maybe_done=maybe_done)
 
     def _ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
         """Ask once, and read what fits of the answer."""
+        if self._connection is None:
+            raise Absent(gone=True)
         data = bytearray()
-        with self._http.stream(method, path, **options) as answer:
+        with self._connection.http.stream(method, path, **options) as answer:
             for piece in answer.iter_bytes():
                 data += piece
                 if len(data) > ANSWER_BYTES:
@@ -163,7 +157,7 @@ class Backend:
                     )
         return httpx2.Response(answer.status_code, content=bytes(data))
 
-    def _wait_for_backend(self, deadline: float | None) -> float:
+    def _wait_for_backend(self, deadline: float | None, *, maybe_done: bool) -> float:
         """Wait a moment for a backend that is away, and look for it again; return until when."""
         if isinstance(self._lock.holder(), Free):
             raise self._away()
@@ -172,10 +166,10 @@ class Backend:
             deadline = now + RECONNECT_S
             self.on_lost()
         if now > deadline:
+            done = ", and may have done what was asked (see `fog task ls` later)"
             raise CommandError(
-                f"the backend of the fog in {self._layout.root} does not come back, and"
-                " may have done what was asked: read logs/backend.log there, and see"
-                " `fog task ls` later"
+                f"the backend of the fog in {self._layout.root} does not come back"
+                f"{done if maybe_done else ''}: read logs/backend.log there"
             )
         time.sleep(RECONNECT_PAUSE_S)
         self._reconnect()
@@ -184,17 +178,12 @@ class Backend:
     def _reconnect(self) -> None:
         with contextlib.suppress(NotRunningError, NotReadyError):
             fresh = self._connect()
-            self._http.close()
-            self._http = fresh
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = fresh
 
-    def _json(self, answer: httpx2.Response) -> Body:
-        try:
-            body = answer.json(object_hook=Body)
-        except (ValueError, RecursionError):
-            body = None
-        if not isinstance(body, Body):
-            raise CommandError("the backend's answer cannot be read: is it another program?")
-        return body
+    def _url(self) -> str:
+        return "" if self._connection is None else self._connection.url
 
     def _away(self) -> CommandError:
         """Why there is no backend: no fog, or one that has not brought it up yet."""
@@ -209,29 +198,23 @@ class Backend:
         )
 
 
-def _is_unlocked(descriptor: int) -> bool:
-    """Say whether no process holds a file's lock: the backend that wrote it is gone."""
-    return try_lock(descriptor, fcntl.LOCK_SH)
-
-
 def _error_of(answer: httpx2.Response) -> Exception:
     try:
-        body = answer.json()
-        detail = str(body["detail"])
-    except (ValueError, KeyError, TypeError):
+        problem = parse(answer.content, Problem)
+        detail = one_line(problem["detail"], LINE_LENGTH)
+    except (CommandError, KeyError):
         return CommandError(f"the backend answered with status {answer.status_code}")
     match answer.status_code:
         case HTTPStatus.NOT_FOUND:
             return NotFound(detail)
-        case HTTPStatus.SERVICE_UNAVAILABLE if body.get("type") == STOPPING:
+        case HTTPStatus.SERVICE_UNAVAILABLE if problem.get("type") == STOPPING:
             return _Stopping(f"{detail}: see `fog task ls` after the next `fog up`")
         case HTTPStatus.SERVICE_UNAVAILABLE:
             return ServiceUnavailable(detail)
         case HTTPStatus.UNPROCESSABLE_ENTITY:
             return CommandError(detail, USAGE)
-        case HTTPStatus.CONFLICT if "needed" in body:
-            return PrivacyUnavailable(
-                detail, needed=body["needed"], available=body.get("available")
-            )
+        case HTTPStatus.CONFLICT if "needed" in problem:
+            needed, available = problem["needed"], problem.get("available")
+            return PrivacyUnavailable(detail, needed=needed, available=available)
         case _:
             return CommandError(detail)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Annotated, TypeAlias
+from collections.abc import Sequence
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -17,7 +17,6 @@ from fog_compute.text import escape_json, one_line
 __all__ = [
     "LINE_LENGTH",
     "CommandError",
-    "Json",
     "JsonFlag",
     "NotRunningError",
     "TaskId",
@@ -26,8 +25,6 @@ __all__ = [
     "print_json",
     "print_table",
 ]
-
-Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 
 JsonFlag = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 
@@ -54,7 +51,7 @@ def note(text: str) -> None:
     tell("fog", text)
 
 
-def print_json(value: Json) -> None:
+def print_json(value: object) -> None:
     """Print one JSON document: in lines for a terminal, in one line otherwise."""
     indent = 2 if is_terminal() else None
     document = json.dumps(value, indent=indent, ensure_ascii=not speaks_unicode())

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from fog_compute.cli.client import Backend, Body
+from fog_compute.cli.answers import Task
+from fog_compute.cli.client import WAITING, Backend
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
-from fog_compute.cli.common import LINE_LENGTH, Json, NotRunningError, note, print_json
+from fog_compute.cli.common import LINE_LENGTH, NotRunningError, note, print_json
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.errors import NotFound
@@ -21,6 +22,7 @@ from fog_compute.units import format_duration
 __all__ = ["Follower"]
 
 WAIT_S: Final = 20.0
+PAUSE_S: Final = 0.2
 MAX_EXIT_CODE: Final = 255
 
 
@@ -74,26 +76,28 @@ class Follower:
         if self._json:
             print_json({"id": self._id})
         else:
-            write(f"{self._id}\n")
+            write(one_line(self._id) + "\n")
 
-    def _wait(self) -> Body:
+    def _wait(self) -> Task:
         version = 0
         while True:
-            task = self._backend.get(f"/api/v1/tasks/{self._id}", wait=WAIT_S, since=version)
-            version = int(task["version"])
+            task = self._backend.get(f"/api/v1/tasks/{self._id}", Task, wait=WAIT_S, since=version)
             if task["final"]:
                 return task
             self._show(_describe(task))
+            if task["version"] == version:
+                time.sleep(PAUSE_S)  # a backend would have waited for news
+            version = task["version"]
 
-    def _finish(self, task: Body, stdout: bytes, stderr: bytes) -> int:
-        result = task.get("result")
+    def _finish(self, task: Task, stdout: bytes, stderr: bytes) -> int:
+        result = task["result"]
         code = _exit_code(task)
         if self._json:
-            report: dict[str, Json] = dict(task)
-            report["exit_code"] = None if result is None else result["exit_code"]
-            report["seconds"] = round(time.monotonic() - self._began, 3)
-            report |= _text("stdout", stdout) | _text("stderr", stderr)
-            print_json(report)
+            more = {
+                "exit_code": None if result is None else result["exit_code"],
+                "seconds": round(time.monotonic() - self._began, 3),
+            }
+            print_json({**task, **more, **_text("stdout", stdout), **_text("stderr", stderr)})
         else:
             write_bytes(stdout)
             write_error_bytes(stderr)
@@ -112,7 +116,7 @@ class Follower:
     # Progress
 
     def _lost(self) -> None:
-        self._show("the backend is away; waiting for it")
+        self._show(WAITING)
 
     def _show(self, text: str) -> None:
         text = one_line(text, LINE_LENGTH)
@@ -142,7 +146,7 @@ class Follower:
                 self._status = None
 
 
-def _describe(task: Body) -> str:
+def _describe(task: Task) -> str:
     text = f"task {task['id']}: {task['state']}"
     if task["attempts"] and task["state"] in ("leased", "running"):
         text += f" at {task['attempts'][-1]['worker']}"
@@ -152,14 +156,14 @@ def _describe(task: Body) -> str:
     return text + f", {task['hops']} hop{'s' if task['hops'] > 1 else ''}"
 
 
-def _exit_code(task: Body) -> int:
-    if task["state"] != "accepted":
+def _exit_code(task: Task) -> int:
+    if task["state"] != "accepted" or task["result"] is None:
         return FAILED
-    code = int(task["result"]["exit_code"])
+    code = task["result"]["exit_code"]
     return code if 0 <= code <= MAX_EXIT_CODE else FAILED
 
 
-def _text(name: str, data: bytes) -> dict[str, Json]:
+def _text(name: str, data: bytes) -> dict[str, str]:
     """Bytes for JSON: as text, and where that loses something also in base 64."""
     try:
         return {name: data.decode()}

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from fog_compute.cli.answers import Made
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import TIMED_OUT, USAGE
 from fog_compute.cli.common import CommandError, JsonFlag
@@ -88,8 +89,10 @@ def run(
             with Backend() as backend:
                 sent = _send(backend, files)
                 wanted = {"argv": list(args), "limits": limits, "privacy": privacy.value}
-                task = backend.post("/api/v1/tasks", {**sent, **wanted, "max_attempts": attempts})
-                follower = Follower(backend, str(task["id"]), as_json=json, began=began)
+                task = backend.post(
+                    "/api/v1/tasks", Made, {**sent, **wanted, "max_attempts": attempts}
+                )
+                follower = Follower(backend, task["id"], as_json=json, began=began)
                 if detach:
                     patience.end()
                     follower.print_id()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json as json_module
-from typing import Any, Final
+from typing import TypedDict
 
+import msgspec
+
+from fog_compute.cli.answers import Status
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, note, print_fields, print_json
 from fog_compute.layout import HomeLayout, home_from_environment
@@ -13,14 +15,22 @@ from fog_compute.units import format_bytes
 
 __all__ = ["status"]
 
-_STATE: Final = {"pid", "url", "started_at", "children"}
+
+class _State(TypedDict):
+    """What `fog up` writes of its processes."""
+
+    pid: int
+    url: str
+    started_at: str
+    version: str
+    children: dict[str, int | None]
 
 
 def status(*, json: JsonFlag = False) -> int:
     """Show the processes, the network and what it hides, the workers and the tasks."""
     layout = HomeLayout(home_from_environment())
     with Backend(layout) as backend:
-        report = backend.get("/api/v1/status")
+        report = backend.get("/api/v1/status", Status)
     state = _state(layout)
     if json:
         print_json({"home": str(layout.root), "fog": state, **report})
@@ -29,25 +39,21 @@ def status(*, json: JsonFlag = False) -> int:
     return 0
 
 
-def _state(layout: HomeLayout) -> dict[str, Any]:
+def _state(layout: HomeLayout) -> _State | None:
     """What `fog up` wrote of its processes; where that cannot be read, the rest is still shown."""
     path = layout.state_file
     try:
-        state = json_module.loads(read_state(path))
+        return msgspec.json.decode(read_state(path), type=_State)
     except FileNotFoundError:
-        return {}
+        return None
     except OSError as error:
         note(f"{path} cannot be read ({error.strerror}): the processes are not shown")
-        return {}
     except (ValueError, RecursionError):
-        state = None
-    if isinstance(state, dict) and state.keys() >= _STATE:
-        return state
-    note(f"{path} is damaged: the processes are not shown")
-    return {}
+        note(f"{path} is damaged: the processes are not shown")
+    return None
 
 
-def _print(layout: HomeLayout, state: dict[str, Any], report: dict[str, Any]) -> None:
+def _print(layout: HomeLayout, state: _State | None, report: Status) -> None:
     lines = [("home", str(layout.root))]
     if state:
         lines.append(("backend", f"{state['url']}, up since {state['started_at']}"))
@@ -67,7 +73,7 @@ def _print(layout: HomeLayout, state: dict[str, Any], report: dict[str, Any]) ->
     print_fields(lines)
 
 
-def _net_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+def _net_lines(report: Status) -> list[tuple[str, str]]:
     net = report["net"]
     lines: list[tuple[str, str]] = []
     if net is not None:

@@ -6,7 +6,8 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from fog_compute.cli.client import Backend, Body
+from fog_compute.cli.answers import Made, Task, TaskPage
+from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import TIMED_OUT, USAGE
 from fog_compute.cli.common import (
     LINE_LENGTH,
@@ -49,7 +50,7 @@ def show(
             task_id = _whole_id(backend, task_id)
             if wait:
                 return Follower(backend, task_id, as_json=json).follow(patience)
-            task = backend.get(f"/api/v1/tasks/{task_id}")
+            task = backend.get(f"/api/v1/tasks/{task_id}", Task)
     except OutOfTime:
         raise CommandError(
             f"no answer after {format_duration(wait_s or 0)}: see `fog status`", TIMED_OUT
@@ -74,7 +75,7 @@ def ls(
     if state is not None:
         query["state"] = state.value
     with Backend() as backend:
-        tasks = backend.get("/api/v1/tasks", **query)["tasks"]
+        tasks = backend.get("/api/v1/tasks", TaskPage, **query)["tasks"]
     if json:
         print_json(tasks)
         return 0
@@ -100,11 +101,11 @@ def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
     _check_id(task_id)
     with Backend() as backend:
         task_id = _whole_id(backend, task_id)
-        task = backend.post(f"/api/v1/tasks/{task_id}/cancel")
+        task = backend.post(f"/api/v1/tasks/{task_id}/cancel", Made)
     if json:
         print_json(task)
     else:
-        write(f"task {task_id} is {task['state']}\n")
+        write(one_line(f"task {task_id} is {task['state']}") + "\n")
     return 0
 
 
@@ -118,8 +119,8 @@ def _whole_id(backend: Backend, begin: str) -> str:
     if len(begin) >= TASK_ID_LENGTH:
         return begin
     after = begin + "z" * TASK_ID_LENGTH  # sorts behind all ids that begin so
-    tasks = backend.get("/api/v1/tasks", limit=2, before=after)["tasks"]
-    found = [str(task["id"]) for task in tasks if str(task["id"]).startswith(begin)]
+    tasks = backend.get("/api/v1/tasks", TaskPage, limit=2, before=after)["tasks"]
+    found = [task["id"] for task in tasks if task["id"].startswith(begin)]
     if not found:
         raise NotFound(f"no task's id begins with {begin}: see `fog task ls`")
     if len(found) > 1:
@@ -127,7 +128,7 @@ def _whole_id(backend: Backend, begin: str) -> str:
     return found[0]
 
 
-def _print(task: Body) -> None:
+def _print(task: Task) -> None:
     lines = [
         ("task", task["id"]),
         ("state", task["state"] + (f": {task['reason']}" if task["reason"] else "")),

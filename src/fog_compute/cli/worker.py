@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fog_compute.cli.answers import Status
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_json, print_table
 from fog_compute.units import format_bytes
@@ -12,7 +13,7 @@ __all__ = ["ls"]
 def ls(*, json: JsonFlag = False) -> int:
     """List the workers of the network as this fog sees them."""
     with Backend() as backend:
-        workers = backend.get("/api/v1/status")["workers"]
+        workers = backend.get("/api/v1/status", Status)["workers"]
     if json:
         print_json(workers)
         return 0

@@ -3,16 +3,77 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Final
 
 from fog_compute.cli.lock import HomeLock
 from fog_compute.layout import HomeLayout
 
+TOKEN: Final = "t" * 40
+
+ID: Final = "01k" + "a" * 23
+ROW: Final = {
+    "id": ID,
+    "state": "accepted",
+    "privacy": "private",
+    "tries": 0,
+    "max_attempts": 3,
+    "created_at": "2026-01-01T00:00:00Z",
+    "reason": "",
+}
+RESULT: Final = {
+    "exit_code": 0,
+    "stdout_bytes": 1,
+    "stderr_bytes": 0,
+    "fuel_used": 5,
+    "wall_ms": 6,
+    "peak_memory": 65_536,
+}
+TASK: Final = {
+    **ROW,
+    "final": True,
+    "version": 4,
+    "hops": 3,
+    "argv": ["a"],
+    "result": RESULT,
+    "attempts": [{"number": 1, "worker": "w", "state": "settled", "reason": "", "placement": "p"}],
+}
+STATUS: Final = {
+    "services": [{"name": "store", "state": "starting", "detail": ""}],
+    "net": {"name": "n", "epoch": 3, "nodes": {"mix": 3}, "mean_delay_ms": 1.5, "warnings": ["x"]},
+    "workers": [
+        {
+            "name": "w",
+            "state": "ready",
+            "kinds": ["wasi"],
+            "slots": 1,
+            "leased": 0,
+            "memory_bytes": 1,
+        }
+    ],
+    "tasks": {"accepted": 1},
+}
+
 Answer = tuple[int, bytes] | None  # a status and a body, or a connection that breaks
+
+
+@contextlib.contextmanager
+def announced(home: Path, url: str) -> Iterator[Path]:
+    """What a backend leaves in its home for commands, as long as it lives; hold the file."""
+    daemon = home / "daemon"
+    daemon.mkdir(exist_ok=True)
+    (daemon / "token").write_text(TOKEN)
+    path = daemon / "server.json"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        json.dump({"url": url, "pid": 1}, file)
+        file.flush()
+        yield path
 
 
 @contextlib.contextmanager
@@ -44,12 +105,10 @@ def backend(home: Path, *answers: Answer) -> Iterator[list[str]]:
 
     lock = HomeLock(HomeLayout(home))
     assert lock.take()
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        daemon = home / "daemon"
-        daemon.mkdir()
-        (daemon / "token").write_text("t" * 40)
-        url = f"http://127.0.0.1:{server.server_port}"
-        (daemon / "server.json").write_text(json.dumps({"url": url, "pid": 1}))
+    with (
+        HTTPServer(("127.0.0.1", 0), Handler) as server,
+        announced(home, f"http://127.0.0.1:{server.server_port}"),
+    ):
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -16,17 +17,20 @@ import pytest
 
 import fog_compute
 from fog_compute.cli import client
+from fog_compute.cli.answers import Made, Status
 from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.lock import Free, HeldBy, HomeLock
+from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
-from tests.unit.fog_compute.cli.backends import backend
+from tests.unit.fog_compute.cli.backends import ROW, announced, backend
 
 TIMEOUT_S = 60
 LOOK = """
 import sys
 from pathlib import Path
 from fog_compute.cli.lock import HomeLock
+from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.layout import HomeLayout
 lock = HomeLock(HomeLayout(Path(sys.argv[1])))
 print("looking", flush=True)
@@ -117,11 +121,17 @@ raise SystemExit(os.umask(0))
         (("run",), "MODULE requires an argument"),
         (("run", "x", "--nonsense"), "Unknown option"),
         (("run", "x", "--privacy", "top"), "--privacy"),
-        (("run", "/nonexistent.wasm"), "module file /nonexistent.wasm does not exist"),
+        (("run", "/proc/nonexistent.wasm"), "module file /proc/nonexistent.wasm does not exist"),
         (("run", "/"), "module / is a folder"),
-        (("run", __file__, "--stdin", "/nonexistent"), "standard input file /nonexistent"),
-        (("run", __file__, "--input", "/nonexistent=a"), "input file /nonexistent"),
-        (("run", __file__, "--stdin", "-", "--input", "/nonexistent=a"), "input file /nonexistent"),
+        (
+            ("run", __file__, "--stdin", "/proc/nonexistent"),
+            "standard input file /proc/nonexistent",
+        ),
+        (("run", __file__, "--input", "/proc/nonexistent=a"), "input file /proc/nonexistent"),
+        (
+            ("run", __file__, "--stdin", "-", "--input", "/proc/nonexistent=a"),
+            "input file /proc/nonexistent",
+        ),
         (("run", __file__, "--input", "/x=" + "y" * 300), "input file /x does not exist"),
         (("run", __file__, *("--input", f"{__file__}=a") * 2), "two input files would be 'a'"),
         (("run", __file__, "\udcff"), "no UTF-8 text"),
@@ -235,7 +245,10 @@ def test_huge_module_is_refused_before_it_is_read(tmp_path: Path) -> None:
     assert "it has 10.0 GiB, and at most 48.0 MiB fit" in done.stderr
 
 
-def test_token_goes_to_nobody_who_took_the_port_of_a_backend_that_is_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fog_runs", [False, True])
+def test_token_goes_to_nobody_who_took_the_port_of_a_backend_that_is_gone(
+    tmp_path: Path, fog_runs: bool
+) -> None:
     daemon = tmp_path / "daemon"
     daemon.mkdir()
     (daemon / "token").write_text("t" * 40)
@@ -246,9 +259,32 @@ def test_token_goes_to_nobody_who_took_the_port_of_a_backend_that_is_gone(tmp_pa
         url = f"http://127.0.0.1:{other.getsockname()[1]}"
         (daemon / "server.json").write_text(json.dumps({"url": url, "pid": 1}))
 
-        assert fog(tmp_path, "task", "ls").returncode == 3
+        lock = HomeLock(HomeLayout(tmp_path))
+        if fog_runs:
+            assert lock.take()
+        done = fog(tmp_path, "task", "show", ONE, "--timeout", "1s")
+        lock.give_back()
+
+        assert done.returncode == (124 if fog_runs else 3), done.stderr
         with pytest.raises(BlockingIOError):
             other.accept()
+
+
+def test_token_goes_to_nobody_who_takes_the_port_between_two_requests(tmp_path: Path) -> None:
+    lock = HomeLock(HomeLayout(tmp_path))
+    assert lock.take()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        other.setblocking(False)
+        with contextlib.ExitStack() as life:
+            life.enter_context(announced(tmp_path, f"http://127.0.0.1:{other.getsockname()[1]}"))
+            asking = client.Backend(HomeLayout(tmp_path))
+        with asking, pytest.raises(OutOfTime), Patience(0.5):
+            asking.get("/api/v1/status", Status)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+    lock.give_back()
 
 
 def test_foreign_program_on_the_known_port_is_not_taken_for_a_backend(tmp_path: Path) -> None:
@@ -262,7 +298,9 @@ def test_foreign_program_on_the_known_port_is_not_taken_for_a_backend(tmp_path: 
 
 def test_what_broke_under_way_is_sent_again_and_makes_one_task(tmp_path: Path) -> None:
     blob = b'{"sha256": "' + b"0" * 64 + b'"}'
-    with backend(tmp_path, None, (201, blob), None, (201, b'{"id": "01k"}')) as asked:
+    with backend(
+        tmp_path, None, (201, blob), None, (201, b'{"id": "01k", "state": "queued"}')
+    ) as asked:
         done = fog(tmp_path, "run", __file__, "--detach")
 
     assert (done.returncode, done.stdout) == (0, "01k\n"), done.stderr
@@ -281,7 +319,7 @@ def test_backend_that_stays_away_is_not_called_no_fog(
         client.Backend(HomeLayout(tmp_path)) as asking,
         pytest.raises(CommandError, match="does not come back, and may have done") as caught,
     ):
-        asking.post("/api/v1/tasks", {})
+        asking.post("/api/v1/tasks", Made, {})
 
     assert not isinstance(caught.value, NotRunningError)
 
@@ -311,8 +349,9 @@ ONE, TWO = "01k" + "a" * 23, "01k" + "b" * 23
 def test_begin_of_an_id_stands_for_it(
     tmp_path: Path, begin: str, listed: list[str], code: int, text: str
 ) -> None:
-    tasks = json.dumps({"tasks": [{"id": task} for task in listed]}).encode()
-    with backend(tmp_path, (200, tasks), (200, b'{"state": "cancelled"}')) as asked:
+    tasks = json.dumps({"tasks": [{**ROW, "id": task} for task in listed]}).encode()
+    cancelled = json.dumps({"id": listed[0], "state": "cancelled"}).encode()
+    with backend(tmp_path, (200, tasks), (200, cancelled)) as asked:
         done = fog(tmp_path, "task", "cancel", begin)
 
     assert text in done.stdout + done.stderr

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from fog_compute.cli import main, status, task
-from fog_compute.cli.client import Backend, Body
+from fog_compute.cli.answers import Attempt, Net, Status, Worker
+from fog_compute.cli.answers import Task as TaskAnswer
+from fog_compute.cli.client import Backend
 from fog_compute.cli.common import note, print_json, print_table
 from fog_compute.cli.follow import Follower
 from fog_compute.layout import HomeLayout
@@ -45,13 +47,21 @@ def test_a_task_is_shown_with_nothing_that_a_terminal_obeys(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """INV-TASK-33."""
-    attempt = {"number": 1, "worker": WORDS, "state": "failed", "reason": WORDS, "placement": WORDS}
-    body = {
+    attempt: Attempt = {
+        "number": 1,
+        "worker": WORDS,
+        "state": "failed",
+        "reason": WORDS,
+        "placement": WORDS,
+    }
+    body: TaskAnswer = {
         "id": "x",
         "state": "failed",
         "reason": WORDS,
         "privacy": "private",
         "hops": 3,
+        "version": 1,
+        "final": True,
         "created_at": "2026-01-01T00:00:00Z",
         "tries": 0,
         "max_attempts": 3,
@@ -59,7 +69,7 @@ def test_a_task_is_shown_with_nothing_that_a_terminal_obeys(
         "result": None,
         "attempts": [attempt],
     }
-    task._print(Body(body))
+    task._print(body)
     assert len(shown(capsys.readouterr().out)) == 6 + 3
 
 
@@ -67,16 +77,23 @@ def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
     capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """INV-TASK-33."""
-    worker = {"name": WORDS, "state": "ready", "slots": 1, "memory_bytes": 5}
-    net = {
+    worker: Worker = {
+        "name": WORDS,
+        "state": "ready",
+        "kinds": [],
+        "slots": 1,
+        "leased": 0,
+        "memory_bytes": 5,
+    }
+    net: Net = {
         "name": WORDS,
         "nodes": {"entry": 1},
         "mean_delay_ms": 1.0,
         "epoch": 3,
         "warnings": [WORDS],
     }
-    report = {"workers": [worker], "tasks": {}, "net": net, "services": []}
-    status._print(HomeLayout(tmp_path_factory.getbasetemp()), {}, report)
+    report: Status = {"workers": [worker], "tasks": {}, "net": net, "services": []}
+    status._print(HomeLayout(tmp_path_factory.getbasetemp()), None, report)
     assert len(shown(capsys.readouterr().out)) == 6
 
 

@@ -18,6 +18,7 @@ from fog_compute.cli.lock import Free, HeldBy, HeldByUnknown, HomeLock
 from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
 from tests.namespaces import in_pid_namespace
+from tests.unit.fog_compute.cli.backends import announced
 
 WAIT_S = 60
 # Process 2 of a container holds the home until the input ends.
@@ -156,25 +157,23 @@ def test_process_of_another_container_is_never_signalled(tmp_path: Path) -> None
 def test_home_that_may_not_be_read_is_not_called_empty(
     closed: str, command: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "daemon").mkdir()
     lock = HomeLock(HomeLayout(tmp_path))
     assert lock.take()
-    (tmp_path / "daemon" / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1"}))
-    (tmp_path / "daemon" / "token").write_text("t" * 40)
-    (tmp_path / "daemon" / "token").chmod(0o600)
-    mode = (tmp_path / closed).stat().st_mode
-    (tmp_path / closed).chmod(0)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", WITHOUT_RIGHTS, command],
-            env={**os.environ, "FOG_HOME": str(tmp_path)},
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=WAIT_S,
-        )
-    finally:
-        (tmp_path / closed).chmod(mode)
+    with announced(tmp_path, "http://127.0.0.1:1"):
+        (tmp_path / "daemon" / "token").chmod(0o600)
+        mode = (tmp_path / closed).stat().st_mode
+        (tmp_path / closed).chmod(0)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", WITHOUT_RIGHTS, command],
+                env={**os.environ, "FOG_HOME": str(tmp_path)},
+                capture_output=True,
+                check=False,
+                text=True,
+                timeout=WAIT_S,
+            )
+        finally:
+            (tmp_path / closed).chmod(mode)
 
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr

@@ -19,7 +19,7 @@ from fog_compute.cli.common import CommandError
 from fog_compute.cli.lock import HomeLock
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.layout import HomeLayout
-from tests.unit.fog_compute.cli.backends import backend
+from tests.unit.fog_compute.cli.backends import TASK, announced, backend
 
 TIMEOUT_S = 60  # less than what a command waits for an upload without --timeout
 
@@ -45,12 +45,9 @@ def silent_backend(home: Path, *, listens: bool = True) -> Iterator[None]:
         listener.bind(("127.0.0.1", 0))
         if listens:
             listener.listen()
-        (home / "daemon").mkdir()
-        (home / "daemon" / "token").write_text("t" * 40)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        (home / "daemon" / "server.json").write_text(json.dumps({"url": url, "pid": 1}))
         try:
-            yield
+            with announced(home, f"http://127.0.0.1:{listener.getsockname()[1]}"):
+                yield
         finally:
             lock.give_back()
 
@@ -81,17 +78,9 @@ def test_pipe_that_nobody_fills_is_given_no_more_time_either(tmp_path: Path) -> 
 
 def test_task_that_is_not_over_in_time_goes_on(tmp_path: Path) -> None:
     blob = b'{"sha256": "' + b"0" * 64 + b'"}'
-    running = {
-        "id": "01k",
-        "state": "running",
-        "reason": "",
-        "final": False,
-        "version": 1,
-        "attempts": [{"worker": "w"}],
-        "hops": 3,
-    }
+    running = {**TASK, "id": "01k", "state": "running", "final": False, "version": 1}
     answers = [(200, json.dumps(running).encode())] * 100_000
-    with backend(tmp_path, (201, blob), (201, b'{"id": "01k"}'), *answers):
+    with backend(tmp_path, (201, blob), (201, b'{"id": "01k", "state": "queued"}'), *answers):
         done = run_fog(tmp_path, "run", __file__, "--timeout", "900ms")
 
     assert done.returncode == 124

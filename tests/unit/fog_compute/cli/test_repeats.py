@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import httpx2
 import pytest
 
 from fog_compute.cli import client
+from fog_compute.cli.answers import Made
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.follow import Follower
@@ -15,6 +18,9 @@ from fog_compute.cli.lock import Free, HeldByUnknown, HomeLock
 from fog_compute.cli.patience import Patience
 from fog_compute.errors import STOPPING, ServiceUnavailable
 from fog_compute.layout import HomeLayout
+from tests.unit.fog_compute.cli.backends import announced
+
+MADE: Final = {"id": "t", "state": "queued"}
 
 
 class Breaking:
@@ -27,27 +33,25 @@ class Breaking:
         self.asked.append(request)
         if len(self.asked) == 1:
             raise httpx2.ReadError("the connection broke")
-        return httpx2.Response(201, json={"id": "t"})
+        return httpx2.Response(201, json=MADE)
 
 
 @pytest.fixture
-def breaking(monkeypatch: pytest.MonkeyPatch) -> Breaking:
+def breaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Breaking]:
     made = Breaking()
     transport = httpx2.MockTransport(made)
-    monkeypatch.setattr(
-        Backend,
-        "_connect",
-        lambda self: httpx2.Client(transport=transport, base_url="http://127.0.0.1"),
-    )
+    real = httpx2.Client
+    monkeypatch.setattr(httpx2, "Client", lambda **options: real(transport=transport, **options))
     monkeypatch.setattr(HomeLock, "holder", lambda self: HeldByUnknown("it"))
     monkeypatch.setattr(client, "RECONNECT_PAUSE_S", 0)
-    return made
+    with announced(tmp_path, "http://127.0.0.1"):
+        yield made
 
 
 def test_task_is_asked_for_again_under_the_same_key(tmp_path: Path, breaking: Breaking) -> None:
     with Backend(HomeLayout(tmp_path)) as backend:
-        assert backend.post("/api/v1/tasks", {"module": "m"}) == {"id": "t"}
-        assert backend.post("/api/v1/tasks", {"module": "m"}) == {"id": "t"}
+        assert backend.post("/api/v1/tasks", Made, {"module": "m"}) == MADE
+        assert backend.post("/api/v1/tasks", Made, {"module": "m"}) == MADE
 
     keys = [request.headers["idempotency-key"] for request in breaking.asked]
     assert keys[0] == keys[1] != keys[2]
@@ -58,7 +62,7 @@ def test_request_that_may_have_arrived_is_not_repeated(tmp_path: Path, breaking:
         Backend(HomeLayout(tmp_path)) as backend,
         pytest.raises(CommandError, match="may be done or not: see `fog task ls`") as caught,
     ):
-        backend.post("/api/v1/tasks/t/cancel")
+        backend.post("/api/v1/tasks/t/cancel", Made)
 
     assert not isinstance(caught.value, NotRunningError)
     assert len(breaking.asked) == 1
@@ -92,4 +96,4 @@ def test_request_that_a_stop_cut_short_is_not_repeated_where_it_may_be_done(
         Backend(HomeLayout(tmp_path)) as backend,
         pytest.raises(ServiceUnavailable, match=r"stopping: see `fog task ls` after the next"),
     ):
-        backend.post("/api/v1/tasks/t/cancel")
+        backend.post("/api/v1/tasks/t/cancel", Made)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fog_compute
-from tests.unit.fog_compute.cli.backends import Answer, backend
+from tests.unit.fog_compute.cli.backends import RESULT, STATUS, TASK, Answer, backend
 
 FOG = (sys.executable, "-m", "fog_compute.cli.main")
 BACKEND = (sys.executable, "-m", "fog_compute.server")
@@ -23,15 +23,7 @@ TIMEOUT_S = 60
 STREAMS = ("<&-", ">&-", "2>&-", ">/dev/full", "2>/dev/full", "<&- >&- 2>&-", "</dev/null")
 ALL_FULL = "</dev/full >/dev/full 2>/dev/full"
 NO_HOME = ("--home", "/proc/no", "--net", "/")
-
-TASK = {
-    "id": "01k",
-    "state": "accepted",
-    "reason": "",
-    "final": True,
-    "version": 2,
-    "result": {"exit_code": 7},
-}
+EXITS_WITH_7 = {**TASK, "result": {**RESULT, "exit_code": 7}}
 
 
 def run(home: Path, command: tuple[str, ...], streams: str) -> subprocess.CompletedProcess[bytes]:
@@ -80,9 +72,9 @@ def test_exit_code_is_true_and_there_is_no_traceback(
     [
         (("task", "ls"), [(200, b'{"tasks": []}')]),
         (("task", "ls", "--json"), [(200, b'{"tasks": []}')]),
-        (("worker", "ls"), [(200, b'{"workers": []}')]),
-        (("task", "cancel", "0" * 26), [(200, b'{"state": "cancelled"}')]),
-        (("task", "show", "0" * 26, "--json"), [(200, b"{}")]),
+        (("worker", "ls"), [(200, json.dumps(STATUS).encode())]),
+        (("task", "cancel", "0" * 26), [(200, b'{"id": "0", "state": "cancelled"}')]),
+        (("task", "show", "0" * 26, "--json"), [(200, json.dumps(TASK).encode())]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -112,7 +104,7 @@ def test_answer_that_cannot_be_printed_is_an_error(
 def test_output_of_a_module_is_delivered_or_its_exit_code_is_not(
     tmp_path: Path, stdout: bytes, stderr: bytes, streams: str, code: int
 ) -> None:
-    answers = [(200, json.dumps(TASK).encode()), (200, stdout), (200, stderr)]
+    answers = [(200, json.dumps(EXITS_WITH_7).encode()), (200, stdout), (200, stderr)]
     with backend(tmp_path, *answers):
         done = run(tmp_path, (*FOG, "task", "show", "0" * 26, "--wait"), streams)
 

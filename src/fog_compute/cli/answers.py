@@ -1,0 +1,165 @@
+"""What commands use of the backend's answers, and a check that an answer has it.
+
+The port may be another program's, whose JSON can be anything: an answer is checked once, where it
+comes in. Fields that no command picks are passed on by ``--json`` as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final, NoReturn, TypedDict, TypeVar, cast
+
+import msgspec
+
+from fog_compute.cli.common import CommandError
+from fog_compute.text import one_line
+
+__all__ = [
+    "Attempt",
+    "Blob",
+    "Made",
+    "Net",
+    "Problem",
+    "Result",
+    "Service",
+    "Status",
+    "Task",
+    "TaskPage",
+    "TaskRow",
+    "Worker",
+    "parse",
+]
+
+T = TypeVar("T")
+
+_ANOTHER_PROGRAM: Final = "is it another program?"
+
+
+class Blob(TypedDict):
+    """An uploaded file."""
+
+    sha256: str
+
+
+class Made(TypedDict):
+    """A task that was made or changed."""
+
+    id: str
+    state: str
+
+
+class TaskRow(Made):
+    """A task in a list."""
+
+    privacy: str
+    tries: int
+    max_attempts: int
+    created_at: str
+    reason: str
+
+
+class Result(TypedDict):
+    """How a task's last attempt ended."""
+
+    exit_code: int
+    stdout_bytes: int
+    stderr_bytes: int
+    fuel_used: int
+    wall_ms: int
+    peak_memory: int
+
+
+class Attempt(TypedDict):
+    """One try of a task."""
+
+    number: int
+    worker: str
+    state: str
+    reason: str
+    placement: str
+
+
+class Task(TaskRow):
+    """A task as a whole."""
+
+    final: bool
+    version: int
+    hops: int
+    argv: list[str]
+    result: Result | None
+    attempts: list[Attempt]
+
+
+class TaskPage(TypedDict):
+    """Some tasks, newest first."""
+
+    tasks: list[TaskRow]
+
+
+class Worker(TypedDict):
+    """A worker as this fog sees it."""
+
+    name: str
+    state: str
+    kinds: list[str]
+    slots: int
+    leased: int
+    memory_bytes: int
+
+
+class Net(TypedDict):
+    """The network as this machine sees it."""
+
+    name: str
+    epoch: int
+    nodes: dict[str, int]
+    mean_delay_ms: float
+    warnings: list[str]
+
+
+class Service(TypedDict):
+    """One service of the backend."""
+
+    name: str
+    state: str
+    detail: str
+
+
+class Status(TypedDict):
+    """Everything at a glance."""
+
+    services: list[Service]
+    net: Net | None
+    workers: list[Worker]
+    tasks: dict[str, int]
+
+
+class Problem(TypedDict, total=False):
+    """Why a request was refused (RFC 9457)."""
+
+    type: str
+    detail: str
+    needed: int
+    available: int | None
+
+
+def parse(data: bytes, shape: type[T]) -> T:
+    """Read an answer, all of it; what a command will pick is there and of its type.
+
+    Raises:
+        CommandError: it is no JSON, or not of this shape.
+    """
+    try:
+        body = json.loads(data, parse_constant=_no_number)
+        msgspec.convert(body, shape)
+    except msgspec.ValidationError as error:
+        raise CommandError(
+            f"the backend's answer cannot be used ({one_line(str(error))}): {_ANOTHER_PROGRAM}"
+        ) from None
+    except (ValueError, RecursionError):
+        raise CommandError(f"the backend's answer cannot be read: {_ANOTHER_PROGRAM}") from None
+    return cast("T", body)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,115 @@
+"""Answers of what has the backend's port and is no backend: one line, whatever they hold."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fog_compute.cli import main
+from fog_compute.descriptors import LINE_LENGTH
+from tests.unit.fog_compute.cli.backends import ID, ROW, STATUS, TASK, announced
+
+COMMANDS: Final[dict[tuple[str, ...], Any]] = {
+    ("status",): STATUS,
+    ("worker", "ls"): STATUS,
+    ("task", "ls"): {"tasks": [ROW]},
+    ("task", "show", ID): TASK,
+    ("task", "show", ID, "--wait", "--timeout", "300ms"): TASK,
+    ("task", "cancel", ID): {"id": ID, "state": "cancelled"},
+}
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+class Port:
+    """What answers at the backend's port."""
+
+    def __init__(self) -> None:
+        self.answer = httpx2.Response(500)
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        return self.answer
+
+
+@pytest.fixture
+def port(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Port]:
+    port, real, home = Port(), httpx2.Client, tmp_path_factory.mktemp("home")
+    transport = httpx2.MockTransport(port)
+    monkeypatch.setattr(httpx2, "Client", lambda **options: real(transport=transport, **options))
+    monkeypatch.setenv("FOG_HOME", str(home))
+    with announced(home, "http://127.0.0.1"):
+        yield port
+
+
+def places(value: object, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The way to each value in a JSON document."""
+    yield at
+    inside = dict(enumerate(value)) if isinstance(value, list) else value
+    for key, inner in inside.items() if isinstance(inside, dict) else ():
+        yield from places(inner, (*at, key))
+
+
+def replaced(document: object, at: tuple[str | int, ...], value: object) -> object:
+    if not at:
+        return value
+    changed: Any = copy.deepcopy(document)
+    inner = changed
+    for key in at[:-1]:
+        inner = inner[key]
+    inner[at[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_answer_of_the_backend_is_shown(
+    command: tuple[str, ...], port: Port, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port.answer = httpx2.Response(200, json=COMMANDS[command])
+    assert main.run(list(command)) == 0
+    assert capsys.readouterr().out
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_any_other_answer_is_one_line_or_shown(
+    command: tuple[str, ...],
+    port: Port,
+    capsys: pytest.CaptureFixture[str],
+    data: st.DataObject,
+) -> None:
+    good = COMMANDS[command]
+    at = data.draw(st.sampled_from(list(places(good))))
+    body = json.dumps(replaced(good, at, data.draw(anything))).encode()
+    port.answer = httpx2.Response(
+        data.draw(st.sampled_from([200, 404, 409, 422, 503])), content=body
+    )
+
+    code = main.run(list(command))
+
+    shown = capsys.readouterr()
+    assert code in (0, 1, 2, 124)
+    assert shown.err.count("\n") <= 2  # the second where it waits
+    assert all(len(line) <= LINE_LENGTH + 200 for line in shown.err.splitlines())
+    assert not {c for c in shown.out + shown.err if not c.isprintable()} - {"\n"}
+
+
+def test_words_of_a_refusal_are_bounded(port: Port, capsys: pytest.CaptureFixture[str]) -> None:
+    port.answer = httpx2.Response(409, json={"detail": "\x1b[2J" + "N" * 5_000_000})
+    assert main.run(["status"]) == 1
+    error = capsys.readouterr().err
+    assert len(error) < 2 * LINE_LENGTH
+    assert "\x1b" not in error
