@@ -9,12 +9,31 @@ use tokio::net::TcpListener;
 
 /// A port cannot be used; the message names it and what to do.
 #[derive(Debug, Error)]
-#[error("cannot listen on {address} ({purpose}): {reason}; free it or choose another port with {option}")]
-pub struct BindError {
-    address: SocketAddr,
-    purpose: &'static str,
-    reason: String,
-    option: &'static str,
+#[non_exhaustive]
+pub enum BindError {
+    /// The one that was asked for.
+    #[error("cannot listen on {address} ({purpose}): {reason}; free it or choose another port with {option}")]
+    Port {
+        /// Address and port.
+        address: SocketAddr,
+        /// What it is for.
+        purpose: &'static str,
+        /// Why.
+        reason: String,
+        /// The option that chooses another one.
+        option: &'static str,
+    },
+    /// Any would have done.
+    #[error(
+        "no port of {ip} is free ({purpose}): stop programs that hold many, \
+         or widen the range with sysctl net.ipv4.ip_local_port_range"
+    )]
+    NoneFree {
+        /// The address.
+        ip: IpAddr,
+        /// What it is for.
+        purpose: &'static str,
+    },
 }
 
 /// What a socket is for, and the option that moves it.
@@ -43,15 +62,19 @@ pub async fn bind(
         return Ok(listener);
     }
     let address = SocketAddr::new(ip, port);
-    TcpListener::bind(address).await.map_err(|err| BindError {
-        address,
-        purpose: purpose.name,
-        reason: match err.kind() {
-            io::ErrorKind::AddrInUse => "the port is in use".to_owned(),
-            _ => err.to_string(),
-        },
-        option: purpose.option,
-    })
+    TcpListener::bind(address).await.map_err(|err| refusal(address, purpose, &err))
+}
+
+fn refusal(address: SocketAddr, purpose: Purpose, err: &io::Error) -> BindError {
+    let purpose_name = purpose.name;
+    match (err.kind(), address.port()) {
+        (io::ErrorKind::AddrInUse, 0) => BindError::NoneFree { ip: address.ip(), purpose: purpose_name },
+        (io::ErrorKind::AddrInUse, _) => {
+            let reason = "the port is in use".to_owned();
+            BindError::Port { address, purpose: purpose_name, reason, option: purpose.option }
+        }
+        _ => BindError::Port { address, purpose: purpose_name, reason: err.to_string(), option: purpose.option },
+    }
 }
 
 /// Pause after a connection could not be accepted: out of file descriptors, some must close first.
@@ -107,6 +130,17 @@ mod tests {
         let message = bind(ip, address.port(), None, LINK).await.unwrap_err().to_string();
         assert!(message.contains(&address.port().to_string()), "{message}");
         assert!(message.contains("--link-port"), "{message}");
+    }
+
+    #[test]
+    fn a_port_that_nobody_named_is_no_port_to_free() {
+        let said = |port| {
+            let address = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port);
+            refusal(address, LINK, &io::Error::from(io::ErrorKind::AddrInUse)).to_string()
+        };
+        assert!(said(7).contains("free it or choose another port with --link-port"), "{}", said(7));
+        assert!(!said(0).contains("--link-port") && !said(0).contains(":0"), "{}", said(0));
+        assert!(said(0).contains("net.ipv4.ip_local_port_range"), "{}", said(0));
     }
 
     #[tokio::test]

@@ -569,6 +569,9 @@ impl Driver {
     fn publish(&mut self) {
         let figures = self.courier.stats();
         let attached = self.usable().count();
+        if attached != lock(&self.shared.status).edges_attached {
+            self.trouble = self.edges.trouble(attached);
+        }
         let view = self.courier.view();
         {
             let mut status = lock(&self.shared.status);

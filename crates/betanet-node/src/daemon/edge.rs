@@ -40,6 +40,7 @@ struct Session {
     number: u64,
     sender: LinkSender,
     stored: Arc<Notify>,
+    taken: Arc<Notify>,
 }
 
 impl Sessions {
@@ -155,21 +156,22 @@ impl Edge {
         self.mailboxes.has_failed()
     }
 
-    /// Attaches a client to its mailbox; a former attachment of the same key ends.
+    /// Attaches a client to its mailbox; a former attachment of the same key ends, and is told.
     ///
     /// # Errors
     /// The edge is full, or its disk refuses.
     pub async fn attach(self: &Arc<Self>, mailbox: MailboxId, sender: LinkSender) -> Result<Attachment, PutError> {
         let hold = self.mailboxes.attach(mailbox).await?;
-        let session =
-            Session { number: self.sessions.next.fetch_add(1, Ordering::Relaxed), sender, stored: Arc::default() };
+        let number = self.sessions.next.fetch_add(1, Ordering::Relaxed);
+        let session = Session { number, sender, stored: Arc::default(), taken: Arc::default() };
         let former = lock(&self.sessions.attached).insert(mailbox, session.clone());
         if let Some(former) = former {
             former.stored.notify_one();
+            former.taken.notify_one();
         }
         self.update_levels();
         tokio::spawn(Arc::clone(self).feed(mailbox, session.clone()));
-        Ok(Attachment { edge: Arc::clone(self), mailbox, number: session.number, _hold: hold })
+        Ok(Attachment { edge: Arc::clone(self), mailbox, number, taken: session.taken, _hold: hold })
     }
 
     /// Sends everything in the mailbox, oldest first, and then what comes.
@@ -211,10 +213,16 @@ pub struct Attachment {
     edge: Arc<Edge>,
     mailbox: MailboxId,
     number: u64,
+    taken: Arc<Notify>,
     _hold: Hold,
 }
 
 impl Attachment {
+    /// Resolves once another attachment has the mailbox.
+    pub async fn taken(&self) {
+        self.taken.notified().await;
+    }
+
     /// Deletes what the client has taken care of. What the disk is too slow for comes again.
     pub fn delete(&self, seqs: Vec<u64>) {
         if let Err(err) = self.edge.mailboxes.delete(self.mailbox, seqs) {

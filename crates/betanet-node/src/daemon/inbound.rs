@@ -310,6 +310,11 @@ impl<'a> Client<'a> {
                         return err.into();
                     }
                 }
+                () = taken(self.attachment.as_ref()) => {
+                    // It would wait for items that go elsewhere now. It comes again if it lives.
+                    self.inbound.metrics.drop_one("mailbox_taken");
+                    return LinkError::Closed.into();
+                }
                 _ = rounds.tick(), if self.attachment.is_none() => {
                     if !std::mem::take(&mut active) {
                         self.inbound.metrics.drop_one("idle_client");
@@ -385,6 +390,14 @@ impl<'a> Client<'a> {
                 refused(&"an edge is not the directory authority")
             }
         }
+    }
+}
+
+/// Resolves once another link has the mailbox of an attachment.
+async fn taken(attachment: Option<&Attachment>) {
+    match attachment {
+        Some(attachment) => attachment.taken().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -31,7 +31,7 @@ const STEADY: Duration = Duration::from_secs(10);
 const LOG_LIMIT: u64 = 1024 * 1024;
 
 /// Bytes at the end of a log that are looked at, and characters of its last line that are told.
-const TAIL: u64 = 4096;
+const TAIL: u64 = 16 * 1024;
 const WORDS: usize = 500;
 
 /// What to run.
@@ -103,10 +103,16 @@ pub(super) fn last_words(log: &Path) -> String {
         read_at_most(file.take(TAIL), usize::MAX)
     };
     let tail = tail().unwrap_or_default();
-    let tail = String::from_utf8_lossy(&tail);
+    reason(&String::from_utf8_lossy(&tail))
+}
+
+/// The line of a log's end that says why: a complaint, what a panic says, or else the last.
+fn reason(tail: &str) -> String {
     let complaint = |line: &&str| line.starts_with("betanet: ") || line.starts_with("error: ");
-    let last = tail.lines().rfind(complaint).or_else(|| tail.lines().last()).unwrap_or("its log is empty");
-    last.trim_start_matches("betanet: ").trim_start_matches("error: ").chars().take(WORDS).collect()
+    let panic = || tail.lines().skip_while(|line| !line.contains(" panicked at ")).nth(1);
+    let last = tail.lines().rfind(complaint).or_else(panic).or_else(|| tail.lines().last());
+    let words = last.unwrap_or("its log is empty");
+    words.trim_start_matches("betanet: ").trim_start_matches("error: ").chars().take(WORDS).collect()
 }
 
 #[derive(Debug)]
@@ -199,6 +205,20 @@ fn describe(status: io::Result<std::process::ExitStatus>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_words_are_the_reason_and_not_what_surrounds_it() {
+        let panic = "thread 'main' (7) panicked at src/a.rs:1:2:\nno thread\nstack backtrace:\n  0: x\nnote: see\n";
+        for (text, words) in [
+            ("", "its log is empty"),
+            ("one\ntwo\n", "two"),
+            ("betanet: no port\nthen\n", "no port"),
+            (panic, "no thread"),
+            (&format!("{panic}betanet: no port\n"), "no port"),
+        ] {
+            assert_eq!(words, reason(text), "{text}");
+        }
+    }
 
     #[test]
     fn the_loader_of_a_child_looks_nowhere_near_the_current_folder() {

@@ -33,6 +33,14 @@ pub(super) fn missing(config: &LocalnetConfig, processes: &[&str]) -> Vec<String
     missing.extend(address(config.ip));
     missing.extend(open_files(processes.len()));
     let folders: Vec<_> = processes.iter().map(|name| config.dir.join(name)).collect();
+    if let Some(barrier) = barrier(&config.dir) {
+        missing.push(format!(
+            "{} cannot be reached, because {} may not be entered: choose another folder with --dir",
+            config.dir.display(),
+            barrier.display()
+        ));
+        return missing;
+    }
     missing.extend(closed(&folders));
     missing.extend(exposed(&config.dir, &folders));
     missing
@@ -66,6 +74,12 @@ fn open_files(processes: usize) -> Option<String> {
              ulimit -n {needed}"
         )
     })
+}
+
+/// The first folder on the way to `dir` that may not be entered.
+fn barrier(dir: &Path) -> Option<&Path> {
+    let way: Vec<_> = dir.ancestors().skip(1).collect();
+    way.into_iter().rev().find(|folder| access(*folder, Access::EXEC_OK) == Err(rustix::io::Errno::ACCESS))
 }
 
 /// Folders that their owner may not use.

@@ -189,6 +189,20 @@ fn attach(driver: &mut Driver, place: usize, link: &LinkSender) -> Mailbox {
     mailbox
 }
 
+#[tokio::test]
+async fn the_first_attached_edge_ends_the_trouble_of_having_none() {
+    let (mut driver, _dir, _wall) = driver();
+    driver.trouble = driver.edges.trouble(0);
+    driver.publish();
+    assert!(lock(&driver.shared.status).trouble.as_ref().is_some_and(|text| text.contains("no edge")));
+    let (link, _peer) = link().await;
+    attach(&mut driver, 0, &link);
+    driver.publish();
+    let status = lock(&driver.shared.status).clone();
+    assert_eq!(1, status.edges_attached);
+    assert!(status.trouble.is_none_or(|text| !text.contains("no edge")));
+}
+
 /// An edge that is frozen holds nobody up, and is used again when it takes something.
 #[tokio::test]
 async fn a_full_link_does_not_stop_the_others() {

@@ -213,6 +213,23 @@ async fn a_client_that_neither_attaches_nor_asks_has_to_go() {
     assert!(attached.is_served().await);
 }
 
+/// INV-LINK-38
+#[tokio::test]
+async fn a_link_whose_mailbox_another_one_takes_is_closed() {
+    let edge = TestEdge::start(WIDE).await;
+    let owner = key();
+    let mut first = edge.dial(&owner).await;
+    for _ in 0..2 {
+        // Attaching again over the same link asks for all items once more.
+        assert!(matches!(first.ask(Op::Attach).await, Some(Outcome::Attached)));
+    }
+    assert!(first.is_served().await);
+    let mut second = edge.dial(&owner).await;
+    assert!(matches!(second.ask(Op::Attach).await, Some(Outcome::Attached)));
+    first.ended().await;
+    assert!(second.is_served().await);
+}
+
 /// INV-LINK-18
 #[tokio::test]
 async fn a_link_follows_its_key_into_the_consensus_and_out_of_it() {
