@@ -82,7 +82,7 @@ VARIABLES: Final[tuple[dict[str, str | None], ...]] = (
     {"PATH": None},
     {"HOME": None},
     {"HOME": ""},
-    {"HOME": "/nonexistent"},
+    {"HOME": "/proc/nonexistent"},  # where nobody can make it
     {"HOME": "relative"},
     {"TMPDIR": "/nonexistent"},
     {"TERM": None, "USER": None, "LOGNAME": None, "LANG": None},

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import fog_compute
-from fog_compute.cli import client
+from fog_compute.cli import client, run
 from fog_compute.cli.answers import Made, Status
 from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.lock import Free, HeldBy, HomeLock
@@ -243,6 +243,29 @@ def test_huge_module_is_refused_before_it_is_read(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "it has 10.0 GiB, and at most 48.0 MiB fit" in done.stderr
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_inputs_that_are_too_large_together_are_refused_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    monkeypatch.setattr(run, "INPUT_BYTES", 1100)
+    for name, size in (("module", 500), ("stdin", 300), ("one", 200), ("two", 100 + beyond)):
+        (tmp_path / name).write_bytes(bytes(size))
+
+    with pytest.raises(CommandError) as refused:
+        run.run(
+            str(tmp_path / "module"),
+            stdin=str(tmp_path / "stdin"),
+            input=(str(tmp_path / "one"), str(tmp_path / "two")),
+        )
+
+    if beyond:
+        assert refused.value.exit_code == 2
+        assert f"together with the input {tmp_path / 'two'}: send less" in str(refused.value)
+    else:  # it goes on, and finds no fog
+        assert isinstance(refused.value, NotRunningError)
 
 
 @pytest.mark.parametrize("fog_runs", [False, True])

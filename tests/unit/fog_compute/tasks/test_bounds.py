@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import msgspec
 import pytest
@@ -131,6 +132,28 @@ def test_a_reply_out_of_bounds_is_neither_sent_nor_read(message: Reply) -> None:
         encode(message)
     with pytest.raises(WireError, match="no reply"):
         parse_reply(msgspec.msgpack.encode(message))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"detail": "d" * 500},
+        {"detail": "d" * 40_000_000},
+        {"exit_code": 2**31},
+        {"fuel_used": -1},
+        {"wall_ms": 2**41},
+        {"peak_memory": 2**63},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_result_out_of_bounds_is_not_read(changes: dict[str, Any]) -> None:
+    """INV-TASK-34."""
+    body = ResultBody(0, b"", b"", 1, 2, 3, None, "detail")
+    assert parse_result(msgspec.msgpack.encode(body)).detail == "detail"
+
+    with pytest.raises(WireError, match="no task result") as refused:
+        parse_result(msgspec.msgpack.encode(msgspec.structs.replace(body, **changes)))
+    assert len(str(refused.value)) < 300
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000))
