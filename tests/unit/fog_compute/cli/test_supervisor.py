@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fog_compute.cli import supervisor
-from fog_compute.cli.children import Child, Event
+from fog_compute.cli.children import Child, Event, Wish
 from fog_compute.cli.supervisor import Supervisor
 from fog_compute.config import load_settings
 
@@ -42,9 +42,14 @@ class ReadyChild(Child):
         self.over.set()
 
 
-async def started(home: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> list[str]:
+async def started(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    child: type[Child] = ReadyChild,
+    **settings: object,
+) -> list[str]:
     """Run a fog until it is ready; return the parts that it started."""
-    monkeypatch.setattr(supervisor, "Child", ReadyChild)
+    monkeypatch.setattr(supervisor, "Child", child)
     seen: list[str] = []
 
     def report(event: str, fields: dict[str, object]) -> None:
@@ -84,6 +89,49 @@ async def test_fog_runs_on_where_its_state_cannot_be_written(
 
     assert parts == ["backend", "worker-0", "worker-1"]
     assert capsys.readouterr().err.count("fog.json cannot be written (Is a directory)") == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::1"), ("0.0.0.0", "127.0.0.1")],
+)
+async def test_net_gets_the_loopback_address_of_the_chosen_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, address: str
+) -> None:
+    monkeypatch.setattr(supervisor, "find_betanet", lambda: Path("betanet"))
+    commands: dict[str, Sequence[str]] = {}
+
+    class AskedChild(ReadyChild):
+        async def keep(self) -> None:
+            commands[self.name] = self._command()
+            await super().keep()
+
+    await started(tmp_path, monkeypatch, AskedChild, host=host, allow_remote=True)
+
+    def given(part: str, option: str) -> str:
+        return commands[part][commands[part].index(option) + 1]
+
+    assert (given("net", "--ip"), given("backend", "--host")) == (address, host)
+
+
+async def test_no_part_is_started_again_once_the_first_is_asked_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-40."""
+    monkeypatch.setattr(supervisor, "find_betanet", lambda: Path("betanet"))
+    wishes: dict[str, list[Wish]] = {}
+    children: list[Child] = []
+
+    class WatchfulChild(ReadyChild):
+        async def keep(self) -> None:
+            children.append(self)
+            await super().keep()
+            wishes[self.name] = [child._wish for child in children]
+
+    await started(tmp_path, monkeypatch, WatchfulChild)
+
+    assert {child.name for child in children} == set(wishes) == {"net", "backend", "worker-0"}
+    assert all(Wish.RUN not in seen for seen in wishes.values()), wishes
 
 
 class TroubledChild(ReadyChild):
