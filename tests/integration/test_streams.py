@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -21,7 +20,9 @@ from typing import Final
 
 import pytest
 import wasmtime
+from cyclopts import App
 
+from fog_compute.cli.main import build_app
 from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog, until
 
 pytestmark = pytest.mark.timeout(600)
@@ -54,8 +55,12 @@ def run_with(
     environment: dict[str, str],
     stream: str = "",
     condition: str = "",
+    meanwhile: Callable[[subprocess.Popen[bytes]], None] = lambda _: None,
 ) -> Done:
-    """Run a command with one broken stream; the others are files, standard input an empty one."""
+    """Run a command with one broken stream; the others are files, standard input an empty one.
+
+    ``meanwhile`` is called once it runs.
+    """
     arguments = list(map(str, command))
     if condition == CLOSED:
         arguments = ["sh", "-c", f'exec "$@" {NUMBERS[stream]}>&-', "sh", *arguments]
@@ -83,6 +88,7 @@ def run_with(
         for descriptor in opened:
             os.close(descriptor)
         try:
+            meanwhile(process)
             code = process.wait(TASK_S)
         except BaseException:
             process.kill()
@@ -141,6 +147,36 @@ def try_all(
         return [fault for fault in found if fault is not None]
 
 
+def commands_of_fog(app: App | None = None, before: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    """The words of every command that the parser of `fog` knows."""
+    app = build_app() if app is None else app
+    words = {word for word in app if not word.startswith("-")}
+    if not words:
+        return {before}
+    return {found for word in words for found in commands_of_fog(app[word], (*before, word))}
+
+
+def commands_of_betanet(*before: str) -> set[tuple[str, ...]]:
+    """The words of every command that the help of `betanet` lists."""
+    told = run_with([BETANET, *before, "--help"], dict(os.environ)).out
+    listed = told.partition("Commands:\n")[2].partition("\n\n")[0]
+    words = {line.split()[0] for line in listed.splitlines() if line[2] != " "} - {"help"}
+    if not words:
+        return {before}
+    return {found for word in words for found in commands_of_betanet(*before, word)}
+
+
+def tried(commands: dict[str, Callable[[int], Sequence[str | Path]]]) -> set[tuple[str, ...]]:
+    """The words of all commands that are run for what they do, not for their help."""
+    known = commands_of_fog() | commands_of_betanet()
+    runs = [tuple(map(str, make(0)[1:])) for make in commands.values()]
+    return {
+        words
+        for words, run in itertools.product(known, runs)
+        if run[: len(words)] == words and "--help" not in run
+    }
+
+
 def test_commands_of_fog_bear_broken_streams(fog: RunningFog, tmp_path: Path) -> None:
     silent = tmp_path / "seven.wasm"
     silent.write_bytes(wasmtime.wat2wasm(EXITS_WITH_7))
@@ -159,13 +195,19 @@ def test_commands_of_fog_bear_broken_streams(fog: RunningFog, tmp_path: Path) ->
         "run": lambda _: [FOG, "run", WORDCOUNT, "--stdin", text],
         "run of a silent module": lambda _: [FOG, "run", silent],
         "run without waiting": lambda _: [FOG, "run", silent, "--detach", "--json"],
+        "task without a word": lambda _: [FOG, "task"],
         "task ls": lambda _: [FOG, "task", "ls"],
         "task show": lambda _: [FOG, "task", "show", task_id],
         "task show --wait": lambda _: [FOG, "task", "show", task_id, "--wait"],
         "task of no such id": lambda _: [FOG, "task", "show", "0" * 26],
-        "worker ls": lambda _: [FOG, "worker", "ls", "--json"],
+        "task cancel of a task that is over": lambda _: [FOG, "task", "cancel", task_id],
+        "worker without a word": lambda _: [FOG, "worker"],
+        "worker ls": lambda _: [FOG, "worker", "ls"],
+        "worker ls as JSON": lambda _: [FOG, "worker", "ls", "--json"],
         "a second start": lambda _: [FOG, "up"],
     }
+    # `fog down` is tried where no fog runs, and where one may be stopped.
+    assert commands_of_fog() - tried(commands) == {("down",)}
     assert try_all(commands, fog.environment) == []
 
 
@@ -202,9 +244,19 @@ def test_commands_of_betanet_bear_broken_streams(fog: RunningFog, tmp_path: Path
         "address": lambda n: [BETANET, "address", *own, tmp_path / f"address-{n}"],
         "send": lambda n: [BETANET, "send", *own, tmp_path / f"send-{n}", "--to", address, "hi"],
         "ping": lambda n: [BETANET, "ping", "--count", "1", *own, tmp_path / f"ping-{n}"],
+        "recv": lambda n: [BETANET, "recv", *own, tmp_path / f"recv-{n}", "--timeout", "200ms"],
+        "localnet without a word": lambda _: [BETANET, "localnet"],
         "status": lambda _: [BETANET, "localnet", "status", "--dir", net.parent],
         "a second net": lambda _: [BETANET, "localnet", "run", "--dir", net.parent],
+        "a second authority": lambda _: [
+            *(BETANET, "authority", "--network", "second", "--dir", net.parent / "authority"),
+        ],
+        "a second node": lambda _: [
+            *(BETANET, "node", "--http-port", "0", "--bootstrap", net),
+            *("--dir", net.parent / "middle-1"),
+        ],
     }
+    assert commands_of_betanet() == tried(commands)
     assert try_all(commands, fog.environment) == []
 
 
@@ -236,36 +288,83 @@ def test_message_that_cannot_be_written_stays_in_the_mailbox(
     assert (again.code, again.out) == (0, f"kept when {condition}\n"), again
 
 
-@pytest.mark.parametrize("broken", [(CLOSED, STREAMS), (FULL, ("stdout",)), (AT_END, ("stdout",))])
-def test_fog_starts_and_stops_whatever_its_streams_are(
-    tmp_path: Path, broken: tuple[str, tuple[str, ...]]
-) -> None:
-    condition, streams = broken
+def test_services_of_betanet_bear_broken_streams(tmp_path: Path) -> None:
+    environment = {**os.environ, "RUST_LOG": "debug"}
+    net = tmp_path / "net"
+    services: dict[str, tuple[list[str | Path], str]] = {
+        "localnet": (
+            ["localnet", "run", "--entry", "1", "--middle", "0", "--exit", "0"],
+            "net.json",
+        ),
+        "authority": (["authority", "--network", "small"], "authority.json"),
+        "node": (["node", "--http-port", "0", "--bootstrap", net / "net.json"], "node.json"),
+    }
+
+    def run_service(name: str, folder: Path, stream: str = "", condition: str = "") -> Done:
+        """Run one until it is at work, and stop it in order."""
+        command, written_at_work = services[name]
+
+        def stop(process: subprocess.Popen[bytes]) -> None:
+            until(
+                lambda: process.poll() is not None or (folder / written_at_work).exists(),
+                TASK_S,
+                lambda: f"{folder.name} does not begin",
+            )
+            process.terminate()
+
+        return run_with([BETANET, *command, "--dir", folder], environment, stream, condition, stop)
+
+    # The node joins a network that was.
+    usual = {"localnet": run_service("localnet", net)}
+    usual |= {name: run_service(name, tmp_path / name) for name in ("authority", "node")}
+    assert {name: done.code for name, done in usual.items()} == dict.fromkeys(services, 0), usual
+
+    def one(case: tuple[str, tuple[str, str]]) -> str | None:
+        name, (stream, condition) = case
+        done = run_service(name, tmp_path / f"{name} {stream} {condition}", stream, condition)
+        return judge(f"{name} with {stream} {condition}", stream, usual[name], done)
+
+    # A network that nobody hears of ends by itself, which is tried elsewhere.
+    cases = [
+        (name, broken)
+        for name, broken in itertools.product(services, BROKEN)
+        if (name, broken[0]) != ("localnet", "stdout")
+    ]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        assert [fault for fault in pool.map(one, cases) if fault is not None] == []
+
+
+@pytest.mark.parametrize("condition", [CLOSED, FULL, AT_END])
+def test_fog_starts_and_stops_whatever_its_streams_are(tmp_path: Path, condition: str) -> None:
     home = tmp_path / "home"
     environment = {**os.environ, "FOG_HOME": str(home), "FOG_WORKERS": "0"}
-    closed = streams if condition == CLOSED else ()
-    redirect = " ".join(f"{NUMBERS[stream]}>&-" for stream in closed)
-    out: int | None = None
+    redirect = "<&- >&- 2>&-" if condition == CLOSED else ""
+    into = out = None
     if condition == FULL:
-        out = os.open("/dev/full", os.O_WRONLY)
+        into = out = os.open("/dev/full", os.O_RDWR)
     elif condition == AT_END:
-        reading, out = os.pipe()
-        os.close(reading)
+        into, out = os.pipe()
+        os.close(into)
+        into = os.open(os.devnull, os.O_RDONLY)
     process = subprocess.Popen(
         ["sh", "-c", f'exec "$@" {redirect}', "sh", FOG, "up", "--port", "0"],
         env=environment,
+        stdin=into,
         stdout=out,
+        stderr=out,
     )
-    if out is not None:
-        os.close(out)
+    for descriptor in {into, out}:
+        if descriptor is not None:
+            os.close(descriptor)
     try:
         until(
             lambda: run_with([FOG, "status"], environment).code == 0,
             TASK_S,
             lambda: f"no fog came up; it is {process.poll()}",
         )
-        down = run_with([FOG, "down", "--json"], environment)
-        assert json.loads(down.out)["stopped"] is True
+        # It stops the fog, and its answer is lost; who has gone does not want to know.
+        down = run_with([FOG, "down", "--json"], environment, "stdout", condition)
+        assert (down.code, down.err.count("\n")) == (1, condition != AT_END), down
         assert process.wait(STOP_S) == 0
     finally:
         if process.poll() is None:

@@ -214,18 +214,27 @@ def test_machine_without_ipv4_is_told_what_to_set(tmp_path: Path) -> None:
 
 def test_needs_are_an_event_too(tmp_path: Path) -> None:
     (tmp_path / "a.key").touch(0o666)
-    done = subprocess.run(
-        [*FOG, "up", "--json", "--port", "0"],
-        capture_output=True,
-        check=False,
-        env={**os.environ, "FOG_HOME": str(tmp_path)},
-        timeout=TIMEOUT_S,
-    )
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [*FOG, "up", "--json", "--port", str(port)],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "FOG_HOME": str(tmp_path)},
+            text=True,
+            timeout=TIMEOUT_S,
+        )
 
     event = json.loads(done.stdout)
+    taken, exposed = event["problems"]
     assert done.returncode == 1
     assert event["event"] == "error"
-    assert event["problems"] == [event["message"]]
+    assert event["message"] == f"{taken}; {exposed}"
+    assert done.stderr == f"fog: {taken}\nfog: {exposed}\n"
+    assert f"port {port}" in taken
+    assert "a.key can be read by others" in exposed
 
 
 @pytest.mark.parametrize(("begin", "ends"), [("", True), ("trap '' HUP;", False)])
