@@ -35,7 +35,7 @@ def fog(home: Path, *arguments: str, before: tuple[str, ...] = ()) -> tuple[int,
         [*before, *FOG, *arguments],
         capture_output=True,
         check=False,
-        env={**os.environ, "FOG_HOME": str(home)},
+        env={**os.environ, "FOG_HOME": str(home), "FOG_PORT": "0"},
         text=True,
         timeout=TIMEOUT_S,
     )
