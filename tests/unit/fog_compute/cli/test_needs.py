@@ -281,7 +281,7 @@ def test_files_that_may_not_grow_are_told_before_anything_is_made(tmp_path: Path
     home = tmp_path / "home"
     shell = ("sh", "-c", 'ulimit -f 3000; exec "$@"', "sh")
 
-    code, lines = fog(home, "up", before=shell)
+    code, lines = fog(home, "up", "--port", "0", before=shell)
 
     assert code == 1
     assert len(lines) == 1
