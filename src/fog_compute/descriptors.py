@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from fog_compute.errors import EXHAUSTED, is_exhaustion
 from fog_compute.text import one_line
 
 if TYPE_CHECKING:
@@ -107,6 +108,12 @@ def run_program(name: str, main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         drop_output()
         code = INTERRUPTED
+    except (MemoryError, RuntimeError, BaseExceptionGroup) as error:
+        if not is_exhaustion(error):
+            raise
+        drop_output()
+        tell(name, EXHAUSTED)
+        code = FAILED
     _end_errors()
     return code
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "EXHAUSTED",
     "STOPPING",
     "ChannelDown",
     "ChannelError",
@@ -24,10 +25,30 @@ __all__ = [
     "ServiceUnavailable",
     "StoreError",
     "StoreUnusable",
+    "is_exhaustion",
 ]
 
 STOPPING: Final = "urn:fog-compute:problem:stopping"
 """The kind of the problem with which a backend answers that is on its way out."""
+
+
+EXHAUSTED: Final = (
+    "this machine gives no more threads or memory (ulimit -u, ulimit -v, or a container's limits):"
+    " raise them, or try again later"
+)
+"""What to tell of an error for which `is_exhaustion` holds."""
+
+_NO_THREAD: Final = "can't start new thread"
+
+
+def is_exhaustion(error: BaseException) -> bool:
+    """Say whether an error only means that the machine gives no more threads or memory."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_exhaustion(one) for one in error.exceptions)
+    # Python has no kind of its own for a thread that cannot be had.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and str(error) == _NO_THREAD
+    )
 
 
 class FogError(Exception):

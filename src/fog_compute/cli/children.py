@@ -264,6 +264,8 @@ class Child:
             text = read_tail(self._log, TAIL_BYTES)
         lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
         last = lines[-1].strip() if lines else f"it ended with {code} and said nothing"
+        if code == -signal.SIGKILL:  # who is killed says nothing, and the log is about before
+            last = "it was killed, as happens when memory runs out: give it more memory"
         return f"{self.name} cannot run: {last} (log: {self._log})"
 
 

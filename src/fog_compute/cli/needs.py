@@ -23,6 +23,7 @@ from typing import Final
 
 from fog_compute import spawn
 from fog_compute.cli.common import CommandError, note
+from fog_compute.cli.disk import disk_problems
 from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
 from fog_compute.errors import ConfigError
@@ -170,6 +171,16 @@ def _home(settings: Settings) -> Iterator[str]:
             yield f"{what} written ({_DENIED}): {_mend(path)}"
 
 
+def _disk(settings: Settings) -> Iterator[str]:
+    """A file system that can do what databases and locks ask of it, and has room to begin."""
+    try:
+        place = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    except OSError:  # said of the home
+        return
+    if place.is_dir() and _usable(place):
+        yield from disk_problems(settings.home)
+
+
 def _files(settings: Settings) -> Iterator[str]:
     """What is in the home folder: secrets are secret, and everything is this user's."""
     if not _usable(settings.home):
@@ -233,7 +244,7 @@ def _file_size(settings: Settings) -> Iterator[str]:
 
 
 _CHECKS: Final[tuple[Check, ...]] = (
-    *(_net, _address, _home, _files),
+    *(_net, _address, _home, _disk, _files),
     *(_descriptors, _file_size, _processes),
 )
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from fog_compute.errors import (
+    EXHAUSTED,
     ChannelError,
     ChannelTimeout,
     ConfigError,
@@ -22,6 +23,7 @@ from fog_compute.errors import (
     PrivacyUnavailable,
     ServiceUnavailable,
     StoreError,
+    is_exhaustion,
 )
 from fog_compute.observability import get_logger
 from fog_compute.store import Conflict
@@ -31,8 +33,6 @@ __all__ = ["install_problems", "problem"]
 
 DETAIL_LENGTH: Final = 1000
 """Characters of a problem's detail, which may repeat what the request said."""
-
-NO_THREAD: Final = "can't start new thread"
 
 _log = get_logger("fog_compute.server")
 
@@ -118,15 +118,10 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(RuntimeError)
     async def machine_refused(request: Request, error: MemoryError | RuntimeError) -> Response:
         del request
-        # Python has no kind of its own for a thread that cannot be had.
-        if isinstance(error, RuntimeError) and str(error) != NO_THREAD:
+        if not is_exhaustion(error):
             raise error
         _log.warning("machine.refused", reason=str(error) or "no memory")
-        return problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "this machine gives the backend no more threads or memory"
-            " (ulimit -u, ulimit -v, or a container's limits): raise them, or try again later",
-        )
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"the backend: {EXHAUSTED}")
 
     @app.exception_handler(Exception)
     async def crash(request: Request, error: Exception) -> Response:

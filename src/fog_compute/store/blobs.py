@@ -60,7 +60,7 @@ class BlobStore:
         try:
             return self._path(sha256).stat().st_size
         except FileNotFoundError:
-            raise NotFound(f"there is no blob {sha256}: upload it first") from None
+            raise self._missing(sha256) from None
         except OSError as err:
             raise StoreError(f"blob {sha256} cannot be read: {err.strerror}") from err
 
@@ -88,12 +88,9 @@ class BlobStore:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
         try:
-            self._date(path)  # afresh, which protects it from the sweep
-        except FileNotFoundError:
-            pass
-        else:
-            return sha256
-        try:
+            with contextlib.suppress(FileNotFoundError):
+                self._date(path)  # afresh, which protects it from the sweep
+                return sha256
             path.parent.mkdir(exist_ok=True, mode=0o700)
             temporary = path.parent / f".new-{os.urandom(8).hex()}"
             try:
@@ -108,19 +105,27 @@ class BlobStore:
             for folder in (path.parent, self._root):
                 _flush_folder(folder)
         except OSError as err:
-            raise StoreError(f"a blob of {len(data)} bytes could not be kept: {err}") from err
+            raise StoreError(
+                f"a blob of {len(data)} bytes could not be kept in {self._root}: {err.strerror}"
+            ) from err
         return sha256
 
     def _get(self, sha256: str) -> bytes:
         try:
             data = read_state(self._path(sha256), MAX_BLOB_BYTES)
         except FileNotFoundError:
-            raise NotFound(f"there is no blob {sha256}: upload it first") from None
+            raise self._missing(sha256) from None
         except OSError as err:
             raise StoreError(f"blob {sha256} cannot be read: {err.strerror}") from err
         if hashlib.sha256(data).hexdigest() != sha256:
             raise StoreUnusable(f"blob {sha256} is damaged on disk: upload it again")
         return data
+
+    def _missing(self, sha256: str) -> NotFound | StoreError:
+        """Why a blob is not there: a folder that was moved, or whose disk is away, has none."""
+        if not self._root.is_dir():
+            return StoreError(f"the folder {self._root} is gone: bring it back, or start again")
+        return NotFound(f"there is no blob {sha256}: upload it first")
 
     def _date(self, path: Path) -> None:
         now = self._clock.now().timestamp()

@@ -164,6 +164,14 @@ async def test_last_line_of_the_log_tells_why_it_cannot_run(tmp_path: Path) -> N
         await asyncio.wait_for(child(tmp_path, code).keep(), DEADLINE_S)
 
 
+async def test_child_that_was_killed_is_told_so_whatever_its_log_says(tmp_path: Path) -> None:
+    code = "import os, signal, sys; print('all is well', file=sys.stderr, flush=True);"
+    part = child(tmp_path, code + "os.kill(os.getpid(), signal.SIGKILL)")
+
+    with pytest.raises(CommandError, match=r"part cannot run: it was killed, as .* memory"):
+        await part.keep()
+
+
 async def test_child_runs_without_its_log_which_is_told_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

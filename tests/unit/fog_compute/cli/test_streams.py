@@ -171,6 +171,28 @@ def test_logging_to_a_full_disk_costs_lines_and_not_the_program() -> None:
     assert done.returncode == 5
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("MemoryError()", True),
+        ('RuntimeError("can\'t start new thread")', True),
+        ("ExceptionGroup('', [MemoryError(), RuntimeError(\"can't start new thread\")])", True),
+        ("ExceptionGroup('', [MemoryError(), RuntimeError('a bug')])", False),
+    ],
+)
+def test_machine_that_gives_no_more_is_told_in_one_line(error: str, told: bool) -> None:
+    code = (
+        "from fog_compute.descriptors import run_program\n"
+        f"def main():\n    raise {error}\n"
+        "raise SystemExit(run_program('x', main))"
+    )
+    done = run(Path("/nonexistent"), (sys.executable, "-c", code), "")
+    lines = done.stderr.decode().splitlines()
+
+    assert done.returncode == 1
+    assert (len(lines) == 1 and "gives no more threads or memory" in lines[0]) is told
+
+
 def test_commands_print_through_one_module() -> None:
     """Elsewhere a write might not be flushed, and its loss would be found by the interpreter."""
     printing = []

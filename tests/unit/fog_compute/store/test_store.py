@@ -309,6 +309,24 @@ async def test_blobs_that_no_task_names_are_deleted_when_they_are_old(
 
 
 @pytest.mark.asyncio
+async def test_blob_whose_folder_was_moved_is_no_blob_that_never_was(
+    store: Store, tmp_path: Path
+) -> None:
+    sha256 = await store.blobs.put(b"moved")
+    folder = tmp_path / "state" / "blobs"
+    folder.rename(folder.with_name("elsewhere"))
+    for ask in (lambda: store.blobs.get(sha256), lambda: store.blobs.put(b"other")):
+        with pytest.raises(StoreError, match=str(folder)):
+            await ask()
+    with pytest.raises(StoreError, match="is gone"):
+        store.blobs.size(sha256)
+    folder.with_name("elsewhere").rename(folder)
+    assert await store.blobs.get(sha256) == b"moved"
+    with pytest.raises(NotFound):
+        await store.blobs.get(hashlib.sha256(b"never").hexdigest())
+
+
+@pytest.mark.asyncio
 async def test_putting_a_blob_again_keeps_it_young(store: Store, tmp_path: Path) -> None:
     """INV-TASK-07."""
     sha256 = await store.blobs.put(b"again")
