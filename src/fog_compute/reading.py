@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import select
 import stat
 from collections.abc import Iterator
@@ -25,12 +26,15 @@ __all__ = [
     "read_file",
     "read_state",
     "read_tail",
+    "read_token",
 ]
 
 STATE_BYTES: Final = 1 * MIB
 """What the largest of the small files that a fog keeps for itself may have."""
 
 PIECE_BYTES: Final = 256 * KIB
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{32,256}")
 
 
 class TooLarge(OSError):
@@ -109,6 +113,19 @@ def read_state(path: Path, limit: int = STATE_BYTES) -> bytes:
     """
     with open_state(path) as descriptor:
         return read_descriptor(descriptor, limit, str(path))
+
+
+def read_token(path: Path) -> str:
+    """Read the file that holds the token of the HTTP interface.
+
+    Raises:
+        ValueError: what it holds is none.
+        OSError: it cannot be read, or is no regular file.
+    """
+    token = read_state(path).decode("ascii", errors="replace").strip()
+    if _TOKEN.fullmatch(token) is None:
+        raise ValueError("no token")
+    return token
 
 
 def read_tail(path: Path, limit: int) -> bytes:

@@ -6,9 +6,11 @@ port, and would be sent the token.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+from pathlib import Path
 from typing import Final, Self
 
 import httpx2
@@ -16,7 +18,7 @@ import httpx2
 from fog_compute.cli.common import CommandError
 from fog_compute.kernel import try_lock
 from fog_compute.layout import HomeLayout
-from fog_compute.reading import STATE_BYTES, open_state, read_descriptor, read_state
+from fog_compute.reading import STATE_BYTES, open_state, read_descriptor, read_token
 
 __all__ = ["Absent", "Connection"]
 
@@ -57,8 +59,8 @@ class Connection:
             with open_state(path) as written:
                 if _is_unlocked(written):
                     raise Absent(gone=True)
-                url = str(json.loads(read_descriptor(written, STATE_BYTES, str(path)))["url"])
-                token = read_state(layout.token_file).decode().strip()
+                url = _url_of(read_descriptor(written, STATE_BYTES, str(path)), path)
+                token = read_token(layout.token_file)
                 http = httpx2.Client(
                     base_url=url,
                     headers={"authorization": f"Bearer {token}", "accept-encoding": "identity"},
@@ -68,11 +70,13 @@ class Connection:
                 return cls(http, os.dup(written))
         except FileNotFoundError:
             raise Absent(gone=False) from None
+        except ValueError:
+            raise CommandError(
+                f"{layout.token_file} holds no token: run `fog down`, delete it, and run `fog up`"
+            ) from None
         except OSError as error:
             place = error.filename or path
             raise CommandError(f"{place} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, RecursionError, httpx2.InvalidURL):
-            raise Absent(gone=False) from None
 
     @property
     def http(self) -> httpx2.Client:
@@ -94,6 +98,14 @@ class Connection:
         """Close the connections."""
         self._http.close()
         os.close(self._written)
+
+
+def _url_of(data: bytes, path: Path) -> httpx2.URL:
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, httpx2.InvalidURL):
+        url = httpx2.URL(json.loads(data)["url"])
+        if url.scheme == "http" and url.host:
+            return url
+    raise CommandError(f"{path} is damaged: `fog down` and `fog up` write it anew")
 
 
 def _is_unlocked(descriptor: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
-import re
 import secrets
 from pathlib import Path
 from typing import Final
@@ -14,12 +13,11 @@ from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 
 from fog_compute.errors import ConfigError
-from fog_compute.reading import read_state
+from fog_compute.reading import read_token
 
 __all__ = ["bearer", "is_authorised", "load_or_make_token"]
 
 _TOKEN_BYTES: Final = 32
-_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{32,}")
 bearer: Final = HTTPBearer(auto_error=False, description="The contents of home/daemon/token.")
 """Says in the interface's description what the gate asks for."""
 
@@ -66,9 +64,8 @@ def _load(path: Path) -> str:
     try:
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"token file {path} is open to others: run chmod 600 on it")
-        token = read_state(path).decode(errors="replace").strip()
+        return read_token(path)
     except OSError as error:
         raise ConfigError(f"token file {path} cannot be read: {error.strerror}") from error
-    if _TOKEN.fullmatch(token) is None:
-        raise ConfigError(f"token file {path} holds no token: delete it to get a new one")
-    return token
+    except ValueError:
+        raise ConfigError(f"token file {path} holds no token: delete it to get a new one") from None

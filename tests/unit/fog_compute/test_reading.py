@@ -137,7 +137,7 @@ def test_process_substitution_and_pipes_are_inputs_of_a_run(tmp_path: Path) -> N
     script = (
         f"printf in | {command} run <(printf module) --stdin - --input <(printf data)=data --detach"
     )
-    with backend(tmp_path, *[(201, blob)] * 3, (201, b'{"id": "01k"}')) as asked:
+    with backend(tmp_path, *[(201, blob)] * 3, (201, b'{"id": "01k", "state": "queued"}')) as asked:
         done = subprocess.run(
             ["bash", "-c", script],
             capture_output=True,

@@ -234,6 +234,25 @@ def test_error_of_up_is_also_an_event(tmp_path: Path) -> None:
     assert done.stderr == f"fog: {event['message']}\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            ("server.json", text)
+            for text in ("", "{", "[]", "null", '{"url": 5}', '{"url": "file:///etc"}', "[" * 9999)
+        ),
+        *(("token", text) for text in ("", "short", "é" * 40, "t" * 300, "a b" * 20)),
+    ],
+)
+def test_damaged_file_of_a_running_backend_is_named(tmp_path: Path, name: str, text: str) -> None:
+    with backend(tmp_path):
+        (tmp_path / "daemon" / name).write_text(text)
+        with pytest.raises(
+            CommandError, match=rf"daemon/{name} (is damaged|holds no token): .*fog"
+        ):
+            client.Backend(HomeLayout(tmp_path))
+
+
 def test_huge_module_is_refused_before_it_is_read(tmp_path: Path) -> None:
     huge = tmp_path / "huge.wasm"
     with huge.open("wb") as file:
