@@ -145,6 +145,17 @@ def test_process_of_another_container_is_never_signalled(tmp_path: Path) -> None
     assert "kill" not in line[0]
 
 
+def run_without_rights(home: Path, command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_RIGHTS, command],
+        env={**os.environ, "FOG_HOME": str(home)},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=WAIT_S,
+    )
+
+
 @pytest.mark.parametrize(
     ("closed", "command"),
     [
@@ -164,14 +175,7 @@ def test_home_that_may_not_be_read_is_not_called_empty(
         mode = (tmp_path / closed).stat().st_mode
         (tmp_path / closed).chmod(0)
         try:
-            done = subprocess.run(
-                [sys.executable, "-c", WITHOUT_RIGHTS, command],
-                env={**os.environ, "FOG_HOME": str(tmp_path)},
-                capture_output=True,
-                check=False,
-                text=True,
-                timeout=WAIT_S,
-            )
+            done = run_without_rights(tmp_path, command)
         finally:
             (tmp_path / closed).chmod(mode)
 
@@ -180,6 +184,27 @@ def test_home_that_may_not_be_read_is_not_called_empty(
     assert "Permission denied" in done.stderr
     assert str(tmp_path / closed) in done.stderr
     assert "no fog is running" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"), [("up", ": set FOG_HOME"), ("status", ""), ("down", "")]
+)
+def test_home_behind_a_closed_folder_is_not_called_empty(
+    command: str, advice: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "closed" / "home"
+    home.mkdir(parents=True)
+    (tmp_path / "closed").chmod(0)
+    try:
+        done = run_without_rights(home, command)
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert str(home) in done.stderr
+    assert "Permission denied" in done.stderr
+    assert advice in done.stderr
 
 
 def test_unusable_lock_is_named_with_the_reason(tmp_path: Path) -> None:
