@@ -153,6 +153,11 @@ def test_user_without_a_home_is_told_to_name_one(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_path_below_the_home_of_nobody_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'~nobody-is-called-so/fog' names no user's home"):
+        load_settings(home="~nobody-is-called-so/fog")
+
+
 def test_deleted_current_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
