@@ -57,7 +57,7 @@ async def test_task_that_runs_outlives_a_long_outage_of_the_requester(
         async def expire(handle: str) -> None:
             expired.append(handle)
 
-        monkeypatch.setattr(fog.dispatcher, "_expire", expire)
+        monkeypatch.setattr(fog.dispatcher._talk, "expire", expire)
         await passes(fog, 900)
         assert expired == []
         assert fog.dispatcher.waiting_reason(task.id).startswith(f"waiting: {NO_CONSENSUS}")
