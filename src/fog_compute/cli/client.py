@@ -44,6 +44,7 @@ class Backend:
     """The running backend of one home folder.
 
     Attributes:
+        layout: the home folder.
         on_lost: called when the backend is missed for the first time and waited for; says so.
     """
 
@@ -55,8 +56,8 @@ class Backend:
             NotReadyError: one does, and its backend is not up yet.
             CommandError: that cannot be seen; the text names the path and the reason.
         """
-        self._layout: Final = HomeLayout(home_from_environment()) if layout is None else layout
-        self._lock: Final = HomeLock(self._layout)
+        self.layout: Final = HomeLayout(home_from_environment()) if layout is None else layout
+        self._lock: Final = HomeLock(self.layout)
         self._connection = self._connect()
         self.on_lost: Callable[[], None] = lambda: note(WAITING)
 
@@ -98,7 +99,7 @@ class Backend:
     def _connect(self) -> Connection | None:
         """Find the backend; None while a fog runs whose backend has ended, and comes back."""
         try:
-            return Connection.open(self._layout)
+            return Connection.open(self.layout)
         except Absent as absent:
             if absent.gone and not isinstance(self._lock.holder(), Free):
                 return None
@@ -118,13 +119,13 @@ class Backend:
             except httpx2.ConnectTimeout:
                 raise CommandError(
                     f"nothing answers at {self._url()}, where the backend of the fog in"
-                    f" {self._layout.root} listens: is the loopback interface down"
+                    f" {self.layout.root} listens: is the loopback interface down"
                     " (`ip link set lo up`)?"
                 ) from None
             except httpx2.TimeoutException:
                 raise CommandError(
                     f"the backend at {self._url()} did not answer in time: is it suspended, or the"
-                    f" machine busy? logs/backend.log in {self._layout.root} says more"
+                    f" machine busy? logs/backend.log in {self.layout.root} says more"
                 ) from None
             except httpx2.TransportError as error:
                 maybe_done = maybe_done or not isinstance(error, httpx2.ConnectError)
@@ -168,7 +169,7 @@ class Backend:
         if now > deadline:
             done = ", and may have done what was asked (see `fog task ls` later)"
             raise CommandError(
-                f"the backend of the fog in {self._layout.root} does not come back"
+                f"the backend of the fog in {self.layout.root} does not come back"
                 f"{done if maybe_done else ''}: read logs/backend.log there"
             )
         time.sleep(RECONNECT_PAUSE_S)
@@ -190,10 +191,10 @@ class Backend:
         holder = self._lock.holder()
         if isinstance(holder, Free):
             return NotRunningError(
-                f"no fog is running in {self._layout.root}: start one with `fog up`"
+                f"no fog is running in {self.layout.root}: start one with `fog up`"
             )
         return NotReadyError(
-            f"a fog runs in {self._layout.root} ({where(holder)}), but its backend does not answer"
+            f"a fog runs in {self.layout.root} ({where(holder)}), but its backend does not answer"
             " yet: ask again in a moment, or read logs/backend.log there"
         )
 

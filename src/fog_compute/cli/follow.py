@@ -15,6 +15,7 @@ from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
 from fog_compute.cli.common import LINE_LENGTH, NotRunningError, note, print_json
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.cli.patience import OutOfTime, Patience
+from fog_compute.cli.state import read_fog_state, troubles_of
 from fog_compute.errors import NotFound
 from fog_compute.text import one_line
 from fog_compute.units import format_duration
@@ -84,7 +85,7 @@ class Follower:
             task = self._backend.get(f"/api/v1/tasks/{self._id}", Task, wait=WAIT_S, since=version)
             if task["final"]:
                 return task
-            self._show(_describe(task))
+            self._show(self._describe(task))
             if task["version"] == version:
                 time.sleep(PAUSE_S)  # a backend would have waited for news
             version = task["version"]
@@ -118,6 +119,18 @@ class Follower:
     def _lost(self) -> None:
         self._show(WAITING)
 
+    def _describe(self, task: Task) -> str:
+        text = f"task {task['id']}: {task['state']}"
+        if task["attempts"] and task["state"] in ("leased", "running"):
+            text += f" at {task['attempts'][-1]['worker']}"
+        if task["state"] in ("queued", "retry") and task["reason"]:
+            # Perhaps because the only worker around is this fog's own, and cannot.
+            own = troubles_of(read_fog_state(self._backend.layout))
+            text += f" ({'; '.join([task['reason'], *own])})"
+        elif task["reason"].startswith("waiting: "):
+            text += f" ({task['reason']})"
+        return text + f", {task['hops']} hop{'s' if task['hops'] > 1 else ''}"
+
     def _show(self, text: str) -> None:
         text = one_line(text, LINE_LENGTH)
         if text == self._shown:
@@ -144,16 +157,6 @@ class Follower:
                 yield
             finally:
                 self._status = None
-
-
-def _describe(task: Task) -> str:
-    text = f"task {task['id']}: {task['state']}"
-    if task["attempts"] and task["state"] in ("leased", "running"):
-        text += f" at {task['attempts'][-1]['worker']}"
-    waits = task["state"] in ("queued", "retry") or task["reason"].startswith("waiting: ")
-    if waits and task["reason"]:
-        text += f" ({task['reason']})"
-    return text + f", {task['hops']} hop{'s' if task['hops'] > 1 else ''}"
 
 
 def _exit_code(task: Task) -> int:

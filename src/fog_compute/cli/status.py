@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
-
-import msgspec
-
 from fog_compute.cli.answers import Status
 from fog_compute.cli.client import Backend
-from fog_compute.cli.common import JsonFlag, note, print_fields, print_json
+from fog_compute.cli.common import JsonFlag, print_fields, print_json
+from fog_compute.cli.state import FogState, read_fog_state, troubles_of
 from fog_compute.layout import HomeLayout, home_from_environment
-from fog_compute.reading import read_state
 from fog_compute.units import format_bytes
 
 __all__ = ["status"]
-
-
-class _State(TypedDict):
-    """What `fog up` writes of its processes."""
-
-    pid: int
-    url: str
-    started_at: str
-    version: str
-    children: dict[str, int | None]
 
 
 def status(*, json: JsonFlag = False) -> int:
@@ -31,7 +17,7 @@ def status(*, json: JsonFlag = False) -> int:
     layout = HomeLayout(home_from_environment())
     with Backend(layout) as backend:
         report = backend.get("/api/v1/status", Status)
-    state = _state(layout)
+    state = read_fog_state(layout)
     if json:
         print_json({"home": str(layout.root), "fog": state, **report})
         return 0
@@ -39,21 +25,7 @@ def status(*, json: JsonFlag = False) -> int:
     return 0
 
 
-def _state(layout: HomeLayout) -> _State | None:
-    """What `fog up` wrote of its processes; where that cannot be read, the rest is still shown."""
-    path = layout.state_file
-    try:
-        return msgspec.json.decode(read_state(path), type=_State)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        note(f"{path} cannot be read ({error.strerror}): the processes are not shown")
-    except (ValueError, RecursionError):
-        note(f"{path} is damaged: the processes are not shown")
-    return None
-
-
-def _print(layout: HomeLayout, state: _State | None, report: Status) -> None:
+def _print(layout: HomeLayout, state: FogState | None, report: Status) -> None:
     lines = [("home", str(layout.root))]
     if state:
         lines.append(("backend", f"{state['url']}, up since {state['started_at']}"))
@@ -61,6 +33,7 @@ def _print(layout: HomeLayout, state: _State | None, report: Status) -> None:
             f"{name} {pid or 'restarting'}" for name, pid in state["children"].items()
         )
         lines.append(("processes", f"fog {state['pid']}, {children}"))
+    lines += [("", trouble) for trouble in troubles_of(state)]
     lines += _net_lines(report)
     workers = report["workers"]
     lines.append(("workers", str(len(workers)) if workers else "none yet"))

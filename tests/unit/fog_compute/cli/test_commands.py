@@ -23,7 +23,7 @@ from fog_compute.cli.lock import Free, HeldBy, HomeLock
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
-from tests.unit.fog_compute.cli.backends import ROW, announced, backend
+from tests.unit.fog_compute.cli.backends import ID, ROW, STATUS, TASK, announced, backend
 
 TIMEOUT_S = 60
 LOOK = """
@@ -251,6 +251,22 @@ def test_damaged_file_of_a_running_backend_is_named(tmp_path: Path, name: str, t
             CommandError, match=rf"daemon/{name} (is damaged|holds no token): .*fog"
         ):
             client.Backend(HomeLayout(tmp_path))
+
+
+def test_worker_of_this_fog_that_cannot_run_tasks_is_named_with_the_reason(tmp_path: Path) -> None:
+    trouble = {"worker-0": "a process may open 9 files: a runner needs 64"}
+    state = {"pid": 1, "url": "u", "started_at": "s", "version": "v", "children": {}}
+    (tmp_path / "fog.json").write_text(json.dumps({**state, "troubles": trouble}))
+    queued = {**TASK, "state": "queued", "reason": "no worker is known yet", "final": False}
+    answers = [(200, json.dumps(answer).encode()) for answer in (STATUS, queued, TASK)]
+    with backend(tmp_path, *answers, (200, b""), (200, b"")):
+        status = fog(tmp_path, "status")
+        shown = fog(tmp_path, "task", "show", ID, "--wait")
+
+    text = "worker-0 can run no task: a process may open 9 files: a runner needs 64"
+    assert text in status.stdout
+    assert f"(no worker is known yet; {text})" in shown.stderr
+    assert shown.returncode == 0
 
 
 def test_huge_module_is_refused_before_it_is_read(tmp_path: Path) -> None:

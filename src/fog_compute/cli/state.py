@@ -1,0 +1,46 @@
+"""What `fog up` keeps in ``fog.json`` of its processes, for the commands that ask how it is."""
+
+from __future__ import annotations
+
+from typing import Final, TypedDict
+
+import msgspec
+
+from fog_compute.cli.common import note
+from fog_compute.layout import HomeLayout
+from fog_compute.reading import read_state
+
+__all__ = ["FogState", "read_fog_state", "troubles_of"]
+
+_NOT_SHOWN: Final = "the processes are not shown"
+
+
+class FogState(TypedDict):
+    """The processes of a fog; ``troubles`` says by name why a worker can run no task now."""
+
+    pid: int
+    url: str
+    started_at: str
+    version: str
+    children: dict[str, int | None]
+    troubles: dict[str, str]
+
+
+def read_fog_state(layout: HomeLayout) -> FogState | None:
+    """Read what a fog wrote of itself; None where nothing is, or, said, nothing usable."""
+    path = layout.state_file
+    try:
+        return msgspec.json.decode(read_state(path), type=FogState)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        note(f"{path} cannot be read ({error.strerror}): {_NOT_SHOWN}")
+    except (ValueError, RecursionError):
+        note(f"{path} is damaged: {_NOT_SHOWN}")
+    return None
+
+
+def troubles_of(state: FogState | None) -> list[str]:
+    """Say of each worker of this fog that can run no task now why it cannot."""
+    troubles = {} if state is None else state["troubles"]
+    return [f"{name} can run no task: {reason}" for name, reason in troubles.items()]
