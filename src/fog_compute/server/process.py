@@ -17,7 +17,7 @@ import uvicorn
 
 from fog_compute.config import Settings, load_settings
 from fog_compute.descriptors import why
-from fog_compute.errors import ConfigError, FogError, StoreUnusable
+from fog_compute.errors import EXHAUSTED, ConfigError, FogError, StoreUnusable, is_exhaustion
 from fog_compute.hosts import bind, url_of
 from fog_compute.lifetime import (
     EXIT_UNUSABLE,
@@ -114,6 +114,8 @@ def _why_not(failure: Exception | None) -> str:
             return failure.message
         case OSError():
             return f"the backend cannot start: {why(failure)}"
+        case Exception() if is_exhaustion(failure):
+            return f"the backend cannot start: {EXHAUSTED}"
         case _:
             _log.error("start.crashed", exc_info=failure)
             return f"the backend cannot start: {type(failure).__name__}: {failure}"

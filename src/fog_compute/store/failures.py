@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError
+import contextlib
+from collections.abc import Iterator
 
-__all__ = ["plain"]
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from fog_compute.errors import EXHAUSTED, StoreError, is_exhaustion
+
+__all__ = ["plain", "refusals"]
 
 
 def plain(error: BaseException) -> str:
     """The database's own words, without the statement, its values and links to manuals."""
+    if is_exhaustion(error):
+        return EXHAUSTED
     original = error.orig if isinstance(error, DBAPIError) else None
     return str(error if original is None else original)
+
+
+@contextlib.contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Raise what the database or the machine refuses as a `StoreError` that begins so."""
+    try:
+        yield
+    except SQLAlchemyError as err:
+        raise StoreError(f"{what}: {plain(err)}") from err
+    except (RuntimeError, MemoryError) as err:
+        # A connection has a thread of its own.
+        if not is_exhaustion(err):
+            raise
+        raise StoreError(f"{what}: {plain(err)}") from err

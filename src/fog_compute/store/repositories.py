@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import RowMapping, Select, func, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.clock import Clock
-from fog_compute.errors import InvalidTask, NotFound, StoreError
+from fog_compute.errors import InvalidTask, NotFound
 from fog_compute.store import schema
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Conflict, LevelDelta
-from fog_compute.store.failures import plain
+from fog_compute.store.failures import refusals
 from fog_compute.store.rows import attempt_of, task_of
 from fog_compute.tasks.ids import new_task_id, time_of
 from fog_compute.tasks.model import (
@@ -46,11 +45,9 @@ class _Reader:
         self._engine = engine
 
     async def _rows(self, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:
-        try:
+        with refusals("the database could not be read"):
             async with self._engine.connect() as connection:
                 return (await connection.execute(query)).mappings().all()
-        except SQLAlchemyError as err:
-            raise StoreError(f"the database could not be read: {plain(err)}") from err
 
 
 class Tasks(_Reader):

@@ -20,10 +20,11 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from fog_compute.clock import Clock
-from fog_compute.errors import FogError, StoreError
+from fog_compute.errors import FogError, StoreError, is_exhaustion
+from fog_compute.observability import get_logger
 from fog_compute.store import schema
 from fog_compute.store.changes import Change, Rows, apply_change, names_of, new_task
-from fog_compute.store.failures import plain
+from fog_compute.store.failures import plain, refusals
 from fog_compute.store.rows import (
     Values,
     attempt_changes,
@@ -37,9 +38,12 @@ from fog_compute.store.rows import (
 from fog_compute.tasks.model import Task
 from fog_compute.tasks.wire import encode_result
 
+_log = get_logger("fog_compute.store")
+
 GROUP_CHANGES: Final = 64
 QUEUE_CALLS: Final = 1024
 
+_REFUSALS: Final = (SQLAlchemyError, OSError, FogError, ValueError, OverflowError)
 # A value that the database has no form for: text that is no Unicode, a number out of its range.
 _UNSTORABLE: Final = (ValueError, OverflowError, DataError)
 
@@ -108,15 +112,13 @@ class Writer:
             raise StoreError("the store is closed")
         now = self._clock.now()
         tasks, results, blobs = schema.tasks, schema.results, schema.task_blobs
-        try:
+        with refusals("the database could not be swept"):
             async with self._turn, self._engine.begin() as connection:
                 gone = await connection.execute(delete(results).where(results.c.expires_at <= now))
                 over = await connection.execute(
                     delete(tasks).where(tasks.c.finished_at <= now - self._result_ttl)
                 )
                 kept = (await connection.execute(select(blobs.c.sha256).distinct())).scalars().all()
-        except SQLAlchemyError as err:
-            raise StoreError(f"the database could not be swept: {plain(err)}") from err
         return over.rowcount, gone.rowcount, kept
 
     async def close(self) -> None:
@@ -161,7 +163,10 @@ class Writer:
         try:
             async with self._turn, self._engine.begin() as connection:
                 rows, refused = await self._write(connection, group)
-        except (SQLAlchemyError, OSError, FogError, ValueError, OverflowError) as err:
+        # Nothing ends the writer: nobody else writes, and the next group may be well.
+        except Exception as err:  # noqa: BLE001
+            if not (isinstance(err, _REFUSALS) or is_exhaustion(err)):
+                _log.exception("group.crashed")
             if len(group.calls) > 1 and isinstance(err, _UNSTORABLE):
                 # What one call brings cannot be stored; the others must not fail with it.
                 for call in group.calls:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.errors import InvalidTask, NotFound, StoreError, StoreUnusable
 from fog_compute.store import (
@@ -444,6 +445,37 @@ async def test_readers_cannot_write(store: Store) -> None:
 async def test_a_second_opener_is_told_that_the_store_is_in_use(url: str, store: Store) -> None:
     with pytest.raises(StoreError, match="in use by another process"):
         await Store.open(url)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+async def test_machine_that_refuses_threads_or_memory_ends_no_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(_: object) -> None:
+        raise error
+
+    task = await queued(store)
+    with monkeypatch.context() as limited:
+        limited.setattr(AsyncEngine, "connect", refuse)
+        for asked in (store.tasks.get(task.id), store.apply([Cancel(task.id)]), store.sweep()):
+            with pytest.raises(StoreError, match="no more threads or memory"):
+                await asked
+    await store.apply([Cancel(task.id)])
+    assert (await store.tasks.get(task.id)).state is TaskState.CANCELLED
+
+
+@pytest.mark.asyncio
+async def test_group_that_crashes_ends_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = await queued(store)
+    with monkeypatch.context() as broken:
+        broken.setattr(AsyncEngine, "connect", lambda _: 1 / 0)
+        with pytest.raises(StoreError, match="division by zero"):
+            await store.apply([Cancel(task.id)])
+    await store.apply([Cancel(task.id)])
+    assert "group.crashed" in capsys.readouterr().out
 
 
 @pytest.mark.asyncio
