@@ -17,6 +17,7 @@ from typing import Final
 from fog_compute import spawn
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import open_log
+from fog_compute.errors import is_exhaustion
 from fog_compute.lifetime import EXIT_UNUSABLE
 from fog_compute.reading import read_tail
 
@@ -137,6 +138,7 @@ class Child:
         self._last: Final = asyncio.Event()
         self._error = ""
         self._unlogged = False
+        self._refused = False
 
     @property
     def pid(self) -> int | None:
@@ -213,10 +215,13 @@ class Child:
             process = await spawn.start(
                 self._command(), self._environment, stderr=log, line_bytes=LINE_BYTES
             )
-        except OSError as error:
-            raise CommandError(f"{self.name} cannot be started: {error}") from error
+        except (OSError, RuntimeError) as error:
+            if not (isinstance(error, OSError) or is_exhaustion(error)):
+                raise
+            return self._not_started(error)
         finally:
             os.close(log)
+        self._refused = False
         self._process = process
         self._signal()
         await self._listen(process)
@@ -224,6 +229,15 @@ class Child:
         if process.stdin is not None:
             process.stdin.close()
         return code
+
+    def _not_started(self, error: OSError | RuntimeError) -> int:
+        """Take a refused start for an end: what has run before can be had again later."""
+        if not self.ready.is_set():
+            raise CommandError(f"{self.name} cannot be started: {error}") from error
+        if not self._refused:
+            note(f"{self.name} cannot be started now, and is tried again: {error}")
+        self._refused = True
+        return os.EX_OSERR
 
     def _open_log(self) -> int:
         """Open the log; where that cannot be, the child still runs."""

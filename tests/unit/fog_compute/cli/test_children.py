@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fog_compute import spawn
 from fog_compute.cli.children import (
     Again,
     Child,
@@ -194,6 +196,40 @@ async def test_missing_program_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(CommandError, match="part cannot be started"):
         await asyncio.wait_for(part.keep(), DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+async def test_child_that_ran_is_tried_again_when_the_machine_refuses_its_next_start(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    refusal: Exception,
+) -> None:
+    part = child(tmp_path, READY + WAIT)
+    keeping = asyncio.create_task(part.keep())
+    await until(part.ready.is_set)
+    first = part.pid
+    assert first is not None
+
+    def refuse(*_: object, **__: object) -> None:
+        raise refusal
+
+    with monkeypatch.context() as refused:
+        refused.setattr(spawn, "start", refuse)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: part.restarts == 3)
+    await until(lambda: part.pid not in (None, first))
+
+    assert not keeping.done()
+    part.kill()
+    await asyncio.wait_for(keeping, DEADLINE_S)
+    assert capsys.readouterr().err.count("part cannot be started now, and is tried again") == 1
 
 
 async def test_noise_on_standard_output_is_ignored(tmp_path: Path) -> None:
