@@ -36,7 +36,9 @@ pub fn boot_ms() -> u64 {
 /// What the machine's wall clock shows, in milliseconds since the Unix epoch. Anybody may set it at any time.
 #[must_use]
 pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    #[expect(clippy::disallowed_methods, reason = "this is where it is looked at")]
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A peer's clock, as one question has shown it.

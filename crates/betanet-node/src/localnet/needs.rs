@@ -41,7 +41,7 @@ pub(super) fn missing(config: &LocalnetConfig, processes: &[&str]) -> Vec<String
         ));
         return missing;
     }
-    missing.extend(closed(&folders));
+    missing.extend(closed(&config.dir, &folders, refused));
     missing.extend(exposed(&config.dir, &folders));
     missing
 }
@@ -82,16 +82,23 @@ fn barrier(dir: &Path) -> Option<&Path> {
     way.into_iter().rev().find(|folder| access(*folder, Access::EXEC_OK) == Err(rustix::io::Errno::ACCESS))
 }
 
-/// Folders that their owner may not use.
-fn closed(folders: &[PathBuf]) -> Option<String> {
-    let mode = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
-    let closed: Vec<_> = folders
-        .iter()
-        .filter(|folder| matches!(access(folder.as_path(), mode), Err(err) if err != rustix::io::Errno::NOENT))
-        .collect();
+/// Folders that their owner may not use: that of the net, or those in it.
+fn closed(dir: &Path, folders: &[PathBuf], refused: impl Fn(&Path) -> bool) -> Option<String> {
+    let own = refused(dir).then_some(dir);
+    let closed: Vec<_> = match own {
+        // What is in it cannot be seen.
+        Some(dir) => vec![dir],
+        None => folders.iter().map(PathBuf::as_path).filter(|folder| refused(folder)).collect(),
+    };
     let (first, others) = closed.split_first()?;
     let words: Vec<_> = closed.iter().map(|folder| shell_word(folder)).collect();
     Some(format!("{}{} may not be used: chmod u+rwx {}", first.display(), also(others.len()), words.join(" ")))
+}
+
+/// Whether this process may not use a folder that is there.
+fn refused(folder: &Path) -> bool {
+    let mode = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    matches!(access(folder, mode), Err(err) if err != rustix::io::Errno::NOENT)
 }
 
 /// Secrets that others may read.
@@ -110,4 +117,27 @@ fn exposed(dir: &Path, folders: &[PathBuf]) -> Option<String> {
 
 fn also(others: usize) -> String {
     if others == 0 { String::new() } else { format!(" (and {others} more)") }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_closed_is_named_and_not_what_cannot_be_seen_in_it() {
+        let dir = Path::new("/a/my net");
+        let folders = ["entry-0", "exit-0"].map(|name| dir.join(name));
+        let said = |refused: &dyn Fn(&Path) -> bool| closed(dir, &folders, refused);
+        assert_eq!(
+            "/a/my net may not be used: chmod u+rwx '/a/my net'",
+            said(&|folder| folder.starts_with(dir)).unwrap()
+        );
+        assert_eq!(
+            "/a/my net/entry-0 (and 1 more) may not be used: chmod u+rwx '/a/my net/entry-0' '/a/my net/exit-0'",
+            said(&|folder| folder != dir).unwrap()
+        );
+        assert_eq!(None, said(&|_| false));
+    }
 }

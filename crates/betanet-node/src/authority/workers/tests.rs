@@ -99,3 +99,22 @@ fn a_restart_keeps_the_list_and_its_revisions_ascend() {
     let older = worker(&worker_key, NOW - 1, NOW + LIFETIME_MS);
     assert!(second.put(edge(1), &older, NOW + 1).unwrap_err().contains("newer"));
 }
+
+/// INV-LINK-24
+#[test]
+fn a_descriptor_with_a_date_of_the_future_does_not_stand_in_the_way_of_later_ones() {
+    let mut workers = workers(LIMITS);
+    let worker_key = key();
+    // Dated before the clock of its worker, and that of the authority, were set back by a little or by much.
+    for ahead_ms in [AHEAD_MS, 30 * 24 * 3_600_000] {
+        let then = NOW + ahead_ms;
+        workers.put(edge(1), &worker(&worker_key, then, then + LIFETIME_MS), then).unwrap();
+        let shown = workers.save().0;
+        let right = worker(&worker_key, NOW, NOW + LIFETIME_MS);
+        assert!(workers.put(edge(1), &right, NOW).unwrap() > shown, "the list goes on with another revision");
+        assert_eq!(vec![right], workers.save().1);
+    }
+    // Of two dates that can be, the later one counts.
+    let older = worker(&worker_key, NOW - 1, NOW + LIFETIME_MS);
+    assert!(workers.put(edge(1), &older, NOW).unwrap_err().contains("newer"));
+}
