@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypedDict
 
 import betanet
+from fog_compute.descriptors import why
 from fog_compute.errors import (
     ChannelDown,
     ChannelError,
@@ -22,6 +23,7 @@ from fog_compute.errors import (
     PrivacyUnavailable,
     ServiceUnavailable,
 )
+from fog_compute.threads import in_thread
 from fog_compute.vpn.channel import Incoming
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.levels import PrivacyLevel
@@ -313,15 +315,22 @@ async def open_channel(*, folder: Path, bootstrap: Path, level: PrivacyLevel) ->
 
 
 async def _open_client(folder: Path, bootstrap: Path) -> betanet.Client:
-    if not await asyncio.to_thread(bootstrap.is_file):
-        raise ConfigError(
-            f"no bootstrap file at {bootstrap}: start a net with `fog up`, or name one with FOG_NET"
-        )
-    await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+    try:
+        await in_thread(_prepare, folder, bootstrap)
+    except OSError as error:
+        raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {why(error)}") from error
     try:
         return await betanet.Client.open(dir=folder, bootstrap=bootstrap)
     except betanet.BetanetError as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error
+
+
+def _prepare(folder: Path, bootstrap: Path) -> None:
+    if not bootstrap.is_file():
+        raise ConfigError(
+            f"no bootstrap file at {bootstrap}: start a net with `fog up`, or name one with FOG_NET"
+        )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextmanager

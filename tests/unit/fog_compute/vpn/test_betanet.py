@@ -39,6 +39,24 @@ class Failing:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
+    ("folder", "bootstrap", "reason"),
+    [
+        ("net.json/clients", "net.json", "net.json/clients"),
+        ("clients", "n" * 256, "File name too long"),
+    ],
+)
+async def test_folder_or_file_that_the_disk_refuses_is_own_trouble_and_no_crash(
+    tmp_path: Path, folder: str, bootstrap: str, reason: str
+) -> None:
+    (tmp_path / "net.json").touch()
+    service = BetanetService(folder=tmp_path / folder, bootstrap=tmp_path / bootstrap)
+
+    with pytest.raises(ServiceUnavailable, match=f"cannot join the network of .*{reason}"):
+        await service.status()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
     ("error", "kind"),
     [
         (betanet.Timeout("late"), ChannelTimeout),
