@@ -393,6 +393,7 @@ fn a_clock_that_went_back_a_little_makes_no_epoch_happen_twice() {
     assert_eq!(7, Saved::default().present(&clock, 7));
 }
 
+/// INV-LINK-24
 #[test]
 fn a_descriptor_with_a_date_of_the_future_does_not_stand_in_the_way_of_later_ones() {
     let one = key();
