@@ -44,6 +44,9 @@ pub enum StateError {
         /// Why not.
         source: io::Error,
     },
+    /// No folder is meant.
+    #[error("the name of the folder is empty; name one")]
+    Unnamed,
     /// No file could be made below it.
     #[error("the path of the folder is too long: {what} has {length} bytes, and {most} fit; choose a shorter one")]
     TooLong {
@@ -91,10 +94,13 @@ const IN_FOLDER: usize = 64;
 /// `deeper` bytes longer.
 ///
 /// # Errors
-/// [`StateError::TooLong`]
+/// [`StateError::TooLong`] and [`StateError::Unnamed`]
 pub(crate) fn check_length(path: &Path, deeper: usize) -> Result<(), StateError> {
     let most = PATH_LIMIT - 1 - IN_FOLDER - deeper;
     let length = path.as_os_str().len();
+    if length == 0 {
+        return Err(StateError::Unnamed);
+    }
     if length > most {
         return Err(StateError::TooLong { what: "it", length, most });
     }
@@ -122,28 +128,35 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stat
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: File,
-    _held: Held,
+    _lock: Lock,
 }
 
 /// Lock files that this process holds, by device and number, so that it can be told from another.
 static HELD: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
-/// A place among them, given up with the lock.
+/// A lock that is held, and its place among them.
 #[derive(Debug)]
-struct Held((u64, u64));
+struct Lock {
+    file: File,
+    place: (u64, u64),
+    process: u32,
+}
 
-impl Held {
-    fn new(lock: &File) -> io::Result<Self> {
-        let place = place_of(lock)?;
+impl Lock {
+    fn new(file: File) -> io::Result<Self> {
+        let place = place_of(&file)?;
         sync::lock(&HELD).insert(place);
-        Ok(Self(place))
+        Ok(Self { file, place, process: std::process::id() })
     }
 }
 
-impl Drop for Held {
+impl Drop for Lock {
     fn drop(&mut self) {
-        sync::lock(&HELD).remove(&self.0);
+        // Closing the file would not do where a forked child has it open, too; and the child gives up nothing.
+        if self.process == std::process::id() {
+            sync::lock(&HELD).remove(&self.place);
+            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        }
     }
 }
 
@@ -170,8 +183,8 @@ impl StateDir {
             .map_err(io_error("open", &lock_path))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
-                let held = Held::new(&lock).map_err(io_error("lock", &lock_path))?;
-                Ok(Self { path: path.to_owned(), _lock: lock, _held: held })
+                let lock = Lock::new(lock).map_err(io_error("lock", &lock_path))?;
+                Ok(Self { path: path.to_owned(), _lock: lock })
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let by_this_process = place_of(&lock).is_ok_and(|place| sync::lock(&HELD).contains(&place));
@@ -371,6 +384,17 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_inherited_the_lock_does_not_keep_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join("lock")).unwrap();
+        let inherited = file.try_clone().unwrap();
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        drop(Lock::new(file).unwrap());
+        StateDir::open(dir.path()).unwrap();
+        drop(inherited);
+    }
+
+    #[test]
     fn keys_are_private_and_survive_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
@@ -443,6 +467,11 @@ mod tests {
         let message = StateDir::open(&dir.path().join("x").join("n".repeat(256))).unwrap_err().to_string();
         assert!(message.contains("256 bytes, and 255 fit"), "{message}");
         assert!(!dir.path().join("x").exists());
+    }
+
+    #[test]
+    fn a_folder_without_a_name_is_not_the_current_one() {
+        assert!(matches!(StateDir::open(Path::new("")), Err(StateError::Unnamed)));
     }
 
     #[test]
