@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::control::{ControlChannel, ControlError, Op, Outcome};
 use crate::link::{Dialer, Frame, HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Received};
 use crate::net::{Endpoint, NetFile};
 use crate::sync::lock;
-use crate::views::Views;
+use crate::views::{ViewError, Views};
 
 /// Frames that wait for one edge.
 pub(super) const LINK_QUEUE: usize = 512;
@@ -58,6 +59,8 @@ pub(super) struct Edges {
     channels: Mutex<HashMap<NodeId, ControlChannel>>,
     /// Queues of links to foreign edges.
     passing: Mutex<HashMap<NodeId, mpsc::Sender<Frame>>>,
+    /// Whether an edge gave a consensus that is not of this network.
+    foreign: AtomicBool,
     /// The client's own edges that are away.
     failures: Mutex<BTreeMap<NodeId, EdgeFailure>>,
 }
@@ -70,6 +73,7 @@ impl Edges {
             views: watch::Sender::new(Arc::new(views)),
             channels: Mutex::default(),
             passing: Mutex::default(),
+            foreign: AtomicBool::new(false),
             failures: Mutex::default(),
         }
     }
@@ -141,7 +145,11 @@ impl Edges {
     /// Why no consensus is in force at `now_ms`; `None` if one is.
     pub(super) fn consensus_trouble(&self, now_ms: u64) -> Option<ConsensusTrouble> {
         let views = self.views.borrow();
-        views.at(now_ms).is_none().then(|| ConsensusTrouble::of(views.newest().map(|view| &**view), now_ms))
+        let trouble = || match views.newest() {
+            None if self.foreign.load(Ordering::Relaxed) => ConsensusTrouble::Foreign,
+            newest => ConsensusTrouble::of(newest.map(|view| &**view), now_ms),
+        };
+        views.at(now_ms).is_none().then(trouble)
     }
 
     /// Asks one attached edge after another until one answers.
@@ -163,7 +171,11 @@ impl Edges {
             let mut changed = updated.forget_after(self.now_ms());
             for document in documents {
                 // A consensus that does not verify is of no use, whoever sent it.
-                changed |= updated.accept(document).unwrap_or(false);
+                let accepted = updated.accept(document);
+                if matches!(accepted, Err(ViewError::Document(_) | ViewError::OtherNetwork)) {
+                    self.foreign.store(true, Ordering::Relaxed);
+                }
+                changed |= accepted.unwrap_or(false);
             }
             if changed {
                 *views = Arc::new(updated);

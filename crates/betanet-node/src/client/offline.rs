@@ -38,6 +38,9 @@ pub enum ConsensusTrouble {
     /// The edges gave none.
     #[error("the edges have none yet; is the directory authority up?")]
     None,
+    /// The edges gave some, and none of them is of this network.
+    #[error("the edges have one of another network or authority; is the network file right?")]
+    Foreign,
     /// The newest has run out.
     #[error("the newest ran out {0} s ago; is the directory authority up, and this machine's clock right?")]
     RanOut(u64),

@@ -1,5 +1,6 @@
 //! What a client keeps: its keys, its mailboxes, and the ids of messages that were answered or dealt with.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
@@ -159,7 +160,9 @@ impl ClientStore {
 }
 
 fn draw(net: &NetFile, count: usize) -> Result<Vec<Attachment>, ClientError> {
-    let most = net.edges.len().min(MAX_MAILBOXES);
+    let mut seen = HashSet::new();
+    let mut candidates: Vec<_> = net.edges.iter().filter(|edge| seen.insert(edge.id)).copied().collect();
+    let most = candidates.len().min(MAX_MAILBOXES);
     if most == 0 {
         return Err(ClientError::NoEdges);
     }
@@ -167,7 +170,6 @@ fn draw(net: &NetFile, count: usize) -> Result<Vec<Attachment>, ClientError> {
         return Err(ClientError::BadEdges { asked: count, most });
     }
     let mut rng = os_rng();
-    let mut candidates = net.edges.clone();
     let mut drawn = Vec::new();
     while drawn.len() < count && !candidates.is_empty() {
         // A bias of 2^-32 in the choice of one of a few edges is nothing.

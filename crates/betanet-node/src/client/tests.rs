@@ -121,6 +121,12 @@ async fn a_client_that_is_cut_off_says_so_with_the_cause_first() {
     lock(&client.shared.status).edges_attached = 1;
     assert_eq!("there is no valid consensus: the edges have none yet; is the directory authority up?", ask().await);
 
+    client.edges.accept(&[sign(consensus(&[], 0, ConsensusHash::default()), &key())]);
+    assert_eq!(
+        "there is no valid consensus: the edges have one of another network or authority; is the network file right?",
+        ask().await
+    );
+
     let (client, queue) = attached_client();
     lock(&client.shared.status).edges_wanted = 2;
     let failure = EdgeFailure { address: ([127, 0, 0, 1], 9).into(), reason: "does not answer".into() };
@@ -139,6 +145,39 @@ fn select_nothing() -> PathError {
     let view = betanet_mix::view::NetworkView::new(verified).unwrap();
     let epoch = view.consensus().epoch;
     betanet_mix::path::select_loop(&mut crate::clock::os_rng(), &view, epoch, &[], 3).unwrap_err()
+}
+
+#[test]
+fn an_edge_that_is_listed_twice_is_drawn_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = |id: u8| crate::net::Endpoint { id: [id; 32].into(), address: ([127, 0, 0, 1], 9).into() };
+    let net = NetFile {
+        network: "test".into(),
+        authority: endpoint(1),
+        edges: vec![endpoint(2), endpoint(2), endpoint(3), endpoint(2)],
+        one_operator: true,
+        http: std::collections::BTreeMap::new(),
+    };
+    let refused = ClientStore::open(dir.path(), &net, 3).unwrap_err();
+    assert!(matches!(refused, ClientError::BadEdges { asked: 3, most: 2 }), "{refused}");
+    let store = ClientStore::open(dir.path(), &net, 2).unwrap();
+    assert_eq!(2, store.mailboxes().len());
+}
+
+#[tokio::test]
+async fn a_bootstrap_pipe_that_brings_nothing_is_waited_for_by_its_caller_alone() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let config = ClientConfig::new(dir.path().join("client"), pipe.clone());
+    // On this one thread nothing else would run if the pipe were waited for here.
+    let opening = tokio::spawn(async move { Client::open(config).await.map(drop) });
+    tokio::task::yield_now().await;
+    opening.abort();
+    assert!(opening.await.unwrap_err().is_cancelled());
+    // Whoever still reads gets an end.
+    drop(std::fs::OpenOptions::new().write(true).open(&pipe).unwrap());
 }
 
 #[test]
