@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final, SupportsFloat, SupportsIndex
 
 LONGEST_S: Final = 10 * 365 * 86_400.0
@@ -42,3 +45,53 @@ def seconds(name: str, value: SupportsFloat) -> float:
     if not 0 <= number < math.inf:
         raise ValueError(f"{name} must be a number of seconds, 0 or more, not {number}")
     return min(number, LONGEST_S)
+
+
+def text(name: str, value: str, error: type[ValueError] = ValueError) -> str:
+    """A text that can be written down.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it has half a character, a lone surrogate; or ``error`` for that.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, not {type(value).__name__}")
+    try:
+        str.encode(value)
+    except UnicodeEncodeError:
+        raise error(f"{name} must be a text without lone surrogates") from None
+    return value
+
+
+def texts(name: str, values: Iterable[str], most: int) -> list[str]:
+    """Texts, of which no more than one above ``most`` are looked at.
+
+    Raises:
+        TypeError: it is no list of texts.
+        ValueError: as :func:`text`.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        kind = "one text" if isinstance(values, str) else type(values).__name__
+        raise TypeError(f"{name} must be a list of texts, not {kind}")
+    return [text(name, value) for value in islice(values, most + 1)]
+
+
+def path(name: str, value: str | os.PathLike[str]) -> str:
+    """A path that the system can be asked for.
+
+    Raises:
+        TypeError: it is no path, or one of bytes.
+        ValueError: it is empty, or no system has such a name.
+    """
+    found: object = value
+    if not isinstance(value, str | bytes) and isinstance(value, os.PathLike):
+        found = os.fspath(value)
+    if not isinstance(found, str):
+        raise TypeError(f"{name} must be a path, not {type(found).__name__}")
+    if not found or "\0" in found:
+        raise ValueError(f"{name} must be a path, {'with no zero' if found else 'not empty'}")
+    try:
+        os.fsencode(found)
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be a path that can be encoded") from None
+    return found

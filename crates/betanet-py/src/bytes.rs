@@ -1,5 +1,6 @@
 //! Bytes from Python, copied once into the buffer that Rust then owns.
 
+use betanet_mix::message::{MAX_MESSAGE_LEN, StreamError};
 use pyo3::buffer::PyBuffer;
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
@@ -8,6 +9,7 @@ use pyo3::types::{PyBytes, PyMemoryView};
 use zeroize::Zeroizing;
 
 use crate::arguments::refuse_bool;
+use crate::errors::named;
 
 /// Any bytes-like object. The copy is the only one: a packet is then unwrapped in place, without the interpreter lock,
 /// and nobody can change a `bytearray` meanwhile.
@@ -17,7 +19,31 @@ impl<'py> FromPyObject<'_, 'py> for Bytes {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        with_buffer(object, |buffer, py| copy(buffer, py)).map(Self)
+        AtMost::<{ usize::MAX }>::extract(object).map(|AtMost(bytes)| Self(bytes.unwrap_or_default()))
+    }
+}
+
+/// A bytes-like object that is of use up to `MAX` bytes. A longer one is not copied: its length comes out.
+pub(crate) struct AtMost<const MAX: usize>(pub(crate) Result<Vec<u8>, usize>);
+
+impl<'py, const MAX: usize> FromPyObject<'_, 'py> for AtMost<MAX> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        with_buffer(object, MAX, |buffer, py| buffer.map_or_else(|len| Ok(Err(len)), |it| copy(it, py).map(Ok)))
+            .map(Self)
+    }
+}
+
+/// The body of a message.
+pub(crate) struct Body(pub(crate) Vec<u8>);
+
+impl<'py> FromPyObject<'_, 'py> for Body {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let too_long = |len| named(object.py(), "NetworkError", StreamError::TooLong { len }.to_string());
+        AtMost::<MAX_MESSAGE_LEN>::extract(object)?.0.map(Self).map_err(too_long)
     }
 }
 
@@ -35,7 +61,10 @@ impl<'py> FromPyObject<'_, 'py> for Packet {
 /// A bytes-like object that may be a packet of `len` bytes. One of another length is not copied: it comes out empty,
 /// which the packet code refuses by its length just the same.
 pub(crate) fn packet(object: Borrowed<'_, '_, PyAny>, len: usize) -> PyResult<Vec<u8>> {
-    with_buffer(object, |buffer, py| if buffer.len_bytes() == len { copy(buffer, py) } else { Ok(Vec::new()) })
+    with_buffer(object, len, |buffer, py| match buffer {
+        Ok(buffer) if buffer.len_bytes() == len => copy(buffer, py),
+        _ => Ok(Vec::new()),
+    })
 }
 
 /// Exactly `N` bytes, erased when dropped: keys come this way.
@@ -45,10 +74,12 @@ impl<'py, const N: usize> FromPyObject<'_, 'py> for Fixed<N> {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        with_buffer(object, |buffer, py| {
+        with_buffer(object, N, |buffer, py| {
             let mut bytes = Zeroizing::new([0; N]);
+            let wrong_length = |len| PyValueError::new_err(format!("expected {N} bytes, got {len}"));
+            let buffer = buffer.map_err(wrong_length)?;
             if buffer.len_bytes() != N {
-                return Err(PyValueError::new_err(format!("expected {N} bytes, got {}", buffer.len_bytes())));
+                return Err(wrong_length(buffer.len_bytes()));
             }
             buffer.copy_to_slice(py, bytes.as_mut_slice())?;
             Ok(Self(bytes))
@@ -91,13 +122,16 @@ impl<'py> FromPyObject<'_, 'py> for Parity {
     }
 }
 
+/// Reads the buffer of a bytes-like object, or its length if that is more than `max`.
 fn with_buffer<'py, T>(
     object: Borrowed<'_, 'py, PyAny>,
-    read: impl FnOnce(&PyBuffer<u8>, Python<'py>) -> PyResult<T>,
+    max: usize,
+    read: impl FnOnce(Result<&PyBuffer<u8>, usize>, Python<'py>) -> PyResult<T>,
 ) -> PyResult<T> {
     let py = object.py();
     if let Ok(buffer) = PyBuffer::<u8>::get(&object) {
-        return read(&buffer, py);
+        let len = buffer.len_bytes();
+        return read(if len <= max { Ok(&buffer) } else { Err(len) }, py);
     }
     // Elements of another kind than bytes: Python lays them out.
     let view = PyMemoryView::from(&object).map_err(|error| {
@@ -107,7 +141,11 @@ fn with_buffer<'py, T>(
         let kind = object.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
         PyTypeError::new_err(format!("expected a bytes-like object, got {kind}"))
     })?;
-    read(&PyBuffer::get(&view.call_method0("tobytes")?)?, py)
+    let len: usize = view.getattr("nbytes")?.extract()?;
+    if len > max {
+        return read(Err(len), py);
+    }
+    read(Ok(&PyBuffer::get(&view.call_method0("tobytes")?)?), py)
 }
 
 /// A copy of a buffer, or Python's error where there is no memory for it.

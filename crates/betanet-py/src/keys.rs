@@ -5,7 +5,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::bytes::{Bytes, Fixed, to_python};
+use crate::bytes::{AtMost, Fixed, to_python};
 use crate::errors::OrRaise;
 use crate::rng;
 use crate::suite;
@@ -49,8 +49,9 @@ pub(crate) struct PublicKey(pub(crate) sphinx::PublicKey);
 #[pymethods]
 impl PublicKey {
     #[new]
-    fn new(py: Python<'_>, data: Bytes) -> PyResult<Self> {
-        sphinx::PublicKey::parse(&data.0).map(Self).or_raise(py)
+    fn new(py: Python<'_>, data: AtMost<32>) -> PyResult<Self> {
+        let wrong_length = |len| sphinx::KeyError::WrongLength { len };
+        data.0.map_err(wrong_length).and_then(|data| sphinx::PublicKey::parse(&data)).map(Self).or_raise(py)
     }
 
     fn __bytes__(&self, py: Python<'_>) -> Py<PyBytes> {

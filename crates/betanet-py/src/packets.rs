@@ -6,11 +6,18 @@ use betanet_sphinx as sphinx;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::bytes::{Bytes, Fixed, List, Parity, reserve, to_python, try_to_python};
+use crate::bytes::{AtMost, Fixed, List, Parity, reserve, to_python, try_to_python};
 use crate::errors::{OrRaise, named};
 use crate::keys::Hop;
 use crate::lock;
 use crate::rng;
+
+/// What a packet carries for its user.
+type Payload = AtMost<{ sphinx::USER_PAYLOAD_LEN }>;
+
+fn fitting(py: Python<'_>, payload: Payload) -> PyResult<Vec<u8>> {
+    payload.0.map_err(|len| sphinx::BuildError::PayloadTooLong { len, max: sphinx::USER_PAYLOAD_LEN }).or_raise(py)
+}
 
 /// Builds a forward packet.
 #[pyfunction]
@@ -19,14 +26,15 @@ pub(crate) fn create_packet(
     py: Python<'_>,
     path: List<Bound<'_, Hop>>,
     mailbox: Fixed<16>,
-    payload: Bytes,
+    payload: Payload,
     parity: Parity,
 ) -> PyResult<Py<PyBytes>> {
+    let payload = fitting(py, payload)?;
     let path = to_core(&path);
     let mut rng = rng::fresh().or_raise(py)?;
     let built = py.detach(|| {
         let mut packet = [0; sphinx::PACKET_LEN];
-        sphinx::build_forward(&mut rng, parity.0, &path, (*mailbox.0).into(), &payload.0, &mut packet).map(|_| packet)
+        sphinx::build_forward(&mut rng, parity.0, &path, (*mailbox.0).into(), &payload, &mut packet).map(|_| packet)
     });
     Ok(to_python(py, &built.or_raise(py)?))
 }
@@ -36,10 +44,11 @@ pub(crate) fn create_packet(
 #[pyo3(signature = (packets, *, parity = Parity(0)), text_signature = "(packets, *, parity=0)")]
 pub(crate) fn create_packets(
     py: Python<'_>,
-    packets: List<(List<Bound<'_, Hop>>, Fixed<16>, Bytes)>,
+    packets: List<(List<Bound<'_, Hop>>, Fixed<16>, Payload)>,
     parity: Parity,
 ) -> PyResult<Vec<Py<PyBytes>>> {
-    let packets: Vec<_> = packets.0.into_iter().map(|(path, to, payload)| (to_core(&path), *to.0, payload.0)).collect();
+    let packets = packets.0.into_iter().map(|(path, to, payload)| Ok((to_core(&path), *to.0, fitting(py, payload)?)));
+    let packets = packets.collect::<PyResult<Vec<_>>>()?;
     let mut out = reserve(py, packets.len())?;
     for _ in 0..packets.len() {
         let mut packet = reserve(py, sphinx::PACKET_LEN)?;
@@ -111,8 +120,9 @@ fn used(py: Python<'_>) -> PyErr {
 #[pymethods]
 impl Surb {
     #[staticmethod]
-    fn parse(py: Python<'_>, data: Bytes) -> PyResult<Self> {
-        sphinx::Surb::parse(&data.0).map(Self::new).or_raise(py)
+    fn parse(py: Python<'_>, data: AtMost<{ sphinx::SURB_LEN }>) -> PyResult<Self> {
+        let wrong_length = |len| sphinx::SurbError::WrongLength { len };
+        data.0.map_err(wrong_length).and_then(|data| sphinx::Surb::parse(&data)).map(Self::new).or_raise(py)
     }
 
     #[getter]
@@ -120,16 +130,12 @@ impl Surb {
         to_python(py, self.first.as_bytes())
     }
 
-    fn reply(&self, py: Python<'_>, payload: Bytes) -> PyResult<Py<PyBytes>> {
-        let len = payload.0.len();
-        let max = sphinx::USER_PAYLOAD_LEN;
-        if len > max {
-            return Err(sphinx::BuildError::PayloadTooLong { len, max }).or_raise(py);
-        }
+    fn reply(&self, py: Python<'_>, payload: Payload) -> PyResult<Py<PyBytes>> {
+        let payload = fitting(py, payload)?;
         let surb = lock(&self.core).take().ok_or_else(|| used(py))?;
         let built = py.detach(|| {
             let mut packet = [0; sphinx::PACKET_LEN];
-            surb.reply(&payload.0, &mut packet).map(|()| packet)
+            surb.reply(&payload, &mut packet).map(|()| packet)
         });
         Ok(to_python(py, &built.or_raise(py)?))
     }
@@ -165,11 +171,12 @@ impl ReplyOpener {
         to_python(py, self.surb_id.as_bytes())
     }
 
-    fn open(&self, py: Python<'_>, delta: Bytes) -> PyResult<Py<PyBytes>> {
+    fn open(&self, py: Python<'_>, delta: AtMost<{ sphinx::Geometry::NATIVE.delta_len }>) -> PyResult<Py<PyBytes>> {
         let opener = lock(&self.core)
             .take()
             .ok_or_else(|| named(py, "InvalidSurb", "this opener was used: a SURB brings one answer".to_owned()))?;
-        let mut delta = delta.0;
+        // One that is too long is refused for its length, as an empty one is.
+        let mut delta = delta.0.unwrap_or_default();
         let payload = py.detach(|| opener.open(&mut delta)).or_raise(py)?;
         Ok(to_python(py, &payload))
     }

@@ -8,8 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arguments;
-use crate::bytes::{Bytes, Fixed, to_python};
+use crate::bytes::{AtMost, Bytes, Fixed, to_python};
 use crate::errors::OrRaise;
+
+/// The bytes of a proof. One that is too long is refused for its length, as an empty one is; so is a key.
+type ProofBytes = AtMost<PROOF_LEN>;
 
 /// The public key of a seed.
 #[pyfunction]
@@ -27,15 +30,21 @@ pub(crate) fn vrf_prove(py: Python<'_>, seed: Fixed<32>, input: Bytes) -> Py<PyB
 
 /// The output, if the proof proves it.
 #[pyfunction]
-pub(crate) fn vrf_verify(py: Python<'_>, public_key: Bytes, input: Bytes, proof: Bytes) -> PyResult<Py<PyBytes>> {
-    let output = py.detach(|| PublicKey::parse(&public_key.0)?.verify(&input.0, &parse(&proof)?));
+pub(crate) fn vrf_verify(
+    py: Python<'_>,
+    public_key: AtMost<32>,
+    input: Bytes,
+    proof: ProofBytes,
+) -> PyResult<Py<PyBytes>> {
+    let public_key = public_key.0.unwrap_or_default();
+    let output = py.detach(|| PublicKey::parse(&public_key)?.verify(&input.0, &parse(proof)?));
     Ok(to_python(py, output.or_raise(py)?.as_bytes()))
 }
 
 /// The output that a proof would prove.
 #[pyfunction]
-pub(crate) fn vrf_hash(py: Python<'_>, proof: Bytes) -> PyResult<Py<PyBytes>> {
-    let output = py.detach(|| parse(&proof)?.to_output_unverified());
+pub(crate) fn vrf_hash(py: Python<'_>, proof: ProofBytes) -> PyResult<Py<PyBytes>> {
+    let output = py.detach(|| parse(proof)?.to_output_unverified());
     Ok(to_python(py, output.or_raise(py)?.as_bytes()))
 }
 
@@ -49,6 +58,6 @@ pub(crate) fn delay_quantile(
     u64::try_from(delay::quantile(Duration::from_nanos(mean_ns), x).as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn parse(bytes: &Bytes) -> Result<Proof, VrfError> {
-    <[u8; PROOF_LEN]>::try_from(bytes.0.as_slice()).map(Proof::from).map_err(|_| VrfError::BadProof)
+fn parse(bytes: ProofBytes) -> Result<Proof, VrfError> {
+    <[u8; PROOF_LEN]>::try_from(bytes.0.unwrap_or_default().as_slice()).map(Proof::from).map_err(|_| VrfError::BadProof)
 }

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import math
+import mmap
+import os
 import subprocess
 import sys
 import textwrap
@@ -27,6 +30,7 @@ LONG: Final = (-0.001, -1e300, -math.inf, math.nan, -(2**5000))
 PROCESSOR = betanet.SphinxProcessor()
 PIPELINE = betanet.PacketPipeline(1)
 PATH = Chain.of(1).path
+PATHS: Final = {"dir": "unused", "bootstrap": "unused"}
 
 
 def teardown_module() -> None:
@@ -42,7 +46,13 @@ def client() -> betanet.Client:
             raise AssertionError("the argument was let through")
 
     core = SimpleNamespace(
-        send=None, request=None, receive=None, reply=None, ping=None, publish_worker=None
+        send=None,
+        request=None,
+        receive=None,
+        reply=None,
+        commit=None,
+        ping=None,
+        publish_worker=None,
     )
     unused = betanet.Client(cast("Any", Unreached()), cast("_core.Client", core))
     unused._is_closed = True  # there is nothing to close
@@ -143,6 +153,69 @@ async def test_what_is_no_number_is_an_error_that_names_the_argument(
             await call(place, value)
 
 
+@pytest.mark.asyncio
+async def test_what_is_no_text_or_path_is_an_error_that_names_the_argument() -> None:
+    other: Any = 5
+    for call, name, kind in (
+        (client().send(other, b""), "to", TypeError),
+        (client().send("\ud800", b""), "to", betanet.InvalidAddress),
+        (client().request("\ud800", b""), "to", betanet.InvalidAddress),
+        (client().send("to", b"", id="\ud800" * 32), "id", ValueError),
+        (client().send("to", b"", id=other), "id", TypeError),
+        (client().commit(other), "id", TypeError),
+        (published(name="\ud800"), "name", ValueError),
+        (published(kinds=["\ud800"]), "kinds", ValueError),
+        (published(kinds=[b"wasm"]), "kinds", TypeError),
+        (published(groups=None), "groups", TypeError),
+        *(
+            (cast("Any", betanet.Client.open)(**(PATHS | {name: value})), name, kind)
+            for name in ("dir", "bootstrap")
+            for value, kind in (
+                ("", ValueError),
+                ("a\0b", ValueError),
+                ("\ud800", ValueError),
+                (b"bytes", TypeError),
+                (None, TypeError),
+            )
+        ),
+    ):
+        with pytest.raises(kind, match=f"^{name} must be"):
+            await call
+
+
+@pytest.mark.asyncio
+async def test_of_an_endless_list_only_as_much_is_taken_as_is_of_use() -> None:
+    with pytest.raises(AssertionError, match="let through"):
+        await published(kinds=itertools.repeat("wasm"))
+
+
+def test_what_is_far_too_long_is_refused_by_its_length_and_not_copied() -> None:
+    size = 1 << 40
+    with os.fdopen(os.memfd_create("long"), "wb") as file:
+        file.truncate(size)
+        with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as endless:
+            surb, opener = betanet.create_surb(PATH, bytes(16))
+            for make, kind in (
+                (betanet.PublicKey, betanet.InvalidKey),
+                (betanet.Surb.parse, betanet.InvalidSurb),
+                (surb.reply, betanet.BuildError),
+                (opener.open, betanet.WrongLength),
+                (betanet.vrf_hash, betanet.InvalidProof),
+                (lambda long: betanet.vrf_verify(long, b"", b""), betanet.InvalidKey),
+                (lambda long: betanet.create_packet(PATH, bytes(16), long), betanet.BuildError),
+                (lambda long: betanet.create_packets([(PATH, bytes(16), long)]), ValueError),
+                (lambda long: betanet.Hop(long, PROCESSOR.public_key), ValueError),
+                (lambda long: PROCESSOR.process_packet(long), betanet.WrongLength),
+            ):
+                with pytest.raises(kind):
+                    make(cast("Any", endless))
+                with (
+                    memoryview(endless).cast("Q") as words,
+                    pytest.raises((kind, betanet.InvalidSurb)),
+                ):
+                    make(cast("Any", words))
+
+
 def test_texts_are_no_lists_of_texts() -> None:
     for name in ("kinds", "groups"):
         with pytest.raises(TypeError, match=f"{name} must be a list of texts"):
@@ -163,7 +236,7 @@ def test_a_batch_that_finds_no_memory_is_an_error_and_not_the_end() -> None:
             except MemoryError:
                 print("refused")
         try:
-            betanet.create_packets([([], bytes(16), packet)] * 150_000)
+            betanet.create_packets([([], bytes(16), packet[:2048])] * 150_000)
         except MemoryError:
             print("refused")
         print(len(pipeline.process_batch([packet] * 100)))
