@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 
 class BetanetError(Exception):
@@ -141,6 +141,10 @@ class NotEnoughNodes(NetworkError):
         super().__init__(message)
         self.needed: Final = needed
         self.available: Final = available
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, int, int]]:
+        # Without it no other process could read the error.
+        return type(self), (str(self), self.needed, self.available)
 
 
 PACKET_ERRORS: Final[dict[str, type[PacketError]]] = {

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import pickle
 
 import betanet
-from betanet import _core
+from betanet import _core, _errors
 
 
 def test_all_names_what_is_public_and_nothing_else() -> None:
@@ -19,6 +20,16 @@ def test_every_reason_has_its_exception() -> None:
     assert {kind.reason for kind in betanet.PacketError.__subclasses__()} == set(
         betanet.PACKET_ERRORS
     )
+
+
+def test_every_error_reaches_another_process() -> None:
+    kinds = [kind for kind in vars(_errors).values() if isinstance(kind, type)]
+    errors = [kind for kind in kinds if issubclass(kind, betanet.BetanetError)]
+    assert len(errors) > len(betanet.PACKET_ERRORS)
+    for kind in errors:
+        error = kind("why", *((3, 2) if kind is betanet.NotEnoughNodes else ()))
+        copied = pickle.loads(pickle.dumps(error))
+        assert (type(copied), str(copied), vars(copied)) == (kind, "why", vars(error))
 
 
 def test_classes_of_the_core_know_their_package() -> None:
