@@ -6,12 +6,12 @@ import asyncio
 import os
 import warnings
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, cast
 
 from betanet import _core
 from betanet._aio import Bridge
-from betanet._arguments import integer, seconds
-from betanet._errors import Closed, Timeout
+from betanet._arguments import integer, path, seconds, text, texts
+from betanet._errors import Closed, InvalidAddress, Timeout
 from betanet._records import ClientStatus, Incoming, WorkerDescriptor
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ _MAX_HOPS: Final = _core.Geometry.native().max_hops
 _MAX_EDGES: Final = 8
 """Mailboxes that an address holds."""
 _MAX_REPLY_PACKETS: Final = 255
+_MAX_LISTED: Final = 32
+"""Kinds, or groups, of a worker."""
 _U32: Final = 2**32 - 1
 _U64: Final = 2**64 - 1
 
@@ -33,8 +35,10 @@ _U64: Final = 2**64 - 1
 class Client:
     """One user of the mixnet, with its own folder, link keys, mailboxes and sealing key.
 
-    A client belongs to the event loop in which it was opened. Its folder keeps its address over
-    restarts and can be open once at a time. Use it as an async context manager, or close it::
+    A client belongs to the event loop in which it was opened: in another one its methods raise a
+    RuntimeError, and nothing was sent or taken; only ``status`` and ``close`` work anywhere. Its
+    folder keeps its address over restarts and can be open once at a time. Use it as an async
+    context manager, or close it::
 
         async with betanet.Client.open(dir=folder, bootstrap=net_json) as client:
             answer = await client.request(address, b"question")
@@ -45,7 +49,7 @@ class Client:
             await client.commit(message.id)
 
     Every method raises :class:`betanet.Closed` once the client is closed. A number that is out of
-    bounds is a ValueError that names it, something that is no number a TypeError.
+    bounds is a ValueError that names it, something of another type a TypeError.
     """
 
     __slots__ = ("__weakref__", "_arriving", "_bridge", "_core", "_is_closed", "_turn")
@@ -54,7 +58,7 @@ class Client:
         self._bridge: Final = bridge
         self._core: Final = core
         self._turn: Final = asyncio.Lock()
-        self._arriving: asyncio.Task[object] | None = None
+        self._arriving: asyncio.Future[object] | None = None
         self._is_closed = False
 
     @classmethod
@@ -82,8 +86,9 @@ class Client:
         Raises:
             NoNetworkFile: there is no bootstrap file; also a FileNotFoundError.
             Offline: no edge answered, or none has a consensus in force; the text says why.
-            NetworkError: the folder is in use, or the bootstrap file is none.
-            ValueError: ``edges`` or ``hops`` is out of bounds.
+            NetworkError: the folder is in use or cannot be used, or the bootstrap file is none.
+            BetanetError: the system gives no threads.
+            ValueError: ``edges`` or ``hops`` is out of bounds, or a path is empty or none.
         """
         return Opening(cls._open(dir, bootstrap, edges, hops))
 
@@ -97,6 +102,7 @@ class Client:
     ) -> Self:
         edges = integer("edges", edges, 1, _MAX_EDGES)
         hops = _path_length(hops)
+        folder, bootstrap = path("dir", folder), path("bootstrap", bootstrap)
         bridge = Bridge()
         try:
             core = await bridge.run(_core.Client.open, folder, bootstrap, edges, hops)
@@ -139,6 +145,8 @@ class Client:
             InvalidAddress: ``to`` is no address.
             NetworkError: the message is too long, or a message with this ``id`` is under way.
         """
+        to = text("to", to, InvalidAddress)
+        id = id if id is None else text("id", id)  # noqa: A001 - the published name
         value = await self._bridge.run(self._core.send, to, body, _path_length(hops), id)
         return cast("str", value)
 
@@ -168,6 +176,7 @@ class Client:
         hops = _path_length(hops)
         reply_packets = integer("reply_packets", reply_packets, 1, _MAX_REPLY_PACKETS)
         timeout = seconds("timeout", timeout)
+        to = text("to", to, InvalidAddress)
         value = await self._bridge.run(self._core.request, to, body, hops, reply_packets, timeout)
         return cast("bytes", value)
 
@@ -180,7 +189,7 @@ class Client:
         Cancelled, no message is lost: the next call has it.
 
         Args:
-            timeout: seconds to wait; without end by default.
+            timeout: seconds to wait; without end by default. With 0 it gives what is there already.
 
         Raises:
             Timeout: none came in time.
@@ -188,6 +197,8 @@ class Client:
         if timeout is None:
             return await self._receive()
         limit = seconds("timeout", timeout)
+        if limit == 0:
+            return await self._receive_now()
         scope = asyncio.timeout(limit)
         try:
             async with scope:
@@ -198,17 +209,33 @@ class Client:
             raise Timeout(f"no message came within {limit:g} s") from None
 
     async def _receive(self) -> Incoming:
+        self._bridge.check()
         async with self._turn:
-            if self._is_closed:
-                raise Closed("this client is closed")
             # The core's wait outlives a cancelled caller, so that what it brings is never dropped.
             if self._arriving is None:
-                self._arriving = asyncio.ensure_future(self._bridge.run(self._core.receive))
+                self._arriving = self._bridge.start(self._core.receive)
                 self._arriving.add_done_callback(_mark_as_seen)
-            arriving = self._arriving
-            await asyncio.wait([arriving])
-            self._arriving = None
-            return _incoming(arriving.result())
+            if not self._arriving.done():
+                await asyncio.wait([self._arriving])
+            return self._take_arrived(self._arriving)
+
+    async def _receive_now(self) -> Incoming:
+        self._bridge.check()
+        await asyncio.sleep(0)  # whoever asks again and again lets others work
+        self._bridge.check()
+        # Whoever has the turn waits for the next message, and none is there.
+        if not self._turn.locked():
+            if self._arriving is None:
+                found = self._core.try_receive()
+                if found is not None:
+                    return _incoming(found)
+            elif self._arriving.done():
+                return self._take_arrived(self._arriving)
+        raise Timeout("no message is there yet")
+
+    def _take_arrived(self, arrived: asyncio.Future[object]) -> Incoming:
+        self._arriving = None
+        return _incoming(arrived.result())
 
     async def reply(self, handle: int, body: bytes) -> None:
         """Answer a message over the reply blocks that came with it, once.
@@ -224,7 +251,7 @@ class Client:
 
     async def commit(self, id: str) -> None:  # noqa: A002 - the published name
         """Let the edges delete a message, whose effect must be safe by now; can be repeated."""
-        await self._bridge.run(self._core.commit, id)
+        await self._bridge.run(self._core.commit, text("id", id))
 
     async def ping(self, hops: int = 3) -> float:
         """Send a packet to the own mailbox; return the seconds it took.
@@ -262,11 +289,11 @@ class Client:
         """
         await self._bridge.run(
             self._core.publish_worker,
-            name,
-            _texts("kinds", kinds),
+            text("name", name),
+            texts("kinds", kinds, _MAX_LISTED),
             integer("slots", slots, 1, _U32),
             integer("memory_bytes", memory_bytes, 0, _U64),
-            _texts("groups", groups),
+            texts("groups", groups, _MAX_LISTED),
             seconds("lifetime", lifetime),
         )
 
@@ -277,22 +304,17 @@ class Client:
 
     def status(self) -> ClientStatus:
         """The network as this client sees it now; asks nobody."""
-        if self._is_closed:
-            raise Closed("this client is closed")
+        self._bridge.check_open()
         return ClientStatus(*self._core.status())
 
     async def close(self) -> None:
-        """Close the links and join the core's threads; safe to call again.
+        """Close the links, give up the folder and join the core's threads; safe to call again.
 
-        What is waiting fails with :class:`betanet.Closed`.
+        What is waiting fails with :class:`betanet.Closed`. Cancelled, it goes on in the background:
+        the next call waits for its end.
         """
-        if self._is_closed:
-            return
         self._is_closed = True
-        try:
-            await self._bridge.run(self._core.close)
-        finally:
-            await self._bridge.close()
+        await self._bridge.close(self._core)
 
     def __aiter__(self) -> Self:
         return self
@@ -304,6 +326,7 @@ class Client:
             raise StopAsyncIteration from None
 
     async def __aenter__(self) -> Self:
+        self._bridge.check()
         return self
 
     async def __aexit__(
@@ -313,6 +336,10 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def __reduce__(self) -> Never:
+        # A copy would share the folder and the messages with this one.
+        raise TypeError("a client cannot be copied or pickled: open another one")
 
     def __del__(self) -> None:
         if not getattr(self, "_is_closed", True):
@@ -360,10 +387,10 @@ class Opening(Coroutine[Any, Any, _Opened], Generic[_Opened]):
             await self._client.close()
 
 
-def _mark_as_seen(task: asyncio.Task[object]) -> None:
+def _mark_as_seen(future: asyncio.Future[object]) -> None:
     """Keep asyncio from logging that a closed client's last wait failed with nobody waiting."""
-    if not task.cancelled():
-        task.exception()
+    if not future.cancelled():
+        future.exception()
 
 
 def _incoming(value: object) -> Incoming:
@@ -372,9 +399,3 @@ def _incoming(value: object) -> Incoming:
 
 def _path_length(hops: int) -> int:
     return integer("hops", hops, 1, _MAX_HOPS)
-
-
-def _texts(name: str, values: Iterable[str]) -> list[str]:
-    if isinstance(values, str):
-        raise TypeError(f"{name} must be a list of texts, not one text")
-    return list(values)

@@ -503,7 +503,7 @@ class Bridge:
 
 @final
 class Client:
-    """The client's engine. Each method but ``status`` starts an operation, returns its number."""
+    """The client's engine. Most methods start an operation and return its number."""
 
     @staticmethod
     def open(
@@ -559,5 +559,8 @@ class Client:
     ) -> tuple[str, int, dict[str, int], int, int, bool, int, int, int, int, str | None]:
         """The fields of :class:`betanet.ClientStatus`, in their order."""
 
-    def close(self, bridge: Bridge) -> int:
-        """Close the links."""
+    def try_receive(self) -> tuple[str, bytes, int | None, int] | None:
+        """A message that is there already and that no operation waits for."""
+
+    def close(self, bridge: Bridge) -> None:
+        """Close the links and give up the folder; returns when that is done."""

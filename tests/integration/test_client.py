@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import mmap
 import os
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import pytest_asyncio
@@ -327,6 +329,18 @@ async def test_bad_arguments_are_refused_at_once(alice: betanet.Client) -> None:
         await alice.commit("xyz")
     with pytest.raises(ValueError, match="timeout"):
         await alice.request(alice.address, b"", timeout=-1.0)
+    size = 1 << 40  # more than there is memory: it cannot have been copied
+    with os.fdopen(os.memfd_create("long"), "wb") as file:
+        file.truncate(size)
+        with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as long:
+            body = cast("bytes", long)
+            for refused in (
+                alice.send(alice.address, body),
+                alice.request(alice.address, body),
+                alice.reply(0, body),
+            ):
+                with pytest.raises(betanet.NetworkError, match=f"the message has {size} bytes"):
+                    await refused
 
 
 async def test_the_status_shows_the_network(alice: betanet.Client) -> None:
@@ -335,6 +349,7 @@ async def test_the_status_shows_the_network(alice: betanet.Client) -> None:
     assert status.edges_attached == status.edges_wanted == 2
     assert status.one_operator
     assert status.mean_delay_ms == 2
+    assert status.trouble is None
 
 
 async def test_a_published_worker_is_listed(alice: betanet.Client, bob: betanet.Client) -> None:
@@ -362,6 +377,37 @@ async def test_closing_ends_what_waits(localnet: Path, tmp_path: Path) -> None:
         await client.ping(3)
     with pytest.raises(betanet.Closed):
         await client.receive()
+
+
+async def test_a_close_that_was_cancelled_gives_up_the_folder(
+    localnet: Path, tmp_path: Path, alice: betanet.Client
+) -> None:
+    # Alice keeps the core's threads, so that nothing ends because they do.
+    for turns in range(4):
+        client = await betanet.Client.open(dir=tmp_path / "erin", bootstrap=localnet)
+        closing = asyncio.ensure_future(client.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        await client.close()
+        async with betanet.Client.open(dir=tmp_path / "erin", bootstrap=localnet):
+            pass
+    await alice.ping(1)
+
+
+async def test_a_receive_without_a_wait_finds_what_has_come(
+    alice: betanet.Client, bob: betanet.Client
+) -> None:
+    bodies = [bytes([number]) for number in range(5)]
+    for body in bodies:
+        await alice.send(bob.address, body, hops=1)
+    found: set[bytes] = set()
+    async with asyncio.timeout(DEADLINE_S):
+        while len(found) < len(bodies):
+            with contextlib.suppress(betanet.Timeout):
+                found.add((await bob.receive(timeout=0)).body)
+    assert found == set(bodies)
 
 
 async def test_closing_joins_the_cores_threads(localnet: Path, tmp_path: Path) -> None:

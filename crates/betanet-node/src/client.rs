@@ -237,7 +237,7 @@ impl Client {
     /// The folder has another owner or is damaged, or no edge answers within half a minute
     /// ([`ClientError::Offline`]).
     pub async fn open(config: ClientConfig) -> Result<Self, ClientError> {
-        let client = Self::start(&config)?;
+        let client = Self::start(&config).await?;
         match client.wait_until_usable().await {
             Ok(()) => Ok(client),
             Err(err) => {
@@ -252,13 +252,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::open`], but for edges that do not answer.
-    pub fn start(config: &ClientConfig) -> Result<Self, ClientError> {
-        let net = NetFile::read(&config.bootstrap).map_err(|error| match error {
-            StateError::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                ClientError::NoBootstrap { path }
-            }
-            other => other.into(),
-        })?;
+    pub async fn start(config: &ClientConfig) -> Result<Self, ClientError> {
+        let net = read_bootstrap(config.bootstrap.clone()).await?;
         let store = ClientStore::open(&config.dir, &net, config.edges)?;
         let address = store.address();
         let worker_key = store.worker_key();
@@ -467,6 +462,11 @@ impl Client {
         incoming.recv().await.ok_or(ClientError::Closed)
     }
 
+    /// A message that is there already, unless somebody waits in [`Client::receive`].
+    pub fn try_receive(&self) -> Option<Incoming> {
+        self.incoming.try_lock().ok()?.try_recv().ok()
+    }
+
     /// Answers a request. Returns when the reply's packets are made; whether they arrive, only the
     /// requester learns.
     ///
@@ -597,6 +597,23 @@ impl Client {
         self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
         wait.await.map_err(|_| ClientError::Closed)
     }
+}
+
+/// Reads the bootstrap file on a thread of its own: it may be a pipe that never brings anything, and then nobody but
+/// the caller waits for it.
+async fn read_bootstrap(path: PathBuf) -> Result<NetFile, ClientError> {
+    let (done, wait) = oneshot::channel();
+    std::thread::Builder::new().name("net-file".into()).spawn(move || {
+        let net = NetFile::read(&path).map_err(|error| match error {
+            StateError::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                ClientError::NoBootstrap { path }
+            }
+            other => other.into(),
+        });
+        // The caller may have given up.
+        drop(done.send(net));
+    })?;
+    wait.await.map_err(|_| ClientError::Closed)?
 }
 
 #[cfg(test)]

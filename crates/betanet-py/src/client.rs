@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyTuple};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::bytes::Bytes;
+use crate::bytes::Body;
 use crate::errors::OrRaise;
 use crate::outcome::{Failure, Outcome};
 use crate::runtime::{Alive, Bridge, MaybeAlive};
@@ -37,7 +37,11 @@ impl Opened {
         // Its other end goes with this future.
         let (_wanted, mut given_up) = oneshot::channel::<()>();
         let opened = runtime.spawn(async move {
-            let core = Arc::new(Core::start(&config)?);
+            let started = tokio::select! {
+                started = Core::start(&config) => started?,
+                _ = &mut given_up => return Err(ClientError::Closed.into()),
+            };
+            let core = Arc::new(started);
             let usable = tokio::select! {
                 usable = core.wait_until_usable() => usable,
                 _ = &mut given_up => Err(ClientError::Closed),
@@ -133,7 +137,7 @@ impl Client {
         py: Python<'_>,
         bridge: &Bound<'_, Bridge>,
         to: &str,
-        body: Bytes,
+        body: Body,
         hops: u8,
         id: Option<&str>,
     ) -> PyResult<u64> {
@@ -151,7 +155,7 @@ impl Client {
         py: Python<'_>,
         bridge: &Bound<'_, Bridge>,
         to: &str,
-        body: Bytes,
+        body: Body,
         hops: u8,
         reply_packets: u8,
         timeout: f64,
@@ -167,7 +171,12 @@ impl Client {
         self.start(py, bridge, |core| async move { Ok(Outcome::Incoming(core.receive().await?)) })
     }
 
-    fn reply(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, handle: u64, body: Bytes) -> PyResult<u64> {
+    /// A message that is there already and that no operation waits for.
+    fn try_receive(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.opened.core.try_receive().map(|message| Outcome::Incoming(message).into_py(py)).transpose()
+    }
+
+    fn reply(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, handle: u64, body: Body) -> PyResult<u64> {
         self.start(py, bridge, |core| async move {
             core.reply(ReplyHandle(handle), body.0).await?;
             Ok(Outcome::Nothing)
@@ -247,10 +256,13 @@ impl Client {
         fields.into_pyobject(py)
     }
 
-    fn close(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) -> PyResult<u64> {
-        self.start(py, bridge, |core| async move {
-            core.close().await;
-            Ok(Outcome::Nothing)
-        })
+    fn close(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) {
+        // A bridge that is closed, or belongs to another process, has no runtime to close links in.
+        if let Ok(runtime) = bridge.get().runtime(py) {
+            py.detach(|| {
+                runtime.block_on(self.opened.core.close());
+                drop(runtime);
+            });
+        }
     }
 }

@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::bytes::to_python;
+use crate::bytes::try_to_python;
 use crate::client::{Client, Opened};
 use crate::errors::{IntoPy, class, named};
 
@@ -38,11 +38,12 @@ impl Outcome {
     pub(crate) fn into_py(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self {
             Self::Nothing => Ok(py.None()),
-            Self::Bytes(bytes) => Ok(to_python(py, &bytes).into_any()),
+            Self::Bytes(bytes) => Ok(try_to_python(py, &bytes)?.into_any()),
             Self::Client(opened) => Ok(Py::new(py, Client::new(opened))?.into_any()),
             Self::Incoming(message) => {
                 let handle = message.reply.map(|handle| handle.0);
-                let fields = (message.id.to_string(), to_python(py, &message.body), handle, message.reply_capacity);
+                let fields =
+                    (message.id.to_string(), try_to_python(py, &message.body)?, handle, message.reply_capacity);
                 fields.into_py_any(py)
             }
             Self::Seconds(seconds) => seconds.into_py_any(py),

@@ -17,12 +17,11 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 
-use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::errors::{Closed, IntoPy, OrRaise};
+use crate::errors::{Closed, IntoPy, OrRaise, named};
 use crate::lock;
 use crate::outcome::{Failure, Outcome};
 
@@ -54,6 +53,7 @@ fn shared_runtime() -> std::io::Result<Arc<Runtime>> {
     if let Some(runtime) = slot.as_ref().filter(|it| it.process == process).and_then(|it| it.runtime.upgrade()) {
         return Ok(runtime);
     }
+    ask_for_threads()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .thread_name("betanet")
@@ -62,6 +62,20 @@ fn shared_runtime() -> std::io::Result<Arc<Runtime>> {
         .map(Arc::new)?;
     *slot = Some(Shared { runtime: Arc::downgrade(&runtime), process });
     Ok(runtime)
+}
+
+/// Whether the system gives as many threads as a bridge takes. Where it refuses one, tokio would panic.
+fn ask_for_threads() -> std::io::Result<()> {
+    let start = |_| std::thread::Builder::new().spawn(std::thread::park);
+    let started: Vec<_> = (0..=THREADS).map(start).collect();
+    let end = |thread: std::io::Result<JoinHandle<()>>| {
+        thread.map(|thread| {
+            thread.thread().unpark();
+            let _ = thread.join();
+        })
+    };
+    // Each of them ends, whichever was refused.
+    started.into_iter().map(end).fold(Ok(()), std::io::Result::and)
 }
 
 /// Runs operations for one event loop.
@@ -146,6 +160,11 @@ impl Bridge {
         self.with_parts(py, |parts| Alive(parts.alive.0.clone()))
     }
 
+    /// Where operations run, for as long as it is held.
+    pub(crate) fn runtime(&self, py: Python<'_>) -> PyResult<Arc<Runtime>> {
+        self.with_parts(py, |parts| Arc::clone(&parts.runtime))
+    }
+
     fn with_parts<T>(&self, py: Python<'_>, read: impl FnOnce(&mut Parts) -> T) -> PyResult<T> {
         if self.process != std::process::id() {
             return Err(CLOSED).or_raise(py);
@@ -169,7 +188,8 @@ impl Core {
 impl Bridge {
     #[new]
     fn new(py: Python<'_>, wake: Py<PyAny>) -> PyResult<Self> {
-        let failed = |error| PyOSError::new_err(format!("cannot start the threads of the mixnet client: {error}"));
+        let failed =
+            |error| named(py, "BetanetError", format!("cannot start the threads of the mixnet client: {error}"));
         let runtime = py.detach(shared_runtime).map_err(failed)?;
         let (completions, queue) = mpsc::channel(CAPACITY);
         let (sender, signals) = sync_channel::<()>(1);
@@ -201,14 +221,17 @@ impl Bridge {
         let taken = self.with_parts(py, |parts| {
             std::iter::from_fn(|| parts.queue.try_recv().ok()).take(limit).collect::<Vec<Completion>>()
         })?;
-        taken
-            .into_iter()
-            .map(|(id, outcome)| match outcome {
-                Some(Ok(value)) => Ok((id, Some(value.into_py(py)?), None)),
-                Some(Err(failure)) => Ok((id, None, Some(failure.into_py(py)))),
-                None => Ok((id, None, Some(CLOSED.into_py(py)))),
-            })
-            .collect()
+        let ended = |outcome| match outcome {
+            Some(Ok(value)) => Outcome::into_py(value, py),
+            Some(Err(failure)) => Err(Failure::into_py(failure, py)),
+            None => Err(CLOSED.into_py(py)),
+        };
+        // A value for which there is no memory is the failure of its own operation alone.
+        let in_python = |(id, outcome)| match ended(outcome) {
+            Ok(value) => (id, Some(value), None),
+            Err(error) => (id, None, Some(error)),
+        };
+        Ok(taken.into_iter().map(in_python).collect())
     }
 
     /// Cancels an operation; its completion comes all the same.

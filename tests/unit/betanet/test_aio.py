@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import os
+import pickle
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import cast
 
@@ -122,6 +127,60 @@ async def test_a_message_waits_for_the_next_receive(moment: str, bridge: _aio.Br
     client._is_closed = True
 
 
+async def test_who_cancels_all_tasks_loses_no_message(bridge: _aio.Bridge) -> None:
+    client = betanet.Client(bridge, cast("_core.Client", SimpleNamespace(receive=start)))
+    cancelled = asyncio.ensure_future(client.receive())
+    await turn()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await turn()
+    assert cancelled.cancelled()
+    scripted(bridge).finish(1, ("1", b"hello", None, 0))
+    await turn()
+    assert await client.receive() == MESSAGE
+    assert scripted(bridge).cancelled == []
+    client._is_closed = True
+
+
+async def test_a_receive_without_a_wait_gives_what_is_there(bridge: _aio.Bridge) -> None:
+    queue = deque([("1", b"hello", None, 0)])
+    core = SimpleNamespace(receive=start, try_receive=lambda: queue.popleft() if queue else None)
+    client = betanet.Client(bridge, cast("_core.Client", core))
+    assert await client.receive(timeout=0) == MESSAGE
+    with pytest.raises(betanet.Timeout):
+        await client.receive(timeout=0)
+    assert scripted(bridge).started == 0
+    # What a cancelled wait has brought is there, too, and comes before what came later.
+    waiting = asyncio.ensure_future(client.receive())
+    await turn()
+    with pytest.raises(betanet.Timeout):
+        await client.receive(timeout=0)
+    waiting.cancel()
+    await turn()
+    with pytest.raises(betanet.Timeout):
+        await client.receive(timeout=0)
+    queue.append(("2", b"later", None, 0))
+    scripted(bridge).finish(1, ("1", b"hello", None, 0))
+    assert await client.receive(timeout=0) == MESSAGE
+    assert (await client.receive(timeout=0)).id == "2"
+    client._is_closed = True
+
+
+async def test_in_another_loop_nothing_is_started(bridge: _aio.Bridge) -> None:
+    core = SimpleNamespace(send=start, receive=start, try_receive=None)
+    client = betanet.Client(bridge, cast("_core.Client", core))
+    for work in (
+        lambda: client.send("fog1", b""),
+        client.receive,
+        lambda: client.receive(timeout=0),
+        client.__aenter__,
+    ):
+        with pytest.raises(RuntimeError, match="was opened in another event loop; use it there"):
+            await asyncio.to_thread(asyncio.run, work())
+    assert scripted(bridge).started == 0
+    client._is_closed = True
+
+
 async def test_many_results_are_settled_in_batches(bridge: _aio.Bridge) -> None:
     count = 3 * _aio._BATCH
     tasks = [asyncio.ensure_future(bridge.run(start)) for _ in range(count)]
@@ -143,6 +202,100 @@ async def test_closing_fails_who_waits_and_can_be_repeated(bridge: _aio.Bridge) 
         await bridge.run(start)
     scripted(bridge).finish(1, "late")
     await turn()
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Opened at the end at the latest, so that no thread stays."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+async def test_a_cancelled_close_goes_on_and_the_next_one_waits_for_it(
+    bridge: _aio.Bridge, gate: threading.Event
+) -> None:
+    closed: list[object] = []
+
+    def close(core: object) -> None:
+        gate.wait()
+        closed.append(core)
+
+    client = betanet.Client(bridge, cast("_core.Client", SimpleNamespace(close=close)))
+    for _ in range(2):
+        closing = asyncio.ensure_future(client.close())
+        await turn()
+        closing.cancel()
+        await turn()
+        assert closing.cancelled()
+    with pytest.raises(betanet.Closed):
+        client.status()
+    closing = asyncio.ensure_future(client.close())
+    await turn()
+    assert (closing.done(), closed) == (False, [])
+    gate.set()
+    await closing
+    assert closed == [bridge._core]
+    assert scripted(bridge).closed == 1
+
+
+async def test_closing_needs_no_thread_that_asyncio_lends(bridge: _aio.Bridge) -> None:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    asyncio.get_running_loop().set_default_executor(executor)
+    await bridge.close()
+    assert scripted(bridge).closed == 1
+
+
+async def test_closing_in_another_loop_fails_who_waits_in_this_one(bridge: _aio.Bridge) -> None:
+    task = asyncio.ensure_future(bridge.run(start))
+    await turn()
+    await asyncio.to_thread(asyncio.run, bridge.close())
+    with pytest.raises(betanet.Closed):
+        await task
+    assert scripted(bridge).closed == 1
+
+
+async def test_a_client_whose_loop_is_gone_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_core, "Bridge", ScriptedCore)
+
+    async def leave() -> tuple[_aio.Bridge, asyncio.Task[object]]:
+        bridge = _aio.Bridge()
+        task = asyncio.ensure_future(bridge.run(start))
+        await turn()
+        return bridge, task
+
+    bridge, task = await asyncio.to_thread(asyncio.run, leave())
+    assert task.cancelled()
+    await bridge.close()
+    assert scripted(bridge).closed == 1
+
+
+async def test_in_a_forked_child_nothing_works_and_nothing_is_closed(
+    bridge: _aio.Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = SimpleNamespace(receive=start, status=tuple)
+    client = betanet.Client(bridge, cast("_core.Client", core))
+    waiting = asyncio.ensure_future(client.receive())
+    await turn()
+    monkeypatch.setattr(os, "getpid", lambda: bridge._process + 1)
+    with pytest.raises(betanet.Closed):
+        await client.receive()
+    with pytest.raises(betanet.Closed):
+        client.status()
+    await client.close()
+    assert scripted(bridge).closed == 0
+    waiting.cancel()
+
+
+async def test_a_client_is_neither_copied_nor_entered_when_closed(bridge: _aio.Bridge) -> None:
+    client = betanet.Client(bridge, cast("_core.Client", SimpleNamespace(close=lambda _: None)))
+    for refused in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
+            refused(client)
+    await client.close()
+    with pytest.raises(betanet.Closed):
+        await client.__aenter__()
 
 
 async def test_an_operation_that_does_not_start_leaves_nothing(bridge: _aio.Bridge) -> None:
