@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import fog_compute
+from fog_compute import reading
 from fog_compute.reading import TooLarge, read_descriptor, read_file, read_state, read_tail
 from tests.unit.fog_compute.cli.backends import backend
 
@@ -55,14 +56,14 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, kind: str, size: i
 
 
 def test_one_byte_more_than_the_limit_is_read_and_no_other() -> None:
-    reading, writing = os.pipe()
+    descriptor, writing = os.pipe()
     os.write(writing, b"x" * 1000)
     with pytest.raises(TooLarge):
-        read_descriptor(reading, 77, "a pipe")
+        read_descriptor(descriptor, 77, "a pipe")
     os.close(writing)
 
-    assert len(os.read(reading, 10_000)) == 1000 - 78
-    os.close(reading)
+    assert len(os.read(descriptor, 10_000)) == 1000 - 78
+    os.close(descriptor)
 
 
 def test_device_without_an_end_is_refused() -> None:
@@ -77,31 +78,29 @@ def test_file_of_the_kernel_that_tells_no_size_is_read_whole() -> None:
     assert b"VmRSS" in read_file(path, LIMIT)
 
 
-def test_descriptor_that_does_not_wait_is_waited_for() -> None:
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    began = threading.Event()
+def test_descriptor_that_does_not_wait_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptor, writing = os.pipe()
+    os.set_blocking(descriptor, False)
+    wait = reading._wait_readable
 
-    def feed() -> None:
-        began.wait()
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(b"late")
+    def feed_and_wait(waited: int) -> None:
+        os.write(writing, b"late")
+        os.close(writing)
+        wait(waited)
 
-    feeding = threading.Thread(target=feed)
-    feeding.start()
-    began.set()
-    assert read_descriptor(reading, LIMIT, "a pipe") == b"late"
-    feeding.join()
-    os.close(reading)
+    monkeypatch.setattr(reading, "_wait_readable", feed_and_wait)
+
+    assert read_descriptor(descriptor, LIMIT, "a pipe") == b"late"
+    os.close(descriptor)
 
 
 def test_closed_descriptor_is_named() -> None:
-    reading, writing = os.pipe()
+    descriptor, writing = os.pipe()
     os.close(writing)
-    os.close(reading)
+    os.close(descriptor)
 
     with pytest.raises(OSError, match="it is closed: 'standard input'"):
-        read_descriptor(reading, LIMIT, "standard input")
+        read_descriptor(descriptor, LIMIT, "standard input")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
