@@ -238,6 +238,11 @@ class Fog:
         self.directory.offers.append(worker.offer)
         self.jobs.append(asyncio.create_task(worker.run()))
 
+    async def passes(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        end = self.clock.monotonic() + seconds
+        await self.until(lambda: self.clock.monotonic() >= end)
+
     async def until(
         self, met: Callable[[], bool] | Callable[[], Awaitable[bool]], *, step: float = 0.05
     ) -> None:

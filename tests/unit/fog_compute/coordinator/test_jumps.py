@@ -77,14 +77,14 @@ async def take(fog: Fog, folder: Path, step: Step, tasks: list[Task]) -> Fog:
     match step:
         case Work(seconds):
             tasks.append(await create(fog, max_attempts=1, wall_s=86400.0))
-            await passes(fog, seconds)
+            await fog.passes(seconds)
         case Outage(seconds):
             fog.channels.cut_off("no edge of the network answers")
-            await passes(fog, seconds)
+            await fog.passes(seconds)
             fog.channels.cut_off("")
         case DeadNet(seconds):
             fog.network.loss = 1.0
-            await passes(fog, seconds)
+            await fog.passes(seconds)
             fog.network.loss = 0.0
         case Suspended(seconds):
             fog.clock.suspend(seconds)
@@ -99,11 +99,6 @@ async def take(fog: Fog, folder: Path, step: Step, tasks: list[Task]) -> Fog:
             again.start()
             return again
     return fog
-
-
-async def passes(fog: Fog, seconds: float) -> None:
-    end = fog.clock.monotonic() + seconds
-    await fog.until(lambda: fog.clock.monotonic() >= end)
 
 
 async def story(folder: Path, steps: list[Step]) -> None:

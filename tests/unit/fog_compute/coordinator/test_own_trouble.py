@@ -24,12 +24,6 @@ pytestmark = pytest.mark.asyncio
 NO_CONSENSUS = "the clock of this machine is wrong: it is 31 days ahead of the network"
 
 
-async def passes(fog: Fog, seconds: float) -> None:
-    """Let virtual time pass."""
-    end = fog.clock.monotonic() + seconds
-    await fog.until(lambda: fog.clock.monotonic() >= end)
-
-
 async def tries(fog: Fog, task: Task) -> int:
     return (await fog.store.tasks.get(task.id)).tries
 
@@ -58,7 +52,7 @@ async def test_task_that_runs_outlives_a_long_outage_of_the_requester(
             expired.append(handle)
 
         monkeypatch.setattr(fog.dispatcher._talk, "expire", expire)
-        await passes(fog, 900)
+        await fog.passes(900)
         assert expired == []
         assert fog.dispatcher.waiting_reason(task.id).startswith(f"waiting: {NO_CONSENSUS}")
         assert fog.dispatcher.trouble == NO_CONSENSUS
@@ -81,7 +75,7 @@ async def test_task_that_was_never_submitted_waits_for_the_network_and_starts_by
         fog.channels.cut_off(NO_CONSENSUS)
         task = await create(fog, max_attempts=1)
 
-        await passes(fog, 900)
+        await fog.passes(900)
         assert fog.dispatcher.waiting_reason(task.id).startswith(f"waiting: {NO_CONSENSUS}")
         fog.channels.cut_off("")
         await reaches(fog, task, TaskState.RUNNING)
@@ -100,7 +94,7 @@ async def test_worker_that_is_gone_when_the_network_comes_back_is_found_out(
         await reaches(fog, task, TaskState.RUNNING)
 
         fog.channels.cut_off(NO_CONSENSUS)
-        await passes(fog, 900)
+        await fog.passes(900)
         worker.silent = True
         fog.channels.cut_off("")
         failed = await reaches(fog, task, TaskState.FAILED)
@@ -116,7 +110,7 @@ async def test_silence_of_a_network_that_takes_nothing_uses_up_no_try(tmp_path: 
         await reaches(fog, task, TaskState.RUNNING)
 
         fog.network.loss = 1.0
-        await passes(fog, 900)
+        await fog.passes(900)
         assert await tries(fog, task) == 0
         assert fog.dispatcher.waiting_reason(task.id).startswith(
             "waiting: the network delivers no message"
@@ -145,7 +139,7 @@ async def test_task_goes_elsewhere_without_a_try_when_there_is_no_path_to_its_wo
         if submitted:
             await reaches(fog, task, TaskState.RUNNING)
             channel.unreachable.add(first.channel.address)
-        await passes(fog, 20)
+        await fog.passes(20)
 
         second = fog.add_worker("b")
         await fog.until(lambda: bool(second.attempts))
@@ -164,7 +158,7 @@ async def test_store_that_takes_nothing_for_a_while_uses_up_no_try(tmp_path: Pat
 
         await refuse_writes(fog, refuse=True)
         worker.finish(OK)
-        await passes(fog, 600)
+        await fog.passes(600)
         assert "readonly database" in fog.dispatcher.waiting_reason(task.id)
         await refuse_writes(fog, refuse=False)
         await reaches(fog, task, TaskState.ACCEPTED)
@@ -184,7 +178,7 @@ async def test_store_that_takes_nothing_at_the_start_is_waited_for(tmp_path: Pat
         await refuse_writes(again, refuse=True)
         again.restart(fog)
         again.start()
-        await passes(again, 100)
+        await again.passes(100)
         assert "readonly database" in again.dispatcher.trouble
         with pytest.raises(StoreError, match="readonly database"):
             await again.dispatcher.cancel(task.id)
@@ -211,7 +205,7 @@ async def test_blob_that_cannot_be_read_now_is_tried_again_and_blames_nobody(
         blob.mkdir()  # cannot be read, whoever asks
 
         worker = fog.add_worker("a")
-        await passes(fog, 600)
+        await fog.passes(600)
         assert "cannot be read" in fog.dispatcher.waiting_reason(task.id)
         blob.rmdir()
         blob.write_bytes(kept)
