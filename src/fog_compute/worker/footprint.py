@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import resource
@@ -38,11 +39,10 @@ class Footprint:
     @classmethod
     def measured(cls) -> Self:
         """Count; files of compiled modules do not, because those are kept on purpose."""
-        _, resident, shared, *_ = Path("/proc/self/statm").read_text("ascii").split()
         return cls(
             descriptors=sum(not _is_kept(name) for name in os.listdir(_DESCRIPTORS)),  # noqa: PTH208
             threads=sum(1 for _ in Path("/proc/self/task").iterdir()),
-            own_bytes=(int(resident) - int(shared)) * resource.getpagesize(),
+            own_bytes=own_bytes("self"),
         )
 
     def beyond(self, before: Footprint) -> str:
@@ -53,6 +53,19 @@ class Footprint:
             ("bytes of memory", self.own_bytes - before.own_bytes, KEPT_BYTES),
         )
         return ", ".join(f"{count} {name} more" for name, count, kept in more if count > kept)
+
+
+def own_bytes(process: int | str) -> int:
+    """Return how much memory a process has for itself alone.
+
+    Raises:
+        OSError: there is no such process, or none any more.
+    """
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{process}/statm").read_text("ascii").split()
+    except ValueError as err:  # it ended while it was looked at
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from err
+    return (int(resident) - int(shared)) * resource.getpagesize()
 
 
 def left_behind(before: Footprint) -> str:

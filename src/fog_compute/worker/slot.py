@@ -36,6 +36,7 @@ from fog_compute.worker.folders import (
     nameless_file,
     remove_tree,
 )
+from fog_compute.worker.footprint import own_bytes
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
@@ -64,7 +65,6 @@ HEAVY: Final = SMALL_BYTES + 1
 INPUTS: Final = "in"
 SCRATCH: Final = "tmp"
 STDIN: Final = "stdin"
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 LoadModule = Callable[[], Awaitable[bytes]]
 
@@ -273,8 +273,9 @@ class RunnerSlot:
             pid = self.pid
             if pid is None:
                 continue
-            if _own_bytes(pid) > limits.memory_bytes + RUNNER_BYTES:
-                return Fault.OUT_OF_MEMORY
+            with contextlib.suppress(OSError):  # it has just ended
+                if own_bytes(pid) > limits.memory_bytes + RUNNER_BYTES:
+                    return Fault.OUT_OF_MEMORY
             if scratch is not None and await beside(HEAVY, _overfull_now, pid, scratch, limits):
                 return Fault.SCRATCH_LIMIT
 
@@ -488,15 +489,6 @@ async def _collect(process: Process) -> None:
         process.stdin.close()
         with contextlib.suppress(OSError):
             await process.stdin.wait_closed()
-
-
-def _own_bytes(pid: int) -> int:
-    """Return how much memory a process has for itself alone; 0 if it has ended."""
-    try:
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text("ascii").split()
-    except (OSError, ValueError):
-        return 0
-    return (int(resident) - int(shared)) * PAGE_BYTES
 
 
 def _tail(descriptor: int) -> bytes:

@@ -176,7 +176,6 @@ ALLOWED = {
     "clock.py": "a line of the kernel",
     "processes.py": "a line of the kernel",
     "worker/footprint.py": "a line of the kernel",
-    "worker/slot.py": "a line of the kernel",
     "worker/cache.py": "a file that this program wrote, after a look at its size",
     "worker/runner.py": "a frame with its own limit",
     "lifetime.py": "waits for the end of its input in pieces",
