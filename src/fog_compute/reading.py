@@ -41,9 +41,14 @@ class TooLarge(OSError):
     """There is more to read than fits."""
 
     def __init__(self, limit: int, name: str, size: int | None = None) -> None:
-        has = f"more than {format_bytes(limit)}" if size is None else format_bytes(size)
-        at_most = "" if size is None else f", and at most {format_bytes(limit)} fit"
-        super().__init__(errno.EFBIG, f"it has {has}{at_most}", name)
+        fits = format_bytes(limit)
+        reason = f"it has more than {fits}"
+        if size is not None:
+            has = format_bytes(size)
+            if has == fits:
+                has, fits = f"{size} bytes", f"{limit}"
+            reason = f"it has {has}, and at most {fits} fit"
+        super().__init__(errno.EFBIG, reason, name)
 
 
 def read_file(path: str | Path, limit: int) -> bytes:

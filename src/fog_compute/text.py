@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["LINE_LENGTH", "escape_json", "one_line", "printable"]
+__all__ = ["LINE_LENGTH", "as_named", "escape_json", "one_line", "printable"]
 
 LINE_LENGTH: Final = 300
 """What one line about one object has room for."""
@@ -32,6 +32,11 @@ def one_line(text: str, limit: int = LINE_LENGTH) -> str:
     if len(line) <= limit and len(head) == len(text):
         return line
     return line[: limit - len(_CUT)].rstrip() + _CUT if limit >= len(_CUT) else ""
+
+
+def as_named(name: str) -> str:
+    """Return a name as it is, or quoted and escaped where some of it would not be seen."""
+    return name if name and name.isprintable() and name == name.strip() else repr(name)
 
 
 def printable(text: str, limit: int) -> str:

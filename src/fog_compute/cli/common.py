@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from fog_compute.cli.codes import FAILED, NOT_RUNNING
 from fog_compute.cli.output import is_terminal, speaks_unicode, write
@@ -24,11 +25,22 @@ __all__ = [
     "print_fields",
     "print_json",
     "print_table",
+    "whole",
 ]
 
 JsonFlag = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 
 TaskId = Annotated[str, Parameter(help="The task's id, or how it alone begins.")]
+
+_DIGITS: Final = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
+
+
+def whole(_: object, tokens: Sequence[Token]) -> int:
+    """Read the value of an option as it stands: nothing is rounded, nor in another base."""
+    text = tokens[0].value
+    if _DIGITS.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is no whole number.")
+    return int(text)
 
 
 class CommandError(FogError):

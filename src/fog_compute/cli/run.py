@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from fog_compute.cli.answers import Made
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import TIMED_OUT, USAGE
-from fog_compute.cli.common import CommandError, JsonFlag
+from fog_compute.cli.common import CommandError, JsonFlag, whole
 from fog_compute.cli.follow import Follower
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.descriptors import STDIN
@@ -23,6 +23,7 @@ from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.reading import read_descriptor, read_file
 from fog_compute.tasks import Limits, TaskSpec
 from fog_compute.tasks.model import INPUT_BYTES
+from fog_compute.text import as_named
 from fog_compute.units import format_bytes, format_duration, parse_bytes, parse_duration
 from fog_compute.vpn.levels import PrivacyLevel
 
@@ -62,8 +63,10 @@ def run(
     memory: Annotated[
         str | None, Parameter(help="Memory that the module may use, such as 64MiB.")
     ] = None,
-    fuel: Annotated[int | None, Parameter(help="Instructions that the module may use.")] = None,
-    attempts: Annotated[int, Parameter(help="Tries before it fails.")] = 3,
+    fuel: Annotated[
+        int | None, Parameter(help="Instructions that the module may use.", converter=whole)
+    ] = None,
+    attempts: Annotated[int, Parameter(help="Tries before it fails.", converter=whole)] = 3,
     detach: Annotated[
         bool, Parameter(negative=(), help="Print the task's id and do not wait.")
     ] = False,
@@ -148,14 +151,25 @@ def _send(backend: Backend, files: _Files) -> dict[str, object]:
 
 
 def _read(path: str, what: str) -> bytes:
+    name = as_named(path)
     try:
         return read_file(path, MAX_BLOB_BYTES)
     except FileNotFoundError:
-        raise CommandError(f"{what} file {path} does not exist: check the path", USAGE) from None
+        raise CommandError(f"{what} file {name} does not exist: check the path", USAGE) from None
     except IsADirectoryError:
-        raise CommandError(f"{what} {path} is a folder: give a file", USAGE) from None
+        raise CommandError(f"{what} {name} is a folder: give a file", USAGE) from None
     except OSError as error:
-        raise CommandError(f"{what} file {path} cannot be read: {error.strerror}", USAGE) from error
+        raise CommandError(f"{what} file {name} cannot be read: {error.strerror}", USAGE) from error
+    except OutOfTime:
+        raise _endless(f"{what} file {name}") from None
+
+
+def _endless(what: str) -> CommandError:
+    """It did not end within the time that the command was given."""
+    return CommandError(
+        f"{what} did not come to its end in time, so nothing was sent: does anybody write to it?",
+        TIMED_OUT,
+    )
 
 
 def _read_stdin(stdin: str | None) -> bytes | None:
@@ -167,6 +181,8 @@ def _read_stdin(stdin: str | None) -> bytes | None:
         return read_descriptor(STDIN, MAX_BLOB_BYTES, "standard input")
     except OSError as error:
         raise CommandError(f"standard input cannot be read: {error.strerror}", USAGE) from None
+    except OutOfTime:
+        raise _endless("standard input") from None
 
 
 def _read_inputs(texts: Sequence[str], total: int) -> dict[str, bytes]:
@@ -185,7 +201,7 @@ def _read_inputs(texts: Sequence[str], total: int) -> dict[str, bytes]:
         if total > INPUT_BYTES:
             raise CommandError(
                 f"module and inputs have more than {format_bytes(INPUT_BYTES)} together with the"
-                f" input {path}: send less",
+                f" input {as_named(path)}: send less",
                 USAGE,
             )
     return inputs

@@ -17,6 +17,7 @@ from fog_compute.cli.common import (
     print_fields,
     print_json,
     print_table,
+    whole,
 )
 from fog_compute.cli.follow import Follower
 from fog_compute.cli.output import write
@@ -43,7 +44,7 @@ def show(
     json: JsonFlag = False,
 ) -> int:
     """Show a task: its state, why it is so, its attempts and why each worker was chosen."""
-    _check_id(task_id)
+    task_id = _id(task_id)
     wait_s = None if timeout is None else parse_duration(timeout)
     try:
         with Patience(wait_s) as patience, Backend() as backend:
@@ -65,7 +66,9 @@ def show(
 def ls(
     *,
     state: Annotated[TaskState | None, Parameter(help="Only tasks in this state.")] = None,
-    limit: Annotated[int, Parameter(help="Tasks to list at most, up to 1000.")] = 20,
+    limit: Annotated[
+        int, Parameter(help="Tasks to list at most, up to 1000.", converter=whole)
+    ] = 20,
     json: JsonFlag = False,
 ) -> int:
     """List tasks, newest first."""
@@ -98,7 +101,7 @@ def ls(
 
 def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
     """Cancel a task that is not over."""
-    _check_id(task_id)
+    task_id = _id(task_id)
     with Backend() as backend:
         task_id = _whole_id(backend, task_id)
         task = backend.post(f"/api/v1/tasks/{task_id}/cancel", Made)
@@ -109,9 +112,11 @@ def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
     return 0
 
 
-def _check_id(task_id: str) -> None:
-    if not task_id.isalnum() or not task_id.isascii():
-        raise CommandError(f"{task_id!r} is no id of a task: see `fog task ls`", USAGE)
+def _id(text: str) -> str:
+    """An id, or the begin of one, as it was given; capitals are no other letters."""
+    if not text.isalnum() or not text.isascii() or len(text) > TASK_ID_LENGTH:
+        raise CommandError(f"{text!r} is no id of a task: see `fog task ls`", USAGE)
+    return text.lower()
 
 
 def _whole_id(backend: Backend, begin: str) -> str:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from fog_compute import spawn
 from fog_compute.cli.children import LINE_BYTES, event_of
 from fog_compute.cli.codes import USAGE
-from fog_compute.cli.common import CommandError, JsonFlag, note
+from fog_compute.cli.common import CommandError, JsonFlag, note, whole
 from fog_compute.cli.lock import Free, Holder, HomeLock, where
 from fog_compute.cli.logs import open_log
 from fog_compute.cli.needs import UnmetNeeds, check_needs
@@ -40,10 +40,15 @@ def up(
     detach: Annotated[
         bool, Parameter(negative=(), help="Leave it in the background once it is ready.")
     ] = False,
-    workers: Annotated[int | None, Parameter(help="Local workers to start.")] = None,
-    slots: Annotated[int | None, Parameter(help="Tasks that one worker runs at once.")] = None,
+    workers: Annotated[
+        int | None, Parameter(help="Local workers to start.", converter=whole)
+    ] = None,
+    slots: Annotated[
+        int | None, Parameter(help="Tasks that one worker runs at once.", converter=whole)
+    ] = None,
     port: Annotated[
-        int | None, Parameter(help="Port of the backend on 127.0.0.1; 0 for any free one.")
+        int | None,
+        Parameter(help="Port of the backend on 127.0.0.1; 0 for any free one.", converter=whole),
     ] = None,
     epoch: Annotated[
         str | None,

@@ -397,9 +397,9 @@ def check_guest_path(path: str) -> None:
     """Raise `InvalidTask` unless ``path`` is relative, plain and stays inside the task's folder."""
     if not _is_guest_path(path):
         raise InvalidTask(
-            f"the input path {one_line(path, 80)!r} is not allowed: give a relative path such as"
-            " 'data/a.txt' without '.', '..' or control characters, and not below 'tmp', which is"
-            " the scratch"
+            f"the input path {one_line(repr(path), 80)} is not allowed: give a relative path such"
+            " as 'data/a.txt' without '.', '..' or control characters, and not below 'tmp', which"
+            " is the scratch"
         )
 
 

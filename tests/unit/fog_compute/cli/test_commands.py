@@ -137,7 +137,18 @@ raise SystemExit(os.umask(0))
         (("run", __file__, "\udcff"), "no UTF-8 text"),
         (("run", __file__, "--input", f"{__file__}=\udcff"), "no UTF-8 text"),
         (("task", "show", "../x"), "no id of a task"),
+        (("task", "show", "0" * 27), "no id of a task"),
         (("task", "ls", "--limit", "0"), "out of bounds"),
+        (("task", "ls", "--limit", "1.6"), "'1.6' is no whole number"),
+        (("up", "--port", "1.5"), "'1.5' is no whole number"),
+        (("up", "--workers", "0x1"), "'0x1' is no whole number"),
+        (("up", "--slots", "\u0663"), "is no whole number"),
+        (("run", __file__, "--attempts", "1_0"), "'1_0' is no whole number"),
+        (("run", __file__, "--fuel", "1.0"), "'1.0' is no whole number"),
+        (("run", ""), "module file '' does not exist"),
+        (("run", "\udcff"), r"module file '\udcff' does not exist"),
+        (("run", __file__, "--stdin", "/a\nb"), r"standard input file '/a\nb' does not exist"),
+        (("run", __file__, "--input", f"{__file__}=\x01"), r"the input path '\x01'"),
         (("run", __file__, "--input", f"{__file__}="), "the input path ''"),
         (("run", __file__, "--memory", "1"), "the limit memory_bytes is 1"),
         (("run", __file__, "--wall", "0s"), "the limit wall_s"),
@@ -399,6 +410,7 @@ ONE, TWO = "01k" + "a" * 23, "01k" + "b" * 23
     ("begin", "listed", "code", "text"),
     [
         ("01kb", [TWO, ONE], 0, f"task {TWO} is cancelled"),
+        ("01KB", [TWO, ONE], 0, f"task {TWO} is cancelled"),
         ("01ka", [ONE], 0, f"task {ONE} is cancelled"),
         ("01k", [TWO, ONE], 1, "several tasks"),
         ("01kz", [TWO, ONE], 1, "no task's id begins with 01kz"),
@@ -414,5 +426,5 @@ def test_begin_of_an_id_stands_for_it(
 
     assert text in done.stdout + done.stderr
     assert (done.returncode == 0) == (code == 0)
-    assert asked[0] == f"GET /api/v1/tasks?limit=2&before={begin}{'z' * 26}"
+    assert asked[0] == f"GET /api/v1/tasks?limit=2&before={begin.lower()}{'z' * 26}"
     assert len(asked) == (2 if code == 0 else 1)

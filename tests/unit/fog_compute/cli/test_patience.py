@@ -70,10 +70,13 @@ def test_silent_backend_is_given_no_more_time_than_allowed(tmp_path: Path, liste
 def test_pipe_that_nobody_fills_is_given_no_more_time_either(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 
-    done = run_fog(tmp_path, "run", str(tmp_path / "pipe"), "--timeout", "600ms")
+    for begin in (), (__file__, "--stdin"), (__file__, "--input"):
+        done = run_fog(tmp_path, "run", *begin, str(tmp_path / "pipe"), "--timeout", "600ms")
 
-    assert done.returncode == 124
-    assert done.stderr.count("\n") == 1
+        assert done.returncode == 124
+        assert done.stderr.count("\n") == 1
+        assert f"{tmp_path / 'pipe'} did not come to its end in time" in done.stderr
+        assert "nothing was sent" in done.stderr
 
 
 def test_task_that_is_not_over_in_time_goes_on(tmp_path: Path) -> None:
