@@ -17,7 +17,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +48,7 @@ from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.settings import WorkerSettings
 
 DRAIN_S: Final = 2.5  # `fog up` gives a worker a second more to end
+MOST_DIGITS: Final = 20
 OFFER_LIFETIME_PUBLICATIONS: Final = 3  # an offer outlives this many pauses between publications
 
 
@@ -111,9 +112,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--home", type=Path, required=True, help="folder that holds all state")
     parser.add_argument("--net", type=Path, required=True, help="bootstrap file of the mixnet")
-    parser.add_argument("--slots", type=int, default=1, help="tasks that run at once")
-    parser.add_argument("--queue", type=int, default=64, help="attempts that may wait for a slot")
-    parser.add_argument("--memory-mib", type=int, default=1024, help="memory for one task, MiB")
+    parser.add_argument("--slots", type=_whole(1, 64), default=1, help="tasks that run at once")
+    parser.add_argument(
+        "--queue", type=_whole(0, 4096), default=64, help="attempts that may wait for a slot"
+    )
+    parser.add_argument(
+        "--memory-mib", type=_whole(1, 65536), default=1024, help="memory for one task, MiB"
+    )
     parser.add_argument(
         "--die-with-parent",
         action="store_true",
@@ -124,6 +129,18 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level", choices=("debug", "info", "warning", "error"), default="info"
     )
     return parser
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Read a whole number within bounds."""
+
+    def read(text: str) -> int:
+        number = int(text) if text.isdecimal() and len(text) < MOST_DIGITS else -1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"give a whole number from {least} to {most}")
+        return number
+
+    return read
 
 
 async def _serve(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fog_compute.errors import ConfigError
-from fog_compute.worker.__main__ import owned, write_state
+from fog_compute.worker.__main__ import _parser, owned, write_state
 from fog_compute.worker.settings import WorkerSettings
 
 
@@ -37,6 +37,24 @@ def test_name_that_cannot_be_read_is_not_taken_for_a_missing_one(tmp_path: Path)
 
     with pytest.raises(OSError, match="no regular file"):
         name_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--slots", value) for value in ("0", "65", "", "1.5")),
+        *(("--queue", value) for value in ("-1", "4097", "0" * 30 + "5000")),
+        *(("--memory-mib", value) for value in ("0", "9" * 5000)),
+    ],
+)
+def test_number_that_is_out_of_its_bounds_is_refused_by_name(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _parser().parse_args(["--home", "home", "--net", "net.json", f"{option}={value}"])
+
+    assert ended.value.code == 2
+    assert f"argument {option}: give a whole number from" in capsys.readouterr().err
 
 
 def test_two_workers_do_not_share_a_home(tmp_path: Path) -> None:
