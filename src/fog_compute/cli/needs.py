@@ -333,7 +333,10 @@ def _mend(path: Path, home: str = "") -> str:
     """The command that gives a file back to this user."""
     whole = home or shlex.quote(str(path))
     if (owner := path.lstat().st_uid) != os.geteuid():
-        return f"the user {owner} owns it: run `chown -R {os.geteuid()} {whole}` as root"
+        return (
+            f"the user {owner} owns it: set FOG_HOME to another place, or, if it is to be yours,"
+            f" run `chown -R {os.geteuid()} {whole}` as root"
+        )
     return f"run `chmod -R u+rwX {whole}`"
 
 

@@ -321,7 +321,7 @@ async def _open_client(folder: Path, bootstrap: Path) -> betanet.Client:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {why(error)}") from error
     try:
         return await betanet.Client.open(dir=folder, bootstrap=bootstrap)
-    except betanet.BetanetError as error:
+    except (betanet.BetanetError, OSError) as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error
 
 

@@ -56,6 +56,21 @@ async def test_folder_or_file_that_the_disk_refuses_is_own_trouble_and_no_crash(
 
 
 @pytest.mark.asyncio
+async def test_machine_that_gives_the_client_no_threads_is_own_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(**_: object) -> betanet.Client:
+        raise OSError("cannot start the threads of the mixnet client: none left")
+
+    (tmp_path / "net.json").touch()
+    service = BetanetService(folder=tmp_path / "clients", bootstrap=tmp_path / "net.json")
+    monkeypatch.setattr(betanet.Client, "open", refuse)
+
+    with pytest.raises(ServiceUnavailable, match=r"cannot start the threads .*: none left"):
+        await service.status()
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
