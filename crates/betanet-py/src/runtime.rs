@@ -269,9 +269,14 @@ impl Drop for Bridge {
             // The threads stayed behind in the parent: joining them would wait for ever.
             std::mem::forget(parts);
         } else if let Some(parts) = parts {
-            // Nobody closed it: stop the threads, wait for none, as the interpreter may be shutting down.
+            // Nobody closed it: stop the threads, and wait for the one that calls Python. If the interpreter ended
+            // meanwhile, it would end that thread in the middle of its call, and with it the process.
             drop(lock(&self.core.wake).take());
             lock(&self.core.cancels).clear();
+            // The garbage may have been collected by that thread itself.
+            if parts.waker.thread().id() != std::thread::current().id() {
+                let _ = Python::try_attach(|py| py.detach(|| parts.waker.join()));
+            }
             if let Some(runtime) = Arc::into_inner(parts.runtime) {
                 runtime.shutdown_background();
             }

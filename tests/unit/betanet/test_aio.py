@@ -6,6 +6,9 @@ import asyncio
 import copy
 import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -321,3 +324,36 @@ async def test_the_cores_own_bridge_wakes_the_loop() -> None:
             await own.run(_core.Client.open, "nowhere/client", "nowhere/net.json", 2, 3)
     finally:
         await own.close()
+
+
+async def test_a_bridge_that_is_collected_leaves_no_thread_in_python() -> None:
+    """An interpreter that ends would end that thread within the core, and so the process."""
+    script = textwrap.dedent(
+        """
+        import sys, threading, time, types
+        from betanet import _core
+
+        called = threading.Event()
+
+        def wake():
+            called.set()
+            time.sleep(0.2)  # still in Python when the bridge goes
+
+        class Slow:
+            def __del__(self, sleep=time.sleep):
+                sleep(0.5)  # while the interpreter ends, that thread goes on
+
+        bridge = _core.Bridge(wake)
+        _core.Client.open(bridge, "nowhere/client", "nowhere/net.json", 2, 3)
+        called.wait()
+        del bridge
+        module = types.ModuleType("of its own")
+        module.slow = Slow()
+        sys.modules[module.__name__] = module
+        del module
+        """
+    )
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", script], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
