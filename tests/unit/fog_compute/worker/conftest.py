@@ -34,6 +34,7 @@ from fog_compute.testing import MemoryChannel, MemoryNetwork
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.settings import WorkerSettings
+from fog_compute.worker.slot import RunnerSlot
 
 DEADLINE_S = 60.0
 
@@ -168,6 +169,14 @@ class Running:
         self._serving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._serving
+
+
+@pytest_asyncio.fixture
+async def slot(tmp_path: Path) -> AsyncIterator[RunnerSlot]:
+    """A slot without a worker."""
+    opened = RunnerSlot(tmp_path / "slot", tmp_path / "compiled")
+    yield opened
+    await opened.close()
 
 
 Start = Callable[..., Running]

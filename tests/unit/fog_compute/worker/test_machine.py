@@ -15,12 +15,11 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 import wasmtime
 
 from fog_compute import spawn
@@ -147,13 +146,6 @@ REFUSES = textwrap.dedent(
     sys.exit(runner.main(sys.argv[1:]))
     """
 )
-
-
-@pytest_asyncio.fixture
-async def slot(tmp_path: Path) -> AsyncIterator[RunnerSlot]:
-    opened = RunnerSlot(tmp_path / "slot", tmp_path / "compiled")
-    yield opened
-    await opened.close()
 
 
 async def run(slot: RunnerSlot, module: bytes, limits: Limits | None = None) -> TaskResult:

@@ -7,11 +7,10 @@ import os
 import re
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 import wasmtime
 
 from fog_compute.tasks import Fault, Limits, TaskResult
@@ -27,13 +26,6 @@ EBADF, EEXIST, EFAULT, EINVAL, ENAMETOOLONG, ENOTEMPTY = 8, 20, 21, 28, 37, 55
 EMFILE, ENOTSOCK, ENOTSUP, EPERM, ESPIPE = 33, 57, 58, 63, 70
 FOLDER, FILE = 3, 4
 HANGUP = 1
-
-
-@pytest_asyncio.fixture
-async def slot(tmp_path: Path) -> AsyncIterator[RunnerSlot]:
-    opened = RunnerSlot(tmp_path / "slot", tmp_path / "compiled")
-    yield opened
-    await opened.close()
 
 
 async def run(

@@ -7,12 +7,11 @@ import hashlib
 import os
 import signal
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import pytest
-import pytest_asyncio
 
 from fog_compute.tasks import Fault, Limits, TaskResult
 from fog_compute.units import KIB, MIB
@@ -23,13 +22,6 @@ from . import guests
 ROOT = Path(__file__).parents[4]
 ENOTCAPABLE, EPERM, ENOENT, EROFS, ENOTDIR = 76, 63, 44, 69, 54
 SECOND_TRY_S = 20.0
-
-
-@pytest_asyncio.fixture
-async def slot(tmp_path: Path) -> AsyncIterator[RunnerSlot]:
-    opened = RunnerSlot(tmp_path / "slot", tmp_path / "compiled")
-    yield opened
-    await opened.close()
 
 
 async def run(
