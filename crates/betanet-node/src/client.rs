@@ -587,7 +587,9 @@ impl Client {
             let _ = wait.await;
         }
         running.links.close(CLOSE_PATIENCE).await;
-        let _ = tokio::task::spawn_blocking(move || running.thread.join()).await;
+        // It has answered, or ended before: nothing is left that it could wait for. No thread is asked for to wait here,
+        // because where the system gives none, that would be a panic.
+        let _ = running.thread.join();
     }
 
     async fn ask<T>(&self, command: Command, wait: oneshot::Receiver<T>) -> Result<T, ClientError> {

@@ -21,13 +21,19 @@ pub(crate) enum Suite {
     Katzenpost,
 }
 
+/// Characters of a name that an error shows.
+const SHOWN: usize = 32;
+
 /// A suite by its name.
 pub(crate) fn parse(name: &str) -> PyResult<Suite> {
     match name {
         "native" => Ok(Suite::Native),
         "nym" => Ok(Suite::Nym),
         "katzenpost" => Ok(Suite::Katzenpost),
-        _ => Err(PyValueError::new_err(format!("no suite is called '{name}': choose native, nym or katzenpost"))),
+        _ => {
+            let shown: String = name.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+            Err(PyValueError::new_err(format!("no suite is called '{shown}': choose native, nym or katzenpost")))
+        }
     }
 }
 

@@ -246,3 +246,37 @@ def test_a_batch_that_finds_no_memory_is_an_error_and_not_the_end() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout.split()) == (0, ["refused"] * 4 + ["100"]), done.stderr
+
+
+def test_where_the_system_gives_no_threads_it_is_an_error_and_not_a_panic() -> None:
+    script = textwrap.dedent(
+        """
+        import asyncio, betanet
+
+        async def main():
+            try:
+                await betanet.Client.open(dir="unused", bootstrap="unused")
+            except betanet.BetanetError as error:
+                print(error)
+
+        asyncio.run(main())
+        """
+    )
+    # No thread has room for a stack of this size.
+    environment = os.environ | {"RUST_MIN_STACK": str(1 << 46)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("cannot start the threads of the mixnet client: ")
+
+
+def test_the_name_of_a_suite_that_does_not_exist_is_shown_in_part() -> None:
+    with pytest.raises(ValueError, match="no suite is called") as refused:
+        betanet.Geometry.of_suite("\x1b\n" * 1_000_000)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 300
