@@ -25,7 +25,7 @@ from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, StoreError
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
-from fog_compute.store import Cancel, Conflict, Fail, Lease, Renew, Store
+from fog_compute.store import Cancel, Conflict, Fail, Lease, Store
 from fog_compute.tasks import Task, TaskSpec, new_handle
 
 __all__ = ["Dispatcher"]
@@ -190,9 +190,12 @@ class Dispatcher:
                     await self._sleep_until(plan.wake_at)
 
     async def _try_store(self) -> None:
-        """Write something that is true anyway, to learn whether the store is back."""
-        until = self._clock.now() + self._work.lease
-        await self._work.apply([Renew(handle, until) for handle in self._work.ledger.attempts])
+        """Learn whether the store is back."""
+        try:
+            await self._store.touch()
+        except StoreError as error:
+            self._work.store_lost(error)
+            raise
         self._work.store_found()
 
     async def _until_ready(self) -> None:

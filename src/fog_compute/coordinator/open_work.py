@@ -79,7 +79,7 @@ class OpenWork:
         metrics: Metrics,
         changed: Callable[[], None],
     ) -> None:
-        """Know nothing yet; see :meth:`recover`. ``changed`` is called after changes of rows."""
+        """Know nothing yet; see :meth:`recover`. ``changed`` is called when a plan may change."""
         self.lease: Final = timedelta(seconds=tempo.lease_s)
         self.ledger: Final = Ledger(store, clock, self._end_attempt, self._end_task)
         self.reach: Final = Reach()
@@ -183,6 +183,7 @@ class OpenWork:
         """The store refused; said once."""
         if self.reach.store_lost(error):
             _log.error("store.refused", reason=str(error))
+            self._changed()  # whoever waits for changes looks whether it is back
 
     def store_found(self) -> None:
         """The store took a write; if it could not before, all waiting begins anew."""

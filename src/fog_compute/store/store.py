@@ -145,6 +145,14 @@ class Store:
         """
         await self._writer.apply(changes)
 
+    async def touch(self) -> None:
+        """Write what is written already, to learn whether the database takes changes.
+
+        Raises:
+            StoreError: it takes none.
+        """
+        await self._writer.touch()
+
     async def sweep(self) -> Swept:
         """Delete results and finished tasks whose time to live ended, and blobs that nobody names.
 

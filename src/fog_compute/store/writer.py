@@ -106,6 +106,15 @@ class Writer:
             raise StoreError("the store is closed")
         await done
 
+    async def touch(self) -> None:
+        """Write a row as it is."""
+        if self._closed:
+            raise StoreError("the store is closed")
+        row = schema.last_run
+        with refusals("the database takes no changes"):
+            async with self._turn, self._engine.begin() as connection:
+                await connection.execute(update(row).values(booted_at=row.c.booted_at))
+
     async def sweep(self) -> tuple[int, int, Sequence[str]]:
         """Delete what has outlived its time; return how many tasks and results, and blobs named."""
         if self._closed:

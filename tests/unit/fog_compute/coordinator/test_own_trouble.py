@@ -167,6 +167,20 @@ async def test_store_that_takes_nothing_for_a_while_uses_up_no_try(tmp_path: Pat
         assert fog.dispatcher.trouble == ""
 
 
+async def test_store_is_not_called_back_before_it_takes_something(tmp_path: Path) -> None:
+    """INV-TASK-36."""
+    async with running(tmp_path) as fog:
+        task = await create(fog)  # no worker: no attempt is open
+        await refuse_writes(fog, refuse=True)
+        with pytest.raises(StoreError, match="readonly database"):
+            await fog.dispatcher.cancel(task.id)
+        await fog.passes(60)
+        assert "readonly database" in fog.dispatcher.trouble
+
+        await refuse_writes(fog, refuse=False)
+        await fog.until(lambda: fog.dispatcher.trouble == "")
+
+
 async def test_store_that_takes_nothing_at_the_start_is_waited_for(tmp_path: Path) -> None:
     """INV-TASK-36."""
     async with running(tmp_path) as fog:
