@@ -19,7 +19,7 @@ impl<R: CryptoRng> Courier<R> {
     pub(super) fn sending_view(&self, now_ms: u64) -> Option<(Arc<NetworkView>, Epoch)> {
         let wall_ms = self.wall_ms(now_ms);
         let view = self.view.as_ref().filter(|view| view.is_valid_at(wall_ms))?;
-        Some((Arc::clone(view), view.clock().sending_epoch(wall_ms)))
+        Some((Arc::clone(view), view.sending_epoch(wall_ms)))
     }
 
     pub(super) fn inject_ready(&mut self, ready: Ready) -> bool {

@@ -78,6 +78,16 @@ impl NetworkView {
             && now_ms < self.consensus.valid_until_ms
     }
 
+    /// The epoch whose keys packets are made for at `now_ms`: one clock skew late, so that no node meets a key that it
+    /// does not accept yet. Where all edges have begun with this epoch, none has a key of the one before, and whoever
+    /// waited for its end could send nothing.
+    #[must_use]
+    pub fn sending_epoch(&self, now_ms: u64) -> Epoch {
+        let late = self.clock.sending_epoch(now_ms);
+        let begun = late < self.consensus.epoch && self.edges().all(|edge| edge.key(late).is_none());
+        if begun { self.consensus.epoch } else { late }
+    }
+
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
         self.consensus.nodes.iter().map(NodeView)

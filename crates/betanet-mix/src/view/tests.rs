@@ -183,6 +183,26 @@ fn a_view_knows_its_nodes_and_its_time() {
     assert!(!view.one_operator() && view_of(Consensus { one_operator: true, ..consensus(nodes(0)) }).one_operator());
 }
 
+/// INV-MSG-18: keys are used one clock skew late, but for those of nodes that began with the epoch and have no other.
+#[test]
+fn who_sends_waits_for_the_end_of_an_epoch_that_some_edge_has_a_key_of() {
+    let mut all = nodes(1);
+    let start_ms = consensus(Vec::new()).valid_after_ms;
+    let skew_ms = consensus(Vec::new()).skew_ms;
+    let epochs = |nodes: &[NodeDescriptor]| {
+        let view = view_of(consensus(nodes.to_vec()));
+        [start_ms - 1, start_ms, start_ms + skew_ms - 1, start_ms + skew_ms].map(|now_ms| view.sending_epoch(now_ms))
+    };
+    let late = EPOCH.previous();
+    assert_eq!([late, late, late, EPOCH], epochs(&all));
+    for node in all.iter_mut().skip(1) {
+        node.keys.remove(&late);
+    }
+    assert_eq!([late, late, late, EPOCH], epochs(&all));
+    all[0].keys.remove(&late);
+    assert_eq!([EPOCH; 4], epochs(&all));
+}
+
 #[test]
 fn worker_lists_leave_out_what_does_not_hold() {
     let sign = |worker: WorkerDescriptor, key| Verified::sign(worker, &signing_key(key)).unwrap().signed().clone();

@@ -582,7 +582,7 @@ impl Driver {
                 status.exit_nodes = count(Role::Exit);
                 status.one_operator = view.one_operator();
                 status.mean_delay_ms = view.consensus().mean_delay_ms;
-                status.epoch = view.clock().sending_epoch((self.clocks.wall)()).0;
+                status.epoch = view.sending_epoch((self.clocks.wall)()).0;
             }
             status.edges_attached = attached;
             status.in_flight = figures.in_flight;
