@@ -115,6 +115,29 @@ fn nothing_is_sent_by_an_expired_consensus() {
     assert_eq!(*failed, id);
 }
 
+/// INV-MSG-24: a request that could not be sent up to its timeout says what was missing, and not that nobody answered.
+#[test]
+fn a_request_that_waits_for_a_path_at_its_timeout_says_so() {
+    let mut courier = courier();
+    let ask = |courier: &mut Courier<_>, at_ms| courier.request(at_ms, &to(), b"?", SendOptions::hops(3), 1, 9_000);
+    let reason = |courier: &mut Courier<_>| match &actions(courier)[..] {
+        [.., Action::Failed { reason, .. }] => reason.clone(),
+        other => panic!("{other:?}"),
+    };
+    ask(&mut courier, NOW_MS).unwrap();
+    courier.set_mailboxes(Vec::new());
+    courier.tick(NOW_MS + 1_000);
+    courier.tick(NOW_MS + 9_000);
+    let FailReason::NoPath { waited_ms: 8_000, error } = reason(&mut courier) else { panic!() };
+    assert!(error.lacks_own_edge());
+    // What has left and finds no answer is another matter.
+    courier.set_mailboxes(vec![mailbox(0), mailbox(2)]);
+    ask(&mut courier, NOW_MS + 9_000).unwrap();
+    courier.grant(NOW_MS + 9_000, 10);
+    courier.tick(NOW_MS + 18_000);
+    assert!(matches!(reason(&mut courier), FailReason::ReplyTimeout { .. }));
+}
+
 /// INV-MSG-21: credit that a blocked message could not use is not asked for; the message goes on when it can.
 #[test]
 fn a_blocked_message_wants_no_credit_until_something_changes() {

@@ -146,7 +146,8 @@ impl<R: CryptoRng> Courier<R> {
                 Due::Expiry { id } => self.fail(id, FailReason::Expired),
                 Due::Request { id } => {
                     if let Some(timeout_ms) = self.requests.get(&id).map(|request| request.timeout_ms) {
-                        self.fail(id, FailReason::ReplyTimeout { timeout_ms });
+                        let reason = self.hindrance(now_ms, id).unwrap_or(FailReason::ReplyTimeout { timeout_ms });
+                        self.fail(id, reason);
                     }
                 }
                 Due::Ping { ping, surb_id } => {
@@ -181,19 +182,27 @@ impl<R: CryptoRng> Courier<R> {
 
     /// Fails a message that has been blocked for too long.
     fn patience_ends(&mut self, now_ms: u64, id: MessageId) {
-        let Some(message) = self.outgoing.get_mut(&id) else { return };
-        let Some((since_ms, _)) = message.blocked.take() else { return };
-        let waited_ms = now_ms.saturating_sub(since_ms);
+        if let Some(reason) = self.hindrance(now_ms, id) {
+            self.fail(id, reason);
+        } else if let Some(message) = self.outgoing.get_mut(&id) {
+            // It works again: the next grant sends it.
+            message.blocked = None;
+            self.unblock();
+        }
+    }
+
+    /// Why a message that waits for a usable path or consensus still does; `None` if it does not.
+    fn hindrance(&mut self, now_ms: u64, id: MessageId) -> Option<FailReason> {
+        let message = self.outgoing.get(&id)?;
+        let waited_ms = now_ms.saturating_sub(message.blocked.as_ref()?.0);
         let (to, hops) = (message.to.clone(), message.hops);
-        let reason = match self.sending_view(now_ms) {
-            None => FailReason::NoConsensus { waited_ms },
-            Some((view, epoch)) => match self.try_paths(&view, epoch, &to, hops) {
-                // It works again: the next grant sends it.
-                Ok(()) => return self.unblock(),
-                Err(error) => FailReason::NoPath { waited_ms, error },
-            },
-        };
-        self.fail(id, reason);
+        match self.sending_view(now_ms) {
+            None => Some(FailReason::NoConsensus { waited_ms }),
+            Some((view, epoch)) => {
+                let error = self.try_paths(&view, epoch, &to, hops).err()?;
+                Some(FailReason::NoPath { waited_ms, error })
+            }
+        }
     }
 
     /// Takes a message out of its turn because it cannot be sent at present; its patience runs from the first time.
