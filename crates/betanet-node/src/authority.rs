@@ -206,7 +206,7 @@ impl Authority {
         let ledger = Ledger::open(&config, &constants, clock, &saved, now_ms);
         let mut views = Views::new(config.network.clone(), id);
         for signed in ledger.consensuses() {
-            views.accept(signed)?;
+            views.accept(signed, now_ms)?;
         }
         let former: Option<AuthorityRecord> =
             read_json(&state.join(RECORD_FILE), "authority record").unwrap_or_default();
@@ -279,7 +279,8 @@ impl Shared {
     async fn publish(&self) -> Result<(), AuthorityError> {
         let mut ledger = self.ledger.lock().await;
         let previous = Arc::clone(&self.views.borrow());
-        let signed = ledger.due(&self.key, self.time.now_ms())?;
+        let now_ms = self.time.now_ms();
+        let signed = ledger.due(&self.key, now_ms)?;
         if signed.is_empty() {
             return Ok(());
         }
@@ -291,7 +292,7 @@ impl Shared {
                 nodes = consensus.nodes.len(),
                 "consensus.published"
             );
-            views.accept(consensus.signed())?;
+            views.accept(consensus.signed(), now_ms)?;
         }
         self.save(&ledger).await?;
         self.views.send_replace(Arc::new(views));

@@ -197,7 +197,7 @@ impl Node {
         let dialer = Dialer::new(&key, LinkTimeouts::default())?;
         let time = NetworkClock::open(&config.dir);
         let mut views = Views::new(net.network.clone(), net.authority.id);
-        directory::read_cache(&state.join("consensus.json"), &mut views)?;
+        directory::read_cache(&state.join("consensus.json"), &mut views, time.now_ms())?;
         let metrics = Arc::new(Metrics::new(config.exact_metrics));
         let views = watch::Sender::new(Arc::new(views));
         serve_http(http, &record, &metrics, views.subscribe(), time.clone());

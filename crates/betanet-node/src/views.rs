@@ -47,11 +47,13 @@ impl Views {
         Self { network, authority, held: Vec::new(), disputed: None }
     }
 
-    /// Verifies a consensus and keeps it; `false` if it is known or out of date.
+    /// Verifies a consensus and keeps it; `false` if it is known or out of date, or if it is from the future of
+    /// `now_ms` and there is no room: what a clock that was wrong once made an authority sign can be shown
+    /// again by anybody, and must not push out what is in force.
     ///
     /// # Errors
     /// It is not of this network's authority, or contradicts one that is held: then that one stays.
-    pub fn accept(&mut self, signed: &Signed) -> Result<bool, ViewError> {
+    pub fn accept(&mut self, signed: &Signed, now_ms: u64) -> Result<bool, ViewError> {
         let verified = signed.verify::<Consensus>(&[self.authority], 1)?;
         if verified.network != self.network {
             return Err(ViewError::OtherNetwork);
@@ -68,22 +70,21 @@ impl Views {
             return Err(ViewError::Equivocation { epoch: order.0 });
         }
         let at = self.held.partition_point(|held| order_of(held) < order);
-        if self.held.get(at).is_some_and(|held| order_of(held) == order) {
-            return Ok(false);
-        }
         // Of one epoch only the latest revision counts.
         if self.held.get(at).is_some_and(|held| order_of(held).0 == order.0) {
             return Ok(false);
         }
+        let hash = view.hash();
         self.held.insert(at, Arc::new(view));
         self.held.retain({
             let epoch = order.0;
             move |held| order_of(held).0 != epoch || order_of(held) == order
         });
         if self.held.len() > HELD {
-            self.held.remove(0);
+            let crowded = self.held.last().is_some_and(|last| is_ahead(last, now_ms));
+            self.held.remove(if crowded { HELD } else { 0 });
         }
-        Ok(true)
+        Ok(self.held.iter().any(|held| held.hash() == hash))
     }
 
     /// Drops what is from the future of a clock that shows `now_ms`, because it was set back since: what
@@ -91,10 +92,7 @@ impl Views {
     /// accepted, for the future would stay the newest. Says whether anything went.
     pub fn forget_after(&mut self, now_ms: u64) -> bool {
         let before = self.held.len();
-        self.held.retain(|view| {
-            let ahead_ms = view.clock().length_ms().saturating_add(view.clock().skew_ms());
-            view.consensus().valid_after_ms <= now_ms.saturating_add(ahead_ms)
-        });
+        self.held.retain(|view| !is_ahead(view, now_ms));
         let some = self.held.len() < before;
         if some {
             self.disputed = None;
@@ -183,6 +181,12 @@ fn contradict(one: &NetworkView, other: &NetworkView) -> bool {
     }
     // A later revision of the first epoch may come between; the beacon holds for all of them.
     first.epoch.next() == second.epoch && second.delays.beacon != first.next_beacon()
+}
+
+/// Whether a consensus begins later than any that is signed by `now_ms`.
+fn is_ahead(view: &NetworkView, now_ms: u64) -> bool {
+    let ahead_ms = view.clock().length_ms().saturating_add(view.clock().skew_ms());
+    view.consensus().valid_after_ms > now_ms.saturating_add(ahead_ms)
 }
 
 fn order_of(view: &NetworkView) -> (u64, u32) {

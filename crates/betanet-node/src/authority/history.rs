@@ -254,7 +254,7 @@ impl World {
             let ledger = Ledger::open(&self.config, &constants, self.clock, &saved, now_ms);
             self.views = Views::new("test".into(), node_id_of(&self.signer));
             for consensus in ledger.consensuses() {
-                assert!(self.views.accept(consensus).unwrap());
+                assert!(self.views.accept(consensus, now_ms).unwrap());
             }
             self.ledger = Some(ledger);
             self.nodes.iter_mut().for_each(|node| node.linked = false);
@@ -262,7 +262,7 @@ impl World {
         let now_ms = self.time_ms();
         let ledger = self.ledger.as_mut().unwrap();
         for consensus in ledger.due(&self.signer, now_ms).unwrap() {
-            self.views.accept(consensus.signed()).unwrap();
+            self.views.accept(consensus.signed(), now_ms).unwrap();
             self.saved = serde_json::to_string(&ledger.save()).unwrap();
         }
     }
@@ -284,7 +284,7 @@ impl World {
                 node.views.forget_after(network_ms);
             }
             for consensus in news {
-                node.views.accept(&consensus).unwrap();
+                node.views.accept(&consensus, network_ms).unwrap();
             }
         }
         let now_ms = self.now_ms.saturating_add_signed(node.machine.ahead_ms);

@@ -167,11 +167,12 @@ impl Edges {
 
     pub(super) fn accept(&self, documents: &[Signed]) {
         self.views.send_if_modified(|views| {
+            let now_ms = self.now_ms();
             let mut updated = Views::clone(views);
-            let mut changed = updated.forget_after(self.now_ms());
+            let mut changed = updated.forget_after(now_ms);
             for document in documents {
                 // A consensus that does not verify is of no use, whoever sent it.
-                let accepted = updated.accept(document);
+                let accepted = updated.accept(document, now_ms);
                 if matches!(accepted, Err(ViewError::Document(_) | ViewError::OtherNetwork)) {
                     self.foreign.store(true, Ordering::Relaxed);
                 }

@@ -283,7 +283,7 @@ impl Documents<'_> {
         let mut updated = Views::clone(&self.views.borrow());
         let mut changed = updated.forget_after(now_ms);
         for document in documents {
-            match updated.accept(document) {
+            match updated.accept(document, now_ms) {
                 Ok(new) => changed |= new,
                 Err(err) => {
                     if let ViewError::Equivocation { .. } = err {
@@ -321,7 +321,7 @@ impl Documents<'_> {
 ///
 /// # Errors
 /// The file exists and cannot be read.
-pub fn read_cache(cache: &std::path::Path, views: &mut Views) -> Result<(), StateError> {
+pub fn read_cache(cache: &std::path::Path, views: &mut Views, now_ms: u64) -> Result<(), StateError> {
     // A damaged cache is no loss: the authority has everything.
     let documents: Vec<Signed> = crate::state::read_json(cache, "consensus cache")
         .or_else(|err| match err {
@@ -330,7 +330,7 @@ pub fn read_cache(cache: &std::path::Path, views: &mut Views) -> Result<(), Stat
         })?
         .unwrap_or_default();
     for document in &documents {
-        let _ = views.accept(document);
+        let _ = views.accept(document, now_ms);
     }
     Ok(())
 }

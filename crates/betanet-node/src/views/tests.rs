@@ -1,10 +1,11 @@
-#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
-use betanet_mix::view::{Beacon, node_id_of};
+use betanet_mix::view::{Beacon, Verified, node_id_of};
 use ed25519_dalek::SigningKey;
 
 use super::fixtures::{EPOCH_MS, NETWORK, consensus, key, sign};
 use super::*;
+use crate::clock::wall_ms;
 
 struct Chain {
     authority: SigningKey,
@@ -19,7 +20,11 @@ impl Chain {
     }
 
     fn accept(&mut self, consensus: Consensus) -> Result<bool, ViewError> {
-        self.views.accept(&sign(consensus, &self.authority))
+        self.accept_at(consensus, wall_ms())
+    }
+
+    fn accept_at(&mut self, consensus: Consensus, now_ms: u64) -> Result<bool, ViewError> {
+        self.views.accept(&sign(consensus, &self.authority), now_ms)
     }
 
     fn hash(&self) -> ConsensusHash {
@@ -91,6 +96,31 @@ fn a_clock_that_is_set_back_drops_what_is_from_the_future_and_takes_another_chai
     chain.views.forget_after(back_ms);
     assert!(chain.views.hashes().is_empty());
     assert!(chain.accept(first).unwrap());
+}
+
+/// INV-LINK-27
+#[test]
+fn documents_of_the_future_push_out_nothing_that_is_in_force() {
+    let mut chain = Chain::new();
+    let first = consensus(&[&key()], 0, ConsensusHash::default());
+    let now_ms = first.valid_after_ms + EPOCH_MS / 2;
+    assert!(chain.accept_at(first.clone(), now_ms).unwrap());
+    // Signed once by a clock that was wrong, and shown again.
+    let mut last = Consensus { valid_after_ms: first.valid_after_ms + 50 * EPOCH_MS, ..first.clone() };
+    last.epoch.0 += 50;
+    last.fresh_until_ms += 50 * EPOCH_MS;
+    last.valid_until_ms += 50 * EPOCH_MS;
+    let taken = (0..HELD + 2).filter(|_| {
+        let taken = chain.accept_at(last.clone(), now_ms).unwrap();
+        let opening = NetworkView::new(Verified::sign(last.clone(), &chain.authority).unwrap()).unwrap().hash();
+        last = after(&last, Beacon::after(opening), opening);
+        taken
+    });
+    assert_eq!(HELD - 1, taken.count());
+    assert_eq!(first.epoch, chain.views.at(now_ms).unwrap().consensus().epoch);
+    let next = after(&first, Beacon::after(chain.views.hashes()[0]), chain.views.hashes()[0]);
+    assert!(chain.accept_at(next.clone(), now_ms).unwrap());
+    assert_eq!(next.epoch, chain.views.at(now_ms + EPOCH_MS).unwrap().consensus().epoch);
 }
 
 /// INV-LINK-28

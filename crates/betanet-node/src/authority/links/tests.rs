@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::authority::{Authority, AuthorityConfig};
+use crate::clock::wall_ms;
 use crate::control::ControlChannel;
 use crate::link::{Dialer, LinkTimeouts};
 use crate::views::Views;
@@ -46,7 +47,9 @@ impl Running {
     /// Publishes a consensus that lists these and nobody else.
     fn list(&self, nodes: &[&SigningKey]) {
         let mut views = Views::clone(&self.shared.views.borrow());
-        assert!(views.accept(&sign(consensus(nodes, 0, ConsensusHash::default()), &self.shared.key)).unwrap());
+        assert!(
+            views.accept(&sign(consensus(nodes, 0, ConsensusHash::default()), &self.shared.key), wall_ms()).unwrap()
+        );
         self.shared.views.send_replace(Arc::new(views));
     }
 

@@ -91,7 +91,7 @@ impl TestEdge {
         let mut views = Views::clone(&self.views.borrow());
         let last = views.at(wall_ms()).map(|view| (view.consensus().revision + 1, view.hash()));
         let (revision, previous) = last.unwrap_or((0, ConsensusHash::default()));
-        assert!(views.accept(&sign(consensus(nodes, revision, previous), &self.authority)).unwrap());
+        assert!(views.accept(&sign(consensus(nodes, revision, previous), &self.authority), wall_ms()).unwrap());
         self.views.send_replace(Arc::new(views));
     }
 
