@@ -68,6 +68,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 const EDGE_PATIENCE: Duration = Duration::from_secs(10);
 const EDGE_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long the courier, whose timer ends with a request's timeout, may take to say what it knows about the reason.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 /// How a client is opened.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -367,7 +370,7 @@ impl Client {
             done,
         };
         let answered = self.persist(deadline, command);
-        tokio::time::timeout_at(deadline, answered).await.unwrap_or_else(|_| Err(self.too_late()))
+        tokio::time::timeout_at(deadline + LAST_WORD, answered).await.unwrap_or_else(|_| Err(self.too_late()))
     }
 
     /// Gives a command to the driver, and again while the reason for its refusal will pass: too
@@ -490,13 +493,22 @@ impl Client {
         self.ask(Command::Commit { id, done }, wait).await?
     }
 
-    /// Sends a packet around a loop to the own mailbox and returns the time it took.
+    /// Sends a packet around a loop to the own mailbox and returns the time it took; another one if it gets lost, for a
+    /// while.
     ///
     /// # Errors
-    /// The network is too small, or the packet did not come back in time.
+    /// The network is too small, or no packet came back in time.
     pub async fn ping(&self, hops: u8) -> Result<Duration, ClientError> {
         let until = tokio::time::Instant::now() + EDGE_PATIENCE;
-        self.persist(until, |done| Command::Ping { hops, done }).await?.ok_or_else(|| self.too_late())
+        loop {
+            if let Some(time) = self.persist(until, |done| Command::Ping { hops, done }).await? {
+                return Ok(time);
+            }
+            // Over a link that has died unnoticed nothing comes back, and the next loop goes over its successor.
+            if tokio::time::Instant::now() >= until {
+                return Err(self.too_late());
+            }
+        }
     }
 
     /// Publishes this client as a worker; returns the descriptor as it was published.

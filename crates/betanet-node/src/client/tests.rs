@@ -104,6 +104,19 @@ async fn what_comes_by_itself_in_a_moment_is_waited_for() {
 
 /// INV-MSG-24
 #[tokio::test]
+async fn a_loop_that_gets_lost_is_sent_again() {
+    let (client, mut queue) = attached_client();
+    tokio::spawn(async move {
+        for came_back in [None, Some(Duration::from_millis(3))] {
+            let Some(Command::Ping { done, .. }) = queue.recv().await else { return };
+            let _ = done.send(Ok(came_back));
+        }
+    });
+    assert_eq!(Duration::from_millis(3), client.ping(3).await.unwrap());
+}
+
+/// INV-MSG-24
+#[tokio::test]
 async fn a_client_that_is_cut_off_says_so_with_the_cause_first() {
     // Too short for a second try, so nothing hangs on how punctual the machine is.
     let patience = EDGE_PAUSE / 2;
