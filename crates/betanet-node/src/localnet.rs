@@ -8,6 +8,7 @@ mod needs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use betanet_mix::view::Role;
+use rustix::process::{Pid, WaitOptions, waitpid};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -22,6 +24,7 @@ use tokio::task::JoinSet;
 
 use self::child::{Child, Spec, last_words};
 use crate::authority::{self, AuthorityRecord};
+use crate::bounded::{FILE_LIMIT, read_at_most};
 use crate::daemon::{self, NodeRecord};
 use crate::http;
 use crate::net::{Endpoint, NetFile};
@@ -251,6 +254,7 @@ impl Localnet {
         .map_err(LocalnetError::Unheard)?;
         loop {
             tokio::time::sleep(WATCH).await;
+            self.reap_strangers();
             // The processes run whether or not it can be written where.
             note_trouble(&mut trouble, complaint(self.write_net().and(self.write_state())));
         }
@@ -398,6 +402,22 @@ impl Localnet {
             write_json(&path, &state)?;
         }
         Ok(())
+    }
+
+    /// Takes note of the end of processes that are ours without having been started here: those that the first
+    /// process of a container inherits, or whoever took over another program's process.
+    fn reap_strangers(&self) {
+        // They are the main thread's, on which this runs. A kernel that keeps no such list has no better one.
+        let children = File::open("/proc/thread-self/children").and_then(|list| read_at_most(list, FILE_LIMIT));
+        let children = children.unwrap_or_default();
+        for pid in String::from_utf8_lossy(&children).split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            // The end of what was started here is for whoever supervises it.
+            if !self.pids.values().any(|known| *known.borrow() == Some(pid))
+                && let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+            {
+                let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+            }
+        }
     }
 
     async fn stop(mut self) {

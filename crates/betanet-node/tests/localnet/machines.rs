@@ -1,6 +1,7 @@
 //! Odd machines: names that are no text, a program that was replaced, a hangup, needs that are not met.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -26,6 +27,14 @@ fn failed(output: &Output) -> String {
     text
 }
 
+/// Processes whose parent is `pid`, ended or not.
+fn children_of(pid: u32) -> usize {
+    let parent = |stat: String| stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    stats.filter_map(parent).filter(|parent: &u32| *parent == pid).count()
+}
+
 /// Kills a child; the owner starts another.
 async fn comes_back(net: &Net, child: &str) {
     let before = net.state().children[child];
@@ -34,6 +43,27 @@ async fn comes_back(net: &Net, child: &str) {
         net.state().children.get(child).is_some_and(|now| *now != before && runs(*now))
     })
     .await;
+}
+
+#[tokio::test]
+async fn processes_that_it_was_given_and_that_end_leave_nothing_behind() {
+    if !Path::new("/proc/thread-self/children").exists() {
+        eprintln!("skipped: this kernel lists no children");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // A shell that becomes the net leaves it a process that ends with the pipe, as the first process of a container
+    // inherits them.
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"cat <"$0" & exec "$@""#]).arg(&pipe).arg(betanet().get_program());
+    let net = Net::start_as(command, &dir.path().join("net"), &SMALL, Stdio::null());
+    let started = net.state().children.len();
+    assert_eq!(started + 1, children_of(net.id()));
+    drop(File::options().write(true).open(&pipe).unwrap());
+    eventually("the stranger is gone", async || children_of(net.id()) == started).await;
+    assert_eq!(Some(0), net.terminate());
 }
 
 /// INV-LINK-33
