@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use crate::rarely::Rarely;
+
 /// A port cannot be used; the message names it and what to do.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -80,30 +82,17 @@ fn refusal(address: SocketAddr, purpose: Purpose, err: &io::Error) -> BindError 
 /// Pause after a connection could not be accepted: out of file descriptors, some must close first.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How often it is said that connections cannot be accepted.
-const SAY_EVERY: Duration = Duration::from_mins(1);
-
 /// Waits out what keeps connections from being accepted, and does not fill the log meanwhile.
 #[derive(Debug, Default)]
-pub struct AcceptTrouble {
-    said: Option<Instant>,
-}
+pub struct AcceptTrouble(Rarely);
 
 impl AcceptTrouble {
     /// Waits before the next try; says why once a minute.
     pub async fn wait_out(&mut self, error: &io::Error) {
-        if self.is_news(Instant::now()) {
+        if self.0.is_due(Instant::now()) {
             tracing::warn!(%error, "accept.failed");
         }
         tokio::time::sleep(PAUSE).await;
-    }
-
-    fn is_news(&mut self, now: Instant) -> bool {
-        let news = self.said.is_none_or(|said| now.duration_since(said) >= SAY_EVERY);
-        if news {
-            self.said = Some(now);
-        }
-        news
     }
 }
 
@@ -114,13 +103,6 @@ mod tests {
     use super::*;
 
     const LINK: Purpose = Purpose { name: "links", option: "--link-port" };
-
-    #[test]
-    fn what_keeps_connections_out_is_said_once_a_minute() {
-        let (start, mut trouble) = (Instant::now(), AcceptTrouble::default());
-        let said = (0..1300).filter(|tenth| trouble.is_news(start + PAUSE * *tenth)).count();
-        assert_eq!(3, said);
-    }
 
     #[tokio::test]
     async fn a_port_in_use_is_named() {

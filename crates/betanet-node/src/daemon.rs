@@ -45,11 +45,12 @@ use self::metrics::{Exporter, Metrics};
 use self::mixer::{Ingress, MixerConfig, Released};
 use crate::bind::{BindError, Purpose, bind};
 use crate::clock::{NetworkClock, boot_id};
-use crate::control::{ControlChannel, NetworkConstants, Op, Outcome, OwedProof};
+use crate::control::{ControlChannel, ControlError, NetworkConstants, Op, Outcome, OwedProof};
 use crate::http::{self, Response};
-use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener};
-use crate::net::{NetFile, hex_id};
+use crate::link::{Dialer, HandshakeError, LinkError, LinkTimeouts, Listener};
+use crate::net::{Endpoint, NetFile, hex_id};
 use crate::process::{http_places, shut_down};
+use crate::rarely::Rarely;
 use crate::state::{StateDir, StateError, note_trouble, read_json, write_json};
 use crate::sync::lock;
 use crate::views::Views;
@@ -326,30 +327,38 @@ impl Node {
             }
         });
         let mut pause = Duration::from_millis(20);
+        let mut away = Rarely::default();
         loop {
             // The authority may have moved since.
             let authority = NetFile::read_again(&self.config.bootstrap).map_or(self.net.authority, |net| net.authority);
             let asked = tokio::time::timeout(CONSTANTS_PATIENCE, self.ask_constants(authority)).await;
-            if let Some(constants) = asked.ok().flatten().or_else(|| held.clone()) {
+            let error = match asked.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
+                Ok(constants) => return constants,
+                Err(error) => error,
+            };
+            if let Some(constants) = held {
                 return constants;
+            }
+            if away.is_due(Instant::now()) {
+                tracing::warn!(address = %authority.address, %error, "authority.away");
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
         }
     }
 
-    async fn ask_constants(&self, authority: crate::net::Endpoint) -> Option<NetworkConstants> {
-        let (sender, reader) = self.dialer.dial(authority.address, *authority.id.as_bytes(), 8).await.ok()?;
-        ControlChannel::ask_over(sender, reader, async |channel| {
+    async fn ask_constants(&self, authority: Endpoint) -> Result<NetworkConstants, String> {
+        let dialled = self.dialer.dial(authority.address, *authority.id.as_bytes(), 8).await;
+        let (sender, reader) = dialled.map_err(|err| err.to_string())?;
+        let asked = ControlChannel::ask_over(sender, reader, async |channel| {
             // Keys are made for an epoch, so the time comes first.
-            self.time.follow(&channel.time().await.ok()?);
-            match channel.call(Op::GetNetwork).await {
-                Ok(Outcome::Network(constants)) => Some(constants),
-                _ => None,
+            self.time.follow(&channel.time().await?);
+            match channel.call(Op::GetNetwork).await? {
+                Outcome::Network(constants) => Ok(constants),
+                _ => Err(ControlError::Unexpected),
             }
-        })
-        .await
-        .flatten()
+        });
+        asked.await.unwrap_or_else(|| Err(LinkError::Closed.into())).map_err(|err| err.to_string())
     }
 
     fn start_mixer(&self, keeper: &Keeper, egress: &Egress) -> Result<(Ingress, Option<Arc<Edge>>), DaemonError> {

@@ -17,6 +17,7 @@ pub mod net;
 mod newcomers;
 mod places;
 pub mod process;
+mod rarely;
 pub mod state;
 mod sync;
 pub mod views;

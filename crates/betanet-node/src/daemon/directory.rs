@@ -14,6 +14,7 @@ use crate::clock::NetworkClock;
 use crate::control::{ControlChannel, ControlError, Op, Outcome, OwedProof};
 use crate::link::{Dialer, LinkError, LinkReader, Received};
 use crate::net::{Endpoint, NetFile};
+use crate::rarely::Rarely;
 use crate::state::StateError;
 use crate::views::{ViewError, Views};
 
@@ -98,16 +99,26 @@ impl Uplink {
     async fn run(mut self, mut requests: mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>) {
         let mut workers = WorkerCache::default();
         let mut pause = BACK_OFF.0;
+        let mut away = Rarely::default();
         while !self.views.is_closed() {
             let up = Instant::now();
             if let Ok(net) = NetFile::read_again(&self.bootstrap) {
                 self.authority = net.authority;
             }
             let Endpoint { id, address } = self.authority;
-            if let Ok((sender, reader)) = self.dialer.dial(address, *id.as_bytes(), QUEUE).await {
-                workers.authority = Some(id);
-                let channel = ControlChannel::new(sender);
-                let _ = self.talk(&channel, reader, &mut requests, &mut workers).await;
+            let ended = match self.dialer.dial(address, *id.as_bytes(), QUEUE).await {
+                Ok((sender, reader)) => {
+                    workers.authority = Some(id);
+                    let channel = ControlChannel::new(sender);
+                    let ended = self.talk(&channel, reader, &mut requests, &mut workers).await;
+                    ended.err().map(|err| err.to_string())
+                }
+                Err(err) => Some(err.to_string()),
+            };
+            if let Some(error) = ended
+                && away.is_due(Instant::now())
+            {
+                tracing::warn!(%address, %error, "authority.away");
             }
             if up.elapsed() > BACK_OFF.1 {
                 pause = BACK_OFF.0;
