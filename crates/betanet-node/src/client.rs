@@ -256,7 +256,12 @@ impl Client {
     /// # Errors
     /// As [`Client::open`], but for edges that do not answer.
     pub async fn start(config: &ClientConfig) -> Result<Self, ClientError> {
-        let net = read_bootstrap(config.bootstrap.clone()).await?;
+        let net = NetFile::wait_for(&config.bootstrap).await.map_err(|error| match error {
+            StateError::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                ClientError::NoBootstrap { path }
+            }
+            other => other.into(),
+        })?;
         let store = ClientStore::open(&config.dir, &net, config.edges)?;
         let address = store.address();
         let worker_key = store.worker_key();
@@ -611,23 +616,6 @@ impl Client {
         self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
         wait.await.map_err(|_| ClientError::Closed)
     }
-}
-
-/// Reads the bootstrap file on a thread of its own: it may be a pipe that never brings anything, and then nobody but
-/// the caller waits for it.
-async fn read_bootstrap(path: PathBuf) -> Result<NetFile, ClientError> {
-    let (done, wait) = oneshot::channel();
-    std::thread::Builder::new().name("net-file".into()).spawn(move || {
-        let net = NetFile::read(&path).map_err(|error| match error {
-            StateError::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                ClientError::NoBootstrap { path }
-            }
-            other => other.into(),
-        });
-        // The caller may have given up.
-        drop(done.send(net));
-    })?;
-    wait.await.map_err(|_| ClientError::Closed)?
 }
 
 #[cfg(test)]

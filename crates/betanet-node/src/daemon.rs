@@ -142,9 +142,8 @@ pub enum DaemonError {
 /// # Errors
 /// It cannot start; the message is one line that names the cause and what to do.
 pub async fn run(config: DaemonConfig, shutdown: watch::Receiver<bool>) -> Result<(), DaemonError> {
-    let node = Node::open(config).await?;
     tokio::select! {
-        ran = node.run() => ran,
+        ran = async { Node::open(config).await?.run().await } => ran,
         () = shut_down(shutdown) => Ok(()),
     }
 }
@@ -171,7 +170,7 @@ impl Node {
         let state = StateDir::open(&config.dir)?;
         let key = state.signing_key("identity.key")?;
         let id = node_id_of(&key);
-        let net = NetFile::read(&config.bootstrap)?;
+        let net = NetFile::wait_for(&config.bootstrap).await?;
         let former: Option<NodeRecord> = read_json(&state.join(RECORD_FILE), "node record").unwrap_or_default();
         let links = bind(
             config.ip,

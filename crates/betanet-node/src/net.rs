@@ -8,6 +8,7 @@ use std::path::Path;
 pub use betanet_mix::view::hexes::node_id as hex_id;
 use betanet_sphinx::NodeId;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::state::{StateError, read_json, read_named_json};
 
@@ -48,6 +49,24 @@ impl NetFile {
     /// It does not exist, cannot be read, is too large, or is no bootstrap file.
     pub fn read(path: &Path) -> Result<Self, StateError> {
         read_named_json(path, WHAT, LIMIT)
+    }
+
+    /// As [`NetFile::read`], for whoever may be told to stop meanwhile: a pipe that nobody fills holds
+    /// up a thread of its own.
+    ///
+    /// # Errors
+    /// As [`NetFile::read`].
+    pub async fn wait_for(path: &Path) -> Result<Self, StateError> {
+        if path.is_file() {
+            return Self::read(path);
+        }
+        let failed = |source| StateError::Io { action: "read", path: path.to_owned(), source };
+        let (done, wait) = oneshot::channel();
+        let name = path.to_owned();
+        // Whoever asked may have given up.
+        let read = move || drop(done.send(Self::read(&name)));
+        std::thread::Builder::new().name("net-file".into()).spawn(read).map_err(failed)?;
+        wait.await.map_err(|_| failed(ErrorKind::Interrupted.into()))?
     }
 
     /// Reads the file once more, for what has changed. What can be read only once is not waited for.

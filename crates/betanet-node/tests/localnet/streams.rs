@@ -2,9 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
-use crate::harness::{Net, betanet};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+
+use crate::harness::{Net, betanet, eventually, signal};
 
 /// What standard output is lost in.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +172,38 @@ fn a_message_is_read_whole_or_not_sent() {
         let (line, lines) = complaint(&output);
         assert_eq!((Some(2), 1), (output.status.code(), lines), "{line}");
         assert!(line.contains("/dev/zero is larger than 1 MiB"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_without_a_network_file_holds_up_nobody_who_is_told_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (pipe, folder) = (path("pipe"), path("folder"));
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let never_wait = OFlags::NONBLOCK.bits().cast_signed();
+    for (arguments, told, code) in [
+        (["ping", "--net", &pipe, "--dir", &folder], "-INT", 130),
+        (["node", "--bootstrap", &pipe, "--dir", &folder], "-TERM", 0),
+    ] {
+        let mut process = betanet().args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        // No writer finds the pipe open before somebody reads it.
+        let mut writer = None;
+        eventually("the pipe is waited for", async || {
+            writer = OpenOptions::new().write(true).custom_flags(never_wait).open(&pipe).ok();
+            writer.is_some()
+        })
+        .await;
+        signal(process.id(), told);
+        let mut ended = None;
+        eventually("the process ends", async || {
+            ended = process.try_wait().unwrap();
+            ended.is_some()
+        })
+        .await;
+        let ended = ended.unwrap();
+        assert_eq!(Some(code), ended.code().or(ended.signal().map(|number| 128 + number)), "{arguments:?}");
+        drop(writer);
     }
 }
 
