@@ -19,7 +19,7 @@ use betanet_mix::view::{Address, ConsensusHash, Mailbox, Role};
 use betanet_sphinx::NodeId;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::notes::{Notes, Written, copy_of};
@@ -216,8 +216,8 @@ impl Driver {
         links: &EdgeLinks,
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
         self.runtime = Some(links.runtime().clone());
-        let own_runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        std::thread::Builder::new().name("courier".into()).spawn(move || own_runtime.block_on(self.run(commands)))
+        let own = OwnRuntime::new()?;
+        std::thread::Builder::new().name("courier".into()).spawn(move || own.block_on(self.run(commands)))
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -598,6 +598,30 @@ impl Driver {
             *ready = now;
             changed
         });
+    }
+}
+
+/// The thread's own runtime. Where the system gives no thread for it, it is dropped among tasks, and there a plain one
+/// would be a panic.
+struct OwnRuntime(Option<Runtime>);
+
+impl OwnRuntime {
+    fn new() -> std::io::Result<Self> {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map(Some).map(Self)
+    }
+
+    fn block_on(mut self, work: impl Future<Output = ()>) {
+        if let Some(runtime) = self.0.take() {
+            runtime.block_on(work);
+        }
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

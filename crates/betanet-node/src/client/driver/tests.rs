@@ -203,6 +203,11 @@ async fn the_first_attached_edge_ends_the_trouble_of_having_none() {
     assert!(status.trouble.is_none_or(|text| !text.contains("no edge")));
 }
 
+#[tokio::test]
+async fn a_driver_that_gets_no_thread_is_given_up_among_tasks() {
+    drop(OwnRuntime::new().unwrap());
+}
+
 /// An edge that is frozen holds nobody up, and is used again when it takes something.
 #[tokio::test]
 async fn a_full_link_does_not_stop_the_others() {
