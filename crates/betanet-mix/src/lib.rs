@@ -12,5 +12,6 @@ pub mod pipeline;
 pub mod pool;
 mod random;
 pub mod replay;
+pub mod text;
 pub mod view;
 pub mod vrf;

@@ -118,9 +118,23 @@ pub enum Outcome {
     Stored,
     /// The request was not carried out.
     Refused {
-        /// Why, for people.
+        /// Why, for people: one line, as it is sent and as it is taken.
+        #[serde(with = "bounded_reason")]
         reason: String,
     },
+}
+
+mod bounded_reason {
+    use betanet_mix::text::one_line;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(reason: &str, out: S) -> Result<S::Ok, S::Error> {
+        one_line(reason).serialize(out)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+        Ok(one_line(&String::deserialize(input)?))
+    }
 }
 
 /// A delay proof that a node owes, with what it is made from: the node may have been away when the
@@ -278,6 +292,33 @@ impl ControlChannel {
                 Ok(Vec::new())
             }
             Answer::Consensus { documents } => Ok(documents),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use betanet_mix::text::LINE_LENGTH;
+
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_bounded_line_for_who_sends_and_for_who_takes_it() {
+        let words = format!("two lines\n\u{1b}[2J{}", "x".repeat(1_000_000));
+        let outcome = Outcome::Refused { reason: words.clone() };
+        let sent = serde_json::to_string(&Answer::Reply { id: 7, outcome }).unwrap();
+        assert!(sent.len() < 2 * LINE_LENGTH, "{} bytes are sent", sent.len());
+
+        let foreign = serde_json::json!({"type": "reply", "id": 7, "outcome": {"outcome": "refused", "reason": words}});
+        for text in [sent, foreign.to_string()] {
+            let Answer::Reply { outcome: Outcome::Refused { reason }, .. } = serde_json::from_str(&text).unwrap()
+            else {
+                panic!("it is another answer");
+            };
+            assert_eq!(LINE_LENGTH, reason.chars().count());
+            assert!(reason.starts_with("two lines  [2Jxxx") && reason.ends_with("x…"), "{reason}");
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::hexes;
+use crate::text::one_line;
 
 /// More signatures than authorities exist are never worth checking.
 const MAX_SIGNATURES: usize = 32;
@@ -226,8 +227,9 @@ pub fn node_id_of(key: &SigningKey) -> NodeId {
 }
 
 fn parse_content<T: Document>(content: &str) -> Result<T, DocumentError> {
+    // The parser's words repeat the text, which may be a stranger's.
     let value: T = serde_json::from_str(content)
-        .map_err(|error| DocumentError::Malformed { domain: T::DOMAIN, detail: error.to_string() })?;
+        .map_err(|error| DocumentError::Malformed { domain: T::DOMAIN, detail: one_line(&error.to_string()) })?;
     value.check().map_err(|rule| DocumentError::Rule { domain: T::DOMAIN, rule })?;
     Ok(value)
 }

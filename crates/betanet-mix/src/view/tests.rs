@@ -36,6 +36,19 @@ fn samples() -> Vec<(Signed, Check)> {
     ]
 }
 
+#[test]
+fn an_error_does_not_repeat_a_strangers_text_at_length() {
+    let content = format!(r#"{{"\u001b[2J{}": 1}}"#, "x".repeat(3_000));
+    for refused in [
+        Signed { content: content.clone(), signatures: Vec::new() }.verify_worker().map(drop),
+        Signed { content, signatures: Vec::new() }.verify_node().map(drop),
+    ] {
+        let said = refused.unwrap_err().to_string();
+        assert!(said.chars().count() < 500 && !said.contains(char::is_control), "{said}");
+        assert!(said.contains("does not parse: unknown field ` [2Jxxx"), "{said}");
+    }
+}
+
 /// INV-MSG-15: any changed bit of a document or its signature is noticed, and a signature for one kind is none for another.
 #[test]
 fn changed_documents_are_refused() {
