@@ -110,9 +110,16 @@ class RunningFog:
         return json.loads(done.stdout)
 
     def pid(self, child: str) -> int:
-        """The process of a child of ``fog up``."""
-        children = json.loads((self.home / "fog.json").read_text())["children"]
-        return int(children[child])
+        """The process of a child of ``fog up``; one that is being started again is waited for."""
+        pids: list[int] = []
+
+        def runs() -> bool:
+            found = json.loads((self.home / "fog.json").read_text())["children"][child]
+            pids.extend([] if found is None else [found])
+            return bool(pids)
+
+        until(runs, START_S, lambda: f"{child} does not run again")
+        return pids[-1]
 
     def node_pid(self, node: str) -> int:
         """The process of a mix node."""
