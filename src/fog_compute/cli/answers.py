@@ -15,6 +15,7 @@ from fog_compute.cli.common import CommandError
 from fog_compute.text import one_line
 
 __all__ = [
+    "ANOTHER_PROGRAM",
     "Attempt",
     "Blob",
     "Made",
@@ -32,7 +33,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-_ANOTHER_PROGRAM: Final = "is it another program?"
+ANOTHER_PROGRAM: Final = "is it another program?"
 
 
 class Blob(TypedDict):
@@ -154,10 +155,10 @@ def parse(data: bytes, shape: type[T]) -> T:
         msgspec.convert(body, shape)
     except msgspec.ValidationError as error:
         raise CommandError(
-            f"the backend's answer cannot be used ({one_line(str(error))}): {_ANOTHER_PROGRAM}"
+            f"the backend's answer cannot be used ({one_line(str(error))}): {ANOTHER_PROGRAM}"
         ) from None
     except (ValueError, RecursionError):
-        raise CommandError(f"the backend's answer cannot be read: {_ANOTHER_PROGRAM}") from None
+        raise CommandError(f"the backend's answer cannot be read: {ANOTHER_PROGRAM}") from None
     return cast("T", body)
 
 

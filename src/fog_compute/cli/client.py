@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 
 import httpx2
 
-from fog_compute.cli.answers import Blob, Problem, parse
+from fog_compute.cli.answers import ANOTHER_PROGRAM, Blob, Problem, parse
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import LINE_LENGTH, CommandError, NotRunningError, note
 from fog_compute.cli.connection import Absent, Connection
@@ -153,8 +153,8 @@ class Backend:
                 data += piece
                 if len(data) > ANSWER_BYTES:
                     raise CommandError(
-                        f"the backend's answer has more than {format_bytes(ANSWER_BYTES)}: is it"
-                        " another program?"
+                        f"the backend's answer has more than {format_bytes(ANSWER_BYTES)}:"
+                        f" {ANOTHER_PROGRAM}"
                     )
         return httpx2.Response(answer.status_code, content=bytes(data))
 

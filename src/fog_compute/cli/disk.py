@@ -17,7 +17,7 @@ from typing import Final
 
 from fog_compute.units import MIB, format_bytes
 
-__all__ = ["ROOM_BYTES", "disk_problems"]
+__all__ = ["ROOM_BYTES", "disk_problems", "nearest"]
 
 ROOM_BYTES: Final = 1 * MIB
 """What a start writes, and a disk must have room for."""
@@ -26,9 +26,18 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SAID_ELSEWHERE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
+def nearest(path: Path) -> Path:
+    """Return a path, or the first folder above it, that is there.
+
+    Raises:
+        OSError: it may not be looked at.
+    """
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
 def disk_problems(home: Path) -> Iterator[str]:
     """Yield what the disk below a home cannot do; where nothing may be made, nothing is tried."""
-    place = next(path for path in (home, *home.parents) if path.exists())
+    place = nearest(home)
     try:
         with tempfile.TemporaryDirectory(
             prefix=".fog-", dir=place, ignore_cleanup_errors=True

@@ -23,7 +23,7 @@ from typing import Final
 
 from fog_compute import spawn
 from fog_compute.cli.common import CommandError, note
-from fog_compute.cli.disk import disk_problems
+from fog_compute.cli.disk import disk_problems, nearest
 from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
 from fog_compute.errors import ConfigError
@@ -154,8 +154,7 @@ def _home(settings: Settings) -> Iterator[str]:
         if path.is_symlink() and not path.exists():
             yield f"the home folder {path} is a link that leads nowhere: remove it, or set FOG_HOME"
             return
-        while not path.exists():
-            path = path.parent
+        path = nearest(path)
     except OSError as error:
         yield f"the home folder {settings.home} cannot be used ({error.strerror}): set FOG_HOME"
         return
@@ -174,7 +173,7 @@ def _home(settings: Settings) -> Iterator[str]:
 def _disk(settings: Settings) -> Iterator[str]:
     """A file system that can do what databases and locks ask of it, and has room to begin."""
     try:
-        place = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+        place = nearest(settings.home)
     except OSError:  # said of the home
         return
     if place.is_dir() and _usable(place):
@@ -253,9 +252,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
 
 
 def _scarce_space(settings: Settings) -> Iterator[str]:
-    found = os.statvfs(
-        next(path for path in (settings.home, *settings.home.parents) if path.exists())
-    )
+    found = os.statvfs(nearest(settings.home))
     free = found.f_bavail * found.f_frsize
     if found.f_blocks and free < LOW_SPACE_BYTES:
         yield (

@@ -1,4 +1,4 @@
-"""What `fog up` keeps in ``fog.json`` of its processes, for the commands that ask how it is."""
+"""What `fog up` writes to ``fog.json`` of its processes, and other commands read there."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from fog_compute.cli.children import Child, Event
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import keep_short
 from fog_compute.cli.needs import find_betanet
+from fog_compute.cli.state import FogState
 from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
 from fog_compute.hosts import loopback_like
@@ -199,7 +200,7 @@ class Supervisor:
         return round(time.monotonic() - self._began, 1)
 
     def _write_state(self) -> None:
-        state = {
+        state: FogState = {
             "pid": os.getpid(),
             "version": fog_compute.__version__,
             "started_at": self._started_at,
