@@ -67,16 +67,13 @@ pub async fn bind(
     TcpListener::bind(address).await.map_err(|err| refusal(address, purpose, &err))
 }
 
-fn refusal(address: SocketAddr, purpose: Purpose, err: &io::Error) -> BindError {
-    let purpose_name = purpose.name;
-    match (err.kind(), address.port()) {
-        (io::ErrorKind::AddrInUse, 0) => BindError::NoneFree { ip: address.ip(), purpose: purpose_name },
-        (io::ErrorKind::AddrInUse, _) => {
-            let reason = "the port is in use".to_owned();
-            BindError::Port { address, purpose: purpose_name, reason, option: purpose.option }
-        }
-        _ => BindError::Port { address, purpose: purpose_name, reason: err.to_string(), option: purpose.option },
-    }
+fn refusal(address: SocketAddr, Purpose { name: purpose, option }: Purpose, err: &io::Error) -> BindError {
+    let reason = match (err.kind(), address.port()) {
+        (io::ErrorKind::AddrInUse, 0) => return BindError::NoneFree { ip: address.ip(), purpose },
+        (io::ErrorKind::AddrInUse, _) => "the port is in use".to_owned(),
+        _ => err.to_string(),
+    };
+    BindError::Port { address, purpose, reason, option }
 }
 
 /// Pause after a connection could not be accepted: out of file descriptors, some must close first.
