@@ -249,7 +249,8 @@ def test_commands_of_betanet_bear_broken_streams(fog: RunningFog, tmp_path: Path
         "status": lambda _: [BETANET, "localnet", "status", "--dir", net.parent],
         "a second net": lambda _: [BETANET, "localnet", "run", "--dir", net.parent],
         "a second authority": lambda _: [
-            *(BETANET, "authority", "--network", "second", "--dir", net.parent / "authority"),
+            *(BETANET, "authority", "run", "--network", "second"),
+            *("--dir", net.parent / "authority"),
         ],
         "a second node": lambda _: [
             *(BETANET, "node", "--http-port", "0", "--bootstrap", net),
@@ -296,7 +297,7 @@ def test_services_of_betanet_bear_broken_streams(tmp_path: Path) -> None:
             ["localnet", "run", "--entry", "1", "--middle", "0", "--exit", "0"],
             "net.json",
         ),
-        "authority": (["authority", "--network", "small"], "authority.json"),
+        "authority": (["authority", "run", "--network", "small"], "authority.json"),
         "node": (["node", "--http-port", "0", "--bootstrap", net / "net.json"], "node.json"),
     }
 

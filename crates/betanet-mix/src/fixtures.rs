@@ -32,7 +32,7 @@ pub(crate) fn node(number: u8, role: Role, party: u8) -> NodeDescriptor {
     NodeDescriptor {
         id: node_id_of(&signing_key(number)),
         role,
-        link_address: SocketAddr::from((Ipv4Addr::new(10, party, 0, number), 9000)),
+        link_address: SocketAddr::from((Ipv4Addr::new(10, party, 0, number), 9000)).try_into().unwrap(),
         keys: [EPOCH.previous(), EPOCH, EPOCH.next()].map(|epoch| (epoch, key)).into(),
         vrf_key: vrf::SecretKey::from_seed(&[number; 32]).public(),
         delay_proofs: Vec::new(),

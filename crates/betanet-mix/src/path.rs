@@ -12,7 +12,7 @@ use rand_core::CryptoRng;
 
 use crate::epoch::Epoch;
 use crate::random;
-use crate::view::{Address, Mailbox, NetworkView, NodeView};
+use crate::view::{Address, Host, LinkAddress, Mailbox, NetworkView, NodeView};
 
 /// Draws of the middles before a network with few operators counts as too small.
 const MAX_DRAWS: usize = 64;
@@ -218,14 +218,16 @@ fn finish(epoch: Epoch, nodes: &[NodeView<'_>], mailbox: MailboxId) -> Option<Pa
 
 /// Whether one party probably runs or sees both nodes.
 fn share_fate(one: NodeView<'_>, other: NodeView<'_>) -> bool {
-    one.operator() == other.operator() || prefix(one.link_address().ip()) == prefix(other.link_address().ip())
+    one.operator() == other.operator() || prefix(one.link_address()) == prefix(other.link_address())
 }
 
-fn prefix(address: IpAddr) -> (bool, u32) {
-    match address.to_canonical() {
-        IpAddr::V4(address) => (false, address.to_bits() >> 16),
+/// The prefix of an address; what is known by name may be anywhere, also beside another of these.
+fn prefix(address: &LinkAddress) -> Option<(bool, u32)> {
+    match address.host() {
+        Host::Ip(IpAddr::V4(address)) => Some((false, address.to_bits() >> 16)),
         // The top 32 of 128 bits always fit.
-        IpAddr::V6(address) => (true, u32::try_from(address.to_bits() >> 96).unwrap_or(u32::MAX)),
+        Host::Ip(IpAddr::V6(address)) => Some((true, u32::try_from(address.to_bits() >> 96).unwrap_or(u32::MAX))),
+        Host::Name(_) => None,
     }
 }
 

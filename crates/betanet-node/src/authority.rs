@@ -11,14 +11,14 @@ mod links;
 mod plan;
 mod workers;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use betanet_mix::delay::CAP_IN_MEANS;
 use betanet_mix::epoch::EpochClock;
-use betanet_mix::view::{DocumentError, Signed, node_id_of};
+use betanet_mix::view::{DocumentError, LinkAddress, Signed, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ use tokio::sync::{Mutex, watch};
 
 use self::plan::{Ledger, Saved};
 use self::workers::Workers;
-use crate::bind::{BindError, Purpose, bind};
+use crate::bind::{BindError, Purpose, announced, bind};
 use crate::clock::NetworkClock;
 use crate::control::{NetworkConstants, Op, Outcome};
 use crate::link::{HandshakeError, LinkTimeouts, Listener};
@@ -66,10 +66,10 @@ pub struct AuthorityConfig {
     pub mean_delay: Option<Duration>,
     /// One party runs all nodes.
     pub one_operator: bool,
-    /// Address of the link socket.
-    pub ip: IpAddr,
-    /// Port for links; 0 for any, kept over restarts.
-    pub link_port: u16,
+    /// Where the link socket listens; port 0 for any, kept over restarts.
+    pub listen: SocketAddr,
+    /// Where others reach it, if that is somewhere else.
+    pub announce: Option<LinkAddress>,
 }
 
 impl AuthorityConfig {
@@ -106,7 +106,9 @@ pub struct AuthorityRecord {
     #[serde(with = "hex_id")]
     pub id: NodeId,
     /// Where it takes links.
-    pub address: SocketAddr,
+    pub listens: SocketAddr,
+    /// Where others reach it.
+    pub address: LinkAddress,
     /// The network's name.
     pub network: String,
     /// Process id.
@@ -210,16 +212,13 @@ impl Authority {
         }
         let former: Option<AuthorityRecord> =
             read_json(&state.join(RECORD_FILE), "authority record").unwrap_or_default();
-        let links = bind(
-            config.ip,
-            config.link_port,
-            former.map(|record| record.address),
-            Purpose { name: "links", option: "--link-port" },
-        )
-        .await?;
+        let links =
+            bind(config.listen, former.map(|record| record.listens), Purpose { name: "links", option: "--listen" })
+                .await?;
         let record = AuthorityRecord {
             id,
-            address: links.local_addr()?,
+            listens: links.local_addr()?,
+            address: announced(config.listen, links.local_addr()?, config.announce.as_ref())?,
             network: config.network.clone(),
             pid: std::process::id(),
         };

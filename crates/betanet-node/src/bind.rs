@@ -1,9 +1,11 @@
-//! Listening sockets that keep their port over restarts.
+//! Listening sockets that keep their port over restarts, and what others are told of them.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use betanet_mix::view::{LinkAddress, LinkAddressError};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
@@ -36,6 +38,41 @@ pub enum BindError {
         /// What it is for.
         purpose: &'static str,
     },
+    /// Others would be told of a place that they cannot reach.
+    #[error("links at {bound} are of no use to others: {reason}; say with --announce HOST:PORT where they are reached")]
+    Unreachable {
+        /// Where the socket is.
+        bound: SocketAddr,
+        /// Why not.
+        reason: LinkAddressError,
+    },
+    /// A port that changes behind one that does not.
+    #[error("{announced} leads to one port: choose it with --listen {ip}:PORT instead of port 0", ip = Literal(*.ip))]
+    AnyPort {
+        /// What is announced.
+        announced: LinkAddress,
+        /// Where the socket is.
+        ip: IpAddr,
+    },
+    /// The machine of whoever dials it.
+    #[error("{announced} leads everybody to his own machine: announce what others reach, or listen on loopback")]
+    Loopback {
+        /// What is announced.
+        announced: LinkAddress,
+    },
+}
+
+/// An address as it is written before a port.
+#[derive(Debug)]
+struct Literal(IpAddr);
+
+impl fmt::Display for Literal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(ip) => ip.fmt(f),
+            IpAddr::V6(ip) => write!(f, "[{ip}]"),
+        }
+    }
 }
 
 /// What a socket is for, and the option that moves it.
@@ -47,23 +84,17 @@ pub struct Purpose {
     pub option: &'static str,
 }
 
-/// Binds `port` on `ip`. Port 0 means: the `former` address if it is free, any free port otherwise.
+/// Binds `address`. Port 0 means: the `former` address if it is free, any free port otherwise.
 ///
 /// # Errors
 /// The port is in use or may not be used.
-pub async fn bind(
-    ip: IpAddr,
-    port: u16,
-    former: Option<SocketAddr>,
-    purpose: Purpose,
-) -> Result<TcpListener, BindError> {
-    if port == 0
-        && let Some(former) = former.filter(|former| former.ip() == ip)
+pub async fn bind(address: SocketAddr, former: Option<SocketAddr>, purpose: Purpose) -> Result<TcpListener, BindError> {
+    if address.port() == 0
+        && let Some(former) = former.filter(|former| former.ip() == address.ip())
         && let Ok(listener) = TcpListener::bind(former).await
     {
         return Ok(listener);
     }
-    let address = SocketAddr::new(ip, port);
     TcpListener::bind(address).await.map_err(|err| refusal(address, purpose, &err))
 }
 
@@ -74,6 +105,27 @@ fn refusal(address: SocketAddr, Purpose { name: purpose, option }: Purpose, err:
         _ => err.to_string(),
     };
     BindError::Port { address, purpose, reason, option }
+}
+
+/// What others are told of a socket at `bound` that was asked for as `asked`: what is announced, or the socket's address.
+///
+/// # Errors
+/// It would lead them nowhere.
+pub fn announced(
+    asked: SocketAddr,
+    bound: SocketAddr,
+    announce: Option<&LinkAddress>,
+) -> Result<LinkAddress, BindError> {
+    let Some(announced) = announce.cloned() else {
+        return LinkAddress::try_from(bound).map_err(|reason| BindError::Unreachable { bound, reason });
+    };
+    if asked.port() == 0 {
+        return Err(BindError::AnyPort { announced, ip: asked.ip() });
+    }
+    if announced.is_loopback() && !bound.ip().to_canonical().is_loopback() {
+        return Err(BindError::Loopback { announced });
+    }
+    Ok(announced)
 }
 
 /// Pause after a connection could not be accepted: out of file descriptors, some must close first.
@@ -99,16 +151,16 @@ mod tests {
 
     use super::*;
 
-    const LINK: Purpose = Purpose { name: "links", option: "--link-port" };
+    const LINK: Purpose = Purpose { name: "links", option: "--listen" };
 
     #[tokio::test]
     async fn a_port_in_use_is_named() {
         let ip = IpAddr::from([127, 0, 0, 1]);
-        let first = bind(ip, 0, None, LINK).await.unwrap();
+        let first = bind((ip, 0).into(), None, LINK).await.unwrap();
         let address = first.local_addr().unwrap();
-        let message = bind(ip, address.port(), None, LINK).await.unwrap_err().to_string();
+        let message = bind(address, None, LINK).await.unwrap_err().to_string();
         assert!(message.contains(&address.port().to_string()), "{message}");
-        assert!(message.contains("--link-port"), "{message}");
+        assert!(message.contains("--listen"), "{message}");
     }
 
     #[test]
@@ -117,20 +169,53 @@ mod tests {
             let address = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port);
             refusal(address, LINK, &io::Error::from(io::ErrorKind::AddrInUse)).to_string()
         };
-        assert!(said(7).contains("free it or choose another port with --link-port"), "{}", said(7));
-        assert!(!said(0).contains("--link-port") && !said(0).contains(":0"), "{}", said(0));
+        assert!(said(7).contains("free it or choose another port with --listen"), "{}", said(7));
+        assert!(!said(0).contains("--listen") && !said(0).contains(":0"), "{}", said(0));
         assert!(said(0).contains("net.ipv4.ip_local_port_range"), "{}", said(0));
     }
 
     #[tokio::test]
     async fn a_former_port_is_kept_if_it_is_free() {
         let ip = IpAddr::from([127, 0, 0, 1]);
-        let first = bind(ip, 0, None, LINK).await.unwrap();
+        let first = bind((ip, 0).into(), None, LINK).await.unwrap();
         let address = first.local_addr().unwrap();
-        let other = bind(ip, 0, Some(address), LINK).await.unwrap();
+        let other = bind((ip, 0).into(), Some(address), LINK).await.unwrap();
         assert_ne!(address, other.local_addr().unwrap());
         drop(first);
-        let again = bind(ip, 0, Some(address), LINK).await.unwrap();
+        let again = bind((ip, 0).into(), Some(address), LINK).await.unwrap();
         assert_eq!(address, again.local_addr().unwrap());
+    }
+
+    /// INV-LINK-67
+    #[test]
+    fn others_are_told_where_they_reach_a_socket_or_why_they_cannot() {
+        let tell = |asked: &str, announce: Option<&str>| {
+            let asked: SocketAddr = asked.parse().unwrap();
+            let bound = SocketAddr::new(asked.ip(), if asked.port() == 0 { 4000 } else { asked.port() });
+            let announce = announce.map(|text| text.parse().unwrap());
+            announced(asked, bound, announce.as_ref()).map(|told| told.to_string()).map_err(|err| err.to_string())
+        };
+        for (asked, announce, told) in [
+            ("127.0.0.1:0", None, "127.0.0.1:4000"),
+            ("192.0.2.1:9000", None, "192.0.2.1:9000"),
+            ("0.0.0.0:9000", Some("198.51.100.1:443"), "198.51.100.1:443"),
+            ("[::]:9000", Some("mix.example:9000"), "mix.example:9000"),
+            // A program beside it passes connections on.
+            ("127.0.0.1:9000", Some("mix.example:9000"), "mix.example:9000"),
+            ("[::1]:9000", Some("[::1]:9001"), "[::1]:9001"),
+        ] {
+            assert_eq!(Ok(told.to_owned()), tell(asked, announce), "{asked} {announce:?}");
+        }
+        for (asked, announce, words) in [
+            ("0.0.0.0:9000", None, "0.0.0.0:9000 are of no use to others: nobody can dial"),
+            ("[::]:0", None, "--announce HOST:PORT"),
+            ("169.254.1.1:9000", None, "link-local"),
+            ("[::]:0", Some("mix.example:9000"), "--listen [::]:PORT instead of port 0"),
+            ("0.0.0.0:9000", Some("[::1]:9000"), "leads everybody to his own machine"),
+            ("192.0.2.1:9000", Some("localhost:9000"), "leads everybody to his own machine"),
+        ] {
+            let refused = tell(asked, announce).unwrap_err();
+            assert!(refused.contains(words) && !refused.contains('\n'), "{asked} {announce:?}: {refused}");
+        }
     }
 }

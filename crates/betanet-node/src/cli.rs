@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
-use self::arguments::{Cli, Command, LocalnetCommand};
+use self::arguments::{AuthorityCommand, Cli, Command, LocalnetCommand};
 use self::output::Failure;
 use self::streams::{check_output, write_output};
 
@@ -55,7 +55,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             services::prepare(arguments.service)?;
             finish(threads(), services::node(arguments))
         }
-        Command::Authority(arguments) => {
+        Command::Authority(AuthorityCommand::Run(arguments)) => {
             services::prepare(arguments.service)?;
             finish(threads(), services::authority(arguments))
         }

@@ -19,14 +19,14 @@ pub mod mailboxes;
 pub mod metrics;
 pub mod mixer;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use betanet_mix::epoch::EpochClock;
-use betanet_mix::view::{DelayProof, DocumentError, NodeDescriptor, Role, Verified, node_id_of};
+use betanet_mix::view::{DelayProof, DocumentError, LinkAddress, NodeDescriptor, Role, Verified, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ use self::keeper::Keeper;
 use self::mailboxes::{Limits, Mailboxes, StoreError};
 use self::metrics::{Exporter, Metrics};
 use self::mixer::{Ingress, MixerConfig, Released};
-use crate::bind::{BindError, Purpose, bind};
+use crate::bind::{BindError, Purpose, announced, bind};
 use crate::clock::{NetworkClock, boot_id};
 use crate::control::{ControlChannel, ControlError, NetworkConstants, Op, Outcome, OwedProof};
 use crate::http::{self, Response};
@@ -78,14 +78,13 @@ pub struct DaemonConfig {
     pub role: Role,
     /// Who runs it.
     pub operator: String,
-    /// Address of the link socket.
-    pub ip: IpAddr,
-    /// Port for links; 0 for any, kept over restarts.
-    pub link_port: u16,
-    /// Address for `/health` and `/metrics`: they are for this machine, whoever may reach the links.
-    pub http_ip: IpAddr,
-    /// Port for `/health` and `/metrics`; 0 for any, kept over restarts.
-    pub http_port: u16,
+    /// Where the link socket listens; port 0 for any, kept over restarts.
+    pub listen: SocketAddr,
+    /// Where others reach it, if that is somewhere else.
+    pub announce: Option<LinkAddress>,
+    /// Where `/health` and `/metrics` are: they are for this machine, whoever may reach the links. Port 0 for any, kept
+    /// over restarts.
+    pub http: SocketAddr,
     /// Export exact counters.
     pub exact_metrics: bool,
     /// Sizes of the packet path.
@@ -103,7 +102,9 @@ pub struct NodeRecord {
     /// Part of a path.
     pub role: Role,
     /// Where it takes links.
-    pub link_address: SocketAddr,
+    pub listens: SocketAddr,
+    /// Where others reach it.
+    pub link_address: LinkAddress,
     /// Where it answers `/health` and `/metrics`.
     pub http_address: SocketAddr,
     /// Process id.
@@ -173,15 +174,13 @@ impl Node {
         let net = NetFile::wait_for(&config.bootstrap).await?;
         let former: Option<NodeRecord> = read_json(&state.join(RECORD_FILE), "node record").unwrap_or_default();
         let links = bind(
-            config.ip,
-            config.link_port,
-            former.as_ref().map(|record| record.link_address),
-            Purpose { name: "links", option: "--link-port" },
+            config.listen,
+            former.as_ref().map(|record| record.listens),
+            Purpose { name: "links", option: "--listen" },
         )
         .await?;
         let http = bind(
-            config.http_ip,
-            config.http_port,
+            config.http,
             former.as_ref().map(|record| record.http_address),
             Purpose { name: "/health and /metrics", option: "--http-port" },
         )
@@ -189,7 +188,8 @@ impl Node {
         let record = NodeRecord {
             id,
             role: config.role,
-            link_address: links.local_addr()?,
+            listens: links.local_addr()?,
+            link_address: announced(config.listen, links.local_addr()?, config.announce.as_ref())?,
             http_address: http.local_addr()?,
             pid: std::process::id(),
         };
@@ -283,7 +283,7 @@ impl Node {
                         });
                         // Listed where it was before, it would be ready for nobody.
                         let listed = views.borrow().at(time.now_ms()).is_some_and(|view| {
-                            view.node(*id).is_some_and(|node| node.link_address() == self.record.link_address)
+                            view.node(*id).is_some_and(|node| *node.link_address() == self.record.link_address)
                         });
                         let mixes = lock(&keeper.delays).source(current).is_some() && trouble.is_none();
                         metrics.healthy.store(listed && mixes && !store_failed, Ordering::Relaxed);
@@ -329,8 +329,9 @@ impl Node {
         let mut away = Rarely::default();
         loop {
             // The authority may have moved since.
-            let authority = NetFile::read_again(&self.config.bootstrap).map_or(self.net.authority, |net| net.authority);
-            let asked = tokio::time::timeout(CONSTANTS_PATIENCE, self.ask_constants(authority)).await;
+            let authority = NetFile::read_again(&self.config.bootstrap)
+                .map_or_else(|_| self.net.authority.clone(), |net| net.authority);
+            let asked = tokio::time::timeout(CONSTANTS_PATIENCE, self.ask_constants(&authority)).await;
             let error = match asked.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
                 Ok(constants) => return constants,
                 Err(error) => error,
@@ -346,8 +347,8 @@ impl Node {
         }
     }
 
-    async fn ask_constants(&self, authority: Endpoint) -> Result<NetworkConstants, String> {
-        let dialled = self.dialer.dial(authority.address, *authority.id.as_bytes(), 8).await;
+    async fn ask_constants(&self, authority: &Endpoint) -> Result<NetworkConstants, String> {
+        let dialled = self.dialer.dial(&authority.address, *authority.id.as_bytes(), 8).await;
         let (sender, reader) = dialled.map_err(|err| err.to_string())?;
         let asked = ControlChannel::ask_over(sender, reader, async |channel| {
             // Keys are made for an epoch, so the time comes first.
@@ -422,7 +423,7 @@ impl Node {
             owed,
             time: self.time.clone(),
             bootstrap: self.config.bootstrap.clone(),
-            authority: self.net.authority,
+            authority: self.net.authority.clone(),
             dialer: self.dialer.clone(),
             descriptor,
             views: self.views.clone(),
@@ -450,7 +451,7 @@ impl Node {
         let descriptor = NodeDescriptor {
             id: self.id,
             role: self.config.role,
-            link_address: self.record.link_address,
+            link_address: self.record.link_address.clone(),
             keys,
             vrf_key: lock(&keeper.delays).public_key(),
             delay_proofs: proofs.to_vec(),

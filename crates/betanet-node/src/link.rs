@@ -7,6 +7,7 @@
 
 pub mod frame;
 mod io;
+mod names;
 mod tls;
 
 pub use frame::{FRAME_LEN, Frame, FrameKind};

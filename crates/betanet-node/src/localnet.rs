@@ -293,11 +293,12 @@ impl Localnet {
 
     fn authority_arguments(&self) -> Vec<OsString> {
         let mut arguments = Arguments::new("authority");
+        arguments.flag("run");
         arguments
             .pair("--dir", self.config.dir.join("authority"))
             .pair("--network", "local")
             .pair("--expect", self.nodes.len().to_string())
-            .pair("--ip", self.config.ip.to_string())
+            .pair("--listen", SocketAddr::new(self.config.ip, 0).to_string())
             .flag("--one-operator")
             .flag("--die-with-parent");
         for (name, value) in [("--epoch", &self.config.epoch), ("--mean-delay", &self.config.mean_delay)] {
@@ -315,9 +316,8 @@ impl Localnet {
             .pair("--bootstrap", self.config.dir.join(NET_FILE))
             .pair("--role", role.name())
             .pair("--operator", "local")
-            .pair("--ip", self.config.ip.to_string())
+            .pair("--listen", SocketAddr::new(self.config.ip, 0).to_string())
             .pair("--http-ip", self.config.ip.to_string())
-            .pair("--link-port", "0")
             .pair("--http-port", "0")
             // Ten nodes share this machine's processors.
             .pair("--workers", "1")
@@ -375,8 +375,7 @@ impl Localnet {
         };
         for (name, role) in &self.nodes {
             // A node that is just restarting keeps its former place, unless the whole net has moved.
-            let former =
-                || read_node(&self.config.dir, name).filter(|former| former.link_address.ip() == self.config.ip);
+            let former = || read_node(&self.config.dir, name).filter(|former| former.listens.ip() == self.config.ip);
             let Some(record) = self.node(name).or_else(former) else {
                 continue;
             };

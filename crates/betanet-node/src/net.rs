@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use betanet_mix::view::LinkAddress;
 pub use betanet_mix::view::hexes::node_id as hex_id;
 use betanet_sphinx::NodeId;
 use serde::{Deserialize, Serialize};
@@ -32,14 +33,14 @@ pub struct NetFile {
     pub http: BTreeMap<String, SocketAddr>,
 }
 
-/// A key and where its owner listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A key and where others reach its owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Ed25519 public key.
     #[serde(with = "hex_id")]
     pub id: NodeId,
     /// Link address.
-    pub address: SocketAddr,
+    pub address: LinkAddress,
 }
 
 impl NetFile {

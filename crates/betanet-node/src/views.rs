@@ -222,7 +222,7 @@ pub(crate) mod fixtures {
         let nodes = nodes.iter().map(|key| NodeDescriptor {
             id: node_id_of(key),
             role: Role::Middle,
-            link_address: ([127, 0, 0, 1], 1).into(),
+            link_address: "127.0.0.1:1".parse().unwrap(),
             keys: [(epoch, SecretKey::generate(&mut os_rng()).public())].into(),
             vrf_key: vrf::SecretKey::from_seed(key.as_bytes()).public(),
             delay_proofs: Vec::new(),

@@ -1,13 +1,12 @@
 //! A mix node in memory: keys, replay caches, delays and, at edges, mailboxes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use betanet_mix::delay::{DelaySource, Exponential};
 use betanet_mix::epoch::{Epoch, KeyRing};
 use betanet_mix::replay::ReplayCache;
-use betanet_mix::view::{NodeDescriptor, Role, node_id_of};
+use betanet_mix::view::{LinkAddress, NodeDescriptor, Role, node_id_of};
 use betanet_mix::vrf;
 use betanet_sphinx::{Action, MailboxId, NodeId, PacketError, SurbId, Unwrapped, parity_of, unwrap};
 use ed25519_dalek::SigningKey;
@@ -50,7 +49,7 @@ pub(crate) struct MemoryNode {
     pub(crate) role: Role,
     pub(crate) up: bool,
     pub(crate) mailboxes: HashMap<MailboxId, MailboxStore>,
-    address: SocketAddr,
+    address: LinkAddress,
     keys: KeyRing,
     caches: BTreeMap<Epoch, ReplayCache>,
     delays: Exponential<ChaCha20Rng>,
@@ -66,7 +65,7 @@ impl MemoryNode {
         let mut keys = KeyRing::new(&mut own, epoch.previous());
         keys.rotate(&mut own, epoch);
         let delays = Exponential::new(mean, ChaCha20Rng::seed_from_u64(rng.next_u64()));
-        let address = SocketAddr::from((Ipv4Addr::new(10, number, 0, 1), 9000));
+        let address = format!("10.{number}.0.1:9000").parse().expect("an address and a port");
         let mailboxes = HashMap::new();
         Self { id, role, up: true, mailboxes, address, keys, caches: BTreeMap::new(), delays, rng: own }
     }
@@ -81,7 +80,7 @@ impl MemoryNode {
         NodeDescriptor {
             id: self.id,
             role: self.role,
-            link_address: self.address,
+            link_address: self.address.clone(),
             keys: self.keys.public_keys(),
             vrf_key: vrf::SecretKey::from_seed(self.id.as_bytes()).public(),
             delay_proofs: Vec::new(),

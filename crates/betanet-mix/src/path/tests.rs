@@ -134,7 +134,7 @@ fn one_party_stands_on_a_path_once() {
         let path = select_forward(&mut rng, &open, EPOCH, &[id(0)], &address(&[2]), 5).unwrap();
         let nodes: Vec<_> = path.hops.iter().map(|hop| open.node(hop.node).unwrap()).collect();
         let operators: HashSet<_> = nodes.iter().map(NodeView::operator).collect();
-        let prefixes: HashSet<_> = nodes.iter().map(|node| prefix(node.link_address().ip())).collect();
+        let prefixes: HashSet<_> = nodes.iter().map(|node| prefix(node.link_address())).collect();
         assert_eq!((operators.len(), prefixes.len()), (5, 5));
     }
     let refused = select_forward(&mut rng, &open, EPOCH, &[id(0)], &address(&[2]), 6).unwrap_err();
@@ -146,10 +146,9 @@ fn one_party_stands_on_a_path_once() {
 
 #[test]
 fn prefixes_follow_the_address_family() {
-    let prefix_of = |text: &str| prefix(text.parse().unwrap());
+    let prefix_of = |host: &str| prefix(&format!("{host}:9").parse().unwrap());
     assert_eq!(prefix_of("10.1.2.3"), prefix_of("10.1.200.9"));
     assert_ne!(prefix_of("10.1.2.3"), prefix_of("10.2.2.3"));
-    assert_eq!(prefix_of("::ffff:10.1.2.3"), prefix_of("10.1.9.9"));
-    assert_eq!(prefix_of("2001:db8:1::1"), prefix_of("2001:db8:2::1"));
-    assert_ne!(prefix_of("2001:db8::1"), prefix_of("2001:db9::1"));
+    assert_eq!(prefix_of("[2001:db8:1::1]"), prefix_of("[2001:db8:2::1]"));
+    assert_ne!(prefix_of("[2001:db8::1]"), prefix_of("[2001:db9::1]"));
 }

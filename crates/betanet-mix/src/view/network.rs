@@ -1,12 +1,12 @@
 //! What a verified consensus says, in the form that paths are chosen from.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use betanet_sphinx::{Hop, NodeId, PublicKey};
 
 use super::consensus::{Consensus, ConsensusHash};
+use super::link_address::LinkAddress;
 use super::node::{NodeDescriptor, Role};
 use super::signed::Verified;
 use crate::epoch::{Epoch, EpochClock};
@@ -133,10 +133,10 @@ impl<'a> NodeView<'a> {
         self.0.role
     }
 
-    /// Where it listens for links.
+    /// Where others reach its links.
     #[must_use]
-    pub fn link_address(&self) -> SocketAddr {
-        self.0.link_address
+    pub fn link_address(&self) -> &'a LinkAddress {
+        &self.0.link_address
     }
 
     /// Who runs it.

@@ -1,13 +1,13 @@
 //! What a mix node says about itself.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use betanet_sphinx::{NodeId, PublicKey};
 use serde::{Deserialize, Serialize};
 
 use super::delays::DelayProof;
 use super::hexes;
+use super::link_address::LinkAddress;
 use super::signed::Document;
 use crate::epoch::Epoch;
 use crate::vrf;
@@ -56,8 +56,8 @@ pub struct NodeDescriptor {
     pub id: NodeId,
     /// The part of a path it serves.
     pub role: Role,
-    /// Where it listens for links.
-    pub link_address: SocketAddr,
+    /// Where others reach its links.
+    pub link_address: LinkAddress,
     /// Its packet keys.
     #[serde(with = "hexes::packet_keys")]
     pub keys: BTreeMap<Epoch, PublicKey>,
@@ -89,9 +89,6 @@ impl Document for NodeDescriptor {
         }
         if self.operator.is_empty() || !is_short_text(&self.operator, MAX_OPERATOR) {
             return Err("an operator is 1 to 64 printable characters");
-        }
-        if self.link_address.port() == 0 || self.link_address.ip().is_unspecified() {
-            return Err("a link address names an address and a port");
         }
         if self.delay_proofs.len() > MAX_PROOFS || !self.delay_proofs.is_sorted_by(|one, next| one.epoch < next.epoch) {
             return Err("delay proofs are at most four, each of a later epoch than the one before");

@@ -130,8 +130,8 @@ fn unusual_documents_are_refused() {
     assert_eq!(change("party 0", &"x".repeat(65)), "document_rule");
     assert_eq!(change("party 0", "\\u0007"), "document_rule");
     assert_eq!(change("\"entry\"", "\"ENTRY\""), "document_malformed");
-    assert_eq!(change(":9000", ":0"), "document_rule");
-    assert_eq!(change("10.0.0.0", "0.0.0.0"), "document_rule");
+    assert_eq!(change(":9000", ":0"), "document_malformed");
+    assert_eq!(change("10.0.0.0", "0.0.0.0"), "document_malformed");
     assert_eq!(change("\"99\":", "\"099\":"), "document_malformed");
     assert_eq!(change("\"99\":", "\"100\":"), "document_malformed");
     assert_eq!(change("\"issued_ms\":", "\"issued_ms\":-"), "document_malformed");

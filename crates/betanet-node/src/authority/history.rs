@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -140,8 +139,8 @@ impl World {
             epoch: Some(Duration::from_millis(LENGTH)),
             mean_delay: None,
             one_operator: true,
-            ip: IpAddr::from([127, 0, 0, 1]),
-            link_port: 0,
+            listen: ([127, 0, 0, 1], 0).into(),
+            announce: None,
         };
         let signer = SigningKey::from_bytes(&[7; 32]);
         let constants = config.constants(&Saved::default()).unwrap();
@@ -328,7 +327,7 @@ impl World {
             let descriptor = NodeDescriptor {
                 id,
                 role: Role::Middle,
-                link_address: ([127, 0, 0, 1], 1).into(),
+                link_address: "127.0.0.1:1".parse().unwrap(),
                 keys,
                 vrf_key,
                 delay_proofs: proofs.clone(),

@@ -338,7 +338,7 @@ fn matters(last: &Consensus, nodes: &[NodeDescriptor], delays: &DelaySection) ->
         (
             node.id,
             node.role,
-            node.link_address,
+            node.link_address.clone(),
             node.operator.clone(),
             *node.vrf_key.as_bytes(),
             node.keys.get(&epoch).copied(),

@@ -1,10 +1,10 @@
 //! What may be typed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use betanet_mix::view::Role;
+use betanet_mix::view::{LinkAddress, Role};
 use clap::{Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
@@ -29,8 +29,9 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run a mix node.
     Node(NodeArguments),
-    /// Run the directory authority that signs who belongs to the network.
-    Authority(AuthorityArguments),
+    /// The directory authority that signs who belongs to the network.
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
     /// Run a whole network on this machine.
     #[command(subcommand)]
     Localnet(LocalnetCommand),
@@ -50,13 +51,13 @@ pub(super) enum Command {
 impl Command {
     /// Whether the command answers on standard output: all but those that run for others do.
     pub(super) const fn answers(&self) -> bool {
-        !matches!(self, Self::Node(_) | Self::Authority(_))
+        !matches!(self, Self::Node(_) | Self::Authority(AuthorityCommand::Run(_)))
     }
 
     /// Whether a program reads the answer.
     pub(super) const fn json(&self) -> bool {
         match self {
-            Self::Node(_) | Self::Authority(_) => false,
+            Self::Node(_) | Self::Authority(AuthorityCommand::Run(_)) => false,
             Self::Localnet(LocalnetCommand::Run(arguments)) => arguments.json,
             Self::Localnet(LocalnetCommand::Status(arguments)) => arguments.json,
             Self::Address(arguments) => arguments.json,
@@ -65,6 +66,12 @@ impl Command {
             Self::Ping(arguments) => arguments.client.json,
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuthorityCommand {
+    /// Run it.
+    Run(AuthorityArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,16 +107,20 @@ pub(super) struct NodeArguments {
     /// Who runs the node; operators do not repeat on a path.
     #[arg(long, env = "NODE_OPERATOR", default_value = "unnamed")]
     pub(super) operator: String,
-    /// Address to listen on for links.
-    #[arg(long, default_value = "127.0.0.1")]
-    pub(super) ip: IpAddr,
+    /// Address and port to listen on for links; port 0 takes a free one and keeps it
+    /// [default: 127.0.0.1 with the link port].
+    #[arg(long, value_name = "ADDR:PORT", value_parser = socket)]
+    pub(super) listen: Option<SocketAddr>,
+    /// Where others reach the links, if that is not where they listen: an address or a name, and a port.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) announce: Option<LinkAddress>,
     /// Address for /health and /metrics. Counters help whoever watches the traffic: leave it on loopback.
     #[arg(long, default_value = "127.0.0.1")]
     pub(super) http_ip: IpAddr,
     /// Port for /health and /metrics; 0 takes a free one and keeps it.
     #[arg(long, env = "NODE_PORT", default_value_t = 9001)]
     pub(super) http_port: u16,
-    /// Port for links; 0 takes a free one and keeps it [default: HTTP port + 1000].
+    /// Port for links where --listen gives none; 0 takes a free one and keeps it [default: HTTP port + 1000].
     #[arg(long, env = "LINK_PORT")]
     pub(super) link_port: Option<u16>,
     /// Threads that unwrap packets.
@@ -156,12 +167,12 @@ pub(super) struct AuthorityArguments {
     /// One party runs all nodes, so there is no anonymity against it.
     #[arg(long)]
     pub(super) one_operator: bool,
-    /// Address to listen on.
-    #[arg(long, default_value = "127.0.0.1")]
-    pub(super) ip: IpAddr,
-    /// Port for links; 0 takes a free one and keeps it.
-    #[arg(long, default_value_t = 0)]
-    pub(super) link_port: u16,
+    /// Address and port to listen on for links; port 0 takes a free one and keeps it.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", value_parser = socket)]
+    pub(super) listen: SocketAddr,
+    /// Where others reach the links, if that is not where they listen: an address or a name, and a port.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) announce: Option<LinkAddress>,
     #[command(flatten)]
     pub(super) service: ServiceArguments,
 }
@@ -269,6 +280,11 @@ fn role(text: &str) -> Result<Role, String> {
         .into_iter()
         .find(|role| role.name() == text)
         .ok_or_else(|| "a role is entry, middle or exit".to_owned())
+}
+
+/// Reads where to listen.
+fn socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "where to listen is written as 192.0.2.1:9000 or [2001:db8::1]:9000".to_owned())
 }
 
 /// Reads an address that others can dial.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::stderr;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,13 +66,13 @@ pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
         bootstrap: absolute(&arguments.bootstrap)?,
         role: arguments.role,
         operator: arguments.operator,
-        ip: arguments.ip,
-        link_port: match arguments.link_port {
-            Some(port) => port,
-            None => beside(arguments.http_port)?,
+        listen: match (arguments.listen, arguments.link_port) {
+            (Some(listen), _) => listen,
+            (None, Some(port)) => loopback(port),
+            (None, None) => loopback(beside(arguments.http_port)?),
         },
-        http_ip: arguments.http_ip,
-        http_port: arguments.http_port,
+        announce: arguments.announce,
+        http: SocketAddr::new(arguments.http_ip, arguments.http_port),
         exact_metrics: arguments.exact_metrics,
         mixer: MixerConfig {
             workers: usize::from(arguments.workers),
@@ -84,14 +85,17 @@ pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
     Ok(daemon::run(config, shutdown).await?)
 }
 
+/// For this machine alone, until others are meant.
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
 /// The port for links where only the other one is given.
 fn beside(http_port: u16) -> Result<u16, Failure> {
     match http_port {
         0 => Ok(0),
         port => port.checked_add(1000).ok_or_else(|| {
-            Failure::Error(format!(
-                "there is no port 1000 above {port} for links; give one with --link-port or LINK_PORT"
-            ))
+            Failure::Error(format!("there is no port 1000 above {port} for links; give one with --listen or LINK_PORT"))
         }),
     }
 }
@@ -105,8 +109,8 @@ pub(super) async fn authority(arguments: AuthorityArguments) -> Result<(), Failu
         epoch: arguments.epoch,
         mean_delay: arguments.mean_delay,
         one_operator: arguments.one_operator,
-        ip: arguments.ip,
-        link_port: arguments.link_port,
+        listen: arguments.listen,
+        announce: arguments.announce,
     };
     Ok(authority::run(config, shutdown).await?)
 }

@@ -1,13 +1,12 @@
 //! A client's links: one to each of its own edges, and others for as long as they are of use.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use betanet_mix::view::{NetworkView, Signed};
+use betanet_mix::view::{LinkAddress, NetworkView, Signed};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use tokio::runtime::Handle;
@@ -41,7 +40,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeFailure {
     /// Where it was looked for.
-    pub address: SocketAddr,
+    pub address: LinkAddress,
     /// What became of it, as the end of a sentence.
     pub reason: String,
 }
@@ -103,7 +102,7 @@ impl Edges {
         if verdict == Verdict::Unsettled
             && let Some(other) = self.another_edge()
         {
-            if let Some(sample) = ask_time(other).await {
+            if let Some(sample) = ask_time(&other).await {
                 verdict = self.time.hear_once(other.id, sample);
             } else {
                 self.time.next_witness();
@@ -186,14 +185,14 @@ impl Edges {
     }
 
     /// Where an edge is: the consensus knows best, then the bootstrap file.
-    fn address(&self, edge: NodeId) -> Option<SocketAddr> {
-        let listed = self
-            .view_at(self.now_ms())
-            .and_then(|view| view.node(edge).filter(|node| node.role().is_edge()).map(|node| node.link_address()));
+    fn address(&self, edge: NodeId) -> Option<LinkAddress> {
+        let listed = self.view_at(self.now_ms()).and_then(|view| {
+            view.node(edge).filter(|node| node.role().is_edge()).map(|node| node.link_address().clone())
+        });
         listed.or_else(|| {
             let net = NetFile::read_again(&self.bootstrap).ok()?;
             let endpoint = net.edges.iter().find(|endpoint| endpoint.id == edge)?;
-            Some(endpoint.address)
+            Some(endpoint.address.clone())
         })
     }
 
@@ -226,7 +225,7 @@ impl Edges {
         // A key for this link alone: nothing ties it to the client's mailboxes.
         let key = SigningKey::generate(&mut os_rng());
         let dialer = Dialer::new(&key, LinkTimeouts::default()).ok()?;
-        let dialled = dialer.dial(address, *edge.as_bytes(), LINK_QUEUE).await;
+        let dialled = dialer.dial(&address, *edge.as_bytes(), LINK_QUEUE).await;
         let (sender, mut reader) = dialled.ok()?;
         loop {
             tokio::select! {
@@ -240,9 +239,9 @@ impl Edges {
 }
 
 /// Asks an edge that is not the client's own for the time, under a key for this link alone.
-async fn ask_time(edge: Endpoint) -> Option<Sample> {
+async fn ask_time(edge: &Endpoint) -> Option<Sample> {
     let dialer = Dialer::new(&SigningKey::generate(&mut os_rng()), LinkTimeouts::default()).ok()?;
-    let (sender, reader) = dialer.dial(edge.address, *edge.id.as_bytes(), LINK_QUEUE).await.ok()?;
+    let (sender, reader) = dialer.dial(&edge.address, *edge.id.as_bytes(), LINK_QUEUE).await.ok()?;
     ControlChannel::ask_over(sender, reader, async |channel| channel.time().await.ok()).await.flatten()
 }
 
@@ -311,10 +310,10 @@ impl OwnEdge {
         let edge = self.attachment.edge.id;
         let mut pause = BACK_OFF.0;
         loop {
-            let address = self.edges.address(edge).unwrap_or(self.attachment.edge.address);
+            let address = self.edges.address(edge).unwrap_or_else(|| self.attachment.edge.address.clone());
             let up = Instant::now();
-            let dialled = self.dialer.dial(address, *edge.as_bytes(), LINK_QUEUE).await;
-            let note = |reason: String| self.edges.note(edge, Some(EdgeFailure { address, reason }));
+            let dialled = self.dialer.dial(&address, *edge.as_bytes(), LINK_QUEUE).await;
+            let note = |reason: String| self.edges.note(edge, Some(EdgeFailure { address: address.clone(), reason }));
             if let Err(error) = &dialled {
                 note(reason_of(error));
             }

@@ -87,6 +87,7 @@ pub(super) fn reason_of(error: &HandshakeError) -> String {
             ErrorKind::TimedOut => "does not answer".into(),
             _ => format!("cannot be reached: {cause}"),
         },
+        HandshakeError::Name(cause) => format!("cannot be found: {cause}"),
         HandshakeError::Timeout => "does not answer".into(),
         other => format!("is no edge of this network: {other}"),
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use betanet_mix::message::{MessageId, SealingKey};
-use betanet_mix::view::{Address, MAX_MAILBOXES, Mailbox};
+use betanet_mix::view::{Address, LinkAddress, MAX_MAILBOXES, Mailbox};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use rand_core::Rng;
@@ -60,7 +60,7 @@ impl Attachment {
 struct EdgeEntry {
     #[serde(with = "hex_id")]
     id: NodeId,
-    address: std::net::SocketAddr,
+    address: LinkAddress,
     link_secret: String,
 }
 
@@ -161,7 +161,7 @@ impl ClientStore {
 
 fn draw(net: &NetFile, count: usize) -> Result<Vec<Attachment>, ClientError> {
     let mut seen = HashSet::new();
-    let mut candidates: Vec<_> = net.edges.iter().filter(|edge| seen.insert(edge.id)).copied().collect();
+    let mut candidates: Vec<_> = net.edges.iter().filter(|edge| seen.insert(edge.id)).cloned().collect();
     let most = candidates.len().min(MAX_MAILBOXES);
     if most == 0 {
         return Err(ClientError::NoEdges);
@@ -190,7 +190,7 @@ fn read_entries(path: &Path, entries: &[EdgeEntry]) -> Result<Vec<Attachment>, S
             hex::decode_to_slice(&entry.link_secret, secret.as_mut_slice())
                 .map_err(|_| StateError::Content { path: path.to_owned(), what: "list of edges" })?;
             Ok(Attachment {
-                edge: Endpoint { id: entry.id, address: entry.address },
+                edge: Endpoint { id: entry.id, address: entry.address.clone() },
                 key: SigningKey::from_bytes(&secret),
             })
         })
@@ -202,7 +202,7 @@ fn write_entries(path: &Path, edges: &[Attachment]) -> Result<(), StateError> {
         .iter()
         .map(|edge| EdgeEntry {
             id: edge.edge.id,
-            address: edge.edge.address,
+            address: edge.edge.address.clone(),
             link_secret: hex::encode(Zeroizing::new(edge.key.to_bytes()).as_slice()),
         })
         .collect();

@@ -128,7 +128,7 @@ async fn a_client_that_is_cut_off_says_so_with_the_cause_first() {
         assert!(matches!(refused, ClientError::Offline(_)), "{refused:?}");
         refused.to_string()
     };
-    let failure = EdgeFailure { address: ([127, 0, 0, 1], 9).into(), reason: "refuses the connection".into() };
+    let failure = EdgeFailure { address: "127.0.0.1:9".parse().unwrap(), reason: "refuses the connection".into() };
     client.edges.note(edge(), Some(failure));
     assert_eq!("no edge of the network answers: 127.0.0.1:9 refuses the connection; is the network up?", ask().await);
     lock(&client.shared.status).edges_attached = 1;
@@ -142,7 +142,7 @@ async fn a_client_that_is_cut_off_says_so_with_the_cause_first() {
 
     let (client, queue) = attached_client();
     lock(&client.shared.status).edges_wanted = 2;
-    let failure = EdgeFailure { address: ([127, 0, 0, 1], 9).into(), reason: "does not answer".into() };
+    let failure = EdgeFailure { address: "127.0.0.1:9".parse().unwrap(), reason: "does not answer".into() };
     client.edges.note(edge(), Some(failure));
     let lacks_own = select_nothing();
     assert!(lacks_own.lacks_own_edge());
@@ -163,7 +163,7 @@ fn select_nothing() -> PathError {
 #[test]
 fn an_edge_that_is_listed_twice_is_drawn_once() {
     let dir = tempfile::tempdir().unwrap();
-    let endpoint = |id: u8| crate::net::Endpoint { id: [id; 32].into(), address: ([127, 0, 0, 1], 9).into() };
+    let endpoint = |id: u8| crate::net::Endpoint { id: [id; 32].into(), address: "127.0.0.1:9".parse().unwrap() };
     let net = NetFile {
         network: "test".into(),
         authority: endpoint(1),

@@ -105,8 +105,8 @@ impl Uplink {
             if let Ok(net) = NetFile::read_again(&self.bootstrap) {
                 self.authority = net.authority;
             }
-            let Endpoint { id, address } = self.authority;
-            let ended = match self.dialer.dial(address, *id.as_bytes(), QUEUE).await {
+            let Endpoint { id, address } = self.authority.clone();
+            let ended = match self.dialer.dial(&address, *id.as_bytes(), QUEUE).await {
                 Ok((sender, reader)) => {
                     workers.authority = Some(id);
                     let channel = ControlChannel::new(sender);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::pool::Buffer;
+use betanet_mix::view::LinkAddress;
 use betanet_sphinx::NodeId;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -107,7 +108,7 @@ impl Peer {
             let Some(address) = self.address() else {
                 return;
             };
-            let dialled = self.dialer.dial(address, *self.id.as_bytes(), LINK_QUEUE).await;
+            let dialled = self.dialer.dial(&address, *self.id.as_bytes(), LINK_QUEUE).await;
             // The other side sends nothing on this link, but reading it notices its end.
             if let Ok((sender, mut reader)) = dialled {
                 let up = Instant::now();
@@ -136,11 +137,11 @@ impl Peer {
     }
 
     /// The node's address in the newest consensus that lists it.
-    fn address(&self) -> Option<std::net::SocketAddr> {
+    fn address(&self) -> Option<LinkAddress> {
         let views = self.views.borrow();
         let now = self.time.now_ms();
         let mut addresses: Vec<_> =
-            views.live(now).filter_map(|view| view.node(self.id)).map(|node| node.link_address()).collect();
+            views.live(now).filter_map(|view| view.node(self.id)).map(|node| node.link_address().clone()).collect();
         addresses.pop()
     }
 }

@@ -1,9 +1,11 @@
 //! The handshake: who is at the other end, and nothing else.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use betanet_mix::view::LinkAddress;
 use ed25519_dalek::SigningKey;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
@@ -25,6 +27,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use zeroize::Zeroizing;
 
 use super::io::{LinkReader, LinkSender, LinkTimeouts, MESSAGE_LIMIT, REQUEST_LIMIT, spawn_writer};
+use super::names;
 
 /// Application protocol both sides must speak; a change of framing changes this name.
 const ALPN: &[u8] = b"betanet/1";
@@ -44,11 +47,14 @@ pub enum HandshakeError {
     #[error("own link key is not usable")]
     OwnKey(#[source] rustls::Error),
     /// No TCP connection.
-    #[error("no connection to the peer")]
-    Connect(#[source] std::io::Error),
+    #[error("no connection to the peer: {0}")]
+    Connect(#[source] io::Error),
+    /// The peer's name leads nowhere.
+    #[error("the peer's name leads nowhere: {0}")]
+    Name(#[source] io::Error),
     /// TLS failed: another key than the pinned one, another protocol, or a broken stream.
     #[error("the peer did not prove the expected key")]
-    Tls(#[source] std::io::Error),
+    Tls(#[source] io::Error),
     /// The peer presented something that is no Ed25519 raw public key.
     #[error("the peer presented no Ed25519 raw public key")]
     PeerKey,
@@ -85,7 +91,7 @@ impl Dialer {
         Ok(Self { provider, own, timeouts })
     }
 
-    /// Opens a link to `address` and proves that the peer holds `expected`.
+    /// Opens a link to `address`, resolving it if it is a name, and proves that the peer holds `expected`.
     ///
     /// `queue` bounds the frames that wait to be written.
     ///
@@ -93,7 +99,7 @@ impl Dialer {
     /// No connection, another key than `expected`, or no answer in time.
     pub async fn dial(
         &self,
-        address: SocketAddr,
+        address: &LinkAddress,
         expected: [u8; 32],
         queue: usize,
     ) -> Result<(LinkSender, LinkReader), HandshakeError> {
@@ -111,10 +117,11 @@ impl Dialer {
         config.enable_sni = false;
         config.enable_early_data = false;
         let connect = async {
-            let tcp = TcpStream::connect(address).await.map_err(HandshakeError::Connect)?;
+            let tcp = names::connect(address, self.timeouts.handshake).await?;
             tcp.set_nodelay(true).map_err(HandshakeError::Connect)?;
+            let ip = tcp.peer_addr().map_err(HandshakeError::Connect)?.ip();
             TlsConnector::from(Arc::new(config))
-                .connect(ServerName::IpAddress(address.ip().into()), tcp)
+                .connect(ServerName::IpAddress(ip.into()), tcp)
                 .await
                 .map_err(HandshakeError::Tls)
         };
@@ -180,7 +187,7 @@ impl Listener {
     ///
     /// # Errors
     /// Whatever the operating system says.
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 
@@ -188,7 +195,7 @@ impl Listener {
     ///
     /// # Errors
     /// Whatever the operating system says; often out of file descriptors, so retry after a pause.
-    pub async fn accept(&self) -> std::io::Result<Accepted> {
+    pub async fn accept(&self) -> io::Result<Accepted> {
         let (tcp, peer) = self.tcp.accept().await?;
         tcp.set_nodelay(true)?;
         Ok(Accepted { tcp, ip: peer.ip(), acceptor: self.acceptor.clone(), timeouts: self.timeouts })

@@ -1,8 +1,9 @@
 //! Every address that is bound can be chosen, and chosen anew.
 
-use std::net::{IpAddr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
+use betanet_mix::view::LinkAddress;
 use betanet_node::daemon::NodeRecord;
 use betanet_node::net::NetFile;
 use betanet_node::state::read_json;
@@ -19,10 +20,13 @@ fn start(folder: &Path, ip: &str) -> Net {
 fn addresses(file: &NetFile, folder: &Path) -> Vec<IpAddr> {
     let records = ["entry-0", "middle-0", "exit-0"]
         .map(|name| -> NodeRecord { read_json(&folder.join(name).join("node.json"), "record").unwrap().unwrap() });
-    let mut all = vec![file.authority.address.ip()];
-    all.extend(file.edges.iter().map(|edge| edge.address.ip()));
-    all.extend(file.http.values().map(std::net::SocketAddr::ip));
-    all.extend(records.iter().flat_map(|record| [record.link_address.ip(), record.http_address.ip()]));
+    let ip = |address: &LinkAddress| address.to_string().parse::<SocketAddr>().unwrap().ip();
+    let mut all = vec![ip(&file.authority.address)];
+    all.extend(file.edges.iter().map(|edge| ip(&edge.address)));
+    all.extend(file.http.values().map(SocketAddr::ip));
+    all.extend(
+        records.iter().flat_map(|record| [ip(&record.link_address), record.listens.ip(), record.http_address.ip()]),
+    );
     all
 }
 

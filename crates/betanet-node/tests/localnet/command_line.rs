@@ -52,15 +52,15 @@ fn what_stands_in_the_way_is_named_in_one_line() {
     fails_with(&["node", "--dir", &folder, "--bootstrap", &bootstrap], &["net.json", "not a valid network file"]);
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    let authority = ["authority", "--network", "n", "--dir"];
+    let taken = listener.local_addr().unwrap().to_string();
+    let authority = ["authority", "run", "--network", "n", "--dir"];
     let folder = at("authority");
-    fails_with(&[&authority[..], &[&folder, "--link-port", &port]].concat(), &[&port, "in use", "--link-port"]);
+    fails_with(&[&authority[..], &[&folder, "--listen", &taken]].concat(), &[&taken, "in use", "--listen"]);
     let _owner = StateDir::open(&dir.path().join("authority")).unwrap();
     fails_with(&[&authority[..], &[&folder]].concat(), &["authority", "in use by another process"]);
     fails_with(&[&authority[..], &[&at("long"), "--epoch", "4294967295h"]].concat(), &["epoch", "a year at most"]);
     let node = ["node", "--dir", &folder, "--bootstrap", &bootstrap];
-    fails_with(&[&node[..], &["--http-port", "64536"]].concat(), &["64536", "--link-port"]);
+    fails_with(&[&node[..], &["--http-port", "64536"]].concat(), &["64536", "--listen"]);
     let output = betanet().args(node).env("RUST_LOG", "betanet=loud").output().unwrap();
     assert!(text(&output.stderr).contains("RUST_LOG=betanet=loud is not understood"), "{output:?}");
     fails_with(&["localnet", "run", "--epoch", "0s", "--dir", &at("net")], &["authority does not stay up", "epoch"]);

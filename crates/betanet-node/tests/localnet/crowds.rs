@@ -94,7 +94,8 @@ async fn connections_that_say_nothing_keep_nobody_out_under_a_low_limit() {
 
     // Those who came first go, and the last stay: again, should the machine stand still for so long
     // that all run out of time.
-    for port in [record.link_address, net.file().authority.address, record.http_address] {
+    let authority = net.file().authority.address.to_string().parse().unwrap();
+    for port in [record.listens, authority, record.http_address] {
         eventually("the oldest give way to the newest", async || {
             let mut all: Vec<_> = (0..SILENT).map(|_| silent(port)).collect();
             eventually("the first goes", async || !is_open(&mut all[0])).await;
@@ -104,7 +105,7 @@ async fn connections_that_say_nothing_keep_nobody_out_under_a_low_limit() {
         .await;
     }
 
-    let crowds = [record.link_address, net.file().authority.address, record.http_address].map(Crowd::come);
+    let crowds = [record.listens, authority, record.http_address].map(Crowd::come);
     let bob = client(&net, &dir, "bob").await;
     let alice = client(&net, &dir, "alice").await;
     alice.send(&bob.address(), b"past them all".to_vec(), 3).await.unwrap();

@@ -190,23 +190,23 @@ async fn garbage_kills_no_node(net: &Net) {
     let dialer = Dialer::new(&SigningKey::from_bytes(&[5; 32]), LinkTimeouts::default()).unwrap();
     for edge in &file.edges {
         // No TLS at all.
-        let mut stream = TcpStream::connect(edge.address).unwrap();
+        let mut stream = TcpStream::connect(edge.address.to_string()).unwrap();
         let _ = stream.write_all(&[0xff; 10_000]);
         // A wrong key is noticed.
-        assert!(dialer.dial(edge.address, [1; 32], 8).await.is_err());
+        assert!(dialer.dial(&edge.address, [1; 32], 8).await.is_err());
         // Packets of noise are dropped and the link stays.
         let id = *edge.id.as_bytes();
-        let (sender, mut reader) = dialer.dial(edge.address, id, 8).await.unwrap();
+        let (sender, mut reader) = dialer.dial(&edge.address, id, 8).await.unwrap();
         let noise = [0xa5; betanet_sphinx::PACKET_LEN];
         sender.send(Frame::packet(&noise)).await.unwrap();
         // A control message that is none, and an item from a client, end the link.
         sender.send(Frame::control(b"{".to_vec())).await.unwrap();
         assert!(reader.next().await.is_err());
-        let (sender, mut reader) = dialer.dial(edge.address, id, 8).await.unwrap();
+        let (sender, mut reader) = dialer.dial(&edge.address, id, 8).await.unwrap();
         sender.send(Frame::item_acks(&[1]).remove(0)).await.unwrap();
         assert!(reader.next().await.is_err());
         // Unknown operations too.
-        let (sender, mut reader) = dialer.dial(edge.address, id, 8).await.unwrap();
+        let (sender, mut reader) = dialer.dial(&edge.address, id, 8).await.unwrap();
         let operation = br#"{"id":1,"op":"obey"}"#.to_vec();
         sender.send(Frame::control(operation)).await.unwrap();
         assert!(reader.next().await.is_err());

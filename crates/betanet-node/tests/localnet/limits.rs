@@ -75,7 +75,7 @@ async fn a_log_line_that_cannot_be_written_does_not_matter() {
     let folder = dir.path().join("node");
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut node = betanet()
-        .args(["node", "--http-port", "0", "--link-port", "0", "--ip", "127.0.0.2", "--dir"])
+        .args(["node", "--http-port", "0", "--listen", "127.0.0.2:0", "--dir"])
         .arg(&folder)
         .arg("--bootstrap")
         .arg(net.bootstrap())
@@ -87,7 +87,7 @@ async fn a_log_line_that_cannot_be_written_does_not_matter() {
         let Ok(Some(record)) = read_json::<NodeRecord>(&folder.join("node.json"), "record") else { return false };
         assert_eq!(
             ("127.0.0.2", "127.0.0.1"),
-            (record.link_address.ip().to_string().as_str(), record.http_address.ip().to_string().as_str(),)
+            (record.listens.ip().to_string().as_str(), record.http_address.ip().to_string().as_str(),)
         );
         let Ok((_, body)) = http::get(record.http_address, "/health").await else { return false };
         serde_json::from_str::<serde_json::Value>(&body).unwrap()["epoch"].is_u64()

@@ -81,7 +81,7 @@ fn a_folder_keeps_the_name_that_it_is_given() {
     assert_eq!(vec![folder], made);
 
     let deep = dir.path().join("a/".repeat(2030));
-    for arguments in [&["localnet", "run"][..], &["authority", "--network", "n"]] {
+    for arguments in [&["localnet", "run"][..], &["authority", "run", "--network", "n"]] {
         let output = betanet().args(arguments).arg("--dir").arg(&deep).output().unwrap();
         assert!(failed(&output).contains("the path of the folder is too long"));
     }

@@ -35,8 +35,8 @@ impl Running {
             epoch: None,
             mean_delay: None,
             one_operator: true,
-            ip: [127, 0, 0, 1].into(),
-            link_port: 0,
+            listen: ([127, 0, 0, 1], 0).into(),
+            announce: None,
         };
         let authority = Authority::open(config).await.unwrap();
         let (address, shared) = (authority.listener.local_addr().unwrap(), Arc::clone(&authority.shared));
@@ -55,7 +55,7 @@ impl Running {
 
     async fn dial(&self, key: &SigningKey) -> Peer {
         let dialer = Dialer::new(key, LinkTimeouts::default()).unwrap();
-        let (sender, reader) = dialer.dial(self.address, self.id, 8).await.unwrap();
+        let (sender, reader) = dialer.dial(&self.address.try_into().unwrap(), self.id, 8).await.unwrap();
         Peer { channel: ControlChannel::new(sender), reader }
     }
 }

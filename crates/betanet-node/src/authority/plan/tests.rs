@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use betanet_mix::view::{DelayProof, Fault, Role, node_id_of};
@@ -21,8 +20,8 @@ fn config(expect: usize) -> AuthorityConfig {
         epoch: Some(Duration::from_millis(LENGTH)),
         mean_delay: None,
         one_operator: true,
-        ip: IpAddr::from([127, 0, 0, 1]),
-        link_port: 0,
+        listen: ([127, 0, 0, 1], 0).into(),
+        announce: None,
     }
 }
 
@@ -52,7 +51,7 @@ fn showing(
     let node = NodeDescriptor {
         id: node_id_of(key),
         role: Role::Middle,
-        link_address: SocketAddr::from(([127, 0, 0, 1], 1)),
+        link_address: "127.0.0.1:1".parse().unwrap(),
         keys: epochs.iter().map(|epoch| (Epoch(*epoch), SecretKey::generate(&mut os_rng()).public())).collect(),
         vrf_key: vrf_key.public(),
         delay_proofs,

@@ -50,7 +50,7 @@ fn driver() -> (Driver, tempfile::TempDir, Arc<AtomicU64>) {
     let dir = tempfile::tempdir().unwrap();
     let endpoint = |number| Endpoint {
         id: NodeId::from(SigningKey::from_bytes(&[number; 32]).verifying_key().to_bytes()),
-        address: ([127, 0, 0, 1], 1).into(),
+        address: "127.0.0.1:1".parse().unwrap(),
     };
     let net = NetFile {
         network: "test".into(),
@@ -174,10 +174,10 @@ async fn link() -> (LinkSender, impl Sized) {
     let (server, client) = (SigningKey::from_bytes(&[5; 32]), SigningKey::from_bytes(&[6; 32]));
     let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listener = Listener::new(tcp, &server, LinkTimeouts::default()).unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = listener.local_addr().unwrap().try_into().unwrap();
     let accept = async { listener.accept().await.unwrap().handshake(1).await.unwrap() };
     let dialer = Dialer::new(&client, LinkTimeouts::default()).unwrap();
-    let dial = dialer.dial(address, server.verifying_key().to_bytes(), LINK_QUEUE);
+    let dial = dialer.dial(&address, server.verifying_key().to_bytes(), LINK_QUEUE);
     let (accepted, dialled) = tokio::join!(accept, dial);
     (dialled.unwrap().0, accepted)
 }

@@ -18,7 +18,7 @@ async fn what_the_authority_refuses_costs_no_link() {
     let id = node_id_of(&authority);
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listener = Listener::new(tcp, &authority, LinkTimeouts::default()).unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = listener.local_addr().unwrap().try_into().unwrap();
     let net = NetFile {
         network: NETWORK.into(),
         authority: Endpoint { id, address },

@@ -56,7 +56,7 @@ impl TestEdge {
             owed: watch::Sender::default(),
             time: NetworkClock::from_wall(),
             bootstrap: state.join("missing.json"),
-            authority: Endpoint { id: node_id_of(&authority), address: ([127, 0, 0, 1], 1).into() },
+            authority: Endpoint { id: node_id_of(&authority), address: "127.0.0.1:1".parse().unwrap() },
             dialer: Dialer::new(&own, LinkTimeouts::default()).unwrap(),
             descriptor: watch::Sender::new(Described::default()).subscribe(),
             views: views.clone(),
@@ -82,7 +82,8 @@ impl TestEdge {
 
     async fn dial(&self, key: &SigningKey) -> Peer {
         let dialer = Dialer::new(key, LinkTimeouts::default()).unwrap();
-        let (sender, reader) = dialer.dial(self.address, *node_id_of(&self.key).as_bytes(), 64).await.unwrap();
+        let (sender, reader) =
+            dialer.dial(&self.address.try_into().unwrap(), *node_id_of(&self.key).as_bytes(), 64).await.unwrap();
         Peer { channel: ControlChannel::new(sender.clone()), sender, reader }
     }
 

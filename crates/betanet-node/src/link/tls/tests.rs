@@ -13,10 +13,10 @@ fn quick() -> LinkTimeouts {
     LinkTimeouts { keepalive: Duration::from_millis(20), ..LinkTimeouts::default() }
 }
 
-async fn listen(key: &SigningKey) -> (Listener, SocketAddr) {
+async fn listen(key: &SigningKey) -> (Listener, LinkAddress) {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listener = Listener::new(tcp, key, quick()).unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = listener.local_addr().unwrap().try_into().unwrap();
     (listener, address)
 }
 
@@ -30,7 +30,7 @@ async fn both_sides_learn_the_key_of_the_other_and_everything_crosses() {
         accepted.handshake(8).await.unwrap()
     };
     let dialer = Dialer::new(&client, quick()).unwrap();
-    let dial = dialer.dial(address, server.verifying_key().to_bytes(), 8);
+    let dial = dialer.dial(&address, server.verifying_key().to_bytes(), 8);
     let ((peer, to_client, mut at_server), dialled) = tokio::join!(accept, dial);
     let (to_server, mut at_client) = dialled.unwrap();
     assert_eq!(client.verifying_key().to_bytes(), peer);
@@ -63,7 +63,7 @@ async fn a_peer_with_another_key_than_the_pinned_one_is_refused() {
     let (listener, address) = listen(&key()).await;
     let accept = async { listener.accept().await.unwrap().handshake(8).await };
     let dialer = Dialer::new(&key(), quick()).unwrap();
-    let dial = dialer.dial(address, key().verifying_key().to_bytes(), 8);
+    let dial = dialer.dial(&address, key().verifying_key().to_bytes(), 8);
     let (accepted, dialled) = tokio::join!(accept, dial);
     assert!(matches!(accepted, Err(HandshakeError::Tls(_))));
     assert!(matches!(dialled, Err(HandshakeError::Tls(_))));
@@ -86,7 +86,7 @@ async fn a_stranger_cannot_make_the_accepting_side_hold_much() {
     let (listener, address) = listen(&server).await;
     let accept = async { listener.accept().await.unwrap().handshake(8).await.unwrap() };
     let dialer = Dialer::new(&key(), quick()).unwrap();
-    let dial = dialer.dial(address, server.verifying_key().to_bytes(), 8);
+    let dial = dialer.dial(&address, server.verifying_key().to_bytes(), 8);
     let ((_, _to_client, mut at_server), dialled) = tokio::join!(accept, dial);
     let (to_server, _at_client) = dialled.unwrap();
     let long = "x".repeat(REQUEST_LIMIT + 1);
@@ -103,7 +103,7 @@ async fn a_peer_of_another_protocol_is_told_from_one_of_another_key() {
     listener.acceptor = TlsAcceptor::from(Arc::new(config));
     let accept = async { listener.accept().await.unwrap().handshake(8).await };
     let dialer = Dialer::new(&key(), quick()).unwrap();
-    let dial = dialer.dial(address, server.verifying_key().to_bytes(), 8);
+    let dial = dialer.dial(&address, server.verifying_key().to_bytes(), 8);
     let (accepted, dialled) = tokio::join!(accept, dial);
     assert!(matches!(accepted, Err(HandshakeError::Protocol)));
     assert!(matches!(dialled, Err(HandshakeError::Protocol)));

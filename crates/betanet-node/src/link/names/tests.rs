@@ -1,0 +1,93 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::sync::lock;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn named(port: u16) -> LinkAddress {
+    format!("mix.example:{port}").parse().unwrap()
+}
+
+/// INV-LINK-68: a name is looked up at every attempt, so a machine that moved or came late is found by the next one.
+#[tokio::test]
+async fn a_name_is_resolved_again_after_a_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = listener.local_addr().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let names = Names::new(2, {
+        let asked = Arc::clone(&asked);
+        move |name, port| {
+            assert_eq!("mix.example", name);
+            match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(io::Error::other("no such name")),
+                // Nobody listens at port 1 of this machine.
+                1 => Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]),
+                _ => Ok(vec![SocketAddr::from(([127, 0, 0, 9], 1)), SocketAddr::from(([127, 0, 0, 1], port))]),
+            }
+        }
+    });
+    let to = named(there.port());
+    assert!(matches!(names.connect(&to, PATIENCE).await, Err(HandshakeError::Name(_))));
+    assert!(matches!(names.connect(&to, PATIENCE).await, Err(HandshakeError::Connect(_))));
+    // The first address of the name does not answer, the second does.
+    assert_eq!(there, names.connect(&to, PATIENCE).await.unwrap().peer_addr().unwrap());
+    // An address needs no resolver.
+    assert!(names.connect(&there.try_into().unwrap(), PATIENCE).await.is_ok());
+    assert_eq!(3, asked.load(Ordering::Relaxed));
+}
+
+/// INV-LINK-68: also a name that leads to any address, to a group or to a cable is none.
+#[tokio::test]
+async fn a_name_leads_to_nothing_that_could_not_be_announced() {
+    let names = Names::new(1, |_, port| {
+        let all = ["0.0.0.0", "::", "224.0.0.1", "fe80::1", "169.254.0.1"];
+        Ok(all.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), port)).collect())
+    });
+    let refused = names.connect(&named(7), PATIENCE).await.unwrap_err();
+    assert!(refused.to_string().contains("no address that can be dialled"), "{refused}");
+    let mapped = Names::new(1, |_, port| Ok(vec![SocketAddr::new("::ffff:192.0.2.1".parse().unwrap(), port); 9]));
+    assert_eq!(vec![SocketAddr::from(([192, 0, 2, 1], 7))], mapped.resolve("mix.example", 7).await.unwrap());
+    let many = Names::new(1, |_, port| Ok((1..=9).map(|last| SocketAddr::from(([192, 0, 2, last], port))).collect()));
+    assert_eq!(TRIED, many.resolve("mix.example", 7).await.unwrap().len());
+}
+
+/// INV-LINK-68: the resolver's threads are bounded, also those that nobody waits for any more.
+#[tokio::test]
+async fn no_more_names_than_allowed_are_looked_up_at_once() {
+    let (go, gate) = channel::<()>();
+    let gate: Mutex<Receiver<()>> = Mutex::new(gate);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let names = Arc::new(Names::new(3, {
+        let asked = Arc::clone(&asked);
+        move |_, port| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let _ = lock(&gate).recv();
+            Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
+        }
+    }));
+    let one = |number: u16| {
+        let names = Arc::clone(&names);
+        tokio::spawn(async move { names.resolve("mix.example", number).await })
+    };
+    let given_up: Vec<_> = (1..=3).map(one).collect();
+    while asked.load(Ordering::SeqCst) < 3 {
+        tokio::task::yield_now().await;
+    }
+    for task in given_up {
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+    let patient = one(4);
+    tokio::task::yield_now().await;
+    assert_eq!((3, 0), (asked.load(Ordering::SeqCst), names.free.available_permits()));
+    drop(go);
+    assert_eq!(1, patient.await.unwrap().unwrap().len());
+    assert_eq!(4, asked.load(Ordering::SeqCst));
+}
