@@ -2,6 +2,9 @@
 
 pub mod agreement;
 pub mod bulk;
+pub mod child;
+pub mod histogram;
+pub mod load;
 pub mod ours;
 pub mod peer;
 mod resized;

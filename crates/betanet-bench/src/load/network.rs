@@ -1,0 +1,152 @@
+//! An authority and one node, as programs of their own, and members around them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use betanet_mix::epoch::EpochClock;
+use betanet_node::authority::{self, AuthorityRecord};
+use betanet_node::daemon::{self, NodeRecord};
+use betanet_node::http;
+use betanet_node::net::{Endpoint, NetFile};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::de::DeserializeOwned;
+
+use super::{Maker, Members};
+use crate::Failure;
+use crate::child::{Child, wait_for};
+
+/// Epoch lengths to choose from: that whose next boundary is farthest away is taken, so that none comes while it counts.
+const EPOCHS_S: [u64; 3] = [600, 660, 780];
+
+/// How the network is made.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The program.
+    pub betanet: PathBuf,
+    /// The processor that the node has for itself.
+    pub processor: usize,
+    /// Threads of the node that unwrap.
+    pub workers: u16,
+    /// Nodes around it.
+    pub members: usize,
+    /// Variables for the node alone.
+    pub variables: Vec<(&'static str, String)>,
+}
+
+/// A node that is ready for packets.
+#[derive(Debug)]
+pub struct Network {
+    /// The other nodes, with their links to it.
+    pub members: Members,
+    node: Child,
+    record: NodeRecord,
+    folder: PathBuf,
+    clock: EpochClock,
+    _authority: Child,
+}
+
+impl Network {
+    /// Starts everything in the empty folder `dir` and waits until the node takes packets.
+    ///
+    /// # Errors
+    /// Something does not start or does not answer.
+    pub async fn start(dir: &Path, settings: &Settings) -> Result<Self, Failure> {
+        let mut rng = ChaCha20Rng::from_seed(fresh_seed()?);
+        let mut members = Members::start(&mut rng, settings.members).await?;
+        let length_s = EPOCHS_S.into_iter().max_by_key(|length| length - now_ms() / 1000 % length).unwrap_or(600);
+        let length = format!("{length_s}s");
+        let expect = (settings.members + 1).to_string();
+        let authority_dir = dir.join("authority");
+        let arguments = ["authority", "--network", "load", "--one-operator", "--die-with-parent", "--expect", &expect]
+            .into_iter()
+            .chain(["--epoch", &length, "--dir"])
+            .map(OsStr::new)
+            .chain([authority_dir.as_os_str()]);
+        let authority = Child::start(&settings.betanet, None, &arguments.collect::<Vec<_>>(), &[])?;
+        let pid = authority.pid();
+        let record_file = authority_dir.join(authority::RECORD_FILE);
+        let record: AuthorityRecord =
+            wait_for("the authority", async || read(&record_file).filter(|it: &AuthorityRecord| it.pid == pid)).await?;
+        let endpoint = Endpoint { id: record.id, address: record.address };
+        let bootstrap = dir.join("net.json");
+        let net = NetFile {
+            network: record.network,
+            authority: endpoint.clone(),
+            edges: Vec::new(),
+            one_operator: true,
+            http: BTreeMap::new(),
+        };
+        std::fs::write(&bootstrap, serde_json::to_vec(&net)?)?;
+
+        let folder = dir.join("node");
+        let workers = settings.workers.to_string();
+        let arguments = ["node", "--operator", "load", "--http-port", "0", "--link-port", "0", "--exact-metrics"]
+            .into_iter()
+            .chain(["--die-with-parent", "--workers", &workers, "--bootstrap"])
+            .map(OsStr::new)
+            .chain([bootstrap.as_os_str(), OsStr::new("--dir"), folder.as_os_str()]);
+        let variables: Vec<_> = settings.variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let arguments: Vec<_> = arguments.collect();
+        let node = Child::start(&settings.betanet, Some(settings.processor), &arguments, &variables)?;
+        let pid = node.pid();
+        let record_file = folder.join(daemon::RECORD_FILE);
+        let record: NodeRecord =
+            wait_for("the node", async || read(&record_file).filter(|it: &NodeRecord| it.pid == pid)).await?;
+
+        let clock = EpochClock::new(length_s * 1000, length_s * 100)?;
+        members.publish(&endpoint, &clock, now_ms()).await?;
+        wait_for("the node to be ready", async || {
+            http::get(record.http_address, "/health").await.ok().filter(|(status, _)| *status == 200)
+        })
+        .await?;
+        members.connect(record.id, &record.link_address).await?;
+        Ok(Self { members, node, record, folder, clock, _authority: authority })
+    }
+
+    /// A maker of packets for the node.
+    ///
+    /// # Errors
+    /// The node's files are not what they were when this was written.
+    pub fn maker(&self) -> Result<Maker, Failure> {
+        let rng = ChaCha20Rng::from_seed(fresh_seed()?);
+        Maker::new(rng, &self.folder, self.record.id, self.clock.epoch_at(now_ms()), self.members.hops())
+    }
+
+    /// The node's process id.
+    #[must_use]
+    pub fn node_pid(&self) -> u32 {
+        self.node.pid()
+    }
+
+    /// What the node has dropped so far, by reason.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn drops(&self) -> Result<BTreeMap<String, u64>, Failure> {
+        let (_, page) = http::get(self.record.http_address, "/metrics").await?;
+        let lines = page.lines().filter_map(|line| line.strip_prefix("betanet_packets_dropped_total{reason=\""));
+        let read = |line: &str| {
+            let (reason, count) = line.split_once("\"} ")?;
+            Some((reason.to_owned(), count.trim().parse().ok()?))
+        };
+        Ok(lines.filter_map(read).filter(|(_, count)| *count > 0).collect())
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+fn fresh_seed() -> Result<[u8; 32], Failure> {
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| "no random bytes")?;
+    Ok(seed)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
