@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod conduct;
 pub mod courier;
 pub mod delay;
 pub mod epoch;
+pub mod fair;
 #[cfg(test)]
 mod fixtures;
 pub mod message;

@@ -1,0 +1,107 @@
+//! What a party may send, and what garbage costs it.
+//!
+//! Who is charged for a packet that is refused is the question here: a sender knows the packet as each hop of its path
+//! will see it, so it can give a later hop a header that fails there, or show that hop the packet first, so that it
+//! comes as a replay. A node is therefore charged only for what it looks at itself before it passes a packet on. A client
+//! is the first to send a packet, but what it sends over a SURB was made by whoever gave it the SURB: good packets make
+//! up for as many bad ones, so that who answers over SURBs of many is not shut out for those of one.
+
+use std::time::Duration;
+
+use betanet_sphinx::PacketError;
+
+use crate::fair::Side;
+
+/// Turns that a packet which is refused costs, beside its own.
+pub const TURNS: u32 = 8;
+
+/// What a client that breaks the protocol of links is charged, in packets: it has to shake hands again for each time.
+pub const BROKEN_LINK: u32 = 50;
+
+/// Garbage that shuts a client out, in packets.
+const SHUT_OUT: f64 = 1000.0;
+
+/// Time in which half of the garbage is forgotten, and for which a client is shut out.
+const HALF_LIFE: Duration = Duration::from_secs(30);
+
+/// Packets that a client may send in one go, and per second.
+const PACKETS: (f64, f64) = (20_000.0, 10_000.0);
+
+/// Whether whoever sent the packet over a link pays for it.
+#[must_use]
+pub const fn is_charged(from: Side, error: PacketError) -> bool {
+    match error {
+        PacketError::WrongLength
+        | PacketError::UnknownVersion
+        | PacketError::BadParity
+        // The blinded element is the neighbour's own work.
+        | PacketError::BadAlpha => true,
+        // Our own limit.
+        PacketError::ReplayCacheFull => false,
+        _ => matches!(from, Side::Clients),
+    }
+}
+
+/// The account of a client, by all links that it has. Time is counted from any moment, the same for all calls.
+#[derive(Clone, Debug)]
+pub struct Conduct {
+    tokens: f64,
+    refilled: Duration,
+    garbage: f64,
+    /// When `garbage` was what it is.
+    weighed: Duration,
+    shut_until: Duration,
+}
+
+impl Conduct {
+    /// Of somebody who has sent nothing yet.
+    #[must_use]
+    pub const fn new(now: Duration) -> Self {
+        Self { tokens: PACKETS.0, refilled: now, garbage: 0.0, weighed: now, shut_until: Duration::ZERO }
+    }
+
+    /// Takes note of packets and says how long to wait before more are read.
+    pub fn spend(&mut self, now: Duration, packets: u32) -> Duration {
+        let passed = now.saturating_sub(self.refilled);
+        self.refilled = self.refilled.max(now);
+        self.tokens = (self.tokens + passed.as_secs_f64() * PACKETS.1).min(PACKETS.0) - f64::from(packets);
+        Duration::try_from_secs_f64(-self.tokens / PACKETS.1).unwrap_or_default()
+    }
+
+    /// Takes note of garbage, and of what was good since the last time. Says whether it is enough to shut the party out.
+    pub fn charge(&mut self, now: Duration, garbage: u32, good: u64) -> bool {
+        // More than is ever held against somebody is not needed.
+        let good = u32::try_from(good).map_or(f64::INFINITY, f64::from);
+        self.garbage = (self.garbage_at(now) - good).max(0.0) + f64::from(garbage);
+        self.weighed = self.weighed.max(now);
+        if self.garbage < SHUT_OUT || self.is_shut_out(now) {
+            return false;
+        }
+        self.garbage = SHUT_OUT;
+        self.shut_until = now + HALF_LIFE;
+        true
+    }
+
+    /// Whether the party has to wait before it may come again.
+    #[must_use]
+    pub fn is_shut_out(&self, now: Duration) -> bool {
+        now < self.shut_until
+    }
+
+    /// Whether the account is like that of somebody new.
+    #[must_use]
+    pub fn is_clean(&self, now: Duration) -> bool {
+        let passed = now.saturating_sub(self.refilled).as_secs_f64();
+        self.garbage_at(now) < 1.0 && self.tokens + passed * PACKETS.1 >= PACKETS.0
+    }
+
+    /// What is held against the party, in packets.
+    #[must_use]
+    pub fn garbage_at(&self, now: Duration) -> f64 {
+        let half_lives = now.saturating_sub(self.weighed).as_secs_f64() / HALF_LIFE.as_secs_f64();
+        self.garbage * (-half_lives).exp2()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// INV-LINK-49
+#[test]
+fn a_node_pays_for_what_it_checks_itself_and_not_for_what_a_sender_chose() {
+    let paid = |from| PacketError::ALL.into_iter().filter(move |error| is_charged(from, *error));
+    let of_nodes: Vec<_> = paid(Side::Nodes).map(|error| error.reason()).collect();
+    assert_eq!(["wrong_length", "unknown_version", "bad_parity", "bad_alpha"], *of_nodes);
+    let of_clients: Vec<_> = paid(Side::Clients).map(|error| error.reason()).collect();
+    for reason in ["bad_mac", "no_key", "replay", "bad_payload"] {
+        assert!(of_clients.contains(&reason), "{reason}");
+    }
+    assert!(!of_clients.contains(&"replay_cache_full"), "that is ours");
+}
+
+/// INV-LINK-48
+#[test]
+fn nothing_but_garbage_shuts_a_client_out_for_a_while() {
+    let mut conduct = Conduct::new(ms(0));
+    let sent = (1..).find(|n| conduct.charge(ms(*n), 1, 0)).unwrap();
+    assert!((900..1200).contains(&sent), "{sent}");
+    let ends = ms(sent) + HALF_LIFE;
+    assert!(!conduct.charge(ms(sent + 1), 1, 0), "it is said once");
+    assert!(conduct.is_shut_out(ends - ms(1)) && !conduct.is_shut_out(ends));
+    // Half is forgotten by then; it is not shut out again for a little more.
+    assert!(!conduct.charge(ends, 100, 0));
+    assert!(conduct.charge(ends, 500, 0));
+    assert!(!conduct.is_clean(ends));
+    assert!(conduct.is_clean(ends + HALF_LIFE * 20));
+}
+
+/// INV-LINK-49
+#[test]
+fn who_sends_as_much_that_is_good_is_not_shut_out() {
+    let mut conduct = Conduct::new(ms(0));
+    assert!((0..100_000).all(|n| !conduct.charge(ms(n / 100), 1, 1)));
+    // What was good long ago is no allowance for later.
+    assert!(!conduct.charge(ms(2000), 1, u64::MAX));
+    assert!((1..1100).any(|_| conduct.charge(ms(2000), 1, 0)));
+}
+
+#[test]
+fn links_that_break_the_protocol_shut_out_sooner() {
+    let mut conduct = Conduct::new(ms(0));
+    let links = (1..).find(|n| conduct.charge(ms(*n), BROKEN_LINK, 0)).unwrap();
+    assert!((10..40).contains(&links), "{links}");
+}
+
+proptest! {
+    /// Whatever the order and the size of what comes: beyond the burst, no more is let in than the rate allows, and who
+    /// waits as long as it is told never waits longer than its own packets are worth.
+    ///
+    /// INV-LINK-48
+    #[test]
+    fn packets_pass_no_faster_than_they_may(steps in vec((0_u64..50, 0_u32..3000), 1..80)) {
+        let mut conduct = Conduct::new(ms(0));
+        let (mut now, mut sent) = (ms(0), 0.0);
+        for (pause, packets) in steps {
+            now += ms(pause);
+            let wait = conduct.spend(now, packets);
+            sent += f64::from(packets);
+            prop_assert!(wait <= Duration::from_secs_f64(f64::from(packets) / PACKETS.1) + ms(1));
+            now += wait;
+            prop_assert!(sent <= PACKETS.0 + (now.as_secs_f64() + 0.001) * PACKETS.1);
+        }
+        prop_assert!(!conduct.is_shut_out(now), "to send much is no garbage");
+    }
+}
