@@ -202,8 +202,7 @@ impl<T> FairQueue<T> {
         let has_its_half = own.len >= self.capacity / 2;
         let half = if has_its_half { own } else { self.halves.get(1 - side.index())? };
         let held_at = |index: usize| self.sources.get(index).map_or(0, |source| source.waiting.len());
-        let (index, most) =
-            half.ring.iter().map(|index| (*index, held_at(*index))).max_by_key(|(_, held)| *held)?;
+        let (index, most) = half.ring.iter().map(|index| (*index, held_at(*index))).max_by_key(|(_, held)| *held)?;
         (!has_its_half || most > held).then_some(index)
     }
 

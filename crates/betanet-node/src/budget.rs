@@ -1,6 +1,6 @@
 //! How much of something a peer may ask for, and how fast.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// An allowance that refills: so much in one go, and so much per second.
 #[derive(Debug)]
@@ -29,13 +29,5 @@ impl Budget {
             self.tokens -= 1.0;
         }
         left
-    }
-
-    /// Takes one, and waits a little when nothing is left.
-    pub(crate) async fn spend(&mut self) {
-        if !self.take() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            self.tokens -= 1.0;
-        }
     }
 }

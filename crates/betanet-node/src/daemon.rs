@@ -399,7 +399,7 @@ impl Node {
         let sessions = Sessions::default();
         let acknowledger = Acknowledger {
             own: self.id,
-            ingress: ingress.clone(),
+            ingress: ingress.own(),
             egress: egress.clone(),
             metrics: Arc::clone(&self.metrics),
         };

@@ -15,6 +15,7 @@ pub mod link;
 pub mod localnet;
 pub mod net;
 mod newcomers;
+mod pipeline;
 mod places;
 pub mod process;
 mod rarely;

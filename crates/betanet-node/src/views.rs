@@ -1,9 +1,10 @@
 //! The consensuses that a party holds: the one in force and, shortly before a boundary, the next.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use betanet_mix::view::{Consensus, ConsensusHash, DocumentError, NetworkView, Signed};
+use betanet_mix::view::{Consensus, ConsensusHash, DocumentError, Host, NetworkView, Signed};
 use betanet_sphinx::NodeId;
 use thiserror::Error;
 
@@ -137,6 +138,13 @@ impl Views {
         self.live(now_ms).any(|view| view.node(id).is_some())
     }
 
+    /// Whether a consensus in force or ahead lists a node that takes links at this address.
+    #[must_use]
+    pub fn lists_address(&self, ip: IpAddr, now_ms: u64) -> bool {
+        let host = Host::Ip(ip.to_canonical());
+        self.live(now_ms).any(|view| view.nodes().any(|node| *node.link_address().host() == host))
+    }
+
     /// Consensuses that have not run out.
     pub fn live(&self, now_ms: u64) -> impl Iterator<Item = &Arc<NetworkView>> {
         self.held.iter().filter(move |view| now_ms < view.consensus().valid_until_ms)
@@ -197,6 +205,8 @@ fn order_of(view: &NetworkView) -> (u64, u32) {
 pub(crate) mod fixtures {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+    use std::net::SocketAddr;
+
     use betanet_mix::epoch::Epoch;
     use betanet_mix::view::{DelaySection, NodeDescriptor, Role, Verified, node_id_of};
     use betanet_mix::vrf;
@@ -208,6 +218,8 @@ pub(crate) mod fixtures {
 
     pub(crate) const EPOCH_MS: u64 = 3_600_000;
     pub(crate) const NETWORK: &str = "test";
+    /// Where the nodes of the consensus say that they take links.
+    pub(crate) const ANNOUNCED: [u8; 4] = [127, 0, 0, 3];
 
     pub(crate) fn key() -> SigningKey {
         SigningKey::generate(&mut os_rng())
@@ -222,7 +234,7 @@ pub(crate) mod fixtures {
         let nodes = nodes.iter().map(|key| NodeDescriptor {
             id: node_id_of(key),
             role: Role::Middle,
-            link_address: "127.0.0.1:1".parse().unwrap(),
+            link_address: SocketAddr::from((ANNOUNCED, 1)).try_into().unwrap(),
             keys: [(epoch, SecretKey::generate(&mut os_rng()).public())].into(),
             vrf_key: vrf::SecretKey::from_seed(key.as_bytes()).public(),
             delay_proofs: Vec::new(),

@@ -15,7 +15,7 @@ use betanet_mix::vrf::SecretKey as VrfKey;
 use betanet_node::daemon::delays::Delays;
 use betanet_node::daemon::epochs::Epochs;
 use betanet_node::daemon::metrics::Metrics;
-use betanet_node::daemon::mixer::{self, Ingress, MixerConfig, Released};
+use betanet_node::daemon::mixer::{self, Ingress, MixerConfig, Released, Source};
 use betanet_node::state::StateDir;
 use betanet_sphinx::{
     Hop, MailboxId, NodeId, PACKET_LEN, PacketError, ReplayFilter, ReplayTag, SecretKey, build_forward, unwrap,
@@ -45,6 +45,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// One test at a time: all allocations are counted together.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 const NOW: Epoch = Epoch(100);
 const MEAN_MS: u64 = 5;
 const NEXT: [u8; 32] = [9; 32];
@@ -68,6 +71,7 @@ impl ReplayFilter for Open {
 
 struct Node {
     ingress: Ingress,
+    source: Source,
     released: mpsc::Receiver<(Instant, Released)>,
     secret: SecretKey,
     owed: VrfDelays,
@@ -93,7 +97,8 @@ impl Node {
         let config = MixerConfig { workers: 2, batch: 128, pool: 2 * ROUND, depth: 2 * ROUND };
         let hand_on = move |what| out.try_send((Instant::now(), what)).unwrap();
         let ingress = mixer::start(config, &epochs, &delays, &metrics, hand_on).unwrap();
-        Self { ingress, released, secret, owed, rng: ChaCha20Rng::seed_from_u64(1), _folder: folder }
+        let source = ingress.node(NodeId::from([3; 32]));
+        Self { ingress, source, released, secret, owed, rng: ChaCha20Rng::seed_from_u64(1), _folder: folder }
     }
 
     fn packets(&mut self) -> Vec<Sent> {
@@ -116,7 +121,7 @@ impl Node {
     async fn pass(&mut self, packets: &[Sent], into: &mut Vec<(Instant, Released)>) -> Instant {
         let start = Instant::now();
         for sent in packets {
-            self.ingress.push(&sent.packet, Instant::now());
+            self.source.push([&sent.packet], Instant::now());
         }
         while into.len() < packets.len() {
             let released = tokio::time::timeout(Duration::from_mins(1), self.released.recv()).await;
@@ -128,6 +133,7 @@ impl Node {
 
 #[tokio::test]
 async fn packets_serve_their_delay_and_cost_no_allocation() {
+    let _alone = ALONE.lock().await;
     let mut node = Node::start();
     let (first, second, third) = (node.packets(), node.packets(), node.packets());
     let mut out = Vec::with_capacity(ROUND);
@@ -154,11 +160,38 @@ async fn packets_serve_their_delay_and_cost_no_allocation() {
 
     // All of it again is replays; a packet that is new comes through.
     for sent in &third {
-        node.ingress.push(&sent.packet, Instant::now());
+        node.source.push([&sent.packet], Instant::now());
     }
     let fresh = node.packets();
     out.clear();
     node.pass(&fresh[..1], &mut out).await;
     tokio::time::sleep(Duration::from_millis(10 * MEAN_MS)).await;
     assert!(node.released.try_recv().is_err());
+}
+
+/// INV-LINK-47
+#[tokio::test]
+async fn a_flood_of_garbage_takes_no_place_from_others() {
+    let _alone = ALONE.lock().await;
+    let mut node = Node::start();
+    let packets = node.packets();
+    let flood = node.ingress.client([192, 0, 2, 1].into(), [1; 32]).unwrap();
+    let mut out = Vec::with_capacity(ROUND);
+    for few in packets.chunks(ROUND / 20) {
+        // More than there is room for, before each few of another client's.
+        for _ in 0..3 {
+            flood.push([&[7; PACKET_LEN]; ROUND], Instant::now());
+        }
+        let honest = node.ingress.client([192, 0, 2, 2].into(), [2; 32]).unwrap();
+        honest.push(few.iter().map(|sent| &sent.packet), Instant::now());
+        let wanted = out.len() + few.len();
+        while out.len() < wanted {
+            let released = tokio::time::timeout(Duration::from_mins(1), node.released.recv()).await;
+            out.push(released.unwrap().unwrap());
+        }
+    }
+    // It has been shut out meanwhile, and nobody else has.
+    flood.shut_out().await;
+    assert!(node.ingress.client([192, 0, 2, 1].into(), [1; 32]).is_none());
+    assert!(node.ingress.client([192, 0, 2, 2].into(), [1; 32]).is_some());
 }

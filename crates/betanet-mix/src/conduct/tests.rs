@@ -24,11 +24,11 @@ fn a_node_pays_for_what_it_checks_itself_and_not_for_what_a_sender_chose() {
 #[test]
 fn nothing_but_garbage_shuts_a_client_out_for_a_while() {
     let mut conduct = Conduct::new(ms(0));
-    let sent = (1..).find(|n| conduct.charge(ms(*n), 1, 0)).unwrap();
+    let sent = (1..9999).find(|n| conduct.charge(ms(*n), 1, 0)).unwrap();
     assert!((900..1200).contains(&sent), "{sent}");
     let ends = ms(sent) + HALF_LIFE;
     assert!(!conduct.charge(ms(sent + 1), 1, 0), "it is said once");
-    assert!(conduct.is_shut_out(ends - ms(1)) && !conduct.is_shut_out(ends));
+    assert!(conduct.is_shut_out(ms(sent + 1) + HALF_LIFE.mul_f64(0.99)) && !conduct.is_shut_out(ends));
     // Half is forgotten by then; it is not shut out again for a little more.
     assert!(!conduct.charge(ends, 100, 0));
     assert!(conduct.charge(ends, 500, 0));
@@ -49,7 +49,7 @@ fn who_sends_as_much_that_is_good_is_not_shut_out() {
 #[test]
 fn links_that_break_the_protocol_shut_out_sooner() {
     let mut conduct = Conduct::new(ms(0));
-    let links = (1..).find(|n| conduct.charge(ms(*n), BROKEN_LINK, 0)).unwrap();
+    let links = (1..9999).find(|n| conduct.charge(ms(*n), BROKEN_LINK, 0)).unwrap();
     assert!((10..40).contains(&links), "{links}");
 }
 

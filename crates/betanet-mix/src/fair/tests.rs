@@ -150,10 +150,13 @@ proptest! {
                         held[victim] -= 1;
                     }
                 }
-                Step::Pop => match queue.pop() {
-                    Some((who, _)) => held[who] -= 1,
-                    None => prop_assert_eq!([0; 12], held),
-                },
+                Step::Pop => {
+                    let out = queue.pop();
+                    prop_assert_eq!(held == [0; 12], out.is_none());
+                    if let Some((who, _)) = out {
+ held[who] -= 1;
+ }
+                }
                 Step::Charge(who, turns) => queue.charge(ids[who], turns),
                 // Who comes back is another source; what waits of the former one is still counted as its own here, so
                 // it comes back only with nothing left.

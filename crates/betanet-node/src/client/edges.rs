@@ -348,7 +348,7 @@ impl OwnEdge {
                             self.tell(Command::ViewChanged).await?;
                         }
                     }
-                    Received::Packet(_) | Received::ItemAck(_) => {
+                    Received::Packets(_) | Received::ItemAck(_) => {
                         return Err::<(), ControlError>(LinkError::Message.into());
                     }
                 }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::egress::Egress;
 use super::mailboxes::{Hold, Mailboxes, PutError};
 use super::metrics::Metrics;
-use super::mixer::Ingress;
+use super::mixer::Source;
 use crate::link::frame::{Item, ItemBody};
 use crate::link::{Frame, LinkSender};
 use crate::sync::lock;
@@ -57,8 +57,8 @@ impl Sessions {
 pub struct Acknowledger {
     /// This node.
     pub own: NodeId,
-    /// Its own packet path.
-    pub ingress: Ingress,
+    /// The way into its own packet path.
+    pub ingress: Source,
     /// Its links.
     pub egress: Egress,
     /// Its figures.
@@ -77,7 +77,7 @@ impl Acknowledger {
         if surb.reply(&encode_ack(), &mut packet).is_err() {
             self.metrics.drop_one("bad_surb");
         } else if first == self.own {
-            self.ingress.push(&packet, Instant::now());
+            self.ingress.push([&packet], Instant::now());
         } else {
             self.egress.send(first, &packet);
         }

@@ -4,28 +4,33 @@
 //! serve it, middle nodes close the link. Whoever breaks the protocol is counted and cut off.
 //!
 //! Nodes, clients and those who have not shown a key yet have places of their own, so that no
-//! number of strangers keeps the nodes out.
+//! number of strangers keeps the nodes out. Who comes from a node's address has places of its own
+//! before the key is known, too.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use betanet_sphinx::{NodeId, PACKET_LEN};
+use betanet_sphinx::NodeId;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::directory::Directory;
 use super::edge::{Attachment, Edge};
 use super::metrics::Metrics;
-use super::mixer::Ingress;
+use super::mixer::{Ingress, Source};
 use crate::bind::AcceptTrouble;
 use crate::budget::Budget;
 use crate::clock::NetworkClock;
 use crate::control::{Answer, Op, Outcome, Request, mailbox_of};
-use crate::link::{Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Received};
+use crate::link::{
+    Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Packets, Received,
+};
 use crate::newcomers::{Newcomer, Newcomers};
 use crate::places::{Places, origin};
 use crate::process::link_places;
+use crate::sync::lock;
 use crate::views::Views;
 
 /// Frames that wait to be written to one client.
@@ -34,9 +39,6 @@ const CLIENT_QUEUE: usize = 512;
 /// How long an unknown key may wait at a middle node for the consensus that lists it.
 const MEMBERSHIP_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Packets that a client may send in one go, and per second; beyond that its link is read slower.
-const PACKETS: (f64, f64) = (20_000.0, 10_000.0);
-
 /// Worker descriptors that a client may publish in one go, and per second.
 const PUBLICATIONS: (f64, f64) = (8.0, 1.0);
 
@@ -44,7 +46,8 @@ const PUBLICATIONS: (f64, f64) = (8.0, 1.0);
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// Links that have not shown a key yet, or an unknown one to a middle node, or one of a client that
-    /// has asked for nothing. None lasts long, and the oldest gives way.
+    /// has asked for nothing. None lasts long, and the oldest gives way. As many again for those from
+    /// addresses of nodes.
     newcomers: usize,
     /// Links of clients.
     clients: usize,
@@ -59,10 +62,11 @@ struct Limits {
 }
 
 impl Limits {
-    /// Half of the links for clients, a quarter each for newcomers and for nodes.
+    /// Half of the links for clients, a quarter for nodes, an eighth each for newcomers from addresses of
+    /// nodes and from others.
     const fn of(links: usize) -> Self {
         Self {
-            newcomers: links / 4,
+            newcomers: links / 8,
             clients: links / 2,
             share: 4,
             nodes: links / 4,
@@ -76,6 +80,11 @@ impl Limits {
 #[derive(Debug)]
 struct Room {
     newcomers: Newcomers,
+    /// For who comes from a node's address: that needs a connection from there, so no stranger elsewhere
+    /// takes these places.
+    neighbours: Newcomers,
+    /// Where nodes came from that have shown their keys, which may be another address than they announce.
+    seen: Mutex<HashMap<NodeId, IpAddr>>,
     clients: Places<IpAddr>,
     nodes: Places<NodeId>,
     idle: Duration,
@@ -83,8 +92,11 @@ struct Room {
 
 impl Room {
     fn new(limits: Limits) -> Self {
+        let newcomers = || Newcomers::new(limits.newcomers, limits.newcomers / limits.share);
         Self {
-            newcomers: Newcomers::new(limits.newcomers, limits.newcomers / limits.share),
+            newcomers: newcomers(),
+            neighbours: newcomers(),
+            seen: Mutex::default(),
             clients: Places::new(limits.clients, limits.clients / limits.share),
             nodes: Places::new(limits.nodes, limits.of_one_node),
             idle: limits.idle,
@@ -143,14 +155,22 @@ impl Inbound {
                     continue;
                 }
             };
-            let place = room.newcomers.come(origin(accepted.ip()));
+            let ip = accepted.ip();
+            let gate = if self.is_neighbour(ip, &room) {
+                &room.neighbours
+            } else if self.ingress.is_shut_out(ip) {
+                continue;
+            } else {
+                &room.newcomers
+            };
+            let place = gate.come(origin(ip));
             links.spawn(self.clone().one(accepted, place, Arc::clone(&room)));
-            room.newcomers.settled().await;
+            gate.settled().await;
         }
     }
 
     async fn one(self, accepted: Accepted, mut newcomer: Newcomer, room: Arc<Room>) {
-        let from = origin(accepted.ip());
+        let ip = accepted.ip();
         let arrival = tokio::select! {
             arrival = self.arrive(accepted, room.idle) => arrival,
             () = newcomer.gives_way() => Err(Some("too_many_newcomers")),
@@ -161,6 +181,9 @@ impl Inbound {
                 if let Some(reason) = reason {
                     self.metrics.drop_one(reason);
                 }
+                if matches!(reason, Some("handshake_failed" | "malformed_frame")) {
+                    self.ingress.blame_address(ip);
+                }
                 return;
             }
         };
@@ -169,13 +192,22 @@ impl Inbound {
         if let Some(edge) = self.edge.clone()
             && !self.is_member(id)
         {
-            let Some(_place) = room.clients.take(from) else {
+            let Some(_place) = room.clients.take(origin(ip)) else {
                 self.metrics.drop_one("too_many_clients");
                 return;
             };
-            let client = Client::new(&self, edge, key, sender.clone());
-            if let Ended::Link(err) = client.serve(&mut reader, room.idle).await {
-                self.count(&err);
+            let Some(source) = self.ingress.client(ip, key) else {
+                return;
+            };
+            let client = Client::new(&self, edge, key, sender.clone(), &source);
+            let ended = tokio::select! {
+                ended = client.serve(&mut reader, room.idle) => ended,
+                () = source.shut_out() => LinkError::Closed.into(),
+            };
+            if let Ended::Link(err) = ended {
+                if self.count(&err) {
+                    source.broke_link();
+                }
                 return;
             }
         }
@@ -183,8 +215,19 @@ impl Inbound {
             self.metrics.drop_one("too_many_node_links");
             return;
         };
+        if self.is_member(id) {
+            let mut seen = lock(&room.seen);
+            seen.insert(id, ip);
+            seen.retain(|id, _| self.is_member(*id));
+        }
         let ended = self.serve_node(id, reader).await;
         self.count(&ended);
+    }
+
+    /// Whether a node takes links at this address, or one came from there.
+    fn is_neighbour(&self, ip: IpAddr, room: &Room) -> bool {
+        let is_announced = self.views.borrow().lists_address(ip, self.time.now_ms());
+        is_announced || lock(&room.seen).iter().any(|(id, seen)| *seen == ip && self.is_member(*id))
     }
 
     /// Brings a link as far as it takes to know what it is for; else the reason, if it counts.
@@ -213,10 +256,13 @@ impl Inbound {
         Ok((key, sender, reader))
     }
 
-    fn count(&self, ended: &LinkError) {
-        if let Some(reason) = broken(ended) {
+    /// Counts a peer that broke the protocol, and says whether it did.
+    fn count(&self, ended: &LinkError) -> bool {
+        let reason = broken(ended);
+        if let Some(reason) = reason {
             self.metrics.drop_one(reason);
         }
+        reason.is_some()
     }
 
     fn is_member(&self, id: NodeId) -> bool {
@@ -225,10 +271,11 @@ impl Inbound {
 
     async fn serve_node(&self, id: NodeId, mut reader: LinkReader) -> LinkError {
         let mut views = self.views.clone();
+        let source = self.ingress.node(id);
         loop {
             tokio::select! {
                 received = reader.next() => match received {
-                    Ok(Received::Packet(packet)) => self.take(packet),
+                    Ok(Received::Packets(packets)) => self.take(&source, packets),
                     Ok(_) => return LinkError::Message,
                     Err(err) => return err,
                 },
@@ -241,9 +288,9 @@ impl Inbound {
         }
     }
 
-    fn take(&self, packet: &[u8; PACKET_LEN]) {
-        self.metrics.bytes_in.add(u64::try_from(FRAME_LEN).unwrap_or(0));
-        self.ingress.push(packet, Instant::now());
+    fn take(&self, source: &Source, packets: Packets<'_>) {
+        self.metrics.bytes_in.add(u64::try_from(packets.count() * FRAME_LEN).unwrap_or(0));
+        source.push(packets.iter(), Instant::now());
     }
 }
 
@@ -253,22 +300,22 @@ struct Client<'a> {
     edge: Arc<Edge>,
     key: [u8; 32],
     sender: LinkSender,
+    source: &'a Source,
     attachment: Option<Attachment>,
     follows: bool,
-    packets: Budget,
     publications: Budget,
 }
 
 impl<'a> Client<'a> {
-    fn new(inbound: &'a Inbound, edge: Arc<Edge>, key: [u8; 32], sender: LinkSender) -> Self {
+    fn new(inbound: &'a Inbound, edge: Arc<Edge>, key: [u8; 32], sender: LinkSender, source: &'a Source) -> Self {
         Self {
             inbound,
             edge,
             key,
             sender,
+            source,
             attachment: None,
             follows: false,
-            packets: Budget::new(PACKETS.0, PACKETS.1),
             publications: Budget::new(PUBLICATIONS.0, PUBLICATIONS.1),
         }
     }
@@ -331,9 +378,13 @@ impl<'a> Client<'a> {
         sent: &mut Vec<betanet_mix::view::ConsensusHash>,
     ) -> Result<(), LinkError> {
         match received {
-            Received::Packet(packet) => {
-                self.packets.spend().await;
-                self.inbound.take(packet);
+            Received::Packets(packets) => {
+                // Read no faster than it may send.
+                let wait = self.source.spend(packets.count());
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                self.inbound.take(self.source, packets);
                 Ok(())
             }
             Received::ItemAck(seqs) => {

@@ -24,7 +24,7 @@ const COARSE_STEP: u64 = 1000;
 const COARSE_PERIOD: Duration = Duration::from_mins(1);
 
 /// Why a packet is dropped or a peer refused, beside the reasons of [`PacketError`].
-const REASONS: [&str; 30] = [
+const REASONS: [&str; 31] = [
     "accept_failed",
     "bad_envelope",
     "bad_item",
@@ -44,7 +44,7 @@ const REASONS: [&str; 30] = [
     "no_beacon",
     "not_an_edge",
     "replay_log_failed",
-    "stopping",
+    "shut_out",
     "store_busy",
     "store_failed",
     "too_many_clients",
@@ -52,6 +52,7 @@ const REASONS: [&str; 30] = [
     "too_many_newcomers",
     "too_many_node_links",
     "too_many_publications",
+    "too_much_garbage",
     "unknown_mailbox",
     "unknown_next",
     "unknown_peer",
@@ -198,10 +199,15 @@ impl Metrics {
 
     /// Counts one dropped packet, or one refused peer.
     pub fn drop_one(&self, reason: &'static str) {
-        let count = self.dropped.get(reason);
-        debug_assert!(count.is_some(), "{reason} is missing in the list of reasons");
-        if let Some(count) = count {
-            count.add(1);
+        self.drop_many(reason, 1);
+    }
+
+    /// Counts dropped packets.
+    pub fn drop_many(&self, reason: &'static str, count: usize) {
+        let counted = self.dropped.get(reason);
+        debug_assert!(counted.is_some(), "{reason} is missing in the list of reasons");
+        if let Some(counted) = counted {
+            counted.add(u64::try_from(count).unwrap_or(0));
         }
     }
 

@@ -12,10 +12,9 @@ mod delay_line;
 mod unwrapper;
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use betanet_mix::pool::{Buffer, Pool};
 use betanet_sphinx::{MailboxId, NodeId, PACKET_LEN, SurbId};
@@ -25,27 +24,7 @@ use self::unwrapper::Unwrapper;
 use super::delays::Delays;
 use super::epochs::Epochs;
 use super::metrics::Metrics;
-
-/// Where packets come out of the queue, for one thread at a time.
-struct Arrivals {
-    queue: Receiver<Arrival>,
-    /// When the last packet came that a thread has taken.
-    latest: Instant,
-}
-
-/// A packet as it came off a link.
-#[derive(Debug)]
-struct Arrival {
-    packet: Buffer,
-    /// When the socket was read; the owed delay counts from here.
-    received: Instant,
-}
-
-impl AsMut<[u8]> for Arrival {
-    fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.packet
-    }
-}
+use crate::pipeline::{Arrival, Arrivals, Parties, Party};
 
 /// A packet whose layer is off and whose tag is in the log.
 #[derive(Debug)]
@@ -98,31 +77,113 @@ pub struct MixerConfig {
 
 /// Where packets go in. Clones share one path.
 #[derive(Clone, Debug)]
-pub struct Ingress {
-    queue: SyncSender<Arrival>,
+pub struct Ingress(Arc<Door>);
+
+#[derive(Debug)]
+struct Door {
+    arrivals: Arc<Arrivals<Arc<Party>>>,
+    parties: Parties,
     pool: Pool,
-    waiting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.arrivals.end();
+    }
+}
+
 impl Ingress {
-    /// Takes a packet, or drops and counts it when the queue is full. Never blocks.
-    pub fn push(&self, packet: &[u8; PACKET_LEN], received: Instant) {
-        // Counted before it can be taken, so that the count never goes below zero.
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let Err(err) = self.queue.try_send(Arrival { packet: self.pool.take(packet), received }) else {
-            return;
-        };
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.drop_one(match err {
-            TrySendError::Full(_) => "ingress_full",
-            TrySendError::Disconnected(_) => "stopping",
+    /// This node as a source: its own acknowledgements.
+    #[must_use]
+    pub fn own(&self) -> Source {
+        self.source(self.0.parties.own())
+    }
+
+    /// A link of a node.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Source {
+        self.source(self.0.parties.node(id))
+    }
+
+    /// A link of a client, by where it comes from and its link key; `None` if it has to wait, for it sent garbage.
+    #[must_use]
+    pub fn client(&self, ip: IpAddr, key: [u8; 32]) -> Option<Source> {
+        let party = self.0.parties.client(ip, key);
+        if party.is_err() {
+            self.0.metrics.drop_one("shut_out");
+        }
+        party.ok().map(|party| self.source(party))
+    }
+
+    /// Whether clients at an address have to wait; then this one is counted.
+    #[must_use]
+    pub fn is_shut_out(&self, ip: IpAddr) -> bool {
+        let is_shut_out = self.0.parties.is_shut_out(ip);
+        if is_shut_out {
+            self.0.metrics.drop_one("shut_out");
+        }
+        is_shut_out
+    }
+
+    /// A connection that broke the protocol before it was known whose it is.
+    pub fn blame_address(&self, ip: IpAddr) {
+        if self.0.parties.blame_address(ip) {
+            self.0.metrics.drop_one("too_much_garbage");
+        }
+    }
+
+    fn source(&self, party: Arc<Party>) -> Source {
+        Source { ingress: self.clone(), party }
+    }
+}
+
+/// A link as a source of packets. All links of one party share one place in the queue and one account.
+#[derive(Debug)]
+pub struct Source {
+    ingress: Ingress,
+    party: Arc<Party>,
+}
+
+impl Source {
+    /// Takes packets that were received together, or drops and counts what finds no room. Never blocks.
+    pub fn push<'a>(&self, packets: impl IntoIterator<Item = &'a [u8; PACKET_LEN]>, received: Instant) {
+        let Door { arrivals, pool, metrics, .. } = &*self.ingress.0;
+        let packets = packets.into_iter().map(|packet| Arrival {
+            packet: pool.take(packet),
+            received,
+            from: Arc::clone(&self.party),
         });
+        metrics.drop_many("ingress_full", arrivals.push(self.party.source, packets));
+    }
+
+    /// Takes note of packets and says how long to wait before more are read.
+    #[must_use]
+    pub fn spend(&self, packets: usize) -> Duration {
+        self.party.spend(u32::try_from(packets).unwrap_or(u32::MAX))
+    }
+
+    /// The link broke the protocol.
+    pub fn broke_link(&self) {
+        if self.party.broke_link() {
+            self.ingress.0.metrics.drop_one("too_much_garbage");
+        }
+    }
+
+    /// Resolves when the link is to end, for it brought too much garbage.
+    pub async fn shut_out(&self) {
+        self.party.shut_out().await;
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.ingress.0.parties.go(&self.party);
     }
 }
 
 /// Starts the threads and the release task; `released` gets what has served its delay. They end when every
-/// [`Ingress`] is gone.
+/// [`Ingress`] and [`Source`] is gone.
 ///
 /// # Errors
 /// A thread cannot be started.
@@ -136,16 +197,18 @@ pub fn start<F>(
 where
     F: FnMut(Released) + Send + 'static,
 {
-    let (queue, arrivals) = sync_channel(config.depth.max(1));
-    let arrivals = Arc::new(Mutex::new(Arrivals { queue: arrivals, latest: Instant::now() }));
-    let waiting = Arc::default();
-    let pool = Pool::new(config.pool);
-    let ingress = Ingress { queue, pool, waiting: Arc::clone(&waiting), metrics: Arc::clone(metrics) };
+    let arrivals = Arc::new(Arrivals::new(config.depth));
+    // Made first, so that the threads end if one of them cannot be started.
+    let ingress = Ingress(Arc::new(Door {
+        parties: Parties::new(Arc::clone(&arrivals)),
+        arrivals: Arc::clone(&arrivals),
+        pool: Pool::new(config.pool),
+        metrics: Arc::clone(metrics),
+    }));
     let line = Arc::new(DelayLine::new(config.depth, Arc::clone(metrics)));
     for number in 0..config.workers.max(1) {
         let unwrapper = Unwrapper::new(
             Arc::clone(&arrivals),
-            Arc::clone(&waiting),
             config.batch.max(1),
             Arc::clone(epochs),
             Arc::clone(delays),

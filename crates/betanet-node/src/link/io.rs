@@ -199,14 +199,31 @@ impl std::fmt::Debug for LinkReader {
 /// What arrived on a link.
 #[derive(Debug)]
 pub enum Received<'a> {
-    /// A packet, still where it was read.
-    Packet(&'a [u8; PACKET_LEN]),
+    /// One packet or several that came together, still where they were read.
+    Packets(Packets<'a>),
     /// A whole control message, not parsed yet.
     Message(Vec<u8>),
     /// A mailbox item.
     Item(Item),
     /// Acknowledged items.
     ItemAck(Vec<u64>),
+}
+
+/// Packets in a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Packets<'a>(&'a [[u8; FRAME_LEN]]);
+
+impl<'a> Packets<'a> {
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = &'a [u8; PACKET_LEN]> {
+        self.0.iter().filter_map(|frame| frame.last_chunk())
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn count(self) -> usize {
+        self.0.len()
+    }
 }
 
 impl Received<'_> {
@@ -225,7 +242,7 @@ enum Taken {
     Incomplete,
     /// A frame that asks for nothing.
     Nothing,
-    /// A packet: the last bytes before `start`.
+    /// A packet: the last frame before `start`.
     Packet,
     /// Something else for the owner of the link.
     Other(Received<'static>),
@@ -261,8 +278,13 @@ impl LinkReader {
                 Taken::Incomplete => self.fill().await?,
             }
         }
-        let read = self.buffer.get(..self.start).unwrap_or_default();
-        read.last_chunk().map(Received::Packet).ok_or(LinkError::Malformed(FrameError::Length))
+        let first = self.start.saturating_sub(FRAME_LEN);
+        let (read, _) = self.buffer.get(first..self.end).unwrap_or_default().as_chunks();
+        // What is no packet or no frame is for the next call.
+        let is_packet = |frame: &&[u8; FRAME_LEN]| matches!(frame::parse(frame), Ok((FrameKind::Packet, _)));
+        let count = read.iter().take_while(is_packet).count();
+        self.start = first + count * FRAME_LEN;
+        Ok(Received::Packets(Packets(read.get(..count).unwrap_or_default())))
     }
 
     /// Waits until something that is not padding is there to be taken. Cancel safe.

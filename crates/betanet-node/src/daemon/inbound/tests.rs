@@ -5,10 +5,11 @@ use std::sync::Mutex;
 
 use betanet_mix::epoch::Epoch;
 use betanet_mix::view::{ConsensusHash, Signature, Signed, node_id_of};
+use betanet_sphinx::PACKET_LEN;
 use ed25519_dalek::SigningKey;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::*;
 use crate::clock::wall_ms;
@@ -23,7 +24,7 @@ use crate::daemon::mixer::{self, MixerConfig};
 use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
 use crate::net::Endpoint;
 use crate::state::StateDir;
-use crate::views::fixtures::{NETWORK, consensus, key, sign};
+use crate::views::fixtures::{ANNOUNCED, NETWORK, consensus, key, sign};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -201,6 +202,56 @@ async fn who_has_shown_no_key_or_asked_for_nothing_gives_way_to_who_comes() {
     let before = edge.metrics.bytes_in.get();
     listed.sender.send(Frame::packet(&[7; PACKET_LEN])).await.unwrap();
     edge.eventually(|metrics| metrics.bytes_in.get() > before).await;
+}
+
+/// INV-LINK-51
+#[tokio::test]
+async fn who_comes_from_a_nodes_address_gives_way_to_no_stranger_elsewhere() {
+    let edge = TestEdge::start(Limits { newcomers: 1, ..WIDE }).await;
+    let connect = async |from: [u8; 4]| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(edge.address).await.unwrap()
+    };
+    let node = key();
+    edge.list(&[&node]);
+    let mut early = connect(ANNOUNCED).await;
+    let mut strangers = Vec::new();
+    for _ in 0..5 {
+        strangers.push(connect([127, 0, 0, 1]).await);
+    }
+    edge.dropped("too_many_newcomers", 4).await;
+    assert_eq!(std::io::ErrorKind::WouldBlock, early.try_read(&mut [0]).unwrap_err().kind());
+    // It is still there to give way to another from a node's address.
+    let _late = connect(ANNOUNCED).await;
+    assert_eq!(0, tokio::time::timeout(DEADLINE, early.read(&mut [0])).await.unwrap().unwrap_or(0));
+    edge.dropped("too_many_newcomers", 5).await;
+
+    // A node that comes from another address than it announces is known there from then on.
+    let peer = edge.dial(&node).await;
+    peer.sender.send(Frame::packet(&[7; PACKET_LEN])).await.unwrap();
+    edge.eventually(|metrics| metrics.bytes_in.get() > 0).await;
+    let again = connect([127, 0, 0, 1]).await;
+    edge.dropped("too_many_newcomers", 6).await;
+    strangers.push(connect([127, 0, 0, 2]).await);
+    edge.dropped("too_many_newcomers", 7).await;
+    assert_eq!(std::io::ErrorKind::WouldBlock, again.try_read(&mut [0]).unwrap_err().kind());
+}
+
+/// INV-LINK-48
+#[tokio::test]
+async fn a_client_that_sends_garbage_has_to_go_and_to_wait() {
+    let edge = TestEdge::start(WIDE).await;
+    let flooder = key();
+    let mut other = edge.dial(&key()).await;
+    assert!(other.is_served().await);
+    let peer = edge.dial(&flooder).await;
+    let flood = async { while peer.sender.send(Frame::packet(&[7; PACKET_LEN])).await.is_ok() {} };
+    tokio::time::timeout(DEADLINE, flood).await.unwrap();
+    edge.dropped("too_much_garbage", 1).await;
+    assert!(!edge.dial(&flooder).await.is_served().await);
+    edge.dropped("shut_out", 1).await;
+    assert!(other.is_served().await);
 }
 
 /// INV-LINK-17

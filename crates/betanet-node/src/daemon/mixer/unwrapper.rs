@@ -1,29 +1,27 @@
 //! One unwrap thread.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::delay::VrfDelays;
 use betanet_mix::epoch::Epoch;
+use betanet_mix::fair::SourceId;
+use betanet_mix::pool::Buffer;
 use betanet_sphinx::{
     Action, Native, NodeKeys, Outcome, PacketError, ReplayTag, SecretKey, parity_of, unwrap_batch_with,
 };
 
 use super::delay_line::DelayLine;
-use super::{Arrival, Arrivals, Processed, Released};
+use super::{Processed, Released};
 use crate::daemon::delays::Delays;
 use crate::daemon::epochs::Epochs;
 use crate::daemon::metrics::Metrics;
+use crate::pipeline::{Arrival, Arrivals, Party};
 use crate::sync::lock;
-
-/// Packets whose multiplications share the widest vector unit.
-const LANES: usize = 8;
 
 /// Takes groups of packets from the queue and brings them into the delay line.
 pub(super) struct Unwrapper {
-    arrivals: Arc<Mutex<Arrivals>>,
-    waiting: Arc<AtomicUsize>,
+    arrivals: Arc<Arrivals<Arc<Party>>>,
     batch: usize,
     epochs: Arc<Mutex<Epochs>>,
     delays: Arc<Mutex<Delays>>,
@@ -31,15 +29,16 @@ pub(super) struct Unwrapper {
     metrics: Arc<Metrics>,
     /// How long a packet may wait for others to share the lanes with.
     patience: Duration,
-    group: Vec<Arrival>,
+    group: Vec<Arrival<Arc<Party>>>,
     outcomes: Vec<Outcome>,
     done: Vec<Processed>,
+    /// Turns that sources owe for what they sent.
+    charges: Vec<(SourceId, u32)>,
 }
 
 impl Unwrapper {
     pub(super) fn new(
-        arrivals: Arc<Mutex<Arrivals>>,
-        waiting: Arc<AtomicUsize>,
+        arrivals: Arc<Arrivals<Arc<Party>>>,
         batch: usize,
         epochs: Arc<Mutex<Epochs>>,
         delays: Arc<Mutex<Delays>>,
@@ -48,7 +47,6 @@ impl Unwrapper {
     ) -> Self {
         Self {
             arrivals,
-            waiting,
             batch,
             epochs,
             delays,
@@ -58,6 +56,7 @@ impl Unwrapper {
             group: Vec::with_capacity(batch),
             outcomes: Vec::with_capacity(batch),
             done: Vec::with_capacity(batch),
+            charges: Vec::with_capacity(batch),
         }
     }
 
@@ -71,31 +70,11 @@ impl Unwrapper {
         self.line.end();
     }
 
-    /// Waits for one packet and takes what else is there; `false` when no more will come.
-    ///
-    /// Where packets come so densely that others are likely to share the lanes soon, it waits for
-    /// them a little (ADR 7).
+    /// Waits for a group of packets; `false` when no more will come.
     fn fetch(&mut self) -> bool {
-        let mut arrivals = lock(&self.arrivals);
-        let Ok(first) = arrivals.queue.recv() else {
-            return false;
-        };
-        let until = first.received + self.patience;
-        let is_dense = first.received < arrivals.latest + self.patience;
-        self.group.push(first);
-        self.group.extend(arrivals.queue.try_iter().take(self.batch - 1));
-        while is_dense
-            && self.group.len() < LANES.min(self.batch)
-            && let Ok(next) = arrivals.queue.recv_timeout(until.saturating_duration_since(Instant::now()))
-        {
-            self.group.push(next);
-        }
-        arrivals.latest = self.group.last().map_or(until, |last| last.received);
-        drop(arrivals);
-        let taken = self.group.len();
-        let before = self.waiting.fetch_sub(taken, Ordering::Relaxed);
-        self.metrics.ingress_depth.set(before.saturating_sub(taken));
-        true
+        let left = self.arrivals.collect(&mut self.group, self.batch, self.patience, &mut self.charges);
+        self.metrics.ingress_depth.set(left.unwrap_or(0));
+        left.is_some()
     }
 
     /// Unwraps the group; what is accepted is `done` then, the rest dropped and counted.
@@ -106,21 +85,29 @@ impl Unwrapper {
         unwrap_batch_with::<Native, _>(&mut keys, &mut self.group, &mut self.outcomes);
         for (arrival, outcome) in self.group.drain(..).zip(self.outcomes.drain(..)) {
             // Unwrapping leaves the parity as it was.
-            let parity = match parity_of(&arrival.packet) {
-                Ok(parity) => parity,
-                Err(err) => {
-                    self.metrics.drop_one(err.reason());
-                    continue;
+            let parity = parity_of(&arrival.packet);
+            let delays = parity.ok().and_then(|parity| keys.delays(parity));
+            match (outcome, delays) {
+                (Ok(unwrapped), Some(delays)) => {
+                    arrival.from.praise();
+                    self.done.push(Processed {
+                        release_at: arrival.received + delays.owed(&unwrapped.delay),
+                        received: arrival.received,
+                        outcome: release(unwrapped.action, arrival.packet),
+                    });
                 }
-            };
-            match (outcome, keys.delays(parity)) {
-                (Ok(unwrapped), Some(delays)) => self.done.push(Processed {
-                    release_at: arrival.received + delays.owed(&unwrapped.delay),
-                    received: arrival.received,
-                    outcome: release(unwrapped.action, arrival),
-                }),
-                (Err(PacketError::NoKey), _) | (Ok(_), None) => self.metrics.drop_one(keys.why_not(parity)),
-                (Err(err), _) => self.metrics.drop_one(err.reason()),
+                (Err(PacketError::NoKey) | Ok(_), None) if parity.is_ok_and(|parity| keys.awaits_beacon(parity)) => {
+                    self.metrics.drop_one("no_beacon");
+                }
+                (outcome, _) => {
+                    let error = outcome.err().unwrap_or(PacketError::NoKey);
+                    self.metrics.drop_one(error.reason());
+                    let (turns, is_too_much) = arrival.from.blame(error);
+                    self.charges.push((arrival.from.source, turns));
+                    if is_too_much {
+                        self.metrics.drop_one("too_much_garbage");
+                    }
+                }
             }
         }
         let accepted = u32::try_from(self.done.len()).unwrap_or(u32::MAX);
@@ -140,8 +127,7 @@ impl Unwrapper {
     }
 }
 
-fn release(action: Action, arrival: Arrival) -> Released {
-    let packet = arrival.packet;
+fn release(action: Action, packet: Buffer) -> Released {
     match action {
         Action::Forward { next } => Released::Forward { next, packet },
         Action::Deliver { mailbox, payload } => {
@@ -190,12 +176,9 @@ impl<'a> Keys<'a> {
         means.min().map_or(Duration::ZERO, |mean| (mean / 20).min(Duration::from_millis(1)))
     }
 
-    /// The reason for which packets of this parity are not unwrapped.
-    fn why_not(&self, parity: u8) -> &'static str {
-        match self.get(parity) {
-            Some(Key { delays: None, .. }) => "no_beacon",
-            _ => PacketError::NoKey.reason(),
-        }
+    /// Whether packets of this parity are not unwrapped yet, for their delays are not fixed.
+    fn awaits_beacon(&self, parity: u8) -> bool {
+        self.get(parity).is_some_and(|key| key.delays.is_none())
     }
 }
 
