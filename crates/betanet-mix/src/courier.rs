@@ -111,6 +111,8 @@ pub struct Courier<R> {
     /// Since when nothing keeps the client from any of its mailboxes.
     attached_ms: Option<u64>,
     sweep_at_ms: u64,
+    /// Counts the views and sets of mailboxes there were: what was drawn from earlier ones is not used.
+    surroundings: u64,
     /// The edges of `mailboxes`.
     edges: Vec<NodeId>,
     outgoing: HashMap<MessageId, Outgoing>,
@@ -156,6 +158,7 @@ impl<R: CryptoRng> Courier<R> {
             mailboxes: Vec::new(),
             attached_ms: None,
             sweep_at_ms: 0,
+            surroundings: 0,
             edges: Vec::new(),
             outgoing: HashMap::new(),
             outgoing_bytes: 0,
@@ -196,6 +199,7 @@ impl<R: CryptoRng> Courier<R> {
         let most_hops = u8::try_from(MAX_HOPS).unwrap_or(u8::MAX);
         self.reassembler.set_repeat(self.repeat_ms(most_hops).saturating_add(self.config.reassembly.skew_ms));
         self.view = Some(view);
+        self.surroundings += 1;
         self.unblock();
     }
 
@@ -209,6 +213,7 @@ impl<R: CryptoRng> Courier<R> {
     pub fn set_mailboxes(&mut self, attached: Vec<Mailbox>) {
         self.edges = attached.iter().map(|mailbox| mailbox.edge).collect();
         self.mailboxes = attached;
+        self.surroundings += 1;
         self.reassembler.keep_held_back(&self.edges);
         self.attached_ms = None;
         self.unblock();

@@ -53,6 +53,20 @@ impl From<&[u8; PACKET_LEN]> for Buffer {
     }
 }
 
+impl Buffer {
+    /// A buffer of its own for a packet that is yet to be written.
+    #[must_use]
+    pub fn blank() -> Self {
+        Self { bytes: vec![0; PACKET_LEN], home: None }
+    }
+}
+
+impl AsMut<[u8]> for Buffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(home) = &self.home {

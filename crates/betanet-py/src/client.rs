@@ -39,7 +39,7 @@ impl Opened {
         let opened = runtime.spawn(async move {
             let started = tokio::select! {
                 started = Core::start(&config) => started?,
-                _ = &mut given_up => return Err(ClientError::Closed.into()),
+                _ = &mut given_up => return Err(Failure(ClientError::Closed)),
             };
             let core = Arc::new(started);
             let usable = tokio::select! {
@@ -54,7 +54,8 @@ impl Opened {
             usable?;
             Ok(Self { core, runtime: opening, process: std::process::id(), bridge })
         });
-        opened.await.map_err(|_| Failure(ClientError::Closed))?.map(Outcome::Client)
+        let opened = opened.await.map_err(|_| Failure(ClientError::Closed))??;
+        Ok(Outcome::new(move |py| Ok(Py::new(py, Client { opened })?.into_any())))
     }
 }
 
@@ -77,10 +78,6 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) const fn new(opened: Opened) -> Self {
-        Self { opened }
-    }
-
     fn start<F>(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, work: impl FnOnce(Arc<Core>) -> F) -> PyResult<u64>
     where
         F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
@@ -145,7 +142,7 @@ impl Client {
         let options = SendOptions { id: id.map(message_id).transpose()?, ..SendOptions::hops(hops) };
         self.start(py, bridge, move |core| async move {
             let id = core.send_with(&to, body.0, options).await?;
-            Ok(Outcome::Text(id.to_string()))
+            Ok(Outcome::text(id.to_string()))
         })
     }
 
@@ -163,23 +160,23 @@ impl Client {
         let to = parse(py, to)?;
         let timeout = seconds(timeout, "timeout")?;
         self.start(py, bridge, |core| async move {
-            Ok(Outcome::Bytes(core.request(&to, body.0, hops, reply_packets, timeout).await?))
+            Ok(Outcome::bytes(core.request(&to, body.0, hops, reply_packets, timeout).await?))
         })
     }
 
     fn receive(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) -> PyResult<u64> {
-        self.start(py, bridge, |core| async move { Ok(Outcome::Incoming(core.receive().await?)) })
+        self.start(py, bridge, |core| async move { Ok(Outcome::incoming(core.receive().await?)) })
     }
 
     /// A message that is there already and that no operation waits for.
     fn try_receive(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.opened.core.try_receive().map(|message| Outcome::Incoming(message).into_py(py)).transpose()
+        self.opened.core.try_receive().map(|message| Outcome::incoming(message).into_py(py)).transpose()
     }
 
     fn reply(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, handle: u64, body: Body) -> PyResult<u64> {
         self.start(py, bridge, |core| async move {
             core.reply(ReplyHandle(handle), body.0).await?;
-            Ok(Outcome::Nothing)
+            Ok(Outcome::nothing())
         })
     }
 
@@ -187,12 +184,12 @@ impl Client {
         let id = message_id(id)?;
         self.start(py, bridge, move |core| async move {
             core.commit(id).await?;
-            Ok(Outcome::Nothing)
+            Ok(Outcome::nothing())
         })
     }
 
     fn ping(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, hops: u8) -> PyResult<u64> {
-        self.start(py, bridge, |core| async move { Ok(Outcome::Seconds(core.ping(hops).await?.as_secs_f64())) })
+        self.start(py, bridge, |core| async move { Ok(Outcome::seconds(core.ping(hops).await?.as_secs_f64())) })
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments of Python's method")]
@@ -211,12 +208,12 @@ impl Client {
         let offer = WorkerOffer { name, kinds, slots, memory_bytes, groups, lifetime };
         self.start(py, bridge, |core| async move {
             core.publish_worker(offer).await?;
-            Ok(Outcome::Nothing)
+            Ok(Outcome::nothing())
         })
     }
 
     fn workers(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) -> PyResult<u64> {
-        self.start(py, bridge, |core| async move { Ok(Outcome::Workers(core.workers().await?)) })
+        self.start(py, bridge, |core| async move { Ok(Outcome::workers(core.workers().await?)) })
     }
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {

@@ -10,19 +10,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::bytes::try_to_python;
-use crate::client::{Client, Opened};
 use crate::errors::{IntoPy, class, named};
 
-/// The value of an operation that succeeded.
-pub(crate) enum Outcome {
-    Nothing,
-    Bytes(Vec<u8>),
-    Client(Opened),
-    Incoming(Incoming),
-    Seconds(f64),
-    Text(String),
-    Workers(Vec<WorkerDescriptor>),
-}
+/// The value of an operation that succeeded, which becomes Python's where the interpreter lock is held.
+pub(crate) struct Outcome(Box<IntoPython>);
+
+type IntoPython = dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send;
 
 /// Why an operation failed.
 pub(crate) struct Failure(pub(crate) ClientError);
@@ -34,25 +27,44 @@ impl From<ClientError> for Failure {
 }
 
 impl Outcome {
+    pub(crate) fn new(into_py: impl FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send + 'static) -> Self {
+        Self(Box::new(into_py))
+    }
+
+    pub(crate) fn nothing() -> Self {
+        Self::new(|py| Ok(py.None()))
+    }
+
+    pub(crate) fn bytes(bytes: Vec<u8>) -> Self {
+        Self::new(move |py| Ok(try_to_python(py, &bytes)?.into_any()))
+    }
+
+    pub(crate) fn incoming(message: Incoming) -> Self {
+        Self::new(move |py| {
+            let handle = message.reply.map(|handle| handle.0);
+            let fields = (message.id.to_string(), try_to_python(py, &message.body)?, handle, message.reply_capacity);
+            fields.into_py_any(py)
+        })
+    }
+
+    pub(crate) fn seconds(seconds: f64) -> Self {
+        Self::new(move |py| seconds.into_py_any(py))
+    }
+
+    pub(crate) fn text(text: String) -> Self {
+        Self::new(move |py| text.into_py_any(py))
+    }
+
+    pub(crate) fn workers(workers: Vec<WorkerDescriptor>) -> Self {
+        Self::new(move |py| {
+            let workers = workers.into_iter().map(|worker| worker_fields(py, worker));
+            workers.collect::<PyResult<Vec<_>>>()?.into_py_any(py)
+        })
+    }
+
     /// The value in Python; records as tuples in the order of their fields.
     pub(crate) fn into_py(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self {
-            Self::Nothing => Ok(py.None()),
-            Self::Bytes(bytes) => Ok(try_to_python(py, &bytes)?.into_any()),
-            Self::Client(opened) => Ok(Py::new(py, Client::new(opened))?.into_any()),
-            Self::Incoming(message) => {
-                let handle = message.reply.map(|handle| handle.0);
-                let fields =
-                    (message.id.to_string(), try_to_python(py, &message.body)?, handle, message.reply_capacity);
-                fields.into_py_any(py)
-            }
-            Self::Seconds(seconds) => seconds.into_py_any(py),
-            Self::Text(text) => text.into_py_any(py),
-            Self::Workers(workers) => {
-                let workers = workers.into_iter().map(|worker| worker_fields(py, worker));
-                workers.collect::<PyResult<Vec<_>>>()?.into_py_any(py)
-            }
-        }
+        (self.0)(py)
     }
 }
 

@@ -21,7 +21,7 @@ pub use geometry::{Geometry, MAX_HOPS, PACKET_LEN, SURB_LEN, USER_PAYLOAD_LEN};
 pub use ids::{DelayInput, MailboxId, NodeId, ReplayTag, SurbId};
 pub use keys::{Hop, PublicKey, SecretKey};
 pub use suite::{Katzenpost, Maker, Native, Nym, Suite};
-pub use surb::{ReplyOpener, Surb, build_surb};
+pub use surb::{ReplyOpener, Surb, SurbDraft, build_surb, build_surb_batch};
 pub use unwrap::{
     Action, NodeKeys, Outcome, ReplayFilter, Unwrapped, parity_of, unwrap, unwrap_batch, unwrap_batch_with, unwrap_with,
 };

@@ -28,6 +28,19 @@ pub struct Surb {
     key: PayloadKey,
 }
 
+/// A SURB to be built.
+#[derive(Clone, Copy, Debug)]
+pub struct SurbDraft<'a> {
+    /// Lowest bit of the epoch whose keys `path` holds.
+    pub parity: u8,
+    /// Where the reply goes, hop by hop.
+    pub path: &'a [Hop],
+    /// The mailbox at the last hop.
+    pub mailbox: MailboxId,
+    /// What the reply is recognised by.
+    pub surb_id: SurbId,
+}
+
 /// Builds a SURB whose reply travels along `path` to `mailbox` at its last hop, and what opens that reply.
 ///
 /// `parity` is the lowest bit of the epoch whose keys `path` holds.
@@ -41,18 +54,39 @@ pub fn build_surb(
     mailbox: MailboxId,
     surb_id: SurbId,
 ) -> Result<(Surb, ReplyOpener), BuildError> {
-    let first = path.first().ok_or(BuildError::EmptyPath)?.node;
-    let mut header = [0; HEADER_LEN];
-    let pieces = Native::GEOMETRY.split_header(&mut header).ok_or(BuildError::WrongBuffer { len: HEADER_LEN })?;
-    let last = NativeLast::Reply { mailbox, surb_id };
-    let plan = Plan::<Native> { parity, path, holds: &[], last, header: pieces };
-    let keys = build_headers(rng, vec![plan]).pop().unwrap_or(Err(BuildError::EmptyPath))?;
-    let mut key = Zeroizing::new([0; 32]);
-    rng.fill_bytes(key.as_mut_slice());
-    let delays = keys.iter().map(|keys| Native::delay(keys, ())).collect();
-    let hop_keys = keys.into_iter().map(NativeKeys::into_payload).collect();
-    let opener = ReplyOpener::new(surb_id, PayloadKey::from_bytes(*key), hop_keys, delays);
-    Ok((Surb { first, header, key: PayloadKey::from_bytes(*key) }, opener))
+    let draft = SurbDraft { parity, path, mailbox, surb_id };
+    build_surb_batch(rng, &[draft]).pop().unwrap_or(Err(BuildError::EmptyPath))
+}
+
+/// Builds each of `drafts` as [`build_surb`] would, but with the multiplications of all of them in lanes.
+///
+/// As many outcomes come back as there are drafts, in their order.
+pub fn build_surb_batch(
+    rng: &mut impl CryptoRng,
+    drafts: &[SurbDraft<'_>],
+) -> Vec<Result<(Surb, ReplyOpener), BuildError>> {
+    let mut headers = vec![[0; HEADER_LEN]; drafts.len()];
+    let plans: Vec<_> = drafts
+        .iter()
+        .zip(&mut headers)
+        .filter_map(|(draft, header)| {
+            let last = NativeLast::Reply { mailbox: draft.mailbox, surb_id: draft.surb_id };
+            let header = Native::GEOMETRY.split_header(header)?;
+            Some(Plan::<Native> { parity: draft.parity, path: draft.path, holds: &[], last, header })
+        })
+        .collect();
+    let keys = build_headers(rng, plans);
+    let made = drafts.iter().zip(headers).zip(keys).map(|((draft, header), keys)| {
+        let keys = keys?;
+        let first = draft.path.first().ok_or(BuildError::EmptyPath)?.node;
+        let mut key = Zeroizing::new([0; 32]);
+        rng.fill_bytes(key.as_mut_slice());
+        let delays = keys.iter().map(|keys| Native::delay(keys, ())).collect();
+        let hop_keys = keys.into_iter().map(NativeKeys::into_payload).collect();
+        let opener = ReplyOpener::new(draft.surb_id, PayloadKey::from_bytes(*key), hop_keys, delays);
+        Ok((Surb { first, header, key: PayloadKey::from_bytes(*key) }, opener))
+    });
+    made.collect()
 }
 
 impl Surb {

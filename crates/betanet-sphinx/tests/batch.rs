@@ -7,8 +7,8 @@ mod common;
 
 use betanet_sphinx::{
     Action, BuildError, Draft, Geometry, Hop, MAX_HOPS, Native, NodeKeys, Outcome, PACKET_LEN, PacketError,
-    ReplayFilter, ReplayTag, SecretKey, build_forward, build_forward_batch, build_surb, unwrap, unwrap_batch,
-    unwrap_batch_with,
+    ReplayFilter, ReplayTag, SecretKey, SurbDraft, build_forward, build_forward_batch, build_surb, build_surb_batch,
+    unwrap, unwrap_batch, unwrap_batch_with,
 };
 use common::{Net, Seen, mailbox, rng, surb_id};
 use proptest::prelude::*;
@@ -134,6 +134,48 @@ proptest! {
         prop_assert_eq!(&expected, &outcomes);
         for ((single, batch), outcome) in single.iter().zip(&batch).zip(&outcomes) {
             prop_assert!(outcome.is_err() || single == batch);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    /// INV-SPHINX-16
+    #[test]
+    fn each_surb_of_a_batch_brings_its_own_answer_home(
+        seed: u64,
+        shapes in proptest::collection::vec((0..=MAX_HOPS + 1, 0_u8..3), 0..12),
+    ) {
+        let mut net = Net::new(seed);
+        let hops: Vec<Hop> = net.path(MAX_HOPS).into_iter().cycle().take(MAX_HOPS + 1).collect();
+        let drafts: Vec<SurbDraft> = (0_u8..)
+            .zip(&shapes)
+            .map(|(number, (path, parity))| SurbDraft {
+                parity: *parity,
+                path: &hops[..*path],
+                mailbox: [number; 16].into(),
+                surb_id: [number ^ 0xff; 16].into(),
+            })
+            .collect();
+        let made = build_surb_batch(&mut rng(seed), &drafts);
+        prop_assert_eq!(made.len(), drafts.len());
+        for (draft, made) in drafts.iter().zip(made) {
+            let alone = build_surb(&mut net.rng, draft.parity, draft.path, draft.mailbox, draft.surb_id);
+            let (surb, opener) = match (made, alone) {
+                (Ok(made), Ok(_)) => made,
+                (made, alone) => {
+                    prop_assert_eq!(made.err(), alone.err(), "what spoils one spoils no other");
+                    continue;
+                }
+            };
+            let (mut packet, delays) = ([0; PACKET_LEN], opener.delays().to_vec());
+            surb.reply(&draft.surb_id.as_bytes()[..], &mut packet).unwrap();
+            let Action::Reply { mailbox, surb_id, delta } = net.carry(draft.path.len(), &mut packet, &delays) else {
+                panic!("no reply at its end")
+            };
+            prop_assert_eq!((mailbox, surb_id), (draft.mailbox, draft.surb_id));
+            prop_assert_eq!(&opener.open(&mut packet[delta]).unwrap()[..], &draft.surb_id.as_bytes()[..]);
         }
     }
 }

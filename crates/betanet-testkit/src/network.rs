@@ -453,7 +453,8 @@ impl MemoryNetwork {
                 if let Some(node) = self.by_id.get(&edge).copied() {
                     *self.client_mut(index).injected.entry(node).or_default() += 1;
                 }
-                self.link(edge, packet, true);
+                let packet = packet.as_array().expect("couriers make whole packets");
+                self.link(edge, Box::new(*packet), true);
             }
             Do::Delete { edge, seqs } => seqs.into_iter().for_each(|seq| self.delete(index, ItemRef { edge, seq })),
             Do::Redeliver => {

@@ -2,19 +2,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use betanet_sphinx::{PACKET_LEN, SURB_LEN, SurbId, build_surb};
+use betanet_sphinx::{PACKET_LEN, ReplyOpener, SURB_LEN, Surb, SurbDraft, SurbId, build_surb, build_surb_batch};
 use rand_core::CryptoRng;
 
 use super::Courier;
 use super::state::{Awaiting, Due, Outgoing, Ready, Request, UnnotedReply};
 use super::types::{Action, FailReason, PingId, ReplyError, ReplyHandle, SendError, SendOptions};
+use crate::epoch::Epoch;
 use crate::message::{
-    MAX_MESSAGE_LEN, MAX_REPLY_SURBS, MessageId, Outbound, REPLY_DATA_LEN, ReplyAssembler, Sealer, StreamError,
-    reply_parts,
+    MAX_MESSAGE_LEN, MessageId, Outbound, REPLY_DATA_LEN, ReplyAssembler, Sealer, StreamError, reply_parts,
 };
-use crate::path::{select_ack, select_forward, select_loop, select_return};
+use crate::path::{select_loop, select_return};
 use crate::random;
-use crate::view::Address;
+use crate::view::{Address, NetworkView};
 
 /// Loops that have not come back by then are lost, whatever the delays.
 const MIN_PING_TIMEOUT_MS: u64 = 5_000;
@@ -118,12 +118,12 @@ impl<R: CryptoRng> Courier<R> {
         let path = select_loop(&mut self.rng, &view, epoch, &self.mailboxes, hops)?;
         let surb_id = SurbId::from(random::bytes(&mut self.rng));
         let (surb, opener) = build_surb(&mut self.rng, epoch.parity(), &path.hops, path.mailbox, surb_id)?;
-        let mut packet = Box::new([0; PACKET_LEN]);
+        let mut packet = [0; PACKET_LEN];
         surb.reply(&[], &mut packet)?;
         let ping = PingId(self.next_ping);
         self.next_ping += 1;
         self.awaiting.insert(surb_id, Awaiting::Pong { opener, ping, sent_ms: now_ms });
-        self.ready.push_back(Ready::Packet { edge: path.first, packet });
+        self.ready.push_back(Ready::Packet { edge: path.first, packet: (&packet).into() });
         let wait = self.timeout_ms(hops, 4).max(MIN_PING_TIMEOUT_MS);
         self.set_timer(now_ms.saturating_add(wait), Due::Ping { ping, surb_id });
         Ok(ping)
@@ -146,14 +146,14 @@ impl<R: CryptoRng> Courier<R> {
                 left -= 1;
             }
         }
-        while left > 0
+        let mut sendings = Vec::with_capacity(left.min(self.turn.len()));
+        while sendings.len() < left
             && self.window.has_room()
             && let Some(id) = self.turn.pop_front()
         {
-            if self.send_one(now_ms, id) {
-                left -= 1;
-            }
+            sendings.extend(self.take_one(now_ms, id));
         }
+        self.send_all(sendings);
     }
 
     /// Deals with everything that is due: repeats, failures, expired state.
@@ -219,17 +219,8 @@ impl<R: CryptoRng> Courier<R> {
         }
         let (view, epoch) = self.sending_view(now_ms).ok_or(SendError::NoConsensus)?;
         // What can never work is said now; what stops working later is waited for.
-        let path = select_forward(&mut self.rng, &view, epoch, &self.edges, to, hops)?;
-        select_ack(&mut self.rng, &view, epoch, path.edge, &self.mailboxes, hops)?;
-        let mut surbs = Vec::with_capacity(usize::from(reply_packets).min(MAX_REPLY_SURBS));
-        let mut openers = Vec::with_capacity(surbs.capacity());
-        for _ in 0..reply_packets {
-            let back = select_return(&mut self.rng, &view, epoch, to, &self.mailboxes, hops)?;
-            let surb_id = SurbId::from(random::bytes(&mut self.rng));
-            let (surb, opener) = build_surb(&mut self.rng, epoch.parity(), &back.hops, back.mailbox, surb_id)?;
-            surbs.push(surb);
-            openers.push(opener);
-        }
+        let drawn = self.draw(&view, epoch, to, hops)?;
+        let (surbs, openers) = self.reply_blocks(&view, epoch, to, hops, reply_packets)?;
         let sealer = Sealer::new(&mut self.rng, to.sealing_key(), hops)?;
         let longest_ms = self.config.reassembly.max_lifetime_ms;
         let lifetime_ms = lifetime_ms.unwrap_or(self.config.lifetime_ms).min(longest_ms);
@@ -253,6 +244,7 @@ impl<R: CryptoRng> Courier<R> {
                 to: to.clone(),
                 hops,
                 sealer,
+                drawn: Some(drawn),
                 next: 0,
                 again: VecDeque::new(),
                 flights: BTreeMap::new(),
@@ -264,5 +256,28 @@ impl<R: CryptoRng> Courier<R> {
         );
         self.turn.push_back(id);
         Ok(id)
+    }
+
+    /// The SURBs of a request and what opens the answers over them.
+    fn reply_blocks(
+        &mut self,
+        view: &NetworkView,
+        epoch: Epoch,
+        to: &Address,
+        hops: u8,
+        count: u8,
+    ) -> Result<(Vec<Surb>, Vec<ReplyOpener>), SendError> {
+        let mut backs = Vec::with_capacity(count.into());
+        for _ in 0..count {
+            let back = select_return(&mut self.rng, view, epoch, to, &self.mailboxes, hops)?;
+            backs.push((back, SurbId::from(random::bytes(&mut self.rng))));
+        }
+        let parity = epoch.parity();
+        let drafts: Vec<_> = backs
+            .iter()
+            .map(|(back, surb_id)| SurbDraft { parity, path: &back.hops, mailbox: back.mailbox, surb_id: *surb_id })
+            .collect();
+        let made = build_surb_batch(&mut self.rng, &drafts).into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(made.into_iter().unzip())
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use betanet_sphinx::{NodeId, PACKET_LEN, ReplyOpener, Surb, SurbId};
+use betanet_sphinx::{NodeId, ReplyOpener, Surb, SurbId};
 
 use super::types::{PingId, ReplyHandle};
-use crate::message::{MessageId, Outbound, ReplyAssembler, Sealer};
+use crate::epoch::Epoch;
+use crate::message::{MessageId, Outbound, ReplyAssembler, SEALED_LEN, Sealer};
+use crate::path::Path;
+use crate::pool::Buffer;
 use crate::view::Address;
 
 /// A message on its way out.
@@ -16,6 +19,8 @@ pub(super) struct Outgoing {
     pub(super) to: Address,
     pub(super) hops: u8,
     pub(super) sealer: Sealer,
+    /// The paths that showed, when the message was taken, that it can be sent: its first fragment goes over them.
+    pub(super) drawn: Option<Drawn>,
     /// The first fragment that was never sent.
     pub(super) next: u16,
     /// Fragments that were sent and have to be sent again.
@@ -50,6 +55,29 @@ impl Outgoing {
     pub(super) fn is_done(&self) -> bool {
         self.next >= self.outbound.total() && self.flights.is_empty()
     }
+}
+
+/// The ways of one sending and of its ack, and what they were drawn from.
+#[derive(Debug)]
+pub(super) struct Drawn {
+    pub(super) there: Path,
+    pub(super) back: Path,
+    pub(super) epoch: Epoch,
+    /// The courier's count of views and mailboxes.
+    pub(super) surroundings: u64,
+}
+
+/// A sealed fragment on its way into a packet: its packet and its ack SURB are made together with those of others.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) id: MessageId,
+    pub(super) index: u16,
+    pub(super) epoch: Epoch,
+    pub(super) there: Path,
+    pub(super) back: Path,
+    pub(super) surb_id: SurbId,
+    pub(super) sealed: Box<[u8; SEALED_LEN]>,
+    pub(super) sent_ms: u64,
 }
 
 /// A fragment that was sent at least once.
@@ -109,7 +137,7 @@ pub(super) struct UnnotedReply {
 
 /// A packet that goes before fragments.
 pub(super) enum Ready {
-    Packet { edge: NodeId, packet: Box<[u8; PACKET_LEN]> },
+    Packet { edge: NodeId, packet: Buffer },
     Reply { surb: Box<Surb>, payload: Vec<u8>, last_of: Option<ReplyHandle> },
 }
 

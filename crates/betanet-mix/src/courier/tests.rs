@@ -1,11 +1,12 @@
 //! Cases that need no network; whole deliveries stand in `tests/delivery.rs`.
-use betanet_sphinx::{PACKET_LEN, SurbId};
+use betanet_sphinx::SurbId;
 use rand_chacha::ChaCha20Rng;
 
 use super::*;
 use crate::fixtures::{EPOCH_MS, NOW_MS, consensus, id, mailbox, nodes, rng, view, view_of};
 use crate::message::{EnvelopeKind, Outbound, SEALED_LEN, Sealer, encode_envelope};
 use crate::path::PathError;
+use crate::pool::Buffer;
 use crate::view::{Address, Consensus};
 
 fn courier_with(config: CourierConfig) -> Courier<ChaCha20Rng> {
@@ -29,7 +30,7 @@ fn actions(courier: &mut Courier<ChaCha20Rng>) -> Vec<Action> {
     std::iter::from_fn(|| courier.next_action()).collect()
 }
 
-fn injected(courier: &mut Courier<ChaCha20Rng>) -> Vec<(NodeId, Box<[u8; PACKET_LEN]>)> {
+fn injected(courier: &mut Courier<ChaCha20Rng>) -> Vec<(NodeId, Buffer)> {
     let inject = |action| if let Action::Inject { edge, packet } = action { Some((edge, packet)) } else { None };
     actions(courier).into_iter().filter_map(inject).collect()
 }
@@ -63,6 +64,19 @@ fn every_packet_of_a_message_is_fresh() {
     assert_eq!((packets.len(), alphas.len()), (61, 61));
     let edges: std::collections::HashSet<_> = packets.iter().map(|(edge, _)| *edge).collect();
     assert_eq!(edges, [id(0), id(2)].into());
+}
+
+/// INV-MSG-12: what was drawn for a message while it was taken serves its first fragment, unless edges changed meanwhile.
+#[test]
+fn a_path_that_was_drawn_from_other_mailboxes_is_not_used() {
+    let mut courier = courier();
+    let id = courier.send(NOW_MS, &to(), b"x", SendOptions::hops(3)).unwrap();
+    let drawn = courier.outgoing[&id].drawn.as_ref().unwrap().there.first;
+    let other = if drawn == mailbox(0).edge { mailbox(2) } else { mailbox(0) };
+    courier.set_mailboxes(vec![other]);
+    courier.grant(NOW_MS, 10);
+    let edges: Vec<_> = injected(&mut courier).into_iter().map(|(edge, _)| edge).collect();
+    assert_eq!(edges, [other.edge]);
 }
 
 #[test]

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use betanet_sphinx::{NodeId, PACKET_LEN, SurbId, build_forward, build_surb};
+use betanet_sphinx::{Draft, NodeId, PACKET_LEN, SurbDraft, SurbId, build_forward_batch, build_surb_batch};
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::state::{Awaiting, Due, Outgoing, Ready, TimerKey};
+use super::state::{Awaiting, Drawn, Due, Outgoing, Ready, Sending, TimerKey};
 use super::types::{Action, FailReason};
 use crate::epoch::Epoch;
 use crate::message::{EnvelopeKind, MessageId, encode_envelope};
 use crate::path::{PathError, select_ack, select_forward};
+use crate::pool::Buffer;
 use crate::random;
 use crate::view::{Address, NetworkView};
 
@@ -27,10 +28,10 @@ impl<R: CryptoRng> Courier<R> {
             Ready::Packet { edge, packet } => (edge, packet),
             Ready::Reply { surb, payload, last_of } => {
                 let edge = surb.first();
-                let mut packet = Box::new([0; PACKET_LEN]);
+                let mut packet = [0; PACKET_LEN];
                 let made = surb.reply(&payload, &mut packet);
                 if made.is_ok() {
-                    self.inject(edge, packet);
+                    self.inject(edge, (&packet).into());
                 } else {
                     self.count_drop("reply_not_built");
                 }
@@ -44,22 +45,21 @@ impl<R: CryptoRng> Courier<R> {
         true
     }
 
-    fn inject(&mut self, edge: NodeId, packet: Box<[u8; PACKET_LEN]>) {
+    fn inject(&mut self, edge: NodeId, packet: Buffer) {
         self.stats.packets_injected += 1;
         self.actions.push_back(Action::Inject { edge, packet });
     }
 
-    /// Sends the next fragment of one message, if it has one and nothing is in the way.
-    pub(super) fn send_one(&mut self, now_ms: u64, id: MessageId) -> bool {
-        let Some(mut message) = self.outgoing.remove(&id) else { return false };
+    /// Takes the next fragment of one message out for sending, if it has one and nothing is in the way.
+    pub(super) fn take_one(&mut self, now_ms: u64, id: MessageId) -> Option<Sending> {
+        let mut message = self.outgoing.remove(&id)?;
         message.queued = false;
         let Some(index) = message.pick() else {
             self.outgoing.insert(id, message);
-            return false;
+            return None;
         };
-        let outcome = self.transmit(now_ms, id, &mut message, index);
-        match outcome {
-            Ok(()) => {
+        match self.prepare(now_ms, id, &mut message, index) {
+            Ok(sending) => {
                 if let Some((_, timer)) = message.blocked.take() {
                     self.timers.remove(&timer);
                 }
@@ -68,7 +68,7 @@ impl<R: CryptoRng> Courier<R> {
                     self.turn.push_back(id);
                 }
                 self.outgoing.insert(id, message);
-                true
+                Some(sending)
             }
             Err(Trouble::Wait) => {
                 if message.flights.contains_key(&index) {
@@ -77,17 +77,18 @@ impl<R: CryptoRng> Courier<R> {
                 message.queued = true;
                 self.outgoing.insert(id, message);
                 self.block(now_ms, id);
-                false
+                None
             }
             Err(Trouble::Fatal(reason)) => {
                 self.outgoing.insert(id, message);
                 self.fail(id, reason);
-                false
+                None
             }
         }
     }
 
-    fn transmit(&mut self, now_ms: u64, id: MessageId, message: &mut Outgoing, index: u16) -> Result<(), Trouble> {
+    /// Chooses the ways of one fragment, seals it and counts it as sent. [`Courier::send_all`] makes its packet.
+    fn prepare(&mut self, now_ms: u64, id: MessageId, message: &mut Outgoing, index: u16) -> Result<Sending, Trouble> {
         let (view, epoch) = self.sending_view(now_ms).ok_or(Trouble::Wait)?;
         let (hops, wall_ms) = (message.hops, self.wall_ms(now_ms));
         // Recipients rely on it: they forget messages, and give up unfinished ones, after this long. By the wall clock,
@@ -103,20 +104,14 @@ impl<R: CryptoRng> Courier<R> {
             }
             _ => {}
         }
-        let path = select_forward(&mut self.rng, &view, epoch, &self.edges, &message.to, hops)?;
-        let back = select_ack(&mut self.rng, &view, epoch, path.edge, &self.mailboxes, hops)?;
+        let surroundings = self.surroundings;
+        let drawn = message.drawn.take().filter(|drawn| (drawn.epoch, drawn.surroundings) == (epoch, surroundings));
+        let Drawn { there, back, .. } = drawn.map_or_else(|| self.draw(&view, epoch, &message.to, hops), Ok)?;
         let surb_id = SurbId::from(random::bytes(&mut self.rng));
-        let fatal = |reason: FailReason| Trouble::Fatal(reason);
-        let (surb, opener) = build_surb(&mut self.rng, epoch.parity(), &back.hops, back.mailbox, surb_id)
-            .map_err(|error| fatal(error.into()))?;
         let Some(fragment) = message.outbound.fragment(&mut self.rng, index) else {
-            return Err(fatal(FailReason::NoFragment { index }));
+            return Err(Trouble::Fatal(FailReason::NoFragment { index }));
         };
-        let sealed = message.sealer.seal(&mut self.rng, &fragment).map_err(|error| fatal(error.into()))?;
-        let payload = encode_envelope(&mut self.rng, EnvelopeKind::AckWanted, Some(&surb), &sealed);
-        let mut packet = Box::new([0; PACKET_LEN]);
-        build_forward(&mut self.rng, epoch.parity(), &path.hops, path.mailbox, &payload, &mut packet)
-            .map_err(|error| fatal(error.into()))?;
+        let sealed = message.sealer.seal(&mut self.rng, &fragment).map_err(|error| Trouble::Fatal(error.into()))?;
 
         let flight = message.flights.entry(index).or_default();
         flight.tries += 1;
@@ -132,10 +127,64 @@ impl<R: CryptoRng> Courier<R> {
         } else {
             self.stats.fragments_resent += 1;
         }
-        self.awaiting.insert(surb_id, Awaiting::Ack { opener, id, index, sent_ms: now_ms });
         self.window.sent();
-        self.inject(path.first, packet);
-        Ok(())
+        Ok(Sending { id, index, epoch, there, back, surb_id, sealed, sent_ms: now_ms })
+    }
+
+    /// Makes the packets of many fragments and their ack SURBs, of both in lanes, and injects them.
+    pub(super) fn send_all(&mut self, sendings: Vec<Sending>) {
+        let drafts: Vec<_> = sendings
+            .iter()
+            .map(|Sending { epoch, back, surb_id, .. }| SurbDraft {
+                parity: epoch.parity(),
+                path: &back.hops,
+                mailbox: back.mailbox,
+                surb_id: *surb_id,
+            })
+            .collect();
+        let surbs = build_surb_batch(&mut self.rng, &drafts);
+        let mut ready = Vec::with_capacity(sendings.len());
+        for (sending, made) in sendings.into_iter().zip(surbs) {
+            match made {
+                Ok((surb, opener)) => {
+                    let kind = EnvelopeKind::AckWanted;
+                    let payload = encode_envelope(&mut self.rng, kind, Some(&surb), &sending.sealed);
+                    ready.push((sending, opener, payload));
+                }
+                Err(error) => self.fail(sending.id, error.into()),
+            }
+        }
+        let mut packets: Vec<_> = ready.iter().map(|_| Buffer::blank()).collect();
+        let drafts: Vec<Draft<'_>> = ready
+            .iter()
+            .map(|(Sending { epoch, there, .. }, _, payload)| {
+                Draft::new(epoch.parity(), &there.hops, there.mailbox, payload)
+            })
+            .collect();
+        let outcomes = build_forward_batch(&mut self.rng, &drafts, &mut packets);
+        for (((sending, opener, _), packet), outcome) in ready.into_iter().zip(packets).zip(outcomes) {
+            let Sending { id, index, surb_id, sent_ms, there, .. } = sending;
+            match outcome {
+                Ok(_) => {
+                    self.awaiting.insert(surb_id, Awaiting::Ack { opener, id, index, sent_ms });
+                    self.inject(there.first, packet);
+                }
+                Err(error) => self.fail(id, error.into()),
+            }
+        }
+    }
+
+    /// Draws the ways of one fragment and of its ack.
+    pub(super) fn draw(
+        &mut self,
+        view: &NetworkView,
+        epoch: Epoch,
+        to: &Address,
+        hops: u8,
+    ) -> Result<Drawn, PathError> {
+        let there = select_forward(&mut self.rng, view, epoch, &self.edges, to, hops)?;
+        let back = select_ack(&mut self.rng, view, epoch, there.edge, &self.mailboxes, hops)?;
+        Ok(Drawn { there, back, epoch, surroundings: self.surroundings })
     }
 
     pub(super) fn run_timers(&mut self, now_ms: u64) {
@@ -199,7 +248,7 @@ impl<R: CryptoRng> Courier<R> {
         match self.sending_view(now_ms) {
             None => Some(FailReason::NoConsensus { waited_ms }),
             Some((view, epoch)) => {
-                let error = self.try_paths(&view, epoch, &to, hops).err()?;
+                let error = self.draw(&view, epoch, &to, hops).err()?;
                 Some(FailReason::NoPath { waited_ms, error })
             }
         }
@@ -219,11 +268,6 @@ impl<R: CryptoRng> Courier<R> {
     /// Gives every blocked message another turn.
     pub(super) fn unblock(&mut self) {
         self.turn.extend(self.blocked.drain(..));
-    }
-
-    fn try_paths(&mut self, view: &NetworkView, epoch: Epoch, to: &Address, hops: u8) -> Result<(), PathError> {
-        let path = select_forward(&mut self.rng, view, epoch, &self.edges, to, hops)?;
-        select_ack(&mut self.rng, view, epoch, path.edge, &self.mailboxes, hops).map(drop)
     }
 
     pub(super) fn fail(&mut self, id: MessageId, reason: FailReason) {

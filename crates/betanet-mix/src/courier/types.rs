@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use betanet_sphinx::{BuildError, NodeId, PACKET_LEN};
+use betanet_sphinx::{BuildError, NodeId};
 
 use crate::message::{MessageId, ReassemblyLimits, SealError, StreamError};
 use crate::path::PathError;
+use crate::pool::Buffer;
 
 /// Limits and times of a [`Courier`](super::Courier).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,7 +111,7 @@ pub enum Action {
         /// The first node of the packet's path. With one hop, and for replies, it may be an edge that is not attached.
         edge: NodeId,
         /// The packet.
-        packet: Box<[u8; PACKET_LEN]>,
+        packet: Buffer,
     },
     /// Every fragment of the message is on disk at the recipient's edges.
     Sent {

@@ -34,7 +34,7 @@ use crate::link::{Frame, LinkSender};
 use crate::sync::lock;
 
 /// Packets built between two looks at the commands.
-const GRANT: usize = 16;
+const GRANT: usize = 32;
 
 /// Commands taken at once.
 const BATCH: usize = 64;
@@ -44,9 +44,6 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Ids of the caller's choice whose messages are told from others.
 const CONTENTS: usize = 65_536;
-
-/// Pause when all links are full.
-const FULL_PAUSE: Duration = Duration::from_millis(1);
 
 /// How a send can come to nothing.
 #[derive(Debug)]
@@ -225,6 +222,8 @@ impl Driver {
         let mut next_tick = Instant::now();
         loop {
             let wait = self.pause(next_tick);
+            let room = self.wait_for_room();
+            let has_backlog = !self.backlog.is_empty();
             let written = tokio::select! {
                 received = tokio::time::timeout(wait, commands.recv_many(&mut batch, BATCH)) => {
                     if matches!(received, Ok(0)) {
@@ -233,6 +232,9 @@ impl Driver {
                     None
                 }
                 written = self.notes.written() => Some(written),
+                // The application took a message: the next one has room.
+                _ = self.deliver.reserve(), if has_backlog => None,
+                () = room => None,
             };
             let now = self.read_clocks();
             if let Some(written) = written {
@@ -277,14 +279,27 @@ impl Driver {
 
     /// How long the thread may wait for a command.
     fn pause(&self, next_tick: Instant) -> Duration {
-        if self.courier.wants_credit() && !self.own.is_empty() {
-            return if self.room() > 0 { Duration::ZERO } else { FULL_PAUSE };
+        if self.courier.wants_credit() && self.room() > 0 {
+            return Duration::ZERO;
         }
         let until_tick = next_tick.saturating_duration_since(Instant::now());
-        let backlog = if self.backlog.is_empty() { TICK } else { FULL_PAUSE };
         let until_due =
             self.courier.next_wakeup().map_or(TICK, |at| Duration::from_millis(at.saturating_sub(self.clocks.now())));
-        until_tick.min(until_due).min(backlog)
+        until_tick.min(until_due)
+    }
+
+    /// Resolves when every usable link takes something again; never if that is not what sending waits for.
+    fn wait_for_room(&self) -> impl Future<Output = ()> + use<> {
+        let is_full = self.courier.wants_credit() && self.room() == 0;
+        let full: Vec<_> = self.usable().filter(|_| is_full).map(OwnLink::takes_something).collect();
+        async move {
+            if full.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            for link in full {
+                link.await;
+            }
+        }
     }
 
     /// Links to own edges that take something.
@@ -462,7 +477,7 @@ impl Driver {
     fn act(&mut self, action: Action) {
         match action {
             Action::Inject { edge, packet } => {
-                let frame = Frame::packet(&*packet);
+                let frame = Frame::packet(packet);
                 if let Some(own) = self.own.get(&edge) {
                     // Lost like any packet that the network loses.
                     let _ = own.link.try_send(frame);

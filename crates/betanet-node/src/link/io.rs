@@ -114,6 +114,14 @@ impl LinkSender {
         let _ = written.changed().await;
     }
 
+    /// Waits until `frames` more have room; they may find it taken by others. Fewer than the queue holds.
+    ///
+    /// # Errors
+    /// [`LinkError::Closed`] when the link has ended.
+    pub async fn room_for(&self, frames: usize) -> Result<(), LinkError> {
+        self.queue.reserve_many(frames).await.map(drop).map_err(|_| LinkError::Closed)
+    }
+
     /// Frames that wait to be written.
     #[must_use]
     pub fn queued(&self) -> usize {

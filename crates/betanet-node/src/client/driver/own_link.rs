@@ -43,6 +43,15 @@ impl OwnLink {
         std::mem::replace(&mut self.is_stuck, is_stuck) != is_stuck
     }
 
+    /// Resolves when the link has room for a packet, or has ended.
+    pub(super) fn takes_something(&self) -> impl Future<Output = ()> + use<> {
+        let link = self.link.clone();
+        async move {
+            // If it has ended, the driver is told in another way.
+            let _ = link.room_for(SPARE + 1).await;
+        }
+    }
+
     /// Packets that the link has room for.
     pub(super) fn room(&self) -> usize {
         (LINK_QUEUE - SPARE).saturating_sub(self.link.queued())
