@@ -44,6 +44,12 @@ pub enum StateError {
         /// Why not.
         source: io::Error,
     },
+    /// A file, or a link that leads nowhere, lies where a folder is meant.
+    #[error("{path} is no folder; name one, or remove it")]
+    NotFolder {
+        /// What lies there.
+        path: PathBuf,
+    },
     /// No folder is meant.
     #[error("the name of the folder is empty; name one")]
     Unnamed,
@@ -94,8 +100,8 @@ const IN_FOLDER: usize = 64;
 /// `deeper` bytes longer.
 ///
 /// # Errors
-/// [`StateError::TooLong`] and [`StateError::Unnamed`]
-pub(crate) fn check_length(path: &Path, deeper: usize) -> Result<(), StateError> {
+/// [`StateError::TooLong`], [`StateError::Unnamed`] and [`StateError::NotFolder`]
+pub(crate) fn check_place(path: &Path, deeper: usize) -> Result<(), StateError> {
     let most = PATH_LIMIT - 1 - IN_FOLDER - deeper;
     let length = path.as_os_str().len();
     if length == 0 {
@@ -106,8 +112,13 @@ pub(crate) fn check_length(path: &Path, deeper: usize) -> Result<(), StateError>
     }
     match path.iter().map(OsStr::len).max() {
         Some(length) if length > NAME_LIMIT => {
-            Err(StateError::TooLong { what: "a name in it", length, most: NAME_LIMIT })
+            return Err(StateError::TooLong { what: "a name in it", length, most: NAME_LIMIT });
         }
+        _ => {}
+    }
+    let is_there = |place: &&Path| !place.as_os_str().is_empty() && place.symlink_metadata().is_ok();
+    match path.ancestors().find(is_there) {
+        Some(there) if !there.is_dir() => Err(StateError::NotFolder { path: there.to_owned() }),
         _ => Ok(()),
     }
 }
@@ -170,7 +181,7 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Locked`] if another process holds the lock; [`StateError::Io`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        check_length(path, 0)?;
+        check_place(path, 0)?;
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("create", path))?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
@@ -459,14 +470,27 @@ mod tests {
     #[test]
     fn a_path_in_which_nothing_fits_is_refused_with_the_length_that_does() {
         let deep = |length: usize| PathBuf::from("/".to_owned() + &"a/".repeat(length / 2)[..length - 1]);
-        check_length(&deep(3900), 64).unwrap();
+        check_place(&deep(3900), 64).unwrap();
         for (path, deeper, most) in [(deep(4000), 64, "3967 fit"), (deep(4094), 0, "4031 fit")] {
-            assert!(check_length(&path, deeper).unwrap_err().to_string().contains(most));
+            assert!(check_place(&path, deeper).unwrap_err().to_string().contains(most));
         }
         let dir = tempfile::tempdir().unwrap();
         let message = StateDir::open(&dir.path().join("x").join("n".repeat(256))).unwrap_err().to_string();
         assert!(message.contains("256 bytes, and 255 fit"), "{message}");
         assert!(!dir.path().join("x").exists());
+    }
+
+    #[test]
+    fn a_file_where_a_folder_is_meant_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, nowhere) = (dir.path().join("file"), dir.path().join("nowhere"));
+        std::fs::write(&file, b"").unwrap();
+        symlink(dir.path().join("gone"), &nowhere).unwrap();
+        for (path, obstacle) in [(file.clone(), &file), (file.join("a/b"), &file), (nowhere.clone(), &nowhere)] {
+            let message = StateDir::open(&path).unwrap_err().to_string();
+            assert_eq!(format!("{} is no folder; name one, or remove it", obstacle.display()), message);
+        }
+        StateDir::open(&dir.path().join("a/b")).unwrap();
     }
 
     #[test]

@@ -154,8 +154,8 @@ pub(super) struct AuthorityArguments {
     #[arg(long)]
     pub(super) network: String,
     /// Nodes that the first consensus waits for.
-    #[arg(long, default_value_t = 1)]
-    pub(super) expect: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) expect: u16,
     /// How long an epoch lasts: packet keys change with it. Fixed for good by the first start
     /// [default for a new network: 600s].
     #[arg(long, value_parser = duration)]
@@ -255,8 +255,8 @@ pub(super) struct SendArguments {
 pub(super) struct RecvArguments {
     #[command(flatten)]
     pub(super) client: ClientArguments,
-    /// End after this many messages.
-    #[arg(long)]
+    /// End after this many messages, 1 or more.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
     /// Give up when no message comes for this long.
     #[arg(long, value_parser = duration)]
@@ -270,8 +270,8 @@ pub(super) struct PingArguments {
     /// Nodes on the way, 1 to 7.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=7))]
     pub(super) hops: u8,
-    /// Packets to send, one after the other.
-    #[arg(long, default_value_t = 3)]
+    /// Packets to send, one after the other, 1 or more.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) count: u32,
 }
 
@@ -296,12 +296,18 @@ fn one_address(text: &str) -> Result<IpAddr, String> {
     Ok(ip)
 }
 
-/// Reads `600s`, `15ms`, `10m` or `1h`.
+/// Reads `600s`, `15ms`, `0.5s`, `10m` or `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration; write 600s, 15ms, 10m or 1h");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let wrong = || format!("{text:?} is no duration; write 600s, 15ms, 0.5s, 10m or 1h");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u32 = number.parse().map_err(|_| wrong())?;
+    let (whole, part) = number.split_once('.').map_or((number, None), |(whole, part)| (whole, Some(part)));
+    let whole: u32 = whole.parse().map_err(|_| wrong())?;
+    let billionths: u32 = match part {
+        None => 0,
+        Some(part) if (1..=9).contains(&part.len()) => format!("{part:0<9}").parse().map_err(|_| wrong())?,
+        Some(_) => return Err(wrong()),
+    };
     let one = match unit {
         "ms" => Duration::from_millis(1),
         "s" => Duration::from_secs(1),
@@ -309,7 +315,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => Duration::from_hours(1),
         _ => return Err(wrong()),
     };
-    Ok(one * number)
+    // A billionth of an hour is more than a nanosecond, and what is less than that is nothing.
+    let part = one.as_nanos() * u128::from(billionths) / 1_000_000_000;
+    Ok(one * whole + Duration::from_nanos(u64::try_from(part).map_err(|_| wrong())?))
 }
 
 /// Checks a duration and keeps its text, to be passed on.
@@ -343,7 +351,11 @@ mod tests {
         assert_eq!(Duration::from_millis(15), duration("15ms").unwrap());
         assert_eq!(Duration::from_mins(10), duration("600s").unwrap());
         assert_eq!(Duration::from_hours(1), duration("60m").unwrap());
-        for wrong in ["", "5", "s", "-1s", "5 s", "1d", "99999999999s"] {
+        assert_eq!(Duration::from_millis(500), duration("0.5s").unwrap());
+        assert_eq!(Duration::from_mins(90), duration("1.5h").unwrap());
+        assert_eq!(Duration::from_micros(1250), duration("1.250ms").unwrap());
+        let wrong = ["", "5", "s", "-1s", "5 s", "1d", "99999999999s", ".5s", "1.s", "1.2.3s", "1.0000000001s", "."];
+        for wrong in wrong {
             assert!(duration(wrong).unwrap_err().contains("600s"), "{wrong}");
         }
     }

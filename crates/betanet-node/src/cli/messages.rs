@@ -23,7 +23,7 @@ pub(super) async fn address(arguments: ClientArguments) -> Result<(), Failure> {
 }
 
 pub(super) async fn send(arguments: SendArguments) -> Result<(), Failure> {
-    let to: Address = arguments.to.parse()?;
+    let to: Address = arguments.to.parse().map_err(|err| Failure::Usage(format!("--to is no address: {err}")))?;
     let body = if arguments.message == "-" {
         if std::io::stdin().is_terminal() {
             complain("type the message, then Ctrl-D");

@@ -4,8 +4,11 @@ use std::error::Error;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 
+use betanet_node::authority::AuthorityError;
+use betanet_node::bind::BindError;
 use betanet_node::client::ClientError;
 use betanet_node::daemon::DaemonError;
+use betanet_node::localnet::LocalnetError;
 use betanet_node::state::StateError;
 use serde::Serialize;
 use serde_json::json;
@@ -49,12 +52,42 @@ impl Failure {
 
 impl<E: Error + 'static> From<E> for Failure {
     fn from(err: E) -> Self {
-        let any: &(dyn Error + 'static) = &err;
-        match (any.downcast_ref(), any.downcast_ref()) {
-            (Some(ClientError::State(StateError::TooLarge { .. })), _)
-            | (_, Some(DaemonError::State(StateError::TooLarge { .. }))) => Self::Usage(err.to_string()),
-            _ => Self::Error(err.to_string()),
-        }
+        if is_wrong_usage(&err) { Self::Usage(err.to_string()) } else { Self::Error(err.to_string()) }
+    }
+}
+
+/// Whether something else has to be typed: no other state of the machine or the network would do.
+fn is_wrong_usage(err: &(dyn Error + 'static)) -> bool {
+    let state = |err: &StateError| matches!(err, StateError::TooLarge { .. } | StateError::Unnamed);
+    let bind = |err: &BindError| {
+        matches!(err, BindError::Unreachable { .. } | BindError::AnyPort { .. } | BindError::Loopback { .. })
+    };
+    if let Some(err) = err.downcast_ref() {
+        return match err {
+            ClientError::State(err) => state(err),
+            _ => false,
+        };
+    }
+    if let Some(err) = err.downcast_ref() {
+        return match err {
+            DaemonError::State(err) => state(err),
+            DaemonError::Bind(err) => bind(err),
+            DaemonError::Descriptor(_) => true,
+            _ => false,
+        };
+    }
+    if let Some(err) = err.downcast_ref() {
+        return match err {
+            AuthorityError::State(err) => state(err),
+            AuthorityError::Bind(err) => bind(err),
+            AuthorityError::Settings(_) | AuthorityError::EpochLength { .. } => true,
+            _ => false,
+        };
+    }
+    match err.downcast_ref() {
+        Some(LocalnetError::State(err)) => state(err),
+        Some(LocalnetError::TooSmall) => true,
+        _ => false,
     }
 }
 

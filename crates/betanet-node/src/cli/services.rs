@@ -95,7 +95,7 @@ fn beside(http_port: u16) -> Result<u16, Failure> {
     match http_port {
         0 => Ok(0),
         port => port.checked_add(1000).ok_or_else(|| {
-            Failure::Error(format!("there is no port 1000 above {port} for links; give one with --listen or LINK_PORT"))
+            Failure::Usage(format!("there is no port 1000 above {port} for links; give one with --listen or LINK_PORT"))
         }),
     }
 }
@@ -105,7 +105,7 @@ pub(super) async fn authority(arguments: AuthorityArguments) -> Result<(), Failu
     let config = AuthorityConfig {
         dir: absolute(&arguments.dir)?,
         network: arguments.network,
-        expect: arguments.expect,
+        expect: usize::from(arguments.expect),
         epoch: arguments.epoch,
         mean_delay: arguments.mean_delay,
         one_operator: arguments.one_operator,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 
 use super::LocalnetConfig;
-use crate::state::{check_length, shell_word};
+use crate::state::{StateError, check_place, shell_word};
 
 /// Bytes that the longest path below the network's folder has more than those of a node's folder.
 const DEEPER: usize = 64;
@@ -29,7 +29,12 @@ const SECRETS: [&str; 3] = ["identity.key", "vrf.key", "epochs.json"];
 /// What is missing, one sentence each.
 pub(super) fn missing(config: &LocalnetConfig, processes: &[&str]) -> Vec<String> {
     let mut missing = Vec::new();
-    missing.extend(check_length(&config.dir, DEEPER).err().map(|err| err.to_string()));
+    match check_place(&config.dir, DEEPER) {
+        // There is nothing to look into.
+        Err(err @ StateError::NotFolder { .. }) => return vec![err.to_string()],
+        Err(err) => missing.push(err.to_string()),
+        Ok(()) => {}
+    }
     missing.extend(address(config.ip));
     missing.extend(open_files(processes.len()));
     let folders: Vec<_> = processes.iter().map(|name| config.dir.join(name)).collect();

@@ -17,9 +17,18 @@ fn text(bytes: &[u8]) -> String {
 
 /// The command fails with exit code 1 and one line that contains `words`.
 fn fails_with(arguments: &[&str], words: &[&str]) {
+    ends_with(1, arguments, words);
+}
+
+/// The command is one that cannot be: exit code 2 and one line that contains `words`.
+fn is_refused_with(arguments: &[&str], words: &[&str]) {
+    ends_with(2, arguments, words);
+}
+
+fn ends_with(code: i32, arguments: &[&str], words: &[&str]) {
     let output = run(arguments);
     let line = text(&output.stderr);
-    assert_eq!(Some(1), output.status.code(), "{line}");
+    assert_eq!(Some(code), output.status.code(), "{line}");
     let complaint = line.lines().last().unwrap_or_default();
     assert!(complaint.starts_with("betanet: "), "{line}");
     for word in words {
@@ -58,14 +67,56 @@ fn what_stands_in_the_way_is_named_in_one_line() {
     fails_with(&[&authority[..], &[&folder, "--listen", &taken]].concat(), &[&taken, "in use", "--listen"]);
     let _owner = StateDir::open(&dir.path().join("authority")).unwrap();
     fails_with(&[&authority[..], &[&folder]].concat(), &["authority", "in use by another process"]);
-    fails_with(&[&authority[..], &[&at("long"), "--epoch", "4294967295h"]].concat(), &["epoch", "a year at most"]);
+    is_refused_with(&[&authority[..], &[&at("long"), "--epoch", "4294967295h"]].concat(), &["epoch", "a year at most"]);
     let node = ["node", "--dir", &folder, "--bootstrap", &bootstrap];
-    fails_with(&[&node[..], &["--http-port", "64536"]].concat(), &["64536", "--listen"]);
+    is_refused_with(&[&node[..], &["--http-port", "64536"]].concat(), &["64536", "--listen"]);
     let output = betanet().args(node).env("RUST_LOG", "betanet=loud").output().unwrap();
     assert!(text(&output.stderr).contains("RUST_LOG=betanet=loud is not understood"), "{output:?}");
     fails_with(&["localnet", "run", "--epoch", "0s", "--dir", &at("net")], &["authority does not stay up", "epoch"]);
     fails_with(&["localnet", "status", "--dir", &folder], &["localnet run"]);
-    fails_with(&["send", "--net", &bootstrap, "--dir", &at("a"), "--to", "fog1x", "hi"], &["address"]);
+    let send = ["send", "--net", &bootstrap, "--dir", &at("a"), "--to", "fog1x", "hi"];
+    is_refused_with(&send, &["--to is no address"]);
+    let told = text(&run(&[&send[..], &["--json"]].concat()).stdout);
+    assert!(told.contains(r#""event":"error""#) && told.contains("--to is no address"), "{told}");
+}
+
+#[test]
+fn what_would_do_nothing_or_cannot_be_is_wrong_usage() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (net, file) = (at("net.json"), at("file"));
+    std::fs::write(&file, "").unwrap();
+    for arguments in [
+        &["ping", "--net", &net, "--dir", &at("a"), "--count", "0"][..],
+        &["recv", "--net", &net, "--dir", &at("a"), "--count", "0"],
+        &["recv", "--net", &net, "--dir", &at("a"), "--timeout", "5"],
+        &["authority", "run", "--network", "n", "--dir", &at("a"), "--expect", "0"],
+        &["node", "--dir", &at("a"), "--listen", "example.org:9000"],
+        &["node", "--dir", &at("a"), "--announce", "[fe80::1%eth0]:9000"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(Some(2), output.status.code(), "{arguments:?}: {}", text(&output.stderr));
+        assert!(!dir.path().join("a").exists(), "{arguments:?} made a folder");
+    }
+    let authority = ["authority", "run", "--network", "n", "--dir", &at("a")];
+    for (options, words) in [
+        (&["--listen", "0.0.0.0:0"][..], "--announce HOST:PORT"),
+        (&["--announce", "mix.example:9000"], "--listen 127.0.0.1:PORT"),
+        (&["--listen", "127.0.0.1:1", "--announce", "mix.example:0"], "port 0"),
+    ] {
+        let output = run(&[&authority[..], options].concat());
+        let line = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && line.contains(words), "{options:?}: {line}");
+    }
+    is_refused_with(&["localnet", "run", "--dir", &at("n"), "--entry", "0", "--exit", "0"], &["entry or exit"]);
+    let no_folder = format!("{file} is no folder");
+    for arguments in [
+        &["authority", "run", "--network", "n", "--dir", &file][..],
+        &["node", "--bootstrap", &net, "--dir", &file],
+        &["localnet", "run", "--dir", &file],
+    ] {
+        fails_with(arguments, &[&no_folder]);
+    }
 }
 
 #[test]
