@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod child;
 pub mod histogram;
 pub mod load;
+pub mod net;
 pub mod ours;
 pub mod peer;
 mod resized;

@@ -61,6 +61,9 @@ const REASONS: [&str; 31] = [
 /// Upper bounds of the hop delay buckets, in seconds.
 const DELAY_BOUNDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
+/// Upper bounds of the lateness buckets, in seconds.
+const LATE_BOUNDS: [f64; 12] = [0.000_1, 0.000_2, 0.000_5, 0.001, 0.001_5, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1];
+
 /// Upper bounds of the unwrap time buckets, in seconds.
 const UNWRAP_BOUNDS: [f64; 12] =
     [0.000_005, 0.000_01, 0.000_02, 0.000_04, 0.000_06, 0.000_08, 0.000_1, 0.000_15, 0.000_2, 0.000_5, 0.001, 0.01];
@@ -148,6 +151,8 @@ pub struct Metrics {
     pub bytes_out: Count,
     /// Time between socket read and release.
     pub hop_delay: Times,
+    /// Time by which packets are released after they are due.
+    pub hop_late: Times,
     /// Time to unwrap one packet.
     pub unwrap: Times,
     /// Packets that wait to be unwrapped.
@@ -183,6 +188,7 @@ impl Metrics {
             bytes_in: Count::default(),
             bytes_out: Count::default(),
             hop_delay: Times::new(&DELAY_BOUNDS),
+            hop_late: Times::new(&LATE_BOUNDS),
             unwrap: Times::new(&UNWRAP_BOUNDS),
             ingress_depth: Level::default(),
             delay_depth: Level::default(),
@@ -255,6 +261,9 @@ impl Collector for Metrics {
         let help = "Time between socket read and release of a packet";
         let descriptor = encoder.encode_descriptor("betanet_hop_delay_seconds", help, None, MetricType::Histogram)?;
         self.encode_times(&self.hop_delay, descriptor)?;
+        let help = "Time by which a packet is released after it is due";
+        let descriptor = encoder.encode_descriptor("betanet_hop_late_seconds", help, None, MetricType::Histogram)?;
+        self.encode_times(&self.hop_late, descriptor)?;
         let help = "Time to unwrap one packet";
         let descriptor = encoder.encode_descriptor("betanet_unwrap_seconds", help, None, MetricType::Histogram)?;
         self.encode_times(&self.unwrap, descriptor)

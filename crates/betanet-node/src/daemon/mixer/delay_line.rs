@@ -62,7 +62,9 @@ impl DelayLine {
         while !self.ended.load(Ordering::Acquire) {
             let next = self.collect(&mut due);
             for processed in due.drain(..) {
-                self.metrics.hop_delay.observe(processed.received.elapsed());
+                let now = Instant::now();
+                self.metrics.hop_delay.observe(now.saturating_duration_since(processed.received));
+                self.metrics.hop_late.observe(now.saturating_duration_since(processed.release_at));
                 released(processed.outcome);
             }
             let timer = async {
