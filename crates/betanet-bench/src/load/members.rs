@@ -10,7 +10,7 @@ use betanet_mix::epoch::{Epoch, EpochClock};
 use betanet_mix::view::{LinkAddress, NodeDescriptor, Role, Verified, node_id_of};
 use betanet_mix::vrf;
 use betanet_node::control::{ControlChannel, ControlError, Op};
-use betanet_node::link::{Accepted, Dialer, Frame, LinkSender, LinkTimeouts, Listener, Received};
+use betanet_node::link::{Accepted, Dialer, Frame, LinkSender, LinkTimeouts, Listener, Packets, Received};
 use betanet_node::net::Endpoint;
 use betanet_sphinx::{Hop, NodeId, PublicKey, SecretKey};
 use ed25519_dalek::SigningKey;
@@ -60,14 +60,16 @@ impl Arrivals {
         }
     }
 
-    fn arrive(&self, packet: &[u8]) {
-        self.count.fetch_add(1, Ordering::Relaxed);
+    fn arrive(&self, packets: Packets<'_>) {
+        self.count.fetch_add(u64::try_from(packets.count()).unwrap_or(0), Ordering::Relaxed);
         let now = Instant::now();
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((left, owed)) = look(packet).and_then(|look| samples.away.remove(&look)) else { return };
-        match (now - left).checked_sub(owed) {
-            Some(beside) => samples.beside_owed.note(beside),
-            None => samples.early += 1,
+        for (left, owed) in packets.iter().filter_map(|packet| samples.away.remove(&look(packet)?)).collect::<Vec<_>>()
+        {
+            match (now - left).checked_sub(owed) {
+                Some(beside) => samples.beside_owed.note(beside),
+                None => samples.early += 1,
+            }
         }
     }
 }
@@ -195,8 +197,8 @@ async fn listen(listener: Listener, arrivals: Arc<Arrivals>) {
 async fn take(accepted: Accepted, arrivals: Arc<Arrivals>) {
     let Ok((_, sender, mut reader)) = accepted.handshake(8).await else { return };
     while let Ok(received) = reader.next().await {
-        if let Received::Packet(packet) = received {
-            arrivals.arrive(packet);
+        if let Received::Packets(packets) = received {
+            arrivals.arrive(packets);
         }
     }
     drop(sender);
