@@ -69,6 +69,7 @@ class Client:
         bootstrap: str | os.PathLike[str],
         edges: int = 2,
         hops: int = 3,
+        level: int | None = None,
     ) -> Opening[Self]:
         """Join a network: load or make the keys, fetch the consensus, attach to edges.
 
@@ -80,6 +81,9 @@ class Client:
             edges: edges to keep mailboxes at, 1 to 8 and no more than the network has; counts when
                 the folder is new.
             hops: path length of what the client sends by itself: acknowledgements and loops.
+            level: path length of the client's privacy level: nothing of another length is sent or
+                taken. With None, all is, but a request of one hop then comes without a way to
+                answer, because its answer would show its sender where this client is.
 
         Cancelled, it has given up the folder when it returns; keys that were made stay in it.
 
@@ -88,9 +92,10 @@ class Client:
             Offline: no edge answered, or none has a consensus in force; the text says why.
             NetworkError: the folder is in use or cannot be used, or the bootstrap file is none.
             BetanetError: the system gives no threads.
-            ValueError: ``edges`` or ``hops`` is out of bounds, or a path is empty or none.
+            ValueError: ``edges``, ``hops`` or ``level`` is out of bounds, or a path is empty or
+                none.
         """
-        return Opening(cls._open(dir, bootstrap, edges, hops))
+        return Opening(cls._open(dir, bootstrap, edges, hops, level))
 
     @classmethod
     async def _open(
@@ -99,13 +104,15 @@ class Client:
         bootstrap: str | os.PathLike[str],
         edges: int,
         hops: int,
+        level: int | None,
     ) -> Self:
         edges = integer("edges", edges, 1, _MAX_EDGES)
         hops = _path_length(hops)
+        level = None if level is None else _path_length(level, "level")
         folder, bootstrap = path("dir", folder), path("bootstrap", bootstrap)
         bridge = Bridge()
         try:
-            core = await bridge.run(_core.Client.open, folder, bootstrap, edges, hops)
+            core = await bridge.run(_core.Client.open, folder, bootstrap, edges, hops, level)
         except BaseException:
             await bridge.close()
             raise
@@ -397,5 +404,5 @@ def _incoming(value: object) -> Incoming:
     return Incoming(*cast("_IncomingFields", value))
 
 
-def _path_length(hops: int) -> int:
-    return integer("hops", hops, 1, _MAX_HOPS)
+def _path_length(hops: int, name: str = "hops") -> int:
+    return integer(name, hops, 1, _MAX_HOPS)

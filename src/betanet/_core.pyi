@@ -512,6 +512,7 @@ class Client:
         bootstrap: str | PathLike[str],
         edges: int,
         hops: int,
+        level: int | None,
     ) -> int:
         """Start to open a client; the value is a :class:`Client`."""
 

@@ -100,6 +100,9 @@ pub use types::{
     Action, CourierConfig, CourierStats, FailReason, Incoming, PingId, ReplyError, ReplyHandle, SendError, SendOptions,
 };
 
+/// At this level packets go to the recipient's edge directly, and answers too: whoever asks learns where the client is.
+const PUBLIC_HOPS: u8 = 1;
+
 /// The sending and receiving state of one client.
 pub struct Courier<R> {
     config: CourierConfig,
@@ -115,6 +118,8 @@ pub struct Courier<R> {
     surroundings: u64,
     /// The edges of `mailboxes`.
     edges: Vec<NodeId>,
+    /// All edges of the client's, attached or not.
+    own_edges: Vec<NodeId>,
     outgoing: HashMap<MessageId, Outgoing>,
     outgoing_bytes: usize,
     requests: HashMap<MessageId, Request>,
@@ -160,6 +165,7 @@ impl<R: CryptoRng> Courier<R> {
             sweep_at_ms: 0,
             surroundings: 0,
             edges: Vec::new(),
+            own_edges: Vec::new(),
             outgoing: HashMap::new(),
             outgoing_bytes: 0,
             requests: HashMap::new(),
@@ -217,6 +223,17 @@ impl<R: CryptoRng> Courier<R> {
         self.reassembler.keep_held_back(&self.edges);
         self.attached_ms = None;
         self.unblock();
+    }
+
+    /// All edges that the client has mailboxes at, attached or not: those of its address and of former ones. Answers leave
+    /// over these, for each of them knows where the client is anyway.
+    pub fn set_own_edges(&mut self, edges: Vec<NodeId>) {
+        self.own_edges = edges;
+    }
+
+    /// Whether a packet may enter the network at `edge`, which then sees where the client is.
+    fn may_enter_at(&self, edge: NodeId) -> bool {
+        self.config.level == Some(PUBLIC_HOPS) || self.own_edges.contains(&edge) || self.edges.contains(&edge)
     }
 
     /// The public key that belongs into the own address.

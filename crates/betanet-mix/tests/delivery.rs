@@ -74,7 +74,9 @@ proptest! {
 
     #[test]
     fn requests_are_answered_exactly_once(seed: u64, len in 0_usize..20_000, level in 0_usize..4, surbs in 12_u8..24) {
-        let (mut network, alice, bob) = pair(seed, patient(), rough());
+        let mut network = MemoryNetwork::new(seed, patient(), rough());
+        let of_level = CourierConfig { level: Some(LEVELS[level]), ..patient().courier };
+        let (alice, bob) = (network.add_client_with(of_level), network.add_client_with(of_level));
         network.client_mut(bob).behaviour = Behaviour::Echo;
         let body = body(seed, len);
         let options = SendOptions::hops(LEVELS[level]);

@@ -82,13 +82,16 @@ pub struct ClientConfig {
     pub edges: usize,
     /// Hops of packets where the caller names none.
     pub hops_default: u8,
+    /// Hops of the client's privacy level: messages of other levels are neither sent nor taken. `None` sends and takes all,
+    /// but answers over its own edges alone, which leaves no way to answer a request of one hop.
+    pub level: Option<u8>,
 }
 
 impl ClientConfig {
     /// Two edges, three hops.
     #[must_use]
     pub const fn new(dir: PathBuf, bootstrap: PathBuf) -> Self {
-        Self { dir, bootstrap, edges: 2, hops_default: 3 }
+        Self { dir, bootstrap, edges: 2, hops_default: 3, level: None }
     }
 }
 
@@ -273,7 +276,8 @@ impl Client {
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (deliver, incoming) = mpsc::channel(INCOMING);
         let links = EdgeLinks::start(&edges, store.attachments(), &commands)?;
-        let driver = Driver::new(store, Arc::clone(&edges), Arc::clone(&shared), deliver, Clocks::of(&edges));
+        let driver =
+            Driver::new(store, config.level, Arc::clone(&edges), Arc::clone(&shared), deliver, Clocks::of(&edges));
         let thread = driver.start(queue, &links)?;
         Ok(Self {
             address,

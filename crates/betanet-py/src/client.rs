@@ -118,8 +118,9 @@ impl Client {
         bootstrap: PathBuf,
         edges: usize,
         hops: u8,
+        level: Option<u8>,
     ) -> PyResult<u64> {
-        let config = ClientConfig { dir, bootstrap, edges, hops_default: hops };
+        let config = ClientConfig { dir, bootstrap, edges, hops_default: hops, level };
         let alive = bridge.get().alive(py)?;
         bridge.get().start(py, Opened::open(config, alive))
     }

@@ -60,7 +60,7 @@ pub struct MemoryClient {
 
 impl MemoryClient {
     pub(crate) fn new(config: CourierConfig, key: [u8; 32], mailboxes: Vec<Mailbox>) -> Self {
-        let courier = make_courier(config, key, 0);
+        let courier = make_courier(config, key, &mailboxes, 0);
         let address = Address::new(mailboxes.clone(), courier.sealing_key()).expect("mailboxes at different edges");
         Self {
             courier,
@@ -109,7 +109,7 @@ impl MemoryClient {
     /// A fresh courier with the same key, as after a crash; of the old one is kept which messages it answered.
     pub(crate) fn restart(&mut self, now_ms: u64) {
         self.starts += 1;
-        self.courier = make_courier(self.config, self.key, self.starts);
+        self.courier = make_courier(self.config, self.key, &self.mailboxes, self.starts);
         for (id, until_ms) in &self.answered {
             self.courier.remember_answered(now_ms, *id, *until_ms);
         }
@@ -117,9 +117,11 @@ impl MemoryClient {
     }
 }
 
-fn make_courier(config: CourierConfig, key: [u8; 32], starts: u64) -> Courier<ChaCha20Rng> {
+fn make_courier(config: CourierConfig, key: [u8; 32], mailboxes: &[Mailbox], starts: u64) -> Courier<ChaCha20Rng> {
     let mut rng = ChaCha20Rng::from_seed(key);
     // Another stream after each start: a restarted process does not draw the same numbers again.
     rng.set_stream(starts + 1);
-    Courier::new(config, SealingKey::from_bytes(key.into()), rng)
+    let mut courier = Courier::new(config, SealingKey::from_bytes(key.into()), rng);
+    courier.set_own_edges(mailboxes.iter().map(|mailbox| mailbox.edge).collect());
+    courier
 }

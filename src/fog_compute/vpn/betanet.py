@@ -234,7 +234,7 @@ class BetanetService:
                 raise ServiceUnavailable("the betanet service is closed")
             client = self._clients.get(level)
             if client is None:
-                client = await _open_client(self._folder / level.value, self._bootstrap)
+                client = await _open_client(self._folder / level.value, self._bootstrap, level)
                 self._clients[level] = client
             return client
 
@@ -311,16 +311,18 @@ async def open_channel(*, folder: Path, bootstrap: Path, level: PrivacyLevel) ->
     Raises:
         ServiceUnavailable: the network cannot be joined; the text says why.
     """
-    return BetanetChannel(await _open_client(folder, bootstrap), level)
+    return BetanetChannel(await _open_client(folder, bootstrap, level), level)
 
 
-async def _open_client(folder: Path, bootstrap: Path) -> betanet.Client:
+async def _open_client(folder: Path, bootstrap: Path, level: PrivacyLevel) -> betanet.Client:
     try:
         await in_thread(_prepare, folder, bootstrap)
     except OSError as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {why(error)}") from error
     try:
-        return await betanet.Client.open(dir=folder, bootstrap=bootstrap)
+        return await betanet.Client.open(
+            dir=folder, bootstrap=bootstrap, hops=level.hops, level=level.hops
+        )
     except (betanet.BetanetError, OSError) as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error
 

@@ -23,6 +23,9 @@ impl<R: CryptoRng> Courier<R> {
             return self.delete(item);
         }
         let Ok(opened) = self.contexts.open(envelope.sealed) else { return self.drop_item(item, "not_for_us") };
+        if self.config.level.is_some_and(|level| level != opened.hops) {
+            return self.drop_item(item, "wrong_level");
+        }
         let Some(fragment) = Fragment::parse(&opened.fragment) else { return self.drop_item(item, "bad_fragment") };
         let id = fragment.id;
         match self.reassembler.insert(now_ms, self.wall_ms(now_ms), item, opened.context, fragment) {
@@ -122,6 +125,11 @@ impl<R: CryptoRng> Courier<R> {
         if !surbs.is_empty() && self.answered.contains_key(&id) {
             surbs.clear();
             self.count_drop("surbs_used");
+        }
+        let given = surbs.len();
+        surbs.retain(|surb| self.may_enter_at(surb.first()));
+        for _ in surbs.len()..given {
+            self.count_drop("foreign_surb");
         }
         let until_ms = self.reassembler.uncommitted_until(id).unwrap_or(u64::MAX);
         let reply_capacity = surbs.len() * REPLY_DATA_LEN;

@@ -204,6 +204,9 @@ impl<R: CryptoRng> Courier<R> {
     ) -> Result<MessageId, SendError> {
         let (reply_packets, timeout_ms) = answer.unwrap_or_default();
         let SendOptions { hops, id, lifetime_ms } = options;
+        if let Some(level) = self.config.level.filter(|level| *level != hops) {
+            return Err(SendError::WrongLevel { hops, level });
+        }
         let id = id.unwrap_or_else(|| MessageId(random::bytes(&mut self.rng)));
         if self.outgoing.contains_key(&id) || self.requests.contains_key(&id) {
             return Err(SendError::Duplicate { id });

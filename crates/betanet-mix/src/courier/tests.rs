@@ -397,10 +397,11 @@ fn a_request_without_an_answer_times_out() {
 fn plant_request(courier: &mut Courier<ChaCha20Rng>, number: u8, surbs: u8) {
     let mut rng = rng(u64::from(number) + 50);
     let view = view(8);
+    let own = Address::new(vec![mailbox(0), mailbox(2)], courier.sealing_key()).unwrap();
     let surbs: Vec<_> = (0..surbs)
         .map(|_| {
-            let path = crate::path::select_loop(&mut rng, &view, crate::fixtures::EPOCH, &[mailbox(1), mailbox(3)], 3);
-            let path = path.unwrap();
+            let (epoch, theirs) = (crate::fixtures::EPOCH, [mailbox(1), mailbox(3)]);
+            let path = crate::path::select_return(&mut rng, &view, epoch, &own, &theirs, 3).unwrap();
             betanet_sphinx::build_surb(&mut rng, 0, &path.hops, path.mailbox, SurbId::from([1; 16])).unwrap().0
         })
         .collect();
@@ -480,6 +481,7 @@ fn a_message_that_was_answered_before_a_restart_cannot_be_answered_again() {
 
     let mut second = Courier::new(CourierConfig::default(), SealingKey::generate(&mut rng(1)), rng(77));
     second.set_view(Arc::new(view(8)));
+    second.set_own_edges(vec![mailbox(0).edge, mailbox(2).edge]);
     second.remember_answered(NOW_MS, id, until_ms);
     (1..=2).for_each(|number| plant_request(&mut second, number, 3));
     let again = delivered(&mut second);

@@ -29,16 +29,20 @@ impl<R: CryptoRng> Courier<R> {
             Ready::Reply { surb, payload, last_of } => {
                 let edge = surb.first();
                 let mut packet = [0; PACKET_LEN];
-                let made = surb.reply(&payload, &mut packet);
-                if made.is_ok() {
-                    self.inject(edge, (&packet).into());
-                } else {
-                    self.count_drop("reply_not_built");
+                // An edge may have ceased to be an own one since the request was delivered.
+                let refusal = match surb.reply(&payload, &mut packet) {
+                    Ok(()) if self.may_enter_at(edge) => None,
+                    Ok(()) => Some("foreign_surb"),
+                    Err(_) => Some("reply_not_built"),
+                };
+                match refusal {
+                    None => self.inject(edge, (&packet).into()),
+                    Some(reason) => self.count_drop(reason),
                 }
                 if let Some(handle) = last_of {
                     self.actions.push_back(Action::ReplySent { handle });
                 }
-                return made.is_ok();
+                return refusal.is_none();
             }
         };
         self.inject(edge, packet);

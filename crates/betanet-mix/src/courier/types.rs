@@ -33,6 +33,10 @@ pub struct CourierConfig {
     pub max_reply_handles: usize,
     /// Decapsulated contexts that are remembered.
     pub contexts: usize,
+    /// Hops of the client's privacy level: only messages that were sealed for as many are taken, and only such are sent.
+    /// `None` takes and sends all; but then answers leave over own edges alone, so that no requester learns by an edge of
+    /// its own where the client is.
+    pub level: Option<u8>,
     /// Mailboxes of the own address. While the client is not attached to all of them, what is missing of an unfinished
     /// message may lie there, so none is given up.
     pub mailboxes: usize,
@@ -54,6 +58,7 @@ impl Default for CourierConfig {
             max_outgoing_bytes: 256 * 1024 * 1024,
             max_reply_handles: 4096,
             contexts: 4096,
+            level: None,
             mailboxes: 1,
             reassembly: ReassemblyLimits::default(),
         }
@@ -108,7 +113,8 @@ pub struct Incoming {
 pub enum Action {
     /// Hand a packet to this edge, linking to it first if need be.
     Inject {
-        /// The first node of the packet's path. With one hop, and for replies, it may be an edge that is not attached.
+        /// The first node of the packet's path: an own edge, unless the packet has one hop and the client is of a level
+        /// that permits it.
         edge: NodeId,
         /// The packet.
         packet: Buffer,
@@ -264,6 +270,14 @@ pub enum SendError {
     /// The message is too long or asks for too many reply packets.
     #[error(transparent)]
     Message(#[from] StreamError),
+    /// The client is of another privacy level.
+    #[error("this client sends packets of {level} hops only, not of {hops}; use the client of that level")]
+    WrongLevel {
+        /// Hops that were asked for.
+        hops: u8,
+        /// Hops of the client's level.
+        level: u8,
+    },
     /// A request without reply packets.
     #[error("a request needs at least one reply packet")]
     NoReplyPackets,

@@ -170,14 +170,16 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         mut store: ClientStore,
+        level: Option<u8>,
         edges: Arc<Edges>,
         shared: Arc<Shared>,
         deliver: mpsc::Sender<Incoming>,
         clocks: Clocks,
     ) -> Self {
         let key = store.sealing_key();
-        let config = CourierConfig { mailboxes: store.mailboxes().len(), ..CourierConfig::default() };
+        let config = CourierConfig { level, mailboxes: store.mailboxes().len(), ..CourierConfig::default() };
         let mut courier = Courier::new(config, key, os_rng());
+        courier.set_own_edges(store.mailboxes().iter().map(|mailbox| mailbox.edge).collect());
         for (id, until_ms) in store.take_remembered() {
             courier.remember(clocks.now(), id, until_ms);
         }
