@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use betanet_mix::delay::Keyed;
-use betanet_mix::pipeline::PacketPipeline;
 use betanet_mix::replay::ReplayCache;
+use betanet_node::pipeline::PacketPipeline;
 use betanet_sphinx::{
     Draft, Hop, MailboxId, NodeId, PACKET_LEN, ReplayFilter, ReplayTag, SecretKey, USER_PAYLOAD_LEN,
     build_forward_batch,
@@ -75,10 +75,10 @@ impl Bulk {
     pub fn run(&mut self, workers: usize) -> Result<Took, Failure> {
         let replay = ReplayCache::volatile(&mut self.rng, PACKETS);
         let delays = Keyed::new(Duration::from_millis(15), &[5; 32].into());
-        let pipeline = PacketPipeline::new(workers, 1, self.secret.clone(), replay, delays)?;
+        let pipeline = PacketPipeline::new(workers, 1, &self.secret, replay, &delays)?;
         let packets = self.packets.clone();
         let (start, busy) = (Instant::now(), process_time());
-        let outcomes = pipeline.process_batch(packets)?;
+        let outcomes = pipeline.process_batch(packets, || true)?;
         let took = Took { wall: start.elapsed(), processor: process_time().saturating_sub(busy) };
         if outcomes.iter().flatten().count() == PACKETS { Ok(took) } else { Err("packets were refused".into()) }
     }

@@ -4,7 +4,7 @@
 //! Within a half, sources take turns one packet at a time, and where the queue is full, the place is taken from whoever
 //! holds most. So a source loses nothing as long as it holds less than an equal part of its half, whatever others send.
 
-use std::collections::VecDeque;
+use std::collections::{TryReserveError, VecDeque};
 
 /// Room that a source keeps for its packets while it has none.
 const KEPT: usize = 256;
@@ -98,6 +98,22 @@ impl<T> FairQueue<T> {
             source.left = true;
             self.tidy(id.index);
         }
+    }
+
+    /// Asks for the memory of `more` items of a source, as far as they have room: then taking them asks for none.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn reserve(&mut self, id: SourceId, more: usize) -> Result<(), TryReserveError> {
+        let room = self.capacity - self.len.min(self.capacity);
+        if let Some(source) = self.source(id) {
+            source.waiting.try_reserve(more.min(room))?;
+            let side = source.side.index();
+            if let Some(half) = self.halves.get_mut(side) {
+                half.ring.try_reserve(1)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes an item of a source. Gives back what has found no room: an item of whoever holds most, or this one if that

@@ -10,7 +10,6 @@ pub mod fair;
 mod fixtures;
 pub mod message;
 pub mod path;
-pub mod pipeline;
 pub mod pool;
 mod random;
 pub mod replay;

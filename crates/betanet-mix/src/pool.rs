@@ -40,7 +40,7 @@ impl Pool {
     }
 }
 
-/// The [`PACKET_LEN`] bytes of one packet; from a [`Pool`], or of its own.
+/// The bytes of one packet; from a [`Pool`], or of its own.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
@@ -64,6 +64,13 @@ impl Buffer {
 impl AsMut<[u8]> for Buffer {
     fn as_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
+    }
+}
+
+impl From<Vec<u8>> for Buffer {
+    /// Of any length: whether it is that of a packet says whoever unwraps it.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, home: None }
     }
 }
 

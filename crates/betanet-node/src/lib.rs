@@ -15,7 +15,7 @@ pub mod link;
 pub mod localnet;
 pub mod net;
 mod newcomers;
-mod pipeline;
+pub mod pipeline;
 mod places;
 pub mod process;
 mod rarely;

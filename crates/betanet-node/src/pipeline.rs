@@ -1,7 +1,15 @@
 //! Packets from many sources, in groups, on threads.
+//!
+//! A node's packet path and [`PacketPipeline`] are two stages over the same queue and the same threads: one brings what
+//! it unwraps into a delay line, the other gives it back to its caller.
 
 mod arrivals;
+mod bulk;
 mod parties;
+mod threads;
+
+pub use bulk::{Outcome, PacketPipeline, PipelineError, PipelineStats, Processed};
 
 pub(crate) use arrivals::{Arrival, Arrivals};
 pub(crate) use parties::{Parties, Party};
+pub(crate) use threads::{Stage, start};

@@ -1,12 +1,12 @@
 //! Packets in bulk, on worker threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use betanet_mix::delay::Keyed;
-use betanet_mix::pipeline::{self as mix, Outcome, PipelineError};
 use betanet_mix::replay::ReplayCache;
-use pyo3::exceptions::PyValueError;
+use betanet_node::pipeline::{self as node, Outcome, PipelineError};
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use rand_core::Rng as _;
 use zeroize::Zeroizing;
@@ -21,8 +21,11 @@ use crate::suite::Found;
 
 const CLOSED: Closed = Closed("PacketPipeline");
 
-/// Bytes that the pipeline's lists take for a packet, beside the packet.
-const WORK_LEN: usize = 512;
+/// Bytes that the memory of replays may take for a packet.
+const TAG_LEN: usize = 256;
+
+/// How often who waits for results looks whether there was a signal.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Counters of a pipeline.
 #[pyclass(frozen, eq, module = "betanet", name = "PipelineStats", get_all)]
@@ -51,12 +54,12 @@ pub(crate) struct PacketPipeline {
     process: u32,
     is_closed: AtomicBool,
     /// Taken out only while dropping.
-    core: Option<mix::PacketPipeline>,
+    core: Option<node::PacketPipeline>,
 }
 
 impl PacketPipeline {
     /// The pipeline, unless it was closed or this process is a forked child: the threads stayed in the parent.
-    fn open(&self, py: Python<'_>) -> PyResult<&mix::PacketPipeline> {
+    fn open(&self, py: Python<'_>) -> PyResult<&node::PacketPipeline> {
         let is_open = self.process == std::process::id() && !self.is_closed.load(Ordering::Acquire);
         self.core.as_ref().filter(|_| is_open).ok_or(CLOSED).or_raise(py)
     }
@@ -66,8 +69,9 @@ impl IntoPy for PipelineError {
     fn into_py(self, py: Python<'_>) -> PyErr {
         match self {
             Self::Closed => CLOSED.into_py(py),
-            Self::Full(_) => named(py, "QueueFull", self.to_string()),
+            Self::Full => named(py, "QueueFull", self.to_string()),
             Self::BadSize => PyValueError::new_err(self.to_string()),
+            Self::Memory(_) => PyMemoryError::new_err(self.to_string()),
             _ => named(py, "BetanetError", self.to_string()),
         }
     }
@@ -98,7 +102,7 @@ impl PacketPipeline {
         let mut delay_key = Zeroizing::new([0; 32]);
         rng.fill_bytes(delay_key.as_mut_slice());
         let delays = Keyed::new(mean_delay_ms, &delay_key);
-        let core = mix::PacketPipeline::new(num_workers, queue_depth, secret, replay, delays).or_raise(py)?;
+        let core = node::PacketPipeline::new(num_workers, queue_depth, &secret, replay, &delays).or_raise(py)?;
         Ok(Self { public, process: std::process::id(), is_closed: AtomicBool::new(false), core: Some(core) })
     }
 
@@ -122,21 +126,38 @@ impl PacketPipeline {
         #[pyo3(from_py_with = arguments::timeout)] timeout: Duration,
     ) -> PyResult<Vec<Py<PyAny>>> {
         let core = self.open(py)?;
-        let outcomes = py.detach(|| core.recv_batch(max_packets, timeout));
-        if outcomes.is_empty() {
-            // Perhaps because of a close in the meantime.
+        let deadline = Instant::now() + timeout;
+        let outcomes = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let outcomes = py.detach(|| core.recv_batch(max_packets, left.min(LOOK)));
+            if !outcomes.is_empty() {
+                break outcomes;
+            }
+            py.check_signals()?;
+            // Perhaps closed in the meantime, or this is a copy of the process now.
             self.open(py)?;
-        }
-        outcomes.into_iter().map(|outcome| to_python(py, outcome)).collect()
+            if left.is_zero() || max_packets == 0 || core.stats().inside == 0 {
+                break outcomes;
+            }
+        };
+        to_list(py, outcomes)
     }
 
     fn process_batch(&self, py: Python<'_>, packets: List<Packet>) -> PyResult<Vec<Py<PyAny>>> {
         let core = self.open(py)?;
-        // What the pipeline itself will need for its lists, asked for where a refusal is an error and not the end.
-        drop(reserve::<[u8; WORK_LEN]>(py, packets.0.len())?);
+        // What the memory of replays will need, asked for where a refusal is an error and not the end.
+        drop(reserve::<[u8; TAG_LEN]>(py, packets.0.len())?);
         let packets = packets.0.into_iter().map(|Packet(packet)| packet).collect();
-        let outcomes = py.detach(|| core.process_batch(packets)).or_raise(py)?;
-        outcomes.into_iter().map(|outcome| to_python(py, outcome)).collect()
+        let mut signalled = Ok(());
+        let goes_on = || {
+            Python::attach(|py| {
+                signalled = py.check_signals();
+                signalled.is_ok()
+            })
+        };
+        let outcomes = py.detach(|| core.process_batch(packets, goes_on));
+        signalled?;
+        to_list(py, outcomes.or_raise(py)?)
     }
 
     fn get_stats(&self, py: Python<'_>) -> PyResult<PipelineStats> {
@@ -189,6 +210,14 @@ impl Drop for PacketPipeline {
             std::mem::forget(self.core.take());
         }
     }
+}
+
+fn to_list(py: Python<'_>, outcomes: Vec<Outcome>) -> PyResult<Vec<Py<PyAny>>> {
+    let mut list = reserve(py, outcomes.len())?;
+    for outcome in outcomes {
+        list.push(to_python(py, outcome)?);
+    }
+    Ok(list)
 }
 
 fn to_python(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {

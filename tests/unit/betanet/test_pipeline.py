@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 
@@ -220,6 +223,59 @@ def test_a_forked_child_is_told_and_can_end() -> None:
     pipeline.close()
     with pytest.raises(betanet.PacketError):
         processor.process_packet(b"garbage")
+
+
+def signalled_meanwhile(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code that is sent SIGINT again and again, from a thread of its own."""
+    script = f"""
+import _thread, os, signal, threading, betanet
+pipeline = betanet.PacketPipeline(1)
+endless = [b"garbage"] * 3_000_000
+main = threading.main_thread().ident
+stop = threading.Event()
+def signal_again_and_again():
+    while not stop.wait(0.05):
+        if pipeline.get_stats().packets_processed:
+            signal.pthread_kill(main, signal.SIGINT)
+            return
+thread = threading.Thread(target=signal_again_and_again)
+{textwrap.indent(textwrap.dedent(code), "").strip()}
+"""
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_ctrl_c_ends_a_batch_between_its_groups() -> None:
+    done = signalled_meanwhile(
+        """
+        thread.start()
+        try:
+            pipeline.process_batch(endless)
+        except KeyboardInterrupt:
+            print(pipeline.get_stats().packets_processed < len(endless))
+        print(pipeline.process_batch([b""])[0].reason)
+        """
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["True", "wrong_length"]), done.stderr
+
+
+def test_a_fork_while_a_batch_is_unwrapped_raises_in_the_child_alone() -> None:
+    done = signalled_meanwhile(
+        """
+        children = []
+        def fork(*_):
+            children.append(os.fork())
+        signal.signal(signal.SIGINT, fork)
+        thread.start()
+        try:
+            print(len(pipeline.process_batch(endless)) == len(endless), flush=True)
+        except betanet.Closed:
+            os._exit(7 if children == [0] else 8)
+        print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
+        """
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["True", "7"]), done.stderr
 
 
 def test_the_long_names_are_aliases() -> None:

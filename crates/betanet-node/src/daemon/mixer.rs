@@ -24,7 +24,7 @@ use self::unwrapper::Unwrapper;
 use super::delays::Delays;
 use super::epochs::Epochs;
 use super::metrics::Metrics;
-use crate::pipeline::{Arrival, Arrivals, Parties, Party};
+use crate::pipeline::{self, Arrival, Arrivals, Parties, Party};
 
 /// A packet whose layer is off and whose tag is in the log.
 #[derive(Debug)]
@@ -154,7 +154,9 @@ impl Source {
             received,
             from: Arc::clone(&self.party),
         });
-        metrics.drop_many("ingress_full", arrivals.push(self.party.source, packets));
+        let most = packets.size_hint().1.unwrap_or(0);
+        // Without memory there is room for none.
+        metrics.drop_many("ingress_full", arrivals.push(self.party.source, packets).unwrap_or(most));
     }
 
     /// Takes note of packets and says how long to wait before more are read.
@@ -197,26 +199,18 @@ pub fn start<F>(
 where
     F: FnMut(Released) + Send + 'static,
 {
-    let arrivals = Arc::new(Arrivals::new(config.depth));
-    // Made first, so that the threads end if one of them cannot be started.
+    let (workers, batch) = (config.workers.max(1), config.batch.max(1));
+    let arrivals = Arc::new(Arrivals::new(config.depth, workers));
+    let line = Arc::new(DelayLine::new(config.depth, Arc::clone(metrics)));
+    pipeline::start(&arrivals, workers, batch, || {
+        Unwrapper::new(batch, Arc::clone(epochs), Arc::clone(delays), Arc::clone(&line), Arc::clone(metrics))
+    })?;
     let ingress = Ingress(Arc::new(Door {
         parties: Parties::new(Arc::clone(&arrivals)),
-        arrivals: Arc::clone(&arrivals),
+        arrivals,
         pool: Pool::new(config.pool),
         metrics: Arc::clone(metrics),
     }));
-    let line = Arc::new(DelayLine::new(config.depth, Arc::clone(metrics)));
-    for number in 0..config.workers.max(1) {
-        let unwrapper = Unwrapper::new(
-            Arc::clone(&arrivals),
-            config.batch.max(1),
-            Arc::clone(epochs),
-            Arc::clone(delays),
-            Arc::clone(&line),
-            Arc::clone(metrics),
-        );
-        std::thread::Builder::new().name(format!("unwrap-{number}")).spawn(move || unwrapper.run())?;
-    }
     tokio::spawn(line.serve(released));
     Ok(ingress)
 }

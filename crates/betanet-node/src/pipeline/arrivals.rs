@@ -1,5 +1,6 @@
 //! Where sources put packets and threads take them in groups.
 
+use std::collections::TryReserveError;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub(crate) struct Arrivals<F> {
     came: Condvar,
     /// For whoever collects, which is one thread at a time: when the last packet came that was taken.
     latest: Mutex<Instant>,
+    /// Threads that take from here.
+    workers: usize,
 }
 
 #[derive(Debug)]
@@ -46,12 +49,13 @@ struct State<F> {
 }
 
 impl<F> Arrivals<F> {
-    /// Room for `depth` packets.
-    pub(crate) fn new(depth: usize) -> Self {
+    /// Room for `depth` packets, which `workers` threads share.
+    pub(crate) fn new(depth: usize, workers: usize) -> Self {
         Self {
             state: Mutex::new(State { queue: FairQueue::new(depth), wanted: usize::MAX, has_ended: false }),
             came: Condvar::new(),
             latest: Mutex::new(Instant::now()),
+            workers: workers.max(1),
         }
     }
 
@@ -64,21 +68,36 @@ impl<F> Arrivals<F> {
     }
 
     /// Takes packets of one source and wakes whoever waits for them, once. Says how many packets had to make way.
-    pub(crate) fn push(&self, id: SourceId, packets: impl Iterator<Item = Arrival<F>>) -> usize {
+    ///
+    /// # Errors
+    /// There is no memory for them; then none is taken.
+    pub(crate) fn push(
+        &self,
+        id: SourceId,
+        packets: impl Iterator<Item = Arrival<F>>,
+    ) -> Result<usize, TryReserveError> {
         let mut state = lock(&self.state);
+        let (least, most) = packets.size_hint();
+        state.queue.reserve(id, most.unwrap_or(least))?;
         let dropped = packets.filter_map(|arrival| state.queue.push(id, arrival)).count();
         let wakes = state.queue.len() >= state.wanted;
         drop(state);
         if wakes {
             self.came.notify_one();
         }
-        dropped
+        Ok(dropped)
     }
 
     /// No more packets will come.
     pub(crate) fn end(&self) {
         lock(&self.state).has_ended = true;
         self.came.notify_all();
+    }
+
+    /// As [`Arrivals::end`], and what waits is thrown away.
+    pub(crate) fn give_up(&self) {
+        while lock(&self.state).queue.pop().is_some() {}
+        self.end();
     }
 
     /// Waits for one packet and moves what else is there into `group`, up to `most` in all; `None` when no more will
@@ -105,7 +124,9 @@ impl<F> Arrivals<F> {
             state.wanted = 1;
             state = self.came.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.take(group, most);
+        // Not more than a thread's part, so that the others have something to do meanwhile.
+        let part = state.queue.len().div_ceil(self.workers).next_multiple_of(LANES);
+        state.take(group, part.min(most));
         let first = group.first().map_or(*latest, |first| first.received);
         let until = first + patience;
         let lanes = LANES.min(most);

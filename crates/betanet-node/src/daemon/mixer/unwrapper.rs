@@ -16,29 +16,23 @@ use super::{Processed, Released};
 use crate::daemon::delays::Delays;
 use crate::daemon::epochs::Epochs;
 use crate::daemon::metrics::Metrics;
-use crate::pipeline::{Arrival, Arrivals, Party};
+use crate::pipeline::{Arrival, Party, Stage};
 use crate::sync::lock;
 
-/// Takes groups of packets from the queue and brings them into the delay line.
+/// Unwraps groups of packets and brings them into the delay line.
 pub(super) struct Unwrapper {
-    arrivals: Arc<Arrivals<Arc<Party>>>,
-    batch: usize,
     epochs: Arc<Mutex<Epochs>>,
     delays: Arc<Mutex<Delays>>,
     line: Arc<DelayLine>,
     metrics: Arc<Metrics>,
     /// How long a packet may wait for others to share the lanes with.
     patience: Duration,
-    group: Vec<Arrival<Arc<Party>>>,
     outcomes: Vec<Outcome>,
     done: Vec<Processed>,
-    /// Turns that sources owe for what they sent.
-    charges: Vec<(SourceId, u32)>,
 }
 
 impl Unwrapper {
     pub(super) fn new(
-        arrivals: Arc<Arrivals<Arc<Party>>>,
         batch: usize,
         epochs: Arc<Mutex<Epochs>>,
         delays: Arc<Mutex<Delays>>,
@@ -46,44 +40,23 @@ impl Unwrapper {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            arrivals,
-            batch,
             epochs,
             delays,
             line,
             metrics,
             patience: Duration::ZERO,
-            group: Vec::with_capacity(batch),
             outcomes: Vec::with_capacity(batch),
             done: Vec::with_capacity(batch),
-            charges: Vec::with_capacity(batch),
         }
     }
 
-    /// Works until no more packets will come.
-    pub(super) fn run(mut self) {
-        while self.fetch() {
-            self.process();
-            self.log();
-            self.line.take(self.done.drain(..));
-        }
-        self.line.end();
-    }
-
-    /// Waits for a group of packets; `false` when no more will come.
-    fn fetch(&mut self) -> bool {
-        let left = self.arrivals.collect(&mut self.group, self.batch, self.patience, &mut self.charges);
-        self.metrics.ingress_depth.set(left.unwrap_or(0));
-        left.is_some()
-    }
-
-    /// Unwraps the group; what is accepted is `done` then, the rest dropped and counted.
-    fn process(&mut self) {
+    /// Unwraps the group; what is accepted is `done` then, the rest dropped, counted and charged.
+    fn unwrap(&mut self, group: &mut Vec<Arrival<Arc<Party>>>, charges: &mut Vec<(SourceId, u32)>) {
         let start = Instant::now();
         let mut keys = Keys::current(&self.epochs, &self.delays);
         self.patience = keys.patience();
-        unwrap_batch_with::<Native, _>(&mut keys, &mut self.group, &mut self.outcomes);
-        for (arrival, outcome) in self.group.drain(..).zip(self.outcomes.drain(..)) {
+        unwrap_batch_with::<Native, _>(&mut keys, group, &mut self.outcomes);
+        for (arrival, outcome) in group.drain(..).zip(self.outcomes.drain(..)) {
             // Unwrapping leaves the parity as it was.
             let parity = parity_of(&arrival.packet);
             let delays = parity.ok().and_then(|parity| keys.delays(parity));
@@ -103,7 +76,7 @@ impl Unwrapper {
                     let error = outcome.err().unwrap_or(PacketError::NoKey);
                     self.metrics.drop_one(error.reason());
                     let (turns, is_too_much) = arrival.from.blame(error);
-                    self.charges.push((arrival.from.source, turns));
+                    charges.push((arrival.from.source, turns));
                     if is_too_much {
                         self.metrics.drop_one("too_much_garbage");
                     }
@@ -124,6 +97,31 @@ impl Unwrapper {
             }
         }
         self.metrics.processed.add(u64::try_from(self.done.len()).unwrap_or(0));
+    }
+}
+
+impl Stage for Unwrapper {
+    type From = Arc<Party>;
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    fn leaves(&mut self, waiting: usize) {
+        self.metrics.ingress_depth.set(waiting);
+    }
+
+    fn process(&mut self, group: &mut Vec<Arrival<Arc<Party>>>, charges: &mut Vec<(SourceId, u32)>) {
+        self.unwrap(group, charges);
+        self.log();
+        self.line.take(self.done.drain(..));
+    }
+}
+
+impl Drop for Unwrapper {
+    /// With its thread.
+    fn drop(&mut self) {
+        self.line.end();
     }
 }
 

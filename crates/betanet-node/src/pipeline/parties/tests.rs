@@ -3,7 +3,7 @@
 use super::*;
 
 fn parties() -> Parties {
-    Parties::new(Arc::new(Arrivals::new(64)))
+    Parties::new(Arc::new(Arrivals::new(64, 1)))
 }
 
 fn ip(last: u8) -> IpAddr {
