@@ -1,6 +1,7 @@
 //! Small networks for the tests of this crate.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use betanet_sphinx::{MailboxId, NodeId, SecretKey};
 use ed25519_dalek::SigningKey;
@@ -20,6 +21,12 @@ pub(crate) const NOW_MS: u64 = EPOCH.0 * EPOCH_MS + 60_000;
 
 pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
+}
+
+/// Another generator at every call, for what has to be new and nothing else.
+pub(crate) fn fresh_rng() -> ChaCha20Rng {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 32);
+    rng(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 pub(crate) fn signing_key(number: u8) -> SigningKey {

@@ -4,6 +4,7 @@
 pub mod conduct;
 pub mod courier;
 pub mod delay;
+pub mod directory;
 pub mod epoch;
 pub mod fair;
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! Words of others, as a line of bounded length.
+//! Words of others as a line of bounded length, and words for people.
+
+use std::time::Duration;
 
 /// Characters of a line.
 pub const LINE_LENGTH: usize = 400;
@@ -15,6 +17,26 @@ pub fn one_line(text: &str) -> String {
         (None, _) => {}
     }
     line
+}
+
+/// A duration for people: `50 s`, `12 min`, `5 h`, `30 d`, to the nearest one, for a clock that was compared over a link
+/// is off by some milliseconds either way.
+#[must_use]
+pub fn rough(time: Duration) -> String {
+    let in_units = |unit: u64| time.as_secs().saturating_add(unit / 2) / unit;
+    let seconds = time.saturating_add(Duration::from_millis(500)).as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", in_units(60)),
+        7_200..172_800 => format!("{} h", in_units(3_600)),
+        _ => format!("{} d", in_units(86_400)),
+    }
+}
+
+/// At most `max` bytes without control characters, so that a name can be printed.
+#[must_use]
+pub fn is_short(text: &str, max: usize) -> bool {
+    text.len() <= max && !text.chars().any(char::is_control)
 }
 
 #[cfg(test)]

@@ -8,19 +8,23 @@
 mod address;
 mod consensus;
 mod delays;
+mod hash;
 pub mod hexes;
 mod link_address;
 mod network;
 mod node;
+mod seed;
 mod signed;
 mod worker;
 
 pub use address::{Address, AddressError, MAX_MAILBOXES, Mailbox};
-pub use consensus::{Consensus, ConsensusHash};
-pub use delays::{Beacon, DelayProof, DelaySection, DelaySeed, Fault, LeftOut, Waiting, proof_due};
+pub use consensus::Consensus;
+pub use delays::{Beacon, DelayProof, DelaySection, Fault, LeftOut, Waiting};
+pub use hash::ConsensusHash;
 pub use link_address::{Host, LinkAddress, LinkAddressError};
 pub use network::{NetworkView, NodeView};
 pub use node::{NodeDescriptor, Role};
+pub use seed::{DelaySeed, proof_due};
 pub use signed::{Document, DocumentError, Signature, Signed, Verified, node_id_of};
 pub use worker::{WorkerDescriptor, WorkerId, WorkerList};
 

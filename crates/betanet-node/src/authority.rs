@@ -4,12 +4,9 @@
 //! nodes' descriptors change, a further revision follows. Nothing is sent before it is on disk, so
 //! a restarted authority goes on with the same key, address and chain.
 
-mod duties;
 #[cfg(test)]
 mod history;
 mod links;
-mod plan;
-mod workers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use betanet_mix::delay::CAP_IN_MEANS;
+use betanet_mix::directory::{ConsensusError, Consensuses, Ledger, NetworkConstants, Saved, Terms, Workers};
 use betanet_mix::epoch::EpochClock;
 use betanet_mix::view::{DocumentError, LinkAddress, Signed, node_id_of};
 use betanet_sphinx::NodeId;
@@ -25,22 +23,16 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 
-use self::plan::{Ledger, Saved};
-use self::workers::Workers;
 use crate::bind::{BindError, Purpose, announced, bind};
 use crate::clock::NetworkClock;
-use crate::control::{NetworkConstants, Op, Outcome};
+use crate::control::{Op, Outcome};
 use crate::link::{HandshakeError, LinkTimeouts, Listener};
 use crate::net::hex_id;
 use crate::process::shut_down;
 use crate::state::{StateDir, StateError, read_json, write_json, write_private};
-use crate::views::{ViewError, Views};
 
 /// File that tells others where the authority is.
 pub const RECORD_FILE: &str = "authority.json";
-
-/// How long the clock of others may be ahead of ours, in milliseconds.
-const AHEAD_MS: u64 = 60_000;
 
 /// How often the plan is looked at.
 const ROUND: Duration = Duration::from_millis(25);
@@ -97,6 +89,10 @@ impl AuthorityConfig {
         let skew_ms = (epoch_length_ms / 10).min(30_000);
         Ok(NetworkConstants { network: self.network.clone(), epoch_length_ms, skew_ms, mean_delay_ms })
     }
+
+    fn terms(&self, constants: &NetworkConstants) -> Terms {
+        Terms { constants: constants.clone(), expect: self.expect, one_operator: self.one_operator }
+    }
 }
 
 /// What the authority writes about itself.
@@ -148,7 +144,7 @@ pub enum AuthorityError {
     Document(#[from] DocumentError),
     /// An own consensus does not verify.
     #[error("the saved consensus does not fit this network: {0}; remove the folder to start anew")]
-    Saved(#[from] ViewError),
+    Saved(#[from] ConsensusError),
     /// The operating system.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -183,7 +179,7 @@ struct Shared {
     workers: Mutex<Workers>,
     /// The revision of the worker list on disk.
     saved_workers: Mutex<u64>,
-    views: watch::Sender<Arc<Views>>,
+    views: watch::Sender<Arc<Consensuses>>,
     state_file: PathBuf,
     workers_file: PathBuf,
 }
@@ -205,8 +201,8 @@ impl Authority {
         let workers: Vec<Signed> = read_json(&workers_file, "worker list")?.unwrap_or_default();
         let time = NetworkClock::open(&config.dir);
         let now_ms = set_right(&time, &saved, &clock);
-        let ledger = Ledger::open(&config, &constants, clock, &saved, now_ms);
-        let mut views = Views::new(config.network.clone(), id);
+        let ledger = Ledger::open(&config.terms(&constants), clock, &saved, now_ms);
+        let mut views = Consensuses::new(config.network.clone(), id);
         for signed in ledger.consensuses() {
             views.accept(signed, now_ms)?;
         }
@@ -283,7 +279,7 @@ impl Shared {
         if signed.is_empty() {
             return Ok(());
         }
-        let mut views = Views::clone(&previous);
+        let mut views = Consensuses::clone(&previous);
         for consensus in signed {
             tracing::info!(
                 epoch = consensus.epoch.0,
@@ -359,3 +355,6 @@ async fn write(path: PathBuf, content: &impl Serialize) -> Result<(), AuthorityE
     tokio::task::spawn_blocking(move || write_private(&path, &bytes)).await.map_err(std::io::Error::other)??;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use betanet_mix::courier::{FailReason, SendError};
+use betanet_mix::directory::Consensuses;
 use betanet_mix::message::{MessageId, REPLY_DATA_LEN};
 use betanet_mix::path::PathError;
 use betanet_mix::view::{Address, Verified, WorkerDescriptor, WorkerId, WorkerList};
@@ -41,7 +42,6 @@ use crate::link::HandshakeError;
 use crate::net::NetFile;
 use crate::state::StateError;
 use crate::sync::lock;
-use crate::views::Views;
 
 /// Bytes of a reply that one reply packet carries.
 pub const REPLY_PACKET_CAPACITY: usize = REPLY_DATA_LEN;
@@ -269,7 +269,7 @@ impl Client {
         let address = store.address();
         let worker_key = store.worker_key();
         let authority = net.authority.id;
-        let views = Views::new(net.network.clone(), authority);
+        let views = Consensuses::new(net.network.clone(), authority);
         let time = NetworkTime::new(NetworkClock::open(&config.dir), store.mailboxes().len());
         let edges = Arc::new(Edges::new(config.bootstrap.clone(), views, time));
         let shared = Arc::new(Shared::new(net.network, store.mailboxes().len()));

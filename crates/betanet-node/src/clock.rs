@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use betanet_mix::text::rough;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use rustix::time::{ClockId, clock_gettime};
@@ -189,20 +190,6 @@ fn complaint(wall_ms: u64, network_ms: u64) -> Option<String> {
     }
     let side = if wall_ms > network_ms { "ahead of" } else { "behind" };
     Some(format!("this machine's clock is {} {side} the network's: set it", rough(Duration::from_millis(off_ms))))
-}
-
-/// A duration for people: `50 s`, `12 min`, `5 h`, `30 d`, to the nearest one, for a clock that was compared
-/// over a link is off by some milliseconds either way.
-#[must_use]
-pub fn rough(time: Duration) -> String {
-    let in_units = |unit: u64| time.as_secs().saturating_add(unit / 2) / unit;
-    let seconds = time.saturating_add(Duration::from_millis(500)).as_secs();
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", in_units(60)),
-        7_200..172_800 => format!("{} h", in_units(3_600)),
-        _ => format!("{} d", in_units(86_400)),
-    }
 }
 
 /// The operating system's randomness.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use betanet_mix::epoch::Epoch;
-use betanet_mix::view::{ConsensusHash, DelaySeed, Signed};
+use betanet_mix::directory::{NetworkConstants, OwedProof};
+use betanet_mix::view::{ConsensusHash, Signed};
 use betanet_sphinx::MailboxId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -135,29 +135,6 @@ mod bounded_reason {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
         Ok(one_line(&String::deserialize(input)?))
     }
-}
-
-/// A delay proof that a node owes, with what it is made from: the node may have been away when the
-/// beacon was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwedProof {
-    /// The epoch of the delays.
-    pub epoch: Epoch,
-    /// What they were to be computed from.
-    pub seed: DelaySeed,
-}
-
-/// What a node must know to make its first keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkConstants {
-    /// The network's name.
-    pub network: String,
-    /// Epoch length in milliseconds.
-    pub epoch_length_ms: u64,
-    /// Clock skew that the network tolerates, in milliseconds.
-    pub skew_ms: u64,
-    /// Mean delay per hop in milliseconds.
-    pub mean_delay_ms: u64,
 }
 
 /// Why a request brought nothing.

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use betanet_mix::directory::{Consensuses, NetworkConstants, OwedProof};
 use betanet_mix::epoch::EpochClock;
 use betanet_mix::view::{DelayProof, DocumentError, LinkAddress, NodeDescriptor, Role, Verified, node_id_of};
 use betanet_sphinx::NodeId;
@@ -45,7 +46,7 @@ use self::metrics::{Exporter, Metrics};
 use self::mixer::{Ingress, MixerConfig, Released};
 use crate::bind::{BindError, Purpose, announced, bind};
 use crate::clock::{NetworkClock, boot_id};
-use crate::control::{ControlChannel, ControlError, NetworkConstants, Op, Outcome, OwedProof};
+use crate::control::{ControlChannel, ControlError, Op, Outcome};
 use crate::http::{self, Response};
 use crate::link::{Dialer, HandshakeError, LinkError, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile, hex_id};
@@ -53,7 +54,6 @@ use crate::process::{http_places, shut_down};
 use crate::rarely::Rarely;
 use crate::state::{StateDir, StateError, note_trouble, read_json, write_json};
 use crate::sync::lock;
-use crate::views::Views;
 
 /// File that tells others where the node is.
 pub const RECORD_FILE: &str = "node.json";
@@ -160,7 +160,7 @@ struct Node {
     record: NodeRecord,
     dialer: Dialer,
     metrics: Arc<Metrics>,
-    views: watch::Sender<Arc<Views>>,
+    views: watch::Sender<Arc<Consensuses>>,
     time: NetworkClock,
     /// The date of the last descriptor.
     issued_ms: AtomicU64,
@@ -196,7 +196,7 @@ impl Node {
         let listener = Listener::new(links, &key, LinkTimeouts::default())?;
         let dialer = Dialer::new(&key, LinkTimeouts::default())?;
         let time = NetworkClock::open(&config.dir);
-        let mut views = Views::new(net.network.clone(), net.authority.id);
+        let mut views = Consensuses::new(net.network.clone(), net.authority.id);
         directory::read_cache(&state.join("consensus.json"), &mut views, time.now_ms())?;
         let metrics = Arc::new(Metrics::new(config.exact_metrics));
         let views = watch::Sender::new(Arc::new(views));
@@ -474,7 +474,7 @@ fn serve_http(
     listener: tokio::net::TcpListener,
     record: &NodeRecord,
     metrics: &Arc<Metrics>,
-    views: watch::Receiver<Arc<Views>>,
+    views: watch::Receiver<Arc<Consensuses>>,
     time: NetworkClock,
 ) {
     let exporter = Exporter::new(metrics);

@@ -10,6 +10,8 @@ pub mod client;
 pub mod clock;
 pub mod control;
 pub mod daemon;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod http;
 pub mod link;
 pub mod localnet;
@@ -21,4 +23,3 @@ pub mod process;
 mod rarely;
 pub mod state;
 mod sync;
-pub mod views;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use betanet_mix::courier::{Action as Do, CourierConfig, PingId, SendError, SendOptions};
+use betanet_mix::directory::{Consensuses, Ledger, NetworkConstants, Saved, Terms};
 use betanet_mix::epoch::EpochClock;
 use betanet_mix::message::{Envelope, ItemRef, MessageId, encode_ack};
-use betanet_mix::view::{Consensus, ConsensusHash, DelaySection, Mailbox, NetworkView, Role, Verified};
+use betanet_mix::view::{Mailbox, NetworkView, Role, node_id_of};
 use betanet_sphinx::{Action, MailboxId, NodeId, PACKET_LEN};
 use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
@@ -72,7 +73,7 @@ pub struct MemoryNetwork {
     nodes: Vec<MemoryNode>,
     by_id: HashMap<NodeId, usize>,
     clients: Vec<MemoryClient>,
-    authority: SigningKey,
+    directory: Directory,
     clock: EpochClock,
     view: Arc<NetworkView>,
     dropped: BTreeMap<&'static str, u64>,
@@ -119,8 +120,8 @@ impl MemoryNetwork {
         let by_id = nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect();
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
-        let authority = SigningKey::from_bytes(&seed);
-        let view = publish(&plan, &clock, &nodes, &authority, START_MS, ConsensusHash::default());
+        let mut directory = Directory::new(SigningKey::from_bytes(&seed), &plan, nodes.len(), clock);
+        let view = directory.publish(&nodes, &clock, START_MS);
         let mut network = Self {
             plan,
             faults,
@@ -131,7 +132,7 @@ impl MemoryNetwork {
             nodes,
             by_id,
             clients: Vec::new(),
-            authority,
+            directory,
             clock,
             view,
             dropped: BTreeMap::new(),
@@ -522,7 +523,7 @@ impl MemoryNetwork {
         let now_ms = self.now_ms();
         let epoch = self.clock.epoch_at(now_ms);
         self.nodes.iter_mut().for_each(|node| node.rotate(epoch));
-        self.view = publish(&self.plan, &self.clock, &self.nodes, &self.authority, now_ms, self.view.hash());
+        self.view = self.directory.publish(&self.nodes, &self.clock, now_ms);
         for index in 0..self.clients.len() {
             let view = Arc::clone(&self.view);
             self.client_mut(ClientIndex(index)).courier.set_view(view);
@@ -548,33 +549,38 @@ impl MemoryNetwork {
     }
 }
 
-fn publish(
-    plan: &Plan,
-    clock: &EpochClock,
-    nodes: &[MemoryNode],
-    authority: &SigningKey,
-    now_ms: u64,
-    previous_hash: ConsensusHash,
-) -> Arc<NetworkView> {
-    let epoch = clock.epoch_at(now_ms);
-    let (start, end) = (clock.start_of(epoch), clock.start_of(epoch.next()));
-    let consensus = Consensus {
-        network: "testkit".to_owned(),
-        epoch,
-        revision: 0,
-        epoch_length_ms: plan.epoch_ms,
-        skew_ms: plan.skew_ms,
-        mean_delay_ms: plan.mean_delay_ms,
-        valid_after_ms: start,
-        fresh_until_ms: end,
-        valid_until_ms: end + plan.epoch_ms,
-        previous_hash,
-        one_operator: true,
-        delays: DelaySection::default(),
-        nodes: nodes.iter().map(|node| node.descriptor(start, end + plan.epoch_ms)).collect(),
-    };
-    let verified = Verified::sign(consensus, authority).expect("a plan that makes a valid consensus");
-    Arc::new(NetworkView::new(verified).expect("checked when signed"))
+/// The authority, and what all clients hold of it.
+#[derive(Debug)]
+struct Directory {
+    key: SigningKey,
+    ledger: Ledger,
+    held: Consensuses,
+}
+
+impl Directory {
+    fn new(key: SigningKey, plan: &Plan, nodes: usize, clock: EpochClock) -> Self {
+        let constants = NetworkConstants {
+            network: "testkit".to_owned(),
+            epoch_length_ms: plan.epoch_ms,
+            skew_ms: plan.skew_ms,
+            mean_delay_ms: plan.mean_delay_ms,
+        };
+        let held = Consensuses::new(constants.network.clone(), node_id_of(&key));
+        let terms = Terms { constants, expect: nodes, one_operator: true };
+        Self { key, ledger: Ledger::open(&terms, clock, &Saved::default(), START_MS), held }
+    }
+
+    /// All nodes tell their keys and show the proofs that they owe; then the network is what the authority signs.
+    fn publish(&mut self, nodes: &[MemoryNode], clock: &EpochClock, now_ms: u64) -> Arc<NetworkView> {
+        for node in nodes {
+            let descriptor = node.descriptor(&self.ledger.owed_by(node.id), clock, now_ms);
+            self.ledger.put_node(node.id, descriptor.signed(), now_ms).expect("the authority takes an honest node");
+        }
+        for consensus in self.ledger.due(&self.key, now_ms).expect("a plan that makes a valid consensus") {
+            self.held.accept(consensus.signed(), now_ms).expect("the authority does not contradict itself");
+        }
+        Arc::clone(self.held.at(now_ms).expect("every epoch has a consensus"))
+    }
 }
 
 impl PartialEq for Event {

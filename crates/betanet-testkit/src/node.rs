@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use betanet_mix::delay::{DelaySource, Exponential};
-use betanet_mix::epoch::{Epoch, KeyRing};
+use betanet_mix::directory::OwedProof;
+use betanet_mix::epoch::{Epoch, EpochClock, KeyRing};
 use betanet_mix::replay::ReplayCache;
-use betanet_mix::view::{LinkAddress, NodeDescriptor, Role, node_id_of};
+use betanet_mix::view::{DelayProof, LinkAddress, NodeDescriptor, Role, Verified, node_id_of};
 use betanet_mix::vrf;
 use betanet_sphinx::{Action, MailboxId, NodeId, PacketError, SurbId, Unwrapped, parity_of, unwrap};
 use ed25519_dalek::SigningKey;
@@ -49,6 +50,7 @@ pub(crate) struct MemoryNode {
     pub(crate) role: Role,
     pub(crate) up: bool,
     pub(crate) mailboxes: HashMap<MailboxId, MailboxStore>,
+    key: SigningKey,
     address: LinkAddress,
     keys: KeyRing,
     caches: BTreeMap<Epoch, ReplayCache>,
@@ -60,14 +62,15 @@ impl MemoryNode {
     pub(crate) fn new(rng: &mut ChaCha20Rng, number: u8, role: Role, epoch: Epoch, mean: Duration) -> Self {
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
-        let id = node_id_of(&SigningKey::from_bytes(&seed));
+        let key = SigningKey::from_bytes(&seed);
+        let id = node_id_of(&key);
         let mut own = ChaCha20Rng::from_seed(seed);
         let mut keys = KeyRing::new(&mut own, epoch.previous());
         keys.rotate(&mut own, epoch);
         let delays = Exponential::new(mean, ChaCha20Rng::seed_from_u64(rng.next_u64()));
         let address = format!("10.{number}.0.1:9000").parse().expect("an address and a port");
         let mailboxes = HashMap::new();
-        Self { id, role, up: true, mailboxes, address, keys, caches: BTreeMap::new(), delays, rng: own }
+        Self { id, role, up: true, mailboxes, key, address, keys, caches: BTreeMap::new(), delays, rng: own }
     }
 
     pub(crate) fn rotate(&mut self, epoch: Epoch) {
@@ -76,18 +79,23 @@ impl MemoryNode {
         }
     }
 
-    pub(crate) fn descriptor(&self, issued_ms: u64, expires_ms: u64) -> NodeDescriptor {
-        NodeDescriptor {
+    /// What it publishes, with the delay proofs that it owes and may tell.
+    pub(crate) fn descriptor(&self, owed: &[OwedProof], clock: &EpochClock, now_ms: u64) -> Verified<NodeDescriptor> {
+        let vrf_key = vrf::SecretKey::from_seed(self.id.as_bytes());
+        let due = owed.iter().filter(|owed| owed.seed.reveal_ms(owed.epoch, clock) <= now_ms);
+        let proofs = due.map(|owed| DelayProof::make(&vrf_key, owed.epoch, &owed.seed.beacon).1);
+        let descriptor = NodeDescriptor {
             id: self.id,
             role: self.role,
             link_address: self.address.clone(),
             keys: self.keys.public_keys(),
-            vrf_key: vrf::SecretKey::from_seed(self.id.as_bytes()).public(),
-            delay_proofs: Vec::new(),
+            vrf_key: vrf_key.public(),
+            delay_proofs: proofs.take(NodeDescriptor::MAX_PROOFS).collect(),
             operator: "testkit".to_owned(),
-            issued_ms,
-            expires_ms,
-        }
+            issued_ms: now_ms,
+            expires_ms: now_ms + 2 * clock.length_ms(),
+        };
+        Verified::sign(descriptor, &self.key).expect("its fields are as they must be")
     }
 
     /// Unwraps a packet as a real node does: key by parity, replay cache of that key's epoch.

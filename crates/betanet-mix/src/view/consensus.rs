@@ -7,21 +7,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::delays::{Beacon, DelaySection};
-use super::hexes;
-use super::node::{NodeDescriptor, is_short_text};
+use super::hash::ConsensusHash;
+use super::node::NodeDescriptor;
 use super::signed::{Document, Verified};
 use crate::delay::CAP_IN_MEANS;
 use crate::epoch::{Epoch, EpochClock};
+use crate::text::is_short;
 use crate::vrf;
 
 const MAX_NODES: usize = 4096;
 const MAX_EPOCH_LENGTH_MS: u64 = 7 * 24 * 3_600_000;
 const MAX_MEAN_DELAY_MS: u64 = 60_000;
-
-/// SHA-256 over a consensus' content, signatures left out. Consensuses form a chain by it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ConsensusHash(#[serde(with = "hexes::array")] pub [u8; 32]);
 
 /// The network during one epoch, signed by the directory authorities.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -96,7 +92,7 @@ impl Document for Consensus {
     const MAX_BYTES: usize = 4 * 1024 * 1024;
 
     fn check(&self) -> Result<(), &'static str> {
-        if self.network.is_empty() || !is_short_text(&self.network, 64) {
+        if self.network.is_empty() || !is_short(&self.network, 64) {
             return Err("a network name is 1 to 64 printable characters");
         }
         if self.clock().is_none() || self.epoch_length_ms > MAX_EPOCH_LENGTH_MS {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use betanet_sphinx::{Hop, NodeId, PublicKey};
 
-use super::consensus::{Consensus, ConsensusHash};
+use super::consensus::Consensus;
+use super::hash::ConsensusHash;
 use super::link_address::LinkAddress;
 use super::node::{NodeDescriptor, Role};
 use super::signed::Verified;

@@ -10,6 +10,7 @@ use super::hexes;
 use super::link_address::LinkAddress;
 use super::signed::Document;
 use crate::epoch::Epoch;
+use crate::text::is_short;
 use crate::vrf;
 
 const MAX_OPERATOR: usize = 64;
@@ -87,7 +88,7 @@ impl Document for NodeDescriptor {
         if self.keys.is_empty() {
             return Err("a node lists at least one packet key");
         }
-        if self.operator.is_empty() || !is_short_text(&self.operator, MAX_OPERATOR) {
+        if self.operator.is_empty() || !is_short(&self.operator, MAX_OPERATOR) {
             return Err("an operator is 1 to 64 printable characters");
         }
         if self.delay_proofs.len() > MAX_PROOFS || !self.delay_proofs.is_sorted_by(|one, next| one.epoch < next.epoch) {
@@ -98,9 +99,4 @@ impl Document for NodeDescriptor {
         }
         Ok(())
     }
-}
-
-/// At most `max` bytes without control characters, so that a name can be printed.
-pub(super) fn is_short_text(text: &str, max: usize) -> bool {
-    text.len() <= max && !text.chars().any(char::is_control)
 }

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use super::hexes;
-use super::node::is_short_text;
+use super::node::NodeDescriptor;
 use super::signed::{Document, DocumentError, Signed, Verified};
 use crate::epoch::Epoch;
+use crate::text::is_short;
 
 const MAX_WORKERS: usize = 4096;
 const MAX_LABELS: usize = 32;
@@ -47,9 +48,9 @@ impl Document for WorkerDescriptor {
 
     fn check(&self) -> Result<(), &'static str> {
         let labels_ok = |labels: &[String]| {
-            labels.len() <= MAX_LABELS && labels.iter().all(|label| !label.is_empty() && is_short_text(label, 64))
+            labels.len() <= MAX_LABELS && labels.iter().all(|label| !label.is_empty() && is_short(label, 64))
         };
-        if self.name.is_empty() || !is_short_text(&self.name, 64) {
+        if self.name.is_empty() || !is_short(&self.name, 64) {
             return Err("a worker's name is 1 to 64 printable characters");
         }
         if self.kinds.is_empty() || !labels_ok(&self.kinds) || !labels_ok(&self.groups) {
@@ -78,8 +79,8 @@ impl Signed {
     ///
     /// # Errors
     /// [`DocumentError`] with the first thing that does not hold.
-    pub fn verify_node(&self) -> Result<Verified<super::NodeDescriptor>, DocumentError> {
-        self.verify_issuer(|node: &super::NodeDescriptor| node.id)
+    pub fn verify_node(&self) -> Result<Verified<NodeDescriptor>, DocumentError> {
+        self.verify_issuer(|node: &NodeDescriptor| node.id)
     }
 }
 

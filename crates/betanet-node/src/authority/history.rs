@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use betanet_mix::directory::{Consensuses, Ledger, Saved};
 use betanet_mix::epoch::{Epoch, EpochClock};
 use betanet_mix::view::{DelayProof, NodeDescriptor, Role, Verified, node_id_of};
 use betanet_sphinx::DelayInput;
@@ -16,14 +17,12 @@ use rand_core::{Rng, SeedableRng};
 use tempfile::TempDir;
 
 use super::AuthorityConfig;
-use super::plan::{Ledger, Saved};
 use crate::clock::NetworkClock;
 use crate::daemon::delays::Delays;
 use crate::daemon::epochs::Epochs;
 use crate::daemon::keeper::Keeper;
 use crate::state::StateDir;
 use crate::sync::lock;
-use crate::views::Views;
 
 const LENGTH: u64 = 10_000;
 const STEP: u64 = LENGTH / 8;
@@ -101,7 +100,7 @@ struct Node {
     folder: TempDir,
     machine: Machine,
     keeper: Option<Keeper>,
-    views: Views,
+    views: Consensuses,
     linked: bool,
     /// What the last descriptor was made from.
     described: Option<(BTreeSet<[u8; 32]>, Vec<DelayProof>)>,
@@ -120,7 +119,7 @@ struct World {
     authority: Machine,
     ledger: Option<Ledger>,
     saved: String,
-    views: Views,
+    views: Consensuses,
     nodes: Vec<Node>,
     start: Instant,
 }
@@ -144,7 +143,7 @@ impl World {
         };
         let signer = SigningKey::from_bytes(&[7; 32]);
         let constants = config.constants(&Saved::default()).unwrap();
-        let views = Views::new("test".into(), node_id_of(&signer));
+        let views = Consensuses::new("test".into(), node_id_of(&signer));
         let nodes = (1..).take(NODES).map(|number| Node {
             key: SigningKey::from_bytes(&[number; 32]),
             folder: folder(),
@@ -250,8 +249,8 @@ impl World {
             let now_ms = saved.present(&self.clock, self.time_ms());
             self.authority.ahead_ms += i64::try_from(now_ms - self.time_ms()).unwrap();
             let constants = self.config.constants(&saved).unwrap();
-            let ledger = Ledger::open(&self.config, &constants, self.clock, &saved, now_ms);
-            self.views = Views::new("test".into(), node_id_of(&self.signer));
+            let ledger = Ledger::open(&self.config.terms(&constants), self.clock, &saved, now_ms);
+            self.views = Consensuses::new("test".into(), node_id_of(&self.signer));
             for consensus in ledger.consensuses() {
                 assert!(self.views.accept(consensus, now_ms).unwrap());
             }

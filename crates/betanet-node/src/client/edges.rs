@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use betanet_mix::directory::{ConsensusError, Consensuses};
 use betanet_mix::view::{LinkAddress, NetworkView, Signed};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
@@ -22,7 +23,6 @@ use crate::control::{ControlChannel, ControlError, Op, Outcome};
 use crate::link::{Dialer, Frame, HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Received};
 use crate::net::{Endpoint, NetFile};
 use crate::sync::lock;
-use crate::views::{ViewError, Views};
 
 /// Frames that wait for one edge.
 pub(super) const LINK_QUEUE: usize = 512;
@@ -52,7 +52,7 @@ const TIME_AGAIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Edges {
     bootstrap: PathBuf,
-    views: watch::Sender<Arc<Views>>,
+    views: watch::Sender<Arc<Consensuses>>,
     time: NetworkTime,
     /// Control channels of attached edges.
     channels: Mutex<HashMap<NodeId, ControlChannel>>,
@@ -65,7 +65,7 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    pub(super) fn new(bootstrap: PathBuf, views: Views, time: NetworkTime) -> Self {
+    pub(super) fn new(bootstrap: PathBuf, views: Consensuses, time: NetworkTime) -> Self {
         Self {
             bootstrap,
             time,
@@ -167,12 +167,12 @@ impl Edges {
     pub(super) fn accept(&self, documents: &[Signed]) {
         self.views.send_if_modified(|views| {
             let now_ms = self.now_ms();
-            let mut updated = Views::clone(views);
+            let mut updated = Consensuses::clone(views);
             let mut changed = updated.forget_after(now_ms);
             for document in documents {
                 // A consensus that does not verify is of no use, whoever sent it.
                 let accepted = updated.accept(document, now_ms);
-                if matches!(accepted, Err(ViewError::Document(_) | ViewError::OtherNetwork)) {
+                if matches!(accepted, Err(ConsensusError::Document(_) | ConsensusError::OtherNetwork)) {
                     self.foreign.store(true, Ordering::Relaxed);
                 }
                 changed |= accepted.unwrap_or(false);

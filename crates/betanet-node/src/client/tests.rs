@@ -4,7 +4,7 @@ use betanet_mix::view::{ConsensusHash, Mailbox, node_id_of};
 use betanet_sphinx::{MailboxId, NodeId};
 
 use super::*;
-use crate::views::fixtures::{consensus, key, sign};
+use crate::fixtures::{consensus, key, sign};
 
 fn edge() -> NodeId {
     NodeId::from([2; 32])
@@ -14,7 +14,7 @@ fn edge() -> NodeId {
 fn attached_client() -> (Client, mpsc::Receiver<Command>) {
     let (mut client, queue) = client();
     let authority = key();
-    let views = Views::new("test".into(), node_id_of(&authority));
+    let views = Consensuses::new("test".into(), node_id_of(&authority));
     let time = NetworkTime::new(NetworkClock::from_wall(), 1);
     client.edges = Arc::new(Edges::new(PathBuf::new(), views, time));
     client.edges.accept(&[sign(consensus(&[], 0, ConsensusHash::default()), &authority)]);
@@ -35,7 +35,7 @@ fn client() -> (Client, mpsc::Receiver<Command>) {
         shared: Arc::new(Shared::new("test".into(), 1)),
         edges: Arc::new(Edges::new(
             PathBuf::new(),
-            Views::new("test".into(), authority),
+            Consensuses::new("test".into(), authority),
             NetworkTime::new(NetworkClock::from_wall(), 1),
         )),
         worker_key: SigningKey::from_bytes(&[4; 32]),

@@ -11,12 +11,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use betanet_mix::delay::{CAP_IN_MEANS, VrfDelays};
+use betanet_mix::directory::OwedProof;
 use betanet_mix::epoch::{Epoch, EpochClock};
 use betanet_mix::view::{Beacon, DelayProof, DelaySeed, NetworkView, NodeDescriptor};
 use betanet_mix::vrf::{PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
-use crate::control::OwedProof;
 use crate::state::{StateDir, StateError, read_json, write_private};
 
 /// The file with the VRF key.

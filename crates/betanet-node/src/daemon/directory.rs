@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use betanet_mix::directory::{ConsensusError, Consensuses, OwedProof};
 use betanet_mix::view::{Signed, WorkerList};
 use betanet_sphinx::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -11,12 +12,11 @@ use tokio::time::MissedTickBehavior;
 
 use super::metrics::Metrics;
 use crate::clock::NetworkClock;
-use crate::control::{ControlChannel, ControlError, Op, Outcome, OwedProof};
+use crate::control::{ControlChannel, ControlError, Op, Outcome};
 use crate::link::{Dialer, LinkError, LinkReader, Received};
 use crate::net::{Endpoint, NetFile};
 use crate::rarely::Rarely;
 use crate::state::StateError;
-use crate::views::{ViewError, Views};
 
 /// Frames that wait for the authority.
 const QUEUE: usize = 64;
@@ -76,7 +76,7 @@ pub struct Uplink {
     /// The descriptor to publish; changes with the keys.
     pub descriptor: watch::Receiver<Described>,
     /// Where consensuses go.
-    pub views: watch::Sender<Arc<Views>>,
+    pub views: watch::Sender<Arc<Consensuses>>,
     /// Where the proofs go that the authority asks for.
     pub owed: watch::Sender<Vec<OwedProof>>,
     /// The time, which follows the authority's.
@@ -263,7 +263,7 @@ async fn ask_duties(channel: &ControlChannel, known: &watch::Sender<Vec<OwedProo
 
 /// What the authority says about the network, and where it is kept.
 struct Documents<'a> {
-    views: &'a watch::Sender<Arc<Views>>,
+    views: &'a watch::Sender<Arc<Consensuses>>,
     cache: &'a std::path::Path,
     metrics: &'a Metrics,
     time: &'a NetworkClock,
@@ -291,13 +291,13 @@ impl Documents<'_> {
     /// Verifies consensuses, keeps the good ones, and writes them to disk.
     async fn accept(&self, documents: &[Signed]) {
         let now_ms = self.time.now_ms();
-        let mut updated = Views::clone(&self.views.borrow());
+        let mut updated = Consensuses::clone(&self.views.borrow());
         let mut changed = updated.forget_after(now_ms);
         for document in documents {
             match updated.accept(document, now_ms) {
                 Ok(new) => changed |= new,
                 Err(err) => {
-                    if let ViewError::Equivocation { .. } = err {
+                    if let ConsensusError::Equivocation { .. } = err {
                         // Kept, so that it is told once.
                         changed = true;
                         self.metrics.drop_one("equivocation");
@@ -332,7 +332,7 @@ impl Documents<'_> {
 ///
 /// # Errors
 /// The file exists and cannot be read.
-pub fn read_cache(cache: &std::path::Path, views: &mut Views, now_ms: u64) -> Result<(), StateError> {
+pub fn read_cache(cache: &std::path::Path, views: &mut Consensuses, now_ms: u64) -> Result<(), StateError> {
     // A damaged cache is no loss: the authority has everything.
     let documents: Vec<Signed> = crate::state::read_json(cache, "consensus cache")
         .or_else(|err| match err {

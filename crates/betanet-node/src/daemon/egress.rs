@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use betanet_mix::directory::Consensuses;
 use betanet_mix::pool::Buffer;
 use betanet_mix::view::LinkAddress;
 use betanet_sphinx::NodeId;
@@ -14,7 +15,6 @@ use super::metrics::Metrics;
 use crate::clock::NetworkClock;
 use crate::link::{Dialer, FRAME_LEN, Frame, LinkSender};
 use crate::sync::lock;
-use crate::views::Views;
 
 /// Packets that wait for one link.
 const QUEUE: usize = 2048;
@@ -66,7 +66,7 @@ impl Egress {
     }
 
     /// Opens links to the nodes that `views` list and closes those to nodes that left.
-    pub fn follow(&self, own: NodeId, dialer: &Dialer, views: &watch::Receiver<Arc<Views>>) {
+    pub fn follow(&self, own: NodeId, dialer: &Dialer, views: &watch::Receiver<Arc<Consensuses>>) {
         let now = self.time.now_ms();
         let current = Arc::clone(&views.borrow());
         let mut peers = lock(&self.peers);
@@ -96,7 +96,7 @@ struct Peer {
     id: NodeId,
     queue: mpsc::Receiver<Waiting>,
     dialer: Dialer,
-    views: watch::Receiver<Arc<Views>>,
+    views: watch::Receiver<Arc<Consensuses>>,
     time: NetworkClock,
     metrics: Arc<Metrics>,
 }
@@ -224,7 +224,7 @@ mod tests {
             id,
             queue,
             dialer: Dialer::new(&SigningKey::from_bytes(&[2; 32]), LinkTimeouts::default()).unwrap(),
-            views: watch::Sender::new(Arc::new(Views::new("test".into(), id))).subscribe(),
+            views: watch::Sender::new(Arc::new(Consensuses::new("test".into(), id))).subscribe(),
             time: NetworkClock::from_wall(),
             metrics: Arc::clone(&metrics),
         };

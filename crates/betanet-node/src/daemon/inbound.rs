@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use betanet_mix::directory::Consensuses;
 use betanet_sphinx::NodeId;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -31,7 +32,6 @@ use crate::newcomers::{Newcomer, Newcomers};
 use crate::places::{Places, origin};
 use crate::process::link_places;
 use crate::sync::lock;
-use crate::views::Views;
 
 /// Frames that wait to be written to one client.
 const CLIENT_QUEUE: usize = 512;
@@ -128,7 +128,7 @@ pub struct Inbound {
     /// The way to the authority.
     pub directory: Directory,
     /// The consensuses.
-    pub views: watch::Receiver<Arc<Views>>,
+    pub views: watch::Receiver<Arc<Consensuses>>,
     /// The time.
     pub time: NetworkClock,
     /// The figures.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use betanet_mix::directory::Consensuses;
 use betanet_mix::epoch::{Epoch, EpochClock};
 
 use super::delays::Delays;
@@ -10,7 +11,6 @@ use super::epochs::{Epochs, Renewal};
 use crate::clock::NetworkClock;
 use crate::state::StateError;
 use crate::sync::lock;
-use crate::views::Views;
 
 /// Keeps keys and delays up to date. Clones share them.
 #[derive(Clone, Debug)]
@@ -36,14 +36,14 @@ pub struct Kept {
 
 impl Keeper {
     /// One round, on a thread where it may wait for the disk. One at a time.
-    pub async fn keep(&self, views: Arc<Views>) -> Kept {
+    pub async fn keep(&self, views: Arc<Consensuses>) -> Kept {
         let keeper = self.clone();
         let round = tokio::task::spawn_blocking(move || keeper.round(&views, keeper.time.now_ms(), Instant::now()));
         round.await.unwrap_or_else(|err| Kept { keys_changed: false, trouble: Some(err.to_string()) })
     }
 
     /// What [`Keeper::keep`] does, at the time `now_ms` of the network and `now` of the timers.
-    pub(crate) fn round(&self, views: &Views, now_ms: u64, now: Instant) -> Kept {
+    pub(crate) fn round(&self, views: &Consensuses, now_ms: u64, now: Instant) -> Kept {
         let (keys_changed, rotated) = self.rotate(self.clock.epoch_at(now_ms), now);
         let fixed = self.fix_delays(views, now_ms);
         // Tags that the disk refused wait for the next packet, or for this.
@@ -80,7 +80,7 @@ impl Keeper {
     }
 
     /// Fixes the delays of the epochs at hand, as far as the consensuses allow it.
-    fn fix_delays(&self, views: &Views, now_ms: u64) -> Result<(), StateError> {
+    fn fix_delays(&self, views: &Consensuses, now_ms: u64) -> Result<(), StateError> {
         let live: Vec<_> = views.live(now_ms).map(Arc::as_ref).collect();
         let current = lock(&self.epochs).current();
         let plan = lock(&self.delays).plan(current, live.iter().copied());

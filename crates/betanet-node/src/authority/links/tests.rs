@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use betanet_mix::directory::Consensuses;
 use betanet_mix::view::{ConsensusHash, node_id_of};
 use ed25519_dalek::SigningKey;
 use tempfile::TempDir;
@@ -9,12 +10,12 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::authority::{Authority, AuthorityConfig};
+use crate::authority::Authority;
+use crate::authority::tests::config;
 use crate::clock::wall_ms;
 use crate::control::ControlChannel;
+use crate::fixtures::{consensus, key, sign};
 use crate::link::{Dialer, LinkTimeouts};
-use crate::views::Views;
-use crate::views::fixtures::{NETWORK, consensus, key, sign};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -28,17 +29,7 @@ struct Running {
 impl Running {
     async fn start(places: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = AuthorityConfig {
-            dir: folder.path().to_owned(),
-            network: NETWORK.into(),
-            expect: 1,
-            epoch: None,
-            mean_delay: None,
-            one_operator: true,
-            listen: ([127, 0, 0, 1], 0).into(),
-            announce: None,
-        };
-        let authority = Authority::open(config).await.unwrap();
+        let authority = Authority::open(config(folder.path().to_owned())).await.unwrap();
         let (address, shared) = (authority.listener.local_addr().unwrap(), Arc::clone(&authority.shared));
         tokio::spawn(async move { serve_within(places, &authority.listener, &authority.shared).await });
         Self { address, id: *node_id_of(&shared.key).as_bytes(), shared, _folder: folder }
@@ -46,7 +37,7 @@ impl Running {
 
     /// Publishes a consensus that lists these and nobody else.
     fn list(&self, nodes: &[&SigningKey]) {
-        let mut views = Views::clone(&self.shared.views.borrow());
+        let mut views = Consensuses::clone(&self.shared.views.borrow());
         assert!(
             views.accept(&sign(consensus(nodes, 0, ConsensusHash::default()), &self.shared.key), wall_ms()).unwrap()
         );

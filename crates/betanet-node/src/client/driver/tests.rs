@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use betanet_mix::directory::Consensuses;
 use betanet_mix::epoch::Epoch;
 use betanet_mix::message::{EnvelopeKind, Outbound, Sealer, encode_envelope};
 use betanet_mix::view::{Consensus, DelaySection, Signed, Verified};
@@ -14,7 +15,6 @@ use crate::client::network_time::NetworkTime;
 use crate::clock::NetworkClock;
 use crate::link::{Dialer, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile};
-use crate::views::Views;
 
 const EPOCH_MS: u64 = 20_000;
 const EPOCH: Epoch = Epoch(100);
@@ -61,7 +61,8 @@ fn driver() -> (Driver, tempfile::TempDir, Arc<AtomicU64>) {
     };
     let store = ClientStore::open(dir.path(), &net, 2).unwrap();
     let time = NetworkTime::new(NetworkClock::from_wall(), 2);
-    let edges = Arc::new(Edges::new(dir.path().join("net.json"), Views::new("test".into(), net.authority.id), time));
+    let edges =
+        Arc::new(Edges::new(dir.path().join("net.json"), Consensuses::new("test".into(), net.authority.id), time));
     edges.accept(&[consensus()]);
     let shared = Arc::new(Shared::new("test".into(), 2));
     let wall = Arc::new(AtomicU64::new(NOW_MS));

@@ -5,10 +5,10 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::control::{Answer, Request};
+use crate::fixtures::{NETWORK, key};
 use crate::link::{LinkTimeouts, Listener};
 use crate::net::Endpoint;
 use crate::state::write_json;
-use crate::views::fixtures::{NETWORK, key};
 
 /// INV-LINK-19
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn what_the_authority_refuses_costs_no_link() {
         moves: 0,
     };
     let descriptor = watch::Sender::new(described("first"));
-    let views = watch::Sender::new(Arc::new(Views::new(NETWORK.into(), id)));
+    let views = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), id)));
     let _wanted = views.subscribe();
     let directory = Uplink {
         owed: watch::Sender::default(),

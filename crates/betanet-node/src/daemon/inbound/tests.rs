@@ -21,10 +21,10 @@ use crate::daemon::epochs::Epochs;
 use crate::daemon::mailboxes::{Limits as MailboxLimits, Mailboxes};
 use crate::daemon::metrics::Exporter;
 use crate::daemon::mixer::{self, MixerConfig};
+use crate::fixtures::{ANNOUNCED, NETWORK, consensus, key, sign};
 use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
 use crate::net::Endpoint;
 use crate::state::StateDir;
-use crate::views::fixtures::{ANNOUNCED, NETWORK, consensus, key, sign};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -35,7 +35,7 @@ struct TestEdge {
     address: SocketAddr,
     key: SigningKey,
     authority: SigningKey,
-    views: watch::Sender<Arc<Views>>,
+    views: watch::Sender<Arc<Consensuses>>,
     metrics: Arc<Metrics>,
     _folder: TempDir,
 }
@@ -52,7 +52,7 @@ impl TestEdge {
         let ingress = mixer::start(config, &epochs, &delays, &metrics, |_| {}).unwrap();
         let mailboxes =
             Mailboxes::open(&state.join("mailboxes.redb"), MailboxLimits::default(), Box::new(|_, _| {})).unwrap();
-        let views = watch::Sender::new(Arc::new(Views::new(NETWORK.into(), node_id_of(&authority))));
+        let views = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), node_id_of(&authority))));
         let directory = Uplink {
             owed: watch::Sender::default(),
             time: NetworkClock::from_wall(),
@@ -90,7 +90,7 @@ impl TestEdge {
 
     /// Publishes a consensus that lists these and nobody else.
     fn list(&self, nodes: &[&SigningKey]) {
-        let mut views = Views::clone(&self.views.borrow());
+        let mut views = Consensuses::clone(&self.views.borrow());
         let last = views.at(wall_ms()).map(|view| (view.consensus().revision + 1, view.hash()));
         let (revision, previous) = last.unwrap_or((0, ConsensusHash::default()));
         assert!(views.accept(&sign(consensus(nodes, revision, previous), &self.authority), wall_ms()).unwrap());

@@ -2,19 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use betanet_mix::epoch::{Epoch, EpochClock};
-use betanet_mix::view::{Beacon, Consensus, DelaySeed, Fault, NodeDescriptor, hexes, proof_due};
-use betanet_mix::vrf::PublicKey;
+use crate::epoch::{Epoch, EpochClock};
+use crate::view::{Beacon, Consensus, DelaySeed, Fault, NodeDescriptor, hexes, proof_due};
+use crate::vrf::PublicKey;
 use betanet_sphinx::NodeId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::control::OwedProof;
 
 /// Epochs after which a proof that was shown is not looked at again: descriptors carry fewer.
 const SHOWN_KEPT: u64 = 12;
 
 /// Epochs after which a proof that was never shown is forgiven.
 const OWED_KEPT: u64 = 64;
+
+/// A delay proof that a node owes, with what it is made from: the node may have been away when the
+/// beacon was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedProof {
+    /// The epoch of the delays.
+    pub epoch: Epoch,
+    /// What they were to be computed from.
+    pub seed: DelaySeed,
+}
 
 /// A node that was listed for an epoch owes the proof of its delays in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use betanet_mix::epoch::Epoch;
-use betanet_mix::view::{Document, DocumentError, Signed, Verified, WorkerDescriptor, WorkerId, WorkerList};
+use crate::epoch::Epoch;
+use crate::view::{Document, DocumentError, Signed, Verified, WorkerDescriptor, WorkerId, WorkerList};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 
-use super::AHEAD_MS;
+use super::terms::AHEAD_MS;
 
 /// How long a descriptor may hold, in milliseconds: what a worker leaves behind is gone soon.
 const LIFETIME_MS: u64 = 3_600_000;
 
 /// What the list may hold.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+struct Limits {
     workers: usize,
     bytes: usize,
 }
@@ -23,7 +23,8 @@ pub(super) struct Limits {
 const LIMITS: Limits = Limits { workers: 4096, bytes: WorkerList::MAX_BYTES - 4096 };
 
 /// All workers, by their keys.
-pub(super) struct Workers {
+#[derive(Debug)]
+pub struct Workers {
     limits: Limits,
     known: BTreeMap<WorkerId, Entry>,
     bytes: usize,
@@ -31,6 +32,7 @@ pub(super) struct Workers {
     list: Option<Verified<WorkerList>>,
 }
 
+#[derive(Debug)]
 struct Entry {
     descriptor: Verified<WorkerDescriptor>,
     /// Bytes that it takes in the list.
@@ -41,7 +43,8 @@ struct Entry {
 
 impl Workers {
     /// Goes on with what [`Workers::save`] gave.
-    pub(super) fn open(saved: &[Signed], now_ms: u64) -> Self {
+    #[must_use]
+    pub fn open(saved: &[Signed], now_ms: u64) -> Self {
         let mut workers = Self { limits: LIMITS, known: BTreeMap::new(), bytes: 0, revision: 0, list: None };
         for signed in saved {
             // What has run out meanwhile is no loss.
@@ -51,12 +54,16 @@ impl Workers {
     }
 
     /// The descriptors, with the revision that they make up.
-    pub(super) fn save(&self) -> (u64, Vec<Signed>) {
+    #[must_use]
+    pub fn save(&self) -> (u64, Vec<Signed>) {
         (self.revision, self.known.values().map(|entry| entry.descriptor.signed().clone()).collect())
     }
 
     /// Takes a descriptor that `edge` passes on; returns the revision of the list with it.
-    pub(super) fn put(&mut self, edge: NodeId, signed: &Signed, now_ms: u64) -> Result<u64, String> {
+    ///
+    /// # Errors
+    /// It is refused; a line for the worker's owner.
+    pub fn put(&mut self, edge: NodeId, signed: &Signed, now_ms: u64) -> Result<u64, String> {
         self.insert(Some(edge), signed, now_ms)
     }
 
@@ -133,7 +140,10 @@ impl Workers {
     }
 
     /// The signed list; made anew when it has changed.
-    pub(super) fn list(
+    ///
+    /// # Errors
+    /// It breaks a rule of documents.
+    pub fn list(
         &mut self,
         epoch: Epoch,
         key: &SigningKey,

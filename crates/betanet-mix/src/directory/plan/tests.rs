@@ -1,35 +1,28 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
-use std::time::Duration;
-
-use betanet_mix::view::{DelayProof, Fault, Role, node_id_of};
-use betanet_mix::vrf;
+use crate::view::{DelayProof, Fault, Role, node_id_of};
+use crate::vrf;
 use betanet_sphinx::SecretKey;
 
 use super::*;
-use crate::clock::os_rng;
+use crate::directory::NetworkConstants;
+use crate::fixtures::fresh_rng;
 
 const LENGTH: u64 = 10_000;
 const START: u64 = 1000 * LENGTH;
 
-fn config(expect: usize) -> AuthorityConfig {
-    AuthorityConfig {
-        dir: "unused".into(),
-        network: "test".into(),
-        expect,
-        epoch: Some(Duration::from_millis(LENGTH)),
-        mean_delay: None,
-        one_operator: true,
-        listen: ([127, 0, 0, 1], 0).into(),
-        announce: None,
-    }
+fn terms(expect: usize) -> Terms {
+    let constants =
+        NetworkConstants { network: "test".into(), epoch_length_ms: LENGTH, skew_ms: LENGTH / 10, mean_delay_ms: 15 };
+    Terms { constants, expect, one_operator: true }
 }
 
 fn ledger(expect: usize, saved: &Saved) -> Ledger {
-    let config = config(expect);
-    let constants = config.constants(saved).unwrap();
-    let clock = EpochClock::new(LENGTH, constants.skew_ms).unwrap();
-    Ledger::open(&config, &constants, clock, saved, START)
+    Ledger::open(&terms(expect), clock(), saved, START)
+}
+
+fn clock() -> EpochClock {
+    EpochClock::new(LENGTH, LENGTH / 10).unwrap()
 }
 
 fn descriptor(key: &SigningKey, epochs: &[u64], issued_ms: u64) -> Signed {
@@ -52,7 +45,7 @@ fn showing(
         id: node_id_of(key),
         role: Role::Middle,
         link_address: "127.0.0.1:1".parse().unwrap(),
-        keys: epochs.iter().map(|epoch| (Epoch(*epoch), SecretKey::generate(&mut os_rng()).public())).collect(),
+        keys: epochs.iter().map(|epoch| (Epoch(*epoch), SecretKey::generate(&mut fresh_rng()).public())).collect(),
         vrf_key: vrf_key.public(),
         delay_proofs,
         operator: "test".into(),
@@ -63,7 +56,7 @@ fn showing(
 }
 
 fn key() -> SigningKey {
-    SigningKey::generate(&mut os_rng())
+    SigningKey::generate(&mut fresh_rng())
 }
 
 /// INV-LINK-08
@@ -193,11 +186,7 @@ impl Run {
     /// The authority is ended and started again at `now_ms`.
     fn restart(&mut self, now_ms: u64) {
         let text = serde_json::to_string(&self.ledger.save()).unwrap();
-        let config = config(1);
-        let saved = serde_json::from_str(&text).unwrap();
-        let constants = config.constants(&saved).unwrap();
-        let clock = EpochClock::new(LENGTH, constants.skew_ms).unwrap();
-        self.ledger = Ledger::open(&config, &constants, clock, &saved, now_ms);
+        self.ledger = Ledger::open(&terms(1), clock(), &serde_json::from_str(&text).unwrap(), now_ms);
     }
 
     fn publish<'a>(&mut self, epoch: u64, nodes: impl IntoIterator<Item = (&'a SigningKey, Vec<DelayProof>)>) {
@@ -479,16 +468,4 @@ fn a_proof_that_was_never_shown_is_forgiven_after_64_epochs() {
         let owes = run.ledger.owed_by(node_id_of(&two)).iter().any(|owed| owed.epoch == Epoch(1000));
         assert_eq!(epoch < 1065, owes, "{epoch}");
     }
-}
-
-/// INV-LINK-22
-#[test]
-fn a_network_keeps_the_length_of_its_epochs() {
-    let saved = Run::start(&[&key()]).ledger.save();
-    let with = |epoch| AuthorityConfig { epoch, ..config(1) };
-    let other = Some(Duration::from_millis(2 * LENGTH));
-    assert_eq!(LENGTH, with(None).constants(&saved).unwrap().epoch_length_ms);
-    let refused = with(other).constants(&saved).unwrap_err();
-    assert!(refused.to_string().contains(&format!("--epoch {LENGTH}ms")), "{refused}");
-    assert_eq!(2 * LENGTH, with(other).constants(&Saved::default()).unwrap().epoch_length_ms);
 }

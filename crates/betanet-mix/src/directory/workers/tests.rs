@@ -1,12 +1,16 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use betanet_mix::view::{Address, Mailbox};
+use crate::view::{Address, Mailbox};
 use betanet_sphinx::MailboxId;
 
 use super::*;
-use crate::views::fixtures::key;
+use crate::fixtures::fresh_rng;
 
 const NOW: u64 = 1_000_000_000;
+
+fn key() -> SigningKey {
+    SigningKey::generate(&mut fresh_rng())
+}
 
 fn edge(byte: u8) -> NodeId {
     NodeId::from([byte; 32])

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use betanet_mix::epoch::{Epoch, EpochClock};
-use betanet_mix::view::{
+use crate::epoch::{Epoch, EpochClock};
+use crate::view::{
     Beacon, Consensus, ConsensusHash, DelaySection, DocumentError, LeftOut, NodeDescriptor, Signed, Verified, Waiting,
 };
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
-use super::duties::Duties;
-use super::{AHEAD_MS, AuthorityConfig};
-use crate::control::{NetworkConstants, OwedProof};
+use super::duties::{Duties, OwedProof};
+use super::terms::AHEAD_MS;
+use super::terms::Terms;
 
 /// Nodes that one authority lists.
 const NODES: usize = 1024;
@@ -33,9 +33,9 @@ const KEPT: usize = 4;
 
 /// The authority's memory on disk.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Saved {
+pub struct Saved {
     /// Oldest first.
-    pub(super) consensuses: Vec<Signed>,
+    consensuses: Vec<Signed>,
     nodes: Vec<Signed>,
     #[serde(default)]
     duties: Duties,
@@ -60,7 +60,8 @@ impl Saved {
     /// The time to go on with, by a clock that shows `now_ms`. A clock that went back a little stands still
     /// until it would have gone on; one that went back far is believed, and what is from its future
     /// goes.
-    pub(super) fn present(&self, clock: &EpochClock, now_ms: u64) -> u64 {
+    #[must_use]
+    pub fn present(&self, clock: &EpochClock, now_ms: u64) -> u64 {
         let signed_ms = |last: Verified<Consensus>| last.valid_after_ms.saturating_sub(clock.length_ms() / 4);
         let known_ms = self.latest().map_or(0, signed_ms);
         let back_ms = known_ms.saturating_sub(now_ms);
@@ -68,7 +69,8 @@ impl Saved {
     }
 
     /// The latest consensus.
-    pub(super) fn latest(&self) -> Option<Verified<Consensus>> {
+    #[must_use]
+    pub fn latest(&self) -> Option<Verified<Consensus>> {
         self.consensuses.last().and_then(verify_own)
     }
 }
@@ -79,7 +81,8 @@ fn verify_own(document: &Signed) -> Option<Verified<Consensus>> {
 }
 
 /// Descriptors and consensuses.
-pub(super) struct Ledger {
+#[derive(Debug)]
+pub struct Ledger {
     network: String,
     clock: EpochClock,
     mean_delay_ms: u64,
@@ -101,13 +104,9 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn open(
-        config: &AuthorityConfig,
-        constants: &NetworkConstants,
-        clock: EpochClock,
-        saved: &Saved,
-        now_ms: u64,
-    ) -> Self {
+    /// Goes on with what [`Ledger::save`] gave.
+    #[must_use]
+    pub fn open(terms: &Terms, clock: EpochClock, saved: &Saved, now_ms: u64) -> Self {
         let mut consensuses: Vec<_> = saved.consensuses.iter().filter_map(verify_own).collect();
         let nodes = saved.nodes.iter().filter_map(|signed| signed.verify_node().ok());
         let tip = consensuses.last().map(Tip::of).or(saved.tip);
@@ -118,11 +117,11 @@ impl Ledger {
         duties.forget_after(now.next());
         let nodes = nodes.filter(|node| node.issued_ms <= now_ms.saturating_add(AHEAD_MS));
         Self {
-            network: constants.network.clone(),
+            network: terms.constants.network.clone(),
             clock,
-            mean_delay_ms: constants.mean_delay_ms,
-            one_operator: config.one_operator,
-            expect: config.expect,
+            mean_delay_ms: terms.constants.mean_delay_ms,
+            one_operator: terms.one_operator,
+            expect: terms.expect,
             started_ms: now_ms,
             paused_ms: None,
             nodes: nodes.map(|node| (node.id, node)).collect(),
@@ -135,7 +134,9 @@ impl Ledger {
         }
     }
 
-    pub(super) fn save(&self) -> Saved {
+    /// What is to be on disk before a consensus is shown.
+    #[must_use]
+    pub fn save(&self) -> Saved {
         let signed = |documents: &[Verified<Consensus>]| documents.iter().map(|one| one.signed().clone()).collect();
         Saved {
             consensuses: signed(&self.consensuses),
@@ -146,22 +147,27 @@ impl Ledger {
     }
 
     /// The consensuses that are kept, oldest first.
-    pub(super) fn consensuses(&self) -> impl Iterator<Item = &Signed> {
+    pub fn consensuses(&self) -> impl Iterator<Item = &Signed> {
         self.consensuses.iter().map(Verified::signed)
     }
 
     /// The proofs that a node owes.
-    pub(super) fn owed_by(&self, node: NodeId) -> Vec<OwedProof> {
+    #[must_use]
+    pub fn owed_by(&self, node: NodeId) -> Vec<OwedProof> {
         self.duties.owed_by(node)
     }
 
     /// Whether the node's descriptor is held.
-    pub(super) fn knows(&self, node: NodeId) -> bool {
+    #[must_use]
+    pub fn knows(&self, node: NodeId) -> bool {
         self.nodes.contains_key(&node)
     }
 
     /// Takes a node's descriptor from the node itself.
-    pub(super) fn put_node(&mut self, peer: NodeId, signed: &Signed, now_ms: u64) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// It is refused; a line for the node's owner.
+    pub fn put_node(&mut self, peer: NodeId, signed: &Signed, now_ms: u64) -> Result<(), String> {
         let node = signed.verify_node().map_err(|err| err.to_string())?;
         if node.id != peer {
             return Err("a node publishes its own descriptor only".to_owned());
@@ -192,7 +198,10 @@ impl Ledger {
     }
 
     /// Signs the consensuses that are due at `now_ms`, in order.
-    pub(super) fn due(&mut self, key: &SigningKey, now_ms: u64) -> Result<Vec<Verified<Consensus>>, DocumentError> {
+    ///
+    /// # Errors
+    /// One breaks a rule of documents.
+    pub fn due(&mut self, key: &SigningKey, now_ms: u64) -> Result<Vec<Verified<Consensus>>, DocumentError> {
         let before = self.nodes.len();
         self.nodes.retain(|_, node| node.expires_ms > now_ms);
         if self.nodes.len() != before {

@@ -1,30 +1,47 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
-use betanet_mix::view::{Beacon, Verified, node_id_of};
+use crate::view::{Beacon, Verified, node_id_of};
 use ed25519_dalek::SigningKey;
 
-use super::fixtures::{EPOCH_MS, NETWORK, consensus, key, sign};
 use super::*;
-use crate::clock::wall_ms;
+use crate::fixtures::{self, EPOCH_MS, NOW_MS, fresh_rng};
+use crate::view::{DelaySection, NodeDescriptor, Role};
+
+fn key() -> SigningKey {
+    SigningKey::generate(&mut fresh_rng())
+}
+
+/// A consensus in force now that lists the owners of `nodes`.
+fn consensus(nodes: &[&SigningKey], revision: u32, previous_hash: ConsensusHash) -> Consensus {
+    // Right for the first revision after the opening one, and as good as any for later ones.
+    let opening_hash = if revision == 0 { ConsensusHash::default() } else { previous_hash };
+    let node = |key: &&SigningKey| NodeDescriptor { id: node_id_of(key), ..fixtures::node(1, Role::Middle, 1) };
+    Consensus {
+        revision,
+        previous_hash,
+        delays: DelaySection { opening_hash, ..DelaySection::default() },
+        ..fixtures::consensus(nodes.iter().map(node).collect())
+    }
+}
 
 struct Chain {
     authority: SigningKey,
-    views: Views,
+    views: Consensuses,
 }
 
 impl Chain {
     fn new() -> Self {
         let authority = key();
-        let views = Views::new(NETWORK.into(), node_id_of(&authority));
+        let views = Consensuses::new("fixture".into(), node_id_of(&authority));
         Self { authority, views }
     }
 
-    fn accept(&mut self, consensus: Consensus) -> Result<bool, ViewError> {
-        self.accept_at(consensus, wall_ms())
+    fn accept(&mut self, consensus: Consensus) -> Result<bool, ConsensusError> {
+        self.accept_at(consensus, NOW_MS)
     }
 
-    fn accept_at(&mut self, consensus: Consensus, now_ms: u64) -> Result<bool, ViewError> {
-        self.views.accept(&sign(consensus, &self.authority), now_ms)
+    fn accept_at(&mut self, consensus: Consensus, now_ms: u64) -> Result<bool, ConsensusError> {
+        self.views.accept(Verified::sign(consensus, &self.authority).unwrap().signed(), now_ms)
     }
 
     fn hash(&self) -> ConsensusHash {
@@ -65,12 +82,12 @@ fn of_two_that_contradict_each_other_the_first_stays_and_it_is_told_once() {
     let epoch = first.epoch.0;
     let other_opening = consensus(&[&key()], 0, ConsensusHash::default());
     let other_past = consensus(&[], 1, ConsensusHash([7; 32]));
-    let next = after(&first, Beacon::genesis(NETWORK), chain.hash());
-    let told = |outcome| matches!(outcome, Err(ViewError::Equivocation { epoch: of }) if of == epoch);
+    let next = after(&first, Beacon::genesis("fixture"), chain.hash());
+    let told = |outcome| matches!(outcome, Err(ConsensusError::Equivocation { epoch: of }) if of == epoch);
     assert!(told(chain.accept(other_opening.clone())));
     assert!(!chain.accept(other_opening).unwrap());
     assert!(!chain.accept(other_past).unwrap());
-    assert!(matches!(chain.accept(next), Err(ViewError::Equivocation { epoch: of }) if of == epoch + 1));
+    assert!(matches!(chain.accept(next), Err(ConsensusError::Equivocation { epoch: of }) if of == epoch + 1));
     assert_eq!(kept, chain.views.hashes());
 }
 
@@ -130,10 +147,10 @@ fn a_dead_network_is_called_dead_since_when_and_why() {
     let mut first = consensus(&[&key(), &key()], 0, ConsensusHash::default());
     assert!(chain.views.complaint(first.valid_after_ms).unwrap().contains("no valid consensus yet"));
     let left = node_id_of(&key());
-    let vrf_key = betanet_mix::vrf::SecretKey::from_seed(&[3; 32]).public();
-    first.delays.waiting.push(betanet_mix::view::Waiting { id: left, vrf_key });
-    let fault = betanet_mix::view::Fault::Missing;
-    first.delays.left_out.push(betanet_mix::view::LeftOut { id: left, epoch: first.epoch, fault });
+    let vrf_key = crate::vrf::SecretKey::from_seed(&[3; 32]).public();
+    first.delays.waiting.push(crate::view::Waiting { id: left, vrf_key });
+    let fault = crate::view::Fault::Missing;
+    first.delays.left_out.push(crate::view::LeftOut { id: left, epoch: first.epoch, fault });
     chain.accept(first.clone()).unwrap();
     assert_eq!(None, chain.views.complaint(first.valid_after_ms));
     let said = chain.views.complaint(first.valid_until_ms + 12 * 60_000).unwrap();

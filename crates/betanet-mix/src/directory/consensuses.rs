@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use betanet_mix::view::{Consensus, ConsensusHash, DocumentError, Host, NetworkView, Signed};
+use crate::view::{Consensus, ConsensusHash, DocumentError, Host, NetworkView, Signed};
 use betanet_sphinx::NodeId;
 use thiserror::Error;
 
-use crate::clock::rough;
+use crate::text::rough;
 
 /// Consensuses held at once.
 const HELD: usize = 4;
@@ -16,7 +16,7 @@ const HELD: usize = 4;
 /// Why a consensus is refused.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum ViewError {
+pub enum ConsensusError {
     /// It is not signed by the network's authority, or breaks a rule.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -33,7 +33,7 @@ pub enum ViewError {
 
 /// Verified consensuses of one network, oldest first.
 #[derive(Clone, Debug)]
-pub struct Views {
+pub struct Consensuses {
     network: String,
     authority: NodeId,
     held: Vec<Arc<NetworkView>>,
@@ -41,7 +41,7 @@ pub struct Views {
     disputed: Option<u64>,
 }
 
-impl Views {
+impl Consensuses {
     /// None yet.
     #[must_use]
     pub const fn new(network: String, authority: NodeId) -> Self {
@@ -54,10 +54,10 @@ impl Views {
     ///
     /// # Errors
     /// It is not of this network's authority, or contradicts one that is held: then that one stays.
-    pub fn accept(&mut self, signed: &Signed, now_ms: u64) -> Result<bool, ViewError> {
+    pub fn accept(&mut self, signed: &Signed, now_ms: u64) -> Result<bool, ConsensusError> {
         let verified = signed.verify::<Consensus>(&[self.authority], 1)?;
         if verified.network != self.network {
-            return Err(ViewError::OtherNetwork);
+            return Err(ConsensusError::OtherNetwork);
         }
         // The rules of a consensus include a usable clock.
         let Some(view) = NetworkView::new(verified) else {
@@ -68,7 +68,7 @@ impl Views {
             if self.disputed.replace(order.0) == Some(order.0) {
                 return Ok(false);
             }
-            return Err(ViewError::Equivocation { epoch: order.0 });
+            return Err(ConsensusError::Equivocation { epoch: order.0 });
         }
         let at = self.held.partition_point(|held| order_of(held) < order);
         // Of one epoch only the latest revision counts.
@@ -199,69 +199,6 @@ fn is_ahead(view: &NetworkView, now_ms: u64) -> bool {
 
 fn order_of(view: &NetworkView) -> (u64, u32) {
     (view.consensus().epoch.0, view.consensus().revision)
-}
-
-#[cfg(test)]
-pub(crate) mod fixtures {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-
-    use std::net::SocketAddr;
-
-    use betanet_mix::epoch::Epoch;
-    use betanet_mix::view::{DelaySection, NodeDescriptor, Role, Verified, node_id_of};
-    use betanet_mix::vrf;
-    use betanet_sphinx::SecretKey;
-    use ed25519_dalek::SigningKey;
-
-    use super::{Consensus, ConsensusHash, Signed};
-    use crate::clock::{os_rng, wall_ms};
-
-    pub(crate) const EPOCH_MS: u64 = 3_600_000;
-    pub(crate) const NETWORK: &str = "test";
-    /// Where the nodes of the consensus say that they take links.
-    pub(crate) const ANNOUNCED: [u8; 4] = [127, 0, 0, 3];
-
-    pub(crate) fn key() -> SigningKey {
-        SigningKey::generate(&mut os_rng())
-    }
-
-    /// A consensus in force now that lists the owners of `nodes`.
-    pub(crate) fn consensus(nodes: &[&SigningKey], revision: u32, previous_hash: ConsensusHash) -> Consensus {
-        let epoch = Epoch(wall_ms() / EPOCH_MS);
-        // Right for the first revision after the opening one, and as good as any for later ones.
-        let opening_hash = if revision == 0 { ConsensusHash::default() } else { previous_hash };
-        let start = epoch.0 * EPOCH_MS;
-        let nodes = nodes.iter().map(|key| NodeDescriptor {
-            id: node_id_of(key),
-            role: Role::Middle,
-            link_address: SocketAddr::from((ANNOUNCED, 1)).try_into().unwrap(),
-            keys: [(epoch, SecretKey::generate(&mut os_rng()).public())].into(),
-            vrf_key: vrf::SecretKey::from_seed(key.as_bytes()).public(),
-            delay_proofs: Vec::new(),
-            operator: "test".into(),
-            issued_ms: start,
-            expires_ms: start + EPOCH_MS,
-        });
-        Consensus {
-            network: NETWORK.into(),
-            epoch,
-            revision,
-            epoch_length_ms: EPOCH_MS,
-            skew_ms: 30_000,
-            mean_delay_ms: 15,
-            valid_after_ms: start,
-            fresh_until_ms: start + EPOCH_MS,
-            valid_until_ms: start + 2 * EPOCH_MS + 30_000,
-            previous_hash,
-            one_operator: true,
-            delays: DelaySection { opening_hash, ..DelaySection::default() },
-            nodes: nodes.collect(),
-        }
-    }
-
-    pub(crate) fn sign(consensus: Consensus, key: &SigningKey) -> Signed {
-        Verified::sign(consensus, key).unwrap().signed().clone()
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,13 @@
+//! The directory: what its authority knows and signs next, and the consensuses that everybody holds.
+
+mod consensuses;
+mod duties;
+mod plan;
+mod terms;
+mod workers;
+
+pub use consensuses::{ConsensusError, Consensuses};
+pub use duties::OwedProof;
+pub use plan::{Ledger, Saved};
+pub use terms::{NetworkConstants, Terms};
+pub use workers::Workers;

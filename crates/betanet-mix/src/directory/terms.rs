@@ -1,0 +1,30 @@
+//! What makes a network: settings that all of its parties share, and those of its authority.
+
+use serde::{Deserialize, Serialize};
+
+/// How long the clock of others may be ahead of the authority's, in milliseconds.
+pub(super) const AHEAD_MS: u64 = 60_000;
+
+/// What a node must know to make its first keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConstants {
+    /// The network's name.
+    pub network: String,
+    /// Epoch length in milliseconds.
+    pub epoch_length_ms: u64,
+    /// Clock skew that the network tolerates, in milliseconds.
+    pub skew_ms: u64,
+    /// Mean delay per hop in milliseconds.
+    pub mean_delay_ms: u64,
+}
+
+/// What an authority signs by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What it tells everybody.
+    pub constants: NetworkConstants,
+    /// Nodes that the first consensus waits for.
+    pub expect: usize,
+    /// One party runs all nodes.
+    pub one_operator: bool,
+}
