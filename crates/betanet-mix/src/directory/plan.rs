@@ -232,7 +232,9 @@ impl Ledger {
         let settled = now_ms.saturating_sub(self.changed_ms) >= self.settling_ms();
         // What came while the authority was away may still come.
         let patient = now_ms.saturating_sub(self.started_ms) < self.clock.length_ms();
-        if newer || self.told.contains(&(epoch, patient)) || (last.is_some() && !settled) {
+        // An epoch that was passed over stays so: the one after it follows from another.
+        let passed_over = newer && last.is_none();
+        if passed_over || self.told.contains(&(epoch, patient)) || (last.is_some() && !settled) {
             return Ok(None);
         }
         let last = last.cloned();
@@ -245,17 +247,18 @@ impl Ledger {
         if pause {
             self.paused_ms = (!nodes.is_empty()).then(|| self.paused_ms.unwrap_or(now_ms));
         }
-        let revision = if let Some(last) = last {
+        let (revision, previous_hash) = if let Some(last) = last {
             if !matters(&last, &nodes, &delays) {
                 self.told.insert((epoch, patient));
                 return Ok(None);
             }
-            last.revision + 1
+            (last.revision + 1, last.hash())
         } else {
             if !self.may_open(epoch, nodes.len(), now_ms) {
                 return Ok(None);
             }
-            0
+            let tip = || self.tip.map_or_else(ConsensusHash::default, |tip| tip.hash);
+            (0, self.consensuses.last().map_or_else(tip, Verified::hash))
         };
         let start = self.clock.start_of(epoch);
         let length = self.clock.length_ms();
@@ -271,21 +274,19 @@ impl Ledger {
             // Its nodes' keys of the next epoch are sent by until then; an authority that is gone
             // for an epoch is not missed.
             valid_until_ms: start + 2 * length + self.clock.skew_ms(),
-            previous_hash: match self.consensuses.last() {
-                Some(last) => last.hash(),
-                None => self.tip.map_or_else(ConsensusHash::default, |tip| tip.hash),
-            },
+            previous_hash,
             one_operator: self.one_operator,
             delays,
             nodes,
         };
         let signed = Verified::sign(consensus, key)?;
         self.duties.follow(&signed);
-        self.tip = Some(Tip::of(&signed));
         self.paused_ms = None;
         self.told.clear();
         self.consensuses.retain(|one| one.epoch != epoch);
-        self.consensuses.push(signed.clone());
+        let place = self.consensuses.partition_point(|one| one.epoch < epoch);
+        self.consensuses.insert(place, signed.clone());
+        self.tip = self.consensuses.last().map(Tip::of);
         if self.consensuses.len() > KEPT {
             self.consensuses.remove(0);
         }

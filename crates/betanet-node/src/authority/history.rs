@@ -369,11 +369,25 @@ impl World {
         view.consensus().epoch >= current
             && view.nodes().count() == NODES
             && delays.left_out.is_empty()
+            && (0..NODES).all(|node| self.is_reachable(node))
             && self.nodes.iter().all(|node| {
                 let mixes = |keeper: &Keeper| lock(&keeper.delays).source(current).is_some();
                 node.views.at(now_ms).map(|view| view.hash()) == Some(view.hash())
                     && node.keeper.as_ref().is_some_and(mixes)
             })
+    }
+}
+
+impl World {
+    /// Whether the consensus of now says by which key of this epoch packets reach the node.
+    fn is_reachable(&self, node: usize) -> bool {
+        let now_ms = self.time_ms();
+        let current = self.clock.epoch_at(now_ms);
+        let Some(view) = self.views.at(now_ms) else { return false };
+        let Some(keeper) = &self.nodes[node].keeper else { return false };
+        let keys = lock(&keeper.epochs).public_keys();
+        let listed = view.node(node_id_of(&self.nodes[node].key)).and_then(|node| node.key(current).copied());
+        listed.is_some() && listed == keys.get(&current).copied()
     }
 }
 
@@ -433,4 +447,21 @@ fn after_any_history_all_nodes_are_listed_again_without_anybodys_help() {
         }
     }
     assert!(failed.is_empty(), "not whole again: {}", failed.join("\n"));
+}
+
+/// INV-LINK-59
+#[test]
+fn a_node_that_was_rebooted_in_any_part_of_an_epoch_can_be_reached_a_quarter_of_one_later() {
+    for phase in 0..8 {
+        for number in 0..NODES {
+            let mut world = World::new();
+            world.happen(Event::Nothing { steps: 8 * QUIET + phase });
+            assert!(world.is_whole(), "phase {phase}: it did not even start");
+            let held = world.nodes[number].held.clone();
+            world.happen(Event::Reboot { part: 1 + number, wall_ms: 0, steps: 0 });
+            world.happen(Event::Nothing { steps: 2 });
+            assert!(world.nodes[number].held.is_disjoint(&held), "after a reboot every key is new");
+            assert!(world.is_reachable(number), "phase {phase}, node {number}: {}", world.describe());
+        }
+    }
 }

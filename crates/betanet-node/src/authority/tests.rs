@@ -32,7 +32,7 @@ fn a_network_keeps_the_length_of_its_epochs() {
     let now_ms = wall_ms();
     let clock = EpochClock::new(EPOCH_MS, terms.constants.skew_ms).unwrap();
     let mut ledger = Ledger::open(&terms, clock, &Saved::default(), now_ms);
-    let descriptor = consensus(&[&node], 0, Default::default()).nodes.remove(0);
+    let descriptor = consensus(&[&node], 0, betanet_mix::view::ConsensusHash::default()).nodes.remove(0);
     let descriptor = betanet_mix::view::Verified::sign(descriptor, &node).unwrap();
     ledger.put_node(node_id_of(&node), descriptor.signed(), now_ms).unwrap();
     assert_eq!(1, ledger.due(&signer, now_ms).unwrap().len());

@@ -5,7 +5,7 @@ use crate::vrf;
 use betanet_sphinx::SecretKey;
 
 use super::*;
-use crate::directory::NetworkConstants;
+use crate::directory::{Consensuses, NetworkConstants};
 use crate::fixtures::fresh_rng;
 
 const LENGTH: u64 = 10_000;
@@ -97,6 +97,38 @@ fn the_next_epoch_is_published_a_quarter_before_it_starts() {
     assert_eq!((Epoch(1001), 0), (next.epoch, next.revision));
     assert_eq!(first.hash(), next.previous_hash);
     assert_eq!(START + LENGTH, next.valid_after_ms);
+}
+
+/// INV-LINK-59
+#[test]
+fn an_epoch_is_revised_for_a_node_that_comes_back_after_the_next_one_was_signed() {
+    let (signer, one) = (key(), key());
+    let mut ledger = ledger(1, &Saved::default());
+    ledger.put_node(node_id_of(&one), &descriptor(&one, &[1000, 1001], START), START).unwrap();
+    let opening = ledger.due(&signer, START).unwrap().remove(0);
+    let ahead = START + LENGTH - LENGTH / 4;
+    let next = ledger.due(&signer, ahead).unwrap().remove(0);
+    // It has lost its keys, and publishes others for both epochs.
+    let back = descriptor(&one, &[1000, 1001], ahead + 1);
+    ledger.put_node(node_id_of(&one), &back, ahead + 1).unwrap();
+    let revised = ledger.due(&signer, ahead + 1 + LENGTH / 20).unwrap();
+    let named: Vec<_> = revised.iter().map(|one| (one.epoch.0, one.revision, one.previous_hash)).collect();
+    assert_eq!(vec![(1000, 1, opening.hash()), (1001, 1, next.hash())], named);
+    let keys = back.verify_node().unwrap().keys.clone();
+    assert!(revised.iter().all(|one| one.nodes[0].keys == keys));
+
+    // Who holds what was signed before takes both, and sends by the revised one until the boundary.
+    let mut held = Consensuses::new("test".into(), node_id_of(&signer));
+    for one in [&opening, &next].into_iter().chain(&revised) {
+        assert!(held.accept(one.signed(), ahead).unwrap());
+    }
+    assert_eq!(revised[0].hash(), held.at(ahead + LENGTH / 20).unwrap().hash());
+    assert_eq!(revised[1].hash(), held.at(START + LENGTH).unwrap().hash());
+
+    // The chain goes on from the latest epoch, also after a restart.
+    let again = Ledger::open(&terms(1), clock(), &ledger.save(), ahead + LENGTH / 10);
+    assert_eq!(vec![1000, 1001], again.consensuses.iter().map(|one| one.epoch.0).collect::<Vec<_>>());
+    assert_eq!(revised[1].hash(), again.tip.unwrap().hash);
 }
 
 /// INV-LINK-08
