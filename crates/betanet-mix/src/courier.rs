@@ -83,12 +83,13 @@ mod state;
 mod transmit;
 mod types;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use betanet_sphinx::{MAX_HOPS, NodeId, SurbId};
 use rand_core::CryptoRng;
 
+use crate::evidence::{Evidence, Exclusion};
 use crate::message::{ContextCache, ItemRef, MessageId, Reassembler, SealingKey};
 use crate::random;
 use crate::view::{Mailbox, NetworkView};
@@ -136,6 +137,9 @@ pub struct Courier<R> {
     timers_set: u64,
     window: Window,
     round_trips: [RoundTrips; MAX_HOPS],
+    /// What became of packets, by the nodes that they passed.
+    evidence: Evidence,
+    judge_at_ms: u64,
     contexts: ContextCache,
     reassembler: Reassembler,
     replies: BTreeMap<ReplyHandle, HeldReply>,
@@ -178,6 +182,8 @@ impl<R: CryptoRng> Courier<R> {
             timers_set: 0,
             window: Window::new(config.min_window, config.max_window),
             round_trips: [RoundTrips::default(); MAX_HOPS],
+            evidence: Evidence::default(),
+            judge_at_ms: 0,
             contexts: ContextCache::new(key, config.contexts),
             reassembler: Reassembler::new(config.reassembly),
             replies: BTreeMap::new(),
@@ -205,8 +211,32 @@ impl<R: CryptoRng> Courier<R> {
         let most_hops = u8::try_from(MAX_HOPS).unwrap_or(u8::MAX);
         self.reassembler.set_repeat(self.repeat_ms(most_hops).saturating_add(self.config.reassembly.skew_ms));
         self.view = Some(view);
+        self.avoid_excluded();
         self.surroundings += 1;
         self.unblock();
+    }
+
+    /// Middles that packets do not pass at present, and the evidence against them.
+    #[must_use]
+    pub fn excluded(&self) -> &BTreeMap<NodeId, Exclusion> {
+        self.evidence.excluded()
+    }
+
+    /// Looks whether some node loses packets.
+    fn judge(&mut self, now_ms: u64) {
+        let Some(view) = &self.view else { return };
+        let middles: BTreeSet<NodeId> = view.middles().map(|node| node.id()).collect();
+        if self.evidence.judge(now_ms, &middles) {
+            self.avoid_excluded();
+        }
+    }
+
+    fn avoid_excluded(&mut self) {
+        let excluded: BTreeSet<NodeId> = self.evidence.excluded().keys().copied().collect();
+        if let Some(view) = self.view.as_mut().filter(|view| !excluded.is_empty() || view.avoids_any()) {
+            *view = Arc::new(view.avoiding(excluded));
+            self.surroundings += 1;
+        }
     }
 
     /// The view that is sent by.

@@ -6,6 +6,7 @@ pub mod courier;
 pub mod delay;
 pub mod directory;
 pub mod epoch;
+pub mod evidence;
 pub mod fair;
 #[cfg(test)]
 mod fixtures;

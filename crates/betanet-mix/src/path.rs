@@ -185,15 +185,22 @@ fn select(
         .filter(|(first, (last, _))| !clash(*first, *last))
         .collect();
     let (first, (last, mailbox)) = *random::choose(rng, &pairs).ok_or_else(|| short(ends.first_kind, 1, 0))?;
-    let middles: Vec<NodeView<'_>> = view.middles().filter(|node| node.key(epoch).is_some()).collect();
+    let keyed = |avoided: bool| {
+        view.middles().filter(move |node| node.key(epoch).is_some() && view.avoids(node.id()) == avoided)
+    };
+    let mut middles: Vec<NodeView<'_>> = keyed(false).collect();
+    let preferred = middles.len();
+    middles.extend(keyed(true));
     let needed = count - 2;
     if middles.len() < needed {
         return Err(short(MIDDLES, needed, middles.len()));
     }
     let mut most = 0;
-    for _ in 0..MAX_DRAWS {
+    for draw in 0..2 * MAX_DRAWS {
         let mut nodes = vec![first, last];
-        let mut pool = middles.clone();
+        // A path over a node that loses packets is better than none.
+        let mut pool =
+            if draw < MAX_DRAWS { middles.iter().take(preferred).copied().collect() } else { middles.clone() };
         while nodes.len() < count {
             pool.retain(|node| !nodes.iter().any(|taken| clash(*taken, *node)));
             let Some(index) = random::index_below(rng, pool.len()) else { break };

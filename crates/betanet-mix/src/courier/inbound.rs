@@ -42,8 +42,11 @@ impl<R: CryptoRng> Courier<R> {
         self.delete(item);
         match self.awaiting.remove(&surb_id) {
             None => self.count_drop("unknown_surb"),
-            Some(Awaiting::Ack { opener, id, index, sent_ms }) => {
+            Some(Awaiting::Ack { opener, id, index, sent_ms, trail }) => {
                 if opener.open(delta).is_ok_and(|payload| is_stored_ack(&payload)) {
+                    if let Some(trail) = trail {
+                        self.evidence.record(now_ms, trail, false);
+                    }
                     self.acked(now_ms, id, index, sent_ms);
                 } else {
                     self.count_drop("bad_ack");
@@ -53,8 +56,10 @@ impl<R: CryptoRng> Courier<R> {
                 Ok(payload) => self.reply_part(id, &payload),
                 Err(_) => self.count_drop("bad_reply"),
             },
-            Some(Awaiting::Pong { opener, ping, sent_ms }) => {
-                if opener.open(delta).is_ok() {
+            Some(Awaiting::Pong { opener, ping, sent_ms, trail }) => {
+                let came_back = opener.open(delta).is_ok();
+                self.evidence.record(now_ms, trail, !came_back);
+                if came_back {
                     self.actions.push_back(Action::Pong { ping, rtt_ms: now_ms.saturating_sub(sent_ms) });
                 } else {
                     self.count_drop("bad_pong");

@@ -9,6 +9,7 @@ use super::Courier;
 use super::state::{Awaiting, Due, Outgoing, Ready, Request, UnnotedReply};
 use super::types::{Action, FailReason, PingId, ReplyError, ReplyHandle, SendError, SendOptions};
 use crate::epoch::Epoch;
+use crate::evidence::Trail;
 use crate::message::{
     MAX_MESSAGE_LEN, MessageId, Outbound, REPLY_DATA_LEN, ReplyAssembler, Sealer, StreamError, reply_parts,
 };
@@ -20,6 +21,8 @@ use crate::view::{Address, NetworkView};
 const MIN_PING_TIMEOUT_MS: u64 = 5_000;
 /// Blocked messages are tried this often even if neither view nor mailboxes change: a new epoch may bring keys.
 const RETRY_MS: u64 = 1_000;
+/// It is looked this often whether some node loses packets.
+const JUDGE_MS: u64 = 1_000;
 /// Unfinished incoming messages are looked through this often.
 const SWEEP_MS: u64 = 10_000;
 
@@ -122,7 +125,7 @@ impl<R: CryptoRng> Courier<R> {
         surb.reply(&[], &mut packet)?;
         let ping = PingId(self.next_ping);
         self.next_ping += 1;
-        self.awaiting.insert(surb_id, Awaiting::Pong { opener, ping, sent_ms: now_ms });
+        self.awaiting.insert(surb_id, Awaiting::Pong { opener, ping, sent_ms: now_ms, trail: Trail::around(&path) });
         self.ready.push_back(Ready::Packet { edge: path.first, packet: (&packet).into() });
         let wait = self.timeout_ms(hops, 4).max(MIN_PING_TIMEOUT_MS);
         self.set_timer(now_ms.saturating_add(wait), Due::Ping { ping, surb_id });
@@ -159,6 +162,10 @@ impl<R: CryptoRng> Courier<R> {
     /// Deals with everything that is due: repeats, failures, expired state.
     pub fn tick(&mut self, now_ms: u64) {
         self.run_timers(now_ms);
+        if now_ms >= self.judge_at_ms {
+            self.judge_at_ms = now_ms.saturating_add(JUDGE_MS);
+            self.judge(now_ms);
+        }
         if self.edges.is_empty() || self.sending_view(now_ms).is_none() {
             // Without edges the driver has nothing to grant, so the waiting is noticed here.
             for id in std::mem::take(&mut self.turn) {

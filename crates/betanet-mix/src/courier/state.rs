@@ -6,6 +6,7 @@ use betanet_sphinx::{NodeId, ReplyOpener, Surb, SurbId};
 
 use super::types::{PingId, ReplyHandle};
 use crate::epoch::Epoch;
+use crate::evidence::Trail;
 use crate::message::{MessageId, Outbound, ReplyAssembler, SEALED_LEN, Sealer};
 use crate::path::Path;
 use crate::pool::Buffer;
@@ -103,9 +104,24 @@ pub(super) struct Request {
 
 /// What a SURB was given out for.
 pub(super) enum Awaiting {
-    Ack { opener: ReplyOpener, id: MessageId, index: u16, sent_ms: u64 },
-    Reply { opener: ReplyOpener, id: MessageId },
-    Pong { opener: ReplyOpener, ping: PingId, sent_ms: u64 },
+    /// With the nodes that it depends on, until it is known what became of the packet.
+    Ack {
+        opener: ReplyOpener,
+        id: MessageId,
+        index: u16,
+        sent_ms: u64,
+        trail: Option<Trail>,
+    },
+    Reply {
+        opener: ReplyOpener,
+        id: MessageId,
+    },
+    Pong {
+        opener: ReplyOpener,
+        ping: PingId,
+        sent_ms: u64,
+        trail: Trail,
+    },
 }
 
 /// SURBs of somebody else's request.

@@ -9,6 +9,7 @@ use super::Courier;
 use super::state::{Awaiting, Drawn, Due, Outgoing, Ready, Sending, TimerKey};
 use super::types::{Action, FailReason};
 use crate::epoch::Epoch;
+use crate::evidence::Trail;
 use crate::message::{EnvelopeKind, MessageId, encode_envelope};
 use crate::path::{PathError, select_ack, select_forward};
 use crate::pool::Buffer;
@@ -167,10 +168,11 @@ impl<R: CryptoRng> Courier<R> {
             .collect();
         let outcomes = build_forward_batch(&mut self.rng, &drafts, &mut packets);
         for (((sending, opener, _), packet), outcome) in ready.into_iter().zip(packets).zip(outcomes) {
-            let Sending { id, index, surb_id, sent_ms, there, .. } = sending;
+            let Sending { id, index, surb_id, sent_ms, there, back, .. } = sending;
             match outcome {
                 Ok(_) => {
-                    self.awaiting.insert(surb_id, Awaiting::Ack { opener, id, index, sent_ms });
+                    let trail = Some(Trail::there_and_back(&there, &back));
+                    self.awaiting.insert(surb_id, Awaiting::Ack { opener, id, index, sent_ms, trail });
                     self.inject(there.first, packet);
                 }
                 Err(error) => self.fail(id, error.into()),
@@ -204,7 +206,8 @@ impl<R: CryptoRng> Courier<R> {
                     }
                 }
                 Due::Ping { ping, surb_id } => {
-                    if self.awaiting.remove(&surb_id).is_some() {
+                    if let Some(Awaiting::Pong { trail, .. }) = self.awaiting.remove(&surb_id) {
+                        self.evidence.record(now_ms, trail, true);
                         self.actions.push_back(Action::PingLost { ping });
                     }
                 }
@@ -217,6 +220,12 @@ impl<R: CryptoRng> Courier<R> {
         let hops = message.hops;
         let Some(flight) = message.flights.get_mut(&index) else { return };
         flight.in_air = None;
+        if let Some(Awaiting::Ack { trail, .. }) =
+            flight.surbs.last().and_then(|surb_id| self.awaiting.get_mut(surb_id))
+            && let Some(trail) = trail.take()
+        {
+            self.evidence.record(now_ms, trail, true);
+        }
         let tries = flight.tries;
         let exhausted = tries >= self.config.max_tries;
         if !exhausted {

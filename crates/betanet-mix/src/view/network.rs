@@ -1,6 +1,6 @@
 //! What a verified consensus says, in the form that paths are chosen from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use betanet_sphinx::{Hop, NodeId, PublicKey};
@@ -21,6 +21,7 @@ pub struct NetworkView {
     edges: Vec<usize>,
     middles: Vec<usize>,
     by_id: HashMap<NodeId, usize>,
+    avoided: BTreeSet<NodeId>,
 }
 
 /// One node of a [`NetworkView`].
@@ -39,7 +40,25 @@ impl NetworkView {
         };
         let (edges, middles) = (indices(true), indices(false));
         let by_id = consensus.nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect();
-        Some(Self { consensus, clock, hash, edges, middles, by_id })
+        Some(Self { consensus, clock, hash, edges, middles, by_id, avoided: BTreeSet::new() })
+    }
+
+    /// The same network, in which these middles are not drawn as long as there are enough others.
+    #[must_use]
+    pub fn avoiding(&self, middles: BTreeSet<NodeId>) -> Self {
+        Self { avoided: middles, ..self.clone() }
+    }
+
+    /// Whether there is a node that is not to be drawn.
+    #[must_use]
+    pub fn avoids_any(&self) -> bool {
+        !self.avoided.is_empty()
+    }
+
+    /// Whether a node is not to be drawn.
+    #[must_use]
+    pub fn avoids(&self, id: NodeId) -> bool {
+        self.avoided.contains(&id)
     }
 
     /// The consensus behind the view.
