@@ -5,6 +5,7 @@
 
 mod envelope;
 mod fragment;
+mod hpke;
 mod reassembly;
 mod reply;
 mod seal;

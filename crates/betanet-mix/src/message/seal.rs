@@ -8,15 +8,13 @@
 use std::collections::{HashMap, VecDeque};
 
 use betanet_sphinx::MAX_HOPS;
+use betanet_sphinx::x25519::x25519_base;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
-use hpke::aead::ChaCha20Poly1305 as HpkeAead;
-use hpke::kdf::HkdfSha256;
-use hpke::kem::X25519HkdfSha256;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use super::hpke;
 use super::{ENC_LEN, FRAGMENT_LEN, NONCE_LEN, SEALED_LEN};
 use crate::random;
 
@@ -25,8 +23,6 @@ const INFO: &[u8] = b"betanet message v1";
 const EXPORT_LABEL: &[u8] = b"betanet fragment key";
 /// The privacy levels' hop counts first, then the others.
 const LEVELS: [u8; MAX_HOPS] = [3, 1, 5, 7, 2, 4, 6];
-
-type PrivateKey = <X25519HkdfSha256 as Kem>::PrivateKey;
 
 /// The recipient's secret X25519 key. Erased when dropped.
 pub struct SealingKey {
@@ -55,7 +51,7 @@ impl SealingKey {
     /// The key with these 32 secret bytes.
     #[must_use]
     pub fn from_bytes(secret: Zeroizing<[u8; 32]>) -> Self {
-        let public = private_key(&secret).map_or([0; 32], |key| X25519HkdfSha256::sk_to_pk(&key).to_bytes().into());
+        let public = x25519_base(&secret);
         Self { secret, public }
     }
 
@@ -93,14 +89,10 @@ impl Sealer {
     /// # Errors
     /// [`SealError::BadKey`] when nothing can be sealed to the key.
     pub fn new(rng: &mut impl CryptoRng, recipient: &[u8; 32], hops: u8) -> Result<Self, SealError> {
-        let key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(recipient).map_err(|_| SealError::BadKey)?;
-        let (enc, context) =
-            hpke::setup_sender_with_rng::<HpkeAead, HkdfSha256, X25519HkdfSha256>(&OpModeS::Base, &key, INFO, rng)
-                .map_err(|_| SealError::BadKey)?;
-        let mut secret = Zeroizing::new([0; 32]);
-        context.export(EXPORT_LABEL, secret.as_mut_slice()).map_err(|_| SealError::BadKey)?;
-        let cipher = ChaCha20Poly1305::new((&*secret).into());
-        Ok(Self { enc: enc.to_bytes().into(), cipher, aad: aad(recipient, hops) })
+        let ephemeral = Zeroizing::new(random::bytes(rng));
+        let (enc, context) = hpke::encapsulate(&ephemeral, recipient, INFO).ok_or(SealError::BadKey)?;
+        let cipher = ChaCha20Poly1305::new((&*context.export(EXPORT_LABEL)).into());
+        Ok(Self { enc, cipher, aad: aad(recipient, hops) })
     }
 
     /// Seals one fragment; each call draws a fresh nonce, so no two packets look alike.
@@ -213,14 +205,9 @@ impl ContextCache {
     }
 
     fn decapsulate(&self, enc: &[u8; ENC_LEN]) -> Result<ChaCha20Poly1305, SealError> {
-        let secret = private_key(&self.key.secret).ok_or(SealError::BadKey)?;
-        let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(enc).map_err(|_| SealError::Open)?;
-        let context =
-            hpke::setup_receiver::<HpkeAead, HkdfSha256, X25519HkdfSha256>(&OpModeR::Base, &secret, &enc, INFO)
-                .map_err(|_| SealError::Open)?;
-        let mut key = Zeroizing::new([0; 32]);
-        context.export(EXPORT_LABEL, key.as_mut_slice()).map_err(|_| SealError::Open)?;
-        Ok(ChaCha20Poly1305::new((&*key).into()))
+        let SealingKey { secret, public } = &self.key;
+        let context = hpke::decapsulate(secret, public, enc, INFO).ok_or(SealError::Open)?;
+        Ok(ChaCha20Poly1305::new((&*context.export(EXPORT_LABEL)).into()))
     }
 }
 
@@ -228,10 +215,6 @@ impl std::fmt::Debug for ContextCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ContextCache").field("contexts", &self.contexts.len()).finish_non_exhaustive()
     }
-}
-
-fn private_key(secret: &Zeroizing<[u8; 32]>) -> Option<PrivateKey> {
-    PrivateKey::from_bytes(secret.as_slice()).ok()
 }
 
 /// suite ‖ level ‖ recipient.
