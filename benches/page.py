@@ -1,4 +1,8 @@
-"""Make `docs/benchmarks.md` and its plots from `benches/results/latest.json`."""
+"""Make `docs/benchmarks.md` and its plots from `benches/results`.
+
+There is one file for each class of machine. The class is the X25519 path that everything ran on:
+the best that the machine has, or that which `BETANET_X25519` names.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,15 @@ from xml.sax.saxutils import escape
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "benchmarks"
+RESULTS = ROOT / "benches" / "results"
 PATHS = ("ifma", "avx2", "scalar")
 OURS, THEIRS, BAR = "#1f77b4", "#9a9a9a", 22
 
 Bars = list[tuple[str, float, bool]]
 """Label, value, and whether the thing is ours."""
+
+Report = dict[str, Any]
+"""What one run of `make bench` has found."""
 
 
 def plot(title: str, unit: str, bars: Bars) -> str:
@@ -45,9 +53,10 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
 
 
-def plots(report: dict[str, Any]) -> dict[str, str]:
+def plots(reports: dict[str, Report]) -> dict[str, str]:
     """All plots by file name."""
-    details, summary = report["details"], report["summary"]
+    first = next(iter(reports.values()))
+    details = first["details"]
     paths = [path for path in PATHS if path in details]
     primitives = details["primitives"]
     peers = {"aws-lc": "aws_lc", "OpenSSL": "openssl", "curve25519-dalek": "dalek"}
@@ -70,77 +79,146 @@ def plots(report: dict[str, Any]) -> dict[str, str]:
             if f"x25519_us_{key}" in primitives
         ],
     )
-    rates: Bars = [
-        (f"{name}, {workers} worker{'s' * (workers > 1)}", summary[f"{key}_{workers}"], True)
-        for name, key in (("Rust", "pipeline_per_s"), ("Python", "python_batch_per_s"))
-        for workers in (1, 2)
-        if f"{key}_{workers}" in summary
-    ]
-    if rates:
-        found["pipeline.svg"] = plot("Pipeline", "packets a second; longer is better", rates)
+    groups = {
+        "pipeline": (
+            "Packets unwrapped",
+            "packets a second; longer is better",
+            {
+                f"{name}, {workers} worker{'s' * (workers > 1)}": f"{key}_{workers}"
+                for name, key in (("Rust", "pipeline_per_s"), ("Python", "python_batch_per_s"))
+                for workers in (1, 2)
+            }
+            | {"one node, over links": "node_pps"},
+        ),
+        "messages": (
+            "Messages of 1 KiB, acknowledged, ten nodes",
+            "messages a second; longer is better",
+            {
+                "Rust, 3 hops": "e2e3_msgs_per_s",
+                "Python, 3 hops": "py_client_msgs_per_s",
+            },
+        ),
+        "large": (
+            "One message of 16 MiB",
+            "MB/s; longer is better",
+            {"3 hops": "e2e3_mb_per_s", "7 hops": "e2e7_mb_per_s"},
+        ),
+    }
+    for file, (title, unit, names) in groups.items():
+        bars: Bars = [
+            (f"{label}, {path}", report["summary"][name], True)
+            for label, name in names.items()
+            for path, report in reports.items()
+            if name in report["summary"]
+        ]
+        if bars:
+            found[f"{file}.svg"] = plot(title, unit, bars)
     return found
 
 
-def mode(name: str, report: dict[str, Any]) -> tuple[str, str]:
-    """How a figure was measured, and on which X25519 path."""
-    path = next((path for path in PATHS if name.endswith(path)), "–")
-    if name == "rss_growth_bytes_1e6":
-        return "Python, 2 workers, a million packets", report["x25519_path"]
+MODES = {
+    "rss_growth_bytes_1e6": "Python, 2 workers, a million packets",
+    "node_pps": "packets that came through one node on one core, nothing lost, over TLS links",
+    "node_p99_ms": "beside the owed delay, at 25,000/s (avx2: 15,000/s), from link to link",
+    "node_rss_mib": "after those packets",
+    "node_cpu_pct_at_20k": "processor time of the node at 20,000/s (avx2: 12,000/s)",
+    "first_message_s": "local net of ten nodes, from command to the first message received",
+    "idle_nodes_cpu_pct": "authority, ten nodes and their owner, at rest",
+    "idle_client_cpu_pct": "one client at rest",
+    "idle_net_mib": "resident, of authority, ten nodes and their owner",
+    "e2e3_msgs_per_s": "Rust, 3 hops, 1 KiB, stored acks, nets and clients on all cores, no cover",
+    "e2e3_lost": "of those",
+    "py_client_msgs_per_s": "Python, 3 hops, 1 KiB, stored acks, all cores, no cover",
+    "py_client_lost": "of those",
+    "e2e3_mb_per_s": "one message of 16 MiB, 3 hops, until it is received",
+    "e2e7_mb_per_s": "one message of 16 MiB, 7 hops, until it is received",
+    "hop_overhead_p50_ms": "release after it is due, ten nodes, 1,000 messages/s, 3 hops",
+    "hop_overhead_p99_ms": "release after it is due, ten nodes, 1,000 messages/s, 3 hops",
+}
+"""How figures with names of their own were measured."""
+
+
+def mode(name: str) -> str:
+    """How a figure was measured."""
+    if name in MODES:
+        return MODES[name]
     if name.endswith("_by_processor_time"):
-        return "processor time a packet, median: 2 less what workers cost each other", report[
-            "x25519_path"
-        ]
+        return "processor time a packet, median: 2 less what workers cost each other"
     if name.endswith("_median"):
-        return "real time, median, under the load above", report["x25519_path"]
+        return "real time, median, under the load above"
     if name.startswith(("python_", "pipeline_")):
-        return "real time, best turn", report["x25519_path"]
-    if name.startswith("replay_"):
-        return "one core, processor time, median", "–"
+        return "real time, best turn"
     if name.startswith(("unwrap_", "create_")):
-        return "one core, processor time, median, batches of 64", path
-    return "one core, processor time, median", path
+        return "one core, processor time, median, batches of 64"
+    return "one core, processor time, median"
 
 
-def write(report: dict[str, Any]) -> None:
+def read() -> dict[str, Report]:
+    """The results by class, the fastest first; those of the newest run where there is none."""
+    files = {path: RESULTS / f"{path}.json" for path in PATHS}
+    found = {path: file for path, file in files.items() if file.exists()}
+    reports = {path: json.loads(file.read_text("utf-8")) for path, file in found.items()}
+    if not reports:
+        latest = json.loads((RESULTS / "latest.json").read_text("utf-8"))
+        reports[latest["x25519_path"]] = latest
+    return reports
+
+
+def write() -> None:
     """Write the page and its plots."""
+    reports = read()
     PLOTS.mkdir(exist_ok=True)
-    for name, svg in plots(report).items():
+    for name, svg in plots(reports).items():
         (PLOTS / name).write_text(svg, "utf-8")
-    PAGE.write_text(render(report), "utf-8")
+    PAGE.write_text(render(reports), "utf-8")
 
 
-def render(report: dict[str, Any]) -> str:
-    """The text of the page."""
+def figures(report: Report) -> dict[str, float]:
+    """The figures that are shown of one class."""
     details = report["details"]
     # The medians of rates in real time show what the load left of them.
     beside = {**details.get("bulk", {}), **details.get("python", {})}
-    figures = report["summary"] | {
+    shown: dict[str, float] = report["summary"] | {
         name: value
         for name, value in beside.items()
         if name.endswith(("_median", "_by_processor_time"))
     }
-    rows = [
-        f"| `{name}` | {number(value)} | {how} | {path} |"
-        for name, value in sorted(figures.items())
-        for how, path in [mode(name, report)]
-    ]
-    load = ", ".join(map(str, report["load_average"]))
+    return shown
+
+
+def render(reports: dict[str, Report]) -> str:
+    """The text of the page."""
+    shown = {path: figures(report) for path, report in reports.items()}
+    names = sorted({name for found in shown.values() for name in found})
+    facts: dict[str, list[object]] = {
+        "machine": [report["machine"] for report in reports.values()],
+        "measured": [report["measured"] for report in reports.values()],
+        "commit": [f"`{report['commit']}`" for report in reports.values()],
+        "command": [
+            f"`{report['command']}`; Rust profile `{report['rust_profile']}`, Python on a wheel of"
+            " profile `quick`"
+            for report in reports.values()
+        ],
+        "time stolen by the hypervisor": [f"{it['steal_percent']} %" for it in reports.values()],
+        "load average, part by part": [
+            ", ".join(map(str, report["load_average"])) for report in reports.values()
+        ],
+    }
     lines = [
         "# Benchmarks",
         "",
-        "Generated by `make bench`; the raw figures are in `benches/results/latest.json`.",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| machine | {report['machine']} |",
-        f"| measured | {report['measured']} |",
-        f"| commit | `{report['commit']}` |",
         (
-            f"| command | `{report['command']}`; Rust profile `{report['rust_profile']}`,"
-            " Python on a wheel of profile `quick` |"
+            "Generated by `make bench`; the raw figures of each class of machine are in"
+            " `benches/results`, those of the newest run in `benches/results/latest.json`."
         ),
-        f"| time stolen by the hypervisor | {report['steal_percent']} % |",
-        f"| load average before, between, after | {load} |",
+        (
+            "A class is the X25519 path on which everything ran; `BETANET_X25519=avx2 make bench`"
+            " measures that one on a machine that has a better one."
+        ),
+        "",
+        row("", *reports),
+        "|---" * (1 + len(reports)) + "|",
+        *(row(name, *values) for name, values in facts.items()),
         "",
         (
             "Figures in processor time count only the time in which their thread ran. Rates in real"
@@ -148,22 +226,45 @@ def render(report: dict[str, Any]) -> str:
             " they say less than the code can do."
         ),
         "",
-        *(f"![{name.removesuffix('.svg')}](benchmarks/{name})" for name in sorted(plots(report))),
+        *(f"![{name.removesuffix('.svg')}](benchmarks/{name})" for name in sorted(plots(reports))),
         "",
-        "| figure | value | measured as | X25519 path |",
-        "|---|---|---|---|",
-        *rows,
+        *(
+            f"Where the time goes, {label}: [flame graph](benchmarks/{name})."
+            for name, label in FLAMES.items()
+            if (PLOTS / name).exists()
+        ),
+        "",
+        row("figure", *reports, "measured as"),
+        "|---" * (2 + len(reports)) + "|",
+        *(
+            row(
+                f"`{name}`",
+                *(number(found[name]) if name in found else "–" for found in shown.values()),
+                mode(name),
+            )
+            for name in names
+        ),
         "",
         (
             "Ratios are ours ÷ `sphinx-packet` 0.6, built by the same compiler with the same flags,"
             " in one process and in turns. `pipeline_scaling_2` is the rate of two workers ÷ that"
             " of one; `rss_growth_bytes_1e6` the growth of resident memory over a million packets,"
-            " each of which was accepted."
+            " each of which was accepted. A name that ends with a path has that path's figure,"
+            " whatever the class."
         ),
         "",
     ]
     return "\n".join(lines)
 
 
+FLAMES = {"node.flame.svg": "in a node under load", "e2e.flame.svg": "in a network and its clients"}
+"""Pictures that `benches/flame.py` draws."""
+
+
+def row(*cells: object) -> str:
+    """One row of a table."""
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
 if __name__ == "__main__":
-    write(json.loads((ROOT / "benches" / "results" / "latest.json").read_text("utf-8")))
+    write()

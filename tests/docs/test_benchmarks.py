@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from benches import page
 
 
-def test_page_and_plots_are_those_of_the_results(root: Path) -> None:
-    report = json.loads((root / "benches" / "results" / "latest.json").read_text("utf-8"))
+def test_page_and_plots_are_those_of_the_results() -> None:
+    reports = page.read()
 
-    assert page.PAGE.read_text("utf-8") == page.render(report)
-    for name, svg in page.plots(report).items():
+    assert page.PAGE.read_text("utf-8") == page.render(reports)
+    for name, svg in page.plots(reports).items():
         assert (page.PLOTS / name).read_text("utf-8") == svg
+
+
+def test_the_newest_run_is_that_of_its_class() -> None:
+    latest = json.loads((page.RESULTS / "latest.json").read_text("utf-8"))
+
+    assert page.read()[latest["x25519_path"]] == latest

@@ -247,6 +247,7 @@ fn commit(root: &FilePath) -> String {
         "--",
         "crates/betanet-sphinx",
         "crates/betanet-mix",
+        "crates/betanet-node",
         "crates/betanet-bench",
         "Cargo.lock",
     ];

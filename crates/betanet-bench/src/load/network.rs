@@ -60,11 +60,12 @@ impl Network {
         let length = format!("{length_s}s");
         let expect = (settings.members + 1).to_string();
         let authority_dir = dir.join("authority");
-        let arguments = ["authority", "--network", "load", "--one-operator", "--die-with-parent", "--expect", &expect]
-            .into_iter()
-            .chain(["--epoch", &length, "--dir"])
-            .map(OsStr::new)
-            .chain([authority_dir.as_os_str()]);
+        let arguments =
+            ["authority", "run", "--network", "load", "--one-operator", "--die-with-parent", "--expect", &expect]
+                .into_iter()
+                .chain(["--epoch", &length, "--dir"])
+                .map(OsStr::new)
+                .chain([authority_dir.as_os_str()]);
         let authority = Child::start(&settings.betanet, None, &arguments.collect::<Vec<_>>(), &[])?;
         let pid = authority.pid();
         let record_file = authority_dir.join(authority::RECORD_FILE);
