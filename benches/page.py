@@ -118,6 +118,7 @@ def plots(reports: dict[str, Report]) -> dict[str, str]:
 
 MODES = {
     "rss_growth_bytes_1e6": "Python, 2 workers, a million packets",
+    "replay_bits_per_tag": "memory ÷ tags, at the worst moment of growing from 1 to 4 million",
     "node_pps": "packets that came through one node on one core, nothing lost, over TLS links",
     "node_p99_ms": "beside the owed delay, at 25,000/s (avx2: 15,000/s), from link to link",
     "node_rss_mib": "after those packets",

@@ -103,6 +103,24 @@ impl Tags {
         Self { rng, cache }
     }
 
+    /// Bits of memory for each tag, at the worst moment of a cache that grows from a quarter of what it may hold to the
+    /// whole.
+    ///
+    /// # Errors
+    /// A tag was refused.
+    pub fn bits() -> Result<f64, Failure> {
+        let mut tags = Self::new();
+        let mut worst: f64 = 0.0;
+        while tags.cache.len() + Self::INSERTS <= Self::CAPACITY {
+            tags.run()?;
+            if tags.cache.len() >= Self::CAPACITY / 4 {
+                let [memory, len] = [tags.cache.memory_bytes(), tags.cache.len()].map(float);
+                worst = worst.max(8.0 * memory / len);
+            }
+        }
+        Ok(worst)
+    }
+
     /// Inserts new tags, a full cache making way for an empty one, and says how many.
     ///
     /// # Errors
@@ -127,5 +145,9 @@ impl Default for Tags {
 }
 
 fn batch() -> f64 {
-    f64::from(u32::try_from(PACKETS).unwrap_or(u32::MAX))
+    float(PACKETS)
+}
+
+fn float(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -62,7 +62,9 @@ fn main() -> Result<(), Failure> {
     for (name, figure) in &bulk {
         writeln!(out, "{name:<36} {figure}")?;
     }
-    for name in ["pipeline_scaling_2", "pipeline_per_s_1", "pipeline_per_s_2", "replay_inserts_per_s"] {
+    for name in
+        ["pipeline_scaling_2", "pipeline_per_s_1", "pipeline_per_s_2", "replay_inserts_per_s", "replay_bits_per_tag"]
+    {
         if let Some(figure) = bulk.get(name) {
             summary.insert(name.to_owned(), figure.clone());
         }
@@ -204,6 +206,7 @@ fn bulk() -> Result<Map<String, Value>, Failure> {
     let mut tags = Tags::new();
     let inserts = rates(TURNS, WINDOW, || tags.run())?;
     figures.insert("replay_inserts_per_s".to_owned(), round(inserts.median()));
+    figures.insert("replay_bits_per_tag".to_owned(), round(Tags::bits()?));
     Ok(figures)
 }
 
