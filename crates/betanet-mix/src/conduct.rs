@@ -27,6 +27,12 @@ const HALF_LIFE: Duration = Duration::from_secs(30);
 /// Packets that a client may send in one go, and per second.
 const PACKETS: (f64, f64) = (20_000.0, 10_000.0);
 
+/// Items that a client may acknowledge in one go, and per second.
+const ACKS: (f64, f64) = (100_000.0, 50_000.0);
+
+/// A frame of acknowledgements counts as at least so many items.
+const LEAST_ACKS: u32 = 8;
+
 /// Whether whoever sent the packet over a link pays for it.
 #[must_use]
 pub const fn is_charged(from: Side, error: PacketError) -> bool {
@@ -45,8 +51,8 @@ pub const fn is_charged(from: Side, error: PacketError) -> bool {
 /// The account of a client, by all links that it has. Time is counted from any moment, the same for all calls.
 #[derive(Clone, Debug)]
 pub struct Conduct {
-    tokens: f64,
-    refilled: Duration,
+    packets: Allowance,
+    acks: Allowance,
     garbage: f64,
     /// When `garbage` was what it is.
     weighed: Duration,
@@ -57,15 +63,18 @@ impl Conduct {
     /// Of somebody who has sent nothing yet.
     #[must_use]
     pub const fn new(now: Duration) -> Self {
-        Self { tokens: PACKETS.0, refilled: now, garbage: 0.0, weighed: now, shut_until: Duration::ZERO }
+        let (packets, acks) = (Allowance::new(PACKETS, now), Allowance::new(ACKS, now));
+        Self { packets, acks, garbage: 0.0, weighed: now, shut_until: Duration::ZERO }
     }
 
     /// Takes note of packets and says how long to wait before more are read.
     pub fn spend(&mut self, now: Duration, packets: u32) -> Duration {
-        let passed = now.saturating_sub(self.refilled);
-        self.refilled = self.refilled.max(now);
-        self.tokens = (self.tokens + passed.as_secs_f64() * PACKETS.1).min(PACKETS.0) - f64::from(packets);
-        Duration::try_from_secs_f64(-self.tokens / PACKETS.1).unwrap_or_default()
+        self.packets.spend(now, packets)
+    }
+
+    /// Takes note of a frame that acknowledges so many items, and says how long to wait before more is read.
+    pub fn acknowledge(&mut self, now: Duration, items: u32) -> Duration {
+        self.acks.spend(now, items.max(LEAST_ACKS))
     }
 
     /// Takes note of garbage, and of what was good since the last time. Says whether it is enough to shut the party out.
@@ -91,8 +100,7 @@ impl Conduct {
     /// Whether the account is like that of somebody new.
     #[must_use]
     pub fn is_clean(&self, now: Duration) -> bool {
-        let passed = now.saturating_sub(self.refilled).as_secs_f64();
-        self.garbage_at(now) < 1.0 && self.tokens + passed * PACKETS.1 >= PACKETS.0
+        self.garbage_at(now) < 1.0 && self.packets.is_full(now) && self.acks.is_full(now)
     }
 
     /// What is held against the party, in packets.
@@ -100,6 +108,38 @@ impl Conduct {
     pub fn garbage_at(&self, now: Duration) -> f64 {
         let half_lives = now.saturating_sub(self.weighed).as_secs_f64() / HALF_LIFE.as_secs_f64();
         self.garbage * (-half_lives).exp2()
+    }
+}
+
+/// So much in one go, and so much per second.
+#[derive(Clone, Debug)]
+struct Allowance {
+    most: f64,
+    rate: f64,
+    left: f64,
+    /// When `left` was what it is.
+    refilled: Duration,
+}
+
+impl Allowance {
+    const fn new((most, rate): (f64, f64), now: Duration) -> Self {
+        Self { most, rate, left: most, refilled: now }
+    }
+
+    fn at(&self, now: Duration) -> f64 {
+        let passed = now.saturating_sub(self.refilled).as_secs_f64();
+        (self.left + passed * self.rate).min(self.most)
+    }
+
+    /// Takes more than is left as well, and says how long it takes until that is made up for.
+    fn spend(&mut self, now: Duration, amount: u32) -> Duration {
+        self.left = self.at(now) - f64::from(amount);
+        self.refilled = self.refilled.max(now);
+        Duration::try_from_secs_f64(-self.left / self.rate).unwrap_or_default()
+    }
+
+    fn is_full(&self, now: Duration) -> bool {
+        self.at(now) >= self.most
     }
 }
 

@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod fair;
 #[cfg(test)]
 mod fixtures;
+pub mod mailbox;
 pub mod message;
 pub mod path;
 pub mod pool;

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use betanet_mix::directory::{Consensuses, NetworkConstants, OwedProof};
 use betanet_mix::epoch::EpochClock;
+use betanet_mix::mailbox::Limits;
 use betanet_mix::view::{DelayProof, DocumentError, LinkAddress, NodeDescriptor, Role, Verified, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
@@ -41,7 +42,7 @@ use self::egress::Egress;
 use self::epochs::Epochs;
 use self::inbound::Inbound;
 use self::keeper::Keeper;
-use self::mailboxes::{Limits, Mailboxes, StoreError};
+use self::mailboxes::{Mailboxes, StoreError};
 use self::metrics::{Exporter, Metrics};
 use self::mixer::{Ingress, MixerConfig, Released};
 use crate::bind::{BindError, Purpose, announced, bind};
@@ -381,12 +382,12 @@ impl Node {
                     Released::Forward { next, packet } => egress.send(next, packet),
                     Released::Deliver { mailbox, payload } => {
                         if let Some(edge) = edge() {
-                            edge.deliver(mailbox, payload);
+                            edge.deliver(mailbox, &payload);
                         }
                     }
                     Released::Reply { mailbox, surb_id, delta } => {
                         if let Some(edge) = edge() {
-                            edge.deliver_reply(mailbox, surb_id, delta);
+                            edge.deliver_reply(mailbox, surb_id, &delta);
                         }
                     }
                 }
@@ -405,14 +406,15 @@ impl Node {
         };
         let stored = {
             let sessions = sessions.clone();
-            Box::new(move |mailbox, receipt: Option<Vec<u8>>| {
+            Box::new(move |mailbox, receipt| {
                 sessions.wake(mailbox);
                 if let Some(surb) = receipt {
-                    acknowledger.acknowledge(&surb);
+                    acknowledger.acknowledge(surb);
                 }
             })
         };
-        let mailboxes = Mailboxes::open(&self.state.join("mailboxes.redb"), Limits::default(), stored)?;
+        let metrics = Arc::clone(&self.metrics);
+        let mailboxes = Mailboxes::open(&self.state.join("mailboxes.redb"), Limits::default(), metrics, stored)?;
         let edge = Arc::new(Edge::new(mailboxes, sessions, Arc::clone(&self.metrics)));
         let _ = place.set(Arc::downgrade(&edge));
         Ok((ingress, Some(edge)))

@@ -73,3 +73,21 @@ proptest! {
         prop_assert!(!conduct.is_shut_out(now), "to send much is no garbage");
     }
 }
+
+/// INV-LINK-46
+#[test]
+fn item_acks_are_read_at_a_rate_of_their_own() {
+    let mut conduct = Conduct::new(ms(0));
+    let frames = |conduct: &mut Conduct, items| (0u32..99_999).find(|_| !conduct.acknowledge(ms(0), items).is_zero());
+    let many = frames(&mut conduct.clone(), 309).unwrap();
+    assert!((300..400).contains(&many), "{many}");
+    // Frames that acknowledge nothing are not free.
+    let empty = frames(&mut conduct, 0).unwrap();
+    assert!((10_000..20_000).contains(&empty), "{empty}");
+    assert!(!conduct.is_clean(ms(0)));
+    // Its packets are read meanwhile.
+    assert_eq!(ms(0), conduct.spend(ms(0), 1000));
+    assert!(conduct.acknowledge(ms(0), 5000) >= ms(100));
+    assert_eq!(ms(0), conduct.acknowledge(ms(1000), 9));
+    assert!(conduct.is_clean(ms(9000)));
+}

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use betanet_mix::mailbox::Origin;
 use betanet_mix::message::{Envelope, EnvelopeKind, encode_ack};
 use betanet_sphinx::{MailboxId, NodeId, PACKET_LEN, Surb, SurbId};
 use tokio::sync::Notify;
@@ -13,7 +14,7 @@ use super::egress::Egress;
 use super::mailboxes::{Hold, Mailboxes, PutError};
 use super::metrics::Metrics;
 use super::mixer::Source;
-use crate::link::frame::{Item, ItemBody};
+use crate::link::frame::{EncodedItem, FrameError};
 use crate::link::{Frame, LinkSender};
 use crate::sync::lock;
 
@@ -67,11 +68,7 @@ pub struct Acknowledger {
 
 impl Acknowledger {
     /// Says over `surb` that the item it came with is on disk.
-    pub fn acknowledge(&self, surb: &[u8]) {
-        let Ok(surb) = Surb::parse(surb) else {
-            self.metrics.drop_one("bad_surb");
-            return;
-        };
+    pub fn acknowledge(&self, surb: Surb) {
         let first = surb.first();
         let mut packet = [0; PACKET_LEN];
         if surb.reply(&encode_ack(), &mut packet).is_err() {
@@ -92,15 +89,18 @@ impl Edge {
     }
 
     /// Keeps the payload of a forward packet; its stored-ack goes out once it is on disk.
-    pub fn deliver(&self, mailbox: MailboxId, payload: Vec<u8>) {
-        let Ok(envelope) = Envelope::parse(&payload) else {
+    pub fn deliver(&self, mailbox: MailboxId, payload: &[u8]) {
+        let Ok(envelope) = Envelope::parse(payload) else {
             self.metrics.drop_one("bad_envelope");
+            return;
+        };
+        let Some(item) = self.encoded(EncodedItem::forward(payload)) else {
             return;
         };
         if envelope.kind == EnvelopeKind::Cover {
             // Handed on like any other while its owner is there, and never worth a place on disk.
             self.metrics.cover.add(1);
-            self.hand_over(mailbox, ItemBody::Forward(payload));
+            self.hand_over(mailbox, item);
             return;
         }
         let surb = envelope.ack_surb();
@@ -108,30 +108,31 @@ impl Edge {
             // The item is good; its sender only never hears of it.
             self.metrics.drop_one("bad_surb");
         }
-        let receipt = surb.map(|surb| surb.to_bytes().to_vec());
-        let item = ItemBody::Forward(payload).encode();
-        self.note(self.mailboxes.put(mailbox, item, receipt));
+        self.note(self.mailboxes.put(mailbox, item, surb));
     }
 
     /// Hands a SURB reply to its owner at once, or keeps it until the owner comes.
-    pub fn deliver_reply(&self, mailbox: MailboxId, surb_id: SurbId, delta: Vec<u8>) {
-        if let Some(body) = self.hand_over(mailbox, ItemBody::Reply { surb_id, delta }) {
-            self.note(self.mailboxes.put(mailbox, body.encode(), None));
+    pub fn deliver_reply(&self, mailbox: MailboxId, surb_id: SurbId, delta: &[u8]) {
+        let Some(item) = self.encoded(EncodedItem::reply(surb_id, delta)) else {
+            return;
+        };
+        if let Some(item) = self.hand_over(mailbox, item) {
+            self.note(self.mailboxes.put(mailbox, item, None));
         } else {
             self.metrics.delivered.add(1);
         }
     }
 
+    fn encoded(&self, item: Result<EncodedItem, FrameError>) -> Option<EncodedItem> {
+        item.inspect_err(|_| self.metrics.drop_one("bad_item")).ok()
+    }
+
     /// Sends an item that is not stored to its owner; gives it back if the owner is not there or
     /// reads too slowly.
-    fn hand_over(&self, mailbox: MailboxId, body: ItemBody) -> Option<ItemBody> {
-        let Some(session) = lock(&self.sessions.attached).get(&mailbox).cloned() else {
-            return Some(body);
-        };
-        let item = Item { seq: 0, body };
-        match Frame::item(&item).map(|frame| session.sender.try_send(frame)) {
-            Ok(Ok(())) => None,
-            _ => Some(item.body),
+    fn hand_over(&self, mailbox: MailboxId, item: EncodedItem) -> Option<EncodedItem> {
+        match lock(&self.sessions.attached).get(&mailbox) {
+            Some(session) => session.sender.offer(item).err(),
+            None => Some(item),
         }
     }
 
@@ -160,8 +161,13 @@ impl Edge {
     ///
     /// # Errors
     /// The edge is full, or its disk refuses.
-    pub async fn attach(self: &Arc<Self>, mailbox: MailboxId, sender: LinkSender) -> Result<Attachment, PutError> {
-        let hold = self.mailboxes.attach(mailbox).await?;
+    pub async fn attach(
+        self: &Arc<Self>,
+        mailbox: MailboxId,
+        origin: Origin,
+        sender: LinkSender,
+    ) -> Result<Attachment, PutError> {
+        let hold = self.mailboxes.attach(mailbox, origin).await?;
         let number = self.sessions.next.fetch_add(1, Ordering::Relaxed);
         let session = Session { number, sender, stored: Arc::default(), taken: Arc::default() };
         let former = lock(&self.sessions.attached).insert(mailbox, session.clone());
@@ -191,11 +197,10 @@ impl Edge {
             }
             for (seq, bytes) in items {
                 after = seq;
-                let Ok(frame) = ItemBody::parse(&bytes).and_then(|body| Frame::item(&Item { seq, body })) else {
-                    self.metrics.drop_one("bad_item");
+                let Some(item) = self.encoded(EncodedItem::new(bytes)) else {
                     continue;
                 };
-                if session.sender.send(frame).await.is_err() {
+                if session.sender.send(Frame::item(item)).await.is_err() {
                     return;
                 }
             }
@@ -223,12 +228,9 @@ impl Attachment {
         self.taken.notified().await;
     }
 
-    /// Deletes what the client has taken care of. What the disk is too slow for comes again.
-    pub fn delete(&self, seqs: Vec<u64>) {
-        if let Err(err) = self.edge.mailboxes.delete(self.mailbox, seqs) {
-            self.edge.metrics.drop_one(err.reason());
-        }
-        self.edge.update_levels();
+    /// Deletes what the client has taken care of.
+    pub fn acknowledge(&self, seqs: &[u64]) {
+        self.edge.mailboxes.acknowledge(self.mailbox, seqs);
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::directory::Consensuses;
+use betanet_mix::mailbox::Origin;
 use betanet_sphinx::NodeId;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -33,8 +34,8 @@ use crate::places::{Places, origin};
 use crate::process::link_places;
 use crate::sync::lock;
 
-/// Frames that wait to be written to one client.
-const CLIENT_QUEUE: usize = 512;
+/// Frames that wait to be written to one client: what one that does not read takes of our memory.
+const CLIENT_QUEUE: usize = 128;
 
 /// How long an unknown key may wait at a middle node for the consensus that lists it.
 const MEMBERSHIP_PATIENCE: Duration = Duration::from_secs(3);
@@ -199,7 +200,7 @@ impl Inbound {
             let Some(source) = self.ingress.client(ip, key) else {
                 return;
             };
-            let client = Client::new(&self, edge, key, sender.clone(), &source);
+            let client = Client::new(&self, edge, key, origin(ip), sender.clone(), &source);
             let ended = tokio::select! {
                 ended = client.serve(&mut reader, room.idle) => ended,
                 () = source.shut_out() => LinkError::Closed.into(),
@@ -299,6 +300,7 @@ struct Client<'a> {
     inbound: &'a Inbound,
     edge: Arc<Edge>,
     key: [u8; 32],
+    origin: Origin,
     sender: LinkSender,
     source: &'a Source,
     attachment: Option<Attachment>,
@@ -307,11 +309,19 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(inbound: &'a Inbound, edge: Arc<Edge>, key: [u8; 32], sender: LinkSender, source: &'a Source) -> Self {
+    fn new(
+        inbound: &'a Inbound,
+        edge: Arc<Edge>,
+        key: [u8; 32],
+        origin: Origin,
+        sender: LinkSender,
+        source: &'a Source,
+    ) -> Self {
         Self {
             inbound,
             edge,
             key,
+            origin,
             sender,
             source,
             attachment: None,
@@ -379,17 +389,14 @@ impl<'a> Client<'a> {
     ) -> Result<(), LinkError> {
         match received {
             Received::Packets(packets) => {
-                // Read no faster than it may send.
-                let wait = self.source.spend(packets.count());
-                if !wait.is_zero() {
-                    tokio::time::sleep(wait).await;
-                }
+                pause(self.source.spend(packets.count())).await;
                 self.inbound.take(self.source, packets);
                 Ok(())
             }
             Received::ItemAck(seqs) => {
                 let attachment = self.attachment.as_ref().ok_or(LinkError::Message)?;
-                attachment.delete(seqs);
+                attachment.acknowledge(&seqs);
+                pause(self.source.acknowledge(seqs.len())).await;
                 Ok(())
             }
             Received::Message(message) => {
@@ -407,7 +414,7 @@ impl<'a> Client<'a> {
             Op::Time => Outcome::Time { now_ms: self.inbound.time.now_ms() },
             Op::Attach => {
                 let mailbox = mailbox_of(&self.key);
-                match self.edge.attach(mailbox, self.sender.clone()).await {
+                match self.edge.attach(mailbox, self.origin, self.sender.clone()).await {
                     Ok(attachment) => {
                         self.attachment = Some(attachment);
                         Outcome::Attached
@@ -441,6 +448,13 @@ impl<'a> Client<'a> {
                 refused(&"an edge is not the directory authority")
             }
         }
+    }
+}
+
+/// Reads a client no faster than it may send.
+async fn pause(wait: Duration) {
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -24,12 +24,13 @@ const COARSE_STEP: u64 = 1000;
 const COARSE_PERIOD: Duration = Duration::from_mins(1);
 
 /// Why a packet is dropped or a peer refused, beside the reasons of [`PacketError`].
-const REASONS: [&str; 31] = [
+const REASONS: [&str; 36] = [
     "accept_failed",
     "bad_envelope",
     "bad_item",
     "bad_surb",
     "delay_queue_full",
+    "edge_full",
     "egress_full",
     "equivocation",
     "handshake_failed",
@@ -37,9 +38,13 @@ const REASONS: [&str; 31] = [
     "http_crowded",
     "idle_client",
     "ingress_full",
+    "item_evicted",
+    "item_expired",
     "link_closed",
     "link_down",
+    "mailbox_evicted",
     "mailbox_full",
+    "mailbox_taken",
     "malformed_frame",
     "no_beacon",
     "not_an_edge",

@@ -165,6 +165,12 @@ impl Source {
         self.party.spend(u32::try_from(packets).unwrap_or(u32::MAX))
     }
 
+    /// Takes note of a frame that acknowledges items and says how long to wait before more is read.
+    #[must_use]
+    pub fn acknowledge(&self, items: usize) -> Duration {
+        self.party.acknowledge(u32::try_from(items).unwrap_or(u32::MAX))
+    }
+
     /// The link broke the protocol.
     pub fn broke_link(&self) {
         if self.party.broke_link() {

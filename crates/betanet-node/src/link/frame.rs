@@ -127,15 +127,9 @@ impl Frame {
     }
 
     /// A frame around a mailbox item.
-    ///
-    /// # Errors
-    /// [`FrameError::Length`] if the item is larger than a frame.
-    pub fn item(item: &Item) -> Result<Self, FrameError> {
-        let body = item.encode();
-        if body.len() > PACKET_LEN {
-            return Err(FrameError::Length);
-        }
-        Ok(Self::other(FrameKind::Item, body))
+    #[must_use]
+    pub fn item(item: EncodedItem) -> Self {
+        Self::other(FrameKind::Item, item.0)
     }
 
     /// The frames that acknowledge `seqs`.
@@ -250,49 +244,64 @@ impl Item {
     const FORWARD: u8 = 0x01;
     const REPLY: u8 = 0x02;
 
-    /// The bytes on the link, also the bytes in the mailbox store behind `seq`.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = self.seq.to_be_bytes().to_vec();
-        out.extend_from_slice(&self.body.encode());
-        out
-    }
-
     /// Reads an item.
     ///
     /// # Errors
     /// [`FrameError::Body`] if it is none.
     pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
         let (seq, rest) = bytes.split_first_chunk().ok_or(FrameError::Body)?;
-        Ok(Self { seq: u64::from_be_bytes(*seq), body: ItemBody::parse(rest)? })
+        let body = match rest.split_first() {
+            Some((&Self::FORWARD, payload)) => ItemBody::Forward(payload.to_vec()),
+            Some((&Self::REPLY, rest)) => {
+                let (surb_id, delta) = rest.split_first_chunk::<16>().ok_or(FrameError::Body)?;
+                ItemBody::Reply { surb_id: SurbId::from(*surb_id), delta: delta.to_vec() }
+            }
+            _ => return Err(FrameError::Body),
+        };
+        Ok(Self { seq: u64::from_be_bytes(*seq), body })
     }
 }
 
-impl ItemBody {
-    /// The bytes behind `seq`.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Forward(payload) => [&[Item::FORWARD], payload.as_slice()].concat(),
-            Self::Reply { surb_id, delta } => {
-                [[Item::REPLY].as_slice(), surb_id.as_bytes().as_slice(), delta.as_slice()].concat()
-            }
-        }
-    }
+/// The bytes of an [`Item`], written once: they are kept on disk and sent to the client as they are.
+#[derive(Debug)]
+pub struct EncodedItem(Vec<u8>);
 
-    /// Reads the bytes behind `seq`.
+impl EncodedItem {
+    /// An item with the payload of a forward packet, and with the number 0.
     ///
     /// # Errors
-    /// [`FrameError::Body`] if they are no item.
-    pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
-        match bytes.split_first() {
-            Some((&Item::FORWARD, payload)) => Ok(Self::Forward(payload.to_vec())),
-            Some((&Item::REPLY, rest)) => {
-                let (surb_id, delta) = rest.split_first_chunk::<16>().ok_or(FrameError::Body)?;
-                Ok(Self::Reply { surb_id: SurbId::from(*surb_id), delta: delta.to_vec() })
-            }
-            _ => Err(FrameError::Body),
-        }
+    /// [`FrameError::Length`] if it does not fit into a frame.
+    pub fn forward(payload: &[u8]) -> Result<Self, FrameError> {
+        Self::new([&[0; 8], [Item::FORWARD].as_slice(), payload].concat())
+    }
+
+    /// An item with what came over a SURB, and with the number 0.
+    ///
+    /// # Errors
+    /// [`FrameError::Length`] if it does not fit into a frame.
+    pub fn reply(surb_id: SurbId, delta: &[u8]) -> Result<Self, FrameError> {
+        Self::new([&[0; 8], [Item::REPLY].as_slice(), surb_id.as_bytes(), delta].concat())
+    }
+
+    /// The bytes of an item that was kept.
+    ///
+    /// # Errors
+    /// [`FrameError::Length`] if they cannot be that of one.
+    pub fn new(bytes: Vec<u8>) -> Result<Self, FrameError> {
+        if (Item::HEADER_LEN..=PACKET_LEN).contains(&bytes.len()) { Ok(Self(bytes)) } else { Err(FrameError::Length) }
+    }
+
+    /// The same item with another number.
+    #[must_use]
+    pub fn numbered(mut self, seq: u64) -> Self {
+        self.0.iter_mut().zip(seq.to_be_bytes()).for_each(|(to, from)| *to = from);
+        self
+    }
+
+    /// What stands in the frame.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -316,12 +325,12 @@ mod tests {
     /// INV-LINK-02
     #[test]
     fn every_kind_of_frame_has_the_same_length_and_layout() {
-        let item = Item { seq: 0x0102, body: ItemBody::Forward(vec![7; 2048]) };
+        let item = || EncodedItem::forward(&[7; 2048]).unwrap().numbered(0x0102);
         let frames = [
             (Frame::padding(), vec![]),
             (Frame::packet(&[9; PACKET_LEN]), vec![9; PACKET_LEN]),
             (Frame::control(b"{}".to_vec()), vec![1, b'{', b'}']),
-            (Frame::item(&item).unwrap(), item.encode()),
+            (Frame::item(item()), item().as_bytes().to_vec()),
             (Frame::item_acks(&[1, 2]).remove(0), [1u64.to_be_bytes(), 2u64.to_be_bytes()].concat()),
         ];
         for (code, (frame, body)) in (0u8..).zip(frames) {
@@ -375,8 +384,13 @@ mod tests {
 
     #[test]
     fn items_and_acks_round_trip() {
-        let reply = Item { seq: 0, body: ItemBody::Reply { surb_id: SurbId::from([3; 16]), delta: vec![1, 2, 3] } };
-        assert_eq!(reply, Item::parse(&reply.encode()).unwrap());
+        let surb_id = SurbId::from([3; 16]);
+        let reply = Item { seq: 0, body: ItemBody::Reply { surb_id, delta: vec![1, 2, 3] } };
+        assert_eq!(Ok(reply), Item::parse(EncodedItem::reply(surb_id, &[1, 2, 3]).unwrap().as_bytes()));
+        let forward = Item { seq: 9, body: ItemBody::Forward(vec![1, 2, 3]) };
+        assert_eq!(Ok(forward), Item::parse(EncodedItem::forward(&[1, 2, 3]).unwrap().numbered(9).as_bytes()));
+        assert_eq!(Err(FrameError::Length), EncodedItem::forward(&[0; PACKET_LEN - 8]).map(|_| ()));
+        assert_eq!(Err(FrameError::Length), EncodedItem::new(vec![0; 8]).map(|_| ()));
         let seqs: Vec<u64> = (0..1000).collect();
         let parsed: Vec<u64> =
             Frame::item_acks(&seqs).iter().flat_map(|frame| parse_acks(frame.body()).collect::<Vec<_>>()).collect();

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::frame::{self, FRAME_LEN, Frame, FrameError, FrameKind, Item};
+use super::frame::{self, EncodedItem, FRAME_LEN, Frame, FrameError, FrameKind, Item};
 
 /// Largest control message that the dialling side takes, in bytes: lists of the whole network.
 pub const MESSAGE_LIMIT: usize = 48 * 1024 * 1024;
@@ -84,6 +84,20 @@ impl LinkSender {
             mpsc::error::TrySendError::Full(_) => LinkError::Full,
             mpsc::error::TrySendError::Closed(_) => LinkError::Closed,
         })
+    }
+
+    /// Queues an item if there is room, else gives it back.
+    ///
+    /// # Errors
+    /// The item: the queue is full or the link has ended.
+    pub fn offer(&self, item: EncodedItem) -> Result<(), EncodedItem> {
+        match self.queue.try_reserve() {
+            Ok(place) => {
+                place.send(Frame::item(item));
+                Ok(())
+            }
+            Err(_) => Err(item),
+        }
     }
 
     /// Queues a control message as soon as the one before is written. Who answers requests waits

@@ -10,9 +10,7 @@ use ed25519_dalek::SigningKey;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
@@ -87,7 +85,7 @@ impl Dialer {
     /// [`HandshakeError::OwnKey`] if the TLS library refuses the key.
     pub fn new(key: &SigningKey, timeouts: LinkTimeouts) -> Result<Self, HandshakeError> {
         let provider = provider();
-        let own = certified(key, &provider).map_err(HandshakeError::OwnKey)?;
+        let own = certified(key).map_err(HandshakeError::OwnKey)?;
         Ok(Self { provider, own, timeouts })
     }
 
@@ -169,7 +167,7 @@ impl Listener {
     /// [`HandshakeError::OwnKey`] if the TLS library refuses the key.
     pub fn new(tcp: TcpListener, key: &SigningKey, timeouts: LinkTimeouts) -> Result<Self, HandshakeError> {
         let provider = provider();
-        let own = certified(key, &provider).map_err(HandshakeError::OwnKey)?;
+        let own = certified(key).map_err(HandshakeError::OwnKey)?;
         let verifier = RawKeyVerifier { pinned: None, algorithms: provider.signature_verification_algorithms };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -249,10 +247,11 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-fn certified(key: &SigningKey, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, rustls::Error> {
+fn certified(key: &SigningKey) -> Result<Arc<CertifiedKey>, rustls::Error> {
     let seed = Zeroizing::new(key.to_bytes());
-    let der = [PKCS8_PREFIX.as_slice(), seed.as_slice()].concat();
-    let private = provider.key_provider.load_private_key(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)))?;
+    let der = Zeroizing::new([PKCS8_PREFIX.as_slice(), seed.as_slice()].concat());
+    // The provider's loader takes a copy that nobody wipes.
+    let private = aws_lc_rs::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(der.as_slice()))?;
     let spki = spki_of(key.verifying_key().as_bytes());
     Ok(Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki)], private)))
 }

@@ -93,6 +93,12 @@ impl Party {
         spent.unwrap_or_default()
     }
 
+    /// Takes note of a frame that acknowledges so many items, and says how long to wait before more is read.
+    pub(crate) fn acknowledge(&self, items: u32) -> Duration {
+        let spent = self.account.as_ref().map(|account| lock(&account.conduct).acknowledge(self.zero.elapsed(), items));
+        spent.unwrap_or_default()
+    }
+
     /// Resolves when its links are to end.
     pub(crate) async fn shut_out(&self) {
         match &self.account {

@@ -1,22 +1,23 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use betanet_mix::mailbox::Limits;
+
 use super::*;
-use crate::daemon::mailboxes::Limits;
 use crate::daemon::metrics::Exporter;
 
 #[tokio::test]
 async fn a_wanted_ack_without_a_surb_is_counted_and_the_item_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("mailboxes.redb");
-    let mailboxes = Mailboxes::open(&store, Limits::default(), Box::new(|_, _| {})).unwrap();
-    let mailbox = MailboxId::from([1; 16]);
-    let _hold = mailboxes.attach(mailbox).await.unwrap();
     let metrics = Arc::new(Metrics::new(true));
+    let mailboxes = Mailboxes::open(&store, Limits::default(), Arc::clone(&metrics), Box::new(|_, _| {})).unwrap();
+    let mailbox = MailboxId::from([1; 16]);
+    let _hold = mailboxes.attach(mailbox, None).await.unwrap();
     let edge = Edge::new(mailboxes, Sessions::default(), Arc::clone(&metrics));
     let mut payload = vec![0xff; betanet_sphinx::USER_PAYLOAD_LEN];
     *payload.first_mut().unwrap() = 1;
     assert!(Envelope::parse(&payload).is_ok_and(|envelope| envelope.kind == EnvelopeKind::AckWanted));
-    edge.deliver(mailbox, payload);
+    edge.deliver(mailbox, &payload);
     let text = Exporter::new(&metrics).render(Instant::now());
     assert!(text.contains("{reason=\"bad_surb\"} 1\n"), "{text}");
     assert_eq!(1, metrics.delivered.get());

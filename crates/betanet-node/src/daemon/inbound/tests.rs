@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use betanet_mix::epoch::Epoch;
+use betanet_mix::mailbox::Limits as MailboxLimits;
 use betanet_mix::view::{ConsensusHash, Signature, Signed, node_id_of};
 use betanet_sphinx::PACKET_LEN;
+use betanet_sphinx::{MailboxId, USER_PAYLOAD_LEN};
 use ed25519_dalek::SigningKey;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
@@ -18,10 +20,11 @@ use crate::daemon::delays::Delays;
 use crate::daemon::directory::{Described, Uplink};
 use crate::daemon::edge::Sessions;
 use crate::daemon::epochs::Epochs;
-use crate::daemon::mailboxes::{Limits as MailboxLimits, Mailboxes};
+use crate::daemon::mailboxes::Mailboxes;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::mixer::{self, MixerConfig};
 use crate::fixtures::{ANNOUNCED, NETWORK, consensus, key, sign};
+use crate::link::frame::{Item, ItemBody};
 use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
 use crate::net::Endpoint;
 use crate::state::StateDir;
@@ -37,6 +40,7 @@ struct TestEdge {
     authority: SigningKey,
     views: watch::Sender<Arc<Consensuses>>,
     metrics: Arc<Metrics>,
+    edge: Arc<Edge>,
     _folder: TempDir,
 }
 
@@ -50,8 +54,13 @@ impl TestEdge {
         let delays = Arc::new(Mutex::new(Delays::open(&state).unwrap()));
         let config = MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64 };
         let ingress = mixer::start(config, &epochs, &delays, &metrics, |_| {}).unwrap();
-        let mailboxes =
-            Mailboxes::open(&state.join("mailboxes.redb"), MailboxLimits::default(), Box::new(|_, _| {})).unwrap();
+        let sessions = Sessions::default();
+        let stored = {
+            let sessions = sessions.clone();
+            Box::new(move |mailbox, _| sessions.wake(mailbox))
+        };
+        let store = state.join("mailboxes.redb");
+        let mailboxes = Mailboxes::open(&store, MailboxLimits::default(), Arc::clone(&metrics), stored).unwrap();
         let views = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), node_id_of(&authority))));
         let directory = Uplink {
             owed: watch::Sender::default(),
@@ -65,9 +74,10 @@ impl TestEdge {
             metrics: Arc::clone(&metrics),
         }
         .start();
+        let edge = Arc::new(Edge::new(mailboxes, sessions, Arc::clone(&metrics)));
         let inbound = Inbound {
             ingress,
-            edge: Some(Arc::new(Edge::new(mailboxes, Sessions::default(), Arc::clone(&metrics)))),
+            edge: Some(Arc::clone(&edge)),
             directory,
             views: views.subscribe(),
             time: NetworkClock::from_wall(),
@@ -78,7 +88,7 @@ impl TestEdge {
         let listener = Listener::new(tcp, &own, timeouts).unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { inbound.serve_within(limits, &listener).await });
-        Self { address, key: own, authority, views, metrics, _folder: folder }
+        Self { address, key: own, authority, views, metrics, edge, _folder: folder }
     }
 
     async fn dial(&self, key: &SigningKey) -> Peer {
@@ -86,6 +96,28 @@ impl TestEdge {
         let (sender, reader) =
             dialer.dial(&self.address.try_into().unwrap(), *node_id_of(&self.key).as_bytes(), 64).await.unwrap();
         Peer { channel: ControlChannel::new(sender.clone()), sender, reader }
+    }
+
+    /// A client that is attached, and its mailbox.
+    async fn attach(&self) -> (Peer, MailboxId) {
+        let key = key();
+        let mut peer = self.dial(&key).await;
+        assert!(matches!(peer.ask(Op::Attach).await, Some(Outcome::Attached)));
+        (peer, mailbox_of(node_id_of(&key).as_bytes()))
+    }
+
+    /// Puts items without acks into a mailbox, numbered by their last bytes.
+    fn deliver(&self, mailbox: MailboxId, count: u16) {
+        for n in 0..count {
+            let mut payload = vec![0; USER_PAYLOAD_LEN];
+            *payload.last_chunk_mut().unwrap() = n.to_be_bytes();
+            self.edge.deliver(mailbox, &payload);
+        }
+    }
+
+    fn items(&self) -> u64 {
+        self.edge.update_levels();
+        self.metrics.mailbox_items.get()
     }
 
     /// Publishes a consensus that lists these and nobody else.
@@ -138,6 +170,23 @@ impl Peer {
             },
             () = read => None,
         }
+    }
+
+    /// The next items: what [`TestEdge::deliver`] wrote, and their numbers.
+    async fn items(&mut self, count: u16) -> (Vec<u16>, Vec<u64>) {
+        let (mut bodies, mut seqs) = (Vec::new(), Vec::new());
+        let read = async {
+            while seqs.len() < usize::from(count) {
+                if let Received::Item(Item { seq, body: ItemBody::Forward(payload) }) =
+                    self.reader.next().await.unwrap()
+                {
+                    bodies.push(u16::from_be_bytes(*payload.last_chunk().unwrap()));
+                    seqs.push(seq);
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, read).await.unwrap();
+        (bodies, seqs)
     }
 
     async fn is_served(&mut self) -> bool {
@@ -335,4 +384,42 @@ async fn a_client_publishes_no_faster_than_it_may() {
     };
     tokio::time::timeout(DEADLINE, ask).await.unwrap();
     edge.dropped("too_many_publications", 1).await;
+}
+
+/// INV-LINK-43 INV-LINK-46
+#[tokio::test]
+async fn clients_that_do_not_read_or_send_nothing_but_item_acks_take_nothing_from_others() {
+    let edge = TestEdge::start(WIDE).await;
+    let (mut slow, of_slow) = edge.attach().await;
+    // More than all buffers between the two sides hold.
+    edge.deliver(of_slow, 4000);
+    let (flooding, of_flooding) = edge.attach().await;
+    edge.deliver(of_flooding, 100);
+    // Acks of everything that anybody has, without an end.
+    let flood = tokio::spawn(async move {
+        let acks: Vec<u64> = (0..5000).collect();
+        loop {
+            for frame in Frame::item_acks(&acks) {
+                flooding.sender.send(frame).await.unwrap();
+            }
+        }
+    });
+    let (mut honest, of_honest) = edge.attach().await;
+    for round in 0..3 {
+        edge.deliver(of_honest, 50);
+        let (bodies, seqs) = honest.items(50).await;
+        assert_eq!((0..50).collect::<Vec<u16>>(), bodies, "round {round}");
+        honest.sender.send(Frame::item_acks(&seqs).remove(0)).await.unwrap();
+    }
+    // Each has deleted its own and no other's.
+    edge.eventually(|_| edge.items() == 4000).await;
+    flood.abort();
+    let (bodies, seqs) = slow.items(4000).await;
+    assert_eq!((0..4000).collect::<Vec<u16>>(), bodies);
+    for frame in Frame::item_acks(&seqs) {
+        slow.sender.send(frame).await.unwrap();
+    }
+    edge.eventually(|_| edge.items() == 0).await;
+    let page = rendered(&edge.metrics);
+    assert!(!page.lines().any(|line| line.contains("reason=") && !line.ends_with(" 0")), "{page}");
 }

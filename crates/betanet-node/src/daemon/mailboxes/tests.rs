@@ -1,25 +1,81 @@
-#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
-use std::sync::mpsc::channel;
-use std::time::Instant;
+mod faults;
+
+use std::sync::mpsc::{Receiver, channel};
+
+use betanet_sphinx::{Hop, NodeId, SecretKey, SurbId, build_surb};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
+use crate::daemon::metrics::Exporter;
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Bytes of an item of [`item`] as the limits count them.
+const SIZE: u64 = 9 + 100 + 64;
 
 fn mailbox(byte: u8) -> MailboxId {
     MailboxId::from([byte; 16])
 }
 
-type Receipts = Receiver<(MailboxId, Option<Vec<u8>>)>;
+fn origin(last: u8) -> Origin {
+    (last > 0).then(|| [192, 0, 2, last].into())
+}
 
-fn open(dir: &Path, limits: Limits) -> (Mailboxes, Receipts) {
-    let (sender, receiver) = channel();
-    let stored = Box::new(move |mailbox, receipt| {
-        let _ = sender.send((mailbox, receipt));
-    });
-    let store = Mailboxes::open(&dir.join("mailboxes.redb"), limits, stored).unwrap();
-    (store, receiver)
+fn item(byte: u8) -> EncodedItem {
+    EncodedItem::forward(&[byte; 100]).unwrap()
+}
+
+fn surb() -> Surb {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let path = [Hop { node: NodeId::from([1; 32]), key: SecretKey::generate(&mut rng).public() }];
+    build_surb(&mut rng, 0, &path, mailbox(1), SurbId::from([2; 16])).unwrap().0
+}
+
+/// A store, and who hears of it.
+struct TestStore {
+    store: Mailboxes,
+    /// Mailboxes of what was stored, and whether there was a receipt.
+    stored: Receiver<(MailboxId, bool)>,
+    metrics: Arc<Metrics>,
+}
+
+impl TestStore {
+    fn open(dir: &Path, limits: Limits) -> Self {
+        Self::with(disk::file(&dir.join("mailboxes.redb"), limits), limits)
+    }
+
+    fn with(open: disk::Open, limits: Limits) -> Self {
+        let (sender, stored) = channel();
+        let tell: Stored = Box::new(move |mailbox, receipt| {
+            let _ = sender.send((mailbox, receipt.is_some()));
+        });
+        let metrics = Arc::new(Metrics::new(true));
+        let store = Mailboxes::open_with(open, limits, Arc::clone(&metrics), tell).unwrap();
+        Self { store, stored, metrics }
+    }
+
+    fn put(&self, to: u8, byte: u8) -> Result<(), PutError> {
+        self.store.put(mailbox(to), item(byte), Some(surb()))
+    }
+
+    /// The last bytes of what a mailbox holds, and its numbers.
+    fn read(&self, of: u8) -> (Vec<u8>, Vec<u64>) {
+        let items = self.store.read_after(mailbox(of), 0, 1000).unwrap();
+        items.iter().map(|(seq, body)| (*body.last().unwrap(), *seq)).unzip()
+    }
+
+    fn wait_stored(&self) -> (MailboxId, bool) {
+        self.stored.recv_timeout(DEADLINE).unwrap()
+    }
+
+    fn dropped(&self, reason: &str) -> u64 {
+        let page = Exporter::new(&self.metrics).render(Instant::now());
+        let line = format!("betanet_packets_dropped_total{{reason=\"{reason}\"}} ");
+        page.lines().find_map(|text| text.strip_prefix(&line)).unwrap().parse().unwrap()
+    }
 }
 
 fn poll(mut condition: impl FnMut() -> bool) {
@@ -32,169 +88,123 @@ fn poll(mut condition: impl FnMut() -> bool) {
 
 /// INV-LINK-05
 #[tokio::test]
-async fn items_survive_reopening_in_order_until_they_are_deleted() {
+async fn items_survive_reopening_in_order_until_they_are_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, stored) = open(dir.path(), Limits::default());
-    let _hold = store.attach(mailbox(1)).await.unwrap();
+    let one = TestStore::open(dir.path(), Limits::default());
+    let _hold = one.store.attach(mailbox(1), None).await.unwrap();
     for n in 0u8..5 {
-        store.put(mailbox(1), vec![n], Some(vec![n, n])).unwrap();
+        one.put(1, n).unwrap();
     }
-    for n in 0u8..5 {
-        let (to, receipt) = stored.recv_timeout(DEADLINE).unwrap();
-        assert_eq!((mailbox(1), Some(vec![n, n])), (to, receipt));
+    for _ in 0..5 {
+        assert_eq!((mailbox(1), true), one.wait_stored());
     }
-    drop(store);
+    drop(one);
 
-    let (store, _stored) = open(dir.path(), Limits::default());
-    let items = store.read_after(mailbox(1), 0, 10).unwrap();
-    let bodies: Vec<_> = items.iter().map(|(_, body)| body.clone()).collect();
-    assert_eq!(vec![vec![0], vec![1], vec![2], vec![3], vec![4]], bodies);
-    let seqs: Vec<u64> = items.iter().map(|(seq, _)| *seq).collect();
+    let two = TestStore::open(dir.path(), Limits::default());
+    let (bodies, seqs) = two.read(1);
+    assert_eq!(vec![0, 1, 2, 3, 4], bodies);
     assert!(seqs.is_sorted_by(|a, b| a < b));
-    store.delete(mailbox(1), seqs.iter().copied().take(4).collect()).unwrap();
-    poll(|| store.held() == (1, 1));
-    store.delete(mailbox(1), seqs.clone()).unwrap();
-    poll(|| store.held() == (1, 0));
-    store.put(mailbox(1), vec![9], None).unwrap();
-    poll(|| !store.read_after(mailbox(1), 0, 1).unwrap().is_empty());
-    let (next, _) = store.read_after(mailbox(1), 0, 1).unwrap().remove(0);
-    assert!(Some(&next) > seqs.last(), "a sequence number was used twice");
+    // What is read is what stands in the frame, with its number.
+    let (seq, body) = two.store.read_after(mailbox(1), seqs[2], 1).unwrap().remove(0);
+    assert_eq!((seqs[3], item(3).numbered(seqs[3]).as_bytes()), (seq, body.as_slice()));
+    two.store.acknowledge(mailbox(1), &seqs[..4]);
+    poll(|| two.store.held() == (1, 1));
+    two.store.acknowledge(mailbox(1), &seqs);
+    poll(|| two.store.held() == (1, 0));
+    poll(|| two.read(1).1.is_empty());
+    drop(two);
+
+    let three = TestStore::open(dir.path(), Limits::default());
+    three.store.put(mailbox(1), item(9), None).unwrap();
+    assert_eq!((mailbox(1), false), three.wait_stored());
+    let (_, next) = three.read(1);
+    assert!(next.first() > seqs.last(), "a sequence number was used twice");
 }
 
-/// INV-LINK-06
+/// INV-LINK-06 INV-LINK-42
 #[tokio::test]
-async fn limits_hold_per_mailbox_and_in_total() {
-    let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { mailboxes: 2, items_each: 2, items_total: 3, ..Limits::default() };
-    let (store, _stored) = open(dir.path(), limits);
-    assert_eq!(Err(PutError::UnknownMailbox), store.put(mailbox(1), vec![0], None));
-    let _one = store.attach(mailbox(1)).await.unwrap();
-    let _two = store.attach(mailbox(2)).await.unwrap();
-    let _again = store.attach(mailbox(2)).await.unwrap();
-    assert_eq!(PutError::TooManyMailboxes, store.attach(mailbox(3)).await.unwrap_err());
-    store.put(mailbox(1), vec![0], None).unwrap();
-    store.put(mailbox(1), vec![0], None).unwrap();
-    assert_eq!(Err(PutError::MailboxFull), store.put(mailbox(1), vec![0], None));
-    store.put(mailbox(2), vec![0], None).unwrap();
-    assert_eq!(Err(PutError::MailboxFull), store.put(mailbox(2), vec![0], None));
-}
-
-/// INV-LINK-06
-#[tokio::test]
-async fn an_unused_mailbox_whose_owner_has_gone_makes_way_and_no_other() {
+async fn whose_mailbox_it_is_and_that_it_was_used_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { mailboxes: 3, ..Limits::default() };
-    let (store, _stored) = open(dir.path(), limits);
-    let _attached = store.attach(mailbox(1)).await.unwrap();
-    drop(store.attach(mailbox(2)).await.unwrap());
-    store.put(mailbox(2), vec![0], None).unwrap();
-    drop(store.attach(mailbox(3)).await.unwrap());
-    let four = store.attach(mailbox(4)).await.unwrap();
-    assert_eq!(Err(PutError::UnknownMailbox), store.put(mailbox(3), vec![0], None));
-    assert_eq!(PutError::TooManyMailboxes, store.attach(mailbox(5)).await.unwrap_err());
-    drop(four);
-    drop(store);
+    let one = TestStore::open(dir.path(), limits);
+    for n in [1, 2, 3] {
+        // Neither dates nor names say which is unused.
+        drop(one.store.attach(mailbox(n), origin(7)).await.unwrap());
+    }
+    for n in [1, 3] {
+        one.put(n, 0).unwrap();
+        one.wait_stored();
+        one.store.acknowledge(mailbox(n), &one.read(n).1);
+    }
+    poll(|| one.store.held() == (3, 0));
+    drop(one);
 
-    // The disk says the same.
-    let (store, _stored) = open(dir.path(), limits);
-    assert_eq!((3, 1), store.held());
-    let _one = store.attach(mailbox(1)).await.unwrap();
-    let _five = store.attach(mailbox(5)).await.unwrap();
-    assert_eq!(Err(PutError::UnknownMailbox), store.put(mailbox(4), vec![0], None));
-    store.put(mailbox(2), vec![0], None).unwrap();
+    let two = TestStore::open(dir.path(), limits);
+    // The unused one makes way for another of the same address, and no used one does.
+    let hold = two.store.attach(mailbox(4), origin(7)).await.unwrap();
+    assert_eq!(Err(Refusal::UnknownMailbox.into()), two.put(2, 0));
+    let refused = two.store.attach(mailbox(5), origin(7)).await.unwrap_err();
+    assert_eq!(PutError::from(Refusal::TooManyMailboxes), refused);
+    // Who comes from elsewhere gets a place, of the address that has three.
+    let _five = two.store.attach(mailbox(5), origin(8)).await.unwrap();
+    assert_eq!(((3, 0), 2), (two.store.held(), two.dropped("mailbox_evicted")));
+    drop(hold);
+    drop(two);
+    let three = TestStore::open(dir.path(), limits);
+    assert_eq!((3, 0), three.store.held());
+    assert_eq!(Err(Refusal::UnknownMailbox.into()), three.put(1, 0));
+    three.put(5, 0).unwrap();
 }
 
 /// INV-LINK-06
 #[tokio::test]
 async fn what_outlives_its_time_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { time_to_live: Duration::ZERO, ..Limits::default() };
-    let (store, _stored) = open(dir.path(), limits);
-    drop(store.attach(mailbox(1)).await.unwrap());
+    let one = TestStore::open(dir.path(), Limits { time_to_live: Duration::ZERO, ..Limits::default() });
+    drop(one.store.attach(mailbox(1), None).await.unwrap());
     // The item may find its mailbox expired already; both ways everything goes.
-    let _ = store.put(mailbox(1), vec![0], None);
-    poll(|| store.held() == (0, 0));
-    poll(|| store.read_after(mailbox(1), 0, 9).unwrap().is_empty());
+    let _ = one.put(1, 0);
+    poll(|| one.store.held() == (0, 0));
+    poll(|| one.read(1).1.is_empty());
 }
 
 /// INV-LINK-05
 #[tokio::test]
 async fn a_mailbox_lives_as_long_as_its_owner_is_there() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { time_to_live: Duration::ZERO, ..Limits::default() };
-    let (store, stored) = open(dir.path(), limits);
-    let hold = store.attach(mailbox(1)).await.unwrap();
-    drop(store.attach(mailbox(2)).await.unwrap());
+    let one = TestStore::open(dir.path(), Limits { time_to_live: Duration::ZERO, ..Limits::default() });
+    let hold = one.store.attach(mailbox(1), None).await.unwrap();
+    let date = || one.store.shared.disk.attached_ms(mailbox(1));
+    let first = date();
+    drop(one.store.attach(mailbox(2), None).await.unwrap());
     // The second mailbox goes, so the expiry has run; the first lives and takes items, also after
     // they have expired in turn.
-    poll(|| store.held() == (1, 0));
-    for _ in 0..2 {
-        store.put(mailbox(1), vec![0], None).unwrap();
-        stored.recv_timeout(DEADLINE).unwrap();
-        poll(|| store.held() == (1, 0));
+    poll(|| one.store.held() == (1, 0));
+    for n in 1..3 {
+        one.put(1, 0).unwrap();
+        one.wait_stored();
+        poll(|| one.store.held() == (1, 0));
+        assert_eq!(n, one.dropped("item_expired"));
     }
-    drop(hold);
-    poll(|| store.held() == (0, 0));
-}
-
-/// INV-LINK-05
-#[tokio::test]
-async fn the_life_of_a_held_mailbox_is_renewed_on_disk() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _stored) = open(dir.path(), Limits { time_to_live: Duration::ZERO, ..Limits::default() });
-    let _hold = store.attach(mailbox(1)).await.unwrap();
-    let date = || attached_ms(store.shared.database.read().unwrap().as_ref().unwrap(), mailbox(1));
-    let first = date();
+    // Its life is renewed on the disk too.
     poll(|| date() > first);
-}
-
-fn attached_ms(database: &Database, mailbox: MailboxId) -> Option<u64> {
-    let owners = database.begin_read().unwrap().open_table(OWNERS).unwrap();
-    owners.get(mailbox.as_bytes()).unwrap().map(|date| date.value())
-}
-
-#[test]
-fn a_store_has_one_owner() {
-    let dir = tempfile::tempdir().unwrap();
-    let (_store, _stored) = open(dir.path(), Limits::default());
-    let path = dir.path().join("mailboxes.redb");
-    let second = Mailboxes::open(&path, Limits::default(), Box::new(|_, _| {}));
-    assert!(second.unwrap_err().to_string().contains("mailboxes.redb"));
+    drop(hold);
+    poll(|| one.store.held() == (0, 0));
 }
 
 /// INV-LINK-29
 #[tokio::test]
 async fn an_item_ages_while_its_edge_runs_and_by_no_clock_that_is_set() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("mailboxes.redb");
-    let (store, stored) = open(dir.path(), Limits::default());
-    let _hold = store.attach(mailbox(1)).await.unwrap();
-    store.put(mailbox(1), vec![1], Some(vec![1])).unwrap();
-    stored.recv_timeout(DEADLINE).unwrap();
-    drop(store);
+    let one = TestStore::open(dir.path(), Limits::default());
+    let _hold = one.store.attach(mailbox(1), None).await.unwrap();
+    one.put(1, 1).unwrap();
+    one.wait_stored();
+    drop(one);
     // A store of 30 days ago, by its dates, is as old as it was when it was closed.
-    let database = open_database(&path).unwrap();
     let month_ms = 30 * 24 * 3_600_000;
-    let transaction = database.begin_write().unwrap();
-    let age = {
-        let mut meta = transaction.open_table(META).unwrap();
-        let age = meta.get(AGE).unwrap().unwrap().value() - month_ms;
-        meta.insert(AGE, age).unwrap();
-        let mut items = transaction.open_table(ITEMS).unwrap();
-        let value = [age.to_be_bytes().as_slice(), &[1]].concat();
-        items.insert((mailbox(1).as_bytes(), 1), value.as_slice()).unwrap();
-        transaction.open_table(OWNERS).unwrap().insert(mailbox(1).as_bytes(), age).unwrap();
-        age
-    };
-    transaction.commit().unwrap();
-    assert_eq!(age, read_age(&database).unwrap());
-    // Stores of before this was written down go by what they hold.
-    let transaction = database.begin_write().unwrap();
-    transaction.open_table(META).unwrap().remove(AGE).unwrap();
-    transaction.commit().unwrap();
-    assert_eq!(age, read_age(&database).unwrap());
-    drop(database);
-    let (store, _stored) = open(dir.path(), Limits::default());
-    store.shared.expire().unwrap();
-    assert_eq!((1, 1), store.held());
+    disk::fixtures::backdate(&dir.path().join("mailboxes.redb"), month_ms);
+    let two = TestStore::open(dir.path(), Limits::default());
+    two.store.shared.state().books.pass(two.store.shared.disk.now_ms(), 9);
+    assert_eq!((1, 1), two.store.held());
 }

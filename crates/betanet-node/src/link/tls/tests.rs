@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::os_rng;
-use crate::link::frame::{Item, ItemBody};
+use crate::link::frame::{EncodedItem, Item, ItemBody};
 use crate::link::{Frame, LinkError, Received};
 
 fn key() -> SigningKey {
@@ -47,7 +47,7 @@ async fn both_sides_learn_the_key_of_the_other_and_everything_crosses() {
     assert_eq!(message, Received::message::<Vec<u32>>(&got).unwrap());
     assert!(matches!(at_server.next().await, Ok(Received::ItemAck(got)) if got == [1, 2, 3]));
     let item = Item { seq: 9, body: ItemBody::Forward(vec![1; 2048]) };
-    to_client.send(Frame::item(&item).unwrap()).await.unwrap();
+    to_client.send(Frame::item(EncodedItem::forward(&[1; 2048]).unwrap().numbered(9))).await.unwrap();
     assert!(matches!(at_client.next().await, Ok(Received::Item(got)) if got == item));
 
     // Padding keeps the link alive and is not seen; what is queued at the end still arrives.
