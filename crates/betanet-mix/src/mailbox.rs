@@ -41,7 +41,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Room for about 65,000 items in one mailbox and four times as many in all.
+    /// Room for 65,000 items or more in one mailbox and four times as many in all.
     fn default() -> Self {
         Self {
             mailboxes: 10_000,

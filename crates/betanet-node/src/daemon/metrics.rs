@@ -407,6 +407,28 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_that_a_node_counts_is_listed() {
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        let mut counted = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let source = std::fs::read_to_string(&path).unwrap();
+                let calls = ["drop_one(\"", "drop_many(\""].into_iter().flat_map(|call| source.split(call).skip(1));
+                for reason in calls.filter_map(|call| call.split('"').next()) {
+                    assert!(reasons().any(|listed| listed == reason), "{reason} of {}", path.display());
+                    counted += 1;
+                }
+            }
+        }
+        assert!(counted > 20, "{counted}");
+    }
+
+    #[test]
     fn exact_counters_are_exact_at_once() {
         let metrics = Arc::new(Metrics::new(true));
         let exporter = Exporter::new(&metrics);

@@ -11,7 +11,7 @@
 //! Whoever sees the ciphertext sees multiples of [`FRAME_LEN`] and nothing of the kinds.
 
 use betanet_mix::pool::Buffer;
-use betanet_sphinx::{PACKET_LEN, SurbId};
+use betanet_sphinx::{PACKET_LEN, SURB_LEN, SurbId};
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -212,7 +212,7 @@ pub fn parse_acks(body: &[u8]) -> impl Iterator<Item = u64> {
 /// What a mailbox holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemBody {
-    /// The user payload of a forward packet.
+    /// The user payload of a forward packet, with zeros in place of its SURB.
     Forward(Vec<u8>),
     /// The payload of a SURB reply, still under the keys of its maker.
     Reply {
@@ -226,7 +226,7 @@ pub enum ItemBody {
 /// One mailbox item on a link.
 ///
 /// ```text
-/// seq(8) ‖ 0x01 ‖ payload            forward
+/// seq(8) ‖ 0x01 ‖ kind(1) ‖ sealed   forward: the payload without its SURB
 /// seq(8) ‖ 0x02 ‖ surb_id(16) ‖ δ    reply
 /// ```
 ///
@@ -251,7 +251,10 @@ impl Item {
     pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
         let (seq, rest) = bytes.split_first_chunk().ok_or(FrameError::Body)?;
         let body = match rest.split_first() {
-            Some((&Self::FORWARD, payload)) => ItemBody::Forward(payload.to_vec()),
+            Some((&Self::FORWARD, rest)) => {
+                let (kind, sealed) = rest.split_first_chunk::<1>().ok_or(FrameError::Body)?;
+                ItemBody::Forward([kind, [0; SURB_LEN].as_slice(), sealed].concat())
+            }
             Some((&Self::REPLY, rest)) => {
                 let (surb_id, delta) = rest.split_first_chunk::<16>().ok_or(FrameError::Body)?;
                 ItemBody::Reply { surb_id: SurbId::from(*surb_id), delta: delta.to_vec() }
@@ -267,12 +270,15 @@ impl Item {
 pub struct EncodedItem(Vec<u8>);
 
 impl EncodedItem {
-    /// An item with the payload of a forward packet, and with the number 0.
+    /// An item with the payload of a forward packet, and with the number 0. The payload's SURB is for the edge alone: it is
+    /// neither kept nor sent on.
     ///
     /// # Errors
-    /// [`FrameError::Length`] if it does not fit into a frame.
+    /// [`FrameError::Length`] if the payload has no room for a SURB, or the rest does not fit into a frame.
     pub fn forward(payload: &[u8]) -> Result<Self, FrameError> {
-        Self::new([&[0; 8], [Item::FORWARD].as_slice(), payload].concat())
+        let (kind, rest) = payload.split_first_chunk::<1>().ok_or(FrameError::Length)?;
+        let sealed = rest.get(SURB_LEN..).ok_or(FrameError::Length)?;
+        Self::new([&[0; 8], [Item::FORWARD].as_slice(), kind, sealed].concat())
     }
 
     /// An item with what came over a SURB, and with the number 0.
@@ -387,9 +393,14 @@ mod tests {
         let surb_id = SurbId::from([3; 16]);
         let reply = Item { seq: 0, body: ItemBody::Reply { surb_id, delta: vec![1, 2, 3] } };
         assert_eq!(Ok(reply), Item::parse(EncodedItem::reply(surb_id, &[1, 2, 3]).unwrap().as_bytes()));
-        let forward = Item { seq: 9, body: ItemBody::Forward(vec![1, 2, 3]) };
-        assert_eq!(Ok(forward), Item::parse(EncodedItem::forward(&[1, 2, 3]).unwrap().numbered(9).as_bytes()));
-        assert_eq!(Err(FrameError::Length), EncodedItem::forward(&[0; PACKET_LEN - 8]).map(|_| ()));
+        // Of a payload, everything arrives but the SURB.
+        let payload = [[7].as_slice(), &[8; SURB_LEN], &[1, 2, 3]].concat();
+        let encoded = EncodedItem::forward(&payload).unwrap().numbered(9);
+        assert!(!encoded.as_bytes().contains(&8));
+        let body = ItemBody::Forward([[7].as_slice(), &[0; SURB_LEN], &[1, 2, 3]].concat());
+        assert_eq!(Ok(Item { seq: 9, body }), Item::parse(encoded.as_bytes()));
+        assert_eq!(Err(FrameError::Length), EncodedItem::forward(&payload[..SURB_LEN]).map(|_| ()));
+        assert_eq!(Err(FrameError::Length), EncodedItem::forward(&[0; PACKET_LEN + SURB_LEN - 8]).map(|_| ()));
         assert_eq!(Err(FrameError::Length), EncodedItem::new(vec![0; 8]).map(|_| ()));
         let seqs: Vec<u64> = (0..1000).collect();
         let parsed: Vec<u64> =

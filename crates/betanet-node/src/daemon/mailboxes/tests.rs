@@ -14,7 +14,7 @@ use crate::daemon::metrics::Exporter;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Bytes of an item of [`item`] as the limits count them.
-const SIZE: u64 = 9 + 100 + 64;
+const SIZE: u64 = 109 + 64;
 
 fn mailbox(byte: u8) -> MailboxId {
     MailboxId::from([byte; 16])
@@ -25,7 +25,7 @@ fn origin(last: u8) -> Origin {
 }
 
 fn item(byte: u8) -> EncodedItem {
-    EncodedItem::forward(&[byte; 100]).unwrap()
+    EncodedItem::new(vec![byte; 109]).unwrap()
 }
 
 fn surb() -> Surb {

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use betanet_sphinx::SURB_LEN;
+
 use super::*;
 use crate::clock::os_rng;
 use crate::link::frame::{EncodedItem, Item, ItemBody};
@@ -46,8 +48,8 @@ async fn both_sides_learn_the_key_of_the_other_and_everything_crosses() {
     };
     assert_eq!(message, Received::message::<Vec<u32>>(&got).unwrap());
     assert!(matches!(at_server.next().await, Ok(Received::ItemAck(got)) if got == [1, 2, 3]));
-    let item = Item { seq: 9, body: ItemBody::Forward(vec![1; 2048]) };
-    to_client.send(Frame::item(EncodedItem::forward(&[1; 2048]).unwrap().numbered(9))).await.unwrap();
+    let item = Item { seq: 9, body: ItemBody::Forward([[1].as_slice(), &[0; SURB_LEN], &[1; 1000]].concat()) };
+    to_client.send(Frame::item(EncodedItem::forward(&[1; SURB_LEN + 1001]).unwrap().numbered(9))).await.unwrap();
     assert!(matches!(at_client.next().await, Ok(Received::Item(got)) if got == item));
 
     // Padding keeps the link alive and is not seen; what is queued at the end still arrives.
