@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use betanet_mix::mailbox::Origin;
 use betanet_mix::message::{Envelope, EnvelopeKind, encode_ack};
@@ -20,6 +20,9 @@ use crate::sync::lock;
 
 /// Items read from disk at once for one client.
 const READ_BATCH: usize = 64;
+
+/// Pause before a disk that cannot be read is read again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The mailboxes of this node and who is attached to them.
 #[derive(Debug)]
@@ -186,8 +189,13 @@ impl Edge {
         while self.is_current(mailbox, session.number) {
             let edge = Arc::clone(&self);
             let read = tokio::task::spawn_blocking(move || edge.mailboxes.read_after(mailbox, after, READ_BATCH));
-            // A disk that cannot be read now may be readable when the next item comes.
-            let items = read.await.ok().and_then(Result::ok).unwrap_or_default();
+            let Ok(Ok(items)) = read.await else {
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    () = session.sender.closed() => return,
+                }
+                continue;
+            };
             if items.is_empty() {
                 tokio::select! {
                     () = session.stored.notified() => {}

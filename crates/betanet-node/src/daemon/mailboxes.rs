@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use self::disk::{Disk, Put};
 use super::metrics::Metrics;
 use crate::link::frame::EncodedItem;
+use crate::rarely::Rarely;
 use crate::sync::lock;
 
 pub use self::disk::StoreError;
@@ -220,6 +221,7 @@ impl Shared {
 
     fn write(&self, stored: &Stored) {
         let mut last_round = Instant::now();
+        let mut complaint = Rarely::default();
         loop {
             if last_round.elapsed() >= ROUND {
                 last_round = Instant::now();
@@ -241,16 +243,19 @@ impl Shared {
             if group.is_empty() && self.disk.unwritten_ms() <= self.renewal_ms {
                 continue;
             }
-            if self.disk.commit(&group).is_ok() {
-                for ((mailbox, _), put) in group.puts {
-                    stored(mailbox, put.receipt);
+            if let Err(error) = self.disk.commit(&group) {
+                if complaint.is_due(Instant::now()) {
+                    tracing::warn!(%error, "mailboxes.not_written");
                 }
-                for done in attaching {
-                    // Whoever asked may have left.
-                    let _ = done.send(());
-                }
-            } else {
                 self.fail(&group);
+                continue;
+            }
+            for ((mailbox, _), put) in group.puts {
+                stored(mailbox, put.receipt);
+            }
+            for done in attaching {
+                // Whoever asked may have left.
+                let _ = done.send(());
             }
         }
     }

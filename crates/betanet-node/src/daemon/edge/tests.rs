@@ -5,6 +5,13 @@ use betanet_mix::mailbox::Limits;
 use super::*;
 use crate::daemon::metrics::Exporter;
 
+impl Edge {
+    /// As after a write that failed; it is over when the store has tried again.
+    pub(in crate::daemon) fn lose_disk(&self) {
+        self.mailboxes.lose_disk();
+    }
+}
+
 #[tokio::test]
 async fn a_wanted_ack_without_a_surb_is_counted_and_the_item_is_kept() {
     let folder = tempfile::tempdir().unwrap();

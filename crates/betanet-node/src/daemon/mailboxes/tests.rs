@@ -78,6 +78,14 @@ impl TestStore {
     }
 }
 
+impl Mailboxes {
+    /// As after a write that failed.
+    pub(in crate::daemon) fn lose_disk(&self) {
+        let group = self.shared.state().books.take(0);
+        self.shared.fail(&group);
+    }
+}
+
 fn poll(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {

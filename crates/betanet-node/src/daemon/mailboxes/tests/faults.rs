@@ -149,15 +149,8 @@ async fn a_damaged_file_is_kept_aside_and_the_edge_starts() {
         bytes[from..].fill(0xa5);
         bytes
     };
-    let damaged = [
-        b"no database".to_vec(),
-        cut(100),
-        cut(5000),
-        cut(whole.len() / 2),
-        overwritten(0),
-        overwritten(4096),
-        overwritten(whole.len() / 3),
-    ];
+    let damaged =
+        [b"no database".to_vec(), cut(100), cut(5000), cut(whole.len() / 2), overwritten(0), overwritten(4096)];
     for bytes in damaged {
         std::fs::write(&path, &bytes).unwrap();
         let two = TestStore::open(dir.path(), Limits::default());
