@@ -11,5 +11,7 @@ mod names;
 mod tls;
 
 pub use frame::{FRAME_LEN, Frame, FrameKind};
-pub use io::{LinkError, LinkReader, LinkSender, LinkTimeouts, MESSAGE_LIMIT, Packets, REQUEST_LIMIT, Received};
+pub use io::{
+    LinkError, LinkReader, LinkSender, LinkTimeouts, LinkWriter, MESSAGE_LIMIT, Packets, REQUEST_LIMIT, Received,
+};
 pub use tls::{Accepted, Dialer, HandshakeError, Listener};

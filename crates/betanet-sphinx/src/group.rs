@@ -5,7 +5,7 @@ use zeroize::Zeroize;
 use crate::error::PacketError;
 use crate::x25519::{Path, active_path, x25519, x25519_base, x25519_batch};
 
-/// Fewer multiplications than this are not worth setting up the lanes.
+/// Fewer multiples of the base point than this are not worth setting up the lanes.
 const WORTH_A_BATCH: usize = 3;
 
 /// The base point.
@@ -17,10 +17,8 @@ const BASE: [u8; 32] = {
 
 /// [`x25519`] of each pair; the slices have one length.
 pub(crate) fn multiply(scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
-    if out.len() < WORTH_A_BATCH {
-        for ((scalar, point), out) in scalars.iter().zip(points).zip(out) {
-            *out = x25519(scalar, point);
-        }
+    if let ([scalar], [point], [out]) = (scalars, points, &mut *out) {
+        *out = x25519(scalar, point);
     } else {
         x25519_batch(scalars, points, out);
     }

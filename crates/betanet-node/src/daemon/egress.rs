@@ -13,14 +13,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::metrics::Metrics;
 use crate::clock::NetworkClock;
-use crate::link::{Dialer, FRAME_LEN, Frame, LinkSender};
+use crate::link::{Dialer, FRAME_LEN, Frame, LinkWriter};
 use crate::sync::lock;
 
 /// Packets that wait for one link.
 const QUEUE: usize = 2048;
-
-/// Frames that wait inside one link; small, so that the queue above stays in charge.
-const LINK_QUEUE: usize = 64;
 
 /// A packet that waits longer for its link is dropped: its sender has sent another by then.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -108,14 +105,14 @@ impl Peer {
             let Some(address) = self.address() else {
                 return;
             };
-            let dialled = self.dialer.dial(&address, *self.id.as_bytes(), LINK_QUEUE).await;
+            let dialled = self.dialer.dial_writer(&address, *self.id.as_bytes()).await;
             // The other side sends nothing on this link, but reading it notices its end.
-            if let Ok((sender, mut reader)) = dialled {
+            if let Ok((mut writer, mut reader)) = dialled {
                 let up = Instant::now();
                 let closed = async { while reader.next().await.is_ok() {} };
                 tokio::select! {
                     () = closed => {}
-                    ended = pump(&mut self.queue, &sender, &self.metrics) => if ended { return },
+                    ended = pump(&mut self.queue, &mut writer, &self.metrics) => if ended { return },
                 }
                 if up.elapsed() > BACK_OFF.1 {
                     pause = BACK_OFF.0;
@@ -156,38 +153,46 @@ impl Drop for Peer {
     }
 }
 
-/// A packet between the queue and the link; one that gets no further is counted as lost.
-struct Passing<'a>(&'a Metrics);
+/// Packets between the queue and the link; those that get no further are counted as lost.
+struct Passing<'a> {
+    packets: usize,
+    metrics: &'a Metrics,
+}
 
 impl Passing<'_> {
-    fn arrived(self) {
-        self.0.forwarded.add(1);
-        self.0.bytes_out.add(u64::try_from(FRAME_LEN).unwrap_or(0));
-        std::mem::forget(self);
+    fn arrived(mut self) {
+        let packets = std::mem::take(&mut self.packets);
+        self.metrics.forwarded.add(u64::try_from(packets).unwrap_or(0));
+        self.metrics.bytes_out.add(u64::try_from(packets * FRAME_LEN).unwrap_or(0));
     }
 }
 
 impl Drop for Passing<'_> {
     fn drop(&mut self) {
-        self.0.drop_one("link_down");
+        self.metrics.drop_many("link_down", self.packets);
     }
 }
 
-/// Moves packets from the queue to the link; `true` when the queue has ended.
-async fn pump(queue: &mut mpsc::Receiver<Waiting>, sender: &LinkSender, metrics: &Metrics) -> bool {
-    loop {
-        let Some(waiting) = queue.recv().await else {
-            return true;
-        };
-        let passing = Passing(metrics);
-        if waiting.since.elapsed() > PATIENCE {
+/// Writes what waits in the queue to the link; `true` when the queue has ended.
+async fn pump(queue: &mut mpsc::Receiver<Waiting>, writer: &mut LinkWriter, metrics: &Metrics) -> bool {
+    let (mut batch, mut frames) = (Vec::new(), Vec::new());
+    while writer.collect(queue, &mut batch).await {
+        let now = Instant::now();
+        let is_fresh = |waiting: &Waiting| now.saturating_duration_since(waiting.since) <= PATIENCE;
+        frames.clear();
+        let count = batch.len();
+        frames.extend(batch.drain(..).filter(is_fresh).map(|waiting| Frame::packet(waiting.packet)));
+        metrics.drop_many("link_down", count - frames.len());
+        if count > 0 && frames.is_empty() {
             continue;
         }
-        if sender.send(Frame::packet(waiting.packet)).await.is_err() {
+        let passing = Passing { packets: frames.len(), metrics };
+        if writer.write(frames.iter()).await.is_err() {
             return false;
         }
         passing.arrived();
     }
+    true
 }
 
 #[cfg(test)]
@@ -236,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_forwarded_when_its_link_has_it_and_lost_otherwise() {
+    fn packets_are_forwarded_when_their_link_has_them_and_lost_otherwise() {
         let metrics = Arc::new(Metrics::new(true));
-        Passing(&metrics).arrived();
-        assert_eq!((0, 1), (count(&metrics, DOWN), count(&metrics, FORWARDED)));
-        drop(Passing(&metrics));
-        assert_eq!((1, 1), (count(&metrics, DOWN), count(&metrics, FORWARDED)));
+        Passing { packets: 3, metrics: &metrics }.arrived();
+        assert_eq!((0, 3), (count(&metrics, DOWN), count(&metrics, FORWARDED)));
+        drop(Passing { packets: 2, metrics: &metrics });
+        assert_eq!((2, 3), (count(&metrics, DOWN), count(&metrics, FORWARDED)));
     }
 }

@@ -143,61 +143,85 @@ impl LinkSender {
     }
 }
 
-/// Starts the one task that writes to a link.
-pub(super) fn spawn_writer(
-    mut stream: impl AsyncWrite + Send + Unpin + 'static,
-    queue: usize,
+/// What writes to a link. Frames are collected and written together.
+pub struct LinkWriter {
+    stream: Box<dyn AsyncWrite + Send + Unpin>,
+    bytes: Vec<u8>,
     timeouts: LinkTimeouts,
-) -> LinkSender {
+}
+
+impl std::fmt::Debug for LinkWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkWriter").finish_non_exhaustive()
+    }
+}
+
+impl LinkWriter {
+    pub(super) fn new(stream: impl AsyncWrite + Send + Unpin + 'static, timeouts: LinkTimeouts) -> Self {
+        Self { stream: Box::new(stream), bytes: Vec::with_capacity(WRITE_BATCH * FRAME_LEN), timeouts }
+    }
+
+    /// Waits for some of what is to be written and moves it into `batch`, as much as one write carries; `false` when no
+    /// more will come. Nothing where nothing came for so long that the link would seem dead.
+    pub async fn collect<T>(&mut self, queue: &mut mpsc::Receiver<T>, batch: &mut Vec<T>) -> bool {
+        let came = tokio::time::timeout(self.timeouts.keepalive, queue.recv_many(batch, WRITE_BATCH));
+        !matches!(came.await, Ok(0))
+    }
+
+    /// Writes frames, or padding if there are none.
+    ///
+    /// # Errors
+    /// The link is broken, or the peer makes no room for too long.
+    pub async fn write(&mut self, frames: impl ExactSizeIterator<Item = &Frame>) -> Result<(), LinkError> {
+        if frames.len() == 0 {
+            Frame::padding().encode(0, &mut self.bytes);
+        }
+        for frame in frames {
+            let mut next = Some(0);
+            while let Some(start) = next {
+                next = frame.encode(start, &mut self.bytes);
+                if self.bytes.len() >= WRITE_BATCH * FRAME_LEN {
+                    self.flush().await?;
+                }
+            }
+        }
+        self.flush().await
+    }
+
+    /// Writes what is encoded and empties the buffer. The peer has to make room within the time limit
+    /// for this much and not for a whole message.
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        let Self { stream, bytes, timeouts } = self;
+        let written = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        match tokio::time::timeout(timeouts.silence, written).await {
+            Ok(outcome) => outcome.map_err(|_| LinkError::Closed)?,
+            Err(_) => return Err(LinkError::Silent),
+        }
+        bytes.clear();
+        Ok(())
+    }
+}
+
+/// Starts the one task that writes to a link.
+pub(super) fn spawn_writer(mut writer: LinkWriter, queue: usize) -> LinkSender {
     let (sender, mut frames) = mpsc::channel::<Frame>(queue.max(1));
     let (running, written) = watch::channel(());
     tokio::spawn(async move {
         let _running = running;
         let mut batch: Vec<Frame> = Vec::with_capacity(WRITE_BATCH);
-        let mut bytes = Vec::with_capacity(WRITE_BATCH * FRAME_LEN);
-        loop {
-            match tokio::time::timeout(timeouts.keepalive, frames.recv_many(&mut batch, WRITE_BATCH)).await {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(_) => batch.push(Frame::padding()),
-            }
-            for frame in batch.drain(..) {
-                let mut next = Some(0);
-                while let Some(start) = next {
-                    next = frame.encode(start, &mut bytes);
-                    if bytes.len() >= WRITE_BATCH * FRAME_LEN && write(&mut stream, &mut bytes, timeouts).await.is_err()
-                    {
-                        return;
-                    }
-                }
-            }
-            if write(&mut stream, &mut bytes, timeouts).await.is_err() {
+        while writer.collect(&mut frames, &mut batch).await {
+            if writer.write(batch.iter()).await.is_err() {
                 return;
             }
+            batch.clear();
         }
         // All senders are gone and everything is written: say goodbye, but never wait for long.
-        let _ = tokio::time::timeout(timeouts.handshake, stream.shutdown()).await;
+        let _ = tokio::time::timeout(writer.timeouts.handshake, writer.stream.shutdown()).await;
     });
     LinkSender { queue: sender, turns: Arc::new(Semaphore::new(1)), written }
-}
-
-/// Writes what is encoded and empties the buffer. The peer has to make room within the time limit
-/// for this much and not for a whole message.
-async fn write(
-    stream: &mut (impl AsyncWrite + Unpin),
-    bytes: &mut Vec<u8>,
-    timeouts: LinkTimeouts,
-) -> Result<(), LinkError> {
-    let written = async {
-        stream.write_all(bytes).await?;
-        stream.flush().await
-    };
-    match tokio::time::timeout(timeouts.silence, written).await {
-        Ok(outcome) => outcome.map_err(|_| LinkError::Closed)?,
-        Err(_) => return Err(LinkError::Silent),
-    }
-    bytes.clear();
-    Ok(())
 }
 
 /// The reading side.

@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use zeroize::Zeroizing;
 
-use super::io::{LinkReader, LinkSender, LinkTimeouts, MESSAGE_LIMIT, REQUEST_LIMIT, spawn_writer};
+use super::io::{LinkReader, LinkSender, LinkTimeouts, LinkWriter, MESSAGE_LIMIT, REQUEST_LIMIT, spawn_writer};
 use super::names;
 
 /// Application protocol both sides must speak; a change of framing changes this name.
@@ -101,6 +101,19 @@ impl Dialer {
         expected: [u8; 32],
         queue: usize,
     ) -> Result<(LinkSender, LinkReader), HandshakeError> {
+        let (writer, reader) = self.dial_writer(address, expected).await?;
+        Ok((spawn_writer(writer, queue), reader))
+    }
+
+    /// As [`Dialer::dial`], for a caller who writes himself what waits in a queue that outlives the link.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn dial_writer(
+        &self,
+        address: &LinkAddress,
+        expected: [u8; 32],
+    ) -> Result<(LinkWriter, LinkReader), HandshakeError> {
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(HandshakeError::OwnKey)?
@@ -129,7 +142,7 @@ impl Dialer {
             return Err(HandshakeError::Protocol);
         }
         let stream = TlsStream::Client(stream);
-        Ok(split(stream, queue, MESSAGE_LIMIT, self.timeouts))
+        Ok(split(stream, MESSAGE_LIMIT, self.timeouts))
     }
 }
 
@@ -225,19 +238,14 @@ impl Accepted {
             .and_then(<[_]>::first)
             .and_then(|spki| key_of(spki.as_ref()))
             .ok_or(HandshakeError::PeerKey)?;
-        let (sender, reader) = split(TlsStream::Server(stream), queue, REQUEST_LIMIT, self.timeouts);
-        Ok((peer, sender, reader))
+        let (writer, reader) = split(TlsStream::Server(stream), REQUEST_LIMIT, self.timeouts);
+        Ok((peer, spawn_writer(writer, queue), reader))
     }
 }
 
-fn split(
-    stream: TlsStream<TcpStream>,
-    queue: usize,
-    message_limit: usize,
-    timeouts: LinkTimeouts,
-) -> (LinkSender, LinkReader) {
+fn split(stream: TlsStream<TcpStream>, message_limit: usize, timeouts: LinkTimeouts) -> (LinkWriter, LinkReader) {
     let (read, write): (ReadHalf<TlsStream<TcpStream>>, WriteHalf<TlsStream<TcpStream>>) = tokio::io::split(stream);
-    (spawn_writer(write, queue, timeouts), LinkReader::new(read, message_limit, timeouts))
+    (LinkWriter::new(write, timeouts), LinkReader::new(read, message_limit, timeouts))
 }
 
 /// TLS 1.3 with the hybrid X25519MLKEM768 first and X25519 behind it.

@@ -28,6 +28,8 @@ impl Avx2 {
 
 impl Engine for Avx2 {
     const LANES: usize = LANES;
+    // Four cost as much as two one by one.
+    const WORTH: usize = 3;
 
     fn ladders(self, scalars: &[[u64; 4]], points: &[[u64; 4]], out: &mut [Fraction]) {
         // SAFETY: `self` exists only where `detect` found the features that `ladders` is compiled for.

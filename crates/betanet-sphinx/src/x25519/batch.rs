@@ -10,6 +10,9 @@ pub(super) trait Engine: Copy {
     /// How many; a divisor of [`CHUNK`].
     const LANES: usize;
 
+    /// Fewer filled lanes than this cost more in a vector than one by one.
+    const WORTH: usize;
+
     /// Runs 255 ladder steps, over bits 254 to 0 of each scalar taken as it is. All slices have `LANES` entries; words
     /// are lowest first; bit 255 of scalar and point is ignored.
     fn ladders(self, scalars: &[[u64; 4]], points: &[[u64; 4]], out: &mut [Fraction]);
@@ -61,9 +64,6 @@ impl Scalars {
 /// take more stack.
 const CHUNK: usize = 64;
 
-/// Fewer filled lanes than this cost more in a vector than one by one.
-const WORTH_A_VECTOR: usize = 3;
-
 /// One multiplication after the other.
 pub(super) fn one_by_one(kind: Scalars, scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
     for ((scalar, point), product) in scalars.iter().zip(points).zip(out) {
@@ -84,7 +84,7 @@ pub(super) fn in_lanes<E: Engine>(
     for ((scalars, points), out) in chunks {
         let len = scalars.len().min(points.len()).min(out.len());
         let ragged = len % E::LANES;
-        let in_lanes = if ragged < WORTH_A_VECTOR { len - ragged } else { len };
+        let in_lanes = if ragged < E::WORTH { len - ragged } else { len };
         let (lane_scalars, rest_scalars) = scalars.split_at(in_lanes);
         let (lane_points, rest_points) = points.split_at(in_lanes);
         let (lane_out, rest_out) = out.split_at_mut(in_lanes);

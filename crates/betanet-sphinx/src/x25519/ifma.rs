@@ -29,6 +29,8 @@ impl Ifma {
 
 impl Engine for Ifma {
     const LANES: usize = LANES;
+    // Eight cost less than one and a half one by one.
+    const WORTH: usize = 2;
 
     fn ladders(self, scalars: &[[u64; 4]], points: &[[u64; 4]], out: &mut [Fraction]) {
         // SAFETY: `self` exists only where `detect` found the features that `ladders` is compiled for.

@@ -25,7 +25,7 @@ fn reader(stream: DuplexStream) -> LinkReader {
 #[tokio::test]
 async fn of_the_answers_to_a_peer_that_does_not_read_one_is_held() {
     let (near, far) = tokio::io::duplex(FRAME_LEN);
-    let sender = spawn_writer(near, 512, limits());
+    let sender = spawn_writer(LinkWriter::new(near, limits()), 512);
     let message = long_message();
     sender.send_message(&message).await.unwrap();
     let mut second = std::pin::pin!(sender.send_message(&message));
@@ -68,7 +68,7 @@ impl AsyncWrite for Widest {
 async fn a_long_message_is_written_in_parts_each_with_its_own_time() {
     let (near, far) = tokio::io::duplex(FRAME_LEN);
     let widest = Arc::new(AtomicUsize::new(0));
-    let sender = spawn_writer(Widest { stream: near, widest: Arc::clone(&widest) }, 8, limits());
+    let sender = spawn_writer(LinkWriter::new(Widest { stream: near, widest: Arc::clone(&widest) }, limits()), 8);
     let message = long_message();
     let mut reader = reader(far);
     let (sent, read) = tokio::join!(sender.send_message(&message), reader.next());
