@@ -9,6 +9,7 @@
 //! Every queue on the way is bounded and drops with a counted reason when it is full.
 
 pub mod delays;
+mod delivery;
 pub mod directory;
 pub mod edge;
 pub mod egress;
@@ -18,17 +19,18 @@ pub mod keeper;
 pub mod mailboxes;
 pub mod metrics;
 pub mod mixer;
+mod pages;
+mod rounds;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::directory::{Consensuses, NetworkConstants, OwedProof};
 use betanet_mix::epoch::EpochClock;
 use betanet_mix::mailbox::Limits;
-use betanet_mix::view::{DelayProof, DocumentError, LinkAddress, NodeDescriptor, Role, Verified, node_id_of};
+use betanet_mix::view::{DocumentError, LinkAddress, Role, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use self::delays::Delays;
+use self::delivery::Delivery;
 use self::directory::{Described, Directory, Uplink};
 use self::edge::{Acknowledger, Edge, Sessions};
 use self::egress::Egress;
@@ -43,30 +46,23 @@ use self::epochs::Epochs;
 use self::inbound::Inbound;
 use self::keeper::Keeper;
 use self::mailboxes::{Mailboxes, StoreError};
-use self::metrics::{Exporter, Metrics};
-use self::mixer::{Ingress, MixerConfig, Released};
+use self::metrics::Metrics;
+use self::mixer::{Ingress, Mixer, MixerConfig};
+use self::rounds::Rounds;
 use crate::bind::{BindError, Purpose, announced, bind};
 use crate::clock::{NetworkClock, boot_id};
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
-use crate::http::{self, Response};
 use crate::link::{Dialer, HandshakeError, LinkError, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile, hex_id};
-use crate::process::{http_places, shut_down};
+use crate::process::shut_down;
 use crate::rarely::Rarely;
-use crate::state::{StateDir, StateError, note_trouble, read_json, write_json};
-use crate::sync::lock;
+use crate::state::{StateDir, StateError, read_json, write_json};
 
 /// File that tells others where the node is.
 pub const RECORD_FILE: &str = "node.json";
 
-/// How often health, gauges and keys are looked at.
-const ROUND: Duration = Duration::from_millis(200);
-
 /// How long a node that holds a consensus waits for the authority before it starts without it.
 const CONSTANTS_PATIENCE: Duration = Duration::from_secs(3);
-
-/// A clock that was set back by less goes on with its dates.
-const SET_BACK_MS: u64 = 10_000;
 
 /// How a node is run.
 #[derive(Clone, Debug)]
@@ -163,8 +159,6 @@ struct Node {
     metrics: Arc<Metrics>,
     views: watch::Sender<Arc<Consensuses>>,
     time: NetworkClock,
-    /// The date of the last descriptor.
-    issued_ms: AtomicU64,
 }
 
 impl Node {
@@ -201,22 +195,9 @@ impl Node {
         directory::read_cache(&state.join("consensus.json"), &mut views, time.now_ms())?;
         let metrics = Arc::new(Metrics::new(config.exact_metrics));
         let views = watch::Sender::new(Arc::new(views));
-        serve_http(http, &record, &metrics, views.subscribe(), time.clone());
+        pages::serve(http, &record, &metrics, views.subscribe(), time.clone());
         write_json(&state.join(RECORD_FILE), &record)?;
-        Ok(Self {
-            config,
-            state,
-            key,
-            id,
-            net,
-            listener,
-            record,
-            dialer,
-            metrics,
-            views,
-            time,
-            issued_ms: AtomicU64::new(0),
-        })
+        Ok(Self { config, state, key, id, net, listener, record, dialer, metrics, views, time })
     }
 
     async fn run(self) -> Result<(), DaemonError> {
@@ -233,83 +214,29 @@ impl Node {
             clock,
             time: self.time.clone(),
         };
-        let mut moves = self.time.moves();
+        let moves = self.time.moves();
         keeper.keep(Arc::clone(&self.views.borrow())).await;
-        // The threads end with the last place where packets go in.
-        let (ingress, edge) = self.start_mixer(&keeper, &egress)?;
+        let mixer = Mixer::new(self.config.mixer, &self.metrics);
+        let edge = if self.config.role.is_edge() { Some(self.open_edge(mixer.ingress(), &egress)?) } else { None };
+        let delivery = Delivery { egress: egress.clone(), edge: edge.clone(), metrics: Arc::clone(&self.metrics) };
+        mixer.start(&keeper.epochs, &keeper.delays, move |released| delivery.take(released))?;
 
-        let mut proofs = revealed(&keeper);
-        let descriptor = watch::Sender::new(self.describe(&keeper, &proofs, moves)?);
         let owed = watch::Sender::default();
-        let mut asked = owed.subscribe();
-        let directory = self.start_uplink(descriptor.subscribe(), owed);
+        let asked = owed.subscribe();
+        let rounds = Rounds::new(&self, keeper, egress, edge.clone(), moves)?;
+        let directory = self.start_uplink(rounds.descriptor(), owed);
         let inbound = Inbound {
-            ingress,
-            edge: edge.clone(),
+            ingress: mixer.ingress().clone(),
+            edge,
             directory,
             views: self.views.subscribe(),
             time: self.time.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         tracing::info!(role = self.config.role.name(), "node.started");
-        let Self { listener, dialer, views, id, metrics, time, .. } = &self;
-        let mut seen = views.subscribe();
-        egress.follow(*id, dialer, &seen);
-        let housekeeping = async {
-            let mut rounds = tokio::time::interval(ROUND);
-            let mut trouble = None;
-            loop {
-                tokio::select! {
-                    _ = rounds.tick() => {
-                        let current = Arc::clone(&views.borrow());
-                        // Read first: what is made from here on may still be made by this time.
-                        let made_by = time.moves();
-                        let kept = keeper.keep(current).await;
-                        let revealed = revealed(&keeper);
-                        if kept.keys_changed || revealed != proofs || moves != made_by {
-                            (proofs, moves) = (revealed, made_by);
-                            descriptor.send_replace(self.describe(&keeper, &proofs, moves)?);
-                        }
-                        note_trouble(&mut trouble, kept.trouble);
-                        let (current, (entries, capacity)) = {
-                            let epochs = lock(&keeper.epochs);
-                            (epochs.current(), epochs.replay_load())
-                        };
-                        metrics.epoch.store(current.0, Ordering::Relaxed);
-                        metrics.replay_entries.set(entries);
-                        metrics.replay_capacity.set(capacity);
-                        let store_failed = edge.as_ref().is_some_and(|edge| {
-                            edge.update_levels();
-                            edge.has_failed()
-                        });
-                        // Listed where it was before, it would be ready for nobody.
-                        let listed = views.borrow().at(time.now_ms()).is_some_and(|view| {
-                            view.node(*id).is_some_and(|node| *node.link_address() == self.record.link_address)
-                        });
-                        let mixes = lock(&keeper.delays).source(current).is_some() && trouble.is_none();
-                        metrics.healthy.store(listed && mixes && !store_failed, Ordering::Relaxed);
-                    }
-                    changed = seen.changed() => {
-                        if changed.is_err() {
-                            return Ok(());
-                        }
-                        egress.follow(*id, dialer, &seen);
-                        // A new consensus may say what is waited for.
-                        rounds.reset_immediately();
-                    }
-                    changed = asked.changed() => {
-                        if changed.is_err() {
-                            return Ok(());
-                        }
-                        lock(&keeper.delays).owe(asked.borrow_and_update().clone());
-                        rounds.reset_immediately();
-                    }
-                }
-            }
-        };
-        let served = inbound.serve(listener);
+        let served = inbound.serve(&self.listener);
         tokio::select! {
-            ended = housekeeping => ended,
+            ended = rounds.run(asked) => ended,
             () = served => Ok(()),
         }
     }
@@ -362,41 +289,8 @@ impl Node {
         asked.await.unwrap_or_else(|| Err(LinkError::Closed.into())).map_err(|err| err.to_string())
     }
 
-    fn start_mixer(&self, keeper: &Keeper, egress: &Egress) -> Result<(Ingress, Option<Arc<Edge>>), DaemonError> {
-        // The edge acknowledges through the packet path and the path delivers to the edge; the
-        // path's half is weak, so that both can end.
-        let place: Arc<OnceLock<Weak<Edge>>> = Arc::default();
-        let released = {
-            let place = Arc::clone(&place);
-            let egress = egress.clone();
-            let metrics = Arc::clone(&self.metrics);
-            move |released| {
-                let edge = || {
-                    let edge = place.get().and_then(Weak::upgrade);
-                    if edge.is_none() {
-                        metrics.drop_one("not_an_edge");
-                    }
-                    edge
-                };
-                match released {
-                    Released::Forward { next, packet } => egress.send(next, packet),
-                    Released::Deliver { mailbox, payload } => {
-                        if let Some(edge) = edge() {
-                            edge.deliver(mailbox, &payload);
-                        }
-                    }
-                    Released::Reply { mailbox, surb_id, delta } => {
-                        if let Some(edge) = edge() {
-                            edge.deliver_reply(mailbox, surb_id, &delta);
-                        }
-                    }
-                }
-            }
-        };
-        let ingress = mixer::start(self.config.mixer, &keeper.epochs, &keeper.delays, &self.metrics, released)?;
-        if !self.config.role.is_edge() {
-            return Ok((ingress, None));
-        }
+    /// The mailboxes, whose stored-acks go out through the packet path or over a link.
+    fn open_edge(&self, ingress: &Ingress, egress: &Egress) -> Result<Arc<Edge>, DaemonError> {
         let sessions = Sessions::default();
         let acknowledger = Acknowledger {
             own: self.id,
@@ -415,9 +309,7 @@ impl Node {
         };
         let metrics = Arc::clone(&self.metrics);
         let mailboxes = Mailboxes::open(&self.state.join("mailboxes.redb"), Limits::default(), metrics, stored)?;
-        let edge = Arc::new(Edge::new(mailboxes, sessions, Arc::clone(&self.metrics)));
-        let _ = place.set(Arc::downgrade(&edge));
-        Ok((ingress, Some(edge)))
+        Ok(Arc::new(Edge::new(mailboxes, sessions, Arc::clone(&self.metrics))))
     }
 
     fn start_uplink(&self, descriptor: watch::Receiver<Described>, owed: watch::Sender<Vec<OwedProof>>) -> Directory {
@@ -434,84 +326,4 @@ impl Node {
         }
         .start()
     }
-
-    /// The descriptor to publish; none while no key is on disk.
-    fn describe(&self, keeper: &Keeper, proofs: &[DelayProof], moves: u64) -> Result<Described, DocumentError> {
-        let (keys, current) = {
-            let epochs = lock(&keeper.epochs);
-            (epochs.public_keys(), epochs.current())
-        };
-        if keys.is_empty() {
-            return Ok(Described { signed: None, moves });
-        }
-        // The later of two has the later date, also where the clock was set back by a moment meanwhile.
-        let now_ms = self.time.now_ms();
-        let after_last_ms = self.issued_ms.load(Ordering::Relaxed) + 1;
-        let issued_ms =
-            if after_last_ms.saturating_sub(now_ms) < SET_BACK_MS { now_ms.max(after_last_ms) } else { now_ms };
-        self.issued_ms.store(issued_ms, Ordering::Relaxed);
-        let descriptor = NodeDescriptor {
-            id: self.id,
-            role: self.config.role,
-            link_address: self.record.link_address.clone(),
-            keys,
-            vrf_key: lock(&keeper.delays).public_key(),
-            delay_proofs: proofs.to_vec(),
-            operator: self.config.operator.clone(),
-            issued_ms,
-            // The last published key stops being accepted two epochs after this one.
-            expires_ms: keeper.clock.start_of(current.next().next().next()),
-        };
-        Ok(Described { signed: Some(Verified::sign(descriptor, &self.key)?.signed().clone()), moves })
-    }
-}
-
-/// The proofs that may be told now.
-fn revealed(keeper: &Keeper) -> Vec<DelayProof> {
-    let current = lock(&keeper.epochs).current();
-    lock(&keeper.delays).revealed(current, &keeper.clock, keeper.time.now_ms(), Instant::now())
-}
-
-fn serve_http(
-    listener: tokio::net::TcpListener,
-    record: &NodeRecord,
-    metrics: &Arc<Metrics>,
-    views: watch::Receiver<Arc<Consensuses>>,
-    time: NetworkClock,
-) {
-    let exporter = Exporter::new(metrics);
-    let metrics = Arc::clone(metrics);
-    let record = record.clone();
-    let started = Instant::now();
-    let crowded = {
-        let metrics = Arc::clone(&metrics);
-        move || metrics.drop_one("http_crowded")
-    };
-    let answer = move |path: &str| match path {
-        "/health" => {
-            let healthy = metrics.healthy.load(Ordering::Relaxed);
-            let views = views.borrow();
-            let now_ms = time.now_ms();
-            let consensus = views.at(now_ms).map(|view| view.consensus());
-            let body = serde_json::json!({
-                "status": if healthy { "ok" } else { "not_ready" },
-                "id": record.id.to_string(),
-                "role": record.role.name(),
-                "epoch": consensus.map(|consensus| consensus.epoch.0),
-                "revision": consensus.map(|consensus| consensus.revision),
-                "nodes": consensus.map(|consensus| consensus.nodes.len()),
-                "trouble": views.complaint(now_ms),
-                "uptime_seconds": started.elapsed().as_secs(),
-                "version": env!("CARGO_PKG_VERSION"),
-            });
-            Some(Response::json(if healthy { 200 } else { 503 }, &body))
-        }
-        "/metrics" => Some(Response {
-            status: 200,
-            content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            body: exporter.render(Instant::now()),
-        }),
-        _ => None,
-    };
-    tokio::spawn(http::serve(listener, http_places(), answer, crowded));
 }

@@ -15,7 +15,7 @@ use betanet_mix::vrf::SecretKey as VrfKey;
 use betanet_node::daemon::delays::Delays;
 use betanet_node::daemon::epochs::Epochs;
 use betanet_node::daemon::metrics::Metrics;
-use betanet_node::daemon::mixer::{self, Ingress, MixerConfig, Released, Source};
+use betanet_node::daemon::mixer::{Ingress, Mixer, MixerConfig, Released, Source};
 use betanet_node::state::StateDir;
 use betanet_sphinx::{
     Hop, MailboxId, NodeId, PACKET_LEN, PacketError, ReplayFilter, ReplayTag, SecretKey, build_forward, unwrap,
@@ -70,6 +70,7 @@ impl ReplayFilter for Open {
 }
 
 struct Node {
+    _mixer: Mixer,
     ingress: Ingress,
     source: Source,
     released: mpsc::Receiver<(Instant, Released)>,
@@ -96,9 +97,20 @@ impl Node {
         let (out, released) = mpsc::channel(4 * ROUND);
         let config = MixerConfig { workers: 2, batch: 128, pool: 2 * ROUND, depth: 2 * ROUND };
         let hand_on = move |what| out.try_send((Instant::now(), what)).unwrap();
-        let ingress = mixer::start(config, &epochs, &delays, &metrics, hand_on).unwrap();
+        let mixer = Mixer::new(config, &metrics);
+        mixer.start(&epochs, &delays, hand_on).unwrap();
+        let ingress = mixer.ingress().clone();
         let source = ingress.node(NodeId::from([3; 32]));
-        Self { ingress, source, released, secret, owed, rng: ChaCha20Rng::seed_from_u64(1), _folder: folder }
+        Self {
+            _mixer: mixer,
+            ingress,
+            source,
+            released,
+            secret,
+            owed,
+            rng: ChaCha20Rng::seed_from_u64(1),
+            _folder: folder,
+        }
     }
 
     fn packets(&mut self) -> Vec<Sent> {

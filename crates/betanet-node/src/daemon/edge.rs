@@ -77,6 +77,8 @@ impl Acknowledger {
         if surb.reply(&encode_ack(), &mut packet).is_err() {
             self.metrics.drop_one("bad_surb");
         } else if first == self.own {
+            // No short cut: the layer for this node has to come off, and its delay to be served, as on
+            // any other first hop. Whose edge acknowledges would otherwise show in when it does.
             self.ingress.push([&packet], Instant::now());
         } else {
             self.egress.send(first, &packet);

@@ -87,12 +87,6 @@ struct Door {
     metrics: Arc<Metrics>,
 }
 
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.arrivals.end();
-    }
-}
-
 impl Ingress {
     /// This node as a source: its own acknowledgements.
     #[must_use]
@@ -190,33 +184,55 @@ impl Drop for Source {
     }
 }
 
-/// Starts the threads and the release task; `released` gets what has served its delay. They end when every
-/// [`Ingress`] and [`Source`] is gone.
-///
-/// # Errors
-/// A thread cannot be started.
-pub fn start<F>(
+/// The packet path of a node. Its way in is there before it starts, for whoever gets what comes out may send acknowledgements
+/// through it. The threads and the release task end when this is dropped.
+#[derive(Debug)]
+pub struct Mixer {
     config: MixerConfig,
-    epochs: &Arc<Mutex<Epochs>>,
-    delays: &Arc<Mutex<Delays>>,
-    metrics: &Arc<Metrics>,
-    released: F,
-) -> io::Result<Ingress>
-where
-    F: FnMut(Released) + Send + 'static,
-{
-    let (workers, batch) = (config.workers.max(1), config.batch.max(1));
-    let arrivals = Arc::new(Arrivals::new(config.depth, workers));
-    let line = Arc::new(DelayLine::new(config.depth, Arc::clone(metrics)));
-    pipeline::start(&arrivals, workers, batch, || {
-        Unwrapper::new(batch, Arc::clone(epochs), Arc::clone(delays), Arc::clone(&line), Arc::clone(metrics))
-    })?;
-    let ingress = Ingress(Arc::new(Door {
-        parties: Parties::new(Arc::clone(&arrivals)),
-        arrivals,
-        pool: Pool::new(config.pool),
-        metrics: Arc::clone(metrics),
-    }));
-    tokio::spawn(line.serve(released));
-    Ok(ingress)
+    ingress: Ingress,
+}
+
+impl Mixer {
+    /// A path that takes packets and does not work on them yet.
+    #[must_use]
+    pub fn new(config: MixerConfig, metrics: &Arc<Metrics>) -> Self {
+        let arrivals = Arc::new(Arrivals::new(config.depth, config.workers));
+        let ingress = Ingress(Arc::new(Door {
+            parties: Parties::new(Arc::clone(&arrivals)),
+            arrivals,
+            pool: Pool::new(config.pool),
+            metrics: Arc::clone(metrics),
+        }));
+        Self { config, ingress }
+    }
+
+    /// The way in.
+    #[must_use]
+    pub const fn ingress(&self) -> &Ingress {
+        &self.ingress
+    }
+
+    /// Starts the threads and the release task; `released` gets what has served its delay.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start<F>(&self, epochs: &Arc<Mutex<Epochs>>, delays: &Arc<Mutex<Delays>>, released: F) -> io::Result<()>
+    where
+        F: FnMut(Released) + Send + 'static,
+    {
+        let Door { arrivals, metrics, .. } = &*self.ingress.0;
+        let (workers, batch) = (self.config.workers.max(1), self.config.batch.max(1));
+        let line = Arc::new(DelayLine::new(self.config.depth, Arc::clone(metrics)));
+        pipeline::start(arrivals, workers, batch, || {
+            Unwrapper::new(batch, Arc::clone(epochs), Arc::clone(delays), Arc::clone(&line), Arc::clone(metrics))
+        })?;
+        tokio::spawn(line.serve(released));
+        Ok(())
+    }
+}
+
+impl Drop for Mixer {
+    fn drop(&mut self) {
+        self.ingress.0.arrivals.end();
+    }
 }

@@ -22,7 +22,7 @@ use crate::daemon::edge::Sessions;
 use crate::daemon::epochs::Epochs;
 use crate::daemon::mailboxes::Mailboxes;
 use crate::daemon::metrics::Exporter;
-use crate::daemon::mixer::{self, MixerConfig};
+use crate::daemon::mixer::{Mixer, MixerConfig};
 use crate::fixtures::{ANNOUNCED, NETWORK, consensus, key, sign};
 use crate::link::frame::{Item, ItemBody};
 use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
@@ -41,6 +41,7 @@ struct TestEdge {
     views: watch::Sender<Arc<Consensuses>>,
     metrics: Arc<Metrics>,
     edge: Arc<Edge>,
+    _mixer: Mixer,
     _folder: TempDir,
 }
 
@@ -53,7 +54,8 @@ impl TestEdge {
         let epochs = Arc::new(Mutex::new(Epochs::open(&state, "boot", Epoch(1), 1000).unwrap()));
         let delays = Arc::new(Mutex::new(Delays::open(&state).unwrap()));
         let config = MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64 };
-        let ingress = mixer::start(config, &epochs, &delays, &metrics, |_| {}).unwrap();
+        let mixer = Mixer::new(config, &metrics);
+        mixer.start(&epochs, &delays, |_| {}).unwrap();
         let sessions = Sessions::default();
         let stored = {
             let sessions = sessions.clone();
@@ -76,7 +78,7 @@ impl TestEdge {
         .start();
         let edge = Arc::new(Edge::new(mailboxes, sessions, Arc::clone(&metrics)));
         let inbound = Inbound {
-            ingress,
+            ingress: mixer.ingress().clone(),
             edge: Some(Arc::clone(&edge)),
             directory,
             views: views.subscribe(),
@@ -88,7 +90,7 @@ impl TestEdge {
         let listener = Listener::new(tcp, &own, timeouts).unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { inbound.serve_within(limits, &listener).await });
-        Self { address, key: own, authority, views, metrics, edge, _folder: folder }
+        Self { address, key: own, authority, views, metrics, edge, _mixer: mixer, _folder: folder }
     }
 
     async fn dial(&self, key: &SigningKey) -> Peer {

@@ -1,0 +1,59 @@
+//! What a node says of itself over HTTP.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use betanet_mix::directory::Consensuses;
+use tokio::sync::watch;
+
+use super::NodeRecord;
+use super::metrics::{Exporter, Metrics};
+use crate::clock::NetworkClock;
+use crate::http::{self, Response};
+use crate::process::http_places;
+
+/// Answers `/health` and `/metrics`.
+pub(super) fn serve(
+    listener: tokio::net::TcpListener,
+    record: &NodeRecord,
+    metrics: &Arc<Metrics>,
+    views: watch::Receiver<Arc<Consensuses>>,
+    time: NetworkClock,
+) {
+    let exporter = Exporter::new(metrics);
+    let metrics = Arc::clone(metrics);
+    let record = record.clone();
+    let started = Instant::now();
+    let crowded = {
+        let metrics = Arc::clone(&metrics);
+        move || metrics.drop_one("http_crowded")
+    };
+    let answer = move |path: &str| match path {
+        "/health" => {
+            let healthy = metrics.healthy.load(Ordering::Relaxed);
+            let views = views.borrow();
+            let now_ms = time.now_ms();
+            let consensus = views.at(now_ms).map(|view| view.consensus());
+            let body = serde_json::json!({
+                "status": if healthy { "ok" } else { "not_ready" },
+                "id": record.id.to_string(),
+                "role": record.role.name(),
+                "epoch": consensus.map(|consensus| consensus.epoch.0),
+                "revision": consensus.map(|consensus| consensus.revision),
+                "nodes": consensus.map(|consensus| consensus.nodes.len()),
+                "trouble": views.complaint(now_ms),
+                "uptime_seconds": started.elapsed().as_secs(),
+                "version": env!("CARGO_PKG_VERSION"),
+            });
+            Some(Response::json(if healthy { 200 } else { 503 }, &body))
+        }
+        "/metrics" => Some(Response {
+            status: 200,
+            content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            body: exporter.render(Instant::now()),
+        }),
+        _ => None,
+    };
+    tokio::spawn(http::serve(listener, http_places(), answer, crowded));
+}
