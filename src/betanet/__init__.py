@@ -57,6 +57,7 @@ from betanet._errors import (
     BadPayload,
     BetanetError,
     BuildError,
+    Busy,
     Closed,
     InvalidAddress,
     InvalidKey,
@@ -76,7 +77,7 @@ from betanet._errors import (
     WeakSecret,
     WrongLength,
 )
-from betanet._records import ClientStatus, Incoming, WorkerDescriptor
+from betanet._records import ClientStatus, Incoming, Progress, WorkerDescriptor
 
 PyPacketPipeline = PacketPipeline
 PySphinxProcessor = SphinxProcessor
@@ -90,6 +91,7 @@ __all__ = [
     "BadPayload",
     "BetanetError",
     "BuildError",
+    "Busy",
     "Client",
     "ClientStatus",
     "Closed",
@@ -109,6 +111,7 @@ __all__ = [
     "PacketPipeline",
     "PipelineStats",
     "ProcessedPacket",
+    "Progress",
     "PublicKey",
     "PyPacketPipeline",
     "PySphinxProcessor",

@@ -12,10 +12,10 @@ from betanet import _core
 from betanet._aio import Bridge
 from betanet._arguments import integer, path, seconds, text, texts
 from betanet._errors import Closed, InvalidAddress, Timeout
-from betanet._records import ClientStatus, Incoming, WorkerDescriptor
+from betanet._records import ClientStatus, Incoming, Progress, WorkerDescriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
     from types import TracebackType
 
     # What the core hands over, in the order of the records' fields.
@@ -70,6 +70,7 @@ class Client:
         edges: int = 2,
         hops: int = 3,
         level: int | None = None,
+        bulk: bool = False,
     ) -> Opening[Self]:
         """Join a network: load or make the keys, fetch the consensus, attach to edges.
 
@@ -84,6 +85,10 @@ class Client:
             level: path length of the client's privacy level: nothing of another length is sent or
                 taken. With None, all is, but a request of one hop then comes without a way to
                 answer, because its answer would show its sender where this client is.
+            bulk: send messages of more than 192,000 bytes in bulk: as fast as back-pressure
+                allows, which whoever sees the client's links can observe, and acknowledged by
+                their recipients' clients, which have to be there. Otherwise they go like short
+                ones. What arrives in bulk is taken either way.
 
         Cancelled, it has given up the folder when it returns; keys that were made stay in it.
 
@@ -95,7 +100,7 @@ class Client:
             ValueError: ``edges``, ``hops`` or ``level`` is out of bounds, or a path is empty or
                 none.
         """
-        return Opening(cls._open(dir, bootstrap, edges, hops, level))
+        return Opening(cls._open(dir, bootstrap, edges, hops, level, bulk))
 
     @classmethod
     async def _open(
@@ -105,6 +110,7 @@ class Client:
         edges: int,
         hops: int,
         level: int | None,
+        bulk: bool,
     ) -> Self:
         edges = integer("edges", edges, 1, _MAX_EDGES)
         hops = _path_length(hops)
@@ -112,7 +118,7 @@ class Client:
         folder, bootstrap = path("dir", folder), path("bootstrap", bootstrap)
         bridge = Bridge()
         try:
-            core = await bridge.run(_core.Client.open, folder, bootstrap, edges, hops, level)
+            core = await bridge.run(_core.Client.open, folder, bootstrap, edges, hops, level, bulk)
         except BaseException:
             await bridge.close()
             raise
@@ -130,16 +136,24 @@ class Client:
         *,
         hops: int = 3,
         id: str | None = None,  # noqa: A002 - the published name
+        delivered: bool = False,
+        on_progress: Callable[[Progress], object] | None = None,
     ) -> str:
         """Send without a way back; return the message's id once the recipient's edge has stored it.
 
+        While messages of 256 MiB, or 4,096 of them, are under way, it waits for its turn.
+
         Args:
             to: the recipient's address.
-            body: up to 64 MiB.
+            body: up to 64 MiB; from 1 MiB on it is sent from a file in the client's folder.
             hops: path length of every packet, 1 to 7.
             id: the message's id, 32 hexadecimal digits; drawn at random otherwise. A send with an
                 id can be repeated, for instance after a crash: as long as the recipient remembers
                 the id, it gets the message once. For another message take another id.
+            delivered: return only once the recipient's client has the message, which then has to
+                be there. A bulk message always does that.
+            on_progress: called by the event loop when more of a message of several packets is
+                acknowledged, at most as often as the loop gets to it.
 
         Cancelled, the message is given up; parts of it may arrive, the message does not.
 
@@ -148,14 +162,62 @@ class Client:
                 used it for another message.
             Offline: this client cannot reach the network, not even after a while.
             NotEnoughNodes: the network has too few nodes for it now.
-            Timeout: a part was never acknowledged.
+            Timeout: a part was never acknowledged, or the recipient's client was away.
             InvalidAddress: ``to`` is no address.
             NetworkError: the message is too long, or a message with this ``id`` is under way.
         """
+        return await self._send(to, body, hops, id, delivered, True, on_progress)
+
+    async def try_send(
+        self,
+        to: str,
+        body: bytes,
+        *,
+        hops: int = 3,
+        id: str | None = None,  # noqa: A002 - the published name
+        delivered: bool = False,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> str:
+        """Send as :meth:`send` does, unless that would wait for other messages.
+
+        Raises:
+            Busy: too much is under way; nothing was sent.
+        """
+        return await self._send(to, body, hops, id, delivered, False, on_progress)
+
+    async def _send(
+        self,
+        to: str,
+        body: bytes,
+        hops: int,
+        id: str | None,  # noqa: A002 - the published name
+        delivered: bool,
+        waits: bool,
+        on_progress: Callable[[Progress], object] | None,
+    ) -> str:
         to = text("to", to, InvalidAddress)
         id = id if id is None else text("id", id)  # noqa: A001 - the published name
-        value = await self._bridge.run(self._core.send, to, body, _path_length(hops), id)
-        return cast("str", value)
+        hops = _path_length(hops)
+        if on_progress is None:
+            sent = self._bridge.run(self._core.send, to, body, hops, id, delivered, waits, None)
+            return cast("str", await sent)
+        progress = _core.SendProgress()
+        reporter = asyncio.ensure_future(self._report(progress, on_progress))
+        try:
+            sent = self._bridge.run(self._core.send, to, body, hops, id, delivered, waits, progress)
+            return cast("str", await sent)
+        finally:
+            reporter.cancel()
+            await asyncio.wait([reporter])
+
+    async def _report(
+        self, progress: _core.SendProgress, on_progress: Callable[[Progress], object]
+    ) -> None:
+        """Hand every change on, until the send has ended or it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while (told := await self._bridge.run(progress.next)) is not None:
+            # What it raises is the loop's to report: the message is sent all the same.
+            loop.call_soon(on_progress, Progress(*cast("tuple[int, int, float]", told)))
 
     async def request(
         self, to: str, body: bytes, *, hops: int = 3, reply_packets: int = 4, timeout: float = 30.0

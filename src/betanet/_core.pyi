@@ -502,6 +502,17 @@ class Bridge:
         """Cancel what runs and join the threads that only this bridge uses."""
 
 @final
+class SendProgress:
+    """How far a send is; given to one :meth:`Client.send`."""
+
+    def __new__(cls) -> Self: ...
+    def next(self, bridge: Bridge) -> int:
+        """Wait for a change; the value is a tuple in the order of :class:`betanet.Progress`.
+
+        None when the send has ended.
+        """
+
+@final
 class Client:
     """The client's engine. Most methods start an operation and return its number."""
 
@@ -513,6 +524,7 @@ class Client:
         edges: int,
         hops: int,
         level: int | None,
+        bulk: bool,
     ) -> int:
         """Start to open a client; the value is a :class:`Client`."""
 
@@ -520,7 +532,17 @@ class Client:
     def address(self) -> str:
         """Where others reach the client."""
 
-    def send(self, bridge: Bridge, to: str, body: Buffer, hops: int, id: str | None) -> int:
+    def send(
+        self,
+        bridge: Bridge,
+        to: str,
+        body: Buffer,
+        hops: int,
+        id: str | None,
+        delivered: bool,
+        waits: bool,
+        progress: SendProgress | None,
+    ) -> int:
         """Send a message; the value is its id."""
 
     def request(

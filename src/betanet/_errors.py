@@ -109,6 +109,10 @@ class NetworkError(BetanetError):
     """The mixnet cannot be reached, or refused."""
 
 
+class Busy(NetworkError):
+    """Too many messages are under way: a send would have to wait for some of them."""
+
+
 class Offline(NetworkError):
     """This client itself cannot reach the network; the text begins with the cause.
 

@@ -28,6 +28,21 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a message is that is being sent.
+
+    Attributes:
+        done: bytes of its body that are acknowledged.
+        total: bytes of its body.
+        bytes_per_s: acknowledged bytes per second since it began.
+    """
+
+    done: int
+    total: int
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDescriptor:
     """What a worker says of itself in the directory's signed list.
 

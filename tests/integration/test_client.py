@@ -71,6 +71,31 @@ async def test_a_message_sent_again_under_its_id_arrives_once(
         await alice.send(alice.address, b"once", id=identity)
 
 
+async def test_a_large_message_goes_in_bulk_and_says_how_far_it_is(
+    localnet: Path, tmp_path: Path, bob: betanet.Client
+) -> None:
+    body = os.urandom(3_000_001)
+    told: list[betanet.Progress] = []
+    folder = tmp_path / "bulk"
+    async with betanet.Client.open(dir=folder, bootstrap=localnet, bulk=True) as sender:
+        identity = await sender.send(bob.address, body, on_progress=told.append)
+        message = await receive(bob)
+        assert (message.id, message.body == body) == (identity, True)
+        assert any((tmp_path / "bob" / "spool").iterdir()), (
+            "it lies on the disk until it is committed"
+        )
+        await bob.commit(message.id)
+        done = [progress.done for progress in told]
+        assert done
+        assert done == sorted(done)
+        assert {progress.total for progress in told} == {len(body)}
+        assert min(progress.bytes_per_s for progress in told) > 0
+        # A short one goes the same way if the sender wants to hear of the recipient itself.
+        assert await sender.send(bob.address, b"short", delivered=True)
+        assert (await receive(bob)).body == b"short"
+        assert not any((folder / "spool").iterdir()), "what is sent from a file leaves none behind"
+
+
 @pytest.mark.parametrize("hops", [1, 3, 5, 7])
 async def test_a_request_is_answered(hops: int, alice: betanet.Client, bob: betanet.Client) -> None:
     answering = asyncio.ensure_future(answer_one(bob))

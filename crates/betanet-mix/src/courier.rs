@@ -76,6 +76,8 @@
 //! What was answered is kept with [`Action::NoteAnswer`] and [`Courier::remember_answered`]: SURBs work once, so a second
 //! answer over them would repeat packets.
 
+mod bulk;
+mod held;
 mod inbound;
 mod outbound;
 mod rto;
@@ -90,12 +92,13 @@ use betanet_sphinx::{MAX_HOPS, NodeId, SurbId};
 use rand_core::CryptoRng;
 
 use crate::evidence::{Evidence, Exclusion};
-use crate::message::{ContextCache, ItemRef, MessageId, Reassembler, SealingKey};
+use crate::message::{ContextCache, ItemRef, MessageId, Reassembler, SealingKey, Spools};
 use crate::random;
 use crate::view::{Mailbox, NetworkView};
 
+use held::HeldReplies;
 use rto::{RoundTrips, Window};
-use state::{Answered, Awaiting, Due, HeldReply, Outgoing, Ready, Request, TimerKey, UnnotedReply};
+use state::{Answered, Awaiting, Due, Outgoing, Ready, Request, TimerKey, UnnotedReply};
 
 pub use types::{
     Action, CourierConfig, CourierStats, FailReason, Incoming, PingId, ReplyError, ReplyHandle, SendError, SendOptions,
@@ -126,6 +129,11 @@ pub struct Courier<R> {
     requests: HashMap<MessageId, Request>,
     /// Messages that have fragments to send, each once, in turn.
     turn: VecDeque<MessageId>,
+    /// Bulk messages that have pieces to send.
+    bulk_turn: VecDeque<MessageId>,
+    bulk_is_next: bool,
+    /// Bulk messages whose recipients are to be asked what they have; before fragments, whatever the window.
+    probes: VecDeque<MessageId>,
     /// Messages that could not be sent; they come back into `turn` when something has changed, and after a while.
     blocked: Vec<MessageId>,
     retry_at_ms: u64,
@@ -136,13 +144,15 @@ pub struct Courier<R> {
     timers: BTreeMap<TimerKey, Due>,
     timers_set: u64,
     window: Window,
+    bulk_window: Window,
     round_trips: [RoundTrips; MAX_HOPS],
     /// What became of packets, by the nodes that they passed.
     evidence: Evidence,
     judge_at_ms: u64,
     contexts: ContextCache,
     reassembler: Reassembler,
-    replies: BTreeMap<ReplyHandle, HeldReply>,
+    spools: Spools,
+    replies: HeldReplies,
     /// Answers whose use of SURBs is not written down yet.
     unnoted: BTreeMap<ReplyHandle, UnnotedReply>,
     /// Messages that were answered and not committed.
@@ -174,6 +184,9 @@ impl<R: CryptoRng> Courier<R> {
             outgoing_bytes: 0,
             requests: HashMap::new(),
             turn: VecDeque::new(),
+            bulk_turn: VecDeque::new(),
+            bulk_is_next: false,
+            probes: VecDeque::new(),
             blocked: Vec::new(),
             retry_at_ms: 0,
             ready: VecDeque::new(),
@@ -181,12 +194,14 @@ impl<R: CryptoRng> Courier<R> {
             timers: BTreeMap::new(),
             timers_set: 0,
             window: Window::new(config.min_window, config.max_window),
+            bulk_window: Window::new(config.min_bulk_window.into(), config.max_bulk_window.into()),
             round_trips: [RoundTrips::default(); MAX_HOPS],
             evidence: Evidence::default(),
             judge_at_ms: 0,
             contexts: ContextCache::new(key, config.contexts),
             reassembler: Reassembler::new(config.reassembly),
-            replies: BTreeMap::new(),
+            spools: Spools::new(config.spools),
+            replies: HeldReplies::new(config.max_reply_handles, config.max_reply_bytes),
             unnoted: BTreeMap::new(),
             answered: HashMap::new(),
             next_reply,
@@ -294,9 +309,12 @@ impl<R: CryptoRng> Courier<R> {
             window: self.window.size(),
             outgoing_messages: self.outgoing.len(),
             open_requests: self.requests.len(),
-            unfinished_incoming: self.reassembler.unfinished(),
+            unfinished_incoming: self.reassembler.unfinished() + self.spools.unfinished(),
             uncommitted: self.reassembler.uncommitted(),
             reassembly_bytes: self.reassembler.used_bytes(),
+            bulk_in_flight: self.bulk_window.in_flight(),
+            bulk_window: self.bulk_window.size(),
+            spooled_bytes: self.spools.used_bytes(),
             ..self.stats.clone()
         }
     }

@@ -3,20 +3,28 @@
 //! The byte tables and the promises `INV-MSG-…` stand in `docs/spec/message.md`; the constants here are derived from
 //! one another and a test compares them with the tables.
 
+mod body;
+mod bulk;
 mod envelope;
 mod fragment;
 mod hpke;
 mod reassembly;
 mod reply;
 mod seal;
+mod spools;
 
 use betanet_sphinx::{NodeId, SURB_LEN, USER_PAYLOAD_LEN};
 
-pub use envelope::{Envelope, EnvelopeError, EnvelopeKind, encode_ack, encode_envelope, is_stored_ack};
-pub use fragment::{Fragment, Outbound, Stream, StreamError, parse_stream};
+pub use body::{Body, BodySource};
+pub use bulk::{
+    BULK_DATA_LEN, BULK_LEN, BulkContent, BulkMessage, BulkPacket, Pieces, WindowAck, encode_piece, encode_probe,
+};
+pub use envelope::{Envelope, EnvelopeError, EnvelopeKind, Sealed, encode_ack, encode_envelope, is_stored_ack};
+pub use fragment::{Fragment, Outbound, Stream, StreamError, StreamHead, parse_head, parse_stream};
 pub use reassembly::{Inserted, Reassembler, ReassemblyLimits};
 pub use reply::{ReplyAssembler, ReplyPart, ReplyPush, reply_parts};
-pub use seal::{ContextCache, Opened, SealError, Sealer, SealingKey};
+pub use seal::{AckKey, ContextCache, Opened, OpenedBulk, SealError, Sealer, SealingKey};
+pub use spools::{Answer, SpoolHead, SpoolKey, SpoolLimits, Spools, Taken};
 
 /// Longest body of one message.
 pub const MAX_MESSAGE_LEN: usize = 64 * 1024 * 1024;
@@ -24,6 +32,10 @@ pub const MAX_MESSAGE_LEN: usize = 64 * 1024 * 1024;
 pub const MAX_REPLY_SURBS: usize = 255;
 /// Bytes of a sealed fragment.
 pub const SEALED_LEN: usize = USER_PAYLOAD_LEN - 1 - SURB_LEN;
+/// Bytes of a sealed bulk packet.
+pub const BULK_SEALED_LEN: usize = USER_PAYLOAD_LEN - 1;
+/// Most bytes of a stream before its body.
+pub const MAX_HEAD_LEN: usize = 1 + MAX_REPLY_SURBS * SURB_LEN;
 /// Bytes of a fragment before sealing.
 pub const FRAGMENT_LEN: usize = SEALED_LEN - ENC_LEN - NONCE_LEN - TAG_LEN;
 /// Bytes of message stream in one fragment.

@@ -161,7 +161,7 @@ fn many_requests_run_side_by_side() {
 #[test]
 fn a_large_message_stays_within_the_window() {
     let (mut network, alice, bob) = pair(4, Plan::default(), Faults { packet_loss: 0.05, ..Faults::default() });
-    let body = body(4, 300_000);
+    let body = body(4, 190_000);
     network.send(alice, bob, &body, SendOptions::hops(3)).unwrap();
     let mut most = 0;
     let done = network.run(HOUR_MS, |network| {

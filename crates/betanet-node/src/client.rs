@@ -11,28 +11,32 @@ mod edges;
 mod id_log;
 mod network_time;
 mod offline;
+mod spool;
 mod store;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash as _, Hasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use betanet_mix::courier::{FailReason, SendError};
+use betanet_mix::courier::{CourierConfig, FailReason, SendError};
 use betanet_mix::directory::Consensuses;
 use betanet_mix::message::{MessageId, REPLY_DATA_LEN};
 use betanet_mix::path::PathError;
 use betanet_mix::view::{Address, Verified, WorkerDescriptor, WorkerId, WorkerList};
 use ed25519_dalek::SigningKey;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
-pub use betanet_mix::courier::{Incoming, ReplyHandle, SendOptions};
+pub use betanet_mix::courier::{ReplyHandle, SendOptions};
+pub use betanet_mix::message::Body;
 
+pub use self::driver::Progress;
 pub use self::edges::EdgeFailure;
 pub use self::offline::{ConsensusTrouble, Offline};
+pub use self::spool::{ReceivedBody, body_from_file};
 
-use self::driver::{Clocks, Command, Driver, SendFailure, Shared};
+use self::driver::{Clocks, Command, Driver, SendFailure, Shared, Spooling};
 use self::edges::{EdgeLinks, Edges};
 use self::network_time::NetworkTime;
 use self::store::ClientStore;
@@ -61,6 +65,16 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 /// How long [`Client::close`] waits for what is still being written.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Memory of all messages under way, in KiB, and the least that one counts for: the courier's own limits.
+const ROOM_KIB: usize = 256 * 1024;
+const LEAST_KIB: usize = 64;
+
+/// The folder of large messages in the client's folder.
+const SPOOL: &str = "spool";
+
+/// Bytes that are read at a time to tell the contents of messages apart.
+const HASHED: usize = 64 * 1024;
+
 /// Pause before a send is tried again when too much is under way.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -85,13 +99,16 @@ pub struct ClientConfig {
     /// Hops of the client's privacy level: messages of other levels are neither sent nor taken. `None` sends and takes all,
     /// but answers over its own edges alone, which leaves no way to answer a request of one hop.
     pub level: Option<u8>,
+    /// Whether large messages go in bulk: as fast as back-pressure allows, which is observable, and acknowledged by their
+    /// recipients' clients, which have to be there. Otherwise they go like short ones, and wait at the recipients' edges.
+    pub bulk: bool,
 }
 
 impl ClientConfig {
-    /// Two edges, three hops.
+    /// Two edges, three hops, nothing in bulk.
     #[must_use]
     pub const fn new(dir: PathBuf, bootstrap: PathBuf) -> Self {
-        Self { dir, bootstrap, edges: 2, hops_default: 3, level: None }
+        Self { dir, bootstrap, edges: 2, hops_default: 3, level: None, bulk: false }
     }
 }
 
@@ -137,6 +154,9 @@ pub enum ClientError {
     /// The message, request or reply cannot be sent as it is.
     #[error("{0}")]
     Invalid(String),
+    /// So much is under way that another message would have to wait.
+    #[error("too many messages are under way; wait until some are done")]
+    Busy,
     /// The message may or may not have arrived.
     #[error("the message failed: {0}")]
     Failed(FailReason),
@@ -209,6 +229,21 @@ pub struct ClientStatus {
     pub trouble: Option<String>,
 }
 
+/// A message from somebody.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Its id, for [`Client::commit`].
+    pub id: MessageId,
+    /// Its body.
+    pub body: ReceivedBody,
+    /// The number of hops it was sealed for.
+    pub hops: u8,
+    /// How it is answered, if the sender left reply blocks and they were not used before a restart.
+    pub reply: Option<ReplyHandle>,
+    /// Most bytes of an answer; 0 if none is possible.
+    pub reply_capacity: usize,
+}
+
 /// A client of the mixnet. Cheap to share behind an [`Arc`]; all methods take `&self`.
 #[derive(Debug)]
 pub struct Client {
@@ -225,6 +260,10 @@ pub struct Client {
     closed: watch::Sender<bool>,
     /// Tells the contents of messages apart.
     content: RandomState,
+    /// Where large messages lie.
+    spool: PathBuf,
+    /// What messages under way may take of the memory, in KiB: who finds none waits in turn.
+    room: Semaphore,
 }
 
 /// What ends with the client.
@@ -276,8 +315,12 @@ impl Client {
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (deliver, incoming) = mpsc::channel(INCOMING);
         let links = EdgeLinks::start(&edges, store.attachments(), &commands)?;
-        let driver =
-            Driver::new(store, config.level, Arc::clone(&edges), Arc::clone(&shared), deliver, Clocks::of(&edges));
+        let spool = Spooling::open(config.dir.join(SPOOL))?;
+        let usual = CourierConfig::default();
+        let bulk_above = if config.bulk { usual.bulk_above } else { u16::MAX };
+        let courier = CourierConfig { level: config.level, bulk_above, ..usual };
+        let clocks = Clocks::of(&edges);
+        let driver = Driver::new(store, courier, Arc::clone(&edges), Arc::clone(&shared), deliver, clocks, spool);
         let thread = driver.start(queue, &links)?;
         Ok(Self {
             address,
@@ -292,6 +335,8 @@ impl Client {
             links: tokio::sync::Mutex::new(Some(Running { links, thread })),
             closed: watch::Sender::new(false),
             content: RandomState::new(),
+            spool: config.dir.join(SPOOL),
+            room: Semaphore::new(ROOM_KIB),
         })
     }
 
@@ -334,7 +379,7 @@ impl Client {
     /// # Errors
     /// The network is too small for the path, the message cannot be sent as it is, or nobody
     /// acknowledged it after many tries.
-    pub async fn send(&self, to: &Address, body: Vec<u8>, hops: u8) -> Result<MessageId, ClientError> {
+    pub async fn send(&self, to: &Address, body: impl Into<Body>, hops: u8) -> Result<MessageId, ClientError> {
         self.send_with(to, body, SendOptions::hops(hops)).await
     }
 
@@ -346,11 +391,91 @@ impl Client {
     /// # Errors
     /// As [`Client::send`], [`ClientError::Invalid`] while a send with this id is under way, and
     /// [`ClientError::IdUsed`] if this client used it for another message before.
-    pub async fn send_with(&self, to: &Address, body: Vec<u8>, options: SendOptions) -> Result<MessageId, ClientError> {
-        let content = options.id.map(|_| self.content.hash_one((to.to_string(), &body)));
-        let body = Arc::new(body);
-        let command = |done| Command::Send { to: to.clone(), body: Arc::clone(&body), options, content, done };
-        self.persist(tokio::time::Instant::now() + EDGE_PATIENCE, command).await
+    pub async fn send_with(
+        &self,
+        to: &Address,
+        body: impl Into<Body>,
+        options: SendOptions,
+    ) -> Result<MessageId, ClientError> {
+        self.send_watched(to, body, options, None).await
+    }
+
+    /// As [`Client::send_with`], and tells on the way how far the message is. The sender of `progress` is dropped with the
+    /// end of the send.
+    ///
+    /// # Errors
+    /// As [`Client::send_with`].
+    pub async fn send_watched(
+        &self,
+        to: &Address,
+        body: impl Into<Body>,
+        options: SendOptions,
+        progress: Option<watch::Sender<Progress>>,
+    ) -> Result<MessageId, ClientError> {
+        let body = body.into();
+        let permit = self.room.acquire_many(room_for(&body)).await.map_err(|_| ClientError::Closed)?;
+        self.send_in(permit, to, body, options, progress).await
+    }
+
+    /// As [`Client::send_watched`], but refuses at once where that would wait for other messages.
+    ///
+    /// # Errors
+    /// As [`Client::send_with`], and [`ClientError::Busy`].
+    pub async fn try_send(
+        &self,
+        to: &Address,
+        body: impl Into<Body>,
+        options: SendOptions,
+        progress: Option<watch::Sender<Progress>>,
+    ) -> Result<MessageId, ClientError> {
+        let body = body.into();
+        let permit = self.room.try_acquire_many(room_for(&body)).map_err(|_| ClientError::Busy)?;
+        self.send_in(permit, to, body, options, progress).await
+    }
+
+    async fn send_in(
+        &self,
+        permit: SemaphorePermit<'_>,
+        to: &Address,
+        body: Body,
+        options: SendOptions,
+        progress: Option<watch::Sender<Progress>>,
+    ) -> Result<MessageId, ClientError> {
+        let content = options.id.map(|_| self.content_of(to, &body)).transpose()?;
+        let command = |done| Command::Send {
+            to: to.clone(),
+            body: body.clone(),
+            options,
+            content,
+            progress: progress.clone(),
+            done,
+        };
+        let sent = self.persist(tokio::time::Instant::now() + EDGE_PATIENCE, command).await;
+        drop(permit);
+        sent
+    }
+
+    /// A file in the client's folder that ends with its handle, for a large body that should not be in memory while it is
+    /// sent: write to it, then send [`body_from_file`].
+    ///
+    /// # Errors
+    /// [`ClientError::Storage`].
+    pub fn body_file(&self) -> Result<std::fs::File, ClientError> {
+        spool::nameless_file(&self.spool).map_err(ClientError::Storage)
+    }
+
+    /// What tells a message apart from others.
+    fn content_of(&self, to: &Address, body: &Body) -> Result<u64, ClientError> {
+        let mut hasher = self.content.build_hasher();
+        to.to_string().hash(&mut hasher);
+        let mut part = vec![0; body.len().min(HASHED)];
+        for start in (0..body.len()).step_by(HASHED) {
+            part.truncate(body.len() - start);
+            let unreadable = || ClientError::Storage(std::io::Error::other("the body of a message cannot be read"));
+            body.read(start, &mut part).ok_or_else(unreadable)?;
+            part.hash(&mut hasher);
+        }
+        Ok(hasher.finish())
     }
 
     /// Sends a request and returns the whole reply.
@@ -363,16 +488,16 @@ impl Client {
     pub async fn request(
         &self,
         to: &Address,
-        body: Vec<u8>,
+        body: impl Into<Body>,
         hops: u8,
         reply_packets: u8,
         timeout: Duration,
     ) -> Result<Vec<u8>, ClientError> {
-        let body = Arc::new(body);
+        let body = body.into();
         let deadline = tokio::time::Instant::now() + timeout;
         let command = |done| Command::Request {
             to: to.clone(),
-            body: Arc::clone(&body),
+            body: body.clone(),
             hops,
             reply_packets,
             timeout: deadline.saturating_duration_since(tokio::time::Instant::now()),
@@ -620,6 +745,11 @@ impl Client {
         self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
         wait.await.map_err(|_| ClientError::Closed)
     }
+}
+
+/// What a message takes of the room.
+fn room_for(body: &Body) -> u32 {
+    u32::try_from((body.in_memory() / 1024).clamp(LEAST_KIB, ROOM_KIB)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! Bytes from Python, copied once into the buffer that Rust then owns.
 
+use std::fs::File;
+use std::io::Write as _;
+
 use betanet_mix::message::{MAX_MESSAGE_LEN, StreamError};
 use pyo3::buffer::PyBuffer;
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView};
+use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 use zeroize::Zeroizing;
 
 use crate::arguments::refuse_bool;
@@ -45,6 +48,38 @@ impl<'py> FromPyObject<'_, 'py> for Body {
         let too_long = |len| named(object.py(), "NetworkError", StreamError::TooLong { len }.to_string());
         AtMost::<MAX_MESSAGE_LEN>::extract(object)?.0.map(Self).map_err(too_long)
     }
+}
+
+/// Bodies from this length on are sent from a file: Python holds them in memory already.
+const LARGE: usize = 1024 * 1024;
+/// Bytes that are copied into it at a time.
+const CHUNK: usize = 256 * 1024;
+
+/// The body of a message to be sent; a large one is copied into the file that `open` gives.
+pub(crate) fn take_body(
+    object: &Bound<'_, PyAny>,
+    open: impl FnOnce() -> PyResult<File>,
+) -> PyResult<betanet_node::client::Body> {
+    with_buffer(object.as_borrowed(), MAX_MESSAGE_LEN, |buffer, py| {
+        let too_long = |len| named(py, "NetworkError", StreamError::TooLong { len }.to_string());
+        let buffer = buffer.map_err(too_long)?;
+        let len = buffer.len_bytes();
+        let view = if len < LARGE { None } else { PyMemoryView::from(object)?.call_method1("cast", ("B",)).ok() };
+        let Some(view) = view else { return Ok(copy(buffer, py)?.into()) };
+        let unwritten = |error: std::io::Error| {
+            named(py, "NetworkError", format!("cannot write a large message to the client's folder: {error}"))
+        };
+        let mut file = open()?;
+        for start in (0..len).step_by(CHUNK) {
+            let part = view.get_item(PySlice::new(py, index(start)?, index(start.saturating_add(CHUNK))?, 1))?;
+            file.write_all(part.call_method0("tobytes")?.cast::<PyBytes>()?.as_bytes()).map_err(unwritten)?;
+        }
+        betanet_node::client::body_from_file(file).map_err(unwritten)
+    })
+}
+
+fn index(place: usize) -> PyResult<isize> {
+    isize::try_from(place).map_err(|_| PyOverflowError::new_err("the message is too long"))
 }
 
 /// A bytes-like object that may be a native packet.

@@ -2,22 +2,24 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use betanet_mix::message::MessageId;
 use betanet_mix::view::Address;
 use betanet_node::client::{
-    Client as Core, ClientConfig, ClientError, ClientStatus, ReplyHandle, SendOptions, WorkerOffer,
+    Client as Core, ClientConfig, ClientError, ClientStatus, Progress, ReplyHandle, SendOptions, WorkerOffer,
 };
+use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
-use crate::bytes::Body;
-use crate::errors::OrRaise;
+use crate::bytes::{Body, take_body};
+use crate::errors::{IntoPy as _, OrRaise};
+use crate::lock;
 use crate::outcome::{Failure, Outcome};
 use crate::runtime::{Alive, Bridge, MaybeAlive};
 
@@ -108,9 +110,39 @@ fn seconds(value: f64, name: &str) -> PyResult<Duration> {
         .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more, not {value}")))
 }
 
+/// How far a send is: given to it, and then asked for each change.
+#[pyclass(frozen, module = "betanet._core")]
+pub(crate) struct SendProgress {
+    teller: Mutex<Option<watch::Sender<Progress>>>,
+    told: Arc<tokio::sync::Mutex<watch::Receiver<Progress>>>,
+}
+
+#[pymethods]
+impl SendProgress {
+    #[new]
+    fn new() -> Self {
+        let (teller, told) = watch::channel(Progress::default());
+        Self { teller: Mutex::new(Some(teller)), told: Arc::new(tokio::sync::Mutex::new(told)) }
+    }
+
+    /// The next change: bytes done, bytes in all, bytes per second; None when the send has ended.
+    fn next(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) -> PyResult<u64> {
+        let told = Arc::clone(&self.told);
+        bridge.get().start(py, async move {
+            let mut told = told.lock().await;
+            if told.changed().await.is_err() {
+                return Ok(Outcome::nothing());
+            }
+            let Progress { done, total, bytes_per_s } = *told.borrow_and_update();
+            Ok(Outcome::new(move |py| (done, total, bytes_per_s).into_py_any(py)))
+        })
+    }
+}
+
 #[pymethods]
 impl Client {
     #[staticmethod]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of Python's method")]
     fn open(
         py: Python<'_>,
         bridge: &Bound<'_, Bridge>,
@@ -119,8 +151,9 @@ impl Client {
         edges: usize,
         hops: u8,
         level: Option<u8>,
+        bulk: bool,
     ) -> PyResult<u64> {
-        let config = ClientConfig { dir, bootstrap, edges, hops_default: hops, level };
+        let config = ClientConfig { dir, bootstrap, edges, hops_default: hops, level, bulk };
         let alive = bridge.get().alive(py)?;
         bridge.get().start(py, Opened::open(config, alive))
     }
@@ -130,19 +163,30 @@ impl Client {
         self.opened.core.address().to_string()
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the arguments of Python's method")]
     fn send(
         &self,
         py: Python<'_>,
         bridge: &Bound<'_, Bridge>,
         to: &str,
-        body: Body,
+        body: &Bound<'_, PyAny>,
         hops: u8,
         id: Option<&str>,
+        delivered: bool,
+        waits: bool,
+        progress: Option<&Bound<'_, SendProgress>>,
     ) -> PyResult<u64> {
         let to = parse(py, to)?;
-        let options = SendOptions { id: id.map(message_id).transpose()?, ..SendOptions::hops(hops) };
+        let id = id.map(message_id).transpose()?;
+        let options = SendOptions { id, delivered, ..SendOptions::hops(hops) };
+        let teller = progress.and_then(|progress| lock(&progress.get().teller).take());
+        let body = take_body(body, || self.opened.core.body_file().map_err(|error| Failure(error).into_py(py)))?;
         self.start(py, bridge, move |core| async move {
-            let id = core.send_with(&to, body.0, options).await?;
+            let id = if waits {
+                core.send_watched(&to, body, options, teller).await?
+            } else {
+                core.try_send(&to, body, options, teller).await?
+            };
             Ok(Outcome::text(id.to_string()))
         })
     }

@@ -26,7 +26,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::client::Client;
+    use super::client::{Client, SendProgress};
     #[pymodule_export]
     use super::keys::{Geometry, Hop, PublicKey, SecretKey};
     #[pymodule_export]

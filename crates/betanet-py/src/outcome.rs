@@ -3,11 +3,11 @@
 use betanet_mix::courier::FailReason;
 use betanet_mix::path::PathError;
 use betanet_mix::view::{AddressError, WorkerDescriptor};
-use betanet_node::client::{ClientError, Incoming};
+use betanet_node::client::{ClientError, Incoming, ReceivedBody};
 use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::bytes::try_to_python;
 use crate::errors::{IntoPy, class, named};
@@ -42,7 +42,8 @@ impl Outcome {
     pub(crate) fn incoming(message: Incoming) -> Self {
         Self::new(move |py| {
             let handle = message.reply.map(|handle| handle.0);
-            let fields = (message.id.to_string(), try_to_python(py, &message.body)?, handle, message.reply_capacity);
+            let body = received(py, &message.body)?;
+            let fields = (message.id.to_string(), body, handle, message.reply_capacity);
             fields.into_py_any(py)
         })
     }
@@ -66,6 +67,11 @@ impl Outcome {
     pub(crate) fn into_py(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         (self.0)(py)
     }
+}
+
+/// The body of a message, read straight into Python's memory.
+fn received(py: Python<'_>, body: &ReceivedBody) -> PyResult<Py<PyBytes>> {
+    PyBytes::new_with(py, body.len(), |room| Ok(body.read(0, room)?)).map(Bound::unbind)
 }
 
 fn worker_fields(py: Python<'_>, worker: WorkerDescriptor) -> PyResult<Bound<'_, PyTuple>> {
@@ -93,9 +99,11 @@ impl IntoPy for Failure {
                     Err(error) => error,
                 }
             }
-            ClientError::Timeout | ClientError::Failed(FailReason::NoAck { .. } | FailReason::Interrupted { .. }) => {
-                named(py, "Timeout", message)
-            }
+            ClientError::Timeout
+            | ClientError::Failed(
+                FailReason::NoAck { .. } | FailReason::NoProgress { .. } | FailReason::Interrupted { .. },
+            ) => named(py, "Timeout", message),
+            ClientError::Busy => named(py, "Busy", message),
             ClientError::Closed => named(py, "Closed", message),
             ClientError::NoBootstrap { .. } => named(py, "NoNetworkFile", message),
             ClientError::BadEdges { .. } | ClientError::IdUsed { .. } => PyValueError::new_err(message),

@@ -1,7 +1,7 @@
 //! A client in memory: a real courier and what came out of it.
 
 use betanet_mix::courier::{Courier, CourierConfig, FailReason, Incoming, PingId, ReplyHandle};
-use betanet_mix::message::{MessageId, SealingKey};
+use betanet_mix::message::{MessageId, Pieces, SealingKey, SpoolHead, SpoolKey};
 use betanet_mix::view::{Address, Mailbox};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -22,6 +22,9 @@ pub enum Behaviour {
     Hold,
 }
 
+/// The pieces of one bulk message that its recipient has, by their positions.
+pub type SpooledPieces = BTreeMap<u16, Box<[u8]>>;
+
 /// A courier with its mailboxes, and a record of its actions.
 #[derive(Debug)]
 pub struct MemoryClient {
@@ -39,6 +42,10 @@ pub struct MemoryClient {
     pub replies: Vec<(MessageId, Vec<u8>)>,
     /// Messages that were answered, and until when that counts. Survives a restart, as a disk does.
     pub answered: Vec<(MessageId, u64)>,
+    /// Pieces of bulk messages. Survive a restart, as a disk does.
+    pub spools: BTreeMap<SpoolKey, (SpoolHead, SpooledPieces)>,
+    /// Whether its disk takes pieces.
+    pub has_room: bool,
     /// Answers given completely.
     pub replied: Vec<ReplyHandle>,
     /// Loops that came back, with their round trips in milliseconds.
@@ -70,6 +77,8 @@ impl MemoryClient {
             failed: Vec::new(),
             replies: Vec::new(),
             answered: Vec::new(),
+            spools: BTreeMap::new(),
+            has_room: true,
             replied: Vec::new(),
             pongs: Vec::new(),
             lost_pings: Vec::new(),
@@ -97,6 +106,12 @@ impl MemoryClient {
         self.attached
     }
 
+    /// The stream of a bulk message.
+    pub(crate) fn stream(&self, key: &SpoolKey) -> Vec<u8> {
+        let pieces = self.spools.get(key).into_iter().flat_map(|(_, pieces)| pieces.values());
+        pieces.flat_map(|data| data.iter().copied()).collect()
+    }
+
     pub(crate) fn mailboxes(&self) -> &[Mailbox] {
         &self.mailboxes
     }
@@ -112,6 +127,14 @@ impl MemoryClient {
         self.courier = make_courier(self.config, self.key, &self.mailboxes, self.starts);
         for (id, until_ms) in &self.answered {
             self.courier.remember_answered(now_ms, *id, *until_ms);
+        }
+        for (key, (head, pieces)) in &self.spools {
+            let mut there = Pieces::none(head.total);
+            for index in pieces.keys() {
+                there.insert(*index);
+            }
+            let last = pieces.get(&head.total.saturating_sub(1)).and_then(|data| u16::try_from(data.len()).ok());
+            self.courier.restore_spool(now_ms, *key, *head, there, last);
         }
         self.tick_at_us = None;
     }

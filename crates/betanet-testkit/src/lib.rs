@@ -6,7 +6,7 @@ mod faults;
 mod network;
 mod node;
 
-pub use client::{Behaviour, ClientIndex, MemoryClient};
+pub use client::{Behaviour, ClientIndex, MemoryClient, SpooledPieces};
 pub use faults::Faults;
 pub use network::{MemoryNetwork, Plan, START_MS};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use betanet_mix::courier::{Action as Do, CourierConfig, PingId, SendError, SendOptions};
 use betanet_mix::directory::{Consensuses, Ledger, NetworkConstants, Saved, Terms};
 use betanet_mix::epoch::EpochClock;
-use betanet_mix::message::{Envelope, ItemRef, MessageId, encode_ack};
+use betanet_mix::message::{Envelope, EnvelopeKind, ItemRef, MessageId, encode_ack};
 use betanet_mix::view::{Mailbox, NetworkView, Role, node_id_of};
 use betanet_sphinx::{Action, MailboxId, NodeId, PACKET_LEN};
 use ed25519_dalek::SigningKey;
@@ -94,6 +94,8 @@ enum Kind {
     Release { node: usize, action: Action, packet: Box<[u8; PACKET_LEN]> },
     /// An edge hands an item to its mailbox's owner.
     HandOver { client: ClientIndex, item: ItemRef, mailbox: MailboxId },
+    /// An edge hands a payload that it did not store to the client it is for.
+    PassOn { client: ClientIndex, edge: NodeId, payload: Vec<u8> },
     /// A client's timer.
     Tick { client: ClientIndex },
     /// The next epoch begins.
@@ -338,6 +340,14 @@ impl MemoryNetwork {
             Kind::Arrive { node, packet } => self.arrive(node, packet),
             Kind::Release { node, action, packet } => self.release(node, action, packet),
             Kind::HandOver { client, item, mailbox } => self.take_item(client, item, mailbox),
+            Kind::PassOn { client, edge, payload } => {
+                let now_ms = self.now_ms();
+                let owner = self.client_mut(client);
+                if owner.is_attached() {
+                    owner.courier.on_forward(now_ms, ItemRef { edge, seq: 0 }, &payload);
+                    self.pump(client);
+                }
+            }
             Kind::Tick { client } => {
                 let now_ms = self.now_ms();
                 let is_current = self.client(client).tick_at_us == Some(self.now_us);
@@ -370,7 +380,11 @@ impl MemoryNetwork {
             Action::Forward { next } => self.link(next, packet, false),
             Action::Deliver { mailbox, payload } => {
                 let payload = packet.get(payload).unwrap_or_default().to_vec();
-                let surb = Envelope::parse(&payload).ok().and_then(|envelope| envelope.ack_surb());
+                let envelope = Envelope::parse(&payload).ok();
+                if envelope.as_ref().is_some_and(|envelope| envelope.kind == EnvelopeKind::Bulk) {
+                    return self.pass_on(index, mailbox, payload);
+                }
+                let surb = envelope.and_then(|envelope| envelope.ack_surb());
                 if !self.store(index, mailbox, Item::Forward(payload)) {
                     return;
                 }
@@ -386,6 +400,17 @@ impl MemoryNetwork {
                 self.store(index, mailbox, Item::Reply { surb_id, delta });
             }
         }
+    }
+
+    /// Hands a bulk packet to whoever the mailbox belongs to, if he is there.
+    fn pass_on(&mut self, index: usize, mailbox: MailboxId, payload: Vec<u8>) {
+        let node = self.nodes.get(index);
+        let found = node.and_then(|node| Some((node.id, node.mailboxes.get(&mailbox)?.owner?)));
+        let Some((edge, client)) = found.filter(|(_, client)| self.client(*client).is_attached()) else {
+            return self.count("owner_away");
+        };
+        let latency = self.faults.latency_us(&mut self.rng);
+        self.schedule(latency, Kind::PassOn { client, edge, payload });
     }
 
     fn store(&mut self, index: usize, mailbox: MailboxId, item: Item) -> bool {
@@ -473,6 +498,28 @@ impl MemoryNetwork {
                 client.delivered.push(message);
                 items.unwrap_or_default().into_iter().for_each(|item| self.delete(index, item));
             }
+            Do::SpoolPiece { key, head, index: piece, data } => {
+                let client = self.client_mut(index);
+                if client.has_room {
+                    client.spools.entry(key).or_insert_with(|| (head, BTreeMap::new())).1.insert(piece, data);
+                    client.courier.pieces_written(&key, &[piece]);
+                } else {
+                    client.courier.pieces_not_written(&key, &[piece]);
+                }
+            }
+            Do::OpenSpool { key, stream_len } => {
+                let client = self.client_mut(index);
+                let stream = client.stream(&key);
+                client.courier.spool_opened(now_ms, &key, stream_len, &stream);
+            }
+            Do::DeliverSpool { mut message, key, body } => {
+                let stream = self.client(index).stream(&key);
+                let body = usize::try_from(body.start).expect("fits")..usize::try_from(body.end).expect("fits");
+                message.body = stream.get(body).expect("inside the stream").to_vec();
+                self.carry_out(index, Do::Deliver { message });
+            }
+            Do::DiscardSpool { key } => drop(self.client_mut(index).spools.remove(&key)),
+            Do::Progress { .. } => {}
             Do::Sent { id } => self.client_mut(index).sent.push(id),
             Do::Failed { id, reason } => self.client_mut(index).failed.push((id, reason)),
             Do::ReplyComplete { id, body } => self.client_mut(index).replies.push((id, body)),

@@ -321,7 +321,9 @@ async def test_the_cores_own_bridge_wakes_the_loop() -> None:
     own = _aio.Bridge()
     try:
         with pytest.raises(betanet.NetworkError):
-            await own.run(_core.Client.open, "nowhere/client", "nowhere/net.json", 2, 3, None)
+            await own.run(
+                _core.Client.open, "nowhere/client", "nowhere/net.json", 2, 3, None, False
+            )
     finally:
         await own.close()
 

@@ -74,6 +74,7 @@ CALLS: Final[dict[tuple[str, str], Call]] = {
     ("Client.open", "hops"): opened,
     ("Client.open", "level"): opened,
     ("Client.send", "hops"): lambda **a: client().send("to", b"", **a),
+    ("Client.try_send", "hops"): lambda **a: client().try_send("to", b"", **a),
     ("Client.request", "hops"): lambda **a: client().request("to", b"", **a),
     ("Client.request", "reply_packets"): lambda **a: client().request("to", b"", **a),
     ("Client.request", "timeout"): lambda **a: client().request("to", b"", **a),

@@ -55,7 +55,8 @@ impl Pair {
     /// # Errors
     /// They do not reach the network.
     pub async fn open(folder: &Path, bootstrap: &Path) -> Result<Self, Failure> {
-        let config = |name: &str| ClientConfig::new(folder.join(name), bootstrap.to_owned());
+        let config =
+            |name: &str| ClientConfig { bulk: true, ..ClientConfig::new(folder.join(name), bootstrap.to_owned()) };
         let (from, to) = tokio::try_join!(Client::open(config("from")), Client::open(config("to")))?;
         let (from, to) = (Arc::new(from), Arc::new(to));
         let received = Arc::default();

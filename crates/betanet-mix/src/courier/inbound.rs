@@ -7,8 +7,8 @@ use super::Courier;
 use super::state::{Answered, Awaiting, HeldReply};
 use super::types::{Action, Incoming, ReplyHandle};
 use crate::message::{
-    Envelope, EnvelopeKind, Fragment, Inserted, ItemRef, MessageId, REPLY_DATA_LEN, ReplyPart, ReplyPush,
-    is_stored_ack, parse_stream,
+    Envelope, EnvelopeKind, Fragment, Inserted, ItemRef, MessageId, REPLY_DATA_LEN, ReplyPart, ReplyPush, Sealed,
+    StreamHead, is_stored_ack, parse_stream,
 };
 
 /// How long reply handles live when no view says how long keys do.
@@ -22,7 +22,15 @@ impl<R: CryptoRng> Courier<R> {
             self.stats.cover_received += 1;
             return self.delete(item);
         }
-        let Ok(opened) = self.contexts.open(envelope.sealed) else { return self.drop_item(item, "not_for_us") };
+        let sealed = match envelope.sealed {
+            Sealed::Fragment(sealed) => sealed,
+            Sealed::Bulk(sealed) => {
+                // Its sender repeats it: no edge has to keep it.
+                self.delete(item);
+                return self.on_bulk(now_ms, sealed);
+            }
+        };
+        let Ok(opened) = self.contexts.open(sealed) else { return self.drop_item(item, "not_for_us") };
         if self.config.level.is_some_and(|level| level != opened.hops) {
             return self.drop_item(item, "wrong_level");
         }
@@ -56,6 +64,10 @@ impl<R: CryptoRng> Courier<R> {
                 Ok(payload) => self.reply_part(id, &payload),
                 Err(_) => self.count_drop("bad_reply"),
             },
+            Some(Awaiting::Window { opener, id, sent_ms }) => match opener.open(delta) {
+                Ok(payload) => self.window_acked(now_ms, id, sent_ms, &payload),
+                Err(_) => self.count_drop("bad_ack"),
+            },
             Some(Awaiting::Pong { opener, ping, sent_ms, trail }) => {
                 let came_back = opener.open(delta).is_ok();
                 self.evidence.record(now_ms, trail, !came_back);
@@ -76,6 +88,9 @@ impl<R: CryptoRng> Courier<R> {
     pub fn commit(&mut self, id: MessageId) -> Option<Vec<ItemRef>> {
         // It is not delivered again.
         self.answered.remove(&id);
+        for key in self.spools.forget(id, None) {
+            self.actions.push_back(Action::DiscardSpool { key });
+        }
         self.reassembler.commit(id)
     }
 
@@ -118,15 +133,27 @@ impl<R: CryptoRng> Courier<R> {
     fn deliver(&mut self, now_ms: u64, id: MessageId, hops: u8, stream: Vec<u8>) {
         let Ok(stream) = parse_stream(stream) else {
             self.count_drop("bad_stream");
-            for item in self.reassembler.commit(id).unwrap_or_default() {
+            for item in self.commit(id).unwrap_or_default() {
                 self.delete(item);
             }
             return;
         };
-        for _ in 0..stream.bad_surbs {
+        let (reply, reply_capacity) = self.hold(now_ms, id, stream.head);
+        for key in self.spools.forget(id, None) {
+            // Another sending of it came as bulk.
+            self.actions.push_back(Action::DiscardSpool { key });
+        }
+        self.stats.messages_delivered += 1;
+        let message = Incoming { id, body: stream.body, hops, reply, reply_capacity };
+        self.actions.push_back(Action::Deliver { message });
+    }
+
+    /// Keeps the SURBs of a delivered message; gives the handle for its answer, and the room in it.
+    pub(super) fn hold(&mut self, now_ms: u64, id: MessageId, head: StreamHead) -> (Option<ReplyHandle>, usize) {
+        for _ in 0..head.bad_surbs {
             self.count_drop("bad_surb");
         }
-        let mut surbs = stream.surbs;
+        let mut surbs = head.surbs;
         if !surbs.is_empty() && self.answered.contains_key(&id) {
             surbs.clear();
             self.count_drop("surbs_used");
@@ -141,17 +168,13 @@ impl<R: CryptoRng> Courier<R> {
         let reply = (!surbs.is_empty()).then(|| {
             let handle = ReplyHandle(self.next_reply);
             self.next_reply += 1;
-            let held = HeldReply { surbs, expires_ms: now_ms.saturating_add(self.surb_life_ms()), id, until_ms };
-            self.replies.insert(handle, held);
-            if self.replies.len() > self.config.max_reply_handles {
-                self.replies.pop_first();
+            let expires_ms = now_ms.saturating_add(self.surb_life_ms());
+            for _ in 0..self.replies.insert(handle, HeldReply { surbs, expires_ms, id, until_ms }) {
                 self.count_drop("reply_handles_full");
             }
             handle
         });
-        self.stats.messages_delivered += 1;
-        let message = Incoming { id, body: stream.body, hops, reply, reply_capacity };
-        self.actions.push_back(Action::Deliver { message });
+        (reply, reply_capacity)
     }
 
     fn acked(&mut self, now_ms: u64, id: MessageId, index: u16, sent_ms: u64) {
@@ -168,6 +191,12 @@ impl<R: CryptoRng> Courier<R> {
         }
         self.window.acked();
         self.stats.fragments_acked += 1;
+        let total = message.outbound.total();
+        if total > 1 {
+            let open = u16::try_from(message.flights.len()).unwrap_or(u16::MAX);
+            let done = message.next.saturating_sub(open);
+            self.actions.push_back(Action::Progress { id, done, total });
+        }
         if message.is_done() {
             self.stats.messages_sent += 1;
             self.forget_outgoing(id);

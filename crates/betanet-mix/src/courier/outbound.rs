@@ -6,12 +6,14 @@ use betanet_sphinx::{PACKET_LEN, ReplyOpener, SURB_LEN, Surb, SurbDraft, SurbId,
 use rand_core::CryptoRng;
 
 use super::Courier;
+use super::bulk::Bulk;
 use super::state::{Awaiting, Due, Outgoing, Ready, Request, UnnotedReply};
 use super::types::{Action, FailReason, PingId, ReplyError, ReplyHandle, SendError, SendOptions};
 use crate::epoch::Epoch;
 use crate::evidence::Trail;
 use crate::message::{
-    MAX_MESSAGE_LEN, MessageId, Outbound, REPLY_DATA_LEN, ReplyAssembler, Sealer, StreamError, reply_parts,
+    Body, FRAGMENT_DATA_LEN, MAX_MESSAGE_LEN, MessageId, Outbound, REPLY_DATA_LEN, ReplyAssembler, Sealer, StreamError,
+    reply_parts,
 };
 use crate::path::{select_loop, select_return};
 use crate::random;
@@ -35,10 +37,10 @@ impl<R: CryptoRng> Courier<R> {
         &mut self,
         now_ms: u64,
         to: &Address,
-        body: &[u8],
+        body: impl Into<Body>,
         options: SendOptions,
     ) -> Result<MessageId, SendError> {
-        self.start(now_ms, to, body, options, None)
+        self.start(now_ms, to, body.into(), options, None)
     }
 
     /// Starts a request: a message with `reply_packets` SURBs. Ends in one [`Action::ReplyComplete`] or one [`Action::Failed`].
@@ -52,7 +54,7 @@ impl<R: CryptoRng> Courier<R> {
         &mut self,
         now_ms: u64,
         to: &Address,
-        body: &[u8],
+        body: impl Into<Body>,
         options: SendOptions,
         reply_packets: u8,
         timeout_ms: u64,
@@ -63,7 +65,7 @@ impl<R: CryptoRng> Courier<R> {
         // A recipient need not keep a request longer than its sender waits.
         let lifetime_ms = options.lifetime_ms.unwrap_or(timeout_ms.min(self.config.lifetime_ms));
         let options = SendOptions { lifetime_ms: Some(lifetime_ms), ..options };
-        self.start(now_ms, to, body, options, Some((reply_packets, timeout_ms)))
+        self.start(now_ms, to, body.into(), options, Some((reply_packets, timeout_ms)))
     }
 
     /// Gives up a message or request that is under way; it ends in [`Action::Failed`]. Returns whether it was under way.
@@ -81,11 +83,10 @@ impl<R: CryptoRng> Courier<R> {
     /// # Errors
     /// [`ReplyError`] when the handle is not usable or the answer too long.
     pub fn reply(&mut self, now_ms: u64, handle: ReplyHandle, body: &[u8]) -> Result<(), ReplyError> {
-        let held =
-            self.replies.get(&handle).filter(|held| held.expires_ms > now_ms).ok_or(ReplyError::UnknownHandle)?;
+        let held = self.replies.get(handle).filter(|held| held.expires_ms > now_ms).ok_or(ReplyError::UnknownHandle)?;
         let parts = reply_parts(body, held.surbs.len())
             .ok_or(ReplyError::TooLong { len: body.len(), capacity: held.surbs.len() * REPLY_DATA_LEN })?;
-        let held = self.replies.remove(&handle).ok_or(ReplyError::UnknownHandle)?;
+        let held = self.replies.remove(handle).ok_or(ReplyError::UnknownHandle)?;
         self.actions.push_back(Action::NoteAnswer { handle, id: held.id, until_ms: held.until_ms });
         self.unnoted.insert(handle, UnnotedReply { held, parts });
         Ok(())
@@ -135,7 +136,10 @@ impl<R: CryptoRng> Courier<R> {
     /// Whether a grant would bring packets.
     #[must_use]
     pub fn wants_credit(&self) -> bool {
-        !self.ready.is_empty() || (!self.turn.is_empty() && self.window.has_room())
+        !self.ready.is_empty()
+            || !self.probes.is_empty()
+            || (!self.turn.is_empty() && self.window.has_room())
+            || (!self.bulk_turn.is_empty() && self.bulk_window.has_room())
     }
 
     /// Lets at most `credit` packets be injected now. Credit that finds nothing to send is not kept.
@@ -149,14 +153,33 @@ impl<R: CryptoRng> Courier<R> {
                 left -= 1;
             }
         }
-        let mut sendings = Vec::with_capacity(left.min(self.turn.len()));
+        let mut sendings = Vec::new();
         while sendings.len() < left
-            && self.window.has_room()
-            && let Some(id) = self.turn.pop_front()
+            && let Some(id) = self.probes.pop_front()
+        {
+            sendings.extend(self.prepare_probe(now_ms, id));
+        }
+        while sendings.len() < left
+            && let Some(id) = self.next_turn()
         {
             sendings.extend(self.take_one(now_ms, id));
         }
         self.send_all(sendings);
+    }
+
+    /// Whose turn it is to send a fragment: those of bulk messages and the others in turn, while their windows have room.
+    fn next_turn(&mut self) -> Option<MessageId> {
+        self.bulk_is_next = !self.bulk_is_next;
+        for is_bulk in [self.bulk_is_next, !self.bulk_is_next] {
+            let (turn, window) =
+                if is_bulk { (&mut self.bulk_turn, &self.bulk_window) } else { (&mut self.turn, &self.window) };
+            if window.has_room()
+                && let Some(id) = turn.pop_front()
+            {
+                return Some(id);
+            }
+        }
+        None
     }
 
     /// Deals with everything that is due: repeats, failures, expired state.
@@ -168,9 +191,10 @@ impl<R: CryptoRng> Courier<R> {
         }
         if self.edges.is_empty() || self.sending_view(now_ms).is_none() {
             // Without edges the driver has nothing to grant, so the waiting is noticed here.
-            for id in std::mem::take(&mut self.turn) {
+            for id in std::mem::take(&mut self.turn).into_iter().chain(std::mem::take(&mut self.bulk_turn)) {
                 self.block(now_ms, id);
             }
+            self.put_off_probes(now_ms);
         } else if now_ms >= self.retry_at_ms {
             self.retry_at_ms = now_ms.saturating_add(RETRY_MS);
             self.unblock();
@@ -187,13 +211,16 @@ impl<R: CryptoRng> Courier<R> {
             for item in self.reassembler.give_up(now_ms, attached_ms) {
                 self.drop_item(item, "given_up");
             }
+            let after_ms = self.reassembler.repeat_ms().saturating_mul(2);
+            for key in self.spools.give_up(now_ms, attached_ms, after_ms) {
+                self.count_drop("spool_given_up");
+                self.actions.push_back(Action::DiscardSpool { key });
+            }
         }
         // Both, because the wall clock may be set forward for a while. The SURBs themselves are dead by then.
         let life_ms = self.surb_life_ms();
         self.answered.retain(|_, one| one.until_ms > wall_ms || one.since_ms.saturating_add(life_ms) > now_ms);
-        let before = self.replies.len();
-        self.replies.retain(|_, held| held.expires_ms > now_ms);
-        for _ in self.replies.len()..before {
+        for _ in 0..self.replies.expire(now_ms) {
             self.count_drop("reply_expired");
         }
         if self.reassembler.take_redeliver(now_ms, wall_ms) {
@@ -205,12 +232,12 @@ impl<R: CryptoRng> Courier<R> {
         &mut self,
         now_ms: u64,
         to: &Address,
-        body: &[u8],
+        body: Body,
         options: SendOptions,
         answer: Option<(u8, u64)>,
     ) -> Result<MessageId, SendError> {
         let (reply_packets, timeout_ms) = answer.unwrap_or_default();
-        let SendOptions { hops, id, lifetime_ms } = options;
+        let SendOptions { hops, id, lifetime_ms, delivered } = options;
         if let Some(level) = self.config.level.filter(|level| *level != hops) {
             return Err(SendError::WrongLevel { hops, level });
         }
@@ -221,7 +248,8 @@ impl<R: CryptoRng> Courier<R> {
         if body.len() > MAX_MESSAGE_LEN {
             return Err(StreamError::TooLong { len: body.len() }.into());
         }
-        let bytes = body.len() + usize::from(reply_packets) * SURB_LEN;
+        let stream_len = body.len() + usize::from(reply_packets) * SURB_LEN;
+        let bytes = body.in_memory() + usize::from(reply_packets) * SURB_LEN;
         let too_many = self.outgoing.len() >= self.config.max_outgoing_messages;
         // One message always fits, or a small limit would refuse it for ever.
         if too_many || (!self.outgoing.is_empty() && self.outgoing_bytes + bytes > self.config.max_outgoing_bytes) {
@@ -235,7 +263,9 @@ impl<R: CryptoRng> Courier<R> {
         let longest_ms = self.config.reassembly.max_lifetime_ms;
         let lifetime_ms = lifetime_ms.unwrap_or(self.config.lifetime_ms).min(longest_ms);
         let wall_ms = self.wall_ms(now_ms);
-        let outbound = Outbound::new(id, wall_ms.saturating_add(lifetime_ms), &surbs, body)?;
+        let is_bulk = delivered || stream_len > usize::from(self.config.bulk_above) * FRAGMENT_DATA_LEN;
+        let cut = if is_bulk { Outbound::bulk } else { Outbound::new };
+        let outbound = cut(id, wall_ms.saturating_add(lifetime_ms), &surbs, body)?;
         if answer.is_some() {
             let surbs = openers.iter().map(betanet_sphinx::ReplyOpener::surb_id).collect();
             let timer = self.set_timer(now_ms.saturating_add(timeout_ms), Due::Request { id });
@@ -244,11 +274,12 @@ impl<R: CryptoRng> Courier<R> {
         for opener in openers {
             self.awaiting.insert(opener.surb_id(), Awaiting::Reply { opener, id });
         }
-        let expiry = self.set_timer(now_ms.saturating_add(lifetime_ms), Due::Expiry { id });
+        let expiry = (!is_bulk).then(|| self.set_timer(now_ms.saturating_add(lifetime_ms), Due::Expiry { id }));
         self.outgoing_bytes += bytes;
         self.outgoing.insert(
             id,
             Outgoing {
+                bulk: is_bulk.then(|| Bulk::new(outbound.total(), wall_ms)),
                 outbound,
                 bytes,
                 to: to.clone(),
@@ -261,10 +292,10 @@ impl<R: CryptoRng> Courier<R> {
                 blocked: None,
                 expiry,
                 advanced_ms: wall_ms,
-                queued: true,
+                queued: false,
             },
         );
-        self.turn.push_back(id);
+        self.enqueue(id);
         Ok(id)
     }
 

@@ -38,6 +38,11 @@ impl RoundTrips {
         self.mixing + slack_ms
     }
 
+    /// How much longer than another one a packet may take on its way, one in 10,000 excepted.
+    pub(super) fn mixing_ms(&self) -> u64 {
+        self.mixing
+    }
+
     /// How long the `tries`-th sending waits for its ack.
     pub(super) fn timeout_ms(&self, tries: u32, slack_ms: u64, max_ms: u64) -> u64 {
         let measured = self.smoothed.map_or(0, |smoothed| smoothed + 4 * self.deviation);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use betanet_sphinx::{NodeId, ReplyOpener, Surb, SurbId};
 
+use super::bulk::Bulk;
 use super::types::{PingId, ReplyHandle};
 use crate::epoch::Epoch;
 use crate::evidence::Trail;
@@ -30,19 +31,25 @@ pub(super) struct Outgoing {
     pub(super) flights: BTreeMap<u16, Flight>,
     /// Since when the message cannot be sent, and the timer of its patience.
     pub(super) blocked: Option<(u64, TimerKey)>,
-    /// The timer of its lifetime.
-    pub(super) expiry: TimerKey,
+    /// The timer of its lifetime; bulk messages go on for as long as they get on.
+    pub(super) expiry: Option<TimerKey>,
     /// When the latest of its fragments was sent for the first time, by the wall clock.
     pub(super) advanced_ms: u64,
     /// Whether the message stands in the courier's `turn` or among its `blocked`.
     pub(super) queued: bool,
+    /// How far the recipient is with a bulk message, which has no `flights`.
+    pub(super) bulk: Option<Bulk>,
 }
 
 impl Outgoing {
     /// The fragment to send next, if any. Fragments that were acknowledged late are passed over.
     pub(super) fn pick(&mut self) -> Option<u16> {
         while let Some(index) = self.again.pop_front() {
-            if self.flights.get(&index).is_some_and(|flight| flight.in_air.is_none()) {
+            let is_open = self.bulk.as_ref().map_or_else(
+                || self.flights.get(&index).is_some_and(|flight| flight.in_air.is_none()),
+                |bulk| bulk.is_missing(index),
+            );
+            if is_open {
                 return Some(index);
             }
         }
@@ -72,13 +79,31 @@ pub(super) struct Drawn {
 #[derive(Debug)]
 pub(super) struct Sending {
     pub(super) id: MessageId,
-    pub(super) index: u16,
     pub(super) epoch: Epoch,
     pub(super) there: Path,
-    pub(super) back: Path,
-    pub(super) surb_id: SurbId,
-    pub(super) sealed: Box<[u8; SEALED_LEN]>,
+    pub(super) load: Load,
     pub(super) sent_ms: u64,
+}
+
+/// What goes into the packet of a sending.
+#[derive(Debug)]
+pub(super) enum Load {
+    /// A sealed fragment, which goes beside its ack SURB.
+    Fragment { index: u16, back: Path, surb_id: SurbId, sealed: Box<[u8; SEALED_LEN]> },
+    /// A probe for a bulk message: its SURB is sealed with it.
+    Probe { back: Path, surb_id: SurbId },
+    /// A finished payload.
+    Whole(Vec<u8>),
+}
+
+impl Load {
+    /// The way back and the id of the SURB that has to be made.
+    pub(super) const fn surb(&self) -> Option<(&Path, SurbId)> {
+        match self {
+            Self::Fragment { back, surb_id, .. } | Self::Probe { back, surb_id } => Some((back, *surb_id)),
+            Self::Whole(_) => None,
+        }
+    }
 }
 
 /// A fragment that was sent at least once.
@@ -121,6 +146,11 @@ pub(super) enum Awaiting {
         ping: PingId,
         sent_ms: u64,
         trail: Trail,
+    },
+    Window {
+        opener: ReplyOpener,
+        id: MessageId,
+        sent_ms: u64,
     },
 }
 
@@ -165,6 +195,8 @@ pub(super) type TimerKey = (u64, u64);
 pub(super) enum Due {
     /// The latest sending of a fragment was not acknowledged in time.
     Ack { id: MessageId, index: u16 },
+    /// Nothing was heard of a bulk message for a while.
+    Probe { id: MessageId },
     /// A message could not be sent for as long as it waits.
     Patience { id: MessageId },
     /// A message's lifetime ends.

@@ -38,8 +38,8 @@ fn injected(courier: &mut Courier<ChaCha20Rng>) -> Vec<(NodeId, Buffer)> {
 /// INV-MSG-21: never more packets than credit, nor more outstanding fragments than the window.
 #[test]
 fn packets_need_credit_and_a_place_in_the_window() {
-    let mut courier = courier();
-    courier.send(NOW_MS, &to(), &vec![0; 400_000], SendOptions::hops(3)).unwrap();
+    let mut courier = courier_with(CourierConfig { bulk_above: u16::MAX, ..CourierConfig::default() });
+    courier.send(NOW_MS, &to(), vec![0; 400_000], SendOptions::hops(3)).unwrap();
     assert!(courier.next_action().is_none() && courier.wants_credit());
     courier.grant(NOW_MS, 0);
     assert!(courier.next_action().is_none());
@@ -57,7 +57,7 @@ fn packets_need_credit_and_a_place_in_the_window() {
 #[test]
 fn every_packet_of_a_message_is_fresh() {
     let mut courier = courier();
-    courier.send(NOW_MS, &to(), &vec![0; 90_000], SendOptions::hops(3)).unwrap();
+    courier.send(NOW_MS, &to(), vec![0; 90_000], SendOptions::hops(3)).unwrap();
     courier.grant(NOW_MS, 1000);
     let packets = injected(&mut courier);
     let alphas: std::collections::HashSet<_> = packets.iter().map(|(_, packet)| packet[2..34].to_vec()).collect();
@@ -82,7 +82,7 @@ fn a_path_that_was_drawn_from_other_mailboxes_is_not_used() {
 #[test]
 fn messages_take_turns() {
     let mut courier = courier();
-    let large = courier.send(NOW_MS, &to(), &vec![0; 400_000], SendOptions::hops(1)).unwrap();
+    let large = courier.send(NOW_MS, &to(), vec![0; 400_000], SendOptions::hops(1)).unwrap();
     let small = courier.send(NOW_MS, &to(), b"small", SendOptions::hops(1)).unwrap();
     courier.grant(NOW_MS, 2);
     assert_eq!(courier.outgoing[&large].next, 1);
@@ -112,7 +112,7 @@ fn a_late_ack_leads_to_another_sending_over_another_path() {
 #[test]
 fn nothing_is_sent_by_an_expired_consensus() {
     let mut courier = courier();
-    let id = courier.send(NOW_MS, &to(), &vec![0; 3000], SendOptions::hops(3)).unwrap();
+    let id = courier.send(NOW_MS, &to(), vec![0; 3000], SendOptions::hops(3)).unwrap();
     let late = NOW_MS + 3 * EPOCH_MS;
     assert_eq!(courier.send(late, &to(), b"x", SendOptions::hops(3)), Err(SendError::NoConsensus));
     assert_eq!(courier.ping(late, 3), Err(SendError::NoConsensus));
@@ -156,7 +156,7 @@ fn a_request_that_waits_for_a_path_at_its_timeout_says_so() {
 #[test]
 fn a_blocked_message_wants_no_credit_until_something_changes() {
     let mut courier = courier();
-    courier.send(NOW_MS, &to(), &vec![0; 6000], SendOptions::hops(3)).unwrap();
+    courier.send(NOW_MS, &to(), vec![0; 6000], SendOptions::hops(3)).unwrap();
     let attached = vec![mailbox(0), mailbox(2)];
     courier.set_mailboxes(vec![mailbox(1)]);
     courier.set_view(Arc::new(view(0)));
@@ -234,14 +234,14 @@ fn impossible_sends_are_refused_at_once() {
 fn what_is_under_way_is_bounded() {
     let config = CourierConfig { max_outgoing_messages: 3, max_outgoing_bytes: 1000, ..CourierConfig::default() };
     let mut courier = courier_with(config);
-    let mut send = |len| courier.send(NOW_MS, &to(), &vec![0; len], SendOptions::hops(1));
+    let mut send = |len| courier.send(NOW_MS, &to(), vec![0; len], SendOptions::hops(1));
     // One message always fits, even one above the limit of bytes.
     let first = send(5000).unwrap();
     assert_eq!(send(1), Err(SendError::Busy { messages: 1, bytes: 5000 }));
     assert!(courier.cancel(first) && !courier.cancel(first));
     let ended = actions(&mut courier);
     assert!(matches!(&ended[..], [Action::Failed { reason: FailReason::Cancelled, .. }]), "{ended:?}");
-    let mut send = |len| courier.send(NOW_MS, &to(), &vec![0; len], SendOptions::hops(1));
+    let mut send = |len| courier.send(NOW_MS, &to(), vec![0; len], SendOptions::hops(1));
     assert!((0..3).all(|_| send(10).is_ok()));
     assert_eq!(send(10), Err(SendError::Busy { messages: 3, bytes: 30 }));
 }
@@ -306,7 +306,7 @@ fn timers_end_with_what_they_belong_to() {
 fn nothing_is_sent_again_once_recipients_may_have_forgotten_it() {
     let mut courier = courier();
     let first = courier.send(NOW_MS, &to(), b"x", SendOptions::hops(3)).unwrap();
-    let second = courier.send(NOW_MS, &to(), &vec![0; 3_000], SendOptions::hops(3)).unwrap();
+    let second = courier.send(NOW_MS, &to(), vec![0; 3_000], SendOptions::hops(3)).unwrap();
     let third = courier.send(NOW_MS, &to(), b"y", SendOptions::hops(3)).unwrap();
     courier.grant(NOW_MS, 2);
     // One fragment of the second message arrives, then the driver has no room for long.
@@ -523,6 +523,20 @@ fn requests_that_wait_for_an_answer_are_bounded_and_expire() {
     courier.tick(late);
     let stats = courier.stats();
     assert_eq!((stats.dropped["reply_handles_full"], stats.dropped["reply_expired"]), (1, 1));
+}
+
+/// INV-MSG-64: reply blocks of others are bounded in bytes, and those who sent most of them make room.
+#[test]
+fn reply_blocks_are_bounded_in_bytes_and_the_largest_requests_make_room() {
+    let max_reply_bytes = 10 * betanet_sphinx::SURB_LEN;
+    let mut courier = courier_with(CourierConfig { max_reply_bytes, ..CourierConfig::default() });
+    for (number, surbs) in [(1, 1), (2, 6), (3, 2), (4, 3)] {
+        plant_request(&mut courier, number, surbs);
+    }
+    let handles: Vec<_> = delivered(&mut courier).iter().map(|message| message.reply.unwrap()).collect();
+    let answers: Vec<_> = handles.iter().map(|handle| courier.reply(NOW_MS, *handle, b"").is_ok()).collect();
+    assert_eq!(answers, [true, false, true, true], "12 do not fit, and half of them came together");
+    assert_eq!(courier.stats().dropped["reply_handles_full"], 1);
 }
 
 #[test]

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use betanet_sphinx::{Draft, NodeId, PACKET_LEN, SurbDraft, SurbId, build_forward_batch, build_surb_batch};
+use betanet_sphinx::{
+    BuildError, Draft, NodeId, PACKET_LEN, ReplyOpener, Surb, SurbDraft, SurbId, build_forward_batch, build_surb_batch,
+};
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::state::{Awaiting, Drawn, Due, Outgoing, Ready, Sending, TimerKey};
+use super::state::{Awaiting, Drawn, Due, Load, Outgoing, Ready, Sending, TimerKey};
 use super::types::{Action, FailReason};
 use crate::epoch::Epoch;
 use crate::evidence::Trail;
-use crate::message::{EnvelopeKind, MessageId, encode_envelope};
-use crate::path::{PathError, select_ack, select_forward};
+use crate::message::{EnvelopeKind, MessageId, encode_envelope, encode_probe};
+use crate::path::{Path, PathError, select_ack, select_forward};
 use crate::pool::Buffer;
 use crate::random;
 use crate::view::{Address, NetworkView};
@@ -63,20 +65,22 @@ impl<R: CryptoRng> Courier<R> {
             self.outgoing.insert(id, message);
             return None;
         };
-        match self.prepare(now_ms, id, &mut message, index) {
+        let prepared = if message.bulk.is_some() {
+            self.prepare_piece(now_ms, id, &mut message, index)
+        } else {
+            self.prepare(now_ms, id, &mut message, index)
+        };
+        match prepared {
             Ok(sending) => {
                 if let Some((_, timer)) = message.blocked.take() {
                     self.timers.remove(&timer);
                 }
-                message.queued = message.has_more();
-                if message.queued {
-                    self.turn.push_back(id);
-                }
                 self.outgoing.insert(id, message);
+                self.enqueue(id);
                 Some(sending)
             }
             Err(Trouble::Wait) => {
-                if message.flights.contains_key(&index) {
+                if index < message.next {
                     message.again.push_front(index);
                 }
                 message.queued = true;
@@ -133,50 +137,79 @@ impl<R: CryptoRng> Courier<R> {
             self.stats.fragments_resent += 1;
         }
         self.window.sent();
-        Ok(Sending { id, index, epoch, there, back, surb_id, sealed, sent_ms: now_ms })
+        Ok(Sending { id, epoch, there, load: Load::Fragment { index, back, surb_id, sealed }, sent_ms: now_ms })
     }
 
-    /// Makes the packets of many fragments and their ack SURBs, of both in lanes, and injects them.
+    /// Makes the packets of many sendings and the SURBs in them, of both in lanes, and injects them.
     pub(super) fn send_all(&mut self, sendings: Vec<Sending>) {
         let drafts: Vec<_> = sendings
             .iter()
-            .map(|Sending { epoch, back, surb_id, .. }| SurbDraft {
-                parity: epoch.parity(),
-                path: &back.hops,
-                mailbox: back.mailbox,
-                surb_id: *surb_id,
+            .filter_map(|sending| {
+                let (back, surb_id) = sending.load.surb()?;
+                let parity = sending.epoch.parity();
+                Some(SurbDraft { parity, path: &back.hops, mailbox: back.mailbox, surb_id })
             })
             .collect();
-        let surbs = build_surb_batch(&mut self.rng, &drafts);
+        let mut surbs = build_surb_batch(&mut self.rng, &drafts).into_iter();
         let mut ready = Vec::with_capacity(sendings.len());
-        for (sending, made) in sendings.into_iter().zip(surbs) {
-            match made {
-                Ok((surb, opener)) => {
-                    let kind = EnvelopeKind::AckWanted;
-                    let payload = encode_envelope(&mut self.rng, kind, Some(&surb), &sending.sealed);
-                    ready.push((sending, opener, payload));
-                }
-                Err(error) => self.fail(sending.id, error.into()),
+        for Sending { id, epoch, there, load, sent_ms } in sendings {
+            let made = load.surb().and_then(|_| surbs.next()).transpose();
+            match made.map_err(FailReason::from).and_then(|made| self.load(id, &there, load, made, sent_ms)) {
+                Ok((payload, awaiting)) => ready.push((id, epoch, there, payload, awaiting)),
+                Err(reason) => self.fail(id, reason),
             }
         }
         let mut packets: Vec<_> = ready.iter().map(|_| Buffer::blank()).collect();
         let drafts: Vec<Draft<'_>> = ready
             .iter()
-            .map(|(Sending { epoch, there, .. }, _, payload)| {
-                Draft::new(epoch.parity(), &there.hops, there.mailbox, payload)
-            })
+            .map(|(_, epoch, there, payload, _)| Draft::new(epoch.parity(), &there.hops, there.mailbox, payload))
             .collect();
         let outcomes = build_forward_batch(&mut self.rng, &drafts, &mut packets);
-        for (((sending, opener, _), packet), outcome) in ready.into_iter().zip(packets).zip(outcomes) {
-            let Sending { id, index, surb_id, sent_ms, there, back, .. } = sending;
+        for (((id, _, there, _, awaiting), packet), outcome) in ready.into_iter().zip(packets).zip(outcomes) {
             match outcome {
                 Ok(_) => {
-                    let trail = Some(Trail::there_and_back(&there, &back));
-                    self.awaiting.insert(surb_id, Awaiting::Ack { opener, id, index, sent_ms, trail });
+                    self.awaiting.extend(awaiting);
                     self.inject(there.first, packet);
                 }
                 Err(error) => self.fail(id, error.into()),
             }
+        }
+    }
+
+    /// The payload of a sending, and what its SURB is for.
+    fn load(
+        &mut self,
+        id: MessageId,
+        there: &Path,
+        load: Load,
+        made: Option<(Surb, ReplyOpener)>,
+        sent_ms: u64,
+    ) -> Result<Loaded, FailReason> {
+        match (load, made) {
+            (Load::Fragment { index, back, surb_id, sealed }, Some((surb, opener))) => {
+                let trail = Some(Trail::there_and_back(there, &back));
+                let payload = encode_envelope(&mut self.rng, EnvelopeKind::AckWanted, Some(&surb), &sealed);
+                Ok((payload, Some((surb_id, Awaiting::Ack { opener, id, index, sent_ms, trail }))))
+            }
+            (Load::Probe { surb_id, .. }, Some((surb, opener))) => {
+                let message = self.outgoing.get(&id).ok_or(FailReason::Cancelled)?;
+                let probe = encode_probe(&mut self.rng, &message.outbound.bulk_message(), &[surb]);
+                let probe = probe.ok_or(FailReason::NoFragment { index: 0 })?;
+                let payload = message.sealer.seal_bulk(&mut self.rng, &probe)?;
+                Ok((payload, Some((surb_id, Awaiting::Window { opener, id, sent_ms }))))
+            }
+            (Load::Whole(payload), _) => Ok((payload, None)),
+            (Load::Fragment { .. } | Load::Probe { .. }, None) => Err(BuildError::EmptyPath.into()),
+        }
+    }
+
+    /// Gives a message its turn if it has something to send.
+    pub(super) fn enqueue(&mut self, id: MessageId) {
+        let Some(message) = self.outgoing.get_mut(&id) else { return };
+        if !message.queued && message.has_more() {
+            message.queued = true;
+            let turn = if message.bulk.is_some() { &mut self.bulk_turn } else { &mut self.turn };
+            turn.push_back(id);
         }
     }
 
@@ -197,6 +230,7 @@ impl<R: CryptoRng> Courier<R> {
         while let Some(timer) = self.timers.first_entry().filter(|timer| timer.key().0 <= now_ms) {
             match timer.remove() {
                 Due::Ack { id, index } => self.ack_is_late(now_ms, id, index),
+                Due::Probe { id } => self.probe_is_due(id),
                 Due::Patience { id } => self.patience_ends(now_ms, id),
                 Due::Expiry { id } => self.fail(id, FailReason::Expired),
                 Due::Request { id } => {
@@ -230,10 +264,7 @@ impl<R: CryptoRng> Courier<R> {
         let exhausted = tries >= self.config.max_tries;
         if !exhausted {
             message.again.push_back(index);
-            if !message.queued {
-                message.queued = true;
-                self.turn.push_back(id);
-            }
+            self.enqueue(id);
         }
         let wait = self.timeout_ms(hops, 1);
         self.window.lost(now_ms, wait);
@@ -270,6 +301,11 @@ impl<R: CryptoRng> Courier<R> {
     /// Takes a message out of its turn because it cannot be sent at present; its patience runs from the first time.
     pub(super) fn block(&mut self, now_ms: u64, id: MessageId) {
         self.blocked.push(id);
+        self.start_patience(now_ms, id);
+    }
+
+    /// Lets a message's patience run, unless it does.
+    pub(super) fn start_patience(&mut self, now_ms: u64, id: MessageId) {
         if self.outgoing.get(&id).is_some_and(|message| message.blocked.is_none()) {
             let timer = self.set_timer(now_ms.saturating_add(self.config.path_patience_ms), Due::Patience { id });
             if let Some(message) = self.outgoing.get_mut(&id) {
@@ -280,7 +316,12 @@ impl<R: CryptoRng> Courier<R> {
 
     /// Gives every blocked message another turn.
     pub(super) fn unblock(&mut self) {
-        self.turn.extend(self.blocked.drain(..));
+        for id in std::mem::take(&mut self.blocked) {
+            if let Some(message) = self.outgoing.get_mut(&id) {
+                message.queued = false;
+                self.enqueue(id);
+            }
+        }
     }
 
     pub(super) fn fail(&mut self, id: MessageId, reason: FailReason) {
@@ -294,7 +335,12 @@ impl<R: CryptoRng> Courier<R> {
     pub(super) fn forget_outgoing(&mut self, id: MessageId) {
         let Some(message) = self.outgoing.remove(&id) else { return };
         self.outgoing_bytes = self.outgoing_bytes.saturating_sub(message.bytes);
-        self.timers.remove(&message.expiry);
+        if let Some(timer) = message.expiry {
+            self.timers.remove(&timer);
+        }
+        if let Some(bulk) = &message.bulk {
+            self.forget_bulk(bulk);
+        }
         if let Some((_, timer)) = message.blocked {
             self.timers.remove(&timer);
         }
@@ -307,6 +353,7 @@ impl<R: CryptoRng> Courier<R> {
         }
         if message.queued {
             self.turn.retain(|queued| *queued != id);
+            self.bulk_turn.retain(|queued| *queued != id);
             self.blocked.retain(|blocked| *blocked != id);
         }
     }
@@ -341,7 +388,10 @@ impl<R: CryptoRng> Courier<R> {
     }
 }
 
-enum Trouble {
+/// A payload, and what the SURB in it is for.
+type Loaded = (Vec<u8>, Option<(SurbId, Awaiting)>);
+
+pub(super) enum Trouble {
     /// It may work later.
     Wait,
     /// It never will.

@@ -1,10 +1,11 @@
 //! What a courier is told and what it tells.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use betanet_sphinx::{BuildError, NodeId};
 
-use crate::message::{MessageId, ReassemblyLimits, SealError, StreamError};
+use crate::message::{MessageId, ReassemblyLimits, SealError, SpoolHead, SpoolKey, SpoolLimits, StreamError};
 use crate::path::PathError;
 use crate::pool::Buffer;
 
@@ -15,6 +16,13 @@ pub struct CourierConfig {
     pub max_window: usize,
     /// Fragments that may always wait for their ack, however much is lost.
     pub min_window: usize,
+    /// Messages of more fragments than this go as bulk: in larger pieces, of which no edge keeps any, and which the
+    /// recipient's client acknowledges itself, many at a time. Observable: see the edges' links. `u16::MAX` for none.
+    pub bulk_above: u16,
+    /// Most pieces of bulk messages that are on their way at a time.
+    pub max_bulk_window: u16,
+    /// Pieces that may always be on their way.
+    pub min_bulk_window: u16,
     /// Sendings of one fragment before its message fails.
     pub max_tries: u32,
     /// What is added to the 99.99 % quantile of the mixing delays until a fragment is sent again, in milliseconds.
@@ -29,8 +37,12 @@ pub struct CourierConfig {
     pub max_outgoing_messages: usize,
     /// Most bytes of messages on their way out.
     pub max_outgoing_bytes: usize,
-    /// Most requests of others that wait for an answer; the oldest makes room.
+    /// Most requests of others that wait for an answer; those with most reply blocks make room.
     pub max_reply_handles: usize,
+    /// Most bytes of their reply blocks.
+    pub max_reply_bytes: usize,
+    /// Bounds of what arrives in bulk.
+    pub spools: SpoolLimits,
     /// Decapsulated contexts that are remembered.
     pub contexts: usize,
     /// Hops of the client's privacy level: only messages that were sealed for as many are taken, and only such are sent.
@@ -48,6 +60,9 @@ impl Default for CourierConfig {
     fn default() -> Self {
         Self {
             max_window: 256,
+            bulk_above: 128,
+            max_bulk_window: 2048,
+            min_bulk_window: 64,
             min_window: 32,
             max_tries: 16,
             rto_slack_ms: 300,
@@ -57,6 +72,8 @@ impl Default for CourierConfig {
             max_outgoing_messages: 4096,
             max_outgoing_bytes: 256 * 1024 * 1024,
             max_reply_handles: 4096,
+            max_reply_bytes: 32 * 1024 * 1024,
+            spools: SpoolLimits::default(),
             contexts: 4096,
             level: None,
             mailboxes: 1,
@@ -74,13 +91,16 @@ pub struct SendOptions {
     pub id: Option<MessageId>,
     /// How long it is kept, in milliseconds, though not longer than recipients accept; the configured lifetime otherwise.
     pub lifetime_ms: Option<u64>,
+    /// Whether it counts as sent only when the recipient's client has it, which then has to be there. It goes as a bulk
+    /// message, however short it is.
+    pub delivered: bool,
 }
 
 impl SendOptions {
     /// Packets of `hops` hops, a random id, the configured lifetime.
     #[must_use]
     pub fn hops(hops: u8) -> Self {
-        Self { hops, id: None, lifetime_ms: None }
+        Self { hops, id: None, lifetime_ms: None, delivered: false }
     }
 }
 
@@ -119,10 +139,55 @@ pub enum Action {
         /// The packet.
         packet: Buffer,
     },
-    /// Every fragment of the message is on disk at the recipient's edges.
+    /// Every fragment of the message is on disk at the recipient's edges, or, of a bulk message, the recipient's client
+    /// has all of it.
     Sent {
         /// The message.
         id: MessageId,
+    },
+    /// More of a message of several parts is acknowledged than before.
+    Progress {
+        /// The message.
+        id: MessageId,
+        /// Parts that are.
+        done: u16,
+        /// Parts of the message.
+        total: u16,
+    },
+    /// Write a piece of a bulk message to the disk, at its place among the others of `key`, and call
+    /// [`Courier::pieces_written`](super::Courier::pieces_written) when it would survive a crash, or
+    /// [`Courier::pieces_not_written`](super::Courier::pieces_not_written).
+    SpoolPiece {
+        /// The message.
+        key: SpoolKey,
+        /// What all its packets say.
+        head: SpoolHead,
+        /// The piece's position.
+        index: u16,
+        /// Its bytes.
+        data: Box<[u8]>,
+    },
+    /// A spool is whole: read its beginning and call [`Courier::spool_opened`](super::Courier::spool_opened), or
+    /// [`Courier::spool_lost`](super::Courier::spool_lost).
+    OpenSpool {
+        /// The message.
+        key: SpoolKey,
+        /// Bytes of its stream.
+        stream_len: u64,
+    },
+    /// A bulk message for the application, as [`Action::Deliver`], but that its body lies in its spool.
+    DeliverSpool {
+        /// The message, without its body.
+        message: Incoming,
+        /// Its spool, which stays until the message is committed.
+        key: SpoolKey,
+        /// Where in the spool its body lies.
+        body: Range<u64>,
+    },
+    /// Delete a spool, after what was asked for before.
+    DiscardSpool {
+        /// The message.
+        key: SpoolKey,
     },
     /// The message or request came to nothing, or nobody can tell.
     Failed {
@@ -206,6 +271,12 @@ pub enum FailReason {
         /// How long the message waited.
         waited_ms: u64,
     },
+    /// The recipient's client got nothing more of a bulk message for too long.
+    #[error("the recipient's client got nothing more of the message for {idle_ms} ms; it may be away")]
+    NoProgress {
+        /// How long ago it last had more than before.
+        idle_ms: u64,
+    },
     /// Nothing of the message could be sent for so long that its recipient may have given it up.
     #[error("nothing could be sent for {idle_ms} ms; the recipient may have given the message up")]
     Interrupted {
@@ -224,8 +295,8 @@ pub enum FailReason {
     /// [`Courier::cancel`](super::Courier::cancel) was called.
     #[error("cancelled")]
     Cancelled,
-    /// The message has no such fragment, which only a mistake in here can bring about.
-    #[error("the message has no fragment {index}")]
+    /// The message has no such fragment: its body cannot be read any more.
+    #[error("fragment {index} of the message cannot be read; was its file changed?")]
     NoFragment {
         /// The fragment's position.
         index: u16,
@@ -246,6 +317,7 @@ impl FailReason {
             Self::NoAck { .. } => "no_ack",
             Self::NoPath { .. } => "no_path",
             Self::NoConsensus { .. } => "no_consensus",
+            Self::NoProgress { .. } => "no_progress",
             Self::Interrupted { .. } => "interrupted",
             Self::Expired => "expired",
             Self::ReplyTimeout { .. } => "reply_timeout",
@@ -357,4 +429,10 @@ pub struct CourierStats {
     pub uncommitted: usize,
     /// Bytes that unfinished and uncommitted messages take.
     pub reassembly_bytes: usize,
+    /// Pieces of bulk messages that are on their way.
+    pub bulk_in_flight: usize,
+    /// How many may be.
+    pub bulk_window: usize,
+    /// Bytes of bulk messages on the disk.
+    pub spooled_bytes: u64,
 }

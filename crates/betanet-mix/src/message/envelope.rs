@@ -3,7 +3,7 @@
 use betanet_sphinx::{SURB_LEN, Surb, USER_PAYLOAD_LEN};
 use rand_core::CryptoRng;
 
-use super::SEALED_LEN;
+use super::{BULK_SEALED_LEN, SEALED_LEN};
 
 /// First byte of an ack's payload: the item was stored after a flush to disk.
 const ACK_STORED: u8 = 1;
@@ -15,6 +15,8 @@ pub enum EnvelopeKind {
     Plain,
     /// Keep it, flush it to disk, then use the SURB to say so.
     AckWanted,
+    /// A bulk packet: handed to its recipient at once, and not kept; nobody waits for the edge.
+    Bulk,
     /// Cover traffic: handed on like any other, and dropped by the recipient.
     Cover,
 }
@@ -25,9 +27,21 @@ pub struct Envelope<'a> {
     /// What the edge does with it.
     pub kind: EnvelopeKind,
     surb: &'a [u8],
-    /// The sealed fragment.
-    pub sealed: &'a [u8; SEALED_LEN],
+    /// What is sealed for the recipient.
+    pub sealed: Sealed<'a>,
 }
+
+/// The part that only the recipient reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Sealed<'a> {
+    /// A fragment, beside the place of the ack SURB.
+    Fragment(&'a [u8; SEALED_LEN]),
+    /// A bulk packet, which has that place too.
+    Bulk(&'a [u8; BULK_SEALED_LEN]),
+}
+
+/// The first byte of a bulk packet's payload.
+pub(super) const KIND_BULK: u8 = 3;
 
 /// Why a payload is no envelope.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -56,11 +70,15 @@ impl<'a> Envelope<'a> {
         let wrong_length = EnvelopeError::WrongLength { len: payload.len() };
         let (kind, rest) = payload.split_first().ok_or(wrong_length)?;
         let (surb, sealed) = rest.split_at_checked(SURB_LEN).ok_or(wrong_length)?;
-        let sealed = sealed.try_into().map_err(|_| wrong_length)?;
+        let sealed = Sealed::Fragment(sealed.try_into().map_err(|_| wrong_length)?);
         let kind = match *kind {
             0 => EnvelopeKind::Plain,
             1 => EnvelopeKind::AckWanted,
             2 => EnvelopeKind::Cover,
+            KIND_BULK => {
+                let sealed = Sealed::Bulk(rest.try_into().map_err(|_| wrong_length)?);
+                return Ok(Self { kind: EnvelopeKind::Bulk, surb: &[], sealed });
+            }
             kind => return Err(EnvelopeError::UnknownKind { kind }),
         };
         Ok(Self { kind, surb, sealed })
@@ -73,7 +91,7 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Writes an envelope. Without a SURB its place is filled with random bytes, so that only the kind tells them apart.
+/// Writes the envelope of a fragment. Without a SURB its place is filled with random bytes, so that only the kind tells them apart.
 #[must_use]
 pub fn encode_envelope(
     rng: &mut impl CryptoRng,
@@ -86,6 +104,7 @@ pub fn encode_envelope(
         EnvelopeKind::Plain => 0,
         EnvelopeKind::AckWanted => 1,
         EnvelopeKind::Cover => 2,
+        EnvelopeKind::Bulk => KIND_BULK,
     });
     let region = surb.map_or_else(|| crate::random::bytes(rng), Surb::to_bytes);
     payload.extend_from_slice(&region);

@@ -96,7 +96,8 @@ pub enum Inserted {
 #[derive(Debug)]
 pub struct Reassembler {
     limits: ReassemblyLimits,
-    partials: HashMap<PartialKey, Partial>,
+    /// In the order of their ids, so that all of one message stand together.
+    partials: BTreeMap<PartialKey, Partial>,
     /// Expiry order of unfinished messages.
     partial_expiry: BTreeSet<(u64, PartialKey)>,
     delivered: HashMap<MessageId, Delivered>,
@@ -150,7 +151,7 @@ impl Reassembler {
     pub fn new(limits: ReassemblyLimits) -> Self {
         Self {
             limits,
-            partials: HashMap::new(),
+            partials: BTreeMap::new(),
             partial_expiry: BTreeSet::new(),
             delivered: HashMap::new(),
             remembered: HashSet::new(),
@@ -181,6 +182,12 @@ impl Reassembler {
     #[must_use]
     pub fn uncommitted(&self) -> usize {
         self.delivered.len()
+    }
+
+    /// After this long no fragment of a message is sent again, in milliseconds.
+    #[must_use]
+    pub const fn repeat_ms(&self) -> u64 {
+        self.limits.repeat_ms
     }
 
     /// Sets how long after its first sending a fragment may come again, in milliseconds; follows from the network's delays.
@@ -296,7 +303,7 @@ impl Reassembler {
     }
 
     /// Whether `count` more ids can be remembered, once those are forgotten whose senders have given up.
-    fn has_room_for_ids(&mut self, now_ms: u64, count: usize) -> bool {
+    pub fn has_room_for_ids(&mut self, now_ms: u64, count: usize) -> bool {
         let repeat_ms = self.limits.repeat_ms;
         while self.remembered.len() + self.delivered.len() + count > self.limits.remembered_ids {
             let Some(oldest) =
@@ -399,22 +406,46 @@ impl Reassembler {
             stream.extend_from_slice(&data);
             items.insert(item);
         }
+        self.deliver(now_ms, wall_ms, key.0, partial.expiry_ms, stream.len(), items);
+        Inserted::Complete(stream)
+    }
+
+    /// Takes a message that became whole elsewhere: from now on its id counts as delivered.
+    pub fn finish(&mut self, now_ms: u64, wall_ms: u64, id: MessageId, expiry_ms: u64) {
+        self.deliver(now_ms, wall_ms, id, expiry_ms, 0, BTreeSet::new());
+    }
+
+    /// Whether a message was delivered, and perhaps committed.
+    #[must_use]
+    pub fn is_finished(&self, id: MessageId) -> bool {
+        self.delivered.contains_key(&id) || self.remembered.contains(&id)
+    }
+
+    fn deliver(
+        &mut self,
+        now_ms: u64,
+        wall_ms: u64,
+        id: MessageId,
+        expiry_ms: u64,
+        len: usize,
+        mut items: BTreeSet<ItemRef>,
+    ) {
         // Other sendings of the same message have nothing left to add; their items go with the commit.
-        let others: Vec<PartialKey> = self.partials.keys().filter(|other| other.0 == key.0).copied().collect();
+        let others: Vec<PartialKey> =
+            self.partials.range((id, [0; 32])..=(id, [0xff; 32])).map(|(other, _)| *other).collect();
         for other in others {
             if let Some(other) = self.remove(&other) {
                 items.extend(other.fragments.into_values().map(|(item, _)| item));
             }
         }
-        let bytes = stream.len() + items.len() * FRAGMENT_OVERHEAD;
+        let bytes = len + items.len() * FRAGMENT_OVERHEAD;
         self.used += bytes;
         self.used_delivered += bytes;
         // An expiry further ahead is not believed: nothing of the message can come for longer than mailboxes keep it.
-        let believed_ms = partial.expiry_ms.min(wall_ms.saturating_add(self.limits.max_lifetime_ms));
+        let believed_ms = expiry_ms.min(wall_ms.saturating_add(self.limits.max_lifetime_ms));
         let until_ms = believed_ms.saturating_add(self.limits.late_ms);
         let delivered = Delivered { until_ms, completed_ms: now_ms, bytes, items };
-        self.delivered.insert(key.0, delivered);
-        Inserted::Complete(stream)
+        self.delivered.insert(id, delivered);
     }
 
     /// Makes room for `cost` bytes. Only the favourite gets room at the expense of others.

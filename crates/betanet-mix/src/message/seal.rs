@@ -7,20 +7,23 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use betanet_sphinx::MAX_HOPS;
 use betanet_sphinx::x25519::x25519_base;
+use betanet_sphinx::{MAX_HOPS, USER_PAYLOAD_LEN};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use super::bulk::BULK_LEN;
+use super::envelope::KIND_BULK;
 use super::hpke;
-use super::{ENC_LEN, FRAGMENT_LEN, NONCE_LEN, SEALED_LEN};
+use super::{BULK_SEALED_LEN, ENC_LEN, FRAGMENT_LEN, NONCE_LEN, SEALED_LEN, TAG_LEN};
 use crate::random;
 
 const SUITE: u8 = 1;
 const INFO: &[u8] = b"betanet message v1";
 const EXPORT_LABEL: &[u8] = b"betanet fragment key";
+const ACK_LABEL: &[u8] = b"betanet window ack key";
 /// The privacy levels' hop counts first, then the others.
 const LEVELS: [u8; MAX_HOPS] = [3, 1, 5, 7, 2, 4, 6];
 
@@ -78,6 +81,7 @@ impl std::fmt::Debug for SealingKey {
 pub struct Sealer {
     enc: [u8; ENC_LEN],
     cipher: ChaCha20Poly1305,
+    ack_key: AckKey,
     aad: Aad,
 }
 
@@ -92,7 +96,8 @@ impl Sealer {
         let ephemeral = Zeroizing::new(random::bytes(rng));
         let (enc, context) = hpke::encapsulate(&ephemeral, recipient, INFO).ok_or(SealError::BadKey)?;
         let cipher = ChaCha20Poly1305::new((&*context.export(EXPORT_LABEL)).into());
-        Ok(Self { enc, cipher, aad: aad(recipient, hops) })
+        let ack_key = AckKey(ChaCha20Poly1305::new((&*context.export(ACK_LABEL)).into()));
+        Ok(Self { enc, cipher, ack_key, aad: aad(recipient, hops) })
     }
 
     /// Seals one fragment; each call draws a fresh nonce, so no two packets look alike.
@@ -104,17 +109,76 @@ impl Sealer {
         rng: &mut impl CryptoRng,
         fragment: &[u8; FRAGMENT_LEN],
     ) -> Result<Box<[u8; SEALED_LEN]>, SealError> {
+        let mut sealed = Vec::with_capacity(SEALED_LEN);
+        self.append(rng, fragment, &mut sealed)?;
+        sealed.into_boxed_slice().try_into().map_err(|_| SealError::Open)
+    }
+
+    /// Seals a bulk packet into a whole payload.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`].
+    pub fn seal_bulk(&self, rng: &mut impl CryptoRng, content: &[u8; BULK_LEN]) -> Result<Vec<u8>, SealError> {
+        let mut payload = Vec::with_capacity(USER_PAYLOAD_LEN);
+        payload.push(KIND_BULK);
+        self.append(rng, content, &mut payload)?;
+        Ok(payload)
+    }
+
+    /// What opens the recipient's window acks.
+    #[must_use]
+    pub fn ack_key(&self) -> &AckKey {
+        &self.ack_key
+    }
+
+    fn append(&self, rng: &mut impl CryptoRng, plain: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
         let nonce: [u8; NONCE_LEN] = random::bytes(rng);
-        let mut body = *fragment;
+        out.extend_from_slice(&self.enc);
+        out.extend_from_slice(&nonce);
+        let start = out.len();
+        out.extend_from_slice(plain);
+        let body = out.get_mut(start..).unwrap_or_default();
         let tag = self
             .cipher
-            .encrypt_inout_detached(&Nonce::from(nonce), &self.aad, body.as_mut_slice().into())
+            .encrypt_inout_detached(&Nonce::from(nonce), &self.aad, body.into())
             .map_err(|_| SealError::Open)?;
-        let mut sealed = Box::new([0; SEALED_LEN]);
-        for (target, source) in sealed.iter_mut().zip(self.enc.iter().chain(&nonce).chain(&body).chain(tag.iter())) {
-            *target = *source;
-        }
-        Ok(sealed)
+        out.extend_from_slice(&tag);
+        Ok(())
+    }
+}
+
+/// Seals a recipient's window acks for the sender of a message, and opens them: only these two have it.
+#[derive(Clone)]
+pub struct AckKey(ChaCha20Poly1305);
+
+impl AckKey {
+    /// Seals the payload of a reply.
+    #[must_use]
+    pub fn seal(&self, rng: &mut impl CryptoRng, plain: &[u8]) -> Vec<u8> {
+        let nonce: [u8; NONCE_LEN] = random::bytes(rng);
+        let mut body = plain.to_vec();
+        let Ok(tag) = self.0.encrypt_inout_detached(&Nonce::from(nonce), &[], body.as_mut_slice().into()) else {
+            // Only for lengths of many gigabytes.
+            return Vec::new();
+        };
+        [&nonce[..], &body, &tag].concat()
+    }
+
+    /// Opens the payload of a reply; `None` if it was not sealed with this key or was changed.
+    #[must_use]
+    pub fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let (body, tag) = rest.split_last_chunk::<TAG_LEN>()?;
+        let mut body = body.to_vec();
+        let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
+        self.0.decrypt_inout_detached(&nonce, &[], body.as_mut_slice().into(), &tag).ok()?;
+        Some(body)
+    }
+}
+
+impl std::fmt::Debug for AckKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AckKey(..)")
     }
 }
 
@@ -135,6 +199,19 @@ pub struct Opened {
     pub fragment: Box<[u8; FRAGMENT_LEN]>,
 }
 
+/// An opened bulk packet, still unparsed.
+#[derive(Debug)]
+pub struct OpenedBulk {
+    /// The context it was sealed under.
+    pub context: [u8; ENC_LEN],
+    /// The number of hops it was sealed for.
+    pub hops: u8,
+    /// Its bytes.
+    pub content: Box<[u8; BULK_LEN]>,
+    /// What seals acks to its sender.
+    pub ack_key: AckKey,
+}
+
 /// Opens fragments and remembers the keys of recent contexts, because decapsulation costs far more than the rest.
 pub struct ContextCache {
     key: SealingKey,
@@ -145,6 +222,7 @@ pub struct ContextCache {
 
 struct Context {
     cipher: ChaCha20Poly1305,
+    ack_key: AckKey,
     hops: u8,
 }
 
@@ -178,36 +256,55 @@ impl ContextCache {
     /// # Errors
     /// [`SealError::Open`] when it was not sealed to this key or was changed.
     pub fn open(&mut self, sealed: &[u8; SEALED_LEN]) -> Result<Opened, SealError> {
+        let (context, plain) = self.open_any(sealed)?;
+        let hops = self.contexts.get(&context).map_or(0, |context| context.hops);
+        let fragment = plain.into_boxed_slice().try_into().map_err(|_| SealError::Open)?;
+        Ok(Opened { context, hops, fragment })
+    }
+
+    /// Opens a sealed bulk packet, as [`ContextCache::open`].
+    ///
+    /// # Errors
+    /// As [`ContextCache::open`].
+    pub fn open_bulk(&mut self, sealed: &[u8; BULK_SEALED_LEN]) -> Result<OpenedBulk, SealError> {
+        let (context, plain) = self.open_any(sealed)?;
+        let Context { hops, ack_key, .. } = self.contexts.get(&context).ok_or(SealError::Open)?;
+        let plain = plain.into_boxed_slice().try_into().map_err(|_| SealError::Open)?;
+        Ok(OpenedBulk { context, hops: *hops, content: plain, ack_key: ack_key.clone() })
+    }
+
+    fn open_any(&mut self, sealed: &[u8]) -> Result<([u8; ENC_LEN], Vec<u8>), SealError> {
         let (enc, rest) = sealed.split_first_chunk::<ENC_LEN>().ok_or(SealError::Open)?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Open)?;
-        let (body, tag) = rest.split_last_chunk::<{ super::TAG_LEN }>().ok_or(SealError::Open)?;
-        let body: &[u8; FRAGMENT_LEN] = body.try_into().map_err(|_| SealError::Open)?;
+        let (body, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(SealError::Open)?;
         let open = |cipher: &ChaCha20Poly1305, hops: u8| {
-            let mut fragment = Box::new(*body);
+            let mut plain = body.to_vec();
             let aad = aad(&self.key.public, hops);
             let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
-            cipher.decrypt_inout_detached(&nonce, &aad, fragment.as_mut_slice().into(), &tag).ok()?;
-            Some(Opened { context: *enc, hops, fragment })
+            cipher.decrypt_inout_detached(&nonce, &aad, plain.as_mut_slice().into(), &tag).ok()?;
+            Some(plain)
         };
         if let Some(context) = self.contexts.get(enc) {
-            return open(&context.cipher, context.hops).ok_or(SealError::Open);
+            return open(&context.cipher, context.hops).map(|plain| (*enc, plain)).ok_or(SealError::Open);
         }
-        let cipher = self.decapsulate(enc)?;
-        let opened = LEVELS.iter().find_map(|hops| open(&cipher, *hops)).ok_or(SealError::Open)?;
+        let (cipher, ack_key) = self.decapsulate(enc)?;
+        let opened = LEVELS.iter().find_map(|hops| Some((*hops, open(&cipher, *hops)?)));
+        let (hops, plain) = opened.ok_or(SealError::Open)?;
         if self.order.len() >= self.capacity
             && let Some(oldest) = self.order.pop_front()
         {
             self.contexts.remove(&oldest);
         }
         self.order.push_back(*enc);
-        self.contexts.insert(*enc, Context { cipher, hops: opened.hops });
-        Ok(opened)
+        self.contexts.insert(*enc, Context { cipher, ack_key, hops });
+        Ok((*enc, plain))
     }
 
-    fn decapsulate(&self, enc: &[u8; ENC_LEN]) -> Result<ChaCha20Poly1305, SealError> {
+    fn decapsulate(&self, enc: &[u8; ENC_LEN]) -> Result<(ChaCha20Poly1305, AckKey), SealError> {
         let SealingKey { secret, public } = &self.key;
         let context = hpke::decapsulate(secret, public, enc, INFO).ok_or(SealError::Open)?;
-        Ok(ChaCha20Poly1305::new((&*context.export(EXPORT_LABEL)).into()))
+        let cipher = ChaCha20Poly1305::new((&*context.export(EXPORT_LABEL)).into());
+        Ok((cipher, AckKey(ChaCha20Poly1305::new((&*context.export(ACK_LABEL)).into()))))
     }
 }
 

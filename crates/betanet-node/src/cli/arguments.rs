@@ -246,6 +246,9 @@ pub(super) struct SendArguments {
     /// Nodes on the way, 1 to 7.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=7))]
     pub(super) hops: u8,
+    /// Send a large message in bulk: fast, observable, and only to a recipient whose client runs.
+    #[arg(long)]
+    pub(super) bulk: bool,
     /// The message; standard input if it is left out or `-`.
     #[arg(default_value = "-")]
     pub(super) message: String,

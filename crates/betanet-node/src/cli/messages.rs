@@ -33,7 +33,7 @@ pub(super) async fn send(arguments: SendArguments) -> Result<(), Failure> {
         arguments.message.into_bytes()
     };
     let json = arguments.client.json;
-    with_client(arguments.client, async |client| {
+    with_client_in(arguments.client, arguments.bulk, async |client| {
         warn_one_operator(client, json);
         let start = std::time::Instant::now();
         let id = client.send(&to, body, arguments.hops).await?;
@@ -60,16 +60,19 @@ pub(super) async fn recv(arguments: RecvArguments) -> Result<(), Failure> {
                     .await
                     .map_err(|_| Failure::Error("no message came in time".to_owned()))??,
             };
-            let (name, body) = std::str::from_utf8(&message.body)
-                .map_or_else(|_| ("body_hex", hex::encode(&message.body)), |text| ("body", text.to_owned()));
+            let received = message.body.into_bytes();
+            let bytes =
+                received.map_err(|err| Failure::Error(format!("cannot read the message from its file: {err}")))?;
+            let (name, body) = std::str::from_utf8(&bytes)
+                .map_or_else(|_| ("body_hex", hex::encode(&bytes)), |text| ("body", text.to_owned()));
             let event = json!({
                 "event": "message",
                 "id": message.id.to_string(),
-                "bytes": message.body.len(),
+                "bytes": bytes.len(),
                 "wants_reply": message.reply.is_some(),
                 (name): body,
             });
-            let told = hand_over(line(json, &event, &OneLine(&message.body))?).await;
+            let told = hand_over(line(json, &event, &OneLine(&bytes))?).await;
             told.map_err(|err| Failure::Error(format!("cannot write the message, so it stays in the mailbox: {err}")))?;
             client.commit(message.id).await?;
             left = left.map(|left| left - 1);
@@ -121,7 +124,16 @@ async fn with_client<W>(arguments: ClientArguments, work: W) -> Result<(), Failu
 where
     W: AsyncFnOnce(&Client) -> Result<(), Failure>,
 {
-    let config = ClientConfig::new(absolute(&arguments.dir)?, absolute(&arguments.net)?);
+    with_client_in(arguments, false, work).await
+}
+
+/// As [`with_client`], of a client that may send large messages in bulk.
+async fn with_client_in<W>(arguments: ClientArguments, bulk: bool, work: W) -> Result<(), Failure>
+where
+    W: AsyncFnOnce(&Client) -> Result<(), Failure>,
+{
+    let mut config = ClientConfig::new(absolute(&arguments.dir)?, absolute(&arguments.net)?);
+    config.bulk = bulk;
     let client = interruptible(async { Ok(Client::open(config).await?) }).await?;
     let worked = interruptible(work(&client)).await;
     client.close().await;

@@ -6,15 +6,18 @@
 
 mod notes;
 mod own_link;
+mod spooling;
+mod under_way;
 
 use std::collections::{HashMap, VecDeque};
+use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::courier::{
-    Action, Courier, CourierConfig, FailReason, Incoming, PingId, ReplyHandle, SendError, SendOptions,
+    Action, Courier, CourierConfig, FailReason, Incoming as Message, PingId, ReplyHandle, SendError, SendOptions,
 };
-use betanet_mix::message::{ItemRef, MessageId};
+use betanet_mix::message::{Body, ItemRef, MAX_HEAD_LEN, MessageId, SpoolKey};
 use betanet_mix::view::{Address, ConsensusHash, Mailbox, Role};
 use betanet_sphinx::NodeId;
 use getrandom::SysRng;
@@ -24,13 +27,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::notes::{Notes, Written, copy_of};
 use self::own_link::OwnLink;
+pub(in crate::client) use self::spooling::Spooling;
+pub use self::under_way::Progress;
+use self::under_way::UnderWay;
 use super::edges::{EdgeLinks, Edges};
+use super::spool::{Job, ReceivedBody, Restored, Written as Spooled, open_stream};
 use super::store::ClientStore;
-use super::{ClientError, ClientStatus};
+use super::{ClientError, ClientStatus, Incoming};
 use crate::clock::os_rng;
 use crate::control::{ControlChannel, Op};
 use crate::link::frame::{Item, ItemBody};
 use crate::link::{Frame, LinkSender};
+use crate::rarely::Rarely;
 use crate::sync::lock;
 
 /// Packets built between two looks at the commands.
@@ -56,7 +64,7 @@ pub(super) enum SendFailure {
     IdUsed(MessageId),
 }
 
-type Waiter<T> = oneshot::Sender<Result<T, SendFailure>>;
+pub(super) type Waiter<T> = oneshot::Sender<Result<T, SendFailure>>;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -64,14 +72,15 @@ pub(super) enum Command {
     /// `content` tells messages with an id of the caller's choice apart.
     Send {
         to: Address,
-        body: Arc<Vec<u8>>,
+        body: Body,
         options: SendOptions,
         content: Option<u64>,
+        progress: Option<watch::Sender<Progress>>,
         done: Waiter<MessageId>,
     },
     Request {
         to: Address,
-        body: Arc<Vec<u8>>,
+        body: Body,
         hops: u8,
         reply_packets: u8,
         timeout: Duration,
@@ -153,10 +162,12 @@ pub(super) struct Driver {
     /// Messages that find no room in `deliver`; bounded by the courier's reassembly limit.
     backlog: VecDeque<Incoming>,
     own: HashMap<NodeId, OwnLink>,
-    sends: HashMap<MessageId, Waiter<MessageId>>,
+    sends: HashMap<MessageId, UnderWay>,
     requests: HashMap<MessageId, Waiter<Vec<u8>>>,
     replies: HashMap<ReplyHandle, oneshot::Sender<Result<(), ClientError>>>,
     notes: Notes,
+    spooling: Spooling,
+    disk_complaint: Rarely,
     /// What the ids of the caller's choice stood for, and their order.
     contents: HashMap<MessageId, u64>,
     contents_order: VecDeque<MessageId>,
@@ -170,14 +181,15 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         mut store: ClientStore,
-        level: Option<u8>,
+        config: CourierConfig,
         edges: Arc<Edges>,
         shared: Arc<Shared>,
         deliver: mpsc::Sender<Incoming>,
         clocks: Clocks,
+        (spooling, restored): (Spooling, Vec<Restored>),
     ) -> Self {
         let key = store.sealing_key();
-        let config = CourierConfig { level, mailboxes: store.mailboxes().len(), ..CourierConfig::default() };
+        let config = CourierConfig { mailboxes: store.mailboxes().len(), ..config };
         let mut courier = Courier::new(config, key, os_rng());
         courier.set_own_edges(store.mailboxes().iter().map(|mailbox| mailbox.edge).collect());
         for (id, until_ms) in store.take_remembered() {
@@ -185,6 +197,9 @@ impl Driver {
         }
         for (id, until_ms) in store.take_answered() {
             courier.remember_answered(clocks.now(), id, until_ms);
+        }
+        for Restored { key, head, pieces, last_len } in restored {
+            courier.restore_spool(clocks.now(), key, head, pieces, last_len);
         }
         Self {
             courier,
@@ -198,6 +213,8 @@ impl Driver {
             requests: HashMap::new(),
             replies: HashMap::new(),
             notes: Notes::default(),
+            spooling,
+            disk_complaint: Rarely::default(),
             contents: HashMap::new(),
             contents_order: VecDeque::new(),
             pings: HashMap::new(),
@@ -226,6 +243,7 @@ impl Driver {
             let wait = self.pause(next_tick);
             let room = self.wait_for_room();
             let has_backlog = !self.backlog.is_empty();
+            let mut spooled = Vec::new();
             let written = tokio::select! {
                 received = tokio::time::timeout(wait, commands.recv_many(&mut batch, BATCH)) => {
                     if matches!(received, Ok(0)) {
@@ -234,6 +252,10 @@ impl Driver {
                     None
                 }
                 written = self.notes.written() => Some(written),
+                pieces = self.spooling.written() => {
+                    spooled = pieces;
+                    None
+                }
                 // The application took a message: the next one has room.
                 _ = self.deliver.reserve(), if has_backlog => None,
                 () = room => None,
@@ -241,6 +263,15 @@ impl Driver {
             let now = self.read_clocks();
             if let Some(written) = written {
                 self.take_notes(now, written);
+            }
+            for Spooled { key, indexes, outcome } in spooled {
+                match outcome {
+                    Ok(()) => self.courier.pieces_written(&key, &indexes),
+                    Err(error) => {
+                        self.complain_of_disk(&error);
+                        self.courier.pieces_not_written(&key, &indexes);
+                    }
+                }
             }
             for command in batch.drain(..) {
                 if let Command::Close { done } = command {
@@ -250,6 +281,9 @@ impl Driver {
                     // The folder is not given up while somebody writes to it.
                     if self.notes.is_writing() {
                         drop(self.notes.written().await);
+                    }
+                    if self.spooling.is_writing() {
+                        drop(self.spooling.written().await);
                     }
                     drop(self);
                     let _ = done.send(());
@@ -273,6 +307,7 @@ impl Driver {
             }
             self.act_on_all();
             self.write_notes(now);
+            self.spooling.start();
             self.own.values_mut().for_each(OwnLink::flush_deletions);
             self.flush_backlog();
             self.publish();
@@ -328,7 +363,7 @@ impl Driver {
 
     fn handle(&mut self, now: u64, command: Command) {
         match command {
-            Command::Send { to, body, options, content, done } => {
+            Command::Send { to, body, options, content, progress, done } => {
                 if let Some((id, content)) = options.id.zip(content) {
                     if self.contents.get(&id).is_some_and(|known| *known != content) {
                         return answer(done, Err(SendFailure::IdUsed(id)));
@@ -337,10 +372,11 @@ impl Driver {
                     self.drop_abandoned();
                     self.act_on_all();
                 }
-                match self.courier.send(now, &to, &body, options) {
+                let bytes = body.len();
+                match self.courier.send(now, &to, body, options) {
                     Ok(id) => {
                         self.note_content(id, content);
-                        self.sends.insert(id, done);
+                        self.sends.insert(id, UnderWay { done, progress, bytes, started_ms: now });
                     }
                     Err(err) => answer(done, Err(SendFailure::Refused(err))),
                 }
@@ -348,7 +384,7 @@ impl Driver {
             Command::Request { to, body, hops, reply_packets, timeout, done } => {
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 let options = SendOptions::hops(hops);
-                let started = self.courier.request(now, &to, &body, options, reply_packets, timeout_ms);
+                let started = self.courier.request(now, &to, body, options, reply_packets, timeout_ms);
                 match started {
                     Ok(id) => {
                         self.requests.insert(id, done);
@@ -488,14 +524,37 @@ impl Driver {
                 }
             }
             Action::Delete { edge, seqs } => self.delete(edge, &seqs),
-            Action::Deliver { message } => self.backlog.push_back(message),
+            Action::Deliver { message } => {
+                let Message { id, body, hops, reply, reply_capacity } = message;
+                let body = ReceivedBody::Bytes(body);
+                self.backlog.push_back(Incoming { id, body, hops, reply, reply_capacity });
+            }
+            Action::SpoolPiece { key, head, index, data } => {
+                self.spooling.add(Job::Piece { key, head, index, data });
+            }
+            Action::OpenSpool { key, stream_len } => self.open_spool(key, stream_len),
+            Action::DeliverSpool { message, key, body } => match open_stream(self.spooling.path(), key) {
+                Ok(file) => {
+                    let Message { id, hops, reply, reply_capacity, .. } = message;
+                    let body = ReceivedBody::File { file: Arc::new(file), range: body };
+                    self.backlog.push_back(Incoming { id, body, hops, reply, reply_capacity });
+                }
+                // The id counts as delivered until the next start, which finds the message or has it sent again.
+                Err(error) => self.complain_of_disk(&error),
+            },
+            Action::DiscardSpool { key } => self.spooling.add(Job::Discard { key }),
+            Action::Progress { id, done, total } => {
+                if let Some(send) = self.sends.get(&id) {
+                    send.tell(self.clocks.now(), done, total);
+                }
+            }
             Action::Sent { id } => {
-                if let Some(done) = self.sends.remove(&id) {
+                if let Some(UnderWay { done, .. }) = self.sends.remove(&id) {
                     answer(done, Ok(id));
                 }
             }
             Action::Failed { id, reason } => {
-                if let Some(done) = self.sends.remove(&id) {
+                if let Some(UnderWay { done, .. }) = self.sends.remove(&id) {
                     answer(done, Err(SendFailure::Failed(reason)));
                 } else if let Some(done) = self.requests.remove(&id) {
                     answer(done, Err(SendFailure::Failed(reason)));
@@ -524,6 +583,26 @@ impl Driver {
             }
             Action::Redeliver => self.ask_again(),
             other => tracing::debug!(action = ?std::mem::discriminant(&other), "action.unknown"),
+        }
+    }
+
+    /// Says once a minute that large messages cannot be kept.
+    fn complain_of_disk(&mut self, error: &std::io::Error) {
+        if self.disk_complaint.is_due(Instant::now()) {
+            tracing::warn!(folder = %self.spooling.path().display(), %error, "client.spool_failed");
+        }
+    }
+
+    fn open_spool(&mut self, key: SpoolKey, stream_len: u64) {
+        let len = usize::try_from(stream_len).unwrap_or(usize::MAX).min(MAX_HEAD_LEN);
+        let mut start = vec![0; len];
+        let read = open_stream(self.spooling.path(), key).and_then(|file| file.read_exact_at(&mut start, 0));
+        match read {
+            Ok(()) => self.courier.spool_opened(self.clocks.now(), &key, stream_len, &start),
+            Err(error) => {
+                self.complain_of_disk(&error);
+                self.courier.spool_lost(&key);
+            }
         }
     }
 
@@ -564,7 +643,7 @@ impl Driver {
 
     /// Gives up what nobody waits for any more.
     fn drop_abandoned(&mut self) {
-        let sends = self.sends.iter().filter(|(_, done)| done.is_closed());
+        let sends = self.sends.iter().filter(|(_, send)| send.done.is_closed());
         let requests = self.requests.iter().filter(|(_, done)| done.is_closed());
         let abandoned: Vec<MessageId> = sends.map(|(id, _)| *id).chain(requests.map(|(id, _)| *id)).collect();
         for id in abandoned {

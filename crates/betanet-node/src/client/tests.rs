@@ -44,6 +44,8 @@ fn client() -> (Client, mpsc::Receiver<Command>) {
         links: tokio::sync::Mutex::new(None),
         closed: watch::Sender::new(false),
         content: RandomState::new(),
+        spool: PathBuf::new(),
+        room: Semaphore::new(ROOM_KIB),
     };
     (client, queue)
 }
@@ -202,4 +204,34 @@ fn a_consensus_that_is_out_of_date_is_told_with_the_seconds() {
     assert_eq!(ConsensusTrouble::RanOut(90), ConsensusTrouble::of(Some(&view), until + 90_000));
     assert_eq!(ConsensusTrouble::NotYet(90), ConsensusTrouble::of(Some(&view), from - 90_000));
     assert_eq!(ConsensusTrouble::None, ConsensusTrouble::of(None, from));
+}
+
+/// A send waits for room in its turn; one that may not wait is refused, and nothing of it was taken.
+#[tokio::test]
+async fn a_send_waits_for_room_and_a_try_is_refused() {
+    let (client, mut queue) = attached_client();
+    let to = client.address();
+    let everything = client.room.acquire_many(u32::try_from(ROOM_KIB).unwrap()).await.unwrap();
+    let refused = client.try_send(&to, b"x", SendOptions::hops(3), None).await;
+    assert!(matches!(refused, Err(ClientError::Busy)), "{refused:?}");
+    let waiting = client.send(&to, b"y", 3);
+    tokio::pin!(waiting);
+    assert!(look_at(&mut waiting).await.is_none() && queue.try_recv().is_err());
+    drop(everything);
+    assert!(look_at(&mut waiting).await.is_none());
+    let Ok(Command::Send { done, .. }) = queue.try_recv() else { panic!("it has room now") };
+    done.send(Ok(MessageId([5; 16]))).unwrap();
+    assert_eq!(MessageId([5; 16]), waiting.await.unwrap());
+    assert_eq!(ROOM_KIB, client.room.available_permits());
+}
+
+/// One look at a future.
+async fn look_at<T>(future: &mut std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match future.as_mut().poll(context) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
 }

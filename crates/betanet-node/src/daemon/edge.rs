@@ -99,13 +99,23 @@ impl Edge {
             self.metrics.drop_one("bad_envelope");
             return;
         };
-        let Some(item) = self.encoded(EncodedItem::forward(payload)) else {
+        let encode = if envelope.kind == EnvelopeKind::Bulk { EncodedItem::bulk } else { EncodedItem::forward };
+        let Some(item) = self.encoded(encode(payload)) else {
             return;
         };
         if envelope.kind == EnvelopeKind::Cover {
             // Handed on like any other while its owner is there, and never worth a place on disk.
             self.metrics.cover.add(1);
             self.hand_over(mailbox, item);
+            return;
+        }
+        if envelope.kind == EnvelopeKind::Bulk {
+            // Its sender waits for the recipient, and repeats what finds nobody.
+            if self.hand_over(mailbox, item).is_some() {
+                self.metrics.drop_one("owner_away");
+            } else {
+                self.metrics.delivered.add(1);
+            }
             return;
         }
         let surb = envelope.ack_surb();

@@ -24,7 +24,7 @@ const COARSE_STEP: u64 = 1000;
 const COARSE_PERIOD: Duration = Duration::from_mins(1);
 
 /// Why a packet is dropped or a peer refused, beside the reasons of [`PacketError`].
-const REASONS: [&str; 36] = [
+const REASONS: [&str; 37] = [
     "accept_failed",
     "bad_envelope",
     "bad_item",
@@ -48,6 +48,7 @@ const REASONS: [&str; 36] = [
     "malformed_frame",
     "no_beacon",
     "not_an_edge",
+    "owner_away",
     "replay_log_failed",
     "shut_out",
     "store_busy",

@@ -212,7 +212,7 @@ pub fn parse_acks(body: &[u8]) -> impl Iterator<Item = u64> {
 /// What a mailbox holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemBody {
-    /// The user payload of a forward packet, with zeros in place of its SURB.
+    /// The user payload of a forward packet, with zeros in place of its SURB if it has one for the edge.
     Forward(Vec<u8>),
     /// The payload of a SURB reply, still under the keys of its maker.
     Reply {
@@ -228,6 +228,7 @@ pub enum ItemBody {
 /// ```text
 /// seq(8) ‖ 0x01 ‖ kind(1) ‖ sealed   forward: the payload without its SURB
 /// seq(8) ‖ 0x02 ‖ surb_id(16) ‖ δ    reply
+/// seq(8) ‖ 0x03 ‖ payload            bulk: it has no SURB for the edge
 /// ```
 ///
 /// A `seq` of 0 says that the edge did not store the item, so it needs no acknowledgement.
@@ -243,6 +244,7 @@ impl Item {
     const HEADER_LEN: usize = 9;
     const FORWARD: u8 = 0x01;
     const REPLY: u8 = 0x02;
+    const BULK: u8 = 0x03;
 
     /// Reads an item.
     ///
@@ -255,6 +257,7 @@ impl Item {
                 let (kind, sealed) = rest.split_first_chunk::<1>().ok_or(FrameError::Body)?;
                 ItemBody::Forward([kind, [0; SURB_LEN].as_slice(), sealed].concat())
             }
+            Some((&Self::BULK, payload)) => ItemBody::Forward(payload.to_vec()),
             Some((&Self::REPLY, rest)) => {
                 let (surb_id, delta) = rest.split_first_chunk::<16>().ok_or(FrameError::Body)?;
                 ItemBody::Reply { surb_id: SurbId::from(*surb_id), delta: delta.to_vec() }
@@ -279,6 +282,14 @@ impl EncodedItem {
         let (kind, rest) = payload.split_first_chunk::<1>().ok_or(FrameError::Length)?;
         let sealed = rest.get(SURB_LEN..).ok_or(FrameError::Length)?;
         Self::new([&[0; 8], [Item::FORWARD].as_slice(), kind, sealed].concat())
+    }
+
+    /// An item with the whole payload of a bulk packet, and with the number 0.
+    ///
+    /// # Errors
+    /// [`FrameError::Length`] if it does not fit into a frame.
+    pub fn bulk(payload: &[u8]) -> Result<Self, FrameError> {
+        Self::new([&[0; 8], [Item::BULK].as_slice(), payload].concat())
     }
 
     /// An item with what came over a SURB, and with the number 0.
@@ -393,6 +404,8 @@ mod tests {
         let surb_id = SurbId::from([3; 16]);
         let reply = Item { seq: 0, body: ItemBody::Reply { surb_id, delta: vec![1, 2, 3] } };
         assert_eq!(Ok(reply), Item::parse(EncodedItem::reply(surb_id, &[1, 2, 3]).unwrap().as_bytes()));
+        let bulk = Item { seq: 0, body: ItemBody::Forward(vec![4; 2048]) };
+        assert_eq!(Ok(bulk), Item::parse(EncodedItem::bulk(&[4; 2048]).unwrap().as_bytes()), "all of it");
         // Of a payload, everything arrives but the SURB.
         let payload = [[7].as_slice(), &[8; SURB_LEN], &[1, 2, 3]].concat();
         let encoded = EncodedItem::forward(&payload).unwrap().numbered(9);

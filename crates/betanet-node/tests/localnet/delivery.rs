@@ -107,7 +107,7 @@ async fn requests_are_answered(alice: &Client, bob: &Arc<Client>) {
     let answering = tokio::spawn(async move {
         for _ in 0..3 {
             let request = replier.receive().await.unwrap();
-            let mut answer = request.body.repeat(1000);
+            let mut answer = request.body.into_bytes().unwrap().repeat(1000);
             answer.truncate(request.reply_capacity);
             replier.reply(request.reply.unwrap(), answer).await.unwrap();
             replier.commit(request.id).await.unwrap();

@@ -23,10 +23,11 @@ async fn deaths_and_new_epochs_lose_no_message() {
             loop {
                 let message = tokio::time::timeout(DEADLINE, bob.receive()).await.unwrap().unwrap();
                 bob.commit(message.id).await.unwrap();
-                if message.body == b"end" {
+                let body = message.body.into_bytes().unwrap();
+                if body == b"end" {
                     return seen;
                 }
-                let number = u32::from_be_bytes(message.body.try_into().unwrap());
+                let number = u32::from_be_bytes(body.try_into().unwrap());
                 *seen.entry(number).or_default() += 1;
             }
         })
@@ -66,7 +67,7 @@ async fn deaths_and_new_epochs_lose_no_message() {
     while seen.len() < sent as usize {
         let message = tokio::time::timeout(DEADLINE, bob.receive()).await.unwrap().unwrap();
         bob.commit(message.id).await.unwrap();
-        let number = u32::from_be_bytes(message.body.try_into().unwrap());
+        let number = u32::from_be_bytes(message.body.into_bytes().unwrap().try_into().unwrap());
         *seen.entry(number).or_default() += 1;
     }
     assert!((0..sent).eq(seen.keys().copied()));

@@ -165,5 +165,5 @@ pub(crate) async fn client(net: &Net, dir: &TempDir, name: &str) -> Client {
 pub(crate) async fn take(client: &Client) -> Vec<u8> {
     let message = tokio::time::timeout(DEADLINE, client.receive()).await.unwrap().unwrap();
     client.commit(message.id).await.unwrap();
-    message.body
+    message.body.into_bytes().unwrap()
 }

@@ -68,7 +68,8 @@ fn driver() -> (Driver, tempfile::TempDir, Arc<AtomicU64>) {
     let wall = Arc::new(AtomicU64::new(NOW_MS));
     let shown = Arc::clone(&wall);
     let clocks = Clocks { start: Instant::now(), wall: Box::new(move || shown.load(Ordering::Relaxed)) };
-    (Driver::new(store, None, edges, shared, mpsc::channel(1).0, clocks), dir, wall)
+    let (spool, config) = (Spooling::open(dir.path().join("spool")).unwrap(), CourierConfig::default());
+    (Driver::new(store, config, edges, shared, mpsc::channel(1).0, clocks, spool), dir, wall)
 }
 
 /// INV-MSG-22: the consensus in force follows the wall clock both ways, while timers only go forward.

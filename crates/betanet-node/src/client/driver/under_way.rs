@@ -1,0 +1,40 @@
+//! Messages under way, and how far they are.
+
+use std::time::Duration;
+
+use betanet_mix::message::MessageId;
+use tokio::sync::watch;
+
+use super::Waiter;
+
+/// How far a message is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Bytes of its body that are acknowledged.
+    pub done: usize,
+    /// Bytes of its body.
+    pub total: usize,
+    /// Acknowledged bytes per second since it began.
+    pub bytes_per_s: f64,
+}
+
+/// A message under way, and who waits for it.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    pub(super) done: Waiter<MessageId>,
+    pub(super) progress: Option<watch::Sender<Progress>>,
+    pub(super) bytes: usize,
+    pub(super) started_ms: u64,
+}
+
+impl UnderWay {
+    pub(super) fn tell(&self, now: u64, done: u16, total: u16) {
+        let Some(progress) = &self.progress else { return };
+        let part = f64::from(done) / f64::from(total.max(1));
+        // Parts are alike but for the last, and the body is all but their beginning.
+        let done = self.bytes.saturating_mul(done.into()) / usize::from(total.max(1));
+        let seconds = Duration::from_millis(now.saturating_sub(self.started_ms).max(1)).as_secs_f64();
+        let bytes = f64::from(u32::try_from(self.bytes).unwrap_or(u32::MAX));
+        progress.send_replace(Progress { done, total: self.bytes, bytes_per_s: part * bytes / seconds });
+    }
+}
