@@ -170,20 +170,20 @@ impl<T> Books<T> {
         self.puts.is_empty() && self.removals.is_empty() && self.owners.is_empty() && self.acknowledged.is_empty()
     }
 
-    /// Takes all that waits but acknowledgements, and about `most` of those: of each mailbox as many, so that the many
-    /// of one delay nobody.
-    pub fn take(&mut self, most: usize) -> Group<T> {
-        let share = most.checked_div(self.acknowledged.len()).unwrap_or(most).max(1);
-        let mut left = most;
+    /// Takes about `puts` of the items that wait and `acks` of what is acknowledged, and all else. Neither the many
+    /// items of one nor its many acknowledgements delay those of another: each origin has an equal part of a group, and
+    /// within it each mailbox.
+    pub fn take(&mut self, puts: usize, acks: usize) -> Group<T> {
+        let share = acks.checked_div(self.acknowledged.len()).unwrap_or(acks).max(1);
+        let mut left = acks;
         while left > 0
             && let Some(id) = self.next_served()
         {
             left = left.saturating_sub(self.take_acknowledged(id, share.min(left)));
         }
-        self.waiting = Shares::new();
         Group {
+            puts: self.take_puts(puts),
             removals: std::mem::take(&mut self.removals),
-            puts: std::mem::take(&mut self.puts),
             owners: std::mem::take(&mut self.owners),
             next_seq: self.index.next_seq(),
         }
@@ -193,6 +193,25 @@ impl<T> Books<T> {
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
         self.index.held()
+    }
+
+    fn take_puts(&mut self, most: usize) -> BTreeMap<(MailboxId, u64), T> {
+        if self.puts.len() <= most {
+            self.waiting = Shares::new();
+            return std::mem::take(&mut self.puts);
+        }
+        let mut taken = BTreeMap::new();
+        for (id, part) in self.waiting.deal(u64::try_from(most).unwrap_or(u64::MAX)) {
+            self.waiting.lower(id, part);
+            for _ in 0..part {
+                // The oldest first, for the numbers of a mailbox are to be on disk in their order.
+                let Some(key) = self.puts.range((id, 0)..=(id, u64::MAX)).next().map(|(key, _)| *key) else {
+                    break;
+                };
+                taken.extend(self.puts.remove_entry(&key));
+            }
+        }
+        taken
     }
 
     /// The mailbox after the one that was served last, and after the last the first.

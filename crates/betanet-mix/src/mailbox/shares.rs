@@ -77,6 +77,16 @@ impl<G: Copy + Ord + Hash, H: Copy + Ord + Hash> Shares<G, H> {
         (most.saturating_sub(missing) >= self.held(holder).saturating_add(amount)).then_some(*other)
     }
 
+    /// Deals `amount` out: to each group an equal part or what it has, and within a group to each holder.
+    pub(super) fn deal(&self, amount: u64) -> Vec<(H, u64)> {
+        let of_groups = parts(amount, &self.ranked);
+        let of_holders = of_groups.flat_map(|(group, part)| {
+            let ranked = self.groups.get(group).map(|group| parts(part, &group.ranked));
+            ranked.into_iter().flatten()
+        });
+        of_holders.filter(|(_, part)| *part > 0).map(|(holder, part)| (*holder, part)).collect()
+    }
+
     fn change(&mut self, group: G, change: impl FnOnce(&mut Group<H>)) {
         let one = self.groups.entry(group).or_insert_with(|| Group { total: 0, ranked: BTreeSet::new() });
         self.ranked.remove(&(one.total, group));
@@ -87,4 +97,15 @@ impl<G: Copy + Ord + Hash, H: Copy + Ord + Hash> Shares<G, H> {
             self.ranked.insert((one.total, group));
         }
     }
+}
+
+/// Parts of `amount` for those who have something, of which the first in order has least.
+fn parts<T>(amount: u64, ranked: &BTreeSet<(u64, T)>) -> impl Iterator<Item = (&T, u64)> {
+    let mut left = amount;
+    let count = u64::try_from(ranked.len()).unwrap_or(u64::MAX);
+    (0..count).rev().zip(ranked).map(move |(behind, (held, one))| {
+        let part = left.div_ceil(behind + 1).min(*held);
+        left -= part;
+        (one, part)
+    })
 }

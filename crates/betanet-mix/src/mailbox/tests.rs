@@ -369,7 +369,7 @@ fn places_of_what_waits_for_the_disk_are_shared_out_too() {
     for n in 0u8..3 {
         books.attach(id(n.into()), origin(n), 0).unwrap();
     }
-    assert_eq!(3, books.take(9).owners.len());
+    assert_eq!(3, books.take(100, 9).owners.len());
     let fill = |books: &mut Books<u64>, n| {
         let put = || books.put(id(n), item(true, 0), |seq| seq);
         let taken: Vec<Losses> = std::iter::repeat_with(put).map_while(Result::ok).collect();
@@ -379,7 +379,7 @@ fn places_of_what_waits_for_the_disk_are_shared_out_too() {
     assert_eq!(Err(Refusal::StoreBusy), books.put(id(0), item(true, 0), |seq| seq));
     assert_eq!((6, 6), fill(&mut books, 1));
     assert_eq!((4, 4), fill(&mut books, 2));
-    let group = books.take(9);
+    let group = books.take(100, 9);
     // Whatever waited first is written, and under its own number.
     let of = |n| group.puts.iter().filter(move |((mailbox, _), _)| *mailbox == id(n)).map(|(_, seq)| *seq);
     assert_eq!((vec![1, 2, 3, 4], vec![13, 14, 15, 16]), (of(0).collect(), of(1).collect()));
@@ -399,14 +399,14 @@ fn the_many_acknowledgements_of_one_delay_nobody() {
     assert_eq!(0, (0..60).map(|_| put(0).evicted).sum::<usize>());
     assert_eq!(0, (0..5).map(|_| put(1).evicted).sum::<usize>());
     assert_eq!(0, (0..5).map(|_| put(2).evicted).sum::<usize>());
-    books.take(0);
+    books.take(100, 0);
     // Everything that may be sent, and more than once.
     for n in 0..3 {
         books.acknowledge(id(n), (0..1000).chain(0..1000));
     }
     books.acknowledge(id(9), 0..1000);
     let taken: Vec<Vec<u64>> = std::iter::from_fn(|| {
-        let group = books.take(6);
+        let group = books.take(100, 6);
         (!group.is_empty()).then(|| {
             let of = |n| group.removals.iter().filter(|(mailbox, _)| *mailbox == id(n)).count();
             vec![of(0), of(1), of(2)].into_iter().map(|count| u64::try_from(count).unwrap()).collect()
@@ -425,17 +425,17 @@ fn what_is_gone_before_it_was_written_is_not_written() {
     let mut books: Books<()> = Books::new(index(WIDE), 100);
     books.attach(id(1), None, 0).unwrap();
     books.put(id(1), item(true, 0), |_| ()).unwrap();
-    let written = books.take(9);
+    let written = books.take(100, 9);
     books.put(id(1), item(true, 0), |_| ()).unwrap();
     books.acknowledge(id(1), 1..9);
-    let group = books.take(9);
+    let group = books.take(100, 9);
     assert_eq!((1, 0, vec![(id(1), 1)]), (written.puts.len(), group.puts.len(), group.removals));
     books.release(id(1), 0);
     books.put(id(1), item(true, 0), |_| ()).unwrap();
     // The mailbox goes, and comes again, before anything is written.
     assert_eq!(Losses { expired: 1, ..Losses::default() }, books.pass(1681, 9));
     books.attach(id(1), origin(1), 1681).unwrap();
-    let group = books.take(9);
+    let group = books.take(100, 9);
     let owner = Owner { origin: origin(1), attached_ms: 1681, used: false };
     assert_eq!(
         (0, vec![(id(1), Some(owner))], 4),
@@ -448,7 +448,7 @@ fn what_is_gone_before_it_was_written_is_not_written() {
 fn books_that_begin_again_lose_what_waited_and_keep_who_is_there() {
     let mut books: Books<()> = Books::new(index(WIDE), 100);
     books.attach(id(1), None, 0).unwrap();
-    let written = books.take(9);
+    let written = books.take(100, 9);
     books.put(id(1), item(true, 0), |_| ()).unwrap();
     let mut index = index(WIDE);
     for (mailbox, owner) in written.owners {
@@ -458,4 +458,26 @@ fn books_that_begin_again_lose_what_waited_and_keep_who_is_there() {
     assert!(books.is_idle());
     books.pass(9999, 9);
     assert_eq!((1, 0), books.held());
+}
+
+/// INV-LINK-43
+#[test]
+fn the_many_items_of_one_delay_nobody() {
+    let mut books: Books<()> = Books::new(index(WIDE), 100);
+    for (n, from) in [(0, 1), (1, 1), (2, 2)] {
+        books.attach(id(n), origin(from), 0).unwrap();
+    }
+    let mut put = |n| books.put(id(n), item(true, 0), |_| ()).unwrap();
+    assert_eq!(0, (0..60).map(|_| put(0).evicted).sum::<usize>());
+    assert_eq!(0, [1, 1, 2, 2, 2, 2, 2, 2, 2].map(|n| put(n).evicted).into_iter().sum::<usize>());
+    let groups: Vec<Vec<(MailboxId, u64)>> = std::iter::from_fn(|| {
+        let group = books.take(10, 0);
+        (!group.is_empty()).then(|| group.puts.into_keys().collect())
+    })
+    .collect();
+    let of = |group: usize, n| groups.get(group).unwrap().iter().filter(|(mailbox, _)| *mailbox == id(n)).count();
+    assert_eq!([[3, 2, 5], [8, 0, 2], [10, 0, 0]], [0, 1, 2].map(|group| [0, 1, 2].map(|n| of(group, n))));
+    let first: Vec<u64> =
+        groups.iter().flatten().filter(|(mailbox, _)| *mailbox == id(0)).map(|(_, seq)| *seq).collect();
+    assert!(first.is_sorted() && first.len() == 60 && books.is_idle());
 }

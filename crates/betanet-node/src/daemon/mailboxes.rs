@@ -25,11 +25,11 @@ use crate::sync::lock;
 
 pub use self::disk::StoreError;
 
-/// Items that wait for the writer, and that one transaction takes.
+/// Items that wait for the writer.
 const PLACES: usize = 4096;
 
-/// Acknowledged items that one transaction deletes.
-const DELETIONS: usize = 1024;
+/// Items that one transaction writes, and acknowledged ones that it deletes: it is to be over within milliseconds.
+const GROUP: (usize, usize) = (512, 512);
 
 /// Items that go at once because they have outlived their time.
 const EXPIRIES: usize = 4096;
@@ -238,7 +238,7 @@ impl Shared {
                     let rest = ROUND.saturating_sub(last_round.elapsed());
                     state = self.work.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
                 }
-                (state.books.take(DELETIONS), std::mem::take(&mut state.attaching))
+                (state.books.take(GROUP.0, GROUP.1), std::mem::take(&mut state.attaching))
             };
             if group.is_empty() && self.disk.unwritten_ms() <= self.renewal_ms {
                 continue;

@@ -81,7 +81,7 @@ impl TestStore {
 impl Mailboxes {
     /// As after a write that failed.
     pub(in crate::daemon) fn lose_disk(&self) {
-        let group = self.shared.state().books.take(0);
+        let group = self.shared.state().books.take(0, 0);
         self.shared.fail(&group);
     }
 }
