@@ -2,12 +2,14 @@
 
 mod consensuses;
 mod duties;
+mod newest;
 mod plan;
 mod terms;
 mod workers;
 
 pub use consensuses::{ConsensusError, Consensuses};
 pub use duties::OwedProof;
+pub use newest::Newest;
 pub use plan::{Ledger, Saved};
 pub use terms::{NetworkConstants, Terms};
 pub use workers::Workers;

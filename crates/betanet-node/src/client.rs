@@ -11,6 +11,7 @@ mod edges;
 mod id_log;
 mod network_time;
 mod offline;
+mod seen;
 mod spool;
 mod store;
 
@@ -23,7 +24,7 @@ use betanet_mix::courier::{CourierConfig, FailReason, SendError};
 use betanet_mix::directory::Consensuses;
 use betanet_mix::message::{MessageId, REPLY_DATA_LEN};
 use betanet_mix::path::PathError;
-use betanet_mix::view::{Address, Verified, WorkerDescriptor, WorkerId, WorkerList};
+use betanet_mix::view::{Address, Verified, WorkerDescriptor, WorkerId};
 use ed25519_dalek::SigningKey;
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
@@ -310,7 +311,7 @@ impl Client {
         let authority = net.authority.id;
         let views = Consensuses::new(net.network.clone(), authority);
         let time = NetworkTime::new(NetworkClock::open(&config.dir), store.mailboxes().len());
-        let edges = Arc::new(Edges::new(config.bootstrap.clone(), views, time));
+        let edges = Arc::new(Edges::new(config.bootstrap.clone(), views, time, store.seen_documents(authority)?));
         let shared = Arc::new(Shared::new(net.network, store.mailboxes().len()));
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (deliver, incoming) = mpsc::channel(INCOMING);
@@ -666,10 +667,9 @@ impl Client {
         let signed =
             Verified::sign(descriptor, &self.worker_key).map_err(|err| ClientError::Invalid(err.to_string()))?;
         let op = || Op::PutWorker { worker: signed.signed().clone() };
-        match self.directory(op).await? {
-            Outcome::Stored => Ok(signed.into_value()),
-            _ => Err(ControlError::Unexpected.into()),
-        }
+        let take = |outcome| matches!(outcome, Outcome::Stored).then_some(()).ok_or(ControlError::Unexpected);
+        self.directory(op, take).await?;
+        Ok(signed.into_value())
     }
 
     /// The workers of the network whose descriptors verify and have not expired.
@@ -678,24 +678,32 @@ impl Client {
     /// No edge answers, or the list is not signed by the authority.
     pub async fn workers(&self) -> Result<Vec<WorkerDescriptor>, ClientError> {
         let have = self.known_workers().as_ref().map(|(revision, _)| *revision);
-        let Outcome::Workers { list } = self.directory(|| Op::GetWorkers { have }).await? else {
-            return Err(ControlError::Unexpected.into());
+        let take = |outcome| match outcome {
+            Outcome::Workers { list: Some(list) } => self.edges.take_workers(&list, self.authority).map(Some),
+            Outcome::Workers { list: None } if have.is_some() => Ok(None),
+            _ => Err(ControlError::Unexpected),
         };
+        let list = self.directory(|| Op::GetWorkers { have }, take).await?;
         let now = self.edges.now_ms();
+        // Signatures are verified before the lock is taken.
+        let fresh = list
+            .map(|list| (list.revision, list.verified(now).into_iter().map(Verified::into_value).collect::<Vec<_>>()));
         let mut known = self.known_workers();
-        if let Some(list) = list {
-            let list = list
-                .verify::<WorkerList>(&[self.authority], 1)
-                .map_err(|err| ControlError::Refused(err.to_string()))?;
-            let workers = list.verified(now).into_iter().map(Verified::into_value);
-            *known = Some((list.revision, workers.collect()));
+        if let Some(fresh) = fresh
+            && known.as_ref().is_none_or(|(revision, _)| *revision <= fresh.0)
+        {
+            *known = Some(fresh);
         }
         let workers = known.as_ref().map_or(&[][..], |(_, workers)| workers);
         Ok(workers.iter().filter(|worker| worker.expires_ms > now).cloned().collect())
     }
 
     /// Asks the directory through an edge, and waits a while for one if none is attached.
-    async fn directory(&self, op: impl Fn() -> Op) -> Result<Outcome, ClientError> {
+    async fn directory<T>(
+        &self,
+        op: impl Fn() -> Op,
+        take: impl Fn(Outcome) -> Result<T, ControlError>,
+    ) -> Result<T, ClientError> {
         let mut ready = self.shared.ready();
         let mut closed = self.closed.subscribe();
         let attached = tokio::time::timeout(EDGE_PATIENCE, ready.wait_for(|ready| ready.attached > 0));
@@ -704,7 +712,7 @@ impl Client {
             _ = attached => {}
             _ = closed.wait_for(|closed| *closed) => return Err(ClientError::Closed),
         }
-        self.edges.call(op).await.map_err(|error| match self.cut_off() {
+        self.edges.call(op, take).await.map_err(|error| match self.cut_off() {
             Some(offline @ Offline::Edges { .. }) => ClientError::Offline(offline),
             _ => error.into(),
         })

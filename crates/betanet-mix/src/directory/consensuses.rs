@@ -55,14 +55,27 @@ impl Consensuses {
     /// # Errors
     /// It is not of this network's authority, or contradicts one that is held: then that one stays.
     pub fn accept(&mut self, signed: &Signed, now_ms: u64) -> Result<bool, ConsensusError> {
+        // The rules of a consensus include a usable clock.
+        self.verify(signed)?.map_or(Ok(false), |view| self.hold(view, now_ms))
+    }
+
+    /// Verifies a consensus without keeping it, which takes time and no lock.
+    ///
+    /// # Errors
+    /// It is not of this network's authority.
+    pub fn verify(&self, signed: &Signed) -> Result<Option<NetworkView>, ConsensusError> {
         let verified = signed.verify::<Consensus>(&[self.authority], 1)?;
         if verified.network != self.network {
             return Err(ConsensusError::OtherNetwork);
         }
-        // The rules of a consensus include a usable clock.
-        let Some(view) = NetworkView::new(verified) else {
-            return Ok(false);
-        };
+        Ok(NetworkView::new(verified))
+    }
+
+    /// Keeps what [`Consensuses::verify`] gave, as [`Consensuses::accept`] does.
+    ///
+    /// # Errors
+    /// It contradicts one that is held.
+    pub fn hold(&mut self, view: NetworkView, now_ms: u64) -> Result<bool, ConsensusError> {
         let order = order_of(&view);
         if self.held.iter().any(|held| contradict(held, &view)) {
             if self.disputed.replace(order.0) == Some(order.0) {

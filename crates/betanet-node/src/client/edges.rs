@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use betanet_mix::directory::{ConsensusError, Consensuses};
-use betanet_mix::view::{LinkAddress, NetworkView, Signed};
+use betanet_mix::directory::Consensuses;
+use betanet_mix::view::{LinkAddress, NetworkView, Signed, Verified, WorkerList};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use tokio::runtime::Handle;
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::driver::Command;
 use super::network_time::{NetworkTime, Verdict};
 use super::offline::{ConsensusTrouble, Offline, reason_of};
+use super::seen::SeenDocuments;
 use super::store::Attachment;
 use crate::clock::{Sample, os_rng};
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
@@ -54,6 +55,7 @@ pub(super) struct Edges {
     bootstrap: PathBuf,
     views: watch::Sender<Arc<Consensuses>>,
     time: NetworkTime,
+    seen: SeenDocuments,
     /// Control channels of attached edges.
     channels: Mutex<HashMap<NodeId, ControlChannel>>,
     /// Queues of links to foreign edges.
@@ -65,10 +67,11 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    pub(super) fn new(bootstrap: PathBuf, views: Consensuses, time: NetworkTime) -> Self {
+    pub(super) fn new(bootstrap: PathBuf, views: Consensuses, time: NetworkTime, seen: SeenDocuments) -> Self {
         Self {
             bootstrap,
             time,
+            seen,
             views: watch::Sender::new(Arc::new(views)),
             channels: Mutex::default(),
             passing: Mutex::default(),
@@ -151,37 +154,64 @@ impl Edges {
         views.at(now_ms).is_none().then(trouble)
     }
 
-    /// Asks one attached edge after another until one answers.
-    pub(super) async fn call(&self, op: impl Fn() -> Op) -> Result<Outcome, ControlError> {
+    /// Asks one attached edge after another until one gives an answer that `take` takes.
+    pub(super) async fn call<T>(
+        &self,
+        op: impl Fn() -> Op,
+        take: impl Fn(Outcome) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
         let channels: Vec<_> = lock(&self.channels).values().cloned().collect();
         let mut last = ControlError::Link(LinkError::Closed);
         for channel in channels {
-            match channel.call(op()).await {
-                Ok(outcome) => return Ok(outcome),
+            match channel.call(op()).await.and_then(&take) {
+                Ok(taken) => return Ok(taken),
                 Err(err) => last = err,
             }
         }
         Err(last)
     }
 
+    /// Takes a worker list that an edge gave, unless a newer one was seen: its edge is behind, or shows an old one on
+    /// purpose.
+    pub(super) fn take_workers(&self, list: &Signed, authority: NodeId) -> Result<Verified<WorkerList>, ControlError> {
+        let list =
+            list.verify::<WorkerList>(&[authority], 1).map_err(|error| ControlError::Refused(error.to_string()))?;
+        self.seen.forget_after(self.now_ms());
+        if !self.seen.admits_workers(&list) {
+            return Err(ControlError::Refused("the edge showed an older list of workers than one seen before".into()));
+        }
+        self.seen.see_workers(&list);
+        Ok(list)
+    }
+
+    /// Takes what is of this network and newer than what was seen.
     pub(super) fn accept(&self, documents: &[Signed]) {
+        let now_ms = self.now_ms();
+        self.seen.forget_after(now_ms);
+        let held = Arc::clone(&self.views.borrow());
+        let mut verified = Vec::new();
+        for document in documents {
+            match held.verify(document) {
+                Ok(Some(view)) if self.seen.admits(view.consensus(), now_ms) => verified.push(view),
+                Ok(_) => {}
+                // A consensus that does not verify is of no use, whoever sent it.
+                Err(_) => self.foreign.store(true, Ordering::Relaxed),
+            }
+        }
+        let mut used = Vec::new();
         self.views.send_if_modified(|views| {
-            let now_ms = self.now_ms();
             let mut updated = Consensuses::clone(views);
             let mut changed = updated.forget_after(now_ms);
-            for document in documents {
-                // A consensus that does not verify is of no use, whoever sent it.
-                let accepted = updated.accept(document, now_ms);
-                if matches!(accepted, Err(ConsensusError::Document(_) | ConsensusError::OtherNetwork)) {
-                    self.foreign.store(true, Ordering::Relaxed);
-                }
-                changed |= accepted.unwrap_or(false);
+            for view in verified {
+                changed |= updated.hold(view, now_ms).unwrap_or(false);
             }
             if changed {
+                used = updated.live(now_ms).cloned().collect();
                 *views = Arc::new(updated);
             }
             changed
         });
+        self.seen.see(used.iter().map(|view| &**view.consensus()));
     }
 
     /// Where an edge is: the consensus knows best, then the bootstrap file.

@@ -14,6 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::ClientError;
 use super::id_log::IdLog;
+use super::seen::SeenDocuments;
 use crate::clock::os_rng;
 use crate::control::mailbox_of;
 use crate::net::{Endpoint, NetFile, hex_id};
@@ -21,6 +22,8 @@ use crate::state::{StateDir, StateError, read_private_json, write_private};
 
 /// Mailboxes and their link keys.
 const EDGES_FILE: &str = "edges.json";
+/// The newest documents that were seen.
+const SEEN_FILE: &str = "seen.json";
 /// Ids of committed messages.
 const COMMITTED_FILE: &str = "committed.log";
 /// Ids of messages that were answered, written before the answer leaves.
@@ -29,7 +32,7 @@ const ANSWERED_FILE: &str = "answered.log";
 /// The client's folder.
 #[derive(Debug)]
 pub(super) struct ClientStore {
-    _state: StateDir,
+    state: StateDir,
     sealing: SealingKey,
     worker: SigningKey,
     edges: Vec<Attachment>,
@@ -97,8 +100,13 @@ impl ClientStore {
             remembered,
             answered: Some(answered),
             were_answered,
-            _state: state,
+            state,
         })
+    }
+
+    /// The newest documents that were seen before this start.
+    pub(super) fn seen_documents(&self, authority: NodeId) -> Result<SeenDocuments, StateError> {
+        SeenDocuments::open(self.state.join(SEEN_FILE), authority)
     }
 
     pub(super) fn address(&self) -> Address {

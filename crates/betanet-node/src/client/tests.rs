@@ -1,13 +1,18 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use betanet_mix::view::{ConsensusHash, Mailbox, node_id_of};
+use betanet_mix::view::{ConsensusHash, Mailbox, WorkerList, node_id_of};
 use betanet_sphinx::{MailboxId, NodeId};
 
+use super::seen::SeenDocuments;
 use super::*;
 use crate::fixtures::{consensus, key, sign};
 
 fn edge() -> NodeId {
     NodeId::from([2; 32])
+}
+
+fn nothing_seen() -> SeenDocuments {
+    SeenDocuments::open("/nowhere/seen.json".into(), NodeId::from([1; 32])).unwrap()
 }
 
 /// As [`client`], attached to its edge and with a consensus in force.
@@ -16,7 +21,7 @@ fn attached_client() -> (Client, mpsc::Receiver<Command>) {
     let authority = key();
     let views = Consensuses::new("test".into(), node_id_of(&authority));
     let time = NetworkTime::new(NetworkClock::from_wall(), 1);
-    client.edges = Arc::new(Edges::new(PathBuf::new(), views, time));
+    client.edges = Arc::new(Edges::new(PathBuf::new(), views, time, nothing_seen()));
     client.edges.accept(&[sign(consensus(&[], 0, ConsensusHash::default()), &authority)]);
     lock(&client.shared.status).edges_attached = 1;
     (client, queue)
@@ -37,6 +42,7 @@ fn client() -> (Client, mpsc::Receiver<Command>) {
             PathBuf::new(),
             Consensuses::new("test".into(), authority),
             NetworkTime::new(NetworkClock::from_wall(), 1),
+            nothing_seen(),
         )),
         worker_key: SigningKey::from_bytes(&[4; 32]),
         authority,
@@ -234,4 +240,39 @@ async fn look_at<T>(future: &mut std::pin::Pin<&mut impl Future<Output = T>>) ->
         })
     })
     .await
+}
+
+/// INV-LINK-73: an edge that shows what was in force before gains nothing by waiting for a restart.
+#[test]
+fn old_documents_stay_old_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = key();
+    let id = node_id_of(&authority);
+    let start = || {
+        let seen = SeenDocuments::open(dir.path().join("seen.json"), id).unwrap();
+        let time = NetworkTime::new(NetworkClock::from_wall(), 1);
+        Edges::new(PathBuf::new(), Consensuses::new("test".into(), id), time, seen)
+    };
+    let opening = Verified::sign(consensus(&[], 0, ConsensusHash::default()), &authority).unwrap();
+    let revised = sign(consensus(&[], 1, opening.hash()), &authority);
+    let now_ms = crate::clock::wall_ms();
+    let workers = |revision| {
+        let list = WorkerList { epoch: opening.epoch, revision, workers: Vec::new() };
+        Verified::sign(list, &authority).unwrap().signed().clone()
+    };
+    let edges = start();
+    edges.accept(&[opening.signed().clone(), revised.clone()]);
+    assert_eq!(1, edges.view_at(now_ms).unwrap().consensus().revision);
+    assert!(edges.take_workers(&workers(now_ms), id).is_ok());
+    for edges in [edges, start()] {
+        edges.accept(&[opening.signed().clone()]);
+        assert!(edges.view_at(now_ms).is_none_or(|view| view.consensus().revision == 1));
+        let refused = edges.take_workers(&workers(now_ms - 1), id).unwrap_err();
+        assert!(refused.to_string().contains("older list of workers"), "{refused}");
+        edges.accept(std::slice::from_ref(&revised));
+        assert!(edges.view_at(now_ms).is_some() && edges.take_workers(&workers(now_ms), id).is_ok());
+    }
+    // Another authority under the same folder is another network: nothing is known of that.
+    let other = SeenDocuments::open(dir.path().join("seen.json"), edge()).unwrap();
+    assert!(other.admits(&opening, now_ms));
 }

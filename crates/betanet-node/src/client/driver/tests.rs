@@ -61,8 +61,9 @@ fn driver() -> (Driver, tempfile::TempDir, Arc<AtomicU64>) {
     };
     let store = ClientStore::open(dir.path(), &net, 2).unwrap();
     let time = NetworkTime::new(NetworkClock::from_wall(), 2);
+    let views = Consensuses::new("test".into(), net.authority.id);
     let edges =
-        Arc::new(Edges::new(dir.path().join("net.json"), Consensuses::new("test".into(), net.authority.id), time));
+        Arc::new(Edges::new(dir.path().join("net.json"), views, time, store.seen_documents(net.authority.id).unwrap()));
     edges.accept(&[consensus()]);
     let shared = Arc::new(Shared::new("test".into(), 2));
     let wall = Arc::new(AtomicU64::new(NOW_MS));
