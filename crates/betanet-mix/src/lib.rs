@@ -12,6 +12,7 @@ pub mod fair;
 mod fixtures;
 pub mod mailbox;
 pub mod message;
+pub mod own_edges;
 pub mod path;
 pub mod pool;
 mod random;

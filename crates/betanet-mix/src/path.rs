@@ -224,7 +224,7 @@ fn finish(epoch: Epoch, nodes: &[NodeView<'_>], mailbox: MailboxId) -> Option<Pa
 }
 
 /// Whether one party probably runs or sees both nodes.
-fn share_fate(one: NodeView<'_>, other: NodeView<'_>) -> bool {
+pub(crate) fn share_fate(one: NodeView<'_>, other: NodeView<'_>) -> bool {
     one.operator() == other.operator() || prefix(one.link_address()) == prefix(other.link_address())
 }
 

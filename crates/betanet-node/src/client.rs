@@ -248,7 +248,6 @@ pub struct Incoming {
 /// A client of the mixnet. Cheap to share behind an [`Arc`]; all methods take `&self`.
 #[derive(Debug)]
 pub struct Client {
-    address: Address,
     hops_default: u8,
     commands: mpsc::Sender<Command>,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
@@ -305,17 +304,21 @@ impl Client {
             }
             other => other.into(),
         })?;
-        let store = ClientStore::open(&config.dir, &net, config.edges)?;
-        let address = store.address();
+        let drawn = if ClientStore::is_new(&config.dir) { edges::draw_apart(&net, config.edges).await } else { None };
+        let store = match drawn {
+            Some(edges) => ClientStore::open(&config.dir, &NetFile { edges, ..net.clone() }, config.edges)?,
+            None => ClientStore::open(&config.dir, &net, config.edges)?,
+        };
         let worker_key = store.worker_key();
         let authority = net.authority.id;
         let views = Consensuses::new(net.network.clone(), authority);
         let time = NetworkTime::new(NetworkClock::open(&config.dir), store.mailboxes().len());
         let edges = Arc::new(Edges::new(config.bootstrap.clone(), views, time, store.seen_documents(authority)?));
-        let shared = Arc::new(Shared::new(net.network, store.mailboxes().len()));
+        let shared = Arc::new(Shared::new(net.network, store.address()));
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (deliver, incoming) = mpsc::channel(INCOMING);
-        let links = EdgeLinks::start(&edges, store.attachments(), &commands)?;
+        edges.set_own(store.attachments());
+        let links = EdgeLinks::start(&edges, &commands);
         let spool = Spooling::open(config.dir.join(SPOOL))?;
         let usual = CourierConfig::default();
         let bulk_above = if config.bulk { usual.bulk_above } else { u16::MAX };
@@ -324,7 +327,6 @@ impl Client {
         let driver = Driver::new(store, courier, Arc::clone(&edges), Arc::clone(&shared), deliver, clocks, spool);
         let thread = driver.start(queue, &links)?;
         Ok(Self {
-            address,
             hops_default: config.hops_default,
             commands,
             incoming: tokio::sync::Mutex::new(incoming),
@@ -353,17 +355,18 @@ impl Client {
                 let _ = ready.wait_for(|ready| ready.has_view && ready.attached >= at_least).await;
             }
         };
-        let wanted = self.address.mailboxes().len();
+        let wanted = self.address().mailboxes().len();
         if tokio::time::timeout(ALL_EDGES_PATIENCE, usable(wanted)).await.is_ok() {
             return Ok(());
         }
         tokio::time::timeout(OPEN_PATIENCE, usable(1)).await.map_err(|_| ClientError::Offline(self.offline()))
     }
 
-    /// Where this client is reached. Stays the same over restarts with the same folder.
+    /// Where this client is reached. Stays the same over restarts with the same folder, until an edge of it is gone for
+    /// good and the mailbox moves; what was sent to the former address arrives for two weeks more, as far as its edges live.
     #[must_use]
     pub fn address(&self) -> Address {
-        self.address.clone()
+        self.shared.address()
     }
 
     /// Hops to use where the caller has no opinion.

@@ -4,6 +4,7 @@
 //! threads that serve sockets. The thread grants the courier as many packets as the links have room
 //! for, a few at a time, and looks at its commands in between.
 
+mod healing;
 mod notes;
 mod own_link;
 mod spooling;
@@ -18,7 +19,8 @@ use betanet_mix::courier::{
     Action, Courier, CourierConfig, FailReason, Incoming as Message, PingId, ReplyHandle, SendError, SendOptions,
 };
 use betanet_mix::message::{Body, ItemRef, MAX_HEAD_LEN, MessageId, SpoolKey};
-use betanet_mix::view::{Address, ConsensusHash, Mailbox, Role};
+use betanet_mix::own_edges::OwnEdges;
+use betanet_mix::view::{Address, ConsensusHash, Role};
 use betanet_sphinx::NodeId;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
@@ -30,14 +32,14 @@ use self::own_link::OwnLink;
 pub(in crate::client) use self::spooling::Spooling;
 pub use self::under_way::Progress;
 use self::under_way::UnderWay;
-use super::edges::{EdgeLinks, Edges};
+use super::edges::{EdgeLinks, Edges, LinkEvent};
 use super::spool::{Job, ReceivedBody, Restored, Written as Spooled, open_stream};
 use super::store::ClientStore;
 use super::{ClientError, ClientStatus, Incoming};
 use crate::clock::os_rng;
-use crate::control::{ControlChannel, Op};
+use crate::control::Op;
+use crate::link::Frame;
 use crate::link::frame::{Item, ItemBody};
-use crate::link::{Frame, LinkSender};
 use crate::rarely::Rarely;
 use crate::sync::lock;
 
@@ -99,28 +101,24 @@ pub(super) enum Command {
         hops: u8,
         done: Waiter<Option<Duration>>,
     },
-    Item {
-        edge: NodeId,
-        item: Item,
-    },
-    Attached {
-        mailbox: Mailbox,
-        link: LinkSender,
-        channel: ControlChannel,
-    },
-    Detached {
-        edge: NodeId,
-    },
-    ViewChanged,
+    Link(LinkEvent),
     Close {
         done: oneshot::Sender<()>,
     },
+}
+
+impl From<LinkEvent> for Command {
+    fn from(event: LinkEvent) -> Self {
+        Self::Link(event)
+    }
 }
 
 /// What callers may see without asking the thread.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) status: Mutex<ClientStatus>,
+    /// The own address, which changes when a mailbox moves.
+    address: Mutex<Address>,
     ready: watch::Sender<Ready>,
 }
 
@@ -132,13 +130,21 @@ pub(super) struct Ready {
 }
 
 impl Shared {
-    pub(super) fn new(network: String, edges_wanted: usize) -> Self {
-        let status = ClientStatus { network, edges_wanted, ..ClientStatus::default() };
-        Self { status: Mutex::new(status), ready: watch::Sender::default() }
+    pub(super) fn new(network: String, address: Address) -> Self {
+        let status = ClientStatus { network, edges_wanted: address.mailboxes().len(), ..ClientStatus::default() };
+        Self { status: Mutex::new(status), address: Mutex::new(address), ready: watch::Sender::default() }
     }
 
     pub(super) fn status(&self) -> ClientStatus {
         lock(&self.status).clone()
+    }
+
+    pub(super) fn address(&self) -> Address {
+        lock(&self.address).clone()
+    }
+
+    pub(super) fn set_address(&self, address: Address) {
+        *lock(&self.address) = address;
     }
 
     /// Whether an edge of the client's address is away at the moment.
@@ -168,6 +174,7 @@ pub(super) struct Driver {
     notes: Notes,
     spooling: Spooling,
     disk_complaint: Rarely,
+    watched: OwnEdges,
     /// What the ids of the caller's choice stood for, and their order.
     contents: HashMap<MessageId, u64>,
     contents_order: VecDeque<MessageId>,
@@ -191,7 +198,7 @@ impl Driver {
         let key = store.sealing_key();
         let config = CourierConfig { mailboxes: store.mailboxes().len(), ..config };
         let mut courier = Courier::new(config, key, os_rng());
-        courier.set_own_edges(store.mailboxes().iter().map(|mailbox| mailbox.edge).collect());
+        courier.set_own_edges(store.edges());
         for (id, until_ms) in store.take_remembered() {
             courier.remember(clocks.now(), id, until_ms);
         }
@@ -201,6 +208,7 @@ impl Driver {
         for Restored { key, head, pieces, last_len } in restored {
             courier.restore_spool(clocks.now(), key, head, pieces, last_len);
         }
+        let redraws = store.redraws();
         Self {
             courier,
             store,
@@ -215,6 +223,7 @@ impl Driver {
             notes: Notes::default(),
             spooling,
             disk_complaint: Rarely::default(),
+            watched: OwnEdges::new(redraws),
             contents: HashMap::new(),
             contents_order: VecDeque::new(),
             pings: HashMap::new(),
@@ -297,6 +306,7 @@ impl Driver {
                 self.refresh_view();
                 self.trouble = self.edges.trouble(self.usable().count());
                 self.drop_abandoned();
+                self.heal(now);
                 self.courier.tick(now);
                 self.store.compact(self.courier.remembered());
             }
@@ -339,9 +349,9 @@ impl Driver {
         }
     }
 
-    /// Links to own edges that take something.
+    /// Links to the edges of the own address that take something. Those of former addresses only bring what lies there.
     fn usable(&self) -> impl Iterator<Item = &OwnLink> {
-        self.own.values().filter(|own| !own.is_stuck())
+        self.own.values().filter(|own| !own.is_stuck() && self.store.mailboxes().contains(&own.mailbox))
     }
 
     /// Packets that every usable link has room for.
@@ -408,20 +418,26 @@ impl Driver {
                 }
                 Err(err) => answer(done, Err(SendFailure::Refused(err))),
             },
-            Command::Item { edge, item } => self.take_item(now, edge, item),
-            Command::Attached { mailbox, link, channel } => {
+            Command::Link(event) => self.happen(now, event),
+            // The loop takes it before it comes here.
+            Command::Close { done } => answer(done, ()),
+        }
+    }
+
+    fn happen(&mut self, now: u64, event: LinkEvent) {
+        match event {
+            LinkEvent::Item { edge, item } => self.take_item(now, edge, item),
+            LinkEvent::Attached { mailbox, link, channel } => {
                 let own = OwnLink::new(mailbox, link, channel);
                 self.own.insert(mailbox.edge, own);
                 self.update_mailboxes();
                 self.refresh_view();
             }
-            Command::Detached { edge } => {
+            LinkEvent::Detached { edge } => {
                 self.own.remove(&edge);
                 self.update_mailboxes();
             }
-            Command::ViewChanged => self.refresh_view(),
-            // The loop takes it before it comes here.
-            Command::Close { done } => answer(done, ()),
+            LinkEvent::ViewChanged => self.refresh_view(),
         }
     }
 

@@ -7,21 +7,23 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::directory::Consensuses;
-use betanet_mix::view::{LinkAddress, NetworkView, Signed, Verified, WorkerList};
+use betanet_mix::own_edges::draw_edges;
+use betanet_mix::view::{LinkAddress, Mailbox, NetworkView, Signed, Verified, WorkerList};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
+use rand_core::Rng;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
-use super::driver::Command;
 use super::network_time::{NetworkTime, Verdict};
 use super::offline::{ConsensusTrouble, Offline, reason_of};
 use super::seen::SeenDocuments;
 use super::store::Attachment;
 use crate::clock::{Sample, os_rng};
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
-use crate::link::{Dialer, Frame, HandshakeError, LinkError, LinkReader, LinkSender, LinkTimeouts, Received};
+use crate::link::frame::Item;
+use crate::link::{Dialer, Frame, LinkError, LinkReader, LinkSender, LinkTimeouts, Received};
 use crate::net::{Endpoint, NetFile};
 use crate::sync::lock;
 
@@ -37,6 +39,14 @@ const PASSING_IDLE: Duration = Duration::from_mins(1);
 /// First and longest pause between attempts to reach an edge.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// Edges of the bootstrap file that are asked for a first consensus, and how long that may take.
+const BOOTSTRAP_TRIES: usize = 3;
+const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest pause after an edge has been away for as long.
+const LONG_AWAY: Duration = Duration::from_hours(1);
+const LONG_PAUSE: Duration = Duration::from_secs(30);
+
 /// An edge of the client's that is away, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeFailure {
@@ -44,6 +54,15 @@ pub struct EdgeFailure {
     pub address: LinkAddress,
     /// What became of it, as the end of a sentence.
     pub reason: String,
+}
+
+/// What happens on the links to own edges.
+#[derive(Debug)]
+pub(super) enum LinkEvent {
+    Item { edge: NodeId, item: Item },
+    Attached { mailbox: Mailbox, link: LinkSender, channel: ControlChannel },
+    Detached { edge: NodeId },
+    ViewChanged,
 }
 
 /// How often an edge is asked for the time: clocks drift, and a machine may stand still unnoticed.
@@ -56,6 +75,8 @@ pub(super) struct Edges {
     views: watch::Sender<Arc<Consensuses>>,
     time: NetworkTime,
     seen: SeenDocuments,
+    /// The client's mailboxes, with those of before, which links are kept to.
+    own: watch::Sender<Vec<Attachment>>,
     /// Control channels of attached edges.
     channels: Mutex<HashMap<NodeId, ControlChannel>>,
     /// Queues of links to foreign edges.
@@ -73,6 +94,7 @@ impl Edges {
             time,
             seen,
             views: watch::Sender::new(Arc::new(views)),
+            own: watch::Sender::default(),
             channels: Mutex::default(),
             passing: Mutex::default(),
             foreign: AtomicBool::new(false),
@@ -83,6 +105,14 @@ impl Edges {
     /// The network's time, as far as the edges agree on it.
     pub(super) fn now_ms(&self) -> u64 {
         self.time.now_ms()
+    }
+
+    /// Keeps links to these from now on, and to no other own edge.
+    pub(super) fn set_own(&self, own: Vec<Attachment>) {
+        let is_own = |edge: &NodeId| own.iter().any(|attachment| attachment.edge.id == *edge);
+        lock(&self.channels).retain(|edge, _| is_own(edge));
+        lock(&self.failures).retain(|edge, _| is_own(edge));
+        self.own.send_replace(own);
     }
 
     /// One line for people if the client cannot send, or its machine's clock is wrong.
@@ -268,6 +298,47 @@ impl Edges {
     }
 }
 
+/// Draws the first edges of a client by the consensus, which says whose they are; the bootstrap file does not. Nobody needs
+/// that where one party runs all. `None` if no edge gives a consensus for now: the client then draws from the bootstrap
+/// file, and moves later.
+pub(super) async fn draw_apart(net: &NetFile, count: usize) -> Option<Vec<Endpoint>> {
+    if net.one_operator {
+        return None;
+    }
+    let verifier = Consensuses::new(net.network.clone(), net.authority.id);
+    let ask = async {
+        // A file lists its edges in an order of its own.
+        let mut edges = net.edges.clone();
+        edges.sort_by_cached_key(|_| os_rng().next_u64());
+        for edge in edges.iter().take(BOOTSTRAP_TRIES) {
+            let documents = ask_consensus_once(edge).await.unwrap_or_default();
+            let views = documents.iter().filter_map(|document| verifier.verify(document).ok().flatten());
+            let newest = views.max_by_key(|view| (view.consensus().epoch, view.consensus().revision));
+            let drawn = newest.map(|view| {
+                let ids = draw_edges(&mut os_rng(), &view, &[], &[], count);
+                let nodes = ids.into_iter().filter_map(|id| view.node(id));
+                nodes.map(|node| Endpoint { id: node.id(), address: node.link_address().clone() }).collect::<Vec<_>>()
+            });
+            if let Some(drawn) = drawn.filter(|drawn| drawn.len() == count) {
+                return Some(drawn);
+            }
+        }
+        None
+    };
+    tokio::time::timeout(BOOTSTRAP_PATIENCE, ask).await.ok().flatten()
+}
+
+/// Asks an edge for the consensus, under a key for this link alone.
+async fn ask_consensus_once(edge: &Endpoint) -> Option<Vec<Signed>> {
+    let dialer = Dialer::new(&SigningKey::generate(&mut os_rng()), LinkTimeouts::default()).ok()?;
+    let (sender, reader) = dialer.dial(&edge.address, *edge.id.as_bytes(), LINK_QUEUE).await.ok()?;
+    let ask = async |channel: &ControlChannel| channel.call(Op::GetConsensus { have: Vec::new(), follow: false }).await;
+    match ControlChannel::ask_over(sender, reader, ask).await?.ok()? {
+        Outcome::Consensus { documents } => Some(documents),
+        _ => None,
+    }
+}
+
 /// Asks an edge that is not the client's own for the time, under a key for this link alone.
 async fn ask_time(edge: &Endpoint) -> Option<Sample> {
     let dialer = Dialer::new(&SigningKey::generate(&mut os_rng()), LinkTimeouts::default()).ok()?;
@@ -285,26 +356,20 @@ pub(super) struct EdgeLinks {
 }
 
 impl EdgeLinks {
-    /// Starts one task for each attachment.
-    pub(super) fn start(
-        edges: &Arc<Edges>,
-        attachments: Vec<Attachment>,
-        commands: &mpsc::Sender<Command>,
-    ) -> Result<Self, HandshakeError> {
+    /// Starts to keep links to the client's edges, whichever they are.
+    pub(super) fn start<E: From<LinkEvent> + Send + 'static>(edges: &Arc<Edges>, events: &mpsc::Sender<E>) -> Self {
         let stop = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
-        for attachment in attachments {
-            let dialer = Dialer::new(&attachment.key, LinkTimeouts::default())?;
-            let own = OwnEdge { edges: Arc::clone(edges), attachment, dialer, commands: commands.clone() };
-            let mut stop = stop.subscribe();
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = own.keep_attached() => {}
-                    _ = stop.wait_for(|stop| *stop) => {}
-                }
-            });
-        }
-        Ok(Self { tasks, stop, runtime: Handle::current(), edges: Arc::clone(edges) })
+        let (all, events, mut stopped) = (Arc::clone(edges), events.clone(), stop.subscribe());
+        tasks.spawn(async move {
+            let mut links = JoinSet::new();
+            tokio::select! {
+                () = keep_all_attached(&all, &events, &mut links) => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+            links.shutdown().await;
+        });
+        Self { tasks, stop, runtime: Handle::current(), edges: Arc::clone(edges) }
     }
 
     /// Where new links run.
@@ -327,18 +392,55 @@ impl EdgeLinks {
     }
 }
 
+/// Runs one task for each of the client's mailboxes, as they come and go.
+async fn keep_all_attached<E: From<LinkEvent> + Send + 'static>(
+    edges: &Arc<Edges>,
+    events: &mpsc::Sender<E>,
+    links: &mut JoinSet<()>,
+) {
+    let mut own = edges.own.subscribe();
+    let mut kept: HashMap<NodeId, AbortHandle> = HashMap::new();
+    loop {
+        let wanted = own.borrow_and_update().clone();
+        kept.retain(|edge, task| {
+            let stays = wanted.iter().any(|attachment| attachment.edge.id == *edge);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for attachment in wanted {
+            let Endpoint { id, address } = attachment.edge.clone();
+            if kept.contains_key(&id) {
+                continue;
+            }
+            match Dialer::new(&attachment.key, LinkTimeouts::default()) {
+                Ok(dialer) => {
+                    let own = OwnEdge { edges: Arc::clone(edges), attachment, dialer, events: events.clone() };
+                    kept.insert(id, links.spawn(async move { own.keep_attached().await }));
+                }
+                Err(error) => edges.note(id, Some(EdgeFailure { address, reason: reason_of(&error) })),
+            }
+        }
+        if own.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The task that keeps one of the client's mailboxes attached.
-struct OwnEdge {
+struct OwnEdge<E> {
     edges: Arc<Edges>,
     attachment: Attachment,
     dialer: Dialer,
-    commands: mpsc::Sender<Command>,
+    events: mpsc::Sender<E>,
 }
 
-impl OwnEdge {
+impl<E: From<LinkEvent>> OwnEdge<E> {
     async fn keep_attached(&self) {
         let edge = self.attachment.edge.id;
         let mut pause = BACK_OFF.0;
+        let mut last_up = Instant::now();
         loop {
             let address = self.edges.address(edge).unwrap_or_else(|| self.attachment.edge.address.clone());
             let up = Instant::now();
@@ -352,15 +454,18 @@ impl OwnEdge {
                 note(ended.map_or_else(|error| format!("ended the link: {error}"), |()| "ended the link".into()));
                 self.edges.time.forget(edge);
                 lock(&self.edges.channels).remove(&edge);
-                if self.commands.send(Command::Detached { edge }).await.is_err() {
+                if self.events.send(LinkEvent::Detached { edge }.into()).await.is_err() {
                     return;
                 }
                 if up.elapsed() > BACK_OFF.1 {
                     pause = BACK_OFF.0;
                 }
+                last_up = Instant::now();
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(BACK_OFF.1);
+            // What has been away for long is asked for rarely: it may be gone, and is asked for as long as it may come back.
+            let longest = if last_up.elapsed() > LONG_AWAY { LONG_PAUSE } else { BACK_OFF.1 };
+            pause = (pause * 2).min(longest);
         }
     }
 
@@ -370,12 +475,12 @@ impl OwnEdge {
         let read = async {
             loop {
                 match reader.next().await? {
-                    Received::Item(item) => self.tell(Command::Item { edge, item }).await?,
+                    Received::Item(item) => self.tell(LinkEvent::Item { edge, item }).await?,
                     Received::Message(message) => {
                         let documents = channel.take(&message)?;
                         self.edges.accept(&documents);
                         if !documents.is_empty() {
-                            self.tell(Command::ViewChanged).await?;
+                            self.tell(LinkEvent::ViewChanged).await?;
                         }
                     }
                     Received::Packets(_) | Received::ItemAck(_) => {
@@ -392,12 +497,12 @@ impl OwnEdge {
             lock(&self.edges.channels).insert(edge, channel.clone());
             self.edges.note(edge, None);
             let mailbox = self.attachment.mailbox();
-            self.tell(Command::Attached { mailbox, link: sender, channel: channel.clone() }).await?;
+            self.tell(LinkEvent::Attached { mailbox, link: sender, channel: channel.clone() }).await?;
             loop {
                 tokio::time::sleep(TIME_AGAIN).await;
                 if self.edges.hear_time(edge, &channel).await? {
                     self.ask_consensus(&channel).await?;
-                    self.tell(Command::ViewChanged).await?;
+                    self.tell(LinkEvent::ViewChanged).await?;
                 }
             }
         };
@@ -415,7 +520,7 @@ impl OwnEdge {
         Ok(())
     }
 
-    async fn tell(&self, command: Command) -> Result<(), ControlError> {
-        self.commands.send(command).await.map_err(|_| LinkError::Closed.into())
+    async fn tell(&self, event: LinkEvent) -> Result<(), ControlError> {
+        self.events.send(event.into()).await.map_err(|_| LinkError::Closed.into())
     }
 }

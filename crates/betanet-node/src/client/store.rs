@@ -35,7 +35,7 @@ pub(super) struct ClientStore {
     state: StateDir,
     sealing: SealingKey,
     worker: SigningKey,
-    edges: Vec<Attachment>,
+    own: Own,
     address: Address,
     committed: IdLog,
     remembered: Vec<(MessageId, u64)>,
@@ -59,6 +59,30 @@ impl Attachment {
     }
 }
 
+/// The client's mailboxes, those that it had before, and when edges were drawn anew.
+#[derive(Clone, Debug)]
+struct Own {
+    current: Vec<Attachment>,
+    /// With the time until when each is kept, by network time.
+    former: Vec<(Attachment, u64)>,
+    redraws: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EdgesFile {
+    current: Vec<EdgeEntry>,
+    former: Vec<FormerEntry>,
+    redraws: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FormerEntry {
+    edge: EdgeEntry,
+    until_ms: u64,
+}
+
 #[derive(Serialize, Deserialize)]
 struct EdgeEntry {
     #[serde(with = "hex_id")]
@@ -79,22 +103,21 @@ impl ClientStore {
         let state = StateDir::open(dir)?;
         let sealing = SealingKey::from_bytes(state.secret("sealing.key")?);
         let path = state.join(EDGES_FILE);
-        let entries: Option<Vec<EdgeEntry>> = read_private_json(&path, "list of edges")?;
-        let edges = if let Some(entries) = entries {
-            read_entries(&path, &entries)?
+        let file: Option<EdgesFile> = read_private_json(&path, "list of edges")?;
+        let own = if let Some(file) = file {
+            read_own(&path, &file)?
         } else {
-            let edges = draw(net, count)?;
-            write_entries(&path, &edges)?;
-            edges
+            let own = Own { current: draw(net, count)?, former: Vec::new(), redraws: Vec::new() };
+            write_own(&path, &own)?;
+            own
         };
-        let address = Address::new(edges.iter().map(Attachment::mailbox).collect(), sealing.public())
-            .map_err(|_| StateError::Content { path, what: "list of edges" })?;
+        let address = address_of(&own, &sealing).ok_or(StateError::Content { path, what: "list of edges" })?;
         let (committed, remembered) = IdLog::read(state.join(COMMITTED_FILE))?;
         let (answered, were_answered) = IdLog::read(state.join(ANSWERED_FILE))?;
         Ok(Self {
             sealing,
             worker: state.signing_key("worker.key")?,
-            edges,
+            own,
             address,
             committed,
             remembered,
@@ -117,8 +140,68 @@ impl ClientStore {
         self.address.mailboxes()
     }
 
+    /// Whether a folder has its mailboxes already.
+    pub(super) fn is_new(dir: &Path) -> bool {
+        !dir.join(EDGES_FILE).exists()
+    }
+
+    /// All mailboxes, with those of before.
     pub(super) fn attachments(&self) -> Vec<Attachment> {
-        self.edges.clone()
+        self.own.current.iter().chain(self.own.former.iter().map(|(edge, _)| edge)).cloned().collect()
+    }
+
+    /// The edges of all mailboxes, with those of before.
+    pub(super) fn edges(&self) -> Vec<NodeId> {
+        self.attachments().iter().map(|attachment| attachment.edge.id).collect()
+    }
+
+    /// When edges were drawn anew.
+    pub(super) fn redraws(&self) -> Vec<u64> {
+        self.own.redraws.clone()
+    }
+
+    /// Moves the mailbox at `lost` to `edge`: the address is another one from now on. The former mailbox is kept until
+    /// `until_ms`.
+    ///
+    /// # Errors
+    /// It cannot be written down; then nothing has changed.
+    pub(super) fn replace(
+        &mut self,
+        lost: NodeId,
+        edge: Endpoint,
+        until_ms: u64,
+        redraws: Vec<u64>,
+    ) -> Result<(), StateError> {
+        let mut own = Own { redraws, ..self.own.clone() };
+        let moved = Attachment { edge, key: SigningKey::generate(&mut os_rng()) };
+        if let Some(place) = own.current.iter_mut().find(|attachment| attachment.edge.id == lost) {
+            own.former.push((std::mem::replace(place, moved), until_ms));
+        }
+        self.keep(own)
+    }
+
+    /// Gives up former mailboxes whose time is over; returns their edges.
+    ///
+    /// # Errors
+    /// It cannot be written down; then nothing has changed.
+    pub(super) fn expire_former(&mut self, now_ms: u64) -> Result<Vec<NodeId>, StateError> {
+        let is_over = |(_, until_ms): &&(Attachment, u64)| *until_ms <= now_ms;
+        let over: Vec<NodeId> = self.own.former.iter().filter(is_over).map(|(former, _)| former.edge.id).collect();
+        if !over.is_empty() {
+            let mut own = self.own.clone();
+            own.former.retain(|(_, until_ms)| *until_ms > now_ms);
+            self.keep(own)?;
+        }
+        Ok(over)
+    }
+
+    fn keep(&mut self, own: Own) -> Result<(), StateError> {
+        let path = self.state.join(EDGES_FILE);
+        let address = address_of(&own, &self.sealing)
+            .ok_or_else(|| StateError::Content { path: path.clone(), what: "list of edges" })?;
+        write_own(&path, &own)?;
+        (self.own, self.address) = (own, address);
+        Ok(())
     }
 
     pub(super) fn worker_key(&self) -> SigningKey {
@@ -190,31 +273,47 @@ fn draw(net: &NetFile, count: usize) -> Result<Vec<Attachment>, ClientError> {
     Ok(drawn)
 }
 
-fn read_entries(path: &Path, entries: &[EdgeEntry]) -> Result<Vec<Attachment>, StateError> {
-    entries
-        .iter()
-        .map(|entry| {
-            let mut secret = Zeroizing::new([0; 32]);
-            hex::decode_to_slice(&entry.link_secret, secret.as_mut_slice())
-                .map_err(|_| StateError::Content { path: path.to_owned(), what: "list of edges" })?;
-            Ok(Attachment {
-                edge: Endpoint { id: entry.id, address: entry.address.clone() },
-                key: SigningKey::from_bytes(&secret),
-            })
-        })
-        .collect()
+fn address_of(own: &Own, sealing: &SealingKey) -> Option<Address> {
+    Address::new(own.current.iter().map(Attachment::mailbox).collect(), sealing.public()).ok()
 }
 
-fn write_entries(path: &Path, edges: &[Attachment]) -> Result<(), StateError> {
-    let entries: Vec<EdgeEntry> = edges
-        .iter()
-        .map(|edge| EdgeEntry {
-            id: edge.edge.id,
-            address: edge.edge.address.clone(),
-            link_secret: hex::encode(Zeroizing::new(edge.key.to_bytes()).as_slice()),
+fn read_own(path: &Path, file: &EdgesFile) -> Result<Own, StateError> {
+    let read = |entry: &EdgeEntry| {
+        let mut secret = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(&entry.link_secret, secret.as_mut_slice())
+            .map_err(|_| StateError::Content { path: path.to_owned(), what: "list of edges" })?;
+        Ok(Attachment {
+            edge: Endpoint { id: entry.id, address: entry.address.clone() },
+            key: SigningKey::from_bytes(&secret),
         })
-        .collect();
-    let bytes = serde_json::to_vec(&entries).map_err(|err| StateError::Io {
+    };
+    Ok(Own {
+        current: file.current.iter().map(read).collect::<Result<_, StateError>>()?,
+        former: file
+            .former
+            .iter()
+            .map(|former| Ok((read(&former.edge)?, former.until_ms)))
+            .collect::<Result<_, StateError>>()?,
+        redraws: file.redraws.clone(),
+    })
+}
+
+fn write_own(path: &Path, own: &Own) -> Result<(), StateError> {
+    let entry = |attachment: &Attachment| EdgeEntry {
+        id: attachment.edge.id,
+        address: attachment.edge.address.clone(),
+        link_secret: hex::encode(Zeroizing::new(attachment.key.to_bytes()).as_slice()),
+    };
+    let file = EdgesFile {
+        current: own.current.iter().map(entry).collect(),
+        former: own
+            .former
+            .iter()
+            .map(|(former, until_ms)| FormerEntry { edge: entry(former), until_ms: *until_ms })
+            .collect(),
+        redraws: own.redraws.clone(),
+    };
+    let bytes = serde_json::to_vec(&file).map_err(|err| StateError::Io {
         action: "encode",
         path: path.to_owned(),
         source: err.into(),

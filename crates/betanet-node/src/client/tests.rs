@@ -33,11 +33,10 @@ fn client() -> (Client, mpsc::Receiver<Command>) {
     let authority = NodeId::from([1; 32]);
     let mailbox = Mailbox { edge: edge(), mailbox: MailboxId::from([3; 16]) };
     let client = Client {
-        address: Address::new(vec![mailbox], [9; 32]).unwrap(),
         hops_default: 3,
         commands,
         incoming: tokio::sync::Mutex::new(mpsc::channel(1).1),
-        shared: Arc::new(Shared::new("test".into(), 1)),
+        shared: Arc::new(Shared::new("test".into(), Address::new(vec![mailbox], [9; 32]).unwrap())),
         edges: Arc::new(Edges::new(
             PathBuf::new(),
             Consensuses::new("test".into(), authority),

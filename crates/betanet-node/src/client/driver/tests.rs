@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use betanet_mix::directory::Consensuses;
 use betanet_mix::epoch::Epoch;
 use betanet_mix::message::{EnvelopeKind, Outbound, Sealer, encode_envelope};
-use betanet_mix::view::{Consensus, DelaySection, Signed, Verified};
+use betanet_mix::view::{Consensus, DelaySection, Mailbox, Signed, Verified};
 use betanet_sphinx::PACKET_LEN;
 use ed25519_dalek::SigningKey;
 
@@ -13,19 +13,20 @@ use super::*;
 use crate::client::edges::LINK_QUEUE;
 use crate::client::network_time::NetworkTime;
 use crate::clock::NetworkClock;
-use crate::link::{Dialer, LinkTimeouts, Listener};
+use crate::control::ControlChannel;
+use crate::link::{Dialer, LinkSender, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile};
 
 const EPOCH_MS: u64 = 20_000;
 const EPOCH: Epoch = Epoch(100);
 /// The middle of the epoch.
-const NOW_MS: u64 = EPOCH.0 * EPOCH_MS + EPOCH_MS / 2;
+pub(super) const NOW_MS: u64 = EPOCH.0 * EPOCH_MS + EPOCH_MS / 2;
 
-fn authority() -> SigningKey {
+pub(super) fn authority() -> SigningKey {
     SigningKey::from_bytes(&[1; 32])
 }
 
-fn consensus() -> Signed {
+pub(super) fn consensus() -> Signed {
     let start = EPOCH.0 * EPOCH_MS;
     let consensus = Consensus {
         network: "test".into(),
@@ -46,7 +47,7 @@ fn consensus() -> Signed {
 }
 
 /// A driver without links, its folder, and the wall clock that it sees.
-fn driver() -> (Driver, tempfile::TempDir, Arc<AtomicU64>) {
+pub(super) fn driver() -> (Driver, tempfile::TempDir, Arc<AtomicU64>) {
     let dir = tempfile::tempdir().unwrap();
     let endpoint = |number| Endpoint {
         id: NodeId::from(SigningKey::from_bytes(&[number; 32]).verifying_key().to_bytes()),
@@ -65,7 +66,7 @@ fn driver() -> (Driver, tempfile::TempDir, Arc<AtomicU64>) {
     let edges =
         Arc::new(Edges::new(dir.path().join("net.json"), views, time, store.seen_documents(net.authority.id).unwrap()));
     edges.accept(&[consensus()]);
-    let shared = Arc::new(Shared::new("test".into(), 2));
+    let shared = Arc::new(Shared::new("test".into(), store.address()));
     let wall = Arc::new(AtomicU64::new(NOW_MS));
     let shown = Arc::clone(&wall);
     let clocks = Clocks { start: Instant::now(), wall: Box::new(move || shown.load(Ordering::Relaxed)) };
@@ -90,7 +91,7 @@ fn a_clock_that_is_set_right_brings_the_consensus_back() {
 }
 
 /// A message that the driver has delivered and that waits for its commit.
-fn plant(driver: &mut Driver) -> MessageId {
+pub(super) fn plant(driver: &mut Driver) -> MessageId {
     let outbound = Outbound::new(MessageId([9; 16]), NOW_MS + 60_000, &[], b"hello").unwrap();
     let sealer = Sealer::new(&mut os_rng(), &driver.courier.sealing_key(), 1).unwrap();
     let closed = sealer.seal(&mut os_rng(), &outbound.fragment(&mut os_rng(), 0).unwrap()).unwrap();
@@ -173,7 +174,7 @@ async fn an_answer_that_cannot_be_written_down_fails_and_may_be_given_later() {
 }
 
 /// A link, and a peer that reads nothing. Its queue is not written before the test waits for something.
-async fn link() -> (LinkSender, impl Sized) {
+pub(super) async fn link() -> (LinkSender, impl Sized) {
     let (server, client) = (SigningKey::from_bytes(&[5; 32]), SigningKey::from_bytes(&[6; 32]));
     let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listener = Listener::new(tcp, &server, LinkTimeouts::default()).unwrap();
@@ -185,11 +186,9 @@ async fn link() -> (LinkSender, impl Sized) {
     (dialled.unwrap().0, accepted)
 }
 
-fn attach(driver: &mut Driver, place: usize, link: &LinkSender) -> Mailbox {
-    let mailbox = driver.store.mailboxes()[place];
+pub(super) fn attach(driver: &mut Driver, mailbox: Mailbox, link: &LinkSender) {
     let channel = ControlChannel::new(link.clone());
-    driver.handle(0, Command::Attached { mailbox, link: link.clone(), channel });
-    mailbox
+    driver.happen(0, LinkEvent::Attached { mailbox, link: link.clone(), channel });
 }
 
 #[tokio::test]
@@ -199,7 +198,8 @@ async fn the_first_attached_edge_ends_the_trouble_of_having_none() {
     driver.publish();
     assert!(lock(&driver.shared.status).trouble.as_ref().is_some_and(|text| text.contains("no edge")));
     let (link, _peer) = link().await;
-    attach(&mut driver, 0, &link);
+    let mailbox = driver.store.mailboxes()[0];
+    attach(&mut driver, mailbox, &link);
     driver.publish();
     let status = lock(&driver.shared.status).clone();
     assert_eq!(1, status.edges_attached);
@@ -217,7 +217,11 @@ async fn a_full_link_does_not_stop_the_others() {
     let (mut driver, _dir, _wall) = driver();
     let ((first, _first), (second, _second)) = (link().await, link().await);
     let links = [first, second];
-    let [frozen, healthy] = [0, 1].map(|place| attach(&mut driver, place, &links[place]));
+    let [frozen, healthy] = [0, 1].map(|place| {
+        let mailbox = driver.store.mailboxes()[place];
+        attach(&mut driver, mailbox, &links[place]);
+        mailbox
+    });
     assert_eq!(GRANT, driver.room());
     while links[0].queued() < LINK_QUEUE {
         links[0].try_send(Frame::packet(&[0; PACKET_LEN])).unwrap();
