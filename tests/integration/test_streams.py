@@ -245,6 +245,7 @@ def test_commands_of_betanet_bear_broken_streams(fog: RunningFog, tmp_path: Path
         "send": lambda n: [BETANET, "send", *own, tmp_path / f"send-{n}", "--to", address, "hi"],
         "ping": lambda n: [BETANET, "ping", "--count", "1", *own, tmp_path / f"ping-{n}"],
         "recv": lambda n: [BETANET, "recv", *own, tmp_path / f"recv-{n}", "--timeout", "200ms"],
+        "a client's status": lambda n: [BETANET, "status", *own, tmp_path / f"status-{n}"],
         "localnet without a word": lambda _: [BETANET, "localnet"],
         "status": lambda _: [BETANET, "localnet", "status", "--dir", net.parent],
         "a second net": lambda _: [BETANET, "localnet", "run", "--dir", net.parent],

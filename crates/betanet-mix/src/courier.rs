@@ -91,7 +91,7 @@ use std::sync::Arc;
 use betanet_sphinx::{MAX_HOPS, NodeId, SurbId};
 use rand_core::CryptoRng;
 
-use crate::evidence::{Evidence, Exclusion};
+use crate::evidence::{Evidence, Exclusion, Trail};
 use crate::message::{ContextCache, ItemRef, MessageId, Reassembler, SealingKey, Spools};
 use crate::random;
 use crate::view::{Mailbox, NetworkView};
@@ -101,7 +101,8 @@ use rto::{RoundTrips, Window};
 use state::{Answered, Awaiting, Due, Outgoing, Ready, Request, TimerKey, UnnotedReply};
 
 pub use types::{
-    Action, CourierConfig, CourierStats, FailReason, Incoming, PingId, ReplyError, ReplyHandle, SendError, SendOptions,
+    Action, CourierConfig, CourierStats, FailReason, Incoming, PathFigures, PingId, ReplyError, ReplyHandle, SendError,
+    SendOptions,
 };
 
 /// At this level packets go to the recipient's edge directly, and answers too: whoever asks learns where the client is.
@@ -146,6 +147,9 @@ pub struct Courier<R> {
     window: Window,
     bulk_window: Window,
     round_trips: [RoundTrips; MAX_HOPS],
+    /// Loops of each number of hops, and the tries and losses of each.
+    loops: [RoundTrips; MAX_HOPS],
+    outcomes: [(u64, u64); MAX_HOPS],
     /// What became of packets, by the nodes that they passed.
     evidence: Evidence,
     judge_at_ms: u64,
@@ -196,6 +200,8 @@ impl<R: CryptoRng> Courier<R> {
             window: Window::new(config.min_window, config.max_window),
             bulk_window: Window::new(config.min_bulk_window.into(), config.max_bulk_window.into()),
             round_trips: [RoundTrips::default(); MAX_HOPS],
+            loops: [RoundTrips::default(); MAX_HOPS],
+            outcomes: [(0, 0); MAX_HOPS],
             evidence: Evidence::default(),
             judge_at_ms: 0,
             contexts: ContextCache::new(key, config.contexts),
@@ -235,6 +241,30 @@ impl<R: CryptoRng> Courier<R> {
     #[must_use]
     pub fn excluded(&self) -> &BTreeMap<NodeId, Exclusion> {
         self.evidence.excluded()
+    }
+
+    /// What became of the own packets so far, by the number of hops.
+    #[must_use]
+    pub fn path_figures(&self) -> Vec<PathFigures> {
+        let all = (1..).zip(&self.outcomes).zip(self.round_trips.iter().zip(&self.loops));
+        all.filter(|((_, (tries, _)), _)| *tries > 0)
+            .map(|((hops, (tries, lost)), (trips, loops))| PathFigures {
+                hops,
+                tries: *tries,
+                lost: *lost,
+                round_trip_ms: trips.typical_ms(),
+                loop_ms: loops.typical_ms(),
+            })
+            .collect()
+    }
+
+    /// Takes note of what became of a packet.
+    fn conclude(&mut self, now_ms: u64, trail: Trail, lost: bool) {
+        if let Some((tries, losses)) = trail.hops().checked_sub(1).and_then(|place| self.outcomes.get_mut(place)) {
+            *tries += 1;
+            *losses += u64::from(lost);
+        }
+        self.evidence.record(now_ms, trail, lost);
     }
 
     /// Looks whether some node loses packets.

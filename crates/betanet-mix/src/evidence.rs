@@ -62,6 +62,12 @@ impl Trail {
         trail
     }
 
+    /// The number of hops of each way.
+    #[must_use]
+    pub fn hops(&self) -> usize {
+        self.ends.0
+    }
+
     fn pass(&mut self, path: &Path) {
         let inner = path.hops.len().saturating_sub(2);
         for hop in path.hops.iter().skip(1).take(inner) {
@@ -87,6 +93,14 @@ pub struct Exclusion {
     pub expected: f64,
     /// Until when, by the clock that never jumps.
     pub until_ms: u64,
+}
+
+impl Exclusion {
+    /// As [`Exclusion::expected`], rounded down.
+    #[must_use]
+    pub fn expected_whole(&self) -> u32 {
+        (0..=self.tries).rev().find(|whole| f64::from(*whole) <= self.expected).unwrap_or(0)
+    }
 }
 
 struct Try {

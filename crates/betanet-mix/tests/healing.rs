@@ -28,6 +28,10 @@ fn a_frozen_node_leaves_the_paths_until_it_may_have_recovered() {
         send(&mut network);
     }
     assert_eq!(excluded(&network), [frozen]);
+    let figures = network.client(alice).courier.path_figures();
+    assert_eq!((figures.len(), figures[0].hops), (1, 3));
+    assert!(figures[0].lost > figures[0].tries / 10 && figures[0].round_trip_ms.is_some_and(|ms| ms > 0));
+    assert!(figures[0].loop_ms.is_none(), "no loop was sent");
     let resent = |network: &MemoryNetwork| network.client(alice).courier.stats().fragments_resent;
     let before = resent(&network);
     (0..20).for_each(|_| send(&mut network));

@@ -4,6 +4,7 @@ mod arguments;
 mod messages;
 mod output;
 mod services;
+mod status;
 mod streams;
 
 use std::future::Future;
@@ -71,6 +72,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Send(arguments) => finish(threads(), messages::send(arguments)),
         Command::Recv(arguments) => finish(threads(), messages::recv(arguments)),
         Command::Ping(arguments) => finish(threads(), messages::ping(arguments)),
+        Command::Status(arguments) => finish(threads(), status::status(arguments)),
     }
 }
 

@@ -13,6 +13,7 @@ mod network_time;
 mod offline;
 mod seen;
 mod spool;
+mod status;
 mod store;
 
 use std::hash::{BuildHasher, Hash as _, Hasher as _, RandomState};
@@ -29,13 +30,14 @@ use ed25519_dalek::SigningKey;
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
-pub use betanet_mix::courier::{ReplyHandle, SendOptions};
+pub use betanet_mix::courier::{PathFigures, ReplyHandle, SendOptions};
 pub use betanet_mix::message::Body;
 
 pub use self::driver::Progress;
 pub use self::edges::EdgeFailure;
 pub use self::offline::{ConsensusTrouble, Offline};
 pub use self::spool::{ReceivedBody, body_from_file};
+pub use self::status::{ClientStatus, ExcludedNode, OwnEdgeStatus};
 
 use self::driver::{Clocks, Command, Driver, SendFailure, Shared, Spooling};
 use self::edges::{EdgeLinks, Edges};
@@ -193,41 +195,6 @@ pub struct WorkerOffer {
     pub groups: Vec<String>,
     /// How long the offer holds.
     pub lifetime: Duration,
-}
-
-/// What a client knows about its network and itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientStatus {
-    /// The network's name.
-    pub network: String,
-    /// The epoch whose keys packets are made for.
-    pub epoch: u64,
-    /// Entry nodes in the consensus.
-    pub entry_nodes: usize,
-    /// Middle nodes in the consensus.
-    pub middle_nodes: usize,
-    /// Exit nodes in the consensus.
-    pub exit_nodes: usize,
-    /// Edges that this client is attached to now and that take packets.
-    pub edges_attached: usize,
-    /// Edges that its address names.
-    pub edges_wanted: usize,
-    /// One party runs all nodes, so there is no anonymity against it.
-    pub one_operator: bool,
-    /// Mean delay per hop, in milliseconds.
-    pub mean_delay_ms: u64,
-    /// Fragments that wait for their ack.
-    pub in_flight: usize,
-    /// Messages on their way out.
-    pub outgoing_messages: usize,
-    /// Requests without an answer.
-    pub open_requests: usize,
-    /// Fragments that were sent again, since the client was opened.
-    pub fragments_resent: u64,
-    /// Messages delivered to the application and not committed.
-    pub uncommitted: usize,
-    /// One line for people if something keeps the client from sending, or the machine's clock is wrong.
-    pub trouble: Option<String>,
 }
 
 /// A message from somebody.

@@ -53,7 +53,7 @@ impl<R: CryptoRng> Courier<R> {
             Some(Awaiting::Ack { opener, id, index, sent_ms, trail }) => {
                 if opener.open(delta).is_ok_and(|payload| is_stored_ack(&payload)) {
                     if let Some(trail) = trail {
-                        self.evidence.record(now_ms, trail, false);
+                        self.conclude(now_ms, trail, false);
                     }
                     self.acked(now_ms, id, index, sent_ms);
                 } else {
@@ -69,9 +69,12 @@ impl<R: CryptoRng> Courier<R> {
                 Err(_) => self.count_drop("bad_ack"),
             },
             Some(Awaiting::Pong { opener, ping, sent_ms, trail }) => {
-                let came_back = opener.open(delta).is_ok();
-                self.evidence.record(now_ms, trail, !came_back);
+                let (came_back, hops) = (opener.open(delta).is_ok(), trail.hops());
+                self.conclude(now_ms, trail, !came_back);
                 if came_back {
+                    if let Some(loops) = hops.checked_sub(1).and_then(|place| self.loops.get_mut(place)) {
+                        loops.measure(now_ms.saturating_sub(sent_ms));
+                    }
                     self.actions.push_back(Action::Pong { ping, rtt_ms: now_ms.saturating_sub(sent_ms) });
                 } else {
                     self.count_drop("bad_pong");

@@ -33,6 +33,11 @@ impl RoundTrips {
         }
     }
 
+    /// The typical one.
+    pub(super) fn typical_ms(&self) -> Option<u64> {
+        self.smoothed
+    }
+
     /// The first wait that the network's delays alone ask for.
     pub(super) fn unmeasured_ms(&self, slack_ms: u64) -> u64 {
         self.mixing + slack_ms

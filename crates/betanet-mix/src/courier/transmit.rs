@@ -241,7 +241,7 @@ impl<R: CryptoRng> Courier<R> {
                 }
                 Due::Ping { ping, surb_id } => {
                     if let Some(Awaiting::Pong { trail, .. }) = self.awaiting.remove(&surb_id) {
-                        self.evidence.record(now_ms, trail, true);
+                        self.conclude(now_ms, trail, true);
                         self.actions.push_back(Action::PingLost { ping });
                     }
                 }
@@ -254,17 +254,18 @@ impl<R: CryptoRng> Courier<R> {
         let hops = message.hops;
         let Some(flight) = message.flights.get_mut(&index) else { return };
         flight.in_air = None;
-        if let Some(Awaiting::Ack { trail, .. }) =
-            flight.surbs.last().and_then(|surb_id| self.awaiting.get_mut(surb_id))
-            && let Some(trail) = trail.take()
-        {
-            self.evidence.record(now_ms, trail, true);
-        }
+        let trail = match flight.surbs.last().and_then(|surb_id| self.awaiting.get_mut(surb_id)) {
+            Some(Awaiting::Ack { trail, .. }) => trail.take(),
+            _ => None,
+        };
         let tries = flight.tries;
         let exhausted = tries >= self.config.max_tries;
         if !exhausted {
             message.again.push_back(index);
             self.enqueue(id);
+        }
+        if let Some(trail) = trail {
+            self.conclude(now_ms, trail, true);
         }
         let wait = self.timeout_ms(hops, 1);
         self.window.lost(now_ms, wait);

@@ -392,6 +392,21 @@ pub enum ReplyError {
     },
 }
 
+/// What became of the client's own packets of one number of hops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PathFigures {
+    /// The number of hops.
+    pub hops: u8,
+    /// Fragments and loops whose end is known, each sending for itself.
+    pub tries: u64,
+    /// How many of them did not come back in time.
+    pub lost: u64,
+    /// What a fragment and its ack take, in milliseconds, if any came back.
+    pub round_trip_ms: Option<u64>,
+    /// What a loop takes, in milliseconds, if any came back.
+    pub loop_ms: Option<u64>,
+}
+
 /// Counters since the start, and gauges of the moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CourierStats {

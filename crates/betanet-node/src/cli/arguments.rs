@@ -46,6 +46,10 @@ pub(super) enum Command {
     Recv(RecvArguments),
     /// Send packets around a loop and show how long they took.
     Ping(PingArguments),
+    /// Show what a client knows: the network, its edges, loss and time by the number of hops, nodes that it leaves out.
+    ///
+    /// Loops are sent around at 3, 5 and 7 hops first, as far as the network has as many nodes.
+    Status(ClientArguments),
 }
 
 impl Command {
@@ -60,7 +64,7 @@ impl Command {
             Self::Node(_) | Self::Authority(AuthorityCommand::Run(_)) => false,
             Self::Localnet(LocalnetCommand::Run(arguments)) => arguments.json,
             Self::Localnet(LocalnetCommand::Status(arguments)) => arguments.json,
-            Self::Address(arguments) => arguments.json,
+            Self::Address(arguments) | Self::Status(arguments) => arguments.json,
             Self::Send(arguments) => arguments.client.json,
             Self::Recv(arguments) => arguments.client.json,
             Self::Ping(arguments) => arguments.client.json,

@@ -120,7 +120,7 @@ fn warn_one_operator(client: &Client, json: bool) {
 }
 
 /// Opens the client, does the work unless it is interrupted, and closes the client either way.
-async fn with_client<W>(arguments: ClientArguments, work: W) -> Result<(), Failure>
+pub(super) async fn with_client<W>(arguments: ClientArguments, work: W) -> Result<(), Failure>
 where
     W: AsyncFnOnce(&Client) -> Result<(), Failure>,
 {

@@ -35,7 +35,7 @@ use self::under_way::UnderWay;
 use super::edges::{EdgeLinks, Edges, LinkEvent};
 use super::spool::{Job, ReceivedBody, Restored, Written as Spooled, open_stream};
 use super::store::ClientStore;
-use super::{ClientError, ClientStatus, Incoming};
+use super::{ClientError, ClientStatus, ExcludedNode, Incoming, OwnEdgeStatus};
 use crate::clock::os_rng;
 use crate::control::Op;
 use crate::link::Frame;
@@ -307,6 +307,7 @@ impl Driver {
                 self.trouble = self.edges.trouble(self.usable().count());
                 self.drop_abandoned();
                 self.heal(now);
+                self.publish_details(now);
                 self.courier.tick(now);
                 self.store.compact(self.courier.remembered());
             }
@@ -676,6 +677,26 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    /// What changes rarely, and takes more time than what [`Driver::publish`] tells.
+    fn publish_details(&self, now: u64) {
+        let edges = self.store.edges().into_iter().map(|id| OwnEdgeStatus {
+            id,
+            current: self.store.mailboxes().iter().any(|mailbox| mailbox.edge == id),
+            attached: self.own.contains_key(&id),
+            reason: self.edges.failure(id).map(|failure| failure.reason),
+        });
+        let excluded = self.courier.excluded().iter().map(|(id, exclusion)| ExcludedNode {
+            id: *id,
+            tries: exclusion.tries,
+            lost: exclusion.lost,
+            expected: exclusion.expected_whole(),
+            left: Duration::from_millis(exclusion.until_ms.saturating_sub(now)),
+        });
+        let (edges, excluded, paths) = (edges.collect(), excluded.collect(), self.courier.path_figures());
+        let mut status = lock(&self.shared.status);
+        (status.edges, status.excluded, status.paths) = (edges, excluded, paths);
     }
 
     fn publish(&mut self) {

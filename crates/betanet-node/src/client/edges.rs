@@ -166,6 +166,11 @@ impl Edges {
         lock(&self.failures).values().cloned().collect()
     }
 
+    /// Why there is no link to an own edge.
+    pub(super) fn failure(&self, edge: NodeId) -> Option<EdgeFailure> {
+        lock(&self.failures).get(&edge).cloned()
+    }
+
     pub(super) fn note(&self, edge: NodeId, failure: Option<EdgeFailure>) {
         let mut failures = lock(&self.failures);
         match failure {
@@ -319,7 +324,7 @@ pub(super) async fn draw_apart(net: &NetFile, count: usize) -> Option<Vec<Endpoi
                 let nodes = ids.into_iter().filter_map(|id| view.node(id));
                 nodes.map(|node| Endpoint { id: node.id(), address: node.link_address().clone() }).collect::<Vec<_>>()
             });
-            if let Some(drawn) = drawn.filter(|drawn| drawn.len() == count) {
+            if let Some(drawn) = drawn.filter(|drawn| !drawn.is_empty() && drawn.len() == count) {
                 return Some(drawn);
             }
         }

@@ -117,6 +117,10 @@ mod tests {
         assert_eq!(1, driver.backlog.len(), "what lies there is taken");
         attach(&mut driver, fresh, &new);
         assert_eq!(1, driver.usable().count());
+        driver.publish_details(0);
+        let told = driver.shared.status().edges;
+        let told: Vec<_> = told.into_iter().map(|edge| (edge.id, edge.current, edge.attached)).collect();
+        assert_eq!(vec![(fresh.edge, true, true), (stays, true, false), (gone, false, true)], told);
 
         // Over a restart, and until the time is over.
         drop(driver.store);
