@@ -10,7 +10,8 @@ use betanet_mix::vrf;
 use betanet_sphinx::SecretKey;
 use ed25519_dalek::SigningKey;
 
-use crate::clock::{os_rng, wall_ms};
+use crate::clock::wall_ms;
+use crate::random::os_rng;
 
 pub(crate) const EPOCH_MS: u64 = 3_600_000;
 pub(crate) const NETWORK: &str = "test";

@@ -20,6 +20,7 @@ mod newcomers;
 pub mod pipeline;
 mod places;
 pub mod process;
+mod random;
 mod rarely;
 pub mod state;
 mod sync;

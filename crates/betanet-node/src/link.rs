@@ -6,12 +6,14 @@
 //! [`frame::FRAME_LEN`] bytes.
 
 pub mod frame;
+mod handshake;
 mod io;
 mod names;
 mod tls;
 
 pub use frame::{FRAME_LEN, Frame, FrameKind};
+pub use handshake::HandshakeError;
 pub use io::{
     LinkError, LinkReader, LinkSender, LinkTimeouts, LinkWriter, MESSAGE_LIMIT, Packets, REQUEST_LIMIT, Received,
 };
-pub use tls::{Accepted, Dialer, HandshakeError, Listener};
+pub use tls::{Accepted, Dialer, Listener};

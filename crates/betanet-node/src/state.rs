@@ -17,7 +17,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::bounded::{FILE_LIMIT, read_at_most, read_regular, size};
-use crate::clock::os_rng;
+use crate::random::os_rng;
 use crate::sync;
 
 /// Why a state folder cannot be used; every message names the path and what to do.

@@ -4,9 +4,9 @@ use rand_core::CryptoRng;
 
 use crate::error::BuildError;
 use crate::geometry::{PACKET_LEN, Pieces};
+use crate::header::{Plan, build_headers};
 use crate::ids::{DelayInput, MailboxId};
 use crate::keys::Hop;
-use crate::path::{Plan, build_headers};
 use crate::suite::{Maker, Native};
 
 /// A forward packet to be built.

@@ -6,9 +6,9 @@ mod error;
 mod forward;
 mod geometry;
 mod group;
+mod header;
 mod ids;
 mod keys;
-mod path;
 mod payload;
 pub mod suite;
 mod surb;
@@ -20,8 +20,8 @@ pub use forward::{Draft, build_forward, build_forward_batch, build_forward_with}
 pub use geometry::{Geometry, MAX_HOPS, PACKET_LEN, SURB_LEN, USER_PAYLOAD_LEN};
 pub use ids::{DelayInput, MailboxId, NodeId, ReplayTag, SurbId};
 pub use keys::{Hop, PublicKey, SecretKey};
-pub use suite::{Katzenpost, Maker, Native, Nym, Suite};
+pub use suite::{Action, Katzenpost, Maker, Native, Nym, Suite};
 pub use surb::{ReplyOpener, Surb, SurbDraft, build_surb, build_surb_batch};
 pub use unwrap::{
-    Action, NodeKeys, Outcome, ReplayFilter, Unwrapped, parity_of, unwrap, unwrap_batch, unwrap_batch_with, unwrap_with,
+    NodeKeys, Outcome, ReplayFilter, Unwrapped, parity_of, unwrap, unwrap_batch, unwrap_batch_with, unwrap_with,
 };

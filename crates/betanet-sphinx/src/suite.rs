@@ -21,7 +21,7 @@ use crate::geometry::Geometry;
 use crate::ids::{NodeId, ReplayTag};
 
 pub use katzenpost::{Katzenpost, KatzenpostAction, KatzenpostKeys, KatzenpostLast};
-pub use native::{Native, NativeKeys, NativeLast, PayloadKey};
+pub use native::{Action, Native, NativeKeys, NativeLast, PayloadKey};
 pub use nym::{Nym, NymAction, NymKeys, NymLast};
 
 /// A set of primitives and layouts for one kind of packet, as far as a hop needs them.
@@ -157,11 +157,6 @@ impl MacTag {
     pub fn write(&self, gamma: &mut [u8]) {
         gamma.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
     }
-}
-
-/// Whether all bytes are zero, found in a time that depends on their number alone.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0, |all, byte| all | byte).ct_eq(&0).into()
 }
 
 /// HMAC-SHA256 over `parts`, one after another.

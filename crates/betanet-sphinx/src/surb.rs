@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::error::{BuildError, PacketError, SurbError};
 use crate::geometry::{Geometry, PACKET_LEN, Pieces, SURB_LEN};
+use crate::header::{Plan, build_headers};
 use crate::ids::{MailboxId, NodeId, SurbId};
 use crate::keys::{Hop, is_canonical};
-use crate::path::{Plan, build_headers};
 use crate::payload;
 use crate::suite::{Native, NativeKeys, NativeLast, PayloadKey, Suite};
 

@@ -1,16 +1,14 @@
 //! A hop's side of packets, one at a time or in groups that share the lanes of the multiplication.
 
-use std::ops::Range;
-
 use ctr::cipher::StreamCipher;
 use subtle::ConstantTimeEq;
 
 use crate::error::PacketError;
 use crate::geometry::{HeaderPieces, Pieces};
 use crate::group::Group;
-use crate::ids::{DelayInput, MailboxId, NodeId, ReplayTag, SurbId};
+use crate::ids::{DelayInput, ReplayTag};
 use crate::keys::{SecretKey, is_canonical};
-use crate::suite::{Block, Command, Native, Suite};
+use crate::suite::{Action, Block, Command, Native, Suite};
 
 /// A node's memory of the packets it has seen under one key.
 ///
@@ -37,32 +35,6 @@ pub trait NodeKeys {
     /// # Errors
     /// As there; also [`PacketError::NoKey`] if the key went away in the meantime.
     fn check_and_insert(&mut self, parity: u8, tag: &ReplayTag) -> Result<(), PacketError>;
-}
-
-/// What to do with an unwrapped packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Send the packet, which has been rewritten in place, to the next node.
-    Forward {
-        /// To whom.
-        next: NodeId,
-    },
-    /// Put the payload into a mailbox.
-    Deliver {
-        /// Whose.
-        mailbox: MailboxId,
-        /// Where in the packet the user payload stands.
-        payload: Range<usize>,
-    },
-    /// Put δ into a mailbox, together with the SURB's id; only the SURB's maker can open it.
-    Reply {
-        /// Whose.
-        mailbox: MailboxId,
-        /// Which SURB was used.
-        surb_id: SurbId,
-        /// Where in the packet δ stands.
-        delta: Range<usize>,
-    },
 }
 
 /// An unwrapped packet: what to do, and the value from which its delay follows.

@@ -36,10 +36,10 @@ use super::edges::{EdgeLinks, Edges, LinkEvent};
 use super::spool::{Job, ReceivedBody, Restored, Written as Spooled, open_stream};
 use super::store::ClientStore;
 use super::{ClientError, ClientStatus, ExcludedNode, Incoming, OwnEdgeStatus};
-use crate::clock::os_rng;
 use crate::control::Op;
 use crate::link::Frame;
 use crate::link::frame::{Item, ItemBody};
+use crate::random::os_rng;
 use crate::rarely::Rarely;
 use crate::sync::lock;
 

@@ -20,11 +20,12 @@ use super::network_time::{NetworkTime, Verdict};
 use super::offline::{ConsensusTrouble, Offline, reason_of};
 use super::seen::SeenDocuments;
 use super::store::Attachment;
-use crate::clock::{Sample, os_rng};
+use crate::clock::Sample;
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
 use crate::link::frame::Item;
 use crate::link::{Dialer, Frame, LinkError, LinkReader, LinkSender, LinkTimeouts, Received};
 use crate::net::{Endpoint, NetFile};
+use crate::random::os_rng;
 use crate::sync::lock;
 
 /// Frames that wait for one edge.

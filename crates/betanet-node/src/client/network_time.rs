@@ -6,8 +6,9 @@ use std::sync::Mutex;
 use betanet_sphinx::NodeId;
 use rand_core::Rng;
 
-use crate::clock::{NetworkClock, Sample, os_rng};
+use crate::clock::{NetworkClock, Sample};
 use crate::net::Endpoint;
+use crate::random::os_rng;
 use crate::sync::lock;
 
 /// What the edges' clocks show.

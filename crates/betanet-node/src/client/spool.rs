@@ -17,7 +17,7 @@ use betanet_mix::message::{BULK_DATA_LEN, Body, BodySource, MessageId, Pieces, S
 use rand_core::Rng as _;
 
 use crate::bounded::read_regular;
-use crate::clock::os_rng;
+use crate::random::os_rng;
 use crate::state::{NEVER_WAIT, StateError};
 
 /// version 1 ‖ hops 1 ‖ total 2 ‖ expiry 8.

@@ -15,9 +15,9 @@ use zeroize::{Zeroize, Zeroizing};
 use super::ClientError;
 use super::id_log::IdLog;
 use super::seen::SeenDocuments;
-use crate::clock::os_rng;
 use crate::control::mailbox_of;
 use crate::net::{Endpoint, NetFile, hex_id};
+use crate::random::os_rng;
 use crate::state::{StateDir, StateError, read_private_json, write_private};
 
 /// Mailboxes and their link keys.

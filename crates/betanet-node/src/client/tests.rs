@@ -164,7 +164,7 @@ fn select_nothing() -> PathError {
     let verified = Verified::sign(consensus(&[], 0, ConsensusHash::default()), &authority).unwrap();
     let view = betanet_mix::view::NetworkView::new(verified).unwrap();
     let epoch = view.consensus().epoch;
-    betanet_mix::path::select_loop(&mut crate::clock::os_rng(), &view, epoch, &[], 3).unwrap_err()
+    betanet_mix::path::select_loop(&mut crate::random::os_rng(), &view, epoch, &[], 3).unwrap_err()
 }
 
 #[test]

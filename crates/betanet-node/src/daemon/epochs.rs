@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::bounded::read_regular;
-use crate::clock::os_rng;
+use crate::random::os_rng;
 use crate::state::{NEVER_WAIT, StateDir, StateError, read_private_json, write_private};
 
 /// The file with keys and filter keys.

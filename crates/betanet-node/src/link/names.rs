@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::tls::HandshakeError;
+use super::handshake::HandshakeError;
 
 /// Names that are looked up at once. Each holds a thread for as long as the system's resolver takes, which may be
 /// longer than anybody waits.

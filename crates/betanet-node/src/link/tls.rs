@@ -18,12 +18,12 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, PeerIncompatible, ServerConfig,
     SignatureScheme,
 };
-use thiserror::Error;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use zeroize::Zeroizing;
 
+use super::handshake::HandshakeError;
 use super::io::{LinkReader, LinkSender, LinkTimeouts, LinkWriter, MESSAGE_LIMIT, REQUEST_LIMIT, spawn_writer};
 use super::names;
 
@@ -36,33 +36,6 @@ const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0
 /// DER of an Ed25519 PKCS#8 private key (RFC 8410) up to the 32 seed bytes.
 const PKCS8_PREFIX: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-
-/// Why a link did not come up. Carries no detail of the cryptographic failure.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum HandshakeError {
-    /// The own key could not be given to the TLS library.
-    #[error("own link key is not usable")]
-    OwnKey(#[source] rustls::Error),
-    /// No TCP connection.
-    #[error("no connection to the peer: {0}")]
-    Connect(#[source] io::Error),
-    /// The peer's name leads nowhere.
-    #[error("the peer's name leads nowhere: {0}")]
-    Name(#[source] io::Error),
-    /// TLS failed: another key than the pinned one, another protocol, or a broken stream.
-    #[error("the peer did not prove the expected key")]
-    Tls(#[source] io::Error),
-    /// The peer presented something that is no Ed25519 raw public key.
-    #[error("the peer presented no Ed25519 raw public key")]
-    PeerKey,
-    /// The peer speaks no or another application protocol.
-    #[error("the peer speaks another protocol")]
-    Protocol,
-    /// The handshake took too long.
-    #[error("the handshake timed out")]
-    Timeout,
-}
 
 /// Makes links to others under one own key.
 #[derive(Clone)]

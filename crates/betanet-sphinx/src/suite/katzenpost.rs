@@ -13,10 +13,11 @@ use hkdf::Hkdf;
 use sha2::{Digest, Sha256, Sha512_256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{Block, Command, MacTag, Suite, hkdf_expand, hmac_sha256, is_zero, write};
+use super::{Block, Command, MacTag, Suite, hkdf_expand, hmac_sha256, write};
 use crate::error::PacketError;
 use crate::geometry::Geometry;
 use crate::ids::{NodeId, ReplayTag};
+use crate::payload::is_zero;
 
 /// HKDF label of what a hop derives.
 const LABEL: &[u8] = b"katzenpost-kdf-v0-hkdf-sha256";

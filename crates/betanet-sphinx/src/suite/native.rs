@@ -1,5 +1,6 @@
 //! The native suite: HKDF-SHA256, AES-256-CTR, HMAC-SHA256 cut to 16 bytes, HCTR2-AES-256.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use aes::Aes256Enc;
@@ -15,7 +16,32 @@ use crate::error::{BuildError, PacketError};
 use crate::geometry::Geometry;
 use crate::ids::{DelayInput, MailboxId, NodeId, ReplayTag, SurbId};
 use crate::payload;
-use crate::unwrap::Action;
+
+/// What to do with an unwrapped packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send the packet, which has been rewritten in place, to the next node.
+    Forward {
+        /// To whom.
+        next: NodeId,
+    },
+    /// Put the payload into a mailbox.
+    Deliver {
+        /// Whose.
+        mailbox: MailboxId,
+        /// Where in the packet the user payload stands.
+        payload: Range<usize>,
+    },
+    /// Put δ into a mailbox, together with the SURB's id; only the SURB's maker can open it.
+    Reply {
+        /// Whose.
+        mailbox: MailboxId,
+        /// Which SURB was used.
+        surb_id: SurbId,
+        /// Where in the packet δ stands.
+        delta: Range<usize>,
+    },
+}
 
 /// First byte of every native packet.
 const VERSION: u8 = 0x01;

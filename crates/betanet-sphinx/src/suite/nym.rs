@@ -14,10 +14,11 @@ use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::lioness::Lioness;
-use super::{Block, Command, MacTag, Maker, Suite, hkdf_expand, hmac_sha256, is_zero, write};
+use super::{Block, Command, MacTag, Maker, Suite, hkdf_expand, hmac_sha256, write};
 use crate::error::{BuildError, PacketError};
 use crate::geometry::Geometry;
 use crate::ids::{NodeId, ReplayTag};
+use crate::payload::is_zero;
 
 /// HKDF label of what a hop derives; given as it is, see `sphinx_packet::constants`.
 const LABEL: &[u8] =

@@ -4,7 +4,7 @@ use betanet_mix::own_edges::{FORMER_MS, draw_edges};
 use betanet_sphinx::NodeId;
 
 use super::Driver;
-use crate::clock::os_rng;
+use crate::random::os_rng;
 use crate::net::Endpoint;
 use crate::state::StateError;
 

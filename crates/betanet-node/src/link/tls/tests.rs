@@ -3,9 +3,9 @@
 use betanet_sphinx::SURB_LEN;
 
 use super::*;
-use crate::clock::os_rng;
 use crate::link::frame::{EncodedItem, Item, ItemBody};
 use crate::link::{Frame, LinkError, Received};
+use crate::random::os_rng;
 
 fn key() -> SigningKey {
     SigningKey::generate(&mut os_rng())
