@@ -23,6 +23,7 @@
 //! | entry | 8 B, the filtered tag, big-endian; entries follow one another without a header |
 
 mod marks;
+mod restore;
 
 use aes::Aes128;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
@@ -31,6 +32,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use self::marks::{Crowded, Marks};
+pub use self::restore::{RestoreError, Restored, Restoring, TALLY_LEN, Tally};
 
 /// Bytes that one entry takes in the append log.
 pub const LOG_ENTRY_LEN: usize = 8;
@@ -59,25 +61,6 @@ impl Set {
     }
 }
 
-/// What [`ReplayCache::restore`] found in a log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Restored {
-    /// Entries taken over.
-    pub entries: usize,
-    /// Bytes of an unfinished last entry. Its packet was never released, because release waits for the log.
-    pub torn_bytes: usize,
-}
-
-/// A log that holds more entries than the cache may, or entries that are no tags.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a replay log of {entries} entries is damaged or does not fit a cache for {capacity}")]
-pub struct RestoreError {
-    /// Entries in the log.
-    pub entries: usize,
-    /// Entries that the cache may hold.
-    pub capacity: usize,
-}
-
 impl ReplayCache {
     /// An empty cache for at most `capacity` packets, with a new filter key.
     ///
@@ -93,25 +76,11 @@ impl ReplayCache {
         Self { logged: false, ..Self::new(rng, capacity) }
     }
 
-    /// Rebuilds a cache from its filter key and the concatenation of everything that [`ReplayCache::unlogged`] gave out.
-    ///
-    /// # Errors
-    /// [`RestoreError`] when the log holds more than `capacity` entries, or entries that do not spread as tags do.
-    pub fn restore(
-        filter_key: Zeroizing<[u8; 16]>,
-        capacity: usize,
-        log: &[u8],
-    ) -> Result<(Self, Restored), RestoreError> {
-        let mut cache = Self::with_key(filter_key, capacity);
-        let (entries, torn) = log.as_chunks::<LOG_ENTRY_LEN>();
-        for entry in entries {
-            match cache.insert(u64::from_be_bytes(*entry)) {
-                Ok(()) | Err(Refused::Known) => {}
-                Err(Refused::Full) => return Err(RestoreError { entries: entries.len(), capacity }),
-            }
-        }
-        let restored = Restored { entries: cache.len, torn_bytes: torn.len() };
-        Ok((cache, restored))
+    /// A cache that takes in the log of a former one: everything that [`ReplayCache::take_unlogged`] gave out, of which
+    /// `claim` is the [`Tally`] or one of before.
+    #[must_use]
+    pub fn restoring(filter_key: Zeroizing<[u8; 16]>, capacity: usize, claim: &[u8; TALLY_LEN]) -> Restoring {
+        Restoring::new(Self::with_key(filter_key, capacity), claim)
     }
 
     /// The filter key, for the driver to keep beside the log. Key, log and filter key are erased together.
@@ -144,17 +113,22 @@ impl ReplayCache {
         self.sets.iter().map(|set| set.marks.memory_bytes()).sum()
     }
 
-    /// The log bytes of all entries accepted and not yet [marked](Self::mark_logged), in order.
+    /// Moves the log bytes of all entries that were accepted since the last time to the end of `log`, in order.
     ///
     /// A packet may leave the node only after these bytes were appended to its log.
-    #[must_use]
-    pub fn unlogged(&self) -> &[u8] {
-        &self.unlogged
+    pub fn take_unlogged(&mut self, log: &mut Vec<u8>) {
+        log.append(&mut self.unlogged);
     }
 
-    /// Notes that all of [`Self::unlogged`] is in the log.
-    pub fn mark_logged(&mut self) {
-        self.unlogged.clear();
+    /// Refuses a tag: as known, or for want of room.
+    #[must_use]
+    pub fn refuse(&self, tag: &ReplayTag) -> PacketError {
+        let entry = self.filtered(tag);
+        if self.sets.iter().any(|set| set.marks.contains(entry)) {
+            PacketError::Replay
+        } else {
+            PacketError::ReplayCacheFull
+        }
     }
 
     fn with_key(filter_key: Zeroizing<[u8; 16]>, capacity: usize) -> Self {

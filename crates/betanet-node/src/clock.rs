@@ -1,4 +1,4 @@
-//! The one place that asks the operating system for time and randomness.
+//! The one place that asks the operating system for the time.
 //!
 //! Dates in the network are *network time*: the machine's boot clock, which nobody sets and which
 //! counts suspension, plus what it lags behind. The wall clock is looked at once for each boot of
@@ -6,19 +6,19 @@
 //! of their edges, by [`NetworkClock::set`].
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use betanet_mix::text::rough;
-use getrandom::SysRng;
-use rand_core::UnwrapErr;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::read_at_most;
 use crate::state::{read_json, write_json};
+use crate::sync::lock;
 
 /// File with the network time in a state folder.
 pub const CLOCK_FILE: &str = "clock.json";
@@ -74,6 +74,10 @@ impl Sample {
     }
 }
 
+/// A boot clock that has fallen this far behind a peer's at once may be that of a machine which was set back to a former
+/// state. No clock drifts as far between two questions.
+const SET_BACK_MS: u64 = 2_000;
+
 /// The time of the network, as far as this process knows it. Clones share it.
 #[derive(Clone, Debug)]
 pub struct NetworkClock(Arc<State>);
@@ -84,6 +88,12 @@ struct State {
     ahead_ms: AtomicI64,
     /// How often it was set.
     moves: AtomicU64,
+    /// Whether a peer of this boot has said what it is.
+    confirmed: AtomicBool,
+    /// Whether this machine may have been set back to a former state of this boot since that was last asked.
+    set_back: AtomicBool,
+    /// What this state of the machine was called when that was last asked.
+    boot_id: Mutex<String>,
     /// Where it is kept.
     path: Option<PathBuf>,
 }
@@ -94,13 +104,14 @@ struct State {
 struct ClockFile {
     boot: String,
     ahead_ms: i64,
+    confirmed: bool,
 }
 
 impl NetworkClock {
     /// Goes by the wall clock of this moment, and keeps nothing.
     #[must_use]
     pub fn from_wall() -> Self {
-        Self::new(ahead(wall_ms()), None)
+        Self::new(ahead(wall_ms()), false, None)
     }
 
     /// Goes on with the time in the state folder `dir` if it is of this boot of the machine, and
@@ -110,16 +121,23 @@ impl NetworkClock {
         let path = dir.join(CLOCK_FILE);
         // A file that cannot be read is no loss: the wall clock is as good as for a new folder.
         let kept = read_json::<ClockFile>(&path, "network time").ok().flatten();
-        let kept = kept.filter(|file| !boot_id().is_empty() && file.boot == boot()).map(|file| file.ahead_ms);
-        let clock = Self::new(kept.unwrap_or_else(|| ahead(wall_ms())), Some(path));
-        if kept.is_none() {
-            clock.save();
+        if let Some(file) = kept.filter(|file| !boot_id().is_empty() && file.boot == boot()) {
+            return Self::new(file.ahead_ms, file.confirmed, Some(path));
         }
+        let clock = Self::new(ahead(wall_ms()), false, Some(path));
+        clock.save();
         clock
     }
 
-    fn new(ahead_ms: i64, path: Option<PathBuf>) -> Self {
-        Self(Arc::new(State { ahead_ms: AtomicI64::new(ahead_ms), moves: AtomicU64::new(0), path }))
+    fn new(ahead_ms: i64, confirmed: bool, path: Option<PathBuf>) -> Self {
+        Self(Arc::new(State {
+            ahead_ms: AtomicI64::new(ahead_ms),
+            moves: AtomicU64::new(0),
+            confirmed: AtomicBool::new(confirmed),
+            set_back: AtomicBool::new(false),
+            boot_id: Mutex::new(boot_id()),
+            path,
+        }))
     }
 
     /// Network time, in milliseconds since the Unix epoch.
@@ -136,8 +154,17 @@ impl NetworkClock {
 
     /// Takes over a peer's time, also for later processes of this boot. Says whether that changed anything.
     pub fn follow(&self, peer: &Sample) -> bool {
-        if self.sample().agrees(peer) {
+        let own = self.sample();
+        let was_confirmed = self.0.confirmed.swap(true, Ordering::Relaxed);
+        if own.agrees(peer) {
+            if !was_confirmed {
+                self.save();
+            }
             return false;
+        }
+        // Time has passed in the network that has not passed here.
+        if was_confirmed && peer.ahead_ms.saturating_sub(own.ahead_ms) > allowed(peer.spread_ms) {
+            self.0.set_back.store(true, Ordering::Relaxed);
         }
         self.0.ahead_ms.store(peer.ahead_ms, Ordering::Relaxed);
         self.0.moves.fetch_add(1, Ordering::Relaxed);
@@ -151,6 +178,15 @@ impl NetworkClock {
     pub fn set(&self, now_ms: u64) {
         let now = boot_ms();
         self.follow(&Sample::new(now_ms, now, now));
+    }
+
+    /// Whether, since the last question, this machine was set back to a former state of this boot, as a snapshot of a
+    /// virtual machine is taken up again: its boot has another name, or its boot clock fell behind the network's.
+    #[must_use]
+    pub fn was_set_back(&self) -> bool {
+        let now = boot_id();
+        let renamed = std::mem::replace(&mut *lock(&self.0.boot_id), now.clone()) != now;
+        self.0.set_back.swap(false, Ordering::Relaxed) || renamed
     }
 
     /// How often the time was set. What was made before the last time may bear a wrong date.
@@ -168,12 +204,21 @@ impl NetworkClock {
     /// What cannot be written down holds for this process; a later one asks again.
     fn save(&self) {
         if let Some(path) = &self.0.path {
-            let file = ClockFile { boot: boot(), ahead_ms: self.0.ahead_ms.load(Ordering::Relaxed) };
+            let file = ClockFile {
+                boot: boot(),
+                ahead_ms: self.0.ahead_ms.load(Ordering::Relaxed),
+                confirmed: self.0.confirmed.load(Ordering::Relaxed),
+            };
             if let Err(error) = write_json(path, &file) {
                 tracing::warn!(%error, "clock.not_saved");
             }
         }
     }
+}
+
+/// How far a peer's clock may run away between two questions, in milliseconds.
+fn allowed(spread_ms: u64) -> i64 {
+    i64::try_from(SET_BACK_MS.saturating_add(spread_ms)).unwrap_or(i64::MAX)
 }
 
 /// What the boot clock lags behind `now_ms`.
@@ -192,20 +237,29 @@ fn complaint(wall_ms: u64, network_ms: u64) -> Option<String> {
     Some(format!("this machine's clock is {} {side} the network's: set it", rough(Duration::from_millis(off_ms))))
 }
 
-/// The operating system's randomness.
-///
-/// It panics if the operating system has none, which Linux rules out once it has booted.
-#[must_use]
-pub const fn os_rng() -> UnwrapErr<SysRng> {
-    UnwrapErr(SysRng)
-}
-
 /// The identity of this boot of the machine: what was written to files before a restart of a
-/// process in the same boot is still there, synced or not.
+/// process in the same boot is still there, synced or not. On a virtual machine that can tell, it is
+/// another one after a snapshot was taken up.
 #[must_use]
 pub fn boot_id() -> String {
     let id = File::open("/proc/sys/kernel/random/boot_id").and_then(|file| read_at_most(file, 128)).unwrap_or_default();
-    String::from_utf8_lossy(&id).trim().to_owned()
+    let id = String::from_utf8_lossy(&id).trim().to_owned();
+    if id.is_empty() { id } else { id + &generation(Path::new("/")) }
+}
+
+/// Where a hypervisor's generation of a virtual machine can be read, and at which bytes: QEMU's `vmgenid`, and the
+/// disruption marker of a `vmclock`. The kernel keeps that of other hypervisors to itself.
+const GENERATIONS: [(&str, std::ops::Range<usize>); 2] =
+    [("sys/firmware/qemu_fw_cfg/by_name/etc/vmgenid_guid/raw", 0..4096), ("dev/vmclock0", 16..24)];
+
+/// The generation of this virtual machine, nothing where there is none to be read.
+fn generation(root: &Path) -> String {
+    let read = |(path, bytes): &(&str, std::ops::Range<usize>)| {
+        let file = File::open(root.join(path)).ok()?;
+        let head = read_at_most(file.take(4096), 4096).ok()?;
+        head.get(bytes.start..bytes.end.min(head.len())).map(hex::encode)
+    };
+    GENERATIONS.iter().filter_map(read).flat_map(|id| [" ".to_owned(), id]).collect()
 }
 
 /// What the boot clock counts from: this boot, as seen from this process' time namespace.
@@ -216,7 +270,7 @@ fn boot() -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
     use super::*;
 
@@ -257,5 +311,56 @@ mod tests {
                 assert!(said(wall).contains(&format!("clock is {text} ")), "{}", said(wall));
             }
         }
+    }
+
+    fn after(clock: &NetworkClock, ahead_ms: i64) -> Sample {
+        Sample { ahead_ms: clock.sample().ahead_ms + ahead_ms, spread_ms: 30 }
+    }
+
+    /// INV-LINK-56
+    #[test]
+    fn a_machine_that_lost_time_which_the_network_did_not_was_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = NetworkClock::open(dir.path());
+        // At first the wall clock may be wrong by any time.
+        assert!(clock.follow(&after(&clock, 90_000)) && !clock.was_set_back());
+        for (ahead_ms, expected) in [(1_900, false), (-60_000, false), (4_000, true), (50, false), (-5, false)] {
+            clock.follow(&after(&clock, ahead_ms));
+            assert_eq!(expected, clock.was_set_back(), "{ahead_ms} ms");
+            assert!(!clock.was_set_back());
+        }
+        // Also where the process was not there meanwhile, or only heard that its clock is right.
+        let later = NetworkClock::open(dir.path());
+        later.follow(&after(&later, 5_000));
+        assert!(later.was_set_back());
+        let dir = tempfile::tempdir().unwrap();
+        let right = NetworkClock::open(dir.path());
+        right.follow(&right.sample());
+        let later = NetworkClock::open(dir.path());
+        later.follow(&after(&later, 5_000));
+        assert!(later.was_set_back());
+    }
+
+    /// INV-LINK-56
+    #[test]
+    fn another_generation_of_a_virtual_machine_is_another_boot() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!("", generation(root.path()));
+        let [guid, clock] = GENERATIONS.map(|(path, _)| root.path().join(path));
+        std::fs::create_dir_all(guid.parent().unwrap()).unwrap();
+        std::fs::create_dir_all(clock.parent().unwrap()).unwrap();
+        let mut page = [0; 5000];
+        let mut seen = std::collections::BTreeSet::new();
+        for marker in [1, 2] {
+            page[20] = marker;
+            std::fs::write(&clock, page).unwrap();
+            assert!(seen.insert(generation(root.path())));
+        }
+        // What runs with the time is no part of it.
+        page[40] = 1;
+        std::fs::write(&clock, page).unwrap();
+        assert!(!seen.insert(generation(root.path())));
+        std::fs::write(&guid, [7; 16]).unwrap();
+        assert!(seen.insert(generation(root.path())));
     }
 }

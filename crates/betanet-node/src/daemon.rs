@@ -209,7 +209,7 @@ impl Node {
         let epochs = Epochs::open(&self.state, &boot_id(), clock.epoch_at(self.time.now_ms()), capacity)?;
         let egress = Egress::new(self.time.clone(), Arc::clone(&self.metrics));
         let keeper = Keeper {
-            epochs: Arc::new(Mutex::new(epochs)),
+            epochs: Arc::new(epochs),
             delays: Arc::new(Mutex::new(Delays::open(&self.state)?)),
             clock,
             time: self.time.clone(),

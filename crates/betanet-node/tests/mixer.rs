@@ -92,7 +92,7 @@ impl Node {
         let delays = Delays::open(&state).unwrap();
         let (_, secret) = epochs.accept(NOW.parity()).unwrap();
         let (owed, _) = seed.delays(&VrfKey::from_seed(&vrf_seed), NOW);
-        let (epochs, delays) = (Arc::new(Mutex::new(epochs)), Arc::new(Mutex::new(delays)));
+        let (epochs, delays) = (Arc::new(epochs), Arc::new(Mutex::new(delays)));
         let metrics = Arc::new(Metrics::new(true));
         let (out, released) = mpsc::channel(4 * ROUND);
         let config = MixerConfig { workers: 2, batch: 128, pool: 2 * ROUND, depth: 2 * ROUND };

@@ -39,7 +39,7 @@ fn child() {
     let start = std::env::var(START).unwrap();
     let (mut number, mut now) =
         start.split_once(' ').map(|(n, e)| (n.parse().unwrap(), Epoch(e.parse().unwrap()))).unwrap();
-    let mut epochs = open(Path::new(&folder), now);
+    let epochs = open(Path::new(&folder), now);
     let mut out = stdout();
     loop {
         for (epoch, key) in epochs.public_keys() {
@@ -122,7 +122,7 @@ fn a_killed_node_accepts_nothing_twice_and_keeps_its_keys() {
         lines.for_each(|line| seen.note(&line));
         rotated += seen.now - before;
 
-        let mut epochs = open(folder.path(), Epoch(seen.now));
+        let epochs = open(folder.path(), Epoch(seen.now));
         let kept: BTreeMap<u64, String> =
             epochs.public_keys().into_iter().map(|(epoch, key)| (epoch.0, hex::encode(key.as_bytes()))).collect();
         for epoch in seen.now.saturating_sub(1)..=seen.now + 1 {

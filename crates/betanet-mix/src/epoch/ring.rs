@@ -35,9 +35,15 @@ pub enum KeyRingError {
 }
 
 impl KeyRing {
+    /// A ring at `current` without any key.
+    #[must_use]
+    pub fn empty(current: Epoch) -> Self {
+        Self { current, keys: BTreeMap::new() }
+    }
+
     /// A ring that starts at `current`, with fresh keys for it and for the epoch after.
     pub fn new(rng: &mut impl CryptoRng, current: Epoch) -> Self {
-        let mut keys = Self { current, keys: BTreeMap::new() };
+        let mut keys = Self::empty(current);
         keys.fill(rng);
         keys
     }

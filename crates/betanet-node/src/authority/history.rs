@@ -291,7 +291,7 @@ impl World {
             let boot = format!("boot {}", node.machine.boots);
             let epochs = Epochs::open(&state, &boot, self.clock.epoch_at(now_ms), 8).unwrap();
             node.keeper = Some(Keeper {
-                epochs: Arc::new(Mutex::new(epochs)),
+                epochs: Arc::new(epochs),
                 delays: Arc::new(Mutex::new(Delays::open(&state).unwrap())),
                 clock: self.clock,
                 time: NetworkClock::from_wall(),
@@ -307,7 +307,7 @@ impl World {
         node.linked = serves;
         assert_eq!(None, keeper.round(&node.views, now_ms, now).trouble);
         let (keys, current) = {
-            let epochs = lock(&keeper.epochs);
+            let epochs = &keeper.epochs;
             (epochs.public_keys(), epochs.current())
         };
         let proofs = lock(&keeper.delays).revealed(current, &self.clock, now_ms, now);
@@ -348,7 +348,7 @@ impl World {
     fn describe(&self) -> String {
         let now_ms = self.time_ms();
         let nodes = self.nodes.iter().map(|node| {
-            let current = node.keeper.as_ref().map(|keeper| lock(&keeper.epochs).current());
+            let current = node.keeper.as_ref().map(|keeper| keeper.epochs.current());
             (node.machine.ahead_ms, current, node.stored, node.views.complaint(now_ms))
         });
         format!(
@@ -385,7 +385,7 @@ impl World {
         let current = self.clock.epoch_at(now_ms);
         let Some(view) = self.views.at(now_ms) else { return false };
         let Some(keeper) = &self.nodes[node].keeper else { return false };
-        let keys = lock(&keeper.epochs).public_keys();
+        let keys = keeper.epochs.public_keys();
         let listed = view.node(node_id_of(&self.nodes[node].key)).and_then(|node| node.key(current).copied());
         listed.is_some() && listed == keys.get(&current).copied()
     }

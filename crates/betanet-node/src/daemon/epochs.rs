@@ -3,37 +3,47 @@
 //! A tag is in the page cache before its packet may leave, so a killed process forgets nothing; a
 //! machine that went down may have, so after a reboot every key is new.
 //!
-//! New keys come in three steps, because every packet takes the lock on [`Epochs`] and the disk is
-//! slow: [`Epochs::retire`] and [`Epochs::adopt`] need the lock and are quick, [`Retired::erase`]
-//! and [`Renewal::write`] are slow and do without. A key is used and published when it is on disk.
+//! Every packet takes the lock on the keys, and the disk is slow; so nothing is written under it. The logs have a lock of
+//! their own, which is taken first where both are. New keys come in three steps: [`Epochs::retire`] and [`Epochs::adopt`]
+//! are quick, [`Retired::erase`] and [`Renewal::write`] are slow and hold no lock. A key is used and published when it is
+//! on disk.
+
+mod log;
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
 
 use betanet_mix::epoch::{Epoch, KeyRing};
-use betanet_mix::replay::{LOG_ENTRY_LEN, ReplayCache};
+use betanet_mix::replay::ReplayCache;
 use betanet_sphinx::{PacketError, PublicKey, ReplayFilter, ReplayTag, SecretKey};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::bounded::read_regular;
+use self::log::{Log, Paths, remove};
 use crate::random::os_rng;
-use crate::state::{NEVER_WAIT, StateDir, StateError, read_private_json, write_private};
+use crate::state::{StateDir, StateError, read_private_json, write_private};
+use crate::sync::lock;
 
 /// The file with keys and filter keys.
 const KEYS_FILE: &str = "epochs.json";
 
-/// Keys, caches and logs. Not shared: the owner puts it behind a lock.
+/// Keys, caches and logs, shared by all threads.
 #[derive(Debug)]
 pub struct Epochs {
     dir: PathBuf,
+    /// Entries that fit into all caches together.
+    capacity: usize,
+    logs: Mutex<BTreeMap<Epoch, Log>>,
+    keys: Mutex<Keys>,
+}
+
+#[derive(Debug)]
+struct Keys {
     boot_id: String,
     ring: KeyRing,
-    generations: BTreeMap<Epoch, Generation>,
-    capacity: usize,
+    caches: BTreeMap<Epoch, ReplayCache>,
     /// Whether the key file holds these keys and no others.
     saved: bool,
 }
@@ -43,8 +53,8 @@ pub struct Epochs {
 #[must_use = "the logs are still there"]
 pub struct Retired {
     epochs: Vec<Epoch>,
-    generations: Vec<Generation>,
-    logs: Vec<PathBuf>,
+    caches: Vec<ReplayCache>,
+    logs: Vec<Paths>,
 }
 
 impl Retired {
@@ -56,8 +66,8 @@ impl Retired {
 
     /// Gives the memory back and removes the logs.
     pub fn erase(self) {
-        drop(self.generations);
-        self.logs.iter().for_each(|log| remove(log));
+        drop(self.caches);
+        self.logs.iter().for_each(Paths::remove);
     }
 }
 
@@ -77,7 +87,13 @@ impl Renewal {
     /// # Errors
     /// A file cannot be written; no new key may be used then.
     pub fn write(mut self) -> Result<Renewed, StateError> {
-        self.ring.rotate(&mut os_rng(), self.ring.current());
+        let current = self.ring.current();
+        if self.ring.public_keys().is_empty() {
+            // Senders use the key of the epoch before until every clock has passed the boundary, so
+            // a node that starts just behind one needs that key as well.
+            self.ring = KeyRing::new(&mut os_rng(), current.previous());
+        }
+        self.ring.rotate(&mut os_rng(), current);
         let missing = self.ring.public_keys().into_keys().filter(|epoch| !self.filters.contains_key(epoch));
         let caches: BTreeMap<_, _> =
             missing.map(|epoch| (epoch, ReplayCache::new(&mut os_rng(), self.capacity))).collect();
@@ -103,9 +119,10 @@ impl Renewal {
         // epoch, and one with an empty log would let everything pass once more.
         let mut fresh = BTreeMap::new();
         for (epoch, cache) in caches {
-            let path = log_path(&self.dir, epoch);
-            let log = create_log(&path).map_err(|source| StateError::Io { action: "create", path, source })?;
-            fresh.insert(epoch, Generation { cache, log, written: 0, torn: false });
+            let paths = Paths::new(&self.dir, epoch);
+            let log = Log::create(&paths, cache.filter_key());
+            let log = log.map_err(|source| StateError::Io { action: "create", path: paths.log, source })?;
+            fresh.insert(epoch, (cache, log));
         }
         Ok(Renewed { ring: self.ring, fresh })
     }
@@ -115,36 +132,7 @@ impl Renewal {
 #[derive(Debug)]
 pub struct Renewed {
     ring: KeyRing,
-    fresh: BTreeMap<Epoch, Generation>,
-}
-
-#[derive(Debug)]
-struct Generation {
-    cache: ReplayCache,
-    log: File,
-    /// Bytes of whole entries in the log.
-    written: u64,
-    /// Whether more than those may be in the log.
-    torn: bool,
-}
-
-impl Generation {
-    fn write_log(&mut self) -> io::Result<()> {
-        let fresh = self.cache.unlogged();
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        // Whatever a failed write has left behind whole entries would shift all later ones.
-        if self.torn {
-            self.log.set_len(self.written)?;
-        }
-        self.torn = true;
-        self.log.write_all(fresh)?;
-        self.torn = false;
-        self.written += u64::try_from(fresh.len()).unwrap_or(0);
-        self.cache.mark_logged();
-        Ok(())
-    }
+    fresh: BTreeMap<Epoch, (ReplayCache, Log)>,
 }
 
 /// What stands in the key file.
@@ -165,7 +153,7 @@ impl Drop for KeyFile {
 impl Epochs {
     /// Takes up the keys of this boot, or makes new ones; either way those of `now` are there.
     ///
-    /// `capacity` bounds the entries of one generation.
+    /// `capacity` bounds the entries of all keys together.
     ///
     /// # Errors
     /// A file cannot be read or written.
@@ -174,13 +162,14 @@ impl Epochs {
             .filter(|file| !boot_id.is_empty() && file.boot_id == boot_id);
         let mut epochs = Self {
             dir: state.path().to_owned(),
-            boot_id: boot_id.to_owned(),
-            // Senders use the key of the epoch before until every clock has passed the boundary, so
-            // a node that starts just behind one needs that key as well.
-            ring: KeyRing::new(&mut os_rng(), now.previous()),
-            generations: BTreeMap::new(),
             capacity,
-            saved: false,
+            logs: Mutex::default(),
+            keys: Mutex::new(Keys {
+                boot_id: boot_id.to_owned(),
+                ring: KeyRing::empty(now),
+                caches: BTreeMap::new(),
+                saved: false,
+            }),
         };
         if let Some(file) = kept {
             epochs.take_over(&file);
@@ -191,8 +180,8 @@ impl Epochs {
         Ok(epochs)
     }
 
-    /// Uses what a former process of this boot left. A key whose log is missing or cannot be read as
-    /// one is not used again: packets may have passed that nobody would recognise.
+    /// Uses what a former process of this boot left. A key whose log is not there as it was written is
+    /// not used again: packets may have passed that nobody would recognise.
     fn take_over(&mut self, file: &KeyFile) {
         let Some(mut ring) =
             hex::decode(&file.ring).ok().map(Zeroizing::new).and_then(|bytes| KeyRing::import(&bytes).ok())
@@ -200,43 +189,26 @@ impl Epochs {
             return;
         };
         for epoch in ring.public_keys().into_keys() {
-            let generation = file.filters.get(&epoch.0).and_then(|filter| self.restore(epoch, filter));
-            match generation {
-                Some(generation) => {
-                    self.generations.insert(epoch, generation);
-                }
-                None => {
-                    ring.erase(epoch);
-                }
+            let restored = file.filters.get(&epoch.0).and_then(|filter| {
+                let mut key = Zeroizing::new([0; 16]);
+                hex::decode_to_slice(filter, key.as_mut_slice()).ok()?;
+                Log::restore(&Paths::new(&self.dir, epoch), key, self.capacity)
+            });
+            if let Some((log, cache)) = restored {
+                lock(&self.logs).insert(epoch, log);
+                lock(&self.keys).caches.insert(epoch, cache);
+            } else {
+                ring.erase(epoch);
             }
         }
-        self.ring = ring;
-    }
-
-    fn restore(&self, epoch: Epoch, filter: &str) -> Option<Generation> {
-        let mut key = Zeroizing::new([0; 16]);
-        hex::decode_to_slice(filter, key.as_mut_slice()).ok()?;
-        let mut log = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .custom_flags(NEVER_WAIT)
-            .open(log_path(&self.dir, epoch))
-            .ok()?;
-        // Longer than this, it holds more than fits.
-        let limit = self.capacity.saturating_add(1).saturating_mul(LOG_ENTRY_LEN);
-        let bytes = read_regular(&mut log, limit).ok()?;
-        let (cache, restored) = ReplayCache::restore(key, self.capacity, &bytes).ok()?;
-        let written = u64::try_from(bytes.len() - restored.torn_bytes).ok()?;
-        // An entry that was cut short belongs to a packet that never left.
-        log.set_len(written).ok()?;
-        Some(Generation { cache, log, written, torn: false })
+        lock(&self.keys).ring = ring;
     }
 
     /// Moves to the epoch of `now` in one go: erases what is no longer accepted, makes what is missing.
     ///
     /// # Errors
     /// A file cannot be written; no key is new then.
-    pub fn rotate(&mut self, now: Epoch) -> Result<(), StateError> {
+    pub fn rotate(&self, now: Epoch) -> Result<(), StateError> {
         self.retire(now).erase();
         if let Some(renewal) = self.renewal() {
             self.adopt(renewal.write()?);
@@ -246,122 +218,147 @@ impl Epochs {
 
     /// Moves to the epoch of `now`: from here on, packets under older keys than the one before it
     /// find no key. Where a wrong clock is set back, keys of the future go as well, with their logs.
-    pub fn retire(&mut self, now: Epoch) -> Retired {
-        if now != self.current() {
-            self.saved = false;
-            // Packets that were just let in leave without waiting for a log that goes. Should the process
-            // be killed before it is gone, it holds them; if it cannot be written, their key goes anyway.
-            let _ = self.write_logs();
+    pub fn retire(&self, now: Epoch) -> Retired {
+        self.give_up(|keys| {
+            if now != keys.ring.current() {
+                keys.saved = false;
+            }
+            keys.ring.advance(now)
+        })
+    }
+
+    /// Gives up all keys: what they let in before may be forgotten. The next ones belong to `boot_id`.
+    pub fn forget(&self, boot_id: String) -> Retired {
+        self.give_up(|keys| {
+            keys.saved = false;
+            keys.boot_id = boot_id;
+            let epochs: Vec<Epoch> = keys.ring.public_keys().into_keys().collect();
+            epochs.into_iter().filter(|epoch| keys.ring.erase(*epoch)).collect()
+        })
+    }
+
+    /// Takes keys out of use, and what belongs to them.
+    ///
+    /// Threads that have just let packets in under one of them wait for the lock on the logs, and then for nothing: so their
+    /// tags are written here. Should the process be killed before the log is gone, it holds them; if it cannot be
+    /// written, their key goes anyway.
+    fn give_up(&self, which: impl FnOnce(&mut Keys) -> Vec<Epoch>) -> Retired {
+        let mut logs = lock(&self.logs);
+        let (epochs, mut caches) = {
+            let mut keys = lock(&self.keys);
+            let epochs = which(&mut keys);
+            let caches: Vec<_> = epochs.iter().filter_map(|epoch| keys.caches.remove_entry(epoch)).collect();
+            (epochs, caches)
+        };
+        for (epoch, cache) in &mut caches {
+            if let Some(mut log) = logs.remove(epoch) {
+                cache.take_unlogged(&mut log.pending);
+                let _ = log.write();
+            }
         }
-        let epochs = self.ring.advance(now);
-        let generations = epochs.iter().filter_map(|epoch| self.generations.remove(epoch)).collect();
-        let logs = epochs.iter().map(|epoch| log_path(&self.dir, *epoch)).collect();
-        Retired { epochs, generations, logs }
+        Retired {
+            logs: epochs.iter().map(|epoch| Paths::new(&self.dir, *epoch)).collect(),
+            caches: caches.into_iter().map(|(_, cache)| cache).collect(),
+            epochs,
+        }
     }
 
     /// What must be written before the next keys can be used; nothing if all are there.
     #[must_use]
     pub fn renewal(&self) -> Option<Renewal> {
-        if self.saved {
+        let keys = lock(&self.keys);
+        if keys.saved {
             return None;
         }
-        let filter = |(epoch, generation): (&Epoch, &Generation)| (*epoch, generation.cache.filter_key().clone());
+        let filter = |(epoch, cache): (&Epoch, &ReplayCache)| (*epoch, cache.filter_key().clone());
         Some(Renewal {
             dir: self.dir.clone(),
-            boot_id: self.boot_id.clone(),
-            ring: self.ring.clone(),
-            filters: self.generations.iter().map(filter).collect(),
+            boot_id: keys.boot_id.clone(),
+            ring: keys.ring.clone(),
+            filters: keys.caches.iter().map(filter).collect(),
             capacity: self.capacity,
         })
     }
 
     /// Uses keys that are on disk now. Between [`Self::renewal`] and this, nothing may be retired.
-    pub fn adopt(&mut self, renewed: Renewed) {
-        self.ring = renewed.ring;
-        self.generations.extend(renewed.fresh);
-        self.saved = true;
+    pub fn adopt(&self, renewed: Renewed) {
+        let mut logs = lock(&self.logs);
+        let mut keys = lock(&self.keys);
+        keys.ring = renewed.ring;
+        for (epoch, (cache, log)) in renewed.fresh {
+            logs.insert(epoch, log);
+            keys.caches.insert(epoch, cache);
+        }
+        keys.saved = true;
     }
 
     /// The epoch whose key is current.
     #[must_use]
     pub fn current(&self) -> Epoch {
-        self.ring.current()
+        lock(&self.keys).ring.current()
     }
 
     /// The keys to publish.
     #[must_use]
     pub fn public_keys(&self) -> BTreeMap<Epoch, PublicKey> {
-        self.ring.public_keys()
+        lock(&self.keys).ring.public_keys()
     }
 
     /// The secret for packets of this parity.
     #[must_use]
     pub fn accept(&self, parity: u8) -> Option<(Epoch, SecretKey)> {
-        self.ring.accept(parity).map(|(epoch, secret)| (epoch, secret.clone()))
+        lock(&self.keys).ring.accept(parity).map(|(epoch, secret)| (epoch, secret.clone()))
     }
 
     /// Checks a tag under the key of `epoch` and remembers it.
     ///
     /// # Errors
-    /// A replay, a full cache, or a key that is gone.
-    pub fn check_and_insert(&mut self, epoch: Epoch, tag: &ReplayTag) -> Result<(), PacketError> {
-        self.generations.get_mut(&epoch).ok_or(PacketError::NoKey)?.cache.check_and_insert(tag)
+    /// A replay, no room in all caches together, or a key that is gone.
+    pub fn check_and_insert(&self, epoch: Epoch, tag: &ReplayTag) -> Result<(), PacketError> {
+        let mut keys = lock(&self.keys);
+        let is_full = keys.held() >= self.capacity;
+        let cache = keys.caches.get_mut(&epoch).ok_or(PacketError::NoKey)?;
+        if is_full { Err(cache.refuse(tag)) } else { cache.check_and_insert(tag) }
     }
 
     /// Appends all new tags to their logs, also those of other threads. Only then may the packets
     /// behind them leave.
     ///
+    /// One thread writes at a time. The others wait for it, and have nothing left to write or write what has come meanwhile.
+    ///
     /// # Errors
     /// A log cannot be written; the packets behind the caller's new tags must be dropped. The tags
     /// themselves stay new, so that no other thread takes them for written.
-    pub fn write_logs(&mut self) -> io::Result<()> {
-        let mut outcome = Ok(());
-        for generation in self.generations.values_mut() {
-            if let Err(err) = generation.write_log() {
-                outcome = Err(err);
+    pub fn write_logs(&self) -> io::Result<()> {
+        let mut logs = lock(&self.logs);
+        for (epoch, cache) in &mut lock(&self.keys).caches {
+            if let Some(log) = logs.get_mut(epoch) {
+                cache.take_unlogged(&mut log.pending);
             }
         }
-        outcome
+        logs.values_mut().map(Log::write).fold(Ok(()), io::Result::and)
     }
 
     /// Entries held, and entries that fit.
     #[must_use]
     pub fn replay_load(&self) -> (usize, usize) {
-        self.generations.values().fold((0, 0_usize), |(len, capacity), generation| {
-            (len + generation.cache.len(), capacity.saturating_add(generation.cache.capacity()))
-        })
+        (lock(&self.keys).held(), self.capacity)
     }
 
     fn remove_logs(&self) {
         let Ok(entries) = std::fs::read_dir(&self.dir) else {
             return;
         };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with("replay-") && name.ends_with(".log") {
-                remove(&entry.path());
-            }
+        for entry in entries.flatten().filter(|entry| Paths::is_one(&entry.file_name().to_string_lossy())) {
+            remove(&entry.path());
         }
     }
 }
 
-fn log_path(dir: &Path, epoch: Epoch) -> PathBuf {
-    dir.join(format!("replay-{epoch}.log"))
-}
-
-/// An empty log in place of whatever is there.
-fn create_log(path: &Path) -> io::Result<File> {
-    match std::fs::remove_file(path) {
-        Err(err) if err.kind() != ErrorKind::NotFound => return Err(err),
-        _ => {}
+impl Keys {
+    fn held(&self) -> usize {
+        self.caches.values().map(ReplayCache::len).sum()
     }
-    OpenOptions::new().create_new(true).append(true).mode(0o600).open(path)
-}
-
-fn remove(path: &Path) {
-    // What is gone already needs no removing, and what cannot be removed is useless without its key.
-    let _ = std::fs::remove_file(path);
 }
 
 #[cfg(test)]

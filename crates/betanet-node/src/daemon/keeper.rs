@@ -8,7 +8,7 @@ use betanet_mix::epoch::{Epoch, EpochClock};
 
 use super::delays::Delays;
 use super::epochs::{Epochs, Renewal};
-use crate::clock::NetworkClock;
+use crate::clock::{NetworkClock, boot_id};
 use crate::state::StateError;
 use crate::sync::lock;
 
@@ -16,7 +16,7 @@ use crate::sync::lock;
 #[derive(Clone, Debug)]
 pub struct Keeper {
     /// Keys and replay memory.
-    pub epochs: Arc<Mutex<Epochs>>,
+    pub epochs: Arc<Epochs>,
     /// Delays and proofs.
     pub delays: Arc<Mutex<Delays>>,
     /// When an epoch begins.
@@ -47,18 +47,21 @@ impl Keeper {
         let (keys_changed, rotated) = self.rotate(self.clock.epoch_at(now_ms), now);
         let fixed = self.fix_delays(views, now_ms);
         // Tags that the disk refused wait for the next packet, or for this.
-        let logged = lock(&self.epochs).write_logs().map_err(|err| format!("cannot write the replay log: {err}"));
+        let logged = self.epochs.write_logs().map_err(|err| format!("cannot write the replay log: {err}"));
         let trouble = rotated.and(fixed).map_err(|err| err.to_string()).and(logged).err();
         Kept { keys_changed, trouble }
     }
 
     /// Gives up old keys at once, makes new ones, and says whether the keys changed.
     fn rotate(&self, epoch: Epoch, now: Instant) -> (bool, Result<(), StateError>) {
-        let (retired, renewal, former) = {
-            let mut epochs = lock(&self.epochs);
-            let former = epochs.current();
-            (epochs.retire(epoch), epochs.renewal(), former)
-        };
+        if self.time.was_set_back() {
+            // What passed in the time that is gone would pass once more. The epochs go on, and so do their delays.
+            tracing::warn!("keys.forgotten: this machine was set back to a former state, so its packet keys are new");
+            self.epochs.forget(boot_id()).erase();
+        }
+        let former = self.epochs.current();
+        let retired = self.epochs.retire(epoch);
+        let renewal = self.epochs.renewal();
         {
             let mut delays = lock(&self.delays);
             delays.retire(retired.epochs(), now);
@@ -72,7 +75,7 @@ impl Keeper {
             None => (fewer, Ok(())),
             Some(Err(err)) => (fewer, Err(err)),
             Some(Ok(renewed)) => {
-                lock(&self.epochs).adopt(renewed);
+                self.epochs.adopt(renewed);
                 tracing::info!(epoch = epoch.0, "keys.rotated");
                 (true, Ok(()))
             }
@@ -82,7 +85,7 @@ impl Keeper {
     /// Fixes the delays of the epochs at hand, as far as the consensuses allow it.
     fn fix_delays(&self, views: &Consensuses, now_ms: u64) -> Result<(), StateError> {
         let live: Vec<_> = views.live(now_ms).map(Arc::as_ref).collect();
-        let current = lock(&self.epochs).current();
+        let current = self.epochs.current();
         let plan = lock(&self.delays).plan(current, live.iter().copied());
         if let Some(plan) = plan {
             let fixed = plan.write()?;

@@ -216,7 +216,7 @@ impl Mixer {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn start<F>(&self, epochs: &Arc<Mutex<Epochs>>, delays: &Arc<Mutex<Delays>>, released: F) -> io::Result<()>
+    pub fn start<F>(&self, epochs: &Arc<Epochs>, delays: &Arc<Mutex<Delays>>, released: F) -> io::Result<()>
     where
         F: FnMut(Released) + Send + 'static,
     {

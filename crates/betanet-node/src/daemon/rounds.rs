@@ -105,7 +105,7 @@ impl<'a> Rounds<'a> {
     fn look(&self) {
         let Node { metrics, views, time, id, record, .. } = self.node;
         let (current, (entries, capacity)) = {
-            let epochs = lock(&self.keeper.epochs);
+            let epochs = &self.keeper.epochs;
             (epochs.current(), epochs.replay_load())
         };
         metrics.epoch.store(current.0, Ordering::Relaxed);
@@ -127,7 +127,7 @@ impl<'a> Rounds<'a> {
     /// Makes a descriptor to publish; none while no key is on disk.
     fn describe(&mut self) -> Result<(), DocumentError> {
         let (keys, current) = {
-            let epochs = lock(&self.keeper.epochs);
+            let epochs = &self.keeper.epochs;
             (epochs.public_keys(), epochs.current())
         };
         let mut described = Described { signed: None, moves: self.moves };
@@ -157,6 +157,6 @@ impl<'a> Rounds<'a> {
 
 /// The proofs that may be told now.
 fn revealed(keeper: &Keeper) -> Vec<DelayProof> {
-    let current = lock(&keeper.epochs).current();
+    let current = keeper.epochs.current();
     lock(&keeper.delays).revealed(current, &keeper.clock, keeper.time.now_ms(), Instant::now())
 }

@@ -1,5 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
 use betanet_mix::replay::LOG_ENTRY_LEN;
 
 use super::*;
@@ -15,13 +19,13 @@ fn tag(byte: u8) -> ReplayTag {
 fn a_restart_in_the_same_boot_keeps_keys_and_memory() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
-    let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
     let keys = first.public_keys();
     first.check_and_insert(NOW, &tag(1)).unwrap();
     first.write_logs().unwrap();
     drop(first);
 
-    let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let second = Epochs::open(&state, "boot", NOW, 100).unwrap();
     assert_eq!(keys, second.public_keys());
     assert_eq!(Err(PacketError::Replay), second.check_and_insert(NOW, &tag(1)));
     assert_eq!(Ok(()), second.check_and_insert(NOW, &tag(2)));
@@ -31,84 +35,193 @@ fn a_restart_in_the_same_boot_keeps_keys_and_memory() {
 fn a_torn_log_entry_is_cut_off_and_the_rest_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
-    let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
     first.check_and_insert(NOW, &tag(1)).unwrap();
     first.write_logs().unwrap();
-    let log = log_path(&first.dir, NOW);
+    let log = Paths::new(&first.dir, NOW).log;
     drop(first);
     let mut file = OpenOptions::new().append(true).open(&log).unwrap();
     file.write_all(&[1, 2, 3]).unwrap();
 
-    let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let second = Epochs::open(&state, "boot", NOW, 100).unwrap();
     second.check_and_insert(NOW, &tag(2)).unwrap();
     second.write_logs().unwrap();
     drop(second);
-    let mut third = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let third = Epochs::open(&state, "boot", NOW, 100).unwrap();
     for seen in [1, 2] {
         assert_eq!(Err(PacketError::Replay), third.check_and_insert(NOW, &tag(seen)));
     }
 }
 
-/// INV-LINK-07
+/// INV-LINK-07: a process that is killed while it writes leaves a log that is ahead of its tally, by a part of an entry, by
+/// entries, or by all of them.
 #[test]
-fn a_log_that_was_cut_anywhere_still_knows_every_packet_that_left_before() {
+fn a_log_that_a_killed_process_left_still_knows_every_packet_that_left_before() {
     const PACKETS: u8 = 5;
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
-    let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let Paths { log: path, tally } = Paths::new(&first.dir, NOW);
+    let mut tallies = vec![std::fs::read(&tally).unwrap()];
     for number in 0..PACKETS {
         first.check_and_insert(NOW, &tag(number)).unwrap();
         first.write_logs().unwrap();
+        tallies.push(std::fs::read(&tally).unwrap());
     }
-    let path = log_path(&first.dir, NOW);
     let keys = first.public_keys();
     drop(first);
     let log = std::fs::read(&path).unwrap();
-    // A process that is killed while it writes leaves a part of the write behind.
     for cut in 0..=log.len() {
-        std::fs::write(&path, &log[..cut]).unwrap();
-        let mut killed = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        assert_eq!(keys, killed.public_keys());
-        let left = u8::try_from(cut / LOG_ENTRY_LEN).unwrap();
-        for number in 0..PACKETS {
-            let expected = if number < left { Err(PacketError::Replay) } else { Ok(()) };
-            assert_eq!(expected, killed.check_and_insert(NOW, &tag(number)), "cut at {cut}");
-        }
-        // What is written after a cut is whole again.
-        killed.write_logs().unwrap();
-        drop(killed);
-        let mut again = Epochs::open(&state, "boot", NOW, 100).unwrap();
-        for number in 0..PACKETS {
-            assert_eq!(Err(PacketError::Replay), again.check_and_insert(NOW, &tag(number)), "cut at {cut}");
+        let whole = cut / LOG_ENTRY_LEN;
+        for counted in 0..=whole {
+            std::fs::write(&path, &log[..cut]).unwrap();
+            std::fs::write(&tally, &tallies[counted]).unwrap();
+            let killed = Epochs::open(&state, "boot", NOW, 100).unwrap();
+            assert_eq!(keys, killed.public_keys(), "cut at {cut}, {counted} counted");
+            for number in 0..PACKETS {
+                let expected = if usize::from(number) < whole { Err(PacketError::Replay) } else { Ok(()) };
+                assert_eq!(expected, killed.check_and_insert(NOW, &tag(number)), "cut at {cut}");
+            }
+            // What is written after a cut is whole again, and counted.
+            killed.write_logs().unwrap();
+            drop(killed);
+            assert_eq!(tallies.last().unwrap(), &std::fs::read(&tally).unwrap());
+            let again = Epochs::open(&state, "boot", NOW, 100).unwrap();
+            for number in 0..PACKETS {
+                assert_eq!(Err(PacketError::Replay), again.check_and_insert(NOW, &tag(number)), "cut at {cut}");
+            }
         }
     }
-    // A machine that went down may have lost any part: the same cuts after a reboot find no key.
-    for cut in 0..=log.len() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::copy(state.join(KEYS_FILE), dir.path().join(KEYS_FILE)).unwrap();
-        std::fs::write(dir.path().join(path.file_name().unwrap()), &log[..cut]).unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let rebooted = Epochs::open(&state, "another boot", NOW, 100).unwrap();
-        assert!(rebooted.public_keys().values().all(|key| keys.values().all(|former| former != key)));
+}
+
+/// INV-LINK-55: within one boot, and INV-LINK-07: after another one, whatever the tally says.
+#[test]
+fn a_key_whose_log_lost_an_entry_is_not_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let paths = Paths::new(&first.dir, NOW);
+    let former = |epochs: &Epochs, keys: &BTreeMap<Epoch, PublicKey>| epochs.public_keys().get(&NOW) == keys.get(&NOW);
+    let mut epochs = first;
+    type Loss = fn(&Paths);
+    let losses: [(Loss, &str); 6] = [
+        (|paths| truncate(&paths.log, 8), "one entry"),
+        (|paths| truncate(&paths.log, 17), "a part of an entry"),
+        (|paths| std::fs::write(&paths.log, [7; 24]).unwrap(), "other entries"),
+        (|paths| std::fs::write(&paths.log, []).unwrap(), "all of them"),
+        (|paths| std::fs::remove_file(&paths.tally).unwrap(), "the tally"),
+        (|paths| truncate(&paths.tally, 9), "a part of the tally"),
+    ];
+    for (lose, what) in losses {
+        let keys = epochs.public_keys();
+        for number in 0..3 {
+            epochs.check_and_insert(NOW, &tag(number)).unwrap();
+        }
+        epochs.write_logs().unwrap();
+        drop(epochs);
+        epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        assert!(former(&epochs, &keys), "before the loss of {what}");
+        drop(epochs);
+        lose(&paths);
+        epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        assert!(!former(&epochs, &keys), "after the loss of {what}");
+        // The keys that lost nothing stay.
+        assert_eq!(keys.get(&NOW.next()), epochs.public_keys().get(&NOW.next()));
     }
+    let keys = epochs.public_keys();
+    drop(epochs);
+    let rebooted = Epochs::open(&state, "another boot", NOW, 100).unwrap();
+    assert!(rebooted.public_keys().values().all(|key| keys.values().all(|former| former != key)));
+}
+
+fn truncate(path: &Path, length: u64) {
+    OpenOptions::new().write(true).open(path).unwrap().set_len(length).unwrap();
+}
+
+/// INV-LINK-56
+#[test]
+fn a_machine_that_was_set_back_has_other_keys_that_last_in_its_new_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let before = epochs.public_keys();
+    epochs.check_and_insert(NOW, &tag(1)).unwrap();
+    let forgotten = epochs.forget("boot 2".to_owned());
+    assert_eq!(before.keys().copied().collect::<Vec<_>>(), forgotten.epochs());
+    assert_eq!(Err(PacketError::NoKey), epochs.check_and_insert(NOW, &tag(2)));
+    assert!(epochs.public_keys().is_empty());
+    forgotten.erase();
+    epochs.rotate(NOW).unwrap();
+    let after = epochs.public_keys();
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    assert!(after.values().all(|key| before.values().all(|former| former != key)));
+    assert_eq!((0, 100), epochs.replay_load());
+    drop(epochs);
+    let kept = Epochs::open(&state, "boot 2", NOW, 100).unwrap();
+    assert_eq!(after, kept.public_keys());
+    drop(kept);
+    assert_ne!(after, Epochs::open(&state, "boot", NOW, 100).unwrap().public_keys());
+}
+
+#[test]
+fn all_keys_share_the_room_for_tags() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let epochs = Epochs::open(&state, "boot", NOW, 7).unwrap();
+    for number in 0..4 {
+        epochs.check_and_insert(NOW.previous(), &tag(number)).unwrap();
+    }
+    for number in 0..3 {
+        epochs.check_and_insert(NOW, &tag(number)).unwrap();
+    }
+    assert_eq!((7, 7), epochs.replay_load());
+    assert_eq!(Err(PacketError::ReplayCacheFull), epochs.check_and_insert(NOW, &tag(9)));
+    assert_eq!(Err(PacketError::Replay), epochs.check_and_insert(NOW, &tag(1)));
+    epochs.rotate(NOW.next()).unwrap();
+    assert_eq!(Ok(()), epochs.check_and_insert(NOW, &tag(9)));
+}
+
+/// INV-LINK-07: a tag is accepted once, and is in the log when the thread that took it goes on.
+#[test]
+fn many_threads_take_a_tag_once_and_none_goes_on_before_its_tags_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let epochs = Epochs::open(&state, "boot", NOW, 10_000).unwrap();
+    let path = Paths::new(&epochs.dir, NOW).log;
+    let work = || {
+        let mut taken = 0;
+        for number in 0..500_u128 {
+            taken += u64::from(epochs.check_and_insert(NOW, &ReplayTag::from(number.to_be_bytes())).is_ok());
+            epochs.write_logs().unwrap();
+            // Each tag up to this one was taken by some thread, and this thread's are in the log.
+            let length = std::fs::metadata(&path).unwrap().len();
+            assert!(length >= taken * u64::try_from(LOG_ENTRY_LEN).unwrap());
+        }
+        taken
+    };
+    let taken: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!((500, (500, 10_000)), (taken, epochs.replay_load()));
 }
 
 #[test]
 fn tags_that_a_full_disk_refused_are_not_taken_for_written() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
-    let mut first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let log = std::mem::replace(&mut first.generations.get_mut(&NOW).unwrap().log, full);
+    let log = lock(&first.logs).get_mut(&NOW).unwrap().exchange_file(full);
     first.check_and_insert(NOW, &tag(1)).unwrap();
     assert!(first.write_logs().is_err());
     // Another thread's turn, whose packets wait for the same log.
     assert!(first.write_logs().is_err());
-    first.generations.get_mut(&NOW).unwrap().log = log;
+    lock(&first.logs).get_mut(&NOW).unwrap().exchange_file(log);
     first.check_and_insert(NOW, &tag(2)).unwrap();
     first.write_logs().unwrap();
     drop(first);
-    let mut second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let second = Epochs::open(&state, "boot", NOW, 100).unwrap();
     for seen in [1, 2] {
         assert_eq!(Err(PacketError::Replay), second.check_and_insert(NOW, &tag(seen)));
     }
@@ -121,7 +234,7 @@ fn a_reboot_or_a_lost_log_retires_the_keys() {
     let state = StateDir::open(dir.path()).unwrap();
     let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
     let keys = first.public_keys();
-    let log = log_path(&first.dir, NOW);
+    let log = Paths::new(&first.dir, NOW).log;
     drop(first);
 
     std::fs::remove_file(log).unwrap();
@@ -139,8 +252,8 @@ fn a_reboot_or_a_lost_log_retires_the_keys() {
 fn rotation_erases_key_and_log_together() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
-    let mut epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
-    let log = log_path(&epochs.dir, NOW);
+    let epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let log = Paths::new(&epochs.dir, NOW).log;
     assert!(log.exists());
     epochs.rotate(NOW.next()).unwrap();
     let keys = epochs.public_keys();
@@ -158,8 +271,8 @@ fn rotation_erases_key_and_log_together() {
 fn a_key_ends_before_the_slow_work_and_another_begins_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
-    let mut epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
-    let (log, file) = (log_path(&epochs.dir, NOW), state.join(KEYS_FILE));
+    let epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let (log, file) = (Paths::new(&epochs.dir, NOW).log, state.join(KEYS_FILE));
     let before = std::fs::read(&file).unwrap();
     assert!(epochs.renewal().is_none());
     let now = NOW.next().next();
@@ -181,7 +294,7 @@ fn a_key_ends_before_the_slow_work_and_another_begins_after_it() {
     let keys = epochs.public_keys();
     epochs.write_logs().unwrap();
     drop(epochs);
-    let mut again = Epochs::open(&state, "boot", now, 100).unwrap();
+    let again = Epochs::open(&state, "boot", now, 100).unwrap();
     assert_eq!(keys, again.public_keys());
     assert_eq!(Err(PacketError::Replay), again.check_and_insert(now, &tag(1)));
 }
@@ -191,7 +304,7 @@ fn a_key_ends_before_the_slow_work_and_another_begins_after_it() {
 fn keys_that_cannot_be_saved_are_neither_published_nor_used_and_are_made_once_they_can() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
-    let mut epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
     let held = epochs.public_keys();
     // A folder in the place of the new file refuses as a full disk does.
     let blocked = dir.path().join("epochs.json.new");
@@ -215,7 +328,7 @@ fn a_pipe_in_place_of_a_log_retires_its_key_and_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
     let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
-    let (keys, log) = (first.public_keys(), log_path(&first.dir, NOW));
+    let (keys, log) = (first.public_keys(), Paths::new(&first.dir, NOW).log);
     drop(first);
     std::fs::remove_file(&log).unwrap();
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
@@ -230,19 +343,19 @@ fn a_pipe_in_place_of_a_log_retires_its_key_and_is_not_waited_for() {
 fn a_clock_that_is_set_back_costs_keys_but_lets_nothing_pass_twice() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
-    let mut epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
+    let epochs = Epochs::open(&state, "boot", NOW, 100).unwrap();
     epochs.rotate(NOW.next()).unwrap();
     epochs.check_and_insert(NOW.next(), &tag(1)).unwrap();
     epochs.write_logs().unwrap();
     let before = epochs.public_keys();
     let far = Epoch(NOW.0 + 1000);
-    let future = log_path(&epochs.dir, far);
+    let future = Paths::new(&epochs.dir, far).log;
 
     // One epoch back: the key that let packets in is still held, and so is its memory.
     epochs.rotate(NOW).unwrap();
     assert_eq!(Err(PacketError::Replay), epochs.check_and_insert(NOW.next(), &tag(1)));
     assert_eq!(before[&NOW.next()], epochs.public_keys()[&NOW.next()]);
-    assert!(!log_path(&epochs.dir, NOW.next().next()).exists());
+    assert!(!Paths::new(&epochs.dir, NOW.next().next()).log.exists());
     // Far ahead and back again: every key is another.
     epochs.rotate(far).unwrap();
     assert!(future.exists());
@@ -259,7 +372,7 @@ fn a_clock_that_is_set_back_costs_keys_but_lets_nothing_pass_twice() {
 fn a_key_that_went_with_its_log_does_not_come_back_with_an_empty_one() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
-    let mut epochs = Epochs::open(&state, "boot", NOW.next(), 100).unwrap();
+    let epochs = Epochs::open(&state, "boot", NOW.next(), 100).unwrap();
     let ahead = NOW.next().next();
     let before = epochs.public_keys();
     epochs.check_and_insert(ahead, &tag(1)).unwrap();

@@ -51,7 +51,7 @@ impl TestEdge {
         let state = StateDir::open(folder.path()).unwrap();
         let (own, authority) = (key(), key());
         let metrics = Arc::new(Metrics::new(true));
-        let epochs = Arc::new(Mutex::new(Epochs::open(&state, "boot", Epoch(1), 1000).unwrap()));
+        let epochs = Arc::new(Epochs::open(&state, "boot", Epoch(1), 1000).unwrap());
         let delays = Arc::new(Mutex::new(Delays::open(&state).unwrap()));
         let config = MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64 };
         let mixer = Mixer::new(config, &metrics);

@@ -21,7 +21,7 @@ use crate::sync::lock;
 
 /// Unwraps groups of packets and brings them into the delay line.
 pub(super) struct Unwrapper {
-    epochs: Arc<Mutex<Epochs>>,
+    epochs: Arc<Epochs>,
     delays: Arc<Mutex<Delays>>,
     line: Arc<DelayLine>,
     metrics: Arc<Metrics>,
@@ -34,7 +34,7 @@ pub(super) struct Unwrapper {
 impl Unwrapper {
     pub(super) fn new(
         batch: usize,
-        epochs: Arc<Mutex<Epochs>>,
+        epochs: Arc<Epochs>,
         delays: Arc<Mutex<Delays>>,
         line: Arc<DelayLine>,
         metrics: Arc<Metrics>,
@@ -89,7 +89,7 @@ impl Unwrapper {
 
     /// Makes the new replay tags last, or gives up the packets behind them.
     fn log(&mut self) {
-        let written = lock(&self.epochs).write_logs();
+        let written = self.epochs.write_logs();
         if written.is_err() {
             // What is not in the log must not leave: after a crash it could pass twice.
             for _ in self.done.drain(..) {
@@ -139,7 +139,7 @@ fn release(action: Action, packet: Buffer) -> Released {
 
 /// The packet keys of the moment by parity, with the delays that belong to them.
 struct Keys<'a> {
-    epochs: &'a Mutex<Epochs>,
+    epochs: &'a Epochs,
     by_parity: [Option<Key>; 2],
 }
 
@@ -150,11 +150,8 @@ struct Key {
 }
 
 impl<'a> Keys<'a> {
-    fn current(epochs: &'a Mutex<Epochs>, delays: &Mutex<Delays>) -> Self {
-        let accepted = {
-            let epochs = lock(epochs);
-            [epochs.accept(0), epochs.accept(1)]
-        };
+    fn current(epochs: &'a Epochs, delays: &Mutex<Delays>) -> Self {
+        let accepted = [epochs.accept(0), epochs.accept(1)];
         let delays = lock(delays);
         let key = |(epoch, secret)| Key { epoch, secret, delays: delays.source(epoch) };
         Self { epochs, by_parity: accepted.map(|accepted| accepted.map(key)) }
@@ -189,6 +186,6 @@ impl NodeKeys for Keys<'_> {
     /// Takes the lock for one tag at a time, so that threads share a cache and not its lock.
     fn check_and_insert(&mut self, parity: u8, tag: &ReplayTag) -> Result<(), PacketError> {
         let epoch = self.get(parity).ok_or(PacketError::NoKey)?.epoch;
-        lock(self.epochs).check_and_insert(epoch, tag)
+        self.epochs.check_and_insert(epoch, tag)
     }
 }
