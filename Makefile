@@ -44,6 +44,7 @@ test: build ## Run all tests but those that take minutes
 test-long: build ## Run all tests, with long property searches
 	export PROPTEST_CASES=10000 && $(CARGO_TEST)
 	cargo test --locked --package betanet-sphinx -- --ignored
+	cargo run --locked --package betanet-fuzz -- --seconds 20
 	HYPOTHESIS_PROFILE=deep $(BIN)/pytest --slow --timeout=1800
 
 .PHONY: lint
@@ -56,6 +57,7 @@ lint: build ## Check format, types, lints, layers
 	$(BIN)/stubtest --concise betanet._core
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python packaging/checks.py
+	$(BIN)/python packaging/module_circles.py
 
 .PHONY: fmt
 fmt: $(VENV)/deps.stamp ## Format the code, apply safe fixes

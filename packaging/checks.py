@@ -15,6 +15,7 @@ LAYERS: Final[dict[str, set[str]]] = {
     "betanet-node": {"betanet-mix", "betanet-sphinx", "betanet-stdio"},
     "betanet-py": {"betanet-mix", "betanet-node", "betanet-sphinx"},
     "betanet-testkit": {"betanet-mix", "betanet-sphinx"},
+    "betanet-fuzz": {"betanet-mix", "betanet-node", "betanet-sphinx"},
     "betanet-bench": {"betanet-mix", "betanet-node", "betanet-sphinx"},
 }
 """What each crate may build on. Tests may use the testkit beside that."""
