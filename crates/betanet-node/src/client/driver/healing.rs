@@ -4,8 +4,8 @@ use betanet_mix::own_edges::{FORMER_MS, draw_edges};
 use betanet_sphinx::NodeId;
 
 use super::Driver;
-use crate::random::os_rng;
 use crate::net::Endpoint;
+use crate::random::os_rng;
 use crate::state::StateError;
 
 impl Driver {
