@@ -1,5 +1,6 @@
 //! The directory: what its authority knows and signs next, and the consensuses that everybody holds.
 
+mod admission;
 mod consensuses;
 mod duties;
 mod newest;
@@ -7,6 +8,7 @@ mod plan;
 mod terms;
 mod workers;
 
+pub use admission::{AdmissionError, Admissions, Admitted, Door, Shown};
 pub use consensuses::{ConsensusError, Consensuses};
 pub use duties::OwedProof;
 pub use newest::Newest;

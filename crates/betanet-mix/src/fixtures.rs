@@ -11,7 +11,8 @@ use rand_core::SeedableRng;
 use crate::epoch::Epoch;
 use crate::random;
 use crate::view::{
-    Consensus, ConsensusHash, DelaySection, Mailbox, NetworkView, NodeDescriptor, Role, Verified, node_id_of,
+    Consensus, ConsensusHash, DelaySection, Mailbox, Member, NetworkView, NodeDescriptor, Prefix, Role, Verified,
+    node_id_of,
 };
 use crate::vrf;
 
@@ -43,10 +44,15 @@ pub(crate) fn node(number: u8, role: Role, party: u8) -> NodeDescriptor {
         keys: [EPOCH.previous(), EPOCH, EPOCH.next()].map(|epoch| (epoch, key)).into(),
         vrf_key: vrf::SecretKey::from_seed(&[number; 32]).public(),
         delay_proofs: Vec::new(),
-        operator: format!("party {party}"),
         issued_ms: NOW_MS - 1,
         expires_ms: NOW_MS + EPOCH_MS,
     }
+}
+
+/// The same node as a consensus lists it.
+pub(crate) fn member(number: u8, role: Role, party: u8) -> Member {
+    let prefix = Prefix::of(Ipv4Addr::new(10, party, 0, number).into());
+    Member { descriptor: node(number, role, party), operator: format!("party {party}"), prefix }
 }
 
 pub(crate) fn id(number: u8) -> NodeId {
@@ -58,13 +64,13 @@ pub(crate) fn mailbox(number: u8) -> Mailbox {
 }
 
 /// Two entries (0, 1), two exits (2, 3), and middles from 10 on, each of its own party.
-pub(crate) fn nodes(middles: u8) -> Vec<NodeDescriptor> {
+pub(crate) fn nodes(middles: u8) -> Vec<Member> {
     let edges = [(0, Role::Entry), (1, Role::Entry), (2, Role::Exit), (3, Role::Exit)];
-    let edges = edges.map(|(number, role)| node(number, role, number));
-    edges.into_iter().chain((10..10 + middles).map(|number| node(number, Role::Middle, number))).collect()
+    let edges = edges.map(|(number, role)| member(number, role, number));
+    edges.into_iter().chain((10..10 + middles).map(|number| member(number, Role::Middle, number))).collect()
 }
 
-pub(crate) fn consensus(nodes: Vec<NodeDescriptor>) -> Consensus {
+pub(crate) fn consensus(nodes: Vec<Member>) -> Consensus {
     Consensus {
         network: "fixture".to_owned(),
         epoch: EPOCH,

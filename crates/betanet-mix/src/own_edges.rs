@@ -157,14 +157,14 @@ fn is_recent(at_ms: u64, wall_ms: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{NOW_MS, consensus, id, node, rng, view_of};
+    use crate::fixtures::{NOW_MS, consensus, id, member, rng, view_of};
     use crate::view::Role;
 
     const MINUTE_MS: u64 = 60_000;
 
     /// Edges 0 to 5; 0 and 1 are of one party, 2 and 3 of another one.
     fn network(listed: &[u8]) -> NetworkView {
-        view_of(consensus(listed.iter().map(|number| node(*number, Role::Entry, number / 2)).collect()))
+        view_of(consensus(listed.iter().map(|number| member(*number, Role::Entry, number / 2)).collect()))
     }
 
     /// Looks every minute for a while, and says when who is lost.
@@ -232,7 +232,7 @@ mod tests {
         let same = [(id(0), true), (id(1), true)];
         assert_eq!(OwnEdges::default().look(0, NOW_MS, &network(&[0, 1, 2]), &same), Some((id(1), Loss::SharesFate)));
         assert_eq!(OwnEdges::default().look(0, NOW_MS, &network(&[0, 1]), &same), None);
-        let mut local = consensus(vec![node(0, Role::Entry, 1), node(1, Role::Exit, 1), node(2, Role::Exit, 2)]);
+        let mut local = consensus(vec![member(0, Role::Entry, 1), member(1, Role::Exit, 1), member(2, Role::Exit, 2)]);
         local.one_operator = true;
         assert_eq!(OwnEdges::default().look(0, NOW_MS, &view_of(local), &same), None);
     }

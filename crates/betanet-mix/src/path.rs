@@ -5,14 +5,12 @@
 //! replacement for every packet and every SURB, so no node stands on a path twice. From three hops on, no operator
 //! and no address prefix (IPv4 /16, IPv6 /32) repeats either, unless one party runs the whole network anyway.
 
-use std::net::IpAddr;
-
 use betanet_sphinx::{Hop, MAX_HOPS, MailboxId, NodeId};
 use rand_core::CryptoRng;
 
 use crate::epoch::Epoch;
 use crate::random;
-use crate::view::{Address, Host, LinkAddress, Mailbox, NetworkView, NodeView};
+use crate::view::{Address, Mailbox, NetworkView, NodeView};
 
 /// Draws of the middles before a network with few operators counts as too small.
 const MAX_DRAWS: usize = 64;
@@ -225,17 +223,7 @@ fn finish(epoch: Epoch, nodes: &[NodeView<'_>], mailbox: MailboxId) -> Option<Pa
 
 /// Whether one party probably runs or sees both nodes.
 pub(crate) fn share_fate(one: NodeView<'_>, other: NodeView<'_>) -> bool {
-    one.operator() == other.operator() || prefix(one.link_address()) == prefix(other.link_address())
-}
-
-/// The prefix of an address; what is known by name may be anywhere, also beside another of these.
-fn prefix(address: &LinkAddress) -> Option<(bool, u32)> {
-    match address.host() {
-        Host::Ip(IpAddr::V4(address)) => Some((false, address.to_bits() >> 16)),
-        // The top 32 of 128 bits always fit.
-        Host::Ip(IpAddr::V6(address)) => Some((true, u32::try_from(address.to_bits() >> 96).unwrap_or(u32::MAX))),
-        Host::Name(_) => None,
-    }
+    one.operator() == other.operator() || one.prefix() == other.prefix()
 }
 
 #[cfg(test)]

@@ -11,10 +11,12 @@ mod delays;
 mod hash;
 pub mod hexes;
 mod link_address;
+mod member;
 mod network;
 mod node;
 mod seed;
 mod signed;
+mod token;
 mod worker;
 
 pub use address::{Address, AddressError, MAX_MAILBOXES, Mailbox};
@@ -22,10 +24,12 @@ pub use consensus::Consensus;
 pub use delays::{Beacon, DelayProof, DelaySection, Fault, LeftOut, Waiting};
 pub use hash::ConsensusHash;
 pub use link_address::{Host, LinkAddress, LinkAddressError};
+pub use member::{Member, Prefix, PrefixError};
 pub use network::{NetworkView, NodeView};
 pub use node::{NodeDescriptor, Role};
 pub use seed::{DelaySeed, proof_due};
 pub use signed::{Document, DocumentError, Signature, Signed, Verified, node_id_of};
+pub use token::{AdmissionToken, TokenId};
 pub use worker::{WorkerDescriptor, WorkerId, WorkerList};
 
 #[cfg(test)]

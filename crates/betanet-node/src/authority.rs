@@ -9,30 +9,40 @@ mod history;
 mod links;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use betanet_mix::delay::CAP_IN_MEANS;
-use betanet_mix::directory::{ConsensusError, Consensuses, Ledger, NetworkConstants, Saved, Terms, Workers};
+use betanet_mix::directory::{
+    ConsensusError, Consensuses, Door, Ledger, NetworkConstants, Saved, Shown, Terms, Workers,
+};
 use betanet_mix::epoch::EpochClock;
-use betanet_mix::view::{DocumentError, LinkAddress, Signed, node_id_of};
+use betanet_mix::view::{AdmissionToken, DocumentError, LinkAddress, Role, Signed, TokenId, Verified, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
+use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::bind::{BindError, Purpose, announced, bind};
-use crate::clock::NetworkClock;
+use crate::clock::{NetworkClock, wall_ms};
 use crate::control::{Op, Outcome};
-use crate::link::{HandshakeError, LinkTimeouts, Listener};
-use crate::net::hex_id;
+use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener};
+use crate::net::{Endpoint, NET_FILE, NetFile, hex_id};
 use crate::process::shut_down;
-use crate::state::{StateDir, StateError, read_json, write_json, write_private};
+use crate::random::os_rng;
+use crate::state::{StateDir, StateError, read_json, read_signing_key, shell_word, write_json, write_private};
 
 /// File that tells others where the authority is.
 pub const RECORD_FILE: &str = "authority.json";
+
+/// File with its signing key.
+const KEY_FILE: &str = "identity.key";
+
+/// Nodes that are dialled at once to see where they are.
+const DIALS: usize = 64;
 
 /// How often the plan is looked at.
 const ROUND: Duration = Duration::from_millis(25);
@@ -65,6 +75,13 @@ pub struct AuthorityConfig {
 }
 
 impl AuthorityConfig {
+    /// Who may come in. A network of one operator on one machine lets in everybody: nobody else reaches it.
+    fn door(&self, authority: NodeId) -> Door {
+        let listens = self.listen.ip().is_loopback();
+        let loopback = self.announce.as_ref().map_or(listens, LinkAddress::is_loopback);
+        if self.one_operator && listens && loopback { Door::Open } else { Door::Tokens { authority, loopback } }
+    }
+
     /// The constants that follow from the configuration and from what the network has been so far.
     /// Clocks may be 30 s apart, or a tenth of an epoch if that is less.
     ///
@@ -90,8 +107,9 @@ impl AuthorityConfig {
         Ok(NetworkConstants { network: self.network.clone(), epoch_length_ms, skew_ms, mean_delay_ms })
     }
 
-    fn terms(&self, constants: &NetworkConstants) -> Terms {
-        Terms { constants: constants.clone(), expect: self.expect, one_operator: self.one_operator }
+    fn terms(&self, constants: &NetworkConstants, authority: NodeId) -> Terms {
+        let door = self.door(authority);
+        Terms { constants: constants.clone(), expect: self.expect, one_operator: self.one_operator, door }
     }
 }
 
@@ -139,6 +157,16 @@ pub enum AuthorityError {
         /// How long they are, in milliseconds.
         has_ms: u64,
     },
+    /// There is no key that could sign.
+    #[error("no authority was started in {}; start one with: betanet authority run --dir {}", dir.display(),
+        shell_word(dir))]
+    NotStarted {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A token that is asked for would let in nobody.
+    #[error("no such token can be: {0}")]
+    Token(String),
     /// An own document breaks a rule.
     #[error("cannot sign: {0}")]
     Document(#[from] DocumentError),
@@ -162,6 +190,37 @@ pub async fn run(config: AuthorityConfig, shutdown: watch::Receiver<bool>) -> Re
     }
 }
 
+/// Makes a token for the network of the authority in `dir`, which may be running: what is kept of tokens is who came with
+/// them.
+///
+/// # Errors
+/// No authority was started there, its key cannot be read, or no such token may be; the message is one line.
+pub fn issue_token(
+    dir: &Path,
+    operator: String,
+    roles: Vec<Role>,
+    uses: u32,
+    expires: Duration,
+) -> Result<Signed, AuthorityError> {
+    let none = || AuthorityError::NotStarted { dir: dir.to_owned() };
+    let record: AuthorityRecord = read_json(&dir.join(RECORD_FILE), "authority record")?.ok_or_else(none)?;
+    let key = read_signing_key(&dir.join(KEY_FILE))?.ok_or_else(none)?;
+    let mut id = [0; 16];
+    os_rng().fill_bytes(&mut id);
+    let lasts_ms = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
+    let token = AdmissionToken {
+        network: record.network,
+        authority: node_id_of(&key),
+        id: TokenId(id),
+        operator,
+        roles,
+        uses,
+        expires_ms: wall_ms().saturating_add(lasts_ms),
+    };
+    let signed = Verified::sign(token, &key).map_err(|err| AuthorityError::Token(err.to_string()))?;
+    Ok(signed.signed().clone())
+}
+
 struct Authority {
     _state: StateDir,
     listener: Listener,
@@ -179,6 +238,12 @@ struct Shared {
     workers: Mutex<Workers>,
     /// The revision of the worker list on disk.
     saved_workers: Mutex<u64>,
+    /// For nodes that say where they are.
+    dialer: Dialer,
+    dials: Semaphore,
+    /// What newcomers need, as it stands in its file.
+    net: Mutex<NetFile>,
+    net_file: PathBuf,
     views: watch::Sender<Arc<Consensuses>>,
     state_file: PathBuf,
     workers_file: PathBuf,
@@ -195,13 +260,13 @@ impl Authority {
         if constants.mean_delay_ms.saturating_mul(u64::from(CAP_IN_MEANS)) > constants.epoch_length_ms {
             return Err(AuthorityError::Settings("an epoch is at least ten mean delays long".to_owned()));
         }
-        let key = state.signing_key("identity.key")?;
+        let key = state.signing_key(KEY_FILE)?;
         let id = node_id_of(&key);
         let workers_file = state.join("workers.json");
         let workers: Vec<Signed> = read_json(&workers_file, "worker list")?.unwrap_or_default();
         let time = NetworkClock::open(&config.dir);
         let now_ms = set_right(&time, &saved, &clock);
-        let ledger = Ledger::open(&config.terms(&constants), clock, &saved, now_ms);
+        let ledger = Ledger::open(&config.terms(&constants, id), clock, &saved, now_ms);
         let mut views = Consensuses::new(config.network.clone(), id);
         for signed in ledger.consensuses() {
             views.accept(signed, now_ms)?;
@@ -219,7 +284,17 @@ impl Authority {
             pid: std::process::id(),
         };
         let listener = Listener::new(links, &key, LinkTimeouts::default())?;
+        let dialer = Dialer::new(&key, LinkTimeouts::default())?;
         write_json(&state.join(RECORD_FILE), &record)?;
+        let net = NetFile {
+            network: record.network,
+            authority: Endpoint { id, address: record.address },
+            edges: edges_of(&views),
+            one_operator: config.one_operator,
+            http: [].into(),
+        };
+        let net_file = state.join(NET_FILE);
+        write_json(&net_file, &net)?;
         Ok(Self {
             _state: state,
             listener,
@@ -231,6 +306,10 @@ impl Authority {
                 ledger: Mutex::new(ledger),
                 workers: Mutex::new(Workers::open(&workers, now_ms)),
                 saved_workers: Mutex::new(0),
+                dialer,
+                dials: Semaphore::new(DIALS),
+                net: Mutex::new(net),
+                net_file,
                 views: watch::Sender::new(Arc::new(views)),
                 state_file,
                 workers_file,
@@ -252,6 +331,12 @@ impl Authority {
             () = links::serve(&self.listener, &self.shared) => Ok(()),
         }
     }
+}
+
+/// The edges of the newest consensus.
+fn edges_of(views: &Consensuses) -> Vec<Endpoint> {
+    let edges = views.newest().into_iter().flat_map(|view| view.edges());
+    edges.map(|edge| Endpoint { id: edge.id(), address: edge.link_address().clone() }).collect()
 }
 
 /// Makes up for a wall clock that went back between two boots of the machine, and says so.
@@ -290,8 +375,37 @@ impl Shared {
             views.accept(consensus.signed(), now_ms)?;
         }
         self.save(&ledger).await?;
+        let edges = edges_of(&views);
         self.views.send_replace(Arc::new(views));
-        Ok(())
+        self.save_net(edges).await
+    }
+
+    /// Keeps the network file so that whoever gets it now finds an edge.
+    async fn save_net(&self, edges: Vec<Endpoint>) -> Result<(), AuthorityError> {
+        let mut net = self.net.lock().await;
+        if net.edges == edges {
+            return Ok(());
+        }
+        net.edges = edges;
+        write(self.net_file.clone(), &*net).await
+    }
+
+    /// Takes a node's descriptor. Where the node is has to be seen first, and meanwhile others are served.
+    async fn put_descriptor(&self, peer: NodeId, descriptor: &Signed, token: Option<&Signed>) -> Result<(), String> {
+        let wanted = self.ledger.lock().await.to_be_reached(peer, descriptor, token, self.time.now_ms())?;
+        let mut shown = Shown { token, reached: None };
+        if let Some(address) = wanted {
+            let _turn = self.dials.acquire().await.map_err(|err| err.to_string())?;
+            let found = self.dialer.find(&address, *peer.as_bytes()).await;
+            shown.reached = Some(found.map_err(|err| {
+                format!(
+                    "the authority does not reach the node at {address} ({err}): open that port, or announce another"
+                )
+            })?);
+        }
+        // The descriptor goes to disk with the consensus that it leads to; until then its
+        // node sends it again whenever it reconnects.
+        self.ledger.lock().await.put_node(peer, descriptor, shown, self.time.now_ms())
     }
 
     async fn save(&self, ledger: &Ledger) -> Result<(), AuthorityError> {
@@ -315,14 +429,8 @@ impl Shared {
         match op {
             Op::Time => Outcome::Time { now_ms: self.time.now_ms() },
             Op::GetNetwork => Outcome::Network(self.constants.clone()),
-            Op::PutDescriptor { descriptor } => {
-                let mut ledger = self.ledger.lock().await;
-                // The descriptor goes to disk with the consensus that it leads to; until then its
-                // node sends it again whenever it reconnects.
-                match ledger.put_node(peer, &descriptor, self.time.now_ms()) {
-                    Ok(()) => Outcome::Stored,
-                    Err(reason) => refused(reason),
-                }
+            Op::PutDescriptor { descriptor, token } => {
+                self.put_descriptor(peer, &descriptor, token.as_ref()).await.map_or_else(refused, |()| Outcome::Stored)
             }
             Op::PutWorker { worker } => {
                 let taken = self.workers.lock().await.put(peer, &worker, self.time.now_ms());

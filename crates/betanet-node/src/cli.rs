@@ -2,6 +2,7 @@
 
 mod arguments;
 mod messages;
+mod network;
 mod output;
 mod services;
 mod status;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
-use self::arguments::{AuthorityCommand, Cli, Command, LocalnetCommand};
+use self::arguments::{AuthorityCommand, Cli, Command, LocalnetCommand, NetCommand};
 use self::output::Failure;
 use self::streams::{check_output, write_output};
 
@@ -60,6 +61,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             services::prepare(arguments.service)?;
             finish(threads(), services::authority(arguments))
         }
+        Command::Authority(AuthorityCommand::Token(arguments)) => finish(one_thread(), network::token(arguments)),
+        Command::Net(NetCommand::Show(arguments)) => finish(one_thread(), network::show(arguments)),
         Command::Localnet(LocalnetCommand::Run(arguments)) => {
             services::prepare(arguments.service)?;
             // One thread, the main one: the kernel ties children to the thread that starts them.

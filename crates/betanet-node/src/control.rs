@@ -65,6 +65,9 @@ pub enum Op {
     PutDescriptor {
         /// The descriptor.
         descriptor: Signed,
+        /// What lets the node in, where it was given one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Signed>,
     },
 }
 

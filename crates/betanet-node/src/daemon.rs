@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use betanet_mix::directory::{Consensuses, NetworkConstants, OwedProof};
 use betanet_mix::epoch::EpochClock;
 use betanet_mix::mailbox::Limits;
-use betanet_mix::view::{DocumentError, LinkAddress, Role, node_id_of};
+use betanet_mix::view::{DocumentError, LinkAddress, Role, Signed, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -56,10 +56,13 @@ use crate::link::{Dialer, HandshakeError, LinkError, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile, hex_id};
 use crate::process::shut_down;
 use crate::rarely::Rarely;
-use crate::state::{StateDir, StateError, read_json, write_json};
+use crate::state::{StateDir, StateError, read_json, read_named_json, write_json};
 
 /// File that tells others where the node is.
 pub const RECORD_FILE: &str = "node.json";
+
+/// Bytes that the file of an admission token may have.
+const TOKEN_LIMIT: usize = 16 * 1024;
 
 /// How long a node that holds a consensus waits for the authority before it starts without it.
 const CONSTANTS_PATIENCE: Duration = Duration::from_secs(3);
@@ -73,8 +76,8 @@ pub struct DaemonConfig {
     pub bootstrap: PathBuf,
     /// Part of a path that the node serves.
     pub role: Role,
-    /// Who runs it.
-    pub operator: String,
+    /// The file with its admission token; a network on one machine needs none.
+    pub token: Option<PathBuf>,
     /// Where the link socket listens; port 0 for any, kept over restarts.
     pub listen: SocketAddr,
     /// Where others reach it, if that is somewhere else.
@@ -127,7 +130,7 @@ pub enum DaemonError {
     /// The network's constants make no sense.
     #[error("the authority announces an unusable epoch length")]
     Constants,
-    /// The own descriptor breaks a rule, for instance the operator's name.
+    /// The own descriptor breaks a rule.
     #[error("the node's descriptor is not valid: {0}")]
     Descriptor(#[from] DocumentError),
     /// The operating system.
@@ -153,6 +156,7 @@ struct Node {
     key: SigningKey,
     id: NodeId,
     net: NetFile,
+    token: Option<Signed>,
     listener: Listener,
     record: NodeRecord,
     dialer: Dialer,
@@ -166,6 +170,8 @@ impl Node {
         let state = StateDir::open(&config.dir)?;
         let key = state.signing_key("identity.key")?;
         let id = node_id_of(&key);
+        let token =
+            config.token.as_deref().map(|path| read_named_json(path, "admission token", TOKEN_LIMIT)).transpose()?;
         let net = NetFile::wait_for(&config.bootstrap).await?;
         let former: Option<NodeRecord> = read_json(&state.join(RECORD_FILE), "node record").unwrap_or_default();
         let links = bind(
@@ -197,7 +203,7 @@ impl Node {
         let views = watch::Sender::new(Arc::new(views));
         pages::serve(http, &record, &metrics, views.subscribe(), time.clone());
         write_json(&state.join(RECORD_FILE), &record)?;
-        Ok(Self { config, state, key, id, net, listener, record, dialer, metrics, views, time })
+        Ok(Self { config, state, key, id, net, token, listener, record, dialer, metrics, views, time })
     }
 
     async fn run(self) -> Result<(), DaemonError> {
@@ -318,6 +324,7 @@ impl Node {
             time: self.time.clone(),
             bootstrap: self.config.bootstrap.clone(),
             authority: self.net.authority.clone(),
+            token: self.token.clone(),
             dialer: self.dialer.clone(),
             descriptor,
             views: self.views.clone(),

@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 
 use betanet_mix::epoch::Epoch;
-use betanet_mix::view::{Consensus, ConsensusHash, DelaySection, NodeDescriptor, Role, Signed, Verified, node_id_of};
+use betanet_mix::view::{
+    Consensus, ConsensusHash, DelaySection, Member, NodeDescriptor, Prefix, Role, Signed, Verified, node_id_of,
+};
 use betanet_mix::vrf;
 use betanet_sphinx::SecretKey;
 use ed25519_dalek::SigningKey;
@@ -28,17 +30,18 @@ pub(crate) fn consensus(nodes: &[&SigningKey], revision: u32, previous_hash: Con
     // Right for the first revision after the opening one, and as good as any for later ones.
     let opening_hash = if revision == 0 { ConsensusHash::default() } else { previous_hash };
     let start = epoch.0 * EPOCH_MS;
-    let nodes = nodes.iter().map(|key| NodeDescriptor {
+    let describe = |key: &&SigningKey| NodeDescriptor {
         id: node_id_of(key),
         role: Role::Middle,
         link_address: SocketAddr::from((ANNOUNCED, 1)).try_into().unwrap(),
         keys: [(epoch, SecretKey::generate(&mut os_rng()).public())].into(),
         vrf_key: vrf::SecretKey::from_seed(key.as_bytes()).public(),
         delay_proofs: Vec::new(),
-        operator: "test".into(),
         issued_ms: start,
         expires_ms: start + EPOCH_MS,
-    });
+    };
+    let prefix = Prefix::of(ANNOUNCED.into());
+    let member = |key| Member { descriptor: describe(key), operator: "test".into(), prefix };
     Consensus {
         network: NETWORK.into(),
         epoch,
@@ -52,7 +55,7 @@ pub(crate) fn consensus(nodes: &[&SigningKey], revision: u32, previous_hash: Con
         previous_hash,
         one_operator: true,
         delays: DelaySection { opening_hash, ..DelaySection::default() },
-        nodes: nodes.collect(),
+        nodes: nodes.iter().map(member).collect(),
     }
 }
 

@@ -27,12 +27,10 @@ use crate::authority::{self, AuthorityRecord};
 use crate::bounded::{FILE_LIMIT, read_at_most};
 use crate::daemon::{self, NodeRecord};
 use crate::http;
-use crate::net::{Endpoint, NetFile};
+use crate::net::{Endpoint, NET_FILE, NetFile};
 use crate::process::shut_down;
 use crate::state::{StateDir, StateError, note_trouble, read_json, shell_word, write_json};
 
-/// The bootstrap file of the network.
-pub const NET_FILE: &str = "net.json";
 /// What runs, for `status`.
 pub const STATE_FILE: &str = "localnet.json";
 
@@ -315,7 +313,6 @@ impl Localnet {
             .pair("--dir", self.config.dir.join(name))
             .pair("--bootstrap", self.config.dir.join(NET_FILE))
             .pair("--role", role.name())
-            .pair("--operator", "local")
             .pair("--listen", SocketAddr::new(self.config.ip, 0).to_string())
             .pair("--http-ip", self.config.ip.to_string())
             .pair("--http-port", "0")

@@ -13,6 +13,9 @@ use tokio::sync::oneshot;
 
 use crate::state::{StateError, read_json, read_named_json};
 
+/// The file's name in the folder of a network or an authority.
+pub const NET_FILE: &str = "net.json";
+
 /// What the file is called in messages, and the bytes that one may have.
 const WHAT: &str = "network file";
 const LIMIT: usize = 1024 * 1024;

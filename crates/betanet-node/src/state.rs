@@ -232,11 +232,7 @@ impl StateDir {
     pub fn secret(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, StateError> {
         let path = self.join(name);
         if let Some(bytes) = read_private(&path)? {
-            return bytes
-                .as_slice()
-                .try_into()
-                .map(Zeroizing::new)
-                .map_err(|_| StateError::Content { path, what: "32-byte key" });
+            return key_of(&path, &bytes);
         }
         let mut key = Zeroizing::new([0; 32]);
         os_rng().fill_bytes(key.as_mut_slice());
@@ -260,6 +256,19 @@ fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
         return Err(StateError::Exposed { path: path.to_owned() });
     }
     read_regular(&mut file, FILE_LIMIT).map(Some).map_err(io_error("read", path))
+}
+
+/// The Ed25519 key in the file of a folder that another process may own.
+///
+/// # Errors
+/// The file cannot be read, is open to others, or is no key.
+pub fn read_signing_key(path: &Path) -> Result<Option<SigningKey>, StateError> {
+    read_private(path)?.map(|bytes| key_of(path, &bytes).map(|key| SigningKey::from_bytes(&key))).transpose()
+}
+
+fn key_of(path: &Path, bytes: &[u8]) -> Result<Zeroizing<[u8; 32]>, StateError> {
+    let wrong = |_| StateError::Content { path: path.to_owned(), what: "32-byte key" };
+    bytes.try_into().map(Zeroizing::new).map_err(wrong)
 }
 
 /// Replaces a file, mode 0600: readers see the old content or the new one, also after a crash.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use betanet_mix::courier::{Action as Do, CourierConfig, PingId, SendError, SendOptions};
-use betanet_mix::directory::{Consensuses, Ledger, NetworkConstants, Saved, Terms};
+use betanet_mix::directory::{Consensuses, Door, Ledger, NetworkConstants, Saved, Shown, Terms};
 use betanet_mix::epoch::EpochClock;
 use betanet_mix::message::{Envelope, EnvelopeKind, ItemRef, MessageId, encode_ack};
 use betanet_mix::view::{Mailbox, NetworkView, Role, node_id_of};
@@ -613,7 +613,7 @@ impl Directory {
             mean_delay_ms: plan.mean_delay_ms,
         };
         let held = Consensuses::new(constants.network.clone(), node_id_of(&key));
-        let terms = Terms { constants, expect: nodes, one_operator: true };
+        let terms = Terms { constants, expect: nodes, one_operator: true, door: Door::Open };
         Self { key, ledger: Ledger::open(&terms, clock, &Saved::default(), START_MS), held }
     }
 
@@ -621,7 +621,9 @@ impl Directory {
     fn publish(&mut self, nodes: &[MemoryNode], clock: &EpochClock, now_ms: u64) -> Arc<NetworkView> {
         for node in nodes {
             let descriptor = node.descriptor(&self.ledger.owed_by(node.id), clock, now_ms);
-            self.ledger.put_node(node.id, descriptor.signed(), now_ms).expect("the authority takes an honest node");
+            self.ledger
+                .put_node(node.id, descriptor.signed(), Shown::default(), now_ms)
+                .expect("the authority takes an honest node");
         }
         for consensus in self.ledger.due(&self.key, now_ms).expect("a plan that makes a valid consensus") {
             self.held.accept(consensus.signed(), now_ms).expect("the authority does not contradict itself");

@@ -91,7 +91,6 @@ impl MemoryNode {
             keys: self.keys.public_keys(),
             vrf_key: vrf_key.public(),
             delay_proofs: proofs.take(NodeDescriptor::MAX_PROOFS).collect(),
-            operator: "testkit".to_owned(),
             issued_ms: now_ms,
             expires_ms: now_ms + 2 * clock.length_ms(),
         };

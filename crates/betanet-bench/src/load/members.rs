@@ -150,7 +150,6 @@ impl Members {
                 keys,
                 vrf_key: member.vrf_key,
                 delay_proofs: Vec::new(),
-                operator: "load".to_owned(),
                 issued_ms: now_ms,
                 expires_ms: clock.start_of(now.next().next().next()),
             };
@@ -158,7 +157,7 @@ impl Members {
             let dialled = member.dialer.dial(&authority.address, *authority.id.as_bytes(), 8).await;
             let (sender, reader) = dialled?;
             let published = ControlChannel::ask_over(sender, reader, async |channel| -> Result<(), ControlError> {
-                channel.call(Op::PutDescriptor { descriptor }).await.map(drop)
+                channel.call(Op::PutDescriptor { descriptor, token: None }).await.map(drop)
             });
             published.await.ok_or("the authority closed the link")??;
         }

@@ -84,7 +84,7 @@ impl Network {
 
         let folder = dir.join("node");
         let workers = settings.workers.to_string();
-        let arguments = ["node", "--operator", "load", "--http-port", "0", "--link-port", "0", "--exact-metrics"]
+        let arguments = ["node", "--http-port", "0", "--link-port", "0", "--exact-metrics"]
             .into_iter()
             .chain(["--die-with-parent", "--workers", &workers, "--bootstrap"])
             .map(OsStr::new)

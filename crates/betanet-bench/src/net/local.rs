@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use betanet_node::http;
 use betanet_node::localnet::{self, LocalnetState};
-use betanet_node::net::NetFile;
+use betanet_node::net::{NET_FILE, NetFile};
 
 use crate::Failure;
 use crate::child::{Child, processor_time, resident_mib, wait_for};
@@ -41,14 +41,14 @@ impl Local {
         };
         wait_for("the network", ready).await?;
         let state = serde_json::from_slice(&std::fs::read(folder.join(localnet::STATE_FILE))?)?;
-        let net = NetFile::read_again(&folder.join(localnet::NET_FILE))?;
+        let net = NetFile::read_again(&folder.join(NET_FILE))?;
         Ok(Self { folder, state, net, _owner: owner })
     }
 
     /// The file by which clients find it.
     #[must_use]
     pub fn bootstrap(&self) -> PathBuf {
-        self.folder.join(localnet::NET_FILE)
+        self.folder.join(NET_FILE)
     }
 
     /// How long all its processes have run, added up.

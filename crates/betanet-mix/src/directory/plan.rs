@@ -1,15 +1,18 @@
 //! What the authority knows and what it signs next. No I/O and no clock: time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use crate::epoch::{Epoch, EpochClock};
 use crate::view::{
-    Beacon, Consensus, ConsensusHash, DelaySection, DocumentError, LeftOut, NodeDescriptor, Signed, Verified, Waiting,
+    Beacon, Consensus, ConsensusHash, DelaySection, DocumentError, LeftOut, LinkAddress, Member, NodeDescriptor,
+    Prefix, Signed, Verified, Waiting,
 };
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Admissions, Admitted, Door, Shown};
 use super::duties::{Duties, OwedProof};
 use super::terms::AHEAD_MS;
 use super::terms::Terms;
@@ -20,6 +23,9 @@ const NODES: usize = 1024;
 /// A node's descriptor runs out before the epoch that is this many ahead: its last key is of the
 /// next one, and is accepted for one more.
 const LIFETIME_EPOCHS: u64 = 4;
+
+/// Who runs the nodes of a network that lets in everybody.
+const LOCAL: &str = "local";
 
 /// How long the first consensus waits for nodes that do not come, in milliseconds.
 const GENESIS_PATIENCE_MS: u64 = 10_000;
@@ -36,11 +42,40 @@ const KEPT: usize = 4;
 pub struct Saved {
     /// Oldest first.
     consensuses: Vec<Signed>,
-    nodes: Vec<Signed>,
+    nodes: Vec<SavedNode>,
+    #[serde(default)]
+    admissions: Admissions,
     #[serde(default)]
     duties: Duties,
     #[serde(default)]
     tip: Option<Tip>,
+}
+
+/// A node whose descriptor is held, on disk.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedNode {
+    descriptor: Signed,
+    operator: String,
+    prefix: Prefix,
+}
+
+/// A node whose descriptor is held, with what was verified about it.
+#[derive(Clone, Debug)]
+struct Known {
+    descriptor: Verified<NodeDescriptor>,
+    operator: String,
+    prefix: Prefix,
+}
+
+impl Known {
+    fn restore(saved: &SavedNode) -> Option<Self> {
+        let descriptor = saved.descriptor.verify_node().ok()?;
+        Some(Self { descriptor, operator: saved.operator.clone(), prefix: saved.prefix })
+    }
+
+    fn save(&self) -> SavedNode {
+        SavedNode { descriptor: self.descriptor.signed().clone(), operator: self.operator.clone(), prefix: self.prefix }
+    }
 }
 
 /// What the next consensus goes on from if none that is kept comes before it.
@@ -91,7 +126,9 @@ pub struct Ledger {
     started_ms: u64,
     /// Since when there are nodes to open the network with after a pause.
     paused_ms: Option<u64>,
-    nodes: BTreeMap<NodeId, Verified<NodeDescriptor>>,
+    door: Door,
+    admissions: Admissions,
+    nodes: BTreeMap<NodeId, Known>,
     changed_ms: u64,
     consensuses: Vec<Verified<Consensus>>,
     tip: Option<Tip>,
@@ -108,14 +145,15 @@ impl Ledger {
     #[must_use]
     pub fn open(terms: &Terms, clock: EpochClock, saved: &Saved, now_ms: u64) -> Self {
         let mut consensuses: Vec<_> = saved.consensuses.iter().filter_map(verify_own).collect();
-        let nodes = saved.nodes.iter().filter_map(|signed| signed.verify_node().ok());
+        let nodes = saved.nodes.iter().filter_map(Known::restore);
         let tip = consensuses.last().map(Tip::of).or(saved.tip);
         let mut duties = saved.duties.clone();
         // A clock that was wrong has left documents of the future; they would be the newest for ever.
         let now = clock.epoch_at(now_ms);
         consensuses.retain(|one| one.epoch <= now.next());
         duties.forget_after(now.next());
-        let nodes = nodes.filter(|node| node.issued_ms <= now_ms.saturating_add(AHEAD_MS));
+        let let_in = |node: &Known| matches!(terms.door, Door::Open) || saved.admissions.holds(node.descriptor.id);
+        let nodes = nodes.filter(let_in).filter(|node| node.descriptor.issued_ms <= now_ms.saturating_add(AHEAD_MS));
         Self {
             network: terms.constants.network.clone(),
             clock,
@@ -124,7 +162,9 @@ impl Ledger {
             expect: terms.expect,
             started_ms: now_ms,
             paused_ms: None,
-            nodes: nodes.map(|node| (node.id, node)).collect(),
+            door: terms.door,
+            admissions: saved.admissions.clone(),
+            nodes: nodes.map(|node| (node.descriptor.id, node)).collect(),
             changed_ms: now_ms,
             consensuses,
             tip,
@@ -140,7 +180,8 @@ impl Ledger {
         let signed = |documents: &[Verified<Consensus>]| documents.iter().map(|one| one.signed().clone()).collect();
         Saved {
             consensuses: signed(&self.consensuses),
-            nodes: self.nodes.values().map(|one| one.signed().clone()).collect(),
+            nodes: self.nodes.values().map(Known::save).collect(),
+            admissions: self.admissions.clone(),
             duties: self.duties.clone(),
             tip: self.tip,
         }
@@ -163,11 +204,70 @@ impl Ledger {
         self.nodes.contains_key(&node)
     }
 
+    /// Where a node has to be dialled before its descriptor can be taken; nowhere, if that is known or need not be.
+    ///
+    /// # Errors
+    /// The descriptor or what is shown with it will not do; one line for the node's owner.
+    pub fn to_be_reached(
+        &self,
+        peer: NodeId,
+        signed: &Signed,
+        token: Option<&Signed>,
+        now_ms: u64,
+    ) -> Result<Option<LinkAddress>, String> {
+        let (node, _) = self.consider(peer, signed, token, now_ms)?;
+        Ok(match (self.door, self.reached_before(&node)) {
+            (Door::Open, _) | (_, Some(_)) => None,
+            (Door::Tokens { .. }, None) => Some(node.link_address.clone()),
+        })
+    }
+
     /// Takes a node's descriptor from the node itself.
     ///
     /// # Errors
-    /// It is refused; a line for the node's owner.
-    pub fn put_node(&mut self, peer: NodeId, signed: &Signed, now_ms: u64) -> Result<(), String> {
+    /// It will not do; one line for the node's owner.
+    pub fn put_node(&mut self, peer: NodeId, signed: &Signed, shown: Shown<'_>, now_ms: u64) -> Result<(), String> {
+        let (node, admitted) = self.consider(peer, signed, shown.token, now_ms)?;
+        let prefix = match (self.door, shown.reached) {
+            // What is known by name here leads to this machine.
+            (Door::Open, _) => Prefix::of(node.link_address.ip().unwrap_or(Ipv4Addr::LOCALHOST.into())),
+            (_, Some(reached)) => Prefix::of(reached),
+            (_, None) => self.reached_before(&node).ok_or("the node was not reached where it says; try again")?,
+        };
+        // Also a refused proof is one that is known.
+        self.told.clear();
+        self.duties.judge(&node, &self.clock, now_ms)?;
+        let operator = admitted.as_ref().map_or(LOCAL, Admitted::operator).to_owned();
+        let known = self.nodes.get(&node.id);
+        if known.is_none_or(|known| {
+            known.descriptor.signed().content != node.signed().content
+                || known.operator != operator
+                || known.prefix != prefix
+        }) {
+            self.nodes.insert(node.id, Known { descriptor: node, operator, prefix });
+            self.changed_ms = now_ms;
+        }
+        if let Some(admitted) = admitted {
+            self.admissions.keep(admitted);
+        }
+        Ok(())
+    }
+
+    /// The prefix at which a node was reached, if it still says that it is there. What a name leads to may change.
+    fn reached_before(&self, node: &NodeDescriptor) -> Option<Prefix> {
+        let known = self.nodes.get(&node.id)?;
+        let same = known.descriptor.link_address == node.link_address && node.link_address.ip().is_some();
+        same.then_some(known.prefix)
+    }
+
+    /// Judges a descriptor without taking it.
+    fn consider(
+        &self,
+        peer: NodeId,
+        signed: &Signed,
+        token: Option<&Signed>,
+        now_ms: u64,
+    ) -> Result<(Verified<NodeDescriptor>, Option<Admitted>), String> {
         let node = signed.verify_node().map_err(|err| err.to_string())?;
         if node.id != peer {
             return Err("a node publishes its own descriptor only".to_owned());
@@ -179,7 +279,7 @@ impl Ledger {
         if node.expires_ms > self.clock.start_of(Epoch(last)) {
             return Err(format!("a node's descriptor runs out within {LIFETIME_EPOCHS} epochs; check the clock"));
         }
-        let known = self.nodes.get(&node.id);
+        let known = self.nodes.get(&node.id).map(|known| &known.descriptor);
         // What bears a later date than now is no newer: its node's clock was set back since.
         if known.is_some_and(|known| known.issued_ms > node.issued_ms && known.issued_ms <= now_ms) {
             return Err("a newer descriptor is known".to_owned());
@@ -187,14 +287,17 @@ impl Ledger {
         if known.is_none() && self.nodes.len() >= NODES {
             return Err("the network is full".to_owned());
         }
-        // Also a refused proof is one that is known.
-        self.told.clear();
-        self.duties.judge(&node, &self.clock, now_ms)?;
-        if known.is_none_or(|known| known.signed().content != node.signed().content) {
-            self.nodes.insert(node.id, node);
-            self.changed_ms = now_ms;
+        let Door::Tokens { authority, loopback } = self.door else {
+            return Ok((node, None));
+        };
+        if node.link_address.is_loopback() && !loopback {
+            let address = &node.link_address;
+            return Err(format!(
+                "{address} leads everybody to his own machine: say with --announce where others reach the node"
+            ));
         }
-        Ok(())
+        let admitted = self.admissions.decide((&self.network, authority), node.id, node.role, token, now_ms);
+        Ok((node, Some(admitted.map_err(|err| err.to_string())?)))
     }
 
     /// Signs the consensuses that are due at `now_ms`, in order.
@@ -203,7 +306,7 @@ impl Ledger {
     /// One breaks a rule of documents.
     pub fn due(&mut self, key: &SigningKey, now_ms: u64) -> Result<Vec<Verified<Consensus>>, DocumentError> {
         let before = self.nodes.len();
-        self.nodes.retain(|_, node| node.expires_ms > now_ms);
+        self.nodes.retain(|_, node| node.descriptor.expires_ms > now_ms);
         if self.nodes.len() != before {
             self.told.clear();
         }
@@ -248,7 +351,7 @@ impl Ledger {
             self.paused_ms = (!nodes.is_empty()).then(|| self.paused_ms.unwrap_or(now_ms));
         }
         let (revision, previous_hash) = if let Some(last) = last {
-            if !matters(&last, &nodes, &delays) {
+            if last.one_operator == self.one_operator && !matters(&last, &nodes, &delays) {
                 self.told.insert((epoch, patient));
                 return Ok(None);
             }
@@ -298,7 +401,7 @@ impl Ledger {
     /// A node is listed if it has a key for the epoch, owes no proof, and if its VRF key stands in
     /// the consensus of the epoch before: then the key was announced before the beacon was known.
     /// Where there is no such consensus, at the start and after a pause, nobody's key does.
-    fn sort_out(&self, epoch: Epoch, patient: bool) -> (Vec<NodeDescriptor>, DelaySection) {
+    fn sort_out(&self, epoch: Epoch, patient: bool) -> (Vec<Member>, DelaySection) {
         let before = self.consensuses.iter().rfind(|one| one.epoch < epoch);
         let adjoining = before.filter(|one| one.epoch.next() == epoch);
         let own = self.consensuses.iter().rfind(|one| one.epoch == epoch);
@@ -309,12 +412,13 @@ impl Ledger {
         let opening_hash = own.map_or_else(ConsensusHash::default, Verified::opening_hash);
         let mut delays = DelaySection { beacon, opening_hash, ..DelaySection::default() };
         let mut nodes = Vec::new();
-        for node in self.nodes.values() {
+        for Known { descriptor: node, operator, prefix } in self.nodes.values() {
             let fault = self.duties.fault(node.id, epoch, &self.clock, patient);
             delays.left_out.extend(fault.map(|(epoch, fault)| LeftOut { id: node.id, epoch, fault }));
             let stands = adjoining.is_none_or(|one| one.shows_key(node.id, &node.vrf_key));
             if stands && fault.is_none() && node.keys.contains_key(&epoch) {
-                nodes.push(self.duties.checked(node));
+                let descriptor = self.duties.checked(node);
+                nodes.push(Member { descriptor, operator: operator.clone(), prefix: *prefix });
             } else {
                 delays.waiting.push(Waiting { id: node.id, vrf_key: node.vrf_key });
             }
@@ -342,14 +446,15 @@ impl Ledger {
 
 /// Whether a new list of nodes would change what senders do in the consensus' epoch or the one
 /// after, or brings a VRF key that would have to stand an epoch longer. Proofs can wait for the next.
-fn matters(last: &Consensus, nodes: &[NodeDescriptor], delays: &DelaySection) -> bool {
+fn matters(last: &Consensus, nodes: &[Member], delays: &DelaySection) -> bool {
     let epoch = last.epoch;
-    let essence = |node: &NodeDescriptor| {
+    let essence = |node: &Member| {
         (
             node.id,
             node.role,
             node.link_address.clone(),
             node.operator.clone(),
+            node.prefix,
             *node.vrf_key.as_bytes(),
             node.keys.get(&epoch).copied(),
             node.keys.get(&epoch.next()).copied(),
@@ -360,5 +465,7 @@ fn matters(last: &Consensus, nodes: &[NodeDescriptor], delays: &DelaySection) ->
         || delays.waiting.iter().any(|node| !last.shows_key(node.id, &node.vrf_key))
 }
 
+#[cfg(test)]
+mod admission_tests;
 #[cfg(test)]
 mod tests;

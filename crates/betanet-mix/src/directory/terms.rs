@@ -1,5 +1,6 @@
 //! What makes a network: settings that all of its parties share, and those of its authority.
 
+use super::admission::Door;
 use serde::{Deserialize, Serialize};
 
 /// How long the clock of others may be ahead of the authority's, in milliseconds.
@@ -27,4 +28,6 @@ pub struct Terms {
     pub expect: usize,
     /// One party runs all nodes.
     pub one_operator: bool,
+    /// Who may come in.
+    pub door: Door,
 }

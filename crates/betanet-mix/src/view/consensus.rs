@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::delays::{Beacon, DelaySection};
 use super::hash::ConsensusHash;
-use super::node::NodeDescriptor;
+use super::member::{Member, check_operator};
 use super::signed::{Document, Verified};
 use crate::delay::CAP_IN_MEANS;
 use crate::epoch::{Epoch, EpochClock};
@@ -48,7 +48,7 @@ pub struct Consensus {
     /// What makes delays verifiable.
     pub delays: DelaySection,
     /// The nodes.
-    pub nodes: Vec<NodeDescriptor>,
+    pub nodes: Vec<Member>,
 }
 
 impl Consensus {
@@ -119,7 +119,8 @@ impl Document for Consensus {
         }
         let mut ids = HashSet::new();
         for node in &self.nodes {
-            node.check()?;
+            node.descriptor.check()?;
+            check_operator(&node.operator)?;
             if !ids.insert(node.id) {
                 return Err("a node stands in the consensus once");
             }

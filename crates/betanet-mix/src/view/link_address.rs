@@ -58,6 +58,15 @@ impl LinkAddress {
         &self.host
     }
 
+    /// The address, unless it is a name.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self.host {
+            Host::Ip(ip) => Some(ip),
+            Host::Name(_) => None,
+        }
+    }
+
     /// The port.
     #[must_use]
     pub fn port(&self) -> u16 {

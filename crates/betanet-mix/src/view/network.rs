@@ -8,7 +8,8 @@ use betanet_sphinx::{Hop, NodeId, PublicKey};
 use super::consensus::Consensus;
 use super::hash::ConsensusHash;
 use super::link_address::LinkAddress;
-use super::node::{NodeDescriptor, Role};
+use super::member::{Member, Prefix};
+use super::node::Role;
 use super::signed::Verified;
 use crate::epoch::{Epoch, EpochClock};
 
@@ -26,7 +27,7 @@ pub struct NetworkView {
 
 /// One node of a [`NetworkView`].
 #[derive(Clone, Copy, Debug)]
-pub struct NodeView<'a>(&'a NodeDescriptor);
+pub struct NodeView<'a>(&'a Member);
 
 impl NetworkView {
     /// The view that follows from a consensus.
@@ -159,10 +160,16 @@ impl<'a> NodeView<'a> {
         &self.0.link_address
     }
 
-    /// Who runs it.
+    /// Who runs it, as the directory verified it.
     #[must_use]
     pub fn operator(&self) -> &'a str {
         &self.0.operator
+    }
+
+    /// The prefix of its address, as the directory verified it.
+    #[must_use]
+    pub fn prefix(&self) -> Prefix {
+        self.0.prefix
     }
 
     /// Its packet key for `epoch`.

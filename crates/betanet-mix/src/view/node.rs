@@ -10,16 +10,13 @@ use super::hexes;
 use super::link_address::LinkAddress;
 use super::signed::Document;
 use crate::epoch::Epoch;
-use crate::text::is_short;
 use crate::vrf;
-
-const MAX_OPERATOR: usize = 64;
 
 /// Proofs that a descriptor carries at most: those of the latest epochs.
 const MAX_PROOFS: usize = 4;
 
 /// Which part of a path a node serves. `Entry` and `Exit` nodes are both edges; the names say which side an operator prefers.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// An edge that prefers senders.
@@ -67,8 +64,6 @@ pub struct NodeDescriptor {
     pub vrf_key: vrf::PublicKey,
     /// VRF outputs of past epochs with their proofs, oldest first.
     pub delay_proofs: Vec<DelayProof>,
-    /// Who runs it. Nodes of one operator do not share a path unless the network says `one_operator`.
-    pub operator: String,
     /// When it was written, Unix milliseconds.
     pub issued_ms: u64,
     /// Until when it holds, Unix milliseconds.
@@ -87,9 +82,6 @@ impl Document for NodeDescriptor {
     fn check(&self) -> Result<(), &'static str> {
         if self.keys.is_empty() {
             return Err("a node lists at least one packet key");
-        }
-        if self.operator.is_empty() || !is_short(&self.operator, MAX_OPERATOR) {
-            return Err("an operator is 1 to 64 printable characters");
         }
         if self.delay_proofs.len() > MAX_PROOFS || !self.delay_proofs.is_sorted_by(|one, next| one.epoch < next.epoch) {
             return Err("delay proofs are at most four, each of a later epoch than the one before");

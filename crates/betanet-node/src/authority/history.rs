@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use betanet_mix::directory::{Consensuses, Ledger, Saved};
+use betanet_mix::directory::{Consensuses, Ledger, Saved, Shown};
 use betanet_mix::epoch::{Epoch, EpochClock};
 use betanet_mix::view::{DelayProof, NodeDescriptor, Role, Verified, node_id_of};
 use betanet_sphinx::DelayInput;
@@ -249,7 +249,8 @@ impl World {
             let now_ms = saved.present(&self.clock, self.time_ms());
             self.authority.ahead_ms += i64::try_from(now_ms - self.time_ms()).unwrap();
             let constants = self.config.constants(&saved).unwrap();
-            let ledger = Ledger::open(&self.config.terms(&constants), self.clock, &saved, now_ms);
+            let ledger =
+                Ledger::open(&self.config.terms(&constants, node_id_of(&self.signer)), self.clock, &saved, now_ms);
             self.views = Consensuses::new("test".into(), node_id_of(&self.signer));
             for consensus in ledger.consensuses() {
                 assert!(self.views.accept(consensus, now_ms).unwrap());
@@ -330,13 +331,12 @@ impl World {
                 keys,
                 vrf_key,
                 delay_proofs: proofs.clone(),
-                operator: "test".into(),
                 issued_ms: now_ms,
                 expires_ms: self.clock.start_of(current.next().next().next()),
             };
             let signed = Verified::sign(descriptor, &node.key).unwrap();
             // What the authority refuses is a fault of the node's, and there is none.
-            self.ledger.as_mut().unwrap().put_node(id, signed.signed(), network_ms).unwrap();
+            self.ledger.as_mut().unwrap().put_node(id, signed.signed(), Shown::default(), network_ms).unwrap();
             node.stored = true;
             node.told.extend(proofs.iter().filter_map(|proof| {
                 let delays = lock(&keeper.delays).source(proof.epoch)?;

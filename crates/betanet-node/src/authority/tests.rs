@@ -1,8 +1,18 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use std::net::SocketAddr;
+
+use betanet_mix::view::{NodeDescriptor, Prefix};
+use betanet_mix::vrf;
+use betanet_sphinx::SecretKey;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
 use super::*;
-use crate::clock::wall_ms;
+use crate::control::{ControlChannel, ControlError};
 use crate::fixtures::{EPOCH_MS, NETWORK, consensus, key};
+
+const DEADLINE: Duration = Duration::from_mins(1);
 
 pub(super) fn config(dir: PathBuf) -> AuthorityConfig {
     AuthorityConfig {
@@ -28,13 +38,14 @@ fn a_network_keeps_the_length_of_its_epochs() {
         },
         expect: 1,
         one_operator: true,
+        door: Door::Open,
     };
     let now_ms = wall_ms();
     let clock = EpochClock::new(EPOCH_MS, terms.constants.skew_ms).unwrap();
     let mut ledger = Ledger::open(&terms, clock, &Saved::default(), now_ms);
-    let descriptor = consensus(&[&node], 0, betanet_mix::view::ConsensusHash::default()).nodes.remove(0);
-    let descriptor = betanet_mix::view::Verified::sign(descriptor, &node).unwrap();
-    ledger.put_node(node_id_of(&node), descriptor.signed(), now_ms).unwrap();
+    let listed = consensus(&[&node], 0, betanet_mix::view::ConsensusHash::default()).nodes.remove(0);
+    let descriptor = Verified::sign(listed.descriptor, &node).unwrap();
+    ledger.put_node(node_id_of(&node), descriptor.signed(), Shown::default(), now_ms).unwrap();
     assert_eq!(1, ledger.due(&signer, now_ms).unwrap().len());
     let saved = ledger.save();
     let with = |epoch| AuthorityConfig { epoch, ..config("unused".into()) };
@@ -43,4 +54,104 @@ fn a_network_keeps_the_length_of_its_epochs() {
     let refused = with(other).constants(&saved).unwrap_err();
     assert!(refused.to_string().contains(&format!("--epoch {EPOCH_MS}ms")), "{refused}");
     assert_eq!(2 * EPOCH_MS, with(other).constants(&Saved::default()).unwrap().epoch_length_ms);
+}
+
+/// An authority on this machine whose nodes have several operators.
+struct Running {
+    authority: Arc<Authority>,
+    folder: TempDir,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = AuthorityConfig { one_operator: false, ..config(folder.path().to_owned()) };
+        let authority = Arc::new(Authority::open(config).await.unwrap());
+        let serving = Arc::clone(&authority);
+        tokio::spawn(async move { links::serve(&serving.listener, &serving.shared).await });
+        Self { authority, folder }
+    }
+
+    fn net(&self) -> NetFile {
+        NetFile::read(&self.folder.path().join(NET_FILE)).unwrap()
+    }
+
+    /// As a node that says it is at `announced` comes.
+    async fn come(&self, node: &SigningKey, announced: &LinkAddress, token: Option<Signed>) -> Result<(), String> {
+        let Endpoint { id, address } = self.net().authority;
+        let dialer = Dialer::new(node, LinkTimeouts::default()).unwrap();
+        let (sender, reader) = dialer.dial(&address, *id.as_bytes(), 8).await.unwrap();
+        let epoch = self.authority.shared.clock.epoch_at(wall_ms());
+        let start_ms = self.authority.shared.clock.start_of(epoch);
+        let descriptor = NodeDescriptor {
+            id: node_id_of(node),
+            role: Role::Exit,
+            link_address: announced.clone(),
+            keys: [(epoch, SecretKey::generate(&mut os_rng()).public())].into(),
+            vrf_key: vrf::SecretKey::from_seed(node.as_bytes()).public(),
+            delay_proofs: Vec::new(),
+            issued_ms: start_ms,
+            expires_ms: start_ms + 3 * self.authority.shared.clock.length_ms(),
+        };
+        let descriptor = Verified::sign(descriptor, node).unwrap().signed().clone();
+        let asked = ControlChannel::ask_over(sender, reader, async |channel| {
+            channel.call(Op::PutDescriptor { descriptor, token }).await
+        });
+        match asked.await.unwrap() {
+            Ok(Outcome::Stored) => Ok(()),
+            Err(ControlError::Refused(reason)) => Err(reason),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A socket that proves `key` to everybody who dials it.
+async fn listen(key: &SigningKey) -> LinkAddress {
+    let tcp = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let listener = Listener::new(tcp, key, LinkTimeouts::default()).unwrap();
+    let address = listener.local_addr().unwrap().try_into().unwrap();
+    tokio::spawn(async move {
+        while let Ok(accepted) = listener.accept().await {
+            let _ = accepted.handshake(1).await;
+        }
+    });
+    address
+}
+
+/// INV-LINK-70, INV-LINK-71: the authority dials a node where it says that it is; one that proves its key there is listed,
+/// and an edge then stands in the network file.
+#[tokio::test]
+async fn the_authority_looks_where_a_node_says_that_it_is() {
+    let running = Running::start().await;
+    let (node, other) = (key(), key());
+    let (there, elsewhere) = (listen(&node).await, listen(&other).await);
+    let issue =
+        |roles: &[Role]| issue_token(running.folder.path(), "anna".into(), roles.to_vec(), 1, DEADLINE).unwrap();
+    let token = issue(&[Role::Exit]);
+    assert!(running.come(&node, &there, None).await.unwrap_err().contains("--token FILE"));
+    let wrong_role = running.come(&node, &there, Some(issue(&[Role::Entry]))).await.unwrap_err();
+    assert!(wrong_role.contains("not for exit nodes but for entry"), "{wrong_role}");
+    let nobody: LinkAddress = "127.0.0.1:1".parse().unwrap();
+    for wrong in [&elsewhere, &nobody] {
+        let refused = running.come(&node, wrong, Some(token.clone())).await.unwrap_err();
+        assert!(refused.contains(&format!("does not reach the node at {wrong}")), "{refused}");
+    }
+    assert_eq!(Vec::<Endpoint>::new(), running.net().edges);
+    running.come(&node, &there, Some(token)).await.unwrap();
+    running.authority.shared.publish().await.unwrap();
+    let views = Arc::clone(&running.authority.shared.views.borrow());
+    let view = views.newest().unwrap();
+    let listed = view.node(node_id_of(&node)).unwrap();
+    assert_eq!(("anna", Prefix::of([127, 0, 0, 1].into())), (listed.operator(), listed.prefix()));
+    assert_eq!(vec![Endpoint { id: node_id_of(&node), address: there }], running.net().edges);
+    // The file is enough to find the authority, and says that there are several operators.
+    assert!(!running.net().one_operator);
+}
+
+#[test]
+fn a_folder_without_an_authority_makes_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = issue_token(folder.path(), "anna".into(), vec![Role::Exit], 1, DEADLINE).unwrap_err().to_string();
+    assert!(refused.contains("betanet authority run --dir"), "{refused}");
+    assert_eq!(0, std::fs::read_dir(folder.path()).unwrap().count());
 }

@@ -35,6 +35,9 @@ pub(super) enum Command {
     /// Run a whole network on this machine.
     #[command(subcommand)]
     Localnet(LocalnetCommand),
+    /// The network file (net.json).
+    #[command(subcommand)]
+    Net(NetCommand),
     /// Show the address under which a client is reached (made on first use).
     Address(ClientArguments),
     /// Send a message; returns once it is on disk at the recipient's edge.
@@ -61,7 +64,8 @@ impl Command {
     /// Whether a program reads the answer.
     pub(super) const fn json(&self) -> bool {
         match self {
-            Self::Node(_) | Self::Authority(AuthorityCommand::Run(_)) => false,
+            Self::Node(_) | Self::Authority(_) => false,
+            Self::Net(NetCommand::Show(arguments)) => arguments.json,
             Self::Localnet(LocalnetCommand::Run(arguments)) => arguments.json,
             Self::Localnet(LocalnetCommand::Status(arguments)) => arguments.json,
             Self::Address(arguments) | Self::Status(arguments) => arguments.json,
@@ -74,8 +78,26 @@ impl Command {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AuthorityCommand {
-    /// Run it.
+    /// Run it. net.json for nodes and clients is written into its folder.
     Run(AuthorityArguments),
+    /// Make an admission token, on standard output: whoever has it may run nodes as this operator.
+    Token(TokenArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NetCommand {
+    /// Explain one.
+    Show(NetArguments),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct NetArguments {
+    /// The network file.
+    #[arg(long)]
+    pub(super) net: PathBuf,
+    /// Answer as one line of JSON.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,9 +130,9 @@ pub(super) struct NodeArguments {
     /// entry and exit nodes serve clients, middle nodes mix in between.
     #[arg(long, env = "NODE_TYPE", default_value = "middle", value_parser = role)]
     pub(super) role: Role,
-    /// Who runs the node; operators do not repeat on a path.
-    #[arg(long, env = "NODE_OPERATOR", default_value = "unnamed")]
-    pub(super) operator: String,
+    /// The admission token that the authority's owner gave out; a network on one machine needs none.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token: Option<PathBuf>,
     /// Address and port to listen on for links; port 0 takes a free one and keeps it
     /// [default: 127.0.0.1 with the link port].
     #[arg(long, value_name = "ADDR:PORT", value_parser = socket)]
@@ -179,6 +201,25 @@ pub(super) struct AuthorityArguments {
     pub(super) announce: Option<LinkAddress>,
     #[command(flatten)]
     pub(super) service: ServiceArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TokenArguments {
+    /// State folder of the authority, which may be running.
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// Who will run the nodes; operators do not repeat on a path.
+    #[arg(long)]
+    pub(super) operator: String,
+    /// What the nodes may be; may be given more than once [default: any].
+    #[arg(long = "role", value_parser = role)]
+    pub(super) roles: Vec<Role>,
+    /// How many nodes may come with it.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) uses: u32,
+    /// For how long it lets in nodes; those that came with it stay.
+    #[arg(long, default_value = "168h", value_parser = duration)]
+    pub(super) expires: Duration,
 }
 
 #[derive(Args, Debug)]
@@ -294,13 +335,13 @@ fn socket(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "where to listen is written as 192.0.2.1:9000 or [2001:db8::1]:9000".to_owned())
 }
 
-/// Reads an address that others can dial.
+/// Reads an address of this machine that no other reaches.
 fn one_address(text: &str) -> Result<IpAddr, String> {
-    let ip: IpAddr = text.parse().map_err(|_| "an address is written as 127.0.0.1 or ::1".to_owned())?;
-    if ip.is_unspecified() {
-        return Err("the processes tell each other where they are: name one address, such as 127.0.0.1".to_owned());
-    }
-    Ok(ip)
+    let ip: Option<IpAddr> = text.parse().ok().filter(IpAddr::is_loopback);
+    ip.ok_or_else(|| {
+        "a local network is for this machine alone: 127.0.0.1 or ::1 (docs/guides/run-a-node.md: several machines)"
+            .to_owned()
+    })
 }
 
 /// Reads `600s`, `15ms`, `0.5s`, `10m` or `1h`.
@@ -346,9 +387,9 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_nobody_can_dial_is_refused() {
+    fn an_address_that_is_not_loopback_is_refused() {
         assert!(one_address("::1").unwrap().is_ipv6());
-        for wrong in ["0.0.0.0", "::", "localhost", "[::1]", ""] {
+        for wrong in ["0.0.0.0", "::", "192.0.2.1", "localhost", "[::1]", ""] {
             assert!(one_address(wrong).unwrap_err().contains("127.0.0.1"), "{wrong}");
         }
     }

@@ -80,7 +80,7 @@ fn is_wrong_usage(err: &(dyn Error + 'static)) -> bool {
         return match err {
             AuthorityError::State(err) => state(err),
             AuthorityError::Bind(err) => bind(err),
-            AuthorityError::Settings(_) | AuthorityError::EpochLength { .. } => true,
+            AuthorityError::Settings(_) | AuthorityError::Token(_) | AuthorityError::EpochLength { .. } => true,
             _ => false,
         };
     }

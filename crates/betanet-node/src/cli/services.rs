@@ -65,7 +65,7 @@ pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
         dir: absolute(&arguments.dir)?,
         bootstrap: absolute(&arguments.bootstrap)?,
         role: arguments.role,
-        operator: arguments.operator,
+        token: arguments.token.as_deref().map(absolute).transpose()?,
         listen: match (arguments.listen, arguments.link_port) {
             (Some(listen), _) => listen,
             (None, Some(port)) => loopback(port),

@@ -73,6 +73,8 @@ pub struct Uplink {
     pub authority: Endpoint,
     /// Presents this node's key.
     pub dialer: Dialer,
+    /// What lets the node in, where it was given one.
+    pub token: Option<Signed>,
     /// The descriptor to publish; changes with the keys.
     pub descriptor: watch::Receiver<Described>,
     /// Where consensuses go.
@@ -157,7 +159,7 @@ impl Uplink {
         requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>,
         workers: &mut WorkerCache,
     ) -> Result<(), LinkError> {
-        let Self { views, cache, metrics, time, owed, descriptor, .. } = self;
+        let Self { views, cache, metrics, time, owed, descriptor, token, .. } = self;
         let documents = Documents { views, cache, metrics, time };
         // Reading goes on beside every request: it is what brings the answers.
         let read = async {
@@ -172,6 +174,7 @@ impl Uplink {
         let write = async {
             // What is refused or takes too long is asked for again; only the link's end ends this.
             let (mut informed, mut published) = (false, false);
+            let mut turned_down = Rarely::default();
             let mut attempts = tokio::time::interval(RETRY);
             attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut times = tokio::time::interval(TIME_AGAIN);
@@ -200,9 +203,11 @@ impl Uplink {
                         let Described { signed, moves } = descriptor.borrow_and_update().clone();
                         // What was made by a wrong clock waits for its successor.
                         if let Some(descriptor) = signed.filter(|_| !published && moves == time.moves()) {
-                            let outcome = ask(channel, Op::PutDescriptor { descriptor }).await?;
+                            let outcome = ask(channel, Op::PutDescriptor { descriptor, token: token.clone() }).await?;
                             published = matches!(outcome, Outcome::Stored);
-                            if let Outcome::Refused { reason } = outcome {
+                            if let Outcome::Refused { reason } = outcome
+                                && turned_down.is_due(Instant::now())
+                            {
                                 tracing::warn!(%reason, "descriptor.refused");
                             }
                         }

@@ -143,7 +143,6 @@ impl<'a> Rounds<'a> {
                 keys,
                 vrf_key: lock(&self.keeper.delays).public_key(),
                 delay_proofs: self.proofs.clone(),
-                operator: self.node.config.operator.clone(),
                 issued_ms: self.issued_ms,
                 // The last published key stops being accepted two epochs after this one.
                 expires_ms: self.keeper.clock.start_of(current.next().next().next()),

@@ -18,9 +18,10 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, PeerIncompatible, ServerConfig,
     SignatureScheme,
 };
-use tokio::io::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream, client};
 use zeroize::Zeroizing;
 
 use super::handshake::HandshakeError;
@@ -87,6 +88,27 @@ impl Dialer {
         address: &LinkAddress,
         expected: [u8; 32],
     ) -> Result<(LinkWriter, LinkReader), HandshakeError> {
+        let stream = TlsStream::Client(self.shake_hands(address, expected).await?);
+        Ok(split(stream, MESSAGE_LIMIT, self.timeouts))
+    }
+
+    /// Where whoever holds `expected` is reached under `address`. The link is closed again.
+    ///
+    /// # Errors
+    /// As [`Self::dial`].
+    pub async fn find(&self, address: &LinkAddress, expected: [u8; 32]) -> Result<IpAddr, HandshakeError> {
+        let mut stream = self.shake_hands(address, expected).await?;
+        let ip = stream.get_ref().0.peer_addr().map_err(HandshakeError::Connect)?.ip();
+        // The other side knows what it has to know, whether or not it hears the end.
+        let _ = timeout(self.timeouts.handshake, stream.shutdown()).await;
+        Ok(ip)
+    }
+
+    async fn shake_hands(
+        &self,
+        address: &LinkAddress,
+        expected: [u8; 32],
+    ) -> Result<client::TlsStream<TcpStream>, HandshakeError> {
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(HandshakeError::OwnKey)?
@@ -109,13 +131,11 @@ impl Dialer {
                 .await
                 .map_err(HandshakeError::Tls)
         };
-        let stream =
-            tokio::time::timeout(self.timeouts.handshake, connect).await.map_err(|_| HandshakeError::Timeout)??;
+        let stream = timeout(self.timeouts.handshake, connect).await.map_err(|_| HandshakeError::Timeout)??;
         if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
             return Err(HandshakeError::Protocol);
         }
-        let stream = TlsStream::Client(stream);
-        Ok(split(stream, MESSAGE_LIMIT, self.timeouts))
+        Ok(stream)
     }
 }
 
@@ -198,7 +218,7 @@ impl Accepted {
     /// # Errors
     /// The peer proved no key, spoke another protocol, or was too slow.
     pub async fn handshake(self, queue: usize) -> Result<([u8; 32], LinkSender, LinkReader), HandshakeError> {
-        let stream = tokio::time::timeout(self.timeouts.handshake, self.acceptor.accept(self.tcp))
+        let stream = timeout(self.timeouts.handshake, self.acceptor.accept(self.tcp))
             .await
             .map_err(|_| HandshakeError::Timeout)?
             .map_err(HandshakeError::Tls)?;

@@ -53,11 +53,7 @@ pub(super) fn missing(config: &LocalnetConfig, processes: &[&str]) -> Vec<String
 
 /// Whether processes on `ip` reach each other.
 fn address(ip: IpAddr) -> Option<String> {
-    let mend = if ip.is_loopback() {
-        "bring the loopback interface up: ip link set lo up"
-    } else {
-        "choose an address of this machine with --ip"
-    };
+    let mend = "bring the loopback interface up (ip link set lo up), or choose another of its addresses with --ip";
     let reach = || -> io::Result<()> {
         let listener = TcpListener::bind(SocketAddr::new(ip, 0))?;
         TcpStream::connect_timeout(&listener.local_addr()?, CONNECT)?;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use betanet_node::client::{Client, ClientConfig};
 use betanet_node::http;
-use betanet_node::localnet::{LocalnetState, NET_FILE, STATE_FILE};
+use betanet_node::localnet::{LocalnetState, STATE_FILE};
+use betanet_node::net::NET_FILE;
 use betanet_node::net::NetFile;
 use betanet_node::state::read_json;
 use tempfile::TempDir;

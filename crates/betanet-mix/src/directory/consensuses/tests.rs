@@ -5,7 +5,7 @@ use ed25519_dalek::SigningKey;
 
 use super::*;
 use crate::fixtures::{self, EPOCH_MS, NOW_MS, fresh_rng};
-use crate::view::{DelaySection, NodeDescriptor, Role};
+use crate::view::{DelaySection, Role};
 
 fn key() -> SigningKey {
     SigningKey::generate(&mut fresh_rng())
@@ -15,7 +15,11 @@ fn key() -> SigningKey {
 fn consensus(nodes: &[&SigningKey], revision: u32, previous_hash: ConsensusHash) -> Consensus {
     // Right for the first revision after the opening one, and as good as any for later ones.
     let opening_hash = if revision == 0 { ConsensusHash::default() } else { previous_hash };
-    let node = |key: &&SigningKey| NodeDescriptor { id: node_id_of(key), ..fixtures::node(1, Role::Middle, 1) };
+    let node = |key: &&SigningKey| {
+        let mut node = fixtures::member(1, Role::Middle, 1);
+        node.descriptor.id = node_id_of(key);
+        node
+    };
     Consensus {
         revision,
         previous_hash,

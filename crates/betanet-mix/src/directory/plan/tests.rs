@@ -14,7 +14,7 @@ const START: u64 = 1000 * LENGTH;
 fn terms(expect: usize) -> Terms {
     let constants =
         NetworkConstants { network: "test".into(), epoch_length_ms: LENGTH, skew_ms: LENGTH / 10, mean_delay_ms: 15 };
-    Terms { constants, expect, one_operator: true }
+    Terms { constants, expect, one_operator: true, door: Door::Open }
 }
 
 fn ledger(expect: usize, saved: &Saved) -> Ledger {
@@ -48,7 +48,6 @@ fn showing(
         keys: epochs.iter().map(|epoch| (Epoch(*epoch), SecretKey::generate(&mut fresh_rng()).public())).collect(),
         vrf_key: vrf_key.public(),
         delay_proofs,
-        operator: "test".into(),
         issued_ms,
         expires_ms: issued_ms + 3 * LENGTH,
     };
@@ -64,9 +63,9 @@ fn key() -> SigningKey {
 fn the_first_consensus_waits_for_the_expected_nodes_and_comes_at_once() {
     let (signer, one, two) = (key(), key(), key());
     let mut ledger = ledger(2, &Saved::default());
-    ledger.put_node(node_id_of(&one), &descriptor(&one, &[1000], START), START).unwrap();
+    ledger.put_node(node_id_of(&one), &descriptor(&one, &[1000], START), Shown::default(), START).unwrap();
     assert!(ledger.due(&signer, START).unwrap().is_empty());
-    ledger.put_node(node_id_of(&two), &descriptor(&two, &[1000], START), START).unwrap();
+    ledger.put_node(node_id_of(&two), &descriptor(&two, &[1000], START), Shown::default(), START).unwrap();
     let due = ledger.due(&signer, START).unwrap();
     assert_eq!(1, due.len());
     assert_eq!((Epoch(1000), 0, 2), (due[0].epoch, due[0].revision, due[0].nodes.len()));
@@ -79,7 +78,7 @@ fn a_network_with_a_dead_node_starts_without_it() {
     let (signer, one) = (key(), key());
     let mut ledger = ledger(2, &Saved::default());
     let late = START + GENESIS_PATIENCE_MS;
-    ledger.put_node(node_id_of(&one), &descriptor(&one, &[1001], late), late).unwrap();
+    ledger.put_node(node_id_of(&one), &descriptor(&one, &[1001], late), Shown::default(), late).unwrap();
     assert_eq!(1, ledger.due(&signer, late).unwrap().len());
 }
 
@@ -89,7 +88,7 @@ fn the_next_epoch_is_published_a_quarter_before_it_starts() {
     let (signer, one) = (key(), key());
     let mut ledger = ledger(1, &Saved::default());
     let node = descriptor(&one, &[1000, 1001], START);
-    ledger.put_node(node_id_of(&one), &node, START).unwrap();
+    ledger.put_node(node_id_of(&one), &node, Shown::default(), START).unwrap();
     let first = ledger.due(&signer, START).unwrap().remove(0);
     let ahead = START + LENGTH - LENGTH / 4;
     assert!(ledger.due(&signer, ahead - 1).unwrap().is_empty());
@@ -104,13 +103,13 @@ fn the_next_epoch_is_published_a_quarter_before_it_starts() {
 fn an_epoch_is_revised_for_a_node_that_comes_back_after_the_next_one_was_signed() {
     let (signer, one) = (key(), key());
     let mut ledger = ledger(1, &Saved::default());
-    ledger.put_node(node_id_of(&one), &descriptor(&one, &[1000, 1001], START), START).unwrap();
+    ledger.put_node(node_id_of(&one), &descriptor(&one, &[1000, 1001], START), Shown::default(), START).unwrap();
     let opening = ledger.due(&signer, START).unwrap().remove(0);
     let ahead = START + LENGTH - LENGTH / 4;
     let next = ledger.due(&signer, ahead).unwrap().remove(0);
     // It has lost its keys, and publishes others for both epochs.
     let back = descriptor(&one, &[1000, 1001], ahead + 1);
-    ledger.put_node(node_id_of(&one), &back, ahead + 1).unwrap();
+    ledger.put_node(node_id_of(&one), &back, Shown::default(), ahead + 1).unwrap();
     let revised = ledger.due(&signer, ahead + 1 + LENGTH / 20).unwrap();
     let named: Vec<_> = revised.iter().map(|one| (one.epoch.0, one.revision, one.previous_hash)).collect();
     assert_eq!(vec![(1000, 1, opening.hash()), (1001, 1, next.hash())], named);
@@ -137,10 +136,10 @@ fn changed_keys_lead_to_one_revision_after_they_have_settled() {
     let (signer, one) = (key(), key());
     let mut ledger = ledger(1, &Saved::default());
     let node = descriptor(&one, &[1000, 1001], START);
-    ledger.put_node(node_id_of(&one), &node, START).unwrap();
+    ledger.put_node(node_id_of(&one), &node, Shown::default(), START).unwrap();
     ledger.due(&signer, START).unwrap();
     let node = descriptor(&one, &[1000, 1001], START + 10);
-    ledger.put_node(node_id_of(&one), &node, START + 10).unwrap();
+    ledger.put_node(node_id_of(&one), &node, Shown::default(), START + 10).unwrap();
     assert!(ledger.due(&signer, START + 20).unwrap().is_empty());
     let settled = START + 10 + LENGTH / 20;
     let due = ledger.due(&signer, settled).unwrap();
@@ -154,7 +153,7 @@ fn a_restarted_authority_goes_on_with_the_chain() {
     let (signer, one) = (key(), key());
     let mut first = ledger(1, &Saved::default());
     let node = descriptor(&one, &[1000, 1001], START);
-    first.put_node(node_id_of(&one), &node, START).unwrap();
+    first.put_node(node_id_of(&one), &node, Shown::default(), START).unwrap();
     let consensus = first.due(&signer, START).unwrap().remove(0);
     let text = serde_json::to_string(&first.save()).unwrap();
 
@@ -169,13 +168,13 @@ fn foreign_and_outdated_descriptors_are_refused() {
     let (one, two) = (key(), key());
     let mut ledger = ledger(1, &Saved::default());
     let node = descriptor(&one, &[1000], START);
-    assert!(ledger.put_node(node_id_of(&two), &node, START).is_err());
-    assert!(ledger.put_node(node_id_of(&one), &node, START + 100 * LENGTH).is_err());
-    ledger.put_node(node_id_of(&one), &node, START).unwrap();
+    assert!(ledger.put_node(node_id_of(&two), &node, Shown::default(), START).is_err());
+    assert!(ledger.put_node(node_id_of(&one), &node, Shown::default(), START + 100 * LENGTH).is_err());
+    ledger.put_node(node_id_of(&one), &node, Shown::default(), START).unwrap();
     let older = descriptor(&one, &[1000], START - 1);
-    assert!(ledger.put_node(node_id_of(&one), &older, START).is_err());
+    assert!(ledger.put_node(node_id_of(&one), &older, Shown::default(), START).is_err());
     let lasting = descriptor(&two, &[1000], START + LENGTH + 1);
-    let refused = ledger.put_node(node_id_of(&two), &lasting, START).unwrap_err();
+    let refused = ledger.put_node(node_id_of(&two), &lasting, Shown::default(), START).unwrap_err();
     assert!(refused.contains("4 epochs"), "{refused}");
 }
 
@@ -229,7 +228,7 @@ impl Run {
     }
 
     fn put(&mut self, node: &SigningKey, descriptor: &Signed, now_ms: u64) -> Result<(), String> {
-        self.ledger.put_node(node_id_of(node), descriptor, now_ms)
+        self.ledger.put_node(node_id_of(node), descriptor, Shown::default(), now_ms)
     }
 
     fn due(&mut self, now_ms: u64) -> Vec<Verified<Consensus>> {
@@ -419,9 +418,9 @@ fn a_descriptor_with_a_date_of_the_future_does_not_stand_in_the_way_of_later_one
     let one = key();
     let mut ledger = ledger(1, &Saved::default());
     let ahead = descriptor(&one, &[1000], START + LENGTH / 2);
-    ledger.put_node(node_id_of(&one), &ahead, START).unwrap();
+    ledger.put_node(node_id_of(&one), &ahead, Shown::default(), START).unwrap();
     let right = descriptor(&one, &[1000], START + 1);
-    ledger.put_node(node_id_of(&one), &right, START + 1).unwrap();
+    ledger.put_node(node_id_of(&one), &right, Shown::default(), START + 1).unwrap();
 }
 
 /// INV-DELAY-13: all nodes were away together, and nobody has seen the consensuses that listed them.

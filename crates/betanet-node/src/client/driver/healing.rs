@@ -77,8 +77,8 @@ mod tests {
         let keys: Vec<_> = numbers.iter().map(|number| SigningKey::from_bytes(&[*number; 32])).collect();
         let nodes = fixtures::consensus(&keys.iter().collect::<Vec<_>>(), 0, first.hash()).nodes;
         let nodes = nodes.into_iter().map(|mut node| {
-            node.role = Role::Entry;
-            node.keys = node.keys.into_values().map(|key| (first.epoch, key)).collect();
+            node.descriptor.role = Role::Entry;
+            node.descriptor.keys = node.descriptor.keys.into_values().map(|key| (first.epoch, key)).collect();
             node
         });
         let mut next =

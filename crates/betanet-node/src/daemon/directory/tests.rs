@@ -36,6 +36,7 @@ async fn what_the_authority_refuses_costs_no_link() {
     let views = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), id)));
     let _wanted = views.subscribe();
     let directory = Uplink {
+        token: None,
         owed: watch::Sender::default(),
         time: NetworkClock::from_wall(),
         bootstrap,
@@ -57,7 +58,7 @@ async fn what_the_authority_refuses_costs_no_link() {
             };
             let Request { id, op } = Received::message(&message).unwrap();
             let name = match &op {
-                Op::PutDescriptor { descriptor } => descriptor.content.clone(),
+                Op::PutDescriptor { descriptor, .. } => descriptor.content.clone(),
                 other => format!("{other:?}"),
             };
             let outcome = match op {

@@ -65,6 +65,7 @@ impl TestEdge {
         let mailboxes = Mailboxes::open(&store, MailboxLimits::default(), Arc::clone(&metrics), stored).unwrap();
         let views = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), node_id_of(&authority))));
         let directory = Uplink {
+            token: None,
             owed: watch::Sender::default(),
             time: NetworkClock::from_wall(),
             bootstrap: state.join("missing.json"),

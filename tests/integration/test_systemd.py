@@ -1,0 +1,51 @@
+"""The units of `packaging/systemd`, as systemd itself reads them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+BETANET: Final = Path(sys.executable).with_name("betanet")
+FOLDER: Final = Path(__file__).parents[2] / "packaging" / "systemd"
+UNITS: Final = ("betanet-authority.service", "betanet-node.service")
+MOST_EXPOSED: Final = 3.0
+
+pytestmark = pytest.mark.parametrize("unit", UNITS)
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("this machine has no systemd-analyze")
+    return subprocess.run(
+        ["systemd-analyze", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_unit_is_one(unit: str, tmp_path: Path) -> None:
+    placed = (FOLDER / unit).read_text().replace("/usr/local/bin/betanet", str(BETANET))
+    (tmp_path / unit).write_text(placed)
+    verified = analyze("verify", tmp_path / unit)
+    assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+
+
+def test_a_unit_exposes_little(unit: str) -> None:
+    judged = analyze("security", "--offline=true", FOLDER / unit)
+    level = re.search(r"exposure level for \S+: ([0-9.]+)", judged.stdout)
+    assert level is not None, judged
+    assert float(level[1]) < MOST_EXPOSED
+
+
+def test_a_unit_starts_a_command_that_there_is(unit: str) -> None:
+    text = (FOLDER / unit).read_text()
+    (command,) = re.findall(r"^ExecStart=/usr/local/bin/betanet (.*)$", text, re.MULTILINE)
+    (options,) = re.findall(r"^# \S+\s+OPTIONS=(.*)$", text, re.MULTILINE)
+    words = shlex.split(command.replace("$OPTIONS", options))
+    asked = subprocess.run([BETANET, *words, "--help"], capture_output=True, check=False, text=True)
+    assert (asked.returncode, asked.stderr) == (0, "")
