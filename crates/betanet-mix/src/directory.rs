@@ -5,6 +5,7 @@ mod consensuses;
 mod duties;
 mod newest;
 mod plan;
+mod publishers;
 mod terms;
 mod workers;
 
@@ -13,5 +14,6 @@ pub use consensuses::{ConsensusError, Consensuses};
 pub use duties::OwedProof;
 pub use newest::Newest;
 pub use plan::{Ledger, Saved};
+pub use publishers::Publishers;
 pub use terms::{NetworkConstants, Terms};
-pub use workers::Workers;
+pub use workers::{Bringer, Listed, Workers};

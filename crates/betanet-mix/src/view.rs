@@ -28,7 +28,7 @@ pub use member::{Member, Prefix, PrefixError};
 pub use network::{NetworkView, NodeView};
 pub use node::{NodeDescriptor, Role};
 pub use seed::{DelaySeed, proof_due};
-pub use signed::{Document, DocumentError, Signature, Signed, Verified, node_id_of};
+pub use signed::{Document, DocumentError, Encoded, Signature, Signed, Verified, node_id_of};
 pub use token::{AdmissionToken, TokenId};
 pub use worker::{WorkerDescriptor, WorkerId, WorkerList};
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use betanet_mix::delay::CAP_IN_MEANS;
 use betanet_mix::directory::{
-    ConsensusError, Consensuses, Door, Ledger, NetworkConstants, Saved, Shown, Terms, Workers,
+    Bringer, ConsensusError, Consensuses, Door, Ledger, NetworkConstants, Saved, Shown, Terms, Workers,
 };
 use betanet_mix::epoch::EpochClock;
 use betanet_mix::view::{AdmissionToken, DocumentError, LinkAddress, Role, Signed, TokenId, Verified, node_id_of};
@@ -28,8 +28,8 @@ use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::bind::{BindError, Purpose, announced, bind};
 use crate::clock::{NetworkClock, wall_ms};
-use crate::control::{Op, Outcome};
-use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener};
+use crate::control::{Given, Op, Outcome};
+use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener, Stock};
 use crate::net::{Endpoint, NET_FILE, NetFile, hex_id};
 use crate::process::shut_down;
 use crate::random::os_rng;
@@ -245,6 +245,9 @@ struct Shared {
     net: Mutex<NetFile>,
     net_file: PathBuf,
     views: watch::Sender<Arc<Consensuses>>,
+    /// What links are sending.
+    stock: Stock,
+    descriptors: links::Descriptors,
     state_file: PathBuf,
     workers_file: PathBuf,
 }
@@ -311,6 +314,8 @@ impl Authority {
                 net: Mutex::new(net),
                 net_file,
                 views: watch::Sender::new(Arc::new(views)),
+                stock: Stock::default(),
+                descriptors: links::Descriptors::default(),
                 state_file,
                 workers_file,
             }),
@@ -424,16 +429,28 @@ impl Shared {
         Ok(())
     }
 
-    async fn answer(&self, peer: NodeId, op: Op) -> Outcome {
+    /// A peer that may bring descriptors of workers: an edge that a consensus lists. Other keys cost nothing, so that who
+    /// makes many would have a share of the list for each.
+    fn bringer(&self, peer: NodeId) -> Option<Bringer> {
+        let now_ms = self.time.now_ms();
+        let views = self.views.borrow();
+        let edge = views.live(now_ms).find_map(|view| view.node(peer).filter(|node| node.role().is_edge()))?;
+        Some(Bringer { operator: edge.operator().to_owned(), edge: peer })
+    }
+
+    async fn answer(&self, peer: NodeId, op: Op) -> Given {
         let refused = |reason: String| Outcome::Refused { reason };
-        match op {
+        let outcome = match op {
             Op::Time => Outcome::Time { now_ms: self.time.now_ms() },
             Op::GetNetwork => Outcome::Network(self.constants.clone()),
             Op::PutDescriptor { descriptor, token } => {
                 self.put_descriptor(peer, &descriptor, token.as_ref()).await.map_or_else(refused, |()| Outcome::Stored)
             }
             Op::PutWorker { worker } => {
-                let taken = self.workers.lock().await.put(peer, &worker, self.time.now_ms());
+                let Some(edge) = self.bringer(peer) else {
+                    return refused("workers publish through an edge that the network lists".to_owned()).into();
+                };
+                let taken = self.workers.lock().await.put(&edge, &worker, self.time.now_ms());
                 match taken {
                     Ok(revision) => match self.save_workers(revision).await {
                         Ok(()) => Outcome::Stored,
@@ -446,15 +463,16 @@ impl Shared {
                 let now_ms = self.time.now_ms();
                 let mut workers = self.workers.lock().await;
                 match workers.list(self.clock.epoch_at(now_ms), &self.key, now_ms) {
-                    Ok(list) if have == Some(list.revision) => Outcome::Workers { list: None },
-                    Ok(list) => Outcome::Workers { list: Some(list.signed().clone()) },
+                    Ok(list) if have == Some(list.revision) => return Given::Workers(None),
+                    Ok(list) => return Given::Workers(Some(Arc::clone(&list.encoded))),
                     Err(err) => refused(err.to_string()),
                 }
             }
             Op::GetDuties => Outcome::Duties { owed: self.ledger.lock().await.owed_by(peer) },
             Op::Attach => refused("the authority keeps no mailboxes".to_owned()),
             Op::GetConsensus { .. } => refused("unexpected request".to_owned()),
-        }
+        };
+        outcome.into()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use betanet_mix::directory::{NetworkConstants, OwedProof};
-use betanet_mix::view::{ConsensusHash, Signed};
+use betanet_mix::view::{ConsensusHash, Encoded, Signed};
 use betanet_sphinx::MailboxId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::clock::{Sample, boot_ms};
-use crate::link::{LinkError, LinkReader, LinkSender, Received};
+use crate::link::{LinkError, LinkReader, LinkSender, Message, Received, Stock};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -87,6 +87,49 @@ pub enum Answer {
         /// The documents.
         documents: Vec<Signed>,
     },
+}
+
+/// The answer to one request, as it is sent: documents that many ask for are encoded once.
+#[derive(Debug)]
+pub enum Given {
+    /// What is the asker's alone.
+    Outcome(Outcome),
+    /// Consensuses that the asker did not name.
+    Consensus(Vec<Arc<Encoded>>),
+    /// The worker list, or nothing if the asker holds it.
+    Workers(Option<Arc<Encoded>>),
+}
+
+impl From<Outcome> for Given {
+    fn from(outcome: Outcome) -> Self {
+        Self::Outcome(outcome)
+    }
+}
+
+impl Given {
+    /// The reply to request `id`; documents stay in `stock` until it is written.
+    ///
+    /// # Errors
+    /// [`LinkError::Message`] if the outcome does not serialise.
+    pub fn reply(self, id: u64, stock: &Stock) -> Result<Message, LinkError> {
+        let begin = |kind: &str| {
+            Message::from(format!(r#"{{"type":"reply","id":{id},"outcome":{{"outcome":{kind}"#).into_bytes())
+        };
+        match self {
+            Self::Outcome(outcome) => Message::json(&Answer::Reply { id, outcome }),
+            Self::Consensus(documents) => {
+                Ok(begin(r#""consensus","documents":["#).documents(&documents, stock).text("]}}"))
+            }
+            Self::Workers(None) => Ok(begin(r#""workers","list":null}}"#)),
+            Self::Workers(Some(list)) => Ok(begin(r#""workers","list":"#).documents(&[list], stock).text("}}")),
+        }
+    }
+}
+
+/// New consensuses for a follower, as they are sent.
+#[must_use]
+pub fn announcement(documents: &[Arc<Encoded>], stock: &Stock) -> Message {
+    Message::from(br#"{"type":"consensus","documents":["#.to_vec()).documents(documents, stock).text("]}")
 }
 
 /// The answer to one request.
@@ -283,6 +326,32 @@ mod tests {
     use betanet_mix::text::LINE_LENGTH;
 
     use super::*;
+
+    /// INV-LINK-60
+    #[test]
+    fn documents_that_are_shared_are_read_as_if_each_asker_had_its_own() {
+        let stock = Stock::default();
+        let signed = Signed { content: r#"{"a": "\"quoted\""}"#.into(), signatures: Vec::new() };
+        let encoded = Arc::new(Encoded::of(&signed));
+        let read = |message: Message| serde_json::from_slice::<Answer>(&message.bytes()).unwrap();
+        let two = vec![Arc::clone(&encoded), Arc::clone(&encoded)];
+        let announced = read(announcement(&two, &stock));
+        assert!(matches!(announced, Answer::Consensus { documents } if documents == vec![signed.clone(); 2]));
+        let outcome = |given: Given| match read(given.reply(7, &stock).unwrap()) {
+            Answer::Reply { id: 7, outcome } => outcome,
+            other => panic!("it is another answer: {other:?}"),
+        };
+        let consensus = outcome(Given::Consensus(two));
+        assert!(matches!(consensus, Outcome::Consensus { documents } if documents == vec![signed.clone(); 2]));
+        let list = outcome(Given::Workers(Some(Arc::clone(&encoded))));
+        assert!(matches!(list, Outcome::Workers { list: Some(list) } if list == signed));
+        assert!(matches!(outcome(Given::Workers(None)), Outcome::Workers { list: None }));
+        assert!(
+            matches!(outcome(Given::Consensus(Vec::new())), Outcome::Consensus { documents } if documents.is_empty())
+        );
+        assert!(matches!(outcome(Outcome::Stored.into()), Outcome::Stored));
+        assert_eq!(encoded.len(), stock.bytes());
+    }
 
     #[test]
     fn a_reason_is_one_bounded_line_for_who_sends_and_for_who_takes_it() {

@@ -20,6 +20,7 @@ pub mod mailboxes;
 pub mod metrics;
 pub mod mixer;
 mod pages;
+mod publications;
 mod rounds;
 
 use std::net::SocketAddr;
@@ -237,6 +238,7 @@ impl Node {
             directory,
             views: self.views.subscribe(),
             time: self.time.clone(),
+            stock: Arc::default(),
             metrics: Arc::clone(&self.metrics),
         };
         tracing::info!(role = self.config.role.name(), "node.started");

@@ -12,6 +12,7 @@ pub mod control;
 pub mod daemon;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod gate;
 pub mod http;
 pub mod link;
 pub mod localnet;

@@ -8,6 +8,7 @@
 pub mod frame;
 mod handshake;
 mod io;
+mod message;
 mod names;
 mod tls;
 
@@ -16,4 +17,5 @@ pub use handshake::HandshakeError;
 pub use io::{
     LinkError, LinkReader, LinkSender, LinkTimeouts, LinkWriter, MESSAGE_LIMIT, Packets, REQUEST_LIMIT, Received,
 };
+pub use message::{Message, Stock};
 pub use tls::{Accepted, Dialer, Listener};

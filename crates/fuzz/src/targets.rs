@@ -137,7 +137,7 @@ fn envelopes(input: &[u8]) -> String {
     };
     let fragment = input.first_chunk::<FRAGMENT_LEN>().map(|bytes| Fragment::parse(bytes).is_some());
     let stream = match parse_stream(input.to_vec()) {
-        Ok(stream) => format!("{} surbs", stream.surbs.len().min(3)),
+        Ok(stream) => format!("{} surbs", stream.head.surbs.len().min(3)),
         Err(error) => error.to_string(),
     };
     let reply = ReplyPart::parse(input).map(|part| {

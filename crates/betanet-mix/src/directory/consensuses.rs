@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::view::{Consensus, ConsensusHash, DocumentError, Host, NetworkView, Signed};
+use crate::view::{Consensus, ConsensusHash, DocumentError, Encoded, Host, NetworkView, Signed};
 use betanet_sphinx::NodeId;
 use thiserror::Error;
 
@@ -169,13 +169,19 @@ impl Consensuses {
         self.held.iter().map(|view| view.hash()).collect()
     }
 
-    /// Signed forms of what has not run out and is not in `have`.
+    /// What has not run out and is not in `have`.
+    pub fn beyond<'a, 'b>(
+        &'a self,
+        have: &'b [ConsensusHash],
+        now_ms: u64,
+    ) -> impl Iterator<Item = &'a Arc<NetworkView>> + use<'a, 'b> {
+        self.live(now_ms).filter(|view| !have.contains(&view.hash()))
+    }
+
+    /// The same, as it travels.
     #[must_use]
-    pub fn beyond(&self, have: &[ConsensusHash], now_ms: u64) -> Vec<Signed> {
-        self.live(now_ms)
-            .filter(|view| !have.contains(&view.hash()))
-            .map(|view| view.consensus().signed().clone())
-            .collect()
+    pub fn news(&self, have: &[ConsensusHash], now_ms: u64) -> Vec<Arc<Encoded>> {
+        self.beyond(have, now_ms).map(|view| Arc::clone(view.encoded())).collect()
     }
 }
 

@@ -1,16 +1,17 @@
 //! The workers that the authority lists. No I/O and no clock: time is passed in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::epoch::Epoch;
-use crate::view::{Document, DocumentError, Signed, Verified, WorkerDescriptor, WorkerId, WorkerList};
+use crate::view::{Document, DocumentError, Encoded, Signed, Verified, WorkerDescriptor, WorkerId, WorkerList};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 
 use super::terms::AHEAD_MS;
 
 /// How long a descriptor may hold, in milliseconds: what a worker leaves behind is gone soon.
-const LIFETIME_MS: u64 = 3_600_000;
+pub(super) const LIFETIME_MS: u64 = 3_600_000;
 
 /// What the list may hold.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,27 @@ pub struct Workers {
     known: BTreeMap<WorkerId, Entry>,
     bytes: usize,
     revision: u64,
-    list: Option<Verified<WorkerList>>,
+    list: Option<Listed>,
+}
+
+/// An edge that passes descriptors of its clients on, and who runs it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bringer {
+    /// Its operator, who may have many edges.
+    pub operator: String,
+    /// The edge.
+    pub edge: NodeId,
+}
+
+/// The signed list of one revision, as it travels.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The epoch that it was signed in.
+    pub epoch: Epoch,
+    /// Its revision.
+    pub revision: u64,
+    /// Its text.
+    pub encoded: Arc<Encoded>,
 }
 
 #[derive(Debug)]
@@ -37,15 +58,15 @@ struct Entry {
     descriptor: Verified<WorkerDescriptor>,
     /// Bytes that it takes in the list.
     bytes: usize,
-    /// The edge that passed it on; nobody after a restart.
-    brought_by: Option<NodeId>,
+    /// Who passed it on; nobody after a restart.
+    brought_by: Option<Bringer>,
 }
 
 impl Workers {
     /// Goes on with what [`Workers::save`] gave.
     #[must_use]
     pub fn open(saved: &[Signed], now_ms: u64) -> Self {
-        let mut workers = Self { limits: LIMITS, known: BTreeMap::new(), bytes: 0, revision: 0, list: None };
+        let mut workers = Self { limits: LIMITS, known: BTreeMap::new(), bytes: 0, revision: now_ms, list: None };
         for signed in saved {
             // What has run out meanwhile is no loss.
             let _ = workers.insert(None, signed, now_ms);
@@ -63,11 +84,11 @@ impl Workers {
     ///
     /// # Errors
     /// It is refused; a line for the worker's owner.
-    pub fn put(&mut self, edge: NodeId, signed: &Signed, now_ms: u64) -> Result<u64, String> {
+    pub fn put(&mut self, edge: &Bringer, signed: &Signed, now_ms: u64) -> Result<u64, String> {
         self.insert(Some(edge), signed, now_ms)
     }
 
-    fn insert(&mut self, brought_by: Option<NodeId>, signed: &Signed, now_ms: u64) -> Result<u64, String> {
+    fn insert(&mut self, brought_by: Option<&Bringer>, signed: &Signed, now_ms: u64) -> Result<u64, String> {
         let descriptor = signed.verify_worker().map_err(|err| err.to_string())?;
         if descriptor.expires_ms <= now_ms || descriptor.issued_ms > now_ms.saturating_add(AHEAD_MS) {
             return Err("the descriptor is out of date; check the clock".to_owned());
@@ -92,27 +113,32 @@ impl Workers {
             }
             return Err(full);
         }
-        self.add(id, Entry { descriptor, bytes, brought_by });
+        self.add(id, Entry { descriptor, bytes, brought_by: brought_by.cloned() });
         Ok(self.revision)
     }
 
-    /// In a full list, the descriptor that runs out first makes way among those of the edge that
-    /// takes most of the room, unless the newcomer's edge would take as much.
-    fn make_room(&mut self, brought_by: Option<NodeId>, bytes: usize) -> Result<(), String> {
+    fn make_room(&mut self, brought_by: Option<&Bringer>, bytes: usize) -> Result<(), String> {
         while self.known.len() >= self.limits.workers || self.bytes + bytes > self.limits.bytes {
-            let mut shares: BTreeMap<Option<NodeId>, usize> = BTreeMap::new();
-            for entry in self.known.values() {
-                *shares.entry(entry.brought_by).or_default() += entry.bytes;
-            }
-            let own = shares.get(&brought_by).copied().unwrap_or(0) + bytes;
-            let most = shares.into_iter().max_by_key(|(_, share)| *share).filter(|(_, share)| *share > own);
-            let victim = most.and_then(|(edge, _)| {
-                let of_edge = self.known.iter().filter(|(_, entry)| entry.brought_by == edge);
-                of_edge.min_by_key(|(_, entry)| entry.descriptor.expires_ms).map(|(id, _)| *id)
-            });
-            self.remove(victim.ok_or("the worker list is full")?);
+            let victim = self.victim(brought_by, bytes).ok_or("the worker list is full")?;
+            self.remove(victim);
         }
         Ok(())
+    }
+
+    /// What makes way in a full list: of the operator that takes most of the room, and of that one's edges, the descriptor
+    /// that runs out first. Where no operator would have more than the newcomer's, its edges are looked at in the same way.
+    fn victim(&self, brought_by: Option<&Bringer>, bytes: usize) -> Option<WorkerId> {
+        let operator_of = |by: Option<&Bringer>| by.map(|by| by.operator.clone());
+        let own = operator_of(brought_by);
+        let by_operator = self.known.values().map(|entry| (operator_of(entry.brought_by.as_ref()), entry.bytes));
+        let most = above(by_operator, &own, bytes);
+        // Of another operator no edge is the newcomer's, so that any may give way.
+        let (operator, bytes) = most.map_or((own, bytes), |operator| (operator, 0));
+        let of_operator = || self.known.iter().filter(|(_, entry)| operator_of(entry.brought_by.as_ref()) == operator);
+        let by_edge = of_operator().map(|(_, entry)| (entry.brought_by.as_ref(), entry.bytes));
+        let edge = above(by_edge, &brought_by, bytes)?;
+        let of_edge = of_operator().filter(|(_, entry)| entry.brought_by.as_ref() == edge);
+        of_edge.min_by_key(|(_, entry)| entry.descriptor.expires_ms).map(|(id, _)| *id)
     }
 
     fn add(&mut self, id: WorkerId, entry: Entry) {
@@ -139,25 +165,36 @@ impl Workers {
         }
     }
 
-    /// The signed list; made anew when it has changed.
+    /// The signed list; made anew when it has changed, and in each epoch, so that an old one can be told from one that
+    /// did not change.
     ///
     /// # Errors
     /// It breaks a rule of documents.
-    pub fn list(
-        &mut self,
-        epoch: Epoch,
-        key: &SigningKey,
-        now_ms: u64,
-    ) -> Result<&Verified<WorkerList>, DocumentError> {
+    pub fn list(&mut self, epoch: Epoch, key: &SigningKey, now_ms: u64) -> Result<&Listed, DocumentError> {
         self.expire(now_ms);
-        let list = if let Some(list) = self.list.take() {
-            list
-        } else {
-            let (revision, workers) = self.save();
-            Verified::sign(WorkerList { epoch, revision, workers }, key)?
+        let list = match self.list.take() {
+            Some(list) if list.epoch == epoch => list,
+            older => {
+                if older.is_some() {
+                    self.revision = (self.revision + 1).max(now_ms);
+                }
+                let (revision, workers) = self.save();
+                let signed = Verified::sign(WorkerList { epoch, revision, workers }, key)?;
+                Listed { epoch, revision, encoded: Arc::new(Encoded::of(signed.signed())) }
+            }
         };
         Ok(self.list.insert(list))
     }
+}
+
+/// Who has the largest of the shares, if that is more than `own` would have with so many bytes more.
+fn above<K: Ord + Clone>(parts: impl Iterator<Item = (K, usize)>, own: &K, bytes: usize) -> Option<K> {
+    let mut shares: BTreeMap<K, usize> = BTreeMap::new();
+    for (of, part) in parts {
+        *shares.entry(of).or_default() += part;
+    }
+    let own = shares.get(own).copied().unwrap_or(0) + bytes;
+    shares.into_iter().max_by_key(|(_, share)| *share).filter(|(_, share)| *share > own).map(|(of, _)| of)
 }
 
 #[cfg(test)]

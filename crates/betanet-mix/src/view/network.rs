@@ -1,6 +1,7 @@
 //! What a verified consensus says, in the form that paths are chosen from.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use betanet_sphinx::{Hop, NodeId, PublicKey};
@@ -10,7 +11,7 @@ use super::hash::ConsensusHash;
 use super::link_address::LinkAddress;
 use super::member::{Member, Prefix};
 use super::node::Role;
-use super::signed::Verified;
+use super::signed::{Encoded, Verified};
 use crate::epoch::{Epoch, EpochClock};
 
 /// The network as one verified consensus describes it.
@@ -23,6 +24,7 @@ pub struct NetworkView {
     middles: Vec<usize>,
     by_id: HashMap<NodeId, usize>,
     avoided: BTreeSet<NodeId>,
+    encoded: OnceLock<Arc<Encoded>>,
 }
 
 /// One node of a [`NetworkView`].
@@ -41,7 +43,7 @@ impl NetworkView {
         };
         let (edges, middles) = (indices(true), indices(false));
         let by_id = consensus.nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect();
-        Some(Self { consensus, clock, hash, edges, middles, by_id, avoided: BTreeSet::new() })
+        Some(Self { consensus, clock, hash, edges, middles, by_id, avoided: BTreeSet::new(), encoded: OnceLock::new() })
     }
 
     /// The same network, in which these middles are not drawn as long as there are enough others.
@@ -66,6 +68,12 @@ impl NetworkView {
     #[must_use]
     pub fn consensus(&self) -> &Verified<Consensus> {
         &self.consensus
+    }
+
+    /// The consensus as it travels: made when it is first asked for, and the same for all who ask.
+    #[must_use]
+    pub fn encoded(&self) -> &Arc<Encoded> {
+        self.encoded.get_or_init(|| Arc::new(Encoded::of(self.consensus.signed())))
     }
 
     /// The hash of the consensus.

@@ -53,6 +53,39 @@ pub struct Signed {
     pub signatures: Vec<Signature>,
 }
 
+/// A document as the JSON text that travels, made once for all who ask for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Encoded(Box<[u8]>);
+
+impl Encoded {
+    /// The text of a document.
+    #[must_use]
+    pub fn of(document: &Signed) -> Self {
+        // Strings and hexadecimal digits: there is nothing in it that JSON cannot say.
+        Self(serde_json::to_vec(document).unwrap_or_default().into())
+    }
+}
+
+impl From<Vec<u8>> for Encoded {
+    fn from(text: Vec<u8>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl std::ops::Deref for Encoded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Encoded({} bytes)", self.0.len())
+    }
+}
+
 /// A document whose signatures and rules were checked. There is no other way to obtain one than to sign or to verify.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verified<T> {

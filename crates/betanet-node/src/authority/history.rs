@@ -277,13 +277,14 @@ impl World {
             if moved {
                 node.views.forget_after(network_ms);
             }
-            let news = self.views.beyond(&node.views.hashes(), network_ms);
+            let held = node.views.hashes();
+            let news: Vec<_> = self.views.beyond(&held, network_ms).collect();
             informed = !news.is_empty();
             if informed {
                 node.views.forget_after(network_ms);
             }
             for consensus in news {
-                node.views.accept(&consensus, network_ms).unwrap();
+                node.views.accept(consensus.consensus().signed(), network_ms).unwrap();
             }
         }
         let now_ms = self.now_ms.saturating_add_signed(node.machine.ahead_ms);

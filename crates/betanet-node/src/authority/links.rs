@@ -1,5 +1,6 @@
 //! The authority's links: places for who comes, for strangers, and for nodes.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,18 +10,22 @@ use betanet_sphinx::NodeId;
 
 use super::Shared;
 use crate::bind::AcceptTrouble;
-use crate::budget::Budget;
-use crate::control::{Answer, Op, Outcome, Request};
+use crate::budget::{Allowances, Asker};
+use crate::control::{Given, Op, Outcome, Request, announcement};
+use crate::gate::Gate;
 use crate::link::{Accepted, LinkError, LinkReader, LinkSender, Listener, Received};
 use crate::newcomers::{Newcomer, Newcomers};
-use crate::places::Places;
+use crate::places::{Places, origin};
 use crate::process::link_places;
 
 /// Frames that wait for one peer.
 const QUEUE: usize = 256;
 
-/// Descriptors that a peer may bring in one go, and per second: an edge brings those of its clients.
-const DESCRIPTORS: (f64, f64) = (256.0, 64.0);
+/// Descriptors that a node may bring in one go, and per second: an edge brings those of its clients.
+const OF_A_NODE: (f64, f64) = (256.0, 64.0);
+
+/// The same for all strangers at an address: those who are to be nodes bring their own.
+const OF_STRANGERS: (f64, f64) = (64.0, 1.0);
 
 /// Links of one node. It needs one, and another while the first is not known to be dead.
 const OF_ONE_NODE: usize = 4;
@@ -28,58 +33,130 @@ const OF_ONE_NODE: usize = 4;
 /// For the first request, after the handshake.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
-/// How often it is said that links had to give way.
+/// A link that asks for nothing has to go after this long, whoever keeps it open. Nodes ask for the time every 15 s.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// How often it is said that links had to go.
 const SAY_EVERY: Duration = Duration::from_mins(1);
+
+/// How many links there may be, and for how long.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    links: usize,
+    /// The part of the newcomers' and of the strangers' places that one address may have, as a divisor.
+    share: usize,
+    first_request: Duration,
+    idle: Duration,
+}
+
+impl Limits {
+    const fn of(links: usize) -> Self {
+        Self { links, share: 4, first_request: FIRST_REQUEST, idle: IDLE }
+    }
+}
 
 /// The places of the links that there may be.
 struct Room {
     /// Links that have not shown a key yet, or an unknown one and no request. The oldest gives way.
-    newcomers: Newcomers,
+    gate: Gate,
     /// Links of keys that are no node's so far. The oldest gives way.
     strangers: Newcomers,
     /// Links of nodes: those that a consensus lists, or that have brought a descriptor.
     nodes: Places<NodeId>,
-    /// Links that gave way, or found all places of nodes taken.
-    turned_away: AtomicU64,
+    limits: Limits,
+    turned_away: TurnedAway,
 }
 
 impl Room {
-    /// Half of the links for nodes, a quarter each for newcomers and strangers.
-    fn of(links: usize) -> Self {
-        let quarter = links / 4;
+    /// Half of the links for nodes, a quarter for strangers, an eighth each for newcomers from addresses of nodes and from
+    /// others.
+    fn of(limits: Limits) -> Self {
+        let share = |places: usize| (places / limits.share).max(1);
+        let (newcomers, strangers) = (limits.links / 8, limits.links / 4);
         Self {
-            newcomers: Newcomers::new(quarter, quarter),
-            strangers: Newcomers::new(quarter, quarter),
-            nodes: Places::new(links / 2, OF_ONE_NODE),
-            turned_away: AtomicU64::new(0),
+            gate: Gate::new(newcomers, share(newcomers)),
+            strangers: Newcomers::new(strangers, share(strangers)),
+            nodes: Places::new(limits.links / 2, OF_ONE_NODE),
+            limits,
+            turned_away: TurnedAway::default(),
+        }
+    }
+}
+
+/// Why a link had to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// It gave way, or found all places of nodes taken.
+    NoPlace,
+    /// No key was shown, or not in time.
+    Handshake,
+    /// Nothing was asked for, first of all or for long.
+    Idle,
+    /// The protocol was broken.
+    Malformed,
+    /// An answer was not read.
+    SlowReader,
+}
+
+/// How many links had to go, by reason.
+#[derive(Debug, Default)]
+struct TurnedAway {
+    no_place: AtomicU64,
+    handshake: AtomicU64,
+    idle: AtomicU64,
+    malformed: AtomicU64,
+    slow_reader: AtomicU64,
+}
+
+impl TurnedAway {
+    const fn of(&self, why: Why) -> &AtomicU64 {
+        match why {
+            Why::NoPlace => &self.no_place,
+            Why::Handshake => &self.handshake,
+            Why::Idle => &self.idle,
+            Why::Malformed => &self.malformed,
+            Why::SlowReader => &self.slow_reader,
         }
     }
 
-    fn turn_away(&self) {
-        self.turned_away.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Says now and then how many links had to go.
+    /// Says it now and then, in one line.
     async fn report(&self) {
         let mut rounds = tokio::time::interval(SAY_EVERY);
+        let mut said = [0; 5];
         loop {
             rounds.tick().await;
-            let links = self.turned_away.swap(0, Ordering::Relaxed);
-            if links > 0 {
-                tracing::warn!(links, "links.turned_away");
+            let all = [Why::NoPlace, Why::Handshake, Why::Idle, Why::Malformed, Why::SlowReader]
+                .map(|why| self.of(why).load(Ordering::Relaxed));
+            let before = std::mem::replace(&mut said, all).into_iter();
+            let mut more = all.into_iter().zip(before).map(|(links, before)| links - before);
+            let [no_place, handshake, idle, malformed, slow_reader] = std::array::from_fn(|_| more.next().unwrap_or(0));
+            if no_place + handshake + idle + malformed + slow_reader > 0 {
+                tracing::warn!(no_place, handshake, idle, malformed, slow_reader, "links.turned_away");
             }
         }
+    }
+}
+
+/// What each may bring, by all links that it has.
+#[derive(Debug)]
+pub(super) struct Descriptors {
+    nodes: Allowances<NodeId>,
+    strangers: Allowances<Asker>,
+}
+
+impl Default for Descriptors {
+    fn default() -> Self {
+        Self { nodes: Allowances::new(OF_A_NODE), strangers: Allowances::new(OF_STRANGERS) }
     }
 }
 
 /// Takes links until it is dropped.
 pub(super) async fn serve(listener: &Listener, shared: &Arc<Shared>) {
     // Half of the open files: the others are for the disk.
-    serve_within(link_places(), listener, shared).await;
+    serve_within(&Arc::new(Room::of(Limits::of(link_places()))), listener, shared).await;
 }
 
-async fn serve_within(places: usize, listener: &Listener, shared: &Arc<Shared>) {
-    let room = Arc::new(Room::of(places));
+async fn serve_within(room: &Arc<Room>, listener: &Listener, shared: &Arc<Shared>) {
     let mut trouble = AcceptTrouble::default();
     let mut links = tokio::task::JoinSet::new();
     let accept = async {
@@ -92,55 +169,78 @@ async fn serve_within(places: usize, listener: &Listener, shared: &Arc<Shared>) 
                     continue;
                 }
             };
-            let newcomer = room.newcomers.come(None);
-            links.spawn(one(Arc::clone(shared), Arc::clone(&room), accepted, newcomer));
-            room.newcomers.settled().await;
+            let ip = accepted.ip();
+            let is_neighbour = room.gate.is_neighbour(ip, &shared.views.borrow(), shared.time.now_ms());
+            let lot = room.gate.lot(is_neighbour);
+            let newcomer = lot.come(origin(ip));
+            links.spawn(one(Arc::clone(shared), Arc::clone(room), accepted, newcomer));
+            lot.settled().await;
         }
     };
     tokio::select! {
         () = accept => {}
-        () = room.report() => {}
+        () = room.turned_away.report() => {}
     }
 }
 
-async fn one(shared: Arc<Shared>, room: Arc<Room>, accepted: Accepted, mut newcomer: Newcomer) {
-    let arrival = tokio::select! {
-        arrival = shared.arrive(accepted) => arrival,
-        () = newcomer.gives_way() => return room.turn_away(),
-    };
-    let Some((peer, sender, reader)) = arrival else {
-        return;
+async fn one(shared: Arc<Shared>, room: Arc<Room>, accepted: Accepted, newcomer: Newcomer) {
+    if let Err(why) = serve_one(&shared, &room, accepted, newcomer).await {
+        room.turned_away.of(why).fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve_one(shared: &Shared, room: &Room, accepted: Accepted, mut newcomer: Newcomer) -> Result<(), Why> {
+    let ip = accepted.ip();
+    let (peer, sender, reader) = tokio::select! {
+        arrival = shared.arrive(accepted, room.limits.first_request) => arrival?,
+        () = newcomer.gives_way() => return Err(Why::NoPlace),
     };
     drop(newcomer);
-    // A peer that breaks the protocol is cut off; there is nobody to tell.
-    let mut talk = pin!(shared.talk(peer, sender, reader));
+    let mut talk = pin!(shared.talk(Peer { id: peer, ip }, sender, reader, room.limits.idle));
     if !shared.knows(peer).await {
-        let mut stranger = room.strangers.come(None);
+        let mut stranger = room.strangers.come(origin(ip));
         tokio::select! {
-            _ = &mut talk => return,
+            ended = &mut talk => return ended,
             () = shared.lists(peer) => {}
             () = stranger.gives_way() => {
                 if !shared.knows(peer).await {
-                    return room.turn_away();
+                    return Err(Why::NoPlace);
                 }
             }
         }
     }
-    match room.nodes.take(Some(peer)) {
-        Some(_place) => drop(talk.await),
-        None => room.turn_away(),
+    let _place = room.nodes.take(Some(peer)).ok_or(Why::NoPlace)?;
+    room.gate.note(peer, ip, &shared.views.borrow(), shared.time.now_ms());
+    talk.await
+}
+
+/// Whose link it is, and where it comes from.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    id: NodeId,
+    ip: IpAddr,
+}
+
+/// Why the link of a peer that sent this had to go; nothing if it ended by itself.
+fn broken(err: &LinkError) -> Result<(), Why> {
+    match err {
+        LinkError::Malformed(_) | LinkError::Message => Err(Why::Malformed),
+        LinkError::Silent => Err(Why::Idle),
+        _ => Ok(()),
     }
 }
 
 impl Shared {
     /// Brings a link as far as it takes to know whether it is worth a place.
-    async fn arrive(&self, accepted: Accepted) -> Option<(NodeId, LinkSender, LinkReader)> {
-        let (key, sender, mut reader) = accepted.handshake(QUEUE).await.ok()?;
+    async fn arrive(&self, accepted: Accepted, first: Duration) -> Result<(NodeId, LinkSender, LinkReader), Why> {
+        let (key, sender, mut reader) = accepted.handshake(QUEUE).await.map_err(|_| Why::Handshake)?;
         let peer = NodeId::from(key);
         if !self.knows(peer).await {
-            tokio::time::timeout(FIRST_REQUEST, reader.arrived()).await.ok()?.ok()?;
+            let arrived = tokio::time::timeout(first, reader.arrived()).await.map_err(|_| Why::Idle)?;
+            // One that closes before it has asked is no better than one that does not ask.
+            arrived.map_err(|err| broken(&err).err().unwrap_or(Why::Idle))?;
         }
-        Some((peer, sender, reader))
+        Ok((peer, sender, reader))
     }
 
     /// Whether a consensus lists this key, or its descriptor is held.
@@ -156,44 +256,58 @@ impl Shared {
         }
     }
 
-    async fn talk(&self, peer: NodeId, sender: LinkSender, mut reader: LinkReader) -> Result<(), LinkError> {
+    /// Whether a peer may bring one more descriptor.
+    async fn may_bring(&self, peer: Peer) -> bool {
+        if self.knows(peer.id).await {
+            self.descriptors.nodes.take(peer.id)
+        } else {
+            self.descriptors.strangers.take(Asker::of(origin(peer.ip), *peer.id.as_bytes()))
+        }
+    }
+
+    async fn talk(&self, peer: Peer, sender: LinkSender, mut reader: LinkReader, idle: Duration) -> Result<(), Why> {
         let mut views = self.views.subscribe();
         let mut sent = Vec::new();
         let mut follows = false;
-        let mut descriptors = Budget::new(DESCRIPTORS.0, DESCRIPTORS.1);
+        let mut asked = pin!(tokio::time::sleep(idle));
         loop {
-            tokio::select! {
-                received = reader.next() => {
-                    let Received::Message(message) = received? else {
-                        return Err(LinkError::Message);
-                    };
-                    let Request { id, op } = Received::message(&message)?;
-                    let outcome = match op {
-                        Op::GetConsensus { have, follow } => {
-                            follows |= follow;
-                            let current = Arc::clone(&views.borrow_and_update());
-                            sent = current.hashes();
-                            Outcome::Consensus { documents: current.beyond(&have, self.time.now_ms()) }
-                        }
-                        Op::PutWorker { .. } | Op::PutDescriptor { .. } if !descriptors.take() => {
-                            Outcome::Refused { reason: "too many descriptors on one link; try again later".to_owned() }
-                        }
-                        op => self.answer(peer, op).await,
-                    };
-                    sender.send_message(&Answer::Reply { id, outcome }).await?;
-                }
+            let message = tokio::select! {
+                received = reader.next() => match received {
+                    Ok(Received::Message(message)) => message,
+                    Ok(_) => return Err(Why::Malformed),
+                    Err(err) => return broken(&err),
+                },
                 changed = views.changed(), if follows => {
                     if changed.is_err() {
                         return Ok(());
                     }
                     let current = Arc::clone(&views.borrow_and_update());
-                    let documents = current.beyond(&sent, self.time.now_ms());
+                    let documents = current.news(&sent, self.time.now_ms());
                     sent = current.hashes();
                     if !documents.is_empty() {
-                        sender.send_message(&Answer::Consensus { documents }).await?;
+                        let announced = sender.send_control(|| Ok(announcement(&documents, &self.stock)));
+                        announced.await.map_err(|_| Why::SlowReader)?;
                     }
+                    continue;
                 }
-            }
+                () = &mut asked => return Err(Why::Idle),
+                () = sender.closed() => return Err(Why::SlowReader),
+            };
+            let Request { id, op } = Received::message(&message).map_err(|_| Why::Malformed)?;
+            let given = match op {
+                Op::GetConsensus { have, follow } => {
+                    follows |= follow;
+                    let current = Arc::clone(&views.borrow_and_update());
+                    sent = current.hashes();
+                    Given::Consensus(current.news(&have, self.time.now_ms()))
+                }
+                Op::PutWorker { .. } | Op::PutDescriptor { .. } if !self.may_bring(peer).await => {
+                    Outcome::Refused { reason: "too many descriptors; try again later".to_owned() }.into()
+                }
+                op => self.answer(peer.id, op).await,
+            };
+            sender.send_control(|| given.reply(id, &self.stock)).await.map_err(|_| Why::SlowReader)?;
+            asked.as_mut().reset(tokio::time::Instant::now() + idle);
         }
     }
 }

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use betanet_mix::directory::{ConsensusError, Consensuses, OwedProof};
-use betanet_mix::view::{Signed, WorkerList};
+use betanet_mix::directory::{ConsensusError, Consensuses, Listed, OwedProof};
+use betanet_mix::view::{Encoded, Signed, WorkerList};
 use betanet_sphinx::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::metrics::Metrics;
 use crate::clock::NetworkClock;
-use crate::control::{ControlChannel, ControlError, Op, Outcome};
+use crate::control::{ControlChannel, ControlError, Given, Op, Outcome};
 use crate::link::{Dialer, LinkError, LinkReader, Received};
 use crate::net::{Endpoint, NetFile};
 use crate::rarely::Rarely;
@@ -48,19 +48,19 @@ pub struct Described {
 /// Passes requests of clients on to the authority.
 #[derive(Clone, Debug)]
 pub struct Directory {
-    relayed: mpsc::Sender<(Op, oneshot::Sender<Outcome>)>,
+    relayed: mpsc::Sender<(Op, oneshot::Sender<Given>)>,
 }
 
 impl Directory {
     /// Asks the authority on behalf of a client; the worker list may come from memory.
-    pub async fn relay(&self, op: Op) -> Outcome {
+    pub async fn relay(&self, op: Op) -> Given {
         let unreachable =
             || Outcome::Refused { reason: "the directory authority cannot be reached now; try again".to_owned() };
         let (sender, receiver) = oneshot::channel();
         if self.relayed.try_send((op, sender)).is_err() {
-            return unreachable();
+            return unreachable().into();
         }
-        receiver.await.unwrap_or_else(|_| unreachable())
+        receiver.await.unwrap_or_else(|_| unreachable().into())
     }
 }
 
@@ -98,7 +98,7 @@ impl Uplink {
         Directory { relayed }
     }
 
-    async fn run(mut self, mut requests: mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>) {
+    async fn run(mut self, mut requests: mpsc::Receiver<(Op, oneshot::Sender<Given>)>) {
         let mut workers = WorkerCache::default();
         let mut pause = BACK_OFF.0;
         let mut away = Rarely::default();
@@ -134,7 +134,7 @@ impl Uplink {
     async fn wait(
         &self,
         pause: Duration,
-        requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>,
+        requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Given>)>,
         workers: &WorkerCache,
     ) {
         let until = tokio::time::Instant::now() + pause;
@@ -143,9 +143,9 @@ impl Uplink {
                 () = tokio::time::sleep_until(until) => return,
                 Some((op, answer)) = requests.recv() => {
                     if let Op::GetWorkers { have } = op
-                        && let Some(outcome) = workers.answer(have)
+                        && let Some(given) = workers.answer(have)
                     {
-                        let _ = answer.send(outcome);
+                        let _ = answer.send(given);
                     }
                 }
             }
@@ -156,7 +156,7 @@ impl Uplink {
         &mut self,
         channel: &ControlChannel,
         mut reader: LinkReader,
-        requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Outcome>)>,
+        requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Given>)>,
         workers: &mut WorkerCache,
     ) -> Result<(), LinkError> {
         let Self { views, cache, metrics, time, owed, descriptor, token, .. } = self;
@@ -231,8 +231,8 @@ impl Uplink {
                         let Some((op, answer)) = request else {
                             return Ok(());
                         };
-                        let outcome = workers.relay(channel, op).await?;
-                        let _ = answer.send(outcome);
+                        let given = workers.relay(channel, op).await?;
+                        let _ = answer.send(given);
                     }
                 }
             }
@@ -314,7 +314,7 @@ impl Documents<'_> {
         if !changed {
             return;
         }
-        let kept = updated.beyond(&[], now_ms);
+        let kept: Vec<_> = updated.live(now_ms).map(|view| view.consensus().signed().clone()).collect();
         let cache = self.cache.to_owned();
         let write = tokio::task::spawn_blocking(move || crate::state::write_json(&cache, &kept));
         if let Ok(Err(err)) = write.await {
@@ -355,41 +355,47 @@ pub fn read_cache(cache: &std::path::Path, views: &mut Consensuses, now_ms: u64)
 #[derive(Default)]
 struct WorkerCache {
     authority: Option<NodeId>,
-    list: Option<(u64, Signed)>,
+    list: Option<Listed>,
     asked: Option<Instant>,
 }
 
 impl WorkerCache {
     /// The list for a client that holds revision `have`, if there is one in memory.
-    fn answer(&self, have: Option<u64>) -> Option<Outcome> {
-        let (revision, list) = self.list.as_ref()?;
-        let news = have != Some(*revision);
-        Some(Outcome::Workers { list: news.then(|| list.clone()) })
+    fn answer(&self, have: Option<u64>) -> Option<Given> {
+        let list = self.list.as_ref()?;
+        let news = have != Some(list.revision);
+        Some(Given::Workers(news.then(|| Arc::clone(&list.encoded))))
     }
 
-    async fn relay(&mut self, channel: &ControlChannel, op: Op) -> Result<Outcome, LinkError> {
+    async fn relay(&mut self, channel: &ControlChannel, op: Op) -> Result<Given, LinkError> {
         let Op::GetWorkers { have } = op else {
             self.asked = None;
-            return ask(channel, op).await;
+            return ask(channel, op).await.map(Given::from);
         };
         let fresh = self.asked.is_some_and(|asked| asked.elapsed() < WORKERS_FRESH);
         if !fresh {
-            let known = self.list.as_ref().map(|(revision, _)| *revision);
+            let known = self.list.as_ref().map(|list| list.revision);
             match ask(channel, Op::GetWorkers { have: known }).await? {
                 Outcome::Workers { list: None } => {}
                 Outcome::Workers { list: Some(list) } => {
-                    let authority: Vec<_> = self.authority.into_iter().collect();
-                    match list.verify::<WorkerList>(&authority, 1) {
-                        Ok(verified) => self.list = Some((verified.revision, list)),
-                        Err(err) => return Ok(Outcome::Refused { reason: err.to_string() }),
+                    if let Err(reason) = self.accept(&list) {
+                        return Ok(Outcome::Refused { reason }.into());
                     }
                 }
-                other => return Ok(other),
+                other => return Ok(other.into()),
             }
             self.asked = Some(Instant::now());
         }
         let reason = || "the directory authority gave no worker list; try again".to_owned();
-        Ok(self.answer(have).unwrap_or_else(|| Outcome::Refused { reason: reason() }))
+        Ok(self.answer(have).unwrap_or_else(|| Outcome::Refused { reason: reason() }.into()))
+    }
+
+    fn accept(&mut self, list: &Signed) -> Result<(), String> {
+        let authority: Vec<_> = self.authority.into_iter().collect();
+        let verified = list.verify::<WorkerList>(&authority, 1).map_err(|err| err.to_string())?;
+        let encoded = Arc::new(Encoded::of(list));
+        self.list = Some(Listed { epoch: verified.epoch, revision: verified.revision, encoded });
+        Ok(())
     }
 }
 

@@ -7,9 +7,8 @@
 //! number of strangers keeps the nodes out. Who comes from a node's address has places of its own
 //! before the key is known, too.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use betanet_mix::directory::Consensuses;
@@ -22,17 +21,18 @@ use super::directory::Directory;
 use super::edge::{Attachment, Edge};
 use super::metrics::Metrics;
 use super::mixer::{Ingress, Source};
+use super::publications::{Publications, Unpublished};
 use crate::bind::AcceptTrouble;
-use crate::budget::Budget;
+use crate::budget::Asker;
 use crate::clock::NetworkClock;
-use crate::control::{Answer, Op, Outcome, Request, mailbox_of};
+use crate::control::{Given, Op, Outcome, Request, announcement, mailbox_of};
+use crate::gate::Gate;
 use crate::link::{
-    Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Packets, Received,
+    Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Packets, Received, Stock,
 };
-use crate::newcomers::{Newcomer, Newcomers};
+use crate::newcomers::Newcomer;
 use crate::places::{Places, origin};
 use crate::process::link_places;
-use crate::sync::lock;
 
 /// Frames that wait to be written to one client: what one that does not read takes of our memory.
 const CLIENT_QUEUE: usize = 128;
@@ -40,8 +40,8 @@ const CLIENT_QUEUE: usize = 128;
 /// How long an unknown key may wait at a middle node for the consensus that lists it.
 const MEMBERSHIP_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Worker descriptors that a client may publish in one go, and per second.
-const PUBLICATIONS: (f64, f64) = (8.0, 1.0);
+/// Rounds of quiet after which a client that is attached has to go, whatever padding it sends. It asks for the time every 15 s.
+const ATTACHED_QUIET: u32 = 4;
 
 /// How many links there may be.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,8 @@ struct Limits {
     nodes: usize,
     /// Links of one node. It needs one, and another while the first is not known to be dead.
     of_one_node: usize,
-    /// A client that is not attached and says nothing for one to two times this long has to go.
+    /// A client that is not attached and says nothing for one to two times this long has to go; one that is, after four to
+    /// five times.
     idle: Duration,
 }
 
@@ -80,12 +81,9 @@ impl Limits {
 /// The places of the links that there may be.
 #[derive(Debug)]
 struct Room {
-    newcomers: Newcomers,
-    /// For who comes from a node's address: that needs a connection from there, so no stranger elsewhere
-    /// takes these places.
-    neighbours: Newcomers,
-    /// Where nodes came from that have shown their keys, which may be another address than they announce.
-    seen: Mutex<HashMap<NodeId, IpAddr>>,
+    gate: Gate,
+    /// Worker descriptors that clients publish.
+    publications: Publications,
     clients: Places<IpAddr>,
     nodes: Places<NodeId>,
     idle: Duration,
@@ -93,11 +91,9 @@ struct Room {
 
 impl Room {
     fn new(limits: Limits) -> Self {
-        let newcomers = || Newcomers::new(limits.newcomers, limits.newcomers / limits.share);
         Self {
-            newcomers: newcomers(),
-            neighbours: newcomers(),
-            seen: Mutex::default(),
+            gate: Gate::new(limits.newcomers, limits.newcomers / limits.share),
+            publications: Publications::default(),
             clients: Places::new(limits.clients, limits.clients / limits.share),
             nodes: Places::new(limits.nodes, limits.of_one_node),
             idle: limits.idle,
@@ -132,6 +128,8 @@ pub struct Inbound {
     pub views: watch::Receiver<Arc<Consensuses>>,
     /// The time.
     pub time: NetworkClock,
+    /// What links are sending.
+    pub stock: Arc<Stock>,
     /// The figures.
     pub metrics: Arc<Metrics>,
 }
@@ -157,16 +155,14 @@ impl Inbound {
                 }
             };
             let ip = accepted.ip();
-            let gate = if self.is_neighbour(ip, &room) {
-                &room.neighbours
-            } else if self.ingress.is_shut_out(ip) {
+            let is_neighbour = room.gate.is_neighbour(ip, &self.views.borrow(), self.time.now_ms());
+            if !is_neighbour && self.ingress.is_shut_out(ip) {
                 continue;
-            } else {
-                &room.newcomers
-            };
-            let place = gate.come(origin(ip));
+            }
+            let lot = room.gate.lot(is_neighbour);
+            let place = lot.come(origin(ip));
             links.spawn(self.clone().one(accepted, place, Arc::clone(&room)));
-            gate.settled().await;
+            lot.settled().await;
         }
     }
 
@@ -200,7 +196,7 @@ impl Inbound {
             let Some(source) = self.ingress.client(ip, key) else {
                 return;
             };
-            let client = Client::new(&self, edge, key, origin(ip), sender.clone(), &source);
+            let client = Client::new(&self, edge, key, origin(ip), sender.clone(), &source, &room.publications);
             let ended = tokio::select! {
                 ended = client.serve(&mut reader, room.idle) => ended,
                 () = source.shut_out() => LinkError::Closed.into(),
@@ -216,19 +212,9 @@ impl Inbound {
             self.metrics.drop_one("too_many_node_links");
             return;
         };
-        if self.is_member(id) {
-            let mut seen = lock(&room.seen);
-            seen.insert(id, ip);
-            seen.retain(|id, _| self.is_member(*id));
-        }
+        room.gate.note(id, ip, &self.views.borrow(), self.time.now_ms());
         let ended = self.serve_node(id, reader).await;
         self.count(&ended);
-    }
-
-    /// Whether a node takes links at this address, or one came from there.
-    fn is_neighbour(&self, ip: IpAddr, room: &Room) -> bool {
-        let is_announced = self.views.borrow().lists_address(ip, self.time.now_ms());
-        is_announced || lock(&room.seen).iter().any(|(id, seen)| *seen == ip && self.is_member(*id))
     }
 
     /// Brings a link as far as it takes to know what it is for; else the reason, if it counts.
@@ -305,7 +291,7 @@ struct Client<'a> {
     source: &'a Source,
     attachment: Option<Attachment>,
     follows: bool,
-    publications: Budget,
+    publications: &'a Publications,
 }
 
 impl<'a> Client<'a> {
@@ -316,25 +302,16 @@ impl<'a> Client<'a> {
         origin: Origin,
         sender: LinkSender,
         source: &'a Source,
+        publications: &'a Publications,
     ) -> Self {
-        Self {
-            inbound,
-            edge,
-            key,
-            origin,
-            sender,
-            source,
-            attachment: None,
-            follows: false,
-            publications: Budget::new(PUBLICATIONS.0, PUBLICATIONS.1),
-        }
+        Self { inbound, edge, key, origin, sender, source, attachment: None, follows: false, publications }
     }
 
     async fn serve(mut self, reader: &mut LinkReader, idle: Duration) -> Ended {
         let id = NodeId::from(self.key);
         let mut views = self.inbound.views.clone();
         let mut sent = views.borrow_and_update().hashes();
-        let mut active = false;
+        let mut quiet = 0;
         let mut rounds = tokio::time::interval_at(tokio::time::Instant::now() + idle, idle);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -344,7 +321,7 @@ impl<'a> Client<'a> {
             }
             tokio::select! {
                 received = reader.next() => {
-                    active = true;
+                    quiet = 0;
                     let handled = match received {
                         Ok(received) => self.handle(received, &mut sent).await,
                         Err(err) => return err.into(),
@@ -358,11 +335,11 @@ impl<'a> Client<'a> {
                         return LinkError::Closed.into();
                     }
                     let current = Arc::clone(&views.borrow_and_update());
-                    let documents = current.beyond(&sent, self.inbound.time.now_ms());
+                    let documents = current.news(&sent, self.inbound.time.now_ms());
                     sent = current.hashes();
                     if self.follows
                         && !documents.is_empty()
-                        && let Err(err) = self.sender.send_message(&Answer::Consensus { documents }).await
+                        && let Err(err) = self.sender.send_control(|| Ok(announcement(&documents, &self.inbound.stock))).await
                     {
                         return err.into();
                     }
@@ -372,11 +349,17 @@ impl<'a> Client<'a> {
                     self.inbound.metrics.drop_one("mailbox_taken");
                     return LinkError::Closed.into();
                 }
-                _ = rounds.tick(), if self.attachment.is_none() => {
-                    if !std::mem::take(&mut active) {
+                _ = rounds.tick() => {
+                    // The first may have begun before whatever came last.
+                    quiet += 1;
+                    if quiet > if self.attachment.is_none() { 1 } else { ATTACHED_QUIET } {
                         self.inbound.metrics.drop_one("idle_client");
                         return LinkError::Closed.into();
                     }
+                }
+                () = self.sender.closed() => {
+                    self.inbound.metrics.drop_one("slow_reader");
+                    return LinkError::Closed.into();
                 }
             }
         }
@@ -401,16 +384,15 @@ impl<'a> Client<'a> {
             }
             Received::Message(message) => {
                 let request: Request = Received::message(&message)?;
-                let outcome = self.answer(request.op, sent).await;
-                let id = request.id;
-                self.sender.send_message(&Answer::Reply { id, outcome }).await
+                let given = self.answer(request.op, sent).await;
+                self.sender.send_control(|| given.reply(request.id, &self.inbound.stock)).await
             }
             Received::Item(_) => Err(LinkError::Message),
         }
     }
 
-    async fn answer(&mut self, op: Op, sent: &mut Vec<betanet_mix::view::ConsensusHash>) -> Outcome {
-        match op {
+    async fn answer(&mut self, op: Op, sent: &mut Vec<betanet_mix::view::ConsensusHash>) -> Given {
+        let outcome = match op {
             Op::Time => Outcome::Time { now_ms: self.inbound.time.now_ms() },
             Op::Attach => {
                 let mailbox = mailbox_of(&self.key);
@@ -429,25 +411,25 @@ impl<'a> Client<'a> {
                 self.follows |= follow;
                 let views = Arc::clone(&self.inbound.views.borrow());
                 *sent = views.hashes();
-                Outcome::Consensus { documents: views.beyond(&have, self.inbound.time.now_ms()) }
+                return Given::Consensus(views.news(&have, self.inbound.time.now_ms()));
             }
-            op @ Op::GetWorkers { .. } => self.inbound.directory.relay(op).await,
+            op @ Op::GetWorkers { .. } => return self.inbound.directory.relay(op).await,
             Op::PutWorker { worker } => {
-                if !self.publications.take() {
-                    self.inbound.metrics.drop_one("too_many_publications");
-                    return refused(&"too many descriptors on one link; try again later");
-                }
-                // Checked here, so that nothing goes up the link to the authority that it would
-                // close the link for.
-                match worker.verify_worker() {
-                    Ok(_) => self.inbound.directory.relay(Op::PutWorker { worker }).await,
-                    Err(err) => refused(&err),
+                let asker = Asker::of(self.origin, self.key);
+                match self.publications.check(asker, &worker, self.inbound.time.now_ms()) {
+                    Ok(()) => return self.inbound.directory.relay(Op::PutWorker { worker }).await,
+                    Err(Unpublished::TooMany(reason)) => {
+                        self.inbound.metrics.drop_one("too_many_publications");
+                        refused(&reason)
+                    }
+                    Err(Unpublished::Refused(reason)) => refused(&reason),
                 }
             }
             Op::GetNetwork | Op::GetDuties | Op::PutDescriptor { .. } => {
                 refused(&"an edge is not the directory authority")
             }
-        }
+        };
+        outcome.into()
     }
 }
 

@@ -51,6 +51,7 @@ const REASONS: [&str; 37] = [
     "owner_away",
     "replay_log_failed",
     "shut_out",
+    "slow_reader",
     "store_busy",
     "store_failed",
     "too_many_clients",

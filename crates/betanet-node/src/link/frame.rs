@@ -15,6 +15,8 @@ use betanet_sphinx::{PACKET_LEN, SURB_LEN, SurbId};
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::message::{Gone, Message};
+
 /// Bytes of a frame on the wire.
 pub const FRAME_LEN: usize = HEADER_LEN + PACKET_LEN;
 
@@ -94,6 +96,7 @@ pub struct Frame {
 #[derive(Debug)]
 enum Body {
     Packet(Buffer),
+    Control(Message),
     Other(Vec<u8>),
 }
 
@@ -112,8 +115,8 @@ impl Frame {
 
     /// A control message, which becomes one frame or several that stay together on the link.
     #[must_use]
-    pub const fn control(message: Vec<u8>) -> Self {
-        Self::other(FrameKind::Control, message)
+    pub fn control(message: impl Into<Message>) -> Self {
+        Self { kind: FrameKind::Control, body: Body::Control(message.into()), _turn: None }
     }
 
     const fn other(kind: FrameKind, body: Vec<u8>) -> Self {
@@ -142,35 +145,40 @@ impl Frame {
 
     /// Appends one padded frame to `out`: the part of the body from `start` on, which is 0 or what
     /// came back before. Returns where the next frame starts; only control messages need several.
-    pub fn encode(&self, start: usize, out: &mut Vec<u8>) -> Option<usize> {
-        let rest = self.body().get(start..).unwrap_or_default();
-        if self.kind != FrameKind::Control {
-            encode_one(self.kind, &[], rest, out);
-            return None;
-        }
-        let (chunk, tail) = rest.split_at(rest.len().min(CHUNK_LEN));
-        let flag = if tail.is_empty() { LAST_CHUNK } else { 0 };
-        encode_one(FrameKind::Control, &[flag], chunk, out);
-        (!tail.is_empty()).then_some(start + chunk.len())
+    ///
+    /// # Errors
+    /// A document of the message is held no more: nothing more of the message can be sent.
+    pub(super) fn encode(&self, start: usize, out: &mut Vec<u8>) -> Result<Option<usize>, Gone> {
+        let end = out.len() + FRAME_LEN;
+        let next = match &self.body {
+            Body::Packet(packet) => {
+                self.head(packet.len(), out);
+                out.extend_from_slice(packet);
+                None
+            }
+            Body::Other(body) => {
+                self.head(body.len(), out);
+                out.extend_from_slice(body);
+                None
+            }
+            Body::Control(message) => {
+                let rest = message.len().saturating_sub(start);
+                let chunk = rest.min(CHUNK_LEN);
+                self.head(1 + chunk, out);
+                out.push(if chunk == rest { LAST_CHUNK } else { 0 });
+                message.copy(start, chunk, out)?;
+                (chunk < rest).then_some(start + chunk)
+            }
+        };
+        out.resize(end, 0);
+        Ok(next)
     }
 
-    fn body(&self) -> &[u8] {
-        match &self.body {
-            Body::Packet(packet) => packet,
-            Body::Other(bytes) => bytes,
-        }
+    fn head(&self, body: usize, out: &mut Vec<u8>) {
+        out.push(self.kind.code());
+        // Every constructor and the chunking keep this within PACKET_LEN < 2^16.
+        out.extend_from_slice(&u16::try_from(body).unwrap_or(0).to_be_bytes());
     }
-}
-
-fn encode_one(kind: FrameKind, prefix: &[u8], body: &[u8], out: &mut Vec<u8>) {
-    let end = out.len() + FRAME_LEN;
-    // Every constructor and the chunking keep this within PACKET_LEN < 2^16.
-    let length = u16::try_from(prefix.len() + body.len()).unwrap_or(0);
-    out.push(kind.code());
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(prefix);
-    out.extend_from_slice(body);
-    out.resize(end, 0);
 }
 
 /// Splits a frame that was read into its kind and its body.
@@ -332,7 +340,7 @@ mod tests {
         let mut out = Vec::new();
         let mut next = Some(0);
         while let Some(start) = next {
-            next = frame.encode(start, &mut out);
+            next = frame.encode(start, &mut out).unwrap();
         }
         let (frames, rest) = out.as_chunks();
         assert!(rest.is_empty());
@@ -416,8 +424,11 @@ mod tests {
         assert_eq!(Err(FrameError::Length), EncodedItem::forward(&[0; PACKET_LEN + SURB_LEN - 8]).map(|_| ()));
         assert_eq!(Err(FrameError::Length), EncodedItem::new(vec![0; 8]).map(|_| ()));
         let seqs: Vec<u64> = (0..1000).collect();
-        let parsed: Vec<u64> =
-            Frame::item_acks(&seqs).iter().flat_map(|frame| parse_acks(frame.body()).collect::<Vec<_>>()).collect();
+        let parsed: Vec<u64> = Frame::item_acks(&seqs)
+            .iter()
+            .flat_map(bytes)
+            .flat_map(|frame| parse_acks(parse(&frame).unwrap().1).collect::<Vec<_>>())
+            .collect();
         assert_eq!(seqs, parsed);
     }
 }

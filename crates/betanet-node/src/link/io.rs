@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::frame::{self, EncodedItem, FRAME_LEN, Frame, FrameError, FrameKind, Item};
+use super::message::{Gone, Message};
 
 /// Largest control message that the dialling side takes, in bytes: lists of the whole network.
 pub const MESSAGE_LIMIT: usize = 48 * 1024 * 1024;
@@ -107,12 +108,20 @@ impl LinkSender {
     /// [`LinkError::Closed`] when the link has ended, [`LinkError::Message`] if `message` does not
     /// serialise or is too large.
     pub async fn send_message(&self, message: &impl Serialize) -> Result<(), LinkError> {
+        self.send_control(|| Message::json(message)).await
+    }
+
+    /// Queues the control message that `make` makes once it is its turn.
+    ///
+    /// # Errors
+    /// As [`LinkSender::send_message`], or what `make` says.
+    pub async fn send_control(&self, make: impl FnOnce() -> Result<Message, LinkError>) -> Result<(), LinkError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| LinkError::Closed)?;
-        let bytes = serde_json::to_vec(message).map_err(|_| LinkError::Message)?;
-        if bytes.len() > MESSAGE_LIMIT {
+        let message = make()?;
+        if message.len() > MESSAGE_LIMIT {
             return Err(LinkError::Message);
         }
-        self.send(Frame::control(bytes).in_turn(turn)).await
+        self.send(Frame::control(message).in_turn(turn)).await
     }
 
     /// Resolves when the link has ended.
@@ -171,21 +180,25 @@ impl LinkWriter {
     /// Writes frames, or padding if there are none.
     ///
     /// # Errors
-    /// The link is broken, or the peer makes no room for too long.
+    /// The link is broken, the peer makes no room for too long, or a document that it reads has gone out of stock.
     pub async fn write(&mut self, frames: impl ExactSizeIterator<Item = &Frame>) -> Result<(), LinkError> {
         if frames.len() == 0 {
-            Frame::padding().encode(0, &mut self.bytes);
+            self.encode(&Frame::padding(), 0)?;
         }
         for frame in frames {
             let mut next = Some(0);
             while let Some(start) = next {
-                next = frame.encode(start, &mut self.bytes);
+                next = self.encode(frame, start)?;
                 if self.bytes.len() >= WRITE_BATCH * FRAME_LEN {
                     self.flush().await?;
                 }
             }
         }
         self.flush().await
+    }
+
+    fn encode(&mut self, frame: &Frame, start: usize) -> Result<Option<usize>, LinkError> {
+        frame.encode(start, &mut self.bytes).map_err(|Gone| LinkError::Closed)
     }
 
     /// Writes what is encoded and empties the buffer. The peer has to make room within the time limit

@@ -144,6 +144,27 @@ fn documents_of_the_future_push_out_nothing_that_is_in_force() {
     assert_eq!(next.epoch, chain.views.at(now_ms + EPOCH_MS).unwrap().consensus().epoch);
 }
 
+/// INV-LINK-21
+#[test]
+fn a_stale_consensus_that_is_shown_again_changes_nothing() {
+    let mut chain = Chain::new();
+    let first = consensus(&[&key()], 0, ConsensusHash::default());
+    chain.accept(first.clone()).unwrap();
+    let revised = consensus(&[], 1, chain.hash());
+    assert!(chain.accept(revised.clone()).unwrap());
+    let next = after(&first, Beacon::after(revised.delays.opening_hash), chain.hash());
+    chain.accept(next.clone()).unwrap();
+    let held = chain.views.hashes();
+    // An older revision, of this epoch and of one that is over.
+    for now_ms in [NOW_MS, NOW_MS + EPOCH_MS, NOW_MS + 10 * EPOCH_MS] {
+        assert!(!chain.accept_at(first.clone(), now_ms).unwrap());
+        assert_eq!(held, chain.views.hashes());
+    }
+    // Nothing of it is in force once it has run out, whoever shows it.
+    assert!(chain.views.at(next.valid_until_ms).is_none());
+    assert!(chain.views.news(&[], next.valid_until_ms).is_empty());
+}
+
 /// INV-LINK-28
 #[test]
 fn a_dead_network_is_called_dead_since_when_and_why() {

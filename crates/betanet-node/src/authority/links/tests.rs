@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use betanet_mix::directory::Consensuses;
-use betanet_mix::view::{ConsensusHash, node_id_of};
+use betanet_mix::view::{Consensus, ConsensusHash, Role, node_id_of};
 use ed25519_dalek::SigningKey;
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
@@ -15,7 +15,7 @@ use crate::authority::tests::config;
 use crate::clock::wall_ms;
 use crate::control::ControlChannel;
 use crate::fixtures::{consensus, key, sign};
-use crate::link::{Dialer, LinkTimeouts};
+use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -23,40 +23,64 @@ struct Running {
     address: SocketAddr,
     id: [u8; 32],
     shared: Arc<Shared>,
+    room: Arc<Room>,
     _folder: TempDir,
 }
 
 impl Running {
-    async fn start(places: usize) -> Self {
+    async fn start(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::open(config(folder.path().to_owned())).await.unwrap();
         let (address, shared) = (authority.listener.local_addr().unwrap(), Arc::clone(&authority.shared));
-        tokio::spawn(async move { serve_within(places, &authority.listener, &authority.shared).await });
-        Self { address, id: *node_id_of(&shared.key).as_bytes(), shared, _folder: folder }
+        let room = Arc::new(Room::of(limits));
+        let serving = Arc::clone(&room);
+        tokio::spawn(async move { serve_within(&serving, &authority.listener, &authority.shared).await });
+        Self { address, id: *node_id_of(&shared.key).as_bytes(), shared, room, _folder: folder }
     }
 
     /// Publishes a consensus that lists these and nobody else.
     fn list(&self, nodes: &[&SigningKey]) {
+        self.publish(consensus(nodes, 0, ConsensusHash::default()));
+    }
+
+    fn publish(&self, consensus: Consensus) {
         let mut views = Consensuses::clone(&self.shared.views.borrow());
-        assert!(
-            views.accept(&sign(consensus(nodes, 0, ConsensusHash::default()), &self.shared.key), wall_ms()).unwrap()
-        );
+        assert!(views.accept(&sign(consensus, &self.shared.key), wall_ms()).unwrap());
         self.shared.views.send_replace(Arc::new(views));
     }
 
-    async fn dial(&self, key: &SigningKey) -> Peer {
-        let dialer = Dialer::new(key, LinkTimeouts::default()).unwrap();
-        let (sender, reader) = dialer.dial(&self.address.try_into().unwrap(), self.id, 8).await.unwrap();
-        Peer { channel: ControlChannel::new(sender), reader }
+    /// Waits until so many links had to go for a reason.
+    async fn until_turned_away(&self, why: Why, links: u64) {
+        let counted = async {
+            while self.room.turned_away.of(why).load(Ordering::Relaxed) < links {
+                tokio::task::yield_now().await;
+            }
+        };
+        let counted = tokio::time::timeout(DEADLINE, counted).await;
+        assert!(counted.is_ok(), "{why:?}: {links} are missing from {:?}", self.room.turned_away);
+    }
+
+    async fn link(&self, key: &SigningKey, timeouts: LinkTimeouts) -> (LinkSender, LinkReader) {
+        let dialer = Dialer::new(key, timeouts).unwrap();
+        dialer.dial(&self.address.try_into().unwrap(), self.id, 8).await.unwrap()
+    }
+
+    async fn dial_with(&self, key: &SigningKey, timeouts: LinkTimeouts) -> Dialled {
+        let (sender, reader) = self.link(key, timeouts).await;
+        Dialled { channel: ControlChannel::new(sender), reader }
+    }
+
+    async fn dial(&self, key: &SigningKey) -> Dialled {
+        self.dial_with(key, LinkTimeouts::default()).await
     }
 }
 
-struct Peer {
+struct Dialled {
     channel: ControlChannel,
     reader: LinkReader,
 }
 
-impl Peer {
+impl Dialled {
     async fn is_served(&mut self) -> bool {
         let read = async {
             while let Ok(Received::Message(message)) = self.reader.next().await {
@@ -78,32 +102,121 @@ impl Peer {
 /// INV-LINK-37
 #[tokio::test]
 async fn strangers_keep_no_listed_node_from_the_authority_and_no_newcomer_either() {
-    // One place for newcomers, one for strangers, two for nodes.
-    let authority = Running::start(5).await;
+    // One place for newcomers, one for neighbours, two for strangers, four for nodes.
+    let authority = Running::start(Limits::of(8)).await;
     let (node, late) = (key(), key());
     let mut early = authority.dial(&node).await;
     assert!(early.is_served().await);
     // A stranger's link becomes a node's with the consensus that lists it.
     authority.list(&[&node, &late]);
     let mut strangers = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         let mut stranger = authority.dial(&key()).await;
         assert!(stranger.is_served().await);
         strangers.push(stranger);
     }
-    let last = strangers.pop().unwrap();
-    for stranger in strangers {
+    let mut strangers = strangers.into_iter();
+    for stranger in strangers.by_ref().take(2) {
         stranger.ended().await;
     }
-    let mut silent = TcpStream::connect(authority.address).await.unwrap();
     let mut listed = authority.dial(&late).await;
-    assert_eq!(0, tokio::time::timeout(DEADLINE, silent.read(&mut [0])).await.unwrap().unwrap_or(0));
     assert!(listed.is_served().await);
+    // From here on the address is known as that of nodes.
+    let mut silent = TcpStream::connect(authority.address).await.unwrap();
     let quiet = authority.dial(&key()).await;
+    assert_eq!(0, tokio::time::timeout(DEADLINE, silent.read(&mut [0])).await.unwrap().unwrap_or(0));
     let mut other = authority.dial(&key()).await;
     quiet.ended().await;
     assert!(other.is_served().await);
-    last.ended().await;
+    strangers.next().unwrap().ended().await;
     assert!(early.is_served().await);
     assert!(listed.is_served().await);
+}
+
+/// INV-LINK-37
+#[tokio::test]
+async fn strangers_at_one_address_give_way_to_each_other_before_others_do() {
+    let room = Room::of(Limits::of(64));
+    let address = |last| Some(IpAddr::from([192, 0, 2, last]));
+    let mut other = room.strangers.come(address(7));
+    let mut crowd: Vec<_> = (0..6).map(|_| room.strangers.come(address(1))).collect();
+    // A quarter of sixteen.
+    for one in crowd.iter_mut().take(2) {
+        one.gives_way().await;
+    }
+    let stays = async {
+        tokio::select! {
+            biased;
+            () = other.gives_way() => false,
+            () = std::future::ready(()) => true,
+        }
+    };
+    assert!(stays.await);
+}
+
+/// INV-LINK-64
+#[tokio::test]
+async fn padding_keeps_no_place_at_the_authority() {
+    let authority = Running::start(Limits { idle: Duration::from_millis(500), ..Limits::of(64) }).await;
+    let node = key();
+    authority.list(&[&node]);
+    let padding = LinkTimeouts { keepalive: Duration::from_millis(1), ..LinkTimeouts::default() };
+    for key in [node, key()] {
+        let mut peer = authority.dial_with(&key, padding).await;
+        assert!(peer.is_served().await);
+        peer.ended().await;
+    }
+    authority.until_turned_away(Why::Idle, 2).await;
+}
+
+/// INV-LINK-03, INV-LINK-65
+#[tokio::test]
+async fn whoever_breaks_the_protocol_is_cut_off_and_counted_and_others_are_served() {
+    let authority = Running::start(Limits::of(64)).await;
+    let mut honest = authority.dial(&key()).await;
+    assert!(honest.is_served().await);
+
+    // No handshake: garbage, a connection that closes, and one that takes the authority for another.
+    let mut garbage = TcpStream::connect(authority.address).await.unwrap();
+    garbage.write_all(&[0x16; 4096]).await.unwrap();
+    authority.until_turned_away(Why::Handshake, 1).await;
+    drop(TcpStream::connect(authority.address).await.unwrap());
+    authority.until_turned_away(Why::Handshake, 2).await;
+    let dialer = Dialer::new(&key(), LinkTimeouts::default()).unwrap();
+    let other = *node_id_of(&key()).as_bytes();
+    assert!(dialer.dial(&authority.address.try_into().unwrap(), other, 8).await.is_err());
+    authority.until_turned_away(Why::Handshake, 3).await;
+
+    // A handshake and nothing more.
+    let hasty = Running::start(Limits { first_request: Duration::from_millis(1), ..Limits::of(64) }).await;
+    hasty.dial(&key()).await.ended().await;
+    hasty.until_turned_away(Why::Idle, 1).await;
+
+    // What is no request, is too long for one, or is for nodes.
+    let wrong = [
+        Frame::control(b"{}".to_vec()),
+        Frame::control(vec![b' '; REQUEST_LIMIT + 1]),
+        Frame::packet(&[7; betanet_sphinx::PACKET_LEN]),
+        Frame::item_acks(&[1]).remove(0),
+    ];
+    for (count, frame) in (1..).zip(wrong) {
+        let (sender, mut reader) = authority.link(&key(), LinkTimeouts::default()).await;
+        sender.send(frame).await.unwrap();
+        tokio::time::timeout(DEADLINE, async { while reader.next().await.is_ok() {} }).await.unwrap();
+        authority.until_turned_away(Why::Malformed, count).await;
+    }
+    assert!(honest.is_served().await);
+}
+
+/// INV-LINK-63
+#[tokio::test]
+async fn only_an_edge_that_is_listed_brings_workers() {
+    let authority = Running::start(Limits::of(64)).await;
+    let (edge, middle) = (key(), key());
+    let mut nodes = consensus(&[&edge, &middle], 0, ConsensusHash::default());
+    nodes.nodes.first_mut().unwrap().descriptor.role = Role::Exit;
+    authority.publish(nodes);
+    for (peer, brings) in [(edge, true), (middle, false), (key(), false)] {
+        assert_eq!(brings, authority.shared.bringer(node_id_of(&peer)).is_some());
+    }
 }

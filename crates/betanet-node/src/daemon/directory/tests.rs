@@ -74,7 +74,7 @@ async fn what_the_authority_refuses_costs_no_link() {
     refuse("first").await;
     for _ in 0..2 {
         let (outcome, ()) = tokio::join!(directory.relay(Op::GetWorkers { have: None }), refuse("GetWorkers"));
-        assert!(matches!(outcome, Outcome::Refused { reason } if reason == "because"));
+        assert!(matches!(outcome, Given::Outcome(Outcome::Refused { reason }) if reason == "because"));
     }
     // The refused descriptor comes again, and so does a newer one.
     refuse("first").await;

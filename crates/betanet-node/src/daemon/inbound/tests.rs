@@ -84,6 +84,7 @@ impl TestEdge {
             directory,
             views: views.subscribe(),
             time: NetworkClock::from_wall(),
+            stock: Arc::default(),
             metrics: Arc::clone(&metrics),
         };
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -309,12 +310,15 @@ async fn a_client_that_sends_garbage_has_to_go_and_to_wait() {
 /// INV-LINK-17
 #[tokio::test]
 async fn a_client_that_neither_attaches_nor_asks_has_to_go() {
-    let edge = TestEdge::start(Limits { idle: Duration::from_secs(2), ..WIDE }).await;
+    let edge = TestEdge::start(Limits { idle: Duration::from_secs(1), ..WIDE }).await;
     let mut attached = edge.dial(&key()).await;
     assert!(matches!(attached.ask(Op::Attach).await, Some(Outcome::Attached)));
     edge.dial(&key()).await.ended().await;
     edge.dropped("idle_client", 1).await;
     assert!(attached.is_served().await);
+    // In the end it has to go as well: what keeps the link alive says nothing.
+    attached.ended().await;
+    edge.dropped("idle_client", 2).await;
 }
 
 /// INV-LINK-38

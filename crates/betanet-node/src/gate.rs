@@ -1,0 +1,47 @@
+//! Places for connections that have shown no key yet.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use betanet_mix::directory::Consensuses;
+use betanet_sphinx::NodeId;
+
+use crate::newcomers::Newcomers;
+use crate::sync::lock;
+
+/// Two lots of places: who comes from a node's address waits with his like. That needs a connection from there, so no
+/// stranger elsewhere takes these places.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    newcomers: Newcomers,
+    neighbours: Newcomers,
+    /// Where nodes came from that have shown their keys, which may be another address than they announce.
+    seen: Mutex<HashMap<NodeId, IpAddr>>,
+}
+
+impl Gate {
+    /// A gate with `places` in each lot, of which one address has `share`.
+    pub(crate) fn new(places: usize, share: usize) -> Self {
+        let lot = || Newcomers::new(places, share);
+        Self { newcomers: lot(), neighbours: lot(), seen: Mutex::default() }
+    }
+
+    /// Whether a node that is listed takes links at this address, or one came from there.
+    pub(crate) fn is_neighbour(&self, ip: IpAddr, views: &Consensuses, now_ms: u64) -> bool {
+        let from_there = |(id, seen): (&NodeId, &IpAddr)| *seen == ip && views.lists(*id, now_ms);
+        views.lists_address(ip, now_ms) || lock(&self.seen).iter().any(from_there)
+    }
+
+    /// The places for who is a neighbour, or for all others.
+    pub(crate) const fn lot(&self, is_neighbour: bool) -> &Newcomers {
+        if is_neighbour { &self.neighbours } else { &self.newcomers }
+    }
+
+    /// A node that is listed has come from `ip`.
+    pub(crate) fn note(&self, id: NodeId, ip: IpAddr, views: &Consensuses, now_ms: u64) {
+        let mut seen = lock(&self.seen);
+        seen.insert(id, ip);
+        seen.retain(|id, _| views.lists(*id, now_ms));
+    }
+}
