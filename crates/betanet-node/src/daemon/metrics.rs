@@ -24,7 +24,7 @@ const COARSE_STEP: u64 = 1000;
 const COARSE_PERIOD: Duration = Duration::from_mins(1);
 
 /// Why a packet is dropped or a peer refused, beside the reasons of [`PacketError`].
-const REASONS: [&str; 37] = [
+const REASONS: [&str; 38] = [
     "accept_failed",
     "bad_envelope",
     "bad_item",
