@@ -183,6 +183,18 @@ fn a_flood_of_unfinished_messages_takes_no_place_from_one_that_goes_on() {
     assert!(dropped.contains_key("spool_full") && dropped.contains_key("spool_evicted"), "{dropped:?}");
 }
 
+/// INV-MSG-61: a recipient that leaves as soon as it has the message has told its sender.
+#[test]
+fn a_recipient_that_leaves_with_the_last_piece_has_said_that_it_has_all() {
+    for seed in 30..36 {
+        let (mut network, alice, bob) = pair(seed, Faults::default());
+        let id = network.send(alice, bob, &body(seed, 300_000), SendOptions::hops(3)).unwrap();
+        assert!(network.run(60_000, |network| !network.client(bob).delivered.is_empty()));
+        network.detach(bob);
+        assert!(network.run(5_000, |network| network.client(alice).sent == [id]), "seed {seed}");
+    }
+}
+
 #[test]
 fn a_large_request_is_answered() {
     let (mut network, alice, bob) = pair(11, Faults::default());

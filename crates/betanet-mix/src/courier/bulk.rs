@@ -22,8 +22,10 @@ use crate::random;
 
 /// Pieces between two probes.
 const PROBE_EVERY: u16 = 64;
-/// Probes of one message whose answers are waited for; older ones would say less.
-const MAX_PROBES: usize = 64;
+/// SURBs in a probe: one for the answer at once, one that the recipient keeps to say when it has the whole message.
+const PROBE_SURBS: usize = 2;
+/// SURBs of one message over which answers are waited for; older ones would say less.
+const MAX_PROBES: usize = 128;
 /// The shortest way of a window-ack: from an edge of the recipient's to one of the sender's.
 const MIN_HOPS_BACK: u8 = 2;
 /// A probe that finds no path is tried again after this long.
@@ -161,20 +163,22 @@ impl<R: CryptoRng> Courier<R> {
         let there = select_forward(&mut self.rng, &view, epoch, &self.edges, &message.to, message.hops)?;
         // With one hop the recipient would link to the sender's edge, which only clients of that level do.
         let hops_back = message.hops.max(MIN_HOPS_BACK);
-        let back = select_return(&mut self.rng, &view, epoch, &message.to, &self.mailboxes, hops_back)?;
-        let surb_id = SurbId::from(random::bytes(&mut self.rng));
+        let mut backs = Vec::with_capacity(PROBE_SURBS);
+        for _ in 0..PROBE_SURBS {
+            let back = select_return(&mut self.rng, &view, epoch, &message.to, &self.mailboxes, hops_back)?;
+            backs.push((back, SurbId::from(random::bytes(&mut self.rng))));
+        }
         if let Some(bulk) = &mut message.bulk {
             bulk.since_probe = 0;
             bulk.unanswered += 1;
-            bulk.probes.push_back(surb_id);
-            if bulk.probes.len() > MAX_PROBES
-                && let Some(oldest) = bulk.probes.pop_front()
-            {
+            bulk.probes.extend(backs.iter().map(|(_, surb_id)| *surb_id));
+            let too_many = bulk.probes.len().saturating_sub(MAX_PROBES);
+            for oldest in bulk.probes.drain(..too_many) {
                 self.awaiting.remove(&oldest);
             }
         }
         let id = message.outbound.id();
-        Ok(Sending { id, epoch, there, load: Load::Probe { back, surb_id }, sent_ms: now_ms })
+        Ok(Sending { id, epoch, there, load: Load::Probe { backs }, sent_ms: now_ms })
     }
 
     /// A message of which the recipient gets nothing more has failed: recipients rely on it, as with fragments.
@@ -206,7 +210,10 @@ impl<R: CryptoRng> Courier<R> {
         let place_of = usize::from(hops).checked_sub(1);
         let trips = place_of.and_then(|place| self.round_trips.get_mut(place));
         let reorder_ms = trips.map_or(0, |trips| {
-            trips.measure(now_ms.saturating_sub(sent_ms));
+            // That all of it has come may be told long after the probe.
+            if ack != WindowAck::Whole {
+                trips.measure(now_ms.saturating_sub(sent_ms));
+            }
             trips.mixing_ms()
         });
         bulk.unanswered = 0;

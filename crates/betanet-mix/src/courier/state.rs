@@ -90,18 +90,19 @@ pub(super) struct Sending {
 pub(super) enum Load {
     /// A sealed fragment, which goes beside its ack SURB.
     Fragment { index: u16, back: Path, surb_id: SurbId, sealed: Box<[u8; SEALED_LEN]> },
-    /// A probe for a bulk message: its SURB is sealed with it.
-    Probe { back: Path, surb_id: SurbId },
+    /// A probe for a bulk message: its SURBs are sealed with it.
+    Probe { backs: Vec<(Path, SurbId)> },
     /// A finished payload.
     Whole(Vec<u8>),
 }
 
 impl Load {
-    /// The way back and the id of the SURB that has to be made.
-    pub(super) const fn surb(&self) -> Option<(&Path, SurbId)> {
+    /// The ways back and the ids of the SURBs that have to be made.
+    pub(super) fn surbs(&self) -> Vec<(&Path, SurbId)> {
         match self {
-            Self::Fragment { back, surb_id, .. } | Self::Probe { back, surb_id } => Some((back, *surb_id)),
-            Self::Whole(_) => None,
+            Self::Fragment { back, surb_id, .. } => vec![(back, *surb_id)],
+            Self::Probe { backs } => backs.iter().map(|(back, surb_id)| (back, *surb_id)).collect(),
+            Self::Whole(_) => Vec::new(),
         }
     }
 }

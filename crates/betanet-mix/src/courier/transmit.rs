@@ -142,18 +142,17 @@ impl<R: CryptoRng> Courier<R> {
 
     /// Makes the packets of many sendings and the SURBs in them, of both in lanes, and injects them.
     pub(super) fn send_all(&mut self, sendings: Vec<Sending>) {
-        let drafts: Vec<_> = sendings
-            .iter()
-            .filter_map(|sending| {
-                let (back, surb_id) = sending.load.surb()?;
-                let parity = sending.epoch.parity();
-                Some(SurbDraft { parity, path: &back.hops, mailbox: back.mailbox, surb_id })
-            })
-            .collect();
+        let mut drafts = Vec::with_capacity(sendings.len());
+        for Sending { epoch, load, .. } in &sendings {
+            let parity = epoch.parity();
+            for (back, surb_id) in load.surbs() {
+                drafts.push(SurbDraft { parity, path: &back.hops, mailbox: back.mailbox, surb_id });
+            }
+        }
         let mut surbs = build_surb_batch(&mut self.rng, &drafts).into_iter();
         let mut ready = Vec::with_capacity(sendings.len());
         for Sending { id, epoch, there, load, sent_ms } in sendings {
-            let made = load.surb().and_then(|_| surbs.next()).transpose();
+            let made: Result<Vec<_>, _> = surbs.by_ref().take(load.surbs().len()).collect();
             match made.map_err(FailReason::from).and_then(|made| self.load(id, &there, load, made, sent_ms)) {
                 Ok((payload, awaiting)) => ready.push((id, epoch, there, payload, awaiting)),
                 Err(reason) => self.fail(id, reason),
@@ -176,30 +175,32 @@ impl<R: CryptoRng> Courier<R> {
         }
     }
 
-    /// The payload of a sending, and what its SURB is for.
+    /// The payload of a sending, and what its SURBs are for.
     fn load(
         &mut self,
         id: MessageId,
         there: &Path,
         load: Load,
-        made: Option<(Surb, ReplyOpener)>,
+        mut made: Vec<(Surb, ReplyOpener)>,
         sent_ms: u64,
     ) -> Result<Loaded, FailReason> {
-        match (load, made) {
-            (Load::Fragment { index, back, surb_id, sealed }, Some((surb, opener))) => {
+        match load {
+            Load::Fragment { index, back, surb_id, sealed } => {
+                let (surb, opener) = made.pop().ok_or(BuildError::EmptyPath)?;
                 let trail = Some(Trail::there_and_back(there, &back));
                 let payload = encode_envelope(&mut self.rng, EnvelopeKind::AckWanted, Some(&surb), &sealed);
-                Ok((payload, Some((surb_id, Awaiting::Ack { opener, id, index, sent_ms, trail }))))
+                Ok((payload, vec![(surb_id, Awaiting::Ack { opener, id, index, sent_ms, trail })]))
             }
-            (Load::Probe { surb_id, .. }, Some((surb, opener))) => {
+            Load::Probe { .. } => {
+                let (surbs, openers): (Vec<_>, Vec<_>) = made.into_iter().unzip();
                 let message = self.outgoing.get(&id).ok_or(FailReason::Cancelled)?;
-                let probe = encode_probe(&mut self.rng, &message.outbound.bulk_message(), &[surb]);
+                let probe = encode_probe(&mut self.rng, &message.outbound.bulk_message(), &surbs);
                 let probe = probe.ok_or(FailReason::NoFragment { index: 0 })?;
                 let payload = message.sealer.seal_bulk(&mut self.rng, &probe)?;
-                Ok((payload, Some((surb_id, Awaiting::Window { opener, id, sent_ms }))))
+                let wait = |opener: ReplyOpener| (opener.surb_id(), Awaiting::Window { opener, id, sent_ms });
+                Ok((payload, openers.into_iter().map(wait).collect()))
             }
-            (Load::Whole(payload), _) => Ok((payload, None)),
-            (Load::Fragment { .. } | Load::Probe { .. }, None) => Err(BuildError::EmptyPath.into()),
+            Load::Whole(payload) => Ok((payload, Vec::new())),
         }
     }
 
@@ -389,8 +390,8 @@ impl<R: CryptoRng> Courier<R> {
     }
 }
 
-/// A payload, and what the SURB in it is for.
-type Loaded = (Vec<u8>, Option<(SurbId, Awaiting)>);
+/// A payload, and what the SURBs in it are for.
+type Loaded = (Vec<u8>, Vec<(SurbId, Awaiting)>);
 
 pub(super) enum Trouble {
     /// It may work later.

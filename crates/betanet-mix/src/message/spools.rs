@@ -97,6 +97,8 @@ struct Spool {
     bytes: u64,
     touched_ms: u64,
     probes: Vec<(Surb, AckKey)>,
+    /// Tells the sender as soon as the message is whole, should this client be gone when it asks.
+    spare: Option<(Surb, AckKey)>,
     is_delivered: bool,
 }
 
@@ -143,6 +145,7 @@ impl Spools {
             bytes,
             touched_ms: now_ms,
             probes: Vec::new(),
+            spare: None,
             is_delivered: false,
         };
         self.kept.insert(key, spool);
@@ -184,6 +187,7 @@ impl Spools {
             bytes: 0,
             touched_ms: now_ms,
             probes: Vec::new(),
+            spare: None,
             is_delivered: false,
         });
         spool.touched_ms = now_ms;
@@ -243,9 +247,11 @@ impl Spools {
         let Some(spool) = self.kept.get_mut(key) else {
             let nothing = WindowAck::of(0, &Pieces::none(0));
             let answer = |surb| Answer { surb, key: ack_key.clone(), ack: nothing.clone() };
-            return surbs.into_iter().map(answer).collect();
+            return surbs.into_iter().take(1).map(answer).collect();
         };
-        spool.probes.extend(surbs.into_iter().map(|surb| (surb, ack_key.clone())));
+        let mut surbs = surbs.into_iter().map(|surb| (surb, ack_key.clone()));
+        spool.probes.extend(surbs.next());
+        spool.spare = surbs.next().or(spool.spare.take());
         let too_many = spool.probes.len().saturating_sub(MAX_WAITING_PROBES);
         spool.probes.drain(..too_many);
         spool.answers()
@@ -308,6 +314,9 @@ impl Spool {
             return Vec::new();
         }
         let ack = if self.pieces.is_whole() { WindowAck::Whole } else { WindowAck::of(self.place, &self.pieces) };
+        if ack == WindowAck::Whole {
+            self.probes.extend(self.spare.take());
+        }
         self.probes.drain(..).map(|(surb, key)| Answer { surb, key, ack: ack.clone() }).collect()
     }
 }
