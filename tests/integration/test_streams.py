@@ -253,6 +253,14 @@ def test_commands_of_betanet_bear_broken_streams(fog: RunningFog, tmp_path: Path
             *(BETANET, "authority", "run", "--network", "second"),
             *("--dir", net.parent / "authority"),
         ],
+        "authority without a word": lambda _: [BETANET, "authority"],
+        "token": lambda _: [
+            *(BETANET, "authority", "token", "--operator", "anna"),
+            *("--dir", net.parent / "authority"),
+        ],
+        "net without a word": lambda _: [BETANET, "net"],
+        "net show": lambda _: [BETANET, "net", "show", "--net", net],
+        "net show as JSON": lambda _: [BETANET, "net", "show", "--net", net, "--json"],
         "a second node": lambda _: [
             *(BETANET, "node", "--http-port", "0", "--bootstrap", net),
             *("--dir", net.parent / "middle-1"),

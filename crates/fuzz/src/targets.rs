@@ -117,7 +117,7 @@ fn signed_by_us<T: Document>(text: &[u8]) -> Result<Verified<T>, String> {
 
 /// What a message says beside numbers and what it quotes: those differ with every input.
 fn shape(text: &str) -> String {
-    let outside: String = text.split('`').step_by(2).collect();
+    let outside: String = text.split(['`', '"']).step_by(2).collect();
     outside.chars().filter(|char| !char.is_ascii_digit()).take(200).collect()
 }
 

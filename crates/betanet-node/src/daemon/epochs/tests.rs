@@ -94,6 +94,9 @@ fn a_log_that_a_killed_process_left_still_knows_every_packet_that_left_before() 
     }
 }
 
+/// Does something to the files of a key.
+type Loss = fn(&Paths);
+
 /// INV-LINK-55: within one boot, and INV-LINK-07: after another one, whatever the tally says.
 #[test]
 fn a_key_whose_log_lost_an_entry_is_not_used_again() {
@@ -103,7 +106,6 @@ fn a_key_whose_log_lost_an_entry_is_not_used_again() {
     let paths = Paths::new(&first.dir, NOW);
     let former = |epochs: &Epochs, keys: &BTreeMap<Epoch, PublicKey>| epochs.public_keys().get(&NOW) == keys.get(&NOW);
     let mut epochs = first;
-    type Loss = fn(&Paths);
     let losses: [(Loss, &str); 6] = [
         (|paths| truncate(&paths.log, 8), "one entry"),
         (|paths| truncate(&paths.log, 17), "a part of an entry"),
