@@ -1,4 +1,4 @@
-//! Prints what other ways of remembering replay tags cost beside the one in use, for ADR 12.
+//! Prints what other ways of remembering replay tags cost beside the one in use, for ADR 15.
 //!
 //! Each holds up to so many tags, given as the argument, and grows to that from nothing, at one false drop in a million
 //! at most. `bits` is the memory for each tag, at its least and at its most in the last three quarters of the way.

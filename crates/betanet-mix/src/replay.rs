@@ -5,7 +5,7 @@
 //! two packets at one entry, and the raw tag is kept nowhere.
 //!
 //! Of these bits the memory keeps what tells entries apart well enough (see `marks`): 40 bits an entry at most, for less
-//! than one false drop in a million packets, also when it is full (ADR 12). At capacity the cache refuses packets and
+//! than one false drop in a million packets, also when it is full (ADR 15). At capacity the cache refuses packets and
 //! says so; it never forgets an entry while its key lives.
 //!
 //! So that a key that is hardly used takes hardly any memory, the entries go to a small set first, to one of 32 times
