@@ -7,7 +7,7 @@ use betanet_mix::delay::Keyed;
 use betanet_mix::replay::ReplayCache;
 use betanet_node::pipeline::PacketPipeline;
 use betanet_sphinx::{
-    Draft, Hop, MailboxId, NodeId, PACKET_LEN, ReplayFilter, ReplayTag, SecretKey, USER_PAYLOAD_LEN,
+    Draft, Hop, MailboxId, NodeId, PACKET_LEN, PacketError, ReplayFilter, ReplayTag, SecretKey, USER_PAYLOAD_LEN,
     build_forward_batch,
 };
 use rand_chacha::ChaCha20Rng;
@@ -107,7 +107,7 @@ impl Tags {
     /// whole.
     ///
     /// # Errors
-    /// A tag was refused.
+    /// A tag found no room.
     pub fn bits() -> Result<f64, Failure> {
         let mut tags = Self::new();
         let mut worst: f64 = 0.0;
@@ -124,7 +124,7 @@ impl Tags {
     /// Inserts new tags, a full cache making way for an empty one, and says how many.
     ///
     /// # Errors
-    /// A tag was refused.
+    /// A tag found no room.
     pub fn run(&mut self) -> Result<usize, Failure> {
         if self.cache.len() + Self::INSERTS > Self::CAPACITY {
             self.cache = ReplayCache::volatile(&mut self.rng, Self::CAPACITY);
@@ -132,7 +132,11 @@ impl Tags {
         for _ in 0..Self::INSERTS {
             let mut tag = [0; 16];
             self.rng.fill_bytes(&mut tag);
-            self.cache.check_and_insert(&ReplayTag::from(tag))?;
+            // A new tag is taken for an old one now and then; it was looked up all the same.
+            match self.cache.check_and_insert(&ReplayTag::from(tag)) {
+                Ok(()) | Err(PacketError::Replay) => {}
+                Err(err) => return Err(err.into()),
+            }
         }
         Ok(Self::INSERTS)
     }

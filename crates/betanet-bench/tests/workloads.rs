@@ -1,6 +1,7 @@
 //! What is measured does what it says.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+use betanet_bench::bulk::Tags;
 use betanet_bench::{BATCH, Resized, ours, peer};
 use betanet_sphinx::suite::hctr2::Hctr2;
 use betanet_sphinx::{Geometry, MailboxId, Maker, Native, Suite};
@@ -37,4 +38,10 @@ fn a_resized_suite_differs_in_its_payload_alone() {
     type Small = Resized<Native, 1024>;
     assert_eq!(Native::GEOMETRY.header_len, Small::GEOMETRY.header_len);
     assert_eq!(Native::GEOMETRY.packet_len - 1024, Small::GEOMETRY.packet_len);
+}
+
+#[test]
+fn a_growing_replay_memory_is_measured_although_it_takes_some_new_tags_for_old_ones() {
+    let bits = Tags::bits().unwrap();
+    assert!(bits > 32.0, "{bits} bits a tag are fewer than are kept of one");
 }
