@@ -23,6 +23,7 @@ __all__ = [
     "RejectedPacket",
     "ReplyOpener",
     "SecretKey",
+    "SendProgress",
     "SphinxProcessor",
     "Surb",
     "__version__",
