@@ -271,16 +271,16 @@ fn processor_time() -> Duration {
 fn measure(name: &str, mut candidate: impl Candidate, tags: usize) -> Result<(), Failure> {
     const ASKED: u64 = 20_000_000;
     let (mut least, mut most, mut worst, mut refused) = (f64::MAX, 0_f64, Duration::ZERO, 0);
-    let mut last = Duration::ZERO;
+    let mut late_half = Duration::ZERO;
     for group in 0..tags / 64 {
         let start = processor_time();
         for entry in group * 64..group * 64 + 64 {
             refused += u32::from(!candidate.insert(entry as u64));
         }
-        let took = processor_time() - start;
+        let took = processor_time().saturating_sub(start);
         worst = worst.max(took);
         if group >= tags / 128 {
-            last += took;
+            late_half += took;
         }
         if group >= tags / 256 {
             let bits = candidate.bits() as f64 / (group * 64 + 64) as f64;
@@ -291,7 +291,7 @@ fn measure(name: &str, mut candidate: impl Candidate, tags: usize) -> Result<(),
     writeln!(
         std::io::stdout(),
         "{name:<16} bits {least:.1} to {most:.1}   insert {:.0} ns   longest pause {:.2} ms   refused {refused}   false {known} of {ASKED}",
-        last.as_nanos() as f64 / (tags / 2) as f64,
+        late_half.as_nanos() as f64 / (tags / 2) as f64,
         worst.as_secs_f64() * 1e3,
     )?;
     Ok(())
