@@ -46,7 +46,7 @@
 //! courier.on_forward(now, item, &payload); // an item that an edge handed over
 //! while let Some(action) = courier.next_action() {
 //!     match action {
-//!         Action::Inject { edge, packet } => link_send(edge, packet.as_slice()),
+//!         Action::Inject { edge, packet } => link_send(edge, &packet),
 //!         Action::Delete { edge, seqs } => delete(edge, &seqs),
 //!         Action::Sent { id: sent } => assert_eq!(sent, id), // every fragment is on disk at the recipient's edges
 //!         Action::Failed { id, reason } => eprintln!("{id}: {reason}"),
