@@ -34,8 +34,7 @@ pub use betanet_mix::courier::{PathFigures, ReplyHandle, SendOptions};
 pub use betanet_mix::message::Body;
 
 pub use self::driver::Progress;
-pub use self::edges::EdgeFailure;
-pub use self::offline::{ConsensusTrouble, Offline};
+pub use self::offline::{ConsensusTrouble, EdgeFailure, Offline};
 pub use self::spool::{ReceivedBody, body_from_file};
 pub use self::status::{ClientStatus, ExcludedNode, OwnEdgeStatus};
 

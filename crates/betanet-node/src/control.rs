@@ -116,7 +116,7 @@ impl Given {
             Message::from(format!(r#"{{"type":"reply","id":{id},"outcome":{{"outcome":{kind}"#).into_bytes())
         };
         match self {
-            Self::Outcome(outcome) => Message::json(&Answer::Reply { id, outcome }),
+            Self::Outcome(outcome) => Message::json(&Answer::Reply { id, outcome }).map_err(|_| LinkError::Message),
             Self::Consensus(documents) => {
                 Ok(begin(r#""consensus","documents":["#).documents(&documents, stock).text("]}}"))
             }

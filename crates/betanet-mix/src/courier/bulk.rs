@@ -4,13 +4,11 @@
 //! recipient says what it has on its disk. A piece that is missing although the probe left well after it is lost, and is sent
 //! again; no piece has a timer. Only probes are repeated by time, while nothing is heard.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use betanet_sphinx::SurbId;
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::state::{Due, Load, Outgoing, Ready, Sending, TimerKey};
+use super::state::{Bulk, Due, Load, Outgoing, Ready, Sending};
 use super::transmit::Trouble;
 use super::types::{Action, FailReason, Incoming};
 use crate::message::{
@@ -32,47 +30,6 @@ const MIN_HOPS_BACK: u8 = 2;
 const PROBE_RETRY_MS: u64 = 1_000;
 /// Packets that may wait to be injected before answers to probes are dropped: whoever probes asks again.
 const MAX_READY: usize = 4_096;
-
-/// What a sender knows of a bulk message.
-#[derive(Debug)]
-pub(super) struct Bulk {
-    /// Pieces that are on their way, and when they left.
-    in_air: BTreeMap<u16, u64>,
-    /// Pieces that the recipient has.
-    there: Pieces,
-    /// Where it has them, and when the probe left that told.
-    place: (u32, u64),
-    since_probe: u16,
-    /// Whether a probe waits for its turn.
-    is_due: bool,
-    /// Probes since something was heard.
-    unanswered: u32,
-    timer: Option<TimerKey>,
-    probes: VecDeque<SurbId>,
-    /// When the recipient last had more than before, by the wall clock; at first, when the message was taken.
-    progress_ms: u64,
-}
-
-impl Bulk {
-    pub(super) fn new(total: u16, wall_ms: u64) -> Self {
-        Self {
-            in_air: BTreeMap::new(),
-            there: Pieces::none(total),
-            place: (0, 0),
-            since_probe: 0,
-            is_due: false,
-            unanswered: 0,
-            timer: None,
-            probes: VecDeque::new(),
-            progress_ms: wall_ms,
-        }
-    }
-
-    /// Whether a piece has to be sent again.
-    pub(super) fn is_missing(&self, index: u16) -> bool {
-        !self.there.contains(index) && !self.in_air.contains_key(&index)
-    }
-}
 
 impl<R: CryptoRng> Courier<R> {
     /// Chooses the way of one piece, seals it and counts it as sent.

@@ -6,8 +6,7 @@ use betanet_sphinx::{PACKET_LEN, ReplyOpener, SURB_LEN, Surb, SurbDraft, SurbId,
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::bulk::Bulk;
-use super::state::{Awaiting, Due, Outgoing, Ready, Request, UnnotedReply};
+use super::state::{Awaiting, Bulk, Due, Outgoing, Ready, Request, UnnotedReply};
 use super::types::{Action, FailReason, PingId, ReplyError, ReplyHandle, SendError, SendOptions};
 use crate::epoch::Epoch;
 use crate::evidence::Trail;

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use betanet_sphinx::{NodeId, ReplyOpener, Surb, SurbId};
 
-use super::bulk::Bulk;
 use super::types::{PingId, ReplyHandle};
 use crate::epoch::Epoch;
 use crate::evidence::Trail;
-use crate::message::{MessageId, Outbound, ReplyAssembler, SEALED_LEN, Sealer};
+use crate::message::{MessageId, Outbound, Pieces, ReplyAssembler, SEALED_LEN, Sealer};
 use crate::path::Path;
 use crate::pool::Buffer;
 use crate::view::Address;
@@ -62,6 +61,47 @@ impl Outgoing {
 
     pub(super) fn is_done(&self) -> bool {
         self.next >= self.outbound.total() && self.flights.is_empty()
+    }
+}
+
+/// What a sender knows of a bulk message.
+#[derive(Debug)]
+pub(super) struct Bulk {
+    /// Pieces that are on their way, and when they left.
+    pub(super) in_air: BTreeMap<u16, u64>,
+    /// Pieces that the recipient has.
+    pub(super) there: Pieces,
+    /// Where it has them, and when the probe left that told.
+    pub(super) place: (u32, u64),
+    pub(super) since_probe: u16,
+    /// Whether a probe waits for its turn.
+    pub(super) is_due: bool,
+    /// Probes since something was heard.
+    pub(super) unanswered: u32,
+    pub(super) timer: Option<TimerKey>,
+    pub(super) probes: VecDeque<SurbId>,
+    /// When the recipient last had more than before, by the wall clock; at first, when the message was taken.
+    pub(super) progress_ms: u64,
+}
+
+impl Bulk {
+    pub(super) fn new(total: u16, wall_ms: u64) -> Self {
+        Self {
+            in_air: BTreeMap::new(),
+            there: Pieces::none(total),
+            place: (0, 0),
+            since_probe: 0,
+            is_due: false,
+            unanswered: 0,
+            timer: None,
+            probes: VecDeque::new(),
+            progress_ms: wall_ms,
+        }
+    }
+
+    /// Whether a piece has to be sent again.
+    pub(super) fn is_missing(&self, index: u16) -> bool {
+        !self.there.contains(index) && !self.in_air.contains_key(&index)
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::network_time::{NetworkTime, Verdict};
-use super::offline::{ConsensusTrouble, Offline, reason_of};
+use super::offline::{ConsensusTrouble, EdgeFailure, Offline, reason_of};
 use super::seen::SeenDocuments;
 use super::store::Attachment;
 use crate::clock::Sample;
@@ -47,15 +47,6 @@ const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest pause after an edge has been away for as long.
 const LONG_AWAY: Duration = Duration::from_hours(1);
 const LONG_PAUSE: Duration = Duration::from_secs(30);
-
-/// An edge of the client's that is away, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EdgeFailure {
-    /// Where it was looked for.
-    pub address: LinkAddress,
-    /// What became of it, as the end of a sentence.
-    pub reason: String,
-}
 
 /// What happens on the links to own edges.
 #[derive(Debug)]

@@ -3,11 +3,19 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-use betanet_mix::view::NetworkView;
+use betanet_mix::view::{LinkAddress, NetworkView};
 use thiserror::Error;
 
-use super::edges::EdgeFailure;
 use crate::link::HandshakeError;
+
+/// An edge of the client's that is away, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeFailure {
+    /// Where it was looked for.
+    pub address: LinkAddress,
+    /// What became of it, as the end of a sentence.
+    pub reason: String,
+}
 
 /// The client itself cannot reach the network: nobody else is to blame, and nothing has to be
 /// decided because of it.

@@ -108,7 +108,7 @@ impl LinkSender {
     /// [`LinkError::Closed`] when the link has ended, [`LinkError::Message`] if `message` does not
     /// serialise or is too large.
     pub async fn send_message(&self, message: &impl Serialize) -> Result<(), LinkError> {
-        self.send_control(|| Message::json(message)).await
+        self.send_control(|| Message::json(message).map_err(|_| LinkError::Message)).await
     }
 
     /// Queues the control message that `make` makes once it is its turn.

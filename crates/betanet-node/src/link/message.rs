@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, Weak};
 use betanet_mix::view::{Consensus, Document, Encoded, WorkerList};
 use serde::Serialize;
 
-use super::io::LinkError;
 use crate::sync::lock;
 
 /// What the documents in a stock take together: more than two of the largest, so that whoever reads one while the next
@@ -43,9 +42,9 @@ impl Message {
     /// A message that is nobody else's.
     ///
     /// # Errors
-    /// [`LinkError::Message`] if it does not serialise.
-    pub fn json(message: &impl Serialize) -> Result<Self, LinkError> {
-        serde_json::to_vec(message).map(Self::from).map_err(|_| LinkError::Message)
+    /// It does not serialise.
+    pub fn json(message: &impl Serialize) -> Result<Self, serde_json::Error> {
+        serde_json::to_vec(message).map(Self::from)
     }
 
     /// The same message with more bytes at its end.
