@@ -525,6 +525,7 @@ class Client:
         edges: int,
         hops: int,
         level: int | None,
+        is_public: bool,
         bulk: bool,
     ) -> int:
         """Start to open a client; the value is a :class:`Client`."""

@@ -311,6 +311,11 @@ impl<R: CryptoRng> Courier<R> {
         self.config.level == Some(PUBLIC_HOPS) || self.own_edges.contains(&edge) || self.edges.contains(&edge)
     }
 
+    /// Whether answers to messages of so many hops may enter at any edge.
+    fn answers_anywhere(&self, hops: u8) -> bool {
+        self.config.is_public && hops == PUBLIC_HOPS
+    }
+
     /// The public key that belongs into the own address.
     #[must_use]
     pub fn sealing_key(&self) -> [u8; 32] {

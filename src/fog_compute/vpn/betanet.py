@@ -304,24 +304,32 @@ class BetanetService:
 
 
 async def open_channel(*, folder: Path, bootstrap: Path, level: PrivacyLevel) -> BetanetChannel:
-    """Open one client of its own and the channel over it, as a worker does.
+    """Open a client that serves every level, and the channel over it, as a worker does.
 
+    It answers each request over as many hops as the requester chose, so one that is asked at
+    PUBLIC shows the requester's edge where it is. What it sends by itself has ``level``.
     The caller closes ``channel.client``.
 
     Raises:
         ServiceUnavailable: the network cannot be joined; the text says why.
     """
-    return BetanetChannel(await _open_client(folder, bootstrap, level), level)
+    return BetanetChannel(await _open_client(folder, bootstrap, level, serves_all=True), level)
 
 
-async def _open_client(folder: Path, bootstrap: Path, level: PrivacyLevel) -> betanet.Client:
+async def _open_client(
+    folder: Path, bootstrap: Path, level: PrivacyLevel, *, serves_all: bool = False
+) -> betanet.Client:
     try:
         await in_thread(_prepare, folder, bootstrap)
     except OSError as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {why(error)}") from error
     try:
         return await betanet.Client.open(
-            dir=folder, bootstrap=bootstrap, hops=level.hops, level=level.hops
+            dir=folder,
+            bootstrap=bootstrap,
+            hops=level.hops,
+            level=None if serves_all else level.hops,
+            is_public=serves_all,
         )
     except (betanet.BetanetError, OSError) as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error

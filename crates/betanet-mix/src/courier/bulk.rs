@@ -346,7 +346,7 @@ impl<R: CryptoRng> Courier<R> {
             return;
         };
         let head_len = u64::try_from(stream.len).unwrap_or(u64::MAX);
-        let (reply, reply_capacity) = self.hold(now_ms, key.id, stream);
+        let (reply, reply_capacity) = self.hold(now_ms, key.id, head.hops, stream);
         let body = head_len..stream_len.max(head_len);
         self.stats.messages_delivered += 1;
         let message = Incoming { id: key.id, body: Vec::new(), hops: head.hops, reply, reply_capacity };
@@ -366,7 +366,7 @@ impl<R: CryptoRng> Courier<R> {
                 self.count_drop("acks_full");
             } else if self.may_enter_at(surb.first()) {
                 let payload = key.seal(&mut self.rng, &ack.encode());
-                self.ready.push_back(Ready::Reply { surb: Box::new(surb), payload, last_of: None });
+                self.ready.push_back(Ready::Reply { surb: Box::new(surb), anywhere: false, payload, last_of: None });
             } else {
                 self.count_drop("foreign_surb");
             }

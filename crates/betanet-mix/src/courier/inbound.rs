@@ -141,7 +141,7 @@ impl<R: CryptoRng> Courier<R> {
             }
             return;
         };
-        let (reply, reply_capacity) = self.hold(now_ms, id, stream.head);
+        let (reply, reply_capacity) = self.hold(now_ms, id, hops, stream.head);
         for key in self.spools.forget(id, None) {
             // Another sending of it came as bulk.
             self.actions.push_back(Action::DiscardSpool { key });
@@ -152,7 +152,13 @@ impl<R: CryptoRng> Courier<R> {
     }
 
     /// Keeps the SURBs of a delivered message; gives the handle for its answer, and the room in it.
-    pub(super) fn hold(&mut self, now_ms: u64, id: MessageId, head: StreamHead) -> (Option<ReplyHandle>, usize) {
+    pub(super) fn hold(
+        &mut self,
+        now_ms: u64,
+        id: MessageId,
+        hops: u8,
+        head: StreamHead,
+    ) -> (Option<ReplyHandle>, usize) {
         for _ in 0..head.bad_surbs {
             self.count_drop("bad_surb");
         }
@@ -162,7 +168,8 @@ impl<R: CryptoRng> Courier<R> {
             self.count_drop("surbs_used");
         }
         let given = surbs.len();
-        surbs.retain(|surb| self.may_enter_at(surb.first()));
+        let anywhere = self.answers_anywhere(hops);
+        surbs.retain(|surb| anywhere || self.may_enter_at(surb.first()));
         for _ in surbs.len()..given {
             self.count_drop("foreign_surb");
         }
@@ -172,7 +179,7 @@ impl<R: CryptoRng> Courier<R> {
             let handle = ReplyHandle(self.next_reply);
             self.next_reply += 1;
             let expires_ms = now_ms.saturating_add(self.surb_life_ms());
-            for _ in 0..self.replies.insert(handle, HeldReply { surbs, expires_ms, id, until_ms }) {
+            for _ in 0..self.replies.insert(handle, HeldReply { surbs, anywhere, expires_ms, id, until_ms }) {
                 self.count_drop("reply_handles_full");
             }
             handle

@@ -101,7 +101,8 @@ impl<R: CryptoRng> Courier<R> {
         let last = parts.len();
         for ((position, payload), surb) in (1..).zip(parts).zip(held.surbs) {
             let last_of = (position == last).then_some(handle);
-            self.ready.push_back(Ready::Reply { surb: Box::new(surb), payload, last_of });
+            let anywhere = held.anywhere;
+            self.ready.push_back(Ready::Reply { surb: Box::new(surb), anywhere, payload, last_of });
         }
     }
 

@@ -199,6 +199,8 @@ pub(super) enum Awaiting {
 #[derive(Debug)]
 pub(super) struct HeldReply {
     pub(super) surbs: Vec<Surb>,
+    /// Whether the answer may enter at edges that are not the client's.
+    pub(super) anywhere: bool,
     pub(super) expires_ms: u64,
     /// The message that they came in.
     pub(super) id: MessageId,
@@ -225,7 +227,7 @@ pub(super) struct UnnotedReply {
 /// A packet that goes before fragments.
 pub(super) enum Ready {
     Packet { edge: NodeId, packet: Buffer },
-    Reply { surb: Box<Surb>, payload: Vec<u8>, last_of: Option<ReplyHandle> },
+    Reply { surb: Box<Surb>, anywhere: bool, payload: Vec<u8>, last_of: Option<ReplyHandle> },
 }
 
 /// When something is due, and a number that tells apart what is due at the same time.

@@ -29,12 +29,12 @@ impl<R: CryptoRng> Courier<R> {
     pub(super) fn inject_ready(&mut self, ready: Ready) -> bool {
         let (edge, packet) = match ready {
             Ready::Packet { edge, packet } => (edge, packet),
-            Ready::Reply { surb, payload, last_of } => {
+            Ready::Reply { surb, anywhere, payload, last_of } => {
                 let edge = surb.first();
                 let mut packet = [0; PACKET_LEN];
                 // An edge may have ceased to be an own one since the request was delivered.
                 let refusal = match surb.reply(&payload, &mut packet) {
-                    Ok(()) if self.may_enter_at(edge) => None,
+                    Ok(()) if anywhere || self.may_enter_at(edge) => None,
                     Ok(()) => Some("foreign_surb"),
                     Err(_) => Some("reply_not_built"),
                 };
