@@ -33,7 +33,9 @@ async def alice(localnet: Path, tmp_path: Path) -> AsyncIterator[betanet.Client]
 
 @pytest_asyncio.fixture
 async def bob(localnet: Path, tmp_path: Path) -> AsyncIterator[betanet.Client]:
-    async with betanet.Client.open(dir=tmp_path / "bob", bootstrap=localnet) as client:
+    """Somebody who answers at every level, as a worker does."""
+    folder = tmp_path / "bob"
+    async with betanet.Client.open(dir=folder, bootstrap=localnet, is_public=True) as client:
         yield client
 
 

@@ -98,7 +98,7 @@ use crate::view::{Mailbox, NetworkView};
 
 use held::HeldReplies;
 use rto::{RoundTrips, Window};
-use state::{Answered, Awaiting, Due, Outgoing, Ready, Request, TimerKey, UnnotedReply};
+use state::{Answered, Answers, Awaiting, Due, Outgoing, Ready, Request, TimerKey, UnnotedReply};
 
 pub use types::{
     Action, CourierConfig, CourierStats, FailReason, Incoming, PathFigures, PingId, ReplyError, ReplyHandle, SendError,
@@ -311,9 +311,17 @@ impl<R: CryptoRng> Courier<R> {
         self.config.level == Some(PUBLIC_HOPS) || self.own_edges.contains(&edge) || self.edges.contains(&edge)
     }
 
-    /// Whether answers to messages of so many hops may enter at any edge.
-    fn answers_anywhere(&self, hops: u8) -> bool {
-        self.config.is_public && hops == PUBLIC_HOPS
+    /// Where answers to messages of so many hops may enter.
+    ///
+    /// A message of one hop has its reply blocks begin at the requester's edges. Whether one of them is an own edge is
+    /// chance, and whether there is a way to answer must not be: all of them are taken, or none.
+    fn answers_to(&self, hops: u8) -> Answers {
+        match (hops, self.config.level) {
+            (PUBLIC_HOPS, Some(PUBLIC_HOPS)) => Answers::Anywhere,
+            (PUBLIC_HOPS, _) if self.config.is_public => Answers::Anywhere,
+            (PUBLIC_HOPS, _) => Answers::Nowhere,
+            _ => Answers::OwnEdges,
+        }
     }
 
     /// The public key that belongs into the own address.

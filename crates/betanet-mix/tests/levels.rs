@@ -110,6 +110,19 @@ fn a_client_that_serves_every_level_answers_each_as_it_was_asked() {
     assert!(network.run(SECOND_MS, |network| dropped(network, bob, "foreign_surb") == 1));
 }
 
+/// INV-MSG-74: a client without a level that does not serve PUBLIC has no way to answer a message of one hop, whichever edges its
+/// requester has: also where the two share some, by chance.
+#[test]
+fn whether_a_message_of_one_hop_can_be_answered_is_not_up_to_chance() {
+    let (mut network, _, bob) = network_with(None);
+    let own = edges_of(&network, bob);
+    let surbs = [surb_from(&network, own[0], 1), surb_from(&network, own[1], 2)];
+    plant(&mut network, bob, 1, &surbs);
+    assert!(network.run(SECOND_MS, |network| network.client(bob).delivered.len() == 1));
+    let got = &network.client(bob).delivered[0];
+    assert_eq!((got.reply, got.reply_capacity, dropped(&network, bob, "foreign_surb")), (None, 0, 2));
+}
+
 /// INV-MSG-74: at PUBLIC, both ends know each other, and answers go to the requester's edge directly.
 #[test]
 fn a_public_client_answers_directly() {

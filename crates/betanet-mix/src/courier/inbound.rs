@@ -4,7 +4,7 @@ use betanet_sphinx::SurbId;
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::state::{Answered, Awaiting, HeldReply};
+use super::state::{Answered, Answers, Awaiting, HeldReply};
 use super::types::{Action, Incoming, ReplyHandle};
 use crate::message::{
     Envelope, EnvelopeKind, Fragment, Inserted, ItemRef, MessageId, REPLY_DATA_LEN, ReplyPart, ReplyPush, Sealed,
@@ -168,8 +168,13 @@ impl<R: CryptoRng> Courier<R> {
             self.count_drop("surbs_used");
         }
         let given = surbs.len();
-        let anywhere = self.answers_anywhere(hops);
-        surbs.retain(|surb| anywhere || self.may_enter_at(surb.first()));
+        let answers = self.answers_to(hops);
+        surbs.retain(|surb| match answers {
+            Answers::Anywhere => true,
+            Answers::OwnEdges => self.may_enter_at(surb.first()),
+            Answers::Nowhere => false,
+        });
+        let anywhere = matches!(answers, Answers::Anywhere);
         for _ in surbs.len()..given {
             self.count_drop("foreign_surb");
         }

@@ -115,6 +115,17 @@ pub(super) struct Drawn {
     pub(super) surroundings: u64,
 }
 
+/// Where the answers to a message may enter the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// At the edges that its reply blocks name.
+    Anywhere,
+    /// At those of them that are the client's own.
+    OwnEdges,
+    /// It is not answered.
+    Nowhere,
+}
+
 /// A sealed fragment on its way into a packet: its packet and its ack SURB are made together with those of others.
 #[derive(Debug)]
 pub(super) struct Sending {
