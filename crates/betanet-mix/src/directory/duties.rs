@@ -141,6 +141,13 @@ impl Duties {
         })
     }
 
+    /// Whether a node carried traffic under this key, as far as is remembered, in an epoch whose last revision was signed
+    /// before the first one of `epoch`.
+    pub(super) fn has_used(&self, node: NodeId, key: &PublicKey, epoch: Epoch) -> bool {
+        let all = self.0.range((node, Epoch(0))..=(node, Epoch(u64::MAX)));
+        all.take_while(|((_, used), _)| used.next() < epoch).any(|(_, duty)| duty.vrf_key == *key)
+    }
+
     /// The descriptor as a consensus lists it: with the proofs that were checked and no others.
     pub(super) fn checked(&self, node: &NodeDescriptor) -> NodeDescriptor {
         let mut node = node.clone();

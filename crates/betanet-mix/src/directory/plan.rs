@@ -399,8 +399,10 @@ impl Ledger {
     /// Who is listed for `epoch`, and what its consensus says about delays.
     ///
     /// A node is listed if it has a key for the epoch, owes no proof, and if its VRF key stands in
-    /// the consensus of the epoch before: then the key was announced before the beacon was known.
-    /// Where there is no such consensus, at the start and after a pause, nobody's key does.
+    /// the consensus of the epoch before. Where there is no such consensus, at the start and after a
+    /// pause, nobody's key does. The next beacon follows from an epoch's first revision, so that a key
+    /// that comes later could be chosen by it: it stands in the next epoch's first revision, unless it
+    /// is an old one whose node was away.
     fn sort_out(&self, epoch: Epoch, patient: bool) -> (Vec<Member>, DelaySection) {
         let before = self.consensuses.iter().rfind(|one| one.epoch < epoch);
         let adjoining = before.filter(|one| one.epoch.next() == epoch);
@@ -419,7 +421,10 @@ impl Ledger {
             if stands && fault.is_none() && node.keys.contains_key(&epoch) {
                 let descriptor = self.duties.checked(node);
                 nodes.push(Member { descriptor, operator: operator.clone(), prefix: *prefix });
-            } else {
+            } else if adjoining.is_none()
+                || own.is_none_or(|own| own.shows_key(node.id, &node.vrf_key))
+                || self.duties.has_used(node.id, &node.vrf_key, epoch)
+            {
                 delays.waiting.push(Waiting { id: node.id, vrf_key: node.vrf_key });
             }
         }

@@ -278,22 +278,43 @@ fn all_revisions_of_an_epoch_state_one_beacon_and_lead_to_one() {
 fn a_vrf_key_stands_in_a_consensus_before_its_node_carries_traffic() {
     let (one, two) = (key(), key());
     let mut run = Run::start(&[&one]);
-    assert!(lists(&run.ahead(1001), &one));
-    run.publish(1001, [(&one, Vec::new()), (&two, Vec::new())]);
-    let announced = run.due(start_of(1001) + LENGTH / 2).remove(0);
-    assert!(lists(&announced, &one) && !lists(&announced, &two));
-    assert!(announced.shows_key(node_id_of(&two), &vrf_key(&two).public()));
-    assert!(lists(&run.ahead(1002), &two));
+    run.publish(1000, [(&two, Vec::new())]);
+    // Nobody's key stands before a network's first epoch, and whoever comes in it waits for nothing.
+    assert!(lists(&run.due(START + LENGTH / 2).remove(0), &two));
+    assert!(lists(&run.ahead(1001), &two));
 
-    // A node that changes its key waits again.
-    let other = vrf::SecretKey::from_seed(&[9; 32]);
-    let changed = showing(&two, &held(1002), start_of(1002), &other, Vec::new());
+    let three = key();
+    run.publish(1001, [(&one, Vec::new()), (&two, Vec::new()), (&three, Vec::new())]);
+    let announced = run.ahead(1002);
+    assert!(lists(&announced, &two) && !lists(&announced, &three));
+    assert!(announced.shows_key(node_id_of(&three), &vrf_key(&three).public()));
+    run.publish(1002, [(&one, Vec::new()), (&two, Vec::new()), (&three, Vec::new())]);
+    assert!(lists(&run.ahead(1003), &three));
+}
+
+/// INV-DELAY-12: whoever knows a consensus of an epoch knows the next beacon, and could choose a key by it. It waits an
+/// epoch more, whatever makes the authority revise the consensus meanwhile.
+#[test]
+fn a_vrf_key_that_comes_after_the_next_beacon_is_known_waits_for_the_one_after() {
+    let (one, two, other) = (key(), key(), vrf::SecretKey::from_seed(&[9; 32]));
+    let mut run = Run::start(&[&one, &two]);
+    let shown = run.ahead(1001);
+    run.publish(1001, [(&one, Vec::new())]);
+    let late = showing(&two, &held(1001), start_of(1001), &other, Vec::new());
+    run.put(&two, &late, start_of(1001)).unwrap();
+    // A node that changes its key is out of this epoch, which leads to a revision.
+    let revised = run.due(start_of(1001) + LENGTH / 2).pop().unwrap();
+    assert_eq!((Epoch(1001), shown.next_beacon()), (revised.epoch, revised.next_beacon()));
+    assert!(!lists(&revised, &two) && !revised.shows_key(node_id_of(&two), &other.public()));
+    let next = run.ahead(1002);
+    assert!(!lists(&next, &two) && next.shows_key(node_id_of(&two), &other.public()));
     run.publish(1002, [(&one, Vec::new())]);
-    run.put(&two, &changed, start_of(1002)).unwrap();
-    let revised = run.due(start_of(1002) + LENGTH / 2).remove(0);
-    assert!(!lists(&revised, &two) && revised.shows_key(node_id_of(&two), &other.public()));
-    let next = run.ahead(1003);
-    assert!(next.nodes.iter().any(|node| node.vrf_key == other.public()));
+    let again = showing(&two, &held(1002), start_of(1002), &other, Vec::new());
+    run.put(&two, &again, start_of(1002)).unwrap();
+    // Nor does a restart of the authority in between bring it in sooner, or keep it out.
+    run.restart(start_of(1002) + LENGTH / 2);
+    let after = run.ahead(1003);
+    assert!(after.nodes.iter().any(|node| node.vrf_key == other.public()));
 }
 
 /// INV-DELAY-11
