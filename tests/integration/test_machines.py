@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.machines import COMMAND_S, Machines, Network, NoMachines, until
+
 BETANET: Final = Path(sys.executable).with_name("betanet")
-START_S: Final = 60.0
-COMMAND_S: Final = 60.0
-PAUSE_S: Final = 0.05
-AUTHORITY: Final = "10.1.0.1:7000"
 NODES: Final = (
     # machine, role; the machine's number is its operator's and its prefix' as well
     *((1, "entry"), (1, "middle"), (1, "middle"), (1, "middle")),
@@ -28,153 +23,15 @@ NODES: Final = (
 )
 
 
-@functools.cache
-def _rights() -> tuple[str, ...] | None:
-    """What `unshare` needs beside `--net`; None where the machine has no way."""
-    if any(shutil.which(tool) is None for tool in ("unshare", "nsenter", "ip")):
-        return None
-    for rights in ((), ("--user", "--map-root-user")):
-        tried = subprocess.run(
-            ["unshare", *rights, "--net", "ip", "link", "add", "x", "type", "veth"],
-            capture_output=True,
-            check=False,
-        )
-        if tried.returncode == 0:
-            return rights
-    return None
+class Clients:
+    """Alice on machine 2, Bob on 3."""
 
-
-def _until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(PAUSE_S)
-
-
-class Machines:
-    """Machines 1 to 3, of which number n has the address 10.n.0.1, each linked to both others."""
-
-    def __init__(self, stack: contextlib.ExitStack, folder: Path) -> None:
-        rights = _rights()
-        if rights is None:
-            pytest.skip("this machine lets no process have network interfaces of its own")
-        self._stack = stack
-        self._folder = folder
-        self._user = bool(rights)
-        self._holders: dict[int, int] = {}
-        for number in (1, 2, 3):
-            # All of them in the user namespace of the first, so that it may join them.
-            begin = self._enter(self._holders[1], net=False) if number > 1 else ["unshare", *rights]
-            make = [*begin, "--net"] if number == 1 else [*begin, "unshare", "--net"]
-            self._holders[number] = self._hold([*make, "sleep", "infinity"])
-        for number in (1, 2, 3):
-            self.run(number, "ip", "link", "set", "lo", "up")
-            self.run(number, "ip", "address", "add", f"10.{number}.0.1/32", "dev", "lo")
-        for one, other in ((1, 2), (1, 3), (2, 3)):
-            self.run(
-                *(one, "ip", "link", "add", f"to{other}", "type", "veth"),
-                *("peer", "name", f"to{one}", "netns", str(self._holders[other])),
-            )
-        for number in (1, 2, 3):
-            self.link(number, up=True)
-
-    def link(self, number: int, *, up: bool) -> None:
-        """Take a machine off the network, or put it back."""
-        for other in {1, 2, 3} - {number}:
-            for here, there in ((number, other), (other, number)):
-                self.run(here, "ip", "link", "set", f"to{there}", "up" if up else "down")
-                if up:
-                    route = (f"10.{there}.0.1/32", "dev", f"to{there}", "src", f"10.{here}.0.1")
-                    self.run(here, "ip", "route", "replace", *route)
-
-    def _enter(self, holder: int, *, net: bool = True) -> list[str]:
-        user = ["--user", "--preserve-credentials"] if self._user else []
-        return ["nsenter", "--target", str(holder), *user, *(["--net"] if net else [])]
-
-    def _hold(self, command: Sequence[str]) -> int:
-        """Keep a namespace for as long as the test runs."""
-        process = self._stack.enter_context(subprocess.Popen(command, stdin=subprocess.DEVNULL))
-        self._stack.callback(process.kill)
-        # It bears this name once it is in its namespaces.
-        comm = Path(f"/proc/{process.pid}/comm")
-        _until(lambda: comm.read_text() == "sleep\n", "no namespace was made")
-        return process.pid
-
-    def command(self, number: int, *words: str | Path) -> list[str]:
-        return [*self._enter(self._holders[number]), *map(str, words)]
-
-    def run(self, number: int, *words: str | Path) -> str:
-        """The output of a command that has to succeed."""
-        done = self.try_out(number, *words)
-        assert done.returncode == 0, (words, done.stderr)
-        return done.stdout
-
-    def try_out(self, number: int, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(number, *words),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=COMMAND_S,
-        )
-
-    def start(self, number: int, name: str, *words: str | Path) -> subprocess.Popen[bytes]:
-        """Begin a service; it ends with the test."""
-        with (self._folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                self.command(number, BETANET, *words, "--die-with-parent"),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-            )
-        self._stack.enter_context(process)
-        self._stack.callback(process.kill)
-        return process
-
-
-class Network:
-    """An authority on machine 1, nodes of three operators on all, a client each on 2 and 3."""
-
-    def __init__(self, machines: Machines, folder: Path) -> None:
-        self.machines = machines
-        self.folder = folder
-        self.net = folder / "authority" / "net.json"
-        self.authority = self.start_authority("--one-operator")
-        _until(self.net.exists, "the authority did not start")
-        for number in (1, 2, 3):
-            words = ("--operator", f"operator {number}", "--uses", "4")
-            token = machines.run(
-                *(number, BETANET, "authority", "token", "--dir", folder / "authority", *words)
-            )
-            (folder / f"token-{number}").write_text(token)
-        for index, (number, role) in enumerate(NODES):
-            port = 7001 + index
-            machines.start(
-                *(number, f"node-{index}", "node", "--dir", folder / f"node-{index}"),
-                *("--bootstrap", self.net, "--role", role, "--token", folder / f"token-{number}"),
-                *("--listen", f"0.0.0.0:{port}", "--announce", f"10.{number}.0.1:{port}"),
-                *("--http-port", "0", "--workers", "1"),
-            )
-
-    def start_authority(self, *options: str) -> subprocess.Popen[bytes]:
-        return self.machines.start(
-            *(1, "authority", "authority", "run", "--dir", self.folder / "authority"),
-            *("--network", "three", "--expect", str(len(NODES)), "--mean-delay", "2ms"),
-            *("--listen", AUTHORITY, *options),
-        )
-
-    def restart_authority(self, *options: str) -> None:
-        self.authority.terminate()
-        assert self.authority.wait(START_S) == 0
-        self.authority = self.start_authority(*options)
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.machines = network.machines
 
     def client(self, name: str) -> tuple[str, ...]:
-        return ("--net", str(self.net), "--dir", str(self.folder / name), "--json")
-
-    def show(self) -> dict[str, object]:
-        shown = self.machines.run(2, BETANET, "net", "show", "--net", self.net, "--json")
-        return dict(json.loads(shown))
+        return ("--net", str(self.network.net), "--dir", str(self.network.folder / name), "--json")
 
     def send(self, to: str, hops: int, body: str) -> subprocess.CompletedProcess[str]:
         words = ("send", *self.client("alice"), "--to", to, "--hops", str(hops), body)
@@ -184,47 +41,47 @@ class Network:
         words = ("recv", *self.client("bob"), "--count", "1", "--timeout", timeout)
         return self.machines.try_out(3, BETANET, *words)
 
-    def logs(self) -> str:
-        return "\n".join(
-            f"{log.name}: {log.read_text()[-500:]}" for log in sorted(self.folder.glob("*.log"))
-        )
-
 
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[Network]:
     with contextlib.ExitStack() as stack:
-        yield Network(Machines(stack, tmp_path), tmp_path)
+        try:
+            machines = Machines(stack, tmp_path)
+        except NoMachines as missing:
+            pytest.skip(str(missing.__doc__))
+        yield Network(machines, tmp_path, [BETANET], NODES)
 
 
 def test_strangers_on_three_machines_reach_each_other(network: Network) -> None:
     """INV-LINK-72."""
-    _until(lambda: len(list(network.show()["edges"])) == 2, network.logs())  # type: ignore[call-overload]
-    to = json.loads(network.machines.run(3, BETANET, "address", *network.client("bob")))["address"]
+    clients = Clients(network)
+    until(lambda: len(list(network.show()["edges"])) == 2, network.logs())  # type: ignore[call-overload]
+    to = json.loads(network.machines.run(3, BETANET, "address", *clients.client("bob")))["address"]
 
-    sent = network.send(to, 7, "over three machines")
+    sent = clients.send(to, 7, "over three machines")
     assert sent.returncode == 0, (sent.stderr, network.logs())
-    received = network.receive()
+    received = clients.receive()
     assert json.loads(received.stdout)["body"] == "over three machines", received.stderr
 
     # A message that was sent while the recipient's machine was away arrives when it is back.
     network.machines.link(3, up=False)
-    words = ("send", *network.client("alice"), "--to", to, "--hops", "7", "while you were away")
+    words = ("send", *clients.client("alice"), "--to", to, "--hops", "7", "while you were away")
     with subprocess.Popen(network.machines.command(2, BETANET, *words)) as sending:
-        missing = network.receive("2s")
+        missing = clients.receive("2s")
         assert "no message came in time" in missing.stderr, (missing, network.logs())
         assert sending.poll() is None
         network.machines.link(3, up=True)
-        received = network.receive()
+        received = clients.receive()
         assert json.loads(received.stdout)["body"] == "while you were away", network.logs()
         assert sending.wait(COMMAND_S) == 0
 
     # Once the operators are told apart, none of the three stands on a path twice.
     network.restart_authority()
-    _until(lambda: network.show()["one_operator"] is False, network.logs())
-    _until(lambda: network.send(to, 7, "too far").returncode == 1, network.logs())
-    refused = network.send(to, 7, "too far")
+    until(lambda: network.show()["one_operator"] is False, network.logs())
+    until(lambda: clients.send(to, 7, "too far").returncode == 1, network.logs())
+    refused = clients.send(to, 7, "too far")
     assert "middle nodes of different operators and address prefixes" in refused.stderr, refused
-    sent = network.send(to, 3, "by three operators")
+    sent = clients.send(to, 3, "by three operators")
     assert sent.returncode == 0, (sent.stderr, network.logs())
-    bodies = iter(lambda: json.loads(network.receive().stdout)["body"], "by three operators")
+    bodies = iter(lambda: json.loads(clients.receive().stdout)["body"], "by three operators")
     assert set(bodies) <= {"too far"}

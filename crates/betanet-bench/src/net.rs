@@ -4,4 +4,4 @@ mod local;
 mod messages;
 
 pub use self::local::{Local, Times};
-pub use self::messages::{Pair, Sent};
+pub use self::messages::{Pair, Sent, Timed};

@@ -1,11 +1,12 @@
-//! Sends messages through a local network of ten nodes and prints one JSON object of figures.
+//! Sends messages through a local network of ten nodes, or through one that exists, and prints one JSON object of figures.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use betanet_bench::Failure;
 use betanet_bench::child::betanet;
+use betanet_bench::histogram::Histogram;
 use betanet_bench::net::{Local, Pair};
 use betanet_bench::window::process_time;
 use clap::Parser;
@@ -20,7 +21,7 @@ const LARGE: usize = 16 * 1024 * 1024;
 /// The nodes' histogram of the time by which packets leave after they are due.
 const LATE: &str = "betanet_hop_late_seconds";
 
-/// Sends messages through a local network of ten nodes.
+/// Sends messages through a local network of ten nodes, or through one that exists.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// How long messages are counted; the machine is watched at rest, and messages are paced, for half of it.
@@ -35,14 +36,53 @@ struct Arguments {
     /// The program betanet, if it is not beside this one.
     #[arg(long)]
     betanet: Option<PathBuf>,
+    /// The file of a network that exists: messages at one rate and nothing else.
+    #[arg(long)]
+    net: Option<PathBuf>,
+    /// Messages a second through a network that exists.
+    #[arg(long, default_value_t = 200, requires = "net", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Hops there.
+    #[arg(long, default_value_t = 3, requires = "net")]
+    hops: u8,
 }
 
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let figures = runtime.block_on(run(arguments))?;
+    let figures = runtime.block_on(async {
+        match arguments.net.clone() {
+            Some(net) => through(&net, &arguments).await,
+            None => run(arguments).await,
+        }
+    })?;
     writeln!(std::io::stdout().lock(), "{}", Value::Object(figures))?;
     Ok(())
+}
+
+/// Two clients of a network that somebody else runs.
+async fn through(net: &Path, arguments: &Arguments) -> Result<Map<String, Value>, Failure> {
+    let folder = tempfile::tempdir()?;
+    let pair = Pair::open(folder.path(), net).await?;
+    pair.one(arguments.hops, 1).await?;
+    let timed = pair.timed(arguments.hops, arguments.rate, Duration::from_secs(arguments.seconds.into())).await;
+    pair.close().await;
+    let per_s = |count| (10.0 * float(count) / timed.took.as_secs_f64()).round() / 10.0;
+    let ms = |times: &Histogram, share| (times.per_mille(share).as_secs_f64() * 1e4).round() / 10.0;
+    let figures = json!({
+        "rate": arguments.rate,
+        "hops": arguments.hops,
+        "sent": timed.sent,
+        "failed": timed.failed,
+        "lost": timed.lost,
+        "acknowledged_per_s": per_s(timed.acknowledged_in_time),
+        "received_per_s": per_s(timed.received_in_time),
+        "acknowledged_p50_ms": ms(&timed.acknowledged, 500),
+        "acknowledged_p99_ms": ms(&timed.acknowledged, 990),
+        "received_p50_ms": ms(&timed.received, 500),
+        "received_p99_ms": ms(&timed.received, 990),
+    });
+    Ok(figures.as_object().cloned().unwrap_or_default())
 }
 
 async fn run(arguments: Arguments) -> Result<Map<String, Value>, Failure> {

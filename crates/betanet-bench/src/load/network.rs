@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use betanet_mix::epoch::EpochClock;
 use betanet_node::authority::{self, AuthorityRecord};
 use betanet_node::daemon::{self, NodeRecord};
 use betanet_node::http;
 use betanet_node::net::{Endpoint, NetFile};
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::SeedableRng;
 use serde::de::DeserializeOwned;
 
 use super::{Maker, Members};
-use crate::Failure;
 use crate::child::{Child, wait_for};
+use crate::{Failure, fresh_rng, now_ms};
 
 /// Epoch lengths to choose from: that whose next boundary is farthest away is taken, so that none comes while it counts.
 const EPOCHS_S: [u64; 3] = [600, 660, 780];
@@ -54,7 +51,7 @@ impl Network {
     /// # Errors
     /// Something does not start or does not answer.
     pub async fn start(dir: &Path, settings: &Settings) -> Result<Self, Failure> {
-        let mut rng = ChaCha20Rng::from_seed(fresh_seed()?);
+        let mut rng = fresh_rng()?;
         let mut members = Members::start(&mut rng, settings.members).await?;
         let length_s = EPOCHS_S.into_iter().max_by_key(|length| length - now_ms() / 1000 % length).unwrap_or(600);
         let length = format!("{length_s}s");
@@ -112,7 +109,7 @@ impl Network {
     /// # Errors
     /// The node's files are not what they were when this was written.
     pub fn maker(&self) -> Result<Maker, Failure> {
-        let rng = ChaCha20Rng::from_seed(fresh_seed()?);
+        let rng = fresh_rng()?;
         Maker::new(rng, &self.folder, self.record.id, self.clock.epoch_at(now_ms()), self.members.hops())
     }
 
@@ -139,15 +136,4 @@ impl Network {
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-}
-
-fn fresh_seed() -> Result<[u8; 32], Failure> {
-    let mut seed = [0; 32];
-    aws_lc_rs::rand::fill(&mut seed).map_err(|_| "no random bytes")?;
-    Ok(seed)
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

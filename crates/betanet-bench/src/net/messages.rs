@@ -1,6 +1,6 @@
 //! Two clients: one sends, the other keeps count.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::Failure;
+use crate::histogram::Histogram;
 
 /// Bytes of a message of those that are counted.
 const MESSAGE: usize = 1024;
@@ -33,6 +34,27 @@ pub struct Sent {
     pub took: Duration,
 }
 
+/// What came of messages at a fixed rate.
+#[derive(Clone, Debug, Default)]
+pub struct Timed {
+    /// Given to the sender.
+    pub sent: usize,
+    /// Neither stored nor given up in time.
+    pub failed: usize,
+    /// Acknowledged, and not received.
+    pub lost: usize,
+    /// While messages were sent.
+    pub took: Duration,
+    /// Acknowledged in that time.
+    pub acknowledged_in_time: usize,
+    /// Received in that time.
+    pub received_in_time: usize,
+    /// From when a message was due until its sender knew that it is stored.
+    pub acknowledged: Histogram,
+    /// Until its recipient had it.
+    pub received: Histogram,
+}
+
 /// A sender and a recipient.
 #[derive(Debug)]
 pub struct Pair {
@@ -44,7 +66,8 @@ pub struct Pair {
 
 #[derive(Debug, Default)]
 struct Received {
-    ids: HashSet<MessageId>,
+    /// When which message came first.
+    came: HashMap<MessageId, Instant>,
     /// Length of the longest message, and when it came.
     longest: Option<(usize, Instant)>,
 }
@@ -137,9 +160,46 @@ impl Pair {
         Ok(Sent { acknowledged: ids.len(), lost: self.lost(&ids).await, took })
     }
 
+    /// As [`Self::paced`], with the times of each message; one that fails is counted, and the others go on.
+    pub async fn timed(&self, hops: u8, per_s: u32, length: Duration) -> Timed {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_s);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let start = Instant::now();
+        let mut senders = JoinSet::new();
+        while start.elapsed() < length {
+            // From when it is due: a message does not wait for this process unnoticed.
+            let due = ticks.tick().await.into_std();
+            let (from, to) = (Arc::clone(&self.from), self.to.address());
+            senders.spawn(async move {
+                let sent = from.send(&to, vec![7; MESSAGE], hops).await;
+                (due, Instant::now(), sent)
+            });
+        }
+        let end = Instant::now();
+        let mut timed = Timed { sent: senders.len(), took: end - start, ..Timed::default() };
+        let mut sent = Vec::new();
+        while let Some(done) = senders.join_next().await {
+            let Ok((due, acknowledged, Ok(id))) = done else {
+                timed.failed += 1;
+                continue;
+            };
+            timed.acknowledged.note(acknowledged - due);
+            timed.acknowledged_in_time += usize::from(acknowledged <= end);
+            sent.push((due, id));
+        }
+        let ids: Vec<_> = sent.iter().map(|(_, id)| *id).collect();
+        timed.lost = self.lost(&ids).await;
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        for (due, at) in sent.iter().filter_map(|(due, id)| Some((*due, *received.came.get(id)?))) {
+            timed.received.note(at - due);
+            timed.received_in_time += usize::from(at <= end);
+        }
+        timed
+    }
+
     /// How many of these messages do not come.
     async fn lost(&self, ids: &[MessageId]) -> usize {
-        let missing = |received: &Received| ids.iter().filter(|id| !received.ids.contains(id)).count();
+        let missing = |received: &Received| ids.iter().filter(|id| !received.came.contains_key(id)).count();
         if self.until(|received| (missing(received) == 0).then_some(())).await.is_some() {
             return 0;
         }
@@ -172,7 +232,7 @@ async fn receive(client: Arc<Client>, received: Arc<Mutex<Received>>) {
     while let Ok(message) = client.receive().await {
         {
             let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
-            received.ids.insert(message.id);
+            received.came.entry(message.id).or_insert_with(Instant::now);
             if received.longest.is_none_or(|(longest, _)| longest <= message.body.len()) {
                 received.longest = Some((message.body.len(), Instant::now()));
             }
