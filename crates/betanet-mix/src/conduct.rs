@@ -30,6 +30,9 @@ const PACKETS: (f64, f64) = (20_000.0, 10_000.0);
 /// Items that a client may acknowledge in one go, and per second.
 const ACKS: (f64, f64) = (100_000.0, 50_000.0);
 
+/// Requests that a client may make in one go, and per second. One that lives asks for the time every 15 s.
+const REQUESTS: (f64, f64) = (2000.0, 200.0);
+
 /// A frame of acknowledgements counts as at least so many items.
 const LEAST_ACKS: u32 = 8;
 
@@ -53,6 +56,7 @@ pub const fn is_charged(from: Side, error: PacketError) -> bool {
 pub struct Conduct {
     packets: Allowance,
     acks: Allowance,
+    requests: Allowance,
     garbage: f64,
     /// When `garbage` was what it is.
     weighed: Duration,
@@ -63,8 +67,9 @@ impl Conduct {
     /// Of somebody who has sent nothing yet.
     #[must_use]
     pub const fn new(now: Duration) -> Self {
-        let (packets, acks) = (Allowance::new(PACKETS, now), Allowance::new(ACKS, now));
-        Self { packets, acks, garbage: 0.0, weighed: now, shut_until: Duration::ZERO }
+        let [packets, acks, requests] =
+            [Allowance::new(PACKETS, now), Allowance::new(ACKS, now), Allowance::new(REQUESTS, now)];
+        Self { packets, acks, requests, garbage: 0.0, weighed: now, shut_until: Duration::ZERO }
     }
 
     /// Takes note of packets and says how long to wait before more are read.
@@ -75,6 +80,11 @@ impl Conduct {
     /// Takes note of a frame that acknowledges so many items, and says how long to wait before more is read.
     pub fn acknowledge(&mut self, now: Duration, items: u32) -> Duration {
         self.acks.spend(now, items.max(LEAST_ACKS))
+    }
+
+    /// Takes note of a request and says how long to wait before it is answered.
+    pub fn ask(&mut self, now: Duration) -> Duration {
+        self.requests.spend(now, 1)
     }
 
     /// Takes note of garbage, and of what was good since the last time. Says whether it is enough to shut the party out.
@@ -100,7 +110,11 @@ impl Conduct {
     /// Whether the account is like that of somebody new.
     #[must_use]
     pub fn is_clean(&self, now: Duration) -> bool {
-        self.garbage_at(now) < 1.0 && self.packets.is_full(now) && self.acks.is_full(now)
+        self.garbage_at(now) < 1.0 && self.allowances().iter().all(|allowance| allowance.is_full(now))
+    }
+
+    const fn allowances(&self) -> [&Allowance; 3] {
+        [&self.packets, &self.acks, &self.requests]
     }
 
     /// What is held against the party, in packets.

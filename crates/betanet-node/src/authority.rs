@@ -247,7 +247,7 @@ struct Shared {
     views: watch::Sender<Arc<Consensuses>>,
     /// What links are sending.
     stock: Stock,
-    descriptors: links::Descriptors,
+    left: links::Left,
     state_file: PathBuf,
     workers_file: PathBuf,
 }
@@ -315,7 +315,7 @@ impl Authority {
                 net_file,
                 views: watch::Sender::new(Arc::new(views)),
                 stock: Stock::default(),
-                descriptors: links::Descriptors::default(),
+                left: links::Left::default(),
                 state_file,
                 workers_file,
             }),

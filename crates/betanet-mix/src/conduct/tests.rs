@@ -91,3 +91,17 @@ fn item_acks_are_read_at_a_rate_of_their_own() {
     assert_eq!(ms(0), conduct.acknowledge(ms(1000), 9));
     assert!(conduct.is_clean(ms(9000)));
 }
+
+/// INV-LINK-79
+#[test]
+fn requests_are_answered_at_a_rate_of_their_own() {
+    let mut conduct = Conduct::new(ms(0));
+    let asked = (0u32..99_999).find(|_| !conduct.ask(ms(0)).is_zero()).unwrap();
+    assert!((1900..2100).contains(&asked), "{asked}");
+    assert!(!conduct.is_clean(ms(0)));
+    // Its packets are read meanwhile, and what it has to wait for a request is short.
+    assert_eq!(ms(0), conduct.spend(ms(0), 1000));
+    assert!((1..20).contains(&conduct.ask(ms(0)).as_millis()));
+    assert_eq!(ms(0), conduct.ask(ms(1000)));
+    assert!(conduct.is_clean(ms(20_000)));
+}

@@ -27,6 +27,10 @@ const OF_A_NODE: (f64, f64) = (256.0, 64.0);
 /// The same for all strangers at an address: those who are to be nodes bring their own.
 const OF_STRANGERS: (f64, f64) = (64.0, 1.0);
 
+/// Requests of all strangers at an address in one go, and per second; whoever has none left waits.
+const REQUESTS: (f64, f64) = (256.0, 32.0);
+const WAIT: Duration = Duration::from_secs(1);
+
 /// Links of one node. It needs one, and another while the first is not known to be dead.
 const OF_ONE_NODE: usize = 4;
 
@@ -88,6 +92,8 @@ impl Room {
 enum Why {
     /// It gave way, or found all places of nodes taken.
     NoPlace,
+    /// Its address made too many connections.
+    TooMany,
     /// No key was shown, or not in time.
     Handshake,
     /// Nothing was asked for, first of all or for long.
@@ -102,6 +108,7 @@ enum Why {
 #[derive(Debug, Default)]
 struct TurnedAway {
     no_place: AtomicU64,
+    too_many: AtomicU64,
     handshake: AtomicU64,
     idle: AtomicU64,
     malformed: AtomicU64,
@@ -112,6 +119,7 @@ impl TurnedAway {
     const fn of(&self, why: Why) -> &AtomicU64 {
         match why {
             Why::NoPlace => &self.no_place,
+            Why::TooMany => &self.too_many,
             Why::Handshake => &self.handshake,
             Why::Idle => &self.idle,
             Why::Malformed => &self.malformed,
@@ -122,31 +130,37 @@ impl TurnedAway {
     /// Says it now and then, in one line.
     async fn report(&self) {
         let mut rounds = tokio::time::interval(SAY_EVERY);
-        let mut said = [0; 5];
+        let mut said = [0; 6];
         loop {
             rounds.tick().await;
-            let all = [Why::NoPlace, Why::Handshake, Why::Idle, Why::Malformed, Why::SlowReader]
+            let all = [Why::NoPlace, Why::TooMany, Why::Handshake, Why::Idle, Why::Malformed, Why::SlowReader]
                 .map(|why| self.of(why).load(Ordering::Relaxed));
             let before = std::mem::replace(&mut said, all).into_iter();
             let mut more = all.into_iter().zip(before).map(|(links, before)| links - before);
-            let [no_place, handshake, idle, malformed, slow_reader] = std::array::from_fn(|_| more.next().unwrap_or(0));
-            if no_place + handshake + idle + malformed + slow_reader > 0 {
-                tracing::warn!(no_place, handshake, idle, malformed, slow_reader, "links.turned_away");
+            let [no_place, too_many, handshake, idle, malformed, slow_reader] =
+                std::array::from_fn(|_| more.next().unwrap_or(0));
+            if no_place + too_many + handshake + idle + malformed + slow_reader > 0 {
+                tracing::warn!(no_place, too_many, handshake, idle, malformed, slow_reader, "links.turned_away");
             }
         }
     }
 }
 
-/// What each may bring, by all links that it has.
+/// What each may still bring and ask, by all links that it has.
 #[derive(Debug)]
-pub(super) struct Descriptors {
-    nodes: Allowances<NodeId>,
-    strangers: Allowances<Asker>,
+pub(super) struct Left {
+    of_nodes: Allowances<NodeId>,
+    of_strangers: Allowances<Asker>,
+    requests: Allowances<Asker>,
 }
 
-impl Default for Descriptors {
+impl Default for Left {
     fn default() -> Self {
-        Self { nodes: Allowances::new(OF_A_NODE), strangers: Allowances::new(OF_STRANGERS) }
+        Self {
+            of_nodes: Allowances::new(OF_A_NODE),
+            of_strangers: Allowances::new(OF_STRANGERS),
+            requests: Allowances::new(REQUESTS),
+        }
     }
 }
 
@@ -171,6 +185,10 @@ async fn serve_within(room: &Arc<Room>, listener: &Listener, shared: &Arc<Shared
             };
             let ip = accepted.ip();
             let is_neighbour = room.gate.is_neighbour(ip, &shared.views.borrow(), shared.time.now_ms());
+            if !is_neighbour && !room.gate.admits(ip) {
+                room.turned_away.of(Why::TooMany).fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let lot = room.gate.lot(is_neighbour);
             let newcomer = lot.come(origin(ip));
             links.spawn(one(Arc::clone(shared), Arc::clone(room), accepted, newcomer));
@@ -221,6 +239,12 @@ struct Peer {
     ip: IpAddr,
 }
 
+impl Peer {
+    fn asker(self) -> Asker {
+        Asker::of(origin(self.ip), *self.id.as_bytes())
+    }
+}
+
 /// Why the link of a peer that sent this had to go; nothing if it ended by itself.
 fn broken(err: &LinkError) -> Result<(), Why> {
     match err {
@@ -259,9 +283,9 @@ impl Shared {
     /// Whether a peer may bring one more descriptor.
     async fn may_bring(&self, peer: Peer) -> bool {
         if self.knows(peer.id).await {
-            self.descriptors.nodes.take(peer.id)
+            self.left.of_nodes.take(peer.id)
         } else {
-            self.descriptors.strangers.take(Asker::of(origin(peer.ip), *peer.id.as_bytes()))
+            self.left.of_strangers.take(peer.asker())
         }
     }
 
@@ -293,6 +317,9 @@ impl Shared {
                 () = &mut asked => return Err(Why::Idle),
                 () = sender.closed() => return Err(Why::SlowReader),
             };
+            if !self.views.borrow().lists(peer.id, self.time.now_ms()) && !self.left.requests.take(peer.asker()) {
+                tokio::time::sleep(WAIT).await;
+            }
             let Request { id, op } = Received::message(&message).map_err(|_| Why::Malformed)?;
             let given = match op {
                 Op::GetConsensus { have, follow } => {

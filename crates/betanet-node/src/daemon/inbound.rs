@@ -156,7 +156,7 @@ impl Inbound {
             };
             let ip = accepted.ip();
             let is_neighbour = room.gate.is_neighbour(ip, &self.views.borrow(), self.time.now_ms());
-            if !is_neighbour && self.ingress.is_shut_out(ip) {
+            if !is_neighbour && !self.admits(&room, ip) {
                 continue;
             }
             let lot = room.gate.lot(is_neighbour);
@@ -164,6 +164,18 @@ impl Inbound {
             links.spawn(self.clone().one(accepted, place, Arc::clone(&room)));
             lot.settled().await;
         }
+    }
+
+    /// Whether a stranger's connection is looked at.
+    fn admits(&self, room: &Room, ip: IpAddr) -> bool {
+        if self.ingress.is_shut_out(ip) {
+            return false;
+        }
+        let admitted = room.gate.admits(ip);
+        if !admitted {
+            self.metrics.drop_one("too_many_connections");
+        }
+        admitted
     }
 
     async fn one(self, accepted: Accepted, mut newcomer: Newcomer, room: Arc<Room>) {
@@ -383,6 +395,7 @@ impl<'a> Client<'a> {
                 Ok(())
             }
             Received::Message(message) => {
+                pause(self.source.ask()).await;
                 let request: Request = Received::message(&message)?;
                 let given = self.answer(request.op, sent).await;
                 self.sender.send_control(|| given.reply(request.id, &self.inbound.stock)).await

@@ -24,7 +24,7 @@ const COARSE_STEP: u64 = 1000;
 const COARSE_PERIOD: Duration = Duration::from_mins(1);
 
 /// Why a packet is dropped or a peer refused, beside the reasons of [`PacketError`].
-const REASONS: [&str; 38] = [
+const REASONS: [&str; 39] = [
     "accept_failed",
     "bad_envelope",
     "bad_item",
@@ -55,6 +55,7 @@ const REASONS: [&str; 38] = [
     "store_busy",
     "store_failed",
     "too_many_clients",
+    "too_many_connections",
     "too_many_mailboxes",
     "too_many_newcomers",
     "too_many_node_links",

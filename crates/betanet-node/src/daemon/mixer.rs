@@ -165,6 +165,12 @@ impl Source {
         self.party.acknowledge(u32::try_from(items).unwrap_or(u32::MAX))
     }
 
+    /// Takes note of a request and says how long to wait before it is answered.
+    #[must_use]
+    pub fn ask(&self) -> Duration {
+        self.party.ask()
+    }
+
     /// The link broke the protocol.
     pub fn broke_link(&self) {
         if self.party.broke_link() {

@@ -89,14 +89,21 @@ impl Party {
 
     /// Takes note of packets and says how long to wait before more are read.
     pub(crate) fn spend(&self, packets: u32) -> Duration {
-        let spent = self.account.as_ref().map(|account| lock(&account.conduct).spend(self.zero.elapsed(), packets));
-        spent.unwrap_or_default()
+        self.wait(|conduct, now| conduct.spend(now, packets))
     }
 
     /// Takes note of a frame that acknowledges so many items, and says how long to wait before more is read.
     pub(crate) fn acknowledge(&self, items: u32) -> Duration {
-        let spent = self.account.as_ref().map(|account| lock(&account.conduct).acknowledge(self.zero.elapsed(), items));
-        spent.unwrap_or_default()
+        self.wait(|conduct, now| conduct.acknowledge(now, items))
+    }
+
+    /// Takes note of a request and says how long to wait before it is answered.
+    pub(crate) fn ask(&self) -> Duration {
+        self.wait(Conduct::ask)
+    }
+
+    fn wait(&self, note: impl FnOnce(&mut Conduct, Duration) -> Duration) -> Duration {
+        self.account.as_ref().map_or(Duration::ZERO, |account| note(&mut lock(&account.conduct), self.zero.elapsed()))
     }
 
     /// Resolves when its links are to end.
