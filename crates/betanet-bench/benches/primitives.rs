@@ -6,14 +6,14 @@ use std::time::Duration;
 use betanet_bench::{BATCH, agreement, peer};
 use betanet_sphinx::suite::hctr2::Hctr2;
 use betanet_sphinx::suite::lioness::Lioness;
-use betanet_sphinx::x25519::Path;
+use betanet_sphinx::x25519::X25519Path;
 use betanet_sphinx::{Geometry, Native, Suite};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn x25519(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("x25519");
     group.throughput(Throughput::Elements(BATCH.try_into().unwrap()));
-    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+    for path in X25519Path::ALL.into_iter().filter(|path| path.is_available()) {
         let mut lanes = agreement::Lanes::new(path);
         group.bench_function(format!("batch/{}", path.name()), |bencher| bencher.iter(|| lanes.run().unwrap()));
     }

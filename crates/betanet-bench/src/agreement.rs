@@ -1,7 +1,7 @@
 //! X25519 as others compute it: one scalar multiplication of a point that is not known beforehand.
 
 use aws_lc_rs::agreement::{PrivateKey, UnparsedPublicKey, X25519, agree};
-use betanet_sphinx::x25519::{Path, PathUnavailable, x25519, x25519_batch_on};
+use betanet_sphinx::x25519::{PathUnavailable, X25519Path, x25519, x25519_batch_on};
 use curve25519_dalek::MontgomeryPoint;
 
 use crate::{BATCH, Failure};
@@ -13,7 +13,7 @@ const SEED: [u8; 32] = [0x17; 32];
 
 /// Ours, in the lanes of one path.
 pub struct Lanes {
-    path: Path,
+    path: X25519Path,
     scalars: [[u8; 32]; BATCH],
     points: [[u8; 32]; BATCH],
     out: [[u8; 32]; BATCH],
@@ -22,7 +22,7 @@ pub struct Lanes {
 impl Lanes {
     /// A batch on `path`.
     #[must_use]
-    pub fn new(path: Path) -> Self {
+    pub fn new(path: X25519Path) -> Self {
         let point = betanet_sphinx::x25519::x25519_base(&SEED);
         Self { path, scalars: [SECRET; BATCH], points: [point; BATCH], out: [[0; 32]; BATCH] }
     }
@@ -126,7 +126,7 @@ mod tests {
             OpenSsl::new().unwrap().run(&mut found).unwrap();
             assert_eq!(expected, found);
         }
-        let mut lanes = Lanes::new(Path::Scalar);
+        let mut lanes = Lanes::new(X25519Path::Scalar);
         lanes.run().unwrap();
         assert_eq!([expected; BATCH], lanes.points);
     }

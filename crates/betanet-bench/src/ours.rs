@@ -1,8 +1,8 @@
 //! Our packets: pools of work that can be done again and again.
 
 use betanet_sphinx::{
-    BuildError, Draft, Hop, MailboxId, Maker, NodeId, NodeKeys, Outcome, PacketError, ReplayFilter, ReplayTag,
-    SecretKey, build_forward_batch, unwrap_batch_with, unwrap_with,
+    BuildError, Draft, Hop, MailboxId, Maker, NodeId, NodeKeys, PacketError, ReplayFilter, ReplayTag, SecretKey,
+    UnwrapResult, build_forward_batch, unwrap_batch_with, unwrap_with,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -98,7 +98,7 @@ pub struct Unwrap<S: Maker> {
     node: OpenNode,
     received: Vec<Vec<u8>>,
     work: Vec<Vec<u8>>,
-    outcomes: Vec<Outcome<S>>,
+    outcomes: Vec<UnwrapResult<S>>,
 }
 
 impl<S: Maker> Unwrap<S>

@@ -1,6 +1,6 @@
 //! A suite with another length of user payload, to compare several sizes.
 
-use betanet_sphinx::suite::{Block, Command, MacTag};
+use betanet_sphinx::suite::{Block, MacTag, RoutingCommand};
 use betanet_sphinx::{BuildError, Geometry, Maker, PacketError, ReplayTag, Suite};
 use std::marker::PhantomData;
 
@@ -50,7 +50,7 @@ impl<S: Suite, const LEN: usize> Suite for Resized<S, LEN> {
         S::decrypt_payload(keys, delta);
     }
 
-    fn action(command: Command<S::Hold, S::Last>, delta: &[u8]) -> Result<S::Action, PacketError> {
+    fn action(command: RoutingCommand<S::Hold, S::Last>, delta: &[u8]) -> Result<S::Action, PacketError> {
         S::action(command, delta)
     }
 
@@ -70,7 +70,7 @@ impl<S: Maker, const LEN: usize> Maker for Resized<S, LEN> {
         S::last(to)
     }
 
-    fn write_block(command: &Command<S::Hold, S::Last>, gamma: &[u8], block: &mut [u8]) {
+    fn write_block(command: &RoutingCommand<S::Hold, S::Last>, gamma: &[u8], block: &mut [u8]) {
         S::write_block(command, gamma, block);
     }
 

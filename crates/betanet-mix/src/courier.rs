@@ -2,7 +2,7 @@
 //!
 //! A [`Courier`] cuts messages into sealed fragments, sends each over a fresh path with a fresh ack SURB, repeats what
 //! is not acknowledged in time, puts arriving fragments together, and answers requests over their SURBs. It has no
-//! socket, clock or generator: the driver passes time in, calls the methods below and carries out the [`Action`]s.
+//! socket, clock or generator: the driver passes time in, calls the methods below and carries out the [`Effect`]s.
 //!
 //! # How to drive it
 //!
@@ -16,22 +16,22 @@
 //! | got or refreshed a verified consensus | [`Courier::set_view`] |
 //! | attached to or lost an edge | [`Courier::set_mailboxes`] with the mailboxes attached now |
 //! | wants to send | [`Courier::send`], [`Courier::request`], [`Courier::reply`], [`Courier::ping`] |
-//! | has room for `n` packets in its link queues | [`Courier::grant`]`(now, n)`: at most `n` [`Action::Inject`] follow |
+//! | has room for `n` packets in its link queues | [`Courier::grant`]`(now, n)`: at most `n` [`Effect::Inject`] follow |
 //! | got a mailbox item with a forward payload | [`Courier::on_forward`] |
 //! | got a mailbox item with a SURB reply | [`Courier::on_reply`] |
 //! | reaches [`Courier::next_wakeup`], and once a second | [`Courier::tick`] |
 //! | was told by the application that a message is dealt with | [`Courier::commit`] and deletes the items it gives |
 //!
-//! After each of these it drains [`Courier::next_action`]. Back-pressure is the credit: without a grant nothing is
+//! After each of these it drains [`Courier::next_effect`]. Back-pressure is the credit: without a grant nothing is
 //! injected, and [`Courier::wants_credit`] says whether a grant would bring anything. Making a packet takes a fraction
 //! of a millisecond, so a driver on an async thread grants a few dozen at a time.
 //!
-//! **Every send ends in exactly one of [`Action::Sent`] and [`Action::Failed`]**; a request ends in exactly one of
-//! [`Action::ReplyComplete`] and [`Action::Failed`], and says `Sent` before if all of it was stored before the reply came.
+//! **Every send ends in exactly one of [`Effect::Sent`] and [`Effect::Failed`]**; a request ends in exactly one of
+//! [`Effect::ReplyComplete`] and [`Effect::Failed`], and says `Sent` before if all of it was stored before the reply came.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
-//! # use betanet_mix::courier::{Action, Courier, CourierConfig, SendOptions};
+//! # use betanet_mix::courier::{Effect, Courier, CourierConfig, SendOptions};
 //! # use betanet_mix::message::{ItemRef, SealingKey};
 //! # use betanet_mix::view::{Address, Mailbox, NetworkView};
 //! # fn example<R: rand_core::CryptoRng>(rng: R, key: SealingKey, view: Arc<NetworkView>, mine: Vec<Mailbox>, to: Address,
@@ -44,13 +44,13 @@
 //!
 //! courier.grant(now, room); // room in the link queues
 //! courier.on_forward(now, item, &payload); // an item that an edge handed over
-//! while let Some(action) = courier.next_action() {
-//!     match action {
-//!         Action::Inject { edge, packet } => link_send(edge, &packet),
-//!         Action::Delete { edge, seqs } => delete(edge, &seqs),
-//!         Action::Sent { id: sent } => assert_eq!(sent, id), // every fragment is on disk at the recipient's edges
-//!         Action::Failed { id, reason } => eprintln!("{id}: {reason}"),
-//!         Action::Deliver { message } => {
+//! while let Some(effect) = courier.next_effect() {
+//!     match effect {
+//!         Effect::Inject { edge, packet } => link_send(edge, &packet),
+//!         Effect::Delete { edge, seqs } => delete(edge, &seqs),
+//!         Effect::Sent { id: sent } => assert_eq!(sent, id), // every fragment is on disk at the recipient's edges
+//!         Effect::Failed { id, reason } => eprintln!("{id}: {reason}"),
+//!         Effect::Deliver { message } => {
 //!             if let Some(reply) = message.reply {
 //!                 courier.reply(now, reply, b"thanks")?;
 //!             }
@@ -58,11 +58,11 @@
 //!                 delete(item.edge, &[item.seq]);
 //!             }
 //!         }
-//!         Action::NoteAnswer { handle, id, until_ms } => {
+//!         Effect::NoteAnswer { handle, id, until_ms } => {
 //!             write_down(id, until_ms)?; // synced to the disk
 //!             courier.answer_noted(now, handle); // only now the answer leaves
 //!         }
-//!         Action::Redeliver => {} // ask every edge for the items it still holds, as after a reconnect
+//!         Effect::Redeliver => {} // ask every edge for the items it still holds, as after a reconnect
 //!         _ => {}
 //!     }
 //! }
@@ -73,14 +73,14 @@
 //!
 //! A courier keeps nothing on disk. Items of messages that were not committed are handed over again by the edges and
 //! lead to the same delivery; ids of committed ones can be kept with [`Courier::remembered`] and [`Courier::remember`].
-//! What was answered is kept with [`Action::NoteAnswer`] and [`Courier::remember_answered`]: SURBs work once, so a second
+//! What was answered is kept with [`Effect::NoteAnswer`] and [`Courier::remember_answered`]: SURBs work once, so a second
 //! answer over them would repeat packets.
 
 mod bulk;
 mod held;
-mod inbound;
-mod outbound;
+mod receiving;
 mod rto;
+mod sending;
 mod state;
 mod transmit;
 mod types;
@@ -98,10 +98,10 @@ use crate::view::{Mailbox, NetworkView};
 
 use held::HeldReplies;
 use rto::{RoundTrips, Window};
-use state::{Answered, Answers, Awaiting, Due, Outgoing, Ready, Request, TimerKey, UnnotedReply};
+use state::{Answered, Answers, Awaiting, Due, OpenRequest, Outgoing, ReadyPacket, TimerKey, UnnotedReply};
 
 pub use types::{
-    Action, CourierConfig, CourierStats, FailReason, Incoming, PathFigures, PingId, ReplyError, ReplyHandle, SendError,
+    CourierConfig, CourierStats, Delivery, Effect, FailReason, PathFigures, PingId, ReplyError, ReplyHandle, SendError,
     SendOptions,
 };
 
@@ -127,7 +127,7 @@ pub struct Courier<R> {
     own_edges: Vec<NodeId>,
     outgoing: HashMap<MessageId, Outgoing>,
     outgoing_bytes: usize,
-    requests: HashMap<MessageId, Request>,
+    requests: HashMap<MessageId, OpenRequest>,
     /// Messages that have fragments to send, each once, in turn.
     turn: VecDeque<MessageId>,
     /// Bulk messages that have pieces to send.
@@ -139,7 +139,7 @@ pub struct Courier<R> {
     blocked: Vec<MessageId>,
     retry_at_ms: u64,
     /// Packets that go before fragments.
-    ready: VecDeque<Ready>,
+    ready: VecDeque<ReadyPacket>,
     awaiting: HashMap<SurbId, Awaiting>,
     /// Only of what is under way: whoever ends early takes its timers along.
     timers: BTreeMap<TimerKey, Due>,
@@ -164,7 +164,7 @@ pub struct Courier<R> {
     next_reply: u64,
     next_ping: u64,
     deletes: BTreeMap<NodeId, Vec<u64>>,
-    actions: VecDeque<Action>,
+    effects: VecDeque<Effect>,
     stats: CourierStats,
 }
 
@@ -213,7 +213,7 @@ impl<R: CryptoRng> Courier<R> {
             next_reply,
             next_ping: 1,
             deletes: BTreeMap::new(),
-            actions: VecDeque::new(),
+            effects: VecDeque::new(),
             stats: CourierStats::default(),
             config,
         }
@@ -331,11 +331,11 @@ impl<R: CryptoRng> Courier<R> {
     }
 
     /// The next thing to do, or `None` when all is done. Deletions come last, many in one.
-    pub fn next_action(&mut self) -> Option<Action> {
-        if let Some(action) = self.actions.pop_front() {
-            return Some(action);
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        if let Some(effect) = self.effects.pop_front() {
+            return Some(effect);
         }
-        self.deletes.pop_first().map(|(edge, seqs)| Action::Delete { edge, seqs })
+        self.deletes.pop_first().map(|(edge, seqs)| Effect::Delete { edge, seqs })
     }
 
     /// When [`Courier::tick`] is due next for what is under way.

@@ -42,7 +42,7 @@ pub(crate) fn node(number: u8, role: Role, party: u8) -> NodeDescriptor {
         role,
         link_address: SocketAddr::from((Ipv4Addr::new(10, party, 0, number), 9000)).try_into().unwrap(),
         keys: [EPOCH.previous(), EPOCH, EPOCH.next()].map(|epoch| (epoch, key)).into(),
-        vrf_key: vrf::SecretKey::from_seed(&[number; 32]).public(),
+        vrf_key: vrf::VrfSecretKey::from_seed(&[number; 32]).public(),
         delay_proofs: Vec::new(),
         issued_ms: NOW_MS - 1,
         expires_ms: NOW_MS + EPOCH_MS,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use betanet_sphinx::MailboxId;
 
-pub use self::books::{Books, Group, Losses};
+pub use self::books::{Books, Losses, Transaction};
 use self::order::Order;
 use self::shares::Shares;
 
@@ -106,7 +106,7 @@ pub struct Owner {
 
 /// What is known of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Item {
+pub struct ItemRecord {
     /// When it was stored.
     pub stored_ms: u64,
     /// How long it is.
@@ -115,7 +115,7 @@ pub struct Item {
     pub promised: bool,
 }
 
-impl Item {
+impl ItemRecord {
     fn bytes(&self) -> u64 {
         u64::from(self.len) + ITEM_OVERHEAD
     }
@@ -134,7 +134,7 @@ pub struct Gone {
 
 /// What taking an item leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct TakenItem {
     /// The item's number; higher than all before.
     pub seq: u64,
     /// It is the first that this mailbox ever held.
@@ -149,7 +149,7 @@ struct Mailbox {
     /// Attachments.
     holds: usize,
     bytes: u64,
-    items: BTreeMap<u64, Item>,
+    items: BTreeMap<u64, ItemRecord>,
     /// Those of the items whose senders count on nothing.
     unpromised: BTreeSet<u64>,
 }
@@ -159,7 +159,7 @@ impl Mailbox {
         Self { owner, holds: 0, bytes: 0, items: BTreeMap::new(), unpromised: BTreeSet::new() }
     }
 
-    fn add(&mut self, seq: u64, item: Item) {
+    fn add(&mut self, seq: u64, item: ItemRecord) {
         self.owner.used = true;
         self.bytes += item.bytes();
         self.items.insert(seq, item);
@@ -208,7 +208,7 @@ impl Index {
     }
 
     /// Puts an item back that was kept; `false` if its mailbox was not.
-    pub fn restore_item(&mut self, id: MailboxId, seq: u64, item: Item) -> bool {
+    pub fn restore_item(&mut self, id: MailboxId, seq: u64, item: ItemRecord) -> bool {
         self.next_seq = self.next_seq.max(seq.saturating_add(1));
         let known = self.change(id, |mailbox| mailbox.add(seq, item)).is_some();
         self.items += usize::from(known);
@@ -257,7 +257,7 @@ impl Index {
     ///
     /// # Errors
     /// A limit stands in the way, and nobody has more than this mailbox.
-    pub fn put(&mut self, id: MailboxId, item: Item) -> Result<Taken, Refusal> {
+    pub fn put(&mut self, id: MailboxId, item: ItemRecord) -> Result<TakenItem, Refusal> {
         let mailbox = self.mailboxes.get(&id).ok_or(Refusal::UnknownMailbox)?;
         let (origin, is_first) = (mailbox.owner.origin, !mailbox.owner.used);
         let amount = item.bytes();
@@ -276,7 +276,7 @@ impl Index {
         self.next_seq += 1;
         self.items += 1;
         self.change(id, |mailbox| mailbox.add(seq, item));
-        Ok(Taken { seq, is_first, gone })
+        Ok(TakenItem { seq, is_first, gone })
     }
 
     /// Takes items out of a mailbox; those that were there come back.

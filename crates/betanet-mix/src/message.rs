@@ -23,8 +23,8 @@ pub use envelope::{Envelope, EnvelopeError, EnvelopeKind, Sealed, encode_ack, en
 pub use fragment::{Fragment, Outbound, Stream, StreamError, StreamHead, parse_head, parse_stream};
 pub use reassembly::{Inserted, Reassembler, ReassemblyLimits};
 pub use reply::{ReplyAssembler, ReplyPart, ReplyPush, reply_parts};
-pub use seal::{AckKey, ContextCache, Opened, OpenedBulk, SealError, Sealer, SealingKey};
-pub use spools::{Answer, SpoolHead, SpoolKey, SpoolLimits, Spools, Taken};
+pub use seal::{AckKey, ContextCache, OpenedBulk, OpenedFragment, SealError, Sealer, SealingKey};
+pub use spools::{ProbeAnswer, SpoolHead, SpoolKey, SpoolLimits, Spools, TakenPiece};
 
 /// Longest body of one message.
 pub const MAX_MESSAGE_LEN: usize = 64 * 1024 * 1024;

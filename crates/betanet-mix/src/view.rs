@@ -7,7 +7,7 @@
 
 mod address;
 mod consensus;
-mod delays;
+mod delay_proof;
 mod hash;
 pub mod hexes;
 mod link_address;
@@ -21,7 +21,7 @@ mod worker;
 
 pub use address::{Address, AddressError, MAX_MAILBOXES, Mailbox};
 pub use consensus::Consensus;
-pub use delays::{Beacon, DelayProof, DelaySection, Fault, LeftOut, Waiting};
+pub use delay_proof::{Beacon, DelayProof, DelaySection, Fault, LeftOut, Waiting};
 pub use hash::ConsensusHash;
 pub use link_address::{Host, LinkAddress, LinkAddressError};
 pub use member::{Member, Prefix, PrefixError};

@@ -49,17 +49,17 @@ pub enum VrfError {
 
 /// The secret half: a 32-byte seed, as in Ed25519, with what follows from it. Erased on drop.
 #[derive(Clone, ZeroizeOnDrop)]
-pub struct SecretKey {
+pub struct VrfSecretKey {
     seed: [u8; 32],
     scalar: Scalar,
     nonce_key: [u8; 32],
     #[zeroize(skip)]
-    public: PublicKey,
+    public: VrfPublicKey,
 }
 
 /// The public half: a point in canonical form whose order is not small.
 #[derive(Clone, Copy)]
-pub struct PublicKey {
+pub struct VrfPublicKey {
     bytes: CompressedEdwardsY,
     point: EdwardsPoint,
 }
@@ -72,7 +72,7 @@ pub struct Proof([u8; PROOF_LEN]);
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Output([u8; OUTPUT_LEN]);
 
-impl SecretKey {
+impl VrfSecretKey {
     /// A fresh key.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
@@ -92,7 +92,7 @@ impl SecretKey {
         *clamped = clamp_integer(*clamped);
         let scalar = Scalar::from_bytes_mod_order(*clamped);
         let point = &scalar * ED25519_BASEPOINT_TABLE;
-        let public = PublicKey { bytes: point.compress(), point };
+        let public = VrfPublicKey { bytes: point.compress(), point };
         Self { seed: *seed, scalar, nonce_key, public }
     }
 
@@ -104,7 +104,7 @@ impl SecretKey {
 
     /// The public half.
     #[must_use]
-    pub fn public(&self) -> PublicKey {
+    pub fn public(&self) -> VrfPublicKey {
         self.public
     }
 
@@ -127,7 +127,7 @@ impl SecretKey {
     }
 }
 
-impl PublicKey {
+impl VrfPublicKey {
     /// Reads a key and validates it (RFC 9381 §5.4.5).
     ///
     /// # Errors
@@ -172,7 +172,7 @@ impl Proof {
         &self.0
     }
 
-    /// The output that this proof would prove. Says nothing about whether it does: see [`PublicKey::verify`].
+    /// The output that this proof would prove. Says nothing about whether it does: see [`VrfPublicKey::verify`].
     ///
     /// # Errors
     /// [`VrfError::BadProof`] when the bytes decode to no proof.
@@ -217,24 +217,24 @@ impl From<[u8; OUTPUT_LEN]> for Output {
     }
 }
 
-impl PartialEq for PublicKey {
+impl PartialEq for VrfPublicKey {
     fn eq(&self, other: &Self) -> bool {
         // Only canonical encodings exist, so equal points have equal bytes.
         self.bytes == other.bytes
     }
 }
 
-impl Eq for PublicKey {}
+impl Eq for VrfPublicKey {}
 
-impl fmt::Debug for PublicKey {
+impl fmt::Debug for VrfPublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({})", hex::encode(self.as_bytes()))
+        write!(f, "VrfPublicKey({})", hex::encode(self.as_bytes()))
     }
 }
 
-impl fmt::Debug for SecretKey {
+impl fmt::Debug for VrfSecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretKey").field("public", &self.public).finish_non_exhaustive()
+        f.debug_struct("VrfSecretKey").field("public", &self.public).finish_non_exhaustive()
     }
 }
 

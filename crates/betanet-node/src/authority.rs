@@ -244,7 +244,7 @@ struct Shared {
     /// What newcomers need, as it stands in its file.
     net: Mutex<NetFile>,
     net_file: PathBuf,
-    views: watch::Sender<Arc<Consensuses>>,
+    consensuses: watch::Sender<Arc<Consensuses>>,
     /// What links are sending.
     stock: Stock,
     left: links::Left,
@@ -270,9 +270,9 @@ impl Authority {
         let time = NetworkClock::open(&config.dir);
         let now_ms = set_right(&time, &saved, &clock);
         let ledger = Ledger::open(&config.terms(&constants, id), clock, &saved, now_ms);
-        let mut views = Consensuses::new(config.network.clone(), id);
+        let mut consensuses = Consensuses::new(config.network.clone(), id);
         for signed in ledger.consensuses() {
-            views.accept(signed, now_ms)?;
+            consensuses.accept(signed, now_ms)?;
         }
         let former: Option<AuthorityRecord> =
             read_json(&state.join(RECORD_FILE), "authority record").unwrap_or_default();
@@ -292,7 +292,7 @@ impl Authority {
         let net = NetFile {
             network: record.network,
             authority: Endpoint { id, address: record.address },
-            edges: edges_of(&views),
+            edges: edges_of(&consensuses),
             one_operator: config.one_operator,
             http: [].into(),
         };
@@ -313,7 +313,7 @@ impl Authority {
                 dials: Semaphore::new(DIALS),
                 net: Mutex::new(net),
                 net_file,
-                views: watch::Sender::new(Arc::new(views)),
+                consensuses: watch::Sender::new(Arc::new(consensuses)),
                 stock: Stock::default(),
                 left: links::Left::default(),
                 state_file,
@@ -339,8 +339,8 @@ impl Authority {
 }
 
 /// The edges of the newest consensus.
-fn edges_of(views: &Consensuses) -> Vec<Endpoint> {
-    let edges = views.newest().into_iter().flat_map(|view| view.edges());
+fn edges_of(consensuses: &Consensuses) -> Vec<Endpoint> {
+    let edges = consensuses.newest().into_iter().flat_map(|view| view.edges());
     edges.map(|edge| Endpoint { id: edge.id(), address: edge.link_address().clone() }).collect()
 }
 
@@ -363,13 +363,13 @@ impl Shared {
     /// Signs what is due, saves it, and only then lets it be seen.
     async fn publish(&self) -> Result<(), AuthorityError> {
         let mut ledger = self.ledger.lock().await;
-        let previous = Arc::clone(&self.views.borrow());
+        let previous = Arc::clone(&self.consensuses.borrow());
         let now_ms = self.time.now_ms();
         let signed = ledger.due(&self.key, now_ms)?;
         if signed.is_empty() {
             return Ok(());
         }
-        let mut views = Consensuses::clone(&previous);
+        let mut consensuses = Consensuses::clone(&previous);
         for consensus in signed {
             tracing::info!(
                 epoch = consensus.epoch.0,
@@ -377,11 +377,11 @@ impl Shared {
                 nodes = consensus.nodes.len(),
                 "consensus.published"
             );
-            views.accept(consensus.signed(), now_ms)?;
+            consensuses.accept(consensus.signed(), now_ms)?;
         }
         self.save(&ledger).await?;
-        let edges = edges_of(&views);
-        self.views.send_replace(Arc::new(views));
+        let edges = edges_of(&consensuses);
+        self.consensuses.send_replace(Arc::new(consensuses));
         self.save_net(edges).await
     }
 
@@ -433,8 +433,8 @@ impl Shared {
     /// makes many would have a share of the list for each.
     fn bringer(&self, peer: NodeId) -> Option<Bringer> {
         let now_ms = self.time.now_ms();
-        let views = self.views.borrow();
-        let edge = views.live(now_ms).find_map(|view| view.node(peer).filter(|node| node.role().is_edge()))?;
+        let consensuses = self.consensuses.borrow();
+        let edge = consensuses.live(now_ms).find_map(|view| view.node(peer).filter(|node| node.role().is_edge()))?;
         Some(Bringer { operator: edge.operator().to_owned(), edge: peer })
     }
 

@@ -38,7 +38,7 @@ pub use self::offline::{ConsensusTrouble, EdgeFailure, Offline};
 pub use self::spool::{ReceivedBody, body_from_file};
 pub use self::status::{ClientStatus, ExcludedNode, OwnEdgeStatus};
 
-use self::driver::{Clocks, Command, Driver, SendFailure, Shared, Spooling};
+use self::driver::{ClientCommand, Clocks, Driver, SendFailure, Shared, Spooling};
 use self::edges::{EdgeLinks, Edges};
 use self::network_time::NetworkTime;
 use self::store::ClientStore;
@@ -217,7 +217,7 @@ pub struct Incoming {
 #[derive(Debug)]
 pub struct Client {
     hops_default: u8,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<ClientCommand>,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
     shared: Arc<Shared>,
     edges: Arc<Edges>,
@@ -279,13 +279,13 @@ impl Client {
         };
         let worker_key = store.worker_key();
         let authority = net.authority.id;
-        let views = Consensuses::new(net.network.clone(), authority);
+        let consensuses = Consensuses::new(net.network.clone(), authority);
         let time = NetworkTime::new(NetworkClock::open(&config.dir), store.mailboxes().len());
-        let edges = Arc::new(Edges::new(config.bootstrap.clone(), views, time, store.seen_documents(authority)?));
+        let edges = Arc::new(Edges::new(config.bootstrap.clone(), consensuses, time, store.seen_documents(authority)?));
         let shared = Arc::new(Shared::new(net.network, store.address()));
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (deliver, incoming) = mpsc::channel(INCOMING);
-        edges.set_own(store.attachments());
+        edges.set_own(store.own_mailboxes());
         let links = EdgeLinks::start(&edges, &commands);
         let spool = Spooling::open(config.dir.join(SPOOL))?;
         let usual = CourierConfig::default();
@@ -414,7 +414,7 @@ impl Client {
         progress: Option<watch::Sender<Progress>>,
     ) -> Result<MessageId, ClientError> {
         let content = options.id.map(|_| self.content_of(to, &body)).transpose()?;
-        let command = |done| Command::Send {
+        let command = |done| ClientCommand::Send {
             to: to.clone(),
             body: body.clone(),
             options,
@@ -467,7 +467,7 @@ impl Client {
     ) -> Result<Vec<u8>, ClientError> {
         let body = body.into();
         let deadline = tokio::time::Instant::now() + timeout;
-        let command = |done| Command::Request {
+        let command = |done| ClientCommand::Request {
             to: to.clone(),
             body: body.clone(),
             hops,
@@ -485,7 +485,7 @@ impl Client {
     async fn persist<T>(
         &self,
         until: tokio::time::Instant,
-        command: impl Fn(oneshot::Sender<Result<T, SendFailure>>) -> Command,
+        command: impl Fn(oneshot::Sender<Result<T, SendFailure>>) -> ClientCommand,
     ) -> Result<T, ClientError> {
         loop {
             let (done, wait) = oneshot::channel();
@@ -587,7 +587,7 @@ impl Client {
     /// state folder cannot be written to; then the request can be answered later.
     pub async fn reply(&self, handle: ReplyHandle, body: Vec<u8>) -> Result<(), ClientError> {
         let (done, wait) = oneshot::channel();
-        self.ask(Command::Reply { handle, body, done }, wait).await?
+        self.ask(ClientCommand::Reply { handle, body, done }, wait).await?
     }
 
     /// Says that a received message is dealt with: the edges may delete it. Repeatable.
@@ -596,7 +596,7 @@ impl Client {
     /// The message is unknown, or the note cannot be written to the state folder.
     pub async fn commit(&self, id: MessageId) -> Result<(), ClientError> {
         let (done, wait) = oneshot::channel();
-        self.ask(Command::Commit { id, done }, wait).await?
+        self.ask(ClientCommand::Commit { id, done }, wait).await?
     }
 
     /// Sends a packet around a loop to the own mailbox and returns the time it took; another one if it gets lost, for a
@@ -607,7 +607,7 @@ impl Client {
     pub async fn ping(&self, hops: u8) -> Result<Duration, ClientError> {
         let until = tokio::time::Instant::now() + EDGE_PATIENCE;
         loop {
-            if let Some(time) = self.persist(until, |done| Command::Ping { hops, done }).await? {
+            if let Some(time) = self.persist(until, |done| ClientCommand::Ping { hops, done }).await? {
                 return Ok(time);
             }
             // Over a link that has died unnoticed nothing comes back, and the next loop goes over its successor.
@@ -708,7 +708,7 @@ impl Client {
         };
         let (done, wait) = oneshot::channel();
         // A full queue is worked off; a driver that is gone has closed already.
-        if self.commands.send(Command::Close { done }).await.is_ok() {
+        if self.commands.send(ClientCommand::Close { done }).await.is_ok() {
             let _ = wait.await;
         }
         running.links.close(CLOSE_PATIENCE).await;
@@ -717,7 +717,7 @@ impl Client {
         let _ = running.thread.join();
     }
 
-    async fn ask<T>(&self, command: Command, wait: oneshot::Receiver<T>) -> Result<T, ClientError> {
+    async fn ask<T>(&self, command: ClientCommand, wait: oneshot::Receiver<T>) -> Result<T, ClientError> {
         if *self.closed.borrow() {
             return Err(ClientError::Closed);
         }

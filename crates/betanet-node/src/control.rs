@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::clock::{Sample, boot_ms};
-use crate::link::{LinkError, LinkReader, LinkSender, Message, Received, Stock};
+use crate::link::{ControlMessage, LinkError, LinkReader, LinkSender, Received, Stock};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,12 +111,14 @@ impl Given {
     ///
     /// # Errors
     /// [`LinkError::Message`] if the outcome does not serialise.
-    pub fn reply(self, id: u64, stock: &Stock) -> Result<Message, LinkError> {
+    pub fn reply(self, id: u64, stock: &Stock) -> Result<ControlMessage, LinkError> {
         let begin = |kind: &str| {
-            Message::from(format!(r#"{{"type":"reply","id":{id},"outcome":{{"outcome":{kind}"#).into_bytes())
+            ControlMessage::from(format!(r#"{{"type":"reply","id":{id},"outcome":{{"outcome":{kind}"#).into_bytes())
         };
         match self {
-            Self::Outcome(outcome) => Message::json(&Answer::Reply { id, outcome }).map_err(|_| LinkError::Message),
+            Self::Outcome(outcome) => {
+                ControlMessage::json(&Answer::Reply { id, outcome }).map_err(|_| LinkError::Message)
+            }
             Self::Consensus(documents) => {
                 Ok(begin(r#""consensus","documents":["#).documents(&documents, stock).text("]}}"))
             }
@@ -128,8 +130,8 @@ impl Given {
 
 /// New consensuses for a follower, as they are sent.
 #[must_use]
-pub fn announcement(documents: &[Arc<Encoded>], stock: &Stock) -> Message {
-    Message::from(br#"{"type":"consensus","documents":["#.to_vec()).documents(documents, stock).text("]}")
+pub fn announcement(documents: &[Arc<Encoded>], stock: &Stock) -> ControlMessage {
+    ControlMessage::from(br#"{"type":"consensus","documents":["#.to_vec()).documents(documents, stock).text("]}")
 }
 
 /// The answer to one request.
@@ -333,7 +335,7 @@ mod tests {
         let stock = Stock::default();
         let signed = Signed { content: r#"{"a": "\"quoted\""}"#.into(), signatures: Vec::new() };
         let encoded = Arc::new(Encoded::of(&signed));
-        let read = |message: Message| serde_json::from_slice::<Answer>(&message.bytes()).unwrap();
+        let read = |message: ControlMessage| serde_json::from_slice::<Answer>(&message.bytes()).unwrap();
         let two = vec![Arc::clone(&encoded), Arc::clone(&encoded)];
         let announced = read(announcement(&two, &stock));
         assert!(matches!(announced, Answer::Consensus { documents } if documents == vec![signed.clone(); 2]));

@@ -8,17 +8,17 @@
 //!
 //! Every queue on the way is bounded and drops with a counted reason when it is full.
 
+pub mod authority_link;
 pub mod delays;
 mod delivery;
-pub mod directory;
 pub mod edge;
 pub mod egress;
-pub mod epochs;
 pub mod inbound;
 pub mod keeper;
 pub mod mailboxes;
 pub mod metrics;
 pub mod mixer;
+pub mod packet_keys;
 mod pages;
 mod publications;
 mod rounds;
@@ -38,17 +38,17 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use self::authority_link::{Described, Directory, Uplink};
 use self::delays::Delays;
 use self::delivery::Delivery;
-use self::directory::{Described, Directory, Uplink};
 use self::edge::{Acknowledger, Edge, Sessions};
 use self::egress::Egress;
-use self::epochs::Epochs;
 use self::inbound::Inbound;
 use self::keeper::Keeper;
 use self::mailboxes::{Mailboxes, StoreError};
 use self::metrics::Metrics;
 use self::mixer::{Ingress, Mixer, MixerConfig};
+use self::packet_keys::PacketKeys;
 use self::rounds::Rounds;
 use crate::bind::{BindError, Purpose, announced, bind};
 use crate::clock::{NetworkClock, boot_id};
@@ -162,7 +162,7 @@ struct Node {
     record: NodeRecord,
     dialer: Dialer,
     metrics: Arc<Metrics>,
-    views: watch::Sender<Arc<Consensuses>>,
+    consensuses: watch::Sender<Arc<Consensuses>>,
     time: NetworkClock,
 }
 
@@ -198,13 +198,13 @@ impl Node {
         let listener = Listener::new(links, &key, LinkTimeouts::default())?;
         let dialer = Dialer::new(&key, LinkTimeouts::default())?;
         let time = NetworkClock::open(&config.dir);
-        let mut views = Consensuses::new(net.network.clone(), net.authority.id);
-        directory::read_cache(&state.join("consensus.json"), &mut views, time.now_ms())?;
+        let mut consensuses = Consensuses::new(net.network.clone(), net.authority.id);
+        authority_link::read_cache(&state.join("consensus.json"), &mut consensuses, time.now_ms())?;
         let metrics = Arc::new(Metrics::new(config.exact_metrics));
-        let views = watch::Sender::new(Arc::new(views));
-        pages::serve(http, &record, &metrics, views.subscribe(), time.clone());
+        let consensuses = watch::Sender::new(Arc::new(consensuses));
+        pages::serve(http, &record, &metrics, consensuses.subscribe(), time.clone());
         write_json(&state.join(RECORD_FILE), &record)?;
-        Ok(Self { config, state, key, id, net, token, listener, record, dialer, metrics, views, time })
+        Ok(Self { config, state, key, id, net, token, listener, record, dialer, metrics, consensuses, time })
     }
 
     async fn run(self) -> Result<(), DaemonError> {
@@ -213,20 +213,20 @@ impl Node {
             EpochClock::new(constants.epoch_length_ms, constants.skew_ms).map_err(|_| DaemonError::Constants)?;
         let seconds = usize::try_from(constants.epoch_length_ms.div_ceil(1000)).unwrap_or(1);
         let capacity = self.config.target_throughput.saturating_mul(seconds.saturating_mul(2));
-        let epochs = Epochs::open(&self.state, &boot_id(), clock.epoch_at(self.time.now_ms()), capacity)?;
+        let packet_keys = PacketKeys::open(&self.state, &boot_id(), clock.epoch_at(self.time.now_ms()), capacity)?;
         let egress = Egress::new(self.time.clone(), Arc::clone(&self.metrics));
         let keeper = Keeper {
-            epochs: Arc::new(epochs),
+            packet_keys: Arc::new(packet_keys),
             delays: Arc::new(Mutex::new(Delays::open(&self.state)?)),
             clock,
             time: self.time.clone(),
         };
         let moves = self.time.moves();
-        keeper.keep(Arc::clone(&self.views.borrow())).await;
+        keeper.keep(Arc::clone(&self.consensuses.borrow())).await;
         let mixer = Mixer::new(self.config.mixer, &self.metrics);
         let edge = if self.config.role.is_edge() { Some(self.open_edge(mixer.ingress(), &egress)?) } else { None };
         let delivery = Delivery { egress: egress.clone(), edge: edge.clone(), metrics: Arc::clone(&self.metrics) };
-        mixer.start(&keeper.epochs, &keeper.delays, move |released| delivery.take(released))?;
+        mixer.start(&keeper.packet_keys, &keeper.delays, move |released| delivery.take(released))?;
 
         let owed = watch::Sender::default();
         let asked = owed.subscribe();
@@ -236,7 +236,7 @@ impl Node {
             ingress: mixer.ingress().clone(),
             edge,
             directory,
-            views: self.views.subscribe(),
+            consensuses: self.consensuses.subscribe(),
             time: self.time.clone(),
             stock: Arc::default(),
             metrics: Arc::clone(&self.metrics),
@@ -252,7 +252,7 @@ impl Node {
     /// The network's constants and its time: from the authority, which is asked until it answers, or
     /// but once where a consensus is held.
     async fn constants(&self) -> NetworkConstants {
-        let held = self.views.borrow().newest().map(|view| {
+        let held = self.consensuses.borrow().newest().map(|view| {
             let consensus = view.consensus();
             NetworkConstants {
                 network: consensus.network.clone(),
@@ -329,7 +329,7 @@ impl Node {
             token: self.token.clone(),
             dialer: self.dialer.clone(),
             descriptor,
-            views: self.views.clone(),
+            consensuses: self.consensuses.clone(),
             cache: self.state.join("consensus.json"),
             metrics: Arc::clone(&self.metrics),
         }

@@ -35,7 +35,7 @@ pub(crate) fn consensus(nodes: &[&SigningKey], revision: u32, previous_hash: Con
         role: Role::Middle,
         link_address: SocketAddr::from((ANNOUNCED, 1)).try_into().unwrap(),
         keys: [(epoch, SecretKey::generate(&mut os_rng()).public())].into(),
-        vrf_key: vrf::SecretKey::from_seed(key.as_bytes()).public(),
+        vrf_key: vrf::VrfSecretKey::from_seed(key.as_bytes()).public(),
         delay_proofs: Vec::new(),
         issued_ms: start,
         expires_ms: start + EPOCH_MS,

@@ -35,9 +35,9 @@ impl Gate {
     }
 
     /// Whether a node that is listed takes links at this address, or one came from there.
-    pub(crate) fn is_neighbour(&self, ip: IpAddr, views: &Consensuses, now_ms: u64) -> bool {
-        let from_there = |(id, seen): (&NodeId, &IpAddr)| *seen == ip && views.lists(*id, now_ms);
-        views.lists_address(ip, now_ms) || lock(&self.seen).iter().any(from_there)
+    pub(crate) fn is_neighbour(&self, ip: IpAddr, consensuses: &Consensuses, now_ms: u64) -> bool {
+        let from_there = |(id, seen): (&NodeId, &IpAddr)| *seen == ip && consensuses.lists(*id, now_ms);
+        consensuses.lists_address(ip, now_ms) || lock(&self.seen).iter().any(from_there)
     }
 
     /// Whether a stranger's address may make one more connection. All the users of this machine have one address, so it
@@ -52,10 +52,10 @@ impl Gate {
     }
 
     /// A node that is listed has come from `ip`.
-    pub(crate) fn note(&self, id: NodeId, ip: IpAddr, views: &Consensuses, now_ms: u64) {
+    pub(crate) fn note(&self, id: NodeId, ip: IpAddr, consensuses: &Consensuses, now_ms: u64) {
         let mut seen = lock(&self.seen);
         seen.insert(id, ip);
-        seen.retain(|id, _| views.lists(*id, now_ms));
+        seen.retain(|id, _| consensuses.lists(*id, now_ms));
     }
 }
 

@@ -5,17 +5,17 @@
 //! resumption and no early data, and everything on the wire after the handshake is a frame of
 //! [`frame::FRAME_LEN`] bytes.
 
+mod control_message;
 pub mod frame;
 mod handshake;
 mod io;
-mod message;
 mod names;
 mod tls;
 
+pub use control_message::{ControlMessage, Stock};
 pub use frame::{FRAME_LEN, Frame, FrameKind};
 pub use handshake::HandshakeError;
 pub use io::{
     LinkError, LinkReader, LinkSender, LinkTimeouts, LinkWriter, MESSAGE_LIMIT, Packets, REQUEST_LIMIT, Received,
 };
-pub use message::{Message, Stock};
 pub use tls::{Accepted, Dialer, Listener};

@@ -128,7 +128,7 @@ pub enum LocalnetError {
 /// Tells how far a network is.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Progress {
+pub enum LocalnetEvent {
     /// It can be used.
     Ready {
         /// The bootstrap file for clients; in JSON, what is no text in its name is shown as such.
@@ -149,7 +149,7 @@ fn shown<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(&path.display())
 }
 
-/// Runs a network until `shutdown` is given; `progress` hears of its stages.
+/// Runs a network until `shutdown` is given; `tell` hears of its stages.
 ///
 /// Call it on a single-threaded runtime on the main thread: the kernel kills children when the
 /// *thread* that started them ends.
@@ -159,7 +159,7 @@ fn shown<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::E
 pub async fn run(
     config: LocalnetConfig,
     shutdown: watch::Receiver<bool>,
-    mut progress: impl FnMut(&Progress) -> std::io::Result<()>,
+    mut tell: impl FnMut(&LocalnetEvent) -> std::io::Result<()>,
 ) -> Result<(), LocalnetError> {
     let started = Instant::now();
     if config.entry + config.exit == 0 {
@@ -179,11 +179,11 @@ pub async fn run(
     })?;
     let mut net = Localnet::new(config, state, nodes);
     let outcome = tokio::select! {
-        ran = net.bring_up_and_watch(started, &mut progress) => ran,
+        ran = net.bring_up_and_watch(started, &mut tell) => ran,
         () = shut_down(shutdown) => Ok(()),
     };
     let told = match outcome {
-        Ok(()) => progress(&Progress::Stopping).map_err(LocalnetError::Unheard),
+        Ok(()) => tell(&LocalnetEvent::Stopping).map_err(LocalnetError::Unheard),
         failed => failed,
     };
     net.stop().await;
@@ -225,7 +225,7 @@ impl Localnet {
     async fn bring_up_and_watch(
         &mut self,
         started: Instant,
-        progress: &mut impl FnMut(&Progress) -> std::io::Result<()>,
+        tell: &mut impl FnMut(&LocalnetEvent) -> std::io::Result<()>,
     ) -> Result<(), LocalnetError> {
         self.spawn("authority".to_owned(), self.authority_arguments())?;
         let deadline = started + START_PATIENCE;
@@ -243,7 +243,7 @@ impl Localnet {
         self.write_net()?;
         let mut trouble = None;
         note_trouble(&mut trouble, complaint(self.write_state()));
-        progress(&Progress::Ready {
+        tell(&LocalnetEvent::Ready {
             net: self.config.dir.join(NET_FILE),
             nodes: self.nodes.len(),
             seconds: started.elapsed().as_secs_f64(),

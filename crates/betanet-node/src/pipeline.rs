@@ -4,11 +4,11 @@
 //! it unwraps into a delay line, the other gives it back to its caller.
 
 mod arrivals;
-mod bulk;
+mod packet_pipeline;
 mod parties;
 mod threads;
 
-pub use bulk::{Outcome, PacketPipeline, PipelineError, PipelineStats, Processed};
+pub use packet_pipeline::{PacketPipeline, PipelineError, PipelineStats, ProcessResult, Processed};
 
 pub(crate) use arrivals::{Arrival, Arrivals};
 pub(crate) use parties::{Parties, Party};

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use betanet_mix::delay::VrfDelays;
 use betanet_mix::epoch::Epoch;
 use betanet_mix::view::{Beacon, DelaySeed};
-use betanet_mix::vrf::SecretKey as VrfKey;
+use betanet_mix::vrf::VrfSecretKey;
 use betanet_node::daemon::delays::Delays;
-use betanet_node::daemon::epochs::Epochs;
 use betanet_node::daemon::metrics::Metrics;
 use betanet_node::daemon::mixer::{Ingress, Mixer, MixerConfig, Released, Source};
+use betanet_node::daemon::packet_keys::PacketKeys;
 use betanet_node::state::StateDir;
 use betanet_sphinx::{
     Hop, MailboxId, NodeId, PACKET_LEN, PacketError, ReplayFilter, ReplayTag, SecretKey, build_forward, unwrap,
@@ -88,17 +88,17 @@ impl Node {
         let seed = DelaySeed { beacon: Beacon::genesis("test"), mean_ms: MEAN_MS };
         let seeds = serde_json::json!({ "seeds": { NOW.0.to_string(): seed } });
         std::fs::write(state.join("delays.json"), seeds.to_string()).unwrap();
-        let epochs = Epochs::open(&state, "boot", NOW, 100_000).unwrap();
+        let packet_keys = PacketKeys::open(&state, "boot", NOW, 100_000).unwrap();
         let delays = Delays::open(&state).unwrap();
-        let (_, secret) = epochs.accept(NOW.parity()).unwrap();
-        let (owed, _) = seed.delays(&VrfKey::from_seed(&vrf_seed), NOW);
-        let (epochs, delays) = (Arc::new(epochs), Arc::new(Mutex::new(delays)));
+        let (_, secret) = packet_keys.accept(NOW.parity()).unwrap();
+        let (owed, _) = seed.delays(&VrfSecretKey::from_seed(&vrf_seed), NOW);
+        let (packet_keys, delays) = (Arc::new(packet_keys), Arc::new(Mutex::new(delays)));
         let metrics = Arc::new(Metrics::new(true));
         let (out, released) = mpsc::channel(4 * ROUND);
         let config = MixerConfig { workers: 2, batch: 128, pool: 2 * ROUND, depth: 2 * ROUND };
         let hand_on = move |what| out.try_send((Instant::now(), what)).unwrap();
         let mixer = Mixer::new(config, &metrics);
-        mixer.start(&epochs, &delays, hand_on).unwrap();
+        mixer.start(&packet_keys, &delays, hand_on).unwrap();
         let ingress = mixer.ingress().clone();
         let source = ingress.node(NodeId::from([3; 32]));
         Self {

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use betanet_mix::epoch::Epoch;
-use betanet_node::daemon::epochs::Epochs;
+use betanet_node::daemon::packet_keys::PacketKeys;
 use betanet_node::state::StateDir;
 use betanet_sphinx::{PacketError, ReplayTag};
 use rand_chacha::ChaCha20Rng;
@@ -28,8 +28,8 @@ fn tag(number: u64) -> ReplayTag {
     ReplayTag::from(u128::from(number).to_be_bytes())
 }
 
-fn open(folder: &Path, now: Epoch) -> Epochs {
-    Epochs::open(&StateDir::open(folder).unwrap(), "boot", now, CAPACITY).unwrap()
+fn open(folder: &Path, now: Epoch) -> PacketKeys {
+    PacketKeys::open(&StateDir::open(folder).unwrap(), "boot", now, CAPACITY).unwrap()
 }
 
 /// What the child does until it is killed; the parent alone sets its folder.
@@ -39,16 +39,16 @@ fn child() {
     let start = std::env::var(START).unwrap();
     let (mut number, mut now) =
         start.split_once(' ').map(|(n, e)| (n.parse().unwrap(), Epoch(e.parse().unwrap()))).unwrap();
-    let epochs = open(Path::new(&folder), now);
+    let packet_keys = open(Path::new(&folder), now);
     let mut out = stdout();
     loop {
-        for (epoch, key) in epochs.public_keys() {
+        for (epoch, key) in packet_keys.public_keys() {
             writeln!(out, "key {} {}", epoch.0, hex::encode(key.as_bytes())).unwrap();
         }
         writeln!(out, "now {}", now.0).unwrap();
         for group in 0..GROUPS {
             let taken: Vec<u64> = (number..number + group % 9)
-                .filter(|number| match epochs.check_and_insert(now, &tag(*number)) {
+                .filter(|number| match packet_keys.check_and_insert(now, &tag(*number)) {
                     Ok(()) => true,
                     Err(err) => {
                         assert_eq!(PacketError::ReplayCacheFull, err);
@@ -57,13 +57,13 @@ fn child() {
                 })
                 .collect();
             number += group % 9;
-            epochs.write_logs().unwrap();
+            packet_keys.write_logs().unwrap();
             for released in taken {
                 writeln!(out, "left {released}").unwrap();
             }
         }
         now = now.next();
-        epochs.rotate(now).unwrap();
+        packet_keys.rotate(now).unwrap();
     }
 }
 
@@ -122,9 +122,9 @@ fn a_killed_node_accepts_nothing_twice_and_keeps_its_keys() {
         lines.for_each(|line| seen.note(&line));
         rotated += seen.now - before;
 
-        let epochs = open(folder.path(), Epoch(seen.now));
+        let packet_keys = open(folder.path(), Epoch(seen.now));
         let kept: BTreeMap<u64, String> =
-            epochs.public_keys().into_iter().map(|(epoch, key)| (epoch.0, hex::encode(key.as_bytes()))).collect();
+            packet_keys.public_keys().into_iter().map(|(epoch, key)| (epoch.0, hex::encode(key.as_bytes()))).collect();
         for epoch in seen.now.saturating_sub(1)..=seen.now + 1 {
             // The last rotation may have moved on beyond what was said.
             let Some(said) = seen.keys.get(&epoch) else { continue };
@@ -136,7 +136,7 @@ fn a_killed_node_accepts_nothing_twice_and_keeps_its_keys() {
         for epoch in [seen.now.saturating_sub(1), seen.now] {
             let expected = if kept.contains_key(&epoch) { PacketError::Replay } else { PacketError::NoKey };
             for number in seen.left.get(&epoch).into_iter().flatten() {
-                assert_eq!(Err(expected), epochs.check_and_insert(Epoch(epoch), &tag(*number)));
+                assert_eq!(Err(expected), packet_keys.check_and_insert(Epoch(epoch), &tag(*number)));
                 refused += 1;
             }
         }

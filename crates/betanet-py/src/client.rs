@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 use crate::bytes::{Body, take_body};
 use crate::errors::{IntoPy as _, OrRaise};
 use crate::lock;
-use crate::outcome::{Failure, Outcome};
+use crate::results::{Failure, Success};
 use crate::runtime::{Alive, Bridge, MaybeAlive};
 
 /// An open client that closes itself when nobody holds it any more.
@@ -33,7 +33,7 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// Opens a client. Dropping the future gives up the folder and the links at once; `alive` lasts until that is done.
-    pub(crate) async fn open(config: ClientConfig, alive: Alive) -> Result<Outcome, Failure> {
+    pub(crate) async fn open(config: ClientConfig, alive: Alive) -> Result<Success, Failure> {
         let runtime = Handle::current();
         let opening = runtime.clone();
         // Its other end goes with this future.
@@ -57,7 +57,7 @@ impl Opened {
             Ok(Self { core, runtime: opening, process: std::process::id(), bridge })
         });
         let opened = opened.await.map_err(|_| Failure(ClientError::Closed))??;
-        Ok(Outcome::new(move |py| Ok(Py::new(py, Client { opened })?.into_any())))
+        Ok(Success::new(move |py| Ok(Py::new(py, Client { opened })?.into_any())))
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Client {
 impl Client {
     fn start<F>(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, work: impl FnOnce(Arc<Core>) -> F) -> PyResult<u64>
     where
-        F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+        F: Future<Output = Result<Success, Failure>> + Send + 'static,
     {
         bridge.get().start(py, work(Arc::clone(&self.opened.core)))
     }
@@ -131,10 +131,10 @@ impl SendProgress {
         bridge.get().start(py, async move {
             let mut told = told.lock().await;
             if told.changed().await.is_err() {
-                return Ok(Outcome::nothing());
+                return Ok(Success::nothing());
             }
             let Progress { done, total, bytes_per_s } = *told.borrow_and_update();
-            Ok(Outcome::new(move |py| (done, total, bytes_per_s).into_py_any(py)))
+            Ok(Success::new(move |py| (done, total, bytes_per_s).into_py_any(py)))
         })
     }
 }
@@ -188,7 +188,7 @@ impl Client {
             } else {
                 core.try_send(&to, body, options, teller).await?
             };
-            Ok(Outcome::text(id.to_string()))
+            Ok(Success::text(id.to_string()))
         })
     }
 
@@ -206,23 +206,23 @@ impl Client {
         let to = parse(py, to)?;
         let timeout = seconds(timeout, "timeout")?;
         self.start(py, bridge, |core| async move {
-            Ok(Outcome::bytes(core.request(&to, body.0, hops, reply_packets, timeout).await?))
+            Ok(Success::bytes(core.request(&to, body.0, hops, reply_packets, timeout).await?))
         })
     }
 
     fn receive(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) -> PyResult<u64> {
-        self.start(py, bridge, |core| async move { Ok(Outcome::incoming(core.receive().await?)) })
+        self.start(py, bridge, |core| async move { Ok(Success::incoming(core.receive().await?)) })
     }
 
     /// A message that is there already and that no operation waits for.
     fn try_receive(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.opened.core.try_receive().map(|message| Outcome::incoming(message).into_py(py)).transpose()
+        self.opened.core.try_receive().map(|message| Success::incoming(message).into_py(py)).transpose()
     }
 
     fn reply(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, handle: u64, body: Body) -> PyResult<u64> {
         self.start(py, bridge, |core| async move {
             core.reply(ReplyHandle(handle), body.0).await?;
-            Ok(Outcome::nothing())
+            Ok(Success::nothing())
         })
     }
 
@@ -230,12 +230,12 @@ impl Client {
         let id = message_id(id)?;
         self.start(py, bridge, move |core| async move {
             core.commit(id).await?;
-            Ok(Outcome::nothing())
+            Ok(Success::nothing())
         })
     }
 
     fn ping(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, hops: u8) -> PyResult<u64> {
-        self.start(py, bridge, |core| async move { Ok(Outcome::seconds(core.ping(hops).await?.as_secs_f64())) })
+        self.start(py, bridge, |core| async move { Ok(Success::seconds(core.ping(hops).await?.as_secs_f64())) })
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments of Python's method")]
@@ -254,12 +254,12 @@ impl Client {
         let offer = WorkerOffer { name, kinds, slots, memory_bytes, groups, lifetime };
         self.start(py, bridge, |core| async move {
             core.publish_worker(offer).await?;
-            Ok(Outcome::nothing())
+            Ok(Success::nothing())
         })
     }
 
     fn workers(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) -> PyResult<u64> {
-        self.start(py, bridge, |core| async move { Ok(Outcome::workers(core.workers().await?)) })
+        self.start(py, bridge, |core| async move { Ok(Success::workers(core.workers().await?)) })
     }
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {

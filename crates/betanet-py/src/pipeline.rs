@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use betanet_mix::delay::Keyed;
 use betanet_mix::replay::ReplayCache;
-use betanet_node::pipeline::{self as node, Outcome, PipelineError};
+use betanet_node::pipeline::{self as node, PipelineError, ProcessResult};
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use rand_core::Rng as _;
@@ -212,7 +212,7 @@ impl Drop for PacketPipeline {
     }
 }
 
-fn to_list(py: Python<'_>, outcomes: Vec<Outcome>) -> PyResult<Vec<Py<PyAny>>> {
+fn to_list(py: Python<'_>, outcomes: Vec<ProcessResult>) -> PyResult<Vec<Py<PyAny>>> {
     let mut list = reserve(py, outcomes.len())?;
     for outcome in outcomes {
         list.push(to_python(py, outcome)?);
@@ -220,7 +220,7 @@ fn to_list(py: Python<'_>, outcomes: Vec<Outcome>) -> PyResult<Vec<Py<PyAny>>> {
     Ok(list)
 }
 
-fn to_python(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
+fn to_python(py: Python<'_>, outcome: ProcessResult) -> PyResult<Py<PyAny>> {
     match outcome {
         Ok(processed) => {
             let packet =

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::errors::{Closed, IntoPy, OrRaise, named};
 use crate::lock;
-use crate::outcome::{Failure, Outcome};
+use crate::results::{Failure, Success};
 
 /// Completions that may wait for the event loop.
 const CAPACITY: usize = 1024;
@@ -33,7 +33,7 @@ const THREADS: usize = 2;
 const CLOSED: Closed = Closed("client");
 
 /// How an operation ended; `None` if it was cancelled.
-type Completion = (u64, Option<Result<Outcome, Failure>>);
+type Completion = (u64, Option<Result<Success, Failure>>);
 
 /// A completion in Python: number, value, and the error if there is no value.
 type Taken = (u64, Option<Py<PyAny>>, Option<PyErr>);
@@ -126,7 +126,7 @@ impl Bridge {
     /// Starts `work` and returns the number under which its completion will come.
     pub(crate) fn start<F>(&self, py: Python<'_>, work: F) -> PyResult<u64>
     where
-        F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+        F: Future<Output = Result<Success, Failure>> + Send + 'static,
     {
         let runtime = self.with_parts(py, |parts| parts.runtime.handle().clone())?;
         let id = self.core.next.fetch_add(1, Ordering::Relaxed);
@@ -222,7 +222,7 @@ impl Bridge {
             std::iter::from_fn(|| parts.queue.try_recv().ok()).take(limit).collect::<Vec<Completion>>()
         })?;
         let ended = |outcome| match outcome {
-            Some(Ok(value)) => Outcome::into_py(value, py),
+            Some(Ok(value)) => Success::into_py(value, py),
             Some(Err(failure)) => Err(Failure::into_py(failure, py)),
             None => Err(CLOSED.into_py(py)),
         };

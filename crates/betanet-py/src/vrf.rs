@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use betanet_mix::delay;
-use betanet_mix::vrf::{PROOF_LEN, Proof, PublicKey, SecretKey, VrfError};
+use betanet_mix::vrf::{PROOF_LEN, Proof, VrfError, VrfPublicKey, VrfSecretKey};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -17,14 +17,14 @@ type ProofBytes = AtMost<PROOF_LEN>;
 /// The public key of a seed.
 #[pyfunction]
 pub(crate) fn vrf_public_key(py: Python<'_>, seed: Fixed<32>) -> Py<PyBytes> {
-    let public = py.detach(|| SecretKey::from_seed(&seed.0).public());
+    let public = py.detach(|| VrfSecretKey::from_seed(&seed.0).public());
     to_python(py, public.as_bytes())
 }
 
 /// The proof of the output for an input.
 #[pyfunction]
 pub(crate) fn vrf_prove(py: Python<'_>, seed: Fixed<32>, input: Bytes) -> Py<PyBytes> {
-    let (_, proof) = py.detach(|| SecretKey::from_seed(&seed.0).prove(&input.0));
+    let (_, proof) = py.detach(|| VrfSecretKey::from_seed(&seed.0).prove(&input.0));
     to_python(py, proof.as_bytes())
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn vrf_verify(
     proof: ProofBytes,
 ) -> PyResult<Py<PyBytes>> {
     let public_key = public_key.0.unwrap_or_default();
-    let output = py.detach(|| PublicKey::parse(&public_key)?.verify(&input.0, &parse(proof)?));
+    let output = py.detach(|| VrfPublicKey::parse(&public_key)?.verify(&input.0, &parse(proof)?));
     Ok(to_python(py, output.or_raise(py)?.as_bytes()))
 }
 

@@ -3,8 +3,8 @@
 use rand_core::CryptoRng;
 
 use crate::error::BuildError;
-use crate::geometry::{PACKET_LEN, Pieces};
-use crate::header::{Plan, build_headers};
+use crate::geometry::{PACKET_LEN, PacketPieces};
+use crate::header::{HeaderDraft, build_headers};
 use crate::ids::{DelayInput, MailboxId};
 use crate::keys::Hop;
 use crate::suite::{Maker, Native};
@@ -81,16 +81,19 @@ pub fn build_forward_batch<S: Maker, P: AsMut<[u8]>>(
     drafts: &[Draft<'_, S>],
     out: &mut [P],
 ) -> Vec<Result<Vec<S::Delay>, BuildError>> {
-    let mut plans: Vec<Plan<'_, S>> = Vec::with_capacity(drafts.len());
+    let mut plans: Vec<HeaderDraft<'_, S>> = Vec::with_capacity(drafts.len());
     let mut deltas = Vec::with_capacity(drafts.len());
     for (draft, out) in drafts.iter().zip(out) {
         let out = out.as_mut();
         let len = out.len();
-        deltas.push(S::GEOMETRY.split(out).map_or(Err(BuildError::WrongBuffer { len }), |Pieces { header, delta }| {
-            let Draft { parity, path, holds, to, .. } = *draft;
-            plans.push(Plan { parity, path, holds, last: S::last(to), header });
-            Ok(delta)
-        }));
+        deltas.push(S::GEOMETRY.split(out).map_or(
+            Err(BuildError::WrongBuffer { len }),
+            |PacketPieces { header, delta }| {
+                let Draft { parity, path, holds, to, .. } = *draft;
+                plans.push(HeaderDraft { parity, path, holds, last: S::last(to), header });
+                Ok(delta)
+            },
+        ));
     }
     let mut keys = build_headers(rng, plans).into_iter();
     let finish = |(draft, delta): (&Draft<'_, S>, Result<&mut [u8], BuildError>)| {

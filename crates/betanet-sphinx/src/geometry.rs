@@ -189,13 +189,13 @@ impl Geometry {
     }
 
     /// Cuts a packet of exactly [`Self::packet_len`] bytes into its five pieces.
-    pub(crate) fn split<'a>(&self, packet: &'a mut [u8]) -> Option<Pieces<'a>> {
+    pub(crate) fn split<'a>(&self, packet: &'a mut [u8]) -> Option<PacketPieces<'a>> {
         if packet.len() != self.packet_len {
             return None;
         }
         let (header, delta) = packet.split_at_mut_checked(self.header_len)?;
         let header = self.split_header(header)?;
-        Some(Pieces { header, delta })
+        Some(PacketPieces { header, delta })
     }
 
     /// Cuts a header of exactly [`Self::header_len`] bytes into its four pieces.
@@ -224,7 +224,7 @@ pub(crate) struct HeaderPieces<'a> {
 }
 
 /// The pieces of one packet, borrowed from it.
-pub(crate) struct Pieces<'a> {
+pub(crate) struct PacketPieces<'a> {
     pub(crate) header: HeaderPieces<'a>,
     pub(crate) delta: &'a mut [u8],
 }

@@ -3,7 +3,7 @@
 use zeroize::Zeroize;
 
 use crate::error::PacketError;
-use crate::x25519::{Path, active_path, x25519, x25519_base, x25519_batch};
+use crate::x25519::{X25519Path, active_path, x25519, x25519_base, x25519_batch};
 
 /// Fewer multiples of the base point than this are not worth setting up the lanes.
 const WORTH_A_BATCH: usize = 3;
@@ -27,7 +27,7 @@ pub(crate) fn multiply(scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8
 /// [`x25519_base`] of each scalar.
 pub(crate) fn multiply_base(scalars: &[[u8; 32]]) -> Vec<[u8; 32]> {
     // One by one, the base point has tables that make it much cheaper than others. Only eight lanes beat them.
-    if scalars.len() < WORTH_A_BATCH || active_path() != Ok(Path::Ifma) {
+    if scalars.len() < WORTH_A_BATCH || active_path() != Ok(X25519Path::Ifma) {
         return scalars.iter().map(x25519_base).collect();
     }
     let mut out = vec![[0; 32]; scalars.len()];

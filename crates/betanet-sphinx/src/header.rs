@@ -9,10 +9,10 @@ use crate::error::BuildError;
 use crate::geometry::HeaderPieces;
 use crate::group::{multiply, multiply_base};
 use crate::keys::Hop;
-use crate::suite::{Command, Maker};
+use crate::suite::{Maker, RoutingCommand};
 
 /// A header to be built.
-pub(crate) struct Plan<'a, S: Maker> {
+pub(crate) struct HeaderDraft<'a, S: Maker> {
     pub(crate) parity: u8,
     pub(crate) path: &'a [Hop],
     /// What each hop but the last is told to wait; missing ones are zero.
@@ -31,9 +31,9 @@ pub(crate) struct Plan<'a, S: Maker> {
 /// unusable.
 pub(crate) fn build_headers<S: Maker>(
     rng: &mut impl CryptoRng,
-    plans: Vec<Plan<'_, S>>,
+    plans: Vec<HeaderDraft<'_, S>>,
 ) -> Vec<Result<Vec<S::Keys>, BuildError>> {
-    let mut drafts: Vec<_> = plans.into_iter().map(|plan| Draft::begin(rng, plan)).collect();
+    let mut drafts: Vec<_> = plans.into_iter().map(|plan| PartialHeader::begin(rng, plan)).collect();
     for step in 0..S::GEOMETRY.max_hops {
         agree(&mut drafts, step);
     }
@@ -44,8 +44,8 @@ pub(crate) fn build_headers<S: Maker>(
 }
 
 /// A header in the making.
-struct Draft<'a, S: Maker> {
-    plan: Plan<'a, S>,
+struct PartialHeader<'a, S: Maker> {
+    plan: HeaderDraft<'a, S>,
     ephemeral: Ephemeral,
     /// The exponent of α at each hop.
     exponents: Zeroizing<Vec<[u8; 32]>>,
@@ -53,7 +53,7 @@ struct Draft<'a, S: Maker> {
 }
 
 /// One step of all paths: agrees on a secret with each hop at place `step`, all from one ephemeral key per packet.
-fn agree<S: Maker>(drafts: &mut [Result<Draft<'_, S>, BuildError>], step: usize) {
+fn agree<S: Maker>(drafts: &mut [Result<PartialHeader<'_, S>, BuildError>], step: usize) {
     let mut scalars = Zeroizing::new(Vec::with_capacity(drafts.len()));
     let mut points = Vec::with_capacity(drafts.len());
     for slot in drafts.iter_mut() {
@@ -78,9 +78,9 @@ fn agree<S: Maker>(drafts: &mut [Result<Draft<'_, S>, BuildError>], step: usize)
     }
 }
 
-impl<'a, S: Maker> Draft<'a, S> {
+impl<'a, S: Maker> PartialHeader<'a, S> {
     /// Checks the plan and draws all that is random in its header.
-    fn begin(rng: &mut impl CryptoRng, plan: Plan<'a, S>) -> Result<Self, BuildError> {
+    fn begin(rng: &mut impl CryptoRng, plan: HeaderDraft<'a, S>) -> Result<Self, BuildError> {
         let hops = plan.path.len();
         if hops == 0 {
             return Err(BuildError::EmptyPath);
@@ -114,7 +114,7 @@ impl<'a, S: Maker> Draft<'a, S> {
         for (place, ((hop, keys), hop_alpha)) in hops {
             if let Some(next) = behind {
                 let hold = plan.holds.get(place).copied().unwrap_or_default();
-                wrap::<S>(keys, &Command::Forward { next: next.node, hold }, gamma, beta);
+                wrap::<S>(keys, &RoutingCommand::Forward { next: next.node, hold }, gamma, beta);
             }
             S::mac(keys, prefix, hop_alpha, beta).write(gamma);
             *alpha = *hop_alpha;
@@ -125,7 +125,7 @@ impl<'a, S: Maker> Draft<'a, S> {
 }
 
 /// Turns β of the next hop into that of the hop before it.
-fn wrap<S: Maker>(keys: &S::Keys, command: &Command<S::Hold, S::Last>, next_gamma: &[u8], beta: &mut [u8]) {
+fn wrap<S: Maker>(keys: &S::Keys, command: &RoutingCommand<S::Hold, S::Last>, next_gamma: &[u8], beta: &mut [u8]) {
     let block_len = S::GEOMETRY.block_len;
     beta.copy_within(..beta.len().saturating_sub(block_len), block_len);
     if let Some(block) = beta.get_mut(..block_len) {
@@ -141,7 +141,7 @@ fn write_innermost<S: Maker>(keys: &[S::Keys], last: &S::Last, beta: &mut [u8]) 
     let filler = filler::<S>(before);
     let (own, rest) = beta.split_at_mut(beta.len().saturating_sub(filler.len()));
     if let Some(block) = own.get_mut(..S::GEOMETRY.block_len) {
-        S::write_block(&Command::Last(*last), &[], block);
+        S::write_block(&RoutingCommand::Last(*last), &[], block);
     }
     S::stream(innermost).apply_keystream(own);
     rest.copy_from_slice(&filler);

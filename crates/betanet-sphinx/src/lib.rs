@@ -23,5 +23,5 @@ pub use keys::{Hop, PublicKey, SecretKey};
 pub use suite::{Action, Katzenpost, Maker, Native, Nym, Suite};
 pub use surb::{ReplyOpener, Surb, SurbDraft, build_surb, build_surb_batch};
 pub use unwrap::{
-    NodeKeys, Outcome, ReplayFilter, Unwrapped, parity_of, unwrap, unwrap_batch, unwrap_batch_with, unwrap_with,
+    NodeKeys, ReplayFilter, UnwrapResult, Unwrapped, parity_of, unwrap, unwrap_batch, unwrap_batch_with, unwrap_with,
 };

@@ -76,7 +76,7 @@ pub trait Suite {
     ///
     /// # Errors
     /// [`PacketError::BadPayload`] if this is the last hop and δ was altered on its way.
-    fn action(command: Command<Self::Hold, Self::Last>, delta: &[u8]) -> Result<Self::Action, PacketError>;
+    fn action(command: RoutingCommand<Self::Hold, Self::Last>, delta: &[u8]) -> Result<Self::Action, PacketError>;
 
     /// What the delay of this hop follows from.
     fn delay(keys: &Self::Keys, hold: Self::Hold) -> Self::Delay;
@@ -94,7 +94,7 @@ pub trait Maker: Suite {
     fn last(to: Self::Recipient) -> Self::Last;
 
     /// Writes a routing block. Bytes that the command leaves free keep the random value they come with.
-    fn write_block(command: &Command<Self::Hold, Self::Last>, gamma: &[u8], block: &mut [u8]);
+    fn write_block(command: &RoutingCommand<Self::Hold, Self::Last>, gamma: &[u8], block: &mut [u8]);
 
     /// Writes the plaintext of a forward packet's δ.
     ///
@@ -108,7 +108,7 @@ pub trait Maker: Suite {
 
 /// What the routing block tells a hop: `H` with a packet that goes on, `L` at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command<H, L> {
+pub enum RoutingCommand<H, L> {
     /// Pass the packet on.
     Forward {
         /// To whom.
@@ -124,15 +124,15 @@ pub enum Command<H, L> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block<'a, H, L> {
     /// What it tells the hop.
-    pub command: Command<H, L>,
-    /// γ of the next hop with [`Command::Forward`], elsewhere nothing.
+    pub command: RoutingCommand<H, L>,
+    /// γ of the next hop with [`RoutingCommand::Forward`], elsewhere nothing.
     pub next_gamma: &'a [u8],
 }
 
 impl<H, L> Block<'_, H, L> {
     /// The block of a last hop.
     const fn last(last: L) -> Self {
-        Self { command: Command::Last(last), next_gamma: &[] }
+        Self { command: RoutingCommand::Last(last), next_gamma: &[] }
     }
 }
 

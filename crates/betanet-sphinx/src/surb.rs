@@ -8,8 +8,8 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::error::{BuildError, PacketError, SurbError};
-use crate::geometry::{Geometry, PACKET_LEN, Pieces, SURB_LEN};
-use crate::header::{Plan, build_headers};
+use crate::geometry::{Geometry, PACKET_LEN, PacketPieces, SURB_LEN};
+use crate::header::{HeaderDraft, build_headers};
 use crate::ids::{MailboxId, NodeId, SurbId};
 use crate::keys::{Hop, is_canonical};
 use crate::payload;
@@ -72,7 +72,7 @@ pub fn build_surb_batch(
         .filter_map(|(draft, header)| {
             let last = NativeLast::Reply { mailbox: draft.mailbox, surb_id: draft.surb_id };
             let header = Native::GEOMETRY.split_header(header)?;
-            Some(Plan::<Native> { parity: draft.parity, path: draft.path, holds: &[], last, header })
+            Some(HeaderDraft::<Native> { parity: draft.parity, path: draft.path, holds: &[], last, header })
         })
         .collect();
     let keys = build_headers(rng, plans);
@@ -135,7 +135,7 @@ impl Surb {
         let geometry = Native::GEOMETRY;
         let (header, _) = out.split_at_mut(geometry.header_len);
         header.copy_from_slice(&self.header);
-        let Pieces { delta, .. } = geometry.split(out).ok_or(BuildError::WrongBuffer { len: PACKET_LEN })?;
+        let PacketPieces { delta, .. } = geometry.split(out).ok_or(BuildError::WrongBuffer { len: PACKET_LEN })?;
         payload::write(&geometry, None, payload, delta)?;
         self.key.encrypt(delta);
         Ok(())

@@ -4,11 +4,11 @@ use ctr::cipher::StreamCipher;
 use subtle::ConstantTimeEq;
 
 use crate::error::PacketError;
-use crate::geometry::{HeaderPieces, Pieces};
+use crate::geometry::{HeaderPieces, PacketPieces};
 use crate::group::Group;
 use crate::ids::{DelayInput, ReplayTag};
 use crate::keys::{SecretKey, is_canonical};
-use crate::suite::{Action, Block, Command, Native, Suite};
+use crate::suite::{Action, Block, Native, RoutingCommand, Suite};
 
 /// A node's memory of the packets it has seen under one key.
 ///
@@ -47,7 +47,7 @@ pub struct Unwrapped<A = Action, D = DelayInput> {
 }
 
 /// What became of a packet of suite `S`.
-pub type Outcome<S = Native> = Result<Unwrapped<<S as Suite>::Action, <S as Suite>::Delay>, PacketError>;
+pub type UnwrapResult<S = Native> = Result<Unwrapped<<S as Suite>::Action, <S as Suite>::Delay>, PacketError>;
 
 /// Takes one layer off `packet`, in place and without allocating.
 ///
@@ -56,7 +56,7 @@ pub type Outcome<S = Native> = Result<Unwrapped<<S as Suite>::Action, <S as Suit
 ///
 /// # Errors
 /// A [`PacketError`] that says why the packet must be dropped.
-pub fn unwrap(secret: &SecretKey, packet: &mut [u8], replay: &mut impl ReplayFilter) -> Outcome {
+pub fn unwrap(secret: &SecretKey, packet: &mut [u8], replay: &mut impl ReplayFilter) -> UnwrapResult {
     unwrap_with::<Native>(secret, packet, replay)
 }
 
@@ -64,7 +64,7 @@ pub fn unwrap(secret: &SecretKey, packet: &mut [u8], replay: &mut impl ReplayFil
 ///
 /// # Errors
 /// A [`PacketError`] that says why the packet must be dropped.
-pub fn unwrap_with<S: Suite>(secret: &SecretKey, packet: &mut [u8], replay: &mut impl ReplayFilter) -> Outcome<S> {
+pub fn unwrap_with<S: Suite>(secret: &SecretKey, packet: &mut [u8], replay: &mut impl ReplayFilter) -> UnwrapResult<S> {
     let mut outcome = Err(PacketError::WrongLength);
     let one = |result| outcome = result;
     unwrap_group::<S, 1>(&mut OneKey { secret, replay }, std::iter::once(packet), one);
@@ -79,7 +79,7 @@ pub fn unwrap_batch<P: AsMut<[u8]>>(
     secret: &SecretKey,
     packets: &mut [P],
     replay: &mut impl ReplayFilter,
-    outcomes: &mut Vec<Outcome>,
+    outcomes: &mut Vec<UnwrapResult>,
 ) {
     unwrap_batch_with::<Native, P>(&mut OneKey { secret, replay }, packets, outcomes);
 }
@@ -88,7 +88,7 @@ pub fn unwrap_batch<P: AsMut<[u8]>>(
 pub fn unwrap_batch_with<S: Suite, P: AsMut<[u8]>>(
     keys: &mut impl NodeKeys,
     packets: &mut [P],
-    outcomes: &mut Vec<Outcome<S>>,
+    outcomes: &mut Vec<UnwrapResult<S>>,
 ) {
     outcomes.clear();
     outcomes.reserve(packets.len());
@@ -134,7 +134,7 @@ impl<R: ReplayFilter> NodeKeys for OneKey<'_, R> {
 fn unwrap_group<'a, S: Suite, const N: usize>(
     keys: &mut impl NodeKeys,
     packets: impl Iterator<Item = &'a mut [u8]>,
-    each: impl FnMut(Outcome<S>),
+    each: impl FnMut(UnwrapResult<S>),
 ) {
     let admitted = Group::<_, N>::admit(packets.map(|packet| admit::<S>(keys, packet)));
     let mut secrets = admitted.multiply(|packet| {
@@ -152,13 +152,13 @@ fn unwrap_group<'a, S: Suite, const N: usize>(
 /// A packet of the right form for which there is a key.
 struct Admitted<'a> {
     parity: u8,
-    pieces: Pieces<'a>,
+    pieces: PacketPieces<'a>,
 }
 
 /// A packet that is whole, new and meant for this node.
 struct Opened<'a, S: Suite> {
     keys: S::Keys,
-    command: Command<S::Hold, S::Last>,
+    command: RoutingCommand<S::Hold, S::Last>,
     alpha: &'a mut [u8; 32],
     delta: &'a mut [u8],
 }
@@ -166,7 +166,7 @@ struct Opened<'a, S: Suite> {
 impl<S: Suite> Opened<'_, S> {
     /// What makes the next hop's α, where there is a next hop.
     fn factors(&self) -> Option<(&[u8; 32], &[u8; 32])> {
-        matches!(self.command, Command::Forward { .. }).then(|| (S::blinding(&self.keys), &*self.alpha))
+        matches!(self.command, RoutingCommand::Forward { .. }).then(|| (S::blinding(&self.keys), &*self.alpha))
     }
 }
 
@@ -182,7 +182,7 @@ fn open<'a, S: Suite>(
     packet: Admitted<'a>,
     shared: &[u8; 32],
 ) -> Result<Opened<'a, S>, PacketError> {
-    let Admitted { parity, pieces: Pieces { header, delta } } = packet;
+    let Admitted { parity, pieces: PacketPieces { header, delta } } = packet;
     if bool::from(shared.ct_eq(&[0; 32])) {
         return Err(PacketError::WeakSecret);
     }
@@ -201,13 +201,13 @@ fn open_beta<S: Suite>(
     keys: &S::Keys,
     beta: &mut [u8],
     gamma: &mut [u8],
-) -> Result<Command<S::Hold, S::Last>, PacketError> {
+) -> Result<RoutingCommand<S::Hold, S::Last>, PacketError> {
     let block_len = S::GEOMETRY.block_len;
     let mut stream = S::stream(keys);
     stream.apply_keystream(beta);
     let (block, _) = beta.split_at_checked(block_len).ok_or(PacketError::BadCommand)?;
     let Block { command, next_gamma } = S::read_block(block)?;
-    if let Command::Forward { .. } = command {
+    if let RoutingCommand::Forward { .. } = command {
         if next_gamma.len() != gamma.len() {
             return Err(PacketError::BadCommand);
         }
@@ -222,14 +222,14 @@ fn open_beta<S: Suite>(
     Ok(command)
 }
 
-fn finish<S: Suite>(packet: Opened<'_, S>, next_alpha: impl FnOnce() -> [u8; 32]) -> Outcome<S> {
+fn finish<S: Suite>(packet: Opened<'_, S>, next_alpha: impl FnOnce() -> [u8; 32]) -> UnwrapResult<S> {
     let Opened { keys, command, alpha, delta } = packet;
     let hold = match command {
-        Command::Forward { hold, .. } => {
+        RoutingCommand::Forward { hold, .. } => {
             *alpha = next_alpha();
             hold
         }
-        Command::Last(_) => S::Hold::default(),
+        RoutingCommand::Last(_) => S::Hold::default(),
     };
     S::decrypt_payload(&keys, delta);
     Ok(Unwrapped { action: S::action(command, delta)?, delay: S::delay(&keys, hold) })

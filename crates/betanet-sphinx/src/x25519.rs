@@ -22,7 +22,8 @@ mod scalar;
 
 use self::batch::Scalars;
 pub use self::dispatch::{
-    PATH_VARIABLE, Path, PathError, PathUnavailable, active_path, x25519_batch_on, x25519_batch_unclamped_on,
+    PATH_VARIABLE, PathUnavailable, X25519Path, X25519PathError, active_path, x25519_batch_on,
+    x25519_batch_unclamped_on,
 };
 
 /// Multiplies the point with u-coordinate `u` by the clamped `scalar`, as `X25519(k, u)` of RFC 7748 §5.

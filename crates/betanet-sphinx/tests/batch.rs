@@ -6,8 +6,8 @@
 mod common;
 
 use betanet_sphinx::{
-    Action, BuildError, Draft, Geometry, Hop, MAX_HOPS, Native, NodeKeys, Outcome, PACKET_LEN, PacketError,
-    ReplayFilter, ReplayTag, SecretKey, SurbDraft, build_forward, build_forward_batch, build_surb, build_surb_batch,
+    Action, BuildError, Draft, Geometry, Hop, MAX_HOPS, Native, NodeKeys, PACKET_LEN, PacketError, ReplayFilter,
+    ReplayTag, SecretKey, SurbDraft, UnwrapResult, build_forward, build_forward_batch, build_surb, build_surb_batch,
     unwrap, unwrap_batch, unwrap_batch_with,
 };
 use common::{Net, Seen, mailbox, rng, surb_id};
@@ -95,7 +95,7 @@ proptest! {
         let secret = net.nodes[0].secret.clone();
         let (mut seen_by_batch, mut seen_singly) = (Seen::default(), Seen::default());
 
-        let expected: Vec<Outcome> =
+        let expected: Vec<UnwrapResult> =
             single.iter_mut().map(|packet| unwrap(&secret, packet, &mut seen_singly)).collect();
         let mut outcomes = vec![Err(PacketError::NoKey)];
         unwrap_batch(&secret, &mut batch, &mut seen_by_batch, &mut outcomes);

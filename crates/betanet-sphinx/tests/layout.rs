@@ -5,7 +5,7 @@
 #[allow(dead_code, reason = "each test uses its own part")]
 mod common;
 
-use betanet_sphinx::suite::{Block, Command, Maker, Native, NativeLast, Suite};
+use betanet_sphinx::suite::{Block, Maker, Native, NativeLast, RoutingCommand, Suite};
 use betanet_sphinx::{Action, Geometry, MAX_HOPS, PACKET_LEN, SURB_LEN, USER_PAYLOAD_LEN, build_surb};
 use common::{MAILBOX, Net, SURB_ID, mailbox, surb_id};
 
@@ -68,19 +68,19 @@ fn routing_blocks_are_laid_out_as_specified() {
     let next = [0xaa; 32];
     let gamma = [0xbb; 16];
     let mut block = [0xcc; 49];
-    let forward = Command::Forward { next: next.into(), hold: () };
+    let forward = RoutingCommand::Forward { next: next.into(), hold: () };
     Native::write_block(&forward, &gamma, &mut block);
     assert_eq!([&[0x00][..], &next, &gamma].concat(), block);
     assert_eq!(Ok(Block { command: forward, next_gamma: &gamma }), Native::read_block(&block));
 
     let mut block = [0xcc; 49];
-    let reply = Command::Last(NativeLast::Reply { mailbox: mailbox(), surb_id: surb_id() });
+    let reply = RoutingCommand::Last(NativeLast::Reply { mailbox: mailbox(), surb_id: surb_id() });
     Native::write_block(&reply, &[], &mut block);
     assert_eq!([&[0x02][..], &MAILBOX, &SURB_ID, &[0xcc; 16]].concat(), block, "free bytes stay random");
     assert_eq!(Ok(Block { command: reply, next_gamma: &[] }), Native::read_block(&block));
 
     let mut block = [0xcc; 49];
-    let deliver = Command::Last(NativeLast::Deliver);
+    let deliver = RoutingCommand::Last(NativeLast::Deliver);
     Native::write_block(&deliver, &[], &mut block);
     assert_eq!([&[0x01][..], &[0xcc; 48]].concat(), block, "free bytes stay random");
     assert_eq!(Ok(Block { command: deliver, next_gamma: &[] }), Native::read_block(&block));

@@ -8,7 +8,7 @@ mod outside;
 use std::io::Write;
 
 use betanet_sphinx::x25519::{
-    Path, active_path, x25519, x25519_base, x25519_batch, x25519_batch_on, x25519_batch_unclamped,
+    X25519Path, active_path, x25519, x25519_base, x25519_batch, x25519_batch_on, x25519_batch_unclamped,
     x25519_batch_unclamped_on,
 };
 use curve25519_dalek::{MontgomeryPoint, Scalar, scalar::clamp_integer};
@@ -21,8 +21,8 @@ const SEED: u64 = 0x5f32_5519;
 
 /// The paths to test; says which are left out.
 #[allow(clippy::explicit_write, reason = "the harness hides what a passing test prints through `eprintln!`")]
-fn available_paths() -> Vec<Path> {
-    let (available, absent): (Vec<_>, Vec<_>) = Path::ALL.into_iter().partition(|path| path.is_available());
+fn available_paths() -> Vec<X25519Path> {
+    let (available, absent): (Vec<_>, Vec<_>) = X25519Path::ALL.into_iter().partition(|path| path.is_available());
     for path in absent {
         writeln!(std::io::stderr(), "SKIPPED: this machine has no {} path", path.name()).unwrap();
     }
@@ -98,7 +98,7 @@ fn edges() -> Vec<Bytes> {
 }
 
 /// Checks all paths, and batches of all lengths up to some, against the one-at-a-time function.
-fn check_clamped(scalars: &[Bytes], points: &[Bytes], paths: &[Path]) {
+fn check_clamped(scalars: &[Bytes], points: &[Bytes], paths: &[X25519Path]) {
     let expected: Vec<_> = scalars.iter().zip(points).map(|(k, u)| x25519(k, u)).collect();
     for path in paths {
         let mut out = vec![[0x99; 32]; expected.len()];
@@ -115,9 +115,9 @@ fn check_clamped(scalars: &[Bytes], points: &[Bytes], paths: &[Path]) {
     }
 }
 
-fn check_unclamped(scalars: &[Bytes], points: &[Bytes], paths: &[Path]) {
+fn check_unclamped(scalars: &[Bytes], points: &[Bytes], paths: &[X25519Path]) {
     let mut expected = vec![[0; 32]; scalars.len()];
-    x25519_batch_unclamped_on(Path::Scalar, scalars, points, &mut expected).unwrap();
+    x25519_batch_unclamped_on(X25519Path::Scalar, scalars, points, &mut expected).unwrap();
     for path in paths {
         let mut out = vec![[0x99; 32]; expected.len()];
         x25519_batch_unclamped_on(*path, scalars, points, &mut out).unwrap();
@@ -304,7 +304,7 @@ fn a_batch_takes_the_active_path_and_clamps() {
 
 #[test]
 fn a_path_that_is_absent_is_refused_by_name_and_leaves_the_output_alone() {
-    for path in Path::ALL {
+    for path in X25519Path::ALL {
         let mut out = [[0x99; 32]; 8];
         let result = x25519_batch_on(path, &[[1; 32]; 8], &[[9; 32]; 8], &mut out);
         assert_eq!(path.is_available(), result.is_ok());

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use betanet_sphinx::x25519::{Path, x25519, x25519_base, x25519_batch_on};
+use betanet_sphinx::x25519::{X25519Path, x25519, x25519_base, x25519_batch_on};
 
 fn bytes(hex: &str) -> [u8; 32] {
     hex::decode(hex).unwrap().try_into().unwrap()
@@ -11,8 +11,8 @@ fn bytes(hex: &str) -> [u8; 32] {
 
 /// The paths to test; says which are left out.
 #[allow(clippy::explicit_write, reason = "the harness hides what a passing test prints through `eprintln!`")]
-fn available_paths() -> Vec<Path> {
-    let (available, absent): (Vec<_>, Vec<_>) = Path::ALL.into_iter().partition(|path| path.is_available());
+fn available_paths() -> Vec<X25519Path> {
+    let (available, absent): (Vec<_>, Vec<_>) = X25519Path::ALL.into_iter().partition(|path| path.is_available());
     for path in absent {
         writeln!(std::io::stderr(), "SKIPPED: this machine has no {} path", path.name()).unwrap();
     }
@@ -64,7 +64,7 @@ fn the_key_exchange_matches_the_rfc() {
 }
 
 /// k ← X25519(k, u) and u ← the old k, `times` times from k = u = 9, in all eight lanes.
-fn iterate(path: Path, times: usize) -> [u8; 32] {
+fn iterate(path: X25519Path, times: usize) -> [u8; 32] {
     let mut nine = [0; 32];
     nine[0] = 9;
     let (mut scalars, mut points) = ([nine; 8], [nine; 8]);

@@ -1,6 +1,6 @@
 //! A client in memory: a real courier and what came out of it.
 
-use betanet_mix::courier::{Courier, CourierConfig, FailReason, Incoming, PingId, ReplyHandle};
+use betanet_mix::courier::{Courier, CourierConfig, Delivery, FailReason, PingId, ReplyHandle};
 use betanet_mix::message::{MessageId, Pieces, SealingKey, SpoolHead, SpoolKey};
 use betanet_mix::view::{Address, Mailbox};
 use rand_chacha::ChaCha20Rng;
@@ -33,7 +33,7 @@ pub struct MemoryClient {
     /// What happens to delivered messages.
     pub behaviour: Behaviour,
     /// Messages delivered, in order. Survives a restart, as an application's database does.
-    pub delivered: Vec<Incoming>,
+    pub delivered: Vec<Delivery>,
     /// Messages of which every fragment was stored, in order.
     pub sent: Vec<MessageId>,
     /// Messages and requests that failed, in order.

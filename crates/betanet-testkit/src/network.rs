@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use betanet_mix::courier::{Action as Do, CourierConfig, PingId, SendError, SendOptions};
+use betanet_mix::courier::{CourierConfig, Effect, PingId, SendError, SendOptions};
 use betanet_mix::directory::{Consensuses, Door, Ledger, NetworkConstants, Saved, Shown, Terms};
 use betanet_mix::epoch::EpochClock;
 use betanet_mix::message::{Envelope, EnvelopeKind, ItemRef, MessageId, encode_ack};
@@ -17,7 +17,7 @@ use rand_core::Rng;
 
 use crate::client::{Behaviour, ClientIndex, MemoryClient};
 use crate::faults::{Faults, happens};
-use crate::node::{Item, MailboxStore, MemoryNode};
+use crate::node::{MailboxStore, MemoryNode, StoredItem};
 use crate::seeded_rng;
 
 /// When a network's clock starts, Unix milliseconds. Lies in the middle of no epoch in particular.
@@ -223,7 +223,7 @@ impl MemoryNetwork {
     pub fn plant(&mut self, client: ClientIndex, payload: Vec<u8>) {
         let Some(mailbox) = self.client(client).mailboxes().first().copied() else { return };
         if let Some(node) = self.by_id.get(&mailbox.edge).copied() {
-            self.store(node, mailbox.mailbox, Item::Forward(payload));
+            self.store(node, mailbox.mailbox, StoredItem::Forward(payload));
         }
     }
 
@@ -385,7 +385,7 @@ impl MemoryNetwork {
                     return self.pass_on(index, mailbox, payload);
                 }
                 let surb = envelope.and_then(|envelope| envelope.ack_surb());
-                if !self.store(index, mailbox, Item::Forward(payload)) {
+                if !self.store(index, mailbox, StoredItem::Forward(payload)) {
                     return;
                 }
                 if let Some(surb) = surb {
@@ -397,7 +397,7 @@ impl MemoryNetwork {
             }
             Action::Reply { mailbox, surb_id, delta } => {
                 let delta = packet.get(delta).unwrap_or_default().to_vec();
-                self.store(index, mailbox, Item::Reply { surb_id, delta });
+                self.store(index, mailbox, StoredItem::Reply { surb_id, delta });
             }
         }
     }
@@ -413,7 +413,7 @@ impl MemoryNetwork {
         self.schedule(latency, Kind::PassOn { client, edge, payload });
     }
 
-    fn store(&mut self, index: usize, mailbox: MailboxId, item: Item) -> bool {
+    fn store(&mut self, index: usize, mailbox: MailboxId, item: StoredItem) -> bool {
         let node = self.nodes.get_mut(index);
         let found = node.and_then(|node| Some((node.id, node.mailboxes.get_mut(&mailbox)?)));
         let Some((edge, store)) = found else {
@@ -445,8 +445,8 @@ impl MemoryNetwork {
             return;
         }
         match stored {
-            Item::Forward(payload) => owner.courier.on_forward(now_ms, item, &payload),
-            Item::Reply { surb_id, mut delta } => owner.courier.on_reply(now_ms, item, surb_id, &mut delta),
+            StoredItem::Forward(payload) => owner.courier.on_forward(now_ms, item, &payload),
+            StoredItem::Reply { surb_id, mut delta } => owner.courier.on_reply(now_ms, item, surb_id, &mut delta),
         }
         self.pump(client);
     }
@@ -459,8 +459,8 @@ impl MemoryNetwork {
             if client.courier.wants_credit() && client.is_attached() {
                 client.courier.grant(now_ms, CREDIT);
             }
-            let Some(action) = client.courier.next_action() else { break };
-            self.carry_out(index, action);
+            let Some(effect) = client.courier.next_effect() else { break };
+            self.carry_out(index, effect);
         }
         let wakeup_us = self.client(index).courier.next_wakeup().map(|at_ms| at_ms.saturating_sub(START_MS) * 1000);
         let at_us = wakeup_us.unwrap_or(u64::MAX).clamp(self.now_us, self.now_us + TICK_US);
@@ -472,22 +472,22 @@ impl MemoryNetwork {
         }
     }
 
-    fn carry_out(&mut self, index: ClientIndex, action: Do) {
+    fn carry_out(&mut self, index: ClientIndex, effect: Effect) {
         let now_ms = self.now_ms();
-        match action {
-            Do::Inject { edge, packet } => {
+        match effect {
+            Effect::Inject { edge, packet } => {
                 if let Some(node) = self.by_id.get(&edge).copied() {
                     *self.client_mut(index).injected.entry(node).or_default() += 1;
                 }
                 let packet = packet.as_array().expect("couriers make whole packets");
                 self.link(edge, Box::new(*packet), true);
             }
-            Do::Delete { edge, seqs } => seqs.into_iter().for_each(|seq| self.delete(index, ItemRef { edge, seq })),
-            Do::Redeliver => {
+            Effect::Delete { edge, seqs } => seqs.into_iter().for_each(|seq| self.delete(index, ItemRef { edge, seq })),
+            Effect::Redeliver => {
                 self.client_mut(index).redeliveries += 1;
                 self.attach(index);
             }
-            Do::Deliver { message } => {
+            Effect::Deliver { message } => {
                 let client = self.client_mut(index);
                 if let (Behaviour::Echo, Some(handle)) = (client.behaviour, message.reply) {
                     let cut = message.body.len().min(message.reply_capacity);
@@ -498,7 +498,7 @@ impl MemoryNetwork {
                 client.delivered.push(message);
                 items.unwrap_or_default().into_iter().for_each(|item| self.delete(index, item));
             }
-            Do::SpoolPiece { key, head, index: piece, data } => {
+            Effect::SpoolPiece { key, head, index: piece, data } => {
                 let client = self.client_mut(index);
                 if client.has_room {
                     client.spools.entry(key).or_insert_with(|| (head, BTreeMap::new())).1.insert(piece, data);
@@ -507,31 +507,31 @@ impl MemoryNetwork {
                     client.courier.pieces_not_written(&key, &[piece]);
                 }
             }
-            Do::OpenSpool { key, stream_len } => {
+            Effect::OpenSpool { key, stream_len } => {
                 let client = self.client_mut(index);
                 let stream = client.stream(&key);
                 client.courier.spool_opened(now_ms, &key, stream_len, &stream);
             }
-            Do::DeliverSpool { mut message, key, body } => {
+            Effect::DeliverSpool { mut message, key, body } => {
                 let stream = self.client(index).stream(&key);
                 let body = usize::try_from(body.start).expect("fits")..usize::try_from(body.end).expect("fits");
                 message.body = stream.get(body).expect("inside the stream").to_vec();
-                self.carry_out(index, Do::Deliver { message });
+                self.carry_out(index, Effect::Deliver { message });
             }
-            Do::DiscardSpool { key } => drop(self.client_mut(index).spools.remove(&key)),
-            Do::Progress { .. } => {}
-            Do::Sent { id } => self.client_mut(index).sent.push(id),
-            Do::Failed { id, reason } => self.client_mut(index).failed.push((id, reason)),
-            Do::ReplyComplete { id, body } => self.client_mut(index).replies.push((id, body)),
-            Do::NoteAnswer { handle, id, until_ms } => {
+            Effect::DiscardSpool { key } => drop(self.client_mut(index).spools.remove(&key)),
+            Effect::Progress { .. } => {}
+            Effect::Sent { id } => self.client_mut(index).sent.push(id),
+            Effect::Failed { id, reason } => self.client_mut(index).failed.push((id, reason)),
+            Effect::ReplyComplete { id, body } => self.client_mut(index).replies.push((id, body)),
+            Effect::NoteAnswer { handle, id, until_ms } => {
                 let client = self.client_mut(index);
                 client.answered.push((id, until_ms));
                 client.courier.answer_noted(now_ms, handle);
             }
-            Do::ReplySent { handle } => self.client_mut(index).replied.push(handle),
-            Do::Pong { ping, rtt_ms } => self.client_mut(index).pongs.push((ping, rtt_ms)),
-            Do::PingLost { ping } => self.client_mut(index).lost_pings.push(ping),
-            other => panic!("the network does not know the action {other:?}"),
+            Effect::ReplySent { handle } => self.client_mut(index).replied.push(handle),
+            Effect::Pong { ping, rtt_ms } => self.client_mut(index).pongs.push((ping, rtt_ms)),
+            Effect::PingLost { ping } => self.client_mut(index).lost_pings.push(ping),
+            other => panic!("the network does not know the effect {other:?}"),
         }
     }
 

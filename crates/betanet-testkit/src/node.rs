@@ -20,7 +20,7 @@ const REPLAY_CAPACITY: usize = 10_000_000;
 
 /// What lies in a mailbox.
 #[derive(Clone, Debug)]
-pub(crate) enum Item {
+pub(crate) enum StoredItem {
     Forward(Vec<u8>),
     Reply { surb_id: SurbId, delta: Vec<u8> },
 }
@@ -28,7 +28,7 @@ pub(crate) enum Item {
 #[derive(Debug, Default)]
 pub(crate) struct MailboxStore {
     next_seq: u64,
-    pub(crate) items: BTreeMap<u64, Item>,
+    pub(crate) items: BTreeMap<u64, StoredItem>,
     pub(crate) owner: Option<ClientIndex>,
 }
 
@@ -37,7 +37,7 @@ impl MailboxStore {
         Self { owner: Some(owner), ..Self::default() }
     }
 
-    pub(crate) fn store(&mut self, item: Item) -> u64 {
+    pub(crate) fn store(&mut self, item: StoredItem) -> u64 {
         self.next_seq += 1;
         self.items.insert(self.next_seq, item);
         self.next_seq
@@ -81,7 +81,7 @@ impl MemoryNode {
 
     /// What it publishes, with the delay proofs that it owes and may tell.
     pub(crate) fn descriptor(&self, owed: &[OwedProof], clock: &EpochClock, now_ms: u64) -> Verified<NodeDescriptor> {
-        let vrf_key = vrf::SecretKey::from_seed(self.id.as_bytes());
+        let vrf_key = vrf::VrfSecretKey::from_seed(self.id.as_bytes());
         let due = owed.iter().filter(|owed| owed.seed.reveal_ms(owed.epoch, clock) <= now_ms);
         let proofs = due.map(|owed| DelayProof::make(&vrf_key, owed.epoch, &owed.seed.beacon).1);
         let descriptor = NodeDescriptor {

@@ -4,7 +4,7 @@
 //! take turns.
 
 use std::io::Write;
-use std::path::Path as FilePath;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use betanet_bench::window::{Rates, duel, median, microseconds, rates};
 use betanet_bench::{Failure, Resized, agreement, ours, peer};
 use betanet_sphinx::suite::hctr2::Hctr2;
 use betanet_sphinx::suite::lioness::Lioness;
-use betanet_sphinx::x25519::{PATH_VARIABLE, Path, active_path};
+use betanet_sphinx::x25519::{PATH_VARIABLE, X25519Path, active_path};
 use betanet_sphinx::{Geometry, MailboxId, Maker, Native};
 use serde_json::{Map, Value, json};
 
@@ -39,7 +39,7 @@ fn main() -> Result<(), Failure> {
     let steal_before = steal();
     let mut summary = Map::new();
     let mut details = Map::new();
-    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+    for path in X25519Path::ALL.into_iter().filter(|path| path.is_available()) {
         let figures = start_for(path)?;
         for (name, figure) in &figures {
             writeln!(out, "{name:<36} {figure}")?;
@@ -51,7 +51,7 @@ fn main() -> Result<(), Failure> {
     for (name, figure) in &primitives {
         writeln!(out, "{name:<36} {figure}")?;
     }
-    for path in Path::ALL {
+    for path in X25519Path::ALL {
         let name = format!("x25519_us_{}", path.name());
         if let Some(figure) = primitives.get(&name) {
             summary.insert(name, figure.clone());
@@ -71,7 +71,7 @@ fn main() -> Result<(), Failure> {
     }
     details.insert("bulk".to_owned(), Value::Object(bulk));
 
-    let root = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = root.join(RESULTS);
     let commit = commit(&root);
     keep_others(&file, &commit, &mut summary);
@@ -97,7 +97,7 @@ fn main() -> Result<(), Failure> {
 }
 
 /// The figures of one path, measured by this program in another process.
-fn start_for(path: Path) -> Result<Map<String, Value>, Failure> {
+fn start_for(path: X25519Path) -> Result<Map<String, Value>, Failure> {
     let mut child = Command::new(std::env::current_exe()?);
     child.arg(ONE_PATH).env(PATH_VARIABLE, path.name()).stderr(Stdio::inherit());
     let output = child.output()?;
@@ -147,7 +147,7 @@ fn primitives() -> Result<Map<String, Value>, Failure> {
         figures.insert(name.to_owned(), round(microseconds(rates.median())));
         Ok(())
     };
-    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+    for path in X25519Path::ALL.into_iter().filter(|path| path.is_available()) {
         let mut lanes = agreement::Lanes::new(path);
         put(&format!("x25519_us_{}", path.name()), &mut || Ok(lanes.run()?))?;
     }
@@ -211,7 +211,7 @@ fn bulk() -> Result<Map<String, Value>, Failure> {
 }
 
 /// The figures that others look for, by their short names: those of 2 KiB packets.
-fn summarise(path: Path, figures: &Map<String, Value>, summary: &mut Map<String, Value>) {
+fn summarise(path: X25519Path, figures: &Map<String, Value>, summary: &mut Map<String, Value>) {
     let path = path.name();
     for what in ["unwrap_ratio", "unwrap_per_s", "create_ratio", "create_per_s"] {
         if let Some(figure) = figures.get(&format!("{what}_2048_{path}")) {
@@ -221,7 +221,7 @@ fn summarise(path: Path, figures: &Map<String, Value>, summary: &mut Map<String,
 }
 
 /// Keeps figures that other programs measured for the same commit.
-fn keep_others(file: &FilePath, commit: &str, summary: &mut Map<String, Value>) {
+fn keep_others(file: &Path, commit: &str, summary: &mut Map<String, Value>) {
     let old = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     let Some(old) = old.filter(|old| old.get("commit").and_then(Value::as_str) == Some(commit)) else { return };
     for (name, figure) in old.get("summary").and_then(Value::as_object).into_iter().flatten() {
@@ -238,7 +238,7 @@ fn machine() -> String {
 }
 
 /// The commit, marked where files behind the figures differ from it.
-fn commit(root: &FilePath) -> String {
+fn commit(root: &Path) -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git").current_dir(root).args(args).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -101,7 +101,7 @@ impl Maker {
         let SeedsFile { seeds } = serde_json::from_slice(&std::fs::read(folder.join("delays.json"))?)?;
         let seed = seeds.get(&epoch).ok_or("the node has no delays for this epoch")?;
         let vrf_key = std::fs::read(folder.join("vrf.key"))?;
-        let vrf_key = vrf::SecretKey::from_seed(vrf_key.first_chunk().ok_or("the node's VRF key is too short")?);
+        let vrf_key = vrf::VrfSecretKey::from_seed(vrf_key.first_chunk().ok_or("the node's VRF key is too short")?);
         let (delays, _) = seed.delays(&vrf_key, epoch);
         let node = Hop { node: id, key: secret.public() };
         Ok(Self { rng, epoch, node, secret, delays, members, payload: vec![13; USER_PAYLOAD_LEN], made: 0 })
@@ -141,7 +141,7 @@ impl Maker {
 mod tests {
     use betanet_mix::view::Beacon;
     use betanet_node::daemon::delays::Delays;
-    use betanet_node::daemon::epochs::Epochs;
+    use betanet_node::daemon::packet_keys::PacketKeys;
     use betanet_node::state::StateDir;
     use rand_chacha::rand_core::SeedableRng;
 
@@ -155,7 +155,7 @@ mod tests {
         let seed = DelaySeed { beacon: Beacon::genesis("test"), mean_ms: 5 };
         state.secret("vrf.key").unwrap();
         std::fs::write(state.join("delays.json"), serde_json::json!({"seeds": {"100": seed}}).to_string()).unwrap();
-        let epochs = Epochs::open(&state, "boot", epoch, 1000).unwrap();
+        let packet_keys = PacketKeys::open(&state, "boot", epoch, 1000).unwrap();
         let delays = Delays::open(&state).unwrap();
 
         let mut rng = ChaCha20Rng::seed_from_u64(1);
@@ -164,7 +164,7 @@ mod tests {
         let made = maker.batch().unwrap();
         assert_eq!((BATCH, BATCH / SAMPLED), (made.len(), made.iter().filter(|made| made.sample.is_some()).count()));
 
-        let (_, secret) = epochs.accept(epoch.parity()).unwrap();
+        let (_, secret) = packet_keys.accept(epoch.parity()).unwrap();
         for made in made {
             let mut packet: [u8; PACKET_LEN] = (&*made.packet).try_into().unwrap();
             let unwrapped = unwrap(&secret, &mut packet, &mut Open).unwrap();

@@ -87,7 +87,7 @@ pub struct Members {
 struct Member {
     key: SigningKey,
     packet_key: PublicKey,
-    vrf_key: vrf::PublicKey,
+    vrf_key: vrf::VrfPublicKey,
     address: LinkAddress,
     dialer: Dialer,
 }
@@ -113,7 +113,7 @@ impl Members {
             tokio::spawn(listen(listener, Arc::clone(&arrivals)));
             members.push(Member {
                 packet_key: SecretKey::generate(rng).public(),
-                vrf_key: vrf::SecretKey::from_seed(&vrf_seed).public(),
+                vrf_key: vrf::VrfSecretKey::from_seed(&vrf_seed).public(),
                 address,
                 dialer: Dialer::new(&key, LinkTimeouts::default())?,
                 key,

@@ -8,12 +8,12 @@ use betanet_sphinx::SurbId;
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::state::{Bulk, Due, Load, Outgoing, Ready, Sending};
+use super::state::{Bulk, Due, Load, Outgoing, ReadyPacket, Sending};
 use super::transmit::Trouble;
-use super::types::{Action, FailReason, Incoming};
+use super::types::{Delivery, Effect, FailReason};
 use crate::message::{
-    Answer, BULK_SEALED_LEN, BulkContent, BulkMessage, BulkPacket, MessageId, Pieces, SpoolHead, SpoolKey, Taken,
-    WindowAck, encode_piece, parse_head,
+    BULK_SEALED_LEN, BulkContent, BulkMessage, BulkPacket, MessageId, Pieces, ProbeAnswer, SpoolHead, SpoolKey,
+    TakenPiece, WindowAck, encode_piece, parse_head,
 };
 use crate::path::{select_forward, select_return};
 use crate::random;
@@ -179,7 +179,7 @@ impl<R: CryptoRng> Courier<R> {
             self.stats.fragments_acked += total.saturating_sub(bulk.there.count().into());
             self.stats.messages_sent += 1;
             self.forget_outgoing(id);
-            return self.actions.push_back(Action::Sent { id });
+            return self.effects.push_back(Effect::Sent { id });
         };
         if place != bulk.place.0 {
             if sent_ms <= bulk.place.1 {
@@ -216,7 +216,7 @@ impl<R: CryptoRng> Courier<R> {
         if newly > 0 {
             bulk.progress_ms = now_ms.wrapping_add_signed(self.wall_ahead_ms);
             let (done, total) = (there.count(), message.outbound.total());
-            self.actions.push_back(Action::Progress { id, done, total });
+            self.effects.push_back(Effect::Progress { id, done, total });
         }
         for _ in 0..acked {
             self.bulk_window.gone();
@@ -258,7 +258,7 @@ impl<R: CryptoRng> Courier<R> {
         let is_finished = self.reassembler.is_finished(id);
         match content {
             BulkContent::Probe { surbs } if is_finished => {
-                let answer = |surb| Answer { surb, key: opened.ack_key.clone(), ack: WindowAck::Whole };
+                let answer = |surb| ProbeAnswer { surb, key: opened.ack_key.clone(), ack: WindowAck::Whole };
                 let answers = surbs.into_iter().map(answer).collect();
                 self.answer_probes(answers);
             }
@@ -281,11 +281,11 @@ impl<R: CryptoRng> Courier<R> {
                 let taken = self.spools.take(now_ms, place, key, head, index, data.len(), &mut discarded);
                 for key in discarded {
                     self.count_drop("spool_evicted");
-                    self.actions.push_back(Action::DiscardSpool { key });
+                    self.effects.push_back(Effect::DiscardSpool { key });
                 }
                 match taken {
-                    Taken::Write => self.actions.push_back(Action::SpoolPiece { key, head, index, data }),
-                    Taken::Useless(reason) => self.count_drop(reason),
+                    TakenPiece::Write => self.effects.push_back(Effect::SpoolPiece { key, head, index, data }),
+                    TakenPiece::Useless(reason) => self.count_drop(reason),
                 }
             }
         }
@@ -306,7 +306,7 @@ impl<R: CryptoRng> Courier<R> {
         self.answer_probes(answers);
     }
 
-    /// Takes a spool from before a restart. If it is of no use, [`Action::DiscardSpool`] follows.
+    /// Takes a spool from before a restart. If it is of no use, [`Effect::DiscardSpool`] follows.
     pub fn restore_spool(
         &mut self,
         now_ms: u64,
@@ -317,14 +317,14 @@ impl<R: CryptoRng> Courier<R> {
     ) {
         let place = u32::from_be_bytes(random::bytes(&mut self.rng)).max(1);
         if self.reassembler.is_finished(key.id) || !self.spools.restore(now_ms, place, key, head, pieces, last_len) {
-            return self.actions.push_back(Action::DiscardSpool { key });
+            return self.effects.push_back(Effect::DiscardSpool { key });
         }
         self.finish_spool(&key);
     }
 
     fn finish_spool(&mut self, key: &SpoolKey) {
         if let Some(stream_len) = self.spools.take_whole(key) {
-            self.actions.push_back(Action::OpenSpool { key: *key, stream_len });
+            self.effects.push_back(Effect::OpenSpool { key: *key, stream_len });
         }
     }
 
@@ -334,7 +334,7 @@ impl<R: CryptoRng> Courier<R> {
     pub fn spool_opened(&mut self, now_ms: u64, key: &SpoolKey, stream_len: u64, start: &[u8]) {
         let Some(head) = self.spools.head(key) else { return };
         for other in self.spools.forget(key.id, Some(key)) {
-            self.actions.push_back(Action::DiscardSpool { key: other });
+            self.effects.push_back(Effect::DiscardSpool { key: other });
         }
         let wall_ms = self.wall_ms(now_ms);
         self.reassembler.finish(now_ms, wall_ms, key.id, head.expiry_ms);
@@ -349,24 +349,29 @@ impl<R: CryptoRng> Courier<R> {
         let (reply, reply_capacity) = self.hold(now_ms, key.id, head.hops, stream);
         let body = head_len..stream_len.max(head_len);
         self.stats.messages_delivered += 1;
-        let message = Incoming { id: key.id, body: Vec::new(), hops: head.hops, reply, reply_capacity };
-        self.actions.push_back(Action::DeliverSpool { message, key: *key, body });
+        let message = Delivery { id: key.id, body: Vec::new(), hops: head.hops, reply, reply_capacity };
+        self.effects.push_back(Effect::DeliverSpool { message, key: *key, body });
     }
 
     /// Forgets a spool that the driver cannot read: its sender sends the message again.
     pub fn spool_lost(&mut self, key: &SpoolKey) {
         self.count_drop("spool_lost");
         self.spools.forget(key.id, None);
-        self.actions.push_back(Action::DiscardSpool { key: *key });
+        self.effects.push_back(Effect::DiscardSpool { key: *key });
     }
 
-    fn answer_probes(&mut self, answers: Vec<Answer>) {
-        for Answer { surb, key, ack } in answers {
+    fn answer_probes(&mut self, answers: Vec<ProbeAnswer>) {
+        for ProbeAnswer { surb, key, ack } in answers {
             if self.ready.len() >= MAX_READY {
                 self.count_drop("acks_full");
             } else if self.may_enter_at(surb.first()) {
                 let payload = key.seal(&mut self.rng, &ack.encode());
-                self.ready.push_back(Ready::Reply { surb: Box::new(surb), anywhere: false, payload, last_of: None });
+                self.ready.push_back(ReadyPacket::Reply {
+                    surb: Box::new(surb),
+                    anywhere: false,
+                    payload,
+                    last_of: None,
+                });
             } else {
                 self.count_drop("foreign_surb");
             }

@@ -172,7 +172,7 @@ pub(super) struct Flight {
 
 /// A request without a complete answer.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct OpenRequest {
     pub(super) surbs: Vec<SurbId>,
     pub(super) parts: ReplyAssembler,
     pub(super) timeout_ms: u64,
@@ -236,7 +236,7 @@ pub(super) struct UnnotedReply {
 }
 
 /// A packet that goes before fragments.
-pub(super) enum Ready {
+pub(super) enum ReadyPacket {
     Packet { edge: NodeId, packet: Buffer },
     Reply { surb: Box<Surb>, anywhere: bool, payload: Vec<u8>, last_of: Option<ReplyHandle> },
 }

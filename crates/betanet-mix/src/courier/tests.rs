@@ -26,13 +26,13 @@ fn to() -> Address {
     Address::new(vec![mailbox(1), mailbox(3)], SealingKey::generate(&mut rng(2)).public()).unwrap()
 }
 
-fn actions(courier: &mut Courier<ChaCha20Rng>) -> Vec<Action> {
-    std::iter::from_fn(|| courier.next_action()).collect()
+fn effects(courier: &mut Courier<ChaCha20Rng>) -> Vec<Effect> {
+    std::iter::from_fn(|| courier.next_effect()).collect()
 }
 
 fn injected(courier: &mut Courier<ChaCha20Rng>) -> Vec<(NodeId, Buffer)> {
-    let inject = |action| if let Action::Inject { edge, packet } = action { Some((edge, packet)) } else { None };
-    actions(courier).into_iter().filter_map(inject).collect()
+    let inject = |effect| if let Effect::Inject { edge, packet } = effect { Some((edge, packet)) } else { None };
+    effects(courier).into_iter().filter_map(inject).collect()
 }
 
 /// INV-MSG-21: never more packets than credit, nor more outstanding fragments than the window.
@@ -40,9 +40,9 @@ fn injected(courier: &mut Courier<ChaCha20Rng>) -> Vec<(NodeId, Buffer)> {
 fn packets_need_credit_and_a_place_in_the_window() {
     let mut courier = courier_with(CourierConfig { bulk_above: u16::MAX, ..CourierConfig::default() });
     courier.send(NOW_MS, &to(), vec![0; 400_000], SendOptions::hops(3)).unwrap();
-    assert!(courier.next_action().is_none() && courier.wants_credit());
+    assert!(courier.next_effect().is_none() && courier.wants_credit());
     courier.grant(NOW_MS, 0);
-    assert!(courier.next_action().is_none());
+    assert!(courier.next_effect().is_none());
     courier.grant(NOW_MS, 10);
     assert_eq!(injected(&mut courier).len(), 10);
     courier.grant(NOW_MS, 100_000);
@@ -118,12 +118,12 @@ fn nothing_is_sent_by_an_expired_consensus() {
     assert_eq!(courier.ping(late, 3), Err(SendError::NoConsensus));
     courier.grant(late, 10);
     courier.tick(late);
-    assert!(actions(&mut courier).is_empty());
+    assert!(effects(&mut courier).is_empty());
     courier.tick(late + 29_999);
-    assert!(actions(&mut courier).is_empty());
+    assert!(effects(&mut courier).is_empty());
     courier.tick(late + 30_000);
-    let ended = actions(&mut courier);
-    let [Action::Failed { id: failed, reason: FailReason::NoConsensus { waited_ms: 30_000 } }] = &ended[..] else {
+    let ended = effects(&mut courier);
+    let [Effect::Failed { id: failed, reason: FailReason::NoConsensus { waited_ms: 30_000 } }] = &ended[..] else {
         panic!("{ended:?}")
     };
     assert_eq!(*failed, id);
@@ -134,8 +134,8 @@ fn nothing_is_sent_by_an_expired_consensus() {
 fn a_request_that_waits_for_a_path_at_its_timeout_says_so() {
     let mut courier = courier();
     let ask = |courier: &mut Courier<_>, at_ms| courier.request(at_ms, &to(), b"?", SendOptions::hops(3), 1, 9_000);
-    let reason = |courier: &mut Courier<_>| match &actions(courier)[..] {
-        [.., Action::Failed { reason, .. }] => reason.clone(),
+    let reason = |courier: &mut Courier<_>| match &effects(courier)[..] {
+        [.., Effect::Failed { reason, .. }] => reason.clone(),
         other => panic!("{other:?}"),
     };
     ask(&mut courier, NOW_MS).unwrap();
@@ -161,11 +161,11 @@ fn a_blocked_message_wants_no_credit_until_something_changes() {
     courier.set_mailboxes(vec![mailbox(1)]);
     courier.set_view(Arc::new(view(0)));
     courier.grant(NOW_MS, 1);
-    assert!(actions(&mut courier).is_empty() && !courier.wants_credit());
+    assert!(effects(&mut courier).is_empty() && !courier.wants_credit());
     courier.set_mailboxes(attached);
     assert!(courier.wants_credit(), "other mailboxes may do");
     courier.grant(NOW_MS, 1);
-    assert!(actions(&mut courier).is_empty() && !courier.wants_credit());
+    assert!(effects(&mut courier).is_empty() && !courier.wants_credit());
     // Time alone may bring keys, so a blocked message is tried again, but not at every tick.
     courier.tick(NOW_MS);
     assert!(courier.wants_credit());
@@ -201,7 +201,7 @@ fn a_wall_clock_that_is_set_right_changes_the_consensus_in_force_and_no_timer() 
     // Set forward, the clock ends nothing early, neither the wait for an ack nor the message.
     courier.set_wall_clock(1_500, NOW_MS + EPOCH_MS);
     courier.tick(1_500);
-    assert!(actions(&mut courier).is_empty() && !courier.wants_credit());
+    assert!(effects(&mut courier).is_empty() && !courier.wants_credit());
     courier.tick(1_593);
     assert!(courier.wants_credit());
 }
@@ -226,7 +226,7 @@ fn impossible_sends_are_refused_at_once() {
     assert!(matches!(courier.send(NOW_MS, &weak, b"", SendOptions::hops(1)), Err(SendError::Seal(_))));
     let refused = courier.request(NOW_MS, &to(), b"", SendOptions::hops(1), 0, 1000);
     assert_eq!(refused, Err(SendError::NoReplyPackets));
-    assert!(actions(&mut courier).is_empty());
+    assert!(effects(&mut courier).is_empty());
     assert_eq!((courier.stats().outgoing_messages, courier.stats().open_requests), (0, 0));
 }
 
@@ -239,8 +239,8 @@ fn what_is_under_way_is_bounded() {
     let first = send(5000).unwrap();
     assert_eq!(send(1), Err(SendError::Busy { messages: 1, bytes: 5000 }));
     assert!(courier.cancel(first) && !courier.cancel(first));
-    let ended = actions(&mut courier);
-    assert!(matches!(&ended[..], [Action::Failed { reason: FailReason::Cancelled, .. }]), "{ended:?}");
+    let ended = effects(&mut courier);
+    assert!(matches!(&ended[..], [Effect::Failed { reason: FailReason::Cancelled, .. }]), "{ended:?}");
     let mut send = |len| courier.send(NOW_MS, &to(), vec![0; len], SendOptions::hops(1));
     assert!((0..3).all(|_| send(10).is_ok()));
     assert_eq!(send(10), Err(SendError::Busy { messages: 3, bytes: 30 }));
@@ -261,13 +261,13 @@ fn a_message_fails_when_its_lifetime_ends() {
     courier.send(NOW_MS, &to(), b"one", options).unwrap();
     courier.grant(NOW_MS, 1);
     courier.tick(NOW_MS + 2_000);
-    let ended = actions(&mut courier);
+    let ended = effects(&mut courier);
     assert!(
-        ended.iter().any(|action| matches!(action, Action::Failed { reason: FailReason::Expired, .. })),
+        ended.iter().any(|effect| matches!(effect, Effect::Failed { reason: FailReason::Expired, .. })),
         "{ended:?}"
     );
     courier.tick(NOW_MS + 100_000);
-    assert!(actions(&mut courier).is_empty(), "one end is enough");
+    assert!(effects(&mut courier).is_empty(), "one end is enough");
     let options = SendOptions { lifetime_ms: Some(u64::MAX), ..SendOptions::hops(1) };
     courier.send(NOW_MS, &to(), b"two", options).unwrap();
     assert_eq!(courier.next_wakeup(), Some(NOW_MS + 7 * 24 * 3_600_000), "recipients take no longer one");
@@ -287,11 +287,11 @@ fn timers_end_with_what_they_belong_to() {
     let later = NOW_MS + 500;
     courier.request(later, &to(), b"two", options, 1, 60_000).unwrap();
     courier.grant(later, 1);
-    actions(&mut courier);
+    effects(&mut courier);
     courier.tick(NOW_MS + 600);
     assert!(!courier.wants_credit(), "the first request's packet was not acknowledged, the second's has time");
     courier.tick(NOW_MS + 9_000);
-    assert!(actions(&mut courier).is_empty(), "the first request has timed out, the second has time");
+    assert!(effects(&mut courier).is_empty(), "the first request has timed out, the second has time");
     // Neither does a blocked message leave its patience behind.
     courier.cancel(id);
     courier.send(later, &to(), b"three", options).unwrap();
@@ -311,14 +311,14 @@ fn nothing_is_sent_again_once_recipients_may_have_forgotten_it() {
     courier.grant(NOW_MS, 2);
     // One fragment of the second message arrives, then the driver has no room for long.
     courier.outgoing.get_mut(&second).unwrap().flights.clear();
-    actions(&mut courier);
+    effects(&mut courier);
     let late = NOW_MS + 16 * 16_000;
     courier.grant(late, 10);
     let mut ends = Vec::new();
-    for action in actions(&mut courier) {
-        match action {
-            Action::Failed { id, reason } => ends.push((id, reason)),
-            Action::Inject { .. } => {}
+    for effect in effects(&mut courier) {
+        match effect {
+            Effect::Failed { id, reason } => ends.push((id, reason)),
+            Effect::Inject { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -340,13 +340,13 @@ fn unfinished_messages_wait_for_edges_that_are_away() {
     let hour = NOW_MS + 3_600_000;
     courier.tick(NOW_MS);
     courier.tick(hour);
-    assert!(actions(&mut courier).is_empty());
+    assert!(effects(&mut courier).is_empty());
     courier.set_mailboxes(vec![mailbox(0), mailbox(2)]);
     courier.tick(hour + 10_000);
     courier.tick(hour + 581_999);
-    assert!(actions(&mut courier).is_empty());
+    assert!(effects(&mut courier).is_empty());
     courier.tick(hour + 592_000);
-    assert!(matches!(&actions(&mut courier)[..], [Action::Delete { seqs, .. }] if *seqs == [4]));
+    assert!(matches!(&effects(&mut courier)[..], [Effect::Delete { seqs, .. }] if *seqs == [4]));
     assert_eq!(courier.stats().dropped["given_up"], 1);
 }
 
@@ -356,7 +356,7 @@ fn damaged_and_unknown_replies_are_counted() {
     let mut courier = courier();
     let item = ItemRef { edge: id(0), seq: 7 };
     courier.on_reply(NOW_MS, item, SurbId::from([9; 16]), &mut [0; 2082]);
-    assert!(matches!(&actions(&mut courier)[..], [Action::Delete { seqs, .. }] if *seqs == [7]));
+    assert!(matches!(&effects(&mut courier)[..], [Effect::Delete { seqs, .. }] if *seqs == [7]));
     courier.send(NOW_MS, &to(), b"x", SendOptions::hops(1)).unwrap();
     courier.grant(NOW_MS, 1);
     let surb_id = *courier.awaiting.keys().next().unwrap();
@@ -373,7 +373,7 @@ fn damaged_and_unknown_replies_are_counted() {
     let pong = courier.awaiting.iter().find(|(_, awaiting)| matches!(awaiting, Awaiting::Pong { .. }));
     let surb_id = *pong.unwrap().0;
     courier.on_reply(NOW_MS, item, surb_id, &mut [0; 2082]);
-    assert!(actions(&mut courier).iter().any(|action| matches!(action, Action::PingLost { .. })));
+    assert!(effects(&mut courier).iter().any(|effect| matches!(effect, Effect::PingLost { .. })));
 }
 
 /// INV-MSG-05: a request without an answer fails at its timeout, once.
@@ -383,13 +383,13 @@ fn a_request_without_an_answer_times_out() {
     let id = courier.request(NOW_MS, &to(), b"x", SendOptions::hops(3), 4, 9_000).unwrap();
     courier.grant(NOW_MS, 5);
     courier.tick(NOW_MS + 8_999);
-    assert!(!actions(&mut courier).iter().any(|action| matches!(action, Action::Failed { .. })));
+    assert!(!effects(&mut courier).iter().any(|effect| matches!(effect, Effect::Failed { .. })));
     courier.tick(NOW_MS + 9_000);
-    let ended = actions(&mut courier);
-    let failed = |action: &&Action| matches!(action, Action::Failed { id: failed, .. } if *failed == id);
+    let ended = effects(&mut courier);
+    let failed = |effect: &&Effect| matches!(effect, Effect::Failed { id: failed, .. } if *failed == id);
     assert_eq!(ended.iter().filter(failed).count(), 1, "{ended:?}");
     courier.tick(NOW_MS + 50_000);
-    assert!(actions(&mut courier).is_empty());
+    assert!(effects(&mut courier).is_empty());
     assert!(courier.awaiting.is_empty(), "no SURB is waited for any more");
 }
 
@@ -416,9 +416,9 @@ fn plant_request(courier: &mut Courier<ChaCha20Rng>, number: u8, surbs: u8) {
     }
 }
 
-fn delivered(courier: &mut Courier<ChaCha20Rng>) -> Vec<Incoming> {
-    let deliver = |action| if let Action::Deliver { message } = action { Some(message) } else { None };
-    actions(courier).into_iter().filter_map(deliver).collect()
+fn delivered(courier: &mut Courier<ChaCha20Rng>) -> Vec<Delivery> {
+    let deliver = |effect| if let Effect::Deliver { message } = effect { Some(message) } else { None };
+    effects(courier).into_iter().filter_map(deliver).collect()
 }
 
 /// INV-MSG-11: an answer uses all SURBs, must fit them, and can be given once.
@@ -435,16 +435,16 @@ fn a_request_is_answered_once_within_its_capacity() {
     assert_eq!(courier.reply(NOW_MS, handle, b"again"), Err(ReplyError::UnknownHandle));
     noted(&mut courier);
     courier.grant(NOW_MS, 2);
-    assert!(!actions(&mut courier).iter().any(|action| matches!(action, Action::ReplySent { .. })));
+    assert!(!effects(&mut courier).iter().any(|effect| matches!(effect, Effect::ReplySent { .. })));
     courier.grant(NOW_MS, 2);
-    let rest = actions(&mut courier);
-    assert!(matches!(rest[..], [Action::Inject { .. }, Action::ReplySent { .. }]), "{rest:?}");
+    let rest = effects(&mut courier);
+    assert!(matches!(rest[..], [Effect::Inject { .. }, Effect::ReplySent { .. }]), "{rest:?}");
 }
 
-/// Takes the one action that there is, which asks to write down an answer, and says that it is written.
+/// Takes the one effect that there is, which asks to write down an answer, and says that it is written.
 fn noted(courier: &mut Courier<ChaCha20Rng>) -> (MessageId, u64) {
-    let asked = actions(courier);
-    let [Action::NoteAnswer { handle, id, until_ms }] = asked[..] else { panic!("{asked:?}") };
+    let asked = effects(courier);
+    let [Effect::NoteAnswer { handle, id, until_ms }] = asked[..] else { panic!("{asked:?}") };
     courier.answer_noted(NOW_MS, handle);
     (id, until_ms)
 }
@@ -457,8 +457,8 @@ fn an_answer_waits_until_it_is_written_down() {
     let handle = delivered(&mut courier)[0].reply.unwrap();
     courier.reply(NOW_MS, handle, b"answer").unwrap();
     courier.grant(NOW_MS, 100);
-    let asked = actions(&mut courier);
-    assert!(matches!(asked[..], [Action::NoteAnswer { .. }]) && !courier.wants_credit(), "{asked:?}");
+    let asked = effects(&mut courier);
+    assert!(matches!(asked[..], [Effect::NoteAnswer { .. }]) && !courier.wants_credit(), "{asked:?}");
     // The disk is full: nothing has left, and the request can be answered later.
     courier.answer_not_noted(handle);
     courier.answer_noted(NOW_MS, handle);
@@ -546,9 +546,9 @@ fn cover_and_garbage_are_deleted_in_one_batch_per_edge() {
     courier.on_forward(NOW_MS, ItemRef { edge: id(0), seq: 1 }, &cover);
     courier.on_forward(NOW_MS, ItemRef { edge: id(0), seq: 2 }, &[0; 2048]);
     courier.on_forward(NOW_MS, ItemRef { edge: id(2), seq: 1 }, &[]);
-    let mut deletes: Vec<_> = actions(&mut courier)
+    let mut deletes: Vec<_> = effects(&mut courier)
         .into_iter()
-        .map(|action| if let Action::Delete { edge, seqs } = action { (edge, seqs) } else { panic!("{action:?}") })
+        .map(|effect| if let Effect::Delete { edge, seqs } = effect { (edge, seqs) } else { panic!("{effect:?}") })
         .collect();
     let mut expected = vec![(id(0), vec![1, 2]), (id(2), vec![1])];
     deletes.sort();

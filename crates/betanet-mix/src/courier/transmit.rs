@@ -8,8 +8,8 @@ use betanet_sphinx::{
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::state::{Awaiting, Drawn, Due, Load, Outgoing, Ready, Sending, TimerKey};
-use super::types::{Action, FailReason};
+use super::state::{Awaiting, Drawn, Due, Load, Outgoing, ReadyPacket, Sending, TimerKey};
+use super::types::{Effect, FailReason};
 use crate::epoch::Epoch;
 use crate::evidence::Trail;
 use crate::message::{EnvelopeKind, MessageId, encode_envelope, encode_probe};
@@ -26,10 +26,10 @@ impl<R: CryptoRng> Courier<R> {
         Some((Arc::clone(view), view.sending_epoch(wall_ms)))
     }
 
-    pub(super) fn inject_ready(&mut self, ready: Ready) -> bool {
+    pub(super) fn inject_ready(&mut self, ready: ReadyPacket) -> bool {
         let (edge, packet) = match ready {
-            Ready::Packet { edge, packet } => (edge, packet),
-            Ready::Reply { surb, anywhere, payload, last_of } => {
+            ReadyPacket::Packet { edge, packet } => (edge, packet),
+            ReadyPacket::Reply { surb, anywhere, payload, last_of } => {
                 let edge = surb.first();
                 let mut packet = [0; PACKET_LEN];
                 // An edge may have ceased to be an own one since the request was delivered.
@@ -43,7 +43,7 @@ impl<R: CryptoRng> Courier<R> {
                     Some(reason) => self.count_drop(reason),
                 }
                 if let Some(handle) = last_of {
-                    self.actions.push_back(Action::ReplySent { handle });
+                    self.effects.push_back(Effect::ReplySent { handle });
                 }
                 return refusal.is_none();
             }
@@ -54,7 +54,7 @@ impl<R: CryptoRng> Courier<R> {
 
     fn inject(&mut self, edge: NodeId, packet: Buffer) {
         self.stats.packets_injected += 1;
-        self.actions.push_back(Action::Inject { edge, packet });
+        self.effects.push_back(Effect::Inject { edge, packet });
     }
 
     /// Takes the next fragment of one message out for sending, if it has one and nothing is in the way.
@@ -243,7 +243,7 @@ impl<R: CryptoRng> Courier<R> {
                 Due::Ping { ping, surb_id } => {
                     if let Some(Awaiting::Pong { trail, .. }) = self.awaiting.remove(&surb_id) {
                         self.conclude(now_ms, trail, true);
-                        self.actions.push_back(Action::PingLost { ping });
+                        self.effects.push_back(Effect::PingLost { ping });
                     }
                 }
             }
@@ -330,7 +330,7 @@ impl<R: CryptoRng> Courier<R> {
         *self.stats.failed.entry(reason.reason()).or_default() += 1;
         self.forget_outgoing(id);
         self.forget_request(id);
-        self.actions.push_back(Action::Failed { id, reason });
+        self.effects.push_back(Effect::Failed { id, reason });
     }
 
     /// Stops sending a message, without a word to the driver.

@@ -118,7 +118,7 @@ pub struct PingId(pub u64);
 
 /// A complete message from somebody.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Incoming {
+pub struct Delivery {
     /// Its id, for [`Courier::commit`](super::Courier::commit).
     pub id: MessageId,
     /// Its body.
@@ -134,7 +134,7 @@ pub struct Incoming {
 /// What the driver does next.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Action {
+pub enum Effect {
     /// Hand a packet to this edge, linking to it first if need be.
     Inject {
         /// The first node of the packet's path: an own edge, unless the packet has one hop and the client is of a level
@@ -179,10 +179,10 @@ pub enum Action {
         /// Bytes of its stream.
         stream_len: u64,
     },
-    /// A bulk message for the application, as [`Action::Deliver`], but that its body lies in its spool.
+    /// A bulk message for the application, as [`Effect::Deliver`], but that its body lies in its spool.
     DeliverSpool {
         /// The message, without its body.
-        message: Incoming,
+        message: Delivery,
         /// Its spool, which stays until the message is committed.
         key: SpoolKey,
         /// Where in the spool its body lies.
@@ -203,7 +203,7 @@ pub enum Action {
     /// A message for the application. Comes once per id; its items stay at the edges until it is committed.
     Deliver {
         /// The message.
-        message: Incoming,
+        message: Delivery,
     },
     /// The whole answer to a request.
     ReplyComplete {

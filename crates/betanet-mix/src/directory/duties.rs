@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::epoch::{Epoch, EpochClock};
 use crate::view::{Beacon, Consensus, DelaySeed, Fault, NodeDescriptor, hexes, proof_due};
-use crate::vrf::PublicKey;
+use crate::vrf::VrfPublicKey;
 use betanet_sphinx::NodeId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -31,7 +31,7 @@ struct Duty {
     node: NodeId,
     epoch: Epoch,
     #[serde(with = "hexes::vrf_key")]
-    vrf_key: PublicKey,
+    vrf_key: VrfPublicKey,
     beacon: Beacon,
     mean_ms: u64,
     state: State,

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use betanet_sphinx::MailboxId;
 
 use super::shares::Shares;
-use super::{Gone, Index, Item, Origin, Owner, Refusal};
+use super::{Gone, Index, ItemRecord, Origin, Owner, Refusal};
 
 /// What made way, for whoever counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Losses {
 
 /// What one transaction writes. Removals come first.
 #[derive(Debug)]
-pub struct Group<T> {
+pub struct Transaction<T> {
     /// Items that go.
     pub removals: Vec<(MailboxId, u64)>,
     /// Items that come.
@@ -34,7 +34,7 @@ pub struct Group<T> {
     pub next_seq: u64,
 }
 
-impl<T> Group<T> {
+impl<T> Transaction<T> {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -89,7 +89,7 @@ impl<T> Books<T> {
     ///
     /// # Errors
     /// A limit stands in the way, and nobody has more than this mailbox.
-    pub fn put(&mut self, id: MailboxId, item: Item, make: impl FnOnce(u64) -> T) -> Result<Losses, Refusal> {
+    pub fn put(&mut self, id: MailboxId, item: ItemRecord, make: impl FnOnce(u64) -> T) -> Result<Losses, Refusal> {
         let owner = self.index.owner(id).ok_or(Refusal::UnknownMailbox)?;
         let mut losses = Losses::default();
         let giver = if self.puts.len() < self.places {
@@ -173,7 +173,7 @@ impl<T> Books<T> {
     /// Takes about `puts` of the items that wait and `acks` of what is acknowledged, and all else. Neither the many
     /// items of one nor its many acknowledgements delay those of another: each origin has an equal part of a group, and
     /// within it each mailbox.
-    pub fn take(&mut self, puts: usize, acks: usize) -> Group<T> {
+    pub fn take(&mut self, puts: usize, acks: usize) -> Transaction<T> {
         let share = acks.checked_div(self.acknowledged.len()).unwrap_or(acks).max(1);
         let mut left = acks;
         while left > 0
@@ -181,7 +181,7 @@ impl<T> Books<T> {
         {
             left = left.saturating_sub(self.take_acknowledged(id, share.min(left)));
         }
-        Group {
+        Transaction {
             puts: self.take_puts(puts),
             removals: std::mem::take(&mut self.removals),
             owners: std::mem::take(&mut self.owners),

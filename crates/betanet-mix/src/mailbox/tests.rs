@@ -26,8 +26,8 @@ fn origin(number: u8) -> Origin {
     (number > 0).then(|| Ipv4Addr::new(192, 0, 2, number).into())
 }
 
-fn item(promised: bool, stored_ms: u64) -> super::Item {
-    super::Item { stored_ms, len: 100, promised }
+fn item(promised: bool, stored_ms: u64) -> super::ItemRecord {
+    super::ItemRecord { stored_ms, len: 100, promised }
 }
 
 fn index(limits: Limits) -> Index {
@@ -253,7 +253,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Default)]
 struct Model {
     mailboxes: BTreeMap<MailboxId, (Origin, usize)>,
-    items: BTreeMap<u64, (MailboxId, super::Item)>,
+    items: BTreeMap<u64, (MailboxId, super::ItemRecord)>,
 }
 
 impl Model {
@@ -317,7 +317,7 @@ proptest! {
                     model.mailboxes.entry(id(n)).and_modify(|one| one.1 = one.1.saturating_sub(1));
                 }
                 Step::Put(n, len, promised) => {
-                    let item = super::Item { stored_ms: now, len, promised };
+                    let item = super::ItemRecord { stored_ms: now, len, promised };
                     match index.put(id(n), item) {
                         Ok(taken) => {
                             for gone in &taken.gone {

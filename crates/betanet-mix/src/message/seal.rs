@@ -190,7 +190,7 @@ impl std::fmt::Debug for Sealer {
 
 /// An opened fragment, still unparsed.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedFragment {
     /// The context it was sealed under, which is one per message and sending.
     pub context: [u8; ENC_LEN],
     /// The number of hops it was sealed for.
@@ -255,11 +255,11 @@ impl ContextCache {
     ///
     /// # Errors
     /// [`SealError::Open`] when it was not sealed to this key or was changed.
-    pub fn open(&mut self, sealed: &[u8; SEALED_LEN]) -> Result<Opened, SealError> {
+    pub fn open(&mut self, sealed: &[u8; SEALED_LEN]) -> Result<OpenedFragment, SealError> {
         let (context, plain) = self.open_any(sealed)?;
         let hops = self.contexts.get(&context).map_or(0, |context| context.hops);
         let fragment = plain.into_boxed_slice().try_into().map_err(|_| SealError::Open)?;
-        Ok(Opened { context, hops, fragment })
+        Ok(OpenedFragment { context, hops, fragment })
     }
 
     /// Opens a sealed bulk packet, as [`ContextCache::open`].

@@ -57,7 +57,7 @@ impl Default for SpoolLimits {
 
 /// What became of a piece.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Taken {
+pub enum TakenPiece {
     /// To be written; [`Spools::written`] says that it is.
     Write,
     /// Of no use; the text is the reason for the counter.
@@ -66,7 +66,7 @@ pub enum Taken {
 
 /// An answer to a probe that can go now.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ProbeAnswer {
     /// What it goes over.
     pub surb: Surb,
     /// What seals it.
@@ -163,20 +163,20 @@ impl Spools {
         index: u16,
         len: usize,
         discarded: &mut Vec<SpoolKey>,
-    ) -> Taken {
+    ) -> TakenPiece {
         let stream = usize::from(head.total).saturating_sub(1) * BULK_DATA_LEN;
         if stream > MAX_MESSAGE_LEN + MAX_REPLY_SURBS * betanet_sphinx::SURB_LEN {
-            return Taken::Useless("message_too_large");
+            return TakenPiece::Useless("message_too_large");
         }
         match self.kept.get(&key) {
-            Some(spool) if spool.head != head => return Taken::Useless("inconsistent_fragment"),
+            Some(spool) if spool.head != head => return TakenPiece::Useless("inconsistent_fragment"),
             Some(spool) if spool.pieces.contains(index) || spool.writing.contains(&index) => {
-                return Taken::Useless("duplicate_fragment");
+                return TakenPiece::Useless("duplicate_fragment");
             }
             _ => {}
         }
         if self.unwritten >= usize::from(self.limits.unwritten) || !self.make_room(now_ms, &key, discarded) {
-            return Taken::Useless("spool_full");
+            return TakenPiece::Useless("spool_full");
         }
         let spool = self.kept.entry(key).or_insert_with(|| Spool {
             head,
@@ -198,7 +198,7 @@ impl Spools {
         }
         self.used += piece_len();
         self.unwritten += 1;
-        Taken::Write
+        TakenPiece::Write
     }
 
     fn make_room(&mut self, now_ms: u64, wanted_by: &SpoolKey, discarded: &mut Vec<SpoolKey>) -> bool {
@@ -218,7 +218,7 @@ impl Spools {
     }
 
     /// Says that pieces are on the disk. Gives the answers that waited for it; [`Spools::take_whole`] says what is whole.
-    pub fn written(&mut self, key: &SpoolKey, indexes: &[u16]) -> Vec<Answer> {
+    pub fn written(&mut self, key: &SpoolKey, indexes: &[u16]) -> Vec<ProbeAnswer> {
         self.unwritten = self.unwritten.saturating_sub(indexes.len());
         let Some(spool) = self.kept.get_mut(key) else { return Vec::new() };
         for index in indexes {
@@ -230,7 +230,7 @@ impl Spools {
     }
 
     /// Says that pieces could not be written: they are dropped.
-    pub fn not_written(&mut self, key: &SpoolKey, indexes: &[u16]) -> Vec<Answer> {
+    pub fn not_written(&mut self, key: &SpoolKey, indexes: &[u16]) -> Vec<ProbeAnswer> {
         self.unwritten = self.unwritten.saturating_sub(indexes.len());
         let Some(spool) = self.kept.get_mut(key) else { return Vec::new() };
         for index in indexes {
@@ -243,10 +243,10 @@ impl Spools {
     }
 
     /// Takes a probe. Gives the answers that can go at once; the others follow from [`Spools::written`].
-    pub fn probe(&mut self, key: &SpoolKey, surbs: Vec<Surb>, ack_key: &AckKey) -> Vec<Answer> {
+    pub fn probe(&mut self, key: &SpoolKey, surbs: Vec<Surb>, ack_key: &AckKey) -> Vec<ProbeAnswer> {
         let Some(spool) = self.kept.get_mut(key) else {
             let nothing = WindowAck::of(0, &Pieces::none(0));
-            let answer = |surb| Answer { surb, key: ack_key.clone(), ack: nothing.clone() };
+            let answer = |surb| ProbeAnswer { surb, key: ack_key.clone(), ack: nothing.clone() };
             return surbs.into_iter().take(1).map(answer).collect();
         };
         let mut surbs = surbs.into_iter().map(|surb| (surb, ack_key.clone()));
@@ -309,7 +309,7 @@ impl Spools {
 
 impl Spool {
     /// What waits, once all that arrived before is on the disk.
-    fn answers(&mut self) -> Vec<Answer> {
+    fn answers(&mut self) -> Vec<ProbeAnswer> {
         if !self.writing.is_empty() {
             return Vec::new();
         }
@@ -317,7 +317,7 @@ impl Spool {
         if ack == WindowAck::Whole {
             self.probes.extend(self.spare.take());
         }
-        self.probes.drain(..).map(|(surb, key)| Answer { surb, key, ack: ack.clone() }).collect()
+        self.probes.drain(..).map(|(surb, key)| ProbeAnswer { surb, key, ack: ack.clone() }).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use betanet_sphinx::NodeId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::delays::{Beacon, DelaySection};
+use super::delay_proof::{Beacon, DelaySection};
 use super::hash::ConsensusHash;
 use super::member::{Member, check_operator};
 use super::signed::{Document, Verified};
@@ -60,7 +60,7 @@ impl Consensus {
 
     /// Whether `key` stands in it as the VRF key of node `id`, so that the node may carry traffic under it in the epoch after.
     #[must_use]
-    pub fn shows_key(&self, id: NodeId, key: &vrf::PublicKey) -> bool {
+    pub fn shows_key(&self, id: NodeId, key: &vrf::VrfPublicKey) -> bool {
         let listed = self.nodes.iter().map(|node| (node.id, &node.vrf_key));
         let waiting = self.delays.waiting.iter().map(|node| (node.id, &node.vrf_key));
         listed.chain(waiting).any(|(of, stands)| of == id && stands == key)

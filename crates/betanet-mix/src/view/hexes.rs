@@ -80,13 +80,13 @@ pub mod vrf_key {
     use serde::de::Error;
 
     use super::{Deserializer, Serializer, deserialize_bytes};
-    use crate::vrf::PublicKey;
+    use crate::vrf::VrfPublicKey;
 
     /// Writes one.
     ///
     /// # Errors
     /// Whatever the serializer says.
-    pub fn serialize<S: Serializer>(key: &PublicKey, out: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(key: &VrfPublicKey, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_str(&hex::encode(key.as_bytes()))
     }
 
@@ -94,8 +94,8 @@ pub mod vrf_key {
     ///
     /// # Errors
     /// It is something else.
-    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<PublicKey, D::Error> {
-        PublicKey::parse(&deserialize_bytes::<D, 32>(input)?).map_err(D::Error::custom)
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<VrfPublicKey, D::Error> {
+        VrfPublicKey::parse(&deserialize_bytes::<D, 32>(input)?).map_err(D::Error::custom)
     }
 }
 

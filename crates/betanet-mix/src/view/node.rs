@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use betanet_sphinx::{NodeId, PublicKey};
 use serde::{Deserialize, Serialize};
 
-use super::delays::DelayProof;
+use super::delay_proof::DelayProof;
 use super::hexes;
 use super::link_address::LinkAddress;
 use super::signed::Document;
@@ -61,7 +61,7 @@ pub struct NodeDescriptor {
     pub keys: BTreeMap<Epoch, PublicKey>,
     /// Its VRF key, which fixes its delays.
     #[serde(with = "hexes::vrf_key")]
-    pub vrf_key: vrf::PublicKey,
+    pub vrf_key: vrf::VrfPublicKey,
     /// VRF outputs of past epochs with their proofs, oldest first.
     pub delay_proofs: Vec<DelayProof>,
     /// When it was written, Unix milliseconds.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::delays::{Beacon, DelayProof};
+use super::delay_proof::{Beacon, DelayProof};
 use super::network::NetworkView;
 use crate::delay::{CAP_IN_MEANS, VrfDelays};
 use crate::epoch::{Epoch, EpochClock};
-use crate::vrf::SecretKey;
+use crate::vrf::VrfSecretKey;
 
 /// What a node's delays of one key epoch are computed from, beside its VRF key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ impl DelaySeed {
 
     /// The delays of `epoch` for the holder of `key`, with the proof to publish later.
     #[must_use]
-    pub fn delays(&self, key: &SecretKey, epoch: Epoch) -> (VrfDelays, DelayProof) {
+    pub fn delays(&self, key: &VrfSecretKey, epoch: Epoch) -> (VrfDelays, DelayProof) {
         let (beta, proof) = DelayProof::make(key, epoch, &self.beacon);
         (VrfDelays::new(Duration::from_millis(self.mean_ms), &beta), proof)
     }

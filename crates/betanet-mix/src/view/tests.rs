@@ -313,11 +313,11 @@ fn a_beacon_follows_from_contents_and_not_from_signatures() {
 /// INV-DELAY-02: a published proof holds for its key, epoch and beacon, and for the β beside it.
 #[test]
 fn published_proofs_are_checked_whole() {
-    let key = vrf::SecretKey::from_seed(&[1; 32]);
+    let key = vrf::VrfSecretKey::from_seed(&[1; 32]);
     let beacon = Beacon::genesis("one");
     let (output, published) = DelayProof::make(&key, EPOCH, &beacon);
     assert_eq!(published.verify(&key.public(), &beacon).unwrap(), output);
-    let other = vrf::SecretKey::from_seed(&[2; 32]);
+    let other = vrf::VrfSecretKey::from_seed(&[2; 32]);
     assert!(published.verify(&other.public(), &beacon).is_err());
     assert!(published.verify(&key.public(), &Beacon::genesis("two")).is_err());
     assert!(DelayProof { epoch: EPOCH.next(), ..published.clone() }.verify(&key.public(), &beacon).is_err());

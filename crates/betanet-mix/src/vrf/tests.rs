@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::*;
 use crate::fixtures::rng;
 
-fn key(number: u8) -> SecretKey {
-    SecretKey::from_seed(&[number; 32])
+fn key(number: u8) -> VrfSecretKey {
+    VrfSecretKey::from_seed(&[number; 32])
 }
 
 fn bytes<const N: usize>(value: &Value) -> [u8; N] {
@@ -32,8 +32,8 @@ fn the_vectors_of_the_rfc_hold() {
     let cases = file["suites"]["ECVRF-EDWARDS25519-SHA512-ELL2"].as_array().unwrap();
     assert_eq!(cases.len(), 3);
     for case in cases {
-        let secret = SecretKey::from_seed(&bytes(&case["sk"]));
-        let public = PublicKey::parse(&bytes::<32>(&case["pk"])).unwrap();
+        let secret = VrfSecretKey::from_seed(&bytes(&case["sk"]));
+        let public = VrfPublicKey::parse(&bytes::<32>(&case["pk"])).unwrap();
         assert_eq!(secret.public(), public);
         let input = hex::decode(case["alpha"].as_str().unwrap()).unwrap();
         assert_eq!(public.encode(&input).compress().0, bytes(&case["h"]));
@@ -124,30 +124,30 @@ fn a_shifted_gamma_is_refused() {
 fn unusable_keys_are_refused() {
     use curve25519_dalek::constants::EIGHT_TORSION;
     for point in EIGHT_TORSION {
-        assert_eq!(PublicKey::parse(&point.compress().0), Err(VrfError::BadKey));
+        assert_eq!(VrfPublicKey::parse(&point.compress().0), Err(VrfError::BadKey));
     }
     let mut above = [0xff; 32];
     above[31] = 0x7f;
     for low in 0xed..=0xff {
         above[0] = low;
-        assert_eq!(PublicKey::parse(&above), Err(VrfError::BadKey), "{low:#x}");
+        assert_eq!(VrfPublicKey::parse(&above), Err(VrfError::BadKey), "{low:#x}");
     }
-    assert_eq!(PublicKey::parse(&[7; 31]), Err(VrfError::BadKey));
-    assert_eq!(PublicKey::parse(&[]), Err(VrfError::BadKey));
+    assert_eq!(VrfPublicKey::parse(&[7; 31]), Err(VrfError::BadKey));
+    assert_eq!(VrfPublicKey::parse(&[]), Err(VrfError::BadKey));
     let public = key(3).public();
-    assert_eq!(PublicKey::parse(public.as_bytes()), Ok(public));
+    assert_eq!(VrfPublicKey::parse(public.as_bytes()), Ok(public));
 }
 
 #[test]
 fn secrets_are_not_printed() {
-    let secret = SecretKey::generate(&mut rng(1));
+    let secret = VrfSecretKey::generate(&mut rng(1));
     let (output, _) = secret.prove(b"input");
     let text = format!("{secret:?} {output:?}");
     assert!(text.contains(&hex::encode(secret.public().as_bytes())));
     for hidden in [secret.to_seed().as_slice(), &secret.nonce_key, secret.scalar.as_bytes(), output.as_bytes()] {
         assert!(!text.contains(&hex::encode(hidden)));
     }
-    assert_eq!(SecretKey::from_seed(&secret.to_seed()).public(), secret.public());
+    assert_eq!(VrfSecretKey::from_seed(&secret.to_seed()).public(), secret.public());
 }
 
 proptest! {
@@ -155,7 +155,7 @@ proptest! {
 
     #[test]
     fn what_is_proved_verifies(seed: [u8; 32], input: Vec<u8>) {
-        let secret = SecretKey::from_seed(&seed);
+        let secret = VrfSecretKey::from_seed(&seed);
         let (output, proof) = secret.prove(&input);
         prop_assert_eq!(secret.public().verify(&input, &proof), Ok(output));
     }
@@ -168,6 +168,6 @@ proptest! {
         bytes[32..48].copy_from_slice(&middle);
         bytes[48..].copy_from_slice(&high);
         prop_assert!(key(1).public().verify(b"input", &Proof::from(bytes)).is_err());
-        let _ = PublicKey::parse(&low);
+        let _ = VrfPublicKey::parse(&low);
     }
 }

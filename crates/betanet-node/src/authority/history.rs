@@ -19,8 +19,8 @@ use tempfile::TempDir;
 use super::AuthorityConfig;
 use crate::clock::NetworkClock;
 use crate::daemon::delays::Delays;
-use crate::daemon::epochs::Epochs;
 use crate::daemon::keeper::Keeper;
+use crate::daemon::packet_keys::PacketKeys;
 use crate::state::StateDir;
 use crate::sync::lock;
 
@@ -100,7 +100,7 @@ struct Node {
     folder: TempDir,
     machine: Machine,
     keeper: Option<Keeper>,
-    views: Consensuses,
+    consensuses: Consensuses,
     linked: bool,
     /// What the last descriptor was made from.
     described: Option<(BTreeSet<[u8; 32]>, Vec<DelayProof>)>,
@@ -119,7 +119,7 @@ struct World {
     authority: Machine,
     ledger: Option<Ledger>,
     saved: String,
-    views: Consensuses,
+    consensuses: Consensuses,
     nodes: Vec<Node>,
     start: Instant,
 }
@@ -143,13 +143,13 @@ impl World {
         };
         let signer = SigningKey::from_bytes(&[7; 32]);
         let constants = config.constants(&Saved::default()).unwrap();
-        let views = Consensuses::new("test".into(), node_id_of(&signer));
+        let consensuses = Consensuses::new("test".into(), node_id_of(&signer));
         let nodes = (1..).take(NODES).map(|number| Node {
             key: SigningKey::from_bytes(&[number; 32]),
             folder: folder(),
             machine: Machine::default(),
             keeper: None,
-            views: views.clone(),
+            consensuses: consensuses.clone(),
             linked: false,
             described: None,
             stored: false,
@@ -166,7 +166,7 @@ impl World {
             authority: Machine::default(),
             ledger: None,
             saved: serde_json::to_string(&Saved::default()).unwrap(),
-            views,
+            consensuses,
             start: Instant::now(),
         }
     }
@@ -251,9 +251,9 @@ impl World {
             let constants = self.config.constants(&saved).unwrap();
             let ledger =
                 Ledger::open(&self.config.terms(&constants, node_id_of(&self.signer)), self.clock, &saved, now_ms);
-            self.views = Consensuses::new("test".into(), node_id_of(&self.signer));
+            self.consensuses = Consensuses::new("test".into(), node_id_of(&self.signer));
             for consensus in ledger.consensuses() {
-                assert!(self.views.accept(consensus, now_ms).unwrap());
+                assert!(self.consensuses.accept(consensus, now_ms).unwrap());
             }
             self.ledger = Some(ledger);
             self.nodes.iter_mut().for_each(|node| node.linked = false);
@@ -261,7 +261,7 @@ impl World {
         let now_ms = self.time_ms();
         let ledger = self.ledger.as_mut().unwrap();
         for consensus in ledger.due(&self.signer, now_ms).unwrap() {
-            self.views.accept(consensus.signed(), now_ms).unwrap();
+            self.consensuses.accept(consensus.signed(), now_ms).unwrap();
             self.saved = serde_json::to_string(&ledger.save()).unwrap();
         }
     }
@@ -275,25 +275,25 @@ impl World {
             let moved =
                 std::mem::replace(&mut node.machine.ahead_ms, self.authority.ahead_ms) != self.authority.ahead_ms;
             if moved {
-                node.views.forget_after(network_ms);
+                node.consensuses.forget_after(network_ms);
             }
-            let held = node.views.hashes();
-            let news: Vec<_> = self.views.beyond(&held, network_ms).collect();
+            let held = node.consensuses.hashes();
+            let news: Vec<_> = self.consensuses.beyond(&held, network_ms).collect();
             informed = !news.is_empty();
             if informed {
-                node.views.forget_after(network_ms);
+                node.consensuses.forget_after(network_ms);
             }
             for consensus in news {
-                node.views.accept(consensus.consensus().signed(), network_ms).unwrap();
+                node.consensuses.accept(consensus.consensus().signed(), network_ms).unwrap();
             }
         }
         let now_ms = self.now_ms.saturating_add_signed(node.machine.ahead_ms);
         if node.keeper.is_none() {
             let state = StateDir::open(node.folder.path()).unwrap();
             let boot = format!("boot {}", node.machine.boots);
-            let epochs = Epochs::open(&state, &boot, self.clock.epoch_at(now_ms), 8).unwrap();
+            let packet_keys = PacketKeys::open(&state, &boot, self.clock.epoch_at(now_ms), 8).unwrap();
             node.keeper = Some(Keeper {
-                epochs: Arc::new(epochs),
+                packet_keys: Arc::new(packet_keys),
                 delays: Arc::new(Mutex::new(Delays::open(&state).unwrap())),
                 clock: self.clock,
                 time: NetworkClock::from_wall(),
@@ -307,10 +307,10 @@ impl World {
             lock(&keeper.delays).owe(self.ledger.as_ref().unwrap().owed_by(id));
         }
         node.linked = serves;
-        assert_eq!(None, keeper.round(&node.views, now_ms, now).trouble);
+        assert_eq!(None, keeper.round(&node.consensuses, now_ms, now).trouble);
         let (keys, current) = {
-            let epochs = &keeper.epochs;
-            (epochs.public_keys(), epochs.current())
+            let packet_keys = &keeper.packet_keys;
+            (packet_keys.public_keys(), packet_keys.current())
         };
         let proofs = lock(&keeper.delays).revealed(current, &self.clock, now_ms, now);
         let held: BTreeSet<[u8; 32]> = keys.values().map(|key| *key.as_bytes()).collect();
@@ -349,14 +349,14 @@ impl World {
     fn describe(&self) -> String {
         let now_ms = self.time_ms();
         let nodes = self.nodes.iter().map(|node| {
-            let current = node.keeper.as_ref().map(|keeper| keeper.epochs.current());
-            (node.machine.ahead_ms, current, node.stored, node.views.complaint(now_ms))
+            let current = node.keeper.as_ref().map(|keeper| keeper.packet_keys.current());
+            (node.machine.ahead_ms, current, node.stored, node.consensuses.complaint(now_ms))
         });
         format!(
             "epoch {}, {:?}, newest {:?}, nodes {:?}",
             self.clock.epoch_at(now_ms),
-            self.views.complaint(now_ms),
-            self.views.newest().map(|view| (view.consensus().epoch, view.consensus().delays.left_out.clone())),
+            self.consensuses.complaint(now_ms),
+            self.consensuses.newest().map(|view| (view.consensus().epoch, view.consensus().delays.left_out.clone())),
             nodes.collect::<Vec<_>>()
         )
     }
@@ -364,7 +364,7 @@ impl World {
     /// Whether the consensus of this epoch lists every node, and every node works by it.
     fn is_whole(&self) -> bool {
         let now_ms = self.time_ms();
-        let Some(view) = self.views.at(now_ms) else { return false };
+        let Some(view) = self.consensuses.at(now_ms) else { return false };
         let delays = &view.consensus().delays;
         let current = self.clock.epoch_at(now_ms);
         view.consensus().epoch >= current
@@ -373,7 +373,7 @@ impl World {
             && (0..NODES).all(|node| self.is_reachable(node))
             && self.nodes.iter().all(|node| {
                 let mixes = |keeper: &Keeper| lock(&keeper.delays).source(current).is_some();
-                node.views.at(now_ms).map(|view| view.hash()) == Some(view.hash())
+                node.consensuses.at(now_ms).map(|view| view.hash()) == Some(view.hash())
                     && node.keeper.as_ref().is_some_and(mixes)
             })
     }
@@ -384,9 +384,9 @@ impl World {
     fn is_reachable(&self, node: usize) -> bool {
         let now_ms = self.time_ms();
         let current = self.clock.epoch_at(now_ms);
-        let Some(view) = self.views.at(now_ms) else { return false };
+        let Some(view) = self.consensuses.at(now_ms) else { return false };
         let Some(keeper) = &self.nodes[node].keeper else { return false };
-        let keys = keeper.epochs.public_keys();
+        let keys = keeper.packet_keys.public_keys();
         let listed = view.node(node_id_of(&self.nodes[node].key)).and_then(|node| node.key(current).copied());
         listed.is_some() && listed == keys.get(&current).copied()
     }

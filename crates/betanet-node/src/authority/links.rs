@@ -184,7 +184,7 @@ async fn serve_within(room: &Arc<Room>, listener: &Listener, shared: &Arc<Shared
                 }
             };
             let ip = accepted.ip();
-            let is_neighbour = room.gate.is_neighbour(ip, &shared.views.borrow(), shared.time.now_ms());
+            let is_neighbour = room.gate.is_neighbour(ip, &shared.consensuses.borrow(), shared.time.now_ms());
             if !is_neighbour && !room.gate.admits(ip) {
                 room.turned_away.of(Why::TooMany).fetch_add(1, Ordering::Relaxed);
                 continue;
@@ -228,7 +228,7 @@ async fn serve_one(shared: &Shared, room: &Room, accepted: Accepted, mut newcome
         }
     }
     let _place = room.nodes.take(Some(peer)).ok_or(Why::NoPlace)?;
-    room.gate.note(peer, ip, &shared.views.borrow(), shared.time.now_ms());
+    room.gate.note(peer, ip, &shared.consensuses.borrow(), shared.time.now_ms());
     talk.await
 }
 
@@ -269,13 +269,13 @@ impl Shared {
 
     /// Whether a consensus lists this key, or its descriptor is held.
     async fn knows(&self, peer: NodeId) -> bool {
-        self.views.borrow().lists(peer, self.time.now_ms()) || self.ledger.lock().await.knows(peer)
+        self.consensuses.borrow().lists(peer, self.time.now_ms()) || self.ledger.lock().await.knows(peer)
     }
 
     /// Resolves when a consensus lists this key.
     async fn lists(&self, peer: NodeId) {
-        let mut views = self.views.subscribe();
-        if views.wait_for(|views| views.lists(peer, self.time.now_ms())).await.is_err() {
+        let mut consensuses = self.consensuses.subscribe();
+        if consensuses.wait_for(|consensuses| consensuses.lists(peer, self.time.now_ms())).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -290,7 +290,7 @@ impl Shared {
     }
 
     async fn talk(&self, peer: Peer, sender: LinkSender, mut reader: LinkReader, idle: Duration) -> Result<(), Why> {
-        let mut views = self.views.subscribe();
+        let mut consensuses = self.consensuses.subscribe();
         let mut sent = Vec::new();
         let mut follows = false;
         let mut asked = pin!(tokio::time::sleep(idle));
@@ -301,11 +301,11 @@ impl Shared {
                     Ok(_) => return Err(Why::Malformed),
                     Err(err) => return broken(&err),
                 },
-                changed = views.changed(), if follows => {
+                changed = consensuses.changed(), if follows => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    let current = Arc::clone(&views.borrow_and_update());
+                    let current = Arc::clone(&consensuses.borrow_and_update());
                     let documents = current.news(&sent, self.time.now_ms());
                     sent = current.hashes();
                     if !documents.is_empty() {
@@ -317,14 +317,14 @@ impl Shared {
                 () = &mut asked => return Err(Why::Idle),
                 () = sender.closed() => return Err(Why::SlowReader),
             };
-            if !self.views.borrow().lists(peer.id, self.time.now_ms()) && !self.left.requests.take(peer.asker()) {
+            if !self.consensuses.borrow().lists(peer.id, self.time.now_ms()) && !self.left.requests.take(peer.asker()) {
                 tokio::time::sleep(WAIT).await;
             }
             let Request { id, op } = Received::message(&message).map_err(|_| Why::Malformed)?;
             let given = match op {
                 Op::GetConsensus { have, follow } => {
                     follows |= follow;
-                    let current = Arc::clone(&views.borrow_and_update());
+                    let current = Arc::clone(&consensuses.borrow_and_update());
                     sent = current.hashes();
                     Given::Consensus(current.news(&have, self.time.now_ms()))
                 }

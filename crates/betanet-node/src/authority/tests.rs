@@ -88,7 +88,7 @@ impl Running {
             role: Role::Exit,
             link_address: announced.clone(),
             keys: [(epoch, SecretKey::generate(&mut os_rng()).public())].into(),
-            vrf_key: vrf::SecretKey::from_seed(node.as_bytes()).public(),
+            vrf_key: vrf::VrfSecretKey::from_seed(node.as_bytes()).public(),
             delay_proofs: Vec::new(),
             issued_ms: start_ms,
             expires_ms: start_ms + 3 * self.authority.shared.clock.length_ms(),
@@ -139,8 +139,8 @@ async fn the_authority_looks_where_a_node_says_that_it_is() {
     assert_eq!(Vec::<Endpoint>::new(), running.net().edges);
     running.come(&node, &there, Some(token)).await.unwrap();
     running.authority.shared.publish().await.unwrap();
-    let views = Arc::clone(&running.authority.shared.views.borrow());
-    let view = views.newest().unwrap();
+    let consensuses = Arc::clone(&running.authority.shared.consensuses.borrow());
+    let view = consensuses.newest().unwrap();
     let listed = view.node(node_id_of(&node)).unwrap();
     assert_eq!(("anna", Prefix::of([127, 0, 0, 1].into())), (listed.operator(), listed.prefix()));
     assert_eq!(vec![Endpoint { id: node_id_of(&node), address: there }], running.net().edges);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use betanet_node::authority::{self, AuthorityConfig};
 use betanet_node::daemon::mixer::MixerConfig;
 use betanet_node::daemon::{self, DaemonConfig};
-use betanet_node::localnet::{self, LocalnetConfig, Progress};
+use betanet_node::localnet::{self, LocalnetConfig, LocalnetEvent};
 use betanet_node::process::{die_with_parent, raise_open_files, shutdown_signal};
 use tracing_subscriber::EnvFilter;
 
@@ -129,20 +129,20 @@ pub(super) async fn localnet(arguments: LocalnetArguments) -> Result<(), Failure
         mean_delay: arguments.mean_delay,
         exact_metrics: arguments.exact_metrics,
     };
-    let progress = |progress: &Progress| {
-        let text = match progress {
-            Progress::Ready { net, nodes, seconds, notice } => {
+    let tell = |event: &LocalnetEvent| {
+        let text = match event {
+            LocalnetEvent::Ready { net, nodes, seconds, notice } => {
                 format!("{nodes} nodes are ready after {:.1} s ({notice}).\nClients: --net {}", seconds, net.display())
             }
-            Progress::Stopping if json => String::new(),
-            Progress::Stopping => {
+            LocalnetEvent::Stopping if json => String::new(),
+            LocalnetEvent::Stopping => {
                 complain("stopping; press Ctrl-C again to kill");
                 return Ok(());
             }
         };
-        write_output(&line(json, progress, &text)?)
+        write_output(&line(json, event, &text)?)
     };
-    Ok(localnet::run(config, shutdown, progress).await?)
+    Ok(localnet::run(config, shutdown, tell).await?)
 }
 
 pub(super) async fn localnet_status(arguments: StatusArguments) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::courier::{
-    Action, Courier, CourierConfig, FailReason, Incoming as Message, PingId, ReplyHandle, SendError, SendOptions,
+    Courier, CourierConfig, Delivery, Effect, FailReason, PingId, ReplyHandle, SendError, SendOptions,
 };
 use betanet_mix::message::{Body, ItemRef, MAX_HEAD_LEN, MessageId, SpoolKey};
 use betanet_mix::own_edges::OwnEdges;
@@ -27,13 +27,13 @@ use rand_core::UnwrapErr;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::notes::{Notes, Written, copy_of};
+use self::notes::{Notes, WrittenNotes, copy_of};
 use self::own_link::OwnLink;
 pub(in crate::client) use self::spooling::Spooling;
 pub use self::under_way::Progress;
 use self::under_way::UnderWay;
 use super::edges::{EdgeLinks, Edges, LinkEvent};
-use super::spool::{Job, ReceivedBody, Restored, Written as Spooled, open_stream};
+use super::spool::{Job, ReceivedBody, RestoredSpool, WrittenPieces, open_stream};
 use super::store::ClientStore;
 use super::{ClientError, ClientStatus, ExcludedNode, Incoming, OwnEdgeStatus};
 use crate::control::Op;
@@ -70,7 +70,7 @@ pub(super) type Waiter<T> = oneshot::Sender<Result<T, SendFailure>>;
 
 /// What the thread is told.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum ClientCommand {
     /// `content` tells messages with an id of the caller's choice apart.
     Send {
         to: Address,
@@ -107,7 +107,7 @@ pub(super) enum Command {
     },
 }
 
-impl From<LinkEvent> for Command {
+impl From<LinkEvent> for ClientCommand {
     fn from(event: LinkEvent) -> Self {
         Self::Link(event)
     }
@@ -119,12 +119,12 @@ pub(super) struct Shared {
     pub(super) status: Mutex<ClientStatus>,
     /// The own address, which changes when a mailbox moves.
     address: Mutex<Address>,
-    ready: watch::Sender<Ready>,
+    ready: watch::Sender<Readiness>,
 }
 
 /// Whether the client can send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ready {
+pub(super) struct Readiness {
     pub(super) has_view: bool,
     pub(super) attached: usize,
 }
@@ -153,7 +153,7 @@ impl Shared {
         status.edges_attached < status.edges_wanted
     }
 
-    pub(super) fn ready(&self) -> watch::Receiver<Ready> {
+    pub(super) fn ready(&self) -> watch::Receiver<Readiness> {
         self.ready.subscribe()
     }
 }
@@ -193,7 +193,7 @@ impl Driver {
         shared: Arc<Shared>,
         deliver: mpsc::Sender<Incoming>,
         clocks: Clocks,
-        (spooling, restored): (Spooling, Vec<Restored>),
+        (spooling, restored): (Spooling, Vec<RestoredSpool>),
     ) -> Self {
         let key = store.sealing_key();
         let config = CourierConfig { mailboxes: store.mailboxes().len(), ..config };
@@ -205,7 +205,7 @@ impl Driver {
         for (id, until_ms) in store.take_answered() {
             courier.remember_answered(clocks.now(), id, until_ms);
         }
-        for Restored { key, head, pieces, last_len } in restored {
+        for RestoredSpool { key, head, pieces, last_len } in restored {
             courier.restore_spool(clocks.now(), key, head, pieces, last_len);
         }
         let redraws = store.redraws();
@@ -237,7 +237,7 @@ impl Driver {
     /// Starts the thread.
     pub(super) fn start(
         mut self,
-        commands: mpsc::Receiver<Command>,
+        commands: mpsc::Receiver<ClientCommand>,
         links: &EdgeLinks,
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
         self.runtime = Some(links.runtime().clone());
@@ -245,7 +245,7 @@ impl Driver {
         std::thread::Builder::new().name("courier".into()).spawn(move || own.block_on(self.run(commands)))
     }
 
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<ClientCommand>) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut next_tick = Instant::now();
         loop {
@@ -273,7 +273,7 @@ impl Driver {
             if let Some(written) = written {
                 self.take_notes(now, written);
             }
-            for Spooled { key, indexes, outcome } in spooled {
+            for WrittenPieces { key, indexes, outcome } in spooled {
                 match outcome {
                     Ok(()) => self.courier.pieces_written(&key, &indexes),
                     Err(error) => {
@@ -283,7 +283,7 @@ impl Driver {
                 }
             }
             for command in batch.drain(..) {
-                if let Command::Close { done } = command {
+                if let ClientCommand::Close { done } = command {
                     // Dropping the waiters tells every caller that the client is closed.
                     self.own.values_mut().for_each(OwnLink::flush_deletions);
                     self.own.clear();
@@ -372,9 +372,9 @@ impl Driver {
         }
     }
 
-    fn handle(&mut self, now: u64, command: Command) {
+    fn handle(&mut self, now: u64, command: ClientCommand) {
         match command {
-            Command::Send { to, body, options, content, progress, done } => {
+            ClientCommand::Send { to, body, options, content, progress, done } => {
                 if let Some((id, content)) = options.id.zip(content) {
                     if self.contents.get(&id).is_some_and(|known| *known != content) {
                         return answer(done, Err(SendFailure::IdUsed(id)));
@@ -392,7 +392,7 @@ impl Driver {
                     Err(err) => answer(done, Err(SendFailure::Refused(err))),
                 }
             }
-            Command::Request { to, body, hops, reply_packets, timeout, done } => {
+            ClientCommand::Request { to, body, hops, reply_packets, timeout, done } => {
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 let options = SendOptions::hops(hops);
                 let started = self.courier.request(now, &to, body, options, reply_packets, timeout_ms);
@@ -403,25 +403,25 @@ impl Driver {
                     Err(err) => answer(done, Err(SendFailure::Refused(err))),
                 }
             }
-            Command::Reply { handle, body, done } => match self.courier.reply(now, handle, &body) {
+            ClientCommand::Reply { handle, body, done } => match self.courier.reply(now, handle, &body) {
                 Ok(()) => {
                     self.replies.insert(handle, done);
                 }
                 Err(err) => answer(done, Err(ClientError::Invalid(err.to_string()))),
             },
-            Command::Commit { id, done } => {
+            ClientCommand::Commit { id, done } => {
                 let outcome = self.commit(id);
                 answer(done, outcome);
             }
-            Command::Ping { hops, done } => match self.courier.ping(now, hops) {
+            ClientCommand::Ping { hops, done } => match self.courier.ping(now, hops) {
                 Ok(ping) => {
                     self.pings.insert(ping, done);
                 }
                 Err(err) => answer(done, Err(SendFailure::Refused(err))),
             },
-            Command::Link(event) => self.happen(now, event),
+            ClientCommand::Link(event) => self.happen(now, event),
             // The loop takes it before it comes here.
-            Command::Close { done } => answer(done, ()),
+            ClientCommand::Close { done } => answer(done, ()),
         }
     }
 
@@ -498,8 +498,8 @@ impl Driver {
         }
     }
 
-    fn take_notes(&mut self, now: u64, written: Written) {
-        let Written { log, handles, outcome } = written;
+    fn take_notes(&mut self, now: u64, written: WrittenNotes) {
+        let WrittenNotes { log, handles, outcome } = written;
         if let Some(log) = log {
             self.store.return_answered(log);
         }
@@ -524,14 +524,14 @@ impl Driver {
     }
 
     fn act_on_all(&mut self) {
-        while let Some(action) = self.courier.next_action() {
-            self.act(action);
+        while let Some(effect) = self.courier.next_effect() {
+            self.act(effect);
         }
     }
 
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Inject { edge, packet } => {
+    fn act(&mut self, effect: Effect) {
+        match effect {
+            Effect::Inject { edge, packet } => {
                 let frame = Frame::packet(packet);
                 if let Some(own) = self.own.get(&edge) {
                     // Lost like any packet that the network loses.
@@ -540,66 +540,66 @@ impl Driver {
                     self.edges.inject(runtime, edge, frame);
                 }
             }
-            Action::Delete { edge, seqs } => self.delete(edge, &seqs),
-            Action::Deliver { message } => {
-                let Message { id, body, hops, reply, reply_capacity } = message;
+            Effect::Delete { edge, seqs } => self.delete(edge, &seqs),
+            Effect::Deliver { message } => {
+                let Delivery { id, body, hops, reply, reply_capacity } = message;
                 let body = ReceivedBody::Bytes(body);
                 self.backlog.push_back(Incoming { id, body, hops, reply, reply_capacity });
             }
-            Action::SpoolPiece { key, head, index, data } => {
+            Effect::SpoolPiece { key, head, index, data } => {
                 self.spooling.add(Job::Piece { key, head, index, data });
             }
-            Action::OpenSpool { key, stream_len } => self.open_spool(key, stream_len),
-            Action::DeliverSpool { message, key, body } => match open_stream(self.spooling.path(), key) {
+            Effect::OpenSpool { key, stream_len } => self.open_spool(key, stream_len),
+            Effect::DeliverSpool { message, key, body } => match open_stream(self.spooling.path(), key) {
                 Ok(file) => {
-                    let Message { id, hops, reply, reply_capacity, .. } = message;
+                    let Delivery { id, hops, reply, reply_capacity, .. } = message;
                     let body = ReceivedBody::File { file: Arc::new(file), range: body };
                     self.backlog.push_back(Incoming { id, body, hops, reply, reply_capacity });
                 }
                 // The id counts as delivered until the next start, which finds the message or has it sent again.
                 Err(error) => self.complain_of_disk(&error),
             },
-            Action::DiscardSpool { key } => self.spooling.add(Job::Discard { key }),
-            Action::Progress { id, done, total } => {
+            Effect::DiscardSpool { key } => self.spooling.add(Job::Discard { key }),
+            Effect::Progress { id, done, total } => {
                 if let Some(send) = self.sends.get(&id) {
                     send.tell(self.clocks.now(), done, total);
                 }
             }
-            Action::Sent { id } => {
+            Effect::Sent { id } => {
                 if let Some(UnderWay { done, .. }) = self.sends.remove(&id) {
                     answer(done, Ok(id));
                 }
             }
-            Action::Failed { id, reason } => {
+            Effect::Failed { id, reason } => {
                 if let Some(UnderWay { done, .. }) = self.sends.remove(&id) {
                     answer(done, Err(SendFailure::Failed(reason)));
                 } else if let Some(done) = self.requests.remove(&id) {
                     answer(done, Err(SendFailure::Failed(reason)));
                 }
             }
-            Action::ReplyComplete { id, body } => {
+            Effect::ReplyComplete { id, body } => {
                 if let Some(done) = self.requests.remove(&id) {
                     answer(done, Ok(body));
                 }
             }
-            Action::NoteAnswer { handle, id, until_ms } => self.notes.add(handle, id, until_ms),
-            Action::ReplySent { handle } => {
+            Effect::NoteAnswer { handle, id, until_ms } => self.notes.add(handle, id, until_ms),
+            Effect::ReplySent { handle } => {
                 if let Some(done) = self.replies.remove(&handle) {
                     answer(done, Ok(()));
                 }
             }
-            Action::Pong { ping, rtt_ms } => {
+            Effect::Pong { ping, rtt_ms } => {
                 if let Some(done) = self.pings.remove(&ping) {
                     answer(done, Ok(Some(Duration::from_millis(rtt_ms))));
                 }
             }
-            Action::PingLost { ping } => {
+            Effect::PingLost { ping } => {
                 if let Some(done) = self.pings.remove(&ping) {
                     answer(done, Ok(None));
                 }
             }
-            Action::Redeliver => self.ask_again(),
-            other => tracing::debug!(action = ?std::mem::discriminant(&other), "action.unknown"),
+            Effect::Redeliver => self.ask_again(),
+            other => tracing::debug!(effect = ?std::mem::discriminant(&other), "effect.unknown"),
         }
     }
 
@@ -725,7 +725,7 @@ impl Driver {
             status.uncommitted = figures.uncommitted;
             status.trouble.clone_from(&self.trouble);
         }
-        let now = Ready { has_view: view.is_some(), attached };
+        let now = Readiness { has_view: view.is_some(), attached };
         self.shared.ready.send_if_modified(|ready| {
             let changed = *ready != now;
             *ready = now;

@@ -19,7 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::network_time::{NetworkTime, Verdict};
 use super::offline::{ConsensusTrouble, EdgeFailure, Offline, reason_of};
 use super::seen::SeenDocuments;
-use super::store::Attachment;
+use super::store::OwnMailbox;
 use crate::clock::Sample;
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
 use crate::link::frame::Item;
@@ -64,11 +64,11 @@ const TIME_AGAIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Edges {
     bootstrap: PathBuf,
-    views: watch::Sender<Arc<Consensuses>>,
+    consensuses: watch::Sender<Arc<Consensuses>>,
     time: NetworkTime,
     seen: SeenDocuments,
     /// The client's mailboxes, with those of before, which links are kept to.
-    own: watch::Sender<Vec<Attachment>>,
+    own: watch::Sender<Vec<OwnMailbox>>,
     /// Control channels of attached edges.
     channels: Mutex<HashMap<NodeId, ControlChannel>>,
     /// Queues of links to foreign edges.
@@ -80,12 +80,12 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    pub(super) fn new(bootstrap: PathBuf, views: Consensuses, time: NetworkTime, seen: SeenDocuments) -> Self {
+    pub(super) fn new(bootstrap: PathBuf, consensuses: Consensuses, time: NetworkTime, seen: SeenDocuments) -> Self {
         Self {
             bootstrap,
             time,
             seen,
-            views: watch::Sender::new(Arc::new(views)),
+            consensuses: watch::Sender::new(Arc::new(consensuses)),
             own: watch::Sender::default(),
             channels: Mutex::default(),
             passing: Mutex::default(),
@@ -100,8 +100,8 @@ impl Edges {
     }
 
     /// Keeps links to these from now on, and to no other own edge.
-    pub(super) fn set_own(&self, own: Vec<Attachment>) {
-        let is_own = |edge: &NodeId| own.iter().any(|attachment| attachment.edge.id == *edge);
+    pub(super) fn set_own(&self, own: Vec<OwnMailbox>) {
+        let is_own = |edge: &NodeId| own.iter().any(|mailbox| mailbox.edge.id == *edge);
         lock(&self.channels).retain(|edge, _| is_own(edge));
         lock(&self.failures).retain(|edge, _| is_own(edge));
         self.own.send_replace(own);
@@ -110,7 +110,7 @@ impl Edges {
     /// One line for people if the client cannot send, or its machine's clock is wrong.
     pub(super) fn trouble(&self, attached: usize) -> Option<String> {
         let unreachable = (attached == 0).then(|| Offline::Edges { all: true, edges: self.failures() }.to_string());
-        let network = self.views.borrow().complaint(self.now_ms());
+        let network = self.consensuses.borrow().complaint(self.now_ms());
         let all: Vec<_> = [unreachable, network, self.time.complaint()].into_iter().flatten().collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
@@ -135,8 +135,8 @@ impl Edges {
         }
         let set = matches!(verdict, Verdict::Wrong(_));
         if set {
-            self.views.send_modify(|views| {
-                Arc::make_mut(views).forget_after(self.now_ms());
+            self.consensuses.send_modify(|consensuses| {
+                Arc::make_mut(consensuses).forget_after(self.now_ms());
             });
         }
         Ok(set)
@@ -150,7 +150,7 @@ impl Edges {
 
     /// The consensus in force.
     pub(super) fn view_at(&self, now_ms: u64) -> Option<Arc<NetworkView>> {
-        self.views.borrow().at(now_ms).cloned()
+        self.consensuses.borrow().at(now_ms).cloned()
     }
 
     /// The own edges that are away, as far as it is known why.
@@ -173,12 +173,12 @@ impl Edges {
 
     /// Why no consensus is in force at `now_ms`; `None` if one is.
     pub(super) fn consensus_trouble(&self, now_ms: u64) -> Option<ConsensusTrouble> {
-        let views = self.views.borrow();
-        let trouble = || match views.newest() {
+        let consensuses = self.consensuses.borrow();
+        let trouble = || match consensuses.newest() {
             None if self.foreign.load(Ordering::Relaxed) => ConsensusTrouble::Foreign,
             newest => ConsensusTrouble::of(newest.map(|view| &**view), now_ms),
         };
-        views.at(now_ms).is_none().then(trouble)
+        consensuses.at(now_ms).is_none().then(trouble)
     }
 
     /// Asks one attached edge after another until one gives an answer that `take` takes.
@@ -215,7 +215,7 @@ impl Edges {
     pub(super) fn accept(&self, documents: &[Signed]) {
         let now_ms = self.now_ms();
         self.seen.forget_after(now_ms);
-        let held = Arc::clone(&self.views.borrow());
+        let held = Arc::clone(&self.consensuses.borrow());
         let mut verified = Vec::new();
         for document in documents {
             match held.verify(document) {
@@ -226,15 +226,15 @@ impl Edges {
             }
         }
         let mut used = Vec::new();
-        self.views.send_if_modified(|views| {
-            let mut updated = Consensuses::clone(views);
+        self.consensuses.send_if_modified(|consensuses| {
+            let mut updated = Consensuses::clone(consensuses);
             let mut changed = updated.forget_after(now_ms);
             for view in verified {
                 changed |= updated.hold(view, now_ms).unwrap_or(false);
             }
             if changed {
                 used = updated.live(now_ms).cloned().collect();
-                *views = Arc::new(updated);
+                *consensuses = Arc::new(updated);
             }
             changed
         });
@@ -400,20 +400,20 @@ async fn keep_all_attached<E: From<LinkEvent> + Send + 'static>(
     loop {
         let wanted = own.borrow_and_update().clone();
         kept.retain(|edge, task| {
-            let stays = wanted.iter().any(|attachment| attachment.edge.id == *edge);
+            let stays = wanted.iter().any(|mailbox| mailbox.edge.id == *edge);
             if !stays {
                 task.abort();
             }
             stays
         });
-        for attachment in wanted {
-            let Endpoint { id, address } = attachment.edge.clone();
+        for mailbox in wanted {
+            let Endpoint { id, address } = mailbox.edge.clone();
             if kept.contains_key(&id) {
                 continue;
             }
-            match Dialer::new(&attachment.key, LinkTimeouts::default()) {
+            match Dialer::new(&mailbox.key, LinkTimeouts::default()) {
                 Ok(dialer) => {
-                    let own = OwnEdge { edges: Arc::clone(edges), attachment, dialer, events: events.clone() };
+                    let own = OwnEdge { edges: Arc::clone(edges), mailbox, dialer, events: events.clone() };
                     kept.insert(id, links.spawn(async move { own.keep_attached().await }));
                 }
                 Err(error) => edges.note(id, Some(EdgeFailure { address, reason: reason_of(&error) })),
@@ -428,18 +428,18 @@ async fn keep_all_attached<E: From<LinkEvent> + Send + 'static>(
 /// The task that keeps one of the client's mailboxes attached.
 struct OwnEdge<E> {
     edges: Arc<Edges>,
-    attachment: Attachment,
+    mailbox: OwnMailbox,
     dialer: Dialer,
     events: mpsc::Sender<E>,
 }
 
 impl<E: From<LinkEvent>> OwnEdge<E> {
     async fn keep_attached(&self) {
-        let edge = self.attachment.edge.id;
+        let edge = self.mailbox.edge.id;
         let mut pause = BACK_OFF.0;
         let mut last_up = Instant::now();
         loop {
-            let address = self.edges.address(edge).unwrap_or_else(|| self.attachment.edge.address.clone());
+            let address = self.edges.address(edge).unwrap_or_else(|| self.mailbox.edge.address.clone());
             let up = Instant::now();
             let dialled = self.dialer.dial(&address, *edge.as_bytes(), LINK_QUEUE).await;
             let note = |reason: String| self.edges.note(edge, Some(EdgeFailure { address: address.clone(), reason }));
@@ -467,7 +467,7 @@ impl<E: From<LinkEvent>> OwnEdge<E> {
     }
 
     async fn serve(&self, sender: LinkSender, mut reader: LinkReader) -> Result<(), ControlError> {
-        let edge = self.attachment.edge.id;
+        let edge = self.mailbox.edge.id;
         let channel = ControlChannel::new(sender.clone());
         let read = async {
             loop {
@@ -493,7 +493,7 @@ impl<E: From<LinkEvent>> OwnEdge<E> {
             channel.call(Op::Attach).await?;
             lock(&self.edges.channels).insert(edge, channel.clone());
             self.edges.note(edge, None);
-            let mailbox = self.attachment.mailbox();
+            let mailbox = self.mailbox.mailbox();
             self.tell(LinkEvent::Attached { mailbox, link: sender, channel: channel.clone() }).await?;
             loop {
                 tokio::time::sleep(TIME_AGAIN).await;
@@ -510,7 +510,7 @@ impl<E: From<LinkEvent>> OwnEdge<E> {
     }
 
     async fn ask_consensus(&self, channel: &ControlChannel) -> Result<(), ControlError> {
-        let have = self.edges.views.borrow().hashes();
+        let have = self.edges.consensuses.borrow().hashes();
         if let Outcome::Consensus { documents } = channel.call(Op::GetConsensus { have, follow: true }).await? {
             self.edges.accept(&documents);
         }

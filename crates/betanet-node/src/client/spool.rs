@@ -37,7 +37,7 @@ pub(super) enum Job {
 
 /// What became of pieces of one message.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct WrittenPieces {
     pub(super) key: SpoolKey,
     pub(super) indexes: Vec<u16>,
     /// Whether they would survive a crash.
@@ -46,7 +46,7 @@ pub(super) struct Written {
 
 /// A message from before a restart.
 #[derive(Debug)]
-pub(super) struct Restored {
+pub(super) struct RestoredSpool {
     pub(super) key: SpoolKey,
     pub(super) head: SpoolHead,
     pub(super) pieces: Pieces,
@@ -72,7 +72,7 @@ struct Files {
 impl SpoolFolder {
     /// The folder at `path`, made if it is missing, and what it holds. What cannot be read is deleted: it was told to nobody,
     /// or is sent again.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Restored>), StateError> {
+    pub(super) fn open(path: &Path) -> Result<(Self, Vec<RestoredSpool>), StateError> {
         let failed = |action, source| StateError::Io { action, path: path.to_owned(), source };
         match std::fs::DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("create", error)),
@@ -97,7 +97,7 @@ impl SpoolFolder {
         Ok((folder, restored))
     }
 
-    fn restore(&mut self, key: SpoolKey) -> io::Result<Restored> {
+    fn restore(&mut self, key: SpoolKey) -> io::Result<RestoredSpool> {
         let mut index = open_file(&self.file(key, "index"), false)?;
         let data = open_file(&self.file(key, "data"), false)?;
         let bytes = read_regular(&mut index, MAX_INDEX_LEN)?;
@@ -115,11 +115,11 @@ impl SpoolFolder {
         let last_len = last_len.filter(|_| pieces.contains(last));
         let end = place_in_index(entries.len());
         self.open.insert(key, Files { data, index, end });
-        Ok(Restored { key, head: SpoolHead { hops, total, expiry_ms }, pieces, last_len })
+        Ok(RestoredSpool { key, head: SpoolHead { hops, total, expiry_ms }, pieces, last_len })
     }
 
     /// Does all of it, and syncs once for each message.
-    pub(super) fn work(&mut self, jobs: Vec<Job>) -> Vec<Written> {
+    pub(super) fn work(&mut self, jobs: Vec<Job>) -> Vec<WrittenPieces> {
         let mut groups: BTreeMap<SpoolKey, (Vec<u16>, io::Result<()>)> = BTreeMap::new();
         for job in jobs {
             match job {
@@ -140,7 +140,7 @@ impl SpoolFolder {
         }
         let finish = |(key, (indexes, outcome)): (SpoolKey, (Vec<u16>, io::Result<()>))| {
             let outcome = outcome.and_then(|()| self.sync(key, &indexes));
-            Written { key, indexes, outcome }
+            WrittenPieces { key, indexes, outcome }
         };
         groups.into_iter().map(finish).collect()
     }

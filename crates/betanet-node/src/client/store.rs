@@ -46,14 +46,14 @@ pub(super) struct ClientStore {
 
 /// One of the client's mailboxes.
 #[derive(Clone, Debug)]
-pub(super) struct Attachment {
+pub(super) struct OwnMailbox {
     /// The edge and where it was last seen.
     pub(super) edge: Endpoint,
     /// The key whose hash names the mailbox.
     pub(super) key: SigningKey,
 }
 
-impl Attachment {
+impl OwnMailbox {
     pub(super) fn mailbox(&self) -> Mailbox {
         Mailbox { edge: self.edge.id, mailbox: mailbox_of(self.key.verifying_key().as_bytes()) }
     }
@@ -62,9 +62,9 @@ impl Attachment {
 /// The client's mailboxes, those that it had before, and when edges were drawn anew.
 #[derive(Clone, Debug)]
 struct Own {
-    current: Vec<Attachment>,
+    current: Vec<OwnMailbox>,
     /// With the time until when each is kept, by network time.
-    former: Vec<(Attachment, u64)>,
+    former: Vec<(OwnMailbox, u64)>,
     redraws: Vec<u64>,
 }
 
@@ -146,13 +146,13 @@ impl ClientStore {
     }
 
     /// All mailboxes, with those of before.
-    pub(super) fn attachments(&self) -> Vec<Attachment> {
+    pub(super) fn own_mailboxes(&self) -> Vec<OwnMailbox> {
         self.own.current.iter().chain(self.own.former.iter().map(|(edge, _)| edge)).cloned().collect()
     }
 
     /// The edges of all mailboxes, with those of before.
     pub(super) fn edges(&self) -> Vec<NodeId> {
-        self.attachments().iter().map(|attachment| attachment.edge.id).collect()
+        self.own_mailboxes().iter().map(|own| own.edge.id).collect()
     }
 
     /// When edges were drawn anew.
@@ -173,8 +173,8 @@ impl ClientStore {
         redraws: Vec<u64>,
     ) -> Result<(), StateError> {
         let mut own = Own { redraws, ..self.own.clone() };
-        let moved = Attachment { edge, key: SigningKey::generate(&mut os_rng()) };
-        if let Some(place) = own.current.iter_mut().find(|attachment| attachment.edge.id == lost) {
+        let moved = OwnMailbox { edge, key: SigningKey::generate(&mut os_rng()) };
+        if let Some(place) = own.current.iter_mut().find(|own| own.edge.id == lost) {
             own.former.push((std::mem::replace(place, moved), until_ms));
         }
         self.keep(own)
@@ -185,7 +185,7 @@ impl ClientStore {
     /// # Errors
     /// It cannot be written down; then nothing has changed.
     pub(super) fn expire_former(&mut self, now_ms: u64) -> Result<Vec<NodeId>, StateError> {
-        let is_over = |(_, until_ms): &&(Attachment, u64)| *until_ms <= now_ms;
+        let is_over = |(_, until_ms): &&(OwnMailbox, u64)| *until_ms <= now_ms;
         let over: Vec<NodeId> = self.own.former.iter().filter(is_over).map(|(former, _)| former.edge.id).collect();
         if !over.is_empty() {
             let mut own = self.own.clone();
@@ -250,7 +250,7 @@ impl ClientStore {
     }
 }
 
-fn draw(net: &NetFile, count: usize) -> Result<Vec<Attachment>, ClientError> {
+fn draw(net: &NetFile, count: usize) -> Result<Vec<OwnMailbox>, ClientError> {
     let mut seen = HashSet::new();
     let mut candidates: Vec<_> = net.edges.iter().filter(|edge| seen.insert(edge.id)).cloned().collect();
     let most = candidates.len().min(MAX_MAILBOXES);
@@ -268,13 +268,13 @@ fn draw(net: &NetFile, count: usize) -> Result<Vec<Attachment>, ClientError> {
         let edge = candidates.swap_remove(index.unwrap_or(0));
         let mut secret = Zeroizing::new([0; 32]);
         rng.fill_bytes(secret.as_mut_slice());
-        drawn.push(Attachment { edge, key: SigningKey::from_bytes(&secret) });
+        drawn.push(OwnMailbox { edge, key: SigningKey::from_bytes(&secret) });
     }
     Ok(drawn)
 }
 
 fn address_of(own: &Own, sealing: &SealingKey) -> Option<Address> {
-    Address::new(own.current.iter().map(Attachment::mailbox).collect(), sealing.public()).ok()
+    Address::new(own.current.iter().map(OwnMailbox::mailbox).collect(), sealing.public()).ok()
 }
 
 fn read_own(path: &Path, file: &EdgesFile) -> Result<Own, StateError> {
@@ -282,7 +282,7 @@ fn read_own(path: &Path, file: &EdgesFile) -> Result<Own, StateError> {
         let mut secret = Zeroizing::new([0; 32]);
         hex::decode_to_slice(&entry.link_secret, secret.as_mut_slice())
             .map_err(|_| StateError::Content { path: path.to_owned(), what: "list of edges" })?;
-        Ok(Attachment {
+        Ok(OwnMailbox {
             edge: Endpoint { id: entry.id, address: entry.address.clone() },
             key: SigningKey::from_bytes(&secret),
         })
@@ -299,10 +299,10 @@ fn read_own(path: &Path, file: &EdgesFile) -> Result<Own, StateError> {
 }
 
 fn write_own(path: &Path, own: &Own) -> Result<(), StateError> {
-    let entry = |attachment: &Attachment| EdgeEntry {
-        id: attachment.edge.id,
-        address: attachment.edge.address.clone(),
-        link_secret: hex::encode(Zeroizing::new(attachment.key.to_bytes()).as_slice()),
+    let entry = |own: &OwnMailbox| EdgeEntry {
+        id: own.edge.id,
+        address: own.edge.address.clone(),
+        link_secret: hex::encode(Zeroizing::new(own.key.to_bytes()).as_slice()),
     };
     let file = EdgesFile {
         current: own.current.iter().map(entry).collect(),

@@ -16,19 +16,19 @@ fn nothing_seen() -> SeenDocuments {
 }
 
 /// As [`client`], attached to its edge and with a consensus in force.
-fn attached_client() -> (Client, mpsc::Receiver<Command>) {
+fn attached_client() -> (Client, mpsc::Receiver<ClientCommand>) {
     let (mut client, queue) = client();
     let authority = key();
-    let views = Consensuses::new("test".into(), node_id_of(&authority));
+    let consensuses = Consensuses::new("test".into(), node_id_of(&authority));
     let time = NetworkTime::new(NetworkClock::from_wall(), 1);
-    client.edges = Arc::new(Edges::new(PathBuf::new(), views, time, nothing_seen()));
+    client.edges = Arc::new(Edges::new(PathBuf::new(), consensuses, time, nothing_seen()));
     client.edges.accept(&[sign(consensus(&[], 0, ConsensusHash::default()), &authority)]);
     lock(&client.shared.status).edges_attached = 1;
     (client, queue)
 }
 
 /// A client whose driver is the test, by the returned commands.
-fn client() -> (Client, mpsc::Receiver<Command>) {
+fn client() -> (Client, mpsc::Receiver<ClientCommand>) {
     let (commands, queue) = mpsc::channel(1);
     let authority = NodeId::from([1; 32]);
     let mailbox = Mailbox { edge: edge(), mailbox: MailboxId::from([3; 16]) };
@@ -60,7 +60,7 @@ async fn a_request_times_out_while_too_much_is_under_way() {
     let (client, mut queue) = attached_client();
     let busy = async {
         while let Some(command) = queue.recv().await {
-            let Command::Request { done, .. } = command else { panic!("{command:?}") };
+            let ClientCommand::Request { done, .. } = command else { panic!("{command:?}") };
             let _ = done.send(Err(SendFailure::Refused(SendError::Busy { messages: 1, bytes: 1 })));
         }
     };
@@ -74,16 +74,18 @@ async fn a_request_times_out_while_too_much_is_under_way() {
 }
 
 /// Refuses what it is asked `times` times, then lets it succeed.
-async fn refuse(mut queue: mpsc::Receiver<Command>, refusal: SendError, times: usize) {
+async fn refuse(mut queue: mpsc::Receiver<ClientCommand>, refusal: SendError, times: usize) {
     let mut left = times;
     while let Some(command) = queue.recv().await {
         let refused = left > 0;
         left = left.saturating_sub(1);
         let failure = SendFailure::Refused(refusal.clone());
         match command {
-            Command::Send { done, .. } => drop(done.send(if refused { Err(failure) } else { Ok(MessageId([1; 16])) })),
-            Command::Request { done, .. } => drop(done.send(if refused { Err(failure) } else { Ok(vec![2]) })),
-            Command::Ping { done, .. } => {
+            ClientCommand::Send { done, .. } => {
+                drop(done.send(if refused { Err(failure) } else { Ok(MessageId([1; 16])) }))
+            }
+            ClientCommand::Request { done, .. } => drop(done.send(if refused { Err(failure) } else { Ok(vec![2]) })),
+            ClientCommand::Ping { done, .. } => {
                 drop(done.send(if refused { Err(failure) } else { Ok(Some(Duration::from_millis(3))) }));
             }
             other => panic!("{other:?}"),
@@ -115,7 +117,7 @@ async fn a_loop_that_gets_lost_is_sent_again() {
     let (client, mut queue) = attached_client();
     tokio::spawn(async move {
         for came_back in [None, Some(Duration::from_millis(3))] {
-            let Some(Command::Ping { done, .. }) = queue.recv().await else { return };
+            let Some(ClientCommand::Ping { done, .. }) = queue.recv().await else { return };
             let _ = done.send(Ok(came_back));
         }
     });
@@ -224,7 +226,7 @@ async fn a_send_waits_for_room_and_a_try_is_refused() {
     assert!(look_at(&mut waiting).await.is_none() && queue.try_recv().is_err());
     drop(everything);
     assert!(look_at(&mut waiting).await.is_none());
-    let Ok(Command::Send { done, .. }) = queue.try_recv() else { panic!("it has room now") };
+    let Ok(ClientCommand::Send { done, .. }) = queue.try_recv() else { panic!("it has room now") };
     done.send(Ok(MessageId([5; 16]))).unwrap();
     assert_eq!(MessageId([5; 16]), waiting.await.unwrap());
     assert_eq!(ROOM_KIB, client.room.available_permits());

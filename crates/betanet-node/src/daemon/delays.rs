@@ -3,7 +3,7 @@
 //! The seed of an epoch is on disk before a packet waits by it, so a killed process goes on with
 //! the same delays and still owes, and can give, the same proof.
 //!
-//! Every group of packets takes the lock on [`Delays`], so what is slow, [`Plan::write`], does
+//! Every group of packets takes the lock on [`Delays`], so what is slow, [`UnwrittenSeeds::write`], does
 //! without it.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use betanet_mix::delay::{CAP_IN_MEANS, VrfDelays};
 use betanet_mix::directory::OwedProof;
 use betanet_mix::epoch::{Epoch, EpochClock};
 use betanet_mix::view::{Beacon, DelayProof, DelaySeed, NetworkView, NodeDescriptor};
-use betanet_mix::vrf::{PublicKey, SecretKey};
+use betanet_mix::vrf::{VrfPublicKey, VrfSecretKey};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{StateDir, StateError, read_json, write_private};
@@ -33,7 +33,7 @@ const KEPT: usize = NodeDescriptor::MAX_PROOFS + 12;
 #[derive(Debug)]
 pub struct Delays {
     path: PathBuf,
-    key: SecretKey,
+    key: VrfSecretKey,
     /// What was found and does not change any more.
     seeds: BTreeMap<Epoch, DelaySeed>,
     /// What follows from those that are on disk.
@@ -48,14 +48,14 @@ pub struct Delays {
 
 /// Seeds that must be on disk before they are used.
 #[derive(Debug)]
-pub struct Plan {
+pub struct UnwrittenSeeds {
     path: PathBuf,
-    key: SecretKey,
+    key: VrfSecretKey,
     seeds: BTreeMap<Epoch, DelaySeed>,
     missing: Vec<Epoch>,
 }
 
-impl Plan {
+impl UnwrittenSeeds {
     /// Writes the seeds and computes the delays that follow.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Delays {
     /// # Errors
     /// A file cannot be read or written.
     pub fn open(state: &StateDir) -> Result<Self, StateError> {
-        let key = SecretKey::from_seed(&*state.secret(KEY_FILE)?);
+        let key = VrfSecretKey::from_seed(&*state.secret(KEY_FILE)?);
         let path = state.join(SEEDS_FILE);
         let SeedsFile { seeds } = read_json(&path, "list of delay seeds")?.unwrap_or_default();
         let ready = seeds.iter().map(|(epoch, seed)| (*epoch, seed.delays(&key, *epoch))).collect();
@@ -99,18 +99,18 @@ impl Delays {
 
     /// The key that others check proofs with.
     #[must_use]
-    pub fn public_key(&self) -> PublicKey {
+    pub fn public_key(&self) -> VrfPublicKey {
         self.key.public()
     }
 
     /// Finds the seeds of the epochs whose keys are or will soon be accepted, as far as the
     /// consensuses say what they are. What was found stays, also while it cannot be written.
     #[must_use]
-    pub fn plan<'a>(
+    pub fn missing_seeds<'a>(
         &mut self,
         current: Epoch,
         views: impl IntoIterator<Item = &'a NetworkView, IntoIter: Clone>,
-    ) -> Option<Plan> {
+    ) -> Option<UnwrittenSeeds> {
         // A former process may have gone by a clock that was ahead. As the latest, its seeds would push out those of now.
         self.forget_after(current.next());
         let views = views.into_iter();
@@ -125,7 +125,7 @@ impl Delays {
             self.seeds.pop_first();
         }
         let missing: Vec<Epoch> = self.seeds.keys().filter(|epoch| !self.ready.contains_key(epoch)).copied().collect();
-        (!missing.is_empty()).then(|| Plan {
+        (!missing.is_empty()).then(|| UnwrittenSeeds {
             path: self.path.clone(),
             key: self.key.clone(),
             seeds: self.seeds.clone(),

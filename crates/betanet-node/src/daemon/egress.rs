@@ -62,10 +62,10 @@ impl Egress {
         }
     }
 
-    /// Opens links to the nodes that `views` list and closes those to nodes that left.
-    pub fn follow(&self, own: NodeId, dialer: &Dialer, views: &watch::Receiver<Arc<Consensuses>>) {
+    /// Opens links to the nodes that `consensuses` list and closes those to nodes that left.
+    pub fn follow(&self, own: NodeId, dialer: &Dialer, consensuses: &watch::Receiver<Arc<Consensuses>>) {
         let now = self.time.now_ms();
-        let current = Arc::clone(&views.borrow());
+        let current = Arc::clone(&consensuses.borrow());
         let mut peers = lock(&self.peers);
         // Dropping the queue ends the link's task.
         peers.retain(|id, queue| current.lists(*id, now) && !queue.is_closed());
@@ -78,7 +78,7 @@ impl Egress {
                     id,
                     queue,
                     dialer: dialer.clone(),
-                    views: views.clone(),
+                    consensuses: consensuses.clone(),
                     time: self.time.clone(),
                     metrics: Arc::clone(&self.metrics),
                 };
@@ -93,7 +93,7 @@ struct Peer {
     id: NodeId,
     queue: mpsc::Receiver<Waiting>,
     dialer: Dialer,
-    views: watch::Receiver<Arc<Consensuses>>,
+    consensuses: watch::Receiver<Arc<Consensuses>>,
     time: NetworkClock,
     metrics: Arc<Metrics>,
 }
@@ -135,10 +135,13 @@ impl Peer {
 
     /// The node's address in the newest consensus that lists it.
     fn address(&self) -> Option<LinkAddress> {
-        let views = self.views.borrow();
+        let consensuses = self.consensuses.borrow();
         let now = self.time.now_ms();
-        let mut addresses: Vec<_> =
-            views.live(now).filter_map(|view| view.node(self.id)).map(|node| node.link_address().clone()).collect();
+        let mut addresses: Vec<_> = consensuses
+            .live(now)
+            .filter_map(|view| view.node(self.id))
+            .map(|node| node.link_address().clone())
+            .collect();
         addresses.pop()
     }
 }
@@ -229,7 +232,7 @@ mod tests {
             id,
             queue,
             dialer: Dialer::new(&SigningKey::from_bytes(&[2; 32]), LinkTimeouts::default()).unwrap(),
-            views: watch::Sender::new(Arc::new(Consensuses::new("test".into(), id))).subscribe(),
+            consensuses: watch::Sender::new(Arc::new(Consensuses::new("test".into(), id))).subscribe(),
             time: NetworkClock::from_wall(),
             metrics: Arc::clone(&metrics),
         };

@@ -17,7 +17,7 @@ use betanet_sphinx::NodeId;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::directory::Directory;
+use super::authority_link::Directory;
 use super::edge::{Attachment, Edge};
 use super::metrics::Metrics;
 use super::mixer::{Ingress, Source};
@@ -125,7 +125,7 @@ pub struct Inbound {
     /// The way to the authority.
     pub directory: Directory,
     /// The consensuses.
-    pub views: watch::Receiver<Arc<Consensuses>>,
+    pub consensuses: watch::Receiver<Arc<Consensuses>>,
     /// The time.
     pub time: NetworkClock,
     /// What links are sending.
@@ -155,7 +155,7 @@ impl Inbound {
                 }
             };
             let ip = accepted.ip();
-            let is_neighbour = room.gate.is_neighbour(ip, &self.views.borrow(), self.time.now_ms());
+            let is_neighbour = room.gate.is_neighbour(ip, &self.consensuses.borrow(), self.time.now_ms());
             if !is_neighbour && !self.admits(&room, ip) {
                 continue;
             }
@@ -224,7 +224,7 @@ impl Inbound {
             self.metrics.drop_one("too_many_node_links");
             return;
         };
-        room.gate.note(id, ip, &self.views.borrow(), self.time.now_ms());
+        room.gate.note(id, ip, &self.consensuses.borrow(), self.time.now_ms());
         let ended = self.serve_node(id, reader).await;
         self.count(&ended);
     }
@@ -240,9 +240,10 @@ impl Inbound {
             _ => Some("handshake_failed"),
         })?;
         // Around a new consensus the other side may be ahead of us.
-        let mut views = self.views.clone();
+        let mut consensuses = self.consensuses.clone();
         let id = NodeId::from(key);
-        let listed = async { views.wait_for(|views| views.lists(id, self.time.now_ms())).await.is_ok() };
+        let listed =
+            async { consensuses.wait_for(|consensuses| consensuses.lists(id, self.time.now_ms())).await.is_ok() };
         if self.edge.is_none() {
             let listed = tokio::time::timeout(MEMBERSHIP_PATIENCE, listed).await;
             return if listed.unwrap_or(false) { Ok((key, sender, reader)) } else { Err(Some("unknown_peer")) };
@@ -265,11 +266,11 @@ impl Inbound {
     }
 
     fn is_member(&self, id: NodeId) -> bool {
-        self.views.borrow().lists(id, self.time.now_ms())
+        self.consensuses.borrow().lists(id, self.time.now_ms())
     }
 
     async fn serve_node(&self, id: NodeId, mut reader: LinkReader) -> LinkError {
-        let mut views = self.views.clone();
+        let mut consensuses = self.consensuses.clone();
         let source = self.ingress.node(id);
         loop {
             tokio::select! {
@@ -278,7 +279,7 @@ impl Inbound {
                     Ok(_) => return LinkError::Message,
                     Err(err) => return err,
                 },
-                changed = views.changed() => {
+                changed = consensuses.changed() => {
                     if changed.is_err() || !self.is_member(id) {
                         return LinkError::Closed;
                     }
@@ -321,14 +322,14 @@ impl<'a> Client<'a> {
 
     async fn serve(mut self, reader: &mut LinkReader, idle: Duration) -> Ended {
         let id = NodeId::from(self.key);
-        let mut views = self.inbound.views.clone();
-        let mut sent = views.borrow_and_update().hashes();
+        let mut consensuses = self.inbound.consensuses.clone();
+        let mut sent = consensuses.borrow_and_update().hashes();
         let mut quiet = 0;
         let mut rounds = tokio::time::interval_at(tokio::time::Instant::now() + idle, idle);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // A node may dial before we hold the consensus that lists it.
-            if views.borrow().lists(id, self.inbound.time.now_ms()) {
+            if consensuses.borrow().lists(id, self.inbound.time.now_ms()) {
                 return Ended::Listed;
             }
             tokio::select! {
@@ -342,11 +343,11 @@ impl<'a> Client<'a> {
                         return err.into();
                     }
                 }
-                changed = views.changed() => {
+                changed = consensuses.changed() => {
                     if changed.is_err() {
                         return LinkError::Closed.into();
                     }
-                    let current = Arc::clone(&views.borrow_and_update());
+                    let current = Arc::clone(&consensuses.borrow_and_update());
                     let documents = current.news(&sent, self.inbound.time.now_ms());
                     sent = current.hashes();
                     if self.follows
@@ -422,9 +423,9 @@ impl<'a> Client<'a> {
             }
             Op::GetConsensus { have, follow } => {
                 self.follows |= follow;
-                let views = Arc::clone(&self.inbound.views.borrow());
-                *sent = views.hashes();
-                return Given::Consensus(views.news(&have, self.inbound.time.now_ms()));
+                let consensuses = Arc::clone(&self.inbound.consensuses.borrow());
+                *sent = consensuses.hashes();
+                return Given::Consensus(consensuses.news(&have, self.inbound.time.now_ms()));
             }
             op @ Op::GetWorkers { .. } => return self.inbound.directory.relay(op).await,
             Op::PutWorker { worker } => {

@@ -7,7 +7,7 @@ use betanet_mix::directory::Consensuses;
 use betanet_mix::epoch::{Epoch, EpochClock};
 
 use super::delays::Delays;
-use super::epochs::{Epochs, Renewal};
+use super::packet_keys::{PacketKeys, Renewal};
 use crate::clock::{NetworkClock, boot_id};
 use crate::state::StateError;
 use crate::sync::lock;
@@ -16,7 +16,7 @@ use crate::sync::lock;
 #[derive(Clone, Debug)]
 pub struct Keeper {
     /// Keys and replay memory.
-    pub epochs: Arc<Epochs>,
+    pub packet_keys: Arc<PacketKeys>,
     /// Delays and proofs.
     pub delays: Arc<Mutex<Delays>>,
     /// When an epoch begins.
@@ -36,18 +36,19 @@ pub struct Kept {
 
 impl Keeper {
     /// One round, on a thread where it may wait for the disk. One at a time.
-    pub async fn keep(&self, views: Arc<Consensuses>) -> Kept {
+    pub async fn keep(&self, consensuses: Arc<Consensuses>) -> Kept {
         let keeper = self.clone();
-        let round = tokio::task::spawn_blocking(move || keeper.round(&views, keeper.time.now_ms(), Instant::now()));
+        let round =
+            tokio::task::spawn_blocking(move || keeper.round(&consensuses, keeper.time.now_ms(), Instant::now()));
         round.await.unwrap_or_else(|err| Kept { keys_changed: false, trouble: Some(err.to_string()) })
     }
 
     /// What [`Keeper::keep`] does, at the time `now_ms` of the network and `now` of the timers.
-    pub(crate) fn round(&self, views: &Consensuses, now_ms: u64, now: Instant) -> Kept {
+    pub(crate) fn round(&self, consensuses: &Consensuses, now_ms: u64, now: Instant) -> Kept {
         let (keys_changed, rotated) = self.rotate(self.clock.epoch_at(now_ms), now);
-        let fixed = self.fix_delays(views, now_ms);
+        let fixed = self.fix_delays(consensuses, now_ms);
         // Tags that the disk refused wait for the next packet, or for this.
-        let logged = self.epochs.write_logs().map_err(|err| format!("cannot write the replay log: {err}"));
+        let logged = self.packet_keys.write_logs().map_err(|err| format!("cannot write the replay log: {err}"));
         let trouble = rotated.and(fixed).map_err(|err| err.to_string()).and(logged).err();
         Kept { keys_changed, trouble }
     }
@@ -57,11 +58,11 @@ impl Keeper {
         if self.time.was_set_back() {
             // What passed in the time that is gone would pass once more. The epochs go on, and so do their delays.
             tracing::warn!("keys.forgotten: this machine was set back to a former state, so its packet keys are new");
-            self.epochs.forget(boot_id()).erase();
+            self.packet_keys.forget(boot_id()).erase();
         }
-        let former = self.epochs.current();
-        let retired = self.epochs.retire(epoch);
-        let renewal = self.epochs.renewal();
+        let former = self.packet_keys.current();
+        let retired = self.packet_keys.retire(epoch);
+        let renewal = self.packet_keys.renewal();
         {
             let mut delays = lock(&self.delays);
             delays.retire(retired.epochs(), now);
@@ -75,7 +76,7 @@ impl Keeper {
             None => (fewer, Ok(())),
             Some(Err(err)) => (fewer, Err(err)),
             Some(Ok(renewed)) => {
-                self.epochs.adopt(renewed);
+                self.packet_keys.adopt(renewed);
                 tracing::info!(epoch = epoch.0, "keys.rotated");
                 (true, Ok(()))
             }
@@ -83,12 +84,12 @@ impl Keeper {
     }
 
     /// Fixes the delays of the epochs at hand, as far as the consensuses allow it.
-    fn fix_delays(&self, views: &Consensuses, now_ms: u64) -> Result<(), StateError> {
-        let live: Vec<_> = views.live(now_ms).map(Arc::as_ref).collect();
-        let current = self.epochs.current();
-        let plan = lock(&self.delays).plan(current, live.iter().copied());
-        if let Some(plan) = plan {
-            let fixed = plan.write()?;
+    fn fix_delays(&self, consensuses: &Consensuses, now_ms: u64) -> Result<(), StateError> {
+        let live: Vec<_> = consensuses.live(now_ms).map(Arc::as_ref).collect();
+        let current = self.packet_keys.current();
+        let unwritten = lock(&self.delays).missing_seeds(current, live.iter().copied());
+        if let Some(unwritten) = unwritten {
+            let fixed = unwritten.write()?;
             lock(&self.delays).adopt(fixed);
         }
         Ok(())

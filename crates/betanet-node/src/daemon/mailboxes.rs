@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use betanet_mix::mailbox::{Books, Group, Item, Limits, Losses, Origin, RENEWALS_PER_LIFE, Refusal};
+use betanet_mix::mailbox::{Books, ItemRecord, Limits, Losses, Origin, RENEWALS_PER_LIFE, Refusal, Transaction};
 use betanet_sphinx::{MailboxId, Surb};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -138,7 +138,7 @@ impl Mailboxes {
         if self.has_failed() {
             return Err(PutError::StoreFailed);
         }
-        let entry = Item {
+        let entry = ItemRecord {
             stored_ms: self.shared.disk.now_ms(),
             len: u32::try_from(item.as_bytes().len()).unwrap_or(u32::MAX),
             promised: receipt.is_some(),
@@ -261,7 +261,7 @@ impl Shared {
     }
 
     /// Gives up a database that refused. Who waits for an attachment hears that it failed.
-    fn fail(&self, group: &Group<Put>) {
+    fn fail(&self, group: &Transaction<Put>) {
         self.failed.store(true, Ordering::Relaxed);
         self.disk.close();
         self.state().attaching.clear();

@@ -22,8 +22,8 @@ use betanet_sphinx::{MailboxId, NodeId, PACKET_LEN, SurbId};
 use self::delay_line::DelayLine;
 use self::unwrapper::Unwrapper;
 use super::delays::Delays;
-use super::epochs::Epochs;
 use super::metrics::Metrics;
+use super::packet_keys::PacketKeys;
 use crate::pipeline::{self, Arrival, Arrivals, Parties, Party};
 
 /// A packet whose layer is off and whose tag is in the log.
@@ -222,7 +222,7 @@ impl Mixer {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn start<F>(&self, epochs: &Arc<Epochs>, delays: &Arc<Mutex<Delays>>, released: F) -> io::Result<()>
+    pub fn start<F>(&self, packet_keys: &Arc<PacketKeys>, delays: &Arc<Mutex<Delays>>, released: F) -> io::Result<()>
     where
         F: FnMut(Released) + Send + 'static,
     {
@@ -230,7 +230,7 @@ impl Mixer {
         let (workers, batch) = (self.config.workers.max(1), self.config.batch.max(1));
         let line = Arc::new(DelayLine::new(self.config.depth, Arc::clone(metrics)));
         pipeline::start(arrivals, workers, batch, || {
-            Unwrapper::new(batch, Arc::clone(epochs), Arc::clone(delays), Arc::clone(&line), Arc::clone(metrics))
+            Unwrapper::new(batch, Arc::clone(packet_keys), Arc::clone(delays), Arc::clone(&line), Arc::clone(metrics))
         })?;
         tokio::spawn(line.serve(released));
         Ok(())

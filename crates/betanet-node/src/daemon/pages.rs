@@ -18,7 +18,7 @@ pub(super) fn serve(
     listener: tokio::net::TcpListener,
     record: &NodeRecord,
     metrics: &Arc<Metrics>,
-    views: watch::Receiver<Arc<Consensuses>>,
+    consensuses: watch::Receiver<Arc<Consensuses>>,
     time: NetworkClock,
 ) {
     let exporter = Exporter::new(metrics);
@@ -32,9 +32,9 @@ pub(super) fn serve(
     let answer = move |path: &str| match path {
         "/health" => {
             let healthy = metrics.healthy.load(Ordering::Relaxed);
-            let views = views.borrow();
+            let consensuses = consensuses.borrow();
             let now_ms = time.now_ms();
-            let consensus = views.at(now_ms).map(|view| view.consensus());
+            let consensus = consensuses.at(now_ms).map(|view| view.consensus());
             let body = serde_json::json!({
                 "status": if healthy { "ok" } else { "not_ready" },
                 "id": record.id.to_string(),
@@ -42,7 +42,7 @@ pub(super) fn serve(
                 "epoch": consensus.map(|consensus| consensus.epoch.0),
                 "revision": consensus.map(|consensus| consensus.revision),
                 "nodes": consensus.map(|consensus| consensus.nodes.len()),
-                "trouble": views.complaint(now_ms),
+                "trouble": consensuses.complaint(now_ms),
                 "uptime_seconds": started.elapsed().as_secs(),
                 "version": env!("CARGO_PKG_VERSION"),
             });

@@ -8,7 +8,7 @@ use betanet_mix::directory::OwedProof;
 use betanet_mix::view::{DelayProof, DocumentError, NodeDescriptor, Verified};
 use tokio::sync::watch;
 
-use super::directory::Described;
+use super::authority_link::Described;
 use super::edge::Edge;
 use super::egress::Egress;
 use super::keeper::Keeper;
@@ -61,17 +61,17 @@ impl<'a> Rounds<'a> {
 
     /// Goes on until a descriptor cannot be made, or the node ends.
     pub(super) async fn run(mut self, mut asked: watch::Receiver<Vec<OwedProof>>) -> Result<(), DaemonError> {
-        let mut views = self.node.views.subscribe();
-        self.egress.follow(self.node.id, &self.node.dialer, &views);
+        let mut consensuses = self.node.consensuses.subscribe();
+        self.egress.follow(self.node.id, &self.node.dialer, &consensuses);
         let mut rounds = tokio::time::interval(ROUND);
         loop {
             tokio::select! {
                 _ = rounds.tick() => self.round().await?,
-                changed = views.changed() => {
+                changed = consensuses.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    self.egress.follow(self.node.id, &self.node.dialer, &views);
+                    self.egress.follow(self.node.id, &self.node.dialer, &consensuses);
                     // A new consensus may say what is waited for.
                     rounds.reset_immediately();
                 }
@@ -87,10 +87,10 @@ impl<'a> Rounds<'a> {
     }
 
     async fn round(&mut self) -> Result<(), DocumentError> {
-        let views = Arc::clone(&self.node.views.borrow());
+        let consensuses = Arc::clone(&self.node.consensuses.borrow());
         // Read first: what is made from here on may still be made by this time.
         let made_by = self.node.time.moves();
-        let kept = self.keeper.keep(views).await;
+        let kept = self.keeper.keep(consensuses).await;
         let revealed = revealed(&self.keeper);
         if kept.keys_changed || revealed != self.proofs || self.moves != made_by {
             (self.proofs, self.moves) = (revealed, made_by);
@@ -103,9 +103,9 @@ impl<'a> Rounds<'a> {
 
     /// Refreshes the gauges, and says whether the node is well.
     fn look(&self) {
-        let Node { metrics, views, time, id, record, .. } = self.node;
+        let Node { metrics, consensuses, time, id, record, .. } = self.node;
         let (current, (entries, capacity)) = {
-            let epochs = &self.keeper.epochs;
+            let epochs = &self.keeper.packet_keys;
             (epochs.current(), epochs.replay_load())
         };
         metrics.epoch.store(current.0, Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl<'a> Rounds<'a> {
             edge.has_failed()
         });
         // Listed where it was before, it would be ready for nobody.
-        let listed = views
+        let listed = consensuses
             .borrow()
             .at(time.now_ms())
             .is_some_and(|view| view.node(*id).is_some_and(|node| *node.link_address() == record.link_address));
@@ -127,7 +127,7 @@ impl<'a> Rounds<'a> {
     /// Makes a descriptor to publish; none while no key is on disk.
     fn describe(&mut self) -> Result<(), DocumentError> {
         let (keys, current) = {
-            let epochs = &self.keeper.epochs;
+            let epochs = &self.keeper.packet_keys;
             (epochs.public_keys(), epochs.current())
         };
         let mut described = Described { signed: None, moves: self.moves };
@@ -156,6 +156,6 @@ impl<'a> Rounds<'a> {
 
 /// The proofs that may be told now.
 fn revealed(keeper: &Keeper) -> Vec<DelayProof> {
-    let current = keeper.epochs.current();
+    let current = keeper.packet_keys.current();
     lock(&keeper.delays).revealed(current, &keeper.clock, keeper.time.now_ms(), Instant::now())
 }

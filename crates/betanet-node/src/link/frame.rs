@@ -15,7 +15,7 @@ use betanet_sphinx::{PACKET_LEN, SURB_LEN, SurbId};
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::message::{Gone, Message};
+use super::control_message::{ControlMessage, NotInStock};
 
 /// Bytes of a frame on the wire.
 pub const FRAME_LEN: usize = HEADER_LEN + PACKET_LEN;
@@ -96,7 +96,7 @@ pub struct Frame {
 #[derive(Debug)]
 enum Body {
     Packet(Buffer),
-    Control(Message),
+    Control(ControlMessage),
     Other(Vec<u8>),
 }
 
@@ -115,7 +115,7 @@ impl Frame {
 
     /// A control message, which becomes one frame or several that stay together on the link.
     #[must_use]
-    pub fn control(message: impl Into<Message>) -> Self {
+    pub fn control(message: impl Into<ControlMessage>) -> Self {
         Self { kind: FrameKind::Control, body: Body::Control(message.into()), _turn: None }
     }
 
@@ -148,7 +148,7 @@ impl Frame {
     ///
     /// # Errors
     /// A document of the message is held no more: nothing more of the message can be sent.
-    pub(super) fn encode(&self, start: usize, out: &mut Vec<u8>) -> Result<Option<usize>, Gone> {
+    pub(super) fn encode(&self, start: usize, out: &mut Vec<u8>) -> Result<Option<usize>, NotInStock> {
         let end = out.len() + FRAME_LEN;
         let next = match &self.body {
             Body::Packet(packet) => {

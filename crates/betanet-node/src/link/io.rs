@@ -10,8 +10,8 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::control_message::{ControlMessage, NotInStock};
 use super::frame::{self, EncodedItem, FRAME_LEN, Frame, FrameError, FrameKind, Item};
-use super::message::{Gone, Message};
 
 /// Largest control message that the dialling side takes, in bytes: lists of the whole network.
 pub const MESSAGE_LIMIT: usize = 48 * 1024 * 1024;
@@ -108,14 +108,17 @@ impl LinkSender {
     /// [`LinkError::Closed`] when the link has ended, [`LinkError::Message`] if `message` does not
     /// serialise or is too large.
     pub async fn send_message(&self, message: &impl Serialize) -> Result<(), LinkError> {
-        self.send_control(|| Message::json(message).map_err(|_| LinkError::Message)).await
+        self.send_control(|| ControlMessage::json(message).map_err(|_| LinkError::Message)).await
     }
 
     /// Queues the control message that `make` makes once it is its turn.
     ///
     /// # Errors
     /// As [`LinkSender::send_message`], or what `make` says.
-    pub async fn send_control(&self, make: impl FnOnce() -> Result<Message, LinkError>) -> Result<(), LinkError> {
+    pub async fn send_control(
+        &self,
+        make: impl FnOnce() -> Result<ControlMessage, LinkError>,
+    ) -> Result<(), LinkError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| LinkError::Closed)?;
         let message = make()?;
         if message.len() > MESSAGE_LIMIT {
@@ -198,7 +201,7 @@ impl LinkWriter {
     }
 
     fn encode(&mut self, frame: &Frame, start: usize) -> Result<Option<usize>, LinkError> {
-        frame.encode(start, &mut self.bytes).map_err(|Gone| LinkError::Closed)
+        frame.encode(start, &mut self.bytes).map_err(|NotInStock| LinkError::Closed)
     }
 
     /// Writes what is encoded and empties the buffer. The peer has to make room within the time limit

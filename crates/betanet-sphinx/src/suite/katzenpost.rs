@@ -13,7 +13,7 @@ use hkdf::Hkdf;
 use sha2::{Digest, Sha256, Sha512_256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{Block, Command, MacTag, Suite, hkdf_expand, hmac_sha256, write};
+use super::{Block, MacTag, RoutingCommand, Suite, hkdf_expand, hmac_sha256, write};
 use crate::error::PacketError;
 use crate::geometry::Geometry;
 use crate::ids::{NodeId, ReplayTag};
@@ -143,7 +143,7 @@ impl Suite for Katzenpost {
             };
         }
         Ok(next.map_or(Block::last(last), |(next, next_gamma)| {
-            let command = Command::Forward { next, hold };
+            let command = RoutingCommand::Forward { next, hold };
             Block { command, next_gamma }
         }))
     }
@@ -155,10 +155,10 @@ impl Suite for Katzenpost {
     /// AEZ is not implemented: δ stays as it is.
     fn decrypt_payload(_: &KatzenpostKeys, _: &mut [u8]) {}
 
-    fn action(command: Command<Duration, KatzenpostLast>, _: &[u8]) -> Result<KatzenpostAction, PacketError> {
+    fn action(command: RoutingCommand<Duration, KatzenpostLast>, _: &[u8]) -> Result<KatzenpostAction, PacketError> {
         Ok(match command {
-            Command::Forward { next, .. } => KatzenpostAction::Forward { next },
-            Command::Last(last) => KatzenpostAction::Last(last),
+            RoutingCommand::Forward { next, .. } => KatzenpostAction::Forward { next },
+            RoutingCommand::Last(last) => KatzenpostAction::Last(last),
         })
     }
 

@@ -11,7 +11,7 @@ use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::hctr2::Hctr2;
-use super::{Block, Command, MacTag, Maker, Suite, hkdf_expand, hmac_sha256, write};
+use super::{Block, MacTag, Maker, RoutingCommand, Suite, hkdf_expand, hmac_sha256, write};
 use crate::error::{BuildError, PacketError};
 use crate::geometry::Geometry;
 use crate::ids::{DelayInput, MailboxId, NodeId, ReplayTag, SurbId};
@@ -179,7 +179,7 @@ impl Suite for Native {
         match *kind {
             KIND_FORWARD => {
                 let (next, next_gamma) = body.split_first_chunk::<{ NodeId::LEN }>().ok_or(PacketError::BadCommand)?;
-                Ok(Block { command: Command::Forward { next: (*next).into(), hold: () }, next_gamma })
+                Ok(Block { command: RoutingCommand::Forward { next: (*next).into(), hold: () }, next_gamma })
             }
             KIND_DELIVER => Ok(Block::last(NativeLast::Deliver)),
             KIND_REPLY => {
@@ -199,16 +199,16 @@ impl Suite for Native {
         keys.payload.decrypt(delta);
     }
 
-    fn action(command: Command<(), NativeLast>, delta: &[u8]) -> Result<Action, PacketError> {
+    fn action(command: RoutingCommand<(), NativeLast>, delta: &[u8]) -> Result<Action, PacketError> {
         let geometry = Self::GEOMETRY;
         match command {
-            Command::Forward { next, .. } => Ok(Action::Forward { next }),
-            Command::Last(NativeLast::Deliver) => {
+            RoutingCommand::Forward { next, .. } => Ok(Action::Forward { next }),
+            RoutingCommand::Last(NativeLast::Deliver) => {
                 let (mailbox, len) = payload::read(&geometry, delta)?;
                 let start = geometry.header_len + geometry.user_payload_start();
                 Ok(Action::Deliver { mailbox, payload: start..start + len })
             }
-            Command::Last(NativeLast::Reply { mailbox, surb_id }) => {
+            RoutingCommand::Last(NativeLast::Reply { mailbox, surb_id }) => {
                 let start = geometry.header_len;
                 Ok(Action::Reply { mailbox, surb_id, delta: start..start + delta.len() })
             }
@@ -234,11 +234,11 @@ impl Maker for Native {
         NativeLast::Deliver
     }
 
-    fn write_block(command: &Command<(), NativeLast>, gamma: &[u8], block: &mut [u8]) {
+    fn write_block(command: &RoutingCommand<(), NativeLast>, gamma: &[u8], block: &mut [u8]) {
         match command {
-            Command::Forward { next, .. } => write(block, &[&[KIND_FORWARD], next.as_ref(), gamma]),
-            Command::Last(NativeLast::Deliver) => write(block, &[&[KIND_DELIVER]]),
-            Command::Last(NativeLast::Reply { mailbox, surb_id }) => {
+            RoutingCommand::Forward { next, .. } => write(block, &[&[KIND_FORWARD], next.as_ref(), gamma]),
+            RoutingCommand::Last(NativeLast::Deliver) => write(block, &[&[KIND_DELIVER]]),
+            RoutingCommand::Last(NativeLast::Reply { mailbox, surb_id }) => {
                 write(block, &[&[KIND_REPLY], mailbox.as_ref(), surb_id.as_ref()]);
             }
         }

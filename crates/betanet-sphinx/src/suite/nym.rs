@@ -14,7 +14,7 @@ use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::lioness::Lioness;
-use super::{Block, Command, MacTag, Maker, Suite, hkdf_expand, hmac_sha256, write};
+use super::{Block, MacTag, Maker, RoutingCommand, Suite, hkdf_expand, hmac_sha256, write};
 use crate::error::{BuildError, PacketError};
 use crate::geometry::Geometry;
 use crate::ids::{NodeId, ReplayTag};
@@ -137,7 +137,7 @@ impl Suite for Nym {
             KIND_FORWARD => {
                 let (nanoseconds, next_gamma) = rest.split_first_chunk().ok_or(PacketError::BadCommand)?;
                 let hold = Duration::from_nanos(u64::from_be_bytes(*nanoseconds));
-                Ok(Block { command: Command::Forward { next: (*address).into(), hold }, next_gamma })
+                Ok(Block { command: RoutingCommand::Forward { next: (*address).into(), hold }, next_gamma })
             }
             KIND_LAST => {
                 let (identifier, _) = rest.split_first_chunk().ok_or(PacketError::BadCommand)?;
@@ -155,10 +155,10 @@ impl Suite for Nym {
         keys.lioness().decrypt(delta);
     }
 
-    fn action(command: Command<Duration, NymLast>, delta: &[u8]) -> Result<NymAction, PacketError> {
+    fn action(command: RoutingCommand<Duration, NymLast>, delta: &[u8]) -> Result<NymAction, PacketError> {
         match command {
-            Command::Forward { next, .. } => Ok(NymAction::Forward { next }),
-            Command::Last(last) => {
+            RoutingCommand::Forward { next, .. } => Ok(NymAction::Forward { next }),
+            RoutingCommand::Last(last) => {
                 let len = read_payload(delta).ok_or(PacketError::BadPayload)?;
                 let start = Self::GEOMETRY.header_len + Self::GEOMETRY.user_payload_start();
                 Ok(NymAction::Deliver { last, payload: start..start + len })
@@ -180,14 +180,14 @@ impl Maker for Nym {
         to
     }
 
-    fn write_block(command: &Command<Duration, NymLast>, gamma: &[u8], block: &mut [u8]) {
+    fn write_block(command: &RoutingCommand<Duration, NymLast>, gamma: &[u8], block: &mut [u8]) {
         match command {
-            Command::Forward { next, hold } => {
+            RoutingCommand::Forward { next, hold } => {
                 // The field holds 584 years.
                 let nanoseconds = u64::try_from(hold.as_nanos()).unwrap_or(u64::MAX);
                 write(block, &[&[KIND_FORWARD], &VERSION, next.as_ref(), &nanoseconds.to_be_bytes(), gamma]);
             }
-            Command::Last(last) => {
+            RoutingCommand::Last(last) => {
                 write(block, &[&[KIND_LAST], &VERSION, &last.destination, &last.identifier]);
             }
         }

@@ -7,12 +7,12 @@ use super::batch::{Scalars, one_by_one};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, batch::in_lanes, ifma::Ifma};
 
-/// The environment variable that forces a path; its values are the names of [`Path`].
+/// The environment variable that forces a path; its values are the names of [`X25519Path`].
 pub const PATH_VARIABLE: &str = "BETANET_X25519";
 
 /// A way to compute batches. All give the same results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Path {
+pub enum X25519Path {
     /// Eight lanes of AVX-512 IFMA.
     Ifma,
     /// Four lanes of AVX2.
@@ -26,13 +26,13 @@ pub enum Path {
 #[error("this machine cannot run the X25519 path `{}`: it needs {}", .path.name(), .path.needs())]
 pub struct PathUnavailable {
     /// The path asked for.
-    pub path: Path,
+    pub path: X25519Path,
 }
 
 /// Why the value of [`PATH_VARIABLE`] cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum PathError {
+pub enum X25519PathError {
     /// It is not the name of a path.
     #[error("{PATH_VARIABLE}={value:?} names no X25519 path; use ifma, avx2 or scalar")]
     Unknown {
@@ -44,7 +44,7 @@ pub enum PathError {
     Unavailable(PathUnavailable),
 }
 
-impl Path {
+impl X25519Path {
     /// Every path, the fastest first.
     pub const ALL: [Self; 3] = [Self::Ifma, Self::Avx2, Self::Scalar];
 
@@ -87,7 +87,7 @@ impl Path {
 /// # Errors
 ///
 /// The variable names no path, or one that this machine lacks.
-pub fn active_path() -> Result<Path, PathError> {
+pub fn active_path() -> Result<X25519Path, X25519PathError> {
     active().as_ref().map(|backend| backend.path()).map_err(Clone::clone)
 }
 
@@ -97,7 +97,7 @@ pub fn active_path() -> Result<Path, PathError> {
 ///
 /// This machine lacks the path; `out` is untouched.
 pub fn x25519_batch_on(
-    path: Path,
+    path: X25519Path,
     scalars: &[[u8; 32]],
     points: &[[u8; 32]],
     out: &mut [[u8; 32]],
@@ -113,7 +113,7 @@ pub fn x25519_batch_on(
 ///
 /// This machine lacks the path; `out` is untouched.
 pub fn x25519_batch_unclamped_on(
-    path: Path,
+    path: X25519Path,
     scalars: &[[u8; 32]],
     points: &[[u8; 32]],
     out: &mut [[u8; 32]],
@@ -140,29 +140,29 @@ enum Backend {
 }
 
 impl Backend {
-    fn of(path: Path) -> Option<Self> {
+    fn of(path: X25519Path) -> Option<Self> {
         match path {
             #[cfg(target_arch = "x86_64")]
-            Path::Ifma => Ifma::detect().map(Self::Ifma),
+            X25519Path::Ifma => Ifma::detect().map(Self::Ifma),
             #[cfg(target_arch = "x86_64")]
-            Path::Avx2 => Avx2::detect().map(Self::Avx2),
+            X25519Path::Avx2 => Avx2::detect().map(Self::Avx2),
             #[cfg(not(target_arch = "x86_64"))]
-            Path::Ifma | Path::Avx2 => None,
-            Path::Scalar => Some(Self::Scalar),
+            X25519Path::Ifma | X25519Path::Avx2 => None,
+            X25519Path::Scalar => Some(Self::Scalar),
         }
     }
 
     fn fastest() -> Self {
-        Path::ALL.into_iter().find_map(Self::of).unwrap_or(Self::Scalar)
+        X25519Path::ALL.into_iter().find_map(Self::of).unwrap_or(Self::Scalar)
     }
 
-    fn path(self) -> Path {
+    fn path(self) -> X25519Path {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Ifma(_) => Path::Ifma,
+            Self::Ifma(_) => X25519Path::Ifma,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => Path::Avx2,
-            Self::Scalar => Path::Scalar,
+            Self::Avx2(_) => X25519Path::Avx2,
+            Self::Scalar => X25519Path::Scalar,
         }
     }
 
@@ -179,36 +179,36 @@ impl Backend {
 
 /// The one place of this crate that reads the environment: the results are the same on every path, so the variable is a
 /// matter of the process, not of a caller's settings.
-fn active() -> &'static Result<Backend, PathError> {
-    static ACTIVE: OnceLock<Result<Backend, PathError>> = OnceLock::new();
+fn active() -> &'static Result<Backend, X25519PathError> {
+    static ACTIVE: OnceLock<Result<Backend, X25519PathError>> = OnceLock::new();
     ACTIVE.get_or_init(|| choose(std::env::var_os(PATH_VARIABLE)))
 }
 
-fn choose(forced: Option<OsString>) -> Result<Backend, PathError> {
+fn choose(forced: Option<OsString>) -> Result<Backend, X25519PathError> {
     let Some(value) = forced.filter(|value| !value.is_empty()) else {
         return Ok(Backend::fastest());
     };
-    let Some(path) = value.to_str().and_then(Path::from_name) else {
-        return Err(PathError::Unknown { value });
+    let Some(path) = value.to_str().and_then(X25519Path::from_name) else {
+        return Err(X25519PathError::Unknown { value });
     };
-    Backend::of(path).ok_or(PathError::Unavailable(PathUnavailable { path }))
+    Backend::of(path).ok_or(X25519PathError::Unavailable(PathUnavailable { path }))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Backend, Path, PathError, choose};
+    use super::{Backend, X25519Path, X25519PathError, choose};
 
     #[test]
     fn without_a_wish_the_fastest_available_path_is_taken() {
         for wish in [None, Some(String::new().into())] {
-            let fastest = Path::ALL.into_iter().find(|path| path.is_available());
+            let fastest = X25519Path::ALL.into_iter().find(|path| path.is_available());
             assert_eq!(fastest, choose(wish).ok().map(Backend::path));
         }
     }
 
     #[test]
     fn a_wish_is_followed_or_refused_by_name() {
-        for path in Path::ALL {
+        for path in X25519Path::ALL {
             match choose(Some(path.name().into())) {
                 Ok(backend) => assert_eq!(path, backend.path()),
                 Err(error) => {
@@ -223,7 +223,7 @@ mod tests {
     fn an_unknown_wish_is_refused_and_quoted() {
         for wish in ["avx512", "IFMA", "scalar "] {
             let error = choose(Some(wish.into())).err();
-            assert_eq!(Some(PathError::Unknown { value: wish.into() }), error);
+            assert_eq!(Some(X25519PathError::Unknown { value: wish.into() }), error);
             assert!(error.is_some_and(|error| error.to_string().contains(wish)));
         }
     }

@@ -172,7 +172,7 @@ fn a_dead_network_is_called_dead_since_when_and_why() {
     let mut first = consensus(&[&key(), &key()], 0, ConsensusHash::default());
     assert!(chain.views.complaint(first.valid_after_ms).unwrap().contains("no valid consensus yet"));
     let left = node_id_of(&key());
-    let vrf_key = crate::vrf::SecretKey::from_seed(&[3; 32]).public();
+    let vrf_key = crate::vrf::VrfSecretKey::from_seed(&[3; 32]).public();
     first.delays.waiting.push(crate::view::Waiting { id: left, vrf_key });
     let fault = crate::view::Fault::Missing;
     first.delays.left_out.push(crate::view::LeftOut { id: left, epoch: first.epoch, fault });

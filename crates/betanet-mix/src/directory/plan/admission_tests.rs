@@ -78,7 +78,7 @@ fn descriptor(key: &SigningKey, link_address: &str) -> Signed {
         role: Role::Middle,
         link_address: link_address.parse().unwrap(),
         keys: [(Epoch(1000), SecretKey::generate(&mut fresh_rng()).public())].into(),
-        vrf_key: vrf::SecretKey::from_seed(key.as_bytes()).public(),
+        vrf_key: vrf::VrfSecretKey::from_seed(key.as_bytes()).public(),
         delay_proofs: Vec::new(),
         issued_ms: START,
         expires_ms: START + 3 * LENGTH,

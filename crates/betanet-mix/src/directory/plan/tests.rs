@@ -30,15 +30,15 @@ fn descriptor(key: &SigningKey, epochs: &[u64], issued_ms: u64) -> Signed {
 }
 
 /// Every node's VRF key follows from its identity here.
-fn vrf_key(key: &SigningKey) -> vrf::SecretKey {
-    vrf::SecretKey::from_seed(key.as_bytes())
+fn vrf_key(key: &SigningKey) -> vrf::VrfSecretKey {
+    vrf::VrfSecretKey::from_seed(key.as_bytes())
 }
 
 fn showing(
     key: &SigningKey,
     epochs: &[u64],
     issued_ms: u64,
-    vrf_key: &vrf::SecretKey,
+    vrf_key: &vrf::VrfSecretKey,
     delay_proofs: Vec<DelayProof>,
 ) -> Signed {
     let node = NodeDescriptor {
@@ -296,7 +296,7 @@ fn a_vrf_key_stands_in_a_consensus_before_its_node_carries_traffic() {
 /// epoch more, whatever makes the authority revise the consensus meanwhile.
 #[test]
 fn a_vrf_key_that_comes_after_the_next_beacon_is_known_waits_for_the_one_after() {
-    let (one, two, other) = (key(), key(), vrf::SecretKey::from_seed(&[9; 32]));
+    let (one, two, other) = (key(), key(), vrf::VrfSecretKey::from_seed(&[9; 32]));
     let mut run = Run::start(&[&one, &two]);
     let shown = run.ahead(1001);
     run.publish(1001, [(&one, Vec::new())]);

@@ -44,9 +44,9 @@ impl Running {
     }
 
     fn publish(&self, consensus: Consensus) {
-        let mut views = Consensuses::clone(&self.shared.views.borrow());
-        assert!(views.accept(&sign(consensus, &self.shared.key), wall_ms()).unwrap());
-        self.shared.views.send_replace(Arc::new(views));
+        let mut consensuses = Consensuses::clone(&self.shared.consensuses.borrow());
+        assert!(consensuses.accept(&sign(consensus, &self.shared.key), wall_ms()).unwrap());
+        self.shared.consensuses.send_replace(Arc::new(consensuses));
     }
 
     /// Waits until so many links had to go for a reason.

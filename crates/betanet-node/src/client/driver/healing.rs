@@ -48,7 +48,7 @@ impl Driver {
     /// Makes everybody go by the mailboxes that the folder has now.
     fn moved(&mut self) {
         self.courier.set_own_edges(self.store.edges());
-        self.edges.set_own(self.store.attachments());
+        self.edges.set_own(self.store.own_mailboxes());
         self.shared.set_address(self.store.address());
         self.update_mailboxes();
     }
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!((after.clone(), 1), (store.address(), store.redraws().len()));
         assert!(
             store.edges().contains(&gone)
-                && store.attachments().iter().any(|own| own.mailbox() == before.mailboxes()[0])
+                && store.own_mailboxes().iter().any(|own| own.mailbox() == before.mailboxes()[0])
         );
         assert!(matches!(open(), Err(ClientError::State(_))), "the folder has an owner");
         assert!(store.expire_former(NOW_MS + FORMER_MS - 1).unwrap().is_empty());

@@ -26,7 +26,7 @@ struct Writing {
 
 /// What became of a batch.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct WrittenNotes {
     /// The file; lost with a writer that panicked.
     pub(super) log: Option<IdLog>,
     /// The answers.
@@ -61,19 +61,19 @@ impl Notes {
     }
 
     /// Fails what waits, because there is no file to write to.
-    pub(super) fn give_up(&mut self) -> Written {
+    pub(super) fn give_up(&mut self) -> WrittenNotes {
         let handles = self.waiting.drain(..).map(|(handle, ..)| handle).collect();
-        Written { log: None, handles, outcome: Err(io::Error::other("its file was lost; open the client again")) }
+        WrittenNotes { log: None, handles, outcome: Err(io::Error::other("its file was lost; open the client again")) }
     }
 
     /// Waits until the batch is written; for ever if there is none. Nothing is lost if the wait is given up.
-    pub(super) async fn written(&mut self) -> Written {
+    pub(super) async fn written(&mut self) -> WrittenNotes {
         let Some(writing) = &mut self.writing else { return std::future::pending().await };
         let ended = (&mut writing.task).await;
         let handles = self.writing.take().map(|writing| writing.handles).unwrap_or_default();
         match ended {
-            Ok((log, outcome)) => Written { log: Some(log), handles, outcome },
-            Err(error) => Written { log: None, handles, outcome: Err(io::Error::other(error)) },
+            Ok((log, outcome)) => WrittenNotes { log: Some(log), handles, outcome },
+            Err(error) => WrittenNotes { log: None, handles, outcome: Err(io::Error::other(error)) },
         }
     }
 }

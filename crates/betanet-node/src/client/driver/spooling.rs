@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use betanet_mix::message::SpoolKey;
 use tokio::task::JoinHandle;
 
-use crate::client::spool::{Job, Restored, SpoolFolder, Written};
+use crate::client::spool::{Job, RestoredSpool, SpoolFolder, WrittenPieces};
 use crate::state::StateError;
 
 /// What waits for the disk, and the batch that is being written.
@@ -22,13 +22,13 @@ pub(in crate::client) struct Spooling {
 
 #[derive(Debug)]
 struct Writing {
-    task: JoinHandle<(SpoolFolder, Vec<Written>)>,
+    task: JoinHandle<(SpoolFolder, Vec<WrittenPieces>)>,
     /// The pieces in it, should the writer be lost.
     pieces: Vec<(SpoolKey, u16)>,
 }
 
 impl Spooling {
-    pub(in crate::client) fn open(path: PathBuf) -> Result<(Self, Vec<Restored>), StateError> {
+    pub(in crate::client) fn open(path: PathBuf) -> Result<(Self, Vec<RestoredSpool>), StateError> {
         let (folder, restored) = SpoolFolder::open(&path)?;
         Ok((Self { path, folder: Some(folder), waiting: Vec::new(), writing: None }, restored))
     }
@@ -67,7 +67,7 @@ impl Spooling {
     }
 
     /// Waits until the batch is written; for ever if there is none. Nothing is lost if the wait is given up.
-    pub(super) async fn written(&mut self) -> Vec<Written> {
+    pub(super) async fn written(&mut self) -> Vec<WrittenPieces> {
         let Some(writing) = &mut self.writing else { return std::future::pending().await };
         let ended = (&mut writing.task).await;
         let pieces = self.writing.take().map(|writing| writing.pieces).unwrap_or_default();
@@ -77,7 +77,7 @@ impl Spooling {
                 written
             }
             Err(error) => {
-                let lost = |(key, index)| Written {
+                let lost = |(key, index)| WrittenPieces {
                     key,
                     indexes: vec![index],
                     outcome: Err(io::Error::other(error.to_string())),

@@ -62,9 +62,13 @@ pub(super) fn driver() -> (Driver, tempfile::TempDir, Arc<AtomicU64>) {
     };
     let store = ClientStore::open(dir.path(), &net, 2).unwrap();
     let time = NetworkTime::new(NetworkClock::from_wall(), 2);
-    let views = Consensuses::new("test".into(), net.authority.id);
-    let edges =
-        Arc::new(Edges::new(dir.path().join("net.json"), views, time, store.seen_documents(net.authority.id).unwrap()));
+    let consensuses = Consensuses::new("test".into(), net.authority.id);
+    let edges = Arc::new(Edges::new(
+        dir.path().join("net.json"),
+        consensuses,
+        time,
+        store.seen_documents(net.authority.id).unwrap(),
+    ));
     edges.accept(&[consensus()]);
     let shared = Arc::new(Shared::new("test".into(), store.address()));
     let wall = Arc::new(AtomicU64::new(NOW_MS));

@@ -7,8 +7,8 @@ use ed25519_dalek::SigningKey;
 use super::*;
 
 fn prepare(delays: &mut Delays, current: Epoch, views: &[NetworkView]) -> Result<(), StateError> {
-    if let Some(plan) = delays.plan(current, views) {
-        delays.adopt(plan.write()?);
+    if let Some(unwritten) = delays.missing_seeds(current, views) {
+        delays.adopt(unwritten.write()?);
     }
     Ok(())
 }

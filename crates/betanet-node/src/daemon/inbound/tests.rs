@@ -16,13 +16,13 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::*;
 use crate::clock::wall_ms;
 use crate::control::ControlChannel;
+use crate::daemon::authority_link::{Described, Uplink};
 use crate::daemon::delays::Delays;
-use crate::daemon::directory::{Described, Uplink};
 use crate::daemon::edge::Sessions;
-use crate::daemon::epochs::Epochs;
 use crate::daemon::mailboxes::Mailboxes;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::mixer::{Mixer, MixerConfig};
+use crate::daemon::packet_keys::PacketKeys;
 use crate::fixtures::{ANNOUNCED, NETWORK, consensus, key, sign};
 use crate::link::frame::{Item, ItemBody};
 use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
@@ -38,7 +38,7 @@ struct TestEdge {
     address: SocketAddr,
     key: SigningKey,
     authority: SigningKey,
-    views: watch::Sender<Arc<Consensuses>>,
+    consensuses: watch::Sender<Arc<Consensuses>>,
     metrics: Arc<Metrics>,
     edge: Arc<Edge>,
     _mixer: Mixer,
@@ -51,11 +51,11 @@ impl TestEdge {
         let state = StateDir::open(folder.path()).unwrap();
         let (own, authority) = (key(), key());
         let metrics = Arc::new(Metrics::new(true));
-        let epochs = Arc::new(Epochs::open(&state, "boot", Epoch(1), 1000).unwrap());
+        let packet_keys = Arc::new(PacketKeys::open(&state, "boot", Epoch(1), 1000).unwrap());
         let delays = Arc::new(Mutex::new(Delays::open(&state).unwrap()));
         let config = MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64 };
         let mixer = Mixer::new(config, &metrics);
-        mixer.start(&epochs, &delays, |_| {}).unwrap();
+        mixer.start(&packet_keys, &delays, |_| {}).unwrap();
         let sessions = Sessions::default();
         let stored = {
             let sessions = sessions.clone();
@@ -63,7 +63,7 @@ impl TestEdge {
         };
         let store = state.join("mailboxes.redb");
         let mailboxes = Mailboxes::open(&store, MailboxLimits::default(), Arc::clone(&metrics), stored).unwrap();
-        let views = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), node_id_of(&authority))));
+        let consensuses = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), node_id_of(&authority))));
         let directory = Uplink {
             token: None,
             owed: watch::Sender::default(),
@@ -72,7 +72,7 @@ impl TestEdge {
             authority: Endpoint { id: node_id_of(&authority), address: "127.0.0.1:1".parse().unwrap() },
             dialer: Dialer::new(&own, LinkTimeouts::default()).unwrap(),
             descriptor: watch::Sender::new(Described::default()).subscribe(),
-            views: views.clone(),
+            consensuses: consensuses.clone(),
             cache: state.join("consensus.json"),
             metrics: Arc::clone(&metrics),
         }
@@ -82,7 +82,7 @@ impl TestEdge {
             ingress: mixer.ingress().clone(),
             edge: Some(Arc::clone(&edge)),
             directory,
-            views: views.subscribe(),
+            consensuses: consensuses.subscribe(),
             time: NetworkClock::from_wall(),
             stock: Arc::default(),
             metrics: Arc::clone(&metrics),
@@ -92,7 +92,7 @@ impl TestEdge {
         let listener = Listener::new(tcp, &own, timeouts).unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { inbound.serve_within(limits, &listener).await });
-        Self { address, key: own, authority, views, metrics, edge, _mixer: mixer, _folder: folder }
+        Self { address, key: own, authority, consensuses, metrics, edge, _mixer: mixer, _folder: folder }
     }
 
     async fn dial(&self, key: &SigningKey) -> Peer {
@@ -126,11 +126,11 @@ impl TestEdge {
 
     /// Publishes a consensus that lists these and nobody else.
     fn list(&self, nodes: &[&SigningKey]) {
-        let mut views = Consensuses::clone(&self.views.borrow());
-        let last = views.at(wall_ms()).map(|view| (view.consensus().revision + 1, view.hash()));
+        let mut consensuses = Consensuses::clone(&self.consensuses.borrow());
+        let last = consensuses.at(wall_ms()).map(|view| (view.consensus().revision + 1, view.hash()));
         let (revision, previous) = last.unwrap_or((0, ConsensusHash::default()));
-        assert!(views.accept(&sign(consensus(nodes, revision, previous), &self.authority), wall_ms()).unwrap());
-        self.views.send_replace(Arc::new(views));
+        assert!(consensuses.accept(&sign(consensus(nodes, revision, previous), &self.authority), wall_ms()).unwrap());
+        self.consensuses.send_replace(Arc::new(consensuses));
     }
 
     async fn eventually(&self, condition: impl Fn(&Arc<Metrics>) -> bool) {

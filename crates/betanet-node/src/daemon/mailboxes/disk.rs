@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use betanet_mix::mailbox::{Group, Index, Item, Limits, Origin, Owner};
+use betanet_mix::mailbox::{Index, ItemRecord, Limits, Origin, Owner, Transaction};
 use betanet_sphinx::{MailboxId, Surb};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
@@ -55,7 +55,7 @@ impl StoreError {
 /// An item that waits to be written.
 #[derive(Debug)]
 pub(super) struct Put {
-    pub(super) item: Item,
+    pub(super) item: ItemRecord,
     /// Body of its frame.
     pub(super) body: EncodedItem,
     /// Carries the word that it is stored.
@@ -63,7 +63,7 @@ pub(super) struct Put {
 }
 
 /// A database and what it holds.
-pub(super) struct Opened {
+pub(super) struct OpenedDisk {
     database: Database,
     index: Index,
     /// The store's time.
@@ -71,7 +71,7 @@ pub(super) struct Opened {
 }
 
 /// Opens the database: a file, outside of tests.
-pub(super) type Open = Box<dyn Fn() -> Result<Opened, redb::Error> + Send + Sync>;
+pub(super) type Open = Box<dyn Fn() -> Result<OpenedDisk, redb::Error> + Send + Sync>;
 
 /// The database, and the time that passes for what is in it.
 pub(super) struct Disk {
@@ -101,7 +101,7 @@ struct Age {
 impl Disk {
     /// Opens what `open` opens, and reads what is in it.
     pub(super) fn new(open: Open) -> Result<(Self, Index), redb::Error> {
-        let Opened { database, index, age_ms } = open()?;
+        let OpenedDisk { database, index, age_ms } = open()?;
         let age = Age { start: age_ms, opened: boot_ms(), written: AtomicU64::new(age_ms) };
         Ok((Self { open, age, database: RwLock::new(Some(database)) }, index))
     }
@@ -133,7 +133,7 @@ impl Disk {
     }
 
     /// Writes a group: all of it is on the disk then, or nothing.
-    pub(super) fn commit(&self, group: &Group<Put>) -> Result<(), redb::Error> {
+    pub(super) fn commit(&self, group: &Transaction<Put>) -> Result<(), redb::Error> {
         let now = self.now_ms();
         let guard = self.database();
         let Some(database) = guard.as_ref() else {
@@ -218,14 +218,14 @@ pub(super) fn file(path: &Path, limits: Limits) -> Open {
     })
 }
 
-fn open(path: &Path, limits: Limits) -> Result<Opened, redb::Error> {
+fn open(path: &Path, limits: Limits) -> Result<OpenedDisk, redb::Error> {
     // A damaged page that is met later is a panic.
     let database = Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(path)?;
     read(database, limits)
 }
 
 /// Makes the tables or sees that they are ours, and reads what is in them.
-pub(super) fn read(database: Database, limits: Limits) -> Result<Opened, redb::Error> {
+pub(super) fn read(database: Database, limits: Limits) -> Result<OpenedDisk, redb::Error> {
     let transaction = database.begin_write()?;
     {
         transaction.open_table(ITEMS)?;
@@ -244,7 +244,7 @@ pub(super) fn read(database: Database, limits: Limits) -> Result<Opened, redb::E
     }
     transaction.commit()?;
     let (index, age_ms) = read_index(&database, limits)?;
-    Ok(Opened { database, index, age_ms })
+    Ok(OpenedDisk { database, index, age_ms })
 }
 
 fn is_damage(err: &redb::Error) -> bool {
@@ -285,11 +285,11 @@ fn read_index(database: &Database, limits: Limits) -> Result<(Index, u64), redb:
     Ok((index, number(AGE)?))
 }
 
-fn parse_head(value: &[u8]) -> Option<Item> {
+fn parse_head(value: &[u8]) -> Option<ItemRecord> {
     let (stored, rest) = value.split_first_chunk()?;
     let (promised, body) = rest.split_first()?;
     let len = u32::try_from(body.len()).ok()?;
-    Some(Item { stored_ms: u64::from_be_bytes(*stored), len, promised: *promised != 0 })
+    Some(ItemRecord { stored_ms: u64::from_be_bytes(*stored), len, promised: *promised != 0 })
 }
 
 fn encode_origin(origin: Origin) -> Vec<u8> {

@@ -8,39 +8,39 @@ use betanet_mix::epoch::Epoch;
 use betanet_mix::fair::SourceId;
 use betanet_mix::pool::Buffer;
 use betanet_sphinx::{
-    Action, Native, NodeKeys, Outcome, PacketError, ReplayTag, SecretKey, parity_of, unwrap_batch_with,
+    Action, Native, NodeKeys, PacketError, ReplayTag, SecretKey, UnwrapResult, parity_of, unwrap_batch_with,
 };
 
 use super::delay_line::DelayLine;
 use super::{Processed, Released};
 use crate::daemon::delays::Delays;
-use crate::daemon::epochs::Epochs;
 use crate::daemon::metrics::Metrics;
+use crate::daemon::packet_keys::PacketKeys;
 use crate::pipeline::{Arrival, Party, Stage};
 use crate::sync::lock;
 
 /// Unwraps groups of packets and brings them into the delay line.
 pub(super) struct Unwrapper {
-    epochs: Arc<Epochs>,
+    packet_keys: Arc<PacketKeys>,
     delays: Arc<Mutex<Delays>>,
     line: Arc<DelayLine>,
     metrics: Arc<Metrics>,
     /// How long a packet may wait for others to share the lanes with.
     patience: Duration,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<UnwrapResult>,
     done: Vec<Processed>,
 }
 
 impl Unwrapper {
     pub(super) fn new(
         batch: usize,
-        epochs: Arc<Epochs>,
+        packet_keys: Arc<PacketKeys>,
         delays: Arc<Mutex<Delays>>,
         line: Arc<DelayLine>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            epochs,
+            packet_keys,
             delays,
             line,
             metrics,
@@ -53,7 +53,7 @@ impl Unwrapper {
     /// Unwraps the group; what is accepted is `done` then, the rest dropped, counted and charged.
     fn unwrap(&mut self, group: &mut Vec<Arrival<Arc<Party>>>, charges: &mut Vec<(SourceId, u32)>) {
         let start = Instant::now();
-        let mut keys = Keys::current(&self.epochs, &self.delays);
+        let mut keys = Keys::current(&self.packet_keys, &self.delays);
         self.patience = keys.patience();
         unwrap_batch_with::<Native, _>(&mut keys, group, &mut self.outcomes);
         for (arrival, outcome) in group.drain(..).zip(self.outcomes.drain(..)) {
@@ -89,7 +89,7 @@ impl Unwrapper {
 
     /// Makes the new replay tags last, or gives up the packets behind them.
     fn log(&mut self) {
-        let written = self.epochs.write_logs();
+        let written = self.packet_keys.write_logs();
         if written.is_err() {
             // What is not in the log must not leave: after a crash it could pass twice.
             for _ in self.done.drain(..) {
@@ -139,7 +139,7 @@ fn release(action: Action, packet: Buffer) -> Released {
 
 /// The packet keys of the moment by parity, with the delays that belong to them.
 struct Keys<'a> {
-    epochs: &'a Epochs,
+    packet_keys: &'a PacketKeys,
     by_parity: [Option<Key>; 2],
 }
 
@@ -150,11 +150,11 @@ struct Key {
 }
 
 impl<'a> Keys<'a> {
-    fn current(epochs: &'a Epochs, delays: &Mutex<Delays>) -> Self {
-        let accepted = [epochs.accept(0), epochs.accept(1)];
+    fn current(packet_keys: &'a PacketKeys, delays: &Mutex<Delays>) -> Self {
+        let accepted = [packet_keys.accept(0), packet_keys.accept(1)];
         let delays = lock(delays);
         let key = |(epoch, secret)| Key { epoch, secret, delays: delays.source(epoch) };
-        Self { epochs, by_parity: accepted.map(|accepted| accepted.map(key)) }
+        Self { packet_keys, by_parity: accepted.map(|accepted| accepted.map(key)) }
     }
 
     fn get(&self, parity: u8) -> Option<&Key> {
@@ -186,6 +186,6 @@ impl NodeKeys for Keys<'_> {
     /// Takes the lock for one tag at a time, so that threads share a cache and not its lock.
     fn check_and_insert(&mut self, parity: u8, tag: &ReplayTag) -> Result<(), PacketError> {
         let epoch = self.get(parity).ok_or(PacketError::NoKey)?.epoch;
-        self.epochs.check_and_insert(epoch, tag)
+        self.packet_keys.check_and_insert(epoch, tag)
     }
 }

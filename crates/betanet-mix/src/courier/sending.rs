@@ -6,8 +6,8 @@ use betanet_sphinx::{PACKET_LEN, ReplyOpener, SURB_LEN, Surb, SurbDraft, SurbId,
 use rand_core::CryptoRng;
 
 use super::Courier;
-use super::state::{Awaiting, Bulk, Due, Outgoing, Ready, Request, UnnotedReply};
-use super::types::{Action, FailReason, PingId, ReplyError, ReplyHandle, SendError, SendOptions};
+use super::state::{Awaiting, Bulk, Due, OpenRequest, Outgoing, ReadyPacket, UnnotedReply};
+use super::types::{Effect, FailReason, PingId, ReplyError, ReplyHandle, SendError, SendOptions};
 use crate::epoch::Epoch;
 use crate::evidence::Trail;
 use crate::message::{
@@ -28,7 +28,7 @@ const JUDGE_MS: u64 = 1_000;
 const SWEEP_MS: u64 = 10_000;
 
 impl<R: CryptoRng> Courier<R> {
-    /// Starts sending a message. Ends in one [`Action::Sent`] or one [`Action::Failed`].
+    /// Starts sending a message. Ends in one [`Effect::Sent`] or one [`Effect::Failed`].
     ///
     /// # Errors
     /// [`SendError`] when it cannot even start; then nothing follows.
@@ -42,7 +42,7 @@ impl<R: CryptoRng> Courier<R> {
         self.start(now_ms, to, body.into(), options, None)
     }
 
-    /// Starts a request: a message with `reply_packets` SURBs. Ends in one [`Action::ReplyComplete`] or one [`Action::Failed`].
+    /// Starts a request: a message with `reply_packets` SURBs. Ends in one [`Effect::ReplyComplete`] or one [`Effect::Failed`].
     ///
     /// The answer may have `reply_packets` × [`REPLY_DATA_LEN`] bytes; packets that it does not need repeat its parts, so
     /// more of them make a lost answer less likely.
@@ -67,7 +67,7 @@ impl<R: CryptoRng> Courier<R> {
         self.start(now_ms, to, body.into(), options, Some((reply_packets, timeout_ms)))
     }
 
-    /// Gives up a message or request that is under way; it ends in [`Action::Failed`]. Returns whether it was under way.
+    /// Gives up a message or request that is under way; it ends in [`Effect::Failed`]. Returns whether it was under way.
     pub fn cancel(&mut self, id: MessageId) -> bool {
         let known = self.outgoing.contains_key(&id) || self.requests.contains_key(&id);
         if known {
@@ -76,8 +76,8 @@ impl<R: CryptoRng> Courier<R> {
         known
     }
 
-    /// Answers a request. All of its SURBs are used, once it is written down that they are: [`Action::NoteAnswer`] asks for
-    /// it. Ends in one [`Action::ReplySent`], unless [`Courier::answer_not_noted`] takes it back.
+    /// Answers a request. All of its SURBs are used, once it is written down that they are: [`Effect::NoteAnswer`] asks for
+    /// it. Ends in one [`Effect::ReplySent`], unless [`Courier::answer_not_noted`] takes it back.
     ///
     /// # Errors
     /// [`ReplyError`] when the handle is not usable or the answer too long.
@@ -86,7 +86,7 @@ impl<R: CryptoRng> Courier<R> {
         let parts = reply_parts(body, held.surbs.len())
             .ok_or(ReplyError::TooLong { len: body.len(), capacity: held.surbs.len() * REPLY_DATA_LEN })?;
         let held = self.replies.remove(handle).ok_or(ReplyError::UnknownHandle)?;
-        self.actions.push_back(Action::NoteAnswer { handle, id: held.id, until_ms: held.until_ms });
+        self.effects.push_back(Effect::NoteAnswer { handle, id: held.id, until_ms: held.until_ms });
         self.unnoted.insert(handle, UnnotedReply { held, parts });
         Ok(())
     }
@@ -102,7 +102,7 @@ impl<R: CryptoRng> Courier<R> {
         for ((position, payload), surb) in (1..).zip(parts).zip(held.surbs) {
             let last_of = (position == last).then_some(handle);
             let anywhere = held.anywhere;
-            self.ready.push_back(Ready::Reply { surb: Box::new(surb), anywhere, payload, last_of });
+            self.ready.push_back(ReadyPacket::Reply { surb: Box::new(surb), anywhere, payload, last_of });
         }
     }
 
@@ -113,7 +113,7 @@ impl<R: CryptoRng> Courier<R> {
         }
     }
 
-    /// Sends a packet around a loop to an own mailbox. Ends in one [`Action::Pong`] or one [`Action::PingLost`].
+    /// Sends a packet around a loop to an own mailbox. Ends in one [`Effect::Pong`] or one [`Effect::PingLost`].
     ///
     /// # Errors
     /// [`SendError`] when the loop cannot be made.
@@ -127,7 +127,7 @@ impl<R: CryptoRng> Courier<R> {
         let ping = PingId(self.next_ping);
         self.next_ping += 1;
         self.awaiting.insert(surb_id, Awaiting::Pong { opener, ping, sent_ms: now_ms, trail: Trail::around(&path) });
-        self.ready.push_back(Ready::Packet { edge: path.first, packet: (&packet).into() });
+        self.ready.push_back(ReadyPacket::Packet { edge: path.first, packet: (&packet).into() });
         let wait = self.timeout_ms(hops, 4).max(MIN_PING_TIMEOUT_MS);
         self.set_timer(now_ms.saturating_add(wait), Due::Ping { ping, surb_id });
         Ok(ping)
@@ -214,7 +214,7 @@ impl<R: CryptoRng> Courier<R> {
             let after_ms = self.reassembler.repeat_ms().saturating_mul(2);
             for key in self.spools.give_up(now_ms, attached_ms, after_ms) {
                 self.count_drop("spool_given_up");
-                self.actions.push_back(Action::DiscardSpool { key });
+                self.effects.push_back(Effect::DiscardSpool { key });
             }
         }
         // Both, because the wall clock may be set forward for a while. The SURBs themselves are dead by then.
@@ -224,7 +224,7 @@ impl<R: CryptoRng> Courier<R> {
             self.count_drop("reply_expired");
         }
         if self.reassembler.take_redeliver(now_ms, wall_ms) {
-            self.actions.push_back(Action::Redeliver);
+            self.effects.push_back(Effect::Redeliver);
         }
     }
 
@@ -269,7 +269,7 @@ impl<R: CryptoRng> Courier<R> {
         if answer.is_some() {
             let surbs = openers.iter().map(betanet_sphinx::ReplyOpener::surb_id).collect();
             let timer = self.set_timer(now_ms.saturating_add(timeout_ms), Due::Request { id });
-            self.requests.insert(id, Request { surbs, parts: ReplyAssembler::default(), timeout_ms, timer });
+            self.requests.insert(id, OpenRequest { surbs, parts: ReplyAssembler::default(), timeout_ms, timer });
         }
         for opener in openers {
             self.awaiting.insert(opener.surb_id(), Awaiting::Reply { opener, id });

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::hash::ConsensusHash;
 use super::hexes;
 use crate::epoch::Epoch;
-use crate::vrf::{Output, Proof, PublicKey, SecretKey, VrfError};
+use crate::vrf::{Output, Proof, VrfError, VrfPublicKey, VrfSecretKey};
 
 const BEACON_DOMAIN: &[u8] = b"betanet delay beacon v1\0";
 const GENESIS_DOMAIN: &[u8] = b"betanet delay genesis v1\0";
@@ -65,7 +65,7 @@ pub struct DelayProof {
 impl DelayProof {
     /// The output for an epoch, with what is published about it later.
     #[must_use]
-    pub fn make(key: &SecretKey, epoch: Epoch, beacon: &Beacon) -> (Output, Self) {
+    pub fn make(key: &VrfSecretKey, epoch: Epoch, beacon: &Beacon) -> (Output, Self) {
         let (output, proof) = key.prove(&beacon.input(epoch));
         let published = Self { epoch, beta: *output.as_bytes(), proof: *proof.as_bytes() };
         (output, published)
@@ -75,7 +75,7 @@ impl DelayProof {
     ///
     /// # Errors
     /// [`VrfError`] when it does not.
-    pub fn verify(&self, key: &PublicKey, beacon: &Beacon) -> Result<Output, VrfError> {
+    pub fn verify(&self, key: &VrfPublicKey, beacon: &Beacon) -> Result<Output, VrfError> {
         let output = key.verify(&beacon.input(self.epoch), &Proof::from(self.proof))?;
         if output == Output::from(self.beta) { Ok(output) } else { Err(VrfError::NotProved) }
     }
@@ -104,7 +104,7 @@ pub struct Waiting {
     pub id: NodeId,
     /// Its VRF key.
     #[serde(with = "hexes::vrf_key")]
-    pub vrf_key: PublicKey,
+    pub vrf_key: VrfPublicKey,
 }
 
 /// A node that is not listed because of a proof.

@@ -45,7 +45,7 @@ pub struct Processed {
 }
 
 /// What became of one packet.
-pub type Outcome = Result<Processed, PacketError>;
+pub type ProcessResult = Result<Processed, PacketError>;
 
 /// Why a packet or a list was not taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -121,7 +121,7 @@ enum Ticket {
 
 #[derive(Debug, Default)]
 struct Stream {
-    output: VecDeque<Outcome>,
+    output: VecDeque<ProcessResult>,
     inside: usize,
 }
 
@@ -134,7 +134,7 @@ struct List {
 
 #[derive(Debug)]
 struct Results {
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<ProcessResult>,
     done: usize,
     /// How many have to be done before whoever waits wants to know.
     wanted: usize,
@@ -149,7 +149,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn count(&self, outcome: &Outcome) {
+    fn count(&self, outcome: &ProcessResult) {
         self.processed.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = outcome {
             let place = PacketError::ALL.iter().position(|other| other == error);
@@ -228,7 +228,7 @@ impl PacketPipeline {
     ///
     /// Empty when none came in time, when none can come because the stream is empty, or when the pipeline was closed.
     #[must_use]
-    pub fn recv_batch(&self, max: usize, timeout: Duration) -> Vec<Outcome> {
+    pub fn recv_batch(&self, max: usize, timeout: Duration) -> Vec<ProcessResult> {
         let deadline = Instant::now() + timeout;
         let mut stream = lock(&self.shared.stream);
         while stream.output.is_empty() && stream.inside > 0 && self.open().is_ok() && max > 0 {
@@ -255,7 +255,7 @@ impl PacketPipeline {
         &self,
         packets: Vec<Vec<u8>>,
         goes_on: impl FnMut() -> bool,
-    ) -> Result<Vec<Outcome>, PipelineError> {
+    ) -> Result<Vec<ProcessResult>, PipelineError> {
         self.open()?;
         let list = Arc::new(List::with_room(packets.len())?);
         let source = self.shared.arrivals.join(Side::Clients);
@@ -385,7 +385,7 @@ struct Bulk {
     shared: Arc<Shared>,
     secret: SecretKey,
     delays: Keyed,
-    unwrapped: Vec<betanet_sphinx::Outcome>,
+    unwrapped: Vec<betanet_sphinx::UnwrapResult>,
 }
 
 impl Stage for Bulk {

@@ -78,7 +78,7 @@ pub struct Uplink {
     /// The descriptor to publish; changes with the keys.
     pub descriptor: watch::Receiver<Described>,
     /// Where consensuses go.
-    pub views: watch::Sender<Arc<Consensuses>>,
+    pub consensuses: watch::Sender<Arc<Consensuses>>,
     /// Where the proofs go that the authority asks for.
     pub owed: watch::Sender<Vec<OwedProof>>,
     /// The time, which follows the authority's.
@@ -90,7 +90,7 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// Starts the task. It ends when the views are no longer wanted.
+    /// Starts the task. It ends when the consensuses are no longer wanted.
     #[must_use]
     pub fn start(self) -> Directory {
         let (relayed, requests) = mpsc::channel(RELAYED);
@@ -102,7 +102,7 @@ impl Uplink {
         let mut workers = WorkerCache::default();
         let mut pause = BACK_OFF.0;
         let mut away = Rarely::default();
-        while !self.views.is_closed() {
+        while !self.consensuses.is_closed() {
             let up = Instant::now();
             if let Ok(net) = NetFile::read_again(&self.bootstrap) {
                 self.authority = net.authority;
@@ -159,8 +159,8 @@ impl Uplink {
         requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Given>)>,
         workers: &mut WorkerCache,
     ) -> Result<(), LinkError> {
-        let Self { views, cache, metrics, time, owed, descriptor, token, .. } = self;
-        let documents = Documents { views, cache, metrics, time };
+        let Self { consensuses, cache, metrics, time, owed, descriptor, token, .. } = self;
+        let documents = Documents { consensuses, cache, metrics, time };
         // Reading goes on beside every request: it is what brings the answers.
         let read = async {
             loop {
@@ -179,7 +179,7 @@ impl Uplink {
             attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut times = tokio::time::interval(TIME_AGAIN);
             times.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut consensuses = views.subscribe();
+            let mut consensuses = consensuses.subscribe();
             loop {
                 tokio::select! {
                     biased;
@@ -192,7 +192,7 @@ impl Uplink {
                     }
                     _ = attempts.tick(), if !(informed && published) => {
                         if !informed {
-                            let have = views.borrow().hashes();
+                            let have = consensuses.borrow().hashes();
                             let outcome = ask(channel, Op::GetConsensus { have, follow: true }).await?;
                             if let Outcome::Consensus { documents: new } = outcome {
                                 documents.accept(&new).await;
@@ -268,7 +268,7 @@ async fn ask_duties(channel: &ControlChannel, known: &watch::Sender<Vec<OwedProo
 
 /// What the authority says about the network, and where it is kept.
 struct Documents<'a> {
-    views: &'a watch::Sender<Arc<Consensuses>>,
+    consensuses: &'a watch::Sender<Arc<Consensuses>>,
     cache: &'a std::path::Path,
     metrics: &'a Metrics,
     time: &'a NetworkClock,
@@ -286,8 +286,8 @@ impl Documents<'_> {
         let set = self.time.follow(&sample);
         if set {
             // Those who follow the consensuses look at them with the new time.
-            self.views.send_modify(|views| {
-                Arc::make_mut(views).forget_after(self.time.now_ms());
+            self.consensuses.send_modify(|consensuses| {
+                Arc::make_mut(consensuses).forget_after(self.time.now_ms());
             });
         }
         Ok(set)
@@ -296,7 +296,7 @@ impl Documents<'_> {
     /// Verifies consensuses, keeps the good ones, and writes them to disk.
     async fn accept(&self, documents: &[Signed]) {
         let now_ms = self.time.now_ms();
-        let mut updated = Consensuses::clone(&self.views.borrow());
+        let mut updated = Consensuses::clone(&self.consensuses.borrow());
         let mut changed = updated.forget_after(now_ms);
         for document in documents {
             match updated.accept(document, now_ms) {
@@ -329,7 +329,7 @@ impl Documents<'_> {
                 "consensus.accepted"
             );
         }
-        self.views.send_replace(Arc::new(updated));
+        self.consensuses.send_replace(Arc::new(updated));
     }
 }
 
@@ -337,7 +337,7 @@ impl Documents<'_> {
 ///
 /// # Errors
 /// The file exists and cannot be read.
-pub fn read_cache(cache: &std::path::Path, views: &mut Consensuses, now_ms: u64) -> Result<(), StateError> {
+pub fn read_cache(cache: &std::path::Path, consensuses: &mut Consensuses, now_ms: u64) -> Result<(), StateError> {
     // A damaged cache is no loss: the authority has everything.
     let documents: Vec<Signed> = crate::state::read_json(cache, "consensus cache")
         .or_else(|err| match err {
@@ -346,7 +346,7 @@ pub fn read_cache(cache: &std::path::Path, views: &mut Consensuses, now_ms: u64)
         })?
         .unwrap_or_default();
     for document in &documents {
-        let _ = views.accept(document, now_ms);
+        let _ = consensuses.accept(document, now_ms);
     }
     Ok(())
 }

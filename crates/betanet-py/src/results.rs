@@ -13,7 +13,7 @@ use crate::bytes::try_to_python;
 use crate::errors::{IntoPy, class, named};
 
 /// The value of an operation that succeeded, which becomes Python's where the interpreter lock is held.
-pub(crate) struct Outcome(Box<IntoPython>);
+pub(crate) struct Success(Box<IntoPython>);
 
 type IntoPython = dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send;
 
@@ -26,7 +26,7 @@ impl From<ClientError> for Failure {
     }
 }
 
-impl Outcome {
+impl Success {
     pub(crate) fn new(into_py: impl FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send + 'static) -> Self {
         Self(Box::new(into_py))
     }

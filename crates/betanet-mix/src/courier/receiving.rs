@@ -5,7 +5,7 @@ use rand_core::CryptoRng;
 
 use super::Courier;
 use super::state::{Answered, Answers, Awaiting, HeldReply};
-use super::types::{Action, Incoming, ReplyHandle};
+use super::types::{Delivery, Effect, ReplyHandle};
 use crate::message::{
     Envelope, EnvelopeKind, Fragment, Inserted, ItemRef, MessageId, REPLY_DATA_LEN, ReplyPart, ReplyPush, Sealed,
     StreamHead, is_stored_ack, parse_stream,
@@ -75,10 +75,10 @@ impl<R: CryptoRng> Courier<R> {
                     if let Some(loops) = hops.checked_sub(1).and_then(|place| self.loops.get_mut(place)) {
                         loops.measure(now_ms.saturating_sub(sent_ms));
                     }
-                    self.actions.push_back(Action::Pong { ping, rtt_ms: now_ms.saturating_sub(sent_ms) });
+                    self.effects.push_back(Effect::Pong { ping, rtt_ms: now_ms.saturating_sub(sent_ms) });
                 } else {
                     self.count_drop("bad_pong");
-                    self.actions.push_back(Action::PingLost { ping });
+                    self.effects.push_back(Effect::PingLost { ping });
                 }
             }
         }
@@ -92,7 +92,7 @@ impl<R: CryptoRng> Courier<R> {
         // It is not delivered again.
         self.answered.remove(&id);
         for key in self.spools.forget(id, None) {
-            self.actions.push_back(Action::DiscardSpool { key });
+            self.effects.push_back(Effect::DiscardSpool { key });
         }
         self.reassembler.commit(id)
     }
@@ -144,11 +144,11 @@ impl<R: CryptoRng> Courier<R> {
         let (reply, reply_capacity) = self.hold(now_ms, id, hops, stream.head);
         for key in self.spools.forget(id, None) {
             // Another sending of it came as bulk.
-            self.actions.push_back(Action::DiscardSpool { key });
+            self.effects.push_back(Effect::DiscardSpool { key });
         }
         self.stats.messages_delivered += 1;
-        let message = Incoming { id, body: stream.body, hops, reply, reply_capacity };
-        self.actions.push_back(Action::Deliver { message });
+        let message = Delivery { id, body: stream.body, hops, reply, reply_capacity };
+        self.effects.push_back(Effect::Deliver { message });
     }
 
     /// Keeps the SURBs of a delivered message; gives the handle for its answer, and the room in it.
@@ -210,12 +210,12 @@ impl<R: CryptoRng> Courier<R> {
         if total > 1 {
             let open = u16::try_from(message.flights.len()).unwrap_or(u16::MAX);
             let done = message.next.saturating_sub(open);
-            self.actions.push_back(Action::Progress { id, done, total });
+            self.effects.push_back(Effect::Progress { id, done, total });
         }
         if message.is_done() {
             self.stats.messages_sent += 1;
             self.forget_outgoing(id);
-            self.actions.push_back(Action::Sent { id });
+            self.effects.push_back(Effect::Sent { id });
         }
     }
 
@@ -234,7 +234,7 @@ impl<R: CryptoRng> Courier<R> {
                 // Whoever answers has the request; fragments that wait for their acks need no repeating.
                 self.forget_outgoing(id);
                 self.forget_request(id);
-                self.actions.push_back(Action::ReplyComplete { id, body });
+                self.effects.push_back(Effect::ReplyComplete { id, body });
             }
         }
     }

@@ -25,13 +25,13 @@ fn packet(rng: &mut ChaCha20Rng, secret: &SecretKey, number: u32) -> Vec<u8> {
     out.to_vec()
 }
 
-fn number(outcome: &Outcome) -> u32 {
+fn number(outcome: &ProcessResult) -> u32 {
     let processed = outcome.as_ref().unwrap();
     let Action::Deliver { payload, .. } = &processed.action else { panic!("{processed:?}") };
     u32::from_be_bytes(processed.packet[payload.clone()].try_into().unwrap())
 }
 
-fn error(outcome: &Outcome) -> Option<PacketError> {
+fn error(outcome: &ProcessResult) -> Option<PacketError> {
     outcome.as_ref().err().copied()
 }
 

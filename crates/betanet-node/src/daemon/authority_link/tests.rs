@@ -33,8 +33,8 @@ async fn what_the_authority_refuses_costs_no_link() {
         moves: 0,
     };
     let descriptor = watch::Sender::new(described("first"));
-    let views = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), id)));
-    let _wanted = views.subscribe();
+    let consensuses = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), id)));
+    let _wanted = consensuses.subscribe();
     let directory = Uplink {
         token: None,
         owed: watch::Sender::default(),
@@ -43,7 +43,7 @@ async fn what_the_authority_refuses_costs_no_link() {
         authority: net.authority,
         dialer: Dialer::new(&own, LinkTimeouts::default()).unwrap(),
         descriptor: descriptor.subscribe(),
-        views,
+        consensuses,
         cache: folder.path().join("consensus.json"),
         metrics: Arc::new(Metrics::new(true)),
     }

@@ -14,7 +14,7 @@ const STOCK: usize = 2 * (WorkerList::MAX_BYTES + Consensus::MAX_BYTES) + 4 * 10
 
 /// A control message. It keeps no document in memory: that is the stock's part, however many links send it.
 #[derive(Debug, Default)]
-pub struct Message {
+pub struct ControlMessage {
     parts: Vec<Part>,
     len: usize,
 }
@@ -36,9 +36,9 @@ impl Part {
 
 /// A document of the message is in no stock any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gone;
+pub(super) struct NotInStock;
 
-impl Message {
+impl ControlMessage {
     /// A message that is nobody else's.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Message {
     }
 
     /// Appends `most` bytes from `start` on to `out`, or as many as there are.
-    pub(super) fn copy(&self, start: usize, most: usize, out: &mut Vec<u8>) -> Result<(), Gone> {
+    pub(super) fn copy(&self, start: usize, most: usize, out: &mut Vec<u8>) -> Result<(), NotInStock> {
         let (mut skip, mut most) = (start, most);
         for part in &self.parts {
             if most == 0 {
@@ -99,7 +99,7 @@ impl Message {
             let bytes: &[u8] = match part {
                 Part::Own(bytes) => bytes,
                 Part::Lent(document, _) => {
-                    held = document.upgrade().ok_or(Gone)?;
+                    held = document.upgrade().ok_or(NotInStock)?;
                     &held
                 }
             };
@@ -113,7 +113,7 @@ impl Message {
     }
 }
 
-impl From<Vec<u8>> for Message {
+impl From<Vec<u8>> for ControlMessage {
     fn from(bytes: Vec<u8>) -> Self {
         Self::default().text(bytes)
     }

@@ -4,7 +4,7 @@
 //! machine that went down may have, so after a reboot every key is new.
 //!
 //! Every packet takes the lock on the keys, and the disk is slow; so nothing is written under it. The logs have a lock of
-//! their own, which is taken first where both are. New keys come in three steps: [`Epochs::retire`] and [`Epochs::adopt`]
+//! their own, which is taken first where both are. New keys come in three steps: [`PacketKeys::retire`] and [`PacketKeys::adopt`]
 //! are quick, [`Retired::erase`] and [`Renewal::write`] are slow and hold no lock. A key is used and published when it is
 //! on disk.
 
@@ -31,7 +31,7 @@ const KEYS_FILE: &str = "epochs.json";
 
 /// Keys, caches and logs, shared by all threads.
 #[derive(Debug)]
-pub struct Epochs {
+pub struct PacketKeys {
     dir: PathBuf,
     /// Entries that fit into all caches together.
     capacity: usize,
@@ -150,7 +150,7 @@ impl Drop for KeyFile {
     }
 }
 
-impl Epochs {
+impl PacketKeys {
     /// Takes up the keys of this boot, or makes new ones; either way those of `now` are there.
     ///
     /// `capacity` bounds the entries of all keys together.
@@ -160,7 +160,7 @@ impl Epochs {
     pub fn open(state: &StateDir, boot_id: &str, now: Epoch, capacity: usize) -> Result<Self, StateError> {
         let kept = read_private_json::<KeyFile>(&state.join(KEYS_FILE), "key file")?
             .filter(|file| !boot_id.is_empty() && file.boot_id == boot_id);
-        let mut epochs = Self {
+        let mut packet_keys = Self {
             dir: state.path().to_owned(),
             capacity,
             logs: Mutex::default(),
@@ -172,12 +172,12 @@ impl Epochs {
             }),
         };
         if let Some(file) = kept {
-            epochs.take_over(&file);
+            packet_keys.take_over(&file);
         } else {
-            epochs.remove_logs();
+            packet_keys.remove_logs();
         }
-        epochs.rotate(now)?;
-        Ok(epochs)
+        packet_keys.rotate(now)?;
+        Ok(packet_keys)
     }
 
     /// Uses what a former process of this boot left. A key whose log is not there as it was written is
