@@ -74,7 +74,9 @@ def test_fog_of_a_job_without_streams_runs_on_a_machine_without_ipv4(
 
 
 def test_terminal_that_goes_away_stops_a_fog_in_order(tmp_path: Path) -> None:
-    with running_fog(tmp_path / "home") as fog:
+    # Whoever runs the tests may ignore it, and so would all that they start.
+    listening = ("env", "--default-signal=HUP")
+    with running_fog(tmp_path / "home", prefix=listening) as fog:
         # The kernel sends it, and then the shell.
         for _ in range(2):
             fog.process.send_signal(signal.SIGHUP)

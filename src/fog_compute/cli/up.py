@@ -65,6 +65,8 @@ def up(
     """Start a local net, a backend and workers, and keep them running until Ctrl-C.
 
     Tasks survive: what was not over when a fog ended goes on with the next one.
+
+    The end of the terminal stops it too, unless SIGHUP is ignored when it starts, as under `nohup`.
     """
     keep_files_private()
     undo_inherited_signals()

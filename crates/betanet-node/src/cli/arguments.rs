@@ -103,6 +103,8 @@ pub(super) struct NetArguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum LocalnetCommand {
     /// Start a network and keep it running until Ctrl-C.
+    ///
+    /// The end of the terminal stops it too, unless SIGHUP is ignored when it starts, as under `nohup`.
     Run(LocalnetArguments),
     /// Show a running network.
     Status(StatusArguments),

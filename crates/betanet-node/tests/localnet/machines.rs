@@ -93,7 +93,9 @@ fn a_folder_keeps_the_name_that_it_is_given() {
 async fn a_hangup_ends_a_network_in_order_unless_it_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("net");
-    let net = Net::start(&folder, &SMALL);
+    // Whoever runs the tests may ignore it, and so would all that they start.
+    let listening = behind(&["env", "--default-signal=HUP"]);
+    let net = Net::start_as(listening, &folder, &SMALL, Stdio::null());
     let children: Vec<_> = net.state().children.into_values().collect();
     signal(net.id(), "-HUP");
     assert_eq!(Some(0), net.wait());
