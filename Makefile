@@ -58,6 +58,7 @@ lint: build ## Check format, types, lints, layers
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python packaging/checks.py
 	$(BIN)/python packaging/module_circles.py
+	$(BIN)/python packaging/names.py
 
 .PHONY: fmt
 fmt: $(VENV)/deps.stamp ## Format the code, apply safe fixes

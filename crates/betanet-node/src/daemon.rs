@@ -10,7 +10,6 @@
 
 pub mod authority_link;
 pub mod delays;
-mod delivery;
 pub mod edge;
 pub mod egress;
 pub mod inbound;
@@ -18,6 +17,7 @@ pub mod keeper;
 pub mod mailboxes;
 pub mod metrics;
 pub mod mixer;
+mod onward;
 pub mod packet_keys;
 mod pages;
 mod publications;
@@ -40,7 +40,6 @@ use tokio::sync::watch;
 
 use self::authority_link::{Described, Directory, Uplink};
 use self::delays::Delays;
-use self::delivery::Delivery;
 use self::edge::{Acknowledger, Edge, Sessions};
 use self::egress::Egress;
 use self::inbound::Inbound;
@@ -48,6 +47,7 @@ use self::keeper::Keeper;
 use self::mailboxes::{Mailboxes, StoreError};
 use self::metrics::Metrics;
 use self::mixer::{Ingress, Mixer, MixerConfig};
+use self::onward::Onward;
 use self::packet_keys::PacketKeys;
 use self::rounds::Rounds;
 use crate::bind::{BindError, Purpose, announced, bind};
@@ -225,8 +225,8 @@ impl Node {
         keeper.keep(Arc::clone(&self.consensuses.borrow())).await;
         let mixer = Mixer::new(self.config.mixer, &self.metrics);
         let edge = if self.config.role.is_edge() { Some(self.open_edge(mixer.ingress(), &egress)?) } else { None };
-        let delivery = Delivery { egress: egress.clone(), edge: edge.clone(), metrics: Arc::clone(&self.metrics) };
-        mixer.start(&keeper.packet_keys, &keeper.delays, move |released| delivery.take(released))?;
+        let onward = Onward { egress: egress.clone(), edge: edge.clone(), metrics: Arc::clone(&self.metrics) };
+        mixer.start(&keeper.packet_keys, &keeper.delays, move |released| onward.take(released))?;
 
         let owed = watch::Sender::default();
         let asked = owed.subscribe();

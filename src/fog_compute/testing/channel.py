@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import ChannelDown, ChannelError, ChannelTimeout, PrivacyUnavailable
-from fog_compute.vpn.channel import REPLY_PACKET_BYTES, Incoming
+from fog_compute.vpn.channel import REPLY_PACKET_BYTES, Received
 
 
 @dataclass(slots=True)
 class _Mailbox:
     """Messages for one address; outlives its channel, as an edge's mailbox does."""
 
-    waiting: list[Incoming] = field(default_factory=list)
+    waiting: list[Received] = field(default_factory=list)
     unread: int = 0  # how many of `waiting`, from the front, the present reader has not seen
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -67,7 +67,7 @@ class MemoryNetwork:
             mailbox = self._mailboxes[to]
         except KeyError:
             raise ChannelError(f"nobody has the address {to}") from None
-        message = Incoming(f"m{next(self._numbers)}", body, capacity, handle)
+        message = Received(f"m{next(self._numbers)}", body, capacity, handle)
         copies = 2 if self._rng.random() < self.duplication else 1
         for _ in range(copies):
             mailbox.waiting.append(message)
@@ -132,7 +132,7 @@ class MemoryChannel:
             raise ChannelTimeout("no receipt of the message came back")
         await asyncio.sleep(0)
 
-    async def receive(self) -> Incoming:
+    async def receive(self) -> Received:
         """Return the next message, committed or not."""
         mailbox = self._mailbox
         while not mailbox.unread:
@@ -144,7 +144,7 @@ class MemoryChannel:
         mailbox.unread -= 1
         return message
 
-    async def reply(self, incoming: Incoming, body: bytes) -> None:
+    async def reply(self, incoming: Received, body: bytes) -> None:
         """Answer once, within the capacity."""
         self._check_open()
         if incoming.reply_handle is None:
@@ -161,7 +161,7 @@ class MemoryChannel:
         else:
             answer.set_result(body)
 
-    async def commit(self, incoming: Incoming) -> None:
+    async def commit(self, incoming: Received) -> None:
         """Never deliver this message again; copies already on their way may still come."""
         for i, message in enumerate(self._mailbox.waiting):
             if message.id == incoming.id and i < len(self._mailbox.waiting) - self._mailbox.unread:

@@ -6,7 +6,7 @@ native core, which the rest of this package does not need.
 
 from __future__ import annotations
 
-from fog_compute.vpn.channel import REPLY_PACKET_BYTES, Incoming, MessageChannel
+from fog_compute.vpn.channel import REPLY_PACKET_BYTES, MessageChannel, Received
 from fog_compute.vpn.levels import PrivacyLevel
 
-__all__ = ["REPLY_PACKET_BYTES", "Incoming", "MessageChannel", "PrivacyLevel"]
+__all__ = ["REPLY_PACKET_BYTES", "MessageChannel", "PrivacyLevel", "Received"]

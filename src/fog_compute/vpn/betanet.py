@@ -24,7 +24,7 @@ from fog_compute.errors import (
     ServiceUnavailable,
 )
 from fog_compute.threads import in_thread
-from fog_compute.vpn.channel import Incoming
+from fog_compute.vpn.channel import Received
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.levels import PrivacyLevel
 
@@ -112,25 +112,25 @@ class BetanetChannel:
         with _channel_errors(f"message over {self._level.hops} hops"):
             await self._client.send(to, body, hops=self._level.hops)
 
-    async def receive(self) -> Incoming:
+    async def receive(self) -> Received:
         """Wait for the next message."""
         with _channel_errors("receiving"):
             message = await self._client.receive()
-        return Incoming(
+        return Received(
             id=message.id,
             body=message.body,
             reply_capacity=message.reply_capacity if message.reply_handle is not None else 0,
             reply_handle=message.reply_handle,
         )
 
-    async def reply(self, incoming: Incoming, body: bytes) -> None:
+    async def reply(self, incoming: Received, body: bytes) -> None:
         """Answer over the way back that came with the message."""
         if incoming.reply_handle is None:
             raise ChannelError("the sender of this message wants no answer")
         with _channel_errors("reply"):
             await self._client.reply(incoming.reply_handle, body)
 
-    async def commit(self, incoming: Incoming) -> None:
+    async def commit(self, incoming: Received) -> None:
         """Let the edges forget the message."""
         with _channel_errors("commit"):
             await self._client.commit(incoming.id)

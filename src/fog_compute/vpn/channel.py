@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-__all__ = ["REPLY_PACKET_BYTES", "Incoming", "MessageChannel"]
+__all__ = ["REPLY_PACKET_BYTES", "MessageChannel", "Received"]
 
 REPLY_PACKET_BYTES = 2042
 """Bytes of answer that one reply packet carries on the mixnet."""
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class Received:
     """A message that arrived.
 
     Attributes:
@@ -67,7 +67,7 @@ class MessageChannel(Protocol):
         """
         ...
 
-    async def receive(self) -> Incoming:
+    async def receive(self) -> Received:
         """Wait for the next message; cancellation loses none.
 
         Raises:
@@ -75,7 +75,7 @@ class MessageChannel(Protocol):
         """
         ...
 
-    async def reply(self, incoming: Incoming, body: bytes) -> None:
+    async def reply(self, incoming: Received, body: bytes) -> None:
         """Answer a message within its ``reply_capacity``; at most once per message.
 
         Raises:
@@ -83,6 +83,6 @@ class MessageChannel(Protocol):
         """
         ...
 
-    async def commit(self, incoming: Incoming) -> None:
+    async def commit(self, incoming: Received) -> None:
         """Say that the message's effect is kept, so that it is never delivered again."""
         ...

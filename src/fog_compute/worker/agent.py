@@ -52,7 +52,7 @@ from fog_compute.tasks.wire import (
     rejected,
 )
 from fog_compute.text import one_line
-from fog_compute.vpn.channel import Incoming, MessageChannel
+from fog_compute.vpn.channel import MessageChannel, Received
 from fog_compute.vpn.directory import WorkerOffer, WorkerPublisher
 from fog_compute.worker.attempts import Held, check_submit, open_job, open_module, refs_of
 from fog_compute.worker.cache import BlobCache, BlobGone, CacheFull
@@ -194,7 +194,7 @@ class WorkerAgent:
             handling.add_done_callback(self._handling.discard)
             handling.add_done_callback(lambda _: free.release())
 
-    async def _handle(self, incoming: Incoming) -> None:
+    async def _handle(self, incoming: Received) -> None:
         try:
             request = parse_request(incoming.body)
         except WireError as err:
@@ -245,7 +245,7 @@ class WorkerAgent:
     def _busy(self) -> Busy:
         return Busy(held=len(self._held), capacity=self.capacity)
 
-    async def _answer(self, incoming: Incoming, reply: Reply, *, committed: bool = False) -> None:
+    async def _answer(self, incoming: Received, reply: Reply, *, committed: bool = False) -> None:
         with contextlib.suppress(ChannelError):
             if not committed:
                 await self._channel.commit(incoming)

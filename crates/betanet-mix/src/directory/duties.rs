@@ -143,7 +143,7 @@ impl Duties {
 
     /// Whether a node carried traffic under this key, as far as is remembered, in an epoch whose last revision was signed
     /// before the first one of `epoch`.
-    pub(super) fn has_used(&self, node: NodeId, key: &PublicKey, epoch: Epoch) -> bool {
+    pub(super) fn has_used(&self, node: NodeId, key: &VrfPublicKey, epoch: Epoch) -> bool {
         let all = self.0.range((node, Epoch(0))..=(node, Epoch(u64::MAX)));
         all.take_while(|((_, used), _)| used.next() < epoch).any(|(_, duty)| duty.vrf_key == *key)
     }

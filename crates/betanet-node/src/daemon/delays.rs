@@ -60,7 +60,7 @@ impl UnwrittenSeeds {
     ///
     /// # Errors
     /// The seeds cannot be written; none of them may be used then.
-    pub fn write(self) -> Result<Fixed, StateError> {
+    pub fn write(self) -> Result<FixedDelays, StateError> {
         let file = SeedsFile { seeds: self.seeds };
         let bytes = serde_json::to_vec(&file).map_err(|err| StateError::Io {
             action: "encode",
@@ -69,13 +69,13 @@ impl UnwrittenSeeds {
         })?;
         write_private(&self.path, &bytes)?;
         let fix = |epoch: &Epoch| Some((*epoch, file.seeds.get(epoch)?.delays(&self.key, *epoch)));
-        Ok(Fixed(self.missing.iter().filter_map(fix).collect()))
+        Ok(FixedDelays(self.missing.iter().filter_map(fix).collect()))
     }
 }
 
 /// Delays whose seeds are on disk.
 #[derive(Debug)]
-pub struct Fixed(BTreeMap<Epoch, (VrfDelays, DelayProof)>);
+pub struct FixedDelays(BTreeMap<Epoch, (VrfDelays, DelayProof)>);
 
 /// What stands in the seeds file.
 #[derive(Default, Serialize, Deserialize)]
@@ -134,7 +134,7 @@ impl Delays {
     }
 
     /// Uses seeds that are on disk now.
-    pub fn adopt(&mut self, fixed: Fixed) {
+    pub fn adopt(&mut self, fixed: FixedDelays) {
         self.ready.extend(fixed.0);
         self.ready.retain(|epoch, _| self.seeds.contains_key(epoch));
         self.retired.retain(|epoch, _| self.seeds.contains_key(epoch));

@@ -38,7 +38,7 @@ from fog_compute.tasks.messages import (
 from fog_compute.tasks.sealing import open_blob
 from fog_compute.tasks.wire import encode, encode_result, fit_statuses, parse_request, result_id
 from fog_compute.testing import ManualClock, MemoryChannel, MemoryNetwork
-from fog_compute.vpn.channel import Incoming
+from fog_compute.vpn.channel import Received
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.vpn.onion import OnionCircuitService
@@ -105,7 +105,7 @@ class ScriptedWorker:
                 await self._handle(message, request)
 
     async def _handle(
-        self, message: Incoming, request: Request, arrival: Awaitable[None] | None = None
+        self, message: Received, request: Request, arrival: Awaitable[None] | None = None
     ) -> None:
         if arrival is not None:
             await arrival

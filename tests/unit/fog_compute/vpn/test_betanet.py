@@ -17,7 +17,7 @@ from fog_compute.errors import (
     PrivacyUnavailable,
     ServiceUnavailable,
 )
-from fog_compute.vpn import Incoming, MessageChannel, PrivacyLevel
+from fog_compute.vpn import MessageChannel, PrivacyLevel, Received
 from fog_compute.vpn.betanet import BetanetChannel, BetanetService
 from fog_compute.vpn.directory import shown_name
 
@@ -100,7 +100,7 @@ async def test_message_without_way_back_cannot_be_answered() -> None:
     channel = BetanetChannel(Failing(AssertionError()), PrivacyLevel.PRIVATE)  # type: ignore[arg-type]  # must not be reached
 
     with pytest.raises(ChannelError, match="wants no answer"):
-        await channel.reply(Incoming("id", b""), b"x")
+        await channel.reply(Received("id", b""), b"x")
 
 
 def test_channel_is_a_message_channel() -> None:

@@ -39,7 +39,7 @@ from fog_compute.tasks.sealing import seal_blob
 from fog_compute.tasks.wire import encode, encode_result, parse_reply
 from fog_compute.testing import ManualClock, MemoryNetwork
 from fog_compute.units import MIB
-from fog_compute.vpn.channel import Incoming
+from fog_compute.vpn.channel import Received
 from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.attempts import Held
 
@@ -237,7 +237,7 @@ async def test_what_waits_for_news_keeps_nothing_of_what_came_along(
     assert not waiting.done()
     gc.collect()
     everything = gc.get_objects()
-    incoming = [one for one in everything if isinstance(one, Incoming)]
+    incoming = [one for one in everything if isinstance(one, Received)]
     assert [one for one in incoming if submit.handle in one.body and len(one.body) > 1000] == []
     submissions = [one for one in everything if isinstance(one, Submit)]
     assert [one for one in submissions if one.handle == submit.handle and one.attached] == [submit]

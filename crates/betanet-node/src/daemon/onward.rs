@@ -9,13 +9,13 @@ use super::mixer::Released;
 
 /// The links to other nodes, and the mailboxes if there are any.
 #[derive(Debug)]
-pub(super) struct Delivery {
+pub(super) struct Onward {
     pub(super) egress: Egress,
     pub(super) edge: Option<Arc<Edge>>,
     pub(super) metrics: Arc<Metrics>,
 }
 
-impl Delivery {
+impl Onward {
     /// Hands a packet on.
     pub(super) fn take(&self, released: Released) {
         match (released, &self.edge) {
