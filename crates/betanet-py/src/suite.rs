@@ -117,7 +117,7 @@ impl Node {
     pub(crate) fn unwrap(&mut self, suite: Suite, packet: &mut [u8]) -> Result<(Found, Duration), PacketError> {
         match suite {
             Suite::Native => {
-                let Unwrapped { action, delay } = unwrap_with::<Native>(&self.secret, packet, &mut self.replay)?;
+                let Unwrapped { action, delay, .. } = unwrap_with::<Native>(&self.secret, packet, &mut self.replay)?;
                 Ok((Found::native(action), self.delays.delay(&delay)))
             }
             Suite::Nym => chosen(unwrap_with::<Nym>(&self.secret, packet, &mut self.replay), Found::nym),
@@ -133,5 +133,5 @@ fn chosen<A>(
     outcome: Result<Unwrapped<A, Duration>, PacketError>,
     found: impl FnOnce(A) -> Found,
 ) -> Result<(Found, Duration), PacketError> {
-    outcome.map(|Unwrapped { action, delay }| (found(action), delay))
+    outcome.map(|Unwrapped { action, delay, .. }| (found(action), delay))
 }

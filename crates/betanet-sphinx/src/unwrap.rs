@@ -44,6 +44,8 @@ pub struct Unwrapped<A = Action, D = DelayInput> {
     pub action: A,
     /// From this the hop's delay follows. Use it and forget it.
     pub delay: D,
+    /// Lowest bit of the epoch whose key it was unwrapped with; 0 in suites without.
+    pub parity: u8,
 }
 
 /// What became of a packet of suite `S`.
@@ -157,6 +159,7 @@ struct Admitted<'a> {
 
 /// A packet that is whole, new and meant for this node.
 struct Opened<'a, S: Suite> {
+    parity: u8,
     keys: S::Keys,
     command: RoutingCommand<S::Hold, S::Last>,
     alpha: &'a mut [u8; 32],
@@ -193,7 +196,7 @@ fn open<'a, S: Suite>(
     }
     node.check_and_insert(parity, &S::replay_tag(&keys, alpha))?;
     let command = open_beta::<S>(&keys, beta, gamma)?;
-    Ok(Opened { keys, command, alpha, delta })
+    Ok(Opened { parity, keys, command, alpha, delta })
 }
 
 /// Reads this hop's block off β; if the packet goes on, β and γ become those of the next hop.
@@ -223,7 +226,7 @@ fn open_beta<S: Suite>(
 }
 
 fn finish<S: Suite>(packet: Opened<'_, S>, next_alpha: impl FnOnce() -> [u8; 32]) -> UnwrapResult<S> {
-    let Opened { keys, command, alpha, delta } = packet;
+    let Opened { parity, keys, command, alpha, delta } = packet;
     let hold = match command {
         RoutingCommand::Forward { hold, .. } => {
             *alpha = next_alpha();
@@ -232,5 +235,5 @@ fn finish<S: Suite>(packet: Opened<'_, S>, next_alpha: impl FnOnce() -> [u8; 32]
         RoutingCommand::Last(_) => S::Hold::default(),
     };
     S::decrypt_payload(&keys, delta);
-    Ok(Unwrapped { action: S::action(command, delta)?, delay: S::delay(&keys, hold) })
+    Ok(Unwrapped { action: S::action(command, delta)?, delay: S::delay(&keys, hold), parity })
 }

@@ -102,7 +102,7 @@ impl MemoryNode {
         let parity = parity_of(packet)?;
         let (epoch, secret) = self.keys.accept(parity).ok_or(PacketError::NoKey)?;
         let cache = self.caches.entry(epoch).or_insert_with(|| ReplayCache::volatile(&mut self.rng, REPLAY_CAPACITY));
-        let Unwrapped { action, delay } = unwrap(secret, packet, cache)?;
+        let Unwrapped { action, delay, .. } = unwrap(secret, packet, cache)?;
         Ok((action, self.delays.delay(&delay)))
     }
 }

@@ -396,7 +396,7 @@ impl Stage for Bulk {
         unwrap_batch(&self.secret, group, &mut Filter(&self.shared.replay), &mut self.unwrapped);
         let mut stream = None;
         for (Arrival { packet, from, .. }, unwrapped) in group.drain(..).zip(self.unwrapped.drain(..)) {
-            let outcome = unwrapped.map(|Unwrapped { action, delay }| Processed {
+            let outcome = unwrapped.map(|Unwrapped { action, delay, .. }| Processed {
                 action,
                 delay: self.delays.delay(&delay),
                 packet,

@@ -57,23 +57,25 @@ impl Unwrapper {
         self.patience = keys.patience();
         unwrap_batch_with::<Native, _>(&mut keys, group, &mut self.outcomes);
         for (arrival, outcome) in group.drain(..).zip(self.outcomes.drain(..)) {
-            // Unwrapping leaves the parity as it was.
-            let parity = parity_of(&arrival.packet);
-            let delays = parity.ok().and_then(|parity| keys.delays(parity));
-            match (outcome, delays) {
-                (Ok(unwrapped), Some(delays)) => {
+            let owed = outcome.and_then(|unwrapped| {
+                let delays = keys.delays(unwrapped.parity).ok_or(PacketError::NoKey)?;
+                Ok((unwrapped.action, delays.owed(&unwrapped.delay)))
+            });
+            match owed {
+                Ok((action, delay)) => {
                     arrival.from.praise();
                     self.done.push(Processed {
-                        release_at: arrival.received + delays.owed(&unwrapped.delay),
+                        release_at: arrival.received + delay,
                         received: arrival.received,
-                        outcome: release(unwrapped.action, arrival.packet),
+                        outcome: release(action, arrival.packet),
                     });
                 }
-                (Err(PacketError::NoKey) | Ok(_), None) if parity.is_ok_and(|parity| keys.awaits_beacon(parity)) => {
+                Err(PacketError::NoKey)
+                    if parity_of(&arrival.packet).is_ok_and(|parity| keys.awaits_beacon(parity)) =>
+                {
                     self.metrics.drop_one("no_beacon");
                 }
-                (outcome, _) => {
-                    let error = outcome.err().unwrap_or(PacketError::NoKey);
+                Err(error) => {
                     self.metrics.drop_one(error.reason());
                     let (turns, is_too_much) = arrival.from.blame(error);
                     charges.push((arrival.from.source, turns));
