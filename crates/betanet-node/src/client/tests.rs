@@ -1,11 +1,16 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use betanet_mix::view::{ConsensusHash, Mailbox, WorkerList, node_id_of};
+use betanet_mix::courier::SendError;
+use betanet_mix::path::PathError;
+use betanet_mix::view::{ConsensusHash, Mailbox, Verified, WorkerList, node_id_of};
 use betanet_sphinx::{MailboxId, NodeId};
 
+use super::driver::SendFailure;
+use super::outgoing::EDGE_PAUSE;
 use super::seen::SeenDocuments;
 use super::*;
 use crate::fixtures::{consensus, key, sign};
+use crate::sync::lock;
 
 fn edge() -> NodeId {
     NodeId::from([2; 32])
@@ -82,7 +87,7 @@ async fn refuse(mut queue: mpsc::Receiver<ClientCommand>, refusal: SendError, ti
         let failure = SendFailure::Refused(refusal.clone());
         match command {
             ClientCommand::Send { done, .. } => {
-                drop(done.send(if refused { Err(failure) } else { Ok(MessageId([1; 16])) }))
+                drop(done.send(if refused { Err(failure) } else { Ok(MessageId([1; 16])) }));
             }
             ClientCommand::Request { done, .. } => drop(done.send(if refused { Err(failure) } else { Ok(vec![2]) })),
             ClientCommand::Ping { done, .. } => {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use betanet_mix::courier::SendError;
 use betanet_mix::directory::Consensuses;
 use betanet_mix::epoch::Epoch;
 use betanet_mix::message::{EnvelopeKind, Outbound, Sealer, encode_envelope};
@@ -14,8 +15,9 @@ use crate::client::edges::LINK_QUEUE;
 use crate::client::network_time::NetworkTime;
 use crate::clock::NetworkClock;
 use crate::control::ControlChannel;
-use crate::link::{Dialer, LinkSender, LinkTimeouts, Listener};
+use crate::link::{Dialer, Frame, LinkSender, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile};
+use crate::sync::lock;
 
 const EPOCH_MS: u64 = 20_000;
 const EPOCH: Epoch = Epoch(100);

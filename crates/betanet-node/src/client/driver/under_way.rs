@@ -1,11 +1,23 @@
-//! Messages under way, and how far they are.
+//! Messages under way: how far they are, who waits for them, and how they come to nothing.
 
 use std::time::Duration;
 
+use betanet_mix::courier::{FailReason, SendError};
 use betanet_mix::message::MessageId;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::Waiter;
+/// How a send can come to nothing.
+#[derive(Debug)]
+pub(in crate::client) enum SendFailure {
+    /// It did not even start.
+    Refused(SendError),
+    /// It failed under way.
+    Failed(FailReason),
+    /// Its id stands for another message.
+    IdUsed(MessageId),
+}
+
+pub(in crate::client) type Waiter<T> = oneshot::Sender<Result<T, SendFailure>>;
 
 /// How far a message is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
