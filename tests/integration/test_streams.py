@@ -258,6 +258,11 @@ def test_commands_of_betanet_bear_broken_streams(fog: RunningFog, tmp_path: Path
             *(BETANET, "authority", "token", "--operator", "anna"),
             *("--dir", net.parent / "authority"),
         ],
+        "tokens": lambda _: [BETANET, "authority", "tokens", "--dir", net.parent / "authority"],
+        "a token that is none": lambda _: [
+            *(BETANET, "authority", "revoke", "ab" * 16),
+            *("--dir", net.parent / "authority"),
+        ],
         "net without a word": lambda _: [BETANET, "net"],
         "net show": lambda _: [BETANET, "net", "show", "--net", net],
         "net show as JSON": lambda _: [BETANET, "net", "show", "--net", net, "--json"],

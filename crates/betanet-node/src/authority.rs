@@ -7,9 +7,11 @@
 #[cfg(test)]
 mod history;
 mod links;
+mod tokens;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,25 +20,27 @@ use betanet_mix::directory::{
     Bringer, ConsensusError, Consensuses, Door, Ledger, NetworkConstants, Saved, Shown, Terms, Workers,
 };
 use betanet_mix::epoch::EpochClock;
-use betanet_mix::view::{AdmissionToken, DocumentError, LinkAddress, Role, Signed, TokenId, Verified, node_id_of};
+use betanet_mix::view::{DocumentError, LinkAddress, Signed, TokenId, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
-use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+pub use self::tokens::{GivenToken, given_tokens, issue_token, revoke_token};
 use crate::bind::{BindError, Purpose, announced, bind};
-use crate::clock::{NetworkClock, wall_ms};
+use crate::clock::NetworkClock;
 use crate::control::{Given, Op, Outcome};
 use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener, Stock};
 use crate::net::{Endpoint, NET_FILE, NetFile, hex_id};
 use crate::process::shut_down;
-use crate::random::os_rng;
-use crate::state::{StateDir, StateError, read_json, read_signing_key, shell_word, write_json, write_private};
+use crate::state::{StateDir, StateError, read_json, shell_word, write_json, write_private};
 
 /// File that tells others where the authority is.
 pub const RECORD_FILE: &str = "authority.json";
+
+/// File with what is held: descriptors, consensuses, who came with which token.
+const STATE_FILE: &str = "directory.json";
 
 /// File with its signing key.
 const KEY_FILE: &str = "identity.key";
@@ -167,6 +171,14 @@ pub enum AuthorityError {
     /// A token that is asked for would let in nobody.
     #[error("no such token can be: {0}")]
     Token(String),
+    /// No token has this id.
+    #[error("{id} is no token of this authority; see: betanet authority tokens --dir {}", shell_word(dir))]
+    NoToken {
+        /// What was asked for.
+        id: TokenId,
+        /// The authority's folder.
+        dir: PathBuf,
+    },
     /// An own document breaks a rule.
     #[error("cannot sign: {0}")]
     Document(#[from] DocumentError),
@@ -190,39 +202,10 @@ pub async fn run(config: AuthorityConfig, shutdown: watch::Receiver<bool>) -> Re
     }
 }
 
-/// Makes a token for the network of the authority in `dir`, which may be running: what is kept of tokens is who came with
-/// them.
-///
-/// # Errors
-/// No authority was started there, its key cannot be read, or no such token may be; the message is one line.
-pub fn issue_token(
-    dir: &Path,
-    operator: String,
-    roles: Vec<Role>,
-    uses: u32,
-    expires: Duration,
-) -> Result<Signed, AuthorityError> {
-    let none = || AuthorityError::NotStarted { dir: dir.to_owned() };
-    let record: AuthorityRecord = read_json(&dir.join(RECORD_FILE), "authority record")?.ok_or_else(none)?;
-    let key = read_signing_key(&dir.join(KEY_FILE))?.ok_or_else(none)?;
-    let mut id = [0; 16];
-    os_rng().fill_bytes(&mut id);
-    let lasts_ms = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
-    let token = AdmissionToken {
-        network: record.network,
-        authority: node_id_of(&key),
-        id: TokenId(id),
-        operator,
-        roles,
-        uses,
-        expires_ms: wall_ms().saturating_add(lasts_ms),
-    };
-    let signed = Verified::sign(token, &key).map_err(|err| AuthorityError::Token(err.to_string()))?;
-    Ok(signed.signed().clone())
-}
-
 struct Authority {
-    _state: StateDir,
+    state: StateDir,
+    /// Tokens, as it began.
+    revoked: BTreeSet<TokenId>,
     listener: Listener,
     shared: Arc<Shared>,
 }
@@ -255,7 +238,7 @@ struct Shared {
 impl Authority {
     async fn open(config: AuthorityConfig) -> Result<Self, AuthorityError> {
         let state = StateDir::open(&config.dir)?;
-        let state_file = state.join("directory.json");
+        let state_file = state.join(STATE_FILE);
         let saved: Saved = read_json(&state_file, "directory")?.unwrap_or_default();
         let constants = config.constants(&saved)?;
         let clock = EpochClock::new(constants.epoch_length_ms, constants.skew_ms)
@@ -269,7 +252,9 @@ impl Authority {
         let workers: Vec<Signed> = read_json(&workers_file, "worker list")?.unwrap_or_default();
         let time = NetworkClock::open(&config.dir);
         let now_ms = set_right(&time, &saved, &clock);
-        let ledger = Ledger::open(&config.terms(&constants, id), clock, &saved, now_ms);
+        let mut ledger = Ledger::open(&config.terms(&constants, id), clock, &saved, now_ms);
+        let revoked = tokens::open(&config.dir)?;
+        ledger.revoke(&revoked, now_ms);
         let mut consensuses = Consensuses::new(config.network.clone(), id);
         for signed in ledger.consensuses() {
             consensuses.accept(signed, now_ms)?;
@@ -299,7 +284,8 @@ impl Authority {
         let net_file = state.join(NET_FILE);
         write_json(&net_file, &net)?;
         Ok(Self {
-            _state: state,
+            state,
+            revoked,
             listener,
             shared: Arc::new(Shared {
                 constants,
@@ -333,6 +319,7 @@ impl Authority {
         };
         tokio::select! {
             ended = publish => ended,
+            () = tokens::follow(self.state.path(), &self.shared, self.revoked) => Ok(()),
             () = links::serve(&self.listener, &self.shared) => Ok(()),
         }
     }

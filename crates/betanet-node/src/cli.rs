@@ -62,6 +62,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             finish(threads(), services::authority(arguments))
         }
         Command::Authority(AuthorityCommand::Token(arguments)) => finish(one_thread(), network::token(arguments)),
+        Command::Authority(AuthorityCommand::Tokens(arguments)) => finish(one_thread(), network::tokens(arguments)),
+        Command::Authority(AuthorityCommand::Revoke(arguments)) => finish(one_thread(), network::revoke(arguments)),
         Command::Net(NetCommand::Show(arguments)) => finish(one_thread(), network::show(arguments)),
         Command::Localnet(LocalnetCommand::Run(arguments)) => {
             services::prepare(arguments.service)?;

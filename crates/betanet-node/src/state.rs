@@ -135,6 +135,14 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stat
     move |source| StateError::Io { action, path, source }
 }
 
+/// Makes a folder that nobody else may enter, unless it is there.
+///
+/// # Errors
+/// The operating system refuses.
+pub(crate) fn make_folder(path: &Path) -> Result<(), StateError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("create", path))
+}
+
 /// A state folder that this process owns until the value is dropped (or the process dies).
 #[derive(Debug)]
 pub struct StateDir {
@@ -182,7 +190,7 @@ impl StateDir {
     /// [`StateError::Locked`] if another process holds the lock; [`StateError::Io`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         check_place(path, 0)?;
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("create", path))?;
+        make_folder(path)?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
             .create(true)

@@ -48,6 +48,9 @@ pub enum AdmissionError {
     /// The token is of another network of the same authority's key.
     #[error("the token is for another network: ask this one's owner for another, and start with --token FILE")]
     OtherNetwork,
+    /// The authority's owner took it back.
+    #[error("the token was revoked: ask the authority's owner for another, and start with --token FILE")]
+    Revoked,
     /// Nobody new comes in with it.
     #[error("the token expired: ask the authority's owner for another, and start with --token FILE")]
     Expired,
@@ -119,6 +122,9 @@ pub struct Admissions {
     #[serde(with = "by_node")]
     nodes: BTreeMap<NodeId, Admission>,
     uses: BTreeSet<Use>,
+    /// They stand in files of their own.
+    #[serde(skip)]
+    revoked: BTreeSet<TokenId>,
 }
 
 mod by_node {
@@ -160,6 +166,9 @@ impl Admissions {
         }
         let AdmissionToken { id, ref operator, ref roles, uses, expires_ms, .. } = *token;
         let admission = Admission { node, operator: operator.clone(), roles: roles.clone(), token: id };
+        if self.revoked.contains(&id) {
+            return Err(AdmissionError::Revoked);
+        }
         admission.covers(role)?;
         if self.uses.contains(&Use { token: id, node }) {
             return Ok(Admitted(admission));
@@ -178,6 +187,17 @@ impl Admissions {
     #[must_use]
     pub fn holds(&self, node: NodeId) -> bool {
         self.nodes.contains_key(&node)
+    }
+
+    /// Who came with a token, whether or not he showed another one since.
+    pub fn came_with(&self, token: TokenId) -> impl Iterator<Item = NodeId> {
+        self.uses.iter().filter(move |one| one.token == token).map(|one| one.node)
+    }
+
+    /// Takes tokens back, and puts out whoever showed one of them last.
+    pub fn revoke(&mut self, tokens: &BTreeSet<TokenId>) {
+        self.revoked.extend(tokens);
+        self.nodes.retain(|_, admission| !self.revoked.contains(&admission.token));
     }
 
     /// Lets a node in. Between [`Self::decide`] and this, nobody else may have been.

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use crate::epoch::{Epoch, EpochClock};
 use crate::view::{
     Beacon, Consensus, ConsensusHash, DelaySection, DocumentError, LeftOut, LinkAddress, Member, NodeDescriptor,
-    Prefix, Signed, Verified, Waiting,
+    Prefix, Signed, TokenId, Verified, Waiting,
 };
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
@@ -101,6 +101,11 @@ impl Saved {
         let known_ms = self.latest().map_or(0, signed_ms);
         let back_ms = known_ms.saturating_sub(now_ms);
         if back_ms <= clock.length_ms().saturating_mul(GOES_ON) { known_ms.max(now_ms) } else { now_ms }
+    }
+
+    /// The nodes that came with a token.
+    pub fn came_with(&self, token: TokenId) -> impl Iterator<Item = NodeId> {
+        self.admissions.came_with(token)
     }
 
     /// The latest consensus.
@@ -251,6 +256,21 @@ impl Ledger {
             self.admissions.keep(admitted);
         }
         Ok(())
+    }
+
+    /// Takes tokens back: nobody comes in with them any more, and whoever did is listed no longer. Says how many had to go.
+    pub fn revoke(&mut self, tokens: &BTreeSet<TokenId>, now_ms: u64) -> usize {
+        self.admissions.revoke(tokens);
+        let before = self.nodes.len();
+        if let Door::Tokens { .. } = self.door {
+            self.nodes.retain(|id, _| self.admissions.holds(*id));
+        }
+        let gone = before - self.nodes.len();
+        if gone > 0 {
+            self.told.clear();
+            self.changed_ms = now_ms;
+        }
+        gone
     }
 
     /// The prefix at which a node was reached, if it still says that it is there. What a name leads to may change.

@@ -1,5 +1,7 @@
 //! What lets a node into a network that is not local.
 
+use std::fmt;
+
 use betanet_sphinx::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,23 @@ const MAX_USES: u32 = 1024;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenId(#[serde(with = "hexes::array")] pub [u8; 16]);
+
+impl TokenId {
+    /// The id that its text, 32 lower-case hex digits, stands for.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        let id = Self(bytes);
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
 
 /// An authority's word that nodes of one operator may join. Whoever holds it may use it, so it is kept like a key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 
-use betanet_mix::view::{NodeDescriptor, Prefix};
+use betanet_mix::view::{NodeDescriptor, Prefix, Role, Verified};
 use betanet_mix::vrf;
 use betanet_sphinx::SecretKey;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::clock::wall_ms;
 use crate::control::{ControlChannel, ControlError};
 use crate::fixtures::{EPOCH_MS, NETWORK, consensus, key};
+use crate::random::os_rng;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -146,6 +148,40 @@ async fn the_authority_looks_where_a_node_says_that_it_is() {
     assert_eq!(vec![Endpoint { id: node_id_of(&node), address: there }], running.net().edges);
     // The file is enough to find the authority, and says that there are several operators.
     assert!(!running.net().one_operator);
+}
+
+/// INV-LINK-78: the authority that runs takes note of it by itself; so does one that was away.
+#[tokio::test]
+async fn a_token_that_is_revoked_puts_out_whoever_came_with_it() {
+    let running = Running::start().await;
+    let (dir, node) = (running.folder.path(), key());
+    let there = listen(&node).await;
+    let token = issue_token(dir, "anna".into(), vec![Role::Exit], 2, DEADLINE).unwrap();
+    running.come(&node, &there, Some(token.clone())).await.unwrap();
+    let shared = Arc::clone(&running.authority.shared);
+    shared.publish().await.unwrap();
+    let given = given_tokens(dir).unwrap().remove(0);
+    assert_eq!((vec![node_id_of(&node)], false), (given.nodes, given.revoked));
+
+    let (folder, id) = (dir.to_owned(), given.id);
+    let following = Arc::clone(&shared);
+    let follow = tokio::spawn(async move { tokens::follow(&folder, &following, BTreeSet::new()).await });
+    assert!(shared.ledger.lock().await.knows(node_id_of(&node)));
+    revoke_token(dir, id).unwrap();
+    let out = async {
+        while shared.ledger.lock().await.knows(node_id_of(&node)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, out).await.unwrap();
+    follow.abort();
+    let refused = running.come(&node, &there, Some(token)).await.unwrap_err();
+    assert!(refused.contains("was revoked"), "{refused}");
+
+    drop(running.authority);
+    drop(shared);
+    let saved = Saved::came_with(&read_json(&dir.join(STATE_FILE), "directory").unwrap().unwrap(), id).count();
+    assert_eq!(1, saved, "the last consensus on disk is from before");
 }
 
 #[test]

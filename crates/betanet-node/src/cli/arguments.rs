@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use betanet_mix::view::{LinkAddress, Role};
+use betanet_mix::view::{LinkAddress, Role, TokenId};
 use clap::{Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
@@ -64,6 +64,7 @@ impl Command {
     /// Whether a program reads the answer.
     pub(super) const fn json(&self) -> bool {
         match self {
+            Self::Authority(AuthorityCommand::Tokens(arguments)) => arguments.json,
             Self::Node(_) | Self::Authority(_) => false,
             Self::Net(NetCommand::Show(arguments)) => arguments.json,
             Self::Localnet(LocalnetCommand::Run(arguments)) => arguments.json,
@@ -82,6 +83,10 @@ pub(super) enum AuthorityCommand {
     Run(AuthorityArguments),
     /// Make an admission token, on standard output: whoever has it may run nodes as this operator.
     Token(TokenArguments),
+    /// Show the tokens that were given out, and who came with them.
+    Tokens(TokensArguments),
+    /// Take a token back: nobody comes in with it any more, and whoever did is listed no longer.
+    Revoke(RevokeArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -225,6 +230,26 @@ pub(super) struct TokenArguments {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct TokensArguments {
+    /// State folder of the authority, which may be running.
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// Answer as one line of JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RevokeArguments {
+    /// The token's id.
+    #[arg(value_parser = token_id)]
+    pub(super) token: TokenId,
+    /// State folder of the authority, which may be running.
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct LocalnetArguments {
     /// Folder of the network; net.json for clients is written there.
     #[arg(long)]
@@ -323,6 +348,10 @@ pub(super) struct PingArguments {
     /// Packets to send, one after the other, 1 or more.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) count: u32,
+}
+
+fn token_id(text: &str) -> Result<TokenId, String> {
+    TokenId::parse(text).ok_or_else(|| "the id of a token is 32 digits and letters a to f".to_owned())
 }
 
 fn role(text: &str) -> Result<Role, String> {

@@ -143,6 +143,34 @@ fn a_node_that_was_not_reached_is_not_listed() {
     assert_eq!(Ok(true), near.come(&one, "127.0.0.1:9", Some(&token), "127.0.0.1"));
 }
 
+/// INV-LINK-78: who came with a token that was revoked is listed no longer, in the epochs that are signed already too, and
+/// does not come back with it.
+#[test]
+fn who_came_with_a_revoked_token_is_out_of_the_next_revision() {
+    let mut gate = Gate::new(key(), false, &Saved::default());
+    let (one, two) = (key(), key());
+    let (anna, bert) = (gate.token("anna", 2), gate.token("bertram", 2));
+    gate.come(&one, "192.0.2.7:9", Some(&anna), "192.0.2.7").unwrap();
+    gate.come(&two, "198.51.100.1:9", Some(&bert), "198.51.100.1").unwrap();
+    assert_eq!(2, gate.listed(START + LENGTH / 2).len());
+
+    let id = anna.verify::<AdmissionToken>(&[node_id_of(&gate.key)], 1).unwrap().id;
+    let revoked = [id].into();
+    assert_eq!(1, gate.ledger.revoke(&revoked, START + LENGTH / 2));
+    assert_eq!(0, gate.ledger.revoke(&revoked, START + LENGTH / 2), "once");
+    let fact = fact("bertram", "198.51.0.0/16");
+    assert_eq!(BTreeMap::from([(node_id_of(&two), fact)]), gate.listed(START + LENGTH * 3 / 4));
+    let refused = gate.come(&one, "192.0.2.7:9", Some(&anna), "192.0.2.7").unwrap_err();
+    assert!(refused.contains("was revoked"), "{refused}");
+    assert!(gate.come(&one, "192.0.2.7:9", None, "192.0.2.7").is_err());
+    // What was written before is no way back.
+    let mut gate = gate.again();
+    gate.ledger.revoke(&revoked, START);
+    assert_eq!(Err(refused), gate.come(&one, "192.0.2.7:9", Some(&anna), "192.0.2.7"));
+    // With another token it is welcome.
+    assert_eq!(Ok(true), gate.come(&one, "192.0.2.7:9", Some(&bert), "192.0.2.7"));
+}
+
 /// INV-LINK-69: a network that was local lists nobody without a token once it is not.
 #[test]
 fn nodes_of_a_local_network_do_not_stay_when_it_opens() {
