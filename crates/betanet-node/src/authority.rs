@@ -34,7 +34,7 @@ use crate::control::{Given, Op, Outcome};
 use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener, Stock};
 use crate::net::{Endpoint, NET_FILE, NetFile, hex_id};
 use crate::process::shut_down;
-use crate::state::{StateDir, StateError, read_json, shell_word, write_json, write_private};
+use crate::state::{StateDir, StateError, read_json, shell_word, unless_damaged, write_json, write_private};
 
 /// File that tells others where the authority is.
 pub const RECORD_FILE: &str = "authority.json";
@@ -249,7 +249,7 @@ impl Authority {
         let key = state.signing_key(KEY_FILE)?;
         let id = node_id_of(&key);
         let workers_file = state.join("workers.json");
-        let workers: Vec<Signed> = read_json(&workers_file, "worker list")?.unwrap_or_default();
+        let workers: Vec<Signed> = unless_damaged(read_json(&workers_file, "worker list"))?.unwrap_or_default();
         let time = NetworkClock::open(&config.dir);
         let now_ms = set_right(&time, &saved, &clock);
         let mut ledger = Ledger::open(&config.terms(&constants, id), clock, &saved, now_ms);

@@ -354,6 +354,21 @@ pub fn read_private_json<T: DeserializeOwned>(path: &Path, what: &'static str) -
     read_private(path)?.map(|bytes| from_json(path, what, &bytes)).transpose()
 }
 
+/// What was read of a file that can be made anew: one that is damaged counts as none, is named in the log, and is replaced
+/// with the next write.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn unless_damaged<T>(read: Result<Option<T>, StateError>) -> Result<Option<T>, StateError> {
+    match read {
+        Err(StateError::Content { path, what }) => {
+            tracing::warn!(path = %path.display(), what, "state.damaged");
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
 fn from_json<T: DeserializeOwned>(path: &Path, what: &'static str, bytes: &[u8]) -> Result<T, StateError> {
     serde_json::from_slice(bytes).map_err(|_| StateError::Content { path: path.to_owned(), what })
 }

@@ -29,6 +29,8 @@ mod harness;
 mod limits;
 #[path = "localnet/machines.rs"]
 mod machines;
+#[path = "localnet/operators.rs"]
+mod operators;
 #[path = "localnet/processes.rs"]
 mod processes;
 #[path = "localnet/streams.rs"]

@@ -184,6 +184,19 @@ async fn a_token_that_is_revoked_puts_out_whoever_came_with_it() {
     assert_eq!(1, saved, "the last consensus on disk is from before");
 }
 
+/// INV-LINK-79: workers publish again; who was let in, and what was signed, nobody can tell again.
+#[tokio::test]
+async fn a_damaged_worker_list_is_made_anew_and_a_damaged_directory_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || Authority::open(config(folder.path().to_owned())).await;
+    drop(open().await.unwrap());
+    std::fs::write(folder.path().join("workers.json"), "[{").unwrap();
+    drop(open().await.unwrap());
+    std::fs::write(folder.path().join(STATE_FILE), "[{").unwrap();
+    let refused = open().await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains(STATE_FILE) && refused.contains("restore or remove it"), "{refused}");
+}
+
 #[test]
 fn a_folder_without_an_authority_makes_no_token() {
     let folder = tempfile::tempdir().unwrap();

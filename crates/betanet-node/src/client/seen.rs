@@ -9,7 +9,7 @@ use betanet_sphinx::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::net::hex_id;
-use crate::state::{StateError, read_private_json, write_private};
+use crate::state::{StateError, read_private_json, unless_damaged, write_private};
 use crate::sync::lock;
 
 #[derive(Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub(super) struct SeenDocuments {
 impl SeenDocuments {
     /// Goes on with what the file says, if there is one and it is of this authority.
     pub(super) fn open(path: PathBuf, authority: NodeId) -> Result<Self, StateError> {
-        let record: Option<Record> = read_private_json(&path, "record of the newest documents")?;
+        let record: Option<Record> = unless_damaged(read_private_json(&path, "record of the newest documents"))?;
         let newest = record.filter(|record| record.authority == authority).map(|record| record.newest);
         Ok(Self { authority, newest: Mutex::new(newest.unwrap_or_default()), file: Mutex::new(path) })
     }

@@ -248,7 +248,7 @@ async fn look_at<T>(future: &mut std::pin::Pin<&mut impl Future<Output = T>>) ->
     .await
 }
 
-/// INV-LINK-73: an edge that shows what was in force before gains nothing by waiting for a restart.
+/// INV-LINK-73 INV-LINK-79: an edge that shows what was in force before gains nothing by waiting for a restart.
 #[test]
 fn old_documents_stay_old_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
@@ -278,6 +278,10 @@ fn old_documents_stay_old_over_a_restart() {
         edges.accept(std::slice::from_ref(&revised));
         assert!(edges.view_at(now_ms).is_some() && edges.take_workers(&workers(now_ms), id).is_ok());
     }
+    // A damaged file is none, and is replaced with the next news.
+    std::fs::write(dir.path().join("seen.json"), "{").unwrap();
+    start().accept(&[revised]);
+    assert!(!SeenDocuments::open(dir.path().join("seen.json"), id).unwrap().admits(&opening, now_ms));
     // Another authority under the same folder is another network: nothing is known of that.
     let other = SeenDocuments::open(dir.path().join("seen.json"), edge()).unwrap();
     assert!(other.admits(&opening, now_ms));

@@ -17,7 +17,7 @@ use betanet_mix::view::{Beacon, DelayProof, DelaySeed, NetworkView, NodeDescript
 use betanet_mix::vrf::{VrfPublicKey, VrfSecretKey};
 use serde::{Deserialize, Serialize};
 
-use crate::state::{StateDir, StateError, read_json, write_private};
+use crate::state::{StateDir, StateError, read_json, unless_damaged, write_private};
 
 /// The file with the VRF key.
 const KEY_FILE: &str = "vrf.key";
@@ -92,7 +92,7 @@ impl Delays {
     pub fn open(state: &StateDir) -> Result<Self, StateError> {
         let key = VrfSecretKey::from_seed(&*state.secret(KEY_FILE)?);
         let path = state.join(SEEDS_FILE);
-        let SeedsFile { seeds } = read_json(&path, "list of delay seeds")?.unwrap_or_default();
+        let SeedsFile { seeds } = unless_damaged(read_json(&path, "list of delay seeds"))?.unwrap_or_default();
         let ready = seeds.iter().map(|(epoch, seed)| (*epoch, seed.delays(&key, *epoch))).collect();
         Ok(Self { path, key, seeds, ready, retired: BTreeMap::new(), spent: BTreeMap::new(), owed: Vec::new() })
     }

@@ -23,7 +23,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use self::log::{Log, Paths, remove};
 use crate::random::os_rng;
-use crate::state::{StateDir, StateError, read_private_json, write_private};
+use crate::state::{StateDir, StateError, read_private_json, unless_damaged, write_private};
 use crate::sync::lock;
 
 /// The file with keys and filter keys.
@@ -158,7 +158,7 @@ impl PacketKeys {
     /// # Errors
     /// A file cannot be read or written.
     pub fn open(state: &StateDir, boot_id: &str, now: Epoch, capacity: usize) -> Result<Self, StateError> {
-        let kept = read_private_json::<KeyFile>(&state.join(KEYS_FILE), "key file")?
+        let kept = unless_damaged(read_private_json::<KeyFile>(&state.join(KEYS_FILE), "key file"))?
             .filter(|file| !boot_id.is_empty() && file.boot_id == boot_id);
         let mut packet_keys = Self {
             dir: state.path().to_owned(),
@@ -171,9 +171,7 @@ impl PacketKeys {
                 saved: false,
             }),
         };
-        if let Some(file) = kept {
-            packet_keys.take_over(&file);
-        } else {
+        if !kept.is_some_and(|file| packet_keys.take_over(&file)) {
             packet_keys.remove_logs();
         }
         packet_keys.rotate(now)?;
@@ -181,12 +179,12 @@ impl PacketKeys {
     }
 
     /// Uses what a former process of this boot left. A key whose log is not there as it was written is
-    /// not used again: packets may have passed that nobody would recognise.
-    fn take_over(&mut self, file: &KeyFile) {
+    /// not used again: packets may have passed that nobody would recognise. Says whether there are keys in the file.
+    fn take_over(&mut self, file: &KeyFile) -> bool {
         let Some(mut ring) =
             hex::decode(&file.ring).ok().map(Zeroizing::new).and_then(|bytes| KeyRing::import(&bytes).ok())
         else {
-            return;
+            return false;
         };
         for epoch in ring.public_keys().into_keys() {
             let restored = file.filters.get(&epoch.0).and_then(|filter| {
@@ -202,6 +200,7 @@ impl PacketKeys {
             }
         }
         lock(&self.keys).ring = ring;
+        true
     }
 
     /// Moves to the epoch of `now` in one go: erases what is no longer accepted, makes what is missing.

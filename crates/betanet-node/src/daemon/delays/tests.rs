@@ -255,3 +255,20 @@ fn seeds_of_the_future_that_a_former_process_left_do_not_push_out_those_of_now()
     let kept: Vec<_> = later.seeds.keys().copied().collect();
     assert_eq!(vec![early.previous(), early], kept);
 }
+
+/// INV-LINK-79: seeds follow from the consensuses, so that nothing is lost with their file.
+#[test]
+fn a_damaged_file_of_seeds_is_made_anew_with_the_same_delays() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let probe = DelayInput::from([5; 16]);
+    let owed = |delays: &Delays| delays.source(NOW).unwrap().owed(&probe);
+    let mut first = Delays::open(&state).unwrap();
+    prepare(&mut first, NOW, &chain(1)).unwrap();
+    std::fs::write(state.join(SEEDS_FILE), "[").unwrap();
+    let mut second = Delays::open(&state).unwrap();
+    assert!(second.source(NOW).is_none());
+    prepare(&mut second, NOW, &chain(1)).unwrap();
+    assert_eq!(owed(&first), owed(&second));
+    assert!(Delays::open(&state).unwrap().source(NOW).is_some());
+}

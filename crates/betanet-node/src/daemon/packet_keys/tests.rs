@@ -231,6 +231,27 @@ fn tags_that_a_full_disk_refused_are_not_taken_for_written() {
     }
 }
 
+/// INV-LINK-79: what a damaged file says of keys is not believed. All are new, and what belonged to the former ones goes.
+#[test]
+fn a_damaged_key_file_costs_the_keys_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let file = state.join(KEYS_FILE);
+    for damage in ["", "{", r#"{"boot_id":"boot","ring":"00","filters":{}}"#] {
+        let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        let keys = first.public_keys();
+        let log = Paths::new(&first.dir, NOW).log;
+        drop(first);
+        let left = Paths::new(dir.path(), Epoch(NOW.0 + 7)).log;
+        std::fs::copy(&log, &left).unwrap();
+        std::fs::write(&file, damage).unwrap();
+        let second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        let fresh = second.public_keys();
+        assert_eq!((2, true), (fresh.len(), keys.iter().all(|(epoch, key)| fresh.get(epoch) != Some(key))), "{damage}");
+        assert!(!left.exists(), "{damage}");
+    }
+}
+
 /// INV-LINK-07
 #[test]
 fn a_reboot_or_a_lost_log_retires_the_keys() {
