@@ -1,7 +1,7 @@
 //! A node's link to the directory authority: its descriptor goes up, consensuses come down.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::directory::{ConsensusError, Consensuses, Listed, OwedProof};
@@ -17,6 +17,7 @@ use crate::link::{Dialer, LinkError, LinkReader, Received};
 use crate::net::{Endpoint, NetFile};
 use crate::rarely::Rarely;
 use crate::state::StateError;
+use crate::sync::lock;
 
 /// Frames that wait for the authority.
 const QUEUE: usize = 64;
@@ -102,6 +103,7 @@ impl Uplink {
         let mut workers = WorkerCache::default();
         let mut pause = BACK_OFF.0;
         let mut away = Rarely::default();
+        let said = Said::default();
         while !self.consensuses.is_closed() {
             let up = Instant::now();
             if let Ok(net) = NetFile::read_again(&self.bootstrap) {
@@ -112,7 +114,7 @@ impl Uplink {
                 Ok((sender, reader)) => {
                     workers.authority = Some(id);
                     let channel = ControlChannel::new(sender);
-                    let ended = self.talk(&channel, reader, &mut requests, &mut workers).await;
+                    let ended = self.talk(&channel, reader, &mut requests, &mut workers, &said).await;
                     ended.err().map(|err| err.to_string())
                 }
                 Err(err) => Some(err.to_string()),
@@ -158,9 +160,10 @@ impl Uplink {
         mut reader: LinkReader,
         requests: &mut mpsc::Receiver<(Op, oneshot::Sender<Given>)>,
         workers: &mut WorkerCache,
+        said: &Said,
     ) -> Result<(), LinkError> {
         let Self { consensuses, cache, metrics, time, owed, descriptor, token, .. } = self;
-        let documents = Documents { consensuses, cache, metrics, time };
+        let documents = Documents { consensuses, cache, metrics, time, said };
         // Reading goes on beside every request: it is what brings the answers.
         let read = async {
             loop {
@@ -174,7 +177,6 @@ impl Uplink {
         let write = async {
             // What is refused or takes too long is asked for again; only the link's end ends this.
             let (mut informed, mut published) = (false, false);
-            let mut turned_down = Rarely::default();
             let mut attempts = tokio::time::interval(RETRY);
             attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut times = tokio::time::interval(TIME_AGAIN);
@@ -206,7 +208,7 @@ impl Uplink {
                             let outcome = ask(channel, Op::PutDescriptor { descriptor, token: token.clone() }).await?;
                             published = matches!(outcome, Outcome::Stored);
                             if let Outcome::Refused { reason } = outcome
-                                && turned_down.is_due(Instant::now())
+                                && lock(&said.turned_down).is_due(Instant::now())
                             {
                                 tracing::warn!(%reason, "descriptor.refused");
                             }
@@ -272,6 +274,18 @@ struct Documents<'a> {
     cache: &'a std::path::Path,
     metrics: &'a Metrics,
     time: &'a NetworkClock,
+    said: &'a Said,
+}
+
+/// What was said of the authority's answers, over all links to it.
+#[derive(Default)]
+struct Said {
+    /// That it does not take the node's descriptor.
+    turned_down: Mutex<Rarely>,
+    /// That a consensus of its is none.
+    refused: Mutex<Rarely>,
+    /// That consensuses cannot be written to disk.
+    not_cached: Mutex<Rarely>,
 }
 
 impl Documents<'_> {
@@ -307,7 +321,9 @@ impl Documents<'_> {
                         changed = true;
                         self.metrics.drop_one("equivocation");
                     }
-                    tracing::warn!(error = %err, "consensus.refused");
+                    if lock(&self.said.refused).is_due(Instant::now()) {
+                        tracing::warn!(error = %err, "consensus.refused");
+                    }
                 }
             }
         }
@@ -317,7 +333,9 @@ impl Documents<'_> {
         let kept: Vec<_> = updated.live(now_ms).map(|view| view.consensus().signed().clone()).collect();
         let cache = self.cache.to_owned();
         let write = tokio::task::spawn_blocking(move || crate::state::write_json(&cache, &kept));
-        if let Ok(Err(err)) = write.await {
+        if let Ok(Err(err)) = write.await
+            && lock(&self.said.not_cached).is_due(Instant::now())
+        {
             tracing::warn!(error = %err, "consensus.not_cached");
         }
         if let Some(view) = updated.at(now_ms) {
