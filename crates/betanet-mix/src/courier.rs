@@ -15,6 +15,7 @@
 //! | calls any of the following | [`Courier::set_wall_clock`] before it, if the clocks differ |
 //! | got or refreshed a verified consensus | [`Courier::set_view`] |
 //! | attached to or lost an edge | [`Courier::set_mailboxes`] with the mailboxes attached now |
+//! | is about to send several, or has got several items | [`Courier::prepare`], which makes them cheaper |
 //! | wants to send | [`Courier::send`], [`Courier::request`], [`Courier::reply`], [`Courier::ping`] |
 //! | has room for `n` packets in its link queues | [`Courier::grant`]`(now, n)`: at most `n` [`Effect::Inject`] follow |
 //! | got a mailbox item with a forward payload | [`Courier::on_forward`] |
@@ -92,7 +93,9 @@ use betanet_sphinx::{MAX_HOPS, NodeId, SurbId};
 use rand_core::CryptoRng;
 
 use crate::evidence::{Evidence, Exclusion, Trail};
-use crate::message::{ContextCache, ItemRef, MessageId, Reassembler, SealingKey, Spools};
+use crate::message::{
+    Agreements, ContextCache, Envelope, EnvelopeKind, ItemRef, MessageId, Reassembler, SealingKey, Spools,
+};
 use crate::random;
 use crate::view::{Mailbox, NetworkView};
 
@@ -153,6 +156,7 @@ pub struct Courier<R> {
     /// What became of packets, by the nodes that they passed.
     evidence: Evidence,
     judge_at_ms: u64,
+    agreements: Agreements,
     contexts: ContextCache,
     reassembler: Reassembler,
     spools: Spools,
@@ -204,6 +208,7 @@ impl<R: CryptoRng> Courier<R> {
             outcomes: [(0, 0); MAX_HOPS],
             evidence: Evidence::default(),
             judge_at_ms: 0,
+            agreements: Agreements::default(),
             contexts: ContextCache::new(key, config.contexts),
             reassembler: Reassembler::new(config.reassembly),
             spools: Spools::new(config.spools),
@@ -217,6 +222,20 @@ impl<R: CryptoRng> Courier<R> {
             stats: CourierStats::default(),
             config,
         }
+    }
+
+    /// Where its randomness comes from.
+    pub fn rng(&mut self) -> &mut R {
+        &mut self.rng
+    }
+
+    /// Makes the multiplications for messages that are about to be sent to these recipients, and for the payloads of items
+    /// that are about to be taken, in lanes. Leaving it out, or not keeping to it, changes no outcome.
+    pub fn prepare<'a>(&mut self, recipients: &[[u8; 32]], payloads: impl Iterator<Item = &'a [u8]>) {
+        self.agreements.prepare(&mut self.rng, recipients);
+        let envelopes = payloads.filter_map(|payload| Envelope::parse(payload).ok());
+        let sealed = envelopes.filter(|envelope| envelope.kind != EnvelopeKind::Cover);
+        self.contexts.prepare(sealed.map(|envelope| envelope.sealed_bytes()));
     }
 
     /// Says what the wall clock shows, Unix milliseconds. It may have been set forward or back since the last time.

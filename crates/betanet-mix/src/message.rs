@@ -23,7 +23,7 @@ pub use envelope::{Envelope, EnvelopeError, EnvelopeKind, Sealed, encode_ack, en
 pub use fragment::{Fragment, Outbound, Stream, StreamError, StreamHead, parse_head, parse_stream};
 pub use reassembly::{Inserted, Reassembler, ReassemblyLimits};
 pub use reply::{ReplyAssembler, ReplyPart, ReplyPush, reply_parts};
-pub use seal::{AckKey, ContextCache, OpenedBulk, OpenedFragment, SealError, Sealer, SealingKey};
+pub use seal::{AckKey, Agreements, ContextCache, OpenedBulk, OpenedFragment, SealError, Sealer, SealingKey};
 pub use spools::{ProbeAnswer, SpoolHead, SpoolKey, SpoolLimits, Spools, TakenPiece};
 
 /// Longest body of one message.

@@ -55,7 +55,9 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Node(arguments) => {
             services::prepare(arguments.service)?;
-            finish(threads(), services::node(arguments))
+            // Where one thread unwraps, one serves the sockets: more would only wake each other up.
+            let runtime = if arguments.workers == 1 { one_thread() } else { threads() };
+            finish(runtime, services::node(arguments))
         }
         Command::Authority(AuthorityCommand::Run(arguments)) => {
             services::prepare(arguments.service)?;

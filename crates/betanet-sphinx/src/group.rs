@@ -3,17 +3,7 @@
 use zeroize::Zeroize;
 
 use crate::error::PacketError;
-use crate::x25519::{X25519Path, active_path, x25519, x25519_base, x25519_batch};
-
-/// Fewer multiples of the base point than this are not worth setting up the lanes.
-const WORTH_A_BATCH: usize = 3;
-
-/// The base point.
-const BASE: [u8; 32] = {
-    let mut base = [0; 32];
-    base[0] = 9;
-    base
-};
+use crate::x25519::{x25519, x25519_batch};
 
 /// [`x25519`] of each pair; the slices have one length.
 pub(crate) fn multiply(scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
@@ -22,17 +12,6 @@ pub(crate) fn multiply(scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8
     } else {
         x25519_batch(scalars, points, out);
     }
-}
-
-/// [`x25519_base`] of each scalar.
-pub(crate) fn multiply_base(scalars: &[[u8; 32]]) -> Vec<[u8; 32]> {
-    // One by one, the base point has tables that make it much cheaper than others. Only eight lanes beat them.
-    if scalars.len() < WORTH_A_BATCH || active_path() != Ok(X25519Path::Ifma) {
-        return scalars.iter().map(x25519_base).collect();
-    }
-    let mut out = vec![[0; 32]; scalars.len()];
-    x25519_batch(scalars, &vec![BASE; scalars.len()], &mut out);
-    out
 }
 
 /// Up to `N` packets on their way through the phases of one operation. A packet that failed keeps its place and error.

@@ -7,9 +7,10 @@ use zeroize::Zeroizing;
 use crate::ephemeral::Ephemeral;
 use crate::error::BuildError;
 use crate::geometry::HeaderPieces;
-use crate::group::{multiply, multiply_base};
+use crate::group::multiply;
 use crate::keys::Hop;
 use crate::suite::{Maker, RoutingCommand};
+use crate::x25519::x25519_base_batch;
 
 /// A header to be built.
 pub(crate) struct HeaderDraft<'a, S: Maker> {
@@ -39,7 +40,7 @@ pub(crate) fn build_headers<S: Maker>(
     }
     let exponents: Vec<_> = drafts.iter().flatten().flat_map(|draft| draft.exponents.iter().copied()).collect();
     let exponents = Zeroizing::new(exponents);
-    let mut alphas = multiply_base(&exponents).into_iter();
+    let mut alphas = x25519_base_batch(&exponents).into_iter();
     drafts.into_iter().map(|draft| draft.map(|draft| draft.write(&mut alphas))).collect()
 }
 

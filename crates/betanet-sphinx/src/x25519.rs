@@ -26,6 +26,16 @@ pub use self::dispatch::{
     x25519_batch_unclamped_on,
 };
 
+/// Fewer multiples of the base point than this are not worth setting up the lanes.
+const WORTH_A_BATCH: usize = 3;
+
+/// The base point.
+const BASE: [u8; 32] = {
+    let mut base = [0; 32];
+    base[0] = 9;
+    base
+};
+
 /// Multiplies the point with u-coordinate `u` by the clamped `scalar`, as `X25519(k, u)` of RFC 7748 §5.
 ///
 /// The top bit of `u` is ignored and values from p to 2^255 − 1 are accepted and reduced, as the RFC demands.
@@ -46,6 +56,18 @@ pub fn x25519_base(scalar: &[u8; 32]) -> [u8; 32] {
 /// over are computed one by one.
 pub fn x25519_batch(scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
     dispatch::multiply(Scalars::Clamped, scalars, points, out);
+}
+
+/// [`x25519_base`] of each scalar.
+#[must_use]
+pub fn x25519_base_batch(scalars: &[[u8; 32]]) -> Vec<[u8; 32]> {
+    // One by one, the base point has tables that make it much cheaper than others. Only eight lanes beat them.
+    if scalars.len() < WORTH_A_BATCH || active_path() != Ok(X25519Path::Ifma) {
+        return scalars.iter().map(x25519_base).collect();
+    }
+    let mut out = vec![[0; 32]; scalars.len()];
+    x25519_batch(scalars, &vec![BASE; scalars.len()], &mut out);
+    out
 }
 
 /// As [`x25519_batch`], but the scalars are little-endian numbers used as they are, without clamping.

@@ -259,7 +259,7 @@ impl<R: CryptoRng> Courier<R> {
         // What can never work is said now; what stops working later is waited for.
         let drawn = self.draw(&view, epoch, to, hops)?;
         let (surbs, openers) = self.reply_blocks(&view, epoch, to, hops, reply_packets)?;
-        let sealer = Sealer::new(&mut self.rng, to.sealing_key(), hops)?;
+        let sealer = Sealer::by(&mut self.agreements, &mut self.rng, to.sealing_key(), hops)?;
         let longest_ms = self.config.reassembly.max_lifetime_ms;
         let lifetime_ms = lifetime_ms.unwrap_or(self.config.lifetime_ms).min(longest_ms);
         let wall_ms = self.wall_ms(now_ms);

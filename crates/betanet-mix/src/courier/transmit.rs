@@ -68,7 +68,7 @@ impl<R: CryptoRng> Courier<R> {
         let prepared = if message.bulk.is_some() {
             self.prepare_piece(now_ms, id, &mut message, index)
         } else {
-            self.prepare(now_ms, id, &mut message, index)
+            self.prepare_fragment(now_ms, id, &mut message, index)
         };
         match prepared {
             Ok(sending) => {
@@ -97,7 +97,13 @@ impl<R: CryptoRng> Courier<R> {
     }
 
     /// Chooses the ways of one fragment, seals it and counts it as sent. [`Courier::send_all`] makes its packet.
-    fn prepare(&mut self, now_ms: u64, id: MessageId, message: &mut Outgoing, index: u16) -> Result<Sending, Trouble> {
+    fn prepare_fragment(
+        &mut self,
+        now_ms: u64,
+        id: MessageId,
+        message: &mut Outgoing,
+        index: u16,
+    ) -> Result<Sending, Trouble> {
         let (view, epoch) = self.sending_view(now_ms).ok_or(Trouble::Wait)?;
         let (hops, wall_ms) = (message.hops, self.wall_ms(now_ms));
         // Recipients rely on it: they forget messages, and give up unfinished ones, after this long. By the wall clock,

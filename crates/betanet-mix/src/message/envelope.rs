@@ -84,6 +84,15 @@ impl<'a> Envelope<'a> {
         Ok(Self { kind, surb, sealed })
     }
 
+    /// What is sealed, of either length.
+    #[must_use]
+    pub fn sealed_bytes(&self) -> &'a [u8] {
+        match self.sealed {
+            Sealed::Fragment(sealed) => sealed,
+            Sealed::Bulk(sealed) => sealed,
+        }
+    }
+
     /// The SURB that carries the stored-ack, if one is wanted and its bytes are a SURB.
     #[must_use]
     pub fn ack_surb(&self) -> Option<Surb> {

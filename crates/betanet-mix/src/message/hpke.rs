@@ -4,7 +4,7 @@
 //! Its own code for the sake of the multiplications, which are most of what sealing costs: they run on the X25519 of the
 //! packets, and a recipient does not compute its public key again for every message.
 
-use betanet_sphinx::x25519::{x25519, x25519_base};
+use betanet_sphinx::x25519::{x25519_base_batch, x25519_batch};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -37,21 +37,39 @@ impl Context {
     }
 }
 
-/// The sender's half, from 32 random bytes: what the recipient is sent, and the context. Nothing if the recipient's key
-/// is of small order.
-pub(super) fn encapsulate(ephemeral: &Key, recipient: &[u8; 32], info: &[u8]) -> Option<([u8; 32], Context)> {
-    let enc = x25519_base(ephemeral);
-    Some((enc, context(&agree(ephemeral, recipient)?, &enc, recipient, info)))
+/// What comes of the multiplications for one message: what its recipient is sent, and what both ends have in common.
+pub(super) struct Agreement {
+    enc: [u8; 32],
+    shared: Key,
 }
 
-/// The recipient's half. Nothing if what was sent is of small order.
-pub(super) fn decapsulate(secret: &Key, public: &[u8; 32], enc: &[u8; 32], info: &[u8]) -> Option<Context> {
-    Some(context(&agree(secret, enc)?, enc, public, info))
+impl Agreement {
+    /// What the recipient is sent, and the context. Nothing if one end's key is of small order.
+    pub(super) fn context(&self, recipient: &[u8; 32], info: &[u8]) -> Option<([u8; 32], Context)> {
+        let Self { enc, shared } = self;
+        let is_good = shared.iter().fold(0, |all, byte| all | byte) != 0;
+        is_good.then(|| (*enc, context(shared, enc, recipient, info)))
+    }
 }
 
-fn agree(secret: &Key, point: &[u8; 32]) -> Option<Key> {
-    let shared = Zeroizing::new(x25519(secret, point));
-    (shared.iter().fold(0, |all, byte| all | byte) != 0).then_some(shared)
+/// The sender's half for each of several recipients, from 32 random bytes each.
+pub(super) fn encapsulate(ephemerals: &Zeroizing<Vec<[u8; 32]>>, recipients: &[[u8; 32]]) -> Vec<Agreement> {
+    agree(ephemerals, recipients, x25519_base_batch(ephemerals))
+}
+
+/// The recipient's half for each of several that were sent.
+pub(super) fn decapsulate(secret: &Key, sent: Vec<[u8; 32]>) -> Vec<Agreement> {
+    let secrets = Zeroizing::new(vec![**secret; sent.len()]);
+    agree(&secrets, &sent.clone(), sent)
+}
+
+fn agree(secrets: &[[u8; 32]], points: &[[u8; 32]], encs: Vec<[u8; 32]>) -> Vec<Agreement> {
+    let mut shared = Zeroizing::new(vec![[0; 32]; encs.len()]);
+    x25519_batch(secrets, points, &mut shared);
+    encs.into_iter()
+        .zip(shared.iter())
+        .map(|(enc, shared)| Agreement { enc, shared: Zeroizing::new(*shared) })
+        .collect()
 }
 
 /// `ExtractAndExpand` of the KEM and `KeySchedule` in base mode.
@@ -102,8 +120,49 @@ mod tests {
     use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
+    use betanet_sphinx::x25519::x25519_base;
+
     use super::*;
     use crate::random;
+
+    fn send(ephemeral: &Key, recipient: &[u8; 32], info: &[u8]) -> Option<([u8; 32], Context)> {
+        encapsulate(&Zeroizing::new(vec![**ephemeral]), &[*recipient]).pop()?.context(recipient, info)
+    }
+
+    fn receive(secret: &Key, public: &[u8; 32], enc: [u8; 32], info: &[u8]) -> Option<Context> {
+        Some(decapsulate(secret, vec![enc]).pop()?.context(public, info)?.1)
+    }
+
+    #[test]
+    fn many_agreements_are_those_that_are_made_one_by_one() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        for count in [0, 1, 2, 3, 11, 70] {
+            let secrets: Vec<Key> = (0..count).map(|_| Zeroizing::new(random::bytes(&mut rng))).collect();
+            let recipients: Vec<_> = secrets.iter().map(|secret| x25519_base(secret)).collect();
+            let ephemerals: Zeroizing<Vec<_>> = Zeroizing::new((0..count).map(|_| random::bytes(&mut rng)).collect());
+            let sent = encapsulate(&ephemerals, &recipients);
+            assert_eq!(count, sent.len());
+            for (((agreement, ephemeral), recipient), secret) in
+                sent.iter().zip(ephemerals.iter()).zip(&recipients).zip(&secrets)
+            {
+                let (enc, context) = agreement.context(recipient, b"").unwrap();
+                let (alone, same) = send(&Zeroizing::new(*ephemeral), recipient, b"").unwrap();
+                let theirs = receive(secret, recipient, enc, b"").unwrap();
+                let exported = context.export(b"purpose");
+                assert_eq!((alone, &exported), (enc, &same.export(b"purpose")));
+                assert_eq!(exported, theirs.export(b"purpose"));
+            }
+            let secret = Zeroizing::new([9; 32]);
+            let public = x25519_base(&secret);
+            let together = decapsulate(&secret, recipients.clone());
+            assert_eq!(count, together.len());
+            for (agreement, enc) in together.iter().zip(recipients) {
+                let (_, context) = agreement.context(&public, b"").unwrap();
+                let alone = receive(&secret, &public, enc, b"").unwrap();
+                assert_eq!(alone.export(b"purpose"), context.export(b"purpose"));
+            }
+        }
+    }
 
     /// RFC 9180, appendix A.2.1: base setup with ChaCha20-Poly1305.
     #[test]
@@ -114,9 +173,9 @@ mod tests {
         let ephemeral = key("f4ec9b33b792c372c1d2c2063507b684ef925b8c75a42dbcbf57d63ccd381600");
         let public = *key("4310ee97d88cc1f088a5576c77ab0cf5c3ac797f3d95139c6c84b5429c59662a");
         let secret = key("8057991eef8f1f1af18f4a9491d16a1ce333f695d4db8e38da75975c4478e0fb");
-        let (enc, sender) = encapsulate(&ephemeral, &public, &info).unwrap();
+        let (enc, sender) = send(&ephemeral, &public, &info).unwrap();
         assert_eq!(enc.to_vec(), bytes("1afa08d3dec047a643885163f1180476fa7ddb54c6a8029ea33f95796bf2ac4a"));
-        let recipient = decapsulate(&secret, &public, &enc, &info).unwrap();
+        let recipient = receive(&secret, &public, enc, &info).unwrap();
         for (purpose, exported) in [
             ("", "4bbd6243b8bb54cec311fac9df81841b6fd61f56538a775e7c80a9f40160606e"),
             ("00", "8c1df14732580e5501b00f82b10a1647b40713191b7c1240ac80e2b68808ba69"),
@@ -138,7 +197,7 @@ mod tests {
             let public: [u8; 32] = their_public.to_bytes().into();
             let mut exported = [0; 32];
 
-            let (enc, context) = encapsulate(&Zeroizing::new(random::bytes(&mut rng)), &public, info).unwrap();
+            let (enc, context) = send(&Zeroizing::new(random::bytes(&mut rng)), &public, info).unwrap();
             let enc = <Theirs as Kem>::EncappedKey::from_bytes(&enc).unwrap();
             hpke::setup_receiver::<ChaCha20Poly1305, HkdfSha256, Theirs>(&OpModeR::Base, &their_secret, &enc, info)
                 .unwrap()
@@ -154,7 +213,7 @@ mod tests {
             )
             .unwrap();
             theirs.export(b"purpose", &mut exported).unwrap();
-            let context = decapsulate(&secret, &public, &enc.to_bytes().into(), info).unwrap();
+            let context = receive(&secret, &public, enc.to_bytes().into(), info).unwrap();
             assert_eq!(exported, *context.export(b"purpose"));
         }
     }
@@ -165,8 +224,8 @@ mod tests {
         let mut one = [0; 32];
         one[0] = 1;
         for point in [[0; 32], one] {
-            assert!(encapsulate(&secret, &point, b"").is_none());
-            assert!(decapsulate(&secret, &x25519_base(&secret), &point, b"").is_none());
+            assert!(send(&secret, &point, b"").is_none());
+            assert!(receive(&secret, &x25519_base(&secret), point, b"").is_none());
         }
     }
 }

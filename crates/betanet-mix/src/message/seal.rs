@@ -5,7 +5,7 @@
 //! number of hops and the recipient. The recipient is not told the number of hops: it tries the few there are, so that
 //! the edge cannot read it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use betanet_sphinx::x25519::x25519_base;
 use betanet_sphinx::{MAX_HOPS, USER_PAYLOAD_LEN};
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::bulk::BULK_LEN;
 use super::envelope::KIND_BULK;
-use super::hpke;
+use super::hpke::{self, Agreement};
 use super::{BULK_SEALED_LEN, ENC_LEN, FRAGMENT_LEN, NONCE_LEN, SEALED_LEN, TAG_LEN};
 use crate::random;
 
@@ -77,6 +77,37 @@ impl std::fmt::Debug for SealingKey {
     }
 }
 
+/// Agreements with the recipients of messages that are about to be sealed, made together because that is cheaper.
+#[derive(Default)]
+pub struct Agreements(VecDeque<([u8; 32], Agreement)>);
+
+impl Agreements {
+    /// Makes one for each of `recipients`, in place of those that nobody took.
+    pub fn prepare(&mut self, rng: &mut impl CryptoRng, recipients: &[[u8; 32]]) {
+        self.0.clear();
+        // In their places from the start, so that no copy of a secret is left behind.
+        let mut ephemerals = Zeroizing::new(vec![[0; 32]; recipients.len()]);
+        ephemerals.iter_mut().for_each(|ephemeral| rng.fill_bytes(ephemeral));
+        self.0.extend(recipients.iter().copied().zip(hpke::encapsulate(&ephemerals, recipients)));
+    }
+
+    /// Takes the one for `recipient`, or makes it now. Each is used once.
+    fn take(&mut self, rng: &mut impl CryptoRng, recipient: &[u8; 32]) -> Option<Agreement> {
+        let place = self.0.iter().position(|(prepared, _)| prepared == recipient);
+        let prepared = place.and_then(|place| self.0.remove(place)).map(|(_, agreement)| agreement);
+        prepared.or_else(|| {
+            let ephemeral = Zeroizing::new(vec![random::bytes(rng)]);
+            hpke::encapsulate(&ephemeral, &[*recipient]).pop()
+        })
+    }
+}
+
+impl std::fmt::Debug for Agreements {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Agreements").field(&self.0.len()).finish()
+    }
+}
+
 /// Seals the fragments of one message.
 pub struct Sealer {
     enc: [u8; ENC_LEN],
@@ -93,8 +124,21 @@ impl Sealer {
     /// # Errors
     /// [`SealError::BadKey`] when nothing can be sealed to the key.
     pub fn new(rng: &mut impl CryptoRng, recipient: &[u8; 32], hops: u8) -> Result<Self, SealError> {
-        let ephemeral = Zeroizing::new(random::bytes(rng));
-        let (enc, context) = hpke::encapsulate(&ephemeral, recipient, INFO).ok_or(SealError::BadKey)?;
+        Self::by(&mut Agreements::default(), rng, recipient, hops)
+    }
+
+    /// As [`Sealer::new`], by an agreement that was made before if there is one.
+    ///
+    /// # Errors
+    /// As [`Sealer::new`].
+    pub fn by(
+        agreements: &mut Agreements,
+        rng: &mut impl CryptoRng,
+        recipient: &[u8; 32],
+        hops: u8,
+    ) -> Result<Self, SealError> {
+        let agreement = agreements.take(rng, recipient).ok_or(SealError::BadKey)?;
+        let (enc, context) = agreement.context(recipient, INFO).ok_or(SealError::BadKey)?;
         let cipher = ChaCha20Poly1305::new((&*context.export(EXPORT_LABEL)).into());
         let ack_key = AckKey(ChaCha20Poly1305::new((&*context.export(ACK_LABEL)).into()));
         Ok(Self { enc, cipher, ack_key, aad: aad(recipient, hops) })
@@ -218,6 +262,8 @@ pub struct ContextCache {
     capacity: usize,
     contexts: HashMap<[u8; ENC_LEN], Context>,
     order: VecDeque<[u8; ENC_LEN]>,
+    /// For what is about to be opened.
+    agreements: HashMap<[u8; ENC_LEN], Agreement>,
 }
 
 struct Context {
@@ -230,7 +276,13 @@ impl ContextCache {
     /// A cache for `capacity` contexts; the oldest makes room.
     #[must_use]
     pub fn new(key: SealingKey, capacity: usize) -> Self {
-        Self { key, capacity: capacity.max(1), contexts: HashMap::new(), order: VecDeque::new() }
+        Self {
+            key,
+            capacity: capacity.max(1),
+            contexts: HashMap::new(),
+            order: VecDeque::new(),
+            agreements: HashMap::new(),
+        }
     }
 
     /// The recipient's key.
@@ -249,6 +301,16 @@ impl ContextCache {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.contexts.is_empty()
+    }
+
+    /// Agrees on the new contexts of what is about to be opened together, because that is cheaper; in place of those that
+    /// were made before. What is sealed begins with its context.
+    pub fn prepare<'a>(&mut self, sealed: impl Iterator<Item = &'a [u8]>) {
+        self.agreements.clear();
+        let encs = sealed.filter_map(|sealed| sealed.first_chunk::<ENC_LEN>());
+        let new: HashSet<_> = encs.filter(|enc| !self.contexts.contains_key(*enc)).copied().collect();
+        let new: Vec<_> = new.into_iter().collect();
+        self.agreements.extend(new.clone().into_iter().zip(hpke::decapsulate(&self.key.secret, new)));
     }
 
     /// Opens a sealed fragment. Only contexts that opened something are remembered, so garbage displaces nothing.
@@ -277,9 +339,10 @@ impl ContextCache {
         let (enc, rest) = sealed.split_first_chunk::<ENC_LEN>().ok_or(SealError::Open)?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Open)?;
         let (body, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(SealError::Open)?;
+        let public = self.key.public;
         let open = |cipher: &ChaCha20Poly1305, hops: u8| {
             let mut plain = body.to_vec();
-            let aad = aad(&self.key.public, hops);
+            let aad = aad(&public, hops);
             let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
             cipher.decrypt_inout_detached(&nonce, &aad, plain.as_mut_slice().into(), &tag).ok()?;
             Some(plain)
@@ -287,7 +350,7 @@ impl ContextCache {
         if let Some(context) = self.contexts.get(enc) {
             return open(&context.cipher, context.hops).map(|plain| (*enc, plain)).ok_or(SealError::Open);
         }
-        let (cipher, ack_key) = self.decapsulate(enc)?;
+        let (cipher, ack_key) = self.decapsulate(*enc)?;
         let opened = LEVELS.iter().find_map(|hops| Some((*hops, open(&cipher, *hops)?)));
         let (hops, plain) = opened.ok_or(SealError::Open)?;
         if self.order.len() >= self.capacity
@@ -300,9 +363,11 @@ impl ContextCache {
         Ok((*enc, plain))
     }
 
-    fn decapsulate(&self, enc: &[u8; ENC_LEN]) -> Result<(ChaCha20Poly1305, AckKey), SealError> {
+    fn decapsulate(&mut self, enc: [u8; ENC_LEN]) -> Result<(ChaCha20Poly1305, AckKey), SealError> {
         let SealingKey { secret, public } = &self.key;
-        let context = hpke::decapsulate(secret, public, enc, INFO).ok_or(SealError::Open)?;
+        let prepared = self.agreements.remove(&enc);
+        let agreement = prepared.or_else(|| hpke::decapsulate(secret, vec![enc]).pop()).ok_or(SealError::Open)?;
+        let (_, context) = agreement.context(public, INFO).ok_or(SealError::Open)?;
         let cipher = ChaCha20Poly1305::new((&*context.export(EXPORT_LABEL)).into());
         Ok((cipher, AckKey(ChaCha20Poly1305::new((&*context.export(ACK_LABEL)).into()))))
     }

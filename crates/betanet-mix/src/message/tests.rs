@@ -116,6 +116,37 @@ fn every_sending_looks_different() {
 }
 
 #[test]
+fn what_is_prepared_together_is_used_once_and_changes_no_outcome() {
+    let mut rng = rng(7);
+    let (key, other) = (SealingKey::generate(&mut rng), SealingKey::generate(&mut rng));
+    let (recipient, second) = (key.public(), other.public());
+    let mut agreements = Agreements::default();
+    agreements.prepare(&mut rng, &[recipient, second, recipient, [0; 32]]);
+    assert_eq!(Some(SealError::BadKey), Sealer::by(&mut agreements, &mut rng, &[0; 32], 3).err());
+    let fragment = [5; FRAGMENT_LEN];
+    // One more for each than was prepared.
+    let to = [recipient, recipient, second, recipient, second];
+    let sealed = to.map(|to| Sealer::by(&mut agreements, &mut rng, &to, 3).unwrap().seal(&mut rng, &fragment).unwrap());
+    let contexts: std::collections::HashSet<_> = sealed.iter().map(|sealed| &sealed[..ENC_LEN]).collect();
+    assert_eq!(to.len(), contexts.len());
+
+    // What is prepared may also be for somebody else, no sealed fragment at all, or never come.
+    let prepared = || sealed.iter().map(|sealed| &sealed[..]).chain([&[0; SEALED_LEN][..], &[1; 3]]);
+    for recipient in [key, other] {
+        let own = recipient.public();
+        let mut cache = ContextCache::new(recipient, 2);
+        for _ in 0..2 {
+            cache.prepare(prepared());
+            for (sealed, to) in sealed.iter().zip(to).skip(1) {
+                let opened = cache.open(sealed);
+                assert_eq!(to == own, opened.is_ok_and(|opened| *opened.fragment == fragment && opened.hops == 3));
+            }
+            assert_eq!(Some(SealError::Open), cache.open(&[0; SEALED_LEN]).err());
+        }
+    }
+}
+
+#[test]
 fn the_context_cache_is_bounded_and_still_opens_what_it_forgot() {
     let mut rng = rng(5);
     let key = SealingKey::generate(&mut rng);

@@ -4,6 +4,7 @@
 //! threads that serve sockets. The thread grants the courier as many packets as the links have room
 //! for, a few at a time, and looks at its commands in between.
 
+mod ahead;
 mod commands;
 mod effects;
 mod healing;
@@ -22,8 +23,6 @@ use betanet_mix::message::{ItemRef, MessageId};
 use betanet_mix::own_edges::OwnEdges;
 use betanet_mix::view::ConsensusHash;
 use betanet_sphinx::NodeId;
-use getrandom::SysRng;
-use rand_core::UnwrapErr;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,7 +39,7 @@ use super::spool::{RestoredSpool, WrittenPieces};
 use super::store::ClientStore;
 use super::{ClientError, Incoming};
 use crate::link::frame::{Item, ItemBody};
-use crate::random::os_rng;
+use crate::random::Stream;
 use crate::rarely::Rarely;
 
 /// Packets built between two looks at the commands.
@@ -54,7 +53,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// The thread's state.
 pub(super) struct Driver {
-    courier: Courier<UnwrapErr<SysRng>>,
+    courier: Courier<Stream>,
     store: ClientStore,
     edges: Arc<Edges>,
     shared: Arc<Shared>,
@@ -91,7 +90,7 @@ impl Driver {
     ) -> Self {
         let key = store.sealing_key();
         let config = CourierConfig { mailboxes: store.mailboxes().len(), ..config };
-        let mut courier = Courier::new(config, key, os_rng());
+        let mut courier = Courier::new(config, key, Stream::new());
         courier.set_own_edges(store.edges());
         for (id, until_ms) in store.take_remembered() {
             courier.remember(clocks.now(), id, until_ms);
@@ -163,6 +162,7 @@ impl Driver {
                 _ = self.deliver.reserve(), if has_backlog => None,
                 () = room => None,
             };
+            self.courier.rng().renew();
             let now = self.read_clocks();
             if let Some(written) = written {
                 self.take_notes(now, written);
@@ -176,6 +176,7 @@ impl Driver {
                     }
                 }
             }
+            self.prepare(&batch);
             for command in batch.drain(..) {
                 if let ClientCommand::Close { done } = command {
                     // Dropping the waiters tells every caller that the client is closed.

@@ -31,6 +31,10 @@ const PLACES: usize = 4096;
 /// Items that one transaction writes, and acknowledged ones that it deletes: it is to be over within milliseconds.
 const GROUP: (usize, usize) = (512, 512);
 
+/// At least this long from one transaction to the next: what comes meanwhile shares a sync of the disk, and a single item
+/// after a pause waits for nothing.
+const PACE: Duration = Duration::from_millis(10);
+
 /// Items that go at once because they have outlived their time.
 const EXPIRIES: usize = 4096;
 
@@ -86,6 +90,8 @@ struct State {
     books: Books<Put>,
     /// Who waits until the disk knows of an attachment.
     attaching: Vec<oneshot::Sender<()>>,
+    /// Whether the writer waits for something to do.
+    rests: bool,
     closing: bool,
 }
 
@@ -117,7 +123,12 @@ impl Mailboxes {
         let shared = Arc::new(Shared {
             disk,
             renewal_ms: life_ms / RENEWALS_PER_LIFE,
-            state: Mutex::new(State { books: Books::new(index, PLACES), attaching: Vec::new(), closing: false }),
+            state: Mutex::new(State {
+                books: Books::new(index, PLACES),
+                attaching: Vec::new(),
+                rests: false,
+                closing: false,
+            }),
             work: Condvar::new(),
             failed: AtomicBool::new(false),
             metrics,
@@ -144,8 +155,9 @@ impl Mailboxes {
             promised: receipt.is_some(),
         };
         let put = |seq| Put { item: entry, body: item.numbered(seq), receipt };
-        let losses = self.shared.state().books.put(mailbox, entry, put)?;
-        self.shared.work.notify_one();
+        let mut state = self.shared.state();
+        let losses = state.books.put(mailbox, entry, put)?;
+        self.shared.wake(state);
         self.shared.count(losses);
         Ok(())
     }
@@ -153,8 +165,9 @@ impl Mailboxes {
     /// Deletes items that their owner has taken care of. Never waits for the disk; what is not deleted when it fails is
     /// delivered again at the next attach.
     pub fn acknowledge(&self, mailbox: MailboxId, seqs: &[u64]) {
-        self.shared.state().books.acknowledge(mailbox, seqs.iter().copied());
-        self.shared.work.notify_one();
+        let mut state = self.shared.state();
+        state.books.acknowledge(mailbox, seqs.iter().copied());
+        self.shared.wake(state);
     }
 
     /// Makes the mailbox, or renews its life; resolves once that is on disk. The mailbox lives at
@@ -171,10 +184,10 @@ impl Mailboxes {
             let mut state = self.shared.state();
             let losses = state.books.attach(mailbox, origin, self.shared.disk.now_ms())?;
             state.attaching.push(done);
+            self.shared.wake(state);
             losses
         };
         let hold = Hold { shared: Arc::clone(&self.shared), mailbox };
-        self.shared.work.notify_one();
         self.shared.count(losses);
         written.await.map_err(|_| PutError::StoreFailed)?;
         Ok(hold)
@@ -204,8 +217,9 @@ impl Mailboxes {
 
 impl Drop for Mailboxes {
     fn drop(&mut self) {
-        self.shared.state().closing = true;
-        self.shared.work.notify_one();
+        let mut state = self.shared.state();
+        state.closing = true;
+        self.shared.wake(state);
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
@@ -219,8 +233,18 @@ impl Shared {
         lock(&self.state)
     }
 
+    /// Has the writer look at its work, if it does not anyway.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let rests = std::mem::take(&mut state.rests);
+        drop(state);
+        if rests {
+            self.work.notify_one();
+        }
+    }
+
     fn write(&self, stored: &Stored) {
         let mut last_round = Instant::now();
+        let mut last_commit: Option<Instant> = None;
         let mut complaint = Rarely::default();
         loop {
             if last_round.elapsed() >= ROUND {
@@ -236,13 +260,22 @@ impl Shared {
                         return;
                     }
                     let rest = ROUND.saturating_sub(last_round.elapsed());
+                    state.rests = true;
                     state = self.work.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
+                    state.rests = false;
+                }
+                let early = last_commit.map_or(Duration::ZERO, |last| PACE.saturating_sub(last.elapsed()));
+                if !early.is_zero() && !state.books.is_idle() && !state.closing {
+                    drop(state);
+                    std::thread::sleep(early);
+                    state = self.state();
                 }
                 (state.books.take(GROUP.0, GROUP.1), std::mem::take(&mut state.attaching))
             };
             if group.is_empty() && self.disk.unwritten_ms() <= self.renewal_ms {
                 continue;
             }
+            last_commit = Some(Instant::now());
             if let Err(error) = self.disk.commit(&group) {
                 if complaint.is_due(Instant::now()) {
                     tracing::warn!(%error, "mailboxes.not_written");

@@ -170,7 +170,7 @@ impl<'a> Keys<'a> {
     /// A part of the mean delay in which few packets are due, and no more than is allowed beside a delay (ADR 7).
     fn patience(&self) -> Duration {
         let means = self.by_parity.iter().flatten().filter_map(|key| key.delays.as_ref()).map(VrfDelays::mean);
-        means.min().map_or(Duration::ZERO, |mean| (mean / 8).min(Duration::from_millis(2)))
+        means.min().map_or(Duration::ZERO, |mean| (mean / 4).min(Duration::from_millis(4)))
     }
 
     /// Whether packets of this parity are not unwrapped yet, for their delays are not fixed.

@@ -238,14 +238,14 @@ fn a_damaged_key_file_costs_the_keys_and_nothing_else() {
     let state = StateDir::open(dir.path()).unwrap();
     let file = state.join(KEYS_FILE);
     for damage in ["", "{", r#"{"boot_id":"boot","ring":"00","filters":{}}"#] {
-        let first = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        let first = PacketKeys::open(&state, "boot", NOW, 100).unwrap();
         let keys = first.public_keys();
         let log = Paths::new(&first.dir, NOW).log;
         drop(first);
         let left = Paths::new(dir.path(), Epoch(NOW.0 + 7)).log;
         std::fs::copy(&log, &left).unwrap();
         std::fs::write(&file, damage).unwrap();
-        let second = Epochs::open(&state, "boot", NOW, 100).unwrap();
+        let second = PacketKeys::open(&state, "boot", NOW, 100).unwrap();
         let fresh = second.public_keys();
         assert_eq!(
             (keys.len(), true),
