@@ -72,6 +72,10 @@ bench: $(VENV)/deps.stamp ## Measure, on optimised builds of their own, and draw
 	FOG_BUILD_PROFILE=quick $(BIN)/uv pip install --quiet --python $(VENV)/bench/bin/python --no-cache .
 	$(BIN)/python -m benches.report $(VENV)/bench/bin/python
 
+.PHONY: bench-long
+bench-long: $(VENV)/deps.stamp ## Let nodes run for long: memory, losses; half an hour
+	$(BIN)/python -m benches.long
+
 .PHONY: docs
 docs: build ## Build the Rust reference and check that the pages match the code
 	cargo doc --locked --workspace --no-deps --exclude betanet-py

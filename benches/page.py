@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "benchmarks"
 RESULTS = ROOT / "benches" / "results"
+LONG = RESULTS / "long.json"
 PATHS = ("ifma", "avx2", "scalar")
 OURS, THEIRS, BAR = "#1f77b4", "#9a9a9a", 22
 
@@ -254,8 +255,52 @@ def render(reports: dict[str, Report]) -> str:
             " whatever the class."
         ),
         "",
+        *(long_runs(json.loads(LONG.read_text("utf-8"))) if LONG.exists() else ()),
     ]
     return "\n".join(lines)
+
+
+def long_runs(report: Report) -> list[str]:
+    """What `make bench-long` has found."""
+    node, messages = report["node"], report["messages"]
+    memory, beside, net = node["rss_mib"], node["rss_mib_beside_tags"], messages["net_rss_mib"]
+    return [
+        "## Long runs",
+        "",
+        (
+            f"`make bench-long` on {report['machine']}, {report['measured']}, commit"
+            f" `{report['commit']}`, Rust profile `{report['rust_profile']}`; the raw figures are"
+            " in `benches/results/long.json`. Memory is resident, in MiB."
+        ),
+        "",
+        row("run", "found"),
+        row("---", "---"),
+        row(
+            f"{node['packets']:,} packets through one node",
+            f"{node['lost']} lost; {memory['first']} at first, {memory['median']} in the middle,"
+            f" {memory['last']} at the end with {node['tags']:,} tags of two full epochs; beside"
+            f" the tags {beside['first']}, {beside['median']}, {beside['last']}",
+        ),
+        row(
+            f"start of a node with {node['tags_at_start']:,} tags of before",
+            f"{node['start_s']} s",
+        ),
+        row(
+            f"{messages['messages']:,} messages, 3 hops, ten nodes, in {messages['epochs']} epochs",
+            f"{messages['lost']} lost; all processes together {net['first']} at first,"
+            f" {net['median']} in the middle, {net['last']} at the end",
+        ),
+        *(
+            row(
+                f"one message of {it['bytes'] >> 20} MiB, {it['hops']} hops,"
+                f" {it['per_mille'] / 10:g} % of the frames of each link lost",
+                f"intact after {it['seconds']} s; sender at most {it['sender_peak_mib']},"
+                f" recipient {it['recipient_peak_mib']}",
+            )
+            for it in report["lossy"]
+        ),
+        "",
+    ]
 
 
 FLAMES = {"node.flame.svg": "in a node under load", "e2e.flame.svg": "in a network and its clients"}

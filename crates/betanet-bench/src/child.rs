@@ -97,8 +97,20 @@ pub fn processor_time(pid: u32) -> io::Result<Duration> {
 /// # Errors
 /// There is no such process.
 pub fn resident_mib(pid: u32) -> io::Result<f64> {
+    memory_mib(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process has had, in MiB.
+///
+/// # Errors
+/// There is no such process.
+pub fn peak_mib(pid: u32) -> io::Result<f64> {
+    memory_mib(pid, "VmHWM:")
+}
+
+fn memory_mib(pid: u32, field: &str) -> io::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let kib = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok());
     Ok(kib.unwrap_or(f64::NAN) / 1024.0)
 }
 
@@ -125,7 +137,7 @@ mod tests {
     fn a_program_runs_where_it_is_told_and_ends_with_its_input() {
         let child = Child::start(Path::new("cat"), Some(0), &[], &[]).unwrap();
         let pid = child.pid();
-        assert!(resident_mib(pid).unwrap() > 0.0);
+        assert!(resident_mib(pid).unwrap() > 0.0 && peak_mib(pid).unwrap() >= resident_mib(pid).unwrap());
         assert!(processor_time(pid).unwrap() < PATIENCE);
         drop(child);
         assert!(processor_time(pid).is_err());

@@ -4,10 +4,14 @@
 //! and new, each of them, and sent when it is their time, whether or not the node keeps up (open loop). Of some the maker
 //! works out what they owe and what they will look like behind the node, so that the next hop knows them by sight.
 
+mod ahead;
 mod maker;
 mod members;
 mod network;
+mod tags;
 
+pub use self::ahead::{Ahead, Turn, stay_off};
 pub use self::maker::{Made, Maker, Sample};
 pub use self::members::{Arrivals, Members};
 pub use self::network::{Network, Settings};
+pub use self::tags::Tags;

@@ -97,7 +97,7 @@ async fn run(arguments: Arguments) -> Result<Map<String, Value>, Failure> {
         (Duration::from_secs(arguments.seconds.into()) / 2, Duration::from_secs(arguments.seconds.into()));
 
     let start = Instant::now();
-    let net = Local::start(&program, folder.path().join("net")).await?;
+    let net = Local::start(&program, folder.path().join("net"), &[]).await?;
     put("ready_s", start.elapsed().as_secs_f64());
     let pair = Pair::open(folder.path(), &net.bootstrap()).await?;
     pair.one(3, 1).await?;

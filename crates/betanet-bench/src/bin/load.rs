@@ -5,23 +5,16 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use betanet_bench::Failure;
 use betanet_bench::child::{betanet, processor_time, resident_mib};
-use betanet_bench::load::{Made, Maker, Network, Settings};
+use betanet_bench::load::{Ahead, Network, Settings, Turn, stay_off};
 use betanet_bench::window::process_time;
 use betanet_sphinx::x25519::PATH_VARIABLE;
 use clap::Parser;
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
-
-/// Packets that the maker makes at a time.
-const PACKETS_OF_A_BATCH: usize = 64;
 
 /// What remains on the way after the last packet was sent has this long to arrive.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -65,18 +58,6 @@ fn main() -> Result<(), Failure> {
     runtime.block_on(run(arguments))
 }
 
-/// Keeps this process, which has one thread so far, off the node's processor.
-fn stay_off(processor: usize) -> Result<(), Failure> {
-    let all = std::thread::available_parallelism()?.get();
-    let others: Vec<String> = (0..all).filter(|other| *other != processor).map(|other| other.to_string()).collect();
-    if others.is_empty() {
-        return Err("a node under load needs a processor for itself, and there is one in all".into());
-    }
-    let pid = std::process::id().to_string();
-    let set = Command::new("taskset").args(["-cp", &others.join(","), &pid]).output()?;
-    if set.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&set.stderr).into_owned().into()) }
-}
-
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let settings = Settings {
@@ -85,10 +66,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         workers: arguments.workers,
         members: arguments.members,
         variables: arguments.x25519.map(|path| (PATH_VARIABLE, path)).into_iter().collect(),
+        tags: None,
     };
     let mut network = Network::start(folder.path(), &settings).await?;
-    let batches = arguments.ahead.div_ceil(PACKETS_OF_A_BATCH);
-    let mut packets = Packets::start(network.maker()?, batches)?;
+    let mut packets = Ahead::start(network.maker()?, arguments.ahead, Turn::Last)?;
     for rate in arguments.rates {
         packets.wait_until_ahead().await;
         let figures = one_rate(&mut network, &mut packets, rate, arguments.seconds).await?;
@@ -97,64 +78,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives this thread the time that no other wants.
-fn run_when_idle() -> Result<(), Failure> {
-    let link = std::fs::read_link("/proc/thread-self")?;
-    let thread = link.file_name().ok_or("the thread has no number")?;
-    Command::new("chrt").args(["--idle", "--pid", "0"]).arg(thread).output()?;
-    Ok(())
-}
-
-/// Packets that a thread makes ahead when nothing else is to be done.
-struct Packets {
-    batches: Receiver<Vec<Made>>,
-    opened: std::vec::IntoIter<Made>,
-    made: Arc<AtomicUsize>,
-    taken: usize,
-    ahead: usize,
-}
-
-impl Packets {
-    fn start(mut maker: Maker, ahead: usize) -> Result<Self, Failure> {
-        let (sender, batches) = sync_channel(ahead);
-        let made = Arc::<AtomicUsize>::default();
-        let count = Arc::clone(&made);
-        std::thread::Builder::new().name("maker".into()).spawn(move || {
-            // Whoever sends and receives goes first; where that cannot be arranged, times are a little longer.
-            let _ = run_when_idle();
-            // It ends with the receiver, or where no packets can be made, which the receiver notices.
-            while maker.batch().ok().is_some_and(|batch| sender.send(batch).is_ok()) {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        })?;
-        Ok(Self { batches, opened: Vec::new().into_iter(), made, taken: 0, ahead })
-    }
-
-    async fn wait_until_ahead(&self) {
-        while self.made.load(Ordering::Relaxed) < self.taken + self.ahead {
-            tokio::time::sleep(10 * TICK).await;
-        }
-    }
-
-    /// The next packet; nothing if the maker is behind.
-    fn next(&mut self) -> Result<Option<Made>, Failure> {
-        if let Some(made) = self.opened.next() {
-            return Ok(Some(made));
-        }
-        match self.batches.try_recv() {
-            Ok(batch) => {
-                self.taken += 1;
-                self.opened = batch.into_iter();
-                Ok(self.opened.next())
-            }
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err("packets cannot be made".into()),
-        }
-    }
-}
-
 /// Sends at one rate and says what came of it.
-async fn one_rate(network: &mut Network, packets: &mut Packets, rate: u32, seconds: u32) -> Result<Value, Failure> {
+async fn one_rate(network: &mut Network, packets: &mut Ahead, rate: u32, seconds: u32) -> Result<Value, Failure> {
     let arrivals = network.members.arrivals();
     let pid = network.node_pid();
     let (before, dropped_before) = (arrivals.count(), network.drops().await?);
@@ -169,7 +94,7 @@ async fn one_rate(network: &mut Network, packets: &mut Packets, rate: u32, secon
         ticks.tick().await;
         let due = start.elapsed().min(length).as_micros() * u128::from(rate) / 1_000_000;
         for _ in due_before..due {
-            match packets.next()? {
+            match packets.take()? {
                 None => not_made += 1,
                 Some(made) => {
                     let taken = network.members.send(made);

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use crate::Failure;
 
 /// Packets that are built at a time.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 /// Of so many packets one is a sample.
 const SAMPLED: usize = 16;

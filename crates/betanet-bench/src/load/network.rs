@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use betanet_mix::epoch::EpochClock;
 use betanet_node::authority::{self, AuthorityRecord};
@@ -11,12 +12,15 @@ use betanet_node::http;
 use betanet_node::net::{Endpoint, NetFile};
 use serde::de::DeserializeOwned;
 
-use super::{Maker, Members};
+use super::{Maker, Members, Tags};
 use crate::child::{Child, wait_for};
 use crate::{Failure, fresh_rng, now_ms};
 
 /// Epoch lengths to choose from: that whose next boundary is farthest away is taken, so that none comes while it counts.
 const EPOCHS_S: [u64; 3] = [600, 660, 780];
+
+/// The same for a node that takes long: so that 10^7 packets fit.
+const LONG_EPOCHS_S: [u64; 3] = [3600, 3900, 4500];
 
 /// How the network is made.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub struct Settings {
     pub members: usize,
     /// Variables for the node alone.
     pub variables: Vec<(&'static str, String)>,
+    /// What the node remembers when it starts. Its epochs are long then, so that it goes through no other.
+    pub tags: Option<Tags>,
 }
 
 /// A node that is ready for packets.
@@ -42,6 +48,8 @@ pub struct Network {
     record: NodeRecord,
     folder: PathBuf,
     clock: EpochClock,
+    /// How long the node took until it was ready, with all that it remembers.
+    pub node_start: Duration,
     _authority: Child,
 }
 
@@ -53,7 +61,8 @@ impl Network {
     pub async fn start(dir: &Path, settings: &Settings) -> Result<Self, Failure> {
         let mut rng = fresh_rng()?;
         let mut members = Members::start(&mut rng, settings.members).await?;
-        let length_s = EPOCHS_S.into_iter().max_by_key(|length| length - now_ms() / 1000 % length).unwrap_or(600);
+        let epochs = if settings.tags.is_some() { LONG_EPOCHS_S } else { EPOCHS_S };
+        let length_s = epochs.into_iter().max_by_key(|length| length - now_ms() / 1000 % length).unwrap_or(600);
         let length = format!("{length_s}s");
         let expect = (settings.members + 1).to_string();
         let authority_dir = dir.join("authority");
@@ -80,28 +89,37 @@ impl Network {
         std::fs::write(&bootstrap, serde_json::to_vec(&net)?)?;
 
         let folder = dir.join("node");
-        let workers = settings.workers.to_string();
+        let clock = EpochClock::new(length_s * 1000, length_s * 100)?;
+        let tags = settings.tags.unwrap_or_default();
+        if settings.tags.is_some() {
+            tags.write(&folder, clock.epoch_at(now_ms()), &mut rng)?;
+        }
+        let (workers, target) = (settings.workers.to_string(), tags.target_throughput(length_s).to_string());
         let arguments = ["node", "--http-port", "0", "--link-port", "0", "--exact-metrics"]
             .into_iter()
             .chain(["--die-with-parent", "--workers", &workers, "--bootstrap"])
             .map(OsStr::new)
             .chain([bootstrap.as_os_str(), OsStr::new("--dir"), folder.as_os_str()]);
         let variables: Vec<_> = settings.variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let arguments: Vec<_> = arguments.collect();
+        let mut arguments: Vec<_> = arguments.collect();
+        if settings.tags.is_some() {
+            arguments.extend(["--target-throughput", &target].map(OsStr::new));
+        }
+        let started = Instant::now();
         let node = Child::start(&settings.betanet, Some(settings.processor), &arguments, &variables)?;
         let pid = node.pid();
         let record_file = folder.join(daemon::RECORD_FILE);
         let record: NodeRecord =
             wait_for("the node", async || read(&record_file).filter(|it: &NodeRecord| it.pid == pid)).await?;
 
-        let clock = EpochClock::new(length_s * 1000, length_s * 100)?;
         members.publish(&endpoint, &clock, now_ms()).await?;
         wait_for("the node to be ready", async || {
             http::get(record.http_address, "/health").await.ok().filter(|(status, _)| *status == 200)
         })
         .await?;
+        let node_start = started.elapsed();
         members.connect(record.id, &record.link_address).await?;
-        Ok(Self { members, node, record, folder, clock, _authority: authority })
+        Ok(Self { members, node, record, folder, clock, node_start, _authority: authority })
     }
 
     /// A maker of packets for the node.

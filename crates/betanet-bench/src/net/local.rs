@@ -25,13 +25,14 @@ pub struct Local {
 }
 
 impl Local {
-    /// Starts it in an empty folder and waits until every node lists all of them.
+    /// Starts it in an empty folder, with `more` arguments, and waits until every node lists all of them.
     ///
     /// # Errors
     /// It does not start, or not in time.
-    pub async fn start(betanet: &Path, folder: PathBuf) -> Result<Self, Failure> {
+    pub async fn start(betanet: &Path, folder: PathBuf, more: &[&str]) -> Result<Self, Failure> {
         let arguments = ["localnet", "run", "--exact-metrics", "--die-with-parent", "--dir"].map(OsStr::new);
-        let arguments: Vec<_> = arguments.into_iter().chain([folder.as_os_str()]).collect();
+        let arguments = arguments.into_iter().chain([folder.as_os_str()]);
+        let arguments: Vec<_> = arguments.chain(more.iter().map(OsStr::new)).collect();
         let owner = Child::start(betanet, None, &arguments, &[])?;
         let ready = async || {
             let nodes = localnet::status(&folder).await.ok()?;
