@@ -44,21 +44,20 @@ def main() -> None:
     cargo = Cargo(profile)
     cargo.build("betanet-node", "betanet-bench")
     lossy = found(cargo, "lossy")
+    [replays] = found(cargo, "soak", "replays")
     [messages] = found(cargo, "soak", "messages")
     [node] = found(cargo, "soak", "node")
-    write(profile, node, messages, lossy)
+    write(profile, node=node, messages=messages, replays=replays, lossy=lossy)
 
 
-def write(profile: str, node: Any, messages: Any, lossy: Any) -> None:
+def write(profile: str, **runs: Any) -> None:
     """Keep what was found and draw the page anew."""
     report = {
         "machine": machine(),
         "commit": commit(),
         "measured": dt.datetime.now(dt.UTC).isoformat(timespec="minutes"),
         "rust_profile": profile,
-        "node": node,
-        "messages": messages,
-        "lossy": lossy,
+        **runs,
     }
     text = json.dumps(report, indent=2, sort_keys=True) + "\n"
     page.LONG.write_text(text, "utf-8")

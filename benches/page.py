@@ -262,7 +262,7 @@ def render(reports: dict[str, Report]) -> str:
 
 def long_runs(report: Report) -> list[str]:
     """What `make bench-long` has found."""
-    node, messages = report["node"], report["messages"]
+    node, messages, replays = report["node"], report["messages"], report["replays"]
     memory, beside, net = node["rss_mib"], node["rss_mib_beside_tags"], messages["net_rss_mib"]
     return [
         "## Long runs",
@@ -289,6 +289,11 @@ def long_runs(report: Report) -> list[str]:
             f"{messages['messages']:,} messages, 3 hops, ten nodes, in {messages['epochs']} epochs",
             f"{messages['lost']} lost; all processes together {net['first']} at first,"
             f" {net['median']} in the middle, {net['last']} at the end",
+        ),
+        row(
+            f"{replays['sent_again']:,} copies of {replays['packets']:,} packets sent again to a"
+            f" node that was killed {replays['kills']} times and frozen {replays['freezes']} times",
+            f"{replays['let_in_again']} let in again; {replays['came']:,} packets came",
         ),
         *(
             row(

@@ -52,6 +52,12 @@ impl Child {
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
+
+    /// Kills it where it stands.
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Drop for Child {

@@ -4,15 +4,18 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use betanet_bench::Failure;
 use betanet_bench::child::{betanet, resident_mib};
-use betanet_bench::load::{Ahead, Network, Settings, Tags, Turn};
+use betanet_bench::load::{Ahead, Arrivals, Made, Network, Settings, Tags, Turn};
 use betanet_bench::net::{Local, Pair};
+use betanet_mix::pool::Buffer;
+use betanet_sphinx::PACKET_LEN;
 use clap::{Parser, Subcommand};
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
@@ -30,6 +33,9 @@ const ON_THE_WAY: u64 = 2048;
 
 /// A packet that does not come for so long was dropped.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// No packet is on its way for so long, unless it was dropped.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether there is something to send.
 const TICK: Duration = Duration::from_millis(1);
@@ -73,6 +79,15 @@ enum What {
         #[arg(long, default_value_t = 20)]
         epoch_s: u32,
     },
+    /// Packets to a node that is killed and frozen, all of which are sent again after each time.
+    Replays {
+        /// How often it is killed, and how often frozen.
+        #[arg(long, default_value_t = 15)]
+        rounds: u32,
+        /// Packets that are under way when that happens.
+        #[arg(long, default_value_t = 1_000)]
+        packets: u32,
+    },
 }
 
 fn main() -> Result<(), Failure> {
@@ -85,6 +100,7 @@ fn main() -> Result<(), Failure> {
                 node(program, packets.into(), rate, tags.try_into()?, most_mib).await
             }
             What::Messages { seconds, rate, epoch_s } => messages(program, seconds, rate, epoch_s).await,
+            What::Replays { rounds, packets } => replays(program, rounds, packets).await,
         }
     })?;
     writeln!(std::io::stdout().lock(), "{figures}")?;
@@ -183,6 +199,98 @@ async fn messages(betanet: PathBuf, seconds: u32, rate: u32, epoch_s: u32) -> Re
     });
     pair.close().await;
     Ok((figures, faults))
+}
+
+/// A packet leaves the node as the same bytes each time it is let in, so that members know one that was let in twice.
+async fn replays(betanet: PathBuf, rounds: u32, packets: u32) -> Result<Found, Failure> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings { betanet, processor: 0, workers: 1, members: 4, variables: Vec::new(), tags: None };
+    let mut network = Network::start(folder.path(), &settings).await?;
+    let mut made = Ahead::start(network.maker()?, 2048, Turn::Fair)?;
+    let arrivals = network.members.arrivals();
+    arrivals.count_each();
+    let mut choose = ChaCha20Rng::seed_from_u64(1);
+    let (mut copies, mut sent_again) = (Vec::new(), 0_u64);
+    for round in 0..2 * rounds {
+        let fresh = some(&mut made, packets).await?;
+        // The blow falls while some of them are under way.
+        let cut = usize::try_from(choose.next_u32() % packets.max(1))?;
+        let (before, after) = fresh.split_at(cut.min(fresh.len()));
+        send_all(&mut network, before).await?;
+        let is_kill = round % 2 == 0;
+        if is_kill {
+            network.kill_node().await?;
+        } else {
+            signal(network.node_pid(), "-STOP")?;
+        }
+        send_all(&mut network, after).await?;
+        if !is_kill {
+            signal(network.node_pid(), "-CONT")?;
+        }
+        copies.extend(fresh);
+        // All of before, of which the node has let in most; twice, for what came to a node that was about to die.
+        for _ in 0..2 {
+            send_all(&mut network, &copies).await?;
+            sent_again += u64::try_from(copies.len())?;
+            settle(&arrivals, copies.len()).await?;
+        }
+    }
+    tokio::time::sleep(SETTLED).await;
+    let (different, again) = arrivals.different();
+    let mut faults = Vec::new();
+    if again > 0 {
+        faults.push(format!("{again} packets were let in more than once"));
+    }
+    if different != copies.len() {
+        faults.push(format!("{} of {} packets did not come", copies.len() - different, copies.len()));
+    }
+    let figures = json!({
+        "kills": rounds,
+        "freezes": rounds,
+        "packets": copies.len(),
+        "came": different,
+        "sent_again": sent_again,
+        "let_in_again": again,
+        "dropped_since_last_kill": network.drops().await?,
+    });
+    Ok((figures, faults))
+}
+
+/// Waits for packets that the maker makes.
+async fn some(made: &mut Ahead, packets: u32) -> Result<Vec<[u8; PACKET_LEN]>, Failure> {
+    let mut some = Vec::new();
+    while some.len() < usize::try_from(packets)? {
+        match made.take()? {
+            Some(made) => some.push((&*made.packet).try_into()?),
+            None => tokio::time::sleep(TICK).await,
+        }
+    }
+    Ok(some)
+}
+
+/// Sends copies, a few at a time, so that no queue on the way overflows.
+async fn send_all(network: &mut Network, packets: &[[u8; PACKET_LEN]]) -> Result<(), Failure> {
+    for part in packets.chunks(64) {
+        for packet in part {
+            network.members.send(Made { packet: Buffer::from(packet), sample: None });
+        }
+        tokio::time::sleep(TICK * 4).await;
+    }
+    Ok(())
+}
+
+/// Waits until so many different packets have come, or for as long as one may be held.
+async fn settle(arrivals: &Arrivals, packets: usize) -> Result<(), Failure> {
+    let until = Instant::now() + SETTLED;
+    while arrivals.different().0 < packets && Instant::now() < until {
+        tokio::time::sleep(10 * TICK).await;
+    }
+    Ok(())
+}
+
+fn signal(pid: u32, name: &str) -> Result<(), Failure> {
+    let done = Command::new("kill").args([name, &pid.to_string()]).status()?;
+    if done.success() { Ok(()) } else { Err(format!("no signal for {pid}").into()) }
 }
 
 /// How a figure went on.

@@ -52,7 +52,7 @@ pub struct Ahead {
     opened: std::vec::IntoIter<Made>,
     made: Arc<AtomicUsize>,
     taken: usize,
-    ahead: usize,
+    most: usize,
 }
 
 impl Ahead {
@@ -75,12 +75,12 @@ impl Ahead {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         })?;
-        Ok(Self { batches, opened: Vec::new().into_iter(), made, taken: 0, ahead })
+        Ok(Self { batches, opened: Vec::new().into_iter(), made, taken: 0, most: ahead })
     }
 
     /// Waits until as many as may be are made.
     pub async fn wait_until_ahead(&self) {
-        while self.made.load(Ordering::Relaxed) < self.taken + self.ahead {
+        while self.made.load(Ordering::Relaxed) < self.taken + self.most {
             tokio::time::sleep(PAUSE).await;
         }
     }

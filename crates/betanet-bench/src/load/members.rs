@@ -30,6 +30,8 @@ const QUEUE: usize = 8192;
 pub struct Arrivals {
     count: AtomicU64,
     samples: Mutex<Samples>,
+    /// How often each packet came, by its look, where that is counted.
+    times: Mutex<Option<HashMap<u64, u32>>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +55,18 @@ impl Arrivals {
         (std::mem::take(&mut samples.beside_owed), std::mem::take(&mut samples.early))
     }
 
+    /// From now on counts how often each packet comes.
+    pub fn count_each(&self) {
+        *self.times.lock().unwrap_or_else(PoisonError::into_inner) = Some(HashMap::new());
+    }
+
+    /// Different packets that came, and those that came more than once.
+    pub fn different(&self) -> (usize, usize) {
+        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = times.iter().flatten();
+        all.fold((0, 0), |(different, again), (_, times)| (different + 1, again + usize::from(*times > 1)))
+    }
+
     fn leave(&self, made: &Made) {
         if let Some(sample) = made.sample {
             let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,6 +76,11 @@ impl Arrivals {
 
     fn arrive(&self, packets: Packets<'_>) {
         self.count.fetch_add(u64::try_from(packets.count()).unwrap_or(0), Ordering::Relaxed);
+        if let Some(times) = &mut *self.times.lock().unwrap_or_else(PoisonError::into_inner) {
+            for look in packets.iter().filter_map(|packet| look(packet)) {
+                *times.entry(look).or_insert(0) += 1;
+            }
+        }
         let now = Instant::now();
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         for (left, owed) in packets.iter().filter_map(|packet| samples.away.remove(&look(packet)?)).collect::<Vec<_>>()
@@ -164,11 +183,12 @@ impl Members {
         Ok(())
     }
 
-    /// Makes the links to the node.
+    /// Makes the links to the node, in place of those to a former process of it.
     ///
     /// # Errors
     /// It does not take one.
     pub async fn connect(&mut self, id: NodeId, address: &LinkAddress) -> Result<(), Failure> {
+        self.links.clear();
         for member in &self.all {
             let (sender, mut reader) = member.dialer.dial(address, *id.as_bytes(), QUEUE).await?;
             // The node says nothing here, but reading notices the end.

@@ -1,7 +1,7 @@
 //! An authority and one node, as programs of their own, and members around them.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,12 +39,39 @@ pub struct Settings {
     pub tags: Option<Tags>,
 }
 
+/// How the node is started.
+#[derive(Debug)]
+struct Program {
+    betanet: PathBuf,
+    processor: usize,
+    arguments: Vec<OsString>,
+    variables: Vec<(&'static str, String)>,
+    record: PathBuf,
+}
+
+impl Program {
+    async fn start(&self) -> Result<(Child, NodeRecord), Failure> {
+        let variables: Vec<_> = self.variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let arguments: Vec<_> = self.arguments.iter().map(OsString::as_os_str).collect();
+        let node = Child::start(&self.betanet, Some(self.processor), &arguments, &variables)?;
+        let pid = node.pid();
+        let record = wait_for("the node", async || read(&self.record).filter(|it: &NodeRecord| it.pid == pid)).await?;
+        Ok((node, record))
+    }
+}
+
+async fn until_ready(record: &NodeRecord) -> Result<(), Failure> {
+    let ask = async || http::get(record.http_address, "/health").await.ok().filter(|(status, _)| *status == 200);
+    wait_for("the node to be ready", ask).await.map(drop)
+}
+
 /// A node that is ready for packets.
 #[derive(Debug)]
 pub struct Network {
     /// The other nodes, with their links to it.
     pub members: Members,
     node: Child,
+    program: Program,
     record: NodeRecord,
     folder: PathBuf,
     clock: EpochClock,
@@ -100,26 +127,36 @@ impl Network {
             .chain(["--die-with-parent", "--workers", &workers, "--bootstrap"])
             .map(OsStr::new)
             .chain([bootstrap.as_os_str(), OsStr::new("--dir"), folder.as_os_str()]);
-        let variables: Vec<_> = settings.variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let mut arguments: Vec<_> = arguments.collect();
+        let mut arguments: Vec<_> = arguments.map(OsStr::to_owned).collect();
         if settings.tags.is_some() {
-            arguments.extend(["--target-throughput", &target].map(OsStr::new));
+            arguments.extend(["--target-throughput", &target].map(OsString::from));
         }
+        let program = Program {
+            betanet: settings.betanet.clone(),
+            processor: settings.processor,
+            arguments,
+            variables: settings.variables.clone(),
+            record: folder.join(daemon::RECORD_FILE),
+        };
         let started = Instant::now();
-        let node = Child::start(&settings.betanet, Some(settings.processor), &arguments, &variables)?;
-        let pid = node.pid();
-        let record_file = folder.join(daemon::RECORD_FILE);
-        let record: NodeRecord =
-            wait_for("the node", async || read(&record_file).filter(|it: &NodeRecord| it.pid == pid)).await?;
+        let (node, record) = program.start().await?;
 
         members.publish(&endpoint, &clock, now_ms()).await?;
-        wait_for("the node to be ready", async || {
-            http::get(record.http_address, "/health").await.ok().filter(|(status, _)| *status == 200)
-        })
-        .await?;
+        until_ready(&record).await?;
         let node_start = started.elapsed();
         members.connect(record.id, &record.link_address).await?;
-        Ok(Self { members, node, record, folder, clock, node_start, _authority: authority })
+        Ok(Self { members, node, record, folder, clock, node_start, program, _authority: authority })
+    }
+
+    /// Kills the node where it stands, starts it again and links the members to it.
+    ///
+    /// # Errors
+    /// It does not come back.
+    pub async fn kill_node(&mut self) -> Result<(), Failure> {
+        self.node.kill();
+        (self.node, self.record) = self.program.start().await?;
+        until_ready(&self.record).await?;
+        self.members.connect(self.record.id, &self.record.link_address).await
     }
 
     /// A maker of packets for the node.
