@@ -77,7 +77,15 @@ from betanet._errors import (
     WeakSecret,
     WrongLength,
 )
-from betanet._records import ClientStatus, Incoming, Progress, WorkerDescriptor
+from betanet._records import (
+    ClientStatus,
+    ExcludedNode,
+    Incoming,
+    OwnEdge,
+    PathFigures,
+    Progress,
+    WorkerDescriptor,
+)
 
 PyPacketPipeline = PacketPipeline
 PySphinxProcessor = SphinxProcessor
@@ -95,6 +103,7 @@ __all__ = [
     "Client",
     "ClientStatus",
     "Closed",
+    "ExcludedNode",
     "Geometry",
     "Hop",
     "Incoming",
@@ -107,8 +116,10 @@ __all__ = [
     "NoNetworkFile",
     "NotEnoughNodes",
     "Offline",
+    "OwnEdge",
     "PacketError",
     "PacketPipeline",
+    "PathFigures",
     "PipelineStats",
     "ProcessedPacket",
     "Progress",

@@ -12,15 +12,25 @@ from betanet import _core
 from betanet._aio import Bridge
 from betanet._arguments import integer, path, seconds, text, texts
 from betanet._errors import Closed, InvalidAddress, Timeout
-from betanet._records import ClientStatus, Incoming, Progress, WorkerDescriptor
+from betanet._records import (
+    ClientStatus,
+    ExcludedNode,
+    Incoming,
+    OwnEdge,
+    PathFigures,
+    Progress,
+    WorkerDescriptor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from types import TracebackType
 
     # What the core hands over, in the order of the records' fields.
-    _IncomingFields = tuple[str, bytes, int | None, int]
-    _WorkerFields = tuple[str, str, tuple[str, ...], int, int, tuple[str, ...], str, int, int]
+    _IncomingFields = tuple[str, bytes | _core.SpooledBody, int | None, int]
+    _WorkerFields = tuple[
+        str, str, tuple[str, ...], int, int, tuple[str, ...], str, int | None, int, int
+    ]
 
 _MAX_HOPS: Final = _core.Geometry.native().max_hops
 _MAX_EDGES: Final = 8
@@ -137,7 +147,7 @@ class Client:
     async def send(
         self,
         to: str,
-        body: bytes,
+        body: bytes | os.PathLike[str],
         *,
         hops: int = 3,
         id: str | None = None,  # noqa: A002 - the published name
@@ -150,7 +160,9 @@ class Client:
 
         Args:
             to: the recipient's address.
-            body: up to 64 MiB; from 1 MiB on it is sent from a file in the client's folder.
+            body: up to 64 MiB, as bytes or as the path of a file, ``Path("film.mkv")``, of which a
+                copy of this moment in the client's folder is sent. Bytes from 1 MiB on go into a
+                file there, too: nothing of the message stays in memory.
             hops: path length of every packet, 1 to 7.
             id: the message's id, 32 hexadecimal digits; drawn at random otherwise. A send with an
                 id can be repeated, for instance after a crash: as long as the recipient remembers
@@ -169,14 +181,16 @@ class Client:
             NotEnoughNodes: the network has too few nodes for it now.
             Timeout: a part was never acknowledged, or the recipient's client was away.
             InvalidAddress: ``to`` is no address.
-            NetworkError: the message is too long, or a message with this ``id`` is under way.
+            OSError: the file cannot be read.
+            NetworkError: the message is too long, or a message with this ``id`` is under way; or
+                the file is no regular one, or changed while it was copied.
         """
         return await self._send(to, body, hops, id, delivered, True, on_progress)
 
     async def try_send(
         self,
         to: str,
-        body: bytes,
+        body: bytes | os.PathLike[str],
         *,
         hops: int = 3,
         id: str | None = None,  # noqa: A002 - the published name
@@ -193,7 +207,7 @@ class Client:
     async def _send(
         self,
         to: str,
-        body: bytes,
+        body: bytes | os.PathLike[str],
         hops: int,
         id: str | None,  # noqa: A002 - the published name
         delivered: bool,
@@ -203,13 +217,18 @@ class Client:
         to = text("to", to, InvalidAddress)
         id = id if id is None else text("id", id)  # noqa: A001 - the published name
         hops = _path_length(hops)
+        if isinstance(body, str):
+            raise TypeError("body must be bytes, or a file as a pathlib.Path, not a text")
+        content = path("body", body) if isinstance(body, os.PathLike) else body
         if on_progress is None:
-            sent = self._bridge.run(self._core.send, to, body, hops, id, delivered, waits, None)
+            sent = self._bridge.run(self._core.send, to, content, hops, id, delivered, waits, None)
             return cast("str", await sent)
         progress = _core.SendProgress()
         reporter = asyncio.ensure_future(self._report(progress, on_progress))
         try:
-            sent = self._bridge.run(self._core.send, to, body, hops, id, delivered, waits, progress)
+            sent = self._bridge.run(
+                self._core.send, to, content, hops, id, delivered, waits, progress
+            )
             return cast("str", await sent)
         finally:
             reporter.cancel()
@@ -323,6 +342,18 @@ class Client:
         """
         await self._bridge.run(self._core.reply, integer("handle", handle, 0, _U64), body)
 
+    async def save(self, message: Incoming, to: str | os.PathLike[str]) -> None:
+        """Make the body of a message the file ``to``, however large it is.
+
+        The file is there as a whole or not at all, and on the disk when this returns: then the
+        message can be committed. A file that is there already is replaced.
+
+        Raises:
+            OSError: the file cannot be written, or the disk is full.
+            NetworkError: ``to`` is there and no regular file.
+        """
+        await self._bridge.run(_core.save_body, message.content, path("to", to))
+
     async def commit(self, id: str) -> None:  # noqa: A002 - the published name
         """Let the edges delete a message, whose effect must be safe by now; can be repeated."""
         await self._bridge.run(self._core.commit, text("id", id))
@@ -348,6 +379,8 @@ class Client:
         lifetime: float = 90.0,
     ) -> None:
         """Put a signed description of this worker into the directory's list; repeat it in time.
+
+        It names the client's address, and the client's level as that of the tasks which it takes.
 
         Args:
             name: for people, up to 64 characters.
@@ -377,9 +410,16 @@ class Client:
         return [WorkerDescriptor(*fields) for fields in cast("list[_WorkerFields]", value)]
 
     def status(self) -> ClientStatus:
-        """The network as this client sees it now; asks nobody."""
+        """The network as this client sees it now, and what it learned of it; asks nobody."""
         self._bridge.check_open()
-        return ClientStatus(*self._core.status())
+        network, traffic, (paths, edges, excluded) = self._core.status()
+        return ClientStatus(
+            *network,
+            *traffic,
+            paths=tuple(PathFigures(*path) for path in paths),
+            edges=tuple(OwnEdge(*edge) for edge in edges),
+            excluded=tuple(ExcludedNode(*node) for node in excluded),
+        )
 
     async def close(self) -> None:
         """Close the links, give up the folder and join the core's threads; safe to call again.

@@ -25,12 +25,14 @@ __all__ = [
     "SecretKey",
     "SendProgress",
     "SphinxProcessor",
+    "SpooledBody",
     "Surb",
     "__version__",
     "create_packet",
     "create_packets",
     "create_surb",
     "delay_quantile",
+    "save_body",
     "vrf_hash",
     "vrf_prove",
     "vrf_public_key",
@@ -503,6 +505,22 @@ class Bridge:
         """Cancel what runs and join the threads that only this bridge uses."""
 
 @final
+class SpooledBody:
+    """The body of a large message, in a file of the client's folder."""
+
+    def __len__(self) -> int: ...
+    def read(self) -> bytes:
+        """All of it.
+
+        Raises:
+            OSError: the file cannot be read.
+            MemoryError: there is no room for it.
+        """
+
+def save_body(bridge: Bridge, body: bytes | SpooledBody, path: str) -> int:
+    """Make a body the file ``path``."""
+
+@final
 class SendProgress:
     """How far a send is; given to one :meth:`Client.send`."""
 
@@ -538,14 +556,14 @@ class Client:
         self,
         bridge: Bridge,
         to: str,
-        body: Buffer,
+        body: Buffer | str,
         hops: int,
         id: str | None,
         delivered: bool,
         waits: bool,
         progress: SendProgress | None,
     ) -> int:
-        """Send a message; the value is its id."""
+        """Send a message, or the file that a text names; the value is its id."""
 
     def request(
         self, bridge: Bridge, to: str, body: Buffer, hops: int, reply_packets: int, timeout: float
@@ -581,10 +599,21 @@ class Client:
 
     def status(
         self,
-    ) -> tuple[str, int, dict[str, int], int, int, bool, int, int, int, int, str | None]:
-        """The fields of :class:`betanet.ClientStatus`, in their order."""
+    ) -> tuple[
+        tuple[str, int, dict[str, int], int, int, bool, int],
+        tuple[int, int, int, int, int, str | None],
+        tuple[
+            tuple[tuple[int, int, int, int | None, int | None], ...],
+            tuple[tuple[str, bool, bool, str | None], ...],
+            tuple[tuple[str, int, int, int, float], ...],
+        ],
+    ]:
+        """The fields of :class:`betanet.ClientStatus`, in their order, in three groups.
 
-    def try_receive(self) -> tuple[str, bytes, int | None, int] | None:
+        What is a record there is a tuple here.
+        """
+
+    def try_receive(self) -> tuple[str, bytes | SpooledBody, int | None, int] | None:
         """A message that is there already and that no operation waits for."""
 
     def close(self, bridge: Bridge) -> None:

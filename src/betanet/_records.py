@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from betanet import _core
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,16 +17,34 @@ class Incoming:
 
     Attributes:
         id: names the message in :meth:`Client.commit`; hexadecimal.
-        body: what the sender sent.
+        content: the body, or, where it is large, what reads it from its file in the client's
+            folder; :attr:`body` and :meth:`Client.save` tell no difference.
         reply_handle: what to give to :meth:`Client.reply`; None if the sender wants no answer, or
             the message was answered before a restart: its reply blocks work once.
         reply_capacity: longest answer, in bytes; 0 if there is no handle.
     """
 
     id: str
-    body: bytes
+    content: bytes | _core.SpooledBody = field(repr=False)
     reply_handle: int | None
     reply_capacity: int
+
+    @property
+    def body(self) -> bytes:
+        """What the sender sent; a large message is read from its file each time this is asked for.
+
+        It can be read after the commit, too.
+
+        Raises:
+            OSError: the file cannot be read.
+            MemoryError: there is no room for it.
+        """
+        return self.content if isinstance(self.content, bytes) else self.content.read()
+
+    @property
+    def size(self) -> int:
+        """How many bytes the body has, without reading it."""
+        return len(self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +74,7 @@ class WorkerDescriptor:
         memory_bytes: memory that it lends.
         groups: groups that it serves.
         address: where messages reach it.
+        level: path length of all that it takes and answers there; None if it takes every length.
         issued_ms: when it was written, Unix milliseconds.
         expires_ms: until when it holds, Unix milliseconds.
     """
@@ -65,13 +86,69 @@ class WorkerDescriptor:
     memory_bytes: int
     groups: tuple[str, ...]
     address: str
+    level: int | None
     issued_ms: int
     expires_ms: int
 
 
 @dataclass(frozen=True, slots=True)
+class PathFigures:
+    """What became of a client's own packets of one number of hops, since it was opened.
+
+    Attributes:
+        hops: the number of hops.
+        tries: packets and loops whose end is known, each sending for itself.
+        lost: how many of them did not come back in time.
+        round_trip_ms: what a packet and its acknowledgement take; None if none came back.
+        loop_ms: what a loop takes, as of :meth:`Client.ping`; None if none came back.
+    """
+
+    hops: int
+    tries: int
+    lost: int
+    round_trip_ms: int | None
+    loop_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEdge:
+    """An edge at which a client has mailboxes.
+
+    Attributes:
+        id: the node's id, hexadecimal.
+        current: whether the client's address names it; otherwise a former address did.
+        attached: whether there is a link to it.
+        reason: why not, as far as it is known.
+    """
+
+    id: str
+    current: bool
+    attached: bool
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExcludedNode:
+    """A middle that no packet of a client passes for a while, and the evidence against it.
+
+    Attributes:
+        id: the node's id, hexadecimal.
+        tries: own packets over it that it was judged by.
+        lost: how many of them got lost.
+        expected: how many would have by chance, rounded down.
+        seconds_left: until it is tried again.
+    """
+
+    id: str
+    tries: int
+    lost: int
+    expected: int
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
 class ClientStatus:
-    """The network as a client sees it now.
+    """A client and its network as it sees them now.
 
     Attributes:
         network: its name.
@@ -82,10 +159,15 @@ class ClientStatus:
         one_operator: whether one party runs all nodes, so that there is no anonymity.
         mean_delay_ms: mean delay of each hop.
         in_flight: packets whose storage at the recipient's edge is not confirmed.
+        outgoing_messages: messages on their way out.
         open_requests: requests without an answer.
         packets_resent: packets that were sent again, since the client was opened.
+        uncommitted: messages that were received and not committed.
         trouble: one line if something keeps the client from sending, or this machine's clock is
             wrong; otherwise None.
+        paths: loss and times by the number of hops; one entry for each number in use.
+        edges: the edges with mailboxes of the client, those of its address first.
+        excluded: nodes that it leaves out because they lose packets.
     """
 
     network: str
@@ -94,8 +176,13 @@ class ClientStatus:
     edges_attached: int
     edges_wanted: int
     one_operator: bool
-    mean_delay_ms: float
+    mean_delay_ms: int
     in_flight: int
+    outgoing_messages: int
     open_requests: int
     packets_resent: int
+    uncommitted: int
     trouble: str | None
+    paths: tuple[PathFigures, ...]
+    edges: tuple[OwnEdge, ...]
+    excluded: tuple[ExcludedNode, ...]

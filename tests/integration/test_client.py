@@ -377,6 +377,35 @@ async def test_the_status_shows_the_network(alice: betanet.Client) -> None:
     assert status.one_operator
     assert status.mean_delay_ms == 2
     assert status.trouble is None
+    assert [(edge.current, edge.attached, edge.reason) for edge in status.edges] == [
+        (True, True, None)
+    ] * 2
+    assert len({bytes.fromhex(edge.id) for edge in status.edges}) == 2
+    assert status.excluded == ()
+    assert (status.outgoing_messages, status.uncommitted) == (0, 0)
+
+
+async def test_the_status_shows_loss_and_times_by_the_number_of_hops(
+    alice: betanet.Client,
+) -> None:
+    assert alice.status().paths == ()
+    for hops in (3, 7, 7):
+        await alice.ping(hops)
+    await alice.send(alice.address, b"to myself", hops=5)
+    assert (await receive(alice)).body == b"to myself"
+    async with asyncio.timeout(DEADLINE_S):
+        while alice.status().in_flight or len(alice.status().paths) < 3:
+            await asyncio.sleep(0.01)
+    status = alice.status()
+    assert status.uncommitted == 1
+    figures = {path.hops: path for path in status.paths}
+    assert set(figures) == {3, 5, 7}
+    for path in status.paths:
+        assert 0 <= path.lost < path.tries, path
+    assert figures[7].tries >= 2
+    assert figures[5].round_trip_ms is not None
+    assert figures[5].loop_ms is None
+    assert figures[3].loop_ms is not None
 
 
 async def test_a_published_worker_is_listed(alice: betanet.Client, bob: betanet.Client) -> None:
@@ -389,6 +418,7 @@ async def test_a_published_worker_is_listed(alice: betanet.Client, bob: betanet.
     (worker,) = found
     assert (worker.name, worker.kinds, worker.slots) == ("alice's laptop", ("wasm",), 2)
     assert (worker.memory_bytes, worker.groups) == (2**30, ("home",))
+    assert worker.level is None, "it takes all"
     assert worker.issued_ms < worker.expires_ms
 
 

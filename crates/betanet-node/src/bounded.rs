@@ -23,7 +23,7 @@ pub(crate) fn size(bytes: usize) -> String {
 ///
 /// # Errors
 /// [`ErrorKind::FileTooLarge`] if there is more; what the source says otherwise.
-pub fn read_at_most(source: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read_at_most(source: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fill(source, limit, &mut bytes)?;
     Ok(bytes)

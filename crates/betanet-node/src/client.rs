@@ -9,6 +9,7 @@
 mod driver;
 mod edges;
 mod error;
+mod files;
 mod id_log;
 mod network_time;
 mod offline;
@@ -36,8 +37,8 @@ pub use betanet_mix::message::Body;
 
 pub use self::driver::Progress;
 pub use self::error::ClientError;
+pub use self::files::{CopyError, ReceivedBody, body_from_file, copy_body};
 pub use self::offline::{ConsensusTrouble, EdgeFailure, Offline};
-pub use self::spool::{ReceivedBody, body_from_file};
 pub use self::status::{ClientStatus, ExcludedNode, OwnEdgeStatus};
 pub use self::workers::WorkerOffer;
 
@@ -122,6 +123,7 @@ pub struct Incoming {
 #[derive(Debug)]
 pub struct Client {
     hops_default: u8,
+    level: Option<u8>,
     commands: mpsc::Sender<ClientCommand>,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
     shared: Arc<Shared>,
@@ -201,6 +203,7 @@ impl Client {
         let thread = driver.start(queue, &links)?;
         Ok(Self {
             hops_default: config.hops_default,
+            level: config.level,
             commands,
             incoming: tokio::sync::Mutex::new(incoming),
             shared,

@@ -4,7 +4,7 @@
 
 pub mod authority;
 pub mod bind;
-pub mod bounded;
+mod bounded;
 mod budget;
 pub mod client;
 pub mod clock;

@@ -8,20 +8,21 @@ use std::time::Duration;
 use betanet_mix::message::MessageId;
 use betanet_mix::view::Address;
 use betanet_node::client::{
-    Client as Core, ClientConfig, ClientError, ClientStatus, Progress, ReplyHandle, SendOptions, WorkerOffer,
+    Body, Client as Core, ClientConfig, ClientError, Progress, ReplyHandle, SendOptions, WorkerOffer,
 };
 use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyString, PyTuple};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use crate::bytes::{Body, take_body};
+use crate::bytes::{Body as Bytes, take_body};
 use crate::errors::{IntoPy as _, OrRaise};
 use crate::lock;
 use crate::results::{Failure, Success};
 use crate::runtime::{Alive, Bridge, MaybeAlive};
+use crate::status;
 
 /// An open client that closes itself when nobody holds it any more.
 pub(crate) struct Opened {
@@ -110,6 +111,13 @@ fn seconds(value: f64, name: &str) -> PyResult<Duration> {
         .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more, not {value}")))
 }
 
+/// What a message is made of.
+enum Source {
+    Body(Body),
+    /// The text of a path.
+    File(PathBuf),
+}
+
 /// How far a send is: given to it, and then asked for each change.
 #[pyclass(frozen, module = "betanet._core")]
 pub(crate) struct SendProgress {
@@ -181,8 +189,17 @@ impl Client {
         let id = id.map(message_id).transpose()?;
         let options = SendOptions { id, delivered, ..SendOptions::hops(hops) };
         let teller = progress.and_then(|progress| lock(&progress.get().teller).take());
-        let body = take_body(body, || self.opened.core.body_file().map_err(|error| Failure(error).into_py(py)))?;
+        let body = match body.cast::<PyString>() {
+            Ok(path) => Source::File(path.extract()?),
+            Err(_) => Source::Body(take_body(body, || {
+                self.opened.core.body_file().map_err(|error| Failure(error).into_py(py))
+            })?),
+        };
         self.start(py, bridge, move |core| async move {
+            let body = match body {
+                Source::Body(body) => body,
+                Source::File(path) => core.body_of_file(path).await?,
+            };
             let id = if waits {
                 core.send_watched(&to, body, options, teller).await?
             } else {
@@ -198,7 +215,7 @@ impl Client {
         py: Python<'_>,
         bridge: &Bound<'_, Bridge>,
         to: &str,
-        body: Body,
+        body: Bytes,
         hops: u8,
         reply_packets: u8,
         timeout: f64,
@@ -219,7 +236,7 @@ impl Client {
         self.opened.core.try_receive().map(|message| Success::incoming(message).into_py(py)).transpose()
     }
 
-    fn reply(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, handle: u64, body: Body) -> PyResult<u64> {
+    fn reply(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>, handle: u64, body: Bytes) -> PyResult<u64> {
         self.start(py, bridge, |core| async move {
             core.reply(ReplyHandle(handle), body.0).await?;
             Ok(Success::nothing())
@@ -263,40 +280,7 @@ impl Client {
     }
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let ClientStatus {
-            network,
-            epoch,
-            entry_nodes,
-            middle_nodes,
-            exit_nodes,
-            edges_attached,
-            edges_wanted,
-            one_operator,
-            mean_delay_ms,
-            in_flight,
-            open_requests,
-            fragments_resent,
-            trouble,
-            ..
-        } = self.opened.core.status();
-        let nodes = PyDict::new(py);
-        nodes.set_item("entry", entry_nodes)?;
-        nodes.set_item("middle", middle_nodes)?;
-        nodes.set_item("exit", exit_nodes)?;
-        let fields = (
-            network,
-            epoch,
-            nodes,
-            edges_attached,
-            edges_wanted,
-            one_operator,
-            mean_delay_ms,
-            in_flight,
-            open_requests,
-            fragments_resent,
-            trouble,
-        );
-        fields.into_pyobject(py)
+        status::fields(py, self.opened.core.status())
     }
 
     fn close(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) {

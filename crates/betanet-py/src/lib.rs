@@ -15,6 +15,7 @@ mod processor;
 mod results;
 mod rng;
 mod runtime;
+mod status;
 mod suite;
 mod vrf;
 
@@ -29,6 +30,8 @@ mod _core {
     use super::client::{Client, SendProgress};
     #[pymodule_export]
     use super::keys::{Geometry, Hop, PublicKey, SecretKey};
+    #[pymodule_export]
+    use super::outcome::{SpooledBody, save_body};
     #[pymodule_export]
     use super::packets::{ReplyOpener, Surb, create_packet, create_packets, create_surb};
     #[pymodule_export]

@@ -1,16 +1,19 @@
 //! What the client's operations bring back, and how that becomes Python.
 
+use std::path::PathBuf;
+
 use betanet_mix::courier::FailReason;
 use betanet_mix::path::PathError;
 use betanet_mix::view::{AddressError, WorkerDescriptor};
 use betanet_node::client::{ClientError, Incoming, ReceivedBody};
 use pyo3::IntoPyObjectExt as _;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::bytes::try_to_python;
 use crate::errors::{IntoPy, class, named};
+use crate::runtime::Bridge;
 
 /// The value of an operation that succeeded, which becomes Python's where the interpreter lock is held.
 pub(crate) struct Success(Box<IntoPython>);
@@ -42,7 +45,7 @@ impl Success {
     pub(crate) fn incoming(message: Incoming) -> Self {
         Self::new(move |py| {
             let handle = message.reply.map(|handle| handle.0);
-            let body = received(py, &message.body)?;
+            let body = received(py, message.body)?;
             let fields = (message.id.to_string(), body, handle, message.reply_capacity);
             fields.into_py_any(py)
         })
@@ -69,9 +72,49 @@ impl Success {
     }
 }
 
-/// The body of a message, read straight into Python's memory.
-fn received(py: Python<'_>, body: &ReceivedBody) -> PyResult<Py<PyBytes>> {
-    PyBytes::new_with(py, body.len(), |room| Ok(body.read(0, room)?)).map(Bound::unbind)
+/// The body of a message: its bytes, or what reads them from their file.
+fn received(py: Python<'_>, body: ReceivedBody) -> PyResult<Py<PyAny>> {
+    match body {
+        ReceivedBody::Bytes(bytes) => Ok(try_to_python(py, &bytes)?.into_any()),
+        file @ ReceivedBody::File { .. } => Ok(Py::new(py, SpooledBody(file))?.into_any()),
+    }
+}
+
+/// A large body that lies in a file of the client's folder.
+#[pyclass(frozen, module = "betanet._core")]
+pub(crate) struct SpooledBody(ReceivedBody);
+
+#[pymethods]
+impl SpooledBody {
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All of it, read straight into Python's memory.
+    fn read(&self, py: Python<'_>) -> PyResult<Py<PyBytes>> {
+        PyBytes::new_with(py, self.0.len(), |room| Ok(self.0.read(0, room)?)).map(Bound::unbind)
+    }
+}
+
+/// Saves a body, bytes or a [`SpooledBody`], as the file at `path`.
+#[pyfunction]
+pub(crate) fn save_body(
+    py: Python<'_>,
+    bridge: &Bound<'_, Bridge>,
+    body: &Bound<'_, PyAny>,
+    path: PathBuf,
+) -> PyResult<u64> {
+    let body = match body.cast::<SpooledBody>() {
+        Ok(spooled) => spooled.get().0.clone(),
+        Err(_) => ReceivedBody::Bytes(body.extract()?),
+    };
+    bridge.get().start(py, async move {
+        let named = path.clone();
+        let saved = tokio::task::spawn_blocking(move || body.save(&path)).await;
+        let failed = |source| Failure(ClientError::File { action: "save", path: named, source });
+        saved.map_err(std::io::Error::from).flatten().map_err(failed)?;
+        Ok(Outcome::nothing())
+    })
 }
 
 fn worker_fields(py: Python<'_>, worker: WorkerDescriptor) -> PyResult<Bound<'_, PyTuple>> {
@@ -83,6 +126,7 @@ fn worker_fields(py: Python<'_>, worker: WorkerDescriptor) -> PyResult<Bound<'_,
         worker.memory_bytes,
         PyTuple::new(py, worker.groups)?,
         worker.address.to_string(),
+        worker.level,
         worker.issued_ms,
         worker.expires_ms,
     );
@@ -106,6 +150,15 @@ impl IntoPy for Failure {
             ClientError::Busy => named(py, "Busy", message),
             ClientError::Closed => named(py, "Closed", message),
             ClientError::NoBootstrap { .. } => named(py, "NoNetworkFile", message),
+            // As Python says it of a file that it opens.
+            ClientError::File { path, source, .. } => match source.raw_os_error() {
+                Some(number) => {
+                    let text = source.to_string();
+                    let text = text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned();
+                    PyOSError::new_err((number, text, path.into_os_string()))
+                }
+                None => named(py, "NetworkError", message),
+            },
             ClientError::BadEdges { .. } | ClientError::IdUsed { .. } => PyValueError::new_err(message),
             ClientError::Offline(_) | ClientError::NoEdges => named(py, "Offline", message),
             _ => named(py, "NetworkError", message),

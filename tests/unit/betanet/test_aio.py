@@ -99,7 +99,7 @@ async def test_a_cancelled_caller_cancels_its_operation(bridge: _aio.Bridge) -> 
     await turn()
 
 
-MESSAGE = betanet.Incoming(id="1", body=b"hello", reply_handle=None, reply_capacity=0)
+MESSAGE = betanet.Incoming(id="1", content=b"hello", reply_handle=None, reply_capacity=0)
 
 
 @pytest.mark.parametrize("moment", ["before it came", "as it came", "before it was taken"])

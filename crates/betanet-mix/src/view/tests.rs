@@ -14,6 +14,7 @@ fn worker(number: u8) -> WorkerDescriptor {
         memory_bytes: 1 << 30,
         groups: vec!["lab".to_owned()],
         address: Address::new(vec![mailbox(0), mailbox(2)], [4; 32]).unwrap(),
+        level: Some(3),
         issued_ms: NOW_MS,
         expires_ms: NOW_MS + 1000,
     }
@@ -167,6 +168,10 @@ fn contradictory_values_are_never_signed() {
     assert!(refuse(&|document| document.kinds.clear()));
     assert!(refuse(&|document| document.groups = vec!["g".to_owned(); 33]));
     assert!(refuse(&|document| document.name = "x".repeat(65)));
+    for hops in [0, 8, 255] {
+        assert!(refuse(&|document| document.level = Some(hops)), "{hops}");
+    }
+    assert!([None, Some(1), Some(7)].into_iter().all(|level| !refuse(&|document| document.level = level)));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a worker offers, and the list of all workers.
 
-use betanet_sphinx::NodeId;
+use betanet_sphinx::{MAX_HOPS, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
@@ -36,6 +36,9 @@ pub struct WorkerDescriptor {
     pub groups: Vec<String>,
     /// Where it is reached.
     pub address: Address,
+    /// The number of hops of all that it takes and answers there; `None` if it takes every number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u8>,
     /// When it was written, Unix milliseconds.
     pub issued_ms: u64,
     /// Until when it holds, Unix milliseconds.
@@ -55,6 +58,9 @@ impl Document for WorkerDescriptor {
         }
         if self.kinds.is_empty() || !labels_ok(&self.kinds) || !labels_ok(&self.groups) {
             return Err("a worker lists 1 to 32 kinds and up to 32 groups, each 1 to 64 printable characters");
+        }
+        if self.level.is_some_and(|hops| hops == 0 || usize::from(hops) > MAX_HOPS) {
+            return Err("a worker's level is a number of hops");
         }
         if self.slots == 0 {
             return Err("a worker has at least one slot");

@@ -321,6 +321,9 @@ pub(super) struct SendArguments {
     /// Send a large message in bulk: fast, observable, and only to a recipient whose client runs.
     #[arg(long)]
     pub(super) bulk: bool,
+    /// Send what this file holds now.
+    #[arg(long, conflicts_with = "message")]
+    pub(super) file: Option<PathBuf>,
     /// The message; standard input if it is left out or `-`.
     #[arg(default_value = "-")]
     pub(super) message: String,
@@ -336,6 +339,9 @@ pub(super) struct RecvArguments {
     /// Give up when no message comes for this long.
     #[arg(long, value_parser = duration)]
     pub(super) timeout: Option<Duration>,
+    /// Save each message as a file in this folder, named after its id, and show where.
+    #[arg(long)]
+    pub(super) into: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -65,6 +65,9 @@ fn is_wrong_usage(err: &(dyn Error + 'static)) -> bool {
     if let Some(err) = err.downcast_ref() {
         return match err {
             ClientError::State(err) => state(err),
+            ClientError::File { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput)
+            }
             _ => false,
         };
     }

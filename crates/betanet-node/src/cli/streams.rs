@@ -25,13 +25,17 @@ impl Write for Direct<'_> {
     }
 }
 
-/// Reads standard input to its end, of at most `limit` bytes.
-///
-/// # Errors
-/// It is closed, cannot be read, or is longer.
-pub(super) fn read_input(limit: usize) -> io::Result<Vec<u8>> {
-    let stdin = io::stdin();
-    betanet_node::bounded::read_at_most(Direct(stdin.as_fd()), limit).map_err(closed)
+/// Standard input; reading from one that is closed fails.
+pub(super) fn input() -> impl Read {
+    Input(io::stdin())
+}
+
+struct Input(io::Stdin);
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Direct(self.0.as_fd()).read(buffer).map_err(closed)
+    }
 }
 
 /// Writes to standard output. When it returns, the bytes are where they should be: whoever reads

@@ -74,6 +74,16 @@ pub enum ClientError {
     /// The operating system.
     #[error("cannot start the client: {0}")]
     System(#[from] std::io::Error),
+    /// A file that is to be sent, or to become what was received.
+    #[error("cannot {action} {path}: {source}")]
+    File {
+        /// What was to be done with it.
+        action: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// What must not be forgotten cannot be written down.
     #[error("cannot write to the client's folder: {0}")]
     Storage(std::io::Error),

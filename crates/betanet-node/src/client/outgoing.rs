@@ -113,15 +113,6 @@ impl Client {
         sent
     }
 
-    /// A file in the client's folder that ends with its handle, for a large body that should not be in memory while it is
-    /// sent: write to it, then send [`body_from_file`].
-    ///
-    /// # Errors
-    /// [`ClientError::Storage`].
-    pub fn body_file(&self) -> Result<std::fs::File, ClientError> {
-        spool::nameless_file(&self.spool).map_err(ClientError::Storage)
-    }
-
     /// What tells a message apart from others.
     fn content_of(&self, to: &Address, body: &Body) -> Result<u64, ClientError> {
         let mut hasher = self.content.build_hasher();

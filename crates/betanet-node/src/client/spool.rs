@@ -1,4 +1,4 @@
-//! Large messages on the disk: pieces of those that arrive, and bodies of those that leave.
+//! Pieces of large messages that arrive, on the disk.
 //!
 //! Each message that arrives has two files in the folder `spool`: `….data`, its stream with every piece at its place, and
 //! `….index`, what its packets say and then the number of each piece that is in the other file. A number is written after
@@ -7,17 +7,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use betanet_mix::message::{BULK_DATA_LEN, Body, BodySource, MessageId, Pieces, SpoolHead, SpoolKey};
+use betanet_mix::message::{BULK_DATA_LEN, MessageId, Pieces, SpoolHead, SpoolKey};
 
-use rand_core::Rng as _;
-
+use super::files::NAMELESS;
 use crate::bounded::read_regular;
-use crate::random::os_rng;
 use crate::state::{NEVER_WAIT, StateError};
 
 /// version 1 ‖ hops 1 ‖ total 2 ‖ expiry 8.
@@ -82,7 +78,7 @@ impl SpoolFolder {
         let mut restored = Vec::new();
         for entry in std::fs::read_dir(path).map_err(|error| failed("read", error))? {
             let name = entry.map_err(|error| failed("read", error))?.file_name();
-            if name.as_encoded_bytes().starts_with(b"out.") {
+            if name.as_encoded_bytes().starts_with(NAMELESS.as_bytes()) {
                 // A body that was being sent when the process ended, before its name was gone.
                 let _ = std::fs::remove_file(path.join(&name));
             }
@@ -219,108 +215,6 @@ fn place_of(index: u16) -> u64 {
 
 fn place_in_index(entries: usize) -> u64 {
     u64::try_from(HEAD_LEN + entries * 2).unwrap_or(u64::MAX)
-}
-
-/// A part of a file: what a message that leaves is read from.
-#[derive(Debug)]
-struct FileSource {
-    file: File,
-    len: usize,
-}
-
-impl BodySource for FileSource {
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn in_memory(&self) -> usize {
-        0
-    }
-
-    fn read(&self, start: usize, into: &mut [u8]) -> Option<()> {
-        self.file.read_exact_at(into, u64::try_from(start).ok()?).ok()
-    }
-}
-
-/// The body of a message in `file`, from its beginning to its present end.
-///
-/// # Errors
-/// The length of the file cannot be had.
-pub fn body_from_file(file: File) -> io::Result<Body> {
-    let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    Ok(Body::new(Arc::new(FileSource { file, len })))
-}
-
-/// A file in `folder` that has no name and ends with its handle.
-pub(super) fn nameless_file(folder: &Path) -> io::Result<File> {
-    let name = folder.join(format!("out.{:016x}", os_rng().next_u64()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&name)?;
-    std::fs::remove_file(&name)?;
-    Ok(file)
-}
-
-/// The body of a message that arrived: in memory, or, if it is large, in a file of the client's folder.
-#[derive(Clone, Debug)]
-pub enum ReceivedBody {
-    /// All of it.
-    Bytes(Vec<u8>),
-    /// Where it lies; readable for as long as this exists, whether the message was committed or not.
-    File {
-        /// The file.
-        file: Arc<File>,
-        /// Where in the file.
-        range: Range<u64>,
-    },
-}
-
-impl ReceivedBody {
-    /// How many bytes it has.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::File { range, .. } => usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX),
-        }
-    }
-
-    /// Whether it has none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Fills `into` with the bytes from `start` on.
-    ///
-    /// # Errors
-    /// There are fewer, or the file cannot be read.
-    pub fn read(&self, start: usize, into: &mut [u8]) -> io::Result<()> {
-        match self {
-            Self::Bytes(bytes) => {
-                let part = bytes.get(start..).and_then(|rest| rest.get(..into.len()));
-                into.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
-            Self::File { file, range } => {
-                let start = range.start + u64::try_from(start).map_err(io::Error::other)?;
-                file.read_exact_at(into, start)
-            }
-        }
-    }
-
-    /// All of it, in memory.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn into_bytes(self) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::File { .. } => {
-                let mut bytes = vec![0; self.len()];
-                self.read(0, &mut bytes)?;
-                Ok(bytes)
-            }
-        }
-    }
 }
 
 #[cfg(test)]

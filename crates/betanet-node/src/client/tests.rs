@@ -39,6 +39,7 @@ fn client() -> (Client, mpsc::Receiver<ClientCommand>) {
     let mailbox = Mailbox { edge: edge(), mailbox: MailboxId::from([3; 16]) };
     let client = Client {
         hops_default: 3,
+        level: None,
         commands,
         incoming: tokio::sync::Mutex::new(mpsc::channel(1).1),
         shared: Arc::new(Shared::new("test".into(), Address::new(vec![mailbox], [9; 32]).unwrap())),

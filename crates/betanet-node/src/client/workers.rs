@@ -11,7 +11,7 @@ use super::{Client, EDGE_PATIENCE};
 use crate::control::{ControlError, Op, Outcome};
 use crate::sync::lock;
 
-/// What a worker says about itself; the client adds its address, its key and the times.
+/// What a worker says about itself; the client adds its address, its level, its key and the times.
 #[derive(Clone, Debug)]
 pub struct WorkerOffer {
     /// A name for people.
@@ -44,6 +44,7 @@ impl Client {
             memory_bytes: offer.memory_bytes,
             groups: offer.groups,
             address: self.address(),
+            level: self.level,
             issued_ms,
             expires_ms: issued_ms.saturating_add(lifetime_ms),
         };

@@ -34,6 +34,7 @@ fn worker(key: &SigningKey, issued_ms: u64, expires_ms: u64) -> Signed {
         memory_bytes: 1,
         groups: Vec::new(),
         address: Address::new(vec![mailbox], [9; 32]).unwrap(),
+        level: None,
         issued_ms,
         expires_ms,
     };

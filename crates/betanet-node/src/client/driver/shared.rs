@@ -58,12 +58,6 @@ impl Shared {
 impl Driver {
     /// What changes rarely, and takes more time than what [`Driver::publish`] tells.
     pub(super) fn publish_details(&self, now: u64) {
-        let edges = self.store.edges().into_iter().map(|id| OwnEdgeStatus {
-            id,
-            current: self.store.mailboxes().iter().any(|mailbox| mailbox.edge == id),
-            attached: self.own.contains_key(&id),
-            reason: self.edges.failure(id).map(|failure| failure.reason),
-        });
         let excluded = self.courier.excluded().iter().map(|(id, exclusion)| ExcludedNode {
             id: *id,
             tries: exclusion.tries,
@@ -71,9 +65,19 @@ impl Driver {
             expected: exclusion.expected_whole(),
             left: Duration::from_millis(exclusion.until_ms.saturating_sub(now)),
         });
-        let (edges, excluded, paths) = (edges.collect(), excluded.collect(), self.courier.path_figures());
+        let (edges, excluded, paths) = (self.edges_now(), excluded.collect(), self.courier.path_figures());
         let mut status = lock(&self.shared.status);
         (status.edges, status.excluded, status.paths) = (edges, excluded, paths);
+    }
+
+    fn edges_now(&self) -> Vec<OwnEdgeStatus> {
+        let edge = |id| OwnEdgeStatus {
+            id,
+            current: self.store.mailboxes().iter().any(|mailbox| mailbox.edge == id),
+            attached: self.own.contains_key(&id),
+            reason: self.edges.failure(id).map(|failure| failure.reason),
+        };
+        self.store.edges().into_iter().map(edge).collect()
     }
 
     pub(super) fn publish(&mut self) {
@@ -81,6 +85,9 @@ impl Driver {
         let attached = self.usable().count();
         if attached != lock(&self.shared.status).edges_attached {
             self.trouble = self.edges.trouble(attached);
+            // How many there are and which they are is told together.
+            let edges = self.edges_now();
+            lock(&self.shared.status).edges = edges;
         }
         let view = self.courier.view();
         {

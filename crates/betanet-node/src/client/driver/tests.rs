@@ -210,6 +210,8 @@ async fn the_first_attached_edge_ends_the_trouble_of_having_none() {
     driver.publish();
     let status = lock(&driver.shared.status).clone();
     assert_eq!(1, status.edges_attached);
+    let attached = status.edges.iter().filter(|edge| edge.attached).map(|edge| edge.id);
+    assert_eq!(vec![mailbox.edge], attached.collect::<Vec<_>>());
     assert!(status.trouble.is_none_or(|text| !text.contains("no edge")));
 }
 
