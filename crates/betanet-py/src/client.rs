@@ -8,7 +8,7 @@ use std::time::Duration;
 use betanet_mix::message::MessageId;
 use betanet_mix::view::Address;
 use betanet_node::client::{
-    Body, Client as Core, ClientConfig, ClientError, Progress, ReplyHandle, SendOptions, WorkerOffer,
+    Body, Client as Core, ClientConfig, ClientError, Progress, ReceivedBody, ReplyHandle, SendOptions, WorkerOffer,
 };
 use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::PyValueError;
@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 use crate::bytes::{Body as Bytes, take_body};
 use crate::errors::{IntoPy as _, OrRaise};
 use crate::lock;
-use crate::results::{Failure, Success};
+use crate::results::{Failure, SpooledBody, Success};
 use crate::runtime::{Alive, Bridge, MaybeAlive};
 use crate::status;
 
@@ -292,4 +292,25 @@ impl Client {
             });
         }
     }
+}
+
+/// Saves a body, bytes or a [`SpooledBody`], as the file at `path`.
+#[pyfunction]
+pub(crate) fn save_body(
+    py: Python<'_>,
+    bridge: &Bound<'_, Bridge>,
+    body: &Bound<'_, PyAny>,
+    path: PathBuf,
+) -> PyResult<u64> {
+    let body = match body.cast::<SpooledBody>() {
+        Ok(spooled) => spooled.get().0.clone(),
+        Err(_) => ReceivedBody::Bytes(body.extract()?),
+    };
+    bridge.get().start(py, async move {
+        let named = path.clone();
+        let saved = tokio::task::spawn_blocking(move || body.save(&path)).await;
+        let failed = |source| Failure(ClientError::File { action: "save", path: named, source });
+        saved.map_err(std::io::Error::from).flatten().map_err(failed)?;
+        Ok(Success::nothing())
+    })
 }

@@ -27,17 +27,17 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::client::{Client, SendProgress};
+    use super::client::{Client, SendProgress, save_body};
     #[pymodule_export]
     use super::keys::{Geometry, Hop, PublicKey, SecretKey};
-    #[pymodule_export]
-    use super::outcome::{SpooledBody, save_body};
     #[pymodule_export]
     use super::packets::{ReplyOpener, Surb, create_packet, create_packets, create_surb};
     #[pymodule_export]
     use super::pipeline::{PacketPipeline, PipelineStats};
     #[pymodule_export]
     use super::processor::{ProcessedPacket, RejectedPacket, SphinxProcessor};
+    #[pymodule_export]
+    use super::results::SpooledBody;
     #[pymodule_export]
     use super::runtime::Bridge;
     #[pymodule_export]

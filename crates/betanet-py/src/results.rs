@@ -1,7 +1,5 @@
 //! What the client's operations bring back, and how that becomes Python.
 
-use std::path::PathBuf;
-
 use betanet_mix::courier::FailReason;
 use betanet_mix::path::PathError;
 use betanet_mix::view::{AddressError, WorkerDescriptor};
@@ -13,7 +11,6 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::bytes::try_to_python;
 use crate::errors::{IntoPy, class, named};
-use crate::runtime::Bridge;
 
 /// The value of an operation that succeeded, which becomes Python's where the interpreter lock is held.
 pub(crate) struct Success(Box<IntoPython>);
@@ -82,7 +79,7 @@ fn received(py: Python<'_>, body: ReceivedBody) -> PyResult<Py<PyAny>> {
 
 /// A large body that lies in a file of the client's folder.
 #[pyclass(frozen, module = "betanet._core")]
-pub(crate) struct SpooledBody(ReceivedBody);
+pub(crate) struct SpooledBody(pub(crate) ReceivedBody);
 
 #[pymethods]
 impl SpooledBody {
@@ -94,27 +91,6 @@ impl SpooledBody {
     fn read(&self, py: Python<'_>) -> PyResult<Py<PyBytes>> {
         PyBytes::new_with(py, self.0.len(), |room| Ok(self.0.read(0, room)?)).map(Bound::unbind)
     }
-}
-
-/// Saves a body, bytes or a [`SpooledBody`], as the file at `path`.
-#[pyfunction]
-pub(crate) fn save_body(
-    py: Python<'_>,
-    bridge: &Bound<'_, Bridge>,
-    body: &Bound<'_, PyAny>,
-    path: PathBuf,
-) -> PyResult<u64> {
-    let body = match body.cast::<SpooledBody>() {
-        Ok(spooled) => spooled.get().0.clone(),
-        Err(_) => ReceivedBody::Bytes(body.extract()?),
-    };
-    bridge.get().start(py, async move {
-        let named = path.clone();
-        let saved = tokio::task::spawn_blocking(move || body.save(&path)).await;
-        let failed = |source| Failure(ClientError::File { action: "save", path: named, source });
-        saved.map_err(std::io::Error::from).flatten().map_err(failed)?;
-        Ok(Outcome::nothing())
-    })
 }
 
 fn worker_fields(py: Python<'_>, worker: WorkerDescriptor) -> PyResult<Bound<'_, PyTuple>> {

@@ -101,6 +101,7 @@ class Worker(TypedDict):
     """A worker as this fog sees it."""
 
     name: str
+    level: str | None
     state: str
     kinds: list[str]
     slots: int

@@ -39,7 +39,8 @@ def _print(layout: HomeLayout, state: FogState | None, report: Status) -> None:
     lines.append(("workers", str(len(workers)) if workers else "none yet"))
     for worker in workers:
         memory = format_bytes(worker["memory_bytes"])
-        text = f"{worker['name']}: {worker['state']}, {worker['slots']} slots, {memory}"
+        level = worker["level"] or "any level"
+        text = f"{worker['name']}: {level}, {worker['state']}, {worker['slots']} slots, {memory}"
         lines.append(("", text))
     counts = ", ".join(f"{count} {name}" for name, count in report["tasks"].items() if count)
     lines.append(("tasks", counts or "none yet"))

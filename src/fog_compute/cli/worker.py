@@ -18,10 +18,11 @@ def ls(*, json: JsonFlag = False) -> int:
         print_json(workers)
         return 0
     print_table(
-        ("WORKER", "STATE", "KINDS", "SLOTS", "OURS", "MEMORY"),
+        ("WORKER", "LEVEL", "STATE", "KINDS", "SLOTS", "OURS", "MEMORY"),
         [
             (
                 worker["name"],
+                worker["level"] or "any",
                 worker["state"],
                 ",".join(worker["kinds"]),
                 worker["slots"],

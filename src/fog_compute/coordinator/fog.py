@@ -217,6 +217,7 @@ class FogCoordinator:
             slots=offer.slots,
             memory_bytes=offer.memory_bytes,
             groups=frozenset(offer.groups),
+            level=offer.level,
             state=state,
             leased=self._leased[offer.name],
             cached=frozenset(known.cached),

@@ -70,6 +70,7 @@ class WorkerView:
         slots: tasks that it runs at once.
         memory_bytes: memory that one task may have there.
         groups: groups that it serves.
+        level: the level whose tasks it takes; None for any.
         state: whether it may be asked now.
         leased: attempts that it holds for this coordinator.
         cached: modules that it has from this coordinator, by their SHA-256.
@@ -82,6 +83,7 @@ class WorkerView:
     slots: int
     memory_bytes: int
     groups: frozenset[str] = frozenset()
+    level: PrivacyLevel | None = None
     state: WorkerState = WorkerState.READY
     leased: int = 0
     cached: frozenset[str] = frozenset()
@@ -116,7 +118,11 @@ class Requirements:
     def need(self) -> Requirements:
         """What decides whether any worker fits at all, without what only ranks those that do."""
         return Requirements(
-            self.kind, self.memory_bytes, groups=self.groups, refused_by=self.refused_by
+            self.kind,
+            self.memory_bytes,
+            self.privacy,
+            groups=self.groups,
+            refused_by=self.refused_by,
         )
 
 
@@ -244,6 +250,8 @@ def _filter(
 
 def _lasting_misfit(requirements: Requirements, worker: WorkerView) -> str:
     """Why a worker cannot take a task even when it is idle; empty if it can."""
+    if worker.level not in (None, requirements.privacy):
+        return "of another level"
     if requirements.kind not in worker.kinds:
         return f"without {requirements.kind}"
     if requirements.groups and not requirements.groups & worker.groups:

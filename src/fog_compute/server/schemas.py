@@ -210,6 +210,7 @@ class WorkerOut(_Out):
     """A worker as this coordinator sees it."""
 
     name: str
+    level: PrivacyLevel | None = Field(description="Whose tasks it takes; null for any level.")
     state: WorkerState
     kinds: list[str]
     slots: int
@@ -222,6 +223,7 @@ class WorkerOut(_Out):
         """Translate a record."""
         return cls(
             name=shown_name(worker.name),
+            level=worker.level,
             state=worker.state,
             kinds=sorted(worker.kinds),
             slots=worker.slots,

@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 
+_PATH_LENGTHS: Final = frozenset(level.hops for level in PrivacyLevel)
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkStatus:
     """The network as one client sees it.
@@ -260,8 +263,10 @@ class BetanetService:
                 slots=worker.slots,
                 memory_bytes=worker.memory_bytes,
                 groups=tuple(worker.groups),
+                level=None if worker.level is None else PrivacyLevel.of_hops(worker.level),
             )
             for worker in listed
+            if worker.level is None or worker.level in _PATH_LENGTHS
         ]
 
     async def status(self) -> NetworkStatus:
@@ -304,32 +309,22 @@ class BetanetService:
 
 
 async def open_channel(*, folder: Path, bootstrap: Path, level: PrivacyLevel) -> BetanetChannel:
-    """Open a client that serves every level, and the channel over it, as a worker does.
-
-    It answers each request over as many hops as the requester chose, so one that is asked at
-    PUBLIC shows the requester's edge where it is. What it sends by itself has ``level``.
-    The caller closes ``channel.client``.
+    """Open a client of one level, and the channel over it; the caller closes ``channel.client``.
 
     Raises:
         ServiceUnavailable: the network cannot be joined; the text says why.
     """
-    return BetanetChannel(await _open_client(folder, bootstrap, level, serves_all=True), level)
+    return BetanetChannel(await _open_client(folder, bootstrap, level), level)
 
 
-async def _open_client(
-    folder: Path, bootstrap: Path, level: PrivacyLevel, *, serves_all: bool = False
-) -> betanet.Client:
+async def _open_client(folder: Path, bootstrap: Path, level: PrivacyLevel) -> betanet.Client:
     try:
         await in_thread(_prepare, folder, bootstrap)
     except OSError as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {why(error)}") from error
     try:
         return await betanet.Client.open(
-            dir=folder,
-            bootstrap=bootstrap,
-            hops=level.hops,
-            level=None if serves_all else level.hops,
-            is_public=serves_all,
+            dir=folder, bootstrap=bootstrap, hops=level.hops, level=level.hops
         )
     except (betanet.BetanetError, OSError) as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from fog_compute.vpn.levels import PrivacyLevel
+
 __all__ = ["WorkerDirectory", "WorkerOffer", "WorkerPublisher", "shown_name"]
 
 _KEY: Final = re.compile(r"(-[0-9a-f]{6})[0-9a-f]{58}$")
@@ -16,6 +18,9 @@ _KEY: Final = re.compile(r"(-[0-9a-f]{6})[0-9a-f]{58}$")
 class WorkerOffer:
     """A machine that lends itself, as it describes itself in the signed list of workers.
 
+    A machine that serves several levels has an entry for each, under another name and key, at
+    another address: nothing in the list says that they belong together.
+
     Attributes:
         name: unique in the list; says nothing about the owner.
         address: where it is reached.
@@ -23,6 +28,7 @@ class WorkerOffer:
         slots: tasks that it runs at once.
         memory_bytes: memory that one task may have.
         groups: groups that it serves.
+        level: the level whose tasks it takes at this address; None for any.
     """
 
     name: str
@@ -31,6 +37,7 @@ class WorkerOffer:
     slots: int
     memory_bytes: int
     groups: tuple[str, ...] = ()
+    level: PrivacyLevel | None = None
 
 
 def shown_name(name: str) -> str:

@@ -24,6 +24,18 @@ class PrivacyLevel(enum.StrEnum):
         """Mix nodes on each path of this level, edges included."""
         return _HOPS[self]
 
+    @classmethod
+    def of_hops(cls, hops: int) -> PrivacyLevel:
+        """The level with paths of ``hops`` nodes.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for level, length in _HOPS.items():
+            if length == hops:
+                return level
+        raise ValueError(f"no privacy level has {hops} hops")
+
 
 _HOPS: dict[PrivacyLevel, int] = {
     PrivacyLevel.PUBLIC: 1,

@@ -1,7 +1,8 @@
 """The worker process: ``python -m fog_compute.worker --home DIR --net NET.json``.
 
-It owns its home folder, joins the network with a client of its own, and serves until it is told to
-stop.  SIGINT or SIGTERM lets attempts in hand end for a few seconds; a second one does not.
+It owns its home folder, joins the network with a client of its own for each privacy level, and
+serves until it is told to stop.  SIGINT or SIGTERM lets attempts in hand end for a few seconds; a
+second one does not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +46,7 @@ from fog_compute.units import MIB
 from fog_compute.vpn.betanet import BetanetChannel, open_channel
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.levels import PrivacyLevel
-from fog_compute.worker.agent import WorkerAgent
+from fog_compute.worker.agent import Served, WorkerAgent
 from fog_compute.worker.settings import WorkerSettings
 
 DRAIN_S: Final = 2.5  # `fog up` gives a worker a second more to end
@@ -53,16 +55,21 @@ OFFER_LIFETIME_PUBLICATIONS: Final = 3  # an offer outlives this many pauses bet
 
 
 class WorkerFile(msgspec.Struct, frozen=True):
-    """``worker.json`` in the home folder: the name that stays, and what runs now."""
+    """``worker.json`` in the home folder: the names that stay, and what runs now.
 
-    name: str
+    Attributes:
+        names: the worker's name at each level.
+        pid: its process.
+        slots: tasks that it runs at once.
+    """
+
+    names: dict[PrivacyLevel, str]
     pid: int = 0
-    address: str = ""
     slots: int = 0
 
 
 class _Publisher:
-    """Puts the worker's offer into the network's list."""
+    """Puts the worker's offer at one level into the network's list."""
 
     def __init__(self, channel: BetanetChannel, lifetime_s: float) -> None:
         self._channel = channel
@@ -148,31 +155,54 @@ async def _serve(options: argparse.Namespace) -> None:
         slots=options.slots, queue=options.queue, memory_bytes=options.memory_mib * MIB
     )
     stop = stop_event()
-    channel = await open_channel(
-        folder=options.home / "client", bootstrap=options.net, level=PrivacyLevel.PRIVATE
-    )
-    try:
-        name = write_state(options.home, channel.address, settings)
+    async with AsyncExitStack() as opened:
+        channels = await _open_channels(options.home, options.net, opened)
+        names = write_state(options.home, settings)
+        lifetime_s = settings.publish_s * OFFER_LIFETIME_PUBLICATIONS
         agent = WorkerAgent(
-            channel,
+            [
+                Served(names[level], channel, level, _Publisher(channel, lifetime_s))
+                for level, channel in channels.items()
+            ],
             options.home,
-            name=name,
             settings=settings,
-            publisher=_Publisher(channel, settings.publish_s * OFFER_LIFETIME_PUBLICATIONS),
             on_trouble=lambda reason: announce("trouble", reason=reason),
         )
-        announcing = asyncio.create_task(_announce_ready(agent, name, channel.address))
+        announcing = asyncio.create_task(_announce_ready(agent))
         try:
             await _run_until(agent, stop, by_owner=options.die_with_parent)
         finally:
             announcing.cancel()
+
+
+async def _open_channels(
+    home: Path, net: Path, opened: AsyncExitStack
+) -> dict[PrivacyLevel, BetanetChannel]:
+    """Join with a client for each level, which ``opened`` closes.
+
+    Who is asked at PUBLIC shows where that client is, and with it nothing of the others.
+    """
+    opening = {
+        level: asyncio.create_task(
+            open_channel(folder=home / "clients" / level.value, bootstrap=net, level=level)
+        )
+        for level in PrivacyLevel
+    }
+    try:
+        await asyncio.gather(*opening.values())
     finally:
-        await channel.client.close()
+        for task in opening.values():
+            task.cancel()
+        ended = await asyncio.gather(*opening.values(), return_exceptions=True)
+        for channel in ended:
+            if isinstance(channel, BetanetChannel):
+                opened.push_async_callback(channel.client.close)
+    return {level: task.result() for level, task in opening.items()}
 
 
-async def _announce_ready(agent: WorkerAgent, name: str, address: str) -> None:
+async def _announce_ready(agent: WorkerAgent) -> None:
     await agent.tried()
-    announce("ready", name=name, address=address)
+    announce("ready")
 
 
 async def _run_until(agent: WorkerAgent, stop: asyncio.Event, *, by_owner: bool) -> None:
@@ -208,18 +238,21 @@ def owned(home: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write_state(home: Path, address: str, settings: WorkerSettings) -> str:
-    """Write ``worker.json`` and return the worker's name, which is drawn once and says nothing."""
+def write_state(home: Path, settings: WorkerSettings) -> dict[PrivacyLevel, str]:
+    """Write ``worker.json``; return the worker's names, which are drawn once and say nothing.
+
+    None of them tells that another one is of the same worker.
+    """
     path = home / "worker.json"
-    try:
-        name = msgspec.json.decode(read_state(path), type=WorkerFile).name
-    except (FileNotFoundError, msgspec.MsgspecError):
-        name = f"worker-{secrets.token_hex(4)}"
-    state = WorkerFile(name=name, pid=os.getpid(), address=address, slots=settings.slots)
+    names: dict[PrivacyLevel, str] = {}
+    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
+        names = msgspec.json.decode(read_state(path), type=WorkerFile).names
+    names = {level: names.get(level) or f"worker-{secrets.token_hex(4)}" for level in PrivacyLevel}
+    state = WorkerFile(names=names, pid=os.getpid(), slots=settings.slots)
     temporary = path.with_suffix(".new")
     temporary.write_bytes(msgspec.json.encode(state))
     temporary.replace(path)
-    return name
+    return names
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -54,6 +54,7 @@ from fog_compute.tasks.wire import (
 from fog_compute.text import one_line
 from fog_compute.vpn.channel import MessageChannel, Received
 from fog_compute.vpn.directory import WorkerOffer, WorkerPublisher
+from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.worker.attempts import Held, check_submit, open_job, open_module, refs_of
 from fog_compute.worker.cache import BlobCache, BlobGone, CacheFull
 from fog_compute.worker.journal import Journal, JournalUnusable
@@ -73,30 +74,43 @@ RELEASE_TOLERANCE_S: Final = 0.001  # what adding up floating-point times may be
 _log = get_logger("fog_compute.worker")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Served:
+    """A level that a worker serves, with a channel and a name of its own.
+
+    Attributes:
+        name: the worker's name in the list, at this level.
+        channel: where its requests come from.
+        level: the level of all of them; None where the channel takes any.
+        publisher: puts the offer into the list, if given.
+    """
+
+    name: str
+    channel: MessageChannel
+    level: PrivacyLevel | None = None
+    publisher: WorkerPublisher | None = None
+
+
 class WorkerAgent:
-    """One worker.  `run` is all of it; everything else happens through its channel."""
+    """One worker.  `run` is all of it; everything else happens through its channels."""
 
     def __init__(
         self,
-        channel: MessageChannel,
+        served: Sequence[Served],
         home: Path,
         *,
-        name: str,
         settings: WorkerSettings | None = None,
-        publisher: WorkerPublisher | None = None,
         clock: Clock | None = None,
         on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Keep all state below ``home``; offer the slots through ``publisher``, if given.
+        """Keep all state below ``home``, and share the slots among the levels in ``served``.
 
         ``on_trouble`` is called with one line when the machine keeps slots from running tasks, and
         with an empty one when it does so no longer.
         """
-        self._channel = channel
+        self._served = tuple(served)
         self._settings = WorkerSettings() if settings is None else settings
         self._clock: Clock = SystemClock() if clock is None else clock
-        self._publisher = publisher
-        self._name = name
         self._journal = Journal(home / "attempts.db", self._clock)
         self._cache = BlobCache(home / "blobs", self._settings.cache_bytes)
         self._slots = [
@@ -124,18 +138,19 @@ class WorkerAgent:
         """Serve until cancelled or until the channel closes.  No runner is left behind.
 
         Raises:
-            ChannelError: the channel is closed.
+            ChannelError: a channel is closed.
         """
         try:
             async with asyncio.TaskGroup() as group:
                 for slot in self._slots:
                     group.create_task(self._serve_slot(slot), name="slot")
                 group.create_task(self._sweep(), name="sweep")
-                if self._publisher is not None:
-                    group.create_task(self._publish(self._publisher), name="publish")
-                group.create_task(self._receive(group), name="receive")
+                for one in self._served:
+                    if one.publisher is not None:
+                        group.create_task(self._publish(one.publisher, one), name="publish")
+                    group.create_task(self._receive(group, one.channel), name="receive")
         except* ChannelError as errors:
-            raise ChannelError("the worker's channel is closed") from errors
+            raise ChannelError("a channel of the worker is closed") from errors
         finally:
             for release in self._releases:
                 release.cancel()
@@ -183,23 +198,23 @@ class WorkerAgent:
 
     # Requests
 
-    async def _receive(self, group: asyncio.TaskGroup) -> None:
+    async def _receive(self, group: asyncio.TaskGroup, channel: MessageChannel) -> None:
         free = asyncio.Semaphore(CONCURRENT_REQUESTS)
         await self._tried.wait()  # so that no attempt is taken that this machine cannot run
         while True:
             await free.acquire()
-            incoming = await self._channel.receive()
-            handling = group.create_task(self._handle(incoming))
+            incoming = await channel.receive()
+            handling = group.create_task(self._handle(channel, incoming))
             self._handling.add(handling)
             handling.add_done_callback(self._handling.discard)
             handling.add_done_callback(lambda _: free.release())
 
-    async def _handle(self, incoming: Received) -> None:
+    async def _handle(self, channel: MessageChannel, incoming: Received) -> None:
         try:
             request = parse_request(incoming.body)
         except WireError as err:
             _log.debug("request.refused", reason=str(err))
-            await self._answer(incoming, Rejected("this is no request of this protocol"))
+            await self._answer(channel, incoming, Rejected("this is no request of this protocol"))
             return
         reply = await self._effect(request)
         # Many may wait for news, so what they brought must go.
@@ -207,14 +222,14 @@ class WorkerAgent:
         if isinstance(request, Submit):
             request = msgspec.structs.replace(request, attached={})
         with contextlib.suppress(ChannelError):
-            await self._channel.commit(incoming)
+            await channel.commit(incoming)
         if isinstance(request, Submit | Poll) and incoming.reply_capacity:
             await self._hold(request)
             try:
                 reply = self._status_reply(request, reply, incoming.reply_capacity)
             except JournalUnusable as err:
                 reply = self._put_off(err)
-        await self._answer(incoming, reply, committed=True)
+        await self._answer(channel, incoming, reply, committed=True)
 
     async def _effect(self, request: Request) -> Reply:
         """Do what a request asks; all that must last has been kept when this returns."""
@@ -245,15 +260,17 @@ class WorkerAgent:
     def _busy(self) -> Busy:
         return Busy(held=len(self._held), capacity=self.capacity)
 
-    async def _answer(self, incoming: Received, reply: Reply, *, committed: bool = False) -> None:
+    async def _answer(
+        self, channel: MessageChannel, incoming: Received, reply: Reply, *, committed: bool = False
+    ) -> None:
         with contextlib.suppress(ChannelError):
             if not committed:
-                await self._channel.commit(incoming)
+                await channel.commit(incoming)
             body = encode(reply)
             if len(body) > incoming.reply_capacity > 0:
                 body = encode(Rejected("the answer does not fit"))
             if len(body) <= incoming.reply_capacity:
-                await self._channel.reply(incoming, body)
+                await channel.reply(incoming, body)
 
     async def _submit(self, submit: Submit) -> Reply:
         if (known := self._known(submit.handle)) is not None:
@@ -552,13 +569,13 @@ class WorkerAgent:
             except JournalUnusable as err:
                 _log.error("journal.not_swept", reason=err.message)
 
-    async def _publish(self, publisher: WorkerPublisher) -> None:
+    async def _publish(self, publisher: WorkerPublisher, served: Served) -> None:
         await self._tried.wait()
         while True:
             pause = self._settings.publish_s
             if self._able:
                 try:
-                    await publisher.publish(self._offer())
+                    await publisher.publish(self._offer(served))
                 except FogError as err:
                     _log.warning("offer.not_published", reason=err.message)
                     pause = min(pause, PUBLISH_RETRY_S)
@@ -566,15 +583,16 @@ class WorkerAgent:
                 pause = min(pause, PUBLISH_RETRY_S)
             await self._clock.sleep(pause)
 
-    def _offer(self) -> WorkerOffer:
+    def _offer(self, served: Served) -> WorkerOffer:
         settings = self._settings
         return WorkerOffer(
-            name=self._name,
-            address=self._channel.address,
+            name=served.name,
+            address=served.channel.address,
             kinds=settings.kinds,
             slots=len(self._able),
             memory_bytes=settings.memory_bytes,
             groups=settings.groups,
+            level=served.level,
         )
 
 

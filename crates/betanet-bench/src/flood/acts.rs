@@ -239,6 +239,7 @@ fn worker(edge: NodeId) -> Result<Signed, Trouble> {
         groups: Vec::new(),
         address: Address::new(vec![Mailbox { edge, mailbox: mailbox_of(&id) }], id)?,
         issued_ms: now_ms,
+        level: None,
         expires_ms: now_ms + WORKER_LIFE_MS,
     };
     Ok(Verified::sign(descriptor, &key)?.signed().clone())

@@ -10,7 +10,7 @@ use tokio::sync::{SemaphorePermit, oneshot, watch};
 
 use super::driver::{ClientCommand, Progress, SendFailure};
 use super::error::ClientError;
-use super::{Client, EDGE_PATIENCE, spool};
+use super::{Client, EDGE_PATIENCE};
 
 /// Memory of all messages under way, in KiB, and the least that one counts for: the courier's own limits.
 pub(super) const ROOM_KIB: usize = 256 * 1024;

@@ -49,6 +49,7 @@ STATUS: Final = {
     "workers": [
         {
             "name": "w",
+            "level": "private",
             "state": "ready",
             "kinds": ["wasi"],
             "slots": 1,

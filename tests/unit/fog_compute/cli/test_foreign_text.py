@@ -79,6 +79,7 @@ def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
     """INV-TASK-33."""
     worker: Worker = {
         "name": WORDS,
+        "level": "private",
         "state": "ready",
         "kinds": [],
         "slots": 1,

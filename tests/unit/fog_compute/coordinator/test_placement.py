@@ -31,6 +31,7 @@ def worker(
     memory_bytes: int = 1000,
     kinds: frozenset[str] = frozenset({"wasm"}),
     groups: frozenset[str] = frozenset(),
+    level: PrivacyLevel | None = None,
     state: WorkerState = WorkerState.READY,
     cached: frozenset[str] = frozenset(),
     failures: int = 0,
@@ -42,6 +43,7 @@ def worker(
         slots=slots,
         memory_bytes=memory_bytes,
         groups=groups,
+        level=level,
         state=state,
         leased=leased,
         cached=cached,
@@ -60,6 +62,7 @@ def chosen(requirements: Requirements, *workers: WorkerView, strategy: Strategy)
     [
         (worker("a", kinds=frozenset({"python"})), "without wasm"),
         (worker("a", memory_bytes=99), "memory"),
+        (worker("a", level=PrivacyLevel.PUBLIC), "of another level"),
         (worker("a", state=WorkerState.BUSY), "busy"),
         (worker("a", state=WorkerState.LOST), "lost"),
         (worker("a", slots=1, leased=QUEUE_PER_SLOT), "full"),
@@ -77,6 +80,18 @@ def test_group_of_the_task_must_be_served() -> None:
     outsider, member = worker("a"), worker("b", groups=frozenset({"lab"}))
 
     assert chosen(task, outsider, member, strategy=Strategy.RANDOM) == "b"
+
+
+@pytest.mark.parametrize("level", list(PrivacyLevel))
+def test_a_task_goes_to_the_entry_of_its_level_and_to_no_other(level: PrivacyLevel) -> None:
+    entries = [worker(one.value, level=one) for one in PrivacyLevel]
+    task = replace(TASK, privacy=level)
+
+    assert chosen(task, *entries, strategy=Strategy.RANDOM) == level.value
+    others = [entry for entry in entries if entry.level is not level]
+    decision = select(task, others, Random(1))
+    assert (decision.worker, decision.rejected) == (None, {"of another level": 3})
+    assert chosen(task, *others, worker("any"), strategy=Strategy.RANDOM) == "any"
 
 
 def test_no_known_worker_is_said_so() -> None:

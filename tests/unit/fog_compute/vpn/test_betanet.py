@@ -141,8 +141,10 @@ async def test_workers_whose_keys_begin_alike_are_told_apart(tmp_path: Path) -> 
             slots=1,
             memory_bytes=1,
             groups=[],
+            level=level,
         )
-        for digit in "ab"
+        # The last one is of no level of ours, whatever it is.
+        for digit, level in (("a", 3), ("b", None), ("c", 4))
     ]
 
     class Listing:
@@ -157,4 +159,5 @@ async def test_workers_whose_keys_begin_alike_are_told_apart(tmp_path: Path) -> 
         offers = await service.workers()
 
     assert len({offer.name for offer in offers}) == 2
+    assert [offer.level for offer in offers] == [PrivacyLevel.PRIVATE, None]
     assert {shown_name(offer.name) for offer in offers} == {"w-123456"}

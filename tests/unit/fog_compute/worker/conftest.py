@@ -32,7 +32,8 @@ from fog_compute.tasks.sealing import SealedBlob, new_key, seal_blob
 from fog_compute.tasks.wire import ResultAssembler, encode, limits_to_wire, parse_reply
 from fog_compute.testing import MemoryChannel, MemoryNetwork
 from fog_compute.vpn.directory import WorkerOffer
-from fog_compute.worker.agent import WorkerAgent
+from fog_compute.vpn.levels import PrivacyLevel
+from fog_compute.worker.agent import Served, WorkerAgent
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import RunnerSlot
 
@@ -54,6 +55,7 @@ class Requester:
     """Speaks the protocol as a coordinator does, repeating what was lost."""
 
     channel: MemoryChannel
+    worker: str = "worker"
     key: bytes = field(default_factory=new_key)
 
     async def ask(self, request: Request, *, reply_packets: int = 4) -> Reply:
@@ -63,7 +65,7 @@ class Requester:
                 with contextlib.suppress(ChannelTimeout):
                     return parse_reply(
                         await self.channel.request(
-                            "worker", encode(request), reply_packets=reply_packets, timeout=5.0
+                            self.worker, encode(request), reply_packets=reply_packets, timeout=5.0
                         )
                     )
 
@@ -143,14 +145,16 @@ class Running:
 
     def __init__(self, network: MemoryNetwork, home: Path, settings: WorkerSettings) -> None:
         self.channel = network.channel("worker")
+        self.public = network.channel("worker-public")
         self.offers = Offers()
         self.troubles: list[str] = []
         self.agent = WorkerAgent(
-            self.channel,
+            [
+                Served("worker-test", self.channel, publisher=self.offers),
+                Served("worker-other", self.public, PrivacyLevel.PUBLIC, self.offers),
+            ],
             home,
-            name="worker-test",
             settings=settings,
-            publisher=self.offers,
             on_trouble=self.troubles.append,
         )
         self._serving: asyncio.Task[None] | None = None

@@ -40,7 +40,8 @@ from fog_compute.tasks.wire import encode, encode_result, parse_reply
 from fog_compute.testing import ManualClock, MemoryNetwork
 from fog_compute.units import MIB
 from fog_compute.vpn.channel import Received
-from fog_compute.worker.agent import WorkerAgent
+from fog_compute.vpn.levels import PrivacyLevel
+from fog_compute.worker.agent import Served, WorkerAgent
 from fog_compute.worker.attempts import Held
 
 from . import guests
@@ -513,11 +514,26 @@ async def test_a_held_answer_comes_when_the_time_is_over(
 async def test_the_offer_is_published(worker: Running, requester: Requester) -> None:
     await requester.ask(Ack(handles=()))
     async with asyncio.timeout(DEADLINE_S):
-        while not worker.offers.published:
+        while len(worker.offers.published) < 2:
             await asyncio.sleep(0.005)
-    offer = worker.offers.published[0]
-    assert (offer.name, offer.address, offer.kinds) == ("worker-test", "worker", ("wasm",))
-    assert offer.slots == 1
+    offers = {offer.name: offer for offer in worker.offers.published}
+    offer, public = offers["worker-test"], offers["worker-other"]
+    assert (offer.address, offer.kinds, offer.level) == ("worker", ("wasm",), None)
+    assert (public.address, public.level) == ("worker-public", PrivacyLevel.PUBLIC)
+    assert offer.slots == public.slots == 1
+    assert public.address not in repr(offer)
+
+
+@pytest.mark.asyncio
+async def test_each_level_is_answered_where_it_was_asked(
+    worker: Running, requester: Requester
+) -> None:
+    public = Requester(requester.channel, worker="worker-public")
+    results = await asyncio.gather(
+        requester.run(requester.submission(guests.HELLO)),
+        public.run(public.submission(guests.HELLO)),
+    )
+    assert [result.stdout for result in results] == [b"hello\n"] * 2
 
 
 @pytest.mark.asyncio
@@ -587,7 +603,7 @@ async def test_a_completion_is_shown_at_an_edge_of_the_grid(
 ) -> None:
     """INV-TASK-15: on a clock that stands still the result exists and is not shown."""
     clock = ManualClock()
-    agent = WorkerAgent(network.channel("worker"), tmp_path, name="w", clock=clock)
+    agent = WorkerAgent([Served("w", network.channel("worker"))], tmp_path, clock=clock)
     serving = asyncio.create_task(agent.run())
     try:
         submit = requester.submission(guests.HELLO)
@@ -614,7 +630,7 @@ async def test_a_jump_of_the_wall_clock_neither_hides_a_result_nor_shows_it_earl
     clock = ManualClock()
     submit = requester.submission(guests.HELLO)
     for _ in range(2):
-        agent = WorkerAgent(network.channel("worker"), tmp_path, name="w", clock=clock)
+        agent = WorkerAgent([Served("w", network.channel("worker"))], tmp_path, clock=clock)
         serving = asyncio.create_task(agent.run())
         try:
             await requester.submit(submit)
@@ -637,7 +653,7 @@ async def test_a_result_that_takes_long_to_keep_is_shown_at_a_later_edge(
 ) -> None:
     """INV-TASK-15."""
     clock = ManualClock()
-    agent = WorkerAgent(network.channel("worker"), tmp_path, name="w", clock=clock)
+    agent = WorkerAgent([Served("w", network.channel("worker"))], tmp_path, clock=clock)
     keep = agent._journal.finish
 
     async def keep_for_long(*args: Any) -> None:

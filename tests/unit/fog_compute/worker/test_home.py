@@ -11,32 +11,35 @@ from pathlib import Path
 import pytest
 
 from fog_compute.errors import ConfigError
+from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.worker.__main__ import _parser, owned, write_state
 from fog_compute.worker.settings import WorkerSettings
 
 
-def name_in(home: Path) -> str:
-    return write_state(home, "fog1address", WorkerSettings())
+def names_in(home: Path) -> dict[PrivacyLevel, str]:
+    return write_state(home, WorkerSettings())
 
 
-def test_worker_keeps_its_name(tmp_path: Path) -> None:
-    first = name_in(tmp_path)
+def test_worker_keeps_a_name_for_each_level(tmp_path: Path) -> None:
+    first = names_in(tmp_path)
 
-    assert name_in(tmp_path) == first
+    assert names_in(tmp_path) == first
+    assert set(first) == set(PrivacyLevel)
+    assert len(set(first.values())) == len(PrivacyLevel)
     assert json.loads((tmp_path / "worker.json").read_text())["pid"] == os.getpid()
 
 
 def test_damaged_name_is_drawn_anew(tmp_path: Path) -> None:
     (tmp_path / "worker.json").write_text("{")
 
-    assert name_in(tmp_path).startswith("worker-")
+    assert all(name.startswith("worker-") for name in names_in(tmp_path).values())
 
 
 def test_name_that_cannot_be_read_is_not_taken_for_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / "worker.json").mkdir()
 
     with pytest.raises(OSError, match="no regular file"):
-        name_in(tmp_path)
+        names_in(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ use betanet_mix::message::{MAX_HEAD_LEN, SpoolKey};
 
 use super::{Driver, SendFailure, UnderWay, answer};
 use crate::client::Incoming;
-use crate::client::spool::{Job, ReceivedBody, open_stream};
+use crate::client::ReceivedBody;
+use crate::client::spool::{Job, open_stream};
 use crate::control::Op;
 use crate::link::Frame;
 

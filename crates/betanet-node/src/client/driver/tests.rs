@@ -17,8 +17,8 @@ use crate::clock::NetworkClock;
 use crate::control::ControlChannel;
 use crate::link::{Dialer, Frame, LinkSender, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile};
-use crate::sync::lock;
 use crate::random::os_rng;
+use crate::sync::lock;
 
 const EPOCH_MS: u64 = 20_000;
 const EPOCH: Epoch = Epoch(100);
