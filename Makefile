@@ -44,6 +44,7 @@ test: build ## Run all tests but those that take minutes
 test-long: build ## Run all tests, with long property searches
 	export PROPTEST_CASES=10000 && $(CARGO_TEST)
 	cargo test --locked --package betanet-sphinx -- --ignored
+	cargo test --locked --package betanet-mix --test bulk -- --ignored
 	cargo run --locked --package betanet-fuzz -- --seconds 20
 	HYPOTHESIS_PROFILE=deep $(BIN)/pytest --slow --timeout=1800
 

@@ -225,7 +225,7 @@ fn an_uncommitted_large_message_is_delivered_again() {
 
 /// INV-MSG-61: the longest message there is, at losses of a hundredth and a tenth. Takes minutes.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: `make test-long`"]
 fn the_longest_message_arrives_intact_though_links_lose() {
     for (seed, loss) in [(20, 0.01), (21, 0.1)] {
         let (mut network, alice, bob) = pair(seed, lossy(loss));
