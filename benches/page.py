@@ -261,9 +261,8 @@ def render(reports: dict[str, Report]) -> str:
 
 
 def long_runs(report: Report) -> list[str]:
-    """What `make bench-long` has found."""
-    node, messages, replays = report["node"], report["messages"], report["replays"]
-    memory, beside, net = node["rss_mib"], node["rss_mib_beside_tags"], messages["net_rss_mib"]
+    """What `make bench-long` has found, as far as it was measured."""
+    kinds = {"node": node_row, "messages": messages_row, "replays": replays_row}
     return [
         "## Long runs",
         "",
@@ -274,38 +273,52 @@ def long_runs(report: Report) -> list[str]:
         ),
         "",
         row("run", "found"),
-        row("---", "---"),
-        row(
-            f"{node['packets']:,} packets through one node",
-            f"{node['lost']} lost; {memory['first']} at first, {memory['median']} in the middle,"
-            f" {memory['last']} at the end with {node['tags']:,} tags of two full epochs; beside"
-            f" the tags {beside['first']}, {beside['median']}, {beside['last']}",
-        ),
-        row(
-            f"start of a node with {node['tags_at_start']:,} tags of before",
-            f"{node['start_s']} s",
-        ),
-        row(
-            f"{messages['messages']:,} messages, 3 hops, ten nodes, in {messages['epochs']} epochs",
-            f"{messages['lost']} lost; all processes together {net['first']} at first,"
-            f" {net['median']} in the middle, {net['last']} at the end",
-        ),
-        row(
-            f"{replays['sent_again']:,} copies of {replays['packets']:,} packets sent again to a"
-            f" node that was killed {replays['kills']} times and frozen {replays['freezes']} times",
-            f"{replays['let_in_again']} let in again; {replays['came']:,} packets came",
-        ),
-        *(
-            row(
-                f"one message of {it['bytes'] >> 20} MiB, {it['hops']} hops,"
-                f" {it['per_mille'] / 10:g} % of the frames of each link lost",
-                f"intact after {it['seconds']} s; sender at most {it['sender_peak_mib']},"
-                f" recipient {it['recipient_peak_mib']}",
-            )
-            for it in report["lossy"]
-        ),
+        "|---" * 2 + "|",
+        *(kind(report[name]) for name, kind in kinds.items() if name in report),
+        *(lossy_row(found) for found in report.get("lossy", ())),
         "",
     ]
+
+
+def node_row(found: Report) -> str:
+    """Packets through one node."""
+    memory, beside = found["rss_mib"], found["rss_mib_beside_tags"]
+    return row(
+        f"{found['packets']:,} packets through one node",
+        f"{found['lost']} lost; {memory['first']} with {found['tags_at_start']:,} replay tags of"
+        f" before, {memory['last']} with {found['tags']:,}, those of two full epochs; beside the"
+        f" tags {beside['first']} at first, {beside['median']} in the middle, {beside['last']}"
+        " at the end",
+    )
+
+
+def messages_row(found: Report) -> str:
+    """Messages through short epochs."""
+    net = found["net_rss_mib"]
+    return row(
+        f"{found['messages']:,} messages, 3 hops, ten nodes, in {found['epochs']} epochs",
+        f"{found['lost']} lost; all processes together {net['first']} at first, {net['median']} in"
+        f" the middle, {net['last']} at the end",
+    )
+
+
+def replays_row(found: Report) -> str:
+    """Packets sent again to a node that was killed."""
+    return row(
+        f"{found['sent_again']:,} copies of {found['packets']:,} packets sent to a node that was"
+        f" killed {found['kills']} times and frozen {found['freezes']} times",
+        f"{found['let_in_again']} let in again; {found['came']:,} packets came",
+    )
+
+
+def lossy_row(found: Report) -> str:
+    """One large message over bad links."""
+    return row(
+        f"one message of {found['bytes'] >> 20} MiB, {found['hops']} hops,"
+        f" {found['per_mille'] / 10:g} % of the frames of each link lost",
+        f"intact after {found['seconds']} s; sender at most {found['sender_peak_mib']}, recipient"
+        f" {found['recipient_peak_mib']}",
+    )
 
 
 FLAMES = {"node.flame.svg": "in a node under load", "e2e.flame.svg": "in a network and its clients"}
