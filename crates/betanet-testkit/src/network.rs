@@ -1,6 +1,6 @@
 //! The network in memory and its clock.
 
-mod directory;
+mod authority;
 mod effects;
 mod events;
 mod packets;
@@ -19,7 +19,7 @@ use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
 
-use self::directory::Directory;
+use self::authority::MemoryAuthority;
 use self::events::{Event, Kind};
 use crate::client::{ClientIndex, MemoryClient};
 use crate::faults::Faults;
@@ -75,7 +75,7 @@ pub struct MemoryNetwork {
     nodes: Vec<MemoryNode>,
     by_id: HashMap<NodeId, usize>,
     clients: Vec<MemoryClient>,
-    directory: Directory,
+    authority: MemoryAuthority,
     clock: EpochClock,
     view: Arc<NetworkView>,
     dropped: BTreeMap<&'static str, u64>,
@@ -101,8 +101,8 @@ impl MemoryNetwork {
         let by_id = nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect();
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
-        let mut directory = Directory::new(SigningKey::from_bytes(&seed), &plan, nodes.len(), clock);
-        let view = directory.publish(&nodes, &clock, START_MS);
+        let mut authority = MemoryAuthority::new(SigningKey::from_bytes(&seed), &plan, nodes.len(), clock);
+        let view = authority.publish(&nodes, &clock, START_MS);
         let mut network = Self {
             plan,
             faults,
@@ -113,7 +113,7 @@ impl MemoryNetwork {
             nodes,
             by_id,
             clients: Vec::new(),
-            directory,
+            authority,
             clock,
             view,
             dropped: BTreeMap::new(),
@@ -347,7 +347,7 @@ impl MemoryNetwork {
         let now_ms = self.now_ms();
         let epoch = self.clock.epoch_at(now_ms);
         self.nodes.iter_mut().for_each(|node| node.rotate(epoch));
-        self.view = self.directory.publish(&self.nodes, &self.clock, now_ms);
+        self.view = self.authority.publish(&self.nodes, &self.clock, now_ms);
         for index in 0..self.clients.len() {
             let view = Arc::clone(&self.view);
             self.client_mut(ClientIndex(index)).courier.set_view(view);

@@ -12,13 +12,13 @@ use crate::node::MemoryNode;
 
 /// The authority, and what all clients hold of it.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct MemoryAuthority {
     key: SigningKey,
     ledger: Ledger,
     held: Consensuses,
 }
 
-impl Directory {
+impl MemoryAuthority {
     pub(super) fn new(key: SigningKey, plan: &Plan, nodes: usize, clock: EpochClock) -> Self {
         let constants = NetworkConstants {
             network: "testkit".to_owned(),
