@@ -20,12 +20,12 @@ pub(crate) const fn os_rng() -> UnwrapErr<SysRng> {
 
 /// Randomness for whoever needs much of it: a stream that the operating system seeds again and again.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct SeededStream {
     stream: ChaCha20Rng,
     left: usize,
 }
 
-impl Stream {
+impl SeededStream {
     pub(crate) fn new() -> Self {
         Self { stream: seeded(), left: PER_SEED }
     }
@@ -50,7 +50,7 @@ fn seeded() -> ChaCha20Rng {
     ChaCha20Rng::from_seed(*seed)
 }
 
-impl TryRng for Stream {
+impl TryRng for SeededStream {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
@@ -66,7 +66,7 @@ impl TryRng for Stream {
     }
 }
 
-impl TryCryptoRng for Stream {}
+impl TryCryptoRng for SeededStream {}
 
 #[cfg(test)]
 mod tests {
@@ -74,14 +74,14 @@ mod tests {
 
     use super::*;
 
-    fn draw(stream: &mut Stream) -> [u8; 16] {
+    fn draw(stream: &mut SeededStream) -> [u8; 16] {
         let mut bytes = [0; 16];
         stream.fill_bytes(&mut bytes);
         bytes
     }
 
-    fn stream(left: usize) -> Stream {
-        Stream { stream: ChaCha20Rng::from_seed([1; 32]), left }
+    fn stream(left: usize) -> SeededStream {
+        SeededStream { stream: ChaCha20Rng::from_seed([1; 32]), left }
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_a_stream_gives_does_not_repeat_itself() {
-        let mut stream = Stream::new();
+        let mut stream = SeededStream::new();
         let drawn: HashSet<_> = (0..3 * PER_SEED / 16).map(|_| draw(&mut stream)).collect();
         assert_eq!(3 * PER_SEED / 16, drawn.len());
     }

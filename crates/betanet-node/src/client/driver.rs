@@ -39,7 +39,7 @@ use super::spool::{RestoredSpool, WrittenPieces};
 use super::store::ClientStore;
 use super::{ClientError, Incoming};
 use crate::link::frame::{Item, ItemBody};
-use crate::random::Stream;
+use crate::random::SeededStream;
 use crate::rarely::Rarely;
 
 /// Packets built between two looks at the commands.
@@ -53,7 +53,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// The thread's state.
 pub(super) struct Driver {
-    courier: Courier<Stream>,
+    courier: Courier<SeededStream>,
     store: ClientStore,
     edges: Arc<Edges>,
     shared: Arc<Shared>,
@@ -90,7 +90,7 @@ impl Driver {
     ) -> Self {
         let key = store.sealing_key();
         let config = CourierConfig { mailboxes: store.mailboxes().len(), ..config };
-        let mut courier = Courier::new(config, key, Stream::new());
+        let mut courier = Courier::new(config, key, SeededStream::new());
         courier.set_own_edges(store.edges());
         for (id, until_ms) in store.take_remembered() {
             courier.remember(clocks.now(), id, until_ms);
