@@ -150,7 +150,7 @@ async fn the_authority_looks_where_a_node_says_that_it_is() {
     assert!(!running.net().one_operator);
 }
 
-/// INV-LINK-78: the authority that runs takes note of it by itself; so does one that was away.
+/// INV-LINK-80: the authority that runs takes note of it by itself; so does one that was away.
 #[tokio::test]
 async fn a_token_that_is_revoked_puts_out_whoever_came_with_it() {
     let running = Running::start().await;
@@ -184,7 +184,7 @@ async fn a_token_that_is_revoked_puts_out_whoever_came_with_it() {
     assert_eq!(1, saved, "the last consensus on disk is from before");
 }
 
-/// INV-LINK-79: workers publish again; who was let in, and what was signed, nobody can tell again.
+/// INV-LINK-81: workers publish again; who was let in, and what was signed, nobody can tell again.
 #[tokio::test]
 async fn a_damaged_worker_list_is_made_anew_and_a_damaged_directory_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -201,7 +201,7 @@ mod tests {
     use crate::authority::Authority;
     use crate::authority::tests::config;
 
-    /// INV-LINK-78
+    /// INV-LINK-80
     #[tokio::test]
     async fn a_token_is_listed_until_and_after_it_is_revoked() {
         let folder = tempfile::tempdir().unwrap();

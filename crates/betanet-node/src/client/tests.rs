@@ -249,7 +249,7 @@ async fn look_at<T>(future: &mut std::pin::Pin<&mut impl Future<Output = T>>) ->
     .await
 }
 
-/// INV-LINK-73 INV-LINK-79: an edge that shows what was in force before gains nothing by waiting for a restart.
+/// INV-LINK-73 INV-LINK-81: an edge that shows what was in force before gains nothing by waiting for a restart.
 #[test]
 fn old_documents_stay_old_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();

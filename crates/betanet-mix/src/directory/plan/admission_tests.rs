@@ -143,7 +143,7 @@ fn a_node_that_was_not_reached_is_not_listed() {
     assert_eq!(Ok(true), near.come(&one, "127.0.0.1:9", Some(&token), "127.0.0.1"));
 }
 
-/// INV-LINK-78: who came with a token that was revoked is listed no longer, in the epochs that are signed already too, and
+/// INV-LINK-80: who came with a token that was revoked is listed no longer, in the epochs that are signed already too, and
 /// does not come back with it.
 #[test]
 fn who_came_with_a_revoked_token_is_out_of_the_next_revision() {

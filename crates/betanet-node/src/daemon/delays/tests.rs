@@ -256,7 +256,7 @@ fn seeds_of_the_future_that_a_former_process_left_do_not_push_out_those_of_now()
     assert_eq!(vec![early.previous(), early], kept);
 }
 
-/// INV-LINK-79: seeds follow from the consensuses, so that nothing is lost with their file.
+/// INV-LINK-81: seeds follow from the consensuses, so that nothing is lost with their file.
 #[test]
 fn a_damaged_file_of_seeds_is_made_anew_with_the_same_delays() {
     let dir = tempfile::tempdir().unwrap();

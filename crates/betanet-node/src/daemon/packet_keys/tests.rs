@@ -231,7 +231,7 @@ fn tags_that_a_full_disk_refused_are_not_taken_for_written() {
     }
 }
 
-/// INV-LINK-79: what a damaged file says of keys is not believed. All are new, and what belonged to the former ones goes.
+/// INV-LINK-81: what a damaged file says of keys is not believed. All are new, and what belonged to the former ones goes.
 #[test]
 fn a_damaged_key_file_costs_the_keys_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
