@@ -236,6 +236,8 @@ def render(reports: dict[str, Report]) -> str:
             if (PLOTS / name).exists()
         ),
         "",
+        "How an honest client fares beside one that floods: [fairness](benchmarks/fairness.md).",
+        "",
         row("figure", *reports, "measured as"),
         "|---" * (2 + len(reports)) + "|",
         *(
