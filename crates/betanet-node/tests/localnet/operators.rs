@@ -40,8 +40,8 @@ struct Operators {
 impl Operators {
     async fn start(expect: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // A node that comes just when an epoch ends waits for another one; this one does not end.
-        let arguments = ["authority", "run", "--network", "several", "--expect", expect, "--epoch", "8000h"];
+        // A node that comes just when an epoch ends waits for another one. This one is almost as long as may be.
+        let arguments = ["authority", "run", "--network", "several", "--expect", expect, "--epoch", "167h"];
         let authority = Service::start(&arguments, &folder.path().join("authority"));
         let operators = Self { folder, authority };
         eventually("the authority is there", async || operators.bootstrap().exists()).await;
