@@ -10,6 +10,11 @@ impl Edge {
     pub(in crate::daemon) fn lose_disk(&self) {
         self.mailboxes.lose_disk();
     }
+
+    /// Items of a mailbox that are on the disk, whatever is still to be written or deleted.
+    pub(in crate::daemon) fn on_disk(&self, mailbox: MailboxId) -> usize {
+        self.mailboxes.read_after(mailbox, 0, usize::MAX).unwrap().len()
+    }
 }
 
 #[tokio::test]

@@ -421,6 +421,9 @@ async fn clients_that_do_not_read_or_send_nothing_but_item_acks_take_nothing_fro
     // Each has deleted its own and no other's.
     edge.eventually(|_| edge.items() == 4000).await;
     flood.abort();
+    // What the disk does not know of yet would be lost with it: its senders send it again, and its owners delete it again.
+    let on_disk = || [of_slow, of_flooding, of_honest].map(|mailbox| edge.edge.on_disk(mailbox));
+    edge.eventually(|_| on_disk() == [4000, 0, 0]).await;
     // Whoever reads while the disk cannot be read gets the rest when it can.
     edge.edge.lose_disk();
     let (bodies, seqs) = slow.items(4000).await;
