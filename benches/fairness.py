@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from benches import page
 from benches.report import forced, run
@@ -70,7 +70,7 @@ class Run:
     honest: dict[str, float]
     network_cpu_pct: float
     dropped: dict[str, int]
-    flood: dict[str, object] | None
+    flood: dict[str, Any] | None
 
 
 class Bench:
@@ -215,12 +215,12 @@ def render(report: page.Report) -> str:
                 f" in proportion to the part of a processor that a node has here."
             ),
             "",
-            "Beyond that pace, packets as fast as they are taken:",
+            f"Beyond that pace, as fast as the flooder can ({_rates(report)}):",
             "",
             *table(measured(report, "unpaced")),
             "",
             (
-                "So many are more than the network's one processor carries. The edges still take"
+                "So many can be more than the network's one processor carries. The edges still take"
                 " turns, but the nodes behind them do not know whose packet it is that they drop or"
                 " let wait. What keeps that away from a network on machines of its own is the rate"
                 " at which edges read an address."
@@ -239,8 +239,16 @@ def render(report: page.Report) -> str:
     )
 
 
-def _list(counts: object) -> str:
-    items = counts.items() if isinstance(counts, dict) else ()
+def _rates(report: page.Report) -> str:
+    floods = {kind: it.beside.flood or {} for kind, it in measured(report, "unpaced").items()}
+    rates = {
+        kind: it["sent"]["packets"] / it["seconds"] for kind, it in floods.items() if "sent" in it
+    }
+    return ", ".join(f"{kind} {rate:,.0f} packets/s" for kind, rate in rates.items())
+
+
+def _list(counts: Mapping[str, int] | None) -> str:
+    items = (counts or {}).items()
     return ", ".join(f"{count:,} {name}" for name, count in items) or "–"
 
 
