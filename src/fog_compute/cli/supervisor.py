@@ -237,8 +237,11 @@ async def _end(children: Sequence[Child], deadline: float) -> None:
 def settings_environment(settings: Settings) -> dict[str, str]:
     """The environment of a child, in which paths are whole."""
     paths = {"FOG_HOME": settings.home, "FOG_NET": settings.net}
+    # glibc reserves 64 MiB of addresses for each thread's arena, and whoever has a client for each
+    # level has many threads: a limit on addresses (`ulimit -v`) would be used up by nothing.
+    arenas = {"MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2")}
     return spawn.child_environment(
-        {name: str(path) for name, path in paths.items() if path is not None}
+        arenas | {name: str(path) for name, path in paths.items() if path is not None}
     )
 
 
