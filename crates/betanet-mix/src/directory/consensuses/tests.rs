@@ -30,14 +30,14 @@ fn consensus(nodes: &[&SigningKey], revision: u32, previous_hash: ConsensusHash)
 
 struct Chain {
     authority: SigningKey,
-    views: Consensuses,
+    consensuses: Consensuses,
 }
 
 impl Chain {
     fn new() -> Self {
         let authority = key();
-        let views = Consensuses::new("fixture".into(), node_id_of(&authority));
-        Self { authority, views }
+        let consensuses = Consensuses::new("fixture".into(), node_id_of(&authority));
+        Self { authority, consensuses }
     }
 
     fn accept(&mut self, consensus: Consensus) -> Result<bool, ConsensusError> {
@@ -45,11 +45,11 @@ impl Chain {
     }
 
     fn accept_at(&mut self, consensus: Consensus, now_ms: u64) -> Result<bool, ConsensusError> {
-        self.views.accept(Verified::sign(consensus, &self.authority).unwrap().signed(), now_ms)
+        self.consensuses.accept(Verified::sign(consensus, &self.authority).unwrap().signed(), now_ms)
     }
 
     fn hash(&self) -> ConsensusHash {
-        *self.views.hashes().last().unwrap()
+        *self.consensuses.hashes().last().unwrap()
     }
 }
 
@@ -82,7 +82,7 @@ fn of_two_that_contradict_each_other_the_first_stays_and_it_is_told_once() {
     let mut chain = Chain::new();
     let first = consensus(&[&key()], 0, ConsensusHash::default());
     chain.accept(first.clone()).unwrap();
-    let kept = chain.views.hashes();
+    let kept = chain.consensuses.hashes();
     let epoch = first.epoch.0;
     let other_opening = consensus(&[&key()], 0, ConsensusHash::default());
     let other_past = consensus(&[], 1, ConsensusHash([7; 32]));
@@ -92,7 +92,7 @@ fn of_two_that_contradict_each_other_the_first_stays_and_it_is_told_once() {
     assert!(!chain.accept(other_opening).unwrap());
     assert!(!chain.accept(other_past).unwrap());
     assert!(matches!(chain.accept(next), Err(ConsensusError::Equivocation { epoch: of }) if of == epoch + 1));
-    assert_eq!(kept, chain.views.hashes());
+    assert_eq!(kept, chain.consensuses.hashes());
 }
 
 /// INV-LINK-27
@@ -108,14 +108,14 @@ fn a_clock_that_is_set_back_drops_what_is_from_the_future_and_takes_another_chai
         chain.accept(last.clone()).unwrap();
         last = after(&last, Beacon::after(chain.hash()), chain.hash());
     }
-    assert_eq!(4, chain.views.hashes().len());
-    chain.views.forget_after(now_ms);
+    assert_eq!(4, chain.consensuses.hashes().len());
+    chain.consensuses.forget_after(now_ms);
     // The present and the next one are no future.
-    assert_eq!(2, chain.views.hashes().len());
-    assert_eq!(first.epoch, chain.views.at(now_ms).unwrap().consensus().epoch);
+    assert_eq!(2, chain.consensuses.hashes().len());
+    assert_eq!(first.epoch, chain.consensuses.at(now_ms).unwrap().consensus().epoch);
     let back_ms = now_ms - 100 * EPOCH_MS;
-    chain.views.forget_after(back_ms);
-    assert!(chain.views.hashes().is_empty());
+    chain.consensuses.forget_after(back_ms);
+    assert!(chain.consensuses.hashes().is_empty());
     assert!(chain.accept(first).unwrap());
 }
 
@@ -138,10 +138,10 @@ fn documents_of_the_future_push_out_nothing_that_is_in_force() {
         taken
     });
     assert_eq!(HELD - 1, taken.count());
-    assert_eq!(first.epoch, chain.views.at(now_ms).unwrap().consensus().epoch);
-    let next = after(&first, Beacon::after(chain.views.hashes()[0]), chain.views.hashes()[0]);
+    assert_eq!(first.epoch, chain.consensuses.at(now_ms).unwrap().consensus().epoch);
+    let next = after(&first, Beacon::after(chain.consensuses.hashes()[0]), chain.consensuses.hashes()[0]);
     assert!(chain.accept_at(next.clone(), now_ms).unwrap());
-    assert_eq!(next.epoch, chain.views.at(now_ms + EPOCH_MS).unwrap().consensus().epoch);
+    assert_eq!(next.epoch, chain.consensuses.at(now_ms + EPOCH_MS).unwrap().consensus().epoch);
 }
 
 /// INV-LINK-21
@@ -154,15 +154,15 @@ fn a_stale_consensus_that_is_shown_again_changes_nothing() {
     assert!(chain.accept(revised.clone()).unwrap());
     let next = after(&first, Beacon::after(revised.delays.opening_hash), chain.hash());
     chain.accept(next.clone()).unwrap();
-    let held = chain.views.hashes();
+    let held = chain.consensuses.hashes();
     // An older revision, of this epoch and of one that is over.
     for now_ms in [NOW_MS, NOW_MS + EPOCH_MS, NOW_MS + 10 * EPOCH_MS] {
         assert!(!chain.accept_at(first.clone(), now_ms).unwrap());
-        assert_eq!(held, chain.views.hashes());
+        assert_eq!(held, chain.consensuses.hashes());
     }
     // Nothing of it is in force once it has run out, whoever shows it.
-    assert!(chain.views.at(next.valid_until_ms).is_none());
-    assert!(chain.views.news(&[], next.valid_until_ms).is_empty());
+    assert!(chain.consensuses.at(next.valid_until_ms).is_none());
+    assert!(chain.consensuses.news(&[], next.valid_until_ms).is_empty());
 }
 
 /// INV-LINK-28
@@ -170,20 +170,20 @@ fn a_stale_consensus_that_is_shown_again_changes_nothing() {
 fn a_dead_network_is_called_dead_since_when_and_why() {
     let mut chain = Chain::new();
     let mut first = consensus(&[&key(), &key()], 0, ConsensusHash::default());
-    assert!(chain.views.complaint(first.valid_after_ms).unwrap().contains("no valid consensus yet"));
+    assert!(chain.consensuses.complaint(first.valid_after_ms).unwrap().contains("no valid consensus yet"));
     let left = node_id_of(&key());
     let vrf_key = crate::vrf::VrfSecretKey::from_seed(&[3; 32]).public();
     first.delays.waiting.push(crate::view::Waiting { id: left, vrf_key });
     let fault = crate::view::Fault::Missing;
     first.delays.left_out.push(crate::view::LeftOut { id: left, epoch: first.epoch, fault });
     chain.accept(first.clone()).unwrap();
-    assert_eq!(None, chain.views.complaint(first.valid_after_ms));
-    let said = chain.views.complaint(first.valid_until_ms + 12 * 60_000).unwrap();
+    assert_eq!(None, chain.consensuses.complaint(first.valid_after_ms));
+    let said = chain.consensuses.complaint(first.valid_until_ms + 12 * 60_000).unwrap();
     assert_eq!(
         "the network has had no valid consensus for 12 min; the last one listed 2 nodes (1 owe a delay proof)",
         said
     );
     let nobody = consensus(&[], 1, chain.hash());
     chain.accept(nobody).unwrap();
-    assert_eq!(Some("the network lists no node"), chain.views.complaint(first.valid_after_ms).as_deref());
+    assert_eq!(Some("the network lists no node"), chain.consensuses.complaint(first.valid_after_ms).as_deref());
 }
