@@ -80,7 +80,6 @@ class Client:
         edges: int = 2,
         hops: int = 3,
         level: int | None = None,
-        is_public: bool = False,
         bulk: bool = False,
     ) -> Opening[Self]:
         """Join a network: load or make the keys, fetch the consensus, attach to edges.
@@ -96,7 +95,6 @@ class Client:
             level: path length of the client's privacy level: nothing of another length is sent or
                 taken. With None, all is, but a request of one hop then comes without a way to
                 answer, because its answer would show its sender where this client is.
-            is_public: without a level, answer requests of one hop too, as whoever serves PUBLIC.
             bulk: send messages of more than 192,000 bytes in bulk: as fast as back-pressure
                 allows, which whoever sees the client's links can observe, and acknowledged by
                 their recipients' clients, which have to be there. Otherwise they go like short
@@ -112,7 +110,7 @@ class Client:
             ValueError: ``edges``, ``hops`` or ``level`` is out of bounds, or a path is empty or
                 none.
         """
-        return Opening(cls._open(dir, bootstrap, edges, hops, level, is_public, bulk))
+        return Opening(cls._open(dir, bootstrap, edges, hops, level, bulk))
 
     @classmethod
     async def _open(
@@ -122,7 +120,6 @@ class Client:
         edges: int,
         hops: int,
         level: int | None,
-        is_public: bool,
         bulk: bool,
     ) -> Self:
         edges = integer("edges", edges, 1, _MAX_EDGES)
@@ -131,9 +128,7 @@ class Client:
         folder, bootstrap = path("dir", folder), path("bootstrap", bootstrap)
         bridge = Bridge()
         try:
-            core = await bridge.run(
-                _core.Client.open, folder, bootstrap, edges, hops, level, is_public, bulk
-            )
+            core = await bridge.run(_core.Client.open, folder, bootstrap, edges, hops, level, bulk)
         except BaseException:
             await bridge.close()
             raise

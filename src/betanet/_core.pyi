@@ -543,7 +543,6 @@ class Client:
         edges: int,
         hops: int,
         level: int | None,
-        is_public: bool,
         bulk: bool,
     ) -> int:
         """Start to open a client; the value is a :class:`Client`."""

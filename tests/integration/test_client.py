@@ -33,9 +33,7 @@ async def alice(localnet: Path, tmp_path: Path) -> AsyncIterator[betanet.Client]
 
 @pytest_asyncio.fixture
 async def bob(localnet: Path, tmp_path: Path) -> AsyncIterator[betanet.Client]:
-    """Somebody who answers at every level, as a worker does."""
-    folder = tmp_path / "bob"
-    async with betanet.Client.open(dir=folder, bootstrap=localnet, is_public=True) as client:
+    async with betanet.Client.open(dir=tmp_path / "bob", bootstrap=localnet) as client:
         yield client
 
 
@@ -99,11 +97,15 @@ async def test_a_large_message_goes_in_bulk_and_says_how_far_it_is(
 
 
 @pytest.mark.parametrize("hops", [1, 3, 5, 7])
-async def test_a_request_is_answered(hops: int, alice: betanet.Client, bob: betanet.Client) -> None:
-    answering = asyncio.ensure_future(answer_one(bob))
-    answer = await alice.request(bob.address, b"question", hops=hops, timeout=DEADLINE_S)
-    assert answer == b"answer to question"
-    await answering
+async def test_a_request_is_answered_at_its_level(
+    hops: int, alice: betanet.Client, localnet: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "worker"
+    async with betanet.Client.open(dir=folder, bootstrap=localnet, level=hops) as worker:
+        answering = asyncio.ensure_future(answer_one(worker))
+        answer = await alice.request(worker.address, b"question", hops=hops, timeout=DEADLINE_S)
+        assert answer == b"answer to question"
+        await answering
 
 
 async def answer_one(client: betanet.Client) -> None:

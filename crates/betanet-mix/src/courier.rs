@@ -337,7 +337,6 @@ impl<R: CryptoRng> Courier<R> {
     fn answers_to(&self, hops: u8) -> Answers {
         match (hops, self.config.level) {
             (PUBLIC_HOPS, Some(PUBLIC_HOPS)) => Answers::Anywhere,
-            (PUBLIC_HOPS, _) if self.config.is_public => Answers::Anywhere,
             (PUBLIC_HOPS, _) => Answers::Nowhere,
             _ => Answers::OwnEdges,
         }

@@ -89,8 +89,6 @@ pub struct ClientConfig {
     /// Hops of the client's privacy level: messages of other levels are neither sent nor taken. `None` sends and takes all,
     /// but answers over its own edges alone, which leaves no way to answer a request of one hop.
     pub level: Option<u8>,
-    /// Whether a client without a level answers requests of one hop too, over their senders' edges: for whoever serves PUBLIC.
-    pub is_public: bool,
     /// Whether large messages go in bulk: as fast as back-pressure allows, which is observable, and acknowledged by their
     /// recipients' clients, which have to be there. Otherwise they go like short ones, and wait at the recipients' edges.
     pub bulk: bool,
@@ -100,7 +98,7 @@ impl ClientConfig {
     /// Two edges, three hops, nothing in bulk.
     #[must_use]
     pub const fn new(dir: PathBuf, bootstrap: PathBuf) -> Self {
-        Self { dir, bootstrap, edges: 2, hops_default: 3, level: None, is_public: false, bulk: false }
+        Self { dir, bootstrap, edges: 2, hops_default: 3, level: None, bulk: false }
     }
 }
 
@@ -197,7 +195,7 @@ impl Client {
         let spool = Spooling::open(config.dir.join(SPOOL))?;
         let usual = CourierConfig::default();
         let bulk_above = if config.bulk { usual.bulk_above } else { u16::MAX };
-        let courier = CourierConfig { level: config.level, is_public: config.is_public, bulk_above, ..usual };
+        let courier = CourierConfig { level: config.level, bulk_above, ..usual };
         let clocks = Clocks::of(&edges);
         let driver = Driver::new(store, courier, Arc::clone(&edges), Arc::clone(&shared), deliver, clocks, spool);
         let thread = driver.start(queue, &links)?;

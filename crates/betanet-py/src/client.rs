@@ -159,10 +159,9 @@ impl Client {
         edges: usize,
         hops: u8,
         level: Option<u8>,
-        is_public: bool,
         bulk: bool,
     ) -> PyResult<u64> {
-        let config = ClientConfig { dir, bootstrap, edges, hops_default: hops, level, is_public, bulk };
+        let config = ClientConfig { dir, bootstrap, edges, hops_default: hops, level, bulk };
         let alive = bridge.get().alive(py)?;
         bridge.get().start(py, Opened::open(config, alive))
     }

@@ -322,7 +322,7 @@ async def test_the_cores_own_bridge_wakes_the_loop() -> None:
     try:
         with pytest.raises(betanet.NetworkError):
             await own.run(
-                _core.Client.open, "nowhere/client", "nowhere/net.json", 2, 3, None, False, False
+                _core.Client.open, "nowhere/client", "nowhere/net.json", 2, 3, None, False
             )
     finally:
         await own.close()
@@ -346,7 +346,7 @@ async def test_a_bridge_that_is_collected_leaves_no_thread_in_python() -> None:
                 sleep(0.5)  # while the interpreter ends, that thread goes on
 
         bridge = _core.Bridge(wake)
-        _core.Client.open(bridge, "nowhere/client", "nowhere/net.json", 2, 3, None, False, False)
+        _core.Client.open(bridge, "nowhere/client", "nowhere/net.json", 2, 3, None, False)
         called.wait()
         del bridge
         module = types.ModuleType("of its own")

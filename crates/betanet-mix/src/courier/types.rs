@@ -47,11 +47,8 @@ pub struct CourierConfig {
     pub contexts: usize,
     /// Hops of the client's privacy level: only messages that were sealed for as many are taken, and only such are sent.
     /// `None` takes and sends all; but then answers leave over own edges alone, so that no requester learns by an edge of
-    /// its own where the client is.
+    /// its own where the client is, and a request of one hop has none.
     pub level: Option<u8>,
-    /// Whether a client without a level answers requests of one hop too, over the requester's edge, which then sees where the
-    /// client is: for whoever serves PUBLIC.
-    pub is_public: bool,
     /// Mailboxes of the own address. While the client is not attached to all of them, what is missing of an unfinished
     /// message may lie there, so none is given up.
     pub mailboxes: usize,
@@ -79,7 +76,6 @@ impl Default for CourierConfig {
             spools: SpoolLimits::default(),
             contexts: 4096,
             level: None,
-            is_public: false,
             mailboxes: 1,
             reassembly: ReassemblyLimits::default(),
         }
