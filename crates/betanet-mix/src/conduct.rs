@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use betanet_sphinx::PacketError;
 
+use crate::allowance::Allowance;
 use crate::fair::Side;
 
 /// Turns that a packet which is refused costs, beside its own.
@@ -122,38 +123,6 @@ impl Conduct {
     pub fn garbage_at(&self, now: Duration) -> f64 {
         let half_lives = now.saturating_sub(self.weighed).as_secs_f64() / HALF_LIFE.as_secs_f64();
         self.garbage * (-half_lives).exp2()
-    }
-}
-
-/// So much in one go, and so much per second.
-#[derive(Clone, Debug)]
-struct Allowance {
-    most: f64,
-    rate: f64,
-    left: f64,
-    /// When `left` was what it is.
-    refilled: Duration,
-}
-
-impl Allowance {
-    const fn new((most, rate): (f64, f64), now: Duration) -> Self {
-        Self { most, rate, left: most, refilled: now }
-    }
-
-    fn at(&self, now: Duration) -> f64 {
-        let passed = now.saturating_sub(self.refilled).as_secs_f64();
-        (self.left + passed * self.rate).min(self.most)
-    }
-
-    /// Takes more than is left as well, and says how long it takes until that is made up for.
-    fn spend(&mut self, now: Duration, amount: u32) -> Duration {
-        self.left = self.at(now) - f64::from(amount);
-        self.refilled = self.refilled.max(now);
-        Duration::try_from_secs_f64(-self.left / self.rate).unwrap_or_default()
-    }
-
-    fn is_full(&self, now: Duration) -> bool {
-        self.at(now) >= self.most
     }
 }
 

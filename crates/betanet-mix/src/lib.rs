@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod allowance;
 pub mod conduct;
 pub mod courier;
 pub mod delay;
@@ -14,6 +15,7 @@ pub mod mailbox;
 pub mod message;
 pub mod own_edges;
 pub mod path;
+pub mod places;
 pub mod pool;
 mod random;
 pub mod replay;

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 
 use betanet_mix::directory::Consensuses;
+use betanet_mix::places::origin;
 use betanet_sphinx::NodeId;
 
-use crate::budget::Allowances;
+use crate::allowances::SharedAllowances;
 use crate::newcomers::Newcomers;
-use crate::places::origin;
 use crate::sync::lock;
 
 /// Connections that one address may make in one go, as many as it may have links, and per second: each may ask for a
@@ -24,14 +24,19 @@ pub(crate) struct Gate {
     neighbours: Newcomers,
     /// Where nodes came from that have shown their keys, which may be another address than they announce.
     seen: Mutex<HashMap<NodeId, IpAddr>>,
-    connections: Allowances<IpAddr>,
+    connections: SharedAllowances<IpAddr>,
 }
 
 impl Gate {
     /// A gate with `places` in each lot, of which one address has `share`.
     pub(crate) fn new(places: usize, share: usize) -> Self {
         let lot = || Newcomers::new(places, share);
-        Self { newcomers: lot(), neighbours: lot(), seen: Mutex::default(), connections: Allowances::new(CONNECTIONS) }
+        Self {
+            newcomers: lot(),
+            neighbours: lot(),
+            seen: Mutex::default(),
+            connections: SharedAllowances::new(CONNECTIONS),
+        }
     }
 
     /// Whether a node that is listed takes links at this address, or one came from there.

@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests read what they wrote"))]
 
+mod allowances;
 pub mod authority;
 pub mod bind;
 mod bounded;
-mod budget;
 pub mod client;
 pub mod clock;
 pub mod control;

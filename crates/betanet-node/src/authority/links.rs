@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use betanet_mix::allowance::Asker;
+use betanet_mix::places::origin;
 use betanet_sphinx::NodeId;
 
 use super::Shared;
+use crate::allowances::SharedAllowances;
 use crate::bind::AcceptTrouble;
-use crate::budget::{Allowances, Asker};
 use crate::control::{Given, Op, Outcome, Request, announcement};
 use crate::gate::Gate;
 use crate::link::{Accepted, LinkError, LinkReader, LinkSender, Listener, Received};
 use crate::newcomers::{Newcomer, Newcomers};
-use crate::places::{Places, origin};
+use crate::places::Places;
 use crate::process::link_places;
 
 /// Frames that wait for one peer.
@@ -149,17 +151,17 @@ impl TurnedAway {
 /// What each may still bring and ask, by all links that it has.
 #[derive(Debug)]
 pub(super) struct Left {
-    of_nodes: Allowances<NodeId>,
-    of_strangers: Allowances<Asker>,
-    requests: Allowances<Asker>,
+    of_nodes: SharedAllowances<NodeId>,
+    of_strangers: SharedAllowances<Asker>,
+    requests: SharedAllowances<Asker>,
 }
 
 impl Default for Left {
     fn default() -> Self {
         Self {
-            of_nodes: Allowances::new(OF_A_NODE),
-            of_strangers: Allowances::new(OF_STRANGERS),
-            requests: Allowances::new(REQUESTS),
+            of_nodes: SharedAllowances::new(OF_A_NODE),
+            of_strangers: SharedAllowances::new(OF_STRANGERS),
+            requests: SharedAllowances::new(REQUESTS),
         }
     }
 }

@@ -11,8 +11,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use betanet_mix::allowance::Asker;
 use betanet_mix::directory::Consensuses;
 use betanet_mix::mailbox::Origin;
+use betanet_mix::places::origin;
 use betanet_sphinx::NodeId;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -23,7 +25,6 @@ use super::metrics::Metrics;
 use super::mixer::{Ingress, Source};
 use super::publications::{Publications, Unpublished};
 use crate::bind::AcceptTrouble;
-use crate::budget::Asker;
 use crate::clock::NetworkClock;
 use crate::control::{Given, Op, Outcome, Request, announcement, mailbox_of};
 use crate::gate::Gate;
@@ -31,7 +32,7 @@ use crate::link::{
     Accepted, FRAME_LEN, HandshakeError, LinkError, LinkReader, LinkSender, Listener, Packets, Received, Stock,
 };
 use crate::newcomers::Newcomer;
-use crate::places::{Places, origin};
+use crate::places::Places;
 use crate::process::link_places;
 
 /// Frames that wait to be written to one client: what one that does not read takes of our memory.

@@ -2,10 +2,11 @@
 
 use std::sync::Mutex;
 
+use betanet_mix::allowance::Asker;
 use betanet_mix::directory::Publishers;
 use betanet_mix::view::{Signed, WorkerDescriptor};
 
-use crate::budget::{Allowances, Asker};
+use crate::allowances::SharedAllowances;
 use crate::sync::lock;
 
 /// Worker descriptors that an address may publish in one go, and per second.
@@ -14,13 +15,13 @@ const PUBLICATIONS: (f64, f64) = (8.0, 1.0);
 /// By whom, how often and for which workers.
 #[derive(Debug)]
 pub(super) struct Publications {
-    left: Allowances<Asker>,
+    left: SharedAllowances<Asker>,
     listed: Mutex<Publishers<Asker>>,
 }
 
 impl Default for Publications {
     fn default() -> Self {
-        Self { left: Allowances::new(PUBLICATIONS), listed: Mutex::default() }
+        Self { left: SharedAllowances::new(PUBLICATIONS), listed: Mutex::default() }
     }
 }
 

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use betanet_mix::conduct::{self, Conduct};
 use betanet_mix::fair::{Side, SourceId};
+use betanet_mix::places::origin;
 use betanet_sphinx::{NodeId, PacketError};
 use tokio::sync::watch;
 
 use super::Arrivals;
-use crate::places::origin;
 use crate::sync::lock;
 
 /// Parties that are remembered, with and without links. Far more than may have links at a time.
