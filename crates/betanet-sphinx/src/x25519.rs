@@ -12,6 +12,8 @@ mod avx2;
 mod batch;
 mod dispatch;
 #[cfg(target_arch = "x86_64")]
+mod edwards;
+#[cfg(target_arch = "x86_64")]
 mod ifma;
 
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no lanes elsewhere"))]
@@ -26,10 +28,8 @@ pub use self::dispatch::{
     x25519_batch_unclamped_on,
 };
 
-/// Fewer multiples of the base point than this are not worth setting up the lanes.
-const WORTH_A_BATCH: usize = 3;
-
 /// The base point.
+#[cfg(target_arch = "x86_64")]
 const BASE: [u8; 32] = {
     let mut base = [0; 32];
     base[0] = 9;
@@ -61,12 +61,8 @@ pub fn x25519_batch(scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 3
 /// [`x25519_base`] of each scalar.
 #[must_use]
 pub fn x25519_base_batch(scalars: &[[u8; 32]]) -> Vec<[u8; 32]> {
-    // One by one, the base point has tables that make it much cheaper than others. Only eight lanes beat them.
-    if scalars.len() < WORTH_A_BATCH || active_path() != Ok(X25519Path::Ifma) {
-        return scalars.iter().map(x25519_base).collect();
-    }
     let mut out = vec![[0; 32]; scalars.len()];
-    x25519_batch(scalars, &vec![BASE; scalars.len()], &mut out);
+    dispatch::multiply_base(scalars, &mut out);
     out
 }
 

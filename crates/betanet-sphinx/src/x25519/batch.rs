@@ -95,6 +95,30 @@ pub(super) fn in_lanes<E: Engine>(
     work.erase(scalars.len());
 }
 
+/// Multiplications of points with tables, in lanes that `multiply` fills: of scalars, the tables at their places, and
+/// where the results go. The shortest of the slices says how many.
+pub(super) fn by_tables<T>(
+    lanes: usize,
+    scalars: &[[u8; 32]],
+    tables: &[T],
+    out: &mut [[u8; 32]],
+    multiply: impl Fn(&[[u64; 4]], &[T], &mut [Fraction]),
+) {
+    let mut work = Chunk::new();
+    for ((scalars, tables), out) in scalars.chunks(CHUNK).zip(tables.chunks(CHUNK)).zip(out.chunks_mut(CHUNK)) {
+        for (slot, scalar) in work.scalars.iter_mut().zip(scalars) {
+            *slot = Scalars::Clamped.words(scalar);
+        }
+        let len = scalars.len().min(tables.len()).min(out.len());
+        let groups = work.scalars.chunks(lanes).zip(tables.chunks(lanes)).zip(work.fractions.chunks_mut(lanes));
+        for ((scalars, tables), fractions) in groups.take(len.div_ceil(lanes)) {
+            multiply(scalars, tables, fractions);
+        }
+        work.divide(out.split_at_mut(len).0);
+    }
+    work.erase(scalars.len());
+}
+
 /// The working memory of up to [`CHUNK`] multiplications.
 struct Chunk {
     scalars: [[u64; 4]; CHUNK],
@@ -172,7 +196,7 @@ impl Chunk {
     }
 }
 
-fn words(bytes: &[u8; 32]) -> [u64; 4] {
+pub(super) fn words(bytes: &[u8; 32]) -> [u64; 4] {
     let mut words = [0; 4];
     for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
         *word = u64::from_le_bytes(*bytes);

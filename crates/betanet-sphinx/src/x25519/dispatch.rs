@@ -4,8 +4,18 @@ use std::ffi::OsString;
 use std::sync::OnceLock;
 
 use super::batch::{Scalars, one_by_one};
+use super::scalar;
 #[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, batch::in_lanes, ifma::Ifma};
+use super::{
+    BASE,
+    avx2::Avx2,
+    batch::{Engine as _, by_tables, in_lanes},
+    ifma::{Ifma, Multiples},
+};
+
+/// Fewer multiples of the base point than this are not worth setting up the lanes.
+#[cfg(target_arch = "x86_64")]
+const WORTH_A_BATCH: usize = 2;
 
 /// The environment variable that forces a path; its values are the names of [`X25519Path`].
 pub const PATH_VARIABLE: &str = "BETANET_X25519";
@@ -129,6 +139,12 @@ pub(super) fn multiply(kind: Scalars, scalars: &[[u8; 32]], points: &[[u8; 32]],
     backend.multiply(kind, scalars, points, out);
 }
 
+/// Multiplies the base point on the active path.
+pub(super) fn multiply_base(scalars: &[[u8; 32]], out: &mut [[u8; 32]]) {
+    let backend = active().as_ref().map_or_else(|_| Backend::fastest(), |backend| *backend);
+    backend.multiply_base(scalars, out);
+}
+
 /// A path together with the proof that it can run.
 #[derive(Clone, Copy)]
 enum Backend {
@@ -175,6 +191,28 @@ impl Backend {
             Self::Scalar => one_by_one(kind, scalars, points, out),
         }
     }
+
+    fn multiply_base(self, scalars: &[[u8; 32]], out: &mut [[u8; 32]]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Ifma(engine) = self
+            && scalars.len() >= WORTH_A_BATCH
+            && let Some(table) = base_multiples()
+        {
+            let tables = vec![table; scalars.len()];
+            return by_tables(Ifma::LANES, scalars, &tables, out, |scalars, tables, out| {
+                engine.multiples(scalars, tables, out);
+            });
+        }
+        // One by one, the base point has tables that only eight lanes beat.
+        out.iter_mut().zip(scalars).for_each(|(out, scalar)| *out = scalar::mul_base(scalar));
+    }
+}
+
+/// Multiples of the base point, made when they are first needed.
+#[cfg(target_arch = "x86_64")]
+fn base_multiples() -> Option<&'static Multiples> {
+    static BASE_MULTIPLES: OnceLock<Option<Multiples>> = OnceLock::new();
+    BASE_MULTIPLES.get_or_init(|| Multiples::of(&BASE)).as_ref()
 }
 
 /// The one place of this crate that reads the environment: the results are the same on every path, so the variable is a

@@ -73,6 +73,27 @@ impl Fe {
         Self([pick(a0, b0), pick(a1, b1), pick(a2, b2), pick(a3, b3), pick(a4, b4)])
     }
 
+    /// The sum.
+    pub(super) fn plus(self, other: Self) -> Self {
+        let ([a0, a1, a2, a3, a4], [b0, b1, b2, b3, b4]) = (self.0, other.0);
+        let add = u64::wrapping_add;
+        Self([add(a0, b0), add(a1, b1), add(a2, b2), add(a3, b3), add(a4, b4)]).carried()
+    }
+
+    /// The difference.
+    pub(super) fn minus(self, other: Self) -> Self {
+        self.plus(other.negated())
+    }
+
+    /// The negative.
+    pub(super) fn negated(self) -> Self {
+        // Four times p, of which no limb is below 2^52.
+        const LOWEST: u64 = 4 * (LOW - 18);
+        let [x0, x1, x2, x3, x4] = self.0;
+        let from = |limb: u64, x: u64| limb.wrapping_sub(x);
+        Self([from(LOWEST, x0), from(4 * LOW, x1), from(4 * LOW, x2), from(4 * LOW, x3), from(4 * LOW, x4)]).carried()
+    }
+
     /// The product.
     #[inline]
     pub(super) fn mul(self, other: Self) -> Self {
@@ -105,6 +126,27 @@ impl Fe {
 
     /// The inverse, and zero for zero: the power p − 2 by 254 squarings and 11 products.
     pub(super) fn invert(self) -> Self {
+        let (two_hundred_and_fifty, z11) = self.high_power();
+        two_hundred_and_fifty.squared(5).mul(z11)
+    }
+
+    /// A square root, one of the two; `None` if there is none. The element is public.
+    pub(super) fn root(self) -> Option<Self> {
+        // As p ≡ 5 (mod 8), a root is the power (p + 3) / 8, or that times a root of −1; 2 has none, so its power
+        // (p − 1) / 4 is one of those.
+        let root = self.mul(self.power_of_eighth());
+        let two = Self::ONE.plus(Self::ONE);
+        let other = root.mul(two.power_of_eighth().square().mul(two));
+        [root, other].into_iter().find(|root| root.square().to_bytes() == self.to_bytes())
+    }
+
+    /// The power (p − 5) / 8 = 2^252 − 3.
+    fn power_of_eighth(self) -> Self {
+        self.high_power().0.squared(2).mul(self)
+    }
+
+    /// The powers 2^250 − 1 and 11.
+    fn high_power(self) -> (Self, Self) {
         let z2 = self.square();
         let z9 = z2.squared(2).mul(self);
         let z11 = z9.mul(z2);
@@ -116,7 +158,7 @@ impl Fe {
         let fifty = forty.squared(10).mul(ten);
         let hundred = fifty.squared(50).mul(fifty);
         let two_hundred = hundred.squared(100).mul(hundred);
-        two_hundred.squared(50).mul(fifty).squared(5).mul(z11)
+        (two_hundred.squared(50).mul(fifty), z11)
     }
 
     fn squared(self, times: u32) -> Self {

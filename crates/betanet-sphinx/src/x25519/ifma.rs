@@ -6,6 +6,7 @@
 )]
 
 mod field;
+mod multiples;
 
 use std::arch::x86_64::{_mm512_rol_epi64, _mm512_set1_epi64, _mm512_test_epi64_mask};
 
@@ -15,6 +16,8 @@ use self::field::{Fixed, LANES, Raw, Tight, Words};
 use super::batch::{Engine, Fraction};
 use super::field51::Fe;
 use super::lanes::{gather, scatter, swaps};
+
+pub(super) use self::multiples::Multiples;
 
 /// Proof that this processor, under this operating system, runs the instructions of this module.
 #[derive(Clone, Copy)]

@@ -77,6 +77,13 @@ pub(super) fn from_digits(digits: &[Words; 5]) -> Tight {
     Tight([load(d0), load(d1), load(d2), load(d3), load(d4)])
 }
 
+/// A tight element from such digits, lane by lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn from_vectors(digits: &[__m512i; 5]) -> Tight {
+    Tight(*digits)
+}
+
 /// The limbs of a tight element; those of k < 4 carry noise above bit 51.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
