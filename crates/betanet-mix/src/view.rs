@@ -21,6 +21,7 @@ mod worker;
 
 pub use address::{Address, AddressError, MAX_MAILBOXES, Mailbox};
 pub use consensus::Consensus;
+pub(crate) use consensus::check_network;
 pub use delay_proof::{Beacon, DelayProof, DelaySection, Fault, LeftOut, Waiting};
 pub use hash::ConsensusHash;
 pub use link_address::{Host, LinkAddress, LinkAddressError};

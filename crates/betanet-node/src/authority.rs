@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use betanet_mix::delay::CAP_IN_MEANS;
 use betanet_mix::directory::{
     Bringer, ConsensusError, Consensuses, Door, Ledger, NetworkConstants, Saved, Shown, Terms, Workers,
 };
@@ -148,7 +147,7 @@ pub enum AuthorityError {
     Link(#[from] HandshakeError),
     /// The settings make no consensus.
     #[error("these settings make no network: {0}")]
-    Settings(String),
+    Settings(&'static str),
     /// The network has epochs of another length.
     #[error(
         "the network in {} has epochs of {has_ms} ms for good: start it with --epoch {has_ms}ms or without, or begin \
@@ -241,11 +240,7 @@ impl Authority {
         let state_file = state.join(STATE_FILE);
         let saved: Saved = read_json(&state_file, "directory")?.unwrap_or_default();
         let constants = config.constants(&saved)?;
-        let clock = EpochClock::new(constants.epoch_length_ms, constants.skew_ms)
-            .map_err(|err| AuthorityError::Settings(err.to_string()))?;
-        if constants.mean_delay_ms.saturating_mul(u64::from(CAP_IN_MEANS)) > constants.epoch_length_ms {
-            return Err(AuthorityError::Settings("an epoch is at least ten mean delays long".to_owned()));
-        }
+        let clock = constants.clock().map_err(AuthorityError::Settings)?;
         let key = state.signing_key(KEY_FILE)?;
         let id = node_id_of(&key);
         let workers_file = state.join("workers.json");

@@ -16,16 +16,14 @@ use crate::rarely::Rarely;
 #[non_exhaustive]
 pub enum BindError {
     /// The one that was asked for.
-    #[error("cannot listen on {address} ({purpose}): {reason}; free it or choose another port with {option}")]
+    #[error("cannot listen on {address} ({purpose}): {reason}")]
     Port {
         /// Address and port.
         address: SocketAddr,
         /// What it is for.
         purpose: &'static str,
-        /// Why.
+        /// Why, and what to do.
         reason: String,
-        /// The option that chooses another one.
-        option: &'static str,
     },
     /// Any would have done.
     #[error(
@@ -101,10 +99,15 @@ pub async fn bind(address: SocketAddr, former: Option<SocketAddr>, purpose: Purp
 fn refusal(address: SocketAddr, Purpose { name: purpose, option }: Purpose, err: &io::Error) -> BindError {
     let reason = match (err.kind(), address.port()) {
         (io::ErrorKind::AddrInUse, 0) => return BindError::NoneFree { ip: address.ip(), purpose },
-        (io::ErrorKind::AddrInUse, _) => "the port is in use".to_owned(),
-        _ => err.to_string(),
+        (io::ErrorKind::AddrInUse, _) => {
+            format!("the port is in use; free it or choose another port with {option}")
+        }
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            "this machine has no such address; name one that it has, or 0.0.0.0 or [::] for all".to_owned()
+        }
+        _ => format!("{err}; choose another port with {option}"),
     };
-    BindError::Port { address, purpose, reason, option }
+    BindError::Port { address, purpose, reason }
 }
 
 /// What others are told of a socket at `bound` that was asked for as `asked`: what is announced, or the socket's address.
@@ -165,13 +168,16 @@ mod tests {
 
     #[test]
     fn a_port_that_nobody_named_is_no_port_to_free() {
-        let said = |port| {
+        let refused = |port, kind: io::ErrorKind| {
             let address = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port);
-            refusal(address, LINK, &io::Error::from(io::ErrorKind::AddrInUse)).to_string()
+            refusal(address, LINK, &kind.into()).to_string()
         };
+        let said = |port| refused(port, io::ErrorKind::AddrInUse);
         assert!(said(7).contains("free it or choose another port with --listen"), "{}", said(7));
         assert!(!said(0).contains("--listen") && !said(0).contains(":0"), "{}", said(0));
         assert!(said(0).contains("net.ipv4.ip_local_port_range"), "{}", said(0));
+        let elsewhere = refused(7, io::ErrorKind::AddrNotAvailable);
+        assert!(elsewhere.contains("no such address") && !elsewhere.contains("free it"), "{elsewhere}");
     }
 
     #[tokio::test]

@@ -29,7 +29,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::directory::{Consensuses, NetworkConstants, OwedProof};
-use betanet_mix::epoch::EpochClock;
 use betanet_mix::mailbox::Limits;
 use betanet_mix::view::{DocumentError, LinkAddress, Role, Signed, node_id_of};
 use betanet_sphinx::NodeId;
@@ -128,9 +127,9 @@ pub enum DaemonError {
     /// The link key.
     #[error(transparent)]
     Link(#[from] HandshakeError),
-    /// The network's constants make no sense.
-    #[error("the authority announces an unusable epoch length")]
-    Constants,
+    /// No network has such constants.
+    #[error("the authority announces a network that cannot be: {0}")]
+    Constants(&'static str),
     /// The own descriptor breaks a rule.
     #[error("the node's descriptor is not valid: {0}")]
     Descriptor(#[from] DocumentError),
@@ -209,8 +208,7 @@ impl Node {
 
     async fn run(self) -> Result<(), DaemonError> {
         let constants = self.constants().await;
-        let clock =
-            EpochClock::new(constants.epoch_length_ms, constants.skew_ms).map_err(|_| DaemonError::Constants)?;
+        let clock = constants.clock().map_err(DaemonError::Constants)?;
         let seconds = usize::try_from(constants.epoch_length_ms.div_ceil(1000)).unwrap_or(1);
         let capacity = self.config.target_throughput.saturating_mul(seconds.saturating_mul(2));
         let packet_keys = PacketKeys::open(&self.state, &boot_id(), clock.epoch_at(self.time.now_ms()), capacity)?;

@@ -1,7 +1,10 @@
 //! What makes a network: settings that all of its parties share, and those of its authority.
 
-use super::admission::Door;
 use serde::{Deserialize, Serialize};
+
+use super::admission::Door;
+use crate::epoch::EpochClock;
+use crate::view::check_network;
 
 /// How long the clock of others may be ahead of the authority's, in milliseconds.
 pub(super) const AHEAD_MS: u64 = 60_000;
@@ -17,6 +20,16 @@ pub struct NetworkConstants {
     pub skew_ms: u64,
     /// Mean delay per hop in milliseconds.
     pub mean_delay_ms: u64,
+}
+
+impl NetworkConstants {
+    /// Maps time to epochs.
+    ///
+    /// # Errors
+    /// The rule that no consensus with these constants would keep.
+    pub fn clock(&self) -> Result<EpochClock, &'static str> {
+        check_network(&self.network, self.epoch_length_ms, self.skew_ms, self.mean_delay_ms)
+    }
 }
 
 /// What an authority signs by.

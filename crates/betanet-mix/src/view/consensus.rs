@@ -87,24 +87,39 @@ impl Verified<Consensus> {
     }
 }
 
+/// Maps time to epochs, for what all of a network share. Whoever is to sign it asks before, for nobody takes other.
+///
+/// # Errors
+/// The rule that is broken.
+pub(crate) fn check_network(
+    name: &str,
+    epoch_length_ms: u64,
+    skew_ms: u64,
+    mean_delay_ms: u64,
+) -> Result<EpochClock, &'static str> {
+    if name.is_empty() || !is_short(name, 64) {
+        return Err("a network name is 1 to 64 printable characters");
+    }
+    let clock = EpochClock::new(epoch_length_ms, skew_ms);
+    let Some(clock) = clock.ok().filter(|_| epoch_length_ms <= MAX_EPOCH_LENGTH_MS) else {
+        return Err("an epoch is longer than the clock skew and at most a week");
+    };
+    if mean_delay_ms > MAX_MEAN_DELAY_MS {
+        return Err("the mean delay is at most a minute");
+    }
+    // Then a packet has left, and its node's proof is due, while the node still knows the epoch.
+    if mean_delay_ms.saturating_mul(u64::from(CAP_IN_MEANS)) > epoch_length_ms {
+        return Err("an epoch is at least ten mean delays long");
+    }
+    Ok(clock)
+}
+
 impl Document for Consensus {
     const DOMAIN: &'static str = "betanet consensus v1";
     const MAX_BYTES: usize = 4 * 1024 * 1024;
 
     fn check(&self) -> Result<(), &'static str> {
-        if self.network.is_empty() || !is_short(&self.network, 64) {
-            return Err("a network name is 1 to 64 printable characters");
-        }
-        if self.clock().is_none() || self.epoch_length_ms > MAX_EPOCH_LENGTH_MS {
-            return Err("an epoch is longer than the clock skew and at most a week");
-        }
-        if self.mean_delay_ms > MAX_MEAN_DELAY_MS {
-            return Err("the mean delay is at most a minute");
-        }
-        // Then a packet has left, and its node's proof is due, while the node still knows the epoch.
-        if self.mean_delay_ms.saturating_mul(u64::from(CAP_IN_MEANS)) > self.epoch_length_ms {
-            return Err("an epoch is at least ten mean delays long");
-        }
+        check_network(&self.network, self.epoch_length_ms, self.skew_ms, self.mean_delay_ms)?;
         if self.valid_after_ms >= self.fresh_until_ms || self.fresh_until_ms > self.valid_until_ms {
             return Err("valid-after comes before fresh-until, and that not after valid-until");
         }

@@ -58,6 +58,34 @@ fn a_network_keeps_the_length_of_its_epochs() {
     assert_eq!(2 * EPOCH_MS, with(other).constants(&Saved::default()).unwrap().epoch_length_ms);
 }
 
+#[tokio::test]
+async fn an_authority_starts_with_no_settings_that_it_could_not_sign() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("authority");
+    let usual = || config(dir.clone());
+    let named = |network: &str| AuthorityConfig { network: network.into(), ..usual() };
+    let epoch = |hours| AuthorityConfig { epoch: Some(Duration::from_hours(hours)), ..usual() };
+    let delay = |seconds| AuthorityConfig { mean_delay: Some(Duration::from_secs(seconds)), ..epoch(1) };
+    for wrong in [named(""), named("two\nlines"), named(&"long".repeat(17)), epoch(200), epoch(0), delay(61)] {
+        let Err(refused) = Authority::open(wrong).await else { panic!("it was taken") };
+        assert!(matches!(refused, AuthorityError::Settings(_)), "{refused}");
+    }
+    assert!(!dir.join(NET_FILE).exists(), "what nobody can use is not given out");
+    Authority::open(delay(60)).await.unwrap();
+}
+
+/// INV-LINK-69
+#[tokio::test]
+async fn a_token_that_lets_in_nobody_is_not_given_out() {
+    let running = Running::start().await;
+    let dir = running.folder.path();
+    let issue = |lasts| issue_token(dir, "anna".into(), vec![Role::Exit], 1, lasts);
+    assert!(matches!(issue(Duration::ZERO), Err(AuthorityError::Token(_))));
+    assert!(given_tokens(dir).unwrap().is_empty());
+    issue(DEADLINE).unwrap();
+    assert_eq!(1, given_tokens(dir).unwrap().len());
+}
+
 /// An authority on this machine whose nodes have several operators.
 struct Running {
     authority: Arc<Authority>,

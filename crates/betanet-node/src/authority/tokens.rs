@@ -96,6 +96,9 @@ pub fn issue_token(
     os_rng().fill_bytes(&mut id);
     let id = TokenId(id);
     let lasts_ms = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
+    if lasts_ms == 0 {
+        return Err(AuthorityError::Token("it would have expired at once".to_owned()));
+    }
     let expires_ms = wall_ms().saturating_add(lasts_ms);
     let kept = Kept { operator: operator.clone(), roles: roles.clone(), uses, expires_ms };
     let authority = node_id_of(&key);

@@ -63,6 +63,9 @@ fn is_wrong_usage(err: &(dyn Error + 'static)) -> bool {
         matches!(err, BindError::Unreachable { .. } | BindError::AnyPort { .. } | BindError::Loopback { .. })
     };
     if let Some(err) = err.downcast_ref() {
+        return state(err);
+    }
+    if let Some(err) = err.downcast_ref() {
         return match err {
             ClientError::State(err) => state(err),
             ClientError::File { source, .. } => {
