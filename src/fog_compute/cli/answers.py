@@ -109,6 +109,25 @@ class Worker(TypedDict):
     memory_bytes: int
 
 
+class PathFigures(TypedDict):
+    """What became of this machine's own packets of one number of hops."""
+
+    hops: int
+    tries: int
+    lost: int
+    round_trip_ms: int | None
+
+
+class ExcludedNode(TypedDict):
+    """A middle that no packet passes for a while, and the evidence against it."""
+
+    id: str
+    tries: int
+    lost: int
+    expected: int
+    seconds_left: float
+
+
 class Net(TypedDict):
     """The network as this machine sees it."""
 
@@ -116,6 +135,8 @@ class Net(TypedDict):
     epoch: int
     nodes: dict[str, int]
     mean_delay_ms: float
+    paths: list[PathFigures]
+    excluded: list[ExcludedNode]
     warnings: list[str]
 
 

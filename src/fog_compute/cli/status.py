@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fog_compute.cli.answers import Status
+from fog_compute.cli.answers import ExcludedNode, PathFigures, Status
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_fields, print_json
 from fog_compute.cli.state import FogState, read_fog_state, troubles_of
@@ -55,6 +55,8 @@ def _net_lines(report: Status) -> list[tuple[str, str]]:
         total, delay = sum(net["nodes"].values()), net["mean_delay_ms"]
         text = f"{net['name']}: {total} nodes ({nodes}), epoch {net['epoch']}"
         lines.append(("net", f"{text}, mean delay {delay:g} ms a hop"))
+        lines += [("", _path(path)) for path in net["paths"]]
+        lines += [("", _excluded(node)) for node in net["excluded"]]
         lines += [("", warning) for warning in net["warnings"]]
     lines += [
         ("service", f"{service['name']} is {service['state']}: {service['detail']}")
@@ -62,3 +64,16 @@ def _net_lines(report: Status) -> list[tuple[str, str]]:
         if service["state"] != "running"
     ]
     return lines
+
+
+def _path(path: PathFigures) -> str:
+    took = path["round_trip_ms"]
+    time = "" if took is None else f", {took} ms there and back"
+    return f"{path['hops']} hops: {path['lost']} of {path['tries']} packets lost{time}"
+
+
+def _excluded(node: ExcludedNode) -> str:
+    return (
+        f"left out {node['id']}: lost {node['lost']} of {node['tries']} packets, "
+        f"{node['expected']} by chance; tried again in {round(node['seconds_left'])} s"
+    )

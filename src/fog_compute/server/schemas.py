@@ -233,6 +233,25 @@ class WorkerOut(_Out):
         )
 
 
+class PathFiguresOut(_Out):
+    """What became of this machine's own packets of one number of hops, since the backend began."""
+
+    hops: int
+    tries: int
+    lost: int
+    round_trip_ms: int | None
+
+
+class ExcludedNodeOut(_Out):
+    """A middle that no packet passes for a while, and the evidence against it."""
+
+    id: str
+    tries: int
+    lost: int
+    expected: int
+    seconds_left: float
+
+
 class NetOut(_Out):
     """The network as this machine sees it."""
 
@@ -241,6 +260,8 @@ class NetOut(_Out):
     nodes: dict[str, int]
     mean_delay_ms: float
     one_operator: bool
+    paths: list[PathFiguresOut]
+    excluded: list[ExcludedNodeOut]
     warnings: list[str]
 
 

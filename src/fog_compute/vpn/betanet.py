@@ -8,8 +8,9 @@ level and the recipient; paths, sealing, acks and retransmission are the core's.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypedDict
 
@@ -47,7 +48,7 @@ _PATH_LENGTHS: Final = frozenset(level.hops for level in PrivacyLevel)
 
 @dataclass(frozen=True, slots=True)
 class NetworkStatus:
-    """The network as one client sees it.
+    """The network as the client of the default level sees it, and what those of all levels met.
 
     Attributes:
         network: its name.
@@ -58,6 +59,8 @@ class NetworkStatus:
         edges_attached: edges that the client is linked to now.
         trouble: one line if something keeps the client from sending, or this machine's clock is
             wrong; otherwise None.
+        paths: loss and times by the number of hops, of all levels that are in use.
+        excluded: nodes that a client leaves out because they lose packets, by their ids.
     """
 
     network: str
@@ -67,6 +70,8 @@ class NetworkStatus:
     mean_delay_ms: float
     edges_attached: int
     trouble: str | None = None
+    paths: tuple[betanet.PathFigures, ...] = ()
+    excluded: Mapping[str, betanet.ExcludedNode] = field(default_factory=dict)
 
     @property
     def node_count(self) -> int:
@@ -270,9 +275,9 @@ class BetanetService:
         ]
 
     async def status(self) -> NetworkStatus:
-        """The network as the client of the default level sees it."""
-        client = await self.client(PrivacyLevel.PRIVATE)
-        view = client.status()
+        """The network as this machine sees it."""
+        view = (await self.client(PrivacyLevel.PRIVATE)).status()
+        views = [client.status() for client in self._clients.values()]
         return NetworkStatus(
             network=view.network,
             epoch=view.epoch,
@@ -281,6 +286,10 @@ class BetanetService:
             mean_delay_ms=view.mean_delay_ms,
             edges_attached=view.edges_attached,
             trouble=view.trouble,
+            paths=tuple(
+                sorted((path for each in views for path in each.paths), key=lambda path: path.hops)
+            ),
+            excluded={node.id: node for each in views for node in each.excluded},
         )
 
     async def close(self) -> None:

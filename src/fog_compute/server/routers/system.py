@@ -14,9 +14,11 @@ from fog_compute.errors import FogError
 from fog_compute.observability.metrics import CONTENT_TYPE
 from fog_compute.server.dependencies import Services
 from fog_compute.server.schemas import (
+    ExcludedNodeOut,
     HealthOut,
     LevelOut,
     NetOut,
+    PathFiguresOut,
     ServiceOut,
     StatusOut,
     WorkerOut,
@@ -101,6 +103,13 @@ def _net(services: ServiceManager) -> NetOut | None:
         nodes=view.nodes,
         mean_delay_ms=view.mean_delay_ms,
         one_operator=view.one_operator,
+        paths=[
+            PathFiguresOut(
+                hops=path.hops, tries=path.tries, lost=path.lost, round_trip_ms=path.round_trip_ms
+            )
+            for path in view.paths
+        ],
+        excluded=[ExcludedNodeOut(**dataclasses.asdict(node)) for node in view.excluded.values()],
         warnings=[
             *_troubles(view.trouble or "", services.get_service("dispatcher").trouble),
             *([ONE_OPERATOR] if view.one_operator else []),

@@ -45,7 +45,15 @@ TASK: Final = {
 }
 STATUS: Final = {
     "services": [{"name": "store", "state": "starting", "detail": ""}],
-    "net": {"name": "n", "epoch": 3, "nodes": {"mix": 3}, "mean_delay_ms": 1.5, "warnings": ["x"]},
+    "net": {
+        "name": "n",
+        "epoch": 3,
+        "nodes": {"mix": 3},
+        "mean_delay_ms": 1.5,
+        "paths": [{"hops": 3, "tries": 9, "lost": 1, "round_trip_ms": None}],
+        "excluded": [{"id": "0f", "tries": 9, "lost": 8, "expected": 1, "seconds_left": 7.5}],
+        "warnings": ["x"],
+    },
     "workers": [
         {
             "name": "w",

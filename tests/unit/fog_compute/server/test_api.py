@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, MutableMapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI, Request
 
+import betanet
 from fog_compute.config import Settings
 from fog_compute.errors import ConfigError, NotFound, ServiceUnavailable
 from fog_compute.server.app import create_app
@@ -260,6 +261,21 @@ async def test_status_names_what_the_network_does_not_hide(api: Api) -> None:
     assert "no anonymity" in body["net"]["warnings"][0]
     assert "no cover traffic yet" in body["net"]["warnings"][1]
     assert body["net"]["nodes"] == {"entry": 2, "middle": 6, "exit": 2}
+
+
+async def test_status_tells_what_was_lost_and_which_nodes_are_left_out(api: Api) -> None:
+    paths = (betanet.PathFigures(hops=5, tries=40, lost=3, round_trip_ms=150, loop_ms=None),)
+    node = betanet.ExcludedNode("0f" * 32, tries=30, lost=20, expected=2, seconds_left=9.5)
+    api.backbone.view = replace(api.backbone.view, paths=paths, excluded={node.id: node})
+
+    async def told() -> bool:
+        net = (await api.http.get("/api/v1/status")).json()["net"]
+        return bool(
+            net["paths"] == [{"hops": 5, "tries": 40, "lost": 3, "round_trip_ms": 150}]
+            and net["excluded"] == [asdict(node)]
+        )
+
+    await api.until(told)
 
 
 async def test_status_says_who_is_wrong_about_the_time(api: Api) -> None:
