@@ -7,10 +7,10 @@
 //! [`Courier`]: betanet_mix::courier::Courier
 
 mod driver;
-mod edges;
 mod error;
 mod files;
 mod id_log;
+mod links;
 mod network_time;
 mod offline;
 mod outgoing;
@@ -43,7 +43,7 @@ pub use self::status::{ClientStatus, ExcludedNode, OwnEdgeStatus};
 pub use self::workers::WorkerOffer;
 
 use self::driver::{ClientCommand, Clocks, Driver, Shared, Spooling};
-use self::edges::{EdgeLinks, Edges};
+use self::links::{ClientLinks, KeptLinks};
 use self::network_time::NetworkTime;
 use self::outgoing::ROOM_KIB;
 use self::store::ClientStore;
@@ -125,11 +125,11 @@ pub struct Client {
     commands: mpsc::Sender<ClientCommand>,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
     shared: Arc<Shared>,
-    edges: Arc<Edges>,
+    links: Arc<ClientLinks>,
     worker_key: SigningKey,
     authority: betanet_sphinx::NodeId,
     workers: Mutex<Option<(u64, Vec<WorkerDescriptor>)>>,
-    links: tokio::sync::Mutex<Option<Running>>,
+    running: tokio::sync::Mutex<Option<Running>>,
     closed: watch::Sender<bool>,
     /// Tells the contents of messages apart.
     content: RandomState,
@@ -142,7 +142,7 @@ pub struct Client {
 /// What ends with the client.
 #[derive(Debug)]
 struct Running {
-    links: EdgeLinks,
+    kept: KeptLinks,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -177,7 +177,7 @@ impl Client {
             }
             other => other.into(),
         })?;
-        let drawn = if ClientStore::is_new(&config.dir) { edges::draw_apart(&net, config.edges).await } else { None };
+        let drawn = if ClientStore::is_new(&config.dir) { links::draw_apart(&net, config.edges).await } else { None };
         let store = match drawn {
             Some(edges) => ClientStore::open(&config.dir, &NetFile { edges, ..net.clone() }, config.edges)?,
             None => ClientStore::open(&config.dir, &net, config.edges)?,
@@ -186,30 +186,31 @@ impl Client {
         let authority = net.authority.id;
         let consensuses = Consensuses::new(net.network.clone(), authority);
         let time = NetworkTime::new(NetworkClock::open(&config.dir), store.mailboxes().len());
-        let edges = Arc::new(Edges::new(config.bootstrap.clone(), consensuses, time, store.seen_documents(authority)?));
+        let links =
+            Arc::new(ClientLinks::new(config.bootstrap.clone(), consensuses, time, store.seen_documents(authority)?));
         let shared = Arc::new(Shared::new(net.network, store.address()));
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (deliver, incoming) = mpsc::channel(INCOMING);
-        edges.set_own(store.own_mailboxes());
-        let links = EdgeLinks::start(&edges, &commands);
+        links.set_own(store.own_mailboxes());
+        let kept = KeptLinks::start(&links, &commands);
         let spool = Spooling::open(config.dir.join(SPOOL))?;
         let usual = CourierConfig::default();
         let bulk_above = if config.bulk { usual.bulk_above } else { u16::MAX };
         let courier = CourierConfig { level: config.level, bulk_above, ..usual };
-        let clocks = Clocks::of(&edges);
-        let driver = Driver::new(store, courier, Arc::clone(&edges), Arc::clone(&shared), deliver, clocks, spool);
-        let thread = driver.start(queue, &links)?;
+        let clocks = Clocks::of(&links);
+        let driver = Driver::new(store, courier, Arc::clone(&links), Arc::clone(&shared), deliver, clocks, spool);
+        let thread = driver.start(queue, &kept)?;
         Ok(Self {
             hops_default: config.hops_default,
             level: config.level,
             commands,
             incoming: tokio::sync::Mutex::new(incoming),
             shared,
-            edges,
+            links,
             worker_key,
             authority,
             workers: Mutex::new(None),
-            links: tokio::sync::Mutex::new(Some(Running { links, thread })),
+            running: tokio::sync::Mutex::new(Some(Running { kept, thread })),
             closed: watch::Sender::new(false),
             content: RandomState::new(),
             spool: config.dir.join(SPOOL),
@@ -304,7 +305,7 @@ impl Client {
     /// the edges is written, and all tasks and threads end. Repeatable.
     pub async fn close(&self) {
         self.closed.send_replace(true);
-        let Some(running) = self.links.lock().await.take() else {
+        let Some(running) = self.running.lock().await.take() else {
             return;
         };
         let (done, wait) = oneshot::channel();
@@ -312,7 +313,7 @@ impl Client {
         if self.commands.send(ClientCommand::Close { done }).await.is_ok() {
             let _ = wait.await;
         }
-        running.links.close(CLOSE_PATIENCE).await;
+        running.kept.close(CLOSE_PATIENCE).await;
         // It has answered, or ended before: nothing is left that it could wait for. No thread is asked for to wait here,
         // because where the system gives none, that would be a panic.
         let _ = running.thread.join();

@@ -5,6 +5,7 @@
 
 mod child;
 mod needs;
+mod status;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,22 +18,20 @@ use std::time::{Duration, Instant};
 
 use betanet_mix::view::Role;
 use rustix::process::{Pid, WaitOptions, waitpid};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::child::{Child, Spec, last_words};
+use self::status::health;
+pub use self::status::{Health, LocalnetState, NodeStatus, STATE_FILE, status};
 use crate::authority::{self, AuthorityRecord};
 use crate::bounded::{FILE_LIMIT, read_at_most};
 use crate::daemon::{self, NodeRecord};
-use crate::http;
 use crate::net::{Endpoint, NET_FILE, NetFile};
 use crate::process::shut_down;
 use crate::state::{StateDir, StateError, note_trouble, read_json, shell_word, write_json};
-
-/// What runs, for `status`.
-pub const STATE_FILE: &str = "localnet.json";
 
 /// Pause between two looks at children that start.
 const POLL: Duration = Duration::from_millis(20);
@@ -67,15 +66,6 @@ pub struct LocalnetConfig {
     pub mean_delay: Option<String>,
     /// Exact counters.
     pub exact_metrics: bool,
-}
-
-/// Which processes run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LocalnetState {
-    /// The owner.
-    pub pid: u32,
-    /// Children by name.
-    pub children: BTreeMap<String, u32>,
 }
 
 /// Why a local network does not run.
@@ -449,69 +439,4 @@ fn complaint(written: Result<(), LocalnetError>) -> Option<String> {
 
 fn read_node(dir: &Path, name: &str) -> Option<NodeRecord> {
     read_json(&dir.join(name).join(daemon::RECORD_FILE), "node record").ok()?
-}
-
-/// What a node says about itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Health {
-    /// It does its work.
-    pub healthy: bool,
-    /// Epoch of its consensus.
-    pub epoch: Option<u64>,
-    /// Nodes in its consensus.
-    pub nodes: Option<usize>,
-    /// Why there is no network, as it sees it.
-    pub trouble: Option<String>,
-}
-
-async fn health(address: SocketAddr) -> Option<Health> {
-    let (status, body) = http::get(address, "/health").await.ok()?;
-    let body: serde_json::Value = serde_json::from_str(&body).ok()?;
-    let number = |name: &str| body.get(name).and_then(serde_json::Value::as_u64);
-    Some(Health {
-        healthy: status == 200,
-        epoch: number("epoch"),
-        nodes: number("nodes").and_then(|nodes| usize::try_from(nodes).ok()),
-        trouble: body.get("trouble").and_then(serde_json::Value::as_str).map(str::to_owned),
-    })
-}
-
-/// What `localnet status` shows of one node.
-#[derive(Debug, Serialize)]
-pub struct NodeStatus {
-    /// Its name.
-    pub name: String,
-    /// Process id.
-    pub pid: Option<u32>,
-    /// Where it answers.
-    pub http: Option<SocketAddr>,
-    /// Its own words; nothing if it does not answer.
-    pub health: Option<Health>,
-}
-
-/// Looks at a running network.
-///
-/// # Errors
-/// None runs in `dir`.
-pub async fn status(dir: &Path) -> Result<Vec<NodeStatus>, LocalnetError> {
-    let state: LocalnetState =
-        read_json(&dir.join(STATE_FILE), "net state")?.ok_or_else(|| LocalnetError::NotRunning(dir.to_owned()))?;
-    let net = NetFile::read_again(&dir.join(NET_FILE))?;
-    // All at once: those that stand still do not answer.
-    let asked = state.children.into_iter().map(|(name, pid)| {
-        let http = net.http.get(&name).copied();
-        tokio::spawn(async move {
-            let health = match http {
-                Some(address) => health(address).await,
-                None => None,
-            };
-            NodeStatus { name, pid: Some(pid), http, health }
-        })
-    });
-    let asked: Vec<_> = asked.collect();
-    let mut nodes = Vec::new();
-    for node in asked {
-        nodes.extend(node.await.ok());
-    }
-    Ok(nodes)
 }

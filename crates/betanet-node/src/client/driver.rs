@@ -34,7 +34,7 @@ pub(super) use self::spooling::Spooling;
 pub use self::under_way::Progress;
 pub(super) use self::under_way::SendFailure;
 use self::under_way::{UnderWay, Waiter};
-use super::edges::{EdgeLinks, Edges, LinkEvent};
+use super::links::{ClientLinks, KeptLinks, LinkEvent};
 use super::spool::{RestoredSpool, WrittenPieces};
 use super::store::ClientStore;
 use super::{ClientError, Incoming};
@@ -55,7 +55,7 @@ const TICK: Duration = Duration::from_millis(250);
 pub(super) struct Driver {
     courier: Courier<SeededStream>,
     store: ClientStore,
-    edges: Arc<Edges>,
+    links: Arc<ClientLinks>,
     shared: Arc<Shared>,
     deliver: mpsc::Sender<Incoming>,
     /// Messages that find no room in `deliver`; bounded by the courier's reassembly limit.
@@ -82,7 +82,7 @@ impl Driver {
     pub(super) fn new(
         mut store: ClientStore,
         config: CourierConfig,
-        edges: Arc<Edges>,
+        links: Arc<ClientLinks>,
         shared: Arc<Shared>,
         deliver: mpsc::Sender<Incoming>,
         clocks: Clocks,
@@ -105,7 +105,7 @@ impl Driver {
         Self {
             courier,
             store,
-            edges,
+            links,
             shared,
             deliver,
             backlog: VecDeque::new(),
@@ -131,9 +131,9 @@ impl Driver {
     pub(super) fn start(
         mut self,
         commands: mpsc::Receiver<ClientCommand>,
-        links: &EdgeLinks,
+        kept: &KeptLinks,
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
-        self.runtime = Some(links.runtime().clone());
+        self.runtime = Some(kept.runtime().clone());
         let own = OwnRuntime::new()?;
         std::thread::Builder::new().name("courier".into()).spawn(move || own.block_on(self.run(commands)))
     }
@@ -199,7 +199,7 @@ impl Driver {
             if due || Instant::now() >= next_tick {
                 next_tick = Instant::now() + TICK;
                 self.refresh_view();
-                self.trouble = self.edges.trouble(self.usable().count());
+                self.trouble = self.links.trouble(self.usable().count());
                 self.drop_abandoned();
                 self.heal(now);
                 self.publish_details(now);
@@ -346,7 +346,7 @@ impl Driver {
     }
 
     fn refresh_view(&mut self) {
-        if let Some(view) = self.edges.view_at((self.clocks.wall)())
+        if let Some(view) = self.links.view_at((self.clocks.wall)())
             && self.view != Some(view.hash())
         {
             self.view = Some(view.hash());
@@ -401,9 +401,9 @@ pub(super) struct Clocks {
 
 impl Clocks {
     /// The machine's clock for timers, and the network's time.
-    pub(super) fn of(edges: &Arc<Edges>) -> Self {
-        let edges = Arc::clone(edges);
-        Self { start: Instant::now(), wall: Box::new(move || edges.now_ms()) }
+    pub(super) fn of(links: &Arc<ClientLinks>) -> Self {
+        let links = Arc::clone(links);
+        Self { start: Instant::now(), wall: Box::new(move || links.now_ms()) }
     }
 
     /// Milliseconds since the start.

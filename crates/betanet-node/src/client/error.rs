@@ -101,17 +101,17 @@ impl Client {
 
     /// What keeps the client from the network at this moment.
     pub(super) fn cut_off(&self) -> Option<Offline> {
-        let edges = || self.edges.failures();
+        let edges = || self.links.failures();
         if self.shared.status().edges_attached == 0 {
             return Some(Offline::Edges { all: true, edges: edges() });
         }
-        self.edges.consensus_trouble(self.edges.now_ms()).map(Offline::Consensus)
+        self.links.consensus_trouble(self.links.now_ms()).map(Offline::Consensus)
     }
 
     /// What keeps, or has just kept, the client from the network.
     pub(super) fn offline(&self) -> Offline {
         self.cut_off().unwrap_or_else(|| {
-            let edges = self.edges.failures();
+            let edges = self.links.failures();
             if edges.is_empty() { Offline::Passed } else { Offline::Edges { all: false, edges } }
         })
     }

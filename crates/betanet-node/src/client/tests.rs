@@ -26,8 +26,8 @@ fn attached_client() -> (Client, mpsc::Receiver<ClientCommand>) {
     let authority = key();
     let consensuses = Consensuses::new("test".into(), node_id_of(&authority));
     let time = NetworkTime::new(NetworkClock::from_wall(), 1);
-    client.edges = Arc::new(Edges::new(PathBuf::new(), consensuses, time, nothing_seen()));
-    client.edges.accept(&[sign(consensus(&[], 0, ConsensusHash::default()), &authority)]);
+    client.links = Arc::new(ClientLinks::new(PathBuf::new(), consensuses, time, nothing_seen()));
+    client.links.accept(&[sign(consensus(&[], 0, ConsensusHash::default()), &authority)]);
     lock(&client.shared.status).edges_attached = 1;
     (client, queue)
 }
@@ -43,7 +43,7 @@ fn client() -> (Client, mpsc::Receiver<ClientCommand>) {
         commands,
         incoming: tokio::sync::Mutex::new(mpsc::channel(1).1),
         shared: Arc::new(Shared::new("test".into(), Address::new(vec![mailbox], [9; 32]).unwrap())),
-        edges: Arc::new(Edges::new(
+        links: Arc::new(ClientLinks::new(
             PathBuf::new(),
             Consensuses::new("test".into(), authority),
             NetworkTime::new(NetworkClock::from_wall(), 1),
@@ -52,7 +52,7 @@ fn client() -> (Client, mpsc::Receiver<ClientCommand>) {
         worker_key: SigningKey::from_bytes(&[4; 32]),
         authority,
         workers: Mutex::new(None),
-        links: tokio::sync::Mutex::new(None),
+        running: tokio::sync::Mutex::new(None),
         closed: watch::Sender::new(false),
         content: RandomState::new(),
         spool: PathBuf::new(),
@@ -144,12 +144,12 @@ async fn a_client_that_is_cut_off_says_so_with_the_cause_first() {
         refused.to_string()
     };
     let failure = EdgeFailure { address: "127.0.0.1:9".parse().unwrap(), reason: "refuses the connection".into() };
-    client.edges.note(edge(), Some(failure));
+    client.links.note(edge(), Some(failure));
     assert_eq!("no edge of the network answers: 127.0.0.1:9 refuses the connection; is the network up?", ask().await);
     lock(&client.shared.status).edges_attached = 1;
     assert_eq!("there is no valid consensus: the edges have none yet; is the directory authority up?", ask().await);
 
-    client.edges.accept(&[sign(consensus(&[], 0, ConsensusHash::default()), &key())]);
+    client.links.accept(&[sign(consensus(&[], 0, ConsensusHash::default()), &key())]);
     assert_eq!(
         "there is no valid consensus: the edges have one of another network or authority; is the network file right?",
         ask().await
@@ -158,7 +158,7 @@ async fn a_client_that_is_cut_off_says_so_with_the_cause_first() {
     let (client, queue) = attached_client();
     lock(&client.shared.status).edges_wanted = 2;
     let failure = EdgeFailure { address: "127.0.0.1:9".parse().unwrap(), reason: "does not answer".into() };
-    client.edges.note(edge(), Some(failure));
+    client.links.note(edge(), Some(failure));
     let lacks_own = select_nothing();
     assert!(lacks_own.lacks_own_edge());
     tokio::spawn(refuse(queue, SendError::Path(lacks_own), usize::MAX));
@@ -258,7 +258,7 @@ fn old_documents_stay_old_over_a_restart() {
     let start = || {
         let seen = SeenDocuments::open(dir.path().join("seen.json"), id).unwrap();
         let time = NetworkTime::new(NetworkClock::from_wall(), 1);
-        Edges::new(PathBuf::new(), Consensuses::new("test".into(), id), time, seen)
+        ClientLinks::new(PathBuf::new(), Consensuses::new("test".into(), id), time, seen)
     };
     let opening = Verified::sign(consensus(&[], 0, ConsensusHash::default()), &authority).unwrap();
     let revised = sign(consensus(&[], 1, opening.hash()), &authority);

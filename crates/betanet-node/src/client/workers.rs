@@ -34,7 +34,7 @@ impl Client {
     /// # Errors
     /// The offer breaks a rule, or the directory does not take it.
     pub async fn publish_worker(&self, offer: WorkerOffer) -> Result<WorkerDescriptor, ClientError> {
-        let issued_ms = self.edges.now_ms();
+        let issued_ms = self.links.now_ms();
         let lifetime_ms = u64::try_from(offer.lifetime.as_millis()).unwrap_or(u64::MAX);
         let descriptor = WorkerDescriptor {
             id: WorkerId(self.worker_key.verifying_key().to_bytes()),
@@ -63,12 +63,12 @@ impl Client {
     pub async fn workers(&self) -> Result<Vec<WorkerDescriptor>, ClientError> {
         let have = self.known_workers().as_ref().map(|(revision, _)| *revision);
         let take = |outcome| match outcome {
-            Outcome::Workers { list: Some(list) } => self.edges.take_workers(&list, self.authority).map(Some),
+            Outcome::Workers { list: Some(list) } => self.links.take_workers(&list, self.authority).map(Some),
             Outcome::Workers { list: None } if have.is_some() => Ok(None),
             _ => Err(ControlError::Unexpected),
         };
         let list = self.directory(|| Op::GetWorkers { have }, take).await?;
-        let now = self.edges.now_ms();
+        let now = self.links.now_ms();
         // Signatures are verified before the lock is taken.
         let fresh = list
             .map(|list| (list.revision, list.verified(now).into_iter().map(Verified::into_value).collect::<Vec<_>>()));
@@ -96,7 +96,7 @@ impl Client {
             _ = attached => {}
             _ = closed.wait_for(|closed| *closed) => return Err(ClientError::Closed),
         }
-        self.edges.call(op, take).await.map_err(|error| match self.cut_off() {
+        self.links.call(op, take).await.map_err(|error| match self.cut_off() {
             Some(offline @ Offline::Edges { .. }) => ClientError::Offline(offline),
             _ => error.into(),
         })

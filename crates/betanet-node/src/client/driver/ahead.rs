@@ -1,7 +1,7 @@
 //! What is cheaper for several commands together than for one after the other.
 
 use super::{ClientCommand, Driver};
-use crate::client::edges::LinkEvent;
+use crate::client::links::LinkEvent;
 use crate::link::frame::{Item, ItemBody};
 
 impl Driver {

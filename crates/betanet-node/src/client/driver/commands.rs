@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use super::under_way::{Progress, SendFailure, UnderWay, Waiter};
 use super::{Driver, answer};
 use crate::client::ClientError;
-use crate::client::edges::LinkEvent;
+use crate::client::links::LinkEvent;
 
 /// Ids of the caller's choice whose messages are told from others.
 const CONTENTS: usize = 65_536;

@@ -29,7 +29,7 @@ impl Driver {
                     // Lost like any packet that the network loses.
                     let _ = own.link.try_send(frame);
                 } else if let Some(runtime) = &self.runtime {
-                    self.edges.inject(runtime, edge, frame);
+                    self.links.inject(runtime, edge, frame);
                 }
             }
             Effect::Delete { edge, seqs } => self.delete(edge, &seqs),

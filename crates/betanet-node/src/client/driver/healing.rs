@@ -30,7 +30,7 @@ impl Driver {
     }
 
     fn replace_lost(&mut self, now: u64, wall: u64) -> Result<bool, StateError> {
-        let Some(view) = self.edges.view_at(wall) else { return Ok(false) };
+        let Some(view) = self.links.view_at(wall) else { return Ok(false) };
         let own: Vec<(NodeId, bool)> =
             self.store.mailboxes().iter().map(|mailbox| (mailbox.edge, self.own.contains_key(&mailbox.edge))).collect();
         let Some((lost, reason)) = self.watched.look(now, wall, &view, &own) else { return Ok(false) };
@@ -48,7 +48,7 @@ impl Driver {
     /// Makes everybody go by the mailboxes that the folder has now.
     fn moved(&mut self) {
         self.courier.set_own_edges(self.store.edges());
-        self.edges.set_own(self.store.own_mailboxes());
+        self.links.set_own(self.store.own_mailboxes());
         self.shared.set_address(self.store.address());
         self.update_mailboxes();
     }
@@ -98,7 +98,7 @@ mod tests {
             (2..6)
                 .find(|number| edge == NodeId::from(SigningKey::from_bytes(&[*number; 32]).verifying_key().to_bytes()))
         };
-        driver.edges.accept(&[listing(&[number(stays).unwrap(), 4])]);
+        driver.links.accept(&[listing(&[number(stays).unwrap(), 4])]);
         driver.refresh_view();
         driver.heal(0);
         driver.heal(29 * MINUTE_MS);
@@ -150,7 +150,7 @@ mod tests {
     fn a_move_that_cannot_be_written_down_waits() {
         let (mut driver, dir, _wall) = driver();
         let before = driver.shared.address();
-        driver.edges.accept(&[listing(&[4, 5])]);
+        driver.links.accept(&[listing(&[4, 5])]);
         driver.heal(0);
         std::fs::remove_dir_all(dir.path()).unwrap();
         driver.heal(30 * MINUTE_MS);

@@ -3,7 +3,7 @@
 use betanet_mix::view::Mailbox;
 use betanet_sphinx::PACKET_LEN;
 
-use crate::client::edges::LINK_QUEUE;
+use crate::client::links::LINK_QUEUE;
 use crate::control::ControlChannel;
 use crate::link::{Frame, LinkSender};
 

@@ -75,7 +75,7 @@ impl Driver {
             id,
             current: self.store.mailboxes().iter().any(|mailbox| mailbox.edge == id),
             attached: self.own.contains_key(&id),
-            reason: self.edges.failure(id).map(|failure| failure.reason),
+            reason: self.links.failure(id).map(|failure| failure.reason),
         };
         self.store.edges().into_iter().map(edge).collect()
     }
@@ -84,7 +84,7 @@ impl Driver {
         let figures = self.courier.stats();
         let attached = self.usable().count();
         if attached != lock(&self.shared.status).edges_attached {
-            self.trouble = self.edges.trouble(attached);
+            self.trouble = self.links.trouble(attached);
             // How many there are and which they are is told together.
             let edges = self.edges_now();
             lock(&self.shared.status).edges = edges;

@@ -11,7 +11,7 @@ use betanet_sphinx::PACKET_LEN;
 use ed25519_dalek::SigningKey;
 
 use super::*;
-use crate::client::edges::LINK_QUEUE;
+use crate::client::links::LINK_QUEUE;
 use crate::client::network_time::NetworkTime;
 use crate::clock::NetworkClock;
 use crate::control::ControlChannel;
@@ -66,19 +66,19 @@ pub(super) fn driver() -> (Driver, tempfile::TempDir, Arc<AtomicU64>) {
     let store = ClientStore::open(dir.path(), &net, 2).unwrap();
     let time = NetworkTime::new(NetworkClock::from_wall(), 2);
     let consensuses = Consensuses::new("test".into(), net.authority.id);
-    let edges = Arc::new(Edges::new(
+    let links = Arc::new(ClientLinks::new(
         dir.path().join("net.json"),
         consensuses,
         time,
         store.seen_documents(net.authority.id).unwrap(),
     ));
-    edges.accept(&[consensus()]);
+    links.accept(&[consensus()]);
     let shared = Arc::new(Shared::new("test".into(), store.address()));
     let wall = Arc::new(AtomicU64::new(NOW_MS));
     let shown = Arc::clone(&wall);
     let clocks = Clocks { start: Instant::now(), wall: Box::new(move || shown.load(Ordering::Relaxed)) };
     let (spool, config) = (Spooling::open(dir.path().join("spool")).unwrap(), CourierConfig::default());
-    (Driver::new(store, config, edges, shared, mpsc::channel(1).0, clocks, spool), dir, wall)
+    (Driver::new(store, config, links, shared, mpsc::channel(1).0, clocks, spool), dir, wall)
 }
 
 /// INV-MSG-22: the consensus in force follows the wall clock both ways, while timers only go forward.
@@ -201,7 +201,7 @@ pub(super) fn attach(driver: &mut Driver, mailbox: Mailbox, link: &LinkSender) {
 #[tokio::test]
 async fn the_first_attached_edge_ends_the_trouble_of_having_none() {
     let (mut driver, _dir, _wall) = driver();
-    driver.trouble = driver.edges.trouble(0);
+    driver.trouble = driver.links.trouble(0);
     driver.publish();
     assert!(lock(&driver.shared.status).trouble.as_ref().is_some_and(|text| text.contains("no edge")));
     let (link, _peer) = link().await;

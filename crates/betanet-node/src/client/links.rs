@@ -1,29 +1,31 @@
 //! A client's links: one to each of its own edges, and others for as long as they are of use.
 
+mod kept;
+mod once;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use betanet_mix::directory::Consensuses;
-use betanet_mix::own_edges::draw_edges;
 use betanet_mix::view::{LinkAddress, Mailbox, NetworkView, Signed, Verified, WorkerList};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
-use rand_core::Rng;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
 
+pub(super) use self::kept::KeptLinks;
+use self::once::ask_time;
+pub(super) use self::once::draw_apart;
 use super::network_time::{NetworkTime, Verdict};
-use super::offline::{ConsensusTrouble, EdgeFailure, Offline, reason_of};
+use super::offline::{ConsensusTrouble, EdgeFailure, Offline};
 use super::seen::SeenDocuments;
 use super::store::OwnMailbox;
-use crate::clock::Sample;
 use crate::control::{ControlChannel, ControlError, Op, Outcome};
 use crate::link::frame::Item;
-use crate::link::{Dialer, Frame, LinkError, LinkReader, LinkSender, LinkTimeouts, Received};
+use crate::link::{Dialer, Frame, LinkError, LinkSender, LinkTimeouts};
 use crate::net::{Endpoint, NetFile};
 use crate::random::os_rng;
 use crate::sync::lock;
@@ -37,17 +39,6 @@ const PASSING_LINKS: usize = 64;
 /// A link to a foreign edge is closed after this long without a packet.
 const PASSING_IDLE: Duration = Duration::from_mins(1);
 
-/// First and longest pause between attempts to reach an edge.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// Edges of the bootstrap file that are asked for a first consensus, and how long that may take.
-const BOOTSTRAP_TRIES: usize = 3;
-const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The longest pause after an edge has been away for as long.
-const LONG_AWAY: Duration = Duration::from_hours(1);
-const LONG_PAUSE: Duration = Duration::from_secs(30);
-
 /// What happens on the links to own edges.
 #[derive(Debug)]
 pub(super) enum LinkEvent {
@@ -57,12 +48,9 @@ pub(super) enum LinkEvent {
     ViewChanged,
 }
 
-/// How often an edge is asked for the time: clocks drift, and a machine may stand still unnoticed.
-const TIME_AGAIN: Duration = Duration::from_secs(15);
-
 /// What the tasks, the courier's thread and the callers share.
 #[derive(Debug)]
-pub(super) struct Edges {
+pub(super) struct ClientLinks {
     bootstrap: PathBuf,
     consensuses: watch::Sender<Arc<Consensuses>>,
     time: NetworkTime,
@@ -79,7 +67,7 @@ pub(super) struct Edges {
     failures: Mutex<BTreeMap<NodeId, EdgeFailure>>,
 }
 
-impl Edges {
+impl ClientLinks {
     pub(super) fn new(bootstrap: PathBuf, consensuses: Consensuses, time: NetworkTime, seen: SeenDocuments) -> Self {
         Self {
             bootstrap,
@@ -264,10 +252,10 @@ impl Edges {
             let (queue, frames) = mpsc::channel(LINK_QUEUE);
             let _ = queue.try_send(frame);
             passing.insert(edge, queue);
-            let edges = Arc::clone(self);
+            let links = Arc::clone(self);
             runtime.spawn(async move {
                 // A failed link loses its packets; the next packet tries again.
-                let _ = edges.pass(edge, frames).await;
+                let _ = links.pass(edge, frames).await;
             });
         }
     }
@@ -292,232 +280,5 @@ impl Edges {
                 _ = reader.next() => return None,
             }
         }
-    }
-}
-
-/// Draws the first edges of a client by the consensus, which says whose they are; the bootstrap file does not. Nobody needs
-/// that where one party runs all. `None` if no edge gives a consensus for now: the client then draws from the bootstrap
-/// file, and moves later.
-pub(super) async fn draw_apart(net: &NetFile, count: usize) -> Option<Vec<Endpoint>> {
-    if net.one_operator {
-        return None;
-    }
-    let verifier = Consensuses::new(net.network.clone(), net.authority.id);
-    let ask = async {
-        // A file lists its edges in an order of its own.
-        let mut edges = net.edges.clone();
-        edges.sort_by_cached_key(|_| os_rng().next_u64());
-        for edge in edges.iter().take(BOOTSTRAP_TRIES) {
-            let documents = ask_consensus_once(edge).await.unwrap_or_default();
-            let views = documents.iter().filter_map(|document| verifier.verify(document).ok().flatten());
-            let newest = views.max_by_key(|view| (view.consensus().epoch, view.consensus().revision));
-            let drawn = newest.map(|view| {
-                let ids = draw_edges(&mut os_rng(), &view, &[], &[], count);
-                let nodes = ids.into_iter().filter_map(|id| view.node(id));
-                nodes.map(|node| Endpoint { id: node.id(), address: node.link_address().clone() }).collect::<Vec<_>>()
-            });
-            if let Some(drawn) = drawn.filter(|drawn| !drawn.is_empty() && drawn.len() == count) {
-                return Some(drawn);
-            }
-        }
-        None
-    };
-    tokio::time::timeout(BOOTSTRAP_PATIENCE, ask).await.ok().flatten()
-}
-
-/// Asks an edge for the consensus, under a key for this link alone.
-async fn ask_consensus_once(edge: &Endpoint) -> Option<Vec<Signed>> {
-    let dialer = Dialer::new(&SigningKey::generate(&mut os_rng()), LinkTimeouts::default()).ok()?;
-    let (sender, reader) = dialer.dial(&edge.address, *edge.id.as_bytes(), LINK_QUEUE).await.ok()?;
-    let ask = async |channel: &ControlChannel| channel.call(Op::GetConsensus { have: Vec::new(), follow: false }).await;
-    match ControlChannel::ask_over(sender, reader, ask).await?.ok()? {
-        Outcome::Consensus { documents } => Some(documents),
-        _ => None,
-    }
-}
-
-/// Asks an edge that is not the client's own for the time, under a key for this link alone.
-async fn ask_time(edge: &Endpoint) -> Option<Sample> {
-    let dialer = Dialer::new(&SigningKey::generate(&mut os_rng()), LinkTimeouts::default()).ok()?;
-    let (sender, reader) = dialer.dial(&edge.address, *edge.id.as_bytes(), LINK_QUEUE).await.ok()?;
-    ControlChannel::ask_over(sender, reader, async |channel| channel.time().await.ok()).await.flatten()
-}
-
-/// The tasks that keep the client's own edges attached.
-#[derive(Debug)]
-pub(super) struct EdgeLinks {
-    tasks: JoinSet<()>,
-    stop: watch::Sender<bool>,
-    runtime: Handle,
-    edges: Arc<Edges>,
-}
-
-impl EdgeLinks {
-    /// Starts to keep links to the client's edges, whichever they are.
-    pub(super) fn start<E: From<LinkEvent> + Send + 'static>(edges: &Arc<Edges>, events: &mpsc::Sender<E>) -> Self {
-        let stop = watch::Sender::new(false);
-        let mut tasks = JoinSet::new();
-        let (all, events, mut stopped) = (Arc::clone(edges), events.clone(), stop.subscribe());
-        tasks.spawn(async move {
-            let mut links = JoinSet::new();
-            tokio::select! {
-                () = keep_all_attached(&all, &events, &mut links) => {}
-                _ = stopped.wait_for(|stop| *stop) => {}
-            }
-            links.shutdown().await;
-        });
-        Self { tasks, stop, runtime: Handle::current(), edges: Arc::clone(edges) }
-    }
-
-    /// Where new links run.
-    pub(super) const fn runtime(&self) -> &Handle {
-        &self.runtime
-    }
-
-    /// Ends the tasks and waits until what is queued is written, but not longer than `patience`.
-    pub(super) async fn close(mut self, patience: Duration) {
-        self.stop.send_replace(true);
-        self.edges.close_passing();
-        let channels: Vec<_> = lock(&self.edges.channels).drain().collect();
-        let _ = tokio::time::timeout(patience, async {
-            while self.tasks.join_next().await.is_some() {}
-            for (_, channel) in channels {
-                channel.finish().await;
-            }
-        })
-        .await;
-    }
-}
-
-/// Runs one task for each of the client's mailboxes, as they come and go.
-async fn keep_all_attached<E: From<LinkEvent> + Send + 'static>(
-    edges: &Arc<Edges>,
-    events: &mpsc::Sender<E>,
-    links: &mut JoinSet<()>,
-) {
-    let mut own = edges.own.subscribe();
-    let mut kept: HashMap<NodeId, AbortHandle> = HashMap::new();
-    loop {
-        let wanted = own.borrow_and_update().clone();
-        kept.retain(|edge, task| {
-            let stays = wanted.iter().any(|mailbox| mailbox.edge.id == *edge);
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
-        for mailbox in wanted {
-            let Endpoint { id, address } = mailbox.edge.clone();
-            if kept.contains_key(&id) {
-                continue;
-            }
-            match Dialer::new(&mailbox.key, LinkTimeouts::default()) {
-                Ok(dialer) => {
-                    let own = OwnEdge { edges: Arc::clone(edges), mailbox, dialer, events: events.clone() };
-                    kept.insert(id, links.spawn(async move { own.keep_attached().await }));
-                }
-                Err(error) => edges.note(id, Some(EdgeFailure { address, reason: reason_of(&error) })),
-            }
-        }
-        if own.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// The task that keeps one of the client's mailboxes attached.
-struct OwnEdge<E> {
-    edges: Arc<Edges>,
-    mailbox: OwnMailbox,
-    dialer: Dialer,
-    events: mpsc::Sender<E>,
-}
-
-impl<E: From<LinkEvent>> OwnEdge<E> {
-    async fn keep_attached(&self) {
-        let edge = self.mailbox.edge.id;
-        let mut pause = BACK_OFF.0;
-        let mut last_up = Instant::now();
-        loop {
-            let address = self.edges.address(edge).unwrap_or_else(|| self.mailbox.edge.address.clone());
-            let up = Instant::now();
-            let dialled = self.dialer.dial(&address, *edge.as_bytes(), LINK_QUEUE).await;
-            let note = |reason: String| self.edges.note(edge, Some(EdgeFailure { address: address.clone(), reason }));
-            if let Err(error) = &dialled {
-                note(reason_of(error));
-            }
-            if let Ok((sender, reader)) = dialled {
-                let ended = self.serve(sender, reader).await;
-                note(ended.map_or_else(|error| format!("ended the link: {error}"), |()| "ended the link".into()));
-                self.edges.time.forget(edge);
-                lock(&self.edges.channels).remove(&edge);
-                if self.events.send(LinkEvent::Detached { edge }.into()).await.is_err() {
-                    return;
-                }
-                if up.elapsed() > BACK_OFF.1 {
-                    pause = BACK_OFF.0;
-                }
-                last_up = Instant::now();
-            }
-            tokio::time::sleep(pause).await;
-            // What has been away for long is asked for rarely: it may be gone, and is asked for as long as it may come back.
-            let longest = if last_up.elapsed() > LONG_AWAY { LONG_PAUSE } else { BACK_OFF.1 };
-            pause = (pause * 2).min(longest);
-        }
-    }
-
-    async fn serve(&self, sender: LinkSender, mut reader: LinkReader) -> Result<(), ControlError> {
-        let edge = self.mailbox.edge.id;
-        let channel = ControlChannel::new(sender.clone());
-        let read = async {
-            loop {
-                match reader.next().await? {
-                    Received::Item(item) => self.tell(LinkEvent::Item { edge, item }).await?,
-                    Received::Message(message) => {
-                        let documents = channel.take(&message)?;
-                        self.edges.accept(&documents);
-                        if !documents.is_empty() {
-                            self.tell(LinkEvent::ViewChanged).await?;
-                        }
-                    }
-                    Received::Packets(_) | Received::ItemAck(_) => {
-                        return Err::<(), ControlError>(LinkError::Message.into());
-                    }
-                }
-            }
-        };
-        let set_up = async {
-            // First of all: without it a consensus may seem to have run out.
-            self.edges.hear_time(edge, &channel).await?;
-            self.ask_consensus(&channel).await?;
-            channel.call(Op::Attach).await?;
-            lock(&self.edges.channels).insert(edge, channel.clone());
-            self.edges.note(edge, None);
-            let mailbox = self.mailbox.mailbox();
-            self.tell(LinkEvent::Attached { mailbox, link: sender, channel: channel.clone() }).await?;
-            loop {
-                tokio::time::sleep(TIME_AGAIN).await;
-                if self.edges.hear_time(edge, &channel).await? {
-                    self.ask_consensus(&channel).await?;
-                    self.tell(LinkEvent::ViewChanged).await?;
-                }
-            }
-        };
-        tokio::select! {
-            ended = read => ended,
-            ended = set_up => ended,
-        }
-    }
-
-    async fn ask_consensus(&self, channel: &ControlChannel) -> Result<(), ControlError> {
-        let have = self.edges.consensuses.borrow().hashes();
-        if let Outcome::Consensus { documents } = channel.call(Op::GetConsensus { have, follow: true }).await? {
-            self.edges.accept(&documents);
-        }
-        Ok(())
-    }
-
-    async fn tell(&self, event: LinkEvent) -> Result<(), ControlError> {
-        self.events.send(event.into()).await.map_err(|_| LinkError::Closed.into())
     }
 }
