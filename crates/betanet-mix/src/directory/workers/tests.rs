@@ -132,7 +132,7 @@ fn the_list_never_outgrows_what_can_be_signed() {
 
 /// INV-LINK-61
 #[test]
-fn a_list_names_the_epoch_it_is_served_in_and_a_later_one_has_a_later_revision() {
+fn a_list_names_the_epoch_it_is_served_in_and_its_revision_grows_with_every_epoch_and_change() {
     let (authority, mut workers) = (key(), workers(LIMITS));
     workers.put(&edge(1), &worker(&key(), NOW, NOW + LIFETIME_MS), NOW).unwrap();
     let mut before = 0;
@@ -146,6 +146,9 @@ fn a_list_names_the_epoch_it_is_served_in_and_a_later_one_has_a_later_revision()
         let again = workers.list(Epoch(epoch), &authority, NOW).unwrap();
         assert!(Arc::ptr_eq(&list.encoded, &again.encoded), "it is made once");
     }
+    workers.put(&edge(1), &worker(&key(), NOW, NOW + LIFETIME_MS), NOW).unwrap();
+    let changed = workers.list(Epoch(9), &authority, NOW).unwrap();
+    assert!(changed.revision > before, "with a change too, within one epoch and one millisecond");
 }
 
 #[test]
