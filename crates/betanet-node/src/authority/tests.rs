@@ -58,6 +58,7 @@ fn a_network_keeps_the_length_of_its_epochs() {
     assert_eq!(2 * EPOCH_MS, with(other).constants(&Saved::default()).unwrap().epoch_length_ms);
 }
 
+/// INV-LINK-22
 #[tokio::test]
 async fn an_authority_starts_with_no_settings_that_it_could_not_sign() {
     let folder = tempfile::tempdir().unwrap();
