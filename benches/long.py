@@ -43,7 +43,7 @@ def main() -> None:
     profile = os.environ.get("FOG_BENCH_PROFILE", "release")
     cargo = Cargo(profile)
     cargo.build("betanet-node", "betanet-bench")
-    lossy = found(cargo, "lossy")
+    lossy = [*found(cargo, "lossy"), *found(cargo, "lossy", "--python", sys.executable)]
     [replays] = found(cargo, "soak", "replays")
     [messages] = found(cargo, "soak", "messages")
     [node] = found(cargo, "soak", "node")

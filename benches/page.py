@@ -308,15 +308,18 @@ def replays_row(found: Report) -> str:
     """Packets sent again to a node that was killed."""
     return row(
         f"{found['sent_again']:,} copies of {found['packets']:,} packets sent to a node that was"
-        f" killed {found['kills']} times and frozen {found['freezes']} times",
-        f"{found['let_in_again']} let in again; {found['came']:,} packets came",
+        f" killed {found['kills']} times, frozen {found['freezes']} times and started with half"
+        f" of its replay log {found['set_back']} times",
+        f"{found['let_in_again']} let in again; {found['came']:,} packets came, the others were in"
+        " the node or under its former key when it was killed",
     )
 
 
 def lossy_row(found: Report) -> str:
     """One large message over bad links."""
     return row(
-        f"one message of {found['bytes'] >> 20} MiB, {found['hops']} hops,"
+        f"one message of {found['bytes'] >> 20} MiB from a file into one, {found['hops']} hops, in"
+        f" {found['clients'].capitalize()},"
         f" {found['per_mille'] / 10:g} % of the frames of each link lost",
         f"intact after {found['seconds']} s; sender at most {found['sender_peak_mib']}, recipient"
         f" {found['recipient_peak_mib']}",

@@ -6,7 +6,6 @@
 mod acts;
 mod links;
 mod maker;
-mod site;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -18,13 +17,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use self::site::Site;
 use self::tally::Tally;
 use crate::Failure;
+use crate::site::{Site, Trouble};
 use crate::window::process_time;
-
-/// Whatever ends one link of a flood.
-type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is flooded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

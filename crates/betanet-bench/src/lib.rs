@@ -10,6 +10,7 @@ pub mod net;
 pub mod ours;
 pub mod peer;
 mod resized;
+mod site;
 pub mod window;
 
 use std::time::{Duration, SystemTime};

@@ -11,6 +11,7 @@ mod network;
 mod tags;
 
 pub use self::ahead::{Ahead, Turn, stay_off};
+pub(crate) use self::maker::look;
 pub use self::maker::{Made, Maker, Sample};
 pub use self::members::{Arrivals, Members};
 pub use self::network::{Network, Settings};

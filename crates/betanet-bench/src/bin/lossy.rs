@@ -39,6 +39,9 @@ struct Arguments {
     /// The program betanet, if it is not beside this one.
     #[arg(long)]
     betanet: Option<PathBuf>,
+    /// Sender and recipient are run by this Python, from the folder of the repository.
+    #[arg(long)]
+    python: Option<PathBuf>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -93,17 +96,19 @@ async fn one(arguments: &Arguments, per_mille: u32) -> Result<Value, Failure> {
     let net = Lossy::start(&program, folder.path(), per_mille).await?;
     let (from, to) = (net.client("from").await?, net.client("to").await?);
     let bootstrap = net.bootstrap();
-    let recipient = Own::start(&["receive".as_ref(), &bootstrap, &to, &file])?;
+    let python = arguments.python.as_deref();
+    let recipient = Own::start(python, &["receive".as_ref(), &bootstrap, &to, &file])?;
     let (recipient, address) = recipient.line().await?;
     let address = address.get("address").and_then(Value::as_str).ok_or("the recipient has no address")?.to_owned();
     let start = Instant::now();
     let hops = arguments.hops.to_string();
-    let sender = Own::start(&["send".as_ref(), &bootstrap, &from, address.as_ref(), &file, hops.as_ref()])?;
+    let sender = Own::start(python, &["send".as_ref(), &bootstrap, &from, address.as_ref(), &file, hops.as_ref()])?;
     let (_recipient, received) = recipient.line().await?;
     let took = start.elapsed().as_secs_f64();
     let (_sender, sent) = sender.line().await?;
     let (carried, lost) = net.frames();
     Ok(json!({
+        "clients": if python.is_some() { "python" } else { "rust" },
         "per_mille": per_mille,
         "bytes": arguments.bytes,
         "hops": arguments.hops,
@@ -123,8 +128,15 @@ struct Own {
 }
 
 impl Own {
-    fn start(arguments: &[&Path]) -> Result<Self, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
+    fn start(python: Option<&Path>, arguments: &[&Path]) -> Result<Self, Failure> {
+        let mut command = match python {
+            Some(python) => {
+                let mut command = Command::new(python);
+                command.args(["-m", "benches.large_message"]);
+                command
+            }
+            None => Command::new(std::env::current_exe()?),
+        };
         let mut child = command.args(arguments).stdout(Stdio::piped()).spawn()?;
         let lines = BufReader::new(child.stdout.take().ok_or("no pipe")?);
         Ok(Self { child, lines })

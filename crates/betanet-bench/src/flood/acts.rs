@@ -13,9 +13,9 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::maker::{self, Batch, Mailboxes, Shape};
-use super::site::{Site, fresh_key, open};
 use super::tally::Tally;
 use super::{Kind, Settings, Trouble, links};
+use crate::site::{Site, fresh_key, open};
 use crate::{Failure, now_ms};
 
 /// Pause before an edge that refused is tried again.

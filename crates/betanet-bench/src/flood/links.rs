@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::site::open;
 use super::tally::Tally;
+use crate::site::open;
 
 /// Pause before an edge that refused is tried again.
 const AGAIN: Duration = Duration::from_millis(20);

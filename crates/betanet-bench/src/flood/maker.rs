@@ -9,7 +9,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
 use tokio::sync::mpsc;
 
-use super::site::Site;
+use crate::site::Site;
 use crate::{Failure, fresh_rng};
 
 /// Packets that are made at a time.

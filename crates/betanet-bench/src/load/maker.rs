@@ -52,7 +52,7 @@ pub struct Sample {
 }
 
 /// By what the next hop knows a packet.
-pub(super) fn look(packet: &[u8]) -> Option<u64> {
+pub(crate) fn look(packet: &[u8]) -> Option<u64> {
     packet.get(LOOK..)?.first_chunk().copied().map(u64::from_be_bytes)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -154,6 +155,26 @@ impl Network {
     /// It does not come back.
     pub async fn kill_node(&mut self) -> Result<(), Failure> {
         self.node.kill();
+        self.start_node_again().await
+    }
+
+    /// The same, while somebody sets its replay logs back to half of what they were.
+    ///
+    /// # Errors
+    /// They cannot be written, or it does not come back.
+    pub async fn set_node_back(&mut self) -> Result<(), Failure> {
+        self.node.kill();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let log = File::options().write(true).open(path)?;
+                log.set_len(log.metadata()?.len() / 2)?;
+            }
+        }
+        self.start_node_again().await
+    }
+
+    async fn start_node_again(&mut self) -> Result<(), Failure> {
         (self.node, self.record) = self.program.start().await?;
         until_ready(&self.record).await?;
         self.members.connect(self.record.id, &self.record.link_address).await

@@ -6,27 +6,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use betanet_mix::pool::Buffer;
-use betanet_mix::view::node_id_of;
 use betanet_node::authority::{self, AuthorityRecord};
 use betanet_node::client::{Client, ClientConfig};
 use betanet_node::daemon::{self, NodeRecord};
 use betanet_node::link::frame::{EncodedItem, Item, ItemBody};
 use betanet_node::link::{Accepted, Dialer, Frame, LinkReader, LinkSender, LinkTimeouts, Listener, Received};
 use betanet_node::net::{Endpoint, NET_FILE, NetFile};
-use betanet_node::state::StateDir;
 use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpListener;
 
+use super::relayed::Relayed;
 use crate::Failure;
 use crate::child::{Child, wait_for};
 
@@ -102,21 +99,11 @@ impl Lossy {
         for (role, number) in ROLES {
             for number in 0..number {
                 let dir = folder.join(format!("{role}-{number}"));
-                // The lock is given back before the node wants it.
-                let key = StateDir::open(&dir)?.signing_key("identity.key")?;
-                relay.add(&key);
-                let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-                let address = tcp.local_addr()?;
-                let announce = address.to_string();
-                let arguments = ["node", "--http-port", "0", "--link-port", "0", "--workers", "1", "--die-with-parent"]
-                    .into_iter()
-                    .chain(["--role", role, "--announce", &announce, "--dir"])
-                    .map(OsStr::new)
-                    .chain([dir.as_os_str(), OsStr::new("--bootstrap"), bootstrap.as_os_str()]);
-                children.push(Child::start(betanet, None, &arguments.collect::<Vec<_>>(), &[])?);
-                let endpoint = Endpoint { id: node_id_of(&key), address: address.try_into()? };
-                let listener = Listener::new(tcp, &key, LinkTimeouts::default())?;
-                tokio::spawn(Arc::clone(&relay).listen(listener, dir, endpoint.id));
+                let node = Relayed::start(betanet, dir.clone(), role, &bootstrap).await?;
+                relay.add(&node.key);
+                tokio::spawn(Arc::clone(&relay).listen(node.listener, dir, node.endpoint.id));
+                children.push(node.child);
+                let endpoint = node.endpoint;
                 if role != "middle" {
                     net.edges.push(endpoint);
                 }

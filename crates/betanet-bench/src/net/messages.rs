@@ -146,14 +146,17 @@ impl Pair {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_s);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let start = Instant::now();
-        let mut senders = JoinSet::new();
+        let (mut senders, mut ids) = (JoinSet::new(), Vec::new());
         while start.elapsed() < length {
             ticks.tick().await;
             let (from, to) = (Arc::clone(&self.from), self.to.address());
             senders.spawn(async move { from.send(&to, vec![7; MESSAGE], hops).await });
+            // A task that has ended keeps its memory until it is asked.
+            while let Some(sent) = senders.try_join_next() {
+                ids.push(sent??);
+            }
         }
         let took = start.elapsed();
-        let mut ids = Vec::new();
         while let Some(sent) = senders.join_next().await {
             ids.push(sent??);
         }
@@ -165,7 +168,7 @@ impl Pair {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_s);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let start = Instant::now();
-        let mut senders = JoinSet::new();
+        let (mut senders, mut ended, mut number) = (JoinSet::new(), Vec::new(), 0);
         while start.elapsed() < length {
             // From when it is due: a message does not wait for this process unnoticed.
             let due = ticks.tick().await.into_std();
@@ -174,11 +177,19 @@ impl Pair {
                 let sent = from.send(&to, vec![7; MESSAGE], hops).await;
                 (due, Instant::now(), sent)
             });
+            number += 1;
+            // A task that has ended keeps its memory until it is asked.
+            while let Some(done) = senders.try_join_next() {
+                ended.push(done);
+            }
         }
         let end = Instant::now();
-        let mut timed = Timed { sent: senders.len(), took: end - start, ..Timed::default() };
+        let mut timed = Timed { sent: number, took: end - start, ..Timed::default() };
         let mut sent = Vec::new();
         while let Some(done) = senders.join_next().await {
+            ended.push(done);
+        }
+        for done in ended {
             let Ok((due, acknowledged, Ok(id))) = done else {
                 timed.failed += 1;
                 continue;

@@ -1,4 +1,4 @@
-//! What a flooder knows of the network: what every client may know.
+//! What every client may know of a network, for those that send it what no client of ours sends.
 
 use std::sync::Arc;
 
@@ -11,25 +11,37 @@ use betanet_sphinx::{Hop, NodeId};
 use ed25519_dalek::SigningKey;
 use rand_chacha::rand_core::Rng;
 
-use super::Trouble;
 use crate::{Failure, fresh_rng, now_ms};
+
+/// Whatever ends one link.
+pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// Frames that wait to be written to one link.
 const QUEUE: usize = 128;
 
 /// A network as a consensus describes it.
 #[derive(Debug)]
-pub(super) struct Site {
-    pub(super) authority: Endpoint,
-    pub(super) edges: Vec<Endpoint>,
-    view: Arc<NetworkView>,
+pub(crate) struct Site {
+    pub(crate) authority: Endpoint,
+    pub(crate) edges: Vec<Endpoint>,
+    pub(crate) view: Arc<NetworkView>,
 }
 
 impl Site {
-    /// Asks an edge of the network file.
-    pub(super) async fn look(net: &NetFile) -> Result<Self, Failure> {
-        let first = net.edges.first().ok_or("the network file names no edge")?;
-        let (sender, reader, _) = open(first).await.map_err(|err| err.to_string())?;
+    /// Asks the edges of the network file, one after the other, until one answers.
+    pub(crate) async fn look(net: &NetFile) -> Result<Self, Failure> {
+        let mut trouble = "the network file names no edge".into();
+        for edge in &net.edges {
+            match Self::ask(net, edge).await {
+                Ok(site) => return Ok(site),
+                Err(err) => trouble = err,
+            }
+        }
+        Err(trouble)
+    }
+
+    async fn ask(net: &NetFile, edge: &Endpoint) -> Result<Self, Failure> {
+        let (sender, reader, _) = open(edge).await.map_err(|err| err.to_string())?;
         let asked = ControlChannel::ask_over(sender, reader, async |channel| -> Result<_, ControlError> {
             match channel.call(Op::GetConsensus { have: Vec::new(), follow: false }).await? {
                 Outcome::Consensus { documents } => Ok(documents),
@@ -47,31 +59,31 @@ impl Site {
     }
 
     /// The parity of the keys that senders use now.
-    pub(super) fn parity(&self) -> u8 {
+    pub(crate) fn parity(&self) -> u8 {
         self.view.sending_epoch(now_ms()).parity()
     }
 
     /// A node as a hop, if its key of the epoch is known.
-    pub(super) fn hop(&self, id: NodeId) -> Result<Hop, Failure> {
+    pub(crate) fn hop(&self, id: NodeId) -> Result<Hop, Failure> {
         let epoch = self.view.sending_epoch(now_ms());
         Ok(self.view.hop(id, epoch).ok_or("the consensus has no keys of this epoch any more")?)
     }
 
     /// The middle nodes.
-    pub(super) fn middles(&self) -> Vec<NodeId> {
+    pub(crate) fn middles(&self) -> Vec<NodeId> {
         self.view.nodes().filter(|node| node.role() == Role::Middle).map(|node| node.id()).collect()
     }
 }
 
 /// A key that nobody has seen.
-pub(super) fn fresh_key() -> Result<SigningKey, &'static str> {
+pub(crate) fn fresh_key() -> Result<SigningKey, &'static str> {
     let mut seed = [0; 32];
     fresh_rng()?.fill_bytes(&mut seed);
     Ok(SigningKey::from_bytes(&seed))
 }
 
 /// A link under a key that nobody has seen, and that key.
-pub(super) async fn open(to: &Endpoint) -> Result<(LinkSender, LinkReader, SigningKey), Trouble> {
+pub(crate) async fn open(to: &Endpoint) -> Result<(LinkSender, LinkReader, SigningKey), Trouble> {
     let key = fresh_key()?;
     let dialer = Dialer::new(&key, LinkTimeouts::default())?;
     let (sender, reader) = dialer.dial(&to.address, *to.id.as_bytes(), QUEUE).await?;
