@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allowance;
+pub mod coalesce;
 pub mod conduct;
 pub mod courier;
 pub mod delay;

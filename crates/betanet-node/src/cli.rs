@@ -11,7 +11,9 @@ mod streams;
 use std::future::Future;
 use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use betanet_node::daemon::looks::Looks;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
@@ -55,9 +57,10 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Node(arguments) => {
             services::prepare(arguments.service)?;
+            let looks = Arc::<Looks>::default();
             // Where one thread unwraps, one serves the sockets: more would only wake each other up.
-            let runtime = if arguments.workers == 1 { one_thread() } else { threads() };
-            finish(runtime, services::node(arguments))
+            let runtime = if arguments.workers == 1 { looking_thread(&looks) } else { threads() };
+            finish(runtime, services::node(arguments, looks))
         }
         Command::Authority(AuthorityCommand::Run(arguments)) => {
             services::prepare(arguments.service)?;
@@ -97,6 +100,12 @@ fn finish(
 
 fn one_thread() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
+}
+
+/// One thread, which rests between its looks at the sockets where packets come densely.
+fn looking_thread(looks: &Arc<Looks>) -> std::io::Result<Runtime> {
+    let looks = Arc::clone(looks);
+    Builder::new_current_thread().enable_all().on_thread_park(move || looks.rest()).build()
 }
 
 fn threads() -> std::io::Result<Runtime> {

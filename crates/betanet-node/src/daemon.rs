@@ -14,6 +14,7 @@ pub mod edge;
 pub mod egress;
 pub mod inbound;
 pub mod keeper;
+pub mod looks;
 pub mod mailboxes;
 pub mod metrics;
 pub mod mixer;
@@ -43,6 +44,7 @@ use self::edge::{Acknowledger, Edge, Sessions};
 use self::egress::Egress;
 use self::inbound::Inbound;
 use self::keeper::Keeper;
+use self::looks::Looks;
 use self::mailboxes::{Mailboxes, StoreError};
 use self::metrics::Metrics;
 use self::mixer::{Ingress, Mixer, MixerConfig};
@@ -89,6 +91,8 @@ pub struct DaemonConfig {
     pub exact_metrics: bool,
     /// Sizes of the packet path.
     pub mixer: MixerConfig,
+    /// When the thread that the node runs on looks at its sockets.
+    pub looks: Arc<Looks>,
     /// Packets per second that the replay caches are made for.
     pub target_throughput: usize,
 }
@@ -221,7 +225,7 @@ impl Node {
         };
         let moves = self.time.moves();
         keeper.keep(Arc::clone(&self.consensuses.borrow())).await;
-        let mixer = Mixer::new(self.config.mixer, &self.metrics);
+        let mixer = Mixer::new(self.config.mixer, Arc::clone(&self.config.looks), &self.metrics);
         let edge = if self.config.role.is_edge() { Some(self.open_edge(mixer.ingress(), &egress)?) } else { None };
         let onward = Onward { egress: egress.clone(), edge: edge.clone(), metrics: Arc::clone(&self.metrics) };
         mixer.start(&keeper.packet_keys, &keeper.delays, move |released| onward.take(released))?;

@@ -97,7 +97,7 @@ impl Node {
         let (out, released) = mpsc::channel(4 * ROUND);
         let config = MixerConfig { workers: 2, batch: 128, pool: 2 * ROUND, depth: 2 * ROUND };
         let hand_on = move |what| out.try_send((Instant::now(), what)).unwrap();
-        let mixer = Mixer::new(config, &metrics);
+        let mixer = Mixer::new(config, Arc::default(), &metrics);
         mixer.start(&packet_keys, &delays, hand_on).unwrap();
         let ingress = mixer.ingress().clone();
         let source = ingress.node(NodeId::from([3; 32]));

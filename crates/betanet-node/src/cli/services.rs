@@ -5,9 +5,11 @@ use std::fmt::Write;
 use std::io::stderr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use betanet_node::authority::{self, AuthorityConfig};
+use betanet_node::daemon::looks::Looks;
 use betanet_node::daemon::mixer::MixerConfig;
 use betanet_node::daemon::{self, DaemonConfig};
 use betanet_node::localnet::{self, LocalnetConfig, LocalnetEvent};
@@ -59,7 +61,7 @@ fn log_filter() -> EnvFilter {
     })
 }
 
-pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
+pub(super) async fn node(arguments: NodeArguments, looks: Arc<Looks>) -> Result<(), Failure> {
     let shutdown = shutdown_signal(arguments.service.die_with_parent)?;
     let config = DaemonConfig {
         dir: absolute(&arguments.dir)?,
@@ -80,6 +82,7 @@ pub(super) async fn node(arguments: NodeArguments) -> Result<(), Failure> {
             pool: usize::try_from(arguments.pool_size)?,
             depth: usize::try_from(arguments.max_queue_depth)?,
         },
+        looks,
         target_throughput: usize::try_from(arguments.target_throughput)?,
     };
     Ok(daemon::run(config, shutdown).await?)

@@ -10,6 +10,7 @@ use betanet_mix::view::LinkAddress;
 use betanet_sphinx::NodeId;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::metrics::Metrics;
 use crate::clock::NetworkClock;
@@ -109,9 +110,11 @@ impl Peer {
             // The other side sends nothing on this link, but reading it notices its end.
             if let Ok((mut writer, mut reader)) = dialled {
                 let up = Instant::now();
-                let closed = async { while reader.next().await.is_ok() {} };
+                // A task of its own: each packet to be written would have the reader polled.
+                let mut closed = JoinSet::new();
+                closed.spawn(async move { while reader.next().await.is_ok() {} });
                 tokio::select! {
-                    () = closed => {}
+                    _ = closed.join_next() => {}
                     ended = pump(&mut self.queue, &mut writer, &self.metrics) => if ended { return },
                 }
                 if up.elapsed() > BACK_OFF.1 {

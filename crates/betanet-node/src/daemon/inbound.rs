@@ -8,6 +8,7 @@
 //! before the key is known, too.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -272,20 +273,19 @@ impl Inbound {
     }
 
     async fn serve_node(&self, id: NodeId, mut reader: LinkReader) -> LinkError {
-        let mut consensuses = self.consensuses.clone();
         let source = self.ingress.node(id);
+        let mut consensuses = self.consensuses.clone();
+        // One for the whole link, so that a packet costs no new one.
+        let mut left = pin!(async { while consensuses.changed().await.is_ok() && self.is_member(id) {} });
         loop {
             tokio::select! {
+                biased;
+                () = &mut left => return LinkError::Closed,
                 received = reader.next() => match received {
                     Ok(Received::Packets(packets)) => self.take(&source, packets),
                     Ok(_) => return LinkError::Message,
                     Err(err) => return err,
                 },
-                changed = consensuses.changed() => {
-                    if changed.is_err() || !self.is_member(id) {
-                        return LinkError::Closed;
-                    }
-                }
             }
         }
     }

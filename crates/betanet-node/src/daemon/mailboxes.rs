@@ -33,7 +33,7 @@ const GROUP: (usize, usize) = (512, 512);
 
 /// At least this long from one transaction to the next: what comes meanwhile shares a sync of the disk, and a single item
 /// after a pause waits for nothing.
-const PACE: Duration = Duration::from_millis(10);
+const PACE: Duration = Duration::from_millis(25);
 
 /// Items that go at once because they have outlived their time.
 const EXPIRIES: usize = 4096;

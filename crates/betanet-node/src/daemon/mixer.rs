@@ -22,6 +22,7 @@ use betanet_sphinx::{MailboxId, NodeId, PACKET_LEN, SurbId};
 use self::delay_line::DelayLine;
 use self::unwrapper::Unwrapper;
 use super::delays::Delays;
+use super::looks::Looks;
 use super::metrics::Metrics;
 use super::packet_keys::PacketKeys;
 use crate::pipeline::{self, Arrival, Arrivals, Parties, Party};
@@ -84,6 +85,7 @@ struct Door {
     arrivals: Arc<Arrivals<Arc<Party>>>,
     parties: Parties,
     pool: Pool,
+    looks: Arc<Looks>,
     metrics: Arc<Metrics>,
 }
 
@@ -142,13 +144,14 @@ pub struct Source {
 impl Source {
     /// Takes packets that were received together, or drops and counts what finds no room. Never blocks.
     pub fn push<'a>(&self, packets: impl IntoIterator<Item = &'a [u8; PACKET_LEN]>, received: Instant) {
-        let Door { arrivals, pool, metrics, .. } = &*self.ingress.0;
+        let Door { arrivals, pool, looks, metrics, .. } = &*self.ingress.0;
         let packets = packets.into_iter().map(|packet| Arrival {
             packet: pool.take(packet),
             received,
             from: Arc::clone(&self.party),
         });
         let most = packets.size_hint().1.unwrap_or(0);
+        looks.note(most);
         // Without memory there is room for none.
         metrics.drop_many("ingress_full", arrivals.push(self.party.source, packets).unwrap_or(most));
     }
@@ -199,14 +202,15 @@ pub struct Mixer {
 }
 
 impl Mixer {
-    /// A path that takes packets and does not work on them yet.
+    /// A path that takes packets and does not work on them yet; `looks` are those of the thread that brings them.
     #[must_use]
-    pub fn new(config: MixerConfig, metrics: &Arc<Metrics>) -> Self {
+    pub fn new(config: MixerConfig, looks: Arc<Looks>, metrics: &Arc<Metrics>) -> Self {
         let arrivals = Arc::new(Arrivals::new(config.depth, config.workers));
         let ingress = Ingress(Arc::new(Door {
             parties: Parties::new(Arc::clone(&arrivals)),
             arrivals,
             pool: Pool::new(config.pool),
+            looks,
             metrics: Arc::clone(metrics),
         }));
         Self { config, ingress }
@@ -226,9 +230,9 @@ impl Mixer {
     where
         F: FnMut(Released) + Send + 'static,
     {
-        let Door { arrivals, metrics, .. } = &*self.ingress.0;
+        let Door { arrivals, looks, metrics, .. } = &*self.ingress.0;
         let (workers, batch) = (self.config.workers.max(1), self.config.batch.max(1));
-        let line = Arc::new(DelayLine::new(self.config.depth, Arc::clone(metrics)));
+        let line = Arc::new(DelayLine::new(self.config.depth, Arc::clone(looks), Arc::clone(metrics)));
         pipeline::start(arrivals, workers, batch, || {
             Unwrapper::new(batch, Arc::clone(packet_keys), Arc::clone(delays), Arc::clone(&line), Arc::clone(metrics))
         })?;

@@ -126,7 +126,9 @@ impl<F> Arrivals<F> {
         }
         // Not more than a thread's part, so that the others have something to do meanwhile.
         let part = state.queue.len().div_ceil(self.workers).next_multiple_of(LANES);
-        state.take(group, part.min(most));
+        // What does not fill the last lanes shares the next ones.
+        let whole = state.queue.len() / LANES * LANES;
+        state.take(group, part.min(whole.max(LANES)).min(most));
         let first = group.first().map_or(*latest, |first| first.received);
         let until = first + patience;
         let lanes = LANES.min(most);

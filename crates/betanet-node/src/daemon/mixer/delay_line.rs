@@ -8,6 +8,7 @@ use betanet_mix::delay::DelayQueue;
 use tokio::sync::Notify;
 
 use super::{Processed, Released};
+use crate::daemon::looks::Looks;
 use crate::daemon::metrics::Metrics;
 use crate::sync::lock;
 
@@ -19,16 +20,19 @@ pub(super) struct DelayLine {
     /// Wakes the task when something became due earlier than it knows, or at the end.
     sooner: Notify,
     ended: AtomicBool,
+    /// Those of the thread that the task runs on.
+    looks: Arc<Looks>,
     metrics: Arc<Metrics>,
 }
 
 impl DelayLine {
-    pub(super) fn new(depth: usize, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(depth: usize, looks: Arc<Looks>, metrics: Arc<Metrics>) -> Self {
         Self {
             queue: Mutex::new(DelayQueue::new(depth)),
             origin: Instant::now(),
             sooner: Notify::new(),
             ended: AtomicBool::new(false),
+            looks,
             metrics,
         }
     }
@@ -45,7 +49,7 @@ impl DelayLine {
         }
         let sooner = queue.next_release() != before;
         drop(queue);
-        if sooner {
+        if sooner && !self.looks.are_dense() {
             self.sooner.notify_one();
         }
     }
@@ -61,6 +65,7 @@ impl DelayLine {
         let mut due = Vec::new();
         while !self.ended.load(Ordering::Acquire) {
             let next = self.collect(&mut due);
+            self.looks.note(due.len());
             for processed in due.drain(..) {
                 let now = Instant::now();
                 self.metrics.hop_delay.observe(now.saturating_duration_since(processed.received));
@@ -69,11 +74,12 @@ impl DelayLine {
             }
             let timer = async {
                 match next {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
+                    Some(at) if !self.looks.are_dense() => tokio::time::sleep_until(at.into()).await,
+                    _ => std::future::pending().await,
                 }
             };
             tokio::select! {
+                () = self.looks.next() => {}
                 () = timer => {}
                 () = self.sooner.notified() => {}
             }
