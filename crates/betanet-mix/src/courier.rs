@@ -89,6 +89,7 @@ mod types;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use betanet_sphinx::x25519::KnownPoints;
 use betanet_sphinx::{MAX_HOPS, NodeId, SurbId};
 use rand_core::CryptoRng;
 
@@ -110,6 +111,10 @@ pub use types::{
 
 /// At this level packets go to the recipient's edge directly, and answers too: whoever asks learns where the client is.
 const PUBLIC_HOPS: u8 = 1;
+
+/// Keys that are remembered for the sake of those that come up often: the edges' at the ends of most paths, recipients', and in
+/// a small network the middles' too.
+const KNOWN_POINTS: usize = 32;
 
 /// The sending and receiving state of one client.
 pub struct Courier<R> {
@@ -157,6 +162,8 @@ pub struct Courier<R> {
     evidence: Evidence,
     judge_at_ms: u64,
     agreements: Agreements,
+    /// Keys of nodes and recipients, for what is multiplied with them.
+    known: KnownPoints,
     contexts: ContextCache,
     reassembler: Reassembler,
     spools: Spools,
@@ -209,6 +216,7 @@ impl<R: CryptoRng> Courier<R> {
             evidence: Evidence::default(),
             judge_at_ms: 0,
             agreements: Agreements::default(),
+            known: KnownPoints::new(KNOWN_POINTS),
             contexts: ContextCache::new(key, config.contexts),
             reassembler: Reassembler::new(config.reassembly),
             spools: Spools::new(config.spools),
@@ -232,7 +240,7 @@ impl<R: CryptoRng> Courier<R> {
     /// Makes the multiplications for messages that are about to be sent to these recipients, and for the payloads of items
     /// that are about to be taken, in lanes. Leaving it out, or not keeping to it, changes no outcome.
     pub fn prepare<'a>(&mut self, recipients: &[[u8; 32]], payloads: impl Iterator<Item = &'a [u8]>) {
-        self.agreements.prepare(&mut self.rng, recipients);
+        self.agreements.prepare(&mut self.rng, &mut self.known, recipients);
         let envelopes = payloads.filter_map(|payload| Envelope::parse(payload).ok());
         let sealed = envelopes.filter(|envelope| envelope.kind != EnvelopeKind::Cover);
         self.contexts.prepare(sealed.map(|envelope| envelope.sealed_bytes()));

@@ -8,6 +8,7 @@ use crate::header::{HeaderDraft, build_headers};
 use crate::ids::{DelayInput, MailboxId};
 use crate::keys::Hop;
 use crate::suite::{Maker, Native};
+use crate::x25519::KnownPoints;
 
 /// A forward packet to be built.
 pub struct Draft<'a, S: Maker = Native> {
@@ -81,6 +82,16 @@ pub fn build_forward_batch<S: Maker, P: AsMut<[u8]>>(
     drafts: &[Draft<'_, S>],
     out: &mut [P],
 ) -> Vec<Result<Vec<S::Delay>, BuildError>> {
+    build_forward_batch_knowing(rng, &mut KnownPoints::default(), drafts, out)
+}
+
+/// As [`build_forward_batch`], for a maker of many batches: the keys that it uses often have tables.
+pub fn build_forward_batch_knowing<S: Maker, P: AsMut<[u8]>>(
+    rng: &mut impl CryptoRng,
+    known: &mut KnownPoints,
+    drafts: &[Draft<'_, S>],
+    out: &mut [P],
+) -> Vec<Result<Vec<S::Delay>, BuildError>> {
     let mut plans: Vec<HeaderDraft<'_, S>> = Vec::with_capacity(drafts.len());
     let mut deltas = Vec::with_capacity(drafts.len());
     for (draft, out) in drafts.iter().zip(out) {
@@ -95,7 +106,7 @@ pub fn build_forward_batch<S: Maker, P: AsMut<[u8]>>(
             },
         ));
     }
-    let mut keys = build_headers(rng, plans).into_iter();
+    let mut keys = build_headers(rng, known, plans).into_iter();
     let finish = |(draft, delta): (&Draft<'_, S>, Result<&mut [u8], BuildError>)| {
         let delta = delta?;
         let keys = keys.next().unwrap_or(Err(BuildError::EmptyPath))?;

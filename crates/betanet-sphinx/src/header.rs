@@ -7,10 +7,9 @@ use zeroize::Zeroizing;
 use crate::ephemeral::Ephemeral;
 use crate::error::BuildError;
 use crate::geometry::HeaderPieces;
-use crate::group::multiply;
 use crate::keys::Hop;
 use crate::suite::{Maker, RoutingCommand};
-use crate::x25519::x25519_base_batch;
+use crate::x25519::{KnownPoints, x25519_base_batch};
 
 /// A header to be built.
 pub(crate) struct HeaderDraft<'a, S: Maker> {
@@ -32,11 +31,12 @@ pub(crate) struct HeaderDraft<'a, S: Maker> {
 /// unusable.
 pub(crate) fn build_headers<S: Maker>(
     rng: &mut impl CryptoRng,
+    known: &mut KnownPoints,
     plans: Vec<HeaderDraft<'_, S>>,
 ) -> Vec<Result<Vec<S::Keys>, BuildError>> {
     let mut drafts: Vec<_> = plans.into_iter().map(|plan| PartialHeader::begin(rng, plan)).collect();
     for step in 0..S::GEOMETRY.max_hops {
-        agree(&mut drafts, step);
+        agree(known, &mut drafts, step);
     }
     let exponents: Vec<_> = drafts.iter().flatten().flat_map(|draft| draft.exponents.iter().copied()).collect();
     let exponents = Zeroizing::new(exponents);
@@ -54,7 +54,7 @@ struct PartialHeader<'a, S: Maker> {
 }
 
 /// One step of all paths: agrees on a secret with each hop at place `step`, all from one ephemeral key per packet.
-fn agree<S: Maker>(drafts: &mut [Result<PartialHeader<'_, S>, BuildError>], step: usize) {
+fn agree<S: Maker>(known: &mut KnownPoints, drafts: &mut [Result<PartialHeader<'_, S>, BuildError>], step: usize) {
     let mut scalars = Zeroizing::new(Vec::with_capacity(drafts.len()));
     let mut points = Vec::with_capacity(drafts.len());
     for slot in drafts.iter_mut() {
@@ -70,7 +70,7 @@ fn agree<S: Maker>(drafts: &mut [Result<PartialHeader<'_, S>, BuildError>], step
     }
     // Never zero: a hop's key has prime order, and a clamped exponent is no multiple of it.
     let mut secrets = Zeroizing::new(vec![[0; 32]; points.len()]);
-    multiply(&scalars, &points, &mut secrets);
+    known.multiply(&scalars, &points, &mut secrets);
     let on_their_way = drafts.iter_mut().flatten().filter(|draft| draft.plan.path.len() > step);
     for (draft, shared) in on_their_way.zip(secrets.iter()) {
         let keys = S::derive(shared);

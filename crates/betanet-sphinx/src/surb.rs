@@ -14,6 +14,7 @@ use crate::ids::{MailboxId, NodeId, SurbId};
 use crate::keys::{Hop, is_canonical};
 use crate::payload;
 use crate::suite::{Native, NativeKeys, NativeLast, PayloadKey, Suite};
+use crate::x25519::KnownPoints;
 
 pub use opener::ReplyOpener;
 
@@ -65,6 +66,15 @@ pub fn build_surb_batch(
     rng: &mut impl CryptoRng,
     drafts: &[SurbDraft<'_>],
 ) -> Vec<Result<(Surb, ReplyOpener), BuildError>> {
+    build_surb_batch_knowing(rng, &mut KnownPoints::default(), drafts)
+}
+
+/// As [`build_surb_batch`], for a maker of many batches: the keys that it uses often have tables.
+pub fn build_surb_batch_knowing(
+    rng: &mut impl CryptoRng,
+    known: &mut KnownPoints,
+    drafts: &[SurbDraft<'_>],
+) -> Vec<Result<(Surb, ReplyOpener), BuildError>> {
     let mut headers = vec![[0; HEADER_LEN]; drafts.len()];
     let plans: Vec<_> = drafts
         .iter()
@@ -75,7 +85,7 @@ pub fn build_surb_batch(
             Some(HeaderDraft::<Native> { parity: draft.parity, path: draft.path, holds: &[], last, header })
         })
         .collect();
-    let keys = build_headers(rng, plans);
+    let keys = build_headers(rng, known, plans);
     let made = drafts.iter().zip(headers).zip(keys).map(|((draft, header), keys)| {
         let keys = keys?;
         let first = draft.path.first().ok_or(BuildError::EmptyPath)?.node;

@@ -18,6 +18,7 @@ mod ifma;
 
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no lanes elsewhere"))]
 mod field51;
+mod known;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 mod scalar;
@@ -27,9 +28,9 @@ pub use self::dispatch::{
     PATH_VARIABLE, PathUnavailable, X25519Path, X25519PathError, active_path, x25519_batch_on,
     x25519_batch_unclamped_on,
 };
+pub use self::known::KnownPoints;
 
 /// The base point.
-#[cfg(target_arch = "x86_64")]
 const BASE: [u8; 32] = {
     let mut base = [0; 32];
     base[0] = 9;

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use betanet_sphinx::{PACKET_LEN, ReplyOpener, SURB_LEN, Surb, SurbDraft, SurbId, build_surb, build_surb_batch};
+use betanet_sphinx::{
+    PACKET_LEN, ReplyOpener, SURB_LEN, Surb, SurbDraft, SurbId, build_surb, build_surb_batch_knowing,
+};
 use rand_core::CryptoRng;
 
 use super::Courier;
@@ -318,7 +320,9 @@ impl<R: CryptoRng> Courier<R> {
             .iter()
             .map(|(back, surb_id)| SurbDraft { parity, path: &back.hops, mailbox: back.mailbox, surb_id: *surb_id })
             .collect();
-        let made = build_surb_batch(&mut self.rng, &drafts).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let made = build_surb_batch_knowing(&mut self.rng, &mut self.known, &drafts)
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(made.into_iter().unzip())
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use betanet_sphinx::{
-    BuildError, Draft, NodeId, PACKET_LEN, ReplyOpener, Surb, SurbDraft, SurbId, build_forward_batch, build_surb_batch,
+    BuildError, Draft, NodeId, PACKET_LEN, ReplyOpener, Surb, SurbDraft, SurbId, build_forward_batch_knowing,
+    build_surb_batch_knowing,
 };
 use rand_core::CryptoRng;
 
@@ -155,7 +156,7 @@ impl<R: CryptoRng> Courier<R> {
                 drafts.push(SurbDraft { parity, path: &back.hops, mailbox: back.mailbox, surb_id });
             }
         }
-        let mut surbs = build_surb_batch(&mut self.rng, &drafts).into_iter();
+        let mut surbs = build_surb_batch_knowing(&mut self.rng, &mut self.known, &drafts).into_iter();
         let mut ready = Vec::with_capacity(sendings.len());
         for Sending { id, epoch, there, load, sent_ms } in sendings {
             let made: Result<Vec<_>, _> = surbs.by_ref().take(load.surbs().len()).collect();
@@ -169,7 +170,7 @@ impl<R: CryptoRng> Courier<R> {
             .iter()
             .map(|(_, epoch, there, payload, _)| Draft::new(epoch.parity(), &there.hops, there.mailbox, payload))
             .collect();
-        let outcomes = build_forward_batch(&mut self.rng, &drafts, &mut packets);
+        let outcomes = build_forward_batch_knowing(&mut self.rng, &mut self.known, &drafts, &mut packets);
         for (((id, _, there, _, awaiting), packet), outcome) in ready.into_iter().zip(packets).zip(outcomes) {
             match outcome {
                 Ok(_) => {

@@ -4,7 +4,7 @@
 //! Its own code for the sake of the multiplications, which are most of what sealing costs: they run on the X25519 of the
 //! packets, and a recipient does not compute its public key again for every message.
 
-use betanet_sphinx::x25519::{x25519_base_batch, x25519_batch};
+use betanet_sphinx::x25519::{KnownPoints, x25519_base_batch};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -53,19 +53,24 @@ impl Agreement {
 }
 
 /// The sender's half for each of several recipients, from 32 random bytes each.
-pub(super) fn encapsulate(ephemerals: &Zeroizing<Vec<[u8; 32]>>, recipients: &[[u8; 32]]) -> Vec<Agreement> {
-    agree(ephemerals, recipients, x25519_base_batch(ephemerals))
+pub(super) fn encapsulate(
+    known: &mut KnownPoints,
+    ephemerals: &Zeroizing<Vec<[u8; 32]>>,
+    recipients: &[[u8; 32]],
+) -> Vec<Agreement> {
+    agree(known, ephemerals, recipients, x25519_base_batch(ephemerals))
 }
 
 /// The recipient's half for each of several that were sent.
 pub(super) fn decapsulate(secret: &Key, sent: Vec<[u8; 32]>) -> Vec<Agreement> {
     let secrets = Zeroizing::new(vec![**secret; sent.len()]);
-    agree(&secrets, &sent.clone(), sent)
+    // No two of them are alike.
+    agree(&mut KnownPoints::default(), &secrets, &sent.clone(), sent)
 }
 
-fn agree(secrets: &[[u8; 32]], points: &[[u8; 32]], encs: Vec<[u8; 32]>) -> Vec<Agreement> {
+fn agree(known: &mut KnownPoints, secrets: &[[u8; 32]], points: &[[u8; 32]], encs: Vec<[u8; 32]>) -> Vec<Agreement> {
     let mut shared = Zeroizing::new(vec![[0; 32]; encs.len()]);
-    x25519_batch(secrets, points, &mut shared);
+    known.multiply(secrets, points, &mut shared);
     encs.into_iter()
         .zip(shared.iter())
         .map(|(enc, shared)| Agreement { enc, shared: Zeroizing::new(*shared) })
@@ -126,7 +131,9 @@ mod tests {
     use crate::random;
 
     fn send(ephemeral: &Key, recipient: &[u8; 32], info: &[u8]) -> Option<([u8; 32], Context)> {
-        encapsulate(&Zeroizing::new(vec![**ephemeral]), &[*recipient]).pop()?.context(recipient, info)
+        encapsulate(&mut KnownPoints::default(), &Zeroizing::new(vec![**ephemeral]), &[*recipient])
+            .pop()?
+            .context(recipient, info)
     }
 
     fn receive(secret: &Key, public: &[u8; 32], enc: [u8; 32], info: &[u8]) -> Option<Context> {
@@ -140,7 +147,7 @@ mod tests {
             let secrets: Vec<Key> = (0..count).map(|_| Zeroizing::new(random::bytes(&mut rng))).collect();
             let recipients: Vec<_> = secrets.iter().map(|secret| x25519_base(secret)).collect();
             let ephemerals: Zeroizing<Vec<_>> = Zeroizing::new((0..count).map(|_| random::bytes(&mut rng)).collect());
-            let sent = encapsulate(&ephemerals, &recipients);
+            let sent = encapsulate(&mut KnownPoints::default(), &ephemerals, &recipients);
             assert_eq!(count, sent.len());
             for (((agreement, ephemeral), recipient), secret) in
                 sent.iter().zip(ephemerals.iter()).zip(&recipients).zip(&secrets)

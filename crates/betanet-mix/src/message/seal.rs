@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use betanet_sphinx::x25519::x25519_base;
+use betanet_sphinx::x25519::{KnownPoints, x25519_base};
 use betanet_sphinx::{MAX_HOPS, USER_PAYLOAD_LEN};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
@@ -83,12 +83,12 @@ pub struct Agreements(VecDeque<([u8; 32], Agreement)>);
 
 impl Agreements {
     /// Makes one for each of `recipients`, in place of those that nobody took.
-    pub fn prepare(&mut self, rng: &mut impl CryptoRng, recipients: &[[u8; 32]]) {
+    pub fn prepare(&mut self, rng: &mut impl CryptoRng, known: &mut KnownPoints, recipients: &[[u8; 32]]) {
         self.0.clear();
         // In their places from the start, so that no copy of a secret is left behind.
         let mut ephemerals = Zeroizing::new(vec![[0; 32]; recipients.len()]);
         ephemerals.iter_mut().for_each(|ephemeral| rng.fill_bytes(ephemeral));
-        self.0.extend(recipients.iter().copied().zip(hpke::encapsulate(&ephemerals, recipients)));
+        self.0.extend(recipients.iter().copied().zip(hpke::encapsulate(known, &ephemerals, recipients)));
     }
 
     /// Takes the one for `recipient`, or makes it now. Each is used once.
@@ -97,7 +97,7 @@ impl Agreements {
         let prepared = place.and_then(|place| self.0.remove(place)).map(|(_, agreement)| agreement);
         prepared.or_else(|| {
             let ephemeral = Zeroizing::new(vec![random::bytes(rng)]);
-            hpke::encapsulate(&ephemeral, &[*recipient]).pop()
+            hpke::encapsulate(&mut KnownPoints::default(), &ephemeral, &[*recipient]).pop()
         })
     }
 }

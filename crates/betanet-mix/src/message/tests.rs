@@ -1,3 +1,4 @@
+use betanet_sphinx::x25519::KnownPoints;
 use betanet_sphinx::{Hop, MailboxId, SecretKey, Surb, SurbId, USER_PAYLOAD_LEN, build_surb};
 use proptest::prelude::*;
 use rand_core::Rng;
@@ -121,7 +122,7 @@ fn what_is_prepared_together_is_used_once_and_changes_no_outcome() {
     let (key, other) = (SealingKey::generate(&mut rng), SealingKey::generate(&mut rng));
     let (recipient, second) = (key.public(), other.public());
     let mut agreements = Agreements::default();
-    agreements.prepare(&mut rng, &[recipient, second, recipient, [0; 32]]);
+    agreements.prepare(&mut rng, &mut KnownPoints::default(), &[recipient, second, recipient, [0; 32]]);
     assert_eq!(Some(SealError::BadKey), Sealer::by(&mut agreements, &mut rng, &[0; 32], 3).err());
     let fragment = [5; FRAGMENT_LEN];
     // One more for each than was prepared.

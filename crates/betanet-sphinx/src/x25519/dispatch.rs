@@ -4,17 +4,15 @@ use std::ffi::OsString;
 use std::sync::OnceLock;
 
 use super::batch::{Scalars, one_by_one};
-use super::scalar;
+use super::{BASE, scalar};
 #[cfg(target_arch = "x86_64")]
 use super::{
-    BASE,
     avx2::Avx2,
     batch::{Engine as _, by_tables, in_lanes},
     ifma::{Ifma, Multiples},
 };
 
 /// Fewer multiples of the base point than this are not worth setting up the lanes.
-#[cfg(target_arch = "x86_64")]
 const WORTH_A_BATCH: usize = 2;
 
 /// The environment variable that forces a path; its values are the names of [`X25519Path`].
@@ -135,14 +133,51 @@ pub fn x25519_batch_unclamped_on(
 
 /// Computes a batch on the active path.
 pub(super) fn multiply(kind: Scalars, scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
-    let backend = active().as_ref().map_or_else(|_| Backend::fastest(), |backend| *backend);
-    backend.multiply(kind, scalars, points, out);
+    backend().multiply(kind, scalars, points, out);
 }
 
 /// Multiplies the base point on the active path.
 pub(super) fn multiply_base(scalars: &[[u8; 32]], out: &mut [[u8; 32]]) {
-    let backend = active().as_ref().map_or_else(|_| Backend::fastest(), |backend| *backend);
-    backend.multiply_base(scalars, out);
+    static BASE_TABLE: OnceLock<Option<Table>> = OnceLock::new();
+    let table = BASE_TABLE.get_or_init(|| table_of(&BASE)).as_ref().filter(|_| scalars.len() >= WORTH_A_BATCH);
+    match table {
+        Some(table) => multiply_by_tables(scalars, &vec![table; scalars.len()], out),
+        // One by one, the base point has tables that only eight lanes beat.
+        None => out.iter_mut().zip(scalars).for_each(|(out, scalar)| *out = scalar::mul_base(scalar)),
+    }
+}
+
+/// A point's multiples, in the form of the one path that is faster by them.
+pub(super) enum Table {
+    #[cfg(target_arch = "x86_64")]
+    Ifma(Ifma, Multiples),
+}
+
+/// Whether the active path multiplies faster by tables.
+pub(super) fn has_tables() -> bool {
+    backend().path() == X25519Path::Ifma
+}
+
+/// The table of a point on the active path; `None` if that is no faster by tables, or the point has none.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no lanes elsewhere"))]
+pub(super) fn table_of(point: &[u8; 32]) -> Option<Table> {
+    match backend() {
+        #[cfg(target_arch = "x86_64")]
+        Backend::Ifma(engine) => Multiples::of(point).map(|multiples| Table::Ifma(engine, multiples)),
+        _ => None,
+    }
+}
+
+/// Multiplies the points that the tables are of by the clamped scalars at their places.
+pub(super) fn multiply_by_tables(scalars: &[[u8; 32]], tables: &[&Table], out: &mut [[u8; 32]]) {
+    match tables.first() {
+        #[cfg(target_arch = "x86_64")]
+        Some(Table::Ifma(engine, _)) => by_tables(Ifma::LANES, scalars, tables, out, |scalars, tables, out| {
+            let multiples: Vec<_> = tables.iter().map(|Table::Ifma(_, multiples)| multiples).collect();
+            engine.multiples(scalars, &multiples, out);
+        }),
+        _ => {}
+    }
 }
 
 /// A path together with the proof that it can run.
@@ -191,28 +226,10 @@ impl Backend {
             Self::Scalar => one_by_one(kind, scalars, points, out),
         }
     }
-
-    fn multiply_base(self, scalars: &[[u8; 32]], out: &mut [[u8; 32]]) {
-        #[cfg(target_arch = "x86_64")]
-        if let Self::Ifma(engine) = self
-            && scalars.len() >= WORTH_A_BATCH
-            && let Some(table) = base_multiples()
-        {
-            let tables = vec![table; scalars.len()];
-            return by_tables(Ifma::LANES, scalars, &tables, out, |scalars, tables, out| {
-                engine.multiples(scalars, tables, out);
-            });
-        }
-        // One by one, the base point has tables that only eight lanes beat.
-        out.iter_mut().zip(scalars).for_each(|(out, scalar)| *out = scalar::mul_base(scalar));
-    }
 }
 
-/// Multiples of the base point, made when they are first needed.
-#[cfg(target_arch = "x86_64")]
-fn base_multiples() -> Option<&'static Multiples> {
-    static BASE_MULTIPLES: OnceLock<Option<Multiples>> = OnceLock::new();
-    BASE_MULTIPLES.get_or_init(|| Multiples::of(&BASE)).as_ref()
+fn backend() -> Backend {
+    active().as_ref().map_or_else(|_| Backend::fastest(), |backend| *backend)
 }
 
 /// The one place of this crate that reads the environment: the results are the same on every path, so the variable is a

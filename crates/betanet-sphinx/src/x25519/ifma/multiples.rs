@@ -5,8 +5,9 @@
 //! Which multiple is taken is a secret, so all eight are read, and the one that is wanted is kept.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_cmpeq_epi64_mask, _mm512_mask_blend_epi64, _mm512_set1_epi64, _mm512_shuffle_i64x2,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+    __m512i, __mmask8, _mm512_abs_epi64, _mm512_and_si512, _mm512_cmpeq_epi64_mask, _mm512_cmplt_epi64_mask,
+    _mm512_mask_blend_epi64, _mm512_permutexvar_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_shuffle_i64x2,
+    _mm512_srlv_epi64, _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
 use zeroize::Zeroize;
@@ -16,14 +17,14 @@ use super::{Ifma, digits_of, words_of};
 use crate::x25519::batch::{Fraction, words};
 use crate::x25519::edwards::{self, Affine};
 use crate::x25519::field51::Fe;
-use crate::x25519::lanes::gather;
+use crate::x25519::lanes::{gather, scatter};
 
 /// Places of the scalar's digits that have a window of their own.
 const WINDOWS: usize = 32;
 /// Multiples in a window.
 const MULTIPLES: usize = 8;
 /// Digits of a scalar.
-const DIGITS: usize = 2 * WINDOWS;
+const PLACES: usize = 2 * WINDOWS;
 /// From the largest multiple of a window to the first of the next, 256 times the first of this: 8·2^5.
 const DOUBLINGS: usize = 5;
 
@@ -91,48 +92,44 @@ impl Ifma {
     }
 }
 
-/// Scalars in digits: for each place the digits of all lanes, without their signs, and those that are negative.
-struct Recoded {
-    sizes: [[u8; LANES]; DIGITS],
-    negative: [u8; DIGITS],
-}
+/// The scalars of all lanes plus 8 at every place of a digit but the last: there a digit is what stands at its place less 8,
+/// and nothing is carried from one to the next.
+struct Digits([Words; 4]);
 
-impl Recoded {
+impl Digits {
+    /// Clamped scalars, which are below 2^255, so that the last digit is 8 at most.
     fn of(scalars: &[[u64; 4]]) -> Self {
-        let mut recoded = Self { sizes: [[0; LANES]; DIGITS], negative: [0; DIGITS] };
+        const EIGHTS: [u64; 4] =
+            [0x8888_8888_8888_8888, 0x8888_8888_8888_8888, 0x8888_8888_8888_8888, 0x0888_8888_8888_8888];
+        let mut digits = Self([Words::ZERO; 4]);
         for (lane, scalar) in scalars.iter().take(LANES).enumerate() {
-            let mut carry = 0;
-            let places = recoded.sizes.iter_mut().zip(&mut recoded.negative);
-            for ((place, nibble), (sizes, negative)) in nibbles(scalar).enumerate().zip(places) {
-                let sum = nibble.wrapping_add(carry);
-                // The last one is 7 at most, and hands nothing on.
-                carry = if place < DIGITS - 1 { sum.wrapping_add(8) >> 4 } else { 0 };
-                if let Some(size) = sizes.get_mut(lane) {
-                    // sum, or 16 − sum.
-                    *size = sum.wrapping_add(carry.wrapping_mul(16_u8.wrapping_sub(sum.wrapping_mul(2))));
-                }
-                *negative |= carry << lane;
+            let mut sum = *scalar;
+            let mut carry = false;
+            for (word, eights) in sum.iter_mut().zip(EIGHTS) {
+                (*word, carry) = word.carrying_add(eights, carry);
             }
+            scatter(&mut digits.0, lane, sum);
         }
-        recoded
+        digits
     }
 
-    /// The digits of every other place, from the second or from the first on.
-    fn every_other(&self, odd: bool) -> impl Iterator<Item = ([u8; LANES], u8)> {
-        self.sizes.iter().copied().zip(self.negative.iter().copied()).skip(usize::from(odd)).step_by(2)
+    /// The sizes of the digits at one place, and which of them are negative.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn at(&self, place: usize) -> (__m512i, __mmask8) {
+        let (word, nibble) = (place / 16, i64::try_from(place % 16).unwrap_or_default());
+        let words = field::load(self.0.get(word).unwrap_or(&Words::ZERO));
+        let digit = _mm512_and_si512(_mm512_srlv_epi64(words, _mm512_set1_epi64(4 * nibble)), _mm512_set1_epi64(15));
+        let less = if place == PLACES - 1 { 0 } else { 8 };
+        let digit = _mm512_sub_epi64(digit, _mm512_set1_epi64(less));
+        (_mm512_abs_epi64(digit), _mm512_cmplt_epi64_mask(digit, _mm512_setzero_si512()))
     }
 }
 
-impl Drop for Recoded {
+impl Drop for Digits {
     fn drop(&mut self) {
-        self.sizes.zeroize();
-        self.negative.zeroize();
+        self.0.iter_mut().for_each(|words| words.0.zeroize());
     }
-}
-
-fn nibbles(scalar: &[u64; 4]) -> impl Iterator<Item = u8> {
-    let bytes = scalar.iter().flat_map(|word| word.to_le_bytes());
-    bytes.flat_map(|byte| [byte & 15, byte >> 4])
 }
 
 /// Sums of points on their way. Invariant: x is plain, y and z are biased.
@@ -147,15 +144,16 @@ struct Sums {
 fn multiples(scalars: &[[u64; 4]], tables: &[&Multiples], out: &mut [Fraction]) {
     let Some(first) = tables.first() else { return };
     let tables: [&Multiples; LANES] = std::array::from_fn(|lane| *tables.get(lane).unwrap_or(first));
-    let recoded = Recoded::of(scalars);
+    let digits = Digits::of(scalars);
     let (zero, bias) = (field::zero(), field::bias());
     let one = field::add(&bias, &field::small(1));
     let mut sums = Sums { x: zero, y: one, z: one, t: field::carry(&zero) };
-    for odd in [true, false] {
-        for (window, (sizes, negative)) in recoded.every_other(odd).enumerate() {
+    for odd in [1, 0] {
+        for window in 0..WINDOWS {
+            let (sizes, negative) = digits.at(2 * window + odd);
             add(&mut sums, &pick(&tables, window, sizes), negative);
         }
-        if odd {
+        if odd == 1 {
             for _ in 0..4 {
                 double(&mut sums);
             }
@@ -177,19 +175,22 @@ fn multiples(scalars: &[[u64; 4]], tables: &[&Multiples], out: &mut [Fraction]) 
 /// The entries of one window that are `sizes` times its first, limb by limb.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn pick(tables: &[&Multiples; LANES], window: usize, sizes: [u8; LANES]) -> [Tight; 3] {
+fn pick(tables: &[&Multiples; LANES], window: usize, sizes: __m512i) -> [Tight; 3] {
     let [neutral_low, neutral_high] = &Entry::NEUTRAL.0;
-    let mut low = [field::load(neutral_low); LANES];
-    let mut high = [field::load(neutral_high); LANES];
-    let lanes = low.iter_mut().zip(&mut high).zip(tables.iter().zip(sizes));
-    for ((low, high), (table, size)) in lanes {
-        let Some(entries) = table.0.get(window) else { continue };
-        let size = _mm512_set1_epi64(i64::from(size));
-        for (number, Entry([first, second])) in (1..).zip(entries) {
+    let (mut low, mut high) = ([field::load(neutral_low); LANES], [field::load(neutral_high); LANES]);
+    let lanes = low.iter_mut().zip(&mut high).zip(tables).zip(0..);
+    for (((low, high), table), lane) in lanes {
+        let Some([e1, e2, e3, e4, e5, e6, e7, e8]) = table.0.get(window) else { continue };
+        let size = _mm512_permutexvar_epi64(_mm512_set1_epi64(lane), sizes);
+        // Named here, so that they stay in registers.
+        let (mut first, mut second) = (*low, *high);
+        for (number, entry) in [(1, e1), (2, e2), (3, e3), (4, e4), (5, e5), (6, e6), (7, e7), (8, e8)] {
             let is_it = _mm512_cmpeq_epi64_mask(size, _mm512_set1_epi64(number));
-            *low = _mm512_mask_blend_epi64(is_it, *low, field::load(first));
-            *high = _mm512_mask_blend_epi64(is_it, *high, field::load(second));
+            let Entry([one, other]) = entry;
+            first = _mm512_mask_blend_epi64(is_it, first, field::load(one));
+            second = _mm512_mask_blend_epi64(is_it, second, field::load(other));
         }
+        (*low, *high) = (first, second);
     }
     let ([s0, s1, s2, s3, s4, d0, d1, d2], [d3, d4, p0, p1, p2, p3, p4, _]) = (transpose(&low), transpose(&high));
     [
@@ -229,7 +230,7 @@ fn transpose(&[v0, v1, v2, v3, v4, v5, v6, v7]: &[__m512i; LANES]) -> [__m512i; 
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 #[allow(clippy::many_single_char_names, reason = "the names of the formulas' authors")]
-fn add(sums: &mut Sums, [sum, difference, product]: &[Tight; 3], negative: u8) {
+fn add(sums: &mut Sums, [sum, difference, product]: &[Tight; 3], negative: __mmask8) {
     let (zero, bias) = (field::zero(), field::bias());
     let above = field::select(negative, sum, difference);
     let below = field::select(negative, difference, sum);
