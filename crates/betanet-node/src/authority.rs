@@ -374,7 +374,9 @@ impl Shared {
             return Ok(());
         }
         net.edges = edges;
-        write(self.net_file.clone(), &*net).await
+        let (path, net) = (self.net_file.clone(), net.clone());
+        tokio::task::spawn_blocking(move || write_json(&path, &net)).await.map_err(std::io::Error::other)??;
+        Ok(())
     }
 
     /// Takes a node's descriptor. Where the node is has to be seen first, and meanwhile others are served.

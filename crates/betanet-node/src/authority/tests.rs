@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 
 use betanet_mix::view::{NodeDescriptor, Prefix, Role, Verified};
 use betanet_mix::vrf;
@@ -175,6 +176,8 @@ async fn the_authority_looks_where_a_node_says_that_it_is() {
     let listed = view.node(node_id_of(&node)).unwrap();
     assert_eq!(("anna", Prefix::of([127, 0, 0, 1].into())), (listed.operator(), listed.prefix()));
     assert_eq!(vec![Endpoint { id: node_id_of(&node), address: there }], running.net().edges);
+    let readable = running.folder.path().join(NET_FILE).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(0o644, readable, "it is for everybody on the machine");
     // The file is enough to find the authority, and says that there are several operators.
     assert!(!running.net().one_operator);
 }
