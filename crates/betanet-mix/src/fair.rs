@@ -201,13 +201,6 @@ impl<T> FairQueue<T> {
         self.len == 0
     }
 
-    /// Items of one source that wait.
-    #[must_use]
-    pub fn held_by(&self, id: SourceId) -> usize {
-        let source = self.sources.get(id.index).filter(|source| source.generation == id.generation);
-        source.map_or(0, |source| source.waiting.len())
-    }
-
     fn source(&mut self, id: SourceId) -> Option<&mut Source<T>> {
         self.sources.get_mut(id.index).filter(|source| source.generation == id.generation && !source.left)
     }

@@ -47,10 +47,9 @@ pub enum VrfError {
     NotProved,
 }
 
-/// The secret half: a 32-byte seed, as in Ed25519, with what follows from it. Erased on drop.
+/// The secret half: what follows from a 32-byte seed, as in Ed25519. Erased on drop.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct VrfSecretKey {
-    seed: [u8; 32],
     scalar: Scalar,
     nonce_key: [u8; 32],
     #[zeroize(skip)]
@@ -93,13 +92,7 @@ impl VrfSecretKey {
         let scalar = Scalar::from_bytes_mod_order(*clamped);
         let point = &scalar * ED25519_BASEPOINT_TABLE;
         let public = VrfPublicKey { bytes: point.compress(), point };
-        Self { seed: *seed, scalar, nonce_key, public }
-    }
-
-    /// The seed, to be kept.
-    #[must_use]
-    pub fn to_seed(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.seed)
+        Self { scalar, nonce_key, public }
     }
 
     /// The public half.
