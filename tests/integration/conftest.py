@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -20,6 +21,16 @@ STOP_TIMEOUT_S = 15.0
 def scripts_folder() -> Path:
     """Where this interpreter's console scripts are, `betanet` and `fog` among them."""
     return Path(sys.executable).parent
+
+
+def bench_program(name: str) -> Path:
+    """A program of the benchmarks, as the tests of the Rust crates have built it."""
+    target = Path(__file__).resolve().parents[2] / os.environ.get("CARGO_TARGET_DIR", "target")
+    program = target / "debug" / name
+    if not program.exists():
+        build = f"cargo build --locked --package betanet-bench --bin {name}"
+        pytest.fail(f"{program} is missing: `make test` builds it, or {build}")
+    return program
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""Nodes, authority and clients are killed, frozen and set to other times while two clients talk."""
+"""Nodes, authority and clients are killed, frozen and set to other times while two clients talk.
+
+Meanwhile every node is sent packets again that it has let in before.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from tests.integration.clocks import JumpingClock
 from tests.integration.conftest import scripts_folder
 from tests.integration.correspondent import GAPS, Books
 from tests.integration.fogs import START_S, STOP_S, TASK_S, until
+from tests.integration.replays import Replays, replaying
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 NAMES: Final = ("alice", "bob")
@@ -263,8 +267,17 @@ def await_both(talk: Talk, blow: Blow) -> None:
     )
 
 
-def live_through(talk: Talk, blows: list[Blow], clock: JumpingClock, choose: random.Random) -> None:
-    """Strike again and again; after each blow both still hear the other."""
+def live_through(
+    talk: Talk,
+    replays: Replays,
+    blows: list[Blow],
+    clock: JumpingClock,
+    choose: random.Random,
+) -> None:
+    """Strike again and again; after each blow both still hear the other.
+
+    INV-LINK-07: no packet is let in a second time.
+    """
     began = time.monotonic()
     for name in NAMES:
         talk.begin(name)
@@ -274,11 +287,25 @@ def live_through(talk: Talk, blows: list[Blow], clock: JumpingClock, choose: ran
         await_both(talk, blow)
     talk.end()
     total = check_books(talk)
+    sent_again = check_replays(replays)
     tell(
         f"{len(blows)} blows in {time.monotonic() - began:.0f} s,"
         f" {dict(sorted(Counter(blow.label for blow in blows).items()))}:"
-        f" {total} messages took effect once; troubles: {dict(talk.troubles)}"
+        f" {total} messages took effect once, 0 of {sent_again} replays were let in;"
+        f" troubles: {dict(talk.troubles)}"
     )
+
+
+def check_replays(replays: Replays) -> int:
+    """Nodes of every kind let packets in, and none twice; how many were sent again."""
+    found = replays.end()
+    tell(f"packets that were sent again: {found}")
+    assert set(found) == set(KINDS)
+    for kind, counts in found.items():
+        assert counts["let_in_again"] == 0, (kind, counts)
+        assert counts["came"] > 0, (kind, counts)
+        assert counts["sent_again"] > counts["came"], (kind, counts)
+    return sum(counts["sent_again"] for counts in found.values())
 
 
 def tell(text: str) -> None:
@@ -294,14 +321,19 @@ def test_what_is_said_is_heard_once_whatever_is_killed_or_frozen(
     choose = random.Random(os.environ.get("CHAOS_SEED", "1"))
     blows = drawn(choose, rounds=3, freeze_s=2.0)
     clock = JumpingClock(wall_clock_shim, tmp_path)
-    with talking(Talk(tmp_path, clock.environment, "--epoch", "10s")) as talk:
-        live_through(talk, blows, clock, choose)
+    with (
+        talking(Talk(tmp_path, clock.environment, "--epoch", "10s")) as talk,
+        replaying(talk.net.folder, tmp_path, clock) as replays,
+    ):
+        live_through(talk, replays, blows, clock, choose)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_what_is_said_is_heard_once_through_long_chaos(
-    tmp_path: Path, wall_clock_shim: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    wall_clock_shim: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     seed = os.environ.get("CHAOS_SEED", str(random.SystemRandom().randrange(2**32)))
     choose = random.Random(seed)
@@ -310,9 +342,10 @@ def test_what_is_said_is_heard_once_through_long_chaos(
     with (
         capsys.disabled(),
         talking(Talk(tmp_path, clock.environment, "--epoch", "20s")) as talk,
+        replaying(talk.net.folder, tmp_path, clock) as replays,
     ):
         tell(f"\nCHAOS_SEED={seed}")
-        live_through(talk, blows, clock, choose)
+        live_through(talk, replays, blows, clock, choose)
 
 
 @pytest.mark.timeout(180)

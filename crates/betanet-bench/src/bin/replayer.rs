@@ -1,5 +1,6 @@
-//! Sends the nodes of a network packets that they have let in before, until its standard input ends, and says in one JSON
-//! object how many they let in again.
+//! Sends the nodes of a network packets that they have let in before, until its standard input ends.
+//!
+//! Says on one line when each node has let something in, and in the end in one JSON object how many packets they let in again.
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -30,11 +31,13 @@ fn main() -> Result<(), Failure> {
     let report = runtime.block_on(async {
         let replayer = Replayer::start(&program, &arguments.dir, &arguments.net).await?;
         let input = tokio::task::spawn_blocking(|| std::io::stdin().lock().read_to_end(&mut Vec::new()));
-        replayer
-            .run(async {
-                let _ = input.await;
-            })
-            .await
+        let begun = || {
+            let _ = writeln!(std::io::stdout().lock(), "{}", serde_json::json!({ "event": "begun" }));
+        };
+        let until = async {
+            let _ = input.await;
+        };
+        replayer.run(begun, until).await
     })?;
     writeln!(std::io::stdout().lock(), "{}", serde_json::to_string(&report)?)?;
     Ok(())

@@ -87,11 +87,16 @@ impl Replayer {
         Ok(Self { net, id: endpoint.id, dialer, arrivals, _node: child })
     }
 
-    /// Goes on until told otherwise, sends everything once more, and says what became of it by the nodes' roles.
+    /// Goes on until told otherwise, sends everything once more, and says what became of it by the nodes' roles. Calls `begun`
+    /// once each node has let a packet in.
     ///
     /// # Errors
     /// The network cannot be reached at the start.
-    pub async fn run(self, until: impl Future<Output = ()>) -> Result<BTreeMap<Role, Replayed>, Failure> {
+    pub async fn run(
+        self,
+        begun: impl FnOnce(),
+        until: impl Future<Output = ()>,
+    ) -> Result<BTreeMap<Role, Replayed>, Failure> {
         let site = Site::look(&self.net).await?;
         let roles: BTreeMap<_, _> = site.view.nodes().map(|node| (node.id(), node.role())).collect();
         let (sites, known) = watch::channel(Arc::new(site));
@@ -112,10 +117,14 @@ impl Replayer {
         tokio::pin!(until);
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut begun = Some(begun);
         loop {
             tokio::select! {
                 () = &mut until => break,
                 _ = looks.tick() => {}
+            }
+            if let Some(begun) = begun.take_if(|_| self.arrivals.nodes() == tasks.len()) {
+                begun();
             }
             // Nodes are killed and frozen; what was known before goes on being used then.
             if let Ok(Ok(site)) = timeout(PATIENCE, Site::look(&self.net)).await {
@@ -249,6 +258,11 @@ impl Arrivals {
         *all.entry(from).or_default().entry(look).or_insert(0) += 1;
     }
 
+    /// From how many nodes something came.
+    fn nodes(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn all(&self) -> u64 {
         self.0
             .lock()
@@ -306,6 +320,6 @@ mod tests {
             arrivals.note(from, look);
         }
         assert_eq!([(2, 1), (1, 0)], [arrivals.of(one), arrivals.of(other)]);
-        assert_eq!(5, arrivals.all());
+        assert_eq!((5, 2), (arrivals.all(), arrivals.nodes()));
     }
 }
