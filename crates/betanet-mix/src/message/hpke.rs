@@ -37,6 +37,20 @@ impl Context {
     }
 }
 
+/// What the contexts of one use have in common.
+pub(super) struct Usage {
+    /// The hashes of no key's id and of the use's name.
+    schedule: [[u8; 32]; 2],
+}
+
+impl Usage {
+    /// The use with this name, which RFC 9180 calls `info`.
+    pub(super) fn of(info: &[u8]) -> Self {
+        let hashes = [extract(&[], SUITE, b"psk_id_hash", &[]), extract(&[], SUITE, b"info_hash", info)];
+        Self { schedule: hashes.map(|hash| *hash) }
+    }
+}
+
 /// What comes of the multiplications for one message: what its recipient is sent, and what both ends have in common.
 pub(super) struct Agreement {
     enc: [u8; 32],
@@ -45,10 +59,10 @@ pub(super) struct Agreement {
 
 impl Agreement {
     /// What the recipient is sent, and the context. Nothing if one end's key is of small order.
-    pub(super) fn context(&self, recipient: &[u8; 32], info: &[u8]) -> Option<([u8; 32], Context)> {
+    pub(super) fn context(&self, recipient: &[u8; 32], usage: &Usage) -> Option<([u8; 32], Context)> {
         let Self { enc, shared } = self;
         let is_good = shared.iter().fold(0, |all, byte| all | byte) != 0;
-        is_good.then(|| (*enc, context(shared, enc, recipient, info)))
+        is_good.then(|| (*enc, context(shared, enc, recipient, usage)))
     }
 }
 
@@ -78,9 +92,9 @@ fn agree(known: &mut KnownPoints, secrets: &[[u8; 32]], points: &[[u8; 32]], enc
 }
 
 /// `ExtractAndExpand` of the KEM and `KeySchedule` in base mode.
-fn context(dh: &Key, enc: &[u8; 32], recipient: &[u8; 32], info: &[u8]) -> Context {
+fn context(dh: &Key, enc: &[u8; 32], recipient: &[u8; 32], usage: &Usage) -> Context {
     let shared = expand(&extract(&[], KEM, b"eae_prk", dh.as_slice()), KEM, b"shared_secret", &[enc, recipient]);
-    let (id, info) = (extract(&[], SUITE, b"psk_id_hash", &[]), extract(&[], SUITE, b"info_hash", info));
+    let [id, info] = &usage.schedule;
     let secret = extract(shared.as_slice(), SUITE, b"secret", &[]);
     Context { exporter: expand(&secret, SUITE, b"exp", &[&[BASE], id.as_slice(), info.as_slice()]) }
 }
@@ -133,11 +147,11 @@ mod tests {
     fn send(ephemeral: &Key, recipient: &[u8; 32], info: &[u8]) -> Option<([u8; 32], Context)> {
         encapsulate(&mut KnownPoints::default(), &Zeroizing::new(vec![**ephemeral]), &[*recipient])
             .pop()?
-            .context(recipient, info)
+            .context(recipient, &Usage::of(info))
     }
 
     fn receive(secret: &Key, public: &[u8; 32], enc: [u8; 32], info: &[u8]) -> Option<Context> {
-        Some(decapsulate(secret, vec![enc]).pop()?.context(public, info)?.1)
+        Some(decapsulate(secret, vec![enc]).pop()?.context(public, &Usage::of(info))?.1)
     }
 
     #[test]
@@ -152,7 +166,7 @@ mod tests {
             for (((agreement, ephemeral), recipient), secret) in
                 sent.iter().zip(ephemerals.iter()).zip(&recipients).zip(&secrets)
             {
-                let (enc, context) = agreement.context(recipient, b"").unwrap();
+                let (enc, context) = agreement.context(recipient, &Usage::of(b"")).unwrap();
                 let (alone, same) = send(&Zeroizing::new(*ephemeral), recipient, b"").unwrap();
                 let theirs = receive(secret, recipient, enc, b"").unwrap();
                 let exported = context.export(b"purpose");
@@ -164,7 +178,7 @@ mod tests {
             let together = decapsulate(&secret, recipients.clone());
             assert_eq!(count, together.len());
             for (agreement, enc) in together.iter().zip(recipients) {
-                let (_, context) = agreement.context(&public, b"").unwrap();
+                let (_, context) = agreement.context(&public, &Usage::of(b"")).unwrap();
                 let alone = receive(&secret, &public, enc, b"").unwrap();
                 assert_eq!(alone.export(b"purpose"), context.export(b"purpose"));
             }

@@ -6,6 +6,7 @@
 //! the edge cannot read it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::LazyLock;
 
 use betanet_sphinx::x25519::{KnownPoints, x25519_base};
 use betanet_sphinx::{MAX_HOPS, USER_PAYLOAD_LEN};
@@ -16,12 +17,13 @@ use zeroize::Zeroizing;
 
 use super::bulk::BULK_LEN;
 use super::envelope::KIND_BULK;
-use super::hpke::{self, Agreement};
+use super::hpke::{self, Agreement, Usage};
 use super::{BULK_SEALED_LEN, ENC_LEN, FRAGMENT_LEN, NONCE_LEN, SEALED_LEN, TAG_LEN};
 use crate::random;
 
 const SUITE: u8 = 1;
-const INFO: &[u8] = b"betanet message v1";
+/// The same for all messages, so its hashes are taken once.
+static USAGE: LazyLock<Usage> = LazyLock::new(|| Usage::of(b"betanet message v1"));
 const EXPORT_LABEL: &[u8] = b"betanet fragment key";
 const ACK_LABEL: &[u8] = b"betanet window ack key";
 /// The privacy levels' hop counts first, then the others.
@@ -138,7 +140,7 @@ impl Sealer {
         hops: u8,
     ) -> Result<Self, SealError> {
         let agreement = agreements.take(rng, recipient).ok_or(SealError::BadKey)?;
-        let (enc, context) = agreement.context(recipient, INFO).ok_or(SealError::BadKey)?;
+        let (enc, context) = agreement.context(recipient, &USAGE).ok_or(SealError::BadKey)?;
         let cipher = ChaCha20Poly1305::new((&*context.export(EXPORT_LABEL)).into());
         let ack_key = AckKey(ChaCha20Poly1305::new((&*context.export(ACK_LABEL)).into()));
         Ok(Self { enc, cipher, ack_key, aad: aad(recipient, hops) })
@@ -367,7 +369,7 @@ impl ContextCache {
         let SealingKey { secret, public } = &self.key;
         let prepared = self.agreements.remove(&enc);
         let agreement = prepared.or_else(|| hpke::decapsulate(secret, vec![enc]).pop()).ok_or(SealError::Open)?;
-        let (_, context) = agreement.context(public, INFO).ok_or(SealError::Open)?;
+        let (_, context) = agreement.context(public, &USAGE).ok_or(SealError::Open)?;
         let cipher = ChaCha20Poly1305::new((&*context.export(EXPORT_LABEL)).into());
         Ok((cipher, AckKey(ChaCha20Poly1305::new((&*context.export(ACK_LABEL)).into()))))
     }

@@ -109,6 +109,7 @@ impl Digits {
                 (*word, carry) = word.carrying_add(eights, carry);
             }
             scatter(&mut digits.0, lane, sum);
+            sum.zeroize();
         }
         digits
     }
