@@ -215,15 +215,14 @@ def render(report: page.Report) -> str:
                 f" in proportion to the part of a processor that a node has here."
             ),
             "",
-            f"Beyond that pace, as fast as the flooder can ({_rates(report)}):",
+            f"Beyond that pace, as fast as they are read ({_rates(report)}):",
             "",
             *table(measured(report, "unpaced")),
             "",
             (
-                "So many can be more than the network's one processor carries. The edges still take"
-                " turns, but the nodes behind them do not know whose packet it is that they drop or"
-                " let wait. What keeps that away from a network on machines of its own is the rate"
-                " at which edges read an address."
+                "So many can be more than the network's one processor carries. Where packets leave"
+                " late, the edges read less of whoever sends most, and the rest waits at the"
+                " flooder's ([ADR 16](../adr/0016-clients-wait-outside.md))."
             ),
             "",
             "What each flood of the first table sent in that time, to all edges:",

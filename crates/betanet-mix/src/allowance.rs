@@ -41,6 +41,12 @@ impl Allowance {
         Duration::try_from_secs_f64(-self.left / self.rate).unwrap_or_default()
     }
 
+    /// Has other terms from now on.
+    pub fn change(&mut self, now: Duration, (most, rate): (f64, f64)) {
+        self.set(now, self.at(now).min(most));
+        (self.most, self.rate) = (most, rate);
+    }
+
     /// Whether nothing is missing.
     #[must_use]
     pub fn is_full(&self, now: Duration) -> bool {

@@ -12,6 +12,7 @@ use betanet_sphinx::PacketError;
 
 use crate::allowance::Allowance;
 use crate::fair::Side;
+use crate::pace::Pace;
 
 /// Turns that a packet which is refused costs, beside its own.
 pub const TURNS: u32 = 8;
@@ -25,8 +26,8 @@ const SHUT_OUT: f64 = 1000.0;
 /// Time in which half of the garbage is forgotten, and for which a client is shut out.
 const HALF_LIFE: Duration = Duration::from_secs(30);
 
-/// Packets that a client may send in one go, and per second.
-const PACKETS: (f64, f64) = (20_000.0, 10_000.0);
+/// What a client may send in one go, in seconds of what it may send at the moment.
+const ONE_GO: f64 = 0.1;
 
 /// Items that a client may acknowledge in one go, and per second.
 const ACKS: (f64, f64) = (100_000.0, 50_000.0);
@@ -56,6 +57,8 @@ pub const fn is_charged(from: Side, error: PacketError) -> bool {
 #[derive(Clone, Debug)]
 pub struct Conduct {
     packets: Allowance,
+    /// Packets in the round of this number.
+    in_round: (u64, u32),
     acks: Allowance,
     requests: Allowance,
     garbage: f64,
@@ -65,16 +68,22 @@ pub struct Conduct {
 }
 
 impl Conduct {
-    /// Of somebody who has sent nothing yet.
+    /// Of somebody who has sent nothing yet, and may send so many packets a second.
     #[must_use]
-    pub const fn new(now: Duration) -> Self {
+    pub fn new(now: Duration, ceiling: f64) -> Self {
         let [packets, acks, requests] =
-            [Allowance::new(PACKETS, now), Allowance::new(ACKS, now), Allowance::new(REQUESTS, now)];
-        Self { packets, acks, requests, garbage: 0.0, weighed: now, shut_until: Duration::ZERO }
+            [(ceiling * ONE_GO, ceiling), ACKS, REQUESTS].map(|terms| Allowance::new(terms, now));
+        Self { packets, in_round: (0, 0), acks, requests, garbage: 0.0, weighed: now, shut_until: Duration::ZERO }
     }
 
     /// Takes note of packets and says how long to wait before more are read.
-    pub fn spend(&mut self, now: Duration, packets: u32) -> Duration {
+    pub fn spend(&mut self, now: Duration, packets: u32, pace: &mut Pace) -> Duration {
+        let round = pace.round_at(now);
+        let before = if self.in_round.0 == round { self.in_round.1 } else { 0 };
+        self.in_round = (round, before.saturating_add(packets));
+        pace.sent(self.in_round.1);
+        let ceiling = pace.ceiling(now);
+        self.packets.change(now, (ceiling * ONE_GO, ceiling));
         self.packets.spend(now, packets)
     }
 

@@ -189,6 +189,12 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// Items that there is room for.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Items that wait.
     #[must_use]
     pub const fn len(&self) -> usize {

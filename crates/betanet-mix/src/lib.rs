@@ -15,6 +15,7 @@ mod fixtures;
 pub mod mailbox;
 pub mod message;
 pub mod own_edges;
+pub mod pace;
 pub mod path;
 pub mod places;
 pub mod pool;

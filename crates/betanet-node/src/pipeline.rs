@@ -11,5 +11,5 @@ mod threads;
 pub use packet_pipeline::{PacketPipeline, PipelineError, PipelineStats, ProcessResult, Processed};
 
 pub(crate) use arrivals::{Arrival, Arrivals};
-pub(crate) use parties::{Parties, Party};
+pub(crate) use parties::{Held, Parties, Party};
 pub(crate) use threads::{Stage, start};

@@ -23,6 +23,8 @@ mod delays;
 mod delivery;
 #[path = "localnet/faults.rs"]
 mod faults;
+#[path = "localnet/floods.rs"]
+mod floods;
 #[path = "localnet/harness.rs"]
 mod harness;
 #[path = "localnet/limits.rs"]

@@ -95,7 +95,7 @@ impl Node {
         let (packet_keys, delays) = (Arc::new(packet_keys), Arc::new(Mutex::new(delays)));
         let metrics = Arc::new(Metrics::new(true));
         let (out, released) = mpsc::channel(4 * ROUND);
-        let config = MixerConfig { workers: 2, batch: 128, pool: 2 * ROUND, depth: 2 * ROUND };
+        let config = MixerConfig { workers: 2, batch: 128, pool: 2 * ROUND, depth: 2 * ROUND, client_rate: 10_000 };
         let hand_on = move |what| out.try_send((Instant::now(), what)).unwrap();
         let mixer = Mixer::new(config, Arc::default(), &metrics);
         mixer.start(&packet_keys, &delays, hand_on).unwrap();

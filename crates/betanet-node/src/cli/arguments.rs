@@ -168,6 +168,9 @@ pub(super) struct NodeArguments {
     /// Packets that may wait to be unwrapped, and as many for their delay.
     #[arg(long, env = "MAX_QUEUE_DEPTH", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) max_queue_depth: u32,
+    /// Packets per second that an edge reads of one client's address at most; less while packets leave late.
+    #[arg(long, env = "PACKETS_PER_CLIENT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) packets_per_client: u32,
     /// Packets per second that replay memory is made for.
     #[arg(long, env = "TARGET_THROUGHPUT", default_value_t = 25_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(super) target_throughput: u32,

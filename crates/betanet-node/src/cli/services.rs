@@ -81,6 +81,7 @@ pub(super) async fn node(arguments: NodeArguments, looks: Arc<Looks>) -> Result<
             batch: usize::from(arguments.batch_size),
             pool: usize::try_from(arguments.pool_size)?,
             depth: usize::try_from(arguments.max_queue_depth)?,
+            client_rate: arguments.packets_per_client,
         },
         looks,
         target_throughput: usize::try_from(arguments.target_throughput)?,

@@ -388,6 +388,7 @@ impl<'a> Client<'a> {
         match received {
             Received::Packets(packets) => {
                 pause(self.source.spend(packets.count())).await;
+                self.source.room().await;
                 self.inbound.take(self.source, packets);
                 Ok(())
             }

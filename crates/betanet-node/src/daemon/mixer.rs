@@ -25,7 +25,7 @@ use super::delays::Delays;
 use super::looks::Looks;
 use super::metrics::Metrics;
 use super::packet_keys::PacketKeys;
-use crate::pipeline::{self, Arrival, Arrivals, Parties, Party};
+use crate::pipeline::{self, Arrival, Arrivals, Held, Parties, Party};
 
 /// A packet whose layer is off and whose tag is in the log.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ struct Processed {
     release_at: Instant,
     received: Instant,
     outcome: Released,
+    /// Until it has left.
+    _held: Held,
 }
 
 /// What leaves the delay line.
@@ -74,6 +76,8 @@ pub struct MixerConfig {
     pub pool: usize,
     /// Packets that may wait to be unwrapped, and as many for their delay.
     pub depth: usize,
+    /// Packets a second that one client may send.
+    pub client_rate: u32,
 }
 
 /// Where packets go in. Clones share one path.
@@ -82,7 +86,7 @@ pub struct Ingress(Arc<Door>);
 
 #[derive(Debug)]
 struct Door {
-    arrivals: Arc<Arrivals<Arc<Party>>>,
+    arrivals: Arc<Arrivals<Held>>,
     parties: Parties,
     pool: Pool,
     looks: Arc<Looks>,
@@ -145,11 +149,8 @@ impl Source {
     /// Takes packets that were received together, or drops and counts what finds no room. Never blocks.
     pub fn push<'a>(&self, packets: impl IntoIterator<Item = &'a [u8; PACKET_LEN]>, received: Instant) {
         let Door { arrivals, pool, looks, metrics, .. } = &*self.ingress.0;
-        let packets = packets.into_iter().map(|packet| Arrival {
-            packet: pool.take(packet),
-            received,
-            from: Arc::clone(&self.party),
-        });
+        let packets =
+            packets.into_iter().map(|packet| Arrival { packet: pool.take(packet), received, from: self.party.hold() });
         let most = packets.size_hint().1.unwrap_or(0);
         looks.note(most);
         // Without memory there is room for none.
@@ -160,6 +161,11 @@ impl Source {
     #[must_use]
     pub fn spend(&self, packets: usize) -> Duration {
         self.party.spend(u32::try_from(packets).unwrap_or(u32::MAX))
+    }
+
+    /// Resolves when there is room for more packets.
+    pub async fn room(&self) {
+        self.party.room().await;
     }
 
     /// Takes note of a frame that acknowledges items and says how long to wait before more is read.
@@ -207,7 +213,7 @@ impl Mixer {
     pub fn new(config: MixerConfig, looks: Arc<Looks>, metrics: &Arc<Metrics>) -> Self {
         let arrivals = Arc::new(Arrivals::new(config.depth, config.workers));
         let ingress = Ingress(Arc::new(Door {
-            parties: Parties::new(Arc::clone(&arrivals)),
+            parties: Parties::new(Arc::clone(&arrivals), config.client_rate),
             arrivals,
             pool: Pool::new(config.pool),
             looks,
@@ -236,7 +242,8 @@ impl Mixer {
         pipeline::start(arrivals, workers, batch, || {
             Unwrapper::new(batch, Arc::clone(packet_keys), Arc::clone(delays), Arc::clone(&line), Arc::clone(metrics))
         })?;
-        tokio::spawn(line.serve(released));
+        let ingress = self.ingress.clone();
+        tokio::spawn(line.serve(released, move |packets, late| ingress.0.parties.left(packets, late)));
         Ok(())
     }
 }

@@ -59,6 +59,11 @@ impl<F> Arrivals<F> {
         }
     }
 
+    /// Packets that there is room for.
+    pub(crate) fn depth(&self) -> usize {
+        lock(&self.state).queue.capacity()
+    }
+
     pub(crate) fn join(&self, side: Side) -> SourceId {
         lock(&self.state).queue.join(side)
     }

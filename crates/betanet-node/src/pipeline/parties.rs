@@ -2,21 +2,27 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Deref;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use betanet_mix::conduct::{self, Conduct};
 use betanet_mix::fair::{Side, SourceId};
+use betanet_mix::pace::Pace;
 use betanet_mix::places::origin;
 use betanet_sphinx::{NodeId, PacketError};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::Arrivals;
 use crate::sync::lock;
 
 /// Parties that are remembered, with and without links. Far more than may have links at a time.
 const REMEMBERED: usize = 8192;
+
+/// The part of the places for packets that a client may hold before its links are read no further, as a divisor.
+const SHARE: usize = 8;
 
 /// Who.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,13 +53,65 @@ pub(crate) struct Party {
 #[derive(Debug)]
 struct Account {
     conduct: Mutex<Conduct>,
+    /// Of all clients.
+    pace: Arc<Mutex<Pace>>,
+    /// Its packets in the node, how many there may be before no more are read, and the news that half of those are gone.
+    waiting: AtomicUsize,
+    most_waiting: usize,
+    room: Notify,
     /// Packets that were good since the last that was not.
     good: AtomicU64,
     /// Whether its links are to end.
     shut: watch::Sender<bool>,
 }
 
+/// What a packet holds as long as it is in the node.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<Party>);
+
+impl Deref for Held {
+    type Target = Party;
+
+    fn deref(&self) -> &Party {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(account) = &self.0.account
+            && account.waiting.fetch_sub(1, Ordering::AcqRel) == account.most_waiting / 2 + 1
+        {
+            account.room.notify_waiters();
+        }
+    }
+}
+
 impl Party {
+    /// One more of its packets is in the node.
+    pub(crate) fn hold(self: &Arc<Self>) -> Held {
+        if let Some(account) = &self.account {
+            account.waiting.fetch_add(1, Ordering::AcqRel);
+        }
+        Held(Arc::clone(self))
+    }
+
+    /// Resolves when so few of its packets are here that more may be read.
+    pub(crate) async fn room(&self) {
+        let Some(account) = &self.account else {
+            return;
+        };
+        loop {
+            let mut news = pin!(account.room.notified());
+            // From here on it hears of it.
+            news.as_mut().enable();
+            if account.waiting.load(Ordering::Acquire) <= account.most_waiting {
+                return;
+            }
+            news.await;
+        }
+    }
+
     /// One of its packets was good.
     pub(crate) fn praise(&self) {
         if let Some(account) = &self.account {
@@ -89,7 +147,10 @@ impl Party {
 
     /// Takes note of packets and says how long to wait before more are read.
     pub(crate) fn spend(&self, packets: u32) -> Duration {
-        self.wait(|conduct, now| conduct.spend(now, packets))
+        self.account.as_ref().map_or(Duration::ZERO, |account| {
+            let mut pace = lock(&account.pace);
+            lock(&account.conduct).spend(self.zero.elapsed(), packets, &mut pace)
+        })
     }
 
     /// Takes note of a frame that acknowledges so many items, and says how long to wait before more is read.
@@ -130,8 +191,9 @@ impl Party {
 /// All parties that have links, and those that are remembered for what they sent.
 #[derive(Debug)]
 pub(crate) struct Parties {
-    arrivals: Arc<Arrivals<Arc<Party>>>,
+    arrivals: Arc<Arrivals<Held>>,
     known: Mutex<HashMap<Name, Known>>,
+    pace: Arc<Mutex<Pace>>,
     zero: Instant,
 }
 
@@ -142,8 +204,15 @@ struct Known {
 }
 
 impl Parties {
-    pub(crate) fn new(arrivals: Arc<Arrivals<Arc<Party>>>) -> Self {
-        Self { arrivals, known: Mutex::default(), zero: Instant::now() }
+    /// Nobody yet; one client may send `most` packets a second.
+    pub(crate) fn new(arrivals: Arc<Arrivals<Held>>, most: u32) -> Self {
+        let pace = Arc::new(Mutex::new(Pace::new(most)));
+        Self { arrivals, known: Mutex::default(), pace, zero: Instant::now() }
+    }
+
+    /// Takes note of packets that have left the node, and by how much they were late, all together.
+    pub(crate) fn left(&self, packets: u32, late: Duration) {
+        lock(&self.pace).left(self.zero.elapsed(), packets, late);
     }
 
     /// This node, as a source for itself.
@@ -188,6 +257,11 @@ impl Parties {
         is_too_much
     }
 
+    fn newcomer(&self) -> Conduct {
+        let now = self.zero.elapsed();
+        Conduct::new(now, lock(&self.pace).ceiling(now))
+    }
+
     fn come(&self, name: Name) -> Arc<Party> {
         let mut known = lock(&self.known);
         if !known.contains_key(&name) && known.len() >= REMEMBERED {
@@ -196,7 +270,11 @@ impl Parties {
         let known = known.entry(name).or_insert_with(|| {
             let is_client = matches!(name, Name::Address(_) | Name::Local(_));
             let account = is_client.then(|| Account {
-                conduct: Mutex::new(Conduct::new(self.zero.elapsed())),
+                conduct: Mutex::new(self.newcomer()),
+                pace: Arc::clone(&self.pace),
+                waiting: AtomicUsize::new(0),
+                most_waiting: (self.arrivals.depth() / SHARE).max(1),
+                room: Notify::new(),
                 good: AtomicU64::new(0),
                 shut: watch::Sender::new(false),
             });

@@ -14,7 +14,7 @@ use betanet_node::http;
 use betanet_node::process::raise_open_files;
 use betanet_node::state::read_json;
 
-use crate::harness::{DEADLINE, Net, betanet, client, eventually, signal, take};
+use crate::harness::{DEADLINE, Net, betanet, client, dropped, eventually, signal, take};
 
 const SMALL: [&str; 10] = ["--entry", "1", "--middle", "1", "--exit", "1", "--epoch", "1h", "--mean-delay", "1ms"];
 
@@ -67,12 +67,6 @@ impl Drop for Crowd {
         self.leaves.store(true, Ordering::Relaxed);
         let _ = self.thread.take().unwrap().join();
     }
-}
-
-async fn figure(http: SocketAddr, series: &str) -> u64 {
-    let (_, text) = http::get(http, "/metrics").await.unwrap();
-    let line = text.lines().find(|line| line.starts_with(series)).unwrap();
-    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 fn lines(log: &Path) -> usize {
@@ -129,12 +123,9 @@ async fn connections_that_say_nothing_keep_nobody_out_under_a_low_limit() {
     signal(node.id(), "-TERM");
     assert_eq!(Some(0), node.wait().unwrap().code());
 
-    let dropped = async |reason| {
-        figure(record.http_address, &format!("betanet_packets_dropped_total{{reason=\"{reason}\"}}")).await
-    };
-    assert_eq!(0, dropped("accept_failed").await);
-    assert!(dropped("http_crowded").await > 0);
-    assert!(dropped("too_many_newcomers").await > 0);
+    assert_eq!(0, dropped(record.http_address, "accept_failed").await);
+    assert!(dropped(record.http_address, "http_crowded").await > 0);
+    assert!(dropped(record.http_address, "too_many_newcomers").await > 0);
     for (log, before) in logs.iter().zip(before) {
         let grown = lines(log) - before;
         assert!(grown < SILENT / 10, "{} lines more in {}", grown, log.display());

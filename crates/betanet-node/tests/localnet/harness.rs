@@ -1,6 +1,7 @@
 //! Starts networks and looks at them. Every process is ended by its id when its owner is dropped.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::channel;
@@ -133,6 +134,14 @@ impl Drop for Net {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Packets that a node has dropped for a reason.
+pub(crate) async fn dropped(http: SocketAddr, reason: &str) -> u64 {
+    let (_, text) = http::get(http, "/metrics").await.unwrap();
+    let series = format!("betanet_packets_dropped_total{{reason=\"{reason}\"}}");
+    let line = text.lines().find(|line| line.starts_with(&series)).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 /// Sends a signal to one process.

@@ -53,7 +53,7 @@ impl TestEdge {
         let metrics = Arc::new(Metrics::new(true));
         let packet_keys = Arc::new(PacketKeys::open(&state, "boot", Epoch(1), 1000).unwrap());
         let delays = Arc::new(Mutex::new(Delays::open(&state).unwrap()));
-        let config = MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64 };
+        let config = MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64, client_rate: 10_000 };
         let mixer = Mixer::new(config, Arc::default(), &metrics);
         mixer.start(&packet_keys, &delays, |_| {}).unwrap();
         let sessions = Sessions::default();

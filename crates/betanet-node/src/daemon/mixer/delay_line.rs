@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use betanet_mix::delay::DelayQueue;
 use tokio::sync::Notify;
@@ -60,17 +60,23 @@ impl DelayLine {
         self.sooner.notify_one();
     }
 
-    /// Releases packets when they are due, until [`Self::end`].
-    pub(super) async fn serve(self: Arc<Self>, mut released: impl FnMut(Released)) {
+    /// Releases packets when they are due, until [`Self::end`], and says of each lot how late they were together.
+    pub(super) async fn serve(self: Arc<Self>, mut released: impl FnMut(Released), left: impl Fn(u32, Duration)) {
         let mut due = Vec::new();
         while !self.ended.load(Ordering::Acquire) {
             let next = self.collect(&mut due);
             self.looks.note(due.len());
+            let (packets, mut all_late) = (u32::try_from(due.len()).unwrap_or(u32::MAX), Duration::ZERO);
             for processed in due.drain(..) {
                 let now = Instant::now();
+                let late = now.saturating_duration_since(processed.release_at);
                 self.metrics.hop_delay.observe(now.saturating_duration_since(processed.received));
-                self.metrics.hop_late.observe(now.saturating_duration_since(processed.release_at));
+                self.metrics.hop_late.observe(late);
+                all_late += late;
                 released(processed.outcome);
+            }
+            if packets > 0 {
+                left(packets, all_late);
             }
             let timer = async {
                 match next {

@@ -16,7 +16,7 @@ use super::{Processed, Released};
 use crate::daemon::delays::Delays;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::packet_keys::PacketKeys;
-use crate::pipeline::{Arrival, Party, Stage};
+use crate::pipeline::{Arrival, Held, Stage};
 use crate::sync::lock;
 
 /// Unwraps groups of packets and brings them into the delay line.
@@ -51,7 +51,7 @@ impl Unwrapper {
     }
 
     /// Unwraps the group; what is accepted is `done` then, the rest dropped, counted and charged.
-    fn unwrap(&mut self, group: &mut Vec<Arrival<Arc<Party>>>, charges: &mut Vec<(SourceId, u32)>) {
+    fn unwrap(&mut self, group: &mut Vec<Arrival<Held>>, charges: &mut Vec<(SourceId, u32)>) {
         let start = Instant::now();
         let mut keys = Keys::current(&self.packet_keys, &self.delays);
         self.patience = keys.patience();
@@ -68,6 +68,7 @@ impl Unwrapper {
                         release_at: arrival.received + delay,
                         received: arrival.received,
                         outcome: release(action, arrival.packet),
+                        _held: arrival.from,
                     });
                 }
                 Err(PacketError::NoKey)
@@ -103,7 +104,7 @@ impl Unwrapper {
 }
 
 impl Stage for Unwrapper {
-    type From = Arc<Party>;
+    type From = Held;
 
     fn patience(&self) -> Duration {
         self.patience
@@ -113,7 +114,7 @@ impl Stage for Unwrapper {
         self.metrics.ingress_depth.set(waiting);
     }
 
-    fn process(&mut self, group: &mut Vec<Arrival<Arc<Party>>>, charges: &mut Vec<(SourceId, u32)>) {
+    fn process(&mut self, group: &mut Vec<Arrival<Held>>, charges: &mut Vec<(SourceId, u32)>) {
         self.unwrap(group, charges);
         self.log();
         self.line.take(self.done.drain(..));

@@ -1,9 +1,16 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use betanet_mix::pool::Buffer;
+use tokio::task::yield_now;
+
 use super::*;
+use crate::pipeline::Arrival;
+
+/// Packets that the queue of these tests has room for.
+const DEPTH: usize = 64;
 
 fn parties() -> Parties {
-    Parties::new(Arc::new(Arrivals::new(64, 1)))
+    Parties::new(Arc::new(Arrivals::new(DEPTH, 1)), 1000)
 }
 
 fn ip(last: u8) -> IpAddr {
@@ -81,4 +88,38 @@ fn who_left_nothing_behind_is_forgotten_and_others_are_up_to_a_bound() {
     for n in 0..5 {
         assert!(lock(&parties.known).contains_key(&Name::Address(address(n))), "{n}");
     }
+}
+
+/// INV-LINK-83
+#[tokio::test]
+async fn a_client_is_read_no_further_while_it_holds_its_part_of_the_queue() {
+    let parties = parties();
+    let client = |last| parties.client(ip(last), [last; 32]).unwrap();
+    let (flooder, other, node) = (client(1), client(2), parties.node(NodeId::from([7; 32])));
+    let push = |party: &Arc<Party>| {
+        let arrival = Arrival { packet: Buffer::blank(), received: Instant::now(), from: party.hold() };
+        parties.arrivals.push(party.source, [arrival].into_iter()).unwrap()
+    };
+    let mut held = 0;
+    while tokio::time::timeout(Duration::ZERO, flooder.room()).await.is_ok() {
+        assert_eq!(0, push(&flooder));
+        held += 1;
+    }
+    assert!((2..DEPTH / 4).contains(&held), "{held}");
+    other.room().await;
+    assert_eq!(0, (held..DEPTH).map(|_| push(&node)).sum::<usize>());
+    node.room().await;
+    // Those that make way for others are no longer held either.
+    for _ in 0..DEPTH {
+        push(&other);
+    }
+    let waits = tokio::spawn({
+        let flooder = Arc::clone(&flooder);
+        async move { flooder.room().await }
+    });
+    yield_now().await;
+    let mut group = Vec::new();
+    parties.arrivals.collect(&mut group, DEPTH, Duration::ZERO, &mut Vec::new()).unwrap();
+    group.clear();
+    waits.await.unwrap();
 }
