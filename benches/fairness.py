@@ -222,7 +222,7 @@ def render(report: page.Report) -> str:
             (
                 "So many can be more than the network's one processor carries. Where packets leave"
                 " late, the edges read less of whoever sends most, and the rest waits at the"
-                " flooder's ([ADR 16](../adr/0016-clients-wait-outside.md))."
+                " flooder's ([ADR 18](../adr/0018-clients-wait-outside.md))."
             ),
             "",
             "What each flood of the first table sent in that time, to all edges:",
