@@ -68,6 +68,17 @@ fn a_large_message_arrives_intact_though_links_lose_a_hundredth_or_a_tenth() {
     }
 }
 
+/// INV-MSG-61: where more than half of the probes get no answer, a sender does not wait longer and longer for the next.
+#[test]
+fn probes_that_are_lost_do_not_hold_up_a_large_message_for_long() {
+    for seed in [5, 6, 7] {
+        let (mut network, alice, bob) = pair(seed, lossy(0.1));
+        let body = body(seed, 400_000);
+        let id = network.send(alice, bob, &body, SendOptions::hops(3)).unwrap();
+        assert!(network.run(10_000, |network| network.client(alice).sent == [id]), "seed {seed}");
+    }
+}
+
 /// INV-MSG-62: what was acknowledged is on the recipient's disk: after a restart it does not come again.
 #[test]
 fn a_recipient_that_restarts_goes_on_where_it_was() {

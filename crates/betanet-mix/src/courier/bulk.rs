@@ -26,6 +26,9 @@ const PROBE_SURBS: usize = 2;
 const MAX_PROBES: usize = 128;
 /// The shortest way of a window-ack: from an edge of the recipient's to one of the sender's.
 const MIN_HOPS_BACK: u8 = 2;
+/// Waits that pass in silence before they become longer. A probe is one packet for dozens of pieces, so one more costs little; where each
+/// link loses a tenth of its frames, more than half of the probes get no answer.
+const PATIENT_WAITS: u32 = 4;
 /// A probe that finds no path is tried again after this long.
 const PROBE_RETRY_MS: u64 = 1_000;
 /// Packets that may wait to be injected before answers to probes are dropped: whoever probes asks again.
@@ -76,7 +79,9 @@ impl<R: CryptoRng> Courier<R> {
         let mut message = self.outgoing.remove(&id)?;
         let prepared = self.ways_of_probe(now_ms, &mut message);
         let wait_ms = match (&prepared, &message.bulk) {
-            (Ok(_), Some(bulk)) => self.timeout_ms(message.hops, bulk.unanswered),
+            (Ok(_), Some(bulk)) => {
+                self.timeout_ms(message.hops, bulk.silent_waits.saturating_sub(PATIENT_WAITS).saturating_add(1))
+            }
             _ => PROBE_RETRY_MS,
         };
         let timer = self.set_timer(now_ms.saturating_add(wait_ms), Due::Probe { id });
@@ -127,7 +132,6 @@ impl<R: CryptoRng> Courier<R> {
         }
         if let Some(bulk) = &mut message.bulk {
             bulk.since_probe = 0;
-            bulk.unanswered += 1;
             bulk.probes.extend(backs.iter().map(|(_, surb_id)| *surb_id));
             let too_many = bulk.probes.len().saturating_sub(MAX_PROBES);
             for oldest in bulk.probes.drain(..too_many) {
@@ -151,6 +155,7 @@ impl<R: CryptoRng> Courier<R> {
     pub(super) fn probe_is_due(&mut self, id: MessageId) {
         let Some(bulk) = self.outgoing.get_mut(&id).and_then(|message| message.bulk.as_mut()) else { return };
         bulk.timer = None;
+        bulk.silent_waits = bulk.silent_waits.saturating_add(1);
         if !std::mem::replace(&mut bulk.is_due, true) {
             self.probes.push_back(id);
         }
@@ -173,7 +178,7 @@ impl<R: CryptoRng> Courier<R> {
             }
             trips.mixing_ms()
         });
-        bulk.unanswered = 0;
+        bulk.silent_waits = 0;
         let WindowAck::Partly { place, .. } = ack else {
             let total = u64::from(message.outbound.total());
             self.stats.fragments_acked += total.saturating_sub(bulk.there.count().into());

@@ -76,8 +76,8 @@ pub(super) struct Bulk {
     pub(super) since_probe: u16,
     /// Whether a probe waits for its turn.
     pub(super) is_due: bool,
-    /// Probes since something was heard.
-    pub(super) unanswered: u32,
+    /// Waits for an answer in a row in which nothing was heard.
+    pub(super) silent_waits: u32,
     pub(super) timer: Option<TimerKey>,
     pub(super) probes: VecDeque<SurbId>,
     /// When the recipient last had more than before, by the wall clock; at first, when the message was taken.
@@ -92,7 +92,7 @@ impl Bulk {
             place: (0, 0),
             since_probe: 0,
             is_due: false,
-            unanswered: 0,
+            silent_waits: 0,
             timer: None,
             probes: VecDeque::new(),
             progress_ms: wall_ms,
