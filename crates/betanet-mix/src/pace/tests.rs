@@ -59,7 +59,7 @@ proptest! {
     ///
     /// INV-LINK-82
     #[test]
-    fn a_flood_is_held_back_as_far_as_the_node_needs_it(capacity in 1200_u32..20_000) {
+    fn a_flood_is_held_back_as_far_as_the_node_needs_it(capacity in 4000_u32..20_000) {
         let step = Duration::from_millis(5);
         let mut pace = Pace::new(MOST);
         let [mut flood, mut honest] = [(); 2].map(|()| Conduct::new(Duration::ZERO, f64::from(MOST)));
@@ -68,7 +68,9 @@ proptest! {
         for number in 0..4000 {
             let now = step * number;
             while free <= now {
-                free = now + flood.spend(now, LUMP, &mut pace).max(Duration::from_micros(500));
+                // Reads lie between the steps.
+                let at = free.max(now.saturating_sub(step));
+                free = at + flood.spend(at, LUMP, &mut pace).max(Duration::from_micros(500));
                 waiting += f64::from(LUMP);
             }
             prop_assert_eq!(Duration::ZERO, honest.spend(now, 1, &mut pace));
@@ -82,9 +84,9 @@ proptest! {
                 worst = worst.max(late);
             }
         }
-        prop_assert!(worst < 0.3, "{worst} s late with {capacity}/s");
+        prop_assert!(worst < 0.4, "{worst} s late with {capacity}/s");
         let carried = served / (3000.0 * step.as_secs_f64());
         let could = f64::from(capacity).min(f64::from(MOST));
-        prop_assert!(carried > 0.6 * could, "{carried}/s of {could}/s");
+        prop_assert!(carried > 0.7 * could, "{carried}/s of {could}/s");
     }
 }
