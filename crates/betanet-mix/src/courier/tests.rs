@@ -38,7 +38,8 @@ fn injected(courier: &mut Courier<ChaCha20Rng>) -> Vec<(NodeId, Buffer)> {
 /// INV-MSG-21: never more packets than credit, nor more outstanding fragments than the window.
 #[test]
 fn packets_need_credit_and_a_place_in_the_window() {
-    let mut courier = courier_with(CourierConfig { bulk_above: u16::MAX, ..CourierConfig::default() });
+    let config = CourierConfig { bulk_above: u16::MAX, max_window: 256, ..CourierConfig::default() };
+    let mut courier = courier_with(config);
     courier.send(NOW_MS, &to(), vec![0; 400_000], SendOptions::hops(3)).unwrap();
     assert!(courier.next_effect().is_none() && courier.wants_credit());
     courier.grant(NOW_MS, 0);

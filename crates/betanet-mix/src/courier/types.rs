@@ -59,7 +59,7 @@ pub struct CourierConfig {
 impl Default for CourierConfig {
     fn default() -> Self {
         Self {
-            max_window: 256,
+            max_window: 512,
             bulk_above: 128,
             max_bulk_window: 2048,
             min_bulk_window: 64,
