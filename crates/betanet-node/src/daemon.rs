@@ -309,8 +309,9 @@ impl Node {
             metrics: Arc::clone(&self.metrics),
         };
         let stored = {
-            let sessions = sessions.clone();
-            Box::new(move |mailbox, receipt| {
+            let (sessions, ingress) = (sessions.clone(), ingress.clone());
+            Box::new(move |mailbox, receipt, late| {
+                ingress.left(1, late);
                 sessions.wake(mailbox);
                 if let Some(surb) = receipt {
                     acknowledger.acknowledge(surb);

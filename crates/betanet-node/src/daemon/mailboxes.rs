@@ -63,8 +63,11 @@ impl PutError {
     }
 }
 
-/// Hears of every item that is on disk; the SURB is what came with [`Mailboxes::put`].
-pub type Stored = Box<dyn Fn(MailboxId, Option<Surb>) + Send>;
+/// An item that is on disk only so long after it came is late: two rounds of the writer on a disk that is well.
+const LATE: Duration = Duration::from_millis(50);
+
+/// Hears of every item that is on disk, and by how much it was late; the SURB is what came with [`Mailboxes::put`].
+pub type Stored = Box<dyn Fn(MailboxId, Option<Surb>, Duration) + Send>;
 
 /// The mailboxes of one edge. Dropping the value writes what is queued and ends the thread.
 #[derive(Debug)]
@@ -283,8 +286,10 @@ impl Shared {
                 self.fail(&group);
                 continue;
             }
+            let now_ms = self.disk.now_ms();
             for ((mailbox, _), put) in group.puts {
-                stored(mailbox, put.receipt);
+                let took = Duration::from_millis(now_ms.saturating_sub(put.item.stored_ms));
+                stored(mailbox, put.receipt, took.saturating_sub(LATE));
             }
             for done in attaching {
                 // Whoever asked may have left.

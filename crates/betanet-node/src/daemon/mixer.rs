@@ -133,6 +133,11 @@ impl Ingress {
         }
     }
 
+    /// Takes note of packets that have left the node or are kept by it, and by how much they were late, all together.
+    pub fn left(&self, packets: u32, late: Duration) {
+        self.0.parties.left(packets, late);
+    }
+
     fn source(&self, party: Arc<Party>) -> Source {
         Source { ingress: self.clone(), party }
     }
@@ -243,7 +248,7 @@ impl Mixer {
             Unwrapper::new(batch, Arc::clone(packet_keys), Arc::clone(delays), Arc::clone(&line), Arc::clone(metrics))
         })?;
         let ingress = self.ingress.clone();
-        tokio::spawn(line.serve(released, move |packets, late| ingress.0.parties.left(packets, late)));
+        tokio::spawn(line.serve(released, move |packets, late| ingress.left(packets, late)));
         Ok(())
     }
 }

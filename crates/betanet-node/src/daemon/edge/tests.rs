@@ -22,7 +22,7 @@ async fn a_wanted_ack_without_a_surb_is_counted_and_the_item_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("mailboxes.redb");
     let metrics = Arc::new(Metrics::new(true));
-    let mailboxes = Mailboxes::open(&store, Limits::default(), Arc::clone(&metrics), Box::new(|_, _| {})).unwrap();
+    let mailboxes = Mailboxes::open(&store, Limits::default(), Arc::clone(&metrics), Box::new(|_, _, _| {})).unwrap();
     let mailbox = MailboxId::from([1; 16]);
     let _hold = mailboxes.attach(mailbox, None).await.unwrap();
     let edge = Edge::new(mailboxes, Sessions::default(), Arc::clone(&metrics));

@@ -59,7 +59,7 @@ impl TestEdge {
         let sessions = Sessions::default();
         let stored = {
             let sessions = sessions.clone();
-            Box::new(move |mailbox, _| sessions.wake(mailbox))
+            Box::new(move |mailbox, _, _| sessions.wake(mailbox))
         };
         let store = state.join("mailboxes.redb");
         let mailboxes = Mailboxes::open(&store, MailboxLimits::default(), Arc::clone(&metrics), stored).unwrap();

@@ -49,7 +49,7 @@ impl TestStore {
 
     fn with(open: disk::Open, limits: Limits) -> Self {
         let (sender, stored) = channel();
-        let tell: Stored = Box::new(move |mailbox, receipt| {
+        let tell: Stored = Box::new(move |mailbox, receipt, _| {
             let _ = sender.send((mailbox, receipt.is_some()));
         });
         let metrics = Arc::new(Metrics::new(true));

@@ -53,14 +53,24 @@ async fn floods_of_mailboxes_take_nothing_from_others_and_are_over_when_they_are
     assert_eq!(((6, 45), vec![7]), (two.store.held(), two.read(3).0));
 }
 
-/// A file in memory that may be full. What is opened over it again finds what was written.
+/// A file in memory that may be full or stuck. What is opened over it again finds what was written.
 #[derive(Clone, Debug, Default)]
 struct SmallDisk {
     bytes: Arc<Mutex<Vec<u8>>>,
     full: Arc<AtomicBool>,
+    /// Whoever holds it keeps writes from coming to their end.
+    stuck: Arc<Mutex<()>>,
 }
 
 impl SmallDisk {
+    fn open(&self) -> disk::Open {
+        let opened = self.clone();
+        Box::new(move || {
+            let database = Database::builder().create_with_backend(opened.clone())?;
+            disk::read(database, Limits::default())
+        })
+    }
+
     fn check(&self) -> std::io::Result<()> {
         if self.full.load(Ordering::Relaxed) { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
@@ -84,6 +94,7 @@ impl StorageBackend for SmallDisk {
     }
 
     fn sync_data(&self) -> std::io::Result<()> {
+        let _stuck = lock(&self.stuck);
         self.check()
     }
 
@@ -99,12 +110,7 @@ impl StorageBackend for SmallDisk {
 #[tokio::test]
 async fn a_full_disk_loses_nothing_that_was_stored_and_is_recovered_from() {
     let small = SmallDisk::default();
-    let opened = small.clone();
-    let open: disk::Open = Box::new(move || {
-        let database = Database::builder().create_with_backend(opened.clone())?;
-        disk::read(database, Limits::default())
-    });
-    let one = TestStore::with(open, Limits::default());
+    let one = TestStore::with(small.open(), Limits::default());
     let hold = one.store.attach(mailbox(1), origin(1)).await.unwrap();
     one.put(1, 1).unwrap();
     one.wait_stored();
@@ -128,6 +134,26 @@ async fn a_full_disk_loses_nothing_that_was_stored_and_is_recovered_from() {
     one.store.shared.state().books.pass(late, 9);
     assert_eq!((1, 0), one.store.held());
     drop(hold);
+}
+
+/// INV-LINK-82
+#[tokio::test]
+async fn what_comes_to_the_disk_late_is_said_to_be_late() {
+    let small = SmallDisk::default();
+    let (sender, lateness) = channel();
+    let tell: Stored = Box::new(move |_, _, late| {
+        let _ = sender.send(late);
+    });
+    let metrics = Arc::new(Metrics::new(true));
+    let store = Mailboxes::open_with(small.open(), Limits::default(), metrics, tell).unwrap();
+    let _hold = store.attach(mailbox(1), origin(1)).await.unwrap();
+    let stuck = lock(&small.stuck);
+    store.put(mailbox(1), item(1), Some(surb())).unwrap();
+    let start = Instant::now();
+    poll(|| start.elapsed() > LATE + Duration::from_millis(45));
+    drop(stuck);
+    let late = lateness.recv_timeout(DEADLINE).unwrap();
+    assert!(late >= Duration::from_millis(40), "{late:?}");
 }
 
 /// INV-LINK-45
@@ -165,7 +191,7 @@ fn a_store_has_one_owner_and_what_another_holds_is_not_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let _one = TestStore::open(dir.path(), Limits::default());
     let path = dir.path().join("mailboxes.redb");
-    let second = Mailboxes::open(&path, Limits::default(), Arc::new(Metrics::new(true)), Box::new(|_, _| {}));
+    let second = Mailboxes::open(&path, Limits::default(), Arc::new(Metrics::new(true)), Box::new(|_, _, _| {}));
     assert!(second.unwrap_err().to_string().contains("mailboxes.redb"));
     assert_eq!(1, std::fs::read_dir(dir.path()).unwrap().count());
 }
