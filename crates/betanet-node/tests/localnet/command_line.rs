@@ -67,7 +67,7 @@ fn what_stands_in_the_way_is_named_in_one_line() {
     fails_with(&[&authority[..], &[&folder, "--listen", &taken]].concat(), &[&taken, "in use", "--listen"]);
     let _owner = StateDir::open(&dir.path().join("authority")).unwrap();
     fails_with(&[&authority[..], &[&folder]].concat(), &["authority", "in use by another process"]);
-    is_refused_with(&[&authority[..], &[&at("long"), "--epoch", "4294967295h"]].concat(), &["epoch", "a year at most"]);
+    is_refused_with(&[&authority[..], &[&at("long"), "--epoch", "4294967295h"]].concat(), &["epoch", "at most a week"]);
     let node = ["node", "--dir", &folder, "--bootstrap", &bootstrap];
     is_refused_with(&[&node[..], &["--http-port", "64536"]].concat(), &["64536", "--listen"]);
     let output = betanet().args(node).env("RUST_LOG", "betanet=loud").output().unwrap();
