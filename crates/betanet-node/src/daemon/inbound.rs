@@ -171,7 +171,6 @@ impl Inbound {
     /// Whether a stranger's connection is looked at.
     fn admits(&self, room: &Room, ip: IpAddr) -> bool {
         if self.ingress.is_shut_out(ip) {
-            self.metrics.drop_one("shut_out");
             return false;
         }
         let admitted = room.gate.admits(ip);

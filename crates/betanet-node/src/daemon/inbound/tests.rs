@@ -41,6 +41,7 @@ struct TestEdge {
     consensuses: watch::Sender<Arc<Consensuses>>,
     metrics: Arc<Metrics>,
     edge: Arc<Edge>,
+    inbound: Inbound,
     _mixer: Mixer,
     _folder: TempDir,
 }
@@ -91,8 +92,9 @@ impl TestEdge {
         let timeouts = LinkTimeouts { handshake: DEADLINE * 2, ..LinkTimeouts::default() };
         let listener = Listener::new(tcp, &own, timeouts).unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { inbound.serve_within(limits, &listener).await });
-        Self { address, key: own, authority, consensuses, metrics, edge, _mixer: mixer, _folder: folder }
+        let served = inbound.clone();
+        tokio::spawn(async move { served.serve_within(limits, &listener).await });
+        Self { address, key: own, authority, consensuses, metrics, edge, inbound, _mixer: mixer, _folder: folder }
     }
 
     async fn dial(&self, key: &SigningKey) -> Peer {
@@ -305,6 +307,19 @@ async fn a_client_that_sends_garbage_has_to_go_and_to_wait() {
     assert!(!edge.dial(&flooder).await.is_served().await);
     edge.dropped("shut_out", 1).await;
     assert!(other.is_served().await);
+}
+
+/// INV-LINK-48
+#[tokio::test]
+async fn a_connection_from_an_address_that_is_shut_out_is_counted_once() {
+    let edge = TestEdge::start(WIDE).await;
+    let (room, ip) = (Room::new(WIDE), IpAddr::from([192, 0, 2, 1]));
+    assert!(edge.inbound.admits(&room, ip));
+    for _ in 0..30 {
+        edge.inbound.ingress.blame_address(ip);
+    }
+    assert!(!edge.inbound.admits(&room, ip));
+    assert!(rendered(&edge.metrics).contains("{reason=\"shut_out\"} 1\n"));
 }
 
 /// INV-LINK-17
