@@ -74,7 +74,7 @@ bench: $(VENV)/deps.stamp ## Measure, on optimised builds of their own, and draw
 	$(BIN)/python -m benches.report $(VENV)/bench/bin/python
 
 .PHONY: bench-long
-bench-long: $(VENV)/deps.stamp ## Let nodes run for long: memory, losses; half an hour
+bench-long: build ## Let nodes run for long: memory, losses; half an hour
 	$(BIN)/python -m benches.long
 
 .PHONY: docs
