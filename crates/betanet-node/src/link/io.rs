@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::control_message::{ControlMessage, NotInStock};
 use super::frame::{self, EncodedItem, FRAME_LEN, Frame, FrameError, FrameKind, Item};
@@ -57,7 +58,8 @@ pub enum LinkError {
     Full,
 }
 
-/// The writing side; cheap to clone. The link closes when all clones are gone.
+/// The writing side; cheap to clone. The link closes when all clones are gone and all is written, or, if we accepted it, when
+/// its reader is gone.
 #[derive(Clone, Debug)]
 pub struct LinkSender {
     queue: mpsc::Sender<Frame>,
@@ -221,11 +223,18 @@ impl LinkWriter {
     }
 }
 
-/// Starts the one task that writes to a link.
-pub(super) fn spawn_writer(mut writer: LinkWriter, queue: usize) -> LinkSender {
+/// Starts the one task that writes to a link that we dialled. It goes on until all is written.
+pub(super) fn spawn_writer(writer: LinkWriter, queue: usize) -> LinkSender {
+    let (sender, writing) = queue_to(writer, queue);
+    tokio::spawn(writing);
+    sender
+}
+
+/// A queue, and the task that writes what is in it.
+fn queue_to(mut writer: LinkWriter, queue: usize) -> (LinkSender, impl Future<Output = ()> + Send + 'static) {
     let (sender, mut frames) = mpsc::channel::<Frame>(queue.max(1));
     let (running, written) = watch::channel(());
-    tokio::spawn(async move {
+    let writing = async move {
         let _running = running;
         let mut batch: Vec<Frame> = Vec::with_capacity(WRITE_BATCH);
         while writer.collect(&mut frames, &mut batch).await {
@@ -236,11 +245,11 @@ pub(super) fn spawn_writer(mut writer: LinkWriter, queue: usize) -> LinkSender {
         }
         // All senders are gone and everything is written: say goodbye, but never wait for long.
         let _ = tokio::time::timeout(writer.timeouts.handshake, writer.stream.shutdown()).await;
-    });
-    LinkSender { queue: sender, turns: Arc::new(Semaphore::new(1)), written }
+    };
+    (LinkSender { queue: sender, turns: Arc::new(Semaphore::new(1)), written }, writing)
 }
 
-/// The reading side.
+/// The reading side. A link that we accepted is closed when this is dropped.
 pub struct LinkReader {
     stream: Box<dyn AsyncRead + Send + Unpin>,
     buffer: Box<[u8]>,
@@ -250,6 +259,8 @@ pub struct LinkReader {
     message: Vec<u8>,
     message_limit: usize,
     timeouts: LinkTimeouts,
+    /// What writes to a link that we accepted.
+    writing: JoinSet<()>,
 }
 
 impl std::fmt::Debug for LinkReader {
@@ -324,7 +335,16 @@ impl LinkReader {
             message: Vec::new(),
             message_limit,
             timeouts,
+            writing: JoinSet::new(),
         }
+    }
+
+    /// As [`spawn_writer`], for a link that we accepted: the task goes with this reader, whatever is not written yet. A peer that
+    /// does not read would else keep the connection open after its place is somebody else's.
+    pub(super) fn spawn_writer(&mut self, writer: LinkWriter, queue: usize) -> LinkSender {
+        let (sender, writing) = queue_to(writer, queue);
+        self.writing.spawn(writing);
+        sender
     }
 
     /// Waits for the next thing that is not padding. Cancel safe.

@@ -213,7 +213,8 @@ impl Accepted {
         self.ip
     }
 
-    /// Runs the handshake; returns the peer's key with both halves of the link.
+    /// Runs the handshake; returns the peer's key with both halves of the link. Whoever drops the reader closes the link, whatever
+    /// waits to be written.
     ///
     /// # Errors
     /// The peer proved no key, spoke another protocol, or was too slow.
@@ -231,8 +232,8 @@ impl Accepted {
             .and_then(<[_]>::first)
             .and_then(|spki| key_of(spki.as_ref()))
             .ok_or(HandshakeError::PeerKey)?;
-        let (writer, reader) = split(TlsStream::Server(stream), REQUEST_LIMIT, self.timeouts);
-        Ok((peer, spawn_writer(writer, queue), reader))
+        let (writer, mut reader) = split(TlsStream::Server(stream), REQUEST_LIMIT, self.timeouts);
+        Ok((peer, reader.spawn_writer(writer, queue), reader))
     }
 }
 

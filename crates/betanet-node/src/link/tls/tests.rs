@@ -7,6 +7,8 @@ use crate::link::frame::{EncodedItem, Item, ItemBody};
 use crate::link::{Frame, LinkError, Received};
 use crate::random::os_rng;
 
+const DEADLINE: Duration = Duration::from_mins(1);
+
 fn key() -> SigningKey {
     SigningKey::generate(&mut os_rng())
 }
@@ -94,6 +96,30 @@ async fn a_stranger_cannot_make_the_accepting_side_hold_much() {
     let long = "x".repeat(REQUEST_LIMIT + 1);
     to_server.send_message(&long).await.unwrap();
     assert!(matches!(at_server.next().await, Err(LinkError::Message)));
+}
+
+/// INV-LINK-84
+#[tokio::test]
+async fn a_link_that_we_give_up_is_closed_though_its_peer_reads_nothing() {
+    // No writer gives up by itself while this test runs.
+    let patient = LinkTimeouts { silence: DEADLINE * 60, ..quick() };
+    let server = key();
+    let (mut listener, address) = listen(&server).await;
+    listener.timeouts = patient;
+    let accept = async { listener.accept().await.unwrap().handshake(8).await.unwrap() };
+    let dialer = Dialer::new(&key(), patient).unwrap();
+    let dial = dialer.dial(&address, server.verifying_key().to_bytes(), 8);
+    let ((_, to_client, at_server), dialled) = tokio::join!(accept, dial);
+    let (to_server, _at_client) = dialled.unwrap();
+    // More than all buffers between the two sides hold.
+    to_client.send_message(&"x".repeat(MESSAGE_LIMIT / 2)).await.unwrap();
+    drop(at_server);
+    let gone = async {
+        to_client.closed().await;
+        // A system whose process has closed the connection says so to who writes to it.
+        to_server.closed().await;
+    };
+    tokio::time::timeout(DEADLINE, gone).await.unwrap();
 }
 
 #[tokio::test]
