@@ -78,14 +78,14 @@ def usable_home(path: Path, longest: int = HOME_BYTES) -> Path:
         shown = name.decode(errors="backslashreplace")
         raise ConfigError(
             f"the home folder {shown} has a path that is no UTF-8 text: choose another with"
-            " FOG_HOME or --home"
+            " FOG_HOME"
         ) from None
     # A database is opened by where it really is.
     length = max(len(name), len(os.path.realpath(name)))
     if length > longest:
         raise ConfigError(
             f"the path of the home folder has {length} bytes, and {longest} fit: choose a shorter"
-            f" one with FOG_HOME or --home than {whole}"
+            f" one with FOG_HOME than {whole}"
         )
     return whole
 

@@ -33,7 +33,7 @@ pub struct Path {
 #[non_exhaustive]
 pub enum PathError {
     /// The network, or what we are attached to, has too few usable nodes of some kind.
-    #[error("a path of {hops} hops needs {needed} {what}, but {available} are available")]
+    #[error("too few {what} for a path of {hops} {}: {available} of {needed}", if *hops == 1 { "hop" } else { "hops" })]
     NotEnoughNodes {
         /// Hops of the wanted path.
         hops: u8,
@@ -71,7 +71,7 @@ impl PathError {
     /// Whether it is one of the own edges that is missing: another one attached may be all it takes.
     #[must_use]
     pub fn lacks_own_edge(&self) -> bool {
-        matches!(self, Self::NotEnoughNodes { what, .. } if *what == OUR_EDGES)
+        matches!(self, Self::NotEnoughNodes { what, .. } if [OUR_EDGES, EDGES_APART].contains(what))
     }
 }
 
@@ -142,6 +142,7 @@ pub fn select_loop(
 
 const OUR_EDGES: &str = "edges of ours that differ from the other side's";
 const THEIR_EDGES: &str = "edges of the other side that have a key for this epoch";
+const EDGES_APART: &str = "pairs of edges, one of each side, of different operators and address prefixes";
 const MIDDLES: &str = "middle nodes";
 const APART: &str = "middle nodes of different operators and address prefixes";
 
@@ -182,7 +183,9 @@ fn select(
         .flat_map(|first| lasts.iter().map(move |last| (*first, *last)))
         .filter(|(first, (last, _))| !clash(*first, *last))
         .collect();
-    let (first, (last, mailbox)) = *random::choose(rng, &pairs).ok_or_else(|| short(ends.first_kind, 1, 0))?;
+    let share_fates = || firsts.iter().any(|first| lasts.iter().any(|(last, _)| first.id() != last.id()));
+    let (first, (last, mailbox)) = *random::choose(rng, &pairs)
+        .ok_or_else(|| short(if share_fates() { EDGES_APART } else { ends.first_kind }, 1, 0))?;
     let keyed = |avoided: bool| {
         view.middles().filter(move |node| node.key(epoch).is_some() && view.avoids(node.id()) == avoided)
     };

@@ -355,8 +355,7 @@ def _channel_errors(what: str) -> Iterator[None]:
         raise ChannelTimeout(f"{what}: no answer in time") from error
     except betanet.NotEnoughNodes as error:
         raise PrivacyUnavailable(
-            f"{what}: the network has {error.available} usable nodes and {error.needed} are "
-            "needed: wait for more nodes or choose a lower level",
+            f"{what}: {error}: wait for more nodes or choose a lower level",
             needed=error.needed,
             available=error.available,
         ) from error

@@ -85,7 +85,7 @@ fn errors_name_needed_and_available_nodes() {
     let to = address(&[2, 3]);
     let few = select_forward(&mut rng, &view, EPOCH, &[id(0)], &to, 5).unwrap_err();
     assert_eq!(few, short(5, MIDDLES, 3, 2));
-    assert_eq!(few.to_string(), "a path of 5 hops needs 3 middle nodes, but 2 are available");
+    assert_eq!(few.to_string(), "too few middle nodes for a path of 5 hops: 2 of 3");
     let same = select_forward(&mut rng, &view, EPOCH, &[id(2)], &address(&[2]), 3).unwrap_err();
     assert_eq!(same, short(3, OUR_EDGES, 1, 0));
     assert_eq!(select_forward(&mut rng, &view, EPOCH, &[], &to, 2).unwrap_err(), short(2, OUR_EDGES, 1, 0));
@@ -139,7 +139,15 @@ fn one_party_stands_on_a_path_once() {
     }
     let refused = select_forward(&mut rng, &open, EPOCH, &[id(0)], &address(&[2]), 6).unwrap_err();
     assert_eq!(refused, PathError::NotEnoughNodes { hops: 6, what: APART, needed: 4, available: 3 });
-    let mut closed = consensus(crowd);
+    let mut closed = consensus(crowd.clone());
     closed.one_operator = true;
     assert!(select_forward(&mut rng, &view_of(closed), EPOCH, &[id(0)], &address(&[2]), 7).is_ok());
+
+    // The edges of the two sides differ, but one party runs both: another edge of ours may be all that it takes.
+    crowd.push(member(21, Role::Exit, 2));
+    let open = view_of(consensus(crowd));
+    let related = select_forward(&mut rng, &open, EPOCH, &[id(21)], &address(&[2]), 3).unwrap_err();
+    assert_eq!(related, PathError::NotEnoughNodes { hops: 3, what: EDGES_APART, needed: 1, available: 0 });
+    assert!(related.lacks_own_edge() && !related.lacks_recipients_edge());
+    assert!(select_forward(&mut rng, &open, EPOCH, &[id(21)], &address(&[2]), 2).is_ok());
 }

@@ -25,7 +25,7 @@ pub enum ClientError {
     #[error(transparent)]
     Link(#[from] HandshakeError),
     /// The bootstrap file names no edge.
-    #[error("the network file names no edge; is the network up?")]
+    #[error("the network file names no edge: get a newer one from the authority's owner")]
     NoEdges,
     /// There is no bootstrap file.
     #[error("there is no network file {path}; is the network up?")]
