@@ -11,8 +11,10 @@ use betanet_mix::view::{
 use betanet_mix::vrf;
 use betanet_sphinx::SecretKey;
 use ed25519_dalek::SigningKey;
+use tokio::net::TcpListener;
 
 use crate::clock::wall_ms;
+use crate::link::{Dialer, LinkSender, LinkTimeouts, Listener};
 use crate::random::os_rng;
 
 pub(crate) const EPOCH_MS: u64 = 3_600_000;
@@ -22,6 +24,19 @@ pub(crate) const ANNOUNCED: [u8; 4] = [127, 0, 0, 3];
 
 pub(crate) fn key() -> SigningKey {
     SigningKey::generate(&mut os_rng())
+}
+
+/// A link with a queue of so many frames, and a peer that reads nothing.
+pub(crate) async fn link(queue: usize) -> (LinkSender, impl Sized) {
+    let server = key();
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = Listener::new(tcp, &server, LinkTimeouts::default()).unwrap();
+    let address = listener.local_addr().unwrap().try_into().unwrap();
+    let accept = async { listener.accept().await.unwrap().handshake(1).await.unwrap() };
+    let dialer = Dialer::new(&key(), LinkTimeouts::default()).unwrap();
+    let dial = dialer.dial(&address, server.verifying_key().to_bytes(), queue);
+    let (accepted, dialled) = tokio::join!(accept, dial);
+    (dialled.unwrap().0, accepted)
 }
 
 /// A consensus in force now that lists the owners of `nodes`.

@@ -9,6 +9,7 @@ use betanet_mix::mailbox::Origin;
 use betanet_mix::message::{Envelope, EnvelopeKind, encode_ack};
 use betanet_sphinx::{MailboxId, NodeId, PACKET_LEN, Surb, SurbId};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::egress::Egress;
 use super::mailboxes::{Hold, Mailboxes, PutError};
@@ -187,32 +188,27 @@ impl Edge {
         let session = Session { number, sender, stored: Arc::default(), taken: Arc::default() };
         let former = lock(&self.sessions.attached).insert(mailbox, session.clone());
         if let Some(former) = former {
-            former.stored.notify_one();
             former.taken.notify_one();
         }
         self.update_levels();
-        tokio::spawn(Arc::clone(self).feed(mailbox, session.clone()));
-        Ok(Attachment { edge: Arc::clone(self), mailbox, number, taken: session.taken, _hold: hold })
+        let taken = Arc::clone(&session.taken);
+        let mut feeding = JoinSet::new();
+        feeding.spawn(Arc::clone(self).feed(mailbox, session));
+        Ok(Attachment { edge: Arc::clone(self), mailbox, number, taken, _feeding: feeding, _hold: hold })
     }
 
-    /// Sends everything in the mailbox, oldest first, and then what comes.
+    /// Sends everything in the mailbox, oldest first, and then what comes, until the link is closed.
     async fn feed(self: Arc<Self>, mailbox: MailboxId, session: Session) {
         let mut after = 0;
-        while self.is_current(mailbox, session.number) {
+        loop {
             let edge = Arc::clone(&self);
             let read = tokio::task::spawn_blocking(move || edge.mailboxes.read_after(mailbox, after, READ_BATCH));
             let Ok(Ok(items)) = read.await else {
-                tokio::select! {
-                    () = tokio::time::sleep(AGAIN) => {}
-                    () = session.sender.closed() => return,
-                }
+                tokio::time::sleep(AGAIN).await;
                 continue;
             };
             if items.is_empty() {
-                tokio::select! {
-                    () = session.stored.notified() => {}
-                    () = session.sender.closed() => return,
-                }
+                session.stored.notified().await;
                 continue;
             }
             for (seq, bytes) in items {
@@ -226,10 +222,6 @@ impl Edge {
             }
         }
     }
-
-    fn is_current(&self, mailbox: MailboxId, number: u64) -> bool {
-        lock(&self.sessions.attached).get(&mailbox).is_some_and(|session| session.number == number)
-    }
 }
 
 /// A client's hold on its mailbox; ends when dropped.
@@ -239,6 +231,9 @@ pub struct Attachment {
     mailbox: MailboxId,
     number: u64,
     taken: Arc<Notify>,
+    /// What sends the items. It goes with the attachment, whatever it waits for: with the items that it has read, and its place
+    /// in the queue of a link that a later attachment may have as well.
+    _feeding: JoinSet<()>,
     _hold: Hold,
 }
 
@@ -257,10 +252,8 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let mut attached = lock(&self.edge.sessions.attached);
-        if attached.get(&self.mailbox).is_some_and(|session| session.number == self.number)
-            && let Some(session) = attached.remove(&self.mailbox)
-        {
-            session.stored.notify_one();
+        if attached.get(&self.mailbox).is_some_and(|session| session.number == self.number) {
+            attached.remove(&self.mailbox);
         }
     }
 }

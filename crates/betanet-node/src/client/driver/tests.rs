@@ -15,7 +15,8 @@ use crate::client::links::LINK_QUEUE;
 use crate::client::network_time::NetworkTime;
 use crate::clock::NetworkClock;
 use crate::control::ControlChannel;
-use crate::link::{Dialer, Frame, LinkSender, LinkTimeouts, Listener};
+use crate::fixtures;
+use crate::link::{Frame, LinkSender};
 use crate::net::{Endpoint, NetFile};
 use crate::random::os_rng;
 use crate::sync::lock;
@@ -182,15 +183,7 @@ async fn an_answer_that_cannot_be_written_down_fails_and_may_be_given_later() {
 
 /// A link, and a peer that reads nothing. Its queue is not written before the test waits for something.
 pub(super) async fn link() -> (LinkSender, impl Sized) {
-    let (server, client) = (SigningKey::from_bytes(&[5; 32]), SigningKey::from_bytes(&[6; 32]));
-    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let listener = Listener::new(tcp, &server, LinkTimeouts::default()).unwrap();
-    let address = listener.local_addr().unwrap().try_into().unwrap();
-    let accept = async { listener.accept().await.unwrap().handshake(1).await.unwrap() };
-    let dialer = Dialer::new(&client, LinkTimeouts::default()).unwrap();
-    let dial = dialer.dial(&address, server.verifying_key().to_bytes(), LINK_QUEUE);
-    let (accepted, dialled) = tokio::join!(accept, dial);
-    (dialled.unwrap().0, accepted)
+    fixtures::link(LINK_QUEUE).await
 }
 
 pub(super) fn attach(driver: &mut Driver, mailbox: Mailbox, link: &LinkSender) {
