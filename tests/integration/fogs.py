@@ -129,17 +129,18 @@ class RunningFog:
         """The process in which the worker runs modules."""
         return int(psutil.Process(self.pid("worker-0")).children()[0].pid)
 
-    def await_state(self, task_id: str, state: str) -> None:
-        """Wait until a task is in a state."""
+    def await_state(self, task_id: str, *states: str) -> str:
+        """Wait until a task is in one of these states."""
         seen: list[str] = []
 
         def reached() -> bool:
             task = self.json("task", "show", task_id)
             seen.append(task["state"])
-            assert not task["final"] or task["state"] == state, task
-            return bool(task["state"] == state)
+            assert not task["final"] or task["state"] in states, task
+            return bool(task["state"] in states)
 
-        until(reached, TASK_S, lambda: f"the task never was {state}: {seen[-1:]}")
+        until(reached, TASK_S, lambda: f"the task never was {states}: {seen[-1:]}")
+        return seen[-1]
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that belongs to this fog, by its environment or command line.

@@ -472,7 +472,9 @@ async def test_a_receive_without_a_wait_finds_what_has_come(
 async def test_closing_joins_the_cores_threads(localnet: Path, tmp_path: Path) -> None:
     async with betanet.Client.open(dir=tmp_path / "frank", bootstrap=localnet):
         assert core_threads()
-    assert core_threads() == []
+    async with asyncio.timeout(DEADLINE_S):
+        while core_threads():  # one that was joined is listed for a moment more
+            await asyncio.sleep(0.001)
 
 
 def core_threads() -> list[str]:

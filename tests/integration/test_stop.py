@@ -8,7 +8,9 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -19,6 +21,8 @@ from tests.namespaces import in_pid_namespace
 
 pytestmark = pytest.mark.timeout(300)
 
+T = TypeVar("T")
+
 
 def first_process(fog: RunningFog) -> psutil.Process:
     """Process 1 of the fog's container, as it is seen from outside."""
@@ -26,12 +30,20 @@ def first_process(fog: RunningFog) -> psutil.Process:
     return first
 
 
+def told(process: psutil.Process, ask: Callable[[psutil.Process], T], gone: T) -> T:
+    """What a process says of itself, which may have been collected since it was listed."""
+    try:
+        return ask(process)
+    except psutil.NoSuchProcess:
+        return gone
+
+
 def part(fog: RunningFog, *words: str) -> psutil.Process:
     """The process of a part, by its command line."""
     (found,) = (
         process
         for process in first_process(fog).children(recursive=True)
-        if set(words) <= set(process.cmdline())
+        if set(words) <= set(told(process, psutil.Process.cmdline, list[str]()))
     )
     return found
 
@@ -40,7 +52,7 @@ def zombies(fog: RunningFog) -> list[psutil.Process]:
     return [
         process
         for process in first_process(fog).children(recursive=True)
-        if process.status() == psutil.STATUS_ZOMBIE
+        if told(process, psutil.Process.status, "") == psutil.STATUS_ZOMBIE
     ]
 
 

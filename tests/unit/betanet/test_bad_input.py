@@ -43,7 +43,7 @@ BAD: dict[str, tuple[Callable[[bytearray], bytes], str]] = {
     "α = 1": (put(2, (1).to_bytes(32, "little")), "weak_secret"),
     "α = p - 1": (put(2, (P - 1).to_bytes(32, "little")), "weak_secret"),
     "γ": (put(34, bytes(16)), "bad_mac"),
-    "β": (put(392, b"\xaa\xbb"), "bad_mac"),
+    "β": (lambda packet: bytes([*packet[:392], packet[392] ^ 0xAA, *packet[393:]]), "bad_mac"),
     "δ": (put(GEOMETRY.packet_len - 8, b"\0" * 8), "bad_payload"),
 }
 

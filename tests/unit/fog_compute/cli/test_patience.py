@@ -57,12 +57,12 @@ def test_silent_backend_is_given_no_more_time_than_allowed(tmp_path: Path, liste
     module = tmp_path / "module"
     module.write_bytes(bytes(20_000_000))
     with silent_backend(tmp_path, listens=listens):
-        running = run_fog(tmp_path, "run", str(module), "--timeout", "600ms")
-        showing = run_fog(tmp_path, "task", "show", "0" * 26, "--wait", "--timeout", "600ms")
+        running = run_fog(tmp_path, "run", str(module), "--timeout", "3s")
+        showing = run_fog(tmp_path, "task", "show", "0" * 26, "--wait", "--timeout", "3s")
 
     for done in (running, showing):
         assert done.returncode == 124, done.stderr
-        assert "600 ms" in done.stderr
+        assert "3.0 s" in done.stderr
         assert "Traceback" not in done.stderr
     assert "`fog task ls` shows whether it is there" in running.stderr
 
@@ -71,7 +71,7 @@ def test_pipe_that_nobody_fills_is_given_no_more_time_either(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "pipe")
 
     for begin in (), (__file__, "--stdin"), (__file__, "--input"):
-        done = run_fog(tmp_path, "run", *begin, str(tmp_path / "pipe"), "--timeout", "600ms")
+        done = run_fog(tmp_path, "run", *begin, str(tmp_path / "pipe"), "--timeout", "3s")
 
         assert done.returncode == 124
         assert done.stderr.count("\n") == 1
@@ -84,10 +84,10 @@ def test_task_that_is_not_over_in_time_goes_on(tmp_path: Path) -> None:
     running = {**TASK, "id": "01k", "state": "running", "final": False, "version": 1}
     answers = [(200, json.dumps(running).encode())] * 100_000
     with backend(tmp_path, (201, blob), (201, b'{"id": "01k", "state": "queued"}'), *answers):
-        done = run_fog(tmp_path, "run", __file__, "--timeout", "900ms")
+        done = run_fog(tmp_path, "run", __file__, "--timeout", "5s")
 
     assert done.returncode == 124
-    assert "task 01k is not over after 900 ms and goes on" in done.stderr
+    assert "task 01k is not over after 5.0 s and goes on" in done.stderr
 
 
 def test_no_time_at_all_is_over_at_once_and_much_is_no_error() -> None:
