@@ -34,6 +34,9 @@ const GENESIS_PATIENCE_MS: u64 = 10_000;
 /// nodes remember epochs that would be lived through twice.
 const GOES_ON: u64 = 16;
 
+/// A revision waits at most for so many times what one change takes to settle, however many follow it.
+const SETTLINGS: u64 = 5;
+
 /// Epochs whose latest consensus is kept.
 const KEPT: usize = 4;
 
@@ -76,6 +79,13 @@ impl Known {
     fn save(&self) -> SavedNode {
         SavedNode { descriptor: self.descriptor.signed().clone(), operator: self.operator.clone(), prefix: self.prefix }
     }
+}
+
+/// Changes that no revision was made for yet.
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+    first_ms: u64,
+    last_ms: u64,
 }
 
 /// What the next consensus goes on from if none that is kept comes before it.
@@ -134,7 +144,7 @@ pub struct Ledger {
     door: Door,
     admissions: Admissions,
     nodes: BTreeMap<NodeId, Known>,
-    changed_ms: u64,
+    unsettled: Option<Unsettled>,
     consensuses: Vec<Verified<Consensus>>,
     tip: Option<Tip>,
     duties: Duties,
@@ -170,7 +180,7 @@ impl Ledger {
             door: terms.door,
             admissions: saved.admissions.clone(),
             nodes: nodes.map(|node| (node.descriptor.id, node)).collect(),
-            changed_ms: now_ms,
+            unsettled: Some(Unsettled { first_ms: now_ms, last_ms: now_ms }),
             consensuses,
             tip,
             duties,
@@ -250,7 +260,7 @@ impl Ledger {
                 || known.prefix != prefix
         }) {
             self.nodes.insert(node.id, Known { descriptor: node, operator, prefix });
-            self.changed_ms = now_ms;
+            self.note_change(now_ms);
         }
         if let Some(admitted) = admitted {
             self.admissions.keep(admitted);
@@ -268,7 +278,7 @@ impl Ledger {
         let gone = before - self.nodes.len();
         if gone > 0 {
             self.told.clear();
-            self.changed_ms = now_ms;
+            self.note_change(now_ms);
         }
         gone
     }
@@ -335,11 +345,15 @@ impl Ledger {
             self.duties.age(epoch);
             self.told.clear();
         }
+        let settled = self.has_settled(now_ms);
         let mut due = Vec::new();
-        due.extend(self.sign_for(epoch, key, now_ms)?);
+        due.extend(self.sign_for(epoch, settled, key, now_ms)?);
         let quarter = self.clock.length_ms() / 4;
         if now_ms >= self.clock.start_of(epoch.next()).saturating_sub(quarter) {
-            due.extend(self.sign_for(epoch.next(), key, now_ms)?);
+            due.extend(self.sign_for(epoch.next(), settled, key, now_ms)?);
+        }
+        if settled {
+            self.unsettled = None;
         }
         Ok(due)
     }
@@ -347,12 +361,12 @@ impl Ledger {
     fn sign_for(
         &mut self,
         epoch: Epoch,
+        settled: bool,
         key: &SigningKey,
         now_ms: u64,
     ) -> Result<Option<Verified<Consensus>>, DocumentError> {
         let last = self.consensuses.iter().rfind(|one| one.epoch == epoch);
         let newer = self.consensuses.last().is_some_and(|one| one.epoch > epoch);
-        let settled = now_ms.saturating_sub(self.changed_ms) >= self.settling_ms();
         // What came while the authority was away may still come.
         let patient = now_ms.saturating_sub(self.started_ms) < self.clock.length_ms();
         // An epoch that was passed over stays so: the one after it follows from another.
@@ -463,9 +477,19 @@ impl Ledger {
         nodes >= self.expect.max(1) || (nodes > 0 && (ahead || !patient))
     }
 
-    /// Nodes change their keys at the same time; one revision then covers them all.
-    fn settling_ms(&self) -> u64 {
-        (self.clock.length_ms() / 20).min(1_000)
+    fn note_change(&mut self, now_ms: u64) {
+        let first_ms = self.unsettled.map_or(now_ms, |changes| changes.first_ms);
+        self.unsettled = Some(Unsettled { first_ms, last_ms: now_ms });
+    }
+
+    /// Nodes change their keys at the same time; one revision then covers them all. It does not wait for one that never
+    /// stops.
+    fn has_settled(&self, now_ms: u64) -> bool {
+        let settling_ms = (self.clock.length_ms() / 20).min(1_000);
+        self.unsettled.is_none_or(|Unsettled { first_ms, last_ms }| {
+            now_ms.saturating_sub(last_ms) >= settling_ms
+                || now_ms.saturating_sub(first_ms) >= settling_ms.saturating_mul(SETTLINGS)
+        })
     }
 }
 

@@ -147,6 +147,40 @@ fn changed_keys_lead_to_one_revision_after_they_have_settled() {
     assert!(ledger.due(&signer, settled + 1).unwrap().is_empty());
 }
 
+/// INV-LINK-90
+#[test]
+fn a_node_that_publishes_all_the_time_holds_up_no_revision() {
+    let (signer, one, two) = (key(), key(), key());
+    let mut ledger = ledger(2, &Saved::default());
+    let put = |ledger: &mut Ledger, node: &SigningKey, descriptor: &Signed, now_ms| {
+        ledger.put_node(node_id_of(node), descriptor, Shown::default(), now_ms).unwrap();
+    };
+    let restless = descriptor(&two, &[1000, 1001], START);
+    put(&mut ledger, &one, &descriptor(&one, &[1000, 1001], START), START);
+    put(&mut ledger, &two, &restless, START);
+    assert_eq!(1, ledger.due(&signer, START).unwrap().len());
+    let restless = restless.verify_node().unwrap();
+    let mut now = START;
+    // The second change is held up no longer than the first was.
+    for revision in 1..=2 {
+        now += 10;
+        let changed = (now, descriptor(&one, &[1000, 1001], now));
+        put(&mut ledger, &one, &changed.1, now);
+        let revised = loop {
+            now += 200;
+            assert!(now <= changed.0 + 3_000, "not revised");
+            let again = NodeDescriptor { issued_ms: now, ..(*restless).clone() };
+            put(&mut ledger, &two, Verified::sign(again, &two).unwrap().signed(), now);
+            if let Some(revised) = ledger.due(&signer, now).unwrap().pop() {
+                break revised;
+            }
+        };
+        assert_eq!((Epoch(1000), revision), (revised.epoch, revised.revision));
+        let keys = &revised.nodes.iter().find(|node| node.id == node_id_of(&one)).unwrap().keys;
+        assert_eq!(&changed.1.verify_node().unwrap().keys, keys);
+    }
+}
+
 /// INV-LINK-08
 #[test]
 fn a_restarted_authority_goes_on_with_the_chain() {
