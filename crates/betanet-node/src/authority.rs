@@ -245,7 +245,7 @@ impl Authority {
         let id = node_id_of(&key);
         let workers_file = state.join("workers.json");
         let workers: Vec<Signed> = unless_damaged(read_json(&workers_file, "worker list"))?.unwrap_or_default();
-        let time = NetworkClock::open(&config.dir);
+        let time = NetworkClock::open(&config.dir)?;
         let now_ms = set_right(&time, &saved, &clock);
         let mut ledger = Ledger::open(&config.terms(&constants, id), clock, &saved, now_ms);
         let revoked = tokens::open(&config.dir)?;
@@ -254,8 +254,7 @@ impl Authority {
         for signed in ledger.consensuses() {
             consensuses.accept(signed, now_ms)?;
         }
-        let former: Option<AuthorityRecord> =
-            read_json(&state.join(RECORD_FILE), "authority record").unwrap_or_default();
+        let former: Option<AuthorityRecord> = unless_damaged(read_json(&state.join(RECORD_FILE), "authority record"))?;
         let links =
             bind(config.listen, former.map(|record| record.listens), Purpose { name: "links", option: "--listen" })
                 .await?;

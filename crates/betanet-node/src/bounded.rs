@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 /// Bytes of a file of ours, whichever: no kind gets longer, the documents of a full network included.
@@ -45,6 +46,22 @@ pub(crate) fn read_regular(file: &mut File, limit: usize) -> io::Result<Zeroizin
     Ok(bytes)
 }
 
+/// Nothing where what was to be read is not there or is none of ours.
+///
+/// # Errors
+/// It may well be there: files or memory are short, and the next attempt may tell.
+pub(crate) fn there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(err) if is_passing(&err) => Err(err),
+        read => Ok(read.ok()),
+    }
+}
+
+/// Whether an error is about what the process or the machine has left, and says nothing of the file.
+pub(crate) fn is_passing(err: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error).map(Some).contains(&err.raw_os_error())
+}
+
 fn fill(source: impl Read, limit: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
     let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     #[expect(clippy::disallowed_methods, reason = "this is where the limit is set")]
@@ -85,6 +102,19 @@ mod tests {
             assert_eq!(vec![7; len], read_at_most(&*vec![7; len], 500).unwrap());
         }
         assert!(read_at_most(&*vec![7; 501], 500).is_err());
+    }
+
+    /// INV-LINK-87
+    #[test]
+    fn what_cannot_be_read_for_want_of_files_or_memory_is_not_missing() {
+        for passing in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert_eq!(Some(passing.raw_os_error()), there::<()>(Err(passing.into())).unwrap_err().raw_os_error());
+        }
+        for absent in [Errno::NOENT, Errno::ACCESS, Errno::NXIO, Errno::ISDIR, Errno::IO] {
+            assert!(matches!(there::<()>(Err(absent.into())), Ok(None)));
+        }
+        assert!(matches!(there::<()>(Err(ErrorKind::InvalidData.into())), Ok(None)));
+        assert!(matches!(there(Ok(5)), Ok(Some(5))));
     }
 
     #[test]

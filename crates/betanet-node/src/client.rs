@@ -185,7 +185,7 @@ impl Client {
         let worker_key = store.worker_key();
         let authority = net.authority.id;
         let consensuses = Consensuses::new(net.network.clone(), authority);
-        let time = NetworkTime::new(NetworkClock::open(&config.dir), store.mailboxes().len());
+        let time = NetworkTime::new(NetworkClock::open(&config.dir)?, store.mailboxes().len());
         let links =
             Arc::new(ClientLinks::new(config.bootstrap.clone(), consensuses, time, store.seen_documents(authority)?));
         let shared = Arc::new(Shared::new(net.network, store.address()));

@@ -8,17 +8,16 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use betanet_mix::text::rough;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::read_at_most;
-use crate::state::{read_json, write_json};
-use crate::sync::lock;
+use crate::bounded::{read_at_most, there};
+use crate::state::{StateError, read_json, unless_damaged, write_json};
 
 /// File with the network time in a state folder.
 pub const CLOCK_FILE: &str = "clock.json";
@@ -92,8 +91,6 @@ struct State {
     confirmed: AtomicBool,
     /// Whether this machine may have been set back to a former state of this boot since that was last asked.
     set_back: AtomicBool,
-    /// What this state of the machine was called when that was last asked.
-    boot_id: Mutex<String>,
     /// Where it is kept.
     path: Option<PathBuf>,
 }
@@ -116,17 +113,19 @@ impl NetworkClock {
 
     /// Goes on with the time in the state folder `dir` if it is of this boot of the machine, and
     /// otherwise from what the wall clock shows. The folder's owner calls it.
-    #[must_use]
-    pub fn open(dir: &Path) -> Self {
+    ///
+    /// # Errors
+    /// The file, or the name of this boot, cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, StateError> {
         let path = dir.join(CLOCK_FILE);
-        // A file that cannot be read is no loss: the wall clock is as good as for a new folder.
-        let kept = read_json::<ClockFile>(&path, "network time").ok().flatten();
-        if let Some(file) = kept.filter(|file| !boot_id().is_empty() && file.boot == boot()) {
-            return Self::new(file.ahead_ms, file.confirmed, Some(path));
+        let kept = unless_damaged(read_json::<ClockFile>(&path, "network time"))?;
+        let (named, boot) = (!boot_id()?.is_empty(), boot()?);
+        if let Some(file) = kept.filter(|file| named && file.boot == boot) {
+            return Ok(Self::new(file.ahead_ms, file.confirmed, Some(path)));
         }
         let clock = Self::new(ahead(wall_ms()), false, Some(path));
         clock.save();
-        clock
+        Ok(clock)
     }
 
     fn new(ahead_ms: i64, confirmed: bool, path: Option<PathBuf>) -> Self {
@@ -135,7 +134,6 @@ impl NetworkClock {
             moves: AtomicU64::new(0),
             confirmed: AtomicBool::new(confirmed),
             set_back: AtomicBool::new(false),
-            boot_id: Mutex::new(boot_id()),
             path,
         }))
     }
@@ -181,12 +179,10 @@ impl NetworkClock {
     }
 
     /// Whether, since the last question, this machine was set back to a former state of this boot, as a snapshot of a
-    /// virtual machine is taken up again: its boot has another name, or its boot clock fell behind the network's.
+    /// virtual machine is taken up again: its boot clock fell behind the network's.
     #[must_use]
     pub fn was_set_back(&self) -> bool {
-        let now = boot_id();
-        let renamed = std::mem::replace(&mut *lock(&self.0.boot_id), now.clone()) != now;
-        self.0.set_back.swap(false, Ordering::Relaxed) || renamed
+        self.0.set_back.swap(false, Ordering::Relaxed)
     }
 
     /// How often the time was set. What was made before the last time may bear a wrong date.
@@ -204,12 +200,12 @@ impl NetworkClock {
     /// What cannot be written down holds for this process; a later one asks again.
     fn save(&self) {
         if let Some(path) = &self.0.path {
-            let file = ClockFile {
-                boot: boot(),
+            let file = |boot| ClockFile {
+                boot,
                 ahead_ms: self.0.ahead_ms.load(Ordering::Relaxed),
                 confirmed: self.0.confirmed.load(Ordering::Relaxed),
             };
-            if let Err(error) = write_json(path, &file) {
+            if let Err(error) = boot().and_then(|boot| write_json(path, &file(boot))) {
                 tracing::warn!(%error, "clock.not_saved");
             }
         }
@@ -239,12 +235,16 @@ fn complaint(wall_ms: u64, network_ms: u64) -> Option<String> {
 
 /// The identity of this boot of the machine: what was written to files before a restart of a
 /// process in the same boot is still there, synced or not. On a virtual machine that can tell, it is
-/// another one after a snapshot was taken up.
-#[must_use]
-pub fn boot_id() -> String {
-    let id = File::open("/proc/sys/kernel/random/boot_id").and_then(|file| read_at_most(file, 128)).unwrap_or_default();
+/// another one after a snapshot was taken up. Empty where the kernel does not tell.
+///
+/// # Errors
+/// It cannot be read now, which makes it no other one.
+pub fn boot_id() -> Result<String, StateError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let failed = |source| StateError::Io { action: "read", path: path.to_owned(), source };
+    let id = there(File::open(path).and_then(|file| read_at_most(file, 128))).map_err(failed)?.unwrap_or_default();
     let id = String::from_utf8_lossy(&id).trim().to_owned();
-    if id.is_empty() { id } else { id + &generation(Path::new("/")) }
+    Ok(if id.is_empty() { id } else { id + &generation(Path::new("/"))? })
 }
 
 /// Where a hypervisor's generation of a virtual machine can be read, and at which bytes: QEMU's `vmgenid`, and the
@@ -253,19 +253,24 @@ const GENERATIONS: [(&str, std::ops::Range<usize>); 2] =
     [("sys/firmware/qemu_fw_cfg/by_name/etc/vmgenid_guid/raw", 0..4096), ("dev/vmclock0", 16..24)];
 
 /// The generation of this virtual machine, nothing where there is none to be read.
-fn generation(root: &Path) -> String {
-    let read = |(path, bytes): &(&str, std::ops::Range<usize>)| {
-        let file = File::open(root.join(path)).ok()?;
-        let head = read_at_most(file.take(4096), 4096).ok()?;
-        head.get(bytes.start..bytes.end.min(head.len())).map(hex::encode)
-    };
-    GENERATIONS.iter().filter_map(read).flat_map(|id| [" ".to_owned(), id]).collect()
+fn generation(root: &Path) -> Result<String, StateError> {
+    let mut generation = String::new();
+    for (path, bytes) in &GENERATIONS {
+        let path = root.join(path);
+        let head = there(File::open(&path).and_then(|file| read_at_most(file.take(4096), 4096)));
+        let head = head.map_err(|source| StateError::Io { action: "read", path, source })?;
+        if let Some(id) = head.as_deref().and_then(|head| head.get(bytes.start..bytes.end.min(head.len()))) {
+            generation.push(' ');
+            generation.push_str(&hex::encode(id));
+        }
+    }
+    Ok(generation)
 }
 
 /// What the boot clock counts from: this boot, as seen from this process' time namespace.
-fn boot() -> String {
+fn boot() -> Result<String, StateError> {
     let namespace = std::fs::read_link("/proc/self/ns/time").unwrap_or_default();
-    format!("{} {}", boot_id(), namespace.display())
+    Ok(format!("{} {}", boot_id()?, namespace.display()))
 }
 
 #[cfg(test)]
@@ -280,17 +285,17 @@ mod tests {
     #[test]
     fn a_later_process_of_the_same_boot_goes_on_with_the_time_that_was_set() {
         let dir = tempfile::tempdir().unwrap();
-        let first = NetworkClock::open(dir.path());
+        let first = NetworkClock::open(dir.path()).unwrap();
         first.set(first.now_ms() + 30 * 24 * HOUR_MS);
         let before = first.now_ms();
-        let second = NetworkClock::open(dir.path());
+        let second = NetworkClock::open(dir.path()).unwrap();
         let now = second.now_ms();
         assert!((before..before + HOUR_MS).contains(&now), "{now}");
         assert!(second.complaint().unwrap().contains("behind"));
         // What another boot has left counts no more, and neither does what cannot be read.
         for left in [r#"{"boot": "another", "ahead_ms": 5}"#, "{"] {
             std::fs::write(dir.path().join(CLOCK_FILE), left).unwrap();
-            let third = NetworkClock::open(dir.path());
+            let third = NetworkClock::open(dir.path()).unwrap();
             assert_eq!(None, third.complaint());
         }
     }
@@ -321,7 +326,7 @@ mod tests {
     #[test]
     fn a_machine_that_lost_time_which_the_network_did_not_was_set_back() {
         let dir = tempfile::tempdir().unwrap();
-        let clock = NetworkClock::open(dir.path());
+        let clock = NetworkClock::open(dir.path()).unwrap();
         // At first the wall clock may be wrong by any time.
         assert!(clock.follow(&after(&clock, 90_000)) && !clock.was_set_back());
         for (ahead_ms, expected) in [(1_900, false), (-60_000, false), (4_000, true), (50, false), (-5, false)] {
@@ -330,13 +335,13 @@ mod tests {
             assert!(!clock.was_set_back());
         }
         // Also where the process was not there meanwhile, or only heard that its clock is right.
-        let later = NetworkClock::open(dir.path());
+        let later = NetworkClock::open(dir.path()).unwrap();
         later.follow(&after(&later, 5_000));
         assert!(later.was_set_back());
         let dir = tempfile::tempdir().unwrap();
-        let right = NetworkClock::open(dir.path());
+        let right = NetworkClock::open(dir.path()).unwrap();
         right.follow(&right.sample());
-        let later = NetworkClock::open(dir.path());
+        let later = NetworkClock::open(dir.path()).unwrap();
         later.follow(&after(&later, 5_000));
         assert!(later.was_set_back());
     }
@@ -345,7 +350,7 @@ mod tests {
     #[test]
     fn another_generation_of_a_virtual_machine_is_another_boot() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!("", generation(root.path()));
+        assert_eq!("", generation(root.path()).unwrap());
         let [guid, clock] = GENERATIONS.map(|(path, _)| root.path().join(path));
         std::fs::create_dir_all(guid.parent().unwrap()).unwrap();
         std::fs::create_dir_all(clock.parent().unwrap()).unwrap();
@@ -354,13 +359,13 @@ mod tests {
         for marker in [1, 2] {
             page[20] = marker;
             std::fs::write(&clock, page).unwrap();
-            assert!(seen.insert(generation(root.path())));
+            assert!(seen.insert(generation(root.path()).unwrap()));
         }
         // What runs with the time is no part of it.
         page[40] = 1;
         std::fs::write(&clock, page).unwrap();
-        assert!(!seen.insert(generation(root.path())));
+        assert!(!seen.insert(generation(root.path()).unwrap()));
         std::fs::write(&guid, [7; 16]).unwrap();
-        assert!(seen.insert(generation(root.path())));
+        assert!(seen.insert(generation(root.path()).unwrap()));
     }
 }

@@ -58,7 +58,7 @@ use crate::link::{Dialer, HandshakeError, LinkError, LinkTimeouts, Listener};
 use crate::net::{Endpoint, NetFile, hex_id};
 use crate::process::shut_down;
 use crate::rarely::Rarely;
-use crate::state::{StateDir, StateError, read_json, read_named_json, write_json};
+use crate::state::{StateDir, StateError, read_json, read_named_json, unless_damaged, write_json};
 
 /// File that tells others where the node is.
 pub const RECORD_FILE: &str = "node.json";
@@ -177,7 +177,7 @@ impl Node {
         let token =
             config.token.as_deref().map(|path| read_named_json(path, "admission token", TOKEN_LIMIT)).transpose()?;
         let net = NetFile::wait_for(&config.bootstrap).await?;
-        let former: Option<NodeRecord> = read_json(&state.join(RECORD_FILE), "node record").unwrap_or_default();
+        let former: Option<NodeRecord> = unless_damaged(read_json(&state.join(RECORD_FILE), "node record"))?;
         let links = bind(
             config.listen,
             former.as_ref().map(|record| record.listens),
@@ -200,7 +200,7 @@ impl Node {
         };
         let listener = Listener::new(links, &key, LinkTimeouts::default())?;
         let dialer = Dialer::new(&key, LinkTimeouts::default())?;
-        let time = NetworkClock::open(&config.dir);
+        let time = NetworkClock::open(&config.dir)?;
         let mut consensuses = Consensuses::new(net.network.clone(), net.authority.id);
         authority_link::read_cache(&state.join("consensus.json"), &mut consensuses, time.now_ms())?;
         let metrics = Arc::new(Metrics::new(config.exact_metrics));
@@ -215,7 +215,7 @@ impl Node {
         let clock = constants.clock().map_err(DaemonError::Constants)?;
         let seconds = usize::try_from(constants.epoch_length_ms.div_ceil(1000)).unwrap_or(1);
         let capacity = self.config.target_throughput.saturating_mul(seconds.saturating_mul(2));
-        let packet_keys = PacketKeys::open(&self.state, &boot_id(), clock.epoch_at(self.time.now_ms()), capacity)?;
+        let packet_keys = PacketKeys::open(&self.state, &boot_id()?, clock.epoch_at(self.time.now_ms()), capacity)?;
         let egress = Egress::new(self.time.clone(), Arc::clone(&self.metrics));
         let keeper = Keeper {
             packet_keys: Arc::new(packet_keys),

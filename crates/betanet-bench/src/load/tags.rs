@@ -45,7 +45,7 @@ impl Tags {
     /// The folder is in use, or cannot be written.
     pub fn write(&self, folder: &Path, now: Epoch, rng: &mut ChaCha20Rng) -> Result<(), Failure> {
         let state = StateDir::open(folder)?;
-        let epochs = PacketKeys::open(&state, &boot_id(), now.previous(), self.capacity())?;
+        let epochs = PacketKeys::open(&state, &boot_id()?, now.previous(), self.capacity())?;
         for (epoch, tags) in [(now.previous(), self.former), (now, self.present)] {
             epochs.rotate(epoch)?;
             for number in 1..=tags {
@@ -121,7 +121,7 @@ mod tests {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         tags.write(folder.path(), Epoch(50), &mut rng).unwrap();
         let state = StateDir::open(folder.path()).unwrap();
-        let epochs = PacketKeys::open(&state, &boot_id(), Epoch(50), tags.capacity()).unwrap();
+        let epochs = PacketKeys::open(&state, &boot_id().unwrap(), Epoch(50), tags.capacity()).unwrap();
         assert_eq!((5_000, tags.capacity()), epochs.replay_load());
         assert!(epochs.accept(Epoch(49).parity()).is_some() && epochs.accept(Epoch(50).parity()).is_some());
         let mut shadow = tags.shadow(&mut rng);

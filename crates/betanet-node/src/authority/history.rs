@@ -288,9 +288,9 @@ impl World {
             }
         }
         let now_ms = self.now_ms.saturating_add_signed(node.machine.ahead_ms);
+        let boot = format!("boot {}", node.machine.boots);
         if node.keeper.is_none() {
             let state = StateDir::open(node.folder.path()).unwrap();
-            let boot = format!("boot {}", node.machine.boots);
             let packet_keys = PacketKeys::open(&state, &boot, self.clock.epoch_at(now_ms), 8).unwrap();
             node.keeper = Some(Keeper {
                 packet_keys: Arc::new(packet_keys),
@@ -307,7 +307,7 @@ impl World {
             lock(&keeper.delays).owe(self.ledger.as_ref().unwrap().owed_by(id));
         }
         node.linked = serves;
-        assert_eq!(None, keeper.round(&node.consensuses, now_ms, now).trouble);
+        assert_eq!(None, keeper.round(&node.consensuses, Ok(boot), now_ms, now).trouble);
         let (keys, current) = {
             let packet_keys = &keeper.packet_keys;
             (packet_keys.public_keys(), packet_keys.current())

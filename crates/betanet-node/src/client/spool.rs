@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use betanet_mix::message::{BULK_DATA_LEN, MessageId, Pieces, SpoolHead, SpoolKey};
 
 use super::files::NAMELESS;
-use crate::bounded::read_regular;
+use crate::bounded::{is_passing, read_regular};
 use crate::state::{NEVER_WAIT, StateError};
 
 /// version 1 ‖ hops 1 ‖ total 2 ‖ expiry 8.
@@ -66,7 +66,7 @@ struct Files {
 }
 
 impl SpoolFolder {
-    /// The folder at `path`, made if it is missing, and what it holds. What cannot be read is deleted: it was told to nobody,
+    /// The folder at `path`, made if it is missing, and what it holds. What is no spool is deleted: it was told to nobody,
     /// or is sent again.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<RestoredSpool>), StateError> {
         let failed = |action, source| StateError::Io { action, path: path.to_owned(), source };
@@ -87,6 +87,7 @@ impl SpoolFolder {
             match (kind, folder.restore(key)) {
                 ("index", Ok(found)) => restored.push(found),
                 (_, Ok(_)) => {}
+                (_, Err(error)) if is_passing(&error) => return Err(failed("read", error)),
                 (_, Err(_)) => folder.discard(key),
             }
         }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use self::log::{Log, Paths, remove};
+use crate::bounded::there;
 use crate::random::os_rng;
 use crate::state::{StateDir, StateError, read_private_json, unless_damaged, write_private};
 use crate::sync::lock;
@@ -171,7 +172,7 @@ impl PacketKeys {
                 saved: false,
             }),
         };
-        if !kept.is_some_and(|file| packet_keys.take_over(&file)) {
+        if !kept.map(|file| packet_keys.take_over(&file)).transpose()?.unwrap_or(false) {
             packet_keys.remove_logs();
         }
         packet_keys.rotate(now)?;
@@ -180,19 +181,21 @@ impl PacketKeys {
 
     /// Uses what a former process of this boot left. A key whose log is not there as it was written is
     /// not used again: packets may have passed that nobody would recognise. Says whether there are keys in the file.
-    fn take_over(&mut self, file: &KeyFile) -> bool {
+    fn take_over(&mut self, file: &KeyFile) -> Result<bool, StateError> {
         let Some(mut ring) =
             hex::decode(&file.ring).ok().map(Zeroizing::new).and_then(|bytes| KeyRing::import(&bytes).ok())
         else {
-            return false;
+            return Ok(false);
         };
         for epoch in ring.public_keys().into_keys() {
-            let restored = file.filters.get(&epoch.0).and_then(|filter| {
+            let filter = file.filters.get(&epoch.0).and_then(|filter| {
                 let mut key = Zeroizing::new([0; 16]);
-                hex::decode_to_slice(filter, key.as_mut_slice()).ok()?;
-                Log::restore(&Paths::new(&self.dir, epoch), key, self.capacity)
+                hex::decode_to_slice(filter, key.as_mut_slice()).ok().map(|()| key)
             });
-            if let Some((log, cache)) = restored {
+            let paths = Paths::new(&self.dir, epoch);
+            let restored = filter.map(|filter| there(Log::restore(&paths, filter, self.capacity))).transpose();
+            let restored = restored.map_err(|source| StateError::Io { action: "read", path: paths.log, source })?;
+            if let Some((log, cache)) = restored.flatten() {
                 lock(&self.logs).insert(epoch, log);
                 lock(&self.keys).caches.insert(epoch, cache);
             } else {
@@ -200,7 +203,7 @@ impl PacketKeys {
             }
         }
         lock(&self.keys).ring = ring;
-        true
+        Ok(true)
     }
 
     /// Moves to the epoch of `now` in one go: erases what is no longer accepted, makes what is missing.
@@ -226,11 +229,20 @@ impl PacketKeys {
         })
     }
 
-    /// Gives up all keys: what they let in before may be forgotten. The next ones belong to `boot_id`.
-    pub fn forget(&self, boot_id: String) -> Retired {
+    /// Whether the keys belong to the boot `boot_id`.
+    #[must_use]
+    pub fn are_of(&self, boot_id: &str) -> bool {
+        lock(&self.keys).boot_id == boot_id
+    }
+
+    /// Gives up all keys: what they let in before may be forgotten. The next ones belong to `boot_id`, or to the same boot
+    /// as these where none is named.
+    pub fn forget(&self, boot_id: Option<String>) -> Retired {
         self.give_up(|keys| {
             keys.saved = false;
-            keys.boot_id = boot_id;
+            if let Some(boot_id) = boot_id {
+                keys.boot_id = boot_id;
+            }
             let epochs: Vec<Epoch> = keys.ring.public_keys().into_keys().collect();
             epochs.into_iter().filter(|epoch| keys.ring.erase(*epoch)).collect()
         })

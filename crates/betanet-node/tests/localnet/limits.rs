@@ -23,11 +23,12 @@ async fn status(net: &Net, node: &str) -> Option<u16> {
     http::get(net.file().http[node], "/health").await.ok().map(|(status, _)| status)
 }
 
-fn complaints(log: &Path) -> usize {
-    std::fs::read_to_string(log).unwrap().lines().filter(|line| line.contains("state.not_saved")).count()
+/// Lines in the log that tell of `event`.
+fn told(log: &Path, event: &str) -> usize {
+    std::fs::read_to_string(log).unwrap().lines().filter(|line| line.contains(event)).count()
 }
 
-/// INV-LINK-14
+/// INV-LINK-14 INV-LINK-87
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_that_cannot_write_go_on_and_say_so() {
     let dir = tempfile::tempdir().unwrap();
@@ -45,12 +46,14 @@ async fn processes_that_cannot_write_go_on_and_say_so() {
 
     // As if strangers held all of its files.
     let log = folder.join("logs").join("middle-0.log");
-    let before = complaints(&log);
+    let before = told(&log, "state.not_saved");
     limit(pid, Resource::Nofile, Some(0));
-    eventually("the node says it in its log", async || complaints(&log) > before).await;
+    eventually("the node says it in its log", async || told(&log, "state.not_saved") > before).await;
     limit(pid, Resource::Nofile, None);
     eventually("the node is ready again", async || status(&net, node).await == Some(200)).await;
     assert_eq!(pid, net.state().children[node]);
+    // It could not ask for the name of its boot meanwhile, which is the same.
+    assert_eq!(0, told(&log, "keys.forgotten"));
 
     // The owner itself has something to write when a child dies.
     let owner = net.id();

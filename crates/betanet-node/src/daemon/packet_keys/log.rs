@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use betanet_mix::epoch::Epoch;
-use betanet_mix::replay::{LOG_ENTRY_LEN, ReplayCache, TALLY_LEN, Tally};
+use betanet_mix::replay::{LOG_ENTRY_LEN, ReplayCache, RestoreError, TALLY_LEN, Tally};
 use zeroize::Zeroizing;
 
 use crate::state::NEVER_WAIT;
@@ -69,34 +69,41 @@ impl Log {
         Ok(Self { file, written: 0, torn: false, pending: Vec::new(), tally, tally_file, behind: false })
     }
 
-    /// The log that a former process of this boot left, and the cache that comes of it; nothing if it is not whole.
+    /// The log that a former process of this boot left, and the cache that comes of it.
+    ///
+    /// # Errors
+    /// It is not whole, or cannot be read.
     pub(super) fn restore(
         paths: &Paths,
         filter_key: Zeroizing<[u8; 16]>,
         capacity: usize,
-    ) -> Option<(Self, ReplayCache)> {
-        let tally_file = open(&paths.tally, OpenOptions::new().read(true).write(true)).ok()?;
+    ) -> io::Result<(Self, ReplayCache)> {
+        let tally_file = open(&paths.tally, OpenOptions::new().read(true).write(true))?;
         let mut claim = [0; TALLY_LEN];
-        tally_file.read_exact_at(&mut claim, 0).ok()?;
-        let mut file = open(&paths.log, OpenOptions::new().read(true).append(true)).ok()?;
+        tally_file.read_exact_at(&mut claim, 0)?;
+        let mut file = open(&paths.log, OpenOptions::new().read(true).append(true))?;
+        let not_whole = |error: RestoreError| {
+            tracing::warn!(path = %paths.log.display(), %error, "replay_log.not_whole");
+            io::Error::new(ErrorKind::InvalidData, error)
+        };
         let mut restoring = ReplayCache::restoring(filter_key, capacity, &claim);
         let mut buffer = vec![0; PIECE];
         let mut length = 0;
         loop {
-            let read = file.read(&mut buffer).ok()?;
+            let read = file.read(&mut buffer)?;
             if read == 0 {
                 break;
             }
-            length += u64::try_from(read).ok()?;
+            length += read;
             // More than fits is refused, so an endless file ends too.
-            restoring.take(buffer.get(..read)?).inspect_err(|error| note(&paths.log, error)).ok()?;
+            restoring.take(buffer.get(..read).unwrap_or_default()).map_err(not_whole)?;
         }
-        let restored = restoring.finish().inspect_err(|error| note(&paths.log, error)).ok()?;
-        let written = length - u64::try_from(restored.torn_bytes).ok()?;
+        let restored = restoring.finish().map_err(not_whole)?;
+        let written = u64::try_from(length.saturating_sub(restored.torn_bytes)).unwrap_or(u64::MAX);
         // An entry that was cut short belongs to a packet that never left.
-        file.set_len(written).ok()?;
+        file.set_len(written)?;
         let (tally, pending) = (restored.tally, Vec::new());
-        Some((Self { file, written, torn: false, pending, tally, tally_file, behind: true }, restored.cache))
+        Ok((Self { file, written, torn: false, pending, tally, tally_file, behind: true }, restored.cache))
     }
 
     /// Appends what is pending. What cannot be written stays.
@@ -129,10 +136,6 @@ impl Log {
 
 /// Bytes of a log that are read at once: whole entries.
 const PIECE: usize = 8192 * LOG_ENTRY_LEN;
-
-fn note(path: &Path, error: &betanet_mix::replay::RestoreError) {
-    tracing::warn!(path = %path.display(), %error, "replay_log.not_whole");
-}
 
 fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
     let file = how.custom_flags(NEVER_WAIT).open(path)?;

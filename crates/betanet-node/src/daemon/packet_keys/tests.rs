@@ -150,7 +150,7 @@ fn a_machine_that_was_set_back_has_other_keys_that_last_in_its_new_state() {
     let packet_keys = PacketKeys::open(&state, "boot", NOW, 100).unwrap();
     let before = packet_keys.public_keys();
     packet_keys.check_and_insert(NOW, &tag(1)).unwrap();
-    let forgotten = packet_keys.forget("boot 2".to_owned());
+    let forgotten = packet_keys.forget(Some("boot 2".to_owned()));
     assert_eq!(before.keys().copied().collect::<Vec<_>>(), forgotten.epochs());
     assert_eq!(Err(PacketError::NoKey), packet_keys.check_and_insert(NOW, &tag(2)));
     assert!(packet_keys.public_keys().is_empty());
