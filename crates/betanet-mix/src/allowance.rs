@@ -1,9 +1,13 @@
 //! How much of something a party may ask for, and how fast. Time is counted from any moment, the same for all calls.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
+
+use betanet_sphinx::NodeId;
+
+use crate::view::Prefix;
 
 /// Parties whose allowances are remembered. One that has refilled is as good as forgotten.
 const REMEMBERED: usize = 4096;
@@ -81,30 +85,91 @@ impl Asker {
     }
 }
 
+/// Who has an allowance.
+pub trait Party: Eq + Hash + Copy {
+    /// Of its address; all parties without one count as neighbours.
+    fn prefix(&self) -> Option<Prefix>;
+}
+
+impl Party for IpAddr {
+    fn prefix(&self) -> Option<Prefix> {
+        Some(Prefix::of(*self))
+    }
+}
+
+impl Party for Asker {
+    fn prefix(&self) -> Option<Prefix> {
+        match self {
+            Self::Address(ip) => ip.prefix(),
+            Self::Key(_) => None,
+        }
+    }
+}
+
+/// Nodes are few enough to be remembered all.
+impl Party for NodeId {
+    fn prefix(&self) -> Option<Prefix> {
+        None
+    }
+}
+
 /// An allowance for each party, by all links that it has.
+///
+/// What is remembered is bounded, and whoever has a great many addresses could use it up. So the prefix with the most
+/// parties makes room for those of others that have fewer.
 #[derive(Debug)]
-pub struct Allowances<K: Eq + Hash> {
+pub struct Allowances<K> {
     each: (f64, f64),
     remembered: usize,
     left: HashMap<K, Allowance>,
+    /// Of those that are remembered, how many have a prefix.
+    by_prefix: BTreeMap<Option<Prefix>, usize>,
 }
 
-impl<K: Eq + Hash + Copy> Allowances<K> {
+impl<K: Party> Allowances<K> {
     /// For each the most in one go, and what is added per second.
     #[must_use]
     pub fn new(each: (f64, f64)) -> Self {
-        Self { each, remembered: REMEMBERED, left: HashMap::new() }
+        Self { each, remembered: REMEMBERED, left: HashMap::new(), by_prefix: BTreeMap::new() }
     }
 
-    /// Takes one of what `who` has left; `false` if nothing is, or if too many others have used theirs.
+    /// Takes one of what `who` has left; `false` if nothing is, or if too many of its prefix have used theirs.
     pub fn take(&mut self, who: K, now: Duration) -> bool {
-        if !self.left.contains_key(&who) && self.left.len() >= self.remembered {
-            self.left.retain(|_, allowance| !allowance.is_full(now));
-            if self.left.len() >= self.remembered {
+        if !self.left.contains_key(&who) {
+            if !self.make_room(who.prefix(), now) {
                 return false;
             }
+            *self.by_prefix.entry(who.prefix()).or_default() += 1;
         }
         self.left.entry(who).or_insert_with(|| Allowance::new(self.each, now)).take(now)
+    }
+
+    fn make_room(&mut self, prefix: Option<Prefix>, now: Duration) -> bool {
+        if self.left.len() < self.remembered {
+            return true;
+        }
+        self.left.retain(|_, allowance| !allowance.is_full(now));
+        if self.left.len() < self.remembered {
+            self.by_prefix.clear();
+            for who in self.left.keys() {
+                *self.by_prefix.entry(who.prefix()).or_default() += 1;
+            }
+            return true;
+        }
+        let Some((heaviest, most)) = self.by_prefix.iter().max_by_key(|(_, parties)| **parties) else { return false };
+        let (heaviest, most) = (*heaviest, *most);
+        // Only who has fewer also with one more: else prefixes push each other out by turns, and whoever is forgotten
+        // comes back with a full allowance.
+        if self.by_prefix.get(&prefix).map_or(0, |parties| *parties) + 1 >= most {
+            return false;
+        }
+        let of_heaviest = self.left.iter().filter(|(who, _)| who.prefix() == heaviest);
+        let fullest = of_heaviest.max_by(|one, other| one.1.at(now).total_cmp(&other.1.at(now))).map(|(who, _)| *who);
+        if let Some(fullest) = fullest {
+            self.left.remove(&fullest);
+            self.by_prefix.insert(heaviest, most - 1);
+        }
+        true
     }
 }
 
@@ -143,15 +208,26 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded_and_nobody_gets_a_new_allowance_by_being_forgotten() {
         let mut allowances = Allowances { remembered: 5, ..Allowances::new((2.0, 1.0)) };
-        assert_eq!(5, (0..40).filter(|who: &u8| allowances.take(*who, NOW)).count());
-        assert_eq!(5, (0..40).filter(|who| allowances.take(*who, NOW)).count());
-        assert_eq!(0, (0..40).filter(|who| allowances.take(*who, NOW)).count());
-        let later = NOW + Duration::from_secs(2);
-        assert_eq!(
-            5,
-            (40..80).filter(|who| allowances.take(*who, later)).count(),
-            "those that have refilled make room"
-        );
+        let mut taken = |who: std::ops::Range<u8>, now| {
+            who.filter(|who| allowances.take(IpAddr::from([192, 0, 2, *who]), now)).count()
+        };
+        assert_eq!([5, 5, 0], [(); 3].map(|()| taken(0..40, NOW)));
+        assert_eq!(5, taken(40..80, NOW + Duration::from_secs(2)), "those that have refilled make room");
         assert_eq!(5, allowances.left.len());
+    }
+
+    /// INV-LINK-91
+    #[test]
+    fn one_prefix_with_very_many_addresses_takes_nobody_elses_allowance() {
+        let mut allowances = Allowances { remembered: 12, ..Allowances::new((2.0, 1.0)) };
+        let mut take = |text: String| allowances.take(text.parse::<IpAddr>().unwrap(), NOW);
+        let flood = (0..40).flat_map(|net| [net; 3]).filter(|net| take(format!("2001:db8:0:{net:x}::1"))).count();
+        assert_eq!(24, flood);
+        for other in ["2001:dba::1", "192.0.2.1", "198.51.100.1"].map(str::to_owned) {
+            assert_eq!([true, true, false], [(); 3].map(|()| take(other.clone())), "{other}");
+        }
+        // Those who come in for others do not push each other out and in again: all have about as much then.
+        let by_turns = (0..600).filter(|n| take(format!("2001:db{:x}:{:x}::1", n % 3, n))).count();
+        assert_eq!(6, by_turns);
     }
 }

@@ -1,22 +1,21 @@
 //! Allowances that the tasks of many links share.
 
-use std::hash::Hash;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use betanet_mix::allowance::Allowances;
+use betanet_mix::allowance::{Allowances, Party};
 
 use crate::sync::lock;
 
 /// An allowance for each party, by all links that it has.
 #[derive(Debug)]
-pub(crate) struct SharedAllowances<K: Eq + Hash> {
+pub(crate) struct SharedAllowances<K> {
     left: Mutex<Allowances<K>>,
     /// Zero of their time.
     zero: Instant,
 }
 
-impl<K: Eq + Hash + Copy> SharedAllowances<K> {
+impl<K: Party> SharedAllowances<K> {
     /// For each the most in one go, and what is added per second.
     pub(crate) fn new(each: (f64, f64)) -> Self {
         Self { left: Mutex::new(Allowances::new(each)), zero: Instant::now() }
