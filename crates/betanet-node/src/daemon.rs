@@ -166,6 +166,8 @@ struct Node {
     dialer: Dialer,
     metrics: Arc<Metrics>,
     consensuses: watch::Sender<Arc<Consensuses>>,
+    /// Why the authority does not list this node, as far as it said so.
+    refusal: watch::Sender<Option<String>>,
     time: NetworkClock,
 }
 
@@ -205,9 +207,10 @@ impl Node {
         authority_link::read_cache(&state.join("consensus.json"), &mut consensuses, time.now_ms())?;
         let metrics = Arc::new(Metrics::new(config.exact_metrics));
         let consensuses = watch::Sender::new(Arc::new(consensuses));
-        pages::serve(http, &record, &metrics, consensuses.subscribe(), time.clone());
+        let refusal = watch::Sender::default();
+        pages::serve(http, &record, &metrics, consensuses.subscribe(), refusal.subscribe(), time.clone());
         write_json(&state.join(RECORD_FILE), &record)?;
-        Ok(Self { config, state, key, id, net, token, listener, record, dialer, metrics, consensuses, time })
+        Ok(Self { config, state, key, id, net, token, listener, record, dialer, metrics, consensuses, refusal, time })
     }
 
     async fn run(self) -> Result<(), DaemonError> {
@@ -326,6 +329,7 @@ impl Node {
     fn start_uplink(&self, descriptor: watch::Receiver<Described>, owed: watch::Sender<Vec<OwedProof>>) -> Directory {
         Uplink {
             owed,
+            refusal: self.refusal.clone(),
             time: self.time.clone(),
             bootstrap: self.config.bootstrap.clone(),
             authority: self.net.authority.clone(),

@@ -80,6 +80,8 @@ pub struct Uplink {
     pub descriptor: watch::Receiver<Described>,
     /// Where consensuses go.
     pub consensuses: watch::Sender<Arc<Consensuses>>,
+    /// Why the authority does not list this node, as far as it said so.
+    pub refusal: watch::Sender<Option<String>>,
     /// Where the proofs go that the authority asks for.
     pub owed: watch::Sender<Vec<OwedProof>>,
     /// The time, which follows the authority's.
@@ -162,7 +164,7 @@ impl Uplink {
         workers: &mut WorkerCache,
         said: &Said,
     ) -> Result<(), LinkError> {
-        let Self { consensuses, cache, metrics, time, owed, descriptor, token, .. } = self;
+        let Self { consensuses, cache, metrics, time, owed, descriptor, token, refusal, .. } = self;
         let documents = Documents { consensuses, cache, metrics, time, said };
         // Reading goes on beside every request: it is what brings the answers.
         let read = async {
@@ -207,11 +209,13 @@ impl Uplink {
                         if let Some(descriptor) = signed.filter(|_| !published && moves == time.moves()) {
                             let outcome = ask(channel, Op::PutDescriptor { descriptor, token: token.clone() }).await?;
                             published = matches!(outcome, Outcome::Stored);
-                            if let Outcome::Refused { reason } = outcome
+                            let reason = if let Outcome::Refused { reason } = outcome { Some(reason) } else { None };
+                            if let Some(reason) = &reason
                                 && lock(&said.turned_down).is_due(Instant::now())
                             {
                                 tracing::warn!(%reason, "descriptor.refused");
                             }
+                            refusal.send_replace(reason);
                         }
                     }
                     changed = descriptor.changed() => {

@@ -19,6 +19,7 @@ pub(super) fn serve(
     record: &NodeRecord,
     metrics: &Arc<Metrics>,
     consensuses: watch::Receiver<Arc<Consensuses>>,
+    refusal: watch::Receiver<Option<String>>,
     time: NetworkClock,
 ) {
     let exporter = Exporter::new(metrics);
@@ -35,6 +36,8 @@ pub(super) fn serve(
             let consensuses = consensuses.borrow();
             let now_ms = time.now_ms();
             let consensus = consensuses.at(now_ms).map(|view| view.consensus());
+            let refused =
+                || refusal.borrow().as_ref().map(|reason| format!("the authority does not take this node: {reason}"));
             let body = serde_json::json!({
                 "status": if healthy { "ok" } else { "not_ready" },
                 "id": record.id.to_string(),
@@ -42,7 +45,8 @@ pub(super) fn serve(
                 "epoch": consensus.map(|consensus| consensus.epoch.0),
                 "revision": consensus.map(|consensus| consensus.revision),
                 "nodes": consensus.map(|consensus| consensus.nodes.len()),
-                "trouble": consensuses.complaint(now_ms),
+                "listed": consensuses.at(now_ms).is_some_and(|view| view.node(record.id).is_some()),
+                "trouble": consensuses.complaint(now_ms).into_iter().chain(refused()).reduce(|one, other| one + "; " + &other),
                 "uptime_seconds": started.elapsed().as_secs(),
                 "version": env!("CARGO_PKG_VERSION"),
             });

@@ -6,8 +6,10 @@ use std::process::{Child, Stdio};
 use betanet_mix::view::Role;
 use betanet_node::authority::issue_token;
 use betanet_node::client::{Client, ClientConfig};
+use betanet_node::daemon::{NodeRecord, RECORD_FILE};
+use betanet_node::http;
 use betanet_node::net::{NET_FILE, NetFile};
-use betanet_node::state::write_json;
+use betanet_node::state::{read_json, write_json};
 use betanet_sphinx::NodeId;
 use tempfile::TempDir;
 
@@ -96,6 +98,15 @@ async fn a_client_moves_to_the_edge_of_another_operator_and_loses_nothing() {
         first.push(operators.edge(name, &anna, ip));
     }
     let of_anna = operators.edges(2).await;
+    let one_too_many = operators.edge("anna-2", &anna, "127.1.0.3");
+    eventually("a node that is not taken says why", async || {
+        let record = operators.folder.path().join("anna-2").join(RECORD_FILE);
+        let Ok(Some(record)) = read_json::<NodeRecord>(&record, "node record") else { return false };
+        let Ok((status, body)) = http::get(record.http_address, "/health").await else { return false };
+        status == 503 && body.contains("\"listed\":false") && body.contains("used up by 2 nodes")
+    })
+    .await;
+    drop(one_too_many);
     let bob = operators.client("bob").await;
     let former = bob.address();
     assert!(edges_of(&bob).iter().all(|edge| of_anna.contains(edge)));

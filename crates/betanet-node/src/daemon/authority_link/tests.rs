@@ -35,7 +35,10 @@ async fn what_the_authority_refuses_costs_no_link() {
     let descriptor = watch::Sender::new(described("first"));
     let consensuses = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), id)));
     let _wanted = consensuses.subscribe();
+    let refusal = watch::Sender::default();
+    let mut refused = refusal.subscribe();
     let directory = Uplink {
+        refusal,
         token: None,
         owed: watch::Sender::default(),
         time: NetworkClock::from_wall(),
@@ -80,4 +83,6 @@ async fn what_the_authority_refuses_costs_no_link() {
     refuse("first").await;
     descriptor.send_replace(described("second"));
     refuse("second").await;
+    // `/health` shows why the node is not listed.
+    refused.wait_for(|reason| reason.as_deref() == Some("because")).await.unwrap();
 }

@@ -66,6 +66,7 @@ impl TestEdge {
         let mailboxes = Mailboxes::open(&store, MailboxLimits::default(), Arc::clone(&metrics), stored).unwrap();
         let consensuses = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), node_id_of(&authority))));
         let directory = Uplink {
+            refusal: watch::Sender::default(),
             token: None,
             owed: watch::Sender::default(),
             time: NetworkClock::from_wall(),
