@@ -16,6 +16,7 @@ pub use control_message::{ControlMessage, Stock};
 pub use frame::{FRAME_LEN, Frame, FrameKind};
 pub use handshake::HandshakeError;
 pub use io::{
-    LinkError, LinkReader, LinkSender, LinkTimeouts, LinkWriter, MESSAGE_LIMIT, Packets, REQUEST_LIMIT, Received,
+    LinkError, LinkReader, LinkSender, LinkTimeouts, LinkWriter, MESSAGE_LIMIT, MOST_IDLE, Packets, REQUEST_LIMIT,
+    Received,
 };
 pub use tls::{Accepted, Dialer, Listener};

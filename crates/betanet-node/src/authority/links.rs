@@ -15,7 +15,7 @@ use crate::allowances::SharedAllowances;
 use crate::bind::AcceptTrouble;
 use crate::control::{Given, Op, Outcome, Request, announcement};
 use crate::gate::Gate;
-use crate::link::{Accepted, LinkError, LinkReader, LinkSender, Listener, Received};
+use crate::link::{Accepted, LinkError, LinkReader, LinkSender, Listener, MOST_IDLE, Received};
 use crate::newcomers::{Newcomer, Newcomers};
 use crate::places::Places;
 use crate::process::link_places;
@@ -250,7 +250,7 @@ impl Peer {
 /// Why the link of a peer that sent this had to go; nothing if it ended by itself.
 fn broken(err: &LinkError) -> Result<(), Why> {
     match err {
-        LinkError::Malformed(_) | LinkError::Message => Err(Why::Malformed),
+        LinkError::Malformed(_) | LinkError::Message | LinkError::Idle => Err(Why::Malformed),
         LinkError::Silent => Err(Why::Idle),
         _ => Ok(()),
     }
@@ -296,10 +296,15 @@ impl Shared {
         let mut sent = Vec::new();
         let mut follows = false;
         let mut asked = pin!(tokio::time::sleep(idle));
+        let mut idle_frames = 0;
         loop {
             let message = tokio::select! {
-                received = reader.next() => match received {
-                    Ok(Received::Message(message)) => message,
+                received = reader.next_or_idle() => match received {
+                    Ok(Some(Received::Message(message))) => message,
+                    Ok(None) if idle_frames < MOST_IDLE => {
+                        idle_frames += 1;
+                        continue;
+                    }
                     Ok(_) => return Err(Why::Malformed),
                     Err(err) => return broken(&err),
                 },
@@ -337,6 +342,7 @@ impl Shared {
             };
             sender.send_control(|| given.reply(id, &self.stock)).await.map_err(|_| Why::SlowReader)?;
             asked.as_mut().reset(tokio::time::Instant::now() + idle);
+            idle_frames = 0;
         }
     }
 }

@@ -334,10 +334,16 @@ impl<'a> Client<'a> {
                 return Ended::Listed;
             }
             tokio::select! {
-                received = reader.next() => {
-                    quiet = 0;
+                received = reader.next_or_idle() => {
                     let handled = match received {
-                        Ok(received) => self.handle(received, &mut sent).await,
+                        Ok(Some(received)) => {
+                            quiet = 0;
+                            self.handle(received, &mut sent).await
+                        }
+                        Ok(None) => {
+                            pause(self.source.spend(1)).await;
+                            Ok(())
+                        }
                         Err(err) => return err.into(),
                     };
                     if let Err(err) = handled {
@@ -467,7 +473,7 @@ async fn taken(attachment: Option<&Attachment>) {
 /// The reason that is counted for a peer that broke the protocol.
 const fn broken(ended: &LinkError) -> Option<&'static str> {
     match ended {
-        LinkError::Malformed(_) | LinkError::Message => Some("malformed_frame"),
+        LinkError::Malformed(_) | LinkError::Message | LinkError::Idle => Some("malformed_frame"),
         _ => None,
     }
 }

@@ -20,6 +20,10 @@ pub const MESSAGE_LIMIT: usize = 48 * 1024 * 1024;
 /// Largest control message that the accepting side takes, in bytes: requests of strangers.
 pub const REQUEST_LIMIT: usize = 64 * 1024;
 
+/// Frames that ask for nothing which whoever has not asked for anything may send before it does: padding for a quarter of an
+/// hour, or all of the longest request.
+pub const MOST_IDLE: usize = 64;
+
 /// Frames that one write to the socket may carry; a control message may take several writes.
 const WRITE_BATCH: usize = 26;
 
@@ -53,6 +57,9 @@ pub enum LinkError {
     /// The control message is too large or is no message.
     #[error("the peer sent a malformed control message")]
     Message,
+    /// Frames came, and nothing was asked for.
+    #[error("the peer sends padding and asks for nothing")]
+    Idle,
     /// The queue to the peer is full.
     #[error("the queue to the peer is full")]
     Full,
@@ -309,12 +316,10 @@ impl Received<'_> {
     }
 }
 
-/// What one look into the buffer gives.
+/// What one frame is.
 enum Taken {
-    /// Less than a frame.
-    Incomplete,
-    /// A frame that asks for nothing.
-    Nothing,
+    /// It asks for nothing: padding, or a part of a control message that goes on.
+    Idle,
     /// A packet: the last frame before `start`.
     Packet,
     /// Something else for the owner of the link.
@@ -347,52 +352,83 @@ impl LinkReader {
         sender
     }
 
-    /// Waits for the next thing that is not padding. Cancel safe.
+    /// Waits for the next thing behind idle frames. Cancel safe.
     ///
     /// # Errors
     /// The link ended or the peer broke the protocol; the caller drops the link in either case.
     pub async fn next(&mut self) -> Result<Received<'_>, LinkError> {
         loop {
-            match self.take()? {
-                Taken::Packet => break,
+            match self.take_next().await? {
+                Taken::Packet => return Ok(self.packets()),
                 Taken::Other(received) => return Ok(received),
-                Taken::Nothing => {}
-                Taken::Incomplete => self.fill().await?,
+                Taken::Idle => {}
             }
         }
+    }
+
+    /// Waits for the next thing, or one idle frame (`None`): for whoever serves strangers, as each frame that they send costs
+    /// something to read. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`LinkReader::next`].
+    pub async fn next_or_idle(&mut self) -> Result<Option<Received<'_>>, LinkError> {
+        Ok(match self.take_next().await? {
+            Taken::Packet => Some(self.packets()),
+            Taken::Other(received) => Some(received),
+            Taken::Idle => None,
+        })
+    }
+
+    /// Waits until something that is not padding is there to be taken. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`LinkReader::next`], and [`LinkError::Idle`] after [`MOST_IDLE`] frames of padding.
+    pub async fn arrived(&mut self) -> Result<(), LinkError> {
+        let mut idle = 0;
+        loop {
+            let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
+            match pending.first_chunk::<FRAME_LEN>().map(frame::parse).transpose()? {
+                None => self.fill().await?,
+                Some((FrameKind::Padding, _)) if idle < MOST_IDLE => {
+                    idle += 1;
+                    self.start += FRAME_LEN;
+                }
+                Some((FrameKind::Padding, _)) => return Err(LinkError::Idle),
+                Some(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits for a whole frame and takes it.
+    async fn take_next(&mut self) -> Result<Taken, LinkError> {
+        loop {
+            match self.take()? {
+                Some(taken) => return Ok(taken),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    /// The packet that was just taken, and those behind it.
+    fn packets(&mut self) -> Received<'_> {
         let first = self.start.saturating_sub(FRAME_LEN);
         let (read, _) = self.buffer.get(first..self.end).unwrap_or_default().as_chunks();
         // What is no packet or no frame is for the next call.
         let is_packet = |frame: &&[u8; FRAME_LEN]| matches!(frame::parse(frame), Ok((FrameKind::Packet, _)));
         let count = read.iter().take_while(is_packet).count();
         self.start = first + count * FRAME_LEN;
-        Ok(Received::Packets(Packets(read.get(..count).unwrap_or_default())))
+        Received::Packets(Packets(read.get(..count).unwrap_or_default()))
     }
 
-    /// Waits until something that is not padding is there to be taken. Cancel safe.
-    ///
-    /// # Errors
-    /// As [`LinkReader::next`].
-    pub async fn arrived(&mut self) -> Result<(), LinkError> {
-        loop {
-            let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
-            match pending.first_chunk::<FRAME_LEN>().map(frame::parse).transpose()? {
-                None => self.fill().await?,
-                Some((FrameKind::Padding, _)) => self.start += FRAME_LEN,
-                Some(_) => return Ok(()),
-            }
-        }
-    }
-
-    /// Takes one buffered frame.
-    fn take(&mut self) -> Result<Taken, LinkError> {
+    /// Takes one frame, if a whole one is buffered.
+    fn take(&mut self) -> Result<Option<Taken>, LinkError> {
         let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
         let Some(frame) = pending.first_chunk::<FRAME_LEN>() else {
-            return Ok(Taken::Incomplete);
+            return Ok(None);
         };
         let (kind, body) = frame::parse(frame)?;
         let taken = match kind {
-            FrameKind::Padding => Taken::Nothing,
+            FrameKind::Padding => Taken::Idle,
             FrameKind::Packet => Taken::Packet,
             FrameKind::Item => Taken::Other(Received::Item(Item::parse(body)?)),
             FrameKind::ItemAck => Taken::Other(Received::ItemAck(frame::parse_acks(body).collect())),
@@ -402,11 +438,11 @@ impl LinkReader {
                     return Err(LinkError::Message);
                 }
                 self.message.extend_from_slice(chunk);
-                if last { Taken::Other(Received::Message(std::mem::take(&mut self.message))) } else { Taken::Nothing }
+                if last { Taken::Other(Received::Message(std::mem::take(&mut self.message))) } else { Taken::Idle }
             }
         };
         self.start += FRAME_LEN;
-        Ok(taken)
+        Ok(Some(taken))
     }
 
     async fn fill(&mut self) -> Result<(), LinkError> {

@@ -160,13 +160,43 @@ async fn padding_keeps_no_place_at_the_authority() {
     let authority = Running::start(Limits { idle: Duration::from_millis(500), ..Limits::of(64) }).await;
     let node = key();
     authority.list(&[&node]);
-    let padding = LinkTimeouts { keepalive: Duration::from_millis(1), ..LinkTimeouts::default() };
+    let padding = LinkTimeouts { keepalive: Duration::from_millis(50), ..LinkTimeouts::default() };
     for key in [node, key()] {
         let mut peer = authority.dial_with(&key, padding).await;
         assert!(peer.is_served().await);
         peer.ended().await;
     }
     authority.until_turned_away(Why::Idle, 2).await;
+}
+
+/// INV-LINK-86
+#[tokio::test]
+async fn whoever_pads_instead_of_asking_has_to_go_from_the_authority() {
+    let authority = Running::start(Limits::of(64)).await;
+    let node = key();
+    authority.list(&[&node]);
+    for key in [node, key()] {
+        let (sender, reader) = authority.link(&key, LinkTimeouts::default()).await;
+        let mut peer = Dialled { channel: ControlChannel::new(sender.clone()), reader };
+        let pad = async |count: u16| {
+            for _ in 0..count {
+                // The link may be closed by now.
+                let _ = sender.send(Frame::padding()).await;
+            }
+        };
+        for _ in 0..2 {
+            pad(40).await;
+            assert!(peer.is_served().await, "it asked in time");
+        }
+        pad(100).await;
+        peer.ended().await;
+    }
+    authority.until_turned_away(Why::Malformed, 2).await;
+    // Before the first request as well.
+    let (sender, _reader) = authority.link(&key(), LinkTimeouts::default()).await;
+    let flood = async { while sender.send(Frame::padding()).await.is_ok() {} };
+    tokio::time::timeout(DEADLINE, flood).await.unwrap();
+    authority.until_turned_away(Why::Malformed, 3).await;
 }
 
 /// INV-LINK-03, INV-LINK-65

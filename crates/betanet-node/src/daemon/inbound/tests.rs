@@ -48,13 +48,18 @@ struct TestEdge {
 
 impl TestEdge {
     async fn start(limits: Limits) -> Self {
+        Self::start_at(10_000, limits).await
+    }
+
+    /// Clients may send so many packets a second.
+    async fn start_at(client_rate: u32, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::open(folder.path()).unwrap();
         let (own, authority) = (key(), key());
         let metrics = Arc::new(Metrics::new(true));
         let packet_keys = Arc::new(PacketKeys::open(&state, "boot", Epoch(1), 1000).unwrap());
         let delays = Arc::new(Mutex::new(Delays::open(&state).unwrap()));
-        let config = MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64, client_rate: 10_000 };
+        let config = MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64, client_rate };
         let mixer = Mixer::new(config, Arc::default(), &metrics);
         mixer.start(&packet_keys, &delays, |_| {}).unwrap();
         let sessions = Sessions::default();
@@ -99,7 +104,11 @@ impl TestEdge {
     }
 
     async fn dial(&self, key: &SigningKey) -> Peer {
-        let dialer = Dialer::new(key, LinkTimeouts::default()).unwrap();
+        self.dial_with(key, LinkTimeouts::default()).await
+    }
+
+    async fn dial_with(&self, key: &SigningKey, timeouts: LinkTimeouts) -> Peer {
+        let dialer = Dialer::new(key, timeouts).unwrap();
         let (sender, reader) =
             dialer.dial(&self.address.try_into().unwrap(), *node_id_of(&self.key).as_bytes(), 64).await.unwrap();
         Peer { channel: ControlChannel::new(sender.clone()), sender, reader }
@@ -327,14 +336,56 @@ async fn a_connection_from_an_address_that_is_shut_out_is_counted_once() {
 #[tokio::test]
 async fn a_client_that_neither_attaches_nor_asks_has_to_go() {
     let edge = TestEdge::start(Limits { idle: Duration::from_secs(1), ..WIDE }).await;
-    let mut attached = edge.dial(&key()).await;
+    let padding = LinkTimeouts { keepalive: Duration::from_millis(100), ..LinkTimeouts::default() };
+    let mut attached = edge.dial_with(&key(), padding).await;
     assert!(matches!(attached.ask(Op::Attach).await, Some(Outcome::Attached)));
-    edge.dial(&key()).await.ended().await;
+    edge.dial_with(&key(), padding).await.ended().await;
     edge.dropped("idle_client", 1).await;
     assert!(attached.is_served().await);
     // In the end it has to go as well: what keeps the link alive says nothing.
     attached.ended().await;
     edge.dropped("idle_client", 2).await;
+}
+
+/// INV-LINK-86
+#[tokio::test]
+async fn frames_that_ask_for_nothing_cost_a_client_what_packets_cost() {
+    // So few that whoever sends anything at all has to wait.
+    let edge = TestEdge::start_at(1, WIDE).await;
+    let padding: Vec<_> = (0..200).map(|_| Frame::padding()).collect();
+    let unfinished = Frame::control(vec![b' '; REQUEST_LIMIT - 1000]);
+    for frames in [padding, vec![unfinished]] {
+        let key = key();
+        let mut peer = edge.dial(&key).await;
+        assert!(peer.is_served().await);
+        let source = edge.inbound.ingress.client(edge.address.ip(), *node_id_of(&key).as_bytes()).unwrap();
+        assert!(source.spend(0).is_zero());
+        let flood = tokio::spawn(async move {
+            for frame in frames {
+                peer.sender.send(frame).await.unwrap();
+            }
+            peer
+        });
+        edge.eventually(|_| !source.spend(0).is_zero()).await;
+        flood.abort();
+    }
+}
+
+/// INV-LINK-86
+#[tokio::test]
+async fn a_newcomer_that_sends_nothing_but_padding_has_to_go() {
+    let edge = TestEdge::start(WIDE).await;
+    let send_padding = async |count: u16| {
+        let peer = edge.dial(&key()).await;
+        for _ in 0..count {
+            // The link may be closed by now.
+            let _ = peer.sender.send(Frame::padding()).await;
+        }
+        peer
+    };
+    assert!(send_padding(50).await.is_served().await);
+    send_padding(100).await.ended().await;
+    edge.dropped("malformed_frame", 1).await;
 }
 
 /// INV-LINK-38
