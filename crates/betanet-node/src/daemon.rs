@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use self::authority_link::{Described, Directory, Uplink};
+use self::authority_link::{ConsensusFile, Described, Directory, Uplink};
 use self::delays::Delays;
 use self::edge::{Acknowledger, Edge, Sessions};
 use self::egress::Egress;
@@ -337,7 +337,7 @@ impl Node {
             dialer: self.dialer.clone(),
             descriptor,
             consensuses: self.consensuses.clone(),
-            cache: self.state.join("consensus.json"),
+            cache: ConsensusFile::new(self.state.join("consensus.json")),
             metrics: Arc::clone(&self.metrics),
         }
         .start()

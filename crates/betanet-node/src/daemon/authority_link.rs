@@ -1,6 +1,6 @@
 //! A node's link to the directory authority: its descriptor goes up, consensuses come down.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,7 @@ pub struct Uplink {
     /// The time, which follows the authority's.
     pub time: NetworkClock,
     /// Where accepted consensuses are kept for a restart without the authority.
-    pub cache: PathBuf,
+    pub cache: ConsensusFile,
     /// The figures.
     pub metrics: Arc<Metrics>,
 }
@@ -275,7 +275,7 @@ async fn ask_duties(channel: &ControlChannel, known: &watch::Sender<Vec<OwedProo
 /// What the authority says about the network, and where it is kept.
 struct Documents<'a> {
     consensuses: &'a watch::Sender<Arc<Consensuses>>,
-    cache: &'a std::path::Path,
+    cache: &'a ConsensusFile,
     metrics: &'a Metrics,
     time: &'a NetworkClock,
     said: &'a Said,
@@ -311,38 +311,40 @@ impl Documents<'_> {
         Ok(set)
     }
 
-    /// Verifies consensuses, keeps the good ones, and writes them to disk.
+    /// Verifies consensuses, uses the good ones, and writes them to disk.
     async fn accept(&self, documents: &[Signed]) {
+        let held = Arc::clone(&self.consensuses.borrow());
+        let verify = |document| held.verify(document).inspect_err(|err| self.refuse(err)).ok().flatten();
+        let verified: Vec<_> = documents.iter().filter_map(verify).collect();
+        // In one step: while these were verified others may have come, and may while they are written.
         let now_ms = self.time.now_ms();
-        let mut updated = Consensuses::clone(&self.consensuses.borrow());
-        let mut changed = updated.forget_after(now_ms);
-        for document in documents {
-            match updated.accept(document, now_ms) {
-                Ok(new) => changed |= new,
-                Err(err) => {
-                    if let ConsensusError::Equivocation { .. } = err {
+        let mut disputed = Vec::new();
+        let changed = self.consensuses.send_if_modified(|consensuses| {
+            let mut updated = Consensuses::clone(consensuses);
+            let mut changed = updated.forget_after(now_ms);
+            for view in verified {
+                match updated.hold(view, now_ms) {
+                    Ok(new) => changed |= new,
+                    Err(err) => {
                         // Kept, so that it is told once.
                         changed = true;
-                        self.metrics.drop_one("equivocation");
-                    }
-                    if lock(&self.said.refused).is_due(Instant::now()) {
-                        tracing::warn!(error = %err, "consensus.refused");
+                        disputed.push(err);
                     }
                 }
             }
+            if changed {
+                *consensuses = Arc::new(updated);
+            }
+            changed
+        });
+        for err in &disputed {
+            self.metrics.drop_one("equivocation");
+            self.refuse(err);
         }
         if !changed {
             return;
         }
-        let kept: Vec<_> = updated.live(now_ms).map(|view| view.consensus().signed().clone()).collect();
-        let cache = self.cache.to_owned();
-        let write = tokio::task::spawn_blocking(move || crate::state::write_json(&cache, &kept));
-        if let Ok(Err(err)) = write.await
-            && lock(&self.said.not_cached).is_due(Instant::now())
-        {
-            tracing::warn!(error = %err, "consensus.not_cached");
-        }
-        if let Some(view) = updated.at(now_ms) {
+        if let Some(view) = self.consensuses.borrow().at(now_ms) {
             let consensus = view.consensus();
             tracing::info!(
                 epoch = consensus.epoch.0,
@@ -351,7 +353,43 @@ impl Documents<'_> {
                 "consensus.accepted"
             );
         }
-        self.consensuses.send_replace(Arc::new(updated));
+        if let Err(err) = self.cache.write(self.consensuses.clone(), now_ms).await
+            && lock(&self.said.not_cached).is_due(Instant::now())
+        {
+            tracing::warn!(error = %err, "consensus.not_cached");
+        }
+    }
+
+    fn refuse(&self, err: &ConsensusError) {
+        if lock(&self.said.refused).is_due(Instant::now()) {
+            tracing::warn!(error = %err, "consensus.refused");
+        }
+    }
+}
+
+/// The file of the consensuses that are held.
+#[derive(Clone, Debug)]
+pub struct ConsensusFile(Arc<Mutex<PathBuf>>);
+
+impl ConsensusFile {
+    /// The one at `path`.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self(Arc::new(Mutex::new(path)))
+    }
+
+    /// Writes down what has not run out by `now_ms`. Whose turn it is looks at what is held then, so that nothing older
+    /// replaces it; also where nobody waits any more because the link has ended.
+    async fn write(&self, consensuses: watch::Sender<Arc<Consensuses>>, now_ms: u64) -> Result<(), StateError> {
+        let file = Arc::clone(&self.0);
+        let written = tokio::task::spawn_blocking(move || {
+            let file = lock(&file);
+            let held = Arc::clone(&consensuses.borrow());
+            let kept: Vec<_> = held.live(now_ms).map(|view| view.consensus().signed().clone()).collect();
+            crate::state::write_json(&file, &kept)
+        });
+        // A runtime that ends drops what has not begun.
+        written.await.unwrap_or(Ok(()))
     }
 }
 
@@ -359,7 +397,7 @@ impl Documents<'_> {
 ///
 /// # Errors
 /// The file exists and cannot be read.
-pub fn read_cache(cache: &std::path::Path, consensuses: &mut Consensuses, now_ms: u64) -> Result<(), StateError> {
+pub fn read_cache(cache: &Path, consensuses: &mut Consensuses, now_ms: u64) -> Result<(), StateError> {
     // A damaged cache is no loss: the authority has everything.
     let documents: Vec<Signed> = crate::state::read_json(cache, "consensus cache")
         .or_else(|err| match err {

@@ -1,11 +1,12 @@
-#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap fails the test")]
 
-use betanet_mix::view::{Signed, node_id_of};
+use betanet_mix::epoch::Epoch;
+use betanet_mix::view::{Consensus, ConsensusHash, Signed, node_id_of};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::control::{Answer, Request};
-use crate::fixtures::{NETWORK, key};
+use crate::fixtures::{EPOCH_MS, NETWORK, consensus, key, sign};
 use crate::link::{LinkTimeouts, Listener};
 use crate::net::Endpoint;
 use crate::state::write_json;
@@ -47,7 +48,7 @@ async fn what_the_authority_refuses_costs_no_link() {
         dialer: Dialer::new(&own, LinkTimeouts::default()).unwrap(),
         descriptor: descriptor.subscribe(),
         consensuses,
-        cache: folder.path().join("consensus.json"),
+        cache: ConsensusFile::new(folder.path().join("consensus.json")),
         metrics: Arc::new(Metrics::new(true)),
     }
     .start();
@@ -85,4 +86,50 @@ async fn what_the_authority_refuses_costs_no_link() {
     refuse("second").await;
     // `/health` shows why the node is not listed.
     refused.wait_for(|reason| reason.as_deref() == Some("because")).await.unwrap();
+}
+
+/// INV-LINK-88
+#[tokio::test]
+async fn consensuses_that_come_while_others_are_written_are_all_held_and_what_went_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = key();
+    let id = node_id_of(&authority);
+    let consensuses = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), id)));
+    let cache = ConsensusFile::new(folder.path().join("consensus.json"));
+    let documents = Documents {
+        consensuses: &consensuses,
+        cache: &cache,
+        metrics: &Metrics::new(true),
+        time: &NetworkClock::from_wall(),
+        said: &Said::default(),
+    };
+    let present = consensus(&[], 0, ConsensusHash::default());
+    // None of them follows another at once, so that each may have any beacon.
+    let epochs = [-1, 1, 7].map(|ahead| present.epoch.0.saturating_add_signed(ahead));
+    let [former, next, far] = epochs.map(|epoch| {
+        let mut consensus = Consensus { epoch: Epoch(epoch), ..present.clone() };
+        for date in [&mut consensus.valid_after_ms, &mut consensus.fresh_until_ms, &mut consensus.valid_until_ms] {
+            *date = *date + epoch * EPOCH_MS - present.epoch.0 * EPOCH_MS;
+        }
+        [sign(consensus, &authority)]
+    });
+    let held = |consensuses: &Consensuses| {
+        let epochs = consensuses.live(present.valid_after_ms).map(|view| view.consensus().epoch.0);
+        epochs.collect::<Vec<_>>()
+    };
+    // The authority announces one, and answers with the other, before either is on the disk.
+    tokio::join!(documents.accept(&former), documents.accept(&next));
+    assert_eq!(epochs[..2], held(&consensuses.borrow()));
+    let mut kept = Consensuses::new(NETWORK.into(), id);
+    read_cache(&folder.path().join("consensus.json"), &mut kept, present.valid_after_ms).unwrap();
+    assert_eq!(epochs[..2], held(&kept));
+
+    // The clock is set back while one from its future is written.
+    let set_back = async {
+        consensuses.send_modify(|consensuses| {
+            assert!(Arc::make_mut(consensuses).forget_after(present.valid_after_ms));
+        });
+    };
+    tokio::join!(documents.accept(&far), set_back);
+    assert_eq!(epochs[..2], held(&consensuses.borrow()));
 }

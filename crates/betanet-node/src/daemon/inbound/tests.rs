@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::*;
 use crate::clock::wall_ms;
 use crate::control::ControlChannel;
-use crate::daemon::authority_link::{Described, Uplink};
+use crate::daemon::authority_link::{ConsensusFile, Described, Uplink};
 use crate::daemon::delays::Delays;
 use crate::daemon::edge::Sessions;
 use crate::daemon::mailboxes::Mailboxes;
@@ -80,7 +80,7 @@ impl TestEdge {
             dialer: Dialer::new(&own, LinkTimeouts::default()).unwrap(),
             descriptor: watch::Sender::new(Described::default()).subscribe(),
             consensuses: consensuses.clone(),
-            cache: state.join("consensus.json"),
+            cache: ConsensusFile::new(state.join("consensus.json")),
             metrics: Arc::clone(&metrics),
         }
         .start();
