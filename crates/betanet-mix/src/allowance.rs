@@ -85,19 +85,19 @@ impl Asker {
     }
 }
 
-/// Who has an allowance.
-pub trait Party: Eq + Hash + Copy {
+/// A party that may have neighbours.
+pub trait HasPrefix: Eq + Hash + Copy {
     /// Of its address; all parties without one count as neighbours.
     fn prefix(&self) -> Option<Prefix>;
 }
 
-impl Party for IpAddr {
+impl HasPrefix for IpAddr {
     fn prefix(&self) -> Option<Prefix> {
         Some(Prefix::of(*self))
     }
 }
 
-impl Party for Asker {
+impl HasPrefix for Asker {
     fn prefix(&self) -> Option<Prefix> {
         match self {
             Self::Address(ip) => ip.prefix(),
@@ -107,7 +107,7 @@ impl Party for Asker {
 }
 
 /// Nodes are few enough to be remembered all.
-impl Party for NodeId {
+impl HasPrefix for NodeId {
     fn prefix(&self) -> Option<Prefix> {
         None
     }
@@ -126,7 +126,7 @@ pub struct Allowances<K> {
     by_prefix: BTreeMap<Option<Prefix>, usize>,
 }
 
-impl<K: Party> Allowances<K> {
+impl<K: HasPrefix> Allowances<K> {
     /// For each the most in one go, and what is added per second.
     #[must_use]
     pub fn new(each: (f64, f64)) -> Self {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use betanet_mix::allowance::{Allowances, Party};
+use betanet_mix::allowance::{Allowances, HasPrefix};
 
 use crate::sync::lock;
 
@@ -15,7 +15,7 @@ pub(crate) struct SharedAllowances<K> {
     zero: Instant,
 }
 
-impl<K: Party> SharedAllowances<K> {
+impl<K: HasPrefix> SharedAllowances<K> {
     /// For each the most in one go, and what is added per second.
     pub(crate) fn new(each: (f64, f64)) -> Self {
         Self { left: Mutex::new(Allowances::new(each)), zero: Instant::now() }
