@@ -25,6 +25,10 @@ use super::{FRAGMENT_DATA_LEN, Fragment, ItemRef, MAX_MESSAGE_LEN, MAX_REPLY_SUR
 /// Bookkeeping that a kept fragment costs besides its data.
 const FRAGMENT_OVERHEAD: usize = 96;
 
+/// What an unfinished message costs besides its fragments: a node of a map that has room for eleven of them, and its places
+/// in those of all messages.
+const PARTIAL_OVERHEAD: usize = 1024;
+
 const FRAGMENT_COST: usize = FRAGMENT_DATA_LEN + FRAGMENT_OVERHEAD;
 /// Stalled messages that are told apart.
 const MAX_STALLED: usize = 1024;
@@ -215,8 +219,10 @@ impl Reassembler {
             return if same { Inserted::SameItem } else { Inserted::Useless("duplicate_message") };
         }
         // All fragments but the last are full, so this is the least that the stream will have.
-        let (least, cost) =
-            (usize::from(total).saturating_sub(1) * FRAGMENT_DATA_LEN, usize::from(total) * FRAGMENT_COST);
+        let (least, cost) = (
+            usize::from(total).saturating_sub(1) * FRAGMENT_DATA_LEN,
+            usize::from(total) * FRAGMENT_COST + PARTIAL_OVERHEAD,
+        );
         if least >= self.limits.message_bytes || cost > self.limits.total_bytes {
             return Inserted::Useless("message_too_large");
         }
@@ -238,7 +244,8 @@ impl Reassembler {
             self.deferred = true;
             return Inserted::Deferred("ids_full");
         }
-        let cost = data.len() + FRAGMENT_OVERHEAD;
+        let begun = if self.partials.contains_key(&key) { 0 } else { PARTIAL_OVERHEAD };
+        let cost = data.len() + FRAGMENT_OVERHEAD + begun;
         if !self.make_room(now_ms, &key, cost) {
             self.deferred = true;
             return Inserted::Deferred("reassembly_full");
