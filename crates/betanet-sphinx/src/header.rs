@@ -38,8 +38,10 @@ pub(crate) fn build_headers<S: Maker>(
     for step in 0..S::GEOMETRY.max_hops {
         agree(known, &mut drafts, step);
     }
-    let exponents: Vec<_> = drafts.iter().flatten().flat_map(|draft| draft.exponents.iter().copied()).collect();
-    let exponents = Zeroizing::new(exponents);
+    // With room for all of them: what a vector outgrows is not wiped.
+    let count = drafts.iter().flatten().map(|draft| draft.exponents.len()).sum();
+    let mut exponents = Zeroizing::new(Vec::with_capacity(count));
+    drafts.iter().flatten().for_each(|draft| exponents.extend_from_slice(&draft.exponents));
     let mut alphas = x25519_base_batch(&exponents).into_iter();
     drafts.into_iter().map(|draft| draft.map(|draft| draft.write(&mut alphas))).collect()
 }
