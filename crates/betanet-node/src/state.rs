@@ -387,6 +387,34 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError>
     write_public(path, &bytes)
 }
 
+/// Writes a JSON file with secrets; leaves none of them in memory that is free.
+///
+/// # Errors
+/// The operating system refuses.
+pub(crate) fn write_private_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
+    let failed = |err: serde_json::Error| io_error("encode", path)(err.into());
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value).map_err(failed)?;
+    // With room for all of it: what a vector outgrows is not wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *bytes, value).map_err(failed)?;
+    write_private(path, &bytes)
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Logs when writing begins to fail, fails for another reason, or works again; `known` is what was
 /// logged last.
 pub(crate) fn note_trouble(known: &mut Option<String>, now: Option<String>) {

@@ -18,7 +18,7 @@ use super::seen::SeenDocuments;
 use crate::control::mailbox_of;
 use crate::net::{Endpoint, NetFile, hex_id};
 use crate::random::os_rng;
-use crate::state::{StateDir, StateError, read_private_json, write_private};
+use crate::state::{StateDir, StateError, read_private_json, write_private_json};
 
 /// Mailboxes and their link keys.
 const EDGES_FILE: &str = "edges.json";
@@ -313,10 +313,5 @@ fn write_own(path: &Path, own: &Own) -> Result<(), StateError> {
             .collect(),
         redraws: own.redraws.clone(),
     };
-    let bytes = serde_json::to_vec(&file).map_err(|err| StateError::Io {
-        action: "encode",
-        path: path.to_owned(),
-        source: err.into(),
-    })?;
-    write_private(path, &Zeroizing::new(bytes))
+    write_private_json(path, &file)
 }

@@ -17,7 +17,7 @@ use betanet_mix::view::{Beacon, DelayProof, DelaySeed, NetworkView, NodeDescript
 use betanet_mix::vrf::{VrfPublicKey, VrfSecretKey};
 use serde::{Deserialize, Serialize};
 
-use crate::state::{StateDir, StateError, read_json, unless_damaged, write_private};
+use crate::state::{StateDir, StateError, read_json, unless_damaged, write_private_json};
 
 /// The file with the VRF key.
 const KEY_FILE: &str = "vrf.key";
@@ -62,12 +62,7 @@ impl UnwrittenSeeds {
     /// The seeds cannot be written; none of them may be used then.
     pub fn write(self) -> Result<FixedDelays, StateError> {
         let file = SeedsFile { seeds: self.seeds };
-        let bytes = serde_json::to_vec(&file).map_err(|err| StateError::Io {
-            action: "encode",
-            path: self.path.clone(),
-            source: err.into(),
-        })?;
-        write_private(&self.path, &bytes)?;
+        write_private_json(&self.path, &file)?;
         let fix = |epoch: &Epoch| Some((*epoch, file.seeds.get(epoch)?.delays(&self.key, *epoch)));
         Ok(FixedDelays(self.missing.iter().filter_map(fix).collect()))
     }

@@ -24,7 +24,7 @@ use zeroize::{Zeroize, Zeroizing};
 use self::log::{Log, Paths, remove};
 use crate::bounded::there;
 use crate::random::os_rng;
-use crate::state::{StateDir, StateError, read_private_json, unless_damaged, write_private};
+use crate::state::{StateDir, StateError, read_private_json, unless_damaged, write_private_json};
 use crate::sync::lock;
 
 /// The file with keys and filter keys.
@@ -109,13 +109,7 @@ impl Renewal {
                 .map(|(epoch, key)| (epoch.0, hex::encode(key.as_slice())))
                 .collect(),
         };
-        let path = self.dir.join(KEYS_FILE);
-        let bytes = Zeroizing::new(serde_json::to_vec(&file).map_err(|err| StateError::Io {
-            action: "encode",
-            path: path.clone(),
-            source: err.into(),
-        })?);
-        write_private(&path, &bytes)?;
+        write_private_json(&self.dir.join(KEYS_FILE), &file)?;
         // The logs come after the keys: a file that could not be written may still hold a former key of the same
         // epoch, and one with an empty log would let everything pass once more.
         let mut fresh = BTreeMap::new();

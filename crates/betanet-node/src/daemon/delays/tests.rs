@@ -5,6 +5,7 @@ use betanet_sphinx::DelayInput;
 use ed25519_dalek::SigningKey;
 
 use super::*;
+use crate::state::write_private;
 
 fn prepare(delays: &mut Delays, current: Epoch, views: &[NetworkView]) -> Result<(), StateError> {
     if let Some(unwritten) = delays.missing_seeds(current, views) {
