@@ -328,8 +328,7 @@ impl Driver {
 
     fn delete(&mut self, edge: NodeId, seqs: &[u64]) {
         if let Some(own) = self.own.get_mut(&edge) {
-            // Items with number 0 were never stored.
-            own.deletions.extend(seqs.iter().filter(|seq| **seq != 0));
+            own.delete(seqs);
         }
     }
 

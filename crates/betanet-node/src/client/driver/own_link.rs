@@ -14,6 +14,10 @@ const STUCK_MS: u64 = 1_000;
 const SPARE: usize = 16;
 const DELETIONS: usize = PACKET_LEN / 8;
 
+/// Deletions that wait for a link: two full mailboxes. An edge that reads none of them gets them again when it hands over the
+/// items again.
+const MOST_DELETIONS: usize = 1 << 17;
+
 /// The client's hold on one of its mailboxes.
 pub(super) struct OwnLink {
     pub(super) mailbox: Mailbox,
@@ -23,7 +27,7 @@ pub(super) struct OwnLink {
     full_since: Option<u64>,
     is_stuck: bool,
     /// Items whose deletion found no room in the link yet.
-    pub(super) deletions: Vec<u64>,
+    deletions: Vec<u64>,
 }
 
 impl OwnLink {
@@ -55,6 +59,19 @@ impl OwnLink {
     /// Packets that the link has room for.
     pub(super) fn room(&self) -> usize {
         (LINK_QUEUE - SPARE).saturating_sub(self.link.queued())
+    }
+
+    /// Deletes items with the next frames that there is room for, or forgets about it: what comes again is known then.
+    pub(super) fn delete(&mut self, seqs: &[u64]) {
+        let room = MOST_DELETIONS.saturating_sub(self.deletions.len());
+        // Items with number 0 were never stored.
+        self.deletions.extend(seqs.iter().filter(|seq| **seq != 0).take(room));
+    }
+
+    /// Deletions that wait.
+    #[cfg(test)]
+    pub(super) fn deletions(&self) -> &[u64] {
+        &self.deletions
     }
 
     /// Sends the deletions that there is room for.

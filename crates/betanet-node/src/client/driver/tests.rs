@@ -213,6 +213,23 @@ async fn a_driver_that_gets_no_thread_is_given_up_among_tasks() {
     drop(OwnRuntime::new().unwrap());
 }
 
+/// An edge that is not trusted may hand over what is to be deleted at once, and read no deletion.
+#[tokio::test]
+async fn what_is_to_be_deleted_at_an_edge_that_does_not_read_takes_bounded_memory() {
+    let (mut driver, _dir, _wall) = driver();
+    let (link, _peer) = link().await;
+    let mailbox = driver.store.mailboxes()[0];
+    attach(&mut driver, mailbox, &link);
+    let full_mailbox: Vec<_> = (1..=65_536).collect();
+    driver.delete(mailbox.edge, &full_mailbox);
+    assert_eq!(full_mailbox, driver.own[&mailbox.edge].deletions());
+    for _ in 0..10 {
+        driver.delete(mailbox.edge, &full_mailbox);
+    }
+    let held = driver.own[&mailbox.edge].deletions().len();
+    assert!(held < 200_000, "{held}");
+}
+
 /// An edge that is frozen holds nobody up, and is used again when it takes something.
 #[tokio::test]
 async fn a_full_link_does_not_stop_the_others() {
@@ -240,7 +257,7 @@ async fn a_full_link_does_not_stop_the_others() {
     let frozen = |driver: &mut Driver| {
         let own = driver.own.get_mut(&frozen.edge).unwrap();
         own.flush_deletions();
-        own.deletions.clone()
+        own.deletions().to_vec()
     };
     assert_eq!(vec![7], frozen(&mut driver));
     let drained = async {
