@@ -58,6 +58,76 @@ async fn a_name_leads_to_nothing_that_could_not_be_announced() {
     assert_eq!(TRIED, many.resolve("mix.example", 7).await.unwrap().len());
 }
 
+/// INV-LINK-92: a name that takes long has one thread, however often it is asked for.
+#[tokio::test]
+async fn a_name_that_nobody_answers_for_keeps_no_other_from_being_found() {
+    let (go, gate) = channel::<()>();
+    let gate: Mutex<Receiver<()>> = Mutex::new(gate);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let names = Arc::new(Names::new(4, {
+        let asked = Arc::clone(&asked);
+        move |name, port| {
+            if name.starts_with("slow") {
+                asked.fetch_add(1, Ordering::SeqCst);
+                let _ = lock(&gate).recv();
+            }
+            Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
+        }
+    }));
+    let ask = |name: &str, port| {
+        let (names, name) = (Arc::clone(&names), name.to_owned());
+        tokio::spawn(async move { names.resolve(&name, port).await })
+    };
+    let until = async |condition: &dyn Fn() -> bool| {
+        let waited = async {
+            while !condition() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, waited).await.unwrap();
+    };
+    // Asked for again and again, each time for as long as a handshake has.
+    for _ in 0..9 {
+        let slow = ask("slow.example", 1);
+        until(&|| asked.load(Ordering::SeqCst) == 1).await;
+        tokio::task::yield_now().await;
+        slow.abort();
+        assert!(slow.await.unwrap_err().is_cancelled());
+    }
+    assert_eq!((1, 3), (asked.load(Ordering::SeqCst), names.free.available_permits()));
+    let good = timeout(PATIENCE, names.resolve("mix.example", 9)).await.unwrap();
+    assert_eq!(vec![SocketAddr::from(([192, 0, 2, 1], 9))], good.unwrap());
+    // Who comes while it is looked up has what comes of it.
+    let late = [ask("slow.example", 1), ask("slow.example", 1)];
+    tokio::task::yield_now().await;
+    go.send(()).unwrap();
+    for late in late {
+        assert_eq!(1, timeout(PATIENCE, late).await.unwrap().unwrap().unwrap().len());
+    }
+    assert_eq!(1, asked.load(Ordering::SeqCst));
+
+    // Many such names have all places at their first look-up, and half of them from then on.
+    let begin = |port| ask("slow.example", port);
+    let given_up: Vec<_> = (1..=4).map(begin).collect();
+    until(&|| asked.load(Ordering::SeqCst) == 5).await;
+    for task in given_up {
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+    (0..4).for_each(|_| go.send(()).unwrap());
+    until(&|| names.free.available_permits() == 4).await;
+    let again: Vec<_> = (1..=4).map(begin).collect();
+    until(&|| asked.load(Ordering::SeqCst) == 7).await;
+    assert_eq!(1, timeout(PATIENCE, names.resolve("mix.example", 9)).await.unwrap().unwrap().len());
+    assert_eq!(7, asked.load(Ordering::SeqCst));
+    // One that is answered in time is like any other again.
+    drop(go);
+    for task in again {
+        assert_eq!(1, timeout(PATIENCE, task).await.unwrap().unwrap().unwrap().len());
+    }
+    assert_eq!(HashSet::new(), *lock(&names.slow));
+}
+
 /// INV-LINK-68: the resolver's threads are bounded, also those that nobody waits for any more.
 #[tokio::test]
 async fn no_more_names_than_allowed_are_looked_up_at_once() {
