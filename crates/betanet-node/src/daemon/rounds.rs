@@ -124,18 +124,19 @@ impl<'a> Rounds<'a> {
         metrics.healthy.store(listed && mixes && !store_failed, Ordering::Relaxed);
     }
 
-    /// Makes a descriptor to publish; none while no key is on disk.
+    /// Makes a descriptor to publish; none while no key is on disk, or where the time has run past the keys since they were
+    /// made: the next round has others.
     fn describe(&mut self) -> Result<(), DocumentError> {
         let (keys, current) = {
             let epochs = &self.keeper.packet_keys;
             (epochs.public_keys(), epochs.current())
         };
         let mut described = Described { signed: None, moves: self.moves };
-        if !keys.is_empty() {
-            // The later of two has the later date, also where the clock was set back by a moment meanwhile.
-            let (now_ms, after_last_ms) = (self.node.time.now_ms(), self.issued_ms + 1);
-            let is_moment = after_last_ms.saturating_sub(now_ms) < SET_BACK_MS;
-            self.issued_ms = if is_moment { now_ms.max(after_last_ms) } else { now_ms };
+        // The last published key stops being accepted two epochs after this one.
+        let expires_ms = self.keeper.clock.start_of(current.next().next().next());
+        let issued_ms = date(self.node.time.now_ms(), self.issued_ms, expires_ms);
+        if let Some(issued_ms) = issued_ms.filter(|_| !keys.is_empty()) {
+            self.issued_ms = issued_ms;
             let descriptor = NodeDescriptor {
                 id: self.node.id,
                 role: self.node.config.role,
@@ -143,9 +144,8 @@ impl<'a> Rounds<'a> {
                 keys,
                 vrf_key: lock(&self.keeper.delays).public_key(),
                 delay_proofs: self.proofs.clone(),
-                issued_ms: self.issued_ms,
-                // The last published key stops being accepted two epochs after this one.
-                expires_ms: self.keeper.clock.start_of(current.next().next().next()),
+                issued_ms,
+                expires_ms,
             };
             described.signed = Some(Verified::sign(descriptor, &self.node.key)?.signed().clone());
         }
@@ -154,8 +154,104 @@ impl<'a> Rounds<'a> {
     }
 }
 
+/// The date of a descriptor that is made at `now_ms` and runs out at `expires_ms`, if it has not run out yet.
+///
+/// The later of two has the later date, also where the clock was set back by a moment meanwhile.
+fn date(now_ms: u64, last_ms: u64, expires_ms: u64) -> Option<u64> {
+    let after_last_ms = last_ms + 1;
+    let is_moment = after_last_ms.saturating_sub(now_ms) < SET_BACK_MS && after_last_ms < expires_ms;
+    let issued_ms = if is_moment { now_ms.max(after_last_ms) } else { now_ms };
+    (issued_ms < expires_ms).then_some(issued_ms)
+}
+
 /// The proofs that may be told now.
 fn revealed(keeper: &Keeper) -> Vec<DelayProof> {
     let current = keeper.packet_keys.current();
     lock(&keeper.delays).revealed(current, &keeper.clock, keeper.time.now_ms(), Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use std::net::SocketAddr;
+    use std::sync::Mutex;
+
+    use betanet_mix::epoch::EpochClock;
+    use betanet_mix::view::{Role, node_id_of};
+
+    use super::super::delays::Delays;
+    use super::super::packet_keys::PacketKeys;
+    use super::super::{DaemonConfig, MixerConfig};
+    use super::*;
+    use crate::clock::boot_id;
+    use crate::fixtures::{NETWORK, key};
+    use crate::net::{Endpoint, NetFile};
+    use crate::state::write_json;
+
+    /// INV-LINK-89
+    #[tokio::test]
+    async fn a_clock_that_jumps_before_its_keys_are_described_costs_a_round() {
+        let folder = tempfile::tempdir().unwrap();
+        let bootstrap = folder.path().join("net.json");
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let net = NetFile {
+            network: NETWORK.into(),
+            authority: Endpoint {
+                id: node_id_of(&key()),
+                address: SocketAddr::from(([127, 0, 0, 1], 9)).try_into().unwrap(),
+            },
+            edges: Vec::new(),
+            one_operator: true,
+            http: [].into(),
+        };
+        write_json(&bootstrap, &net).unwrap();
+        let config = DaemonConfig {
+            dir: folder.path().join("node"),
+            bootstrap,
+            role: Role::Middle,
+            token: None,
+            listen: local,
+            announce: None,
+            http: local,
+            exact_metrics: true,
+            mixer: MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64, client_rate: 100 },
+            looks: Arc::default(),
+            target_throughput: 10,
+        };
+        let node = Node::open(config).await.unwrap();
+        let clock = EpochClock::new(20_000, 1_000).unwrap();
+        let (now_ms, moves) = (node.time.now_ms(), node.time.moves());
+        let packet_keys = PacketKeys::open(&node.state, &boot_id().unwrap(), clock.epoch_at(now_ms), 10).unwrap();
+        let keeper = Keeper {
+            packet_keys: Arc::new(packet_keys),
+            delays: Arc::new(Mutex::new(Delays::open(&node.state).unwrap())),
+            clock,
+            time: node.time.clone(),
+        };
+        let egress = Egress::new(node.time.clone(), Arc::clone(&node.metrics));
+        node.time.set(now_ms + 4 * 20_000);
+        let mut rounds = Rounds::new(&node, keeper, egress, None, moves).unwrap();
+        let published = rounds.descriptor();
+        assert!(published.borrow().signed.is_none());
+        rounds.round().await.unwrap();
+        assert!(published.borrow().signed.is_some());
+    }
+
+    /// INV-LINK-89
+    #[test]
+    fn a_later_descriptor_has_a_later_date_as_long_as_it_can() {
+        for (now_ms, last_ms, expires_ms, expected) in [
+            (50_000, 40_000, 70_000, Some(50_000)),
+            (50_000, 50_000, 70_000, Some(50_001)),
+            (50_000, 58_000, 70_000, Some(58_001)),
+            // The clock was set back by a moment that is longer than the keys last, or by more than a moment.
+            (50_000, 58_000, 56_000, Some(50_000)),
+            (50_000, 64_000, 90_000, Some(50_000)),
+            (70_000, 40_000, 70_000, None),
+            (69_999, 69_999, 70_000, Some(69_999)),
+        ] {
+            assert_eq!(expected, date(now_ms, last_ms, expires_ms), "{now_ms} {last_ms} {expires_ms}");
+        }
+    }
 }
