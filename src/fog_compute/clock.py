@@ -19,8 +19,6 @@ __all__ = ["Clock", "SystemClock"]
 SLICE_S: Final = 5.0
 """Longest single wait, because the event loop does not count suspensions."""
 
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-
 
 @runtime_checkable
 class Clock(Protocol):
@@ -58,6 +56,17 @@ _BOOTED_AT: Final = datetime.now(UTC) - timedelta(seconds=_since_boot())
 """The one look at the wall clock, the same for every clock of the process."""
 
 
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+_BOOT: Final = _boot()
+"""No process outlives its boot, and later there may be no file left to open."""
+
+
 class SystemClock:
     """The clock of the machine."""
 
@@ -66,10 +75,7 @@ class SystemClock:
     @property
     def boot(self) -> str:
         """Return the kernel's name of this boot."""
-        try:
-            return _BOOT_ID.read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
+        return _BOOT
 
     def now(self) -> datetime:
         """Return the wall clock's time at the start, and what has passed since."""

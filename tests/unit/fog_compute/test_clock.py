@@ -35,6 +35,26 @@ def test_the_clock_is_the_wall_clock_at_the_start_and_counts_suspensions() -> No
     assert clock.boot == SystemClock().boot != ""
 
 
+_OUT_OF_FILES = """
+import resource
+from fog_compute.clock import SystemClock
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+print(SystemClock().boot)
+"""
+
+
+def test_a_process_without_open_files_left_still_knows_its_boot() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", _OUT_OF_FILES],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert told.stdout.strip() == SystemClock().boot != ""
+
+
 @pytest.mark.parametrize("jump", [-30 * 86400, -3600, 3600, 30 * 86400])
 def test_a_jump_of_the_wall_clock_moves_no_time_within_the_process(
     jump: int, wall_clock_shim: Path, tmp_path: Path
