@@ -67,7 +67,11 @@ impl Drop for Begun<'_> {
         let mut slow = lock(self.slow);
         if self.is_over {
             slow.remove(&self.named);
-        } else if slow.len() < SLOW {
+        } else {
+            // Whoever announces ever new names makes others cost one long look-up more, and no memory.
+            if slow.len() >= SLOW {
+                slow.clear();
+            }
             slow.insert(self.named.clone());
         }
     }
@@ -132,9 +136,9 @@ impl Names {
         // Somebody else may have begun while this one waited for a place.
         let running = lock(&self.under_way).entry(named.clone()).or_insert_with(|| wait.clone()).clone();
         if !running.same_channel(&wait) {
+            drop(places);
             return outcome(running).await;
         }
-        let mut begun = Begun { slow: &self.slow, named: named.clone(), is_over: false };
         let (look_up, under_way) = (Arc::clone(&self.look_up), Arc::clone(&self.under_way));
         let thread = std::thread::Builder::new().name("resolve".into()).spawn({
             let named = named.clone();
@@ -150,6 +154,7 @@ impl Names {
             lock(&self.under_way).remove(&named);
             return Err(err);
         }
+        let mut begun = Begun { slow: &self.slow, named, is_over: false };
         let found = outcome(wait).await;
         begun.is_over = true;
         found

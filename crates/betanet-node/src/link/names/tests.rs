@@ -2,9 +2,10 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::sync::lock;
@@ -58,38 +59,63 @@ async fn a_name_leads_to_nothing_that_could_not_be_announced() {
     assert_eq!(TRIED, many.resolve("mix.example", 7).await.unwrap().len());
 }
 
-/// INV-LINK-92: a name that takes long has one thread, however often it is asked for.
-#[tokio::test]
-async fn a_name_that_nobody_answers_for_keeps_no_other_from_being_found() {
+/// A resolver that answers for `slow.example` when it is told to, how often it was asked for that, and what tells it.
+fn told(at_once: usize) -> (Arc<Names>, Arc<AtomicUsize>, Sender<()>) {
     let (go, gate) = channel::<()>();
     let gate: Mutex<Receiver<()>> = Mutex::new(gate);
     let asked = Arc::new(AtomicUsize::new(0));
-    let names = Arc::new(Names::new(4, {
+    let names = Names::new(at_once, {
         let asked = Arc::clone(&asked);
         move |name, port| {
-            if name.starts_with("slow") {
+            if name == "slow.example" {
                 asked.fetch_add(1, Ordering::SeqCst);
                 let _ = lock(&gate).recv();
             }
             Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
         }
-    }));
-    let ask = |name: &str, port| {
-        let (names, name) = (Arc::clone(&names), name.to_owned());
-        tokio::spawn(async move { names.resolve(&name, port).await })
+    });
+    (Arc::new(names), asked, go)
+}
+
+fn ask(names: &Arc<Names>, port: u16) -> JoinHandle<io::Result<Vec<SocketAddr>>> {
+    let names = Arc::clone(names);
+    tokio::spawn(async move { names.resolve("slow.example", port).await })
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let waited = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
     };
-    let until = async |condition: &dyn Fn() -> bool| {
-        let waited = async {
-            while !condition() {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, waited).await.unwrap();
-    };
+    timeout(PATIENCE, waited).await.unwrap();
+}
+
+/// INV-LINK-92: two wait for a place, and one look-up is enough for both.
+#[tokio::test]
+async fn who_waits_for_a_look_up_that_another_has_begun_holds_no_place() {
+    let (names, asked, go) = told(2);
+    let begun = [ask(&names, 1), ask(&names, 2)];
+    until(|| asked.load(Ordering::SeqCst) == 2).await;
+    let both = [ask(&names, 3), ask(&names, 3)];
+    tokio::task::yield_now().await;
+    (0..2).for_each(|_| go.send(()).unwrap());
+    until(|| asked.load(Ordering::SeqCst) == 3 && names.free.available_permits() == 1).await;
+    drop(go);
+    for task in begun.into_iter().chain(both) {
+        assert_eq!(1, timeout(PATIENCE, task).await.unwrap().unwrap().unwrap().len());
+    }
+    assert_eq!(3, asked.load(Ordering::SeqCst));
+}
+
+/// INV-LINK-92: a name that takes long has one thread, however often it is asked for.
+#[tokio::test]
+async fn a_name_that_nobody_answers_for_keeps_no_other_from_being_found() {
+    let (names, asked, go) = told(4);
     // Asked for again and again, each time for as long as a handshake has.
     for _ in 0..9 {
-        let slow = ask("slow.example", 1);
-        until(&|| asked.load(Ordering::SeqCst) == 1).await;
+        let slow = ask(&names, 1);
+        until(|| asked.load(Ordering::SeqCst) == 1).await;
         tokio::task::yield_now().await;
         slow.abort();
         assert!(slow.await.unwrap_err().is_cancelled());
@@ -98,7 +124,7 @@ async fn a_name_that_nobody_answers_for_keeps_no_other_from_being_found() {
     let good = timeout(PATIENCE, names.resolve("mix.example", 9)).await.unwrap();
     assert_eq!(vec![SocketAddr::from(([192, 0, 2, 1], 9))], good.unwrap());
     // Who comes while it is looked up has what comes of it.
-    let late = [ask("slow.example", 1), ask("slow.example", 1)];
+    let late = [ask(&names, 1), ask(&names, 1)];
     tokio::task::yield_now().await;
     go.send(()).unwrap();
     for late in late {
@@ -107,17 +133,17 @@ async fn a_name_that_nobody_answers_for_keeps_no_other_from_being_found() {
     assert_eq!(1, asked.load(Ordering::SeqCst));
 
     // Many such names have all places at their first look-up, and half of them from then on.
-    let begin = |port| ask("slow.example", port);
+    let begin = |port| ask(&names, port);
     let given_up: Vec<_> = (1..=4).map(begin).collect();
-    until(&|| asked.load(Ordering::SeqCst) == 5).await;
+    until(|| asked.load(Ordering::SeqCst) == 5).await;
     for task in given_up {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
     }
     (0..4).for_each(|_| go.send(()).unwrap());
-    until(&|| names.free.available_permits() == 4).await;
+    until(|| names.free.available_permits() == 4).await;
     let again: Vec<_> = (1..=4).map(begin).collect();
-    until(&|| asked.load(Ordering::SeqCst) == 7).await;
+    until(|| asked.load(Ordering::SeqCst) == 7).await;
     assert_eq!(1, timeout(PATIENCE, names.resolve("mix.example", 9)).await.unwrap().unwrap().len());
     assert_eq!(7, asked.load(Ordering::SeqCst));
     // One that is answered in time is like any other again.
