@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from fog_compute.errors import FogError, InvalidTask
 from fog_compute.tasks.sealing import BadBlob, blob_ref
 from fog_compute.worker.threads import beside
+
+_SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What an attempt to read a file fails for that is there all the same."""
 
 
 class CacheFull(FogError):
@@ -23,7 +28,7 @@ class CacheFull(FogError):
 
 
 class BlobGone(FogError):
-    """What was here cannot be read any more: the worker's fault, and not that of who sent it."""
+    """What was here cannot be read, if only now: the worker's fault, and not the sender's."""
 
 
 class BlobCache:
@@ -100,10 +105,11 @@ class BlobCache:
         try:
             data = await beside(self.size(ref), self._path(ref).read_bytes)
         except OSError as err:
-            self._drop(ref)
-            for other in [one for one in self._sizes if not self._path(one).is_file()]:
-                self._drop(other)  # where one went, more may have gone
-            raise BlobGone(f"a blob can no longer be read: {err.strerror}") from err
+            if err.errno not in _SHORT:
+                self._drop(ref)
+                for other in [one for one in self._sizes if not self._path(one).is_file()]:
+                    self._drop(other)  # where one went, more may have gone
+            raise BlobGone(f"a blob cannot be read: {err.strerror}") from err
         if ref in self._sizes:
             self._touch(ref)
         return data

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import random
+import resource
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -249,7 +250,7 @@ async def test_a_blob_is_kept_only_under_its_hash(tmp_path: Path) -> None:
     await cache.put(ref, data)
     assert (cache.has(ref), cache.size(ref)) == (True, 100)
     assert await cache.get(ref) == data
-    with pytest.raises(BlobGone, match="no longer"):
+    with pytest.raises(BlobGone, match="cannot be read"):
         await cache.get(bytes(32))
 
 
@@ -303,6 +304,22 @@ async def test_a_blob_that_was_taken_away_is_missed_and_taken_again(tmp_path: Pa
         await cache.get(ref)
     assert not cache.has(ref)
     await cache.put(ref, data)
+    assert await cache.get(ref) == data
+
+
+@pytest.mark.asyncio
+async def test_a_blob_that_cannot_be_opened_for_a_while_is_still_there(tmp_path: Path) -> None:
+    cache = BlobCache(tmp_path / "blobs", 300)
+    ref, data = blob("a")
+    await cache.put(ref, data)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(BlobGone, match="Too many open files"):
+            await cache.get(ref)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert cache.has(ref)
     assert await cache.get(ref) == data
 
 
