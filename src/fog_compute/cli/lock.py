@@ -135,11 +135,9 @@ class HomeLock:
     def _take(self, descriptor: int) -> bool:
         """Take the lock; a command that only looks who has it holds it for a moment.
 
-        On a busy machine the moment may last.
+        On a busy machine the moment may last, and one that stands still takes no try away.
         """
-        for _ in range(
-            TRIES
-        ):  # and no deadline: a machine that stands still meanwhile takes no try away
+        for _ in range(TRIES):
             if self._flock(descriptor, fcntl.LOCK_EX):
                 return True
             time.sleep(PAUSE_S)
