@@ -255,14 +255,18 @@ def main() -> None:
     """Print a table and, as the last line, JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("programs", type=Path, help="folder with betanet, e2e and flood")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="those that can be, if left out")
     parser.add_argument("--seconds", type=int, default=15, help="for each measurement")
     parser.add_argument("--rate", type=int, default=200, help="honest messages a second")
     parser.add_argument("--unpaced", action="store_true", help="packets as fast as they are taken")
     parser.add_argument("--keep", action="store_true", help="write the results and the page")
     words = parser.parse_args()
+    possible = PACED if words.unpaced else KINDS
+    kinds = words.kinds or possible
+    if not set(kinds) <= set(possible):
+        parser.error(f"--unpaced: only {', '.join(PACED)} have a pace")
     results = {}
-    for kind in words.kinds:
+    for kind in kinds:
         pace = PACE if kind in PACED and not words.unpaced else None
         # A network of its own: what one flood leaves is not the next one's.
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
