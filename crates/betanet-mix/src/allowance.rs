@@ -122,24 +122,19 @@ pub struct Allowances<K> {
     each: (f64, f64),
     remembered: usize,
     left: HashMap<K, Allowance>,
-    /// Of those that are remembered, how many have a prefix.
-    by_prefix: BTreeMap<Option<Prefix>, usize>,
 }
 
 impl<K: HasPrefix> Allowances<K> {
     /// For each the most in one go, and what is added per second.
     #[must_use]
     pub fn new(each: (f64, f64)) -> Self {
-        Self { each, remembered: REMEMBERED, left: HashMap::new(), by_prefix: BTreeMap::new() }
+        Self { each, remembered: REMEMBERED, left: HashMap::new() }
     }
 
     /// Takes one of what `who` has left; `false` if nothing is, or if too many of its prefix have used theirs.
     pub fn take(&mut self, who: K, now: Duration) -> bool {
-        if !self.left.contains_key(&who) {
-            if !self.make_room(who.prefix(), now) {
-                return false;
-            }
-            *self.by_prefix.entry(who.prefix()).or_default() += 1;
+        if !self.left.contains_key(&who) && !self.make_room(who.prefix(), now) {
+            return false;
         }
         self.left.entry(who).or_insert_with(|| Allowance::new(self.each, now)).take(now)
     }
@@ -150,24 +145,22 @@ impl<K: HasPrefix> Allowances<K> {
         }
         self.left.retain(|_, allowance| !allowance.is_full(now));
         if self.left.len() < self.remembered {
-            self.by_prefix.clear();
-            for who in self.left.keys() {
-                *self.by_prefix.entry(who.prefix()).or_default() += 1;
-            }
             return true;
         }
-        let Some((heaviest, most)) = self.by_prefix.iter().max_by_key(|(_, parties)| **parties) else { return false };
-        let (heaviest, most) = (*heaviest, *most);
+        let mut by_prefix = BTreeMap::<_, usize>::new();
+        for who in self.left.keys() {
+            *by_prefix.entry(who.prefix()).or_default() += 1;
+        }
+        let Some((heaviest, most)) = by_prefix.iter().max_by_key(|(_, parties)| **parties) else { return false };
         // Only who has fewer also with one more: else prefixes push each other out by turns, and whoever is forgotten
         // comes back with a full allowance.
-        if self.by_prefix.get(&prefix).map_or(0, |parties| *parties) + 1 >= most {
+        if by_prefix.get(&prefix).map_or(0, |parties| *parties) + 1 >= *most {
             return false;
         }
-        let of_heaviest = self.left.iter().filter(|(who, _)| who.prefix() == heaviest);
+        let of_heaviest = self.left.iter().filter(|(who, _)| who.prefix() == *heaviest);
         let fullest = of_heaviest.max_by(|one, other| one.1.at(now).total_cmp(&other.1.at(now))).map(|(who, _)| *who);
         if let Some(fullest) = fullest {
             self.left.remove(&fullest);
-            self.by_prefix.insert(heaviest, most - 1);
         }
         true
     }

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use betanet_mix::directory::{Consensuses, NetworkConstants, OwedProof};
 use betanet_mix::mailbox::Limits;
-use betanet_mix::view::{DocumentError, LinkAddress, Role, Signed, node_id_of};
+use betanet_mix::view::{DocumentError, LinkAddress, NetworkView, Role, Signed, node_id_of};
 use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,13 @@ pub struct NodeRecord {
     pub http_address: SocketAddr,
     /// Process id.
     pub pid: u32,
+}
+
+impl NodeRecord {
+    /// Whether a view lists the node where it is now. Listed where it was before, it would be ready for nobody.
+    fn is_listed_in(&self, view: &NetworkView) -> bool {
+        view.node(self.id).is_some_and(|node| *node.link_address() == self.link_address)
+    }
 }
 
 /// Why a node does not run.

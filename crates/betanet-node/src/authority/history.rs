@@ -307,7 +307,7 @@ impl World {
             lock(&keeper.delays).owe(self.ledger.as_ref().unwrap().owed_by(id));
         }
         node.linked = serves;
-        assert_eq!(None, keeper.round(&node.consensuses, Ok(boot), now_ms, now).trouble);
+        assert_eq!(None, keeper.round(&node.consensuses, Some(boot), now_ms, now).trouble);
         let (keys, current) = {
             let packet_keys = &keeper.packet_keys;
             (packet_keys.public_keys(), packet_keys.current())

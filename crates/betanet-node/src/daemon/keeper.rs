@@ -39,21 +39,15 @@ impl Keeper {
     pub async fn keep(&self, consensuses: Arc<Consensuses>) -> Kept {
         let keeper = self.clone();
         let round = tokio::task::spawn_blocking(move || {
-            keeper.round(&consensuses, boot_id(), keeper.time.now_ms(), Instant::now())
+            keeper.round(&consensuses, boot_id().ok(), keeper.time.now_ms(), Instant::now())
         });
         round.await.unwrap_or_else(|err| Kept { keys_changed: false, trouble: Some(err.to_string()) })
     }
 
-    /// What [`Keeper::keep`] does in the boot `boot_id`, at the time `now_ms` of the network and `now` of the timers.
-    pub(crate) fn round(
-        &self,
-        consensuses: &Consensuses,
-        boot_id: Result<String, StateError>,
-        now_ms: u64,
-        now: Instant,
-    ) -> Kept {
-        // One that cannot be read now is asked for in the next round.
-        self.forget_if_set_back(boot_id.ok());
+    /// What [`Keeper::keep`] does at the time `now_ms` of the network and `now` of the timers, in the boot `boot_id`. One that
+    /// cannot be read now is asked for in the next round.
+    pub(crate) fn round(&self, consensuses: &Consensuses, boot_id: Option<String>, now_ms: u64, now: Instant) -> Kept {
+        self.forget_if_set_back(boot_id);
         let (keys_changed, rotated) = self.rotate(self.clock.epoch_at(now_ms), now);
         let fixed = self.fix_delays(consensuses, now_ms);
         // Tags that the disk refused wait for the next packet, or for this.
@@ -114,8 +108,6 @@ impl Keeper {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-    use std::io::{Error, ErrorKind};
-
     use betanet_mix::view::node_id_of;
 
     use super::*;
@@ -137,10 +129,7 @@ mod tests {
         };
         let none = Consensuses::new(NETWORK.into(), node_id_of(&key()));
         let round = |boot: Option<&str>| {
-            let unread =
-                || StateError::Io { action: "read", path: "name".into(), source: Error::from(ErrorKind::Other) };
-            let boot = boot.map(str::to_owned).ok_or_else(unread);
-            assert_eq!(None, keeper.round(&none, boot, now_ms, Instant::now()).trouble);
+            assert_eq!(None, keeper.round(&none, boot.map(str::to_owned), now_ms, Instant::now()).trouble);
             keeper.packet_keys.public_keys()
         };
         let first = round(Some("boot"));

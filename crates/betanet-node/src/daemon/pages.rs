@@ -35,9 +35,11 @@ pub(super) fn serve(
             let healthy = metrics.healthy.load(Ordering::Relaxed);
             let consensuses = consensuses.borrow();
             let now_ms = time.now_ms();
-            let consensus = consensuses.at(now_ms).map(|view| view.consensus());
-            let refused =
-                || refusal.borrow().as_ref().map(|reason| format!("the authority does not take this node: {reason}"));
+            let view = consensuses.at(now_ms);
+            let consensus = view.map(|view| view.consensus());
+            let refused = refusal.borrow().clone();
+            let refused = refused.map(|reason| format!("the authority does not take this node: {reason}"));
+            let troubles: Vec<_> = consensuses.complaint(now_ms).into_iter().chain(refused).collect();
             let body = serde_json::json!({
                 "status": if healthy { "ok" } else { "not_ready" },
                 "id": record.id.to_string(),
@@ -45,8 +47,8 @@ pub(super) fn serve(
                 "epoch": consensus.map(|consensus| consensus.epoch.0),
                 "revision": consensus.map(|consensus| consensus.revision),
                 "nodes": consensus.map(|consensus| consensus.nodes.len()),
-                "listed": consensuses.at(now_ms).is_some_and(|view| view.node(record.id).is_some()),
-                "trouble": consensuses.complaint(now_ms).into_iter().chain(refused()).reduce(|one, other| one + "; " + &other),
+                "listed": view.is_some_and(|view| record.is_listed_in(view)),
+                "trouble": (!troubles.is_empty()).then(|| troubles.join("; ")),
                 "uptime_seconds": started.elapsed().as_secs(),
                 "version": env!("CARGO_PKG_VERSION"),
             });

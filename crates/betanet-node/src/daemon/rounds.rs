@@ -103,7 +103,7 @@ impl<'a> Rounds<'a> {
 
     /// Refreshes the gauges, and says whether the node is well.
     fn look(&self) {
-        let Node { metrics, consensuses, time, id, record, .. } = self.node;
+        let Node { metrics, consensuses, time, record, .. } = self.node;
         let (current, (entries, capacity)) = {
             let epochs = &self.keeper.packet_keys;
             (epochs.current(), epochs.replay_load())
@@ -115,11 +115,7 @@ impl<'a> Rounds<'a> {
             edge.update_levels();
             edge.has_failed()
         });
-        // Listed where it was before, it would be ready for nobody.
-        let listed = consensuses
-            .borrow()
-            .at(time.now_ms())
-            .is_some_and(|view| view.node(*id).is_some_and(|node| *node.link_address() == record.link_address));
+        let listed = consensuses.borrow().at(time.now_ms()).is_some_and(|view| record.is_listed_in(view));
         let mixes = lock(&self.keeper.delays).source(current).is_some() && self.trouble.is_none();
         metrics.healthy.store(listed && mixes && !store_failed, Ordering::Relaxed);
     }
