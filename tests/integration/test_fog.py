@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import wasmtime
 
-from fog_compute.vpn.levels import PrivacyLevel
+from fog_compute.levels import PrivacyLevel
 from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog, until
 
 pytestmark = pytest.mark.timeout(300)

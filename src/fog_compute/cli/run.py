@@ -20,12 +20,12 @@ from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.descriptors import STDIN
 from fog_compute.errors import InvalidTask
 from fog_compute.layout import MAX_BLOB_BYTES
+from fog_compute.levels import PrivacyLevel
 from fog_compute.reading import read_descriptor, read_file
 from fog_compute.tasks import Limits, TaskSpec
 from fog_compute.tasks.model import INPUT_BYTES
 from fog_compute.text import as_named
 from fog_compute.units import format_bytes, format_duration, parse_bytes, parse_duration
-from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["run"]
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from fog_compute.clock import Clock
 from fog_compute.coordinator.sessions import Session
 from fog_compute.errors import ChannelDown, ChannelError
+from fog_compute.levels import PrivacyLevel
 from fog_compute.store import BlobStore
 from fog_compute.tasks import Attempt, Task, seed_of
 from fog_compute.tasks.bounds import MAX_ATTEMPTS
@@ -35,7 +36,6 @@ from fog_compute.tasks.messages import (
 )
 from fog_compute.tasks.sealing import OVERHEAD, SealedBlob, seal_blob
 from fog_compute.tasks.wire import WireError, encode, limits_to_wire, parse_reply
-from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["Carrier", "Exchange", "Heard", "Renewal"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Final, Protocol
 
+from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import Task, TaskSpec
-from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["FogOnionCoordinator", "TaskRouter"]
 

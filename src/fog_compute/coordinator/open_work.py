@@ -19,11 +19,11 @@ from fog_compute.coordinator.ledger import Ledger
 from fog_compute.coordinator.reach import NetworkTrouble, Reach
 from fog_compute.coordinator.sessions import Pacing, Session, Tempo, session_key
 from fog_compute.errors import StoreError
+from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Change, Decline, Store
 from fog_compute.tasks import Attempt, AttemptState, Task
-from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["RESUBMIT_PAUSE", "Offer", "OpenWork"]
 

@@ -16,9 +16,9 @@ from random import Random
 from types import MappingProxyType
 from typing import Final
 
+from fog_compute.levels import PrivacyLevel
 from fog_compute.units import format_bytes
 from fog_compute.vpn.directory import shown_name
-from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = [
     "Decision",

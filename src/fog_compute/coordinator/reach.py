@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from fog_compute.errors import ChannelDown, ConfigError, ServiceUnavailable, StoreError
-from fog_compute.vpn.levels import PrivacyLevel
+from fog_compute.levels import PrivacyLevel
 
 __all__ = ["NO_NETWORK", "NetworkTrouble", "Reach"]
 

@@ -13,13 +13,13 @@ from itertools import islice
 from typing import Final
 
 from fog_compute.coordinator.planner import SessionView
+from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import Attempt, Limits
 from fog_compute.tasks.bounds import MAX_ATTEMPTS
 from fog_compute.tasks.pacing import RATIO
 from fog_compute.tasks.sealing import new_key
 from fog_compute.tasks.wire import ResultAssembler
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES
-from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["Pacing", "Progress", "Session", "Tempo", "session_key"]
 

@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from fog_compute.coordinator.placement import WorkerState, WorkerView
+from fog_compute.levels import PrivacyLevel
 from fog_compute.server.services import ServiceState
 from fog_compute.store import TaskEventRecord
 from fog_compute.tasks import (
@@ -24,7 +25,6 @@ from fog_compute.tasks import (
 from fog_compute.tasks.model import REASON_LENGTH
 from fog_compute.text import one_line
 from fog_compute.vpn.directory import shown_name
-from fog_compute.vpn.levels import PrivacyLevel
 
 _DEFAULTS: Final = Limits()
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final, TypeAlias
 
 from fog_compute.errors import NotFound, StoreError
+from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks.model import (
     OPEN_ATTEMPT_STATES,
     Attempt,
@@ -25,7 +26,6 @@ from fog_compute.tasks.model import (
     TaskResult,
     TaskState,
 )
-from fog_compute.vpn.levels import PrivacyLevel
 
 
 class Conflict(StoreError):

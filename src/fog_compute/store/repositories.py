@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.clock import Clock
 from fog_compute.errors import InvalidTask, NotFound
+from fog_compute.levels import PrivacyLevel
 from fog_compute.store import schema
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Conflict, LevelDelta
@@ -31,7 +32,6 @@ from fog_compute.tasks.model import (
 from fog_compute.tasks.sealing import OVERHEAD
 from fog_compute.tasks.wire import parse_result
 from fog_compute.units import format_bytes
-from fog_compute.vpn.levels import PrivacyLevel
 
 CreateTask = Callable[[Task, str | None], Awaitable[None]]
 

@@ -20,9 +20,9 @@ from types import MappingProxyType
 from typing import Final
 
 from fog_compute.errors import FogError, InvalidTask
+from fog_compute.levels import PrivacyLevel
 from fog_compute.text import one_line
 from fog_compute.units import KIB, MIB
-from fog_compute.vpn.levels import PrivacyLevel
 
 MAX_ARGV_BYTES: Final = 64 * KIB
 MAX_INPUTS: Final = 256

@@ -1,4 +1,4 @@
-"""Privacy levels, message channels and circuits over the mixnet.
+"""Message channels and circuits over the mixnet.
 
 Import :mod:`fog_compute.vpn.betanet` and :mod:`fog_compute.vpn.onion` by name: they load the
 native core, which the rest of this package does not need.
@@ -7,6 +7,5 @@ native core, which the rest of this package does not need.
 from __future__ import annotations
 
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES, MessageChannel, Received
-from fog_compute.vpn.levels import PrivacyLevel
 
-__all__ = ["REPLY_PACKET_BYTES", "MessageChannel", "PrivacyLevel", "Received"]
+__all__ = ["REPLY_PACKET_BYTES", "MessageChannel", "Received"]

@@ -24,10 +24,10 @@ from fog_compute.errors import (
     PrivacyUnavailable,
     ServiceUnavailable,
 )
+from fog_compute.levels import PrivacyLevel
 from fog_compute.threads import in_thread
 from fog_compute.vpn.channel import Received
 from fog_compute.vpn.directory import WorkerOffer
-from fog_compute.vpn.levels import PrivacyLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from fog_compute.vpn.levels import PrivacyLevel
+from fog_compute.levels import PrivacyLevel
 
 __all__ = ["WorkerDirectory", "WorkerOffer", "WorkerPublisher", "shown_name"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import CircuitError
-from fog_compute.vpn.levels import PrivacyLevel
+from fog_compute.levels import PrivacyLevel
 
 if TYPE_CHECKING:
     from fog_compute.vpn.channel import MessageChannel

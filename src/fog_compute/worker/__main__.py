@@ -31,6 +31,7 @@ from fog_compute.errors import ChannelError, ConfigError, FogError
 from fog_compute.first import go_below_first_process
 from fog_compute.kernel import try_lock
 from fog_compute.layout import WORKER_HOME_BYTES, usable_home, whole_path
+from fog_compute.levels import PrivacyLevel
 from fog_compute.lifetime import (
     EXIT_UNUSABLE,
     announce,
@@ -45,7 +46,6 @@ from fog_compute.reading import read_state
 from fog_compute.units import MIB
 from fog_compute.vpn.betanet import BetanetChannel, open_channel
 from fog_compute.vpn.directory import WorkerOffer
-from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.worker.agent import Served, WorkerAgent
 from fog_compute.worker.settings import WorkerSettings
 

@@ -17,6 +17,7 @@ import msgspec
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import ChannelError, FogError, InvalidTask
+from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
 from fog_compute.tasks.messages import (
     FINISHED,
@@ -54,7 +55,6 @@ from fog_compute.tasks.wire import (
 from fog_compute.text import one_line
 from fog_compute.vpn.channel import MessageChannel, Received
 from fog_compute.vpn.directory import WorkerOffer, WorkerPublisher
-from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.worker.attempts import Held, check_submit, open_job, open_module, refs_of
 from fog_compute.worker.cache import BlobCache, BlobGone, CacheFull
 from fog_compute.worker.journal import Journal, JournalUnusable

@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from fog_compute.errors import NotFound, PrivacyUnavailable
+from fog_compute.levels import PrivacyLevel
 from fog_compute.server.dependencies import Services
 from fog_compute.server.schemas import BlobOut, TaskDetailOut, TaskIn, TaskListOut, TaskOut
 from fog_compute.server.services import ServiceManager
 from fog_compute.tasks import TaskResult, TaskState
-from fog_compute.vpn.levels import PrivacyLevel
 
 __all__ = ["router"]
 
@@ -106,7 +106,7 @@ def _check_level(services: ServiceManager, level: PrivacyLevel) -> None:
     edges = view.nodes.get("entry", 0) + view.nodes.get("exit", 0)
     middles = view.nodes.get("middle", 0)
     # One edge of each side, the rest middles; with one hop the recipient's edge is all.
-    fits = edges >= min(2, level.hops) and middles >= max(0, level.hops - 2)
+    fits = edges >= level.edges and middles >= level.middles
     if not fits:
         raise PrivacyUnavailable(
             f"privacy {level.value} needs {level.hops} nodes on a path, two of them edges, and the"

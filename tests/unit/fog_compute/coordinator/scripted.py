@@ -17,6 +17,7 @@ from fog_compute.coordinator.dispatcher import Dispatcher
 from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import ChannelError
+from fog_compute.levels import PrivacyLevel
 from fog_compute.store import Store
 from fog_compute.tasks import TaskResult
 from fog_compute.tasks.messages import (
@@ -40,7 +41,6 @@ from fog_compute.tasks.wire import encode, encode_result, fit_statuses, parse_re
 from fog_compute.testing import ManualClock, MemoryChannel, MemoryNetwork
 from fog_compute.vpn.channel import Received
 from fog_compute.vpn.directory import WorkerOffer
-from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.vpn.onion import OnionCircuitService
 
 TURNS = 40

@@ -16,6 +16,7 @@ from fog_compute.coordinator.onion import FogOnionCoordinator
 from fog_compute.coordinator.placement import WorkerState
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import NotFound
+from fog_compute.levels import PrivacyLevel
 from fog_compute.store import Cancel as CancelTask
 from fog_compute.store import Conflict
 from fog_compute.tasks import (
@@ -48,7 +49,6 @@ from fog_compute.tasks.messages import (
     Submit,
 )
 from fog_compute.tasks.sealing import OVERHEAD
-from fog_compute.vpn import PrivacyLevel
 from fog_compute.vpn.onion import OnionCircuitService
 from tests.unit.fog_compute.coordinator.scripted import Channels, Fog, ScriptedWorker, open_fog
 

@@ -8,8 +8,8 @@ import pytest
 
 from fog_compute.coordinator.placement import WorkerState
 from fog_compute.errors import StoreError
+from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import AttemptState, Task, TaskState
-from fog_compute.vpn.levels import PrivacyLevel
 from tests.unit.fog_compute.coordinator.scripted import Fog, open_fog
 from tests.unit.fog_compute.coordinator.test_dispatcher import (
     OK,

@@ -18,7 +18,7 @@ from fog_compute.coordinator.placement import (
     default_strategy,
     select,
 )
-from fog_compute.vpn import PrivacyLevel
+from fog_compute.levels import PrivacyLevel
 
 TASK = Requirements(kind="wasm", memory_bytes=100, module="m")
 

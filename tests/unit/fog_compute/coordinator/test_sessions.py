@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fog_compute.coordinator.sessions import PIECE_BYTES, Pacing, Session
+from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import Attempt, AttemptState, Limits
 from fog_compute.tasks.messages import FINISHED, AttemptStatus
-from fog_compute.vpn import PrivacyLevel
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -19,6 +19,7 @@ import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.errors import InvalidTask, NotFound, StoreError, StoreUnusable
+from fog_compute.levels import PrivacyLevel
 from fog_compute.store import (
     Accept,
     Cancel,
@@ -47,7 +48,6 @@ from fog_compute.tasks import (
 from fog_compute.tasks.sealing import OVERHEAD
 from fog_compute.testing import ManualClock
 from fog_compute.units import MIB
-from fog_compute.vpn.levels import PrivacyLevel
 
 RESULT = TaskResult(0, b"out" * 100, b"err", 7, 11, 65536)
 

@@ -17,7 +17,8 @@ from fog_compute.errors import (
     PrivacyUnavailable,
     ServiceUnavailable,
 )
-from fog_compute.vpn import MessageChannel, PrivacyLevel, Received
+from fog_compute.levels import PrivacyLevel
+from fog_compute.vpn import MessageChannel, Received
 from fog_compute.vpn.betanet import BetanetChannel, BetanetService
 from fog_compute.vpn.directory import shown_name
 

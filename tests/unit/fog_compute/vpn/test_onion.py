@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from fog_compute.errors import CircuitError
+from fog_compute.levels import PrivacyLevel
 from fog_compute.testing import ManualClock, MemoryChannel, MemoryNetwork
-from fog_compute.vpn import PrivacyLevel
 from fog_compute.vpn.onion import OnionCircuitService
 
 pytestmark = pytest.mark.asyncio

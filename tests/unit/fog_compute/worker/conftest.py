@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from fog_compute.errors import ChannelTimeout
+from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import Limits, TaskResult, new_handle
 from fog_compute.tasks.messages import (
     FINISHED,
@@ -32,7 +33,6 @@ from fog_compute.tasks.sealing import SealedBlob, new_key, seal_blob
 from fog_compute.tasks.wire import ResultAssembler, encode, limits_to_wire, parse_reply
 from fog_compute.testing import MemoryChannel, MemoryNetwork
 from fog_compute.vpn.directory import WorkerOffer
-from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.worker.agent import Served, WorkerAgent
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import RunnerSlot

@@ -14,6 +14,7 @@ import msgspec
 import psutil
 import pytest
 
+from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import Fault, Limits, new_handle, next_edge
 from fog_compute.tasks.messages import (
     FINISHED,
@@ -40,7 +41,6 @@ from fog_compute.tasks.wire import encode, encode_result, parse_reply
 from fog_compute.testing import ManualClock, MemoryNetwork
 from fog_compute.units import MIB
 from fog_compute.vpn.channel import Received
-from fog_compute.vpn.levels import PrivacyLevel
 from fog_compute.worker.agent import Served, WorkerAgent
 from fog_compute.worker.attempts import Held
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fog_compute.errors import ConfigError
-from fog_compute.vpn.levels import PrivacyLevel
+from fog_compute.levels import PrivacyLevel
 from fog_compute.worker.__main__ import _parser, owned, write_state
 from fog_compute.worker.settings import WorkerSettings
 
