@@ -13,7 +13,7 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.config import Settings
 from fog_compute.coordinator.dispatcher import Dispatcher
 from fog_compute.coordinator.fog import FogCoordinator
-from fog_compute.coordinator.onion import FogOnionCoordinator
+from fog_compute.coordinator.routes import FogOnionCoordinator
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, NotFound, ServiceUnavailable
 from fog_compute.observability import get_logger

@@ -12,8 +12,8 @@ import pytest
 
 from fog_compute.coordinator.dispatcher import Dispatcher
 from fog_compute.coordinator.fog import FogCoordinator
-from fog_compute.coordinator.onion import FogOnionCoordinator
 from fog_compute.coordinator.placement import WorkerState
+from fog_compute.coordinator.routes import FogOnionCoordinator
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
