@@ -87,6 +87,7 @@ class Task(TaskRow):
     version: int
     hops: int
     argv: list[str]
+    seed: str
     result: Result | None
     attempts: list[Attempt]
 

@@ -22,7 +22,7 @@ from fog_compute.errors import InvalidTask
 from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.levels import PrivacyLevel
 from fog_compute.reading import read_descriptor, read_file
-from fog_compute.tasks import Limits, TaskSpec
+from fog_compute.tasks import Limits, TaskSpec, seed_from
 from fog_compute.tasks.model import INPUT_BYTES
 from fog_compute.text import as_named
 from fog_compute.units import format_bytes, format_duration, parse_bytes, parse_duration
@@ -66,6 +66,22 @@ def run(
     fuel: Annotated[
         int | None, Parameter(help="Instructions that the module may use.", converter=whole)
     ] = None,
+    env: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative=(),
+            allow_leading_hyphen=True,
+            help="Environment variable for the module, as NAME=VALUE; may be given many times.",
+        ),
+    ] = (),
+    seed: Annotated[
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="Repeat a run: a task's seed, or any text, from which all randomness follows."
+            " Workers can tell by it that two tasks belong together.",
+        ),
+    ] = None,
     attempts: Annotated[int, Parameter(help="Tries before it fails.", converter=whole)] = 3,
     detach: Annotated[
         bool, Parameter(negative=(), help="Print the task's id and do not wait.")
@@ -85,16 +101,21 @@ def run(
         limits["memory_bytes"] = parse_bytes(memory)
     if fuel is not None:
         limits["fuel"] = fuel
+    wanted = {
+        "argv": list(args),
+        "env": _environment(env),
+        "seed": None if seed is None else seed_from(_checked_text(seed)),
+        "limits": limits,
+        "privacy": privacy.value,
+        "max_attempts": attempts,
+    }
     try:
         with Patience(wait_s) as patience:
             files = _read_all(module, stdin, input)
-            _check(args, files, limits, attempts)
+            _check(wanted, files)
             with Backend() as backend:
                 sent = _send(backend, files)
-                wanted = {"argv": list(args), "limits": limits, "privacy": privacy.value}
-                task = backend.post(
-                    "/api/v1/tasks", Made, {**sent, **wanted, "max_attempts": attempts}
-                )
+                task = backend.post("/api/v1/tasks", Made, {**sent, **wanted})
                 follower = Follower(backend, task["id"], as_json=json, began=began)
                 if detach:
                     patience.end()
@@ -125,17 +146,29 @@ def _read_all(module: str, stdin: str | None, inputs: Sequence[str]) -> _Files:
     return _Files(module_bytes, stdin_bytes, _read_inputs(inputs, total))
 
 
-def _check(args: Sequence[str], files: _Files, limits: dict[str, Any], attempts: int) -> None:
+def _environment(texts: Sequence[str]) -> dict[str, str]:
+    """Read NAME=VALUE; a name that is given twice has its last value."""
+    env: dict[str, str] = {}
+    for text in map(_checked_text, texts):
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise CommandError(f"--env {text!r} has no value: give NAME=VALUE", USAGE)
+        env[name] = value
+    return env
+
+
+def _check(wanted: dict[str, Any], files: _Files) -> None:
     """Refuse what no fog takes before anything is sent."""
-    for text in (*args, *files.inputs):
-        _check_text(text)
+    for text in (*wanted["argv"], *files.inputs):
+        _checked_text(text)
     try:
         TaskSpec(
             module=ANY_SHA256,
-            argv=tuple(args),
+            argv=tuple(wanted["argv"]),
+            env=wanted["env"],
             inputs=dict.fromkeys(files.inputs, ANY_SHA256),
-            limits=Limits(**limits),
-            max_attempts=attempts,
+            limits=Limits(**wanted["limits"]),
+            max_attempts=wanted["max_attempts"],
         )
     except InvalidTask as error:
         raise CommandError(str(error), USAGE) from None
@@ -216,7 +249,7 @@ def _split_input(text: str) -> tuple[str, str]:
     return (path, name) if separator else (text, Path(text).name)
 
 
-def _check_text(text: str) -> None:
+def _checked_text(text: str) -> str:
     """Refuse an argument that the terminal gave as bytes which are no UTF-8."""
     try:
         text.encode()
@@ -225,3 +258,4 @@ def _check_text(text: str) -> None:
             f"{text!r} is no UTF-8 text: arguments and names of input files must be",
             USAGE,
         ) from None
+    return text

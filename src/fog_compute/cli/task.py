@@ -143,6 +143,7 @@ def _print(task: Task) -> None:
     ]
     if task["argv"]:
         lines.append(("arguments", " ".join(task["argv"])))
+    lines.append(("seed", task["seed"]))
     if result := task["result"]:
         stdout, stderr = format_bytes(result["stdout_bytes"]), format_bytes(result["stderr_bytes"])
         ran = format_duration(result["wall_ms"] / 1000)

@@ -16,7 +16,7 @@ from fog_compute.coordinator.sessions import Session
 from fog_compute.errors import ChannelDown, ChannelError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import BlobStore
-from fog_compute.tasks import Attempt, Task, seed_of
+from fog_compute.tasks import Attempt, Task
 from fog_compute.tasks.bounds import MAX_ATTEMPTS
 from fog_compute.tasks.messages import (
     Accepted,
@@ -306,10 +306,11 @@ def _submission(
         stdin=sealed.stdin,
         inputs=sealed.inputs,
         limits=limits_to_wire(spec.limits),
-        seed=seed_of(task.id),
+        seed=bytes.fromhex(task.seed),
         attached=attached,
         hold_ms=SUBMIT_HOLD_MS,
         blob_bytes=sealed.size,
+        env=dict(spec.env),
     )
 
 

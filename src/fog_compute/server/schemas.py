@@ -62,6 +62,10 @@ class TaskIn(_In):
     limits: LimitsIn = Field(default_factory=LimitsIn)
     privacy: PrivacyLevel = PrivacyLevel.PRIVATE
     max_attempts: int = 3
+    env: dict[str, str] = Field(default_factory=dict, description="Environment variables.")
+    seed: str | None = Field(
+        None, description="64 hex digits that its randomness starts from; by default by its id."
+    )
 
     def to_spec(self) -> TaskSpec:
         """The record; raises ``InvalidTask`` for what can never run."""
@@ -74,6 +78,8 @@ class TaskIn(_In):
             limits=Limits(**self.limits.model_dump()),
             privacy=self.privacy,
             max_attempts=self.max_attempts,
+            env=self.env,
+            seed=self.seed,
         )
 
 
@@ -142,6 +148,7 @@ class TaskOut(_Out):
     kind: TaskKind
     module: str
     argv: list[str]
+    seed: str = Field(description="With it, the same task gives the same output again.")
     privacy: PrivacyLevel
     hops: int
     tries: int
@@ -315,6 +322,7 @@ def _task_fields(task: Task, waiting: str) -> dict[str, object]:
         "kind": task.spec.kind,
         "module": task.spec.module,
         "argv": list(task.spec.argv),
+        "seed": task.seed,
         "privacy": task.spec.privacy,
         "hops": task.spec.privacy.hops,
         "tries": task.tries,

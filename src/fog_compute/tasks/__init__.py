@@ -1,6 +1,6 @@
 """What a task is: its records, its table of states, and the messages about it."""
 
-from fog_compute.tasks.ids import new_handle, new_task_id, seed_of
+from fog_compute.tasks.ids import new_handle, new_task_id, seed_from, seed_of
 from fog_compute.tasks.model import (
     ATTEMPT_TRANSITIONS,
     OPEN_ATTEMPT_STATES,
@@ -43,6 +43,7 @@ __all__ = [
     "new_handle",
     "new_task_id",
     "next_edge",
+    "seed_from",
     "seed_of",
     "transition",
     "transition_attempt",

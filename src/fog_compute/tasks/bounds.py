@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+from fog_compute.tasks.environment import MAX_ENV, MAX_ENV_BYTES, env_bytes
 from fog_compute.tasks.messages import (
     STATES,
     Accepted,
@@ -146,6 +147,8 @@ def _check_submit(submit: Submit) -> None:
     for ref in (submit.module, *stdin, *submit.inputs.values(), *submit.attached):
         _length("reference", ref, REF_BYTES)
     _within("the length of all arguments", argv_bytes(submit.argv), 0, MAX_ARGV_BYTES)
+    _count("variables", submit.env, MAX_ENV)
+    _within("the length of all variables", env_bytes(submit.env), 0, MAX_ENV_BYTES)
     for path in submit.inputs:
         _count("characters in a path", path, MAX_PATH_BYTES)
     limits = submit.limits

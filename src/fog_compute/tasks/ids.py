@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Final
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
 _RANDOM_BYTES: Final = 10
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SEED: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _MILLISECOND: Final = timedelta(milliseconds=1)  # divided exactly, unlike a float timestamp
 
 RandomBytes = Callable[[int], bytes]
@@ -36,9 +38,16 @@ def new_handle(random: RandomBytes = secrets.token_bytes) -> str:
     return random(16).hex()
 
 
-def seed_of(task_id: str) -> bytes:
-    """Return the 32 bytes that seed a task's randomness: equal for all its attempts.
+def seed_of(task_id: str) -> str:
+    """Return the seed of a task that was given none: 64 hex digits, equal for all its attempts.
 
     It is a hash, so a worker that sees it learns nothing about the task's id.
     """
-    return hashlib.sha256(b"fog-compute task seed\0" + task_id.encode()).digest()
+    return hashlib.sha256(b"fog-compute task seed\0" + task_id.encode()).hexdigest()
+
+
+def seed_from(text: str) -> str:
+    """Return the seed that a person's words stand for: 64 hex digits as they are, else a hash."""
+    if _SEED.fullmatch(text):
+        return text.lower()
+    return hashlib.sha256(b"fog-compute seed\0" + text.encode()).hexdigest()

@@ -66,6 +66,7 @@ class Submit(_Message, frozen=True, tag="submit"):
     attached: dict[bytes, bytes] = {}  # ciphertexts by their hash, where small enough to come along
     hold_ms: int = 0  # answer only when it has finished, or after this long
     blob_bytes: int = 0  # all ciphertexts together, so that too many are refused before they leave
+    env: dict[str, str] = {}  # all that the module finds in its environment
 
 
 class Module(_Message, frozen=True, tag="module"):

@@ -21,6 +21,8 @@ from typing import Final
 
 from fog_compute.errors import FogError, InvalidTask
 from fog_compute.levels import PrivacyLevel
+from fog_compute.tasks.environment import check_env
+from fog_compute.tasks.ids import seed_of
 from fog_compute.text import one_line
 from fog_compute.units import KIB, MIB
 
@@ -268,11 +270,13 @@ class TaskSpec:
     module: str
     kind: TaskKind = TaskKind.WASM
     argv: tuple[str, ...] = ()  # without the program's own name
+    env: Mapping[str, str] = field(default_factory=dict)  # all that the program finds
     stdin: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)  # guest path, relative -> blob
     limits: Limits = field(default_factory=Limits)
     privacy: PrivacyLevel = PrivacyLevel.PRIVATE
     max_attempts: int = 3
+    seed: str | None = None  # SHA-256 in hex; None: from the task's id
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run, naming the field."""
@@ -284,6 +288,9 @@ class TaskSpec:
             check_sha256(f"inputs[{path!r}]", digest)
         check_tree(self.inputs)
         check_argv(self.argv)
+        check_env(self.env)
+        if self.seed is not None:
+            check_sha256("seed", self.seed)
         if not 1 <= self.max_attempts <= 100:
             raise InvalidTask(f"max_attempts is {self.max_attempts}: give 1 to 100")
 
@@ -322,6 +329,11 @@ class Task:
             reason=one_line(reason, REASON_LENGTH),
             finished_at=now if state.final else None,
         )
+
+    @property
+    def seed(self) -> str:
+        """What the module's randomness starts from, equal for all attempts: 64 hex digits."""
+        return seed_of(self.id) if self.spec.seed is None else self.spec.seed
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from fog_compute.errors import InvalidTask
+from fog_compute.tasks.environment import check_env
 from fog_compute.tasks.messages import QUEUED, Submit
 from fog_compute.tasks.model import (
     Limits,
@@ -64,6 +65,7 @@ def check_submit(submit: Submit, settings: WorkerSettings) -> Limits:
     if limits.wall_s > settings.wall_s:
         raise InvalidTask(f"this worker lends at most {settings.wall_s:g} s to a task")
     check_argv(submit.argv)
+    check_env(submit.env)
     for path in submit.inputs:
         check_guest_path(path)
     check_tree(submit.inputs)
@@ -88,6 +90,7 @@ async def open_job(held: Held, cache: BlobCache) -> Job:
         inputs={p: await _plain(submit, ref, plain, cache) for p, ref in submit.inputs.items()},
         limits=held.limits,
         seed=submit.seed,
+        env=submit.env,
     )
 
 

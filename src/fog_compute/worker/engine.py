@@ -246,6 +246,7 @@ class Sandbox:
     def _wasi_config(self, run: Run) -> WasiConfig:
         wasi = WasiConfig()
         wasi.argv = ["main.wasm", *run.argv]
+        wasi.env = run.env
         wasi.stdin_file = os.fsdecode(run.stdin)
         wasi.stdout_file, wasi.stderr_file = self._outputs
         wasi.preopen_dir(os.fsdecode(run.inputs), "/", False)

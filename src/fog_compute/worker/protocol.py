@@ -32,6 +32,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     cpu_s: int
     file_bytes: int  # no file, output included, grows beyond this
     seed: bytes
+    env: tuple[tuple[str, str], ...] = ()  # names and values, by name
 
 
 class ModuleBytes(msgspec.Struct, frozen=True, array_like=True, tag="module"):

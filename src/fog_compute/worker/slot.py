@@ -85,6 +85,7 @@ class Job:
     inputs: Mapping[str, bytes]
     limits: Limits
     seed: bytes = field(repr=False)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class RunnerSlot:
@@ -426,6 +427,7 @@ def _prepare(folder: Path, job: Job) -> Run:
         cpu_s=int(limits.wall_s * (os.cpu_count() or 1)) + 1,
         file_bytes=largest_file(limits),
         seed=job.seed,
+        env=tuple(sorted(job.env.items())),
     )
 
 

@@ -40,6 +40,7 @@ TASK: Final = {
     "version": 4,
     "hops": 3,
     "argv": ["a"],
+    "seed": "5e" * 32,
     "result": RESULT,
     "attempts": [{"number": 1, "worker": "w", "state": "settled", "reason": "", "placement": "p"}],
 }

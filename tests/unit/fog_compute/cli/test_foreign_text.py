@@ -66,6 +66,7 @@ def test_a_task_is_shown_with_nothing_that_a_terminal_obeys(
         "tries": 0,
         "max_attempts": 3,
         "argv": [WORDS, "a\tb"],
+        "seed": WORDS,
         "result": None,
         "attempts": [attempt],
     }

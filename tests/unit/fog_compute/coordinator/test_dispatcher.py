@@ -27,6 +27,7 @@ from fog_compute.tasks import (
     TaskResult,
     TaskSpec,
     TaskState,
+    seed_of,
 )
 from fog_compute.tasks.messages import (
     FINISHED,
@@ -107,6 +108,29 @@ async def test_task_is_accepted_with_its_result(tmp_path: Path) -> None:
 
         assert await fog.store.results.get(task.id) == OK
         assert await attempt_states(fog, task) == [AttemptState.SETTLED]
+
+
+async def test_environment_and_seed_reach_the_worker_and_every_attempt_has_the_same(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a")
+        module = await fog.store.blobs.put(MODULE)
+        given = await fog.dispatcher.create(TaskSpec(module=module, env={"K": "v"}, seed="5e" * 32))
+        by_id = await fog.dispatcher.create(TaskSpec(module=module))
+        for task in (given, by_id):
+            await reaches(fog, task, TaskState.RUNNING)
+
+        worker.forget_all()
+        await fog.until(lambda: len(worker.attempts) == 2)
+
+        sent = {
+            (one.seed, tuple(one.env.items())) for one in worker.heard if isinstance(one, Submit)
+        }
+        assert sent == {
+            (bytes.fromhex("5e" * 32), (("K", "v"),)),
+            (bytes.fromhex(seed_of(by_id.id)), ()),
+        }
 
 
 async def test_history_keeps_why_the_worker_was_chosen(tmp_path: Path) -> None:

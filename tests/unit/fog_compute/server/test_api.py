@@ -46,7 +46,8 @@ async def finished(api: Api, task_id: object) -> dict[str, object]:
 
 async def test_task_runs_and_its_output_is_given_back(api: Api) -> None:
     worker = api.add_worker("a")
-    task = await api.create(argv=["x"], privacy="confidential")
+    given = {"argv": ["x"], "env": {"K": "v"}, "seed": "5e" * 32}
+    task = await api.create(**given, privacy="confidential")
 
     async def started() -> bool:
         return bool(worker.attempts)
@@ -59,6 +60,9 @@ async def test_task_runs_and_its_output_is_given_back(api: Api) -> None:
 
     assert body["state"] == "accepted"
     assert body["hops"] == 5
+    assert body["seed"] == "5e" * 32
+    (submitted,) = worker.attempts.values()
+    assert (submitted.env, submitted.seed.hex()) == ({"K": "v"}, "5e" * 32)
     assert stdout.content == OK.stdout
     assert stderr.content == OK.stderr
     attempts = body["attempts"]

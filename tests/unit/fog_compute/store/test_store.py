@@ -84,6 +84,8 @@ async def test_a_task_is_kept_with_everything_it_says(url: str, store: Store) ->
     spec = TaskSpec(
         module=module,
         argv=("a", "ü", ""),
+        env={"LANG": "ü", "EMPTY": ""},
+        seed="5e" * 32,
         stdin=stdin,
         inputs={"in/x": stdin},
         limits=Limits(fuel=5, wall_s=0.5),

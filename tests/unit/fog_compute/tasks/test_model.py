@@ -28,7 +28,8 @@ from fog_compute.store.changes import (
     apply_change,
     new_task,
 )
-from fog_compute.tasks.ids import new_handle, new_task_id, seed_of
+from fog_compute.tasks.environment import check_env, env_bytes
+from fog_compute.tasks.ids import new_handle, new_task_id, seed_from, seed_of
 from fog_compute.tasks.model import (
     ATTEMPT_TRANSITIONS,
     OPEN_ATTEMPT_STATES,
@@ -198,6 +199,14 @@ def test_a_late_report_of_an_expired_attempt_changes_nothing() -> None:
         ({"module": SHA, "argv": ("a\0b",)}, "zero byte"),
         ({"module": SHA, "argv": ("a\ud800b",)}, "half a character"),
         ({"module": SHA, "argv": ("a" * 70_000,)}, "64 KiB"),
+        ({"module": SHA, "env": {"": "x"}}, "''"),
+        ({"module": SHA, "env": {"A=B": "x"}}, "'A=B'"),
+        ({"module": SHA, "env": {"A\nB": "x"}}, "control"),
+        ({"module": SHA, "env": {"FINE": "x", "WRONG": "a\0b"}}, "'WRONG' holds a zero byte"),
+        ({"module": SHA, "env": {"WRONG": "a\ud800b"}}, "'WRONG' holds half a character"),
+        ({"module": SHA, "env": {"FINE": "x", "LARGE": "y" * 70_000}}, "most of them 'LARGE'"),
+        ({"module": SHA, "env": {f"V{i}": "" for i in range(300)}}, "300 variables"),
+        ({"module": SHA, "seed": "ab"}, "seed is no SHA-256"),
         ({"module": SHA, "max_attempts": 0}, "max_attempts"),
         ({"module": SHA, "inputs": {f"f{i}": SHA for i in range(257)}}, "256"),
     ],
@@ -265,4 +274,23 @@ def test_handles_and_seeds_do_not_tell_the_task() -> None:
     assert new_handle() != new_handle()
     assert len(new_handle()) == 32
     assert seed_of("a") == seed_of("a") != seed_of("b")
-    assert len(seed_of("a")) == 32
+    assert len(bytes.fromhex(seed_of("a"))) == 32
+
+
+def test_a_seed_of_64_digits_is_taken_as_it_is_and_other_words_are_hashed() -> None:
+    assert seed_from("5E" * 32) == "5e" * 32
+    for words in ("", "5e", "5e" * 33, "gg" * 32, "ü"):
+        assert seed_from(words) == seed_from(words) != seed_from(words + "x")
+        TaskSpec(module=SHA, seed=seed_from(words))
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_an_environment_that_is_taken_can_be_given_to_a_program(env: dict[str, str]) -> None:
+    try:
+        check_env(env)
+    except InvalidTask:
+        return
+    given = b"".join(f"{name}={value}\0".encode() for name, value in env.items())
+    assert len(given) == env_bytes(env)
+    read = dict(one.split("=", 1) for one in given.decode().split("\0")[:-1])
+    assert read == env

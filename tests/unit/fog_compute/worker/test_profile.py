@@ -29,7 +29,10 @@ HANGUP = 1
 
 
 async def run(
-    slot: RunnerSlot, script: Script, inputs: Mapping[str, bytes] | None = None
+    slot: RunnerSlot,
+    script: Script,
+    inputs: Mapping[str, bytes] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> TaskResult:
     async def load() -> bytes:
         return scripted.MODULE
@@ -42,6 +45,7 @@ async def run(
             inputs={} if inputs is None else inputs,
             limits=Limits(),
             seed=bytes(32),
+            env={} if env is None else env,
         ),
         load,
     )
@@ -96,6 +100,20 @@ def test_the_table_says_which_functions_are_ours() -> None:
     ours = {name for name, source in documented().items() if source == "worker"}
     assert ours == {*REPLACED, "proc_exit"}
     assert {name: FUNCTIONS[name] for name in REPLACED} == REPLACED
+
+
+@pytest.mark.asyncio
+async def test_the_environment_is_what_the_task_brings_in_the_order_of_its_names(
+    slot: RunnerSlot,
+) -> None:
+    """INV-TASK-90."""
+    script = Script()
+    script.call("environ_sizes_get", OUT, OUT + 4, dump=(OUT, 8))
+    script.call("environ_get", OUT, BUFFER, dump=(BUFFER, 16))
+    result = await run(slot, script, env={"Ü": "2", "B": "", "A": "x=y z"})
+    sizes, variables = script.decode(result.stdout)
+    assert variables == (0, "A=x=y z\0B=\0Ü=2\0".encode())
+    assert sizes == (0, struct.pack("<II", 3, 16))
 
 
 # Two hosts
