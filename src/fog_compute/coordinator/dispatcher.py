@@ -27,6 +27,7 @@ from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Cancel, Conflict, Fail, Lease, Store
 from fog_compute.tasks import Task, TaskSpec, new_handle
+from fog_compute.text import one_line
 
 __all__ = ["Dispatcher"]
 
@@ -34,6 +35,8 @@ _log = get_logger("fog_compute.coordinator")
 
 STORE_PAUSE_S: Final = 1.0
 SWEEP_EVERY_S: Final = 3600.0
+SWEEP_AGAIN_S: Final = 60.0
+"""Pause after a sweep that failed, doubled each time."""
 
 
 class Dispatcher:
@@ -77,6 +80,7 @@ class Dispatcher:
         )
         self._tempo: Final = tempo
         self._ready: Final = asyncio.Event()
+        self._workers_trouble = ""
 
     # What others ask for.
 
@@ -98,7 +102,7 @@ class Dispatcher:
         if key is not None and (made := await self._store.tasks.of_key(key, spec)) is not None:
             return made
         try:
-            task = await self._work.ledger.create(spec, key)
+            task = await self._work.create(spec, key)
         except Conflict:
             # Somebody asked for the same at the same time.
             if key is None or (made := await self._store.tasks.of_key(key, spec)) is None:
@@ -125,7 +129,7 @@ class Dispatcher:
     def waiting_reason(self, task_id: str) -> str:
         """Why an open task is not with a worker now; empty if there is nothing to say."""
         task = self._work.ledger.tasks.get(task_id)
-        own = "" if task is None else self._work.reach.trouble(task.spec.privacy)
+        own = "" if task is None else self._work.own_trouble(task.spec.privacy)
         if own:
             return f"waiting: {own}"
         reasons = (self._work.waiting.get(task_id), self._work.trouble.get(task_id))
@@ -134,7 +138,7 @@ class Dispatcher:
     @property
     def trouble(self) -> str:
         """What keeps this side from its work now, in one line; empty if nothing does."""
-        return self._work.reach.trouble()
+        return self._work.own_trouble()
 
     async def circuit_of(self, task_id: str) -> str:
         """The id of the circuit that a task's present attempt uses; waits until it has one.
@@ -171,28 +175,42 @@ class Dispatcher:
             jobs.create_task(self._watch_workers(), name="worker-list")
             jobs.create_task(self._sweep(), name="store-sweep")
             while True:
-                self._wake.clear()
-                self._work.forgive_absence(due)
-                for session in self._work.end_sessions():
-                    self._exchange.end(session)
-                plan = planner.plan(self._work.view(), self._place)
-                self._work.note_waiting(plan)
-                due = self._clock.now() if plan.actions else plan.wake_at
                 try:
-                    for action in plan.actions:
-                        await self._begin(action, jobs)
-                    if self._work.reach.store_away:
-                        await self._try_store()
+                    due = await self._round(due, jobs)
                 except StoreError:
                     await self._clock.sleep(STORE_PAUSE_S)
-                    continue
-                if not plan.actions:
-                    await self._sleep_until(plan.wake_at)
+                except Exception as error:  # noqa: BLE001  # no task would ever end any more
+                    self._note_chore("plan", "the work cannot be planned", error)
+                    await self._clock.sleep(STORE_PAUSE_S)
+                else:
+                    self._work.reach.note_chore("plan", "")
+
+    async def _round(self, due: datetime | None, jobs: asyncio.TaskGroup) -> datetime | None:
+        """Make a plan and begin what it says; return when the next one is due.
+
+        Args:
+            due: when this one was due.
+            jobs: what is begun goes on there.
+        """
+        self._wake.clear()
+        self._work.forgive_absence(due)
+        if self._work.reach.store_away or self._work.ledger.unclear:
+            await self._try_store()
+        for session in self._work.end_sessions():
+            self._exchange.end(session)
+        plan = planner.plan(self._work.view(), self._place)
+        self._work.note_waiting(plan)
+        for action in plan.actions:
+            await self._begin(action, jobs)
+        if not plan.actions:
+            await self._sleep_until(plan.wake_at)
+        return self._clock.now() if plan.actions else plan.wake_at
 
     async def _try_store(self) -> None:
-        """Learn whether the store is back."""
+        """Learn whether the store is back, and what it took."""
         try:
             await self._store.touch()
+            await self._work.ledger.read_unclear()
         except StoreError as error:
             self._work.store_lost(error)
             raise
@@ -205,27 +223,44 @@ class Dispatcher:
         await self._ready.wait()
 
     async def _watch_workers(self) -> None:
-        trouble = ""
         while True:
             try:
                 if await self._fog.refresh():
                     self._wake.set()
-                trouble = ""
+                self._work.reach.note_chore("workers", "")
             except FogError as error:
-                if trouble != str(error):
-                    trouble = str(error)
-                    _log.warning("workers.unreachable", reason=trouble)
+                # With the network itself it is said elsewhere what is wrong.
+                if self._workers_trouble != str(error):
+                    self._workers_trouble = str(error)
+                    _log.warning("workers.unreachable", reason=str(error))
+            except Exception as error:  # noqa: BLE001  # a new worker would never be found
+                self._note_chore("workers", "the list of workers cannot be read", error)
+            else:
+                self._workers_trouble = ""
             pause = self._tempo.worker_refresh_s
             # Nothing to place a task on: look again soon.
             await self._clock.sleep(pause if self._fog.workers() else min(0.5, pause))
 
     async def _sweep(self) -> None:
+        pause = SWEEP_AGAIN_S
         while True:
             try:
                 await self._store.sweep()
-            except FogError as error:
-                _log.warning("store.sweep_failed", reason=str(error))
-            await self._clock.sleep(SWEEP_EVERY_S)
+            except Exception as error:  # noqa: BLE001  # the disk would fill up
+                self._note_chore("sweep", "the store cannot be tidied up", error)
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, SWEEP_EVERY_S)
+            else:
+                self._work.reach.note_chore("sweep", "")
+                pause = SWEEP_AGAIN_S
+                await self._clock.sleep(SWEEP_EVERY_S)
+
+    def _note_chore(self, chore: str, what: str, error: Exception) -> None:
+        """Show what is wrong with a chore that is tried again; said once."""
+        told = isinstance(error, FogError | OSError)
+        why = one_line(str(error)) if told else f"an unexpected {type(error).__name__}"
+        if self._work.reach.note_chore(chore, f"{what}: {why}"):
+            _log.error("chore.failed", chore=chore, reason=why, exc_info=not told)
 
     async def _sleep_until(self, at: datetime | None) -> None:
         times = [time for time in (at, self._fog.next_change()) if time is not None]
@@ -295,8 +330,6 @@ class Dispatcher:
         await self._work.apply(
             [Lease(task_id, handle, worker.name, worker.address, until, decision.explain())]
         )
-        if attempt := self._work.ledger.attempts.get(handle):
-            self._work.adopt(attempt)
 
     async def _give_up_hope(self, task_id: str, reason: str) -> None:
         last = self._work.trouble.get(task_id)

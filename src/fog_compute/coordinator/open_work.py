@@ -7,7 +7,9 @@ ends with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -22,14 +24,18 @@ from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
-from fog_compute.store import Change, Decline, Store
-from fog_compute.tasks import Attempt, AttemptState, Task
+from fog_compute.store import Change, Conflict, Decline, Store
+from fog_compute.tasks import Attempt, AttemptState, Task, TaskSpec
 
 __all__ = ["RESUBMIT_PAUSE", "Offer", "OpenWork"]
 
 _log = get_logger("fog_compute.coordinator")
 
 RESUBMIT_PAUSE: Final = timedelta(milliseconds=250)
+SLOW_WRITE: Final = timedelta(seconds=1)
+"""A write that takes longer means that the store is away; who is heard meanwhile is not noted."""
+
+STORE_HANGS: Final = "the database does not answer: the disk may be away, or very busy"
 REFUSED_PAUSE: Final = timedelta(seconds=10)
 REFUSED_PAUSE_MAX: Final = timedelta(minutes=10)
 
@@ -81,7 +87,13 @@ class OpenWork:
     ) -> None:
         """Know nothing yet; see :meth:`recover`. ``changed`` is called when a plan may change."""
         self.lease: Final = timedelta(seconds=tempo.lease_s)
-        self.ledger: Final = Ledger(store, clock, self._end_attempt, self._end_task)
+        self.ledger: Final = Ledger(
+            store,
+            clock,
+            attempt_begun=self._begin_attempt,
+            attempt_over=self._end_attempt,
+            task_over=self._end_task,
+        )
         self.reach: Final = Reach()
         self.offers: Final[dict[str, Offer]] = {}
         self.sessions: Final[dict[str, Session]] = {}
@@ -93,6 +105,7 @@ class OpenWork:
         self._metrics: Final = metrics
         self._changed: Final = changed
         self._pacing: Final = Pacing.of(tempo)
+        self._writes: Final[dict[object, datetime]] = {}  # since when each is under way
         self._session_of: Final[dict[str, str]] = {}
         self._lost_by: Final[dict[str, frozenset[str]]] = {}
         self._refused_by: Final[dict[str, dict[str, tuple[datetime, timedelta]]]] = {}
@@ -106,7 +119,6 @@ class OpenWork:
         await self.ledger.load(self.lease)
         now = self._clock.now()
         for attempt in self.ledger.attempts.values():
-            self.adopt(attempt)
             if attempt.state is not AttemptState.OFFERED:
                 task = self.ledger.tasks[attempt.task_id]
                 session = self.session(task, attempt)
@@ -119,7 +131,7 @@ class OpenWork:
 
     def view(self) -> planner.View:
         """All that a plan is made of, as it is now."""
-        now = self._clock.now()
+        now, hangs = self._clock.now(), self._store_hangs
         return planner.View(
             now=now,
             tasks=self.ledger.tasks,
@@ -128,7 +140,7 @@ class OpenWork:
                     attempt,
                     self.offers[handle].busy,
                     self.offers[handle].submit_at or now,
-                    deaf=self.reach.deaf(self.ledger.tasks[attempt.task_id].spec.privacy),
+                    deaf=hangs or self.reach.deaf(self.ledger.tasks[attempt.task_id].spec.privacy),
                 )
                 for handle, attempt in self.ledger.attempts.items()
             },
@@ -185,10 +197,12 @@ class OpenWork:
             _log.error("store.refused", reason=str(error))
             self._changed()  # whoever waits for changes looks whether it is back
 
-    def store_found(self) -> None:
-        """The store took a write; if it could not before, all waiting begins anew."""
-        if self.reach.store_found():
+    def store_found(self, *, late: bool = False) -> None:
+        """The store took a write; if it could not before, or late, all waiting begins anew."""
+        back = self.reach.store_found()
+        if back:
             _log.info("store.back")
+        if back or late:
             self._count_anew(frozenset(PrivacyLevel))
 
     # Changes of rows.
@@ -199,14 +213,45 @@ class OpenWork:
         Raises:
             StoreError: the database cannot be written; nothing changed.
         """
-        try:
+        if changes:
+            # It is carried through, whoever stops waiting for it.
+            await asyncio.shield(self._apply(changes))
+        self._changed()
+
+    async def _apply(self, changes: Sequence[Change]) -> None:
+        async with self._writing():
             await self.ledger.apply(changes)
+
+    async def create(self, spec: TaskSpec, key: str | None) -> Task:
+        """Queue a task; see ``Ledger.create``."""
+        async with self._writing():
+            return await self.ledger.create(spec, key)
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """Learn from a write how the store is."""
+        write, begun = object(), self._clock.now()
+        self._writes[write] = begun
+        try:
+            yield
+        except Conflict:
+            raise
         except StoreError as error:
             self.store_lost(error)
             raise
-        if changes:
-            self.store_found()
-        self._changed()
+        finally:
+            del self._writes[write]
+        self.store_found(late=self._clock.now() - begun > SLOW_WRITE)
+
+    @property
+    def _store_hangs(self) -> bool:
+        """Whether a write takes so long that what is heard now cannot be kept in time."""
+        oldest = next(iter(self._writes.values()), None)
+        return oldest is not None and self._clock.now() - oldest > SLOW_WRITE
+
+    def own_trouble(self, level: PrivacyLevel | None = None) -> str:
+        """What keeps this side from its work now, in one line; empty if nothing does."""
+        return self.reach.trouble(level) or (STORE_HANGS if self._store_hangs else "")
 
     async def decline(self, handle: str, reason: str, pause: timedelta | None) -> None:
         """End an attempt that its worker never had; its task waits for ``pause``."""
@@ -245,6 +290,10 @@ class OpenWork:
             lost_by = self._lost_by.get(attempt.task_id, frozenset())
             self._lost_by[attempt.task_id] = lost_by | {attempt.worker}
 
+    def _begin_attempt(self, attempt: Attempt) -> None:
+        self.offers[attempt.handle] = Offer()
+        self._fog.note_leased(attempt.worker)
+
     def _end_attempt(self, attempt: Attempt) -> None:
         self._fog.note_ended(attempt.worker, attempt.state)
         self._metrics.attempts.labels(_OUTCOMES[attempt.state]).inc()
@@ -272,11 +321,6 @@ class OpenWork:
         _log.info("task.ended", state=task.state.value, privacy=task.spec.privacy.value)
 
     # Sessions.
-
-    def adopt(self, attempt: Attempt) -> None:
-        """Begin to offer an attempt that is in the ledger."""
-        self.offers[attempt.handle] = Offer()
-        self._fog.note_leased(attempt.worker)
 
     def session(self, task: Task, attempt: Attempt) -> Session:
         """The session of an attempt, begun if there is none."""

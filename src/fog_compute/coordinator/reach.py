@@ -20,13 +20,14 @@ Too few nodes for a path are none of them: the edges of one worker may be what i
 class Reach:
     """What this side cannot reach now, and why: the network, by level, and the store."""
 
-    __slots__ = ("_levels", "_silent", "_store")
+    __slots__ = ("_chores", "_levels", "_silent", "_store")
 
     def __init__(self) -> None:
         """Begin without trouble."""
         self._levels: Final[dict[PrivacyLevel, str]] = {}
         self._silent: Final[set[PrivacyLevel]] = set()
         self._store = ""
+        self._chores: Final[dict[str, str]] = {}
 
     def away(self, level: PrivacyLevel) -> bool:
         """Whether the network is away at a level; each has a client of its own."""
@@ -74,8 +75,19 @@ class Reach:
         was, self._store = self._store, ""
         return bool(was)
 
+    def note_chore(self, chore: str, trouble: str) -> bool:
+        """Keep what is wrong with a chore that keeps no task waiting; return whether it is new."""
+        if not trouble:
+            self._chores.pop(chore, None)
+            return False
+        new = self._chores.get(chore) != trouble
+        self._chores[chore] = trouble
+        return new
+
     def trouble(self, level: PrivacyLevel | None = None) -> str:
-        """What is wrong now, for tasks of a level or for any, in one line; empty if nothing is."""
+        """What is wrong now, for tasks of a level or for all, in one line; empty if nothing is."""
         reasons = [self._store] if self._store else []
         reasons += [text for at, text in self._levels.items() if level in (None, at)]
+        if level is None:
+            reasons += self._chores.values()
         return "; ".join(dict.fromkeys(reasons))
