@@ -25,7 +25,7 @@ from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Fail, Renew
 from fog_compute.tasks import AttemptState, Fault
 from fog_compute.tasks.messages import FINISHED, RUNNING, UNKNOWN, AttemptStatus, Busy, Rejected
-from fog_compute.tasks.wire import WireError
+from fog_compute.tasks.result import BadResult
 from fog_compute.text import one_line
 
 __all__ = ["Conversations"]
@@ -247,7 +247,7 @@ class Conversations:
         now = self._clock.now()
         try:
             result = progress.assembler.add(status)
-        except WireError as error:
+        except BadResult as error:
             await self._work.lose(handle, f"its result cannot be read: {one_line(str(error))}")
             return True
         if result is not None:

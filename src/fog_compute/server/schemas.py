@@ -16,9 +16,9 @@ from fog_compute.tasks import (
     AttemptState,
     Fault,
     Limits,
+    ResultHead,
     Task,
     TaskKind,
-    TaskResult,
     TaskSpec,
     TaskState,
 )
@@ -103,17 +103,17 @@ class ResultOut(_Out):
     detail: str
 
     @classmethod
-    def of(cls, result: TaskResult) -> ResultOut:
+    def of(cls, head: ResultHead) -> ResultOut:
         """Translate a record."""
         return cls(
-            exit_code=result.exit_code,
-            stdout_bytes=len(result.stdout),
-            stderr_bytes=len(result.stderr),
-            fuel_used=result.fuel_used,
-            wall_ms=result.wall_ms,
-            peak_memory=result.peak_memory,
-            trap=result.trap,
-            detail=result.detail,
+            exit_code=head.exit_code,
+            stdout_bytes=head.stdout_bytes,
+            stderr_bytes=head.stderr_bytes,
+            fuel_used=head.fuel_used,
+            wall_ms=head.wall_ms,
+            peak_memory=head.peak_memory,
+            trap=head.trap,
+            detail=head.detail,
         )
 
 
@@ -176,7 +176,7 @@ class TaskDetailOut(TaskOut):
         cls,
         task: Task,
         waiting: str,
-        result: TaskResult | None,
+        result: ResultHead | None,
         attempts: list[Attempt],
         history: list[TaskEventRecord],
     ) -> TaskDetailOut:

@@ -24,6 +24,7 @@ from fog_compute.store.repositories import (
     Events,
     Results,
     Statistics,
+    StoredResult,
     TaskEventRecord,
     Tasks,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Start",
     "Statistics",
     "Store",
+    "StoredResult",
     "Swept",
     "TaskEventRecord",
     "Tasks",

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 from fog_compute.clock import Clock
 from fog_compute.errors import NotFound, StoreError, StoreUnusable
 from fog_compute.layout import MAX_BLOB_BYTES
-from fog_compute.reading import read_state
+from fog_compute.reading import open_state, read_state
 from fog_compute.tasks.model import check_sha256
 from fog_compute.threads import in_thread
 
@@ -54,6 +54,16 @@ class BlobStore:
             StoreError: it cannot be read now.
         """
         return await _beside(self._get, sha256)
+
+    async def read(self, sha256: str, at: range) -> bytes:
+        """Return a part of a blob; who asks for a part takes it as it is on the disk.
+
+        Raises:
+            NotFound: there is none of that name.
+            StoreUnusable: the file is too short.
+            StoreError: it cannot be read now.
+        """
+        return await _beside(self._read, sha256, at)
 
     def size(self, sha256: str) -> int:
         """Return a blob's size in bytes, or raise `NotFound`."""
@@ -119,6 +129,18 @@ class BlobStore:
             raise StoreError(f"blob {sha256} cannot be read: {err.strerror}") from err
         if hashlib.sha256(data).hexdigest() != sha256:
             raise StoreUnusable(f"blob {sha256} is damaged on disk: upload it again")
+        return data
+
+    def _read(self, sha256: str, at: range) -> bytes:
+        try:
+            with open_state(self._path(sha256)) as descriptor:
+                data = os.pread(descriptor, len(at), at.start)
+        except FileNotFoundError:
+            raise self._missing(sha256) from None
+        except OSError as err:
+            raise StoreError(f"blob {sha256} cannot be read: {err.strerror}") from err
+        if len(data) != len(at):
+            raise StoreUnusable(f"blob {sha256} is damaged on disk: it is too short")
         return data
 
     def _missing(self, sha256: str) -> NotFound | StoreError:

@@ -23,9 +23,9 @@ from fog_compute.tasks.model import (
     InvalidTransition,
     Task,
     TaskEvent,
-    TaskResult,
     TaskState,
 )
+from fog_compute.tasks.result import TaskResult
 
 
 class Conflict(StoreError):
@@ -74,6 +74,7 @@ class Report:
 
     handle: str
     result: TaskResult
+    blob: str | None = None  # where the store put a large one
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class Rows:
 
     tasks: dict[str, Task] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
-    results: dict[str, TaskResult] = field(default_factory=dict)  # by handle, newly reported
+    results: dict[str, Report] = field(default_factory=dict)  # by handle, newly reported
     statistics: dict[PrivacyLevel, LevelDelta] = field(default_factory=dict)
     history: list[Task] = field(default_factory=list)  # each state that a task came to
     keys: dict[str, str] = field(default_factory=dict)  # task ids by the key they were made under
@@ -284,7 +285,7 @@ def _result(rows: Rows, change: Report | Accept, now: datetime) -> None:
         case Report():
             rows.attempts[change.handle] = attempt.after(AttemptEvent.REPORT, now)
             rows.put_task(task.after(TaskEvent.REPORT, now))
-            rows.results[change.handle] = change.result
+            rows.results[change.handle] = change
             rows.count(task, LevelDelta(run_ms=change.result.wall_ms))
         case Accept():
             rows.attempts[change.handle] = attempt.after(AttemptEvent.SETTLE, now)

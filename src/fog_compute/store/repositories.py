@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import RowMapping, Select, func, select
@@ -25,12 +25,11 @@ from fog_compute.tasks.model import (
     OPEN_TASK_STATES,
     Attempt,
     Task,
-    TaskResult,
     TaskSpec,
     TaskState,
 )
+from fog_compute.tasks.result import ResultHead, parse_head
 from fog_compute.tasks.sealing import OVERHEAD
-from fog_compute.tasks.wire import parse_result
 from fog_compute.units import format_bytes
 
 CreateTask = Callable[[Task, str | None], Awaitable[None]]
@@ -183,19 +182,57 @@ class Attempts(_Reader):
         return [attempt_of(row) for row in await self._rows(query)]
 
 
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """A result as it is kept: the head is here, its outputs are read one by one.
+
+    A part of one that is swept meanwhile raises `NotFound`.
+    """
+
+    head: ResultHead
+    _body_at: int
+    _data: bytes = field(repr=False)
+    _blob: str | None
+    _blobs: BlobStore
+
+    async def stdout(self) -> bytes:
+        """Return what the task wrote to standard output."""
+        return await self.read(self.head.stdout_at)
+
+    async def stderr(self) -> bytes:
+        """Return what the task wrote to standard error."""
+        return await self.read(self.head.stderr_at)
+
+    async def file(self, path: str) -> bytes:
+        """Return the content of a file that the task left, or raise `NotFound`."""
+        return await self.read(self.head.file_at(path))
+
+    async def read(self, at: range) -> bytes:
+        """Return these bytes behind the head; see `ResultHead` for what is where."""
+        where = range(self._body_at + at.start, self._body_at + at.stop)
+        if self._blob is None:
+            return self._data[where.start : where.stop]
+        return await self._blobs.read(self._blob, where)
+
+
 class Results(_Reader):
     """Results, until their time to live ends."""
 
-    __slots__ = ()
+    __slots__ = ("_blobs",)
 
-    async def get(self, task_id: str) -> TaskResult:
+    def __init__(self, engine: AsyncEngine, blobs: BlobStore) -> None:
+        """Read from ``engine``, and large ones from ``blobs``."""
+        super().__init__(engine)
+        self._blobs = blobs
+
+    async def get(self, task_id: str) -> StoredResult:
         """Return the result of a task's settled or last reported attempt.
 
         Raises:
             NotFound: there is none, or no longer.
         """
         query = (
-            select(schema.results.c.body)
+            select(schema.results.c.data, schema.results.c.blob)
             .join(schema.attempts, schema.attempts.c.handle == schema.results.c.handle)
             .where(schema.results.c.task_id == task_id)
             .order_by(schema.attempts.c.number.desc())
@@ -204,7 +241,8 @@ class Results(_Reader):
         rows = await self._rows(query)
         if not rows:
             raise NotFound(f"task {task_id} has no result, or none any more")
-        return parse_result(rows[0]["body"])
+        head, body_at = parse_head(rows[0]["data"])
+        return StoredResult(head, body_at, rows[0]["data"], rows[0]["blob"], self._blobs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,8 @@ results: Final = Table(
     metadata,
     Column("handle", String(32), primary_key=True),
     Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
-    Column("body", LargeBinary, nullable=False),  # TaskResult as MessagePack
+    Column("data", LargeBinary, nullable=False),  # the result; of a large one, its head
+    Column("blob", String(64)),  # where all of a large one is
     Column("stored_at", UtcMicros, nullable=False),
     Column("expires_at", UtcMicros, nullable=False),
     Index("results_by_task", "task_id"),

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
@@ -26,13 +26,14 @@ from fog_compute.kernel import try_lock
 from fog_compute.layout import DATABASE_PATH_BYTES
 from fog_compute.observability import get_logger
 from fog_compute.store.blobs import BlobStore
-from fog_compute.store.changes import Change
+from fog_compute.store.changes import Change, Report
 from fog_compute.store.failures import plain
 from fog_compute.store.migrate import migrate
 from fog_compute.store.redate import redate
 from fog_compute.store.repositories import Attempts, Events, Results, Statistics, Tasks
 from fog_compute.store.writer import Writer
 from fog_compute.tasks.model import Task
+from fog_compute.units import KIB
 
 _log = get_logger("fog_compute.store")
 
@@ -40,6 +41,9 @@ DRIVER: Final = "sqlite+aiosqlite"
 READERS: Final = 4
 BUSY_TIMEOUT_MS: Final = 5000
 BLOB_GRACE_S: Final = 86400.0
+ROW_BYTES: Final = 64 * KIB
+"""Results of up to this many bytes lie in the database; larger ones are blobs."""
+
 _NO_PLACE: Final = (PermissionError, NotADirectoryError, FileExistsError)
 _DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
@@ -81,7 +85,7 @@ class Store:
         self.blobs = blobs
         self.tasks = Tasks(reading, self._create, blobs, clock)
         self.attempts = Attempts(reading)
-        self.results = Results(reading)
+        self.results = Results(reading, blobs)
         self.events = Events(reading, self.tasks)
         self.statistics = Statistics(reading)
         self._writer = Writer(writing, clock, result_ttl, self.events.announce)
@@ -143,7 +147,13 @@ class Store:
             NotFound: a task or attempt does not exist; nothing was written.
             StoreError: the database refused; nothing was written.
         """
-        await self._writer.apply(changes)
+        await self._writer.apply([await self._kept(change) for change in changes])
+
+    async def _kept(self, change: Change) -> Change:
+        """Put a large result among the blobs; one that is not committed goes with the sweep."""
+        if isinstance(change, Report) and len(change.result.data) > ROW_BYTES:
+            return replace(change, blob=await self.blobs.put(change.result.data))
+        return change
 
     async def touch(self) -> None:
         """Write what is written already, to learn whether the database takes changes.

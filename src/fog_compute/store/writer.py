@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import Table, bindparam, delete, insert, select, update
+from sqlalchemy import Table, bindparam, delete, insert, select, union, update
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -23,7 +23,7 @@ from fog_compute.clock import Clock
 from fog_compute.errors import FogError, StoreError, is_exhaustion
 from fog_compute.observability import get_logger
 from fog_compute.store import schema
-from fog_compute.store.changes import Change, Rows, apply_change, names_of, new_task
+from fog_compute.store.changes import Change, Report, Rows, apply_change, names_of, new_task
 from fog_compute.store.failures import plain, refusals
 from fog_compute.store.rows import (
     Values,
@@ -36,7 +36,6 @@ from fog_compute.store.rows import (
     task_values,
 )
 from fog_compute.tasks.model import Task
-from fog_compute.tasks.wire import encode_result
 
 _log = get_logger("fog_compute.store")
 
@@ -127,7 +126,11 @@ class Writer:
                 over = await connection.execute(
                     delete(tasks).where(tasks.c.finished_at <= now - self._result_ttl)
                 )
-                kept = (await connection.execute(select(blobs.c.sha256).distinct())).scalars().all()
+                named = union(
+                    select(blobs.c.sha256),
+                    select(results.c.blob).where(results.c.blob.is_not(None)),
+                )
+                kept = (await connection.execute(named)).scalars().all()
         return over.rowcount, gone.rowcount, kept
 
     async def close(self) -> None:
@@ -226,14 +229,21 @@ class Writer:
                     {
                         "handle": handle,
                         "task_id": rows.attempts[handle].task_id,
-                        "body": encode_result(result),
+                        "data": _row_data(report),
+                        "blob": report.blob,
                         "stored_at": now,
                         "expires_at": now + self._result_ttl,
                     }
-                    for handle, result in rows.results.items()
+                    for handle, report in rows.results.items()
                 ],
             )
         return rows, refused
+
+
+def _row_data(report: Report) -> bytes:
+    """Return what the row of a result holds: all of a small one."""
+    result = report.result
+    return result.data if report.blob is None else result.head_data
 
 
 def _finish(calls: Sequence[_Call], refused: dict[int, StoreError] | dict[int, FogError]) -> None:

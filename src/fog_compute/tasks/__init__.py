@@ -15,13 +15,13 @@ from fog_compute.tasks.model import (
     Task,
     TaskEvent,
     TaskKind,
-    TaskResult,
     TaskSpec,
     TaskState,
     transition,
     transition_attempt,
 )
 from fog_compute.tasks.pacing import next_edge
+from fog_compute.tasks.result import ResultHead, TaskResult
 
 __all__ = [
     "ATTEMPT_TRANSITIONS",
@@ -34,6 +34,7 @@ __all__ = [
     "Fault",
     "InvalidTransition",
     "Limits",
+    "ResultHead",
     "Task",
     "TaskEvent",
     "TaskKind",

@@ -24,7 +24,6 @@ from fog_compute.tasks.messages import (
     Rejected,
     Reply,
     Request,
-    ResultBody,
     Status,
     Submit,
 )
@@ -32,12 +31,10 @@ from fog_compute.tasks.model import (
     DETAIL_LENGTH,
     MAX_ARGV_BYTES,
     MAX_INPUTS,
-    MAX_OUTPUT_BYTES,
     MAX_PATH_BYTES,
-    Limits,
     argv_bytes,
 )
-from fog_compute.units import KIB
+from fog_compute.tasks.result import MAX_RESULT_BYTES
 
 __all__ = [
     "ERROR_LENGTH",
@@ -45,12 +42,9 @@ __all__ = [
     "MAX_ATTEMPTS",
     "MAX_LOG_TAIL_BYTES",
     "MAX_REFS",
-    "MAX_RESULT_BYTES",
     "OutOfBounds",
     "check_reply",
     "check_request",
-    "check_result",
-    "result_bytes",
 ]
 
 HANDLE_BYTES: Final = 16
@@ -69,15 +63,6 @@ MAX_HOLD_MS: Final = 86_400_000
 ERROR_LENGTH: Final = 200
 _INT32: Final = 2**31 - 1
 _INT63: Final = 2**63 - 1
-_RESULT_FRAME: Final = 4 * KIB  # a detail in UTF-8, six numbers, and how long each field is
-
-
-def result_bytes(output_bytes: int) -> int:
-    """Return how long a result is at most, whose task may write so much to each output."""
-    return 2 * output_bytes + _RESULT_FRAME
-
-
-MAX_RESULT_BYTES: Final = result_bytes(MAX_OUTPUT_BYTES)
 
 
 class OutOfBounds(ValueError):
@@ -122,18 +107,6 @@ def check_reply(message: Reply) -> None:
                 _check_status(status)
         case Done():
             pass
-
-
-def check_result(body: ResultBody, limits: Limits | None = None) -> None:
-    """Raise `OutOfBounds` for a result that no task, or none with ``limits``, can bring."""
-    _within("exit_code", body.exit_code, -(2**31), _INT32)
-    _within("fuel_used", body.fuel_used, 0, _INT63)
-    _within("wall_ms", body.wall_ms, 0, 2**40 - 1)
-    _within("peak_memory", body.peak_memory, 0, _INT63)
-    output = MAX_OUTPUT_BYTES if limits is None else limits.output_bytes
-    _count("bytes of standard output", body.stdout, output)
-    _count("bytes of standard error", body.stderr, output)
-    _count("characters in a detail", body.detail, DETAIL_LENGTH)
 
 
 def _check_submit(submit: Submit) -> None:

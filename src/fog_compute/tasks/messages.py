@@ -30,7 +30,6 @@ __all__ = [
     "Rejected",
     "Reply",
     "Request",
-    "ResultBody",
     "Status",
     "Submit",
     "WireLimits",
@@ -162,16 +161,3 @@ class Done(_Message, frozen=True, tag="done"):
 
 
 Reply: TypeAlias = Accepted | Busy | NeedModule | Rejected | Status | Done
-
-
-class ResultBody(_Message, frozen=True):
-    """`TaskResult` on the wire; polled in chunks."""
-
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
-    fuel_used: int
-    wall_ms: int
-    peak_memory: int
-    trap: str | None
-    detail: str

@@ -369,20 +369,6 @@ class Attempt:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TaskResult:
-    """What an attempt brought.  ``trap`` names the fault, if the module is at fault; else None."""
-
-    exit_code: int  # −1 beside a fault
-    stdout: bytes
-    stderr: bytes
-    fuel_used: int
-    wall_ms: int
-    peak_memory: int  # bytes of linear memory
-    trap: Fault | None = None
-    detail: str = ""  # the fault in one line, for people
-
-
 def check_sha256(name: str, value: str) -> None:
     """Raise `InvalidTask` unless ``value`` is a SHA-256 in lower-case hex."""
     if _SHA256.fullmatch(value) is None:

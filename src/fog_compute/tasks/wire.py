@@ -6,7 +6,6 @@ The layout is specified in docs/spec/task.md.  Nothing is encoded or parsed that
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,12 +14,9 @@ import msgspec
 from fog_compute.errors import InvalidTask
 from fog_compute.tasks.bounds import (
     ERROR_LENGTH,
-    MAX_RESULT_BYTES,
     OutOfBounds,
     check_reply,
     check_request,
-    check_result,
-    result_bytes,
 )
 from fog_compute.tasks.messages import (
     FINISHED,
@@ -28,31 +24,33 @@ from fog_compute.tasks.messages import (
     Rejected,
     Reply,
     Request,
-    ResultBody,
     Status,
     WireLimits,
 )
-from fog_compute.tasks.model import DETAIL_LENGTH, Fault, Limits, TaskResult
+from fog_compute.tasks.model import DETAIL_LENGTH, Limits
+from fog_compute.tasks.result import (
+    MAX_RESULT_BYTES,
+    BadResult,
+    TaskResult,
+    result_bytes,
+    result_id,
+)
 from fog_compute.text import one_line
 
 __all__ = [
     "ResultAssembler",
     "WireError",
     "encode",
-    "encode_result",
     "fit_statuses",
     "limits_from_wire",
     "limits_to_wire",
     "parse_reply",
     "parse_request",
-    "parse_result",
     "rejected",
-    "result_id",
 ]
 
 _request_decoder: Final = msgspec.msgpack.Decoder(Request)
 _reply_decoder: Final = msgspec.msgpack.Decoder(Reply)
-_result_decoder: Final = msgspec.msgpack.Decoder(ResultBody)
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -95,50 +93,6 @@ def parse_reply(data: bytes) -> Reply:
     except (msgspec.MsgspecError, ValueError, RecursionError) as err:
         raise WireError(f"no reply of this protocol: {_brief(err)}") from err
     return message
-
-
-def encode_result(result: TaskResult) -> bytes:
-    """Return the bytes that a worker keeps for polls."""
-    body = ResultBody(
-        exit_code=result.exit_code,
-        stdout=result.stdout,
-        stderr=result.stderr,
-        fuel_used=result.fuel_used,
-        wall_ms=result.wall_ms,
-        peak_memory=result.peak_memory,
-        trap=result.trap,
-        detail=one_line(result.detail, DETAIL_LENGTH),
-    )
-    try:
-        check_result(body)
-    except OutOfBounds as err:
-        raise WireError(f"this result cannot be kept: {err}") from err
-    return _encoder.encode(body)
-
-
-def parse_result(data: bytes, limits: Limits | None = None) -> TaskResult:
-    """Read a whole result of a task with ``limits``, or raise `WireError`."""
-    try:
-        body = _result_decoder.decode(data)
-        trap = None if body.trap is None else Fault(body.trap)
-        check_result(body, limits)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as err:
-        raise WireError(f"no task result: {_brief(err)}") from err
-    return TaskResult(
-        exit_code=body.exit_code,
-        stdout=body.stdout,
-        stderr=body.stderr,
-        fuel_used=body.fuel_used,
-        wall_ms=body.wall_ms,
-        peak_memory=body.peak_memory,
-        trap=trap,
-        detail=one_line(body.detail, DETAIL_LENGTH),
-    )
-
-
-def result_id(body: bytes) -> bytes:
-    """Return the 8 bytes that tell one result's bytes from another's."""
-    return hashlib.sha256(b"fog-compute result\0" + body).digest()[:8]
 
 
 def limits_to_wire(limits: Limits) -> WireLimits:
@@ -187,12 +141,12 @@ class ResultAssembler:
         """Take one status; return the result once it is whole.
 
         Raises:
-            WireError: the whole does not have the promised id, or is too large.
+            BadResult: the whole does not have the promised id, or is too large.
         """
         if status.state != FINISHED or not status.result_id:
             return None
         if status.result_total > self._limit:
-            raise WireError(f"the result has {status.result_total} bytes, over {self._limit}")
+            raise BadResult(f"the result has {status.result_total} bytes, over {self._limit}")
         if status.result_id != self._id:
             self._id = status.result_id
             self._data.clear()
@@ -205,8 +159,8 @@ class ResultAssembler:
         self._data.clear()
         if result_id(body) != self._id:
             self._id = b""
-            raise WireError("the pieces of a result do not make the promised whole")
-        return parse_result(body, self._limits)
+            raise BadResult("the pieces of a result do not make the promised whole")
+        return TaskResult.parse(body, self._limits)
 
 
 def _brief(error: Exception) -> str:

@@ -41,13 +41,13 @@ from fog_compute.tasks.messages import (
     Status,
     Submit,
 )
-from fog_compute.tasks.model import Fault, TaskResult
+from fog_compute.tasks.model import Fault
 from fog_compute.tasks.pacing import next_edge
+from fog_compute.tasks.result import TaskResult
 from fog_compute.tasks.sealing import BadBlob
 from fog_compute.tasks.wire import (
     WireError,
     encode,
-    encode_result,
     fit_statuses,
     parse_request,
     rejected,
@@ -533,7 +533,7 @@ class WorkerAgent:
         """Keep a result at once; it is shown at the next edge of the grid."""
         release_at = self._journal.now() + self._until_edge(held)
         await self._journal.finish(
-            held.handle, encode_result(result), release_at, release_at + self._settings.kept_s
+            held.handle, result.data, release_at, release_at + self._settings.kept_s
         )
         self._unreleased[held.handle] = held
         self._let_go(held)

@@ -24,7 +24,7 @@ from typing import Final, ParamSpec, TypeVar
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
-from fog_compute.tasks.wire import result_id
+from fog_compute.tasks.result import result_id
 from fog_compute.units import KIB
 from fog_compute.worker.threads import beside
 

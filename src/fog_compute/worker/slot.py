@@ -23,7 +23,8 @@ from fog_compute import spawn
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
 from fog_compute.tasks.bounds import MAX_LOG_TAIL_BYTES
-from fog_compute.tasks.model import DETAIL_LENGTH, Fault, Limits, TaskResult
+from fog_compute.tasks.model import DETAIL_LENGTH, Fault, Limits
+from fog_compute.tasks.result import TaskResult
 from fog_compute.text import one_line
 from fog_compute.units import GIB, MIB
 from fog_compute.worker.child import ChildHandle

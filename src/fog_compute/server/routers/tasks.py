@@ -12,7 +12,8 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.server.dependencies import Services
 from fog_compute.server.schemas import BlobOut, TaskDetailOut, TaskIn, TaskListOut, TaskOut
 from fog_compute.server.services import ServiceManager
-from fog_compute.tasks import TaskResult, TaskState
+from fog_compute.store import StoredResult
+from fog_compute.tasks import TaskState
 
 __all__ = ["router"]
 
@@ -89,13 +90,13 @@ async def cancel_task(task_id: TaskId, services: Services) -> TaskDetailOut:
 @router.get("/tasks/{task_id}/stdout", response_class=Response)
 async def task_stdout(task_id: TaskId, services: Services) -> Response:
     """Give the standard output of the task's result."""
-    return _bytes((await _result(services, task_id)).stdout)
+    return _bytes(await (await _result(services, task_id)).stdout())
 
 
 @router.get("/tasks/{task_id}/stderr", response_class=Response)
 async def task_stderr(task_id: TaskId, services: Services) -> Response:
     """Give the standard error of the task's result."""
-    return _bytes((await _result(services, task_id)).stderr)
+    return _bytes(await (await _result(services, task_id)).stderr())
 
 
 def _check_level(services: ServiceManager, level: PrivacyLevel) -> None:
@@ -120,7 +121,7 @@ async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
     store, dispatcher = services.get_service("store"), services.get_service("dispatcher")
     task = await store.tasks.get(task_id)
     try:
-        result = await store.results.get(task_id)
+        result = (await store.results.get(task_id)).head
     except NotFound:
         result = None
     return TaskDetailOut.of_all(
@@ -132,7 +133,7 @@ async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
     )
 
 
-async def _result(services: ServiceManager, task_id: str) -> TaskResult:
+async def _result(services: ServiceManager, task_id: str) -> StoredResult:
     store = services.get_service("store")
     task = await store.tasks.get(task_id)
     if not task.state.final:

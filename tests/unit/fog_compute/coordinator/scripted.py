@@ -36,8 +36,9 @@ from fog_compute.tasks.messages import (
     Request,
     Submit,
 )
+from fog_compute.tasks.result import result_id
 from fog_compute.tasks.sealing import open_blob
-from fog_compute.tasks.wire import encode, encode_result, fit_statuses, parse_request, result_id
+from fog_compute.tasks.wire import encode, fit_statuses, parse_request
 from fog_compute.testing import ManualClock, MemoryChannel, MemoryNetwork
 from fog_compute.vpn.channel import Received
 from fog_compute.vpn.directory import WorkerOffer
@@ -82,7 +83,7 @@ class ScriptedWorker:
         """Let one attempt end, the oldest that runs by default."""
         if handle is None:
             handle = next(one for one in self.attempts if one not in self.results)
-        self.results[handle] = encode_result(result)
+        self.results[handle] = result.data
 
     def forget_all(self) -> None:
         """What a restart does."""

@@ -95,7 +95,7 @@ async def test_what_was_confirmed_survives_a_kill_at_any_moment(tmp_path: Path) 
             if settled:
                 assert task.attempt == settled[0].handle
                 result = await store.results.get(task_id)
-                assert result.stdout == task_id.encode() * 50
+                assert await result.stdout() == task_id.encode() * 50
         counts = await store.tasks.count_by_state()
         # A report and its acceptance are one call, so nobody can see the one without the other.
         assert counts[TaskState.REPORTED] == 0

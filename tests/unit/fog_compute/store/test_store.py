@@ -122,7 +122,9 @@ async def test_a_task_goes_its_way(store: Store) -> None:
 
     done = await store.tasks.get(task.id)
     assert (done.state, done.attempt, done.reason) == (TaskState.ACCEPTED, third, "")
-    assert await store.results.get(task.id) == RESULT
+    stored = await store.results.get(task.id)
+    assert stored.head == RESULT.head
+    assert (await stored.stdout(), await stored.stderr()) == (RESULT.stdout, RESULT.stderr)
     assert [(a.number, a.state) for a in await store.attempts.of_task(task.id)] == [
         (1, AttemptState.DECLINED),
         (2, AttemptState.EXPIRED),
@@ -183,7 +185,7 @@ async def test_a_call_is_written_whole_or_not_at_all(store: Store) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("wall_ms", [2**64, 2**63])
+@pytest.mark.parametrize("wall_ms", [2**64 - 1, 2**63])
 async def test_what_cannot_be_stored_fails_alone(store: Store, wall_ms: int) -> None:
     """INV-TASK-04: calls that shared a transaction with it are written all the same."""
     tasks = [await queued(store) for _ in range(3)]
@@ -230,7 +232,7 @@ async def test_ending_a_task_ends_its_attempt(store: Store) -> None:
     assert (await store.attempts.get(first)).state is AttemptState.FAILED
     assert (await store.attempts.get(second)).state is AttemptState.CANCELLED
     assert (await store.tasks.get(failed.id)).reason == "out of fuel"
-    assert await store.results.get(failed.id) == fault
+    assert (await store.results.get(failed.id)).head == fault.head
     with pytest.raises(NotFound, match="no result"):
         await store.results.get(cancelled.id)
 
@@ -283,7 +285,7 @@ async def test_time_to_live_ends(store: Store, clock: ManualClock) -> None:
     await store.apply([lease(done, handle), Report(handle, RESULT), Accept(handle)])
     await clock.advance(99)
     assert (await store.sweep()).tasks == 0
-    assert await store.results.get(done.id) == RESULT
+    assert (await store.results.get(done.id)).head == RESULT.head
     await clock.advance(2)
     swept = await store.sweep()
     assert (swept.tasks, swept.results, swept.blobs) == (1, 1, 0)
@@ -309,6 +311,50 @@ async def test_blobs_that_no_task_names_are_deleted_when_they_are_old(
         await store.blobs.get(unnamed)
     assert await store.blobs.get(fresh) == b"fresh"
     assert await store.blobs.get(task.spec.module) == b"module"
+
+
+@pytest.mark.asyncio
+async def test_a_large_result_is_read_in_parts_and_goes_with_its_task(
+    store: Store, clock: ManualClock, tmp_path: Path
+) -> None:
+    """INV-TASK-07, INV-TASK-70."""
+    done, handle = await queued(store), new_handle()
+    large = TaskResult(0, b"o" * 90_000, b"e" * 7, 1, 2, 3, files={"a": b"a" * 11, "b/c": b"c"})
+    await store.apply([lease(done, handle), Report(handle, large), Accept(handle)])
+    blobs = tmp_path / "state" / "blobs"
+    kept = hashlib.sha256(large.data).hexdigest()
+    assert (blobs / kept[:2] / kept[2:]).read_bytes() == large.data
+
+    stored = await store.results.get(done.id)
+    assert stored.head == large.head
+    assert await stored.stdout() == large.stdout
+    assert await stored.stderr() == large.stderr
+    assert [await stored.file(name) for name in ("a", "b/c")] == [b"a" * 11, b"c"]
+    with pytest.raises(NotFound, match="no file"):
+        await stored.file("b")
+
+    await clock.advance(99)
+    for blob in blobs.glob("??/*"):
+        os.utime(blob, (0, 0))
+    assert (await store.sweep()).blobs == 0
+    await clock.advance(2)
+    assert (await store.sweep()).results == 1
+    with pytest.raises(NotFound):
+        await stored.stdout()
+
+
+@pytest.mark.asyncio
+async def test_a_part_of_a_result_whose_file_was_cut_is_an_error_and_not_less(
+    store: Store, tmp_path: Path
+) -> None:
+    done, handle = await queued(store), new_handle()
+    large = TaskResult(0, b"o" * 90_000, b"e", 1, 2, 3)
+    await store.apply([lease(done, handle), Report(handle, large), Accept(handle)])
+    kept = hashlib.sha256(large.data).hexdigest()
+    os.truncate(tmp_path / "state" / "blobs" / kept[:2] / kept[2:], 80_000)
+    stored = await store.results.get(done.id)
+    with pytest.raises(StoreError, match="damaged"):
+        await stored.stdout()
 
 
 @pytest.mark.asyncio

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import msgspec
@@ -24,22 +23,19 @@ from fog_compute.tasks.messages import (
     Rejected,
     Reply,
     Request,
-    ResultBody,
     Status,
     Submit,
 )
-from fog_compute.tasks.model import Limits, TaskResult
+from fog_compute.tasks.model import Limits
+from fog_compute.tasks.result import BadResult, TaskResult, result_id
 from fog_compute.tasks.wire import (
     ResultAssembler,
     WireError,
     encode,
-    encode_result,
     limits_to_wire,
     parse_reply,
     parse_request,
-    parse_result,
     rejected,
-    result_id,
 )
 from fog_compute.units import MIB
 
@@ -57,7 +53,17 @@ SUBMIT = Submit(
     seed=REF,
 )
 texts = st.text(st.characters(codec="utf-8"), max_size=900)
-RESULT = TaskResult(0, b"", b"", 1, 2, 3)
+HEAD: dict[str, object] = {
+    "exit_code": 0,
+    "fuel_used": 1,
+    "wall_ms": 2,
+    "peak_memory": 3,
+    "trap": None,
+    "detail": "detail",
+    "stdout_bytes": 0,
+    "stderr_bytes": 0,
+    "files": [],
+}
 
 
 def refs(count: int) -> tuple[bytes, ...]:
@@ -66,6 +72,12 @@ def refs(count: int) -> tuple[bytes, ...]:
 
 def submit(**changes: object) -> Submit:
     return msgspec.structs.replace(SUBMIT, **changes)
+
+
+def result(body: bytes = b"", **changes: object) -> bytes:
+    """The bytes of a result as a worker might make them."""
+    head = msgspec.msgpack.encode(list({**HEAD, **changes}.values()))
+    return len(head).to_bytes(4, "big") + head + body
 
 
 def status(**changes: object) -> AttemptStatus:
@@ -145,16 +157,20 @@ def test_a_reply_out_of_bounds_is_neither_sent_nor_read(message: Reply) -> None:
         {"fuel_used": -1},
         {"wall_ms": 2**41},
         {"peak_memory": 2**63},
+        {"stdout_bytes": 1},
+        {"stderr_bytes": -1},
+        {"files": [["a", 0]] * 5000},
+        {"files": [["a", 2**40]]},
+        {"files": [["a", -1]]},
     ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_result_out_of_bounds_is_not_read(changes: dict[str, Any]) -> None:
     """INV-TASK-34."""
-    body = ResultBody(0, b"", b"", 1, 2, 3, None, "detail")
-    assert parse_result(msgspec.msgpack.encode(body)).detail == "detail"
+    assert TaskResult.parse(result()).detail == "detail"
 
-    with pytest.raises(WireError, match="no task result") as refused:
-        parse_result(msgspec.msgpack.encode(msgspec.structs.replace(body, **changes)))
+    with pytest.raises(BadResult, match="no task result") as refused:
+        TaskResult.parse(result(**changes))
     assert len(str(refused.value)) < 300
 
 
@@ -173,13 +189,12 @@ def test_lists_of_handles_pass_up_to_one_bound_on_both_sides(items: int, acks: i
 
 def test_a_foreign_tag_or_fault_is_not_repeated_at_length() -> None:
     """INV-TASK-34."""
-    body = ResultBody(0, b"", b"", 1, 2, 3, "\x1b[2J" + "f" * 1_000_000, "")
     for parse, data in (
         (parse_request, msgspec.msgpack.encode(["t" * 1_000_000])),
         (parse_reply, msgspec.msgpack.encode(["\x1b[2J" + "t" * 1_000_000])),
-        (parse_result, msgspec.msgpack.encode(body)),
+        (TaskResult.parse, result(trap="\x1b[2J" + "f" * 1_000_000)),
     ):
-        with pytest.raises(WireError) as refused:
+        with pytest.raises((WireError, BadResult)) as refused:
             parse(data)
         assert len(str(refused.value)) < 300
         assert str(refused.value).isprintable()
@@ -196,30 +211,31 @@ def test_a_reason_of_any_kind_becomes_one_that_can_be_sent(reason: str) -> None:
 @given(texts)
 def test_a_detail_of_any_kind_is_kept_as_a_line(detail: str) -> None:
     """INV-TASK-33, INV-TASK-34."""
-    sent = parse_result(encode_result(dataclasses.replace(RESULT, detail=detail)))
+    sent = TaskResult.parse(TaskResult(0, b"", b"", 1, 2, 3, detail=detail).data)
     assert sent.detail.isprintable()
     assert len(sent.detail) <= 400
-    foreign = ResultBody(0, b"", b"", 1, 2, 3, None, detail)
     try:
-        read = parse_result(msgspec.msgpack.encode(foreign))
-    except WireError:
+        read = TaskResult.parse(result(detail=detail))
+    except BadResult:
         assert len(detail) > 400
     else:
         assert read.detail == sent.detail
 
 
-@given(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 2000))
-def test_a_result_is_bounded_by_its_own_tasks_limits(out: int, err: int, limit: int) -> None:
+@given(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 2000))
+def test_a_result_is_bounded_by_its_own_tasks_limits(
+    out: int, err: int, files: int, limit: int
+) -> None:
     """INV-TASK-34."""
-    body = encode_result(dataclasses.replace(RESULT, stdout=b"o" * out, stderr=b"e" * err))
+    body = TaskResult(0, b"o" * out, b"e" * err, 1, 2, 3, files={"f" * 9: b"f" * files}).data
     whole = AttemptStatus(
         HANDLE, FINISHED, result_id=result_id(body), result_total=len(body), chunk=body
     )
     assembler = ResultAssembler(Limits(output_bytes=limit))
-    if max(out, err) <= limit:
-        assert assembler.add(whole) == parse_result(body)
+    if max(out, err, files + 25) <= limit:
+        assert assembler.add(whole) == TaskResult.parse(body)
         return
-    with pytest.raises(WireError):
+    with pytest.raises(BadResult):
         assembler.add(whole)
     assert assembler.offset == 0
 
@@ -230,6 +246,6 @@ def test_nothing_of_a_result_that_is_too_long_is_kept() -> None:
     piece = AttemptStatus(
         HANDLE, FINISHED, result_id=b"12345678", result_total=30_000, chunk=b"x" * 2000
     )
-    with pytest.raises(WireError, match="over"):
+    with pytest.raises(BadResult, match="over"):
         assembler.add(piece)
     assert assembler.offset == 0

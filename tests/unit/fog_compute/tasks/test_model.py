@@ -28,6 +28,7 @@ from fog_compute.store.changes import (
     apply_change,
     new_task,
 )
+from fog_compute.tasks import TaskResult
 from fog_compute.tasks.environment import check_env, env_bytes
 from fog_compute.tasks.ids import new_handle, new_task_id, seed_from, seed_of
 from fog_compute.tasks.model import (
@@ -41,7 +42,6 @@ from fog_compute.tasks.model import (
     Limits,
     Task,
     TaskEvent,
-    TaskResult,
     TaskSpec,
     TaskState,
     transition,

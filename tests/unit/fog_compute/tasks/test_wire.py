@@ -28,19 +28,17 @@ from fog_compute.tasks.messages import (
     Status,
     Submit,
 )
-from fog_compute.tasks.model import Fault, Limits, TaskResult
+from fog_compute.tasks.model import Fault, Limits
+from fog_compute.tasks.result import BadResult, TaskResult, result_id
 from fog_compute.tasks.wire import (
     ResultAssembler,
     WireError,
     encode,
-    encode_result,
     fit_statuses,
     limits_from_wire,
     limits_to_wire,
     parse_reply,
     parse_request,
-    parse_result,
-    result_id,
 )
 from fog_compute.text import one_line
 
@@ -59,6 +57,7 @@ SUBMIT = Submit(
     attached={bytes(32): b"x"},
     hold_ms=5,
 )
+FILES = ("a", "b/ü", "b/c")
 results = st.builds(
     TaskResult,
     exit_code=st.integers(-1, 255),
@@ -69,6 +68,7 @@ results = st.builds(
     peak_memory=st.integers(0, 2**32),
     trap=st.none() | st.sampled_from(Fault),
     detail=st.text(max_size=50).map(one_line),
+    files=st.dictionaries(st.sampled_from(FILES), st.binary(max_size=200), max_size=3),
 )
 requests = st.one_of(
     st.just(SUBMIT),
@@ -103,7 +103,12 @@ def test_replies_survive_the_wire(message: Reply) -> None:
 
 @given(results)
 def test_results_survive_the_wire(result: TaskResult) -> None:
-    assert parse_result(encode_result(result)) == result
+    read = TaskResult.parse(result.data)
+    assert read == result
+    assert read.head == result.head
+    assert (read.stdout, read.stderr) == (result.stdout, result.stderr)
+    for file in result.head.files:
+        assert read.file(file.path) == result.file(file.path)
 
 
 def test_limits_survive_the_wire() -> None:
@@ -114,10 +119,10 @@ def test_limits_survive_the_wire() -> None:
 @given(st.binary())
 def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
     """INV-TASK-11."""
-    for parse in (parse_request, parse_reply, parse_result):
+    for parse in (parse_request, parse_reply, TaskResult.parse):
         try:
             parse(data)
-        except WireError:
+        except (WireError, BadResult):
             continue
 
 
@@ -196,7 +201,7 @@ def test_results_arrive_whole_in_pieces_of_any_size(
 ) -> None:
     """INV-TASK-10."""
     rng = random.Random(seed)
-    bodies = {handle: encode_result(result) for handle, result in finished}
+    bodies = {handle: result.data for handle, result in finished}
     assemblers = {handle: ResultAssembler() for handle in bodies}
     got: dict[bytes, TaskResult] = {}
     while len(got) < len(bodies):
@@ -251,8 +256,8 @@ def _piece(body: bytes, start: int, end: int) -> AttemptStatus:
 
 def test_pieces_of_two_results_never_mix() -> None:
     """INV-TASK-10."""
-    first = encode_result(TaskResult(0, b"a" * 100, b"", 1, 2, 3))
-    second = encode_result(TaskResult(0, b"b" * 100, b"", 1, 2, 3))
+    first = TaskResult(0, b"a" * 100, b"", 1, 2, 3).data
+    second = TaskResult(0, b"b" * 100, b"", 1, 2, 3).data
     assembler = ResultAssembler()
     assert assembler.add(_piece(first, 0, 60)) is None
     assert assembler.add(_piece(second, 60, len(second))) is None
@@ -265,21 +270,21 @@ def test_pieces_of_two_results_never_mix() -> None:
 
 def test_a_result_that_is_not_what_its_id_says_is_refused() -> None:
     """INV-TASK-10."""
-    body = encode_result(TaskResult(0, b"a" * 10, b"", 1, 2, 3))
+    body = TaskResult(0, b"a" * 10, b"", 1, 2, 3).data
     status = msgspec.structs.replace(_piece(body, 0, len(body)), result_id=b"12345678")
     assembler = ResultAssembler()
-    with pytest.raises(WireError, match="promised whole"):
+    with pytest.raises(BadResult, match="promised whole"):
         assembler.add(status)
     assert assembler.offset == 0
 
 
 def test_a_result_over_the_limit_is_refused() -> None:
-    body = encode_result(TaskResult(0, b"a" * 100, b"", 1, 2, 3))
+    body = TaskResult(0, b"a" * 100, b"", 1, 2, 3).data
     small = Limits(output_bytes=50)
-    with pytest.raises(WireError, match="standard output"):
+    with pytest.raises(BadResult, match="standard output"):
         ResultAssembler(small).add(_piece(body, 0, len(body)))
-    large = encode_result(TaskResult(0, b"a" * 10_000, b"", 1, 2, 3))
-    with pytest.raises(WireError, match="over"):  # before anything of it is kept
+    large = TaskResult(0, b"a" * 500_000, b"", 1, 2, 3).data
+    with pytest.raises(BadResult, match="over"):  # before anything of it is kept
         ResultAssembler(small).add(_piece(large, 0, 10))
     assert ResultAssembler(Limits(output_bytes=100)).add(_piece(body, 0, len(body))) is not None
 
@@ -298,8 +303,8 @@ def test_a_result_over_the_limit_is_refused() -> None:
 )
 def test_numbers_that_no_run_brings_are_refused(result: TaskResult) -> None:
     """INV-TASK-11."""
-    with pytest.raises(WireError, match="out of its bounds"):
-        parse_result(encode_result(result))
+    with pytest.raises(BadResult, match="no task result"):
+        TaskResult.parse(result.data)
 
 
 def test_a_status_without_a_result_adds_nothing() -> None:

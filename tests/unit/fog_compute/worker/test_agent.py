@@ -37,7 +37,7 @@ from fog_compute.tasks.messages import (
     Submit,
 )
 from fog_compute.tasks.sealing import seal_blob
-from fog_compute.tasks.wire import encode, encode_result, parse_reply
+from fog_compute.tasks.wire import encode, parse_reply
 from fog_compute.testing import ManualClock, MemoryNetwork
 from fog_compute.units import MIB
 from fog_compute.vpn.channel import Received
@@ -615,7 +615,7 @@ async def test_a_completion_is_shown_at_an_edge_of_the_grid(
         await clock.advance(0.002)
         status = await requester.status(submit.handle)
         assert status.state == FINISHED
-        assert status.result_total == len(encode_result(await requester.result(submit.handle)))
+        assert status.result_total == len((await requester.result(submit.handle)).data)
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from fog_compute.errors import InvalidTask
+from fog_compute.tasks.result import result_id
 from fog_compute.tasks.sealing import BadBlob, blob_ref
-from fog_compute.tasks.wire import result_id
 from fog_compute.testing import ManualClock
 from fog_compute.worker.cache import BlobCache, BlobGone, CacheFull
 from fog_compute.worker.folders import remove_tree
