@@ -46,7 +46,8 @@ from fog_compute.reading import read_state
 from fog_compute.units import MIB
 from fog_compute.vpn.betanet import BetanetChannel, open_channel
 from fog_compute.vpn.directory import WorkerOffer
-from fog_compute.worker.agent import Served, WorkerAgent
+from fog_compute.worker.agent import WorkerAgent
+from fog_compute.worker.publishing import Served
 from fog_compute.worker.settings import WorkerSettings
 
 DRAIN_S: Final = 2.5  # `fog up` gives a worker a second more to end

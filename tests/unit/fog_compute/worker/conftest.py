@@ -33,7 +33,8 @@ from fog_compute.tasks.sealing import SealedBlob, new_key, seal_blob
 from fog_compute.tasks.wire import ResultAssembler, encode, limits_to_wire, parse_reply
 from fog_compute.testing import MemoryChannel, MemoryNetwork
 from fog_compute.vpn.directory import WorkerOffer
-from fog_compute.worker.agent import Served, WorkerAgent
+from fog_compute.worker.agent import WorkerAgent
+from fog_compute.worker.publishing import Served
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import RunnerSlot
 

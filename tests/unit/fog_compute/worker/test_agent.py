@@ -41,8 +41,9 @@ from fog_compute.tasks.wire import encode, parse_reply
 from fog_compute.testing import ManualClock, MemoryNetwork
 from fog_compute.units import MIB
 from fog_compute.vpn.channel import Received
-from fog_compute.worker.agent import Served, WorkerAgent
+from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.attempts import Held
+from fog_compute.worker.publishing import Served
 
 from . import guests
 from .conftest import DEADLINE_S, Requester, Running, Start
@@ -204,7 +205,7 @@ async def test_an_attempt_that_is_cancelled_while_its_blobs_are_written_does_not
     submit = requester.submission(guests.ECHO, stdin=bytes(8 * MIB))
     submitting = asyncio.create_task(requester.ask(submit))
     async with asyncio.timeout(DEADLINE_S):
-        while not worker.agent._cache._pins:
+        while not worker.agent._reception._cache._pins:
             await asyncio.sleep(0)
     assert await requester.ask(Cancel(handles=(submit.handle,))) == Done()
     assert isinstance(await submitting, Rejected)
@@ -637,7 +638,7 @@ async def test_a_jump_of_the_wall_clock_neither_hides_a_result_nor_shows_it_earl
             await agent.drain(DEADLINE_S)
             clock.jump(jump)
             await agent._journal.expire()
-            if agent._unreleased:
+            if agent._holdings._unreleased:
                 assert (await requester.status(submit.handle)).state == RUNNING
             await clock.advance(next_edge(0.0))
             assert (await requester.status(submit.handle)).state == FINISHED

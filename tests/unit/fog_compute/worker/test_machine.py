@@ -388,9 +388,9 @@ async def test_a_machine_that_refuses_is_not_offered_until_it_can_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """INV-TASK-27."""
-    monkeypatch.setattr("fog_compute.worker.agent.RESTART_PAUSE_S", 0.01)
-    monkeypatch.setattr("fog_compute.worker.agent.LONGEST_PAUSE_S", 0.02)
-    monkeypatch.setattr("fog_compute.worker.agent.PUBLISH_RETRY_S", 0.01)
+    monkeypatch.setattr("fog_compute.worker.slots.RESTART_PAUSE_S", 0.01)
+    monkeypatch.setattr("fog_compute.worker.slots.LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr("fog_compute.worker.publishing.PUBLISH_RETRY_S", 0.01)
     started_by(monkeypatch, tmp_path / "refuses.py", REFUSES)
     (tmp_path / "refuse").touch()
     async with start(publish_s=0.01) as worker:
@@ -408,7 +408,7 @@ async def test_a_machine_that_refuses_is_not_offered_until_it_can_again(
         assert isinstance(await requester.submit(waiting), Accepted)
         await requester.until(running.handle, lambda status: status.log_tail == b"error")
         (tmp_path / "refuse").touch()
-        pid = worker.agent._slots[0].pid
+        pid = next(iter(worker.agent._slots)).pid
         assert pid is not None
         os.kill(pid, 9)
         await requester.until(running.handle, lambda status: status.state == LOST)

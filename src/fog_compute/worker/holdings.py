@@ -1,0 +1,212 @@
+"""The attempts in a worker's hands, by handle: waiting, running, kept as a result, lost.
+
+The handle is all that is known of an attempt's owner; nothing here says who sent what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from fog_compute.clock import Clock
+from fog_compute.observability import get_logger
+from fog_compute.tasks.messages import (
+    FINISHED,
+    LOST,
+    QUEUED,
+    RETURNED,
+    RUNNING,
+    UNKNOWN,
+    AttemptStatus,
+)
+from fog_compute.tasks.pacing import next_edge
+from fog_compute.worker.attempts import Held, refs_of
+from fog_compute.worker.cache import BlobCache
+from fog_compute.worker.journal import Journal, JournalUnusable
+
+__all__ = ["Holdings"]
+
+LOST_REMEMBERED: Final = 4096
+RELEASE_TOLERANCE_S: Final = 0.001  # what adding up floating-point times may be off by
+
+_log = get_logger("fog_compute.worker")
+
+
+class Holdings:
+    """Attempts from their acceptance until they are forgotten."""
+
+    def __init__(self, journal: Journal, cache: BlobCache, kept_s: float, clock: Clock) -> None:
+        """Hold nothing but what ``journal`` kept; it remembers what is over for ``kept_s``."""
+        self._journal: Final = journal
+        self._cache: Final = cache
+        self._kept_s: Final = kept_s
+        self._clock: Final = clock
+        self._held: Final[dict[bytes, Held]] = {}  # bounded by who adds; first come, first run
+        self._unreleased: Final[dict[bytes, Held]] = {}  # finished and kept, not shown yet
+        self._lost: Final[dict[bytes, None]] = {}
+        self._queued: Final = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many wait or run."""
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        """Those that wait or run, as they are now."""
+        return iter(tuple(self._held.values()))
+
+    def __contains__(self, held: Held) -> bool:
+        """Whether an attempt still waits or runs."""
+        return self._held.get(held.handle) is held
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of all results that wait for acknowledgement."""
+        return self._journal.kept_bytes
+
+    def knows(self, handle: bytes) -> bool:
+        """Whether an attempt came and is not over."""
+        return (
+            handle in self._held
+            or handle in self._lost
+            or self._journal.knows(handle)
+            or self._journal.returned(handle)
+        )
+
+    def over(self, handle: bytes) -> bool:
+        """Whether an attempt was acknowledged or cancelled, which may be before it came."""
+        return self._journal.over(handle)
+
+    def add(self, held: Held) -> None:
+        """Take an attempt in, with its blobs."""
+        self._held[held.handle] = held
+        self._cache.pin(refs_of(held.submit))
+        self._queued.set()
+
+    async def next(self) -> Held:
+        """Return the attempt that has waited longest, once there is one."""
+        while True:
+            for held in self._held.values():
+                if held.state == QUEUED:
+                    return held
+            self._queued.clear()
+            await self._queued.wait()
+
+    def awaited(self, handles: Iterable[bytes]) -> list[Held]:
+        """Return those of these attempts whose end is still to be told."""
+        known = (self._held.get(h) or self._unreleased.get(h) for h in handles)
+        return [held for held in known if held is not None]
+
+    # Ends
+
+    async def finish(self, held: Held, result: bytes) -> float:
+        """Keep a result and return the seconds until it may be shown: see `release`.
+
+        Raises:
+            JournalUnusable: it cannot be kept.
+        """
+        release_at = self._journal.now() + self._until_edge(held)
+        await self._journal.finish(held.handle, result, release_at, release_at + self._kept_s)
+        self._unreleased[held.handle] = held
+        self._let_go(held)
+        # Writing it may have taken longer than to that edge.
+        return self._until_edge(held)
+
+    def release(self, held: Held) -> None:
+        """Show a result, because its edge has come."""
+        self._unreleased.pop(held.handle, None)
+        held.news.set()
+
+    def lose(self, held: Held) -> None:
+        """Remember that an attempt was lost; a bounded number of them."""
+        self._lost[held.handle] = None
+        if len(self._lost) > LOST_REMEMBERED:
+            del self._lost[next(iter(self._lost))]
+        self._let_go(held)
+        held.news.set()
+
+    async def note_given_back(self, held: Iterable[Held]) -> None:
+        """Write down that attempts go elsewhere, before they do."""
+        until = self._journal.now() + self._kept_s
+        try:
+            await self._journal.give_back([one.handle for one in held], until)
+        except JournalUnusable as err:
+            _log.warning("attempts.not_given_back", reason=err.message)
+
+    def stop(self, held: Held) -> None:
+        """End an attempt, whatever it is doing; who waits for news of it is told."""
+        if held.running is not None:
+            held.running.cancel()
+        self._let_go(held)
+        held.news.set()
+
+    async def forget(self, handles: Iterable[bytes], *, forestall: bool = False) -> None:
+        """Drop attempts for good, whatever they are doing.
+
+        Unknown ones stay unknown, or with ``forestall`` will not be taken when they come.
+
+        Raises:
+            JournalUnusable: that they are over cannot be kept.
+        """
+        known, unknown = [], []
+        for handle in dict.fromkeys(handles):
+            if self.knows(handle):
+                known.append(handle)
+            elif not self.over(handle):
+                unknown.append(handle)
+        for handle in known:
+            self._lost.pop(handle, None)
+            if (held := self._held.get(handle)) is not None:
+                self.stop(held)
+        until = self._journal.now() + self._kept_s
+        await self._journal.forget(known, until, unknown if forestall else ())
+
+    async def expire(self) -> None:
+        """Drop results that nobody asked for in time."""
+        try:
+            await self._journal.expire()
+        except JournalUnusable as err:
+            _log.error("journal.not_swept", reason=err.message)
+
+    def _let_go(self, held: Held) -> None:
+        """Make room for another attempt and free the blobs of this one; once."""
+        if self._held.pop(held.handle, None) is not None:
+            self._cache.unpin(refs_of(held.submit))
+        held.ended.set()
+
+    def _until_edge(self, held: Held) -> float:
+        elapsed = self._clock.monotonic() - held.accepted_at
+        return max(0.0, next_edge(elapsed) - elapsed)
+
+    # What is told
+
+    def status(
+        self, handle: bytes, offset: int, length: int
+    ) -> tuple[AttemptStatus, dict[bytes, bytes]]:
+        """Return where an attempt stands, and up to ``length`` bytes of its result.
+
+        Raises:
+            JournalUnusable: results cannot be read now.
+        """
+        held = self._held.get(handle)
+        if held is not None:
+            running = held.state == RUNNING and held.slot is not None
+            tail = held.slot.log_tail() if running and held.slot is not None else b""
+            return AttemptStatus(handle, held.state, log_tail=tail), {}
+        kept = self._journal.get(handle, offset, length)
+        if kept is None:
+            if handle in self._lost:
+                return AttemptStatus(handle, LOST), {}
+            state = RETURNED if self._journal.returned(handle) else UNKNOWN
+            return AttemptStatus(handle, state), {}
+        now = self._journal.now()
+        if handle in self._unreleased or now + RELEASE_TOLERANCE_S < kept.release_at:
+            return AttemptStatus(handle, RUNNING), {}
+        status = AttemptStatus(
+            handle,
+            FINISHED,
+            result_id=kept.result_id,
+            result_total=kept.total,
+            offset=min(offset, kept.total),
+        )
+        return status, {handle: kept.piece}

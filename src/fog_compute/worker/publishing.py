@@ -1,0 +1,66 @@
+"""Says in the list of workers what this one lends, at each level that it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from fog_compute.clock import Clock
+from fog_compute.errors import FogError
+from fog_compute.levels import PrivacyLevel
+from fog_compute.observability import get_logger
+from fog_compute.vpn.channel import MessageChannel
+from fog_compute.vpn.directory import WorkerOffer, WorkerPublisher
+from fog_compute.worker.slots import Slots
+
+__all__ = ["Served", "publish"]
+
+PUBLISH_RETRY_S: Final = 2.0
+
+_log = get_logger("fog_compute.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A level that a worker serves, with a channel and a name of its own.
+
+    Attributes:
+        name: the worker's name in the list, at this level.
+        channel: where its requests come from.
+        level: the level of all of them; None where the channel takes any.
+        publisher: puts the offer into the list, if given.
+    """
+
+    name: str
+    channel: MessageChannel
+    level: PrivacyLevel | None = None
+    publisher: WorkerPublisher | None = None
+
+
+async def publish(served: Served, publisher: WorkerPublisher, slots: Slots, clock: Clock) -> None:
+    """Publish what is lent again and again, as long as any slot can be used."""
+    await slots.tried()
+    while True:
+        pause = slots.settings.publish_s
+        if slots.able:
+            try:
+                await publisher.publish(_offer(served, slots))
+            except FogError as err:
+                _log.warning("offer.not_published", reason=err.message)
+                pause = min(pause, PUBLISH_RETRY_S)
+        else:
+            pause = min(pause, PUBLISH_RETRY_S)
+        await clock.sleep(pause)
+
+
+def _offer(served: Served, slots: Slots) -> WorkerOffer:
+    settings = slots.settings
+    return WorkerOffer(
+        name=served.name,
+        address=served.channel.address,
+        kinds=settings.kinds,
+        slots=slots.able,
+        memory_bytes=settings.memory_bytes,
+        groups=settings.groups,
+        level=served.level,
+    )

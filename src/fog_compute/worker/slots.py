@@ -1,0 +1,169 @@
+"""The slots of a worker: which of them can run tasks, and the attempt that each runs."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from fog_compute.clock import Clock
+from fog_compute.observability import get_logger
+from fog_compute.tasks.messages import QUEUED, RUNNING
+from fog_compute.tasks.model import Fault
+from fog_compute.tasks.result import TaskResult
+from fog_compute.tasks.sealing import BadBlob
+from fog_compute.text import one_line
+from fog_compute.worker.attempts import Held, open_job, open_module
+from fog_compute.worker.cache import BlobCache, BlobGone
+from fog_compute.worker.holdings import Holdings
+from fog_compute.worker.protocol import NEVER_EXITED
+from fog_compute.worker.release import Releases
+from fog_compute.worker.settings import WorkerSettings
+from fog_compute.worker.slot import RunnerLost, RunnerSlot
+
+__all__ = ["Slots"]
+
+RESTART_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+
+_log = get_logger("fog_compute.worker")
+
+
+class Slots:
+    """Runs what is held, one attempt in each slot.
+
+    Attributes:
+        settings: what this machine lends, which may be less than what its owner wants to.
+        draining: no attempt is begun any more.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        settings: WorkerSettings,
+        holdings: Holdings,
+        cache: BlobCache,
+        releases: Releases,
+        clock: Clock,
+        on_trouble: Callable[[str], None],
+    ) -> None:
+        """Nothing runs before `serve`; see `WorkerAgent` for ``on_trouble``."""
+        self.settings = settings
+        self.draining = False
+        self._slots: Final = [
+            RunnerSlot(home / "slots" / str(i), home / "compiled", settings.memory_bytes)
+            for i in range(settings.slots)
+        ]
+        self._holdings: Final = holdings
+        self._cache: Final = cache
+        self._releases: Final = releases
+        self._clock: Final = clock
+        self._able: Final[set[RunnerSlot]] = set()  # a runner works in them, or will in a moment
+        self._tried: Final = asyncio.Event()  # one slot at least could be used, now or before
+        self._trouble = ""  # why slots cannot be used, as it was last told
+        self._on_trouble: Final = on_trouble
+
+    def __iter__(self) -> Iterator[RunnerSlot]:
+        """All of them."""
+        return iter(self._slots)
+
+    @property
+    def able(self) -> int:
+        """How many can run tasks."""
+        return len(self._able)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no attempt can be taken: the worker ends, or this machine runs no tasks."""
+        return self.draining or (self._tried.is_set() and not self._able)
+
+    async def tried(self) -> None:
+        """Return once it is known whether this machine can run tasks."""
+        await self._tried.wait()
+
+    async def close(self) -> None:
+        """End all runners."""
+        await asyncio.gather(*(slot.close() for slot in self._slots))
+
+    async def serve(self, slot: RunnerSlot) -> None:
+        """Run one attempt after the other in a slot, until cancelled."""
+        await self._replace_runner(slot)
+        while True:
+            held = await self._holdings.next()
+            if self.draining:
+                await asyncio.Event().wait()  # until the end, which is near
+            held.slot, held.state = slot, RUNNING
+            held.running = asyncio.create_task(self._execute(slot, held))
+            try:
+                await asyncio.wait({held.running})
+            finally:
+                held.running.cancel()
+                await asyncio.gather(held.running, return_exceptions=True)
+            if not held.running.cancelled() and (error := held.running.exception()) is not None:
+                raise error
+            await self._replace_runner(slot)
+
+    async def _execute(self, slot: RunnerSlot, held: Held) -> None:
+        """Run one attempt and keep its result; cancelled, its runner is killed."""
+        try:
+            job = await open_job(held, self._cache)
+            result = await slot.run(job, lambda: open_module(held.submit, self._cache))
+        except BadBlob as err:
+            result = TaskResult(
+                NEVER_EXITED, b"", b"", 0, 0, 0, trap=Fault.BAD_INPUT, detail=err.message
+            )
+        except (RunnerLost, BlobGone, OSError) as err:
+            _log.warning("attempt.lost", reason=one_line(str(err)))
+            self._holdings.lose(held)
+            return
+        await self._releases.finish(held, result)
+
+    async def _replace_runner(self, slot: RunnerSlot) -> None:
+        """Have a runner ready before the next attempt is taken, however long that needs.
+
+        A machine that refuses what a runner needs is no longer offered, and what waits here goes
+        elsewhere.
+        """
+        pause = RESTART_PAUSE_S
+        while slot.pid is None and not self.draining:
+            try:
+                await slot.start()
+            except RunnerLost as err:
+                await self._give_up(slot, err.message)
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+        if slot.pid is not None and slot not in self._able:
+            self._able.add(slot)
+            self._tried.set()
+            if self._trouble:
+                _log.info("slot.usable_again", slots=len(self._able))
+                self._trouble = ""
+                self._on_trouble("")
+        if (lends := slot.lends) is not None:
+            self._lend_at_most(lends.memory_bytes, lends.file_bytes)
+
+    async def _give_up(self, slot: RunnerSlot, reason: str) -> None:
+        self._able.discard(slot)
+        self._tried.set()
+        if reason != self._trouble:
+            self._trouble = reason
+            _log.error("slot.unusable", reason=reason, slots=len(self._able))
+            self._on_trouble(reason)
+        if not self._able:
+            waiting = [one for one in self._holdings if one.state == QUEUED]
+            await self._holdings.note_given_back(waiting)
+            for one in waiting:
+                if one in self._holdings and one.state == QUEUED:
+                    self._holdings.stop(one)
+
+    def _lend_at_most(self, memory_bytes: int, file_bytes: int) -> None:
+        """Take no task that this machine would keep from what its limits promise."""
+        if memory_bytes < self.settings.memory_bytes:
+            _log.warning("memory.limited", bytes=memory_bytes, wanted=self.settings.memory_bytes)
+        self.settings = dataclasses.replace(
+            self.settings,
+            memory_bytes=min(memory_bytes, self.settings.memory_bytes),
+            file_bytes=min(file_bytes, self.settings.file_bytes),
+        )
