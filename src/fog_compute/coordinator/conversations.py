@@ -22,7 +22,7 @@ from fog_compute.errors import (
 )
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
-from fog_compute.store import Fail, Renew
+from fog_compute.store import Failed, Renewed
 from fog_compute.tasks import AttemptState, Fault
 from fog_compute.tasks.messages import FINISHED, RUNNING, UNKNOWN, AttemptStatus, Busy, Rejected
 from fog_compute.tasks.result import BadResult
@@ -85,7 +85,7 @@ class Conversations:
                 lambda: self._work.ledger.renew_in_memory(handle, self._work.lease),
             )
         except (NotFound, StoreUnusable) as error:
-            await self._work.apply([Fail(task.id, str(error))])
+            await self._work.apply([Failed(task.id, str(error))])
             return
         except PrivacyUnavailable as error:
             pause = min(TOO_FEW_NODES_PAUSE * (task.leases + 1), TOO_FEW_NODES_PAUSE_MAX)
@@ -279,4 +279,4 @@ class Conversations:
         await self._work.apply(changes)
         if changes and (offer := self._work.offers.get(handle)):
             offer.warned = False
-        return grew or any(not isinstance(change, Renew) for change in changes)
+        return grew or any(not isinstance(change, Renewed) for change in changes)

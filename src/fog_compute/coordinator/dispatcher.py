@@ -25,7 +25,7 @@ from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, StoreError
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
-from fog_compute.store import Cancel, Conflict, Fail, Lease, Store
+from fog_compute.store import Cancelled, Conflict, Failed, Leased, Store
 from fog_compute.tasks import Task, TaskSpec, new_handle
 from fog_compute.text import one_line
 
@@ -123,7 +123,7 @@ class Dispatcher:
         if task is None:
             task = await self._store.tasks.get(task_id)
             raise Conflict(f"task {task_id} is over: it is {task.state.value}")
-        await self._work.apply([Cancel(task_id)])
+        await self._work.apply([Cancelled(task_id)])
         return await self._store.tasks.get(task_id)
 
     def waiting_reason(self, task_id: str) -> str:
@@ -288,7 +288,7 @@ class Dispatcher:
 
     async def _begin(self, action: planner.Action, jobs: asyncio.TaskGroup) -> None:
         match action:
-            case planner.Lease():
+            case planner.Assign():
                 await self._lease_to(action.task_id, action.decision)
             case planner.GiveUp():
                 await self._give_up_hope(action.task_id, action.reason)
@@ -296,11 +296,11 @@ class Dispatcher:
                 if offer := self._work.offers.get(action.handle):
                     offer.busy = True
                     jobs.create_task(self._guarded(self._talk.expire(action.handle)))
-            case planner.Submit():
+            case planner.Send():
                 if offer := self._work.offers.get(action.handle):
                     offer.busy = True
                     jobs.create_task(self._guarded(self._talk.submit(action.handle)))
-            case planner.Poll():
+            case planner.Ask():
                 if session := self._work.sessions.get(action.session):
                     session.begin_poll()
                     jobs.create_task(self._guarded(self._talk.poll(session)))
@@ -328,10 +328,12 @@ class Dispatcher:
         handle = new_handle()
         until = self._clock.now() + self._work.lease
         await self._work.apply(
-            [Lease(task_id, handle, worker.name, worker.address, until, decision.explain())]
+            [Leased(task_id, handle, worker.name, worker.address, until, decision.explain())]
         )
 
     async def _give_up_hope(self, task_id: str, reason: str) -> None:
         last = self._work.trouble.get(task_id)
         text = f"{reason}; {last}" if last else reason
-        await self._work.apply([Fail(task_id, f"{text}; it waited for another worker for an hour")])
+        await self._work.apply(
+            [Failed(task_id, f"{text}; it waited for another worker for an hour")]
+        )

@@ -14,7 +14,7 @@ from typing import Final
 from fog_compute.clock import Clock
 from fog_compute.errors import NotFound, StoreError
 from fog_compute.observability import get_logger
-from fog_compute.store import Change, Conflict, Lease, Renew, Store
+from fog_compute.store import Change, Conflict, Leased, Renewed, Store
 from fog_compute.store.changes import Rows, apply_change, names_of
 from fog_compute.tasks import Attempt, Task, TaskSpec
 
@@ -85,7 +85,7 @@ class Ledger:
         self._longest = lease
         until = self._clock.now() + lease
         open_attempts = await self._store.attempts.open_attempts()
-        await self._store.apply([Renew(attempt.handle, until) for attempt in open_attempts])
+        await self._store.apply([Renewed(attempt.handle, until) for attempt in open_attempts])
         self.tasks.update({task.id: task for task in await self._store.tasks.open_tasks()})
         for attempt in await self._store.attempts.open_attempts():
             self.attempts[attempt.handle] = self._within_lease(attempt)
@@ -124,7 +124,7 @@ class Ledger:
             now = self._clock.now()
             for change in changes:
                 apply_change(self._rows, change, now)
-                if isinstance(change, Lease):
+                if isinstance(change, Leased):
                     self._attempt_begun(self.attempts[change.handle])
         except (Conflict, NotFound) as error:
             _log.debug("change.refused", reason=str(error))
@@ -153,7 +153,7 @@ class Ledger:
         """Lengthen a lease without writing it; the next sign of life writes one."""
         if handle in self.attempts:
             now = self._clock.now()
-            apply_change(self._rows, Renew(handle, now + lease), now)
+            apply_change(self._rows, Renewed(handle, now + lease), now)
 
     async def _read_again(self, task_ids: set[str]) -> None:
         self._unclear |= task_ids  # until it was read

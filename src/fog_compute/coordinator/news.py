@@ -10,15 +10,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from fog_compute.store.changes import (
-    Accept,
     Change,
-    Decline,
-    Fail,
-    Hold,
-    Renew,
-    Report,
-    Retry,
-    Start,
+    Declined,
+    Failed,
+    Held,
+    Renewed,
+    Reported,
+    Retried,
+    Settled,
+    Started,
 )
 from fog_compute.tasks import Attempt, AttemptState, Task, TaskResult
 from fog_compute.tasks.messages import (
@@ -76,11 +76,11 @@ def after_status(
     if status.state == UNKNOWN:
         return after_loss(task, attempt, "the worker restarted and forgot it", now=now)
     if status.state == RETURNED:
-        return [Decline(attempt.handle, "the worker was stopped and gave it back")]
+        return [Declined(attempt.handle, "the worker was stopped and gave it back")]
     if status.state == QUEUED and attempt.state is AttemptState.OFFERED:
-        return [Hold(attempt.handle, until)]
+        return [Held(attempt.handle, until)]
     if status.state in (RUNNING, FINISHED) and attempt.state in _NOT_STARTED:
-        return [Start(attempt.handle, until)]
+        return [Started(attempt.handle, until)]
     if status.state == FINISHED:
         if not moving:
             return []
@@ -89,9 +89,9 @@ def after_status(
             reason = "the worker let it run for longer than its limit"
             return after_loss(task, attempt, reason, now=now, how=AttemptState.EXPIRED)
     elif now > held_since + timedelta(seconds=task.spec.limits.wall_s) + QUEUE_LEASES * lease:
-        return [Decline(attempt.handle, "the worker let it wait for too long")]
+        return [Declined(attempt.handle, "the worker let it wait for too long")]
     # One write per quarter of a lease keeps it, even if one poll is lost.
-    return [Renew(attempt.handle, until)] if attempt.lease_until - now < lease * 3 / 4 else []
+    return [Renewed(attempt.handle, until)] if attempt.lease_until - now < lease * 3 / 4 else []
 
 
 def latest_end(task: Task, attempt: Attempt, running_since: datetime) -> datetime:
@@ -107,11 +107,11 @@ def latest_end(task: Task, attempt: Attempt, running_since: datetime) -> datetim
 
 def after_result(task: Task, attempt: Attempt, result: TaskResult) -> list[Change]:
     """What a whole result changes: accepted, or failed if the module is at fault."""
-    report = Report(attempt.handle, result)
+    report = Reported(attempt.handle, result)
     if result.trap is None:
-        return [report, Accept(attempt.handle)]
+        return [report, Settled(attempt.handle)]
     reason = one_line(result.detail) or f"the module failed: {result.trap.value}"
-    return [report, Fail(task.id, reason)]
+    return [report, Failed(task.id, reason)]
 
 
 def after_loss(
@@ -128,14 +128,16 @@ def after_loss(
     One that does not count, because nobody knows whose fault it was, leaves the tries as they are.
     """
     if not counts:
-        return [Retry(attempt.handle, reason, how=how, counts=False, not_before=now + RETRY_PAUSE)]
+        return [
+            Retried(attempt.handle, reason, how=how, counts=False, not_before=now + RETRY_PAUSE)
+        ]
     tries = task.tries + 1
     if tries >= task.spec.max_attempts:
         text = f"{reason}, and this was try {tries} of {task.spec.max_attempts}"
-        return [Fail(task.id, text, how=how)]
+        return [Failed(task.id, text, how=how)]
     pause = RETRY_PAUSE * (tries - 1)
     return [
-        Retry(
+        Retried(
             attempt.handle,
             reason,
             how=how,

@@ -24,7 +24,7 @@ from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
-from fog_compute.store import Change, Conflict, Decline, Store
+from fog_compute.store import Change, Conflict, Declined, Store
 from fog_compute.tasks import Attempt, AttemptState, Task, TaskSpec
 
 __all__ = ["RESUBMIT_PAUSE", "Offer", "OpenWork"]
@@ -258,7 +258,7 @@ class OpenWork:
         not_before = None if pause is None else self._clock.now() + pause
         if attempt := self.ledger.attempts.get(handle):
             self.trouble[attempt.task_id] = reason
-        await self.apply([Decline(handle, reason, not_before)])
+        await self.apply([Declined(handle, reason, not_before)])
 
     async def lose(
         self,

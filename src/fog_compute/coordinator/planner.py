@@ -29,15 +29,15 @@ from fog_compute.tasks import Attempt, AttemptState, Task, TaskState
 
 __all__ = [
     "Action",
+    "Ask",
+    "Assign",
     "AttemptView",
     "Expire",
     "GiveUp",
-    "Lease",
     "Placer",
     "Plan",
-    "Poll",
+    "Send",
     "SessionView",
-    "Submit",
     "Tell",
     "View",
     "plan",
@@ -125,7 +125,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class Assign:
     """Give the task to the worker of the decision."""
 
     task_id: str
@@ -133,14 +133,14 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Submit:
+class Send:
     """Send the attempt to its worker."""
 
     handle: str
 
 
 @dataclass(frozen=True, slots=True)
-class Poll:
+class Ask:
     """Ask the session's worker for news of all its attempts."""
 
     session: str
@@ -168,7 +168,7 @@ class GiveUp:
     reason: str
 
 
-Action: TypeAlias = Lease | Submit | Poll | Tell | Expire | GiveUp
+Action: TypeAlias = Assign | Send | Ask | Tell | Expire | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +245,12 @@ def _plan_attempt(draft: _Draft, seen: AttemptView) -> None:
             draft.actions.append(Expire(attempt.handle))
         return
     if attempt.state is AttemptState.OFFERED and not seen.busy and draft.due(seen.submit_at):
-        draft.actions.append(Submit(attempt.handle))
+        draft.actions.append(Send(attempt.handle))
 
 
 def _plan_session(draft: _Draft, session: SessionView) -> None:
     if session.handles and not session.polling and draft.due(session.poll_at):
-        draft.actions.append(Poll(session.key))
+        draft.actions.append(Ask(session.key))
     if (
         session.forget
         and not session.telling
@@ -282,7 +282,7 @@ def _plan_leases(draft: _Draft, view: View, place: Placer) -> None:
             decision = place(requirements, leased)
             if decision.worker is not None:
                 leased[decision.worker.name] += 1
-                draft.actions.append(Lease(task.id, decision))
+                draft.actions.append(Assign(task.id, decision))
                 continue
             # Leases only fill the workers up, so this plan finds no place for the like any more.
             unmet[need] = decision

@@ -33,7 +33,7 @@ class Conflict(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class Leased:
     """A new attempt, given to a worker: queued or retry → leased."""
 
     task_id: str
@@ -45,7 +45,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Held:
     """The worker confirmed that it has the attempt: offered → held; the task stays leased."""
 
     handle: str
@@ -53,7 +53,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class Started:
     """The worker says that it runs: → running, for both."""
 
     handle: str
@@ -61,7 +61,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Renew:
+class Renewed:
     """A sign of life: the open attempt's lease is longer now.  No state changes."""
 
     handle: str
@@ -69,7 +69,7 @@ class Renew:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Reported:
     """The whole result is here and is stored: → reported, for both."""
 
     handle: str
@@ -78,14 +78,14 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Accept:
+class Settled:
     """The reported result is the task's result: reported → accepted, settled."""
 
     handle: str
 
 
 @dataclass(frozen=True, slots=True)
-class Decline:
+class Declined:
     """The worker would not take it: leased → queued; counts as no try."""
 
     handle: str
@@ -94,7 +94,7 @@ class Decline:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class Retried:
     """The attempt came to nothing: → retry.
 
     ``how`` says lost (the worker or its runner lost it) or expired (silence); ``counts`` whether
@@ -109,10 +109,10 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Fail:
+class Failed:
     """The module is at fault or tries ran out: → failed, with its open attempt.
 
-    ``how`` says what became of the attempt: failed, or as for `Retry` if that was the last try.
+    ``how`` says what became of the attempt: failed, or as for `Retried` if that was the last try.
     """
 
     task_id: str
@@ -121,14 +121,16 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancelled:
     """The requester no longer wants it: → cancelled, with its open attempt."""
 
     task_id: str
     reason: str = "cancelled by the requester"
 
 
-Change: TypeAlias = Lease | Hold | Start | Renew | Report | Accept | Decline | Retry | Fail | Cancel
+Change: TypeAlias = (
+    Leased | Held | Started | Renewed | Reported | Settled | Declined | Retried | Failed | Cancelled
+)
 
 
 _RETRIED_AS: Final = {
@@ -165,7 +167,7 @@ class Rows:
 
     tasks: dict[str, Task] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
-    results: dict[str, Report] = field(default_factory=dict)  # by handle, newly reported
+    results: dict[str, Reported] = field(default_factory=dict)  # by handle, newly reported
     statistics: dict[PrivacyLevel, LevelDelta] = field(default_factory=dict)
     history: list[Task] = field(default_factory=list)  # each state that a task came to
     keys: dict[str, str] = field(default_factory=dict)  # task ids by the key they were made under
@@ -225,19 +227,19 @@ def apply_change(rows: Rows, change: Change, now: datetime) -> None:
 
 def _apply(rows: Rows, change: Change, now: datetime) -> None:
     match change:
-        case Lease():
+        case Leased():
             _lease(rows, change, now)
-        case Hold() | Start() | Renew():
+        case Held() | Started() | Renewed():
             _sign_of_life(rows, change, now)
-        case Report() | Accept():
+        case Reported() | Settled():
             _result(rows, change, now)
-        case Decline() | Retry():
+        case Declined() | Retried():
             _give_back(rows, change, now)
-        case Fail() | Cancel():
+        case Failed() | Cancelled():
             _end(rows, change, now)
 
 
-def _lease(rows: Rows, change: Lease, now: datetime) -> None:
+def _lease(rows: Rows, change: Leased, now: datetime) -> None:
     task = rows.task(change.task_id)
     if change.handle in rows.attempts:
         raise Conflict(f"attempt {change.handle} exists already")
@@ -264,39 +266,39 @@ def _lease(rows: Rows, change: Lease, now: datetime) -> None:
     rows.count(task, LevelDelta(attempts=1))
 
 
-def _sign_of_life(rows: Rows, change: Hold | Start | Renew, now: datetime) -> None:
+def _sign_of_life(rows: Rows, change: Held | Started | Renewed, now: datetime) -> None:
     task, attempt = rows.open_attempt(change.handle)
     match change:
-        case Hold():
+        case Held():
             attempt = attempt.after(AttemptEvent.HOLD, now, lease_until=change.lease_until)
-        case Start():
+        case Started():
             attempt = attempt.after(AttemptEvent.START, now, lease_until=change.lease_until)
             rows.put_task(task.after(TaskEvent.START, now))
-        case Renew():
+        case Renewed():
             attempt = dataclasses.replace(
                 attempt, lease_until=max(attempt.lease_until, change.lease_until), updated_at=now
             )
     rows.attempts[change.handle] = attempt
 
 
-def _result(rows: Rows, change: Report | Accept, now: datetime) -> None:
+def _result(rows: Rows, change: Reported | Settled, now: datetime) -> None:
     task, attempt = rows.open_attempt(change.handle)
     match change:
-        case Report():
+        case Reported():
             rows.attempts[change.handle] = attempt.after(AttemptEvent.REPORT, now)
             rows.put_task(task.after(TaskEvent.REPORT, now))
             rows.results[change.handle] = change
             rows.count(task, LevelDelta(run_ms=change.result.wall_ms))
-        case Accept():
+        case Settled():
             rows.attempts[change.handle] = attempt.after(AttemptEvent.SETTLE, now)
             rows.put_task(task.after(TaskEvent.ACCEPT, now))
             rows.count(task, LevelDelta(accepted=1))
 
 
-def _give_back(rows: Rows, change: Decline | Retry, now: datetime) -> None:
+def _give_back(rows: Rows, change: Declined | Retried, now: datetime) -> None:
     task, attempt = rows.open_attempt(change.handle)
     attempt_event, task_event, counts = AttemptEvent.DECLINE, TaskEvent.RELEASE, False
-    if isinstance(change, Retry):
+    if isinstance(change, Retried):
         if change.how not in _RETRIED_AS:
             raise Conflict(f"an attempt is retried as lost or expired, not as {change.how}")
         attempt_event = _RETRIED_AS[change.how]
@@ -310,14 +312,14 @@ def _give_back(rows: Rows, change: Decline | Retry, now: datetime) -> None:
             not_before=change.not_before,
         )
     )
-    if isinstance(change, Retry):
+    if isinstance(change, Retried):
         rows.count(task, LevelDelta(retries=1))
 
 
-def _end(rows: Rows, change: Fail | Cancel, now: datetime) -> None:
+def _end(rows: Rows, change: Failed | Cancelled, now: datetime) -> None:
     task = rows.task(change.task_id)
     counts = False
-    if isinstance(change, Fail):
+    if isinstance(change, Failed):
         counts = change.how in _RETRIED_AS
         attempt_event = _RETRIED_AS.get(change.how, AttemptEvent.FAIL)
         task_event, delta = TaskEvent.FAIL, LevelDelta(failed=1)
@@ -351,8 +353,8 @@ def names_of(changes: Iterable[Change]) -> tuple[set[str], set[str]]:
     tasks: set[str] = set()
     handles: set[str] = set()
     for change in changes:
-        if isinstance(change, Lease | Fail | Cancel):
+        if isinstance(change, Leased | Failed | Cancelled):
             tasks.add(change.task_id)
-        if not isinstance(change, Fail | Cancel):
+        if not isinstance(change, Failed | Cancelled):
             handles.add(change.handle)
     return tasks, handles

@@ -26,7 +26,7 @@ from fog_compute.kernel import try_lock
 from fog_compute.layout import DATABASE_PATH_BYTES
 from fog_compute.observability import get_logger
 from fog_compute.store.blobs import BlobStore
-from fog_compute.store.changes import Change, Report
+from fog_compute.store.changes import Change, Reported
 from fog_compute.store.failures import plain
 from fog_compute.store.migrate import migrate
 from fog_compute.store.redate import redate
@@ -151,7 +151,7 @@ class Store:
 
     async def _kept(self, change: Change) -> Change:
         """Put a large result among the blobs; one that is not committed goes with the sweep."""
-        if isinstance(change, Report) and len(change.result.data) > ROW_BYTES:
+        if isinstance(change, Reported) and len(change.result.data) > ROW_BYTES:
             return replace(change, blob=await self.blobs.put(change.result.data))
         return change
 

@@ -23,7 +23,7 @@ from fog_compute.clock import Clock
 from fog_compute.errors import FogError, StoreError, is_exhaustion
 from fog_compute.observability import get_logger
 from fog_compute.store import schema
-from fog_compute.store.changes import Change, Report, Rows, apply_change, names_of, new_task
+from fog_compute.store.changes import Change, Reported, Rows, apply_change, names_of, new_task
 from fog_compute.store.failures import plain, refusals
 from fog_compute.store.rows import (
     Values,
@@ -240,7 +240,7 @@ class Writer:
         return rows, refused
 
 
-def _row_data(report: Report) -> bytes:
+def _row_data(report: Reported) -> bytes:
     """Return what the row of a result holds: all of a small one."""
     result = report.result
     return result.data if report.blob is None else result.head_data

@@ -17,8 +17,7 @@ from fog_compute.coordinator.routes import FogOnionCoordinator
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
-from fog_compute.store import Cancel as CancelTask
-from fog_compute.store import Conflict
+from fog_compute.store import Cancelled, Conflict
 from fog_compute.tasks import (
     AttemptState,
     Fault,
@@ -658,7 +657,7 @@ async def test_row_that_moved_on_behind_its_back_is_let_go(tmp_path: Path) -> No
         await reaches(fog, task, TaskState.RUNNING)
         handle = next(iter(worker.attempts))
 
-        await fog.store.apply([CancelTask(task.id)])
+        await fog.store.apply([Cancelled(task.id)])
         worker.finish(OK)
         await fog.until(lambda: handle in worker.forgotten)
 

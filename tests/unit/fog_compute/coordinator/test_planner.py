@@ -20,13 +20,13 @@ from fog_compute.coordinator.placement import (
     select,
 )
 from fog_compute.coordinator.planner import (
+    Ask,
+    Assign,
     AttemptView,
     Expire,
     GiveUp,
-    Lease,
-    Poll,
+    Send,
     SessionView,
-    Submit,
     Tell,
     View,
     plan,
@@ -92,7 +92,7 @@ class Place:
 def test_queued_task_is_leased_to_a_fitting_worker() -> None:
     made = plan(View(NOW, {"t": task("t")}, {}), Place(1))
 
-    assert [type(action) for action in made.actions] == [Lease]
+    assert [type(action) for action in made.actions] == [Assign]
 
 
 def test_task_without_worker_waits_with_the_reason() -> None:
@@ -117,7 +117,7 @@ def test_one_plan_never_leases_more_than_fits() -> None:
     made = plan(View(NOW, tasks, {}), Place(1, 2))
 
     leases = Counter(
-        a.decision.worker.name for a in made.actions if isinstance(a, Lease) and a.decision.worker
+        a.decision.worker.name for a in made.actions if isinstance(a, Assign) and a.decision.worker
     )
     assert leases == {"w0": 2, "w1": 4}
     assert len(made.waiting) == 4
@@ -145,7 +145,7 @@ def test_worker_that_refused_a_task_is_left_out_until_its_pause_is_over() -> Non
 
     made = plan(view, Place(1))
 
-    assert [a.task_id for a in made.actions if isinstance(a, Lease)] == ["u"]
+    assert [a.task_id for a in made.actions if isinstance(a, Assign)] == ["u"]
     assert made.waiting["t"] == "no worker can take it: 1 refused it"
     assert made.wake_at == later
     assert len(plan(replace(view, now=later), Place(1)).actions) == 2
@@ -154,7 +154,7 @@ def test_worker_that_refused_a_task_is_left_out_until_its_pause_is_over() -> Non
 def test_offered_attempt_is_submitted_once_at_a_time() -> None:
     offered = attempt("h", AttemptState.OFFERED)
 
-    assert plan(View(NOW, {}, {"h": seen(offered)}), Place()).actions == (Submit("h"),)
+    assert plan(View(NOW, {}, {"h": seen(offered)}), Place()).actions == (Send("h"),)
     assert plan(View(NOW, {}, {"h": seen(offered, busy=True)}), Place()).actions == ()
 
 
@@ -164,7 +164,7 @@ def test_submission_is_repeated_when_its_pause_is_over() -> None:
 
     assert plan(view, Place()).actions == ()
     assert plan(view, Place()).wake_at == NOW + SECOND
-    assert plan(replace(view, now=NOW + SECOND), Place()).actions == (Submit("h"),)
+    assert plan(replace(view, now=NOW + SECOND), Place()).actions == (Send("h"),)
 
 
 def test_confirmed_attempt_is_not_submitted_again() -> None:
@@ -187,7 +187,7 @@ def test_lease_that_ran_out_counts_only_where_the_worker_could_be_heard() -> Non
 
     made = plan(View(NOW, {}, deaf), Place())
 
-    assert made.actions == (Submit("o"),)
+    assert made.actions == (Send("o"),)
     assert made.wake_at is None
 
 
@@ -204,7 +204,7 @@ def test_session_is_polled_when_due_and_never_twice_at_once() -> None:
     def actions(changed: SessionView) -> tuple[object, ...]:
         return plan(View(NOW, {}, {}, (changed,)), Place()).actions
 
-    assert actions(session) == (Poll("s"),)
+    assert actions(session) == (Ask("s"),)
     assert actions(replace(session, polling=True)) == ()
     assert actions(replace(session, handles=())) == ()
     assert actions(replace(session, poll_at=NOW + SECOND)) == ()
@@ -279,10 +279,10 @@ def test_every_action_is_allowed_and_none_comes_twice(view: View, place: Place) 
     assert len(made.actions) == len(set(map(repr, made.actions)))
     for action in made.actions:
         match action:
-            case Lease():
+            case Assign():
                 assert view.tasks[action.task_id].state in (TaskState.QUEUED, TaskState.RETRY)
                 assert action.decision.worker is not None
-            case Submit():
+            case Send():
                 offered = view.attempts[action.handle]
                 assert offered.attempt.state is AttemptState.OFFERED
                 assert not offered.busy
@@ -290,7 +290,7 @@ def test_every_action_is_allowed_and_none_comes_twice(view: View, place: Place) 
             case Expire():
                 assert view.attempts[action.handle].attempt.lease_until <= NOW
                 assert not view.attempts[action.handle].busy
-            case Poll():
+            case Ask():
                 session = next(s for s in view.sessions if s.key == action.session)
                 assert session.handles
                 assert not session.polling
@@ -320,7 +320,7 @@ def test_plan_never_sleeps_past_something_due(view: View, place: Place) -> None:
 def test_every_runnable_task_is_leased_or_told_why_not(view: View, place: Place) -> None:
     made = plan(view, place)
 
-    leased = {action.task_id for action in made.actions if isinstance(action, Lease)}
+    leased = {action.task_id for action in made.actions if isinstance(action, Assign)}
     runnable = {
         name
         for name, one in view.tasks.items()

@@ -12,7 +12,7 @@ import pytest
 
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import StoreError
-from fog_compute.store.changes import Lease
+from fog_compute.store.changes import Leased
 from fog_compute.tasks import AttemptState, TaskState
 from fog_compute.tasks.messages import Submit
 from tests.unit.fog_compute.coordinator.scripted import Fog
@@ -43,7 +43,7 @@ async def around_commits(fog: Fog, wrapped: Wrapped) -> None:
 
 
 def leases(what: tuple[Any, ...]) -> bool:
-    return any(isinstance(one, Lease) for one in what[0])
+    return any(isinstance(one, Leased) for one in what[0])
 
 
 async def test_lease_that_was_committed_before_the_error_is_carried_out(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ WRITER = textwrap.dedent(
     """
     import asyncio, sys
     from datetime import timedelta
-    from fog_compute.store import Accept, Lease, Report, Start, Store
+    from fog_compute.store import Settled, Leased, Reported, Started, Store
     from fog_compute.tasks import TaskResult, TaskSpec, new_handle
 
     async def follow(store, module):
@@ -28,11 +28,11 @@ WRITER = textwrap.dedent(
             task = await store.tasks.create(TaskSpec(module=module))
             say("queued", task.id)
             handle, until = new_handle(), task.created_at + timedelta(seconds=60)
-            await store.apply([Lease(task.id, handle, "w", "a", until)])
+            await store.apply([Leased(task.id, handle, "w", "a", until)])
             say("leased", task.id)
-            await store.apply([Start(handle, until)])
+            await store.apply([Started(handle, until)])
             result = TaskResult(0, task.id.encode() * 50, b"", 1, 2, 3)
-            await store.apply([Report(handle, result), Accept(handle)])
+            await store.apply([Reported(handle, result), Settled(handle)])
             say("accepted", task.id)
 
     def say(*words):

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import pytest
 
 from fog_compute.errors import NotFound
-from fog_compute.store import Accept, Lease, Report, Retry, Store
+from fog_compute.store import Leased, Reported, Retried, Settled, Store
 from fog_compute.store.redate import TOLERANCE
 from fog_compute.store.store import BLOB_GRACE_S
 from fog_compute.tasks import Task, TaskResult, TaskSpec, TaskState, new_handle
@@ -39,8 +39,8 @@ async def accepted(store: Store, module: bytes = b"module") -> Task:
     task = await store.tasks.create(TaskSpec(module=await store.blobs.put(module)))
     handle = new_handle()
     until = task.created_at + timedelta(seconds=60)
-    lease = Lease(task.id, handle, "w", "fog1w", until)
-    await store.apply([lease, Report(handle, RESULT), Accept(handle)])
+    lease = Leased(task.id, handle, "w", "fog1w", until)
+    await store.apply([lease, Reported(handle, RESULT), Settled(handle)])
     return task
 
 
@@ -91,9 +91,9 @@ async def test_what_waits_waits_no_longer_for_a_jump(jump: float, open_store: Op
         task = await store.tasks.create(TaskSpec(module=await store.blobs.put(b"module")))
         handle = new_handle()
         now = clock.now()
-        lease = Lease(task.id, handle, "w", "fog1w", now + timedelta(seconds=60))
+        lease = Leased(task.id, handle, "w", "fog1w", now + timedelta(seconds=60))
         pause = timedelta(seconds=30)
-        await store.apply([lease, Retry(handle, "lost", not_before=now + pause)])
+        await store.apply([lease, Retried(handle, "lost", not_before=now + pause)])
 
     clock.jump(jump)
 

@@ -21,18 +21,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from fog_compute.errors import InvalidTask, NotFound, StoreError, StoreUnusable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import (
-    Accept,
-    Cancel,
+    Cancelled,
     Change,
     Conflict,
-    Decline,
-    Fail,
-    Hold,
-    Lease,
-    Renew,
-    Report,
-    Retry,
-    Start,
+    Declined,
+    Failed,
+    Held,
+    Leased,
+    Renewed,
+    Reported,
+    Retried,
+    Settled,
+    Started,
     Store,
 )
 from fog_compute.tasks import (
@@ -73,8 +73,8 @@ async def queued(store: Store, **spec: object) -> Task:
     return await store.tasks.create(TaskSpec(module=module, **spec))  # type: ignore[arg-type]
 
 
-def lease(task: Task, handle: str) -> Lease:
-    return Lease(task.id, handle, "worker-1", "fog1abc", task.created_at + timedelta(seconds=60))
+def lease(task: Task, handle: str) -> Leased:
+    return Leased(task.id, handle, "worker-1", "fog1abc", task.created_at + timedelta(seconds=60))
 
 
 @pytest.mark.asyncio
@@ -108,17 +108,17 @@ async def test_a_task_goes_its_way(store: Store) -> None:
     first, second, third = new_handle(), new_handle(), new_handle()
     until = task.created_at + timedelta(seconds=90)
     await store.apply([lease(task, first)])
-    await store.apply([Decline(first, "busy")])
-    await store.apply([lease(task, second), Hold(second, until), Start(second, until)])
-    await store.apply([Renew(second, until + timedelta(seconds=5))])
-    await store.apply([Retry(second, "silent", how=AttemptState.EXPIRED, not_before=until)])
+    await store.apply([Declined(first, "busy")])
+    await store.apply([lease(task, second), Held(second, until), Started(second, until)])
+    await store.apply([Renewed(second, until + timedelta(seconds=5))])
+    await store.apply([Retried(second, "silent", how=AttemptState.EXPIRED, not_before=until)])
     retried = await store.tasks.get(task.id)
     assert (retried.state, retried.tries, retried.leases) == (TaskState.RETRY, 1, 2)
     assert (retried.not_before, retried.reason, retried.attempt) == (until, "silent", None)
     await store.apply([lease(task, third)])
     assert [a.handle for a in await store.attempts.open_attempts()] == [third]
     assert [t.id for t in await store.tasks.open_tasks()] == [task.id]
-    await store.apply([Report(third, RESULT), Accept(third)])
+    await store.apply([Reported(third, RESULT), Settled(third)])
 
     done = await store.tasks.get(task.id)
     assert (done.state, done.attempt, done.reason) == (TaskState.ACCEPTED, third, "")
@@ -150,8 +150,8 @@ async def test_of_many_racing_calls_one_result_is_accepted(store: Store) -> None
     async def race(handle: str) -> bool:
         try:
             await store.apply([lease(task, handle)])
-            await store.apply([Report(handle, RESULT)])
-            await store.apply([Accept(handle)])
+            await store.apply([Reported(handle, RESULT)])
+            await store.apply([Settled(handle)])
         except Conflict:
             return False
         return True
@@ -169,15 +169,15 @@ async def test_a_call_is_written_whole_or_not_at_all(store: Store) -> None:
     task, other = await queued(store), await queued(store)
     handle = new_handle()
     with pytest.raises(Conflict):
-        await store.apply([lease(task, handle), Accept(handle)])
+        await store.apply([lease(task, handle), Settled(handle)])
     assert (await store.tasks.get(task.id)) == task
     assert await store.attempts.of_task(task.id) == []
     # A refused call does not disturb those that share its transaction.
     outcomes = await asyncio.gather(
-        store.apply([Accept("0" * 32)]),
-        store.apply([Cancel(other.id)]),
+        store.apply([Settled("0" * 32)]),
+        store.apply([Cancelled(other.id)]),
         store.apply([lease(other, handle)]),
-        store.apply([Fail("nobody", "x")]),
+        store.apply([Failed("nobody", "x")]),
         return_exceptions=True,
     )
     assert [type(o) for o in outcomes] == [NotFound, type(None), Conflict, NotFound]
@@ -191,12 +191,12 @@ async def test_what_cannot_be_stored_fails_alone(store: Store, wall_ms: int) -> 
     tasks = [await queued(store) for _ in range(3)]
     handles = [new_handle() for _ in tasks[:2]]
     for task, handle in zip(tasks[:2], handles, strict=True):
-        await store.apply([lease(task, handle), Start(handle, task.created_at)])
+        await store.apply([lease(task, handle), Started(handle, task.created_at)])
 
     outcomes = await asyncio.gather(
-        store.apply([Report(handles[0], RESULT), Accept(handles[0])]),
+        store.apply([Reported(handles[0], RESULT), Settled(handles[0])]),
         store.apply(
-            [Report(handles[1], TaskResult(0, b"", b"", 1, wall_ms, 1)), Accept(handles[1])]
+            [Reported(handles[1], TaskResult(0, b"", b"", 1, wall_ms, 1)), Settled(handles[1])]
         ),
         store.apply([replace(lease(tasks[2], new_handle()), worker="\ud800")]),
         return_exceptions=True,
@@ -207,7 +207,7 @@ async def test_what_cannot_be_stored_fails_alone(store: Store, wall_ms: int) -> 
     assert isinstance(outcomes[2], StoreError)
     assert (await store.tasks.get(tasks[0].id)).state is TaskState.ACCEPTED
     assert (await store.tasks.get(tasks[1].id)).state is TaskState.RUNNING
-    await store.apply([Cancel(tasks[2].id)])
+    await store.apply([Cancelled(tasks[2].id)])
 
 
 @pytest.mark.asyncio
@@ -217,7 +217,7 @@ async def test_more_changes_than_a_group_holds_are_all_written(store: Store) -> 
     counts = await store.tasks.count_by_state()
     assert counts[TaskState.LEASED] == 150
     assert sum(counts.values()) == 150
-    many: list[Change] = [Cancel(task.id) for task in tasks]
+    many: list[Change] = [Cancelled(task.id) for task in tasks]
     await store.apply(many)
     assert (await store.tasks.count_by_state())[TaskState.CANCELLED] == 150
 
@@ -227,8 +227,10 @@ async def test_ending_a_task_ends_its_attempt(store: Store) -> None:
     failed, cancelled = await queued(store), await queued(store)
     first, second = new_handle(), new_handle()
     fault = TaskResult(-1, b"", b"", 1, 2, 3, trap=Fault.OUT_OF_FUEL, detail="used up")
-    await store.apply([lease(failed, first), Report(first, fault), Fail(failed.id, "out of fuel")])
-    await store.apply([lease(cancelled, second), Cancel(cancelled.id)])
+    await store.apply(
+        [lease(failed, first), Reported(first, fault), Failed(failed.id, "out of fuel")]
+    )
+    await store.apply([lease(cancelled, second), Cancelled(cancelled.id)])
     assert (await store.attempts.get(first)).state is AttemptState.FAILED
     assert (await store.attempts.get(second)).state is AttemptState.CANCELLED
     assert (await store.tasks.get(failed.id)).reason == "out of fuel"
@@ -243,7 +245,7 @@ async def test_tasks_are_listed_newest_first_in_pages(store: Store, clock: Manua
     for _ in range(5):
         await clock.advance(1)
         ids.append((await queued(store)).id)
-    await store.apply([Cancel(ids[1])])
+    await store.apply([Cancelled(ids[1])])
     page = await store.tasks.list(limit=2)
     assert [t.id for t in page] == [ids[4], ids[3]]
     assert [t.id for t in await store.tasks.list(before=page[-1].id)] == [ids[2], ids[1], ids[0]]
@@ -282,7 +284,7 @@ async def test_time_to_live_ends(store: Store, clock: ManualClock) -> None:
     """INV-TASK-07."""
     done, still_open = await queued(store), await queued(store)
     handle = new_handle()
-    await store.apply([lease(done, handle), Report(handle, RESULT), Accept(handle)])
+    await store.apply([lease(done, handle), Reported(handle, RESULT), Settled(handle)])
     await clock.advance(99)
     assert (await store.sweep()).tasks == 0
     assert (await store.results.get(done.id)).head == RESULT.head
@@ -320,7 +322,7 @@ async def test_a_large_result_is_read_in_parts_and_goes_with_its_task(
     """INV-TASK-07, INV-TASK-70."""
     done, handle = await queued(store), new_handle()
     large = TaskResult(0, b"o" * 90_000, b"e" * 7, 1, 2, 3, files={"a": b"a" * 11, "b/c": b"c"})
-    await store.apply([lease(done, handle), Report(handle, large), Accept(handle)])
+    await store.apply([lease(done, handle), Reported(handle, large), Settled(handle)])
     blobs = tmp_path / "state" / "blobs"
     kept = hashlib.sha256(large.data).hexdigest()
     assert (blobs / kept[:2] / kept[2:]).read_bytes() == large.data
@@ -349,7 +351,7 @@ async def test_a_part_of_a_result_whose_file_was_cut_is_an_error_and_not_less(
 ) -> None:
     done, handle = await queued(store), new_handle()
     large = TaskResult(0, b"o" * 90_000, b"e", 1, 2, 3)
-    await store.apply([lease(done, handle), Report(handle, large), Accept(handle)])
+    await store.apply([lease(done, handle), Reported(handle, large), Settled(handle)])
     kept = hashlib.sha256(large.data).hexdigest()
     os.truncate(tmp_path / "state" / "blobs" / kept[:2] / kept[2:], 80_000)
     stored = await store.results.get(done.id)
@@ -439,9 +441,9 @@ async def test_statistics_are_per_level_and_survive(url: str, store: Store) -> N
     """INV-TASK-06."""
     task = await queued(store, privacy=PrivacyLevel.SECRET)
     handle = new_handle()
-    await store.apply([lease(task, handle), Retry(handle, "lost")])
+    await store.apply([lease(task, handle), Retried(handle, "lost")])
     again = new_handle()
-    await store.apply([lease(task, again), Report(again, RESULT), Accept(again)])
+    await store.apply([lease(task, again), Reported(again, RESULT), Settled(again)])
     await store.close()
     async with await Store.open(url) as opened:
         levels = await opened.statistics.by_level()
@@ -506,10 +508,10 @@ async def test_machine_that_refuses_threads_or_memory_ends_no_store(
     task = await queued(store)
     with monkeypatch.context() as limited:
         limited.setattr(AsyncEngine, "connect", refuse)
-        for asked in (store.tasks.get(task.id), store.apply([Cancel(task.id)]), store.sweep()):
+        for asked in (store.tasks.get(task.id), store.apply([Cancelled(task.id)]), store.sweep()):
             with pytest.raises(StoreError, match="no more threads or memory"):
                 await asked
-    await store.apply([Cancel(task.id)])
+    await store.apply([Cancelled(task.id)])
     assert (await store.tasks.get(task.id)).state is TaskState.CANCELLED
 
 
@@ -521,8 +523,8 @@ async def test_group_that_crashes_ends_alone(
     with monkeypatch.context() as broken:
         broken.setattr(AsyncEngine, "connect", lambda _: 1 / 0)
         with pytest.raises(StoreError, match="division by zero"):
-            await store.apply([Cancel(task.id)])
-    await store.apply([Cancel(task.id)])
+            await store.apply([Cancelled(task.id)])
+    await store.apply([Cancelled(task.id)])
     assert "group.crashed" in capsys.readouterr().out
 
 
@@ -531,7 +533,7 @@ async def test_a_closed_store_refuses(store: Store) -> None:
     task = await queued(store)
     await store.close()
     with pytest.raises(StoreError, match="closed"):
-        await store.apply([Cancel(task.id)])
+        await store.apply([Cancelled(task.id)])
     await store.close()
 
 
@@ -539,7 +541,7 @@ async def test_a_closed_store_refuses(store: Store) -> None:
 async def test_closing_writes_what_was_asked_for(url: str, store: Store) -> None:
     """INV-TASK-04."""
     task = await queued(store)
-    asked = asyncio.create_task(store.apply([Cancel(task.id)]))
+    asked = asyncio.create_task(store.apply([Cancelled(task.id)]))
     await asyncio.sleep(0)
     await store.close()
     await asked
@@ -613,7 +615,7 @@ async def test_a_declined_attempt_is_no_retry(store: Store) -> None:
     """INV-TASK-06."""
     task = await queued(store)
     handle = new_handle()
-    await store.apply([lease(task, handle), Decline(handle, "busy")])
+    await store.apply([lease(task, handle), Declined(handle, "busy")])
     assert (await store.statistics.by_level())[PrivacyLevel.PRIVATE].retries == 0
 
 
@@ -623,7 +625,7 @@ async def test_the_last_try_ends_as_what_it_was(store: Store, how: AttemptState)
     """INV-TASK-01."""
     task = await queued(store, max_attempts=1)
     handle = new_handle()
-    await store.apply([lease(task, handle), Fail(task.id, "gone", how=how)])
+    await store.apply([lease(task, handle), Failed(task.id, "gone", how=how)])
     assert (await store.attempts.get(handle)).state is how
     failed = await store.tasks.get(task.id)
     assert (failed.state, failed.tries) == (TaskState.FAILED, 1)
@@ -669,7 +671,7 @@ async def test_a_key_makes_one_task_as_long_as_the_task_is_kept(
         assert await again.tasks.of_key("other", spec) is None
         with pytest.raises(Conflict, match="new key"):
             await again.tasks.of_key("key", replace(spec, argv=("x",)))
-        await again.apply([Cancel(task.id)])
+        await again.apply([Cancelled(task.id)])
         await clock.advance(101)
         await again.sweep()
         assert await again.tasks.of_key("key", spec) is None

@@ -12,19 +12,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fog_compute.errors import InvalidTask, NotFound
 from fog_compute.store.changes import (
-    Accept,
-    Cancel,
+    Cancelled,
     Change,
     Conflict,
-    Decline,
-    Fail,
-    Hold,
-    Lease,
-    Renew,
-    Report,
-    Retry,
+    Declined,
+    Failed,
+    Held,
+    Leased,
+    Renewed,
+    Reported,
+    Retried,
     Rows,
-    Start,
+    Settled,
+    Started,
     apply_change,
     new_task,
 )
@@ -117,28 +117,28 @@ class Changes(RuleBasedStateMachine):
         handle = data.draw(st.sampled_from(self.handles))
         until = NOW + timedelta(seconds=data.draw(st.integers(0, 100)))
         changes: list[Change] = [
-            Lease("t", handle, "w", "a", until),
-            Lease("t", handle, "w", "a", until),
-            Hold(handle, until),
-            Start(handle, until),
-            Renew(handle, until),
-            Report(handle, RESULT),
-            Accept(handle),
-            Decline(handle, "busy"),
-            Retry(handle, "lost"),
-            Retry(handle, "silent", how=AttemptState.EXPIRED, counts=False),
-            Retry(handle, "wrong", how=AttemptState.SETTLED),
-            Fail("t", "bad"),
-            Cancel("t"),
+            Leased("t", handle, "w", "a", until),
+            Leased("t", handle, "w", "a", until),
+            Held(handle, until),
+            Started(handle, until),
+            Renewed(handle, until),
+            Reported(handle, RESULT),
+            Settled(handle),
+            Declined(handle, "busy"),
+            Retried(handle, "lost"),
+            Retried(handle, "silent", how=AttemptState.EXPIRED, counts=False),
+            Retried(handle, "wrong", how=AttemptState.SETTLED),
+            Failed("t", "bad"),
+            Cancelled("t"),
         ]
         change = data.draw(st.sampled_from(changes))
         named = self.rows.tasks["t"].attempt
         before = self.rows.tasks["t"]
         taken = self.attempt_change(change)
-        if taken and isinstance(change, Accept):
+        if taken and isinstance(change, Settled):
             self.accepted += 1
             assert named == change.handle
-        if taken and not isinstance(change, Lease | Fail | Cancel):
+        if taken and not isinstance(change, Leased | Failed | Cancelled):
             assert named == change.handle
         if not taken:
             assert self.rows.tasks["t"] is before
@@ -170,17 +170,17 @@ def test_a_late_report_of_an_expired_attempt_changes_nothing() -> None:
     rows = Rows()
     new_task(rows, Task("t", TaskSpec(module=SHA), TaskState.QUEUED, 1, NOW, NOW))
     for change in (
-        Lease("t", "0" * 32, "w", "a", NOW),
-        Retry("0" * 32, "silent", how=AttemptState.EXPIRED),
-        Lease("t", "1" * 32, "v", "b", NOW),
+        Leased("t", "0" * 32, "w", "a", NOW),
+        Retried("0" * 32, "silent", how=AttemptState.EXPIRED),
+        Leased("t", "1" * 32, "v", "b", NOW),
     ):
         apply_change(rows, change, NOW)
     with pytest.raises(Conflict, match="no longer open"):
-        apply_change(rows, Report("0" * 32, RESULT), NOW)
-    apply_change(rows, Report("1" * 32, RESULT), NOW)
-    apply_change(rows, Accept("1" * 32), NOW)
+        apply_change(rows, Reported("0" * 32, RESULT), NOW)
+    apply_change(rows, Reported("1" * 32, RESULT), NOW)
+    apply_change(rows, Settled("1" * 32), NOW)
     with pytest.raises(Conflict):
-        apply_change(rows, Accept("1" * 32), NOW)
+        apply_change(rows, Settled("1" * 32), NOW)
     assert rows.tasks["t"].state is TaskState.ACCEPTED
 
 
