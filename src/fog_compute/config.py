@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     )
     workers: int = Field(1, ge=0, le=64, description="Local workers that `fog up` starts.")
     slots: int = Field(1, ge=1, le=64, description="Tasks that one local worker runs at once.")
+    kinds: str = Field(
+        "wasm,python",
+        pattern="^(wasm|python)(,(wasm|python))*$",
+        description="Kinds of task that local workers run; python only where it is installed.",
+    )
     entry_nodes: int = Field(
         _DEFAULT_NODE_COUNTS["entry"], ge=1, le=16, description="Entry nodes of the local net."
     )

@@ -54,6 +54,7 @@ class RunningFog:
             **{name: value for name, value in os.environ.items() if not name.startswith("FOG_")},
             "FOG_HOME": str(home),
             "NO_COLOR": "1",
+            "FOG_KINDS": "wasm",  # each home would compile the interpreter of scripts anew
             **(environment or {}),
         }
         self.log = home.with_suffix(".log")

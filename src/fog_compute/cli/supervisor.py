@@ -147,6 +147,7 @@ class Supervisor:
                 *("--home", str(self._layout.worker(index))),
                 *("--net", str(self._settings.bootstrap)),
                 *("--slots", str(self._settings.slots)),
+                *("--kinds", self._settings.kinds),
                 *("--log-level", self._settings.log_level),
             ]
 

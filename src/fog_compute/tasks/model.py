@@ -23,6 +23,7 @@ from fog_compute.errors import FogError, InvalidTask
 from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks.environment import check_env
 from fog_compute.tasks.ids import seed_of
+from fog_compute.tasks.runtimes import script_name
 from fog_compute.text import one_line
 from fog_compute.units import KIB, MIB
 
@@ -49,9 +50,10 @@ class InvalidTransition(FogError):
 
 
 class TaskKind(enum.StrEnum):
-    """What a module is: today a WASI command."""
+    """What a module is."""
 
-    WASM = "wasm"
+    WASM = "wasm"  # a WASI command
+    PYTHON = "python"  # a script
 
 
 class TaskState(enum.StrEnum):
@@ -287,6 +289,8 @@ class TaskSpec:
             check_guest_path(path)
             check_sha256(f"inputs[{path!r}]", digest)
         check_tree(self.inputs)
+        if self.kind is TaskKind.PYTHON:
+            script_name(self.module, self.inputs)
         check_argv(self.argv)
         check_env(self.env)
         if self.seed is not None:

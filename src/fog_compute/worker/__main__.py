@@ -43,6 +43,7 @@ from fog_compute.lifetime import (
 )
 from fog_compute.observability import configure_logging
 from fog_compute.reading import read_state
+from fog_compute.tasks import TaskKind
 from fog_compute.units import MIB
 from fog_compute.vpn.betanet import BetanetChannel, open_channel
 from fog_compute.vpn.directory import WorkerOffer
@@ -128,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
         "--memory-mib", type=_whole(1, 65536), default=1024, help="memory for one task, MiB"
     )
     parser.add_argument(
+        "--kinds",
+        type=_kinds,
+        default=tuple(TaskKind),
+        help="kinds of task to run, with commas between; python only where it is installed",
+    )
+    parser.add_argument(
         "--die-with-parent",
         action="store_true",
         help="end when the parent ends or closes this process's standard input",
@@ -137,6 +144,16 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level", choices=("debug", "info", "warning", "error"), default="info"
     )
     return parser
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    """Read kinds of task."""
+    try:
+        return tuple(dict.fromkeys(TaskKind(kind).value for kind in text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"give some of {', '.join(TaskKind)} with commas between"
+        ) from None
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -153,7 +170,10 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 async def _serve(options: argparse.Namespace) -> None:
     settings = WorkerSettings(
-        slots=options.slots, queue=options.queue, memory_bytes=options.memory_mib * MIB
+        slots=options.slots,
+        queue=options.queue,
+        memory_bytes=options.memory_mib * MIB,
+        kinds=options.kinds,
     )
     stop = stop_event()
     async with AsyncExitStack() as opened:

@@ -69,6 +69,7 @@ class WorkerAgent:
             async with asyncio.TaskGroup() as group:
                 for slot in self._slots:
                     group.create_task(self._slots.serve(slot), name="slot")
+                group.create_task(self._slots.prepare_scripts(), name="scripts")
                 group.create_task(self._sweep(), name="sweep")
                 for one in self._served:
                     if one.publisher is not None:

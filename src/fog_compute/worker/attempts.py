@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 
@@ -16,11 +17,13 @@ from fog_compute.tasks.model import (
     check_guest_path,
     check_tree,
 )
+from fog_compute.tasks.runtimes import script_name
 from fog_compute.tasks.sealing import open_blob
 from fog_compute.tasks.wire import limits_from_wire
 from fog_compute.worker.cache import BlobCache
+from fog_compute.worker.python import PythonRuntime, script_job
 from fog_compute.worker.settings import WorkerSettings
-from fog_compute.worker.slot import Job, RunnerSlot, largest_file
+from fog_compute.worker.slot import Job, LoadModule, RunnerSlot, largest_file
 from fog_compute.worker.threads import beside
 
 
@@ -55,7 +58,7 @@ def check_submit(submit: Submit, settings: WorkerSettings) -> Limits:
     Raises:
         InvalidTask: it may not; the message says why.
     """
-    if submit.kind not in settings.kinds or submit.kind != TaskKind.WASM:
+    if submit.kind not in settings.kinds:
         raise InvalidTask(f"this worker does not run the kind {submit.kind[:40]!r}")
     limits = limits_from_wire(submit.limits)
     if limits.memory_bytes > settings.memory_bytes:
@@ -69,11 +72,13 @@ def check_submit(submit: Submit, settings: WorkerSettings) -> Limits:
     for path in submit.inputs:
         check_guest_path(path)
     check_tree(submit.inputs)
+    if submit.kind == TaskKind.PYTHON:
+        script_name(submit.module, submit.inputs)
     return limits
 
 
-async def open_job(held: Held, cache: BlobCache) -> Job:
-    """Decrypt an attempt's inputs.
+async def open_job(held: Held, cache: BlobCache, python: PythonRuntime | None = None) -> Job:
+    """Decrypt an attempt's inputs, to which a script belongs; ``python`` runs it.
 
     Raises:
         BadBlob: one does not open.
@@ -83,7 +88,7 @@ async def open_job(held: Held, cache: BlobCache) -> Job:
     plain: dict[bytes, bytes] = {}
     for ref in refs_of(submit)[1:]:
         plain[ref] = await _open(submit.key, ref, cache)
-    return Job(
+    job = Job(
         module_id=module_id(submit),
         argv=submit.argv,
         stdin=None if submit.stdin is None else await _plain(submit, submit.stdin, plain, cache),
@@ -92,11 +97,21 @@ async def open_job(held: Held, cache: BlobCache) -> Job:
         seed=submit.seed,
         env=submit.env,
     )
+    if submit.kind != TaskKind.PYTHON or python is None:
+        return job
+    name = script_name(submit.module, submit.inputs)
+    script = await _plain(submit, submit.module, plain, cache)
+    return script_job(python, dataclasses.replace(job, inputs={**job.inputs, name: script}), name)
 
 
-async def open_module(submit: Submit, cache: BlobCache) -> bytes:
-    """Decrypt an attempt's module, or raise `BadBlob` or `BlobGone`."""
-    return await _open(submit.key, submit.module, cache)
+def loader(submit: Submit, cache: BlobCache, python: PythonRuntime | None = None) -> LoadModule:
+    """Return what brings the module: decrypted, or ``python`` for a script.
+
+    It raises `BadBlob`, `BlobGone` or `PythonUnusable`.
+    """
+    if submit.kind == TaskKind.PYTHON and python is not None:
+        return python.load
+    return lambda: _open(submit.key, submit.module, cache)
 
 
 def module_id(submit: Submit) -> str:

@@ -245,7 +245,7 @@ class Sandbox:
 
     def _wasi_config(self, run: Run) -> WasiConfig:
         wasi = WasiConfig()
-        wasi.argv = ["main.wasm", *run.argv]
+        wasi.argv = run.argv
         wasi.env = run.env
         wasi.stdin_file = os.fsdecode(run.stdin)
         wasi.stdout_file, wasi.stderr_file = self._outputs

@@ -23,7 +23,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     """
 
     module_id: str  # names the compiled module in the caches
-    argv: tuple[str, ...]
+    argv: tuple[str, ...]  # the program's name first
     stdin: bytes  # a file
     inputs: bytes  # a folder, read-only for the guest, its "/"
     scratch: bytes | None  # a folder, the guest's "/tmp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,7 +42,7 @@ async def publish(served: Served, publisher: WorkerPublisher, slots: Slots, cloc
     """Publish what is lent again and again, as long as any slot can be used."""
     await slots.tried()
     while True:
-        pause = slots.settings.publish_s
+        pause, changed = slots.settings.publish_s, slots.changed
         if slots.able:
             try:
                 await publisher.publish(_offer(served, slots))
@@ -50,7 +51,18 @@ async def publish(served: Served, publisher: WorkerPublisher, slots: Slots, cloc
                 pause = min(pause, PUBLISH_RETRY_S)
         else:
             pause = min(pause, PUBLISH_RETRY_S)
-        await clock.sleep(pause)
+        await _sleep_unless(changed, pause, clock)
+
+
+async def _sleep_unless(event: asyncio.Event, seconds: float, clock: Clock) -> None:
+    """Sleep until an event at most."""
+    waiting = {asyncio.ensure_future(one) for one in (event.wait(), clock.sleep(seconds))}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def _offer(served: Served, slots: Slots) -> WorkerOffer:

@@ -25,7 +25,7 @@ class WorkerSettings:
             remembered.
         hold_s: longest time that an answer is held back for news.
         publish_s: seconds between two publications of the offer.
-        kinds: kinds of task that it runs.
+        kinds: kinds of task that it runs, ``python`` only where it can.
         groups: groups that it serves.
     """
 

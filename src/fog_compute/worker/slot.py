@@ -81,12 +81,13 @@ class Job:
     """One task as a slot runs it."""
 
     module_id: str  # the name under which the compiled module is cached
-    argv: tuple[str, ...]
+    argv: tuple[str, ...]  # without ``program``
     stdin: bytes | None
     inputs: Mapping[str, bytes]
     limits: Limits
     seed: bytes = field(repr=False)
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    program: tuple[str, ...] = ("main.wasm",)  # what the guest finds before its arguments
 
 
 class RunnerSlot:
@@ -419,7 +420,7 @@ def _prepare(folder: Path, job: Job) -> Run:
     limits = job.limits
     return Run(
         module_id=job.module_id,
-        argv=job.argv,
+        argv=(*job.program, *job.argv),
         stdin=os.fsencode(stdin),
         inputs=os.fsencode(inputs),
         scratch=os.fsencode(scratch) if limits.scratch_bytes else None,

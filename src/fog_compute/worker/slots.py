@@ -11,14 +11,15 @@ from typing import Final
 from fog_compute.clock import Clock
 from fog_compute.observability import get_logger
 from fog_compute.tasks.messages import QUEUED, RUNNING
-from fog_compute.tasks.model import Fault
+from fog_compute.tasks.model import Fault, TaskKind
 from fog_compute.tasks.result import TaskResult
 from fog_compute.tasks.sealing import BadBlob
 from fog_compute.text import one_line
-from fog_compute.worker.attempts import Held, open_job, open_module
+from fog_compute.worker.attempts import Held, loader, open_job
 from fog_compute.worker.cache import BlobCache, BlobGone
 from fog_compute.worker.holdings import Holdings
 from fog_compute.worker.protocol import NEVER_EXITED
+from fog_compute.worker.python import Preparation, PythonUnusable
 from fog_compute.worker.release import Releases
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import RunnerLost, RunnerSlot
@@ -37,6 +38,7 @@ class Slots:
     Attributes:
         settings: what this machine lends, which may be less than what its owner wants to.
         draining: no attempt is begun any more.
+        changed: set when what is lent changes, and replaced by another one then.
     """
 
     def __init__(
@@ -50,8 +52,13 @@ class Slots:
         on_trouble: Callable[[str], None],
     ) -> None:
         """Nothing runs before `serve`; see `WorkerAgent` for ``on_trouble``."""
-        self.settings = settings
+        # Scripts are taken once one has run here.
+        kinds = tuple(kind for kind in settings.kinds if kind != TaskKind.PYTHON)
+        self._wants_scripts: Final = TaskKind.PYTHON in settings.kinds
+        self.settings = dataclasses.replace(settings, kinds=kinds)
         self.draining = False
+        self.changed = asyncio.Event()
+        self._scripts: Final = Preparation(home, clock)
         self._slots: Final = [
             RunnerSlot(home / "slots" / str(i), home / "compiled", settings.memory_bytes)
             for i in range(settings.slots)
@@ -85,7 +92,18 @@ class Slots:
 
     async def close(self) -> None:
         """End all runners."""
-        await asyncio.gather(*(slot.close() for slot in self._slots))
+        await asyncio.gather(self._scripts.close(), *(slot.close() for slot in self._slots))
+
+    async def prepare_scripts(self) -> None:
+        """Make the interpreter ready beside all else, and lend it once it works."""
+        if not self._wants_scripts:
+            return
+        await self.tried()
+        if await self._scripts.done():
+            kinds = (*self.settings.kinds, TaskKind.PYTHON.value)
+            self.settings = dataclasses.replace(self.settings, kinds=kinds)
+            self.changed.set()
+            self.changed = asyncio.Event()
 
     async def serve(self, slot: RunnerSlot) -> None:
         """Run one attempt after the other in a slot, until cancelled."""
@@ -108,13 +126,14 @@ class Slots:
     async def _execute(self, slot: RunnerSlot, held: Held) -> None:
         """Run one attempt and keep its result; cancelled, its runner is killed."""
         try:
-            job = await open_job(held, self._cache)
-            result = await slot.run(job, lambda: open_module(held.submit, self._cache))
+            python = self._scripts.runtime
+            job = await open_job(held, self._cache, python)
+            result = await slot.run(job, loader(held.submit, self._cache, python))
         except BadBlob as err:
             result = TaskResult(
                 NEVER_EXITED, b"", b"", 0, 0, 0, trap=Fault.BAD_INPUT, detail=err.message
             )
-        except (RunnerLost, BlobGone, OSError) as err:
+        except (RunnerLost, BlobGone, PythonUnusable, OSError) as err:
             _log.warning("attempt.lost", reason=one_line(str(err)))
             self._holdings.lose(held)
             return

@@ -1,0 +1,78 @@
+"""Compiling the interpreter before the first task needs it, and trying it with a script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from fog_compute.clock import Clock
+from fog_compute.observability import get_logger
+from fog_compute.tasks.model import Limits
+from fog_compute.tasks.runtimes import SCRIPT
+from fog_compute.units import MIB
+from fog_compute.worker.python.runtime import PythonRuntime, PythonUnusable
+from fog_compute.worker.python.script import script_job
+from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
+
+__all__ = ["Preparation"]
+
+MEMORY_BYTES: Final = 64 * MIB
+"""For the script that tries it: several times what the interpreter starts with."""
+
+LIMITS: Final = Limits(memory_bytes=MEMORY_BYTES, wall_s=300.0)
+"""A slow machine compiles for minutes."""
+
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+
+_SCRIPT: Final = b"import sys; print(*sys.version_info[:2])"
+
+_log = get_logger("fog_compute.worker")
+
+
+class Preparation:
+    """Makes the interpreter ready in a slot of its own, beside those that run tasks.
+
+    Attributes:
+        runtime: the interpreter, once it works.
+    """
+
+    def __init__(self, home: Path, clock: Clock) -> None:
+        """Leave the compiled interpreter where all slots below ``home`` find it."""
+        self.runtime: PythonRuntime | None = None
+        self._slot: Final = RunnerSlot(home / "slots" / "python", home / "compiled", MEMORY_BYTES)
+        self._clock: Final = clock
+
+    async def done(self) -> bool:
+        """Return once it is known whether scripts can run here; try again what may pass."""
+        pause = FIRST_PAUSE_S
+        began = self._clock.monotonic()
+        while self.runtime is None:
+            try:
+                self.runtime = await self._tried(PythonRuntime.found())
+            except PythonUnusable as err:
+                _log.warning("python.not_offered", reason=err.message)
+                return False
+            except RunnerLost as err:
+                _log.warning("python.not_ready", reason=err.message)
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            finally:
+                await self.close()
+        _log.info("python.ready", seconds=round(self._clock.monotonic() - began, 1))
+        return True
+
+    async def close(self) -> None:
+        """End what is being tried."""
+        await self._slot.close()
+
+    async def _tried(self, runtime: PythonRuntime) -> PythonRuntime:
+        name = runtime.interpreter.name
+        _log.info("python.preparing", interpreter=name)  # compiling takes some seconds, once
+        job = Job("", (), None, {SCRIPT: _SCRIPT}, LIMITS, seed=bytes(32))
+        result = await self._slot.run(script_job(runtime, job, SCRIPT), runtime.load)
+        version = " ".join(map(str, runtime.interpreter.version)).encode()
+        if result.trap is not None or result.stdout.strip() != version:
+            reason = result.detail or f"it printed {result.stdout[:80]!r}"
+            raise PythonUnusable(f"{name} does not work here: {reason}")
+        return runtime
