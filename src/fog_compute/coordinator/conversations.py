@@ -8,9 +8,9 @@ from typing import Final
 from fog_compute.clock import Clock
 from fog_compute.coordinator import news
 from fog_compute.coordinator.exchange import Exchange
-from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.open_work import RESUBMIT_PAUSE, Offer, OpenWork
 from fog_compute.coordinator.reach import NO_NETWORK
+from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Session
 from fog_compute.errors import (
     ChannelDown,
@@ -56,7 +56,7 @@ class Conversations:
         self,
         *,
         work: OpenWork,
-        fog: FogCoordinator,
+        fog: WorkerRegistry,
         exchange: Exchange,
         request_timeout: timedelta,
         clock: Clock,
@@ -115,15 +115,15 @@ class Conversations:
             return
         match reply:
             case Busy():
-                self._fog.note_busy(attempt.worker)
+                self._fog.note_busy(attempt.worker, session.level)
                 await self._work.decline(handle, "the worker was busy", None)
             case Rejected():
-                self._fog.note_answer(attempt.worker)
+                self._fog.note_answer(attempt.worker, session.level)
                 self._work.note_refusal(task.id, attempt.worker)
                 reason = f"the worker refused it: {one_line(reply.reason)}"
                 await self._work.decline(handle, reason, None)
             case _:
-                self._fog.note_accepted(attempt.worker, task.spec.module)
+                self._fog.note_accepted(attempt.worker, session.level, task.spec.module)
                 self._work.hopeless_since.pop(task.id, None)
                 self._work.trouble.pop(task.id, None)
                 session.follow(handle, task.spec.limits, self._clock.now())
@@ -184,7 +184,7 @@ class Conversations:
             reason = f"{reason}, and the network takes no message for it"
             self._work.deaf(session.level, ChannelDown(NOTHING_DELIVERED), silent=True)
             # So it was not the workers; they may be asked again at once.
-            self._fog.forgive_silence()
+            self._fog.forgive_silence(session.level)
         await self._work.lose(handle, reason, AttemptState.EXPIRED, counts=reached)
 
     async def _listen(self, session: Session) -> None:
@@ -204,14 +204,14 @@ class Conversations:
 
     def _note_silence(self, session: Session) -> None:
         if not self._work.reach.away(session.level):
-            self._fog.note_silence(session.worker)
+            self._fog.note_silence(session.worker, session.level)
 
     async def poll(self, session: Session) -> None:
         """Ask a worker how the attempts of a session do, and take what it says."""
         heard = False
         try:
             status = await self._exchange.poll(session)
-            self._fog.note_answer(session.worker)
+            self._fog.note_answer(session.worker, session.level)
             for item in status.items:
                 heard |= await self._hear(session, item)
         except NO_NETWORK as error:
@@ -265,7 +265,7 @@ class Conversations:
             progress.running_since = now
         if status.state == UNKNOWN:
             session.held_refs.clear()
-            self._fog.note_forgot(session.worker)
+            self._fog.note_forgot(session.worker, session.level)
         changes = news.after_status(
             task,
             attempt,

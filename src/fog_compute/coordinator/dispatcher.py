@@ -18,9 +18,9 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.coordinator import planner
 from fog_compute.coordinator.conversations import Conversations
 from fog_compute.coordinator.exchange import Carrier, Exchange
-from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.open_work import OpenWork
 from fog_compute.coordinator.placement import Decision, Requirements
+from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, StoreError
 from fog_compute.observability import get_logger
@@ -46,7 +46,7 @@ class Dispatcher:
         self,
         *,
         store: Store,
-        fog: FogCoordinator,
+        fog: WorkerRegistry,
         carrier: Carrier,
         tempo: Tempo | None = None,
         clock: Clock | None = None,

@@ -16,9 +16,9 @@ from typing import Final
 
 from fog_compute.clock import Clock
 from fog_compute.coordinator import news, planner
-from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.ledger import Ledger
 from fog_compute.coordinator.reach import NetworkTrouble, Reach
+from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Pacing, Session, Tempo, session_key
 from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
@@ -79,7 +79,7 @@ class OpenWork:
         self,
         *,
         store: Store,
-        fog: FogCoordinator,
+        fog: WorkerRegistry,
         tempo: Tempo,
         clock: Clock,
         metrics: Metrics,
@@ -274,7 +274,7 @@ class OpenWork:
             return
         task, attempt = known
         if how is AttemptState.EXPIRED and counts:
-            self._fog.note_silence(attempt.worker)
+            self._fog.note_expired(attempt.worker, task.spec.privacy)
         now = self._clock.now()
         await self.apply(news.after_loss(task, attempt, reason, now=now, how=how, counts=counts))
 
@@ -292,10 +292,10 @@ class OpenWork:
 
     def _begin_attempt(self, attempt: Attempt) -> None:
         self.offers[attempt.handle] = Offer()
-        self._fog.note_leased(attempt.worker)
+        self._fog.note_leased(attempt.worker, self.level_of(attempt))
 
     def _end_attempt(self, attempt: Attempt) -> None:
-        self._fog.note_ended(attempt.worker, attempt.state)
+        self._fog.note_ended(attempt.worker, self.level_of(attempt), attempt.state)
         self._metrics.attempts.labels(_OUTCOMES[attempt.state]).inc()
         self.offers.pop(attempt.handle, None)
         session = self.sessions.get(self._session_of.pop(attempt.handle, ""))
@@ -321,6 +321,10 @@ class OpenWork:
         _log.info("task.ended", state=task.state.value, privacy=task.spec.privacy.value)
 
     # Sessions.
+
+    def level_of(self, attempt: Attempt) -> PrivacyLevel:
+        """The level of an open attempt's task."""
+        return self.ledger.tasks[attempt.task_id].spec.privacy
 
     def session(self, task: Task, attempt: Attempt) -> Session:
         """The session of an attempt, begun if there is none."""

@@ -4,6 +4,10 @@ Pure: workers and requirements in, a :class:`Decision` that explains itself out.
 coordinator knows about load is always a little old, so the best of two random candidates beats
 the best of all (everybody would run to the same worker), and a worker that lies about being idle
 gets no more than its share.
+
+What a worker says of itself (kinds, memory, groups) only filters. What ranks is what it was seen to
+do, and equals are drawn at random: a worker chooses its own name, so no choice looks at names, nor
+at the order of the list.
 """
 
 from __future__ import annotations
@@ -33,11 +37,11 @@ __all__ = [
 DRAWN: Final = 2
 """Candidates drawn for the final comparison."""
 
-PRIVACY_TOP: Final = 4
-"""Candidates among which ``privacy_aware`` draws evenly."""
+WELL_ENOUGH: Final = 0.5
+"""``privacy_aware`` draws evenly among all whose score is at least this part of the best one."""
 
-QUEUE_PER_SLOT: Final = 2
-"""Attempts that one worker may hold for us per slot: one runs while the next is on its way."""
+SHOWN: Final = 4
+"""Candidates whose scores a decision names."""
 
 
 class Strategy(enum.StrEnum):
@@ -67,14 +71,16 @@ class WorkerView:
         name: its name in the worker list.
         address: where it is reached.
         kinds: kinds of task that it runs.
-        slots: tasks that it runs at once.
+        slots: tasks that it runs at once, by its own word.
         memory_bytes: memory that one task may have there.
         groups: groups that it serves.
         level: the level whose tasks it takes; None for any.
         state: whether it may be asked now.
         leased: attempts that it holds for this coordinator.
+        places: attempts that it may hold for this coordinator.
         cached: modules that it has from this coordinator, by their SHA-256.
         failures: attempts in a row that it lost.
+        turn: the number of the lease that it got last, or of the last before it came.
     """
 
     name: str
@@ -86,8 +92,10 @@ class WorkerView:
     level: PrivacyLevel | None = None
     state: WorkerState = WorkerState.READY
     leased: int = 0
+    places: int = 1
     cached: frozenset[str] = frozenset()
     failures: int = 0
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ class Decision:
     Attributes:
         worker: the chosen worker, or None.
         strategy: how candidates were ranked.
-        scores: the candidates that were compared, best first, with their scores.
+        scores: candidates that were compared, the best first, with their scores; four at most.
         eligible: how many workers could have taken the task.
         rejected: why the others could not, by reason.
         hopeless: whether there are workers, and none of them could take it if it were idle.
@@ -189,53 +197,50 @@ def select(
     rng: Random,
     *,
     strategy: Strategy | None = None,
-    after: str | None = None,
+    others: int = 0,
 ) -> Decision:
     """Choose a worker.
 
     Args:
         requirements: what the task needs.
-        workers: all known workers.
+        workers: the workers that serve the task's level, as they are known there.
         rng: source of the draw.
         strategy: how to rank; by default that of the task's level.
-        after: name of the worker chosen last, from which ``round_robin`` goes on.
+        others: how many known workers serve other levels only.
     """
     chosen = default_strategy(requirements.privacy) if strategy is None else strategy
-    fit, rejected, hopeless = _filter(requirements, workers)
+    fit, rejected, hopeless = _filter(requirements, workers, others)
     fresh = [worker for worker in fit if worker.name not in requirements.avoid]
     if fresh and len(fresh) < len(fit):
         rejected["lost it before"] = len(fit) - len(fresh)
         fit = fresh
     if not fit:
         return Decision(None, chosen, rejected=rejected, hopeless=hopeless)
-    fit.sort(key=lambda worker: worker.name)
-    if chosen is Strategy.RANDOM:
-        return Decision(rng.choice(fit), chosen, (), len(fit), rejected)
-    if chosen is Strategy.ROUND_ROBIN:
-        return Decision(_next_in_turn(fit, after), chosen, (), len(fit), rejected)
-    if chosen is Strategy.PRIVACY_AWARE:
-        return _draw_from_top(requirements, fit, rejected, rng)
-    drawn = rng.sample(fit, min(DRAWN, len(fit)))
-    ranked = _rank(requirements, drawn, chosen)
-    best = next(worker for worker in drawn if worker.name == ranked[0][0])
-    return Decision(best, chosen, ranked, len(fit), rejected)
-
-
-def _draw_from_top(
-    requirements: Requirements, fit: list[WorkerView], rejected: dict[str, int], rng: Random
-) -> Decision:
-    ranked = _rank(requirements, fit, Strategy.PRIVACY_AWARE)[:PRIVACY_TOP]
-    name = rng.choice(ranked)[0]
-    worker = next(candidate for candidate in fit if candidate.name == name)
-    return Decision(worker, Strategy.PRIVACY_AWARE, ranked, len(fit), rejected)
+    # Equals stand in random order from here on, and sorting and min() keep it.
+    rng.shuffle(fit)
+    scores: list[tuple[WorkerView, float]] = []
+    match chosen:
+        case Strategy.RANDOM:
+            best = fit[0]
+        case Strategy.ROUND_ROBIN:
+            best = min(fit, key=lambda worker: worker.turn)
+        case Strategy.PRIVACY_AWARE:
+            scores = _rank(requirements, fit, chosen)
+            enough = WELL_ENOUGH * scores[0][1]
+            best = rng.choice([worker for worker, score in scores if score >= enough])
+        case _:
+            scores = _rank(requirements, fit[:DRAWN], chosen)
+            best = scores[0][0]
+    shown = tuple((worker.name, score) for worker, score in scores[:SHOWN])
+    return Decision(best, chosen, shown, len(fit), rejected)
 
 
 def _filter(
-    requirements: Requirements, workers: Iterable[WorkerView]
+    requirements: Requirements, workers: Iterable[WorkerView], others: int
 ) -> tuple[list[WorkerView], dict[str, int], bool]:
     fit: list[WorkerView] = []
-    rejected: Counter[str] = Counter()
-    lasting = 0
+    rejected: Counter[str] = Counter({"of another level": others} if others else {})
+    lasting = others
     for worker in workers:
         if reason := _lasting_misfit(requirements, worker):
             lasting += 1
@@ -250,8 +255,6 @@ def _filter(
 
 def _lasting_misfit(requirements: Requirements, worker: WorkerView) -> str:
     """Why a worker cannot take a task even when it is idle; empty if it can."""
-    if worker.level not in (None, requirements.privacy):
-        return "of another level"
     if requirements.kind not in worker.kinds:
         return f"without {requirements.kind}"
     if requirements.groups and not requirements.groups & worker.groups:
@@ -267,21 +270,21 @@ def _present_misfit(worker: WorkerView) -> str:
     """Why a worker cannot take anything now; empty if it can."""
     if worker.state is not WorkerState.READY:
         return worker.state.value
-    if worker.leased >= QUEUE_PER_SLOT * worker.slots:
+    if worker.leased >= worker.places:
         return "full"
     return ""
 
 
 def _rank(
     requirements: Requirements, workers: Sequence[WorkerView], strategy: Strategy
-) -> tuple[tuple[str, float], ...]:
-    scored = ((worker.name, _score(requirements, worker, strategy)) for worker in workers)
-    return tuple(sorted(scored, key=lambda item: (-item[1], item[0])))
+) -> list[tuple[WorkerView, float]]:
+    scored = [(worker, _score(requirements, worker, strategy)) for worker in workers]
+    return sorted(scored, key=lambda item: -item[1])
 
 
 def _score(requirements: Requirements, worker: WorkerView, strategy: Strategy) -> float:
     weights = _WEIGHTS[strategy]
-    free = 1 - worker.leased / (QUEUE_PER_SLOT * worker.slots)
+    free = 1 - worker.leased / worker.places
     # A warm cache ties two tasks together, which SECRET must not even prefer.
     warm = requirements.privacy is not PrivacyLevel.SECRET and requirements.module in worker.cached
     near = bool(requirements.near & worker.groups)
@@ -291,11 +294,3 @@ def _score(requirements: Requirements, worker: WorkerView, strategy: Strategy) -
         + weights.near * near
         + weights.reliable / (1 + worker.failures)
     )
-
-
-def _next_in_turn(fit: Sequence[WorkerView], after: str | None) -> WorkerView:
-    if after is not None:
-        for worker in fit:
-            if worker.name > after:
-                return worker
-    return fit[0]

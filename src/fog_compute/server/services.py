@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol, Self, TypeAlias, overload
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.config import Settings
 from fog_compute.coordinator.dispatcher import Dispatcher
-from fog_compute.coordinator.fog import FogCoordinator
+from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.routes import FogOnionCoordinator
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, NotFound, ServiceUnavailable
@@ -63,10 +63,10 @@ class ServiceHealth:
 
 
 Name: TypeAlias = Literal[
-    "store", "betanet", "onion_circuit", "coordinator", "dispatcher", "onion_coordinator"
+    "store", "betanet", "onion_circuit", "workers", "dispatcher", "onion_coordinator"
 ]
 Service: TypeAlias = (
-    Store | Network | OnionCircuitService | FogCoordinator | Dispatcher | FogOnionCoordinator
+    Store | Network | OnionCircuitService | WorkerRegistry | Dispatcher | FogOnionCoordinator
 )
 
 _Work: TypeAlias = Coroutine[object, object, None]
@@ -75,7 +75,7 @@ _ORDER: Final[tuple[Name, ...]] = (
     "store",
     "betanet",
     "onion_circuit",
-    "coordinator",
+    "workers",
     "dispatcher",
     "onion_coordinator",
 )
@@ -157,11 +157,11 @@ class ServiceManager:
 
         onion = OnionCircuitService(network, clock=self._clock)
         self._up("onion_circuit", onion)
-        fog = FogCoordinator(network, clock=self._clock)
-        self._up("coordinator", fog)
+        workers = WorkerRegistry(network, clock=self._clock)
+        self._up("workers", workers)
         dispatcher = Dispatcher(
             store=store,
-            fog=fog,
+            fog=workers,
             carrier=onion,
             tempo=Tempo(
                 lease_s=settings.lease_s,
@@ -222,7 +222,7 @@ class ServiceManager:
     @overload
     def get_service(self, name: Literal["onion_circuit"]) -> OnionCircuitService: ...
     @overload
-    def get_service(self, name: Literal["coordinator"]) -> FogCoordinator: ...
+    def get_service(self, name: Literal["workers"]) -> WorkerRegistry: ...
     @overload
     def get_service(self, name: Literal["dispatcher"]) -> Dispatcher: ...
     @overload

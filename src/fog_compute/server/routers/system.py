@@ -9,7 +9,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 
 import fog_compute
-from fog_compute.coordinator.fog import by_state
+from fog_compute.coordinator.registry import by_state
 from fog_compute.errors import FogError
 from fog_compute.observability.metrics import CONTENT_TYPE
 from fog_compute.server.dependencies import Services
@@ -47,7 +47,7 @@ async def status(services: Services) -> StatusOut:
             for entry in services.health()
         ],
         net=_net(services),
-        workers=[WorkerOut.of(worker) for worker in services.get_service("coordinator").workers()],
+        workers=[WorkerOut.of(worker) for worker in services.get_service("workers").workers()],
         tasks=await store.tasks.count_by_state(),
         levels={level: LevelOut(**dataclasses.asdict(delta)) for level, delta in levels.items()},
     )
@@ -77,7 +77,7 @@ async def _refresh(services: ServiceManager) -> None:
     try:
         for state, count in (await services.get_service("store").tasks.count_by_state()).items():
             gauges.tasks.labels(state.value).set(count)
-        for worker_state, count in by_state(services.get_service("coordinator").workers()).items():
+        for worker_state, count in by_state(services.get_service("workers").workers()).items():
             gauges.workers.labels(worker_state.value).set(count)
     except FogError:
         # What cannot be read keeps its last value; fog_service_up says that something is wrong.

@@ -14,7 +14,7 @@ from random import Random
 from sqlalchemy.pool import QueuePool
 
 from fog_compute.coordinator.dispatcher import Dispatcher
-from fog_compute.coordinator.fog import FogCoordinator
+from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import ChannelError
 from fog_compute.levels import PrivacyLevel
@@ -215,7 +215,7 @@ class Fog:
     directory: Directory
     channels: Channels
     onion: OnionCircuitService
-    fog: FogCoordinator
+    fog: WorkerRegistry
     dispatcher: Dispatcher
     jobs: list[asyncio.Task[None]] = field(default_factory=list)
     workers: list[ScriptedWorker] = field(default_factory=list)
@@ -294,7 +294,7 @@ async def open_fog(
     directory = Directory()
     channels = Channels(network)
     onion = OnionCircuitService(channels, clock=clock)
-    fog = FogCoordinator(directory, clock=clock, rng=Random(seed))
+    fog = WorkerRegistry(directory, clock=clock, rng=Random(seed))
     dispatcher = Dispatcher(
         store=store,
         fog=fog,

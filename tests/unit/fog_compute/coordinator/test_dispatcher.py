@@ -11,8 +11,8 @@ from random import Random
 import pytest
 
 from fog_compute.coordinator.dispatcher import Dispatcher
-from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.placement import WorkerState
+from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.routes import FogOnionCoordinator
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import NotFound
@@ -308,7 +308,7 @@ async def test_attempt_of_a_worker_that_was_stopped_costs_no_try(tmp_path: Path)
             AttemptState.DECLINED,
             AttemptState.SETTLED,
         ]
-        assert fog.fog.worker("a").failures == 0
+        assert fog.fog.workers()[0].failures == 0
 
 
 async def test_silent_worker_loses_the_task_to_another(tmp_path: Path) -> None:
@@ -559,7 +559,7 @@ async def test_poll_that_is_lost_costs_no_attempt(tmp_path: Path) -> None:
         for moment in range(200, 2000, 200):
             await fog.until(lambda moment=moment: fog.clock.monotonic() > moment)
             worker.silent = True
-            await fog.until(lambda: fog.fog.worker("a").state is WorkerState.LOST)
+            await fog.until(lambda: fog.fog.at(PrivacyLevel.PRIVATE)[0].state is WorkerState.LOST)
             worker.silent = False
 
         assert await attempt_states(fog, task) == [AttemptState.RUNNING]
@@ -726,7 +726,7 @@ async def test_lossy_network_loses_no_task_and_accepts_each_once(tmp_path: Path,
 
 
 async def _second_dispatcher(fog: Fog) -> asyncio.Task[None]:
-    fog.fog = FogCoordinator(fog.directory, clock=fog.clock, rng=Random(2))
+    fog.fog = WorkerRegistry(fog.directory, clock=fog.clock, rng=Random(2))
     fog.onion = OnionCircuitService(Channels(fog.network, "again"), clock=fog.clock)
     fog.dispatcher = Dispatcher(store=fog.store, fog=fog.fog, carrier=fog.onion, clock=fog.clock)
     return asyncio.create_task(fog.dispatcher.run())

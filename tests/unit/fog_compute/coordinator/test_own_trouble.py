@@ -56,7 +56,7 @@ async def test_task_that_runs_outlives_a_long_outage_of_the_requester(
         assert expired == []
         assert fog.dispatcher.waiting_reason(task.id).startswith(f"waiting: {NO_CONSENSUS}")
         assert fog.dispatcher.trouble == NO_CONSENSUS
-        assert [view.state for view in fog.fog.workers()] == [WorkerState.READY]
+        assert [view.state for view in fog.fog.at(PrivacyLevel.PRIVATE)] == [WorkerState.READY]
         fog.channels.cut_off("")
         worker.finish(OK)
         await reaches(fog, task, TaskState.ACCEPTED)
@@ -115,7 +115,7 @@ async def test_silence_of_a_network_that_takes_nothing_uses_up_no_try(tmp_path: 
         assert fog.dispatcher.waiting_reason(task.id).startswith(
             "waiting: the network delivers no message"
         )
-        assert [view.state for view in fog.fog.workers()] == [WorkerState.READY]
+        assert [view.state for view in fog.fog.at(PrivacyLevel.PRIVATE)] == [WorkerState.READY]
         fog.network.loss = 0.0
         await fog.until(lambda: len(worker.attempts) > 1)
         worker.finish(OK, list(worker.attempts)[-1])

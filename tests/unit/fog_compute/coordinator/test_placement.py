@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from random import Random
 
@@ -10,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fog_compute.coordinator.placement import (
-    QUEUE_PER_SLOT,
     Requirements,
     Strategy,
     WorkerState,
@@ -27,27 +27,28 @@ def worker(
     name: str,
     *,
     leased: int = 0,
-    slots: int = 2,
+    places: int = 4,
     memory_bytes: int = 1000,
     kinds: frozenset[str] = frozenset({"wasm"}),
     groups: frozenset[str] = frozenset(),
-    level: PrivacyLevel | None = None,
     state: WorkerState = WorkerState.READY,
     cached: frozenset[str] = frozenset(),
     failures: int = 0,
+    turn: int = 0,
 ) -> WorkerView:
     return WorkerView(
         name=name,
         address=f"fog1{name}",
         kinds=kinds,
-        slots=slots,
+        slots=2**32 - 1,  # its own word, which decides nothing
         memory_bytes=memory_bytes,
         groups=groups,
-        level=level,
         state=state,
         leased=leased,
+        places=places,
         cached=cached,
         failures=failures,
+        turn=turn,
     )
 
 
@@ -62,10 +63,9 @@ def chosen(requirements: Requirements, *workers: WorkerView, strategy: Strategy)
     [
         (worker("a", kinds=frozenset({"python"})), "without wasm"),
         (worker("a", memory_bytes=99), "memory"),
-        (worker("a", level=PrivacyLevel.PUBLIC), "of another level"),
         (worker("a", state=WorkerState.BUSY), "busy"),
         (worker("a", state=WorkerState.LOST), "lost"),
-        (worker("a", slots=1, leased=QUEUE_PER_SLOT), "full"),
+        (worker("a", places=3, leased=3), "full"),
     ],
 )
 def test_unfit_worker_is_left_out_and_the_reason_is_given(unfit: WorkerView, reason: str) -> None:
@@ -82,16 +82,11 @@ def test_group_of_the_task_must_be_served() -> None:
     assert chosen(task, outsider, member, strategy=Strategy.RANDOM) == "b"
 
 
-@pytest.mark.parametrize("level", list(PrivacyLevel))
-def test_a_task_goes_to_the_entry_of_its_level_and_to_no_other(level: PrivacyLevel) -> None:
-    entries = [worker(one.value, level=one) for one in PrivacyLevel]
-    task = replace(TASK, privacy=level)
+def test_workers_of_other_levels_are_counted_as_left_out() -> None:
+    decision = select(TASK, [], Random(1), others=3)
 
-    assert chosen(task, *entries, strategy=Strategy.RANDOM) == level.value
-    others = [entry for entry in entries if entry.level is not level]
-    decision = select(task, others, Random(1))
-    assert (decision.worker, decision.rejected) == (None, {"of another level": 3})
-    assert chosen(task, *others, worker("any"), strategy=Strategy.RANDOM) == "any"
+    assert (decision.worker, decision.hopeless) == (None, True)
+    assert "3 of another level" in decision.explain()
 
 
 def test_no_known_worker_is_said_so() -> None:
@@ -125,29 +120,53 @@ def test_proximity_prefers_a_shared_group() -> None:
     assert chosen(task, near, far, strategy=Strategy.PROXIMITY) == "a"
 
 
-def test_round_robin_takes_turns() -> None:
-    workers = [worker("a"), worker("b"), worker("c")]
-    turns: list[str] = []
-    last: str | None = None
-    for _ in range(4):
-        decision = select(TASK, workers, Random(1), strategy=Strategy.ROUND_ROBIN, after=last)
+def test_round_robin_takes_who_was_asked_longest_ago() -> None:
+    workers = [worker("a", turn=7), worker("b", turn=5), worker("c", turn=6)]
+
+    assert chosen(TASK, *workers, strategy=Strategy.ROUND_ROBIN) == "b"
+
+
+def draws(
+    workers: list[WorkerView], strategy: Strategy, *, times: int = 2000, seed: int = 7
+) -> Counter[str]:
+    rng, seen = Random(seed), Counter[str]()
+    for _ in range(times):
+        decision = select(TASK, workers, rng, strategy=strategy)
         assert decision.worker is not None
-        last = decision.worker.name
-        turns.append(last)
-
-    assert turns == ["a", "b", "c", "a"]
+        seen[decision.worker.name] += 1
+    return seen
 
 
-def test_privacy_aware_spreads_over_equal_workers() -> None:
-    workers = [worker(name) for name in "abcd"]
-    rng = Random(7)
-    seen = {
-        decision.worker.name
-        for _ in range(100)
-        if (decision := select(TASK, workers, rng, strategy=Strategy.PRIVACY_AWARE)).worker
-    }
+@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 17])
+def test_equal_workers_are_used_alike(strategy: Strategy, count: int) -> None:
+    """INV-TASK-115."""
+    seen = draws([worker(f"w{number:02}") for number in range(count)], strategy)
 
-    assert seen == set("abcd")
+    share = 2000 / count
+    margin = 5 * (share * (1 - 1 / count)) ** 0.5
+    assert len(seen) == count
+    assert all(abs(times - share) < margin for times in seen.values()), seen
+
+
+def test_privacy_aware_draws_evenly_among_all_that_fit_well_enough() -> None:
+    free = [worker(f"free{number}", leased=number % 2) for number in range(7)]
+    nearly_full = [worker(f"full{number}", places=8, leased=7) for number in range(3)]
+
+    seen = draws(nearly_full + free, Strategy.PRIVACY_AWARE)
+
+    assert seen.keys() == {view.name for view in free}
+    assert all(200 < times < 372 for times in seen.values()), seen
+
+
+def test_sybil_names_draw_no_more_than_their_number() -> None:
+    honest = [worker(f"worker-{number}") for number in range(8)]
+    sybils = [worker(name) for name in ("", "!", "0", "\U0010ffff", "aaaa", "zzzz")]
+
+    for strategy in Strategy:
+        seen = draws(honest + sybils, strategy)
+        share = sum(seen[view.name] for view in sybils) / 2000
+        assert 0.37 < share < 0.49, (strategy, seen)
 
 
 def test_worker_that_lost_the_task_is_used_only_if_nobody_else_is_left() -> None:
@@ -177,7 +196,8 @@ WORKERS = st.lists(
         worker,
         name=st.text("abcdef", min_size=1, max_size=3),
         leased=st.integers(0, 5),
-        slots=st.integers(1, 3),
+        places=st.integers(1, 6),
+        turn=st.integers(0, 3),
         memory_bytes=st.integers(0, 200),
         kinds=st.sampled_from([frozenset({"wasm"}), frozenset({"python"}), frozenset[str]()]),
         state=st.sampled_from(WorkerState),
@@ -201,8 +221,25 @@ def test_only_a_worker_that_fits_is_ever_chosen(
         if view.state is WorkerState.READY
         and "wasm" in view.kinds
         and view.memory_bytes >= TASK.memory_bytes
-        and view.leased < QUEUE_PER_SLOT * view.slots
+        and view.leased < view.places
     ]
     assert (decision.worker in fitting) if fitting else (decision.worker is None)
     assert decision.eligible == len(fitting)
     assert sum(decision.rejected.values()) == len(workers) - len(fitting)
+
+
+@given(WORKERS, st.sampled_from(Strategy), st.integers(), st.randoms(use_true_random=False))
+def test_no_choice_looks_at_names(
+    workers: list[WorkerView], strategy: Strategy, seed: int, rng: Random
+) -> None:
+    """INV-TASK-115."""
+    names = [view.name for view in workers]
+    rng.shuffle(names)
+    renamed = [replace(view, name=name) for view, name in zip(workers, names, strict=True)]
+
+    before = select(TASK, workers, Random(seed), strategy=strategy).worker
+    after = select(TASK, renamed, Random(seed), strategy=strategy).worker
+
+    assert (before is None) == (after is None)
+    if before is not None and after is not None:
+        assert workers.index(before) == renamed.index(after)

@@ -76,7 +76,7 @@ class Place:
 
     def __init__(self, *slots: int) -> None:
         self.workers = [
-            WorkerView(f"w{i}", f"fog1w{i}", frozenset({"wasm"}), count, 2**40)
+            WorkerView(f"w{i}", f"fog1w{i}", frozenset({"wasm"}), count, 2**40, places=2 * count)
             for i, count in enumerate(slots)
         ]
         self.asked = 0

@@ -1,0 +1,143 @@
+"""What the coordinator learns about workers, at each level for itself."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from random import Random
+
+import pytest
+
+from fog_compute.coordinator.capacity import FIRST_PLACES
+from fog_compute.coordinator.placement import Requirements, Strategy, WorkerState, WorkerView
+from fog_compute.coordinator.registry import WorkerRegistry
+from fog_compute.levels import PrivacyLevel
+from fog_compute.tasks import AttemptState
+from fog_compute.testing import ManualClock
+from fog_compute.vpn.directory import WorkerOffer
+from tests.unit.fog_compute.coordinator.scripted import Directory
+
+pytestmark = pytest.mark.asyncio
+
+PRIVATE, PUBLIC = PrivacyLevel.PRIVATE, PrivacyLevel.PUBLIC
+
+
+def offer(name: str, *, slots: int = 2, level: PrivacyLevel | None = None) -> WorkerOffer:
+    return WorkerOffer(name, f"fog1{name}", ("wasm",), slots, 2**30, level=level)
+
+
+async def registry(*offers: WorkerOffer, clock: ManualClock | None = None) -> WorkerRegistry:
+    clock = ManualClock() if clock is None else clock
+    made = WorkerRegistry(Directory(list(offers)), clock=clock, rng=Random(3))
+    await made.refresh()
+    return made
+
+
+def view(workers: WorkerRegistry, name: str, level: PrivacyLevel = PRIVATE) -> WorkerView:
+    return next(view for view in workers.at(level) if view.name == name)
+
+
+async def test_only_a_settled_attempt_makes_up_for_lost_ones() -> None:
+    workers = await registry(offer("a", slots=1))
+
+    def after(how: AttemptState) -> int:
+        workers.note_leased("a", PRIVATE)
+        workers.note_ended("a", PRIVATE, how)
+        return view(workers, "a").failures
+
+    assert after(AttemptState.LOST) == 1
+    workers.note_expired("a", PRIVATE)
+    assert after(AttemptState.EXPIRED) == 2
+    assert after(AttemptState.DECLINED) == 2
+    assert after(AttemptState.CANCELLED) == 2
+    assert after(AttemptState.FAILED) == 2
+    assert after(AttemptState.SETTLED) == 0
+
+
+@pytest.mark.parametrize("level", list(PrivacyLevel))
+async def test_a_task_goes_to_the_entry_of_its_level_and_to_no_other(level: PrivacyLevel) -> None:
+    others = [offer(one.value, level=one) for one in PrivacyLevel if one is not level]
+    task = Requirements(kind="wasm", privacy=level)
+
+    decision = (await registry(*others)).select_node(task)
+    assert (decision.worker, decision.rejected) == (None, {"of another level": 3})
+    for entry in (offer("own", level=level), offer("any")):
+        chosen = (await registry(*others, entry)).select_node(task).worker
+        assert chosen is not None
+        assert chosen.name == entry.name
+
+
+async def test_nothing_that_is_learned_at_one_level_is_known_at_another() -> None:
+    """INV-TASK-116."""
+    workers = await registry(offer("a"), offer("b"))
+    before = {level: workers.at(level) for level in PrivacyLevel}
+
+    workers.note_leased("a", PUBLIC)
+    workers.note_accepted("a", PUBLIC, "m")
+    workers.note_ended("a", PUBLIC, AttemptState.LOST)
+    workers.note_leased("a", PUBLIC)
+    workers.note_busy("a", PUBLIC)
+    workers.note_silence("a", PUBLIC)
+
+    assert workers.at(PUBLIC) != before[PUBLIC]
+    for level in set(PrivacyLevel) - {PUBLIC}:
+        assert workers.at(level) == before[level]
+        assert workers.places(level) == {"a": 4, "b": 4}
+    assert workers.places(PUBLIC) == {"b": 4}
+
+
+async def test_a_worker_at_several_levels_is_shown_once() -> None:
+    workers = await registry(offer("a"))
+
+    for level in (PUBLIC, PRIVATE):
+        workers.note_leased("a", level)
+    workers.note_silence("a", PUBLIC)
+
+    (shown,) = workers.workers()
+    assert (shown.state, shown.leased) == (WorkerState.READY, 2)
+
+
+async def test_a_new_name_waits_for_its_turn() -> None:
+    directory = Directory([offer(name) for name in "abc"])
+    workers = WorkerRegistry(directory, clock=ManualClock(), rng=Random(5))
+    await workers.refresh()
+    task = Requirements(kind="wasm")
+    turns = []
+    for turn in range(12):
+        if turn == 4:
+            directory.offers.append(offer("0"))
+            await workers.refresh()
+        chosen = workers.select_node(task, Strategy.ROUND_ROBIN).worker
+        assert chosen is not None
+        workers.note_leased(chosen.name, PRIVATE)
+        workers.note_ended(chosen.name, PRIVATE, AttemptState.SETTLED)
+        turns.append(chosen.name)
+
+    assert set(turns[:3]) == set(turns[4:6]) | {turns[3]} == set("abc")
+    assert "0" in turns[6:8]
+    assert turns[4:8] == turns[8:12]
+
+
+@pytest.mark.parametrize("level", [PRIVATE, PrivacyLevel.SECRET])
+async def test_who_claims_more_slots_gets_about_its_share(level: PrivacyLevel) -> None:
+    """INV-TASK-117."""
+    liar = offer("0", slots=2**32 - 1)
+    workers = await registry(liar, *(offer(f"w{number}") for number in range(9)))
+    task = Requirements(kind="wasm", privacy=level)
+    seen, held = Counter[str](), deque[str]()
+    for _ in range(1000):
+        chosen = workers.select_node(task).worker
+        assert chosen is not None
+        workers.note_leased(chosen.name, level)
+        seen[chosen.name] += 1
+        held.append(chosen.name)
+        if len(held) > 25:
+            workers.note_ended(held.popleft(), level, AttemptState.DECLINED)
+
+    assert len(seen) == 10
+    assert seen["0"] < 150, seen
+
+
+async def test_claimed_slots_earn_no_places_at_once() -> None:
+    workers = await registry(offer("liar", slots=2**32 - 1), offer("small", slots=1))
+
+    assert workers.places(PRIVATE) == {"liar": FIRST_PLACES, "small": 2}
