@@ -19,8 +19,9 @@ from fog_compute.errors import FogError, NotFound, ServiceUnavailable
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Store
-from fog_compute.vpn.betanet import BetanetService, NetworkStatus
+from fog_compute.vpn.betanet import BetanetService
 from fog_compute.vpn.directory import WorkerDirectory
+from fog_compute.vpn.network import NetworkStatus
 from fog_compute.vpn.onion import ChannelSource, OnionCircuitService
 
 __all__ = ["Network", "ServiceHealth", "ServiceManager", "ServiceState"]
@@ -157,6 +158,7 @@ class ServiceManager:
 
         onion = OnionCircuitService(network, clock=self._clock)
         self._up("onion_circuit", onion)
+        self._background(onion.run(), "onion_circuit")
         workers = WorkerRegistry(network, clock=self._clock)
         self._up("workers", workers)
         dispatcher = Dispatcher(

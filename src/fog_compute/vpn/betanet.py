@@ -8,26 +8,23 @@ level and the recipient; paths, sealing, acks and retransmission are the core's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypedDict
 
 import betanet
-from fog_compute.descriptors import why
 from fog_compute.errors import (
     ChannelDown,
     ChannelError,
     ChannelTimeout,
-    ConfigError,
     PrivacyUnavailable,
     ServiceUnavailable,
 )
 from fog_compute.levels import PrivacyLevel
-from fog_compute.threads import in_thread
 from fog_compute.vpn.channel import Received
+from fog_compute.vpn.clients import Clients, open_client, view_of
 from fog_compute.vpn.directory import WorkerOffer
+from fog_compute.vpn.network import ClientHealth, NetworkStatus, check_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BetanetChannel",
     "BetanetService",
-    "NetworkStatus",
     "PacketOutcome",
     "PacketStats",
     "open_channel",
@@ -44,39 +40,6 @@ __all__ = [
 
 
 _PATH_LENGTHS: Final = frozenset(level.hops for level in PrivacyLevel)
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkStatus:
-    """The network as the client of the default level sees it, and what those of all levels met.
-
-    Attributes:
-        network: its name.
-        epoch: the current key period.
-        nodes: mix nodes by role.
-        one_operator: whether one party runs all nodes, so that there is no anonymity.
-        mean_delay_ms: mean delay of each hop.
-        edges_attached: edges that the client is linked to now.
-        trouble: one line if something keeps the client from sending, or this machine's clock is
-            wrong; otherwise None.
-        paths: loss and times by the number of hops, of all levels that are in use.
-        excluded: nodes that a client leaves out because they lose packets, by their ids.
-    """
-
-    network: str
-    epoch: int
-    nodes: dict[str, int]
-    one_operator: bool
-    mean_delay_ms: float
-    edges_attached: int
-    trouble: str | None = None
-    paths: tuple[betanet.PathFigures, ...] = ()
-    excluded: Mapping[str, betanet.ExcludedNode] = field(default_factory=dict)
-
-    @property
-    def node_count(self) -> int:
-        """All nodes of all roles."""
-        return sum(self.nodes.values())
 
 
 class BetanetChannel:
@@ -175,12 +138,12 @@ class BetanetService:
         bootstrap: Path | None = None,
         num_workers: int = 2,
     ) -> None:
-        self._folder = folder
-        self._bootstrap = bootstrap
+        self._clients: Final = (
+            None if folder is None or bootstrap is None else Clients(folder, bootstrap)
+        )
+        self._channels: Final[dict[tuple[PrivacyLevel, str], BetanetChannel]] = {}
         self._num_workers: Final = num_workers
         self._pipeline: betanet.PacketPipeline | None = None
-        self._clients: dict[PrivacyLevel, betanet.Client] = {}
-        self._opening: Final = {level: asyncio.Lock() for level in PrivacyLevel}
         self._closed = False
 
     @property
@@ -225,30 +188,40 @@ class BetanetService:
             average_latency_ms=stats.average_latency_ms,
         )
 
-    async def client(self, level: PrivacyLevel) -> betanet.Client:
-        """The client of one level, opened if it is not.
-
-        Cancelled while it opens, it is closed again.
+    async def client(self, level: PrivacyLevel, owner: str = "") -> betanet.Client:
+        """A client of one level, opened if it is not; see :meth:`Clients.get`.
 
         Raises:
             ServiceUnavailable: the service is closed, or the network cannot be joined.
         """
-        if self._folder is None or self._bootstrap is None:
-            raise ServiceUnavailable(
-                "this betanet service has no network: give it a folder and a bootstrap file"
-            )
-        async with self._opening[level]:
-            if self._closed:
-                raise ServiceUnavailable("the betanet service is closed")
-            client = self._clients.get(level)
-            if client is None:
-                client = await _open_client(self._folder / level.value, self._bootstrap, level)
-                self._clients[level] = client
-            return client
+        return await self._joined.get(level, owner)
 
-    async def channel(self, level: PrivacyLevel) -> BetanetChannel:
-        """A channel of one level; all channels of a level share its client."""
-        return BetanetChannel(await self.client(level), level)
+    async def channel(self, level: PrivacyLevel, owner: str = "") -> BetanetChannel:
+        """The channel over the client of :meth:`client`; the same one while that is open.
+
+        Raises:
+            ServiceUnavailable: the service is closed, or the network cannot be joined.
+            PrivacyUnavailable: the network has too few nodes for the level.
+        """
+        client = await self.client(level, owner)
+        view = view_of(client)
+        if view is not None:
+            check_level(view.nodes, level, one_operator=view.one_operator)
+        channel = self._channels.get((level, owner))
+        if channel is None or channel.client is not client:
+            channel = self._channels[level, owner] = BetanetChannel(client, level)
+        return channel
+
+    def health(self, level: PrivacyLevel, owner: str = "") -> ClientHealth | None:
+        """How a client is; None if it is not open."""
+        client = None if self._clients is None else self._clients.find(level, owner)
+        view = None if client is None else view_of(client)
+        return None if view is None else ClientHealth.of(view, level)
+
+    async def leave(self, level: PrivacyLevel, owner: str) -> None:
+        """Close a session's own client and delete its keys; safe to call again."""
+        self._channels.pop((level, owner), None)
+        await self._joined.leave(level, owner)
 
     async def workers(self) -> list[WorkerOffer]:
         """The whole list of workers that the directory signed; asking for it tells nobody which.
@@ -277,7 +250,8 @@ class BetanetService:
     async def status(self) -> NetworkStatus:
         """The network as this machine sees it."""
         view = (await self.client(PrivacyLevel.PRIVATE)).status()
-        views = [client.status() for client in self._clients.values()]
+        others = (view_of(client) for client in self._joined.shared())
+        views = [other for other in others if other is not None]
         return NetworkStatus(
             network=view.network,
             epoch=view.epoch,
@@ -296,14 +270,19 @@ class BetanetService:
         """Close all clients and stop the pipeline; safe to call again."""
         self._closed = True
         async with AsyncExitStack() as stack:
-            for level in PrivacyLevel:
-                async with self._opening[level]:
-                    client = self._clients.pop(level, None)
-                if client is not None:
-                    stack.push_async_callback(client.close)
+            if self._clients is not None:
+                stack.push_async_callback(self._clients.close)
             if self._pipeline is not None:
                 stack.callback(self._pipeline.close)
                 self._pipeline = None
+
+    @property
+    def _joined(self) -> Clients:
+        if self._clients is None:
+            raise ServiceUnavailable(
+                "this betanet service has no network: give it a folder and a bootstrap file"
+            )
+        return self._clients
 
     async def __aenter__(self) -> Self:
         return self
@@ -323,28 +302,7 @@ async def open_channel(*, folder: Path, bootstrap: Path, level: PrivacyLevel) ->
     Raises:
         ServiceUnavailable: the network cannot be joined; the text says why.
     """
-    return BetanetChannel(await _open_client(folder, bootstrap, level), level)
-
-
-async def _open_client(folder: Path, bootstrap: Path, level: PrivacyLevel) -> betanet.Client:
-    try:
-        await in_thread(_prepare, folder, bootstrap)
-    except OSError as error:
-        raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {why(error)}") from error
-    try:
-        return await betanet.Client.open(
-            dir=folder, bootstrap=bootstrap, hops=level.hops, level=level.hops
-        )
-    except (betanet.BetanetError, OSError) as error:
-        raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error
-
-
-def _prepare(folder: Path, bootstrap: Path) -> None:
-    if not bootstrap.is_file():
-        raise ConfigError(
-            f"no bootstrap file at {bootstrap}: start a net with `fog up`, or name one with FOG_NET"
-        )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return BetanetChannel(await open_client(folder, bootstrap, level), level)
 
 
 @contextmanager

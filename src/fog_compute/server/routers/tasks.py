@@ -7,13 +7,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from fog_compute.errors import NotFound, PrivacyUnavailable
+from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.dependencies import Services
 from fog_compute.server.schemas import BlobOut, TaskDetailOut, TaskIn, TaskListOut, TaskOut
 from fog_compute.server.services import ServiceManager
 from fog_compute.store import StoredResult
 from fog_compute.tasks import TaskState
+from fog_compute.vpn.network import check_level
 
 __all__ = ["router"]
 
@@ -102,19 +103,8 @@ async def task_stderr(task_id: TaskId, services: Services) -> Response:
 def _check_level(services: ServiceManager, level: PrivacyLevel) -> None:
     """Refuse at once what the network cannot give; an unknown network is waited for."""
     view = services.net_status
-    if view is None:
-        return
-    edges = view.nodes.get("entry", 0) + view.nodes.get("exit", 0)
-    middles = view.nodes.get("middle", 0)
-    # One edge of each side, the rest middles; with one hop the recipient's edge is all.
-    fits = edges >= level.edges and middles >= level.middles
-    if not fits:
-        raise PrivacyUnavailable(
-            f"privacy {level.value} needs {level.hops} nodes on a path, two of them edges, and the"
-            f" network has {edges} edges and {middles} middles: choose a lower level or wait",
-            needed=level.hops,
-            available=view.node_count,
-        )
+    if view is not None:
+        check_level(view.nodes, level, one_operator=view.one_operator)
 
 
 async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:

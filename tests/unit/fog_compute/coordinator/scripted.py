@@ -42,6 +42,7 @@ from fog_compute.tasks.wire import encode, fit_statuses, parse_request
 from fog_compute.testing import ManualClock, MemoryChannel, MemoryNetwork
 from fog_compute.vpn.channel import Received
 from fog_compute.vpn.directory import WorkerOffer
+from fog_compute.vpn.network import ClientHealth
 from fog_compute.vpn.onion import OnionCircuitService
 
 TURNS = 40
@@ -170,11 +171,17 @@ class Channels:
         self._open: dict[PrivacyLevel, MemoryChannel] = {}
         self._down = ""
 
-    async def channel(self, level: PrivacyLevel) -> MemoryChannel:
+    async def channel(self, level: PrivacyLevel, owner: str = "") -> MemoryChannel:
         if level not in self._open:
             self._open[level] = self._network.channel(f"{self._prefix}-{level.value}")
             self._open[level].down = self._down
         return self._open[level]
+
+    def health(self, level: PrivacyLevel, owner: str = "") -> ClientHealth | None:
+        return ClientHealth() if level in self._open else None
+
+    async def leave(self, level: PrivacyLevel, owner: str) -> None:
+        pass
 
     def cut_off(self, why: str) -> None:
         """Take the network from this side; give it back with an empty reason."""

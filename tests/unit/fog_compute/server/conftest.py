@@ -16,7 +16,7 @@ from fog_compute.config import Settings
 from fog_compute.server.app import create_app
 from fog_compute.server.services import ServiceManager
 from fog_compute.testing import MemoryNetwork
-from fog_compute.vpn.betanet import NetworkStatus
+from fog_compute.vpn.network import NetworkStatus
 from tests.unit.fog_compute.coordinator.scripted import Channels, Directory, ScriptedWorker
 
 DEADLINE_S = 20.0

@@ -23,7 +23,7 @@ from fog_compute.server.problems import install_problems
 from fog_compute.server.services import ServiceManager
 from fog_compute.store.blobs import BlobStore
 from fog_compute.tasks import TaskResult, TaskSpec
-from fog_compute.vpn.betanet import NetworkStatus
+from fog_compute.vpn.network import NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
 from tests.unit.fog_compute.server.conftest import DEADLINE_S, Api, Backbone
 

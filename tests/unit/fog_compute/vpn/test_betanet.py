@@ -152,11 +152,15 @@ async def test_workers_whose_keys_begin_alike_are_told_apart(tmp_path: Path) -> 
         async def workers(self) -> list[SimpleNamespace]:
             return listed
 
+        def status(self) -> object:
+            return object()
+
         async def close(self) -> None:
             pass
 
     async with BetanetService(folder=tmp_path, bootstrap=tmp_path / "net.json") as service:
-        service._clients[PrivacyLevel.PRIVATE] = Listing()  # type: ignore[assignment]  # lists only
+        assert service._clients is not None
+        service._clients._open[PrivacyLevel.PRIVATE, ""] = Listing()  # type: ignore[assignment]  # lists only
         offers = await service.workers()
 
     assert len({offer.name for offer in offers}) == 2

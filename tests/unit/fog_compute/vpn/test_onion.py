@@ -8,22 +8,11 @@ import pytest
 
 from fog_compute.errors import CircuitError
 from fog_compute.levels import PrivacyLevel
-from fog_compute.testing import ManualClock, MemoryChannel, MemoryNetwork
+from fog_compute.testing import ManualClock
 from fog_compute.vpn.onion import OnionCircuitService
+from tests.unit.fog_compute.vpn.sources import Source
 
 pytestmark = pytest.mark.asyncio
-
-
-class Source:
-    """Channels in memory, one per level."""
-
-    def __init__(self) -> None:
-        self.network = MemoryNetwork()
-        self.opened: list[PrivacyLevel] = []
-
-    async def channel(self, level: PrivacyLevel) -> MemoryChannel:
-        self.opened.append(level)
-        return self.network.channel(f"me-{level.value}")
 
 
 @pytest.mark.parametrize(("level", "hops"), list(zip(PrivacyLevel, (1, 3, 5, 7), strict=True)))
@@ -51,7 +40,7 @@ async def test_message_without_recipient_is_a_loop() -> None:
 
     await service.send_through_circuit(circuit_id, b"hello", PrivacyLevel.SECRET)
 
-    mine = source.network.channel("me-secret")
+    mine = source.open[PrivacyLevel.SECRET, ""]
     assert (await mine.receive()).body == b"hello"
 
 
@@ -75,7 +64,8 @@ async def test_request_brings_the_answer_and_is_counted() -> None:
 
     status = circuit.status()
     assert answer == b"answer"
-    assert (status.bytes_sent, status.bytes_received, status.packets_sent) == (3001, 6, 3)
+    assert (status.bytes_sent, status.bytes_received) == (3001, 6)
+    assert (status.packets_sent, status.surbs_sent) == (4, 4)
     assert (status.age_s, status.idle_s, status.in_flight) == (7, 2, 0)
 
 

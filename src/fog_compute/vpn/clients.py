@@ -1,0 +1,151 @@
+"""The mixnet clients of one machine: one for each level, and those that sessions have.
+
+A client has its own folder, link keys, mailboxes and sealing key, so nothing that an edge sees ties
+two of them together but the machine's network address. A level's shared client keeps its folder,
+and with it its edges, for good: new edges are new chances for somebody who wants to be one of them.
+A session's own client has fresh ones, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import betanet
+from fog_compute.descriptors import why
+from fog_compute.errors import ConfigError, ServiceUnavailable
+from fog_compute.levels import PrivacyLevel
+from fog_compute.threads import in_thread
+
+__all__ = ["Clients", "open_client", "view_of"]
+
+_Key: TypeAlias = tuple[PrivacyLevel, str]
+
+
+class Clients:
+    """Opens clients when they are first asked for, and closes all of them at the end."""
+
+    def __init__(self, folder: Path, bootstrap: Path) -> None:
+        self._folder: Final = folder
+        self._bootstrap: Final = bootstrap
+        self._open: Final[dict[_Key, betanet.Client]] = {}
+        self._turns: Final[dict[_Key, asyncio.Lock]] = {}
+        self._own_swept = False
+        self._closed = False
+
+    async def get(self, level: PrivacyLevel, owner: str = "") -> betanet.Client:
+        """A client of one level, opened if it is not.
+
+        Cancelled while it opens, it is closed again.
+
+        Args:
+            level: the path length of all that it sends and takes.
+            owner: the session whose own client it is; empty for the one that the level's others
+                share.
+
+        Raises:
+            ServiceUnavailable: the clients are closed, or the network cannot be joined.
+        """
+        key = (level, owner)
+        async with self._turn(key):
+            if self._closed:
+                raise ServiceUnavailable("the betanet service is closed")
+            client = self._open.get(key)
+            if client is None or view_of(client) is None:
+                if owner:
+                    await self._sweep()
+                client = await open_client(self._place(key), self._bootstrap, level)
+                self._open[key] = client
+            return client
+
+    def find(self, level: PrivacyLevel, owner: str = "") -> betanet.Client | None:
+        """A client, if it is open."""
+        return self._open.get((level, owner))
+
+    def shared(self) -> Iterator[betanet.Client]:
+        """The open clients that no session has for itself."""
+        return (client for (_, owner), client in tuple(self._open.items()) if not owner)
+
+    async def leave(self, level: PrivacyLevel, owner: str) -> None:
+        """Close a session's own client and delete its keys; safe to call again."""
+        key = (level, owner)
+        async with self._turn(key):
+            client = self._open.pop(key, None)
+            if client is not None:
+                await client.close()
+                await _delete(self._place(key))
+        self._turns.pop(key, None)
+
+    async def close(self) -> None:
+        """Close all clients; safe to call again."""
+        self._closed = True
+        async with AsyncExitStack() as stack:
+            if any(owner for _, owner in self._open):
+                stack.push_async_callback(_delete, self._own_folder)
+            for key in tuple(self._turns):
+                async with self._turn(key):
+                    client = self._open.pop(key, None)
+                if client is not None:
+                    stack.push_async_callback(client.close)
+
+    def _turn(self, key: _Key) -> asyncio.Lock:
+        return self._turns.setdefault(key, asyncio.Lock())
+
+    @property
+    def _own_folder(self) -> Path:
+        return self._folder / "sessions"
+
+    def _place(self, key: _Key) -> Path:
+        level, owner = key
+        return self._own_folder / f"{level.value}-{owner}" if owner else self._folder / level.value
+
+    async def _sweep(self) -> None:
+        """Delete what sessions of a process left that was killed."""
+        if not self._own_swept:
+            self._own_swept = True
+            await _delete(self._own_folder)
+
+
+def view_of(client: betanet.Client) -> betanet.ClientStatus | None:
+    """What a client sees; None if it is closed."""
+    try:
+        return client.status()
+    except betanet.Closed:
+        return None
+
+
+async def open_client(folder: Path, bootstrap: Path, level: PrivacyLevel) -> betanet.Client:
+    """Open a client of one level in its folder.
+
+    Raises:
+        ServiceUnavailable: the network cannot be joined; the text says why.
+    """
+    try:
+        await in_thread(_prepare, folder, bootstrap)
+    except OSError as error:
+        raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {why(error)}") from error
+    try:
+        return await betanet.Client.open(
+            dir=folder, bootstrap=bootstrap, hops=level.hops, level=level.hops
+        )
+    except (betanet.BetanetError, OSError) as error:
+        raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error
+
+
+def _prepare(folder: Path, bootstrap: Path) -> None:
+    if not bootstrap.is_file():
+        raise ConfigError(
+            f"no bootstrap file at {bootstrap}: start a net with `fog up`, or name one with FOG_NET"
+        )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+async def _delete(folder: Path) -> None:
+    """Delete a folder; what cannot be deleted now goes at the next start."""
+    with contextlib.suppress(OSError):
+        await in_thread(shutil.rmtree, folder)

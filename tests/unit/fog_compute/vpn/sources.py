@@ -1,0 +1,48 @@
+"""Clients in memory: those of all levels, and sessions' own."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fog_compute.levels import PrivacyLevel
+from fog_compute.testing import MemoryChannel, MemoryNetwork
+from fog_compute.vpn.network import ClientHealth, check_level
+
+
+class Source:
+    """A source of channels, of which each can be closed under those who use it.
+
+    Attributes:
+        network: where the channels meet.
+        open: channels by level and owner.
+        opened: how often channels were opened.
+        nodes: what the network has.
+    """
+
+    def __init__(self) -> None:
+        self.network = MemoryNetwork()
+        self.open: dict[tuple[PrivacyLevel, str], MemoryChannel] = {}
+        self.opened: list[tuple[PrivacyLevel, str]] = []
+        self.nodes = {"entry": 2, "middle": 6, "exit": 2}
+
+    async def channel(self, level: PrivacyLevel, owner: str = "") -> MemoryChannel:
+        await asyncio.sleep(0)
+        key = (level, owner)
+        check_level(self.nodes, level, one_operator=True)
+        if key not in self.open:
+            self.open[key] = self.network.channel(f"me-{level.value}{owner}")
+            self.opened.append(key)
+        return self.open[key]
+
+    def health(self, level: PrivacyLevel, owner: str = "") -> ClientHealth | None:
+        return ClientHealth() if (level, owner) in self.open else None
+
+    async def leave(self, level: PrivacyLevel, owner: str) -> None:
+        channel = self.open.pop((level, owner), None)
+        if channel is not None:
+            channel.close()
+
+    def crash(self, level: PrivacyLevel, owner: str = "") -> None:
+        """Close a client under those who use it."""
+        channel = self.open.pop((level, owner))
+        channel.down = "the client is closed"
