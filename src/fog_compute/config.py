@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fog_compute.errors import ConfigError
 from fog_compute.hosts import is_loopback, read_host
 from fog_compute.layout import MAX_BLOB_BYTES, HomeLayout, default_home, usable_home, whole_path
+from fog_compute.strategies import Strategy
 
 __all__ = ["HomeLayout", "Settings", "load_settings"]
 
@@ -97,6 +98,14 @@ class Settings(BaseSettings):
         description="Largest request body that the backend accepts.",
     )
     max_wait_s: float = Field(60.0, ge=0, le=600, description="Longest long-poll, seconds.")
+    strategy: Strategy | None = Field(
+        None,
+        description="How workers are chosen where a task does not say; by default as its"
+        " level needs it: affinity, or privacy_aware at confidential and secret.",
+    )
+    near: str = Field(
+        "", description="Groups whose workers count as near for the strategy proximity: A,B,…"
+    )
     log_level: str = Field(
         "info",
         pattern="^(debug|info|warning|error)$",

@@ -22,6 +22,7 @@ from fog_compute.errors import InvalidTask
 from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.levels import PrivacyLevel
 from fog_compute.reading import read_descriptor, read_file
+from fog_compute.strategies import Strategy
 from fog_compute.tasks import Limits, TaskSpec, seed_from
 from fog_compute.tasks.model import INPUT_BYTES
 from fog_compute.text import as_named
@@ -82,6 +83,10 @@ def run(
             " Workers can tell by it that two tasks belong together.",
         ),
     ] = None,
+    strategy: Annotated[
+        Strategy | None,
+        Parameter(help="How to choose the worker; by default as the privacy level needs it."),
+    ] = None,
     attempts: Annotated[int, Parameter(help="Tries before it fails.", converter=whole)] = 3,
     detach: Annotated[
         bool, Parameter(negative=(), help="Print the task's id and do not wait.")
@@ -108,6 +113,7 @@ def run(
         "limits": limits,
         "privacy": privacy.value,
         "max_attempts": attempts,
+        "strategy": None if strategy is None else strategy.value,
     }
     try:
         with Patience(wait_s) as patience:
@@ -169,6 +175,8 @@ def _check(wanted: dict[str, Any], files: _Files) -> None:
             inputs=dict.fromkeys(files.inputs, ANY_SHA256),
             limits=Limits(**wanted["limits"]),
             max_attempts=wanted["max_attempts"],
+            privacy=PrivacyLevel(wanted["privacy"]),
+            strategy=wanted["strategy"] and Strategy(wanted["strategy"]),
         )
     except InvalidTask as error:
         raise CommandError(str(error), USAGE) from None

@@ -21,17 +21,17 @@ from types import MappingProxyType
 from typing import Final
 
 from fog_compute.levels import PrivacyLevel
+from fog_compute.strategies import Strategy
 from fog_compute.units import format_bytes
 from fog_compute.vpn.directory import shown_name
 
 __all__ = [
     "Decision",
     "Requirements",
-    "Strategy",
     "WorkerState",
     "WorkerView",
-    "default_strategy",
     "select",
+    "strategy_of",
 ]
 
 DRAWN: Final = 2
@@ -42,17 +42,6 @@ WELL_ENOUGH: Final = 0.5
 
 SHOWN: Final = 4
 """Candidates whose scores a decision names."""
-
-
-class Strategy(enum.StrEnum):
-    """How the candidates that can run a task are ranked."""
-
-    LEAST_LOADED = "least_loaded"
-    ROUND_ROBIN = "round_robin"
-    RANDOM = "random"
-    AFFINITY = "affinity"
-    PROXIMITY = "proximity"
-    PRIVACY_AWARE = "privacy_aware"
 
 
 class WorkerState(enum.StrEnum):
@@ -106,6 +95,7 @@ class Requirements:
         kind: the kind of task.
         memory_bytes: linear memory that the task may use.
         privacy: its level.
+        strategy: how to rank; None for the coordinator's setting, then the level's own.
         module: SHA-256 of its module; lets ``affinity`` find a warm cache.
         groups: groups of which the worker must serve one; empty for any.
         near: groups that count as close for ``proximity``.
@@ -116,6 +106,7 @@ class Requirements:
     kind: str
     memory_bytes: int = 0
     privacy: PrivacyLevel = PrivacyLevel.PRIVATE
+    strategy: Strategy | None = None
     module: str | None = None
     groups: frozenset[str] = frozenset()
     near: frozenset[str] = frozenset()
@@ -184,11 +175,22 @@ _WEIGHTS: Final[Mapping[Strategy, _Weights]] = MappingProxyType(
 )
 
 
-def default_strategy(privacy: PrivacyLevel) -> Strategy:
+def _strategy_of_level(privacy: PrivacyLevel) -> Strategy:
     """The strategy of a level: warm caches where a link does no harm, an even spread above."""
     if privacy in (PrivacyLevel.CONFIDENTIAL, PrivacyLevel.SECRET):
         return Strategy.PRIVACY_AWARE
     return Strategy.AFFINITY
+
+
+def strategy_of(requirements: Requirements, setting: Strategy | None = None) -> Strategy:
+    """The strategy in force: the task's own, then the setting's, then its level's.
+
+    A warm cache ties two tasks together, which SECRET must not even prefer, whoever wishes it.
+    """
+    strategy = requirements.strategy or setting or _strategy_of_level(requirements.privacy)
+    if strategy is Strategy.AFFINITY and requirements.privacy is PrivacyLevel.SECRET:
+        return _strategy_of_level(requirements.privacy)
+    return strategy
 
 
 def select(
@@ -196,7 +198,7 @@ def select(
     workers: Iterable[WorkerView],
     rng: Random,
     *,
-    strategy: Strategy | None = None,
+    setting: Strategy | None = None,
     others: int = 0,
 ) -> Decision:
     """Choose a worker.
@@ -205,10 +207,10 @@ def select(
         requirements: what the task needs.
         workers: the workers that serve the task's level, as they are known there.
         rng: source of the draw.
-        strategy: how to rank; by default that of the task's level.
+        setting: how to rank where the task does not say; by default as its level does.
         others: how many known workers serve other levels only.
     """
-    chosen = default_strategy(requirements.privacy) if strategy is None else strategy
+    chosen = strategy_of(requirements, setting)
     fit, rejected, hopeless = _filter(requirements, workers, others)
     fresh = [worker for worker in fit if worker.name not in requirements.avoid]
     if fresh and len(fresh) < len(fit):
@@ -285,8 +287,7 @@ def _rank(
 def _score(requirements: Requirements, worker: WorkerView, strategy: Strategy) -> float:
     weights = _WEIGHTS[strategy]
     free = 1 - worker.leased / worker.places
-    # A warm cache ties two tasks together, which SECRET must not even prefer.
-    warm = requirements.privacy is not PrivacyLevel.SECRET and requirements.module in worker.cached
+    warm = requirements.module in worker.cached
     near = bool(requirements.near & worker.groups)
     return (
         weights.load * free

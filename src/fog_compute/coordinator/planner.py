@@ -211,6 +211,7 @@ def requirements_of(
         kind=spec.kind.value,
         memory_bytes=spec.limits.memory_bytes,
         privacy=spec.privacy,
+        strategy=spec.strategy,
         module=spec.module,
         avoid=avoid,
         refused_by=refused_by,

@@ -16,13 +16,13 @@ from fog_compute.coordinator.capacity import Capacity
 from fog_compute.coordinator.placement import (
     Decision,
     Requirements,
-    Strategy,
     WorkerState,
     WorkerView,
     select,
 )
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
+from fog_compute.strategies import Strategy
 from fog_compute.tasks import AttemptState
 from fog_compute.vpn.directory import WorkerDirectory, WorkerOffer
 
@@ -87,12 +87,22 @@ class WorkerRegistry:
         clock: Clock | None = None,
         rng: Random | None = None,
         strategy: Strategy | None = None,
+        near: frozenset[str] = frozenset(),
     ) -> None:
-        """Start with no worker known; ``strategy`` overrides the default of each level."""
+        """Start with no worker known.
+
+        Args:
+            directory: where the list of workers is read.
+            clock: the time.
+            rng: source of all draws.
+            strategy: how to rank where a task does not say, in place of each level's own.
+            near: groups whose workers count as near for ``proximity``.
+        """
         self._directory: Final = directory
         self._clock: Final = SystemClock() if clock is None else clock
         self._rng: Final = secrets.SystemRandom() if rng is None else rng
         self._strategy: Final = strategy
+        self._near: Final = near
         self._known: Final[dict[str, _Known]] = {}
         self._leased: Final[Counter[tuple[str, PrivacyLevel]]] = Counter()
         self._turns = 0
@@ -150,7 +160,6 @@ class WorkerRegistry:
     def select_node(
         self,
         requirements: Requirements,
-        strategy: Strategy | None = None,
         *,
         leased: Mapping[str, int] = _NOTHING,
     ) -> Decision:
@@ -160,7 +169,6 @@ class WorkerRegistry:
 
         Args:
             requirements: what the task needs.
-            strategy: how to rank the candidates; by default the coordinator's, then the level's.
             leased: attempts per worker to count on top of the known ones.
         """
         views = self.at(requirements.privacy)
@@ -168,9 +176,10 @@ class WorkerRegistry:
             views = tuple(
                 replace(view, leased=view.leased + leased.get(view.name, 0)) for view in views
             )
-        chosen = self._strategy if strategy is None else strategy
+        if self._near:
+            requirements = replace(requirements, near=self._near)
         others = len(self._known) - len(views)
-        return select(requirements, views, self._rng, strategy=chosen, others=others)
+        return select(requirements, views, self._rng, setting=self._strategy, others=others)
 
     def next_change(self) -> datetime | None:
         """When a worker that may not be asked now may be asked again; None if there is none."""

@@ -11,6 +11,7 @@ from fog_compute.coordinator.placement import WorkerState, WorkerView
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.services import ServiceState
 from fog_compute.store import TaskEventRecord
+from fog_compute.strategies import Strategy
 from fog_compute.tasks import (
     Attempt,
     AttemptState,
@@ -67,6 +68,10 @@ class TaskIn(_In):
         None, description="64 hex digits that its randomness starts from; by default by its id."
     )
 
+    strategy: Strategy | None = Field(
+        None, description="How to choose its worker; by default FOG_STRATEGY, then by its level."
+    )
+
     def to_spec(self) -> TaskSpec:
         """The record; raises ``InvalidTask`` for what can never run."""
         return TaskSpec(
@@ -80,6 +85,7 @@ class TaskIn(_In):
             max_attempts=self.max_attempts,
             env=self.env,
             seed=self.seed,
+            strategy=self.strategy,
         )
 
 

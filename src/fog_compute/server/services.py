@@ -159,7 +159,12 @@ class ServiceManager:
         onion = OnionCircuitService(network, clock=self._clock)
         self._up("onion_circuit", onion)
         self._background(onion.run(), "onion_circuit")
-        workers = WorkerRegistry(network, clock=self._clock)
+        workers = WorkerRegistry(
+            network,
+            clock=self._clock,
+            strategy=settings.strategy,
+            near=frozenset(filter(None, settings.near.split(","))),
+        )
         self._up("workers", workers)
         dispatcher = Dispatcher(
             store=store,

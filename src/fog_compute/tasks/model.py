@@ -21,6 +21,7 @@ from typing import Final
 
 from fog_compute.errors import FogError, InvalidTask
 from fog_compute.levels import PrivacyLevel
+from fog_compute.strategies import Strategy
 from fog_compute.tasks.environment import check_env
 from fog_compute.tasks.ids import seed_of
 from fog_compute.tasks.runtimes import script_name
@@ -279,6 +280,7 @@ class TaskSpec:
     privacy: PrivacyLevel = PrivacyLevel.PRIVATE
     max_attempts: int = 3
     seed: str | None = None  # SHA-256 in hex; None: from the task's id
+    strategy: Strategy | None = None  # None: by the coordinator's setting, then the level
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run, naming the field."""
@@ -295,6 +297,11 @@ class TaskSpec:
         check_env(self.env)
         if self.seed is not None:
             check_sha256("seed", self.seed)
+        if self.strategy is Strategy.AFFINITY and self.privacy is PrivacyLevel.SECRET:
+            raise InvalidTask(
+                "the strategy affinity is off at secret, where a warm cache would tie two tasks"
+                " together: choose another, or none"
+            )
         if not 1 <= self.max_attempts <= 100:
             raise InvalidTask(f"max_attempts is {self.max_attempts}: give 1 to 100")
 

@@ -153,6 +153,11 @@ raise SystemExit(os.umask(0))
         (("run", __file__, "--memory", "1"), "the limit memory_bytes is 1"),
         (("run", __file__, "--wall", "0s"), "the limit wall_s"),
         (("run", __file__, "--env", "K"), "--env 'K' has no value: give NAME=VALUE"),
+        (
+            ("run", __file__, "--strategy", "affinity", "--privacy", "secret"),
+            "affinity is off at secret",
+        ),
+        (("run", __file__, "--strategy", "nearest"), "nearest"),
         (("run", __file__, "--env", "=x"), "env has a variable named ''"),
         (("run", __file__, "--env", "K=\udcff"), "no UTF-8 text"),
         (("run", __file__, "--seed", "\udcff"), "no UTF-8 text"),

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from fog_compute.coordinator.placement import (
     Requirements,
-    Strategy,
     WorkerState,
     WorkerView,
-    default_strategy,
     select,
+    strategy_of,
 )
+from fog_compute.errors import InvalidTask
 from fog_compute.levels import PrivacyLevel
+from fog_compute.strategies import Strategy
+from fog_compute.tasks import TaskSpec
 
 TASK = Requirements(kind="wasm", memory_bytes=100, module="m")
 
@@ -53,7 +55,7 @@ def worker(
 
 
 def chosen(requirements: Requirements, *workers: WorkerView, strategy: Strategy) -> str:
-    decision = select(requirements, workers, Random(1), strategy=strategy)
+    decision = select(requirements, workers, Random(1), setting=strategy)
     assert decision.worker is not None
     return decision.worker.name
 
@@ -106,11 +108,31 @@ def test_affinity_prefers_the_warm_cache_over_a_little_load() -> None:
 
 
 def test_affinity_is_off_at_secret() -> None:
+    """INV-TASK-118."""
     secret = replace(TASK, privacy=PrivacyLevel.SECRET)
-    warm, cold = worker("a", leased=1, cached=frozenset({"m"})), worker("b")
+    workers = [worker("warm", cached=frozenset({"m"})), worker("cold"), worker("other")]
 
-    assert chosen(secret, warm, cold, strategy=Strategy.AFFINITY) == "b"
-    assert default_strategy(PrivacyLevel.SECRET) is Strategy.PRIVACY_AWARE
+    for asked in (None, Strategy.AFFINITY):
+        task = replace(secret, strategy=asked)
+        assert strategy_of(task, Strategy.AFFINITY) is Strategy.PRIVACY_AWARE
+        rng = Random(11)
+        drawn = [select(task, workers, rng, setting=Strategy.AFFINITY).worker for _ in range(900)]
+        assert 220 < drawn.count(workers[0]) < 380
+    with pytest.raises(InvalidTask, match="affinity is off at secret"):
+        TaskSpec(module="a" * 64, privacy=PrivacyLevel.SECRET, strategy=Strategy.AFFINITY)
+
+
+def test_the_task_chooses_the_strategy_before_the_setting_and_the_level() -> None:
+    task = replace(TASK, strategy=Strategy.RANDOM)
+
+    assert strategy_of(task, Strategy.PROXIMITY) is Strategy.RANDOM
+    assert strategy_of(TASK, Strategy.PROXIMITY) is Strategy.PROXIMITY
+    assert {level: strategy_of(replace(TASK, privacy=level)) for level in PrivacyLevel} == {
+        PrivacyLevel.PUBLIC: Strategy.AFFINITY,
+        PrivacyLevel.PRIVATE: Strategy.AFFINITY,
+        PrivacyLevel.CONFIDENTIAL: Strategy.PRIVACY_AWARE,
+        PrivacyLevel.SECRET: Strategy.PRIVACY_AWARE,
+    }
 
 
 def test_proximity_prefers_a_shared_group() -> None:
@@ -131,7 +153,7 @@ def draws(
 ) -> Counter[str]:
     rng, seen = Random(seed), Counter[str]()
     for _ in range(times):
-        decision = select(TASK, workers, rng, strategy=strategy)
+        decision = select(TASK, workers, rng, setting=strategy)
         assert decision.worker is not None
         seen[decision.worker.name] += 1
     return seen
@@ -181,7 +203,7 @@ def test_decision_names_the_compared_workers_and_those_left_out() -> None:
         TASK,
         [worker("a"), worker("b", leased=1), worker("c", state=WorkerState.BUSY)],
         Random(1),
-        strategy=Strategy.LEAST_LOADED,
+        setting=Strategy.LEAST_LOADED,
     )
 
     text = decision.explain()
@@ -213,7 +235,7 @@ WORKERS = st.lists(
 def test_only_a_worker_that_fits_is_ever_chosen(
     workers: list[WorkerView], strategy: Strategy, seed: int
 ) -> None:
-    decision = select(TASK, workers, Random(seed), strategy=strategy)
+    decision = select(TASK, workers, Random(seed), setting=strategy)
 
     fitting = [
         view
@@ -237,8 +259,8 @@ def test_no_choice_looks_at_names(
     rng.shuffle(names)
     renamed = [replace(view, name=name) for view, name in zip(workers, names, strict=True)]
 
-    before = select(TASK, workers, Random(seed), strategy=strategy).worker
-    after = select(TASK, renamed, Random(seed), strategy=strategy).worker
+    before = select(TASK, workers, Random(seed), setting=strategy).worker
+    after = select(TASK, renamed, Random(seed), setting=strategy).worker
 
     assert (before is None) == (after is None)
     if before is not None and after is not None:

@@ -8,9 +8,10 @@ from random import Random
 import pytest
 
 from fog_compute.coordinator.capacity import FIRST_PLACES
-from fog_compute.coordinator.placement import Requirements, Strategy, WorkerState, WorkerView
+from fog_compute.coordinator.placement import Requirements, WorkerState, WorkerView
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.levels import PrivacyLevel
+from fog_compute.strategies import Strategy
 from fog_compute.tasks import AttemptState
 from fog_compute.testing import ManualClock
 from fog_compute.vpn.directory import WorkerOffer
@@ -100,13 +101,13 @@ async def test_a_new_name_waits_for_its_turn() -> None:
     directory = Directory([offer(name) for name in "abc"])
     workers = WorkerRegistry(directory, clock=ManualClock(), rng=Random(5))
     await workers.refresh()
-    task = Requirements(kind="wasm")
+    task = Requirements(kind="wasm", strategy=Strategy.ROUND_ROBIN)
     turns = []
     for turn in range(12):
         if turn == 4:
             directory.offers.append(offer("0"))
             await workers.refresh()
-        chosen = workers.select_node(task, Strategy.ROUND_ROBIN).worker
+        chosen = workers.select_node(task).worker
         assert chosen is not None
         workers.note_leased(chosen.name, PRIVATE)
         workers.note_ended(chosen.name, PRIVATE, AttemptState.SETTLED)
@@ -141,3 +142,25 @@ async def test_claimed_slots_earn_no_places_at_once() -> None:
     workers = await registry(offer("liar", slots=2**32 - 1), offer("small", slots=1))
 
     assert workers.places(PRIVATE) == {"liar": FIRST_PLACES, "small": 2}
+
+
+async def test_the_groups_of_a_setting_are_near() -> None:
+    directory = Directory([offer(name) for name in "abc"])
+    directory.offers.append(WorkerOffer("d", "fog1d", ("wasm",), 2, 2**30, groups=("lab",)))
+    workers = WorkerRegistry(
+        directory,
+        clock=ManualClock(),
+        rng=Random(3),
+        strategy=Strategy.PROXIMITY,
+        near=frozenset({"lab", "home"}),
+    )
+    await workers.refresh()
+    task = Requirements(kind="wasm")
+
+    decisions = [workers.select_node(task) for _ in range(40)]
+
+    compared = [dict(decision.scores) for decision in decisions]
+    assert any("d" in scores for scores in compared)
+    for decision, scores in zip(decisions, compared, strict=True):
+        assert decision.worker is not None
+        assert (decision.worker.name == "d") == ("d" in scores)

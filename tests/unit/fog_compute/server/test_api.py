@@ -46,7 +46,7 @@ async def finished(api: Api, task_id: object) -> dict[str, object]:
 
 async def test_task_runs_and_its_output_is_given_back(api: Api) -> None:
     worker = api.add_worker("a")
-    given = {"argv": ["x"], "env": {"K": "v"}, "seed": "5e" * 32}
+    given = {"argv": ["x"], "env": {"K": "v"}, "seed": "5e" * 32, "strategy": "round_robin"}
     task = await api.create(**given, privacy="confidential")
 
     async def started() -> bool:
@@ -67,7 +67,7 @@ async def test_task_runs_and_its_output_is_given_back(api: Api) -> None:
     assert stderr.content == OK.stderr
     attempts = body["attempts"]
     assert isinstance(attempts, list)
-    assert attempts[0]["placement"].startswith("a by privacy_aware")
+    assert attempts[0]["placement"].startswith("a by round_robin among 1")
 
 
 async def test_long_poll_answers_at_the_next_change(api: Api) -> None:
