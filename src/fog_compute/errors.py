@@ -23,6 +23,7 @@ __all__ = [
     "NotFound",
     "PrivacyUnavailable",
     "ServiceUnavailable",
+    "SessionError",
     "StoreError",
     "StoreUnusable",
     "is_exhaustion",
@@ -90,6 +91,10 @@ class PrivacyUnavailable(FogError):
 
 class CircuitError(FogError):
     """A circuit is unknown, closed, or of another level than the caller says."""
+
+
+class SessionError(FogError):
+    """A session's token is not good, or its quota is used up."""
 
 
 class ChannelError(FogError):

@@ -23,6 +23,7 @@ from fog_compute.vpn.betanet import BetanetService
 from fog_compute.vpn.directory import WorkerDirectory
 from fog_compute.vpn.network import NetworkStatus
 from fog_compute.vpn.onion import ChannelSource, OnionCircuitService
+from fog_compute.vpn.sessions import SessionManager
 
 __all__ = ["Network", "ServiceHealth", "ServiceManager", "ServiceState"]
 
@@ -64,10 +65,16 @@ class ServiceHealth:
 
 
 Name: TypeAlias = Literal[
-    "store", "betanet", "onion_circuit", "workers", "dispatcher", "onion_coordinator"
+    "store", "betanet", "onion_circuit", "sessions", "workers", "dispatcher", "onion_coordinator"
 ]
 Service: TypeAlias = (
-    Store | Network | OnionCircuitService | WorkerRegistry | Dispatcher | FogOnionCoordinator
+    Store
+    | Network
+    | OnionCircuitService
+    | SessionManager
+    | WorkerRegistry
+    | Dispatcher
+    | FogOnionCoordinator
 )
 
 _Work: TypeAlias = Coroutine[object, object, None]
@@ -76,6 +83,7 @@ _ORDER: Final[tuple[Name, ...]] = (
     "store",
     "betanet",
     "onion_circuit",
+    "sessions",
     "workers",
     "dispatcher",
     "onion_coordinator",
@@ -159,6 +167,9 @@ class ServiceManager:
         onion = OnionCircuitService(network, clock=self._clock)
         self._up("onion_circuit", onion)
         self._background(onion.run(), "onion_circuit")
+        sessions = SessionManager(onion, clock=self._clock)
+        self._up("sessions", sessions)
+        self._background(sessions.run(), "sessions")
         workers = WorkerRegistry(
             network,
             clock=self._clock,
@@ -228,6 +239,8 @@ class ServiceManager:
     def get_service(self, name: Literal["betanet"]) -> Network: ...
     @overload
     def get_service(self, name: Literal["onion_circuit"]) -> OnionCircuitService: ...
+    @overload
+    def get_service(self, name: Literal["sessions"]) -> SessionManager: ...
     @overload
     def get_service(self, name: Literal["workers"]) -> WorkerRegistry: ...
     @overload

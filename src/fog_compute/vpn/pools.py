@@ -199,7 +199,12 @@ class CircuitPool:
             PrivacyUnavailable: the network has too few nodes for the level.
         """
         owner = session if apart else ""
-        channel = await self._source.channel(self._level, owner)
+        try:
+            channel = await self._source.channel(self._level, owner)
+        except BaseException:
+            if owner:
+                await self._source.leave(self._level, owner)
+            raise
         joined = self._sessions[session] = _Session(circuits, owner, channel)
         self._tend(session, joined, SMALLEST)
 
@@ -213,6 +218,17 @@ class CircuitPool:
         """
         ended = self._sessions.pop(self._session_of(name))
         self._do(PoolView((), self._views(ended)))
+
+    async def leave(self, session: str) -> None:
+        """End a session, and close its client if it has its own, with what is under way on it.
+
+        Raises:
+            CircuitError: this pool has no such session.
+        """
+        owner = self._session(session).owner
+        self.end(session)
+        if owner:
+            await self._source.leave(self._level, owner)
 
     async def carry(self, name: str, cost: Cost, work: Callable[[Circuit], Awaitable[T]]) -> T:
         """Let a circuit do something; once more, where its client turns out to be closed.
