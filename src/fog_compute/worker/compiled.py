@@ -14,6 +14,7 @@ from typing import Final
 from wasmtime import Engine, Module, WasmtimeError
 
 CACHE_BYTES: Final = 1024 * 1024 * 1024
+_WASMTIME: Final = importlib.metadata.version("wasmtime")  # looked up before a runner's walls stand
 
 
 class CompiledCache:
@@ -29,7 +30,7 @@ class CompiledCache:
             and stat.S_IMODE(status.st_mode) == 0o700
         )
         self._folder = folder
-        self._suffix = f"\0{importlib.metadata.version('wasmtime')}\0{profile}".encode()
+        self._suffix = f"\0{_WASMTIME}\0{profile}".encode()
 
     def load(self, engine: Engine, module_id: str) -> Module | None:
         """Return a compiled module, or None if there is none that fits this engine."""

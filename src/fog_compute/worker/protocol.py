@@ -41,12 +41,21 @@ class ModuleBytes(msgspec.Struct, frozen=True, array_like=True, tag="module"):
     data: bytes
 
 
+class Wall(msgspec.Struct, frozen=True, array_like=True):
+    """One of the walls that a runner raises around itself, or tried to."""
+
+    name: str
+    stands: bool
+    says: str  # one line: what it keeps out, or why it does not stand
+
+
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     """The runner has tried the machine and can take its first task."""
 
     memory_bytes: int  # what a task can have, at most what was asked for
     file_bytes: int  # the largest file that the machine lets anybody write
     notes: tuple[str, ...] = ()  # what it does without, one line each
+    walls: tuple[Wall, ...] = ()
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):

@@ -1,9 +1,12 @@
 """The runner process: one per slot, warm, with compiled modules in memory.
 
-``python -m fog_compute.worker.runner PARENT STDOUT STDERR CACHE MEMORY`` reads `Run` frames from
-standard input and answers on standard output.  It ends with its parent: the kernel kills it when
-the parent dies, and it leaves at the end of its input.  Guests write to the files STDOUT and
-STDERR, which are descriptors inherited from the parent, and may have MEMORY bytes at most.
+``python -m fog_compute.worker.runner PARENT STDOUT STDERR FOLDER CACHE MEMORY`` reads `Run` frames
+from standard input and answers on standard output.  It ends with its parent: the kernel kills it
+when the parent dies, and it leaves at the end of its input.  Guests write to the files STDOUT and
+STDERR, which are descriptors inherited from the parent, find their files below FOLDER, and may have
+MEMORY bytes at most.
+
+Before there is a second thread it raises the walls of `fog_compute.worker.wall` around itself.
 
 Before it says that it is ready it tries all that a task needs, under the limits that this machine
 has: what is refused then, or later, is the machine's fault and said so.
@@ -25,8 +28,8 @@ from typing import Final
 import msgspec
 from wasmtime import WasmtimeError
 
-from fog_compute.descriptors import run_program
-from fog_compute.kernel import be_killed_with_parent, give_up_privileges, limits_of, set_limits
+from fog_compute.descriptors import run_program, why
+from fog_compute.kernel import be_killed_with_parent, limits_of, set_limits
 from fog_compute.layout import RUNNER_DESCRIPTORS
 from fog_compute.tasks.model import DETAIL_LENGTH
 from fog_compute.text import one_line
@@ -46,9 +49,11 @@ from fog_compute.worker.protocol import (
     Refused,
     Run,
     ToRunner,
+    Wall,
     frame,
     parse_to_runner,
 )
+from fog_compute.worker.wall import Rooms, of_python, raise_walls
 
 STACK_BYTES: Final = 8 * MIB  # of the thread that compiles and runs, whatever `ulimit -s` says
 PARENT_CHECK_S: Final = 0.5
@@ -89,12 +94,8 @@ class _Pipe:
         return bytes(data)
 
 
-def _confine() -> tuple[str, ...]:
-    """Give up what no task needs; a limit per task follows with each `Run`.
-
-    Return what the machine refuses and a task can do without: guests start no programs.
-    """
-    notes = () if give_up_privileges() else ("this machine refuses to give up privileges (prctl)",)
+def _confine(rooms: Rooms) -> tuple[Wall, ...]:
+    """Give up what no task needs; a limit per task follows with each `Run`."""
     os.umask(0o077)  # not the worker's, under which a guest might not open again what it made
     _bound(resource.RLIMIT_CORE, 0, 0)
     # If the machine runs out of memory, a runner goes first: its attempt is tried again elsewhere.
@@ -106,7 +107,7 @@ def _confine() -> tuple[str, ...]:
             f"a process may open {hard} files: a runner needs {RUNNER_DESCRIPTORS}{_RAISE}"
         )
     _bound(resource.RLIMIT_NOFILE, RUNNER_DESCRIPTORS, RUNNER_DESCRIPTORS)
-    return notes
+    return raise_walls(rooms)
 
 
 def _bounds(limit: int) -> tuple[int, int]:
@@ -190,12 +191,13 @@ def _sandbox(cache: Path, outputs: tuple[int, int], memory_bytes: int) -> tuple[
 
 
 def _work(
-    pipe: _Pipe, cache: Path, outputs: tuple[int, int], memory_bytes: int, notes: tuple[str, ...]
+    pipe: _Pipe, cache: Path, outputs: tuple[int, int], memory_bytes: int, walls: tuple[Wall, ...]
 ) -> None:
     """Serve until the parent closes the pipe, or until the machine refuses something."""
     try:
         sandbox, ready = _sandbox(cache, outputs, memory_bytes)
-        pipe.write(msgspec.structs.replace(ready, notes=notes + ready.notes))
+        missing = tuple(f"{wall.name}: {wall.says}" for wall in walls if not wall.stands)
+        pipe.write(msgspec.structs.replace(ready, notes=missing + ready.notes, walls=walls))
         _serve(pipe, sandbox)
     except MachineFault as fault:
         _refuse(pipe, fault.detail)
@@ -220,7 +222,7 @@ def _end_after(parent: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Serve until the parent closes the pipe."""
-    parent, stdout, stderr, cache, memory = arguments
+    parent, stdout, stderr, folder, cache, memory = arguments
     tied = be_killed_with_parent()
     if os.getppid() != int(parent):
         return 1
@@ -232,14 +234,18 @@ def main(arguments: list[str]) -> int:
     os.dup2(null, 0)
     os.dup2(null, 1)
     try:
+        Path(cache).mkdir(parents=True, exist_ok=True, mode=0o700)
         # Before there is a second thread, which would keep what this one gives up.
-        notes = _confine()
+        walls = _confine(Rooms(changed=(Path(folder), Path(cache)), read=of_python()))
     except MachineFault as fault:
         _refuse(pipe, fault.detail)
         return 1
+    except OSError as err:
+        _refuse(pipe, why(err))
+        return 1
     threading.stack_size(STACK_BYTES)
     working = threading.Thread(
-        target=_work, args=(pipe, Path(cache), (int(stdout), int(stderr)), int(memory), notes)
+        target=_work, args=(pipe, Path(cache), (int(stdout), int(stderr)), int(memory), walls)
     )
     try:
         if not tied:

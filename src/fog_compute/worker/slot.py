@@ -141,16 +141,14 @@ class RunnerSlot:
             raise
 
     async def _spawn(self) -> None:
-        await beside(HEAVY, remove_tree, self._folder)
+        await beside(HEAVY, _renewed, self._folder)
         if self._outputs is None:
-            # The folder of the slot is made anew at each start, and an old file goes on without it.
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._outputs = (nameless_file(self._folder), nameless_file(self._folder))
         self._process = await spawn.start(
             spawn.python_command(
                 "fog_compute.worker.runner",
-                *(str(os.getpid()), *map(str, self._outputs), str(self._cache)),
-                str(self._memory_bytes),
+                *(str(os.getpid()), *map(str, self._outputs), str(self._folder)),
+                *(str(self._cache), str(self._memory_bytes)),
             ),
             spawn.loader_environment(),
             pass_fds=self._outputs,
@@ -217,9 +215,12 @@ class RunnerSlot:
             # What a guest left in its scratch may take long to remove.
             try:
                 scratch_used = not is_empty(self._folder / SCRATCH)
-                await beside(HEAVY if scratch_used else _weight(job), _clean, self._folder)
+                weight = HEAVY if scratch_used else _weight(job)
+                stands = await beside(weight, _clean, self._folder)
             except OSError:
-                _clean(self._folder)
+                stands = _clean(self._folder)
+            if not stands:
+                await self._kill("folder")
 
     def log_tail(self) -> bytes:
         """Return the last bytes that the guest wrote: errors if there are any, else output."""
@@ -433,8 +434,21 @@ def _prepare(folder: Path, job: Job) -> Run:
     )
 
 
-def _clean(folder: Path) -> None:
-    """Remove what a task brought and left; if that fails, all of the folder goes."""
+def _renewed(folder: Path) -> None:
+    """Have an empty folder; the same one, if there is one: files without a name lie in it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        empty_folder(folder)
+    except OSError:
+        remove_tree(folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _clean(folder: Path) -> bool:
+    """Remove what a task brought and left; if that fails, all of the folder goes.
+
+    Say whether the folder stands, which the runner is left with: it finds no other in its place.
+    """
     try:
         for used in (folder / INPUTS, folder / SCRATCH):
             if not is_empty(used):
@@ -442,6 +456,8 @@ def _clean(folder: Path) -> None:
         os.truncate(folder / STDIN, 0)
     except OSError:
         remove_tree(folder)
+        return False
+    return True
 
 
 _DETAILS: Final[Mapping[Fault, Callable[[Limits], str]]] = {

@@ -18,7 +18,7 @@ from fog_compute.text import one_line
 from fog_compute.worker.attempts import Held, loader, open_job
 from fog_compute.worker.cache import BlobCache, BlobGone
 from fog_compute.worker.holdings import Holdings
-from fog_compute.worker.protocol import NEVER_EXITED
+from fog_compute.worker.protocol import NEVER_EXITED, Wall
 from fog_compute.worker.python import Preparation, PythonUnusable
 from fog_compute.worker.release import Releases
 from fog_compute.worker.settings import WorkerSettings
@@ -39,6 +39,7 @@ class Slots:
         settings: what this machine lends, which may be less than what its owner wants to.
         draining: no attempt is begun any more.
         changed: set when what is lent changes, and replaced by another one then.
+        walls: those that a runner raised around itself, or could not; none before the first.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Slots:
         self._wants_scripts: Final = TaskKind.PYTHON in settings.kinds
         self.settings = dataclasses.replace(settings, kinds=kinds)
         self.draining = False
+        self.walls: tuple[Wall, ...] = ()
         self.changed = asyncio.Event()
         self._scripts: Final = Preparation(home, clock)
         self._slots: Final = [
@@ -162,6 +164,10 @@ class Slots:
                 self._on_trouble("")
         if (lends := slot.lends) is not None:
             self._lend_at_most(lends.memory_bytes, lends.file_bytes)
+            if lends.walls != self.walls:
+                self.walls = lends.walls
+                stand = [wall.name for wall in self.walls if wall.stands]
+                _log.info("runner.walls", stand=stand, of=len(self.walls))
 
     async def _give_up(self, slot: RunnerSlot, reason: str) -> None:
         self._able.discard(slot)

@@ -38,6 +38,8 @@ from fog_compute.worker.publishing import Served
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import RunnerSlot
 
+from .refusing import CALLS, build_filter
+
 DEADLINE_S = 60.0
 
 
@@ -182,6 +184,16 @@ async def slot(tmp_path: Path) -> AsyncIterator[RunnerSlot]:
     opened = RunnerSlot(tmp_path / "slot", tmp_path / "compiled")
     yield opened
     await opened.close()
+
+
+Refuse = Callable[[str, int], list[str]]
+
+
+@pytest.fixture(scope="session")
+def refuse(tmp_path_factory: pytest.TempPathFactory) -> Refuse:
+    """Return a function that gives the beginning of a command in which a call is refused."""
+    program = build_filter(tmp_path_factory.mktemp("filter"))
+    return lambda call, error: [str(program), str(CALLS[call]), str(error)]
 
 
 Start = Callable[..., Running]

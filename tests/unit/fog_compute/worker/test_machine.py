@@ -7,15 +7,12 @@ import errno
 import gc
 import hashlib
 import os
-import platform
 import resource
-import shutil
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,50 +29,9 @@ from fog_compute.worker.protocol import Run
 from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
 
 from . import guests
-from .conftest import DEADLINE_S, Requester, Start
+from .conftest import DEADLINE_S, Refuse, Requester, Start
 
 EMFILE = 33  # of WASI
-CALLS = {
-    "x86_64": {
-        "memfd_create": 319,
-        "pidfd_open": 434,
-        "pidfd_send_signal": 424,
-        "prctl": 157,
-        "prlimit64": 302,
-    },
-    "aarch64": {
-        "memfd_create": 279,
-        "pidfd_open": 434,
-        "pidfd_send_signal": 424,
-        "prctl": 167,
-        "prlimit64": 261,
-    },
-}.get(platform.machine(), {})
-FILTER = r"""
-/* Runs a command in which one system call is refused with an error, as container profiles do. */
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/prctl.h>
-#include <unistd.h>
-
-int main(int argc, char **argv) {
-    if (argc < 4) return 2;
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)atoi(argv[1]), 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)atoi(argv[2])),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) return 77;
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 77;
-    execvp(argv[3], argv + 3);
-    return 1;
-}
-"""
 # Runs two tasks and kills a third under the limits of its arguments; prints what became of them.
 TRIES = textwrap.dedent(
     """
@@ -280,23 +236,6 @@ def test_what_was_left_is_counted_and_named() -> None:
 # What the machine refuses
 
 
-@pytest.fixture(scope="module")
-def refuse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], list[str]]:
-    """Return a function that gives the beginning of a command in which a call is refused."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler to build the filter of system calls with")
-    if not CALLS:
-        pytest.skip(f"the numbers of system calls on {platform.machine()} are not known here")
-    folder = tmp_path_factory.mktemp("filter")
-    (folder / "filter.c").write_text(FILTER)
-    program = folder / "filter"
-    subprocess.run([compiler, "-O1", "-o", program, folder / "filter.c"], check=True)
-    if subprocess.run([program, "9999", "1", "true"], check=False).returncode == 77:
-        pytest.skip("seccomp filters are refused here")
-    return lambda call, error: [str(program), str(CALLS[call]), str(error)]
-
-
 def tried(home: Path, *settings: str, prefix: tuple[str, ...] = ()) -> list[str]:
     """What became of the tasks on such a machine, one line each, without the log."""
     modules = {"hello": guests.HELLO, "overflows": guests.OVERFLOWS, "forever": guests.FOREVER}
@@ -314,17 +253,23 @@ def tried(home: Path, *settings: str, prefix: tuple[str, ...] = ()) -> list[str]
 
 
 @pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
-@pytest.mark.parametrize("call", ["memfd_create", "pidfd_open", "pidfd_send_signal", "prctl"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("memfd_create", "pidfd_open", "pidfd_send_signal", "prctl"),
+        *("capset", "landlock_create_ruleset", "mount_setattr", "pivot_root", "seccomp", "unshare"),
+    ],
+)
 def test_a_worker_works_where_a_container_refuses_system_calls(
-    tmp_path: Path, refuse: Callable[[str, int], list[str]], call: str, error: int
+    tmp_path: Path, refuse: Refuse, call: str, error: int
 ) -> None:
-    """INV-TASK-26."""
+    """INV-TASK-26, INV-TASK-81."""
     assert tried(tmp_path, prefix=tuple(refuse(call, error))) == FINE
 
 
 @pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
 def test_a_machine_on_which_nothing_bounds_a_task_says_so_in_one_line(
-    tmp_path: Path, refuse: Callable[[str, int], list[str]], error: int
+    tmp_path: Path, refuse: Refuse, error: int
 ) -> None:
     """INV-TASK-29."""
     *results, end = tried(tmp_path, prefix=tuple(refuse("prlimit64", error)))

@@ -122,7 +122,8 @@ def start_runner(tmp_path: Path, parent: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "fog_compute.worker.runner"),
-                *(str(parent), *map(str, outputs), str(tmp_path / "compiled"), "1000000"),
+                *(str(parent), *map(str, outputs)),
+                *(str(tmp_path), str(tmp_path / "compiled"), "1000000"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
