@@ -71,7 +71,7 @@ def test_a_task_is_shown_with_nothing_that_a_terminal_obeys(
         "attempts": [attempt],
     }
     task._print(body)
-    assert len(shown(capsys.readouterr().out)) == 6 + 3
+    assert len(shown(capsys.readouterr().out)) == 7 + 3
 
 
 def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
