@@ -18,6 +18,7 @@ from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Conflict, LevelDelta
 from fog_compute.store.failures import refusals
 from fog_compute.store.rows import attempt_of, task_of
+from fog_compute.tasks.folder import check_room
 from fog_compute.tasks.ids import new_task_id, time_of
 from fog_compute.tasks.model import (
     INPUT_BYTES,
@@ -70,7 +71,7 @@ class Tasks(_Reader):
         Raises:
             Conflict: a task was made under the same ``key`` before; see `of_key`.
             NotFound: a blob that it names was not put before.
-            InvalidTask: its blobs are too large together for any worker.
+            InvalidTask: its blobs are too large together for any worker, or for its scratch.
             StoreError: the database refused.
         """
         size = sum(self._blobs.size(sha256) + OVERHEAD for sha256 in sorted(spec.blobs))
@@ -79,6 +80,8 @@ class Tasks(_Reader):
                 f"module, standard input and input files have {size} bytes together, sealed, and a"
                 f" task may bring {INPUT_BYTES} ({format_bytes(INPUT_BYTES)}): give it less"
             )
+        sizes = {path: self._blobs.size(sha256) for path, sha256 in spec.inputs.items()}
+        check_room(sizes, spec.limits.scratch_bytes)
         now = self._clock.now()
         task = Task(
             id=new_task_id(await self._next_time(now)),

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Final
 
 from fog_compute.tasks.environment import MAX_ENV, MAX_ENV_BYTES, env_bytes
+from fog_compute.tasks.folder import MAX_INPUTS, MAX_PATH_BYTES
 from fog_compute.tasks.messages import (
     STATES,
     Accepted,
@@ -30,8 +31,6 @@ from fog_compute.tasks.messages import (
 from fog_compute.tasks.model import (
     DETAIL_LENGTH,
     MAX_ARGV_BYTES,
-    MAX_INPUTS,
-    MAX_PATH_BYTES,
     argv_bytes,
 )
 from fog_compute.tasks.result import MAX_RESULT_BYTES

@@ -23,16 +23,15 @@ from fog_compute.errors import FogError, InvalidTask
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
 from fog_compute.tasks.environment import check_env
+from fog_compute.tasks.folder import check_guest_path, check_tree
 from fog_compute.tasks.ids import seed_of
 from fog_compute.tasks.runtimes import script_name
 from fog_compute.text import one_line
 from fog_compute.units import KIB, MIB
 
 MAX_ARGV_BYTES: Final = 64 * KIB
-MAX_INPUTS: Final = 256
-MAX_PATH_BYTES: Final = 1024
-MAX_OUTPUT_BYTES: Final = 64 * MIB
-"""Bytes that a task may write to standard output at most, and to standard error."""
+MAX_OUTPUT_BYTES: Final = 256 * MIB
+"""Bytes at most of standard output, of standard error, and of all files that come back."""
 
 DETAIL_LENGTH: Final = 400
 """Characters of the one line that says what a module did wrong."""
@@ -248,8 +247,10 @@ class Limits:
     memory_bytes: int = 256 * MIB
     fuel: int = 500_000_000_000
     wall_s: float = 60.0
-    output_bytes: int = 1 * MIB  # for standard output and standard error, each
-    scratch_bytes: int = 16 * MIB
+    output_bytes: int = (
+        64 * MIB
+    )  # standard output, standard error, files in out/: each of the three
+    scratch_bytes: int = 256 * MIB  # the working directory, with the inputs' copies and out/
 
     def __post_init__(self) -> None:
         """Refuse values that no worker could honour."""
@@ -400,37 +401,3 @@ def check_argv(argv: Sequence[str]) -> None:
             raise InvalidTask("argv holds a zero byte: arguments are text without zero bytes")
         if any("\ud800" <= c <= "\udfff" for c in argument):
             raise InvalidTask("argv holds half a character: arguments are Unicode text")
-
-
-def check_guest_path(path: str) -> None:
-    """Raise `InvalidTask` unless ``path`` is relative, plain and stays inside the task's folder."""
-    if not _is_guest_path(path):
-        raise InvalidTask(
-            f"the input path {one_line(repr(path), 80)} is not allowed: give a relative path such"
-            " as 'data/a.txt' without '.', '..' or control characters, and not below 'tmp', which"
-            " is the scratch"
-        )
-
-
-def _is_guest_path(path: str) -> bool:
-    if len(path) > MAX_PATH_BYTES or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
-        return False
-    parts = path.split("/")
-    return (
-        not any(
-            p in ("", ".", "..") or len(p.encode("utf-8", "surrogatepass")) > 255 for p in parts
-        )
-        and not any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in path)
-        and parts[0] != "tmp"
-    )
-
-
-def check_tree(paths: Mapping[str, object]) -> None:
-    """Raise `InvalidTask` if one input path is a folder of another, or if there are too many."""
-    if len(paths) > MAX_INPUTS:
-        raise InvalidTask(f"{len(paths)} input files: at most {MAX_INPUTS} are allowed")
-    for path in paths:
-        parts = path.split("/")
-        for i in range(1, len(parts)):
-            if "/".join(parts[:i]) in paths:
-                raise InvalidTask(f"the input path {'/'.join(parts[:i])!r} is a file and a folder")

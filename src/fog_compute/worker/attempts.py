@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 
 from fog_compute.errors import InvalidTask
 from fog_compute.tasks.environment import check_env
+from fog_compute.tasks.folder import check_guest_path, check_room, check_tree
 from fog_compute.tasks.messages import QUEUED, Submit
 from fog_compute.tasks.model import (
     Limits,
     TaskKind,
     check_argv,
-    check_guest_path,
-    check_tree,
 )
 from fog_compute.tasks.runtimes import script_name
-from fog_compute.tasks.sealing import open_blob
+from fog_compute.tasks.sealing import OVERHEAD, open_blob
 from fog_compute.tasks.wire import limits_from_wire
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.python import PythonRuntime, script_job
@@ -63,6 +62,10 @@ def check_submit(submit: Submit, settings: WorkerSettings) -> Limits:
     limits = limits_from_wire(submit.limits)
     if limits.memory_bytes > settings.memory_bytes:
         raise InvalidTask(f"this worker lends at most {settings.memory_bytes} bytes of memory")
+    if limits.scratch_bytes > settings.scratch_bytes:
+        raise InvalidTask(f"this worker lends at most {settings.scratch_bytes} bytes of scratch")
+    if limits.output_bytes > settings.output_bytes:
+        raise InvalidTask(f"this worker takes at most {settings.output_bytes} bytes of output")
     if largest_file(limits) > settings.file_bytes:
         raise InvalidTask(f"files may have at most {settings.file_bytes} bytes on this worker")
     if limits.wall_s > settings.wall_s:
@@ -75,6 +78,15 @@ def check_submit(submit: Submit, settings: WorkerSettings) -> Limits:
     if submit.kind == TaskKind.PYTHON:
         script_name(submit.module, submit.inputs)
     return limits
+
+
+def check_inputs(submit: Submit, limits: Limits, cache: BlobCache) -> None:
+    """Raise `InvalidTask` if the inputs, all of which are here, do not fit into the scratch."""
+    files = dict(submit.inputs)
+    if submit.kind == TaskKind.PYTHON:
+        files[script_name(submit.module, submit.inputs)] = submit.module
+    sizes = {path: cache.size(ref) - OVERHEAD for path, ref in files.items()}
+    check_room(sizes, limits.scratch_bytes)
 
 
 async def open_job(held: Held, cache: BlobCache, python: PythonRuntime | None = None) -> Job:

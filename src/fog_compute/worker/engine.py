@@ -169,7 +169,7 @@ class Sandbox:
             MachineFault: what it refused.
         """
         place = os.fsencode(folder)
-        run = Run("", (), os.fsencode(stdin), place, place, memory_bytes, PROBE_FUEL, 0, 0, b"")
+        run = Run("", (), os.fsencode(stdin), place, memory_bytes, PROBE_FUEL, 0, 0, b"")
         try:
             # Not out of the cache: that this machine can compile is tried too.
             linked = self._link(Module(self._engine, bytes(wat2wasm(_PROBE))))
@@ -195,8 +195,7 @@ class Sandbox:
             self._prepare(store, run)
             self._start(store, run, usage)
         finally:
-            if run.scratch is not None:
-                usage.nameless_bytes = nameless_bytes("self", os.fsdecode(run.scratch))
+            usage.nameless_bytes = nameless_bytes("self", os.fsdecode(run.work))
             # Not left to the collection of garbage, which may come many tasks later.
             store.close()
 
@@ -249,10 +248,8 @@ class Sandbox:
         wasi.env = run.env
         wasi.stdin_file = os.fsdecode(run.stdin)
         wasi.stdout_file, wasi.stderr_file = self._outputs
-        wasi.preopen_dir(os.fsdecode(run.inputs), "/", False)
-        if run.scratch is not None:
-            scratch = os.fsdecode(run.scratch)
-            wasi.preopen_dir(scratch, "/tmp", True)  # noqa: S108  # the guest's, not the host's
+        # Libraries take both "a.txt" and "/a.txt" for a file in the first folder named so.
+        wasi.preopen_dir(os.fsdecode(run.work), "/", True)
         return wasi
 
     def _link(self, module: Module) -> InstancePre:

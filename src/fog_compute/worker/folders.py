@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from fog_compute.tasks.folder import OUT, TMP
+
+_OWN: Final = (OUT, TMP)
 _REMOVED: Final = " (deleted)"  # how the kernel ends the name of an open file that has none
 
 
@@ -32,13 +35,31 @@ def empty_folder(folder: Path) -> None:
             nested.rmdir()
 
 
-def is_empty(folder: Path) -> bool:
-    """Say whether nothing is in a folder; one that does not exist is empty."""
+def lay_out(work: Path) -> None:
+    """Make a task's working directory as it is without inputs, or raise `OSError`."""
+    for needed in (work, *(work / name for name in _OWN)):
+        needed.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def is_laid_out(work: Path) -> bool:
+    """Say whether a working directory is as `lay_out` makes it, and nothing more."""
+    return _some(work) == dict.fromkeys(_OWN, True) and not any(_some(work / n) for n in _OWN)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that is nobody else's, and the folders that it needs, or raise `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.open("xb") as file:
+        file.write(data)
+
+
+def _some(folder: Path) -> dict[str, bool]:
+    """Return what is in a folder, three names at most, and whether each is a folder itself."""
     try:
         with os.scandir(folder) as entries:
-            return next(entries, None) is None
+            return {e.name: e.is_dir(follow_symlinks=False) for e in itertools.islice(entries, 3)}
     except FileNotFoundError:
-        return True
+        return {}
 
 
 def free_bytes(folder: Path) -> int:

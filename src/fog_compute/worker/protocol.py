@@ -25,8 +25,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     module_id: str  # names the compiled module in the caches
     argv: tuple[str, ...]  # the program's name first
     stdin: bytes  # a file
-    inputs: bytes  # a folder, read-only for the guest, its "/"
-    scratch: bytes | None  # a folder, the guest's "/tmp"
+    work: bytes  # a folder, the guest's "/", which it may change
     memory_bytes: int
     fuel: int
     cpu_s: int
@@ -77,7 +76,7 @@ class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran"):
     fuel_used: int
     wall_ms: int
     peak_memory: int
-    nameless_bytes: int = 0  # in files of the scratch that were removed and still open at the end
+    nameless_bytes: int = 0  # in files of the folder that were removed and still open at the end
     left: str = ""  # what the task left in the runner, which must then be replaced
 
 

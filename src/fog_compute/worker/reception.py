@@ -35,7 +35,7 @@ from fog_compute.tasks.messages import (
 )
 from fog_compute.tasks.wire import WireError, encode, fit_statuses, parse_request, rejected
 from fog_compute.vpn.channel import MessageChannel, Received
-from fog_compute.worker.attempts import Held, check_submit, refs_of
+from fog_compute.worker.attempts import Held, check_inputs, check_submit, refs_of
 from fog_compute.worker.cache import BlobCache, CacheFull
 from fog_compute.worker.holdings import Holdings
 from fog_compute.worker.journal import JournalUnusable
@@ -162,6 +162,7 @@ class Reception:
                 return NeedModule(refs=missing)
             if sum(map(self._cache.size, refs)) > settings.input_bytes:
                 return self._too_large()
+            check_inputs(submit, limits, self._cache)
             # Another copy, its end, or others may have come while the blobs were written.
             if (known := self._known(submit.handle)) is not None:
                 return known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fog_compute.tasks.model import INPUT_BYTES, TaskKind
+from fog_compute.tasks.model import INPUT_BYTES, MAX_OUTPUT_BYTES, TaskKind
 from fog_compute.units import GIB
 
 
@@ -16,6 +16,8 @@ class WorkerSettings:
         slots: tasks that run at once.
         queue: attempts that may wait for a slot; more are answered with ``Busy``.
         memory_bytes: linear memory that one task may have at most.
+        scratch_bytes: what a task's working directory may hold at most, its inputs included.
+        output_bytes: standard output, standard error and files of a task, each at most.
         file_bytes: the largest file that this machine lets a task write.
         wall_s: seconds that one task may run at most.
         cache_bytes: bound of the cache of modules and inputs.
@@ -32,6 +34,8 @@ class WorkerSettings:
     slots: int = 1
     queue: int = 64
     memory_bytes: int = 1 * GIB
+    scratch_bytes: int = 1 * GIB
+    output_bytes: int = MAX_OUTPUT_BYTES
     file_bytes: int = 2**63 - 1
     wall_s: float = 3600.0
     cache_bytes: int = 1 * GIB

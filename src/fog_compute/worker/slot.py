@@ -23,6 +23,7 @@ from fog_compute import spawn
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
 from fog_compute.tasks.bounds import MAX_LOG_TAIL_BYTES
+from fog_compute.tasks.folder import FOLDER_DEPTH, FOLDER_ENTRIES
 from fog_compute.tasks.model import DETAIL_LENGTH, Fault, Limits
 from fog_compute.tasks.result import TaskResult
 from fog_compute.text import one_line
@@ -32,10 +33,12 @@ from fog_compute.worker.folders import (
     empty_folder,
     exceeds,
     free_bytes,
-    is_empty,
+    is_laid_out,
+    lay_out,
     nameless_bytes,
     nameless_file,
     remove_tree,
+    write_new,
 )
 from fog_compute.worker.footprint import own_bytes
 from fog_compute.worker.protocol import (
@@ -58,13 +61,11 @@ from fog_compute.worker.threads import SMALL_BYTES, beside
 START_TIMEOUT_S: Final = 60.0
 DEATH_TIMEOUT_S: Final = 2.0
 WATCH_INTERVAL_S: Final = 0.05
+WATCH_SHARE: Final = 9  # pauses are so many times as long as looking took
 RUNNER_BYTES: Final = GIB  # for a runner beside its guest's memory, above all to compile
-SCRATCH_FILES: Final = 4096
-SCRATCH_DEPTH: Final = 64
 FREE_BYTES: Final = MIB  # a disk with less is full: a guest that writes to it is told so
 HEAVY: Final = SMALL_BYTES + 1
-INPUTS: Final = "in"
-SCRATCH: Final = "tmp"
+WORK: Final = "work"
 STDIN: Final = "stdin"
 
 LoadModule = Callable[[], Awaitable[bytes]]
@@ -186,16 +187,15 @@ class RunnerSlot:
         began = time.monotonic()
         try:
             run = await self._prepared(job)
-            scratch = None if run.scratch is None else os.fsdecode(run.scratch)
             exchange = asyncio.create_task(self._exchange(run, load))
-            watch = asyncio.create_task(self._watch(job.limits, scratch))
+            watch = asyncio.create_task(self._watch(job.limits))
             try:
                 left = job.limits.wall_s - (time.monotonic() - began)
                 await asyncio.wait(
                     {exchange, watch}, timeout=left, return_when=asyncio.FIRST_COMPLETED
                 )
                 if exchange.done():
-                    return await self._ended(exchange.result(), job.limits, scratch)
+                    return await self._ended(exchange.result(), job.limits)
                 fault = watch.result() if watch.done() else Fault.TIMEOUT
                 return await self._stopped(fault, job, began)
             finally:
@@ -212,10 +212,9 @@ class RunnerSlot:
             await self._kill("cancelled")
             raise
         finally:
-            # What a guest left in its scratch may take long to remove.
+            # What a guest left may take long to remove.
             try:
-                scratch_used = not is_empty(self._folder / SCRATCH)
-                weight = HEAVY if scratch_used else _weight(job)
+                weight = 0 if is_laid_out(self._folder / WORK) else HEAVY
                 stands = await beside(weight, _clean, self._folder)
             except OSError:
                 stands = _clean(self._folder)
@@ -250,7 +249,7 @@ class RunnerSlot:
             free = free_bytes(self._folder)
         except (OSError, RuntimeError) as err:
             raise RunnerLost(f"the task's files cannot be written: {_why(err)}") from err
-        if run.scratch is not None and free < job.limits.scratch_bytes + FREE_BYTES:
+        if free < job.limits.scratch_bytes + FREE_BYTES:
             raise RunnerLost(
                 f"the worker's disk has {free} bytes free, fewer than the task may use"
             )
@@ -268,10 +267,12 @@ class RunnerSlot:
             raise EOFError("the runner answered out of turn")
         return answer
 
-    async def _watch(self, limits: Limits, scratch: str | None) -> Fault:
+    async def _watch(self, limits: Limits) -> Fault:
         """Return once the guest took more than it may; RLIMIT_FSIZE bounds files in between."""
+        work = str(self._folder / WORK)
+        pause_s = WATCH_INTERVAL_S
         while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
+            await asyncio.sleep(pause_s)
             if self._output_exceeded(limits):
                 return Fault.OUTPUT_LIMIT
             pid = self.pid
@@ -280,28 +281,31 @@ class RunnerSlot:
             with contextlib.suppress(OSError):  # it has just ended
                 if own_bytes(pid) > limits.memory_bytes + RUNNER_BYTES:
                     return Fault.OUT_OF_MEMORY
-            if scratch is not None and await beside(HEAVY, _overfull_now, pid, scratch, limits):
+            began = time.monotonic()
+            if await beside(HEAVY, _overfull_now, pid, work, limits):
                 return Fault.SCRATCH_LIMIT
+            # To count thousands of files must not take the time that the guest could have.
+            pause_s = max(WATCH_INTERVAL_S, WATCH_SHARE * (time.monotonic() - began))
 
     def _output_exceeded(self, limits: Limits) -> bool:
         return any(os.fstat(fd).st_size > limits.output_bytes for fd in self._outputs or ())
 
-    async def _ended(self, ran: Ran, limits: Limits, scratch: str | None) -> TaskResult:
+    async def _ended(self, ran: Ran, limits: Limits) -> TaskResult:
         """Take the runner's answer; a runner that is no longer as it was is not used again."""
-        result = self._result(ran, limits, scratch)
-        if scratch is not None and result.trap is None and free_bytes(self._folder) < FREE_BYTES:
+        result = self._result(ran, limits)
+        if result.trap is None and free_bytes(self._folder) < FREE_BYTES:
             raise RunnerLost("the worker's disk is full: what the task was told is not its fault")
         if ran.left:
             _log.info("runner.replaced", left=ran.left)
             await self._discard()
         return result
 
-    def _result(self, ran: Ran, limits: Limits, scratch: str | None) -> TaskResult:
+    def _result(self, ran: Ran, limits: Limits) -> TaskResult:
         trap = None if ran.trap is None else Fault(ran.trap)
         detail = ran.detail
         if self._output_exceeded(limits):
             trap, detail = Fault.OUTPUT_LIMIT, _DETAILS[Fault.OUTPUT_LIMIT](limits)
-        elif scratch is not None and _overfull(scratch, limits, ran.nameless_bytes):
+        elif _overfull(str(self._folder / WORK), limits, ran.nameless_bytes):
             trap, detail = Fault.SCRATCH_LIMIT, _DETAILS[Fault.SCRATCH_LIMIT](limits)
         stdout, stderr = self._written(limits)
         return TaskResult(
@@ -407,15 +411,10 @@ def _prepare(folder: Path, job: Job) -> Run:
     The folders stay from task to task, because making and removing them costs more than a small
     task does.
     """
-    inputs = folder / INPUTS
-    scratch = folder / SCRATCH
-    for needed in (inputs, scratch):
-        needed.mkdir(parents=True, exist_ok=True, mode=0o700)
+    work = folder / WORK
+    lay_out(work)
     for name, data in job.inputs.items():
-        path = inputs / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        path.chmod(0o400)
+        write_new(work / name, data)
     stdin = folder / STDIN
     stdin.write_bytes(job.stdin or b"")
     limits = job.limits
@@ -423,8 +422,7 @@ def _prepare(folder: Path, job: Job) -> Run:
         module_id=job.module_id,
         argv=(*job.program, *job.argv),
         stdin=os.fsencode(stdin),
-        inputs=os.fsencode(inputs),
-        scratch=os.fsencode(scratch) if limits.scratch_bytes else None,
+        work=os.fsencode(work),
         memory_bytes=limits.memory_bytes,
         fuel=limits.fuel,
         cpu_s=int(limits.wall_s * (os.cpu_count() or 1)) + 1,
@@ -450,9 +448,8 @@ def _clean(folder: Path) -> bool:
     Say whether the folder stands, which the runner is left with: it finds no other in its place.
     """
     try:
-        for used in (folder / INPUTS, folder / SCRATCH):
-            if not is_empty(used):
-                empty_folder(used)
+        if not is_laid_out(folder / WORK):
+            empty_folder(folder / WORK)
         os.truncate(folder / STDIN, 0)
     except OSError:
         remove_tree(folder)
@@ -469,11 +466,12 @@ _DETAILS: Final[Mapping[Fault, Callable[[Limits], str]]] = {
         f"the module took longer than its limit of {limits.wall_s:g} s to compile and run"
     ),
     Fault.OUTPUT_LIMIT: lambda limits: (
-        f"the module wrote more output than its limit of {limits.output_bytes} bytes"
+        f"the module wrote more output than its limit of {limits.output_bytes} bytes: allow more"
+        " with --output"
     ),
     Fault.SCRATCH_LIMIT: lambda limits: (
-        f"the module kept more in /tmp than its limit of {limits.scratch_bytes} bytes"
-        f" or {SCRATCH_FILES} files"
+        f"the module kept more in its working directory than its limit of {limits.scratch_bytes}"
+        f" bytes, inputs included, or {FOLDER_ENTRIES} files: allow more bytes with --scratch"
     ),
 }
 
@@ -494,13 +492,13 @@ def _end_of(code: int | None) -> str:
         return f"was ended by signal {-code}"
 
 
-def _overfull_now(pid: int, scratch: str, limits: Limits) -> bool:
-    return _overfull(scratch, limits, nameless_bytes(pid, scratch))
+def _overfull_now(pid: int, work: str, limits: Limits) -> bool:
+    return _overfull(work, limits, nameless_bytes(pid, work))
 
 
-def _overfull(scratch: str, limits: Limits, nameless: int) -> bool:
+def _overfull(work: str, limits: Limits, nameless: int) -> bool:
     left = limits.scratch_bytes - nameless
-    return left < 0 or exceeds(scratch, left, SCRATCH_FILES, SCRATCH_DEPTH)
+    return left < 0 or exceeds(work, left, FOLDER_ENTRIES, FOLDER_DEPTH)
 
 
 async def _collect(process: Process) -> None:

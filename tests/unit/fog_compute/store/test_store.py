@@ -703,9 +703,28 @@ async def test_task_whose_blobs_are_too_large_together_is_refused_before_it_is_m
     paths = [tmp_path / "state" / "blobs" / sha256[:2] / sha256[2:] for sha256 in blobs]
     for path, size in zip(paths, sizes, strict=True):
         os.truncate(path, size)
-    spec = TaskSpec(module=blobs[0], stdin=blobs[1], inputs={"a": blobs[2], "b": blobs[2]})
+    spec = TaskSpec(
+        module=blobs[0],
+        stdin=blobs[1],
+        inputs={"a": blobs[2], "b": blobs[2]},
+        limits=Limits(scratch_bytes=400 * MIB),
+    )
 
     await store.tasks.create(spec)
     os.truncate(paths[2], sizes[2] + 1)
     with pytest.raises(InvalidTask, match=r"have 268435457 bytes together.*bring 268435456 "):
         await store.tasks.create(spec)
+
+
+@pytest.mark.asyncio
+async def test_task_whose_inputs_do_not_fit_into_its_scratch_is_refused_before_it_is_made(
+    store: Store,
+) -> None:
+    """INV-TASK-92."""
+    blob = await store.blobs.put(b"x" * 900)
+    inputs = {str(number): blob for number in range(150)}
+    fits = TaskSpec(module=blob, inputs=inputs, limits=Limits(scratch_bytes=150 * 4096))
+    await store.tasks.create(fits)
+    with pytest.raises(InvalidTask, match="614400 bytes on a disk"):
+        await store.tasks.create(replace(fits, limits=Limits(scratch_bytes=150 * 4096 - 1)))
+    assert len(await store.tasks.list()) == 1

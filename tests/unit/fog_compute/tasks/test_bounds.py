@@ -37,7 +37,6 @@ from fog_compute.tasks.wire import (
     parse_request,
     rejected,
 )
-from fog_compute.units import MIB
 
 HANDLE, REF = bytes(16), bytes(32)
 HANDLES = tuple(i.to_bytes(16, "big") for i in range(5000))
@@ -116,7 +115,7 @@ REPLIES_OUT_OF_BOUNDS = [
     Accepted(status(log_tail=b"x" * 600)),
     Accepted(status(state="asleep")),
     Accepted(status(result_id=b"123456789")),
-    Accepted(status(state=FINISHED, result_total=200 * MIB)),
+    Accepted(status(state=FINISHED, result_total=2**32)),
     Accepted(status(state=FINISHED, result_total=10, offset=8, chunk=b"abc")),
     Accepted(status(state=FINISHED, result_total=10, offset=-1)),
     Status(tuple(AttemptStatus(handle, RUNNING) for handle in HANDLES)),

@@ -26,6 +26,8 @@ _WASI = """
     (func $seek (param i32 i64 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_unlink_file"
     (func $unlink (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_remove_directory"
+    (func $remove_folder (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_prestat_get"
     (func $fd_prestat_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "environ_sizes_get"
@@ -120,17 +122,17 @@ def opens(path: str, *, flags: int = 0, rights: int = 2, folder: int = 3) -> byt
 
 
 def writes(size: int, *, files: int = 1, before: str = "") -> bytes:
-    """Return a command that makes files a, b, c … in /tmp and writes ``size`` bytes in all.
+    """Return a command that makes files a, b, c … and writes ``size`` bytes in all.
 
     The first files get as much as the page holds, the last one the rest; no error is looked at.
-    ``before`` may do something with the first file, whose descriptor is 5.
+    ``before`` may do something with the first file, whose descriptor is 4.
     """
     each, rest = divmod(size, files)
     return command(
         f"""(local $i i32) (local $left i32) (local $piece i32)
         (loop $next
           (i32.store8 (i32.const 1024) (i32.add (i32.const 97) (local.get $i)))
-          (drop (call $path_open (i32.const 4) (i32.const 0) (i32.const 1024) (i32.const 1)
+          (drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 1)
             (i32.const 1) (i64.const 0x400044) (i64.const 0) (i32.const 0) (i32.const 512)))
           {before}
           (local.set $left (i32.const {each}))
@@ -145,6 +147,17 @@ def writes(size: int, *, files: int = 1, before: str = "") -> bytes:
             (br $more)))
           (local.set $i (i32.add (local.get $i) (i32.const 1)))
           (br_if $next (i32.lt_u (local.get $i) (i32.const {files}))))"""
+    )
+
+
+def replaces_folder_by_file(name: str) -> bytes:
+    """Return a command that removes an empty folder, makes a file of that name, and says how."""
+    where = f"(i32.const 3) (i32.const 1024) (i32.const {len(name)})"
+    return command(
+        f"""(call $proc_exit (i32.or (call $remove_folder {where})
+          (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const {len(name)})
+            (i32.const 5) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 512))))""",
+        definitions=f'(data (i32.const 1024) "{name}")',
     )
 
 
@@ -180,21 +193,21 @@ def traps_at_its_start(number: int) -> bytes:
 
 
 def fills_scratch(*, files: int) -> bytes:
-    """Return a command that makes files a, b, c … in /tmp and never stops writing into them."""
+    """Return a command that makes files a, b, c … and never stops writing into them."""
     return command(
         f"""(local $i i32) (local $file i32)
         (loop $next
           (i32.store8 (i32.const 1024) (i32.add (i32.const 97) (local.get $i)))
-          (drop (call $path_open (i32.const 4) (i32.const 0) (i32.const 1024) (i32.const 1)
+          (drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 1)
             (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 512)))
           (local.set $i (i32.add (local.get $i) (i32.const 1)))
           (br_if $next (i32.lt_u (local.get $i) (i32.const {files}))))
         (loop $forever
-          (local.set $file (i32.const 5))
+          (local.set $file (i32.const 4))
           (loop $each
             (drop (call $write (local.get $file) (i32.const 2048) (i32.const 65536)))
             (local.set $file (i32.add (local.get $file) (i32.const 1)))
-            (br_if $each (i32.lt_u (local.get $file) (i32.const {5 + files}))))
+            (br_if $each (i32.lt_u (local.get $file) (i32.const {4 + files}))))
           (br $forever))"""
     )
 
@@ -232,10 +245,10 @@ BAD_POINTERS = command(
       (call $poll_oneoff (i32.const -1) (i32.const 0) (i32.const 1) (i32.const 0)))
       (call $poll_oneoff (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))"""
 )
-# Counts what is preopened behind the scratch, and whether a socket is there.
+# Counts what is preopened behind the working directory, and whether a socket is there.
 SOCKETS = command(
     """(call $proc_exit (i32.add
       (i32.mul (i32.const 10)
-        (i32.ne (call $fd_prestat_get (i32.const 5) (i32.const 512)) (i32.const 0)))
+        (i32.ne (call $fd_prestat_get (i32.const 4) (i32.const 512)) (i32.const 0)))
       (i32.ne (call $sock_accept (i32.const 3) (i32.const 0) (i32.const 512)) (i32.const 0))))"""
 )

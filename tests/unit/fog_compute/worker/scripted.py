@@ -61,8 +61,8 @@ FUNCTIONS: Final = {
     "sock_send": "iiiii",
     "sock_shutdown": "ii",
 }
-INPUTS: Final = 3
-SCRATCH: Final = 4
+WORK: Final = 3
+TMP: Final = 4  # every script begins with opening it
 OUT: Final = 0x400  # where most calls put their answer
 BUFFER: Final = 0x1000
 
@@ -128,6 +128,9 @@ class Script:
 
     _calls: list[tuple[str, tuple[int | bytes, ...], int, int]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.open(WORK, "tmp")
+
     def call(self, name: str, *arguments: int | bytes, dump: tuple[int, int] = (0, 0)) -> None:
         """Add a call; ``dump`` is a range of memory to write down after it."""
         self._calls.append((name, arguments, *dump))
@@ -149,18 +152,18 @@ class Script:
         )
 
     def create(self, path: str) -> None:
-        """Open a new file of the scratch for writing and reading."""
-        self.open(SCRATCH, path, flags=1, rights=64 | 2)
+        """Open a new file below /tmp for writing and reading."""
+        self.open(TMP, path, flags=1, rights=64 | 2)
 
-    def on_path(self, name: str, path: str, folder: int = SCRATCH) -> None:
+    def on_path(self, name: str, path: str, folder: int = TMP) -> None:
         """Make a call whose arguments are a folder and a path."""
         data = path.encode()
         self.call(name, folder, data, len(data))
 
     def rename(self, old: str, new: str) -> None:
-        """Rename within the scratch."""
+        """Rename within /tmp."""
         source, target = old.encode(), new.encode()
-        self.call("path_rename", SCRATCH, source, len(source), SCRATCH, target, len(target))
+        self.call("path_rename", TMP, source, len(source), TMP, target, len(target))
 
     def read_folder(self, fd: int, *, cookie: int = 0, length: int = 8192) -> None:
         """List a folder into a buffer; the dump is the bytes used, then the buffer."""
@@ -193,7 +196,8 @@ class Script:
             answers.append((errno, written[at + 4 : at + 4 + length]))
             at += 4 + length
         assert at == len(written)
-        return answers
+        assert answers[0] == (0, TMP.to_bytes(4, "little"))
+        return answers[1:]
 
 
 @dataclass(frozen=True, slots=True)

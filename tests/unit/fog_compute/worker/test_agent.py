@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import random
 import signal
@@ -430,17 +431,40 @@ async def test_what_a_worker_cannot_run_is_rejected_with_the_reason(
 
 @pytest.mark.asyncio
 async def test_more_than_a_worker_lends_is_rejected(start: Start, requester: Requester) -> None:
-    async with start(memory_bytes=64 * MIB, wall_s=10.0, input_bytes=1000):
-        for limits in (Limits(memory_bytes=65 * MIB), Limits(memory_bytes=MIB, wall_s=11)):
+    bounds = {"scratch_bytes": 5000, "output_bytes": 7000}
+    small = Limits(memory_bytes=MIB, wall_s=1, **bounds)
+    async with start(memory_bytes=64 * MIB, wall_s=10.0, input_bytes=1000, **bounds):
+        for more, words in (
+            ({"memory_bytes": 65 * MIB}, "lends at most 67108864 bytes of memory"),
+            ({"wall_s": 11}, "lends at most 10 s"),
+            ({"scratch_bytes": 5001}, "lends at most 5000 bytes of scratch"),
+            ({"output_bytes": 7001}, "takes at most 7000 bytes of output"),
+        ):
+            limits = dataclasses.replace(small, **more)
             reply = await requester.ask(requester.submission(guests.HELLO, limits=limits))
             assert isinstance(reply, Rejected)
-            assert "lends at most" in reply.reason
-        small = Limits(memory_bytes=MIB, wall_s=1)
+            assert words in reply.reason
         reply = await requester.ask(
             requester.submission(guests.HELLO, stdin=bytes(2000), limits=small)
         )
         assert isinstance(reply, Rejected)
         assert "1000 bytes" in reply.reason
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+async def test_inputs_are_counted_by_what_they_take_on_the_disk_before_any_is_written(
+    worker: Running, requester: Requester, tmp_path: Path, beyond: int
+) -> None:
+    """INV-TASK-92: a thousand bytes under many names are many files."""
+    inputs = {f"d/{i}": b"x" * 1000 for i in range(200)}
+    limits = Limits(scratch_bytes=201 * 4096 - beyond)
+    submit = requester.submission(guests.FOREVER, inputs=inputs, limits=limits)
+    reply = await requester.ask(submit)
+    assert isinstance(reply, Rejected if beyond > 0 else Accepted)
+    if isinstance(reply, Rejected):
+        assert "--scratch" in reply.reason
+        assert not list((tmp_path / "worker" / "slots").rglob("199"))
 
 
 @pytest.mark.asyncio

@@ -11,9 +11,10 @@ import pytest
 import pytest_asyncio
 
 from fog_compute.tasks import Fault, Limits, TaskResult
+from fog_compute.tasks.folder import FOLDER_DEPTH, FOLDER_ENTRIES
 from fog_compute.units import KIB, MIB
 from fog_compute.worker.folders import exceeds
-from fog_compute.worker.slot import SCRATCH_DEPTH, SCRATCH_FILES, Job, RunnerSlot
+from fog_compute.worker.slot import Job, RunnerSlot
 
 from . import guests
 
@@ -57,9 +58,9 @@ async def test_a_scratch_holds_what_it_may_and_a_byte_more_is_a_fault(
 @pytest.mark.parametrize(
     "how",
     [
-        "(drop (call $set_size (i32.const 5) (i64.const {size})))",
-        """(drop (call $seek (i32.const 5) (i64.const {last}) (i32.const 0) (i32.const 16)))
-        (drop (call $write (i32.const 5) (i32.const 2048) (i32.const 1)))""",
+        "(drop (call $set_size (i32.const 4) (i64.const {size})))",
+        """(drop (call $seek (i32.const 4) (i64.const {last}) (i32.const 0) (i32.const 16)))
+        (drop (call $write (i32.const 4) (i32.const 2048) (i32.const 1)))""",
     ],
     ids=["set to a size", "written at its end"],
 )
@@ -81,7 +82,7 @@ async def test_files_that_were_removed_and_are_open_count(
     slot: RunnerSlot, files: int, beyond: int
 ) -> None:
     """INV-TASK-30."""
-    removed = "(drop (call $unlink (i32.const 4) (i32.const 1024) (i32.const 1)))"
+    removed = "(drop (call $unlink (i32.const 3) (i32.const 1024) (i32.const 1)))"
     module = guests.writes(BOUND + beyond, files=files, before=removed)
     result = await run(slot, module, Limits(scratch_bytes=BOUND))
     assert result.trap is (None if beyond <= 0 else Fault.SCRATCH_LIMIT)
@@ -119,7 +120,7 @@ def test_a_scratch_is_as_deep_as_it_may_however_long_its_names(
 ) -> None:
     """INV-TASK-30: a path may be longer than the host takes in one piece."""
     at = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(SCRATCH_DEPTH + beyond):
+    for _ in range(FOLDER_DEPTH + beyond):
         os.mkdir("d" * name_bytes, dir_fd=at)
         nested = os.open("d" * name_bytes, os.O_RDONLY, dir_fd=at)
         os.close(at)
@@ -128,8 +129,8 @@ def test_a_scratch_is_as_deep_as_it_may_however_long_its_names(
     os.truncate(at_path := f"/proc/self/fd/{at}/file", BOUND)
     assert Path(at_path).stat().st_size == BOUND
     os.close(at)
-    assert exceeds(str(tmp_path), BOUND, SCRATCH_FILES, SCRATCH_DEPTH) is (beyond > 0)
-    assert exceeds(str(tmp_path), BOUND - 1, SCRATCH_FILES, SCRATCH_DEPTH)
+    assert exceeds(str(tmp_path), BOUND, FOLDER_ENTRIES, FOLDER_DEPTH) is (beyond > 0)
+    assert exceeds(str(tmp_path), BOUND - 1, FOLDER_ENTRIES, FOLDER_DEPTH)
 
 
 def test_a_scratch_has_as_many_entries_as_it_may(tmp_path: Path) -> None:
@@ -138,10 +139,10 @@ def test_a_scratch_has_as_many_entries_as_it_may(tmp_path: Path) -> None:
     for place in places:
         place.mkdir()
     (tmp_path / "first").touch()
-    for number in range(SCRATCH_FILES - len(places) - 2):
+    for number in range(FOLDER_ENTRIES - len(places) - 2):
         os.link(tmp_path / "first", places[number % 3] / str(number))
     for place, over in zip(places, (False, False, True), strict=True):
-        assert exceeds(str(tmp_path), 0, SCRATCH_FILES, SCRATCH_DEPTH) is over
+        assert exceeds(str(tmp_path), 0, FOLDER_ENTRIES, FOLDER_DEPTH) is over
         (place / "more").touch()
 
 

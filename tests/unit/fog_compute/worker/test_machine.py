@@ -161,13 +161,21 @@ def test_what_a_task_opened_is_closed_at_its_end_and_not_by_a_collection(
     tmp_path: Path, end: str
 ) -> None:
     """INV-TASK-25."""
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.txt").write_text("a")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "a.txt").write_text("a")
     module = guests.opens_until_refused(end, most=12)
     outputs = [os.memfd_create("output") for _ in range(2)]
-    files = (os.devnull, str(tmp_path / "in"))
-    stdin, inputs = map(os.fsencode, files)
-    task = Run("x", (), stdin, inputs, None, 64 * MIB, 10**9, 0, 0, bytes(32))
+    task = Run(
+        "x",
+        (),
+        os.fsencode(os.devnull),
+        os.fsencode(tmp_path / "work"),
+        64 * MIB,
+        10**9,
+        0,
+        0,
+        bytes(32),
+    )
     sandbox = Sandbox(tmp_path / "compiled", outputs[0], outputs[1], PROFILES[-1])
     sandbox.compile("x", module)
     sandbox.run(task)

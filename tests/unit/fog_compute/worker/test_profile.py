@@ -18,7 +18,7 @@ from fog_compute.worker.slot import Job, RunnerSlot
 from fog_compute.worker.wasi import REPLACED
 
 from . import scripted
-from .scripted import BUFFER, FUNCTIONS, INPUTS, OUT, SCRATCH, Script, Stat, entries
+from .scripted import BUFFER, FUNCTIONS, OUT, TMP, WORK, Script, Stat, entries
 
 ROOT = Path(__file__).parents[4]
 START_NS = 946_684_800 * 10**9
@@ -125,7 +125,7 @@ def everything() -> Script:
     script.call("args_sizes_get", OUT, OUT + 4, dump=(OUT, 8))
     script.call("args_get", OUT, BUFFER, dump=(BUFFER, 16))
     script.call("environ_sizes_get", OUT, OUT + 4, dump=(OUT, 8))
-    for fd in (0, 1, 2, INPUTS, SCRATCH, 5, 99):
+    for fd in (0, 1, 2, WORK, TMP, 5, 99):
         script.fstat(fd)
         script.call("fd_fdstat_get", fd, OUT, dump=(OUT, 24))
         script.call("fd_prestat_get", fd, OUT, dump=(OUT, 8))
@@ -137,12 +137,12 @@ def everything() -> Script:
         script.call("sock_accept", fd, 0, OUT)
         script.call("fd_filestat_set_times", fd, 7, 9, 5)
         script.read_folder(fd, length=600)
-    script.read_folder(INPUTS)
+    script.read_folder(WORK)
     for path in ("b.txt", "a.txt", "d", "d/z", "d/y", "absent", "."):
-        script.stat(INPUTS, path)
-    script.open(INPUTS, "d")  # 5
+        script.stat(WORK, path)
+    script.open(WORK, "d")  # 5
     script.read_folder(5)
-    script.open(INPUTS, "a.txt")  # 6
+    script.open(WORK, "a.txt")  # 6
     script.call("fd_pread", 6, struct.pack("<II", BUFFER, 8), 1, 0, OUT, dump=(BUFFER, 8))
     script.fstat(6)  # reading leaves no trace
     for i in range(6):
@@ -150,20 +150,20 @@ def everything() -> Script:
         script.fstat(7 + i)
     script.on_path("path_create_directory", "g")
     script.on_path("path_create_directory", "g/h")
-    script.call("path_symlink", b"f0", 2, SCRATCH, b"link", 4)
-    script.call("path_link", SCRATCH, 0, b"f1", 2, SCRATCH, b"g/hard", 6)
-    script.read_folder(SCRATCH)
+    script.call("path_symlink", b"f0", 2, TMP, b"link", 4)
+    script.call("path_link", TMP, 0, b"f1", 2, TMP, b"g/hard", 6)
+    script.read_folder(TMP)
     for path in ("f0", "f1", "g/hard", "link", "g", "g/h", "."):
-        script.stat(SCRATCH, path)
-        script.call("path_filestat_set_times", SCRATCH, 0, path.encode(), len(path), 3, 4, 5)
-        script.stat(SCRATCH, path, follow=True)
+        script.stat(TMP, path)
+        script.call("path_filestat_set_times", TMP, 0, path.encode(), len(path), 3, 4, 5)
+        script.stat(TMP, path, follow=True)
     for path in ("f2", "f3", "g/hard", "absent", "g"):
         script.on_path("path_unlink_file", path)
     for path in ("g", "g/h", "f0"):
         script.on_path("path_remove_directory", path)
     for i in range(5):
         script.create(f"n{i}")  # may get a number of the host's that was free again
-        script.stat(SCRATCH, f"n{i}")
+        script.stat(TMP, f"n{i}")
     script.rename("f4", "f5")
     script.on_path("path_create_directory", "full")
     script.on_path("path_create_directory", "full/x")
@@ -171,8 +171,8 @@ def everything() -> Script:
     script.rename("other", "full")
     for fd in range(7, 13):
         script.fstat(fd)  # some have no name any more
-    script.open(SCRATCH, "f5")
-    script.read_folder(SCRATCH)
+    script.open(TMP, "f5")
+    script.read_folder(TMP)
     script.call("clock_time_get", 0, 0, OUT, dump=(OUT, 8))
     return script
 
@@ -226,13 +226,13 @@ async def test_the_rest_of_the_table_is_what_wasmtime_does(slot: RunnerSlot) -> 
 
     script.create("f")  # 5
     expected.append(0)
-    for fd, position in ((0, ESPIPE), (1, ESPIPE), (INPUTS, EBADF), (5, 0), (99, EBADF)):
+    for fd, position in ((0, ESPIPE), (1, ESPIPE), (WORK, EBADF), (5, 0), (99, EBADF)):
         gives(position, "fd_tell", fd, OUT)
         gives(position, "fd_seek", fd, 0, 0, OUT)
         gives(ENOTSUP if fd == 5 else EBADF, "fd_allocate", fd, 0, 10)
         gives(0 if fd == 5 else EBADF, "fd_filestat_set_size", fd, 10)
         gives(0 if fd == 5 else EBADF, "fd_fdstat_set_flags", fd, 1)
-        gives(ENOTSUP if fd in (INPUTS, 5) else EBADF, "fd_fdstat_set_rights", fd, 0, 0)
+        gives(ENOTSUP if fd in (WORK, 5) else EBADF, "fd_fdstat_set_rights", fd, 0, 0)
         gives(EBADF if fd == 99 else ENOTSOCK, "sock_accept", fd, 0, OUT)
         gives(EBADF if fd == 99 else ENOTSOCK, "sock_recv", fd, OUT, 0, 0, OUT, OUT + 4)
         gives(EBADF if fd == 99 else ENOTSOCK, "sock_send", fd, OUT, 0, 0, OUT)
@@ -240,20 +240,24 @@ async def test_the_rest_of_the_table_is_what_wasmtime_does(slot: RunnerSlot) -> 
         for sync in ("fd_sync", "fd_datasync"):
             gives(0 if fd == 5 else EBADF, sync, fd)
         gives(0 if fd == 5 else EBADF, "fd_advise", fd, 0, 0, 3)
-    gives(0, "fd_prestat_get", SCRATCH, OUT)
-    gives(EBADF, "fd_prestat_get", 5, OUT)
-    gives(EPERM, "fd_filestat_set_times", INPUTS, 1, 1, 5)
-    gives(EPERM, "path_filestat_set_times", INPUTS, 0, b"a.txt", 5, 1, 1, 5)
-    gives(EPERM, "path_create_directory", INPUTS, b"new", 3)
-    gives(EPERM, "path_link", INPUTS, 0, b"a.txt", 5, SCRATCH, b"a", 1)
-    gives(EPERM, "path_open", INPUTS, 0, b"../x", 4, 0, 2, 0, 0, OUT)
-    gives(EPERM, "path_open", INPUTS, 0, b"a.txt", 5, 0, 64, 0, 0, OUT)
+    gives(0, "fd_prestat_get", WORK, OUT)
+    for fd in (TMP, 5):
+        gives(EBADF, "fd_prestat_get", fd, OUT)
+    gives(0, "fd_filestat_set_times", WORK, 1, 1, 5)
+    gives(0, "path_filestat_set_times", WORK, 0, b"a.txt", 5, 1, 1, 5)
+    gives(0, "path_create_directory", WORK, b"new", 3)
+    gives(0, "path_link", WORK, 0, b"a.txt", 5, TMP, b"a", 1)
+    gives(0, "path_rename", WORK, b"b.txt", 5, TMP, b"b", 1)
+    gives(EPERM, "path_symlink", b"/tmp/b", 6, WORK, b"out/b", 5)
+    gives(EPERM, "path_open", WORK, 0, b"../x", 4, 0, 2, 0, 0, OUT)
+    gives(EPERM, "path_open", WORK, 0, b"/tmp", 4, 0, 2, 0, 0, OUT)
+    gives(0, "path_open", WORK, 0, b"a.txt", 5, 0, 64, 0, 0, OUT)
     gives(ENOTSUP, "proc_raise", 6)
     gives(0, "sched_yield")
-    gives(0, "fd_renumber", 5, SCRATCH)
+    gives(0, "fd_renumber", 5, TMP)
     gives(EBADF, "fd_close", 5)
     gives(EBADF, "fd_renumber", 5, 99)
-    gives(0, "fd_close", SCRATCH)
+    gives(0, "fd_close", TMP)
     assert [errno for errno, _ in await answers(slot, script, INPUT_FILES)] == expected
 
 
@@ -261,9 +265,9 @@ async def test_the_rest_of_the_table_is_what_wasmtime_does(slot: RunnerSlot) -> 
 async def test_dates_and_sizes_of_folders_are_nobodys(slot: RunnerSlot) -> None:
     """INV-TASK-32."""
     script = Script()
-    script.fstat(INPUTS)
-    script.stat(INPUTS, "d")
-    script.stat(INPUTS, "b.txt")
+    script.fstat(WORK)
+    script.stat(WORK, "d")
+    script.stat(WORK, "b.txt")
     script.create("new")
     script.fstat(5)
     for answer in await answers(slot, script, INPUT_FILES):
@@ -280,17 +284,17 @@ async def test_a_number_belongs_to_one_file_as_long_as_it_is_there(slot: RunnerS
     """INV-TASK-32."""
     script = Script()
     script.create("a")  # 5
-    script.stat(SCRATCH, "a")
+    script.stat(TMP, "a")
     script.fstat(5)
-    script.call("path_link", SCRATCH, 0, b"a", 1, SCRATCH, b"b", 1)
-    script.stat(SCRATCH, "b")
+    script.call("path_link", TMP, 0, b"a", 1, TMP, b"b", 1)
+    script.stat(TMP, "b")
     script.on_path("path_unlink_file", "a")
     script.rename("b", "c")
-    script.stat(SCRATCH, "c")
+    script.stat(TMP, "c")
     script.on_path("path_unlink_file", "c")
     script.fstat(5)
     script.create("d")
-    script.stat(SCRATCH, "d")
+    script.stat(TMP, "d")
     stats = [Stat.of(a) for a in await answers(slot, script) if len(a[1]) == 64]
     same, removed, fresh = stats[:4], stats[4], stats[5]
     assert len({stat.ino for stat in same}) == 1
@@ -309,11 +313,11 @@ async def test_a_folder_is_listed_by_name_in_buffers_of_any_size(
 ) -> None:
     """INV-TASK-32: a buffer is filled to its end unless the folder's end is in it."""
     names = ["zeta", "B", "b", "ä", "a" * 30, "a", "10", "9", "_"]
-    expected = [".", "..", *sorted(names, key=str.encode)]
+    expected = [".", "..", *sorted([*names, "out", "tmp"], key=str.encode)]
     script = Script()
-    for cookie in range(len(names) + 3):
-        script.read_folder(INPUTS, cookie=cookie, length=length)
-    script.read_folder(INPUTS, cookie=2**64 - 1, length=length)
+    for cookie in range(len(expected) + 1):
+        script.read_folder(WORK, cookie=cookie, length=length)
+    script.read_folder(WORK, cookie=2**64 - 1, length=length)
     given = await answers(slot, script, dict.fromkeys(names, b""))
     for cookie, answer in enumerate(given):
         used = int.from_bytes(answer[1][:4], "little")
@@ -334,14 +338,14 @@ async def test_who_removes_what_he_lists_misses_nothing(slot: RunnerSlot) -> Non
     for name in names:
         script.create(name)
         script.call("fd_close", 5)
-    script.read_folder(SCRATCH, length=200)
+    script.read_folder(TMP, length=200)
     seen = 2  # "." and ".."
     while seen < len(names) + 2:
-        script.read_folder(SCRATCH, cookie=seen, length=200)
+        script.read_folder(TMP, cookie=seen, length=200)
         for name in names[seen - 2 : seen + 3]:
             script.on_path("path_unlink_file", name)
         seen += 5
-    script.read_folder(SCRATCH)
+    script.read_folder(TMP)
     given = await answers(slot, script)
     assert {errno for errno, _ in given} == {0}
     listed = {e.name for a in given if len(a[1]) == 204 for e in entries(a)}
@@ -352,11 +356,11 @@ async def test_who_removes_what_he_lists_misses_nothing(slot: RunnerSlot) -> Non
 @pytest.mark.asyncio
 async def test_listing_what_is_no_folder_is_an_error(slot: RunnerSlot) -> None:
     script = Script()
-    script.open(INPUTS, "a.txt")  # 5
+    script.open(WORK, "a.txt")  # 5
     for fd in (0, 5, 99, 2**32 - 1):
         script.read_folder(fd, length=100)
     script.call("fd_close", 5)
-    script.open(INPUTS, "d")  # 5
+    script.open(WORK, "d")  # 5
     script.read_folder(5, length=100)
     script.call("fd_close", 5)
     script.read_folder(5, cookie=1, length=100)
@@ -367,11 +371,11 @@ async def test_listing_what_is_no_folder_is_an_error(slot: RunnerSlot) -> None:
 @pytest.mark.asyncio
 async def test_more_names_than_one_page_holds_are_all_listed(slot: RunnerSlot) -> None:
     """INV-TASK-32."""
-    names = {f"{i:03}-{'n' * 240}" for i in range(255)}
+    names = {f"z{i:03}-{'n' * 240}" for i in range(255)}
     script = Script()
-    script.read_folder(INPUTS, length=100)
-    last = 257 - 3
-    script.read_folder(INPUTS, cookie=last, length=4096)
+    script.read_folder(WORK, length=100)
+    last = 2 + 2 + len(names) - 3
+    script.read_folder(WORK, cookie=last, length=4096)
     given = await answers(slot, script, dict.fromkeys(names, b""))
     assert [entry.name for entry in entries(given[1])] == sorted(names)[-3:]
 
@@ -381,9 +385,9 @@ async def test_a_guest_has_as_many_descriptors_on_every_host(slot: RunnerSlot) -
     """INV-TASK-32: one that is refused makes nothing, and one that is closed is free again."""
     script = Script()
     for _ in range(130):
-        script.open(INPUTS, "a.txt")
+        script.open(WORK, "a.txt")
     script.create("new")
-    script.read_folder(SCRATCH, length=100)
+    script.read_folder(TMP, length=100)
     script.call("fd_close", 60)
     script.create("new")
     script.create("newer")
@@ -399,16 +403,16 @@ async def test_a_guest_has_as_many_descriptors_on_every_host(slot: RunnerSlot) -
 @pytest.mark.asyncio
 async def test_bad_arguments_are_errors_of_the_guest(slot: RunnerSlot) -> None:
     script = Script()
-    script.call("fd_filestat_get", INPUTS, -4)
-    script.call("path_filestat_get", INPUTS, 0, -4, 100, OUT)
-    script.call("path_filestat_get", INPUTS, 2, b"a", 1, OUT)
-    script.call("path_filestat_get", INPUTS, 0, b"a" * 5000, 5000, OUT)
-    script.call("fd_readdir", INPUTS, -4, 100, 0, OUT)
-    script.call("fd_readdir", INPUTS, BUFFER, 100, 0, -2)
-    script.call("path_unlink_file", SCRATCH, -4, 100)
-    script.call("path_rename", SCRATCH, b"a", 1, SCRATCH, -4, 100)
-    script.call("fd_advise", INPUTS, 0, 0, 6)
-    script.call("path_open", INPUTS, 0, b"a.txt", 5, 0, 2, 0, 0, -2)
+    script.call("fd_filestat_get", WORK, -4)
+    script.call("path_filestat_get", WORK, 0, -4, 100, OUT)
+    script.call("path_filestat_get", WORK, 2, b"a", 1, OUT)
+    script.call("path_filestat_get", WORK, 0, b"a" * 5000, 5000, OUT)
+    script.call("fd_readdir", WORK, -4, 100, 0, OUT)
+    script.call("fd_readdir", WORK, BUFFER, 100, 0, -2)
+    script.call("path_unlink_file", TMP, -4, 100)
+    script.call("path_rename", TMP, b"a", 1, TMP, -4, 100)
+    script.call("fd_advise", WORK, 0, 0, 6)
+    script.call("path_open", WORK, 0, b"a.txt", 5, 0, 2, 0, 0, -2)
     script.call("random_get", -1, 8)
     errnos = [errno for errno, _ in await answers(slot, script, INPUT_FILES)]
     assert errnos == [
@@ -431,7 +435,7 @@ async def test_bad_arguments_are_errors_of_the_guest(slot: RunnerSlot) -> None:
 @pytest.mark.asyncio
 async def test_flags_that_mean_nothing_are_a_trap_and_leave_the_slot_well(slot: RunnerSlot) -> None:
     script = Script()
-    script.call("path_open", INPUTS, 0, b"a.txt", 5, 0x7FFF, 2, 0, 0, OUT)
+    script.call("path_open", WORK, 0, b"a.txt", 5, 0x7FFF, 2, 0, 0, OUT)
 
     async def load() -> bytes:
         return scripted.MODULE
@@ -495,8 +499,8 @@ async def test_clocks_never_go_back(slot: RunnerSlot, clock: int) -> None:
 async def test_a_poll_says_what_is_wrong_with_each_descriptor(slot: RunnerSlot) -> None:
     """INV-TASK-32: a descriptor that is not open is an event with an error."""
     script = Script()
-    script.open(INPUTS, "d/y")  # 5
-    asked = [(1, 99), (2, 99), (1, INPUTS), (1, 5), (2, 5), (1, 0), (2, 0), (2, 1), (1, 1)]
+    script.open(WORK, "d/y")  # 5
+    asked = [(1, 99), (2, 99), (1, WORK), (1, 5), (2, 5), (1, 0), (2, 0), (2, 1), (1, 1)]
     asked += [(0, 9), (0, 1)]
     polled = b"".join(subscription(tag, subject) for tag, subject in asked)
     script.call("poll_oneoff", polled, BUFFER, len(asked), OUT, dump=(OUT, 4))

@@ -20,7 +20,7 @@ from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
 from . import guests
 
 ROOT = Path(__file__).parents[4]
-ENOTCAPABLE, EPERM, ENOENT, EROFS, ENOTDIR = 76, 63, 44, 69, 54
+ENOTCAPABLE, EPERM, ENOENT = 76, 63, 44
 SECOND_TRY_S = 20.0
 
 
@@ -54,7 +54,8 @@ def leftovers(home: Path) -> list[Path]:
     return [
         path
         for path in (home / "slot").rglob("*")
-        if path.name not in ("in", "tmp", "stdin") or (path.is_file() and path.stat().st_size)
+        if path.name not in ("work", "out", "tmp", "stdin")
+        or (path.is_file() and path.stat().st_size)
     ]
 
 
@@ -378,15 +379,31 @@ async def test_a_guest_reads_no_file_of_the_host(
 
 
 @pytest.mark.asyncio
-async def test_inputs_can_be_read_and_not_written(slot: RunnerSlot) -> None:
-    """INV-TASK-17."""
+async def test_inputs_are_copies_that_a_task_may_change_and_the_next_finds_them_whole(
+    slot: RunnerSlot,
+) -> None:
+    """INV-TASK-17, INV-TASK-91."""
     inputs = {"a/b.txt": b"x"}
-    assert (await run(slot, guests.opens("a/b.txt"), inputs=inputs)).exit_code == 0
-    for flags, rights in ((0, 64), (8, 64), (1, 64)):
-        path = "new.txt" if flags == 1 else "a/b.txt"
-        attempt = guests.opens(path, flags=flags, rights=rights)
-        result = await run(slot, attempt, inputs=inputs)
-        assert result.exit_code in {ENOTCAPABLE, EPERM, EROFS}, (flags, rights)
+    opened = guests.opens("a/b.txt")
+    # Written to, cut off, made anew beside it: none of it is there for the next.
+    for flags, rights, path in ((0, 64, "a/b.txt"), (8, 64, "a/b.txt"), (1, 64, "a/new.txt")):
+        changes = guests.opens(path, flags=flags, rights=rights)
+        assert (await run(slot, changes, inputs=inputs)).exit_code == 0, (flags, rights)
+        assert (await run(slot, opened, inputs=inputs)).exit_code == 0
+        assert (await run(slot, guests.opens("a/new.txt"), inputs=inputs)).exit_code == ENOENT
+    assert inputs == {"a/b.txt": b"x"}
+
+
+@pytest.mark.asyncio
+async def test_what_a_task_made_of_its_folders_is_gone_before_the_next(
+    slot: RunnerSlot, tmp_path: Path
+) -> None:
+    """INV-TASK-17, INV-TASK-91: also where it put a file in the place of a folder."""
+    for name in ("tmp", "out"):
+        spoils = guests.replaces_folder_by_file(name)
+        assert (await run(slot, spoils, inputs={"a/b.txt": b"x"})).exit_code == 0
+        assert leftovers(tmp_path) == []
+        assert (await run(slot, guests.opens(name, flags=2))).exit_code == 0  # a folder again
 
 
 @pytest.mark.asyncio
@@ -400,16 +417,24 @@ async def test_a_task_finds_nothing_of_the_task_before(slot: RunnerSlot, tmp_pat
 
 
 @pytest.mark.asyncio
-async def test_scratch_is_empty_for_each_task_and_absent_without_quota(slot: RunnerSlot) -> None:
-    """INV-TASK-17."""
-    makes = guests.opens("f", flags=1 | 4, rights=64, folder=4)  # create, and it must be new
+@pytest.mark.parametrize("path", ["f", "tmp/f", "out/f"])
+async def test_what_a_task_writes_is_gone_before_the_next(slot: RunnerSlot, path: str) -> None:
+    """INV-TASK-17, INV-TASK-91."""
+    makes = guests.opens(path, flags=1 | 4, rights=64)  # create, and it must be new
     for _ in range(2):
         assert (await run(slot, makes)).exit_code == 0
-    assert (await run(slot, makes, limits=Limits(scratch_bytes=0))).exit_code != 0
 
 
 @pytest.mark.asyncio
-async def test_a_guest_has_two_folders_and_no_socket(slot: RunnerSlot) -> None:
+async def test_a_task_without_a_scratch_writes_no_byte(slot: RunnerSlot) -> None:
+    """INV-TASK-30."""
+    limits = Limits(scratch_bytes=0)
+    assert (await run(slot, guests.writes(0), limits=limits)).trap is None
+    assert (await run(slot, guests.writes(1), limits=limits)).trap is Fault.SCRATCH_LIMIT
+
+
+@pytest.mark.asyncio
+async def test_a_guest_has_one_folder_and_no_socket(slot: RunnerSlot) -> None:
     """INV-TASK-17."""
     assert (await run(slot, guests.SOCKETS)).exit_code == 11
 

@@ -1,0 +1,70 @@
+"""The working directory of a task: names and room."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fog_compute.errors import InvalidTask
+from fog_compute.tasks.folder import (
+    PAGE_BYTES,
+    check_guest_path,
+    check_output_paths,
+    check_room,
+    check_tree,
+    disk_bytes,
+    is_plain_path,
+)
+
+names = st.text(st.sampled_from("ab/.\n\x7f\u00e4\ud800"), max_size=12)
+
+
+@given(names)
+def test_a_plain_path_stays_where_it_is_and_can_be_printed(path: str) -> None:
+    if is_plain_path(path):
+        assert path.isprintable()
+        assert not {"", ".", ".."} & set(path.split("/"))
+        assert path.encode()
+
+
+@given(st.sets(names))
+def test_output_paths_that_are_taken_can_all_be_written_in_their_order(paths: set[str]) -> None:
+    plain = sorted(filter(is_plain_path, paths), key=str.encode)
+    folders = {path[:i] for path in plain for i, c in enumerate(path) if c == "/"}
+    files = [path for path in plain if path not in folders]
+    check_output_paths(files)
+    for spoiled in ([*files, "a/../b"], [*files, *files[:1]], list(reversed(files))):
+        if spoiled != files:
+            with pytest.raises(InvalidTask, match="output path"):
+                check_output_paths(spoiled)
+    if folders:
+        with pytest.raises(InvalidTask, match="a file and a folder"):
+            check_output_paths(sorted({*files, min(folders)}, key=str.encode))
+
+
+@given(st.dictionaries(st.integers(0, 50).map(lambda i: f"d{i % 3}/{i}"), st.integers(0, 20_000)))
+def test_each_name_and_each_folder_takes_pages_of_its_own(sizes: dict[str, int]) -> None:
+    taken = disk_bytes(sizes)
+    folders = {path.split("/")[0] for path in sizes}
+    assert taken % PAGE_BYTES == 0
+    assert taken >= sum(sizes.values()) + PAGE_BYTES * len(folders)
+    assert taken <= sum(sizes.values()) + PAGE_BYTES * (len(sizes) + len(folders))
+    assert taken >= PAGE_BYTES * (len(sizes) + len(folders))
+    check_room(sizes, taken)
+    if sizes:
+        with pytest.raises(InvalidTask, match="--scratch"):
+            check_room(sizes, taken - 1)
+
+
+@pytest.mark.parametrize("path", ["out", "tmp", "out/a", "tmp/a", "/a", "a/", "a//b", "d/" * 70])
+def test_inputs_stand_beside_the_folders_that_a_task_has_for_itself(path: str) -> None:
+    with pytest.raises(InvalidTask, match="is not allowed"):
+        check_guest_path(path)
+    check_guest_path("x" + path.strip("/").replace("//", "/")[:50])
+
+
+def test_an_input_is_no_folder_of_another() -> None:
+    check_tree({"a/b/c": 1, "a/b.c": 1, "a/bc": 1})
+    with pytest.raises(InvalidTask, match="'a/b' is a file and a folder"):
+        check_tree({"a/b/c": 1, "a/b": 1})
