@@ -18,6 +18,12 @@ __all__ = [
     "ANOTHER_PROGRAM",
     "Attempt",
     "Blob",
+    "Circuit",
+    "CircuitCounts",
+    "Client",
+    "LevelCircuits",
+    "LevelDetail",
+    "LevelList",
     "Made",
     "Net",
     "Problem",
@@ -149,6 +155,78 @@ class Service(TypedDict):
     detail: str
 
 
+class CircuitCounts(TypedDict):
+    """The circuits of one level in numbers."""
+
+    circuits: int
+    sessions: int
+    in_flight: int
+
+
+class Edge(TypedDict):
+    """An edge with mailboxes of a client."""
+
+    id: str
+    current: bool
+    attached: bool
+    reason: str | None
+
+
+class Client(TypedDict):
+    """How the packets of a level's client fare."""
+
+    tries: int
+    lost: int
+    round_trip_ms: int | None
+    loop_ms: int | None
+    trouble: str | None
+    edges: list[Edge]
+    excluded: list[ExcludedNode]
+
+
+class LevelCircuits(TypedDict):
+    """The circuits of one level together."""
+
+    level: str
+    hops: int
+    sessions: int
+    by_token: int
+    circuits: dict[str, int]
+    in_flight: int
+    made: int
+    rotations: int
+    bytes_sent: int
+    bytes_received: int
+    packets_sent: int
+    surbs_sent: int
+    client: Client | None
+
+
+class Circuit(TypedDict):
+    """One circuit."""
+
+    id: str
+    state: str
+    age_s: float
+    idle_s: float
+    in_flight: int
+    bytes_sent: int
+    bytes_received: int
+    packets_sent: int
+
+
+class LevelDetail(LevelCircuits):
+    """The circuits of one level, each by itself as well."""
+
+    each: list[Circuit]
+
+
+class LevelList(TypedDict):
+    """The circuits of all levels."""
+
+    levels: list[LevelCircuits]
+
+
 class Status(TypedDict):
     """Everything at a glance."""
 
@@ -156,6 +234,7 @@ class Status(TypedDict):
     net: Net | None
     workers: list[Worker]
     tasks: dict[str, int]
+    circuits: dict[str, CircuitCounts]
 
 
 class Problem(TypedDict, total=False):

@@ -77,6 +77,10 @@ def build_app() -> App:
     worker = App(name="worker", help="Look at workers.")
     worker.command(f"{package}.worker:ls", name="ls", help="List the workers of the network.")
     app.command(worker)
+    circuit = App(name="circuit", help="Look at circuits.")
+    circuit.command(f"{package}.circuit:ls", name="ls", help="Show the circuits of all levels.")
+    circuit.command(f"{package}.circuit:show", name="show", help="Show those of one level.")
+    app.command(circuit)
     return app
 
 

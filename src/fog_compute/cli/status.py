@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fog_compute.cli.answers import ExcludedNode, PathFigures, Status
+from fog_compute.cli.answers import CircuitCounts, ExcludedNode, PathFigures, Status
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_fields, print_json
 from fog_compute.cli.state import FogState, read_fog_state, troubles_of
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.units import format_bytes
 
-__all__ = ["status"]
+__all__ = ["excluded_line", "status"]
 
 
 def status(*, json: JsonFlag = False) -> int:
@@ -35,6 +35,7 @@ def _print(layout: HomeLayout, state: FogState | None, report: Status) -> None:
         lines.append(("processes", f"fog {state['pid']}, {children}"))
     lines += [("", trouble) for trouble in troubles_of(state)]
     lines += _net_lines(report)
+    lines += _circuit_lines(report["circuits"])
     workers = report["workers"]
     lines.append(("workers", str(len(workers)) if workers else "none yet"))
     for worker in workers:
@@ -47,6 +48,15 @@ def _print(layout: HomeLayout, state: FogState | None, report: Status) -> None:
     print_fields(lines)
 
 
+def _circuit_lines(levels: dict[str, CircuitCounts]) -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    for level, counts in levels.items():
+        sessions = f"{counts['sessions']} session{'' if counts['sessions'] == 1 else 's'}"
+        text = f"{level}: {counts['circuits']} of {sessions}, {counts['in_flight']} under way"
+        lines.append(("" if lines else "circuits", text))
+    return lines
+
+
 def _net_lines(report: Status) -> list[tuple[str, str]]:
     net = report["net"]
     lines: list[tuple[str, str]] = []
@@ -56,7 +66,7 @@ def _net_lines(report: Status) -> list[tuple[str, str]]:
         text = f"{net['name']}: {total} nodes ({nodes}), epoch {net['epoch']}"
         lines.append(("net", f"{text}, mean delay {delay:g} ms a hop"))
         lines += [("", _path(path)) for path in net["paths"]]
-        lines += [("", _excluded(node)) for node in net["excluded"]]
+        lines += [("", excluded_line(node)) for node in net["excluded"]]
         lines += [("", warning) for warning in net["warnings"]]
     lines += [
         ("service", f"{service['name']} is {service['state']}: {service['detail']}")
@@ -72,7 +82,8 @@ def _path(path: PathFigures) -> str:
     return f"{path['hops']} hops: {path['lost']} of {path['tries']} packets lost{time}"
 
 
-def _excluded(node: ExcludedNode) -> str:
+def excluded_line(node: ExcludedNode) -> str:
+    """Say which node a client leaves out, and why."""
     return (
         f"left out {node['id']}: lost {node['lost']} of {node['tries']} packets, "
         f"{node['expected']} by chance; tried again in {round(node['seconds_left'])} s"

@@ -14,7 +14,7 @@ from fog_compute.server.auth import bearer, load_or_make_token
 from fog_compute.server.gate import Gate
 from fog_compute.server.middleware import Counting, SafeHeaders
 from fog_compute.server.problems import install_problems
-from fog_compute.server.routers import system, tasks
+from fog_compute.server.routers import circuits, system, tasks
 from fog_compute.server.services import ServiceManager
 from fog_compute.server.stopping import Stopping
 
@@ -77,6 +77,7 @@ def create_app(
     install_problems(app)
     guarded = [Depends(bearer)]
     app.include_router(tasks.router, prefix="/api/v1", dependencies=guarded)
+    app.include_router(circuits.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(system.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(system.open_router)
     return app

@@ -298,6 +298,14 @@ class LevelOut(_Out):
     run_ms: int
 
 
+class CircuitCountsOut(_Out):
+    """The circuits of one level in numbers."""
+
+    circuits: int = Field(description="Circuits in use, without those that drain.")
+    sessions: int
+    in_flight: int
+
+
 class StatusOut(_Out):
     """Everything at a glance."""
 
@@ -308,6 +316,7 @@ class StatusOut(_Out):
     workers: list[WorkerOut]
     tasks: dict[TaskState, int]
     levels: dict[PrivacyLevel, LevelOut]
+    circuits: dict[PrivacyLevel, CircuitCountsOut] = Field(description="Of levels in use.")
 
 
 class HealthOut(_Out):

@@ -11,9 +11,11 @@ from fastapi import APIRouter, Response
 import fog_compute
 from fog_compute.coordinator.registry import by_state
 from fog_compute.errors import FogError
+from fog_compute.levels import PrivacyLevel
 from fog_compute.observability.metrics import CONTENT_TYPE
 from fog_compute.server.dependencies import Services
 from fog_compute.server.schemas import (
+    CircuitCountsOut,
     ExcludedNodeOut,
     HealthOut,
     LevelOut,
@@ -50,6 +52,7 @@ async def status(services: Services) -> StatusOut:
         workers=[WorkerOut.of(worker) for worker in services.get_service("workers").workers()],
         tasks=await store.tasks.count_by_state(),
         levels={level: LevelOut(**dataclasses.asdict(delta)) for level, delta in levels.items()},
+        circuits=_circuits(services),
     )
 
 
@@ -91,6 +94,19 @@ async def _refresh(services: ServiceManager) -> None:
 def _troubles(seen: str, met: str) -> list[str]:
     """What keeps the client from its network, and what the coordinator met, if that is more."""
     return [text for text in (seen, "" if met in seen else met) if text]
+
+
+def _circuits(services: ServiceManager) -> dict[PrivacyLevel, CircuitCountsOut]:
+    onion = services.get_service("onion_circuit")
+    return {
+        level: CircuitCountsOut(
+            circuits=sum(n for state, n in status.circuits.items() if state.usable),
+            sessions=status.sessions,
+            in_flight=status.in_flight,
+        )
+        for level in PrivacyLevel
+        if (status := onion.status(level)).circuits
+    }
 
 
 def _net(services: ServiceManager) -> NetOut | None:

@@ -67,6 +67,47 @@ STATUS: Final = {
         }
     ],
     "tasks": {"accepted": 1},
+    "circuits": {
+        "private": {"circuits": 3, "sessions": 2, "in_flight": 1},
+        "secret": {"circuits": 1, "sessions": 1, "in_flight": 0},
+    },
+}
+CLIENT: Final = {
+    "tries": 40,
+    "lost": 3,
+    "round_trip_ms": 150,
+    "loop_ms": None,
+    "trouble": "no edge answers",
+    "edges": [
+        {"id": "e1", "current": True, "attached": True, "reason": None},
+        {"id": "e2", "current": False, "attached": False, "reason": "refused"},
+    ],
+    "excluded": [{"id": "0f", "tries": 9, "lost": 8, "expected": 1, "seconds_left": 7.5}],
+}
+LEVEL: Final = {
+    "level": "private",
+    "hops": 3,
+    "sessions": 2,
+    "by_token": 1,
+    "circuits": {"fresh": 1, "active": 2, "draining": 1, "closed": 0},
+    "in_flight": 1,
+    "made": 9,
+    "rotations": 5,
+    "bytes_sent": 2048,
+    "bytes_received": 100,
+    "packets_sent": 12,
+    "surbs_sent": 4,
+    "client": CLIENT,
+}
+CIRCUIT: Final = {
+    "id": "c" * 32,
+    "state": "active",
+    "age_s": 8.2,
+    "idle_s": 0.5,
+    "in_flight": 1,
+    "bytes_sent": 1024,
+    "bytes_received": 7,
+    "packets_sent": 2,
 }
 
 Answer = tuple[int, bytes] | None  # a status and a body, or a connection that breaks

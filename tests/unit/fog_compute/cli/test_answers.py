@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from fog_compute.cli import main
 from fog_compute.descriptors import LINE_LENGTH
-from tests.unit.fog_compute.cli.backends import ID, ROW, STATUS, TASK, announced
+from tests.unit.fog_compute.cli.backends import CIRCUIT, ID, LEVEL, ROW, STATUS, TASK, announced
 
 COMMANDS: Final[dict[tuple[str, ...], Any]] = {
     ("status",): STATUS,
     ("worker", "ls"): STATUS,
+    ("circuit", "ls"): {"levels": [LEVEL, {**LEVEL, "client": None}]},
+    ("circuit", "show", "private"): {**LEVEL, "each": [CIRCUIT]},
     ("task", "ls"): {"tasks": [ROW]},
     ("task", "show", ID): TASK,
     ("task", "show", ID, "--wait", "--timeout", "300ms"): TASK,
@@ -80,6 +82,39 @@ def test_answer_of_the_backend_is_shown(
     port.answer = httpx2.Response(200, json=COMMANDS[command])
     assert main.run([word.replace("300ms", "60s") for word in command]) == 0
     assert capsys.readouterr().out
+
+
+def test_circuits_are_shown_with_how_their_packets_fare(
+    port: Port, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port.answer = httpx2.Response(200, json={"levels": [LEVEL, {**LEVEL, "client": None}]})
+    assert main.run(["circuit", "ls"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    counts = ["private", "2", "3", "1", "1"]
+    assert rows == [
+        [*counts, "3", "of", "40", "150", "ms", "-", "1", "of", "2", "1"],
+        [*counts, "-", "-", "-", "-", "-"],
+    ]
+
+    port.answer = httpx2.Response(200, json={**LEVEL, "each": [CIRCUIT]})
+    assert main.run(["circuit", "show", "private"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "sessions 2, 1 of them by token" in lines
+    assert "circuits 3 in use, 1 draining; 9 made, 5 rotated" in lines
+    assert "client 3 of 40 packets lost, 150 ms there and back, - a loop" in lines
+    assert "edge e2: refused, of a former address" in lines
+    assert "left out 0f: lost 8 of 9 packets, 1 by chance; tried again in 8 s" in lines
+    assert lines[-1] == f"{'c' * 32} active 8 s 0 s 1 2 1.0 KiB 7 B"
+
+    port.answer = httpx2.Response(200, json={**LEVEL, "client": None, "each": []})
+    assert main.run(["circuit", "show", "private"]) == 0
+    assert "nothing was sent at this level yet" in capsys.readouterr().out
+
+    port.answer = httpx2.Response(200, json=STATUS)
+    assert main.run(["status"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "circuits private: 3 of 2 sessions, 1 under way" in lines
+    assert "secret: 1 of 1 session, 0 under way" in lines
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

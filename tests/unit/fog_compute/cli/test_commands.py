@@ -79,6 +79,8 @@ def test_help_documents_the_exit_codes(tmp_path: Path) -> None:
         ("task", "show", "01abc"),
         ("task", "cancel", "01abc"),
         ("worker", "ls"),
+        ("circuit", "ls"),
+        ("circuit", "show", "secret"),
         ("run", __file__),
     ],
 )

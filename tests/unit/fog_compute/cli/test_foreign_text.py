@@ -96,10 +96,16 @@ def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
         "excluded": [{"id": "0f" * 32, "tries": 9, "lost": 8, "expected": 1, "seconds_left": 7.5}],
         "warnings": [WORDS],
     }
-    report: Status = {"workers": [worker], "tasks": {}, "net": net, "services": []}
+    report: Status = {
+        "workers": [worker],
+        "tasks": {},
+        "net": net,
+        "services": [],
+        "circuits": {WORDS: {"circuits": 1, "sessions": 1, "in_flight": 0}},
+    }
     status._print(HomeLayout(tmp_path_factory.getbasetemp()), None, report)
     lines = shown(capsys.readouterr().out)
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert "3 hops: 1 of 9 packets lost, 80 ms there and back" in lines[2]
     assert "lost 8 of 9 packets, 1 by chance; tried again in 8 s" in lines[3]
 

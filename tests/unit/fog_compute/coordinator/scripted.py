@@ -170,6 +170,7 @@ class Channels:
         self._prefix = prefix
         self._open: dict[PrivacyLevel, MemoryChannel] = {}
         self._down = ""
+        self.fares = ClientHealth()
 
     async def channel(self, level: PrivacyLevel, owner: str = "") -> MemoryChannel:
         if level not in self._open:
@@ -178,7 +179,7 @@ class Channels:
         return self._open[level]
 
     def health(self, level: PrivacyLevel, owner: str = "") -> ClientHealth | None:
-        return ClientHealth() if level in self._open else None
+        return self.fares if level in self._open else None
 
     async def leave(self, level: PrivacyLevel, owner: str) -> None:
         pass

@@ -17,13 +17,14 @@ from fastapi import FastAPI, Request
 import betanet
 from fog_compute.config import Settings
 from fog_compute.errors import ConfigError, NotFound, ServiceUnavailable
+from fog_compute.levels import PrivacyLevel
 from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.problems import install_problems
 from fog_compute.server.services import ServiceManager
 from fog_compute.store.blobs import BlobStore
 from fog_compute.tasks import TaskResult, TaskSpec
-from fog_compute.vpn.network import NetworkStatus
+from fog_compute.vpn.network import ClientHealth, NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
 from tests.unit.fog_compute.server.conftest import DEADLINE_S, Api, Backbone
 
@@ -280,6 +281,44 @@ async def test_status_tells_what_was_lost_and_which_nodes_are_left_out(api: Api)
         )
 
     await api.until(told)
+
+
+async def test_circuits_and_sessions_are_shown_without_what_would_let_anybody_use_them(
+    api: Api,
+) -> None:
+    onion = api.services.get_service("onion_circuit")
+    sessions = api.services.get_service("sessions")
+    node = betanet.ExcludedNode("0f" * 32, tries=30, lost=20, expected=2, seconds_left=9.5)
+    edge = betanet.OwnEdge("ab" * 32, True, False, "refused")
+    api.backbone.fares = ClientHealth((edge,), None, 40, 3, 150, None, (node,))
+    kept = await onion.create_circuit(PrivacyLevel.SECRET)
+    await onion.send_through_circuit(kept, bytes(2000), PrivacyLevel.SECRET)
+    token = await sessions.open(PrivacyLevel.SECRET, quota_bytes=9)
+
+    levels = {
+        level["level"]: level for level in (await api.http.get("/api/v1/circuits")).json()["levels"]
+    }
+    detail = (await api.http.get("/api/v1/circuits/secret")).json()
+    listed = (await api.http.get("/api/v1/sessions")).json()["sessions"]
+    status = (await api.http.get("/api/v1/status")).json()["circuits"]
+
+    assert list(levels) == [level.value for level in PrivacyLevel]
+    assert levels["public"]["client"] is None
+    assert levels["public"]["sessions"] == 0
+    secret = levels["secret"]
+    assert (secret["sessions"], secret["by_token"], secret["made"], secret["hops"]) == (2, 1, 3, 7)
+    assert secret["circuits"] == {"fresh": 2, "active": 1, "draining": 0, "closed": 0}
+    assert (secret["bytes_sent"], secret["packets_sent"]) == (2000, 2)
+    assert secret["client"]["edges"] == [asdict(edge)]
+    assert secret["client"]["excluded"] == [asdict(node)]
+    assert {**secret, "each": detail["each"]} == detail
+    assert sorted(one["packets_sent"] for one in detail["each"]) == [0, 0, 2]
+    assert status == {"secret": {"circuits": 3, "sessions": 2, "in_flight": 0}}
+    assert [(one["level"], one["quota_bytes"]) for one in listed] == [("secret", 9)]
+    assert token.partition(".")[2] not in str(listed)
+    for path in ("circuits", "circuits/secret", "sessions"):
+        assert (await api.stranger.get(f"/api/v1/{path}")).status_code == 401
+    assert (await api.http.get("/api/v1/circuits/nosuch")).status_code == 422
 
 
 async def test_status_says_who_is_wrong_about_the_time(api: Api) -> None:
