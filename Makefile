@@ -48,6 +48,13 @@ test-long: build ## Run all tests, with long property searches
 	cargo run --locked --package betanet-fuzz -- --seconds 20
 	HYPOTHESIS_PROFILE=deep $(BIN)/pytest --slow --timeout=1800
 
+.PHONY: coverage
+coverage: build ## Measure which branches of circuits, coordinator, worker and tasks the unit tests take
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/unit/fog_compute
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 .PHONY: lint
 lint: build ## Check format, types, lints, layers
 	cargo fmt --all --check
@@ -90,7 +97,7 @@ requirements: $(VENV)/deps.stamp ## Pin the newest versions that pyproject.toml 
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist build packaging/data src/betanet/_core.*.so .mypy_cache .ruff_cache .pytest_cache \
-		.hypothesis .import_linter_cache
+		.hypothesis .import_linter_cache .coverage*
 	find src tests packaging examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian's Python may lack ensurepip, and refuses to install outside an environment: the environment is then made
