@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import msgspec
 
 from fog_compute.errors import InvalidTask, NotFound
+from fog_compute.tasks.folder import check_output_paths
 from fog_compute.tasks.model import DETAIL_LENGTH, MAX_OUTPUT_BYTES, Fault, Limits
 from fog_compute.text import one_line
 from fog_compute.units import KIB
@@ -257,6 +258,10 @@ def parse_head(data: bytes) -> tuple[ResultHead, int]:
         head = _decoder.decode(memoryview(data)[LENGTH_BYTES:body_at])
     except (msgspec.MsgspecError, ValueError, RecursionError) as err:
         raise BadResult(f"no task result: {one_line(str(err), 200)}") from err
+    try:
+        check_output_paths(file.path for file in head.files)
+    except InvalidTask as err:
+        raise BadResult(f"no task result: {err.message}") from err
     return msgspec.structs.replace(head, detail=one_line(head.detail, DETAIL_LENGTH)), body_at
 
 

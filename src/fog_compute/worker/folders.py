@@ -46,6 +46,11 @@ def is_laid_out(work: Path) -> bool:
     return _some(work) == dict.fromkeys(_OWN, True) and not any(_some(work / n) for n in _OWN)
 
 
+def is_empty(folder: Path) -> bool:
+    """Say whether nothing is in a folder; one that does not exist is empty."""
+    return not _some(folder)
+
+
 def write_new(path: Path, data: bytes) -> None:
     """Write a file that is nobody else's, and the folders that it needs, or raise `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -58,7 +63,7 @@ def _some(folder: Path) -> dict[str, bool]:
     try:
         with os.scandir(folder) as entries:
             return {e.name: e.is_dir(follow_symlinks=False) for e in itertools.islice(entries, 3)}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
 
 
@@ -88,8 +93,8 @@ def exceeds(folder: str, total_bytes: int, entries: int, depth: int) -> bool:
         OSError: it cannot be looked at.
     """
     try:
-        root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
+        root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return _Tally(total_bytes, entries).over(root, depth)
 

@@ -23,7 +23,7 @@ from fog_compute import spawn
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
 from fog_compute.tasks.bounds import MAX_LOG_TAIL_BYTES
-from fog_compute.tasks.folder import FOLDER_DEPTH, FOLDER_ENTRIES
+from fog_compute.tasks.folder import FOLDER_DEPTH, FOLDER_ENTRIES, OUT
 from fog_compute.tasks.model import DETAIL_LENGTH, Fault, Limits
 from fog_compute.tasks.result import TaskResult
 from fog_compute.text import one_line
@@ -33,6 +33,7 @@ from fog_compute.worker.folders import (
     empty_folder,
     exceeds,
     free_bytes,
+    is_empty,
     is_laid_out,
     lay_out,
     nameless_bytes,
@@ -41,6 +42,7 @@ from fog_compute.worker.folders import (
     write_new,
 )
 from fog_compute.worker.footprint import own_bytes
+from fog_compute.worker.outputs import OutputRefused, read_outputs
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
@@ -282,8 +284,8 @@ class RunnerSlot:
                 if own_bytes(pid) > limits.memory_bytes + RUNNER_BYTES:
                     return Fault.OUT_OF_MEMORY
             began = time.monotonic()
-            if await beside(HEAVY, _overfull_now, pid, work, limits):
-                return Fault.SCRATCH_LIMIT
+            if (fault := await beside(HEAVY, _overfull_now, pid, work, limits)) is not None:
+                return fault
             # To count thousands of files must not take the time that the guest could have.
             pause_s = max(WATCH_INTERVAL_S, WATCH_SHARE * (time.monotonic() - began))
 
@@ -292,21 +294,25 @@ class RunnerSlot:
 
     async def _ended(self, ran: Ran, limits: Limits) -> TaskResult:
         """Take the runner's answer; a runner that is no longer as it was is not used again."""
-        result = self._result(ran, limits)
-        if result.trap is None and free_bytes(self._folder) < FREE_BYTES:
-            raise RunnerLost("the worker's disk is full: what the task was told is not its fault")
-        if ran.left:
-            _log.info("runner.replaced", left=ran.left)
-            await self._discard()
-        return result
-
-    def _result(self, ran: Ran, limits: Limits) -> TaskResult:
         trap = None if ran.trap is None else Fault(ran.trap)
         detail = ran.detail
         if self._output_exceeded(limits):
             trap, detail = Fault.OUTPUT_LIMIT, _DETAILS[Fault.OUTPUT_LIMIT](limits)
-        elif _overfull(str(self._folder / WORK), limits, ran.nameless_bytes):
-            trap, detail = Fault.SCRATCH_LIMIT, _DETAILS[Fault.SCRATCH_LIMIT](limits)
+        elif (over := _overfull(str(self._folder / WORK), limits, ran.nameless_bytes)) is not None:
+            trap, detail = over, _DETAILS[over](limits)
+        files: dict[str, bytes] = {}
+        if trap is None:
+            if free_bytes(self._folder) < FREE_BYTES:
+                raise RunnerLost(
+                    "the worker's disk is full: what the task was told is not its fault"
+                )
+            try:
+                files = await self._files(limits)
+            except OutputRefused as err:
+                trap, detail = Fault.OUTPUT_LIMIT, err.message
+        if ran.left:
+            _log.info("runner.replaced", left=ran.left)
+            await self._discard()
         stdout, stderr = self._written(limits)
         return TaskResult(
             exit_code=ran.exit_code if trap is None else NEVER_EXITED,
@@ -317,7 +323,18 @@ class RunnerSlot:
             peak_memory=ran.peak_memory,
             trap=trap,
             detail=detail,
+            files=files,
         )
+
+    async def _files(self, limits: Limits) -> dict[str, bytes]:
+        """Read what the task left to come back, or raise `OutputRefused` or `RunnerLost`."""
+        out = self._folder / WORK / OUT
+        try:
+            return await beside(
+                0 if is_empty(out) else HEAVY, read_outputs, out, limits.output_bytes
+            )
+        except (OSError, RuntimeError) as err:
+            raise RunnerLost(f"the task's files cannot be read: {_why(err)}") from err
 
     async def _stopped(self, fault: Fault, job: Job, began: float) -> TaskResult:
         """Kill the runner for what the module did; what it wrote until then is kept."""
@@ -358,8 +375,10 @@ class RunnerSlot:
     def _written(self, limits: Limits) -> tuple[bytes, bytes]:
         if self._outputs is None:
             return b"", b""
-        stdout, stderr = self._outputs
-        return os.pread(stdout, limits.output_bytes, 0), os.pread(stderr, limits.output_bytes, 0)
+        stdout, stderr = (
+            os.pread(fd, min(os.fstat(fd).st_size, limits.output_bytes), 0) for fd in self._outputs
+        )
+        return stdout, stderr
 
     async def _write(self, message: ToRunner) -> None:
         process = self._process
@@ -466,8 +485,8 @@ _DETAILS: Final[Mapping[Fault, Callable[[Limits], str]]] = {
         f"the module took longer than its limit of {limits.wall_s:g} s to compile and run"
     ),
     Fault.OUTPUT_LIMIT: lambda limits: (
-        f"the module wrote more output than its limit of {limits.output_bytes} bytes: allow more"
-        " with --output"
+        f"the module wrote more output, or more below out/, than its limit of"
+        f" {limits.output_bytes} bytes: allow more with --output"
     ),
     Fault.SCRATCH_LIMIT: lambda limits: (
         f"the module kept more in its working directory than its limit of {limits.scratch_bytes}"
@@ -492,13 +511,20 @@ def _end_of(code: int | None) -> str:
         return f"was ended by signal {-code}"
 
 
-def _overfull_now(pid: int, work: str, limits: Limits) -> bool:
+def _overfull_now(pid: int, work: str, limits: Limits) -> Fault | None:
     return _overfull(work, limits, nameless_bytes(pid, work))
 
 
-def _overfull(work: str, limits: Limits, nameless: int) -> bool:
+def _overfull(work: str, limits: Limits, nameless: int) -> Fault | None:
+    """Say which limit the working directory is over; what comes back is counted exactly later."""
     left = limits.scratch_bytes - nameless
-    return left < 0 or exceeds(work, left, FOLDER_ENTRIES, FOLDER_DEPTH)
+    if left < 0 or exceeds(work, left, FOLDER_ENTRIES, FOLDER_DEPTH):
+        return Fault.SCRATCH_LIMIT
+    if limits.output_bytes < left and exceeds(
+        f"{work}/{OUT}", limits.output_bytes, FOLDER_ENTRIES, FOLDER_DEPTH
+    ):
+        return Fault.OUTPUT_LIMIT
+    return None
 
 
 async def _collect(process: Process) -> None:

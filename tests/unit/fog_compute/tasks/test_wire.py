@@ -68,7 +68,9 @@ results = st.builds(
     peak_memory=st.integers(0, 2**32),
     trap=st.none() | st.sampled_from(Fault),
     detail=st.text(max_size=50).map(one_line),
-    files=st.dictionaries(st.sampled_from(FILES), st.binary(max_size=200), max_size=3),
+    files=st.dictionaries(st.sampled_from(FILES), st.binary(max_size=200), max_size=3).map(
+        lambda files: dict(sorted(files.items(), key=lambda file: file[0].encode()))
+    ),
 )
 requests = st.one_of(
     st.just(SUBMIT),
@@ -304,6 +306,16 @@ def test_a_result_over_the_limit_is_refused() -> None:
 def test_numbers_that_no_run_brings_are_refused(result: TaskResult) -> None:
     """INV-TASK-11."""
     with pytest.raises(BadResult, match="no task result"):
+        TaskResult.parse(result.data)
+
+
+@pytest.mark.parametrize("paths", [("../x",), ("/x",), ("a\nb",), ("b", "a"), ("a", "a/b"), ("",)])
+def test_files_that_could_be_written_elsewhere_or_over_each_other_are_refused(
+    paths: tuple[str, ...],
+) -> None:
+    """INV-TASK-93."""
+    result = TaskResult(0, b"", b"", 1, 2, 3, files=dict.fromkeys(paths, b""))
+    with pytest.raises(BadResult, match="the output path"):
         TaskResult.parse(result.data)
 
 

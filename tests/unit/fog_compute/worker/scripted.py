@@ -122,16 +122,27 @@ def _module() -> bytes:
 MODULE: Final = _module()
 
 
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """Bytes to which a call points by a vector."""
+
+    data: bytes
+
+
 @dataclass(slots=True)
 class Script:
     """Calls to make; what a call points to is given as bytes and placed behind the records."""
 
-    _calls: list[tuple[str, tuple[int | bytes, ...], int, int]] = field(default_factory=list)
+    _calls: list[tuple[str, tuple[int | bytes | Vector, ...], int, int]] = field(
+        default_factory=list
+    )
 
     def __post_init__(self) -> None:
         self.open(WORK, "tmp")
 
-    def call(self, name: str, *arguments: int | bytes, dump: tuple[int, int] = (0, 0)) -> None:
+    def call(
+        self, name: str, *arguments: int | bytes | Vector, dump: tuple[int, int] = (0, 0)
+    ) -> None:
         """Add a call; ``dump`` is a range of memory to write down after it."""
         self._calls.append((name, arguments, *dump))
 
@@ -154,6 +165,15 @@ class Script:
     def create(self, path: str) -> None:
         """Open a new file below /tmp for writing and reading."""
         self.open(TMP, path, flags=1, rights=64 | 2)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a new file of the working directory, and the folders that it needs."""
+        parts = path.split("/")
+        for i in range(1, len(parts)):
+            self.on_path("path_create_directory", "/".join(parts[:i]), WORK)
+        self.open(WORK, path, flags=1, rights=64)  # descriptor 5
+        self.call("fd_write", 5, Vector(data), 1, OUT)
+        self.call("fd_close", 5)
 
     def on_path(self, name: str, path: str, folder: int = TMP) -> None:
         """Make a call whose arguments are a folder and a path."""
@@ -179,7 +199,11 @@ class Script:
             assert len(arguments) == len(FUNCTIONS[name]), name
             words = []
             for argument in arguments:
-                if isinstance(argument, bytes):
+                if isinstance(argument, Vector):
+                    words.append(base + len(data))
+                    data += struct.pack("<II", base + len(data) + 8, len(argument.data))
+                    data += argument.data + bytes(-len(argument.data) % 8)
+                elif isinstance(argument, bytes):
                     words.append(base + len(data))
                     data += argument + bytes(-len(argument) % 8)  # vectors must be aligned
                 else:
