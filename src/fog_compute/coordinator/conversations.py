@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Final
 
@@ -212,8 +213,8 @@ class Conversations:
         try:
             status = await self._exchange.poll(session)
             self._fog.note_answer(session.worker, session.level)
-            for item in status.items:
-                heard |= await self._hear(session, item)
+            # Together, so that what they change is written together.
+            heard = any(await asyncio.gather(*(self._hear(session, i) for i in status.items)))
         except NO_NETWORK as error:
             self._work.deaf(session.level, error)
         except ChannelError as error:

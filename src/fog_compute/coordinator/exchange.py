@@ -7,25 +7,30 @@ from an answer is for ``conversations`` to say.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from fog_compute.clock import Clock
-from fog_compute.coordinator.sessions import Session
+from fog_compute.coordinator.outbox import Parcel
+from fog_compute.coordinator.parcels import Blobs, SealedTask
+from fog_compute.coordinator.sessions import Session, packets_for
 from fog_compute.errors import ChannelDown, ChannelError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import BlobStore
 from fog_compute.tasks import Attempt, Task
-from fog_compute.tasks.bounds import MAX_ATTEMPTS
 from fog_compute.tasks.messages import (
+    MAX_ATTEMPTS,
     Accepted,
     Ack,
+    Answer,
+    Answers,
     Busy,
     Cancel,
     Done,
     Module,
     NeedModule,
+    Order,
     Poll,
     PollItem,
     Rejected,
@@ -34,7 +39,8 @@ from fog_compute.tasks.messages import (
     Status,
     Submit,
 )
-from fog_compute.tasks.sealing import OVERHEAD, SealedBlob, seal_blob
+from fog_compute.tasks.model import argv_bytes
+from fog_compute.tasks.sealing import session_of
 from fog_compute.tasks.wire import WireError, encode, limits_to_wire, parse_reply
 
 __all__ = ["Carrier", "Exchange", "Heard", "Renewal"]
@@ -42,6 +48,13 @@ __all__ = ["Carrier", "Exchange", "Heard", "Renewal"]
 ATTACH_BYTES: Final = 32 * 1024
 """Blobs up to this many bytes in all come along with the first message."""
 
+ORDER_BYTES: Final = 512
+"""About what an order takes beside its arguments and its blobs."""
+
+ANSWER_BYTES: Final = 320
+"""What is asked for on account of one order: its status, with the result of a small task."""
+
+REF_BYTES: Final = 36
 SUBMIT_ROUNDS: Final = 4
 SUBMIT_HOLD_MS: Final = 400
 """How long a worker may wait for a short task's end before it answers a submission."""
@@ -92,17 +105,6 @@ class Carrier(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Sealed:
-    """A task's blobs as the session names them."""
-
-    module: bytes
-    stdin: bytes | None
-    inputs: dict[str, bytes]
-    sha256_of: dict[bytes, str]
-    size: int
-
-
 class Exchange:
     """Speaks with workers over a carrier."""
 
@@ -113,7 +115,7 @@ class Exchange:
     ) -> None:
         """Answers to small messages are awaited ``timeout_s`` seconds."""
         self._carrier: Final = carrier
-        self._blobs: Final = blobs
+        self._blobs: Final = Blobs(blobs)
         self._timeout_s: Final = timeout_s
         self._clock: Final = clock
         self._heard: Final = heard
@@ -123,34 +125,67 @@ class Exchange:
     ) -> Accepted | Busy | Rejected:
         """Give an attempt to its worker, with the blobs that it lacks.
 
-        Cancelled or failed, the worker may or may not have it; the same call settles that.
+        Orders of one session that are ready at the same time go in one message. Cancelled or
+        failed, the worker may or may not have the attempt; the same call settles that.
 
         Raises:
             ChannelError: no answer, or none that makes sense.
             NotFound: a blob of the task is gone.
         """
-        sealed = await self._seal(session, task)
+        sealed = await self._blobs.name(session, task.spec)
         held = frozenset(session.held_refs)
-        attached: dict[bytes, bytes] = {}
+        attached: dict[bytes, str] = {}
         if sealed.size <= ATTACH_BYTES:
-            lacking = [ref for ref in sealed.sha256_of if ref not in held]
-            attached = {ref: (await self._blob(session, sealed, ref)).data for ref in lacking}
+            attached = {r: sha for r, sha in sealed.sha256_of.items() if r not in held}
+        order = _order(task, attempt, sealed)
         for _ in range(SUBMIT_ROUNDS):
-            reply = await self._ask(session, _submission(session, task, attempt, sealed, attached))
-            match reply:
+            parcel = Parcel(
+                order,
+                attached,
+                len(sealed.sha256_of.keys() - held - attached.keys()),
+                ORDER_BYTES + argv_bytes(order.argv) + (sealed.size if attached else 0),
+            )
+            answer = await session.outbox.place(parcel, partial(self._send_orders, session))
+            match answer:
                 case Accepted():
+                    if answer.status.handle != order.handle:
+                        raise ChannelError("a worker answered for another attempt")
                     session.held_refs.update(sealed.sha256_of)
-                    return reply
+                    return answer
                 case Busy() | Rejected():
-                    return reply
+                    return answer
                 case NeedModule():
-                    refusal = await self._upload(session, sealed, reply.refs, held, renew)
+                    refusal = await self._upload(session, sealed, answer.refs, held, renew)
                     if refusal is not None:
                         return refusal
                     attached = {}
-                case _:
-                    raise ChannelError(f"a worker answered a submission with {_name(reply)}")
+                case None:
+                    pass  # its answer had no room: the next message has fewer orders before it
         raise ChannelError("a worker asks for the same blobs again and again")
+
+    async def _send_orders(self, session: Session, parcels: Sequence[Parcel]) -> Sequence[Answer]:
+        """Send one message with several orders and return the answers."""
+        attached: dict[bytes, bytes] = {}
+        for ref, sha256 in {r: sha for p in parcels for r, sha in p.attached.items()}.items():
+            attached[ref] = await self._blobs.sealed(session, ref, sha256)
+        acks = session.acks()
+        message = Submit(
+            key=session.blob_key,
+            orders=tuple(parcel.order for parcel in parcels),
+            attached=attached,
+            acks=tuple(map(bytes.fromhex, acks)),
+            hold_ms=SUBMIT_HOLD_MS,
+        )
+        wanted = sum(ANSWER_BYTES + REF_BYTES * parcel.lacking for parcel in parcels)
+        reply = await self._ask(session, message, reply_packets=packets_for(wanted))
+        if isinstance(reply, Busy | Rejected):
+            return [reply] * len(parcels)
+        if not isinstance(reply, Answers):
+            raise ChannelError(f"a worker answered a submission with {_name(reply)}")
+        if not reply.items:
+            raise ChannelError("a worker answered a submission with nothing")
+        session.told(acks)
+        return reply.items
 
     async def poll(self, session: Session) -> Status:
         """Ask for news of all attempts of a session; tell what is kept here on the way.
@@ -228,7 +263,7 @@ class Exchange:
     async def _upload(
         self,
         session: Session,
-        sealed: _Sealed,
+        sealed: SealedTask,
         refs: Iterable[bytes],
         held_before: frozenset[bytes],
         renew: Renewal,
@@ -240,13 +275,14 @@ class Exchange:
                     raise ChannelError("a worker asks for a blob that the task does not have")
                 if ref in session.held_refs and ref not in held_before:
                     continue  # another attempt of the session has just brought it
-                blob = await self._blob(session, sealed, ref)
-                reply = await self._ask(session, Module(blob.ref, blob.data))
+                data = await self._blobs.sealed(session, ref, sealed.sha256_of[ref])
+                reply = await self._ask(session, Module(ref, data, session_of(session.blob_key)))
                 if isinstance(reply, Busy | Rejected):
                     return reply
                 if not isinstance(reply, Done):
                     raise ChannelError(f"a worker answered a blob with {_name(reply)}")
                 session.held_refs.add(ref)
+                self._blobs.drop(ref)
                 renew()
         return None
 
@@ -275,40 +311,18 @@ class Exchange:
     def _time_for(self, size: int) -> float:
         return self._timeout_s + size / SLOWEST_BYTES_PER_S
 
-    async def _seal(self, session: Session, task: Task) -> _Sealed:
-        """Name the task's blobs for the session; their bytes are not kept."""
-        spec = task.spec
-        refs: dict[str, bytes] = {}
-        for sha256 in spec.blobs:
-            refs[sha256] = seal_blob(session.blob_key, await self._blobs.get(sha256)).ref
-        return _Sealed(
-            module=refs[spec.module],
-            stdin=None if spec.stdin is None else refs[spec.stdin],
-            inputs={path: refs[sha256] for path, sha256 in spec.inputs.items()},
-            sha256_of={ref: sha256 for sha256, ref in refs.items()},
-            size=sum(self._blobs.size(sha256) + OVERHEAD for sha256 in spec.blobs),
-        )
 
-    async def _blob(self, session: Session, sealed: _Sealed, ref: bytes) -> SealedBlob:
-        return seal_blob(session.blob_key, await self._blobs.get(sealed.sha256_of[ref]))
-
-
-def _submission(
-    session: Session, task: Task, attempt: Attempt, sealed: _Sealed, attached: dict[bytes, bytes]
-) -> Submit:
+def _order(task: Task, attempt: Attempt, sealed: SealedTask) -> Order:
     spec = task.spec
-    return Submit(
+    return Order(
         handle=bytes.fromhex(attempt.handle),
         kind=spec.kind.value,
         module=sealed.module,
-        key=session.blob_key,
         argv=spec.argv,
         stdin=sealed.stdin,
         inputs=sealed.inputs,
         limits=limits_to_wire(spec.limits),
         seed=bytes.fromhex(task.seed),
-        attached=attached,
-        hold_ms=SUBMIT_HOLD_MS,
         blob_bytes=sealed.size,
         env=dict(spec.env),
     )

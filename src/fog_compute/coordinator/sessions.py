@@ -12,16 +12,17 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
+from fog_compute.coordinator.outbox import Outbox
 from fog_compute.coordinator.planner import SessionView
 from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import Attempt, Limits
-from fog_compute.tasks.bounds import MAX_ATTEMPTS
+from fog_compute.tasks.messages import MAX_ATTEMPTS
 from fog_compute.tasks.pacing import RATIO
 from fog_compute.tasks.sealing import new_key
 from fog_compute.tasks.wire import ResultAssembler
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES
 
-__all__ = ["Pacing", "Progress", "Session", "Tempo", "session_key"]
+__all__ = ["Pacing", "Progress", "Session", "Tempo", "packets_for", "session_key"]
 
 MIN_REPLY_PACKETS: Final = 2
 MAX_REPLY_PACKETS: Final = 32
@@ -31,6 +32,14 @@ TELL_TRIES: Final = 8
 IDLE_LIFE: Final = timedelta(minutes=10)
 PIECE_BYTES: Final = 16 * 1024
 """Bytes that results must grow by to count as moving; one answer can bring four times as much."""
+
+
+def packets_for(wanted: int) -> int:
+    """Return how many reply packets to send along for so many bytes: a power of two."""
+    packets = MIN_REPLY_PACKETS
+    while packets < MAX_REPLY_PACKETS and packets * REPLY_PACKET_BYTES < wanted:
+        packets *= 2
+    return packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,9 @@ class Session:
         "key",
         "last_used",
         "level",
+        "outbox",
+        "seal_lock",
+        "sealed",
         "upload_lock",
         "worker",
     )
@@ -148,6 +160,9 @@ class Session:
         self.blob_key: Final = new_key()
         self.held_refs: Final[set[bytes]] = set()
         self.upload_lock: Final = asyncio.Lock()
+        self.outbox: Final = Outbox()
+        self.sealed: Final[dict[str, tuple[bytes, int]]] = {}  # reference and size, by SHA-256
+        self.seal_lock: Final = asyncio.Lock()
         self.last_used = now
         self._pacing: Final = pacing
         self._pause = pacing.first
@@ -247,10 +262,7 @@ class Session:
         """Packets to ask for: enough for every status and what is missing, a power of two."""
         wanted = STATUS_BYTES * (len(self._progress) + 1)
         wanted += sum(progress.missing for progress in self._progress.values())
-        packets = MIN_REPLY_PACKETS
-        while packets < MAX_REPLY_PACKETS and packets * REPLY_PACKET_BYTES < wanted:
-            packets *= 2
-        return packets
+        return packets_for(wanted)
 
     def acks(self) -> tuple[str, ...]:
         """Handles whose results are kept here, which a poll can mention on its way."""

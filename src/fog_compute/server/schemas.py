@@ -23,7 +23,7 @@ from fog_compute.tasks import (
     TaskSpec,
     TaskState,
 )
-from fog_compute.tasks.model import REASON_LENGTH
+from fog_compute.tasks.model import MAX_ARGUMENTS, REASON_LENGTH
 from fog_compute.text import one_line
 from fog_compute.vpn.directory import shown_name
 
@@ -55,7 +55,7 @@ class TaskIn(_In):
 
     module: str = Field(description="SHA-256 of the module.")
     kind: TaskKind = TaskKind.WASM
-    argv: list[str] = Field(default_factory=list, max_length=4096)
+    argv: list[str] = Field(default_factory=list, max_length=MAX_ARGUMENTS)
     stdin: str | None = Field(None, description="SHA-256 of the standard input.")
     inputs: dict[str, str] = Field(
         default_factory=dict, description="Input files: path in the sandbox to SHA-256."

@@ -12,15 +12,22 @@ from typing import Final
 from fog_compute.tasks.environment import MAX_ENV, MAX_ENV_BYTES, env_bytes
 from fog_compute.tasks.folder import MAX_INPUTS, MAX_PATH_BYTES
 from fog_compute.tasks.messages import (
+    MAX_ATTACHED,
+    MAX_ATTEMPTS,
+    MAX_ORDERS,
+    MAX_REFS,
     STATES,
     Accepted,
     Ack,
+    Answer,
+    Answers,
     AttemptStatus,
     Busy,
     Cancel,
     Done,
     Module,
     NeedModule,
+    Order,
     Poll,
     Rejected,
     Reply,
@@ -30,6 +37,7 @@ from fog_compute.tasks.messages import (
 )
 from fog_compute.tasks.model import (
     DETAIL_LENGTH,
+    MAX_ARGUMENTS,
     MAX_ARGV_BYTES,
     argv_bytes,
 )
@@ -38,9 +46,7 @@ from fog_compute.tasks.result import MAX_RESULT_BYTES
 __all__ = [
     "ERROR_LENGTH",
     "HANDLE_BYTES",
-    "MAX_ATTEMPTS",
     "MAX_LOG_TAIL_BYTES",
-    "MAX_REFS",
     "OutOfBounds",
     "check_reply",
     "check_request",
@@ -51,12 +57,8 @@ REF_BYTES: Final = 32
 KEY_BYTES: Final = 32
 RESULT_ID_BYTES: Final = 8
 MAX_KIND_LENGTH: Final = 64
-MAX_ATTEMPTS: Final = 4096
-"""Attempts that one message names, of each list in it."""
-
-MAX_REFS: Final = MAX_INPUTS + 2
-"""Blobs of one task: its inputs, its module and its standard input."""
-
+MAX_PROOF_BYTES: Final = 4096
+SESSION_BYTES: Final = 16
 MAX_LOG_TAIL_BYTES: Final = 512
 MAX_HOLD_MS: Final = 86_400_000
 ERROR_LENGTH: Final = 200
@@ -75,6 +77,8 @@ def check_request(message: Request) -> None:
             _check_submit(message)
         case Module():
             _length("reference", message.ref, REF_BYTES)
+            if message.session:
+                _length("session's name", message.session, SESSION_BYTES)
         case Poll():
             _count("attempts in a poll", message.items, MAX_ATTEMPTS)
             for item in message.items:
@@ -89,47 +93,68 @@ def check_request(message: Request) -> None:
 def check_reply(message: Reply) -> None:
     """Raise `OutOfBounds` for what no coordinator would take."""
     match message:
-        case Accepted():
-            _check_status(message.status)
-        case Busy():
-            _within("held", message.held, 0, _INT32)
-            _within("capacity", message.capacity, 0, _INT32)
-        case NeedModule():
-            _count("references", message.refs, MAX_REFS)
-            for ref in message.refs:
-                _length("reference", ref, REF_BYTES)
-        case Rejected():
-            _count("characters in a reason", message.reason, DETAIL_LENGTH)
+        case Answers():
+            _count("answers", message.items, MAX_ORDERS)
+            for answer in message.items:
+                _check_answer(answer)
         case Status():
             _count("statuses", message.items, MAX_ATTEMPTS)
             for status in message.items:
                 _check_status(status)
         case Done():
             pass
+        case _:
+            _check_answer(message)
+
+
+def _check_answer(answer: Answer) -> None:
+    match answer:
+        case Accepted():
+            _check_status(answer.status)
+        case Busy():
+            _within("held", answer.held, 0, _INT32)
+            _within("capacity", answer.capacity, 0, _INT32)
+        case NeedModule():
+            _count("references", answer.refs, MAX_REFS)
+            for ref in answer.refs:
+                _length("reference", ref, REF_BYTES)
+        case Rejected():
+            _count("characters in a reason", answer.reason, DETAIL_LENGTH)
 
 
 def _check_submit(submit: Submit) -> None:
-    _length("handle", submit.handle, HANDLE_BYTES)
-    _count("characters in a kind", submit.kind, MAX_KIND_LENGTH)
     _length("key", submit.key, KEY_BYTES)
-    _length("seed", submit.seed, KEY_BYTES)
-    _count("inputs", submit.inputs, MAX_INPUTS)
-    _count("attached blobs", submit.attached, MAX_REFS)
-    stdin = () if submit.stdin is None else (submit.stdin,)
-    for ref in (submit.module, *stdin, *submit.inputs.values(), *submit.attached):
+    _count("orders", submit.orders, MAX_ORDERS)
+    _count("attached blobs", submit.attached, MAX_ATTACHED)
+    for ref in submit.attached:
         _length("reference", ref, REF_BYTES)
-    _within("the length of all arguments", argv_bytes(submit.argv), 0, MAX_ARGV_BYTES)
-    _count("variables", submit.env, MAX_ENV)
-    _within("the length of all variables", env_bytes(submit.env), 0, MAX_ENV_BYTES)
-    for path in submit.inputs:
+    _handles(submit.acks)
+    _within("hold_ms", submit.hold_ms, 0, MAX_HOLD_MS)
+    _count("bytes of a proof", submit.proof, MAX_PROOF_BYTES)
+    for order in submit.orders:
+        _check_order(order)
+
+
+def _check_order(order: Order) -> None:
+    _length("handle", order.handle, HANDLE_BYTES)
+    _count("characters in a kind", order.kind, MAX_KIND_LENGTH)
+    _length("seed", order.seed, KEY_BYTES)
+    _count("inputs", order.inputs, MAX_INPUTS)
+    stdin = () if order.stdin is None else (order.stdin,)
+    for ref in (order.module, *stdin, *order.inputs.values()):
+        _length("reference", ref, REF_BYTES)
+    _count("arguments", order.argv, MAX_ARGUMENTS)
+    _within("the length of all arguments", argv_bytes(order.argv), 0, MAX_ARGV_BYTES)
+    _count("variables", order.env, MAX_ENV)
+    _within("the length of all variables", env_bytes(order.env), 0, MAX_ENV_BYTES)
+    for path in order.inputs:
         _count("characters in a path", path, MAX_PATH_BYTES)
-    limits = submit.limits
+    limits = order.limits
     for value in (
         *(limits.memory_bytes, limits.fuel, limits.wall_ms, limits.output_bytes),
-        *(limits.scratch_bytes, submit.blob_bytes),
+        *(limits.scratch_bytes, order.blob_bytes),
     ):
         _within("a limit", value, 0, _INT63)
-    _within("hold_ms", submit.hold_ms, 0, MAX_HOLD_MS)
 
 
 def _check_status(status: AttemptStatus) -> None:

@@ -5,13 +5,22 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
+from msgspec import Meta
+
+from fog_compute.tasks.environment import MAX_ENV
+from fog_compute.tasks.folder import MAX_INPUTS
+from fog_compute.tasks.model import MAX_ARGUMENTS
 
 __all__ = [
     "FINISHED",
     "LOST",
+    "MAX_ATTACHED",
+    "MAX_ATTEMPTS",
+    "MAX_ORDERS",
+    "MAX_REFS",
     "QUEUED",
     "RETURNED",
     "RUNNING",
@@ -19,12 +28,15 @@ __all__ = [
     "UNKNOWN",
     "Accepted",
     "Ack",
+    "Answer",
+    "Answers",
     "AttemptStatus",
     "Busy",
     "Cancel",
     "Done",
     "Module",
     "NeedModule",
+    "Order",
     "Poll",
     "PollItem",
     "Rejected",
@@ -36,8 +48,23 @@ __all__ = [
 ]
 
 
+MAX_ATTEMPTS: Final = 512
+"""Attempts that one message names, of each list in it."""
+
+MAX_ORDERS: Final = 64
+MAX_REFS: Final = MAX_INPUTS + 2
+"""Blobs of one task: its inputs, its module and its standard input."""
+
+MAX_ATTACHED: Final = 1024
+
+Handles: TypeAlias = Annotated[tuple[bytes, ...], Meta(max_length=MAX_ATTEMPTS)]
+
+
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=False):
-    """Arrays on the wire; a later version may append fields with defaults."""
+    """Arrays on the wire; a later version may append fields with defaults.
+
+    How many elements a list may have is looked at before any of them is made.
+    """
 
 
 class WireLimits(_Message, frozen=True):
@@ -50,22 +77,32 @@ class WireLimits(_Message, frozen=True):
     scratch_bytes: int
 
 
-class Submit(_Message, frozen=True, tag="submit"):
+class Order(_Message, frozen=True):
     """Run this once under this handle.  A repeat gets the answer of the first."""
 
     handle: bytes  # 16 random bytes
     kind: str
     module: bytes  # SHA-256 of the module's ciphertext
-    key: bytes  # opens the module and all inputs of this session
-    argv: tuple[str, ...]
+    argv: Annotated[tuple[str, ...], Meta(max_length=MAX_ARGUMENTS)]
     stdin: bytes | None  # SHA-256 of a ciphertext, as for the module
-    inputs: dict[str, bytes]
+    inputs: Annotated[dict[str, bytes], Meta(max_length=MAX_INPUTS)]
     limits: WireLimits
     seed: bytes  # 32 bytes for the module's randomness, equal for all attempts of a task
-    attached: dict[bytes, bytes] = {}  # ciphertexts by their hash, where small enough to come along
-    hold_ms: int = 0  # answer only when it has finished, or after this long
     blob_bytes: int = 0  # all ciphertexts together, so that too many are refused before they leave
-    env: dict[str, str] = {}  # all that the module finds in its environment
+    # All that the module finds in its environment.
+    env: Annotated[dict[str, str], Meta(max_length=MAX_ENV)] = {}
+
+
+class Submit(_Message, frozen=True, tag="submit"):
+    """Orders of one session.  Each is judged by itself, and answered by itself in `Answers`."""
+
+    key: bytes  # opens the modules and all inputs of this session
+    orders: Annotated[tuple[Order, ...], Meta(max_length=MAX_ORDERS)]
+    # Ciphertexts by their hash, where small enough to come along.
+    attached: Annotated[dict[bytes, bytes], Meta(max_length=MAX_ATTACHED)] = {}
+    acks: Handles = ()  # as `Ack`, to save a message
+    hold_ms: int = 0  # answer only when one has finished, or after this long
+    proof: bytes = b""  # of the sender's group
 
 
 class Module(_Message, frozen=True, tag="module"):
@@ -73,6 +110,7 @@ class Module(_Message, frozen=True, tag="module"):
 
     ref: bytes  # SHA-256 of data
     data: bytes  # ciphertext
+    session: bytes = b""  # `session_of` its key, to whose share it is charged
 
 
 class PollItem(_Message, frozen=True):
@@ -85,21 +123,21 @@ class PollItem(_Message, frozen=True):
 class Poll(_Message, frozen=True, tag="poll"):
     """Report on these attempts.  Unknown handles are answered as ``unknown``."""
 
-    items: tuple[PollItem, ...]
-    acks: tuple[bytes, ...] = ()  # as `Ack`, to save a message
+    items: Annotated[tuple[PollItem, ...], Meta(max_length=MAX_ATTEMPTS)]
+    acks: Handles = ()  # as `Ack`, to save a message
     hold_ms: int = 0  # answer at the first news, or after this long
 
 
 class Ack(_Message, frozen=True, tag="ack"):
     """These results are stored with the requester; the worker forgets them."""
 
-    handles: tuple[bytes, ...]
+    handles: Handles
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
     """Stop and forget these attempts."""
 
-    handles: tuple[bytes, ...]
+    handles: Handles
 
 
 Request: TypeAlias = Submit | Module | Poll | Ack | Cancel
@@ -141,7 +179,7 @@ class Busy(_Message, frozen=True, tag="busy"):
 class NeedModule(_Message, frozen=True, tag="need"):
     """Nothing was kept: send these blobs, then submit again."""
 
-    refs: tuple[bytes, ...]
+    refs: Annotated[tuple[bytes, ...], Meta(max_length=MAX_REFS)]
 
 
 class Rejected(_Message, frozen=True, tag="rejected"):
@@ -153,11 +191,23 @@ class Rejected(_Message, frozen=True, tag="rejected"):
 class Status(_Message, frozen=True, tag="status"):
     """Answer to a poll.  Items that did not fit are left out: ask again."""
 
-    items: tuple[AttemptStatus, ...]
+    items: Annotated[tuple[AttemptStatus, ...], Meta(max_length=MAX_ATTEMPTS)]
 
 
 class Done(_Message, frozen=True, tag="done"):
     """A blob was stored, or handles were forgotten."""
 
 
-Reply: TypeAlias = Accepted | Busy | NeedModule | Rejected | Status | Done
+Answer: TypeAlias = Accepted | Busy | NeedModule | Rejected
+
+
+class Answers(_Message, frozen=True, tag="answers"):
+    """Answer to a submission, one for each order, in their order.
+
+    Those of the last orders are left out where they do not fit: submit these again.
+    """
+
+    items: Annotated[tuple[Answer, ...], Meta(max_length=MAX_ORDERS)]
+
+
+Reply: TypeAlias = Answer | Answers | Status | Done

@@ -30,6 +30,7 @@ from fog_compute.text import one_line
 from fog_compute.units import KIB, MIB
 
 MAX_ARGV_BYTES: Final = 64 * KIB
+MAX_ARGUMENTS: Final = 4096
 MAX_OUTPUT_BYTES: Final = 256 * MIB
 """Bytes at most of standard output, of standard error, and of all files that come back."""
 
@@ -394,6 +395,8 @@ def argv_bytes(argv: Sequence[str]) -> int:
 
 def check_argv(argv: Sequence[str]) -> None:
     """Raise `InvalidTask` unless these can be arguments: Unicode without zero bytes, not long."""
+    if len(argv) > MAX_ARGUMENTS:
+        raise InvalidTask(f"argv has {len(argv)} arguments: at most {MAX_ARGUMENTS} are allowed")
     if argv_bytes(argv) > MAX_ARGV_BYTES:
         raise InvalidTask("argv is longer than 64 KiB: pass large data as stdin or as an input")
     for argument in argv:

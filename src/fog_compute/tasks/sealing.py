@@ -41,6 +41,11 @@ def new_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
+def session_of(key: bytes) -> bytes:
+    """Return the 16 bytes by which a worker knows a session: who has them has not its key."""
+    return hashlib.sha256(b"fog-compute session\0" + key).digest()[:16]
+
+
 def blob_ref(ciphertext: bytes) -> bytes:
     """Return the name of a ciphertext."""
     return hashlib.sha256(ciphertext).digest()

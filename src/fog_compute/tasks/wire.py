@@ -6,8 +6,8 @@ The layout is specified in docs/spec/task.md.  Nothing is encoded or parsed that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -20,6 +20,9 @@ from fog_compute.tasks.bounds import (
 )
 from fog_compute.tasks.messages import (
     FINISHED,
+    Accepted,
+    Answer,
+    Answers,
     AttemptStatus,
     Rejected,
     Reply,
@@ -41,6 +44,7 @@ __all__ = [
     "ResultAssembler",
     "WireError",
     "encode",
+    "fit_answers",
     "fit_statuses",
     "limits_from_wire",
     "limits_to_wire",
@@ -52,6 +56,9 @@ __all__ = [
 _request_decoder: Final = msgspec.msgpack.Decoder(Request)
 _reply_decoder: Final = msgspec.msgpack.Decoder(Reply)
 _encoder: Final = msgspec.msgpack.Encoder()
+_EMPTY_BYTES: Final = 16  # an answer without items, whose count may take four bytes more
+
+T = TypeVar("T")
 
 
 class WireError(InvalidTask):
@@ -171,28 +178,52 @@ def _brief(error: Exception) -> str:
 def fit_statuses(
     statuses: Mapping[bytes, AttemptStatus], pieces: Mapping[bytes, bytes], capacity: int
 ) -> Status:
-    """Return the answer to a poll within ``capacity`` bytes.
+    """Return the answer to a poll within ``capacity`` bytes; see `fit_answers`."""
+    room = capacity - _EMPTY_BYTES
+    return Status(_fit(statuses.values(), pieces, room, lambda item: item, lambda _, new: new))
+
+
+def fit_answers(answers: Iterable[Answer], pieces: Mapping[bytes, bytes], capacity: int) -> Answers:
+    """Return the answer to a submission within ``capacity`` bytes.
 
     Every attempt's bare state goes first; what room is left is given to pieces of results, in the
     given order, so that one attempt after the other completes.  ``pieces`` holds, by handle, bytes
-    of the result from the status's own offset on; as many as fit are sent.  Statuses that do not
-    fit even bare are left out.
+    of the result from the status's own offset on; as many as fit are sent.  What does not fit even
+    bare is left out, with all that follows.
     """
-    room = capacity - len(_encoder.encode(Status(items=()))) - 4
-    items: list[AttemptStatus] = []
-    for full in statuses.values():
-        status = full
-        if len(_encoder.encode(full)) > room:
-            status = msgspec.structs.replace(full, log_tail=b"")
-        size = len(_encoder.encode(status))
+    return Answers(
+        _fit(
+            answers,
+            pieces,
+            capacity - _EMPTY_BYTES,
+            lambda item: item.status if isinstance(item, Accepted) else None,
+            lambda item, new: Accepted(new) if isinstance(item, Accepted) else item,
+        )
+    )
+
+
+def _fit(
+    items: Iterable[T],
+    pieces: Mapping[bytes, bytes],
+    room: int,
+    status_of: Callable[[T], AttemptStatus | None],
+    with_status: Callable[[T, AttemptStatus], T],
+) -> tuple[T, ...]:
+    """Return as many of ``items`` as fit, and then as much as fits of their results."""
+    fitting: list[T] = []
+    for full in items:
+        item, size = full, len(_encoder.encode(full))
+        if size > room and (status := status_of(full)) is not None:
+            item = with_status(full, msgspec.structs.replace(status, log_tail=b""))
+            size = len(_encoder.encode(item))
         if size > room:
             break
-        items.append(status)
+        fitting.append(item)
         room -= size
-    for i, status in enumerate(items):
+    for i, item in enumerate(fitting):
         # 5: what the encoded length of a chunk can grow by.
-        if status.handle in pieces and room > 5:
+        if (status := status_of(item)) is not None and status.handle in pieces and room > 5:
             chunk = pieces[status.handle][: room - 5]
-            items[i] = msgspec.structs.replace(status, chunk=chunk)
+            fitting[i] = with_status(item, msgspec.structs.replace(status, chunk=chunk))
             room -= len(chunk) + 5
-    return Status(items=tuple(items))
+    return tuple(fitting)

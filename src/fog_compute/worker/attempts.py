@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fog_compute.errors import InvalidTask
 from fog_compute.tasks.environment import check_env
 from fog_compute.tasks.folder import check_guest_path, check_room, check_tree
-from fog_compute.tasks.messages import QUEUED, Submit
+from fog_compute.tasks.messages import QUEUED, Order
 from fog_compute.tasks.model import (
     Limits,
     TaskKind,
@@ -22,6 +22,7 @@ from fog_compute.tasks.wire import limits_from_wire
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.python import PythonRuntime, script_job
 from fog_compute.worker.settings import WorkerSettings
+from fog_compute.worker.shares import Owner
 from fog_compute.worker.slot import Job, LoadModule, RunnerSlot, largest_file
 from fog_compute.worker.threads import beside
 
@@ -30,36 +31,47 @@ from fog_compute.worker.threads import beside
 class Held:
     """An attempt that was accepted and whose result, if any, may not be shown yet."""
 
-    submit: Submit = field(repr=False)
+    order: Order = field(repr=False)
+    key: bytes = field(repr=False)  # opens its blobs
+    owner: Owner
     limits: Limits
     accepted_at: float  # on the monotonic clock
     state: str = QUEUED
     slot: RunnerSlot | None = None
     running: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # it needs no slot any more
-    news: asyncio.Event = field(default_factory=asyncio.Event)  # its end may be told
+    began_at: float = 0.0  # when it got its slot
+    told: bool = False  # its end may be told
+    listeners: set[asyncio.Future[None]] = field(default_factory=set)  # who waits for that
 
     @property
     def handle(self) -> bytes:
         """The only name that it has here."""
-        return self.submit.handle
+        return self.order.handle
+
+    def tell(self) -> None:
+        """Let its end be told, to those first who wait for it."""
+        self.told = True
+        for listener in self.listeners:
+            if not listener.done():
+                listener.set_result(None)
 
 
-def refs_of(submit: Submit) -> list[bytes]:
+def refs_of(order: Order) -> list[bytes]:
     """Return every blob that an attempt needs, each once, the module first."""
-    stdin = () if submit.stdin is None else (submit.stdin,)
-    return list(dict.fromkeys((submit.module, *stdin, *submit.inputs.values())))
+    stdin = () if order.stdin is None else (order.stdin,)
+    return list(dict.fromkeys((order.module, *stdin, *order.inputs.values())))
 
 
-def check_submit(submit: Submit, settings: WorkerSettings) -> Limits:
+def check_order(order: Order, settings: WorkerSettings) -> Limits:
     """Return the limits of an attempt that this worker may take.
 
     Raises:
         InvalidTask: it may not; the message says why.
     """
-    if submit.kind not in settings.kinds:
-        raise InvalidTask(f"this worker does not run the kind {submit.kind[:40]!r}")
-    limits = limits_from_wire(submit.limits)
+    if order.kind not in settings.kinds:
+        raise InvalidTask(f"this worker does not run the kind {order.kind[:40]!r}")
+    limits = limits_from_wire(order.limits)
     if limits.memory_bytes > settings.memory_bytes:
         raise InvalidTask(f"this worker lends at most {settings.memory_bytes} bytes of memory")
     if limits.scratch_bytes > settings.scratch_bytes:
@@ -70,21 +82,21 @@ def check_submit(submit: Submit, settings: WorkerSettings) -> Limits:
         raise InvalidTask(f"files may have at most {settings.file_bytes} bytes on this worker")
     if limits.wall_s > settings.wall_s:
         raise InvalidTask(f"this worker lends at most {settings.wall_s:g} s to a task")
-    check_argv(submit.argv)
-    check_env(submit.env)
-    for path in submit.inputs:
+    check_argv(order.argv)
+    check_env(order.env)
+    for path in order.inputs:
         check_guest_path(path)
-    check_tree(submit.inputs)
-    if submit.kind == TaskKind.PYTHON:
-        script_name(submit.module, submit.inputs)
+    check_tree(order.inputs)
+    if order.kind == TaskKind.PYTHON:
+        script_name(order.module, order.inputs)
     return limits
 
 
-def check_inputs(submit: Submit, limits: Limits, cache: BlobCache) -> None:
+def check_inputs(order: Order, limits: Limits, cache: BlobCache) -> None:
     """Raise `InvalidTask` if the inputs, all of which are here, do not fit into the scratch."""
-    files = dict(submit.inputs)
-    if submit.kind == TaskKind.PYTHON:
-        files[script_name(submit.module, submit.inputs)] = submit.module
+    files = dict(order.inputs)
+    if order.kind == TaskKind.PYTHON:
+        files[script_name(order.module, order.inputs)] = order.module
     sizes = {path: cache.size(ref) - OVERHEAD for path, ref in files.items()}
     check_room(sizes, limits.scratch_bytes)
 
@@ -96,50 +108,43 @@ async def open_job(held: Held, cache: BlobCache, python: PythonRuntime | None = 
         BadBlob: one does not open.
         BlobGone: one is no longer here.
     """
-    submit = held.submit
-    plain: dict[bytes, bytes] = {}
-    for ref in refs_of(submit)[1:]:
-        plain[ref] = await _open(submit.key, ref, cache)
+    order = held.order
+    stdin = () if order.stdin is None else (order.stdin,)
+    wanted = dict.fromkeys((*stdin, *order.inputs.values()))
+    plain = {ref: await _open(held.key, ref, cache) for ref in wanted}
     job = Job(
-        module_id=module_id(submit),
-        argv=submit.argv,
-        stdin=None if submit.stdin is None else await _plain(submit, submit.stdin, plain, cache),
-        inputs={p: await _plain(submit, ref, plain, cache) for p, ref in submit.inputs.items()},
+        module_id=module_id(held),
+        argv=order.argv,
+        stdin=None if order.stdin is None else plain[order.stdin],
+        inputs={path: plain[ref] for path, ref in order.inputs.items()},
         limits=held.limits,
-        seed=submit.seed,
-        env=submit.env,
+        seed=order.seed,
+        env=order.env,
     )
-    if submit.kind != TaskKind.PYTHON or python is None:
+    if order.kind != TaskKind.PYTHON or python is None:
         return job
-    name = script_name(submit.module, submit.inputs)
-    script = await _plain(submit, submit.module, plain, cache)
+    name = script_name(order.module, order.inputs)
+    script = plain.get(order.module) or await _open(held.key, order.module, cache)
     return script_job(python, dataclasses.replace(job, inputs={**job.inputs, name: script}), name)
 
 
-def loader(submit: Submit, cache: BlobCache, python: PythonRuntime | None = None) -> LoadModule:
+def loader(held: Held, cache: BlobCache, python: PythonRuntime | None = None) -> LoadModule:
     """Return what brings the module: decrypted, or ``python`` for a script.
 
     It raises `BadBlob`, `BlobGone` or `PythonUnusable`.
     """
-    if submit.kind == TaskKind.PYTHON and python is not None:
+    if held.order.kind == TaskKind.PYTHON and python is not None:
         return python.load
-    return lambda: _open(submit.key, submit.module, cache)
+    return lambda: _open(held.key, held.order.module, cache)
 
 
-def module_id(submit: Submit) -> str:
+def module_id(held: Held) -> str:
     """Name the compiled module.
 
     The key is part of it: one ciphertext may open to two modules under two keys, and a module
     compiled for one session must not answer, by its speed, questions about another.
     """
-    return hashlib.sha256(submit.module + submit.key).hexdigest()
-
-
-async def _plain(submit: Submit, ref: bytes, plain: dict[bytes, bytes], cache: BlobCache) -> bytes:
-    """Return an input; one that is the module too was left out of ``plain``."""
-    if ref not in plain:
-        plain[ref] = await _open(submit.key, ref, cache)
-    return plain[ref]
+    return hashlib.sha256(held.order.module + held.key).hexdigest()
 
 
 async def _open(key: bytes, ref: bytes, cache: BlobCache) -> bytes:

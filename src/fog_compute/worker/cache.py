@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from fog_compute.errors import FogError, InvalidTask
 from fog_compute.tasks.sealing import BadBlob, blob_ref
+from fog_compute.worker.shares import NOBODY, Owner, furthest_above
 from fog_compute.worker.threads import beside
 
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -42,6 +43,7 @@ class BlobCache:
         self._pins: Counter[bytes] = Counter()
         self._lock = asyncio.Lock()
         self._sizes: dict[bytes, int] = {}  # least recently used first
+        self._owners: dict[bytes, Owner] = {}  # of those that came since the start
         found = []
         for path in folder.iterdir():
             try:
@@ -72,8 +74,8 @@ class BlobCache:
         self._pins.subtract(refs)
         self._pins = +self._pins
 
-    async def put(self, ref: bytes, data: bytes) -> None:
-        """Keep a ciphertext.
+    async def put(self, ref: bytes, data: bytes, owner: Owner = NOBODY) -> None:
+        """Keep a ciphertext, on the share of ``owner``.
 
         Raises:
             InvalidTask: it is larger than the whole cache.
@@ -92,12 +94,13 @@ class BlobCache:
             if ref in self._sizes:
                 self._touch(ref)
                 return
-            doomed = self._make_room(len(data))
+            doomed = self._make_room(len(data), owner)
             try:
                 await beside(len(data), self._write, ref, data, doomed)
             except OSError as err:
                 raise CacheFull(f"the worker's disk refused a blob: {err.strerror}") from err
             self._sizes[ref] = len(data)
+            self._owners[ref] = owner
             self._total += len(data)
 
     async def get(self, ref: bytes) -> bytes:
@@ -116,22 +119,39 @@ class BlobCache:
 
     def _drop(self, ref: bytes) -> None:
         self._total -= self._sizes.pop(ref, 0)
+        self._owners.pop(ref, None)
 
     def _touch(self, ref: bytes) -> None:
         self._sizes[ref] = self._sizes.pop(ref)
         with contextlib.suppress(OSError):
             os.utime(self._path(ref))
 
-    def _make_room(self, size: int) -> list[bytes]:
-        """Forget as many blobs as must go for ``size`` bytes and return them."""
-        doomed = []
+    def _make_room(self, size: int, owner: Owner) -> list[bytes]:
+        """Forget as many blobs as must go for ``size`` bytes and return them.
+
+        They are taken from whoever has most that can go, the least recently used first.
+        """
         free = self._limit - self._total
+        if free >= size:
+            return []
+        loads: dict[Owner, float] = {}
+        loose: dict[Owner, deque[bytes]] = {}
         for ref, there in self._sizes.items():
-            if free >= size:
-                break
+            one = self._owners.get(ref, NOBODY)
+            loads[one] = loads.get(one, 0) + there
             if ref not in self._pins:
-                doomed.append(ref)
-                free += there
+                loose.setdefault(one, deque()).append(ref)
+        doomed = []
+        while free < size and loose:
+            most = furthest_above({one: loads[one] for one in loose}, owner, size)
+            # A newcomer with nothing to give takes from the next after it.
+            giving = most if most in loose else max(loose, key=loads.__getitem__)
+            ref = loose[giving].popleft()
+            if not loose[giving]:
+                del loose[giving]
+            loads[giving] -= self._sizes[ref]
+            free += self._sizes[ref]
+            doomed.append(ref)
         if free < size:
             raise CacheFull("the worker's cache has no room for this blob now")
         for ref in doomed:

@@ -6,6 +6,7 @@ The handle is all that is known of an attempt's owner; nothing here says who sen
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -24,6 +25,7 @@ from fog_compute.tasks.pacing import next_edge
 from fog_compute.worker.attempts import Held, refs_of
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.journal import Journal, JournalUnusable
+from fog_compute.worker.shares import Owner, Turns, furthest_above
 
 __all__ = ["Holdings"]
 
@@ -46,6 +48,7 @@ class Holdings:
         self._unreleased: Final[dict[bytes, Held]] = {}  # finished and kept, not shown yet
         self._lost: Final[dict[bytes, None]] = {}
         self._queued: Final = asyncio.Event()
+        self._turns: Final = Turns()
 
     def __len__(self) -> int:
         """How many wait or run."""
@@ -80,17 +83,49 @@ class Holdings:
     def add(self, held: Held) -> None:
         """Take an attempt in, with its blobs."""
         self._held[held.handle] = held
-        self._cache.pin(refs_of(held.submit))
+        self._cache.pin(refs_of(held.order))
         self._queued.set()
 
     async def next(self) -> Held:
-        """Return the attempt that has waited longest, once there is one."""
+        """Return the attempt whose turn it is, once there is one; it has a slot from now on."""
         while True:
-            for held in self._held.values():
-                if held.state == QUEUED:
-                    return held
+            waiting = [held for held in self._held.values() if held.state == QUEUED]
+            if waiting:
+                owner = self._turns.next(held.owner for held in waiting)
+                chosen = next(held for held in waiting if held.owner == owner)
+                chosen.state, chosen.began_at = RUNNING, self._clock.monotonic()
+                return chosen
             self._queued.clear()
             await self._queued.wait()
+
+    def had_slot(self, held: Held) -> None:
+        """Charge an attempt's owner for the time that it had its slot."""
+        self._turns.charge(held.owner, self._clock.monotonic() - held.began_at)
+
+    async def make_room(self, owner: Owner, capacity: int, kept_bytes: int) -> bool:
+        """Say whether ``owner`` may bring one more attempt, at the cost of who has more than it.
+
+        Of a full queue, whoever has most in it gets the last of his attempts back; of results that
+        take too much room, whoever has most of them loses the oldest.
+
+        Raises:
+            JournalUnusable: results cannot be dropped now.
+        """
+        if (over := self._journal.kept_bytes - kept_bytes) >= 0:
+            most = furthest_above(self._journal.kept_by, owner, 1)
+            if most == owner:
+                return False
+            await self._journal.drop_oldest(most, over + 1)
+        if len(self._held) < capacity:
+            return True
+        most = furthest_above(Counter(held.owner for held in self._held.values()), owner, 1)
+        waiting = [h for h in self._held.values() if h.owner == most and h.state == QUEUED]
+        if most == owner or not waiting:
+            return False
+        await self.note_given_back(waiting[-1:])
+        if waiting[-1] in self and waiting[-1].state == QUEUED:
+            self.stop(waiting[-1])
+        return len(self._held) < capacity
 
     def awaited(self, handles: Iterable[bytes]) -> list[Held]:
         """Return those of these attempts whose end is still to be told."""
@@ -106,7 +141,9 @@ class Holdings:
             JournalUnusable: it cannot be kept.
         """
         release_at = self._journal.now() + self._until_edge(held)
-        await self._journal.finish(held.handle, result, release_at, release_at + self._kept_s)
+        await self._journal.finish(
+            held.handle, held.owner, result, release_at, release_at + self._kept_s
+        )
         self._unreleased[held.handle] = held
         self._let_go(held)
         # Writing it may have taken longer than to that edge.
@@ -115,7 +152,7 @@ class Holdings:
     def release(self, held: Held) -> None:
         """Show a result, because its edge has come."""
         self._unreleased.pop(held.handle, None)
-        held.news.set()
+        held.tell()
 
     def lose(self, held: Held) -> None:
         """Remember that an attempt was lost; a bounded number of them."""
@@ -123,7 +160,7 @@ class Holdings:
         if len(self._lost) > LOST_REMEMBERED:
             del self._lost[next(iter(self._lost))]
         self._let_go(held)
-        held.news.set()
+        held.tell()
 
     async def note_given_back(self, held: Iterable[Held]) -> None:
         """Write down that attempts go elsewhere, before they do."""
@@ -138,7 +175,7 @@ class Holdings:
         if held.running is not None:
             held.running.cancel()
         self._let_go(held)
-        held.news.set()
+        held.tell()
 
     async def forget(self, handles: Iterable[bytes], *, forestall: bool = False) -> None:
         """Drop attempts for good, whatever they are doing.
@@ -171,7 +208,7 @@ class Holdings:
     def _let_go(self, held: Held) -> None:
         """Make room for another attempt and free the blobs of this one; once."""
         if self._held.pop(held.handle, None) is not None:
-            self._cache.unpin(refs_of(held.submit))
+            self._cache.unpin(refs_of(held.order))
         held.ended.set()
 
     def _until_edge(self, held: Held) -> float:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
@@ -26,6 +26,7 @@ from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
 from fog_compute.tasks.result import result_id
 from fog_compute.units import KIB
+from fog_compute.worker.shares import Owner
 from fog_compute.worker.threads import beside
 
 PIECE_BYTES: Final = 64 * KIB
@@ -41,6 +42,8 @@ CREATE TABLE IF NOT EXISTS results (
     handle BLOB PRIMARY KEY,
     result_id BLOB NOT NULL,
     total INTEGER NOT NULL,
+    grp TEXT NOT NULL,          -- to whose share it counts: group and session
+    session BLOB NOT NULL,
     release_at REAL NOT NULL,   -- when the edge comes at which the result may be shown
     expires_at REAL NOT NULL
 ) WITHOUT ROWID;
@@ -74,7 +77,7 @@ CREATE TABLE IF NOT EXISTS time (  -- the journal's own, and what other clocks s
 );
 """
 
-_SUM: Final = "SELECT coalesce(sum(total), 0) FROM results"
+_SUMS: Final = "SELECT grp, session, sum(total) FROM results GROUP BY grp, session"
 _EXPIRE: Final = (
     "DELETE FROM results WHERE expires_at <= ?",
     "DELETE FROM ended WHERE expires_at <= ?",
@@ -116,7 +119,8 @@ class Journal:
         self._writing, self._reading = _open(path)
         self._lock = asyncio.Lock()
         self._ending: set[bytes] = set()  # noted in a moment
-        self._bytes = self._one(_SUM)
+        with _telling():
+            self._kept = _sums(self._reading)
         self._boot = self._clock.boot
         self._opened = self._clock.monotonic()
         self._stood = self._resumed()
@@ -128,13 +132,25 @@ class Journal:
     @property
     def kept_bytes(self) -> int:
         """Bytes of all results that wait for acknowledgement."""
-        return self._bytes
+        return sum(self._kept.values())
+
+    @property
+    def kept_by(self) -> Mapping[Owner, int]:
+        """Bytes of these results, by whose they are."""
+        return self._kept
 
     async def finish(
-        self, handle: bytes, body: bytes, release_at: float, expires_at: float
+        self, handle: bytes, owner: Owner, body: bytes, release_at: float, expires_at: float
     ) -> None:
         """Keep a result; it is safe from the death of this process when this returns."""
-        await self._write(len(body), self._finish, handle, body, release_at, expires_at)
+        await self._write(len(body), self._finish, handle, owner, body, release_at, expires_at)
+
+    async def drop_oldest(self, owner: Owner, size: int) -> None:
+        """Drop the oldest results of ``owner``, of ``size`` bytes at least: others need the room.
+
+        Who asks for one afterwards hears that it is unknown.
+        """
+        await self._write(size, self._drop_oldest, owner, size)
 
     async def give_back(self, handles: Sequence[bytes], until: float) -> None:
         """Remember until then that attempts were given back, unless they still finish."""
@@ -153,7 +169,8 @@ class Journal:
         self._ending |= noted
         try:
             with _telling():
-                size = sum(_length(self._reading, handle) for handle in handles)
+                charges = (_charge(self._reading, handle) for handle in handles)
+                size = sum(charge[1] for charge in charges if charge is not None)
             if noted:
                 size += ROW_BYTES * len(noted)
                 await self._write(size, self._forget, handles, until, early)
@@ -216,11 +233,14 @@ class Journal:
             except OSError as err:
                 raise JournalUnusable(f"the worker's journal cannot be written: {err}") from err
 
-    def _finish(self, handle: bytes, body: bytes, release_at: float, expires_at: float) -> None:
+    def _finish(
+        self, handle: bytes, owner: Owner, body: bytes, release_at: float, expires_at: float
+    ) -> None:
+        charged = (owner.group, owner.session)
         with self._transaction() as db:
             inserted = db.execute(
-                "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?)",
-                (handle, result_id(body), len(body), release_at, expires_at),
+                "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (handle, result_id(body), len(body), *charged, release_at, expires_at),
             ).rowcount
             db.execute("DELETE FROM returned WHERE handle = ?", (handle,))
             if inserted:
@@ -231,7 +251,28 @@ class Journal:
                         for start in range(0, len(body), PIECE_BYTES)
                     ),
                 )
-        self._bytes += len(body) * inserted
+        self._count(owner, len(body) * inserted)
+
+    def _drop_oldest(self, owner: Owner, size: int) -> None:
+        with self._transaction() as db:
+            oldest = db.execute(
+                "SELECT handle, total FROM results WHERE grp = ? AND session = ?"
+                " ORDER BY release_at",
+                (owner.group, owner.session),
+            )
+            doomed, freed = [], 0
+            for handle, total in oldest:
+                if freed >= size:
+                    break
+                doomed.append((handle,))
+                freed += total
+            db.executemany("DELETE FROM results WHERE handle = ?", doomed)
+        self._count(owner, -freed)
+
+    def _count(self, owner: Owner, grown: int) -> None:
+        self._kept[owner] = self._kept.get(owner, 0) + grown
+        if self._kept[owner] <= 0:
+            del self._kept[owner]
 
     def _give_back(self, handles: Sequence[bytes], until: float) -> None:
         with self._transaction() as db:
@@ -241,7 +282,7 @@ class Journal:
 
     def _forget(self, handles: Sequence[bytes], until: float, early: Sequence[bytes]) -> None:
         with self._transaction() as db:
-            freed = sum(_length(db, handle) for handle in handles)
+            freed = [found for handle in handles if (found := _charge(db, handle)) is not None]
             db.executemany("DELETE FROM results WHERE handle = ?", ((h,) for h in handles))
             db.executemany("DELETE FROM returned WHERE handle = ?", ((h,) for h in handles))
             db.executemany(
@@ -255,12 +296,13 @@ class Journal:
                 "DELETE FROM early WHERE number <= (SELECT max(number) FROM early) - ?",
                 (EARLY_REMEMBERED,),
             )
-        self._bytes -= freed
+        for owner, size in freed:
+            self._count(owner, -size)
 
     def _expire(self, now: float) -> int:
         with self._transaction() as db:
             deleted = sum(db.execute(query, (now,)).rowcount for query in _EXPIRE)
-            self._bytes = _sum(db)
+            self._kept = _sums(db)
         return deleted
 
     @contextlib.contextmanager
@@ -290,13 +332,14 @@ class Journal:
             return int(self._reading.execute(query, parameters).fetchone()[0])
 
 
-def _length(db: sqlite3.Connection, handle: bytes) -> int:
-    row = db.execute("SELECT total FROM results WHERE handle = ?", (handle,)).fetchone()
-    return 0 if row is None else int(row[0])
+def _charge(db: sqlite3.Connection, handle: bytes) -> tuple[Owner, int] | None:
+    query = "SELECT grp, session, total FROM results WHERE handle = ?"
+    row = db.execute(query, (handle,)).fetchone()
+    return None if row is None else (Owner(row[0], row[1]), row[2])
 
 
-def _sum(db: sqlite3.Connection) -> int:
-    return int(db.execute(_SUM).fetchone()[0])
+def _sums(db: sqlite3.Connection) -> dict[Owner, int]:
+    return {Owner(group, session): size for group, session, size in db.execute(_SUMS)}
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -20,12 +20,15 @@ from fog_compute.tasks.messages import (
     QUEUED,
     Accepted,
     Ack,
+    Answer,
+    Answers,
     AttemptStatus,
     Busy,
     Cancel,
     Done,
     Module,
     NeedModule,
+    Order,
     Poll,
     Rejected,
     Reply,
@@ -33,17 +36,34 @@ from fog_compute.tasks.messages import (
     Status,
     Submit,
 )
-from fog_compute.tasks.wire import WireError, encode, fit_statuses, parse_request, rejected
+from fog_compute.tasks.sealing import session_of
+from fog_compute.tasks.wire import (
+    WireError,
+    encode,
+    fit_answers,
+    fit_statuses,
+    parse_request,
+    rejected,
+)
+from fog_compute.units import MIB
 from fog_compute.vpn.channel import MessageChannel, Received
-from fog_compute.worker.attempts import Held, check_inputs, check_submit, refs_of
+from fog_compute.worker.attempts import Held, check_inputs, check_order, refs_of
+from fog_compute.worker.budget import ByteBudget
 from fog_compute.worker.cache import BlobCache, CacheFull
 from fog_compute.worker.holdings import Holdings
 from fog_compute.worker.journal import JournalUnusable
+from fog_compute.worker.shares import Owner
 from fog_compute.worker.slots import Slots
+from fog_compute.worker.waiting import WaitingRoom
 
 __all__ = ["Reception"]
 
-CONCURRENT_REQUESTS: Final = 256
+CONCURRENT_REQUESTS: Final = 64
+"""Requests of one channel that are being done at once; those that wait for news do not count."""
+
+HELD_ANSWERS: Final = 256
+HANDLED_BYTES: Final = 160 * MIB
+"""Bytes of the requests that are being done, of all channels together."""
 
 _log = get_logger("fog_compute.worker")
 
@@ -57,6 +77,8 @@ class Reception:
         self._cache: Final = cache
         self._slots: Final = slots
         self._clock: Final = clock
+        self._room: Final = WaitingRoom(HELD_ANSWERS, clock)
+        self._budget: Final = ByteBudget(HANDLED_BYTES)
         self._handling: Final[set[asyncio.Task[None]]] = set()
 
     @property
@@ -75,44 +97,35 @@ class Reception:
         while True:
             await free.acquire()
             incoming = await channel.receive()
-            handling = group.create_task(self._handle(channel, incoming))
+            taken = await self._budget.take(len(incoming.body))
+            handling = group.create_task(self._handle(channel, incoming, free, taken))
             self._handling.add(handling)
             handling.add_done_callback(self._handling.discard)
-            handling.add_done_callback(lambda _: free.release())
 
     async def answered(self, seconds: float) -> None:
         """Return once all that was asked is answered, or after so long."""
         if self._handling:
             await asyncio.wait(self._handling, timeout=seconds)
 
-    async def _handle(self, channel: MessageChannel, incoming: Received) -> None:
+    async def _handle(
+        self, channel: MessageChannel, incoming: Received, free: asyncio.Semaphore, taken: int
+    ) -> None:
+        """Answer one request; while it waits for news, others are handled in its place."""
         try:
-            request = parse_request(incoming.body)
-        except WireError as err:
-            _log.debug("request.refused", reason=str(err))
-            await self._answer(channel, incoming, Rejected("this is no request of this protocol"))
-            return
-        reply = await self._effect(request)
-        # Many may wait for news, so what they brought must go.
+            request, reply = await self._done(incoming)
+        finally:
+            self._budget.give_back(taken)
+            free.release()
         incoming = dataclasses.replace(incoming, body=b"")
-        if isinstance(request, Submit):
-            request = msgspec.structs.replace(request, attached={})
         with contextlib.suppress(ChannelError):
             await channel.commit(incoming)
         if isinstance(request, Submit | Poll) and incoming.reply_capacity:
-            await self._hold(request)
+            await self._hold(request, reply)
             try:
-                reply = self._status_reply(request, reply, incoming.reply_capacity)
+                reply = self._told(request, reply, incoming.reply_capacity)
             except JournalUnusable as err:
                 reply = self._put_off(err)
-        await self._answer(channel, incoming, reply, committed=True)
-
-    async def _answer(
-        self, channel: MessageChannel, incoming: Received, reply: Reply, *, committed: bool = False
-    ) -> None:
         with contextlib.suppress(ChannelError):
-            if not committed:
-                await channel.commit(incoming)
             body = encode(reply)
             if len(body) > incoming.reply_capacity > 0:
                 body = encode(Rejected("the answer does not fit"))
@@ -121,14 +134,29 @@ class Reception:
 
     # What is done
 
+    async def _done(self, incoming: Received) -> tuple[Request | None, Reply]:
+        """Do what a message asks; all that must last has been kept when this returns.
+
+        Of a submission, only what its answer needs is returned: many wait for news.
+        """
+        try:
+            request = parse_request(incoming.body)
+        except WireError as err:
+            _log.debug("request.refused", reason=str(err))
+            return None, Rejected("this is no request of this protocol")
+        reply = await self._effect(request)
+        if isinstance(request, Submit):
+            request = msgspec.structs.replace(request, attached={})
+        return request, reply
+
     async def _effect(self, request: Request) -> Reply:
-        """Do what a request asks; all that must last has been kept when this returns."""
         try:
             match request:
                 case Submit():
                     return await self._submit(request)
                 case Module():
-                    await self._cache.put(request.ref, request.data)
+                    owner = Owner("", request.session)
+                    await self._cache.put(request.ref, request.data, owner)
                 case Poll():
                     await self._holdings.forget(request.acks)
                     return Status(items=())
@@ -142,40 +170,57 @@ class Reception:
             return self._put_off(err)
         return Done()
 
-    async def _submit(self, submit: Submit) -> Reply:
-        if (known := self._known(submit.handle)) is not None:
+    async def _submit(self, submit: Submit) -> Answers:
+        """Judge every order by itself: what one lacks or breaks keeps no other from its slot."""
+        owner = Owner("", session_of(submit.key))
+        with contextlib.suppress(JournalUnusable):  # they are told again
+            await self._holdings.forget(submit.acks)
+        answers: list[Answer] = []
+        for order in submit.orders:
+            try:
+                answers.append(await self._order(submit, order, owner))
+            except InvalidTask as err:
+                answers.append(rejected(err.message))
+            except (CacheFull, JournalUnusable) as err:
+                answers.append(self._put_off(err))
+        return Answers(tuple(answers))
+
+    async def _order(self, submit: Submit, order: Order, owner: Owner) -> Answer:
+        if (known := self._known(order.handle)) is not None:
             return known
         settings = self._slots.settings
-        limits = check_submit(submit, settings)
-        if submit.blob_bytes > settings.input_bytes:
+        limits = check_order(order, settings)
+        if order.blob_bytes > settings.input_bytes:
             return self._too_large()
-        if self._full():
+        if not await self._has_room(owner):
             return self._busy()
-        refs = refs_of(submit)
+        refs = refs_of(order)
         self._cache.pin(refs)  # from here on no await may come between a blob's check and its use
         try:
-            for ref, data in submit.attached.items():
-                if ref in refs:
-                    await self._cache.put(ref, data)
+            for ref in refs:
+                if ref in submit.attached:
+                    await self._cache.put(ref, submit.attached[ref], owner)
             missing = tuple(ref for ref in refs if not self._cache.has(ref))
             if missing:
                 return NeedModule(refs=missing)
             if sum(map(self._cache.size, refs)) > settings.input_bytes:
                 return self._too_large()
-            check_inputs(submit, limits, self._cache)
+            check_inputs(order, limits, self._cache)
             # Another copy, its end, or others may have come while the blobs were written.
-            if (known := self._known(submit.handle)) is not None:
+            if (known := self._known(order.handle)) is not None:
                 return known
-            if self._full():
+            if self._slots.closed or len(self._holdings) >= self.capacity:
                 return self._busy()
             self._holdings.add(
                 Held(
-                    submit=msgspec.structs.replace(submit, attached={}),  # they are in the cache
+                    order=order,
+                    key=submit.key,
+                    owner=owner,
                     limits=limits,
                     accepted_at=self._clock.monotonic(),
                 )
             )
-            return Accepted(AttemptStatus(submit.handle, QUEUED))
+            return Accepted(AttemptStatus(order.handle, QUEUED))
         finally:
             self._cache.unpin(refs)
 
@@ -185,11 +230,10 @@ class Reception:
             return Accepted(AttemptStatus(handle, QUEUED))
         return Rejected("this attempt is over") if self._holdings.over(handle) else None
 
-    def _full(self) -> bool:
-        return (
-            self._slots.closed
-            or len(self._holdings) >= self.capacity
-            or self._holdings.kept_bytes >= self._slots.settings.kept_bytes
+    async def _has_room(self, owner: Owner) -> bool:
+        kept_bytes = self._slots.settings.kept_bytes
+        return not self._slots.closed and await self._holdings.make_room(
+            owner, self.capacity, kept_bytes
         )
 
     def _too_large(self) -> Rejected:
@@ -206,49 +250,48 @@ class Reception:
 
     # What is told
 
-    async def _hold(self, request: Submit | Poll) -> None:
-        """Wait for news of the attempts that a request asks about, as long as it wants."""
-        seconds = min(request.hold_ms / 1000, self._slots.settings.hold_s)
-        handles = _handles_of(request)
+    async def _hold(self, request: Submit | Poll, reply: Reply) -> None:
+        """Wait for news of the attempts that a request asks about, as long as it wants.
+
+        Something that is news already is told at once.
+        """
+        match request, reply:
+            case Submit(), Answers():
+                taken = [a.status.handle for a in reply.items if isinstance(a, Accepted)]
+                if len(taken) < len(request.orders):
+                    return
+                handles = tuple(dict.fromkeys(taken))
+            case Poll(), Status():
+                handles = tuple(dict.fromkeys(item.handle for item in request.items))
+            case _:
+                return
         held = self._holdings.awaited(handles)
-        if seconds <= 0 or len(held) < len(handles) or any(one.news.is_set() for one in held):
-            return
-        waiting = {asyncio.create_task(one.news.wait()) for one in held}
-        waiting.add(asyncio.create_task(self._pause(seconds)))
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        if held and len(held) == len(handles):
+            seconds = min(request.hold_ms / 1000, self._slots.settings.hold_s)
+            await self._room.wait(held[0].owner, held, seconds)
 
-    async def _pause(self, seconds: float) -> Literal[True]:
-        await self._clock.sleep(seconds)
-        return True
-
-    def _status_reply(self, request: Submit | Poll, reply: Reply, capacity: int) -> Reply:
+    def _told(self, request: Submit | Poll, reply: Reply, capacity: int) -> Reply:
         """Put what fits of the attempts' present states into an answer."""
-        if isinstance(request, Submit):
-            if not isinstance(reply, Accepted):
-                return reply
-            # An `Accepted` is up to 8 bytes longer than a `Status` of one item.
-            status, pieces = self._holdings.status(request.handle, 0, capacity)
-            fitting = fit_statuses({request.handle: status}, pieces, capacity - 8)
-            return Accepted(fitting.items[0]) if fitting.items else reply
-        if not isinstance(reply, Status):
-            return reply
-        statuses: dict[bytes, AttemptStatus] = {}
-        pieces = {}
+        pieces: dict[bytes, bytes] = {}
         room = capacity
-        for item in request.items:
-            status, piece = self._holdings.status(item.handle, item.offset, max(0, room))
-            statuses[item.handle] = status
+
+        def status(handle: bytes, offset: int) -> AttemptStatus:
+            nonlocal room
+            known, piece = self._holdings.status(handle, offset, max(0, room))
             pieces.update(piece)
             room -= sum(map(len, piece.values()))
-        return fit_statuses(statuses, pieces, capacity)
+            return known
 
-
-def _handles_of(request: Submit | Poll) -> tuple[bytes, ...]:
-    if isinstance(request, Submit):
-        return (request.handle,)
-    return tuple(dict.fromkeys(item.handle for item in request.items))
+        match request, reply:
+            case Submit(), Answers():
+                answers = [
+                    Accepted(status(answer.status.handle, 0))
+                    if isinstance(answer, Accepted)
+                    else answer
+                    for answer in reply.items
+                ]
+                return fit_answers(answers, pieces, capacity)
+            case Poll(), Status():
+                statuses = {item.handle: status(item.handle, item.offset) for item in request.items}
+                return fit_statuses(statuses, pieces, capacity)
+        return reply

@@ -10,7 +10,7 @@ from typing import Final
 
 from fog_compute.clock import Clock
 from fog_compute.observability import get_logger
-from fog_compute.tasks.messages import QUEUED, RUNNING
+from fog_compute.tasks.messages import QUEUED
 from fog_compute.tasks.model import Fault, TaskKind
 from fog_compute.tasks.result import TaskResult
 from fog_compute.tasks.sealing import BadBlob
@@ -112,15 +112,14 @@ class Slots:
         await self._replace_runner(slot)
         while True:
             held = await self._holdings.next()
-            if self.draining:
-                await asyncio.Event().wait()  # until the end, which is near
-            held.slot, held.state = slot, RUNNING
+            held.slot = slot
             held.running = asyncio.create_task(self._execute(slot, held))
             try:
                 await asyncio.wait({held.running})
             finally:
                 held.running.cancel()
                 await asyncio.gather(held.running, return_exceptions=True)
+                self._holdings.had_slot(held)
             if not held.running.cancelled() and (error := held.running.exception()) is not None:
                 raise error
             await self._replace_runner(slot)
@@ -130,7 +129,7 @@ class Slots:
         try:
             python = self._scripts.runtime
             job = await open_job(held, self._cache, python)
-            result = await slot.run(job, loader(held.submit, self._cache, python))
+            result = await slot.run(job, loader(held, self._cache, python))
         except BadBlob as err:
             result = TaskResult(
                 NEVER_EXITED, b"", b"", 0, 0, 0, trap=Fault.BAD_INPUT, detail=err.message

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 
+import msgspec
 from sqlalchemy.pool import QueuePool
 
 from fog_compute.coordinator.dispatcher import Dispatcher
@@ -26,11 +27,14 @@ from fog_compute.tasks.messages import (
     UNKNOWN,
     Accepted,
     Ack,
+    Answer,
+    Answers,
     AttemptStatus,
     Cancel,
     Done,
     Module,
     NeedModule,
+    Order,
     Poll,
     Reply,
     Request,
@@ -48,7 +52,7 @@ from fog_compute.vpn.onion import OnionCircuitService
 TURNS = 40
 """Turns of the event loop without the database after which nothing goes on by itself."""
 
-Answer = Callable[["ScriptedWorker", Request], Reply | None]
+Script = Callable[["ScriptedWorker", Request], Reply | None]
 
 
 @dataclass
@@ -65,12 +69,13 @@ class ScriptedWorker:
     name: str
     channel: MemoryChannel
     slots: int = 2
-    answer: Answer | None = None
+    answer: Script | None = None
     silent: bool = False
     blob_s: float = 0.0
     clock: ManualClock | None = None
     blobs: dict[bytes, bytes] = field(default_factory=dict)
-    attempts: dict[bytes, Submit] = field(default_factory=dict)
+    attempts: dict[bytes, Order] = field(default_factory=dict)
+    keys: dict[bytes, bytes] = field(default_factory=dict)
     results: dict[bytes, bytes] = field(default_factory=dict)
     heard: list[Request] = field(default_factory=list)
     forgotten: set[bytes] = field(default_factory=set)
@@ -111,28 +116,47 @@ class ScriptedWorker:
     ) -> None:
         if arrival is not None:
             await arrival
-        reply = self.answer(self, request) if self.answer else None
-        if reply is None:
-            reply = self._ordinary(request, message.reply_capacity)
+        reply: Reply
+        if isinstance(request, Submit):
+            self.forgotten |= set(request.acks)
+            reply = Answers(tuple(self._judge(request, order) for order in request.orders))
+        else:
+            scripted = self.answer(self, request) if self.answer else None
+            reply = scripted or self._ordinary(request, message.reply_capacity)
         if message.reply_capacity:
             # A repeated message has a way back that was used.
             with contextlib.suppress(ChannelError):
                 await self.channel.reply(message, encode(reply))
 
+    def _judge(self, submit: Submit, order: Order) -> Answer:
+        """Answer one order: the script sees it as a submission of its own."""
+        alone = msgspec.structs.replace(submit, orders=(order,))
+        scripted = self.answer(self, alone) if self.answer else None
+        if scripted is not None:
+            assert isinstance(scripted, Answer)
+            return scripted
+        self.blobs.update(submit.attached)
+        wanted = [order.module, *order.inputs.values()]
+        if order.stdin is not None:
+            wanted.append(order.stdin)
+        missing = tuple(ref for ref in wanted if ref not in self.blobs)
+        if missing:
+            return NeedModule(missing)
+        for ref in wanted:
+            open_blob(submit.key, ref, self.blobs[ref])
+        self.attempts.setdefault(order.handle, order)
+        self.keys[order.handle] = submit.key
+        return Accepted(AttemptStatus(order.handle, RUNNING))
+
+    @property
+    def orders(self) -> list[Order]:
+        """Every order that came, repeats included."""
+        return [order for r in self.heard if isinstance(r, Submit) for order in r.orders]
+
     def _ordinary(self, request: Request, capacity: int) -> Reply:
         match request:
             case Submit():
-                self.blobs.update(request.attached)
-                wanted = [request.module, *request.inputs.values()]
-                if request.stdin is not None:
-                    wanted.append(request.stdin)
-                missing = tuple(ref for ref in wanted if ref not in self.blobs)
-                if missing:
-                    return NeedModule(missing)
-                for ref in wanted:
-                    open_blob(request.key, ref, self.blobs[ref])
-                self.attempts.setdefault(request.handle, request)
-                return Accepted(AttemptStatus(request.handle, RUNNING))
+                raise AssertionError("its orders are judged one by one")
             case Module():
                 self.blobs[request.ref] = request.data
                 return Done()

@@ -123,9 +123,7 @@ async def test_environment_and_seed_reach_the_worker_and_every_attempt_has_the_s
         worker.forget_all()
         await fog.until(lambda: len(worker.attempts) == 2)
 
-        sent = {
-            (one.seed, tuple(one.env.items())) for one in worker.heard if isinstance(one, Submit)
-        }
+        sent = {(one.seed, tuple(one.env.items())) for one in worker.orders}
         assert sent == {
             (bytes.fromhex("5e" * 32), (("K", "v"),)),
             (bytes.fromhex(seed_of(by_id.id)), ()),
@@ -191,8 +189,8 @@ async def test_levels_share_no_name_of_a_module(tmp_path: Path) -> None:
         for level in PrivacyLevel:
             await reaches(fog, await create(fog, privacy=level), TaskState.RUNNING)
 
-        assert len({submit.module for submit in worker.attempts.values()}) == len(PrivacyLevel)
-        assert len({submit.key for submit in worker.attempts.values()}) == len(PrivacyLevel)
+        assert len({order.module for order in worker.attempts.values()}) == len(PrivacyLevel)
+        assert len(set(worker.keys.values())) == len(PrivacyLevel)
 
 
 async def test_secret_tasks_share_nothing_with_each_other(tmp_path: Path) -> None:
@@ -381,7 +379,9 @@ async def test_worker_that_has_no_room_for_a_blob_is_busy(tmp_path: Path) -> Non
             uploads += 1
             return Busy(held=1, capacity=1)
         return (
-            NeedModule((request.module,)) if isinstance(request, Submit) and not uploads else None
+            NeedModule((request.orders[0].module,))
+            if isinstance(request, Submit) and not uploads
+            else None
         )
 
     async with running(tmp_path) as fog:
@@ -427,7 +427,7 @@ async def test_worker_is_told_how_much_there_is_before_any_of_it_is_sent(tmp_pat
         await fog.until(lambda: "too much" in fog.dispatcher.waiting_reason(task.id))
 
     (submit,) = (request for request in worker.heard if isinstance(request, Submit))
-    assert submit.blob_bytes == len(module) + len(text) + 2 * OVERHEAD
+    assert submit.orders[0].blob_bytes == len(module) + len(text) + 2 * OVERHEAD
     assert submit.attached == {}
     assert not any(isinstance(request, Module) for request in worker.heard)
 
@@ -524,7 +524,7 @@ async def test_worker_that_asks_for_blobs_for_ever_loses_the_task(tmp_path: Path
     """INV-TASK-22."""
 
     def ask(worker: ScriptedWorker, request: Request) -> Reply | None:
-        return NeedModule((request.module,)) if isinstance(request, Submit) else None
+        return NeedModule((request.orders[0].module,)) if isinstance(request, Submit) else None
 
     async with running(tmp_path) as fog:
         fog.add_worker("a", answer=ask)
@@ -593,7 +593,7 @@ async def test_attempt_that_waits_too_long_for_a_slot_goes_elsewhere(tmp_path: P
     def queue(worker: ScriptedWorker, request: Request) -> Reply | None:
         match request:
             case Submit():
-                return Accepted(AttemptStatus(request.handle, QUEUED))
+                return Accepted(AttemptStatus(request.orders[0].handle, QUEUED))
             case Poll():
                 return Status(tuple(AttemptStatus(item.handle, QUEUED) for item in request.items))
         return None

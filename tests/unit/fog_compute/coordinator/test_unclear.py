@@ -14,7 +14,6 @@ from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import StoreError
 from fog_compute.store.changes import Leased
 from fog_compute.tasks import AttemptState, TaskState
-from fog_compute.tasks.messages import Submit
 from tests.unit.fog_compute.coordinator.scripted import Fog
 from tests.unit.fog_compute.coordinator.test_dispatcher import (
     OK,
@@ -164,7 +163,7 @@ async def test_errors_around_any_commit_lose_no_task_and_accept_each_once(
             assert task.state is TaskState.ACCEPTED
             assert task.tries == 0
             assert (await attempt_states(fog, task)).count(AttemptState.SETTLED) == 1
-        handles = [r.handle for w in workers for r in w.heard if isinstance(r, Submit)]
+        handles = [order.handle for w in workers for order in w.orders]
         assert len(handles) >= len(tasks)
 
 

@@ -14,10 +14,13 @@ from fog_compute.tasks.messages import (
     RUNNING,
     Accepted,
     Ack,
+    Answers,
     AttemptStatus,
     Busy,
     Cancel,
+    Module,
     NeedModule,
+    Order,
     Poll,
     PollItem,
     Rejected,
@@ -40,17 +43,17 @@ from fog_compute.tasks.wire import (
 
 HANDLE, REF = bytes(16), bytes(32)
 HANDLES = tuple(i.to_bytes(16, "big") for i in range(5000))
-SUBMIT = Submit(
+ORDER = Order(
     handle=HANDLE,
     kind="wasm",
     module=REF,
-    key=REF,
     argv=(),
     stdin=None,
     inputs={},
     limits=limits_to_wire(Limits()),
     seed=REF,
 )
+SUBMIT = Submit(key=REF, orders=(ORDER,))
 texts = st.text(st.characters(codec="utf-8"), max_size=900)
 HEAD: dict[str, object] = {
     "exit_code": 0,
@@ -70,7 +73,9 @@ def refs(count: int) -> tuple[bytes, ...]:
 
 
 def submit(**changes: object) -> Submit:
-    return msgspec.structs.replace(SUBMIT, **changes)
+    of_order = {n: changes.pop(n) for n in tuple(changes) if n in Order.__struct_fields__}
+    order = msgspec.structs.replace(ORDER, **of_order)
+    return msgspec.structs.replace(SUBMIT, **{"orders": (ORDER, order), **changes})
 
 
 def result(body: bytes = b"", **changes: object) -> bytes:
@@ -84,19 +89,23 @@ def status(**changes: object) -> AttemptStatus:
 
 
 def limits(**changes: int) -> object:
-    return msgspec.structs.replace(SUBMIT.limits, **changes)
+    return msgspec.structs.replace(ORDER.limits, **changes)
 
 
 REQUESTS_OUT_OF_BOUNDS = [
     submit(kind="k" * 65),
     submit(argv=("a" * 70_000,)),
-    submit(argv=("",) * 70_000),
+    submit(argv=("",) * 5000),
+    submit(orders=(ORDER,) * 70),
+    submit(acks=HANDLES),
+    submit(proof=b"p" * 5000),
+    Module(REF, b"", session=b"short"),
     submit(argv=("\U0001f600" * 17_000,)),
     submit(env={f"V{i}": "" for i in range(300)}),
     submit(env={"V": "\U0001f600" * 17_000}),
     submit(inputs={f"f{i}": REF for i in range(257)}),
     submit(inputs={"p" * 1100: REF}),
-    submit(attached=dict.fromkeys(refs(300), b"")),
+    submit(attached=dict.fromkeys(refs(1100), b"")),
     submit(hold_ms=-1),
     submit(hold_ms=2**40),
     submit(blob_bytes=-1),
@@ -124,6 +133,8 @@ REPLIES_OUT_OF_BOUNDS = [
     NeedModule(refs(300)),
     NeedModule((b"short",)),
     Rejected("r" * 500),
+    Answers((Busy(1, 1),) * 70),
+    Answers((Busy(1, 1), Rejected("r" * 500))),
 ]
 
 
@@ -173,11 +184,22 @@ def test_a_result_out_of_bounds_is_not_read(changes: dict[str, Any]) -> None:
     assert len(str(refused.value)) < 300
 
 
-@given(st.integers(0, 5000), st.integers(0, 5000))
+@pytest.mark.parametrize("items", [HANDLES, HANDLES * 20])
+def test_lists_that_are_too_long_are_refused_before_their_elements_are_read(
+    items: tuple[bytes, ...],
+) -> None:
+    """INV-TASK-71: what is wrong with the last element is never found."""
+    for message in (["ack", [*items, 7]], ["poll", [[i, 0] for i in items] + [7]]):
+        with pytest.raises(WireError, match=r"`Array`|array") as refused:
+            parse_request(msgspec.msgpack.encode(message))
+        assert "length <= 512" in str(refused.value)
+
+
+@given(st.integers(0, 700), st.integers(0, 700))
 def test_lists_of_handles_pass_up_to_one_bound_on_both_sides(items: int, acks: int) -> None:
     """INV-TASK-34."""
     poll = Poll(tuple(map(PollItem, HANDLES[:items])), HANDLES[:acks])
-    if max(items, acks) <= 4096:
+    if max(items, acks) <= 512:
         assert parse_request(encode(poll)) == poll
         return
     with pytest.raises(WireError):

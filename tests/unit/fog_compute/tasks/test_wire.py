@@ -14,12 +14,14 @@ from fog_compute.tasks.messages import (
     RUNNING,
     Accepted,
     Ack,
+    Answers,
     AttemptStatus,
     Busy,
     Cancel,
     Done,
     Module,
     NeedModule,
+    Order,
     Poll,
     PollItem,
     Rejected,
@@ -44,16 +46,19 @@ from fog_compute.text import one_line
 
 handles = st.binary(min_size=16, max_size=16)
 refs = st.binary(min_size=32, max_size=32)
-SUBMIT = Submit(
+ORDER = Order(
     handle=bytes(16),
     kind="wasm",
     module=bytes(32),
-    key=bytes(32),
     argv=("a",),
     stdin=bytes(32),
     inputs={"in": bytes(32)},
     limits=limits_to_wire(Limits()),
     seed=bytes(32),
+)
+SUBMIT = Submit(
+    key=bytes(32),
+    orders=(ORDER, msgspec.structs.replace(ORDER, handle=b"h" * 16)),
     attached={bytes(32): b"x"},
     hold_ms=5,
 )
@@ -89,6 +94,17 @@ replies = st.one_of(
     st.builds(Busy, held=st.integers(0, 9), capacity=st.integers(0, 9)),
     st.builds(NeedModule, refs=st.lists(refs, max_size=3).map(tuple)),
     st.builds(Rejected, reason=st.text(max_size=50)),
+    st.builds(
+        Answers,
+        items=st.lists(
+            st.one_of(
+                st.builds(Busy, held=st.integers(0, 9), capacity=st.integers(0, 9)),
+                st.builds(Rejected, reason=st.text(max_size=50)),
+                st.builds(NeedModule, refs=st.lists(refs, max_size=3).map(tuple)),
+            ),
+            max_size=9,
+        ).map(tuple),
+    ),
     st.just(Done()),
 )
 
@@ -160,7 +176,10 @@ def test_deep_nesting_is_refused() -> None:
 )
 def test_a_submission_with_a_wrong_length_is_refused(change: dict[str, object]) -> None:
     """INV-TASK-11."""
-    wrong = msgspec.structs.replace(SUBMIT, **change)
+    of_order = {name: value for name, value in change.items() if name in Order.__struct_fields__}
+    order = msgspec.structs.replace(ORDER, **of_order)
+    rest = {name: value for name, value in change.items() if name not in of_order}
+    wrong = msgspec.structs.replace(SUBMIT, orders=(ORDER, order), **rest)
     with pytest.raises(WireError, match="bytes instead of"):
         parse_request(encode(wrong))
 
@@ -188,7 +207,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
 
 def test_polls_are_bounded() -> None:
     with pytest.raises(WireError, match="at most"):
-        parse_request(encode(Poll(items=tuple(PollItem(bytes(16)) for _ in range(4097)))))
+        parse_request(encode(Poll(items=tuple(PollItem(bytes(16)) for _ in range(600)))))
     with pytest.raises(WireError, match="out of its bounds"):
         parse_request(encode(Poll(items=(PollItem(bytes(16), -1),))))
 

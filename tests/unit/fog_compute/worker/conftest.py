@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -19,9 +20,11 @@ from fog_compute.tasks import Limits, TaskResult, new_handle
 from fog_compute.tasks.messages import (
     FINISHED,
     Accepted,
+    Answers,
     AttemptStatus,
     Module,
     NeedModule,
+    Order,
     Poll,
     PollItem,
     Reply,
@@ -29,7 +32,7 @@ from fog_compute.tasks.messages import (
     Status,
     Submit,
 )
-from fog_compute.tasks.sealing import SealedBlob, new_key, seal_blob
+from fog_compute.tasks.sealing import SealedBlob, new_key, seal_blob, session_of
 from fog_compute.tasks.wire import ResultAssembler, encode, limits_to_wire, parse_reply
 from fog_compute.testing import MemoryChannel, MemoryNetwork
 from fog_compute.vpn.directory import WorkerOffer
@@ -66,11 +69,13 @@ class Requester:
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 with contextlib.suppress(ChannelTimeout):
-                    return parse_reply(
-                        await self.channel.request(
-                            self.worker, encode(request), reply_packets=reply_packets, timeout=5.0
-                        )
+                    data = await self.channel.request(
+                        self.worker, encode(request), reply_packets=reply_packets, timeout=5.0
                     )
+                    reply = parse_reply(data)
+                    if isinstance(reply, Answers) and len(reply.items) == 1:
+                        return reply.items[0]
+                    return reply
 
     def seal(self, data: bytes) -> SealedBlob:
         return seal_blob(self.key, data)
@@ -90,16 +95,19 @@ class Requester:
             blobs["stdin"] = self.seal(stdin)
         files = {path: self.seal(data) for path, data in (inputs or {}).items()}
         everything = [*blobs.values(), *files.values()]
-        return Submit(
+        order = Order(
             handle=bytes.fromhex(new_handle()),
             kind="wasm",
             module=blobs["module"].ref,
-            key=self.key,
             argv=argv,
             stdin=None if stdin is None else blobs["stdin"].ref,
             inputs={path: sealed.ref for path, sealed in files.items()},
             limits=limits_to_wire(Limits() if limits is None else limits),
             seed=bytes(32),
+        )
+        return Submit(
+            key=self.key,
+            orders=(order,),
             attached={b.ref: b.data for b in everything} if attach else {},
             hold_ms=hold_ms,
         )
@@ -112,7 +120,7 @@ class Requester:
             if not isinstance(reply, NeedModule):
                 return reply
             for ref in reply.refs:
-                await self.ask(Module(ref=ref, data=sealed[ref].data))
+                await self.ask(Module(ref=ref, data=sealed[ref].data, session=session_of(self.key)))
 
     async def status(self, handle: bytes, offset: int = 0, *, packets: int = 4) -> AttemptStatus:
         reply = await self.ask(Poll(items=(PollItem(handle, offset),)), reply_packets=packets)
@@ -134,13 +142,27 @@ class Requester:
 
     async def run(self, submit: Submit) -> TaskResult:
         assert isinstance(await self.submit(submit), Accepted)
-        return await self.result(submit.handle)
+        return await self.result(handle_of(submit))
 
     async def until(self, handle: bytes, wanted: Callable[[AttemptStatus], bool]) -> AttemptStatus:
         async with asyncio.timeout(DEADLINE_S):
             while not wanted(status := await self.status(handle)):
                 await asyncio.sleep(0.005)
             return status
+
+
+def handle_of(submit: Submit) -> bytes:
+    """Return the handle of a submission of one order."""
+    return submit.orders[0].handle
+
+
+def altered(submit: Submit, **changes: object) -> Submit:
+    """Return a submission of one order with fields of it, or of the order, changed."""
+    of_order = {
+        name: changes.pop(name) for name in tuple(changes) if name in Order.__struct_fields__
+    }
+    order = msgspec.structs.replace(submit.orders[0], **of_order)
+    return msgspec.structs.replace(submit, orders=(order,), **changes)
 
 
 class Running:

@@ -11,7 +11,6 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psutil
 import pytest
 
@@ -47,7 +46,7 @@ from fog_compute.worker.attempts import Held
 from fog_compute.worker.publishing import Served
 
 from . import guests
-from .conftest import DEADLINE_S, Requester, Running, Start
+from .conftest import DEADLINE_S, Requester, Running, Start, altered, handle_of
 
 
 @pytest.mark.asyncio
@@ -61,13 +60,13 @@ async def test_blobs_are_asked_for_and_kept(worker: Running, requester: Requeste
     first = requester.submission(guests.ECHO, stdin=b"one", attach=False)
     reply = await requester.ask(first)
     assert isinstance(reply, NeedModule)
-    assert set(reply.refs) == {first.module, first.stdin}
+    assert set(reply.refs) == {first.orders[0].module, first.orders[0].stdin}
     assert isinstance(await requester.submit(first, guests.ECHO, b"one"), Accepted)
-    assert (await requester.result(first.handle)).stdout == b"one"
+    assert (await requester.result(handle_of(first))).stdout == b"one"
     second = requester.submission(guests.ECHO, stdin=b"two", attach=False)
     reply = await requester.ask(second)
     assert isinstance(reply, NeedModule)
-    assert set(reply.refs) == {second.stdin}
+    assert set(reply.refs) == {second.orders[0].stdin}
 
 
 @pytest.mark.asyncio
@@ -85,7 +84,7 @@ async def test_a_large_result_comes_in_pieces(
     data = random.Random(1).randbytes(60_000)
     submit = requester.submission(guests.ECHO, stdin=data)
     assert isinstance(await requester.submit(submit), Accepted)
-    assert (await requester.result(submit.handle, packets=packets)).stdout == data
+    assert (await requester.result(handle_of(submit), packets=packets)).stdout == data
 
 
 @pytest.mark.asyncio
@@ -95,12 +94,12 @@ async def test_one_poll_covers_many_attempts(worker: Running, requester: Request
     for submit in submissions:
         assert isinstance(await requester.submit(submit), Accepted)
     for submit in submissions:
-        await requester.until(submit.handle, lambda status: status.state == FINISHED)
-    items = tuple(PollItem(submit.handle) for submit in submissions)
+        await requester.until(handle_of(submit), lambda status: status.state == FINISHED)
+    items = tuple(PollItem(handle_of(submit)) for submit in submissions)
     reply = await requester.ask(Poll(items=items), reply_packets=4)
     assert isinstance(reply, Status)
     assert len(encode(reply)) <= 4 * 2042
-    assert [item.handle for item in reply.items] == [s.handle for s in submissions]
+    assert [item.handle for item in reply.items] == [handle_of(one) for one in submissions]
     assert reply.items[0].chunk
 
 
@@ -118,9 +117,9 @@ async def test_everything_arrives_once_over_a_bad_network(
         results = await asyncio.gather(*map(requester.run, submissions))
         assert [r.stdout for r in results] == [f"task {i}".encode() for i in range(12)]
         for submit in submissions:
-            await requester.ask(Ack(handles=(submit.handle,)))
+            await requester.ask(Ack(handles=(handle_of(submit),)))
         for submit in submissions:
-            assert (await requester.status(submit.handle)).state == UNKNOWN
+            assert (await requester.status(handle_of(submit))).state == UNKNOWN
 
 
 @pytest.mark.asyncio
@@ -128,7 +127,7 @@ async def test_a_repeated_submission_runs_once(worker: Running, requester: Reque
     """INV-TASK-09."""
     submit = requester.submission(guests.SAYS_AND_LOOPS)
     assert isinstance(await requester.submit(submit), Accepted)
-    await requester.until(submit.handle, lambda status: status.log_tail == b"error")
+    await requester.until(handle_of(submit), lambda status: status.log_tail == b"error")
     again = await requester.submit(submit)
     assert isinstance(again, Accepted)
     assert again.status.state == RUNNING
@@ -146,8 +145,8 @@ async def test_after_an_acknowledgement_nothing_is_left_and_nothing_runs_again(
     submit = requester.submission(guests.HELLO)
     await requester.run(submit)
     for _ in range(2):
-        assert await requester.ask(Ack(handles=(submit.handle,))) == Done()
-        assert (await requester.status(submit.handle)).state == UNKNOWN
+        assert await requester.ask(Ack(handles=(handle_of(submit),))) == Done()
+        assert (await requester.status(handle_of(submit))).state == UNKNOWN
         reply = await requester.ask(submit)
         assert isinstance(reply, Rejected)
         assert "over" in reply.reason
@@ -158,10 +157,10 @@ async def test_a_poll_may_acknowledge_on_its_way(worker: Running, requester: Req
     done, other = requester.submission(guests.HELLO), requester.submission(guests.HELLO)
     await requester.run(done)
     await requester.run(other)
-    reply = await requester.ask(Poll(items=(PollItem(other.handle),), acks=(done.handle,)))
+    reply = await requester.ask(Poll(items=(PollItem(handle_of(other)),), acks=(handle_of(done),)))
     assert isinstance(reply, Status)
     assert [item.state for item in reply.items] == [FINISHED]
-    assert (await requester.status(done.handle)).state == UNKNOWN
+    assert (await requester.status(handle_of(done))).state == UNKNOWN
 
 
 @pytest.mark.asyncio
@@ -172,10 +171,10 @@ async def test_cancelling_stops_a_running_and_a_waiting_attempt(
     running, waiting = (requester.submission(guests.SAYS_AND_LOOPS) for _ in range(2))
     await requester.submit(running)
     await requester.submit(waiting)
-    await requester.until(running.handle, lambda status: status.log_tail == b"error")
-    assert await requester.ask(Cancel(handles=(running.handle, waiting.handle))) == Done()
+    await requester.until(handle_of(running), lambda status: status.log_tail == b"error")
+    assert await requester.ask(Cancel(handles=(handle_of(running), handle_of(waiting)))) == Done()
     for submit in (running, waiting):
-        assert (await requester.status(submit.handle)).state == UNKNOWN
+        assert (await requester.status(handle_of(submit))).state == UNKNOWN
         assert isinstance(await requester.ask(submit), Rejected)
     assert (await requester.run(requester.submission(guests.HELLO))).stdout == b"hello\n"
     assert await requester.ask(Cancel(handles=(bytes(16),))) == Done()
@@ -188,13 +187,13 @@ async def test_an_attempt_that_was_cancelled_before_it_came_does_not_run(
     """INV-TASK-09."""
     late = requester.submission(guests.HELLO)
     async with start():
-        assert await requester.ask(Cancel(handles=(late.handle,))) == Done()
+        assert await requester.ask(Cancel(handles=(handle_of(late),))) == Done()
         assert isinstance(await requester.ask(late), Rejected)
     async with start():
         assert isinstance(await requester.ask(late), Rejected)
         # An acknowledgement of something unknown says nothing of what will come.
         other = requester.submission(guests.HELLO)
-        assert await requester.ask(Ack(handles=(other.handle,))) == Done()
+        assert await requester.ask(Ack(handles=(handle_of(other),))) == Done()
         assert (await requester.run(other)).stdout == b"hello\n"
 
 
@@ -208,9 +207,9 @@ async def test_an_attempt_that_is_cancelled_while_its_blobs_are_written_does_not
     async with asyncio.timeout(DEADLINE_S):
         while not worker.agent._reception._cache._pins:
             await asyncio.sleep(0)
-    assert await requester.ask(Cancel(handles=(submit.handle,))) == Done()
+    assert await requester.ask(Cancel(handles=(handle_of(submit),))) == Done()
     assert isinstance(await submitting, Rejected)
-    assert (await requester.status(submit.handle)).state == UNKNOWN
+    assert (await requester.status(handle_of(submit))).state == UNKNOWN
 
 
 @pytest.mark.asyncio
@@ -220,13 +219,16 @@ async def test_what_was_cancelled_and_what_came_along_is_not_kept_in_memory(
     """INV-TASK-13."""
     async with start(slots=1, queue=1):
         await requester.submit(requester.submission(guests.FOREVER))
+        submit = requester.submission(guests.ECHO)
         for number in range(10):
             submit = requester.submission(guests.ECHO, stdin=bytes([number]) * 1000)
             assert isinstance(await requester.submit(submit), Accepted)
-            await requester.ask(Cancel(handles=(submit.handle,)))
+            await requester.ask(Cancel(handles=(handle_of(submit),)))
         gc.collect()
-        held = [one for one in gc.get_objects() if isinstance(one, Held)]
-        assert [one.submit.attached for one in held] == [{}]
+        everything = gc.get_objects()
+        assert len([one for one in everything if isinstance(one, Held)]) == 1
+        came = [one for one in everything if isinstance(one, Submit) and one.attached]
+        assert {handle_of(one) for one in came} <= {handle_of(submit)}  # the test's own
 
 
 @pytest.mark.asyncio
@@ -236,15 +238,17 @@ async def test_what_waits_for_news_keeps_nothing_of_what_came_along(
     """INV-TASK-13."""
     submit = requester.submission(guests.SAYS_AND_LOOPS, stdin=b"x" * 10_000, hold_ms=20_000)
     waiting = asyncio.create_task(requester.ask(submit))
-    await requester.until(submit.handle, lambda status: status.log_tail == b"error")
+    await requester.until(handle_of(submit), lambda status: status.log_tail == b"error")
     assert not waiting.done()
     gc.collect()
     everything = gc.get_objects()
     incoming = [one for one in everything if isinstance(one, Received)]
-    assert [one for one in incoming if submit.handle in one.body and len(one.body) > 1000] == []
+    assert not any(handle_of(submit) in one.body and len(one.body) > 1000 for one in incoming)
     submissions = [one for one in everything if isinstance(one, Submit)]
-    assert [one for one in submissions if one.handle == submit.handle and one.attached] == [submit]
-    await requester.ask(Cancel(handles=(submit.handle,)))
+    assert [one for one in submissions if handle_of(one) == handle_of(submit) and one.attached] == [
+        submit
+    ]
+    await requester.ask(Cancel(handles=(handle_of(submit),)))
     await waiting
 
 
@@ -260,7 +264,7 @@ async def test_a_worker_whose_cache_is_full_of_what_it_runs_is_busy(
         assert await requester.submit(second) == Busy(held=1, capacity=65)
         sealed = requester.seal(b"2" * 6000)
         assert isinstance(await requester.ask(Module(sealed.ref, sealed.data)), Busy)
-        await requester.ask(Cancel(handles=(first.handle,)))
+        await requester.ask(Cancel(handles=(handle_of(first),)))
         assert isinstance(await requester.submit(second), Accepted)
         never = requester.seal(b"3" * 20_000)
         assert isinstance(await requester.ask(Module(never.ref, never.data)), Rejected)
@@ -276,9 +280,13 @@ async def test_a_worker_whose_journal_is_unusable_is_busy(
     with monkeypatch.context() as broken:
         journal = worker.agent._journal
         broken.setattr(journal, "_reading", sqlite3.connect(":memory:"))  # no table in it
-        for request in (other, Poll(items=(PollItem(done.handle),)), Ack(handles=(done.handle,))):
+        for request in (
+            other,
+            Poll(items=(PollItem(handle_of(done)),)),
+            Ack(handles=(handle_of(done),)),
+        ):
             assert await requester.ask(request) == Busy(held=0, capacity=65)
-    assert await requester.result(done.handle) == result
+    assert await requester.result(handle_of(done)) == result
 
 
 @pytest.mark.asyncio
@@ -290,9 +298,9 @@ async def test_a_full_worker_is_busy_and_keeps_nothing(start: Start, requester: 
             assert isinstance(await requester.submit(submit), Accepted)
         refused = requester.submission(guests.HELLO)
         assert await requester.submit(refused) == Busy(held=2, capacity=2)
-        assert (await requester.status(refused.handle)).state == UNKNOWN
+        assert (await requester.status(handle_of(refused))).state == UNKNOWN
         assert isinstance(await requester.submit(held[0]), Accepted)
-        await requester.ask(Cancel(handles=(held[1].handle,)))
+        await requester.ask(Cancel(handles=(handle_of(held[1]),)))
         accepted = await requester.submit(refused)
         assert isinstance(accepted, Accepted)
 
@@ -307,7 +315,7 @@ async def test_a_worker_that_keeps_too_many_results_is_busy(
         await requester.run(first)
         second = requester.submission(guests.HELLO)
         assert isinstance(await requester.submit(second), Busy)
-        await requester.ask(Ack(handles=(first.handle,)))
+        await requester.ask(Ack(handles=(handle_of(first),)))
         assert isinstance(await requester.submit(second), Accepted)
 
 
@@ -325,14 +333,14 @@ async def test_a_finished_result_survives_a_restart_and_a_running_attempt_does_n
         result = await requester.run(done)
         await requester.submit(running)
         await requester.submit(waiting)
-        await requester.until(running.handle, lambda status: status.log_tail == b"error")
+        await requester.until(handle_of(running), lambda status: status.log_tail == b"error")
     async with start():
-        assert await requester.result(done.handle) == result
-        assert (await requester.status(running.handle)).state == UNKNOWN
-        assert (await requester.status(waiting.handle)).state == UNKNOWN
-        await requester.ask(Ack(handles=(done.handle,)))
+        assert await requester.result(handle_of(done)) == result
+        assert (await requester.status(handle_of(running))).state == UNKNOWN
+        assert (await requester.status(handle_of(waiting))).state == UNKNOWN
+        await requester.ask(Ack(handles=(handle_of(done),)))
     async with start():
-        assert (await requester.status(done.handle)).state == UNKNOWN
+        assert (await requester.status(handle_of(done))).state == UNKNOWN
         assert isinstance(await requester.ask(done), Rejected)
         # The blobs are still here, so what was lost can be sent again in one message.
         again = requester.submission(guests.HELLO, attach=False)
@@ -346,20 +354,20 @@ async def test_a_killed_runner_is_reported_as_lost_and_replaced(
     """INV-TASK-19."""
     submit = requester.submission(guests.SAYS_AND_LOOPS)
     await requester.submit(submit)
-    await requester.until(submit.handle, lambda status: status.log_tail == b"error")
+    await requester.until(handle_of(submit), lambda status: status.log_tail == b"error")
     (runner,) = (
         child
         for child in psutil.Process().children()
         if "fog_compute.worker.runner" in child.cmdline()
     )
     runner.send_signal(signal.SIGKILL)
-    await requester.until(submit.handle, lambda status: status.state == LOST)
+    await requester.until(handle_of(submit), lambda status: status.state == LOST)
     again = await requester.submit(submit)
     assert isinstance(again, Accepted)
     assert again.status.state == LOST
     assert (await requester.run(requester.submission(guests.HELLO))).stdout == b"hello\n"
-    await requester.ask(Ack(handles=(submit.handle,)))
-    assert (await requester.status(submit.handle)).state == UNKNOWN
+    await requester.ask(Ack(handles=(handle_of(submit),)))
+    assert (await requester.status(handle_of(submit))).state == UNKNOWN
 
 
 @pytest.mark.asyncio
@@ -382,7 +390,7 @@ async def test_a_blob_that_does_not_open_is_bad_input(
 ) -> None:
     """INV-TASK-12."""
     foreign = seal_blob(bytes(32), guests.HELLO)
-    submit = msgspec.structs.replace(
+    submit = altered(
         requester.submission(guests.HELLO),
         module=foreign.ref,
         attached={foreign.ref: foreign.data},
@@ -393,7 +401,7 @@ async def test_a_blob_that_does_not_open_is_bad_input(
         assert "does not open" in result.detail
         # The runner that waited for the module does not take the next attempt with it.
         assert (await requester.run(requester.submission(guests.HELLO))).stdout == b"hello\n"
-        submit = msgspec.structs.replace(submit, handle=bytes.fromhex(new_handle()))
+        submit = altered(submit, handle=bytes.fromhex(new_handle()))
 
 
 @pytest.mark.asyncio
@@ -403,9 +411,7 @@ async def test_a_blob_with_a_false_name_is_rejected(worker: Running, requester: 
     assert isinstance(reply, Rejected)
     assert "hash" in reply.reason
     sealed = requester.seal(guests.HELLO)
-    submit = msgspec.structs.replace(
-        requester.submission(guests.HELLO), attached={sealed.ref: b"something else"}
-    )
+    submit = altered(requester.submission(guests.HELLO), attached={sealed.ref: b"something else"})
     assert isinstance(await requester.ask(submit), Rejected)
 
 
@@ -422,11 +428,11 @@ async def test_a_blob_with_a_false_name_is_rejected(worker: Running, requester: 
 async def test_what_a_worker_cannot_run_is_rejected_with_the_reason(
     worker: Running, requester: Requester, change: dict[str, object], words: str
 ) -> None:
-    submit = msgspec.structs.replace(requester.submission(guests.HELLO), **change)
+    submit = altered(requester.submission(guests.HELLO), **change)
     reply = await requester.ask(submit)
     assert isinstance(reply, Rejected)
     assert words in reply.reason
-    assert (await requester.status(submit.handle)).state == UNKNOWN
+    assert (await requester.status(handle_of(submit))).state == UNKNOWN
 
 
 @pytest.mark.asyncio
@@ -475,12 +481,12 @@ async def test_inputs_that_are_too_large_are_refused_before_they_are_sent(
     """INV-TASK-29: one byte less than a worker takes, as many, and one more."""
     submit = requester.submission(guests.ECHO, stdin=bytes(5000), attach=False)
     size = sum(len(requester.seal(blob).data) for blob in (guests.ECHO, bytes(5000)))
-    submit = msgspec.structs.replace(submit, blob_bytes=size)
+    submit = altered(submit, blob_bytes=size)
     async with start(input_bytes=size - beyond):
         reply = await requester.ask(submit)
         assert isinstance(reply, Rejected if beyond > 0 else NeedModule)
         # Who does not say it finds out later.
-        silent = msgspec.structs.replace(submit, blob_bytes=0)
+        silent = altered(submit, blob_bytes=0)
         assert isinstance(
             await requester.submit(silent, guests.ECHO, bytes(5000)),
             Rejected if beyond > 0 else Accepted,
@@ -504,10 +510,10 @@ async def test_messages_without_a_way_back_have_their_effect(
 ) -> None:
     submit = requester.submission(guests.HELLO)
     await requester.channel.send("worker", encode(submit))
-    await requester.until(submit.handle, lambda status: status.state != UNKNOWN)
-    assert (await requester.result(submit.handle)).stdout == b"hello\n"
-    await requester.channel.send("worker", encode(Ack(handles=(submit.handle,))))
-    await requester.until(submit.handle, lambda status: status.state == UNKNOWN)
+    await requester.until(handle_of(submit), lambda status: status.state != UNKNOWN)
+    assert (await requester.result(handle_of(submit))).stdout == b"hello\n"
+    await requester.channel.send("worker", encode(Ack(handles=(handle_of(submit),))))
+    await requester.until(handle_of(submit), lambda status: status.state == UNKNOWN)
 
 
 @pytest.mark.asyncio
@@ -520,7 +526,7 @@ async def test_an_answer_can_wait_for_the_end_of_a_short_task(
     assert reply.status.state == FINISHED
     assert len(reply.status.chunk) == reply.status.result_total > 0
     # News that is there already, or unknown, is not waited for.
-    for handle in (submit.handle, bytes(16)):
+    for handle in (handle_of(submit), bytes(16)):
         answer = await requester.ask(Poll(items=(PollItem(handle),), hold_ms=3_600_000))
         assert isinstance(answer, Status)
 
@@ -569,7 +575,7 @@ async def test_a_draining_worker_takes_nothing_new_and_ends_what_it_has(
     await requester.submit(submit)
     await worker.agent.drain(DEADLINE_S)
     assert isinstance(await requester.submit(requester.submission(guests.HELLO)), Busy)
-    assert (await requester.result(submit.handle)).stdout == b"hello\n"
+    assert (await requester.result(handle_of(submit))).stdout == b"hello\n"
 
 
 @pytest.mark.asyncio
@@ -582,14 +588,14 @@ async def test_a_stopped_worker_gives_back_what_it_has_not_finished(
     async with start() as worker:
         await requester.submit(running)
         await requester.submit(waiting)
-        await requester.until(running.handle, lambda status: status.log_tail == b"error")
+        await requester.until(handle_of(running), lambda status: status.log_tail == b"error")
         hears = asyncio.create_task(
-            requester.ask(Poll(items=(PollItem(running.handle),), hold_ms=60_000))
+            requester.ask(Poll(items=(PollItem(handle_of(running)),), hold_ms=60_000))
         )
         draining = asyncio.create_task(worker.agent.drain(DEADLINE_S if killed else 0.01))
-        await requester.until(waiting.handle, lambda status: status.state == RETURNED)
+        await requester.until(handle_of(waiting), lambda status: status.state == RETURNED)
         if killed:
-            assert (await requester.status(running.handle)).state == RUNNING
+            assert (await requester.status(handle_of(running))).state == RUNNING
             hears.cancel()
         else:
             await draining
@@ -603,9 +609,9 @@ async def test_a_stopped_worker_gives_back_what_it_has_not_finished(
             again = await requester.submit(submit)
             assert isinstance(again, Accepted)
             assert again.status.state == RETURNED
-        await requester.ask(Cancel(handles=(running.handle, waiting.handle)))
+        await requester.ask(Cancel(handles=(handle_of(running), handle_of(waiting))))
         for submit in (running, waiting):
-            assert (await requester.status(submit.handle)).state == UNKNOWN
+            assert (await requester.status(handle_of(submit))).state == UNKNOWN
             assert isinstance(await requester.submit(submit), Rejected)
 
 
@@ -619,7 +625,7 @@ async def test_what_ends_while_the_worker_stops_is_not_given_back(
         await requester.submit(submit)
         await worker.agent.drain(DEADLINE_S)
     async with start():
-        assert (await requester.result(submit.handle)).stdout == b"hello\n"
+        assert (await requester.result(handle_of(submit))).stdout == b"hello\n"
 
 
 @pytest.mark.asyncio
@@ -634,13 +640,13 @@ async def test_a_completion_is_shown_at_an_edge_of_the_grid(
         submit = requester.submission(guests.HELLO)
         await requester.submit(submit)
         await agent.drain(DEADLINE_S)
-        assert (await requester.status(submit.handle)).state == RUNNING
+        assert (await requester.status(handle_of(submit))).state == RUNNING
         await clock.advance(next_edge(0.0) - 0.002)
-        assert (await requester.status(submit.handle)).state == RUNNING
+        assert (await requester.status(handle_of(submit))).state == RUNNING
         await clock.advance(0.002)
-        status = await requester.status(submit.handle)
+        status = await requester.status(handle_of(submit))
         assert status.state == FINISHED
-        assert status.result_total == len((await requester.result(submit.handle)).data)
+        assert status.result_total == len((await requester.result(handle_of(submit))).data)
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
@@ -663,9 +669,9 @@ async def test_a_jump_of_the_wall_clock_neither_hides_a_result_nor_shows_it_earl
             clock.jump(jump)
             await agent._journal.expire()
             if agent._holdings._unreleased:
-                assert (await requester.status(submit.handle)).state == RUNNING
+                assert (await requester.status(handle_of(submit))).state == RUNNING
             await clock.advance(next_edge(0.0))
-            assert (await requester.status(submit.handle)).state == FINISHED
+            assert (await requester.status(handle_of(submit))).state == FINISHED
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
@@ -691,9 +697,9 @@ async def test_a_result_that_takes_long_to_keep_is_shown_at_a_later_edge(
         submit = requester.submission(guests.HELLO)
         await requester.submit(submit)
         await agent.drain(DEADLINE_S)
-        assert (await requester.status(submit.handle)).state == RUNNING
+        assert (await requester.status(handle_of(submit))).state == RUNNING
         await clock.advance(next_edge(0.99) - 0.99)
-        assert (await requester.status(submit.handle)).state == FINISHED
+        assert (await requester.status(handle_of(submit))).state == FINISHED
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

@@ -29,7 +29,7 @@ from fog_compute.worker.protocol import Run
 from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
 
 from . import guests
-from .conftest import DEADLINE_S, Refuse, Requester, Start
+from .conftest import DEADLINE_S, Refuse, Requester, Start, handle_of
 
 EMFILE = 33  # of WASI
 # Runs two tasks and kills a third under the limits of its arguments; prints what became of them.
@@ -359,15 +359,15 @@ async def test_a_machine_that_refuses_is_not_offered_until_it_can_again(
         running, waiting = (requester.submission(guests.SAYS_AND_LOOPS) for _ in range(2))
         assert isinstance(await requester.submit(running), Accepted)
         assert isinstance(await requester.submit(waiting), Accepted)
-        await requester.until(running.handle, lambda status: status.log_tail == b"error")
+        await requester.until(handle_of(running), lambda status: status.log_tail == b"error")
         (tmp_path / "refuse").touch()
         pid = next(iter(worker.agent._slots)).pid
         assert pid is not None
         os.kill(pid, 9)
-        await requester.until(running.handle, lambda status: status.state == LOST)
-        await requester.until(waiting.handle, lambda status: status.state == RETURNED)
+        await requester.until(handle_of(running), lambda status: status.state == LOST)
+        await requester.until(handle_of(waiting), lambda status: status.state == RETURNED)
         assert isinstance(await requester.submit(requester.submission(guests.HELLO)), Busy)
-        await requester.ask(Ack(handles=(running.handle, waiting.handle)))
+        await requester.ask(Ack(handles=(handle_of(running), handle_of(waiting))))
     begun, well, again = worker.troubles
     assert begun == again
     assert "may open 100 files" in begun
@@ -414,13 +414,13 @@ async def test_a_blob_that_the_machine_lost_is_no_fault_of_the_task(
     async with start(slots=1):
         first = requester.submission(guests.SAYS_AND_LOOPS)
         assert isinstance(await requester.submit(first), Accepted)
-        await requester.until(first.handle, lambda status: status.log_tail == b"error")
+        await requester.until(handle_of(first), lambda status: status.log_tail == b"error")
         waiting = requester.submission(guests.ECHO, stdin=b"x" * 100)
         assert isinstance(await requester.submit(waiting), Accepted)
         for path in (tmp_path / "worker" / "blobs").iterdir():
             path.unlink()
-        await requester.ask(Cancel(handles=(first.handle,)))
-        await requester.until(waiting.handle, lambda status: status.state == LOST)
+        await requester.ask(Cancel(handles=(handle_of(first),)))
+        await requester.until(handle_of(waiting), lambda status: status.state == LOST)
         again = requester.submission(guests.ECHO, stdin=b"x" * 100)
         assert (await requester.run(again)).stdout == b"x" * 100
 

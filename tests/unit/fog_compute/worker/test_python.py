@@ -9,7 +9,6 @@ import json
 import os
 from pathlib import Path
 
-import msgspec
 import pytest
 import structlog
 import structlog.testing
@@ -20,7 +19,7 @@ from fog_compute.tasks.messages import Rejected
 from fog_compute.tasks.runtimes import PYTHON, SCRIPT, script_name
 from fog_compute.worker.python import PythonRuntime, PythonUnusable
 
-from .conftest import DEADLINE_S, Requester, Start
+from .conftest import DEADLINE_S, Requester, Start, altered
 from .scripts import Scripts, compiled, needs_python, scripts
 
 __all__ = ["compiled", "scripts"]  # fixtures
@@ -174,7 +173,7 @@ async def test_a_worker_takes_scripts_once_one_ran_and_says_so_at_once(
     """INV-TASK-100."""
     script = b"import sys\nprint(sys.argv[1:], open('main.py').readline())"
     attempt = requester.submission(script, "a", "b")
-    attempt = msgspec.structs.replace(attempt, kind="python")
+    attempt = altered(attempt, kind="python")
     async with start(kinds=("wasm", "python"), publish_s=3600.0) as worker:
         async with asyncio.timeout(DEADLINE_S):
             while not any("python" in offer.kinds for offer in worker.offers.published):
@@ -194,7 +193,7 @@ async def test_a_worker_without_the_interpreter_says_so_and_offers_no_python(
         return known("no-such-package" if name == PYTHON.package else name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
-    attempt = msgspec.structs.replace(requester.submission(b"1"), kind="python")
+    attempt = altered(requester.submission(b"1"), kind="python")
     with structlog.testing.capture_logs() as lines:
         async with start(kinds=("wasm", "python")) as worker:
             async with asyncio.timeout(DEADLINE_S):

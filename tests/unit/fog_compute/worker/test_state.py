@@ -21,6 +21,7 @@ from fog_compute.testing import ManualClock
 from fog_compute.worker.cache import BlobCache, BlobGone, CacheFull
 from fog_compute.worker.folders import remove_tree
 from fog_compute.worker.journal import PIECE_BYTES, Journal, JournalUnusable
+from fog_compute.worker.shares import NOBODY
 
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
 
@@ -45,7 +46,7 @@ def journal(tmp_path: Path, clock: ManualClock) -> Iterator[Journal]:
 async def test_a_result_is_there_after_reopening(tmp_path: Path) -> None:
     """INV-TASK-14."""
     journal = Journal(tmp_path / "attempts.db")
-    await journal.finish(A, b"result", release_at=5.0, expires_at=100.0)
+    await journal.finish(A, NOBODY, b"result", release_at=5.0, expires_at=100.0)
     journal.close()
     again = Journal(tmp_path / "attempts.db")
     kept = again.get(A, 2, 3)
@@ -62,7 +63,7 @@ async def test_a_result_is_there_after_reopening(tmp_path: Path) -> None:
 async def test_any_part_of_a_result_can_be_read(journal: Journal) -> None:
     """INV-TASK-10."""
     body = random.Random(1).randbytes(2 * PIECE_BYTES + 10)
-    await journal.finish(A, body, 0.0, 100.0)
+    await journal.finish(A, NOBODY, body, 0.0, 100.0)
     for offset in (0, 1, PIECE_BYTES - 1, PIECE_BYTES, 2 * PIECE_BYTES + 9, len(body), 2**70):
         for length in (0, 1, PIECE_BYTES, PIECE_BYTES + 1, len(body)):
             kept = journal.get(A, offset, length)
@@ -73,8 +74,8 @@ async def test_any_part_of_a_result_can_be_read(journal: Journal) -> None:
 @pytest.mark.asyncio
 async def test_the_first_result_of_a_handle_stays(journal: Journal) -> None:
     """INV-TASK-09."""
-    await journal.finish(A, b"first", 0.0, 100.0)
-    await journal.finish(A, b"second!", 0.0, 100.0)
+    await journal.finish(A, NOBODY, b"first", 0.0, 100.0)
+    await journal.finish(A, NOBODY, b"second!", 0.0, 100.0)
     kept = journal.get(A, 0, 100)
     assert kept is not None
     assert kept.piece == b"first"
@@ -86,7 +87,7 @@ async def test_a_forgotten_attempt_is_over_until_it_expires(
     journal: Journal, clock: ManualClock
 ) -> None:
     """INV-TASK-09."""
-    await journal.finish(A, b"result", 0.0, 100.0)
+    await journal.finish(A, NOBODY, b"result", 0.0, 100.0)
     await journal.forget([A, B], 50.0)
     for handle in (A, B):
         assert journal.over(handle)
@@ -120,7 +121,7 @@ async def test_attempts_that_end_before_they_come_are_remembered_in_a_bounded_nu
 async def test_what_ends_is_over_at_once_and_stays_so_when_nobody_waits(journal: Journal) -> None:
     """INV-TASK-09, INV-TASK-14."""
     body = bytes(2**20)
-    finishing = asyncio.create_task(journal.finish(A, body, 0.0, 100.0))
+    finishing = asyncio.create_task(journal.finish(A, NOBODY, body, 0.0, 100.0))
     await asyncio.sleep(0)
     ending = asyncio.create_task(journal.forget([B], 50.0))
     await asyncio.sleep(0)
@@ -135,7 +136,7 @@ async def test_what_ends_is_over_at_once_and_stays_so_when_nobody_waits(journal:
 
 @pytest.mark.asyncio
 async def test_a_result_that_nobody_fetches_expires(journal: Journal, clock: ManualClock) -> None:
-    await journal.finish(A, b"result", 0.0, 100.0)
+    await journal.finish(A, NOBODY, b"result", 0.0, 100.0)
     await clock.advance(100.0)
     assert await journal.expire() == 1
     assert (journal.get(A, 0, 1), journal.kept_bytes) == (None, 0)
@@ -150,7 +151,7 @@ async def test_a_jump_of_the_wall_clock_between_two_runs_hides_no_result_and_del
     """INV-TASK-28."""
     path = tmp_path / "attempts.db"
     before = Journal(path, clock)
-    await before.finish(A, b"result", before.now() + 7.0, before.now() + DAY_S)
+    await before.finish(A, NOBODY, b"result", before.now() + 7.0, before.now() + DAY_S)
     await before.forget([B], before.now() + DAY_S)
     before.close()
     if rebooted:
@@ -175,7 +176,7 @@ async def test_time_in_which_a_worker_is_not_there_counts_within_a_boot(
     """INV-TASK-28."""
     path = tmp_path / "attempts.db"
     before = Journal(path, clock)
-    await before.finish(A, b"result", before.now(), before.now() + DAY_S)
+    await before.finish(A, NOBODY, b"result", before.now(), before.now() + DAY_S)
     before.close()
     await clock.advance(DAY_S + 1.0)
     after = Journal(path, clock)
@@ -189,13 +190,13 @@ async def test_a_damaged_journal_is_begun_anew(tmp_path: Path, begin: int) -> No
     """INV-TASK-14: what was in it is unknown, not wrong."""
     path = tmp_path / "attempts.db"
     before = Journal(path)
-    await before.finish(A, b"x" * 100_000, 0.0, 1.0)
+    await before.finish(A, NOBODY, b"x" * 100_000, 0.0, 1.0)
     before.close()
     whole = path.read_bytes()
     path.write_bytes(whole[:begin] + b"no database" * (len(whole) // 11))
     journal = Journal(path)
     assert journal.get(A, 0, 1) is None
-    await journal.finish(A, b"x", 0.0, 1.0)
+    await journal.finish(A, NOBODY, b"x", 0.0, 1.0)
     assert journal.knows(A)
     journal.close()
 
@@ -207,7 +208,7 @@ async def test_a_journal_that_cannot_be_opened_now_is_left_alone(
     """INV-TASK-14."""
     path = tmp_path / "attempts.db"
     before = Journal(path)
-    await before.finish(A, b"result", 0.0, 1.0)
+    await before.finish(A, NOBODY, b"result", 0.0, 1.0)
     before.close()
     other = sqlite3.connect(path)
     other.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -225,11 +226,11 @@ async def test_a_journal_that_cannot_be_opened_now_is_left_alone(
 @pytest.mark.asyncio
 async def test_a_full_disk_is_told_and_keeps_nothing(journal: Journal) -> None:
     """INV-TASK-14."""
-    await journal.finish(A, b"result", 0.0, 1.0)
+    await journal.finish(A, NOBODY, b"result", 0.0, 1.0)
     pages = journal._writing.execute("PRAGMA page_count").fetchone()[0]
     journal._writing.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(JournalUnusable, match="full"):
-        await journal.finish(B, bytes(2**20), 0.0, 1.0)
+        await journal.finish(B, NOBODY, bytes(2**20), 0.0, 1.0)
     assert (journal.knows(A), journal.knows(B), journal.kept_bytes) == (True, False, 6)
 
 
