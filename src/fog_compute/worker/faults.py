@@ -20,6 +20,11 @@ _TRAP_FAULTS: Final = {
     TrapCode.ALLOCATION_TOO_LARGE: "out_of_memory",
 }
 
+# Compilers keep what has an address on a stack of their own, below all else in the memory.
+_TRAP_ADVICE: Final = {
+    TrapCode.MEMORY_OUT_OF_BOUNDS: " (recursion that is too deep ends so, too)",
+}
+
 
 class ModuleFault(Exception):
     """What is wrong with a module: the fault's name and one line."""
@@ -115,7 +120,10 @@ def trap_fault(trap: Trap, fuel: int) -> ModuleFault:
         name = "it threw a WebAssembly exception that nothing caught"
     frames = trap.frames
     where = frames[0].func_name if frames else None
-    return ModuleFault(fault, f"the module trapped: {name}" + (f" in {where}" if where else ""))
+    advice = "" if code is None else _TRAP_ADVICE.get(code, "")
+    return ModuleFault(
+        fault, f"the module trapped: {name}" + (f" in {where}" if where else "") + advice
+    )
 
 
 def line_of(error: Exception) -> str:

@@ -17,6 +17,7 @@ from fog_compute.errors import InvalidTask
 from fog_compute.tasks import Limits
 from fog_compute.tasks.messages import Rejected
 from fog_compute.tasks.runtimes import PYTHON, SCRIPT, script_name
+from fog_compute.units import MIB
 from fog_compute.worker.python import PythonRuntime, PythonUnusable
 
 from .conftest import DEADLINE_S, Requester, Start, altered
@@ -135,6 +136,63 @@ async def test_a_module_that_is_not_bundled_is_named(scripts: Scripts) -> None:
     result = await scripts.run("import numpy")
     assert result.exit_code == 1
     assert result.stderr.rstrip().endswith(b"ModuleNotFoundError: No module named 'numpy'")
+
+
+ENDLESS = Limits(wall_s=60.0, fuel=1_500_000_000)
+SMALL = Limits(output_bytes=100_000, scratch_bytes=2_000_000, memory_bytes=40 * MIB)
+
+
+BEYOND = [
+    ("while True: pass", ENDLESS, "out_of_fuel", "budget of 1500000000 fuel"),
+    ("import time\nwhile True: time.sleep(1)", ENDLESS, "out_of_fuel", "budget of"),
+    ("import re\nre.match('(a+)+$', 'a' * 99 + 'b')", ENDLESS, "out_of_fuel", "budget of"),
+    ("while True: pass", Limits(wall_s=1.0), "timeout", "its limit of 1 s"),
+    ("while True: print('x' * 1000)", SMALL, "output_limit", "100000 bytes"),
+    ("for i in range(99): open(f'/tmp/{i}', 'w').write('x' * 99_999)", SMALL, "scratch_limit", ""),
+    ("class A:\n def __getattr__(s, n): return getattr(s, n)\nA().x", SMALL, "trap", "too deep"),
+    ("import os\nos.abort()", SMALL, "trap", "unreachable"),
+    ("print(1)", Limits(memory_bytes=MIB), "out_of_memory", "1048576 bytes"),
+]
+
+
+async def test_a_script_beyond_a_limit_ends_with_that_fault_and_the_next_one_runs(
+    scripts: Scripts,
+) -> None:
+    """INV-TASK-18."""
+    await scripts.run("0")  # compiled, so that none of the limits is spent on that
+    for source, limits, fault, detail in BEYOND:
+        result = await scripts.run(source, limits=limits)
+        assert (result.trap, result.exit_code) == (fault, -1), (source, result)
+        assert detail in result.detail
+        assert "\n" not in result.detail
+        assert (await scripts.run("print('next')")).stdout == b"next\n"
+
+
+FORBIDDEN = [
+    ("def f(n): return f(n + 1)\nf(0)", "RecursionError: maximum recursion depth exceeded"),
+    ("x = []\nwhile True: x.append(bytearray(1 << 20))", "MemoryError"),
+    ("x = [\n" + "1,\n" * 3_000_000 + "]", "MemoryError"),
+    ("def f(:\n  pass", "SyntaxError: invalid syntax"),
+    (b"print('\xff')", "SyntaxError: Non-UTF-8 code starting with '\\xff' in file /job.py"),
+    (b"print(1)\0", "SyntaxError: source code cannot contain null bytes"),
+    ("import os\nwhile True: os.fork()", "module 'os' has no attribute 'fork'"),
+    ("import os\nos.system('ls')", "module 'os' has no attribute 'system'"),
+    ("import os\nos.kill(1, 9)", "module 'os' has no attribute 'kill'"),
+    ("import subprocess\nsubprocess.run('ls')", "wasi does not support processes."),
+    ("import threading\nthreading.Thread().start()", "RuntimeError: can't start new thread"),
+    ("import socket\nsocket.socket()", "Not supported"),
+    ("import ctypes", "ModuleNotFoundError: No module named 'ctypes'"),
+    ("open('/../../etc/passwd')", "'/../../etc/passwd'"),
+    ("open('/etc/passwd')", "No such file or directory: '/etc/passwd'"),
+]
+
+
+async def test_what_a_script_may_not_is_its_last_line_and_exit_code_1(scripts: Scripts) -> None:
+    """INV-TASK-17."""
+    for source, said in FORBIDDEN:
+        result = await scripts.run(source, limits=Limits(memory_bytes=128 * MIB))
+        assert (result.trap, result.exit_code) == (None, 1), (source[:80], result)
+        assert said in result.stderr.decode().splitlines()[-1]
 
 
 def unusable(package: str = PYTHON.package, **changes: object) -> PythonUnusable:
