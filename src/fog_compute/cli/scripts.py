@@ -16,7 +16,7 @@ from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import LINE_LENGTH, CommandError, note
 from fog_compute.errors import InvalidTask
 from fog_compute.tasks import TaskKind
-from fog_compute.tasks.model import check_guest_path
+from fog_compute.tasks.folder import check_guest_path
 from fog_compute.tasks.runtimes import PYTHON
 from fog_compute.text import as_named, one_line
 from fog_compute.units import MIB

@@ -46,12 +46,22 @@ def test_arguments_that_name_files_below_the_folder_go_along_and_no_others(
 ) -> None:
     here = tmp_path / "here"
     (here / "data").mkdir(parents=True)
-    (here / "tmp").mkdir()
-    for name in ("a.csv", "data/b.csv", "-x", "tmp/c.csv", "../above.csv"):
+    for own in ("tmp", "out"):  # a task begins with these empty
+        (here / own).mkdir()
+    for name in ("out/d.csv", "a.csv", "data/b.csv", "-x", "tmp/c.csv", "../above.csv"):
         (here / name).write_text("1")
     monkeypatch.chdir(here)
     arguments = [
-        *("a.csv", "./data/../data/b.csv", "-x", "tmp/c.csv", "../above.csv", "data", "none.csv"),
+        *(
+            "a.csv",
+            "./data/../data/b.csv",
+            "-x",
+            "tmp/c.csv",
+            "out/d.csv",
+            "../above.csv",
+            "data",
+            "none.csv",
+        ),
         *(str(here / "a.csv"), "a\0b", "n" * 5000, "\udcff", "../here/a.csv", ""),
     ]
     assert argument_files(arguments) == {

@@ -145,6 +145,12 @@ print(*absent)
     assert re.findall(r"`(\w+)`", said) == absent
 
 
+def printed_at_home(script: Path, argument: str, folder: Path) -> bytes:
+    command = [sys.executable, "-X", "utf8", str(script), argument]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=DEADLINE_S)
+    return done.stdout
+
+
 @pytest.mark.parametrize("name", ["co2.py", "montecarlo.py"])
 async def test_examples_print_in_the_sandbox_what_they_print_at_home(
     scripts: Scripts, name: str, tmp_path: Path
@@ -158,14 +164,7 @@ async def test_examples_print_in_the_sandbox_what_they_print_at_home(
         assert abs(float(estimate) - math.pi) < 6 * float(error)
         return
     (tmp_path / "co2.csv").write_bytes(table)
-    home = subprocess.run(
-        [sys.executable, "-X", "utf8", EXAMPLES / name, argument],
-        cwd=tmp_path,
-        capture_output=True,
-        check=True,
-        timeout=DEADLINE_S,
-    )
-    assert result.stdout == home.stdout
+    assert result.stdout == printed_at_home(EXAMPLES / name, argument, tmp_path)
 
 
 async def test_a_module_that_is_not_bundled_is_named(scripts: Scripts) -> None:
