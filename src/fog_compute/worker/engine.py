@@ -31,10 +31,10 @@ from wasmtime import (
     wat2wasm,
 )
 
+from fog_compute.tasks.wasm import CORE_VERSION, IMPORT_ADVICE, MAGIC
 from fog_compute.units import KIB, MIB
 from fog_compute.worker.compiled import CompiledCache
 from fog_compute.worker.faults import (
-    IMPORT_ADVICE,
     MachineFault,
     ModuleFault,
     advice,
@@ -48,8 +48,6 @@ from fog_compute.worker.folders import nameless_bytes
 from fog_compute.worker.protocol import NEVER_EXITED, Ran, Run
 from fog_compute.worker.wasi import DeterministicWasi, GuestExit
 
-MAGIC: Final = b"\0asm"
-CORE_VERSION: Final = b"\x01\0\0\0"
 MODULES_IN_MEMORY: Final = 16
 TABLE_ELEMENTS: Final = 1_000_000
 PROFILE: Final = "fuel,canonical-nan,deterministic-simd,1"  # part of the cache's names

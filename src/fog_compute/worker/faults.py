@@ -83,13 +83,6 @@ _ADVICE: Final = (
     ("stack switching", "stack switching: compile without it"),
     ("custom page sizes", "pages of another size: compile with pages of 64 KiB"),
 )
-IMPORT_ADVICE: Final = (
-    ("wasi_unstable::", "the API before WASI preview 1: compile anew, for wasm32-wasip1"),
-    ("wasi::thread-spawn", "threads: compile for wasm32-wasip1, not for wasm32-wasip1-threads"),
-    ("env::memory", "a memory from outside: compile without --import-memory"),
-    ("wasi:", "the component model: compile for wasm32-wasip1"),
-    ("env::", "a host of its own: compile for wasm32-wasip1, without undefined functions"),
-)
 
 
 def advice(line: str, table: tuple[tuple[str, str], ...] = ()) -> str:

@@ -15,7 +15,8 @@ from typing import Final
 
 from wasmtime import Caller, Engine, FuncType, Linker, Store, ValType
 
-from fog_compute.worker.wasi.abi import EFAULT, MODULE, SUCCESS, U32, OutOfBounds, address
+from fog_compute.tasks.preview1 import NAMESPACE, PREVIEW1
+from fog_compute.worker.wasi.abi import EFAULT, SUCCESS, U32, OutOfBounds, address
 from fog_compute.worker.wasi.clocks import Clocks
 from fog_compute.worker.wasi.files import Files
 from fog_compute.worker.wasi.native import Native
@@ -27,20 +28,23 @@ DRAW_BYTES: Final = 1 << 20
 """Random bytes that are made at once; a guest may ask for its whole memory."""
 
 REPLACED: Final = {
-    "clock_res_get": "ii",
-    "clock_time_get": "iIi",
-    "fd_advise": "iIIi",
-    "fd_datasync": "i",
-    "fd_filestat_get": "ii",
-    "fd_readdir": "iiiIi",
-    "fd_sync": "i",
-    "path_filestat_get": "iiiii",
-    "path_open": "iiiiiIIii",
-    "path_remove_directory": "iii",
-    "path_rename": "iiiiii",
-    "path_unlink_file": "iii",
-    "poll_oneoff": "iiii",
-    "random_get": "ii",
+    name: PREVIEW1[name]
+    for name in (
+        "clock_res_get",
+        "clock_time_get",
+        "fd_advise",
+        "fd_datasync",
+        "fd_filestat_get",
+        "fd_readdir",
+        "fd_sync",
+        "path_filestat_get",
+        "path_open",
+        "path_remove_directory",
+        "path_rename",
+        "path_unlink_file",
+        "poll_oneoff",
+        "random_get",
+    )
 }
 """The functions that are ours and answer with an errno, with their parameters: i32, I64."""
 
@@ -93,13 +97,13 @@ class DeterministicWasi:
             if function is None:
                 raise LookupError(f"nothing replaces {name}")
             linker.define_func(
-                MODULE,
+                NAMESPACE,
                 name,
                 FuncType([kinds[kind] for kind in parameters], [ValType.i32()]),
                 function,
                 access_caller=True,
             )
-        linker.define_func(MODULE, "proc_exit", FuncType([ValType.i32()], []), _proc_exit)
+        linker.define_func(NAMESPACE, "proc_exit", FuncType([ValType.i32()], []), _proc_exit)
 
     def _random_get(self, caller: Caller, pointer: int, length: int) -> int:
         length &= U32

@@ -21,7 +21,6 @@ __all__ = [
     "FDSTAT",
     "FILESTAT",
     "LOOK_NS",
-    "MODULE",
     "REGULAR_FILE",
     "START_NS",
     "SUCCESS",
@@ -32,8 +31,6 @@ __all__ = [
     "read",
     "store",
 ]
-
-MODULE: Final = "wasi_snapshot_preview1"
 
 SUCCESS: Final = 0
 EBADF: Final = 8

@@ -13,11 +13,11 @@ from typing import Final
 
 from wasmtime import Engine, Func, InstancePre, Linker, Memory, Module, Store, wat2wasm
 
+from fog_compute.tasks.preview1 import NAMESPACE
 from fog_compute.worker.wasi.abi import (
     DIRENT,
     FDSTAT,
     FILESTAT,
-    MODULE,
     SUCCESS,
     U32,
     address,
@@ -54,7 +54,7 @@ def _text() -> str:
     It takes and gives nothing, because that is what wasmtime-py calls fastest.
     """
     imports = "".join(
-        f'(import "{MODULE}" "{name}" (func ${name} (param {" ".join(types)}) (result i32)))'
+        f'(import "{NAMESPACE}" "{name}" (func ${name} (param {" ".join(types)}) (result i32)))'
         for name, types in _FUNCTIONS.items()
     )
     cases = "".join(

@@ -12,55 +12,8 @@ from typing import Final
 
 import wasmtime
 
-# Every function of preview 1 with its parameters, i32 and I64, from the published description.
-FUNCTIONS: Final = {
-    "args_get": "ii",
-    "args_sizes_get": "ii",
-    "clock_res_get": "ii",
-    "clock_time_get": "iIi",
-    "environ_get": "ii",
-    "environ_sizes_get": "ii",
-    "fd_advise": "iIIi",
-    "fd_allocate": "iII",
-    "fd_close": "i",
-    "fd_datasync": "i",
-    "fd_fdstat_get": "ii",
-    "fd_fdstat_set_flags": "ii",
-    "fd_fdstat_set_rights": "iII",
-    "fd_filestat_get": "ii",
-    "fd_filestat_set_size": "iI",
-    "fd_filestat_set_times": "iIIi",
-    "fd_pread": "iiiIi",
-    "fd_prestat_dir_name": "iii",
-    "fd_prestat_get": "ii",
-    "fd_pwrite": "iiiIi",
-    "fd_read": "iiii",
-    "fd_readdir": "iiiIi",
-    "fd_renumber": "ii",
-    "fd_seek": "iIii",
-    "fd_sync": "i",
-    "fd_tell": "ii",
-    "fd_write": "iiii",
-    "path_create_directory": "iii",
-    "path_filestat_get": "iiiii",
-    "path_filestat_set_times": "iiiiIIi",
-    "path_link": "iiiiiii",
-    "path_open": "iiiiiIIii",
-    "path_readlink": "iiiiii",
-    "path_remove_directory": "iii",
-    "path_rename": "iiiiii",
-    "path_symlink": "iiiii",
-    "path_unlink_file": "iii",
-    "poll_oneoff": "iiii",
-    "proc_exit": "i",
-    "proc_raise": "i",
-    "random_get": "ii",
-    "sched_yield": "",
-    "sock_accept": "iii",
-    "sock_recv": "iiiiii",
-    "sock_send": "iiiii",
-    "sock_shutdown": "ii",
-}
+from fog_compute.tasks.preview1 import PREVIEW1
+
 WORK: Final = 3
 TMP: Final = 4  # every script begins with opening it
 OUT: Final = 0x400  # where most calls put their answer
@@ -69,7 +22,7 @@ BUFFER: Final = 0x1000
 _SCRIPT: Final = 0x1_0000
 _RECORD: Final = struct.Struct("<IIII9Q")  # function, dump, its length | arguments
 _HEAD: Final = struct.Struct("<I12x")
-_NUMBER: Final = {name: number for number, name in enumerate(FUNCTIONS)}
+_NUMBER: Final = {name: number for number, name in enumerate(PREVIEW1)}
 _TYPES: Final = {"i": "i32", "I": "i64"}
 _FILESTAT: Final = struct.Struct("<QQB7xQQQQQ")
 _DIRENT: Final = struct.Struct("<QQIB3x")
@@ -77,7 +30,7 @@ _DIRENT: Final = struct.Struct("<QQIB3x")
 
 def _module() -> bytes:
     imports, cases = [], []
-    for name, parameters in FUNCTIONS.items():
+    for name, parameters in PREVIEW1.items():
         types = " ".join(_TYPES[kind] for kind in parameters)
         result = "" if name == "proc_exit" else "(result i32)"
         imports.append(
@@ -196,7 +149,7 @@ class Script:
         records, data = bytearray(), bytearray()
         base = _SCRIPT + _HEAD.size + _RECORD.size * len(self._calls)
         for name, arguments, pointer, length in self._calls:
-            assert len(arguments) == len(FUNCTIONS[name]), name
+            assert len(arguments) == len(PREVIEW1[name]), name
             words = []
             for argument in arguments:
                 if isinstance(argument, Vector):
