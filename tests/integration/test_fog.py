@@ -214,7 +214,6 @@ def test_placement_explains_itself(fog: RunningFog) -> None:
         (FOREVER, ("--wall", "1s"), "longer than its limit of 1 s"),
         (FOREVER, ("--fuel", "1000000"), "fuel"),
         (GREEDY, (), "memory|trapped"),
-        (GREEDY_FROM_THE_START, (), "memory"),
     ],
 )
 def test_module_beyond_its_limits_fails_with_one_line(
@@ -228,11 +227,16 @@ def test_module_beyond_its_limits_fails_with_one_line(
     assert json.loads(done.stdout)["tries"] == 0
 
 
-def test_file_that_is_no_module_fails_with_one_line(fog: RunningFog) -> None:
-    done = fog.run("run", TEXT, "--json")
+def test_what_no_worker_can_run_is_refused_before_it_is_sent(
+    fog: RunningFog, tmp_path: Path
+) -> None:
+    greedy = module(tmp_path, GREEDY_FROM_THE_START)
+    for file, words in ((TEXT, "is not WebAssembly"), (greedy, "give more with --memory")):
+        done = fog.run("run", file, "--json")
 
-    assert done.returncode == 1
-    assert "the module is not WebAssembly" in only_line(done.stderr)
+        assert done.returncode == 2
+        assert words in only_line(done.stderr)
+        assert "nothing was sent" in done.stderr
 
 
 def test_waiting_ends_with_the_timeout_and_the_task_goes_on(

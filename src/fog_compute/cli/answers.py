@@ -26,6 +26,7 @@ __all__ = [
     "LevelList",
     "Made",
     "Net",
+    "New",
     "Problem",
     "Result",
     "Service",
@@ -53,6 +54,12 @@ class Made(TypedDict):
 
     id: str
     state: str
+
+
+class New(Made):
+    """A task that was queued just now."""
+
+    warning: str
 
 
 class TaskRow(Made):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from fog_compute.cli.answers import Made
+from fog_compute.cli.answers import New
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import TIMED_OUT, USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, whole
@@ -27,7 +27,8 @@ from fog_compute.reading import read_descriptor, read_file
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import Limits, TaskKind, TaskSpec, seed_from
 from fog_compute.tasks.model import INPUT_BYTES
-from fog_compute.text import as_named
+from fog_compute.tasks.wasm import HEAD_BYTES, objection
+from fog_compute.text import as_named, one_line
 from fog_compute.units import format_bytes, format_duration, parse_bytes, parse_duration
 
 __all__ = ["run"]
@@ -138,7 +139,9 @@ def run(
             _check(wanted, files)
             with Backend() as backend:
                 sent = _send(backend, files)
-                task = backend.post("/api/v1/tasks", Made, {**sent, **wanted})
+                task = backend.post("/api/v1/tasks", New, {**sent, **wanted})
+                if task["warning"]:
+                    note(one_line(task["warning"]))
                 follower = Follower(backend, task["id"], as_json=json, began=began)
                 if detach:
                     patience.end()
@@ -215,6 +218,9 @@ def _check(wanted: dict[str, Any], files: _Files) -> None:
         )
     except InvalidTask as error:
         raise CommandError(str(error), USAGE) from None
+    memory_bytes = Limits(**wanted["limits"]).memory_bytes
+    if found := objection(files.module[:HEAD_BYTES], len(files.module), memory_bytes):
+        raise CommandError(f"{found.detail}; nothing was sent", USAGE)
 
 
 def _send(backend: Backend, files: _Files) -> dict[str, object]:

@@ -24,6 +24,7 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import AttemptState
+from fog_compute.units import format_bytes
 from fog_compute.vpn.directory import WorkerDirectory, WorkerOffer
 
 __all__ = ["WorkerRegistry", "by_state"]
@@ -180,6 +181,25 @@ class WorkerRegistry:
             requirements = replace(requirements, near=self._near)
         others = len(self._known) - len(views)
         return select(requirements, views, self._rng, setting=self._strategy, others=others)
+
+    def shortfall(self, requirements: Requirements) -> str:
+        """What no worker that is listed at the level offers a task; empty if one could take it.
+
+        One that does may still come, so this is no reason to refuse the task.
+        """
+        listed = [known.offer for known in self._known.values()]
+        level = requirements.privacy
+        offers = [offer for offer in listed if offer.level in (None, level)]
+        able = [offer for offer in offers if requirements.kind in offer.kinds]
+        if listed and not able:
+            return f"no listed worker runs tasks of kind {requirements.kind} at {level.value}"
+        most = max((offer.memory_bytes for offer in able), default=requirements.memory_bytes)
+        if most < requirements.memory_bytes:
+            return (
+                f"no listed worker lends {format_bytes(requirements.memory_bytes)} of memory at"
+                f" {level.value}, and the largest lends {format_bytes(most)}"
+            )
+        return ""
 
     def next_change(self) -> datetime | None:
         """When a worker that may not be asked now may be asked again; None if there is none."""

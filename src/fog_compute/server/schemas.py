@@ -170,6 +170,20 @@ class TaskOut(_Out):
         return cls(**_task_fields(task, waiting))
 
 
+class TaskMadeOut(TaskOut):
+    """A task as it was made."""
+
+    warning: str = Field(description="What no listed worker offers it, so that it waits; or empty.")
+
+    @classmethod
+    def of_made(cls, task: Task, shortfall: str) -> TaskMadeOut:
+        """Translate a record; ``shortfall`` says what no listed worker offers."""
+        warning = ""
+        if shortfall:
+            warning = f"{shortfall}: the task waits for one; `fog task cancel {task.id}` ends it"
+        return cls(**_task_fields(task, ""), warning=warning)
+
+
 class TaskDetailOut(TaskOut):
     """A task with its result, attempts and history."""
 

@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol, Self, TypeAlias, overload
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.config import Settings
+from fog_compute.coordinator.admission import Admission
 from fog_compute.coordinator.dispatcher import Dispatcher
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.routes import FogOnionCoordinator
@@ -111,6 +112,7 @@ class ServiceManager:
         self._network = network
         self._clock: Final = SystemClock() if clock is None else clock
         self.metrics: Final = Metrics() if metrics is None else metrics
+        self.admission: Final = Admission()
         self._on_crash: Final = on_crash
         self._services: Final[dict[Name, Service]] = {}
         self._health: Final[dict[Name, ServiceHealth]] = {

@@ -7,10 +7,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
+from fog_compute.coordinator.planner import requirements_of
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.dependencies import Services
-from fog_compute.server.schemas import BlobOut, TaskDetailOut, TaskIn, TaskListOut, TaskOut
+from fog_compute.server.schemas import (
+    BlobOut,
+    TaskDetailOut,
+    TaskIn,
+    TaskListOut,
+    TaskMadeOut,
+    TaskOut,
+)
 from fog_compute.server.services import ServiceManager
 from fog_compute.store import StoredResult
 from fog_compute.tasks import TaskState
@@ -41,13 +49,15 @@ async def put_blob(request: Request, services: Services) -> BlobOut:
 @router.post("/tasks", status_code=HTTPStatus.CREATED)
 async def create_task(
     task: TaskIn, services: Services, response: Response, idempotency_key: IdempotencyKey = None
-) -> TaskOut:
+) -> TaskMadeOut:
     """Queue a task; it survives restarts from the moment of the answer."""
     spec = task.to_spec()
     _check_level(services, spec.privacy)
+    await services.admission.check(spec, services.get_service("store").blobs)
     made = await services.get_service("dispatcher").create(spec, idempotency_key)
     response.headers["location"] = f"/api/v1/tasks/{made.id}"
-    return TaskOut.of(made)
+    shortfall = services.get_service("workers").shortfall(requirements_of(made))
+    return TaskMadeOut.of_made(made, shortfall)
 
 
 @router.get("/tasks")

@@ -112,6 +112,8 @@ CIRCUIT: Final = {
 
 Answer = tuple[int, bytes] | None  # a status and a body, or a connection that breaks
 
+WORDCOUNT: Final = str(Path(__file__).parents[4] / "examples" / "wordcount" / "wordcount.wasm")
+
 
 @contextlib.contextmanager
 def announced(home: Path, url: str) -> Iterator[Path]:

@@ -23,7 +23,16 @@ from fog_compute.cli.lock import Free, HeldBy, HomeLock
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
-from tests.unit.fog_compute.cli.backends import ID, ROW, STATUS, TASK, announced, backend
+from tests.unit.fog_compute.cli.backends import (
+    ID,
+    ROW,
+    STATUS,
+    TASK,
+    WORDCOUNT,
+    announced,
+    backend,
+)
+from tests.unit.fog_compute.modules import command_of
 
 TIMEOUT_S = 60
 LOOK = """
@@ -81,7 +90,7 @@ def test_help_documents_the_exit_codes(tmp_path: Path) -> None:
         ("worker", "ls"),
         ("circuit", "ls"),
         ("circuit", "show", "secret"),
-        ("run", __file__),
+        ("run", WORDCOUNT),
     ],
 )
 def test_command_without_a_fog_says_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
@@ -308,7 +317,8 @@ def test_inputs_that_are_too_large_together_are_refused_before_anything_is_sent(
 ) -> None:
     monkeypatch.setenv("FOG_HOME", str(tmp_path))
     monkeypatch.setattr(run, "INPUT_BYTES", 1100)
-    for name, size in (("module", 500), ("stdin", 300), ("one", 200), ("two", 100 + beyond)):
+    (tmp_path / "module").write_bytes(command_of(500))
+    for name, size in (("stdin", 300), ("one", 200), ("two", 100 + beyond)):
         (tmp_path / name).write_bytes(bytes(size))
 
     with pytest.raises(CommandError) as refused:
@@ -379,11 +389,16 @@ def test_foreign_program_on_the_known_port_is_not_taken_for_a_backend(tmp_path: 
 def test_what_broke_under_way_is_sent_again_and_makes_one_task(tmp_path: Path) -> None:
     blob = b'{"sha256": "' + b"0" * 64 + b'"}'
     with backend(
-        tmp_path, None, (201, blob), None, (201, b'{"id": "01k", "state": "queued"}')
+        tmp_path,
+        None,
+        (201, blob),
+        None,
+        (201, b'{"id": "01k", "state": "queued", "warning": "x\\u001b"}'),
     ) as asked:
-        done = fog(tmp_path, "run", __file__, "--detach")
+        done = fog(tmp_path, "run", WORDCOUNT, "--detach")
 
     assert (done.returncode, done.stdout) == (0, "01k\n"), done.stderr
+    assert done.stderr.endswith("\nfog: x\n")
     # What is known by its hash needs no key.
     assert asked[:2] == ["POST /api/v1/blobs"] * 2
     assert re.fullmatch(r"POST /api/v1/tasks [0-9a-f]{32}", asked[2])

@@ -19,7 +19,8 @@ from fog_compute.cli.common import CommandError
 from fog_compute.cli.lock import HomeLock
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.layout import HomeLayout
-from tests.unit.fog_compute.cli.backends import TASK, announced, backend
+from tests.unit.fog_compute.cli.backends import TASK, WORDCOUNT, announced, backend
+from tests.unit.fog_compute.modules import command_of
 
 TIMEOUT_S = 60  # less than what a command waits for an upload without --timeout
 
@@ -55,7 +56,7 @@ def silent_backend(home: Path, *, listens: bool = True) -> Iterator[None]:
 @pytest.mark.parametrize("listens", [True, False])
 def test_silent_backend_is_given_no_more_time_than_allowed(tmp_path: Path, listens: bool) -> None:
     module = tmp_path / "module"
-    module.write_bytes(bytes(20_000_000))
+    module.write_bytes(command_of(20_000_000))
     with silent_backend(tmp_path, listens=listens):
         running = run_fog(tmp_path, "run", str(module), "--timeout", "3s")
         showing = run_fog(tmp_path, "task", "show", "0" * 26, "--wait", "--timeout", "3s")
@@ -83,8 +84,10 @@ def test_task_that_is_not_over_in_time_goes_on(tmp_path: Path) -> None:
     blob = b'{"sha256": "' + b"0" * 64 + b'"}'
     running = {**TASK, "id": "01k", "state": "running", "final": False, "version": 1}
     answers = [(200, json.dumps(running).encode())] * 100_000
-    with backend(tmp_path, (201, blob), (201, b'{"id": "01k", "state": "queued"}'), *answers):
-        done = run_fog(tmp_path, "run", __file__, "--timeout", "5s")
+    with backend(
+        tmp_path, (201, blob), (201, b'{"id": "01k", "state": "queued", "warning": ""}'), *answers
+    ):
+        done = run_fog(tmp_path, "run", WORDCOUNT, "--timeout", "5s")
 
     assert done.returncode == 124
     assert "task 01k is not over after 5.0 s and goes on" in done.stderr

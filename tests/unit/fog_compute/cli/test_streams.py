@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fog_compute
-from tests.unit.fog_compute.cli.backends import RESULT, STATUS, TASK, Answer, backend
+from tests.unit.fog_compute.cli.backends import RESULT, STATUS, TASK, WORDCOUNT, Answer, backend
 
 FOG = (sys.executable, "-m", "fog_compute.cli.main")
 BACKEND = (sys.executable, "-m", "fog_compute.server")
@@ -47,7 +47,7 @@ def loses_output(streams: str) -> bool:
         *(((*FOG, "--help"), 0, streams) for streams in (">&-", "2>&-", ">/dev/full")),
         *(((*FOG, "status"), 3, streams) for streams in ("<&- >&- 2>&-", ">/dev/full")),
         ((*FOG, "run", "/nonexistent"), 2, "2>/dev/full"),
-        ((*FOG, "run", __file__), 3, "2>&-"),
+        ((*FOG, "run", WORDCOUNT), 3, "2>&-"),
         *(((*BACKEND, "--port", "99999"), 78, streams) for streams in ("<&- >&- 2>&-", ALL_FULL)),
         *(((*WORKER, *NO_HOME), 1, streams) for streams in ("<&- >&- 2>&-", ALL_FULL)),
         ((*WORKER, "--help"), 0, ">/dev/full"),

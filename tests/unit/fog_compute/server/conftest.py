@@ -18,6 +18,7 @@ from fog_compute.server.services import ServiceManager
 from fog_compute.testing import MemoryNetwork
 from fog_compute.vpn.network import NetworkStatus
 from tests.unit.fog_compute.coordinator.scripted import Channels, Directory, ScriptedWorker
+from tests.unit.fog_compute.modules import COMMAND
 
 DEADLINE_S = 20.0
 
@@ -64,7 +65,7 @@ class Api:
     async def create(self, **task: object) -> dict[str, object]:
         blob = await self.http.post(
             "/api/v1/blobs",
-            content=b"\0asm",
+            content=COMMAND,
             headers={"content-type": "application/octet-stream"},
         )
         made = await self.http.post("/api/v1/tasks", json={"module": blob.json()["sha256"], **task})

@@ -26,6 +26,7 @@ from fog_compute.store.blobs import BlobStore
 from fog_compute.tasks import TaskResult, TaskSpec
 from fog_compute.vpn.network import ClientHealth, NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
+from tests.unit.fog_compute.modules import COMMAND
 from tests.unit.fog_compute.server.conftest import DEADLINE_S, Api, Backbone
 
 pytestmark = pytest.mark.asyncio
@@ -69,6 +70,47 @@ async def test_task_runs_and_its_output_is_given_back(api: Api) -> None:
     attempts = body["attempts"]
     assert isinstance(attempts, list)
     assert attempts[0]["placement"].startswith("a by round_robin among 1")
+
+
+async def test_what_no_worker_can_run_is_refused_before_it_is_queued(api: Api) -> None:
+    """INV-TASK-119."""
+    api.add_worker("a")
+    for module, words in (
+        (b"#!/bin/sh", "not WebAssembly: it starts with 23 21"),
+        (b"\0asm\x0d\0\1\0", "a component"),
+        (COMMAND[:-3], "cut off or damaged"),
+        (COMMAND[:18], "exports no function _start"),
+    ):
+        for _ in range(2):
+            blob = (await api.http.post("/api/v1/blobs", content=module)).json()
+            answer = await api.http.post("/api/v1/tasks", json={"module": blob["sha256"]})
+            assert answer.status_code == 422
+            assert words in answer.json()["detail"]
+
+    assert (await api.http.get("/api/v1/tasks")).json()["tasks"] == []
+    absent = await api.http.post("/api/v1/tasks", json={"module": "0" * 64})
+    assert absent.status_code == 404
+
+
+async def test_what_no_listed_worker_offers_is_said_at_once_and_waited_for(api: Api) -> None:
+    """INV-TASK-119."""
+    assert (await api.create(limits={"memory_bytes": 4 * 2**30}))["warning"] == ""
+    api.add_worker("a")
+
+    async def listed() -> bool:
+        return bool(api.services.get_service("workers").workers())
+
+    await api.until(listed)
+    assert (await api.create())["warning"] == ""
+    task = await api.create(limits={"memory_bytes": 3 * 2**30})
+    other = await api.create(kind="python")
+
+    assert task["warning"] == (
+        "no listed worker lends 3.0 GiB of memory at private, and the largest lends 1.0 GiB:"
+        f" the task waits for one; `fog task cancel {task['id']}` ends it"
+    )
+    assert "no listed worker runs tasks of kind python at private" in str(other["warning"])
+    assert task["state"] == "queued"
 
 
 async def test_long_poll_answers_at_the_next_change(api: Api) -> None:

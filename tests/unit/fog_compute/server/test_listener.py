@@ -31,6 +31,7 @@ from fog_compute.server.listener import (
     Places,
     places_for,
 )
+from tests.unit.fog_compute.modules import COMMAND
 
 LIMIT = 200
 SILENT = 450
@@ -150,7 +151,7 @@ def test_silent_connections_keep_nobody_out_and_fill_no_log(backend: Backend) ->
                     silent.sendall(b"GET /health HT")
 
         assert http.get("/health").status_code in (200, 503)
-        blob = http.post("/api/v1/blobs", content=b"\0asm").json()["sha256"]
+        blob = http.post("/api/v1/blobs", content=COMMAND).json()["sha256"]
         task = http.post("/api/v1/tasks", json={"module": blob}).json()
         assert backend.open_files() < LIMIT
 
