@@ -218,6 +218,8 @@ def _check(wanted: dict[str, Any], files: _Files) -> None:
         )
     except InvalidTask as error:
         raise CommandError(str(error), USAGE) from None
+    if wanted["kind"] != TaskKind.WASM:
+        return
     memory_bytes = Limits(**wanted["limits"]).memory_bytes
     if found := objection(files.module[:HEAD_BYTES], len(files.module), memory_bytes):
         raise CommandError(f"{found.detail}; nothing was sent", USAGE)
