@@ -155,7 +155,9 @@ def test_a_script_is_uploaded_once_and_submitted_as_its_kind(tmp_path: Path) -> 
     script = tmp_path / "job.py"
     script.write_text("print()")
     blob = json.dumps({"sha256": "0" * 64, "size": 7}).encode()
-    with backend(tmp_path, (201, blob), (201, json.dumps(TASK).encode())) as asked:
+    with backend(
+        tmp_path, (201, blob), (201, json.dumps({**TASK, "warning": ""}).encode())
+    ) as asked:
         done = run_fog(tmp_path, "run", str(script), "--detach")
     assert done.returncode == 0, done.stderr
     assert [line.split()[1] for line in asked] == ["/api/v1/blobs", "/api/v1/tasks"]
