@@ -23,7 +23,7 @@ from fog_compute.errors import (
 )
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
-from fog_compute.store import Failed, Renewed
+from fog_compute.store import Failed
 from fog_compute.tasks import AttemptState, Fault
 from fog_compute.tasks.messages import FINISHED, RUNNING, UNKNOWN, AttemptStatus, Busy, Rejected
 from fog_compute.tasks.result import BadResult
@@ -83,7 +83,7 @@ class Conversations:
                 session,
                 task,
                 attempt,
-                lambda: self._work.ledger.renew_in_memory(handle, self._work.lease),
+                lambda: self._work.ledger.renew(handle),
             )
         except (NotFound, StoreUnusable) as error:
             await self._work.apply([Failed(task.id, str(error))])
@@ -91,7 +91,6 @@ class Conversations:
         except PrivacyUnavailable as error:
             pause = min(TOO_FEW_NODES_PAUSE * (task.leases + 1), TOO_FEW_NODES_PAUSE_MAX)
             await self._work.decline(handle, str(error), pause)
-            self._work.avoid(attempt)
             return
         except NO_NETWORK as error:
             self._work.deaf(session.level, error)
@@ -104,7 +103,7 @@ class Conversations:
             if self._work.trouble.get(task.id) != str(error):
                 _log.warning("submission.failed", reason=str(error))
             self._work.trouble[task.id] = str(error)
-            self._work.ledger.renew_in_memory(handle, self._work.lease)
+            self._work.ledger.renew(handle)
             return
         finally:
             offer.busy = False
@@ -120,12 +119,10 @@ class Conversations:
                 await self._work.decline(handle, "the worker was busy", None)
             case Rejected():
                 self._fog.note_answer(attempt.worker, session.level)
-                self._work.note_refusal(task.id, attempt.worker)
                 reason = f"the worker refused it: {one_line(reply.reason)}"
-                await self._work.decline(handle, reason, None)
+                await self._work.decline(handle, reason, None, refused=True)
             case _:
                 self._fog.note_accepted(attempt.worker, session.level, task.spec.module)
-                self._work.hopeless_since.pop(task.id, None)
                 self._work.trouble.pop(task.id, None)
                 session.follow(handle, task.spec.limits, self._clock.now())
                 await self._hear(session, reply.status)
@@ -178,7 +175,7 @@ class Conversations:
         if reached and not offer.warned:
             offer.warned = True
             offer.submit_at, offer.pause = None, RESUBMIT_PAUSE
-            self._work.ledger.renew_in_memory(handle, self._last_answer)
+            self._work.ledger.renew(handle, self._last_answer)
             session.poll_now(self._clock.now())
             return
         if not reached:
@@ -267,7 +264,7 @@ class Conversations:
         if status.state == UNKNOWN:
             session.held_refs.clear()
             self._fog.note_forgot(session.worker, session.level)
-        changes = news.after_status(
+        told = news.after_status(
             task,
             attempt,
             status,
@@ -277,7 +274,7 @@ class Conversations:
             running_since=progress.running_since,
             moving=moving,
         )
-        await self._work.apply(changes)
-        if changes and (offer := self._work.offers.get(handle)):
-            offer.warned = False
-        return grew or any(not isinstance(change, Renewed) for change in changes)
+        if told.alive:
+            self._work.renew(handle)
+        await self._work.apply(told.changes)
+        return grew or bool(told.changes)

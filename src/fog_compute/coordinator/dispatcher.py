@@ -10,7 +10,7 @@ under the same handle, and the table of states lets no second result in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -19,14 +19,13 @@ from fog_compute.coordinator import planner
 from fog_compute.coordinator.conversations import Conversations
 from fog_compute.coordinator.exchange import Carrier, Exchange
 from fog_compute.coordinator.open_work import OpenWork
-from fog_compute.coordinator.placement import Decision, Requirements
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, StoreError
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
-from fog_compute.store import Cancelled, Conflict, Failed, Leased, Store
-from fog_compute.tasks import Task, TaskSpec, new_handle
+from fog_compute.store import Cancelled, Conflict, Store
+from fog_compute.tasks import WAITING_TASK_STATES, Attempt, Task, TaskSpec
 from fog_compute.text import one_line
 
 __all__ = ["Dispatcher"]
@@ -34,6 +33,7 @@ __all__ = ["Dispatcher"]
 _log = get_logger("fog_compute.coordinator")
 
 STORE_PAUSE_S: Final = 1.0
+HOPELESS_EVERY_S: Final = 30.0
 SWEEP_EVERY_S: Final = 3600.0
 SWEEP_AGAIN_S: Final = 60.0
 """Pause after a sweep that failed, doubled each time."""
@@ -102,14 +102,12 @@ class Dispatcher:
         if key is not None and (made := await self._store.tasks.of_key(key, spec)) is not None:
             return made
         try:
-            task = await self._work.create(spec, key)
+            return await self._work.create(spec, key)
         except Conflict:
             # Somebody asked for the same at the same time.
             if key is None or (made := await self._store.tasks.of_key(key, spec)) is None:
                 raise
             return made
-        self._wake.set()
-        return task
 
     async def cancel(self, task_id: str) -> Task:
         """Cancel a task that is not over; its worker is told to stop.
@@ -119,21 +117,29 @@ class Dispatcher:
             Conflict: the task is over.
         """
         await self._until_ready()
-        task = self._work.ledger.tasks.get(task_id)
-        if task is None:
-            task = await self._store.tasks.get(task_id)
+        task = await self._store.tasks.get(task_id)
+        if task.state.final:
             raise Conflict(f"task {task_id} is over: it is {task.state.value}")
         await self._work.apply([Cancelled(task_id)])
         return await self._store.tasks.get(task_id)
 
-    def waiting_reason(self, task_id: str) -> str:
-        """Why an open task is not with a worker now; empty if there is nothing to say."""
-        task = self._work.ledger.tasks.get(task_id)
-        own = "" if task is None else self._work.own_trouble(task.spec.privacy)
-        if own:
+    def waiting_reason(self, task: Task, attempts: Sequence[Attempt] = ()) -> str:
+        """Why an open task is not with a worker now; empty if there is nothing to say.
+
+        Args:
+            task: as it is in the store.
+            attempts: its attempts; without them, nothing is said of workers that refused it.
+        """
+        if task.state.final:
+            return ""
+        if own := self._work.own_trouble(task.spec.privacy):
             return f"waiting: {own}"
-        reasons = (self._work.waiting.get(task_id), self._work.trouble.get(task_id))
-        return "; ".join(reason for reason in reasons if reason)
+        if task.state not in WAITING_TASK_STATES:
+            return self._work.trouble.get(task.id, "")
+        needed = planner.requirements_of(task, attempts, self._clock.now())
+        decision = self._fog.select_node(needed)
+        why = decision.explain() if decision.worker is None else "others are before it in the queue"
+        return "; ".join(reason for reason in (why, task.reason) if reason)
 
     @property
     def trouble(self) -> str:
@@ -174,10 +180,12 @@ class Dispatcher:
         async with asyncio.TaskGroup() as jobs:
             jobs.create_task(self._watch_workers(), name="worker-list")
             jobs.create_task(self._sweep(), name="store-sweep")
+            jobs.create_task(self._review_hopeless(), name="hopeless-tasks")
             while True:
                 try:
                     due = await self._round(due, jobs)
-                except StoreError:
+                except StoreError as error:
+                    self._work.store_lost(error)
                     await self._clock.sleep(STORE_PAUSE_S)
                 except Exception as error:  # noqa: BLE001  # no task would ever end any more
                     self._note_chore("plan", "the work cannot be planned", error)
@@ -198,13 +206,15 @@ class Dispatcher:
             await self._try_store()
         for session in self._work.end_sessions():
             self._exchange.end(session)
-        plan = planner.plan(self._work.view(), self._place)
-        self._work.note_waiting(plan)
+        given = await self._work.queue.take()
+        await self._work.apply(given)
+        plan = planner.plan(self._work.view())
         for action in plan.actions:
-            await self._begin(action, jobs)
-        if not plan.actions:
-            await self._sleep_until(plan.wake_at)
-        return self._clock.now() if plan.actions else plan.wake_at
+            self._begin(action, jobs)
+        if plan.actions or given:
+            return self._clock.now()
+        await self._sleep_until(plan.wake_at, self._work.queue.next_due)
+        return plan.wake_at
 
     async def _try_store(self) -> None:
         """Learn whether the store is back, and what it took."""
@@ -226,6 +236,7 @@ class Dispatcher:
         while True:
             try:
                 if await self._fog.refresh():
+                    self._work.queue.workers_changed()
                     self._wake.set()
                 self._work.reach.note_chore("workers", "")
             except FogError as error:
@@ -240,6 +251,18 @@ class Dispatcher:
             pause = self._tempo.worker_refresh_s
             # Nothing to place a task on: look again soon.
             await self._clock.sleep(pause if self._fog.workers() else min(0.5, pause))
+
+    async def _review_hopeless(self) -> None:
+        while True:
+            try:
+                await self._work.apply(await self._work.queue.hopeless())
+            except StoreError as error:
+                self._work.store_lost(error)
+            except Exception as error:  # noqa: BLE001  # others wait for their end
+                self._note_chore("hopeless", "the queue cannot be looked through", error)
+            else:
+                self._work.reach.note_chore("hopeless", "")
+            await self._clock.sleep(HOPELESS_EVERY_S)
 
     async def _sweep(self) -> None:
         pause = SWEEP_AGAIN_S
@@ -262,8 +285,8 @@ class Dispatcher:
         if self._work.reach.note_chore(chore, f"{what}: {why}"):
             _log.error("chore.failed", chore=chore, reason=why, exc_info=not told)
 
-    async def _sleep_until(self, at: datetime | None) -> None:
-        times = [time for time in (at, self._fog.next_change()) if time is not None]
+    async def _sleep_until(self, *moments: datetime | None) -> None:
+        times = [time for time in (*moments, self._fog.next_change()) if time is not None]
         pause = (min(times) - self._clock.now()).total_seconds() if times else None
         waits: set[asyncio.Task[object]] = {asyncio.create_task(self._awoken())}
         if pause is not None:
@@ -283,15 +306,8 @@ class Dispatcher:
 
     # From plan to deed.
 
-    def _place(self, requirements: Requirements, leased: Mapping[str, int]) -> Decision:
-        return self._fog.select_node(requirements, leased=leased)
-
-    async def _begin(self, action: planner.Action, jobs: asyncio.TaskGroup) -> None:
+    def _begin(self, action: planner.Action, jobs: asyncio.TaskGroup) -> None:
         match action:
-            case planner.Assign():
-                await self._lease_to(action.task_id, action.decision)
-            case planner.GiveUp():
-                await self._give_up_hope(action.task_id, action.reason)
             case planner.Expire():
                 if offer := self._work.offers.get(action.handle):
                     offer.busy = True
@@ -320,20 +336,3 @@ class Dispatcher:
             _log.error("conversation.crashed", exc_info=True)
         finally:
             self._wake.set()
-
-    async def _lease_to(self, task_id: str, decision: Decision) -> None:
-        worker = decision.worker
-        if worker is None:
-            return
-        handle = new_handle()
-        until = self._clock.now() + self._work.lease
-        await self._work.apply(
-            [Leased(task_id, handle, worker.name, worker.address, until, decision.explain())]
-        )
-
-    async def _give_up_hope(self, task_id: str, reason: str) -> None:
-        last = self._work.trouble.get(task_id)
-        text = f"{reason}; {last}" if last else reason
-        await self._work.apply(
-            [Failed(task_id, f"{text}; it waited for another worker for an hour")]
-        )

@@ -6,6 +6,8 @@ fault (a lost runner, a restarted worker, silence) is retried until the task's t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,7 +16,6 @@ from fog_compute.store.changes import (
     Declined,
     Failed,
     Held,
-    Renewed,
     Reported,
     Retried,
     Settled,
@@ -33,7 +34,7 @@ from fog_compute.tasks.messages import (
 from fog_compute.tasks.pacing import RATIO
 from fog_compute.text import one_line
 
-__all__ = ["after_loss", "after_result", "after_status"]
+__all__ = ["News", "after_loss", "after_result", "after_status"]
 
 RETRY_PAUSE: Final = timedelta(seconds=1)
 """Wait before the third and each later try, times the tries before it; the second is at once."""
@@ -47,6 +48,19 @@ What runs before it may be longer than that, so it is given back, which counts a
 _NOT_STARTED: Final = (AttemptState.OFFERED, AttemptState.HELD)
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What follows from a worker's word about an attempt.
+
+    Attributes:
+        changes: of the store.
+        alive: whether it is a sign of life, which renews the lease; that is not written.
+    """
+
+    changes: Sequence[Change] = ()
+    alive: bool = False
+
+
 def after_status(
     task: Task,
     attempt: Attempt,
@@ -57,8 +71,8 @@ def after_status(
     held_since: datetime,
     running_since: datetime | None,
     moving: bool,
-) -> list[Change]:
-    """What a status without a whole result changes; an empty list if nothing.
+) -> News:
+    """What follows from a status without a whole result.
 
     Args:
         task: the task.
@@ -72,26 +86,25 @@ def after_status(
     """
     until = now + lease
     if status.state == LOST:
-        return after_loss(task, attempt, "the runner was lost", now=now)
+        return News(after_loss(task, attempt, "the runner was lost", now=now))
     if status.state == UNKNOWN:
-        return after_loss(task, attempt, "the worker restarted and forgot it", now=now)
+        return News(after_loss(task, attempt, "the worker restarted and forgot it", now=now))
     if status.state == RETURNED:
-        return [Declined(attempt.handle, "the worker was stopped and gave it back")]
+        return News([Declined(attempt.handle, "the worker was stopped and gave it back")])
     if status.state == QUEUED and attempt.state is AttemptState.OFFERED:
-        return [Held(attempt.handle, until)]
+        return News([Held(attempt.handle, until)], alive=True)
     if status.state in (RUNNING, FINISHED) and attempt.state in _NOT_STARTED:
-        return [Started(attempt.handle, until)]
+        return News([Started(attempt.handle, until)], alive=True)
     if status.state == FINISHED:
-        if not moving:
-            return []
-    elif running_since is not None:
+        return News(alive=moving)
+    if running_since is not None:
         if now > latest_end(task, attempt, running_since) + lease:
             reason = "the worker let it run for longer than its limit"
-            return after_loss(task, attempt, reason, now=now, how=AttemptState.EXPIRED)
+            how = AttemptState.EXPIRED
+            return News(after_loss(task, attempt, reason, now=now, how=how))
     elif now > held_since + timedelta(seconds=task.spec.limits.wall_s) + QUEUE_LEASES * lease:
-        return [Declined(attempt.handle, "the worker let it wait for too long")]
-    # One write per quarter of a lease keeps it, even if one poll is lost.
-    return [Renewed(attempt.handle, until)] if attempt.lease_until - now < lease * 3 / 4 else []
+        return News([Declined(attempt.handle, "the worker let it wait for too long")])
+    return News(alive=True)
 
 
 def latest_end(task: Task, attempt: Attempt, running_since: datetime) -> datetime:

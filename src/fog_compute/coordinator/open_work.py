@@ -16,7 +16,8 @@ from typing import Final
 
 from fog_compute.clock import Clock
 from fog_compute.coordinator import news, planner
-from fog_compute.coordinator.ledger import Ledger
+from fog_compute.coordinator.ledger import Ledger, Listener
+from fog_compute.coordinator.queue import Queue
 from fog_compute.coordinator.reach import NetworkTrouble, Reach
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Pacing, Session, Tempo, session_key
@@ -36,8 +37,6 @@ SLOW_WRITE: Final = timedelta(seconds=1)
 """A write that takes longer means that the store is away; who is heard meanwhile is not noted."""
 
 STORE_HANGS: Final = "the database does not answer: the disk may be away, or very busy"
-REFUSED_PAUSE: Final = timedelta(seconds=10)
-REFUSED_PAUSE_MAX: Final = timedelta(minutes=10)
 
 _OUTCOMES: Final = {
     AttemptState.SETTLED: "accepted",
@@ -47,7 +46,6 @@ _OUTCOMES: Final = {
     AttemptState.DECLINED: "declined",
     AttemptState.CANCELLED: "cancelled",
 }
-_AVOIDED: Final = (AttemptState.LOST, AttemptState.EXPIRED)
 
 
 @dataclass(slots=True)
@@ -70,9 +68,7 @@ class OpenWork:
         reach: this side's own trouble.
         offers: by handle, for every open attempt.
         sessions: by their key.
-        waiting: by task, why the last plan left it where it is.
-        hopeless_since: by task, since when no known worker could ever take it.
-        trouble: by task, what went wrong last.
+        trouble: by task with an open attempt, what went wrong last.
     """
 
     def __init__(
@@ -90,15 +86,13 @@ class OpenWork:
         self.ledger: Final = Ledger(
             store,
             clock,
-            attempt_begun=self._begin_attempt,
-            attempt_over=self._end_attempt,
-            task_over=self._end_task,
+            self.lease,
+            Listener(self._begin_attempt, self._end_attempt, self._note_waiting, self._end_task),
         )
+        self.queue: Final = Queue(store, fog, clock, self.lease)
         self.reach: Final = Reach()
         self.offers: Final[dict[str, Offer]] = {}
         self.sessions: Final[dict[str, Session]] = {}
-        self.waiting: dict[str, str] = {}
-        self.hopeless_since: Final[dict[str, datetime]] = {}
         self.trouble: Final[dict[str, str]] = {}
         self._fog: Final = fog
         self._clock: Final = clock
@@ -107,8 +101,7 @@ class OpenWork:
         self._pacing: Final = Pacing.of(tempo)
         self._writes: Final[dict[object, datetime]] = {}  # since when each is under way
         self._session_of: Final[dict[str, str]] = {}
-        self._lost_by: Final[dict[str, frozenset[str]]] = {}
-        self._refused_by: Final[dict[str, dict[str, tuple[datetime, timedelta]]]] = {}
+        self._store: Final = store
 
     async def recover(self) -> None:
         """Take over the store's open rows: who works for them is asked at once.
@@ -116,7 +109,7 @@ class OpenWork:
         Raises:
             StoreError: the database cannot be read.
         """
-        await self.ledger.load(self.lease)
+        await self.ledger.load()
         now = self._clock.now()
         for attempt in self.ledger.attempts.values():
             if attempt.state is not AttemptState.OFFERED:
@@ -134,7 +127,6 @@ class OpenWork:
         now, hangs = self._clock.now(), self._store_hangs
         return planner.View(
             now=now,
-            tasks=self.ledger.tasks,
             attempts={
                 handle: planner.AttemptView(
                     attempt,
@@ -145,23 +137,7 @@ class OpenWork:
                 for handle, attempt in self.ledger.attempts.items()
             },
             sessions=tuple(session.view() for session in self.sessions.values()),
-            lost_by=self._lost_by,
-            refused_by={
-                task_id: {worker: until for worker, (until, _) in refusals.items()}
-                for task_id, refusals in self._refused_by.items()
-            },
-            hopeless_since=self.hopeless_since,
         )
-
-    def note_waiting(self, plan: planner.Plan) -> None:
-        """Keep why a plan left tasks where they are, and since when that is hopeless."""
-        self.waiting = dict(plan.waiting)
-        now = self._clock.now()
-        for task_id in plan.waiting:
-            if task_id in plan.hopeless:
-                self.hopeless_since.setdefault(task_id, now)
-            else:
-                self.hopeless_since.pop(task_id, None)
 
     def forgive_absence(self, due: datetime | None) -> None:
         """Renew all leases if this plan was due long ago: nobody listened, so nobody was silent."""
@@ -171,10 +147,10 @@ class OpenWork:
     def _count_anew(self, levels: frozenset[PrivacyLevel]) -> None:
         """Let no worker answer for the time until now, in which it was not heard here."""
         now = self._clock.now()
-        self.hopeless_since.clear()
-        for handle, attempt in self.ledger.attempts.items():
+        self.queue.count_anew()
+        for handle, attempt in tuple(self.ledger.attempts.items()):
             if self.ledger.tasks[attempt.task_id].spec.privacy in levels:
-                self.ledger.renew_in_memory(handle, self.lease)
+                self.ledger.renew(handle)
                 self.offers[handle].warned = False
         for session in self.sessions.values():
             if session.level in levels:
@@ -216,16 +192,20 @@ class OpenWork:
         if changes:
             # It is carried through, whoever stops waiting for it.
             await asyncio.shield(self._apply(changes))
-        self._changed()
+            self._changed()
 
     async def _apply(self, changes: Sequence[Change]) -> None:
         async with self._writing():
             await self.ledger.apply(changes)
 
     async def create(self, spec: TaskSpec, key: str | None) -> Task:
-        """Queue a task; see ``Ledger.create``."""
-        async with self._writing():
-            return await self.ledger.create(spec, key)
+        """Queue a task; see ``Tasks.create``."""
+        try:
+            async with self._writing():
+                return await self._store.tasks.create(spec, key)
+        finally:
+            self.queue.came(spec.privacy)  # perhaps, whatever came of it here
+            self._changed()
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[None]:
@@ -253,12 +233,21 @@ class OpenWork:
         """What keeps this side from its work now, in one line; empty if nothing does."""
         return self.reach.trouble(level) or (STORE_HANGS if self._store_hangs else "")
 
-    async def decline(self, handle: str, reason: str, pause: timedelta | None) -> None:
-        """End an attempt that its worker never had; its task waits for ``pause``."""
+    async def decline(
+        self, handle: str, reason: str, pause: timedelta | None, *, refused: bool = False
+    ) -> None:
+        """End an attempt that its worker never had; its task waits for ``pause``.
+
+        ``refused`` says that the worker will not take the task at all.
+        """
         not_before = None if pause is None else self._clock.now() + pause
-        if attempt := self.ledger.attempts.get(handle):
-            self.trouble[attempt.task_id] = reason
-        await self.apply([Declined(handle, reason, not_before)])
+        await self.apply([Declined(handle, reason, not_before, refused)])
+
+    def renew(self, handle: str) -> None:
+        """The worker of an attempt was heard, or its silence was none of its own."""
+        self.ledger.renew(handle)
+        if offer := self.offers.get(handle):
+            offer.warned = False
 
     async def lose(
         self,
@@ -278,18 +267,6 @@ class OpenWork:
         now = self._clock.now()
         await self.apply(news.after_loss(task, attempt, reason, now=now, how=how, counts=counts))
 
-    def note_refusal(self, task_id: str, worker: str) -> None:
-        """Leave a worker that refused a task alone with it, longer each time."""
-        refusals = self._refused_by.setdefault(task_id, {})
-        _, pause = refusals.get(worker, (None, REFUSED_PAUSE))
-        refusals[worker] = (self._clock.now() + pause, min(pause * 2, REFUSED_PAUSE_MAX))
-
-    def avoid(self, attempt: Attempt) -> None:
-        """Ask others first about this task, if there are others."""
-        if attempt.task_id in self.ledger.tasks:
-            lost_by = self._lost_by.get(attempt.task_id, frozenset())
-            self._lost_by[attempt.task_id] = lost_by | {attempt.worker}
-
     def _begin_attempt(self, attempt: Attempt) -> None:
         self.offers[attempt.handle] = Offer()
         self._fog.note_leased(attempt.worker, self.level_of(attempt))
@@ -303,16 +280,15 @@ class OpenWork:
             return
         confirmed = session.progress(attempt.handle) is not None
         known_to_worker = confirmed or attempt.state is not AttemptState.DECLINED
-        if attempt.state in _AVOIDED or (confirmed and attempt.state is AttemptState.DECLINED):
-            self.avoid(attempt)
         stop = attempt.state is not AttemptState.SETTLED
         now = self._clock.now()
         session.drop(attempt.handle, now, cancel=stop if known_to_worker else None)
 
+    def _note_waiting(self, task: Task) -> None:
+        self.trouble.pop(task.id, None)
+        self.queue.came(task.spec.privacy, task.not_before)
+
     def _end_task(self, task: Task) -> None:
-        self._lost_by.pop(task.id, None)
-        self._refused_by.pop(task.id, None)
-        self.hopeless_since.pop(task.id, None)
         self.trouble.pop(task.id, None)
         duration = ((task.finished_at or task.updated_at) - task.created_at).total_seconds()
         self._metrics.task_duration.labels(task.spec.privacy.value, task.state.value).observe(

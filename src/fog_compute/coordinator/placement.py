@@ -113,17 +113,6 @@ class Requirements:
     avoid: frozenset[str] = frozenset()
     refused_by: frozenset[str] = frozenset()
 
-    @property
-    def need(self) -> Requirements:
-        """What decides whether any worker fits at all, without what only ranks those that do."""
-        return Requirements(
-            self.kind,
-            self.memory_bytes,
-            self.privacy,
-            groups=self.groups,
-            refused_by=self.refused_by,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:

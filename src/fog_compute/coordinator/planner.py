@@ -6,26 +6,28 @@ actions and the time to look again. It touches no network, store, clock or globa
 
 Rules:
 
-1. A queued or waiting task whose ``not_before`` has passed is leased if a worker fits.
-2. An offered attempt is submitted, and submitted again, until the worker answers.
-3. A session with attempts at its worker is polled when its time has come; never twice at once.
-4. An open attempt whose lease has run out expires, but not while a submission is under way: each
+1. A task that waits and is due is given to a worker that fits and has a place.
+2. One that a worker with a place could take, but refused, is not looked at again for a while; if
+   every worker there is refuses it or offers too little, for a good while, it is given up.
+3. An offered attempt is submitted, and submitted again, until the worker answers.
+4. A session with attempts at its worker is polled when its time has come; never twice at once.
+5. An open attempt whose lease has run out expires, but not while a submission is under way: each
    message of it has a deadline, and it may wait while others of its session upload; and not while
    the requester itself cannot hear.
-5. What a worker may forget is said to it, until it has heard.
-6. A task that no listed worker could take, even an idle one, for a good while is given up.
+6. What a worker may forget is said to it, until it has heard.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeAlias
 
-from fog_compute.coordinator.placement import Decision, Requirements
-from fog_compute.tasks import Attempt, AttemptState, Task, TaskState
+from fog_compute.coordinator.placement import Decision, Requirements, WorkerView
+from fog_compute.store import Waiting
+from fog_compute.tasks import Attempt, AttemptState, Task
 
 __all__ = [
     "Action",
@@ -34,29 +36,38 @@ __all__ = [
     "AttemptView",
     "Expire",
     "GiveUp",
+    "Park",
+    "Placement",
     "Placer",
     "Plan",
     "Send",
     "SessionView",
     "Tell",
     "View",
+    "place_waiting",
     "plan",
+    "reason_to_give_up",
     "requirements_of",
 ]
 
 HOPELESS: Final = timedelta(hours=1)
 """How long a task waits for a worker that could take it, while there are others."""
 
-LEASED_AT_ONCE: Final = 64
-"""Leases in one plan. The workers are looked at once for each, and once for each kind of need that
-none of them meets; the rest of a long queue costs a look-up a task.
-"""
+REFUSED_PAUSE: Final = timedelta(seconds=10)
+REFUSED_PAUSE_MAX: Final = timedelta(minutes=10)
+
+_AVOIDED: Final = (AttemptState.LOST, AttemptState.EXPIRED, AttemptState.DECLINED)
+"""Who ended a task's attempt so is asked again only if nobody else fits."""
+
+PARKED: Final = timedelta(seconds=1)
+PARKED_MAX: Final = timedelta(seconds=30)
+"""Pause before a task is looked at again that nobody could take: as long as it was so till then."""
 
 
 class Placer(Protocol):
     """Chooses a worker; a pure function of its state, which no plan changes."""
 
-    def __call__(self, requirements: Requirements, leased: Mapping[str, int]) -> Decision:
+    def __call__(self, requirements: Requirements, *, leased: Mapping[str, int]) -> Decision:
         """Choose, with the leases of this plan counted on top of what the placer knows."""
         ...
 
@@ -107,29 +118,42 @@ class View:
 
     Attributes:
         now: the time.
-        tasks: open tasks by id, oldest first.
         attempts: open attempts by handle.
         sessions: sessions with attempts or with something to tell.
-        lost_by: workers that lost a task before, by its id.
-        refused_by: until when workers that refused a task are not asked again, by its id.
-        hopeless_since: since when no listed worker could take a task, by its id.
     """
 
     now: datetime
-    tasks: Mapping[str, Task]
     attempts: Mapping[str, AttemptView]
     sessions: Sequence[SessionView] = ()
-    lost_by: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    refused_by: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
-    hopeless_since: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Give the task to the worker of the decision."""
+    """Give the task to a worker, for this reason."""
 
     task_id: str
-    decision: Decision
+    worker: WorkerView
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Look at the task again at a later time: nobody can take it now."""
+
+    task_id: str
+    until: datetime
+    hopeless_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No worker of the network could take the task for a good while: end it."""
+
+    task_id: str
+    reason: str
+
+
+Placement: TypeAlias = Assign | Park | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +184,7 @@ class Expire:
     handle: str
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """No worker of the network could take the task for a good while: end it."""
-
-    task_id: str
-    reason: str
-
-
-Action: TypeAlias = Assign | Send | Ask | Tell | Expire | GiveUp
+Action: TypeAlias = Send | Ask | Tell | Expire
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,57 +194,31 @@ class Plan:
     Attributes:
         actions: in the order to do them.
         wake_at: when time alone gives reason for a new plan; None if only events do.
-        waiting: why each task that could run now is not leased.
-        hopeless: those of them that no listed worker could take.
     """
 
     actions: tuple[Action, ...]
     wake_at: datetime | None
-    waiting: Mapping[str, str] = field(default_factory=dict)
-    hopeless: frozenset[str] = frozenset()
 
 
-def plan(view: View, place: Placer) -> Plan:
+def plan(view: View) -> Plan:
     """Decide what to do now; equal arguments give equal plans."""
     draft = _Draft(view.now)
     for seen in view.attempts.values():
         _plan_attempt(draft, seen)
     for session in view.sessions:
         _plan_session(draft, session)
-    _plan_leases(draft, view, place)
-    return Plan(tuple(draft.actions), draft.wake_at, draft.waiting, frozenset(draft.hopeless))
-
-
-def requirements_of(
-    task: Task,
-    *,
-    avoid: frozenset[str] = frozenset(),
-    refused_by: frozenset[str] = frozenset(),
-) -> Requirements:
-    """What a task needs of a worker."""
-    spec = task.spec
-    return Requirements(
-        kind=spec.kind.value,
-        memory_bytes=spec.limits.memory_bytes,
-        privacy=spec.privacy,
-        strategy=spec.strategy,
-        module=spec.module,
-        avoid=avoid,
-        refused_by=refused_by,
-    )
+    return Plan(tuple(draft.actions), draft.wake_at)
 
 
 class _Draft:
     """A plan in the making."""
 
-    __slots__ = ("actions", "hopeless", "now", "waiting", "wake_at")
+    __slots__ = ("actions", "now", "wake_at")
 
     def __init__(self, now: datetime) -> None:
         self.now = now
         self.actions: list[Action] = []
         self.wake_at: datetime | None = None
-        self.waiting: dict[str, str] = {}
-        self.hopeless: set[str] = set()
 
     def due(self, at: datetime) -> bool:
         """Whether the time has come; if not, the plan asks to be made again then."""
@@ -260,40 +250,60 @@ def _plan_session(draft: _Draft, session: SessionView) -> None:
         draft.actions.append(Tell(session.key))
 
 
-def _plan_leases(draft: _Draft, view: View, place: Placer) -> None:
+def place_waiting(now: datetime, waiting: Sequence[Waiting], place: Placer) -> list[Placement]:
+    """Decide for tasks that wait; those that found the places taken by others are left out."""
+    placed: list[Placement] = []
     leased: Counter[str] = Counter()
-    ready = [
-        task
-        for task in view.tasks.values()
-        if task.state in (TaskState.QUEUED, TaskState.RETRY)
-        and (task.not_before is None or draft.due(task.not_before))
-    ]
-    unmet: dict[Requirements, Decision] = {}
-    for task in ready:
-        if leased.total() == LEASED_AT_ONCE:
-            draft.waiting[task.id] = "others are before it in the queue"
-            continue
-        lost_by = view.lost_by.get(task.id, frozenset())
-        refused_by = frozenset(
-            name for name, until in view.refused_by.get(task.id, {}).items() if not draft.due(until)
-        )
-        requirements = requirements_of(task, avoid=lost_by, refused_by=refused_by)
-        need = requirements.need
-        if need not in unmet:
-            decision = place(requirements, leased)
-            if decision.worker is not None:
-                leased[decision.worker.name] += 1
-                draft.actions.append(Assign(task.id, decision))
-                continue
-            # Leases only fill the workers up, so this plan finds no place for the like any more.
-            unmet[need] = decision
-        _plan_to_wait(draft, task, unmet[need], view.hopeless_since.get(task.id))
+    for one in waiting:
+        task, refusals = one.task, refusals_of(one.attempts)
+        needed = requirements_of(task, one.attempts, now)
+        decision = place(needed, leased=leased)
+        if decision.worker is not None:
+            leased[decision.worker.name] += 1
+            placed.append(Assign(task.id, decision.worker, decision.explain()))
+        elif not decision.hopeless:
+            if not leased or needed.refused_by:
+                placed.append(Park(task.id, now + PARKED, None))
+        elif now >= (task.hopeless_since or now) + HOPELESS:
+            placed.append(GiveUp(task.id, reason_to_give_up(task, decision)))
+        else:
+            since = task.hopeless_since or now
+            again = now + min(max(now - since, PARKED), PARKED_MAX)
+            asked_again = (until for until in refusals.values() if until > now)
+            until = min(again, since + HOPELESS, *asked_again)
+            placed.append(Park(task.id, until, since))
+    return placed
 
 
-def _plan_to_wait(draft: _Draft, task: Task, decision: Decision, since: datetime | None) -> None:
-    draft.waiting[task.id] = decision.explain()
-    if not decision.hopeless:
-        return
-    draft.hopeless.add(task.id)
-    if draft.due((since or draft.now) + HOPELESS):
-        draft.actions.append(GiveUp(task.id, decision.explain()))
+def requirements_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> Requirements:
+    """What a task needs of a worker, after what became of its attempts so far."""
+    spec = task.spec
+    refusals = refusals_of(attempts)
+    ended = (one for one in attempts if one.state in _AVOIDED)
+    return Requirements(
+        kind=spec.kind.value,
+        memory_bytes=spec.limits.memory_bytes,
+        privacy=spec.privacy,
+        strategy=spec.strategy,
+        module=spec.module,
+        avoid=frozenset(one.worker for one in ended if one.worker not in refusals),
+        refused_by=frozenset(name for name, until in refusals.items() if until > now),
+    )
+
+
+def refusals_of(attempts: Sequence[Attempt]) -> Mapping[str, datetime]:
+    """Until when each worker that refused a task is not asked for it: longer with each refusal."""
+    until: dict[str, datetime] = {}
+    times: Counter[str] = Counter()
+    for attempt in attempts:
+        if attempt.refused:
+            pause = REFUSED_PAUSE * 2 ** min(times[attempt.worker], 10)
+            until[attempt.worker] = attempt.updated_at + min(pause, REFUSED_PAUSE_MAX)
+            times[attempt.worker] += 1
+    return until
+
+
+def reason_to_give_up(task: Task, decision: Decision) -> str:
+    """Why a task ends that no worker could take."""
+    last = f"; {task.reason}" if task.reason else ""
+    return f"{decision.explain()}{last}; it waited for another worker for an hour"

@@ -13,20 +13,23 @@ from fog_compute.store.changes import (
     Held,
     Leased,
     LevelDelta,
-    Renewed,
+    Parked,
     Reported,
     Retried,
     Settled,
     Started,
+    Written,
 )
 from fog_compute.store.repositories import (
     Attempts,
     Events,
+    Need,
     Results,
     Statistics,
     StoredResult,
     TaskEventRecord,
     Tasks,
+    Waiting,
 )
 from fog_compute.store.store import Store, Swept
 
@@ -42,7 +45,8 @@ __all__ = [
     "Held",
     "Leased",
     "LevelDelta",
-    "Renewed",
+    "Need",
+    "Parked",
     "Reported",
     "Results",
     "Retried",
@@ -54,4 +58,6 @@ __all__ = [
     "Swept",
     "TaskEventRecord",
     "Tasks",
+    "Waiting",
+    "Written",
 ]

@@ -17,6 +17,7 @@ from fog_compute.errors import NotFound, StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks.model import (
     OPEN_ATTEMPT_STATES,
+    WAITING_TASK_STATES,
     Attempt,
     AttemptEvent,
     AttemptState,
@@ -61,14 +62,6 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Renewed:
-    """A sign of life: the open attempt's lease is longer now.  No state changes."""
-
-    handle: str
-    lease_until: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Reported:
     """The whole result is here and is stored: → reported, for both."""
 
@@ -86,11 +79,24 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The worker would not take it: leased → queued; counts as no try."""
+    """The worker would not take it: leased → queued; counts as no try.
+
+    ``refused`` says that it will never take it.
+    """
 
     handle: str
     reason: str
     not_before: datetime | None = None
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Nobody can take it now: it waits on, and is not looked at for a while.  No state changes."""
+
+    task_id: str
+    not_before: datetime
+    hopeless_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ class Cancelled:
 
 
 Change: TypeAlias = (
-    Leased | Held | Started | Renewed | Reported | Settled | Declined | Retried | Failed | Cancelled
+    Leased | Held | Started | Reported | Settled | Declined | Parked | Retried | Failed | Cancelled
 )
 
 
@@ -137,6 +143,14 @@ _RETRIED_AS: Final = {
     AttemptState.LOST: AttemptEvent.LOSE,
     AttemptState.EXPIRED: AttemptEvent.EXPIRE,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The rows that a call changed, as it left them; a task of which only attempts changed too."""
+
+    tasks: tuple[Task, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +196,13 @@ class Rows:
             list(self.history),
             dict(self.keys),
         )
+
+    def since(self, before: Rows) -> Written:
+        """What was changed from ``before`` on."""
+        attempts = [a for h, a in self.attempts.items() if before.attempts.get(h) is not a]
+        touched = {attempt.task_id for attempt in attempts}
+        tasks = [t for i, t in self.tasks.items() if i in touched or before.tasks.get(i) is not t]
+        return Written(tuple(tasks), tuple(attempts))
 
     def task(self, task_id: str) -> Task:
         """Return a task, or raise `NotFound`."""
@@ -229,12 +250,14 @@ def _apply(rows: Rows, change: Change, now: datetime) -> None:
     match change:
         case Leased():
             _lease(rows, change, now)
-        case Held() | Started() | Renewed():
+        case Held() | Started():
             _sign_of_life(rows, change, now)
         case Reported() | Settled():
             _result(rows, change, now)
         case Declined() | Retried():
             _give_back(rows, change, now)
+        case Parked():
+            _park(rows, change)
         case Failed() | Cancelled():
             _end(rows, change, now)
 
@@ -266,19 +289,23 @@ def _lease(rows: Rows, change: Leased, now: datetime) -> None:
     rows.count(task, LevelDelta(attempts=1))
 
 
-def _sign_of_life(rows: Rows, change: Held | Started | Renewed, now: datetime) -> None:
+def _sign_of_life(rows: Rows, change: Held | Started, now: datetime) -> None:
     task, attempt = rows.open_attempt(change.handle)
-    match change:
-        case Held():
-            attempt = attempt.after(AttemptEvent.HOLD, now, lease_until=change.lease_until)
-        case Started():
-            attempt = attempt.after(AttemptEvent.START, now, lease_until=change.lease_until)
-            rows.put_task(task.after(TaskEvent.START, now))
-        case Renewed():
-            attempt = dataclasses.replace(
-                attempt, lease_until=max(attempt.lease_until, change.lease_until), updated_at=now
-            )
-    rows.attempts[change.handle] = attempt
+    event = AttemptEvent.HOLD if isinstance(change, Held) else AttemptEvent.START
+    rows.attempts[change.handle] = attempt.after(event, now, lease_until=change.lease_until)
+    if isinstance(change, Started):
+        rows.put_task(dataclasses.replace(task.after(TaskEvent.START, now), hopeless_since=None))
+    elif task.hopeless_since is not None:
+        rows.tasks[task.id] = dataclasses.replace(task, hopeless_since=None)
+
+
+def _park(rows: Rows, change: Parked) -> None:
+    task = rows.task(change.task_id)
+    if task.state not in WAITING_TASK_STATES:
+        raise Conflict(f"task {task.id} is {task.state} and waits no more")
+    rows.tasks[task.id] = dataclasses.replace(
+        task, not_before=change.not_before, hopeless_since=change.hopeless_since
+    )
 
 
 def _result(rows: Rows, change: Reported | Settled, now: datetime) -> None:
@@ -303,7 +330,10 @@ def _give_back(rows: Rows, change: Declined | Retried, now: datetime) -> None:
             raise Conflict(f"an attempt is retried as lost or expired, not as {change.how}")
         attempt_event = _RETRIED_AS[change.how]
         task_event, counts = TaskEvent.RETRY, change.counts
-    rows.attempts[change.handle] = attempt.after(attempt_event, now, reason=change.reason)
+    refused = isinstance(change, Declined) and change.refused
+    rows.attempts[change.handle] = dataclasses.replace(
+        attempt.after(attempt_event, now, reason=change.reason), refused=refused
+    )
     rows.put_task(
         dataclasses.replace(
             task.after(task_event, now, reason=change.reason),
@@ -353,8 +383,8 @@ def names_of(changes: Iterable[Change]) -> tuple[set[str], set[str]]:
     tasks: set[str] = set()
     handles: set[str] = set()
     for change in changes:
-        if isinstance(change, Leased | Failed | Cancelled):
+        if isinstance(change, Leased | Parked | Failed | Cancelled):
             tasks.add(change.task_id)
-        if not isinstance(change, Failed | Cancelled):
+        if not isinstance(change, Parked | Failed | Cancelled):
             handles.add(change.handle)
     return tasks, handles

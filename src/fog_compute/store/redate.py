@@ -23,7 +23,7 @@ TOLERANCE: Final = timedelta(minutes=1)
 """Difference that is no jump: clocks are put right by less all the time."""
 
 _DATED: Final = (
-    (schema.tasks, ("not_before", "created_at", "updated_at", "finished_at")),
+    (schema.tasks, ("not_before", "created_at", "updated_at", "finished_at", "hopeless_since")),
     (schema.attempts, ("lease_until", "created_at", "updated_at")),
     (schema.results, ("stored_at", "expires_at")),
     (schema.events, ("at",)),

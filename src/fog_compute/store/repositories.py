@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import RowMapping, Select, func, select
+from sqlalchemy import RowMapping, Select, and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.clock import Clock
@@ -50,17 +50,40 @@ class _Reader:
                 return (await connection.execute(query)).mappings().all()
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What tasks need of a worker, as far as it decides which could take them."""
+
+    privacy: PrivacyLevel
+    kind: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A task that waits for a worker, and its attempts so far."""
+
+    task: Task
+    attempts: tuple[Attempt, ...] = ()
+
+
 class Tasks(_Reader):
     """Tasks: making and finding them."""
 
-    __slots__ = ("_blobs", "_clock", "_create", "_newest")
+    __slots__ = ("_attempts", "_blobs", "_clock", "_create", "_newest")
 
     def __init__(
-        self, engine: AsyncEngine, create: CreateTask, blobs: BlobStore, clock: Clock
+        self,
+        engine: AsyncEngine,
+        create: CreateTask,
+        attempts: Attempts,
+        blobs: BlobStore,
+        clock: Clock,
     ) -> None:
         """Read from ``engine``; new tasks go through ``create``, the writer."""
         super().__init__(engine)
         self._create = create
+        self._attempts = attempts
         self._blobs = blobs
         self._clock = clock
         self._newest: datetime | None = None
@@ -135,6 +158,86 @@ class Tasks(_Reader):
             query = query.where(schema.tasks.c.id < before)
         return [task_of(row) for row in await self._rows(query)]
 
+    async def claim(
+        self, level: PrivacyLevel, room: Mapping[str, int], now: datetime, limit: int
+    ) -> Sequence[Waiting]:
+        """Return the next tasks of a level that wait for a worker and are due, oldest first.
+
+        Args:
+            level: their level.
+            room: what a task may need, as bytes of memory by its kind.
+            now: the time.
+            limit: how many, at most.
+        """
+        columns = schema.tasks.c
+        fits = [
+            and_(columns.kind == kind, columns.memory_bytes <= memory)
+            for kind, memory in sorted(room.items())
+        ]
+        ids = (
+            select(columns.id)
+            .where(schema.WAITING, columns.privacy == level.value, or_(false(), *fits))
+            .where(or_(columns.not_before.is_(None), columns.not_before <= now))
+            .order_by(columns.id)
+            .limit(limit)
+        )
+        query = select(schema.tasks).where(columns.id.in_(ids)).order_by(columns.id)
+        tasks = [task_of(row) for row in await self._rows(query)]
+        tried = await self._attempts.of_tasks([task.id for task in tasks if task.leases])
+        return [Waiting(task, tuple(tried.get(task.id, ()))) for task in tasks]
+
+    async def next_due(self, now: datetime) -> Mapping[PrivacyLevel, datetime]:
+        """Return when the first waiting task of each level that is not due yet will be."""
+        columns = schema.tasks.c
+        query = (
+            select(columns.privacy, func.min(columns.not_before).label("due"))
+            .where(schema.WAITING, columns.not_before > now)
+            .group_by(columns.privacy)
+        )
+        return {PrivacyLevel(row["privacy"]): row["due"] for row in await self._rows(query)}
+
+    async def needs(self) -> Sequence[Need]:
+        """Return the different needs of all tasks that wait for a worker."""
+        columns = schema.tasks.c
+        query = (
+            select(columns.privacy, columns.kind, columns.memory_bytes)
+            .where(schema.WAITING)
+            .distinct()
+        )
+        return [
+            Need(PrivacyLevel(row["privacy"]), row["kind"], row["memory_bytes"])
+            for row in await self._rows(query)
+        ]
+
+    async def waiting_since(self, need: Need, before: datetime, limit: int) -> Sequence[Task]:
+        """Return tasks of one need that have waited since ``before`` or longer, oldest first."""
+        columns = schema.tasks.c
+        query = (
+            select(schema.tasks)
+            .where(schema.WAITING, columns.privacy == need.privacy.value)
+            .where(columns.kind == need.kind, columns.memory_bytes == need.memory_bytes)
+            .where(columns.updated_at <= before)
+            .order_by(columns.id)
+            .limit(limit)
+        )
+        return [task_of(row) for row in await self._rows(query)]
+
+    async def of_ids(self, task_ids: Collection[str]) -> Sequence[Task]:
+        """Return those of the tasks that exist."""
+        query = select(schema.tasks).where(schema.tasks.c.id.in_(sorted(task_ids)))
+        return [task_of(row) for row in await self._rows(query)] if task_ids else []
+
+    async def with_open_attempts(self) -> Sequence[Task]:
+        """Return every task that has an open attempt, oldest first."""
+        tasks, attempts = schema.tasks, schema.attempts
+        query = (
+            select(tasks)
+            .join(attempts, tasks.c.attempt == attempts.c.handle)
+            .where(attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
+            .order_by(tasks.c.id)
+        )
+        return [task_of(row) for row in await self._rows(query)]
+
     async def open_tasks(self, limit: int | None = None) -> Sequence[Task]:
         """Return every task that is not over, oldest first."""
         query = (
@@ -174,6 +277,19 @@ class Attempts(_Reader):
             .order_by(schema.attempts.c.number)
         )
         return [attempt_of(row) for row in await self._rows(query)]
+
+    async def of_tasks(self, task_ids: Collection[str]) -> Mapping[str, Sequence[Attempt]]:
+        """Return the attempts of each of the tasks that has any, first to last."""
+        columns = schema.attempts.c
+        query = (
+            select(schema.attempts)
+            .where(columns.task_id.in_(sorted(task_ids)))
+            .order_by(columns.task_id, columns.number)
+        )
+        found: dict[str, list[Attempt]] = {}
+        for row in await self._rows(query) if task_ids else ():
+            found.setdefault(row["task_id"], []).append(attempt_of(row))
+        return found
 
     async def open_attempts(self) -> list[Attempt]:
         """Return every attempt that is not over, oldest first."""

@@ -24,6 +24,8 @@ def task_values(task: Task) -> Values:
         "id": task.id,
         "privacy": task.spec.privacy.value,
         "spec": _encoder.encode(task.spec).decode(),
+        "kind": task.spec.kind.value,
+        "memory_bytes": task.spec.limits.memory_bytes,
         "created_at": task.created_at,
         **task_changes(task),
     }
@@ -41,6 +43,7 @@ def task_changes(task: Task) -> Values:
         "reason": task.reason,
         "updated_at": task.updated_at,
         "finished_at": task.finished_at,
+        "hopeless_since": task.hopeless_since,
     }
 
 
@@ -59,6 +62,7 @@ def task_of(row: _Row) -> Task:
         not_before=row["not_before"],
         reason=row["reason"],
         finished_at=row["finished_at"],
+        hopeless_since=row["hopeless_since"],
     )
 
 
@@ -82,6 +86,7 @@ def attempt_changes(attempt: Attempt) -> Values:
         "lease_until": attempt.lease_until,
         "updated_at": attempt.updated_at,
         "reason": attempt.reason,
+        "refused": attempt.refused,
     }
 
 
@@ -98,6 +103,7 @@ def attempt_of(row: _Row) -> Attempt:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         reason=row["reason"],
+        refused=row["refused"],
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     ForeignKey,
@@ -21,8 +22,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
+
+from fog_compute.tasks.model import WAITING_TASK_STATES
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -63,9 +67,27 @@ tasks: Final = Table(
     Column("created_at", UtcMicros, nullable=False),
     Column("updated_at", UtcMicros, nullable=False),
     Column("finished_at", UtcMicros),
+    Column("kind", String(16), nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("hopeless_since", UtcMicros),
     Index("tasks_by_state", "state", "id"),
     Index("tasks_by_end", "finished_at"),
 )
+
+WAITING: Final = text(f"state IN ({', '.join(repr(s.value) for s in sorted(WAITING_TASK_STATES))})")
+"""Which tasks wait for a worker; written out, so that the database finds its index for it."""
+
+Index(
+    "tasks_waiting",
+    tasks.c.privacy,
+    tasks.c.id,
+    tasks.c.kind,
+    tasks.c.memory_bytes,
+    tasks.c.not_before,
+    tasks.c.state,
+    sqlite_where=WAITING,
+)
+Index("tasks_hopeless", tasks.c.hopeless_since, sqlite_where=tasks.c.hopeless_since.is_not(None))
 
 attempts: Final = Table(
     "attempts",
@@ -80,6 +102,7 @@ attempts: Final = Table(
     Column("created_at", UtcMicros, nullable=False),
     Column("updated_at", UtcMicros, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("refused", Boolean, nullable=False),
     Index("attempts_by_task", "task_id", "number", unique=True),
     Index("attempts_by_state", "state"),
 )

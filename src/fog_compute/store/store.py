@@ -26,7 +26,7 @@ from fog_compute.kernel import try_lock
 from fog_compute.layout import DATABASE_PATH_BYTES
 from fog_compute.observability import get_logger
 from fog_compute.store.blobs import BlobStore
-from fog_compute.store.changes import Change, Reported
+from fog_compute.store.changes import Change, Reported, Written
 from fog_compute.store.failures import plain
 from fog_compute.store.migrate import migrate
 from fog_compute.store.redate import redate
@@ -83,8 +83,8 @@ class Store:
         self._reading = reading
         self._locks = locks
         self.blobs = blobs
-        self.tasks = Tasks(reading, self._create, blobs, clock)
         self.attempts = Attempts(reading)
+        self.tasks = Tasks(reading, self._create, self.attempts, blobs, clock)
         self.results = Results(reading, blobs)
         self.events = Events(reading, self.tasks)
         self.statistics = Statistics(reading)
@@ -137,8 +137,8 @@ class Store:
                 stack.pop_all(),
             )
 
-    async def apply(self, changes: Sequence[Change]) -> None:
-        """Write all the changes in one transaction; on disk when this returns.
+    async def apply(self, changes: Sequence[Change]) -> Written:
+        """Write all the changes in one transaction; on disk when this returns what they changed.
 
         Cancelled: the changes may or may not be written, but never a part of them.
 
@@ -147,13 +147,21 @@ class Store:
             NotFound: a task or attempt does not exist; nothing was written.
             StoreError: the database refused; nothing was written.
         """
-        await self._writer.apply([await self._kept(change) for change in changes])
+        return await self._writer.apply([await self._kept(change) for change in changes])
 
     async def _kept(self, change: Change) -> Change:
         """Put a large result among the blobs; one that is not committed goes with the sweep."""
         if isinstance(change, Reported) and len(change.result.data) > ROW_BYTES:
             return replace(change, blob=await self.blobs.put(change.result.data))
         return change
+
+    async def unpark(self, *, anew: bool = False) -> None:
+        """Let hopeless tasks be looked at now; ``anew`` forgets since when they are hopeless.
+
+        Raises:
+            StoreError: the database refused.
+        """
+        await self._writer.unpark(anew=anew)
 
     async def touch(self) -> None:
         """Write what is written already, to learn whether the database takes changes.

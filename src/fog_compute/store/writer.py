@@ -23,7 +23,15 @@ from fog_compute.clock import Clock
 from fog_compute.errors import FogError, StoreError, is_exhaustion
 from fog_compute.observability import get_logger
 from fog_compute.store import schema
-from fog_compute.store.changes import Change, Reported, Rows, apply_change, names_of, new_task
+from fog_compute.store.changes import (
+    Change,
+    Reported,
+    Rows,
+    Written,
+    apply_change,
+    names_of,
+    new_task,
+)
 from fog_compute.store.failures import plain, refusals
 from fog_compute.store.rows import (
     Values,
@@ -54,7 +62,7 @@ class _Call:
     changes: tuple[Change, ...]
     new: Task | None
     key: str | None
-    done: asyncio.Future[None]
+    done: asyncio.Future[Written]
 
     @property
     def size(self) -> int:
@@ -93,17 +101,28 @@ class Writer:
 
     async def apply(
         self, changes: Sequence[Change], new: Task | None = None, key: str | None = None
-    ) -> None:
+    ) -> Written:
         """Write the changes, and a new task under its key, in one transaction; then return."""
         if self._closed:
             raise StoreError("the store is closed")
         if not changes and new is None:
-            return
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            return Written()
+        done: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         await self._queue.put(_Call(tuple(changes), new, key, done))
         if self._stopped:
             raise StoreError("the store is closed")
-        await done
+        return await done
+
+    async def unpark(self, *, anew: bool) -> None:
+        """Let what was parked as hopeless be looked at now; ``anew`` forgets since when it is."""
+        tasks = schema.tasks
+        found = update(tasks).where(tasks.c.hopeless_since.is_not(None)).where(schema.WAITING)
+        changed = found.values(not_before=None, **({"hopeless_since": None} if anew else {}))
+        if self._closed:
+            raise StoreError("the store is closed")
+        with refusals("the database takes no changes"):
+            async with self._turn, self._engine.begin() as connection:
+                await connection.execute(changed)
 
     async def touch(self) -> None:
         """Write a row as it is."""
@@ -174,7 +193,7 @@ class Writer:
     async def _commit(self, group: _Group) -> None:
         try:
             async with self._turn, self._engine.begin() as connection:
-                rows, refused = await self._write(connection, group)
+                rows, outcomes = await self._write(connection, group)
         # Nothing ends the writer: nobody else writes, and the next group may be well.
         except Exception as err:  # noqa: BLE001
             if not (isinstance(err, _REFUSALS) or is_exhaustion(err)):
@@ -188,20 +207,17 @@ class Writer:
                 return
             failure = StoreError(f"the database refused a group of changes: {plain(err)}")
             failure.__cause__ = err
-            _finish(group.calls, dict.fromkeys(range(len(group.calls)), failure))
+            _finish(group.calls, [failure] * len(group.calls))
             return
         except BaseException:
-            _finish(
-                group.calls,
-                {i: StoreError("the store was closed") for i in range(len(group.calls))},
-            )
+            _finish(group.calls, [StoreError("the store was closed") for _ in group.calls])
             raise
-        _finish(group.calls, refused)
+        _finish(group.calls, outcomes)
         self._announce({task.id for task in rows.history})
 
     async def _write(
         self, connection: AsyncConnection, group: _Group
-    ) -> tuple[Rows, dict[int, FogError]]:
+    ) -> tuple[Rows, list[Written | FogError]]:
         before = await _load(
             connection,
             [change for call in group.calls for change in call.changes],
@@ -209,8 +225,8 @@ class Writer:
         )
         now = self._clock.now()
         rows = before.fork()
-        refused: dict[int, FogError] = {}
-        for i, call in enumerate(group.calls):
+        outcomes: list[Written | FogError] = []
+        for call in group.calls:
             attempted = rows.fork()
             try:
                 if call.new is not None:
@@ -218,8 +234,9 @@ class Writer:
                 for change in call.changes:
                     apply_change(attempted, change, now)
             except FogError as err:
-                refused[i] = err
+                outcomes.append(err)
             else:
+                outcomes.append(attempted.since(rows))
                 rows = attempted
         await _save(connection, before, rows)
         if rows.results:
@@ -237,7 +254,7 @@ class Writer:
                     for handle, report in rows.results.items()
                 ],
             )
-        return rows, refused
+        return rows, outcomes
 
 
 def _row_data(report: Reported) -> bytes:
@@ -246,15 +263,14 @@ def _row_data(report: Reported) -> bytes:
     return result.data if report.blob is None else result.head_data
 
 
-def _finish(calls: Sequence[_Call], refused: dict[int, StoreError] | dict[int, FogError]) -> None:
-    for i, call in enumerate(calls):
+def _finish(calls: Sequence[_Call], outcomes: Sequence[Written | FogError]) -> None:
+    for call, outcome in zip(calls, outcomes, strict=True):
         if call.done.done():
             continue  # its caller was cancelled
-        error = refused.get(i)
-        if error is None:
-            call.done.set_result(None)
+        if isinstance(outcome, Written):
+            call.done.set_result(outcome)
         else:
-            call.done.set_exception(error)
+            call.done.set_exception(outcome)
 
 
 async def _load(

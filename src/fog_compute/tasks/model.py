@@ -206,6 +206,11 @@ ATTEMPT_TRANSITIONS: Final[Mapping[AttemptState, Mapping[AttemptEvent, AttemptSt
     )
 )
 
+WAITING_TASK_STATES: Final = frozenset(
+    s for s, out in TRANSITIONS.items() if TaskEvent.LEASE in out
+)
+"""States in which a task waits for a worker: no attempt of it is open."""
+
 OPEN_TASK_STATES: Final = frozenset(s for s, out in TRANSITIONS.items() if out)
 OPEN_ATTEMPT_STATES: Final = frozenset(s for s, out in ATTEMPT_TRANSITIONS.items() if out)
 
@@ -330,6 +335,7 @@ class Task:
     not_before: datetime | None = None  # a retry waits until then
     reason: str = ""  # one line: why it is in retry, failed or cancelled
     finished_at: datetime | None = None
+    hopeless_since: datetime | None = None  # since when every worker that there is has refused it
 
     def after(self, event: TaskEvent, now: datetime, *, reason: str = "") -> Task:
         """Return this task after ``event``, or raise `InvalidTransition`."""
@@ -363,6 +369,7 @@ class Attempt:
     created_at: datetime
     updated_at: datetime
     reason: str = ""
+    refused: bool = False  # declined for good: the worker will never take this task as it is
 
     def after(
         self,

@@ -56,7 +56,9 @@ async def create_task(
     await services.admission.check(spec, services.get_service("store").blobs)
     made = await services.get_service("dispatcher").create(spec, idempotency_key)
     response.headers["location"] = f"/api/v1/tasks/{made.id}"
-    shortfall = services.get_service("workers").shortfall(requirements_of(made))
+    shortfall = services.get_service("workers").shortfall(
+        requirements_of(made, (), made.created_at)
+    )
     return TaskMadeOut.of_made(made, shortfall)
 
 
@@ -71,7 +73,7 @@ async def list_tasks(
     store, dispatcher = services.get_service("store"), services.get_service("dispatcher")
     tasks = await store.tasks.list(state=state, limit=limit, before=before)
     return TaskListOut(
-        tasks=[TaskOut.of(task, dispatcher.waiting_reason(task.id)) for task in tasks],
+        tasks=[TaskOut.of(task, dispatcher.waiting_reason(task)) for task in tasks],
         next=tasks[-1].id if len(tasks) == limit else None,
     )
 
@@ -124,11 +126,12 @@ async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
         result = (await store.results.get(task_id)).head
     except NotFound:
         result = None
+    attempts = await store.attempts.of_task(task_id)
     return TaskDetailOut.of_all(
         task,
-        dispatcher.waiting_reason(task_id),
+        dispatcher.waiting_reason(task, attempts),
         result,
-        await store.attempts.of_task(task_id),
+        attempts,
         await store.events.history(task_id),
     )
 

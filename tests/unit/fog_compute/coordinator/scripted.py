@@ -249,6 +249,7 @@ class Fog:
     onion: OnionCircuitService
     fog: WorkerRegistry
     dispatcher: Dispatcher
+    tempo: Tempo
     jobs: list[asyncio.Task[None]] = field(default_factory=list)
     workers: list[ScriptedWorker] = field(default_factory=list)
 
@@ -320,6 +321,7 @@ async def open_fog(
 ) -> Fog:
     """Make a fog without workers; nothing runs before `Fog.start`."""
     clock = ManualClock() if clock is None else clock
+    tempo = Tempo(lease_s=60, request_timeout_s=1.0) if tempo is None else tempo
     asyncio.get_running_loop().set_default_executor(AtOnce())
     store = await Store.open(f"sqlite+aiosqlite:///{folder / 'fog.db'}", clock=clock)
     network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication, clock=clock)
@@ -331,10 +333,10 @@ async def open_fog(
         store=store,
         fog=fog,
         carrier=onion,
-        tempo=Tempo(lease_s=60, request_timeout_s=1.0) if tempo is None else tempo,
+        tempo=tempo,
         clock=clock,
     )
-    return Fog(store, clock, network, directory, channels, onion, fog, dispatcher)
+    return Fog(store, clock, network, directory, channels, onion, fog, dispatcher, tempo)
 
 
 def elapsed(fog: Fog, since: float) -> timedelta:

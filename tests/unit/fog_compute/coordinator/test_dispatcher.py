@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -90,6 +90,20 @@ async def reaches(fog: Fog, task: Task, state: TaskState) -> Task:
 
     await fog.until(met)
     return await fog.store.tasks.get(task.id)
+
+
+async def why_waiting(fog: Fog, task: Task) -> str:
+    attempts = await fog.store.attempts.of_task(task.id)
+    return fog.dispatcher.waiting_reason(await fog.store.tasks.get(task.id), attempts)
+
+
+def waits_because(fog: Fog, task: Task, text: str) -> Callable[[], Awaitable[bool]]:
+    """Whether a task waits for a reason, as a question to ask again and again."""
+
+    async def met() -> bool:
+        return text in await why_waiting(fog, task)
+
+    return met
 
 
 async def attempt_states(fog: Fog, task: Task) -> list[AttemptState]:
@@ -401,7 +415,7 @@ async def test_refusal_is_no_try_and_the_worker_is_not_asked_again_at_once(tmp_p
         refusing = fog.add_worker("a", answer=refuse)
         task = await create(fog, max_attempts=1)
         text = "no worker can take it: 1 refused it; the worker refused it: wall limit [31m too"
-        await fog.until(lambda: fog.dispatcher.waiting_reason(task.id).startswith(text))
+        await fog.until(waits_because(fog, task, text))
         asked = len(refusing.heard)
 
         fog.add_worker("b")
@@ -424,7 +438,7 @@ async def test_worker_is_told_how_much_there_is_before_any_of_it_is_sent(tmp_pat
         names = [await fog.store.blobs.put(blob) for blob in (module, text)]
         inputs = {"a": names[1], "b": names[1]}  # the same bytes, which are sent once
         task = await fog.dispatcher.create(TaskSpec(module=names[0], inputs=inputs))
-        await fog.until(lambda: "too much" in fog.dispatcher.waiting_reason(task.id))
+        await fog.until(waits_because(fog, task, "too much"))
 
     (submit,) = (request for request in worker.heard if isinstance(request, Submit))
     assert submit.orders[0].blob_bytes == len(module) + len(text) + 2 * OVERHEAD
@@ -614,12 +628,12 @@ async def test_attempt_that_waits_too_long_for_a_slot_goes_elsewhere(tmp_path: P
 async def test_task_waits_for_a_worker_and_says_so(tmp_path: Path) -> None:
     async with running(tmp_path) as fog:
         task = await create(fog)
-        await fog.until(lambda: "no worker" in fog.dispatcher.waiting_reason(task.id))
+        await fog.until(waits_because(fog, task, "no worker"))
 
         fog.add_worker("a")
         await reaches(fog, task, TaskState.RUNNING)
 
-        assert fog.dispatcher.waiting_reason(task.id) == ""
+        assert (await why_waiting(fog, task)) == ""
 
 
 async def test_cancelled_task_stops_at_its_worker(tmp_path: Path) -> None:

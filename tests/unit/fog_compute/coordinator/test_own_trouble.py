@@ -17,6 +17,7 @@ from tests.unit.fog_compute.coordinator.test_dispatcher import (
     create,
     reaches,
     running,
+    why_waiting,
 )
 
 pytestmark = pytest.mark.asyncio
@@ -54,7 +55,7 @@ async def test_task_that_runs_outlives_a_long_outage_of_the_requester(
         monkeypatch.setattr(fog.dispatcher._talk, "expire", expire)
         await fog.passes(900)
         assert expired == []
-        assert fog.dispatcher.waiting_reason(task.id).startswith(f"waiting: {NO_CONSENSUS}")
+        assert (await why_waiting(fog, task)).startswith(f"waiting: {NO_CONSENSUS}")
         assert fog.dispatcher.trouble == NO_CONSENSUS
         assert [view.state for view in fog.fog.at(PrivacyLevel.PRIVATE)] == [WorkerState.READY]
         fog.channels.cut_off("")
@@ -76,7 +77,7 @@ async def test_task_that_was_never_submitted_waits_for_the_network_and_starts_by
         task = await create(fog, max_attempts=1)
 
         await fog.passes(900)
-        assert fog.dispatcher.waiting_reason(task.id).startswith(f"waiting: {NO_CONSENSUS}")
+        assert (await why_waiting(fog, task)).startswith(f"waiting: {NO_CONSENSUS}")
         fog.channels.cut_off("")
         await reaches(fog, task, TaskState.RUNNING)
         worker.finish(OK)
@@ -112,9 +113,7 @@ async def test_silence_of_a_network_that_takes_nothing_uses_up_no_try(tmp_path: 
         fog.network.loss = 1.0
         await fog.passes(900)
         assert await tries(fog, task) == 0
-        assert fog.dispatcher.waiting_reason(task.id).startswith(
-            "waiting: the network delivers no message"
-        )
+        assert (await why_waiting(fog, task)).startswith("waiting: the network delivers no message")
         assert [view.state for view in fog.fog.at(PrivacyLevel.PRIVATE)] == [WorkerState.READY]
         fog.network.loss = 0.0
         await fog.until(lambda: len(worker.attempts) > 1)
@@ -159,7 +158,7 @@ async def test_store_that_takes_nothing_for_a_while_uses_up_no_try(tmp_path: Pat
         await refuse_writes(fog, refuse=True)
         worker.finish(OK)
         await fog.passes(600)
-        assert "readonly database" in fog.dispatcher.waiting_reason(task.id)
+        assert "readonly database" in (await why_waiting(fog, task))
         await refuse_writes(fog, refuse=False)
         await reaches(fog, task, TaskState.ACCEPTED)
 
@@ -220,7 +219,7 @@ async def test_blob_that_cannot_be_read_now_is_tried_again_and_blames_nobody(
 
         worker = fog.add_worker("a")
         await fog.passes(600)
-        assert "cannot be read" in fog.dispatcher.waiting_reason(task.id)
+        assert "cannot be read" in (await why_waiting(fog, task))
         blob.rmdir()
         blob.write_bytes(kept)
         await reaches(fog, task, TaskState.RUNNING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -25,18 +25,21 @@ from fog_compute.coordinator.planner import (
     AttemptView,
     Expire,
     GiveUp,
+    Park,
+    Placement,
     Send,
     SessionView,
     Tell,
     View,
+    place_waiting,
     plan,
+    requirements_of,
 )
+from fog_compute.store import Waiting
 from fog_compute.tasks import (
     OPEN_ATTEMPT_STATES,
-    OPEN_TASK_STATES,
     Attempt,
     AttemptState,
-    Limits,
     Task,
     TaskSpec,
     TaskState,
@@ -79,104 +82,40 @@ class Place:
             WorkerView(f"w{i}", f"fog1w{i}", frozenset({"wasm"}), count, 2**40, places=2 * count)
             for i, count in enumerate(slots)
         ]
-        self.asked = 0
 
-    def __call__(self, requirements: Requirements, leased: Mapping[str, int]) -> Decision:
-        self.asked += 1
+    def __call__(self, requirements: Requirements, *, leased: Mapping[str, int]) -> Decision:
         views = [
             replace(view, leased=view.leased + leased.get(view.name, 0)) for view in self.workers
         ]
         return select(requirements, views, Random(1))
 
 
-def test_queued_task_is_leased_to_a_fitting_worker() -> None:
-    made = plan(View(NOW, {"t": task("t")}, {}), Place(1))
-
-    assert [type(action) for action in made.actions] == [Assign]
-
-
-def test_task_without_worker_waits_with_the_reason() -> None:
-    made = plan(View(NOW, {"t": task("t")}, {}), Place())
-
-    assert made.actions == ()
-    assert made.waiting["t"] == "no worker can take it: no worker is known yet"
-
-
-def test_retry_waits_for_its_time_and_the_plan_says_when() -> None:
-    later = NOW + 5 * SECOND
-    view = View(NOW, {"t": task("t", TaskState.RETRY, not_before=later)}, {})
-
-    assert plan(view, Place(1)).actions == ()
-    assert plan(view, Place(1)).wake_at == later
-    assert len(plan(replace(view, now=later), Place(1)).actions) == 1
-
-
-def test_one_plan_never_leases_more_than_fits() -> None:
-    tasks = {f"t{i}": task(f"t{i}") for i in range(10)}
-
-    made = plan(View(NOW, tasks, {}), Place(1, 2))
-
-    leases = Counter(
-        a.decision.worker.name for a in made.actions if isinstance(a, Assign) and a.decision.worker
-    )
-    assert leases == {"w0": 2, "w1": 4}
-    assert len(made.waiting) == 4
-
-
-def test_tasks_that_fit_nowhere_hold_up_nobody_and_cost_one_look() -> None:
-    large = TaskSpec(module="a" * 64, limits=Limits(memory_bytes=2**31))
-    tasks = {f"a{i:03}": task(f"a{i:03}", spec=large) for i in range(200)}
-    tasks |= {f"b{i:03}": task(f"b{i:03}") for i in range(100)}
-    place = Place(64)
-    place.workers = [replace(view, memory_bytes=2**30) for view in place.workers]
-
-    made = plan(View(NOW, tasks, {}), place)
-
-    assert len(made.actions) == 64
-    assert len(made.waiting) == 236
-    assert made.waiting["a000"] == made.waiting["a199"]
-    assert made.waiting["b099"] == "others are before it in the queue"
-    assert place.asked == 65
-
-
-def test_worker_that_refused_a_task_is_left_out_until_its_pause_is_over() -> None:
-    later = NOW + 5 * SECOND
-    view = View(NOW, {"t": task("t"), "u": task("u")}, {}, refused_by={"t": {"w0": later}})
-
-    made = plan(view, Place(1))
-
-    assert [a.task_id for a in made.actions if isinstance(a, Assign)] == ["u"]
-    assert made.waiting["t"] == "no worker can take it: 1 refused it"
-    assert made.wake_at == later
-    assert len(plan(replace(view, now=later), Place(1)).actions) == 2
-
-
 def test_offered_attempt_is_submitted_once_at_a_time() -> None:
     offered = attempt("h", AttemptState.OFFERED)
 
-    assert plan(View(NOW, {}, {"h": seen(offered)}), Place()).actions == (Send("h"),)
-    assert plan(View(NOW, {}, {"h": seen(offered, busy=True)}), Place()).actions == ()
+    assert plan(View(NOW, {"h": seen(offered)})).actions == (Send("h"),)
+    assert plan(View(NOW, {"h": seen(offered, busy=True)})).actions == ()
 
 
 def test_submission_is_repeated_when_its_pause_is_over() -> None:
     offered = seen(attempt("h", AttemptState.OFFERED), submit_at=NOW + SECOND)
-    view = View(NOW, {}, {"h": offered})
+    view = View(NOW, {"h": offered})
 
-    assert plan(view, Place()).actions == ()
-    assert plan(view, Place()).wake_at == NOW + SECOND
-    assert plan(replace(view, now=NOW + SECOND), Place()).actions == (Send("h"),)
+    assert plan(view).actions == ()
+    assert plan(view).wake_at == NOW + SECOND
+    assert plan(replace(view, now=NOW + SECOND)).actions == (Send("h"),)
 
 
 def test_confirmed_attempt_is_not_submitted_again() -> None:
     running = attempt("h", AttemptState.RUNNING)
 
-    assert plan(View(NOW, {}, {"h": seen(running)}), Place()).actions == ()
+    assert plan(View(NOW, {"h": seen(running)})).actions == ()
 
 
 def test_lease_that_ran_out_expires() -> None:
     silent = attempt("h", AttemptState.RUNNING, lease_until=NOW)
 
-    assert plan(View(NOW, {}, {"h": seen(silent)}), Place()).actions == (Expire("h"),)
+    assert plan(View(NOW, {"h": seen(silent)})).actions == (Expire("h"),)
 
 
 def test_lease_that_ran_out_counts_only_where_the_worker_could_be_heard() -> None:
@@ -185,7 +124,7 @@ def test_lease_that_ran_out_counts_only_where_the_worker_could_be_heard() -> Non
     offered = attempt("o", AttemptState.OFFERED, lease_until=NOW)
     deaf = {one.handle: replace(seen(one), deaf=True) for one in (silent, offered)}
 
-    made = plan(View(NOW, {}, deaf), Place())
+    made = plan(View(NOW, deaf))
 
     assert made.actions == (Send("o"),)
     assert made.wake_at is None
@@ -194,15 +133,15 @@ def test_lease_that_ran_out_counts_only_where_the_worker_could_be_heard() -> Non
 def test_submission_under_way_keeps_its_attempt_from_expiring() -> None:
     offered = attempt("h", AttemptState.OFFERED, lease_until=NOW)
 
-    assert plan(View(NOW, {}, {"h": seen(offered, busy=True)}), Place()).actions == ()
-    assert plan(View(NOW, {}, {"h": seen(offered)}), Place()).actions == (Expire("h"),)
+    assert plan(View(NOW, {"h": seen(offered, busy=True)})).actions == ()
+    assert plan(View(NOW, {"h": seen(offered)})).actions == (Expire("h"),)
 
 
 def test_session_is_polled_when_due_and_never_twice_at_once() -> None:
     session = SessionView("s", ("h",), polling=False, poll_at=NOW)
 
     def actions(changed: SessionView) -> tuple[object, ...]:
-        return plan(View(NOW, {}, {}, (changed,)), Place()).actions
+        return plan(View(NOW, {}, (changed,))).actions
 
     assert actions(session) == (Ask("s"),)
     assert actions(replace(session, polling=True)) == ()
@@ -213,22 +152,12 @@ def test_session_is_polled_when_due_and_never_twice_at_once() -> None:
 def test_worker_is_told_what_it_may_forget() -> None:
     session = SessionView("s", (), False, NOW, forget=("h",), tell_at=NOW)
 
-    assert plan(View(NOW, {}, {}, (session,)), Place()).actions == (Tell("s"),)
+    assert plan(View(NOW, {}, (session,))).actions == (Tell("s"),)
     telling = replace(session, telling=True)
-    assert plan(View(NOW, {}, {}, (telling,)), Place()).actions == ()
+    assert plan(View(NOW, {}, (telling,))).actions == ()
 
 
 MOMENTS = st.integers(-100, 100).map(lambda seconds: NOW + seconds * SECOND)
-TASKS = st.lists(
-    st.builds(
-        task,
-        name=st.text("tuvw", min_size=1, max_size=4),
-        state=st.sampled_from(sorted(OPEN_TASK_STATES)),
-        not_before=st.none() | MOMENTS,
-    ),
-    max_size=12,
-    unique_by=lambda made: made.id,
-)
 ATTEMPTS = st.lists(
     st.builds(
         AttemptView,
@@ -259,29 +188,23 @@ SESSIONS = st.lists(
     unique_by=lambda made: made.key,
 )
 VIEWS = st.builds(
-    lambda tasks, attempts, sessions: View(
+    lambda attempts, sessions: View(
         NOW,
-        {made.id: made for made in tasks},
         {made.attempt.handle: made for made in attempts},
         tuple(sessions),
     ),
-    TASKS,
     ATTEMPTS,
     SESSIONS,
 )
-PLACES = st.lists(st.integers(1, 3), max_size=3).map(lambda slots: Place(*slots))
 
 
-@given(VIEWS, PLACES)
-def test_every_action_is_allowed_and_none_comes_twice(view: View, place: Place) -> None:
-    made = plan(view, place)
+@given(VIEWS)
+def test_every_action_is_allowed_and_none_comes_twice(view: View) -> None:
+    made = plan(view)
 
     assert len(made.actions) == len(set(map(repr, made.actions)))
     for action in made.actions:
         match action:
-            case Assign():
-                assert view.tasks[action.task_id].state in (TaskState.QUEUED, TaskState.RETRY)
-                assert action.decision.worker is not None
             case Send():
                 offered = view.attempts[action.handle]
                 assert offered.attempt.state is AttemptState.OFFERED
@@ -300,14 +223,14 @@ def test_every_action_is_allowed_and_none_comes_twice(view: View, place: Place) 
                 assert not session.telling
 
 
-@given(VIEWS, PLACES)
-def test_plan_is_a_function_of_its_arguments(view: View, place: Place) -> None:
-    assert plan(view, place) == plan(view, place)
+@given(VIEWS)
+def test_plan_is_a_function_of_its_arguments(view: View) -> None:
+    assert plan(view) == plan(view)
 
 
-@given(VIEWS, PLACES)
-def test_plan_never_sleeps_past_something_due(view: View, place: Place) -> None:
-    made = plan(view, place)
+@given(VIEWS)
+def test_plan_never_sleeps_past_something_due(view: View) -> None:
+    made = plan(view)
 
     assert made.wake_at is None or made.wake_at > NOW
     pending = [entry.attempt.lease_until for entry in view.attempts.values()]
@@ -316,35 +239,87 @@ def test_plan_never_sleeps_past_something_due(view: View, place: Place) -> None:
     assert not future or (made.wake_at is not None and made.wake_at <= min(future))
 
 
-@given(VIEWS, PLACES)
-def test_every_runnable_task_is_leased_or_told_why_not(view: View, place: Place) -> None:
-    made = plan(view, place)
-
-    leased = {action.task_id for action in made.actions if isinstance(action, Assign)}
-    runnable = {
-        name
-        for name, one in view.tasks.items()
-        if one.state in (TaskState.QUEUED, TaskState.RETRY)
-        and (one.not_before is None or one.not_before <= NOW)
-    }
-    assert leased | made.waiting.keys() == runnable
-    assert not leased & made.waiting.keys()
+def waiting(name: str, *attempts: Attempt, **more: object) -> Waiting:
+    return Waiting(task(name, **more), attempts)  # type: ignore[arg-type]  # fields by name
 
 
-def test_task_that_no_worker_could_take_is_given_up_after_a_good_while_and_not_before() -> None:
-    """INV-TASK-42."""
-    large = task("t", spec=TaskSpec(module="a" * 64, limits=Limits(memory_bytes=2**31)))
+def refused_by(worker: str, at: datetime) -> Attempt:
+    declined = attempt(f"{worker}{at}", AttemptState.DECLINED)
+    return replace(declined, worker=worker, updated_at=at, refused=True)
+
+
+def kinds(placed: Sequence[Placement]) -> list[tuple[str, str]]:
+    return [(type(one).__name__, one.task_id) for one in placed]
+
+
+def test_waiting_task_is_given_to_a_fitting_worker() -> None:
+    (placed,) = place_waiting(NOW, [waiting("t")], Place(1))
+
+    assert isinstance(placed, Assign)
+    assert placed.worker.name == "w0"
+
+
+def test_more_than_the_places_is_never_given() -> None:
+    placed = place_waiting(NOW, [waiting(f"t{i}") for i in range(11)], Place(1, 2))
+
+    given_to = Counter(one.worker.name for one in placed if isinstance(one, Assign))
+    assert given_to == {"w0": 2, "w1": 4}
+    assert kinds(placed) == [("Assign", f"t{i}") for i in range(6)]
+
+
+def test_worker_that_refused_a_task_is_left_out_until_its_pause_is_over() -> None:
+    refused = refused_by("w0", NOW - 3 * SECOND)
     place = Place(1)
-    place.workers = [replace(place.workers[0], memory_bytes=2**30)]
-    view = View(NOW, {"t": large}, {}, hopeless_since={"t": NOW - 50 * MINUTE})
 
-    early = plan(view, place)
-    late = plan(replace(view, now=NOW + 11 * MINUTE), place)
+    (now,) = place_waiting(NOW, [waiting("t", refused)], place)
+    assert now == Park("t", NOW + SECOND, NOW)
+    (later,) = place_waiting(NOW + 8 * SECOND, [waiting("t", refused)], place)
+    assert isinstance(later, Assign)
 
-    assert early.actions == ()
-    assert early.hopeless == {"t"}
-    assert early.wake_at == NOW + 10 * MINUTE
-    assert late.actions == (GiveUp("t", early.waiting["t"]),)
+
+def test_pause_of_a_refusal_doubles_and_is_bounded() -> None:
+    for times, pause in ((1, 10), (2, 20), (4, 80), (9, 600), (40, 600)):
+        refusals = [refused_by("w0", NOW)] * times
+        needed = requirements_of(task("t"), refusals, NOW + (pause - 1) * SECOND)
+        assert needed.refused_by == {"w0"}
+        assert not requirements_of(task("t"), refusals, NOW + pause * SECOND).refused_by
+
+
+def test_worker_that_lost_a_task_is_asked_only_when_nobody_else_fits() -> None:
+    lost = replace(attempt("h", AttemptState.LOST), worker="w0")
+
+    placed = place_waiting(NOW, [waiting(f"t{i}", lost) for i in range(5)], Place(3, 1))
+
+    assert [one.worker.name for one in placed if isinstance(one, Assign)] == [
+        *["w1"] * 2,
+        *["w0"] * 3,
+    ]
+
+
+@pytest.mark.parametrize(("hopeless_s", "pause_s"), [(0, 1), (7, 7), (2000, 30)])
+def test_task_that_every_worker_refuses_is_looked_at_less_and_less_often(
+    hopeless_s: int, pause_s: int
+) -> None:
+    refused = [refused_by("w0", NOW)] * 12
+    since = NOW - hopeless_s * SECOND
+
+    (placed,) = place_waiting(NOW, [waiting("t", *refused, hopeless_since=since)], Place(1))
+
+    assert placed == Park("t", NOW + pause_s * SECOND, since)
+
+
+def test_task_that_every_worker_refuses_is_given_up_after_a_good_while_and_not_before() -> None:
+    """INV-TASK-42."""
+    since = NOW - 50 * MINUTE
+    refused = [refused_by("w0", NOW + 9 * MINUTE)] * 12
+    one = waiting("t", *refused, hopeless_since=since, reason="no time")
+
+    (early,) = place_waiting(NOW + 9.9 * MINUTE, [one], Place(1))
+    (late,) = place_waiting(NOW + 10 * MINUTE, [one], Place(1))
+
+    assert early == Park("t", NOW + 10 * MINUTE, since)
+    text = "no worker can take it: 1 refused it; no time; it waited for another worker for an hour"
+    assert late == GiveUp("t", text)
 
 
 @pytest.mark.parametrize(
@@ -362,16 +337,50 @@ def test_task_waits_for_a_worker_that_could_take_it_as_long_as_it_is_listed(
     place = Place(1, 1)
     small, able = place.workers
     place.workers = [replace(small, memory_bytes=2**10), replace(able, **other)]  # type: ignore[arg-type]  # fields by name
-    view = View(NOW, {"t": task("t")}, {}, hopeless_since={"t": NOW - 5000 * MINUTE})
 
-    made = plan(view, place)
+    (placed,) = place_waiting(NOW, [waiting("t", hopeless_since=NOW - 5000 * MINUTE)], place)
 
-    assert made.actions == ()
-    assert made.hopeless == frozenset()
+    assert placed == Park("t", NOW + SECOND, None)
 
 
 def test_task_without_any_worker_waits_for_one() -> None:
     """INV-TASK-42."""
-    view = View(NOW, {"t": task("t")}, {}, hopeless_since={"t": NOW - 5000 * MINUTE})
+    (placed,) = place_waiting(NOW, [waiting("t", hopeless_since=NOW - 5000 * MINUTE)], Place())
 
-    assert plan(view, Place()).actions == ()
+    assert placed == Park("t", NOW + SECOND, None)
+
+
+WAITING = st.lists(
+    st.builds(
+        waiting,
+        st.text("tuvw", min_size=1, max_size=4),
+        st.builds(
+            lambda state, worker, refused: replace(
+                attempt("h", state), worker=worker, refused=refused
+            ),
+            st.sampled_from([AttemptState.LOST, AttemptState.DECLINED]),
+            st.sampled_from(["w0", "w1"]),
+            st.booleans(),
+        ),
+        hopeless_since=st.none() | MOMENTS,
+    ),
+    max_size=12,
+    unique_by=lambda made: made.task.id,
+)
+PLACES = st.lists(st.integers(1, 3), max_size=3)
+
+
+@given(WAITING, PLACES)
+def test_each_task_is_dealt_with_once_and_the_oldest_are_never_passed_over(
+    tasks: list[Waiting], slots: list[int]
+) -> None:
+    placed = place_waiting(NOW, tasks, Place(*slots))
+
+    order = [one.task.id for one in tasks]
+    assert [one.task_id for one in placed] == [
+        name for name in order if name in {one.task_id for one in placed}
+    ]
+    assert not tasks or placed
+    given_to = Counter(one.worker.name for one in placed if isinstance(one, Assign))
+    assert all(given_to[f"w{i}"] <= 2 * count for i, count in enumerate(slots))
+    assert place_waiting(NOW, tasks, Place(*slots)) == placed

@@ -21,6 +21,7 @@ from tests.unit.fog_compute.coordinator.test_dispatcher import (
     create,
     reaches,
     running,
+    why_waiting,
 )
 
 pytestmark = pytest.mark.asyncio
@@ -192,12 +193,13 @@ async def test_store_that_was_away_makes_no_worker_fall_silent(
         fog.store.touch = lambda: apply(lambda: asyncio.sleep(0), ())  # type: ignore[method-assign]
 
         away = True
+        worker.finish(OK)  # which is to be written
         await fog.passes(away_s)
         assert ("disk is away" if how == "refuses" else "database") in fog.dispatcher.trouble
         away = False
         back.set()
         await fog.passes(60)
-        for handle in list(worker.attempts):
+        for handle in worker.attempts.keys() - worker.results.keys():
             worker.finish(OK, handle)
         for task in tasks:
             await reaches(fog, task, TaskState.ACCEPTED)
@@ -227,7 +229,7 @@ async def test_sweep_that_fails_is_shown_and_tried_again(tmp_path: Path, error: 
         await fog.until(lambda: tries > 1)
         assert "cannot be tidied up" in fog.dispatcher.trouble
         await reaches(fog, task, TaskState.RUNNING)
-        assert fog.dispatcher.waiting_reason(task.id) == ""
+        assert (await why_waiting(fog, task)) == ""
         await fog.until(lambda: fog.dispatcher.trouble == "")
 
         worker.finish(OK)

@@ -19,7 +19,7 @@ from fog_compute.store.changes import (
     Failed,
     Held,
     Leased,
-    Renewed,
+    Parked,
     Reported,
     Retried,
     Rows,
@@ -121,7 +121,7 @@ class Changes(RuleBasedStateMachine):
             Leased("t", handle, "w", "a", until),
             Held(handle, until),
             Started(handle, until),
-            Renewed(handle, until),
+            Parked("t", until),
             Reported(handle, RESULT),
             Settled(handle),
             Declined(handle, "busy"),
@@ -138,7 +138,7 @@ class Changes(RuleBasedStateMachine):
         if taken and isinstance(change, Settled):
             self.accepted += 1
             assert named == change.handle
-        if taken and not isinstance(change, Leased | Failed | Cancelled):
+        if taken and not isinstance(change, Leased | Parked | Failed | Cancelled):
             assert named == change.handle
         if not taken:
             assert self.rows.tasks["t"] is before

@@ -1,0 +1,48 @@
+"""What a task needs of a worker, in columns with an index, so that the queue is taken from here."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+_WAITING = sa.text("state IN ('queued', 'retry')")
+
+
+def upgrade() -> None:
+    op.add_column("tasks", sa.Column("kind", sa.String(16), nullable=False, server_default="wasm"))
+    op.add_column(
+        "tasks", sa.Column("memory_bytes", sa.BigInteger, nullable=False, server_default="0")
+    )
+    op.add_column("tasks", sa.Column("hopeless_since", sa.BigInteger))
+    op.add_column(
+        "attempts", sa.Column("refused", sa.Boolean, nullable=False, server_default=sa.false())
+    )
+    op.execute(
+        "UPDATE tasks SET kind = json_extract(spec, '$.kind'),"
+        " memory_bytes = json_extract(spec, '$.limits.memory_bytes')"
+    )
+    op.create_index(
+        "tasks_waiting",
+        "tasks",
+        ["privacy", "id", "kind", "memory_bytes", "not_before", "state"],
+        sqlite_where=_WAITING,
+    )
+    op.create_index(
+        "tasks_hopeless",
+        "tasks",
+        ["hopeless_since"],
+        sqlite_where=sa.text("hopeless_since IS NOT NULL"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("tasks_hopeless", "tasks")
+    op.drop_index("tasks_waiting", "tasks")
+    op.drop_column("attempts", "refused")
+    for name in ("hopeless_since", "memory_bytes", "kind"):
+        op.drop_column("tasks", name)

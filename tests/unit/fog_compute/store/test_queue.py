@@ -1,0 +1,184 @@
+"""The queue as the store holds it: what is taken from it, in which order, and at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import Connection, event
+
+from fog_compute.levels import PrivacyLevel
+from fog_compute.store import (
+    Cancelled,
+    Declined,
+    Leased,
+    Need,
+    Parked,
+    Retried,
+    Started,
+    Store,
+)
+from fog_compute.tasks import Limits, Task, TaskSpec, new_handle
+from fog_compute.testing import ManualClock
+from fog_compute.units import MIB
+from tests.unit.fog_compute.store.test_store import back_to
+
+pytestmark = pytest.mark.asyncio
+
+ROOM = {"wasm": 300 * MIB}
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
+    async with await Store.open(tmp_path / "fog.db", clock=clock) as opened:
+        yield opened
+
+
+async def queued(store: Store, *, memory: int = 256 * MIB, **spec: object) -> Task:
+    module = await store.blobs.put(b"module")
+    limits = Limits(memory_bytes=memory)
+    return await store.tasks.create(TaskSpec(module=module, limits=limits, **spec))  # type: ignore[arg-type]
+
+
+async def lease(store: Store, task: Task) -> str:
+    handle = new_handle()
+    await store.apply([Leased(task.id, handle, "w", "a", task.created_at)])
+    return handle
+
+
+async def claimed(
+    store: Store,
+    clock: ManualClock,
+    *,
+    level: PrivacyLevel = PrivacyLevel.PRIVATE,
+    room: Mapping[str, int] = ROOM,
+    limit: int = 100,
+) -> list[str]:
+    waiting = await store.tasks.claim(level, room, clock.now(), limit)
+    return [one.task.id for one in waiting]
+
+
+async def test_oldest_tasks_come_first_whether_queued_or_tried_before(
+    store: Store, clock: ManualClock
+) -> None:
+    tasks = [await queued(store) for _ in range(7)]
+    retried, given_back, running, over = tasks[2], tasks[3], tasks[4], tasks[5]
+    await store.apply([Retried(await lease(store, retried), "lost")])
+    await store.apply([Declined(await lease(store, given_back), "busy")])
+    await store.apply([Started(await lease(store, running), clock.now())])
+    await store.apply([Cancelled(over.id)])
+
+    waiting = [tasks[i].id for i in (0, 1, 2, 3, 6)]
+    assert await claimed(store, clock) == waiting
+    assert await claimed(store, clock, limit=3) == waiting[:3]
+
+
+async def test_only_what_fits_the_room_and_the_level_is_taken(
+    store: Store, clock: ManualClock
+) -> None:
+    large = await queued(store, memory=301 * MIB)
+    small = await queued(store, memory=300 * MIB)
+    secret = await queued(store, privacy=PrivacyLevel.SECRET)
+
+    assert await claimed(store, clock) == [small.id]
+    assert await claimed(store, clock, level=PrivacyLevel.SECRET) == [secret.id]
+    assert await claimed(store, clock, level=PrivacyLevel.PUBLIC) == []
+    assert await claimed(store, clock, room={"wasm": 301 * MIB}) == [large.id, small.id]
+    assert await claimed(store, clock, room={"other": 999 * MIB}) == []
+    assert await claimed(store, clock, room={}) == []
+    assert set(await store.tasks.needs()) == {
+        Need(PrivacyLevel.PRIVATE, "wasm", 301 * MIB),
+        Need(PrivacyLevel.PRIVATE, "wasm", 300 * MIB),
+        Need(PrivacyLevel.SECRET, "wasm", 256 * MIB),
+    }
+
+
+async def test_parked_task_is_left_alone_until_it_is_due(store: Store, clock: ManualClock) -> None:
+    parked, other = await queued(store), await queued(store)
+    due = clock.now() + 17 * SECOND
+    await store.apply([Parked(parked.id, due)])
+
+    assert await claimed(store, clock) == [other.id]
+    assert await store.tasks.next_due(clock.now()) == {PrivacyLevel.PRIVATE: due}
+    await clock.advance(17)
+    assert await claimed(store, clock) == [parked.id, other.id]
+    assert await store.tasks.next_due(clock.now()) == {}
+    assert (await store.tasks.get(parked.id)).version == parked.version
+
+
+async def test_hopeless_tasks_are_looked_at_when_the_workers_change(
+    store: Store, clock: ManualClock
+) -> None:
+    hopeless, delayed = await queued(store), await queued(store)
+    since, due = clock.now() - 5 * SECOND, clock.now() + 17 * SECOND
+    await store.apply([Parked(hopeless.id, due, since), Parked(delayed.id, due)])
+
+    await store.unpark()
+    assert await claimed(store, clock) == [hopeless.id]
+    assert (await store.tasks.get(hopeless.id)).hopeless_since == since
+    await store.unpark(anew=True)
+    assert (await store.tasks.get(hopeless.id)).hopeless_since is None
+
+
+async def test_task_that_runs_is_hopeless_no_more(store: Store, clock: ManualClock) -> None:
+    task = await queued(store)
+    await store.apply([Parked(task.id, clock.now(), clock.now())])
+    handle = await lease(store, task)
+    assert (await store.tasks.get(task.id)).hopeless_since == clock.now()
+    await store.apply([Started(handle, clock.now())])
+
+    assert (await store.tasks.get(task.id)).hopeless_since is None
+
+
+async def test_attempts_of_before_come_along(store: Store, clock: ManualClock) -> None:
+    fresh, tried = await queued(store), await queued(store)
+    await store.apply([Declined(await lease(store, tried), "no", refused=True)])
+    await store.apply([Retried(await lease(store, tried), "lost")])
+
+    waiting = await store.tasks.claim(PrivacyLevel.PRIVATE, ROOM, clock.now(), 5)
+
+    assert [one.task.id for one in waiting] == [fresh.id, tried.id]
+    assert waiting[0].attempts == ()
+    assert [one.refused for one in waiting[1].attempts] == [True, False]
+
+
+async def test_queue_is_read_by_its_index_alone(store: Store, clock: ManualClock) -> None:
+    await queued(store)
+    statements: list[str] = []
+
+    def note(connection: Connection, cursor: object, statement: str, *rest: object) -> None:
+        statements.append(statement)
+
+    event.listen(store._reading.sync_engine, "before_cursor_execute", note)
+    await claimed(store, clock)
+    event.remove(store._reading.sync_engine, "before_cursor_execute", note)
+    (asked,) = statements
+    inner = asked[asked.index("(SELECT") + 1 : asked.rindex(")")]
+    async with store._reading.connect() as connection:
+        plan = await connection.exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {inner}", ("private", "wasm", 1, 1, 1, 0)
+        )
+        steps = [row[-1] for row in plan]
+
+    assert steps == ["SEARCH tasks USING COVERING INDEX tasks_waiting (privacy=?)"]
+
+
+async def test_tasks_of_an_older_database_are_found_in_the_queue(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    place = tmp_path / "fog.db"
+    async with await Store.open(place, clock=clock) as store:
+        task = await queued(store, memory=301 * MIB)
+    back_to(place, "0004")
+    async with await Store.open(place, clock=clock) as again:
+        assert await claimed(again, clock) == []
+        assert await claimed(again, clock, room={"wasm": 301 * MIB}) == [task.id]
