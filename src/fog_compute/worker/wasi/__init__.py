@@ -35,9 +35,11 @@ REPLACED: Final = {
         "fd_advise",
         "fd_datasync",
         "fd_filestat_get",
+        "fd_filestat_set_times",
         "fd_readdir",
         "fd_sync",
         "path_filestat_get",
+        "path_filestat_set_times",
         "path_open",
         "path_remove_directory",
         "path_rename",
@@ -64,7 +66,7 @@ class DeterministicWasi:
         """Replace functions in ``linker``, which has WASI and allows shadowing."""
         self._native = Native(engine, linker)  # before anything is replaced
         self._clocks = Clocks()
-        self._files = Files(self._native)
+        self._files = Files(self._native, self._clocks)
         self._poll = Poll(self._native, self._clocks)
         self._seed = b""
         self._drawn = 0

@@ -2,7 +2,7 @@
 
 Numbers of files, their times, the sizes of folders and the order in which a folder is listed are
 the host's choice.  Here files are numbered in the order in which the guest first meets them, have
-one date, and are listed by name.
+one date unless the guest gives them another, and are listed by name.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from fog_compute.worker.wasi.abi import (
     read,
     store,
 )
+from fog_compute.worker.wasi.clocks import Clocks
 from fog_compute.worker.wasi.native import PATH_MAX, Native
 
 __all__ = ["Files"]
@@ -47,16 +48,24 @@ _REMOVED: Final = 1 << 32  # numbers of files that are open and have no name any
 _DEV: Final = 1
 _MAX_ADVICE: Final = 5
 
+_ACCESSED: Final = 0b0011  # a date given, or now
+_MODIFIED: Final = 0b1100
+_DATES: Final = _ACCESSED | _MODIFIED
+
 _Entry = tuple[bytes, int, int]  # name, number, type
+_Dates = tuple[int, int]  # accessed, modified
+_UNDATED: Final[_Dates] = (START_NS, START_NS)
 
 
 class Files:
     """The replaced functions on files and folders."""
 
-    def __init__(self, native: Native) -> None:
-        """Ask ``native`` for what the host says."""
+    def __init__(self, native: Native, clocks: Clocks) -> None:
+        """Ask ``native`` for what the host says, and ``clocks`` for the guest's time."""
         self._native = native
+        self._clocks = clocks
         self._numbers: dict[int, int] = {}
+        self._dates: dict[int, _Dates] = {}  # by number, of those that the guest dated
         self._given = 0
         self._highest = 0
         self._listings: OrderedDict[int, list[_Entry]] = OrderedDict()
@@ -64,6 +73,7 @@ class Files:
     def begin(self) -> None:
         """Start a task, which has met no file yet."""
         self._numbers.clear()
+        self._dates.clear()
         self._given = 0
         self._highest = 0
         self._listings.clear()
@@ -84,6 +94,38 @@ class Files:
             return errno
         errno, record = self._native.path_filestat(fd & U32, flags, name)
         return errno or store(caller, pointer, self._neutral(record, 0))
+
+    def fd_filestat_set_times(
+        self, caller: Caller, fd: int, accessed: int, modified: int, flags: int
+    ) -> int:
+        """Date a descriptor's file."""
+        del caller
+        errno = self._native.may_date(fd & U32)
+        if errno != SUCCESS:
+            return errno
+        errno, record = self._native.filestat(fd & U32)
+        return errno or self._date(record, accessed, modified, flags)
+
+    def path_filestat_set_times(
+        self,
+        caller: Caller,
+        fd: int,
+        lookup: int,
+        path: int,
+        length: int,
+        accessed: int,
+        modified: int,
+        flags: int,
+    ) -> int:
+        """Date what has a path."""
+        if lookup not in (0, 1):
+            return EINVAL
+        errno, name = _path(caller, path, length)
+        if errno != SUCCESS:
+            return errno
+        errno, record = self._native.path_filestat(fd & U32, lookup, name)
+        errno = errno or self._native.path_may_date(fd & U32, lookup, name)
+        return errno or self._date(record, accessed, modified, flags)
 
     def fd_readdir(
         self, caller: Caller, fd: int, pointer: int, length: int, cookie: int, used: int
@@ -160,7 +202,7 @@ class Files:
         stays = self._inode(fd, source)
         errno = self._native.rename(fd, source, new_fd, target)
         if errno == SUCCESS and goes is not None and goes != stays:
-            self._numbers.pop(goes, None)
+            self._forget(goes)
         return ENOTEMPTY if errno == EEXIST else errno  # hosts differ
 
     def fd_sync(self, caller: Caller, fd: int) -> int:
@@ -193,7 +235,7 @@ class Files:
         goes = self._last_name(fd, name)
         errno = remove(fd, name)
         if errno == SUCCESS and goes is not None:
-            self._numbers.pop(goes, None)
+            self._forget(goes)
         return errno
 
     def _last_name(self, fd: int, path: bytes) -> int | None:
@@ -233,6 +275,26 @@ class Files:
             number = self._numbers[inode] = self._given
         return number
 
+    def _forget(self, inode: int) -> None:
+        number = self._numbers.pop(inode, None)
+        self._dates.pop(number or 0, None)
+
+    def _date(self, record: bytes, accessed: int, modified: int, flags: int) -> int:
+        """Keep the dates of a file, if it has a name under which it could be met again."""
+        if flags & ~_DATES or flags & _ACCESSED == _ACCESSED or flags & _MODIFIED == _MODIFIED:
+            return EINVAL
+        dev, inode, _, links, *_ = FILESTAT.unpack(record)
+        if dev == 0 or not links:
+            return SUCCESS
+        number = self._number(inode)
+        before = self._dates.get(number, _UNDATED)
+        now = START_NS + self._clocks.elapsed_ns
+        self._dates[number] = (
+            _dated(before[0], accessed & U64, now, flags & _ACCESSED),
+            _dated(before[1], modified & U64, now, (flags & _MODIFIED) >> 2),
+        )
+        return SUCCESS
+
     def _neutral(self, record: bytes, fd: int) -> bytes:
         """Return a record without what is the host's."""
         dev, inode, filetype, links, size, *_ = FILESTAT.unpack(record)
@@ -241,7 +303,13 @@ class Files:
         number = self._number(inode) if links else _REMOVED + fd
         if filetype == DIRECTORY:
             links, size = min(links, 1), 0
-        return FILESTAT.pack(_DEV, number, filetype, links, size, START_NS, START_NS, START_NS)
+        dates = self._dates.get(number, _UNDATED)
+        return FILESTAT.pack(_DEV, number, filetype, links, size, *dates, START_NS)
+
+
+def _dated(before: int, given: int, now: int, how: int) -> int:
+    """Return a date as the flags want it: left as it is, the one given, or now."""
+    return (before, given, now)[how]
 
 
 def _path(caller: Caller, pointer: int, length: int) -> tuple[int, bytes]:

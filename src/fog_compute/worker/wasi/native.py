@@ -36,10 +36,12 @@ _HEAD: Final = struct.Struct("<II")
 
 _FUNCTIONS: Final = {
     "fd_filestat_get": ("i32", "i32"),
+    "fd_filestat_set_times": ("i32", "i64", "i64", "i32"),
     "fd_fdstat_get": ("i32", "i32"),
     "fd_tell": ("i32", "i32"),
     "fd_readdir": ("i32", "i32", "i32", "i64", "i32"),
     "path_filestat_get": ("i32", "i32", "i32", "i32", "i32"),
+    "path_filestat_set_times": ("i32", "i32", "i32", "i32", "i64", "i64", "i32"),
     "path_open": ("i32", "i32", "i32", "i32", "i32", "i64", "i64", "i32", "i32"),
     "path_unlink_file": ("i32", "i32", "i32"),
     "path_remove_directory": ("i32", "i32", "i32"),
@@ -107,6 +109,14 @@ class Native:
         """Return the errno and the record of a path of at most `PATH_MAX` bytes."""
         errno = self._run("path_filestat_get", fd, flags, *self._path(0, path), _OUT)
         return errno, self._out(FILESTAT.size)
+
+    def may_date(self, fd: int) -> int:
+        """Return the errno of setting a descriptor's times, and set none."""
+        return self._run("fd_filestat_set_times", fd, 0, 0, 0)
+
+    def path_may_date(self, fd: int, flags: int, path: bytes) -> int:
+        """Return the errno of setting the times of a path that is there, and set none."""
+        return self._run("path_filestat_set_times", fd, flags, *self._path(0, path), 0, 0, 0)
 
     def open(
         self, fd: int, lookup: int, path: bytes, flags: int, rights: tuple[int, int], status: int

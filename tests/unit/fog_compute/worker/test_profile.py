@@ -23,7 +23,7 @@ from .scripted import BUFFER, OUT, TMP, WORK, Script, Stat, entries
 
 ROOT = Path(__file__).parents[4]
 START_NS = 946_684_800 * 10**9
-EBADF, EEXIST, EFAULT, EINVAL, ENAMETOOLONG, ENOTEMPTY = 8, 20, 21, 28, 37, 55
+EBADF, EEXIST, EFAULT, EINVAL, ENAMETOOLONG, ENOENT, ENOTEMPTY = 8, 20, 21, 28, 37, 44, 55
 EMFILE, ENOTSOCK, ENOTSUP, EPERM, ESPIPE = 33, 57, 58, 63, 70
 FOLDER, FILE = 3, 4
 HANGUP = 1
@@ -213,6 +213,39 @@ async def test_two_runs_on_two_file_systems_agree_byte_for_byte(
         assert other == given[0]
     assert len(set(seen)) == 1
     assert seen[0][3] < 1_000_000  # what the worker asks on the guest's behalf costs it nothing
+
+
+@pytest.mark.asyncio
+async def test_a_file_has_the_dates_that_the_guest_gave_it_until_its_name_goes(
+    slot: RunnerSlot,
+) -> None:
+    """INV-TASK-32."""
+    accessed, modified, now = 1, 4, 8  # FSTFLAGS_ATIM, _MTIM, _MTIM_NOW
+    script = Script()
+    script.create("f")  # 5
+    script.call("fd_filestat_set_times", 5, 7, 9, accessed)
+    script.fstat(5)
+    script.call("path_filestat_set_times", TMP, 0, b"f", 1, 7, 2**64 - 1, modified)
+    script.stat(TMP, "f")
+    script.call("clock_time_get", 0, 0, OUT, dump=(OUT, 8))
+    script.call("fd_filestat_set_times", 5, 0, 0, now)
+    script.fstat(5)
+    script.call("fd_filestat_set_times", 5, 1, 1, modified | now)
+    script.call("path_filestat_set_times", TMP, 0, b"f", 1, 1, 1, 16)
+    script.call("path_filestat_set_times", TMP, 0, b"absent", 6, 1, 1, accessed)
+    script.call("fd_filestat_set_times", 99, 1, 1, accessed)
+    script.fstat(5)
+    script.on_path("path_unlink_file", "f")
+    script.create("f")
+    script.stat(TMP, "f")
+    answers = script.decode((await run(slot, script)).stdout)[1:]
+    wanted = [0] * 7 + [EINVAL, EINVAL, ENOENT, EBADF] + [0] * 4
+    assert [errno for errno, _ in answers] == wanted
+    time = int.from_bytes(answers[4][1], "little")
+    dates = [(stat.atim, stat.mtim) for stat in (Stat.of(answers[i]) for i in (1, 3, 6, 11, 14))]
+    assert dates[:2] == [(7, START_NS), (7, 2**64 - 1)]
+    assert dates[2] == dates[3] == (7, time)
+    assert dates[4] == (START_NS, START_NS)
 
 
 @pytest.mark.asyncio
