@@ -74,9 +74,19 @@ class Backend:
         """GET a JSON object of a shape."""
         return parse(self._send("GET", path, params=query).content, shape)
 
-    def post(self, path: str, shape: type[T], body: Mapping[str, object] | None = None) -> T:
-        """POST JSON and get a JSON object of a shape; what a body describes is made once."""
-        headers = {} if body is None else {"idempotency-key": secrets.token_hex(16)}
+    def post(
+        self,
+        path: str,
+        shape: type[T],
+        body: Mapping[str, object] | None = None,
+        *,
+        key: str | None = None,
+    ) -> T:
+        """POST JSON and get a JSON object of a shape.
+
+        What a body describes is made once: for all calls with one ``key``, or for this call.
+        """
+        headers = {} if body is None else {"idempotency-key": key or secrets.token_hex(16)}
         once = bool(headers)
         answer = self._send("POST", path, repeatable=once, json=body, headers=headers)
         return parse(answer.content, shape)

@@ -44,6 +44,10 @@ def run(arguments: list[str]) -> int:
 
     from fog_compute.cli.common import CommandError
 
+    if arguments[:1] == ["map"] and "--" in arguments:
+        # Behind the inputs, only this tells what is an argument of the module.
+        at = arguments.index("--")
+        arguments = [*arguments[:at], *(f"--arg={text}" for text in arguments[at + 1 :])]
     try:
         code = build_app()(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
@@ -69,6 +73,9 @@ def build_app() -> App:
     app.command(f"{package}.down:down", name="down", help="Stop the fog that runs here.")
     app.command(f"{package}.status:status", name="status", help="Show what runs, and how it is.")
     app.command(f"{package}.run:run", name="run", help="Run a WebAssembly module as a task.")
+    app.command(
+        f"{package}.map:map_inputs", name="map", help="Run a module over many inputs as tasks."
+    )
     task = App(name="task", help="Look at tasks, and cancel them.")
     task.command(f"{package}.task:show", name="show", help="Show a task and its attempts.")
     task.command(f"{package}.task:ls", name="ls", help="List tasks, newest first.")

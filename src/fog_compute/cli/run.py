@@ -31,7 +31,7 @@ from fog_compute.tasks.wasm import HEAD_BYTES, objection
 from fog_compute.text import as_named, one_line
 from fog_compute.units import format_bytes, format_duration, parse_bytes, parse_duration
 
-__all__ = ["run"]
+__all__ = ["ANY_SHA256", "check_task", "environment", "read_blob", "run"]
 
 ANY_SHA256: Final = "0" * 64
 
@@ -123,7 +123,7 @@ def run(
         limits["fuel"] = fuel
     wanted = {
         "argv": list(args),
-        "env": _environment(env),
+        "env": environment(env),
         "seed": None if seed is None else seed_from(_checked_text(seed)),
         "limits": limits,
         "privacy": privacy.value,
@@ -136,7 +136,7 @@ def run(
             wanted["kind"] = kind_of(module, files.module, kind).value
             if wanted["kind"] == TaskKind.PYTHON:
                 files = _with_script(files, module, argument_files(args) if auto_input else {})
-            _check(wanted, files)
+            check_task({**wanted, "inputs": files.inputs}, files.module)
             with Backend() as backend:
                 sent = _send(backend, files)
                 task = backend.post("/api/v1/tasks", New, {**sent, **wanted})
@@ -166,7 +166,7 @@ class _Files:
 
 
 def _read_all(module: str, stdin: str | None, inputs: Sequence[str]) -> _Files:
-    module_bytes = _read(module, "module")
+    module_bytes = read_blob(module, "module")
     stdin_bytes = _read_stdin(stdin)
     total = len(module_bytes) + len(stdin_bytes or b"")
     return _Files(module_bytes, stdin_bytes, _read_inputs(inputs, total))
@@ -180,7 +180,7 @@ def _with_script(files: _Files, module: str, named: Mapping[str, str]) -> _Files
         inputs.setdefault(own, files.module)
     for name, path in named.items():
         if name not in inputs:
-            inputs[name] = _read(path, "argument")
+            inputs[name] = read_blob(path, "argument")
             total += len(inputs[name])
             _check_total(total, path)
             size = format_bytes(len(inputs[name]))
@@ -189,7 +189,7 @@ def _with_script(files: _Files, module: str, named: Mapping[str, str]) -> _Files
     return dataclasses.replace(files, inputs=inputs)
 
 
-def _environment(texts: Sequence[str]) -> dict[str, str]:
+def environment(texts: Sequence[str]) -> dict[str, str]:
     """Read NAME=VALUE; a name that is given twice has its last value."""
     env: dict[str, str] = {}
     for text in map(_checked_text, texts):
@@ -200,9 +200,10 @@ def _environment(texts: Sequence[str]) -> dict[str, str]:
     return env
 
 
-def _check(wanted: dict[str, Any], files: _Files) -> None:
+def check_task(wanted: Mapping[str, Any], module: bytes) -> None:
     """Refuse what no fog takes before anything is sent."""
-    for text in (*wanted["argv"], *files.inputs):
+    inputs = wanted.get("inputs", {})
+    for text in (*wanted["argv"], *inputs):
         _checked_text(text)
     try:
         TaskSpec(
@@ -210,7 +211,7 @@ def _check(wanted: dict[str, Any], files: _Files) -> None:
             kind=TaskKind(wanted["kind"]),
             argv=tuple(wanted["argv"]),
             env=wanted["env"],
-            inputs=dict.fromkeys(files.inputs, ANY_SHA256),
+            inputs=dict.fromkeys(inputs, ANY_SHA256),
             limits=Limits(**wanted["limits"]),
             max_attempts=wanted["max_attempts"],
             privacy=PrivacyLevel(wanted["privacy"]),
@@ -221,7 +222,7 @@ def _check(wanted: dict[str, Any], files: _Files) -> None:
     if wanted["kind"] != TaskKind.WASM:
         return
     memory_bytes = Limits(**wanted["limits"]).memory_bytes
-    if found := objection(files.module[:HEAD_BYTES], len(files.module), memory_bytes):
+    if found := objection(module[:HEAD_BYTES], len(module), memory_bytes):
         raise CommandError(f"{found.detail}; nothing was sent", USAGE)
 
 
@@ -238,7 +239,8 @@ def _send(backend: Backend, files: _Files) -> dict[str, object]:
     }
 
 
-def _read(path: str, what: str) -> bytes:
+def read_blob(path: str, what: str) -> bytes:
+    """Read a whole file that goes with a task; ``what`` says what it is."""
     name = as_named(path)
     try:
         return read_file(path, MAX_BLOB_BYTES)
@@ -264,7 +266,7 @@ def _read_stdin(stdin: str | None) -> bytes | None:
     if stdin is None:
         return None
     if stdin != "-":
-        return _read(stdin, "standard input")
+        return read_blob(stdin, "standard input")
     try:
         return read_descriptor(STDIN, MAX_BLOB_BYTES, "standard input")
     except OSError as error:
@@ -284,7 +286,7 @@ def _read_inputs(texts: Sequence[str], total: int) -> dict[str, bytes]:
                 " --input PATH=NAME",
                 USAGE,
             )
-        inputs[name] = _read(path, "input")
+        inputs[name] = read_blob(path, "input")
         total += len(inputs[name])
         _check_total(total, path)
     return inputs

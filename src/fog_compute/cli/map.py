@@ -1,0 +1,273 @@
+"""``fog map``: one module over many inputs, one task for each, their results in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from fog_compute.cli.answers import Task
+from fog_compute.cli.batches import Plan, Run, Sink, keep, kept, succeeded
+from fog_compute.cli.client import Backend
+from fog_compute.cli.codes import FAILED, INTERRUPTED, USAGE
+from fog_compute.cli.common import LINE_LENGTH, CommandError, JsonFlag, note, whole
+from fog_compute.cli.output import write, write_bytes
+from fog_compute.cli.progress import Bar
+from fog_compute.cli.run import ANY_SHA256, check_task, environment, read_blob
+from fog_compute.cli.scripts import check_script, kind_of
+from fog_compute.clock import SystemClock
+from fog_compute.levels import PrivacyLevel
+from fog_compute.strategies import Strategy
+from fog_compute.tasks import TaskKind, new_task_id
+from fog_compute.text import as_named, escape_json, one_line
+from fog_compute.units import parse_bytes, parse_duration
+
+__all__ = ["map_inputs"]
+
+HOLE = "{}"
+
+
+def map_inputs(
+    module: Annotated[
+        str | None, Parameter(help="The WASI module or Python script, a file.")
+    ] = None,
+    /,
+    *inputs: Annotated[str, Parameter(help="Input files: one task for each.")],
+    arg: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative=(),
+            allow_leading_hyphen=True,
+            help="Argument for the module, in which {} is the input's name; what follows -- are"
+            " such arguments.",
+        ),
+    ] = (),
+    as_: Annotated[
+        Literal["stdin", "file"] | None,
+        Parameter(
+            name="--as",
+            help="Give each input as standard input, or as a file in the working directory; by"
+            " default as a file if an argument holds {}.",
+        ),
+    ] = None,
+    privacy: Annotated[
+        PrivacyLevel, Parameter(help="1, 3, 5 or 7 mix nodes on each path.")
+    ] = PrivacyLevel.PRIVATE,
+    wall: Annotated[str | None, Parameter(help="How long each task may run.")] = None,
+    memory: Annotated[
+        str | None, Parameter(help="Memory that each task may use, such as 64MiB.")
+    ] = None,
+    fuel: Annotated[
+        int | None, Parameter(help="Instructions that each task may use.", converter=whole)
+    ] = None,
+    env: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative=(),
+            allow_leading_hyphen=True,
+            help="Environment variable for the module, as NAME=VALUE; may be given many times.",
+        ),
+    ] = (),
+    strategy: Annotated[
+        Strategy | None,
+        Parameter(help="How to choose the workers; by default as the privacy level needs it."),
+    ] = None,
+    attempts: Annotated[int, Parameter(help="Tries before one fails.", converter=whole)] = 3,
+    output_dir: Annotated[
+        str | None,
+        Parameter(
+            help="Folder for the results: NAME.out and, if there is any, NAME.err; by default all"
+            " standard outputs are printed, in the order of the inputs."
+        ),
+    ] = None,
+    max_failures: Annotated[
+        int | None,
+        Parameter(help="Cancel the others when more than so many failed.", converter=whole),
+    ] = None,
+    cancel_on_interrupt: Annotated[
+        bool, Parameter(negative=(), help="Cancel the tasks when interrupted.")
+    ] = False,
+    resume: Annotated[
+        str | None, Parameter(help="Go on with the map of this id; give no module.")
+    ] = None,
+    cancel: Annotated[
+        bool, Parameter(negative=(), help="With --resume: cancel what is not over.")
+    ] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Run a module over many inputs, each as a task of its own; results come in their order.
+
+    `fog map wordcount.wasm texts/* --output-dir counts` gives each text as standard input;
+    `fog map job.py tables/*.csv -- {}` names it in the arguments.
+
+    Interrupted, the tasks go on, and `fog map --resume` goes on with their results. The exit code
+    is 0 if all ran to their end with exit code 0.
+    """
+    if (module is None) == (resume is None):
+        raise CommandError("give a module and inputs, or --resume with the id of a map", USAGE)
+    if cancel and resume is None:
+        raise CommandError("--cancel needs --resume with the id of a map", USAGE)
+    sink = _lines if json else _printed if output_dir is None else _folder(output_dir)
+    with Backend() as backend:
+        if module is None:
+            plan = kept(backend.layout, resume or "")
+        else:
+            limits: dict[str, Any] = {}
+            if wall is not None:
+                limits["wall_s"] = parse_duration(wall)
+            if memory is not None:
+                limits["memory_bytes"] = parse_bytes(memory)
+            if fuel is not None:
+                limits["fuel"] = fuel
+            task = {
+                "env": environment(env),
+                "limits": limits,
+                "privacy": privacy.value,
+                "max_attempts": attempts,
+                "strategy": None if strategy is None else strategy.value,
+            }
+            as_file = as_ == "file" or (as_ is None and any(HOLE in text for text in arg))
+            plan = _planned(backend, module, inputs, arg, task, as_file=as_file)
+        with Bar(quiet=json) as bar:
+            run = Run(backend, plan, sink, bar, max_failures)
+            return _cancelled(run) if cancel else _carried_out(run, plan, cancel_on_interrupt)
+
+
+def _carried_out(run: Run, plan: Plan, cancel_on_interrupt: bool) -> int:
+    try:
+        run.queue()
+        return run.follow()
+    except KeyboardInterrupt:
+        if cancel_on_interrupt:
+            run.cancel()
+            note(f"interrupted; the {run.left} tasks that were not over are cancelled")
+        else:
+            note(
+                f"interrupted; the {run.left} tasks that are not over go on: `fog map --resume"
+                f" {plan.batch}` goes on with their results, and with --cancel ends them"
+            )
+        return INTERRUPTED
+
+
+def _cancelled(run: Run) -> int:
+    run.queue()
+    run.cancel()
+    return 0
+
+
+def _planned(
+    backend: Backend,
+    module: str,
+    inputs: Sequence[str],
+    args: Sequence[str],
+    task: dict[str, Any],
+    *,
+    as_file: bool,
+) -> Plan:
+    """Upload a module and inputs, the same bytes once, and write down what is to be queued."""
+    if not inputs:
+        raise CommandError("there is no input: name files behind the module", USAGE)
+    data = read_blob(module, "module")
+    kind = kind_of(module, data, None)
+    if kind is TaskKind.PYTHON:
+        check_script(module, data, ())
+    names = _names(inputs)
+    task = {**task, "kind": kind.value}
+    for path in inputs:
+        check_task({**task, **_given(args, path, ANY_SHA256, as_file=as_file)}, data)
+    sent: dict[str, str] = {}
+    task["module"] = _upload(backend, data, sent)
+    tasks = []
+    for path in inputs:
+        blob = _upload(backend, read_blob(path, "input"), sent)
+        tasks.append({**task, **_given(args, path, blob, as_file=as_file)})
+    plan = Plan(new_task_id(SystemClock().now()), names, tasks)
+    keep(backend.layout, plan)
+    return plan
+
+
+def _given(args: Sequence[str], path: str, blob: str, *, as_file: bool) -> dict[str, Any]:
+    """What differs between the tasks of a map."""
+    name = Path(path).name
+    argv = [text.replace(HOLE, name) for text in args]
+    return {"argv": argv, "inputs": {name: blob}} if as_file else {"argv": argv, "stdin": blob}
+
+
+def _upload(backend: Backend, data: bytes, sent: dict[str, str]) -> str:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 not in sent:
+        sent[sha256] = backend.upload(data)
+    return sent[sha256]
+
+
+def _names(inputs: Sequence[str]) -> list[str]:
+    """What each result is called: as its input, with a number where two are called alike."""
+    own = [Path(path).name for path in inputs]
+    count = Counter(own)
+    return [name if count[name] == 1 else f"{at:04}-{name}" for at, name in enumerate(own, 1)]
+
+
+# Where results go
+
+
+def _tell(name: str, task: Task) -> None:
+    if succeeded(task):
+        return
+    result = task["result"]
+    code = "" if result is None else f" with exit code {result['exit_code']}"
+    why = f": {task['reason']}" if task["reason"] else code
+    note(one_line(f"{as_named(name)}: task {task['id']} {task['state']}{why}", LINE_LENGTH))
+
+
+def _printed(name: str, task: Task, read: Callable[[str], bytes]) -> None:
+    if task["result"] is not None:
+        write_bytes(read("stdout"))
+    _tell(name, task)
+
+
+def _lines(name: str, task: Task, read: Callable[[str], bytes]) -> None:
+    result = task["result"]
+    line = {
+        "input": name,
+        "task": task["id"],
+        "state": task["state"],
+        "reason": task["reason"],
+        "exit_code": None if result is None else result["exit_code"],
+        "stdout": "" if result is None else read("stdout").decode(errors="replace"),
+        "stderr": "" if result is None else read("stderr").decode(errors="replace"),
+    }
+    write(escape_json(msgspec.json.encode(line).decode()) + "\n")
+
+
+def _folder(path: str) -> Sink:
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(
+            f"the folder {as_named(path)} cannot be made: {error.strerror}", USAGE
+        ) from None
+
+    def put(name: str, data: bytes) -> None:
+        try:
+            (folder / name).write_bytes(data)
+        except OSError as error:
+            raise CommandError(
+                f"the result {as_named(name)} cannot be written to {as_named(path)}:"
+                f" {error.strerror}; go on with --resume",
+                FAILED,
+            ) from None
+
+    def take(name: str, task: Task, read: Callable[[str], bytes]) -> None:
+        if task["result"] is not None:
+            put(f"{name}.out", read("stdout"))
+            if stderr := read("stderr"):
+                put(f"{name}.err", stderr)
+        _tell(name, task)
+
+    return take

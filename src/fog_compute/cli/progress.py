@@ -1,0 +1,100 @@
+"""How far many tasks are: one line that moves on a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from fog_compute.cli.common import note
+from fog_compute.units import format_duration
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+__all__ = ["Bar", "Counts"]
+
+LINE_EVERY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Where the tasks of a batch stand.
+
+    Attributes:
+        total: all of them.
+        done: at their end, however.
+        running: with a worker.
+        failed: at a bad end.
+    """
+
+    total: int
+    done: int = 0
+    running: int = 0
+    failed: int = 0
+
+    def line(self, done_here: int, seconds: float) -> str:
+        """For people: counts, rate and time left, where ``done_here`` were done in ``seconds``."""
+        text = f"{self.done} of {self.total} done, {self.running} running, {self.failed} failed"
+        if not done_here or seconds <= 0:
+            return text
+        rate = done_here / seconds
+        left = format_duration((self.total - self.done) / rate)
+        return f"{text}, {rate:.1f}/s" + (f", {left} left" if self.done < self.total else "")
+
+
+class Bar:
+    """Shows counts on standard error."""
+
+    def __init__(self, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show nothing yet; a quiet one shows nothing where there is no terminal."""
+        self._quiet = quiet
+        self._clock = clock
+        self._began = clock()
+        self._first: int | None = None
+        self._said_at = self._began
+        self._said = ""
+        self._progress: Progress | None = None
+        self._row: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        if sys.stderr.isatty():
+            from rich.console import Console  # slow; not needed in scripts
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._progress = Progress(
+                BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
+            )
+            self._progress.start()
+            self._row = self._progress.add_task("", total=None)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Show no more."""
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, counts: Counts) -> None:
+        """Show these; elsewhere than on a terminal not more often than every 5 s, and the end."""
+        now = self._clock()
+        if self._first is None:
+            self._first = counts.done  # by an earlier command
+        text = counts.line(counts.done - self._first, now - self._began)
+        if self._progress is not None and self._row is not None:
+            self._progress.update(
+                self._row, description=text, completed=counts.done, total=counts.total
+            )
+        elif not self._quiet and text != self._said:
+            if counts.done < counts.total and now - self._said_at < LINE_EVERY_S:
+                return
+            self._said, self._said_at = text, now
+            note(text)

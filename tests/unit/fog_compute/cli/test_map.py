@@ -1,0 +1,344 @@
+"""`fog map`: tasks queued once, results in order, and what an interruption leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from fog_compute.cli import batches
+from fog_compute.cli.batches import _chunks
+from fog_compute.cli.lock import HomeLock
+from fog_compute.cli.main import run
+from fog_compute.cli.progress import Bar, Counts
+from fog_compute.layout import HomeLayout
+from tests.unit.fog_compute.cli.backends import RESULT, TASK, announced
+from tests.unit.fog_compute.modules import COMMAND
+
+Outcome = tuple[str, int, bytes]  # state, exit code, standard output
+
+
+class Fog:
+    """A backend that ends tasks as it is told, in an order that is not theirs.
+
+    Attributes:
+        outcome: how a task ends, by its description and its input; None leaves it open.
+        interrupt: at which request for events to break off.
+    """
+
+    def __init__(self) -> None:
+        self.outcome: Callable[[dict[str, Any], bytes], Outcome | None] = lambda _, data: (
+            "accepted",
+            0,
+            data.upper(),
+        )
+        self.uploads: list[bytes] = []
+        self.tasks: dict[str, dict[str, Any]] = {}
+        self.keys: dict[str, list[str]] = {}
+        self.events: list[dict[str, Any]] = []
+        self.cancelled: list[str] = []
+        self.asked = 0
+
+    def blob(self, sha256: str) -> bytes:
+        return next(one for one in self.uploads if hashlib.sha256(one).hexdigest() == sha256)
+
+    def queue(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        if key not in self.keys:
+            self.keys[key] = []
+            for task in body["tasks"]:
+                name = f"t{len(self.tasks):03}"
+                self.tasks[name] = task
+                self.keys[key].append(name)
+            for name in reversed(self.keys[key]):
+                self.end(name)
+        return {"batch": body["batch"], "tasks": self.keys[key], "warning": ""}
+
+    def end(self, name: str) -> None:
+        task = self.tasks[name]
+        blob = task.get("stdin") or next(iter(task["inputs"].values()))
+        outcome = self.outcome(task, self.blob(blob))
+        state = "running" if outcome is None else outcome[0]
+        self.events.append({"seq": len(self.events) + 1, "task": name, "state": state})
+
+    def detail(self, name: str) -> dict[str, Any]:
+        state, code, _ = self._outcome(name)
+        result = None if state != "accepted" else {**RESULT, "exit_code": code}
+        return {**TASK, "id": name, "state": state, "result": result, "reason": "why"}
+
+    def stdout(self, name: str) -> bytes:
+        return self._outcome(name)[2]
+
+    def _outcome(self, name: str) -> Outcome:
+        task = self.tasks[name]
+        outcome = self.outcome(
+            task, self.blob(task.get("stdin") or next(iter(task["inputs"].values())))
+        )
+        assert outcome is not None
+        return outcome
+
+
+@contextlib.contextmanager
+def serving(home: Path, fog: Fog) -> Iterator[None]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            parts = url.path.removeprefix("/api/v1/").split("/")
+            query = {name: values[0] for name, values in parse_qs(url.query).items()}
+            match parts:
+                case ["events"]:
+                    fog.asked += 1
+                    since = int(query["since"])
+                    some = fog.events[since : since + 7]
+                    self.give({"events": some, "next": since + len(some)})
+                case ["tasks", name]:
+                    self.give(fog.detail(name))
+                case ["tasks", name, "stdout"]:
+                    self.give_bytes(fog.stdout(name))
+                case _:
+                    self.give_bytes(b"")
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            match self.path.removeprefix("/api/v1/").split("/"):
+                case ["blobs"]:
+                    fog.uploads.append(body)
+                    self.give({"sha256": hashlib.sha256(body).hexdigest()})
+                case ["tasks", "batch"]:
+                    self.give(fog.queue(self.headers["idempotency-key"], json.loads(body)))
+                case ["tasks", name, "cancel"]:
+                    fog.cancelled.append(name)
+                    self.give({"id": name})
+
+        def give(self, value: object) -> None:
+            self.give_bytes(json.dumps(value).encode())
+
+        def give_bytes(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    lock = HomeLock(HomeLayout(home))
+    assert lock.take()
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
+        announced(home, f"http://127.0.0.1:{server.server_port}"),
+    ):
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+            lock.give_back()
+
+
+@pytest.fixture
+def fog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fog]:
+    made = Fog()
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("FOG_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.wasm").write_bytes(COMMAND)
+    with serving(home, made):
+        yield made
+
+
+def inputs(tmp_path: Path, count: int) -> list[str]:
+    (tmp_path / "in").mkdir()
+    paths = [tmp_path / "in" / f"{number:03}.txt" for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_text(f"text {number % 5}\n")
+    return [str(path) for path in paths]
+
+
+def test_results_come_in_the_order_of_the_inputs_and_the_same_bytes_leave_once(
+    fog: Fog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = inputs(tmp_path, 23)
+
+    assert run(["map", "m.wasm", *paths, "--privacy", "secret", "--", "-x", "a{}b"]) == 0
+
+    printed = capsys.readouterr()
+    assert printed.out == "".join(f"TEXT {number % 5}\n" for number in range(23))
+    assert "23 of 23 done, 0 running, 0 failed" in printed.err
+    assert len(fog.uploads) == 1 + 5
+    first = fog.tasks["t000"]
+    assert first["argv"] == ["-x", "a000.txtb"]
+    assert list(first["inputs"]) == ["000.txt"]
+    assert first["privacy"] == "secret"
+    assert "stdin" not in first
+
+
+def test_a_folder_takes_the_results_and_alike_names_are_told_apart(
+    fog: Fog, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x").write_text(folder)
+    (tmp_path / "a" / "y").write_text("y")
+
+    assert run(["map", "m.wasm", "a/x", "a/y", "b/x", "--output-dir", "results"]) == 0
+
+    found = {path.name: path.read_text() for path in (tmp_path / "results").iterdir()}
+    assert found == {"0001-x.out": "A", "y.out": "Y", "0003-x.out": "B"}
+    assert fog.tasks["t000"]["stdin"] == hashlib.sha256(b"a").hexdigest()
+
+
+def test_failures_are_told_and_count_and_the_rest_goes_on(
+    fog: Fog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcomes = {
+        b"0": ("failed", 0, b""),
+        b"1": ("accepted", 3, b"three"),
+        b"2": ("accepted", 0, b""),
+    }
+    fog.outcome = lambda _, data: outcomes.get(data[5:6], ("accepted", 0, b"\xff"))
+
+    assert run(["map", "m.wasm", *inputs(tmp_path, 5), "--json"]) == 1
+
+    printed = capsys.readouterr()
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert [line["input"] for line in lines] == [f"00{number}.txt" for number in range(5)]
+    assert [line["exit_code"] for line in lines] == [None, 3, 0, 0, 0]
+    assert lines[1]["stdout"] == "three"
+    assert lines[0]["reason"] == "why"
+    assert printed.err == ""
+
+
+def test_too_many_failures_cancel_the_rest(
+    fog: Fog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fog.outcome = lambda _, data: None if data[5:6] == b"0" else ("failed", 0, b"")
+
+    assert run(["map", "m.wasm", *inputs(tmp_path, 10), "--max-failures", "2"]) == 1
+
+    assert "more than 2 failed: the others are cancelled" in capsys.readouterr().err
+    assert {"t000", "t005"} <= set(fog.cancelled)
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_interrupted_the_tasks_go_on_or_are_cancelled(
+    fog: Fog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    cancel: bool,
+) -> None:
+    paths = inputs(tmp_path, 9)
+    flags = ["--cancel-on-interrupt"] if cancel else []
+    with monkeypatch.context() as patched:
+        patched.setattr(batches.Run, "_hand_on", interrupted)
+        assert run(["map", "m.wasm", *paths, *flags]) == 130
+    said = capsys.readouterr().err
+
+    assert len(fog.tasks) == 9
+    if cancel:
+        assert len(fog.cancelled) == 2  # seven were over
+        assert "the 2 tasks that were not over are cancelled" in said
+        return
+    assert fog.cancelled == []
+    found = re.search(r"fog map --resume (\w+)", said)
+    assert found is not None
+    assert run(["map", "--resume", found[1]]) == 0
+    assert capsys.readouterr().out == "".join(f"TEXT {number % 5}\n" for number in range(9))
+    assert len(fog.tasks) == 9
+    assert len(fog.uploads) == 1 + 5
+    assert run(["map", "--resume", found[1], "--cancel"]) == 0
+    assert len(fog.cancelled) == 9
+
+
+def interrupted(_: batches.Run) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_map_that_broke_while_it_was_queued_is_queued_once(
+    fog: Fog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(batches, "TASKS_AT_ONCE", 4)
+    real, calls = Fog.queue, 0
+
+    def breaking(self: Fog, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        answer = real(self, key, body)
+        return {**answer, "tasks": []} if calls == 2 else answer
+
+    monkeypatch.setattr(Fog, "queue", breaking)
+    assert run(["map", "m.wasm", *inputs(tmp_path, 11)]) == 1
+    assert "another number of tasks" in capsys.readouterr().err
+    (kept,) = (tmp_path / "home" / "maps").iterdir()
+
+    assert run(["map", "--resume", kept.stem]) == 0
+    assert len(fog.tasks) == 11
+    assert capsys.readouterr().out == "".join(f"TEXT {number % 5}\n" for number in range(11))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "give a module and inputs, or --resume"),
+        (("m.wasm",), "there is no input"),
+        (("m.wasm", "absent"), "input file absent does not exist"),
+        (("m.wasm", "m.wasm", "--resume", "01"), "give a module and inputs, or --resume"),
+        (("--resume", "../x"), "'../x' is no id of a map"),
+        (("--resume", "01k"), "no map 01k is kept here"),
+        (("m.wasm", "m.wasm", "--cancel"), "--cancel needs --resume"),
+        (("in.txt", "in.txt"), "the module is not WebAssembly"),
+        (("m.wasm", "tmp", "--as", "file"), "tmp"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_nothing_is_queued(
+    fog: Fog,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    for name in ("in.txt", "tmp"):
+        (tmp_path / name).write_text("x")
+
+    assert run(["map", *arguments]) == 2
+
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert fog.tasks == {}
+
+
+def test_requests_stay_small() -> None:
+    tasks = [{"argv": ["x" * 1000 * (number % 7)]} for number in range(2000)]
+
+    chunks = list(_chunks(tasks, 0))
+
+    assert [index for chunk in chunks for index in chunk] == list(range(2000))
+    for chunk in chunks:
+        assert len(chunk) <= 256
+        assert sum(len(json.dumps(tasks[index])) for index in chunk) < 600_000
+
+
+def test_counts_are_said_now_and_then_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = 0.0
+    with Bar(quiet=False, clock=lambda: seconds) as bar:
+        for done in range(101):
+            seconds = done * 0.2
+            bar.show(Counts(100, done=done, running=min(3, 100 - done), failed=done // 50))
+
+    lines = capsys.readouterr().err.splitlines()
+    assert 3 <= len(lines) <= 5
+    assert lines[0] == "fog: 25 of 100 done, 3 running, 0 failed, 5.0/s, 15.0 s left"
+    assert lines[-1] == "fog: 100 of 100 done, 0 running, 2 failed, 5.0/s"
