@@ -48,6 +48,7 @@ from fog_compute.vpn.channel import Received
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.network import ClientHealth
 from fog_compute.vpn.onion import OnionCircuitService
+from fog_compute.vpn.plans import PoolPolicy
 
 TURNS = 40
 """Turns of the event loop without the database after which nothing goes on by itself."""
@@ -208,6 +209,12 @@ class Channels:
     async def leave(self, level: PrivacyLevel, owner: str) -> None:
         pass
 
+    def crash(self, level: PrivacyLevel) -> None:
+        """Close a level's client under those who use it."""
+        channel = self._open.pop(level, None)
+        if channel is not None:
+            channel.down = "the client is closed"
+
     def cut_off(self, why: str) -> None:
         """Take the network from this side; give it back with an empty reason."""
         self._down = why
@@ -318,6 +325,7 @@ async def open_fog(
     duplication: float = 0.0,
     seed: int = 1,
     clock: ManualClock | None = None,
+    circuits: PoolPolicy | None = None,
 ) -> Fog:
     """Make a fog without workers; nothing runs before `Fog.start`."""
     clock = ManualClock() if clock is None else clock
@@ -327,7 +335,7 @@ async def open_fog(
     network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication, clock=clock)
     directory = Directory()
     channels = Channels(network)
-    onion = OnionCircuitService(channels, clock=clock)
+    onion = OnionCircuitService(channels, clock=clock, policy=circuits, rng=Random(seed))
     fog = WorkerRegistry(directory, clock=clock, rng=Random(seed))
     dispatcher = Dispatcher(
         store=store,
