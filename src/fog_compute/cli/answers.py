@@ -121,6 +121,7 @@ class Worker(TypedDict):
     slots: int
     leased: int
     memory_bytes: int
+    groups: list[str]
 
 
 class PathFigures(TypedDict):

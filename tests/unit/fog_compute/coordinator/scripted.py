@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy.pool import QueuePool
 
 from fog_compute.coordinator.dispatcher import Dispatcher
+from fog_compute.coordinator.membership import MemberDirectory
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import ChannelError
@@ -49,6 +50,7 @@ from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.network import ClientHealth
 from fog_compute.vpn.onion import OnionCircuitService
 from fog_compute.vpn.plans import PoolPolicy
+from tests.members import MEMBERS
 
 TURNS = 40
 """Turns of the event loop without the database after which nothing goes on by itself."""
@@ -84,7 +86,8 @@ class ScriptedWorker:
 
     @property
     def offer(self) -> WorkerOffer:
-        return WorkerOffer(self.name, self.channel.address, ("wasm",), self.slots, 2**30)
+        address = self.channel.address
+        return WorkerOffer(self.name, address, ("wasm",), self.slots, 2**30, MEMBERS.tags(address))
 
     def finish(self, result: TaskResult, handle: bytes | None = None) -> None:
         """Let one attempt end, the oldest that runs by default."""
@@ -101,7 +104,7 @@ class ScriptedWorker:
     async def run(self) -> None:
         while True:
             message = await self.channel.receive()
-            request = parse_request(message.body)
+            request = parse_request(MEMBERS.open(message.body, [self.channel.address])[1])
             await self.channel.commit(message)
             if self.silent:
                 continue
@@ -336,11 +339,12 @@ async def open_fog(
     directory = Directory()
     channels = Channels(network)
     onion = OnionCircuitService(channels, clock=clock, policy=circuits, rng=Random(seed))
-    fog = WorkerRegistry(directory, clock=clock, rng=Random(seed))
+    fog = WorkerRegistry(MemberDirectory(directory, lambda: MEMBERS), clock=clock, rng=Random(seed))
     dispatcher = Dispatcher(
         store=store,
         fog=fog,
         carrier=onion,
+        keys=lambda: MEMBERS,
         tempo=tempo,
         clock=clock,
     )
