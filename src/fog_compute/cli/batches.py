@@ -12,44 +12,43 @@ import msgspec
 from fog_compute.cli.answers import Task
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, OK, USAGE
-from fog_compute.cli.common import LINE_LENGTH, CommandError, note
+from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.progress import Bar, Counts
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
 from fog_compute.reading import read_file
 from fog_compute.tasks import TaskState
-from fog_compute.text import one_line
-from fog_compute.units import KIB, MIB
+from fog_compute.units import MIB
 
-__all__ = ["Plan", "Run", "Sink", "keep", "kept", "succeeded"]
+__all__ = ["Batch", "Plan", "Run", "Sink", "keep", "kept", "succeeded"]
 
 PLAN_BYTES: Final = 64 * MIB
-TASKS_AT_ONCE: Final = 256
-BODY_BYTES: Final = 512 * KIB
+TASKS_AT_ONCE: Final = 1000
+BODY_BYTES: Final = 4 * MIB
 WAIT_S: Final = 20.0
 
 
-class Plan(msgspec.Struct):
-    """A batch as the command keeps it.
-
-    Attributes:
-        batch: its id.
-        names: what each task's result is called, in order.
-        tasks: the tasks as they are described to the backend, in the same order.
-        made: the ids of those that are queued, in the same order.
-    """
+class Batch(TypedDict):
+    """Tasks that were queued with one request: the batch's id and theirs, in order."""
 
     batch: str
+    tasks: list[str]
+
+
+class Plan(msgspec.Struct):
+    """A map as the command keeps it.
+
+    Attributes:
+        id: names it here; the backend does not know it.
+        names: what each task's result is called, in order.
+        tasks: the tasks as they are described to the backend, in the same order.
+        made: those that are queued, in the same order.
+    """
+
+    id: str
     names: list[str]
     tasks: list[dict[str, Any]]
-    made: list[str] = []
-
-
-class _Queued(TypedDict):
-    """Tasks of a batch that were queued just now."""
-
-    tasks: list[str]
-    warning: str
+    made: list[Batch] = []
 
 
 class _Event(TypedDict):
@@ -74,15 +73,15 @@ class Sink(Protocol):
         ...
 
 
-def _path(layout: HomeLayout, batch: str) -> Path:
-    if not batch.isalnum() or not batch.isascii():
-        raise CommandError(f"{batch!r} is no id of a map", USAGE)
-    return layout.root / "maps" / f"{batch}.json"
+def _path(layout: HomeLayout, name: str) -> Path:
+    if not name.isalnum() or not name.isascii():
+        raise CommandError(f"{name!r} is no id of a map", USAGE)
+    return layout.root / "maps" / f"{name}.json"
 
 
 def keep(layout: HomeLayout, plan: Plan) -> None:
     """Write a plan down, whole or not at all."""
-    path = _path(layout, plan.batch)
+    path = _path(layout, plan.id)
     fresh = path.with_suffix(".new")
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -94,13 +93,13 @@ def keep(layout: HomeLayout, plan: Plan) -> None:
         ) from None
 
 
-def kept(layout: HomeLayout, batch: str) -> Plan:
+def kept(layout: HomeLayout, name: str) -> Plan:
     """Read a plan that an earlier command wrote down."""
-    path = _path(layout, batch)
+    path = _path(layout, name)
     try:
         return msgspec.json.decode(read_file(path, PLAN_BYTES), type=Plan)
     except FileNotFoundError:
-        raise CommandError(f"no map {batch} is kept here: {path} is not there", USAGE) from None
+        raise CommandError(f"no map {name} is kept here: {path} is not there", USAGE) from None
     except (OSError, ValueError, RecursionError) as error:
         raise CommandError(f"{path} cannot be read: {error}") from None
 
@@ -123,6 +122,7 @@ class Run:
         self._sink: Final = sink
         self._bar: Final = bar
         self._max_failures: Final = max_failures
+        self._order: list[str] = []
         self._states: Final[dict[str, TaskState]] = {}
         self._over: Final[set[str]] = set()
         self._failed: Final[set[str]] = set()
@@ -131,42 +131,42 @@ class Run:
     def queue(self) -> None:
         """Queue what is not yet, some at a time; asked again, nothing is queued twice."""
         plan = self._plan
-        for chunk in _chunks(plan.tasks, len(plan.made)):
-            answer = self._backend.post(
+        for chunk in _chunks(plan.tasks, sum(len(batch["tasks"]) for batch in plan.made)):
+            batch = self._backend.post(
                 "/api/v1/tasks/batch",
-                _Queued,
-                {"batch": plan.batch, "tasks": plan.tasks[chunk.start : chunk.stop]},
-                key=f"{plan.batch}-{chunk.start}",
+                Batch,
+                {"tasks": plan.tasks[chunk.start : chunk.stop]},
+                key=f"{plan.id}-{chunk.start}",
             )
-            if len(answer["tasks"]) != len(chunk):
+            if len(batch["tasks"]) != len(chunk):
                 raise CommandError("the backend queued another number of tasks than it was given")
-            plan.made += answer["tasks"]
-            if answer["warning"] and chunk.start == 0:
-                note(one_line(answer["warning"], LINE_LENGTH))
+            plan.made.append(batch)
         keep(self._backend.layout, plan)
+        self._order = [task for batch in plan.made for task in batch["tasks"]]
 
     def follow(self) -> int:
         """Hand on each result in its order; return the command's exit code."""
-        since = 0
-        while self._taken < len(self._plan.made):
-            self._bar.show(self._counts())
-            answer = self._backend.get(
-                "/api/v1/events", _Events, since=since, batch=self._plan.batch, wait=WAIT_S
-            )
-            for event in answer["events"]:
-                self._note(event)
-            since = answer["next"]
-            self._hand_on()
-            if self._max_failures is not None and len(self._failed) > self._max_failures:
-                note(f"more than {self._max_failures} failed: the others are cancelled")
-                self.cancel()
-                break
+        for batch in self._plan.made:
+            since = 0
+            while not self._over.issuperset(batch["tasks"]):
+                self._bar.show(self._counts())
+                answer = self._backend.get(
+                    "/api/v1/events", _Events, since=since, batch=batch["batch"], wait=WAIT_S
+                )
+                for event in answer["events"]:
+                    self._note(event)
+                since = answer["next"]
+                self._hand_on()
+                if self._max_failures is not None and len(self._failed) > self._max_failures:
+                    note(f"more than {self._max_failures} failed: the others are cancelled")
+                    self.cancel()
+                    return FAILED
         self._bar.show(self._counts())
         return FAILED if self._failed else OK
 
     def cancel(self) -> None:
         """Cancel what is not over."""
-        for task_id in self._plan.made:
+        for task_id in self._order:
             if task_id not in self._over:
                 # One that has ended meanwhile cannot be cancelled.
                 with contextlib.suppress(FogError):
@@ -189,9 +189,8 @@ class Run:
                 self._failed.add(event["task"])
 
     def _hand_on(self) -> None:
-        made = self._plan.made
-        while self._taken < len(made) and made[self._taken] in self._over:
-            task_id = made[self._taken]
+        while self._taken < len(self._order) and self._order[self._taken] in self._over:
+            task_id = self._order[self._taken]
             task = self._backend.get(f"/api/v1/tasks/{task_id}", Task)
             if not succeeded(task):
                 self._failed.add(task_id)

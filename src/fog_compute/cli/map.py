@@ -149,7 +149,7 @@ def _carried_out(run: Run, plan: Plan, cancel_on_interrupt: bool) -> int:
         else:
             note(
                 f"interrupted; the {run.left} tasks that are not over go on: `fog map --resume"
-                f" {plan.batch}` goes on with their results, and with --cancel ends them"
+                f" {plan.id}` goes on with their results, and with --cancel ends them"
             )
         return INTERRUPTED
 

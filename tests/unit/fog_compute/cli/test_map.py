@@ -60,7 +60,7 @@ class Fog:
                 self.keys[key].append(name)
             for name in reversed(self.keys[key]):
                 self.end(name)
-        return {"batch": body["batch"], "tasks": self.keys[key], "warning": ""}
+        return {"batch": self.keys[key][0], "tasks": self.keys[key]}
 
     def end(self, name: str) -> None:
         task = self.tasks[name]
@@ -97,8 +97,9 @@ def serving(home: Path, fog: Fog) -> Iterator[None]:
                 case ["events"]:
                     fog.asked += 1
                     since = int(query["since"])
-                    some = fog.events[since : since + 7]
-                    self.give({"events": some, "next": since + len(some)})
+                    wanted = next(ids for ids in fog.keys.values() if ids[0] == query["batch"])
+                    some = [one for one in fog.events[since:] if one["task"] in wanted][:7]
+                    self.give({"events": some, "next": some[-1]["seq"] if some else since})
                 case ["tasks", name]:
                     self.give(fog.detail(name))
                 case ["tasks", name, "stdout"]:
@@ -321,14 +322,14 @@ def test_wrong_usage_is_one_line_and_nothing_is_queued(
 
 
 def test_requests_stay_small() -> None:
-    tasks = [{"argv": ["x" * 1000 * (number % 7)]} for number in range(2000)]
+    tasks = [{"argv": ["x" * 1500 * (number % 7)]} for number in range(2000)]
 
     chunks = list(_chunks(tasks, 0))
 
     assert [index for chunk in chunks for index in chunk] == list(range(2000))
     for chunk in chunks:
-        assert len(chunk) <= 256
-        assert sum(len(json.dumps(tasks[index])) for index in chunk) < 600_000
+        assert len(chunk) <= 1000
+        assert sum(len(json.dumps(tasks[index])) for index in chunk) < 5_000_000
 
 
 def test_counts_are_said_now_and_then_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
