@@ -27,6 +27,8 @@ __all__ = [
     "Made",
     "Net",
     "New",
+    "OutputFile",
+    "OutputFiles",
     "Problem",
     "Result",
     "Service",
@@ -72,6 +74,19 @@ class TaskRow(Made):
     reason: str
 
 
+class OutputFile(TypedDict):
+    """A file that a task left."""
+
+    path: str
+    size: int
+
+
+class OutputFiles(TypedDict):
+    """All files that a task left."""
+
+    files: list[OutputFile]
+
+
 class Result(TypedDict):
     """How a task's last attempt ended."""
 
@@ -81,6 +96,7 @@ class Result(TypedDict):
     fuel_used: int
     wall_ms: int
     peak_memory: int
+    files: list[OutputFile]
 
 
 class Attempt(TypedDict):
@@ -121,7 +137,6 @@ class Worker(TypedDict):
     slots: int
     leased: int
     memory_bytes: int
-    groups: list[str]
 
 
 class PathFigures(TypedDict):

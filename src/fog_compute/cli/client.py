@@ -18,16 +18,19 @@ from fog_compute.cli.connection import Absent, Connection
 from fog_compute.cli.lock import Free, HomeLock, where
 from fog_compute.errors import STOPPING, NotFound, PrivacyUnavailable, ServiceUnavailable
 from fog_compute.layout import HomeLayout, home_from_environment
+from fog_compute.tasks.model import MAX_OUTPUT_BYTES
 from fog_compute.text import one_line
-from fog_compute.units import MIB, format_bytes
+from fog_compute.units import KIB, MIB, format_bytes
 
 __all__ = ["Backend"]
 
 T = TypeVar("T")
+Take = Callable[[bytes], object]
 
 WAITING: Final = "the backend is away; waiting for it"
 UPLOAD_TIMEOUT_S: Final = 120.0
-ANSWER_BYTES: Final = 80 * MIB  # a task's output may have 64
+ANSWER_BYTES: Final = 16 * MIB  # of JSON; a page of tasks has the most
+PIECE_BYTES: Final = 256 * KIB
 RECONNECT_S: Final = 30.0
 RECONNECT_PAUSE_S: Final = 0.2
 
@@ -38,6 +41,32 @@ class _Stopping(ServiceUnavailable):
 
 class NotReadyError(CommandError):
     """A fog runs, and its backend is not there yet."""
+
+
+class _Once:
+    """Hands on what comes from its beginning again, and never anything twice."""
+
+    __slots__ = ("_done", "_most", "_skip", "_take")
+
+    def __init__(self, take: Take, most: int) -> None:
+        self._take: Final = take
+        self._most: Final = most
+        self._done = 0
+        self._skip = 0
+
+    def begin(self) -> None:
+        """What comes now begins anew."""
+        self._skip = self._done
+
+    def add(self, piece: bytes) -> None:
+        """Hand on what of a piece has not been."""
+        new = piece[self._skip :]
+        self._skip -= len(piece) - len(new)
+        if new:
+            self._done += len(new)
+            if self._done > self._most:
+                raise _too_much(self._most)
+            self._take(new)
 
 
 class Backend:
@@ -92,8 +121,17 @@ class Backend:
         return parse(answer.content, shape)
 
     def read(self, path: str) -> bytes:
-        """GET bytes."""
-        return self._send("GET", path).content
+        """GET bytes, all of them."""
+        data = bytearray()
+        self.stream(path, data.extend)
+        return bytes(data)
+
+    def stream(self, path: str, take: Take, most: int = MAX_OUTPUT_BYTES) -> None:
+        """GET ``most`` bytes at most and hand them on as they come.
+
+        Each is handed on once, also where a connection breaks and the backend is asked again.
+        """
+        self._send("GET", path, take=_Once(take, most))
 
     def upload(self, data: bytes) -> str:
         """Upload a blob and return its SHA-256."""
@@ -153,19 +191,23 @@ class Backend:
                     raise problem
             deadline = self._wait_for_backend(deadline, maybe_done=maybe_done)
 
-    def _ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        """Ask once, and read what fits of the answer."""
+    def _ask(
+        self, method: str, path: str, take: _Once | None = None, **options: Any
+    ) -> httpx2.Response:
+        """Ask once, and read what fits of the answer, or hand it on if it is what was asked for."""
         if self._connection is None:
             raise Absent(gone=True)
         data = bytearray()
         with self._connection.http.stream(method, path, **options) as answer:
+            if take is not None and not answer.is_error:
+                take.begin()
+                for piece in answer.iter_bytes(PIECE_BYTES):
+                    take.add(piece)
+                return httpx2.Response(answer.status_code)
             for piece in answer.iter_bytes():
                 data += piece
                 if len(data) > ANSWER_BYTES:
-                    raise CommandError(
-                        f"the backend's answer has more than {format_bytes(ANSWER_BYTES)}:"
-                        f" {ANOTHER_PROGRAM}"
-                    )
+                    raise _too_much(ANSWER_BYTES)
         return httpx2.Response(answer.status_code, content=bytes(data))
 
     def _wait_for_backend(self, deadline: float | None, *, maybe_done: bool) -> float:
@@ -207,6 +249,12 @@ class Backend:
             f"a fog runs in {self.layout.root} ({where(holder)}), but its backend does not answer"
             " yet: ask again in a moment, or read logs/backend.log there"
         )
+
+
+def _too_much(most: int) -> CommandError:
+    return CommandError(
+        f"the backend's answer has more than {format_bytes(most)}: {ANOTHER_PROGRAM}"
+    )
 
 
 def _error_of(answer: httpx2.Response) -> Exception:

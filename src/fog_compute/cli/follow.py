@@ -7,24 +7,29 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import Final, Protocol
+from tempfile import SpooledTemporaryFile
+from typing import Final, Protocol, TypeAlias
 
 from fog_compute.cli.answers import Task
 from fog_compute.cli.client import WAITING, Backend
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
 from fog_compute.cli.common import LINE_LENGTH, NotRunningError, note, print_json
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
+from fog_compute.cli.outputs import OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.state import read_fog_state, troubles_of
 from fog_compute.errors import NotFound
 from fog_compute.text import one_line
-from fog_compute.units import format_duration
+from fog_compute.units import MIB, format_bytes, format_duration
 
 __all__ = ["Follower"]
 
 WAIT_S: Final = 20.0
 PAUSE_S: Final = 0.2
 MAX_EXIT_CODE: Final = 255
+SPOOL_BYTES: Final = 4 * MIB
+
+Spool: TypeAlias = SpooledTemporaryFile[bytes]
 
 
 class _Status(Protocol):
@@ -46,12 +51,24 @@ class Follower:
         self._status: _Status | None = None
         backend.on_lost = self._lost
 
-    def follow(self, patience: Patience) -> int:
-        """Wait for the end and print it; return the exit code."""
+    def follow(self, patience: Patience, folder: OutputFolder | None = None) -> int:
+        """Wait for the end, write files into ``folder``, print; return the exit code."""
+        with _spool() as stdout, _spool() as stderr:
+            return self._follow(patience, folder, stdout, stderr)
+
+    def _follow(
+        self, patience: Patience, folder: OutputFolder | None, stdout: Spool, stderr: Spool
+    ) -> int:
+        unwritten: dict[str, str] = {}
         try:
             with self._progress():
                 task = self._wait()
-                stdout, stderr = self._output("stdout"), self._output("stderr")
+                self._output("stdout", stdout)
+                self._output("stderr", stderr)
+                if folder is not None and task["result"] is not None:
+                    unwritten = write_files(
+                        self._backend, self._id, task["result"]["files"], folder
+                    )
             patience.end()
         except OutOfTime:
             note(
@@ -70,7 +87,11 @@ class Follower:
                 f"the fog was stopped; task {self._id} goes on with the next `fog up`: then see it"
                 f" with `fog task show {self._id} --wait`"
             ) from None
-        return self._finish(task, stdout, stderr)
+        code = self._finish(task, stdout, stderr, unwritten)
+        if folder is None:
+            self._tell_of_files(task)
+        tell_unwritten(unwritten)
+        return code or (FAILED if unwritten else 0)
 
     def print_id(self) -> None:
         """Print the task's id alone."""
@@ -90,7 +111,7 @@ class Follower:
                 time.sleep(PAUSE_S)  # a backend would have waited for news
             version = task["version"]
 
-    def _finish(self, task: Task, stdout: bytes, stderr: bytes) -> int:
+    def _finish(self, task: Task, stdout: Spool, stderr: Spool, unwritten: dict[str, str]) -> int:
         result = task["result"]
         code = _exit_code(task)
         if self._json:
@@ -98,21 +119,32 @@ class Follower:
                 "exit_code": None if result is None else result["exit_code"],
                 "seconds": round(time.monotonic() - self._began, 3),
             }
-            print_json({**task, **more, **_text("stdout", stdout), **_text("stderr", stderr)})
+            outputs = {**_text("stdout", stdout.read()), **_text("stderr", stderr.read())}
+            print_json({**task, **more, **outputs, "not_written": unwritten})
         else:
-            write_bytes(stdout)
-            write_error_bytes(stderr)
+            for spool, put in ((stdout, write_bytes), (stderr, write_error_bytes)):
+                while piece := spool.read(SPOOL_BYTES):
+                    put(piece)
         if task["state"] != "accepted":
             note(f"task {self._id} {task['state']}: {task['reason']}")
         elif code:
             note(f"the module exited with {result['exit_code'] if result else code}")
         return code
 
-    def _output(self, stream: str) -> bytes:
-        try:
-            return self._backend.read(f"/api/v1/tasks/{self._id}/{stream}")
-        except NotFound:
-            return b""
+    def _output(self, stream: str, spool: Spool) -> None:
+        with contextlib.suppress(NotFound):
+            self._backend.stream(f"/api/v1/tasks/{self._id}/{stream}", spool.write)
+        spool.seek(0)
+
+    def _tell_of_files(self, task: Task) -> None:
+        files = [] if task["result"] is None else task["result"]["files"]
+        if files and not self._json:
+            total = format_bytes(sum(file["size"] for file in files))
+            note(
+                f"the task left {len(files)} file{'s' if len(files) > 1 else ''} ({total}): get"
+                f" {'them' if len(files) > 1 else 'it'} with `fog task get {self._id} --output-dir"
+                " FOLDER`"
+            )
 
     # Progress
 
@@ -157,6 +189,11 @@ class Follower:
                 yield
             finally:
                 self._status = None
+
+
+def _spool() -> Spool:
+    """Hold an output until it is whole: a large one on the disk."""
+    return SpooledTemporaryFile(SPOOL_BYTES)
 
 
 def _exit_code(task: Task) -> int:

@@ -17,6 +17,7 @@ from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import TIMED_OUT, USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, whole
 from fog_compute.cli.follow import Follower
+from fog_compute.cli.outputs import OutputFolder
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.scripts import argument_files, check_script, kind_of, own_name
 from fog_compute.descriptors import STDIN
@@ -70,10 +71,6 @@ def run(
     privacy: Annotated[
         PrivacyLevel, Parameter(help="1, 3, 5 or 7 mix nodes on each path.")
     ] = PrivacyLevel.PRIVATE,
-    group: Annotated[
-        str,
-        Parameter(help="Group whose workers may run it; by default your fog's first."),
-    ] = "",
     timeout: Annotated[
         str | None, Parameter(help="How long to wait here, such as 90s; the task goes on.")
     ] = None,
@@ -84,6 +81,24 @@ def run(
     fuel: Annotated[
         int | None, Parameter(help="Instructions that the module may use.", converter=whole)
     ] = None,
+    output: Annotated[
+        str | None,
+        Parameter(
+            help="Bytes that it may write to standard output, to standard error and below out/,"
+            " each, such as 100MiB."
+        ),
+    ] = None,
+    scratch: Annotated[
+        str | None,
+        Parameter(help="Bytes that its working directory may hold, inputs included."),
+    ] = None,
+    output_dir: Annotated[
+        str | None,
+        Parameter(help="Folder for the files that it leaves below out/; made if need be."),
+    ] = None,
+    force: Annotated[
+        bool, Parameter(negative=(), help="Replace files that stand in that folder already.")
+    ] = False,
     env: Annotated[
         tuple[str, ...],
         Parameter(
@@ -118,30 +133,42 @@ def run(
     """
     began = time.monotonic()
     wait_s = None if timeout is None else parse_duration(timeout)
-    limits: dict[str, Any] = {}
+    sizes = {"memory_bytes": memory, "output_bytes": output, "scratch_bytes": scratch}
+    limits: dict[str, Any] = {n: parse_bytes(text) for n, text in sizes.items() if text is not None}
     if wall is not None:
         limits["wall_s"] = parse_duration(wall)
-    if memory is not None:
-        limits["memory_bytes"] = parse_bytes(memory)
     if fuel is not None:
         limits["fuel"] = fuel
+    if detach and output_dir is not None:
+        raise CommandError(
+            "--output-dir needs the end of the task: after --detach, fetch its files with `fog"
+            " task get`",
+            USAGE,
+        )
     wanted = {
         "argv": list(args),
         "env": environment(env),
         "seed": None if seed is None else seed_from(_checked_text(seed)),
         "limits": limits,
         "privacy": privacy.value,
-        "group": _checked_text(group),
         "max_attempts": attempts,
         "strategy": None if strategy is None else strategy.value,
     }
     try:
-        with Patience(wait_s) as patience:
+        with contextlib.ExitStack() as opened:
+            patience = opened.enter_context(Patience(wait_s))
+            folder = (
+                None
+                if output_dir is None
+                else opened.enter_context(OutputFolder(output_dir, force=force))
+            )
             files = _read_all(module, stdin, input)
             wanted["kind"] = kind_of(module, files.module, kind).value
             if wanted["kind"] == TaskKind.PYTHON:
                 files = _with_script(files, module, argument_files(args) if auto_input else {})
             check_task({**wanted, "inputs": files.inputs}, files.module)
+            if wanted["kind"] == TaskKind.PYTHON:
+                check_script(module, files.module, files.inputs)
             with Backend() as backend:
                 sent = _send(backend, files)
                 task = backend.post("/api/v1/tasks", New, {**sent, **wanted})
@@ -152,7 +179,7 @@ def run(
                     patience.end()
                     follower.print_id()
                     return 0
-                return follower.follow(patience)
+                return follower.follow(patience, folder)
     except OutOfTime:
         raise CommandError(
             f"the task could not be handed over in {format_duration(wait_s or 0)}: `fog task ls`"
@@ -190,7 +217,6 @@ def _with_script(files: _Files, module: str, named: Mapping[str, str]) -> _Files
             _check_total(total, path)
             size = format_bytes(len(inputs[name]))
             note(f"{as_named(path)} ({size}) goes with the script; --no-auto-input keeps it here")
-    check_script(module, files.module, inputs)
     return dataclasses.replace(files, inputs=inputs)
 
 

@@ -1,4 +1,4 @@
-"""``fog task``: show, list, cancel."""
+"""``fog task``: show, list, cancel, and the files that a task left."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from fog_compute.cli.answers import Made, Task, TaskPage
+from fog_compute.cli.answers import Made, OutputFiles, Task, TaskPage
 from fog_compute.cli.client import Backend
-from fog_compute.cli.codes import TIMED_OUT, USAGE
+from fog_compute.cli.codes import FAILED, TIMED_OUT, USAGE
 from fog_compute.cli.common import (
     LINE_LENGTH,
     CommandError,
@@ -21,13 +21,14 @@ from fog_compute.cli.common import (
 )
 from fog_compute.cli.follow import Follower
 from fog_compute.cli.output import write
+from fog_compute.cli.outputs import OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.errors import NotFound
 from fog_compute.tasks import TaskState
-from fog_compute.text import one_line
+from fog_compute.text import as_named, one_line
 from fog_compute.units import format_bytes, format_duration, parse_duration
 
-__all__ = ["cancel", "ls", "show"]
+__all__ = ["cancel", "files", "get", "ls", "show"]
 
 MAX_PAGE: Final = 1000
 TASK_ID_LENGTH: Final = 26
@@ -99,6 +100,49 @@ def ls(
     return 0
 
 
+def files(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
+    """List the files that a task left."""
+    task_id = _id(task_id)
+    with Backend() as backend:
+        task_id = _whole_id(backend, task_id)
+        found = backend.get(f"/api/v1/tasks/{task_id}/files", OutputFiles)["files"]
+    if json:
+        print_json(found)
+    else:
+        print_table(("BYTES", "FILE"), [(file["size"], as_named(file["path"])) for file in found])
+    return 0
+
+
+def get(
+    task_id: TaskId,
+    /,
+    *paths: Annotated[str, Parameter(help="Files to get; all of them by default.")],
+    output_dir: Annotated[str, Parameter(help="Folder to write them to; made if need be.")] = ".",
+    force: Annotated[
+        bool, Parameter(negative=(), help="Replace files that stand there already.")
+    ] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Write the files that a task left into a folder."""
+    task_id = _id(task_id)
+    with Backend() as backend, OutputFolder(output_dir, force=force) as folder:
+        task_id = _whole_id(backend, task_id)
+        found = backend.get(f"/api/v1/tasks/{task_id}/files", OutputFiles)["files"]
+        if missing := sorted(set(paths) - {file["path"] for file in found}):
+            raise NotFound(
+                f"the task left no file {as_named(missing[0])}: see `fog task files {task_id}`"
+            )
+        wanted = [file for file in found if not paths or file["path"] in paths]
+        unwritten = write_files(backend, task_id, wanted, folder)
+    if json:
+        written = [file["path"] for file in wanted if file["path"] not in unwritten]
+        print_json({"written": written, "not_written": unwritten})
+    else:
+        write(f"{len(wanted) - len(unwritten)} of {len(wanted)} files written\n")
+    tell_unwritten(unwritten)
+    return FAILED if unwritten else 0
+
+
 def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
     """Cancel a task that is not over."""
     task_id = _id(task_id)
@@ -151,6 +195,7 @@ def _print(task: Task) -> None:
         lines += [
             ("exit code", str(result["exit_code"])),
             ("output", f"{stdout} to standard output, {stderr} to standard error"),
+            ("files", str(len(result["files"]))),
             ("ran", f"{ran}, {result['fuel_used']} fuel, {memory} of memory"),
         ]
     print_fields(lines)

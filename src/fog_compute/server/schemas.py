@@ -45,9 +45,12 @@ class LimitsIn(_In):
     fuel: int = Field(_DEFAULTS.fuel, description="Instructions, as wasmtime counts them.")
     wall_s: float = Field(_DEFAULTS.wall_s, description="Wall clock, seconds.")
     output_bytes: int = Field(
-        _DEFAULTS.output_bytes, description="Standard output and standard error, each."
+        _DEFAULTS.output_bytes,
+        description="Standard output, standard error, files below ``out``: each of the three.",
     )
-    scratch_bytes: int = Field(_DEFAULTS.scratch_bytes, description="Files in the scratch folder.")
+    scratch_bytes: int = Field(
+        _DEFAULTS.scratch_bytes, description="Files in the working directory, inputs included."
+    )
 
 
 class TaskIn(_In):
@@ -67,7 +70,6 @@ class TaskIn(_In):
     seed: str | None = Field(
         None, description="64 hex digits that its randomness starts from; by default by its id."
     )
-    group: str = Field("", max_length=32, description="Whose workers run it; by default the first.")
 
     strategy: Strategy | None = Field(
         None, description="How to choose its worker; by default FOG_STRATEGY, then by its level."
@@ -87,7 +89,6 @@ class TaskIn(_In):
             env=self.env,
             seed=self.seed,
             strategy=self.strategy,
-            group=self.group,
         )
 
 
@@ -96,6 +97,24 @@ class BlobOut(_Out):
 
     sha256: str
     size: int
+
+
+class OutputFileOut(_Out):
+    """A file that a task left: its path below ``out``."""
+
+    path: str
+    size: int
+
+
+class OutputFilesOut(_Out):
+    """The files that a task left."""
+
+    files: list[OutputFileOut]
+
+    @classmethod
+    def of(cls, head: ResultHead) -> OutputFilesOut:
+        """Translate a record."""
+        return cls(files=[OutputFileOut(path=one.path, size=one.size) for one in head.files])
 
 
 class ResultOut(_Out):
@@ -109,6 +128,7 @@ class ResultOut(_Out):
     peak_memory: int
     trap: Fault | None
     detail: str
+    files: list[OutputFileOut] = Field(description="What the task left below ``out``.")
 
     @classmethod
     def of(cls, head: ResultHead) -> ResultOut:
@@ -122,6 +142,7 @@ class ResultOut(_Out):
             peak_memory=head.peak_memory,
             trap=head.trap,
             detail=head.detail,
+            files=OutputFilesOut.of(head).files,
         )
 
 
@@ -158,7 +179,6 @@ class TaskOut(_Out):
     argv: list[str]
     seed: str = Field(description="With it, the same task gives the same output again.")
     privacy: PrivacyLevel
-    group: str
     hops: int
     tries: int
     max_attempts: int
@@ -356,7 +376,6 @@ def _task_fields(task: Task, waiting: str) -> dict[str, object]:
         "argv": list(task.spec.argv),
         "seed": task.seed,
         "privacy": task.spec.privacy,
-        "group": task.spec.group,
         "hops": task.spec.privacy.hops,
         "tries": task.tries,
         "max_attempts": task.spec.max_attempts,

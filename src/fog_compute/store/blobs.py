@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterable, Callable, Collection
 from datetime import timedelta
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from fog_compute.clock import Clock
 from fog_compute.errors import NotFound, StoreError, StoreUnusable
@@ -16,6 +16,13 @@ from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.reading import open_state, read_state
 from fog_compute.tasks.model import check_sha256
 from fog_compute.threads import in_thread
+from fog_compute.units import MIB
+
+COMING: Final = "new"
+"""The folder of what has no name yet."""
+
+GATHERED_BYTES: Final = MIB
+"""What is written at once of what comes in small pieces."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,6 +51,27 @@ class BlobStore:
             StoreError: the disk refused.
         """
         return await _beside(self._put, data)
+
+    async def take(self, pieces: AsyncIterable[bytes]) -> tuple[str, int]:
+        """Keep durably what comes in pieces, however much; return its SHA-256 and its size.
+
+        Cancelled, or if the pieces end in an error: none of it is kept.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        coming = await _beside(_Coming, self._root / COMING)
+        try:
+            gathered = bytearray()
+            async for piece in pieces:
+                gathered += piece
+                if len(gathered) >= GATHERED_BYTES:
+                    await _beside(coming.write, bytes(gathered))
+                    gathered.clear()
+            await _beside(coming.write, bytes(gathered))
+            return await _beside(self._keep, coming), coming.size
+        finally:
+            await _beside(coming.close)
 
     async def get(self, sha256: str) -> bytes:
         """Return a blob.
@@ -96,29 +124,41 @@ class BlobStore:
 
     def _put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
-        path = self._path(sha256)
+        coming: _Coming | None = None
         try:
-            with contextlib.suppress(FileNotFoundError):
-                self._date(path)  # afresh, which protects it from the sweep
+            if self._dated(sha256):
                 return sha256
-            path.parent.mkdir(exist_ok=True, mode=0o700)
-            temporary = path.parent / f".new-{os.urandom(8).hex()}"
-            try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                self._date(temporary)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            for folder in (path.parent, self._root):
-                _flush_folder(folder)
+            coming = _Coming(self._root / COMING)
+            coming.write(data)
+            return self._keep(coming)
         except OSError as err:
             raise StoreError(
                 f"a blob of {len(data)} bytes could not be kept in {self._root}: {err.strerror}"
             ) from err
+        finally:
+            if coming is not None:
+                coming.close()
+
+    def _keep(self, coming: _Coming) -> str:
+        """Give what has come its name, durably; return that."""
+        sha256 = coming.sha256
+        if self._dated(sha256):
+            return sha256
+        path = self._path(sha256)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        os.fsync(coming.file.fileno())
+        self._date(coming.path)
+        coming.path.replace(path)
+        for folder in (path.parent, self._root):
+            _flush_folder(folder)
         return sha256
+
+    def _dated(self, sha256: str) -> bool:
+        """Date a blob afresh, which protects it from the sweep, if it is here."""
+        with contextlib.suppress(FileNotFoundError):
+            self._date(self._path(sha256))
+            return True
+        return False
 
     def _get(self, sha256: str) -> bytes:
         try:
@@ -170,6 +210,38 @@ class BlobStore:
                     path.unlink()
                     deleted += 1
         return deleted
+
+
+class _Coming:
+    """A blob on its way in: a file without its name yet."""
+
+    __slots__ = ("_hash", "file", "path", "size")
+
+    def __init__(self, folder: Path) -> None:
+        """Open a new file in ``folder``."""
+        folder.mkdir(exist_ok=True, mode=0o700)
+        self.path: Final = folder / f".new-{os.urandom(8).hex()}"
+        self.file: Final = self.path.open("xb", buffering=0)
+        self._hash: Final = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        """The name of what has come so far."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        """Add some bytes, all of them."""
+        self._hash.update(data)
+        self.size += len(data)
+        left = memoryview(data)
+        while left:
+            left = left[self.file.write(left) :]
+
+    def close(self) -> None:
+        """Let go; what got no name is gone."""
+        self.file.close()
+        self.path.unlink(missing_ok=True)
 
 
 async def _beside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

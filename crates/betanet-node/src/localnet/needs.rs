@@ -35,9 +35,7 @@ pub(super) fn missing(config: &LocalnetConfig, processes: &[&str]) -> Vec<String
         Err(err) => missing.push(err.to_string()),
         Ok(()) => {}
     }
-    let loopback = "bring the loopback interface up (ip link set lo up), or choose another of its addresses with --ip";
-    missing.extend(address(config.ip, loopback));
-    missing.extend(config.listen.and_then(|ip| address(ip, "choose one that `ip address` shows")));
+    missing.extend(address(config.ip));
     missing.extend(open_files(processes.len()));
     let folders: Vec<_> = processes.iter().map(|name| config.dir.join(name)).collect();
     if let Some(barrier) = barrier(&config.dir) {
@@ -54,7 +52,8 @@ pub(super) fn missing(config: &LocalnetConfig, processes: &[&str]) -> Vec<String
 }
 
 /// Whether processes on `ip` reach each other.
-fn address(ip: IpAddr, mend: &str) -> Option<String> {
+fn address(ip: IpAddr) -> Option<String> {
+    let mend = "bring the loopback interface up (ip link set lo up), or choose another of its addresses with --ip";
     let reach = || -> io::Result<()> {
         let listener = TcpListener::bind(SocketAddr::new(ip, 0))?;
         TcpStream::connect_timeout(&listener.local_addr()?, CONNECT)?;

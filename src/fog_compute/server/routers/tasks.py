@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from fog_compute.coordinator.planner import requirements_of
 from fog_compute.errors import NotFound
@@ -13,6 +15,7 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.server.dependencies import Services
 from fog_compute.server.schemas import (
     BlobOut,
+    OutputFilesOut,
     TaskDetailOut,
     TaskIn,
     TaskListOut,
@@ -22,9 +25,13 @@ from fog_compute.server.schemas import (
 from fog_compute.server.services import ServiceManager
 from fog_compute.store import StoredResult
 from fog_compute.tasks import TaskState
+from fog_compute.units import MIB
 from fog_compute.vpn.network import check_level
 
 __all__ = ["router"]
+
+PIECE_BYTES: Final = MIB
+"""What is read of a result at once."""
 
 router = APIRouter(tags=["tasks"])
 
@@ -41,9 +48,8 @@ TaskId = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The id of 
 @router.post("/blobs", status_code=HTTPStatus.CREATED)
 async def put_blob(request: Request, services: Services) -> BlobOut:
     """Upload a module, a standard input or an input file; the same bytes are kept once."""
-    data = await request.body()
-    sha256 = await services.get_service("store").blobs.put(data)
-    return BlobOut(sha256=sha256, size=len(data))
+    sha256, size = await services.get_service("store").blobs.take(request.stream())
+    return BlobOut(sha256=sha256, size=size)
 
 
 @router.post("/tasks", status_code=HTTPStatus.CREATED)
@@ -103,13 +109,32 @@ async def cancel_task(task_id: TaskId, services: Services) -> TaskDetailOut:
 @router.get("/tasks/{task_id}/stdout", response_class=Response)
 async def task_stdout(task_id: TaskId, services: Services) -> Response:
     """Give the standard output of the task's result."""
-    return _bytes(await (await _result(services, task_id)).stdout())
+    result = await _result(services, task_id)
+    return await _streamed(result, result.head.stdout_at)
 
 
 @router.get("/tasks/{task_id}/stderr", response_class=Response)
 async def task_stderr(task_id: TaskId, services: Services) -> Response:
     """Give the standard error of the task's result."""
-    return _bytes(await (await _result(services, task_id)).stderr())
+    result = await _result(services, task_id)
+    return await _streamed(result, result.head.stderr_at)
+
+
+@router.get("/tasks/{task_id}/files")
+async def task_files(task_id: TaskId, services: Services) -> OutputFilesOut:
+    """List the files that the task left, by the bytes of their paths."""
+    return OutputFilesOut.of((await _result(services, task_id)).head)
+
+
+@router.get("/tasks/{task_id}/files/{path:path}", response_class=Response)
+async def task_file(
+    task_id: TaskId,
+    path: Annotated[str, Path(description="A path of the list.")],
+    services: Services,
+) -> Response:
+    """Give a file that the task left."""
+    result = await _result(services, task_id)
+    return await _streamed(result, result.head.file_at(path))
 
 
 def _check_level(services: ServiceManager, level: PrivacyLevel) -> None:
@@ -144,5 +169,19 @@ async def _result(services: ServiceManager, task_id: str) -> StoredResult:
     return await store.results.get(task_id)
 
 
-def _bytes(data: bytes) -> Response:
-    return Response(data, media_type="application/octet-stream")
+async def _streamed(result: StoredResult, at: range) -> Response:
+    """Give a part of a result piece by piece; what keeps it from being read at all is told."""
+    starts = range(at.start, at.stop, PIECE_BYTES)
+    parts = [range(start, min(start + PIECE_BYTES, at.stop)) for start in starts]
+    first = await result.read(parts[0]) if parts else b""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield first
+        for part in parts[1:]:
+            yield await result.read(part)
+
+    return StreamingResponse(
+        pieces(),
+        media_type="application/octet-stream",
+        headers={"content-length": str(len(at))},
+    )

@@ -33,6 +33,7 @@ RESULT: Final = {
     "fuel_used": 5,
     "wall_ms": 6,
     "peak_memory": 65_536,
+    "files": [],
 }
 TASK: Final = {
     **ROW,
@@ -64,7 +65,6 @@ STATUS: Final = {
             "slots": 1,
             "leased": 0,
             "memory_bytes": 1,
-            "groups": [],
         }
     ],
     "tasks": {"accepted": 1},

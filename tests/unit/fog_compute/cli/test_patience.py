@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fog_compute.cli import client
 from fog_compute.cli.common import CommandError
@@ -104,10 +106,28 @@ def test_no_time_at_all_is_over_at_once_and_much_is_no_error() -> None:
 
 def test_answer_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "ANSWER_BYTES", 1000)
+    fits, too_long = b'{"x": 1}'.ljust(1000), b'{"x": 1}'.ljust(1001)
     with (
-        backend(tmp_path, (200, bytes(1000)), (200, bytes(1001))),
+        backend(tmp_path, (200, fits), (200, too_long), (200, fits), (200, too_long)),
         client.Backend(HomeLayout(tmp_path)) as asking,
     ):
-        assert asking.read("/x") == bytes(1000)
+        assert asking.get("/x", dict[str, int]) == {"x": 1}
         with pytest.raises(CommandError, match="is it another program"):
-            asking.read("/x")
+            asking.get("/x", dict[str, int])
+        taken = bytearray()
+        asking.stream("/x", taken.extend, 1000)
+        assert taken == fits
+        with pytest.raises(CommandError, match="is it another program"):
+            asking.stream("/x", taken.extend, 1000)
+        assert len(taken) <= 2000
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5), st.integers(1, 50))
+def test_what_begins_anew_is_handed_on_once(data: bytes, breaks: list[int], size: int) -> None:
+    taken = bytearray()
+    once = client._Once(taken.extend, len(data))
+    for end in (*breaks, len(data)):
+        once.begin()
+        for at in range(0, min(end, len(data)), size):
+            once.add(data[at : min(at + size, end)])
+    assert taken == data

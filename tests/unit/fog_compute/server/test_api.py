@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -21,6 +22,7 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.problems import install_problems
+from fog_compute.server.routers import tasks
 from fog_compute.server.services import ServiceManager
 from fog_compute.store.blobs import BlobStore
 from fog_compute.tasks import TaskResult, TaskSpec
@@ -111,6 +113,38 @@ async def test_what_no_listed_worker_offers_is_said_at_once_and_waited_for(api: 
     )
     assert "no listed worker runs tasks of kind python at private" in str(other["warning"])
     assert task["state"] == "queued"
+
+
+async def test_files_that_a_task_left_are_listed_and_given_back_piece_by_piece(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-93."""
+    monkeypatch.setattr(tasks, "PIECE_BYTES", 999)
+    large = bytes(range(256)) * 20
+    files = {"a": b"", "z": large, "ü/b c#?%2F": b"x"}
+    worker = api.add_worker("a")
+    task = await api.create()
+
+    async def started() -> bool:
+        return bool(worker.attempts)
+
+    await api.until(started)
+    early = await api.http.get(f"/api/v1/tasks/{task['id']}/files")
+    worker.finish(TaskResult(0, large, b"", 10, 5, 65536, files=files))
+    body = await finished(api, task["id"])
+    base = f"/api/v1/tasks/{task['id']}"
+    listed = (await api.http.get(f"{base}/files")).json()["files"]
+
+    assert early.status_code == 404
+    assert listed == [{"path": path, "size": len(data)} for path, data in files.items()]
+    assert body["result"]["files"] == listed  # type: ignore[index]  # JSON
+    for path, data in files.items():
+        answer = await api.http.get(f"{base}/files/{quote(path)}")
+        assert (answer.status_code, answer.content) == (200, data)
+        assert answer.headers["content-length"] == str(len(data))
+    assert (await api.http.get(f"{base}/stdout")).content == large
+    for path in ("absent", "ü", "z/"):
+        assert (await api.http.get(f"{base}/files/{quote(path)}")).status_code == 404
 
 
 async def test_long_poll_answers_at_the_next_change(api: Api) -> None:
@@ -234,7 +268,7 @@ async def test_machine_that_gives_no_more_threads_or_memory_is_named(
     async def refused(*_: object) -> str:
         raise error
 
-    monkeypatch.setattr(BlobStore, "put", refused)
+    monkeypatch.setattr(BlobStore, "take", refused)
 
     answer = await api.http.post("/api/v1/blobs", content=b"\0asm")
 
