@@ -5,6 +5,7 @@ Each setting ``x`` is read from the environment variable ``FOG_X``.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +42,13 @@ class Settings(BaseSettings):
     )
     net: Path | None = Field(
         None,
-        description="Bootstrap file of the mixnet; without it, `fog up` runs a local net.",
+        description="Bootstrap file of the mixnet; without it, and without `fog net join`, `fog up`"
+        " runs a local net.",
+    )
+    listen: str | None = Field(
+        None,
+        description="Address of this machine at which others reach the local net; by default none"
+        " does.",
     )
     database_url: SecretStr | None = Field(
         None, description="SQLAlchemy URL of the database; by default home/daemon/fog.db."
@@ -52,6 +59,9 @@ class Settings(BaseSettings):
         "wasm,python",
         pattern="^(wasm|python)(,(wasm|python))*$",
         description="Kinds of task that local workers run; python only where it is installed.",
+    )
+    memory_mib: int = Field(
+        1024, ge=1, le=65536, description="Memory that one task may have on a local worker, MiB."
     )
     entry_nodes: int = Field(
         _DEFAULT_NODE_COUNTS["entry"], ge=1, le=16, description="Entry nodes of the local net."
@@ -124,6 +134,19 @@ class Settings(BaseSettings):
         except ConfigError as error:
             raise ValueError(str(error)) from error
 
+    @field_validator("listen")
+    @classmethod
+    def _read_listen(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        try:
+            address = ip_address(text)
+        except ValueError as error:
+            raise ValueError("give an address of this machine, such as 192.0.2.7") from error
+        if address.is_unspecified or address.is_loopback or address.is_multicast:
+            raise ValueError("give an address at which other machines reach this one")
+        return str(address)
+
     @property
     def layout(self) -> HomeLayout:
         """The paths below :attr:`home`."""
@@ -163,8 +186,12 @@ def load_settings(**overrides: object) -> Settings:
             "setting database_url (FOG_DATABASE_URL): the file is named from the current folder,"
             " in which the backend does not run: give its whole path, after four slashes"
         )
+    home = usable_home(settings.home)
+    joined = HomeLayout(home).joined
     net = None if settings.net is None else whole_path(settings.net)
-    return settings.model_copy(update={"home": usable_home(settings.home), "net": net})
+    if net is None and joined.exists():
+        net = joined
+    return settings.model_copy(update={"home": home, "net": net})
 
 
 def _names_relative_file(database_url: SecretStr | None) -> bool:

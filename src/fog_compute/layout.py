@@ -136,6 +136,26 @@ class HomeLayout:
         return self.net / "net.json"
 
     @property
+    def joined(self) -> Path:
+        """How to join the network that a bootstrap token named; the home has no net of its own."""
+        return self.root / "joined.json"
+
+    @property
+    def lent(self) -> HomeLayout:
+        """A home of its own for the worker that `fog worker start` keeps."""
+        return HomeLayout(self.root / "lent")
+
+    @property
+    def given_tokens(self) -> Path:
+        """The bootstrap tokens that were given out, without what they open."""
+        return self.root / "tokens.json"
+
+    @property
+    def groups_file(self) -> Path:
+        """The keys of the groups that this fog is a member of, readable by its owner only."""
+        return self.root / "groups.json"
+
+    @property
     def daemon(self) -> Path:
         """State of the backend."""
         return self.root / "daemon"

@@ -2,6 +2,7 @@
 //!
 //! The owner spawns the same binary that production runs, with the same settings, on loopback
 //! ports that are kept over restarts. Its children die with it; a child that dies comes back.
+//! Where links listen for other machines, nodes need a token: these have one that lies in the net's folder.
 
 mod child;
 mod needs;
@@ -31,7 +32,7 @@ use crate::bounded::{FILE_LIMIT, read_at_most};
 use crate::daemon::{self, NodeRecord};
 use crate::net::{Endpoint, NET_FILE, NetFile};
 use crate::process::shut_down;
-use crate::state::{StateDir, StateError, note_trouble, read_json, shell_word, write_json};
+use crate::state::{StateDir, StateError, note_trouble, read_json, shell_word, write_json, write_private_json};
 
 /// Pause between two looks at children that start.
 const POLL: Duration = Duration::from_millis(20);
@@ -44,6 +45,13 @@ const HOPELESS: u32 = 3;
 
 /// How long the net may take to come up.
 const START_PATIENCE: Duration = Duration::from_mins(1);
+
+/// The token of the net's own nodes, where one is needed.
+const TOKEN_FILE: &str = "nodes.token";
+
+/// What the token says: as many nodes as a net can have, for as long as anybody may want to add some.
+const TOKEN_USES: u32 = 1024;
+const TOKEN_LASTS: Duration = Duration::from_hours(24 * 365 * 20);
 
 /// How a local network is run.
 #[derive(Clone, Debug)]
@@ -60,12 +68,21 @@ pub struct LocalnetConfig {
     pub exit: usize,
     /// Where all processes listen.
     pub ip: IpAddr,
+    /// Where links listen instead, for clients on other machines.
+    pub listen: Option<IpAddr>,
     /// Epoch length, as an argument (`600s`); as the authority has it, if not given.
     pub epoch: Option<String>,
     /// Mean delay per hop, as an argument (`15ms`); as the authority has it, if not given.
     pub mean_delay: Option<String>,
     /// Exact counters.
     pub exact_metrics: bool,
+}
+
+impl LocalnetConfig {
+    /// Where links listen.
+    fn links(&self) -> IpAddr {
+        self.listen.unwrap_or(self.ip)
+    }
 }
 
 /// Why a local network does not run.
@@ -223,6 +240,7 @@ impl Localnet {
             self.rest("the authority", started, deadline).await?;
         }
         self.write_net()?;
+        self.write_token()?;
         for (name, role) in self.nodes.clone() {
             let arguments = self.node_arguments(&name, role);
             self.spawn(name, arguments)?;
@@ -286,7 +304,7 @@ impl Localnet {
             .pair("--dir", self.config.dir.join("authority"))
             .pair("--network", "local")
             .pair("--expect", self.nodes.len().to_string())
-            .pair("--listen", SocketAddr::new(self.config.ip, 0).to_string())
+            .pair("--listen", SocketAddr::new(self.config.links(), 0).to_string())
             .flag("--one-operator")
             .flag("--die-with-parent");
         for (name, value) in [("--epoch", &self.config.epoch), ("--mean-delay", &self.config.mean_delay)] {
@@ -303,7 +321,7 @@ impl Localnet {
             .pair("--dir", self.config.dir.join(name))
             .pair("--bootstrap", self.config.dir.join(NET_FILE))
             .pair("--role", role.name())
-            .pair("--listen", SocketAddr::new(self.config.ip, 0).to_string())
+            .pair("--listen", SocketAddr::new(self.config.links(), 0).to_string())
             .pair("--http-ip", self.config.ip.to_string())
             .pair("--http-port", "0")
             // Ten nodes share this machine's processors.
@@ -312,7 +330,23 @@ impl Localnet {
         if self.config.exact_metrics {
             arguments.flag("--exact-metrics");
         }
+        if self.config.listen.is_some() {
+            arguments.pair("--token", self.config.dir.join(TOKEN_FILE));
+        }
         arguments.0
+    }
+
+    /// Makes the token of the net's own nodes, once and if they need one.
+    fn write_token(&self) -> Result<(), LocalnetError> {
+        let path = self.config.dir.join(TOKEN_FILE);
+        if self.config.listen.is_none() || path.exists() {
+            return Ok(());
+        }
+        let roles = vec![Role::Entry, Role::Middle, Role::Exit];
+        let dir = self.config.dir.join("authority");
+        let token = authority::issue_token(&dir, "local".to_owned(), roles, TOKEN_USES, TOKEN_LASTS)
+            .map_err(|err| LocalnetError::Missing(err.to_string()))?;
+        Ok(write_private_json(&path, &token)?)
     }
 
     /// The authority's record, once the running process has written it.
@@ -362,7 +396,8 @@ impl Localnet {
         };
         for (name, role) in &self.nodes {
             // A node that is just restarting keeps its former place, unless the whole net has moved.
-            let former = || read_node(&self.config.dir, name).filter(|former| former.listens.ip() == self.config.ip);
+            let former =
+                || read_node(&self.config.dir, name).filter(|former| former.listens.ip() == self.config.links());
             let Some(record) = self.node(name).or_else(former) else {
                 continue;
             };

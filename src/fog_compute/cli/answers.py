@@ -137,6 +137,7 @@ class Worker(TypedDict):
     slots: int
     leased: int
     memory_bytes: int
+    groups: list[str]
 
 
 class PathFigures(TypedDict):

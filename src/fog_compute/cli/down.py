@@ -11,7 +11,7 @@ from fog_compute.cli.lock import Free, HeldBy, HeldByUnknown, HomeLock
 from fog_compute.cli.output import write
 from fog_compute.layout import HomeLayout, home_from_environment
 
-__all__ = ["down"]
+__all__ = ["down", "stop_holder"]
 
 PATIENCE_S: Final = 8.0
 KILL_PATIENCE_S: Final = 4.0
@@ -21,16 +21,9 @@ PAUSE_S: Final = 0.05
 def down(*, json: JsonFlag = False) -> int:
     """Stop the fog that runs here; unfinished tasks go on with the next `fog up`."""
     layout = HomeLayout(home_from_environment())
-    lock = HomeLock(layout)
-    holder = lock.holder()
-    if isinstance(holder, Free):
+    if isinstance(HomeLock(layout).holder(), Free):
         raise NotRunningError(f"no fog is running in {layout.root}")
-    if isinstance(holder, HeldByUnknown):
-        raise CommandError(
-            f"the fog in {layout.root} is {holder.where}, and no signal is sent to what may be"
-            " another process: stop it where it was started, with `fog down` or Ctrl-C"
-        )
-    seconds = round(_stop(lock, holder), 1)
+    seconds = stop_holder(layout, "fog", "fog down")
     if json:
         print_json({"stopped": True, "seconds": seconds})
     else:
@@ -38,8 +31,25 @@ def down(*, json: JsonFlag = False) -> int:
     return 0
 
 
-def _stop(lock: HomeLock, holder: HeldBy) -> float:
-    """End the holder of a lock; return how many seconds that took."""
+def stop_holder(layout: HomeLayout, what: str, command: str) -> float:
+    """End whoever holds the lock of a home; return how many seconds that took.
+
+    Raises:
+        CommandError: it cannot be stopped from here; the text says what to do.
+    """
+    lock = HomeLock(layout)
+    holder = lock.holder()
+    if isinstance(holder, Free):
+        return 0.0
+    if isinstance(holder, HeldByUnknown):
+        raise CommandError(
+            f"the {what} in {layout.root} is {holder.where}, and no signal is sent to what may be"
+            f" another process: stop it where it was started, with `{command}` or Ctrl-C"
+        )
+    return round(_stop(lock, holder, what), 1)
+
+
+def _stop(lock: HomeLock, holder: HeldBy, what: str) -> float:
     process = holder.process
     began = time.monotonic()
     # The first signal drains, the second kills.
@@ -48,7 +58,7 @@ def _stop(lock: HomeLock, holder: HeldBy) -> float:
             process.send(signal.SIGTERM)
         except PermissionError:
             raise CommandError(
-                f"the fog (process {process.pid}) is another user's: stop it as that user"
+                f"the {what} (process {process.pid}) is another user's: stop it as that user"
             ) from None
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
@@ -56,5 +66,5 @@ def _stop(lock: HomeLock, holder: HeldBy) -> float:
                 return time.monotonic() - began
             time.sleep(PAUSE_S)
     raise CommandError(
-        f"the fog (process {process.pid}) does not stop: end it with `kill -9 {process.pid}`"
+        f"the {what} (process {process.pid}) does not stop: end it with `kill -9 {process.pid}`"
     )

@@ -71,6 +71,10 @@ def run(
     privacy: Annotated[
         PrivacyLevel, Parameter(help="1, 3, 5 or 7 mix nodes on each path.")
     ] = PrivacyLevel.PRIVATE,
+    group: Annotated[
+        str,
+        Parameter(help="Group whose workers may run it; by default your fog's first."),
+    ] = "",
     timeout: Annotated[
         str | None, Parameter(help="How long to wait here, such as 90s; the task goes on.")
     ] = None,
@@ -151,6 +155,7 @@ def run(
         "seed": None if seed is None else seed_from(_checked_text(seed)),
         "limits": limits,
         "privacy": privacy.value,
+        "group": _checked_text(group),
         "max_attempts": attempts,
         "strategy": None if strategy is None else strategy.value,
     }

@@ -23,6 +23,7 @@ from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
 from fog_compute.hosts import loopback_like
 from fog_compute.lifetime import hangup_counts
+from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.text import one_line
 
 __all__ = ["Report", "Supervisor", "net_times", "settings_environment"]
@@ -38,8 +39,12 @@ Report = Callable[[str, dict[str, object]], None]
 class Supervisor:
     """Starts the parts of a fog in their order, keeps them running, and stops them."""
 
-    def __init__(self, settings: Settings, report: Report) -> None:
-        """Start nothing yet; ``report`` hears of everything that happens."""
+    def __init__(self, settings: Settings, report: Report, *, asks: bool = True) -> None:
+        """Start nothing yet; ``report`` hears of everything that happens.
+
+        Unless it ``asks``, it only lends: there are workers and no backend.
+        """
+        self._asks: Final = asks
         self._settings: Final = settings
         self._layout: Final = settings.layout
         self._report: Final = report
@@ -58,6 +63,7 @@ class Supervisor:
 
         Raises:
             CommandError: a part cannot run; the text says which and why. Nothing is left running.
+            ConfigError: the keys of the groups cannot be read or made.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -66,6 +72,7 @@ class Supervisor:
             # A terminal that goes away may send it twice, which is no hurry.
             loop.add_signal_handler(signal.SIGHUP, self._stop.set)
         self._layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        KeyringFile(self._layout.groups_file).read_or_make()
         shortening = asyncio.create_task(keep_short(self._layout.logs), name="logs")
         try:
             async with asyncio.TaskGroup() as group:
@@ -90,13 +97,13 @@ class Supervisor:
 
     async def _start(self, group: asyncio.TaskGroup) -> None:
         net = [self._net()] if self._settings.net is None else []
-        backend = self._backend()
+        backend = [self._backend()] if self._asks else []
         workers = [self._worker(index) for index in range(self._settings.workers)]
         # The backend loads while the net starts, and joins it when it is there.
-        self._launch(group, [*net, backend])
+        self._launch(group, [*net, *backend])
         await self._await_ready(net)
         self._launch(group, workers)
-        await self._await_ready([backend, *workers])
+        await self._await_ready([*backend, *workers])
         self._report("ready", {"url": self._url, "seconds": self._seconds()})
 
     def _launch(self, group: asyncio.TaskGroup, children: Sequence[Child]) -> None:
@@ -123,6 +130,7 @@ class Supervisor:
                 *("--middle", str(settings.middle_nodes)),
                 *("--exit", str(settings.exit_nodes)),
                 *("--ip", loopback_like(settings.host)),  # for this machine alone
+                *(("--listen", settings.listen) if settings.listen else ()),
                 *net_times(settings),
                 *(("--exact-metrics",) if settings.exact_metrics else ()),
                 *("--die-with-parent", "--json"),
@@ -146,8 +154,10 @@ class Supervisor:
                 *spawn.python_command("fog_compute.worker", "--die-with-parent", "--json-logs"),
                 *("--home", str(self._layout.worker(index))),
                 *("--net", str(self._settings.bootstrap)),
+                *("--groups", str(self._layout.groups_file)),
                 *("--slots", str(self._settings.slots)),
                 *("--kinds", self._settings.kinds),
+                *("--memory-mib", str(self._settings.memory_mib)),
                 *("--log-level", self._settings.log_level),
             ]
 
@@ -173,7 +183,7 @@ class Supervisor:
             case "ended":
                 self._troubles.pop(child.name, None)  # the next one says what troubles it
                 self._report("ended", {"name": child.name, "code": event.get("code")})
-        if self._url:
+        if self._url or not self._asks:
             self._write_state()
 
     # Stopping

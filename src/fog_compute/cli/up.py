@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json as json_module
 import os
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -23,6 +24,7 @@ from fog_compute.config import Settings, load_settings
 from fog_compute.descriptors import LostOutput, drop_output, why
 from fog_compute.errors import FogError
 from fog_compute.first import go_below_first_process, is_first_process
+from fog_compute.layout import HomeLayout
 from fog_compute.lifetime import (
     interrupt_when_told_to_end,
     keep_files_private,
@@ -30,7 +32,7 @@ from fog_compute.lifetime import (
 )
 from fog_compute.units import parse_duration
 
-__all__ = ["relay", "up"]
+__all__ = ["relay", "report_json", "report_text", "start_in_background", "up"]
 
 _PARTS: Final = {"net": "local net", "backend": "backend"}
 
@@ -49,6 +51,13 @@ def up(
     port: Annotated[
         int | None,
         Parameter(help="Port of the backend on 127.0.0.1; 0 for any free one.", converter=whole),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        Parameter(
+            help="Address of this machine at which others reach the local net's links; whoever gets"
+            " there can use the network. The backend stays on loopback."
+        ),
     ] = None,
     epoch: Annotated[
         str | None,
@@ -74,6 +83,7 @@ def up(
         workers=workers,
         slots=slots,
         port=port,
+        listen=listen,
         epoch_s=None if epoch is None else parse_duration(epoch),
         mean_delay_ms=None if mean_delay is None else round(parse_duration(mean_delay) * 1000),
         exact_metrics=exact_metrics or None,
@@ -82,13 +92,13 @@ def up(
         _up(settings, detach=detach, as_json=json)
     except UnmetNeeds as error:
         if json:
-            _report_json("error", {"message": str(error), "problems": error.problems})
+            report_json("error", {"message": str(error), "problems": error.problems})
         for problem in error.problems[:-1]:
             note(problem)
         raise CommandError(error.problems[-1]) from None
     except FogError as error:
         if json:
-            _report_json("error", {"message": str(error)})
+            report_json("error", {"message": str(error)})
         raise
     return 0
 
@@ -106,7 +116,7 @@ def _up(settings: Settings, *, detach: bool, as_json: bool) -> None:
         check_needs(settings)
     if not lock.take():
         raise CommandError(_running_already(lock, settings))
-    report = _report_json if as_json else _report_text
+    report = report_json if as_json else report_text
     if detach:
         lock.give_back()
         _detach(settings, report)
@@ -135,17 +145,27 @@ def _running_already(lock: HomeLock, settings: Settings) -> str:
 
 def _detach(settings: Settings, report: Report) -> None:
     """Start the same command in a session of its own and wait until it is ready."""
-    settings.layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    command = spawn.python_command("fog_compute.cli.main", "up", "--json")
+    words = ["up"]
     values = settings.model_dump(include={"workers", "slots", "port"})
     for name, value in values.items():
-        command += [f"--{name}", str(value)]
-    command += net_times(settings)
+        words += [f"--{name}", str(value)]
+    if settings.listen is not None:
+        words += ["--listen", settings.listen]
+    words += net_times(settings)
     if settings.exact_metrics:
-        command.append("--exact-metrics")
+        words.append("--exact-metrics")
+    start_in_background(words, settings.layout, settings_environment(settings), report)
+
+
+def start_in_background(
+    words: Sequence[str], layout: HomeLayout, environment: dict[str, str], report: Report
+) -> None:
+    """Run a `fog` command with ``--json`` in a session of its own; wait until it is ready."""
+    layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = spawn.python_command("fog_compute.cli.main", *words, "--json")
     interrupt_when_told_to_end()
-    log = open_log(settings.layout.logs / "up.log")
-    process = spawn.start_detached(command, settings_environment(settings), stderr=log)
+    log = open_log(layout.logs / "up.log")
+    process = spawn.start_detached(command, environment, stderr=log)
     os.close(log)
     ready = False
     try:
@@ -177,18 +197,21 @@ def relay(process: spawn.Detached, report: Report) -> bool:
     raise CommandError(f"the fog ended with {process.wait()} before it was ready: see logs/up.log")
 
 
-def _report_json(event: str, fields: dict[str, object]) -> None:
+def report_json(event: str, fields: dict[str, object]) -> None:
+    """Tell one event as a line of JSON."""
     _write(json_module.dumps({"event": event, **fields}))
 
 
-def _report_text(event: str, fields: dict[str, object]) -> None:
+def report_text(event: str, fields: dict[str, object]) -> None:
+    """Tell one event to a person."""
     name = str(fields.get("name", ""))
     part = _PARTS.get(name, name)
     match event:
         case "started":
             _write(f"{part} started ({fields.get('seconds')} s)")
         case "ready":
-            _write(f"ready after {fields.get('seconds')} s: {fields.get('url')}")
+            url = fields.get("url")
+            _write(f"ready after {fields.get('seconds')} s" + (f": {url}" if url else ""))
         case "ended":
             note(f"{part} ended with {fields.get('code')} and is started again")
         case "restarted":

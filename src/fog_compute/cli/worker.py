@@ -18,7 +18,7 @@ def ls(*, json: JsonFlag = False) -> int:
         print_json(workers)
         return 0
     print_table(
-        ("WORKER", "LEVEL", "STATE", "KINDS", "SLOTS", "OURS", "MEMORY"),
+        ("WORKER", "LEVEL", "STATE", "KINDS", "SLOTS", "OURS", "MEMORY", "GROUPS"),
         [
             (
                 worker["name"],
@@ -28,6 +28,7 @@ def ls(*, json: JsonFlag = False) -> int:
                 worker["slots"],
                 worker["leased"],
                 format_bytes(worker["memory_bytes"]),
+                ",".join(worker["groups"]) or "none of ours",
             )
             for worker in workers
         ],

@@ -18,6 +18,7 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.coordinator import planner
 from fog_compute.coordinator.conversations import Conversations
 from fog_compute.coordinator.exchange import Carrier, Exchange
+from fog_compute.coordinator.membership import for_group
 from fog_compute.coordinator.open_work import OpenWork
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
@@ -26,6 +27,7 @@ from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Cancelled, Conflict, Store
 from fog_compute.tasks import WAITING_TASK_STATES, Attempt, Task, TaskSpec
+from fog_compute.tasks.keyring import Keys
 from fog_compute.text import one_line
 
 __all__ = ["Dispatcher"]
@@ -48,6 +50,7 @@ class Dispatcher:
         store: Store,
         fog: WorkerRegistry,
         carrier: Carrier,
+        keys: Keys,
         tempo: Tempo | None = None,
         clock: Clock | None = None,
         metrics: Metrics | None = None,
@@ -68,7 +71,7 @@ class Dispatcher:
             changed=self._wake.set,
         )
         self._exchange: Final = Exchange(
-            carrier, store.blobs, tempo.request_timeout_s, self._clock, self._work.heard
+            carrier, store.blobs, keys, tempo.request_timeout_s, self._clock, self._work.heard
         )
         self._talk: Final = Conversations(
             work=self._work,
@@ -78,6 +81,7 @@ class Dispatcher:
             clock=self._clock,
             metrics=metrics,
         )
+        self._keys: Final = keys
         self._tempo: Final = tempo
         self._ready: Final = asyncio.Event()
         self._workers_trouble = ""
@@ -91,10 +95,12 @@ class Dispatcher:
 
         Raises:
             Conflict: another task was made under the key.
+            InvalidTask: it is for a group that this fog is no member of.
             NotFound: a blob of the task was not uploaded.
             StoreError: the database refused.
         """
         await self._until_ready()
+        spec = for_group(spec, self._keys())
         # Once it is on disk it must be known here too, whoever stops waiting for the answer.
         return await asyncio.shield(self._create(spec, key))
 

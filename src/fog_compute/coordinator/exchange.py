@@ -19,6 +19,8 @@ from fog_compute.errors import ChannelDown, ChannelError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import BlobStore
 from fog_compute.tasks import Attempt, Task
+from fog_compute.tasks.groups import NotAMember
+from fog_compute.tasks.keyring import Keys
 from fog_compute.tasks.messages import (
     MAX_ATTEMPTS,
     Accepted,
@@ -42,6 +44,7 @@ from fog_compute.tasks.messages import (
 from fog_compute.tasks.model import argv_bytes
 from fog_compute.tasks.sealing import session_of
 from fog_compute.tasks.wire import WireError, encode, limits_to_wire, parse_reply
+from fog_compute.threads import in_thread
 
 __all__ = ["Carrier", "Exchange", "Heard", "Renewal"]
 
@@ -58,6 +61,9 @@ REF_BYTES: Final = 36
 SUBMIT_ROUNDS: Final = 4
 SUBMIT_HOLD_MS: Final = 400
 """How long a worker may wait for a short task's end before it answers a submission."""
+
+SEALED_AT_ONCE: Final = 128 * 1024
+"""Bytes that are hashed in less time than a thread needs."""
 
 SLOWEST_BYTES_PER_S: Final = 20_000
 """Rate that a large message is given time for."""
@@ -108,12 +114,19 @@ class Carrier(Protocol):
 class Exchange:
     """Speaks with workers over a carrier."""
 
-    __slots__ = ("_blobs", "_carrier", "_clock", "_heard", "_timeout_s")
+    __slots__ = ("_blobs", "_carrier", "_clock", "_heard", "_keys", "_timeout_s")
 
     def __init__(
-        self, carrier: Carrier, blobs: BlobStore, timeout_s: float, clock: Clock, heard: Heard
+        self,
+        carrier: Carrier,
+        blobs: BlobStore,
+        keys: Keys,
+        timeout_s: float,
+        clock: Clock,
+        heard: Heard,
     ) -> None:
         """Answers to small messages are awaited ``timeout_s`` seconds."""
+        self._keys: Final = keys
         self._carrier: Final = carrier
         self._blobs: Final = Blobs(blobs)
         self._timeout_s: Final = timeout_s
@@ -287,7 +300,7 @@ class Exchange:
         return None
 
     async def _ask(self, session: Session, message: Request, *, reply_packets: int = 2) -> Reply:
-        body = encode(message)
+        body = await self._as_member(session, message)
         data = await self._carrier.request_through_circuit(
             await self.circuit(session),
             body,
@@ -303,10 +316,22 @@ class Exchange:
             raise ChannelError(f"a worker's answer cannot be read: {error}") from error
 
     async def _send(self, session: Session, message: Request) -> None:
+        body = await self._as_member(session, message)
         await self._carrier.send_through_circuit(
-            await self.circuit(session), encode(message), session.level, to=session.address
+            await self.circuit(session), body, session.level, to=session.address
         )
         self._heard(session.level)
+
+    async def _as_member(self, session: Session, message: Request) -> bytes:
+        """The bytes of a message, with the proof that a member of the session's group wrote it."""
+        body = encode(message)
+        try:
+            seal = self._keys().seal
+            if len(body) <= SEALED_AT_ONCE:
+                return seal(session.group, session.address, body)
+            return await in_thread(seal, session.group, session.address, body)
+        except NotAMember as error:
+            raise ChannelError(str(error)) from error
 
     def _time_for(self, size: int) -> float:
         return self._timeout_s + size / SLOWEST_BYTES_PER_S

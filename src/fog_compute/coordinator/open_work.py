@@ -304,11 +304,11 @@ class OpenWork:
 
     def session(self, task: Task, attempt: Attempt) -> Session:
         """The session of an attempt, begun if there is none."""
-        level = task.spec.privacy
-        key = session_key(level, attempt)
+        level, group = task.spec.privacy, task.spec.group
+        key = session_key(level, group, attempt)
         session = self.sessions.get(key)
         if session is None:
-            session = Session(key, level, attempt, self._pacing, self._clock.now())
+            session = Session(key, level, group, attempt, self._pacing, self._clock.now())
             self.sessions[key] = session
         self._session_of[attempt.handle] = key
         return session

@@ -286,6 +286,7 @@ def requirements_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> R
         privacy=spec.privacy,
         strategy=spec.strategy,
         module=spec.module,
+        groups=frozenset((spec.group,)),
         avoid=frozenset(one.worker for one in ended if one.worker not in refusals),
         refused_by=frozenset(name for name, until in refusals.items() if until > now),
     )

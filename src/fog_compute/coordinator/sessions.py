@@ -1,6 +1,7 @@
 """A session: what one worker and this coordinator share at one level for a while.
 
-It has one circuit, one key for blobs and one poll for all its attempts. At SECRET every attempt
+It has one circuit, one key for blobs, one group whose member its messages come from, and one poll
+for all its attempts. At SECRET every attempt
 has a session of its own, so that nothing a worker keeps ties two tasks together.
 """
 
@@ -131,6 +132,7 @@ class Session:
         "blob_key",
         "circuit_id",
         "circuit_lock",
+        "group",
         "held_refs",
         "key",
         "last_used",
@@ -146,6 +148,7 @@ class Session:
         self,
         key: str,
         level: PrivacyLevel,
+        group: str,
         attempt: Attempt,
         pacing: Pacing,
         now: datetime,
@@ -153,6 +156,7 @@ class Session:
         """Begin with the first attempt of the session; nothing is sent yet."""
         self.key: Final = key
         self.level: Final = level
+        self.group: Final = group
         self.worker: Final = attempt.worker
         self.address: Final = attempt.address
         self.circuit_id: str | None = None
@@ -306,9 +310,9 @@ class Session:
         return self.level is PrivacyLevel.SECRET or now - self.last_used > IDLE_LIFE
 
 
-def session_key(level: PrivacyLevel, attempt: Attempt) -> str:
+def session_key(level: PrivacyLevel, group: str, attempt: Attempt) -> str:
     """Name the session that an attempt belongs to."""
-    parts = [level.value, attempt.worker, attempt.address]
+    parts = [level.value, group, attempt.worker, attempt.address]
     if level is PrivacyLevel.SECRET:
         parts.append(attempt.handle)
     return "/".join(parts)

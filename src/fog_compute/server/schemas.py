@@ -70,6 +70,7 @@ class TaskIn(_In):
     seed: str | None = Field(
         None, description="64 hex digits that its randomness starts from; by default by its id."
     )
+    group: str = Field("", max_length=32, description="Whose workers run it; by default the first.")
 
     strategy: Strategy | None = Field(
         None, description="How to choose its worker; by default FOG_STRATEGY, then by its level."
@@ -89,6 +90,7 @@ class TaskIn(_In):
             env=self.env,
             seed=self.seed,
             strategy=self.strategy,
+            group=self.group,
         )
 
 
@@ -179,6 +181,7 @@ class TaskOut(_Out):
     argv: list[str]
     seed: str = Field(description="With it, the same task gives the same output again.")
     privacy: PrivacyLevel
+    group: str
     hops: int
     tries: int
     max_attempts: int
@@ -376,6 +379,7 @@ def _task_fields(task: Task, waiting: str) -> dict[str, object]:
         "argv": list(task.spec.argv),
         "seed": task.seed,
         "privacy": task.spec.privacy,
+        "group": task.spec.group,
         "hops": task.spec.privacy.hops,
         "tries": task.tries,
         "max_attempts": task.spec.max_attempts,

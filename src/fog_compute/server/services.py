@@ -13,6 +13,7 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.config import Settings
 from fog_compute.coordinator.admission import Admission
 from fog_compute.coordinator.dispatcher import Dispatcher
+from fog_compute.coordinator.membership import MemberDirectory
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.routes import FogOnionCoordinator
 from fog_compute.coordinator.sessions import Tempo
@@ -20,6 +21,7 @@ from fog_compute.errors import FogError, NotFound, ServiceUnavailable
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Store
+from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.vpn.betanet import BetanetService
 from fog_compute.vpn.directory import WorkerDirectory
 from fog_compute.vpn.network import NetworkStatus
@@ -172,8 +174,10 @@ class ServiceManager:
         sessions = SessionManager(onion, clock=self._clock)
         self._up("sessions", sessions)
         self._background(sessions.run(), "sessions")
+        groups = KeyringFile(settings.layout.groups_file)
+        groups.read_or_make()
         workers = WorkerRegistry(
-            network,
+            MemberDirectory(network, groups.current),
             clock=self._clock,
             strategy=settings.strategy,
             near=frozenset(filter(None, settings.near.split(","))),
@@ -183,6 +187,7 @@ class ServiceManager:
             store=store,
             fog=workers,
             carrier=onion,
+            keys=groups.current,
             tempo=Tempo(
                 lease_s=settings.lease_s,
                 request_timeout_s=settings.request_timeout_s,

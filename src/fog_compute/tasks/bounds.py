@@ -57,7 +57,6 @@ REF_BYTES: Final = 32
 KEY_BYTES: Final = 32
 RESULT_ID_BYTES: Final = 8
 MAX_KIND_LENGTH: Final = 64
-MAX_PROOF_BYTES: Final = 4096
 SESSION_BYTES: Final = 16
 MAX_LOG_TAIL_BYTES: Final = 512
 MAX_HOLD_MS: Final = 86_400_000
@@ -130,7 +129,6 @@ def _check_submit(submit: Submit) -> None:
         _length("reference", ref, REF_BYTES)
     _handles(submit.acks)
     _within("hold_ms", submit.hold_ms, 0, MAX_HOLD_MS)
-    _count("bytes of a proof", submit.proof, MAX_PROOF_BYTES)
     for order in submit.orders:
         _check_order(order)
 

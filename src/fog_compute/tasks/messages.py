@@ -102,7 +102,6 @@ class Submit(_Message, frozen=True, tag="submit"):
     attached: Annotated[dict[bytes, bytes], Meta(max_length=MAX_ATTACHED)] = {}
     acks: Handles = ()  # as `Ack`, to save a message
     hold_ms: int = 0  # answer only when one has finished, or after this long
-    proof: bytes = b""  # of the sender's group
 
 
 class Module(_Message, frozen=True, tag="module"):

@@ -288,6 +288,7 @@ class TaskSpec:
     max_attempts: int = 3
     seed: str | None = None  # SHA-256 in hex; None: from the task's id
     strategy: Strategy | None = None  # None: by the coordinator's setting, then the level
+    group: str = ""  # whose workers may run it; "": those of the fog's first group
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run, naming the field."""

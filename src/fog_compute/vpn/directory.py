@@ -27,7 +27,7 @@ class WorkerOffer:
         kinds: kinds of task that it runs.
         slots: tasks that it runs at once.
         memory_bytes: memory that one task may have.
-        groups: groups that it serves.
+        groups: groups that it serves: as tags in the list, by names where they were read.
         level: the level whose tasks it takes at this address; None for any.
     """
 

@@ -1,4 +1,4 @@
-"""The worker process: ``python -m fog_compute.worker --home DIR --net NET.json``.
+"""The worker process: ``python -m fog_compute.worker --home DIR --net NET.json --groups FILE``.
 
 It owns its home folder, joins the network with a client of its own for each privacy level, and
 serves until it is told to stop.  SIGINT or SIGTERM lets attempts in hand end for a few seconds; a
@@ -18,6 +18,7 @@ import contextlib
 import os
 import secrets
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -44,15 +45,21 @@ from fog_compute.lifetime import (
 from fog_compute.observability import configure_logging
 from fog_compute.reading import read_state
 from fog_compute.tasks import TaskKind
+from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.units import MIB
 from fog_compute.vpn.betanet import BetanetChannel, open_channel
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.publishing import Served
+from fog_compute.worker.report import write_report
 from fog_compute.worker.settings import WorkerSettings
+from fog_compute.writing import write_private
 
 DRAIN_S: Final = 2.5  # `fog up` gives a worker a second more to end
 MOST_DIGITS: Final = 20
+LOCK_TRIES: Final = 20
+LOCK_PAUSE_S: Final = 0.02
+REPORT_EVERY_S: Final = 0.5
 OFFER_LIFETIME_PUBLICATIONS: Final = 3  # an offer outlives this many pauses between publications
 
 
@@ -103,10 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     configure_logging(level=options.log_level, json=options.json_logs)
     raise_descriptor_limit()
     try:
-        options.home, options.net = (
-            usable_home(options.home, WORKER_HOME_BYTES),
-            whole_path(options.net),
-        )
+        options.home = usable_home(options.home, WORKER_HOME_BYTES)
+        options.net, options.groups = whole_path(options.net), whole_path(options.groups)
         with owned(options.home):
             asyncio.run(_serve(options))
     except FogError as err:
@@ -121,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--home", type=Path, required=True, help="folder that holds all state")
     parser.add_argument("--net", type=Path, required=True, help="bootstrap file of the mixnet")
+    parser.add_argument(
+        "--groups",
+        type=Path,
+        required=True,
+        help="file with the keys of the groups that are served, for its owner alone to read",
+    )
     parser.add_argument("--slots", type=_whole(1, 64), default=1, help="tasks that run at once")
     parser.add_argument(
         "--queue", type=_whole(0, 4096), default=64, help="attempts that may wait for a slot"
@@ -175,6 +186,8 @@ async def _serve(options: argparse.Namespace) -> None:
         memory_bytes=options.memory_mib * MIB,
         kinds=options.kinds,
     )
+    groups = KeyringFile(options.groups)
+    groups.read()
     stop = stop_event()
     async with AsyncExitStack() as opened:
         channels = await _open_channels(options.home, options.net, opened)
@@ -186,14 +199,19 @@ async def _serve(options: argparse.Namespace) -> None:
                 for level, channel in channels.items()
             ],
             options.home,
+            keys=groups.current,
             settings=settings,
             on_trouble=lambda reason: announce("trouble", reason=reason),
         )
-        announcing = asyncio.create_task(_announce_ready(agent))
+        beside = (
+            asyncio.create_task(_announce_ready(agent)),
+            asyncio.create_task(_keep_report(agent, options.home)),
+        )
         try:
             await _run_until(agent, stop, by_owner=options.die_with_parent)
         finally:
-            announcing.cancel()
+            for task in beside:
+                task.cancel()
 
 
 async def _open_channels(
@@ -226,6 +244,18 @@ async def _announce_ready(agent: WorkerAgent) -> None:
     announce("ready")
 
 
+async def _keep_report(agent: WorkerAgent, home: Path) -> None:
+    """Write down how the worker stands whenever that has changed; where it cannot be, go on."""
+    written = b""
+    while True:
+        report = msgspec.json.encode(agent.report())
+        if report != written:
+            with contextlib.suppress(OSError):  # the disk's trouble is told by who needs it
+                write_report(home, report)
+                written = report
+        await asyncio.sleep(REPORT_EVERY_S)
+
+
 async def _run_until(agent: WorkerAgent, stop: asyncio.Event, *, by_owner: bool) -> None:
     """Serve until told to stop, then let attempts in hand end.
 
@@ -252,11 +282,20 @@ def owned(home: Path) -> Iterator[None]:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(home / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if not try_lock(descriptor):
+        if not _taken(descriptor):
             raise ConfigError(f"another worker runs in {home}: stop it, or give another --home")
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    """Take the lock; who only looks whether a worker runs holds it for a moment."""
+    for _ in range(LOCK_TRIES):
+        if try_lock(descriptor):
+            return True
+        time.sleep(LOCK_PAUSE_S)
+    return False
 
 
 def write_state(home: Path, settings: WorkerSettings) -> dict[PrivacyLevel, str]:
@@ -270,9 +309,7 @@ def write_state(home: Path, settings: WorkerSettings) -> dict[PrivacyLevel, str]
         names = msgspec.json.decode(read_state(path), type=WorkerFile).names
     names = {level: names.get(level) or f"worker-{secrets.token_hex(4)}" for level in PrivacyLevel}
     state = WorkerFile(names=names, pid=os.getpid(), slots=settings.slots)
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(msgspec.json.encode(state))
-    temporary.replace(path)
+    write_private(path, msgspec.json.encode(state))
     return names
 
 

@@ -12,8 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import ChannelError
+from fog_compute.tasks.keyring import Keys
 from fog_compute.tasks.messages import QUEUED
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.holdings import Holdings
@@ -21,6 +24,7 @@ from fog_compute.worker.journal import Journal
 from fog_compute.worker.publishing import Served, publish
 from fog_compute.worker.reception import Reception
 from fog_compute.worker.release import Releases
+from fog_compute.worker.report import Listing, WorkerReport
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slots import Slots
 
@@ -38,12 +42,14 @@ class WorkerAgent:
         served: Sequence[Served],
         home: Path,
         *,
+        keys: Keys,
         settings: WorkerSettings | None = None,
         clock: Clock | None = None,
         on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Keep all state below ``home``, and share the slots among the levels in ``served``.
 
+        Only who proves one of the groups that ``keys`` gives may ask for anything.
         ``on_trouble`` is called with one line when the machine keeps slots from running tasks, and
         with an empty one when it does so no longer.
         """
@@ -57,7 +63,10 @@ class WorkerAgent:
         self._slots: Final = Slots(
             home, settings, self._holdings, cache, self._releases, self._clock, on_trouble
         )
-        self._reception: Final = Reception(self._holdings, cache, self._slots, self._clock)
+        self._keys: Final = keys
+        self._cache: Final = cache
+        self._listings: Final = {one.name: Listing(one.name, one.level) for one in self._served}
+        self._reception: Final = Reception(self._holdings, cache, self._slots, keys, self._clock)
 
     async def run(self) -> None:
         """Serve until cancelled or until the channel closes.  No runner is left behind.
@@ -73,7 +82,10 @@ class WorkerAgent:
                 group.create_task(self._sweep(), name="sweep")
                 for one in self._served:
                     if one.publisher is not None:
-                        publishing = publish(one, one.publisher, self._slots, self._clock)
+                        listing = self._listings[one.name]
+                        publishing = publish(
+                            one, one.publisher, self._slots, self._keys, listing, self._clock
+                        )
                         group.create_task(publishing, name="publish")
                     group.create_task(self._reception.receive(group, one.channel), name="receive")
         except* ChannelError as errors:
@@ -86,6 +98,32 @@ class WorkerAgent:
     async def tried(self) -> None:
         """Return once it is known whether this machine can run tasks."""
         await self._slots.tried()
+
+    def report(self) -> WorkerReport:
+        """How the worker stands, for its owner."""
+        settings = self._slots.settings
+        waiting = sum(one.state == QUEUED for one in self._holdings)
+        counts = msgspec.structs.replace(
+            self._holdings.counts, turned_away=self._reception.turned_away
+        )
+        return WorkerReport(
+            levels=tuple(self._listings.values()),
+            groups=self._keys().names,
+            kinds=settings.kinds,
+            slots=settings.slots,
+            able=self._slots.able,
+            running=len(self._holdings) - waiting,
+            waiting=waiting,
+            queue=settings.queue,
+            memory_bytes=settings.memory_bytes,
+            walls=self._slots.walls,
+            trouble=self._slots.trouble,
+            cache_bytes=self._cache.used_bytes,
+            cache_limit=settings.cache_bytes,
+            kept_bytes=self._holdings.kept_bytes,
+            kept_limit=settings.kept_bytes,
+            counts=counts,
+        )
 
     async def drain(self, seconds: float) -> None:
         """Take no more attempts, let those that run end for ``seconds``, and give the rest back.

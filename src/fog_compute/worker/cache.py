@@ -57,6 +57,11 @@ class BlobCache:
             self._sizes[ref] = size
         self._total = sum(self._sizes.values())
 
+    @property
+    def used_bytes(self) -> int:
+        """What is kept now."""
+        return self._total
+
     def has(self, ref: bytes) -> bool:
         """Say whether a blob is here."""
         return ref in self._sizes

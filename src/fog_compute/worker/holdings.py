@@ -25,6 +25,7 @@ from fog_compute.tasks.pacing import next_edge
 from fog_compute.worker.attempts import Held, refs_of
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.journal import Journal, JournalUnusable
+from fog_compute.worker.report import Counts
 from fog_compute.worker.shares import Owner, Turns, furthest_above
 
 __all__ = ["Holdings"]
@@ -36,7 +37,11 @@ _log = get_logger("fog_compute.worker")
 
 
 class Holdings:
-    """Attempts from their acceptance until they are forgotten."""
+    """Attempts from their acceptance until they are forgotten.
+
+    Attributes:
+        counts: what became of them since this process began.
+    """
 
     def __init__(self, journal: Journal, cache: BlobCache, kept_s: float, clock: Clock) -> None:
         """Hold nothing but what ``journal`` kept; it remembers what is over for ``kept_s``."""
@@ -49,6 +54,7 @@ class Holdings:
         self._lost: Final[dict[bytes, None]] = {}
         self._queued: Final = asyncio.Event()
         self._turns: Final = Turns()
+        self.counts: Final = Counts()
 
     def __len__(self) -> int:
         """How many wait or run."""
@@ -83,6 +89,7 @@ class Holdings:
     def add(self, held: Held) -> None:
         """Take an attempt in, with its blobs."""
         self._held[held.handle] = held
+        self.counts.taken += 1
         self._cache.pin(refs_of(held.order))
         self._queued.set()
 
@@ -145,6 +152,7 @@ class Holdings:
             held.handle, held.owner, result, release_at, release_at + self._kept_s
         )
         self._unreleased[held.handle] = held
+        self.counts.finished += 1
         self._let_go(held)
         # Writing it may have taken longer than to that edge.
         return self._until_edge(held)
@@ -157,6 +165,7 @@ class Holdings:
     def lose(self, held: Held) -> None:
         """Remember that an attempt was lost; a bounded number of them."""
         self._lost[held.handle] = None
+        self.counts.lost += 1
         if len(self._lost) > LOST_REMEMBERED:
             del self._lost[next(iter(self._lost))]
         self._let_go(held)
@@ -164,9 +173,11 @@ class Holdings:
 
     async def note_given_back(self, held: Iterable[Held]) -> None:
         """Write down that attempts go elsewhere, before they do."""
+        handles = [one.handle for one in held]
         until = self._journal.now() + self._kept_s
+        self.counts.returned += len(handles)
         try:
-            await self._journal.give_back([one.handle for one in held], until)
+            await self._journal.give_back(handles, until)
         except JournalUnusable as err:
             _log.warning("attempts.not_given_back", reason=err.message)
 

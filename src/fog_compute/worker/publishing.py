@@ -10,8 +10,12 @@ from fog_compute.clock import Clock
 from fog_compute.errors import FogError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
+from fog_compute.tasks.groups import Keyring
+from fog_compute.tasks.keyring import Keys
+from fog_compute.text import one_line
 from fog_compute.vpn.channel import MessageChannel
 from fog_compute.vpn.directory import WorkerOffer, WorkerPublisher
+from fog_compute.worker.report import Listing
 from fog_compute.worker.slots import Slots
 
 __all__ = ["Served", "publish"]
@@ -38,18 +42,31 @@ class Served:
     publisher: WorkerPublisher | None = None
 
 
-async def publish(served: Served, publisher: WorkerPublisher, slots: Slots, clock: Clock) -> None:
-    """Publish what is lent again and again, as long as any slot can be used."""
+async def publish(
+    served: Served,
+    publisher: WorkerPublisher,
+    slots: Slots,
+    keys: Keys,
+    listing: Listing,
+    clock: Clock,
+) -> None:
+    """Publish what is lent again and again, as long as any slot can be used.
+
+    How that went stands in ``listing``; an offer that is not repeated leaves the list.
+    """
     await slots.tried()
     while True:
         pause, changed = slots.settings.publish_s, slots.changed
         if slots.able:
             try:
-                await publisher.publish(_offer(served, slots))
+                await publisher.publish(_offer(served, slots, keys()))
+                listing.listed, listing.reason = True, ""
             except FogError as err:
                 _log.warning("offer.not_published", reason=err.message)
+                listing.listed, listing.reason = False, one_line(err.message)
                 pause = min(pause, PUBLISH_RETRY_S)
         else:
+            listing.listed, listing.reason = False, "no slot can run tasks"
             pause = min(pause, PUBLISH_RETRY_S)
         await _sleep_unless(changed, pause, clock)
 
@@ -65,7 +82,7 @@ async def _sleep_unless(event: asyncio.Event, seconds: float, clock: Clock) -> N
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-def _offer(served: Served, slots: Slots) -> WorkerOffer:
+def _offer(served: Served, slots: Slots, groups: Keyring) -> WorkerOffer:
     settings = slots.settings
     return WorkerOffer(
         name=served.name,
@@ -73,6 +90,6 @@ def _offer(served: Served, slots: Slots) -> WorkerOffer:
         kinds=settings.kinds,
         slots=slots.able,
         memory_bytes=settings.memory_bytes,
-        groups=settings.groups,
+        groups=groups.tags(served.channel.address),
         level=served.level,
     )

@@ -16,6 +16,8 @@ import msgspec
 from fog_compute.clock import Clock
 from fog_compute.errors import ChannelError, FogError, InvalidTask
 from fog_compute.observability import get_logger
+from fog_compute.tasks.groups import NotAMember
+from fog_compute.tasks.keyring import Keys
 from fog_compute.tasks.messages import (
     QUEUED,
     Accepted,
@@ -50,6 +52,7 @@ from fog_compute.vpn.channel import MessageChannel, Received
 from fog_compute.worker.attempts import Held, check_inputs, check_order, refs_of
 from fog_compute.worker.budget import ByteBudget
 from fog_compute.worker.cache import BlobCache, CacheFull
+from fog_compute.worker.door import Door
 from fog_compute.worker.holdings import Holdings
 from fog_compute.worker.journal import JournalUnusable
 from fog_compute.worker.shares import Owner
@@ -71,8 +74,15 @@ _log = get_logger("fog_compute.worker")
 class Reception:
     """Where requests come in and answers go out."""
 
-    def __init__(self, holdings: Holdings, cache: BlobCache, slots: Slots, clock: Clock) -> None:
-        """Take attempts for ``slots`` into ``holdings``, and their blobs into ``cache``."""
+    def __init__(
+        self, holdings: Holdings, cache: BlobCache, slots: Slots, keys: Keys, clock: Clock
+    ) -> None:
+        """Take attempts for ``slots`` into ``holdings``, and their blobs into ``cache``.
+
+        Only members of the groups that ``keys`` gives are let in.
+        """
+        self._keys: Final = keys
+        self._doors: Final[list[Door]] = []
         self._holdings: Final = holdings
         self._cache: Final = cache
         self._slots: Final = slots
@@ -92,13 +102,15 @@ class Reception:
         Raises:
             ChannelError: it is closed.
         """
+        door = Door(channel, self._keys, self._clock)
+        self._doors.append(door)
         free = asyncio.Semaphore(CONCURRENT_REQUESTS)
         await self._slots.tried()  # so that no attempt is taken that this machine cannot run
         while True:
             await free.acquire()
             incoming = await channel.receive()
             taken = await self._budget.take(len(incoming.body))
-            handling = group.create_task(self._handle(channel, incoming, free, taken))
+            handling = group.create_task(self._handle(channel, door, incoming, free, taken))
             self._handling.add(handling)
             handling.add_done_callback(self._handling.discard)
 
@@ -107,18 +119,30 @@ class Reception:
         if self._handling:
             await asyncio.wait(self._handling, timeout=seconds)
 
+    @property
+    def turned_away(self) -> int:
+        """Requests that no group of this worker vouched for."""
+        return sum(door.turned_away for door in self._doors)
+
     async def _handle(
-        self, channel: MessageChannel, incoming: Received, free: asyncio.Semaphore, taken: int
+        self,
+        channel: MessageChannel,
+        door: Door,
+        incoming: Received,
+        free: asyncio.Semaphore,
+        taken: int,
     ) -> None:
         """Answer one request; while it waits for news, others are handled in its place."""
         try:
-            request, reply = await self._done(incoming)
+            request, reply = await self._let_in(door, incoming)
         finally:
             self._budget.give_back(taken)
             free.release()
         incoming = dataclasses.replace(incoming, body=b"")
         with contextlib.suppress(ChannelError):
             await channel.commit(incoming)
+        if reply is None:
+            return
         if isinstance(request, Submit | Poll) and incoming.reply_capacity:
             await self._hold(request, reply)
             try:
@@ -134,28 +158,36 @@ class Reception:
 
     # What is done
 
-    async def _done(self, incoming: Received) -> tuple[Request | None, Reply]:
+    async def _let_in(self, door: Door, incoming: Received) -> tuple[Request | None, Reply | None]:
+        """Do what a message of a member asks; a stranger is told why not, or nothing."""
+        try:
+            group, body = await door.open(incoming)
+        except NotAMember as err:
+            return None, rejected(err.message) if door.may_answer() else None
+        return await self._done(group, body)
+
+    async def _done(self, group: str, body: bytes) -> tuple[Request | None, Reply]:
         """Do what a message asks; all that must last has been kept when this returns.
 
         Of a submission, only what its answer needs is returned: many wait for news.
         """
         try:
-            request = parse_request(incoming.body)
+            request = parse_request(body)
         except WireError as err:
             _log.debug("request.refused", reason=str(err))
             return None, Rejected("this is no request of this protocol")
-        reply = await self._effect(request)
+        reply = await self._effect(group, request)
         if isinstance(request, Submit):
             request = msgspec.structs.replace(request, attached={})
         return request, reply
 
-    async def _effect(self, request: Request) -> Reply:
+    async def _effect(self, group: str, request: Request) -> Reply:
         try:
             match request:
                 case Submit():
-                    return await self._submit(request)
+                    return await self._submit(group, request)
                 case Module():
-                    owner = Owner("", request.session)
+                    owner = Owner(group, request.session)
                     await self._cache.put(request.ref, request.data, owner)
                 case Poll():
                     await self._holdings.forget(request.acks)
@@ -170,9 +202,9 @@ class Reception:
             return self._put_off(err)
         return Done()
 
-    async def _submit(self, submit: Submit) -> Answers:
+    async def _submit(self, group: str, submit: Submit) -> Answers:
         """Judge every order by itself: what one lacks or breaks keeps no other from its slot."""
-        owner = Owner("", session_of(submit.key))
+        owner = Owner(group, session_of(submit.key))
         with contextlib.suppress(JournalUnusable):  # they are told again
             await self._holdings.forget(submit.acks)
         answers: list[Answer] = []

@@ -28,7 +28,6 @@ class WorkerSettings:
         hold_s: longest time that an answer is held back for news.
         publish_s: seconds between two publications of the offer.
         kinds: kinds of task that it runs, ``python`` only where it can.
-        groups: groups that it serves.
     """
 
     slots: int = 1
@@ -45,4 +44,3 @@ class WorkerSettings:
     hold_s: float = 20.0
     publish_s: float = 30.0
     kinds: tuple[str, ...] = field(default=(TaskKind.WASM.value,))
-    groups: tuple[str, ...] = ()

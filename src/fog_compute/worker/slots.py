@@ -84,6 +84,11 @@ class Slots:
         return len(self._able)
 
     @property
+    def trouble(self) -> str:
+        """Why slots cannot be used; empty if they can."""
+        return self._trouble
+
+    @property
     def closed(self) -> bool:
         """Whether no attempt can be taken: the worker ends, or this machine runs no tasks."""
         return self.draining or (self._tried.is_set() and not self._able)

@@ -270,6 +270,10 @@ pub(super) struct LocalnetArguments {
     /// on a machine without IPv4.
     #[arg(long, default_value = "127.0.0.1", value_parser = one_address)]
     pub(super) ip: IpAddr,
+    /// Address of this machine on which the links listen instead, so that clients on other machines get
+    /// there; no other node is let in without a token.
+    #[arg(long, value_name = "ADDR", value_parser = reachable)]
+    pub(super) listen: Option<IpAddr>,
     /// How long an epoch lasts. Fixed for good by the first start [default for a new network: 600s].
     #[arg(long, value_parser = duration_text)]
     pub(super) epoch: Option<String>,
@@ -384,6 +388,13 @@ fn one_address(text: &str) -> Result<IpAddr, String> {
     })
 }
 
+/// Reads an address of this machine at which others reach it.
+fn reachable(text: &str) -> Result<IpAddr, String> {
+    let refused = |ip: &IpAddr| ip.is_unspecified() || ip.is_loopback() || ip.is_multicast();
+    let ip: Option<IpAddr> = text.parse().ok().filter(|ip| !refused(ip));
+    ip.ok_or_else(|| "give one address of this machine that others reach, as 192.0.2.1 or 2001:db8::1".to_owned())
+}
+
 /// Reads `600s`, `15ms`, `0.5s`, `10m` or `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration; write 600s, 15ms, 0.5s, 10m or 1h");
@@ -431,6 +442,14 @@ mod tests {
         assert!(one_address("::1").unwrap().is_ipv6());
         for wrong in ["0.0.0.0", "::", "192.0.2.1", "localhost", "[::1]", ""] {
             assert!(one_address(wrong).unwrap_err().contains("127.0.0.1"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn links_listen_for_others_at_an_address_that_others_reach() {
+        assert_eq!("10.1.0.1", reachable("10.1.0.1").unwrap().to_string());
+        for wrong in ["0.0.0.0", "::", "127.0.0.1", "::1", "224.0.0.1", "10.1.0.1:7000", ""] {
+            assert!(reachable(wrong).unwrap_err().contains("192.0.2.1"), "{wrong}");
         }
     }
 

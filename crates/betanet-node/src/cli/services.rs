@@ -129,6 +129,7 @@ pub(super) async fn localnet(arguments: LocalnetArguments) -> Result<(), Failure
         middle: arguments.middle,
         exit: arguments.exit,
         ip: arguments.ip,
+        listen: arguments.listen,
         epoch: arguments.epoch,
         mean_delay: arguments.mean_delay,
         exact_metrics: arguments.exact_metrics,

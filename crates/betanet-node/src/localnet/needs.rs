@@ -35,7 +35,9 @@ pub(super) fn missing(config: &LocalnetConfig, processes: &[&str]) -> Vec<String
         Err(err) => missing.push(err.to_string()),
         Ok(()) => {}
     }
-    missing.extend(address(config.ip));
+    let loopback = "bring the loopback interface up (ip link set lo up), or choose another of its addresses with --ip";
+    missing.extend(address(config.ip, loopback));
+    missing.extend(config.listen.and_then(|ip| address(ip, "choose one that `ip address` shows")));
     missing.extend(open_files(processes.len()));
     let folders: Vec<_> = processes.iter().map(|name| config.dir.join(name)).collect();
     if let Some(barrier) = barrier(&config.dir) {
@@ -52,8 +54,7 @@ pub(super) fn missing(config: &LocalnetConfig, processes: &[&str]) -> Vec<String
 }
 
 /// Whether processes on `ip` reach each other.
-fn address(ip: IpAddr) -> Option<String> {
-    let mend = "bring the loopback interface up (ip link set lo up), or choose another of its addresses with --ip";
+fn address(ip: IpAddr, mend: &str) -> Option<String> {
     let reach = || -> io::Result<()> {
         let listener = TcpListener::bind(SocketAddr::new(ip, 0))?;
         TcpStream::connect_timeout(&listener.local_addr()?, CONNECT)?;

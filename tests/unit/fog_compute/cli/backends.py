@@ -65,6 +65,7 @@ STATUS: Final = {
             "slots": 1,
             "leased": 0,
             "memory_bytes": 1,
+            "groups": [],
         }
     ],
     "tasks": {"accepted": 1},

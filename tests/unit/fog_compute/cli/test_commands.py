@@ -107,7 +107,10 @@ def test_command_without_a_fog_says_so(tmp_path: Path, arguments: tuple[str, ...
     [
         "from fog_compute.cli.up import up as main; main(port=99999)",
         "from fog_compute.server.process import main; main(['--port', '99999'])",
-        "from fog_compute.worker.__main__ import main; main(['--home', '/proc/no', '--net', '/'])",
+        (
+            "from fog_compute.worker.__main__ import main;"
+            " main(['--home', '/proc/no', '--net', '/', '--groups', '/'])"
+        ),
     ],
 )
 def test_files_are_private_whatever_the_folder_is(begin: str) -> None:

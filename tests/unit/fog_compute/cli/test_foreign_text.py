@@ -86,6 +86,7 @@ def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
         "slots": 1,
         "leased": 0,
         "memory_bytes": 5,
+        "groups": [],
     }
     net: Net = {
         "name": WORDS,

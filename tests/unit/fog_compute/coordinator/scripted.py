@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy.pool import QueuePool
 
 from fog_compute.coordinator.dispatcher import Dispatcher
+from fog_compute.coordinator.membership import MemberDirectory
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import ChannelError
@@ -48,6 +49,8 @@ from fog_compute.vpn.channel import Received
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.network import ClientHealth
 from fog_compute.vpn.onion import OnionCircuitService
+from fog_compute.vpn.plans import PoolPolicy
+from tests.members import MEMBERS
 
 TURNS = 40
 """Turns of the event loop without the database after which nothing goes on by itself."""
@@ -83,7 +86,8 @@ class ScriptedWorker:
 
     @property
     def offer(self) -> WorkerOffer:
-        return WorkerOffer(self.name, self.channel.address, ("wasm",), self.slots, 2**30)
+        address = self.channel.address
+        return WorkerOffer(self.name, address, ("wasm",), self.slots, 2**30, MEMBERS.tags(address))
 
     def finish(self, result: TaskResult, handle: bytes | None = None) -> None:
         """Let one attempt end, the oldest that runs by default."""
@@ -100,7 +104,7 @@ class ScriptedWorker:
     async def run(self) -> None:
         while True:
             message = await self.channel.receive()
-            request = parse_request(message.body)
+            request = parse_request(MEMBERS.open(message.body, [self.channel.address])[1])
             await self.channel.commit(message)
             if self.silent:
                 continue
@@ -207,6 +211,12 @@ class Channels:
 
     async def leave(self, level: PrivacyLevel, owner: str) -> None:
         pass
+
+    def crash(self, level: PrivacyLevel) -> None:
+        """Close a level's client under those who use it."""
+        channel = self._open.pop(level, None)
+        if channel is not None:
+            channel.down = "the client is closed"
 
     def cut_off(self, why: str) -> None:
         """Take the network from this side; give it back with an empty reason."""
@@ -318,6 +328,7 @@ async def open_fog(
     duplication: float = 0.0,
     seed: int = 1,
     clock: ManualClock | None = None,
+    circuits: PoolPolicy | None = None,
 ) -> Fog:
     """Make a fog without workers; nothing runs before `Fog.start`."""
     clock = ManualClock() if clock is None else clock
@@ -327,12 +338,13 @@ async def open_fog(
     network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication, clock=clock)
     directory = Directory()
     channels = Channels(network)
-    onion = OnionCircuitService(channels, clock=clock)
-    fog = WorkerRegistry(directory, clock=clock, rng=Random(seed))
+    onion = OnionCircuitService(channels, clock=clock, policy=circuits, rng=Random(seed))
+    fog = WorkerRegistry(MemberDirectory(directory, lambda: MEMBERS), clock=clock, rng=Random(seed))
     dispatcher = Dispatcher(
         store=store,
         fog=fog,
         carrier=onion,
+        keys=lambda: MEMBERS,
         tempo=tempo,
         clock=clock,
     )

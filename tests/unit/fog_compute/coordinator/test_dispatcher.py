@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from fog_compute.coordinator.dispatcher import Dispatcher
+from fog_compute.coordinator.membership import MemberDirectory
 from fog_compute.coordinator.placement import WorkerState
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.routes import FogOnionCoordinator
@@ -50,6 +51,7 @@ from fog_compute.tasks.messages import (
 )
 from fog_compute.tasks.sealing import OVERHEAD
 from fog_compute.vpn.onion import OnionCircuitService
+from tests.members import MEMBERS
 from tests.unit.fog_compute.coordinator.scripted import Channels, Fog, ScriptedWorker, open_fog
 
 pytestmark = pytest.mark.asyncio
@@ -740,7 +742,10 @@ async def test_lossy_network_loses_no_task_and_accepts_each_once(tmp_path: Path,
 
 
 async def _second_dispatcher(fog: Fog) -> asyncio.Task[None]:
-    fog.fog = WorkerRegistry(fog.directory, clock=fog.clock, rng=Random(2))
+    directory = MemberDirectory(fog.directory, lambda: MEMBERS)
+    fog.fog = WorkerRegistry(directory, clock=fog.clock, rng=Random(2))
     fog.onion = OnionCircuitService(Channels(fog.network, "again"), clock=fog.clock)
-    fog.dispatcher = Dispatcher(store=fog.store, fog=fog.fog, carrier=fog.onion, clock=fog.clock)
+    fog.dispatcher = Dispatcher(
+        store=fog.store, fog=fog.fog, carrier=fog.onion, keys=lambda: MEMBERS, clock=fog.clock
+    )
     return asyncio.create_task(fog.dispatcher.run())

@@ -44,11 +44,12 @@ from fog_compute.tasks import (
     TaskSpec,
     TaskState,
 )
+from tests.members import GROUP
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
-SPEC = TaskSpec(module="a" * 64)
+SPEC = TaskSpec(module="a" * 64, group=GROUP)
 
 
 def task(name: str, state: TaskState = TaskState.QUEUED, **more: object) -> Task:
@@ -79,7 +80,11 @@ class Place:
 
     def __init__(self, *slots: int) -> None:
         self.workers = [
-            WorkerView(f"w{i}", f"fog1w{i}", frozenset({"wasm"}), count, 2**40, places=2 * count)
+            WorkerView(
+                *(f"w{i}", f"fog1w{i}", frozenset({"wasm"}), count, 2**40),
+                groups=frozenset({GROUP}),
+                places=2 * count,
+            )
             for i, count in enumerate(slots)
         ]
 

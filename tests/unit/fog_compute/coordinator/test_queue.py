@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from fog_compute.store import Store
 from fog_compute.tasks import Limits, Task, TaskSpec, TaskState
 from fog_compute.tasks.messages import Rejected, Reply, Request, Submit
 from fog_compute.units import MIB
-from fog_compute.vpn.directory import WorkerOffer
 from tests.unit.fog_compute.coordinator.scripted import Fog, ScriptedWorker, open_fog
 from tests.unit.fog_compute.coordinator.test_dispatcher import (
     MODULE,
@@ -48,9 +48,7 @@ def lends(worker: ScriptedWorker, memory: int, fog: Fog) -> None:
     """Let a worker offer so much memory."""
     (mine,) = (offer for offer in fog.directory.offers if offer.name == worker.name)
     fog.directory.offers.remove(mine)
-    fog.directory.offers.append(
-        WorkerOffer(mine.name, mine.address, mine.kinds, mine.slots, memory)
-    )
+    fog.directory.offers.append(replace(mine, memory_bytes=memory))
 
 
 async def test_memory_holds_the_tasks_that_workers_have_and_no_others(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ PACING = Pacing(0.05 * SECOND, 30 * SECOND)
 
 def session() -> Session:
     attempt = Attempt("h", "t", 1, "w", "fog1w", AttemptState.HELD, NOW, NOW, NOW)
-    return Session("s", PrivacyLevel.PRIVATE, attempt, PACING, NOW)
+    return Session("s", PrivacyLevel.PRIVATE, "lab", attempt, PACING, NOW)
 
 
 def poll(one: Session, now: datetime, *, news: bool = False) -> float:

@@ -15,8 +15,10 @@ from fastapi import FastAPI
 from fog_compute.config import Settings
 from fog_compute.server.app import create_app
 from fog_compute.server.services import ServiceManager
+from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.testing import MemoryNetwork
 from fog_compute.vpn.network import NetworkStatus
+from tests.members import MEMBERS
 from tests.unit.fog_compute.coordinator.scripted import Channels, Directory, ScriptedWorker
 from tests.unit.fog_compute.modules import COMMAND
 
@@ -81,9 +83,11 @@ class Api:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(
+    made = Settings(
         home=tmp_path, worker_refresh_s=0.05, max_body_bytes=1_000_000, request_timeout_s=1.0
     )
+    KeyringFile(made.layout.groups_file).write(MEMBERS)
+    return made
 
 
 @pytest_asyncio.fixture

@@ -98,7 +98,6 @@ REQUESTS_OUT_OF_BOUNDS = [
     submit(argv=("",) * 5000),
     submit(orders=(ORDER,) * 70),
     submit(acks=HANDLES),
-    submit(proof=b"p" * 5000),
     Module(REF, b"", session=b"short"),
     submit(argv=("\U0001f600" * 17_000,)),
     submit(env={f"V{i}": "" for i in range(300)}),

@@ -107,6 +107,36 @@ async def test_sessions_never_share_a_circuit_and_balance_over_their_own() -> No
     await asyncio.gather(*asking)
 
 
+async def test_circuit_that_is_named_carries_the_message_as_long_as_it_may() -> None:
+    given = Fixture()
+    await given.pool.join("a", circuits=3)
+    named = min(one.id for one in given.pool if one.id != "a")
+
+    first = [await given.used(named) for _ in range(3)]
+    await given.clock.advance(30)
+    with pytest.raises(CircuitError):
+        given.pool.get_circuit("nobody's")
+    given.pool.tend()
+
+    assert [one.id for one in first] == [named] * 3
+    with pytest.raises(CircuitError, match="was closed"):
+        await given.used(named)
+    assert len(given.pool) == 3
+
+
+async def test_message_of_a_session_that_ends_while_its_client_is_opened_again_fails() -> None:
+    given = Fixture()
+    await given.pool.join("a")
+    given.source.crash(LEVEL)
+    sending = asyncio.create_task(given.used("a"))
+    await asyncio.sleep(0)
+
+    given.pool.end("a")
+
+    with pytest.raises(CircuitError, match="was closed"):
+        await sending
+
+
 async def test_circuits_of_a_session_that_ended_carry_nothing_more() -> None:
     given = Fixture()
     other = given.source.network.channel("other")
@@ -228,6 +258,7 @@ async def test_service_rotates_and_forgets_circuits_on_which_nothing_happens() -
     status = service.status(PrivacyLevel.SECRET)
     assert status.circuits == {CircuitState.FRESH: 1}
     assert (status.sessions, status.totals.circuits, status.totals.rotations) == (1, 3, 1)
+    assert service.circuit_pools[PrivacyLevel.SECRET].level is PrivacyLevel.SECRET
     assert status.health is not None
     assert service.status(PrivacyLevel.PUBLIC).health is None
     assert service.get_circuit(kept).state is CircuitState.FRESH

@@ -40,6 +40,7 @@ from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.publishing import Served
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import RunnerSlot
+from tests.members import GROUP, MEMBERS
 
 from .refusing import CALLS, build_filter
 
@@ -69,13 +70,18 @@ class Requester:
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 with contextlib.suppress(ChannelTimeout):
+                    body = self.sealed(encode(request))
                     data = await self.channel.request(
-                        self.worker, encode(request), reply_packets=reply_packets, timeout=5.0
+                        self.worker, body, reply_packets=reply_packets, timeout=5.0
                     )
                     reply = parse_reply(data)
                     if isinstance(reply, Answers) and len(reply.items) == 1:
                         return reply.items[0]
                     return reply
+
+    def sealed(self, body: bytes) -> bytes:
+        """A request as a member of the worker's group sends it."""
+        return MEMBERS.seal(GROUP, self.worker, body)
 
     def seal(self, data: bytes) -> SealedBlob:
         return seal_blob(self.key, data)
@@ -179,6 +185,7 @@ class Running:
                 Served("worker-other", self.public, PrivacyLevel.PUBLIC, self.offers),
             ],
             home,
+            keys=lambda: MEMBERS,
             settings=settings,
             on_trouble=self.troubles.append,
         )

@@ -44,6 +44,7 @@ from fog_compute.vpn.channel import Received
 from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.attempts import Held
 from fog_compute.worker.publishing import Served
+from tests.members import MEMBERS
 
 from . import guests
 from .conftest import DEADLINE_S, Requester, Running, Start, altered, handle_of
@@ -499,7 +500,7 @@ async def test_bytes_that_are_no_message_are_rejected(
 ) -> None:
     """INV-TASK-11."""
     for body in (b"", b"\xff" * 100, b"\x91" * 5000, encode(Done())):
-        reply = parse_reply(await requester.channel.request("worker", body))
+        reply = parse_reply(await requester.channel.request("worker", requester.sealed(body)))
         assert isinstance(reply, Rejected)
     assert (await requester.run(requester.submission(guests.HELLO))).stdout == b"hello\n"
 
@@ -509,10 +510,12 @@ async def test_messages_without_a_way_back_have_their_effect(
     worker: Running, requester: Requester
 ) -> None:
     submit = requester.submission(guests.HELLO)
-    await requester.channel.send("worker", encode(submit))
+    await requester.channel.send("worker", requester.sealed(encode(submit)))
     await requester.until(handle_of(submit), lambda status: status.state != UNKNOWN)
     assert (await requester.result(handle_of(submit))).stdout == b"hello\n"
-    await requester.channel.send("worker", encode(Ack(handles=(handle_of(submit),))))
+    await requester.channel.send(
+        "worker", requester.sealed(encode(Ack(handles=(handle_of(submit),))))
+    )
     await requester.until(handle_of(submit), lambda status: status.state == UNKNOWN)
 
 
@@ -634,7 +637,9 @@ async def test_a_completion_is_shown_at_an_edge_of_the_grid(
 ) -> None:
     """INV-TASK-15: on a clock that stands still the result exists and is not shown."""
     clock = ManualClock()
-    agent = WorkerAgent([Served("w", network.channel("worker"))], tmp_path, clock=clock)
+    agent = WorkerAgent(
+        [Served("w", network.channel("worker"))], tmp_path, keys=lambda: MEMBERS, clock=clock
+    )
     serving = asyncio.create_task(agent.run())
     try:
         submit = requester.submission(guests.HELLO)
@@ -661,7 +666,9 @@ async def test_a_jump_of_the_wall_clock_neither_hides_a_result_nor_shows_it_earl
     clock = ManualClock()
     submit = requester.submission(guests.HELLO)
     for _ in range(2):
-        agent = WorkerAgent([Served("w", network.channel("worker"))], tmp_path, clock=clock)
+        agent = WorkerAgent(
+            [Served("w", network.channel("worker"))], tmp_path, keys=lambda: MEMBERS, clock=clock
+        )
         serving = asyncio.create_task(agent.run())
         try:
             await requester.submit(submit)
@@ -684,7 +691,9 @@ async def test_a_result_that_takes_long_to_keep_is_shown_at_a_later_edge(
 ) -> None:
     """INV-TASK-15."""
     clock = ManualClock()
-    agent = WorkerAgent([Served("w", network.channel("worker"))], tmp_path, clock=clock)
+    agent = WorkerAgent(
+        [Served("w", network.channel("worker"))], tmp_path, keys=lambda: MEMBERS, clock=clock
+    )
     keep = agent._journal.finish
 
     async def keep_for_long(*args: Any) -> None:

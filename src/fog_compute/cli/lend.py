@@ -1,0 +1,142 @@
+"""``fog worker start`` and ``stop``: lend this machine to a network, and end that."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from fog_compute.cli.codes import USAGE
+from fog_compute.cli.common import (
+    CommandError,
+    JsonFlag,
+    NotRunningError,
+    note,
+    print_json,
+    whole,
+)
+from fog_compute.cli.down import stop_holder
+from fog_compute.cli.lock import Free, HomeLock, where
+from fog_compute.cli.membership import join
+from fog_compute.cli.needs import UnmetNeeds, check_needs
+from fog_compute.cli.net import TokenFlag, read_token
+from fog_compute.cli.output import write
+from fog_compute.cli.supervisor import Report, Supervisor, settings_environment
+from fog_compute.cli.up import report_json, report_text, start_in_background
+from fog_compute.clock import SystemClock
+from fog_compute.config import Settings, load_settings
+from fog_compute.errors import FogError
+from fog_compute.first import go_below_first_process, is_first_process
+from fog_compute.layout import HomeLayout, home_from_environment
+from fog_compute.lifetime import keep_files_private, undo_inherited_signals
+from fog_compute.units import MIB, parse_bytes
+
+__all__ = ["start", "stop"]
+
+
+def start(
+    *,
+    token: TokenFlag = None,
+    slots: Annotated[int | None, Parameter(help="Tasks that run at once.", converter=whole)] = None,
+    memory: Annotated[
+        str | None, Parameter(help="Memory that one task may have, such as 1GiB.")
+    ] = None,
+    detach: Annotated[
+        bool, Parameter(negative=(), help="Leave it in the background once it is ready.")
+    ] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Lend this machine to a network, and keep the worker running until Ctrl-C.
+
+    The token is needed once: afterwards, and after a reboot, the same command without it goes on.
+    Members of the token's groups, and nobody else, can run modules here, within a sandbox.
+    """
+    keep_files_private()
+    undo_inherited_signals()
+    report = report_json if json else report_text
+    try:
+        layout = _layout()
+        _join(layout, token)
+        if token is not None and not isinstance(HomeLock(layout).holder(), Free):
+            note("the worker that runs here takes the keys of the token's groups")
+            return 0
+        _start(layout, slots, memory, report, detach=detach)
+    except UnmetNeeds as error:
+        if json:
+            report_json("error", {"message": str(error), "problems": error.problems})
+        for problem in error.problems[:-1]:
+            note(problem)
+        raise CommandError(error.problems[-1]) from None
+    except FogError as error:
+        if json:
+            report_json("error", {"message": str(error)})
+        raise
+    return 0
+
+
+def stop(*, json: JsonFlag = False) -> int:
+    """Lend this machine no longer; attempts that run have a few seconds, the rest go elsewhere."""
+    layout = _layout()
+    if isinstance(HomeLock(layout).holder(), Free):
+        raise NotRunningError(f"this machine is not lent from {layout.root}")
+    seconds = stop_holder(layout, "worker", "fog worker stop")
+    if json:
+        print_json({"stopped": True, "seconds": seconds})
+    else:
+        write(f"stopped in {seconds} s\n")
+    return 0
+
+
+def _layout() -> HomeLayout:
+    return HomeLayout(home_from_environment()).lent
+
+
+def _join(layout: HomeLayout, token: str | None) -> None:
+    """Become a member by a token, unless none is given and this was done before."""
+    if token is not None or not layout.joined.exists():
+        join(layout, read_token(token), SystemClock().now())
+
+
+def _start(
+    layout: HomeLayout, slots: int | None, memory: str | None, report: Report, *, detach: bool
+) -> None:
+    settings = load_settings(
+        home=layout.root,
+        net=layout.joined,
+        port=0,
+        workers=1,
+        slots=slots,
+        memory_mib=None if memory is None else parse_bytes(memory) // MIB,
+    )
+    if not detach:
+        go_below_first_process()
+    elif is_first_process():
+        raise CommandError(
+            "this is process 1 of a container, which ends with this command: leave out --detach",
+            USAGE,
+        )
+    lock = HomeLock(layout)
+    if isinstance(lock.holder(), Free):
+        check_needs(settings)
+    if not lock.take():
+        holder = lock.holder()
+        known = "" if isinstance(holder, Free) else f" ({where(holder)})"
+        raise CommandError(
+            f"this machine is lent from {layout.root} already{known}: see `fog worker status`"
+        )
+    if detach:
+        lock.give_back()
+        _detach(settings, report)
+        return
+    try:
+        asyncio.run(Supervisor(settings, report, asks=False).run())
+    finally:
+        lock.give_back()
+
+
+def _detach(settings: Settings, report: Report) -> None:
+    words = ["worker", "start", "--slots", str(settings.slots)]
+    words += ["--memory", f"{settings.memory_mib}MiB"]
+    environment = settings_environment(settings) | {"FOG_HOME": str(home_from_environment())}
+    start_in_background(words, settings.layout, environment, report)

@@ -1,0 +1,117 @@
+"""What a worker tells its owner of itself, in a file that `fog worker status` reads.
+
+Nothing of it goes anywhere else, and nothing in it is about single attempts or who asked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fog_compute.errors import ConfigError
+from fog_compute.levels import PrivacyLevel
+from fog_compute.reading import read_state
+from fog_compute.worker.protocol import Wall
+from fog_compute.writing import write_private
+
+__all__ = ["REPORT_FILE", "Counts", "Listing", "WorkerReport", "read_report", "write_report"]
+
+REPORT_FILE: Final = "report.json"
+
+
+class Listing(msgspec.Struct):
+    """How a worker stands in the list of one level.
+
+    Attributes:
+        name: its name there.
+        level: whose tasks it takes; None for any.
+        listed: whether the directory has its offer.
+        reason: why it has not; empty if it has, or before the first try.
+    """
+
+    name: str
+    level: PrivacyLevel | None = None
+    listed: bool = False
+    reason: str = ""
+
+
+class Counts(msgspec.Struct):
+    """What a worker did since it was started.
+
+    Attributes:
+        taken: attempts that it took.
+        finished: attempts that brought a result, be it a fault of the module.
+        lost: attempts that this machine lost.
+        returned: attempts that it gave back unfinished.
+        turned_away: requests that no group of its vouched for.
+    """
+
+    taken: int = 0
+    finished: int = 0
+    lost: int = 0
+    returned: int = 0
+    turned_away: int = 0
+
+
+class WorkerReport(msgspec.Struct, frozen=True):
+    """A worker as it stands.
+
+    Attributes:
+        levels: how it stands in the lists.
+        groups: groups whose members it serves.
+        kinds: kinds of task that it runs.
+        slots: tasks that it runs at once, if the machine lets it.
+        able: slots in which tasks can run now.
+        running: attempts that run.
+        waiting: attempts that wait for a slot.
+        queue: attempts that may wait.
+        memory_bytes: memory that one task may have.
+        walls: what stands around the sandbox on this machine, and what cannot.
+        trouble: why slots cannot be used; empty if they can.
+        cache_bytes: modules and inputs that it keeps.
+        cache_limit: what it keeps of them at most.
+        kept_bytes: results that wait for their owners.
+        kept_limit: what it keeps of them at most.
+        counts: what it did since it was started.
+    """
+
+    levels: tuple[Listing, ...]
+    groups: tuple[str, ...]
+    kinds: tuple[str, ...]
+    slots: int
+    able: int
+    running: int
+    waiting: int
+    queue: int
+    memory_bytes: int
+    walls: tuple[Wall, ...]
+    trouble: str
+    cache_bytes: int
+    cache_limit: int
+    kept_bytes: int
+    kept_limit: int
+    counts: Counts
+
+
+def write_report(home: Path, report: bytes) -> None:
+    """Put an encoded report into a worker's home; raises `OSError`."""
+    write_private(home / REPORT_FILE, report, lasting=False)
+
+
+def read_report(home: Path) -> WorkerReport | None:
+    """Read what a worker last told of itself; None if it told nothing yet.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    path = home / REPORT_FILE
+    try:
+        return msgspec.json.decode(read_state(path), type=WorkerReport)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path} is damaged: the worker writes it anew when it runs") from None

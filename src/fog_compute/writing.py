@@ -1,0 +1,45 @@
+"""Writing what must be whole or not there at all: beside its place first, and then over it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["write_private"]
+
+
+def write_private(path: Path, data: bytes, *, lasting: bool = True) -> None:
+    """Put a file in the place of ``path``, for its owner alone; it is on disk when this returns.
+
+    Args:
+        path: where; its folder exists.
+        data: all of it.
+        lasting: whether it has to survive a power cut.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+            if lasting:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    if lasting:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,104 @@
+"""What the owner of a lent machine is shown."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fog_compute.cli import lent
+from fog_compute.cli.common import NotRunningError
+from fog_compute.errors import ConfigError
+from fog_compute.levels import PrivacyLevel
+from fog_compute.worker.protocol import Wall
+from fog_compute.worker.report import (
+    REPORT_FILE,
+    Counts,
+    Listing,
+    WorkerReport,
+    read_report,
+    write_report,
+)
+
+REPORT = WorkerReport(
+    levels=(
+        Listing("worker-1", PrivacyLevel.PUBLIC, listed=True),
+        Listing("worker-2", PrivacyLevel.SECRET, reason="no edge answers"),
+    ),
+    groups=("lab",),
+    kinds=("wasm",),
+    slots=3,
+    able=2,
+    running=1,
+    waiting=4,
+    queue=64,
+    memory_bytes=2**30,
+    walls=(Wall("seccomp", True, "118 calls"), Wall("landlock", False, "an old kernel")),
+    trouble="the disk is full",
+    cache_bytes=5,
+    cache_limit=2**30,
+    kept_bytes=6,
+    kept_limit=2**30,
+    counts=Counts(taken=11, finished=7, lost=1, returned=2, turned_away=13),
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of a worker that was lent by `fog worker start`."""
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    home = tmp_path / "lent" / "worker-0"
+    home.mkdir(parents=True)
+    (home / "worker.lock").touch()
+    write_report(home, msgspec.json.encode(REPORT))
+    return home
+
+
+def test_owner_sees_level_by_level_how_the_machine_is_lent(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (home / "worker.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert lent.status() == 0
+        shown = capsys.readouterr().out
+        assert lent.status(json=True) == 0
+        told = json.loads(capsys.readouterr().out)
+    for line in (
+        f"worker   {home} runs",
+        "public   listed as worker-1",
+        "secret   not listed: no edge answers",
+        "groups   lab",
+        "slots    2 of 3 can run tasks",
+        "now      1 run, 4 of at most 64 wait",
+        "did      11 taken, 7 finished, 1 lost, 2 given back",
+        "refused  13 requests of strangers",
+        "walls    seccomp",
+        "without  landlock: an old kernel",
+        "trouble  the disk is full",
+    ):
+        assert line in shown.splitlines()
+    assert told[0]["runs"] is True
+    assert told[0]["running"] == REPORT.running
+    assert told[0]["counts"] == msgspec.to_builtins(REPORT.counts)
+
+
+def test_worker_that_does_not_run_is_listed_nowhere(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(NotRunningError, match="fog worker start"):
+        lent.status()
+    shown = capsys.readouterr().out
+    assert f"{home} does not run" in shown
+    assert "listed as" not in shown
+
+
+def test_damaged_report_is_one_line(home: Path) -> None:
+    for damaged in (b"", b"[1]", b"[" * 100_000):
+        (home / REPORT_FILE).write_bytes(damaged)
+        with pytest.raises(ConfigError, match=REPORT_FILE):
+            read_report(home)
+    (home / REPORT_FILE).unlink()
+    assert read_report(home) is None
