@@ -83,7 +83,7 @@ class OnionCircuitService:
             PrivacyUnavailable: the network has too few nodes for the level.
         """
         circuit_id = secrets.token_hex(16)
-        await self.circuit_pools[privacy_level].join(circuit_id)
+        await self.circuit_pools[privacy_level].join(circuit_id, named=True)
         return circuit_id
 
     def get_circuit(self, circuit_id: str) -> Circuit:

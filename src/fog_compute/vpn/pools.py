@@ -104,7 +104,7 @@ class _Session:
         owner: names its own client; empty where it shares the level's.
         channel: what carries its messages.
         own: its circuits, by id.
-        named: whether a circuit has had the session's name.
+        name_next: whether the next circuit has the session's name for its id.
         attaching: held while the channel is replaced.
     """
 
@@ -112,7 +112,7 @@ class _Session:
     owner: str
     channel: MessageChannel
     own: dict[str, Circuit] = field(default_factory=dict)
-    named: bool = False
+    name_next: bool = False
     attaching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -180,19 +180,24 @@ class CircuitPool:
         Raises:
             CircuitError: this pool has none.
         """
+        session = self._sessions.get(circuit_id)
+        if session is not None:
+            return self._pick(circuit_id, session, SMALLEST)
         circuit = self._circuits.get(circuit_id)
-        if circuit is not None:
-            return circuit
-        self._tend(circuit_id, self._session(circuit_id), SMALLEST)
-        return self._chosen(self._session(circuit_id), SMALLEST)
+        if circuit is None:
+            raise self._unknown()
+        return circuit
 
-    async def join(self, session: str, *, circuits: int = 1, apart: bool = False) -> None:
-        """Give a session circuits of its own, the first of them by the session's own name.
+    async def join(
+        self, session: str, *, circuits: int = 1, apart: bool = False, named: bool = False
+    ) -> None:
+        """Give a session circuits of its own.
 
         Args:
-            session: a name that is new to the pool.
+            session: a name that is new to the pool; whoever knows it can use the circuits.
             circuits: how many it has for use at a time.
             apart: whether it has a client of its own.
+            named: whether the first circuit has the session's name for its id.
 
         Raises:
             ServiceUnavailable: the network cannot be joined.
@@ -205,18 +210,17 @@ class CircuitPool:
             if owner:
                 await self._source.leave(self._level, owner)
             raise
-        joined = self._sessions[session] = _Session(circuits, owner, channel)
+        joined = self._sessions[session] = _Session(circuits, owner, channel, name_next=named)
         self._tend(session, joined, SMALLEST)
 
-    def end(self, name: str) -> None:
-        """Take its circuits away from the session that has or had a circuit of this name.
-
-        What is under way goes on.
+    def end(self, session: str) -> None:
+        """Take a session's circuits away; what is under way goes on.
 
         Raises:
-            CircuitError: this pool has no such circuit or session.
+            CircuitError: this pool has no such session.
         """
-        ended = self._sessions.pop(self._session_of(name))
+        ended = self._session(session)
+        del self._sessions[session]
         self._do(PoolView((), self._views(ended)))
 
     async def leave(self, session: str) -> None:
@@ -230,22 +234,20 @@ class CircuitPool:
         if owner:
             await self._source.leave(self._level, owner)
 
-    async def carry(self, name: str, cost: Cost, work: Callable[[Circuit], Awaitable[T]]) -> T:
-        """Let a circuit do something; once more, where its client turns out to be closed.
+    async def carry(self, session: str, cost: Cost, work: Callable[[Circuit], Awaitable[T]]) -> T:
+        """Let a session's circuit do something; once more, where its client turns out to be closed.
 
         Args:
-            name: a circuit, or a session: then the circuit with the shortest queue does it, as
-                where the named one is rotated.
+            session: whose it is; the circuit with the shortest queue does it.
             cost: what it takes.
             work: sends something by the circuit that it is given.
 
         Raises:
-            CircuitError: the pool has nothing of that name, or no circuit carries so much.
+            CircuitError: the pool has no such session, or no circuit carries so much.
             ServiceUnavailable: the network cannot be joined.
         """
-        session = self._session_of(name)
         found = self._session(session)
-        circuit = self._pick(name, session, cost)
+        circuit = self._pick(session, found, cost)
         try:
             return await work(circuit)
         except ChannelDown:
@@ -253,7 +255,7 @@ class CircuitPool:
                 raise
         if self._sessions.get(session) is not found:
             raise self._unknown()  # it ended meanwhile
-        return await work(self._pick(session, session, cost))
+        return await work(self._pick(session, found, cost))
 
     def tend(self) -> None:
         """Rotate, open and close what is due, whether anything is sent or not."""
@@ -264,16 +266,10 @@ class CircuitPool:
         ]
         self._do(PoolView(wants, tuple(now)))
 
-    def _pick(self, name: str, session: str, cost: Cost) -> Circuit:
+    def _pick(self, name: str, session: _Session, cost: Cost) -> Circuit:
         """The circuit that carries something now."""
-        found = self._session(session)
-        self._tend(session, found, cost)
-        named = found.own.get(name)
-        if named is not None and name != session:
-            view = self._view(named, found)
-            if choose((view,), cost, self._clock.monotonic()) is not None:
-                return named
-        return self._chosen(found, cost)
+        self._tend(name, session, cost)
+        return self._chosen(session, cost)
 
     async def _attach_again(self, session: _Session, circuit: Circuit) -> bool:
         """Replace the channel of a circuit that failed, if its client was closed.
@@ -295,12 +291,6 @@ class CircuitPool:
                 f"circuit carries: {budget.packets} and {budget.surbs}"
             )
         return session.own[chosen]
-
-    def _session_of(self, name: str) -> str:
-        circuit = self._circuits.get(name)
-        name = name if circuit is None else circuit.session
-        self._session(name)
-        return name
 
     def _session(self, name: str) -> _Session:
         session = self._sessions.get(name)
@@ -335,9 +325,8 @@ class CircuitPool:
 
     def _open(self, name: str, span: Span) -> None:
         session = self._sessions[name]
-        # The first one is found by the session's name, and so is whatever takes its place.
-        circuit_id = secrets.token_hex(16) if session.named else name
-        session.named = True
+        circuit_id = name if session.name_next else secrets.token_hex(16)
+        session.name_next = False
         circuit = Circuit(circuit_id, self._level, name, session.channel, span, self._clock)
         self._circuits[circuit_id] = session.own[circuit_id] = circuit
         self._totals.circuits += 1

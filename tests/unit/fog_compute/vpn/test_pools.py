@@ -49,8 +49,9 @@ class Fixture:
 async def test_name_of_a_circuit_stays_good_when_another_takes_its_place() -> None:
     """INV-VPN-09"""
     given = Fixture()
-    await given.pool.join("a")
+    await given.pool.join("a", named=True)
     first = await given.used("a")
+    assert first.id == "a"
     assert given.pool.get_circuit("a") is first
 
     await given.clock.advance(30)
@@ -69,7 +70,7 @@ async def test_question_outlives_the_circuit_that_carried_it() -> None:
     """INV-VPN-06"""
     given = Fixture()
     other = given.source.network.channel("other")
-    await given.pool.join("a")
+    await given.pool.join("a", named=True)
     asking = await given.asking("a")
     message = await other.receive()
 
@@ -80,6 +81,7 @@ async def test_question_outlives_the_circuit_that_carried_it() -> None:
         CircuitState.DRAINING: 1,
         CircuitState.FRESH: 0,
     }
+    assert given.pool.get_circuit("a").state is CircuitState.FRESH
     await other.reply(message, b"answer")
     assert await asking == b"answer"
     given.pool.tend()
@@ -107,21 +109,21 @@ async def test_sessions_never_share_a_circuit_and_balance_over_their_own() -> No
     await asyncio.gather(*asking)
 
 
-async def test_circuit_that_is_named_carries_the_message_as_long_as_it_may() -> None:
+async def test_circuits_are_used_by_the_name_of_their_session_and_not_by_their_own() -> None:
+    """INV-VPN-11"""
     given = Fixture()
     await given.pool.join("a", circuits=3)
-    named = min(one.id for one in given.pool if one.id != "a")
 
-    first = [await given.used(named) for _ in range(3)]
-    await given.clock.advance(30)
-    with pytest.raises(CircuitError):
-        given.pool.get_circuit("nobody's")
-    given.pool.tend()
+    names = {one.id for one in given.pool}
 
-    assert [one.id for one in first] == [named] * 3
-    with pytest.raises(CircuitError, match="was closed"):
-        await given.used(named)
-    assert len(given.pool) == 3
+    assert len(names - {"a"}) == 3
+    for name in names:
+        assert given.pool.get_circuit(name).id == name
+        with pytest.raises(CircuitError, match="never made"):
+            await given.used(name)
+        with pytest.raises(CircuitError):
+            given.pool.end(name)
+    await given.used("a")
 
 
 async def test_message_of_a_session_that_ends_while_its_client_is_opened_again_fails() -> None:
