@@ -20,7 +20,7 @@ from fog_compute.reading import read_file
 from fog_compute.tasks import TaskState
 from fog_compute.units import MIB
 
-__all__ = ["Batch", "Plan", "Run", "Sink", "keep", "kept", "succeeded"]
+__all__ = ["Batch", "Events", "Plan", "Run", "Sink", "keep", "kept", "succeeded"]
 
 PLAN_BYTES: Final = 64 * MIB
 TASKS_AT_ONCE: Final = 1000
@@ -51,17 +51,17 @@ class Plan(msgspec.Struct):
     made: list[Batch] = []
 
 
-class _Event(TypedDict):
+class Event(TypedDict):
     """A state that a task came to."""
 
     task: str
     state: str
 
 
-class _Events(TypedDict):
+class Events(TypedDict):
     """Events in their order, and where to go on."""
 
-    events: list[_Event]
+    events: list[Event]
     next: int
 
 
@@ -151,7 +151,7 @@ class Run:
             while not self._over.issuperset(batch["tasks"]):
                 self._bar.show(self._counts())
                 answer = self._backend.get(
-                    "/api/v1/events", _Events, since=since, batch=batch["batch"], wait=WAIT_S
+                    "/api/v1/events", Events, since=since, batch=batch["batch"], wait=WAIT_S
                 )
                 for event in answer["events"]:
                     self._note(event)
@@ -177,7 +177,7 @@ class Run:
         """How many are not over, as far as is known."""
         return len(self._plan.tasks) - len(self._over)
 
-    def _note(self, event: _Event) -> None:
+    def _note(self, event: Event) -> None:
         try:
             state = TaskState(event["state"])
         except ValueError:
