@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypedDict
 
@@ -68,8 +68,8 @@ class Events(TypedDict):
 class Sink(Protocol):
     """Takes results in the order of their inputs."""
 
-    def __call__(self, name: str, task: Task, read: Callable[[str], bytes]) -> None:
-        """Take one; ``read`` gives what there is of its ``stdout`` or ``stderr``."""
+    def __call__(self, name: str, task: Task, backend: Backend) -> None:
+        """Take the one of an input; the backend has its output."""
         ...
 
 
@@ -194,12 +194,9 @@ class Run:
             task = self._backend.get(f"/api/v1/tasks/{task_id}", Task)
             if not succeeded(task):
                 self._failed.add(task_id)
-            self._sink(self._plan.names[self._taken], task, self._reader(task_id))
+            self._sink(self._plan.names[self._taken], task, self._backend)
             self._taken += 1
             self._bar.show(self._counts())
-
-    def _reader(self, task_id: str) -> Callable[[str], bytes]:
-        return lambda stream: self._backend.read(f"/api/v1/tasks/{task_id}/{stream}")
 
     def _counts(self) -> Counts:
         at_work = (TaskState.LEASED, TaskState.RUNNING, TaskState.REPORTED)

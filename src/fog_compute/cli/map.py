@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,9 +14,10 @@ from cyclopts import Parameter
 from fog_compute.cli.answers import Task
 from fog_compute.cli.batches import Plan, Run, Sink, keep, kept, succeeded
 from fog_compute.cli.client import Backend
-from fog_compute.cli.codes import FAILED, INTERRUPTED, USAGE
+from fog_compute.cli.codes import INTERRUPTED, USAGE
 from fog_compute.cli.common import LINE_LENGTH, CommandError, JsonFlag, note, whole
 from fog_compute.cli.output import write, write_bytes
+from fog_compute.cli.outputs import NotWritten, OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.progress import Bar
 from fog_compute.cli.run import ANY_SHA256, check_task, environment, read_blob
 from fog_compute.cli.scripts import check_script, kind_of
@@ -81,10 +82,14 @@ def map_inputs(
     output_dir: Annotated[
         str | None,
         Parameter(
-            help="Folder for the results: NAME.out and, if there is any, NAME.err; by default all"
-            " standard outputs are printed, in the order of the inputs."
+            help="Folder for the results: NAME.out, NAME.err if there is any, and in NAME.files"
+            " what it left below out/; by default all standard outputs are printed, in the order"
+            " of the inputs."
         ),
     ] = None,
+    force: Annotated[
+        bool, Parameter(negative=(), help="Replace files that stand in that folder already.")
+    ] = False,
     max_failures: Annotated[
         int | None,
         Parameter(help="Cancel the others when more than so many failed.", converter=whole),
@@ -112,7 +117,9 @@ def map_inputs(
         raise CommandError("give a module and inputs, or --resume with the id of a map", USAGE)
     if cancel and resume is None:
         raise CommandError("--cancel needs --resume with the id of a map", USAGE)
-    sink = _lines if json else _printed if output_dir is None else _folder(output_dir)
+    sink: Sink = _lines if json else _printed
+    if output_dir is not None and not json:
+        sink = _into(output_dir, force=force or module is None)
     with Backend() as backend:
         if module is None:
             plan = kept(backend.layout, resume or "")
@@ -224,13 +231,16 @@ def _tell(name: str, task: Task) -> None:
     note(one_line(f"{as_named(name)}: task {task['id']} {task['state']}{why}", LINE_LENGTH))
 
 
-def _printed(name: str, task: Task, read: Callable[[str], bytes]) -> None:
-    if task["result"] is not None:
-        write_bytes(read("stdout"))
+def _read(backend: Backend, task: Task, stream: str) -> bytes:
+    return b"" if task["result"] is None else backend.read(f"/api/v1/tasks/{task['id']}/{stream}")
+
+
+def _printed(name: str, task: Task, backend: Backend) -> None:
+    write_bytes(_read(backend, task, "stdout"))
     _tell(name, task)
 
 
-def _lines(name: str, task: Task, read: Callable[[str], bytes]) -> None:
+def _lines(name: str, task: Task, backend: Backend) -> None:
     result = task["result"]
     line = {
         "input": name,
@@ -238,36 +248,29 @@ def _lines(name: str, task: Task, read: Callable[[str], bytes]) -> None:
         "state": task["state"],
         "reason": task["reason"],
         "exit_code": None if result is None else result["exit_code"],
-        "stdout": "" if result is None else read("stdout").decode(errors="replace"),
-        "stderr": "" if result is None else read("stderr").decode(errors="replace"),
+        "stdout": _read(backend, task, "stdout").decode(errors="replace"),
+        "stderr": _read(backend, task, "stderr").decode(errors="replace"),
     }
     write(escape_json(msgspec.json.encode(line).decode()) + "\n")
 
 
-def _folder(path: str) -> Sink:
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(
-            f"the folder {as_named(path)} cannot be made: {error.strerror}", USAGE
-        ) from None
-
-    def put(name: str, data: bytes) -> None:
-        try:
-            (folder / name).write_bytes(data)
-        except OSError as error:
-            raise CommandError(
-                f"the result {as_named(name)} cannot be written to {as_named(path)}:"
-                f" {error.strerror}; go on with --resume",
-                FAILED,
-            ) from None
-
-    def take(name: str, task: Task, read: Callable[[str], bytes]) -> None:
-        if task["result"] is not None:
-            put(f"{name}.out", read("stdout"))
-            if stderr := read("stderr"):
-                put(f"{name}.err", stderr)
+def _into(path: str, *, force: bool) -> Sink:
+    def take(name: str, task: Task, backend: Backend) -> None:
+        unwritten: dict[str, str] = {}
+        with OutputFolder(path, force=force) as folder:
+            for stream in ("stdout", "stderr"):
+                data = _read(backend, task, stream)
+                if not data and (stream == "stderr" or task["result"] is None):
+                    continue
+                file = f"{name}.{stream.removeprefix('std')}"
+                try:
+                    folder.write(file, lambda put, data=data: put(data))  # type: ignore[misc]
+                except NotWritten as why:
+                    unwritten[file] = str(why)
+        if task["result"] is not None and (left := task["result"]["files"]):
+            with OutputFolder(f"{path}/{name}.files", force=force) as folder:
+                unwritten |= write_files(backend, task["id"], left, folder)
+        tell_unwritten(unwritten)
         _tell(name, task)
 
     return take

@@ -32,7 +32,7 @@ class Fog:
 
     Attributes:
         outcome: how a task ends, by its description and its input; None leaves it open.
-        interrupt: at which request for events to break off.
+        left: what tasks leave below out/, by their ids.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class Fog:
             0,
             data.upper(),
         )
+        self.left: dict[str, dict[str, bytes]] = {}
         self.uploads: list[bytes] = []
         self.tasks: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, list[str]] = {}
         self.events: list[dict[str, Any]] = []
         self.cancelled: list[str] = []
-        self.asked = 0
 
     def blob(self, sha256: str) -> bytes:
         return next(one for one in self.uploads if hashlib.sha256(one).hexdigest() == sha256)
@@ -69,9 +69,27 @@ class Fog:
         state = "running" if outcome is None else outcome[0]
         self.events.append({"seq": len(self.events) + 1, "task": name, "state": state})
 
+    def get(self, parts: list[str], query: dict[str, str]) -> bytes:
+        match parts:
+            case ["events"]:
+                since = int(query["since"])
+                wanted = next(ids for ids in self.keys.values() if ids[0] == query["batch"])
+                some = [one for one in self.events[since:] if one["task"] in wanted][:7]
+                answer = {"events": some, "next": some[-1]["seq"] if some else since}
+                return json.dumps(answer).encode()
+            case ["tasks", name]:
+                return json.dumps(self.detail(name)).encode()
+            case ["tasks", name, "stdout"]:
+                return self.stdout(name)
+            case ["tasks", name, "files", *path]:
+                return self.left[name]["/".join(path)]
+            case _:
+                return b""
+
     def detail(self, name: str) -> dict[str, Any]:
         state, code, _ = self._outcome(name)
-        result = None if state != "accepted" else {**RESULT, "exit_code": code}
+        left = [{"path": p, "size": len(d)} for p, d in self.left.get(name, {}).items()]
+        result = {**RESULT, "exit_code": code, "files": left} if state == "accepted" else None
         return {**TASK, "id": name, "state": state, "result": result, "reason": "why"}
 
     def stdout(self, name: str) -> bytes:
@@ -93,19 +111,7 @@ def serving(home: Path, fog: Fog) -> Iterator[None]:
             url = urlsplit(self.path)
             parts = url.path.removeprefix("/api/v1/").split("/")
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
-            match parts:
-                case ["events"]:
-                    fog.asked += 1
-                    since = int(query["since"])
-                    wanted = next(ids for ids in fog.keys.values() if ids[0] == query["batch"])
-                    some = [one for one in fog.events[since:] if one["task"] in wanted][:7]
-                    self.give({"events": some, "next": some[-1]["seq"] if some else since})
-                case ["tasks", name]:
-                    self.give(fog.detail(name))
-                case ["tasks", name, "stdout"]:
-                    self.give_bytes(fog.stdout(name))
-                case _:
-                    self.give_bytes(b"")
+            self.give_bytes(fog.get(parts, query))
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -186,17 +192,29 @@ def test_results_come_in_the_order_of_the_inputs_and_the_same_bytes_leave_once(
 
 
 def test_a_folder_takes_the_results_and_alike_names_are_told_apart(
-    fog: Fog, tmp_path: Path
+    fog: Fog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x").write_text(folder)
     (tmp_path / "a" / "y").write_text("y")
 
-    assert run(["map", "m.wasm", "a/x", "a/y", "b/x", "--output-dir", "results"]) == 0
+    fog.left = {"t001": {"d/plot.txt": b"o o"}}
+    command = ["map", "m.wasm", "a/x", "a/y", "b/x", "--output-dir", "results"]
+    assert run(command) == 0
 
-    found = {path.name: path.read_text() for path in (tmp_path / "results").iterdir()}
-    assert found == {"0001-x.out": "A", "y.out": "Y", "0003-x.out": "B"}
+    results = tmp_path / "results"
+    found = {str(at.relative_to(results)): at for at in results.rglob("*") if at.is_file()}
+    assert {name: path.read_text() for name, path in found.items()} == {
+        "0001-x.out": "A",
+        "y.out": "Y",
+        "y.files/d/plot.txt": "o o",
+        "0003-x.out": "B",
+    }
+    assert run(command) == 0
+    assert "not written: y.out: there is one already: --force" in capsys.readouterr().err
+    assert run([*command, "--force"]) == 0
+    assert "not written" not in capsys.readouterr().err
     assert fog.tasks["t000"]["stdin"] == hashlib.sha256(b"a").hexdigest()
 
 
