@@ -1,4 +1,9 @@
-"""Compiled modules on disk, so that a module is compiled once on a machine."""
+"""Compiled modules on disk, so that a module is compiled once on a machine.
+
+A runner reads them, and its slot writes them: what a runner leaves is kept under the name of the
+module that it was asked to compile, and under no other.  So one that a module broke out into leaves
+nothing that anybody else's module would run.
+"""
 
 from __future__ import annotations
 
@@ -6,62 +11,66 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
-import resource
 import stat
 from pathlib import Path
 from typing import Final
 
-from wasmtime import Engine, Module, WasmtimeError
+__all__ = ["CACHE_BYTES", "CompiledCache"]
 
 CACHE_BYTES: Final = 1024 * 1024 * 1024
 _WASMTIME: Final = importlib.metadata.version("wasmtime")  # looked up before a runner's walls stand
+_PIECE: Final = 1 << 24
 
 
 class CompiledCache:
     """Compiled modules in a folder that only this user can write: the only ones ever read back."""
 
     def __init__(self, folder: Path, profile: str) -> None:
-        """Use ``folder`` if it is only ours; ``profile`` names how modules are compiled."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = folder.lstat()
-        self._usable = (
-            stat.S_ISDIR(status.st_mode)
-            and status.st_uid == os.getuid()
-            and stat.S_IMODE(status.st_mode) == 0o700
-        )
+        """Use ``folder``, if it is only ours; ``profile`` names how modules are compiled."""
+        try:
+            status = folder.lstat()
+        except OSError:
+            self._usable = False
+        else:
+            self._usable = (
+                stat.S_ISDIR(status.st_mode)
+                and status.st_uid == os.getuid()
+                and stat.S_IMODE(status.st_mode) == 0o700
+            )
         self._folder = folder
         self._suffix = f"\0{_WASMTIME}\0{profile}".encode()
 
-    def load(self, engine: Engine, module_id: str) -> Module | None:
-        """Return a compiled module, or None if there is none that fits this engine."""
-        if not self._usable:
-            return None
+    def find(self, module_id: str) -> Path | None:
+        """Return the file of a compiled module, if it is there and this user's."""
         path = self._path(module_id)
         try:
             status = path.lstat()
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
-                return None
-            module = Module.deserialize_file(engine, str(path))
-            os.utime(path)
-        except FileNotFoundError:
+        except OSError:
             return None
-        except (OSError, WasmtimeError):
-            path.unlink(missing_ok=True)
-            return None
-        return module
+        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid()
+        return path if self._usable and ours else None
 
-    def save(self, module_id: str, module: Module) -> None:
-        """Keep a compiled module; a full disk only means that it is compiled again."""
-        data = module.serialize()
-        largest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if not self._usable or 0 <= largest < len(data):  # beyond it, the kernel ends who writes
+    def note_use(self, module_id: str) -> None:
+        """Keep a module for longer than those that nobody asks for."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path(module_id), follow_symlinks=False)
+
+    def keep(self, module_id: str, source: int, size: int) -> None:
+        """Keep what lies in an open file; a full disk only means that it is compiled again."""
+        if not self._usable or not 0 < size <= CACHE_BYTES:
             return
         temporary = self._folder / f".new-{os.urandom(8).hex()}"
         with contextlib.suppress(OSError):
             try:
                 with temporary.open("xb") as file:
-                    file.write(data)
-                temporary.replace(self._path(module_id))
+                    os.lseek(source, 0, os.SEEK_SET)
+                    left = size
+                    while left and (
+                        sent := os.sendfile(file.fileno(), source, None, min(left, _PIECE))
+                    ):
+                        left -= sent
+                if left == 0:
+                    temporary.replace(self._path(module_id))
             finally:
                 temporary.unlink(missing_ok=True)
             self._prune()

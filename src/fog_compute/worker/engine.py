@@ -100,7 +100,7 @@ class Sandbox:
     """Compiles modules, keeps them, and runs each task in a store of its own."""
 
     def __init__(self, cache: Path, stdout: int, stderr: int, profile: Profile) -> None:
-        """Keep compiled modules in ``cache``; guests write to the two file descriptors."""
+        """Look for compiled modules in ``cache``; guests write to the two file descriptors."""
         self._engine = Engine(_config(profile))
         self._outputs = (f"/proc/self/fd/{stdout}", f"/proc/self/fd/{stderr}")
         self._linker = Linker(self._engine)
@@ -115,14 +115,18 @@ class Sandbox:
         if module_id in self._ready:
             self._ready.move_to_end(module_id)
             return True
-        module = self._cache.load(self._engine, module_id)
-        if module is None:
+        path = self._cache.find(module_id)
+        if path is None:
+            return False
+        try:
+            module = Module.deserialize_file(self._engine, str(path))
+        except (OSError, WasmtimeError):  # damaged, or of another processor
             return False
         self._keep(module_id, self._link(module))
         return True
 
-    def compile(self, module_id: str, data: bytes) -> None:
-        """Compile a module and keep it; raise `ModuleFault` if it cannot run here."""
+    def compile(self, module_id: str, data: bytes) -> Module:
+        """Compile a module and keep it in memory; raise `ModuleFault` if it cannot run here."""
         if data[:4] != MAGIC:
             start = data[:4].hex(" ") or "nothing"
             raise ModuleFault("not_wasm", f"the module is not WebAssembly: it starts with {start}")
@@ -136,9 +140,8 @@ class Sandbox:
             module = Module(self._engine, data)
         except WasmtimeError as err:
             raise compile_fault(err, self._engine, data) from None
-        linked = self._link(module)
-        self._keep(module_id, linked)
-        self._cache.save(module_id, module)
+        self._keep(module_id, self._link(module))
+        return module
 
     def run(self, run: Run) -> Ran:
         """Run a known module; every outcome that the module can cause is in the answer."""

@@ -1,7 +1,8 @@
 """What a slot and its runner process say to each other over two pipes.
 
 Each frame is a length of four bytes, big-endian, and one MessagePack message.  The slot writes
-`Run`, and `ModuleBytes` when asked; the runner writes `Ready` once, then `NeedBytes` and `Ran`.
+`Run`, and when asked `ModuleBytes` and then `Kept`; the runner writes `Ready` once, and for each
+`Run`, if it must compile, `NeedBytes` and then `Compiled`, and at the end `Ran`.
 Instead of any of its messages it may write `Refused`, and then it ends.
 """
 
@@ -40,6 +41,10 @@ class ModuleBytes(msgspec.Struct, frozen=True, array_like=True, tag="module"):
     data: bytes
 
 
+class Kept(msgspec.Struct, frozen=True, array_like=True, tag="kept"):
+    """What was compiled is kept, or will not be: the module may run."""
+
+
 class Wall(msgspec.Struct, frozen=True, array_like=True):
     """One of the walls that a runner raises around itself, or tried to."""
 
@@ -55,6 +60,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     file_bytes: int  # the largest file that the machine lets anybody write
     notes: tuple[str, ...] = ()  # what it does without, one line each
     walls: tuple[Wall, ...] = ()
+    profile: str = ""  # how it compiles: what another way compiled, it cannot use
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
@@ -65,6 +71,12 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
 
 class NeedBytes(msgspec.Struct, frozen=True, array_like=True, tag="need"):
     """The module of this `Run` is in no cache."""
+
+
+class Compiled(msgspec.Struct, frozen=True, array_like=True, tag="compiled"):
+    """The module is compiled, and its code lies in the file for that."""
+
+    size: int  # bytes; none where the machine lets no file be so large
 
 
 class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran"):
@@ -80,8 +92,8 @@ class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran"):
     left: str = ""  # what the task left in the runner, which must then be replaced
 
 
-ToRunner: TypeAlias = Run | ModuleBytes
-FromRunner: TypeAlias = Ready | NeedBytes | Ran | Refused
+ToRunner: TypeAlias = Run | ModuleBytes | Kept
+FromRunner: TypeAlias = Ready | NeedBytes | Compiled | Ran | Refused
 
 _to_runner: Final = msgspec.msgpack.Decoder(ToRunner)
 _from_runner: Final = msgspec.msgpack.Decoder(FromRunner)

@@ -1,10 +1,11 @@
 """The runner process: one per slot, warm, with compiled modules in memory.
 
-``python -m fog_compute.worker.runner PARENT STDOUT STDERR FOLDER CACHE MEMORY`` reads `Run` frames
-from standard input and answers on standard output.  It ends with its parent: the kernel kills it
-when the parent dies, and it leaves at the end of its input.  Guests write to the files STDOUT and
-STDERR, which are descriptors inherited from the parent, find their files below FOLDER, and may have
-MEMORY bytes at most.
+``python -m fog_compute.worker.runner PARENT STDOUT STDERR CODE FOLDER CACHE MEMORY`` reads `Run`
+frames from standard input and answers on standard output.  It ends with its parent: the kernel
+kills it when the parent dies, and it leaves at the end of its input.  Guests write to the files
+STDOUT and STDERR, find their files below FOLDER, and may have MEMORY bytes at most.  Compiled
+modules are read from the folder CACHE; those that it compiles it leaves in the file CODE.  The
+three files are descriptors inherited from the parent.
 
 Before there is a second thread it raises the walls of `fog_compute.worker.wall` around itself.
 
@@ -22,13 +23,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 from wasmtime import WasmtimeError
 
-from fog_compute.descriptors import run_program, why
+from fog_compute.descriptors import run_program
 from fog_compute.kernel import be_killed_with_parent, limits_of, set_limits
 from fog_compute.layout import RUNNER_DESCRIPTORS
 from fog_compute.tasks.model import DETAIL_LENGTH
@@ -41,7 +43,9 @@ from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
     NEVER_EXITED,
+    Compiled,
     FromRunner,
+    Kept,
     ModuleBytes,
     NeedBytes,
     Ran,
@@ -58,6 +62,25 @@ from fog_compute.worker.wall import Rooms, of_python, raise_walls
 STACK_BYTES: Final = 8 * MIB  # of the thread that compiles and runs, whatever `ulimit -s` says
 PARENT_CHECK_S: Final = 0.5
 UNLIMITED: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """The arguments of the command line."""
+
+    parent: int
+    stdout: int
+    stderr: int
+    code: int
+    folder: Path
+    cache: Path
+    memory_bytes: int
+
+    @classmethod
+    def parse(cls, arguments: list[str]) -> Self:
+        parent, stdout, stderr, code, folder, cache, memory = arguments
+        files = (int(stdout), int(stderr), int(code))
+        return cls(int(parent), *files, Path(folder), Path(cache), int(memory))
 
 
 class _Pipe:
@@ -154,7 +177,22 @@ def _limited_files(size: int) -> Iterator[None]:
         _bound(resource.RLIMIT_FSIZE, hard, hard)
 
 
-def _serve(pipe: _Pipe, sandbox: Sandbox) -> None:
+def _leave(code: bytearray, descriptor: int) -> int:
+    """Leave compiled code to the parent and return its size, or 0 where that is refused."""
+    os.ftruncate(descriptor, 0)
+    largest, _ = _bounds(resource.RLIMIT_FSIZE)
+    if 0 <= largest < len(code):  # beyond it, the kernel ends who writes
+        return 0
+    try:
+        written = 0
+        while written < len(code):
+            written += os.pwrite(descriptor, memoryview(code)[written:], written)
+    except OSError:
+        return 0
+    return written
+
+
+def _serve(pipe: _Pipe, sandbox: Sandbox, code: int) -> None:
     before = Footprint.measured()
     left = ""
     while not left and isinstance(run := pipe.read(), Run):
@@ -165,7 +203,10 @@ def _serve(pipe: _Pipe, sandbox: Sandbox) -> None:
                 answer = pipe.read()
                 if not isinstance(answer, ModuleBytes):
                     return
-                sandbox.compile(run.module_id, answer.data)
+                module = sandbox.compile(run.module_id, answer.data)
+                pipe.write(Compiled(_leave(module.serialize(), code)))
+                if not isinstance(pipe.read(), Kept):
+                    return
             with _limited_files(run.file_bytes):
                 ran = sandbox.run(run)
         except ModuleFault as fault:
@@ -174,31 +215,30 @@ def _serve(pipe: _Pipe, sandbox: Sandbox) -> None:
         pipe.write(msgspec.structs.replace(ran, left=left))
 
 
-def _sandbox(cache: Path, outputs: tuple[int, int], memory_bytes: int) -> tuple[Sandbox, Ready]:
+def _sandbox(settings: _Settings) -> tuple[Sandbox, Ready]:
     """Return a sandbox in the best way that this machine allows, tried."""
     refusals: list[str] = []
     for profile in PROFILES:
         try:
-            sandbox = Sandbox(cache, *outputs, profile)
-            lent = sandbox.probe(os.devnull, str(cache), memory_bytes)
+            sandbox = Sandbox(settings.cache, settings.stdout, settings.stderr, profile)
+            lent = sandbox.probe(os.devnull, str(settings.folder), settings.memory_bytes)
         except (MachineFault, WasmtimeError) as err:
             refusals.append(one_line(line_of(err), DETAIL_LENGTH))
             continue
         _, largest = _bounds(resource.RLIMIT_FSIZE)
         file_bytes = UNLIMITED if largest == resource.RLIM_INFINITY else largest
-        return sandbox, Ready(lent, file_bytes, tuple(dict.fromkeys(refusals)))
+        notes = tuple(dict.fromkeys(refusals))
+        return sandbox, Ready(lent, file_bytes, notes, profile=profile.name)
     raise MachineFault(refusals[-1])
 
 
-def _work(
-    pipe: _Pipe, cache: Path, outputs: tuple[int, int], memory_bytes: int, walls: tuple[Wall, ...]
-) -> None:
+def _work(pipe: _Pipe, settings: _Settings, walls: tuple[Wall, ...]) -> None:
     """Serve until the parent closes the pipe, or until the machine refuses something."""
     try:
-        sandbox, ready = _sandbox(cache, outputs, memory_bytes)
+        sandbox, ready = _sandbox(settings)
         missing = tuple(f"{wall.name}: {wall.says}" for wall in walls if not wall.stands)
         pipe.write(msgspec.structs.replace(ready, notes=missing + ready.notes, walls=walls))
-        _serve(pipe, sandbox)
+        _serve(pipe, sandbox, settings.code)
     except MachineFault as fault:
         _refuse(pipe, fault.detail)
     except (OSError, MemoryError, RuntimeError) as err:
@@ -222,9 +262,9 @@ def _end_after(parent: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Serve until the parent closes the pipe."""
-    parent, stdout, stderr, folder, cache, memory = arguments
+    settings = _Settings.parse(arguments)
     tied = be_killed_with_parent()
-    if os.getppid() != int(parent):
+    if os.getppid() != settings.parent:
         return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when a runner ends
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # who writes beyond a limit is ended, not told
@@ -234,22 +274,16 @@ def main(arguments: list[str]) -> int:
     os.dup2(null, 0)
     os.dup2(null, 1)
     try:
-        Path(cache).mkdir(parents=True, exist_ok=True, mode=0o700)
         # Before there is a second thread, which would keep what this one gives up.
-        walls = _confine(Rooms(changed=(Path(folder), Path(cache)), read=of_python()))
+        walls = _confine(Rooms(changed=(settings.folder,), read=(settings.cache, *of_python())))
     except MachineFault as fault:
         _refuse(pipe, fault.detail)
         return 1
-    except OSError as err:
-        _refuse(pipe, why(err))
-        return 1
     threading.stack_size(STACK_BYTES)
-    working = threading.Thread(
-        target=_work, args=(pipe, Path(cache), (int(stdout), int(stderr)), int(memory), walls)
-    )
+    working = threading.Thread(target=_work, args=(pipe, settings, walls))
     try:
         if not tied:
-            threading.Thread(target=_end_after, args=(int(parent),), daemon=True).start()
+            threading.Thread(target=_end_after, args=(settings.parent,), daemon=True).start()
         working.start()
     except RuntimeError as err:
         _refuse(pipe, f"no thread with a stack of {STACK_BYTES // MIB} MiB can be had: {err}")

@@ -29,6 +29,7 @@ from fog_compute.tasks.result import TaskResult
 from fog_compute.text import one_line
 from fog_compute.units import GIB, MIB
 from fog_compute.worker.child import ChildHandle
+from fog_compute.worker.compiled import CompiledCache
 from fog_compute.worker.folders import (
     empty_folder,
     exceeds,
@@ -47,7 +48,9 @@ from fog_compute.worker.protocol import (
     FRAME_LIMIT,
     LENGTH_BYTES,
     NEVER_EXITED,
+    Compiled,
     FromRunner,
+    Kept,
     ModuleBytes,
     NeedBytes,
     Ran,
@@ -91,6 +94,7 @@ class Job:
     seed: bytes = field(repr=False)
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     program: tuple[str, ...] = ("main.wasm",)  # what the guest finds before its arguments
+    shared: bool = False  # the module is the worker's own, and other tasks run it too
 
 
 class RunnerSlot:
@@ -108,6 +112,10 @@ class RunnerSlot:
         self._child: ChildHandle | None = None
         self._lends: Ready | None = None
         self._outputs: tuple[int, int] | None = None
+        self._code: int | None = None  # the file in which a runner leaves what it compiled
+        self._compiled: CompiledCache | None = None
+        self._used = False  # a module has run in this runner
+        self._compiling = False
         self._collecting: asyncio.Task[None] | None = None
 
     @property
@@ -145,16 +153,22 @@ class RunnerSlot:
 
     async def _spawn(self) -> None:
         await beside(HEAVY, _renewed, self._folder)
+        self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._outputs is None:
             self._outputs = (nameless_file(self._folder), nameless_file(self._folder))
+        # Another one for each runner: what the last one left may still be copied.
+        self._close_code()
+        self._code = nameless_file(self._folder)
+        files = (*self._outputs, self._code)
+        self._used = False
         self._process = await spawn.start(
             spawn.python_command(
                 "fog_compute.worker.runner",
-                *(str(os.getpid()), *map(str, self._outputs), str(self._folder)),
+                *(str(os.getpid()), *map(str, files), str(self._folder)),
                 *(str(self._cache), str(self._memory_bytes)),
             ),
             spawn.loader_environment(),
-            pass_fds=self._outputs,
+            pass_fds=files,
             line_bytes=1 << 20,
         )
         self._child = ChildHandle(self._process.pid)
@@ -175,6 +189,7 @@ class RunnerSlot:
         if ready.notes and (self._lends is None or self._lends.notes != ready.notes):
             _log.warning("runner.works_without", notes=ready.notes)
         self._lends = ready
+        self._compiled = CompiledCache(self._cache, ready.profile)
 
     async def run(self, job: Job, load: LoadModule) -> TaskResult:
         """Run one job and return its result, the module's faults included.
@@ -188,6 +203,8 @@ class RunnerSlot:
         await self.start()
         began = time.monotonic()
         try:
+            if job.shared:
+                await self._unused_unless_compiled(job.module_id)
             run = await self._prepared(job)
             exchange = asyncio.create_task(self._exchange(run, load))
             watch = asyncio.create_task(self._watch(job.limits))
@@ -223,6 +240,11 @@ class RunnerSlot:
             if not stands:
                 await self._kill("folder")
 
+    @property
+    def compiling(self) -> bool:
+        """Whether the runner compiles the module of its job, which does not run yet."""
+        return self._compiling
+
     def log_tail(self) -> bytes:
         """Return the last bytes that the guest wrote: errors if there are any, else output."""
         if self._outputs is None:
@@ -237,10 +259,16 @@ class RunnerSlot:
             for descriptor in self._outputs:
                 os.close(descriptor)
             self._outputs = None
+        self._close_code()
         try:
             await beside(HEAVY, remove_tree, self._folder)
         except OSError:
             remove_tree(self._folder)
+
+    def _close_code(self) -> None:
+        if self._code is not None:
+            os.close(self._code)
+            self._code = None
 
     async def _prepared(self, job: Job) -> Run:
         """Write what the task brings; that there is no room for it is the machine's fault."""
@@ -257,17 +285,40 @@ class RunnerSlot:
             )
         return run
 
+    async def _unused_unless_compiled(self, module_id: str) -> None:
+        """Have what other tasks will run compiled by a runner in which nothing has run."""
+        if self._used and self._compiled is not None and self._compiled.find(module_id) is None:
+            await self._discard()
+            await self.start()
+
     async def _exchange(self, run: Run, load: LoadModule) -> Ran:
-        await self._write(run)
-        answer = await self._read()
-        if isinstance(answer, NeedBytes):
-            await self._write(ModuleBytes(await load()))
+        try:
+            await self._write(run)
             answer = await self._read()
+            if isinstance(answer, NeedBytes):
+                self._compiling = True
+                await self._write(ModuleBytes(await load()))
+                answer = await self._read()
+            elif self._compiled is not None:
+                self._compiled.note_use(run.module_id)
+            if isinstance(answer, Compiled):
+                await self._keep(run.module_id, answer.size)
+                self._compiling = False
+                await self._write(Kept())
+                answer = await self._read()
+        finally:
+            self._compiling = False
+            self._used = True
         if isinstance(answer, Refused):
             raise RunnerLost(answer.reason)
         if not isinstance(answer, Ran):
             raise EOFError("the runner answered out of turn")
         return answer
+
+    async def _keep(self, module_id: str, size: int) -> None:
+        if self._compiled is not None and self._code is not None:
+            # A descriptor of its own, because this can be cut short, and the copying cannot.
+            await beside(size, _keep, self._compiled, module_id, os.dup(self._code), size)
 
     async def _watch(self, limits: Limits) -> Fault:
         """Return once the guest took more than it may; RLIMIT_FSIZE bounds files in between."""
@@ -411,6 +462,14 @@ class RunnerSlot:
             self._collecting = asyncio.create_task(_collect(process), name="collect")
         if self._collecting is not None:
             await asyncio.shield(self._collecting)
+
+
+def _keep(cache: CompiledCache, module_id: str, source: int, size: int) -> None:
+    try:
+        cache.keep(module_id, source, size)
+        os.ftruncate(source, 0)
+    finally:
+        os.close(source)
 
 
 def largest_file(limits: Limits) -> int:

@@ -23,6 +23,7 @@ def script_job(runtime: PythonRuntime, job: Job, name: str) -> Job:
     return dataclasses.replace(
         job,
         module_id=runtime.module_id,
+        shared=True,
         program=("python", *OPTIONS, f"/{name}"),
         env={**ENVIRONMENT, **job.env},
     )

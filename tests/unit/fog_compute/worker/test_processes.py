@@ -70,12 +70,14 @@ KEEPER = textwrap.dedent(
     import asyncio, itertools, sys
     from pathlib import Path
     from fog_compute.worker.journal import Journal
+    from fog_compute.worker.shares import Owner
 
     async def main():
         journal = Journal(Path(sys.argv[1]))
         for i in itertools.count(int(sys.argv[2])):
             handle = i.to_bytes(16, "big")
-            await journal.finish(handle, handle * (2000 if i % 7 else 20_000), 0.0, 1e12)
+            body = handle * (2000 if i % 7 else 20_000)
+            await journal.finish(handle, Owner("", b"session"), body, 0.0, 1e12)
             if i % 3 == 0:
                 await journal.forget([handle], 1e12)
             print(i, flush=True)
@@ -117,7 +119,7 @@ def test_a_busy_runner_ends_with_its_worker(tmp_path: Path, number: int) -> None
 
 
 def start_runner(tmp_path: Path, parent: int) -> subprocess.Popen[bytes]:
-    outputs = [os.memfd_create("stdout"), os.memfd_create("stderr")]
+    outputs = [os.memfd_create(name) for name in ("stdout", "stderr", "code")]
     try:
         return subprocess.Popen(
             [

@@ -18,6 +18,7 @@ from fog_compute.units import KIB, MIB
 from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
 
 from . import guests
+from .conftest import DEADLINE_S
 
 ROOT = Path(__file__).parents[4]
 ENOTCAPABLE, EPERM, ENOENT = 76, 63, 44
@@ -507,3 +508,49 @@ async def test_a_runner_has_few_descriptors_no_environment_and_no_core_files(
     status = await asyncio.to_thread(Path(f"/proc/{slot.pid}/status").read_text, "ascii")
     assert "NoNewPrivs:\t1" in status
     assert process.net_connections() == []
+
+
+@pytest.mark.asyncio
+async def test_what_other_tasks_run_too_is_compiled_by_a_runner_in_which_nothing_has_run(
+    slot: RunnerSlot, tmp_path: Path
+) -> None:
+    """INV-TASK-21."""
+
+    async def load() -> bytes:
+        return guests.ECHO
+
+    async def shared() -> int | None:
+        job = Job("everybody's", (), b"x", {}, Limits(), bytes(32), shared=True)
+        assert (await slot.run(job, load)).stdout == b"x"
+        return slot.pid
+
+    await run(slot, guests.HELLO)
+    used = slot.pid
+    fresh = await shared()
+    assert fresh != used
+    assert await shared() == fresh
+    for path in (tmp_path / "compiled").iterdir():
+        path.unlink()
+    assert await shared() != fresh
+    assert len(list((tmp_path / "compiled").iterdir())) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_slot_says_whether_its_job_is_compiled_or_runs(slot: RunnerSlot) -> None:
+    def compiling() -> bool:
+        return slot.compiling
+
+    blocks = "(block (local.set 0 (i32.add (i32.const 1) (local.get 0))))" * 2_000
+    module = guests.command(f"(local i32) {blocks} (loop (br 0))")
+    running = asyncio.create_task(run(slot, module, limits=Limits(fuel=10**13)))
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not compiling():
+                await asyncio.sleep(0)
+            while compiling():
+                await asyncio.sleep(0)
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert not compiling()
