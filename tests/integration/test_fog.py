@@ -83,7 +83,7 @@ def fog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFog]:
     home = tmp_path_factory.mktemp("fog") / "home"
     home.mkdir()
     home.chmod(0o755)
-    with running_fog(home) as made:
+    with running_fog(home, environment={"FOG_KINDS": "wasm,python"}) as made:
         yield made
 
 
@@ -105,6 +105,16 @@ def test_input_files_reach_the_module(fog: RunningFog) -> None:
     )
 
     assert done.stdout == expected_count(5), done.stderr
+
+
+def test_a_script_runs_with_the_file_that_its_argument_names(fog: RunningFog) -> None:
+    table = EXAMPLES / "python" / "co2.csv"
+    (fog.strangers / table.name).write_bytes(table.read_bytes())
+    done = fog.run("run", EXAMPLES / "python" / "co2.py", table.name, "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert "co2.csv (33.2 KiB) goes with the script" in done.stderr
+    assert "42 whole years" in json.loads(done.stdout)["stdout"]
 
 
 def test_no_module_of_the_current_folder_is_executed(fog: RunningFog) -> None:

@@ -41,7 +41,8 @@ def _print(layout: HomeLayout, state: FogState | None, report: Status) -> None:
     for worker in workers:
         memory = format_bytes(worker["memory_bytes"])
         level = worker["level"] or "any level"
-        text = f"{worker['name']}: {level}, {worker['state']}, {worker['slots']} slots, {memory}"
+        lends = f"{worker['slots']} slots, {memory}, {' and '.join(worker['kinds'])}"
+        text = f"{worker['name']}: {level}, {worker['state']}, {lends}"
         lines.append(("", text))
     counts = ", ".join(f"{count} {name}" for name, count in report["tasks"].items() if count)
     lines.append(("tasks", counts or "none yet"))

@@ -165,6 +165,7 @@ async def test_examples_print_in_the_sandbox_what_they_print_at_home(
         return
     (tmp_path / "co2.csv").write_bytes(table)
     assert result.stdout == printed_at_home(EXAMPLES / name, argument, tmp_path)
+    assert result.file("years.csv") == (tmp_path / "out" / "years.csv").read_bytes()
 
 
 async def test_a_module_that_is_not_bundled_is_named(scripts: Scripts) -> None:
