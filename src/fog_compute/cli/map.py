@@ -182,7 +182,8 @@ def _planned(
     data = read_blob(module, "module")
     kind = kind_of(module, data, None)
     if kind is TaskKind.PYTHON:
-        check_script(module, data, ())
+        for hint in check_script(module, data, ()):
+            note(hint)
     names = _names(inputs)
     task = {**task, "kind": kind.value}
     for path in inputs:

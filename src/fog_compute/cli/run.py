@@ -169,12 +169,14 @@ def run(
             )
             files = _read_all(module, stdin, input)
             wanted["kind"] = kind_of(module, files.module, kind).value
+            hints: list[str] = []
             if wanted["kind"] == TaskKind.PYTHON:
-                files = _with_script(files, module, argument_files(args) if auto_input else {})
+                named = argument_files(args) if auto_input else {}
+                files, hints = _with_script(files, module, named)
             check_task({**wanted, "inputs": files.inputs}, files.module)
-            if wanted["kind"] == TaskKind.PYTHON:
-                check_script(module, files.module, files.inputs)
             with Backend() as backend:
+                for hint in hints:
+                    note(hint)
                 sent = _send(backend, files)
                 task = backend.post("/api/v1/tasks", New, {**sent, **wanted})
                 if task["warning"]:
@@ -209,9 +211,13 @@ def _read_all(module: str, stdin: str | None, inputs: Sequence[str]) -> _Files:
     return _Files(module_bytes, stdin_bytes, _read_inputs(inputs, total))
 
 
-def _with_script(files: _Files, module: str, named: Mapping[str, str]) -> _Files:
-    """Add a script and the files that its arguments name, unless other inputs stand there."""
+def _with_script(files: _Files, module: str, named: Mapping[str, str]) -> tuple[_Files, list[str]]:
+    """Add a script and the files that its arguments name, unless other inputs stand there.
+
+    The lines say what was added, and what may go wrong.
+    """
     inputs = dict(files.inputs)
+    hints: list[str] = []
     total = sum(map(len, (files.module, files.stdin or b"", *inputs.values())))
     if (own := own_name(module)) is not None:
         inputs.setdefault(own, files.module)
@@ -221,8 +227,11 @@ def _with_script(files: _Files, module: str, named: Mapping[str, str]) -> _Files
             total += len(inputs[name])
             _check_total(total, path)
             size = format_bytes(len(inputs[name]))
-            note(f"{as_named(path)} ({size}) goes with the script; --no-auto-input keeps it here")
-    return dataclasses.replace(files, inputs=inputs)
+            hints.append(
+                f"{as_named(path)} ({size}) goes with the script; --no-auto-input keeps it here"
+            )
+    hints += check_script(module, files.module, inputs)
+    return dataclasses.replace(files, inputs=inputs), hints
 
 
 def environment(texts: Sequence[str]) -> dict[str, str]:

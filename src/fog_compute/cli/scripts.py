@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from fog_compute.cli.codes import USAGE
-from fog_compute.cli.common import LINE_LENGTH, CommandError, note
+from fog_compute.cli.common import LINE_LENGTH, CommandError
 from fog_compute.errors import InvalidTask
 from fog_compute.tasks import TaskKind
 from fog_compute.tasks.folder import check_guest_path
@@ -47,17 +47,16 @@ def own_name(path: str) -> str | None:
     return name
 
 
-def check_script(path: str, source: bytes, brought: Collection[str]) -> None:
-    """Look for what would end a script at once; ``brought`` are the names of its input files.
+def check_script(path: str, source: bytes, brought: Collection[str]) -> list[str]:
+    """Return lines about what may end a script; ``brought`` are the names of its input files.
 
-    A syntax error is certain where this Python has the grammar of the one that will run it, and
-    only told otherwise.
+    A syntax error is certain where this Python has the grammar of the one that will run it.
 
     Raises:
         CommandError: it has one for certain.
     """
     if len(source) > LOOKED_THROUGH_BYTES:
-        return
+        return []
     name = as_named(path)
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -70,13 +69,12 @@ def check_script(path: str, source: bytes, brought: Collection[str]) -> None:
         if sys.version_info[:2] == PYTHON.version and not isinstance(error, RecursionError):
             raise CommandError(line, USAGE) from None
         here = ".".join(map(str, sys.version_info[:2]))
-        note(f"{line} (says Python {here}; the task runs in {PYTHON.name}, which may differ)")
-        return
+        return [f"{line} (says Python {here}; the task runs in {PYTHON.name}, which may differ)"]
     if absent := sorted(_needed(tree) - PYTHON.modules - set(_modules_in(brought))):
-        note(
-            f"script {name} imports {one_line(', '.join(absent), LINE_LENGTH // 2)}, which"
-            f" {PYTHON.name} on the workers does not have: bring pure Python as --input"
-        )
+        names = one_line(", ".join(absent), LINE_LENGTH // 2)
+        lacks = f"which {PYTHON.name} on the workers does not have: bring pure Python as --input"
+        return [f"script {name} imports {names}, {lacks}"]
+    return []
 
 
 def argument_files(args: Sequence[str]) -> dict[str, str]:
