@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fog_compute.clock import Clock, SystemClock
@@ -28,8 +29,9 @@ class _Mailbox:
 class MemoryNetwork:
     """Connects `MemoryChannel` objects by address.
 
-    ``loss`` and ``duplication`` are probabilities per message and direction, drawn from ``rng``;
-    answers are awaited on ``clock``.
+    ``loss`` and ``duplication`` are probabilities per message and direction, and ``delay`` the
+    longest time that one takes, all drawn from ``rng``; so later messages overtake earlier ones.
+    Delays, and how long answers are awaited, are on ``clock``.
     """
 
     def __init__(
@@ -38,12 +40,15 @@ class MemoryNetwork:
         *,
         loss: float = 0.0,
         duplication: float = 0.0,
+        delay: float = 0.0,
         clock: Clock | None = None,
     ) -> None:
-        """Lose and repeat nothing unless told."""
+        """Lose, repeat and delay nothing unless told."""
         self.loss = loss
         self.duplication = duplication
+        self.delay = delay
         self.delivered = 0
+        self._on_the_way: set[asyncio.Task[None]] = set()
         self._rng = random.Random(0) if rng is None else rng
         self._clock: Clock = SystemClock() if clock is None else clock
         self._numbers = itertools.count(1)
@@ -70,10 +75,36 @@ class MemoryNetwork:
         message = Received(f"m{next(self._numbers)}", body, capacity, handle)
         copies = 2 if self._rng.random() < self.duplication else 1
         for _ in range(copies):
-            mailbox.waiting.append(message)
-            mailbox.unread += 1
+            self._later(lambda: _deliver(mailbox, message))
             self.delivered += 1
-        mailbox.arrived.set()
+
+    def _later(self, arrive: Callable[[], None]) -> None:
+        """Let something arrive now, or after a delay."""
+        if not self.delay:
+            arrive()
+            return
+        task = asyncio.create_task(self._arrive(self._rng.uniform(0, self.delay), arrive))
+        self._on_the_way.add(task)
+        task.add_done_callback(self._on_the_way.discard)
+
+    async def _arrive(self, seconds: float, arrive: Callable[[], None]) -> None:
+        await self._clock.sleep(seconds)
+        arrive()
+
+
+def _deliver(mailbox: _Mailbox, message: Received) -> None:
+    mailbox.waiting.append(message)
+    mailbox.unread += 1
+    mailbox.arrived.set()
+
+
+def _answer(answer: asyncio.Future[bytes], body: bytes | None) -> None:
+    if answer.done():
+        return
+    if body is None:
+        answer.set_exception(ChannelTimeout("the reply was lost"))
+    else:
+        answer.set_result(body)
 
 
 class MemoryChannel:
@@ -154,12 +185,8 @@ class MemoryChannel:
         answer = self._network._replies.pop(incoming.reply_handle, None)  # noqa: SLF001
         if answer is None:
             raise ChannelError("the way back is used up")
-        if answer.done():
-            return
-        if self._network._lost():  # noqa: SLF001
-            answer.set_exception(ChannelTimeout("the reply was lost"))
-        else:
-            answer.set_result(body)
+        told = None if self._network._lost() else body  # noqa: SLF001
+        self._network._later(lambda: _answer(answer, told))  # noqa: SLF001
 
     async def commit(self, incoming: Received) -> None:
         """Never deliver this message again; copies already on their way may still come."""

@@ -131,7 +131,7 @@ async def open_client(folder: Path, bootstrap: Path, level: PrivacyLevel) -> bet
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {why(error)}") from error
     try:
         return await betanet.Client.open(
-            dir=folder, bootstrap=bootstrap, hops=level.hops, level=level.hops
+            dir=folder, bootstrap=bootstrap, hops=level.hops, level=level.hops, bulk=True
         )
     except (betanet.BetanetError, OSError) as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error

@@ -329,13 +329,15 @@ async def open_fog(
     seed: int = 1,
     clock: ManualClock | None = None,
     circuits: PoolPolicy | None = None,
+    network: MemoryNetwork | None = None,
 ) -> Fog:
     """Make a fog without workers; nothing runs before `Fog.start`."""
     clock = ManualClock() if clock is None else clock
     tempo = Tempo(lease_s=60, request_timeout_s=1.0) if tempo is None else tempo
     asyncio.get_running_loop().set_default_executor(AtOnce())
     store = await Store.open(f"sqlite+aiosqlite:///{folder / 'fog.db'}", clock=clock)
-    network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication, clock=clock)
+    if network is None:
+        network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication, clock=clock)
     directory = Directory()
     channels = Channels(network)
     onion = OnionCircuitService(channels, clock=clock, policy=circuits, rng=Random(seed))
