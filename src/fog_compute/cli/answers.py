@@ -117,6 +117,7 @@ class Task(TaskRow):
     hops: int
     argv: list[str]
     seed: str
+    log_tail: str
     result: Result | None
     attempts: list[Attempt]
 

@@ -155,6 +155,8 @@ class Follower:
         text = f"task {task['id']}: {task['state']}"
         if task["attempts"] and task["state"] in ("leased", "running"):
             text += f" at {task['attempts'][-1]['worker']}"
+        if self._status is not None and (last := task["log_tail"].rstrip().rpartition("\n")[2]):
+            return f"{text}: {last}"
         if task["state"] in ("queued", "retry") and task["reason"]:
             # Perhaps because the only worker around is this fog's own, and cannot.
             own = troubles_of(read_fog_state(self._backend.layout))

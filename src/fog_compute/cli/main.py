@@ -81,6 +81,7 @@ def build_app() -> App:
     task.command(f"{package}.task:ls", name="ls", help="List tasks, newest first.")
     task.command(f"{package}.task:files", name="files", help="List the files that a task left.")
     task.command(f"{package}.task:get", name="get", help="Write the files that a task left.")
+    task.command(f"{package}.task_logs:logs", name="logs", help="Show what a task writes.")
     task.command(f"{package}.task:cancel", name="cancel", help="Cancel a task.")
     app.command(task)
     worker = App(name="worker", help="Lend this machine, and look at workers.")

@@ -28,7 +28,7 @@ from fog_compute.tasks import TaskState
 from fog_compute.text import as_named, one_line
 from fog_compute.units import format_bytes, format_duration, parse_duration
 
-__all__ = ["cancel", "files", "get", "ls", "show"]
+__all__ = ["cancel", "files", "get", "ls", "show", "task_id_of", "whole_id"]
 
 MAX_PAGE: Final = 1000
 TASK_ID_LENGTH: Final = 26
@@ -45,11 +45,11 @@ def show(
     json: JsonFlag = False,
 ) -> int:
     """Show a task: its state, why it is so, its attempts and why each worker was chosen."""
-    task_id = _id(task_id)
+    task_id = task_id_of(task_id)
     wait_s = None if timeout is None else parse_duration(timeout)
     try:
         with Patience(wait_s) as patience, Backend() as backend:
-            task_id = _whole_id(backend, task_id)
+            task_id = whole_id(backend, task_id)
             if wait:
                 return Follower(backend, task_id, as_json=json).follow(patience)
             task = backend.get(f"/api/v1/tasks/{task_id}", Task)
@@ -102,9 +102,9 @@ def ls(
 
 def files(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
     """List the files that a task left."""
-    task_id = _id(task_id)
+    task_id = task_id_of(task_id)
     with Backend() as backend:
-        task_id = _whole_id(backend, task_id)
+        task_id = whole_id(backend, task_id)
         found = backend.get(f"/api/v1/tasks/{task_id}/files", OutputFiles)["files"]
     if json:
         print_json(found)
@@ -124,9 +124,9 @@ def get(
     json: JsonFlag = False,
 ) -> int:
     """Write the files that a task left into a folder."""
-    task_id = _id(task_id)
+    task_id = task_id_of(task_id)
     with Backend() as backend, OutputFolder(output_dir, force=force) as folder:
-        task_id = _whole_id(backend, task_id)
+        task_id = whole_id(backend, task_id)
         found = backend.get(f"/api/v1/tasks/{task_id}/files", OutputFiles)["files"]
         if missing := sorted(set(paths) - {file["path"] for file in found}):
             raise NotFound(
@@ -145,9 +145,9 @@ def get(
 
 def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
     """Cancel a task that is not over."""
-    task_id = _id(task_id)
+    task_id = task_id_of(task_id)
     with Backend() as backend:
-        task_id = _whole_id(backend, task_id)
+        task_id = whole_id(backend, task_id)
         task = backend.post(f"/api/v1/tasks/{task_id}/cancel", Made)
     if json:
         print_json(task)
@@ -156,14 +156,14 @@ def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
     return 0
 
 
-def _id(text: str) -> str:
+def task_id_of(text: str) -> str:
     """An id, or the begin of one, as it was given; capitals are no other letters."""
     if not text.isalnum() or not text.isascii() or len(text) > TASK_ID_LENGTH:
         raise CommandError(f"{text!r} is no id of a task: see `fog task ls`", USAGE)
     return text.lower()
 
 
-def _whole_id(backend: Backend, begin: str) -> str:
+def whole_id(backend: Backend, begin: str) -> str:
     """The id of the one task whose id begins so; ids sort, and are listed from the last."""
     if len(begin) >= TASK_ID_LENGTH:
         return begin

@@ -252,9 +252,11 @@ class Conversations:
             if result.trap in _KILLS:
                 self._metrics.runner_kills.labels(_KILLS[result.trap]).inc()
             session.moved(now)
-            await self._work.apply(news.after_result(task, attempt, result))
+            earlier = () if result.trap is None else await self._work.attempts_of(task.id)
+            await self._work.apply(news.after_result(task, attempt, result, earlier))
             return True
         progress.total = status.result_total
+        progress.log_tail = status.log_tail or progress.log_tail
         grew = session.grew(progress, now)
         moving = session.moving(now - self._work.lease / 2)
         if status.state == FINISHED and not progress.finished:

@@ -147,6 +147,10 @@ class Dispatcher:
         why = decision.explain() if decision.worker is None else "others are before it in the queue"
         return "; ".join(reason for reason in (why, task.reason) if reason)
 
+    def log_tail(self, task: Task) -> bytes:
+        """The last that a task wrote, up to 512 bytes, as its worker told when it was asked."""
+        return b"" if task.attempt is None else self._work.log_tail(task.attempt)
+
     @property
     def trouble(self) -> str:
         """What keeps this side from its work now, in one line; empty if nothing does."""

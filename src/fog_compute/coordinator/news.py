@@ -1,7 +1,8 @@
 """What a worker's answer changes, as pure functions from records to changes of the store.
 
-A module at fault fails its task at once: another worker would find the same. Infrastructure at
-fault (a lost runner, a restarted worker, silence) is retried until the task's tries run out.
+A module at fault fails its task once two attempts found the same: one worker's word ends no task.
+Infrastructure at fault (a lost runner, a restarted worker, silence) is retried until the task's
+tries run out.
 """
 
 from __future__ import annotations
@@ -118,13 +119,37 @@ def latest_end(task: Task, attempt: Attempt, running_since: datetime) -> datetim
     return begun + (end - begun) * RATIO
 
 
-def after_result(task: Task, attempt: Attempt, result: TaskResult) -> list[Change]:
-    """What a whole result changes: accepted, or failed if the module is at fault."""
+def after_result(
+    task: Task, attempt: Attempt, result: TaskResult, earlier: Sequence[Attempt]
+) -> list[Change]:
+    """What a whole result changes: accepted, or failed if the module is at fault.
+
+    A fault is asked of another worker first, where there is one; it ends the task when a second
+    attempt brings the same, or when no try is left.
+
+    Args:
+        task: the task.
+        attempt: its open attempt, whose result this is.
+        result: what its worker says.
+        earlier: the task's attempts before it.
+    """
     report = Reported(attempt.handle, result)
     if result.trap is None:
         return [report, Settled(attempt.handle)]
     reason = one_line(result.detail) or f"the module failed: {result.trap.value}"
-    return [report, Failed(task.id, reason)]
+    claim = f"{result.trap.value}: "
+    agreeing = [
+        one.worker
+        for one in earlier
+        if one.state is AttemptState.FAILED and one.reason.startswith(claim)
+    ]
+    if agreeing:
+        alone = set(agreeing) == {attempt.worker}
+        says = "the same worker said so twice" if alone else "a second worker says so too"
+        return [report, Failed(task.id, f"{reason} ({says})")]
+    if task.tries + 1 >= task.spec.max_attempts:
+        return [report, Failed(task.id, f"{reason} (one worker says so, and no try is left)")]
+    return [Retried(attempt.handle, claim + reason, how=AttemptState.FAILED)]
 
 
 def after_loss(

@@ -267,6 +267,20 @@ class OpenWork:
         now = self._clock.now()
         await self.apply(news.after_loss(task, attempt, reason, now=now, how=how, counts=counts))
 
+    async def attempts_of(self, task_id: str) -> Sequence[Attempt]:
+        """The attempts of a task so far.
+
+        Raises:
+            StoreError: they cannot be read now.
+        """
+        return await self._store.attempts.of_task(task_id)
+
+    def log_tail(self, handle: str) -> bytes:
+        """The last that an open attempt's worker told of what the task wrote."""
+        session = self.sessions.get(self._session_of.get(handle, ""))
+        progress = None if session is None else session.progress(handle)
+        return b"" if progress is None else progress.log_tail
+
     def _begin_attempt(self, attempt: Attempt) -> None:
         self.offers[attempt.handle] = Offer()
         self._fog.note_leased(attempt.worker, self.level_of(attempt))

@@ -56,7 +56,12 @@ HOPELESS: Final = timedelta(hours=1)
 REFUSED_PAUSE: Final = timedelta(seconds=10)
 REFUSED_PAUSE_MAX: Final = timedelta(minutes=10)
 
-_AVOIDED: Final = (AttemptState.LOST, AttemptState.EXPIRED, AttemptState.DECLINED)
+_AVOIDED: Final = (
+    AttemptState.LOST,
+    AttemptState.EXPIRED,
+    AttemptState.DECLINED,
+    AttemptState.FAILED,
+)
 """Who ended a task's attempt so is asked again only if nobody else fits."""
 
 PARKED: Final = timedelta(seconds=1)

@@ -91,6 +91,7 @@ class Progress:
         running_since: when its worker first said that it runs, or that it has finished.
         finished: whether its worker ever said that it has finished.
         most: how much of a result was ever here.
+        log_tail: the last bytes that the task wrote, as far as its worker told.
     """
 
     since: datetime
@@ -99,6 +100,7 @@ class Progress:
     running_since: datetime | None = None
     finished: bool = False
     most: int = 0
+    log_tail: bytes = b""
 
     @property
     def missing(self) -> int:

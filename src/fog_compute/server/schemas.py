@@ -216,12 +216,14 @@ class TaskDetailOut(TaskOut):
     result: ResultOut | None
     attempts: list[AttemptOut]
     history: list[EventOut]
+    log_tail: str = Field(description="The last that it wrote, while it runs; up to 512 bytes.")
 
     @classmethod
     def of_all(
         cls,
         task: Task,
         waiting: str,
+        log_tail: bytes,
         result: ResultHead | None,
         attempts: list[Attempt],
         history: list[TaskEventRecord],
@@ -232,6 +234,7 @@ class TaskDetailOut(TaskOut):
         }
         return cls(
             **_task_fields(task, waiting),
+            log_tail=log_tail.decode(errors="replace"),
             result=None if result is None else ResultOut.of(result),
             attempts=[
                 AttemptOut(

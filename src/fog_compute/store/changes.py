@@ -142,6 +142,7 @@ Change: TypeAlias = (
 _RETRIED_AS: Final = {
     AttemptState.LOST: AttemptEvent.LOSE,
     AttemptState.EXPIRED: AttemptEvent.EXPIRE,
+    AttemptState.FAILED: AttemptEvent.FAIL,
 }
 
 
@@ -327,7 +328,7 @@ def _give_back(rows: Rows, change: Declined | Retried, now: datetime) -> None:
     attempt_event, task_event, counts = AttemptEvent.DECLINE, TaskEvent.RELEASE, False
     if isinstance(change, Retried):
         if change.how not in _RETRIED_AS:
-            raise Conflict(f"an attempt is retried as lost or expired, not as {change.how}")
+            raise Conflict(f"an attempt is retried as lost, expired or failed, not as {change.how}")
         attempt_event = _RETRIED_AS[change.how]
         task_event, counts = TaskEvent.RETRY, change.counts
     refused = isinstance(change, Declined) and change.refused
@@ -350,8 +351,8 @@ def _end(rows: Rows, change: Failed | Cancelled, now: datetime) -> None:
     task = rows.task(change.task_id)
     counts = False
     if isinstance(change, Failed):
-        counts = change.how in _RETRIED_AS
-        attempt_event = _RETRIED_AS.get(change.how, AttemptEvent.FAIL)
+        counts = change.how is not AttemptState.FAILED
+        attempt_event = _RETRIED_AS[change.how]
         task_event, delta = TaskEvent.FAIL, LevelDelta(failed=1)
     else:
         attempt_event = AttemptEvent.CANCEL

@@ -151,6 +151,7 @@ class MemoryChannel:
             return answer.result()
         finally:
             over.cancel()
+            answer.cancel()  # one that is on its way comes too late
             network._replies.pop(number, None)  # noqa: SLF001
 
     async def send(self, to: str, body: bytes) -> None:

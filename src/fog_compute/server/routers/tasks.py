@@ -155,6 +155,7 @@ async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
     return TaskDetailOut.of_all(
         task,
         dispatcher.waiting_reason(task, attempts),
+        dispatcher.log_tail(task),
         result,
         attempts,
         await store.events.history(task_id),

@@ -21,7 +21,6 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.store import Cancelled, Conflict
 from fog_compute.tasks import (
     AttemptState,
-    Fault,
     Limits,
     Task,
     TaskResult,
@@ -232,23 +231,6 @@ async def test_one_poll_covers_all_attempts_of_a_session(tmp_path: Path) -> None
         await fog.until(
             lambda: any(isinstance(r, Poll) and len(r.items) == 3 for r in worker.heard)
         )
-
-
-@pytest.mark.parametrize("fault", Fault)
-async def test_module_at_fault_fails_the_task_without_another_try(
-    tmp_path: Path, fault: Fault
-) -> None:
-    async with running(tmp_path) as fog:
-        worker = fog.add_worker("a")
-        task = await create(fog)
-        await reaches(fog, task, TaskState.RUNNING)
-
-        worker.finish(TaskResult(1, b"", b"", 1, 1, 1, trap=fault, detail="line one\nline two"))
-        failed = await reaches(fog, task, TaskState.FAILED)
-
-        assert "line one line two" in failed.reason
-        assert "\n" not in failed.reason
-        assert await attempt_states(fog, task) == [AttemptState.FAILED]
 
 
 async def test_exit_code_other_than_zero_is_a_result(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.publishing import Served
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import Job, LoadModule
+from tests.members import MEMBERS
 
 from .scripted import Fog, open_fog
 
@@ -77,7 +78,13 @@ class World:
     def start_worker(self, name: str) -> None:
         served = Served(name, self.network.channel(f"worker-{name}"), LEVEL)
         settings = WorkerSettings(slots=2, queue=3, kinds=("wasm",))
-        agent = WorkerAgent([served], self.folder / name, settings=settings, clock=self.clock)
+        agent = WorkerAgent(
+            [served],
+            self.folder / name,
+            keys=lambda: MEMBERS,
+            settings=settings,
+            clock=self.clock,
+        )
         self.agents[name] = agent
         self.serving[name] = asyncio.create_task(agent.run())
 
@@ -111,7 +118,7 @@ def offer(name: str) -> WorkerOffer:
         kinds=("wasm",),
         slots=2,
         memory_bytes=GIB,
-        groups=(),
+        groups=MEMBERS.tags(f"worker-{name}"),
         level=LEVEL,
     )
 

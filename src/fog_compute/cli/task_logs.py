@@ -1,0 +1,76 @@
+"""``fog task logs``: what a task writes, while it runs and afterwards."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from fog_compute.cli.answers import Task
+from fog_compute.cli.client import Backend
+from fog_compute.cli.common import TaskId, note
+from fog_compute.cli.output import write
+from fog_compute.cli.task import task_id_of, whole_id
+from fog_compute.errors import NotFound
+from fog_compute.text import printable
+
+__all__ = ["grown", "logs"]
+
+POLL_S: Final = 1.0
+SHOWN: Final = 64 * 1024  # characters of a task's errors or output that are shown at its end
+
+
+def logs(
+    task_id: TaskId,
+    /,
+    *,
+    follow: Annotated[
+        bool, Parameter(name=("--follow", "-f"), negative=(), help="Go on until the task is over.")
+    ] = False,
+) -> int:
+    """Show the last that a task wrote: its errors if there are any, else its output.
+
+    Of a running task that is what its worker told when it was last asked, 512 bytes at most.
+    """
+    task_id = task_id_of(task_id)
+    with Backend() as backend:
+        task_id = whole_id(backend, task_id)
+        shown = ""
+        while True:
+            task = backend.get(f"/api/v1/tasks/{task_id}", Task)
+            if task["final"]:
+                text = _written(backend, task_id)
+            else:
+                text = printable(task["log_tail"], SHOWN)
+            if new := grown(shown, text):
+                write(new)
+            shown = text or shown
+            if task["final"] or not follow:
+                break
+            time.sleep(POLL_S)
+    if not shown:
+        note(f"task {task_id} is {task['state']}, and nothing of what it wrote is here")
+    elif not shown.endswith("\n"):
+        write("\n")
+    return 0
+
+
+def grown(before: str, now: str) -> str:
+    """Return what of ``now`` was not in ``before``; both are ends of one text that grows."""
+    for length in range(min(len(before), len(now)), 0, -1):
+        if before.endswith(now[:length]):
+            return now[length:]
+    return now
+
+
+def _written(backend: Backend, task_id: str) -> str:
+    """The end of what a task that is over wrote to standard error, or else to standard output."""
+    for stream in ("stderr", "stdout"):
+        try:
+            data = backend.read(f"/api/v1/tasks/{task_id}/{stream}")
+        except NotFound:
+            return ""
+        if data:
+            return printable(data[-SHOWN:].decode(errors="replace"), SHOWN)
+    return ""
