@@ -49,9 +49,9 @@ def until(holds: Callable[[], bool], what: str) -> None:
 
 
 class Machines:
-    """Machines 1 to 3, of which number n has the address 10.n.0.1, each linked to both others."""
+    """Machines 1, 2 and so on, of which number n has the address 10.n.0.1, each linked to each."""
 
-    def __init__(self, stack: contextlib.ExitStack, folder: Path) -> None:
+    def __init__(self, stack: contextlib.ExitStack, folder: Path, count: int = 3) -> None:
         rights = _rights()
         if rights is None:
             raise NoMachines
@@ -59,30 +59,48 @@ class Machines:
         self._folder = folder
         self._user = bool(rights)
         self._holders: dict[int, int] = {}
-        for number in (1, 2, 3):
+        self._numbers = range(1, count + 1)
+        for number in self._numbers:
             # All of them in the user namespace of the first, so that it may join them.
             begin = self._enter(self._holders[1], net=False) if number > 1 else ["unshare", *rights]
             make = [*begin, "--net"] if number == 1 else [*begin, "unshare", "--net"]
             self._holders[number] = self._hold([*make, "sleep", "infinity"])
-        for number in (1, 2, 3):
-            self.run(number, "ip", "link", "set", "lo", "up")
-            self.run(number, "ip", "address", "add", f"10.{number}.0.1/32", "dev", "lo")
-        for one, other in ((1, 2), (1, 3), (2, 3)):
-            self.run(
-                *(one, "ip", "link", "add", f"to{other}", "type", "veth"),
-                *("peer", "name", f"to{one}", "netns", str(self._holders[other])),
-            )
-        for number in (1, 2, 3):
-            self.link(number, up=True)
+        for number in self._numbers:
+            cables = [
+                f"link add to{other} type veth peer name to{number} netns {self._holders[other]}"
+                for other in self._numbers
+                if other > number
+            ]
+            own = ["link set lo up", f"address add 10.{number}.0.1/32 dev lo"]
+            self._ip(number, *own, *cables)
+        for number in self._numbers:
+            self._ip(number, *self._ends(number, set(self._numbers) - {number}, up=True))
 
     def link(self, number: int, *, up: bool) -> None:
         """Take a machine off the network, or put it back."""
-        for other in {1, 2, 3} - {number}:
-            for here, there in ((number, other), (other, number)):
-                self.run(here, "ip", "link", "set", f"to{there}", "up" if up else "down")
-                if up:
-                    route = (f"10.{there}.0.1/32", "dev", f"to{there}", "src", f"10.{here}.0.1")
-                    self.run(here, "ip", "route", "replace", *route)
+        others = set(self._numbers) - {number}
+        for other in others:
+            self._ip(other, *self._ends(other, {number}, up=up))
+        self._ip(number, *self._ends(number, others, up=up))
+
+    def _ends(self, here: int, there: set[int], *, up: bool) -> list[str]:
+        """What takes a machine's ends of cables up, or down; all ends before any route."""
+        ends = [f"link set to{other} {'up' if up else 'down'}" for other in there]
+        routes = [
+            f"route replace 10.{other}.0.1/32 dev to{other} src 10.{here}.0.1" for other in there
+        ]
+        return [*ends, *routes] if up else ends
+
+    def _ip(self, number: int, *lines: str) -> None:
+        done = subprocess.run(
+            self.command(number, "ip", "-batch", "-"),
+            input="\n".join(lines) + "\n",
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=COMMAND_S,
+        )
+        assert done.returncode == 0, (lines, done.stderr)
 
     def _enter(self, holder: int, *, net: bool = True) -> list[str]:
         user = ["--user", "--preserve-credentials"] if self._user else []
