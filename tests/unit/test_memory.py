@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
+import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,11 +35,10 @@ def test_canary_is_found_however_it_is_written(form: object) -> None:
 
 def test_address_is_found_as_text_and_as_systems_keep_it() -> None:
     canary = address_canary("address", "10.2.0.1")
-    for data in (
-        b"at 10.2.0.1:80",
-        b"10.2.0.1".hex().encode(),
-        bytes(10) + b"\xff\xff\x0a\x02\0\1",
-    ):
+    as_ipv6 = socket.inet_pton(socket.AF_INET6, "::ffff:10.2.0.1")
+    family = socket.AF_INET.to_bytes(2, sys.byteorder)
+    of_kernel = struct.pack("2sH4s8x", family, 80, socket.inet_aton("10.2.0.1"))
+    for data in (b"at 10.2.0.1:80", b"10.2.0.1".hex().encode(), as_ipv6, of_kernel):
         assert canary.found(data)
     assert not canary.found(b"10.3.0.1 \x0a\x02\x00\x01")
 

@@ -175,8 +175,9 @@ def read_net(path: Path) -> Net:
 def _token_of(body: _Body) -> BootstrapToken:
     if len(body.id) != _TOKEN_ID_BYTES or not 1 <= len(body.edges) <= MAX_EDGES:
         raise ConfigError("bounds")
-    if not 1 <= len(body.groups) <= MAX_GROUPS or len(body.network) > _MAX_TEXT:
+    if not 1 <= len(body.groups) <= MAX_GROUPS:
         raise ConfigError("bounds")
+    _check_text(body.network)
     net = Net(
         body.network,
         _unpacked(body.authority),
@@ -192,9 +193,15 @@ def _packed(endpoint: Endpoint) -> _Endpoint:
 
 
 def _unpacked(endpoint: _Endpoint) -> Endpoint:
-    if len(endpoint.id) != _ID_BYTES or len(endpoint.address) > _MAX_TEXT:
+    if len(endpoint.id) != _ID_BYTES:
         raise ConfigError("bounds")
+    _check_text(endpoint.address)
     return Endpoint(endpoint.id.hex(), endpoint.address)
+
+
+def _check_text(text: str) -> None:
+    if not (text.isprintable() and len(text) <= _MAX_TEXT):
+        raise ConfigError("bounds")
 
 
 def _checksum(body: bytes) -> bytes:

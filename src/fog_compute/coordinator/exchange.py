@@ -15,7 +15,7 @@ from fog_compute.clock import Clock
 from fog_compute.coordinator.outbox import Parcel
 from fog_compute.coordinator.parcels import Blobs, SealedTask
 from fog_compute.coordinator.sessions import Session, packets_for
-from fog_compute.errors import ChannelDown, ChannelError
+from fog_compute.errors import ChannelDown, ChannelError, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import BlobStore
 from fog_compute.tasks import Attempt, Task
@@ -331,7 +331,7 @@ class Exchange:
                 return seal(session.group, session.address, body)
             return await in_thread(seal, session.group, session.address, body)
         except NotAMember as error:
-            raise ChannelError(str(error)) from error
+            raise ServiceUnavailable(str(error)) from error  # no fault of the worker
 
     def _time_for(self, size: int) -> float:
         return self._timeout_s + size / SLOWEST_BYTES_PER_S

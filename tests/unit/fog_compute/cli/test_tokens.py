@@ -78,6 +78,27 @@ def test_what_is_no_token_is_refused() -> None:
             BootstrapToken.parse(other)
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"network": "\x1b[2Jexample"},
+        {"network": "n" * 257},
+        {"edges": ()},
+        {"edges": net(edges=MAX_EDGES + 1).edges},
+        {"edges": (Endpoint("00" * 31, "10.1.0.1:7001"),)},
+        {"authority": Endpoint("00" * 32, "10.1.0.1\n:7001")},
+    ],
+)
+def test_token_that_somebody_else_made_holds_nothing_out_of_bounds(
+    foreign: dict[str, object],
+) -> None:
+    """INV-TASK-108."""
+    made = token()
+    strange = msgspec.structs.replace(made, net=msgspec.structs.replace(made.net, **foreign))
+    with pytest.raises(ConfigError, match="damaged"):
+        BootstrapToken.parse(strange.encode())
+
+
 def test_network_file_becomes_part_of_a_token(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     with pytest.raises(ConfigError, match="fog up"):

@@ -22,6 +22,7 @@ from fog_compute.errors import ChannelError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import Store
 from fog_compute.tasks import TaskResult
+from fog_compute.tasks.keyring import Keys
 from fog_compute.tasks.messages import (
     FINISHED,
     RUNNING,
@@ -328,6 +329,7 @@ async def open_fog(
     duplication: float = 0.0,
     seed: int = 1,
     clock: ManualClock | None = None,
+    keys: Keys = lambda: MEMBERS,
     circuits: PoolPolicy | None = None,
     network: MemoryNetwork | None = None,
 ) -> Fog:
@@ -341,12 +343,12 @@ async def open_fog(
     directory = Directory()
     channels = Channels(network)
     onion = OnionCircuitService(channels, clock=clock, policy=circuits, rng=Random(seed))
-    fog = WorkerRegistry(MemberDirectory(directory, lambda: MEMBERS), clock=clock, rng=Random(seed))
+    fog = WorkerRegistry(MemberDirectory(directory, keys), clock=clock, rng=Random(seed))
     dispatcher = Dispatcher(
         store=store,
         fog=fog,
         carrier=onion,
-        keys=lambda: MEMBERS,
+        keys=keys,
         tempo=tempo,
         clock=clock,
     )
