@@ -104,14 +104,37 @@ class Dispatcher:
         # Once it is on disk it must be known here too, whoever stops waiting for the answer.
         return await asyncio.shield(self._create(spec, key))
 
+    async def create_batch(
+        self, specs: Sequence[TaskSpec], key: str | None = None, batch: str | None = None
+    ) -> list[Task]:
+        """Queue tasks together, in one commit: all of them, or none; otherwise as `create`."""
+        keys = self._keys()
+        specs = [for_group(spec, keys) for spec in specs]
+        await self._until_ready()
+        return await asyncio.shield(self._create_batch(specs, key, batch))
+
     async def _create(self, spec: TaskSpec, key: str | None) -> Task:
-        if key is not None and (made := await self._store.tasks.of_key(key, spec)) is not None:
+        tasks = self._store.tasks
+        if key is not None and (made := await tasks.of_key(key, spec)) is not None:
             return made
         try:
-            return await self._work.create(spec, key)
+            return await self._work.create([spec], tasks.create(spec, key))
         except Conflict:
             # Somebody asked for the same at the same time.
-            if key is None or (made := await self._store.tasks.of_key(key, spec)) is None:
+            if key is None or (made := await tasks.of_key(key, spec)) is None:
+                raise
+            return made
+
+    async def _create_batch(
+        self, specs: Sequence[TaskSpec], key: str | None, batch: str | None
+    ) -> list[Task]:
+        tasks = self._store.tasks
+        if key is not None and (made := await tasks.batch_of_key(key, specs)):
+            return made
+        try:
+            return await self._work.create(specs, tasks.create_batch(specs, key, batch))
+        except Conflict:
+            if key is None or not (made := await tasks.batch_of_key(key, specs)):
                 raise
             return made
 

@@ -8,11 +8,11 @@ ends with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from fog_compute.clock import Clock
 from fog_compute.coordinator import news, planner
@@ -27,6 +27,8 @@ from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Change, Conflict, Declined, Store
 from fog_compute.tasks import Attempt, AttemptState, Task, TaskSpec
+
+T = TypeVar("T")
 
 __all__ = ["RESUBMIT_PAUSE", "Offer", "OpenWork"]
 
@@ -198,13 +200,14 @@ class OpenWork:
         async with self._writing():
             await self.ledger.apply(changes)
 
-    async def create(self, spec: TaskSpec, key: str | None) -> Task:
-        """Queue a task; see ``Tasks.create``."""
+    async def create(self, specs: Sequence[TaskSpec], make: Awaitable[T]) -> T:
+        """Let new tasks be written by ``make``; see ``Tasks.create``."""
         try:
             async with self._writing():
-                return await self._store.tasks.create(spec, key)
+                return await make
         finally:
-            self.queue.came(spec.privacy)  # perhaps, whatever came of it here
+            for level in {spec.privacy for spec in specs}:
+                self.queue.came(level)  # perhaps, whatever came of it here
             self._changed()
 
     @asynccontextmanager

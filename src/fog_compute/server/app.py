@@ -21,6 +21,7 @@ from fog_compute.server.stopping import Stopping
 __all__ = ["create_app"]
 
 JSON_BYTES: Final = 1024 * 1024
+BATCH_BYTES: Final = 8 * JSON_BYTES
 _OPEN: Final = frozenset({"/health", "/metrics", "/openapi.json"})
 
 
@@ -69,6 +70,7 @@ def create_app(
                 body_bytes={
                     ("POST", "/api/v1/blobs"): settings.max_body_bytes,
                     ("POST", "/api/v1/tasks"): JSON_BYTES,
+                    ("POST", "/api/v1/tasks/batch"): BATCH_BYTES,
                 },
             ),
         ],

@@ -29,6 +29,9 @@ from fog_compute.vpn.directory import shown_name
 
 _DEFAULTS: Final = Limits()
 
+BATCH_TASKS: Final = 1000
+"""Tasks that one batch may have."""
+
 
 class _In(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,6 +95,25 @@ class TaskIn(_In):
             strategy=self.strategy,
             group=self.group,
         )
+
+
+class BatchIn(_In):
+    """Tasks that are made together, or not at all."""
+
+    batch: str | None = Field(
+        None,
+        pattern="^[0-9a-z]{26}$",
+        description="The batch that they join, of several requests; by default a new one.",
+    )
+    tasks: list[TaskIn] = Field(min_length=1, max_length=BATCH_TASKS)
+
+
+class BatchOut(_Out):
+    """A batch that was made."""
+
+    batch: str = Field(description="Its id, for /events.")
+    tasks: list[str] = Field(description="The ids of its tasks, in the order in which they came.")
+    warning: str = Field(description="What no listed worker offers some of them; or empty.")
 
 
 class BlobOut(_Out):
@@ -167,6 +189,34 @@ class EventOut(_Out):
     state: TaskState
     reason: str
     at: datetime
+
+
+class TaskEventOut(EventOut):
+    """One state that a task came to, among those of all tasks."""
+
+    seq: int
+    task: str
+    final: bool
+
+    @classmethod
+    def of(cls, event: TaskEventRecord) -> TaskEventOut:
+        """Translate a record."""
+        return cls(
+            seq=event.seq,
+            task=event.task_id,
+            version=event.version,
+            state=event.state,
+            final=event.state.final,
+            reason=event.reason,
+            at=event.at,
+        )
+
+
+class EventsOut(_Out):
+    """What happened after a cursor; ``next`` is the cursor for what comes then."""
+
+    events: list[TaskEventOut]
+    next: int
 
 
 class TaskOut(_Out):

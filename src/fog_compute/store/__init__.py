@@ -20,14 +20,13 @@ from fog_compute.store.changes import (
     Started,
     Written,
 )
+from fog_compute.store.events import Events, TaskEventRecord
 from fog_compute.store.repositories import (
     Attempts,
-    Events,
     Need,
     Results,
     Statistics,
     StoredResult,
-    TaskEventRecord,
     Tasks,
     Waiting,
 )

@@ -8,7 +8,7 @@ a change that the present state does not allow never reaches the database.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -367,16 +367,20 @@ def _end(rows: Rows, change: Failed | Cancelled, now: datetime) -> None:
     rows.count(task, delta)
 
 
-def new_task(rows: Rows, task: Task, key: str | None = None) -> None:
-    """Add a task that was just described; it must be queued, and its id and key unused."""
-    if task.id in rows.tasks or task.state is not TaskState.QUEUED:
-        raise Conflict(f"task {task.id} exists already")
+def new_tasks(rows: Rows, tasks: Sequence[Task], key: str | None = None) -> None:
+    """Add tasks that were just described; they must be queued, and ids and key unused.
+
+    The key leads to the first of them.
+    """
     if key is not None:
         if key in rows.keys:
             raise Conflict("a task was made under this key already")
-        rows.keys[key] = task.id
-    rows.put_task(task)
-    rows.count(task, LevelDelta(submitted=1))
+        rows.keys[key] = tasks[0].id
+    for task in tasks:
+        if task.id in rows.tasks or task.state is not TaskState.QUEUED:
+            raise Conflict(f"task {task.id} exists already")
+        rows.put_task(task)
+        rows.count(task, LevelDelta(submitted=1))
 
 
 def names_of(changes: Iterable[Change]) -> tuple[set[str], set[str]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import RowMapping, Select, and_, false, func, or_, select
+from sqlalchemy import and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.clock import Clock
@@ -16,7 +15,7 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.store import schema
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Conflict, LevelDelta
-from fog_compute.store.failures import refusals
+from fog_compute.store.reader import Reader
 from fog_compute.store.rows import attempt_of, task_of
 from fog_compute.tasks.folder import check_room
 from fog_compute.tasks.ids import new_task_id, time_of
@@ -33,21 +32,7 @@ from fog_compute.tasks.result import ResultHead, parse_head
 from fog_compute.tasks.sealing import OVERHEAD
 from fog_compute.units import format_bytes
 
-CreateTask = Callable[[Task, str | None], Awaitable[None]]
-
-
-class _Reader:
-    """Runs one query at a time on a pooled read-only connection."""
-
-    __slots__ = ("_engine",)
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-
-    async def _rows(self, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:
-        with refusals("the database could not be read"):
-            async with self._engine.connect() as connection:
-                return (await connection.execute(query)).mappings().all()
+CreateTasks = Callable[[Sequence[Task], str | None], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +52,7 @@ class Waiting:
     attempts: tuple[Attempt, ...] = ()
 
 
-class Tasks(_Reader):
+class Tasks(Reader):
     """Tasks: making and finding them."""
 
     __slots__ = ("_attempts", "_blobs", "_clock", "_create", "_newest")
@@ -75,7 +60,7 @@ class Tasks(_Reader):
     def __init__(
         self,
         engine: AsyncEngine,
-        create: CreateTask,
+        create: CreateTasks,
         attempts: Attempts,
         blobs: BlobStore,
         clock: Clock,
@@ -97,30 +82,53 @@ class Tasks(_Reader):
             InvalidTask: its blobs are too large together for any worker, or for its scratch.
             StoreError: the database refused.
         """
-        size = sum(self._blobs.size(sha256) + OVERHEAD for sha256 in sorted(spec.blobs))
-        if size > INPUT_BYTES:
-            raise InvalidTask(
-                f"module, standard input and input files have {size} bytes together, sealed, and a"
-                f" task may bring {INPUT_BYTES} ({format_bytes(INPUT_BYTES)}): give it less"
-            )
-        sizes = {path: self._blobs.size(sha256) for path, sha256 in spec.inputs.items()}
-        check_room(sizes, spec.limits.scratch_bytes)
-        now = self._clock.now()
-        task = Task(
-            id=new_task_id(await self._next_time(now)),
-            spec=spec,
-            state=TaskState.QUEUED,
-            version=1,
-            created_at=now,
-            updated_at=now,
-        )
-        await self._create(task, key)
+        (task,) = await self._new([spec])
+        await self._create([task], key)
         return task
+
+    async def create_batch(
+        self, specs: Sequence[TaskSpec], key: str | None = None, batch: str | None = None
+    ) -> list[Task]:
+        """Queue tasks together: all of them, or none; otherwise as `create`.
+
+        They join a ``batch``, or make one that has the id of the first of them.
+        """
+        tasks = await self._new(specs)
+        tasks = [replace(task, batch=batch or tasks[0].id) for task in tasks]
+        await self._create(tasks, key)
+        return tasks
+
+    async def _new(self, specs: Sequence[TaskSpec]) -> list[Task]:
+        """Describe new tasks, in their order; nothing is written yet."""
+        blobs = {sha256 for spec in specs for sha256 in spec.blobs}
+        sizes = {sha256: self._blobs.size(sha256) for sha256 in sorted(blobs)}
+        for spec in specs:
+            size = sum(sizes[sha256] + OVERHEAD for sha256 in spec.blobs)
+            if size > INPUT_BYTES:
+                raise InvalidTask(
+                    f"module, standard input and input files have {size} bytes together, sealed,"
+                    f" and a task may bring {INPUT_BYTES} ({format_bytes(INPUT_BYTES)}):"
+                    " give it less"
+                )
+            inputs = {path: sizes[sha256] for path, sha256 in spec.inputs.items()}
+            check_room(inputs, spec.limits.scratch_bytes)
+        now = self._clock.now()
+        return [
+            Task(
+                id=new_task_id(await self._next_time(now)),
+                spec=spec,
+                state=TaskState.QUEUED,
+                version=1,
+                created_at=now,
+                updated_at=now,
+            )
+            for spec in specs
+        ]
 
     async def _next_time(self, now: datetime) -> datetime:
         """Return the time for a new id, after those of all tasks, whatever clock named them."""
         if self._newest is None:
-            ids = await self._rows(select(func.max(schema.tasks.c.id).label("newest")))
+            ids = await self.rows(select(func.max(schema.tasks.c.id).label("newest")))
             self._newest = time_of(ids[0]["newest"] or "")
         self._newest = max(now, self._newest + timedelta(milliseconds=1))
         return self._newest
@@ -133,16 +141,37 @@ class Tasks(_Reader):
         """
         tasks, keys = schema.tasks, schema.task_keys
         query = select(tasks).join(keys, keys.c.task_id == tasks.c.id).where(keys.c.key == key)
-        for row in await self._rows(query):
+        for row in await self.rows(query):
             task = task_of(row)
             if task.spec != spec:
                 raise Conflict("another task was made under this idempotency key: use a new key")
             return task
         return None
 
+    async def batch_of_key(self, key: str, specs: Sequence[TaskSpec]) -> list[Task]:
+        """Return the tasks that were made together under ``key``; empty if there are none.
+
+        Raises:
+            Conflict: something else was made under it.
+        """
+        tasks, keys = schema.tasks, schema.task_keys
+        first = tasks.alias()
+        query = (
+            select(tasks)
+            .join(first, or_(tasks.c.id == first.c.id, tasks.c.batch == first.c.batch))
+            .join(keys, keys.c.task_id == first.c.id)
+            .where(keys.c.key == key, tasks.c.id >= first.c.id)
+            .order_by(tasks.c.id)
+            .limit(len(specs))
+        )
+        made = [task_of(row) for row in await self.rows(query)]
+        if made and [task.spec for task in made] != list(specs):
+            raise Conflict("something else was made under this idempotency key: use a new key")
+        return made
+
     async def get(self, task_id: str) -> Task:
         """Return one task, or raise `NotFound`."""
-        rows = await self._rows(select(schema.tasks).where(schema.tasks.c.id == task_id))
+        rows = await self.rows(select(schema.tasks).where(schema.tasks.c.id == task_id))
         if not rows:
             raise NotFound(f"there is no task {task_id}: `fog task ls` shows those that are")
         return task_of(rows[0])
@@ -156,7 +185,7 @@ class Tasks(_Reader):
             query = query.where(schema.tasks.c.state == state.value)
         if before is not None:
             query = query.where(schema.tasks.c.id < before)
-        return [task_of(row) for row in await self._rows(query)]
+        return [task_of(row) for row in await self.rows(query)]
 
     async def claim(
         self, level: PrivacyLevel, room: Mapping[str, int], now: datetime, limit: int
@@ -182,7 +211,7 @@ class Tasks(_Reader):
             .limit(limit)
         )
         query = select(schema.tasks).where(columns.id.in_(ids)).order_by(columns.id)
-        tasks = [task_of(row) for row in await self._rows(query)]
+        tasks = [task_of(row) for row in await self.rows(query)]
         tried = await self._attempts.of_tasks([task.id for task in tasks if task.leases])
         return [Waiting(task, tuple(tried.get(task.id, ()))) for task in tasks]
 
@@ -194,7 +223,7 @@ class Tasks(_Reader):
             .where(schema.WAITING, columns.not_before > now)
             .group_by(columns.privacy)
         )
-        return {PrivacyLevel(row["privacy"]): row["due"] for row in await self._rows(query)}
+        return {PrivacyLevel(row["privacy"]): row["due"] for row in await self.rows(query)}
 
     async def needs(self) -> Sequence[Need]:
         """Return the different needs of all tasks that wait for a worker."""
@@ -206,7 +235,7 @@ class Tasks(_Reader):
         )
         return [
             Need(PrivacyLevel(row["privacy"]), row["kind"], row["memory_bytes"])
-            for row in await self._rows(query)
+            for row in await self.rows(query)
         ]
 
     async def waiting_since(self, need: Need, before: datetime, limit: int) -> Sequence[Task]:
@@ -220,12 +249,12 @@ class Tasks(_Reader):
             .order_by(columns.id)
             .limit(limit)
         )
-        return [task_of(row) for row in await self._rows(query)]
+        return [task_of(row) for row in await self.rows(query)]
 
     async def of_ids(self, task_ids: Collection[str]) -> Sequence[Task]:
         """Return those of the tasks that exist."""
         query = select(schema.tasks).where(schema.tasks.c.id.in_(sorted(task_ids)))
-        return [task_of(row) for row in await self._rows(query)] if task_ids else []
+        return [task_of(row) for row in await self.rows(query)] if task_ids else []
 
     async def with_open_attempts(self) -> Sequence[Task]:
         """Return every task that has an open attempt, oldest first."""
@@ -236,7 +265,7 @@ class Tasks(_Reader):
             .where(attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
             .order_by(tasks.c.id)
         )
-        return [task_of(row) for row in await self._rows(query)]
+        return [task_of(row) for row in await self.rows(query)]
 
     async def open_tasks(self, limit: int | None = None) -> Sequence[Task]:
         """Return every task that is not over, oldest first."""
@@ -246,25 +275,25 @@ class Tasks(_Reader):
             .order_by(schema.tasks.c.id)
             .limit(limit)
         )
-        return [task_of(row) for row in await self._rows(query)]
+        return [task_of(row) for row in await self.rows(query)]
 
     async def count_by_state(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state, zeros included."""
         query = select(schema.tasks.c.state, func.count().label("n")).group_by(schema.tasks.c.state)
         counts = dict.fromkeys(TaskState, 0)
-        for row in await self._rows(query):
+        for row in await self.rows(query):
             counts[TaskState(row["state"])] = row["n"]
         return counts
 
 
-class Attempts(_Reader):
+class Attempts(Reader):
     """Attempts: finding them."""
 
     __slots__ = ()
 
     async def get(self, handle: str) -> Attempt:
         """Return one attempt, or raise `NotFound`."""
-        rows = await self._rows(select(schema.attempts).where(schema.attempts.c.handle == handle))
+        rows = await self.rows(select(schema.attempts).where(schema.attempts.c.handle == handle))
         if not rows:
             raise NotFound(f"there is no attempt {handle}")
         return attempt_of(rows[0])
@@ -276,7 +305,7 @@ class Attempts(_Reader):
             .where(schema.attempts.c.task_id == task_id)
             .order_by(schema.attempts.c.number)
         )
-        return [attempt_of(row) for row in await self._rows(query)]
+        return [attempt_of(row) for row in await self.rows(query)]
 
     async def of_tasks(self, task_ids: Collection[str]) -> Mapping[str, Sequence[Attempt]]:
         """Return the attempts of each of the tasks that has any, first to last."""
@@ -287,7 +316,7 @@ class Attempts(_Reader):
             .order_by(columns.task_id, columns.number)
         )
         found: dict[str, list[Attempt]] = {}
-        for row in await self._rows(query) if task_ids else ():
+        for row in await self.rows(query) if task_ids else ():
             found.setdefault(row["task_id"], []).append(attempt_of(row))
         return found
 
@@ -298,7 +327,7 @@ class Attempts(_Reader):
             .where(schema.attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
             .order_by(schema.attempts.c.created_at, schema.attempts.c.handle)
         )
-        return [attempt_of(row) for row in await self._rows(query)]
+        return [attempt_of(row) for row in await self.rows(query)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +363,7 @@ class StoredResult:
         return await self._blobs.read(self._blob, where)
 
 
-class Results(_Reader):
+class Results(Reader):
     """Results, until their time to live ends."""
 
     __slots__ = ("_blobs",)
@@ -357,91 +386,21 @@ class Results(_Reader):
             .order_by(schema.attempts.c.number.desc())
             .limit(1)
         )
-        rows = await self._rows(query)
+        rows = await self.rows(query)
         if not rows:
             raise NotFound(f"task {task_id} has no result, or none any more")
         head, body_at = parse_head(rows[0]["data"])
         return StoredResult(head, body_at, rows[0]["data"], rows[0]["blob"], self._blobs)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEventRecord:
-    """One state that a task came to."""
-
-    version: int
-    state: TaskState
-    attempt: str | None
-    reason: str
-    at: datetime
-
-
-class Events(_Reader):
-    """What happened to a task, and waiting for the next thing."""
-
-    __slots__ = ("_tasks", "_waiters")
-
-    def __init__(self, engine: AsyncEngine, tasks: Tasks) -> None:
-        """Read from ``engine``."""
-        super().__init__(engine)
-        self._tasks = tasks
-        self._waiters: dict[str, set[asyncio.Event]] = {}
-
-    async def history(self, task_id: str) -> list[TaskEventRecord]:
-        """Return the states that a task went through, in order."""
-        query = (
-            select(schema.events)
-            .where(schema.events.c.task_id == task_id)
-            .order_by(schema.events.c.version)
-        )
-        return [
-            TaskEventRecord(
-                row["version"], TaskState(row["state"]), row["attempt"], row["reason"], row["at"]
-            )
-            for row in await self._rows(query)
-        ]
-
-    async def wait(self, task_id: str, since: int, timeout_s: float) -> Task:
-        """Return the task once its version is above ``since``, or as it is after ``timeout_s``.
-
-        Raises:
-            NotFound: there is no such task.
-        """
-        changed = asyncio.Event()
-        waiters = self._waiters.setdefault(task_id, set())
-        waiters.add(changed)
-        try:
-            async with asyncio.timeout(timeout_s):
-                while (task := await self._tasks.get(task_id)).version <= since:
-                    await changed.wait()
-                    changed.clear()
-                return task
-        except TimeoutError:
-            return await self._tasks.get(task_id)
-        finally:
-            waiters.discard(changed)
-            if not waiters and self._waiters.get(task_id) is waiters:
-                del self._waiters[task_id]
-
-    @property
-    def waited_for(self) -> bool:
-        """Whether anybody waits for a change."""
-        return bool(self._waiters)
-
-    def announce(self, task_ids: set[str]) -> None:
-        """Wake who waits for these tasks; the writer calls it after each commit."""
-        for task_id in task_ids:
-            for changed in self._waiters.get(task_id, ()):
-                changed.set()
-
-
-class Statistics(_Reader):
+class Statistics(Reader):
     """Totals per privacy level; nothing finer exists."""
 
     __slots__ = ()
 
     async def by_level(self) -> dict[PrivacyLevel, LevelDelta]:
         """Return the totals since the store was made."""
-        rows = await self._rows(select(schema.level_statistics))
+        rows = await self.rows(select(schema.level_statistics))
         return {
             PrivacyLevel(row["level"]): LevelDelta(
                 **{name: value for name, value in row.items() if name != "level"}

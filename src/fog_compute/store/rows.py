@@ -27,6 +27,7 @@ def task_values(task: Task) -> Values:
         "kind": task.spec.kind.value,
         "memory_bytes": task.spec.limits.memory_bytes,
         "created_at": task.created_at,
+        "batch": task.batch,
         **task_changes(task),
     }
 
@@ -63,6 +64,7 @@ def task_of(row: _Row) -> Task:
         reason=row["reason"],
         finished_at=row["finished_at"],
         hopeless_since=row["hopeless_since"],
+        batch=row["batch"],
     )
 
 

@@ -70,6 +70,7 @@ tasks: Final = Table(
     Column("kind", String(16), nullable=False),
     Column("memory_bytes", BigInteger, nullable=False),
     Column("hopeless_since", UtcMicros),
+    Column("batch", String(26)),
     Index("tasks_by_state", "state", "id"),
     Index("tasks_by_end", "finished_at"),
 )
@@ -87,6 +88,7 @@ Index(
     tasks.c.state,
     sqlite_where=WAITING,
 )
+Index("tasks_by_batch", tasks.c.batch, tasks.c.id, sqlite_where=tasks.c.batch.is_not(None))
 Index("tasks_hopeless", tasks.c.hopeless_since, sqlite_where=tasks.c.hopeless_since.is_not(None))
 
 attempts: Final = Table(
@@ -123,13 +125,18 @@ results: Final = Table(
 events: Final = Table(
     "events",
     metadata,
-    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
-    Column("version", Integer, primary_key=True),
+    Column("seq", Integer, primary_key=True),  # grows, over all tasks
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("batch", String(26)),  # that of the task
     Column("state", String(16), nullable=False),
     Column("attempt", String(32)),
     Column("reason", Text, nullable=False),
     Column("at", UtcMicros, nullable=False),
+    Index("events_by_task", "task_id", "version", unique=True),
+    sqlite_autoincrement=True,  # no number comes twice, also where the last ones were deleted
 )
+Index("events_by_batch", events.c.batch, events.c.seq, sqlite_where=events.c.batch.is_not(None))
 
 task_blobs: Final = Table(
     "task_blobs",

@@ -27,10 +27,11 @@ from fog_compute.layout import DATABASE_PATH_BYTES
 from fog_compute.observability import get_logger
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change, Reported, Written
+from fog_compute.store.events import Events
 from fog_compute.store.failures import plain
 from fog_compute.store.migrate import migrate
 from fog_compute.store.redate import redate
-from fog_compute.store.repositories import Attempts, Events, Results, Statistics, Tasks
+from fog_compute.store.repositories import Attempts, Results, Statistics, Tasks
 from fog_compute.store.writer import Writer
 from fog_compute.tasks.model import Task
 from fog_compute.units import KIB
@@ -199,8 +200,8 @@ class Store:
         """Close."""
         await self.close()
 
-    async def _create(self, task: Task, key: str | None) -> None:
-        await self._writer.apply((), new=task, key=key)
+    async def _create(self, tasks: Sequence[Task], key: str | None) -> None:
+        await self._writer.apply((), new=tasks, key=key)
 
 
 def _open_failure(error: SQLAlchemyError | OSError, url: URL) -> StoreError:

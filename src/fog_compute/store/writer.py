@@ -30,7 +30,7 @@ from fog_compute.store.changes import (
     Written,
     apply_change,
     names_of,
-    new_task,
+    new_tasks,
 )
 from fog_compute.store.failures import plain, refusals
 from fog_compute.store.rows import (
@@ -60,13 +60,13 @@ class _Call:
     """One call of `Writer.apply`: all of it is written, or nothing."""
 
     changes: tuple[Change, ...]
-    new: Task | None
+    new: tuple[Task, ...]
     key: str | None
     done: asyncio.Future[Written]
 
     @property
     def size(self) -> int:
-        return len(self.changes) + (self.new is not None)
+        return len(self.changes) + len(self.new)
 
 
 @dataclass(slots=True)
@@ -87,9 +87,9 @@ class Writer:
         engine: AsyncEngine,
         clock: Clock,
         result_ttl: timedelta,
-        announce: Callable[[set[str]], None],
+        announce: Callable[[Sequence[Task]], None],
     ) -> None:
-        """Write through ``engine``; call ``announce`` with the ids of changed tasks."""
+        """Write through ``engine``; call ``announce`` with what tasks came to."""
         self._engine = engine
         self._clock = clock
         self._result_ttl = result_ttl
@@ -100,15 +100,15 @@ class Writer:
         self._stopped = False  # nobody reads the queue any more
 
     async def apply(
-        self, changes: Sequence[Change], new: Task | None = None, key: str | None = None
+        self, changes: Sequence[Change], new: Sequence[Task] = (), key: str | None = None
     ) -> Written:
-        """Write the changes, and a new task under its key, in one transaction; then return."""
+        """Write the changes, and new tasks under their key, in one transaction; then return."""
         if self._closed:
             raise StoreError("the store is closed")
-        if not changes and new is None:
+        if not changes and not new:
             return Written()
         done: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-        await self._queue.put(_Call(tuple(changes), new, key, done))
+        await self._queue.put(_Call(tuple(changes), tuple(new), key, done))
         if self._stopped:
             raise StoreError("the store is closed")
         return await done
@@ -213,7 +213,7 @@ class Writer:
             _finish(group.calls, [StoreError("the store was closed") for _ in group.calls])
             raise
         _finish(group.calls, outcomes)
-        self._announce({task.id for task in rows.history})
+        self._announce(rows.history)
 
     async def _write(
         self, connection: AsyncConnection, group: _Group
@@ -229,8 +229,8 @@ class Writer:
         for call in group.calls:
             attempted = rows.fork()
             try:
-                if call.new is not None:
-                    new_task(attempted, call.new, call.key)
+                if call.new:
+                    new_tasks(attempted, call.new, call.key)
                 for change in call.changes:
                     apply_change(attempted, change, now)
             except FogError as err:
@@ -351,6 +351,7 @@ async def _save(connection: AsyncConnection, before: Rows, after: Rows) -> None:
                 {
                     "task_id": t.id,
                     "version": t.version,
+                    "batch": t.batch,
                     "state": t.state.value,
                     "attempt": t.attempt,
                     "reason": t.reason,

@@ -337,6 +337,7 @@ class Task:
     reason: str = ""  # one line: why it is in retry, failed or cancelled
     finished_at: datetime | None = None
     hopeless_since: datetime | None = None  # since when every worker that there is has refused it
+    batch: str | None = None  # with which it was made, if with others
 
     def after(self, event: TaskEvent, now: datetime, *, reason: str = "") -> Task:
         """Return this task after ``event``, or raise `InvalidTransition`."""

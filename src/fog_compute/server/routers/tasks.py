@@ -14,16 +14,20 @@ from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.dependencies import Services
 from fog_compute.server.schemas import (
+    BatchIn,
+    BatchOut,
     BlobOut,
+    EventsOut,
     OutputFilesOut,
     TaskDetailOut,
+    TaskEventOut,
     TaskIn,
     TaskListOut,
     TaskMadeOut,
     TaskOut,
 )
 from fog_compute.server.services import ServiceManager
-from fog_compute.store import StoredResult
+from fog_compute.store import StoredResult, TaskEventRecord
 from fog_compute.tasks import TaskState
 from fog_compute.units import MIB
 from fog_compute.vpn.network import check_level
@@ -32,6 +36,7 @@ __all__ = ["router"]
 
 PIECE_BYTES: Final = MIB
 """What is read of a result at once."""
+EVENTS_AT_ONCE: Final = 1000
 
 router = APIRouter(tags=["tasks"])
 
@@ -66,6 +71,54 @@ async def create_task(
         requirements_of(made, (), made.created_at)
     )
     return TaskMadeOut.of_made(made, shortfall)
+
+
+@router.post("/tasks/batch", status_code=HTTPStatus.CREATED)
+async def create_batch(
+    batch: BatchIn, services: Services, idempotency_key: IdempotencyKey = None
+) -> BatchOut:
+    """Queue up to 1000 tasks together: all of them, or none; they survive restarts from now on."""
+    specs = [task.to_spec() for task in batch.tasks]
+    for level in {spec.privacy for spec in specs}:
+        _check_level(services, level)
+    blobs = services.get_service("store").blobs
+    differing = {(spec.module, spec.kind, spec.limits.memory_bytes): spec for spec in specs}
+    for spec in differing.values():
+        await services.admission.check(spec, blobs)
+    dispatcher, workers = services.get_service("dispatcher"), services.get_service("workers")
+    made = await dispatcher.create_batch(specs, idempotency_key, batch.batch)
+    needs = {requirements_of(task, (), task.created_at): None for task in made}
+    return BatchOut(
+        batch=made[0].batch or "",
+        tasks=[task.id for task in made],
+        warning=next((text for need in needs if (text := workers.shortfall(need))), ""),
+    )
+
+
+@router.get("/events")
+async def follow_events(
+    services: Services,
+    since: Annotated[int, Query(ge=0, le=2**62, description="Cursor: 0 for the beginning.")] = 0,
+    batch: Annotated[str | None, Query(pattern="^[0-9a-z]{1,64}$")] = None,
+    wait: Annotated[float, Query(ge=0, description="Seconds to wait for something.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=EVENTS_AT_ONCE)] = EVENTS_AT_ONCE,
+) -> EventsOut:
+    """Say what happened after a cursor, to the tasks of a batch or to all, oldest first."""
+    events = services.get_service("store").events
+    found: list[TaskEventRecord] = []
+    if wait:
+
+        async def waiting() -> None:
+            seconds = min(wait, services.settings.max_wait_s)
+            found.extend(await events.wait_after(since, limit, seconds, batch=batch))
+
+        await services.unless_stopping(waiting())
+    else:
+        found += await events.after(since, limit, batch=batch)
+    return EventsOut(
+        events=[TaskEventOut.of(event) for event in found],
+        next=found[-1].seq if found else since,
+    )
 
 
 @router.get("/tasks")

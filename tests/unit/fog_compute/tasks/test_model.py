@@ -26,7 +26,7 @@ from fog_compute.store.changes import (
     Settled,
     Started,
     apply_change,
-    new_task,
+    new_tasks,
 )
 from fog_compute.tasks import TaskResult
 from fog_compute.tasks.environment import check_env, env_bytes
@@ -101,7 +101,7 @@ class Changes(RuleBasedStateMachine):
     @initialize()
     def make(self) -> None:
         task = Task("t", TaskSpec(module=SHA), TaskState.QUEUED, 1, NOW, NOW)
-        new_task(self.rows, task)
+        new_tasks(self.rows, [task])
 
     def attempt_change(self, change: Change) -> bool:
         trial = self.rows.fork()
@@ -168,7 +168,7 @@ TestChanges = Changes.TestCase
 def test_a_late_report_of_an_expired_attempt_changes_nothing() -> None:
     """INV-TASK-02, INV-TASK-03."""
     rows = Rows()
-    new_task(rows, Task("t", TaskSpec(module=SHA), TaskState.QUEUED, 1, NOW, NOW))
+    new_tasks(rows, [Task("t", TaskSpec(module=SHA), TaskState.QUEUED, 1, NOW, NOW)])
     for change in (
         Leased("t", "0" * 32, "w", "a", NOW),
         Retried("0" * 32, "silent", how=AttemptState.EXPIRED),

@@ -1,0 +1,133 @@
+"""What happened to tasks, in one sequence, and waiting for what happens next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import RowMapping, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fog_compute.store import schema
+from fog_compute.store.reader import Reader
+from fog_compute.store.repositories import Tasks
+from fog_compute.tasks.model import Task, TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEventRecord:
+    """One state that a task came to; ``seq`` grows over all tasks."""
+
+    seq: int
+    task_id: str
+    version: int
+    state: TaskState
+    attempt: str | None
+    reason: str
+    at: datetime
+
+
+class Events(Reader):
+    """The history of tasks."""
+
+    __slots__ = ("_tasks", "_waiters")
+
+    def __init__(self, engine: AsyncEngine, tasks: Tasks) -> None:
+        """Read from ``engine``."""
+        super().__init__(engine)
+        self._tasks = tasks
+        # By the id of a task or of a batch; None for any.
+        self._waiters: dict[str | None, set[asyncio.Event]] = {}
+
+    async def history(self, task_id: str) -> list[TaskEventRecord]:
+        """Return the states that a task went through, in order."""
+        query = (
+            select(schema.events)
+            .where(schema.events.c.task_id == task_id)
+            .order_by(schema.events.c.version)
+        )
+        return [_record(row) for row in await self.rows(query)]
+
+    async def after(
+        self, since: int, limit: int, *, batch: str | None = None
+    ) -> list[TaskEventRecord]:
+        """Return what happened after the event ``since``, oldest first; of one batch or of all."""
+        columns = schema.events.c
+        query = select(schema.events).where(columns.seq > since).order_by(columns.seq).limit(limit)
+        if batch is not None:
+            query = query.where(columns.batch == batch)
+        return [_record(row) for row in await self.rows(query)]
+
+    async def wait_after(
+        self, since: int, limit: int, timeout_s: float, *, batch: str | None = None
+    ) -> list[TaskEventRecord]:
+        """Return what happened after the event ``since``, once there is something, as `after`.
+
+        Nothing within ``timeout_s``: an empty list, for which the database was asked once.
+        """
+        with self._waiting_for(batch) as changed:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    while not (found := await self.after(since, limit, batch=batch)):
+                        await changed.wait()
+                        changed.clear()
+                    return found
+            except TimeoutError:
+                return []
+
+    async def wait(self, task_id: str, since: int, timeout_s: float) -> Task:
+        """Return the task once its version is above ``since``, or as it is after ``timeout_s``.
+
+        Raises:
+            NotFound: there is no such task.
+        """
+        with self._waiting_for(task_id) as changed:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    while (task := await self._tasks.get(task_id)).version <= since:
+                        await changed.wait()
+                        changed.clear()
+                    return task
+            except TimeoutError:
+                return await self._tasks.get(task_id)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether anybody waits for a change."""
+        return bool(self._waiters)
+
+    def announce(self, history: Sequence[Task]) -> None:
+        """Wake who waits for these tasks; the writer calls it after each commit."""
+        if not history or not self._waiters:
+            return
+        names = {None, *(task.id for task in history), *(task.batch for task in history)}
+        for name in names & self._waiters.keys():
+            for changed in self._waiters[name]:
+                changed.set()
+
+    @contextmanager
+    def _waiting_for(self, name: str | None) -> Iterator[asyncio.Event]:
+        changed = asyncio.Event()
+        waiters = self._waiters.setdefault(name, set())
+        waiters.add(changed)
+        try:
+            yield changed
+        finally:
+            waiters.discard(changed)
+            if not waiters and self._waiters.get(name) is waiters:
+                del self._waiters[name]
+
+
+def _record(row: RowMapping) -> TaskEventRecord:
+    return TaskEventRecord(
+        seq=row["seq"],
+        task_id=row["task_id"],
+        version=row["version"],
+        state=TaskState(row["state"]),
+        attempt=row["attempt"],
+        reason=row["reason"],
+        at=row["at"],
+    )
