@@ -185,6 +185,11 @@ class HomeLayout:
         """One log file per child process."""
         return self.root / "logs"
 
+    @property
+    def interpreters(self) -> Path:
+        """What local workers compile once for all of them."""
+        return self.root / "interpreters"
+
     def worker(self, index: int) -> Path:
         """State of the local worker with this number."""
         return self.root / f"worker-{index}"

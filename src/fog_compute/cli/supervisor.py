@@ -157,6 +157,7 @@ class Supervisor:
                 *("--groups", str(self._layout.groups_file)),
                 *("--slots", str(self._settings.slots)),
                 *("--kinds", self._settings.kinds),
+                *("--interpreters", str(self._layout.interpreters)),
                 *("--memory-mib", str(self._settings.memory_mib)),
                 *("--log-level", self._settings.log_level),
             ]

@@ -146,6 +146,11 @@ def _parser() -> argparse.ArgumentParser:
         help="kinds of task to run, with commas between; python only where it is installed",
     )
     parser.add_argument(
+        "--interpreters",
+        type=Path,
+        help="folder in which workers of one owner share the compiled interpreter of scripts",
+    )
+    parser.add_argument(
         "--die-with-parent",
         action="store_true",
         help="end when the parent ends or closes this process's standard input",
@@ -185,6 +190,7 @@ async def _serve(options: argparse.Namespace) -> None:
         queue=options.queue,
         memory_bytes=options.memory_mib * MIB,
         kinds=options.kinds,
+        interpreters=None if options.interpreters is None else whole_path(options.interpreters),
     )
     groups = KeyringFile(options.groups)
     groups.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fog_compute.tasks.model import INPUT_BYTES, MAX_OUTPUT_BYTES, TaskKind
 from fog_compute.units import GIB
@@ -28,6 +29,8 @@ class WorkerSettings:
         hold_s: longest time that an answer is held back for news.
         publish_s: seconds between two publications of the offer.
         kinds: kinds of task that it runs, ``python`` only where it can.
+        interpreters: folder in which this owner's workers share the compiled interpreter of
+            scripts, if there is one.
     """
 
     slots: int = 1
@@ -44,3 +47,4 @@ class WorkerSettings:
     hold_s: float = 20.0
     publish_s: float = 30.0
     kinds: tuple[str, ...] = field(default=(TaskKind.WASM.value,))
+    interpreters: Path | None = None

@@ -60,7 +60,7 @@ class Slots:
         self.draining = False
         self.walls: tuple[Wall, ...] = ()
         self.changed = asyncio.Event()
-        self._scripts: Final = Preparation(home, clock)
+        self._scripts: Final = Preparation(home, settings.interpreters, clock)
         self._slots: Final = [
             RunnerSlot(home / "slots" / str(i), home / "compiled", settings.memory_bytes)
             for i in range(settings.slots)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 from fog_compute.clock import Clock
+from fog_compute.kernel import try_lock
 from fog_compute.observability import get_logger
 from fog_compute.tasks.model import Limits
 from fog_compute.tasks.runtimes import SCRIPT
@@ -13,6 +17,8 @@ from fog_compute.units import MIB
 from fog_compute.worker.python.runtime import PythonRuntime, PythonUnusable
 from fog_compute.worker.python.script import script_job
 from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
+from fog_compute.worker.threads import beside
+from fog_compute.writing import write_private
 
 __all__ = ["Preparation"]
 
@@ -24,6 +30,7 @@ LIMITS: Final = Limits(memory_bytes=MEMORY_BYTES, wall_s=300.0)
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
+LOOK_S: Final = 0.2  # between two looks whether another worker has compiled it
 
 _SCRIPT: Final = b"import sys; print(*sys.version_info[:2])"
 
@@ -37,10 +44,15 @@ class Preparation:
         runtime: the interpreter, once it works.
     """
 
-    def __init__(self, home: Path, clock: Clock) -> None:
-        """Leave the compiled interpreter where all slots below ``home`` find it."""
+    def __init__(self, home: Path, shared: Path | None, clock: Clock) -> None:
+        """Leave the compiled interpreter where all slots below ``home`` find it.
+
+        Workers of one owner that have the folder ``shared`` in common compile it once.
+        """
         self.runtime: PythonRuntime | None = None
-        self._slot: Final = RunnerSlot(home / "slots" / "python", home / "compiled", MEMORY_BYTES)
+        self._own: Final = home / "compiled"
+        self._shared: Final = self._own if shared is None else shared
+        self._slot: Final = RunnerSlot(home / "slots" / "python", self._shared, MEMORY_BYTES)
         self._clock: Final = clock
 
     async def done(self) -> bool:
@@ -70,9 +82,42 @@ class Preparation:
         name = runtime.interpreter.name
         _log.info("python.preparing", interpreter=name)  # compiling takes some seconds, once
         job = Job("", (), None, {SCRIPT: _SCRIPT}, LIMITS, seed=bytes(32))
-        result = await self._slot.run(script_job(runtime, job, SCRIPT), runtime.load)
+        async with self._turn():
+            result = await self._slot.run(script_job(runtime, job, SCRIPT), runtime.load)
         version = " ".join(map(str, runtime.interpreter.version)).encode()
         if result.trap is not None or result.stdout.strip() != version:
             reason = result.detail or f"it printed {result.stdout[:80]!r}"
             raise PythonUnusable(f"{name} does not work here: {reason}")
+        if self._shared != self._own:
+            await beside(runtime.interpreter.size, _take, self._shared, self._own)
         return runtime
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until no other worker compiles into the shared folder, where that can be known."""
+        lock = -1
+        try:
+            with contextlib.suppress(OSError):
+                self._shared.mkdir(parents=True, exist_ok=True, mode=0o700)
+                lock = os.open(self._shared / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                while not try_lock(lock):
+                    await self._clock.sleep(LOOK_S)
+            yield
+        finally:
+            if lock >= 0:
+                os.close(lock)
+
+
+def _take(shared: Path, own: Path) -> None:
+    """Have what was compiled in the shared folder in the own one too, at no cost where it can be.
+
+    A file that cannot be taken is compiled again by the first slot that needs it.
+    """
+    with contextlib.suppress(OSError):
+        own.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for file in shared.glob("*.cwasm"):
+            if not (own / file.name).exists():
+                try:
+                    (own / file.name).hardlink_to(file)
+                except OSError:
+                    write_private(own / file.name, file.read_bytes(), lasting=False)

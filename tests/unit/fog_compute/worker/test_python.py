@@ -18,11 +18,14 @@ import structlog
 import structlog.testing
 
 from fog_compute.errors import InvalidTask
+from fog_compute.kernel import try_lock
 from fog_compute.tasks import Limits
 from fog_compute.tasks.messages import Rejected
 from fog_compute.tasks.runtimes import PYTHON, SCRIPT, script_name
+from fog_compute.testing import ManualClock
 from fog_compute.units import MIB
-from fog_compute.worker.python import PythonRuntime, PythonUnusable
+from fog_compute.worker.python import Preparation, PythonRuntime, PythonUnusable
+from fog_compute.worker.python.preparation import LOOK_S
 
 from .conftest import DEADLINE_S, Requester, Start, altered
 from .scripts import Scripts, compiled, needs_python, scripts
@@ -275,6 +278,48 @@ async def test_a_worker_takes_scripts_once_one_ran_and_says_so_at_once(
         assert worker.offers.published[0].kinds == ("wasm",)
         result = await requester.run(attempt)
     assert result.stdout == b"['a', 'b'] import sys\n\n", result
+
+
+def only_file(folder: Path) -> Path:
+    (file,) = folder.iterdir()
+    return file
+
+
+class Sleepers(ManualClock):
+    """Counts who sleeps."""
+
+    slept = 0
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept += 1
+        await super().sleep(seconds)
+
+
+async def test_workers_of_one_owner_compile_the_interpreter_once(
+    scripts: Scripts, tmp_path: Path, compiled: Path
+) -> None:
+    """INV-TASK-100."""
+    await scripts.run("0")
+    shared = tmp_path / "interpreters"
+    shared.mkdir(mode=0o700)
+    lock = os.open(shared / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    assert try_lock(lock)
+    clock = Sleepers()
+    workers = [Preparation(tmp_path / name, shared, clock) for name in ("a", "b")]
+    preparing = [asyncio.create_task(worker.done()) for worker in workers]
+    async with asyncio.timeout(DEADLINE_S):
+        while clock.slept < len(workers):  # another one compiles
+            await asyncio.sleep(0.005)
+    code = only_file(compiled)
+    os.link(code, shared / code.name)
+    os.close(lock)
+    async with asyncio.timeout(DEADLINE_S):
+        while not all(one.done() for one in preparing):
+            await clock.advance(LOOK_S)
+            await asyncio.sleep(0.005)
+    assert [one.result() for one in preparing] == [True, True]
+    for name in ("a", "b"):
+        assert only_file(tmp_path / name / "compiled").samefile(code)
 
 
 async def test_a_worker_without_the_interpreter_says_so_and_offers_no_python(
