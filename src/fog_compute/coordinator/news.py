@@ -91,7 +91,13 @@ def after_status(
     if status.state == UNKNOWN:
         return News(after_loss(task, attempt, "the worker restarted and forgot it", now=now))
     if status.state == RETURNED:
-        return News([Declined(attempt.handle, "the worker was stopped and gave it back")])
+        return News(
+            [
+                Declined(
+                    attempt.handle, "the worker could not run it to its end now, and gave it back"
+                )
+            ]
+        )
     if status.state == QUEUED and attempt.state is AttemptState.OFFERED:
         return News([Held(attempt.handle, until)], alive=True)
     if status.state in (RUNNING, FINISHED) and attempt.state in _NOT_STARTED:

@@ -58,14 +58,19 @@ def seal_blob(key: bytes, plaintext: bytes) -> SealedBlob:
     return SealedBlob(ref=blob_ref(data), data=data)
 
 
+class WrongName(BadBlob):
+    """A ciphertext is not the one that it is named as."""
+
+
 def open_blob(key: bytes, ref: bytes, ciphertext: bytes) -> bytes:
     """Decrypt one blob.
 
     Raises:
-        BadBlob: the name is not the ciphertext's, or the key does not open it.
+        WrongName: the name is not the ciphertext's.
+        BadBlob: the key does not open it.
     """
     if not hmac.compare_digest(blob_ref(ciphertext), ref):
-        raise BadBlob("a blob does not have the hash that it is named by: send it again")
+        raise WrongName("a blob does not have the hash that it is named by: send it again")
     try:
         return ChaCha20Poly1305(key).decrypt(
             ciphertext[:NONCE_BYTES], ciphertext[NONCE_BYTES:], _AAD

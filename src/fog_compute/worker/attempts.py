@@ -17,9 +17,9 @@ from fog_compute.tasks.model import (
     check_argv,
 )
 from fog_compute.tasks.runtimes import script_name
-from fog_compute.tasks.sealing import OVERHEAD, open_blob
+from fog_compute.tasks.sealing import OVERHEAD, WrongName, open_blob
 from fog_compute.tasks.wire import limits_from_wire
-from fog_compute.worker.cache import BlobCache
+from fog_compute.worker.cache import BlobCache, BlobGone
 from fog_compute.worker.python import PythonRuntime, script_job
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.shares import Owner
@@ -149,4 +149,9 @@ def module_id(held: Held) -> str:
 
 async def _open(key: bytes, ref: bytes, cache: BlobCache) -> bytes:
     ciphertext = await cache.get(ref)
-    return await beside(len(ciphertext), open_blob, key, ref, ciphertext)
+    try:
+        return await beside(len(ciphertext), open_blob, key, ref, ciphertext)
+    except WrongName:
+        # It had its name when it came: this disk changed it.
+        cache.discard(ref)
+        raise BlobGone("a blob was damaged on the worker's disk") from None

@@ -122,6 +122,12 @@ class BlobCache:
             self._touch(ref)
         return data
 
+    def discard(self, ref: bytes) -> None:
+        """Keep a blob no longer that is not as it came; the next who needs it sends it again."""
+        self._drop(ref)
+        with contextlib.suppress(OSError):
+            self._path(ref).unlink()
+
     def _drop(self, ref: bytes) -> None:
         self._total -= self._sizes.pop(ref, 0)
         self._owners.pop(ref, None)

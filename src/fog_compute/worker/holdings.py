@@ -52,6 +52,7 @@ class Holdings:
         self._held: Final[dict[bytes, Held]] = {}  # bounded by who adds; first come, first run
         self._unreleased: Final[dict[bytes, Held]] = {}  # finished and kept, not shown yet
         self._lost: Final[dict[bytes, None]] = {}
+        self._returned: Final[dict[bytes, None]] = {}  # those that the journal could not be told
         self._queued: Final = asyncio.Event()
         self._turns: Final = Turns()
         self.counts: Final = Counts()
@@ -78,6 +79,7 @@ class Holdings:
         return (
             handle in self._held
             or handle in self._lost
+            or handle in self._returned
             or self._journal.knows(handle)
             or self._journal.returned(handle)
         )
@@ -166,8 +168,7 @@ class Holdings:
         """Remember that an attempt was lost; a bounded number of them."""
         self._lost[held.handle] = None
         self.counts.lost += 1
-        if len(self._lost) > LOST_REMEMBERED:
-            del self._lost[next(iter(self._lost))]
+        _forget_oldest(self._lost)
         self._let_go(held)
         held.tell()
 
@@ -180,6 +181,14 @@ class Holdings:
             await self._journal.give_back(handles, until)
         except JournalUnusable as err:
             _log.warning("attempts.not_given_back", reason=err.message)
+            self._returned.update(dict.fromkeys(handles))  # as long as this process lives
+            _forget_oldest(self._returned)
+
+    async def give_back(self, held: Held) -> None:
+        """Let an attempt go elsewhere whose run has ended without a result."""
+        await self.note_given_back([held])
+        self._let_go(held)
+        held.tell()
 
     def stop(self, held: Held) -> None:
         """End an attempt, whatever it is doing; who waits for news of it is told."""
@@ -204,6 +213,7 @@ class Holdings:
                 unknown.append(handle)
         for handle in known:
             self._lost.pop(handle, None)
+            self._returned.pop(handle, None)
             if (held := self._held.get(handle)) is not None:
                 self.stop(held)
         until = self._journal.now() + self._kept_s
@@ -245,7 +255,8 @@ class Holdings:
         if kept is None:
             if handle in self._lost:
                 return AttemptStatus(handle, LOST), {}
-            state = RETURNED if self._journal.returned(handle) else UNKNOWN
+            returned = handle in self._returned or self._journal.returned(handle)
+            state = RETURNED if returned else UNKNOWN
             return AttemptStatus(handle, state), {}
         now = self._journal.now()
         if handle in self._unreleased or now + RELEASE_TOLERANCE_S < kept.release_at:
@@ -258,3 +269,9 @@ class Holdings:
             offset=min(offset, kept.total),
         )
         return status, {handle: kept.piece}
+
+
+def _forget_oldest(handles: dict[bytes, None]) -> None:
+    """Remember a bounded number of attempts that came to nothing."""
+    while len(handles) > LOST_REMEMBERED:
+        del handles[next(iter(handles))]

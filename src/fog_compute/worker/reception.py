@@ -47,6 +47,7 @@ from fog_compute.tasks.wire import (
     parse_request,
     rejected,
 )
+from fog_compute.text import one_line
 from fog_compute.units import MIB
 from fog_compute.vpn.channel import MessageChannel, Received
 from fog_compute.worker.attempts import Held, check_inputs, check_order, refs_of
@@ -56,6 +57,7 @@ from fog_compute.worker.door import Door
 from fog_compute.worker.holdings import Holdings
 from fog_compute.worker.journal import JournalUnusable
 from fog_compute.worker.shares import Owner
+from fog_compute.worker.slot import NoRoom
 from fog_compute.worker.slots import Slots
 from fog_compute.worker.waiting import WaitingRoom
 
@@ -164,6 +166,9 @@ class Reception:
             group, body = await door.open(incoming)
         except NotAMember as err:
             return None, rejected(err.message) if door.may_answer() else None
+        except OSError as err:  # no thread to look at it in
+            _log.warning("request.put_off", reason=one_line(str(err)))
+            return None, self._busy() if door.may_answer() else None
         return await self._done(group, body)
 
     async def _done(self, group: str, body: bytes) -> tuple[Request | None, Reply]:
@@ -213,7 +218,7 @@ class Reception:
                 answers.append(await self._order(submit, order, owner))
             except InvalidTask as err:
                 answers.append(rejected(err.message))
-            except (CacheFull, JournalUnusable) as err:
+            except (CacheFull, JournalUnusable, NoRoom) as err:
                 answers.append(self._put_off(err))
         return Answers(tuple(answers))
 
@@ -226,6 +231,7 @@ class Reception:
             return self._too_large()
         if not await self._has_room(owner):
             return self._busy()
+        self._slots.check_room(limits)
         refs = refs_of(order)
         self._cache.pin(refs)  # from here on no await may come between a blob's check and its use
         try:

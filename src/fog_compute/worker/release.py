@@ -6,15 +6,11 @@ import asyncio
 from typing import Final
 
 from fog_compute.clock import Clock
-from fog_compute.observability import get_logger
 from fog_compute.tasks.result import TaskResult
 from fog_compute.worker.attempts import Held
 from fog_compute.worker.holdings import Holdings
-from fog_compute.worker.journal import JournalUnusable
 
 __all__ = ["Releases"]
-
-_log = get_logger("fog_compute.worker")
 
 
 class Releases:
@@ -27,13 +23,12 @@ class Releases:
         self._waiting: Final[set[asyncio.Task[None]]] = set()
 
     async def finish(self, held: Held, result: TaskResult) -> None:
-        """Keep a result at once; one that cannot be kept is lost."""
-        try:
-            delay = await self._holdings.finish(held, result.data)
-        except JournalUnusable as err:
-            _log.error("result.not_kept", reason=err.message)
-            self._holdings.lose(held)
-            return
+        """Keep a result at once.
+
+        Raises:
+            JournalUnusable: it cannot be kept.
+        """
+        delay = await self._holdings.finish(held, result.data)
         release = asyncio.create_task(self._release(held, delay), name="release")
         self._waiting.add(release)
         release.add_done_callback(self._waiting.discard)

@@ -23,7 +23,7 @@ from fog_compute import spawn
 from fog_compute.errors import FogError
 from fog_compute.observability import get_logger
 from fog_compute.tasks.bounds import MAX_LOG_TAIL_BYTES
-from fog_compute.tasks.folder import FOLDER_DEPTH, FOLDER_ENTRIES, OUT
+from fog_compute.tasks.folder import FOLDER_DEPTH, FOLDER_ENTRIES, OUT, PAGE_BYTES
 from fog_compute.tasks.model import DETAIL_LENGTH, Fault, Limits
 from fog_compute.tasks.result import TaskResult
 from fog_compute.text import one_line
@@ -72,6 +72,7 @@ FREE_BYTES: Final = MIB  # a disk with less is full: a guest that writes to it i
 HEAVY: Final = SMALL_BYTES + 1
 WORK: Final = "work"
 STDIN: Final = "stdin"
+PROBE: Final = "probe"
 
 LoadModule = Callable[[], Awaitable[bytes]]
 
@@ -80,6 +81,18 @@ _log = get_logger("fog_compute.worker")
 
 class RunnerLost(FogError):
     """The runner process ended, or the machine refused something: the module is not at fault."""
+
+
+class NoRoom(RunnerLost):
+    """This machine's disk has no room for a task, or refuses it: that is no try of the task's.
+
+    Attributes:
+        needed: bytes that must be free before there is room again.
+    """
+
+    def __init__(self, message: str, needed: int) -> None:
+        super().__init__(message)
+        self.needed = needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +258,25 @@ class RunnerSlot:
         """Whether the runner compiles the module of its job, which does not run yet."""
         return self._compiling
 
+    def check_room(self, needed: int) -> None:
+        """Raise `NoRoom` unless a file can be written here, and ``needed`` bytes are free."""
+        probe = self._folder / PROBE
+        try:
+            probe.write_bytes(bytes(PAGE_BYTES))
+            probe.unlink()
+        except OSError as err:
+            raise NoRoom(f"the worker's disk refuses a file: {_why(err)}", needed) from err
+        self.check_free(needed)
+
+    def check_free(self, needed: int) -> None:
+        """Raise `NoRoom` unless ``needed`` bytes are free."""
+        try:
+            free = free_bytes(self._folder)
+        except OSError as err:
+            raise NoRoom(f"the worker's disk cannot be looked at: {_why(err)}", needed) from err
+        if free < needed:
+            raise NoRoom(_too_little(free, needed), needed)
+
     def log_tail(self) -> bytes:
         """Return the last bytes that the guest wrote: errors if there are any, else output."""
         if self._outputs is None:
@@ -272,17 +304,13 @@ class RunnerSlot:
 
     async def _prepared(self, job: Job) -> Run:
         """Write what the task brings; that there is no room for it is the machine's fault."""
+        self.check_free(room_for(job.limits))
         try:
             run = await beside(_weight(job), _prepare, self._folder, job)
             for descriptor in self._outputs or ():
                 os.ftruncate(descriptor, 0)
-            free = free_bytes(self._folder)
         except (OSError, RuntimeError) as err:
-            raise RunnerLost(f"the task's files cannot be written: {_why(err)}") from err
-        if free < job.limits.scratch_bytes + FREE_BYTES:
-            raise RunnerLost(
-                f"the worker's disk has {free} bytes free, fewer than the task may use"
-            )
+            raise NoRoom(f"the task's files cannot be written: {_why(err)}", FREE_BYTES) from err
         return run
 
     async def _unused_unless_compiled(self, module_id: str) -> None:
@@ -354,8 +382,8 @@ class RunnerSlot:
         files: dict[str, bytes] = {}
         if trap is None:
             if free_bytes(self._folder) < FREE_BYTES:
-                raise RunnerLost(
-                    "the worker's disk is full: what the task was told is not its fault"
+                raise NoRoom(
+                    "the worker's disk is full: what the task was told is not its fault", FREE_BYTES
                 )
             try:
                 files = await self._files(limits)
@@ -385,7 +413,7 @@ class RunnerSlot:
                 0 if is_empty(out) else HEAVY, read_outputs, out, limits.output_bytes
             )
         except (OSError, RuntimeError) as err:
-            raise RunnerLost(f"the task's files cannot be read: {_why(err)}") from err
+            raise NoRoom(f"the task's files cannot be read: {_why(err)}", FREE_BYTES) from err
 
     async def _stopped(self, fault: Fault, job: Job, began: float) -> TaskResult:
         """Kill the runner for what the module did; what it wrote until then is kept."""
@@ -470,6 +498,15 @@ def _keep(cache: CompiledCache, module_id: str, source: int, size: int) -> None:
         os.ftruncate(source, 0)
     finally:
         os.close(source)
+
+
+def room_for(limits: Limits) -> int:
+    """Return what must be free on the disk before a task is begun."""
+    return limits.scratch_bytes + FREE_BYTES
+
+
+def _too_little(free: int, needed: int) -> str:
+    return f"the worker's disk has {free} bytes free, and a task may need {needed}: make room"
 
 
 def largest_file(limits: Limits) -> int:

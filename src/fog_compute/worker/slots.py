@@ -11,18 +11,19 @@ from typing import Final
 from fog_compute.clock import Clock
 from fog_compute.observability import get_logger
 from fog_compute.tasks.messages import QUEUED
-from fog_compute.tasks.model import Fault, TaskKind
+from fog_compute.tasks.model import Fault, Limits, TaskKind
 from fog_compute.tasks.result import TaskResult
 from fog_compute.tasks.sealing import BadBlob
 from fog_compute.text import one_line
 from fog_compute.worker.attempts import Held, loader, open_job
 from fog_compute.worker.cache import BlobCache, BlobGone
 from fog_compute.worker.holdings import Holdings
+from fog_compute.worker.journal import JournalUnusable
 from fog_compute.worker.protocol import NEVER_EXITED, Wall
 from fog_compute.worker.python import Preparation, PythonUnusable
 from fog_compute.worker.release import Releases
 from fog_compute.worker.settings import WorkerSettings
-from fog_compute.worker.slot import RunnerLost, RunnerSlot
+from fog_compute.worker.slot import FREE_BYTES, NoRoom, RunnerLost, RunnerSlot, room_for
 
 __all__ = ["Slots"]
 
@@ -71,6 +72,7 @@ class Slots:
         self._clock: Final = clock
         self._able: Final[set[RunnerSlot]] = set()  # a runner works in them, or will in a moment
         self._tried: Final = asyncio.Event()  # one slot at least could be used, now or before
+        self._lacking: Final[dict[RunnerSlot, NoRoom]] = {}  # what they must have before they go on
         self._trouble = ""  # why slots cannot be used, as it was last told
         self._on_trouble: Final = on_trouble
 
@@ -112,6 +114,11 @@ class Slots:
             self.changed.set()
             self.changed = asyncio.Event()
 
+    def check_room(self, limits: Limits) -> None:
+        """Raise `NoRoom` if the disk has too little for a task with ``limits`` to be begun."""
+        for slot in self._slots[:1]:  # they share a disk
+            slot.check_free(room_for(limits))
+
     async def serve(self, slot: RunnerSlot) -> None:
         """Run one attempt after the other in a slot, until cancelled."""
         await self._replace_runner(slot)
@@ -139,11 +146,27 @@ class Slots:
             result = TaskResult(
                 NEVER_EXITED, b"", b"", 0, 0, 0, trap=Fault.BAD_INPUT, detail=err.message
             )
-        except (RunnerLost, BlobGone, PythonUnusable, OSError) as err:
+        except NoRoom as err:
+            self._lacking[slot] = err
+            await self._give_back(held, err)
+            return
+        except RunnerLost as err:
             _log.warning("attempt.lost", reason=one_line(str(err)))
             self._holdings.lose(held)
             return
-        await self._releases.finish(held, result)
+        except (BlobGone, PythonUnusable, OSError) as err:
+            await self._give_back(held, err)
+            return
+        try:
+            await self._releases.finish(held, result)
+        except JournalUnusable as err:
+            self._lacking[slot] = NoRoom(err.message, len(result.data) + FREE_BYTES)
+            await self._give_back(held, err)
+
+    async def _give_back(self, held: Held, why: Exception) -> None:
+        """Let an attempt go elsewhere that this machine cannot run: nobody's fault but its own."""
+        _log.warning("attempt.given_back", reason=one_line(str(why)))
+        await self._holdings.give_back(held)
 
     async def _replace_runner(self, slot: RunnerSlot) -> None:
         """Have a runner ready before the next attempt is taken, however long that needs.
@@ -152,9 +175,13 @@ class Slots:
         elsewhere.
         """
         pause = RESTART_PAUSE_S
-        while slot.pid is None and not self.draining:
+        lacking = self._lacking.pop(slot, None)
+        while not self.draining and (slot.pid is None or lacking is not None):
             try:
                 await slot.start()
+                if lacking is not None:
+                    slot.check_room(lacking.needed)
+                    lacking = None
             except RunnerLost as err:
                 await self._give_up(slot, err.message)
                 await self._clock.sleep(pause)

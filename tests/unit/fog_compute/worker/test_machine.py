@@ -420,7 +420,7 @@ async def test_a_blob_that_the_machine_lost_is_no_fault_of_the_task(
         for path in (tmp_path / "worker" / "blobs").iterdir():
             path.unlink()
         await requester.ask(Cancel(handles=(handle_of(first),)))
-        await requester.until(handle_of(waiting), lambda status: status.state == LOST)
+        await requester.until(handle_of(waiting), lambda status: status.state == RETURNED)
         again = requester.submission(guests.ECHO, stdin=b"x" * 100)
         assert (await requester.run(again)).stdout == b"x" * 100
 
