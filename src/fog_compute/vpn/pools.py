@@ -251,7 +251,7 @@ class CircuitPool:
         try:
             return await work(circuit)
         except ChannelDown:
-            if not await self._attach_again(found, circuit):
+            if not await self._attach_again(session, found, circuit):
                 raise
         if self._sessions.get(session) is not found:
             raise self._unknown()  # it ended meanwhile
@@ -271,14 +271,14 @@ class CircuitPool:
         self._tend(name, session, cost)
         return self._chosen(session, cost)
 
-    async def _attach_again(self, session: _Session, circuit: Circuit) -> bool:
+    async def _attach_again(self, name: str, session: _Session, circuit: Circuit) -> bool:
         """Replace the channel of a circuit that failed, if its client was closed.
 
         A client that is only away from the network stays: it comes back by itself, and with it the
-        same edges.
+        same edges. Where the session has ended, its own client was closed for good.
         """
         async with session.attaching:
-            if circuit.channel is session.channel:
+            if circuit.channel is session.channel and self._sessions.get(name) is session:
                 session.channel = await self._source.channel(self._level, session.owner)
             return circuit.channel is not session.channel
 

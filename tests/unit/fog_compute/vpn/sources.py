@@ -38,9 +38,8 @@ class Source:
         return ClientHealth() if (level, owner) in self.open else None
 
     async def leave(self, level: PrivacyLevel, owner: str) -> None:
-        channel = self.open.pop((level, owner), None)
-        if channel is not None:
-            channel.close()
+        if (level, owner) in self.open:
+            self.crash(level, owner)
 
     def crash(self, level: PrivacyLevel, owner: str = "") -> None:
         """Close a client under those who use it."""

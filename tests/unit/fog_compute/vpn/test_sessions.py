@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from fog_compute.errors import (
-    ChannelError,
+    ChannelDown,
     ChannelTimeout,
     PrivacyUnavailable,
     ServiceUnavailable,
@@ -17,6 +17,7 @@ from fog_compute.errors import (
 from fog_compute.levels import PrivacyLevel
 from fog_compute.testing import ManualClock
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES, Received
+from fog_compute.vpn.circuits import Circuit, Cost
 from fog_compute.vpn.onion import OnionCircuitService
 from fog_compute.vpn.sessions import SessionManager, SessionPolicy
 from tests.unit.fog_compute.vpn.sources import Source
@@ -266,8 +267,27 @@ async def test_session_apart_has_a_client_of_its_own_that_ends_with_it() -> None
     assert (await mine.receive()).body == shared.encode()
     await given.manager.close(apart)
     assert set(given.source.open) == {(PRIVATE, "")}
-    with pytest.raises(ChannelError):
-        await own.receive()
+    with pytest.raises(ChannelDown, match="closed"):
+        await own.send("other", b"x")
+
+
+async def test_question_that_meets_the_end_of_its_client_opens_no_other() -> None:
+    """INV-VPN-16"""
+    given = Fixture()
+    token = await given.manager.open(PRIVATE, apart=True)
+    owner = next(owner for _, owner in given.source.open)
+    pool = given.onion.circuit_pools[PRIVATE]
+
+    async def last(circuit: Circuit) -> None:
+        """Fails as what is under way does when a client is closed under it."""
+        await given.manager.close(token)
+        await circuit.channel.send("other", b"x")
+
+    with pytest.raises(ChannelDown, match="closed"):
+        await pool.carry(owner, Cost(1, 0), last)
+
+    assert given.source.open == {}
+    assert given.source.opened == [(PRIVATE, owner)]
 
 
 async def test_session_that_cannot_be_opened_leaves_nothing() -> None:
