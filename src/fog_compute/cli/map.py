@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from fog_compute.cli.output import write, write_bytes
 from fog_compute.cli.outputs import NotWritten, OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.progress import Bar
 from fog_compute.cli.run import ANY_SHA256, check_task, environment, read_blob
-from fog_compute.cli.scripts import check_script, kind_of
+from fog_compute.cli.scripts import check_script, kind_of, own_name
 from fog_compute.clock import SystemClock
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
@@ -181,29 +181,36 @@ def _planned(
         raise CommandError("there is no input: name files behind the module", USAGE)
     data = read_blob(module, "module")
     kind = kind_of(module, data, None)
+    own: dict[str, str] = {}  # a script stands beside each input under its own name
     if kind is TaskKind.PYTHON:
         for hint in check_script(module, data, ()):
             note(hint)
+        if (name := own_name(module)) is not None:
+            own[name] = hashlib.sha256(data).hexdigest()
     names = _names(inputs)
     task = {**task, "kind": kind.value}
     for path in inputs:
-        check_task({**task, **_given(args, path, ANY_SHA256, as_file=as_file)}, data)
+        check_task({**task, **_given(args, path, ANY_SHA256, own, as_file=as_file)}, data)
     sent: dict[str, str] = {}
     task["module"] = _upload(backend, data, sent)
     tasks = []
     for path in inputs:
         blob = _upload(backend, read_blob(path, "input"), sent)
-        tasks.append({**task, **_given(args, path, blob, as_file=as_file)})
+        tasks.append({**task, **_given(args, path, blob, own, as_file=as_file)})
     plan = Plan(new_task_id(SystemClock().now()), names, tasks)
     keep(backend.layout, plan)
     return plan
 
 
-def _given(args: Sequence[str], path: str, blob: str, *, as_file: bool) -> dict[str, Any]:
-    """What differs between the tasks of a map."""
+def _given(
+    args: Sequence[str], path: str, blob: str, own: Mapping[str, str], *, as_file: bool
+) -> dict[str, Any]:
+    """What differs between the tasks of a map, beside the files ``own`` that they share."""
     name = Path(path).name
     argv = [text.replace(HOLE, name) for text in args]
-    return {"argv": argv, "inputs": {name: blob}} if as_file else {"argv": argv, "stdin": blob}
+    if as_file:
+        return {"argv": argv, "inputs": {**own, name: blob}}
+    return {"argv": argv, "inputs": {**own}, "stdin": blob}
 
 
 def _upload(backend: Backend, data: bytes, sent: dict[str, str]) -> str:

@@ -43,6 +43,7 @@ TASK: Final = {
     "argv": ["a"],
     "seed": "5e" * 32,
     "result": RESULT,
+    "log_tail": "",
     "attempts": [{"number": 1, "worker": "w", "state": "settled", "reason": "", "placement": "p"}],
 }
 STATUS: Final = {

@@ -191,6 +191,25 @@ def test_results_come_in_the_order_of_the_inputs_and_the_same_bytes_leave_once(
     assert "stdin" not in first
 
 
+def test_a_script_stands_beside_each_input_under_its_own_name(
+    fog: Fog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = inputs(tmp_path, 3)
+    (tmp_path / "job.py").write_text("print(input())")
+
+    assert run(["map", str(tmp_path / "job.py"), *paths]) == 0
+    assert run(["map", str(tmp_path / "job.py"), *paths, "--", "{}"]) == 0
+
+    tasks = [fog.tasks[f"t{number:03}"] for number in range(6)]
+    assert {task["kind"] for task in tasks} == {"python"}
+    assert [list(task["inputs"]) for task in tasks[:3]] == [["job.py"]] * 3
+    assert [list(task["inputs"]) for task in tasks[3:]] == [
+        ["job.py", f"{number:03}.txt"] for number in range(3)
+    ]
+    assert {task["inputs"]["job.py"] for task in tasks} == {tasks[0]["module"]}
+    assert capsys.readouterr().out.count("TEXT") == 3
+
+
 def test_a_folder_takes_the_results_and_alike_names_are_told_apart(
     fog: Fog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
