@@ -6,7 +6,7 @@ when some needs are hopeless.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,7 +15,7 @@ from fog_compute.coordinator import planner
 from fog_compute.coordinator.placement import Requirements, WorkerState
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.levels import PrivacyLevel
-from fog_compute.store import Change, Failed, Leased, Need, Parked, Store
+from fog_compute.store import Change, Failed, Leased, Need, Parked, Room, Store
 from fog_compute.tasks import new_handle
 
 __all__ = ["Queue"]
@@ -48,7 +48,7 @@ class Queue:
         self._fog: Final = fog
         self._clock: Final = clock
         self._lease: Final = lease
-        self._served: Final[dict[PrivacyLevel, Mapping[str, int]]] = {}
+        self._served: Final[dict[PrivacyLevel, Room]] = {}
         """For which room nothing waits any more."""
         self._due: Final[dict[PrivacyLevel, datetime]] = {}
         self._unread = set(PrivacyLevel)
@@ -120,7 +120,9 @@ class Queue:
         changes: list[Change] = []
         for need in needs:
             decision = self._fog.select_node(
-                Requirements(need.kind, need.memory_bytes, need.privacy)
+                Requirements(
+                    need.kind, need.memory_bytes, need.privacy, groups=frozenset((need.group,))
+                )
             )
             if not decision.hopeless:
                 self._hopeless.pop(need, None)
@@ -143,15 +145,16 @@ class Queue:
                 self._due[level] = due[level]
         self._unread.clear()
 
-    def _room(self, level: PrivacyLevel) -> tuple[int, Mapping[str, int]]:
-        """How many places workers have at a level, and what memory is to be had for each kind."""
+    def _room(self, level: PrivacyLevel) -> tuple[int, Room]:
+        """How many places workers of our groups have at a level, and what tasks may need there."""
         places = 0
-        room: dict[str, int] = {}
+        room: dict[tuple[str, str], int] = {}
         for view in self._fog.at(level):
-            if view.state is WorkerState.READY and view.places > view.leased:
-                places += view.places - view.leased
-                for kind in view.kinds:
-                    room[kind] = max(room.get(kind, 0), view.memory_bytes)
+            free = view.places - view.leased
+            if view.groups and view.state is WorkerState.READY and free > 0:
+                places += free
+                for need in itertools.product(view.groups, view.kinds):
+                    room[need] = max(room.get(need, 0), view.memory_bytes)
         return places, room
 
     def _change(self, action: planner.Placement, now: datetime) -> Change:
@@ -165,5 +168,5 @@ class Queue:
                 return Failed(task_id, reason)
 
 
-def _exceeds(room: Mapping[str, int], served: Mapping[str, int]) -> bool:
-    return any(memory > served.get(kind, -1) for kind, memory in room.items())
+def _exceeds(room: Room, served: Room) -> bool:
+    return any(memory > served.get(need, -1) for need, memory in room.items())

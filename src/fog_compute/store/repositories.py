@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from sqlalchemy import and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -40,8 +41,13 @@ class Need:
     """What tasks need of a worker, as far as it decides which could take them."""
 
     privacy: PrivacyLevel
+    group: str
     kind: str
     memory_bytes: int
+
+
+Room: TypeAlias = Mapping[tuple[str, str], int]
+"""Bytes of memory that a task may need, by its group and kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +194,20 @@ class Tasks(Reader):
         return [task_of(row) for row in await self.rows(query)]
 
     async def claim(
-        self, level: PrivacyLevel, room: Mapping[str, int], now: datetime, limit: int
+        self, level: PrivacyLevel, room: Room, now: datetime, limit: int
     ) -> Sequence[Waiting]:
         """Return the next tasks of a level that wait for a worker and are due, oldest first.
 
         Args:
             level: their level.
-            room: what a task may need, as bytes of memory by its kind.
+            room: what a task may need.
             now: the time.
             limit: how many, at most.
         """
         columns = schema.tasks.c
         fits = [
-            and_(columns.kind == kind, columns.memory_bytes <= memory)
-            for kind, memory in sorted(room.items())
+            and_(columns.group_name == group, columns.kind == kind, columns.memory_bytes <= memory)
+            for (group, kind), memory in sorted(room.items())
         ]
         ids = (
             select(columns.id)
@@ -229,12 +235,12 @@ class Tasks(Reader):
         """Return the different needs of all tasks that wait for a worker."""
         columns = schema.tasks.c
         query = (
-            select(columns.privacy, columns.kind, columns.memory_bytes)
+            select(columns.privacy, columns.group_name, columns.kind, columns.memory_bytes)
             .where(schema.WAITING)
             .distinct()
         )
         return [
-            Need(PrivacyLevel(row["privacy"]), row["kind"], row["memory_bytes"])
+            Need(PrivacyLevel(row["privacy"]), row["group_name"], row["kind"], row["memory_bytes"])
             for row in await self.rows(query)
         ]
 
@@ -244,6 +250,7 @@ class Tasks(Reader):
         query = (
             select(schema.tasks)
             .where(schema.WAITING, columns.privacy == need.privacy.value)
+            .where(columns.group_name == need.group)
             .where(columns.kind == need.kind, columns.memory_bytes == need.memory_bytes)
             .where(columns.updated_at <= before)
             .order_by(columns.id)

@@ -24,6 +24,7 @@ def task_values(task: Task) -> Values:
         "id": task.id,
         "privacy": task.spec.privacy.value,
         "spec": _encoder.encode(task.spec).decode(),
+        "group_name": task.spec.group,
         "kind": task.spec.kind.value,
         "memory_bytes": task.spec.limits.memory_bytes,
         "created_at": task.created_at,

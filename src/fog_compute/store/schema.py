@@ -71,6 +71,7 @@ tasks: Final = Table(
     Column("memory_bytes", BigInteger, nullable=False),
     Column("hopeless_since", UtcMicros),
     Column("batch", String(26)),
+    Column("group_name", String(32), nullable=False),
     Index("tasks_by_state", "state", "id"),
     Index("tasks_by_end", "finished_at"),
 )
@@ -82,6 +83,7 @@ Index(
     "tasks_waiting",
     tasks.c.privacy,
     tasks.c.id,
+    tasks.c.group_name,
     tasks.c.kind,
     tasks.c.memory_bytes,
     tasks.c.not_before,

@@ -188,3 +188,23 @@ async def test_tasks_of_a_batch_are_leased_in_one_commit(
         await reaches(fog, tasks[-1], TaskState.RUNNING)
 
     assert 4 <= max(commits) <= 5
+
+
+async def test_idle_workers_of_strangers_hold_up_no_task(tmp_path: Path) -> None:
+    """INV-TASK-106."""
+    async with running(tmp_path) as fog:
+        fog.add_worker("ours", slots=1)
+        strangers = [fog.add_worker(f"stranger-{number}", slots=9) for number in range(5)]
+        ours, *theirs = fog.directory.offers
+        fog.directory.offers[:] = [ours, *(replace(one, groups=("ff" * 16,)) for one in theirs)]
+        tasks = [await create(fog) for _ in range(30)]
+
+        async def all_over() -> bool:
+            finish_all(fog)
+            return (await fog.store.tasks.count_by_state())[TaskState.ACCEPTED] == len(tasks)
+
+        begun = fog.clock.monotonic()
+        await fog.until(all_over)
+
+        assert fog.clock.monotonic() - begun < 12
+        assert not any(stranger.attempts for stranger in strangers)

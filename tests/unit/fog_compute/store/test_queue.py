@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fog_compute.store import (
     Need,
     Parked,
     Retried,
+    Room,
     Started,
     Store,
 )
@@ -28,7 +29,7 @@ from tests.unit.fog_compute.store.test_store import back_to
 
 pytestmark = pytest.mark.asyncio
 
-ROOM = {"wasm": 300 * MIB}
+ROOM = {("", "wasm"): 300 * MIB}
 SECOND = timedelta(seconds=1)
 
 
@@ -60,7 +61,7 @@ async def claimed(
     clock: ManualClock,
     *,
     level: PrivacyLevel = PrivacyLevel.PRIVATE,
-    room: Mapping[str, int] = ROOM,
+    room: Room = ROOM,
     limit: int = 100,
 ) -> list[str]:
     waiting = await store.tasks.claim(level, room, clock.now(), limit)
@@ -92,13 +93,16 @@ async def test_only_what_fits_the_room_and_the_level_is_taken(
     assert await claimed(store, clock) == [small.id]
     assert await claimed(store, clock, level=PrivacyLevel.SECRET) == [secret.id]
     assert await claimed(store, clock, level=PrivacyLevel.PUBLIC) == []
-    assert await claimed(store, clock, room={"wasm": 301 * MIB}) == [large.id, small.id]
-    assert await claimed(store, clock, room={"other": 999 * MIB}) == []
+    assert await claimed(store, clock, room={("", "wasm"): 301 * MIB}) == [large.id, small.id]
+    assert (
+        await claimed(store, clock, room={("", "other"): 999 * MIB, ("other", "wasm"): 999 * MIB})
+        == []
+    )
     assert await claimed(store, clock, room={}) == []
     assert set(await store.tasks.needs()) == {
-        Need(PrivacyLevel.PRIVATE, "wasm", 301 * MIB),
-        Need(PrivacyLevel.PRIVATE, "wasm", 300 * MIB),
-        Need(PrivacyLevel.SECRET, "wasm", 256 * MIB),
+        Need(PrivacyLevel.PRIVATE, "", "wasm", 301 * MIB),
+        Need(PrivacyLevel.PRIVATE, "", "wasm", 300 * MIB),
+        Need(PrivacyLevel.SECRET, "", "wasm", 256 * MIB),
     }
 
 
@@ -165,7 +169,7 @@ async def test_queue_is_read_by_its_index_alone(store: Store, clock: ManualClock
     inner = asked[asked.index("(SELECT") + 1 : asked.rindex(")")]
     async with store._reading.connect() as connection:
         plan = await connection.exec_driver_sql(
-            f"EXPLAIN QUERY PLAN {inner}", ("private", "wasm", 1, 1, 1, 0)
+            f"EXPLAIN QUERY PLAN {inner}", ("private", "", "wasm", 1, 1, 1, 0)
         )
         steps = [row[-1] for row in plan]
 
@@ -180,5 +184,5 @@ async def test_tasks_of_an_older_database_are_found_in_the_queue(
         task = await queued(store, memory=301 * MIB)
     back_to(place, "0004")
     async with await Store.open(place, clock=clock) as again:
-        assert await claimed(again, clock) == []
-        assert await claimed(again, clock, room={"wasm": 301 * MIB}) == [task.id]
+        assert await claimed(again, clock, room={("local", "wasm"): 300 * MIB}) == []
+        assert await claimed(again, clock, room={("local", "wasm"): 301 * MIB}) == [task.id]
