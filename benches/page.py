@@ -136,6 +136,13 @@ MODES = {
     "e2e7_mb_per_s": "one message of 16 MiB, 7 hops, until it is received",
     "hop_overhead_p50_ms": "release after it is due, ten nodes, 1,000 messages/s, 3 hops",
     "hop_overhead_p99_ms": "release after it is due, ten nodes, 1,000 messages/s, 3 hops",
+    "task_private_p50_ms": "a task that echoes, alone, 3 hops of 15 ms, from request to output",
+    "task_private_per_s": "the same, 300 of them queued, two workers, all on this machine",
+    "task_public_per_s": "the same, 1 hop",
+    "task_python_per_s": "a script that echoes, 3 hops, as above",
+    "backend_ms_per_task": "processor time of the backend while `task_private_per_s` is counted",
+    "worker_ms_per_task": "processor time of both workers then, without their runners",
+    "plan_us_per_task_100k": "processor time of planning, 100,000 tasks queued",
 }
 """How figures with names of their own were measured."""
 

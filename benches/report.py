@@ -123,9 +123,13 @@ def main() -> None:
     note_load()
     client = json.loads(run(python, "benches/client_messages.py"))
     note_load()
+    tasks = json.loads(run(python, "benches/tasks.py", f"{SECONDS}s"))
+    note_load()
     summary = node | {name: e2e[name] for name in E2E} | batches["summary"] | client
+    summary |= tasks["summary"]
     report["summary"] |= summary
     report["details"] |= {"node": phases, "e2e": e2e, "python": batches["details"]}
+    report["details"]["tasks"] = tasks["details"]
     stolen_after, all_after = stolen()
     report["steal_percent"] = round(
         100 * (stolen_after - stolen_before) / (all_after - all_before), 3
