@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import time
@@ -20,6 +21,7 @@ from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, print_fields, print_json, whole
 from fog_compute.cli.state import read_fog_state
+from fog_compute.errors import FogError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import TaskKind, TaskState
 from fog_compute.units import parse_duration
@@ -34,6 +36,9 @@ DEPTH: Final = 300
 
 AT_ONCE: Final = 200
 """Tasks in one batch."""
+
+STILL_S: Final = 60.0
+"""How long nothing may happen."""
 
 SCRIPT: Final = b"import sys; sys.stdout.write(sys.stdin.read())\n"
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -170,20 +175,24 @@ def _ends(backend: Backend, spec: dict[str, Any]) -> Generator[TaskState, None, 
     try:
         queue()
         first = backend.get("/api/v1/events", Events, batch=batches[0]["batch"], wait=20, limit=1)
-        since = first["next"] - 1
+        since, moved = first["next"] - 1, time.monotonic()
         while True:
             while len(left) < DEPTH:
                 queue()
             answer = backend.get("/api/v1/events", Events, since=since, wait=20)
+            if not answer["events"] and time.monotonic() - moved > STILL_S:
+                raise CommandError(f"no task ended in {STILL_S:.0f} s: see `fog status`")
             since = answer["next"]
             for event in answer["events"]:
+                moved = time.monotonic()
                 state = TaskState(event["state"])
                 if state.final and event["task"] in left:
                     left.remove(event["task"])
                     yield state
     finally:
         for task_id in left:
-            backend.post(f"/api/v1/tasks/{task_id}/cancel", dict)
+            with contextlib.suppress(FogError):  # it is over by now
+                backend.post(f"/api/v1/tasks/{task_id}/cancel", dict)
 
 
 @dataclass(frozen=True, slots=True)

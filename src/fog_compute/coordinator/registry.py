@@ -150,14 +150,6 @@ class WorkerRegistry:
             if known.offer.level in (None, level)
         )
 
-    def places(self, level: PrivacyLevel) -> dict[str, int]:
-        """How many more attempts each worker may be given now, by its name; only who has room."""
-        return {
-            view.name: view.places - view.leased
-            for view in self.at(level)
-            if view.state is WorkerState.READY and view.places > view.leased
-        }
-
     def select_node(
         self,
         requirements: Requirements,
@@ -190,7 +182,11 @@ class WorkerRegistry:
         listed = [known.offer for known in self._known.values()]
         level = requirements.privacy
         offers = [offer for offer in listed if offer.level in (None, level)]
-        able = [offer for offer in offers if requirements.kind in offer.kinds]
+        groups = requirements.groups
+        ours = [offer for offer in offers if not groups or groups.intersection(offer.groups)]
+        able = [offer for offer in ours if requirements.kind in offer.kinds]
+        if offers and not ours:
+            return f"no listed worker serves the task's group at {level.value}"
         if listed and not able:
             return f"no listed worker runs tasks of kind {requirements.kind} at {level.value}"
         most = max((offer.memory_bytes for offer in able), default=requirements.memory_bytes)

@@ -82,8 +82,9 @@ async def test_nothing_that_is_learned_at_one_level_is_known_at_another() -> Non
     assert workers.at(PUBLIC) != before[PUBLIC]
     for level in set(PrivacyLevel) - {PUBLIC}:
         assert workers.at(level) == before[level]
-        assert workers.places(level) == {"a": 4, "b": 4}
-    assert workers.places(PUBLIC) == {"b": 4}
+        assert [one.state for one in workers.at(level)] == [WorkerState.READY] * 2
+    assert view(workers, "a", PUBLIC).places == 1
+    assert view(workers, "b", PUBLIC).places == FIRST_PLACES
 
 
 async def test_a_worker_at_several_levels_is_shown_once() -> None:
@@ -141,7 +142,10 @@ async def test_who_claims_more_slots_gets_about_its_share(level: PrivacyLevel) -
 async def test_claimed_slots_earn_no_places_at_once() -> None:
     workers = await registry(offer("liar", slots=2**32 - 1), offer("small", slots=1))
 
-    assert workers.places(PRIVATE) == {"liar": FIRST_PLACES, "small": 2}
+    assert {one.name: one.places for one in workers.at(PRIVATE)} == {
+        "liar": FIRST_PLACES,
+        "small": 2,
+    }
 
 
 async def test_the_groups_of_a_setting_are_near() -> None:
