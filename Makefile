@@ -52,7 +52,6 @@ test-long: build ## Run all tests, with long property searches
 coverage: build ## Measure which branches of circuits, coordinator, worker and tasks the tests take
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest tests/unit/fog_compute tests/integration/test_circuits.py tests/integration/test_seed_contract.py
-	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 .PHONY: lint
