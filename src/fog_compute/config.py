@@ -204,4 +204,4 @@ def _names_relative_file(database_url: SecretStr | None) -> bool:
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in first["loc"]) or "settings"
-    return f"setting {name} (FOG_{name.upper()}): {first['msg']}"
+    return f"setting {name} (FOG_{name.upper()}): {first['msg'].removeprefix('Value error, ')}"

@@ -30,6 +30,12 @@ All state is below one folder: FOG_HOME, or the user's data folder.
 """
 
 
+_LEND: Final = """Lend this machine to a network until Ctrl-C; members of its groups can use it.
+
+The token is needed once: afterwards, also after a reboot, the same command goes on without it.
+"""
+
+
 def main() -> int:
     """Run the command of the process's arguments and return its exit code."""
     return run_program("fog", lambda: run(sys.argv[1:]))
@@ -86,7 +92,7 @@ def build_app() -> App:
     app.command(task)
     worker = App(name="worker", help="Lend this machine, and look at workers.")
     worker.command(f"{package}.worker:ls", name="ls", help="List the workers of the network.")
-    worker.command(f"{package}.lend:start", name="start", help="Lend this machine.")
+    worker.command(f"{package}.lend:start", name="start", help=_LEND)
     worker.command(f"{package}.lent:status", name="status", help="Show what this machine lends.")
     worker.command(f"{package}.lend:stop", name="stop", help="Lend this machine no longer.")
     app.command(worker)

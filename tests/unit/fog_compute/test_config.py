@@ -105,3 +105,18 @@ def test_other_hosts_need_leave(monkeypatch: pytest.MonkeyPatch, host: str) -> N
     assert "\n" not in str(caught.value)
     monkeypatch.setenv("FOG_ALLOW_REMOTE", "1")
     assert load_settings(host=host).host == host
+
+
+def test_local_net_listens_for_others_only_where_others_get() -> None:
+    assert load_settings(listen="10.1.0.1").listen == "10.1.0.1"
+    for wrong in ("127.0.0.1", "::1", "0.0.0.0", "::", "224.0.0.1", "10.1.0.1:80", "here"):
+        with pytest.raises(ConfigError, match=r"setting listen \(FOG_LISTEN\): give an address"):
+            load_settings(listen=wrong)
+
+
+def test_home_that_joined_a_network_uses_it(tmp_path: Path) -> None:
+    joined = tmp_path / "joined.json"
+    assert load_settings(home=tmp_path).net is None
+    joined.touch()
+    assert load_settings(home=tmp_path).bootstrap == joined
+    assert load_settings(home=tmp_path, net=tmp_path / "other.json").net == tmp_path / "other.json"
