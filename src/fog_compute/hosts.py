@@ -131,7 +131,8 @@ def bind(host: str, port: int) -> socket.socket:
     problem: OSError | None = None
     for family, address in _resolve(host, port):
         try:
-            listener = socket.socket(family, socket.SOCK_STREAM)
+            # asyncio and uvicorn send at once only where they see that this is TCP.
+            listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         except OSError as error:  # a kernel without this family
             problem = problem or error
             continue

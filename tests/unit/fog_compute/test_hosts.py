@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
@@ -163,3 +164,21 @@ def test_taken_port_is_an_error_of_the_system() -> None:
         other.listen()
         with pytest.raises(OSError, match="in use"):
             bind("127.0.0.1", other.getsockname()[1])
+
+
+@pytest.mark.asyncio
+async def test_small_answers_leave_at_once() -> None:
+    """Without it, each answer in two parts waits 40 ms for the other side's acknowledgement."""
+    delay: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def look(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted = writer.get_extra_info("socket")
+        delay.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    with bind("127.0.0.1", 0) as listener:
+        async with await asyncio.start_server(look, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
+            assert await delay == 1
+            writer.close()
+            await writer.wait_closed()
