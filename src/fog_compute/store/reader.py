@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, Select
+from sqlalchemy import CompoundSelect, RowMapping, Select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.store.failures import refusals
@@ -18,7 +18,9 @@ class Reader:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def rows(self, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:
+    async def rows(
+        self, query: Select[*tuple[object, ...]] | CompoundSelect[*tuple[object, ...]]
+    ) -> Sequence[RowMapping]:
         """Return the rows of a query.
 
         Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from sqlalchemy import and_, false, func, or_, select
+from sqlalchemy import and_, false, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.clock import Clock
@@ -224,12 +224,17 @@ class Tasks(Reader):
     async def next_due(self, now: datetime) -> Mapping[PrivacyLevel, datetime]:
         """Return when the first waiting task of each level that is not due yet will be."""
         columns = schema.tasks.c
-        query = (
+        firsts = [
             select(columns.privacy, func.min(columns.not_before).label("due"))
-            .where(schema.WAITING, columns.not_before > now)
-            .group_by(columns.privacy)
-        )
-        return {PrivacyLevel(row["privacy"]): row["due"] for row in await self.rows(query)}
+            .where(schema.WAITING, columns.not_before.is_not(None))
+            .where(columns.privacy == level.value, columns.not_before > now)
+            for level in PrivacyLevel
+        ]
+        return {
+            PrivacyLevel(row["privacy"]): row["due"]
+            for row in await self.rows(union_all(*firsts))
+            if row["due"] is not None
+        }
 
     async def needs(self) -> Sequence[Need]:
         """Return the different needs of all tasks that wait for a worker."""
@@ -268,8 +273,9 @@ class Tasks(Reader):
         tasks, attempts = schema.tasks, schema.attempts
         query = (
             select(tasks)
-            .join(attempts, tasks.c.attempt == attempts.c.handle)
+            .join(attempts, tasks.c.id == attempts.c.task_id)
             .where(attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
+            .where(tasks.c.attempt == attempts.c.handle)
             .order_by(tasks.c.id)
         )
         return [task_of(row) for row in await self.rows(query)]

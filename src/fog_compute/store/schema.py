@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     text,
 )
 from sqlalchemy.types import TypeDecorator
@@ -89,6 +90,13 @@ Index(
     tasks.c.not_before,
     tasks.c.state,
     sqlite_where=WAITING,
+)
+Index(
+    "tasks_due",
+    tasks.c.privacy,
+    tasks.c.not_before,
+    tasks.c.state,
+    sqlite_where=and_(WAITING, tasks.c.not_before.is_not(None)),
 )
 Index("tasks_by_batch", tasks.c.batch, tasks.c.id, sqlite_where=tasks.c.batch.is_not(None))
 Index("tasks_hopeless", tasks.c.hopeless_since, sqlite_where=tasks.c.hopeless_since.is_not(None))

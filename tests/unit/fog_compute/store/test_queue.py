@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 from pathlib import Path
 
@@ -155,25 +155,40 @@ async def test_attempts_of_before_come_along(store: Store, clock: ManualClock) -
     assert [one.refused for one in waiting[1].attempts] == [True, False]
 
 
-async def test_queue_is_read_by_its_index_alone(store: Store, clock: ManualClock) -> None:
-    await queued(store)
-    statements: list[str] = []
+async def plan_of(store: Store, asked: Awaitable[object]) -> list[str]:
+    """What the database does to answer the first thing that is asked of it."""
+    statements: list[tuple[str, object]] = []
 
-    def note(connection: Connection, cursor: object, statement: str, *rest: object) -> None:
-        statements.append(statement)
+    def note(
+        connection: Connection, cursor: object, statement: str, values: object, *_: object
+    ) -> None:
+        statements.append((statement, values))
 
     event.listen(store._reading.sync_engine, "before_cursor_execute", note)
-    await claimed(store, clock)
+    await asked
     event.remove(store._reading.sync_engine, "before_cursor_execute", note)
-    (asked,) = statements
-    inner = asked[asked.index("(SELECT") + 1 : asked.rindex(")")]
+    statement, values = statements[0]
     async with store._reading.connect() as connection:
-        plan = await connection.exec_driver_sql(
-            f"EXPLAIN QUERY PLAN {inner}", ("private", "", "wasm", 1, 1, 1, 0)
-        )
-        steps = [row[-1] for row in plan]
+        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
+        return [row[-1] for row in plan]
 
-    assert steps == ["SEARCH tasks USING COVERING INDEX tasks_waiting (privacy=?)"]
+
+async def test_queue_is_read_by_its_indexes_and_never_as_a_whole(
+    store: Store, clock: ManualClock
+) -> None:
+    """INV-TASK-63."""
+    await queued(store)
+
+    claim = await plan_of(store, claimed(store, clock))
+    due = await plan_of(store, store.tasks.next_due(clock.now()))
+    open_ones = await plan_of(store, store.tasks.with_open_attempts())
+
+    assert "SEARCH tasks USING COVERING INDEX tasks_waiting (privacy=?)" in claim
+    assert any("USING COVERING INDEX tasks_due" in step for step in due)
+    assert any(
+        step.startswith("SEARCH attempts USING INDEX attempts_by_state") for step in open_ones
+    )
+    assert not any(step.startswith("SCAN") for step in open_ones)
 
 
 async def test_tasks_of_an_older_database_are_found_in_the_queue(
