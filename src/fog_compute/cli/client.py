@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Self, TypeVar
 
@@ -16,6 +17,7 @@ from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import LINE_LENGTH, CommandError, NotRunningError, note
 from fog_compute.cli.connection import Absent, Connection
 from fog_compute.cli.lock import Free, HomeLock, where
+from fog_compute.cli.sources import Source
 from fog_compute.errors import STOPPING, NotFound, PrivacyUnavailable, ServiceUnavailable
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.tasks.model import MAX_OUTPUT_BYTES
@@ -41,6 +43,16 @@ class _Stopping(ServiceUnavailable):
 
 class NotReadyError(CommandError):
     """A fog runs, and its backend is not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The body of a request, read anew each time it is sent."""
+
+    source: Source
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.source.pieces()
 
 
 class _Once:
@@ -133,13 +145,17 @@ class Backend:
         """
         self._send("GET", path, take=_Once(take, most))
 
-    def upload(self, data: bytes) -> str:
-        """Upload a blob and return its SHA-256."""
+    def upload(self, data: bytes | Source) -> str:
+        """Upload a blob piece by piece and return its SHA-256."""
+        source = data if isinstance(data, Source) else Source.of("a blob", data)
         answer = self._send(
             "POST",
             "/api/v1/blobs",
-            content=data,
-            headers={"content-type": "application/octet-stream"},
+            content=_Body(source),
+            headers={
+                "content-type": "application/octet-stream",
+                "content-length": str(source.size),
+            },
             timeout=UPLOAD_TIMEOUT_S,
         )
         return parse(answer.content, Blob)["sha256"]

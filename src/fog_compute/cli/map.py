@@ -19,8 +19,9 @@ from fog_compute.cli.common import LINE_LENGTH, CommandError, JsonFlag, note, wh
 from fog_compute.cli.output import write, write_bytes
 from fog_compute.cli.outputs import NotWritten, OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.progress import Bar
-from fog_compute.cli.run import ANY_SHA256, check_task, environment, read_blob
+from fog_compute.cli.run import ANY_SHA256, check_task, environment
 from fog_compute.cli.scripts import check_script, kind_of, own_name
+from fog_compute.cli.sources import read_blob
 from fog_compute.clock import SystemClock
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy

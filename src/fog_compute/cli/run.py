@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
@@ -20,14 +18,11 @@ from fog_compute.cli.follow import Follower
 from fog_compute.cli.outputs import OutputFolder
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.scripts import argument_files, check_script, kind_of, own_name
-from fog_compute.descriptors import STDIN
+from fog_compute.cli.sources import Inputs, Source, piped_input, read_blob, standard_input
 from fog_compute.errors import InvalidTask
-from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.levels import PrivacyLevel
-from fog_compute.reading import read_descriptor, read_file
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import Limits, TaskKind, TaskSpec, seed_from
-from fog_compute.tasks.model import INPUT_BYTES
 from fog_compute.tasks.wasm import HEAD_BYTES, objection
 from fog_compute.text import as_named, one_line
 from fog_compute.units import format_bytes, format_duration, parse_bytes, parse_duration
@@ -46,7 +41,8 @@ def run(
     stdin: Annotated[
         str | None,
         Parameter(
-            help="File to give as standard input; - for this command's own.",
+            help="File to give as standard input; - for this command's own, which is taken without"
+            " being asked for if it is a pipe or a file that brings something.",
             allow_leading_hyphen=True,
         ),
     ] = None,
@@ -55,7 +51,8 @@ def run(
         Parameter(
             name="--input",
             negative=(),
-            help="Input file, as PATH or PATH=NAME-IN-THE-SANDBOX; may be given many times.",
+            help="Input file, folder with all that is in it, or quoted glob, as PATH or"
+            " PATH=NAME-IN-THE-SANDBOX; may be given many times.",
         ),
     ] = (),
     auto_input: Annotated[
@@ -167,12 +164,12 @@ def run(
                 if output_dir is None
                 else opened.enter_context(OutputFolder(output_dir, force=force))
             )
-            files = _read_all(module, stdin, input)
-            wanted["kind"] = kind_of(module, files.module, kind).value
             hints: list[str] = []
+            files, inputs = _gather(module, stdin, input, hints)
+            wanted["kind"] = kind_of(module, files.module, kind).value
             if wanted["kind"] == TaskKind.PYTHON:
                 named = argument_files(args) if auto_input else {}
-                files, hints = _with_script(files, module, named)
+                _add_script(files, inputs, module, named, hints)
             check_task({**wanted, "inputs": files.inputs}, files.module)
             with Backend() as backend:
                 for hint in hints:
@@ -200,38 +197,43 @@ class _Files:
     """What goes with a task."""
 
     module: bytes
-    stdin: bytes | None
-    inputs: dict[str, bytes]
+    code: Source  # the module too
+    stdin: Source | None
+    inputs: Mapping[str, Source]
 
 
-def _read_all(module: str, stdin: str | None, inputs: Sequence[str]) -> _Files:
-    module_bytes = read_blob(module, "module")
-    stdin_bytes = _read_stdin(stdin)
-    total = len(module_bytes) + len(stdin_bytes or b"")
-    return _Files(module_bytes, stdin_bytes, _read_inputs(inputs, total))
+def _gather(
+    module: str, stdin: str | None, inputs: Sequence[str], hints: list[str]
+) -> tuple[_Files, Inputs]:
+    """Look at everything that goes with a task; hints say what was taken unasked."""
+    data = read_blob(module, "module")
+    taken: Source | None = None
+    if stdin is not None:
+        taken = standard_input(stdin)
+    else:
+        taken, said = piped_input()
+        if said:
+            hints.append(said)
+    code = Source.of(f"module file {as_named(module)}", data)
+    found = Inputs(code, taken)
+    found.add_all(inputs)
+    return _Files(data, code, taken, found.by_name), found
 
 
-def _with_script(files: _Files, module: str, named: Mapping[str, str]) -> tuple[_Files, list[str]]:
-    """Add a script and the files that its arguments name, unless other inputs stand there.
-
-    The lines say what was added, and what may go wrong.
-    """
-    inputs = dict(files.inputs)
-    hints: list[str] = []
-    total = sum(map(len, (files.module, files.stdin or b"", *inputs.values())))
+def _add_script(
+    files: _Files, inputs: Inputs, module: str, named: Mapping[str, str], hints: list[str]
+) -> None:
+    """Add a script and the files that its arguments name, unless other inputs stand there."""
     if (own := own_name(module)) is not None:
-        inputs.setdefault(own, files.module)
+        inputs.by_name.setdefault(own, files.code)
     for name, path in named.items():
-        if name not in inputs:
-            inputs[name] = read_blob(path, "argument")
-            total += len(inputs[name])
-            _check_total(total, path)
-            size = format_bytes(len(inputs[name]))
+        if name not in inputs.by_name:
+            inputs.add(name, path, "argument")
+            size = format_bytes(inputs.by_name[name].size)
             hints.append(
                 f"{as_named(path)} ({size}) goes with the script; --no-auto-input keeps it here"
             )
-    hints += check_script(module, files.module, inputs)
-    return dataclasses.replace(files, inputs=inputs), hints
+    hints += check_script(module, files.module, inputs.by_name)
 
 
 def environment(texts: Sequence[str]) -> dict[str, str]:
@@ -272,87 +274,19 @@ def check_task(wanted: Mapping[str, Any], module: bytes) -> None:
 
 
 def _send(backend: Backend, files: _Files) -> dict[str, object]:
-    """Upload the files, a script that is an input too once; return their names for the task."""
-    module = backend.upload(files.module)
+    """Upload each file once, whatever it is used as; return their names for the task."""
+    sent: dict[int, str] = {}
+
+    def name_of(source: Source) -> str:
+        if id(source) not in sent:
+            sent[id(source)] = backend.upload(source)
+        return sent[id(source)]
+
     return {
-        "module": module,
-        "stdin": None if files.stdin is None else backend.upload(files.stdin),
-        "inputs": {
-            name: module if data is files.module else backend.upload(data)
-            for name, data in files.inputs.items()
-        },
+        "module": name_of(files.code),
+        "stdin": None if files.stdin is None else name_of(files.stdin),
+        "inputs": {name: name_of(source) for name, source in files.inputs.items()},
     }
-
-
-def read_blob(path: str, what: str) -> bytes:
-    """Read a whole file that goes with a task; ``what`` says what it is."""
-    name = as_named(path)
-    try:
-        return read_file(path, MAX_BLOB_BYTES)
-    except FileNotFoundError:
-        raise CommandError(f"{what} file {name} does not exist: check the path", USAGE) from None
-    except IsADirectoryError:
-        raise CommandError(f"{what} {name} is a folder: give a file", USAGE) from None
-    except OSError as error:
-        raise CommandError(f"{what} file {name} cannot be read: {error.strerror}", USAGE) from error
-    except OutOfTime:
-        raise _endless(f"{what} file {name}") from None
-
-
-def _endless(what: str) -> CommandError:
-    """It did not end within the time that the command was given."""
-    return CommandError(
-        f"{what} did not come to its end in time, so nothing was sent: does anybody write to it?",
-        TIMED_OUT,
-    )
-
-
-def _read_stdin(stdin: str | None) -> bytes | None:
-    if stdin is None:
-        return None
-    if stdin != "-":
-        return read_blob(stdin, "standard input")
-    try:
-        return read_descriptor(STDIN, MAX_BLOB_BYTES, "standard input")
-    except OSError as error:
-        raise CommandError(f"standard input cannot be read: {error.strerror}", USAGE) from None
-    except OutOfTime:
-        raise _endless("standard input") from None
-
-
-def _read_inputs(texts: Sequence[str], total: int) -> dict[str, bytes]:
-    """Read the input files; ``total`` is what is read already."""
-    inputs: dict[str, bytes] = {}
-    for text in texts:
-        path, name = _split_input(text)
-        if name in inputs:
-            raise CommandError(
-                f"two input files would be {name!r} in the sandbox: name one of them with"
-                " --input PATH=NAME",
-                USAGE,
-            )
-        inputs[name] = read_blob(path, "input")
-        total += len(inputs[name])
-        _check_total(total, path)
-    return inputs
-
-
-def _check_total(total: int, path: str) -> None:
-    if total > INPUT_BYTES:
-        raise CommandError(
-            f"module and inputs have more than {format_bytes(INPUT_BYTES)} together with the"
-            f" input {as_named(path)}: send less",
-            USAGE,
-        )
-
-
-def _split_input(text: str) -> tuple[str, str]:
-    """Split PATH=NAME; a PATH that exists as a whole is taken as it is."""
-    path, separator, name = text.rpartition("=")
-    with contextlib.suppress(OSError):  # too long to be the path of a file
-        if Path(text).exists():
-            separator = ""
-    return (path, name) if separator else (text, Path(text).name)
 
 
 def _checked_text(text: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import fog_compute
-from fog_compute.cli import client, run
+from fog_compute.cli import client, run, sources
 from fog_compute.cli.answers import Made, Status
 from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.lock import Free, HeldBy, HomeLock
@@ -319,7 +319,7 @@ def test_inputs_that_are_too_large_together_are_refused_before_anything_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beyond: int
 ) -> None:
     monkeypatch.setenv("FOG_HOME", str(tmp_path))
-    monkeypatch.setattr(run, "INPUT_BYTES", 1100)
+    monkeypatch.setattr(sources, "INPUT_BYTES", 1100)
     (tmp_path / "module").write_bytes(command_of(500))
     for name, size in (("stdin", 300), ("one", 200), ("two", 100 + beyond)):
         (tmp_path / name).write_bytes(bytes(size))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fog_compute.cli import run, scripts
+from fog_compute.cli import run, scripts, sources
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.scripts import argument_files, check_script, kind_of, own_name
 from fog_compute.tasks import TaskKind
@@ -124,19 +124,23 @@ def test_a_script_goes_with_the_files_that_its_arguments_name(
     (tmp_path / "job.py").write_text("print()")
     (tmp_path / "data.csv").write_text("1,2\n")
     monkeypatch.chdir(tmp_path)
-    files = run._read_all("job.py", None, ())
 
-    with_data, (hint,) = run._with_script(files, "job.py", argument_files(["data.csv", "4"]))
-    assert with_data.inputs == {"job.py": b"print()", "data.csv": b"1,2\n"}
+    def gathered(*inputs: str) -> tuple[dict[str, bytes], list[str]]:
+        hints: list[str] = []
+        files, found = run._gather("job.py", "/dev/null", inputs, hints)
+        run._add_script(files, found, "job.py", argument_files(["data.csv", "4"]), hints)
+        return {name: b"".join(one.pieces()) for name, one in files.inputs.items()}, hints
+
+    with_data, (hint,) = gathered()
+    assert with_data == {"job.py": b"print()", "data.csv": b"1,2\n"}
     assert "data.csv (4 B) goes with the script; --no-auto-input" in hint
 
-    named = run._read_all("job.py", None, ("job.py=data.csv",))
-    kept, hints = run._with_script(named, "job.py", argument_files(["data.csv"]))
-    assert kept.inputs == {"data.csv": b"print()", "job.py": b"print()"}
+    kept, hints = gathered("job.py=data.csv")
+    assert kept == {"data.csv": b"print()", "job.py": b"print()"}
     assert hints == []
-    monkeypatch.setattr(run, "INPUT_BYTES", 10)
+    monkeypatch.setattr(sources, "INPUT_BYTES", 10)
     with pytest.raises(CommandError, match=r"more than 10 B together with the input data\.csv"):
-        run._with_script(files, "job.py", argument_files(["data.csv"]))
+        gathered()
 
 
 def test_a_script_is_uploaded_once_and_submitted_as_its_kind(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def test_commands_print_through_one_module() -> None:
     assert sorted(set(printing)) == [
         "cli/follow.py",  # whether standard error is a terminal
         "cli/output.py",
+        "cli/progress.py",  # the same
         "descriptors.py",
         "lifetime.py",  # events for the owner
         "observability/logs.py",
