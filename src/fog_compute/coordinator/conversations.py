@@ -212,6 +212,7 @@ class Conversations:
             self._fog.note_answer(session.worker, session.level)
             # Together, so that what they change is written together.
             heard = any(await asyncio.gather(*(self._hear(session, i) for i in status.items)))
+            heard |= await self._pull(session)
         except NO_NETWORK as error:
             self._work.deaf(session.level, error)
         except ChannelError as error:
@@ -222,6 +223,24 @@ class Conversations:
             _log.debug("poll.failed", worker=session.worker, reason=str(error))
         finally:
             session.end_poll(self._clock.now(), news=heard)
+
+    async def _pull(self, session: Session) -> bool:
+        """Fetch more of large results, many pieces at once; return whether any came."""
+        wanted = session.pulls()
+        if not wanted:
+            return False
+        answers = await asyncio.gather(
+            *(self._exchange.pull(session, handle, offset) for handle, offset in wanted),
+            return_exceptions=True,
+        )
+        came = [answer for answer in answers if not isinstance(answer, BaseException)]
+        session.pulled(len(came), len(wanted))
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, ChannelError):
+                raise answer
+        # One after the other, because several are of one result.
+        heard = [await self._hear(session, item) for answer in came for item in answer.items]
+        return any(heard)
 
     async def tell(self, session: Session) -> None:
         """Tell a worker what it may forget."""

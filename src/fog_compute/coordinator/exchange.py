@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from fog_compute.clock import Clock
 from fog_compute.coordinator.outbox import Parcel
 from fog_compute.coordinator.parcels import Blobs, SealedTask
-from fog_compute.coordinator.sessions import Session, packets_for
+from fog_compute.coordinator.sessions import PULL_PACKETS, Session, packets_for
 from fog_compute.errors import ChannelDown, ChannelError, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import BlobStore
@@ -220,6 +220,18 @@ class Exchange:
         if not isinstance(reply, Status):
             raise ChannelError(f"a worker answered a poll with {_name(reply)}")
         session.told(acks)
+        return reply
+
+    async def pull(self, session: Session, handle: str, offset: int) -> Status:
+        """Ask for one piece of a result.
+
+        Raises:
+            ChannelError: no answer, or none that makes sense.
+        """
+        message = Poll((PollItem(bytes.fromhex(handle), offset),))
+        reply = await self._ask(session, message, reply_packets=PULL_PACKETS)
+        if not isinstance(reply, Status):
+            raise ChannelError(f"a worker answered a poll with {_name(reply)}")
         return reply
 
     async def tell(self, session: Session) -> None:

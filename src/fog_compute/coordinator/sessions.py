@@ -17,10 +17,10 @@ from fog_compute.coordinator.outbox import Outbox
 from fog_compute.coordinator.planner import SessionView
 from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import Attempt, Limits
+from fog_compute.tasks.assembly import ResultAssembler
 from fog_compute.tasks.messages import MAX_ATTEMPTS
 from fog_compute.tasks.pacing import RATIO
 from fog_compute.tasks.sealing import new_key
-from fog_compute.tasks.wire import ResultAssembler
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES
 
 __all__ = ["Pacing", "Progress", "Session", "Tempo", "packets_for", "session_key"]
@@ -28,6 +28,14 @@ __all__ = ["Pacing", "Progress", "Session", "Tempo", "packets_for", "session_key
 MIN_REPLY_PACKETS: Final = 2
 MAX_REPLY_PACKETS: Final = 32
 STATUS_BYTES: Final = 128
+PULL_PACKETS: Final = 64
+"""Reply packets of a request for one piece of a result: more, and more answers are lost."""
+
+PULL_STRIDE: Final = PULL_PACKETS * REPLY_PACKET_BYTES - STATUS_BYTES
+MIN_PULLS: Final = 4
+MAX_PULLS: Final = 32
+"""Pieces that are asked for at once, all results of a session together: 4 MiB."""
+
 TELL_DELAY: Final = timedelta(seconds=1)
 TELL_TRIES: Final = 8
 IDLE_LIFE: Final = timedelta(minutes=10)
@@ -105,7 +113,7 @@ class Progress:
     @property
     def missing(self) -> int:
         """Bytes of a finished result that are still at the worker."""
-        return max(0, self.total - self.assembler.offset)
+        return max(0, self.total - self.assembler.here)
 
 
 @dataclass(slots=True)
@@ -130,6 +138,7 @@ class Session:
         "_progress",
         "_tell_at",
         "_telling",
+        "_window",
         "address",
         "blob_key",
         "circuit_id",
@@ -175,6 +184,7 @@ class Session:
         self._poll_at = now
         self._polling = False
         self._progress: Final[dict[str, Progress]] = {}
+        self._window = MIN_PULLS
         self._grown = 0
         self._moved_at: datetime | None = None
         self._forget: Final[dict[str, _Forget]] = {}
@@ -220,7 +230,7 @@ class Session:
 
     def grew(self, progress: Progress, now: datetime) -> bool:
         """Note how much of a result is here; return whether that is more than ever before."""
-        grown = progress.assembler.offset - progress.most
+        grown = progress.assembler.here - progress.most
         if grown <= 0:
             return False
         progress.most += grown
@@ -269,6 +279,20 @@ class Session:
         wanted = STATUS_BYTES * (len(self._progress) + 1)
         wanted += sum(progress.missing for progress in self._progress.values())
         return packets_for(wanted)
+
+    def pulls(self) -> list[tuple[str, int]]:
+        """Which pieces of finished results to ask for at once, each with its offset."""
+        wanted: list[tuple[str, int]] = []
+        for handle, progress in self._progress.items():
+            room = self._window - len(wanted)
+            if room > 0 and progress.missing:
+                wanted += [(handle, at) for at in progress.assembler.gaps(PULL_STRIDE, room)]
+        return wanted
+
+    def pulled(self, came: int, asked: int) -> None:
+        """Ask for twice as much the next time if all came, else for half as much."""
+        factor = 2.0 if came == asked else 0.5
+        self._window = min(max(MIN_PULLS, int(self._window * factor)), MAX_PULLS)
 
     def acks(self) -> tuple[str, ...]:
         """Handles whose results are kept here, which a poll can mention on its way."""

@@ -19,7 +19,6 @@ from fog_compute.tasks.bounds import (
     check_request,
 )
 from fog_compute.tasks.messages import (
-    FINISHED,
     Accepted,
     Answer,
     Answers,
@@ -31,17 +30,9 @@ from fog_compute.tasks.messages import (
     WireLimits,
 )
 from fog_compute.tasks.model import DETAIL_LENGTH, Limits
-from fog_compute.tasks.result import (
-    MAX_RESULT_BYTES,
-    BadResult,
-    TaskResult,
-    result_bytes,
-    result_id,
-)
 from fog_compute.text import one_line
 
 __all__ = [
-    "ResultAssembler",
     "WireError",
     "encode",
     "fit_answers",
@@ -122,52 +113,6 @@ def limits_from_wire(limits: WireLimits) -> Limits:
         output_bytes=limits.output_bytes,
         scratch_bytes=limits.scratch_bytes,
     )
-
-
-class ResultAssembler:
-    """Puts the pieces of one attempt's result together, in whatever order polls bring them.
-
-    Pieces of another result (another ``result_id``) start it over, so two results never mix.
-    """
-
-    __slots__ = ("_data", "_id", "_limit", "_limits")
-
-    def __init__(self, limits: Limits | None = None) -> None:
-        """Hold no more than a task with ``limits`` may bring."""
-        self._data = bytearray()
-        self._id = b""
-        self._limits = limits
-        self._limit = MAX_RESULT_BYTES if limits is None else result_bytes(limits.output_bytes)
-
-    @property
-    def offset(self) -> int:
-        """How many bytes are here: the offset to poll from."""
-        return len(self._data)
-
-    def add(self, status: AttemptStatus) -> TaskResult | None:
-        """Take one status; return the result once it is whole.
-
-        Raises:
-            BadResult: the whole does not have the promised id, or is too large.
-        """
-        if status.state != FINISHED or not status.result_id:
-            return None
-        if status.result_total > self._limit:
-            raise BadResult(f"the result has {status.result_total} bytes, over {self._limit}")
-        if status.result_id != self._id:
-            self._id = status.result_id
-            self._data.clear()
-        have = len(self._data)
-        if status.offset <= have < status.offset + len(status.chunk):
-            self._data += status.chunk[have - status.offset :]
-        if len(self._data) < status.result_total:
-            return None
-        body = bytes(self._data)
-        self._data.clear()
-        if result_id(body) != self._id:
-            self._id = b""
-            raise BadResult("the pieces of a result do not make the promised whole")
-        return TaskResult.parse(body, self._limits)
 
 
 def _brief(error: Exception) -> str:

@@ -56,6 +56,9 @@ class Runner:
         await self.clock.sleep(self.rng.choice((0.0, 0.1, 2.0)))
         return TaskResult(0, stdin, b"", 1, 2, 3)
 
+    def check_free(self, *_: object) -> None:
+        pass
+
     def log_tail(self) -> bytes:
         return b"running"
 

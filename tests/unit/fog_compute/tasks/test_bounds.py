@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fog_compute.tasks.assembly import ResultAssembler
 from fog_compute.tasks.messages import (
     FINISHED,
     RUNNING,
@@ -32,7 +33,6 @@ from fog_compute.tasks.messages import (
 from fog_compute.tasks.model import Limits
 from fog_compute.tasks.result import BadResult, TaskResult, result_id
 from fog_compute.tasks.wire import (
-    ResultAssembler,
     WireError,
     encode,
     limits_to_wire,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fog_compute.tasks.assembly import ResultAssembler
 from fog_compute.tasks.messages import (
     FINISHED,
     RUNNING,
@@ -33,7 +34,6 @@ from fog_compute.tasks.messages import (
 from fog_compute.tasks.model import Fault, Limits
 from fog_compute.tasks.result import BadResult, TaskResult, result_id
 from fog_compute.tasks.wire import (
-    ResultAssembler,
     WireError,
     encode,
     fit_statuses,
@@ -283,10 +283,35 @@ def test_pieces_of_two_results_never_mix() -> None:
     assert assembler.add(_piece(first, 0, 60)) is None
     assert assembler.add(_piece(second, 60, len(second))) is None
     assert assembler.offset == 0
-    assert assembler.add(_piece(second, 0, 60)) is None
-    got = assembler.add(_piece(second, 60, len(second)))
+    assert assembler.here == len(second) - 60
+    got = assembler.add(_piece(second, 0, 60))
     assert got is not None
     assert got.stdout == b"b" * 100
+
+
+@given(st.integers(1, 5000), st.integers(1, 700), st.integers(0, 2**32), st.integers(1, 9))
+def test_pieces_in_any_order_and_overlapping_make_the_whole(
+    size: int, stride: int, seed: int, most: int
+) -> None:
+    """INV-TASK-10, INV-TASK-76."""
+    rng = random.Random(seed)
+    result = TaskResult(0, rng.randbytes(size), b"", 1, 2, 3)
+    assembler, got = ResultAssembler(), None
+    assembler.add(_piece(result.data, 0, 0))
+    rounds = 0
+    while got is None:
+        rounds += 1
+        assert rounds < 20_000
+        offsets = assembler.gaps(stride, most)
+        assert 0 < len(offsets) <= most
+        rng.shuffle(offsets)
+        for offset in offsets:
+            if got is None and rng.random() < 0.8:  # others are lost
+                got = assembler.add(
+                    _piece(result.data, offset, min(offset + stride + 5, len(result.data)))
+                )
+            assert assembler.here <= 2 * len(result.data)
+    assert got == result
 
 
 def test_a_result_that_is_not_what_its_id_says_is_refused() -> None:

@@ -17,6 +17,7 @@ import pytest_asyncio
 from fog_compute.errors import ChannelTimeout
 from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import Limits, TaskResult, new_handle
+from fog_compute.tasks.assembly import ResultAssembler
 from fog_compute.tasks.messages import (
     FINISHED,
     Accepted,
@@ -33,7 +34,7 @@ from fog_compute.tasks.messages import (
     Submit,
 )
 from fog_compute.tasks.sealing import SealedBlob, new_key, seal_blob, session_of
-from fog_compute.tasks.wire import ResultAssembler, encode, limits_to_wire, parse_reply
+from fog_compute.tasks.wire import encode, limits_to_wire, parse_reply
 from fog_compute.testing import MemoryChannel, MemoryNetwork
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.worker.agent import WorkerAgent
