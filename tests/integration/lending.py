@@ -67,6 +67,7 @@ class Lender:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("FOG_")},
             "FOG_HOME": str(home),
+            "FOG_KINDS": "wasm",
             "NO_COLOR": "1",
         }
         self.log = home.with_suffix(".log")

@@ -34,7 +34,12 @@ AT_ONCE: Final = 3
 PATIENCE_S: Final = 120
 TIMED_OUT: Final = 124
 SAID_AT_MOST: Final = 12
-SMALL: Final = {"FOG_ENTRY_NODES": "1", "FOG_MIDDLE_NODES": "1", "FOG_EXIT_NODES": "1"}
+SMALL: Final = {
+    "FOG_ENTRY_NODES": "1",
+    "FOG_MIDDLE_NODES": "1",
+    "FOG_EXIT_NODES": "1",
+    "FOG_KINDS": "wasm",  # each home would compile the interpreter of scripts anew
+}
 
 # Below the folder of the case; what follows "~" is below HOME.
 HOMES: Final[tuple[bytes, ...]] = (

@@ -56,6 +56,7 @@ def test_fog_of_a_job_without_streams_runs_on_a_machine_without_ipv4(
             "FOG_HOME": str(home),
             "FOG_HOST": host,
             "FOG_ALLOW_REMOTE": "1",
+            "FOG_KINDS": "wasm",
         },
         text=True,
         timeout=TASK_S,

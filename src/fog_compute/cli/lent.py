@@ -100,6 +100,7 @@ def _fields(one: _Lent) -> list[tuple[str, str]]:
     lines += [
         ("groups", ", ".join(report.groups) or "none: nobody can use it"),
         ("kinds", ", ".join(report.kinds)),
+        *([("scripts", f"none: {report.lacking}")] if report.lacking else []),
         ("slots", f"{report.able} of {report.slots} can run tasks"),
         ("now", f"{report.running} run, {report.waiting} of at most {report.queue} wait"),
         ("memory", f"{format_bytes(report.memory_bytes)} for one task"),

@@ -110,6 +110,7 @@ class WorkerAgent:
             levels=tuple(self._listings.values()),
             groups=self._keys().names,
             kinds=settings.kinds,
+            lacking=self._slots.lacking,
             slots=settings.slots,
             able=self._slots.able,
             running=len(self._holdings) - waiting,

@@ -75,6 +75,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
         kept_bytes: results that wait for their owners.
         kept_limit: what it keeps of them at most.
         counts: what it did since it was started.
+        lacking: why it runs no scripts although it is to; empty otherwise.
     """
 
     levels: tuple[Listing, ...]
@@ -93,6 +94,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
     kept_bytes: int
     kept_limit: int
     counts: Counts
+    lacking: str = ""
 
 
 def write_report(home: Path, report: bytes) -> None:

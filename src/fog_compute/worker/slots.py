@@ -103,6 +103,12 @@ class Slots:
         """End all runners."""
         await asyncio.gather(self._scripts.close(), *(slot.close() for slot in self._slots))
 
+    @property
+    def lacking(self) -> str:
+        """Why this machine takes no scripts although its owner wants to; empty otherwise."""
+        wanting = self._wants_scripts and self._scripts.runtime is None
+        return self._scripts.lacking if wanting else ""
+
     async def prepare_scripts(self) -> None:
         """Make the interpreter ready beside all else, and lend it once it works."""
         if not self._wants_scripts:

@@ -42,6 +42,7 @@ class Preparation:
 
     Attributes:
         runtime: the interpreter, once it works.
+        lacking: why there is none yet, in one line.
     """
 
     def __init__(self, home: Path, shared: Path | None, clock: Clock) -> None:
@@ -50,6 +51,7 @@ class Preparation:
         Workers of one owner that have the folder ``shared`` in common compile it once.
         """
         self.runtime: PythonRuntime | None = None
+        self.lacking = "the interpreter is being compiled"
         self._own: Final = home / "compiled"
         self._shared: Final = self._own if shared is None else shared
         self._slot: Final = RunnerSlot(home / "slots" / "python", self._shared, MEMORY_BYTES)
@@ -63,9 +65,11 @@ class Preparation:
             try:
                 self.runtime = await self._tried(PythonRuntime.found())
             except PythonUnusable as err:
+                self.lacking = err.message
                 _log.warning("python.not_offered", reason=err.message)
                 return False
             except RunnerLost as err:
+                self.lacking = err.message
                 _log.warning("python.not_ready", reason=err.message)
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -43,6 +43,7 @@ REPORT = WorkerReport(
     kept_bytes=6,
     kept_limit=2**30,
     counts=Counts(taken=11, finished=7, lost=1, returned=2, turned_away=13),
+    lacking="the package is not installed",
 )
 
 
@@ -71,6 +72,7 @@ def test_owner_sees_level_by_level_how_the_machine_is_lent(
         "public   listed as worker-1",
         "secret   not listed: no edge answers",
         "groups   lab",
+        "scripts  none: the package is not installed",
         "slots    2 of 3 can run tasks",
         "now      1 run, 4 of at most 64 wait",
         "did      11 taken, 7 finished, 1 lost, 2 given back",

@@ -276,6 +276,7 @@ async def test_a_worker_takes_scripts_once_one_ran_and_says_so_at_once(
             while not any("python" in offer.kinds for offer in worker.offers.published):
                 await asyncio.sleep(0.005)
         assert worker.offers.published[0].kinds == ("wasm",)
+        assert worker.agent.report().lacking == ""
         result = await requester.run(attempt)
     assert result.stdout == b"['a', 'b'] import sys\n\n", result
 
@@ -339,6 +340,8 @@ async def test_a_worker_without_the_interpreter_says_so_and_offers_no_python(
                 while not any(line["event"] == "python.not_offered" for line in lines):
                     await asyncio.sleep(0.005)
             reply = await requester.submit(attempt)
+            report = worker.agent.report()
+    assert report.lacking.startswith(f"the package {PYTHON.package} is not installed")
     assert reply == Rejected("this worker does not run the kind 'python'")
     assert {offer.kinds for offer in worker.offers.published} == {("wasm",)}
 
