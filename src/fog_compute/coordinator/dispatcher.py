@@ -10,23 +10,21 @@ under the same handle, and the table of states lets no second result in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Final
 
-from fog_compute.clock import Clock, SystemClock
+from fog_compute.clock import Clock
 from fog_compute.coordinator import planner
 from fog_compute.coordinator.conversations import Conversations
 from fog_compute.coordinator.exchange import Carrier, Exchange
-from fog_compute.coordinator.membership import for_group
 from fog_compute.coordinator.open_work import OpenWork
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, StoreError
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
-from fog_compute.store import Cancelled, Conflict, Store
-from fog_compute.tasks import WAITING_TASK_STATES, Attempt, Task, TaskSpec
+from fog_compute.store import Store
 from fog_compute.tasks.keyring import Keys
 from fog_compute.text import one_line
 
@@ -42,7 +40,12 @@ SWEEP_AGAIN_S: Final = 60.0
 
 
 class Dispatcher:
-    """Brings every task of the store to its end."""
+    """Brings every task of the store to its end.
+
+    Attributes:
+        work: all that is not over.
+        exchange: speaks with workers.
+    """
 
     def __init__(
         self,
@@ -51,18 +54,16 @@ class Dispatcher:
         fog: WorkerRegistry,
         carrier: Carrier,
         keys: Keys,
-        tempo: Tempo | None = None,
-        clock: Clock | None = None,
-        metrics: Metrics | None = None,
+        tempo: Tempo,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         """Nothing happens before :meth:`run`."""
-        tempo = Tempo() if tempo is None else tempo
-        metrics = Metrics() if metrics is None else metrics
         self._store: Final = store
         self._fog: Final = fog
-        self._clock: Final = SystemClock() if clock is None else clock
+        self._clock: Final = clock
         self._wake: Final = asyncio.Event()
-        self._work: Final = OpenWork(
+        self.work: Final = OpenWork(
             store=store,
             fog=fog,
             tempo=tempo,
@@ -70,144 +71,30 @@ class Dispatcher:
             metrics=metrics,
             changed=self._wake.set,
         )
-        self._exchange: Final = Exchange(
-            carrier, store.blobs, keys, tempo.request_timeout_s, self._clock, self._work.heard
+        self.exchange: Final = Exchange(
+            carrier, store.blobs, keys, tempo.request_timeout_s, self._clock, self.work.heard
         )
         self._talk: Final = Conversations(
-            work=self._work,
+            work=self.work,
             fog=fog,
-            exchange=self._exchange,
+            exchange=self.exchange,
             request_timeout=timedelta(seconds=tempo.request_timeout_s),
             clock=self._clock,
             metrics=metrics,
         )
-        self._keys: Final = keys
         self._tempo: Final = tempo
         self._ready: Final = asyncio.Event()
-        self._workers_trouble = ""
-
-    # What others ask for.
-
-    async def create(self, spec: TaskSpec, key: str | None = None) -> Task:
-        """Queue a task; it is on disk when this returns.
-
-        Under a ``key`` only one task is ever made: who asks again gets the same.
-
-        Raises:
-            Conflict: another task was made under the key.
-            InvalidTask: it is for a group that this fog is no member of.
-            NotFound: a blob of the task was not uploaded.
-            StoreError: the database refused.
-        """
-        await self._until_ready()
-        spec = for_group(spec, self._keys())
-        # Once it is on disk it must be known here too, whoever stops waiting for the answer.
-        return await asyncio.shield(self._create(spec, key))
-
-    async def create_batch(
-        self, specs: Sequence[TaskSpec], key: str | None = None, batch: str | None = None
-    ) -> list[Task]:
-        """Queue tasks together, in one commit: all of them, or none; otherwise as `create`."""
-        keys = self._keys()
-        specs = [for_group(spec, keys) for spec in specs]
-        await self._until_ready()
-        return await asyncio.shield(self._create_batch(specs, key, batch))
-
-    async def _create(self, spec: TaskSpec, key: str | None) -> Task:
-        tasks = self._store.tasks
-        if key is not None and (made := await tasks.of_key(key, spec)) is not None:
-            return made
-        try:
-            return await self._work.create([spec], tasks.create(spec, key))
-        except Conflict:
-            # Somebody asked for the same at the same time.
-            if key is None or (made := await tasks.of_key(key, spec)) is None:
-                raise
-            return made
-
-    async def _create_batch(
-        self, specs: Sequence[TaskSpec], key: str | None, batch: str | None
-    ) -> list[Task]:
-        tasks = self._store.tasks
-        if key is not None and (made := await tasks.batch_of_key(key, specs)):
-            return made
-        try:
-            return await self._work.create(specs, tasks.create_batch(specs, key, batch))
-        except Conflict:
-            if key is None or not (made := await tasks.batch_of_key(key, specs)):
-                raise
-            return made
-
-    async def cancel(self, task_id: str) -> Task:
-        """Cancel a task that is not over; its worker is told to stop.
-
-        Raises:
-            NotFound: there is no such task.
-            Conflict: the task is over.
-        """
-        await self._until_ready()
-        task = await self._store.tasks.get(task_id)
-        if task.state.final:
-            raise Conflict(f"task {task_id} is over: it is {task.state.value}")
-        await self._work.apply([Cancelled(task_id)])
-        return await self._store.tasks.get(task_id)
-
-    def waiting_reason(self, task: Task, attempts: Sequence[Attempt] = ()) -> str:
-        """Why an open task is not with a worker now; empty if there is nothing to say.
-
-        Args:
-            task: as it is in the store.
-            attempts: its attempts; without them, nothing is said of workers that refused it.
-        """
-        if task.state.final:
-            return ""
-        if own := self._work.own_trouble(task.spec.privacy):
-            return f"waiting: {own}"
-        if task.state not in WAITING_TASK_STATES:
-            return self._work.trouble.get(task.id, "")
-        needed = planner.requirements_of(task, attempts, self._clock.now())
-        decision = self._fog.select_node(needed)
-        why = decision.explain() if decision.worker is None else "others are before it in the queue"
-        return "; ".join(reason for reason in (why, task.reason) if reason)
-
-    def log_tail(self, task: Task) -> bytes:
-        """The last that a task wrote, up to 512 bytes, as its worker told when it was asked."""
-        return b"" if task.attempt is None else self._work.log_tail(task.attempt)
-
-    @property
-    def trouble(self) -> str:
-        """What keeps this side from its work now, in one line; empty if nothing does."""
-        return self._work.own_trouble()
-
-    async def circuit_of(self, task_id: str) -> str:
-        """The id of the circuit that a task's present attempt uses; waits until it has one.
-
-        Raises:
-            NotFound: there is no such task.
-            Conflict: the task is over.
-        """
-        await self._until_ready()
-        version = 0
-        while True:
-            task = await self._store.events.wait(task_id, version, self._tempo.poll_max_s)
-            if task.state.final:
-                raise Conflict(f"task {task_id} is over: it is {task.state.value}")
-            attempt = self._work.ledger.attempts.get(task.attempt or "")
-            if attempt is not None:
-                return await self._exchange.circuit(self._work.session(task, attempt))
-            version = task.version
-
-    # The loops.
+        self.workers_trouble = ""
 
     async def run(self) -> None:
         """Work until cancelled; what was begun is found again in the store by the next run."""
         while not self._ready.is_set():
             try:
-                await self._work.recover()
-                self._work.store_found()
+                await self.work.recover()
+                self.work.store_found()
                 self._ready.set()
             except StoreError as error:
-                self._work.store_lost(error)
+                self.work.store_lost(error)
                 await self._clock.sleep(STORE_PAUSE_S)
         due: datetime | None = None
         async with asyncio.TaskGroup() as jobs:
@@ -218,13 +105,13 @@ class Dispatcher:
                 try:
                     due = await self._round(due, jobs)
                 except StoreError as error:
-                    self._work.store_lost(error)
+                    self.work.store_lost(error)
                     await self._clock.sleep(STORE_PAUSE_S)
                 except Exception as error:  # noqa: BLE001  # no task would ever end any more
                     self._note_chore("plan", "the work cannot be planned", error)
                     await self._clock.sleep(STORE_PAUSE_S)
                 else:
-                    self._work.reach.note_chore("plan", "")
+                    self.work.reach.note_chore("plan", "")
 
     async def _round(self, due: datetime | None, jobs: asyncio.TaskGroup) -> datetime | None:
         """Make a plan and begin what it says; return when the next one is due.
@@ -234,53 +121,53 @@ class Dispatcher:
             jobs: what is begun goes on there.
         """
         self._wake.clear()
-        self._work.forgive_absence(due)
-        if self._work.reach.store_away or self._work.ledger.unclear:
+        self.work.forgive_absence(due)
+        if self.work.reach.store_away or self.work.ledger.unclear:
             await self._try_store()
-        for session in self._work.end_sessions():
-            self._exchange.end(session)
-        given = await self._work.queue.take()
-        await self._work.apply(given)
-        plan = planner.plan(self._work.view())
+        for session in self.work.end_sessions():
+            self.exchange.end(session)
+        given = await self.work.queue.take()
+        await self.work.apply(given)
+        plan = planner.plan(self.work.view())
         for action in plan.actions:
             self._begin(action, jobs)
         if plan.actions or given:
             return self._clock.now()
-        await self._sleep_until(plan.wake_at, self._work.queue.next_due)
+        await self._sleep_until(plan.wake_at, self.work.queue.next_due)
         return plan.wake_at
 
     async def _try_store(self) -> None:
         """Learn whether the store is back, and what it took."""
         try:
             await self._store.touch()
-            await self._work.ledger.read_unclear()
+            await self.work.ledger.read_unclear()
         except StoreError as error:
-            self._work.store_lost(error)
+            self.work.store_lost(error)
             raise
-        self._work.store_found()
+        self.work.store_found()
 
-    async def _until_ready(self) -> None:
+    async def until_ready(self) -> None:
         """Wait until the store's rows are read; not if the store is away."""
-        if not self._ready.is_set() and self._work.reach.store_away:
-            raise StoreError(self._work.reach.trouble())
+        if not self._ready.is_set() and self.work.reach.store_away:
+            raise StoreError(self.work.reach.trouble())
         await self._ready.wait()
 
     async def _watch_workers(self) -> None:
         while True:
             try:
                 if await self._fog.refresh():
-                    self._work.queue.workers_changed()
+                    self.work.queue.workers_changed()
                     self._wake.set()
-                self._work.reach.note_chore("workers", "")
+                self.work.reach.note_chore("workers", "")
             except FogError as error:
                 # With the network itself it is said elsewhere what is wrong.
-                if self._workers_trouble != str(error):
-                    self._workers_trouble = str(error)
+                if self.workers_trouble != str(error):
+                    self.workers_trouble = str(error)
                     _log.warning("workers.unreachable", reason=str(error))
             except Exception as error:  # noqa: BLE001  # a new worker would never be found
                 self._note_chore("workers", "the list of workers cannot be read", error)
             else:
-                self._workers_trouble = ""
+                self.workers_trouble = ""
             pause = self._tempo.worker_refresh_s
             # Nothing to place a task on: look again soon.
             await self._clock.sleep(pause if self._fog.workers() else min(0.5, pause))
@@ -288,13 +175,13 @@ class Dispatcher:
     async def _review_hopeless(self) -> None:
         while True:
             try:
-                await self._work.apply(await self._work.queue.hopeless())
+                await self.work.apply(await self.work.queue.hopeless())
             except StoreError as error:
-                self._work.store_lost(error)
+                self.work.store_lost(error)
             except Exception as error:  # noqa: BLE001  # others wait for their end
                 self._note_chore("hopeless", "the queue cannot be looked through", error)
             else:
-                self._work.reach.note_chore("hopeless", "")
+                self.work.reach.note_chore("hopeless", "")
             await self._clock.sleep(HOPELESS_EVERY_S)
 
     async def _sweep(self) -> None:
@@ -307,7 +194,7 @@ class Dispatcher:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, SWEEP_EVERY_S)
             else:
-                self._work.reach.note_chore("sweep", "")
+                self.work.reach.note_chore("sweep", "")
                 pause = SWEEP_AGAIN_S
                 await self._clock.sleep(SWEEP_EVERY_S)
 
@@ -315,7 +202,7 @@ class Dispatcher:
         """Show what is wrong with a chore that is tried again; said once."""
         told = isinstance(error, FogError | OSError)
         why = one_line(str(error)) if told else f"an unexpected {type(error).__name__}"
-        if self._work.reach.note_chore(chore, f"{what}: {why}"):
+        if self.work.reach.note_chore(chore, f"{what}: {why}"):
             _log.error("chore.failed", chore=chore, reason=why, exc_info=not told)
 
     async def _sleep_until(self, *moments: datetime | None) -> None:
@@ -342,19 +229,19 @@ class Dispatcher:
     def _begin(self, action: planner.Action, jobs: asyncio.TaskGroup) -> None:
         match action:
             case planner.Expire():
-                if offer := self._work.offers.get(action.handle):
+                if offer := self.work.offers.get(action.handle):
                     offer.busy = True
                     jobs.create_task(self._guarded(self._talk.expire(action.handle)))
             case planner.Send():
-                if offer := self._work.offers.get(action.handle):
+                if offer := self.work.offers.get(action.handle):
                     offer.busy = True
                     jobs.create_task(self._guarded(self._talk.submit(action.handle)))
             case planner.Ask():
-                if session := self._work.sessions.get(action.session):
+                if session := self.work.sessions.get(action.session):
                     session.begin_poll()
                     jobs.create_task(self._guarded(self._talk.poll(session)))
             case planner.Tell():
-                if session := self._work.sessions.get(action.session):
+                if session := self.work.sessions.get(action.session):
                     session.begin_tell()
                     jobs.create_task(self._guarded(self._talk.tell(session)))
 
@@ -363,7 +250,7 @@ class Dispatcher:
         try:
             await job
         except FogError as error:
-            if not self._work.reach.store_away:  # which was said once
+            if not self.work.reach.store_away:  # which was said once
                 _log.warning("conversation.failed", reason=str(error))
         except Exception:  # noqa: BLE001  # one conversation must not end all of them
             _log.error("conversation.crashed", exc_info=True)

@@ -12,9 +12,9 @@ __all__ = ["FogOnionCoordinator", "TaskRouter"]
 
 
 class TaskRouter(Protocol):
-    """Queues tasks and knows their circuits; the dispatcher is one."""
+    """Queues tasks and knows their circuits; ``FogCoordinator`` is one."""
 
-    async def create(self, spec: TaskSpec) -> Task:
+    async def submit(self, spec: TaskSpec) -> Task:
         """Queue a task."""
         ...
 
@@ -42,5 +42,5 @@ class FogOnionCoordinator:
             NotFound: a blob of the task was not uploaded.
             ServiceUnavailable: the network cannot be joined.
         """
-        queued = await self._router.create(dataclasses.replace(task, privacy=level))
+        queued = await self._router.submit(dataclasses.replace(task, privacy=level))
         return await self._router.circuit_of(queued.id)

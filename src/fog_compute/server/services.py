@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol, Self, TypeAlias, overload
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.config import Settings
 from fog_compute.coordinator.admission import Admission
-from fog_compute.coordinator.dispatcher import Dispatcher
+from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.membership import MemberDirectory
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.routes import FogOnionCoordinator
@@ -68,7 +68,7 @@ class ServiceHealth:
 
 
 Name: TypeAlias = Literal[
-    "store", "betanet", "onion_circuit", "sessions", "workers", "dispatcher", "onion_coordinator"
+    "store", "betanet", "onion_circuit", "sessions", "workers", "coordinator", "onion_coordinator"
 ]
 Service: TypeAlias = (
     Store
@@ -76,7 +76,7 @@ Service: TypeAlias = (
     | OnionCircuitService
     | SessionManager
     | WorkerRegistry
-    | Dispatcher
+    | FogCoordinator
     | FogOnionCoordinator
 )
 
@@ -88,7 +88,7 @@ _ORDER: Final[tuple[Name, ...]] = (
     "onion_circuit",
     "sessions",
     "workers",
-    "dispatcher",
+    "coordinator",
     "onion_coordinator",
 )
 
@@ -183,9 +183,9 @@ class ServiceManager:
             near=frozenset(filter(None, settings.near.split(","))),
         )
         self._up("workers", workers)
-        dispatcher = Dispatcher(
+        coordinator = FogCoordinator(
             store=store,
-            fog=workers,
+            workers=workers,
             carrier=onion,
             keys=groups.current,
             tempo=Tempo(
@@ -198,9 +198,9 @@ class ServiceManager:
             clock=self._clock,
             metrics=self.metrics,
         )
-        self._up("dispatcher", dispatcher)
-        self._background(dispatcher.run(), "dispatcher")
-        self._up("onion_coordinator", FogOnionCoordinator(dispatcher))
+        self._up("coordinator", coordinator)
+        self._background(coordinator.run(), "coordinator")
+        self._up("onion_coordinator", FogOnionCoordinator(coordinator))
 
     @property
     def stopping(self) -> bool:
@@ -251,7 +251,7 @@ class ServiceManager:
     @overload
     def get_service(self, name: Literal["workers"]) -> WorkerRegistry: ...
     @overload
-    def get_service(self, name: Literal["dispatcher"]) -> Dispatcher: ...
+    def get_service(self, name: Literal["coordinator"]) -> FogCoordinator: ...
     @overload
     def get_service(self, name: Literal["onion_coordinator"]) -> FogOnionCoordinator: ...
     def get_service(self, name: Name) -> Service:

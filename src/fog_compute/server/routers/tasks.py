@@ -65,7 +65,7 @@ async def create_task(
     spec = task.to_spec()
     _check_level(services, spec.privacy)
     await services.admission.check(spec, services.get_service("store").blobs)
-    made = await services.get_service("dispatcher").create(spec, idempotency_key)
+    made = await services.get_service("coordinator").submit(spec, idempotency_key)
     response.headers["location"] = f"/api/v1/tasks/{made.id}"
     shortfall = services.get_service("workers").shortfall(
         requirements_of(made, (), made.created_at)
@@ -85,8 +85,8 @@ async def create_batch(
     differing = {(spec.module, spec.kind, spec.limits.memory_bytes): spec for spec in specs}
     for spec in differing.values():
         await services.admission.check(spec, blobs)
-    dispatcher, workers = services.get_service("dispatcher"), services.get_service("workers")
-    made = await dispatcher.create_batch(specs, idempotency_key, batch.batch)
+    coordinator, workers = services.get_service("coordinator"), services.get_service("workers")
+    made = await coordinator.submit_batch(specs, idempotency_key, batch.batch)
     needs = {requirements_of(task, (), task.created_at): None for task in made}
     return BatchOut(
         batch=made[0].batch or "",
@@ -129,10 +129,10 @@ async def list_tasks(
     before: Annotated[str | None, Query(pattern="^[0-9a-z]{1,64}$")] = None,
 ) -> TaskListOut:
     """List tasks, newest first."""
-    store, dispatcher = services.get_service("store"), services.get_service("dispatcher")
+    store, coordinator = services.get_service("store"), services.get_service("coordinator")
     tasks = await store.tasks.list(state=state, limit=limit, before=before)
     return TaskListOut(
-        tasks=[TaskOut.of(task, dispatcher.waiting_reason(task)) for task in tasks],
+        tasks=[TaskOut.of(task, coordinator.waiting_reason(task)) for task in tasks],
         next=tasks[-1].id if len(tasks) == limit else None,
     )
 
@@ -155,7 +155,7 @@ async def show_task(
 @router.post("/tasks/{task_id}/cancel")
 async def cancel_task(task_id: TaskId, services: Services) -> TaskDetailOut:
     """Cancel a task that is not over; its worker is told to stop."""
-    await services.get_service("dispatcher").cancel(task_id)
+    await services.get_service("coordinator").cancel(task_id)
     return await _detail(services, task_id)
 
 
@@ -198,7 +198,7 @@ def _check_level(services: ServiceManager, level: PrivacyLevel) -> None:
 
 
 async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
-    store, dispatcher = services.get_service("store"), services.get_service("dispatcher")
+    store, coordinator = services.get_service("store"), services.get_service("coordinator")
     task = await store.tasks.get(task_id)
     try:
         result = (await store.results.get(task_id)).head
@@ -207,8 +207,8 @@ async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
     attempts = await store.attempts.of_task(task_id)
     return TaskDetailOut.of_all(
         task,
-        dispatcher.waiting_reason(task, attempts),
-        dispatcher.log_tail(task),
+        coordinator.waiting_reason(task, attempts),
+        coordinator.log_tail(task),
         result,
         attempts,
         await store.events.history(task_id),

@@ -14,7 +14,7 @@ from random import Random
 import msgspec
 from sqlalchemy.pool import QueuePool
 
-from fog_compute.coordinator.dispatcher import Dispatcher
+from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.membership import MemberDirectory
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
@@ -250,7 +250,7 @@ class AtOnce(ThreadPoolExecutor):
 
 @dataclass
 class Fog:
-    """A dispatcher with scripted workers on a virtual clock."""
+    """A coordinator with scripted workers on a virtual clock."""
 
     store: Store
     clock: ManualClock
@@ -259,13 +259,13 @@ class Fog:
     channels: Channels
     onion: OnionCircuitService
     fog: WorkerRegistry
-    dispatcher: Dispatcher
+    coordinator: FogCoordinator
     tempo: Tempo
     jobs: list[asyncio.Task[None]] = field(default_factory=list)
     workers: list[ScriptedWorker] = field(default_factory=list)
 
     def start(self) -> None:
-        self.jobs.append(asyncio.create_task(self.dispatcher.run()))
+        self.jobs.append(asyncio.create_task(self.coordinator.run()))
 
     def add_worker(self, name: str, **more: object) -> ScriptedWorker:
         worker = ScriptedWorker(name, self.network.channel(f"worker-{name}"), **more)  # type: ignore[arg-type]  # fields by name
@@ -344,15 +344,15 @@ async def open_fog(
     channels = Channels(network)
     onion = OnionCircuitService(channels, clock=clock, policy=circuits, rng=Random(seed))
     fog = WorkerRegistry(MemberDirectory(directory, keys), clock=clock, rng=Random(seed))
-    dispatcher = Dispatcher(
+    coordinator = FogCoordinator(
         store=store,
-        fog=fog,
+        workers=fog,
         carrier=onion,
         keys=keys,
         tempo=tempo,
         clock=clock,
     )
-    return Fog(store, clock, network, directory, channels, onion, fog, dispatcher, tempo)
+    return Fog(store, clock, network, directory, channels, onion, fog, coordinator, tempo)
 
 
 def elapsed(fog: Fog, since: float) -> timedelta:

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from fog_compute.coordinator.dispatcher import Dispatcher
+from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.membership import MemberDirectory
 from fog_compute.coordinator.placement import WorkerState
 from fog_compute.coordinator.registry import WorkerRegistry
@@ -80,7 +80,7 @@ async def create(
 ) -> Task:
     sha256 = await fog.store.blobs.put(module)
     limits = Limits(wall_s=wall_s)
-    return await fog.dispatcher.create(
+    return await fog.coordinator.submit(
         TaskSpec(module=sha256, privacy=privacy, max_attempts=max_attempts, limits=limits)
     )
 
@@ -95,7 +95,7 @@ async def reaches(fog: Fog, task: Task, state: TaskState) -> Task:
 
 async def why_waiting(fog: Fog, task: Task) -> str:
     attempts = await fog.store.attempts.of_task(task.id)
-    return fog.dispatcher.waiting_reason(await fog.store.tasks.get(task.id), attempts)
+    return fog.coordinator.waiting_reason(await fog.store.tasks.get(task.id), attempts)
 
 
 def waits_because(fog: Fog, task: Task, text: str) -> Callable[[], Awaitable[bool]]:
@@ -130,8 +130,10 @@ async def test_environment_and_seed_reach_the_worker_and_every_attempt_has_the_s
     async with running(tmp_path) as fog:
         worker = fog.add_worker("a")
         module = await fog.store.blobs.put(MODULE)
-        given = await fog.dispatcher.create(TaskSpec(module=module, env={"K": "v"}, seed="5e" * 32))
-        by_id = await fog.dispatcher.create(TaskSpec(module=module))
+        given = await fog.coordinator.submit(
+            TaskSpec(module=module, env={"K": "v"}, seed="5e" * 32)
+        )
+        by_id = await fog.coordinator.submit(TaskSpec(module=module))
         for task in (given, by_id):
             await reaches(fog, task, TaskState.RUNNING)
 
@@ -421,7 +423,7 @@ async def test_worker_is_told_how_much_there_is_before_any_of_it_is_sent(tmp_pat
         worker = fog.add_worker("a", answer=refuse)
         names = [await fog.store.blobs.put(blob) for blob in (module, text)]
         inputs = {"a": names[1], "b": names[1]}  # the same bytes, which are sent once
-        task = await fog.dispatcher.create(TaskSpec(module=names[0], inputs=inputs))
+        task = await fog.coordinator.submit(TaskSpec(module=names[0], inputs=inputs))
         await fog.until(waits_because(fog, task, "too much"))
 
     (submit,) = (request for request in worker.heard if isinstance(request, Submit))
@@ -461,7 +463,7 @@ async def test_task_that_no_worker_ever_takes_ends_and_says_why(
         fog.add_worker("a", answer=refuse if refuses else None)
         limits = Limits() if refuses else Limits(memory_bytes=2**31)
         module = await fog.store.blobs.put(MODULE)
-        task = await fog.dispatcher.create(TaskSpec(module=module, limits=limits))
+        task = await fog.coordinator.submit(TaskSpec(module=module, limits=limits))
 
         await fog.until(lambda: fog.clock.monotonic() > 3400, step=1.0)
         assert (await fog.store.tasks.get(task.id)).state is TaskState.QUEUED
@@ -539,7 +541,7 @@ async def test_sign_of_life_is_no_news(tmp_path: Path) -> None:
     async with running(tmp_path) as fog:
         worker = fog.add_worker("a")
         module = await fog.store.blobs.put(MODULE)
-        await fog.dispatcher.create(TaskSpec(module=module, limits=Limits(wall_s=9999)))
+        await fog.coordinator.submit(TaskSpec(module=module, limits=Limits(wall_s=9999)))
         await fog.until(lambda: fog.clock.monotonic() > 100)
         polls = len(worker.heard)
         await fog.until(lambda: fog.clock.monotonic() > 400)
@@ -553,7 +555,7 @@ async def test_poll_that_is_lost_costs_no_attempt(tmp_path: Path) -> None:
     async with running(tmp_path, tempo=tempo) as fog:
         worker = fog.add_worker("a")
         module = await fog.store.blobs.put(MODULE)
-        task = await fog.dispatcher.create(TaskSpec(module=module, limits=Limits(wall_s=9999)))
+        task = await fog.coordinator.submit(TaskSpec(module=module, limits=Limits(wall_s=9999)))
         for moment in range(200, 2000, 200):
             await fog.until(lambda moment=moment: fog.clock.monotonic() > moment)
             worker.silent = True
@@ -627,7 +629,7 @@ async def test_cancelled_task_stops_at_its_worker(tmp_path: Path) -> None:
         await reaches(fog, task, TaskState.RUNNING)
         handle = next(iter(worker.attempts))
 
-        cancelled = await fog.dispatcher.cancel(task.id)
+        cancelled = await fog.coordinator.cancel(task.id)
         await fog.until(lambda: handle in worker.forgotten)
 
         assert cancelled.state is TaskState.CANCELLED
@@ -643,9 +645,9 @@ async def test_finished_task_cannot_be_cancelled(tmp_path: Path) -> None:
         await reaches(fog, task, TaskState.ACCEPTED)
 
         with pytest.raises(Conflict, match="it is accepted"):
-            await fog.dispatcher.cancel(task.id)
+            await fog.coordinator.cancel(task.id)
         with pytest.raises(NotFound):
-            await fog.dispatcher.cancel("0" * 26)
+            await fog.coordinator.cancel("0" * 26)
 
 
 async def test_row_that_moved_on_behind_its_back_is_let_go(tmp_path: Path) -> None:
@@ -688,7 +690,7 @@ async def test_route_task_with_privacy_returns_the_circuit_in_use(tmp_path: Path
     async with running(tmp_path) as fog:
         fog.add_worker("a")
         sha256 = await fog.store.blobs.put(MODULE)
-        router = FogOnionCoordinator(fog.dispatcher)
+        router = FogOnionCoordinator(fog.coordinator)
         await fog.until(lambda: bool(fog.fog.workers()))
 
         circuit_id = await router.route_task_with_privacy(
@@ -727,7 +729,7 @@ async def _second_dispatcher(fog: Fog) -> asyncio.Task[None]:
     directory = MemberDirectory(fog.directory, lambda: MEMBERS)
     fog.fog = WorkerRegistry(directory, clock=fog.clock, rng=Random(2))
     fog.onion = OnionCircuitService(Channels(fog.network, "again"), clock=fog.clock)
-    fog.dispatcher = Dispatcher(
-        store=fog.store, fog=fog.fog, carrier=fog.onion, keys=lambda: MEMBERS, clock=fog.clock
+    fog.coordinator = FogCoordinator(
+        store=fog.store, workers=fog.fog, carrier=fog.onion, keys=lambda: MEMBERS, clock=fog.clock
     )
-    return asyncio.create_task(fog.dispatcher.run())
+    return asyncio.create_task(fog.coordinator.run())

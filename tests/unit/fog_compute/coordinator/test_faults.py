@@ -79,14 +79,14 @@ async def test_what_a_running_task_writes_is_kept_until_it_ends(tmp_path: Path) 
         worker = fog.add_worker("a", answer=writes)
         task = await create(fog)
         await reaches(fog, task, TaskState.RUNNING)
-        assert fog.dispatcher.log_tail(task) == b""  # as it was before it ran
+        assert fog.coordinator.log_tail(task) == b""  # as it was before it ran
 
         async def wrote() -> bool:
             now = await fog.store.tasks.get(task.id)
-            return fog.dispatcher.log_tail(now) == b"line %d" % len(worker.heard)
+            return fog.coordinator.log_tail(now) == b"line %d" % len(worker.heard)
 
         await fog.until(wrote)
         await fog.until(wrote)
         worker.finish(OK)
         done = await reaches(fog, task, TaskState.ACCEPTED)
-        assert fog.dispatcher.log_tail(done) == b""
+        assert fog.coordinator.log_tail(done) == b""

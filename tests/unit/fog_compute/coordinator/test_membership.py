@@ -83,16 +83,16 @@ async def test_lost_key_is_the_requesters_own_trouble(tmp_path: Path) -> None:
         fog.start()
         worker = fog.add_worker("a")
         sha256 = await fog.store.blobs.put(b"\0asm")
-        task = await fog.dispatcher.create(TaskSpec(module=sha256))
+        task = await fog.coordinator.submit(TaskSpec(module=sha256))
 
         async def runs() -> bool:
             return (await fog.store.tasks.get(task.id)).state is TaskState.RUNNING
 
         await fog.until(runs)
         held[0] = Keyring((OTHER,))
-        await fog.until(lambda: "no member of the group" in fog.dispatcher.trouble)
+        await fog.until(lambda: "no member of the group" in fog.coordinator.trouble)
         held[0] = MEMBERS
-        await fog.until(lambda: not fog.dispatcher.trouble)
+        await fog.until(lambda: not fog.coordinator.trouble)
         assert len(worker.attempts) == 1
         assert (await fog.store.tasks.get(task.id)).state is TaskState.RUNNING
     finally:

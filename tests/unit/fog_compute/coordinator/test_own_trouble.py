@@ -52,11 +52,11 @@ async def test_task_that_runs_outlives_a_long_outage_of_the_requester(
         async def expire(handle: str) -> None:
             expired.append(handle)
 
-        monkeypatch.setattr(fog.dispatcher._talk, "expire", expire)
+        monkeypatch.setattr(fog.coordinator._dispatcher._talk, "expire", expire)
         await fog.passes(900)
         assert expired == []
         assert (await why_waiting(fog, task)).startswith(f"waiting: {NO_CONSENSUS}")
-        assert fog.dispatcher.trouble == NO_CONSENSUS
+        assert fog.coordinator.trouble == NO_CONSENSUS
         assert [view.state for view in fog.fog.at(PrivacyLevel.PRIVATE)] == [WorkerState.READY]
         fog.channels.cut_off("")
         worker.finish(OK)
@@ -64,7 +64,7 @@ async def test_task_that_runs_outlives_a_long_outage_of_the_requester(
 
         assert await attempt_states(fog, task) == [AttemptState.SETTLED]
         assert await tries(fog, task) == 0
-        assert fog.dispatcher.trouble == ""
+        assert fog.coordinator.trouble == ""
 
 
 async def test_task_that_was_never_submitted_waits_for_the_network_and_starts_by_itself(
@@ -163,7 +163,7 @@ async def test_store_that_takes_nothing_for_a_while_uses_up_no_try(tmp_path: Pat
         await reaches(fog, task, TaskState.ACCEPTED)
 
         assert await attempt_states(fog, task) == [AttemptState.SETTLED]
-        assert fog.dispatcher.trouble == ""
+        assert fog.coordinator.trouble == ""
 
 
 async def test_store_is_not_called_back_before_it_takes_something(tmp_path: Path) -> None:
@@ -172,12 +172,12 @@ async def test_store_is_not_called_back_before_it_takes_something(tmp_path: Path
         task = await create(fog)  # no worker: no attempt is open
         await refuse_writes(fog, refuse=True)
         with pytest.raises(StoreError, match="readonly database"):
-            await fog.dispatcher.cancel(task.id)
+            await fog.coordinator.cancel(task.id)
         await fog.passes(60)
-        assert "readonly database" in fog.dispatcher.trouble
+        assert "readonly database" in fog.coordinator.trouble
 
         await refuse_writes(fog, refuse=False)
-        await fog.until(lambda: fog.dispatcher.trouble == "")
+        await fog.until(lambda: fog.coordinator.trouble == "")
 
 
 async def test_store_that_takes_nothing_at_the_start_is_waited_for(tmp_path: Path) -> None:
@@ -192,15 +192,15 @@ async def test_store_that_takes_nothing_at_the_start_is_waited_for(tmp_path: Pat
         again.restart(fog)
         again.start()
         await again.passes(100)
-        assert "readonly database" in again.dispatcher.trouble
+        assert "readonly database" in again.coordinator.trouble
         with pytest.raises(StoreError, match="readonly database"):
-            await again.dispatcher.cancel(task.id)
+            await again.coordinator.cancel(task.id)
         await refuse_writes(again, refuse=False)
         worker.finish(OK)
         await reaches(again, task, TaskState.ACCEPTED)
 
         assert await attempt_states(again, task) == [AttemptState.SETTLED]
-        assert again.dispatcher.trouble == ""
+        assert again.coordinator.trouble == ""
     finally:
         await again.stop()
         await again.store.close()

@@ -28,13 +28,13 @@ pytestmark = pytest.mark.asyncio
 
 async def needing(fog: Fog, memory: int) -> Task:
     module = await fog.store.blobs.put(MODULE)
-    return await fog.dispatcher.create(
+    return await fog.coordinator.submit(
         TaskSpec(module=module, limits=Limits(memory_bytes=memory, wall_s=9000))
     )
 
 
 def in_memory(fog: Fog) -> int:
-    return len(fog.dispatcher._work.ledger.tasks)
+    return len(fog.coordinator._work.ledger.tasks)
 
 
 def finish_all(fog: Fog) -> None:
@@ -101,14 +101,14 @@ async def test_task_that_waits_in_the_store_can_be_cancelled(tmp_path: Path) -> 
     async with running(tmp_path) as fog:
         task = await create(fog)
 
-        cancelled = await fog.dispatcher.cancel(task.id)
+        cancelled = await fog.coordinator.cancel(task.id)
 
         assert cancelled.state is TaskState.CANCELLED
         fog.add_worker("a")
         await fog.passes(30)
         assert in_memory(fog) == 0
         with pytest.raises(NotFound):
-            await fog.dispatcher.circuit_of("0" * 26)
+            await fog.coordinator.circuit_of("0" * 26)
 
 
 async def test_tasks_that_fit_nowhere_hold_up_nobody(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ async def test_task_that_its_worker_refused_holds_up_nobody_and_goes_to_the_next
     async with running(tmp_path) as fog:
         fog.add_worker("a", slots=1, answer=refuse)
         module = await fog.store.blobs.put(MODULE)
-        odd = await fog.dispatcher.create(TaskSpec(module=module, argv=("odd",)))
+        odd = await fog.coordinator.submit(TaskSpec(module=module, argv=("odd",)))
         await fog.until(lambda: len(fog.workers[0].heard) > 0)
         plain = await create(fog)
         await reaches(fog, plain, TaskState.RUNNING)

@@ -58,7 +58,7 @@ async def test_no_request_is_lost_or_repeated_while_circuits_rotate_under_load(
             module = await fog.store.blobs.put(bytes([i]) * 40_000)
             level = rng.choice(list(PrivacyLevel))
             spec = TaskSpec(module=module, privacy=level, max_attempts=1)
-            task = await fog.dispatcher.create(spec)
+            task = await fog.coordinator.submit(spec)
             tasks.append(task.id)
 
         rotations, drained = await all_over(fog, rng, tasks)
@@ -82,7 +82,7 @@ async def test_tasks_go_on_where_the_clients_are_closed_under_them(tmp_path: Pat
         module = await fog.store.blobs.put(b"\0asm")
         for level in PrivacyLevel:
             for _ in range(3):
-                task = await fog.dispatcher.create(
+                task = await fog.coordinator.submit(
                     TaskSpec(module=module, privacy=level, max_attempts=1)
                 )
                 tasks.append(task.id)
@@ -94,15 +94,15 @@ async def test_tasks_go_on_where_the_clients_are_closed_under_them(tmp_path: Pat
 
         states = {(await fog.store.tasks.get(one)).state for one in tasks}
         assert states == {TaskState.ACCEPTED}
-        assert fog.dispatcher.trouble == ""
+        assert fog.coordinator.trouble == ""
 
 
 async def test_circuit_of_a_session_that_is_over_is_closed(tmp_path: Path) -> None:
     async with running(tmp_path, circuits=SHORT) as fog:
         worker = fog.add_worker("a")
         module = await fog.store.blobs.put(b"\0asm")
-        task = await fog.dispatcher.create(TaskSpec(module=module, privacy=PrivacyLevel.SECRET))
-        circuit = await fog.dispatcher.circuit_of(task.id)
+        task = await fog.coordinator.submit(TaskSpec(module=module, privacy=PrivacyLevel.SECRET))
+        circuit = await fog.coordinator.circuit_of(task.id)
         await fog.until(lambda: bool(worker.attempts))
         worker.finish(OK)
 

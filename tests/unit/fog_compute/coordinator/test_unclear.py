@@ -68,7 +68,7 @@ async def test_lease_that_was_committed_before_the_error_is_carried_out(tmp_path
 
         assert failed == 1
         assert await attempt_states(fog, task) == [AttemptState.SETTLED]
-        assert fog.dispatcher.trouble == ""
+        assert fog.coordinator.trouble == ""
 
 
 async def test_task_that_was_committed_before_the_error_is_carried_out(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ async def test_whoever_stops_waiting_for_a_change_leaves_it_whole(tmp_path: Path
         task = await create(fog)
         await reaches(fog, task, TaskState.RUNNING)
         await around_commits(fog, slowly)
-        asked = asyncio.create_task(fog.dispatcher.cancel(task.id))
+        asked = asyncio.create_task(fog.coordinator.cancel(task.id))
         await committed.wait()
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
@@ -195,7 +195,7 @@ async def test_store_that_was_away_makes_no_worker_fall_silent(
         away = True
         worker.finish(OK)  # which is to be written
         await fog.passes(away_s)
-        assert ("disk is away" if how == "refuses" else "database") in fog.dispatcher.trouble
+        assert ("disk is away" if how == "refuses" else "database") in fog.coordinator.trouble
         away = False
         back.set()
         await fog.passes(60)
@@ -206,7 +206,7 @@ async def test_store_that_was_away_makes_no_worker_fall_silent(
 
         for task in tasks:
             assert await attempt_states(fog, task) == [AttemptState.SETTLED]
-        assert fog.dispatcher.trouble == ""
+        assert fog.coordinator.trouble == ""
 
 
 @pytest.mark.parametrize(
@@ -227,10 +227,10 @@ async def test_sweep_that_fails_is_shown_and_tried_again(tmp_path: Path, error: 
         worker = fog.add_worker("a")
         task = await create(fog, wall_s=9000)
         await fog.until(lambda: tries > 1)
-        assert "cannot be tidied up" in fog.dispatcher.trouble
+        assert "cannot be tidied up" in fog.coordinator.trouble
         await reaches(fog, task, TaskState.RUNNING)
         assert (await why_waiting(fog, task)) == ""
-        await fog.until(lambda: fog.dispatcher.trouble == "")
+        await fog.until(lambda: fog.coordinator.trouble == "")
 
         worker.finish(OK)
         await reaches(fog, task, TaskState.ACCEPTED)
@@ -243,10 +243,10 @@ async def test_unexpected_error_of_a_plan_is_shown_and_ends_nothing(tmp_path: Pa
         await fog.until(lambda: bool(fog.fog.workers()))
         place, fog.fog.select_node = fog.fog.select_node, None  # type: ignore[method-assign,assignment]
         task = await create(fog)
-        await fog.until(lambda: "TypeError" in fog.dispatcher.trouble)
+        await fog.until(lambda: "TypeError" in fog.coordinator.trouble)
         fog.fog.select_node = place  # type: ignore[method-assign]
         await reaches(fog, task, TaskState.RUNNING)
         worker.finish(OK)
         await reaches(fog, task, TaskState.ACCEPTED)
 
-        assert fog.dispatcher.trouble == ""
+        assert fog.coordinator.trouble == ""

@@ -175,7 +175,7 @@ async def submit(made: World, count: int) -> dict[str, bytes]:
         spec = TaskSpec(
             module=module, stdin=await store.blobs.put(text), privacy=LEVEL, max_attempts=100
         )
-        wanted[(await made.fog.dispatcher.create(spec)).id] = text
+        wanted[(await made.fog.coordinator.submit(spec)).id] = text
     return wanted
 
 
