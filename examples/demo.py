@@ -1,8 +1,10 @@
-"""One private task through a real mix network, at every privacy level, on this machine.
+"""A fog on this machine: scripts and modules through a real mix network, at every privacy level.
 
-Run by ``make demo``. Starts the fog below ``.fog/demo``, counts the words of a book at all four
-levels, shows by the nodes' own counters how many nodes each packet crossed, kills a mix node and
-the worker, counts once more, and stops everything. Writes nothing outside its folder.
+Run by ``make demo``. Starts the fog below ``.fog/demo``, runs a Python script over a table at all
+four levels, and shows by the nodes' own counters how many nodes each packet crossed. Then counts
+the words of a book, cut into two hundred parts, with a WebAssembly module as one map, kills a mix
+node and a worker in the middle of it, and compares every result. Stops everything in the end, and
+writes nothing outside its folder.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -34,13 +37,22 @@ ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".fog" / "demo"
 MODULE = ROOT / "examples" / "wordcount" / "wordcount.wasm"
 TEXT = ROOT / "examples" / "text" / "opticks.txt"
+SCRIPT = ROOT / "examples" / "python" / "co2.py"
+DATA = ROOT / "examples" / "python" / "co2.csv"
+PARTS = HOME / "parts"
+COUNTS = HOME / "counts"
 FOG = Path(sys.executable).with_name("fog")
 LEVELS = {"public": 1, "private": 3, "confidential": 5, "secret": 7}
 PORT = 8000
 EPOCH_S = 20
+WORKERS = 2
 TOP = 60
+PART_COUNT = 200
+KILL_AFTER = 50
+VICTIMS = ("middle-0", "worker-0")
 START_TIMEOUT_S = 60
 RUN_TIMEOUT_S = 45
+MAP_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 20
 QUIET_TIMEOUT_S = 10
 LOST_PACKETS_TOLERANCE = 0.1
@@ -105,11 +117,11 @@ def main() -> int:
     began = time.monotonic()
     try:
         _check_files()
-        expected = _count_here()
+        expected = _run_here()
         with _fog() as processes:
             rows = [_measured(level) for level in LEVELS]
             _show(rows, expected)
-            _survive(expected)
+            _map_through_kills()
             processes.update(_family())
     except DemoError as error:
         console.print(f"[bold red]demo failed:[/] {error}")
@@ -128,8 +140,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def _check_files() -> None:
     for path, hint in (
         (FOG, "run `make demo`, which installs the package"),
-        (MODULE, "restore it from the repository"),
-        (TEXT, "restore it from the repository"),
+        *((path, "restore it from the repository") for path in (MODULE, TEXT, SCRIPT, DATA)),
     ):
         if not path.is_file():
             raise DemoError(f"{path.relative_to(ROOT)} is missing: {hint}")
@@ -160,18 +171,22 @@ def _start() -> None:
     if _port_taken(port):
         port = _free_port()
         console.print(f"port {PORT} is taken, so the backend listens on {port}")
-    with console.status("starting a mix network of ten nodes, a backend and a worker"):
+    with console.status("starting a mix network of ten nodes, a backend and two workers"):
         began = time.monotonic()
         done = _run_fog(
-            ["up", "--detach", "--port", str(port), "--epoch", str(EPOCH_S), "--exact-metrics"],
+            [
+                *("up", "--detach", "--port", str(port), "--workers", str(WORKERS)),
+                *("--epoch", str(EPOCH_S), "--exact-metrics"),
+            ],
             START_TIMEOUT_S,
         )
         if done.returncode != 0:
             raise DemoError(f"the fog did not start: {_last_line(done.stderr)}")
-        _wait(_worker_ready, START_TIMEOUT_S, "no worker announced itself")
+    with console.status("compiling the Python interpreter, once for both workers"):
+        _wait(_workers_ready, START_TIMEOUT_S, "no two workers announced themselves for scripts")
     console.print(
-        f"[green]✓[/] {len(_node_addresses())} mix nodes, an authority, a backend and a worker run"
-        f" ({len(_family())} processes, {time.monotonic() - began:.1f} s)\n"
+        f"[green]✓[/] {len(_node_addresses())} mix nodes, an authority, a backend and two workers"
+        f" run ({len(_family())} processes, {time.monotonic() - began:.1f} s)\n"
         "  one operator runs them all, so nobody is anonymous here"
     )
 
@@ -197,16 +212,7 @@ def _stop_leftovers() -> None:
 
 
 def _run_fog(arguments: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("FOG_")}
-    process = subprocess.Popen(
-        [FOG, *arguments],
-        cwd=ROOT,
-        env={**environment, "FOG_HOME": str(HOME), "NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = _begin_fog(arguments, stderr=subprocess.PIPE)
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -214,6 +220,19 @@ def _run_fog(arguments: list[str], timeout: float) -> subprocess.CompletedProces
     finally:
         _end(process)
     return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+
+def _begin_fog(arguments: list[str], *, stderr: int | None) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("FOG_")}
+    return subprocess.Popen(
+        [FOG, *arguments],
+        cwd=ROOT,
+        env={**environment, "FOG_HOME": str(HOME), "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -265,23 +284,18 @@ def _wait(ready: Callable[[], bool], timeout: float, otherwise: str) -> None:
         time.sleep(0.1)
 
 
-def _worker_ready() -> bool:
+def _workers_ready() -> bool:
     done = _run_fog(["worker", "ls", "--json"], START_TIMEOUT_S)
-    return done.returncode == 0 and any(
-        worker["state"] == "ready" for worker in json.loads(done.stdout)
+    if done.returncode != 0:
+        return False
+    ready = [
+        worker
+        for worker in json.loads(done.stdout)
+        if worker["state"] == "ready" and "python" in worker["kinds"]
+    ]
+    return all(
+        sum(worker["level"] in {level, None} for worker in ready) == WORKERS for level in LEVELS
     )
-
-
-def _a_middle_node() -> tuple[str, int | None]:
-    """The first middle node and its process, None while it is being started again."""
-    children: dict[str, int] = _state("net/localnet.json")["children"]
-    return "middle-0", children.get("middle-0")
-
-
-def _worker_pid() -> int | None:
-    """The worker's process, None while it is being started again."""
-    pid: int | None = _state("fog.json")["children"]["worker-0"]
-    return pid
 
 
 def _state(name: str) -> dict[str, Any]:
@@ -299,8 +313,8 @@ def _run_task(level: str) -> Outcome:
     began = time.monotonic()
     done = _run_fog(
         [
-            *("run", str(MODULE), "--stdin", str(TEXT), "--privacy", level, "--json"),
-            *("--timeout", f"{RUN_TIMEOUT_S}s", "--", "-n", str(TOP)),
+            *("run", str(SCRIPT), "--input", f"{DATA}={DATA.name}", "--privacy", level, "--json"),
+            *("--timeout", f"{RUN_TIMEOUT_S}s", "--", DATA.name),
         ],
         RUN_TIMEOUT_S + 10,
     )
@@ -311,9 +325,19 @@ def _run_task(level: str) -> Outcome:
     return Outcome(level, report["stdout"], seconds, report["tries"])
 
 
-def _count_here() -> str:
-    """The same count in plain Python, which the fog's answer must equal byte for byte."""
-    data = TEXT.read_bytes()
+def _run_here() -> str:
+    """What the same script prints without a fog, which the fog's answer must equal."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, SCRIPT, DATA], capture_output=True, check=False, cwd=folder, text=True
+        )
+    if done.returncode != 0:
+        raise DemoError(f"{SCRIPT.name} fails without a fog: {_last_line(done.stderr)}")
+    return done.stdout
+
+
+def _count(data: bytes) -> str:
+    """The module's count in plain Python, which the fog's answer must equal byte for byte."""
     words = [
         word.rstrip(b"'")
         for word in re.findall(rb"[a-z0-9\x80-\xff][a-z0-9\x80-\xff']*", data.lower())
@@ -329,7 +353,7 @@ def _count_here() -> str:
 
 
 def _measured(level: str) -> tuple[Outcome, Counters]:
-    with console.status(f"running the task at {level.upper()}"):
+    with console.status(f"running a script at {level.upper()}"):
         before = _quiet_counters()
         outcome = _run_task(level)
         return outcome, _quiet_counters().since(before)
@@ -406,11 +430,13 @@ def _show(rows: list[tuple[Outcome, Counters]], expected: str) -> None:
         "packets   that came to the end of their path for this task, there and back\n"
         "layers    removed by all mix nodes together, by their own counters\n"
         "middles   middle nodes that removed any of them: each packet takes its own path\n"
-        f"result    {_frequent(expected)}, …\n"
+        f"result    {_last_line(expected)}\n"
     )
     for outcome, counted in rows:
         if outcome.stdout != expected:
-            raise DemoError(f"the result at {outcome.level} differs from a count without the fog")
+            raise DemoError(
+                f"the result at {outcome.level} differs from that of the same script without a fog"
+            )
         # A packet that was lost on its way, and sent again, leaves layers without an arrival.
         if abs(counted.path_length - LEVELS[outcome.level]) > LOST_PACKETS_TOLERANCE:
             raise DemoError(
@@ -419,41 +445,86 @@ def _show(rows: list[tuple[Outcome, Counters]], expected: str) -> None:
             )
 
 
-def _frequent(stdout: str) -> str:
-    words = [line.split() for line in stdout.splitlines()[:TOP]]
-    long = [f"{word} {count}" for count, word in words if len(word) > 4]
-    return ", ".join(long[:5])
+def _map_through_kills() -> None:
+    """Count two hundred texts at PRIVATE; kill a mix node and a worker in the middle."""
+    parts = _cut()
+    began = time.monotonic()
+    process = _begin_fog(
+        [
+            *("map", str(MODULE), *map(str, parts), "--output-dir", str(COUNTS)),
+            *("--", "-n", str(TOP)),
+        ],
+        stderr=None,  # its line of progress
+    )
+    try:
+        _wait(
+            lambda: _counted() >= KILL_AFTER or process.poll() is not None,
+            MAP_TIMEOUT_S,
+            f"the map did not bring {KILL_AFTER} results",
+        )
+        victims = _kill_two()
+        code = process.wait(MAP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise DemoError(f"the map did not end within {MAP_TIMEOUT_S} s") from None
+    finally:
+        _end(process)
+    seconds = time.monotonic() - began
+    if code != 0:
+        raise DemoError(f"the map ended with {code}")
+    for part in parts:
+        if (COUNTS / f"{part.name}.out").read_text("utf-8") != _count(part.read_bytes()):
+            raise DemoError(f"the count of {part.name} differs from one without a fog")
+    console.print(
+        f"[green]✓[/] a map of {len(parts)} texts at PRIVATE in {seconds:.1f} s"
+        f" ({len(parts) / seconds:.0f}/s): every result arrived and is right"
+    )
+    _wait(
+        lambda: all(pid not in {None, old} for pid, old in zip(_two(), victims, strict=True)),
+        START_TIMEOUT_S,
+        "a mix node or a worker did not come back",
+    )
+    console.print("[green]✓[/] both that were killed came back")
 
 
-def _survive(expected: str) -> None:
-    """Kill a mix node and the worker, and run the task once more."""
-    node, node_pid = _a_middle_node()
-    worker_pid = _worker_pid()
-    if node_pid is None or worker_pid is None:
-        raise DemoError("a mix node or the worker ended by itself; see the logs")
+def _cut() -> list[Path]:
+    """Cut the book into parts of whole lines, nearly equal."""
+    lines = TEXT.read_bytes().splitlines(keepends=True)
+    PARTS.mkdir()
+    parts = []
+    for number in range(PART_COUNT):
+        part = PARTS / f"{number:03d}.txt"
+        begin, end = (n * len(lines) // PART_COUNT for n in (number, number + 1))
+        part.write_bytes(b"".join(lines[begin:end]))
+        parts.append(part)
+    return parts
+
+
+def _counted() -> int:
+    return sum(1 for _ in COUNTS.glob("*.out"))
+
+
+def _two() -> tuple[int | None, int | None]:
+    """A middle node's process and a worker's; None while one is being started again."""
+    nodes: dict[str, int] = _state("net/localnet.json")["children"]
+    workers: dict[str, int | None] = _state("fog.json")["children"]
+    return nodes.get(VICTIMS[0]), workers.get(VICTIMS[1])
+
+
+def _kill_two() -> tuple[int, int]:
+    """Kill a mix node and a worker as if their machines had gone, and return who they were."""
+    node, worker = _two()
     # A number in a file may have come to mean somebody else: only one of this family is killed.
-    victims = [process for process in _family() if process.pid in (node_pid, worker_pid)]
-    if len(victims) != 2:
-        raise DemoError("a mix node or the worker ended by itself; see the logs")
+    victims = [process for process in _family() if process.pid in (node, worker)]
+    if node is None or worker is None or len(victims) != len(VICTIMS):
+        raise DemoError("a mix node or a worker ended by itself; see the logs")
+    done = _counted()
     for process in victims:
         process.kill()
-    console.print(f"[yellow]✗[/] killed {node} (process {node_pid}) and the worker ({worker_pid})")
-    with console.status("running the task at PRIVATE once more"):
-        outcome = _run_task("private")
-        if outcome.stdout != expected:
-            raise DemoError("the result after the kills differs from a count without the fog")
-        _wait(
-            lambda: (
-                _a_middle_node()[1] not in {None, node_pid}
-                and _worker_pid() not in {None, worker_pid}
-            ),
-            START_TIMEOUT_S,
-            f"{node} or the worker did not come back",
-        )
     console.print(
-        f"[green]✓[/] the same result at PRIVATE all the same, in {outcome.seconds:.2f} s;"
-        " both came back"
+        f"[yellow]✗[/] killed {VICTIMS[0]} (process {node}) and {VICTIMS[1]} ({worker}), with"
+        f" {done} of {PART_COUNT} results here"
     )
+    return node, worker
 
 
 def _last_line(text: str) -> str:
