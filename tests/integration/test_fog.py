@@ -22,6 +22,7 @@ from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog,
 pytestmark = pytest.mark.timeout(300)
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 WORDCOUNT = EXAMPLES / "wordcount" / "wordcount.wasm"
 TEXT = EXAMPLES / "text" / "opticks.txt"
 
@@ -115,6 +116,26 @@ def test_a_script_runs_with_the_file_that_its_argument_names(fog: RunningFog) ->
     assert done.returncode == 0, done.stderr
     assert "co2.csv (33.2 KiB) goes with the script" in done.stderr
     assert "42 whole years" in json.loads(done.stdout)["stdout"]
+
+
+def test_files_come_back_into_a_folder_now_and_later(fog: RunningFog, tmp_path: Path) -> None:
+    """INV-TASK-93: larger than what small limits would let through."""
+    numbers = [number * 7919 % 300_007 for number in range(300_000)]
+    (tmp_path / "n").mkdir()
+    (tmp_path / "n" / "numbers").write_text("".join(f"{number}\n" for number in numbers))
+    done = fog.run(
+        *("run", PROGRAMS / "sort.wasm", "--input", tmp_path / "n"),
+        *("--output-dir", tmp_path / "now", "--privacy", "public", "--json"),
+        *("--", "n/numbers", "out/sorted"),
+    )
+    assert done.returncode == 0, done.stderr
+    task_id = json.loads(done.stdout)["id"]
+    later = fog.run("task", "get", task_id, "--output-dir", tmp_path / "later")
+
+    assert later.stdout == "1 of 1 files written\n", later.stderr
+    for folder in ("now", "later"):
+        text = (tmp_path / folder / "sorted").read_text()
+        assert [int(line) for line in text.split()] == sorted(numbers)
 
 
 def test_no_module_of_the_current_folder_is_executed(fog: RunningFog) -> None:
