@@ -30,6 +30,15 @@ All state is below one folder: FOG_HOME, or the user's data folder.
 """
 
 
+_RUN: Final = """Run a WebAssembly module or a Python script as a task, and print what it prints.
+
+`fog run job.py data.csv --privacy private` runs a script with the file that its argument names;
+`fog run count.wasm --stdin book.txt` runs a module.
+
+The exit code is the program's own where it ran to its end.
+"""
+
+
 _LEND: Final = """Lend this machine to a network until Ctrl-C; members of its groups can use it.
 
 The token is needed once: afterwards, also after a reboot, the same command goes on without it.
@@ -78,7 +87,7 @@ def build_app() -> App:
     app.command(f"{package}.up:up", name="up", help="Start a fog on this machine.")
     app.command(f"{package}.down:down", name="down", help="Stop the fog that runs here.")
     app.command(f"{package}.status:status", name="status", help="Show what runs, and how it is.")
-    app.command(f"{package}.run:run", name="run", help="Run a WebAssembly module as a task.")
+    app.command(f"{package}.run:run", name="run", help=_RUN)
     app.command(
         f"{package}.map:map_inputs", name="map", help="Run a module over many inputs as tasks."
     )

@@ -128,8 +128,6 @@ def run(
 ) -> int:
     """Run a WebAssembly module or a Python script as a task and print what it prints.
 
-    `fog run job.py data.csv --privacy private` runs a script, which finds data.csv beside it.
-
     The exit code is the module's own where it ran to its end.
     """
     began = time.monotonic()

@@ -143,6 +143,12 @@ def test_a_script_goes_with_the_files_that_its_arguments_name(
         gathered()
 
 
+def test_help_teaches_with_an_example(tmp_path: Path) -> None:
+    said = " ".join(run_fog(tmp_path, "run", "--help").stdout.split())
+    assert "fog run job.py data.csv --privacy private" in said.replace("`", "")
+    assert "--no-auto-input" in said
+
+
 def test_a_script_is_uploaded_once_and_submitted_as_its_kind(tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     script.write_text("print()")
