@@ -12,12 +12,13 @@ import msgspec
 from fog_compute.cli.answers import Task
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, OK, USAGE
-from fog_compute.cli.common import CommandError, note
+from fog_compute.cli.common import LINE_LENGTH, CommandError, note
 from fog_compute.cli.progress import Bar, Counts
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
 from fog_compute.reading import read_file
 from fog_compute.tasks import TaskState
+from fog_compute.text import one_line
 from fog_compute.units import MIB
 
 __all__ = ["Batch", "Events", "Plan", "Run", "Sink", "keep", "kept", "succeeded"]
@@ -29,10 +30,14 @@ WAIT_S: Final = 20.0
 
 
 class Batch(TypedDict):
-    """Tasks that were queued with one request: the batch's id and theirs, in order."""
+    """Tasks that were queued with one request: the batch's id and theirs, in order.
+
+    ``warning`` says what no listed worker offers one of them; or nothing.
+    """
 
     batch: str
     tasks: list[str]
+    warning: str
 
 
 class Plan(msgspec.Struct):
@@ -141,6 +146,8 @@ class Run:
             if len(batch["tasks"]) != len(chunk):
                 raise CommandError("the backend queued another number of tasks than it was given")
             plan.made.append(batch)
+            if batch["warning"] and chunk.start == 0:
+                note(f"{one_line(batch['warning'], LINE_LENGTH)}: tasks wait for one")
         keep(self._backend.layout, plan)
         self._order = [task for batch in plan.made for task in batch["tasks"]]
 

@@ -56,7 +56,7 @@ class Bar:
         self._began = clock()
         self._first: int | None = None
         self._said_at = self._began
-        self._said = ""
+        self._said: Counts | None = None
         self._progress: Progress | None = None
         self._row: TaskID | None = None
 
@@ -93,8 +93,8 @@ class Bar:
             self._progress.update(
                 self._row, description=text, completed=counts.done, total=counts.total
             )
-        elif not self._quiet and text != self._said:
+        elif not self._quiet and counts != self._said:
             if counts.done < counts.total and now - self._said_at < LINE_EVERY_S:
                 return
-            self._said, self._said_at = text, now
+            self._said, self._said_at = counts, now
             note(text)

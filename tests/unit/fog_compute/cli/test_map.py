@@ -42,6 +42,7 @@ class Fog:
             data.upper(),
         )
         self.left: dict[str, dict[str, bytes]] = {}
+        self.warning = ""
         self.uploads: list[bytes] = []
         self.tasks: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, list[str]] = {}
@@ -60,7 +61,7 @@ class Fog:
                 self.keys[key].append(name)
             for name in reversed(self.keys[key]):
                 self.end(name)
-        return {"batch": self.keys[key][0], "tasks": self.keys[key]}
+        return {"batch": self.keys[key][0], "tasks": self.keys[key], "warning": self.warning}
 
     def end(self, name: str) -> None:
         task = self.tasks[name]
@@ -177,12 +178,14 @@ def test_results_come_in_the_order_of_the_inputs_and_the_same_bytes_leave_once(
     fog: Fog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = inputs(tmp_path, 23)
+    fog.warning = "nobody lends so much"
 
     assert run(["map", "m.wasm", *paths, "--privacy", "secret", "--", "-x", "a{}b"]) == 0
 
     printed = capsys.readouterr()
     assert printed.out == "".join(f"TEXT {number % 5}\n" for number in range(23))
-    assert "23 of 23 done, 0 running, 0 failed" in printed.err
+    assert printed.err.startswith("fog: nobody lends so much: tasks wait for one\n")
+    assert printed.err.count("23 of 23 done, 0 running, 0 failed") == 1
     assert len(fog.uploads) == 1 + 5
     first = fog.tasks["t000"]
     assert first["argv"] == ["-x", "a000.txtb"]
@@ -375,6 +378,8 @@ def test_counts_are_said_now_and_then_and_at_the_end(capsys: pytest.CaptureFixtu
         for done in range(101):
             seconds = done * 0.2
             bar.show(Counts(100, done=done, running=min(3, 100 - done), failed=done // 50))
+        seconds += 1
+        bar.show(Counts(100, done=100, failed=2))
 
     lines = capsys.readouterr().err.splitlines()
     assert 3 <= len(lines) <= 5
