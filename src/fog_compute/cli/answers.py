@@ -96,6 +96,7 @@ class Result(TypedDict):
     fuel_used: int
     wall_ms: int
     peak_memory: int
+    receipt: str
     files: list[OutputFile]
 
 

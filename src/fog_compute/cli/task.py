@@ -31,6 +31,7 @@ from fog_compute.units import format_bytes, format_duration, parse_duration
 __all__ = ["cancel", "files", "get", "ls", "show", "task_id_of", "whole_id"]
 
 MAX_PAGE: Final = 1000
+KEY_DIGITS: Final = 64  # of a receipt, in hex: the key; the signature follows
 TASK_ID_LENGTH: Final = 26
 
 
@@ -197,6 +198,7 @@ def _print(task: Task) -> None:
             ("output", f"{stdout} to standard output, {stderr} to standard error"),
             ("files", str(len(result["files"]))),
             ("ran", f"{ran}, {result['fuel_used']} fuel, {memory} of memory"),
+            ("receipt", f"signed by the worker's key {result['receipt'][:KEY_DIGITS]}"),
         ]
     print_fields(lines)
     for attempt in task["attempts"]:

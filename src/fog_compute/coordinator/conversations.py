@@ -10,6 +10,7 @@ from fog_compute.clock import Clock
 from fog_compute.coordinator import news
 from fog_compute.coordinator.exchange import Exchange
 from fog_compute.coordinator.open_work import RESUBMIT_PAUSE, Offer, OpenWork
+from fog_compute.coordinator.parcels import AT_ONCE_BYTES
 from fog_compute.coordinator.reach import NO_NETWORK
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Session
@@ -26,8 +27,10 @@ from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Failed
 from fog_compute.tasks import AttemptState, Fault
 from fog_compute.tasks.messages import FINISHED, RUNNING, UNKNOWN, AttemptStatus, Busy, Rejected
-from fog_compute.tasks.result import BadResult
+from fog_compute.tasks.receipt import BadReceipt, check_receipt
+from fog_compute.tasks.result import BadResult, TaskResult
 from fog_compute.text import one_line
+from fog_compute.threads import in_thread
 
 __all__ = ["Conversations"]
 
@@ -242,6 +245,15 @@ class Conversations:
         heard = [await self._hear(session, item) for answer in came for item in answer.items]
         return any(heard)
 
+    async def _signer_of(
+        self, session: Session, status: AttemptStatus, result: TaskResult
+    ) -> bytes:
+        """Return the key that signed for a result, or raise `BadReceipt`."""
+        check = (status.receipt, status.handle, result, session.receipt_key)
+        if len(result.data) <= AT_ONCE_BYTES:
+            return check_receipt(*check)
+        return await in_thread(check_receipt, *check)
+
     async def tell(self, session: Session) -> None:
         """Tell a worker what it may forget."""
         try:
@@ -268,11 +280,18 @@ class Conversations:
             await self._work.lose(handle, f"its result cannot be read: {one_line(str(error))}")
             return True
         if result is not None:
+            try:
+                session.receipt_key = await self._signer_of(session, status, result)
+            except BadReceipt as error:
+                await self._work.lose(handle, f"its worker is not to be believed: {error}")
+                return True
             if result.trap in _KILLS:
                 self._metrics.runner_kills.labels(_KILLS[result.trap]).inc()
             session.moved(now)
             earlier = () if result.trap is None else await self._work.attempts_of(task.id)
-            await self._work.apply(news.after_result(task, attempt, result, earlier))
+            await self._work.apply(
+                news.after_result(task, attempt, result, earlier, status.receipt)
+            )
             return True
         progress.total = status.result_total
         progress.log_tail = status.log_tail or progress.log_tail

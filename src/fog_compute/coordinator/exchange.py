@@ -54,7 +54,7 @@ ATTACH_BYTES: Final = 32 * 1024
 ORDER_BYTES: Final = 512
 """About what an order takes beside its arguments and its blobs."""
 
-ANSWER_BYTES: Final = 320
+ANSWER_BYTES: Final = 384
 """What is asked for on account of one order: its status, with the result of a small task."""
 
 REF_BYTES: Final = 36

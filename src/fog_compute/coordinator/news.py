@@ -126,7 +126,11 @@ def latest_end(task: Task, attempt: Attempt, running_since: datetime) -> datetim
 
 
 def after_result(
-    task: Task, attempt: Attempt, result: TaskResult, earlier: Sequence[Attempt]
+    task: Task,
+    attempt: Attempt,
+    result: TaskResult,
+    earlier: Sequence[Attempt],
+    receipt: bytes = b"",
 ) -> list[Change]:
     """What a whole result changes: accepted, or failed if the module is at fault.
 
@@ -138,8 +142,9 @@ def after_result(
         attempt: its open attempt, whose result this is.
         result: what its worker says.
         earlier: the task's attempts before it.
+        receipt: what the worker signed for it.
     """
-    report = Reported(attempt.handle, result)
+    report = Reported(attempt.handle, result, receipt)
     if result.trap is None:
         return [report, Settled(attempt.handle)]
     reason = one_line(result.detail) or f"the module failed: {result.trap.value}"

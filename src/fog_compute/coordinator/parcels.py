@@ -14,7 +14,7 @@ from fog_compute.tasks.sealing import SealedBlob, seal_blob
 from fog_compute.threads import in_thread
 from fog_compute.units import KIB, MIB
 
-__all__ = ["Blobs", "SealedTask"]
+__all__ = ["AT_ONCE_BYTES", "Blobs", "SealedTask"]
 
 AT_ONCE_BYTES: Final = 64 * KIB  # sealed in less time than a thread needs
 KEPT_BYTES: Final = 64 * MIB

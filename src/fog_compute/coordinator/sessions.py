@@ -27,7 +27,7 @@ __all__ = ["Pacing", "Progress", "Session", "Tempo", "packets_for", "session_key
 
 MIN_REPLY_PACKETS: Final = 2
 MAX_REPLY_PACKETS: Final = 32
-STATUS_BYTES: Final = 128
+STATUS_BYTES: Final = 192
 PULL_PACKETS: Final = 64
 """Reply packets of a request for one piece of a result: more, and more answers are lost."""
 
@@ -149,6 +149,7 @@ class Session:
         "last_used",
         "level",
         "outbox",
+        "receipt_key",
         "seal_lock",
         "sealed",
         "upload_lock",
@@ -176,6 +177,7 @@ class Session:
         self.held_refs: Final[set[bytes]] = set()
         self.upload_lock: Final = asyncio.Lock()
         self.outbox: Final = Outbox()
+        self.receipt_key = b""  # of its worker, once it signed for a result
         self.sealed: Final[dict[str, tuple[bytes, int]]] = {}  # reference and size, by SHA-256
         self.seal_lock: Final = asyncio.Lock()
         self.last_used = now

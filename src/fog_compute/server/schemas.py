@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fog_compute.coordinator.placement import WorkerState, WorkerView
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.services import ServiceState
-from fog_compute.store import TaskEventRecord
+from fog_compute.store import StoredResult, TaskEventRecord
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import (
     Attempt,
@@ -153,11 +153,13 @@ class ResultOut(_Out):
     trap: Fault | None
     detail: str
     files: list[OutputFileOut] = Field(description="What the task left below ``out``.")
+    receipt: str = Field(description="The worker's public key and its signature, in hex.")
 
     @classmethod
-    def of(cls, head: ResultHead) -> ResultOut:
+    def of(cls, head: ResultHead, receipt: bytes) -> ResultOut:
         """Translate a record."""
         return cls(
+            receipt=receipt.hex(),
             exit_code=head.exit_code,
             stdout_bytes=head.stdout_bytes,
             stderr_bytes=head.stderr_bytes,
@@ -274,7 +276,7 @@ class TaskDetailOut(TaskOut):
         task: Task,
         waiting: str,
         log_tail: bytes,
-        result: ResultHead | None,
+        result: StoredResult | None,
         attempts: list[Attempt],
         history: list[TaskEventRecord],
     ) -> TaskDetailOut:
@@ -285,7 +287,7 @@ class TaskDetailOut(TaskOut):
         return cls(
             **_task_fields(task, waiting),
             log_tail=log_tail.decode(errors="replace"),
-            result=None if result is None else ResultOut.of(result),
+            result=None if result is None else ResultOut.of(result.head, result.receipt),
             attempts=[
                 AttemptOut(
                     number=attempt.number,

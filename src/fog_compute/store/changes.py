@@ -67,6 +67,7 @@ class Reported:
 
     handle: str
     result: TaskResult
+    receipt: bytes = b""  # what its worker signed
     blob: str | None = None  # where the store put a large one
 
 

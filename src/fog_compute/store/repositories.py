@@ -351,6 +351,7 @@ class StoredResult:
     """
 
     head: ResultHead
+    receipt: bytes
     _body_at: int
     _data: bytes = field(repr=False)
     _blob: str | None
@@ -393,7 +394,7 @@ class Results(Reader):
             NotFound: there is none, or no longer.
         """
         query = (
-            select(schema.results.c.data, schema.results.c.blob)
+            select(schema.results.c.data, schema.results.c.blob, schema.results.c.receipt)
             .join(schema.attempts, schema.attempts.c.handle == schema.results.c.handle)
             .where(schema.results.c.task_id == task_id)
             .order_by(schema.attempts.c.number.desc())
@@ -403,7 +404,9 @@ class Results(Reader):
         if not rows:
             raise NotFound(f"task {task_id} has no result, or none any more")
         head, body_at = parse_head(rows[0]["data"])
-        return StoredResult(head, body_at, rows[0]["data"], rows[0]["blob"], self._blobs)
+        return StoredResult(
+            head, rows[0]["receipt"], body_at, rows[0]["data"], rows[0]["blob"], self._blobs
+        )
 
 
 class Statistics(Reader):

@@ -126,6 +126,7 @@ results: Final = Table(
     Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
     Column("data", LargeBinary, nullable=False),  # the result; of a large one, its head
     Column("blob", String(64)),  # where all of a large one is
+    Column("receipt", LargeBinary, nullable=False),  # of its worker
     Column("stored_at", UtcMicros, nullable=False),
     Column("expires_at", UtcMicros, nullable=False),
     Index("results_by_task", "task_id"),

@@ -248,6 +248,7 @@ class Writer:
                         "task_id": rows.attempts[handle].task_id,
                         "data": _row_data(report),
                         "blob": report.blob,
+                        "receipt": report.receipt,
                         "stored_at": now,
                         "expires_at": now + self._result_ttl,
                     }

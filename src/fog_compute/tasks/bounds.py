@@ -41,6 +41,7 @@ from fog_compute.tasks.model import (
     MAX_ARGV_BYTES,
     argv_bytes,
 )
+from fog_compute.tasks.receipt import RECEIPT_BYTES
 from fog_compute.tasks.result import MAX_RESULT_BYTES
 
 __all__ = [
@@ -162,6 +163,7 @@ def _check_status(status: AttemptStatus) -> None:
     _count("bytes in a log's tail", status.log_tail, MAX_LOG_TAIL_BYTES)
     if status.result_id:
         _length("result's id", status.result_id, RESULT_ID_BYTES)
+    _count("bytes of a receipt", status.receipt, RECEIPT_BYTES)
     _within("a result's length", status.result_total, 0, MAX_RESULT_BYTES)
     if not 0 <= status.offset <= status.offset + len(status.chunk) <= status.result_total:
         raise OutOfBounds("a piece of a result lies outside of the result")

@@ -160,6 +160,7 @@ class AttemptStatus(_Message, frozen=True):
     result_total: int = 0
     offset: int = 0
     chunk: bytes = b""
+    receipt: bytes = b""  # of a finished attempt: key and signature of its worker
 
 
 class Accepted(_Message, frozen=True, tag="accepted"):

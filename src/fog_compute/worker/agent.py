@@ -18,6 +18,7 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import ChannelError
 from fog_compute.tasks.keyring import Keys
 from fog_compute.tasks.messages import QUEUED
+from fog_compute.tasks.receipt import Signer
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.holdings import Holdings
 from fog_compute.worker.journal import Journal
@@ -59,7 +60,9 @@ class WorkerAgent:
         self._journal: Final = Journal(home / "attempts.db", self._clock)
         cache = BlobCache(home / "blobs", settings.cache_bytes)
         self._holdings: Final = Holdings(self._journal, cache, settings.kept_s, self._clock)
-        self._releases: Final = Releases(self._holdings, self._clock)
+        self._releases: Final = Releases(
+            self._holdings, Signer.at(home / "receipts.key"), self._clock
+        )
         self._slots: Final = Slots(
             home, settings, self._holdings, cache, self._releases, self._clock, on_trouble
         )

@@ -143,7 +143,7 @@ class Holdings:
 
     # Ends
 
-    async def finish(self, held: Held, result: bytes) -> float:
+    async def finish(self, held: Held, result: bytes, receipt: bytes) -> float:
         """Keep a result and return the seconds until it may be shown: see `release`.
 
         Raises:
@@ -151,7 +151,7 @@ class Holdings:
         """
         release_at = self._journal.now() + self._until_edge(held)
         await self._journal.finish(
-            held.handle, held.owner, result, release_at, release_at + self._kept_s
+            held.handle, held.owner, result, release_at, release_at + self._kept_s, receipt
         )
         self._unreleased[held.handle] = held
         self.counts.finished += 1
@@ -267,6 +267,7 @@ class Holdings:
             result_id=kept.result_id,
             result_total=kept.total,
             offset=min(offset, kept.total),
+            receipt=kept.receipt,
         )
         return status, {handle: kept.piece}
 

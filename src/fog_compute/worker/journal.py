@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS results (
     total INTEGER NOT NULL,
     grp TEXT NOT NULL,          -- to whose share it counts: group and session
     session BLOB NOT NULL,
+    receipt BLOB NOT NULL,
     release_at REAL NOT NULL,   -- when the edge comes at which the result may be shown
     expires_at REAL NOT NULL
 ) WITHOUT ROWID;
@@ -103,6 +104,7 @@ class Kept:
     total: int
     release_at: float  # on the journal's clock
     piece: bytes  # of the body, from the offset that was asked for
+    receipt: bytes
 
 
 class Journal:
@@ -140,10 +142,17 @@ class Journal:
         return self._kept
 
     async def finish(
-        self, handle: bytes, owner: Owner, body: bytes, release_at: float, expires_at: float
+        self,
+        handle: bytes,
+        owner: Owner,
+        body: bytes,
+        release_at: float,
+        expires_at: float,
+        receipt: bytes = b"",
     ) -> None:
         """Keep a result; it is safe from the death of this process when this returns."""
-        await self._write(len(body), self._finish, handle, owner, body, release_at, expires_at)
+        row = (body, receipt, release_at, expires_at)
+        await self._write(len(body), self._finish, handle, owner, *row)
 
     async def drop_oldest(self, owner: Owner, size: int) -> None:
         """Drop the oldest results of ``owner``, of ``size`` bytes at least: others need the room.
@@ -205,11 +214,12 @@ class Journal:
         """Return a finished attempt with up to ``length`` bytes of its result, or None."""
         with _telling():
             row = self._reading.execute(
-                "SELECT result_id, total, release_at FROM results WHERE handle = ?", (handle,)
+                "SELECT result_id, total, release_at, receipt FROM results WHERE handle = ?",
+                (handle,),
             ).fetchone()
             if row is None:
                 return None
-            known_as, total, release_at = row
+            known_as, total, release_at, receipt = row
             first = min(offset, total)
             end = min(first + length, total)
             begin = first - first % PIECE_BYTES
@@ -219,7 +229,8 @@ class Journal:
                 (handle, begin, end),
             )
             found = b"".join(data for (data,) in pieces)
-        return Kept(known_as, total, release_at, found[first - begin : end - begin])
+        piece = found[first - begin : end - begin]
+        return Kept(known_as, total, release_at, piece, receipt)
 
     def close(self) -> None:
         """Close the file."""
@@ -234,13 +245,19 @@ class Journal:
                 raise JournalUnusable(f"the worker's journal cannot be written: {err}") from err
 
     def _finish(
-        self, handle: bytes, owner: Owner, body: bytes, release_at: float, expires_at: float
+        self,
+        handle: bytes,
+        owner: Owner,
+        body: bytes,
+        receipt: bytes,
+        release_at: float,
+        expires_at: float,
     ) -> None:
         charged = (owner.group, owner.session)
         with self._transaction() as db:
             inserted = db.execute(
-                "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (handle, result_id(body), len(body), *charged, release_at, expires_at),
+                "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (handle, result_id(body), len(body), *charged, receipt, release_at, expires_at),
             ).rowcount
             db.execute("DELETE FROM returned WHERE handle = ?", (handle,))
             if inserted:

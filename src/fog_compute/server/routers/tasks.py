@@ -201,7 +201,7 @@ async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
     store, coordinator = services.get_service("store"), services.get_service("coordinator")
     task = await store.tasks.get(task_id)
     try:
-        result = (await store.results.get(task_id)).head
+        result = await store.results.get(task_id)
     except NotFound:
         result = None
     attempts = await store.attempts.of_task(task_id)

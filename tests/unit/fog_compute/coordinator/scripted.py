@@ -42,7 +42,8 @@ from fog_compute.tasks.messages import (
     Request,
     Submit,
 )
-from fog_compute.tasks.result import result_id
+from fog_compute.tasks.receipt import RECEIPT_BYTES, Signer
+from fog_compute.tasks.result import BadResult, result_id
 from fog_compute.tasks.sealing import open_blob
 from fog_compute.tasks.wire import encode, fit_statuses, parse_request
 from fog_compute.testing import ManualClock, MemoryChannel, MemoryNetwork
@@ -80,6 +81,7 @@ class ScriptedWorker:
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     attempts: dict[bytes, Order] = field(default_factory=dict)
     keys: dict[bytes, bytes] = field(default_factory=dict)
+    signer: Signer = field(default_factory=lambda: Signer(bytes(range(32))))
     results: dict[bytes, bytes] = field(default_factory=dict)
     heard: list[Request] = field(default_factory=list)
     forgotten: set[bytes] = field(default_factory=set)
@@ -187,8 +189,19 @@ class ScriptedWorker:
         if body is None:
             return AttemptStatus(handle, RUNNING)
         return AttemptStatus(
-            handle, FINISHED, result_id=result_id(body), result_total=len(body), offset=offset
+            handle,
+            FINISHED,
+            result_id=result_id(body),
+            result_total=len(body),
+            offset=offset,
+            receipt=self.receipt(handle, body),
         )
+
+    def receipt(self, handle: bytes, body: bytes) -> bytes:
+        """Sign for a result, as an honest worker does; a forger's test replaces this."""
+        with contextlib.suppress(BadResult):
+            return self.signer.sign(handle, TaskResult.parse(body))
+        return bytes(RECEIPT_BYTES)
 
 
 class Channels:

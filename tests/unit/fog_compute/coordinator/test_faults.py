@@ -9,6 +9,7 @@ import pytest
 
 from fog_compute.tasks import AttemptState, Fault, TaskResult, TaskState
 from fog_compute.tasks.messages import RUNNING, AttemptStatus, Poll, Reply, Request, Status
+from fog_compute.tasks.receipt import Signer
 from tests.unit.fog_compute.coordinator.scripted import ScriptedWorker
 from tests.unit.fog_compute.coordinator.test_dispatcher import (
     OK,
@@ -90,3 +91,34 @@ async def test_what_a_running_task_writes_is_kept_until_it_ends(tmp_path: Path) 
         worker.finish(OK)
         done = await reaches(fog, task, TaskState.ACCEPTED)
         assert fog.coordinator.log_tail(done) == b""
+
+
+@pytest.mark.parametrize("forged", [b"", bytes(96), None])
+async def test_a_forged_receipt_is_a_loss(tmp_path: Path, forged: bytes | None) -> None:
+    """INV-TASK-77: none at all, one that does not verify, and one by a new key."""
+    async with running(tmp_path) as fog:
+        forger = fog.add_worker("a")
+        first = await create(fog)
+        await reaches(fog, first, TaskState.RUNNING)
+        forger.finish(OK)
+        await reaches(fog, first, TaskState.ACCEPTED)
+        stored = await fog.store.results.get(first.id)
+        assert stored.receipt[:32] == forger.signer.public
+
+        task = await create(fog)
+        await fog.until(lambda: len(forger.attempts) == 2)
+        other = Signer(b"o" * 32)
+        forger.receipt = (  # type: ignore[method-assign]
+            lambda handle, body: other.sign(handle, OK) if forged is None else forged
+        )
+        honest = fog.add_worker("b")
+        await fog.until(lambda: len(fog.fog.workers()) == 2)
+        forger.finish(OK)
+        await fog.until(lambda: len(honest.attempts) == 1)
+        honest.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
+
+        assert await attempt_states(fog, task) == [AttemptState.LOST, AttemptState.SETTLED]
+        (lost, _) = await fog.store.attempts.of_task(task.id)
+        assert "receipt" in lost.reason
+        assert (await fog.store.results.get(task.id)).receipt[:32] == honest.signer.public
