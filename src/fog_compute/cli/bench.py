@@ -214,7 +214,12 @@ class Used:
         return cls(
             backend=_seconds(children.get("backend")),
             workers=sum(map(_seconds, workers)),
-            runners=sum(_seconds(pid) for worker in workers for pid in _below(worker, below)),
+            runners=sum(
+                _seconds(pid, ended=True) + _seconds(pid)
+                for worker in workers
+                for pid in _below(worker, below)
+            )
+            + sum(_seconds(worker, ended=True) for worker in workers),
             net=sum(_seconds(pid) for pid in _below(children.get("net") or 0, below)),
         )
 
@@ -234,10 +239,11 @@ def _children() -> dict[int, list[int]]:
     return found
 
 
-def _seconds(pid: int | None) -> float:
-    """Processor seconds of a process and of those of its children that have ended."""
+def _seconds(pid: int | None, *, ended: bool = False) -> float:
+    """Processor seconds of a process itself, or of those of its children that have ended."""
     stat = None if pid is None else _stat(pid)
-    return 0.0 if stat is None else sum(map(int, stat[11:15])) / TICKS_PER_S
+    fields = slice(13, 15) if ended else slice(11, 13)
+    return 0.0 if stat is None else sum(map(int, stat[fields])) / TICKS_PER_S
 
 
 def _stat(pid: int) -> list[str] | None:
