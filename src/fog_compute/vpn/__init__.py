@@ -1,6 +1,6 @@
 """Message channels and circuits over the mixnet.
 
-Import :mod:`fog_compute.vpn.betanet` and :mod:`fog_compute.vpn.onion` by name: they load the
+Import :mod:`fog_compute.vpn.betanet` and :mod:`fog_compute.vpn.clients` by name: they load the
 native core, which the rest of this package does not need.
 """
 
