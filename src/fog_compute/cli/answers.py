@@ -32,6 +32,7 @@ __all__ = [
     "Problem",
     "Result",
     "Service",
+    "Stage",
     "Status",
     "Task",
     "TaskPage",
@@ -110,6 +111,14 @@ class Attempt(TypedDict):
     placement: str
 
 
+class Stage(TypedDict):
+    """What is being done for a task that is with a worker."""
+
+    doing: str
+    done: int
+    total: int
+
+
 class Task(TaskRow):
     """A task as a whole."""
 
@@ -120,6 +129,7 @@ class Task(TaskRow):
     seed: str
     log_tail: str
     result: Result | None
+    stage: Stage | None
     attempts: list[Attempt]
 
 

@@ -18,6 +18,7 @@ from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.cli.outputs import OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.state import read_fog_state, troubles_of
+from fog_compute.cli.transfer import Meter
 from fog_compute.errors import NotFound
 from fog_compute.text import one_line
 from fog_compute.units import MIB, format_bytes, format_duration
@@ -25,6 +26,7 @@ from fog_compute.units import MIB, format_bytes, format_duration
 __all__ = ["Follower"]
 
 WAIT_S: Final = 20.0
+LOOK_S: Final = 0.5
 PAUSE_S: Final = 0.2
 MAX_EXIT_CODE: Final = 255
 SPOOL_BYTES: Final = 4 * MIB
@@ -49,6 +51,7 @@ class Follower:
         self._began = time.monotonic() if began is None else began
         self._shown = ""
         self._status: _Status | None = None
+        self._meter = Meter()
         backend.on_lost = self._lost
 
     def follow(self, patience: Patience, folder: OutputFolder | None = None) -> int:
@@ -103,7 +106,9 @@ class Follower:
     def _wait(self) -> Task:
         version = 0
         while True:
-            task = self._backend.get(f"/api/v1/tasks/{self._id}", Task, wait=WAIT_S, since=version)
+            # What moves between two states is looked at more often, if somebody sees it.
+            wait = LOOK_S if self._status is not None and version else WAIT_S
+            task = self._backend.get(f"/api/v1/tasks/{self._id}", Task, wait=wait, since=version)
             if task["final"]:
                 return task
             self._show(self._describe(task))
@@ -153,6 +158,8 @@ class Follower:
 
     def _describe(self, task: Task) -> str:
         text = f"task {task['id']}: {task['state']}"
+        if self._status is not None and (stage := task["stage"]) is not None:
+            text = f"task {task['id']}: {self._meter.line(stage, time.monotonic())}"
         if task["attempts"] and task["state"] in ("leased", "running"):
             text += f" at {task['attempts'][-1]['worker']}"
         if self._status is not None and (last := task["log_tail"].rstrip().rpartition("\n")[2]):

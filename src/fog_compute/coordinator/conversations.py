@@ -295,6 +295,7 @@ class Conversations:
             return True
         progress.total = status.result_total
         progress.log_tail = status.log_tail or progress.log_tail
+        progress.compiling = status.compiling
         grew = session.grew(progress, now)
         moving = session.moving(now - self._work.lease / 2)
         if status.state == FINISHED and not progress.finished:

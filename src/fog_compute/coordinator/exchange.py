@@ -7,14 +7,14 @@ from an answer is for ``conversations`` to say.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
 from fog_compute.clock import Clock
 from fog_compute.coordinator.outbox import Parcel
 from fog_compute.coordinator.parcels import Blobs, SealedTask
-from fog_compute.coordinator.sessions import PULL_PACKETS, Session, packets_for
+from fog_compute.coordinator.sessions import PULL_PACKETS, Doing, Session, Stage, packets_for
 from fog_compute.errors import ChannelDown, ChannelError, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import BlobStore
@@ -289,26 +289,34 @@ class Exchange:
         self,
         session: Session,
         sealed: SealedTask,
-        refs: Iterable[bytes],
+        refs: Sequence[bytes],
         held_before: frozenset[bytes],
         renew: Renewal,
     ) -> Busy | Rejected | None:
         async with session.upload_lock:
             renew()  # others were served first
-            for ref in refs:
-                if ref not in sealed.sha256_of:
-                    raise ChannelError("a worker asks for a blob that the task does not have")
-                if ref in session.held_refs and ref not in held_before:
-                    continue  # another attempt of the session has just brought it
-                data = await self._blobs.sealed(session, ref, sealed.sha256_of[ref])
-                reply = await self._ask(session, Module(ref, data, session_of(session.blob_key)))
-                if isinstance(reply, Busy | Rejected):
-                    return reply
-                if not isinstance(reply, Done):
-                    raise ChannelError(f"a worker answered a blob with {_name(reply)}")
-                session.held_refs.add(ref)
-                self._blobs.drop(ref)
-                renew()
+            if any(ref not in sealed.sha256_of for ref in refs):
+                raise ChannelError("a worker asks for a blob that the task does not have")
+            # What another attempt of the session has just brought is not sent again.
+            going = [ref for ref in refs if ref in held_before or ref not in session.held_refs]
+            sizes = {ref: session.sealed[sealed.sha256_of[ref]][1] for ref in going}
+            sent = 0
+            try:
+                for ref in going:
+                    session.sending = Stage(Doing.SENDING, sent, sum(sizes.values()))
+                    data = await self._blobs.sealed(session, ref, sealed.sha256_of[ref])
+                    module = Module(ref, data, session_of(session.blob_key))
+                    reply = await self._ask(session, module)
+                    if isinstance(reply, Busy | Rejected):
+                        return reply
+                    if not isinstance(reply, Done):
+                        raise ChannelError(f"a worker answered a blob with {_name(reply)}")
+                    session.held_refs.add(ref)
+                    self._blobs.drop(ref)
+                    sent += sizes[ref]
+                    renew()
+            finally:
+                session.sending = None
         return None
 
     async def _ask(self, session: Session, message: Request, *, reply_packets: int = 2) -> Reply:

@@ -14,7 +14,7 @@ from fog_compute.coordinator.exchange import Carrier
 from fog_compute.coordinator.membership import for_group
 from fog_compute.coordinator.placement import Decision, Requirements
 from fog_compute.coordinator.registry import WorkerRegistry
-from fog_compute.coordinator.sessions import Tempo
+from fog_compute.coordinator.sessions import Stage, Tempo
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Cancelled, Conflict, Store
 from fog_compute.tasks import WAITING_TASK_STATES, Attempt, Task, TaskSpec
@@ -147,6 +147,12 @@ class FogCoordinator:
         decision = self.select_node(needed)
         why = decision.explain() if decision.worker is None else "others are before it in the queue"
         return "; ".join(reason for reason in (why, task.reason) if reason)
+
+    def stage(self, task: Task) -> Stage | None:
+        """What is being done for a task that is with a worker; None if nothing is known of it."""
+        if task.attempt is None or task.state.final:
+            return None
+        return self._work.stage(task.attempt)
 
     def log_tail(self, task: Task) -> bytes:
         """The last that a task wrote, up to 512 bytes, as its worker told when it was asked."""

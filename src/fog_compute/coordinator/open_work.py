@@ -20,7 +20,7 @@ from fog_compute.coordinator.ledger import Ledger, Listener
 from fog_compute.coordinator.queue import Queue
 from fog_compute.coordinator.reach import NetworkTrouble, Reach
 from fog_compute.coordinator.registry import WorkerRegistry
-from fog_compute.coordinator.sessions import Pacing, Session, Tempo, session_key
+from fog_compute.coordinator.sessions import Pacing, Session, Stage, Tempo, session_key
 from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
@@ -283,6 +283,14 @@ class OpenWork:
         session = self.sessions.get(self._session_of.get(handle, ""))
         progress = None if session is None else session.progress(handle)
         return b"" if progress is None else progress.log_tail
+
+    def stage(self, handle: str) -> Stage | None:
+        """What is being done for an open attempt, as far as is known."""
+        session = self.sessions.get(self._session_of.get(handle, ""))
+        if session is None:
+            return None
+        progress = session.progress(handle)
+        return session.sending if progress is None else progress.stage
 
     def _begin_attempt(self, attempt: Attempt) -> None:
         self.offers[attempt.handle] = Offer()

@@ -8,6 +8,7 @@ has a session of its own, so that nothing a worker keeps ties two tasks together
 from __future__ import annotations
 
 import asyncio
+import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -88,6 +89,24 @@ class Pacing:
         return min(pause * RATIO, self.longest)
 
 
+class Doing(enum.StrEnum):
+    """What is being done for a task that is with a worker."""
+
+    SENDING = "sending"
+    COMPILING = "compiling"
+    RUNNING = "running"
+    RECEIVING = "receiving"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is being done, and of what is sent or received: bytes, of how many."""
+
+    doing: Doing
+    done: int = 0
+    total: int = 0
+
+
 @dataclass(slots=True)
 class Progress:
     """How far one attempt came.
@@ -100,6 +119,7 @@ class Progress:
         finished: whether its worker ever said that it has finished.
         most: how much of a result was ever here.
         log_tail: the last bytes that the task wrote, as far as its worker told.
+        compiling: whether its worker said at last that it compiles the module.
     """
 
     since: datetime
@@ -109,6 +129,16 @@ class Progress:
     finished: bool = False
     most: int = 0
     log_tail: bytes = b""
+    compiling: bool = False
+
+    @property
+    def stage(self) -> Stage | None:
+        """What its worker was doing when it last told; None while it waits for a slot there."""
+        if self.finished:
+            return Stage(Doing.RECEIVING, self.assembler.here, self.total)
+        if self.compiling:
+            return Stage(Doing.COMPILING)
+        return None if self.running_since is None else Stage(Doing.RUNNING)
 
     @property
     def missing(self) -> int:
@@ -152,6 +182,7 @@ class Session:
         "receipt_key",
         "seal_lock",
         "sealed",
+        "sending",
         "upload_lock",
         "worker",
     )
@@ -176,6 +207,7 @@ class Session:
         self.blob_key: Final = new_key()
         self.held_refs: Final[set[bytes]] = set()
         self.upload_lock: Final = asyncio.Lock()
+        self.sending: Stage | None = None  # what goes to the worker now
         self.outbox: Final = Outbox()
         self.receipt_key = b""  # of its worker, once it signed for a result
         self.sealed: Final[dict[str, tuple[bytes, int]]] = {}  # reference and size, by SHA-256

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fog_compute.coordinator.placement import WorkerState, WorkerView
+from fog_compute.coordinator.sessions import Doing, Stage
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.services import ServiceState
 from fog_compute.store import StoredResult, TaskEventRecord
@@ -262,6 +264,14 @@ class TaskMadeOut(TaskOut):
         return cls(**_task_fields(task, ""), warning=warning)
 
 
+class StageOut(_Out):
+    """What is being done for a task that is with a worker."""
+
+    doing: Doing
+    done: int = Field(description="Bytes that were sent or received.")
+    total: int = Field(description="Bytes that there are to send or to receive; else 0.")
+
+
 class TaskDetailOut(TaskOut):
     """A task with its result, attempts and history."""
 
@@ -269,6 +279,7 @@ class TaskDetailOut(TaskOut):
     attempts: list[AttemptOut]
     history: list[EventOut]
     log_tail: str = Field(description="The last that it wrote, while it runs; up to 512 bytes.")
+    stage: StageOut | None = Field(description="What is being done, where a worker has it.")
 
     @classmethod
     def of_all(
@@ -276,6 +287,7 @@ class TaskDetailOut(TaskOut):
         task: Task,
         waiting: str,
         log_tail: bytes,
+        stage: Stage | None,
         result: StoredResult | None,
         attempts: list[Attempt],
         history: list[TaskEventRecord],
@@ -287,6 +299,7 @@ class TaskDetailOut(TaskOut):
         return cls(
             **_task_fields(task, waiting),
             log_tail=log_tail.decode(errors="replace"),
+            stage=None if stage is None else StageOut(**dataclasses.asdict(stage)),
             result=None if result is None else ResultOut.of(result.head, result.receipt),
             attempts=[
                 AttemptOut(

@@ -161,6 +161,7 @@ class AttemptStatus(_Message, frozen=True):
     offset: int = 0
     chunk: bytes = b""
     receipt: bytes = b""  # of a finished attempt: key and signature of its worker
+    compiling: bool = False  # it runs, but its module is still being compiled
 
 
 class Accepted(_Message, frozen=True, tag="accepted"):

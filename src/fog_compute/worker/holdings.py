@@ -249,8 +249,10 @@ class Holdings:
         held = self._held.get(handle)
         if held is not None:
             running = held.state == RUNNING and held.slot is not None
-            tail = held.slot.log_tail() if running and held.slot is not None else b""
-            return AttemptStatus(handle, held.state, log_tail=tail), {}
+            if not running or held.slot is None:
+                return AttemptStatus(handle, held.state), {}
+            tail, compiling = held.slot.log_tail(), held.slot.compiling
+            return AttemptStatus(handle, held.state, log_tail=tail, compiling=compiling), {}
         kept = self._journal.get(handle, offset, length)
         if kept is None:
             if handle in self._lost:

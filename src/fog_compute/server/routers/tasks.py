@@ -209,6 +209,7 @@ async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
         task,
         coordinator.waiting_reason(task, attempts),
         coordinator.log_tail(task),
+        coordinator.stage(task),
         result,
         attempts,
         await store.events.history(task_id),

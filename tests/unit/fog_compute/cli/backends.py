@@ -42,6 +42,7 @@ TASK: Final = {
     "hops": 3,
     "argv": ["a"],
     "seed": "5e" * 32,
+    "stage": None,
     "result": RESULT,
     "log_tail": "",
     "attempts": [{"number": 1, "worker": "w", "state": "settled", "reason": "", "placement": "p"}],

@@ -67,6 +67,7 @@ def test_a_task_is_shown_with_nothing_that_a_terminal_obeys(
         "max_attempts": 3,
         "argv": [WORDS, "a\tb"],
         "seed": WORDS,
+        "stage": None,
         "log_tail": WORDS,
         "result": None,
         "attempts": [attempt],

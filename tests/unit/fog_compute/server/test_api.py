@@ -57,8 +57,15 @@ async def test_task_runs_and_its_output_is_given_back(api: Api) -> None:
         return bool(worker.attempts)
 
     await api.until(started)
+
+    async def said_to_run() -> bool:
+        stage = (await api.http.get(f"/api/v1/tasks/{task['id']}")).json()["stage"]
+        return bool(stage == {"doing": "running", "done": 0, "total": 0})
+
+    await api.until(said_to_run)
     worker.finish(OK)
     body = await finished(api, task["id"])
+    assert body["stage"] is None
     stdout = await api.http.get(f"/api/v1/tasks/{task['id']}/stdout")
     stderr = await api.http.get(f"/api/v1/tasks/{task['id']}/stderr")
 

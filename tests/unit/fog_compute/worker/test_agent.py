@@ -714,3 +714,15 @@ async def test_a_result_that_takes_long_to_keep_is_shown_at_a_later_edge(
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_an_attempt_whose_module_is_being_compiled_says_so(
+    worker: Running, requester: Requester
+) -> None:
+    submit = requester.submission(guests.TAKES_MEMORY_TO_COMPILE)
+    assert isinstance(await requester.submit(submit), Accepted)
+    await requester.until(handle_of(submit), lambda status: status.compiling)
+    result = await requester.result(handle_of(submit))
+    assert (result.trap, result.exit_code) == (None, 0)
+    assert not (await requester.status(handle_of(submit))).compiling
