@@ -34,6 +34,7 @@ from wasmtime import (
 from fog_compute.tasks.wasm import CORE_VERSION, IMPORT_ADVICE, MAGIC
 from fog_compute.units import KIB, MIB
 from fog_compute.worker.compiled import CompiledCache
+from fog_compute.worker.early import EARLY, with_early_start
 from fog_compute.worker.faults import (
     MachineFault,
     ModuleFault,
@@ -50,12 +51,12 @@ from fog_compute.worker.wasi import DeterministicWasi, GuestExit
 
 MODULES_IN_MEMORY: Final = 16
 TABLE_ELEMENTS: Final = 1_000_000
-PROFILE: Final = "fuel,canonical-nan,deterministic-simd,1"  # part of the cache's names
+PROFILE: Final = "fuel,canonical-nan,deterministic-simd,2"  # part of the cache's names
 
 _PAGE_BYTES: Final = 64 * KIB
 STACK_BYTES: Final = 512 * KIB  # of the guest; the thread that it runs on has far more
 COMPILE_BYTES: Final = 256 * MIB  # what must be left beside a guest's memory, to compile it
-PROBE_FUEL: Final = 1_000_000
+_MAKING_FUEL: Final = 2**40  # more than filling all memories and tables of an instance burns
 LEAST_LENT_BYTES: Final = 16 * MIB
 GROWTH_BYTES: Final = 16 * MIB  # memory that grows is reserved in such steps if room is short
 
@@ -137,7 +138,7 @@ class Sandbox:
                 " preview 1 command (target wasm32-wasip1)",
             )
         try:
-            module = Module(self._engine, data)
+            module = Module(self._engine, with_early_start(data))
         except WasmtimeError as err:
             raise compile_fault(err, self._engine, data) from None
         self._keep(module_id, self._link(module))
@@ -170,7 +171,7 @@ class Sandbox:
             MachineFault: what it refused.
         """
         place = os.fsencode(folder)
-        run = Run("", (), os.fsencode(stdin), place, memory_bytes, PROBE_FUEL, 0, 0, b"")
+        run = Run("", (), os.fsencode(stdin), place, memory_bytes, _MAKING_FUEL, 0, 0, b"")
         try:
             # Not out of the cache: that this machine can compile is tried too.
             linked = self._link(Module(self._engine, bytes(wat2wasm(_PROBE))))
@@ -208,7 +209,7 @@ class Sandbox:
             tables=16,
             memories=2,
         )
-        store.set_fuel(run.fuel)
+        store.set_fuel(_MAKING_FUEL)
         try:
             store.set_wasi(self._wasi_config(run))
         except WasmtimeError as err:
@@ -222,12 +223,14 @@ class Sandbox:
                 instance = self._ready[run.module_id].instantiate(store)
             except WasmtimeError as err:
                 raise instantiation_fault(err, run.memory_bytes) from None
+            finally:
+                store.set_fuel(run.fuel)
             exports = instance.exports(store)
             exported = exports.get("memory")
             memory = exported if isinstance(exported, Memory) else None
-            start = exports["_start"]
-            if isinstance(start, Func):
-                start(store)
+            for start in (exports.get(EARLY), exports["_start"]):
+                if isinstance(start, Func):
+                    start(store)
             usage.exit_code = 0
         except GuestExit as end:
             usage.exit_code = end.code
@@ -261,6 +264,9 @@ class Sandbox:
                 "the module is no command: it exports no function _start without"
                 " parameters (build a program, not a library)",
             )
+        early = next((e.type for e in module.exports if e.name == EARLY), None)
+        if isinstance(early, FuncType) and (early.params or early.results):
+            raise ModuleFault("not_wasm", "the module is not valid: its start function has a type")
         try:
             return self._linker.instantiate_pre(module)
         except WasmtimeError as err:
