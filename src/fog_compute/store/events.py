@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Engine, RowMapping, select
 
 from fog_compute.store import schema
 from fog_compute.store.reader import Reader
@@ -35,7 +34,7 @@ class Events(Reader):
 
     __slots__ = ("_tasks", "_waiters")
 
-    def __init__(self, engine: AsyncEngine, tasks: Tasks) -> None:
+    def __init__(self, engine: Engine, tasks: Tasks) -> None:
         """Read from ``engine``."""
         super().__init__(engine)
         self._tasks = tasks

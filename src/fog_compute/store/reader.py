@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, TypeAlias
 
-from sqlalchemy import CompoundSelect, RowMapping, Select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import CompoundSelect, Engine, RowMapping, Select
 
+from fog_compute.errors import EXHAUSTED, StoreError
 from fog_compute.store.failures import refusals
+from fog_compute.threads import in_thread
+
+Query: TypeAlias = Select[*tuple[object, ...]] | CompoundSelect[*tuple[object, ...]]
+
+REFUSED: Final = "the database could not be read"
 
 
 class Reader:
-    """Runs one query at a time on a pooled read-only connection."""
+    """Runs one query at a time on a pooled read-only connection.
+
+    A query is one visit to a thread, whatever it takes there: a visit costs more than most queries.
+    """
 
     __slots__ = ("_engine",)
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def rows(
-        self, query: Select[*tuple[object, ...]] | CompoundSelect[*tuple[object, ...]]
-    ) -> Sequence[RowMapping]:
+    async def rows(self, query: Query) -> Sequence[RowMapping]:
         """Return the rows of a query.
 
         Raises:
             StoreError: the database cannot be read now.
         """
-        with refusals("the database could not be read"):
-            async with self._engine.connect() as connection:
-                return (await connection.execute(query)).mappings().all()
+        with refusals(REFUSED):
+            try:
+                return await in_thread(self._read, query)
+            except OSError as error:
+                raise StoreError(f"{REFUSED}: {EXHAUSTED}") from error
+
+    def _read(self, query: Query) -> Sequence[RowMapping]:
+        with self._engine.connect() as connection:
+            return connection.execute(query).mappings().all()

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from sqlalchemy import and_, false, func, or_, select, union_all
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Engine, and_, false, func, or_, select, union_all
 
 from fog_compute.clock import Clock
 from fog_compute.errors import InvalidTask, NotFound
@@ -65,7 +64,7 @@ class Tasks(Reader):
 
     def __init__(
         self,
-        engine: AsyncEngine,
+        engine: Engine,
         create: CreateTasks,
         attempts: Attempts,
         blobs: BlobStore,
@@ -382,7 +381,7 @@ class Results(Reader):
 
     __slots__ = ("_blobs",)
 
-    def __init__(self, engine: AsyncEngine, blobs: BlobStore) -> None:
+    def __init__(self, engine: Engine, blobs: BlobStore) -> None:
         """Read from ``engine``, and large ones from ``blobs``."""
         super().__init__(engine)
         self._blobs = blobs

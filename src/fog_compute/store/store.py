@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
 
-from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, QueuePool
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
@@ -39,6 +39,7 @@ from fog_compute.units import KIB
 _log = get_logger("fog_compute.store")
 
 DRIVER: Final = "sqlite+aiosqlite"
+READING_DRIVER: Final = "sqlite+pysqlite"
 READERS: Final = 4
 BUSY_TIMEOUT_MS: Final = 5000
 BLOB_GRACE_S: Final = 86400.0
@@ -73,7 +74,7 @@ class Store:
     def __init__(
         self,
         writing: AsyncEngine,
-        reading: AsyncEngine,
+        reading: Engine,
         blobs: BlobStore,
         clock: Clock,
         result_ttl: timedelta,
@@ -188,7 +189,7 @@ class Store:
         try:
             await self._running
         finally:
-            await self._reading.dispose()
+            self._reading.dispose()
             await self._writing.dispose()
             self._locks.close()
 
@@ -261,21 +262,22 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+def _engines(url: URL) -> tuple[AsyncEngine, Engine]:
     """Return the engine that writes (one connection) and the one that reads."""
     writing = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
     event.listen(writing.sync_engine, "connect", _prepare_writer)
     event.listen(writing.sync_engine, "begin", _begin_immediate)
-    reading = create_async_engine(
+    reading = create_engine(
         url.set(
+            drivername=READING_DRIVER,
             database="file:" + quote(bytes(Path(url.database or "").absolute())),
             query={"mode": "ro", "uri": "true"},
         ),
-        poolclass=AsyncAdaptedQueuePool,
+        poolclass=QueuePool,
         pool_size=READERS,
         isolation_level="AUTOCOMMIT",
     )
-    event.listen(reading.sync_engine, "connect", _prepare_reader)
+    event.listen(reading, "connect", _prepare_reader)
     return writing, reading
 
 

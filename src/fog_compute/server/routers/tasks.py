@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -28,7 +29,7 @@ from fog_compute.server.schemas import (
 )
 from fog_compute.server.services import ServiceManager
 from fog_compute.store import StoredResult, TaskEventRecord
-from fog_compute.tasks import TaskState
+from fog_compute.tasks import Task, TaskState
 from fog_compute.units import MIB
 from fog_compute.vpn.network import check_level
 
@@ -145,18 +146,22 @@ async def show_task(
     since: Annotated[int, Query(ge=0, description="Version that the caller has.")] = 0,
 ) -> TaskDetailOut:
     """Show one task; with ``wait``, once its version is above ``since``."""
-    store = services.get_service("store")
+    store, coordinator = services.get_service("store"), services.get_service("coordinator")
+    found: list[Task] = []
     if wait:
-        seconds = min(wait, services.settings.max_wait_s)
-        await services.unless_stopping(store.events.wait(task_id, since, seconds))
-    return await _detail(services, task_id)
+
+        async def waiting() -> None:
+            found.append(await coordinator.follow(task_id, since, min(wait, longest)))
+
+        longest = services.settings.max_wait_s
+        await services.unless_stopping(waiting())
+    return await _detail(services, found[0] if found else await store.tasks.get(task_id))
 
 
 @router.post("/tasks/{task_id}/cancel")
 async def cancel_task(task_id: TaskId, services: Services) -> TaskDetailOut:
     """Cancel a task that is not over; its worker is told to stop."""
-    await services.get_service("coordinator").cancel(task_id)
-    return await _detail(services, task_id)
+    return await _detail(services, await services.get_service("coordinator").cancel(task_id))
 
 
 @router.get("/tasks/{task_id}/stdout", response_class=Response)
@@ -197,14 +202,13 @@ def _check_level(services: ServiceManager, level: PrivacyLevel) -> None:
         check_level(view.nodes, level, one_operator=view.one_operator)
 
 
-async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
+async def _detail(services: ServiceManager, task: Task) -> TaskDetailOut:
     store, coordinator = services.get_service("store"), services.get_service("coordinator")
-    task = await store.tasks.get(task_id)
-    try:
-        result = await store.results.get(task_id)
-    except NotFound:
-        result = None
-    attempts = await store.attempts.of_task(task_id)
+    result = None
+    if task.state in (TaskState.ACCEPTED, TaskState.FAILED):
+        with contextlib.suppress(NotFound):
+            result = await store.results.get(task.id)
+    attempts = await store.attempts.of_task(task.id)
     return TaskDetailOut.of_all(
         task,
         coordinator.waiting_reason(task, attempts),
@@ -212,7 +216,7 @@ async def _detail(services: ServiceManager, task_id: str) -> TaskDetailOut:
         coordinator.stage(task),
         result,
         attempts,
-        await store.events.history(task_id),
+        await store.events.history(task.id),
     )
 
 

@@ -164,12 +164,12 @@ async def plan_of(store: Store, asked: Awaitable[object]) -> list[str]:
     ) -> None:
         statements.append((statement, values))
 
-    event.listen(store._reading.sync_engine, "before_cursor_execute", note)
+    event.listen(store._reading, "before_cursor_execute", note)
     await asked
-    event.remove(store._reading.sync_engine, "before_cursor_execute", note)
+    event.remove(store._reading, "before_cursor_execute", note)
     statement, values = statements[0]
-    async with store._reading.connect() as connection:
-        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
+    with store._reading.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
         return [row[-1] for row in plan]
 
 

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.errors import InvalidTask, NotFound, StoreError, StoreUnusable
@@ -489,9 +489,8 @@ async def test_commits_are_flushed_to_disk(store: Store) -> None:
 
 @pytest.mark.asyncio
 async def test_readers_cannot_write(store: Store) -> None:
-    async with store._reading.connect() as connection:
-        with pytest.raises(Exception, match="readonly"):
-            await connection.exec_driver_sql("DELETE FROM tasks")
+    with store._reading.connect() as connection, pytest.raises(Exception, match="readonly"):
+        connection.exec_driver_sql("DELETE FROM tasks")
 
 
 @pytest.mark.asyncio
@@ -511,6 +510,7 @@ async def test_machine_that_refuses_threads_or_memory_ends_no_store(
     task = await queued(store)
     with monkeypatch.context() as limited:
         limited.setattr(AsyncEngine, "connect", refuse)
+        limited.setattr(Engine, "connect", refuse)
         for asked in (store.tasks.get(task.id), store.apply([Cancelled(task.id)]), store.sweep()):
             with pytest.raises(StoreError, match="no more threads or memory"):
                 await asked
