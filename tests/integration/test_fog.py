@@ -258,6 +258,24 @@ def test_module_beyond_its_limits_fails_with_one_line(
     assert json.loads(done.stdout)["tries"] == 1  # the second said the same
 
 
+def test_a_map_brings_each_result_once_in_the_order_of_its_inputs(
+    fog: RunningFog, tmp_path: Path
+) -> None:
+    inputs = [tmp_path / f"{number:02}.txt" for number in range(17)]
+    for number, path in enumerate(inputs):
+        path.write_text(f"word{number % 7}\n")
+    before = len(fog.json("task", "ls", "--limit", "1000"))
+
+    done = fog.run("map", WORDCOUNT, *inputs, "--strategy", "round_robin", "--json", "--", "{}")
+
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done.stderr
+    assert [line["input"] for line in lines] == [path.name for path in inputs]
+    for number, line in enumerate(lines):
+        assert f"word{number % 7}" in line["stdout"]
+    assert len(fog.json("task", "ls", "--limit", "1000")) == before + len(inputs)
+
+
 def test_what_no_worker_can_run_is_refused_before_it_is_sent(
     fog: RunningFog, tmp_path: Path
 ) -> None:
