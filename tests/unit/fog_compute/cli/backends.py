@@ -33,6 +33,7 @@ RESULT: Final = {
     "fuel_used": 5,
     "wall_ms": 6,
     "peak_memory": 65_536,
+    "receipt": "",
     "files": [],
 }
 TASK: Final = {
