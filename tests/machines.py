@@ -18,7 +18,7 @@ __all__ = ["COMMAND_S", "Machines", "Network", "NoMachines", "until"]
 START_S: Final = 60.0
 COMMAND_S: Final = 60.0
 PAUSE_S: Final = 0.05
-AUTHORITY: Final = "10.1.0.1:7000"
+AUTHORITY_PORT: Final = 7000
 
 
 class NoMachines(Exception):
@@ -49,9 +49,15 @@ def until(holds: Callable[[], bool], what: str) -> None:
 
 
 class Machines:
-    """Machines 1, 2 and so on, of which number n has the address 10.n.0.1, each linked to each."""
+    """Machines 1, 2 and so on, each linked to each; number n has the address 10.n.0.1.
 
-    def __init__(self, stack: contextlib.ExitStack, folder: Path, count: int = 3) -> None:
+    Another ``host`` than 0.1 makes addresses that nothing else looks like.
+    """
+
+    def __init__(
+        self, stack: contextlib.ExitStack, folder: Path, count: int = 3, host: str = "0.1"
+    ) -> None:
+        self._host = host
         rights = _rights()
         if rights is None:
             raise NoMachines
@@ -71,10 +77,14 @@ class Machines:
                 for other in self._numbers
                 if other > number
             ]
-            own = ["link set lo up", f"address add 10.{number}.0.1/32 dev lo"]
+            own = ["link set lo up", f"address add {self.address(number)}/32 dev lo"]
             self._ip(number, *own, *cables)
         for number in self._numbers:
             self._ip(number, *self._ends(number, set(self._numbers) - {number}, up=True))
+
+    def address(self, number: int) -> str:
+        """Where a machine is reached."""
+        return f"10.{number}.{self._host}"
 
     def link(self, number: int, *, up: bool) -> None:
         """Take a machine off the network, or put it back."""
@@ -87,7 +97,8 @@ class Machines:
         """What takes a machine's ends of cables up, or down; all ends before any route."""
         ends = [f"link set to{other} {'up' if up else 'down'}" for other in there]
         routes = [
-            f"route replace 10.{other}.0.1/32 dev to{other} src 10.{here}.0.1" for other in there
+            f"route replace {self.address(other)}/32 dev to{other} src {self.address(here)}"
+            for other in there
         ]
         return [*ends, *routes] if up else ends
 
@@ -182,7 +193,12 @@ class Network:
                 f"node-{index}",
                 *(*betanet, "node", "--dir", folder / f"node-{index}"),
                 *("--bootstrap", self.net, "--role", role, "--token", folder / f"token-{number}"),
-                *("--listen", f"0.0.0.0:{port}", "--announce", f"10.{number}.0.1:{port}"),
+                *(
+                    "--listen",
+                    f"0.0.0.0:{port}",
+                    "--announce",
+                    f"{machines.address(number)}:{port}",
+                ),
                 *("--http-port", "0", "--workers", "1", "--exact-metrics"),
             )
             self.services.append(node)
@@ -194,7 +210,7 @@ class Network:
             *(*self._betanet, "authority", "run"),
             *("--dir", self.folder / "authority", "--network", "three"),
             *("--expect", str(len(self._nodes)), "--mean-delay", self._mean_delay),
-            *("--listen", AUTHORITY, *options),
+            *("--listen", f"{self.machines.address(1)}:{AUTHORITY_PORT}", *options),
         )
 
     def restart_authority(self, *options: str) -> None:

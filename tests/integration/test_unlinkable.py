@@ -56,7 +56,7 @@ class Role:
 def network(tmp_path: Path) -> Iterator[Network]:
     with contextlib.ExitStack() as stack:
         try:
-            machines = Machines(stack, tmp_path, count=MIDDLES[-1])
+            machines = Machines(stack, tmp_path, count=MIDDLES[-1], host="173.59")
         except NoMachines as missing:
             pytest.skip(str(missing.__doc__))
         (tmp_path / "net").mkdir()
@@ -73,7 +73,7 @@ def node_of(network: Network, index: int) -> tuple[str, Role]:
     folder = network.folder / f"node-{index}"
     record = json.loads((folder / "node.json").read_text())
     # Its log lies beside its folder.
-    (folder / "copy.log").write_bytes((network.folder / f"node-{index}.log").read_bytes())
+    (folder / "copy.log").write_bytes((network.folder.parent / f"node-{index}.log").read_bytes())
     return record["id"], Role(f"{record['role']} {index}", (record["pid"],), folder)
 
 
@@ -89,7 +89,7 @@ def test_nobody_else_holds_what_tells_who_asked(network: Network, tmp_path: Path
     """INV-TASK-112."""
     user, host = f"user-{secrets.token_hex(8)}", f"host-{secrets.token_hex(8)}"
     home = tmp_path / "requester"
-    address = f"10.{REQUESTER}.0.1"
+    address = network.machines.address(REQUESTER)
     environment = {
         "FOG_NET": str(network.net),
         **dict.fromkeys(("USER", "LOGNAME"), user),
@@ -127,7 +127,7 @@ def test_nobody_else_holds_what_tells_who_asked(network: Network, tmp_path: Path
             workers = set.union(*map(edges_of, served(lender).iterdir()))
             nodes = dict(node_of(network, index) for index in range(len(NODES)))
             assert edges_of(served(lender) / "private") - requesters
-            there = address_canary("worker", f"10.{WORKER}.0.1")
+            there = address_canary("worker", network.machines.address(WORKER))
             for node, role in nodes.items():
                 unknown = dict(everything)
                 if node in requesters:
