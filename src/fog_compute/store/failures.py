@@ -27,6 +27,9 @@ def refusals(what: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as err:
         raise StoreError(f"{what}: {plain(err)}") from err
+    except OSError as err:
+        # Not the database's own, which are errors of SQLAlchemy: there is no thread for it.
+        raise StoreError(f"{what}: {EXHAUSTED}") from err
     except (RuntimeError, MemoryError) as err:
         # A connection has a thread of its own.
         if not is_exhaustion(err):

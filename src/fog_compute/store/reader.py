@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from sqlalchemy import CompoundSelect, Engine, RowMapping, Select
 
-from fog_compute.errors import EXHAUSTED, StoreError
 from fog_compute.store.failures import refusals
 from fog_compute.threads import in_thread
 
 Query: TypeAlias = Select[*tuple[object, ...]] | CompoundSelect[*tuple[object, ...]]
-
-REFUSED: Final = "the database could not be read"
 
 
 class Reader:
@@ -33,11 +30,8 @@ class Reader:
         Raises:
             StoreError: the database cannot be read now.
         """
-        with refusals(REFUSED):
-            try:
-                return await in_thread(self._read, query)
-            except OSError as error:
-                raise StoreError(f"{REFUSED}: {EXHAUSTED}") from error
+        with refusals("the database could not be read"):
+            return await in_thread(self._read, query)
 
     def _read(self, query: Query) -> Sequence[RowMapping]:
         with self._engine.connect() as connection:

@@ -17,8 +17,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
@@ -34,12 +33,12 @@ from fog_compute.store.redate import redate
 from fog_compute.store.repositories import Attempts, Results, Statistics, Tasks
 from fog_compute.store.writer import Writer
 from fog_compute.tasks.model import Task
+from fog_compute.threads import in_thread
 from fog_compute.units import KIB
 
 _log = get_logger("fog_compute.store")
 
-DRIVER: Final = "sqlite+aiosqlite"
-READING_DRIVER: Final = "sqlite+pysqlite"
+DRIVER: Final = "sqlite+pysqlite"
 READERS: Final = 4
 BUSY_TIMEOUT_MS: Final = 5000
 BLOB_GRACE_S: Final = 86400.0
@@ -73,7 +72,7 @@ class Store:
 
     def __init__(
         self,
-        writing: AsyncEngine,
+        writing: Engine,
         reading: Engine,
         blobs: BlobStore,
         clock: Clock,
@@ -119,16 +118,14 @@ class Store:
             blobs = _take_place(path, stack, clock)
             writing, reading = _engines(parsed)
             try:
-                async with writing.begin() as connection:
-                    await connection.run_sync(migrate)
-                    if jump := await connection.run_sync(redate, clock):
-                        await blobs.redate(jump)
-                        _log.warning("clock.jumped", seconds=round(jump.total_seconds()))
+                if jump := await in_thread(_bring_up, writing, clock):
+                    await blobs.redate(jump)
+                    _log.warning("clock.jumped", seconds=round(jump.total_seconds()))
             except (SQLAlchemyError, OSError) as err:
-                await writing.dispose()
+                writing.dispose()
                 raise _open_failure(err, parsed) from err
             except BaseException:
-                await writing.dispose()
+                writing.dispose()
                 raise
             return cls(
                 writing,
@@ -190,7 +187,7 @@ class Store:
             await self._running
         finally:
             self._reading.dispose()
-            await self._writing.dispose()
+            self._writing.dispose()
             self._locks.close()
 
     async def __aenter__(self) -> Self:
@@ -203,6 +200,13 @@ class Store:
 
     async def _create(self, tasks: Sequence[Task], key: str | None) -> None:
         await self._writer.apply((), new=tasks, key=key)
+
+
+def _bring_up(writing: Engine, clock: Clock) -> timedelta:
+    """Migrate a database, and return by what it was dated anew."""
+    with writing.begin() as connection:
+        migrate(connection)
+        return redate(connection, clock)
 
 
 def _open_failure(error: SQLAlchemyError | OSError, url: URL) -> StoreError:
@@ -262,14 +266,13 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _engines(url: URL) -> tuple[AsyncEngine, Engine]:
+def _engines(url: URL) -> tuple[Engine, Engine]:
     """Return the engine that writes (one connection) and the one that reads."""
-    writing = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
-    event.listen(writing.sync_engine, "connect", _prepare_writer)
-    event.listen(writing.sync_engine, "begin", _begin_immediate)
+    writing = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
+    event.listen(writing, "connect", _prepare_writer)
+    event.listen(writing, "begin", _begin_immediate)
     reading = create_engine(
         url.set(
-            drivername=READING_DRIVER,
             database="file:" + quote(bytes(Path(url.database or "").absolute())),
             query={"mode": "ro", "uri": "true"},
         ),

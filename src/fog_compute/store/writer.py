@@ -13,11 +13,11 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
-from sqlalchemy import Table, bindparam, delete, insert, select, union, update
+from sqlalchemy import Connection, Engine, Table, bindparam, delete, insert, select, union, update
 from sqlalchemy.exc import DataError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from fog_compute.clock import Clock
 from fog_compute.errors import FogError, StoreError, is_exhaustion
@@ -44,11 +44,14 @@ from fog_compute.store.rows import (
     task_values,
 )
 from fog_compute.tasks.model import Task
+from fog_compute.threads import in_thread
 
 _log = get_logger("fog_compute.store")
 
 GROUP_CHANGES: Final = 64
 QUEUE_CALLS: Final = 1024
+
+T = TypeVar("T")
 
 _REFUSALS: Final = (SQLAlchemyError, OSError, FogError, ValueError, OverflowError)
 # A value that the database has no form for: text that is no Unicode, a number out of its range.
@@ -84,7 +87,7 @@ class Writer:
 
     def __init__(
         self,
-        engine: AsyncEngine,
+        engine: Engine,
         clock: Clock,
         result_ttl: timedelta,
         announce: Callable[[Sequence[Task]], None],
@@ -120,37 +123,45 @@ class Writer:
         changed = found.values(not_before=None, **({"hopeless_since": None} if anew else {}))
         if self._closed:
             raise StoreError("the store is closed")
-        with refusals("the database takes no changes"):
-            async with self._turn, self._engine.begin() as connection:
-                await connection.execute(changed)
+        await self._visit("the database takes no changes", lambda one: one.execute(changed))
 
     async def touch(self) -> None:
         """Write a row as it is."""
         if self._closed:
             raise StoreError("the store is closed")
         row = schema.last_run
-        with refusals("the database takes no changes"):
-            async with self._turn, self._engine.begin() as connection:
-                await connection.execute(update(row).values(booted_at=row.c.booted_at))
+        same = update(row).values(booted_at=row.c.booted_at)
+        await self._visit("the database takes no changes", lambda one: one.execute(same))
 
     async def sweep(self) -> tuple[int, int, Sequence[str]]:
         """Delete what has outlived its time; return how many tasks and results, and blobs named."""
         if self._closed:
             raise StoreError("the store is closed")
+        return await self._visit("the database could not be swept", self._sweep)
+
+    def _sweep(self, connection: Connection) -> tuple[int, int, Sequence[str]]:
         now = self._clock.now()
         tasks, results, blobs = schema.tasks, schema.results, schema.task_blobs
-        with refusals("the database could not be swept"):
-            async with self._turn, self._engine.begin() as connection:
-                gone = await connection.execute(delete(results).where(results.c.expires_at <= now))
-                over = await connection.execute(
-                    delete(tasks).where(tasks.c.finished_at <= now - self._result_ttl)
-                )
-                named = union(
-                    select(blobs.c.sha256),
-                    select(results.c.blob).where(results.c.blob.is_not(None)),
-                )
-                kept = (await connection.execute(named)).scalars().all()
-        return over.rowcount, gone.rowcount, kept
+        gone = connection.execute(delete(results).where(results.c.expires_at <= now))
+        over = connection.execute(
+            delete(tasks).where(tasks.c.finished_at <= now - self._result_ttl)
+        )
+        named = union(
+            select(blobs.c.sha256),
+            select(results.c.blob).where(results.c.blob.is_not(None)),
+        )
+        return over.rowcount, gone.rowcount, connection.execute(named).scalars().all()
+
+    async def _visit(self, refused: str, work: Callable[[Connection], T]) -> T:
+        """Have something done in a transaction of its own, when it is its turn."""
+        with refusals(refused):
+            async with self._turn:
+                return await in_thread(self._transact, work)
+
+    def _transact(self, work: Callable[[Connection], T]) -> T:
+        """Do all of a transaction in one visit to a thread: each costs more than a statement."""
+        with self._engine.begin() as connection:
+            return work(connection)
 
     async def close(self) -> None:
         """Take no more calls; `run` ends after those that were taken."""
@@ -158,7 +169,7 @@ class Writer:
         await self._queue.put(None)
 
     async def run(self) -> None:
-        """Commit groups until `close`.  Cancelled: the group in hand is rolled back."""
+        """Commit groups until `close`.  Cancelled: the group in hand may be written."""
         try:
             while (first := await self._queue.get()) is not None:
                 group = _Group()
@@ -192,8 +203,8 @@ class Writer:
 
     async def _commit(self, group: _Group) -> None:
         try:
-            async with self._turn, self._engine.begin() as connection:
-                rows, outcomes = await self._write(connection, group)
+            async with self._turn:
+                rows, outcomes = await in_thread(self._transact, partial(self._write, group))
         # Nothing ends the writer: nobody else writes, and the next group may be well.
         except Exception as err:  # noqa: BLE001
             if not (isinstance(err, _REFUSALS) or is_exhaustion(err)):
@@ -215,10 +226,10 @@ class Writer:
         _finish(group.calls, outcomes)
         self._announce(rows.history)
 
-    async def _write(
-        self, connection: AsyncConnection, group: _Group
+    def _write(
+        self, group: _Group, connection: Connection
     ) -> tuple[Rows, list[Written | FogError]]:
-        before = await _load(
+        before = _load(
             connection,
             [change for call in group.calls for change in call.changes],
             [call.key for call in group.calls if call.key is not None],
@@ -238,9 +249,9 @@ class Writer:
             else:
                 outcomes.append(attempted.since(rows))
                 rows = attempted
-        await _save(connection, before, rows)
+        _save(connection, before, rows)
         if rows.results:
-            await connection.execute(
+            connection.execute(
                 insert(schema.results),
                 [
                     {
@@ -274,47 +285,45 @@ def _finish(calls: Sequence[_Call], outcomes: Sequence[Written | FogError]) -> N
             call.done.set_exception(outcome)
 
 
-async def _load(
-    connection: AsyncConnection, changes: Sequence[Change], keys: Sequence[str]
-) -> Rows:
+def _load(connection: Connection, changes: Sequence[Change], keys: Sequence[str]) -> Rows:
     """Read every row that the changes can touch; the transaction keeps other writers out."""
     task_ids, handles = names_of(changes)
     rows = Rows()
     tasks, attempts = schema.tasks, schema.attempts
     if handles:
         query = select(attempts).where(attempts.c.handle.in_(sorted(handles)))
-        for row in (await connection.execute(query)).mappings():
+        for row in (connection.execute(query)).mappings():
             rows.attempts[row["handle"]] = attempt_of(row)
         task_ids |= {attempt.task_id for attempt in rows.attempts.values()}
     if task_ids:
         query = select(tasks).where(tasks.c.id.in_(sorted(task_ids)))
-        for row in (await connection.execute(query)).mappings():
+        for row in (connection.execute(query)).mappings():
             rows.tasks[row["id"]] = task_of(row)
     if keys:
         made = select(schema.task_keys).where(schema.task_keys.c.key.in_(keys))
-        for row in (await connection.execute(made)).mappings():
+        for row in (connection.execute(made)).mappings():
             rows.keys[row["key"]] = row["task_id"]
     missing = {t.attempt for t in rows.tasks.values() if t.attempt} - rows.attempts.keys()
     if missing:
         query = select(attempts).where(attempts.c.handle.in_(sorted(missing)))
-        for row in (await connection.execute(query)).mappings():
+        for row in (connection.execute(query)).mappings():
             rows.attempts[row["handle"]] = attempt_of(row)
     return rows
 
 
-async def _save(connection: AsyncConnection, before: Rows, after: Rows) -> None:
+def _save(connection: Connection, before: Rows, after: Rows) -> None:
     """Write the difference, each kind of row in one statement."""
     made_tasks = [t for i, t in after.tasks.items() if i not in before.tasks]
     if made_tasks:
-        await connection.execute(insert(schema.tasks), [task_values(t) for t in made_tasks])
-        await connection.execute(
+        connection.execute(insert(schema.tasks), [task_values(t) for t in made_tasks])
+        connection.execute(
             insert(schema.task_blobs),
             [{"task_id": t.id, "sha256": b} for t in made_tasks for b in sorted(t.spec.blobs)],
         )
     made_keys = [{"key": k, "task_id": i} for k, i in after.keys.items() if k not in before.keys]
     if made_keys:
-        await connection.execute(insert(schema.task_keys), made_keys)
-    await _compare_and_set(
+        connection.execute(insert(schema.task_keys), made_keys)
+    _compare_and_set(
         connection,
         schema.tasks,
         "version",
@@ -330,8 +339,8 @@ async def _save(connection: AsyncConnection, before: Rows, after: Rows) -> None:
     )
     made = [a for h, a in after.attempts.items() if h not in before.attempts]
     if made:
-        await connection.execute(insert(schema.attempts), [attempt_values(a) for a in made])
-    await _compare_and_set(
+        connection.execute(insert(schema.attempts), [attempt_values(a) for a in made])
+    _compare_and_set(
         connection,
         schema.attempts,
         "state",
@@ -346,7 +355,7 @@ async def _save(connection: AsyncConnection, before: Rows, after: Rows) -> None:
         ],
     )
     if after.history:
-        await connection.execute(
+        connection.execute(
             insert(schema.events),
             [
                 {
@@ -363,15 +372,15 @@ async def _save(connection: AsyncConnection, before: Rows, after: Rows) -> None:
         )
     for level, delta in after.statistics.items():
         columns = schema.level_statistics.c
-        await connection.execute(
+        connection.execute(
             update(schema.level_statistics)
             .where(columns.level == level.value)
             .values({c: columns[c] + getattr(delta, c) for c in delta.__slots__})
         )
 
 
-async def _compare_and_set(
-    connection: AsyncConnection, table: Table, guard: str, values: list[Values]
+def _compare_and_set(
+    connection: Connection, table: Table, guard: str, values: list[Values]
 ) -> None:
     """Update rows that still have the guarding value that was read; all of them, or fail."""
     if not values:
@@ -383,7 +392,7 @@ async def _compare_and_set(
         .where(table.c[guard] == bindparam("old_" + guard))
         .values({name[4:]: bindparam(name) for name in values[0] if name.startswith("new_")})
     )
-    outcome = await connection.execute(statement, values)
+    outcome = connection.execute(statement, values)
     if outcome.rowcount != len(values):
         raise StoreError(
             f"{table.name}: {len(values) - outcome.rowcount} rows were changed by another writer"

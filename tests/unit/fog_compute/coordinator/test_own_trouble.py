@@ -31,10 +31,10 @@ async def tries(fog: Fog, task: Task) -> int:
 
 async def refuse_writes(fog: Fog, *, refuse: bool) -> None:
     """Let the database answer every write as one on a disk that became read-only."""
-    async with fog.store._writing.connect() as connection:
-        driver = (await connection.get_raw_connection()).driver_connection
+    with fog.store._writing.connect() as connection:
+        driver = connection.connection.driver_connection
         assert driver is not None
-        await driver.execute(f"PRAGMA query_only = {int(refuse)}")
+        driver.execute(f"PRAGMA query_only = {int(refuse)}")
 
 
 async def test_task_that_runs_outlives_a_long_outage_of_the_requester(

@@ -19,7 +19,6 @@ import pytest_asyncio
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fog_compute.errors import InvalidTask, NotFound, StoreError, StoreUnusable
 from fog_compute.levels import PrivacyLevel
@@ -481,9 +480,9 @@ async def test_no_table_tells_who_asked(url: str, store: Store, tmp_path: Path) 
 @pytest.mark.asyncio
 async def test_commits_are_flushed_to_disk(store: Store) -> None:
     """INV-TASK-04."""
-    async with store._writing.connect() as connection:
+    with store._writing.connect() as connection:
         for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
-            row = (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one()
+            row = connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
             assert row == value
 
 
@@ -509,7 +508,6 @@ async def test_machine_that_refuses_threads_or_memory_ends_no_store(
 
     task = await queued(store)
     with monkeypatch.context() as limited:
-        limited.setattr(AsyncEngine, "connect", refuse)
         limited.setattr(Engine, "connect", refuse)
         for asked in (store.tasks.get(task.id), store.apply([Cancelled(task.id)]), store.sweep()):
             with pytest.raises(StoreError, match="no more threads or memory"):
@@ -524,7 +522,7 @@ async def test_group_that_crashes_ends_alone(
 ) -> None:
     task = await queued(store)
     with monkeypatch.context() as broken:
-        broken.setattr(AsyncEngine, "connect", lambda _: 1 / 0)
+        broken.setattr(Engine, "connect", lambda _: 1 / 0)
         with pytest.raises(StoreError, match="division by zero"):
             await store.apply([Cancelled(task.id)])
     await store.apply([Cancelled(task.id)])
@@ -653,8 +651,8 @@ async def test_the_migrations_make_the_tables_that_the_code_expects(store: Store
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, metadata))
 
-    async with store._writing.connect() as connection:
-        assert await connection.run_sync(differences) == []
+    with store._writing.connect() as connection:
+        assert differences(connection) == []
 
 
 @pytest.mark.asyncio
