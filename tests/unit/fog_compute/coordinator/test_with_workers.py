@@ -27,7 +27,7 @@ from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.publishing import Served
 from fog_compute.worker.settings import WorkerSettings
-from fog_compute.worker.slot import Job, LoadModule
+from fog_compute.worker.slot import Job, LoadModule, RunnerSlot
 from tests.members import MEMBERS
 
 from .scripted import Fog, open_fog
@@ -37,15 +37,17 @@ MODULE: Final = b"module" * 20
 TEMPO: Final = Tempo(lease_s=20, request_timeout_s=2.0)
 
 
-@dataclass(eq=False)
-class Runner:
-    """Gives standard input back after a random time."""
+class Runner(RunnerSlot):
+    """Gives standard input back after a random time, without a process."""
 
-    clock: ManualClock
-    rng: Random
-    pid: int | None = 1
-    lends: None = None
-    ran: list[bytes] = field(default_factory=list)
+    def __init__(self, folder: Path, clock: ManualClock, rng: Random) -> None:
+        super().__init__(folder, folder / "compiled")
+        self._clock = clock
+        self._rng = rng
+
+    @property
+    def pid(self) -> int | None:
+        return 1
 
     async def start(self) -> None:
         pass
@@ -53,14 +55,11 @@ class Runner:
     async def run(self, job: Job, load: LoadModule) -> TaskResult:
         assert await load() == MODULE
         stdin = job.stdin if isinstance(job.stdin, bytes) else b""
-        await self.clock.sleep(self.rng.choice((0.0, 0.1, 2.0)))
+        await self._clock.sleep(self._rng.choice((0.0, 0.1, 2.0)))
         return TaskResult(0, stdin, b"", 1, 2, 3)
 
-    def check_free(self, *_: object) -> None:
+    def check_free(self, needed: int) -> None:
         pass
-
-    def log_tail(self) -> bytes:
-        return b"running"
 
     async def close(self) -> None:
         pass
@@ -141,8 +140,8 @@ async def world(
         Random(seed), loss=loss, duplication=duplication, delay=delay, clock=clock
     )
 
-    def runner(*_: object) -> Runner:
-        return Runner(clock, rng)
+    def runner(folder: Path, *_: object) -> Runner:
+        return Runner(folder, clock, rng)
 
     with (
         tempfile.TemporaryDirectory() as folder,
