@@ -58,7 +58,10 @@ def map_inputs(
         ),
     ] = None,
     privacy: Annotated[
-        PrivacyLevel, Parameter(help="1, 3, 5 or 7 mix nodes on each path.")
+        PrivacyLevel,
+        Parameter(
+            help="1, 3, 5 or 7 mix nodes on each path; at public, one node sees you and the worker."
+        ),
     ] = PrivacyLevel.PRIVATE,
     wall: Annotated[str | None, Parameter(help="How long each task may run.")] = None,
     memory: Annotated[

@@ -66,7 +66,10 @@ def run(
         Parameter(help="What the file is; by default python for *.py and #!…python, else wasm."),
     ] = None,
     privacy: Annotated[
-        PrivacyLevel, Parameter(help="1, 3, 5 or 7 mix nodes on each path.")
+        PrivacyLevel,
+        Parameter(
+            help="1, 3, 5 or 7 mix nodes on each path; at public, one node sees you and the worker."
+        ),
     ] = PrivacyLevel.PRIVATE,
     group: Annotated[
         str,
