@@ -23,7 +23,7 @@ from fog_compute.worker.cache import BlobCache, BlobGone
 from fog_compute.worker.python import PythonRuntime, script_job
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.shares import Owner
-from fog_compute.worker.slot import Job, LoadModule, RunnerSlot, largest_file
+from fog_compute.worker.slot import Job, LoadModule, RunnerSlot
 from fog_compute.worker.threads import beside
 
 
@@ -78,8 +78,6 @@ def check_order(order: Order, settings: WorkerSettings) -> Limits:
         raise InvalidTask(f"this worker lends at most {settings.scratch_bytes} bytes of scratch")
     if limits.output_bytes > settings.output_bytes:
         raise InvalidTask(f"this worker takes at most {settings.output_bytes} bytes of output")
-    if largest_file(limits) > settings.file_bytes:
-        raise InvalidTask(f"files may have at most {settings.file_bytes} bytes on this worker")
     if limits.wall_s > settings.wall_s:
         raise InvalidTask(f"this worker lends at most {settings.wall_s:g} s to a task")
     check_argv(order.argv)

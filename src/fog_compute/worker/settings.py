@@ -19,7 +19,6 @@ class WorkerSettings:
         memory_bytes: linear memory that one task may have at most.
         scratch_bytes: what a task's working directory may hold at most, its inputs included.
         output_bytes: standard output, standard error and files of a task, each at most.
-        file_bytes: the largest file that this machine lets a task write.
         wall_s: seconds that one task may run at most.
         cache_bytes: bound of the cache of modules and inputs.
         input_bytes: bound of all inputs of one task together, its module among them.
@@ -38,7 +37,6 @@ class WorkerSettings:
     memory_bytes: int = 1 * GIB
     scratch_bytes: int = 1 * GIB
     output_bytes: int = MAX_OUTPUT_BYTES
-    file_bytes: int = 2**63 - 1
     wall_s: float = 3600.0
     cache_bytes: int = 1 * GIB
     input_bytes: int = INPUT_BYTES

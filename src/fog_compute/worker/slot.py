@@ -306,12 +306,18 @@ class RunnerSlot:
         """Write what the task brings; that there is no room for it is the machine's fault."""
         self.check_free(room_for(job.limits))
         try:
-            run = await beside(_weight(job), _prepare, self._folder, job)
+            most = self._largest_file(job.limits)
+            run = await beside(_weight(job), _prepare, self._folder, job, most)
             for descriptor in self._outputs or ():
                 os.ftruncate(descriptor, 0)
         except (OSError, RuntimeError) as err:
             raise NoRoom(f"the task's files cannot be written: {_why(err)}", FREE_BYTES) from err
         return run
+
+    def _largest_file(self, limits: Limits) -> int:
+        """Return what a guest may write to one file here, which may be less than its limits."""
+        most = largest_file(limits)
+        return most if self._lends is None else min(most, self._lends.file_bytes)
 
     async def _unused_unless_compiled(self, module_id: str) -> None:
         """Have what other tasks will run compiled by a runner in which nothing has run."""
@@ -438,6 +444,12 @@ class RunnerSlot:
         if code == -signal.SIGXCPU:
             return await self._stopped(Fault.TIMEOUT, job, began)
         if code == -signal.SIGXFSZ:
+            if self._largest_file(job.limits) < largest_file(job.limits):
+                await self._kill("file_size")
+                raise RunnerLost(
+                    f"this machine lets no file grow beyond {self._largest_file(job.limits)} bytes,"
+                    " and a task may write more: raise the hard limit (ulimit -f)"
+                ) from err
             # Of its output, if that is over its limit too; else of a file in the scratch.
             return await self._stopped(Fault.SCRATCH_LIMIT, job, began)
         await self._kill("lost")
@@ -520,7 +532,7 @@ def _weight(job: Job) -> int:
     return sum(map(len, files)) + 4096 * len(files)
 
 
-def _prepare(folder: Path, job: Job) -> Run:
+def _prepare(folder: Path, job: Job, file_bytes: int) -> Run:
     """Fill the slot's folder for one task and return what the runner must know.
 
     The folders stay from task to task, because making and removing them costs more than a small
@@ -541,7 +553,7 @@ def _prepare(folder: Path, job: Job) -> Run:
         memory_bytes=limits.memory_bytes,
         fuel=limits.fuel,
         cpu_s=int(limits.wall_s * (os.cpu_count() or 1)) + 1,
-        file_bytes=largest_file(limits),
+        file_bytes=file_bytes,
         seed=job.seed,
         env=tuple(sorted(job.env.items())),
     )

@@ -200,7 +200,7 @@ class Slots:
                 self._trouble = ""
                 self._on_trouble("")
         if (lends := slot.lends) is not None:
-            self._lend_at_most(lends.memory_bytes, lends.file_bytes)
+            self._lend_at_most(lends.memory_bytes)
             if lends.walls != self.walls:
                 self.walls = lends.walls
                 stand = [wall.name for wall in self.walls if wall.stands]
@@ -220,12 +220,8 @@ class Slots:
                 if one in self._holdings and one.state == QUEUED:
                     self._holdings.stop(one)
 
-    def _lend_at_most(self, memory_bytes: int, file_bytes: int) -> None:
+    def _lend_at_most(self, memory_bytes: int) -> None:
         """Take no task that this machine would keep from what its limits promise."""
         if memory_bytes < self.settings.memory_bytes:
             _log.warning("memory.limited", bytes=memory_bytes, wanted=self.settings.memory_bytes)
-        self.settings = dataclasses.replace(
-            self.settings,
-            memory_bytes=min(memory_bytes, self.settings.memory_bytes),
-            file_bytes=min(file_bytes, self.settings.file_bytes),
-        )
+            self.settings = dataclasses.replace(self.settings, memory_bytes=memory_bytes)

@@ -244,9 +244,11 @@ def test_what_was_left_is_counted_and_named() -> None:
 # What the machine refuses
 
 
-def tried(home: Path, *settings: str, prefix: tuple[str, ...] = ()) -> list[str]:
+def tried(
+    home: Path, *settings: str, prefix: tuple[str, ...] = (), first: bytes = guests.HELLO
+) -> list[str]:
     """What became of the tasks on such a machine, one line each, without the log."""
-    modules = {"hello": guests.HELLO, "overflows": guests.OVERFLOWS, "forever": guests.FOREVER}
+    modules = {"hello": first, "overflows": guests.OVERFLOWS, "forever": guests.FOREVER}
     for name, module in modules.items():
         (home / name).write_bytes(module)
     ended = subprocess.run(
@@ -317,7 +319,6 @@ def test_a_worker_works_under_small_limits(tmp_path: Path, setting: str) -> None
     [
         (f"AS={500 * MIB}", "this machine cannot run tasks: the machine refuses 256 MiB"),
         ("NOFILE=100", "this machine cannot run tasks: a process may open 100 files"),
-        (f"FSIZE={100 * KIB}", "bytes of a file are limited to 102400 here"),
         ("CPU=30", "seconds of processor time are limited to 30 here"),
     ],
 )
@@ -331,6 +332,15 @@ def test_what_a_machine_cannot_do_is_never_a_fault_of_the_module(
     for line in results[:2]:
         assert line.startswith("lost: ")
         assert words in line
+
+
+def test_a_machine_that_bounds_files_runs_what_writes_less_and_loses_what_writes_more(
+    tmp_path: Path,
+) -> None:
+    """INV-TASK-26."""
+    first, *others = tried(tmp_path, f"FSIZE={300 * KIB}", first=guests.writes(400 * KIB))
+    assert first.startswith("lost: this machine lets no file grow beyond 307200 bytes")
+    assert others == FINE[1:]
 
 
 @pytest.mark.asyncio
