@@ -34,6 +34,7 @@ TAKEN = 900
 """Tasks that are planned and ended: what is left of the shortest queue still waits."""
 
 WORKERS = 16
+GROUP = "bench"
 BATCH = 1000
 RESULT = TaskResult(0, b"out", b"", 10, 5, 65536)
 
@@ -43,7 +44,10 @@ class Directory:
 
     async def workers(self) -> Sequence[WorkerOffer]:
         """All of them."""
-        return [WorkerOffer(f"w{i}", f"fog1w{i}", ("wasm",), 4, 2**30) for i in range(WORKERS)]
+        return [
+            WorkerOffer(f"w{i}", f"fog1w{i}", ("wasm",), 4, 2**30, groups=(GROUP,))
+            for i in range(WORKERS)
+        ]
 
 
 async def measure(folder: Path, length: int) -> dict[str, float]:
@@ -52,7 +56,9 @@ async def measure(folder: Path, length: int) -> dict[str, float]:
         before = memory_mib()
         module = await store.blobs.put(b"module")
         for begun in range(0, length, BATCH):
-            tasks = [TaskSpec(module=module, argv=(str(begun + i),)) for i in range(BATCH)]
+            tasks = [
+                TaskSpec(module=module, argv=(str(begun + i),), group=GROUP) for i in range(BATCH)
+            ]
             await store.tasks.create_batch(tasks)
         fog = WorkerRegistry(Directory())
         await fog.refresh()
