@@ -187,11 +187,19 @@ def load_settings(**overrides: object) -> Settings:
             " in which the backend does not run: give its whole path, after four slashes"
         )
     home = usable_home(settings.home)
-    joined = HomeLayout(home).joined
-    net = None if settings.net is None else whole_path(settings.net)
-    if net is None and joined.exists():
-        net = joined
+    net = _joined(home) if settings.net is None else whole_path(settings.net)
     return settings.model_copy(update={"home": home, "net": net})
+
+
+def _joined(home: Path) -> Path | None:
+    """The bootstrap file of the network that a home has joined, if it has one of its own."""
+    joined = HomeLayout(home).joined
+    try:
+        joined.lstat()
+    except OSError:
+        # It is not there; or the home cannot be looked at, which whoever uses it says.
+        return None
+    return joined
 
 
 def _names_relative_file(database_url: SecretStr | None) -> bool:

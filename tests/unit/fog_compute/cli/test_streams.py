@@ -22,7 +22,7 @@ TIMEOUT_S = 60
 
 STREAMS = ("<&-", ">&-", "2>&-", ">/dev/full", "2>/dev/full", "<&- >&- 2>&-", "</dev/null")
 ALL_FULL = "</dev/full >/dev/full 2>/dev/full"
-NO_HOME = ("--home", "/proc/no", "--net", "/")
+NO_HOME = ("--home", "/proc/no", "--net", "/", "--groups", "/")
 EXITS_WITH_7 = {**TASK, "result": {**RESULT, "exit_code": 7}}
 
 
