@@ -205,9 +205,28 @@ def test_commands_of_fog_bear_broken_streams(fog: RunningFog, tmp_path: Path) ->
         "worker ls": lambda _: [FOG, "worker", "ls"],
         "worker ls as JSON": lambda _: [FOG, "worker", "ls", "--json"],
         "a second start": lambda _: [FOG, "up"],
+        "map": lambda _: [FOG, "map", WORDCOUNT, text],
+        "map into a folder": lambda n: [
+            *(FOG, "map", WORDCOUNT, text),
+            *("--output-dir", tmp_path / f"map-{n}"),
+        ],
+        "task logs": lambda _: [FOG, "task", "logs", task_id],
+        "task files": lambda _: [FOG, "task", "files", task_id],
+        "task get": lambda _: [FOG, "task", "get", task_id],
+        "circuit ls": lambda _: [FOG, "circuit", "ls"],
+        "circuit show": lambda _: [FOG, "circuit", "show", "private"],
+        "worker status": lambda _: [FOG, "worker", "status"],
+        "worker stop": lambda _: [FOG, "worker", "stop"],
+        "worker start without a token": lambda _: [FOG, "worker", "start"],
+        "net token": lambda _: [FOG, "net", "token"],
+        "net tokens": lambda _: [FOG, "net", "tokens"],
+        "net groups": lambda _: [FOG, "net", "groups"],
+        "net revoke of no such token": lambda _: [FOG, "net", "revoke", "0" * 16],
+        "net join by a damaged token": lambda _: [FOG, "net", "join", "--token", text],
     }
-    # `fog down` is tried where no fog runs, and where one may be stopped.
-    assert commands_of_fog() - tried(commands) == {("down",)}
+    # `fog down` is tried where no fog runs, and where one may be stopped; what measures would
+    # measure the other commands.
+    assert commands_of_fog() - tried(commands) == {("bench", "tasks"), ("down",)}
     assert try_all(commands, fog.environment) == []
 
 
