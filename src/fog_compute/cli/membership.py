@@ -58,7 +58,7 @@ class GivenTokens:
         """Read nothing yet."""
         self._path: Final = layout.given_tokens
 
-    def read(self) -> list[GivenToken]:
+    def load(self) -> list[GivenToken]:
         """All of them, the oldest first.
 
         Raises:
@@ -77,14 +77,14 @@ class GivenTokens:
         """Note a token before it is shown to anybody."""
         names = tuple(group.name for group in token.groups)
         given = GivenToken(token.id, names, int(now.timestamp()), token.expires)
-        kept = [one for one in self.read() if not one.revoked and one.expires > now.timestamp()]
+        kept = [one for one in self.load() if not one.revoked and one.expires > now.timestamp()]
         if len(kept) >= MAX_TOKENS:
             raise CommandError(f"{MAX_TOKENS} tokens are in force: revoke some (`fog net revoke`)")
-        self._write([*self.read()[-MAX_TOKENS:], given])
+        self._write([*self.load()[-MAX_TOKENS:], given])
 
     def revoke(self, groups: frozenset[str]) -> list[str]:
         """Note that the keys of these groups were replaced; return the tokens that end with it."""
-        tokens = self.read()
+        tokens = self.load()
         over = [one.id for one in tokens if groups & set(one.groups) and not one.revoked]
         self._write(
             [msgspec.structs.replace(one, revoked=one.revoked or one.id in over) for one in tokens]
@@ -113,7 +113,7 @@ def join(layout: HomeLayout, token: BootstrapToken, now: datetime) -> None:
             f"{layout.root} belongs to another network: choose another home with FOG_HOME"
         )
     groups = KeyringFile(layout.groups_file)
-    keyring = groups.read() if layout.groups_file.exists() else None
+    keyring = groups.load() if layout.groups_file.exists() else None
     if keyring is None:
         fresh = Keyring(token.groups)
     else:

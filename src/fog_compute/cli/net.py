@@ -70,7 +70,7 @@ def token(
     settings = load_settings()
     net = read_net(settings.bootstrap)
     file = KeyringFile(settings.layout.groups_file)
-    keyring = file.read_or_make()
+    keyring = file.load_or_make()
     names = group or keyring.names[:1]
     made = [name for name in dict.fromkeys(names) if name not in keyring.names]
     if made:
@@ -99,7 +99,7 @@ def token(
 
 def tokens(*, json: JsonFlag = False) -> int:
     """List the bootstrap tokens that were given out here; they are not kept themselves."""
-    given = GivenTokens(load_settings().layout).read()
+    given = GivenTokens(load_settings().layout).load()
     if json:
         print_json([msgspec.to_builtins(one) for one in given])
         return 0
@@ -133,13 +133,13 @@ def revoke(
     keep_files_private()
     layout = load_settings().layout
     given = GivenTokens(layout)
-    found = [one for one in given.read() if one.id == id]
+    found = [one for one in given.load() if one.id == id]
     if not found:
         raise CommandError(f"no token {id[:40]!r} was given out here: see `fog net tokens`", USAGE)
     if found[0].revoked:
         raise CommandError(f"the token {id} is revoked already")
     file = KeyringFile(layout.groups_file)
-    keyring = file.read()
+    keyring = file.load()
     names = frozenset(found[0].groups)
     # First the keys: a list that says less than is so is mended by doing it again.
     file.write(keyring.replaced([Group.new(name) for name in found[0].groups]))
@@ -155,7 +155,7 @@ def revoke(
 def groups(*, json: JsonFlag = False) -> int:
     """List the groups that this fog is a member of; tasks that name none are for the first."""
     layout = load_settings().layout
-    names = KeyringFile(layout.groups_file).read().names if layout.groups_file.exists() else ()
+    names = KeyringFile(layout.groups_file).load().names if layout.groups_file.exists() else ()
     if json:
         print_json(list(names))
     else:

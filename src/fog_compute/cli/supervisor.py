@@ -72,7 +72,7 @@ class Supervisor:
             # A terminal that goes away may send it twice, which is no hurry.
             loop.add_signal_handler(signal.SIGHUP, self._stop.set)
         self._layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        KeyringFile(self._layout.groups_file).read_or_make()
+        KeyringFile(self._layout.groups_file).load_or_make()
         shortening = asyncio.create_task(keep_short(self._layout.logs), name="logs")
         try:
             async with asyncio.TaskGroup() as group:

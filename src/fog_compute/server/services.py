@@ -175,7 +175,7 @@ class ServiceManager:
         self._up("sessions", sessions)
         self._background(sessions.run(), "sessions")
         groups = KeyringFile(settings.layout.groups_file)
-        groups.read_or_make()
+        groups.load_or_make()
         workers = WorkerRegistry(
             MemberDirectory(network, groups.current),
             clock=self._clock,

@@ -30,7 +30,7 @@ class KeyringFile:
         self._keyring = Keyring()
         self._seen: _Seen | None = None
 
-    def read(self) -> Keyring:
+    def load(self) -> Keyring:
         """The groups.
 
         Raises:
@@ -52,11 +52,11 @@ class KeyringFile:
     def current(self) -> Keyring:
         """The groups as they are now, or, where the file cannot be read now, as they were."""
         try:
-            return self.read()
+            return self.load()
         except ConfigError:
             return self._keyring
 
-    def read_or_make(self) -> Keyring:
+    def load_or_make(self) -> Keyring:
         """The groups; where there is no file yet, one group that has no other member.
 
         Raises:
@@ -64,7 +64,7 @@ class KeyringFile:
         """
         if not self._path.exists():
             self.write(Keyring((Group.new(LOCAL),)))
-        return self.read()
+        return self.load()
 
     def write(self, keyring: Keyring) -> None:
         """Keep these groups instead.

@@ -193,7 +193,7 @@ async def _serve(options: argparse.Namespace) -> None:
         interpreters=None if options.interpreters is None else whole_path(options.interpreters),
     )
     groups = KeyringFile(options.groups)
-    groups.read()
+    groups.load()
     stop = stop_event()
     async with AsyncExitStack() as opened:
         channels = await _open_channels(options.home, options.net, opened)

@@ -127,7 +127,7 @@ def test_worker_and_backend_refuse_such_a_home_too(tmp_path: Path) -> None:
     home = os.fsdecode(bytes(tmp_path) + b"/q\xffx")
     for command in (
         ("fog_compute.server", "--home", home),
-        ("fog_compute.worker", "--home", home, "--net", "/nowhere"),
+        ("fog_compute.worker", "--home", home, "--net", "/nowhere", "--groups", "/nowhere"),
     ):
         assert "no UTF-8 text" in refused(tmp_path, {}, *command)
 

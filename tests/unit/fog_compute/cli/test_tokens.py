@@ -121,11 +121,11 @@ def test_home_joins_with_a_token_and_again_with_newer_keys(tmp_path: Path) -> No
     for _ in range(2):
         join(layout, first, NOW)
         assert read_net(layout.joined) == first.net
-        assert KeyringFile(layout.groups_file).read() == Keyring((LAB,))
+        assert KeyringFile(layout.groups_file).load() == Keyring((LAB,))
     assert layout.joined.stat().st_mode & 0o077 == 0
     newer = Group.new("lab")
     join(layout, token(1, Group.new("home"), newer), NOW)
-    keyring = KeyringFile(layout.groups_file).read()
+    keyring = KeyringFile(layout.groups_file).load()
     assert keyring.names == ("home", "lab")
     assert keyring.key("lab") == newer.key
 
@@ -161,19 +161,19 @@ def test_given_tokens_are_listed_without_what_they_open_and_end_with_their_keys(
     """INV-TASK-109."""
     layout = HomeLayout(tmp_path)
     given = GivenTokens(layout)
-    assert given.read() == []
+    assert given.load() == []
     home = Group.new("home")
     made = [token(1, LAB), token(1, home), token(1, LAB, home)]
     for one in made:
         given.add(one, NOW)
     written = layout.given_tokens.read_text()
     assert LAB.key.reveal().hex() not in written
-    assert [one.id for one in given.read()] == [one.id for one in made]
+    assert [one.id for one in given.load()] == [one.id for one in made]
     assert given.revoke(frozenset({"lab"})) == [made[0].id, made[2].id]
-    assert [one.state(NOW) for one in given.read()] == [
+    assert [one.state(NOW) for one in given.load()] == [
         "revoked",
         "until 2026-11-08 00:00 UTC",
         "revoked",
     ]
-    assert given.read()[1].state(NOW + timedelta(days=8)) == "expired; who joined stays"
+    assert given.load()[1].state(NOW + timedelta(days=8)) == "expired; who joined stays"
     assert given.revoke(frozenset({"lab"})) == []

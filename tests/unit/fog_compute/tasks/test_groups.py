@@ -124,11 +124,11 @@ def test_file_of_keys_is_its_owners_alone_and_is_read_again_when_it_changes(tmp_
     path = tmp_path / "below" / "groups.json"
     file = KeyringFile(path)
     with pytest.raises(ConfigError, match=str(path)):
-        file.read()
-    made = file.read_or_make()
+        file.load()
+    made = file.load_or_make()
     assert made.names == (LOCAL,)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert KeyringFile(path).read_or_make() == made
+    assert KeyringFile(path).load_or_make() == made
 
     KeyringFile(path).write(BOTH)
     assert file.current() == BOTH
@@ -140,12 +140,12 @@ def test_file_of_keys_is_its_owners_alone_and_is_read_again_when_it_changes(tmp_
         path.write_bytes(damaged)
         path.chmod(0o600)
         with pytest.raises(ConfigError, match=str(path)):
-            file.read()
+            file.load()
         assert file.current() == BOTH
     path.write_bytes(kept)
     path.chmod(0o640)
     with pytest.raises(ConfigError, match="chmod go-rwx"):
-        KeyringFile(path).read()
+        KeyringFile(path).load()
 
 
 def test_file_that_cannot_be_written_leaves_the_former_one(tmp_path: Path) -> None:
