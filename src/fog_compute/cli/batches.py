@@ -20,6 +20,7 @@ from fog_compute.reading import read_file
 from fog_compute.tasks import TaskState
 from fog_compute.text import one_line
 from fog_compute.units import MIB
+from fog_compute.writing import write_private
 
 __all__ = ["Batch", "Events", "Plan", "Run", "Sink", "keep", "kept", "succeeded"]
 
@@ -87,11 +88,9 @@ def _path(layout: HomeLayout, name: str) -> Path:
 def keep(layout: HomeLayout, plan: Plan) -> None:
     """Write a plan down, whole or not at all."""
     path = _path(layout, plan.id)
-    fresh = path.with_suffix(".new")
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        fresh.write_bytes(msgspec.json.encode(plan))
-        fresh.rename(path)
+        write_private(path, msgspec.json.encode(plan), lasting=False)
     except OSError as error:
         raise CommandError(
             f"{path} cannot be written, so the map could not be resumed: {error.strerror}"

@@ -13,13 +13,17 @@ from fog_compute.cli.codes import FAILED, NOT_RUNNING
 from fog_compute.cli.output import is_terminal, speaks_unicode, write
 from fog_compute.descriptors import LINE_LENGTH, tell
 from fog_compute.errors import FogError
+from fog_compute.levels import PrivacyLevel
 from fog_compute.text import escape_json, one_line
 
 __all__ = [
     "LINE_LENGTH",
     "CommandError",
+    "EnvFlag",
+    "ForceFlag",
     "JsonFlag",
     "NotRunningError",
+    "PrivacyFlag",
     "TaskId",
     "note",
     "print_fields",
@@ -29,6 +33,29 @@ __all__ = [
 ]
 
 JsonFlag = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+
+PrivacyFlag = Annotated[
+    PrivacyLevel,
+    Parameter(
+        name="--privacy",
+        help="1, 3, 5 or 7 mix nodes on each path; at public, one node sees you and the worker.",
+    ),
+]
+
+EnvFlag = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--env",
+        negative=(),
+        allow_leading_hyphen=True,
+        help="Environment variable for the module, as NAME=VALUE; may be given many times.",
+    ),
+]
+
+ForceFlag = Annotated[
+    bool,
+    Parameter(name="--force", negative=(), help="Replace files that stand in that folder already."),
+]
 
 TaskId = Annotated[str, Parameter(help="The task's id, or how it alone begins.")]
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import (
     CommandError,
     JsonFlag,
@@ -17,17 +15,21 @@ from fog_compute.cli.common import (
     whole,
 )
 from fog_compute.cli.down import stop_holder
-from fog_compute.cli.lock import Free, HomeLock, where
+from fog_compute.cli.lock import Free, HomeLock
 from fog_compute.cli.membership import join
-from fog_compute.cli.needs import UnmetNeeds, check_needs
+from fog_compute.cli.needs import check_needs
 from fog_compute.cli.net import TokenFlag, read_token
 from fog_compute.cli.output import write
+from fog_compute.cli.starting import (
+    already,
+    foreground,
+    may_stay,
+    reporting,
+    start_in_background,
+)
 from fog_compute.cli.supervisor import Report, Supervisor, settings_environment
-from fog_compute.cli.up import report_json, report_text, start_in_background
 from fog_compute.clock import SystemClock
 from fog_compute.config import Settings, load_settings
-from fog_compute.errors import FogError
-from fog_compute.first import go_below_first_process, is_first_process
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.lifetime import keep_files_private, undo_inherited_signals
 from fog_compute.units import MIB, parse_bytes
@@ -54,24 +56,13 @@ def start(
     """
     keep_files_private()
     undo_inherited_signals()
-    report = report_json if json else report_text
-    try:
+    with reporting(as_json=json) as report:
         layout = _layout()
         _join(layout, token)
         if token is not None and not isinstance(HomeLock(layout).holder(), Free):
             note("the worker that runs here takes the keys of the token's groups")
             return 0
         _start(layout, slots, memory, report, detach=detach)
-    except UnmetNeeds as error:
-        if json:
-            report_json("error", {"message": str(error), "problems": error.problems})
-        for problem in error.problems[:-1]:
-            note(problem)
-        raise CommandError(error.problems[-1]) from None
-    except FogError as error:
-        if json:
-            report_json("error", {"message": str(error)})
-        raise
     return 0
 
 
@@ -109,30 +100,20 @@ def _start(
         slots=slots,
         memory_mib=None if memory is None else parse_bytes(memory) // MIB,
     )
-    if not detach:
-        go_below_first_process()
-    elif is_first_process():
-        raise CommandError(
-            "this is process 1 of a container, which ends with this command: leave out --detach",
-            USAGE,
-        )
+    may_stay(detach=detach)
     lock = HomeLock(layout)
     if isinstance(lock.holder(), Free):
         check_needs(settings)
     if not lock.take():
-        holder = lock.holder()
-        known = "" if isinstance(holder, Free) else f" ({where(holder)})"
         raise CommandError(
-            f"this machine is lent from {layout.root} already{known}: see `fog worker status`"
+            f"this machine is lent from {layout.root} already{already(lock)}:"
+            " see `fog worker status`"
         )
     if detach:
         lock.give_back()
         _detach(settings, report)
-        return
-    try:
-        asyncio.run(Supervisor(settings, report, asks=False).run())
-    finally:
-        lock.give_back()
+    else:
+        foreground(lock, Supervisor(settings, report, asks=False))
 
 
 def _detach(settings: Settings, report: Report) -> None:

@@ -15,7 +15,16 @@ from fog_compute.cli.answers import Task
 from fog_compute.cli.batches import Plan, Run, Sink, keep, kept, succeeded
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import INTERRUPTED, USAGE
-from fog_compute.cli.common import LINE_LENGTH, CommandError, JsonFlag, note, whole
+from fog_compute.cli.common import (
+    LINE_LENGTH,
+    CommandError,
+    EnvFlag,
+    ForceFlag,
+    JsonFlag,
+    PrivacyFlag,
+    note,
+    whole,
+)
 from fog_compute.cli.output import write, write_bytes
 from fog_compute.cli.outputs import NotWritten, OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.progress import Bar
@@ -57,12 +66,7 @@ def map_inputs(
             " default as a file if an argument holds {}.",
         ),
     ] = None,
-    privacy: Annotated[
-        PrivacyLevel,
-        Parameter(
-            help="1, 3, 5 or 7 mix nodes on each path; at public, one node sees you and the worker."
-        ),
-    ] = PrivacyLevel.PRIVATE,
+    privacy: PrivacyFlag = PrivacyLevel.PRIVATE,
     wall: Annotated[str | None, Parameter(help="How long each task may run.")] = None,
     memory: Annotated[
         str | None, Parameter(help="Memory that each task may use, such as 64MiB.")
@@ -70,14 +74,7 @@ def map_inputs(
     fuel: Annotated[
         int | None, Parameter(help="Instructions that each task may use.", converter=whole)
     ] = None,
-    env: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative=(),
-            allow_leading_hyphen=True,
-            help="Environment variable for the module, as NAME=VALUE; may be given many times.",
-        ),
-    ] = (),
+    env: EnvFlag = (),
     strategy: Annotated[
         Strategy | None,
         Parameter(help="How to choose the workers; by default as the privacy level needs it."),
@@ -91,9 +88,7 @@ def map_inputs(
             " of the inputs."
         ),
     ] = None,
-    force: Annotated[
-        bool, Parameter(negative=(), help="Replace files that stand in that folder already.")
-    ] = False,
+    force: ForceFlag = False,
     max_failures: Annotated[
         int | None,
         Parameter(help="Cancel the others when more than so many failed.", converter=whole),

@@ -13,7 +13,15 @@ from cyclopts import Parameter
 from fog_compute.cli.answers import New
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import TIMED_OUT, USAGE
-from fog_compute.cli.common import CommandError, JsonFlag, note, whole
+from fog_compute.cli.common import (
+    CommandError,
+    EnvFlag,
+    ForceFlag,
+    JsonFlag,
+    PrivacyFlag,
+    note,
+    whole,
+)
 from fog_compute.cli.follow import Follower
 from fog_compute.cli.outputs import OutputFolder
 from fog_compute.cli.patience import OutOfTime, Patience
@@ -65,12 +73,7 @@ def run(
         TaskKind | None,
         Parameter(help="What the file is; by default python for *.py and #!…python, else wasm."),
     ] = None,
-    privacy: Annotated[
-        PrivacyLevel,
-        Parameter(
-            help="1, 3, 5 or 7 mix nodes on each path; at public, one node sees you and the worker."
-        ),
-    ] = PrivacyLevel.PRIVATE,
+    privacy: PrivacyFlag = PrivacyLevel.PRIVATE,
     group: Annotated[
         str,
         Parameter(help="Group whose workers may run it; by default your fog's first."),
@@ -100,17 +103,8 @@ def run(
         str | None,
         Parameter(help="Folder for the files that it leaves below out/; made if need be."),
     ] = None,
-    force: Annotated[
-        bool, Parameter(negative=(), help="Replace files that stand in that folder already.")
-    ] = False,
-    env: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative=(),
-            allow_leading_hyphen=True,
-            help="Environment variable for the module, as NAME=VALUE; may be given many times.",
-        ),
-    ] = (),
+    force: ForceFlag = False,
+    env: EnvFlag = (),
     seed: Annotated[
         str | None,
         Parameter(

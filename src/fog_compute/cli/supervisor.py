@@ -25,6 +25,7 @@ from fog_compute.hosts import loopback_like
 from fog_compute.lifetime import hangup_counts
 from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.text import one_line
+from fog_compute.writing import write_private
 
 __all__ = ["Report", "Supervisor", "net_times", "settings_environment"]
 
@@ -221,10 +222,8 @@ class Supervisor:
             "troubles": {name: reason for name, reason in self._troubles.items() if reason},
         }
         path = self._layout.state_file
-        fresh = path.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
-            fresh.replace(path)
+            write_private(path, (json.dumps(state, indent=2) + "\n").encode(), lasting=False)
         except OSError as error:
             if not self._untold:
                 note(f"{path} cannot be written ({error.strerror}): `fog status` shows less")

@@ -70,7 +70,7 @@ _LEVELS: Final = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_QUIET_LIBRARIES: Final = ("aiosqlite", "alembic", "asyncio", "httpcore2", "httpx2", "sqlalchemy")
+_QUIET_LIBRARIES: Final = ("alembic", "asyncio", "httpcore2", "httpx2", "sqlalchemy")
 
 
 def get_logger(target: str) -> FilteringBoundLogger:

@@ -22,7 +22,6 @@ from fog_compute.tasks.ids import new_task_id, time_of
 from fog_compute.tasks.model import (
     INPUT_BYTES,
     OPEN_ATTEMPT_STATES,
-    OPEN_TASK_STATES,
     Attempt,
     Task,
     TaskSpec,
@@ -276,16 +275,6 @@ class Tasks(Reader):
             .where(attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
             .where(tasks.c.attempt == attempts.c.handle)
             .order_by(tasks.c.id)
-        )
-        return [task_of(row) for row in await self.rows(query)]
-
-    async def open_tasks(self, limit: int | None = None) -> Sequence[Task]:
-        """Return every task that is not over, oldest first."""
-        query = (
-            select(schema.tasks)
-            .where(schema.tasks.c.state.in_([s.value for s in OPEN_TASK_STATES]))
-            .order_by(schema.tasks.c.id)
-            .limit(limit)
         )
         return [task_of(row) for row in await self.rows(query)]
 

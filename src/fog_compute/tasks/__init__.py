@@ -4,7 +4,6 @@ from fog_compute.tasks.ids import new_handle, new_task_id, seed_from, seed_of
 from fog_compute.tasks.model import (
     ATTEMPT_TRANSITIONS,
     OPEN_ATTEMPT_STATES,
-    OPEN_TASK_STATES,
     TRANSITIONS,
     WAITING_TASK_STATES,
     Attempt,
@@ -27,7 +26,6 @@ from fog_compute.tasks.result import ResultHead, TaskResult
 __all__ = [
     "ATTEMPT_TRANSITIONS",
     "OPEN_ATTEMPT_STATES",
-    "OPEN_TASK_STATES",
     "TRANSITIONS",
     "WAITING_TASK_STATES",
     "Attempt",

@@ -211,7 +211,6 @@ WAITING_TASK_STATES: Final = frozenset(
 )
 """States in which a task waits for a worker: no attempt of it is open."""
 
-OPEN_TASK_STATES: Final = frozenset(s for s, out in TRANSITIONS.items() if out)
 OPEN_ATTEMPT_STATES: Final = frozenset(s for s, out in ATTEMPT_TRANSITIONS.items() if out)
 
 

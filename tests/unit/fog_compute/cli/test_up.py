@@ -10,7 +10,7 @@ import pytest
 
 from fog_compute import spawn
 from fog_compute.cli.common import CommandError
-from fog_compute.cli.up import relay
+from fog_compute.cli.starting import relay
 
 NOISE = (
     "a library says hello",
