@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.integration.clocks import build_shim
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile(
@@ -51,12 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def wall_clock_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library to preload that moves the wall clock by what the file `FAKE_CLOCK` says."""
-    compiler = shutil.which("cc")
-    if compiler is None:
+    library = build_shim(tmp_path_factory.mktemp("shims"))
+    if library is None:
         pytest.skip("there is no C compiler to build the library that moves the wall clock")
-    library = tmp_path_factory.mktemp("shims") / "wallclock.so"
-    source = Path(__file__).parent / "shims" / "wallclock.c"
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O2", "-o", library, source], check=True, timeout=60
-    )
     return library

@@ -16,12 +16,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import pytest
 
+from tests.integration.blows import JUMPS_S, Blow
 from tests.integration.clocks import JumpingClock
 from tests.integration.conftest import scripts_folder
 from tests.integration.correspondent import GAPS, Books
@@ -31,31 +31,7 @@ from tests.integration.replays import Replays, replaying
 ROOT: Final = Path(__file__).resolve().parents[2]
 NAMES: Final = ("alice", "bob")
 KINDS: Final = ("entry", "middle", "exit")
-JUMPS_S: Final = (-3_600, 45, -1, 86_400, -45, 3_600)
 NUMBERS: Final = 4
-
-Kind = Literal["kill", "freeze", "jump"]
-
-
-@dataclass(frozen=True, slots=True)
-class Blow:
-    """One thing that goes wrong.
-
-    Attributes:
-        kind: what it is.
-        target: the class of processes that it hits: a kind of node, any ``node``, ``authority``,
-            ``client``, or ``all`` of them.
-        seconds: how long it freezes, or how far the clock jumps.
-    """
-
-    kind: Kind
-    target: str
-    seconds: float = 0.0
-
-    @property
-    def label(self) -> str:
-        """The class in which it is counted."""
-        return f"{self.kind} {self.target}"
 
 
 def drawn(choose: random.Random, rounds: int, freeze_s: float) -> list[Blow]:
