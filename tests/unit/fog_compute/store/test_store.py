@@ -7,6 +7,8 @@ import errno
 import hashlib
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ import pytest
 import pytest_asyncio
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine
 
 from fog_compute.errors import InvalidTask, NotFound, StoreError, StoreUnusable
@@ -653,6 +656,31 @@ async def test_the_migrations_make_the_tables_that_the_code_expects(store: Store
 
     with store._writing.connect() as connection:
         assert differences(connection) == []
+
+
+def test_the_newest_migration_is_the_one_that_the_code_names() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrate._SCRIPTS))
+
+    assert ScriptDirectory.from_config(config).get_current_head() == migrate.HEAD
+
+
+OPEN = """
+import asyncio, sys
+from fog_compute.store import Store
+async def main():
+    async with await Store.open(sys.argv[1]): pass
+asyncio.run(main())
+print("alembic" in sys.modules)
+"""
+
+
+def test_who_comes_back_to_its_own_store_does_not_load_what_migrates(url: str) -> None:
+    def loads() -> str:
+        words = [sys.executable, "-c", OPEN, url]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert [loads(), loads()] == ["True", "False"]
 
 
 @pytest.mark.asyncio
