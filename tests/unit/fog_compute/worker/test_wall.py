@@ -18,6 +18,7 @@ from fog_compute.worker.slot import RunnerSlot
 from fog_compute.worker.wall import landlock
 from fog_compute.worker.wall.calls import MACHINES
 from fog_compute.worker.wall.seccomp import ALLOWED, assemble
+from tests import measured
 
 from .conftest import DEADLINE_S, Refuse
 
@@ -28,6 +29,7 @@ TRIES = textwrap.dedent(
     import ctypes, errno, json, os, socket, sys, threading
     from pathlib import Path
     from fog_compute.worker import wall
+    from tests.measured import Lines
 
     folder, victim, port, names = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     libc = ctypes.CDLL(None, use_errno=True)
@@ -35,7 +37,8 @@ TRIES = textwrap.dedent(
     for name in list(wall._WALLS):
         if name not in names.split(","):
             del wall._WALLS[name]
-    walls = wall.raise_walls(rooms)
+    with Lines() as lines:
+        walls = wall.raise_walls(rooms)
 
     def call(name, *arguments):
         if getattr(libc, name)(*arguments) < 0:
@@ -107,7 +110,8 @@ TRIES = textwrap.dedent(
     sets = {name: status(name) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd")}
     sets["NoNewPrivs"] = status("NoNewPrivs")
     print(json.dumps({
-        "came": came, "sets": sets, "walls": {one.name: [one.stands, one.says] for one in walls}
+        "came": came, "sets": sets, "walls": {one.name: [one.stands, one.says] for one in walls},
+        "lines": lines.text,
     }))
     """
 )
@@ -140,9 +144,11 @@ class Tried:
                 text=True,
                 timeout=DEADLINE_S,
                 check=False,
+                env=measured.environment(),
             )
         assert ended.returncode == 0, ended.stderr
         found = json.loads(ended.stdout.splitlines()[-1])
+        measured.add(found["lines"])
         self.came: dict[str, str] = found["came"]
         self.sets: dict[str, str] = found["sets"]
         self.walls: dict[str, list[object]] = found["walls"]
