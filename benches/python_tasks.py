@@ -18,8 +18,9 @@ import psutil
 
 from fog_compute.tasks import Limits
 from fog_compute.tasks.runtimes import SCRIPT
+from fog_compute.worker.job import Job
 from fog_compute.worker.python import PythonRuntime, script_job
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.slot import RunnerSlot
 
 SECONDS = 10.0
 WARM = 3

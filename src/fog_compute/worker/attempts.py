@@ -20,10 +20,11 @@ from fog_compute.tasks.runtimes import script_name
 from fog_compute.tasks.sealing import OVERHEAD, WrongName, open_blob
 from fog_compute.tasks.wire import limits_from_wire
 from fog_compute.worker.cache import BlobCache, BlobGone
+from fog_compute.worker.job import Job, LoadModule
 from fog_compute.worker.python import PythonRuntime, script_job
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.shares import Owner
-from fog_compute.worker.slot import Job, LoadModule, RunnerSlot
+from fog_compute.worker.slot import RunnerSlot
 from fog_compute.worker.threads import beside
 
 

@@ -251,7 +251,7 @@ class Holdings:
             running = held.state == RUNNING and held.slot is not None
             if not running or held.slot is None:
                 return AttemptStatus(handle, held.state), {}
-            tail, compiling = held.slot.log_tail(), held.slot.compiling
+            tail, compiling = held.slot.place.log_tail(), held.slot.compiling
             return AttemptStatus(handle, held.state, log_tail=tail, compiling=compiling), {}
         kept = self._journal.get(handle, offset, length)
         if kept is None:

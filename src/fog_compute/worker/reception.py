@@ -57,9 +57,9 @@ from fog_compute.worker.door import Door
 from fog_compute.worker.holdings import Holdings
 from fog_compute.worker.journal import JournalUnusable
 from fog_compute.worker.shares import Owner
-from fog_compute.worker.slot import NoRoom
 from fog_compute.worker.slots import Slots
 from fog_compute.worker.waiting import WaitingRoom
+from fog_compute.worker.workplace import NoRoom
 
 __all__ = ["Reception"]
 

@@ -19,11 +19,13 @@ from fog_compute.worker.attempts import Held, loader, open_job
 from fog_compute.worker.cache import BlobCache, BlobGone
 from fog_compute.worker.holdings import Holdings
 from fog_compute.worker.journal import JournalUnusable
+from fog_compute.worker.process import RunnerLost
 from fog_compute.worker.protocol import NEVER_EXITED, Wall
 from fog_compute.worker.python import Preparation, PythonUnusable
 from fog_compute.worker.release import Releases
 from fog_compute.worker.settings import WorkerSettings
-from fog_compute.worker.slot import FREE_BYTES, NoRoom, RunnerLost, RunnerSlot, room_for
+from fog_compute.worker.slot import RunnerSlot
+from fog_compute.worker.workplace import FREE_BYTES, NoRoom, room_for
 
 __all__ = ["Slots"]
 
@@ -123,7 +125,7 @@ class Slots:
     def check_room(self, limits: Limits) -> None:
         """Raise `NoRoom` if the disk has too little for a task with ``limits`` to be begun."""
         for slot in self._slots[:1]:  # they share a disk
-            slot.check_free(room_for(limits))
+            slot.place.check_free(room_for(limits))
 
     async def serve(self, slot: RunnerSlot) -> None:
         """Run one attempt after the other in a slot, until cancelled."""
@@ -186,7 +188,7 @@ class Slots:
             try:
                 await slot.start()
                 if lacking is not None:
-                    slot.check_room(lacking.needed)
+                    slot.place.check_room(lacking.needed)
                     lacking = None
             except RunnerLost as err:
                 await self._give_up(slot, err.message)

@@ -14,9 +14,11 @@ from fog_compute.observability import get_logger
 from fog_compute.tasks.model import Limits
 from fog_compute.tasks.runtimes import SCRIPT
 from fog_compute.units import MIB
+from fog_compute.worker.job import Job
+from fog_compute.worker.process import RunnerLost
 from fog_compute.worker.python.runtime import PythonRuntime, PythonUnusable
 from fog_compute.worker.python.script import script_job
-from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
+from fog_compute.worker.slot import RunnerSlot
 from fog_compute.worker.threads import beside
 from fog_compute.writing import write_private
 

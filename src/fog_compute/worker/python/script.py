@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
+from fog_compute.worker.job import Job
 from fog_compute.worker.python.runtime import PythonRuntime
-from fog_compute.worker.slot import Job
 
 __all__ = ["script_job"]
 

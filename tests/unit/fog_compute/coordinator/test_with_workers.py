@@ -25,9 +25,10 @@ from fog_compute.testing import ManualClock, MemoryNetwork
 from fog_compute.units import GIB
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.worker.agent import WorkerAgent
+from fog_compute.worker.job import Job, LoadModule
 from fog_compute.worker.publishing import Served
 from fog_compute.worker.settings import WorkerSettings
-from fog_compute.worker.slot import Job, LoadModule, RunnerSlot
+from fog_compute.worker.slot import RunnerSlot
 from tests.members import MEMBERS
 
 from .scripted import Fog, open_fog
@@ -41,6 +42,7 @@ class Runner(RunnerSlot):
     """Gives standard input back after a random time, without a process."""
 
     def __init__(self, folder: Path, clock: ManualClock, rng: Random) -> None:
+        folder.mkdir(parents=True, exist_ok=True)  # where there is room for a task
         super().__init__(folder, folder / "compiled")
         self._clock = clock
         self._rng = rng
@@ -57,9 +59,6 @@ class Runner(RunnerSlot):
         stdin = job.stdin if isinstance(job.stdin, bytes) else b""
         await self._clock.sleep(self._rng.choice((0.0, 0.1, 2.0)))
         return TaskResult(0, stdin, b"", 1, 2, 3)
-
-    def check_free(self, needed: int) -> None:
-        pass
 
     async def close(self) -> None:
         pass

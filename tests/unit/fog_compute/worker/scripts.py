@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from fog_compute.tasks import Limits, TaskResult
 from fog_compute.tasks.runtimes import PYTHON
+from fog_compute.worker.job import Job
 from fog_compute.worker.python import PythonRuntime, script_job
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.slot import RunnerSlot
 
 
 def installed() -> bool:

@@ -14,7 +14,8 @@ from fog_compute.tasks import Limits
 from fog_compute.tasks.result import TaskResult
 from fog_compute.units import MIB
 from fog_compute.worker.footprint import own_bytes
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.job import Job
+from fog_compute.worker.slot import RunnerSlot
 
 from . import guests
 from .conftest import DEADLINE_S

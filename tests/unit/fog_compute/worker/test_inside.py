@@ -18,7 +18,8 @@ import wasmtime
 
 from fog_compute.tasks import Limits, TaskResult
 from fog_compute.units import KIB, MIB
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.job import Job
+from fog_compute.worker.slot import RunnerSlot
 
 from . import guests, scripted
 from .inside import InsideSlots
@@ -114,7 +115,7 @@ async def test_every_guest_ends_alike_with_walls_and_without(
             walled, bare = [await run(slot, module, b"input", limits, turn) for slot in both]
             assert walled == bare, name
         for slot in both:
-            await slot._discard()  # the next runner finds what this one compiled
+            await slot._runner.end()  # the next runner finds what this one compiled
 
 
 async def test_whatever_a_guest_calls_is_answered_alike_with_walls_and_without(

@@ -14,7 +14,8 @@ from fog_compute.tasks import Fault, Limits, TaskResult
 from fog_compute.tasks.folder import FOLDER_DEPTH, FOLDER_ENTRIES
 from fog_compute.units import KIB, MIB
 from fog_compute.worker.folders import exceeds
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.job import Job
+from fog_compute.worker.slot import RunnerSlot
 
 from . import guests
 

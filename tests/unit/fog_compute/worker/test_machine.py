@@ -25,8 +25,10 @@ from fog_compute.tasks.messages import LOST, RETURNED, Accepted, Ack, Busy, Canc
 from fog_compute.units import GIB, KIB, MIB
 from fog_compute.worker.engine import PROFILES, Sandbox
 from fog_compute.worker.footprint import Footprint, left_behind
+from fog_compute.worker.job import Job
+from fog_compute.worker.process import RunnerLost
 from fog_compute.worker.protocol import Run
-from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
+from fog_compute.worker.slot import RunnerSlot
 
 from . import guests
 from .conftest import DEADLINE_S, Refuse, Requester, Start, handle_of
@@ -38,7 +40,9 @@ TRIES = textwrap.dedent(
     import asyncio, os, resource, sys
     from pathlib import Path
     from fog_compute.tasks import Limits
-    from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
+    from fog_compute.worker.job import Job
+    from fog_compute.worker.process import RunnerLost
+    from fog_compute.worker.slot import RunnerSlot
 
     home = Path(sys.argv[1])
     for setting in sys.argv[2:]:

@@ -10,8 +10,9 @@ import pytest
 
 from fog_compute.tasks import Fault, Limits
 from fog_compute.tasks.result import OutputFile, TaskResult
+from fog_compute.worker.job import Job
 from fog_compute.worker.outputs import OutputRefused, read_outputs
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.slot import RunnerSlot
 
 from . import scripted
 from .scripted import OUT, WORK, Script

@@ -12,7 +12,7 @@ import pytest
 from fog_compute.tasks import Fault
 from fog_compute.tasks.messages import RETURNED, Accepted, Ack, Busy, Cancel, NeedModule, Submit
 from fog_compute.units import GIB
-from fog_compute.worker import slot, slots
+from fog_compute.worker import slots, workplace
 from fog_compute.worker.journal import Journal, JournalUnusable
 
 from . import guests
@@ -45,7 +45,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Bytes that are free, to be changed by the test."""
     free = [10 * GIB]
-    monkeypatch.setattr(slot, "free_bytes", lambda _: free[0])
+    monkeypatch.setattr(workplace, "free_bytes", lambda _: free[0])
     return free
 
 
@@ -90,7 +90,7 @@ async def test_a_task_for_which_the_disk_has_no_room_is_put_off_and_a_smaller_on
     limits = large.orders[0].limits
     disk[0] = limits.scratch_bytes
     assert isinstance(await requester.submit(large), Busy)
-    disk[0] = limits.scratch_bytes + slot.FREE_BYTES
+    disk[0] = limits.scratch_bytes + workplace.FREE_BYTES
     assert (await requester.run(large)).stdout == b"hello\n"
     assert worker.troubles == []
 

@@ -24,7 +24,8 @@ OWNER = textwrap.dedent(
     import asyncio, sys
     from pathlib import Path
     from fog_compute.tasks import Limits
-    from fog_compute.worker.slot import Job, RunnerSlot
+    from fog_compute.worker.job import Job
+    from fog_compute.worker.slot import RunnerSlot
 
     async def main():
         home = Path(sys.argv[1])
@@ -36,7 +37,7 @@ OWNER = textwrap.dedent(
         running = asyncio.create_task(
             slot.run(Job("m", (), None, {}, Limits(), bytes(32)), load)
         )
-        while slot.log_tail() != b"error":
+        while slot.place.log_tail() != b"error":
             await asyncio.sleep(0.005)
         print(slot.pid, flush=True)
         await running
@@ -49,7 +50,8 @@ RUNS_ONE = textwrap.dedent(
     import asyncio, sys
     from pathlib import Path
     from fog_compute.tasks import Limits
-    from fog_compute.worker.slot import Job, RunnerSlot
+    from fog_compute.worker.job import Job
+    from fog_compute.worker.slot import RunnerSlot
 
     async def main():
         home = Path(sys.argv[1])

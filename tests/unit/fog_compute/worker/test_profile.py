@@ -15,7 +15,8 @@ import wasmtime
 
 from fog_compute.tasks import Fault, Limits, TaskResult
 from fog_compute.tasks.preview1 import PREVIEW1
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.job import Job
+from fog_compute.worker.slot import RunnerSlot
 from fog_compute.worker.wasi import REPLACED
 
 from . import scripted

@@ -12,7 +12,8 @@ import pytest
 
 from fog_compute.tasks import Limits
 from fog_compute.tasks.result import TaskResult
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.job import Job
+from fog_compute.worker.slot import RunnerSlot
 
 PROGRAMS = Path(__file__).parents[3] / "programs"
 

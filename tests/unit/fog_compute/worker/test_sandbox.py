@@ -15,7 +15,9 @@ import pytest
 
 from fog_compute.tasks import Fault, Limits, TaskResult
 from fog_compute.units import KIB, MIB
-from fog_compute.worker.slot import Job, RunnerLost, RunnerSlot
+from fog_compute.worker.job import Job
+from fog_compute.worker.process import RunnerLost
+from fog_compute.worker.slot import RunnerSlot
 
 from . import guests
 from .conftest import DEADLINE_S
@@ -446,7 +448,7 @@ async def test_a_killed_runner_loses_its_attempt_and_nothing_else(slot: RunnerSl
     await slot.start()
     running = asyncio.create_task(run(slot, guests.SAYS_AND_LOOPS))
     async with asyncio.timeout(SECOND_TRY_S):
-        while slot.log_tail() != b"error":
+        while slot.place.log_tail() != b"error":
             await asyncio.sleep(0.005)
     assert slot.pid is not None
     os.kill(slot.pid, signal.SIGKILL)
@@ -462,7 +464,7 @@ async def test_cancelling_a_job_ends_its_runner(slot: RunnerSlot, tmp_path: Path
     assert pid is not None
     running = asyncio.create_task(run(slot, guests.SAYS_AND_LOOPS))
     async with asyncio.timeout(SECOND_TRY_S):
-        while slot.log_tail() != b"error":
+        while slot.place.log_tail() != b"error":
             await asyncio.sleep(0.005)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -476,15 +478,15 @@ async def test_cancelling_a_job_ends_its_runner(slot: RunnerSlot, tmp_path: Path
 async def test_closing_waits_for_a_runner_whose_end_was_cut_short(slot: RunnerSlot) -> None:
     """INV-TASK-20."""
     await slot.start()
-    process = slot._process
+    process = slot._runner._process
     assert process is not None
     running = asyncio.create_task(run(slot, guests.SAYS_AND_LOOPS))
     async with asyncio.timeout(SECOND_TRY_S):
-        while slot.log_tail() != b"error":
+        while slot.place.log_tail() != b"error":
             await asyncio.sleep(0.005)
     running.cancel()
     await asyncio.sleep(0)
-    while slot._process is not None:
+    while slot._runner._process is not None:
         await asyncio.sleep(0)
     running.cancel()
     await slot.close()

@@ -16,7 +16,8 @@ import pytest
 import pytest_asyncio
 
 from fog_compute.tasks import Limits
-from fog_compute.worker.slot import Job, RunnerSlot
+from fog_compute.worker.job import Job
+from fog_compute.worker.slot import RunnerSlot
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
