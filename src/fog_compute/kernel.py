@@ -1,17 +1,27 @@
-"""What a process asks of the Linux kernel about itself."""
+"""What a process asks of the Linux kernel about itself and its children."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
 import resource
 import signal
+from pathlib import Path
 from typing import Final
 
-__all__ = ["be_killed_with_parent", "give_up_privileges", "limits_of", "set_limits", "try_lock"]
+__all__ = [
+    "be_killed_with_parent",
+    "give_up_privileges",
+    "let_others_go_first",
+    "limits_of",
+    "set_limits",
+    "try_lock",
+]
 
+_LAST: Final = 19  # the nicest that a process can be
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
@@ -30,6 +40,19 @@ def give_up_privileges() -> bool:
     False where a sandbox refuses that.
     """
     return _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def let_others_go_first(pid: int) -> None:
+    """Give a process's threads, and those that they start, the processor time that is left over.
+
+    Where the kernel does not let that be, they compete as before.
+    """
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), _LAST)
+    # Sessions share the processors where the kernel groups by them, and niceness counts within one.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(_LAST), "ascii")
 
 
 def limits_of(which: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from fog_compute.clock import Clock
-from fog_compute.kernel import try_lock
+from fog_compute.kernel import let_others_go_first, try_lock
 from fog_compute.observability import get_logger
 from fog_compute.tasks.model import Limits
 from fog_compute.tasks.runtimes import SCRIPT
@@ -89,6 +89,9 @@ class Preparation:
         _log.info("python.preparing", interpreter=name)  # compiling takes some seconds, once
         job = Job("", (), None, {SCRIPT: _SCRIPT}, LIMITS, seed=bytes(32))
         async with self._turn():
+            await self._slot.start()
+            if (pid := self._slot.pid) is not None:
+                let_others_go_first(pid)  # tasks that came need no interpreter
             result = await self._slot.run(script_job(runtime, job, SCRIPT), runtime.load)
         version = " ".join(map(str, runtime.interpreter.version)).encode()
         if result.trap is not None or result.stdout.strip() != version:

@@ -18,13 +18,13 @@ import structlog
 import structlog.testing
 
 from fog_compute.errors import InvalidTask
-from fog_compute.kernel import try_lock
+from fog_compute.kernel import let_others_go_first, try_lock
 from fog_compute.tasks import Limits
 from fog_compute.tasks.messages import Rejected
 from fog_compute.tasks.runtimes import PYTHON, SCRIPT, script_name
 from fog_compute.testing import ManualClock
 from fog_compute.units import MIB
-from fog_compute.worker.python import Preparation, PythonRuntime, PythonUnusable
+from fog_compute.worker.python import Preparation, PythonRuntime, PythonUnusable, preparation
 from fog_compute.worker.python.preparation import LOOK_S
 
 from .conftest import DEADLINE_S, Requester, Start, altered
@@ -297,10 +297,17 @@ class Sleepers(ManualClock):
 
 
 async def test_workers_of_one_owner_compile_the_interpreter_once(
-    scripts: Scripts, tmp_path: Path, compiled: Path
+    scripts: Scripts, tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """INV-TASK-100."""
+    """INV-TASK-100, INV-TASK-130."""
     await scripts.run("0")
+    priorities: list[int] = []
+
+    def watched(pid: int) -> None:
+        let_others_go_first(pid)
+        priorities.append(os.getpriority(os.PRIO_PROCESS, pid))
+
+    monkeypatch.setattr(preparation, "let_others_go_first", watched)
     shared = tmp_path / "interpreters"
     shared.mkdir(mode=0o700)
     lock = os.open(shared / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -319,6 +326,7 @@ async def test_workers_of_one_owner_compile_the_interpreter_once(
             await clock.advance(LOOK_S)
             await asyncio.sleep(0.005)
     assert [one.result() for one in preparing] == [True, True]
+    assert priorities == [19, 19]
     for name in ("a", "b"):
         assert only_file(tmp_path / name / "compiled").samefile(code)
 
