@@ -86,6 +86,10 @@ bench: $(VENV)/deps.stamp ## Measure, on optimised builds of their own, and draw
 bench-long: build ## Let nodes run for long: memory, losses; half an hour
 	$(BIN)/python -m benches.long
 
+.PHONY: bench-chaos
+bench-chaos: build ## Kill and freeze the processes of a busy fog: what is lost, what is accepted twice; minutes
+	$(BIN)/python -m benches.chaos --keep
+
 .PHONY: docs
 docs: build ## Build the Rust reference and check that the pages match the code
 	cargo doc --locked --workspace --no-deps --exclude betanet-py

@@ -2,6 +2,7 @@
 
     python -m benches.chaos --events 25 --seed 1 --json
 
+With ``--keep`` the report goes to `benches/results/chaos.json`, as `make bench-chaos` has it.
 So many processes are killed, and frozen and jumps come on top. Each task has an answer that is
 known beforehand; what became of them is read from the store after the fog has stopped.
 """
@@ -16,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
+from benches import page
+from benches.origin import origin
 from tests.integration.blows import drawn
 from tests.integration.clocks import build_shim
 from tests.integration.upheaval import Upheaval
@@ -50,10 +53,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=EVENTS, help="processes to kill")
     parser.add_argument("--seed", default=str(random.SystemRandom().randrange(2**32)))
+    parser.add_argument("--keep", action="store_true", help="keep the report among the results")
     parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
     options = parser.parse_args()
     _note(f"seed {options.seed}")
     report = measure(options.events, options.seed)
+    if options.keep:
+        kept = report | origin("crates", "src", "Cargo.lock")
+        page.CHAOS.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", "utf-8")
+        page.write()
     if options.json:
         sys.stdout.write(json.dumps(report, indent=2, sort_keys=True) + "\n")
     else:

@@ -7,30 +7,14 @@ other things meanwhile.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
-import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 from benches import page
-from benches.report import Cargo, run
-
-
-def machine() -> str:
-    """The processor and how many of its threads there are."""
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    model = models[0] if models else "unknown processor"
-    return f"{model}, {os.cpu_count()} threads, {platform.machine()}"
-
-
-def commit() -> str:
-    """The commit, marked where files differ from it."""
-    changes = run("git", "status", "--porcelain", "--", "crates", "Cargo.lock")
-    return run("git", "rev-parse", "HEAD").strip() + (" with changes" if changes else "")
+from benches.origin import origin
+from benches.report import Cargo
 
 
 def found(cargo: Cargo, program: str, *arguments: str) -> list[Any]:
@@ -53,9 +37,7 @@ def main() -> None:
 def write(profile: str, **runs: Any) -> None:
     """Keep what was found and draw the page anew."""
     report = {
-        "machine": machine(),
-        "commit": commit(),
-        "measured": dt.datetime.now(dt.UTC).isoformat(timespec="minutes"),
+        **origin("crates", "Cargo.lock"),
         "rust_profile": profile,
         **runs,
     }

@@ -16,6 +16,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "benchmarks"
 RESULTS = ROOT / "benches" / "results"
 LONG = RESULTS / "long.json"
+CHAOS = RESULTS / "chaos.json"
 PATHS = ("ifma", "avx2", "scalar")
 OURS, THEIRS, BAR = "#1f77b4", "#9a9a9a", 22
 
@@ -104,6 +105,25 @@ def plots(reports: dict[str, Report]) -> dict[str, str]:
             "MB/s; longer is better",
             {"3 hops": "e2e3_mb_per_s", "7 hops": "e2e7_mb_per_s"},
         ),
+        "tasks": (
+            "Tasks that echo, two workers, all on two cores",
+            "tasks a second; longer is better",
+            {
+                "module, 3 hops": "task_private_per_s",
+                "module, 1 hop": "task_public_per_s",
+                "script, 3 hops": "task_python_per_s",
+            },
+        ),
+        "planning": (
+            "Planning, by the length of the queue",
+            "µs of processor time a task; the same length is better",
+            {f"{queued} queued": f"plan_us_per_task_{key}" for key, queued in QUEUES.items()},
+        ),
+        "planning-memory": (
+            "Memory of the process that plans, by the length of the queue",
+            "MiB; the same length is better",
+            {f"{queued} queued": f"plan_rss_mib_{key}" for key, queued in QUEUES.items()},
+        ),
     }
     for file, (title, unit, names) in groups.items():
         bars: Bars = [
@@ -116,6 +136,9 @@ def plots(reports: dict[str, Report]) -> dict[str, str]:
             found[f"{file}.svg"] = plot(title, unit, bars)
     return found
 
+
+QUEUES = {"1k": "1,000", "10k": "10,000", "100k": "100,000"}
+"""Lengths of the queue with which planning is measured, as figures name them and people do."""
 
 MODES = {
     "rss_growth_bytes_1e6": "Python, 2 workers, a million packets",
@@ -142,7 +165,15 @@ MODES = {
     "task_python_per_s": "a script that echoes, 3 hops, as above",
     "backend_ms_per_task": "processor time of the backend while `task_private_per_s` is counted",
     "worker_ms_per_task": "processor time of both workers then, without their runners",
-    "plan_us_per_task_100k": "processor time of planning, 100,000 tasks queued",
+    **{
+        f"plan_us_per_task_{key}": f"processor time of planning, {queued} tasks queued"
+        for key, queued in QUEUES.items()
+    },
+    **{f"plan_rss_mib_{key}": "resident, of the process that plans" for key in QUEUES},
+    "big_task_private_s": "20 MB of CSV through a Go program of 3 MB, from `fog run` on a new fog",
+    "big_task_secret_s": "the same, 7 hops",
+    "chaos_lost": "tasks of the last `make bench-chaos` that did not come to their end",
+    "chaos_twice": "of those, accepted more than once",
 }
 """How figures with names of their own were measured."""
 
@@ -265,6 +296,7 @@ def render(reports: dict[str, Report]) -> str:
         ),
         "",
         *(long_runs(json.loads(LONG.read_text("utf-8"))) if LONG.exists() else ()),
+        *(chaos_run(json.loads(CHAOS.read_text("utf-8"))) if CHAOS.exists() else ()),
     ]
     return "\n".join(lines)
 
@@ -285,6 +317,36 @@ def long_runs(report: Report) -> list[str]:
         "|---" * 2 + "|",
         *(kind(report[name]) for name, kind in kinds.items() if name in report),
         *(lossy_row(found) for found in report.get("lossy", ())),
+        "",
+    ]
+
+
+def chaos_run(report: Report) -> list[str]:
+    """What `make bench-chaos` has found."""
+    kills = ", ".join(f"{name} {count}" for name, count in sorted(report["kills"].items()))
+    freezes = ", ".join(f"{name} {count}" for name, count in sorted(report["freezes"].items()))
+    answers = report["backend_answers_s"]
+    return [
+        "## Chaos",
+        "",
+        (
+            f"`make bench-chaos` on {report['machine']}, {report['measured']}, commit"
+            f" `{report['commit']}`, seed {report['seed']}; the raw figures are in"
+            " `benches/results/chaos.json`."
+        ),
+        "",
+        row("what", "found"),
+        "|---" * 2 + "|",
+        row("killed", kills),
+        row("frozen", freezes or "–"),
+        row("jumps of the wall clock", report["jumps"]),
+        row("tasks", f"{report['tasks']:,}, in {report['attempts']:,} attempts"),
+        row(
+            "lost, accepted twice, wrong",
+            ", ".join(str(report[f"chaos_{name}"]) for name in ("lost", "twice", "wrong")),
+        ),
+        row("seconds until a killed backend answers", ", ".join(map(str, answers)) or "–"),
+        row("until it works on", ", ".join(map(str, report["recovery_s"].get("backend", ())))),
         "",
     ]
 

@@ -87,7 +87,7 @@ async def measure(folder: Path, length: int) -> dict[str, float]:
                 await work.apply([Reported(handle, RESULT), Settled(handle)])
         return {
             "plan_us_per_task": spent / planned * 1e6,
-            "rss_mib": memory_mib(),
+            "plan_rss_mib": memory_mib(),
             "rss_growth_mib": memory_mib() - before,
             "recovery_ms": recovered_ms,
         }
@@ -105,16 +105,19 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps(asyncio.run(measure(Path(folder), int(sys.argv[1])))))
         return
-    found: dict[str, float] = {}
+    summary: dict[str, float] = {}
+    details: dict[str, dict[str, float]] = {}
     for length in LENGTHS:
         command = [sys.executable, __file__, str(length)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         ran = subprocess.run(
             command, stdout=subprocess.PIPE, text=True, check=True, env=environment
         )
-        for name, value in json.loads(ran.stdout.splitlines()[-1]).items():
-            found[f"{name}_{length // 1000}k"] = round(value, 2)
-    print(json.dumps(found, indent=1))
+        name = f"{length // 1000}k"
+        details[name] = json.loads(ran.stdout.splitlines()[-1])
+        for figure in ("plan_us_per_task", "plan_rss_mib"):
+            summary[f"{figure}_{name}"] = round(details[name][figure], 2)
+    print(json.dumps({"summary": summary, "details": details}, indent=1))
 
 
 if __name__ == "__main__":

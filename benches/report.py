@@ -125,11 +125,15 @@ def main() -> None:
     note_load()
     tasks = json.loads(run(python, "benches/tasks.py", f"{SECONDS}s"))
     note_load()
+    plan = json.loads(run(python, "benches/plan.py"))
+    note_load()
+    big = json.loads(run(python, "benches/big_task.py"))
+    note_load()
     summary = node | {name: e2e[name] for name in E2E} | batches["summary"] | client
-    summary |= tasks["summary"]
+    summary |= tasks["summary"] | plan["summary"] | big["summary"] | chaos()
     report["summary"] |= summary
     report["details"] |= {"node": phases, "e2e": e2e, "python": batches["details"]}
-    report["details"]["tasks"] = tasks["details"]
+    report["details"] |= {"tasks": tasks["details"], "plan": plan["details"]}
     stolen_after, all_after = stolen()
     report["steal_percent"] = round(
         100 * (stolen_after - stolen_before) / (all_after - all_before), 3
@@ -143,6 +147,15 @@ def main() -> None:
         (page.RESULTS / f"{name}.json").write_text(text, "utf-8")
     page.write()
     sys.stdout.write(json.dumps(summary, indent=2) + "\n")
+
+
+def chaos() -> dict[str, float]:
+    """What the last run of `make bench-chaos` found: it takes too long to be part of this."""
+    file = page.CHAOS
+    if not file.exists():
+        return {}
+    found = json.loads(file.read_text("utf-8"))
+    return {name: found[name] for name in ("chaos_lost", "chaos_twice")}
 
 
 def forced() -> str:

@@ -10,12 +10,15 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 FOG = Path(sys.executable).with_name("fog")
 WORKERS = "2"
 STOP_S = 60
+KINDS_S = 120
+"""How long workers may take until they offer each kind: an interpreter is compiled first."""
 
 
 def measure(seconds: str, kinds: str = "") -> dict[str, Any]:
@@ -32,8 +35,18 @@ def measure(seconds: str, kinds: str = "") -> dict[str, Any]:
             command: list[str | Path] = [FOG, *arguments]
             return subprocess.run(command, check=True, env=environment, text=True, **more)
 
+        def offered() -> list[list[str]]:
+            listed = fog("worker", "ls", "--json", stdout=subprocess.PIPE).stdout
+            return [worker["kinds"] for worker in json.loads(listed)]
+
         fog("up", "--detach", "--port", "0", stdout=sys.stderr)
         try:
+            wanted = set(kinds.split(",") if kinds else ("wasm", "python"))
+            give_up_at = time.monotonic() + KINDS_S
+            while not all(wanted <= set(found) for found in offered() or [[]]):
+                if time.monotonic() > give_up_at:
+                    sys.exit(f"the workers do not offer {', '.join(sorted(wanted))}")
+                time.sleep(0.5)
             done = fog("bench", "tasks", "--seconds", seconds, "--json", stdout=subprocess.PIPE)
         finally:
             fog("down", stdout=sys.stderr, timeout=STOP_S)
