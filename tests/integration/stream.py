@@ -330,14 +330,14 @@ class Ledger:
         twice: tasks of which more than one attempt, event, result or row is the accepted one.
         attempts: how many attempts there were, by how they ended.
         tries: most attempts of one task.
-        left: results that a worker still keeps although their task has another, or this one.
+        left: how many results workers still keep, by what became of their attempt.
     """
 
     lost: dict[str, str]
     twice: dict[str, str]
     attempts: dict[str, int]
     tries: int
-    left: int
+    left: dict[str, int]
 
 
 def read_ledger(layout: HomeLayout, wanted: Iterable[str], workers: int) -> Ledger:
@@ -362,12 +362,11 @@ def read_ledger(layout: HomeLayout, wanted: Iterable[str], workers: int) -> Ledg
     twice |= dict.fromkeys(states.keys() - asked, "made without being asked for")
     if counted != len(accepted):
         twice["statistics"] = f"{counted} counted, {len(accepted)} accepted"
-    handles = {bytes.fromhex(handle) for handle, _, _ in rows}
-    left = 0
+    ended = {bytes.fromhex(handle): state for handle, _, state in rows}
+    left: Counter[str] = Counter()
     for index in range(workers):
-        kept = set(_kept(layout.worker(index) / "attempts.db"))
-        assert kept <= handles, f"worker-{index} keeps results that nobody asked for"
-        left += len(kept)
+        kept = _kept(layout.worker(index) / "attempts.db")
+        left.update(ended.get(handle, "nobody's") for handle in kept)
     return Ledger(
         lost,
         twice,

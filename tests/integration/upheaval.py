@@ -16,9 +16,9 @@ import psutil
 from fog_compute.cli.client import Backend
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
-from tests.integration.blows import CLASSES, Blow, Processes
+from tests.integration.blows import CLASSES, OWNER, Blow, Processes
 from tests.integration.clocks import JumpingClock
-from tests.integration.fogs import START_S, TASK_S, RunningFog, running_fog, until
+from tests.integration.fogs import START_S, TASK_S, running_fog, until
 from tests.integration.stream import TaskStream, last_event, read_ledger
 
 WORKERS: Final = 3
@@ -28,12 +28,11 @@ SETTINGS: Final = {
     "FOG_RESULT_TTL_S": str(10 * 365 * 86_400),
     "FOG_LEASE_S": "10",  # some freezes are longer
 }
-AT_ONCE: Final = 8
+AT_ONCE: Final = 14
 LIVE_S: Final = 1.5
 """Longest pause between two blows, in which the fog does its work."""
+HURRIED_S: Final = 0.3
 OVER_S: Final = 240.0
-PAUSE_S: Final = 0.02
-ANSWER_S: Final = 30.0
 
 Tell = Callable[[str], object]
 
@@ -56,26 +55,32 @@ class Upheaval:
     def live_through(self, blows: Sequence[Blow]) -> dict[str, Any]:
         """Deal all blows, let every task come to its end, and say what there is then."""
         began = time.monotonic()
-        environment = {**self._clock.environment, **SETTINGS}
-        with running_fog(self._home, *FLAGS, environment=environment) as fog:
-            with self._stream(fog) as stream:
+        with contextlib.ExitStack() as self._fogs:
+            self._start()
+            with self._streaming() as stream:
                 for number, blow in enumerate(blows):
                     self._tell(f"{time.monotonic() - began:6.1f} s, blow {number}: {blow}")
-                    self._deal(fog, stream, blow)
-                    self._choose_pause()
+                    self._deal(stream, blow)
+                    self._pause(HURRIED_S if blow.hurried else LIVE_S)
                 self._tell(f"{time.monotonic() - began:6.1f} s, all blows are dealt")
-                until(stream.all_over, OVER_S, lambda: self._unfinished(fog, stream))
-            assert fog.stop() == 0, fog.log.read_text()[-3000:]
+                until(stream.all_over, OVER_S, lambda: self._unfinished(stream))
+            assert self._fog.stop() == 0, self._fog.log.read_text()[-3000:]
         return self._report(stream, time.monotonic() - began)
 
+    def _start(self) -> None:
+        environment = {**self._clock.environment, **SETTINGS}
+        self._fog = self._fogs.enter_context(
+            running_fog(self._home, *FLAGS, environment=environment)
+        )
+        self._processes = Processes(self._fog)
+
     @contextlib.contextmanager
-    def _stream(self, fog: RunningFog) -> Iterator[TaskStream]:
-        self._processes = Processes(fog)
+    def _streaming(self) -> Iterator[TaskStream]:
         until(self._is_whole, START_S, lambda: f"not whole: {self._processes.counts()}")
         self._whole = self._processes.counts()
         stream = TaskStream(self._layout, self._choose, AT_ONCE)
         try:
-            until(lambda: stream.accepted_of_those_after(0), TASK_S, lambda: self._state(fog))
+            until(lambda: stream.accepted_of_those_after(0), TASK_S, lambda: self._state())
             yield stream
         finally:
             self._processes.let_go()
@@ -85,13 +90,20 @@ class Upheaval:
         counts = self._processes.counts()
         return all(counts[target] for target in CLASSES) and counts["runner"] == 2 * WORKERS
 
-    def _choose_pause(self) -> None:
-        threading.Event().wait(self._choose.uniform(0, LIVE_S))
+    def _pause(self, longest_s: float) -> None:
+        threading.Event().wait(self._choose.uniform(0, longest_s))
 
-    def _deal(self, fog: RunningFog, stream: TaskStream, blow: Blow) -> None:
+    def _deal(self, stream: TaskStream, blow: Blow) -> None:
         made = len(stream.wanted)
         if blow.kind == "jump":
             self._clock.jump(int(blow.seconds))
+        elif blow.target == OWNER:
+            self._processes.let_go()
+            self._fog.kill()
+            self._fog.await_gone()
+            began = time.monotonic()
+            self._start()
+            self._recovery_s[OWNER].append(round(time.monotonic() - began, 2))
         else:
             struck: list[psutil.Process] = []
 
@@ -100,27 +112,25 @@ class Upheaval:
                 struck.extend([] if victim is None else [victim])
                 return bool(struck)
 
-            until(found, START_S, lambda: f"there is no {blow.target}: {self._state(fog)}")
+            until(found, START_S, lambda: f"there is no {blow.target}: {self._state()}")
             if blow.kind == "kill" and not blow.hurried:
-                self._await_recovery(fog, stream, blow, struck[-1])
+                self._await_recovery(stream, blow, struck[-1])
         self._dealt[blow.label] += 1
         if not blow.hurried:
             until(
                 lambda: stream.accepted_of_those_after(made),
                 TASK_S,
-                lambda: f"no new task was accepted after {blow}: {self._state(fog)}",
+                lambda: f"no new task was accepted after {blow}: {self._state()}",
             )
 
-    def _await_recovery(
-        self, fog: RunningFog, stream: TaskStream, blow: Blow, victim: psutil.Process
-    ) -> None:
+    def _await_recovery(self, stream: TaskStream, blow: Blow, victim: psutil.Process) -> None:
         """Wait until all processes run again, and note how long it took."""
         began = time.monotonic()
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.wait()
         if blow.target == "backend":
             written = last_event(self._layout)
-            until(self._answers, START_S, lambda: f"no answer: {self._state(fog)}")
+            until(self._answers, START_S, lambda: f"no answer: {self._state()}")
             self._answers_s.append(round(time.monotonic() - began, 2))
             moved: list[float] = []
 
@@ -129,13 +139,13 @@ class Upheaval:
                 moved.extend([] if at is None else [at])
                 return bool(moved)
 
-            until(moves, TASK_S, lambda: f"nothing moves: {self._state(fog)}")
+            until(moves, TASK_S, lambda: f"nothing moves: {self._state()}")
             self._recovery_s["backend"].append(round(moved[-1] - began, 2))
             return
         until(
             lambda: self._processes.counts() >= self._whole,
             START_S,
-            lambda: f"after {blow} not whole: {self._processes.counts()} {self._state(fog)}",
+            lambda: f"after {blow} not whole: {self._processes.counts()} {self._state()}",
         )
         self._recovery_s[blow.target].append(round(time.monotonic() - began, 2))
 
@@ -148,12 +158,13 @@ class Upheaval:
             return False
         return True
 
-    def _state(self, fog: RunningFog) -> str:
-        return f"CHAOS_SEED={self._seed}\n{fog.run('status').stdout}\n{fog.log.read_text()[-3000:]}"
+    def _state(self) -> str:
+        status, log = self._fog.run("status").stdout, self._fog.log.read_text()
+        return f"CHAOS_SEED={self._seed}\n{status}\n{log[-3000:]}"
 
-    def _unfinished(self, fog: RunningFog, stream: TaskStream) -> str:
-        shown = [fog.run("task", "show", task).stdout for task in stream.open()[:3]]
-        return f"not over: {stream.open()}\n{shown}\n{self._state(fog)}"
+    def _unfinished(self, stream: TaskStream) -> str:
+        shown = [self._fog.run("task", "show", task).stdout for task in stream.open()[:3]]
+        return f"not over: {stream.open()}\n{shown}\n{self._state()}"
 
     def _report(self, stream: TaskStream, seconds: float) -> dict[str, Any]:
         ledger = read_ledger(self._layout, stream.wanted, WORKERS)

@@ -38,6 +38,10 @@ RESUBMIT_PAUSE: Final = timedelta(milliseconds=250)
 SLOW_WRITE: Final = timedelta(seconds=1)
 """A write that takes longer means that the store is away; who is heard meanwhile is not noted."""
 
+UNTOLD: Final = timedelta(minutes=5)
+UNTOLD_TASKS: Final = 256
+"""So many of the tasks that ended last before a start are spoken of with their workers again."""
+
 STORE_HANGS: Final = "the database does not answer: the disk may be away, or very busy"
 
 _OUTCOMES: Final = {
@@ -119,10 +123,24 @@ class OpenWork:
                 session = self.session(task, attempt)
                 session.follow(attempt.handle, task.spec.limits, now)
                 session.poll_now(now)
+        await self._tell_again(now)
         if self.ledger.tasks:
             _log.info(
                 "tasks.resumed", tasks=len(self.ledger.tasks), attempts=len(self.ledger.attempts)
             )
+
+    async def _tell_again(self, now: datetime) -> None:
+        """Say what the run before may not have said: whose result is kept, and who can stop."""
+        ended = await self._store.tasks.ended_since(now - UNTOLD, UNTOLD_TASKS)
+        tasks = {task.id: task for task in ended}
+        for task_id, attempts in (await self._store.attempts.of_tasks(tasks)).items():
+            for attempt in attempts:
+                if attempt.state is not AttemptState.DECLINED:
+                    session = self.session(tasks[task_id], attempt)
+                    del self._session_of[attempt.handle]  # it is over
+                    session.drop(
+                        attempt.handle, now, cancel=attempt.state is not AttemptState.SETTLED
+                    )
 
     def view(self) -> planner.View:
         """All that a plan is made of, as it is now."""

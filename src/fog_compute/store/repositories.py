@@ -278,6 +278,12 @@ class Tasks(Reader):
         )
         return [task_of(row) for row in await self.rows(query)]
 
+    async def ended_since(self, since: datetime, limit: int) -> Sequence[Task]:
+        """Return the tasks that came to their end since then, the last ``limit`` of them."""
+        ended = schema.tasks.c.finished_at
+        query = select(schema.tasks).where(ended >= since).order_by(ended.desc()).limit(limit)
+        return [task_of(row) for row in await self.rows(query)]
+
     async def count_by_state(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state, zeros included."""
         query = select(schema.tasks.c.state, func.count().label("n")).group_by(schema.tasks.c.state)
