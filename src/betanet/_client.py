@@ -215,16 +215,22 @@ class Client:
         if isinstance(body, str):
             raise TypeError("body must be bytes, or a file as a pathlib.Path, not a text")
         content = path("body", body) if isinstance(body, os.PathLike) else body
+        options = (to, content, hops, id, delivered, waits)
+        return cast("str", await self._watched(on_progress, self._core.send, *options))
+
+    async def _watched(
+        self,
+        on_progress: Callable[[Progress], object] | None,
+        start: Callable[..., int],
+        *options: object,
+    ) -> object:
+        """Start an operation whose last argument tells how far it is, and await its value."""
         if on_progress is None:
-            sent = self._bridge.run(self._core.send, to, content, hops, id, delivered, waits, None)
-            return cast("str", await sent)
+            return await self._bridge.run(start, *options, None)
         progress = _core.SendProgress()
         reporter = asyncio.ensure_future(self._report(progress, on_progress))
         try:
-            sent = self._bridge.run(
-                self._core.send, to, content, hops, id, delivered, waits, progress
-            )
-            return cast("str", await sent)
+            return await self._bridge.run(start, *options, progress)
         finally:
             reporter.cancel()
             await asyncio.wait([reporter])
@@ -232,14 +238,21 @@ class Client:
     async def _report(
         self, progress: _core.SendProgress, on_progress: Callable[[Progress], object]
     ) -> None:
-        """Hand every change on, until the send has ended or it is cancelled."""
+        """Hand every change on, until the operation has ended or it is cancelled."""
         loop = asyncio.get_running_loop()
         while (told := await self._bridge.run(progress.next)) is not None:
             # What it raises is the loop's to report: the message is sent all the same.
             loop.call_soon(on_progress, Progress(*cast("tuple[int, int, float]", told)))
 
     async def request(
-        self, to: str, body: bytes, *, hops: int = 3, reply_packets: int = 4, timeout: float = 30.0
+        self,
+        to: str,
+        body: bytes,
+        *,
+        hops: int = 3,
+        reply_packets: int = 4,
+        timeout: float = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
     ) -> bytes:
         """Send with single-use reply blocks and wait for the answer that comes back over them.
 
@@ -251,6 +264,7 @@ class Client:
                 2 kB each.
             timeout: seconds until the answer must be there; what comes back by itself meanwhile,
                 a link or a consensus, is waited for.
+            on_progress: as for :meth:`send`; the answer may come before all of it was told.
 
         Cancelled, the request may still be received; its answer is dropped.
 
@@ -265,8 +279,8 @@ class Client:
         reply_packets = integer("reply_packets", reply_packets, 1, _MAX_REPLY_PACKETS)
         timeout = seconds("timeout", timeout)
         to = text("to", to, InvalidAddress)
-        value = await self._bridge.run(self._core.request, to, body, hops, reply_packets, timeout)
-        return cast("bytes", value)
+        options = (to, body, hops, reply_packets, timeout)
+        return cast("bytes", await self._watched(on_progress, self._core.request, *options))
 
     async def receive(self, *, timeout: float | None = None) -> Incoming:
         """Wait for the next message.

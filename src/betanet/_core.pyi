@@ -522,13 +522,13 @@ def save_body(bridge: Bridge, body: bytes | SpooledBody, path: str) -> int:
 
 @final
 class SendProgress:
-    """How far a send is; given to one :meth:`Client.send`."""
+    """How far a message is; given to one :meth:`Client.send` or :meth:`Client.request`."""
 
     def __new__(cls) -> Self: ...
     def next(self, bridge: Bridge) -> int:
         """Wait for a change; the value is a tuple in the order of :class:`betanet.Progress`.
 
-        None when the send has ended.
+        None when that has ended.
         """
 
 @final
@@ -565,7 +565,14 @@ class Client:
         """Send a message, or the file that a text names; the value is its id."""
 
     def request(
-        self, bridge: Bridge, to: str, body: Buffer, hops: int, reply_packets: int, timeout: float
+        self,
+        bridge: Bridge,
+        to: str,
+        body: Buffer,
+        hops: int,
+        reply_packets: int,
+        timeout: float,
+        progress: SendProgress | None,
     ) -> int:
         """Send a message with reply blocks; the value is the answer."""
 

@@ -96,6 +96,28 @@ async def test_a_large_message_goes_in_bulk_and_says_how_far_it_is(
         assert not any((folder / "spool").iterdir()), "what is sent from a file leaves none behind"
 
 
+async def test_a_large_request_says_how_far_it_is(
+    localnet: Path, tmp_path: Path, bob: betanet.Client
+) -> None:
+    body = os.urandom(2_500_003)
+    told: list[betanet.Progress] = []
+    folder = tmp_path / "bulk"
+    async with betanet.Client.open(dir=folder, bootstrap=localnet, bulk=True) as asker:
+        asking = asyncio.ensure_future(
+            asker.request(bob.address, body, timeout=DEADLINE_S, on_progress=told.append)
+        )
+        message = await receive(bob)
+        assert message.body == body
+        assert message.reply_handle is not None
+        await bob.reply(message.reply_handle, b"got it")
+        assert await asking == b"got it"
+        await bob.commit(message.id)
+    done = [progress.done for progress in told]
+    assert len(done) > 1
+    assert done == sorted(done)
+    assert {progress.total for progress in told} == {len(body)}
+
+
 @pytest.mark.parametrize("hops", [1, 3, 5, 7])
 async def test_a_request_is_answered_at_its_level(
     hops: int, alice: betanet.Client, localnet: Path, tmp_path: Path

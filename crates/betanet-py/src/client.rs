@@ -118,7 +118,7 @@ enum Source {
     File(PathBuf),
 }
 
-/// How far a send is: given to it, and then asked for each change.
+/// How far a send or a request is: given to it, and then asked for each change.
 #[pyclass(frozen, module = "betanet._core")]
 pub(crate) struct SendProgress {
     teller: Mutex<Option<watch::Sender<Progress>>>,
@@ -133,7 +133,7 @@ impl SendProgress {
         Self { teller: Mutex::new(Some(teller)), told: Arc::new(tokio::sync::Mutex::new(told)) }
     }
 
-    /// The next change: bytes done, bytes in all, bytes per second; None when the send has ended.
+    /// The next change: bytes done, bytes in all, bytes per second; None when it has ended.
     fn next(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) -> PyResult<u64> {
         let told = Arc::clone(&self.told);
         bridge.get().start(py, async move {
@@ -218,11 +218,13 @@ impl Client {
         hops: u8,
         reply_packets: u8,
         timeout: f64,
+        progress: Option<&Bound<'_, SendProgress>>,
     ) -> PyResult<u64> {
         let to = parse(py, to)?;
         let timeout = seconds(timeout, "timeout")?;
-        self.start(py, bridge, |core| async move {
-            Ok(Success::bytes(core.request(&to, body.0, hops, reply_packets, timeout).await?))
+        let teller = progress.and_then(|progress| lock(&progress.get().teller).take());
+        self.start(py, bridge, move |core| async move {
+            Ok(Success::bytes(core.request_watched(&to, body.0, hops, reply_packets, timeout, teller).await?))
         })
     }
 

@@ -16,8 +16,9 @@ from typing import Final
 
 from fog_compute.clock import Clock
 from fog_compute.coordinator import planner
+from fog_compute.coordinator.carrier import Carrier
 from fog_compute.coordinator.conversations import Conversations
-from fog_compute.coordinator.exchange import Carrier, Exchange
+from fog_compute.coordinator.exchange import Exchange
 from fog_compute.coordinator.open_work import OpenWork
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo

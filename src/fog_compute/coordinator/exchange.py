@@ -7,15 +7,18 @@ from an answer is for ``conversations`` to say.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from fog_compute.clock import Clock
+from fog_compute.coordinator.carrier import Carrier
 from fog_compute.coordinator.outbox import Parcel
 from fog_compute.coordinator.parcels import Blobs, SealedTask
 from fog_compute.coordinator.sessions import PULL_PACKETS, Doing, Session, Stage, packets_for
-from fog_compute.errors import ChannelDown, ChannelError, ServiceUnavailable
+from fog_compute.coordinator.uploads import send_all
+from fog_compute.errors import ChannelDown, ChannelError, FogError, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import BlobStore
 from fog_compute.tasks import Attempt, Task
@@ -45,14 +48,19 @@ from fog_compute.tasks.model import argv_bytes
 from fog_compute.tasks.sealing import session_of
 from fog_compute.tasks.wire import WireError, encode, limits_to_wire, parse_reply
 from fog_compute.threads import in_thread
+from fog_compute.units import KIB
+from fog_compute.vpn.channel import OnSent
 
-__all__ = ["Carrier", "Exchange", "Heard", "Renewal"]
+__all__ = ["Exchange", "Heard", "Renewal"]
 
-ATTACH_BYTES: Final = 32 * 1024
+ATTACH_BYTES: Final = 32 * KIB
 """Blobs up to this many bytes in all come along with the first message."""
 
 ORDER_BYTES: Final = 512
 """About what an order takes beside its arguments and its blobs."""
+
+AHEAD_BYTES: Final = 512 * KIB
+"""From so many bytes of other blobs on, a worker is told as soon as it can compile the module."""
 
 ANSWER_BYTES: Final = 384
 """What is asked for on account of one order: its status, with the result of a small task."""
@@ -62,7 +70,7 @@ SUBMIT_ROUNDS: Final = 4
 SUBMIT_HOLD_MS: Final = 400
 """How long a worker may wait for a short task's end before it answers a submission."""
 
-SEALED_AT_ONCE: Final = 128 * 1024
+SEALED_AT_ONCE: Final = 128 * KIB
 """Bytes that are hashed in less time than a thread needs."""
 
 SLOWEST_BYTES_PER_S: Final = 20_000
@@ -73,42 +81,6 @@ Renewal = Callable[[], None]
 
 Heard = Callable[[PrivacyLevel], None]
 """Called when the network carried a message at a level, there or there and back."""
-
-
-class Carrier(Protocol):
-    """Carries messages through circuits; ``OnionCircuitService`` is one."""
-
-    async def create_circuit(self, privacy_level: PrivacyLevel) -> str:
-        """Make a circuit and return its id."""
-        ...
-
-    async def send_through_circuit(
-        self,
-        circuit_id: str,
-        data: bytes,
-        privacy_level: PrivacyLevel = ...,
-        *,
-        to: str | None = None,
-    ) -> None:
-        """Send without a way back."""
-        ...
-
-    async def request_through_circuit(
-        self,
-        circuit_id: str,
-        data: bytes,
-        privacy_level: PrivacyLevel = ...,
-        *,
-        to: str,
-        reply_packets: int = 4,
-        timeout: float = 30.0,
-    ) -> bytes:
-        """Ask and wait for the answer."""
-        ...
-
-    def close_circuit(self, circuit_id: str, privacy_level: PrivacyLevel) -> None:
-        """Close a circuit."""
-        ...
 
 
 class Exchange:
@@ -168,7 +140,7 @@ class Exchange:
                 case Busy() | Rejected():
                     return answer
                 case NeedModule():
-                    refusal = await self._upload(session, sealed, answer.refs, held, renew)
+                    refusal = await self._upload(session, sealed, order, answer.refs, held, renew)
                     if refusal is not None:
                         return refusal
                     attached = {}
@@ -289,6 +261,7 @@ class Exchange:
         self,
         session: Session,
         sealed: SealedTask,
+        order: Order,
         refs: Sequence[bytes],
         held_before: frozenset[bytes],
         renew: Renewal,
@@ -299,27 +272,64 @@ class Exchange:
                 raise ChannelError("a worker asks for a blob that the task does not have")
             # What another attempt of the session has just brought is not sent again.
             going = [ref for ref in refs if ref in held_before or ref not in session.held_refs]
+            going.sort(key=lambda ref: ref != sealed.module)  # compiled while the others cross
             sizes = {ref: session.sealed[sealed.sha256_of[ref]][1] for ref in going}
-            sent = 0
+            total = sum(sizes.values())
+
+            def moved(arrived: int) -> None:
+                session.sending = Stage(Doing.SENDING, arrived, total)
+                renew()
+
+            announced: list[asyncio.Task[None]] = []
+
+            async def send(ref: bytes, on_sent: OnSent) -> Busy | Rejected | None:
+                refusal = await self._send_blob(session, ref, sealed.sha256_of[ref], on_sent)
+                others = total - sizes[ref]
+                if refusal is None and ref == sealed.module and others >= AHEAD_BYTES:
+                    telling = self._announce(session, order, len(going) - 1)
+                    announced.append(asyncio.create_task(telling))
+                return refusal
+
+            session.sending = Stage(Doing.SENDING, 0, total)
             try:
-                for ref in going:
-                    session.sending = Stage(Doing.SENDING, sent, sum(sizes.values()))
-                    data = await self._blobs.sealed(session, ref, sealed.sha256_of[ref])
-                    module = Module(ref, data, session_of(session.blob_key))
-                    reply = await self._ask(session, module)
-                    if isinstance(reply, Busy | Rejected):
-                        return reply
-                    if not isinstance(reply, Done):
-                        raise ChannelError(f"a worker answered a blob with {_name(reply)}")
-                    session.held_refs.add(ref)
-                    self._blobs.drop(ref)
-                    sent += sizes[ref]
-                    renew()
+                return await send_all(sizes, send, moved)
             finally:
                 session.sending = None
+                for task in announced:
+                    task.cancel()
+                await asyncio.gather(*announced, return_exceptions=True)
+
+    async def _send_blob(
+        self, session: Session, ref: bytes, sha256: str, on_sent: OnSent
+    ) -> Busy | Rejected | None:
+        data = await self._blobs.sealed(session, ref, sha256)
+        message = Module(ref, data, session_of(session.blob_key))
+        reply = await self._ask(session, message, on_sent=on_sent)
+        if isinstance(reply, Busy | Rejected):
+            return reply
+        if not isinstance(reply, Done):
+            raise ChannelError(f"a worker answered a blob with {_name(reply)}")
+        session.held_refs.add(ref)
+        self._blobs.drop(ref)
         return None
 
-    async def _ask(self, session: Session, message: Request, *, reply_packets: int = 2) -> Reply:
+    async def _announce(self, session: Session, order: Order, lacking: int) -> None:
+        """Let a worker know the order whose module it has now: it may begin to compile it.
+
+        What it answers, the submission that follows will hear too.
+        """
+        parcel = Parcel(order, {}, lacking, ORDER_BYTES + argv_bytes(order.argv))
+        with contextlib.suppress(FogError):
+            await self._send_orders(session, [parcel])
+
+    async def _ask(
+        self,
+        session: Session,
+        message: Request,
+        *,
+        reply_packets: int = 2,
+        on_sent: OnSent | None = None,
+    ) -> Reply:
         body = await self._as_member(session, message)
         data = await self._carrier.request_through_circuit(
             await self.circuit(session),
@@ -328,6 +338,7 @@ class Exchange:
             to=session.address,
             reply_packets=reply_packets,
             timeout=self._time_for(len(body)),
+            on_sent=on_sent,
         )
         self._heard(session.level)
         try:

@@ -9,8 +9,8 @@ from typing import Final
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.coordinator import planner
+from fog_compute.coordinator.carrier import Carrier
 from fog_compute.coordinator.dispatcher import Dispatcher
-from fog_compute.coordinator.exchange import Carrier
 from fog_compute.coordinator.membership import for_group
 from fog_compute.coordinator.placement import Decision, Requirements
 from fog_compute.coordinator.registry import WorkerRegistry

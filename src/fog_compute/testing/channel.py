@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import ChannelDown, ChannelError, ChannelTimeout, PrivacyUnavailable
-from fog_compute.vpn.channel import REPLY_PACKET_BYTES, Received
+from fog_compute.vpn.channel import REPLY_PACKET_BYTES, OnSent, Received
 
 
 @dataclass(slots=True)
@@ -130,7 +130,13 @@ class MemoryChannel:
         return self._address
 
     async def request(
-        self, to: str, body: bytes, *, reply_packets: int = 4, timeout: float = 30.0
+        self,
+        to: str,
+        body: bytes,
+        *,
+        reply_packets: int = 4,
+        timeout: float = 30.0,
+        on_sent: OnSent | None = None,
     ) -> bytes:
         """Send and wait for the answer; see the protocol."""
         self._check_open()
@@ -143,6 +149,8 @@ class MemoryChannel:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         network._replies[number] = answer  # noqa: SLF001
         network._post(to, body, reply_packets * REPLY_PACKET_BYTES, number)  # noqa: SLF001
+        if on_sent is not None:
+            asyncio.get_running_loop().call_soon(on_sent, len(body))
         over = asyncio.create_task(network._clock.sleep(timeout))  # noqa: SLF001
         try:
             await asyncio.wait((answer, over), return_when=asyncio.FIRST_COMPLETED)

@@ -21,7 +21,7 @@ from fog_compute.errors import (
     ServiceUnavailable,
 )
 from fog_compute.levels import PrivacyLevel
-from fog_compute.vpn.channel import Received
+from fog_compute.vpn.channel import OnSent, Received
 from fog_compute.vpn.clients import Clients, open_client, view_of
 from fog_compute.vpn.directory import WorkerOffer
 from fog_compute.vpn.network import ClientHealth, NetworkStatus, check_level
@@ -70,12 +70,23 @@ class BetanetChannel:
         return self._client.address
 
     async def request(
-        self, to: str, body: bytes, *, reply_packets: int = 4, timeout: float = 30.0
+        self,
+        to: str,
+        body: bytes,
+        *,
+        reply_packets: int = 4,
+        timeout: float = 30.0,
+        on_sent: OnSent | None = None,
     ) -> bytes:
         """Ask ``to`` and wait for its answer, which comes back over single-use reply blocks."""
         with _channel_errors(f"request over {self._level.hops} hops"):
             return await self._client.request(
-                to, body, hops=self._level.hops, reply_packets=reply_packets, timeout=timeout
+                to,
+                body,
+                hops=self._level.hops,
+                reply_packets=reply_packets,
+                timeout=timeout,
+                on_progress=None if on_sent is None else lambda progress: on_sent(progress.done),
             )
 
     async def send(self, to: str, body: bytes) -> None:

@@ -6,13 +6,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["REPLY_PACKET_BYTES", "MessageChannel", "Received"]
+__all__ = ["REPLY_PACKET_BYTES", "MessageChannel", "OnSent", "Received"]
 
 REPLY_PACKET_BYTES = 2042
 """Bytes of answer that one reply packet carries on the mixnet."""
+
+OnSent: TypeAlias = Callable[[int], object]
+"""Called by the event loop when more of a message has arrived, with how many bytes that are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,18 @@ class MessageChannel(Protocol):
         ...
 
     async def request(
-        self, to: str, body: bytes, *, reply_packets: int = 4, timeout: float = 30.0
+        self,
+        to: str,
+        body: bytes,
+        *,
+        reply_packets: int = 4,
+        timeout: float = 30.0,
+        on_sent: OnSent | None = None,
     ) -> bytes:
         """Send ``body`` with a way back for ``reply_packets`` packets and wait for the answer.
 
-        Cancellation forgets the answer; the message itself may still arrive.
+        A long message tells ``on_sent`` on its way how far it is. Cancellation forgets the answer;
+        the message itself may still arrive.
 
         Raises:
             ChannelTimeout: nothing came back within ``timeout`` seconds.

@@ -18,7 +18,7 @@ from fog_compute.errors import CircuitError
 if TYPE_CHECKING:
     from fog_compute.clock import Clock
     from fog_compute.levels import PrivacyLevel
-    from fog_compute.vpn.channel import MessageChannel
+    from fog_compute.vpn.channel import MessageChannel, OnSent
 
 __all__ = [
     "LARGEST",
@@ -311,7 +311,13 @@ class Circuit:
             self._bytes_sent += len(data)
 
     async def request(
-        self, to: str, data: bytes, *, reply_packets: int = 4, timeout: float = 30.0
+        self,
+        to: str,
+        data: bytes,
+        *,
+        reply_packets: int = 4,
+        timeout: float = 30.0,
+        on_sent: OnSent | None = None,
     ) -> bytes:
         """Ask ``to`` and wait for the answer.
 
@@ -323,7 +329,7 @@ class Circuit:
         """
         with self._counted(Cost.of(len(data), reply_packets)):
             answer = await self._channel.request(
-                to, data, reply_packets=reply_packets, timeout=timeout
+                to, data, reply_packets=reply_packets, timeout=timeout, on_sent=on_sent
             )
             self._bytes_sent += len(data)
             self._bytes_received += len(answer)

@@ -17,6 +17,7 @@ from fog_compute.vpn.plans import PoolPolicy
 from fog_compute.vpn.pools import ChannelSource, CircuitPool, PoolTotals
 
 if TYPE_CHECKING:
+    from fog_compute.vpn.channel import OnSent
     from fog_compute.vpn.network import ClientHealth
 
 __all__ = ["ChannelSource", "CircuitPool", "LevelStatus", "OnionCircuitService"]
@@ -125,8 +126,11 @@ class OnionCircuitService:
         to: str,
         reply_packets: int = 4,
         timeout: float = 30.0,
+        on_sent: OnSent | None = None,
     ) -> bytes:
         """Ask ``to`` and return its answer.
+
+        A long message tells ``on_sent`` on its way how far it is.
 
         Raises:
             CircuitError: no circuit of this level has the id, or none carries so much.
@@ -137,7 +141,9 @@ class OnionCircuitService:
         return await self.circuit_pools[privacy_level].carry(
             circuit_id,
             Cost.of(len(data), reply_packets),
-            lambda circuit: circuit.request(to, data, reply_packets=reply_packets, timeout=timeout),
+            lambda circuit: circuit.request(
+                to, data, reply_packets=reply_packets, timeout=timeout, on_sent=on_sent
+            ),
         )
 
     def close_circuit(self, circuit_id: str, privacy_level: PrivacyLevel) -> None:

@@ -61,8 +61,8 @@ pub(super) struct Driver {
     /// Messages that find no room in `deliver`; bounded by the courier's reassembly limit.
     backlog: VecDeque<Incoming>,
     own: HashMap<NodeId, OwnLink>,
-    sends: HashMap<MessageId, UnderWay>,
-    requests: HashMap<MessageId, Waiter<Vec<u8>>>,
+    sends: HashMap<MessageId, UnderWay<MessageId>>,
+    requests: HashMap<MessageId, UnderWay<Vec<u8>>>,
     replies: HashMap<ReplyHandle, oneshot::Sender<Result<(), ClientError>>>,
     notes: Notes,
     spooling: Spooling,

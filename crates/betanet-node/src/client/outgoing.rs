@@ -142,6 +142,23 @@ impl Client {
         reply_packets: u8,
         timeout: Duration,
     ) -> Result<Vec<u8>, ClientError> {
+        self.request_watched(to, body, hops, reply_packets, timeout, None).await
+    }
+
+    /// As [`Client::request`], and tells on the way how far the request is. The sender of `progress` is dropped with the end
+    /// of the request.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn request_watched(
+        &self,
+        to: &Address,
+        body: impl Into<Body>,
+        hops: u8,
+        reply_packets: u8,
+        timeout: Duration,
+        progress: Option<watch::Sender<Progress>>,
+    ) -> Result<Vec<u8>, ClientError> {
         let body = body.into();
         let deadline = tokio::time::Instant::now() + timeout;
         let command = |done| ClientCommand::Request {
@@ -150,6 +167,7 @@ impl Client {
             hops,
             reply_packets,
             timeout: deadline.saturating_duration_since(tokio::time::Instant::now()),
+            progress: progress.clone(),
             done,
         };
         let answered = self.persist(deadline, command);

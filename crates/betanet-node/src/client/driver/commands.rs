@@ -35,6 +35,7 @@ pub(in crate::client) enum ClientCommand {
         hops: u8,
         reply_packets: u8,
         timeout: Duration,
+        progress: Option<watch::Sender<Progress>>,
         done: Waiter<Vec<u8>>,
     },
     Reply {
@@ -83,13 +84,14 @@ impl Driver {
                     Err(err) => answer(done, Err(SendFailure::Refused(err))),
                 }
             }
-            ClientCommand::Request { to, body, hops, reply_packets, timeout, done } => {
+            ClientCommand::Request { to, body, hops, reply_packets, timeout, progress, done } => {
+                let bytes = body.len();
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 let options = SendOptions::hops(hops);
                 let started = self.courier.request(now, &to, body, options, reply_packets, timeout_ms);
                 match started {
                     Ok(id) => {
-                        self.requests.insert(id, done);
+                        self.requests.insert(id, UnderWay { done, progress, bytes, started_ms: now });
                     }
                     Err(err) => answer(done, Err(SendFailure::Refused(err))),
                 }
@@ -151,7 +153,7 @@ impl Driver {
     /// Gives up what nobody waits for any more.
     pub(super) fn drop_abandoned(&mut self) {
         let sends = self.sends.iter().filter(|(_, send)| send.done.is_closed());
-        let requests = self.requests.iter().filter(|(_, done)| done.is_closed());
+        let requests = self.requests.iter().filter(|(_, request)| request.done.is_closed());
         let abandoned: Vec<MessageId> = sends.map(|(id, _)| *id).chain(requests.map(|(id, _)| *id)).collect();
         for id in abandoned {
             self.courier.cancel(id);

@@ -55,22 +55,26 @@ impl Driver {
             Effect::Progress { id, done, total } => {
                 if let Some(send) = self.sends.get(&id) {
                     send.tell(self.clocks.now(), done, total);
+                } else if let Some(request) = self.requests.get(&id) {
+                    request.tell(self.clocks.now(), done, total);
                 }
             }
             Effect::Sent { id } => {
                 if let Some(UnderWay { done, .. }) = self.sends.remove(&id) {
                     answer(done, Ok(id));
+                } else if let Some(request) = self.requests.get(&id) {
+                    request.tell(self.clocks.now(), 1, 1);
                 }
             }
             Effect::Failed { id, reason } => {
                 if let Some(UnderWay { done, .. }) = self.sends.remove(&id) {
                     answer(done, Err(SendFailure::Failed(reason)));
-                } else if let Some(done) = self.requests.remove(&id) {
+                } else if let Some(UnderWay { done, .. }) = self.requests.remove(&id) {
                     answer(done, Err(SendFailure::Failed(reason)));
                 }
             }
             Effect::ReplyComplete { id, body } => {
-                if let Some(done) = self.requests.remove(&id) {
+                if let Some(UnderWay { done, .. }) = self.requests.remove(&id) {
                     answer(done, Ok(body));
                 }
             }

@@ -30,16 +30,16 @@ pub struct Progress {
     pub bytes_per_s: f64,
 }
 
-/// A message under way, and who waits for it.
+/// A message or request under way, and who waits for it.
 #[derive(Debug)]
-pub(super) struct UnderWay {
-    pub(super) done: Waiter<MessageId>,
+pub(super) struct UnderWay<T> {
+    pub(super) done: Waiter<T>,
     pub(super) progress: Option<watch::Sender<Progress>>,
     pub(super) bytes: usize,
     pub(super) started_ms: u64,
 }
 
-impl UnderWay {
+impl<T> UnderWay<T> {
     pub(super) fn tell(&self, now: u64, done: u16, total: u16) {
         let Some(progress) = &self.progress else { return };
         let part = f64::from(done) / f64::from(total.max(1));
