@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import resource
 import signal
@@ -18,7 +17,6 @@ __all__ = [
     "let_others_go_first",
     "limits_of",
     "set_limits",
-    "try_lock",
 ]
 
 _LAST: Final = 19  # the nicest that a process can be
@@ -82,19 +80,6 @@ def set_limits(which: int, soft: int, hard: int) -> None:
 def _refused(number: int | None) -> OSError:
     number = errno.EPERM if number is None else number
     return OSError(number, f"limits of processes are refused (prlimit): {os.strerror(number)}")
-
-
-def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Lock an open file until it is closed; False if another process has it locked.
-
-    Raises:
-        OSError: this folder knows no locks, or the kernel has none left: nobody holds it.
-    """
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
 
 
 def _prctl(option: int, argument: int) -> bool:

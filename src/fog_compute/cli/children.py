@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from fog_compute import spawn
+from fog_compute.backoff import Backoff
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import open_log
 from fog_compute.errors import is_exhaustion
@@ -36,8 +37,7 @@ __all__ = [
 
 Event = dict[str, object]
 
-FIRST_PAUSE_S: Final = 0.2
-LONGEST_PAUSE_S: Final = 10.0
+PAUSES: Final = Backoff(0.2, 10)
 HEALTHY_S: Final = 10.0
 START_TRIES: Final = 6
 LINE_BYTES: Final = 1024 * 1024
@@ -72,14 +72,14 @@ class Ended:
         ran_s: how long it ran.
         was_ready: whether it, or one before it, was ever ready.
         tries: how many have been started.
-        pause_s: how long to wait if it is started again, unless it ran well for some time.
+        failures: ends before this one, since it last ran well for some time.
     """
 
     code: int
     ran_s: float
     was_ready: bool
     tries: int
-    pause_s: float
+    failures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,9 @@ class Hopeless:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """It is started again after a pause."""
+    """It is started again, after the pause that follows so many ``failures``."""
 
-    pause_s: float
+    failures: int
 
 
 def after_end(wish: Wish, ended: Ended) -> Over | Hopeless | Again:
@@ -105,7 +105,7 @@ def after_end(wish: Wish, ended: Ended) -> Over | Hopeless | Again:
         return Over()
     if ended.code == EXIT_UNUSABLE or (not ended.was_ready and ended.tries >= START_TRIES):
         return Hopeless()
-    return Again(FIRST_PAUSE_S if ended.ran_s > HEALTHY_S else ended.pause_s)
+    return Again(0 if ended.ran_s > HEALTHY_S else ended.failures)
 
 
 class Child:
@@ -163,25 +163,26 @@ class Child:
             self.over.set()
 
     async def _keep(self) -> None:
-        pause = FIRST_PAUSE_S
+        failures = 0
         tries = 0
         while self._wish is Wish.RUN:
             began = time.monotonic()
             code = await self._run_once()
             tries += 1
-            ended = Ended(code, time.monotonic() - began, self.ready.is_set(), tries, pause)
+            ended = Ended(code, time.monotonic() - began, self.ready.is_set(), tries, failures)
             match after_end(self._wish, ended):
                 case Over():
                     return
                 case Hopeless():
                     raise CommandError(self._last_word(code))
-                case Again(pause):
+                case Again(failures):
+                    pause = PAUSES.after(failures)
                     self.restarts += 1
                     self._on_event(self, {"event": "ended", "code": code, "pause_s": pause})
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(pause):
                             await self._last.wait()
-                    pause = min(pause * 2, LONGEST_PAUSE_S)
+                    failures += 1
 
     def start_no_more(self) -> None:
         """Let it go on until its end, whatever brings that about; it is not started again."""

@@ -16,8 +16,8 @@ from typing import Final, Self
 import httpx2
 
 from fog_compute.cli.common import CommandError
-from fog_compute.kernel import try_lock
 from fog_compute.layout import HomeLayout
+from fog_compute.locking import try_lock
 from fog_compute.reading import STATE_BYTES, open_state, read_descriptor, read_token
 
 __all__ = ["Absent", "Connection"]

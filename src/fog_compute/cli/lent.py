@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ import msgspec
 
 from fog_compute.cli.common import JsonFlag, NotRunningError, print_fields, print_json
 from fog_compute.cli.output import write
-from fog_compute.kernel import try_lock
 from fog_compute.layout import HomeLayout, home_from_environment
+from fog_compute.locking import is_locked
 from fog_compute.units import format_bytes
 from fog_compute.worker.report import WorkerReport, read_report
 
@@ -59,20 +58,10 @@ def _found(layout: HomeLayout) -> list[_Lent]:
     for home in sorted(homes):
         report = read_report(home)
         if report is not None:
-            found.append(_Lent(home, report, _runs(home), shutil.disk_usage(home).free))
+            found.append(
+                _Lent(home, report, is_locked(home / "worker.lock"), shutil.disk_usage(home).free)
+            )
     return found
-
-
-def _runs(home: Path) -> bool:
-    """Whether a worker holds its home."""
-    try:
-        descriptor = os.open(home / "worker.lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not try_lock(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _as_json(one: _Lent) -> dict[str, object]:

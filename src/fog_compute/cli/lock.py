@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from fog_compute.cli.common import CommandError
-from fog_compute.kernel import try_lock
 from fog_compute.layout import HomeLayout
+from fog_compute.locking import take_lock, try_lock
 from fog_compute.processes import ProcessMark
 
 __all__ = ["Free", "HeldBy", "HeldByUnknown", "Holder", "HomeLock", "where"]
 
 RECORD_BYTES: Final = 512
 PAUSE_S: Final = 0.02
-TRIES: Final = 50
 READ_TRIES: Final = 5
 _NAMELESS: Final = "a process that cannot be named here"
 
@@ -62,17 +61,17 @@ class HomeLock:
     def take(self) -> bool:
         """Try to take the lock; False if another process has it."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            taken = self._take(descriptor)
-            if taken:
-                self._leave_mark(descriptor)
+            descriptor = take_lock(self._path)
+        except OSError as error:
+            raise self._unusable(error) from error
+        if descriptor is None:
+            return False
+        try:
+            self._leave_mark(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
-        if not taken:
-            os.close(descriptor)
-            return False
         self._descriptor = descriptor
         return True
 
@@ -112,8 +111,11 @@ class HomeLock:
         for tries in range(READ_TRIES):
             # Who has just taken it may not have said so yet.
             time.sleep(PAUSE_S if tries else 0)
-            if self._flock(descriptor, fcntl.LOCK_SH):
-                return Free()
+            try:
+                if try_lock(descriptor, fcntl.LOCK_SH):
+                    return Free()
+            except OSError as error:
+                raise self._unusable(error) from error
             holder = self._named(descriptor)
             if isinstance(holder, HeldBy):
                 break
@@ -132,19 +134,5 @@ class HomeLock:
             return HeldByUnknown(_NAMELESS)
         return HeldBy(mark)
 
-    def _take(self, descriptor: int) -> bool:
-        """Take the lock; a command that only looks who has it holds it for a moment.
-
-        On a busy machine the moment may last, and one that stands still takes no try away.
-        """
-        for _ in range(TRIES):
-            if self._flock(descriptor, fcntl.LOCK_EX):
-                return True
-            time.sleep(PAUSE_S)
-        return False
-
-    def _flock(self, descriptor: int, kind: int) -> bool:
-        try:
-            return try_lock(descriptor, kind)
-        except OSError as error:
-            raise CommandError(f"{self._path} cannot be locked: {error.strerror}") from error
+    def _unusable(self, error: OSError) -> CommandError:
+        return CommandError(f"{self._path} cannot be locked: {error.strerror}")

@@ -6,10 +6,11 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
+from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
 from fog_compute.coordinator import news
 from fog_compute.coordinator.exchange import Exchange
-from fog_compute.coordinator.open_work import RESUBMIT_PAUSE, Offer, OpenWork
+from fog_compute.coordinator.open_work import Offer, OpenWork
 from fog_compute.coordinator.parcels import AT_ONCE_BYTES
 from fog_compute.coordinator.reach import NO_NETWORK
 from fog_compute.coordinator.registry import WorkerRegistry
@@ -37,9 +38,8 @@ __all__ = ["Conversations"]
 _log = get_logger("fog_compute.coordinator")
 
 SUBMIT_TRIES: Final = 10
-RESUBMIT_PAUSE_MAX: Final = timedelta(seconds=10)
-TOO_FEW_NODES_PAUSE: Final = timedelta(seconds=3)
-TOO_FEW_NODES_PAUSE_MAX: Final = timedelta(seconds=60)
+RESUBMIT: Final = Backoff(0.25, 10)
+TOO_FEW_NODES: Final = Backoff(3, 60)
 NOTHING_DELIVERED: Final = "the network delivers no message: its nodes are away, or cut off"
 
 _KILLS: Final = {
@@ -92,8 +92,7 @@ class Conversations:
             await self._work.apply([Failed(task.id, str(error))])
             return
         except PrivacyUnavailable as error:
-            pause = min(TOO_FEW_NODES_PAUSE * (task.leases + 1), TOO_FEW_NODES_PAUSE_MAX)
-            await self._work.decline(handle, str(error), pause)
+            await self._work.decline(handle, str(error), TOO_FEW_NODES.delay(task.leases))
             return
         except NO_NETWORK as error:
             self._work.deaf(session.level, error)
@@ -110,8 +109,8 @@ class Conversations:
             return
         finally:
             offer.busy = False
-            offer.submit_at = self._clock.now() + offer.pause
-            offer.pause = min(offer.pause * 2, RESUBMIT_PAUSE_MAX)
+            offer.submit_at = self._clock.now() + RESUBMIT.delay(offer.sent)
+            offer.sent += 1
         if handle not in self._work.ledger.attempts:
             # It ended while it was offered; the worker may have it now and must not keep it.
             session.drop(handle, self._clock.now(), cancel=True)
@@ -177,7 +176,7 @@ class Conversations:
             return  # it ended, or was heard
         if reached and not offer.warned:
             offer.warned = True
-            offer.submit_at, offer.pause = None, RESUBMIT_PAUSE
+            offer.submit_at, offer.sent = None, 0
             self._work.ledger.renew(handle, self._last_answer)
             session.poll_now(self._clock.now())
             return

@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Final
 
+from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
 from fog_compute.coordinator import planner
 from fog_compute.coordinator.carrier import Carrier
@@ -36,8 +37,7 @@ _log = get_logger("fog_compute.coordinator")
 STORE_PAUSE_S: Final = 1.0
 HOPELESS_EVERY_S: Final = 30.0
 SWEEP_EVERY_S: Final = 3600.0
-SWEEP_AGAIN_S: Final = 60.0
-"""Pause after a sweep that failed, doubled each time."""
+SWEEP_AGAIN: Final = Backoff(60, SWEEP_EVERY_S)
 
 
 class Dispatcher:
@@ -186,17 +186,17 @@ class Dispatcher:
             await self._clock.sleep(HOPELESS_EVERY_S)
 
     async def _sweep(self) -> None:
-        pause = SWEEP_AGAIN_S
+        failures = 0
         while True:
             try:
                 await self._store.sweep()
             except Exception as error:  # noqa: BLE001  # the disk would fill up
                 self._note_chore("sweep", "the store cannot be tidied up", error)
-                await self._clock.sleep(pause)
-                pause = min(2 * pause, SWEEP_EVERY_S)
+                await self._clock.sleep(SWEEP_AGAIN.after(failures))
+                failures += 1
             else:
                 self.work.reach.note_chore("sweep", "")
-                pause = SWEEP_AGAIN_S
+                failures = 0
                 await self._clock.sleep(SWEEP_EVERY_S)
 
     def _note_chore(self, chore: str, what: str, error: Exception) -> None:

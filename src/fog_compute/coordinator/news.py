@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from fog_compute.backoff import Backoff
 from fog_compute.store.changes import (
     Change,
     Declined,
@@ -37,8 +38,8 @@ from fog_compute.text import one_line
 
 __all__ = ["News", "after_loss", "after_result", "after_status"]
 
-RETRY_PAUSE: Final = timedelta(seconds=1)
-"""Wait before the third and each later try, times the tries before it; the second is at once."""
+RETRY: Final = Backoff(1, 60)
+"""Before the third and each later try; the second is at once."""
 
 QUEUE_LEASES: Final = 10
 """Leases, on top of its own wall time, that an attempt waits for a slot before it goes elsewhere.
@@ -178,18 +179,17 @@ def after_loss(
     """
     if not counts:
         return [
-            Retried(attempt.handle, reason, how=how, counts=False, not_before=now + RETRY_PAUSE)
+            Retried(attempt.handle, reason, how=how, counts=False, not_before=now + RETRY.delay(0))
         ]
     tries = task.tries + 1
     if tries >= task.spec.max_attempts:
         text = f"{reason}, and this was try {tries} of {task.spec.max_attempts}"
         return [Failed(task.id, text, how=how)]
-    pause = RETRY_PAUSE * (tries - 1)
     return [
         Retried(
             attempt.handle,
             reason,
             how=how,
-            not_before=now + pause if pause else None,
+            not_before=now + RETRY.delay(tries - 2) if tries > 1 else None,
         )
     ]

@@ -20,7 +20,7 @@ from fog_compute.coordinator.ledger import Ledger, Listener
 from fog_compute.coordinator.queue import Queue
 from fog_compute.coordinator.reach import NetworkTrouble, Reach
 from fog_compute.coordinator.registry import WorkerRegistry
-from fog_compute.coordinator.sessions import Pacing, Session, Stage, Tempo, session_key
+from fog_compute.coordinator.sessions import Session, Stage, Tempo, polls_of, session_key
 from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
@@ -30,11 +30,10 @@ from fog_compute.tasks import Attempt, AttemptState, Task, TaskSpec
 
 T = TypeVar("T")
 
-__all__ = ["RESUBMIT_PAUSE", "Offer", "OpenWork"]
+__all__ = ["Offer", "OpenWork"]
 
 _log = get_logger("fog_compute.coordinator")
 
-RESUBMIT_PAUSE: Final = timedelta(milliseconds=250)
 SLOW_WRITE: Final = timedelta(seconds=1)
 """A write that takes longer means that the store is away; who is heard meanwhile is not noted."""
 
@@ -60,7 +59,7 @@ class Offer:
 
     busy: bool = False
     submit_at: datetime | None = None
-    pause: timedelta = RESUBMIT_PAUSE
+    sent: int = 0  # times since the worker was there
     failures: int = 0
     warned: bool = False  # its silence was long enough; it is asked once more
 
@@ -104,7 +103,7 @@ class OpenWork:
         self._clock: Final = clock
         self._metrics: Final = metrics
         self._changed: Final = changed
-        self._pacing: Final = Pacing.of(tempo)
+        self._polls: Final = polls_of(tempo)
         self._writes: Final[dict[object, datetime]] = {}  # since when each is under way
         self._session_of: Final[dict[str, str]] = {}
         self._store: Final = store
@@ -351,7 +350,7 @@ class OpenWork:
         key = session_key(level, group, attempt)
         session = self.sessions.get(key)
         if session is None:
-            session = Session(key, level, group, attempt, self._pacing, self._clock.now())
+            session = Session(key, level, group, attempt, self._polls, self._clock.now())
             self.sessions[key] = session
         self._session_of[attempt.handle] = key
         return session

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeAlias
 
+from fog_compute.backoff import Backoff
 from fog_compute.coordinator.placement import Decision, Requirements, WorkerView
 from fog_compute.store import Waiting
 from fog_compute.tasks import Attempt, AttemptState, Task
@@ -53,8 +54,7 @@ __all__ = [
 HOPELESS: Final = timedelta(hours=1)
 """How long a task waits for a worker that could take it, while there are others."""
 
-REFUSED_PAUSE: Final = timedelta(seconds=10)
-REFUSED_PAUSE_MAX: Final = timedelta(minutes=10)
+REFUSED: Final = Backoff(10, 600)
 
 _AVOIDED: Final = (
     AttemptState.LOST,
@@ -303,8 +303,7 @@ def refusals_of(attempts: Sequence[Attempt]) -> Mapping[str, datetime]:
     times: Counter[str] = Counter()
     for attempt in attempts:
         if attempt.refused:
-            pause = REFUSED_PAUSE * 2 ** min(times[attempt.worker], 10)
-            until[attempt.worker] = attempt.updated_at + min(pause, REFUSED_PAUSE_MAX)
+            until[attempt.worker] = attempt.updated_at + REFUSED.delay(times[attempt.worker])
             times[attempt.worker] += 1
     return until
 

@@ -6,11 +6,12 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import Random
 from types import MappingProxyType
 from typing import Final
 
+from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.coordinator.capacity import Capacity
 from fog_compute.coordinator.placement import (
@@ -31,10 +32,8 @@ __all__ = ["WorkerRegistry", "by_state"]
 
 _log = get_logger("fog_compute.coordinator")
 
-BUSY_PAUSE: Final = timedelta(milliseconds=250)
-BUSY_PAUSE_MAX: Final = timedelta(seconds=10)
-SILENT_PAUSE: Final = timedelta(seconds=2)
-SILENT_PAUSE_MAX: Final = timedelta(seconds=60)
+BUSY: Final = Backoff(0.25, 10)
+SILENT: Final = Backoff(2, 60)
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -256,17 +255,15 @@ class WorkerRegistry:
             now = self._clock.now()
             if seen.busy_until is not None and seen.busy_until > now:
                 return  # one of several refusals of one moment
-            pause = min(BUSY_PAUSE * 2 ** min(seen.busy_answers, 10), BUSY_PAUSE_MAX)
+            seen.busy_until = now + BUSY.delay(seen.busy_answers)
             seen.busy_answers += 1
-            seen.busy_until = now + pause
             seen.capacity = seen.capacity.after_trouble(now)
 
     def note_silence(self, name: str, level: PrivacyLevel) -> None:
         """The worker did not answer: give it nothing new for a while, longer each time."""
         if seen := self._seen(name, level):
-            pause = min(SILENT_PAUSE * 2 ** min(seen.silent, 10), SILENT_PAUSE_MAX)
+            seen.silent_until = self._clock.now() + SILENT.delay(seen.silent)
             seen.silent += 1
-            seen.silent_until = self._clock.now() + pause
 
     def note_expired(self, name: str, level: PrivacyLevel) -> None:
         """The worker could be asked, and an attempt came to nothing all the same."""

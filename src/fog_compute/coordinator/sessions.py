@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
+from fog_compute.backoff import Backoff
 from fog_compute.coordinator.outbox import Outbox
 from fog_compute.coordinator.planner import SessionView
 from fog_compute.levels import PrivacyLevel
@@ -24,7 +25,7 @@ from fog_compute.tasks.pacing import RATIO
 from fog_compute.tasks.sealing import new_key
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES
 
-__all__ = ["Pacing", "Progress", "Session", "Tempo", "packets_for", "session_key"]
+__all__ = ["Progress", "Session", "Tempo", "packets_for", "polls_of", "session_key"]
 
 MIN_REPLY_PACKETS: Final = 2
 MAX_REPLY_PACKETS: Final = 32
@@ -37,7 +38,7 @@ MIN_PULLS: Final = 4
 MAX_PULLS: Final = 32
 """Pieces that are asked for at once, all results of a session together: 4 MiB."""
 
-TELL_DELAY: Final = timedelta(seconds=1)
+TELL: Final = Backoff(1, 300)
 TELL_TRIES: Final = 8
 IDLE_LIFE: Final = timedelta(minutes=10)
 PIECE_BYTES: Final = 16 * 1024
@@ -71,22 +72,13 @@ class Tempo:
     worker_refresh_s: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pacing:
-    """How often a session is polled: from ``first`` on, ×√2 each time, up to ``longest``."""
+def polls_of(tempo: Tempo) -> Backoff:
+    """How often a session is polled that has no news: ×√2 each time.
 
-    first: timedelta
-    longest: timedelta
-
-    @classmethod
-    def of(cls, tempo: Tempo) -> Pacing:
-        """Within a lease there is time for a poll that is lost, and for another."""
-        longest = min(tempo.poll_max_s, tempo.lease_s / 4)
-        return cls(timedelta(seconds=tempo.poll_min_s), timedelta(seconds=longest))
-
-    def after(self, pause: timedelta) -> timedelta:
-        """The pause that follows ``pause``."""
-        return min(pause * RATIO, self.longest)
+    Within a lease there is time for a poll that is lost, and for another.
+    """
+    longest = min(tempo.poll_max_s, tempo.lease_s / 4)
+    return Backoff(min(tempo.poll_min_s, longest), longest, factor=RATIO)
 
 
 class Doing(enum.StrEnum):
@@ -161,11 +153,11 @@ class Session:
         "_forget",
         "_grown",
         "_moved_at",
-        "_pacing",
-        "_pause",
         "_poll_at",
         "_polling",
+        "_polls",
         "_progress",
+        "_quiet",
         "_tell_at",
         "_telling",
         "_window",
@@ -193,7 +185,7 @@ class Session:
         level: PrivacyLevel,
         group: str,
         attempt: Attempt,
-        pacing: Pacing,
+        polls: Backoff,
         now: datetime,
     ) -> None:
         """Begin with the first attempt of the session; nothing is sent yet."""
@@ -213,8 +205,8 @@ class Session:
         self.sealed: Final[dict[str, tuple[bytes, int]]] = {}  # reference and size, by SHA-256
         self.seal_lock: Final = asyncio.Lock()
         self.last_used = now
-        self._pacing: Final = pacing
-        self._pause = pacing.first
+        self._polls: Final = polls
+        self._quiet = 0  # polls without news, one after another
         self._poll_at = now
         self._polling = False
         self._progress: Final[dict[str, Progress]] = {}
@@ -250,8 +242,8 @@ class Session:
         """Poll for this attempt from now on, at the shortest pause; take no more than it may."""
         if handle not in self._progress:
             self._progress[handle] = Progress(now, ResultAssembler(limits))
-            self._pause = self._pacing.first
-            self._poll_at = now + self._pause
+            self._quiet = 0
+            self._poll_at = now + self._polls.delay(0)
         self.last_used = now
         return self._progress[handle]
 
@@ -293,7 +285,7 @@ class Session:
         if cancel is not None:
             self._forget[handle] = _Forget(cancel)
             # What waits already is not put off, or many ends would keep it waiting for ever.
-            soon = now + TELL_DELAY
+            soon = now + TELL.delay(0)
             self._tell_at = soon if self._tell_at is None else min(self._tell_at, soon)
 
     def begin_poll(self) -> None:
@@ -304,9 +296,9 @@ class Session:
         """The poll is over: the next comes soon after news, at once while a result is moving."""
         self._polling = False
         self.last_used = now
-        self._pause = self._pacing.first if news else self._pacing.after(self._pause)
+        self._quiet = 0 if news else self._quiet + 1
         moving = news and any(progress.missing for progress in self._progress.values())
-        self._poll_at = now if moving else now + self._pause
+        self._poll_at = now if moving else now + self._polls.delay(self._quiet)
 
     def reply_packets(self) -> int:
         """Packets to ask for: enough for every status and what is missing, a power of two."""
@@ -361,7 +353,7 @@ class Session:
                 # The worker forgets by itself in the end; it may be gone for good.
                 del self._forget[handle]
         tries = min((entry.tries for entry in self._forget.values()), default=None)
-        self._tell_at = None if tries is None else now + TELL_DELAY * 2**tries
+        self._tell_at = None if tries is None else now + TELL.delay(tries)
 
     def over(self, now: datetime, waiting: bool) -> bool:
         """Whether the session can go; ``waiting`` says that it has unconfirmed attempts."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from fog_compute.lifetime import (
     port_problem,
     raise_descriptor_limit,
 )
+from fog_compute.locking import try_lock
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
@@ -142,7 +142,7 @@ def _write_state(settings: Settings, url: str) -> None:
     path = settings.layout.server_file
     fresh = path.with_suffix(".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try_lock(descriptor)  # nobody else knows the file yet
     os.write(descriptor, json.dumps({"url": url, "pid": os.getpid()}).encode())
     fresh.replace(path)
 

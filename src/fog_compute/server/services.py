@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, Self, TypeAlias, overload
 
+from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.config import Settings
 from fog_compute.coordinator.admission import Admission
@@ -32,8 +33,7 @@ __all__ = ["Network", "ServiceHealth", "ServiceManager", "ServiceState"]
 
 _log = get_logger("fog_compute.server")
 
-PROBE_S: Final = 0.25
-PROBE_MAX_S: Final = 15.0
+PROBE: Final = Backoff(0.25, 15)
 PROBE_OK_S: Final = 2.0
 
 
@@ -279,15 +279,16 @@ class ServiceManager:
 
     async def _watch_network(self, network: Network) -> None:
         """Join the network, again and again until it works, and keep its view fresh."""
-        pause = PROBE_S
+        failures = 0
         while True:
             try:
                 await self._refresh_network(network)
             except FogError as error:
                 self._set("betanet", ServiceState.STARTING, str(error))
-                pause = min(2 * pause, PROBE_MAX_S)
+                pause = PROBE.after(failures)
+                failures += 1
             else:
-                pause = PROBE_OK_S
+                pause, failures = PROBE_OK_S, 0
             await self._clock.sleep(pause)
 
     async def _refresh_network(self, network: Network) -> None:

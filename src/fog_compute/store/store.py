@@ -21,8 +21,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
-from fog_compute.kernel import try_lock
 from fog_compute.layout import DATABASE_PATH_BYTES
+from fog_compute.locking import take_lock
 from fog_compute.observability import get_logger
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change, Reported, Written
@@ -252,14 +252,8 @@ def _take_place(path: Path, stack: contextlib.ExitStack, clock: Clock) -> BlobSt
 
 def _lock(path: Path) -> int:
     """Hold ``path`` for this process; two writers would not see each other's groups."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        locked = try_lock(descriptor)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    if not locked:
-        os.close(descriptor)
+    descriptor = take_lock(path, tries=1)
+    if descriptor is None:
         raise StoreError(
             f"the database is in use by another process (lock {path.name}): stop it first"
         )

@@ -18,7 +18,6 @@ import contextlib
 import os
 import secrets
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -30,7 +29,6 @@ import betanet
 from fog_compute.descriptors import run_program, tell
 from fog_compute.errors import ChannelError, ConfigError, FogError
 from fog_compute.first import go_below_first_process
-from fog_compute.kernel import try_lock
 from fog_compute.layout import WORKER_HOME_BYTES, usable_home, whole_path
 from fog_compute.levels import PrivacyLevel
 from fog_compute.lifetime import (
@@ -42,6 +40,7 @@ from fog_compute.lifetime import (
     stop_event,
     undo_inherited_signals,
 )
+from fog_compute.locking import take_lock
 from fog_compute.observability import configure_logging
 from fog_compute.reading import read_state
 from fog_compute.tasks import TaskKind
@@ -57,8 +56,6 @@ from fog_compute.writing import write_private
 
 DRAIN_S: Final = 2.5  # `fog up` gives a worker a second more to end
 MOST_DIGITS: Final = 20
-LOCK_TRIES: Final = 20
-LOCK_PAUSE_S: Final = 0.02
 REPORT_EVERY_S: Final = 0.5
 OFFER_LIFETIME_PUBLICATIONS: Final = 3  # an offer outlives this many pauses between publications
 
@@ -286,22 +283,13 @@ async def _run_until(agent: WorkerAgent, stop: asyncio.Event, *, by_owner: bool)
 def owned(home: Path) -> Iterator[None]:
     """Hold the home folder's lock; two workers on one folder would answer for each other."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(home / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = take_lock(home / "worker.lock")
+    if lock is None:
+        raise ConfigError(f"another worker runs in {home}: stop it, or give another --home")
     try:
-        if not _taken(descriptor):
-            raise ConfigError(f"another worker runs in {home}: stop it, or give another --home")
         yield
     finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int) -> bool:
-    """Take the lock; who only looks whether a worker runs holds it for a moment."""
-    for _ in range(LOCK_TRIES):
-        if try_lock(descriptor):
-            return True
-        time.sleep(LOCK_PAUSE_S)
-    return False
+        os.close(lock)
 
 
 def write_state(home: Path, settings: WorkerSettings) -> dict[PrivacyLevel, str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import Final
 
+from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
 from fog_compute.errors import FogError
 from fog_compute.levels import PrivacyLevel
@@ -20,8 +23,13 @@ from fog_compute.worker.slots import Slots
 
 __all__ = ["Served", "publish"]
 
-PUBLISH_RETRY_S: Final = 2.0
+RETRY: Final = Backoff(1, 15, jitter=0.5)
+"""Chance in it: the workers of a network that lost its authority would all come back at once."""
 
+LOOK_S: Final = 2.0
+"""Between two looks whether a slot can be used again."""
+
+_RANDOM: Final = SystemRandom()
 _log = get_logger("fog_compute.worker")
 
 
@@ -49,25 +57,29 @@ async def publish(
     keys: Keys,
     listing: Listing,
     clock: Clock,
+    random: Callable[[], float] = _RANDOM.random,
 ) -> None:
     """Publish what is lent again and again, as long as any slot can be used.
 
     How that went stands in ``listing``; an offer that is not repeated leaves the list.
     """
     await slots.tried()
+    failures = 0
     while True:
         pause, changed = slots.settings.publish_s, slots.changed
         if slots.able:
             try:
                 await publisher.publish(_offer(served, slots, keys()))
                 listing.listed, listing.reason = True, ""
+                failures = 0
             except FogError as err:
                 _log.warning("offer.not_published", reason=err.message)
                 listing.listed, listing.reason = False, one_line(err.message)
-                pause = min(pause, PUBLISH_RETRY_S)
+                pause = min(pause, RETRY.after(failures, random))
+                failures += 1
         else:
             listing.listed, listing.reason = False, "no slot can run tasks"
-            pause = min(pause, PUBLISH_RETRY_S)
+            pause = min(pause, LOOK_S)
         await _sleep_unless(changed, pause, clock)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
 from fog_compute.observability import get_logger
 from fog_compute.tasks.messages import QUEUED
@@ -29,8 +30,7 @@ from fog_compute.worker.workplace import FREE_BYTES, NoRoom, room_for
 
 __all__ = ["Slots"]
 
-RESTART_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 60.0
+RESTART: Final = Backoff(1, 60)
 
 _log = get_logger("fog_compute.worker")
 
@@ -182,7 +182,7 @@ class Slots:
         A machine that refuses what a runner needs is no longer offered, and what waits here goes
         elsewhere.
         """
-        pause = RESTART_PAUSE_S
+        failures = 0
         lacking = self._lacking.pop(slot, None)
         while not self.draining and (slot.pid is None or lacking is not None):
             try:
@@ -192,8 +192,8 @@ class Slots:
                     lacking = None
             except RunnerLost as err:
                 await self._give_up(slot, err.message)
-                await self._clock.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                await self._clock.sleep(RESTART.after(failures))
+                failures += 1
         if slot.pid is not None and slot not in self._able:
             self._able.add(slot)
             self._tried.set()

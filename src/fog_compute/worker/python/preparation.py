@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
-from fog_compute.kernel import let_others_go_first, try_lock
+from fog_compute.kernel import let_others_go_first
+from fog_compute.locking import try_lock
 from fog_compute.observability import get_logger
 from fog_compute.tasks.model import Limits
 from fog_compute.tasks.runtimes import SCRIPT
@@ -30,8 +32,7 @@ MEMORY_BYTES: Final = 64 * MIB
 LIMITS: Final = Limits(memory_bytes=MEMORY_BYTES, wall_s=300.0)
 """A slow machine compiles for minutes."""
 
-FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 60.0
+AGAIN: Final = Backoff(1, 60)
 LOOK_S: Final = 0.2  # between two looks whether another worker has compiled it
 
 _SCRIPT: Final = b"import sys; print(*sys.version_info[:2])"
@@ -61,7 +62,7 @@ class Preparation:
 
     async def done(self) -> bool:
         """Return once it is known whether scripts can run here; try again what may pass."""
-        pause = FIRST_PAUSE_S
+        failures = 0
         began = self._clock.monotonic()
         while self.runtime is None:
             try:
@@ -73,8 +74,8 @@ class Preparation:
             except RunnerLost as err:
                 self.lacking = err.message
                 _log.warning("python.not_ready", reason=err.message)
-                await self._clock.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                await self._clock.sleep(AGAIN.after(failures))
+                failures += 1
             finally:
                 await self.close()
         _log.info("python.ready", seconds=round(self._clock.monotonic() - began, 1))

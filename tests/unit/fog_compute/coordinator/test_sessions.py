@@ -7,19 +7,21 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fog_compute.coordinator.sessions import PIECE_BYTES, Pacing, Session
+from fog_compute.backoff import Backoff
+from fog_compute.coordinator.sessions import PIECE_BYTES, Session
 from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import Attempt, AttemptState, Limits
 from fog_compute.tasks.messages import FINISHED, AttemptStatus
+from fog_compute.tasks.pacing import RATIO
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-PACING = Pacing(0.05 * SECOND, 30 * SECOND)
+POLLS = Backoff(0.05, 30, factor=RATIO)
 
 
 def session() -> Session:
     attempt = Attempt("h", "t", 1, "w", "fog1w", AttemptState.HELD, NOW, NOW, NOW)
-    return Session("s", PrivacyLevel.PRIVATE, "lab", attempt, PACING, NOW)
+    return Session("s", PrivacyLevel.PRIVATE, "lab", attempt, POLLS, NOW)
 
 
 def poll(one: Session, now: datetime, *, news: bool = False) -> float:

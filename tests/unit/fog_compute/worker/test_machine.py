@@ -20,6 +20,7 @@ import pytest
 import wasmtime
 
 from fog_compute import spawn
+from fog_compute.backoff import Backoff
 from fog_compute.tasks import Fault, Limits, TaskResult
 from fog_compute.tasks.messages import LOST, RETURNED, Accepted, Ack, Busy, Cancel, Rejected
 from fog_compute.units import GIB, KIB, MIB
@@ -355,9 +356,8 @@ async def test_a_machine_that_refuses_is_not_offered_until_it_can_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """INV-TASK-27."""
-    monkeypatch.setattr("fog_compute.worker.slots.RESTART_PAUSE_S", 0.01)
-    monkeypatch.setattr("fog_compute.worker.slots.LONGEST_PAUSE_S", 0.02)
-    monkeypatch.setattr("fog_compute.worker.publishing.PUBLISH_RETRY_S", 0.01)
+    monkeypatch.setattr("fog_compute.worker.slots.RESTART", Backoff(0.01, 0.02))
+    monkeypatch.setattr("fog_compute.worker.publishing.LOOK_S", 0.01)
     started_by(monkeypatch, tmp_path / "refuses.py", REFUSES)
     (tmp_path / "refuse").touch()
     async with start(publish_s=0.01) as worker:

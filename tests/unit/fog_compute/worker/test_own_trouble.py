@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fog_compute.backoff import Backoff
 from fog_compute.tasks import Fault
 from fog_compute.tasks.messages import RETURNED, Accepted, Ack, Busy, Cancel, NeedModule, Submit
 from fog_compute.units import GIB
@@ -37,8 +38,7 @@ async def is_returned(requester: Requester, submit: Submit) -> None:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "RESTART_PAUSE_S", 0.02)
-    monkeypatch.setattr(slots, "LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(slots, "RESTART", Backoff(0.02, 0.02))
 
 
 @pytest.fixture

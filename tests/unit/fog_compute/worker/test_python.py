@@ -18,7 +18,8 @@ import structlog
 import structlog.testing
 
 from fog_compute.errors import InvalidTask
-from fog_compute.kernel import let_others_go_first, try_lock
+from fog_compute.kernel import let_others_go_first
+from fog_compute.locking import try_lock
 from fog_compute.tasks import Limits
 from fog_compute.tasks.messages import Rejected
 from fog_compute.tasks.runtimes import PYTHON, SCRIPT, script_name
