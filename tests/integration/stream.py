@@ -26,7 +26,7 @@ from fog_compute.units import KIB
 T = TypeVar("T")
 
 PROGRAMS: Final = Path(__file__).resolve().parents[1] / "programs"
-LEVELS: Final = ("public", "private", "private", "confidential")
+LEVELS: Final = (*["public"] * 2, *["private"] * 3, *["confidential"] * 2, "secret")
 TRIES: Final = 100
 """A task that is hit again and again is not at fault: only one that is forgotten is."""
 BATCH: Final = 3

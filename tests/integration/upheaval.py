@@ -142,8 +142,10 @@ class Upheaval:
             until(moves, TASK_S, lambda: f"nothing moves: {self._state()}")
             self._recovery_s["backend"].append(round(moved[-1] - began, 2))
             return
+        if blow.target == "runner":
+            return  # the slot has another one when it has the next task
         until(
-            lambda: self._processes.counts() >= self._whole,
+            lambda: self._processes.counts()[blow.target] >= self._whole[blow.target],
             START_S,
             lambda: f"after {blow} not whole: {self._processes.counts()} {self._state()}",
         )
