@@ -177,6 +177,14 @@ class LevelDelta:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MadeUnder:
+    """What was made under an idempotency key: the first task, and how many, where that is kept."""
+
+    first: str
+    count: int | None
+
+
 @dataclass(slots=True)
 class Rows:
     """The rows that a batch touches, as read and as changed so far."""
@@ -186,7 +194,7 @@ class Rows:
     results: dict[str, Reported] = field(default_factory=dict)  # by handle, newly reported
     statistics: dict[PrivacyLevel, LevelDelta] = field(default_factory=dict)
     history: list[Task] = field(default_factory=list)  # each state that a task came to
-    keys: dict[str, str] = field(default_factory=dict)  # task ids by the key they were made under
+    keys: dict[str, MadeUnder] = field(default_factory=dict)
 
     def fork(self) -> Rows:
         """Return a copy to try changes on."""
@@ -376,7 +384,7 @@ def new_tasks(rows: Rows, tasks: Sequence[Task], key: str | None = None) -> None
     if key is not None:
         if key in rows.keys:
             raise Conflict("a task was made under this key already")
-        rows.keys[key] = tasks[0].id
+        rows.keys[key] = MadeUnder(tasks[0].id, len(tasks))
     for task in tasks:
         if task.id in rows.tasks or task.state is not TaskState.QUEUED:
             raise Conflict(f"task {task.id} exists already")

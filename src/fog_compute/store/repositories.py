@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from sqlalchemy import Engine, and_, false, func, or_, select, union_all
 
@@ -30,6 +30,11 @@ from fog_compute.tasks.model import (
 from fog_compute.tasks.result import ResultHead, parse_head
 from fog_compute.tasks.sealing import OVERHEAD
 from fog_compute.units import format_bytes
+
+_ANOTHER_MADE: Final = (
+    "something else was made under this idempotency key: send what was sent with it, or use a new"
+    " key"
+)
 
 CreateTasks = Callable[[Sequence[Task], str | None], Awaitable[None]]
 
@@ -147,8 +152,8 @@ class Tasks(Reader):
         query = select(tasks).join(keys, keys.c.task_id == tasks.c.id).where(keys.c.key == key)
         for row in await self.rows(query):
             task = task_of(row)
-            if task.spec != spec:
-                raise Conflict("another task was made under this idempotency key: use a new key")
+            if task.spec != spec or task.batch is not None:
+                raise Conflict(_ANOTHER_MADE)
             return task
         return None
 
@@ -156,21 +161,26 @@ class Tasks(Reader):
         """Return the tasks that were made together under ``key``; empty if there are none.
 
         Raises:
-            Conflict: something else was made under it.
+            Conflict: something else was made under it, if only one task more or less.
         """
         tasks, keys = schema.tasks, schema.task_keys
         first = tasks.alias()
         query = (
-            select(tasks)
+            select(tasks, keys.c.made)
             .join(first, or_(tasks.c.id == first.c.id, tasks.c.batch == first.c.batch))
             .join(keys, keys.c.task_id == first.c.id)
             .where(keys.c.key == key, tasks.c.id >= first.c.id)
             .order_by(tasks.c.id)
             .limit(len(specs))
         )
-        made = [task_of(row) for row in await self.rows(query)]
-        if made and [task.spec for task in made] != list(specs):
-            raise Conflict("something else was made under this idempotency key: use a new key")
+        rows = await self.rows(query)
+        made = [task_of(row) for row in rows]
+        if made and (
+            made[0].batch is None
+            or rows[0]["made"] not in (None, len(specs))
+            or [task.spec for task in made] != list(specs)
+        ):
+            raise Conflict(_ANOTHER_MADE)
         return made
 
     async def get(self, task_id: str) -> Task:

@@ -161,7 +161,8 @@ task_keys: Final = Table(
     "task_keys",
     metadata,
     Column("key", String(64), primary_key=True),  # random, chosen by whoever asked for the task
-    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),  # the first
+    Column("made", Integer),  # how many; None of those that are older than this column
     Index("task_keys_by_task", "task_id", unique=True),
 )
 

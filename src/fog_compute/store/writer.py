@@ -25,6 +25,7 @@ from fog_compute.observability import get_logger
 from fog_compute.store import schema
 from fog_compute.store.changes import (
     Change,
+    MadeUnder,
     Reported,
     Rows,
     Written,
@@ -302,7 +303,7 @@ def _load(connection: Connection, changes: Sequence[Change], keys: Sequence[str]
     if keys:
         made = select(schema.task_keys).where(schema.task_keys.c.key.in_(keys))
         for row in (connection.execute(made)).mappings():
-            rows.keys[row["key"]] = row["task_id"]
+            rows.keys[row["key"]] = MadeUnder(row["task_id"], row["made"])
     missing = {t.attempt for t in rows.tasks.values() if t.attempt} - rows.attempts.keys()
     if missing:
         query = select(attempts).where(attempts.c.handle.in_(sorted(missing)))
@@ -320,7 +321,11 @@ def _save(connection: Connection, before: Rows, after: Rows) -> None:
             insert(schema.task_blobs),
             [{"task_id": t.id, "sha256": b} for t in made_tasks for b in sorted(t.spec.blobs)],
         )
-    made_keys = [{"key": k, "task_id": i} for k, i in after.keys.items() if k not in before.keys]
+    made_keys = [
+        {"key": key, "task_id": made.first, "made": made.count}
+        for key, made in after.keys.items()
+        if key not in before.keys
+    ]
     if made_keys:
         connection.execute(insert(schema.task_keys), made_keys)
     _compare_and_set(

@@ -74,6 +74,42 @@ async def test_one_key_makes_one_batch_however_often_it_is_asked_for(api: Api) -
     assert [one["id"] for one in reversed(listed)] == answers[0].json()["tasks"]
 
 
+@pytest.mark.parametrize("batch", [None, "0" * 25 + "b"])
+async def test_another_batch_under_a_key_is_refused_also_where_one_begins_like_the_other(
+    api: Api, batch: str | None
+) -> None:
+    """INV-TASK-150."""
+    key = {"idempotency-key": "k"}
+    named = {} if batch is None else {"batch": batch}
+    body = {**await batch_of(api, 5), **named}
+    made = await api.http.post("/api/v1/tasks/batch", json=body, headers=key)
+    longer = {**await batch_of(api, 7), **named}
+    if batch is not None:  # what would make the first request's tasks longer stands behind them
+        await api.http.post("/api/v1/tasks/batch", json={**longer, "tasks": longer["tasks"][5:]})
+
+    for count in (1, 4, 6, 7):
+        other = {**longer, "tasks": longer["tasks"][:count]}
+        refused = await api.http.post("/api/v1/tasks/batch", json=other, headers=key)
+        assert refused.status_code == 409
+        assert "something else was made under this idempotency key" in refused.json()["detail"]
+    alone = await api.http.post("/api/v1/tasks", json=body["tasks"][0], headers=key)
+    assert alone.status_code == 409
+
+    again = await api.http.post("/api/v1/tasks/batch", json=body, headers=key)
+    assert again.json() == made.json()
+
+
+async def test_batch_of_one_is_not_the_task_that_was_made_alone_under_its_key(api: Api) -> None:
+    """INV-TASK-150."""
+    key = {"idempotency-key": "k"}
+    body = await batch_of(api, 1)
+    await api.http.post("/api/v1/tasks", json=body["tasks"][0], headers=key)
+
+    refused = await api.http.post("/api/v1/tasks/batch", json=body, headers=key)
+
+    assert refused.status_code == 409
+
+
 @pytest.mark.parametrize("count", [0, 1001])
 async def test_batch_of_no_or_too_many_tasks_is_refused(api: Api, count: int) -> None:
     answer = await api.http.post("/api/v1/tasks/batch", json=await batch_of(api, count))
