@@ -287,10 +287,13 @@ class Conversations:
             if result.trap in _KILLS:
                 self._metrics.runner_kills.labels(_KILLS[result.trap]).inc()
             session.moved(now)
-            earlier = () if result.trap is None else await self._work.attempts_of(task.id)
+            asked = result.trap is not None or task.tries > 0
+            earlier = await self._work.attempts_of(task.id) if asked else ()
             await self._work.apply(
                 news.after_result(task, attempt, result, earlier, status.receipt)
             )
+            for worker in news.contradicted(result, earlier):
+                self._fog.note_contradicted(worker, session.level)
             return True
         progress.total = status.result_total
         progress.log_tail = status.log_tail or progress.log_tail

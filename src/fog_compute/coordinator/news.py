@@ -36,7 +36,7 @@ from fog_compute.tasks.messages import (
 from fog_compute.tasks.pacing import RATIO
 from fog_compute.text import one_line
 
-__all__ = ["News", "after_loss", "after_result", "after_status"]
+__all__ = ["News", "after_loss", "after_result", "after_status", "contradicted"]
 
 RETRY: Final = Backoff(1, 60)
 """Before the third and each later try; the second is at once."""
@@ -162,6 +162,23 @@ def after_result(
     if task.tries + 1 >= task.spec.max_attempts:
         return [report, Failed(task.id, f"{reason} (one worker says so, and no try is left)")]
     return [Retried(attempt.handle, claim + reason, how=AttemptState.FAILED)]
+
+
+def contradicted(result: TaskResult, earlier: Sequence[Attempt]) -> frozenset[str]:
+    """Who claimed a fault of a task that a later attempt did not find, if that ends the task.
+
+    Two that claim different faults contradict nobody yet: either may be right.
+
+    Args:
+        result: what the later attempt brought.
+        earlier: the attempts before it.
+    """
+    claims = [(one.worker, one.reason) for one in earlier if one.state is AttemptState.FAILED]
+    if result.trap is None:
+        return frozenset(worker for worker, _ in claims)
+    agreed = f"{result.trap.value}: "
+    right = {worker for worker, reason in claims if reason.startswith(agreed)}
+    return frozenset(worker for worker, _ in claims if right and worker not in right)
 
 
 def after_loss(

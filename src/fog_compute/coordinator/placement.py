@@ -69,6 +69,7 @@ class WorkerView:
         places: attempts that it may hold for this coordinator.
         cached: modules that it has from this coordinator, by their SHA-256.
         failures: attempts in a row that it lost.
+        doubt: faults that it claimed and others did not find, fading as it finishes tasks.
         turn: the number of the lease that it got last, or of the last before it came.
     """
 
@@ -84,6 +85,7 @@ class WorkerView:
     places: int = 1
     cached: frozenset[str] = frozenset()
     failures: int = 0
+    doubt: float = 0.0
     turn: int = 0
 
 
@@ -282,5 +284,5 @@ def _score(requirements: Requirements, worker: WorkerView, strategy: Strategy) -
         weights.load * free
         + weights.cached * warm
         + weights.near * near
-        + weights.reliable / (1 + worker.failures)
+        + weights.reliable / (1 + worker.failures + worker.doubt)
     )

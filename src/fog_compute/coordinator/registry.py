@@ -34,6 +34,9 @@ _log = get_logger("fog_compute.coordinator")
 
 BUSY: Final = Backoff(0.25, 10)
 SILENT: Final = Backoff(2, 60)
+DOUBT_FADES: Final = 0.9
+"""What is left of the doubts about a worker after each task that it brings to its end."""
+
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -46,6 +49,7 @@ class _Seen:
     silent: int = 0
     silent_until: datetime | None = None
     failures: int = 0
+    doubt: float = 0.0
     cached: set[str] = field(default_factory=set)
     capacity: Capacity = field(default_factory=Capacity)
     turn: int = 0
@@ -229,6 +233,7 @@ class WorkerRegistry:
                 self._note_failure(seen)
             elif how is AttemptState.SETTLED:
                 seen.failures = 0
+                seen.doubt *= DOUBT_FADES
                 seen.capacity = seen.capacity.after_finish(held, self._clock.now())
 
     def note_answer(self, name: str, level: PrivacyLevel) -> None:
@@ -271,6 +276,16 @@ class WorkerRegistry:
         if seen := self._seen(name, level):
             self._note_failure(seen)
 
+    def note_contradicted(self, name: str, level: PrivacyLevel) -> None:
+        """The worker claimed a fault of a task that others did not find.
+
+        It is held against it for longer than a loss, and no more than that weighs: who says
+        "done" without having done anything would otherwise drive out who tells the truth.
+        """
+        if seen := self._seen(name, level):
+            seen.doubt += 1.0
+            seen.capacity = seen.capacity.after_trouble(self._clock.now())
+
     def forgive_silence(self, level: PrivacyLevel) -> None:
         """It was the network of a level that was silent, and no worker."""
         for known in self._known.values():
@@ -306,6 +321,7 @@ class WorkerRegistry:
             places=seen.capacity.places(offer.slots, now),
             cached=frozenset(seen.cached),
             failures=seen.failures,
+            doubt=seen.doubt,
             turn=seen.turn,
         )
 
@@ -322,6 +338,7 @@ def _together(views: Sequence[WorkerView]) -> WorkerView:
         places=sum(view.places for view in views),
         cached=frozenset(),
         failures=max(view.failures for view in views),
+        doubt=max(view.doubt for view in views),
     )
 
 

@@ -52,7 +52,7 @@ def any_unfinished(workers: list[ScriptedWorker]) -> bool:
 async def test_worker_that_claims_a_fault_does_not_end_a_task_that_another_can_do(
     tmp_path: Path,
 ) -> None:
-    """INV-TASK-75."""
+    """INV-TASK-75, INV-TASK-120."""
     async with running(tmp_path) as fog:
         liar = fog.add_worker("a")
         task = await create(fog)
@@ -66,6 +66,7 @@ async def test_worker_that_claims_a_fault_does_not_end_a_task_that_another_can_d
 
         states = await attempt_states(fog, task)
         assert states == [AttemptState.FAILED, AttemptState.SETTLED]
+        await fog.until(lambda: {w.name: w.doubt for w in fog.fog.workers()} == {"a": 1, "b": 0})
         assert (await fog.store.results.get(task.id)).head == OK.head
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fog_compute.coordinator.news import after_result
+from fog_compute.coordinator.news import after_result, contradicted
 from fog_compute.store import Failed, Reported, Retried, Settled
 from fog_compute.tasks import Attempt, AttemptState, Fault, Task, TaskResult, TaskSpec, TaskState
 
@@ -64,3 +64,23 @@ def test_a_fault_on_the_last_try_ends_the_task_and_says_who_says_so() -> None:
         Reported("h", TRAP),
         Failed("t", "unreachable (one worker says so, and no try is left)"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("result", "blamed"),
+    [
+        (TaskResult(7, b"", b"", 1, 1, 1), {"u", "v"}),
+        (TRAP, {"u"}),
+        (TaskResult(-1, b"", b"", 1, 1, 1, trap=Fault.OUT_OF_FUEL), set()),
+    ],
+)
+def test_who_claimed_a_fault_that_nobody_else_found_is_known_when_the_task_ends(
+    result: TaskResult, blamed: set[str]
+) -> None:
+    """INV-TASK-120."""
+    before = [
+        earlier("u", "timeout: too long"),
+        earlier("v", "trap: unreachable"),
+        earlier("w", "the runner was lost", AttemptState.LOST),
+    ]
+    assert contradicted(result, before) == blamed

@@ -168,3 +168,29 @@ async def test_the_groups_of_a_setting_are_near() -> None:
     for decision, scores in zip(decisions, compared, strict=True):
         assert decision.worker is not None
         assert (decision.worker.name == "d") == ("d" in scores)
+
+
+async def test_a_fault_that_others_did_not_find_costs_places_and_score_for_a_while() -> None:
+    """INV-TASK-120."""
+    workers = await registry(offer("a", slots=9), offer("b", slots=9))
+    before = view(workers, "a")
+
+    workers.note_contradicted("a", PRIVATE)
+
+    doubted = view(workers, "a")
+    assert (doubted.places, doubted.doubt) == (before.places // 2, 1)
+    assert view(workers, "a", PUBLIC).doubt == view(workers, "b").doubt == 0
+    chosen = [
+        workers.select_node(Requirements("wasm", strategy=Strategy.LEAST_LOADED)).worker
+        for _ in range(7)
+    ]
+    assert {one.name for one in chosen if one is not None} == {"b"}
+
+    for _ in range(10):
+        for _ in range(3):
+            workers.note_leased("a", PRIVATE)
+        for _ in range(3):
+            workers.note_ended("a", PRIVATE, AttemptState.SETTLED)
+    made_up = view(workers, "a")
+    assert made_up.places >= before.places
+    assert 0 < made_up.doubt < 0.1
