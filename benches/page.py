@@ -171,7 +171,9 @@ MODES = {
     },
     **{f"plan_rss_mib_{key}": "resident, of the process that plans" for key in QUEUES},
     "big_task_private_s": "20 MB of CSV through a Go program of 3 MB, from `fog run` on a new fog",
+    "big_task_private_compiling_s": "of that, compiling when its inputs had come",
     "big_task_secret_s": "the same, 7 hops",
+    "big_task_secret_compiling_s": "of that, compiling when its inputs had come",
     "chaos_lost": "tasks of the last `make bench-chaos` that did not come to their end",
     "chaos_twice": "of those, accepted more than once",
 }

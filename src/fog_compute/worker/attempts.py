@@ -58,6 +58,21 @@ class Held:
                 listener.set_result(None)
 
 
+@dataclass(frozen=True, slots=True)
+class Early:
+    """A module that is here before the inputs of the attempt that wants it."""
+
+    module: bytes  # its reference
+    key: bytes = field(repr=False)
+    owner: Owner
+    limits: Limits
+
+    @property
+    def module_id(self) -> str:
+        """The name under which it is compiled."""
+        return _compiled_name(self.module, self.key)
+
+
 def refs_of(order: Order) -> list[bytes]:
     """Return every blob that an attempt needs, each once, the module first."""
     stdin = () if order.stdin is None else (order.stdin,)
@@ -127,11 +142,13 @@ async def open_job(held: Held, cache: BlobCache, python: PythonRuntime | None = 
     return script_job(python, dataclasses.replace(job, inputs={**job.inputs, name: script}), name)
 
 
-def loader(held: Held, cache: BlobCache, python: PythonRuntime | None = None) -> LoadModule:
+def loader(held: Held | Early, cache: BlobCache, python: PythonRuntime | None = None) -> LoadModule:
     """Return what brings the module: decrypted, or ``python`` for a script.
 
     It raises `BadBlob`, `BlobGone` or `PythonUnusable`.
     """
+    if isinstance(held, Early):
+        return lambda: _open(held.key, held.module, cache)
     if held.order.kind == TaskKind.PYTHON and python is not None:
         return python.load
     return lambda: _open(held.key, held.order.module, cache)
@@ -143,7 +160,11 @@ def module_id(held: Held) -> str:
     The key is part of it: one ciphertext may open to two modules under two keys, and a module
     compiled for one session must not answer, by its speed, questions about another.
     """
-    return hashlib.sha256(held.order.module + held.key).hexdigest()
+    return _compiled_name(held.order.module, held.key)
+
+
+def _compiled_name(module: bytes, key: bytes) -> str:
+    return hashlib.sha256(module + key).hexdigest()
 
 
 async def _open(key: bytes, ref: bytes, cache: BlobCache) -> bytes:

@@ -22,7 +22,7 @@ from fog_compute.tasks.messages import (
     AttemptStatus,
 )
 from fog_compute.tasks.pacing import next_edge
-from fog_compute.worker.attempts import Held, refs_of
+from fog_compute.worker.attempts import Early, Held, module_id, refs_of
 from fog_compute.worker.cache import BlobCache
 from fog_compute.worker.journal import Journal, JournalUnusable
 from fog_compute.worker.report import Counts
@@ -31,6 +31,9 @@ from fog_compute.worker.shares import Owner, Turns, furthest_above
 __all__ = ["Holdings"]
 
 LOST_REMEMBERED: Final = 4096
+EARLY_WAITING: Final = 64
+"""Modules that wait to be compiled before their tasks are here, of one for each session."""
+
 RELEASE_TOLERANCE_S: Final = 0.001  # what adding up floating-point times may be off by
 
 _log = get_logger("fog_compute.worker")
@@ -54,6 +57,8 @@ class Holdings:
         self._lost: Final[dict[bytes, None]] = {}
         self._returned: Final[dict[bytes, None]] = {}  # those that the journal could not be told
         self._queued: Final = asyncio.Event()
+        self._early: Final[dict[Owner, Early]] = {}  # what free slots may compile
+        self._compiling: Final[set[str]] = set()  # modules that are being compiled early
         self._turns: Final = Turns()
         self.counts: Final = Counts()
 
@@ -91,25 +96,55 @@ class Holdings:
     def add(self, held: Held) -> None:
         """Take an attempt in, with its blobs."""
         self._held[held.handle] = held
+        early = self._early.get(held.owner)
+        if early is not None and early.module_id == module_id(held):
+            del self._early[held.owner]  # no longer
         self.counts.taken += 1
         self._cache.pin(refs_of(held.order))
         self._queued.set()
 
-    async def next(self) -> Held:
-        """Return the attempt whose turn it is, once there is one; it has a slot from now on."""
+    def compile_early(self, early: Early) -> None:
+        """Let a module be compiled by a slot that nothing waits for; few wait for that."""
+        has_room = early.owner in self._early or len(self._early) < EARLY_WAITING
+        if early.module_id not in self._compiling and has_room:
+            self._early[early.owner] = early
+            self._queued.set()
+
+    async def next(self) -> Held | Early:
+        """Return the attempt whose turn it is, once there is one; it has a slot from now on.
+
+        One whose module is being compiled waits for that. Where nothing waits for a slot, a module
+        may have it whose task is not here yet.
+        """
         while True:
-            waiting = [held for held in self._held.values() if held.state == QUEUED]
+            waiting = [held for held in self._held.values() if self._could_run(held)]
             if waiting:
                 owner = self._turns.next(held.owner for held in waiting)
                 chosen = next(held for held in waiting if held.owner == owner)
                 chosen.state, chosen.began_at = RUNNING, self._clock.monotonic()
                 return chosen
+            if self._early:
+                early = self._early.pop(self._turns.next(self._early))
+                self._compiling.add(early.module_id)
+                return early
             self._queued.clear()
             await self._queued.wait()
 
     def had_slot(self, held: Held) -> None:
         """Charge an attempt's owner for the time that it had its slot."""
         self._turns.charge(held.owner, self._clock.monotonic() - held.began_at)
+
+    def compiled(self, early: Early, seconds: float) -> None:
+        """Charge an owner for the time that a module had a slot; its attempt may run now."""
+        self._turns.charge(early.owner, seconds)
+        self._compiling.discard(early.module_id)
+        self._queued.set()
+
+    def _could_run(self, held: Held) -> bool:
+        return held.state == QUEUED and not self._is_compiled_early(held)
+
+    def _is_compiled_early(self, held: Held) -> bool:
+        return bool(self._compiling) and module_id(held) in self._compiling
 
     async def make_room(self, owner: Owner, capacity: int, kept_bytes: int) -> bool:
         """Say whether ``owner`` may bring one more attempt, at the cost of who has more than it.
@@ -250,7 +285,8 @@ class Holdings:
         if held is not None:
             running = held.state == RUNNING and held.slot is not None
             if not running or held.slot is None:
-                return AttemptStatus(handle, held.state), {}
+                compiling = self._is_compiled_early(held)
+                return AttemptStatus(handle, held.state, compiling=compiling), {}
             tail, compiling = held.slot.place.log_tail(), held.slot.compiling
             return AttemptStatus(handle, held.state, log_tail=tail, compiling=compiling), {}
         kept = self._journal.get(handle, offset, length)

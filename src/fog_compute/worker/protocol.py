@@ -1,8 +1,9 @@
 """What a slot and its runner process say to each other over two pipes.
 
 Each frame is a length of four bytes, big-endian, and one MessagePack message.  The slot writes
-`Run`, and when asked `ModuleBytes` and then `Kept`; the runner writes `Ready` once, and for each
-`Run`, if it must compile, `NeedBytes` and then `Compiled`, and at the end `Ran`.
+`Run` or `Prepare`, and when asked `ModuleBytes` and then `Kept`; the runner writes `Ready` once,
+and for each of the two, if it must compile, `NeedBytes` and then `Compiled`, and at the end `Ran`
+or `Prepared`.
 Instead of any of its messages it may write `Refused`, and then it ends.
 """
 
@@ -33,6 +34,13 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     file_bytes: int  # no file, output included, grows beyond this
     seed: bytes
     env: tuple[tuple[str, str], ...] = ()  # names and values, by name
+
+
+class Prepare(msgspec.Struct, frozen=True, array_like=True, tag="prepare"):
+    """Compile a module that a task will run, and run nothing."""
+
+    module_id: str
+    cpu_s: int
 
 
 class ModuleBytes(msgspec.Struct, frozen=True, array_like=True, tag="module"):
@@ -70,7 +78,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
 
 
 class NeedBytes(msgspec.Struct, frozen=True, array_like=True, tag="need"):
-    """The module of this `Run` is in no cache."""
+    """The module of this `Run` or `Prepare` is in no cache."""
 
 
 class Compiled(msgspec.Struct, frozen=True, array_like=True, tag="compiled"):
@@ -92,8 +100,12 @@ class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran"):
     left: str = ""  # what the task left in the runner, which must then be replaced
 
 
-ToRunner: TypeAlias = Run | ModuleBytes | Kept
-FromRunner: TypeAlias = Ready | NeedBytes | Compiled | Ran | Refused
+class Prepared(msgspec.Struct, frozen=True, array_like=True, tag="prepared"):
+    """The module can run at once, or cannot be compiled, which its task will be told."""
+
+
+ToRunner: TypeAlias = Run | Prepare | ModuleBytes | Kept
+FromRunner: TypeAlias = Ready | NeedBytes | Compiled | Ran | Prepared | Refused
 
 _to_runner: Final = msgspec.msgpack.Decoder(ToRunner)
 _from_runner: Final = msgspec.msgpack.Decoder(FromRunner)

@@ -38,6 +38,7 @@ from fog_compute.tasks.messages import (
     Status,
     Submit,
 )
+from fog_compute.tasks.model import TaskKind
 from fog_compute.tasks.sealing import session_of
 from fog_compute.tasks.wire import (
     WireError,
@@ -50,7 +51,7 @@ from fog_compute.tasks.wire import (
 from fog_compute.text import one_line
 from fog_compute.units import MIB
 from fog_compute.vpn.channel import MessageChannel, Received
-from fog_compute.worker.attempts import Held, check_inputs, check_order, refs_of
+from fog_compute.worker.attempts import Early, Held, check_inputs, check_order, refs_of
 from fog_compute.worker.budget import ByteBudget
 from fog_compute.worker.cache import BlobCache, CacheFull
 from fog_compute.worker.door import Door
@@ -240,6 +241,9 @@ class Reception:
                     await self._cache.put(ref, submit.attached[ref], owner)
             missing = tuple(ref for ref in refs if not self._cache.has(ref))
             if missing:
+                if order.module not in missing and order.kind == TaskKind.WASM:
+                    early = Early(order.module, submit.key, owner, limits)
+                    self._holdings.compile_early(early)
                 return NeedModule(refs=missing)
             if sum(map(self._cache.size, refs)) > settings.input_bytes:
                 return self._too_large()

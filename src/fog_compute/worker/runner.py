@@ -48,6 +48,8 @@ from fog_compute.worker.protocol import (
     Kept,
     ModuleBytes,
     NeedBytes,
+    Prepare,
+    Prepared,
     Ran,
     Ready,
     Refused,
@@ -195,22 +197,27 @@ def _leave(code: bytearray, descriptor: int) -> int:
 def _serve(pipe: _Pipe, sandbox: Sandbox, code: int) -> None:
     before = Footprint.measured()
     left = ""
-    while not left and isinstance(run := pipe.read(), Run):
-        _limit_cpu(run.cpu_s)
+    while not left and isinstance(order := pipe.read(), Run | Prepare):
+        _limit_cpu(order.cpu_s)
+        ran = None
         try:
-            if not sandbox.known(run.module_id):
+            if not sandbox.known(order.module_id):
                 pipe.write(NeedBytes())
                 answer = pipe.read()
                 if not isinstance(answer, ModuleBytes):
                     return
-                module = sandbox.compile(run.module_id, answer.data)
+                module = sandbox.compile(order.module_id, answer.data)
                 pipe.write(Compiled(_leave(module.serialize(), code)))
                 if not isinstance(pipe.read(), Kept):
                     return
-            with _limited_files(run.file_bytes):
-                ran = sandbox.run(run)
+            if isinstance(order, Run):
+                with _limited_files(order.file_bytes):
+                    ran = sandbox.run(order)
         except ModuleFault as fault:
             ran = Ran(NEVER_EXITED, fault.fault, fault.detail, 0, 0, 0)
+        if ran is None or isinstance(order, Prepare):
+            pipe.write(Prepared())
+            continue
         left = left_behind(before)
         pipe.write(msgspec.structs.replace(ran, left=left))
 

@@ -30,9 +30,12 @@ from fog_compute.worker.process import RunnerLost, RunnerProcess, end_of
 from fog_compute.worker.protocol import (
     NEVER_EXITED,
     Compiled,
+    FromRunner,
     Kept,
     ModuleBytes,
     NeedBytes,
+    Prepare,
+    Prepared,
     Ran,
     Ready,
     Refused,
@@ -44,6 +47,7 @@ from fog_compute.worker.workplace import (
     RUNNER_BYTES,
     Workplace,
     largest_file,
+    processor_s,
     reason_of,
 )
 
@@ -152,7 +156,7 @@ class RunnerSlot:
                     {exchange, watch}, timeout=left, return_when=asyncio.FIRST_COMPLETED
                 )
                 if exchange.done():
-                    return await self._ended(exchange.result(), job.limits)
+                    return await self._ended(_ran(exchange.result()), job.limits)
                 fault = watch.result() if watch.done() else Fault.TIMEOUT
                 return await self._stopped(fault, job, began)
             finally:
@@ -171,6 +175,36 @@ class RunnerSlot:
         finally:
             if not await self.place.clean():
                 await self.kill("folder")
+
+    async def compile(self, module_id: str, load: LoadModule, limits: Limits) -> None:
+        """Have a module compiled before the task that will run it, within that task's limits.
+
+        What is wrong with it, or with the machine, the task will meet again: nothing is told here.
+        Cancelled: the runner is killed.
+
+        Raises:
+            RunnerLost: no runner can be started.
+        """
+        await self.start()
+        exchange = asyncio.create_task(
+            self._exchange(Prepare(module_id, processor_s(limits)), load)
+        )
+        watch = asyncio.create_task(self._watch_memory(limits))
+        try:
+            await asyncio.wait(
+                {exchange, watch}, timeout=limits.wall_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not (exchange.done() and isinstance(exchange.result(), Prepared)):
+                await self.kill("not_compiled")
+        except (OSError, EOFError, msgspec.MsgspecError, FogError):
+            await self.kill("not_compiled")
+        except asyncio.CancelledError:
+            await self.kill("cancelled")
+            raise
+        finally:
+            exchange.cancel()
+            watch.cancel()
+            await asyncio.gather(exchange, watch, return_exceptions=True)
 
     async def kill(self, reason: str) -> None:
         """End the runner, for a reason that the log tells; the next job gets a new one."""
@@ -199,29 +233,27 @@ class RunnerSlot:
             await self._runner.end()
             await self.start()
 
-    async def _exchange(self, run: Run, load: LoadModule) -> Ran:
+    async def _exchange(self, order: Run | Prepare, load: LoadModule) -> FromRunner:
         runner = self._runner
         try:
-            await runner.write(run)
+            await runner.write(order)
             answer = await runner.read()
             if isinstance(answer, NeedBytes):
                 self._compiling = True
                 await runner.write(ModuleBytes(await load()))
                 answer = await runner.read()
             elif self._compiled is not None:
-                self._compiled.note_use(run.module_id)
+                self._compiled.note_use(order.module_id)
             if isinstance(answer, Compiled):
-                await self._keep(run.module_id, answer.size)
+                await self._keep(order.module_id, answer.size)
                 self._compiling = False
                 await runner.write(Kept())
                 answer = await runner.read()
         finally:
             self._compiling = False
-            self._used = True
+            self._used |= isinstance(order, Run)
         if isinstance(answer, Refused):
             raise RunnerLost(answer.reason)
-        if not isinstance(answer, Ran):
-            raise EOFError("the runner answered out of turn")
         return answer
 
     async def _keep(self, module_id: str, size: int) -> None:
@@ -239,14 +271,20 @@ class RunnerSlot:
             pid = self.pid
             if pid is None:
                 continue
-            with contextlib.suppress(OSError):  # it has just ended
-                if own_bytes(pid) > limits.memory_bytes + RUNNER_BYTES:
-                    return Fault.OUT_OF_MEMORY
+            if _takes_too_much(pid, limits):
+                return Fault.OUT_OF_MEMORY
             began = time.monotonic()
             if (fault := await self.place.overfull_now(pid, limits)) is not None:
                 return fault
             # To count thousands of files must not take the time that the guest could have.
             pause_s = max(WATCH_INTERVAL_S, WATCH_SHARE * (time.monotonic() - began))
+
+    async def _watch_memory(self, limits: Limits) -> None:
+        """Return once the runner took more than a task and its compilation may."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            if (pid := self.pid) is not None and _takes_too_much(pid, limits):
+                return
 
     async def _ended(self, ran: Ran, limits: Limits) -> TaskResult:
         """Take the runner's answer; a runner that is no longer as it was is not used again."""
@@ -311,6 +349,18 @@ class RunnerSlot:
             return await self._stopped(Fault.SCRATCH_LIMIT, job, began)
         await self.kill("lost")
         raise RunnerLost(f"the runner {end_of(code)}: {reason_of(err)}") from err
+
+
+def _ran(answer: FromRunner) -> Ran:
+    if not isinstance(answer, Ran):
+        raise EOFError("the runner answered out of turn")
+    return answer
+
+
+def _takes_too_much(pid: int, limits: Limits) -> bool:
+    with contextlib.suppress(OSError):  # it has just ended
+        return own_bytes(pid) > limits.memory_bytes + RUNNER_BYTES
+    return False
 
 
 def _keep(cache: CompiledCache, module_id: str, source: int, size: int) -> None:

@@ -16,7 +16,7 @@ from fog_compute.tasks.model import Fault, Limits, TaskKind
 from fog_compute.tasks.result import TaskResult
 from fog_compute.tasks.sealing import BadBlob
 from fog_compute.text import one_line
-from fog_compute.worker.attempts import Held, loader, open_job
+from fog_compute.worker.attempts import Early, Held, loader, open_job
 from fog_compute.worker.cache import BlobCache, BlobGone
 from fog_compute.worker.holdings import Holdings
 from fog_compute.worker.journal import JournalUnusable
@@ -131,18 +131,33 @@ class Slots:
         """Run one attempt after the other in a slot, until cancelled."""
         await self._replace_runner(slot)
         while True:
-            held = await self._holdings.next()
-            held.slot = slot
-            held.running = asyncio.create_task(self._execute(slot, held))
-            try:
-                await asyncio.wait({held.running})
-            finally:
-                held.running.cancel()
-                await asyncio.gather(held.running, return_exceptions=True)
-                self._holdings.had_slot(held)
-            if not held.running.cancelled() and (error := held.running.exception()) is not None:
-                raise error
+            match await self._holdings.next():
+                case Held() as held:
+                    await self._attempt(slot, held)
+                case Early() as early:
+                    await self._compile(slot, early)
             await self._replace_runner(slot)
+
+    async def _attempt(self, slot: RunnerSlot, held: Held) -> None:
+        held.slot = slot
+        held.running = asyncio.create_task(self._execute(slot, held))
+        try:
+            await asyncio.wait({held.running})
+        finally:
+            held.running.cancel()
+            await asyncio.gather(held.running, return_exceptions=True)
+            self._holdings.had_slot(held)
+        if not held.running.cancelled() and (error := held.running.exception()) is not None:
+            raise error
+
+    async def _compile(self, slot: RunnerSlot, early: Early) -> None:
+        began = self._clock.monotonic()
+        try:
+            await slot.compile(early.module_id, loader(early, self._cache), early.limits)
+        except RunnerLost as err:
+            _log.debug("module.not_compiled", reason=one_line(str(err)))
+        finally:
+            self._holdings.compiled(early, self._clock.monotonic() - began)
 
     async def _execute(self, slot: RunnerSlot, held: Held) -> None:
         """Run one attempt and keep its result; cancelled, its runner is killed."""

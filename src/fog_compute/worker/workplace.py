@@ -43,6 +43,7 @@ __all__ = [
     "NoRoom",
     "Workplace",
     "largest_file",
+    "processor_s",
     "reason_of",
     "room_for",
 ]
@@ -224,6 +225,11 @@ def room_for(limits: Limits) -> int:
     return limits.scratch_bytes + FREE_BYTES
 
 
+def processor_s(limits: Limits) -> int:
+    """Return the processor time of all cores within a task's wall time, in seconds."""
+    return int(limits.wall_s * (os.cpu_count() or 1)) + 1
+
+
 def largest_file(limits: Limits) -> int:
     """Return what a guest may write to one file: a byte too many, so that it can be seen."""
     return max(limits.output_bytes, limits.scratch_bytes) + 1
@@ -280,7 +286,7 @@ def _prepare(folder: Path, job: Job, file_bytes: int) -> Run:
         work=os.fsencode(work),
         memory_bytes=limits.memory_bytes,
         fuel=limits.fuel,
-        cpu_s=int(limits.wall_s * (os.cpu_count() or 1)) + 1,
+        cpu_s=processor_s(limits),
         file_bytes=file_bytes,
         seed=job.seed,
         env=tuple(sorted(job.env.items())),

@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fog_compute.coordinator.sessions import Tempo
+from fog_compute.errors import FogError
 from fog_compute.levels import PrivacyLevel
-from fog_compute.tasks import AttemptState, TaskResult, TaskSpec, TaskState
+from fog_compute.tasks import AttemptState, Limits, TaskResult, TaskSpec, TaskState
 from fog_compute.testing import ManualClock, MemoryNetwork
 from fog_compute.units import GIB
 from fog_compute.vpn.directory import WorkerOffer
@@ -55,10 +56,15 @@ class Runner(RunnerSlot):
         pass
 
     async def run(self, job: Job, load: LoadModule) -> TaskResult:
-        assert await load() == MODULE
+        assert (await load()).startswith(MODULE)
         stdin = job.stdin if isinstance(job.stdin, bytes) else b""
         await self._clock.sleep(self._rng.choice((0.0, 0.1, 2.0)))
         return TaskResult(0, stdin, b"", 1, 2, 3)
+
+    async def compile(self, module_id: str, load: LoadModule, limits: Limits) -> None:
+        with contextlib.suppress(FogError):  # the cache may have lost it
+            assert (await load()).startswith(MODULE)
+        await self._clock.sleep(self._rng.choice((0.0, 0.1, 2.0)))
 
     async def close(self) -> None:
         pass

@@ -23,6 +23,7 @@ from fog_compute.tasks.messages import (
     Accepted,
     Answers,
     AttemptStatus,
+    Done,
     Module,
     NeedModule,
     Order,
@@ -127,7 +128,12 @@ class Requester:
             if not isinstance(reply, NeedModule):
                 return reply
             for ref in reply.refs:
-                await self.ask(Module(ref=ref, data=sealed[ref].data, session=session_of(self.key)))
+                await self.submit_blob(sealed[ref])
+
+    async def submit_blob(self, blob: SealedBlob) -> None:
+        """Send a blob to the worker's cache."""
+        module = Module(ref=blob.ref, data=blob.data, session=session_of(self.key))
+        assert await self.ask(module) == Done()
 
     async def status(self, handle: bytes, offset: int = 0, *, packets: int = 4) -> AttemptStatus:
         reply = await self.ask(Poll(items=(PollItem(handle, offset),)), reply_packets=packets)
