@@ -114,7 +114,8 @@ class OpenWork:
         Raises:
             StoreError: the database cannot be read.
         """
-        await self.ledger.load()
+        untold = await self._untold()
+        await self.ledger.load()  # after it nothing fails: what is begun twice is counted twice
         now = self._clock.now()
         for attempt in self.ledger.attempts.values():
             if attempt.state is not AttemptState.OFFERED:
@@ -122,24 +123,27 @@ class OpenWork:
                 session = self.session(task, attempt)
                 session.follow(attempt.handle, task.spec.limits, now)
                 session.poll_now(now)
-        await self._tell_again(now)
+        self._tell_again(untold, now)
         if self.ledger.tasks:
             _log.info(
                 "tasks.resumed", tasks=len(self.ledger.tasks), attempts=len(self.ledger.attempts)
             )
 
-    async def _tell_again(self, now: datetime) -> None:
-        """Say what the run before may not have said: whose result is kept, and who can stop."""
-        ended = await self._store.tasks.ended_since(now - UNTOLD, UNTOLD_TASKS)
-        tasks = {task.id: task for task in ended}
-        for task_id, attempts in (await self._store.attempts.of_tasks(tasks)).items():
-            for attempt in attempts:
-                if attempt.state is not AttemptState.DECLINED:
-                    session = self.session(tasks[task_id], attempt)
-                    del self._session_of[attempt.handle]  # it is over
-                    session.drop(
-                        attempt.handle, now, cancel=attempt.state is not AttemptState.SETTLED
-                    )
+    async def _untold(self) -> Sequence[tuple[Task, Attempt]]:
+        """What the run before may not have said to workers: all that ended shortly before now."""
+        since = self._clock.now() - UNTOLD
+        tasks = {task.id: task for task in await self._store.tasks.ended_since(since, UNTOLD_TASKS)}
+        attempts = await self._store.attempts.of_tasks(tasks)
+        return [(tasks[id_], attempt) for id_, of_task in attempts.items() for attempt in of_task]
+
+    def _tell_again(self, untold: Sequence[tuple[Task, Attempt]], now: datetime) -> None:
+        """Say whose result is kept here, and what can stop."""
+        for task, attempt in untold:
+            if attempt.state is not AttemptState.DECLINED:
+                session = self.session(task, attempt)
+                del self._session_of[attempt.handle]  # it is over
+                stop = attempt.state is not AttemptState.SETTLED
+                session.drop(attempt.handle, now, cancel=stop)
 
     def view(self) -> planner.View:
         """All that a plan is made of, as it is now."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
+from fog_compute.store.repositories import Tasks
 from fog_compute.tasks import Task, TaskState
 from tests.unit.fog_compute.coordinator.scripted import Fog, open_fog
 from tests.unit.fog_compute.coordinator.test_dispatcher import OK, create, reaches, running
@@ -81,3 +84,23 @@ async def test_of_what_ended_long_ago_nothing_is_said_again(tmp_path: Path) -> N
         async with another_life(fog, tmp_path) as again:
             await again.passes(LONG_AGO_S)
             assert worker.forgotten == set()
+
+
+async def test_what_a_worker_has_is_counted_once_however_often_the_store_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, refusals = Tasks.ended_since, [StoreError("the disk is away")] * 3
+
+    async def refused_at_first(*args: Any) -> Sequence[Task]:
+        if refusals:
+            raise refusals.pop()
+        return await read(*args)
+
+    async with running(tmp_path) as fog:
+        fog.add_worker("a")
+        await begun(fog, PrivacyLevel.PRIVATE)
+        monkeypatch.setattr(Tasks, "ended_since", refused_at_first)
+        async with another_life(fog, tmp_path) as again:
+            await again.until(lambda: bool(again.fog.workers()) and not refusals)
+            await again.passes(10)
+            assert [worker.leased for worker in again.fog.workers()] == [1]
