@@ -85,7 +85,6 @@ def check_request(message: Request) -> None:
                 _length("handle", item.handle, HANDLE_BYTES)
                 _within("offset", item.offset, 0, MAX_RESULT_BYTES)
             _handles(message.acks)
-            _within("hold_ms", message.hold_ms, 0, MAX_HOLD_MS)
         case Ack() | Cancel():
             _handles(message.handles)
 

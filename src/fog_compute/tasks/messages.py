@@ -120,11 +120,10 @@ class PollItem(_Message, frozen=True):
 
 
 class Poll(_Message, frozen=True, tag="poll"):
-    """Report on these attempts.  Unknown handles are answered as ``unknown``."""
+    """Report on these attempts, at once.  Unknown handles are answered as ``unknown``."""
 
     items: Annotated[tuple[PollItem, ...], Meta(max_length=MAX_ATTEMPTS)]
     acks: Handles = ()  # as `Ack`, to save a message
-    hold_ms: int = 0  # answer at the first news, or after this long
 
 
 class Ack(_Message, frozen=True, tag="ack"):

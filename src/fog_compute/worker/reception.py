@@ -147,7 +147,8 @@ class Reception:
         if reply is None:
             return
         if isinstance(request, Submit | Poll) and incoming.reply_capacity:
-            await self._hold(request, reply)
+            if isinstance(request, Submit) and isinstance(reply, Answers):
+                await self._hold(request, reply)
             try:
                 reply = self._told(request, reply, incoming.reply_capacity)
             except JournalUnusable as err:
@@ -292,21 +293,16 @@ class Reception:
 
     # What is told
 
-    async def _hold(self, request: Submit | Poll, reply: Reply) -> None:
-        """Wait for news of the attempts that a request asks about, as long as it wants.
+    async def _hold(self, request: Submit, reply: Answers) -> None:
+        """Wait for news of the attempts of a submission, as long as it wants.
 
-        Something that is news already is told at once.
+        Something that is news already is told at once, and so is any poll: that its answer left
+        would tell whoever watches the worker that a task has ended.
         """
-        match request, reply:
-            case Submit(), Answers():
-                taken = [a.status.handle for a in reply.items if isinstance(a, Accepted)]
-                if len(taken) < len(request.orders):
-                    return
-                handles = tuple(dict.fromkeys(taken))
-            case Poll(), Status():
-                handles = tuple(dict.fromkeys(item.handle for item in request.items))
-            case _:
-                return
+        taken = [a.status.handle for a in reply.items if isinstance(a, Accepted)]
+        if len(taken) < len(request.orders):
+            return
+        handles = tuple(dict.fromkeys(taken))
         held = self._holdings.awaited(handles)
         if held and len(held) == len(handles):
             seconds = min(request.hold_ms / 1000, self._slots.settings.hold_s)

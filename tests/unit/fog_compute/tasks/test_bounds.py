@@ -112,7 +112,6 @@ REQUESTS_OUT_OF_BOUNDS = [
     submit(limits=limits(fuel=2**63)),
     Poll(items=tuple(map(PollItem, HANDLES))),
     Poll(items=(), acks=HANDLES),
-    Poll(items=(), hold_ms=-5),
     Poll(items=(PollItem(HANDLE, -1),)),
     Poll(items=(PollItem(HANDLE, 2**30),)),
     Ack(HANDLES),

@@ -84,7 +84,6 @@ requests = st.one_of(
         Poll,
         items=st.lists(st.builds(PollItem, handles, st.integers(0, 2**27)), max_size=5).map(tuple),
         acks=st.lists(handles, max_size=3).map(tuple),
-        hold_ms=st.integers(0, 1000),
     ),
     st.builds(Ack, handles=st.lists(handles, max_size=3).map(tuple)),
     st.builds(Cancel, handles=st.lists(handles, max_size=3).map(tuple)),

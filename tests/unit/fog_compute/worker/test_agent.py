@@ -11,6 +11,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
@@ -530,10 +531,35 @@ async def test_an_answer_can_wait_for_the_end_of_a_short_task(
     assert isinstance(reply, Accepted)
     assert reply.status.state == FINISHED
     assert len(reply.status.chunk) == reply.status.result_total > 0
-    # News that is there already, or unknown, is not waited for.
-    for handle in (handle_of(submit), bytes(16)):
-        answer = await requester.ask(Poll(items=(PollItem(handle),), hold_ms=3_600_000))
-        assert isinstance(answer, Status)
+    # News that is there already is not waited for.
+    assert isinstance(await requester.submit(submit), Accepted)
+
+
+@pytest.mark.asyncio
+async def test_a_poll_is_answered_at_once_whatever_its_sender_wants(
+    network: MemoryNetwork, requester: Requester, tmp_path: Path
+) -> None:
+    """INV-TASK-140: on a clock that stands still no answer that waits would come."""
+    agent = WorkerAgent(
+        [Served("w", network.channel("worker"))],
+        tmp_path,
+        keys=lambda: MEMBERS,
+        clock=ManualClock(),
+    )
+    serving = asyncio.create_task(agent.run())
+    try:
+        submit = requester.submission(guests.FOREVER)
+        await requester.submit(submit)
+        poll = ["poll", [[handle_of(submit), 0]], [], 7_000]  # a field that no poll has
+        reply = await requester.channel.request(
+            "worker", requester.sealed(msgspec.msgpack.encode(poll)), reply_packets=4, timeout=5.0
+        )
+        status = parse_reply(reply)
+        assert isinstance(status, Status)
+        assert status.items[0].state in {QUEUED, RUNNING}
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
 
 
 @pytest.mark.asyncio
@@ -594,9 +620,7 @@ async def test_a_stopped_worker_gives_back_what_it_has_not_finished(
         await requester.submit(running)
         await requester.submit(waiting)
         await requester.until(handle_of(running), lambda status: status.log_tail == b"error")
-        hears = asyncio.create_task(
-            requester.ask(Poll(items=(PollItem(handle_of(running)),), hold_ms=60_000))
-        )
+        hears = asyncio.create_task(requester.submit(altered(running, hold_ms=60_000)))
         draining = asyncio.create_task(worker.agent.drain(DEADLINE_S if killed else 0.01))
         await requester.until(handle_of(waiting), lambda status: status.state == RETURNED)
         if killed:
@@ -605,8 +629,8 @@ async def test_a_stopped_worker_gives_back_what_it_has_not_finished(
         else:
             await draining
             reply = await hears
-            assert isinstance(reply, Status)
-            assert reply.items[0].state == RETURNED
+            assert isinstance(reply, Accepted)
+            assert reply.status.state == RETURNED
         assert isinstance(await requester.submit(late), Busy)
         draining.cancel()
     async with start():

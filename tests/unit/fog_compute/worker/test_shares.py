@@ -1,4 +1,4 @@
-"""Equal shares: of slots, of polls that are held back, of bytes in handling."""
+"""Equal shares: of slots, of answers that are held back, of bytes in handling."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def rest() -> None:
 
 
 @pytest.mark.asyncio
-async def test_polls_that_are_held_lock_nobody_out() -> None:
+async def test_answers_that_are_held_lock_nobody_out() -> None:
     """INV-TASK-72."""
     clock = ManualClock()
     room = WaitingRoom(10, clock)
@@ -114,7 +114,7 @@ async def test_polls_that_are_held_lock_nobody_out() -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_has_most_polls_waiting_waits_for_its_own() -> None:
+async def test_who_has_most_answers_waiting_waits_for_its_own() -> None:
     """INV-TASK-72."""
     clock = ManualClock()
     room = WaitingRoom(3, clock)
