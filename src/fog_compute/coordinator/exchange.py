@@ -17,7 +17,7 @@ from fog_compute.coordinator.carrier import Carrier
 from fog_compute.coordinator.outbox import Parcel
 from fog_compute.coordinator.parcels import Blobs, SealedTask
 from fog_compute.coordinator.sessions import PULL_PACKETS, Doing, Session, Stage, packets_for
-from fog_compute.coordinator.uploads import send_all
+from fog_compute.coordinator.uploads import WINDOW_BYTES, send_all
 from fog_compute.errors import ChannelDown, ChannelError, FogError, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import BlobStore
@@ -283,8 +283,9 @@ class Exchange:
             announced: list[asyncio.Task[None]] = []
 
             async def send(ref: bytes, on_sent: OnSent) -> Busy | Rejected | None:
-                refusal = await self._send_blob(session, ref, sealed.sha256_of[ref], on_sent)
                 others = total - sizes[ref]
+                sha256, beside = sealed.sha256_of[ref], min(others, WINDOW_BYTES)
+                refusal = await self._send_blob(session, ref, sha256, on_sent, beside)
                 if refusal is None and ref == sealed.module and others >= AHEAD_BYTES:
                     telling = self._announce(session, order, len(going) - 1)
                     announced.append(asyncio.create_task(telling))
@@ -300,11 +301,12 @@ class Exchange:
                 await asyncio.gather(*announced, return_exceptions=True)
 
     async def _send_blob(
-        self, session: Session, ref: bytes, sha256: str, on_sent: OnSent
+        self, session: Session, ref: bytes, sha256: str, on_sent: OnSent, beside: int
     ) -> Busy | Rejected | None:
+        """Send one blob, with time for ``beside`` bytes of others that share its way."""
         data = await self._blobs.sealed(session, ref, sha256)
         message = Module(ref, data, session_of(session.blob_key))
-        reply = await self._ask(session, message, on_sent=on_sent)
+        reply = await self._ask(session, message, on_sent=on_sent, beside=beside)
         if isinstance(reply, Busy | Rejected):
             return reply
         if not isinstance(reply, Done):
@@ -329,6 +331,7 @@ class Exchange:
         *,
         reply_packets: int = 2,
         on_sent: OnSent | None = None,
+        beside: int = 0,
     ) -> Reply:
         body = await self._as_member(session, message)
         data = await self._carrier.request_through_circuit(
@@ -337,7 +340,7 @@ class Exchange:
             session.level,
             to=session.address,
             reply_packets=reply_packets,
-            timeout=self._time_for(len(body)),
+            timeout=self._time_for(len(body) + beside),
             on_sent=on_sent,
         )
         self._heard(session.level)

@@ -168,6 +168,21 @@ async def test_a_module_goes_first_and_its_worker_hears_of_the_order_before_the_
         assert done[-1] > WINDOW_BYTES
 
 
+async def test_a_small_blob_has_time_for_the_large_one_that_shares_its_way(
+    tmp_path: Path,
+) -> None:
+    """INV-TASK-131."""
+    async with running(tmp_path) as fog:
+        worker = fog.add_worker("a", blob_s=25, clock=fog.clock)
+        blobs = fog.store.blobs
+        spec = TaskSpec(
+            module=await blobs.put(b"m" * 700_000), inputs={"d": await blobs.put(b"d" * 40_000)}
+        )
+        made = await fog.coordinator.submit(spec)
+        await reaches(fog, made, TaskState.RUNNING)
+        assert len([one for one in worker.heard if isinstance(one, Module)]) == 2
+
+
 async def test_a_refusal_of_an_order_that_was_announced_is_heard_at_its_submission(
     tmp_path: Path,
 ) -> None:
