@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 from asyncio.subprocess import Process
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ class RunnerProcess:
         """
         self._process = await spawn.start(
             spawn.python_command("fog_compute.worker.runner", str(os.getpid()), *arguments),
-            spawn.loader_environment(),
+            _environment(),
             pass_fds=files,
             line_bytes=PIPE_BYTES,
         )
@@ -129,6 +130,18 @@ class RunnerProcess:
             self._collecting = asyncio.create_task(_collect(process), name="collect")
         if self._collecting is not None:
             await asyncio.shield(self._collecting)
+
+
+def _environment() -> dict[str, str]:
+    """A runner's variables.
+
+    glibc reserves 64 MiB of addresses for each thread's arena, and a runner's six would take 384 of
+    those that a limit (`ulimit -v`) leaves; how many there are, and what is refused for them, would
+    depend on which thread comes first.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    few = {} if soft == resource.RLIM_INFINITY else {"MALLOC_ARENA_MAX": "1"}
+    return spawn.loader_environment() | few
 
 
 def end_of(code: int | None) -> str:

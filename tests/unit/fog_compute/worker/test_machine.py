@@ -313,7 +313,7 @@ def test_a_runner_that_the_kernel_does_not_tie_to_its_parent_ends_soon_after_it(
     assert (done.stdout, done.stderr, done.returncode) == ("started\n", "", 0)
 
 
-@pytest.mark.parametrize("setting", [f"AS={1200 * MIB}", f"STACK={300 * KIB}", "NOFILE=300"])
+@pytest.mark.parametrize("setting", [f"AS={500 * MIB}", f"STACK={300 * KIB}", "NOFILE=300"])
 def test_a_worker_works_under_small_limits(tmp_path: Path, setting: str) -> None:
     """INV-TASK-26."""
     assert tried(tmp_path, setting) == FINE
@@ -322,7 +322,7 @@ def test_a_worker_works_under_small_limits(tmp_path: Path, setting: str) -> None
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        (f"AS={500 * MIB}", "this machine cannot run tasks: the machine refuses 256 MiB"),
+        (f"AS={280 * MIB}", "this machine cannot run tasks: the machine refuses 256 MiB"),
         ("NOFILE=100", "this machine cannot run tasks: a process may open 100 files"),
         ("CPU=30", "seconds of processor time are limited to 30 here"),
     ],
