@@ -98,7 +98,8 @@ def followed(
 def measure() -> dict[str, Any]:
     """Return a ``summary``: seconds from the command to its result at each level.
 
-    Those in which its worker compiled and did nothing else for it are among them.
+    Those in which its worker compiled and did nothing else for it are among them; the rate is that
+    of its program and its table, from the first byte to the worker's last answer.
     """
     if shutil.which("go") is None:
         sys.stderr.write("the big task is left out: there is no `go` to compile its program\n")
@@ -117,6 +118,8 @@ def measure() -> dict[str, Any]:
             if counted != rows:
                 sys.exit(f"the result at {level} is wrong")
             found[f"big_task_{level}_s"] = round(seconds, 2)
+            size = module.stat().st_size + table.stat().st_size
+            found[f"big_task_{level}_mb_per_s"] = round(size / 1e6 / spent["sending"], 2)
             found[f"big_task_{level}_compiling_s"] = round(spent.get("compiling", 0.0), 2)
             sys.stderr.write(f"{level}: {dict(spent)}\n")
     return {"summary": found}
