@@ -220,7 +220,9 @@ async def test_sweep_that_fails_is_shown_and_tried_again(tmp_path: Path, error: 
         nonlocal tries
         tries += 1
         if tries < 4:
-            raise error
+            # A new one each time: one that is raised again keeps the frames of all times before,
+            # also of other tests, and its traceback is printed with what they hold.
+            raise type(error)(*error.args)
 
     async with running(tmp_path) as fog:
         fog.store.sweep = sweep  # type: ignore[method-assign,assignment]
