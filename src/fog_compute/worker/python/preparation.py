@@ -13,7 +13,7 @@ from fog_compute.clock import Clock
 from fog_compute.kernel import let_others_go_first
 from fog_compute.locking import try_lock
 from fog_compute.observability import get_logger
-from fog_compute.tasks.model import Limits
+from fog_compute.tasks.model import Fault, Limits
 from fog_compute.tasks.runtimes import SCRIPT
 from fog_compute.units import MIB
 from fog_compute.worker.job import Job
@@ -30,7 +30,7 @@ MEMORY_BYTES: Final = 64 * MIB
 """For the script that tries it: several times what the interpreter starts with."""
 
 LIMITS: Final = Limits(memory_bytes=MEMORY_BYTES, wall_s=300.0)
-"""A slow machine compiles for minutes."""
+"""A slow or busy machine compiles for minutes."""
 
 AGAIN: Final = Backoff(1, 60)
 LOOK_S: Final = 0.2  # between two looks whether another worker has compiled it
@@ -66,7 +66,7 @@ class Preparation:
         began = self._clock.monotonic()
         while self.runtime is None:
             try:
-                self.runtime = await self._tried(PythonRuntime.found())
+                self.runtime = await self._tried(PythonRuntime.found(), behind=failures == 0)
             except PythonUnusable as err:
                 self.lacking = err.message
                 _log.warning("python.not_offered", reason=err.message)
@@ -85,15 +85,23 @@ class Preparation:
         """End what is being tried."""
         await self._slot.close()
 
-    async def _tried(self, runtime: PythonRuntime) -> PythonRuntime:
+    async def _tried(self, runtime: PythonRuntime, *, behind: bool) -> PythonRuntime:
+        """Compile it, ``behind`` all other work, and return it if a script runs.
+
+        Raises:
+            PythonUnusable: it does not work here.
+            RunnerLost: it may another time.
+        """
         name = runtime.interpreter.name
         _log.info("python.preparing", interpreter=name)  # compiling takes some seconds, once
         job = Job("", (), None, {SCRIPT: _SCRIPT}, LIMITS, seed=bytes(32))
         async with self._turn():
             await self._slot.start()
-            if (pid := self._slot.pid) is not None:
+            if behind and (pid := self._slot.pid) is not None:
                 let_others_go_first(pid)  # tasks that came need no interpreter
             result = await self._slot.run(script_job(runtime, job, SCRIPT), runtime.load)
+        if result.trap == Fault.TIMEOUT:  # says something of the machine's other work alone
+            raise RunnerLost(f"{name} was not compiled within {LIMITS.wall_s:g} s")
         version = " ".join(map(str, runtime.interpreter.version)).encode()
         if result.trap is not None or result.stdout.strip() != version:
             reason = result.detail or f"it printed {result.stdout[:80]!r}"

@@ -332,6 +332,32 @@ async def test_workers_of_one_owner_compile_the_interpreter_once(
         assert only_file(tmp_path / name / "compiled").samefile(code)
 
 
+async def test_an_interpreter_that_was_not_compiled_in_time_is_tried_again(
+    scripts: Scripts, tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-155."""
+    await scripts.run("0")
+    behind: list[int] = []
+    monkeypatch.setattr(preparation, "let_others_go_first", behind.append)
+    enough = preparation.LIMITS
+    monkeypatch.setattr(preparation, "LIMITS", dataclasses.replace(enough, wall_s=0.001))
+    clock = Sleepers()
+    worker = Preparation(tmp_path, None, clock)
+    preparing = asyncio.create_task(worker.done())
+    async with asyncio.timeout(DEADLINE_S):
+        while not clock.slept:
+            await asyncio.sleep(0.005)
+    assert worker.lacking == "Python 3.12 was not compiled within 0.001 s"
+    monkeypatch.setattr(preparation, "LIMITS", enough)
+    code = only_file(compiled)
+    os.link(code, tmp_path / "compiled" / code.name)
+    await clock.advance(preparation.AGAIN.after(0))
+    async with asyncio.timeout(DEADLINE_S):
+        assert await preparing
+    assert worker.runtime is not None
+    assert len(behind) == 1
+
+
 async def test_a_worker_without_the_interpreter_says_so_and_offers_no_python(
     requester: Requester, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
