@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fog_compute.clock import SystemClock
-from fog_compute.coordinator import planner
 from fog_compute.coordinator.open_work import OpenWork
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
@@ -81,9 +80,9 @@ async def measure(folder: Path, length: int) -> dict[str, float]:
             planned += len(given)
             await work.apply(given)
             begun_cpu = time.process_time()
-            planner.plan(work.view())
+            work.plan()
             spent += time.process_time() - begun_cpu
-            for handle in list(work.ledger.attempts):
+            for handle in list(work.ledger.records):
                 await work.apply([Reported(handle, RESULT), Settled(handle)])
         return {
             "plan_us_per_task": spent / planned * 1e6,

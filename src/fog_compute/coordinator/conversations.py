@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
 from fog_compute.coordinator import news
+from fog_compute.coordinator.attempts import OpenAttempt
 from fog_compute.coordinator.exchange import Exchange
-from fog_compute.coordinator.open_work import Offer, OpenWork
+from fog_compute.coordinator.open_work import OpenWork
 from fog_compute.coordinator.parcels import AT_ONCE_BYTES
+from fog_compute.coordinator.phases import Deed, PhaseEvent
 from fog_compute.coordinator.reach import NO_NETWORK
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Session
@@ -38,7 +41,6 @@ __all__ = ["Conversations"]
 _log = get_logger("fog_compute.coordinator")
 
 SUBMIT_TRIES: Final = 10
-RESUBMIT: Final = Backoff(0.25, 10)
 TOO_FEW_NODES: Final = Backoff(3, 60)
 NOTHING_DELIVERED: Final = "the network delivers no message: its nodes are away, or cut off"
 
@@ -62,130 +64,127 @@ class Conversations:
         work: OpenWork,
         fog: WorkerRegistry,
         exchange: Exchange,
-        request_timeout: timedelta,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        """Say nothing yet; an answer to a small message takes ``request_timeout`` at most."""
+        """Say nothing yet."""
         self._work: Final = work
         self._fog: Final = fog
         self._exchange: Final = exchange
         self._clock: Final = clock
         self._metrics: Final = metrics
-        self._last_answer: Final = 2 * request_timeout
 
-    async def submit(self, handle: str) -> None:
+    async def submit(self, record: OpenAttempt) -> None:
         """Offer an attempt to its worker, with the blobs that it lacks."""
-        offer, known = self._work.offers.get(handle), self._work.ledger.task_of(handle)
-        if offer is None or known is None:
-            return
-        task, attempt = known
-        session = self._work.session(task, attempt)
+        answerless = False
         try:
-            reply = await self._exchange.submit(
-                session,
-                task,
-                attempt,
-                lambda: self._work.ledger.renew(handle),
-            )
+            answerless = await self._submit(record)
+        finally:
+            event = PhaseEvent.ANSWERLESS if answerless else PhaseEvent.SPOKEN
+            self._work.happen(record, event)
+        if answerless:
+            # Who answers, but never to the point, would otherwise never fall silent.
+            await self.check(record, record.trouble)
+
+    async def _submit(self, record: OpenAttempt) -> bool:
+        """Submit an attempt once; return whether that was once too often without an answer."""
+        if record.handle not in self._work.ledger.records:
+            return False
+        session, task, worker = self._work.session(record), record.task, record.row.worker
+        spare = partial(self._work.spare, record)
+        try:
+            reply = await self._exchange.submit(session, task, record.row, spare)
         except (NotFound, StoreUnusable) as error:
             await self._work.apply([Failed(task.id, str(error))])
-            return
+            return False
         except PrivacyUnavailable as error:
-            await self._work.decline(handle, str(error), TOO_FEW_NODES.delay(task.leases))
-            return
+            pause = TOO_FEW_NODES.delay(task.leases)
+            await self._work.decline(record.handle, str(error), pause)
+            return False
         except NO_NETWORK as error:
             self._work.deaf(session.level, error)
-            return
+            return False
         except ChannelError as error:
-            await self._not_submitted(session, handle, offer, error)
-            return
+            return await self._not_submitted(session, record, error)
         except FogError as error:
             # The task's own blobs cannot be read now: nobody was asked, so nobody is silent.
-            if self._work.trouble.get(task.id) != str(error):
+            if record.trouble != str(error):
                 _log.warning("submission.failed", reason=str(error))
-            self._work.trouble[task.id] = str(error)
-            self._work.ledger.renew(handle)
-            return
-        finally:
-            offer.busy = False
-            offer.submit_at = self._clock.now() + RESUBMIT.delay(offer.sent)
-            offer.sent += 1
-        if handle not in self._work.ledger.attempts:
+            record.trouble = str(error)
+            spare()
+            return False
+        if record.over:
             # It ended while it was offered; the worker may have it now and must not keep it.
-            session.drop(handle, self._clock.now(), cancel=True)
-            return
+            session.drop(record.handle, self._clock.now(), cancel=True)
+            return False
         match reply:
             case Busy():
-                self._fog.note_busy(attempt.worker, session.level)
-                await self._work.decline(handle, "the worker was busy", None)
+                self._fog.note_busy(worker, session.level)
+                await self._work.decline(record.handle, "the worker was busy", None)
             case Rejected():
-                self._fog.note_answer(attempt.worker, session.level)
+                self._fog.note_answer(worker, session.level)
                 reason = f"the worker refused it: {one_line(reply.reason)}"
-                await self._work.decline(handle, reason, None, refused=True)
+                await self._work.decline(record.handle, reason, None, refused=True)
             case _:
-                self._fog.note_accepted(attempt.worker, session.level, task.spec.module)
-                self._work.trouble.pop(task.id, None)
-                session.follow(handle, task.spec.limits, self._clock.now())
+                self._fog.note_accepted(worker, session.level, task.spec.module)
+                record.trouble = ""
+                session.follow(record, self._clock.now())
                 await self._hear(session, reply.status)
+        return False
 
     async def _not_submitted(
-        self, session: Session, handle: str, offer: Offer, error: ChannelError
-    ) -> None:
-        """A worker did not answer a submission, or not to the point."""
-        known = self._work.ledger.attempts.get(handle)
-        if known is None:
-            return
+        self, session: Session, record: OpenAttempt, error: ChannelError
+    ) -> bool:
+        """A worker did not answer a submission, or not to the point; return whether once too often.
+
+        Until then it is looked whether the network is back, if it was away.
+        """
+        if record.over:
+            return False
         self._note_silence(session)
-        self._work.trouble[known.task_id] = str(error)
-        offer.failures += 1
-        if offer.failures < SUBMIT_TRIES:
+        record.trouble = str(error)
+        record.failures += 1
+        if record.failures < SUBMIT_TRIES:
             await self._listen(session)
-        else:
-            # Who answers, but never to the point, would otherwise never fall silent.
-            await self._give_up(session, handle, offer, str(error))
+            return False
+        return True
 
-    async def expire(self, handle: str) -> None:
-        """End an attempt whose lease has run out, unless its worker is heard after all."""
-        offer, known = self._work.offers.get(handle), self._work.ledger.task_of(handle)
-        if offer is None or known is None:
-            return
-        try:
-            await self._give_up(self._work.session(*known), handle, offer, "the worker fell silent")
-        finally:
-            offer.busy = False
-
-    async def _give_up(self, session: Session, handle: str, offer: Offer, reason: str) -> None:
+    async def check(self, record: OpenAttempt, reason: str = "the worker fell silent") -> None:
         """Take an attempt from a silent worker; a try is used up only if it could be asked.
 
         It may have been silent because the network was. So who can be asked now is asked again,
         and has as long to answer as any message.
         """
-        known = self._work.ledger.attempts.get(handle)
-        until = None if known is None else known.lease_until
+        session, event = self._work.session(record), PhaseEvent.SPOKEN
+        unavailable = ""
+        deeds: Sequence[Deed] = ()
         try:
             reached = await self._exchange.reaches(session)
+            event = PhaseEvent.REACHED if reached else PhaseEvent.UNREACHED
         except NO_NETWORK as error:
             self._work.deaf(session.level, error)
-            return
         except PrivacyUnavailable as error:
-            await self._work.lose(handle, str(error), AttemptState.EXPIRED, counts=False)
-            return
-        attempt = self._work.ledger.attempts.get(handle)
-        if attempt is None or attempt.lease_until != until:
-            return  # it ended, or was heard
-        if reached and not offer.warned:
-            offer.warned = True
-            offer.submit_at, offer.sent = None, 0
-            self._work.ledger.renew(handle, self._last_answer)
-            session.poll_now(self._clock.now())
-            return
-        if not reached:
-            reason = f"{reason}, and the network takes no message for it"
-            self._work.deaf(session.level, ChannelDown(NOTHING_DELIVERED), silent=True)
-            # So it was not the workers; they may be asked again at once.
-            self._fog.forgive_silence(session.level)
-        await self._work.lose(handle, reason, AttemptState.EXPIRED, counts=reached)
+            event, unavailable = PhaseEvent.UNREACHED, str(error)
+        finally:
+            deeds = self._work.happen(record, event)
+        for deed in deeds:
+            match deed:
+                case Deed.WARN:
+                    session.poll_now(self._clock.now())
+                case Deed.EXPIRE:
+                    await self._work.lose(record, reason, AttemptState.EXPIRED)
+                case Deed.RETURN:
+                    if not unavailable:
+                        self._blame_network(session)
+                        unavailable = f"{reason}, and the network takes no message for it"
+                    await self._work.lose(record, unavailable, AttemptState.EXPIRED, counts=False)
+                case _:
+                    pass  # the record did it itself
+
+    def _blame_network(self, session: Session) -> None:
+        """It was not the workers that were silent; they may be asked again at once."""
+        self._work.deaf(session.level, ChannelDown(NOTHING_DELIVERED), silent=True)
+        self._fog.forgive_silence(session.level)
 
     async def _listen(self, session: Session) -> None:
         """While the network was away: look whether it is back, if nobody answered."""
@@ -266,58 +265,55 @@ class Conversations:
 
     async def _hear(self, session: Session, status: AttemptStatus) -> bool:
         """Take one status; return whether it brought anything new."""
-        handle = status.handle.hex()
-        progress = session.progress(handle)
-        known = self._work.ledger.task_of(handle)
-        if progress is None or known is None:
+        record = session.followed.get(status.handle.hex())
+        if record is None or record.since is None:
             return False
-        task, attempt = known
         now = self._clock.now()
         try:
-            result = progress.assembler.add(status)
+            result = record.assembler.add(status)
         except BadResult as error:
-            await self._work.lose(handle, f"its result cannot be read: {one_line(str(error))}")
+            await self._work.lose(record, f"its result cannot be read: {one_line(str(error))}")
             return True
         if result is not None:
             try:
                 session.receipt_key = await self._signer_of(session, status, result)
             except BadReceipt as error:
-                await self._work.lose(handle, f"its worker is not to be believed: {error}")
+                await self._work.lose(record, f"its worker is not to be believed: {error}")
                 return True
             if result.trap in _KILLS:
                 self._metrics.runner_kills.labels(_KILLS[result.trap]).inc()
             session.moved(now)
-            asked = result.trap is not None or task.tries > 0
-            earlier = await self._work.attempts_of(task.id) if asked else ()
+            asked = result.trap is not None or record.task.tries > 0
+            earlier = await self._work.attempts_of(record.task.id) if asked else ()
             await self._work.apply(
-                news.after_result(task, attempt, result, earlier, status.receipt)
+                news.after_result(record.task, record.row, result, earlier, status.receipt)
             )
             for worker in news.contradicted(result, earlier):
                 self._fog.note_contradicted(worker, session.level)
             return True
-        progress.total = status.result_total
-        progress.log_tail = status.log_tail or progress.log_tail
-        progress.compiling = status.compiling
-        grew = session.grew(progress, now)
+        record.total = status.result_total
+        record.log_tail = status.log_tail or record.log_tail
+        record.compiling = status.compiling
+        grew = session.grew(record, now)
         moving = session.moving(now - self._work.lease / 2)
-        if status.state == FINISHED and not progress.finished:
-            progress.finished = moving = True
-        if status.state in (RUNNING, FINISHED) and progress.running_since is None:
-            progress.running_since = now
+        if status.state == FINISHED and not record.finished:
+            record.finished = moving = True
+        if status.state in (RUNNING, FINISHED) and record.running_since is None:
+            record.running_since = now
         if status.state == UNKNOWN:
             session.held_refs.clear()
             self._fog.note_forgot(session.worker, session.level)
         told = news.after_status(
-            task,
-            attempt,
+            record.task,
+            record.row,
             status,
             now=now,
             lease=self._work.lease,
-            held_since=progress.since,
-            running_since=progress.running_since,
+            held_since=record.since,
+            running_since=record.running_since,
             moving=moving,
         )
         if told.alive:
-            self._work.renew(handle)
+            self._work.renew(record)
         await self._work.apply(told.changes)
         return grew or bool(told.changes)

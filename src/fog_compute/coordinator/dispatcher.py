@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
-from fog_compute.coordinator import planner
+from fog_compute.coordinator.attempts import OpenAttempt
 from fog_compute.coordinator.carrier import Carrier
 from fog_compute.coordinator.conversations import Conversations
 from fog_compute.coordinator.exchange import Exchange
 from fog_compute.coordinator.open_work import OpenWork
+from fog_compute.coordinator.phases import Deed
 from fog_compute.coordinator.registry import WorkerRegistry
-from fog_compute.coordinator.sessions import Tempo
+from fog_compute.coordinator.sessions import Errand, Session, Tempo
 from fog_compute.errors import FogError, StoreError
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
@@ -79,7 +80,6 @@ class Dispatcher:
             work=self.work,
             fog=fog,
             exchange=self.exchange,
-            request_timeout=timedelta(seconds=tempo.request_timeout_s),
             clock=self._clock,
             metrics=metrics,
         )
@@ -125,14 +125,14 @@ class Dispatcher:
         self.work.forgive_absence(due)
         if self.work.reach.store_away or self.work.ledger.unclear:
             await self._try_store()
-        for session in self.work.end_sessions():
-            self.exchange.end(session)
         given = await self.work.queue.take()
         await self.work.apply(given)
-        plan = planner.plan(self.work.view())
-        for action in plan.actions:
-            self._begin(action, jobs)
-        if plan.actions or given:
+        plan = self.work.plan()
+        for deed, record in plan.attempts:
+            self._begin(deed, record, jobs)
+        for errand, session in plan.sessions:
+            self._begin_errand(errand, session, jobs)
+        if plan or given:
             return self._clock.now()
         await self._sleep_until(plan.wake_at, self.work.queue.next_due)
         return plan.wake_at
@@ -227,24 +227,21 @@ class Dispatcher:
 
     # From plan to deed.
 
-    def _begin(self, action: planner.Action, jobs: asyncio.TaskGroup) -> None:
-        match action:
-            case planner.Expire():
-                if offer := self.work.offers.get(action.handle):
-                    offer.busy = True
-                    jobs.create_task(self._guarded(self._talk.expire(action.handle)))
-            case planner.Send():
-                if offer := self.work.offers.get(action.handle):
-                    offer.busy = True
-                    jobs.create_task(self._guarded(self._talk.submit(action.handle)))
-            case planner.Ask():
-                if session := self.work.sessions.get(action.session):
-                    session.begin_poll()
-                    jobs.create_task(self._guarded(self._talk.poll(session)))
-            case planner.Tell():
-                if session := self.work.sessions.get(action.session):
-                    session.begin_tell()
-                    jobs.create_task(self._guarded(self._talk.tell(session)))
+    def _begin(self, deed: Deed, record: OpenAttempt, jobs: asyncio.TaskGroup) -> None:
+        if deed is Deed.SUBMIT:
+            jobs.create_task(self._guarded(self._talk.submit(record)))
+        elif deed is Deed.CHECK:
+            jobs.create_task(self._guarded(self._talk.check(record)))
+
+    def _begin_errand(self, errand: Errand, session: Session, jobs: asyncio.TaskGroup) -> None:
+        match errand:
+            case Errand.POLL:
+                jobs.create_task(self._guarded(self._talk.poll(session)))
+            case Errand.TELL:
+                jobs.create_task(self._guarded(self._talk.tell(session)))
+            case Errand.END:
+                self.work.end(session)
+                self.exchange.end(session)
 
     async def _guarded(self, job: Coroutine[object, object, None]) -> None:
         """Run a conversation; whatever one worker sends, the others go on."""

@@ -10,13 +10,15 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from fog_compute.clock import Clock
+from fog_compute.coordinator.attempts import Doing, Stage
 from fog_compute.coordinator.carrier import Carrier
 from fog_compute.coordinator.outbox import Parcel
 from fog_compute.coordinator.parcels import Blobs, SealedTask
-from fog_compute.coordinator.sessions import PULL_PACKETS, Doing, Session, Stage, packets_for
+from fog_compute.coordinator.sessions import PULL_PACKETS, Session, packets_for
 from fog_compute.coordinator.uploads import WINDOW_BYTES, send_all
 from fog_compute.errors import ChannelDown, ChannelError, FogError, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
@@ -180,9 +182,8 @@ class Exchange:
         """
         acks = session.acks()
         items = tuple(
-            PollItem(bytes.fromhex(handle), progress.assembler.offset)
-            for handle in session.handles[:MAX_ATTEMPTS]
-            if (progress := session.progress(handle)) is not None
+            PollItem(bytes.fromhex(handle), record.assembler.offset)
+            for handle, record in islice(session.followed.items(), MAX_ATTEMPTS)
         )
         reply = await self._ask(
             session,

@@ -9,12 +9,13 @@ from typing import Final
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.coordinator import planner
+from fog_compute.coordinator.attempts import Stage
 from fog_compute.coordinator.carrier import Carrier
 from fog_compute.coordinator.dispatcher import Dispatcher
 from fog_compute.coordinator.membership import for_group
 from fog_compute.coordinator.placement import Decision, Requirements
 from fog_compute.coordinator.registry import WorkerRegistry
-from fog_compute.coordinator.sessions import Stage, Tempo
+from fog_compute.coordinator.sessions import Tempo
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Cancelled, Conflict, Store
 from fog_compute.tasks import WAITING_TASK_STATES, Attempt, Task, TaskSpec
@@ -142,7 +143,7 @@ class FogCoordinator:
         if own := self._work.own_trouble(task.spec.privacy):
             return f"waiting: {own}"
         if task.state not in WAITING_TASK_STATES:
-            return self._work.trouble.get(task.id, "")
+            return self._work.trouble_of(task.id)
         needed = planner.requirements_of(task, attempts, self._clock.now())
         decision = self.select_node(needed)
         why = decision.explain() if decision.worker is None else "others are before it in the queue"
@@ -184,7 +185,7 @@ class FogCoordinator:
             task = await self.follow(task_id, version, self._tempo.poll_max_s)
             if task.state.final:
                 raise Conflict(f"task {task_id} is over: it is {task.state.value}")
-            attempt = self._work.ledger.attempts.get(task.attempt or "")
-            if attempt is not None:
-                return await self._dispatcher.exchange.circuit(self._work.session(task, attempt))
+            record = self._work.ledger.of_task(task_id)
+            if record is not None:
+                return await self._dispatcher.exchange.circuit(self._work.session(record))
             version = task.version

@@ -1,4 +1,4 @@
-"""The open attempts and their tasks in memory, exactly as the store wrote them.
+"""The open attempts in memory: one record for each, with its rows exactly as the store wrote them.
 
 Tasks that wait are in the store alone. An error while something is being committed says nothing of
 whether it was: whatever was being changed then is *unclear*, and is read again before memory is
@@ -8,11 +8,12 @@ relied on.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from fog_compute.clock import Clock
+from fog_compute.coordinator.attempts import OpenAttempt
 from fog_compute.errors import NotFound
 from fog_compute.observability import get_logger
 from fog_compute.store import Change, Conflict, Store
@@ -26,30 +27,29 @@ _log = get_logger("fog_compute.coordinator")
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who hears of what was written; the row is in the ledger while it is told.
+    """Who hears of what was written.
 
     Attributes:
         attempt_begun: an attempt is open.
-        attempt_over: one is no more.
+        attempt_over: one is no more; its row is the last one.
         task_waits: a task waits for a worker (again).
         task_over: a task has its end.
     """
 
-    attempt_begun: Callable[[Attempt], None]
-    attempt_over: Callable[[Attempt], None]
+    attempt_begun: Callable[[OpenAttempt], None]
+    attempt_over: Callable[[OpenAttempt], None]
     task_waits: Callable[[Task], None]
     task_over: Callable[[Task], None]
 
 
 class Ledger:
-    """Attempts that are open, and their tasks; nothing is changed here before it is on disk.
+    """Attempts that are open; nothing of their rows is changed here before it is on disk.
 
     Attributes:
-        tasks: tasks with an open attempt, by id.
-        attempts: open attempts by handle; their leases are those of memory, which are longer.
+        records: by handle.
     """
 
-    __slots__ = ("_clock", "_listener", "_longest", "_store", "_unclear", "attempts", "tasks")
+    __slots__ = ("_clock", "_listener", "_longest", "_of_task", "_store", "_unclear", "records")
 
     def __init__(self, store: Store, clock: Clock, lease: timedelta, listener: Listener) -> None:
         """Know nothing yet; see :meth:`load`. No lease is longer than ``lease``."""
@@ -58,13 +58,17 @@ class Ledger:
         self._longest: Final = lease
         self._listener: Final = listener
         self._unclear: set[str] = set()
-        self.tasks: Final[dict[str, Task]] = {}
-        self.attempts: Final[dict[str, Attempt]] = {}
+        self._of_task: Final[dict[str, OpenAttempt]] = {}
+        self.records: Final[dict[str, OpenAttempt]] = {}
 
     @property
     def unclear(self) -> bool:
         """Whether rows must be read again, because nobody knows what was committed."""
         return bool(self._unclear)
+
+    def of_task(self, task_id: str) -> OpenAttempt | None:
+        """The open attempt of a task; None if there is none."""
+        return self._of_task.get(task_id)
 
     async def load(self) -> None:
         """Read the open attempts, each with a fresh lease.
@@ -75,18 +79,10 @@ class Ledger:
             StoreError: the database cannot be read, or takes no changes.
         """
         await self._store.touch()
-        tasks = await self._store.tasks.with_open_attempts()
-        for attempt in await self._store.attempts.open_attempts():
-            self.attempts[attempt.handle] = attempt
-            self.renew(attempt.handle)
-        self.tasks.update({task.id: task for task in tasks})
-        for attempt in self.attempts.values():
-            self._listener.attempt_begun(attempt)
-
-    def task_of(self, handle: str) -> tuple[Task, Attempt] | None:
-        """An open attempt and its task; None if it is over."""
-        attempt = self.attempts.get(handle)
-        return None if attempt is None else (self.tasks[attempt.task_id], attempt)
+        tasks = {task.id: task for task in await self._store.tasks.with_open_attempts()}
+        until = self._clock.now() + self._longest
+        for row in await self._store.attempts.open_attempts():
+            self._begin(tasks[row.task_id], row, until)
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """Write changes in one transaction, and follow them in memory.
@@ -98,7 +94,7 @@ class Ledger:
             StoreError: the database refused, perhaps after the changes were written; see `unclear`.
         """
         task_ids, handles = names_of(changes)
-        task_ids |= {one.task_id for h in handles if (one := self.attempts.get(h)) is not None}
+        task_ids |= {one.task.id for h in handles if (one := self.records.get(h)) is not None}
         try:
             written = await self._store.apply(changes)
         except (Conflict, NotFound) as error:
@@ -123,39 +119,43 @@ class Ledger:
         self._take(tasks, [one for of_task in attempts.values() for one in of_task])
         self._unclear -= task_ids
 
-    def renew(self, handle: str, lease: timedelta | None = None) -> None:
-        """Lengthen the lease of an open attempt; a later run would give it a fresh one anyway."""
-        if attempt := self.attempts.get(handle):
-            until = self._clock.now() + (self._longest if lease is None else lease)
-            self.attempts[handle] = replace(attempt, lease_until=until)
-
-    def _take(self, tasks: Iterable[Task], attempts: Iterable[Attempt]) -> None:
+    def _take(self, tasks: Iterable[Task], rows: Iterable[Attempt]) -> None:
         """Follow rows as the store has them; attempts without their task are passed over."""
-        by_handle = {attempt.handle: attempt for attempt in attempts}
+        by_handle = {row.handle: row for row in rows}
+        ended: dict[str, list[OpenAttempt]] = {}
+        for handle, row in by_handle.items():
+            if row.state.final and (record := self.records.get(handle)) is not None:
+                ended.setdefault(row.task_id, []).append(record)
         for task in tasks:
-            known = self.tasks.get(task.id)
-            if known is not None and known.version > task.version:
+            known = self._of_task.get(task.id)
+            if known is not None and known.task.version > task.version:
                 continue  # read before it was changed
+            for record in ended.get(task.id, ()):
+                self._end(record, task, by_handle[record.handle])
             opened = by_handle.get(task.attempt or "")
             if opened is not None and not opened.state.final:
-                self.tasks[task.id] = task
-                self._take_open(opened)
-            ended = [self.attempts[h] for h in by_handle if h in self.attempts]
-            for attempt in ended:
-                if attempt.task_id == task.id and by_handle[attempt.handle].state.final:
-                    self._listener.attempt_over(by_handle[attempt.handle])
-                    del self.attempts[attempt.handle]
-            if opened is None or opened.state.final:
-                self.tasks.pop(task.id, None)
+                self._take_open(task, opened)
             if task.state in WAITING_TASK_STATES:
                 self._listener.task_waits(task)
             elif task.state.final:
                 self._listener.task_over(task)
 
-    def _take_open(self, attempt: Attempt) -> None:
-        known = self.attempts.get(attempt.handle)
-        latest = self._clock.now() + self._longest
-        until = attempt.lease_until if known is None else known.lease_until
-        self.attempts[attempt.handle] = replace(attempt, lease_until=min(until, latest))
-        if known is None:
-            self._listener.attempt_begun(attempt)
+    def _take_open(self, task: Task, row: Attempt) -> None:
+        record = self.records.get(row.handle)
+        if record is None:
+            latest = self._clock.now() + self._longest
+            self._begin(task, row, min(row.lease_until, latest))
+        else:
+            record.task, record.row = task, row
+
+    def _begin(self, task: Task, row: Attempt, until: datetime) -> None:
+        record = OpenAttempt(task, row, until)
+        self.records[row.handle] = self._of_task[task.id] = record
+        self._listener.attempt_begun(record)
+
+    def _end(self, record: OpenAttempt, task: Task, row: Attempt) -> None:
+        record.task, record.row = task, row
+        del self.records[row.handle]
+        if self._of_task.get(task.id) is record:
+            del self._of_task[task.id]
+        self._listener.attempt_over(record)

@@ -1,4 +1,4 @@
-"""What this coordinator knows of the work that is not over: rows, offers, sessions, troubles.
+"""What this coordinator knows of the work that is not over: attempts, sessions, troubles.
 
 Everything here follows from the store's open rows and from what the network was asked. A change of
 a row is written first (see :class:`~fog_compute.coordinator.ledger.Ledger`); what hangs on a row
@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from fog_compute.clock import Clock
 from fog_compute.coordinator import news, planner
+from fog_compute.coordinator.agenda import Agenda
+from fog_compute.coordinator.attempts import OpenAttempt, Stage
 from fog_compute.coordinator.ledger import Ledger, Listener
+from fog_compute.coordinator.phases import Deed, PhaseEvent
 from fog_compute.coordinator.queue import Queue
 from fog_compute.coordinator.reach import NetworkTrouble, Reach
 from fog_compute.coordinator.registry import WorkerRegistry
-from fog_compute.coordinator.sessions import Session, Stage, Tempo, polls_of, session_key
+from fog_compute.coordinator.sessions import Planned, Session, Tempo, polls_of, session_key
 from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
@@ -30,7 +32,7 @@ from fog_compute.tasks import Attempt, AttemptState, Task, TaskSpec
 
 T = TypeVar("T")
 
-__all__ = ["Offer", "OpenWork"]
+__all__ = ["OpenWork"]
 
 _log = get_logger("fog_compute.coordinator")
 
@@ -43,6 +45,8 @@ UNTOLD_TASKS: Final = 256
 
 STORE_HANGS: Final = "the database does not answer: the disk may be away, or very busy"
 
+_LENGTHENS: Final = (PhaseEvent.HEARD, PhaseEvent.SPARED)
+
 _OUTCOMES: Final = {
     AttemptState.SETTLED: "accepted",
     AttemptState.FAILED: "failed",
@@ -53,27 +57,15 @@ _OUTCOMES: Final = {
 }
 
 
-@dataclass(slots=True)
-class Offer:
-    """What is known in memory of an open attempt."""
-
-    busy: bool = False
-    submit_at: datetime | None = None
-    sent: int = 0  # times since the worker was there
-    failures: int = 0
-    warned: bool = False  # its silence was long enough; it is asked once more
-
-
 class OpenWork:
     """Tasks and attempts that are not over, with what is only in memory of them.
 
     Attributes:
         lease: silence after which an attempt expires.
-        ledger: the open rows.
+        ledger: the open attempts.
+        agenda: when each attempt and session is looked at next.
         reach: this side's own trouble.
-        offers: by handle, for every open attempt.
         sessions: by their key.
-        trouble: by task with an open attempt, what went wrong last.
     """
 
     def __init__(
@@ -96,16 +88,17 @@ class OpenWork:
         )
         self.queue: Final = Queue(store, fog, clock, self.lease)
         self.reach: Final = Reach()
-        self.offers: Final[dict[str, Offer]] = {}
+        self.agenda: Final[Agenda[Planned]] = Agenda()
         self.sessions: Final[dict[str, Session]] = {}
-        self.trouble: Final[dict[str, str]] = {}
         self._fog: Final = fog
         self._clock: Final = clock
         self._metrics: Final = metrics
         self._changed: Final = changed
         self._polls: Final = polls_of(tempo)
         self._writes: Final[dict[object, datetime]] = {}  # since when each is under way
-        self._session_of: Final[dict[str, str]] = {}
+        self._unheard: Final[set[OpenAttempt]] = set()
+        """Looked at while nobody could be heard: to be looked at when somebody can."""
+        self._last_answer: Final = timedelta(seconds=2 * tempo.request_timeout_s)
         self._store: Final = store
 
     async def recover(self) -> None:
@@ -117,17 +110,14 @@ class OpenWork:
         untold = await self._untold()
         await self.ledger.load()  # after it nothing fails: what is begun twice is counted twice
         now = self._clock.now()
-        for attempt in self.ledger.attempts.values():
-            if attempt.state is not AttemptState.OFFERED:
-                task = self.ledger.tasks[attempt.task_id]
-                session = self.session(task, attempt)
-                session.follow(attempt.handle, task.spec.limits, now)
+        for record in self.ledger.records.values():
+            if record.row.state is not AttemptState.OFFERED:
+                session = self.session(record)
+                session.follow(record, now)
                 session.poll_now(now)
         self._tell_again(untold, now)
-        if self.ledger.tasks:
-            _log.info(
-                "tasks.resumed", tasks=len(self.ledger.tasks), attempts=len(self.ledger.attempts)
-            )
+        if self.ledger.records:
+            _log.info("tasks.resumed", tasks=len(self.ledger.records))
 
     async def _untold(self) -> Sequence[tuple[Task, Attempt]]:
         """What the run before may not have said to workers: all that ended shortly before now."""
@@ -140,27 +130,36 @@ class OpenWork:
         """Say whose result is kept here, and what can stop."""
         for task, attempt in untold:
             if attempt.state is not AttemptState.DECLINED:
-                session = self.session(task, attempt)
-                del self._session_of[attempt.handle]  # it is over
                 stop = attempt.state is not AttemptState.SETTLED
-                session.drop(attempt.handle, now, cancel=stop)
+                self._session(task, attempt).drop(attempt.handle, now, cancel=stop)
 
-    def view(self) -> planner.View:
-        """All that a plan is made of, as it is now."""
-        now, hangs = self._clock.now(), self._store_hangs
-        return planner.View(
-            now=now,
-            attempts={
-                handle: planner.AttemptView(
-                    attempt,
-                    self.offers[handle].busy,
-                    self.offers[handle].submit_at or now,
-                    deaf=hangs or self.reach.deaf(self.ledger.tasks[attempt.task_id].spec.privacy),
-                )
-                for handle, attempt in self.ledger.attempts.items()
-            },
-            sessions=tuple(session.view() for session in self.sessions.values()),
-        )
+    def plan(self) -> planner.Plan:
+        """Decide what to do now; whoever asks has to do it."""
+        hangs = self._store_hangs
+
+        def deaf(record: OpenAttempt) -> bool:
+            if hangs or self.reach.deaf(record.level):
+                self._unheard.add(record)
+                return True
+            return False
+
+        return planner.plan(self.agenda, self._clock.now(), deaf, self.happen)
+
+    def happen(self, record: OpenAttempt, event: PhaseEvent) -> Sequence[Deed]:
+        """Let an attempt follow an event; return what is to be done for it."""
+        before, now = record.lease_until, self._clock.now()
+        deeds = record.happen(event, now, self.lease, self._last_answer)
+        if event not in _LENGTHENS or record.lease_until < before:
+            self.agenda.touch(record)  # what only lasts longer is seen in time
+        return deeds
+
+    def renew(self, record: OpenAttempt) -> None:
+        """The worker of an attempt was heard, or its silence was none of its own."""
+        self.happen(record, PhaseEvent.HEARD)
+
+    def spare(self, record: OpenAttempt) -> None:
+        """Time passes in which the worker of an attempt need say nothing."""
+        self.happen(record, PhaseEvent.SPARED)
 
     def forgive_absence(self, due: datetime | None) -> None:
         """Renew all leases if this plan was due long ago: nobody listened, so nobody was silent."""
@@ -171,13 +170,21 @@ class OpenWork:
         """Let no worker answer for the time until now, in which it was not heard here."""
         now = self._clock.now()
         self.queue.count_anew()
-        for handle, attempt in tuple(self.ledger.attempts.items()):
-            if self.ledger.tasks[attempt.task_id].spec.privacy in levels:
-                self.ledger.renew(handle)
-                self.offers[handle].warned = False
+        for record in self.ledger.records.values():
+            if record.level in levels:
+                self.renew(record)
+                record.count_anew(now)
         for session in self.sessions.values():
             if session.level in levels:
                 session.count_anew(now)
+        self._listen_again()
+
+    def _listen_again(self) -> None:
+        """Look at those whose silence meant nothing till now."""
+        for record in self._unheard:
+            if not record.over:
+                self.agenda.touch(record)
+        self._unheard.clear()
 
     def heard(self, level: PrivacyLevel) -> None:
         """The network carried something; if it could not before, all waiting begins anew."""
@@ -196,12 +203,17 @@ class OpenWork:
             _log.error("store.refused", reason=str(error))
             self._changed()  # whoever waits for changes looks whether it is back
 
-    def store_found(self, *, late: bool = False) -> None:
-        """The store took a write; if it could not before, or late, all waiting begins anew."""
+    def store_found(self, after: timedelta = timedelta()) -> None:
+        """The store took a write, after so long; if it was away, all waiting begins anew.
+
+        A write that was only slow makes nothing anew: while it is under way no lease runs out, and
+        what it kept from being heard is asked for again well within one, unless it took so long as
+        a plan may be late.
+        """
         back = self.reach.store_found()
         if back:
             _log.info("store.back")
-        if back or late:
+        if back or after > self.lease / 2:
             self._count_anew(frozenset(PrivacyLevel))
 
     # Changes of rows.
@@ -245,7 +257,8 @@ class OpenWork:
             raise
         finally:
             del self._writes[write]
-        self.store_found(late=self._clock.now() - begun > SLOW_WRITE)
+            self._listen_again()
+        self.store_found(self._clock.now() - begun)
 
     @property
     def _store_hangs(self) -> bool:
@@ -267,29 +280,23 @@ class OpenWork:
         not_before = None if pause is None else self._clock.now() + pause
         await self.apply([Declined(handle, reason, not_before, refused)])
 
-    def renew(self, handle: str) -> None:
-        """The worker of an attempt was heard, or its silence was none of its own."""
-        self.ledger.renew(handle)
-        if offer := self.offers.get(handle):
-            offer.warned = False
-
     async def lose(
         self,
-        handle: str,
+        record: OpenAttempt,
         reason: str,
         how: AttemptState = AttemptState.LOST,
         *,
         counts: bool = True,
     ) -> None:
         """End an attempt that brought nothing; it uses up a try if it ``counts``."""
-        known = self.ledger.task_of(handle)
-        if known is None:
+        if record.over:
             return
-        task, attempt = known
         if how is AttemptState.EXPIRED and counts:
-            self._fog.note_expired(attempt.worker, task.spec.privacy)
+            self._fog.note_expired(record.row.worker, record.level)
         now = self._clock.now()
-        await self.apply(news.after_loss(task, attempt, reason, now=now, how=how, counts=counts))
+        await self.apply(
+            news.after_loss(record.task, record.row, reason, now=now, how=how, counts=counts)
+        )
 
     async def attempts_of(self, task_id: str) -> Sequence[Attempt]:
         """The attempts of a task so far.
@@ -301,41 +308,47 @@ class OpenWork:
 
     def log_tail(self, handle: str) -> bytes:
         """The last that an open attempt's worker told of what the task wrote."""
-        session = self.sessions.get(self._session_of.get(handle, ""))
-        progress = None if session is None else session.progress(handle)
-        return b"" if progress is None else progress.log_tail
+        record = self.ledger.records.get(handle)
+        return b"" if record is None else record.log_tail
 
     def stage(self, handle: str) -> Stage | None:
         """What is being done for an open attempt, as far as is known."""
-        session = self.sessions.get(self._session_of.get(handle, ""))
-        if session is None:
+        record = self.ledger.records.get(handle)
+        if record is None:
             return None
-        progress = session.progress(handle)
-        return session.sending if progress is None else progress.stage
+        if record.since is not None:
+            return record.stage
+        session = self._session_with(record)
+        return None if session is None else session.sending
 
-    def _begin_attempt(self, attempt: Attempt) -> None:
-        self.offers[attempt.handle] = Offer()
-        self._fog.note_leased(attempt.worker, self.level_of(attempt))
+    def trouble_of(self, task_id: str) -> str:
+        """What went wrong last with a task's open attempt; empty if nothing did."""
+        record = self.ledger.of_task(task_id)
+        return "" if record is None else record.trouble
 
-    def _end_attempt(self, attempt: Attempt) -> None:
-        self._fog.note_ended(attempt.worker, self.level_of(attempt), attempt.state)
-        self._metrics.attempts.labels(_OUTCOMES[attempt.state]).inc()
-        self.offers.pop(attempt.handle, None)
-        session = self.sessions.get(self._session_of.pop(attempt.handle, ""))
+    def _begin_attempt(self, record: OpenAttempt) -> None:
+        self._fog.note_leased(record.row.worker, record.level)
+        self.agenda.touch(record)
+
+    def _end_attempt(self, record: OpenAttempt) -> None:
+        state = record.row.state
+        session = self._session_with(record)
+        self.happen(record, PhaseEvent.ENDED)
+        self.agenda.drop(record)
+        self._unheard.discard(record)
+        self._fog.note_ended(record.row.worker, record.level, state)
+        self._metrics.attempts.labels(_OUTCOMES[state]).inc()
         if session is None:
             return
-        confirmed = session.progress(attempt.handle) is not None
-        known_to_worker = confirmed or attempt.state is not AttemptState.DECLINED
-        stop = attempt.state is not AttemptState.SETTLED
+        known_to_worker = record.since is not None or state is not AttemptState.DECLINED
+        stop = state is not AttemptState.SETTLED
         now = self._clock.now()
-        session.drop(attempt.handle, now, cancel=stop if known_to_worker else None)
+        session.drop(record.handle, now, cancel=stop if known_to_worker else None)
 
     def _note_waiting(self, task: Task) -> None:
-        self.trouble.pop(task.id, None)
         self.queue.came(task.spec.privacy, task.not_before)
 
     def _end_task(self, task: Task) -> None:
-        self.trouble.pop(task.id, None)
         duration = ((task.finished_at or task.updated_at) - task.created_at).total_seconds()
         self._metrics.task_duration.labels(task.spec.privacy.value, task.state.value).observe(
             max(0.0, duration)
@@ -344,25 +357,30 @@ class OpenWork:
 
     # Sessions.
 
-    def level_of(self, attempt: Attempt) -> PrivacyLevel:
-        """The level of an open attempt's task."""
-        return self.ledger.tasks[attempt.task_id].spec.privacy
-
-    def session(self, task: Task, attempt: Attempt) -> Session:
+    def session(self, record: OpenAttempt) -> Session:
         """The session of an attempt, begun if there is none."""
-        level, group = task.spec.privacy, task.spec.group
-        key = session_key(level, group, attempt)
-        session = self.sessions.get(key)
-        if session is None:
-            session = Session(key, level, group, attempt, self._polls, self._clock.now())
-            self.sessions[key] = session
-        self._session_of[attempt.handle] = key
+        session = self._session(record.task, record.row)
+        if not record.over:
+            session.attempts[record.handle] = record
         return session
 
-    def end_sessions(self) -> list[Session]:
-        """Forget the sessions that are over, and return them."""
-        now, used = self._clock.now(), set(self._session_of.values())
-        over = [one for key, one in self.sessions.items() if one.over(now, key in used)]
-        for session in over:
-            del self.sessions[session.key]
-        return over
+    def end(self, session: Session) -> None:
+        """Forget a session that nothing needs any more."""
+        del self.sessions[session.key]
+        self.agenda.drop(session)
+
+    def _session(self, task: Task, row: Attempt) -> Session:
+        level, group = task.spec.privacy, task.spec.group
+        key = session_key(level, group, row)
+        session = self.sessions.get(key)
+        if session is None:
+            now = self._clock.now()
+            session = Session(key, level, group, row, self._polls, now, self.agenda)
+            self.sessions[key] = session
+        return session
+
+    def _session_with(self, record: OpenAttempt) -> Session | None:
+        """The session in which an attempt was submitted; None if it was not."""
+        key = session_key(record.level, record.task.spec.group, record.row)
+        session = self.sessions.get(key)
+        return session if session is not None and record.handle in session.attempts else None

@@ -1,8 +1,9 @@
-"""What to do next, as a pure function of what is known.
+"""What to do next, as a function of what is known and of the time.
 
-The planner compares the tasks that are open with what has been seen of them, and answers with
-actions and the time to look again. It touches no network, store, clock or global randomness; the
-:class:`~fog_compute.coordinator.dispatcher.Dispatcher` carries the actions out, one place for all.
+The planner looks at the attempts and sessions that are due or that something happened to, and
+answers with what to do and the time to look again. It touches no network, store, clock or global
+randomness; the :class:`~fog_compute.coordinator.dispatcher.Dispatcher` carries it out, one place
+for all.
 
 Rules:
 
@@ -20,31 +21,27 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeAlias
 
 from fog_compute.backoff import Backoff
+from fog_compute.coordinator.agenda import Agenda
+from fog_compute.coordinator.attempts import OpenAttempt
+from fog_compute.coordinator.phases import Deed, PhaseEvent
 from fog_compute.coordinator.placement import Decision, Requirements, WorkerView
+from fog_compute.coordinator.sessions import Errand, Planned, Session
 from fog_compute.store import Waiting
 from fog_compute.tasks import Attempt, AttemptState, Task
 
 __all__ = [
-    "Action",
-    "Ask",
     "Assign",
-    "AttemptView",
-    "Expire",
     "GiveUp",
     "Park",
     "Placement",
     "Placer",
     "Plan",
-    "Send",
-    "SessionView",
-    "Tell",
-    "View",
     "place_waiting",
     "plan",
     "reason_to_give_up",
@@ -78,61 +75,6 @@ class Placer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptView:
-    """An open attempt as the coordinator sees it.
-
-    Attributes:
-        attempt: its record.
-        busy: whether it is being submitted, or given up.
-        submit_at: when to submit next; only looked at while the worker has not confirmed.
-        deaf: whether nobody could be heard now, through the requester's own trouble.
-    """
-
-    attempt: Attempt
-    busy: bool
-    submit_at: datetime
-    deaf: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SessionView:
-    """All attempts that share one worker and one key.
-
-    Attributes:
-        key: names the session inside this process.
-        handles: confirmed attempts, the ones to poll for.
-        polling: whether a poll is under way.
-        poll_at: when to poll next.
-        forget: handles of which the worker has not yet heard that it may forget them.
-        telling: whether such a message is under way.
-        tell_at: when to send it next.
-    """
-
-    key: str
-    handles: tuple[str, ...]
-    polling: bool
-    poll_at: datetime
-    forget: tuple[str, ...] = ()
-    telling: bool = False
-    tell_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Everything that a plan depends on, except the placer.
-
-    Attributes:
-        now: the time.
-        attempts: open attempts by handle.
-        sessions: sessions with attempts or with something to tell.
-    """
-
-    now: datetime
-    attempts: Mapping[str, AttemptView]
-    sessions: Sequence[SessionView] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Assign:
     """Give the task to a worker, for this reason."""
 
@@ -162,97 +104,57 @@ Placement: TypeAlias = Assign | Park | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
-    """Send the attempt to its worker."""
-
-    handle: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Ask the session's worker for news of all its attempts."""
-
-    session: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Tell the session's worker what it may forget."""
-
-    session: str
-
-
-@dataclass(frozen=True, slots=True)
-class Expire:
-    """The worker was silent for longer than the lease: try elsewhere."""
-
-    handle: str
-
-
-Action: TypeAlias = Send | Ask | Tell | Expire
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do now.
+    """What to do now, in this order; the records know already that it is begun.
 
     Attributes:
-        actions: in the order to do them.
+        attempts: what to do for attempts.
+        sessions: what to do for sessions.
         wake_at: when time alone gives reason for a new plan; None if only events do.
     """
 
-    actions: tuple[Action, ...]
+    attempts: tuple[tuple[Deed, OpenAttempt], ...]
+    sessions: tuple[tuple[Errand, Session], ...]
     wake_at: datetime | None
 
-
-def plan(view: View) -> Plan:
-    """Decide what to do now; equal arguments give equal plans."""
-    draft = _Draft(view.now)
-    for seen in view.attempts.values():
-        _plan_attempt(draft, seen)
-    for session in view.sessions:
-        _plan_session(draft, session)
-    return Plan(tuple(draft.actions), draft.wake_at)
+    def __bool__(self) -> bool:
+        """Whether there is anything to do now."""
+        return bool(self.attempts or self.sessions)
 
 
-class _Draft:
-    """A plan in the making."""
+def plan(
+    agenda: Agenda[Planned],
+    now: datetime,
+    deaf: Callable[[OpenAttempt], bool],
+    happen: Callable[[OpenAttempt, PhaseEvent], Sequence[Deed]],
+) -> Plan:
+    """Look at what is due or was touched, and decide.
 
-    __slots__ = ("actions", "now", "wake_at")
+    Args:
+        agenda: all that is open.
+        now: the time.
+        deaf: whether an attempt's worker could not be heard now, through the requester's own
+            trouble. Whoever says so touches the attempt when that is over.
+        happen: lets an attempt follow an event, and says what is to be done.
+    """
+    attempts: list[tuple[Deed, OpenAttempt]] = []
+    sessions: list[tuple[Errand, Session]] = []
 
-    def __init__(self, now: datetime) -> None:
-        self.now = now
-        self.actions: list[Action] = []
-        self.wake_at: datetime | None = None
+    def look(thing: Planned) -> datetime | None:
+        if isinstance(thing, OpenAttempt):
+            due = thing.due(now, deaf=deaf(thing))
+            if not isinstance(due, PhaseEvent):
+                return due
+            attempts.extend((deed, thing) for deed in happen(thing, due))
+            return None
+        errands, due_at = thing.due(now)
+        for errand in errands:
+            thing.begin(errand)
+            sessions.append((errand, thing))
+        return due_at
 
-    def due(self, at: datetime) -> bool:
-        """Whether the time has come; if not, the plan asks to be made again then."""
-        if at <= self.now:
-            return True
-        if self.wake_at is None or at < self.wake_at:
-            self.wake_at = at
-        return False
-
-
-def _plan_attempt(draft: _Draft, seen: AttemptView) -> None:
-    attempt = seen.attempt
-    if not seen.deaf and draft.due(attempt.lease_until):
-        if not seen.busy:
-            draft.actions.append(Expire(attempt.handle))
-        return
-    if attempt.state is AttemptState.OFFERED and not seen.busy and draft.due(seen.submit_at):
-        draft.actions.append(Send(attempt.handle))
-
-
-def _plan_session(draft: _Draft, session: SessionView) -> None:
-    if session.handles and not session.polling and draft.due(session.poll_at):
-        draft.actions.append(Ask(session.key))
-    if (
-        session.forget
-        and not session.telling
-        and (session.tell_at is None or draft.due(session.tell_at))
-    ):
-        draft.actions.append(Tell(session.key))
+    wake_at = agenda.round(now, look)
+    return Plan(tuple(attempts), tuple(sessions), wake_at)
 
 
 def place_waiting(now: datetime, waiting: Sequence[Waiting], place: Placer) -> list[Placement]:

@@ -12,20 +12,28 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
 from fog_compute.backoff import Backoff
+from fog_compute.coordinator.agenda import Agenda
+from fog_compute.coordinator.attempts import OpenAttempt, Stage
 from fog_compute.coordinator.outbox import Outbox
-from fog_compute.coordinator.planner import SessionView
 from fog_compute.levels import PrivacyLevel
-from fog_compute.tasks import Attempt, Limits
-from fog_compute.tasks.assembly import ResultAssembler
+from fog_compute.tasks import Attempt
 from fog_compute.tasks.messages import MAX_ATTEMPTS
 from fog_compute.tasks.pacing import RATIO
 from fog_compute.tasks.sealing import new_key
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES
 
-__all__ = ["Progress", "Session", "Tempo", "packets_for", "polls_of", "session_key"]
+__all__ = [
+    "Errand",
+    "Planned",
+    "Session",
+    "Tempo",
+    "packets_for",
+    "polls_of",
+    "session_key",
+]
 
 MIN_REPLY_PACKETS: Final = 2
 MAX_REPLY_PACKETS: Final = 32
@@ -81,61 +89,12 @@ def polls_of(tempo: Tempo) -> Backoff:
     return Backoff(min(tempo.poll_min_s, longest), longest, factor=RATIO)
 
 
-class Doing(enum.StrEnum):
-    """What is being done for a task that is with a worker."""
+class Errand(enum.StrEnum):
+    """What a session's time can have come for."""
 
-    SENDING = "sending"
-    COMPILING = "compiling"
-    RUNNING = "running"
-    RECEIVING = "receiving"
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What is being done, and of what is sent or received: bytes, of how many."""
-
-    doing: Doing
-    done: int = 0
-    total: int = 0
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far one attempt came.
-
-    Attributes:
-        since: when it was first followed.
-        assembler: what is here of its result.
-        total: how long its result is.
-        running_since: when its worker first said that it runs, or that it has finished.
-        finished: whether its worker ever said that it has finished.
-        most: how much of a result was ever here.
-        log_tail: the last bytes that the task wrote, as far as its worker told.
-        compiling: whether its worker said at last that it compiles the module.
-    """
-
-    since: datetime
-    assembler: ResultAssembler
-    total: int = 0
-    running_since: datetime | None = None
-    finished: bool = False
-    most: int = 0
-    log_tail: bytes = b""
-    compiling: bool = False
-
-    @property
-    def stage(self) -> Stage | None:
-        """What its worker was doing when it last told; None while it waits for a slot there."""
-        if self.finished:
-            return Stage(Doing.RECEIVING, self.assembler.here, self.total)
-        if self.compiling:
-            return Stage(Doing.COMPILING)
-        return None if self.running_since is None else Stage(Doing.RUNNING)
-
-    @property
-    def missing(self) -> int:
-        """Bytes of a finished result that are still at the worker."""
-        return max(0, self.total - self.assembler.here)
+    POLL = "poll"  # ask for news of its attempts
+    TELL = "tell"  # say what its worker may forget
+    END = "end"  # nothing needs it any more
 
 
 @dataclass(slots=True)
@@ -147,24 +106,33 @@ class _Forget:
 
 
 class Session:
-    """The state of one session; the planner sees it as a :class:`SessionView`."""
+    """The one record of a session.
+
+    Whatever makes it due earlier touches it on the agenda.
+
+    Attributes:
+        attempts: open attempts that were, or are being, submitted here, by handle.
+        followed: those that the worker confirmed.
+    """
 
     __slots__ = (
+        "_agenda",
         "_forget",
         "_grown",
         "_moved_at",
         "_poll_at",
         "_polling",
         "_polls",
-        "_progress",
         "_quiet",
         "_tell_at",
         "_telling",
         "_window",
         "address",
+        "attempts",
         "blob_key",
         "circuit_id",
         "circuit_lock",
+        "followed",
         "group",
         "held_refs",
         "key",
@@ -187,9 +155,13 @@ class Session:
         attempt: Attempt,
         polls: Backoff,
         now: datetime,
+        agenda: Agenda[Planned],
     ) -> None:
         """Begin with the first attempt of the session; nothing is sent yet."""
         self.key: Final = key
+        self.attempts: Final[dict[str, OpenAttempt]] = {}
+        self.followed: Final[dict[str, OpenAttempt]] = {}
+        self._agenda: Final = agenda
         self.level: Final = level
         self.group: Final = group
         self.worker: Final = attempt.worker
@@ -209,7 +181,6 @@ class Session:
         self._quiet = 0  # polls without news, one after another
         self._poll_at = now
         self._polling = False
-        self._progress: Final[dict[str, Progress]] = {}
         self._window = MIN_PULLS
         self._grown = 0
         self._moved_at: datetime | None = None
@@ -217,49 +188,55 @@ class Session:
         self._tell_at: datetime | None = None
         self._telling = False
 
-    def view(self) -> SessionView:
-        """What the planner needs to know."""
-        return SessionView(
-            key=self.key,
-            handles=tuple(self._progress),
-            polling=self._polling,
-            poll_at=self._poll_at,
-            forget=tuple(self._forget),
-            telling=self._telling,
-            tell_at=self._tell_at,
-        )
+    def due(self, now: datetime) -> tuple[tuple[Errand, ...], datetime | None]:
+        """What its time has come for, and when it comes for the rest."""
+        errands: list[Errand] = []
+        times: list[datetime] = []
 
-    @property
-    def handles(self) -> tuple[str, ...]:
-        """Attempts that the worker confirmed and that are open."""
-        return tuple(self._progress)
+        def consider(errand: Errand, at: datetime) -> None:
+            if at <= now:
+                errands.append(errand)
+            else:
+                times.append(at)
 
-    def progress(self, handle: str) -> Progress | None:
-        """How much of an attempt's result is here; None if it is not followed."""
-        return self._progress.get(handle)
+        if self.followed and not self._polling:
+            consider(Errand.POLL, self._poll_at)
+        if self._forget and not self._telling:
+            consider(Errand.TELL, now if self._tell_at is None else self._tell_at)
+        if not (self.attempts or self._forget or self._polling or self._telling):
+            kept = timedelta() if self.level is PrivacyLevel.SECRET else IDLE_LIFE
+            consider(Errand.END, self.last_used + kept)
+        return tuple(errands), min(times, default=None)
 
-    def follow(self, handle: str, limits: Limits, now: datetime) -> Progress:
-        """Poll for this attempt from now on, at the shortest pause; take no more than it may."""
-        if handle not in self._progress:
-            self._progress[handle] = Progress(now, ResultAssembler(limits))
+    def begin(self, errand: Errand) -> None:
+        """A message of this kind is under way."""
+        match errand:
+            case Errand.POLL:
+                self._polling = True
+            case Errand.TELL:
+                self._telling = True
+            case Errand.END:
+                pass
+
+    def follow(self, record: OpenAttempt, now: datetime) -> None:
+        """Poll for this attempt from now on, at the shortest pause."""
+        self.attempts[record.handle] = self.followed[record.handle] = record
+        if record.follow(now):
             self._quiet = 0
             self._poll_at = now + self._polls.delay(0)
+            self._agenda.touch(self)
         self.last_used = now
-        return self._progress[handle]
 
     def count_anew(self, now: datetime) -> None:
-        """Let no attempt answer for the time until now, in which nobody listened."""
+        """Let no result be late for the time until now, in which nobody listened."""
         self._moved_at = now
-        for progress in self._progress.values():
-            progress.since = now
-            progress.running_since = None
 
-    def grew(self, progress: Progress, now: datetime) -> bool:
+    def grew(self, record: OpenAttempt, now: datetime) -> bool:
         """Note how much of a result is here; return whether that is more than ever before."""
-        grown = progress.assembler.here - progress.most
+        grown = record.assembler.here - record.most
         if grown <= 0:
             return False
-        progress.most += grown
+        record.most += grown
         self._grown += grown
         if self._grown >= PIECE_BYTES:
             self.moved(now)
@@ -277,42 +254,42 @@ class Session:
     def poll_now(self, now: datetime) -> None:
         """Poll as soon as no poll is under way."""
         self._poll_at = now
+        self._agenda.touch(self)
 
     def drop(self, handle: str, now: datetime, *, cancel: bool | None) -> None:
         """Follow an attempt no more; unless ``cancel`` is None, let its worker know."""
-        self._progress.pop(handle, None)
+        self.attempts.pop(handle, None)
+        self.followed.pop(handle, None)
         self.last_used = now
+        self._agenda.touch(self)
         if cancel is not None:
             self._forget[handle] = _Forget(cancel)
             # What waits already is not put off, or many ends would keep it waiting for ever.
             soon = now + TELL.delay(0)
             self._tell_at = soon if self._tell_at is None else min(self._tell_at, soon)
 
-    def begin_poll(self) -> None:
-        """A poll is under way."""
-        self._polling = True
-
     def end_poll(self, now: datetime, *, news: bool) -> None:
         """The poll is over: the next comes soon after news, at once while a result is moving."""
         self._polling = False
         self.last_used = now
         self._quiet = 0 if news else self._quiet + 1
-        moving = news and any(progress.missing for progress in self._progress.values())
+        moving = news and any(record.missing for record in self.followed.values())
         self._poll_at = now if moving else now + self._polls.delay(self._quiet)
+        self._agenda.touch(self)
 
     def reply_packets(self) -> int:
         """Packets to ask for: enough for every status and what is missing, a power of two."""
-        wanted = STATUS_BYTES * (len(self._progress) + 1)
-        wanted += sum(progress.missing for progress in self._progress.values())
+        wanted = STATUS_BYTES * (len(self.followed) + 1)
+        wanted += sum(record.missing for record in self.followed.values())
         return packets_for(wanted)
 
     def pulls(self) -> list[tuple[str, int]]:
         """Which pieces of finished results to ask for at once, each with its offset."""
         wanted: list[tuple[str, int]] = []
-        for handle, progress in self._progress.items():
+        for handle, record in self.followed.items():
             room = self._window - len(wanted)
-            if room > 0 and progress.missing:
-                wanted += [(handle, at) for at in progress.assembler.gaps(PULL_STRIDE, room)]
+            if room > 0 and record.missing:
+                wanted += [(handle, at) for at in record.assembler.gaps(PULL_STRIDE, room)]
         return wanted
 
     def pulled(self, came: int, asked: int) -> None:
@@ -333,16 +310,13 @@ class Session:
         handles = (handle for handle, entry in self._forget.items() if entry.cancel is cancel)
         return tuple(islice(handles, MAX_ATTEMPTS))
 
-    def begin_tell(self) -> None:
-        """A message about what to forget is under way."""
-        self._telling = True
-
     def told(self, handles: tuple[str, ...]) -> None:
         """The worker has heard that it may forget these."""
         for handle in handles:
             self._forget.pop(handle, None)
         if not self._forget:
             self._tell_at = None
+            self._agenda.touch(self)  # it may be over
 
     def end_tell(self, now: datetime) -> None:
         """The message is over; what is left is said again later, and some day no more."""
@@ -354,12 +328,11 @@ class Session:
                 del self._forget[handle]
         tries = min((entry.tries for entry in self._forget.values()), default=None)
         self._tell_at = None if tries is None else now + TELL.delay(tries)
+        self._agenda.touch(self)
 
-    def over(self, now: datetime, waiting: bool) -> bool:
-        """Whether the session can go; ``waiting`` says that it has unconfirmed attempts."""
-        if waiting or self._progress or self._forget or self._polling or self._telling:
-            return False
-        return self.level is PrivacyLevel.SECRET or now - self.last_used > IDLE_LIFE
+
+Planned: TypeAlias = OpenAttempt | Session
+"""What a plan looks at."""
 
 
 def session_key(level: PrivacyLevel, group: str, attempt: Attempt) -> str:

@@ -8,8 +8,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fog_compute.coordinator.attempts import Doing, Stage
 from fog_compute.coordinator.placement import WorkerState, WorkerView
-from fog_compute.coordinator.sessions import Doing, Stage
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.services import ServiceState
 from fog_compute.store import StoredResult, TaskEventRecord

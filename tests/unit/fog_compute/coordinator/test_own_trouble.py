@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fog_compute.coordinator.attempts import OpenAttempt
 from fog_compute.coordinator.placement import WorkerState
 from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
@@ -49,10 +50,10 @@ async def test_task_that_runs_outlives_a_long_outage_of_the_requester(
         fog.channels.cut_off(NO_CONSENSUS)
         expired: list[str] = []
 
-        async def expire(handle: str) -> None:
-            expired.append(handle)
+        async def check(record: OpenAttempt) -> None:
+            expired.append(record.handle)
 
-        monkeypatch.setattr(fog.coordinator._dispatcher._talk, "expire", expire)
+        monkeypatch.setattr(fog.coordinator._dispatcher._talk, "check", check)
         await fog.passes(900)
         assert expired == []
         assert (await why_waiting(fog, task)).startswith(f"waiting: {NO_CONSENSUS}")

@@ -12,6 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fog_compute.backoff import Backoff
+from fog_compute.coordinator.agenda import Agenda
+from fog_compute.coordinator.attempts import OpenAttempt
+from fog_compute.coordinator.phases import Deed, Phase, PhaseEvent
 from fog_compute.coordinator.placement import (
     Decision,
     Requirements,
@@ -20,21 +24,17 @@ from fog_compute.coordinator.placement import (
     select,
 )
 from fog_compute.coordinator.planner import (
-    Ask,
     Assign,
-    AttemptView,
-    Expire,
     GiveUp,
     Park,
     Placement,
-    Send,
-    SessionView,
-    Tell,
-    View,
+    Plan,
     place_waiting,
     plan,
     requirements_of,
 )
+from fog_compute.coordinator.sessions import Errand, Planned, Session
+from fog_compute.levels import PrivacyLevel
 from fog_compute.store import Waiting
 from fog_compute.tasks import (
     OPEN_ATTEMPT_STATES,
@@ -71,10 +71,6 @@ def attempt(name: str, state: AttemptState, lease_until: datetime = NOW + 60 * S
     )
 
 
-def seen(one: Attempt, *, busy: bool = False, submit_at: datetime = NOW) -> AttemptView:
-    return AttemptView(one, busy, submit_at)
-
-
 class Place:
     """Places on the given workers, as the coordinator does."""
 
@@ -95,153 +91,206 @@ class Place:
         return select(requirements, views, Random(1))
 
 
-def test_offered_attempt_is_submitted_once_at_a_time() -> None:
-    offered = attempt("h", AttemptState.OFFERED)
+LEASE, LAST = 60 * SECOND, 20 * SECOND
+POLLS = Backoff(0.05, 15, factor=2)
 
-    assert plan(View(NOW, {"h": seen(offered)})).actions == (Send("h"),)
-    assert plan(View(NOW, {"h": seen(offered, busy=True)})).actions == ()
+
+class Open:
+    """Attempts and sessions that are open, and an agenda that they are all new to."""
+
+    def __init__(self, *records: OpenAttempt, deaf: bool = False) -> None:
+        self.agenda: Agenda[Planned] = Agenda()
+        self.records = records
+        self.deaf = deaf
+        for record in records:
+            self.agenda.touch(record)
+
+    def session(self, key: str) -> Session:
+        row = attempt("h", AttemptState.HELD)
+        made = Session(key, PrivacyLevel.PRIVATE, GROUP, row, POLLS, NOW, self.agenda)
+        self.agenda.touch(made)
+        return made
+
+    def happen(self, record: OpenAttempt, event: PhaseEvent, now: datetime = NOW) -> None:
+        record.happen(event, now, LEASE, LAST)
+        self.agenda.touch(record)
+
+    def plan(self, now: datetime = NOW) -> Plan:
+        return plan(
+            self.agenda,
+            now,
+            lambda _: self.deaf,
+            lambda record, event: record.happen(event, now, LEASE, LAST),
+        )
+
+
+def record(
+    name: str,
+    state: AttemptState,
+    lease_until: datetime = NOW + 60 * SECOND,
+    *,
+    phase: Phase = Phase.RESTING,
+    submit_at: datetime | None = None,
+) -> OpenAttempt:
+    row = attempt(name, state)
+    return OpenAttempt(task("t"), row, lease_until, phase=phase, submit_at=submit_at)
+
+
+def test_offered_attempt_is_submitted_once_at_a_time() -> None:
+    offered = record("h", AttemptState.OFFERED)
+    work = Open(offered)
+
+    assert work.plan().attempts == ((Deed.SUBMIT, offered),)
+    work.agenda.touch(offered)
+    assert not work.plan()
 
 
 def test_submission_is_repeated_when_its_pause_is_over() -> None:
-    offered = seen(attempt("h", AttemptState.OFFERED), submit_at=NOW + SECOND)
-    view = View(NOW, {"h": offered})
+    offered = record("h", AttemptState.OFFERED, phase=Phase.SUBMITTING)
+    work = Open(offered)
+    work.happen(offered, PhaseEvent.SPOKEN)
+    again = NOW + 0.25 * SECOND
 
-    assert plan(view).actions == ()
-    assert plan(view).wake_at == NOW + SECOND
-    assert plan(replace(view, now=NOW + SECOND)).actions == (Send("h"),)
+    assert not (waits := work.plan())
+    assert waits.wake_at == again
+    assert work.plan(again).attempts == ((Deed.SUBMIT, offered),)
 
 
 def test_confirmed_attempt_is_not_submitted_again() -> None:
-    running = attempt("h", AttemptState.RUNNING)
-
-    assert plan(View(NOW, {"h": seen(running)})).actions == ()
+    assert not Open(record("h", AttemptState.RUNNING)).plan()
 
 
-def test_lease_that_ran_out_expires() -> None:
-    silent = attempt("h", AttemptState.RUNNING, lease_until=NOW)
+def test_who_was_silent_for_a_lease_is_looked_for() -> None:
+    silent = record("h", AttemptState.RUNNING, NOW)
 
-    assert plan(View(NOW, {"h": seen(silent)})).actions == (Expire("h"),)
+    assert Open(silent).plan().attempts == ((Deed.CHECK, silent),)
+    assert silent.phase is Phase.CHECKING
 
 
 def test_lease_that_ran_out_counts_only_where_the_worker_could_be_heard() -> None:
     """INV-TASK-36."""
-    silent = attempt("r", AttemptState.RUNNING, lease_until=NOW)
-    offered = attempt("o", AttemptState.OFFERED, lease_until=NOW)
-    deaf = {one.handle: replace(seen(one), deaf=True) for one in (silent, offered)}
+    silent = record("r", AttemptState.RUNNING, NOW)
+    offered = record("o", AttemptState.OFFERED, NOW)
+    work = Open(silent, offered, deaf=True)
 
-    made = plan(View(NOW, deaf))
+    made = work.plan()
 
-    assert made.actions == (Send("o"),)
+    assert made.attempts == ((Deed.SUBMIT, offered),)
     assert made.wake_at is None
+    work.deaf = False
+    work.agenda.touch(silent)
+    assert work.plan().attempts == ((Deed.CHECK, silent),)
 
 
 def test_submission_under_way_keeps_its_attempt_from_expiring() -> None:
-    offered = attempt("h", AttemptState.OFFERED, lease_until=NOW)
+    offered = record("h", AttemptState.OFFERED, NOW, phase=Phase.SUBMITTING)
+    work = Open(offered)
 
-    assert plan(View(NOW, {"h": seen(offered, busy=True)})).actions == ()
-    assert plan(View(NOW, {"h": seen(offered)})).actions == (Expire("h"),)
+    assert not work.plan()
+    work.happen(offered, PhaseEvent.SPOKEN)
+    assert work.plan().attempts == ((Deed.CHECK, offered),)
 
 
 def test_session_is_polled_when_due_and_never_twice_at_once() -> None:
-    session = SessionView("s", ("h",), polling=False, poll_at=NOW)
+    work = Open()
+    session = work.session("s")
+    assert not work.plan()
+    session.follow(record("h", AttemptState.HELD), NOW)
 
-    def actions(changed: SessionView) -> tuple[object, ...]:
-        return plan(View(NOW, {}, (changed,))).actions
+    assert not (waits := work.plan())
+    assert waits.wake_at == NOW + 0.05 * SECOND
+    assert work.plan(waits.wake_at).sessions == ((Errand.POLL, session),)
+    session.poll_now(NOW)
+    assert not work.plan(NOW + SECOND)
+    session.end_poll(NOW, news=True)
+    session.poll_now(NOW)
+    assert work.plan().sessions == ((Errand.POLL, session),)
 
-    assert actions(session) == (Ask("s"),)
-    assert actions(replace(session, polling=True)) == ()
-    assert actions(replace(session, handles=())) == ()
-    assert actions(replace(session, poll_at=NOW + SECOND)) == ()
+
+def test_worker_is_told_what_it_may_forget_and_then_the_session_ends() -> None:
+    work = Open()
+    session = work.session("s")
+    session.drop("h", NOW, cancel=True)
+
+    told_at = work.plan().wake_at
+    assert told_at is not None
+    assert work.plan(told_at).sessions == ((Errand.TELL, session),)
+    assert not work.plan(told_at + MINUTE)
+    session.told(("h",))
+    session.end_tell(told_at)
+
+    over_at = work.plan(told_at).wake_at
+    assert over_at is not None
+    assert not work.plan(over_at - SECOND)
+    assert work.plan(over_at).sessions == ((Errand.END, session),)
 
 
-def test_worker_is_told_what_it_may_forget() -> None:
-    session = SessionView("s", (), False, NOW, forget=("h",), tell_at=NOW)
+def test_a_round_looks_at_what_is_due_or_was_touched_and_at_nothing_else() -> None:
+    """INV-TASK-121: whatever is open beside it, and however often leases are renewed."""
+    looked = []
+    for count in (70, 7000):
+        held = [record(f"h{i}", AttemptState.HELD) for i in range(count)]
+        late = record("late", AttemptState.OFFERED, submit_at=NOW + 9 * SECOND)
+        work = Open(*held, late)
+        work.plan()
+        assert work.agenda.looked == count + 1
 
-    assert plan(View(NOW, {}, (session,))).actions == (Tell("s"),)
-    telling = replace(session, telling=True)
-    assert plan(View(NOW, {}, (telling,))).actions == ()
+        for one in held:
+            one.happen(PhaseEvent.HEARD, NOW + SECOND, LEASE, LAST)
+        work.plan(NOW + 2 * SECOND)
+        work.happen(held[3], PhaseEvent.HEARD, NOW + 2 * SECOND)
+        work.plan(NOW + 3 * SECOND)
+        assert work.plan(NOW + 9 * SECOND).attempts == ((Deed.SUBMIT, late),)
+        looked.append(work.agenda.looked - count - 1)
+
+    assert looked == [2, 2]
 
 
 MOMENTS = st.integers(-100, 100).map(lambda seconds: NOW + seconds * SECOND)
-ATTEMPTS = st.lists(
+RECORDS = st.lists(
     st.builds(
-        AttemptView,
-        st.builds(
-            attempt,
-            name=st.text("abcd", min_size=1, max_size=4),
-            state=st.sampled_from(sorted(OPEN_ATTEMPT_STATES)),
-            lease_until=MOMENTS,
-        ),
-        st.booleans(),
-        MOMENTS,
+        record,
+        name=st.text("abcd", min_size=1, max_size=4),
+        state=st.sampled_from(sorted(OPEN_ATTEMPT_STATES)),
+        lease_until=MOMENTS,
+        phase=st.sampled_from(sorted(set(Phase) - {Phase.OVER})),
+        submit_at=st.none() | MOMENTS,
     ),
     max_size=12,
-    unique_by=lambda made: made.attempt.handle,
-)
-SESSIONS = st.lists(
-    st.builds(
-        SessionView,
-        key=st.text("xyz", min_size=1, max_size=4),
-        handles=st.lists(st.text("abcd", min_size=1, max_size=4), max_size=3).map(tuple),
-        polling=st.booleans(),
-        poll_at=MOMENTS,
-        forget=st.lists(st.text("abcd", min_size=1, max_size=4), max_size=2).map(tuple),
-        telling=st.booleans(),
-        tell_at=st.none() | MOMENTS,
-    ),
-    max_size=5,
-    unique_by=lambda made: made.key,
-)
-VIEWS = st.builds(
-    lambda attempts, sessions: View(
-        NOW,
-        {made.attempt.handle: made for made in attempts},
-        tuple(sessions),
-    ),
-    ATTEMPTS,
-    SESSIONS,
+    unique_by=lambda made: made.handle,
 )
 
 
-@given(VIEWS)
-def test_every_action_is_allowed_and_none_comes_twice(view: View) -> None:
-    made = plan(view)
+@given(RECORDS, st.booleans())
+def test_every_deed_is_allowed_and_nothing_due_is_slept_through(
+    records: list[OpenAttempt], deaf: bool
+) -> None:
+    before = {one: (one.phase, one.lease_until, one.submit_at) for one in records}
+    work = Open(*records, deaf=deaf)
 
-    assert len(made.actions) == len(set(map(repr, made.actions)))
-    for action in made.actions:
-        match action:
-            case Send():
-                offered = view.attempts[action.handle]
-                assert offered.attempt.state is AttemptState.OFFERED
-                assert not offered.busy
-                assert offered.attempt.lease_until > NOW
-            case Expire():
-                assert view.attempts[action.handle].attempt.lease_until <= NOW
-                assert not view.attempts[action.handle].busy
-            case Ask():
-                session = next(s for s in view.sessions if s.key == action.session)
-                assert session.handles
-                assert not session.polling
-            case Tell():
-                session = next(s for s in view.sessions if s.key == action.session)
-                assert session.forget
-                assert not session.telling
+    made = work.plan()
 
-
-@given(VIEWS)
-def test_plan_is_a_function_of_its_arguments(view: View) -> None:
-    assert plan(view) == plan(view)
-
-
-@given(VIEWS)
-def test_plan_never_sleeps_past_something_due(view: View) -> None:
-    made = plan(view)
-
+    begun = [one for _, one in made.attempts]
+    assert len(begun) == len(set(begun))
+    for deed, one in made.attempts:
+        phase, lease_until, submit_at = before[one]
+        assert phase in (Phase.RESTING, Phase.WARNED)
+        if deed is Deed.SUBMIT:
+            assert one.row.state is AttemptState.OFFERED
+            assert submit_at is None or submit_at <= NOW
+            assert deaf or lease_until > NOW
+        else:
+            assert deed is Deed.CHECK
+            assert lease_until <= NOW
+            assert not deaf
+    resting = [one for one in records if one.phase in (Phase.RESTING, Phase.WARNED)]
+    due = [] if deaf else [one.lease_until for one in resting]
+    due += [
+        one.submit_at for one in resting if one.row.state is AttemptState.OFFERED and one.submit_at
+    ]
+    assert made.wake_at == min(due, default=None)
     assert made.wake_at is None or made.wake_at > NOW
-    pending = [entry.attempt.lease_until for entry in view.attempts.values()]
-    pending += [s.poll_at for s in view.sessions if s.handles and not s.polling]
-    future = [moment for moment in pending if moment > NOW]
-    assert not future or (made.wake_at is not None and made.wake_at <= min(future))
+    assert not work.plan()
 
 
 def waiting(name: str, *attempts: Attempt, **more: object) -> Waiting:

@@ -34,7 +34,7 @@ async def needing(fog: Fog, memory: int) -> Task:
 
 
 def in_memory(fog: Fog) -> int:
-    return len(fog.coordinator._work.ledger.tasks)
+    return len(fog.coordinator._work.ledger.records)
 
 
 def finish_all(fog: Fog) -> None:

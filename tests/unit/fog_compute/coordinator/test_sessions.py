@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fog_compute.backoff import Backoff
-from fog_compute.coordinator.sessions import PIECE_BYTES, Session
+from fog_compute.coordinator.agenda import Agenda
+from fog_compute.coordinator.attempts import OpenAttempt
+from fog_compute.coordinator.sessions import PIECE_BYTES, Errand, Planned, Session
 from fog_compute.levels import PrivacyLevel
-from fog_compute.tasks import Attempt, AttemptState, Limits
+from fog_compute.tasks import Attempt, AttemptState, Task, TaskSpec, TaskState
 from fog_compute.tasks.messages import FINISHED, AttemptStatus
 from fog_compute.tasks.pacing import RATIO
 
@@ -19,26 +21,44 @@ SECOND = timedelta(seconds=1)
 POLLS = Backoff(0.05, 30, factor=RATIO)
 
 
-def session() -> Session:
-    attempt = Attempt("h", "t", 1, "w", "fog1w", AttemptState.HELD, NOW, NOW, NOW)
-    return Session("s", PrivacyLevel.PRIVATE, "lab", attempt, POLLS, NOW)
+def session(agenda: Agenda[Planned] | None = None) -> Session:
+    agenda = Agenda() if agenda is None else agenda
+    return Session("s", PrivacyLevel.PRIVATE, "lab", record("h").row, POLLS, NOW, agenda)
+
+
+def record(handle: str) -> OpenAttempt:
+    task = Task("t", TaskSpec(module="a" * 64), TaskState.LEASED, 1, NOW, NOW, attempt=handle)
+    row = Attempt(handle, "t", 1, "w", "fog1w", AttemptState.HELD, NOW, NOW, NOW)
+    return OpenAttempt(task, row, NOW)
+
+
+def next_at(one: Session, errand: Errand) -> datetime:
+    """When an errand is due, found by asking for one time after another."""
+    now = NOW
+    while True:
+        errands, at = one.due(now)
+        if errand in errands:
+            return now
+        assert at is not None
+        assert at > now
+        now = at
 
 
 def poll(one: Session, now: datetime, *, news: bool = False) -> float:
     """Poll when it is due; return the pause before the next poll."""
-    one.begin_poll()
+    one.begin(Errand.POLL)
     one.end_poll(now, news=news)
-    return (one.view().poll_at - now).total_seconds()
+    return (next_at(one, Errand.POLL) - now).total_seconds()
 
 
 def test_pauses_between_polls_grow_by_root_two_up_to_the_longest() -> None:
     """INV-TASK-15."""
     one = session()
-    one.follow("h", Limits(), NOW)
+    one.follow(record("h"), NOW)
 
     pauses = [poll(one, NOW) for _ in range(25)]
 
-    assert one.view().poll_at > NOW
+    assert next_at(one, Errand.POLL) > NOW
     assert pauses[0] == pytest.approx(0.05 * 2**0.5, abs=1e-5)
     assert pauses[-1] == 30
     for shorter, longer in itertools.pairwise(pauses):
@@ -48,21 +68,23 @@ def test_pauses_between_polls_grow_by_root_two_up_to_the_longest() -> None:
 def test_news_and_new_attempts_shorten_the_pause_again() -> None:
     """INV-TASK-15."""
     one = session()
-    one.follow("h", Limits(), NOW)
+    one.follow(record("h"), NOW)
     for _ in range(10):
         poll(one, NOW)
 
     assert poll(one, NOW, news=True) == pytest.approx(0.05)
     for _ in range(10):
         poll(one, NOW)
-    one.follow("i", Limits(), NOW)
-    assert one.view().poll_at == NOW + 0.05 * SECOND
+    one.follow(record("i"), NOW)
+    assert next_at(one, Errand.POLL) == NOW + 0.05 * SECOND
 
 
 def test_result_that_is_moving_is_polled_for_at_once() -> None:
     """INV-TASK-15."""
     one = session()
-    one.follow("h", Limits(), NOW).total = 100_000
+    large = record("h")
+    one.follow(large, NOW)
+    large.total = 100_000
 
     assert poll(one, NOW, news=True) == 0
 
@@ -73,19 +95,19 @@ def test_cancellation_is_not_put_off_by_what_ends_after_it() -> None:
     for i in range(1, 10):
         one.drop(f"h{i}", NOW + 0.1 * i * SECOND, cancel=False)
 
-    assert one.view().tell_at == NOW + SECOND
+    assert next_at(one, Errand.TELL) == NOW + SECOND
 
 
 def test_cancellation_does_not_wait_for_one_that_was_tried_often() -> None:
     one = session()
     one.drop("h", NOW, cancel=True)
     for _ in range(5):
-        one.begin_tell()
+        one.begin(Errand.TELL)
         one.end_tell(NOW)
-    assert one.view().tell_at == NOW + 32 * SECOND
+    assert next_at(one, Errand.TELL) == NOW + 32 * SECOND
 
     one.drop("i", NOW, cancel=True)
-    assert one.view().tell_at == NOW + SECOND
+    assert next_at(one, Errand.TELL) == NOW + SECOND
 
 
 def test_what_was_heard_puts_nothing_off() -> None:
@@ -94,13 +116,14 @@ def test_what_was_heard_puts_nothing_off() -> None:
     one.told(("h",))
     one.drop("i", NOW + 60 * SECOND, cancel=True)
 
-    assert one.view().tell_at == NOW + 61 * SECOND
+    assert next_at(one, Errand.TELL) == NOW + 61 * SECOND
 
 
 def test_results_of_a_session_move_as_long_as_a_good_piece_of_any_arrives() -> None:
     """INV-TASK-22."""
     one = session()
-    progress = one.follow("h", Limits(), NOW)
+    progress = record("h")
+    one.follow(progress, NOW)
 
     def bring(size: int, now: datetime, name: bytes = b"12345678") -> bool:
         offset = progress.assembler.offset

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fog_compute.coordinator.sessions import Doing, Stage
+from fog_compute.coordinator.attempts import Doing, Stage
 from fog_compute.tasks import TaskSpec, TaskState
 from fog_compute.tasks.messages import Module, Reply, Request, Submit
 from fog_compute.tasks.result import TaskResult

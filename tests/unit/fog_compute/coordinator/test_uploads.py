@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fog_compute.coordinator.sessions import Doing, Stage
+from fog_compute.coordinator.attempts import Doing, Stage
 from fog_compute.coordinator.uploads import AT_ONCE, WINDOW_BYTES, send_all
 from fog_compute.errors import ChannelError
 from fog_compute.tasks import TaskSpec, TaskState
