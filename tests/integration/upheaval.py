@@ -192,11 +192,15 @@ class Upheaval:
             "tasks": len(stream.wanted),
             "tasks_by_kind": dict(Counter(task.kind for task in stream.wanted.values())),
             "tasks_by_level": dict(Counter(task.privacy for task in stream.wanted.values())),
-            "attempts": ledger.attempts,
+            "attempts": sum(ledger.attempts.values()),
+            "attempts_by_end": ledger.attempts,
             "most_attempts": ledger.tries,
             "results_left_with_workers": ledger.left,
             "backend_answers_s": sorted(self._answers_s),
             "recovery_s": {name: sorted(times) for name, times in self._recovery_s.items()},
-            "troubles": dict(stream.troubles),
+            "troubles": {
+                text.replace(str(self._home), "FOG_HOME"): count
+                for text, count in stream.troubles.items()
+            },
             "seconds": round(seconds, 1),
         }
