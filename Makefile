@@ -79,7 +79,7 @@ fmt: $(VENV)/deps.stamp ## Format the code, apply safe fixes
 .PHONY: bench
 bench: $(VENV)/deps.stamp ## Measure, on optimised builds of their own, and draw docs/benchmarks.md
 	test -x $(VENV)/bench/bin/python || $(BIN)/uv venv --quiet $(VENV)/bench
-	FOG_BUILD_PROFILE=quick $(BIN)/uv pip install --quiet --python $(VENV)/bench/bin/python --no-cache .
+	FOG_BUILD_PROFILE=quick $(BIN)/uv pip install --quiet --python $(VENV)/bench/bin/python --no-cache ".[python]"
 	$(BIN)/python -m benches.report $(VENV)/bench/bin/python
 
 .PHONY: bench-long

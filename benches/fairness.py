@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benches import page
+from benches.plots import Report
 from benches.report import forced, run
 from tests.machines import Machines, Network, until
 
@@ -168,7 +169,7 @@ def table(results: Mapping[str, Measured]) -> list[str]:
     return lines
 
 
-def measured(report: page.Report, part: str = "results") -> dict[str, Measured]:
+def measured(report: Report, part: str = "results") -> dict[str, Measured]:
     """What a report holds, by kind of flood."""
     return {
         kind: Measured(Run(**found["alone"]), Run(**found["beside"]))
@@ -177,7 +178,7 @@ def measured(report: page.Report, part: str = "results") -> dict[str, Measured]:
     }
 
 
-def render(report: page.Report) -> str:
+def render(report: Report) -> str:
     """The page of what was kept."""
     results = measured(report)
     sent = {kind: found.beside.flood or {} for kind, found in results.items()}
@@ -238,7 +239,7 @@ def render(report: page.Report) -> str:
     )
 
 
-def _rates(report: page.Report) -> str:
+def _rates(report: Report) -> str:
     floods = {kind: it.beside.flood or {} for kind, it in measured(report, "unpaced").items()}
     rates = {
         kind: it["sent"]["packets"] / it["seconds"] for kind, it in floods.items() if "sent" in it
@@ -277,7 +278,7 @@ def main() -> None:
         print(table({kind: results[kind]})[-1], flush=True)
     found = {kind: asdict(found) for kind, found in results.items()}
     if words.keep:
-        report: page.Report = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+        report: Report = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
         report |= {
             "measured": dt.datetime.now(dt.UTC).isoformat(timespec="minutes"),
             "machine": f"{os.cpu_count()} threads, {platform.machine()}",

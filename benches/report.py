@@ -12,7 +12,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,32 @@ def stolen() -> tuple[int, int]:
         int(text) for text in Path("/proc/stat").read_text("ascii").split("\n")[0].split()[1:9]
     ]
     return ticks[7], sum(ticks)
+
+
+def steal_percent(before: tuple[int, int], after: tuple[int, int]) -> float:
+    """What the hypervisor took of the time between."""
+    taken, all_of_it = (late - early for early, late in zip(before, after, strict=True))
+    return round(100 * taken / max(1, all_of_it), 3)
+
+
+@dataclass
+class Parts:
+    """What was measured one after another, and what others took of the machine meanwhile."""
+
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[dict[str, float]]:
+        """Time a part; it puts its figures into what this gives."""
+        figures: dict[str, float] = {}
+        begun, ticks = time.monotonic(), stolen()
+        yield figures
+        self.found[name] = {
+            "seconds": round(time.monotonic() - begun, 1),
+            "load_average": round(os.getloadavg()[0], 2),
+            "steal_percent": steal_percent(ticks, stolen()),
+            "figures": figures,
+        }
 
 
 class Cargo:
@@ -98,6 +127,14 @@ E2E = (
 )
 """Figures of messages through a whole network that others look for."""
 
+PYTHON = {
+    "process_batch": (),
+    "tasks": (f"{SECONDS}s",),
+    "plan": (),
+    "big_task": (),
+}
+"""Programs of this folder that give a ``summary``, and their arguments."""
+
 
 def main() -> None:
     """Measure with the interpreter named on the command line, in which an optimised wheel is."""
@@ -105,48 +142,44 @@ def main() -> None:
     profile = os.environ.get("FOG_BENCH_PROFILE", "release")
     cargo = Cargo(profile)
     cargo.build("betanet-node", "betanet-bench")
-    stolen_before, all_before = stolen()
-    load = [round(os.getloadavg()[0], 2)]
+    begun, ticks, parts = time.monotonic(), stolen(), Parts()
 
-    def note_load() -> None:
-        load.append(round(os.getloadavg()[0], 2))
+    with parts.part("packets") as figures:
+        sys.stdout.write(cargo.run("report", features="openssl" if has_openssl() else ""))
+        report = json.loads((page.RESULTS / "latest.json").read_text("utf-8"))
+        figures |= report["summary"]
+    path, details = report["x25519_path"], report["details"]
+    with parts.part("node") as figures:
+        node, details["node"] = node_under_load(cargo, path)
+        figures |= node
+    with parts.part("network") as figures:
+        details["e2e"] = json.loads(cargo.run("e2e", "--seconds", SECONDS))
+        figures |= {name: details["e2e"][name] for name in E2E}
+    with parts.part("client") as figures:
+        figures |= json.loads(run(python, "benches/client_messages.py"))
+    for name, arguments in PYTHON.items():
+        with parts.part(name) as figures:
+            found = json.loads(run(python, f"benches/{name}.py", *arguments))
+            figures |= found["summary"]
+            details[name] = found.get("details", {})
 
-    sys.stdout.write(cargo.run("report", features="openssl" if has_openssl() else ""))
-    note_load()
-    report = json.loads((page.RESULTS / "latest.json").read_text("utf-8"))
-    path = report["x25519_path"]
-    node, phases = node_under_load(cargo, path)
-    note_load()
-    e2e = json.loads(cargo.run("e2e", "--seconds", SECONDS))
-    note_load()
-    batches = json.loads(run(python, "benches/process_batch.py"))
-    note_load()
-    client = json.loads(run(python, "benches/client_messages.py"))
-    note_load()
-    tasks = json.loads(run(python, "benches/tasks.py", f"{SECONDS}s"))
-    note_load()
-    plan = json.loads(run(python, "benches/plan.py"))
-    note_load()
-    big = json.loads(run(python, "benches/big_task.py"))
-    note_load()
-    summary = node | {name: e2e[name] for name in E2E} | batches["summary"] | client
-    summary |= tasks["summary"] | plan["summary"] | big["summary"] | chaos()
-    report["summary"] |= summary
-    report["details"] |= {"node": phases, "e2e": e2e, "python": batches["details"]}
-    report["details"] |= {"tasks": tasks["details"], "plan": plan["details"]}
-    stolen_after, all_after = stolen()
-    report["steal_percent"] = round(
-        100 * (stolen_after - stolen_before) / (all_after - all_before), 3
-    )
-    report["command"] = f"{forced()}make bench"
-    report["rust_profile"] = profile
-    report["load_average"] = load
-    report["measured"] = dt.datetime.now(dt.UTC).isoformat(timespec="minutes")
+    report["summary"] = chaos()
+    for part in parts.found.values():
+        report["summary"] |= part["figures"]
+        part["figures"] = sorted(part["figures"])
+    report |= {
+        "parts": parts.found,
+        "seconds": round(time.monotonic() - begun),
+        "steal_percent": steal_percent(ticks, stolen()),
+        "command": f"{forced()}make bench",
+        "rust_profile": profile,
+        "measured": dt.datetime.now(dt.UTC).isoformat(timespec="minutes"),
+    }
     text = json.dumps(report, indent=2, sort_keys=True) + "\n"
     for name in ("latest", path):
         (page.RESULTS / f"{name}.json").write_text(text, "utf-8")
     page.write()
-    sys.stdout.write(json.dumps(summary, indent=2) + "\n")
+    sys.stdout.write(json.dumps(report["summary"], indent=2) + "\n")
 
 
 def chaos() -> dict[str, float]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 from benches import fairness, page
+from benches.plots import plots
 
 
 def test_page_and_plots_are_those_of_the_results() -> None:
     reports = page.read()
 
     assert page.PAGE.read_text("utf-8") == page.render(reports)
-    for name, svg in page.plots(reports).items():
+    for name, svg in plots(reports).items():
         assert (page.PLOTS / name).read_text("utf-8") == svg
 
 

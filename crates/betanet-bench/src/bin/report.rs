@@ -74,7 +74,6 @@ fn main() -> Result<(), Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = root.join(RESULTS);
     let commit = commit(&root);
-    keep_others(&file, &commit, &mut summary);
     writeln!(out)?;
     for (name, figure) in &summary {
         writeln!(out, "{name:<36} {figure}")?;
@@ -83,7 +82,7 @@ fn main() -> Result<(), Failure> {
         "machine": machine(),
         "commit": commit,
         "command": command(),
-        "profile": "release: thin LTO, 4 codegen units, overflow checks, no target-cpu; the peer alike",
+        "built": "with overflow checks and for no processor in particular; the peer alike",
         "x25519_path": active_path()?.name(),
         "steal_percent": steal_percent(steal_before, steal()),
         "windows": format!("{TURNS} turns of {} ms a side, processor time, medians", WINDOW.as_millis()),
@@ -217,15 +216,6 @@ fn summarise(path: X25519Path, figures: &Map<String, Value>, summary: &mut Map<S
         if let Some(figure) = figures.get(&format!("{what}_2048_{path}")) {
             summary.insert(format!("{what}_{path}"), figure.clone());
         }
-    }
-}
-
-/// Keeps figures that other programs measured for the same commit.
-fn keep_others(file: &Path, commit: &str, summary: &mut Map<String, Value>) {
-    let old = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-    let Some(old) = old.filter(|old| old.get("commit").and_then(Value::as_str) == Some(commit)) else { return };
-    for (name, figure) in old.get("summary").and_then(Value::as_object).into_iter().flatten() {
-        summary.entry(name.clone()).or_insert_with(|| figure.clone());
     }
 }
 
