@@ -26,7 +26,7 @@ def main() -> None:
     """Measure."""
     profile = os.environ.get("FOG_BENCH_PROFILE", "release")
     cargo = Cargo(profile)
-    cargo.build("betanet-node", "betanet-bench")
+    cargo.build()
     lossy = [*found(cargo, "lossy"), *found(cargo, "lossy", "--python", sys.executable)]
     [replays] = found(cargo, "soak", "replays")
     [messages] = found(cargo, "soak", "messages")

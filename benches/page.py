@@ -41,6 +41,8 @@ MODES = {
     "task_private_per_s": "the same, 300 of them queued, two workers, all on this machine",
     "task_public_per_s": "the same, 1 hop",
     "task_python_per_s": "a script that echoes, 3 hops, as above",
+    "task_peer_p50_ms": "the module in Python's own pool of two processes: no network, no limits",
+    "task_peer_per_s": "the same, 300 of them under way, nothing kept on disk",
     "backend_ms_per_task": "processor time of the backend while `task_private_per_s` is counted",
     "worker_ms_per_task": "processor time of both workers then, without their runners",
     **{

@@ -83,15 +83,18 @@ class Cargo:
 
     def __init__(self, profile: str) -> None:
         self._options = ["--quiet", "--locked", "--profile", profile]
+        # The same for all, so that nothing is compiled while something is measured.
+        features = "openssl" if has_openssl() else ""
+        self._bench = ["--package", "betanet-bench", "--features", features]
 
-    def build(self, *packages: str) -> None:
-        """Build all programs of some packages."""
-        chosen = [option for package in packages for option in ("--package", package)]
-        run("cargo", "build", *self._options, *chosen, "--bins")
+    def build(self) -> None:
+        """Build all that is run."""
+        run("cargo", "build", *self._options, "--package", "betanet-node", "--bins")
+        run("cargo", "build", *self._options, *self._bench, "--bins")
 
-    def run(self, program: str, *arguments: str, features: str = "", without: str = "") -> str:
+    def run(self, program: str, *arguments: str, without: str = "") -> str:
         """What a program of the benchmarks prints."""
-        options = [*self._options, "--package", "betanet-bench", "--features", features]
+        options = [*self._options, *self._bench]
         variables = {name: value for name, value in os.environ.items() if name != without}
         return run("cargo", "run", *options, "--bin", program, "--", *arguments, env=variables)
 
@@ -130,6 +133,7 @@ E2E = (
 PYTHON = {
     "process_batch": (),
     "tasks": (f"{SECONDS}s",),
+    "pool": (),
     "plan": (),
     "big_task": (),
 }
@@ -141,11 +145,11 @@ def main() -> None:
     python = Path(sys.argv[1])
     profile = os.environ.get("FOG_BENCH_PROFILE", "release")
     cargo = Cargo(profile)
-    cargo.build("betanet-node", "betanet-bench")
+    cargo.build()
     begun, ticks, parts = time.monotonic(), stolen(), Parts()
 
     with parts.part("packets") as figures:
-        sys.stdout.write(cargo.run("report", features="openssl" if has_openssl() else ""))
+        sys.stdout.write(cargo.run("report"))
         report = json.loads((page.RESULTS / "latest.json").read_text("utf-8"))
         figures |= report["summary"]
     path, details = report["x25519_path"], report["details"]
