@@ -17,7 +17,7 @@ from typing import Any
 FOG = Path(sys.executable).with_name("fog")
 WORKERS = "2"
 STOP_S = 60
-KINDS_S = 120
+KINDS_S = 300
 """How long workers may take until they offer each kind: an interpreter is compiled first."""
 
 
