@@ -32,14 +32,11 @@ from fog_compute.coordinator.attempts import OpenAttempt
 from fog_compute.coordinator.phases import Deed, PhaseEvent
 from fog_compute.coordinator.placement import Decision, Requirements, WorkerView
 from fog_compute.coordinator.sessions import Errand, Planned, Session
-from fog_compute.store import Waiting
+from fog_compute.store import Failed, Leased, Parked
 from fog_compute.tasks import Attempt, AttemptState, Task
 
 __all__ = [
-    "Assign",
-    "GiveUp",
-    "Park",
-    "Placement",
+    "Placed",
     "Placer",
     "Plan",
     "place_waiting",
@@ -74,33 +71,11 @@ class Placer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Assign:
-    """Give the task to a worker, for this reason."""
+Lease: TypeAlias = Callable[[Task, WorkerView, str], Leased]
+"""Gives a task to a worker for a reason: draws the handle, sets the time."""
 
-    task_id: str
-    worker: WorkerView
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Park:
-    """Look at the task again at a later time: nobody can take it now."""
-
-    task_id: str
-    until: datetime
-    hopeless_since: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """No worker of the network could take the task for a good while: end it."""
-
-    task_id: str
-    reason: str
-
-
-Placement: TypeAlias = Assign | Park | GiveUp
+Placed: TypeAlias = Leased | Parked | Failed
+"""What becomes of a task that waits: a worker has it, nobody can now, or nobody ever could."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,28 +132,30 @@ def plan(
     return Plan(tuple(attempts), tuple(sessions), wake_at)
 
 
-def place_waiting(now: datetime, waiting: Sequence[Waiting], place: Placer) -> list[Placement]:
+def place_waiting(
+    now: datetime, waiting: Sequence[tuple[Task, Sequence[Attempt]]], place: Placer, lease: Lease
+) -> list[Placed]:
     """Decide for tasks that wait; those that found the places taken by others are left out."""
-    placed: list[Placement] = []
+    placed: list[Placed] = []
     leased: Counter[str] = Counter()
-    for one in waiting:
-        task, refusals = one.task, refusals_of(one.attempts)
-        needed = requirements_of(task, one.attempts, now)
+    for task, attempts in waiting:
+        refusals = refusals_of(attempts)
+        needed = requirements_of(task, attempts, now)
         decision = place(needed, leased=leased)
         if decision.worker is not None:
             leased[decision.worker.name] += 1
-            placed.append(Assign(task.id, decision.worker, decision.explain()))
+            placed.append(lease(task, decision.worker, decision.explain()))
         elif not decision.hopeless:
             if not leased or needed.refused_by:
-                placed.append(Park(task.id, now + PARKED, None))
+                placed.append(Parked(task.id, now + PARKED, None))
         elif now >= (task.hopeless_since or now) + HOPELESS:
-            placed.append(GiveUp(task.id, reason_to_give_up(task, decision)))
+            placed.append(Failed(task.id, reason_to_give_up(task, decision)))
         else:
             since = task.hopeless_since or now
             again = now + min(max(now - since, PARKED), PARKED_MAX)
             asked_again = (until for until in refusals.values() if until > now)
             until = min(again, since + HOPELESS, *asked_again)
-            placed.append(Park(task.id, until, since))
+            placed.append(Parked(task.id, until, since))
     return placed
 
 

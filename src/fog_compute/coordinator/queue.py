@@ -12,11 +12,11 @@ from typing import Final
 
 from fog_compute.clock import Clock
 from fog_compute.coordinator import planner
-from fog_compute.coordinator.placement import Requirements, WorkerState
+from fog_compute.coordinator.placement import Requirements, WorkerState, WorkerView
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.levels import PrivacyLevel
-from fog_compute.store import Change, Failed, Leased, Need, Parked, Room, Store
-from fog_compute.tasks import new_handle
+from fog_compute.store import Change, Failed, Leased, Need, Room, Store
+from fog_compute.tasks import Task, new_handle
 
 __all__ = ["Queue"]
 
@@ -101,10 +101,10 @@ class Queue:
                 continue
             limit = min(places, AT_ONCE)
             waiting = await self._store.tasks.claim(level, room, now, limit)
-            actions = planner.place_waiting(now, waiting, self._fog.select_node)
-            if len(actions) == len(waiting) < limit:
+            placed = planner.place_waiting(now, waiting, self._fog.select_node, self._leased)
+            if len(placed) == len(waiting) < limit:
                 self._served[level] = room  # nothing more of this size is there
-            changes += [self._change(action, now) for action in actions]
+            changes += placed
         return tuple(changes)
 
     async def hopeless(self) -> tuple[Change, ...]:
@@ -157,15 +157,9 @@ class Queue:
                     room[need] = max(room.get(need, 0), view.memory_bytes)
         return places, room
 
-    def _change(self, action: planner.Placement, now: datetime) -> Change:
-        match action:
-            case planner.Assign(task_id, worker, reason):
-                until = now + self._lease
-                return Leased(task_id, new_handle(), worker.name, worker.address, until, reason)
-            case planner.Park(task_id, until, since):
-                return Parked(task_id, until, since)
-            case planner.GiveUp(task_id, reason):
-                return Failed(task_id, reason)
+    def _leased(self, task: Task, worker: WorkerView, reason: str) -> Leased:
+        until = self._clock.now() + self._lease
+        return Leased(task.id, new_handle(), worker.name, worker.address, until, reason)
 
 
 def _exceeds(room: Room, served: Room) -> bool:

@@ -29,7 +29,6 @@ from fog_compute.store.repositories import (
     Statistics,
     StoredResult,
     Tasks,
-    Waiting,
 )
 from fog_compute.store.store import Store, Swept
 
@@ -59,6 +58,5 @@ __all__ = [
     "Swept",
     "TaskEventRecord",
     "Tasks",
-    "Waiting",
     "Written",
 ]

@@ -53,14 +53,6 @@ Room: TypeAlias = Mapping[tuple[str, str], int]
 """Bytes of memory that a task may need, by its group and kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A task that waits for a worker, and its attempts so far."""
-
-    task: Task
-    attempts: tuple[Attempt, ...] = ()
-
-
 class Tasks(Reader):
     """Tasks: making and finding them."""
 
@@ -203,7 +195,7 @@ class Tasks(Reader):
 
     async def claim(
         self, level: PrivacyLevel, room: Room, now: datetime, limit: int
-    ) -> Sequence[Waiting]:
+    ) -> Sequence[tuple[Task, tuple[Attempt, ...]]]:
         """Return the next tasks of a level that wait for a worker and are due, oldest first.
 
         Args:
@@ -227,7 +219,7 @@ class Tasks(Reader):
         query = select(schema.tasks).where(columns.id.in_(ids)).order_by(columns.id)
         tasks = [task_of(row) for row in await self.rows(query)]
         tried = await self._attempts.of_tasks([task.id for task in tasks if task.leases])
-        return [Waiting(task, tuple(tried.get(task.id, ()))) for task in tasks]
+        return [(task, tuple(tried.get(task.id, ()))) for task in tasks]
 
     async def next_due(self, now: datetime) -> Mapping[PrivacyLevel, datetime]:
         """Return when the first waiting task of each level that is not due yet will be."""

@@ -24,10 +24,7 @@ from fog_compute.coordinator.placement import (
     select,
 )
 from fog_compute.coordinator.planner import (
-    Assign,
-    GiveUp,
-    Park,
-    Placement,
+    Placed,
     Plan,
     place_waiting,
     plan,
@@ -35,7 +32,7 @@ from fog_compute.coordinator.planner import (
 )
 from fog_compute.coordinator.sessions import Errand, Planned, Session
 from fog_compute.levels import PrivacyLevel
-from fog_compute.store import Waiting
+from fog_compute.store import Failed, Leased, Parked
 from fog_compute.tasks import (
     OPEN_ATTEMPT_STATES,
     Attempt,
@@ -293,8 +290,18 @@ def test_every_deed_is_allowed_and_nothing_due_is_slept_through(
     assert not work.plan()
 
 
-def waiting(name: str, *attempts: Attempt, **more: object) -> Waiting:
-    return Waiting(task(name, **more), attempts)  # type: ignore[arg-type]  # fields by name
+Waits = tuple[Task, tuple[Attempt, ...]]
+
+
+def placed_on(now: datetime, tasks: Sequence[Waits], place: Place) -> list[Placed]:
+    def lease(one: Task, worker: WorkerView, reason: str) -> Leased:
+        return Leased(one.id, f"h{one.id}", worker.name, worker.address, now, reason)
+
+    return place_waiting(now, tasks, place, lease)
+
+
+def waiting(name: str, *attempts: Attempt, **more: object) -> Waits:
+    return task(name, **more), attempts  # type: ignore[arg-type]  # fields by name
 
 
 def refused_by(worker: str, at: datetime) -> Attempt:
@@ -302,33 +309,33 @@ def refused_by(worker: str, at: datetime) -> Attempt:
     return replace(declined, worker=worker, updated_at=at, refused=True)
 
 
-def kinds(placed: Sequence[Placement]) -> list[tuple[str, str]]:
+def kinds(placed: Sequence[Placed]) -> list[tuple[str, str]]:
     return [(type(one).__name__, one.task_id) for one in placed]
 
 
 def test_waiting_task_is_given_to_a_fitting_worker() -> None:
-    (placed,) = place_waiting(NOW, [waiting("t")], Place(1))
+    (placed,) = placed_on(NOW, [waiting("t")], Place(1))
 
-    assert isinstance(placed, Assign)
-    assert placed.worker.name == "w0"
+    assert isinstance(placed, Leased)
+    assert placed.worker == "w0"
 
 
 def test_more_than_the_places_is_never_given() -> None:
-    placed = place_waiting(NOW, [waiting(f"t{i}") for i in range(11)], Place(1, 2))
+    placed = placed_on(NOW, [waiting(f"t{i}") for i in range(11)], Place(1, 2))
 
-    given_to = Counter(one.worker.name for one in placed if isinstance(one, Assign))
+    given_to = Counter(one.worker for one in placed if isinstance(one, Leased))
     assert given_to == {"w0": 2, "w1": 4}
-    assert kinds(placed) == [("Assign", f"t{i}") for i in range(6)]
+    assert kinds(placed) == [("Leased", f"t{i}") for i in range(6)]
 
 
 def test_worker_that_refused_a_task_is_left_out_until_its_pause_is_over() -> None:
     refused = refused_by("w0", NOW - 3 * SECOND)
     place = Place(1)
 
-    (now,) = place_waiting(NOW, [waiting("t", refused)], place)
-    assert now == Park("t", NOW + SECOND, NOW)
-    (later,) = place_waiting(NOW + 8 * SECOND, [waiting("t", refused)], place)
-    assert isinstance(later, Assign)
+    (now,) = placed_on(NOW, [waiting("t", refused)], place)
+    assert now == Parked("t", NOW + SECOND, NOW)
+    (later,) = placed_on(NOW + 8 * SECOND, [waiting("t", refused)], place)
+    assert isinstance(later, Leased)
 
 
 def test_pause_of_a_refusal_doubles_and_is_bounded() -> None:
@@ -342,9 +349,9 @@ def test_pause_of_a_refusal_doubles_and_is_bounded() -> None:
 def test_worker_that_lost_a_task_is_asked_only_when_nobody_else_fits() -> None:
     lost = replace(attempt("h", AttemptState.LOST), worker="w0")
 
-    placed = place_waiting(NOW, [waiting(f"t{i}", lost) for i in range(5)], Place(3, 1))
+    placed = placed_on(NOW, [waiting(f"t{i}", lost) for i in range(5)], Place(3, 1))
 
-    assert [one.worker.name for one in placed if isinstance(one, Assign)] == [
+    assert [one.worker for one in placed if isinstance(one, Leased)] == [
         *["w1"] * 2,
         *["w0"] * 3,
     ]
@@ -357,9 +364,9 @@ def test_task_that_every_worker_refuses_is_looked_at_less_and_less_often(
     refused = [refused_by("w0", NOW)] * 12
     since = NOW - hopeless_s * SECOND
 
-    (placed,) = place_waiting(NOW, [waiting("t", *refused, hopeless_since=since)], Place(1))
+    (placed,) = placed_on(NOW, [waiting("t", *refused, hopeless_since=since)], Place(1))
 
-    assert placed == Park("t", NOW + pause_s * SECOND, since)
+    assert placed == Parked("t", NOW + pause_s * SECOND, since)
 
 
 def test_task_that_every_worker_refuses_is_given_up_after_a_good_while_and_not_before() -> None:
@@ -368,12 +375,12 @@ def test_task_that_every_worker_refuses_is_given_up_after_a_good_while_and_not_b
     refused = [refused_by("w0", NOW + 9 * MINUTE)] * 12
     one = waiting("t", *refused, hopeless_since=since, reason="no time")
 
-    (early,) = place_waiting(NOW + 9.9 * MINUTE, [one], Place(1))
-    (late,) = place_waiting(NOW + 10 * MINUTE, [one], Place(1))
+    (early,) = placed_on(NOW + 9.9 * MINUTE, [one], Place(1))
+    (late,) = placed_on(NOW + 10 * MINUTE, [one], Place(1))
 
-    assert early == Park("t", NOW + 10 * MINUTE, since)
+    assert early == Parked("t", NOW + 10 * MINUTE, since)
     text = "no worker can take it: 1 refused it; no time; it waited for another worker for an hour"
-    assert late == GiveUp("t", text)
+    assert late == Failed("t", text)
 
 
 @pytest.mark.parametrize(
@@ -392,16 +399,16 @@ def test_task_waits_for_a_worker_that_could_take_it_as_long_as_it_is_listed(
     small, able = place.workers
     place.workers = [replace(small, memory_bytes=2**10), replace(able, **other)]  # type: ignore[arg-type]  # fields by name
 
-    (placed,) = place_waiting(NOW, [waiting("t", hopeless_since=NOW - 5000 * MINUTE)], place)
+    (placed,) = placed_on(NOW, [waiting("t", hopeless_since=NOW - 5000 * MINUTE)], place)
 
-    assert placed == Park("t", NOW + SECOND, None)
+    assert placed == Parked("t", NOW + SECOND, None)
 
 
 def test_task_without_any_worker_waits_for_one() -> None:
     """INV-TASK-42."""
-    (placed,) = place_waiting(NOW, [waiting("t", hopeless_since=NOW - 5000 * MINUTE)], Place())
+    (placed,) = placed_on(NOW, [waiting("t", hopeless_since=NOW - 5000 * MINUTE)], Place())
 
-    assert placed == Park("t", NOW + SECOND, None)
+    assert placed == Parked("t", NOW + SECOND, None)
 
 
 WAITING = st.lists(
@@ -419,22 +426,22 @@ WAITING = st.lists(
         hopeless_since=st.none() | MOMENTS,
     ),
     max_size=12,
-    unique_by=lambda made: made.task.id,
+    unique_by=lambda made: made[0].id,
 )
 PLACES = st.lists(st.integers(1, 3), max_size=3)
 
 
 @given(WAITING, PLACES)
 def test_each_task_is_dealt_with_once_and_the_oldest_are_never_passed_over(
-    tasks: list[Waiting], slots: list[int]
+    tasks: list[Waits], slots: list[int]
 ) -> None:
-    placed = place_waiting(NOW, tasks, Place(*slots))
+    placed = placed_on(NOW, tasks, Place(*slots))
 
-    order = [one.task.id for one in tasks]
+    order = [one[0].id for one in tasks]
     assert [one.task_id for one in placed] == [
         name for name in order if name in {one.task_id for one in placed}
     ]
     assert not tasks or placed
-    given_to = Counter(one.worker.name for one in placed if isinstance(one, Assign))
+    given_to = Counter(one.worker for one in placed if isinstance(one, Leased))
     assert all(given_to[f"w{i}"] <= 2 * count for i, count in enumerate(slots))
-    assert place_waiting(NOW, tasks, Place(*slots)) == placed
+    assert placed_on(NOW, tasks, Place(*slots)) == placed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -207,6 +208,25 @@ async def test_store_that_was_away_makes_no_worker_fall_silent(
         for task in tasks:
             assert await attempt_states(fog, task) == [AttemptState.SETTLED]
         assert fog.coordinator.trouble == ""
+
+
+@pytest.mark.parametrize(("takes_s", "renewed"), [(2.5, False), (6.4, False), (6.6, True)])
+async def test_write_that_was_only_slow_makes_no_lease_longer(
+    tmp_path: Path, takes_s: float, *, renewed: bool
+) -> None:
+    """INV-TASK-123: else nobody would ever fall silent where each write takes a while."""
+    async with running(tmp_path, tempo=Tempo(lease_s=13)) as fog:
+        fog.add_worker("a")
+        task = await create(fog)
+        await reaches(fog, task, TaskState.RUNNING)
+        work = fog.coordinator._work
+        record = work.ledger.of_task(task.id)
+        assert record is not None
+        until = record.lease_until = record.lease_until - timedelta(seconds=1)
+
+        work.store_found(timedelta(seconds=takes_s))
+
+        assert (record.lease_until > until) == renewed
 
 
 @pytest.mark.parametrize(

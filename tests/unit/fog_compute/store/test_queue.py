@@ -65,7 +65,7 @@ async def claimed(
     limit: int = 100,
 ) -> list[str]:
     waiting = await store.tasks.claim(level, room, clock.now(), limit)
-    return [one.task.id for one in waiting]
+    return [task.id for task, _ in waiting]
 
 
 async def test_oldest_tasks_come_first_whether_queued_or_tried_before(
@@ -150,9 +150,9 @@ async def test_attempts_of_before_come_along(store: Store, clock: ManualClock) -
 
     waiting = await store.tasks.claim(PrivacyLevel.PRIVATE, ROOM, clock.now(), 5)
 
-    assert [one.task.id for one in waiting] == [fresh.id, tried.id]
-    assert waiting[0].attempts == ()
-    assert [one.refused for one in waiting[1].attempts] == [True, False]
+    assert [task.id for task, _ in waiting] == [fresh.id, tried.id]
+    assert waiting[0][1] == ()
+    assert [one.refused for one in waiting[1][1]] == [True, False]
 
 
 async def plan_of(store: Store, asked: Awaitable[object]) -> list[str]:
