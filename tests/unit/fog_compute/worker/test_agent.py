@@ -45,6 +45,7 @@ from fog_compute.vpn.channel import Received
 from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.attempts import Held
 from fog_compute.worker.publishing import Served
+from fog_compute.worker.slot import RunnerSlot
 from tests.members import MEMBERS
 
 from . import guests
@@ -742,11 +743,20 @@ async def test_a_result_that_takes_long_to_keep_is_shown_at_a_later_edge(
 
 @pytest.mark.asyncio
 async def test_an_attempt_whose_module_is_being_compiled_says_so(
-    worker: Running, requester: Requester
+    worker: Running, requester: Requester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit = requester.submission(guests.TAKES_MEMORY_TO_COMPILE)
+    told = asyncio.Event()
+    keep = RunnerSlot._keep
+
+    async def kept_once_told(slot: RunnerSlot, module_id: str, size: int) -> None:
+        await told.wait()
+        await keep(slot, module_id, size)
+
+    monkeypatch.setattr(RunnerSlot, "_keep", kept_once_told)
+    submit = requester.submission(guests.HELLO)
     assert isinstance(await requester.submit(submit), Accepted)
     await requester.until(handle_of(submit), lambda status: status.compiling)
+    told.set()
     result = await requester.result(handle_of(submit))
     assert (result.trap, result.exit_code) == (None, 0)
     assert not (await requester.status(handle_of(submit))).compiling
