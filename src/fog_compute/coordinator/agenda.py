@@ -60,10 +60,16 @@ class Agenda(Generic[Thing]):
             heapq.heappop(self._heap)
             del self._entry[entry[2]]
             waiting[entry[2]] = None
-        for thing in waiting:
-            self.looked += 1
-            if (at := look(thing)) is not None:
-                self._note(thing, at)
+        things, done = list(waiting), 0
+        try:
+            for thing in things:
+                self.looked += 1
+                if (at := look(thing)) is not None:
+                    self._note(thing, at)
+                done += 1
+        finally:
+            if done < len(things):  # what an error kept from its turn
+                self._touched = dict.fromkeys(things[done:]) | self._touched
         self._tidy()
         first = self._first()
         return None if first is None else first[0]

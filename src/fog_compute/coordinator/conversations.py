@@ -155,6 +155,8 @@ class Conversations:
         It may have been silent because the network was. So who can be asked now is asked again,
         and has as long to answer as any message.
         """
+        if record.handle not in self._work.ledger.records:
+            return
         session, event = self._work.session(record), PhaseEvent.SPOKEN
         unavailable = ""
         deeds: Sequence[Deed] = ()

@@ -257,8 +257,10 @@ class OpenWork:
             raise
         finally:
             del self._writes[write]
-            self._listen_again()
-        self.store_found(self._clock.now() - begun)
+            took = self._clock.now() - begun
+            if took > SLOW_WRITE:
+                self._listen_again()
+        self.store_found(took)
 
     @property
     def _store_hangs(self) -> bool:
@@ -377,6 +379,7 @@ class OpenWork:
             now = self._clock.now()
             session = Session(key, level, group, row, self._polls, now, self.agenda)
             self.sessions[key] = session
+            self.agenda.touch(session)
         return session
 
     def _session_with(self, record: OpenAttempt) -> Session | None:

@@ -132,6 +132,7 @@ class Session:
         "blob_key",
         "circuit_id",
         "circuit_lock",
+        "ended",
         "followed",
         "group",
         "held_refs",
@@ -177,6 +178,7 @@ class Session:
         self.sealed: Final[dict[str, tuple[bytes, int]]] = {}  # reference and size, by SHA-256
         self.seal_lock: Final = asyncio.Lock()
         self.last_used = now
+        self.ended = False  # who still speaks in it says nothing to anybody
         self._polls: Final = polls
         self._quiet = 0  # polls without news, one after another
         self._poll_at = now
@@ -190,6 +192,8 @@ class Session:
 
     def due(self, now: datetime) -> tuple[tuple[Errand, ...], datetime | None]:
         """What its time has come for, and when it comes for the rest."""
+        if self.ended:
+            return (), None
         errands: list[Errand] = []
         times: list[datetime] = []
 
@@ -216,7 +220,7 @@ class Session:
             case Errand.TELL:
                 self._telling = True
             case Errand.END:
-                pass
+                self.ended = True
 
     def follow(self, record: OpenAttempt, now: datetime) -> None:
         """Poll for this attempt from now on, at the shortest pause."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,3 +78,20 @@ def test_what_moves_to_an_earlier_time_is_looked_at_then() -> None:
     assert seen == ["a"]
     assert agenda.round(NOW + 90 * SECOND, seen.append) is None
     assert seen == ["a"]
+
+
+def test_what_an_error_keeps_from_its_turn_has_it_in_the_next_round() -> None:
+    agenda: Agenda[str] = Agenda()
+    for thing in "abc":
+        agenda.touch(thing)
+
+    def breaks(thing: str) -> None:
+        if thing == "b":
+            raise ValueError(thing)
+
+    with pytest.raises(ValueError, match="b"):
+        agenda.round(NOW, breaks)
+
+    seen: list[str] = []
+    agenda.round(NOW, seen.append)
+    assert seen == ["b", "c"]

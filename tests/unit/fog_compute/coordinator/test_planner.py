@@ -220,6 +220,8 @@ def test_worker_is_told_what_it_may_forget_and_then_the_session_ends() -> None:
     assert over_at is not None
     assert not work.plan(over_at - SECOND)
     assert work.plan(over_at).sessions == ((Errand.END, session),)
+    session.drop("late", over_at, cancel=True)
+    assert not work.plan(over_at + MINUTE)
 
 
 def test_a_round_looks_at_what_is_due_or_was_touched_and_at_nothing_else() -> None:
