@@ -83,8 +83,10 @@ from betanet._records import (
     Incoming,
     OwnEdge,
     PathFigures,
+    PathShortage,
     Progress,
     WorkerDescriptor,
+    WorkerLimits,
 )
 
 PyPacketPipeline = PacketPipeline
@@ -120,6 +122,7 @@ __all__ = [
     "PacketError",
     "PacketPipeline",
     "PathFigures",
+    "PathShortage",
     "PipelineStats",
     "ProcessedPacket",
     "Progress",
@@ -138,6 +141,7 @@ __all__ = [
     "UnknownVersion",
     "WeakSecret",
     "WorkerDescriptor",
+    "WorkerLimits",
     "WrongLength",
     "__version__",
     "create_packet",

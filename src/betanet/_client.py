@@ -18,8 +18,10 @@ from betanet._records import (
     Incoming,
     OwnEdge,
     PathFigures,
+    PathShortage,
     Progress,
     WorkerDescriptor,
+    WorkerLimits,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +31,17 @@ if TYPE_CHECKING:
     # What the core hands over, in the order of the records' fields.
     _IncomingFields = tuple[str, bytes | _core.SpooledBody, int | None, int]
     _WorkerFields = tuple[
-        str, str, tuple[str, ...], int, int, tuple[str, ...], str, int | None, int, int
+        str,
+        str,
+        tuple[str, ...],
+        int,
+        int,
+        tuple[int, int, int] | None,
+        tuple[str, ...],
+        str,
+        int | None,
+        int,
+        int,
     ]
 
 _MAX_HOPS: Final = _core.Geometry.native().max_hops
@@ -38,6 +50,8 @@ _MAX_EDGES: Final = 8
 _MAX_REPLY_PACKETS: Final = 255
 _MAX_LISTED: Final = 32
 """Kinds, or groups, of a worker."""
+_MAX_LIMIT: Final = 2**53 - 1
+"""Of a task at a worker."""
 _U32: Final = 2**32 - 1
 _U64: Final = 2**64 - 1
 
@@ -384,6 +398,7 @@ class Client:
         kinds: Iterable[str],
         slots: int,
         memory_bytes: int,
+        limits: WorkerLimits | None = None,
         groups: Iterable[str] = (),
         lifetime: float = 90.0,
     ) -> None:
@@ -396,6 +411,7 @@ class Client:
             kinds: kinds of task that it runs.
             slots: tasks that it runs at a time, at least 1.
             memory_bytes: memory that it lends.
+            limits: what else one task may have, each below 2**53; None says nothing of it.
             groups: groups that it serves.
             lifetime: seconds until the description expires, up to an hour.
 
@@ -409,6 +425,7 @@ class Client:
             texts("kinds", kinds, _MAX_LISTED),
             integer("slots", slots, 1, _U32),
             integer("memory_bytes", memory_bytes, 0, _U64),
+            None if limits is None else _limits(limits),
             texts("groups", groups, _MAX_LISTED),
             seconds("lifetime", lifetime),
         )
@@ -416,15 +433,16 @@ class Client:
     async def workers(self) -> list[WorkerDescriptor]:
         """The whole list of workers, each verified; asking for it tells nobody which is meant."""
         value = await self._bridge.run(self._core.workers)
-        return [WorkerDescriptor(*fields) for fields in cast("list[_WorkerFields]", value)]
+        return [_worker(fields) for fields in cast("list[_WorkerFields]", value)]
 
     def status(self) -> ClientStatus:
         """The network as this client sees it now, and what it learned of it; asks nobody."""
         self._bridge.check_open()
-        network, traffic, (paths, edges, excluded) = self._core.status()
+        network, traffic, (shortages, paths, edges, excluded) = self._core.status()
         return ClientStatus(
             *network,
             *traffic,
+            shortages=tuple(PathShortage(*short) for short in shortages),
             paths=tuple(PathFigures(*path) for path in paths),
             edges=tuple(OwnEdge(*edge) for edge in edges),
             excluded=tuple(ExcludedNode(*node) for node in excluded),
@@ -518,6 +536,22 @@ def _mark_as_seen(future: asyncio.Future[object]) -> None:
 
 def _incoming(value: object) -> Incoming:
     return Incoming(*cast("_IncomingFields", value))
+
+
+def _limits(limits: WorkerLimits) -> tuple[int, int, int]:
+    return (
+        integer("wall_ms", limits.wall_ms, 1, _MAX_LIMIT),
+        integer("scratch_bytes", limits.scratch_bytes, 0, _MAX_LIMIT),
+        integer("output_bytes", limits.output_bytes, 0, _MAX_LIMIT),
+    )
+
+
+def _worker(fields: _WorkerFields) -> WorkerDescriptor:
+    key, name, kinds, slots, memory_bytes, limits, groups, address, level, issued, expires = fields
+    lent = None if limits is None else WorkerLimits(*limits)
+    return WorkerDescriptor(
+        key, name, kinds, slots, memory_bytes, lent, groups, address, level, issued, expires
+    )
 
 
 def _path_length(hops: int, name: str = "hops") -> int:

@@ -595,6 +595,7 @@ class Client:
         kinds: Sequence[str],
         slots: int,
         memory_bytes: int,
+        limits: tuple[int, int, int] | None,
         groups: Sequence[str],
         lifetime: float,
     ) -> int:
@@ -609,6 +610,7 @@ class Client:
         tuple[str, int, dict[str, int], int, int, bool, int],
         tuple[int, int, int, int, int, str | None],
         tuple[
+            tuple[tuple[int, int, int, str], ...],
             tuple[tuple[int, int, int, int | None, int | None], ...],
             tuple[tuple[str, bool, bool, str | None], ...],
             tuple[tuple[str, int, int, int, float], ...],

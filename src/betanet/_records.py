@@ -63,6 +63,21 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """What a worker gives one task at most, besides memory.
+
+    Attributes:
+        wall_ms: milliseconds that it may run.
+        scratch_bytes: what its working directory may hold.
+        output_bytes: its output, its errors, and its files that come back: each of the three.
+    """
+
+    wall_ms: int
+    scratch_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDescriptor:
     """What a worker says of itself in the directory's signed list.
 
@@ -72,6 +87,7 @@ class WorkerDescriptor:
         kinds: kinds of task that it runs.
         slots: tasks that it runs at a time.
         memory_bytes: memory that it lends.
+        limits: what else one task may have; None if it does not say.
         groups: groups that it serves.
         address: where messages reach it.
         level: path length of all that it takes and answers there; None if it takes every length.
@@ -84,6 +100,7 @@ class WorkerDescriptor:
     kinds: tuple[str, ...]
     slots: int
     memory_bytes: int
+    limits: WorkerLimits | None
     groups: tuple[str, ...]
     address: str
     level: int | None
@@ -108,6 +125,23 @@ class PathFigures:
     lost: int
     round_trip_ms: int | None
     loop_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PathShortage:
+    """What a network lacks for paths of one number of hops, whoever stands at their ends.
+
+    Attributes:
+        hops: the number of hops.
+        needed: how many of some kind of node such a path needs.
+        available: how many there are.
+        text: one line that names the kind, and both numbers.
+    """
+
+    hops: int
+    needed: int
+    available: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +199,7 @@ class ClientStatus:
         uncommitted: messages that were received and not committed.
         trouble: one line if something keeps the client from sending, or this machine's clock is
             wrong; otherwise None.
+        shortages: one for each number of hops that no packet can have in the network.
         paths: loss and times by the number of hops; one entry for each number in use.
         edges: the edges with mailboxes of the client, those of its address first.
         excluded: nodes that it leaves out because they lose packets.
@@ -183,6 +218,7 @@ class ClientStatus:
     packets_resent: int
     uncommitted: int
     trouble: str | None
+    shortages: tuple[PathShortage, ...]
     paths: tuple[PathFigures, ...]
     edges: tuple[OwnEdge, ...]
     excluded: tuple[ExcludedNode, ...]

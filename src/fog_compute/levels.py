@@ -24,16 +24,6 @@ class PrivacyLevel(enum.StrEnum):
         """Mix nodes on each path of this level, edges included."""
         return _HOPS[self]
 
-    @property
-    def edges(self) -> int:
-        """Edges on each path: the sender's and the recipient's, or the recipient's alone."""
-        return min(2, self.hops)
-
-    @property
-    def middles(self) -> int:
-        """Middles on each path, between the two edges."""
-        return self.hops - self.edges
-
     @classmethod
     def of_hops(cls, hops: int) -> PrivacyLevel:
         """The level with paths of ``hops`` nodes.

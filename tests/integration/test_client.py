@@ -434,12 +434,22 @@ async def test_the_status_shows_loss_and_times_by_the_number_of_hops(
 
 async def test_a_published_worker_is_listed(alice: betanet.Client, bob: betanet.Client) -> None:
     await alice.publish_worker(
-        name="alice's laptop", kinds=["wasm"], slots=2, memory_bytes=2**30, groups=["home"]
+        name="alice's laptop",
+        kinds=["wasm"],
+        slots=2,
+        memory_bytes=2**30,
+        limits=betanet.WorkerLimits(wall_ms=1, scratch_bytes=2**53 - 1, output_bytes=0),
+        groups=["home"],
     )
+    await bob.publish_worker(name="bob's", kinds=["wasm"], slots=1, memory_bytes=0)
     async with asyncio.timeout(DEADLINE_S):
-        while not (found := [w for w in await bob.workers() if w.address == alice.address]):
+        by_address: dict[str, betanet.WorkerDescriptor] = {}
+        while not {alice.address, bob.address} <= by_address.keys():
             await asyncio.sleep(0.01)
-    (worker,) = found
+            by_address = {worker.address: worker for worker in await bob.workers()}
+    assert by_address[bob.address].limits is None, "it does not say"
+    worker = by_address[alice.address]
+    assert worker.limits == betanet.WorkerLimits(1, 2**53 - 1, 0)
     assert (worker.name, worker.kinds, worker.slots) == ("alice's laptop", ("wasm",), 2)
     assert (worker.memory_bytes, worker.groups) == (2**30, ("home",))
     assert worker.level is None, "it takes all"

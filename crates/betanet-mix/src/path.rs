@@ -12,6 +12,10 @@ use crate::epoch::Epoch;
 use crate::random;
 use crate::view::{Address, Mailbox, NetworkView, NodeView};
 
+mod room;
+
+pub use room::shortages;
+
 /// Draws of the middles before a network with few operators counts as too small.
 const MAX_DRAWS: usize = 64;
 
@@ -175,7 +179,7 @@ fn select(
         let (node, mailbox) = *random::choose(rng, &lasts).ok_or_else(|| short(ends.last_kind, 1, 0))?;
         return finish(epoch, &[node], mailbox).ok_or_else(|| short(ends.last_kind, 1, 0));
     }
-    let apart = count >= 3 && !view.one_operator();
+    let apart = must_be_apart(view, hops);
     let clash = |one: NodeView<'_>, other: NodeView<'_>| one.id() == other.id() || (apart && share_fate(one, other));
     let firsts: Vec<NodeView<'_>> = ends.firsts.iter().filter_map(|id| usable(*id)).collect();
     let pairs: Vec<_> = firsts
@@ -222,6 +226,11 @@ fn finish(epoch: Epoch, nodes: &[NodeView<'_>], mailbox: MailboxId) -> Option<Pa
     let hops: Vec<Hop> = nodes.iter().map(|node| node.hop(epoch)).collect::<Option<_>>()?;
     let (first, edge) = (hops.first()?.node, hops.last()?.node);
     Some(Path { hops, first, edge, mailbox })
+}
+
+/// Whether nodes of a path of so many hops must not share their fate.
+fn must_be_apart(view: &NetworkView, hops: u8) -> bool {
+    hops >= 3 && !view.one_operator()
 }
 
 /// Whether one party probably runs or sees both nodes.

@@ -31,7 +31,7 @@ pub use node::{NodeDescriptor, Role};
 pub use seed::{DelaySeed, proof_due};
 pub use signed::{Document, DocumentError, Encoded, Signature, Signed, Verified, node_id_of};
 pub use token::{AdmissionToken, TokenId};
-pub use worker::{WorkerDescriptor, WorkerId, WorkerList};
+pub use worker::{WorkerDescriptor, WorkerId, WorkerLimits, WorkerList};
 
 #[cfg(test)]
 mod tests;

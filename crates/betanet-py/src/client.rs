@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use betanet_mix::message::MessageId;
-use betanet_mix::view::Address;
+use betanet_mix::view::{Address, WorkerLimits};
 use betanet_node::client::{
     Body, Client as Core, ClientConfig, ClientError, Progress, ReceivedBody, ReplyHandle, SendOptions, WorkerOffer,
 };
@@ -265,11 +265,14 @@ impl Client {
         kinds: Vec<String>,
         slots: u32,
         memory_bytes: u64,
+        limits: Option<(u64, u64, u64)>,
         groups: Vec<String>,
         lifetime: f64,
     ) -> PyResult<u64> {
         let lifetime = seconds(lifetime, "lifetime")?;
-        let offer = WorkerOffer { name, kinds, slots, memory_bytes, groups, lifetime };
+        let limits =
+            limits.map(|(wall_ms, scratch_bytes, output_bytes)| WorkerLimits { wall_ms, scratch_bytes, output_bytes });
+        let offer = WorkerOffer { name, kinds, slots, memory_bytes, limits, groups, lifetime };
         self.start(py, bridge, |core| async move {
             core.publish_worker(offer).await?;
             Ok(Success::nothing())

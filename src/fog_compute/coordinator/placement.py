@@ -5,7 +5,7 @@ coordinator knows about load is always a little old, so the best of two random c
 the best of all (everybody would run to the same worker), and a worker that lies about being idle
 gets no more than its share.
 
-What a worker says of itself (kinds, memory, groups) only filters. What ranks is what it was seen to
+What a worker says of itself (kinds, limits, groups) only filters. What ranks is what it was seen to
 do, and equals are drawn at random: a worker chooses its own name, so no choice looks at names, nor
 at the order of the list.
 """
@@ -14,23 +14,25 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
 from fog_compute.units import format_bytes
-from fog_compute.vpn.directory import shown_name
+from fog_compute.vpn.directory import TaskLimits, shown_name
 
 __all__ = [
+    "MEASURES",
     "Decision",
     "Requirements",
     "WorkerState",
     "WorkerView",
     "select",
+    "shortfalls",
     "strategy_of",
 ]
 
@@ -71,6 +73,7 @@ class WorkerView:
         failures: attempts in a row that it lost.
         doubt: faults that it claimed and others did not find, fading as it finishes tasks.
         turn: the number of the lease that it got last, or of the last before it came.
+        limits: what else one task may have there; None if the worker does not say.
     """
 
     name: str
@@ -87,6 +90,7 @@ class WorkerView:
     failures: int = 0
     doubt: float = 0.0
     turn: int = 0
+    limits: TaskLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class Requirements:
         near: groups that count as close for ``proximity``.
         avoid: workers that lost this very task before, used only when nobody else is left.
         refused_by: workers that refused this very task, not used.
+        limits: what else the task may use; None where that is not known.
     """
 
     kind: str
@@ -114,6 +119,56 @@ class Requirements:
     near: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()
     refused_by: frozenset[str] = frozenset()
+    limits: TaskLimits | None = None
+
+
+class Lends(Protocol):
+    """A worker, or what one is wanted for: so much of everything."""
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    @property
+    def limits(self) -> TaskLimits | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One of the amounts that a worker lends and a task wants.
+
+    Attributes:
+        what: its name.
+        of: the amount; None where it is not known.
+        shown: an amount for people.
+    """
+
+    what: str
+    of: Callable[[Lends], float | None]
+    shown: Callable[[float], str]
+
+    def amount(self, wanted: Lends) -> str:
+        """How much of it is wanted, for people."""
+        return f"{self.shown(self.of(wanted) or 0)} of {self.what}"
+
+
+def _limit(of: Callable[[TaskLimits], float]) -> Callable[[Lends], float | None]:
+    return lambda lends: None if lends.limits is None else of(lends.limits)
+
+
+def _size(amount: float) -> str:
+    return format_bytes(int(amount))
+
+
+def _seconds(amount: float) -> str:
+    return f"{amount:g} s"
+
+
+MEASURES: Final = (
+    Measure("memory", lambda lends: lends.memory_bytes, _size),
+    Measure("wall time", _limit(lambda limits: limits.wall_s), _seconds),
+    Measure("scratch", _limit(lambda limits: limits.scratch_bytes), _size),
+    Measure("output", _limit(lambda limits: limits.output_bytes), _size),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +307,28 @@ def _lasting_misfit(requirements: Requirements, worker: WorkerView) -> str:
         return f"without {requirements.kind}"
     if requirements.groups and not requirements.groups & worker.groups:
         return "in other groups"
-    if worker.memory_bytes < requirements.memory_bytes:
-        return f"with less than {format_bytes(requirements.memory_bytes)} of memory"
+    if not _lends_enough(worker, requirements):
+        short = next(shortfalls(requirements, worker))
+        return f"with less than {short.amount(requirements)}"
     if worker.name in requirements.refused_by:
         return "refused it"
     return ""
+
+
+def _lends_enough(worker: WorkerView, wanted: Requirements) -> bool:
+    """Whether there are no shortfalls; by itself because it is asked of every worker."""
+    enough = worker.memory_bytes >= wanted.memory_bytes
+    if not enough or worker.limits is None or wanted.limits is None:
+        return enough
+    return worker.limits.cover(wanted.limits)
+
+
+def shortfalls(requirements: Requirements, worker: Lends) -> Iterator[Measure]:
+    """Of what a worker gives less than a task may use; what either does not say falls not short."""
+    for measure in MEASURES:
+        wanted, lent = measure.of(requirements), measure.of(worker)
+        if wanted is not None and lent is not None and lent < wanted:
+            yield measure
 
 
 def _present_misfit(worker: WorkerView) -> str:

@@ -34,6 +34,7 @@ from fog_compute.coordinator.placement import Decision, Requirements, WorkerView
 from fog_compute.coordinator.sessions import Errand, Planned, Session
 from fog_compute.store import Failed, Leased, Parked
 from fog_compute.tasks import Attempt, AttemptState, Task
+from fog_compute.vpn.directory import TaskLimits
 
 __all__ = [
     "Placed",
@@ -173,6 +174,7 @@ def requirements_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> R
         groups=frozenset((spec.group,)),
         avoid=frozenset(one.worker for one in ended if one.worker not in refusals),
         refused_by=frozenset(name for name, until in refusals.items() if until > now),
+        limits=TaskLimits(spec.limits.wall_s, spec.limits.scratch_bytes, spec.limits.output_bytes),
     )
 
 

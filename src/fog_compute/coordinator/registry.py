@@ -15,17 +15,18 @@ from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.coordinator.capacity import Capacity
 from fog_compute.coordinator.placement import (
+    MEASURES,
     Decision,
     Requirements,
     WorkerState,
     WorkerView,
     select,
+    shortfalls,
 )
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import AttemptState
-from fog_compute.units import format_bytes
 from fog_compute.vpn.directory import WorkerDirectory, WorkerOffer
 
 __all__ = ["WorkerRegistry", "by_state"]
@@ -192,13 +193,23 @@ class WorkerRegistry:
             return f"no listed worker serves the task's group at {level.value}"
         if listed and not able:
             return f"no listed worker runs tasks of kind {requirements.kind} at {level.value}"
-        most = max((offer.memory_bytes for offer in able), default=requirements.memory_bytes)
-        if most < requirements.memory_bytes:
-            return (
-                f"no listed worker lends {format_bytes(requirements.memory_bytes)} of memory at"
-                f" {level.value}, and the largest lends {format_bytes(most)}"
-            )
-        return ""
+        return self._too_small(requirements, able)
+
+    def _too_small(self, requirements: Requirements, able: Sequence[WorkerOffer]) -> str:
+        """Of what even the best worker lends too little."""
+        short = [set(shortfalls(requirements, offer)) for offer in able]
+        if not short or not all(short):
+            return ""
+        level = requirements.privacy.value
+        for measure in MEASURES:
+            if all(measure in of_one for of_one in short):
+                most = max(measure.of(offer) or 0 for offer in able)
+                return (
+                    f"no listed worker lends {measure.amount(requirements)} at {level}, and the"
+                    f" largest lends {measure.shown(most)}"
+                )
+        wanted = [one.amount(requirements) for one in MEASURES if any(one in of for of in short)]
+        return f"no listed worker lends {' and '.join(wanted)} together at {level}"
 
     def next_change(self) -> datetime | None:
         """When a worker that may not be asked now may be asked again; None if there is none."""
@@ -323,6 +334,7 @@ class WorkerRegistry:
             failures=seen.failures,
             doubt=seen.doubt,
             turn=seen.turn,
+            limits=offer.limits,
         )
 
 

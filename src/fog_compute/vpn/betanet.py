@@ -23,8 +23,8 @@ from fog_compute.errors import (
 from fog_compute.levels import PrivacyLevel
 from fog_compute.vpn.channel import OnSent, Received
 from fog_compute.vpn.clients import Clients, open_client, view_of
-from fog_compute.vpn.directory import WorkerOffer
-from fog_compute.vpn.network import ClientHealth, NetworkStatus, check_level
+from fog_compute.vpn.directory import TaskLimits, WorkerOffer
+from fog_compute.vpn.network import ClientHealth, NetworkStatus, by_hops, check_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -217,7 +217,7 @@ class BetanetService:
         client = await self.client(level, owner)
         view = view_of(client)
         if view is not None:
-            check_level(view.nodes, level, one_operator=view.one_operator)
+            check_level(by_hops(view), level)
         channel = self._channels.get((level, owner))
         if channel is None or channel.client is not client:
             channel = self._channels[level, owner] = BetanetChannel(client, level)
@@ -253,6 +253,7 @@ class BetanetService:
                 memory_bytes=worker.memory_bytes,
                 groups=tuple(worker.groups),
                 level=None if worker.level is None else PrivacyLevel.of_hops(worker.level),
+                limits=_limits(worker.limits),
             )
             for worker in listed
             if worker.level is None or worker.level in _PATH_LENGTHS
@@ -275,6 +276,7 @@ class BetanetService:
                 sorted((path for each in views for path in each.paths), key=lambda path: path.hops)
             ),
             excluded={node.id: node for each in views for node in each.excluded},
+            shortages=by_hops(view),
         )
 
     async def close(self) -> None:
@@ -314,6 +316,12 @@ async def open_channel(*, folder: Path, bootstrap: Path, level: PrivacyLevel) ->
         ServiceUnavailable: the network cannot be joined; the text says why.
     """
     return BetanetChannel(await open_client(folder, bootstrap, level), level)
+
+
+def _limits(limits: betanet.WorkerLimits | None) -> TaskLimits | None:
+    if limits is None:
+        return None
+    return TaskLimits(limits.wall_ms / 1000, limits.scratch_bytes, limits.output_bytes)
 
 
 @contextmanager

@@ -9,9 +9,32 @@ from typing import Final, Protocol
 
 from fog_compute.levels import PrivacyLevel
 
-__all__ = ["WorkerDirectory", "WorkerOffer", "WorkerPublisher", "shown_name"]
+__all__ = ["TaskLimits", "WorkerDirectory", "WorkerOffer", "WorkerPublisher", "shown_name"]
 
 _KEY: Final = re.compile(r"(-[0-9a-f]{6})[0-9a-f]{58}$")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLimits:
+    """What a worker gives one task at most, besides memory.
+
+    Attributes:
+        wall_s: seconds that it may run.
+        scratch_bytes: what its working directory may hold, its inputs included.
+        output_bytes: standard output, standard error and files, each.
+    """
+
+    wall_s: float
+    scratch_bytes: int
+    output_bytes: int
+
+    def cover(self, wanted: TaskLimits) -> bool:
+        """Whether none of them is below what is wanted."""
+        return (
+            self.wall_s >= wanted.wall_s
+            and self.scratch_bytes >= wanted.scratch_bytes
+            and self.output_bytes >= wanted.output_bytes
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +52,7 @@ class WorkerOffer:
         memory_bytes: memory that one task may have.
         groups: groups that it serves: as tags in the list, by names where they were read.
         level: the level whose tasks it takes at this address; None for any.
+        limits: what else one task may have; None where the worker does not say.
     """
 
     name: str
@@ -38,6 +62,7 @@ class WorkerOffer:
     memory_bytes: int
     groups: tuple[str, ...] = ()
     level: PrivacyLevel | None = None
+    limits: TaskLimits | None = None
 
 
 def shown_name(name: str) -> str:

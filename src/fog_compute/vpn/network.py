@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import betanet
     from fog_compute.levels import PrivacyLevel
 
-__all__ = ["ClientHealth", "NetworkStatus", "check_level"]
+__all__ = ["ClientHealth", "NetworkStatus", "by_hops", "check_level"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class NetworkStatus:
             wrong; otherwise None.
         paths: loss and times by the number of hops, of all levels that are in use.
         excluded: nodes that a client leaves out because they lose packets, by their ids.
+        shortages: what the network lacks for paths of so many hops, where it has none.
     """
 
     network: str
@@ -41,6 +42,7 @@ class NetworkStatus:
     trouble: str | None = None
     paths: tuple[betanet.PathFigures, ...] = ()
     excluded: Mapping[str, betanet.ExcludedNode] = field(default_factory=dict)
+    shortages: Mapping[int, betanet.PathShortage] = field(default_factory=dict)
 
     @property
     def node_count(self) -> int:
@@ -90,29 +92,26 @@ class ClientHealth:
         return sum(edge.attached for edge in self.edges)
 
 
-def check_level(nodes: Mapping[str, int], level: PrivacyLevel, *, one_operator: bool) -> None:
-    """Refuse a level that has no path in a network, as far as the numbers of nodes tell.
-
-    Each path has its own edges and middles, none twice. Where several parties run nodes, no two of
-    one party stand on a path; who runs which is the core's to know, so more may be needed than is
-    counted here, and then a message says so.
+def check_level(shortages: Mapping[int, betanet.PathShortage], level: PrivacyLevel) -> None:
+    """Refuse a level that has no path in a network, whoever stands at its ends.
 
     Args:
-        nodes: the network's nodes by role; none at all says that it is not known yet.
+        shortages: what the network lacks, by the number of hops, as the core tells it.
         level: what is wanted.
-        one_operator: whether one party runs all nodes.
 
     Raises:
-        PrivacyUnavailable: there are too few.
+        PrivacyUnavailable: there are too few nodes for it; the text says of which kind.
     """
-    edges, middles = nodes.get("entry", 0) + nodes.get("exit", 0), nodes.get("middle", 0)
-    if not edges + middles or (edges >= level.edges and middles >= level.middles):
-        return
-    apart = "" if one_operator or level.hops < 3 else " of different operators and address ranges"
-    raise PrivacyUnavailable(
-        f"privacy {level.value} needs {level.hops} nodes on a path{apart}, {level.edges} of them "
-        f"edges, and the network has {edges} edges and {middles} middles: choose a lower level or "
-        "wait",
-        needed=level.hops,
-        available=edges + middles,
-    )
+    short = shortages.get(level.hops)
+    if short is not None:
+        raise PrivacyUnavailable(
+            f"privacy {level.value} has no path in this network: {short.text}: choose a lower level"
+            " or wait",
+            needed=short.needed,
+            available=short.available,
+        )
+
+
+def by_hops(view: betanet.ClientStatus) -> Mapping[int, betanet.PathShortage]:
+    """What a client's network lacks, by the number of hops."""
+    return {short.hops: short for short in view.shortages}

@@ -47,7 +47,7 @@ from fog_compute.tasks import TaskKind
 from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.units import MIB
 from fog_compute.vpn.betanet import BetanetChannel, open_channel
-from fog_compute.vpn.directory import WorkerOffer
+from fog_compute.vpn.directory import TaskLimits, WorkerOffer
 from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.publishing import Served
 from fog_compute.worker.report import write_report
@@ -89,11 +89,20 @@ class _Publisher:
                 kinds=offer.kinds,
                 slots=offer.slots,
                 memory_bytes=offer.memory_bytes,
+                limits=_limits(offer.limits),
                 groups=offer.groups,
                 lifetime=self._lifetime_s,
             )
         except betanet.BetanetError as err:
             raise ChannelError(f"the directory did not take the offer: {err}") from err
+
+
+def _limits(limits: TaskLimits | None) -> betanet.WorkerLimits | None:
+    if limits is None:
+        return None
+    return betanet.WorkerLimits(
+        int(limits.wall_s * 1000), limits.scratch_bytes, limits.output_bytes
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from fog_compute.tasks.groups import Keyring
 from fog_compute.tasks.keyring import Keys
 from fog_compute.text import one_line
 from fog_compute.vpn.channel import MessageChannel
-from fog_compute.vpn.directory import WorkerOffer, WorkerPublisher
+from fog_compute.vpn.directory import TaskLimits, WorkerOffer, WorkerPublisher
 from fog_compute.worker.report import Listing
 from fog_compute.worker.slots import Slots
 
@@ -104,4 +104,5 @@ def _offer(served: Served, slots: Slots, groups: Keyring) -> WorkerOffer:
         memory_bytes=settings.memory_bytes,
         groups=groups.tags(served.channel.address),
         level=served.level,
+        limits=TaskLimits(settings.wall_s, settings.scratch_bytes, settings.output_bytes),
     )

@@ -284,3 +284,13 @@ def test_the_name_of_a_suite_that_does_not_exist_is_shown_in_part() -> None:
         betanet.Geometry.of_suite("\x1b\n" * 1_000_000)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 300
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["wall_ms", "scratch_bytes", "output_bytes"])
+async def test_a_limit_of_a_worker_out_of_bounds_is_an_error_that_names_it(name: str) -> None:
+    """INV-LINK-93"""
+    for value in (*WHOLE, 2**53):
+        given: dict[str, Any] = {"wall_ms": 1, "scratch_bytes": 0, "output_bytes": 0, name: value}
+        with pytest.raises(ValueError, match=name):
+            await published(limits=betanet.WorkerLimits(**given))

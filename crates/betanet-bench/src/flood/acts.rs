@@ -236,6 +236,7 @@ fn worker(edge: NodeId) -> Result<Signed, Trouble> {
         kinds: vec!["wasm".to_owned()],
         slots: 1,
         memory_bytes: 1 << 30,
+        limits: None,
         groups: Vec::new(),
         address: Address::new(vec![Mailbox { edge, mailbox: mailbox_of(&id) }], id)?,
         issued_ms: now_ms,

@@ -12,6 +12,7 @@ fn worker(number: u8) -> WorkerDescriptor {
         kinds: vec!["wasm".to_owned()],
         slots: 2,
         memory_bytes: 1 << 30,
+        limits: Some(WorkerLimits { wall_ms: 3_600_000, scratch_bytes: 1 << 29, output_bytes: 0 }),
         groups: vec!["lab".to_owned()],
         address: Address::new(vec![mailbox(0), mailbox(2)], [4; 32]).unwrap(),
         level: Some(3),
@@ -168,6 +169,12 @@ fn contradictory_values_are_never_signed() {
     assert!(refuse(&|document| document.kinds.clear()));
     assert!(refuse(&|document| document.groups = vec!["g".to_owned(); 33]));
     assert!(refuse(&|document| document.name = "x".repeat(65)));
+    for wrong in [(0, 1, 1), (1 << 53, 1, 1), (1, u64::MAX, 1), (1, 1, 1 << 53)] {
+        let (wall_ms, scratch_bytes, output_bytes) = wrong;
+        let limits = WorkerLimits { wall_ms, scratch_bytes, output_bytes };
+        assert!(refuse(&|document| document.limits = Some(limits)), "{limits:?}");
+    }
+    assert!(!refuse(&|document| document.limits = None));
     for hops in [0, 8, 255] {
         assert!(refuse(&|document| document.level = Some(hops)), "{hops}");
     }
@@ -219,6 +226,23 @@ fn who_sends_waits_for_the_end_of_an_epoch_that_some_edge_has_a_key_of() {
     assert_eq!([late, late, late, EPOCH], epochs(&all));
     all[0].descriptor.keys.remove(&late);
     assert_eq!([EPOCH; 4], epochs(&all));
+}
+
+/// INV-LINK-93: a descriptor that does not say its limits is taken; one that says a part of them is not.
+#[test]
+fn workers_may_keep_their_limits_to_themselves() {
+    let content = serde_json::to_string(&worker(1)).unwrap();
+    let limits = r#","limits":{"wall_ms":3600000,"scratch_bytes":536870912,"output_bytes":0}"#;
+    let silent = serde_json::from_str::<WorkerDescriptor>(&content.replace(limits, "")).unwrap();
+    assert_eq!(WorkerDescriptor { limits: None, ..worker(1) }, silent);
+    // So it was written before there were limits.
+    assert_eq!(serde_json::to_string(&silent).unwrap(), content.replace(limits, ""));
+    assert!(serde_json::from_str::<WorkerDescriptor>(&content).is_ok());
+    for (wrong, right) in
+        [(r#","output_bytes":0"#, ""), (":536870912", ":-1"), (":3600000", ":1.5"), ("wall_ms", "fuel")]
+    {
+        assert!(serde_json::from_str::<WorkerDescriptor>(&content.replace(wrong, right)).is_err(), "{wrong}");
+    }
 }
 
 #[test]

@@ -12,11 +12,25 @@ use crate::text::is_short;
 
 const MAX_WORKERS: usize = 4096;
 const MAX_LABELS: usize = 32;
+/// Every reader of JSON has integers up to here.
+const MAX_LIMIT: u64 = (1 << 53) - 1;
 
 /// A worker's Ed25519 key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WorkerId(#[serde(with = "hexes::array")] pub [u8; 32]);
+
+/// What a worker gives one task at most, besides memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerLimits {
+    /// Time that it may run, in milliseconds.
+    pub wall_ms: u64,
+    /// What its working directory may hold, in bytes.
+    pub scratch_bytes: u64,
+    /// Its output, its errors, and its files that come back: each of the three, in bytes.
+    pub output_bytes: u64,
+}
 
 /// A worker's description of itself, signed by its own key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -32,6 +46,9 @@ pub struct WorkerDescriptor {
     pub slots: u32,
     /// Memory that it lends, in bytes.
     pub memory_bytes: u64,
+    /// What else one task may have; `None` where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<WorkerLimits>,
     /// Groups that it serves.
     pub groups: Vec<String>,
     /// Where it is reached.
@@ -43,6 +60,13 @@ pub struct WorkerDescriptor {
     pub issued_ms: u64,
     /// Until when it holds, Unix milliseconds.
     pub expires_ms: u64,
+}
+
+impl WorkerLimits {
+    fn hold(self) -> bool {
+        self.wall_ms > 0
+            && [self.wall_ms, self.scratch_bytes, self.output_bytes].iter().all(|limit| *limit <= MAX_LIMIT)
+    }
 }
 
 impl Document for WorkerDescriptor {
@@ -61,6 +85,9 @@ impl Document for WorkerDescriptor {
         }
         if self.level.is_some_and(|hops| hops == 0 || usize::from(hops) > MAX_HOPS) {
             return Err("a worker's level is a number of hops");
+        }
+        if self.limits.is_some_and(|limits| !limits.hold()) {
+            return Err("a worker's limits are numbers below 2^53, and of time there is some");
         }
         if self.slots == 0 {
             return Err("a worker has at least one slot");

@@ -49,6 +49,7 @@ fn as_json(status: &ClientStatus) -> Value {
         "epoch": status.epoch,
         "nodes": {"entry": status.entry_nodes, "middle": status.middle_nodes, "exit": status.exit_nodes},
         "one_operator": status.one_operator,
+        "shortages": status.shortages.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "paths": paths.collect::<Vec<_>>(),
         "edges": edges.collect::<Vec<_>>(),
         "excluded": excluded.collect::<Vec<_>>(),
@@ -62,6 +63,9 @@ fn as_text(status: &ClientStatus) -> String {
     // Writing to a text does not fail.
     if status.one_operator {
         text.push_str("\none operator runs all of it: no anonymity");
+    }
+    for short in &status.shortages {
+        let _ = write!(text, "\n{short}");
     }
     for path in &status.paths {
         let time = path.loop_ms.map_or_else(String::new, |ms| format!(", {ms} ms around a loop"));

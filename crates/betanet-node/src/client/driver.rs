@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use betanet_mix::courier::{Courier, CourierConfig, PingId, ReplyHandle};
+use betanet_mix::epoch::Epoch;
 use betanet_mix::message::{ItemRef, MessageId};
 use betanet_mix::own_edges::OwnEdges;
 use betanet_mix::view::ConsensusHash;
@@ -74,6 +75,8 @@ pub(super) struct Driver {
     pings: HashMap<PingId, Waiter<Option<Duration>>>,
     view: Option<ConsensusHash>,
     trouble: Option<String>,
+    /// Of which view, and for which epoch's keys, it was told what is short.
+    judged: Option<(ConsensusHash, Epoch)>,
     clocks: Clocks,
     runtime: Option<Handle>,
 }
@@ -122,6 +125,7 @@ impl Driver {
             pings: HashMap::new(),
             view: None,
             trouble: None,
+            judged: None,
             clocks,
             runtime: None,
         }

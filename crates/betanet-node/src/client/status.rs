@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use betanet_mix::courier::PathFigures;
+use betanet_mix::path::PathError;
 use betanet_sphinx::NodeId;
 
 /// What a client knows about its network and itself.
@@ -24,6 +25,8 @@ pub struct ClientStatus {
     pub edges_wanted: usize,
     /// One party runs all nodes, so there is no anonymity against it.
     pub one_operator: bool,
+    /// For each number of hops that no packet can have in the network, what is short.
+    pub shortages: Vec<PathError>,
     /// Mean delay per hop, in milliseconds.
     pub mean_delay_ms: u64,
     /// Fragments that wait for their ack.

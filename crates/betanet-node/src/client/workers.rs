@@ -3,7 +3,7 @@
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-use betanet_mix::view::{Verified, WorkerDescriptor, WorkerId};
+use betanet_mix::view::{Verified, WorkerDescriptor, WorkerId, WorkerLimits};
 
 use super::error::ClientError;
 use super::offline::Offline;
@@ -22,6 +22,8 @@ pub struct WorkerOffer {
     pub slots: u32,
     /// Memory that it lends, in bytes.
     pub memory_bytes: u64,
+    /// What else one task may have; `None` says nothing of it.
+    pub limits: Option<WorkerLimits>,
     /// Groups that it serves.
     pub groups: Vec<String>,
     /// How long the offer holds.
@@ -42,6 +44,7 @@ impl Client {
             kinds: offer.kinds,
             slots: offer.slots,
             memory_bytes: offer.memory_bytes,
+            limits: offer.limits,
             groups: offer.groups,
             address: self.address(),
             level: self.level,

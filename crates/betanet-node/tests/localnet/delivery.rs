@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use betanet_mix::message::MessageId;
+use betanet_mix::view::WorkerLimits;
 use betanet_node::client::{Client, ClientError, Offline, SendOptions, WorkerOffer};
 use betanet_node::http;
 use betanet_node::link::{Dialer, Frame, LinkTimeouts};
@@ -174,6 +175,7 @@ async fn workers_are_published(alice: &Client, bob: &Client) {
         kinds: vec!["wasm".into()],
         slots: 2,
         memory_bytes: 1 << 30,
+        limits: Some(WorkerLimits { wall_ms: 90_000, scratch_bytes: 1 << 20, output_bytes: 0 }),
         groups: vec!["lab".into()],
         lifetime: Duration::from_mins(1),
     };

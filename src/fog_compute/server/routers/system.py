@@ -129,6 +129,11 @@ def _net(services: ServiceManager) -> NetOut | None:
         warnings=[
             *_troubles(view.trouble or "", services.get_service("coordinator").trouble),
             *([ONE_OPERATOR] if view.one_operator else []),
+            *(
+                f"no path at {level.value}: {short.text}"
+                for level in PrivacyLevel
+                if (short := view.shortages.get(level.hops))
+            ),
             NO_COVER,
         ],
     )

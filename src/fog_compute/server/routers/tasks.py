@@ -199,7 +199,7 @@ def _check_level(services: ServiceManager, level: PrivacyLevel) -> None:
     """Refuse at once what the network cannot give; an unknown network is waited for."""
     view = services.net_status
     if view is not None:
-        check_level(view.nodes, level, one_operator=view.one_operator)
+        check_level(view.shortages, level)
 
 
 async def _detail(services: ServiceManager, task: Task) -> TaskDetailOut:

@@ -15,12 +15,14 @@ from fog_compute.coordinator.placement import (
     WorkerState,
     WorkerView,
     select,
+    shortfalls,
     strategy_of,
 )
 from fog_compute.errors import InvalidTask
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import TaskSpec
+from fog_compute.vpn.directory import TaskLimits
 
 TASK = Requirements(kind="wasm", memory_bytes=100, module="m")
 
@@ -37,6 +39,7 @@ def worker(
     cached: frozenset[str] = frozenset(),
     failures: int = 0,
     turn: int = 0,
+    limits: TaskLimits | None = None,
 ) -> WorkerView:
     return WorkerView(
         name=name,
@@ -51,6 +54,7 @@ def worker(
         cached=cached,
         failures=failures,
         turn=turn,
+        limits=limits,
     )
 
 
@@ -265,3 +269,42 @@ def test_no_choice_looks_at_names(
     assert (before is None) == (after is None)
     if before is not None and after is not None:
         assert workers.index(before) == renamed.index(after)
+
+
+def test_worker_that_says_it_lends_less_than_a_task_may_use_is_left_out() -> None:
+    """INV-TASK-145."""
+    short = [
+        worker("wall", limits=TaskLimits(9.0, 100, 100)),
+        worker("scratch", limits=TaskLimits(10.0, 99, 100)),
+        worker("output", limits=TaskLimits(10.0, 100, 99)),
+    ]
+    task = Requirements("wasm", limits=TaskLimits(10.0, 100, 100))
+
+    refused = select(task, short, Random(1))
+
+    assert refused.hopeless
+    assert refused.explain() == (
+        "no worker can take it: 1 with less than 10 s of wall time, 1 with less than 100 B of"
+        " scratch, 1 with less than 100 B of output"
+    )
+    for able in (worker("able", limits=TaskLimits(10.0, 100, 100)), worker("able")):
+        chosen = select(task, [*short, able], Random(1))
+        assert chosen.worker is not None
+        assert chosen.worker.name == "able"
+
+
+@given(
+    st.integers(0, 2),
+    st.none() | st.builds(TaskLimits, *[st.integers(0, 2)] * 3),
+    st.none() | st.builds(TaskLimits, *[st.integers(0, 2)] * 3),
+)
+def test_worker_is_left_out_exactly_where_it_falls_short(
+    memory: int, wanted: TaskLimits | None, lent: TaskLimits | None
+) -> None:
+    """INV-TASK-145."""
+    task, able = Requirements("wasm", memory, limits=wanted), worker("a", memory_bytes=1)
+    able = replace(able, limits=lent)
+
+    decision = select(task, [able], Random(1))
+
+    assert (decision.worker is None) == any(shortfalls(task, able))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -14,7 +15,8 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import AttemptState
 from fog_compute.testing import ManualClock
-from fog_compute.vpn.directory import WorkerOffer
+from fog_compute.units import MIB
+from fog_compute.vpn.directory import TaskLimits, WorkerOffer
 from tests.unit.fog_compute.coordinator.scripted import Directory
 
 pytestmark = pytest.mark.asyncio
@@ -35,6 +37,38 @@ async def registry(*offers: WorkerOffer, clock: ManualClock | None = None) -> Wo
 
 def view(workers: WorkerRegistry, name: str, level: PrivacyLevel = PRIVATE) -> WorkerView:
     return next(view for view in workers.at(level) if view.name == name)
+
+
+async def test_what_the_best_worker_lends_too_little_of_is_named() -> None:
+    """INV-TASK-145."""
+    small, long = TaskLimits(90.0, 3 * MIB, 5 * MIB), TaskLimits(7200.0, 2 * MIB, 4 * MIB)
+    workers = await registry(
+        *(replace(offer(name), limits=limits) for name, limits in (("a", small), ("b", long)))
+    )
+
+    def said(wall_s: float, scratch: int, output: int, memory: int = 0) -> str:
+        wanted = TaskLimits(wall_s, scratch, output)
+        return workers.shortfall(Requirements("wasm", memory, limits=wanted))
+
+    assert said(90.0, 3 * MIB, 5 * MIB) == said(7200.0, 2 * MIB, 4 * MIB, 2**30) == ""
+    assert said(7201.0, 1, 1) == (
+        "no listed worker lends 7201 s of wall time at private, and the largest lends 7200 s"
+    )
+    assert "lends 4.0 MiB of scratch at private, and the largest lends 3.0 MiB" in said(
+        1, 4 * MIB, 0
+    )
+    assert "lends 6.0 MiB of output at private, and the largest lends 5.0 MiB" in said(
+        1, 0, 6 * MIB
+    )
+    assert said(100.0, 3 * MIB, 0) == (
+        "no listed worker lends 100 s of wall time and 3.0 MiB of scratch together at private"
+    )
+    assert said(1.0, 0, 0, 2**31).startswith("no listed worker lends 2.0 GiB of memory")
+
+    unknown = await registry(replace(offer("a"), limits=small), offer("b"))
+    beyond = Requirements("wasm", limits=TaskLimits(604800.0, 2**32, 2**28))
+    assert unknown.shortfall(beyond) == ""
+    assert {unknown.select_node(beyond).worker.name for _ in range(9)} == {"b"}  # type: ignore[union-attr]
 
 
 async def test_only_a_settled_attempt_makes_up_for_lost_ones() -> None:

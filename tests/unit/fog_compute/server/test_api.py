@@ -122,6 +122,33 @@ async def test_what_no_listed_worker_offers_is_said_at_once_and_waited_for(api: 
     assert task["state"] == "queued"
 
 
+async def test_level_without_a_path_is_refused_with_what_is_missing(api: Api) -> None:
+    """INV-TASK-146."""
+    short = betanet.PathShortage(
+        7, 5, 1, "too few middle nodes of different operators for a path of 7 hops: 1 of 5"
+    )
+    api.backbone.view = replace(api.backbone.view, shortages={7: short})
+
+    async def seen() -> bool:
+        return api.services.net_status is api.backbone.view
+
+    await api.until(seen)
+    module = (await api.http.post("/api/v1/blobs", content=COMMAND)).json()["sha256"]
+    able, unable = {"module": module}, {"module": module, "privacy": "secret"}
+    one = await api.http.post("/api/v1/tasks", json=unable)
+    both = await api.http.post("/api/v1/tasks/batch", json={"tasks": [able, unable]})
+
+    for refused in (one, both):
+        assert refused.status_code == 409
+        assert refused.json()["detail"] == (
+            f"privacy secret has no path in this network: {short.text}: choose a lower level or"
+            " wait"
+        )
+        assert (refused.json()["needed"], refused.json()["available"]) == (5, 1)
+    assert (await api.http.get("/api/v1/tasks")).json()["tasks"] == []
+    assert (await api.http.post("/api/v1/tasks", json=able)).status_code == 201
+
+
 async def test_files_that_a_task_left_are_listed_and_given_back_piece_by_piece(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from fog_compute.errors import (
 from fog_compute.levels import PrivacyLevel
 from fog_compute.vpn import MessageChannel, Received
 from fog_compute.vpn.betanet import BetanetChannel, BetanetService
-from fog_compute.vpn.directory import shown_name
+from fog_compute.vpn.directory import TaskLimits, shown_name
 
 
 class Failing:
@@ -143,6 +143,7 @@ async def test_workers_whose_keys_begin_alike_are_told_apart(tmp_path: Path) -> 
             memory_bytes=1,
             groups=[],
             level=level,
+            limits=betanet.WorkerLimits(1500, 2, 3) if level else None,
         )
         # The last one is of no level of ours, whatever it is.
         for digit, level in (("a", 3), ("b", None), ("c", 4))
@@ -165,4 +166,5 @@ async def test_workers_whose_keys_begin_alike_are_told_apart(tmp_path: Path) -> 
 
     assert len({offer.name for offer in offers}) == 2
     assert [offer.level for offer in offers] == [PrivacyLevel.PRIVATE, None]
+    assert [offer.limits for offer in offers] == [TaskLimits(1.5, 2, 3), None]
     assert {shown_name(offer.name) for offer in offers} == {"w-123456"}

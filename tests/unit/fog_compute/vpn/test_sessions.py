@@ -241,7 +241,7 @@ async def test_another_level_is_another_session_with_what_is_left_of_the_quota()
 async def test_session_stays_as_it_was_where_the_network_cannot_give_the_other_level() -> None:
     """INV-VPN-15"""
     given = Fixture()
-    given.source.nodes = {"entry": 1, "middle": 3, "exit": 1}
+    given.source.lack(7)
     token = await given.manager.open(PRIVATE, quota_bytes=10)
 
     with pytest.raises(PrivacyUnavailable):
@@ -292,7 +292,7 @@ async def test_question_that_meets_the_end_of_its_client_opens_no_other() -> Non
 
 async def test_session_that_cannot_be_opened_leaves_nothing() -> None:
     given = Fixture()
-    given.source.nodes = {"entry": 1, "middle": 0, "exit": 0}
+    given.source.lack(3, 5, 7)
 
     with pytest.raises(PrivacyUnavailable):
         await given.manager.open(SECRET, apart=True)

@@ -32,6 +32,7 @@ fn worker(key: &SigningKey, issued_ms: u64, expires_ms: u64) -> Signed {
         kinds: vec!["wasm".into()],
         slots: 1,
         memory_bytes: 1,
+        limits: None,
         groups: Vec::new(),
         address: Address::new(vec![mailbox], [9; 32]).unwrap(),
         level: None,

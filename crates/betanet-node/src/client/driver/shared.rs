@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use betanet_mix::path::shortages;
 use betanet_mix::view::{Address, Role};
 use tokio::sync::watch;
 
@@ -99,7 +100,13 @@ impl Driver {
                 status.exit_nodes = count(Role::Exit);
                 status.one_operator = view.one_operator();
                 status.mean_delay_ms = view.consensus().mean_delay_ms;
-                status.epoch = view.sending_epoch((self.clocks.wall)()).0;
+                let epoch = view.sending_epoch((self.clocks.wall)());
+                status.epoch = epoch.0;
+                let judged = Some((view.hash(), epoch));
+                if self.judged != judged {
+                    self.judged = judged;
+                    status.shortages = shortages(view, epoch);
+                }
             }
             status.edges_attached = attached;
             status.in_flight = figures.in_flight;
