@@ -127,7 +127,7 @@ class FogCoordinator:
         await self._dispatcher.until_ready()
         task = await self._store.tasks.get(task_id)
         if task.state.final:
-            raise Conflict(f"task {task_id} is over: it is {task.state.value}")
+            raise Conflict(f"task {task_id} is over: {task.state.value}")
         await self._work.apply([Cancelled(task_id)])
         return await self._store.tasks.get(task_id)
 
@@ -146,7 +146,7 @@ class FogCoordinator:
             return self._work.trouble_of(task.id)
         needed = planner.requirements_of(task, attempts, self._clock.now())
         decision = self.select_node(needed)
-        why = decision.explain() if decision.worker is None else "others are before it in the queue"
+        why = decision.explain() if decision.worker is None else "it waits for its turn"
         return "; ".join(reason for reason in (why, task.reason) if reason)
 
     def stage(self, task: Task) -> Stage | None:
@@ -184,7 +184,7 @@ class FogCoordinator:
         while True:
             task = await self.follow(task_id, version, self._tempo.poll_max_s)
             if task.state.final:
-                raise Conflict(f"task {task_id} is over: it is {task.state.value}")
+                raise Conflict(f"task {task_id} is over: {task.state.value}")
             record = self._work.ledger.of_task(task_id)
             if record is not None:
                 return await self._dispatcher.exchange.circuit(self._work.session(record))

@@ -27,7 +27,7 @@ from fog_compute.tasks.folder import check_guest_path, check_tree
 from fog_compute.tasks.ids import seed_of
 from fog_compute.tasks.runtimes import script_name
 from fog_compute.text import one_line
-from fog_compute.units import KIB, MIB
+from fog_compute.units import KIB, MIB, format_bytes
 
 MAX_ARGV_BYTES: Final = 64 * KIB
 MAX_ARGUMENTS: Final = 4096
@@ -267,7 +267,10 @@ class Limits:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                raise InvalidTask(f"the limit {name} is {value}: give {low} to {high}")
+                said = f"the limit {name} is {value}: give {low} to {high}"
+                if name != "fuel":
+                    said += f" ({format_bytes(low)} to {format_bytes(high)})"
+                raise InvalidTask(said)
         if not 0.001 <= self.wall_s <= 7 * 86400:
             raise InvalidTask(f"the limit wall_s is {self.wall_s}: give 0.001 to 604800 seconds")
 

@@ -733,3 +733,14 @@ async def _second_dispatcher(fog: Fog) -> asyncio.Task[None]:
         store=fog.store, workers=fog.fog, carrier=fog.onion, keys=lambda: MEMBERS, clock=fog.clock
     )
     return asyncio.create_task(fog.coordinator.run())
+
+
+async def test_a_task_that_a_worker_can_take_is_not_said_to_be_behind_others(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as fog:
+        fog.add_worker("a")
+        task = await create(fog)
+        assert task.state is TaskState.QUEUED
+        await reaches(fog, task, TaskState.RUNNING)  # now the worker is known
+        assert fog.coordinator.waiting_reason(task) == "it waits for its turn"

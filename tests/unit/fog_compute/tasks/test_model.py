@@ -300,3 +300,11 @@ def test_an_environment_that_is_taken_can_be_given_to_a_program(env: dict[str, s
     assert len(given) == env_bytes(env)
     read = dict(one.split("=", 1) for one in given.decode().split("\0")[:-1])
     assert read == env
+
+
+def test_a_limit_in_bytes_is_refused_with_its_bounds_in_units() -> None:
+    with pytest.raises(InvalidTask) as refused:
+        Limits(memory_bytes=8 * 1024**3)
+    assert str(refused.value).endswith(
+        "is 8589934592: give 65536 to 4294967296 (64.0 KiB to 4.0 GiB)"
+    )
