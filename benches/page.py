@@ -57,6 +57,7 @@ MODES = {
     "big_task_secret_mb_per_s": "of that, program and table on their way to the worker",
     "big_task_secret_compiling_s": "of that, compiling when its inputs had come",
     "chaos_lost": "tasks of the last `make bench-chaos` that did not come to their end",
+    "chaos_back_s": "the longest that a killed backend took until it worked on, in that run",
     "chaos_twice": "of those, accepted more than once",
 }
 """How figures with names of their own were measured."""

@@ -192,7 +192,8 @@ def chaos() -> dict[str, float]:
     if not file.exists():
         return {}
     found = json.loads(file.read_text("utf-8"))
-    return {name: found[name] for name in ("chaos_lost", "chaos_twice")}
+    back = max(found["recovery_s"]["backend"])
+    return {**{name: found[name] for name in ("chaos_lost", "chaos_twice")}, "chaos_back_s": back}
 
 
 def forced() -> str:
