@@ -71,6 +71,9 @@ HELD_ANSWERS: Final = 256
 HANDLED_BYTES: Final = 160 * MIB
 """Bytes of the requests that are being done, of all channels together."""
 
+NO_ROOM: Final = "its disk has too little room now for what the task may keep: lower --scratch"
+"""What a requester is told; how much is free is nobody else's business."""
+
 _log = get_logger("fog_compute.worker")
 
 
@@ -220,7 +223,9 @@ class Reception:
                 answers.append(await self._order(submit, order, owner))
             except InvalidTask as err:
                 answers.append(rejected(err.message))
-            except (CacheFull, JournalUnusable, NoRoom) as err:
+            except NoRoom:
+                answers.append(rejected(NO_ROOM))
+            except (CacheFull, JournalUnusable) as err:
                 answers.append(self._put_off(err))
         return Answers(tuple(answers))
 

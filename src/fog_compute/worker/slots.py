@@ -76,6 +76,7 @@ class Slots:
         self._tried: Final = asyncio.Event()  # one slot at least could be used, now or before
         self._lacking: Final[dict[RunnerSlot, NoRoom]] = {}  # what they must have before they go on
         self._trouble = ""  # why slots cannot be used, as it was last told
+        self._turned_down = ""  # why a task was, for want of room on the disk, if the last one was
         self._on_trouble: Final = on_trouble
 
     def __iter__(self) -> Iterator[RunnerSlot]:
@@ -89,8 +90,8 @@ class Slots:
 
     @property
     def trouble(self) -> str:
-        """Why slots cannot be used; empty if they can."""
-        return self._trouble
+        """Why slots cannot be used, or not by every task; empty if they can."""
+        return self._trouble or self._turned_down
 
     @property
     def closed(self) -> bool:
@@ -124,8 +125,15 @@ class Slots:
 
     def check_room(self, limits: Limits) -> None:
         """Raise `NoRoom` if the disk has too little for a task with ``limits`` to be begun."""
-        for slot in self._slots[:1]:  # they share a disk
-            slot.place.check_free(room_for(limits))
+        try:
+            for slot in self._slots[:1]:  # they share a disk
+                slot.place.check_free(room_for(limits))
+        except NoRoom as err:
+            if not self._turned_down:
+                _log.warning("task.turned_down", reason=err.message)
+            self._turned_down = err.message
+            raise
+        self._turned_down = ""
 
     async def serve(self, slot: RunnerSlot) -> None:
         """Run one attempt after the other in a slot, until cancelled."""

@@ -11,7 +11,16 @@ import pytest
 
 from fog_compute.backoff import Backoff
 from fog_compute.tasks import Fault
-from fog_compute.tasks.messages import RETURNED, Accepted, Ack, Busy, Cancel, NeedModule, Submit
+from fog_compute.tasks.messages import (
+    RETURNED,
+    Accepted,
+    Ack,
+    Busy,
+    Cancel,
+    NeedModule,
+    Rejected,
+    Submit,
+)
 from fog_compute.units import GIB
 from fog_compute.worker import slots, workplace
 from fog_compute.worker.journal import Journal, JournalUnusable
@@ -82,16 +91,20 @@ async def test_a_disk_that_fills_up_gives_back_what_waits_until_there_is_room(
 
 
 @pytest.mark.asyncio
-async def test_a_task_for_which_the_disk_has_no_room_is_put_off_and_a_smaller_one_is_not(
+async def test_a_task_for_which_the_disk_has_no_room_is_refused_and_a_smaller_one_is_not(
     worker: Running, requester: Requester, disk: list[int]
 ) -> None:
     """INV-TASK-94: nothing is kept of it, and the slot goes on."""
     large = requester.submission(guests.HELLO)
     limits = large.orders[0].limits
     disk[0] = limits.scratch_bytes
-    assert isinstance(await requester.submit(large), Busy)
+    answer = await requester.submit(large)
+    assert isinstance(answer, Rejected)
+    assert "--scratch" in answer.reason
+    assert f"{disk[0]} bytes free" in worker.agent.report().trouble
     disk[0] = limits.scratch_bytes + workplace.FREE_BYTES
     assert (await requester.run(large)).stdout == b"hello\n"
+    assert worker.agent.report().trouble == ""
     assert worker.troubles == []
 
 
