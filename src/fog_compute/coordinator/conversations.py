@@ -106,11 +106,13 @@ class Conversations:
             return False
         except ChannelError as error:
             return await self._not_submitted(session, record, error)
-        except FogError as error:
-            # The task's own blobs cannot be read now: nobody was asked, so nobody is silent.
-            if record.trouble != str(error):
-                _log.warning("submission.failed", reason=str(error))
-            record.trouble = str(error)
+        except Exception as error:  # noqa: BLE001  # a fault of ours is no silence of a worker's
+            # The task's own blobs cannot be read now, or worse: nobody was asked.
+            told = isinstance(error, FogError)
+            why = str(error) if told else f"it cannot be sent: an unexpected {type(error).__name__}"
+            if record.trouble != why:
+                _log.warning("submission.failed", reason=why, exc_info=not told)
+            record.trouble = why
             spare()
             return False
         if record.over:

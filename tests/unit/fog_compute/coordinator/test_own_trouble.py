@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -228,3 +229,18 @@ async def test_blob_that_cannot_be_read_now_is_tried_again_and_blames_nobody(
         await reaches(fog, task, TaskState.ACCEPTED)
 
         assert await tries(fog, task) == 0
+
+
+async def test_fault_of_our_own_while_a_task_is_sent_blames_nobody(tmp_path: Path) -> None:
+    """INV-TASK-36: however long it lasts, no try is used up."""
+    async with running(tmp_path) as fog:
+        exchange = fog.coordinator._dispatcher.exchange
+        with patch.object(type(exchange), "_send_orders", None):  # a TypeError at each submission
+            task = await create(fog, max_attempts=1)
+            worker = fog.add_worker("a")
+            await fog.passes(600)
+            assert "TypeError" in (await why_waiting(fog, task))
+            assert await attempt_states(fog, task) == [AttemptState.OFFERED]
+        await reaches(fog, task, TaskState.RUNNING)
+        worker.finish(OK)
+        await reaches(fog, task, TaskState.ACCEPTED)
