@@ -89,7 +89,7 @@ def main() -> None:
             if net.stdin is not None:
                 net.stdin.close()
             net.wait()
-    json.dump(figures, sys.stdout, indent=2)
+    json.dump({"summary": figures}, sys.stdout, indent=2)
 
 
 if __name__ == "__main__":

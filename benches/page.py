@@ -203,7 +203,10 @@ def parts(reports: dict[str, Report]) -> list[str]:
     return [
         "## Part by part",
         "",
-        "Parts run one after another, on a machine that does nothing else as far as they can tell.",
+        (
+            "Parts run one after another, and each may be measured again alone; what has no part"
+            " here is of the run named above."
+        ),
         "",
         row("part", *(f"{what}, {path}" for path in reports for what in PART_COLUMNS)),
         "|---" * (1 + len(reports) * len(PART_COLUMNS)) + "|",
@@ -211,7 +214,7 @@ def parts(reports: dict[str, Report]) -> list[str]:
             row(
                 name,
                 *(
-                    report.get("parts", {}).get(name, {}).get(key, "–")
+                    str(report.get("parts", {}).get(name, {}).get(key, "–"))[:TELLING]
                     for report in reports.values()
                     for key in PART_COLUMNS.values()
                 ),
@@ -319,7 +322,12 @@ def lossy_row(found: Report) -> str:
 PARTS_BESIDE = {"pipeline": "packets", "python": "process_batch"}
 """The parts of figures that are shown beside those of the summary, by how their names begin."""
 
+TELLING = 16
+"""Characters of a commit, or of a time, that are enough."""
+
 PART_COLUMNS = {
+    "measured": "measured",
+    "commit": "commit",
     "seconds": "seconds",
     "load average at its end": "load_average",
     "% of the time stolen": "steal_percent",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benches import page
+from benches.origin import origin
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,6 +73,7 @@ class Parts:
         yield figures
         self.found[name] = {
             "seconds": round(time.monotonic() - begun, 1),
+            **origin("crates", "src", "Cargo.lock"),
             "load_average": round(os.getloadavg()[0], 2),
             "steal_percent": steal_percent(ticks, stolen()),
             "figures": figures,
@@ -131,6 +133,7 @@ E2E = (
 """Figures of messages through a whole network that others look for."""
 
 PYTHON = {
+    "client_messages": (),
     "process_batch": (),
     "tasks": (f"{SECONDS}s",),
     "pool": (),
@@ -141,44 +144,56 @@ PYTHON = {
 
 
 def main() -> None:
-    """Measure with the interpreter named on the command line, in which an optimised wheel is."""
-    python = Path(sys.argv[1])
+    """Measure with the interpreter named on the command line, in which an optimised wheel is.
+
+    Names of parts may follow: those are measured again, and the others stay as they were found.
+    """
+    python, chosen = Path(sys.argv[1]), sys.argv[2:]
     profile = os.environ.get("FOG_BENCH_PROFILE", "release")
-    cargo = Cargo(profile)
-    cargo.build()
-    begun, ticks, parts = time.monotonic(), stolen(), Parts()
+    cargo, parts = Cargo(profile), Parts()
+    latest = page.RESULTS / "latest.json"
+    former: dict[str, Any] = json.loads(latest.read_text("utf-8")) if chosen else {}
+    if not chosen or not set(chosen) <= set(PYTHON):
+        cargo.build()
+    begun, ticks = time.monotonic(), stolen()
 
-    with parts.part("packets") as figures:
-        sys.stdout.write(cargo.run("report"))
-        report = json.loads((page.RESULTS / "latest.json").read_text("utf-8"))
-        figures |= report["summary"]
+    if "packets" in chosen or not chosen:
+        with parts.part("packets") as figures:
+            sys.stdout.write(cargo.run("report"))
+            report: dict[str, Any] = json.loads(latest.read_text("utf-8"))
+            figures |= report["summary"]
+        report["details"] = former.get("details", {}) | report["details"]
+    else:
+        report = former
     path, details = report["x25519_path"], report["details"]
-    with parts.part("node") as figures:
-        node, details["node"] = node_under_load(cargo, path)
-        figures |= node
-    with parts.part("network") as figures:
-        details["e2e"] = json.loads(cargo.run("e2e", "--seconds", SECONDS))
-        figures |= {name: details["e2e"][name] for name in E2E}
-    with parts.part("client") as figures:
-        figures |= json.loads(run(python, "benches/client_messages.py"))
+    if "node" in chosen or not chosen:
+        with parts.part("node") as figures:
+            node, details["node"] = node_under_load(cargo, path)
+            figures |= node
+    if "network" in chosen or not chosen:
+        with parts.part("network") as figures:
+            details["e2e"] = json.loads(cargo.run("e2e", "--seconds", SECONDS))
+            figures |= {name: details["e2e"][name] for name in E2E}
     for name, arguments in PYTHON.items():
-        with parts.part(name) as figures:
-            found = json.loads(run(python, f"benches/{name}.py", *arguments))
-            figures |= found["summary"]
-            details[name] = found.get("details", {})
+        if name in chosen or not chosen:
+            with parts.part(name) as figures:
+                found = json.loads(run(python, f"benches/{name}.py", *arguments))
+                figures |= found["summary"]
+                details[name] = found.get("details", {})
 
-    report["summary"] = chaos()
+    report["summary"] = former.get("summary", {}) | chaos()
     for part in parts.found.values():
         report["summary"] |= part["figures"]
         part["figures"] = sorted(part["figures"])
-    report |= {
-        "parts": parts.found,
-        "seconds": round(time.monotonic() - begun),
-        "steal_percent": steal_percent(ticks, stolen()),
-        "command": f"{forced()}make bench",
-        "rust_profile": profile,
-        "measured": dt.datetime.now(dt.UTC).isoformat(timespec="minutes"),
-    }
+    report["parts"] = former.get("parts", {}) | parts.found
+    if not chosen:
+        report |= {
+            "seconds": round(time.monotonic() - begun),
+            "steal_percent": steal_percent(ticks, stolen()),
+            "command": f"{forced()}make bench",
+            "rust_profile": profile,
+            "measured": dt.datetime.now(dt.UTC).isoformat(timespec="minutes"),
+        }
     text = json.dumps(report, indent=2, sort_keys=True) + "\n"
     for name in ("latest", path):
         (page.RESULTS / f"{name}.json").write_text(text, "utf-8")
