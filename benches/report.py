@@ -160,9 +160,9 @@ def main() -> None:
     if "packets" in chosen or not chosen:
         with parts.part("packets") as figures:
             sys.stdout.write(cargo.run("report"))
-            report: dict[str, Any] = json.loads(latest.read_text("utf-8"))
-            figures |= report["summary"]
-        report["details"] = former.get("details", {}) | report["details"]
+            found: dict[str, Any] = json.loads(latest.read_text("utf-8"))
+            figures |= found["summary"]
+        report = former | found | {"details": former.get("details", {}) | found["details"]}
     else:
         report = former
     path, details = report["x25519_path"], report["details"]
