@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from fog_compute.cli.answers import Task
 from fog_compute.cli.client import WAITING, Backend
@@ -23,6 +23,9 @@ from fog_compute.errors import NotFound
 from fog_compute.text import one_line
 from fog_compute.units import MIB, format_bytes, format_duration
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 __all__ = ["Follower"]
 
 WAIT_S: Final = 20.0
@@ -35,7 +38,7 @@ Spool: TypeAlias = SpooledTemporaryFile[bytes]
 
 
 class _Status(Protocol):
-    def update(self, status: str) -> None: ...
+    def update(self, status: Text) -> None: ...
 
 
 class Follower:
@@ -178,9 +181,9 @@ class Follower:
             return
         self._shown = text
         if self._status is not None:
-            from rich.markup import escape  # slow; loaded already where there is a terminal
+            from rich.text import Text  # slow; loaded already where there is a terminal
 
-            self._status.update(escape(text))
+            self._status.update(Text(text))  # never as markup: the words may be anybody's
         elif not self._json:
             note(text)
 

@@ -25,6 +25,15 @@ from fog_compute.cli.common import (
     note,
     whole,
 )
+from fog_compute.cli.limits import (
+    FuelFlag,
+    GroupFlag,
+    MemoryFlag,
+    OutputFlag,
+    ScratchFlag,
+    WallFlag,
+    limits_of,
+)
 from fog_compute.cli.output import write, write_bytes
 from fog_compute.cli.outputs import NotWritten, OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.progress import Bar
@@ -36,7 +45,6 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import TaskKind, new_task_id
 from fog_compute.text import as_named, escape_json, one_line
-from fog_compute.units import parse_bytes, parse_duration
 
 __all__ = ["map_inputs"]
 
@@ -67,13 +75,12 @@ def map_inputs(
         ),
     ] = None,
     privacy: PrivacyFlag = PrivacyLevel.PRIVATE,
-    wall: Annotated[str | None, Parameter(help="How long each task may run.")] = None,
-    memory: Annotated[
-        str | None, Parameter(help="Memory that each task may use, such as 64MiB.")
-    ] = None,
-    fuel: Annotated[
-        int | None, Parameter(help="Instructions that each task may use.", converter=whole)
-    ] = None,
+    group: GroupFlag = "",
+    wall: WallFlag = None,
+    memory: MemoryFlag = None,
+    fuel: FuelFlag = None,
+    output: OutputFlag = None,
+    scratch: ScratchFlag = None,
     env: EnvFlag = (),
     strategy: Annotated[
         Strategy | None,
@@ -123,16 +130,10 @@ def map_inputs(
         if module is None:
             plan = kept(backend.layout, resume or "")
         else:
-            limits: dict[str, Any] = {}
-            if wall is not None:
-                limits["wall_s"] = parse_duration(wall)
-            if memory is not None:
-                limits["memory_bytes"] = parse_bytes(memory)
-            if fuel is not None:
-                limits["fuel"] = fuel
             task = {
                 "env": environment(env),
-                "limits": limits,
+                "limits": limits_of(wall, memory, fuel, output, scratch),
+                "group": group,
                 "privacy": privacy.value,
                 "max_attempts": attempts,
                 "strategy": None if strategy is None else strategy.value,

@@ -67,7 +67,9 @@ class Bar:
             from rich.progress import BarColumn, Progress, TextColumn
 
             self._progress = Progress(
-                BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
+                BarColumn(),
+                TextColumn("{task.description}", markup=False),
+                console=Console(stderr=True),
             )
             self._progress.start()
             self._row = self._progress.add_task("", total=None)

@@ -23,6 +23,15 @@ from fog_compute.cli.common import (
     whole,
 )
 from fog_compute.cli.follow import Follower
+from fog_compute.cli.limits import (
+    FuelFlag,
+    GroupFlag,
+    MemoryFlag,
+    OutputFlag,
+    ScratchFlag,
+    WallFlag,
+    limits_of,
+)
 from fog_compute.cli.outputs import OutputFolder
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.scripts import argument_files, check_script, kind_of, own_name
@@ -33,7 +42,7 @@ from fog_compute.strategies import Strategy
 from fog_compute.tasks import Limits, TaskKind, TaskSpec, seed_from
 from fog_compute.tasks.wasm import HEAD_BYTES, objection
 from fog_compute.text import as_named, one_line
-from fog_compute.units import format_bytes, format_duration, parse_bytes, parse_duration
+from fog_compute.units import format_bytes, format_duration, parse_duration
 
 __all__ = ["ANY_SHA256", "check_task", "environment", "read_blob", "run"]
 
@@ -74,31 +83,15 @@ def run(
         Parameter(help="What the file is; by default python for *.py and #!…python, else wasm."),
     ] = None,
     privacy: PrivacyFlag = PrivacyLevel.PRIVATE,
-    group: Annotated[
-        str,
-        Parameter(help="Group whose workers may run it; by default your fog's first."),
-    ] = "",
+    group: GroupFlag = "",
     timeout: Annotated[
         str | None, Parameter(help="How long to wait here, such as 90s; the task goes on.")
     ] = None,
-    wall: Annotated[str | None, Parameter(help="How long the module may run.")] = None,
-    memory: Annotated[
-        str | None, Parameter(help="Memory that the module may use, such as 64MiB.")
-    ] = None,
-    fuel: Annotated[
-        int | None, Parameter(help="Instructions that the module may use.", converter=whole)
-    ] = None,
-    output: Annotated[
-        str | None,
-        Parameter(
-            help="Bytes that it may write to standard output, to standard error and below out/,"
-            " each, such as 100MiB."
-        ),
-    ] = None,
-    scratch: Annotated[
-        str | None,
-        Parameter(help="Bytes that its working directory may hold, inputs included."),
-    ] = None,
+    wall: WallFlag = None,
+    memory: MemoryFlag = None,
+    fuel: FuelFlag = None,
+    output: OutputFlag = None,
+    scratch: ScratchFlag = None,
     output_dir: Annotated[
         str | None,
         Parameter(help="Folder for the files that it leaves below out/; made if need be."),
@@ -129,12 +122,7 @@ def run(
     """
     began = time.monotonic()
     wait_s = None if timeout is None else parse_duration(timeout)
-    sizes = {"memory_bytes": memory, "output_bytes": output, "scratch_bytes": scratch}
-    limits: dict[str, Any] = {n: parse_bytes(text) for n, text in sizes.items() if text is not None}
-    if wall is not None:
-        limits["wall_s"] = parse_duration(wall)
-    if fuel is not None:
-        limits["fuel"] = fuel
+    limits = limits_of(wall, memory, fuel, output, scratch)
     if detach and output_dir is not None:
         raise CommandError(
             "--output-dir needs the end of the task: after --detach, fetch its files with `fog"

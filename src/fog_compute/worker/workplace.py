@@ -249,7 +249,8 @@ DETAILS: Final[Mapping[Fault, Callable[[Limits], str]]] = {
     ),
     Fault.SCRATCH_LIMIT: lambda limits: (
         f"the module kept more in its working directory than its limit of {limits.scratch_bytes}"
-        f" bytes, inputs included, or {FOLDER_ENTRIES} files: allow more bytes with --scratch"
+        f" bytes, inputs included, or of {FOLDER_ENTRIES} files: --scratch allows more bytes, and"
+        " nothing more files"
     ),
 }
 """What a module is told that was over one of its limits."""

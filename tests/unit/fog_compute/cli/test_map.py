@@ -194,6 +194,22 @@ def test_results_come_in_the_order_of_the_inputs_and_the_same_bytes_leave_once(
     assert "stdin" not in first
 
 
+def test_limits_and_group_go_with_each_task(fog: Fog, tmp_path: Path) -> None:
+    flags = ["--group", "lab", "--wall", "7s", "--memory", "3MiB", "--fuel", "5000000"]
+    flags += ["--output", "9KiB", "--scratch", "11MiB"]
+
+    assert run(["map", "m.wasm", *inputs(tmp_path, 3), *flags]) == 0
+
+    assert [task["group"] for task in fog.tasks.values()] == ["lab"] * 3
+    assert fog.tasks["t002"]["limits"] == {
+        "wall_s": 7,
+        "memory_bytes": 3 * 2**20,
+        "fuel": 5_000_000,
+        "output_bytes": 9 * 2**10,
+        "scratch_bytes": 11 * 2**20,
+    }
+
+
 def test_a_script_stands_beside_each_input_under_its_own_name(
     fog: Fog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
