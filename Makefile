@@ -51,7 +51,7 @@ test-long: build ## Run all tests, with long property searches
 .PHONY: coverage
 coverage: build ## Measure which branches of circuits, coordinator, worker and tasks the tests take: 90 % of each, ten minutes
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests/unit/fog_compute tests/integration/test_circuits.py \
+	$(BIN)/coverage run -m pytest --timeout=600 tests/unit/fog_compute tests/integration/test_circuits.py \
 		tests/integration/test_seed_contract.py tests/integration/test_lending.py
 	$(BIN)/coverage combine --quiet
 	for package in coordinator tasks vpn worker; do \
