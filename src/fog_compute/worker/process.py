@@ -13,6 +13,7 @@ from typing import Final
 
 from fog_compute import spawn
 from fog_compute.errors import FogError
+from fog_compute.kernel import limits_of
 from fog_compute.worker.child import ChildHandle
 from fog_compute.worker.protocol import (
     FRAME_LIMIT,
@@ -70,7 +71,7 @@ class RunnerProcess:
         self._child = ChildHandle(self._process.pid)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                ready = await self.read()
+                ready = await self.receive()
         except EOFError as err:
             # Libraries end the process where the machine refuses what they cannot do without.
             end = end_of(await self.exit_code())
@@ -84,7 +85,7 @@ class RunnerProcess:
             raise RunnerLost("the runner did not say that it is ready")
         return ready
 
-    async def write(self, message: ToRunner) -> None:
+    async def send(self, message: ToRunner) -> None:
         """Send one message.
 
         Raises:
@@ -96,7 +97,7 @@ class RunnerProcess:
         process.stdin.write(frame(message))
         await process.stdin.drain()
 
-    async def read(self) -> FromRunner:
+    async def receive(self) -> FromRunner:
         """Wait for one message.
 
         Raises:
@@ -139,8 +140,10 @@ def _environment() -> dict[str, str]:
     those that a limit (`ulimit -v`) leaves; how many there are, and what is refused for them, would
     depend on which thread comes first.
     """
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    few = {} if soft == resource.RLIM_INFINITY else {"MALLOC_ARENA_MAX": "1"}
+    unbounded = False
+    with contextlib.suppress(OSError):  # a sandbox that does not tell may bound it
+        unbounded = limits_of(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+    few = {} if unbounded else {"MALLOC_ARENA_MAX": "1"}
     return spawn.loader_environment() | few
 
 

@@ -236,19 +236,19 @@ class RunnerSlot:
     async def _exchange(self, order: Run | Prepare, load: LoadModule) -> FromRunner:
         runner = self._runner
         try:
-            await runner.write(order)
-            answer = await runner.read()
+            await runner.send(order)
+            answer = await runner.receive()
             if isinstance(answer, NeedBytes):
                 self._compiling = True
-                await runner.write(ModuleBytes(await load()))
-                answer = await runner.read()
+                await runner.send(ModuleBytes(await load()))
+                answer = await runner.receive()
             elif self._compiled is not None:
                 self._compiled.note_use(order.module_id)
             if isinstance(answer, Compiled):
                 await self._keep(order.module_id, answer.size)
                 self._compiling = False
-                await runner.write(Kept())
-                answer = await runner.read()
+                await runner.send(Kept())
+                answer = await runner.receive()
         finally:
             self._compiling = False
             self._used |= isinstance(order, Run)

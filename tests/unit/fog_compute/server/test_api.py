@@ -145,6 +145,7 @@ async def test_level_without_a_path_is_refused_with_what_is_missing(api: Api) ->
             " wait"
         )
         assert (refused.json()["needed"], refused.json()["available"]) == (5, 1)
+        assert refused.json()["type"].endswith("privacy-unavailable")
     assert (await api.http.get("/api/v1/tasks")).json()["tasks"] == []
     assert (await api.http.post("/api/v1/tasks", json=able)).status_code == 201
 
@@ -488,18 +489,6 @@ async def test_task_with_an_unknown_blob_is_refused(api: Api) -> None:
 
     assert answer.status_code == 404
     assert "upload it first" in answer.json()["detail"]
-
-
-async def test_level_that_the_network_cannot_give_is_refused(api: Api) -> None:
-    api.backbone.view = replace(api.backbone.view, nodes={"entry": 1, "middle": 3, "exit": 1})
-    await api.services._refresh_network(api.backbone)
-
-    answer = await api.http.post("/api/v1/tasks", json={"module": "a" * 64, "privacy": "secret"})
-
-    assert answer.status_code == 409
-    assert answer.json()["needed"] == 7
-    assert answer.json()["available"] == 5
-    assert answer.json()["type"].endswith("privacy-unavailable")
 
 
 class Counted:
