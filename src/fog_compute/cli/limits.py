@@ -16,7 +16,7 @@ __all__ = [
     "OutputFlag",
     "ScratchFlag",
     "WallFlag",
-    "limits_of",
+    "read_limits",
 ]
 
 WallFlag = Annotated[str | None, Parameter(name="--wall", help="How long each task may run.")]
@@ -51,7 +51,7 @@ GroupFlag = Annotated[
 ]
 
 
-def limits_of(
+def read_limits(
     wall: str | None,
     memory: str | None,
     fuel: int | None,

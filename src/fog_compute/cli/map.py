@@ -32,7 +32,7 @@ from fog_compute.cli.limits import (
     OutputFlag,
     ScratchFlag,
     WallFlag,
-    limits_of,
+    read_limits,
 )
 from fog_compute.cli.output import write, write_bytes
 from fog_compute.cli.outputs import NotWritten, OutputFolder, tell_unwritten, write_files
@@ -132,7 +132,7 @@ def map_inputs(
         else:
             task = {
                 "env": environment(env),
-                "limits": limits_of(wall, memory, fuel, output, scratch),
+                "limits": read_limits(wall, memory, fuel, output, scratch),
                 "group": group,
                 "privacy": privacy.value,
                 "max_attempts": attempts,

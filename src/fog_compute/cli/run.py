@@ -30,7 +30,7 @@ from fog_compute.cli.limits import (
     OutputFlag,
     ScratchFlag,
     WallFlag,
-    limits_of,
+    read_limits,
 )
 from fog_compute.cli.outputs import OutputFolder
 from fog_compute.cli.patience import OutOfTime, Patience
@@ -122,7 +122,7 @@ def run(
     """
     began = time.monotonic()
     wait_s = None if timeout is None else parse_duration(timeout)
-    limits = limits_of(wall, memory, fuel, output, scratch)
+    limits = read_limits(wall, memory, fuel, output, scratch)
     if detach and output_dir is not None:
         raise CommandError(
             "--output-dir needs the end of the task: after --detach, fetch its files with `fog"
