@@ -13,19 +13,24 @@ from typing import Final
 __all__ = [
     "EXHAUSTED",
     "STOPPING",
+    "BackendError",
     "ChannelDown",
     "ChannelError",
     "ChannelTimeout",
     "CircuitError",
     "ConfigError",
     "FogError",
+    "HomeUnusable",
     "InvalidTask",
     "NotFound",
+    "NotReady",
+    "NotRunning",
     "PrivacyUnavailable",
     "ServiceUnavailable",
     "SessionError",
     "StoreError",
     "StoreUnusable",
+    "Unreadable",
     "is_exhaustion",
 ]
 
@@ -107,6 +112,26 @@ class ChannelDown(ChannelError):
 
 class ChannelTimeout(ChannelError):
     """No answer came in time; the other side may or may not have acted."""
+
+
+class HomeUnusable(FogError):
+    """A file of a home folder cannot be read or locked; the text names it and the reason."""
+
+
+class NotRunning(FogError):
+    """No fog runs where one was asked for."""
+
+
+class NotReady(FogError):
+    """A fog runs, and its backend is not there yet."""
+
+
+class BackendError(FogError):
+    """A backend cannot be reached, or what it answers cannot be used; the text says why."""
+
+
+class Unreadable(FogError):
+    """A file that goes with a task cannot be read, or changed while it was sent."""
 
 
 class StoreError(FogError):

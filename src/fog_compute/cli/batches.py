@@ -9,11 +9,11 @@ from typing import Any, Final, Protocol, TypedDict
 
 import msgspec
 
-from fog_compute.cli.answers import Task
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, OK, USAGE
 from fog_compute.cli.common import LINE_LENGTH, CommandError, note
 from fog_compute.cli.progress import Bar, Counts
+from fog_compute.client.answers import Task
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
 from fog_compute.reading import read_file

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fog_compute.cli.answers import Client, LevelCircuits, LevelDetail, LevelList
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_fields, print_json, print_table
 from fog_compute.cli.status import excluded_line
+from fog_compute.client.answers import Client, LevelCircuits, LevelDetail, LevelList
 from fog_compute.levels import PrivacyLevel
 from fog_compute.units import format_bytes
 

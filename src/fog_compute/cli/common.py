@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter, Token
 
-from fog_compute.cli.codes import FAILED, NOT_RUNNING
+from fog_compute.cli.codes import FAILED
 from fog_compute.cli.output import is_terminal, speaks_unicode, write
 from fog_compute.descriptors import LINE_LENGTH, tell
 from fog_compute.errors import FogError
@@ -22,7 +22,6 @@ __all__ = [
     "EnvFlag",
     "ForceFlag",
     "JsonFlag",
-    "NotRunningError",
     "PrivacyFlag",
     "TaskId",
     "note",
@@ -76,13 +75,6 @@ class CommandError(FogError):
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-class NotRunningError(CommandError):
-    """The command needs a running fog."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, NOT_RUNNING)
 
 
 def note(text: str) -> None:

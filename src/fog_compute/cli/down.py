@@ -6,9 +6,10 @@ import signal
 import time
 from typing import Final
 
-from fog_compute.cli.common import CommandError, JsonFlag, NotRunningError, print_json
-from fog_compute.cli.lock import Free, HeldBy, HeldByUnknown, HomeLock
+from fog_compute.cli.common import CommandError, JsonFlag, print_json
 from fog_compute.cli.output import write
+from fog_compute.client.lock import Free, HeldBy, HeldByUnknown, HomeLock
+from fog_compute.errors import NotRunning
 from fog_compute.layout import HomeLayout, home_from_environment
 
 __all__ = ["down", "stop_holder"]
@@ -22,7 +23,7 @@ def down(*, json: JsonFlag = False) -> int:
     """Stop the fog that runs here; unfinished tasks go on with the next `fog up`."""
     layout = HomeLayout(home_from_environment())
     if isinstance(HomeLock(layout).holder(), Free):
-        raise NotRunningError(f"no fog is running in {layout.root}")
+        raise NotRunning(f"no fog is running in {layout.root}")
     seconds = stop_holder(layout, "fog", "fog down")
     if json:
         print_json({"stopped": True, "seconds": seconds})

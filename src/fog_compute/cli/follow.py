@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from fog_compute.cli.answers import Task
-from fog_compute.cli.client import WAITING, Backend
+from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
-from fog_compute.cli.common import LINE_LENGTH, NotRunningError, note, print_json
+from fog_compute.cli.common import LINE_LENGTH, note, print_json
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.cli.outputs import OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.state import read_fog_state, troubles_of
 from fog_compute.cli.transfer import Meter
-from fog_compute.errors import NotFound
+from fog_compute.client.answers import Task
+from fog_compute.client.backend import WAITING
+from fog_compute.errors import NotFound, NotRunning
 from fog_compute.text import one_line
 from fog_compute.units import MIB, format_bytes, format_duration
 
@@ -88,8 +89,8 @@ class Follower:
                 f" --wait`, stop it with `fog task cancel {self._id}`"
             )
             return INTERRUPTED
-        except NotRunningError:
-            raise NotRunningError(
+        except NotRunning:
+            raise NotRunning(
                 f"the fog was stopped; task {self._id} goes on with the next `fog up`: then see it"
                 f" with `fog task show {self._id} --wait`"
             ) from None

@@ -9,13 +9,11 @@ from cyclopts import Parameter
 from fog_compute.cli.common import (
     CommandError,
     JsonFlag,
-    NotRunningError,
     note,
     print_json,
     whole,
 )
 from fog_compute.cli.down import stop_holder
-from fog_compute.cli.lock import Free, HomeLock
 from fog_compute.cli.membership import join
 from fog_compute.cli.needs import check_needs
 from fog_compute.cli.net import TokenFlag, read_token
@@ -28,8 +26,10 @@ from fog_compute.cli.starting import (
     start_in_background,
 )
 from fog_compute.cli.supervisor import Report, Supervisor, settings_environment
+from fog_compute.client.lock import Free, HomeLock
 from fog_compute.clock import SystemClock
 from fog_compute.config import Settings, load_settings
+from fog_compute.errors import NotRunning
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.lifetime import keep_files_private, undo_inherited_signals
 from fog_compute.units import MIB, parse_bytes
@@ -70,7 +70,7 @@ def stop(*, json: JsonFlag = False) -> int:
     """Lend this machine no longer; attempts that run have a few seconds, the rest go elsewhere."""
     layout = _layout()
     if isinstance(HomeLock(layout).holder(), Free):
-        raise NotRunningError(f"this machine is not lent from {layout.root}")
+        raise NotRunning(f"this machine is not lent from {layout.root}")
     seconds = stop_holder(layout, "worker", "fog worker stop")
     if json:
         print_json({"stopped": True, "seconds": seconds})

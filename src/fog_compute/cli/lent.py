@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from fog_compute.cli.common import JsonFlag, NotRunningError, print_fields, print_json
+from fog_compute.cli.common import JsonFlag, print_fields, print_json
 from fog_compute.cli.output import write
+from fog_compute.errors import NotRunning
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.locking import is_locked
 from fog_compute.units import format_bytes
@@ -48,7 +49,7 @@ def status(*, json: JsonFlag = False) -> int:
             write("\n" if number else "")
             print_fields(_fields(one))
     if not any(one.runs for one in found):
-        raise NotRunningError("this machine lends nothing now: `fog worker start` does")
+        raise NotRunning("this machine lends nothing now: `fog worker start` does")
     return 0
 
 

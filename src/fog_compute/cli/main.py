@@ -10,10 +10,10 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 from typing import TYPE_CHECKING, Final
 
 from fog_compute import __version__
-from fog_compute.cli.codes import FAILED, OK, USAGE
+from fog_compute.cli.codes import FAILED, NOT_RUNNING, OK, USAGE
 from fog_compute.cli.output import write
 from fog_compute.descriptors import run_program, tell
-from fog_compute.errors import ConfigError, FogError
+from fog_compute.errors import ConfigError, FogError, InvalidTask, NotRunning
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -71,8 +71,10 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{error} See `fog --help`.", USAGE)
     except CommandError as error:
         return _fail(str(error), error.exit_code)
-    except ConfigError as error:
+    except (ConfigError, InvalidTask) as error:
         return _fail(str(error), USAGE)
+    except NotRunning as error:
+        return _fail(str(error), NOT_RUNNING)
     except FogError as error:
         return _fail(str(error), FAILED)
     return code if isinstance(code, int) else OK

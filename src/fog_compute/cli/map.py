@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from cyclopts import Parameter
 
-from fog_compute.cli.answers import Task
 from fog_compute.cli.batches import Plan, Run, Sink, keep, kept, succeeded
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import INTERRUPTED, USAGE
@@ -40,6 +39,7 @@ from fog_compute.cli.progress import Bar
 from fog_compute.cli.run import ANY_SHA256, check_task, environment
 from fog_compute.cli.scripts import check_script, kind_of, own_name
 from fog_compute.cli.sources import read_blob
+from fog_compute.client.answers import Task
 from fog_compute.clock import SystemClock
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy

@@ -12,10 +12,10 @@ from cyclopts import Parameter
 
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, print_json, print_table
-from fog_compute.cli.lock import Free, HomeLock
 from fog_compute.cli.membership import GivenTokens, join
 from fog_compute.cli.output import write
 from fog_compute.cli.tokens import TOKEN_BYTES, BootstrapToken, looks_like_token, read_net
+from fog_compute.client.lock import Free, HomeLock
 from fog_compute.clock import SystemClock
 from fog_compute.config import load_settings
 from fog_compute.descriptors import STDIN

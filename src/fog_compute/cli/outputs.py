@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
-from fog_compute.cli.answers import OutputFile
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import LINE_LENGTH, CommandError, note
+from fog_compute.client.answers import OutputFile
 from fog_compute.errors import NotFound
 from fog_compute.tasks.folder import is_plain_path
 from fog_compute.text import as_named, one_line

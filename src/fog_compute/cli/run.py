@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from fog_compute.cli.answers import New
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import TIMED_OUT, USAGE
 from fog_compute.cli.common import (
@@ -35,7 +34,9 @@ from fog_compute.cli.limits import (
 from fog_compute.cli.outputs import OutputFolder
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.scripts import argument_files, check_script, kind_of, own_name
-from fog_compute.cli.sources import Inputs, Source, piped_input, read_blob, standard_input
+from fog_compute.cli.sources import Inputs, piped_input, read_blob, standard_input
+from fog_compute.client.answers import New
+from fog_compute.client.sources import Source
 from fog_compute.errors import InvalidTask
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy

@@ -12,64 +12,27 @@ import os
 import select
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from fog_compute.cli.codes import TIMED_OUT, USAGE
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.patience import OutOfTime
+from fog_compute.client.sources import Source
 from fog_compute.descriptors import STDIN
 from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.reading import TooLarge, read_descriptor, read_file
 from fog_compute.tasks.folder import MAX_INPUTS
 from fog_compute.tasks.model import INPUT_BYTES
 from fog_compute.text import as_named
-from fog_compute.units import KIB, format_bytes
+from fog_compute.units import format_bytes
 
-__all__ = ["Inputs", "Source", "piped_input", "read_blob", "source_of", "standard_input"]
+__all__ = ["Inputs", "piped_input", "read_blob", "source_of", "standard_input"]
 
-PIECE_BYTES: Final = 256 * KIB
 PIPE_WAIT_S: Final = 1.0
 """How long a pipe that nobody asked for may take to bring its first byte."""
 
 _MAGIC: Final = frozenset("*?[")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Bytes that go with a task.
-
-    Attributes:
-        name: what they are, for people.
-        size: how many.
-    """
-
-    name: str
-    size: int
-    _path: str = ""
-    _data: bytes | None = field(default=None, repr=False)
-
-    def pieces(self) -> Iterator[bytes]:
-        """Read them from the beginning, or raise `CommandError` if they are others by now."""
-        if self._data is not None:
-            yield self._data
-            return
-        left = self.size
-        try:
-            with open(self._path, "rb", buffering=0) as file:  # noqa: PTH123  # read as it was named
-                while left and (piece := file.read(min(left, PIECE_BYTES))):
-                    left -= len(piece)
-                    yield piece
-        except OSError as error:
-            raise CommandError(f"{self.name} cannot be read: {error.strerror}") from None
-        if left:
-            raise CommandError(f"{self.name} became shorter while it was sent: send it again")
-
-    @classmethod
-    def of(cls, name: str, data: bytes) -> Source:
-        """Make one of bytes that are here."""
-        return cls(name, len(data), _data=data)
 
 
 def source_of(path: str, what: str) -> Source:

@@ -14,11 +14,11 @@ from fog_compute import spawn
 from fog_compute.cli.children import LINE_BYTES, event_of
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, note
-from fog_compute.cli.lock import Free, HomeLock, where
 from fog_compute.cli.logs import open_log
 from fog_compute.cli.needs import UnmetNeeds
 from fog_compute.cli.output import write
 from fog_compute.cli.supervisor import Report, Supervisor
+from fog_compute.client.lock import Free, HomeLock, where
 from fog_compute.descriptors import LostOutput, drop_output, why
 from fog_compute.errors import FogError
 from fog_compute.first import go_below_first_process, is_first_process

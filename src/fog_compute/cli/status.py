@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fog_compute.cli.answers import CircuitCounts, ExcludedNode, PathFigures, Status
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_fields, print_json
 from fog_compute.cli.state import FogState, read_fog_state, troubles_of
+from fog_compute.client.answers import CircuitCounts, ExcludedNode, PathFigures, Status
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.units import format_bytes
 

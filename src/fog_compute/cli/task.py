@@ -6,7 +6,6 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from fog_compute.cli.answers import Made, OutputFiles, Task, TaskPage
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, TIMED_OUT, USAGE
 from fog_compute.cli.common import (
@@ -23,6 +22,7 @@ from fog_compute.cli.follow import Follower
 from fog_compute.cli.output import write
 from fog_compute.cli.outputs import OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
+from fog_compute.client.answers import Made, OutputFiles, Task, TaskPage
 from fog_compute.errors import NotFound
 from fog_compute.tasks import TaskState
 from fog_compute.text import as_named, one_line

@@ -7,11 +7,11 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from fog_compute.cli.answers import Task
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import TaskId, note
 from fog_compute.cli.output import write
 from fog_compute.cli.task import task_id_of, whole_id
+from fog_compute.client.answers import Task
 from fog_compute.errors import NotFound
 from fog_compute.text import printable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from fog_compute.cli.answers import Stage
+from fog_compute.client.answers import Stage
 from fog_compute.units import format_bytes, format_duration
 
 __all__ = ["Meter"]

@@ -7,7 +7,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fog_compute.cli.common import CommandError, JsonFlag, whole
-from fog_compute.cli.lock import Free, Holder, HomeLock
 from fog_compute.cli.needs import check_needs
 from fog_compute.cli.starting import (
     already,
@@ -17,7 +16,9 @@ from fog_compute.cli.starting import (
     start_in_background,
 )
 from fog_compute.cli.supervisor import Report, Supervisor, net_times, settings_environment
+from fog_compute.client.lock import Free, Holder, HomeLock
 from fog_compute.config import Settings, load_settings
+from fog_compute.errors import HomeUnusable
 from fog_compute.lifetime import keep_files_private, undo_inherited_signals
 from fog_compute.units import parse_duration
 
@@ -100,7 +101,7 @@ def _up(settings: Settings, report: Report, *, detach: bool) -> None:
 def _holder(lock: HomeLock) -> Holder:
     try:
         return lock.holder()
-    except CommandError:  # what cannot be seen is among the needs
+    except HomeUnusable:  # what cannot be seen is among the needs
         return Free()
 
 

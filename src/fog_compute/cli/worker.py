@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fog_compute.cli.answers import Status
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_json, print_table
+from fog_compute.client.answers import Status
 from fog_compute.units import format_bytes
 
 __all__ = ["ls"]

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Final
 
-from fog_compute.cli.lock import HomeLock
+from fog_compute.client.lock import HomeLock
 from fog_compute.layout import HomeLayout
 
 TOKEN: Final = "t" * 40

@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 import fog_compute
-from fog_compute.cli import client, run, sources
-from fog_compute.cli.answers import Made, Status
-from fog_compute.cli.common import CommandError, NotRunningError
-from fog_compute.cli.lock import Free, HeldBy, HomeLock
+from fog_compute.cli import run, sources
+from fog_compute.cli.common import CommandError
 from fog_compute.cli.patience import OutOfTime, Patience
+from fog_compute.client import backend as client
+from fog_compute.client.answers import Made, Status
+from fog_compute.client.lock import Free, HeldBy, HomeLock
+from fog_compute.errors import BackendError, FogError, HomeUnusable, NotRunning
 from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
 from tests.unit.fog_compute.cli.backends import (
@@ -38,7 +40,7 @@ TIMEOUT_S = 60
 LOOK = """
 import sys
 from pathlib import Path
-from fog_compute.cli.lock import HomeLock
+from fog_compute.client.lock import HomeLock
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.layout import HomeLayout
 lock = HomeLock(HomeLayout(Path(sys.argv[1])))
@@ -282,7 +284,7 @@ def test_damaged_file_of_a_running_backend_is_named(tmp_path: Path, name: str, t
     with backend(tmp_path):
         (tmp_path / "daemon" / name).write_text(text)
         with pytest.raises(
-            CommandError, match=rf"daemon/{name} (is damaged|holds no token): .*fog"
+            HomeUnusable, match=rf"daemon/{name} (is damaged|holds no token): .*fog"
         ):
             client.Backend(HomeLayout(tmp_path))
 
@@ -324,7 +326,7 @@ def test_inputs_that_are_too_large_together_are_refused_before_anything_is_sent(
     for name, size in (("stdin", 300), ("one", 200), ("two", 100 + beyond)):
         (tmp_path / name).write_bytes(bytes(size))
 
-    with pytest.raises(CommandError) as refused:
+    with pytest.raises(FogError) as refused:
         run.run(
             str(tmp_path / "module"),
             stdin=str(tmp_path / "stdin"),
@@ -332,10 +334,11 @@ def test_inputs_that_are_too_large_together_are_refused_before_anything_is_sent(
         )
 
     if beyond:
+        assert isinstance(refused.value, CommandError)
         assert refused.value.exit_code == 2
         assert f"together with the input {tmp_path / 'two'}: send less" in str(refused.value)
     else:  # it goes on, and finds no fog
-        assert isinstance(refused.value, NotRunningError)
+        assert isinstance(refused.value, NotRunning)
 
 
 @pytest.mark.parametrize("fog_runs", [False, True])
@@ -415,11 +418,11 @@ def test_backend_that_stays_away_is_not_called_no_fog(
     with (
         backend(tmp_path, None),
         client.Backend(HomeLayout(tmp_path)) as asking,
-        pytest.raises(CommandError, match="does not come back, and may have done") as caught,
+        pytest.raises(BackendError, match="does not come back, and may have done") as caught,
     ):
         asking.post("/api/v1/tasks", Made, {})
 
-    assert not isinstance(caught.value, NotRunningError)
+    assert not isinstance(caught.value, NotRunning)
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"tasks": [{}]}', b"[]", b"no JSON"])

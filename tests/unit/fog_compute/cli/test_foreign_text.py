@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from fog_compute.cli import main, status, task
-from fog_compute.cli.answers import Attempt, Net, Status, Worker
-from fog_compute.cli.answers import Task as TaskAnswer
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import note, print_json, print_table
 from fog_compute.cli.follow import Follower
+from fog_compute.client.answers import Attempt, Net, Status, Worker
+from fog_compute.client.answers import Task as TaskAnswer
 from fog_compute.layout import HomeLayout
 from fog_compute.server.schemas import TaskOut
 from fog_compute.tasks import Task, TaskSpec, TaskState

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fog_compute.cli.client import Backend, NotReadyError
-from fog_compute.cli.common import CommandError
-from fog_compute.cli.lock import Free, HeldBy, HeldByUnknown, HomeLock
+from fog_compute.cli.client import Backend
+from fog_compute.client.lock import Free, HeldBy, HeldByUnknown, HomeLock
+from fog_compute.errors import HomeUnusable, NotReady
 from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
 from tests.namespaces import in_pid_namespace
@@ -25,7 +25,7 @@ WAIT_S = 60
 HOLDS = """
 import os, sys
 from pathlib import Path
-from fog_compute.cli.lock import HomeLock
+from fog_compute.client.lock import HomeLock
 from fog_compute.layout import HomeLayout
 if not os.fork():
     assert os.getpid() == 2
@@ -106,7 +106,7 @@ def test_fog_whose_process_cannot_be_named_is_not_called_gone(tmp_path: Path) ->
     assert lock.take()
     (tmp_path / "fog.lock").write_text("")
 
-    with pytest.raises(NotReadyError, match="its backend does not answer yet"):
+    with pytest.raises(NotReady, match="its backend does not answer yet"):
         Backend(HomeLayout(tmp_path))
 
 
@@ -210,5 +210,5 @@ def test_home_behind_a_closed_folder_is_not_called_empty(
 def test_unusable_lock_is_named_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(CommandError, match=r"fog\.lock cannot be read: Not a directory"):
+    with pytest.raises(HomeUnusable, match=r"fog\.lock cannot be read: Not a directory"):
         holder(tmp_path / "file")

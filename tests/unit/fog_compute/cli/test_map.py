@@ -17,9 +17,9 @@ import pytest
 
 from fog_compute.cli import batches
 from fog_compute.cli.batches import _chunks
-from fog_compute.cli.lock import HomeLock
 from fog_compute.cli.main import run
 from fog_compute.cli.progress import Bar, Counts
+from fog_compute.client.lock import HomeLock
 from fog_compute.layout import HomeLayout
 from tests.unit.fog_compute.cli.backends import RESULT, TASK, announced
 from tests.unit.fog_compute.modules import COMMAND

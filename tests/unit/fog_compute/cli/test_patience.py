@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.cli import client
-from fog_compute.cli.common import CommandError
-from fog_compute.cli.lock import HomeLock
 from fog_compute.cli.patience import OutOfTime, Patience
+from fog_compute.client import backend as client
+from fog_compute.client.lock import HomeLock
+from fog_compute.errors import BackendError
 from fog_compute.layout import HomeLayout
 from tests.unit.fog_compute.cli.backends import TASK, WORDCOUNT, announced, backend
 from tests.unit.fog_compute.modules import command_of
@@ -112,12 +112,12 @@ def test_answer_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         client.Backend(HomeLayout(tmp_path)) as asking,
     ):
         assert asking.get("/x", dict[str, int]) == {"x": 1}
-        with pytest.raises(CommandError, match="is it another program"):
+        with pytest.raises(BackendError, match="is it another program"):
             asking.get("/x", dict[str, int])
         taken = bytearray()
         asking.stream("/x", taken.extend, 1000)
         assert taken == fits
-        with pytest.raises(CommandError, match="is it another program"):
+        with pytest.raises(BackendError, match="is it another program"):
             asking.stream("/x", taken.extend, 1000)
         assert len(taken) <= 2000
 

@@ -9,14 +9,13 @@ from typing import Final
 import httpx2
 import pytest
 
-from fog_compute.cli import client
-from fog_compute.cli.answers import Made
 from fog_compute.cli.client import Backend
-from fog_compute.cli.common import CommandError, NotRunningError
 from fog_compute.cli.follow import Follower
-from fog_compute.cli.lock import Free, HeldByUnknown, HomeLock
 from fog_compute.cli.patience import Patience
-from fog_compute.errors import STOPPING, ServiceUnavailable
+from fog_compute.client import backend as client
+from fog_compute.client.answers import Made
+from fog_compute.client.lock import Free, HeldByUnknown, HomeLock
+from fog_compute.errors import STOPPING, BackendError, NotRunning, ServiceUnavailable
 from fog_compute.layout import HomeLayout
 from tests.unit.fog_compute.cli.backends import announced
 
@@ -60,11 +59,11 @@ def test_task_is_asked_for_again_under_the_same_key(tmp_path: Path, breaking: Br
 def test_request_that_may_have_arrived_is_not_repeated(tmp_path: Path, breaking: Breaking) -> None:
     with (
         Backend(HomeLayout(tmp_path)) as backend,
-        pytest.raises(CommandError, match="may be done or not: see `fog task ls`") as caught,
+        pytest.raises(BackendError, match="may be done or not: see `fog task ls`") as caught,
     ):
         backend.post("/api/v1/tasks/t/cancel", Made)
 
-    assert not isinstance(caught.value, NotRunningError)
+    assert not isinstance(caught.value, NotRunning)
     assert len(breaking.asked) == 1
 
 
@@ -82,7 +81,7 @@ def test_who_follows_a_task_learns_that_it_goes_on_with_the_next_start(
 
     with (
         Backend(HomeLayout(tmp_path)) as backend,
-        pytest.raises(NotRunningError, match=r"stopped; task 01k goes on with the next `fog up`"),
+        pytest.raises(NotRunning, match=r"stopped; task 01k goes on with the next `fog up`"),
     ):
         Follower(backend, "01k", as_json=True).follow(Patience(None))
 

@@ -16,7 +16,9 @@ import pytest
 
 from fog_compute.cli import sources
 from fog_compute.cli.common import CommandError
-from fog_compute.cli.sources import Inputs, Source, piped_input, source_of
+from fog_compute.cli.sources import Inputs, piped_input, source_of
+from fog_compute.client.sources import Source
+from fog_compute.errors import Unreadable
 
 from .backends import TASK, backend
 
@@ -102,7 +104,7 @@ def test_more_files_than_a_task_may_have_are_refused_before_they_are_looked_at(h
 def test_a_file_that_becomes_shorter_is_not_sent_as_it_was(here: Path) -> None:
     source = source_of("one.txt", "input")
     (here / "one.txt").write_text("x")
-    with pytest.raises(CommandError, match="became shorter"):
+    with pytest.raises(Unreadable, match="became shorter"):
         list(source.pieces())
     (here / "one.txt").write_text("x" * 1000)
     assert b"".join(source.pieces()) == b"x" * 7

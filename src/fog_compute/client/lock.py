@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from fog_compute.cli.common import CommandError
+from fog_compute.errors import HomeUnusable
 from fog_compute.layout import HomeLayout
 from fog_compute.locking import take_lock, try_lock
 from fog_compute.processes import ProcessMark
@@ -79,14 +79,14 @@ class HomeLock:
         """Who holds the lock.
 
         Raises:
-            CommandError: that cannot be seen; the text names the path and the reason.
+            HomeUnusable: that cannot be seen; the text names the path and the reason.
         """
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return Free()
         except OSError as error:
-            raise CommandError(f"{self._path} cannot be read: {error.strerror}") from error
+            raise HomeUnusable(f"{self._path} cannot be read: {error.strerror}") from error
         try:
             return self._holder(descriptor)
         finally:
@@ -127,12 +127,12 @@ class HomeLock:
         except (ValueError, RecursionError):
             return HeldByUnknown(_NAMELESS)
         except OSError as error:
-            raise CommandError(f"{self._path} cannot be read: {error.strerror}") from error
+            raise HomeUnusable(f"{self._path} cannot be read: {error.strerror}") from error
         if (place := mark.elsewhere()) is not None:
             return HeldByUnknown(f"process {mark.pid} {place}")
         if not mark.alive():
             return HeldByUnknown(_NAMELESS)
         return HeldBy(mark)
 
-    def _unusable(self, error: OSError) -> CommandError:
-        return CommandError(f"{self._path} cannot be locked: {error.strerror}")
+    def _unusable(self, error: OSError) -> HomeUnusable:
+        return HomeUnusable(f"{self._path} cannot be locked: {error.strerror}")

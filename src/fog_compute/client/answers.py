@@ -11,7 +11,7 @@ from typing import Final, NoReturn, TypedDict, TypeVar, cast
 
 import msgspec
 
-from fog_compute.cli.common import CommandError
+from fog_compute.errors import BackendError
 from fog_compute.text import one_line
 
 __all__ = [
@@ -286,17 +286,17 @@ def parse(data: bytes, shape: type[T]) -> T:
     """Read an answer, all of it; what a command will pick is there and of its type.
 
     Raises:
-        CommandError: it is no JSON, or not of this shape.
+        BackendError: it is no JSON, or not of this shape.
     """
     try:
         body = json.loads(data, parse_constant=_no_number)
         msgspec.convert(body, shape)
     except msgspec.ValidationError as error:
-        raise CommandError(
+        raise BackendError(
             f"the backend's answer cannot be used ({one_line(str(error))}): {ANOTHER_PROGRAM}"
         ) from None
     except (ValueError, RecursionError):
-        raise CommandError(f"the backend's answer cannot be read: {ANOTHER_PROGRAM}") from None
+        raise BackendError(f"the backend's answer cannot be read: {ANOTHER_PROGRAM}") from None
     return cast("T", body)
 
 

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import httpx2
 
-from fog_compute.cli.common import CommandError
+from fog_compute.errors import HomeUnusable
 from fog_compute.layout import HomeLayout
 from fog_compute.locking import try_lock
 from fog_compute.reading import STATE_BYTES, open_state, read_descriptor, read_token
@@ -52,7 +52,7 @@ class Connection:
 
         Raises:
             Absent: there is none.
-            CommandError: that cannot be seen; the text names the path and the reason.
+            HomeUnusable: that cannot be seen; the text names the path and the reason.
         """
         path = layout.server_file
         try:
@@ -71,12 +71,12 @@ class Connection:
         except FileNotFoundError:
             raise Absent(gone=False) from None
         except ValueError:
-            raise CommandError(
+            raise HomeUnusable(
                 f"{layout.token_file} holds no token: run `fog down`, delete it, and run `fog up`"
             ) from None
         except OSError as error:
             place = error.filename or path
-            raise CommandError(f"{place} cannot be read: {error.strerror}") from error
+            raise HomeUnusable(f"{place} cannot be read: {error.strerror}") from error
 
     @property
     def http(self) -> httpx2.Client:
@@ -105,7 +105,7 @@ def _url_of(data: bytes, path: Path) -> httpx2.URL:
         url = httpx2.URL(json.loads(data)["url"])
         if url.scheme == "http" and url.host:
             return url
-    raise CommandError(f"{path} is damaged: `fog down` and `fog up` write it anew")
+    raise HomeUnusable(f"{path} is damaged: `fog down` and `fog up` write it anew")
 
 
 def _is_unlocked(descriptor: int) -> bool:

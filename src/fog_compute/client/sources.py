@@ -1,0 +1,50 @@
+"""Bytes that go with a task, read piece by piece when they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from fog_compute.errors import Unreadable
+from fog_compute.units import KIB
+
+__all__ = ["Source"]
+
+PIECE_BYTES: Final = 256 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Bytes that go with a task.
+
+    Attributes:
+        name: what they are, for people.
+        size: how many.
+    """
+
+    name: str
+    size: int
+    _path: str = ""
+    _data: bytes | None = field(default=None, repr=False)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read them from the beginning, or raise `Unreadable` if they are others by now."""
+        if self._data is not None:
+            yield self._data
+            return
+        left = self.size
+        try:
+            with open(self._path, "rb", buffering=0) as file:  # noqa: PTH123  # read as it was named
+                while left and (piece := file.read(min(left, PIECE_BYTES))):
+                    left -= len(piece)
+                    yield piece
+        except OSError as error:
+            raise Unreadable(f"{self.name} cannot be read: {error.strerror}") from None
+        if left:
+            raise Unreadable(f"{self.name} became shorter while it was sent: send it again")
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> Source:
+        """Make one of bytes that are here."""
+        return cls(name, len(data), _data=data)
