@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
 import betanet
+from fog_compute.config import Settings
+from fog_compute.levels import PrivacyLevel
+from fog_compute.server.services import ServiceManager, get_service
 from fog_compute.vpn.betanet import BetanetService
 
 pytestmark = pytest.mark.asyncio
@@ -53,3 +58,26 @@ async def test_a_thousand_packets_show_in_the_stats(valid: bool) -> None:
         assert stats["packets_processed"] == 1000
         assert stats["packets_dropped"] == (0 if valid else 1000)
         assert stats["throughput_pps"] > 1000
+
+
+async def test_services_by_name_send_through_circuits_of_every_level(
+    localnet: Path, tmp_path: Path
+) -> None:
+    async with ServiceManager(Settings(home=tmp_path, net=localnet)) as services:
+        async with asyncio.timeout(60):
+            while not services.healthy:
+                await asyncio.sleep(0.02)
+        betanet_service = get_service("betanet")
+        assert isinstance(betanet_service, BetanetService)
+        circuit_service = get_service("onion_circuit")
+
+        circuit_id = await circuit_service.create_circuit(PrivacyLevel.PRIVATE)
+        await circuit_service.send_through_circuit(circuit_id, b"secret_message")
+        async with asyncio.timeout(60):
+            while (await betanet_service.get_stats())["packets_processed"] == 0:
+                await asyncio.sleep(0.02)
+
+        for level in PrivacyLevel:
+            circuit_id = await circuit_service.create_circuit(level)
+            circuit = circuit_service.circuit_pools[level].get_circuit(circuit_id)
+            assert circuit.privacy_level == level

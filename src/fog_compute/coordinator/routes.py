@@ -32,8 +32,10 @@ class FogOnionCoordinator:
         """Route through ``router``, which follows each task to its end."""
         self._router: Final = router
 
-    async def route_task_with_privacy(self, task: TaskSpec, level: PrivacyLevel) -> str:
-        """Queue ``task`` at ``level``, wait until a worker is chosen, and return the circuit's id.
+    async def route_task_with_privacy(
+        self, task: TaskSpec, privacy_level: PrivacyLevel = PrivacyLevel.PRIVATE
+    ) -> str:
+        """Queue ``task`` at a level, wait until a worker is chosen, and return the circuit's id.
 
         Cancelled, the task stays queued and runs all the same.
 
@@ -42,5 +44,5 @@ class FogOnionCoordinator:
             NotFound: a blob of the task was not uploaded.
             ServiceUnavailable: the network cannot be joined.
         """
-        queued = await self._router.submit(dataclasses.replace(task, privacy=level))
+        queued = await self._router.submit(dataclasses.replace(task, privacy=privacy_level))
         return await self._router.circuit_of(queued.id)

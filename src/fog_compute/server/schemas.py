@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fog_compute.coordinator.attempts import Doing, Stage
 from fog_compute.coordinator.placement import WorkerState, WorkerView
 from fog_compute.levels import PrivacyLevel
-from fog_compute.server.services import ServiceState
+from fog_compute.server.parts import ServiceState
 from fog_compute.store import StoredResult, TaskEventRecord
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import (

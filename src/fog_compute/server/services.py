@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import enum
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol, Self, TypeAlias, overload
+from typing import Final, Self, TypeAlias, cast
 
 from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock, SystemClock
@@ -21,80 +19,39 @@ from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, NotFound, ServiceUnavailable
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
+from fog_compute.server.parts import (
+    ORDER,
+    Getter,
+    Name,
+    Network,
+    Service,
+    ServiceHealth,
+    ServiceState,
+    dependants,
+)
 from fog_compute.store import Store
 from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.vpn.betanet import BetanetService
-from fog_compute.vpn.directory import WorkerDirectory
 from fog_compute.vpn.network import NetworkStatus
-from fog_compute.vpn.onion import ChannelSource, OnionCircuitService
+from fog_compute.vpn.onion import OnionCircuitService
 from fog_compute.vpn.sessions import SessionManager
 
-__all__ = ["Network", "ServiceHealth", "ServiceManager", "ServiceState"]
+__all__ = ["ServiceManager", "get_service"]
 
 _log = get_logger("fog_compute.server")
 
 PROBE: Final = Backoff(0.25, 15)
 PROBE_OK_S: Final = 2.0
 
-
-class Network(ChannelSource, WorkerDirectory, Protocol):
-    """What the backend needs of a network; ``BetanetService`` is one."""
-
-    async def status(self) -> NetworkStatus:
-        """The network as this machine sees it."""
-        ...
-
-    async def close(self) -> None:
-        """Leave the network."""
-        ...
-
-
-class ServiceState(enum.StrEnum):
-    """Where a service stands."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceHealth:
-    """One service's state, and one line about it if it does not run."""
-
-    name: str
-    state: ServiceState
-    detail: str = ""
-
-
-Name: TypeAlias = Literal[
-    "store", "betanet", "onion_circuit", "sessions", "workers", "coordinator", "onion_coordinator"
-]
-Service: TypeAlias = (
-    Store
-    | Network
-    | OnionCircuitService
-    | SessionManager
-    | WorkerRegistry
-    | FogCoordinator
-    | FogOnionCoordinator
-)
-
+_Start: TypeAlias = Callable[[AsyncExitStack], Awaitable[Service]]
 _Work: TypeAlias = Coroutine[object, object, None]
 
-_ORDER: Final[tuple[Name, ...]] = (
-    "store",
-    "betanet",
-    "onion_circuit",
-    "sessions",
-    "workers",
-    "coordinator",
-    "onion_coordinator",
-)
+_started: Final[list[Callable[[str], Service]]] = []
+"""What gets services of the managers of this process that have started, the newest last."""
 
 
 class ServiceManager:
-    """Starts, watches and stops everything behind the HTTP interface.
+    """Starts, watches, restarts and stops everything behind the HTTP interface.
 
     The store must open, or nothing starts. The network may come later, or go: as long as no edge
     answers, ``betanet`` is ``starting`` with the reason, and tasks wait.
@@ -111,16 +68,28 @@ class ServiceManager:
     ) -> None:
         """Start nothing yet; ``on_crash`` is called when a service ends that never should."""
         self._settings: Final = settings
-        self._network = network
+        self._network: Final = network
         self._clock: Final = SystemClock() if clock is None else clock
         self.metrics: Final = Metrics() if metrics is None else metrics
         self.admission: Final = Admission()
         self._on_crash: Final = on_crash
-        self._services: Final[dict[Name, Service]] = {}
-        self._health: Final[dict[Name, ServiceHealth]] = {
-            name: ServiceHealth(name, ServiceState.STOPPED, "not started yet") for name in _ORDER
+        self._starts: Final[Mapping[Name, _Start]] = {
+            "store": self._start_store,
+            "betanet": self._start_betanet,
+            "onion_circuit": self._start_onion_circuit,
+            "sessions": self._start_sessions,
+            "workers": self._start_workers,
+            "fog_coordinator": self._start_fog_coordinator,
+            "fog_onion_coordinator": self._start_fog_onion_coordinator,
         }
-        self._stack: Final = AsyncExitStack()
+        self._services: Final[dict[Name, Service]] = {}
+        self._held: Final = cast("Getter", self._services.__getitem__)
+        self.get_service: Final = cast("Getter", self._get_service)
+        self._ends: Final[dict[Name, AsyncExitStack]] = {}
+        self._health: Final[dict[Name, ServiceHealth]] = {
+            name: ServiceHealth(name, ServiceState.STOPPED, "not started yet") for name in ORDER
+        }
+        self._turn: Final = asyncio.Lock()  # of who starts and stops services
         self._net_status: NetworkStatus | None = None
         self._stop: Final = asyncio.Event()
 
@@ -146,48 +115,102 @@ class ServiceManager:
             FogError: a service that must start could not; the text says which and why.
         """
         try:
-            await self._start()
+            self._settings.layout.daemon.mkdir(mode=0o700, parents=True, exist_ok=True)
+            async with self._turn:
+                for name in ORDER:
+                    await self._begin(name)
         except BaseException:
             await self.stop()
             raise
+        _started.append(self._get_service)
 
-    async def _start(self) -> None:
+    async def restart(self, name: str) -> tuple[Name, ...]:
+        """Stop a service and all that need it, and start them again; return which they are.
+
+        What they had begun is found again in the store. Cancelled: some of them do not run, and
+        say so; restart again.
+
+        Raises:
+            NotFound: there is no service of that name.
+            FogError: one could not start; it and those that need it do not run.
+        """
+        known = self._known(name)
+        names = dependants(known)
+        async with self._turn:
+            if self._stop.is_set():
+                raise ServiceUnavailable("the backend is stopping")
+            _log.info("service.restarting", service=known)
+            for each in reversed(names):
+                await self._end(each, f"{known} is being restarted")
+            for each in names:
+                await self._begin(each)
+        return names
+
+    async def _begin(self, name: Name) -> None:
+        self._set(name, ServiceState.STARTING, "it starts")
+        async with AsyncExitStack() as stack:
+            try:
+                self._services[name] = await self._starts[name](stack)
+            except BaseException as error:
+                text = error.message if isinstance(error, FogError) else type(error).__name__
+                self._set(name, ServiceState.FAILED, f"it could not start: {text}")
+                raise
+            self._ends[name] = stack.pop_all()
+        if name != "betanet":  # which runs once an edge answers
+            self._set(name, ServiceState.RUNNING)
+
+    async def _end(self, name: Name, detail: str) -> None:
+        self._services.pop(name, None)
+        # One that could not start keeps its reason, and one that crashed too.
+        if self._health[name].state is not ServiceState.FAILED:
+            self._set(name, ServiceState.STOPPED, detail)
+        if (end := self._ends.pop(name, None)) is not None:
+            await end.aclose()
+
+    async def _start_store(self, stack: AsyncExitStack) -> Store:
         settings = self._settings
-        settings.layout.daemon.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = await Store.open(
             settings.database, clock=self._clock, result_ttl_s=settings.result_ttl_s
         )
-        self._stack.push_async_callback(store.close)
-        self._up("store", store)
+        stack.push_async_callback(store.close)
+        return store
 
+    async def _start_betanet(self, stack: AsyncExitStack) -> Network:
+        settings = self._settings
         network = self._network
         if network is None:
             network = BetanetService(folder=settings.layout.clients, bootstrap=settings.bootstrap)
-        self._stack.push_async_callback(network.close)
-        self._services["betanet"] = network
+        stack.push_async_callback(network.close)
+        self._net_status = None
         self._set("betanet", ServiceState.STARTING, "joining the network")
-        self._background(self._watch_network(network), "betanet")
+        self._background(stack, self._watch_network(network), "betanet")
+        return network
 
-        onion = OnionCircuitService(network, clock=self._clock)
-        self._up("onion_circuit", onion)
-        self._background(onion.run(), "onion_circuit")
-        sessions = SessionManager(onion, clock=self._clock)
-        self._up("sessions", sessions)
-        self._background(sessions.run(), "sessions")
-        groups = KeyringFile(settings.layout.groups_file)
-        groups.load_or_make()
-        workers = WorkerRegistry(
-            MemberDirectory(network, groups.current),
+    async def _start_onion_circuit(self, stack: AsyncExitStack) -> OnionCircuitService:
+        onion = OnionCircuitService(self._held("betanet"), clock=self._clock)
+        self._background(stack, onion.run(), "onion_circuit")
+        return onion
+
+    async def _start_sessions(self, stack: AsyncExitStack) -> SessionManager:
+        sessions = SessionManager(self._held("onion_circuit"), clock=self._clock)
+        self._background(stack, sessions.run(), "sessions")
+        return sessions
+
+    async def _start_workers(self, _: AsyncExitStack) -> WorkerRegistry:
+        return WorkerRegistry(
+            MemberDirectory(self._held("betanet"), self._groups().current),
             clock=self._clock,
-            strategy=settings.strategy,
-            near=frozenset(filter(None, settings.near.split(","))),
+            strategy=self._settings.strategy,
+            near=frozenset(filter(None, self._settings.near.split(","))),
         )
-        self._up("workers", workers)
+
+    async def _start_fog_coordinator(self, stack: AsyncExitStack) -> FogCoordinator:
+        settings = self._settings
         coordinator = FogCoordinator(
-            store=store,
-            workers=workers,
-            carrier=onion,
-            keys=groups.current,
+            store=self._held("store"),
+            workers=self._held("workers"),
+            carrier=self._held("onion_circuit"),
+            keys=self._groups().current,
             tempo=Tempo(
                 lease_s=settings.lease_s,
                 request_timeout_s=settings.request_timeout_s,
@@ -198,9 +221,16 @@ class ServiceManager:
             clock=self._clock,
             metrics=self.metrics,
         )
-        self._up("coordinator", coordinator)
-        self._background(coordinator.run(), "coordinator")
-        self._up("onion_coordinator", FogOnionCoordinator(coordinator))
+        self._background(stack, coordinator.run(), "fog_coordinator")
+        return coordinator
+
+    async def _start_fog_onion_coordinator(self, _: AsyncExitStack) -> FogOnionCoordinator:
+        return FogOnionCoordinator(self._held("fog_coordinator"))
+
+    def _groups(self) -> KeyringFile:
+        groups = KeyringFile(self._settings.layout.groups_file)
+        groups.load_or_make()
+        return groups
 
     @property
     def stopping(self) -> bool:
@@ -225,11 +255,12 @@ class ServiceManager:
 
     async def stop(self) -> None:
         """Stop all services, last started first; safe to call again."""
-        await self._stack.aclose()
-        for name in _ORDER:
-            self._services.pop(name, None)
-            if self._health[name].state is not ServiceState.FAILED:
-                self._set(name, ServiceState.STOPPED, "stopped")
+        if self._get_service in _started:
+            _started.remove(self._get_service)
+        self._stop.set()
+        async with self._turn:
+            for name in reversed(ORDER):
+                await self._end(name, "stopped")
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -240,37 +271,28 @@ class ServiceManager:
         """Stop."""
         await self.stop()
 
-    @overload
-    def get_service(self, name: Literal["store"]) -> Store: ...
-    @overload
-    def get_service(self, name: Literal["betanet"]) -> Network: ...
-    @overload
-    def get_service(self, name: Literal["onion_circuit"]) -> OnionCircuitService: ...
-    @overload
-    def get_service(self, name: Literal["sessions"]) -> SessionManager: ...
-    @overload
-    def get_service(self, name: Literal["workers"]) -> WorkerRegistry: ...
-    @overload
-    def get_service(self, name: Literal["coordinator"]) -> FogCoordinator: ...
-    @overload
-    def get_service(self, name: Literal["onion_coordinator"]) -> FogOnionCoordinator: ...
-    def get_service(self, name: Name) -> Service:
+    def _get_service(self, name: str) -> Service:
         """Return a service that runs.
 
         Raises:
             NotFound: there is no service of that name.
             ServiceUnavailable: it does not run; the text says why.
         """
-        health = self._health.get(name)
-        if health is None:
-            raise NotFound(f"there is no service {name!r}: choose one of {', '.join(_ORDER)}")
+        known = self._known(name)
+        health = self._health[known]
         if health.state is not ServiceState.RUNNING:
-            raise ServiceUnavailable(f"the service {name} is {health.state}: {health.detail}")
-        return self._services[name]
+            raise ServiceUnavailable(f"the service {known} is {health.state}: {health.detail}")
+        return self._services[known]
+
+    def _known(self, name: str) -> Name:
+        for known in ORDER:
+            if known == name:
+                return known
+        raise NotFound(f"there is no service {name!r}: choose one of {', '.join(ORDER)}")
 
     def health(self) -> tuple[ServiceHealth, ...]:
         """All services in the order of their start."""
-        return tuple(self._health[name] for name in _ORDER)
+        return tuple(self._health[name] for name in ORDER)
 
     @property
     def healthy(self) -> bool:
@@ -299,15 +321,11 @@ class ServiceManager:
             _log.info("network.joined", nodes=self._net_status.node_count)
         self._set("betanet", ServiceState.RUNNING)
 
-    def _up(self, name: Name, service: Service) -> None:
-        self._services[name] = service
-        self._set(name, ServiceState.RUNNING)
-
     def _set(self, name: Name, state: ServiceState, detail: str = "") -> None:
         self._health[name] = ServiceHealth(name, state, detail)
         self.metrics.service_up.labels(name).set(state is ServiceState.RUNNING)
 
-    def _background(self, work: _Work, name: Name) -> None:
+    def _background(self, stack: AsyncExitStack, work: _Work, name: Name) -> None:
         task = asyncio.create_task(work, name=f"service-{name}")
         task.add_done_callback(lambda done: self._ended(done, name))
 
@@ -315,7 +333,7 @@ class ServiceManager:
             task.cancel()
             await asyncio.wait({task})
 
-        self._stack.push_async_callback(cancel)
+        stack.push_async_callback(cancel)
 
     def _ended(self, task: asyncio.Task[None], name: Name) -> None:
         if task.cancelled():
@@ -325,3 +343,15 @@ class ServiceManager:
         self._set(name, ServiceState.FAILED, f"it crashed: {type(error).__name__}")
         if self._on_crash is not None:
             self._on_crash()
+
+
+def _get_service(name: str) -> Service:
+    if not _started:
+        raise ServiceUnavailable(
+            "no services run in this process: `async with ServiceManager(load_settings()):` first"
+        )
+    return _started[-1](name)
+
+
+get_service: Final = cast("Getter", _get_service)
+"""Return a service of the manager that runs in this process, as `ServiceManager.get_service`."""

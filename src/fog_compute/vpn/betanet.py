@@ -128,7 +128,13 @@ class PacketOutcome(TypedDict):
 
 
 class PacketStats(TypedDict):
-    """Counters of the packet pipeline."""
+    """Counters of a service: of its pipeline, and of the packets that its clients sent.
+
+    ``packets_processed`` counts what the pipeline decided and the clients' own packets whose end is
+    known, ``packets_dropped`` what was rejected and what got lost. ``throughput_pps`` and
+    ``average_latency_ms`` are the pipeline's alone: its workers' packets a second when all have
+    work, and their mean time for one.
+    """
 
     packets_processed: int
     packets_dropped: int
@@ -190,11 +196,14 @@ class BetanetService:
         ]
 
     async def get_stats(self) -> PacketStats:
-        """Counters of the pipeline since it started."""
+        """Counters since the pipeline started and the levels' shared clients were opened."""
         stats = self.pipeline.get_stats()
+        shared = () if self._clients is None else self._clients.shared()
+        views = (view_of(client) for client in shared)
+        paths = [path for view in views if view is not None for path in view.paths]
         return PacketStats(
-            packets_processed=stats.packets_processed,
-            packets_dropped=stats.packets_dropped,
+            packets_processed=stats.packets_processed + sum(path.tries for path in paths),
+            packets_dropped=stats.packets_dropped + sum(path.lost for path in paths),
             throughput_pps=stats.throughput_pps,
             average_latency_ms=stats.average_latency_ms,
         )

@@ -240,7 +240,7 @@ class Circuit:
         return self._id
 
     @property
-    def level(self) -> PrivacyLevel:
+    def privacy_level(self) -> PrivacyLevel:
         """The level of every message of this circuit."""
         return self._level
 

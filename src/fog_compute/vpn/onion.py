@@ -73,7 +73,7 @@ class OnionCircuitService:
             for level in PrivacyLevel
         }
 
-    async def create_circuit(self, privacy_level: PrivacyLevel) -> str:
+    async def create_circuit(self, privacy_level: PrivacyLevel = PrivacyLevel.PRIVATE) -> str:
         """Make a circuit, which nobody else uses, and return its id.
 
         The id is good until :meth:`close_circuit`: when the circuit has been used enough, another

@@ -127,7 +127,7 @@ def _net(services: ServiceManager) -> NetOut | None:
         ],
         excluded=[ExcludedNodeOut(**dataclasses.asdict(node)) for node in view.excluded.values()],
         warnings=[
-            *_troubles(view.trouble or "", services.get_service("coordinator").trouble),
+            *_troubles(view.trouble or "", services.get_service("fog_coordinator").trouble),
             *([ONE_OPERATOR] if view.one_operator else []),
             *(
                 f"no path at {level.value}: {short.text}"

@@ -66,7 +66,7 @@ async def create_task(
     spec = task.to_spec()
     _check_level(services, spec.privacy)
     await services.admission.check(spec, services.get_service("store").blobs)
-    made = await services.get_service("coordinator").submit(spec, idempotency_key)
+    made = await services.get_service("fog_coordinator").submit(spec, idempotency_key)
     response.headers["location"] = f"/api/v1/tasks/{made.id}"
     shortfall = services.get_service("workers").shortfall(
         requirements_of(made, (), made.created_at)
@@ -86,7 +86,7 @@ async def create_batch(
     differing = {(spec.module, spec.kind, spec.limits.memory_bytes): spec for spec in specs}
     for spec in differing.values():
         await services.admission.check(spec, blobs)
-    coordinator, workers = services.get_service("coordinator"), services.get_service("workers")
+    coordinator, workers = services.get_service("fog_coordinator"), services.get_service("workers")
     made = await coordinator.submit_batch(specs, idempotency_key, batch.batch)
     needs = {requirements_of(task, (), task.created_at): None for task in made}
     return BatchOut(
@@ -130,7 +130,7 @@ async def list_tasks(
     before: Annotated[str | None, Query(pattern="^[0-9a-z]{1,64}$")] = None,
 ) -> TaskListOut:
     """List tasks, newest first."""
-    store, coordinator = services.get_service("store"), services.get_service("coordinator")
+    store, coordinator = services.get_service("store"), services.get_service("fog_coordinator")
     tasks = await store.tasks.list(state=state, limit=limit, before=before)
     return TaskListOut(
         tasks=[TaskOut.of(task, coordinator.waiting_reason(task)) for task in tasks],
@@ -146,7 +146,7 @@ async def show_task(
     since: Annotated[int, Query(ge=0, description="Version that the caller has.")] = 0,
 ) -> TaskDetailOut:
     """Show one task; with ``wait``, once its version is above ``since``."""
-    store, coordinator = services.get_service("store"), services.get_service("coordinator")
+    store, coordinator = services.get_service("store"), services.get_service("fog_coordinator")
     found: list[Task] = []
     if wait:
 
@@ -161,7 +161,7 @@ async def show_task(
 @router.post("/tasks/{task_id}/cancel")
 async def cancel_task(task_id: TaskId, services: Services) -> TaskDetailOut:
     """Cancel a task that is not over; its worker is told to stop."""
-    return await _detail(services, await services.get_service("coordinator").cancel(task_id))
+    return await _detail(services, await services.get_service("fog_coordinator").cancel(task_id))
 
 
 @router.get("/tasks/{task_id}/stdout", response_class=Response)
@@ -203,7 +203,7 @@ def _check_level(services: ServiceManager, level: PrivacyLevel) -> None:
 
 
 async def _detail(services: ServiceManager, task: Task) -> TaskDetailOut:
-    store, coordinator = services.get_service("store"), services.get_service("coordinator")
+    store, coordinator = services.get_service("store"), services.get_service("fog_coordinator")
     result = None
     if task.state in (TaskState.ACCEPTED, TaskState.FAILED):
         with contextlib.suppress(NotFound):

@@ -79,7 +79,11 @@ def test_free_and_held_are_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "-1", "1", str(os.getpid()), "garbage", "[" * 500, "[]", "{}", "\0" * 90]
+    "text",
+    [
+        *["", "0", "-1", "1", "garbage", "[" * 500, "[]", "{}", "\0" * 90],
+        pytest.param(str(os.getpid()), id="own"),
+    ],
 )
 def test_damaged_lock_file_names_no_process(tmp_path: Path, text: str) -> None:
     lock = HomeLock(HomeLayout(tmp_path))

@@ -698,7 +698,7 @@ async def test_route_task_with_privacy_returns_the_circuit_in_use(tmp_path: Path
         )
 
         pool = fog.onion.circuit_pools[PrivacyLevel.CONFIDENTIAL]
-        assert pool.get_circuit(circuit_id).level is PrivacyLevel.CONFIDENTIAL
+        assert pool.get_circuit(circuit_id).privacy_level is PrivacyLevel.CONFIDENTIAL
         [task] = await fog.store.tasks.list()
         assert task.spec.privacy is PrivacyLevel.CONFIDENTIAL
 

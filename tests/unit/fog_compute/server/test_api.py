@@ -641,7 +641,7 @@ async def test_tasks_survive_a_restart_of_the_backend(settings: Settings) -> Non
     async with ServiceManager(settings, network=backbone) as services:
         store = services.get_service("store")
         sha256 = await store.blobs.put(b"\0asm")
-        task = await services.get_service("coordinator").submit(TaskSpec(module=sha256))
+        task = await services.get_service("fog_coordinator").submit(TaskSpec(module=sha256))
     async with ServiceManager(settings, network=backbone) as services:
         again = await services.get_service("store").tasks.get(task.id)
 

@@ -26,7 +26,7 @@ async def test_circuit_is_found_in_the_pool_of_its_level_alone() -> None:
     circuit_id = await service.create_circuit(PrivacyLevel.PRIVATE)
 
     found = service.circuit_pools[PrivacyLevel.PRIVATE].get_circuit(circuit_id)
-    assert found.level is PrivacyLevel.PRIVATE
+    assert found.privacy_level is PrivacyLevel.PRIVATE
     for level in PrivacyLevel:
         if level is not PrivacyLevel.PRIVATE:
             with pytest.raises(CircuitError, match=level.value):

@@ -233,7 +233,7 @@ async def test_another_level_is_another_session_with_what_is_left_of_the_quota()
     status = given.manager.show(token)
     assert (status.level, status.quota_bytes, status.bytes_sent) == (SECRET, 600, 0)
     assert len(given.onion.circuit_pools[PRIVATE]) == 0
-    assert {one.level for one in given.onion.circuit_pools[SECRET]} == {SECRET}
+    assert {one.privacy_level for one in given.onion.circuit_pools[SECRET]} == {SECRET}
     with pytest.raises(SessionError, match="600 bytes left"):
         await given.manager.send(token, bytes(601))
 
