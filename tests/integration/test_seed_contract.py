@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,24 +63,40 @@ async def test_a_thousand_packets_show_in_the_stats(valid: bool) -> None:
         assert stats["throughput_pps"] > 1000
 
 
+async def test_the_example_of_the_guide_runs_as_it_is_printed(
+    localnet: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    monkeypatch.setenv("FOG_NET", str(localnet))
+    page = Path(__file__).parents[2] / "docs/guides/migrate.md"
+    example = page.read_text().split("```python\n", 1)[1].split("```", 1)[0]
+    names: dict[str, Any] = {}
+    exec("async def example():\n" + textwrap.indent(example, "    "), names)
+
+    await names["example"]()
+
+    assert re.search(r"Throughput: [0-9.]+ pkt/s", capsys.readouterr().out)
+
+
 async def test_services_by_name_send_through_circuits_of_every_level(
     localnet: Path, tmp_path: Path
 ) -> None:
     async with ServiceManager(Settings(home=tmp_path, net=localnet)) as services:
         async with asyncio.timeout(60):
-            while not services.healthy:
-                await asyncio.sleep(0.02)
+            await services.until_healthy()
         betanet_service = get_service("betanet")
-        assert isinstance(betanet_service, BetanetService)
         circuit_service = get_service("onion_circuit")
-
-        circuit_id = await circuit_service.create_circuit(PrivacyLevel.PRIVATE)
-        await circuit_service.send_through_circuit(circuit_id, b"secret_message")
-        async with asyncio.timeout(60):
-            while (await betanet_service.get_stats())["packets_processed"] == 0:
-                await asyncio.sleep(0.02)
-
         for level in PrivacyLevel:
             circuit_id = await circuit_service.create_circuit(level)
             circuit = circuit_service.circuit_pools[level].get_circuit(circuit_id)
             assert circuit.privacy_level == level
+
+        circuit_id = await circuit_service.create_circuit()
+        await circuit_service.send_through_circuit(circuit_id, b"secret_message")
+        assert isinstance(betanet_service, BetanetService)
+        async with asyncio.timeout(60):
+            while (await betanet_service.get_stats())["packets_processed"] == 0:
+                await asyncio.sleep(0.02)

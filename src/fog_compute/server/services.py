@@ -92,6 +92,7 @@ class ServiceManager:
         self._turn: Final = asyncio.Lock()  # of who starts and stops services
         self._net_status: NetworkStatus | None = None
         self._stop: Final = asyncio.Event()
+        self._changed = asyncio.Event()  # a health; each serves once
 
     @property
     def settings(self) -> Settings:
@@ -299,6 +300,11 @@ class ServiceManager:
         """Whether every service runs."""
         return all(entry.state is ServiceState.RUNNING for entry in self._health.values())
 
+    async def until_healthy(self) -> None:
+        """Wait until every service runs, for as long as it takes; cancel it to wait no longer."""
+        while not self.healthy:
+            await self._changed.wait()
+
     async def _watch_network(self, network: Network) -> None:
         """Join the network, again and again until it works, and keep its view fresh."""
         failures = 0
@@ -323,6 +329,8 @@ class ServiceManager:
 
     def _set(self, name: Name, state: ServiceState, detail: str = "") -> None:
         self._health[name] = ServiceHealth(name, state, detail)
+        self._changed.set()
+        self._changed = asyncio.Event()
         self.metrics.service_up.labels(name).set(state is ServiceState.RUNNING)
 
     def _background(self, stack: AsyncExitStack, work: _Work, name: Name) -> None:

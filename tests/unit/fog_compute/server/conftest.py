@@ -107,10 +107,7 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
         ):
             made = Api(services, backbone, app, http, stranger)
 
-            async def joined() -> bool:
-                return services.healthy
-
-            await made.until(joined)
+            await services.until_healthy()
             yield made
             for job in made.jobs:
                 job.cancel()

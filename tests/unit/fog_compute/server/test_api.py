@@ -687,8 +687,7 @@ async def test_network_without_an_edge_is_not_ready(settings: Settings) -> None:
 
         backbone.view = replace(backbone.view, edges_attached=1)
         async with asyncio.timeout(DEADLINE_S):
-            while not services.healthy:
-                await asyncio.sleep(0.01)
+            await services.until_healthy()
 
 
 async def test_worker_is_shown_with_the_beginning_of_its_key(api: Api) -> None:

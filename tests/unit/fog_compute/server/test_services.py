@@ -40,10 +40,7 @@ async def test_service_is_restarted_and_goes_on_with_what_was_begun(api: Api, na
 
     again = await services.restart(name)
 
-    async def joined() -> bool:
-        return services.healthy
-
-    await api.until(joined)
+    await services.until_healthy()
     assert again == dependants(name)
     for each in ORDER:
         # The network of the test is handed over, and stays the same.
