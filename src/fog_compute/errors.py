@@ -12,6 +12,7 @@ from typing import Final
 
 __all__ = [
     "EXHAUSTED",
+    "PROBLEM",
     "STOPPING",
     "BackendError",
     "ChannelDown",
@@ -34,7 +35,10 @@ __all__ = [
     "is_exhaustion",
 ]
 
-STOPPING: Final = "urn:fog-compute:problem:stopping"
+PROBLEM: Final = "urn:fog-compute:problem:"
+"""What the type of every problem begins with, in the backend's answers and in commands' JSON."""
+
+STOPPING: Final = f"{PROBLEM}stopping"
 """The kind of the problem with which a backend answers that is on its way out."""
 
 
@@ -64,6 +68,12 @@ class FogError(Exception):
     def message(self) -> str:
         """The one line."""
         return str(self)
+
+    @property
+    def problem(self) -> str:
+        """The type of problem that it is, for programs."""
+        words = "".join(f"-{c.lower()}" if c.isupper() else c for c in type(self).__name__)
+        return PROBLEM + words.lstrip("-")
 
 
 class ConfigError(FogError):
@@ -128,6 +138,16 @@ class NotReady(FogError):
 
 class BackendError(FogError):
     """A backend cannot be reached, or what it answers cannot be used; the text says why."""
+
+    def __init__(self, message: str, problem: str = "") -> None:
+        """``problem`` is the type that the backend's own answer gave."""
+        super().__init__(message)
+        self._problem = problem
+
+    @property
+    def problem(self) -> str:
+        """The type of problem that it is, for programs."""
+        return self._problem or super().problem
 
 
 class Unreadable(FogError):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 from cyclopts import Parameter, Token
 
-from fog_compute.cli.codes import FAILED
+from fog_compute.cli.codes import FAILED, INTERRUPTED, NOT_RUNNING, TIMED_OUT, USAGE
 from fog_compute.cli.output import is_terminal, speaks_unicode, write
 from fog_compute.descriptors import LINE_LENGTH, tell
-from fog_compute.errors import FogError
+from fog_compute.errors import PROBLEM, FogError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.text import escape_json, one_line
 
@@ -69,12 +69,41 @@ def whole(_: object, tokens: Sequence[Token]) -> int:
     return int(text)
 
 
-class CommandError(FogError):
-    """Ends a command with one line and an exit code."""
+_BY_CODE: Final[Mapping[int, str]] = {
+    FAILED: "failed",
+    USAGE: "usage",
+    NOT_RUNNING: "not-running",
+    TIMED_OUT: "timed-out",
+    INTERRUPTED: "interrupted",
+}
 
-    def __init__(self, message: str, exit_code: int = FAILED) -> None:
+
+class CommandError(FogError):
+    """Ends a command with one line and an exit code.
+
+    Attributes:
+        exit_code: the command's.
+        beside: members of the JSON object that tells of the error with ``--json``, beside it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        exit_code: int = FAILED,
+        *,
+        kind: str = "",
+        beside: Mapping[str, object] | None = None,
+    ) -> None:
+        """``kind`` is a type of problem, whole or its last word; by default the exit code's."""
         super().__init__(message)
         self.exit_code = exit_code
+        self.beside = beside or {}
+        self._kind = kind or _BY_CODE.get(exit_code, "failed")
+
+    @property
+    def problem(self) -> str:
+        """The type of problem that it is, for programs."""
+        return self._kind if ":" in self._kind else PROBLEM + self._kind
 
 
 def note(text: str) -> None:

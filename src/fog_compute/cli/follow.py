@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
-from fog_compute.cli.common import LINE_LENGTH, note, print_json
+from fog_compute.cli.common import LINE_LENGTH, CommandError, note, print_json
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.cli.outputs import OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
@@ -78,27 +78,44 @@ class Follower:
                     )
             patience.end()
         except OutOfTime:
-            note(
+            raise CommandError(
                 f"task {self._id} is not over after {format_duration(patience.seconds or 0)} and"
-                f" goes on: see it with `fog task show {self._id} --wait`"
-            )
-            return TIMED_OUT
+                f" goes on: see it with `fog task show {self._id} --wait`",
+                TIMED_OUT,
+                beside={"id": self._id},
+            ) from None
         except KeyboardInterrupt:
-            note(
+            raise CommandError(
                 f"interrupted; task {self._id} goes on: see it with `fog task show {self._id}"
-                f" --wait`, stop it with `fog task cancel {self._id}`"
-            )
-            return INTERRUPTED
+                f" --wait`, stop it with `fog task cancel {self._id}`",
+                INTERRUPTED,
+                beside={"id": self._id},
+            ) from None
         except NotRunning:
             raise NotRunning(
                 f"the fog was stopped; task {self._id} goes on with the next `fog up`: then see it"
                 f" with `fog task show {self._id} --wait`"
             ) from None
-        code = self._finish(task, stdout, stderr, unwritten)
+        told = self._told(task, stdout, stderr, unwritten) if self._json else {}
+        if not self._json:
+            _print(stdout, stderr)
         if folder is None:
             self._tell_of_files(task)
         tell_unwritten(unwritten)
-        return code or (FAILED if unwritten else 0)
+        if task["state"] != "accepted":
+            message = f"task {self._id} {task['state']}: {task['reason']}"
+            raise CommandError(message, kind="task-failed", beside=told)
+        code = _exit_code(task)
+        if unwritten and not code:
+            message = f"{len(unwritten)} of the task's files are not written"
+            raise CommandError(message, kind="not-written", beside=told)
+        if self._json:
+            print_json(told)
+        if code:
+            note(
+                f"the module exited with {task['result']['exit_code'] if task['result'] else code}"
+            )
+        return code
 
     def print_id(self) -> None:
         """Print the task's id alone."""
@@ -120,25 +137,19 @@ class Follower:
                 time.sleep(PAUSE_S)  # a backend would have waited for news
             version = task["version"]
 
-    def _finish(self, task: Task, stdout: Spool, stderr: Spool, unwritten: dict[str, str]) -> int:
+    def _told(
+        self, task: Task, stdout: Spool, stderr: Spool, unwritten: dict[str, str]
+    ) -> dict[str, object]:
+        """All there is to a task, for programs."""
         result = task["result"]
-        code = _exit_code(task)
-        if self._json:
-            more = {
-                "exit_code": None if result is None else result["exit_code"],
-                "seconds": round(time.monotonic() - self._began, 3),
-            }
-            outputs = {**_text("stdout", stdout.read()), **_text("stderr", stderr.read())}
-            print_json({**task, **more, **outputs, "not_written": unwritten})
-        else:
-            for spool, put in ((stdout, write_bytes), (stderr, write_error_bytes)):
-                while piece := spool.read(SPOOL_BYTES):
-                    put(piece)
-        if task["state"] != "accepted":
-            note(f"task {self._id} {task['state']}: {task['reason']}")
-        elif code:
-            note(f"the module exited with {result['exit_code'] if result else code}")
-        return code
+        return {
+            **task,
+            "exit_code": None if result is None else result["exit_code"],
+            "seconds": round(time.monotonic() - self._began, 3),
+            **_text("stdout", stdout.read()),
+            **_text("stderr", stderr.read()),
+            "not_written": unwritten,
+        }
 
     def _output(self, stream: str, spool: Spool) -> None:
         with contextlib.suppress(NotFound):
@@ -209,8 +220,14 @@ def _spool() -> Spool:
     return SpooledTemporaryFile(SPOOL_BYTES)
 
 
+def _print(stdout: Spool, stderr: Spool) -> None:
+    for spool, put in ((stdout, write_bytes), (stderr, write_error_bytes)):
+        while piece := spool.read(SPOOL_BYTES):
+            put(piece)
+
+
 def _exit_code(task: Task) -> int:
-    if task["state"] != "accepted" or task["result"] is None:
+    if task["result"] is None:
         return FAILED
     code = task["result"]["exit_code"]
     return code if 0 <= code <= MAX_EXIT_CODE else FAILED

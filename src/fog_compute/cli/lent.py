@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from fog_compute.cli.common import JsonFlag, print_fields, print_json
+from fog_compute.cli.codes import NOT_RUNNING
+from fog_compute.cli.common import CommandError, JsonFlag, print_fields, print_json
 from fog_compute.cli.output import write
-from fog_compute.errors import NotRunning
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.locking import is_locked
 from fog_compute.units import format_bytes
@@ -42,14 +42,19 @@ def status(*, json: JsonFlag = False) -> int:
     The exit code is 3 where no worker runs.
     """
     found = _found(HomeLayout(home_from_environment()))
-    if json:
-        print_json([_as_json(one) for one in found])
-    else:
+    told = [_as_json(one) for one in found] if json else []
+    if not json:
         for number, one in enumerate(found):
             write("\n" if number else "")
             print_fields(_fields(one))
     if not any(one.runs for one in found):
-        raise NotRunning("this machine lends nothing now: `fog worker start` does")
+        raise CommandError(
+            "this machine lends nothing now: `fog worker start` does",
+            NOT_RUNNING,
+            beside={"workers": told},
+        )
+    if json:
+        print_json(told)
     return 0
 
 

@@ -10,10 +10,9 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 from typing import TYPE_CHECKING, Final
 
 from fog_compute import __version__
-from fog_compute.cli.codes import FAILED, NOT_RUNNING, OK, USAGE
+from fog_compute.cli.codes import OK
 from fog_compute.cli.output import write
-from fog_compute.descriptors import run_program, tell
-from fog_compute.errors import ConfigError, FogError, InvalidTask, NotRunning
+from fog_compute.descriptors import run_program
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _HELP: Final = """Run computations on idle machines of others; the network does not learn who asked.
+
+With `--json` a command prints one JSON document; where it fails that document has an `error` with
+`type`, `message` and `exit_code`, and the message stands on standard error too.
 
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 no fog is running, 124 out of time,
 130 interrupted. `fog run` gives the exit code of the module itself where the task ran to its
@@ -55,28 +57,25 @@ def run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         write(f"fog {__version__}\n")
         return OK
-    from cyclopts import CycloptsError  # slow; not needed for --version
+    from fog_compute.cli.failures import failure_of, report, wants_json  # slow
 
-    from fog_compute.cli.common import CommandError
+    try:
+        return _run(arguments)
+    except BaseException as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        return report(failure, as_json=wants_json(arguments))
 
+
+def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["map"] and "--" in arguments:
         # Behind the inputs, only this tells what is an argument of the module.
         at = arguments.index("--")
         arguments = [*arguments[:at], *(f"--arg={text}" for text in arguments[at + 1 :])]
-    try:
-        code = build_app()(
-            arguments, exit_on_error=False, print_error=False, result_action="return_value"
-        )
-    except CycloptsError as error:
-        return _fail(f"{error} See `fog --help`.", USAGE)
-    except CommandError as error:
-        return _fail(str(error), error.exit_code)
-    except (ConfigError, InvalidTask) as error:
-        return _fail(str(error), USAGE)
-    except NotRunning as error:
-        return _fail(str(error), NOT_RUNNING)
-    except FogError as error:
-        return _fail(str(error), FAILED)
+    code = build_app()(
+        arguments, exit_on_error=False, print_error=False, result_action="return_value"
+    )
     return code if isinstance(code, int) else OK
 
 
@@ -122,11 +121,6 @@ def build_app() -> App:
     net.command(f"{package}.net:join_net", name="join", help="Join a network with a token.")
     app.command(net)
     return app
-
-
-def _fail(message: str, code: int) -> int:
-    tell("fog", message)
-    return code
 
 
 if __name__ == "__main__":

@@ -121,6 +121,8 @@ def map_inputs(
     """
     if (module is None) == (resume is None):
         raise CommandError("give a module and inputs, or --resume with the id of a map", USAGE)
+    if module is not None and not inputs:
+        raise CommandError("there is no input: name files behind the module", USAGE)
     if cancel and resume is None:
         raise CommandError("--cancel needs --resume with the id of a map", USAGE)
     sink: Sink = _lines if json else _printed
@@ -177,8 +179,6 @@ def _planned(
     as_file: bool,
 ) -> Plan:
     """Upload a module and inputs, the same bytes once, and write down what is to be queued."""
-    if not inputs:
-        raise CommandError("there is no input: name files behind the module", USAGE)
     data = read_blob(module, "module")
     kind = kind_of(module, data, None)
     own: dict[str, str] = {}  # a script stands beside each input under its own name

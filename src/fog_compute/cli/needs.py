@@ -65,7 +65,7 @@ class UnmetNeeds(CommandError):
     """The machine is not ready; each text says what is missing and what mends it."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
+        super().__init__("; ".join(problems), kind="unmet-needs")
         self.problems = problems
 
 

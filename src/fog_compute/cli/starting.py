@@ -7,13 +7,14 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from fog_compute import spawn
 from fog_compute.cli.children import LINE_BYTES, event_of
-from fog_compute.cli.codes import USAGE
+from fog_compute.cli.codes import FAILED, USAGE
 from fog_compute.cli.common import CommandError, note
+from fog_compute.cli.failures import exit_code_of
 from fog_compute.cli.logs import open_log
 from fog_compute.cli.needs import UnmetNeeds
 from fog_compute.cli.output import write
@@ -32,19 +33,22 @@ _PARTS: Final = {"net": "local net", "backend": "backend"}
 
 @contextlib.contextmanager
 def reporting(*, as_json: bool) -> Iterator[Report]:
-    """Give the way in which events are told; an error is told that way too, and raised."""
+    """Give the way in which events are told; an error that ends them is an event too."""
     try:
         yield _report_json if as_json else _report_text
     except UnmetNeeds as error:
-        if as_json:
-            _report_json("error", {"message": str(error), "problems": error.problems})
         for problem in error.problems[:-1]:
             note(problem)
-        raise CommandError(error.problems[-1]) from None
+        problems = {"message": str(error), "problems": error.problems}
+        raise _as_event(CommandError(error.problems[-1], kind=error.problem), problems) from None
     except FogError as error:
-        if as_json:
-            _report_json("error", {"message": str(error)})
-        raise
+        raise _as_event(error, {}) from error
+
+
+def _as_event(error: FogError, more: Mapping[str, object]) -> CommandError:
+    """The error as the last event, which programs know by its name as all others."""
+    event = {"event": "error", "message": str(error), **more}
+    return CommandError(str(error), exit_code_of(error), kind=error.problem, beside=event)
 
 
 def may_stay(*, detach: bool) -> None:
@@ -109,11 +113,25 @@ def relay(process: spawn.Detached, report: Report) -> bool:
         name = str(event.pop("event"))
         if name == "error":
             process.wait()
-            raise CommandError(str(event.get("message", "it did not say why")))
+            raise _error_of(event)
         report(name, event)
         if name == "ready":
             return True
     raise CommandError(f"the fog ended with {process.wait()} before it was ready: see logs/up.log")
+
+
+def _error_of(event: Mapping[str, object]) -> CommandError:
+    """The error that ended the background process, as its own command's."""
+    message = str(event.get("message", "it did not say why"))
+    error = event.get("error")
+    if not isinstance(error, dict):
+        return CommandError(message)
+    kind, code = error.get("type"), error.get("exit_code")
+    return CommandError(
+        message,
+        code if isinstance(code, int) and code else FAILED,
+        kind=kind if isinstance(kind, str) else "",
+    )
 
 
 def _report_json(event: str, fields: dict[str, object]) -> None:

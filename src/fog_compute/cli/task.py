@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from fog_compute.cli.client import Backend
-from fog_compute.cli.codes import FAILED, TIMED_OUT, USAGE
+from fog_compute.cli.codes import TIMED_OUT, USAGE
 from fog_compute.cli.common import (
     LINE_LENGTH,
     CommandError,
@@ -135,13 +135,21 @@ def get(
             )
         wanted = [file for file in found if not paths or file["path"] in paths]
         unwritten = write_files(backend, task_id, wanted, folder)
-    if json:
-        written = [file["path"] for file in wanted if file["path"] not in unwritten]
-        print_json({"written": written, "not_written": unwritten})
-    else:
-        write(f"{len(wanted) - len(unwritten)} of {len(wanted)} files written\n")
+    written = [file["path"] for file in wanted if file["path"] not in unwritten]
+    told = {"written": written, "not_written": unwritten}
+    said = f"{len(written)} of {len(wanted)} files written"
+    if not json:
+        write(f"{said}\n")
     tell_unwritten(unwritten)
-    return FAILED if unwritten else 0
+    if unwritten:
+        raise CommandError(
+            f"{len(unwritten)} of {len(wanted)} files are not written",
+            kind="not-written",
+            beside=told,
+        )
+    if json:
+        print_json(told)
+    return 0
 
 
 def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from fog_compute.cli.client import Backend
-from fog_compute.cli.common import TaskId, note
+from fog_compute.cli.common import JsonFlag, TaskId, note, print_json
 from fog_compute.cli.output import write
 from fog_compute.cli.task import task_id_of, whole_id
 from fog_compute.client.answers import Task
@@ -28,10 +28,12 @@ def logs(
     follow: Annotated[
         bool, Parameter(name=("--follow", "-f"), negative=(), help="Go on until the task is over.")
     ] = False,
+    json: JsonFlag = False,
 ) -> int:
     """Show the last that a task wrote: its errors if there are any, else its output.
 
-    Of a running task that is what its worker told when it was last asked, 512 bytes at most.
+    Of a running task that is what its worker told when it was last asked, 512 bytes at most. With
+    --json and --follow each piece is an object of its own.
     """
     task_id = task_id_of(task_id)
     with Backend() as backend:
@@ -43,12 +45,17 @@ def logs(
                 text = _written(backend, task_id)
             else:
                 text = printable(task["log_tail"], SHOWN)
-            if new := grown(shown, text):
+            new = grown(shown, text)
+            if json and (new or task["final"] or not follow):
+                print_json({"id": task_id, "state": task["state"], "text": new})
+            elif new:
                 write(new)
             shown = text or shown
             if task["final"] or not follow:
                 break
             time.sleep(POLL_S)
+    if json:
+        return 0
     if not shown:
         note(f"task {task_id} is {task['state']}, and nothing of what it wrote is here")
     elif not shown.endswith("\n"):

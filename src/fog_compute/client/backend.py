@@ -49,6 +49,11 @@ RECONNECT_PAUSE_S: Final = 0.2
 class _Stopping(ServiceUnavailable):
     """The backend is on its way out, and will be away in a moment."""
 
+    @property
+    def problem(self) -> str:
+        """The type of problem that it is, for programs."""
+        return STOPPING
+
 
 @dataclass(frozen=True, slots=True)
 class _Body:
@@ -295,4 +300,4 @@ def _error_of(answer: httpx2.Response) -> Exception:
             needed, available = problem["needed"], problem.get("available")
             return PrivacyUnavailable(detail, needed=needed, available=available)
         case _:
-            return BackendError(detail)
+            return BackendError(detail, one_line(problem.get("type", "")))

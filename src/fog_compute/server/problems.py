@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from fog_compute.errors import (
     EXHAUSTED,
+    PROBLEM,
     ChannelError,
     ChannelTimeout,
     ConfigError,
@@ -88,7 +89,7 @@ def install_problems(app: FastAPI) -> None:
         return problem(
             status,
             error.message,
-            kind=f"urn:fog-compute:problem:{_slug(type(error).__name__)}",
+            kind=error.problem,
             needed=privacy.needed if privacy else None,
             available=privacy.available if privacy else None,
         )
@@ -101,7 +102,7 @@ def install_problems(app: FastAPI) -> None:
         return problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             f"{where}: {first['msg']}",
-            kind="urn:fog-compute:problem:invalid-request",
+            kind=f"{PROBLEM}invalid-request",
         )
 
     @app.exception_handler(HTTPException)
@@ -131,7 +132,3 @@ def install_problems(app: FastAPI) -> None:
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "the backend met an error that it did not expect: its log says more",
         )
-
-
-def _slug(name: str) -> str:
-    return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")

@@ -167,7 +167,7 @@ def backend(home: Path, *answers: Answer) -> Iterator[list[str]]:
         HTTPServer(("127.0.0.1", 0), Handler) as server,
         announced(home, f"http://127.0.0.1:{server.server_port}"),
     ):
-        serving = threading.Thread(target=server.serve_forever)
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
         serving.start()
         try:
             yield asked

@@ -11,9 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from fog_compute.cli import main, status, task
+from fog_compute.cli import status, task
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import note, print_json, print_table
+from fog_compute.cli.failures import Failure, report
 from fog_compute.cli.follow import Follower
 from fog_compute.client.answers import Attempt, Net, Status, Worker
 from fog_compute.client.answers import Task as TaskAnswer
@@ -161,7 +162,7 @@ def test_why_an_open_task_waits_is_a_bounded_line() -> None:
 def test_an_error_and_a_note_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     """INV-TASK-33."""
     note(WORDS)
-    main._fail(WORDS, 1)
+    report(Failure(WORDS, WORDS, 1), as_json=False)
     assert len(shown(capsys.readouterr().err)) == 2
 
 

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from fog_compute.cli import lent
-from fog_compute.errors import ConfigError, NotRunning
+from fog_compute.cli.common import CommandError
+from fog_compute.errors import ConfigError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.worker.protocol import Wall
 from fog_compute.worker.report import (
@@ -89,7 +90,7 @@ def test_owner_sees_level_by_level_how_the_machine_is_lent(
 def test_worker_that_does_not_run_is_listed_nowhere(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(NotRunning, match="fog worker start"):
+    with pytest.raises(CommandError, match="fog worker start"):
         lent.status()
     shown = capsys.readouterr().out
     assert f"{home} does not run" in shown

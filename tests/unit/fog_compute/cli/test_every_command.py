@@ -1,0 +1,426 @@
+"""Every command in text and as JSON, where it succeeds and where it fails: one way to report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+from cyclopts import App
+
+from fog_compute.cli import bench, main
+from fog_compute.cli.common import CommandError
+from fog_compute.cli.supervisor import Supervisor
+from fog_compute.errors import PROBLEM
+from tests.unit.fog_compute.cli.backends import (
+    CIRCUIT,
+    ID,
+    LEVEL,
+    ROW,
+    STATUS,
+    TASK,
+    WORDCOUNT,
+    Answer,
+    backend,
+)
+from tests.unit.fog_compute.cli.test_lent import REPORT
+
+BLOB: Final = {"sha256": "0" * 64}
+MADE: Final = {"id": ID, "state": "queued", "warning": ""}
+FILES: Final = {"files": [{"path": "a", "size": 1}]}
+FAILED_TASK: Final = {**TASK, "state": "failed", "reason": "out of fuel", "result": None}
+NOT_FOUND: Final = {"type": f"{PROBLEM}not-found", "status": 404, "detail": "there is no such task"}
+MISSING: Final = (404, json.dumps(NOT_FOUND).encode())
+
+
+def ok(*bodies: object) -> tuple[Answer, ...]:
+    """The answers of a backend that does what it is asked."""
+    return tuple(
+        (200, body if isinstance(body, bytes) else json.dumps(body).encode()) for body in bodies
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """How a command is made to succeed and to fail.
+
+    Attributes:
+        words: the command with arguments that succeed.
+        says: what stands in its text.
+        tells: what its JSON is about: a member of the object, or of the first of a list; a number
+            for how many there are.
+        answers: what the backend is asked, if there is one.
+        fails: the command with arguments that fail; by default the same, without a fog.
+        failing: what the backend then answers.
+        code: the exit code of the failure.
+        problem: its type.
+        prepare: makes what the success needs in a home.
+    """
+
+    words: tuple[str, ...]
+    says: str
+    tells: str | int = "id"
+    answers: tuple[Answer, ...] = ()
+    fails: tuple[str, ...] = ()
+    failing: tuple[Answer, ...] = ()
+    code: int = 3
+    problem: str = "not-running"
+    prepare: Callable[[Path, pytest.MonkeyPatch], None] | None = None
+
+
+def lends(home: Path, patch: pytest.MonkeyPatch) -> None:
+    folder = home / "lent" / "worker-0"
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_bytes(msgspec.json.encode(REPORT))
+    patch.setattr("fog_compute.cli.lent.is_locked", lambda path: True)
+
+
+def has_net(home: Path, patch: pytest.MonkeyPatch) -> None:
+    (home / "net").mkdir(parents=True)
+    edge = {"id": "e" * 64, "address": "127.0.0.1:9"}
+    net = {"network": "n", "authority": edge, "edges": [edge], "one_operator": True}
+    (home / "net" / "net.json").write_text(json.dumps(net))
+
+
+def gave_token(home: Path, patch: pytest.MonkeyPatch) -> None:
+    has_net(home, patch)
+    assert main.run(["net", "token"]) == 0
+
+
+def has_token(home: Path, patch: pytest.MonkeyPatch) -> None:
+    """A token of another home, in a file."""
+    other = home.parent / "other"
+    has_net(other, patch)
+    patch.setenv("FOG_HOME", str(other))
+    with (home.parent / "token").open("w") as file, contextlib.redirect_stdout(file):
+        assert main.run(["net", "token"]) == 0
+    patch.setenv("FOG_HOME", str(home))
+    patch.setenv("FOG_TOKEN_FILE", str(home.parent / "token"))
+
+
+def starts(home: Path, patch: pytest.MonkeyPatch) -> None:
+    """A fog whose parts are not started."""
+
+    async def run(supervisor: Supervisor) -> None:
+        supervisor._report("ready", {"url": "http://127.0.0.1:1", "seconds": 0.1})
+
+    patch.setattr(Supervisor, "run", run)
+    patch.setattr("fog_compute.cli.up.check_needs", lambda settings: None)
+    patch.setattr("fog_compute.cli.lend.check_needs", lambda settings: None)
+    patch.setattr("fog_compute.cli.up.undo_inherited_signals", lambda: None)
+    patch.setattr("fog_compute.cli.lend.undo_inherited_signals", lambda: None)
+
+
+def lends_itself(home: Path, patch: pytest.MonkeyPatch) -> None:
+    has_token(home, patch)
+    starts(home, patch)
+
+
+def stops(home: Path, patch: pytest.MonkeyPatch) -> None:
+    """A fog that ends as soon as it is told to."""
+    patch.setattr("fog_compute.cli.down._stop", lambda lock, holder, what: 0.24)
+
+
+def lent_stops(home: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("fog_compute.cli.lend.HomeLock.holder", lambda lock: None)
+    patch.setattr("fog_compute.cli.lend.stop_holder", lambda layout, what, command: 0.2)
+
+
+def measures(home: Path, patch: pytest.MonkeyPatch) -> None:
+    rate = {"per_s": 7.5, "seconds": 1.0, "failed": 0, "backend_ms": 1.0, "worker_ms": 2.0}
+    patch.setattr(bench, "_one", lambda *_: 0.25)
+    patch.setattr(bench, "_sustained", lambda *_: rate)
+
+
+CASES: Final[dict[str, Case]] = {
+    "up": Case(
+        words=("up", "--port", "0"),
+        says="ready after 0.1 s",
+        tells="url",
+        fails=("up", "--port", "99999"),
+        code=2,
+        problem="config-error",
+        prepare=starts,
+    ),
+    "down": Case(("down",), "stopped in 0.2 s", "stopped", ok("{}"), prepare=stops),
+    "status": Case(("status",), "epoch 3", "net", ok(STATUS)),
+    "run": Case(
+        words=("run", WORDCOUNT, "--stdin", "/dev/null"),
+        says="out",
+        answers=ok(BLOB, BLOB, MADE, TASK, b"out", b"err"),
+        fails=("run", WORDCOUNT, "--stdin", "/dev/null"),
+        failing=ok(BLOB, BLOB, MADE, FAILED_TASK, b"", b""),
+        code=1,
+        problem="task-failed",
+    ),
+    "map": Case(
+        words=("map", WORDCOUNT, WORDCOUNT),
+        says="out",
+        tells="task",
+        answers=ok(
+            BLOB,
+            {"batch": "b", "tasks": [ID], "warning": ""},
+            {"events": [{"task": ID, "state": "accepted"}], "next": 2},
+            TASK,
+            b"out",
+            b"err",
+        ),
+        fails=("map", WORDCOUNT),
+        code=2,
+        problem="usage",
+    ),
+    "task show": Case(
+        words=("task", "show", ID),
+        says="exit code",
+        answers=ok(TASK),
+        failing=(MISSING,),
+        code=1,
+        problem="not-found",
+    ),
+    "task ls": Case(
+        words=("task", "ls", "--state", "accepted", "--limit", "7"),
+        says="LOST TRIES",
+        tells=1,
+        answers=ok({"tasks": [ROW]}),
+        fails=("task", "ls", "--state", "lost"),
+        code=2,
+        problem="usage",
+    ),
+    "task files": Case(("task", "files", ID), "BYTES  FILE", 1, ok(FILES)),
+    "task get": Case(
+        words=("task", "get", ID, "--output-dir", "{home}/got", "--force"),
+        says="1 of 1 files written",
+        tells="written",
+        answers=ok(FILES, b"A"),
+        fails=("task", "get", ID, "nothing"),
+        failing=ok(FILES),
+        code=1,
+        problem="not-found",
+    ),
+    "task logs": Case(("task", "logs", ID), "err", "text", ok(TASK, b"err")),
+    "task cancel": Case(
+        ("task", "cancel", ID), "cancelled", "state", ok({"id": ID, "state": "cancelled"})
+    ),
+    "worker ls": Case(("worker", "ls"), "GROUPS", 1, ok(STATUS)),
+    "worker start": Case(
+        words=("worker", "start"),
+        says="ready after 0.1 s",
+        tells="event",
+        fails=("worker", "start", "--token", "/nonexistent"),
+        code=2,
+        problem="config-error",
+        prepare=lends_itself,
+    ),
+    "worker status": Case(("worker", "status"), "2 of 3 can run tasks", 1, prepare=lends),
+    "worker stop": Case(("worker", "stop"), "stopped in 0.2 s", "stopped", prepare=lent_stops),
+    "circuit ls": Case(("circuit", "ls"), "ROUND TRIP", 1, ok({"levels": [LEVEL]})),
+    "circuit show": Case(
+        words=("circuit", "show", "private"),
+        says="by token",
+        tells="each",
+        answers=ok({**LEVEL, "each": [CIRCUIT]}),
+        fails=("circuit", "show", "highest"),
+        code=2,
+        problem="usage",
+    ),
+    "bench tasks": Case(
+        words=("bench", "tasks", "--alone", "3"),
+        says="task_private_p50_ms",
+        tells="summary",
+        answers=ok(STATUS, BLOB, BLOB),
+        fails=("bench", "tasks", "--alone", "0"),
+        code=2,
+        problem="usage",
+        prepare=measures,
+    ),
+    "net token": Case(
+        words=("net", "token"),
+        says="fogt1",
+        tells="token",
+        code=2,
+        problem="config-error",
+        prepare=has_net,
+    ),
+    "net tokens": Case(
+        words=("net", "tokens"),
+        says="GROUPS",
+        tells=1,
+        fails=("net", "tokens", "--all"),
+        code=2,
+        problem="usage",
+        prepare=gave_token,
+    ),
+    "net revoke": Case(
+        words=("net", "revoke", "{token}"),
+        says="is revoked",
+        tells="revoked",
+        fails=("net", "revoke", "0" * 16),
+        code=2,
+        problem="usage",
+        prepare=gave_token,
+    ),
+    "net groups": Case(
+        words=("net", "groups"),
+        says="local",
+        tells=1,
+        fails=("net", "groups", "more"),
+        code=2,
+        problem="usage",
+        prepare=gave_token,
+    ),
+    "net join": Case(
+        words=("net", "join"),
+        says="joined the network n",
+        tells="network",
+        fails=("net", "join", "--token", "fogt1abc"),
+        code=2,
+        problem="config-error",
+        prepare=has_token,
+    ),
+}
+
+
+def commands(app: App, *before: str) -> Iterator[str]:
+    """Every command that the parser knows."""
+    words = [word for word in app if not word.startswith("-")]
+    if not words:
+        yield " ".join(before)
+    for word in words:
+        yield from commands(app[word], *before, word)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder for commands in this process."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("FOG_HOME", str(home))
+    monkeypatch.setenv("NO_COLOR", "1")
+    mask = os.umask(0o077)
+    yield home
+    os.umask(mask)
+
+
+def filled(words: tuple[str, ...], home: Path) -> list[str]:
+    """A command with what only the home knows."""
+    given = home / "tokens.json"
+    token = json.loads(given.read_bytes())[-1]["id"] if given.exists() else ""
+    return [word.format(home=home, token=token) for word in words]
+
+
+def test_every_command_has_a_case() -> None:
+    assert sorted(commands(main.build_app())) == sorted(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_command_succeeds(
+    name: str,
+    as_json: bool,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    case = CASES[name]
+    if case.prepare is not None:
+        case.prepare(home, monkeypatch)
+        capsys.readouterr()
+    with backend(home, *case.answers) if case.answers else contextlib.nullcontext():
+        code = main.run([*filled(case.words, home), *(["--json"] if as_json else [])])
+    done = capsys.readouterr()
+    assert code == 0, done.err
+    if not as_json:
+        assert case.says in done.out
+        return
+    told = json.loads(done.out.splitlines()[-1])
+    if isinstance(case.tells, int):
+        assert len(told) == case.tells
+    else:
+        assert case.tells in told
+    assert "error" not in told
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_command_fails_alike_in_text_and_in_json(
+    name: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = CASES[name]
+    arguments = filled(case.fails or case.words, home)
+    told: list[tuple[str, str]] = []
+    for more in ([], ["--json"]):
+        with backend(home, *case.failing) if case.failing else contextlib.nullcontext():
+            assert main.run([*arguments, *more]) == case.code
+        told.append(capsys.readouterr())
+    (_, said), (document, said_with_json) = told
+    error = json.loads(document)["error"]
+    assert document.count("\n") == 1
+    assert error["type"] == PROBLEM + case.problem
+    assert error["exit_code"] == case.code
+    assert said == said_with_json == f"fog: {error['message']}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["walk"], "fog --help"),
+        (["run"], "fog run --help"),
+        (["task", "sow"], "fog task --help"),
+        (["task", "ls", "--limit", "x"], "fog task ls --help"),
+    ],
+)
+def test_wrong_usage_points_to_the_help_of_the_command_that_was_meant(
+    arguments: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run([*arguments, "--json"]) == 2
+    done = capsys.readouterr()
+    assert done.err.endswith(f"See `{command}`.\n")
+    assert json.loads(done.out)["error"]["type"] == f"{PROBLEM}usage"
+
+
+def test_what_a_module_is_given_asks_for_no_json(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["run", "/nonexistent", "--", "--json"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind"),
+    [
+        (CommandError("x", 124), 124, "timed-out"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (FileNotFoundError(2, "No such file", "/a"), 1, "system"),
+        (MemoryError(), 1, "exhausted"),
+    ],
+)
+def test_whatever_ends_a_command_has_a_type(
+    error: BaseException,
+    code: int,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(arguments: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(main, "_run", fail)
+    assert main.run(["status", "--json"]) == code
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert (told["type"], told["exit_code"]) == (PROBLEM + kind, code)
+
+
+def test_fault_of_a_command_itself_is_not_called_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(arguments: Any) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(main, "_run", fail)
+    with pytest.raises(ZeroDivisionError):
+        main.run(["status", "--json"])
