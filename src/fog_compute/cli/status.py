@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_fields, print_json
 from fog_compute.cli.state import FogState, read_fog_state, troubles_of
-from fog_compute.client.answers import CircuitCounts, ExcludedNode, PathFigures, Status
+from fog_compute.client.answers import CircuitCounts, Damaged, ExcludedNode, PathFigures, Status
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.units import format_bytes
 
-__all__ = ["excluded_line", "status"]
+__all__ = ["damaged_lines", "excluded_line", "status"]
+
+DAMAGED_SHOWN: Final = 10
 
 
 def status(*, json: JsonFlag = False) -> int:
@@ -46,7 +50,19 @@ def _print(layout: HomeLayout, state: FogState | None, report: Status) -> None:
         lines.append(("", text))
     counts = ", ".join(f"{count} {name}" for name, count in report["tasks"].items() if count)
     lines.append(("tasks", counts or "none yet"))
+    lines += damaged_lines(report["damaged"])
     print_fields(lines)
+
+
+def damaged_lines(rows: list[Damaged]) -> list[tuple[str, str]]:
+    """Name rows that cannot be read, the first of them."""
+    lines = [
+        ("" if number else "damaged", f"{row['table']} {row['key']}: {row['reason']}")
+        for number, row in enumerate(rows[:DAMAGED_SHOWN])
+    ]
+    if more := len(rows) - len(lines):
+        lines.append(("", f"and {more} more: `fog db check` names them"))
+    return lines
 
 
 def _circuit_lines(levels: dict[str, CircuitCounts]) -> list[tuple[str, str]]:

@@ -263,6 +263,14 @@ class LevelList(TypedDict):
     levels: list[LevelCircuits]
 
 
+class Damaged(TypedDict):
+    """A row of the database that cannot be read."""
+
+    table: str
+    key: str
+    reason: str
+
+
 class Status(TypedDict):
     """Everything at a glance."""
 
@@ -271,6 +279,7 @@ class Status(TypedDict):
     workers: list[Worker]
     tasks: dict[str, int]
     circuits: dict[str, CircuitCounts]
+    damaged: list[Damaged]
 
 
 class Problem(TypedDict, total=False):

@@ -7,6 +7,7 @@ relied on.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,13 +17,15 @@ from fog_compute.clock import Clock
 from fog_compute.coordinator.attempts import OpenAttempt
 from fog_compute.errors import NotFound
 from fog_compute.observability import get_logger
-from fog_compute.store import Change, Conflict, Store
+from fog_compute.store import Change, Conflict, Failed, RowDamaged, Store
 from fog_compute.store.changes import names_of
 from fog_compute.tasks import WAITING_TASK_STATES, Attempt, Task
 
 __all__ = ["Ledger", "Listener"]
 
 _log = get_logger("fog_compute.coordinator")
+
+ATTEMPT_DAMAGED: Final = "the database has no whole row of its attempt any more: submit it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,15 @@ class Ledger:
         """
         await self._store.touch()
         tasks = {task.id: task for task in await self._store.tasks.with_open_attempts()}
+        # A task whose row is damaged is left out; one whose attempt's row is has its end.
+        rows = [one for one in await self._store.attempts.open_attempts() if one.task_id in tasks]
+        whole = {row.task_id for row in rows}
+        lost = [task for id_, task in tasks.items() if id_ not in whole]
+        for task in (*lost, *await self._store.tasks.stranded()):
+            with contextlib.suppress(Conflict, NotFound, RowDamaged):
+                await self._store.apply([Failed(task.id, ATTEMPT_DAMAGED)])
         until = self._clock.now() + self._longest
-        for row in await self._store.attempts.open_attempts():
+        for row in rows:
             self._begin(tasks[row.task_id], row, until)
 
     async def apply(self, changes: Sequence[Change]) -> None:

@@ -414,6 +414,14 @@ class CircuitCountsOut(_Out):
     in_flight: int
 
 
+class DamagedOut(_Out):
+    """A row of the database that cannot be read, and is left out wherever rows are listed."""
+
+    table: str
+    key: str
+    reason: str
+
+
 class StatusOut(_Out):
     """Everything at a glance."""
 
@@ -425,6 +433,7 @@ class StatusOut(_Out):
     tasks: dict[TaskState, int]
     levels: dict[PrivacyLevel, LevelOut]
     circuits: dict[PrivacyLevel, CircuitCountsOut] = Field(description="Of levels in use.")
+    damaged: list[DamagedOut] = Field(description="Damaged rows that were met, up to 1000.")
 
 
 class HealthOut(_Out):

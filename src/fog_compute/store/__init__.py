@@ -20,6 +20,7 @@ from fog_compute.store.changes import (
     Started,
     Written,
 )
+from fog_compute.store.damage import Damaged, RowDamaged
 from fog_compute.store.events import Events, TaskEventRecord
 from fog_compute.store.repositories import (
     Attempts,
@@ -38,6 +39,7 @@ __all__ = [
     "Cancelled",
     "Change",
     "Conflict",
+    "Damaged",
     "Declined",
     "Events",
     "Failed",
@@ -50,6 +52,7 @@ __all__ = [
     "Results",
     "Retried",
     "Room",
+    "RowDamaged",
     "Settled",
     "Started",
     "Statistics",

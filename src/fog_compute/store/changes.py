@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from fog_compute.errors import NotFound, StoreError
 from fog_compute.levels import PrivacyLevel
+from fog_compute.store.damage import RowDamaged
 from fog_compute.tasks.model import (
     OPEN_ATTEMPT_STATES,
     WAITING_TASK_STATES,
@@ -195,6 +196,7 @@ class Rows:
     statistics: dict[PrivacyLevel, LevelDelta] = field(default_factory=dict)
     history: list[Task] = field(default_factory=list)  # each state that a task came to
     keys: dict[str, MadeUnder] = field(default_factory=dict)
+    damaged: dict[str, RowDamaged] = field(default_factory=dict)  # by id or handle, never changed
 
     def fork(self) -> Rows:
         """Return a copy to try changes on."""
@@ -205,6 +207,7 @@ class Rows:
             dict(self.statistics),
             list(self.history),
             dict(self.keys),
+            self.damaged,
         )
 
     def since(self, before: Rows) -> Written:
@@ -215,18 +218,18 @@ class Rows:
         return Written(tuple(tasks), tuple(attempts))
 
     def task(self, task_id: str) -> Task:
-        """Return a task, or raise `NotFound`."""
+        """Return a task, or raise `NotFound` or `RowDamaged`."""
         try:
             return self.tasks[task_id]
         except KeyError:
-            raise NotFound(f"there is no task {task_id}") from None
+            raise self.damaged.get(task_id) or NotFound(f"there is no task {task_id}") from None
 
     def open_attempt(self, handle: str) -> tuple[Task, Attempt]:
         """Return the attempt and its task; raise unless it is the task's present attempt."""
         try:
             attempt = self.attempts[handle]
         except KeyError:
-            raise NotFound(f"there is no attempt {handle}") from None
+            raise self.damaged.get(handle) or NotFound(f"there is no attempt {handle}") from None
         task = self.task(attempt.task_id)
         if attempt.state not in OPEN_ATTEMPT_STATES or task.attempt != handle:
             raise Conflict(f"attempt {handle} is {attempt.state} and no longer open")

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Engine, RowMapping, select
 
 from fog_compute.store import schema
+from fog_compute.store.damage import Damaged, Damages, RowDamaged
 from fog_compute.store.reader import Reader
 from fog_compute.store.repositories import Tasks
+from fog_compute.store.rows import BROKEN, Types, check_types
 from fog_compute.tasks.model import Task, TaskState
 
 
@@ -34,9 +37,9 @@ class Events(Reader):
 
     __slots__ = ("_tasks", "_waiters")
 
-    def __init__(self, engine: Engine, tasks: Tasks) -> None:
+    def __init__(self, engine: Engine, damages: Damages, tasks: Tasks) -> None:
         """Read from ``engine``."""
-        super().__init__(engine)
+        super().__init__(engine, damages)
         self._tasks = tasks
         # By the id of a task or of a batch; None for any.
         self._waiters: dict[str | None, set[asyncio.Event]] = {}
@@ -48,17 +51,22 @@ class Events(Reader):
             .where(schema.events.c.task_id == task_id)
             .order_by(schema.events.c.version)
         )
-        return [_record(row) for row in await self.rows(query)]
+        return self._damages.whole(await self.rows(query), event_of)
 
     async def after(
         self, since: int, limit: int, *, batch: str | None = None
     ) -> list[TaskEventRecord]:
         """Return what happened after the event ``since``, oldest first; of one batch or of all."""
         columns = schema.events.c
-        query = select(schema.events).where(columns.seq > since).order_by(columns.seq).limit(limit)
-        if batch is not None:
-            query = query.where(columns.batch == batch)
-        return [_record(row) for row in await self.rows(query)]
+        while True:
+            query = select(schema.events).where(columns.seq > since)
+            if batch is not None:
+                query = query.where(columns.batch == batch)
+            rows = await self.rows(query.order_by(columns.seq).limit(limit))
+            found = self._damages.whole(rows, event_of)
+            if found or not rows:
+                return found
+            since = rows[-1]["seq"]  # all of them are damaged: what is behind them?
 
     async def wait_after(
         self, since: int, limit: int, timeout_s: float, *, batch: str | None = None
@@ -120,13 +128,29 @@ class Events(Reader):
                 del self._waiters[name]
 
 
-def _record(row: RowMapping) -> TaskEventRecord:
-    return TaskEventRecord(
-        seq=row["seq"],
-        task_id=row["task_id"],
-        version=row["version"],
-        state=TaskState(row["state"]),
-        attempt=row["attempt"],
-        reason=row["reason"],
-        at=row["at"],
-    )
+def event_of(row: RowMapping) -> TaskEventRecord:
+    """Return the event of a row.
+
+    Raises:
+        RowDamaged: it cannot be read.
+    """
+    try:
+        check_types(row, _TYPES)
+        return TaskEventRecord(
+            seq=row["seq"],
+            task_id=row["task_id"],
+            version=row["version"],
+            state=TaskState(row["state"]),
+            attempt=row["attempt"],
+            reason=row["reason"],
+            at=row["at"],
+        )
+    except BROKEN as err:
+        raise RowDamaged(Damaged.of("events", row["seq"], err)) from err
+
+
+_TYPES: Final[Types] = {
+    **dict.fromkeys(("task_id", "reason"), (str,)),
+    **dict.fromkeys(("seq", "version"), (int,)),
+    "at": (datetime,),
+}

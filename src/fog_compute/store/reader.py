@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from sqlalchemy import CompoundSelect, Engine, RowMapping, Select
+from sqlalchemy import CompoundSelect, Connection, Engine, RowMapping, Select
+from sqlalchemy.exc import OperationalError
 
+from fog_compute.store.damage import Damages
 from fog_compute.store.failures import refusals
 from fog_compute.threads import in_thread
 
@@ -19,10 +21,12 @@ class Reader:
     A query is one visit to a thread, whatever it takes there: a visit costs more than most queries.
     """
 
-    __slots__ = ("_engine",)
+    __slots__ = ("_damages", "_engine")
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, damages: Damages) -> None:
+        """Read from ``engine``; what cannot be read is named in ``damages``."""
         self._engine = engine
+        self._damages = damages
 
     async def rows(self, query: Query) -> Sequence[RowMapping]:
         """Return the rows of a query.
@@ -35,4 +39,31 @@ class Reader:
 
     def _read(self, query: Query) -> Sequence[RowMapping]:
         with self._engine.connect() as connection:
-            return connection.execute(query).mappings().all()
+            return fetch(connection, query)
+
+
+def fetch(connection: Connection, query: Query) -> Sequence[RowMapping]:
+    """Return the rows of a query, also where one of them holds text that is none.
+
+    SQLite keeps such text, and its driver then refuses all rows; half a character stands for what
+    cannot be read, which whoever reads the row finds.
+    """
+    try:
+        return connection.execute(query).mappings().all()
+    except OperationalError as err:
+        if not str(err.orig).startswith(_NO_TEXT):
+            raise
+    driver = connection.connection.driver_connection
+    usual = getattr(driver, "text_factory", str)
+    setattr(driver, "text_factory", _half_characters)  # noqa: B010  # of this driver alone
+    try:
+        return connection.execute(query).mappings().all()
+    finally:
+        setattr(driver, "text_factory", usual)  # noqa: B010
+
+
+def _half_characters(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
+
+
+_NO_TEXT: Final = "Could not decode to UTF-8"

@@ -7,19 +7,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
-from sqlalchemy import Engine, and_, false, func, or_, select, union_all
+from sqlalchemy import Engine, Select, and_, false, func, or_, select, union_all
 
 from fog_compute.clock import Clock
-from fog_compute.errors import InvalidTask, NotFound
+from fog_compute.errors import InvalidTask, NotFound, StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import schema
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Conflict, LevelDelta
+from fog_compute.store.damage import MOST_NAMED, Damaged, Damages, RowDamaged
 from fog_compute.store.reader import Reader
-from fog_compute.store.rows import attempt_of, task_of
+from fog_compute.store.rows import BROKEN, attempt_of, task_of
 from fog_compute.tasks.folder import check_room
 from fog_compute.tasks.ids import new_task_id, time_of
 from fog_compute.tasks.model import (
+    HELD_TASK_STATES,
     INPUT_BYTES,
     OPEN_ATTEMPT_STATES,
     Attempt,
@@ -37,6 +39,10 @@ _ANOTHER_MADE: Final = (
 )
 
 CreateTasks = Callable[[Sequence[Task], str | None], Awaitable[None]]
+SetAside = Callable[[Sequence[Damaged]], Awaitable[int]]
+
+_STATES: Final = frozenset(TaskState)
+_LEVELS: Final = frozenset(PrivacyLevel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ Room: TypeAlias = Mapping[tuple[str, str], int]
 class Tasks(Reader):
     """Tasks: making and finding them."""
 
-    __slots__ = ("_attempts", "_blobs", "_clock", "_create", "_newest")
+    __slots__ = ("_attempts", "_blobs", "_clock", "_create", "_newest", "_set_aside")
 
     def __init__(
         self,
@@ -65,9 +71,12 @@ class Tasks(Reader):
         attempts: Attempts,
         blobs: BlobStore,
         clock: Clock,
+        damages: Damages,
+        set_aside: SetAside,
     ) -> None:
-        """Read from ``engine``; new tasks go through ``create``, the writer."""
-        super().__init__(engine)
+        """Read from ``engine``; new and damaged tasks go to the writer."""
+        super().__init__(engine, damages)
+        self._set_aside = set_aside
         self._create = create
         self._attempts = attempts
         self._blobs = blobs
@@ -130,7 +139,10 @@ class Tasks(Reader):
         """Return the time for a new id, after those of all tasks, whatever clock named them."""
         if self._newest is None:
             ids = await self.rows(select(func.max(schema.tasks.c.id).label("newest")))
-            self._newest = time_of(ids[0]["newest"] or "")
+            try:
+                self._newest = time_of(ids[0]["newest"] or "")
+            except BROKEN:  # the id is damaged, and says no time
+                self._newest = now
         self._newest = max(now, self._newest + timedelta(milliseconds=1))
         return self._newest
 
@@ -186,12 +198,19 @@ class Tasks(Reader):
         self, *, state: TaskState | None = None, limit: int = 100, before: str | None = None
     ) -> list[Task]:
         """Return tasks, newest first; ``before`` is the id that the page before ended with."""
-        query = select(schema.tasks).order_by(schema.tasks.c.id.desc()).limit(limit)
-        if state is not None:
-            query = query.where(schema.tasks.c.state == state.value)
-        if before is not None:
-            query = query.where(schema.tasks.c.id < before)
-        return [task_of(row) for row in await self.rows(query)]
+        found: list[Task] = []
+        while (left := limit - len(found)) > 0:
+            query = select(schema.tasks).order_by(schema.tasks.c.id.desc()).limit(left)
+            if state is not None:
+                query = query.where(schema.tasks.c.state == state.value)
+            if before is not None:
+                query = query.where(schema.tasks.c.id < before)
+            rows = await self.rows(query)
+            found += self._damages.whole(rows, task_of)
+            if len(rows) < left:
+                break
+            before = rows[-1]["id"]  # damaged ones are made up for
+        return found
 
     async def claim(
         self, level: PrivacyLevel, room: Room, now: datetime, limit: int
@@ -217,9 +236,26 @@ class Tasks(Reader):
             .limit(limit)
         )
         query = select(schema.tasks).where(columns.id.in_(ids)).order_by(columns.id)
-        tasks = [task_of(row) for row in await self.rows(query)]
+        tasks = await self._readable(query)
         tried = await self._attempts.of_tasks([task.id for task in tasks if task.leases])
         return [(task, tuple(tried.get(task.id, ()))) for task in tasks]
+
+    async def _readable(self, query: Select[*tuple[object, ...]]) -> Sequence[Task]:
+        """Return the tasks of a query; damaged ones among them are set aside until none is left."""
+        while True:
+            tasks: list[Task] = []
+            damaged: list[Damaged] = []
+            for row in await self.rows(query):
+                try:
+                    tasks.append(task_of(row))
+                except RowDamaged as error:
+                    damaged.append(error.row)
+            if not damaged:
+                return tasks
+            for one in damaged:
+                self._damages.note(one)
+            if not await self._set_aside(damaged):
+                return tasks
 
     async def next_due(self, now: datetime) -> Mapping[PrivacyLevel, datetime]:
         """Return when the first waiting task of each level that is not due yet will be."""
@@ -247,6 +283,7 @@ class Tasks(Reader):
         return [
             Need(PrivacyLevel(row["privacy"]), row["group_name"], row["kind"], row["memory_bytes"])
             for row in await self.rows(query)
+            if row["privacy"] in _LEVELS
         ]
 
     async def waiting_since(self, need: Need, before: datetime, limit: int) -> Sequence[Task]:
@@ -261,12 +298,12 @@ class Tasks(Reader):
             .order_by(columns.id)
             .limit(limit)
         )
-        return [task_of(row) for row in await self.rows(query)]
+        return await self._readable(query)
 
     async def of_ids(self, task_ids: Collection[str]) -> Sequence[Task]:
         """Return those of the tasks that exist."""
         query = select(schema.tasks).where(schema.tasks.c.id.in_(sorted(task_ids)))
-        return [task_of(row) for row in await self.rows(query)] if task_ids else []
+        return self._damages.whole(await self.rows(query), task_of) if task_ids else []
 
     async def with_open_attempts(self) -> Sequence[Task]:
         """Return every task that has an open attempt, oldest first."""
@@ -278,20 +315,42 @@ class Tasks(Reader):
             .where(tasks.c.attempt == attempts.c.handle)
             .order_by(tasks.c.id)
         )
-        return [task_of(row) for row in await self.rows(query)]
+        return self._damages.whole(await self.rows(query), task_of)
+
+    async def stranded(self) -> Sequence[Task]:
+        """Return tasks of which some worker should have an attempt, and which have none open."""
+        tasks, attempts = schema.tasks, schema.attempts
+        opened = (
+            select(attempts.c.handle)
+            .where(attempts.c.handle == tasks.c.attempt)
+            .where(attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
+        )
+        query = (
+            select(tasks)
+            .where(tasks.c.state.in_([s.value for s in HELD_TASK_STATES]), ~opened.exists())
+            .order_by(tasks.c.id)
+        )
+        return self._damages.whole(await self.rows(query), task_of)
 
     async def ended_since(self, since: datetime, limit: int) -> Sequence[Task]:
         """Return the tasks that came to their end since then, the last ``limit`` of them."""
         ended = schema.tasks.c.finished_at
         query = select(schema.tasks).where(ended >= since).order_by(ended.desc()).limit(limit)
-        return [task_of(row) for row in await self.rows(query)]
+        return self._damages.whole(await self.rows(query), task_of)
 
     async def count_by_state(self) -> dict[TaskState, int]:
-        """Return how many tasks are in each state, zeros included."""
+        """Return how many tasks are in each state, zeros included; those in no state are noted."""
         query = select(schema.tasks.c.state, func.count().label("n")).group_by(schema.tasks.c.state)
         counts = dict.fromkeys(TaskState, 0)
+        unknown: list[str] = []
         for row in await self.rows(query):
-            counts[TaskState(row["state"])] = row["n"]
+            if row["state"] in _STATES:
+                counts[TaskState(row["state"])] = row["n"]
+            else:
+                unknown.append(row["state"])
+        if unknown:
+            odd = select(schema.tasks).where(schema.tasks.c.state.in_(unknown)).limit(MOST_NAMED)
+            self._damages.whole(await self.rows(odd), task_of)
         return counts
 
 
@@ -314,7 +373,7 @@ class Attempts(Reader):
             .where(schema.attempts.c.task_id == task_id)
             .order_by(schema.attempts.c.number)
         )
-        return [attempt_of(row) for row in await self.rows(query)]
+        return self._damages.whole(await self.rows(query), attempt_of)
 
     async def of_tasks(self, task_ids: Collection[str]) -> Mapping[str, Sequence[Attempt]]:
         """Return the attempts of each of the tasks that has any, first to last."""
@@ -325,8 +384,9 @@ class Attempts(Reader):
             .order_by(columns.task_id, columns.number)
         )
         found: dict[str, list[Attempt]] = {}
-        for row in await self.rows(query) if task_ids else ():
-            found.setdefault(row["task_id"], []).append(attempt_of(row))
+        rows = await self.rows(query) if task_ids else ()
+        for attempt in self._damages.whole(rows, attempt_of):
+            found.setdefault(attempt.task_id, []).append(attempt)
         return found
 
     async def open_attempts(self) -> list[Attempt]:
@@ -336,7 +396,7 @@ class Attempts(Reader):
             .where(schema.attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
             .order_by(schema.attempts.c.created_at, schema.attempts.c.handle)
         )
-        return [attempt_of(row) for row in await self.rows(query)]
+        return self._damages.whole(await self.rows(query), attempt_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,9 +438,9 @@ class Results(Reader):
 
     __slots__ = ("_blobs",)
 
-    def __init__(self, engine: Engine, blobs: BlobStore) -> None:
+    def __init__(self, engine: Engine, damages: Damages, blobs: BlobStore) -> None:
         """Read from ``engine``, and large ones from ``blobs``."""
-        super().__init__(engine)
+        super().__init__(engine, damages)
         self._blobs = blobs
 
     async def get(self, task_id: str) -> StoredResult:
@@ -388,6 +448,7 @@ class Results(Reader):
 
         Raises:
             NotFound: there is none, or no longer.
+            RowDamaged: it cannot be read.
         """
         query = (
             select(schema.results.c.data, schema.results.c.blob, schema.results.c.receipt)
@@ -396,10 +457,17 @@ class Results(Reader):
             .order_by(schema.attempts.c.number.desc())
             .limit(1)
         )
-        rows = await self.rows(query)
-        if not rows:
-            raise NotFound(f"task {task_id} has no result, or none any more")
-        head, body_at = parse_head(rows[0]["data"])
+        try:
+            rows = await self.rows(query)
+            if not rows:
+                raise NotFound(f"task {task_id} has no result, or none any more")
+            head, body_at = parse_head(rows[0]["data"])
+        except (NotFound, StoreError):
+            raise
+        except BROKEN as err:
+            damaged = RowDamaged(Damaged.of("results", task_id, err))
+            self._damages.note(damaged.row)
+            raise damaged from err
         return StoredResult(
             head, rows[0]["receipt"], body_at, rows[0]["data"], rows[0]["blob"], self._blobs
         )
@@ -418,4 +486,5 @@ class Statistics(Reader):
                 **{name: value for name, value in row.items() if name != "level"}
             )
             for row in rows
+            if row["level"] in _LEVELS
         }

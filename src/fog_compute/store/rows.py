@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final, TypeAlias
 
 import msgspec
 from sqlalchemy import RowMapping
 
+from fog_compute.errors import FogError
+from fog_compute.store.damage import SET_ASIDE, Damaged, RowDamaged
+from fog_compute.store.schema import UNREADABLE
 from fog_compute.tasks.model import Attempt, AttemptState, Task, TaskSpec, TaskState
 
 Values: TypeAlias = dict[str, object]
+Types: TypeAlias = Mapping[str, tuple[type, ...]]
+"""What each column of a row may be."""
 
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 _spec_decoder: Final[msgspec.json.Decoder[TaskSpec]] = msgspec.json.Decoder(TaskSpec)
 
 _Row: TypeAlias = RowMapping
+
+BROKEN: Final = (msgspec.MsgspecError, FogError, ValueError, TypeError, RecursionError)
+"""What reading a row raises where it is damaged."""
+
+_TASK_TYPES: Final[Types] = {
+    **dict.fromkeys(("id", "spec", "reason"), (str,)),
+    **dict.fromkeys(("version", "leases", "tries"), (int,)),
+    **dict.fromkeys(("created_at", "updated_at"), (datetime,)),
+    **dict.fromkeys(("not_before", "finished_at", "hopeless_since"), (datetime, type(None))),
+    **dict.fromkeys(("attempt", "batch"), (str, type(None))),
+}
+_ATTEMPT_TYPES: Final[Types] = {
+    **dict.fromkeys(("handle", "task_id", "worker", "address", "reason"), (str,)),
+    "number": (int,),
+    **dict.fromkeys(("lease_until", "created_at", "updated_at"), (datetime,)),
+}
 
 
 def task_values(task: Task) -> Values:
@@ -50,7 +72,21 @@ def task_changes(task: Task) -> Values:
 
 
 def task_of(row: _Row) -> Task:
-    """Return the task of a row."""
+    """Return the task of a row.
+
+    Raises:
+        RowDamaged: it cannot be read, or was set aside because it could not be.
+    """
+    try:
+        if row["state"] == SET_ASIDE:
+            raise ValueError(row["reason"])
+        check_types(row, _TASK_TYPES)
+        return _task(row)
+    except BROKEN as err:
+        raise RowDamaged(Damaged.of("tasks", row["id"], err)) from err
+
+
+def _task(row: _Row) -> Task:
     return Task(
         id=row["id"],
         spec=_spec_decoder.decode(row["spec"]),
@@ -94,7 +130,19 @@ def attempt_changes(attempt: Attempt) -> Values:
 
 
 def attempt_of(row: _Row) -> Attempt:
-    """Return the attempt of a row."""
+    """Return the attempt of a row.
+
+    Raises:
+        RowDamaged: it cannot be read.
+    """
+    try:
+        check_types(row, _ATTEMPT_TYPES)
+        return _attempt(row)
+    except BROKEN as err:
+        raise RowDamaged(Damaged.of("attempts", row["handle"], err)) from err
+
+
+def _attempt(row: _Row) -> Attempt:
     return Attempt(
         handle=row["handle"],
         task_id=row["task_id"],
@@ -108,6 +156,16 @@ def attempt_of(row: _Row) -> Attempt:
         reason=row["reason"],
         refused=row["refused"],
     )
+
+
+def check_types(row: _Row, types: Types) -> None:
+    """Refuse what no version of this program wrote: a database may keep anything in any column."""
+    for name, allowed in types.items():
+        value = row[name]
+        if not isinstance(value, allowed) or value == UNREADABLE:
+            raise TypeError(f"its {name} cannot be read")
+        if isinstance(value, str) and not value.isascii():
+            value.encode()  # which half a character does not bear
 
 
 def renamed(values: Mapping[str, object], prefix: str) -> Values:

@@ -33,6 +33,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
+UNREADABLE: Final = datetime.min.replace(tzinfo=UTC)
+"""Stands for a time that cannot be read, so that one row does not hide the others."""
+
+
 class UtcMicros(TypeDecorator[datetime]):
     """An aware UTC time as whole microseconds since 1970: exact and sortable on every database."""
 
@@ -47,7 +51,10 @@ class UtcMicros(TypeDecorator[datetime]):
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """From the database."""
         del dialect
-        return None if value is None else _EPOCH + timedelta(microseconds=value)
+        try:
+            return None if value is None else _EPOCH + timedelta(microseconds=value)
+        except (TypeError, OverflowError):
+            return UNREADABLE
 
 
 metadata: Final = MetaData()

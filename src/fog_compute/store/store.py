@@ -26,6 +26,7 @@ from fog_compute.locking import take_lock
 from fog_compute.observability import get_logger
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change, Reported, Written
+from fog_compute.store.damage import Damaged, Damages
 from fog_compute.store.events import Events
 from fog_compute.store.failures import plain
 from fog_compute.store.migrate import migrate
@@ -68,6 +69,7 @@ class Store:
         results: find results.
         events: a task's history; wait for its next change.
         statistics: totals per privacy level.
+        damages: the rows that could not be read so far.
     """
 
     def __init__(
@@ -84,11 +86,14 @@ class Store:
         self._reading = reading
         self._locks = locks
         self.blobs = blobs
-        self.attempts = Attempts(reading)
-        self.tasks = Tasks(reading, self._create, self.attempts, blobs, clock)
-        self.results = Results(reading, blobs)
-        self.events = Events(reading, self.tasks)
-        self.statistics = Statistics(reading)
+        self.damages = Damages()
+        self.attempts = Attempts(reading, self.damages)
+        self.tasks = Tasks(
+            reading, self._create, self.attempts, blobs, clock, self.damages, self._set_aside
+        )
+        self.results = Results(reading, self.damages, blobs)
+        self.events = Events(reading, self.damages, self.tasks)
+        self.statistics = Statistics(reading, self.damages)
         self._writer = Writer(writing, clock, result_ttl, self.events.announce)
         self._running = asyncio.create_task(self._writer.run(), name="store-writer")
 
@@ -200,6 +205,9 @@ class Store:
 
     async def _create(self, tasks: Sequence[Task], key: str | None) -> None:
         await self._writer.apply((), new=tasks, key=key)
+
+    async def _set_aside(self, damaged: Sequence[Damaged]) -> int:
+        return await self._writer.set_aside(damaged)
 
 
 def _bring_up(writing: Engine, clock: Clock) -> timedelta:

@@ -16,7 +16,20 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, bindparam, delete, insert, select, union, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    RowMapping,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    insert,
+    select,
+    union,
+    update,
+)
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from fog_compute.clock import Clock
@@ -33,7 +46,9 @@ from fog_compute.store.changes import (
     names_of,
     new_tasks,
 )
+from fog_compute.store.damage import SET_ASIDE, Damaged, RowDamaged
 from fog_compute.store.failures import plain, refusals
+from fog_compute.store.reader import fetch
 from fog_compute.store.rows import (
     Values,
     attempt_changes,
@@ -125,6 +140,24 @@ class Writer:
         if self._closed:
             raise StoreError("the store is closed")
         await self._visit("the database takes no changes", lambda one: one.execute(changed))
+
+    async def set_aside(self, damaged: Sequence[Damaged]) -> int:
+        """Take damaged tasks out of the queue, of which nothing else changes; return how many."""
+        tasks = schema.tasks
+        was = "; it was " + cast(tasks.c.state, Text) + ": " + cast(tasks.c.reason, Text)
+        changed = (
+            update(tasks)
+            .where(tasks.c.id == bindparam("key"), schema.WAITING)
+            .values(state=SET_ASIDE, reason=bindparam("found", type_=Text) + was)
+        )
+        rows = [{"key": row.key, "found": row.reason} for row in damaged if row.named]
+        if self._closed:
+            raise StoreError("the store is closed")
+        if not rows:
+            return 0
+        return await self._visit(
+            "the database takes no changes", lambda one: one.execute(changed, rows).rowcount
+        )
 
     async def touch(self) -> None:
         """Write a row as it is."""
@@ -293,13 +326,11 @@ def _load(connection: Connection, changes: Sequence[Change], keys: Sequence[str]
     tasks, attempts = schema.tasks, schema.attempts
     if handles:
         query = select(attempts).where(attempts.c.handle.in_(sorted(handles)))
-        for row in (connection.execute(query)).mappings():
-            rows.attempts[row["handle"]] = attempt_of(row)
+        _read(rows, rows.attempts, "handle", attempt_of, fetch(connection, query))
         task_ids |= {attempt.task_id for attempt in rows.attempts.values()}
     if task_ids:
         query = select(tasks).where(tasks.c.id.in_(sorted(task_ids)))
-        for row in (connection.execute(query)).mappings():
-            rows.tasks[row["id"]] = task_of(row)
+        _read(rows, rows.tasks, "id", task_of, fetch(connection, query))
     if keys:
         made = select(schema.task_keys).where(schema.task_keys.c.key.in_(keys))
         for row in (connection.execute(made)).mappings():
@@ -307,9 +338,23 @@ def _load(connection: Connection, changes: Sequence[Change], keys: Sequence[str]
     missing = {t.attempt for t in rows.tasks.values() if t.attempt} - rows.attempts.keys()
     if missing:
         query = select(attempts).where(attempts.c.handle.in_(sorted(missing)))
-        for row in (connection.execute(query)).mappings():
-            rows.attempts[row["handle"]] = attempt_of(row)
+        _read(rows, rows.attempts, "handle", attempt_of, fetch(connection, query))
     return rows
+
+
+def _read(
+    rows: Rows,
+    into: dict[str, T],
+    key: str,
+    read: Callable[[RowMapping], T],
+    found: Sequence[RowMapping],
+) -> None:
+    """Keep rows by their key; one that is damaged fails who asks for it, and nobody else."""
+    for row in found:
+        try:
+            into[row[key]] = read(row)
+        except RowDamaged as error:
+            rows.damaged[row[key]] = error
 
 
 def _save(connection: Connection, before: Rows, after: Rows) -> None:

@@ -211,6 +211,11 @@ WAITING_TASK_STATES: Final = frozenset(
 )
 """States in which a task waits for a worker: no attempt of it is open."""
 
+HELD_TASK_STATES: Final = frozenset(s for s, out in TRANSITIONS.items() if out) - (
+    WAITING_TASK_STATES
+)
+"""States in which a task has an open attempt."""
+
 OPEN_ATTEMPT_STATES: Final = frozenset(s for s, out in ATTEMPT_TRANSITIONS.items() if out)
 
 

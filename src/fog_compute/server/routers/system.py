@@ -16,6 +16,7 @@ from fog_compute.observability.metrics import CONTENT_TYPE
 from fog_compute.server.dependencies import Services
 from fog_compute.server.schemas import (
     CircuitCountsOut,
+    DamagedOut,
     ExcludedNodeOut,
     HealthOut,
     LevelOut,
@@ -41,6 +42,7 @@ async def status(services: Services) -> StatusOut:
     """Show services, network, workers and tasks at a glance."""
     store = services.get_service("store")
     levels = await store.statistics.by_level()
+    tasks = await store.tasks.count_by_state()
     return StatusOut(
         version=fog_compute.__version__,
         pid=os.getpid(),
@@ -50,9 +52,10 @@ async def status(services: Services) -> StatusOut:
         ],
         net=_net(services),
         workers=[WorkerOut.of(worker) for worker in services.get_service("workers").workers()],
-        tasks=await store.tasks.count_by_state(),
+        tasks=tasks,
         levels={level: LevelOut(**dataclasses.asdict(delta)) for level, delta in levels.items()},
         circuits=_circuits(services),
+        damaged=[DamagedOut(**dataclasses.asdict(row)) for row in store.damages.found()],
     )
 
 
