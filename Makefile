@@ -16,6 +16,8 @@ export UV_PYTHON_DOWNLOADS := never
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name 'Cargo.toml' -o -name 'README.md')
+# Each file's tests in one process, so that what they share starts once; a process for each core, four at most.
+PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 # nextest is faster where it is installed, but leaves the examples in the documentation to cargo.
 CARGO_TEST := $(if $(shell command -v cargo-nextest),cargo nextest run --locked --workspace --no-tests=pass \
 	&& cargo test --locked --doc --workspace --exclude betanet-py,cargo test --locked --workspace)
@@ -38,7 +40,7 @@ build: $(VENV)/build.stamp ## Install the Rust core and the Python packages into
 .PHONY: test
 test: build ## Run all tests but those that take minutes
 	$(CARGO_TEST)
-	$(BIN)/pytest
+	$(PYTEST)
 
 .PHONY: test-long
 test-long: build ## Run all tests, with long property searches
