@@ -48,7 +48,7 @@ test-long: build ## Run all tests, with long property searches
 	cargo test --locked --package betanet-sphinx -- --ignored
 	cargo test --locked --package betanet-mix --test bulk -- --ignored
 	cargo run --locked --package betanet-fuzz -- --seconds 20
-	HYPOTHESIS_PROFILE=deep $(BIN)/pytest --slow --timeout=1800
+	HYPOTHESIS_PROFILE=deep CONTRACT_SECONDS=1800 $(BIN)/pytest --slow --timeout=1800
 
 .PHONY: coverage
 coverage: build ## Measure which branches of circuits, coordinator, worker and tasks the tests take: 90 % of each, ten minutes

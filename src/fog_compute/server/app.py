@@ -11,10 +11,12 @@ from starlette.middleware import Middleware
 
 import fog_compute
 from fog_compute.server.auth import bearer, load_or_make_token
+from fog_compute.server.bodies import BYTES, JSON, BodyLimit
 from fog_compute.server.gate import Gate
 from fog_compute.server.middleware import Counting, SafeHeaders
+from fog_compute.server.openapi import ALWAYS, FogApi, operation_id
 from fog_compute.server.problems import install_problems
-from fog_compute.server.routers import circuits, system, tasks
+from fog_compute.server.routers import circuits, events, system, tasks
 from fog_compute.server.services import ServiceManager
 from fog_compute.server.stopping import Stopping
 
@@ -52,13 +54,15 @@ def create_app(
                 raise
             yield
 
-    app = FastAPI(
+    app = FogApi(
         title="fog-compute",
         summary="Run computations on other people's idle machines privately.",
         version=fog_compute.__version__,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=operation_id,
+        responses=ALWAYS,
         middleware=[
             Middleware(Stopping, stopping=lambda: services.stopping),
             Middleware(Counting, metrics=services.metrics),
@@ -67,10 +71,12 @@ def create_app(
                 Gate,
                 bound=settings.host,
                 open_paths=_OPEN,
-                body_bytes={
-                    ("POST", "/api/v1/blobs"): settings.max_body_bytes,
-                    ("POST", "/api/v1/tasks"): JSON_BYTES,
-                    ("POST", "/api/v1/tasks/batch"): BATCH_BYTES,
+                bodies={
+                    ("POST", "/api/v1/blobs"): BodyLimit(
+                        settings.max_body_bytes, BYTES, "FOG_MAX_BODY_BYTES"
+                    ),
+                    ("POST", "/api/v1/tasks"): BodyLimit(JSON_BYTES, JSON),
+                    ("POST", "/api/v1/tasks/batch"): BodyLimit(BATCH_BYTES, JSON),
                 },
             ),
         ],
@@ -79,6 +85,7 @@ def create_app(
     install_problems(app)
     guarded = [Depends(bearer)]
     app.include_router(tasks.router, prefix="/api/v1", dependencies=guarded)
+    app.include_router(events.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(circuits.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(system.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(system.open_router)

@@ -7,18 +7,14 @@ from http import HTTPStatus
 from typing import Final
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fog_compute.hosts import may_ask
 from fog_compute.server.auth import is_authorised
-from fog_compute.server.problems import problem
-from fog_compute.units import format_bytes
+from fog_compute.server.bodies import NO_BODY, BodyLimit, too_large
+from fog_compute.server.problems import Refused, problem
 
 __all__ = ["Gate"]
-
-OTHER_BODY_BYTES: Final = 1024
-"""Body of a request to a route that reads none."""
 
 _CLOSE: Final = {"connection": "close"}  # or the rest of the body would be read, and thrown away
 
@@ -35,7 +31,7 @@ class Gate:
         *,
         bound: str,
         open_paths: frozenset[str],
-        body_bytes: Mapping[tuple[str, str], int],
+        bodies: Mapping[tuple[str, str], BodyLimit],
     ) -> None:
         """Guard ``app``.
 
@@ -43,12 +39,12 @@ class Gate:
             app: what is guarded.
             bound: the host that was bound, which is asked under its own name.
             open_paths: paths that need no token.
-            body_bytes: the largest body of each route that reads one, by method and path.
+            bodies: the bound of each route that reads a body, by method and path.
         """
         self._app: Final = app
         self._bound: Final = bound
         self._open: Final = open_paths
-        self._body_bytes: Final = body_bytes
+        self._bodies: Final = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a counting ``receive``, or refuse it."""
@@ -69,12 +65,15 @@ class Gate:
                 headers={"www-authenticate": "Bearer", **_CLOSE},
             )(scope, receive, send)
             return
-        limit = self._body_bytes.get((scope["method"], scope["path"]), OTHER_BODY_BYTES)
-        text = f"the body is larger than {format_bytes(limit)}, the limit of this route"
+        limit = self._bodies.get((scope["method"], scope["path"]), NO_BODY)
+
+        def refusal() -> Refused:
+            route = f"{scope['method']} {scope['path']}"
+            return too_large(limit, route, headers.get("content-type", ""))
+
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > limit:
-            answer = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text, headers=_CLOSE)
-            await answer(scope, receive, send)
+        if length.isdigit() and int(length) > limit.most:
+            await refusal().answer(scope, receive, send)
             return
         seen = 0
 
@@ -82,8 +81,8 @@ class Gate:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > limit:
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text, headers=_CLOSE)
+            if seen > limit.most:
+                raise refusal()
             return message
 
         await self._app(scope, counted, send)

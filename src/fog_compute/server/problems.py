@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
@@ -12,65 +11,63 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from fog_compute.errors import (
-    EXHAUSTED,
-    PROBLEM,
-    ChannelError,
-    ChannelTimeout,
-    ConfigError,
-    FogError,
-    InvalidTask,
-    NotFound,
-    PrivacyUnavailable,
-    ServiceUnavailable,
-    StoreError,
-    is_exhaustion,
-)
+from fog_compute.errors import EXHAUSTED, FogError, PrivacyUnavailable, is_exhaustion
 from fog_compute.observability import get_logger
-from fog_compute.store import Conflict
+from fog_compute.server import problem_types
+from fog_compute.server.problem_types import Kind, kind_of_error, kind_of_status
 from fog_compute.text import one_line
 
-__all__ = ["install_problems", "problem"]
+__all__ = ["MEDIA_TYPE", "Refused", "install_problems", "problem"]
 
+MEDIA_TYPE: Final = "application/problem+json"
 DETAIL_LENGTH: Final = 1000
 """Characters of a problem's detail, which may repeat what the request said."""
 
 _log = get_logger("fog_compute.server")
 
-# The first class that matches decides.
-_STATUS: Final[tuple[tuple[type[FogError], HTTPStatus], ...]] = (
-    (NotFound, HTTPStatus.NOT_FOUND),
-    (InvalidTask, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (ConfigError, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (Conflict, HTTPStatus.CONFLICT),
-    (PrivacyUnavailable, HTTPStatus.CONFLICT),
-    (ServiceUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
-    (ChannelTimeout, HTTPStatus.GATEWAY_TIMEOUT),
-    (ChannelError, HTTPStatus.BAD_GATEWAY),
-    (StoreError, HTTPStatus.SERVICE_UNAVAILABLE),
-)
+
+class Refused(HTTPException):
+    """A refusal from where nothing can be answered, such as while a body is read."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **more: int | str | None,
+    ) -> None:
+        super().__init__(kind.status, detail, headers)
+        self.answer: Final = problem(kind, detail, headers=headers, **more)
 
 
 def problem(
-    status: int,
+    what: Kind | int,
     detail: str,
     *,
-    kind: str = "about:blank",
     headers: Mapping[str, str] | None = None,
-    **more: int | None,
+    **more: int | str | None,
 ) -> JSONResponse:
-    """Build one problem answer; members of ``more`` that are None are left out."""
+    """Build one problem answer.
+
+    Args:
+        what: its kind, or a status, of which it is the first kind.
+        detail: what happened to what, and what to do.
+        headers: what to answer beside it.
+        more: the members of the kind; those that are None are left out.
+    """
+    kind = what if isinstance(what, Kind) else kind_of_status(what)
     body: dict[str, str | int] = {
-        "type": kind,
-        "title": HTTPStatus(status).phrase,
-        "status": status,
+        "type": kind.uri,
+        "title": kind.title,
+        "status": kind.status,
         "detail": one_line(detail, DETAIL_LENGTH),
     }
     body.update({name: value for name, value in more.items() if value is not None})
     return JSONResponse(
         body,
-        status_code=status,
-        media_type="application/problem+json",
+        status_code=kind.status,
+        media_type=MEDIA_TYPE,
         headers=None if headers is None else dict(headers),
     )
 
@@ -81,15 +78,10 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(FogError)
     async def fog_error(request: Request, error: FogError) -> Response:
         del request
-        status = next(
-            (status for kind, status in _STATUS if isinstance(error, kind)),
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-        )
         privacy = error if isinstance(error, PrivacyUnavailable) else None
         return problem(
-            status,
+            kind_of_error(error),
             error.message,
-            kind=error.problem,
             needed=privacy.needed if privacy else None,
             available=privacy.available if privacy else None,
         )
@@ -99,11 +91,12 @@ def install_problems(app: FastAPI) -> None:
         del request
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"{where}: {first['msg']}",
-            kind=f"{PROBLEM}invalid-request",
-        )
+        return problem(problem_types.INVALID_REQUEST, f"{where}: {first['msg']}")
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        del request
+        return error.answer
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
@@ -113,7 +106,7 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     async def client_left(request: Request, error: ClientDisconnect) -> Response:
         del request, error
-        return problem(HTTPStatus.BAD_REQUEST, "the body ended early: send it again")
+        return problem(problem_types.MALFORMED, "the body ended early: send it again")
 
     @app.exception_handler(MemoryError)
     @app.exception_handler(RuntimeError)
@@ -122,13 +115,13 @@ def install_problems(app: FastAPI) -> None:
         if not is_exhaustion(error):
             raise error
         _log.warning("machine.refused", reason=str(error) or "no memory")
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"the backend: {EXHAUSTED}")
+        return problem(problem_types.EXHAUSTED, f"the backend: {EXHAUSTED}")
 
     @app.exception_handler(Exception)
     async def crash(request: Request, error: Exception) -> Response:
         del request
         _log.error("request.crashed", exc_info=error)
         return problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
+            problem_types.INTERNAL,
             "the backend met an error that it did not expect: its log says more",
         )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fog_compute.errors import STOPPING
+from fog_compute.server.problem_types import ENDING
 from fog_compute.server.problems import problem
 
 __all__ = ["AnsweringServer", "Stopping"]
@@ -53,9 +52,5 @@ class Stopping:
         except asyncio.CancelledError:
             if begun or scope["type"] != "http" or not self._stopping():
                 raise
-            answer = problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "the fog is stopping, and what was asked may be done or not",
-                kind=STOPPING,
-            )
+            answer = problem(ENDING, "the fog is stopping, and what was asked may be done or not")
             await answer(scope, receive, send)

@@ -19,7 +19,7 @@ from fog_compute.server.services import ServiceManager
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["circuits"])
+router = APIRouter(tags=["network"])
 
 
 @router.get("/circuits")
@@ -33,7 +33,7 @@ async def list_circuits(services: Services) -> LevelListOut:
 
 
 @router.get("/circuits/{level}")
-async def show_circuits(level: PrivacyLevel, services: Services) -> LevelDetailOut:
+async def get_circuits(level: PrivacyLevel, services: Services) -> LevelDetailOut:
     """Show the circuits of one level, each by itself as well."""
     onion = services.get_service("onion_circuit")
     circuits = [circuit.status() for circuit in onion.circuit_pools[level]]

@@ -38,7 +38,7 @@ NO_COVER = "no cover traffic yet: an observer of your link sees when you send"
 
 
 @router.get("/status")
-async def status(services: Services) -> StatusOut:
+async def get_status(services: Services) -> StatusOut:
     """Show services, network, workers and tasks at a glance."""
     store = services.get_service("store")
     levels = await store.statistics.by_level()
@@ -59,8 +59,11 @@ async def status(services: Services) -> StatusOut:
     )
 
 
-@open_router.get("/health")
-async def health(services: Services, response: Response) -> HealthOut:
+@open_router.get(
+    "/health",
+    responses={503: {"model": HealthOut, "description": "A service does not run."}},
+)
+async def get_health(services: Services, response: Response) -> HealthOut:
     """Say whether all services run: 200, or 503 while one does not."""
     if not services.healthy:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
@@ -71,8 +74,17 @@ async def health(services: Services, response: Response) -> HealthOut:
     )
 
 
-@open_router.get("/metrics", response_class=Response)
-async def metrics(services: Services) -> Response:
+@open_router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "All metrics, as text.",
+            "content": {CONTENT_TYPE: {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def get_metrics(services: Services) -> Response:
     """Give all metrics in the text format of Prometheus; none carries an id."""
     await _refresh(services)
     return Response(services.metrics.render(), media_type=CONTENT_TYPE)

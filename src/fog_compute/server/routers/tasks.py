@@ -1,4 +1,4 @@
-"""Blobs and tasks."""
+"""Blobs, tasks and their results."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from fastapi.responses import StreamingResponse
 from fog_compute.coordinator.planner import requirements_of
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
+from fog_compute.server.bodies import BYTES
 from fog_compute.server.dependencies import Services
+from fog_compute.server.openapi import GIVES_BYTES, answers
 from fog_compute.server.schemas import (
     BatchIn,
     BatchOut,
     BlobOut,
-    EventsOut,
     OutputFilesOut,
     TaskDetailOut,
-    TaskEventOut,
     TaskIn,
     TaskListOut,
     TaskMadeOut,
     TaskOut,
 )
 from fog_compute.server.services import ServiceManager
-from fog_compute.store import StoredResult, TaskEventRecord
+from fog_compute.store import StoredResult
 from fog_compute.tasks import Task, TaskState
 from fog_compute.units import MIB
 from fog_compute.vpn.network import check_level
@@ -37,7 +37,6 @@ __all__ = ["router"]
 
 PIECE_BYTES: Final = MIB
 """What is read of a result at once."""
-EVENTS_AT_ONCE: Final = 1000
 
 router = APIRouter(tags=["tasks"])
 
@@ -48,18 +47,29 @@ IdempotencyKey = Annotated[
         description="A random name for this request: sent again, it makes no second task.",
     ),
 ]
+_FILE: Final = {**GIVES_BYTES, **answers(404)}
+
 TaskId = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The id of a task.")]
 
 
-@router.post("/blobs", status_code=HTTPStatus.CREATED)
-async def put_blob(request: Request, services: Services) -> BlobOut:
+@router.post(
+    "/blobs",
+    status_code=HTTPStatus.CREATED,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def upload_blob(request: Request, services: Services) -> BlobOut:
     """Upload a module, a standard input or an input file; the same bytes are kept once."""
     sha256, size = await services.get_service("store").blobs.take(request.stream())
     return BlobOut(sha256=sha256, size=size)
 
 
-@router.post("/tasks", status_code=HTTPStatus.CREATED)
-async def create_task(
+@router.post("/tasks", status_code=HTTPStatus.CREATED, responses=answers(404, 409))
+async def submit_task(
     task: TaskIn, services: Services, response: Response, idempotency_key: IdempotencyKey = None
 ) -> TaskMadeOut:
     """Queue a task; it survives restarts from the moment of the answer."""
@@ -74,8 +84,8 @@ async def create_task(
     return TaskMadeOut.of_made(made, shortfall)
 
 
-@router.post("/tasks/batch", status_code=HTTPStatus.CREATED)
-async def create_batch(
+@router.post("/tasks/batch", status_code=HTTPStatus.CREATED, responses=answers(404, 409))
+async def submit_batch(
     batch: BatchIn, services: Services, idempotency_key: IdempotencyKey = None
 ) -> BatchOut:
     """Queue up to 1000 tasks together: all of them, or none; they survive restarts from now on."""
@@ -96,32 +106,6 @@ async def create_batch(
     )
 
 
-@router.get("/events")
-async def follow_events(
-    services: Services,
-    since: Annotated[int, Query(ge=0, le=2**62, description="Cursor: 0 for the beginning.")] = 0,
-    batch: Annotated[str | None, Query(pattern="^[0-9a-z]{1,64}$")] = None,
-    wait: Annotated[float, Query(ge=0, description="Seconds to wait for something.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=EVENTS_AT_ONCE)] = EVENTS_AT_ONCE,
-) -> EventsOut:
-    """Say what happened after a cursor, to the tasks of a batch or to all, oldest first."""
-    events = services.get_service("store").events
-    found: list[TaskEventRecord] = []
-    if wait:
-
-        async def waiting() -> None:
-            seconds = min(wait, services.settings.max_wait_s)
-            found.extend(await events.wait_after(since, limit, seconds, batch=batch))
-
-        await services.unless_stopping(waiting())
-    else:
-        found += await events.after(since, limit, batch=batch)
-    return EventsOut(
-        events=[TaskEventOut.of(event) for event in found],
-        next=found[-1].seq if found else since,
-    )
-
-
 @router.get("/tasks")
 async def list_tasks(
     services: Services,
@@ -138,8 +122,8 @@ async def list_tasks(
     )
 
 
-@router.get("/tasks/{task_id}")
-async def show_task(
+@router.get("/tasks/{task_id}", responses=answers(404))
+async def get_task(
     task_id: TaskId,
     services: Services,
     wait: Annotated[float, Query(ge=0, description="Seconds to wait for a change.")] = 0,
@@ -158,34 +142,34 @@ async def show_task(
     return await _detail(services, found[0] if found else await store.tasks.get(task_id))
 
 
-@router.post("/tasks/{task_id}/cancel")
+@router.post("/tasks/{task_id}/cancel", responses=answers(404, 409))
 async def cancel_task(task_id: TaskId, services: Services) -> TaskDetailOut:
     """Cancel a task that is not over; its worker is told to stop."""
     return await _detail(services, await services.get_service("fog_coordinator").cancel(task_id))
 
 
-@router.get("/tasks/{task_id}/stdout", response_class=Response)
-async def task_stdout(task_id: TaskId, services: Services) -> Response:
+@router.get("/tasks/{task_id}/stdout", response_class=Response, responses=_FILE)
+async def get_task_stdout(task_id: TaskId, services: Services) -> Response:
     """Give the standard output of the task's result."""
     result = await _result(services, task_id)
     return await _streamed(result, result.head.stdout_at)
 
 
-@router.get("/tasks/{task_id}/stderr", response_class=Response)
-async def task_stderr(task_id: TaskId, services: Services) -> Response:
+@router.get("/tasks/{task_id}/stderr", response_class=Response, responses=_FILE)
+async def get_task_stderr(task_id: TaskId, services: Services) -> Response:
     """Give the standard error of the task's result."""
     result = await _result(services, task_id)
     return await _streamed(result, result.head.stderr_at)
 
 
-@router.get("/tasks/{task_id}/files")
-async def task_files(task_id: TaskId, services: Services) -> OutputFilesOut:
+@router.get("/tasks/{task_id}/files", responses=answers(404))
+async def list_task_files(task_id: TaskId, services: Services) -> OutputFilesOut:
     """List the files that the task left, by the bytes of their paths."""
     return OutputFilesOut.of((await _result(services, task_id)).head)
 
 
-@router.get("/tasks/{task_id}/files/{path:path}", response_class=Response)
-async def task_file(
+@router.get("/tasks/{task_id}/files/{path:path}", response_class=Response, responses=_FILE)
+async def get_task_file(
     task_id: TaskId,
     path: Annotated[str, Path(description="A path of the list.")],
     services: Services,
@@ -241,6 +225,6 @@ async def _streamed(result: StoredResult, at: range) -> Response:
 
     return StreamingResponse(
         pieces(),
-        media_type="application/octet-stream",
+        media_type=BYTES,
         headers={"content-length": str(len(at))},
     )

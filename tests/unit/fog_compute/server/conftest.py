@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,6 +93,13 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest_asyncio.fixture
 async def api(settings: Settings) -> AsyncIterator[Api]:
+    async with running_api(settings) as made:
+        yield made
+
+
+@asynccontextmanager
+async def running_api(settings: Settings) -> AsyncIterator[Api]:
+    """A backend with these settings, over a network in memory."""
     backbone = Backbone()
     services = ServiceManager(settings, network=backbone)
     app = create_app(services)

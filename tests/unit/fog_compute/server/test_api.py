@@ -509,7 +509,7 @@ class Counted:
 async def test_too_large_a_body_is_refused_by_the_limit_of_its_route(
     api: Api, content_type: str | None, chunked: bool
 ) -> None:
-    """INV-TASK-39."""
+    """INV-TASK-39, INV-API-22."""
     answer = await api.http.post(
         "/api/v1/blobs",
         content=Counted(3) if chunked else bytes(1_500_000),
@@ -517,7 +517,34 @@ async def test_too_large_a_body_is_refused_by_the_limit_of_its_route(
     )
 
     assert answer.status_code == 413
-    assert "larger than 976.6 KiB, the limit of this route" in answer.json()["detail"]
+    problem = answer.json()
+    assert problem["detail"] == (
+        "the body is larger than 976.6 KiB, the limit of application/octet-stream for POST"
+        " /api/v1/blobs (FOG_MAX_BODY_BYTES raises it)"
+    )
+    assert problem["limit_bytes"] == 1_000_000
+    assert problem.get("content_type") == content_type
+    assert problem["type"] == "urn:fog-compute:problem:too-large"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "said"),
+    [("text/csv; charset=x", "it came as text/csv; charset=x: a file goes to"), (None, "POST")],
+)
+async def test_file_that_is_sent_as_a_task_is_told_where_files_go(
+    api: Api, content_type: str | None, said: str
+) -> None:
+    """INV-API-21, INV-API-22."""
+    answer = await api.http.post(
+        "/api/v1/tasks",
+        content=Counted(3),
+        headers={} if content_type is None else {"content-type": content_type},
+    )
+
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert said in answer.json()["detail"]
+    assert answer.json()["limit_bytes"] == 1024 * 1024
 
 
 @pytest.mark.parametrize("content_type", ["application/octet-stream", "text/plain", None])

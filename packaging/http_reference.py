@@ -1,0 +1,67 @@
+"""Write the reference of the HTTP interface from the code: `python packaging/http_reference.py`.
+
+A test says when it must be written anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from fog_compute.config import Settings
+from fog_compute.server.app import create_app
+from fog_compute.server.problem_types import PROBLEMS
+from fog_compute.server.services import ServiceManager
+
+FOLDER: Final = Path(__file__).resolve().parents[1] / "docs/reference"
+
+INTRODUCTION: Final = """\
+# Problems
+
+Made from `src/fog_compute/server/problem_types.py` by `packaging/http_reference.py`.
+
+The backend answers what it refuses with `application/problem+json`, as RFC 9457 has it: an object
+with `type`, `title`, `status` and `detail`.
+`type` is one of the names below after `urn:fog-compute:problem:`, and what a program decides by;
+`detail` is one line for a person, and its words may change.
+[openapi.json](openapi.json) says which status each route may answer with.
+"""
+
+
+def openapi() -> dict[str, Any]:
+    """The description of the interface."""
+    with tempfile.TemporaryDirectory() as home:
+        return create_app(ServiceManager(Settings(home=Path(home)))).openapi()
+
+
+def problems() -> str:
+    """The page of all kinds of problem."""
+    return "\n".join([INTRODUCTION, *_sections()])
+
+
+def _sections() -> Iterator[str]:
+    for kind in PROBLEMS:
+        yield f"## {kind.name}\n"
+        yield f"Status {kind.status.value}: {kind.title}.\n"
+        yield "\n".join(kind.meaning.replace(". ", ".\n").splitlines()) + "\n"
+        if kind.members:
+            yield f"It may have {' and '.join(f'`{name}`' for name in kind.members)}.\n"
+
+
+def pages() -> dict[Path, str]:
+    """Every file of the reference, and what it should hold."""
+    return {
+        FOLDER / "openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
+        FOLDER / "problems.md": problems(),
+    }
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for path, text in pages().items():
+        path.write_text(text, "utf-8")
+        sys.stdout.write(f"{path}\n")
