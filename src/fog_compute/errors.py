@@ -31,6 +31,7 @@ __all__ = [
     "SessionError",
     "StoreError",
     "StoreUnusable",
+    "Unauthorised",
     "Unreadable",
     "is_exhaustion",
 ]
@@ -134,6 +135,10 @@ class NotRunning(FogError):
 
 class NotReady(FogError):
     """A fog runs, and its backend is not there yet."""
+
+
+class Unauthorised(FogError):
+    """The backend takes no key that came with a request, or not for this."""
 
 
 class BackendError(FogError):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from fog_compute.cli.common import note
 from fog_compute.client import backend
+from fog_compute.client.asking import WAITING
+from fog_compute.client.places import Place
 from fog_compute.layout import HomeLayout
 
 __all__ = ["Backend"]
 
 
 class Backend(backend.Backend):
-    """The running backend of one home folder; a line says when it is waited for."""
+    """A running backend; a line says when it is waited for."""
 
-    def __init__(self, layout: HomeLayout | None = None) -> None:
+    def __init__(self, place: Place | HomeLayout | None = None) -> None:
         """Find the backend; the errors are those of the one below."""
-        super().__init__(layout)
-        self.on_lost = lambda: note(backend.WAITING)
+        super().__init__(place)
+        self.on_lost = lambda: note(WAITING)

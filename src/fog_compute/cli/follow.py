@@ -19,7 +19,7 @@ from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.state import read_fog_state, troubles_of
 from fog_compute.cli.transfer import Meter
 from fog_compute.client.answers import Task
-from fog_compute.client.backend import WAITING
+from fog_compute.client.asking import WAITING
 from fog_compute.errors import NotFound, NotRunning
 from fog_compute.text import one_line
 from fog_compute.units import MIB, format_bytes, format_duration

@@ -1,7 +1,7 @@
-"""The way to a home folder's backend, and the proof that it is that backend which is asked.
+"""One life of a backend: where it listens, and the proof that it is that backend which is asked.
 
 A backend keeps its ``server.json`` locked while it lives. Without that lock anybody may have its
-port, and would be sent the token.
+port, and would be sent the token. Whoever is elsewhere proves itself by its certificate.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import contextlib
 import fcntl
 import json
 import os
+import ssl
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import httpx2
 
@@ -20,7 +22,7 @@ from fog_compute.layout import HomeLayout
 from fog_compute.locking import try_lock
 from fog_compute.reading import STATE_BYTES, open_state, read_descriptor, read_token
 
-__all__ = ["Absent", "Connection"]
+__all__ = ["Absent", "Address"]
 
 TIMEOUT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -38,17 +40,24 @@ class Absent(Exception):
         self.gone = gone
 
 
-class Connection:
-    """HTTP to one life of a backend."""
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a backend listens, and what to show it.
 
-    def __init__(self, http: httpx2.Client, written: int) -> None:
-        """Take over ``written``, an open ``server.json`` that names whom ``http`` asks."""
-        self._http: Final = http
-        self._written: Final = written
+    Attributes:
+        url: without a path.
+        token: what it asks for.
+        trusted: by which certificates it proves itself, where it does.
+    """
+
+    url: httpx2.URL
+    token: str
+    trusted: ssl.SSLContext | bool = True
+    _written: int | None = None
 
     @classmethod
-    def open(cls, layout: HomeLayout) -> Self:
-        """Find a home's backend.
+    def of_home(cls, layout: HomeLayout) -> Self:
+        """Find a home's backend; close what is returned.
 
         Raises:
             Absent: there is none.
@@ -60,14 +69,7 @@ class Connection:
                 if _is_unlocked(written):
                     raise Absent(gone=True)
                 url = _url_of(read_descriptor(written, STATE_BYTES, str(path)), path)
-                token = read_token(layout.token_file)
-                http = httpx2.Client(
-                    base_url=url,
-                    headers={"authorization": f"Bearer {token}", "accept-encoding": "identity"},
-                    timeout=httpx2.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-                    trust_env=False,
-                )
-                return cls(http, os.dup(written))
+                return cls(url, read_token(layout.token_file), _written=os.dup(written))
         except FileNotFoundError:
             raise Absent(gone=False) from None
         except ValueError:
@@ -78,26 +80,33 @@ class Connection:
             place = error.filename or path
             raise HomeUnusable(f"{place} cannot be read: {error.strerror}") from error
 
-    @property
-    def http(self) -> httpx2.Client:
-        """The client, once it is proven that the backend lives.
+    def alive(self) -> bool:
+        """Whether the backend that wrote it has not ended, as far as can be seen here."""
+        return self._written is None or not _is_unlocked(self._written)
+
+    def check(self) -> None:
+        """Make sure that whoever listens there is the backend of this home.
 
         Raises:
             Absent: it has ended.
         """
-        if _is_unlocked(self._written):
+        if not self.alive():
             raise Absent(gone=True)
-        return self._http
 
-    @property
-    def url(self) -> str:
-        """Where the backend listens."""
-        return str(self._http.base_url)
+    def options(self) -> dict[str, Any]:
+        """What a client of ``httpx2`` is made with, for this address and no other."""
+        return {
+            "base_url": self.url,
+            "headers": {"authorization": f"Bearer {self.token}", "accept-encoding": "identity"},
+            "timeout": httpx2.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            "trust_env": False,
+            "verify": self.trusted,
+        }
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-        os.close(self._written)
+        """Let go of what proved it."""
+        if self._written is not None:
+            os.close(self._written)
 
 
 def _url_of(data: bytes, path: Path) -> httpx2.URL:

@@ -19,6 +19,7 @@ import fog_compute
 from fog_compute.cli import run, sources
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.patience import OutOfTime, Patience
+from fog_compute.client import asking as rules
 from fog_compute.client import backend as client
 from fog_compute.client.answers import Made, Status
 from fog_compute.client.lock import Free, HeldBy, HomeLock
@@ -414,7 +415,7 @@ def test_what_broke_under_way_is_sent_again_and_makes_one_task(tmp_path: Path) -
 def test_backend_that_stays_away_is_not_called_no_fog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "RECONNECT_S", -1.0)
+    monkeypatch.setattr(rules, "RECONNECT_S", -1.0)
     with (
         backend(tmp_path, None),
         client.Backend(HomeLayout(tmp_path)) as asking,

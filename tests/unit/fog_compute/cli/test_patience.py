@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fog_compute.cli.patience import OutOfTime, Patience
+from fog_compute.client import asking as rules
 from fog_compute.client import backend as client
 from fog_compute.client.lock import HomeLock
 from fog_compute.errors import BackendError
@@ -105,7 +106,7 @@ def test_no_time_at_all_is_over_at_once_and_much_is_no_error() -> None:
 
 
 def test_answer_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ANSWER_BYTES", 1000)
+    monkeypatch.setattr(rules, "ANSWER_BYTES", 1000)
     fits, too_long = b'{"x": 1}'.ljust(1000), b'{"x": 1}'.ljust(1001)
     with (
         backend(tmp_path, (200, fits), (200, too_long), (200, fits), (200, too_long)),
@@ -125,7 +126,7 @@ def test_answer_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5), st.integers(1, 50))
 def test_what_begins_anew_is_handed_on_once(data: bytes, breaks: list[int], size: int) -> None:
     taken = bytearray()
-    once = client._Once(taken.extend, len(data))
+    once = rules.Once(taken.extend, len(data))
     for end in (*breaks, len(data)):
         once.begin()
         for at in range(0, min(end, len(data)), size):

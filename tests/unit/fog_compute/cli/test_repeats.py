@@ -12,7 +12,7 @@ import pytest
 from fog_compute.cli.client import Backend
 from fog_compute.cli.follow import Follower
 from fog_compute.cli.patience import Patience
-from fog_compute.client import backend as client
+from fog_compute.client import asking as rules
 from fog_compute.client.answers import Made
 from fog_compute.client.lock import Free, HeldByUnknown, HomeLock
 from fog_compute.errors import STOPPING, BackendError, NotRunning, ServiceUnavailable
@@ -42,7 +42,7 @@ def breaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Breaki
     real = httpx2.Client
     monkeypatch.setattr(httpx2, "Client", lambda **options: real(transport=transport, **options))
     monkeypatch.setattr(HomeLock, "holder", lambda self: HeldByUnknown("it"))
-    monkeypatch.setattr(client, "RECONNECT_PAUSE_S", 0)
+    monkeypatch.setattr(rules, "RECONNECT_PAUSE_S", 0)
     with announced(tmp_path, "http://127.0.0.1"):
         yield made
 

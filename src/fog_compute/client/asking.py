@@ -1,0 +1,234 @@
+"""What becomes of one request: asked again, answered, or an error. No input or output is here.
+
+The blocking backend and the one for event loops send by the same rules, which are these.
+"""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import httpx2
+
+from fog_compute.client.answers import ANOTHER_PROGRAM, Problem, parse
+from fog_compute.client.connection import Absent
+from fog_compute.client.places import Place
+from fog_compute.client.sources import Source
+from fog_compute.descriptors import LINE_LENGTH
+from fog_compute.errors import (
+    STOPPING,
+    BackendError,
+    FogError,
+    InvalidTask,
+    NotFound,
+    PrivacyUnavailable,
+    ServiceUnavailable,
+    Unauthorised,
+)
+from fog_compute.text import one_line
+from fog_compute.units import KIB, MIB, format_bytes
+
+__all__ = [
+    "ANSWER_BYTES",
+    "PIECE_BYTES",
+    "RECONNECT_PAUSE_S",
+    "WAITING",
+    "Asking",
+    "Once",
+    "Take",
+    "made_once",
+    "too_much",
+    "uploading",
+]
+
+Take = Callable[[bytes], object]
+
+WAITING: Final = "the backend is away; waiting for it"
+UPLOAD_TIMEOUT_S: Final = 120.0
+ANSWER_BYTES: Final = 16 * MIB  # of JSON; a page of tasks has the most
+PIECE_BYTES: Final = 256 * KIB
+RECONNECT_S: Final = 30.0
+RECONNECT_PAUSE_S: Final = 0.2
+
+
+class _Stopping(ServiceUnavailable):
+    """The backend is on its way out, and will be away in a moment."""
+
+    @property
+    def problem(self) -> str:
+        """The type of problem that it is, for programs."""
+        return STOPPING
+
+
+class Once:
+    """Hands on what comes from its beginning again, and never anything twice."""
+
+    __slots__ = ("_done", "_most", "_skip", "_take")
+
+    def __init__(self, take: Take, most: int) -> None:
+        """Hand ``most`` bytes at most to ``take``."""
+        self._take: Final = take
+        self._most: Final = most
+        self._done = 0
+        self._skip = 0
+
+    def begin(self) -> None:
+        """What comes now begins anew."""
+        self._skip = self._done
+
+    def add(self, piece: bytes) -> None:
+        """Hand on what of a piece has not been."""
+        new = piece[self._skip :]
+        self._skip -= len(piece) - len(new)
+        if new:
+            self._done += len(new)
+            if self._done > self._most:
+                raise too_much(self._most)
+            self._take(new)
+
+
+class Asking:
+    """One request: whether it may be sent again, and until when its backend is waited for."""
+
+    def __init__(self, place: Place, on_lost: Callable[[], None], *, repeatable: bool) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            place: where the backend is.
+            on_lost: called when it is missed for the first time and waited for.
+            repeatable: whether the request may arrive twice.
+        """
+        self._place: Final = place
+        self._on_lost: Final = on_lost
+        self._repeatable: Final = repeatable
+        self._deadline: float | None = None
+        self._maybe_done = False
+
+    def failed(self, error: Absent | httpx2.TransportError, url: str) -> None:
+        """Return if it may be sent again.
+
+        Raises:
+            BackendError: it may not, or nothing would come of it.
+        """
+        if isinstance(error, Absent):
+            return
+        if isinstance(error, httpx2.ConnectTimeout):
+            raise self._place.silent(url) from None
+        if isinstance(error, httpx2.TimeoutException):
+            raise BackendError(
+                f"{self._place.backend} did not answer in time at {url}: is it suspended, or the"
+                f" machine busy? {self._place.advice} says more"
+            ) from None
+        if (reason := _distrust(error)) is not None:
+            raise BackendError(
+                f"{self._place.backend} does not prove itself ({reason}): name the file of the"
+                " certificates to trust with FOG_CA"
+            ) from None
+        refused = isinstance(error, httpx2.ConnectError)
+        self._maybe_done = self._maybe_done or not refused
+        # Only what never arrived, or can arrive twice, may be sent again.
+        if not (self._repeatable or refused):
+            raise BackendError(
+                "the connection to the backend broke, and what was asked may be done or not: see"
+                " `fog task ls`"
+            ) from None
+
+    def answered(self, answer: httpx2.Response) -> bool:
+        """Say whether an answer is one; False of a backend that is about to be away.
+
+        Raises:
+            FogError: it is a problem.
+        """
+        self._place.answered()
+        if not answer.is_error:
+            return True
+        problem = _error_of(answer)
+        if not (self._repeatable and isinstance(problem, _Stopping)):
+            raise problem
+        return False
+
+    def wait(self, now: float) -> None:
+        """Return if a moment may be waited for a backend that is away.
+
+        Raises:
+            FogError: nobody brings it back, or it was long enough.
+        """
+        if not self._place.tended():
+            raise self._place.away()
+        if self._deadline is None:
+            self._deadline = now + RECONNECT_S
+            self._on_lost()
+        if now > self._deadline:
+            done = ", and may have done what was asked (see `fog task ls` later)"
+            raise BackendError(
+                f"{self._place.backend} does not come back{done if self._maybe_done else ''}: read"
+                f" {self._place.advice}"
+            )
+
+
+def made_once(body: Mapping[str, object] | None, key: str | None) -> dict[str, Any]:
+    """The options of a POST whose body makes something, once for all calls with one ``key``."""
+    if body is None:
+        return {}
+    return {"json": body, "headers": {"idempotency-key": key or secrets.token_hex(16)}}
+
+
+def uploading(source: Source) -> dict[str, Any]:
+    """The options of an upload, but for its content."""
+    return {
+        "headers": {
+            "content-type": "application/octet-stream",
+            "content-length": str(source.size),
+        },
+        "timeout": UPLOAD_TIMEOUT_S,
+    }
+
+
+def too_much(most: int) -> BackendError:
+    """The error of an answer that does not end where it must."""
+    return BackendError(
+        f"the backend's answer has more than {format_bytes(most)}: {ANOTHER_PROGRAM}"
+    )
+
+
+def _distrust(error: BaseException) -> str | None:
+    """Why a certificate was not taken, if that is what an error is about."""
+    for one in _causes(error):
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return one_line(one.verify_message, LINE_LENGTH)
+        if isinstance(one, ssl.SSLError):
+            return one_line(one.reason or "no TLS", LINE_LENGTH)
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _error_of(answer: httpx2.Response) -> FogError:
+    try:
+        problem = parse(answer.content, Problem)
+        detail = one_line(problem["detail"], LINE_LENGTH)
+    except (BackendError, KeyError):
+        return BackendError(f"the backend answered with status {answer.status_code}")
+    match answer.status_code:
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            return Unauthorised(detail)
+        case HTTPStatus.NOT_FOUND:
+            return NotFound(detail)
+        case HTTPStatus.SERVICE_UNAVAILABLE if problem.get("type") == STOPPING:
+            return _Stopping(f"{detail}: see `fog task ls` after the next `fog up`")
+        case HTTPStatus.SERVICE_UNAVAILABLE:
+            return ServiceUnavailable(detail)
+        case HTTPStatus.UNPROCESSABLE_ENTITY:
+            return InvalidTask(detail)
+        case HTTPStatus.CONFLICT if "needed" in problem:
+            needed, available = problem["needed"], problem.get("available")
+            return PrivacyUnavailable(detail, needed=needed, available=available)
+        case _:
+            return BackendError(detail, one_line(problem.get("type", "")))
