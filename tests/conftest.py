@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.integration.clocks import build_shim
+from tests.postgres import PostgresMissing, PrivatePostgres, private_postgres
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile(
@@ -55,3 +57,29 @@ def wall_clock_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if library is None:
         pytest.skip("there is no C compiler to build the library that moves the wall clock")
     return library
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PrivatePostgres]:
+    """A Postgres of the tests' own, one for all of them."""
+    try:
+        server = private_postgres()
+    except PostgresMissing as missing:
+        pytest.skip(str(missing))
+    with server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PrivatePostgres) -> str:
+    """The URL of a Postgres database with the newest schema, nothing in it."""
+    return postgres.cleared()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new database: a test that has it runs on each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state/fog.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url

@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from fog_compute.errors import EXHAUSTED, StoreError, is_exhaustion
+from fog_compute.store.dialects import words
 
 __all__ = ["plain", "refusals"]
 
 
 def plain(error: BaseException) -> str:
     """The database's own words, without the statement, its values and links to manuals."""
-    if is_exhaustion(error):
-        return EXHAUSTED
-    original = error.orig if isinstance(error, DBAPIError) else None
-    return str(error if original is None else original)
+    return EXHAUSTED if is_exhaustion(error) else words(error)
 
 
 @contextlib.contextmanager
@@ -25,7 +23,7 @@ def refusals(what: str) -> Iterator[None]:
     """Raise what the database or the machine refuses as a `StoreError` that begins so."""
     try:
         yield
-    except SQLAlchemyError as err:
+    except (SQLAlchemyError, ConnectionError, TimeoutError) as err:
         raise StoreError(f"{what}: {plain(err)}") from err
     except OSError as err:
         # Not the database's own, which are errors of SQLAlchemy: there is no thread for it.

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from fog_compute.store.dialects import partial_index
 from fog_compute.tasks.model import WAITING_TASK_STATES
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,6 +57,9 @@ class UtcMicros(TypeDecorator[datetime]):
         except (TypeError, OverflowError):
             return UNREADABLE
 
+
+Serial: Final = BigInteger().with_variant(Integer, "sqlite")
+"""A number that the database gives; SQLite does so for its own kind of integer alone."""
 
 metadata: Final = MetaData()
 
@@ -96,17 +100,21 @@ Index(
     tasks.c.memory_bytes,
     tasks.c.not_before,
     tasks.c.state,
-    sqlite_where=WAITING,
+    **partial_index(WAITING),
 )
 Index(
     "tasks_due",
     tasks.c.privacy,
     tasks.c.not_before,
     tasks.c.state,
-    sqlite_where=and_(WAITING, tasks.c.not_before.is_not(None)),
+    **partial_index(and_(WAITING, tasks.c.not_before.is_not(None))),
 )
-Index("tasks_by_batch", tasks.c.batch, tasks.c.id, sqlite_where=tasks.c.batch.is_not(None))
-Index("tasks_hopeless", tasks.c.hopeless_since, sqlite_where=tasks.c.hopeless_since.is_not(None))
+Index("tasks_by_batch", tasks.c.batch, tasks.c.id, **partial_index(tasks.c.batch.is_not(None)))
+Index(
+    "tasks_hopeless",
+    tasks.c.hopeless_since,
+    **partial_index(tasks.c.hopeless_since.is_not(None)),
+)
 
 attempts: Final = Table(
     "attempts",
@@ -143,7 +151,7 @@ results: Final = Table(
 events: Final = Table(
     "events",
     metadata,
-    Column("seq", Integer, primary_key=True),  # grows, over all tasks
+    Column("seq", Serial, primary_key=True),  # grows, over all tasks
     Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
     Column("version", Integer, nullable=False),
     Column("batch", String(26)),  # that of the task
@@ -154,7 +162,7 @@ events: Final = Table(
     Index("events_by_task", "task_id", "version", unique=True),
     sqlite_autoincrement=True,  # no number comes twice, also where the last ones were deleted
 )
-Index("events_by_batch", events.c.batch, events.c.seq, sqlite_where=events.c.batch.is_not(None))
+Index("events_by_batch", events.c.batch, events.c.seq, **partial_index(events.c.batch.is_not(None)))
 
 task_blobs: Final = Table(
     "task_blobs",

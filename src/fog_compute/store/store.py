@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import quote
 
-from sqlalchemy import create_engine, event
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
-from fog_compute.layout import DATABASE_PATH_BYTES
-from fog_compute.locking import take_lock
 from fog_compute.observability import get_logger
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change, Reported, Written
 from fog_compute.store.damage import Damaged, Damages
+from fog_compute.store.dialects import (
+    NO_PLACE,
+    Database,
+    Engines,
+    Turn,
+    Verdict,
+    database_at,
+    judge,
+    take_turn,
+)
 from fog_compute.store.events import Events
 from fog_compute.store.failures import plain
 from fog_compute.store.migrate import migrate
@@ -39,15 +41,9 @@ from fog_compute.units import KIB
 
 _log = get_logger("fog_compute.store")
 
-DRIVER: Final = "sqlite+pysqlite"
-READERS: Final = 4
-BUSY_TIMEOUT_MS: Final = 5000
 BLOB_GRACE_S: Final = 86400.0
 ROW_BYTES: Final = 64 * KIB
 """Results of up to this many bytes lie in the database; larger ones are blobs."""
-
-_NO_PLACE: Final = (PermissionError, NotADirectoryError, FileExistsError)
-_DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ class Swept:
 
 
 class Store:
-    """Everything that must survive a restart, in one SQLite file and a folder of blobs beside it.
+    """Everything that must survive a restart, in one database and the blobs that go with it.
 
     Attributes:
         blobs: modules, inputs: put and get by SHA-256.
@@ -74,16 +70,15 @@ class Store:
 
     def __init__(
         self,
-        writing: Engine,
-        reading: Engine,
+        engines: Engines,
         blobs: BlobStore,
         clock: Clock,
         result_ttl: timedelta,
         locks: contextlib.ExitStack,
     ) -> None:
         """Use `Store.open`."""
-        self._writing = writing
-        self._reading = reading
+        self._engines = engines
+        reading = engines.reading
         self._locks = locks
         self.blobs = blobs
         self.damages = Damages()
@@ -94,7 +89,7 @@ class Store:
         self.results = Results(reading, self.damages, blobs)
         self.events = Events(reading, self.damages, self.tasks)
         self.statistics = Statistics(reading, self.damages)
-        self._writer = Writer(writing, clock, result_ttl, self.events.announce)
+        self._writer = Writer(engines.writing, clock, result_ttl, self.events.announce)
         self._running = asyncio.create_task(self._writer.run(), name="store-writer")
 
     @classmethod
@@ -102,13 +97,16 @@ class Store:
         cls,
         place: str | Path,
         *,
+        blobs: Path | None = None,
         clock: Clock | None = None,
         result_ttl_s: float = 7 * 86400.0,
     ) -> Store:
         """Open or make the store, migrate it, and start its writer.
 
         Args:
-            place: the database file as a path, or as an SQLite URL.
+            place: the database file as a path, or the URL of an SQLite file or of a Postgres
+                database, which several stores may have open.
+            blobs: the folder of the blobs; by default one beside the SQLite file.
             clock: what time it is.
             result_ttl_s: seconds that finished tasks are kept.
 
@@ -116,26 +114,25 @@ class Store:
             StoreUnusable: it is damaged or newer than this version, or no file can be there.
             StoreError: it is in use or cannot be opened now.
         """
-        parsed = _url_of(place)
-        path = Path(parsed.database or "")
+        database = database_at(place)
         clock = SystemClock() if clock is None else clock
         with contextlib.ExitStack() as stack:
-            blobs = _take_place(path, stack, clock)
-            writing, reading = _engines(parsed)
+            database.take(stack)
+            kept = _blobs_of(database, blobs, clock)
+            engines = database.engines()
             try:
-                if jump := await in_thread(_bring_up, writing, clock):
-                    await blobs.redate(jump)
+                if jump := await in_thread(_bring_up, database, engines.writing, clock):
+                    await kept.redate(jump)
                     _log.warning("clock.jumped", seconds=round(jump.total_seconds()))
             except (SQLAlchemyError, OSError) as err:
-                writing.dispose()
-                raise _open_failure(err, parsed) from err
+                engines.dispose()
+                raise _open_failure(err, database) from err
             except BaseException:
-                writing.dispose()
+                engines.dispose()
                 raise
             return cls(
-                writing,
-                reading,
-                blobs,
+                engines,
+                kept,
                 clock,
                 timedelta(seconds=result_ttl_s),
                 stack.pop_all(),
@@ -191,8 +188,7 @@ class Store:
         try:
             await self._running
         finally:
-            self._reading.dispose()
-            self._writing.dispose()
+            self._engines.dispose()
             self._locks.close()
 
     async def __aenter__(self) -> Self:
@@ -210,97 +206,37 @@ class Store:
         return await self._writer.set_aside(damaged)
 
 
-def _bring_up(writing: Engine, clock: Clock) -> timedelta:
+def _blobs_of(database: Database, folder: Path | None, clock: Clock) -> BlobStore:
+    """Return the blobs of a database, in ``folder`` if that is given."""
+    place = database.blobs_folder if folder is None else folder
+    if place is None:
+        raise StoreUnusable(f"the database {database.name} has no place for blobs: name a folder")
+    try:
+        return BlobStore(place, clock)
+    except OSError as err:
+        kind = StoreUnusable if isinstance(err, NO_PLACE) else StoreError
+        raise kind(f"the folder {place} of the blobs cannot be used: {err.strerror}") from err
+
+
+def _bring_up(database: Database, writing: Engine, clock: Clock) -> timedelta:
     """Migrate a database, and return by what it was dated anew."""
     with writing.begin() as connection:
+        take_turn(connection, Turn.SCHEMA)
         migrate(connection)
-        return redate(connection, clock)
+        # Somebody who is at work dates by a clock that did not jump, and would go on by it.
+        return redate(connection, clock) if database.alone(connection) else timedelta()
 
 
-def _open_failure(error: SQLAlchemyError | OSError, url: URL) -> StoreError:
-    original = error.orig if isinstance(error, DBAPIError) else error
-    if getattr(original, "sqlite_errorcode", None) in _DAMAGED:
-        return StoreUnusable(
-            f"the database {url.database} is damaged ({plain(error)}): put a copy of it back, or"
-            " move it away to begin anew"
-        )
-    return StoreError(f"the database could not be opened: {plain(error)}")
-
-
-def _url_of(place: str | Path) -> URL:
-    """A path is handed over as it is: in a URL's text some of its characters would mean more."""
-    if isinstance(place, Path):
-        return URL.create(DRIVER, database=str(place))
-    try:
-        parsed = make_url(place)
-    except SQLAlchemyError as err:
-        raise StoreUnusable("the database URL cannot be read: give sqlite:///path") from err
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        raise StoreUnusable("the store is an SQLite file: give sqlite:///path as database URL")
-    return parsed.set(drivername=DRIVER)
-
-
-def _take_place(path: Path, stack: contextlib.ExitStack, clock: Clock) -> BlobStore:
-    """Make the folders of a database and lock it until ``stack`` ends; return its blobs."""
-    try:
-        if len(bytes(path.resolve())) > DATABASE_PATH_BYTES:
-            raise StoreUnusable(
-                f"the path of the database {path} is longer than {DATABASE_PATH_BYTES} bytes:"
-                " choose a shorter one"
+def _open_failure(error: SQLAlchemyError | OSError, database: Database) -> StoreError:
+    match judge(error):
+        case Verdict.DAMAGED:
+            return StoreUnusable(
+                f"the database {database.name} is damaged ({plain(error)}): put a copy of it back,"
+                " or move it away to begin anew"
             )
-        if path.is_dir():
-            raise StoreUnusable(f"the database {path} is a folder: name a file")
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stack.callback(os.close, _lock(path.with_name(path.name + ".lock")))
-        return BlobStore(path.parent / "blobs", clock)
-    except OSError as err:
-        kind = StoreUnusable if isinstance(err, _NO_PLACE) else StoreError
-        raise kind(f"the database {path} cannot be opened: {err.strerror}") from err
-
-
-def _lock(path: Path) -> int:
-    """Hold ``path`` for this process; two writers would not see each other's groups."""
-    descriptor = take_lock(path, tries=1)
-    if descriptor is None:
-        raise StoreError(
-            f"the database is in use by another process (lock {path.name}): stop it first"
-        )
-    return descriptor
-
-
-def _engines(url: URL) -> tuple[Engine, Engine]:
-    """Return the engine that writes (one connection) and the one that reads."""
-    writing = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
-    event.listen(writing, "connect", _prepare_writer)
-    event.listen(writing, "begin", _begin_immediate)
-    reading = create_engine(
-        url.set(
-            database="file:" + quote(bytes(Path(url.database or "").absolute())),
-            query={"mode": "ro", "uri": "true"},
-        ),
-        poolclass=QueuePool,
-        pool_size=READERS,
-        isolation_level="AUTOCOMMIT",
-    )
-    event.listen(reading, "connect", _prepare_reader)
-    return writing, reading
-
-
-def _prepare_writer(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    connection.isolation_level = None  # SQLAlchemy's begin event starts transactions, not sqlite3
-    _pragmas(connection, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
-
-
-def _prepare_reader(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    _pragmas(connection, "query_only=ON")
-
-
-def _pragmas(connection: DBAPIConnection, *pragmas: str) -> None:
-    cursor = connection.cursor()
-    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", *pragmas):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+        case Verdict.UNUSABLE:
+            return StoreUnusable(f"the database {database.name} lets nobody in: {plain(error)}")
+        case Verdict.AWAY:
+            return StoreError(f"the database {database.name} cannot be reached: {plain(error)}")
+        case _:
+            return StoreError(f"the database could not be opened: {plain(error)}")

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
@@ -30,7 +30,7 @@ from sqlalchemy import (
     union,
     update,
 )
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from fog_compute.clock import Clock
 from fog_compute.errors import FogError, StoreError, is_exhaustion
@@ -47,6 +47,7 @@ from fog_compute.store.changes import (
     new_tasks,
 )
 from fog_compute.store.damage import SET_ASIDE, Damaged, RowDamaged
+from fog_compute.store.dialects import ChangedMeanwhile, Turn, Verdict, judge, take_turn
 from fog_compute.store.failures import plain, refusals
 from fog_compute.store.reader import fetch
 from fog_compute.store.rows import (
@@ -66,12 +67,12 @@ _log = get_logger("fog_compute.store")
 
 GROUP_CHANGES: Final = 64
 QUEUE_CALLS: Final = 1024
+TRIES: Final = 5
+"""How often a transaction is tried in all, where others get in its way."""
 
 T = TypeVar("T")
 
 _REFUSALS: Final = (SQLAlchemyError, OSError, FogError, ValueError, OverflowError)
-# A value that the database has no form for: text that is no Unicode, a number out of its range.
-_UNSTORABLE: Final = (ValueError, OverflowError, DataError)
 
 
 @dataclass(slots=True)
@@ -193,9 +194,19 @@ class Writer:
                 return await in_thread(self._transact, work)
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
-        """Do all of a transaction in one visit to a thread: each costs more than a statement."""
-        with self._engine.begin() as connection:
-            return work(connection)
+        """Do all of a transaction in one visit to a thread: each costs more than a statement.
+
+        Where another process was in its way, it is done again, on rows that are read again.
+        """
+        for left in range(TRIES - 1, -1, -1):
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except (SQLAlchemyError, ChangedMeanwhile) as err:
+                if left and judge(err) is Verdict.AGAIN:
+                    continue
+                raise
+        raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:
         """Take no more calls; `run` ends after those that were taken."""
@@ -243,7 +254,7 @@ class Writer:
         except Exception as err:  # noqa: BLE001
             if not (isinstance(err, _REFUSALS) or is_exhaustion(err)):
                 _log.exception("group.crashed")
-            if len(group.calls) > 1 and isinstance(err, _UNSTORABLE):
+            if len(group.calls) > 1 and judge(err) is Verdict.UNSTORABLE:
                 # What one call brings cannot be stored; the others must not fail with it.
                 for call in group.calls:
                     alone = _Group()
@@ -283,23 +294,7 @@ class Writer:
             else:
                 outcomes.append(attempted.since(rows))
                 rows = attempted
-        _save(connection, before, rows)
-        if rows.results:
-            connection.execute(
-                insert(schema.results),
-                [
-                    {
-                        "handle": handle,
-                        "task_id": rows.attempts[handle].task_id,
-                        "data": _row_data(report),
-                        "blob": report.blob,
-                        "receipt": report.receipt,
-                        "stored_at": now,
-                        "expires_at": now + self._result_ttl,
-                    }
-                    for handle, report in rows.results.items()
-                ],
-            )
+        _save(connection, before, rows, now, now + self._result_ttl)
         return rows, outcomes
 
 
@@ -320,25 +315,31 @@ def _finish(calls: Sequence[_Call], outcomes: Sequence[Written | FogError]) -> N
 
 
 def _load(connection: Connection, changes: Sequence[Change], keys: Sequence[str]) -> Rows:
-    """Read every row that the changes can touch; the transaction keeps other writers out."""
+    """Read every row that the changes can touch; until the transaction ends, nobody else may.
+
+    Of all of them only the tasks are locked, in one order, so that no two wait for each other: an
+    attempt is changed by whoever has locked its task.
+    """
     task_ids, handles = names_of(changes)
     rows = Rows()
     tasks, attempts = schema.tasks, schema.attempts
     if handles:
+        found = Rows()
+        query = select(attempts).where(attempts.c.handle.in_(sorted(handles)))
+        _read(found, found.attempts, "handle", attempt_of, fetch(connection, query))
+        task_ids |= {attempt.task_id for attempt in found.attempts.values()}
+    if task_ids:
+        locked = select(tasks).where(tasks.c.id.in_(sorted(task_ids))).order_by(tasks.c.id)
+        locked = locked.with_for_update(key_share=True)
+        _read(rows, rows.tasks, "id", task_of, fetch(connection, locked))
+    handles |= {task.attempt for task in rows.tasks.values() if task.attempt}
+    if handles:
         query = select(attempts).where(attempts.c.handle.in_(sorted(handles)))
         _read(rows, rows.attempts, "handle", attempt_of, fetch(connection, query))
-        task_ids |= {attempt.task_id for attempt in rows.attempts.values()}
-    if task_ids:
-        query = select(tasks).where(tasks.c.id.in_(sorted(task_ids)))
-        _read(rows, rows.tasks, "id", task_of, fetch(connection, query))
     if keys:
         made = select(schema.task_keys).where(schema.task_keys.c.key.in_(keys))
-        for row in (connection.execute(made)).mappings():
+        for row in connection.execute(made).mappings():
             rows.keys[row["key"]] = MadeUnder(row["task_id"], row["made"])
-    missing = {t.attempt for t in rows.tasks.values() if t.attempt} - rows.attempts.keys()
-    if missing:
-        query = select(attempts).where(attempts.c.handle.in_(sorted(missing)))
-        _read(rows, rows.attempts, "handle", attempt_of, fetch(connection, query))
     return rows
 
 
@@ -357,8 +358,13 @@ def _read(
             rows.damaged[row[key]] = error
 
 
-def _save(connection: Connection, before: Rows, after: Rows) -> None:
-    """Write the difference, each kind of row in one statement."""
+def _save(
+    connection: Connection, before: Rows, after: Rows, now: datetime, expires_at: datetime
+) -> None:
+    """Write the difference, each kind of row in one statement.
+
+    What others may wait for comes last, and in one order.
+    """
     made_tasks = [t for i, t in after.tasks.items() if i not in before.tasks]
     if made_tasks:
         connection.execute(insert(schema.tasks), [task_values(t) for t in made_tasks])
@@ -368,7 +374,7 @@ def _save(connection: Connection, before: Rows, after: Rows) -> None:
         )
     made_keys = [
         {"key": key, "task_id": made.first, "made": made.count}
-        for key, made in after.keys.items()
+        for key, made in sorted(after.keys.items())
         if key not in before.keys
     ]
     if made_keys:
@@ -404,7 +410,24 @@ def _save(connection: Connection, before: Rows, after: Rows) -> None:
             if h in before.attempts and a is not before.attempts[h]
         ],
     )
+    if after.results:
+        connection.execute(
+            insert(schema.results),
+            [
+                {
+                    "handle": handle,
+                    "task_id": after.attempts[handle].task_id,
+                    "data": _row_data(report),
+                    "blob": report.blob,
+                    "receipt": report.receipt,
+                    "stored_at": now,
+                    "expires_at": expires_at,
+                }
+                for handle, report in after.results.items()
+            ],
+        )
     if after.history:
+        take_turn(connection, Turn.EVENTS)
         connection.execute(
             insert(schema.events),
             [
@@ -420,7 +443,7 @@ def _save(connection: Connection, before: Rows, after: Rows) -> None:
                 for t in after.history
             ],
         )
-    for level, delta in after.statistics.items():
+    for level, delta in sorted(after.statistics.items()):
         columns = schema.level_statistics.c
         connection.execute(
             update(schema.level_statistics)
@@ -432,7 +455,11 @@ def _save(connection: Connection, before: Rows, after: Rows) -> None:
 def _compare_and_set(
     connection: Connection, table: Table, guard: str, values: list[Values]
 ) -> None:
-    """Update rows that still have the guarding value that was read; all of them, or fail."""
+    """Update rows that still have the guarding value that was read.
+
+    Raises:
+        ChangedMeanwhile: not all of them have it.
+    """
     if not values:
         return
     key = next(iter(table.primary_key.columns))
@@ -444,6 +471,6 @@ def _compare_and_set(
     )
     outcome = connection.execute(statement, values)
     if outcome.rowcount != len(values):
-        raise StoreError(
+        raise ChangedMeanwhile(
             f"{table.name}: {len(values) - outcome.rowcount} rows were changed by another writer"
         )

@@ -323,7 +323,7 @@ class Fog:
         calm = 0
         while calm < TURNS:
             # The database answers from its own threads, in real time.
-            pools = (self.store._writing.pool, self.store._reading.pool)
+            pools = (self.store._engines.writing.pool, self.store._engines.reading.pool)
             busy = any(isinstance(pool, QueuePool) and pool.checkedout() for pool in pools)
             calm = 0 if busy else calm + 1
             await asyncio.sleep(0.0002 if busy else 0)

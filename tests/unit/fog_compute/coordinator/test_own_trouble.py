@@ -33,7 +33,7 @@ async def tries(fog: Fog, task: Task) -> int:
 
 async def refuse_writes(fog: Fog, *, refuse: bool) -> None:
     """Let the database answer every write as one on a disk that became read-only."""
-    with fog.store._writing.connect() as connection:
+    with fog.store._engines.writing.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
         driver.execute(f"PRAGMA query_only = {int(refuse)}")

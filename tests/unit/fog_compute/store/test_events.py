@@ -132,12 +132,12 @@ async def test_who_waits_for_nothing_asks_the_database_once(store: Store) -> Non
         nonlocal asked
         asked += 1
 
-    event.listen(store._reading, "before_cursor_execute", count)
+    event.listen(store._engines.reading, "before_cursor_execute", count)
     for spec in await specs(store, 5):
         waiting = asyncio.create_task(store.events.wait_after(last, 10, 0.05, batch=made[0].id))
         await store.tasks._create([*await store.tasks._new([spec])], None)
         assert await waiting == []
-    event.remove(store._reading, "before_cursor_execute", count)
+    event.remove(store._engines.reading, "before_cursor_execute", count)
 
     assert 5 <= asked <= 5 + 1  # and once for the newest id
 

@@ -164,11 +164,11 @@ async def plan_of(store: Store, asked: Awaitable[object]) -> list[str]:
     ) -> None:
         statements.append((statement, values))
 
-    event.listen(store._reading, "before_cursor_execute", note)
+    event.listen(store._engines.reading, "before_cursor_execute", note)
     await asked
-    event.remove(store._reading, "before_cursor_execute", note)
+    event.remove(store._engines.reading, "before_cursor_execute", note)
     statement, values = statements[0]
-    with store._reading.connect() as connection:
+    with store._engines.reading.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
         return [row[-1] for row in plan]
 

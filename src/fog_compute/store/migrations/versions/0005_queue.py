@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
+
+from fog_compute.store.migrations.specs import set_from_spec
 
 revision = "0005"
 down_revision = "0004"
@@ -22,21 +26,20 @@ def upgrade() -> None:
     op.add_column(
         "attempts", sa.Column("refused", sa.Boolean, nullable=False, server_default=sa.false())
     )
-    op.execute(
-        "UPDATE tasks SET kind = json_extract(spec, '$.kind'),"
-        " memory_bytes = json_extract(spec, '$.limits.memory_bytes')"
-    )
+    set_from_spec(op.get_bind(), ("kind", "memory_bytes"), _needs)
     op.create_index(
         "tasks_waiting",
         "tasks",
         ["privacy", "id", "kind", "memory_bytes", "not_before", "state"],
         sqlite_where=_WAITING,
+        postgresql_where=_WAITING,
     )
     op.create_index(
         "tasks_hopeless",
         "tasks",
         ["hopeless_since"],
         sqlite_where=sa.text("hopeless_since IS NOT NULL"),
+        postgresql_where=sa.text("hopeless_since IS NOT NULL"),
     )
 
 
@@ -46,3 +49,7 @@ def downgrade() -> None:
     op.drop_column("attempts", "refused")
     for name in ("hopeless_since", "memory_bytes", "kind"):
         op.drop_column("tasks", name)
+
+
+def _needs(spec: dict[str, Any]) -> dict[str, object]:
+    return {"kind": spec["kind"], "memory_bytes": spec["limits"]["memory_bytes"]}

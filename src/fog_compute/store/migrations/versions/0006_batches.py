@@ -13,13 +13,11 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("tasks", sa.Column("batch", sa.String(26)))
-    op.create_index(
-        "tasks_by_batch", "tasks", ["batch", "id"], sqlite_where=sa.text("batch IS NOT NULL")
-    )
+    _index("tasks_by_batch", "tasks", "id")
     op.rename_table("events", "events_before")
     op.create_table(
         "events",
-        sa.Column("seq", sa.Integer, primary_key=True),
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
         _task_id(primary_key=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("batch", sa.String(26)),
@@ -27,9 +25,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("events_by_task", "events", ["task_id", "version"], unique=True)
-    op.create_index(
-        "events_by_batch", "events", ["batch", "seq"], sqlite_where=sa.text("batch IS NOT NULL")
-    )
+    _index("events_by_batch", "events", "seq")
     op.execute(
         "INSERT INTO events (task_id, version, state, attempt, reason, at)"
         " SELECT task_id, version, state, attempt, reason, at FROM events_before ORDER BY at"
@@ -52,6 +48,11 @@ def downgrade() -> None:
     op.drop_table("events_after")
     op.drop_index("tasks_by_batch", "tasks")
     op.drop_column("tasks", "batch")
+
+
+def _index(name: str, table: str, column: str) -> None:
+    where = sa.text("batch IS NOT NULL")
+    op.create_index(name, table, ["batch", column], sqlite_where=where, postgresql_where=where)
 
 
 def _task_id(*, primary_key: bool) -> sa.Column[str]:

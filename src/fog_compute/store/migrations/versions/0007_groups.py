@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
+
+from fog_compute.store.migrations.specs import set_from_spec
 
 revision = "0007"
 down_revision = "0006"
@@ -17,11 +22,7 @@ def upgrade() -> None:
     op.add_column(
         "tasks", sa.Column("group_name", sa.String(32), nullable=False, server_default="local")
     )
-    op.execute(
-        "UPDATE tasks SET spec = json_set(spec, '$.group', 'local')"
-        " WHERE coalesce(json_extract(spec, '$.group'), '') = ''"
-    )
-    op.execute("UPDATE tasks SET group_name = json_extract(spec, '$.group')")
+    set_from_spec(op.get_bind(), ("spec", "group_name"), _for_a_group)
     op.drop_index("tasks_waiting", "tasks")
     _index("id", "group_name", "kind")
 
@@ -38,4 +39,10 @@ def _index(*columns: str) -> None:
         "tasks",
         ["privacy", *columns, "memory_bytes", "not_before", "state"],
         sqlite_where=_WAITING,
+        postgresql_where=_WAITING,
     )
+
+
+def _for_a_group(spec: dict[str, Any]) -> dict[str, object]:
+    group = spec.get("group") or "local"
+    return {"spec": json.dumps(spec | {"group": group}), "group_name": group}

@@ -10,13 +10,16 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
+_DUE = sa.text("state IN ('queued', 'retry') AND not_before IS NOT NULL")
+
 
 def upgrade() -> None:
     op.create_index(
         "tasks_due",
         "tasks",
         ["privacy", "not_before", "state"],
-        sqlite_where=sa.text("state IN ('queued', 'retry') AND not_before IS NOT NULL"),
+        sqlite_where=_DUE,
+        postgresql_where=_DUE,
     )
 
 

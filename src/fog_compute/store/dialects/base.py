@@ -1,0 +1,67 @@
+"""What the store needs of a database."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from sqlalchemy import Connection, Engine
+
+NO_PLACE: Final = (PermissionError, NotADirectoryError, FileExistsError)
+"""The machine's answers where no file or folder can be, however often it is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The connections to one database, by what they are for.
+
+    Attributes:
+        writing: one connection, of the writer; a transaction on it keeps other writers from the
+            rows that it reads with ``with_for_update``.
+        reading: read-only connections, each query for itself.
+    """
+
+    writing: Engine
+    reading: Engine
+
+    def dispose(self) -> None:
+        """Close all connections that nobody uses at the moment."""
+        self.reading.dispose()
+        self.writing.dispose()
+
+
+class Database(Protocol):
+    """A database, named and not yet opened."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in front of a person; holds no password."""
+        ...
+
+    @property
+    def blobs_folder(self) -> Path | None:
+        """The folder of its blobs unless told otherwise; None if it keeps them itself."""
+        ...
+
+    def take(self, stack: contextlib.ExitStack) -> None:
+        """Make its place ready, and keep those away who may not share it until ``stack`` ends.
+
+        Raises:
+            StoreUnusable: it can have no place there.
+            StoreError: it is in use, or its place cannot be used now.
+        """
+        ...
+
+    def engines(self) -> Engines:
+        """Return new engines; nothing is connected yet.
+
+        Raises:
+            StoreUnusable: its driver is not installed.
+        """
+        ...
+
+    def alone(self, connection: Connection) -> bool:
+        """Whether nobody else has it open."""
+        ...

@@ -1,0 +1,41 @@
+"""What keeps transactions of several processes out of each other's way.
+
+SQLite needs none of it: a transaction of its one writer is alone. ``with_for_update`` of a query
+says nothing to it, either.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypedDict
+
+from sqlalchemy import ColumnElement, Connection, TextClause, text
+
+__all__ = ["PartialIndex", "Turn", "partial_index", "take_turn"]
+
+
+class Turn(enum.IntEnum):
+    """What only one transaction does at a time; the numbers are those of Postgres's locks."""
+
+    SCHEMA = 0x666F6701
+    """To look at the schema and to migrate it."""
+    EVENTS = 0x666F6702
+    """From the first new event to the commit, so that events become visible in their order."""
+
+
+def take_turn(connection: Connection, turn: Turn) -> None:
+    """Wait until no other transaction has this turn, and have it until the present one ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": int(turn)})
+
+
+class PartialIndex(TypedDict):
+    """The condition of an index, as each database takes it."""
+
+    sqlite_where: ColumnElement[bool] | TextClause
+    postgresql_where: ColumnElement[bool] | TextClause
+
+
+def partial_index(where: ColumnElement[bool] | TextClause) -> PartialIndex:
+    """Return the arguments of an index that has only the rows ``where`` holds for."""
+    return {"sqlite_where": where, "postgresql_where": where}

@@ -1,0 +1,206 @@
+"""Postgres: a server that several processes may share, through the driver pg8000."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+
+from fog_compute.errors import StoreUnusable
+from fog_compute.store.dialects.base import Engines
+from fog_compute.store.dialects.verdicts import Verdict, judge, sqlstate
+
+__all__ = ["PostgresDatabase"]
+
+DRIVER: Final = "postgresql+pg8000"
+APPLICATION: Final = "fog-compute"
+READERS: Final = 4
+PORT: Final = 5432
+SOCKETS: Final = Path("/var/run/postgresql")
+"""Where Debian's server has its socket."""
+
+ANSWER_S: Final = 60.0
+"""How long the server may be silent before a connection to it counts as dead."""
+LOCK_MS: Final = 5000
+"""How long a statement waits for rows that another transaction has locked."""
+IDLE_MS: Final = 10_000
+"""How long a transaction may stand still: what a frozen process has locked is given free then."""
+
+_QUERY: Final = frozenset(
+    {"host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "options"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresDatabase:
+    """A database of a Postgres server."""
+
+    name: str
+    _arguments: dict[str, object] = field(repr=False)
+    _startup: dict[str, str] = field(repr=False)
+
+    @classmethod
+    def of_url(cls, url: URL) -> Self:
+        """Read a URL as libpq does: a ``host`` that begins with a slash is a folder of sockets.
+
+        Raises:
+            StoreUnusable: it says something that cannot be followed.
+        """
+        query = {name: value for name, value in url.query.items() if isinstance(value, str)}
+        if unknown := sorted(url.query.keys() - _QUERY) or sorted(url.query.keys() - query.keys()):
+            raise StoreUnusable(
+                f"the database URL says {', '.join(unknown)}, which cannot be followed: it may say"
+                f" {', '.join(sorted(_QUERY))}, each once"
+            )
+        user = url.username or _this_user()
+        database = url.database or user
+        try:
+            port = int(query.get("port", url.port or PORT))
+        except ValueError:
+            raise StoreUnusable("the database URL has a port that is no number") from None
+        host = url.host or query.get("host")
+        if host is None:
+            host = str(SOCKETS) if SOCKETS.is_dir() else "localhost"
+        arguments: dict[str, object] = {
+            "user": user,
+            "database": database,
+            # An empty one is refused by the server; without any the driver breaks down.
+            "password": url.password or "",
+            "ssl_context": _ssl(query),
+            "application_name": APPLICATION,
+            "timeout": ANSWER_S,
+        }
+        if host.startswith("/"):
+            arguments["unix_sock"] = f"{host}/.s.PGSQL.{port}"
+        else:
+            arguments |= {"host": host, "port": port}
+        startup = {"client_encoding": "utf8"}
+        if "options" in query:
+            startup["options"] = query["options"]
+        return cls(f"{database} at {host}:{port}", arguments, startup)
+
+    @property
+    def blobs_folder(self) -> None:
+        """None: other machines would not see it."""
+
+    def take(self, stack: contextlib.ExitStack) -> None:
+        """Nothing: several processes may share it."""
+
+    def engines(self) -> Engines:
+        """Return the engine that writes (one connection) and the one that reads."""
+        writing = self._engine(
+            {
+                "lock_timeout": str(LOCK_MS),
+                "idle_in_transaction_session_timeout": str(IDLE_MS),
+            },
+            pool_size=1,
+            max_overflow=0,
+        )
+        event.listen(writing, "connect", _prepare_writer)
+        # One statement for all the rows of a group, where the driver would send one for each.
+        writing.dialect.use_insertmanyvalues_wo_returning = True
+        reading = self._engine(
+            {"default_transaction_read_only": "on"},
+            pool_size=READERS,
+            isolation_level="AUTOCOMMIT",
+        )
+        return Engines(writing, reading)
+
+    def alone(self, connection: Connection) -> bool:
+        """Whether no other connection of this program is there, of this process or another."""
+        others = connection.execute(
+            text(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = :application AND pid <> pg_backend_pid()"
+            ),
+            {"application": APPLICATION},
+        )
+        return bool(others.scalar_one() == 0)
+
+    def _engine(self, startup: dict[str, str], **options: object) -> Engine:
+        arguments = self._arguments | {"startup_params": self._startup | startup}
+        try:
+            engine = create_engine(
+                DRIVER + "://",  # what is secret stands in the arguments alone
+                connect_args=arguments,
+                poolclass=QueuePool,
+                pool_pre_ping=True,
+                **options,
+            )
+        except ModuleNotFoundError as err:
+            raise StoreUnusable(
+                "the driver of Postgres is not installed: install fog-compute[postgres]"
+            ) from err
+        event.listen(engine, "handle_error", _drop_what_died)
+        return engine
+
+
+def _prepare_writer(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    """See to it that a commit is on disk, also where the server was told that it need not be."""
+    cursor = connection.cursor()
+    cursor.execute(
+        "SELECT set_config('synchronous_commit', 'on', false)"
+        " WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    cursor.close()
+    connection.commit()
+
+
+def _drop_what_died(context: ExceptionContext) -> None:
+    """Have a connection replaced after anything but an answer of its server.
+
+    The driver may then stand in the middle of a message, and would take the next answer for
+    another's.
+    """
+    original = context.original_exception
+    if sqlstate(original) is None:
+        context.is_disconnect = True
+        # What one value broke says nothing of the other connections.
+        context.invalidate_pool_on_disconnect = not isinstance(original, ValueError)
+    elif judge(original) is Verdict.AWAY:
+        context.is_disconnect = True
+
+
+def _ssl(query: dict[str, str]) -> ssl.SSLContext | bool | None:
+    """Return what the driver takes: None encrypts where the server offers it."""
+    mode = query.get("sslmode", "prefer")
+    match mode:
+        case "disable":
+            return False
+        case "allow" | "prefer":
+            return None
+        case "require" | "verify-ca" | "verify-full":
+            pass
+        case _:
+            raise StoreUnusable(
+                "the database URL has an sslmode that is not known: give disable, prefer, require,"
+                " verify-ca or verify-full"
+            )
+    try:
+        context = ssl.create_default_context(cafile=query.get("sslrootcert"))
+        context.check_hostname = mode == "verify-full"
+        if mode == "require" and "sslrootcert" not in query:
+            context.verify_mode = ssl.CERT_NONE
+        if "sslcert" in query:
+            context.load_cert_chain(query["sslcert"], query.get("sslkey"))
+    except OSError as err:  # ssl.SSLError, too
+        raise StoreUnusable(
+            f"a certificate that the database URL names cannot be used: {err.strerror or err}"
+        ) from err
+    return context
+
+
+def _this_user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise StoreUnusable("the database URL names no user: give user@host") from None
