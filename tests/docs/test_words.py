@@ -50,8 +50,10 @@ def test_banned_words_stand_nowhere(pages: dict[str, str], sources: dict[str, st
         f"{name}:{number}: {word}"
         for name, text in {**pages, **sources}.items()
         if name not in EXEMPT and not Path(name).is_relative_to("tests/docs")
-        for number, line in enumerate(text.splitlines(), 1)
+        for lower in [text.lower()]
         for word, pattern in patterns.items()
+        if word.split()[0].lower() in lower  # a pattern takes long where nothing is to be found
+        for number, line in enumerate(text.splitlines(), 1)
         if pattern.search(line)
     ]
 
