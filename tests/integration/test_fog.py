@@ -242,7 +242,11 @@ def test_placement_explains_itself(fog: RunningFog) -> None:
 @pytest.mark.parametrize(
     ("text", "flags", "reason"),
     [
-        (FOREVER, ("--wall", "1s"), "longer than its limit of 1 s"),
+        (
+            FOREVER,
+            ("--wall", "1s"),
+            "limit of 1 s to compile and run: --wall allows more",
+        ),
         (FOREVER, ("--fuel", "1000000"), "fuel"),
         (GREEDY, (), "memory|trapped"),
     ],

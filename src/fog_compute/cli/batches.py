@@ -11,7 +11,7 @@ import msgspec
 
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, OK, USAGE
-from fog_compute.cli.common import LINE_LENGTH, CommandError, note
+from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, note
 from fog_compute.cli.progress import Bar, Counts
 from fog_compute.client.answers import Task
 from fog_compute.errors import FogError
@@ -146,7 +146,7 @@ class Run:
                 raise CommandError("the backend queued another number of tasks than it was given")
             plan.made.append(batch)
             if batch["warning"] and chunk.start == 0:
-                note(f"{one_line(batch['warning'], LINE_LENGTH)}: tasks wait for one")
+                note(f"{one_line(in_flags(batch['warning']), LINE_LENGTH)}: tasks wait for one")
         keep(self._backend.layout, plan)
         self._order = [task for batch in plan.made for task in batch["tasks"]]
 

@@ -13,6 +13,7 @@ from fog_compute.cli.codes import FAILED, INTERRUPTED, NOT_RUNNING, TIMED_OUT, U
 from fog_compute.cli.output import is_terminal, speaks_unicode, write
 from fog_compute.descriptors import LINE_LENGTH, tell
 from fog_compute.errors import PROBLEM, FogError
+from fog_compute.faces import Face, in_words_of
 from fog_compute.levels import PrivacyLevel
 from fog_compute.text import escape_json, one_line
 
@@ -24,6 +25,7 @@ __all__ = [
     "JsonFlag",
     "PrivacyFlag",
     "TaskId",
+    "in_flags",
     "note",
     "print_fields",
     "print_json",
@@ -104,6 +106,11 @@ class CommandError(FogError):
     def problem(self) -> str:
         """The type of problem that it is, for programs."""
         return self._kind if ":" in self._kind else PROBLEM + self._kind
+
+
+def in_flags(text: str) -> str:
+    """Return a text of the backend's, or about a task, in the words of the command line."""
+    return in_words_of(Face.COMMAND, text)
 
 
 def note(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from cyclopts import CycloptsError
 
 from fog_compute.cli.codes import FAILED, INTERRUPTED, NOT_RUNNING, USAGE
-from fog_compute.cli.common import LINE_LENGTH, CommandError, print_json
+from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, print_json
 from fog_compute.descriptors import LostOutput, drop_output, tell, why
 from fog_compute.errors import (
     EXHAUSTED,
@@ -72,9 +72,9 @@ def failure_of(error: BaseException) -> Failure | None:
             return Failure(error.problem, str(error), error.exit_code, beside=error.beside)
         case PrivacyUnavailable():
             more = {"needed": error.needed, "available": error.available}
-            return Failure(error.problem, str(error), FAILED, more)
+            return Failure(error.problem, in_flags(str(error)), FAILED, more)
         case FogError():
-            return Failure(error.problem, str(error), exit_code_of(error))
+            return Failure(error.problem, in_flags(str(error)), exit_code_of(error))
         case OSError() if not isinstance(error, LostOutput):
             return Failure(f"{PROBLEM}system", why(error), FAILED)
         case KeyboardInterrupt():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
-from fog_compute.cli.common import LINE_LENGTH, CommandError, note, print_json
+from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, note, print_json
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.cli.outputs import OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
@@ -103,7 +103,7 @@ class Follower:
             self._tell_of_files(task)
         tell_unwritten(unwritten)
         if task["state"] != "accepted":
-            message = f"task {self._id} {task['state']}: {task['reason']}"
+            message = f"task {self._id} {task['state']}: {in_flags(task['reason'])}"
             raise CommandError(message, kind="task-failed", beside=told)
         code = _exit_code(task)
         if unwritten and not code:
@@ -182,7 +182,7 @@ class Follower:
         if task["state"] in ("queued", "retry") and task["reason"]:
             # Perhaps because the only worker around is this fog's own, and cannot.
             own = troubles_of(read_fog_state(self._backend.layout))
-            text += f" ({'; '.join([task['reason'], *own])})"
+            text += f" ({'; '.join([in_flags(task['reason']), *own])})"
         elif task["reason"].startswith("waiting: "):
             text += f" ({task['reason']})"
         return text + f", {task['hops']} hop{'s' if task['hops'] > 1 else ''}"

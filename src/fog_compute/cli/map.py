@@ -21,6 +21,7 @@ from fog_compute.cli.common import (
     ForceFlag,
     JsonFlag,
     PrivacyFlag,
+    in_flags,
     note,
     whole,
 )
@@ -235,7 +236,7 @@ def _tell(name: str, task: Task) -> None:
         return
     result = task["result"]
     code = "" if result is None else f" with exit code {result['exit_code']}"
-    why = f": {task['reason']}" if task["reason"] else code
+    why = f": {in_flags(task['reason'])}" if task["reason"] else code
     note(one_line(f"{as_named(name)}: task {task['id']} {task['state']}{why}", LINE_LENGTH))
 
 

@@ -18,6 +18,7 @@ from fog_compute.cli.common import (
     ForceFlag,
     JsonFlag,
     PrivacyFlag,
+    in_flags,
     note,
     whole,
 )
@@ -161,7 +162,7 @@ def run(
                 sent = _send(backend, files)
                 task = backend.post("/api/v1/tasks", New, {**sent, **wanted})
                 if task["warning"]:
-                    note(one_line(task["warning"]))
+                    note(one_line(in_flags(task["warning"])))
                 follower = Follower(backend, task["id"], as_json=json, began=began)
                 if detach:
                     patience.end()
@@ -249,12 +250,12 @@ def check_task(wanted: Mapping[str, Any], module: bytes) -> None:
             strategy=wanted["strategy"] and Strategy(wanted["strategy"]),
         )
     except InvalidTask as error:
-        raise CommandError(str(error), USAGE) from None
+        raise CommandError(in_flags(str(error)), USAGE) from None
     if wanted["kind"] != TaskKind.WASM:
         return
     memory_bytes = Limits(**wanted["limits"]).memory_bytes
     if found := objection(module[:HEAD_BYTES], len(module), memory_bytes):
-        raise CommandError(f"{found.detail}; nothing was sent", USAGE)
+        raise CommandError(f"{in_flags(found.detail)}; nothing was sent", USAGE)
 
 
 def _send(backend: Backend, files: _Files) -> dict[str, object]:

@@ -13,6 +13,7 @@ from fog_compute.cli.common import (
     CommandError,
     JsonFlag,
     TaskId,
+    in_flags,
     print_fields,
     print_json,
     print_table,
@@ -93,7 +94,7 @@ def ls(
                 task["privacy"],
                 f"{task['tries']}/{task['max_attempts']}",
                 _time(task["created_at"]),
-                task["reason"],
+                in_flags(task["reason"]),
             )
             for task in tasks
         ],
@@ -189,7 +190,7 @@ def whole_id(backend: Backend, begin: str) -> str:
 def _print(task: Task) -> None:
     lines = [
         ("task", task["id"]),
-        ("state", task["state"] + (f": {task['reason']}" if task["reason"] else "")),
+        ("state", task["state"] + (f": {in_flags(task['reason'])}" if task["reason"] else "")),
         ("privacy", f"{task['privacy']}, {task['hops']} hops"),
         ("created", _time(task["created_at"])),
         ("lost tries", f"{task['tries']} of {task['max_attempts']}"),
@@ -210,7 +211,7 @@ def _print(task: Task) -> None:
         ]
     print_fields(lines)
     for attempt in task["attempts"]:
-        why = f": {attempt['reason']}" if attempt["reason"] else ""
+        why = f": {in_flags(attempt['reason'])}" if attempt["reason"] else ""
         state = f"attempt {attempt['number']} at {attempt['worker']}, {attempt['state']}{why}"
         write(
             f"\n{one_line(state, LINE_LENGTH)}\n"

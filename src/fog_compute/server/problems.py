@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from fog_compute.errors import EXHAUSTED, FogError, PrivacyUnavailable, is_exhaustion
 from fog_compute.observability import get_logger
 from fog_compute.server import problem_types
+from fog_compute.server.invalid import said_of
 from fog_compute.server.problem_types import Kind, kind_of_error, kind_of_status
 from fog_compute.text import one_line
 
@@ -89,9 +90,7 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid_request(request: Request, error: RequestValidationError) -> Response:
         del request
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return problem(problem_types.INVALID_REQUEST, f"{where}: {first['msg']}")
+        return problem(problem_types.INVALID_REQUEST, said_of(error.errors()))
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:

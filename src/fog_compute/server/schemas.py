@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fog_compute.coordinator.attempts import Doing, Stage
 from fog_compute.coordinator.placement import WorkerState, WorkerView
+from fog_compute.errors import InvalidTask
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.parts import ServiceState
 from fog_compute.store import StoredResult, TaskEventRecord
@@ -108,6 +109,16 @@ class BatchIn(_In):
         description="The batch that they join, of several requests; by default a new one.",
     )
     tasks: list[TaskIn] = Field(min_length=1, max_length=BATCH_TASKS)
+
+    def to_specs(self) -> list[TaskSpec]:
+        """The records; raises ``InvalidTask`` for one that can never run, and says which."""
+        return [self._spec(index, task) for index, task in enumerate(self.tasks)]
+
+    def _spec(self, index: int, task: TaskIn) -> TaskSpec:
+        try:
+            return task.to_spec()
+        except InvalidTask as error:
+            raise InvalidTask(f"`tasks[{index}]`: {error}") from None
 
 
 class BatchOut(_Out):

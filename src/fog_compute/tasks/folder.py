@@ -10,7 +10,7 @@ from typing import Final
 
 from fog_compute.errors import InvalidTask
 from fog_compute.text import one_line
-from fog_compute.units import KIB
+from fog_compute.units import KIB, format_bytes
 
 __all__ = [
     "FOLDER_DEPTH",
@@ -25,11 +25,13 @@ __all__ = [
     "check_room",
     "check_tree",
     "disk_bytes",
+    "flaw_of",
     "is_plain_path",
 ]
 
 MAX_INPUTS: Final = 256
 MAX_PATH_BYTES: Final = 1024
+NAME_BYTES: Final = 255
 
 FOLDER_ENTRIES: Final = 4096
 """Files and folders that a working directory may hold, inputs among them."""
@@ -51,24 +53,37 @@ _OWN: Final = (OUT, TMP)
 
 def is_plain_path(path: str) -> bool:
     """Say whether a path is relative, stays where it is, and can be shown and stored anywhere."""
-    if len(path) > MAX_PATH_BYTES or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
-        return False
-    if path.count("/") > FOLDER_DEPTH:
-        return False
-    return not any(
-        part in ("", ".", "..") or len(part.encode("utf-8", "surrogatepass")) > 255
-        for part in path.split("/")
-    ) and not any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in path)
+    return not flaw_of(path)
+
+
+def flaw_of(path: str) -> str:
+    """Say what keeps a path from being a plain one, in a few words; nothing if it is one."""
+    size = len(path.encode("utf-8", "surrogatepass"))
+    parts = path.split("/")
+    longest = max(len(part.encode("utf-8", "surrogatepass")) for part in parts)
+    if size > MAX_PATH_BYTES:
+        return f"it has {size} bytes, and a path may have {MAX_PATH_BYTES}"
+    if longest > NAME_BYTES:
+        return f"a name in it has {longest} bytes, and a name may have {NAME_BYTES}"
+    if (depth := len(parts) - 1) > FOLDER_DEPTH:
+        return f"it lies {depth} folders deep, and {FOLDER_DEPTH} are allowed"
+    if any(c < " " or c == "\x7f" for c in path):
+        return "it holds a control character"
+    if any("\ud800" <= c <= "\udfff" for c in path):
+        return "it is no UTF-8 text"
+    if path.startswith("/"):
+        return "it begins with '/': give a relative path such as 'data/a.txt'"
+    if not path:
+        return "it is empty: give a relative path such as 'data/a.txt'"
+    if odd := next((part for part in parts if part in ("", ".", "..")), None):
+        return f"it holds {odd!r}: give a relative path such as 'data/a.txt'"
+    return "it holds an empty name" if "" in parts else ""
 
 
 def check_guest_path(path: str) -> None:
     """Raise `InvalidTask` unless an input may stand at ``path``."""
-    if not is_plain_path(path):
-        raise InvalidTask(
-            f"the input path {_shown(path)} is not allowed: give a relative path such as"
-            f" 'data/a.txt' without '.', '..' or control characters, {FOLDER_DEPTH} folders deep at"
-            " most"
-        )
+    if flaw := flaw_of(path):
+        raise InvalidTask(f"the input path {_shown(path)} is not allowed: {flaw}")
     if path.split("/", 1)[0] in _OWN:
         raise InvalidTask(
             f"the input path {_shown(path)} is not allowed: 'out' and 'tmp' are empty when a task"
@@ -117,8 +132,8 @@ def check_room(sizes: Mapping[str, int], scratch_bytes: int) -> None:
     """Raise `InvalidTask` unless inputs of these sizes fit into a scratch, on any disk."""
     if sizes and (taken := disk_bytes(sizes)) > scratch_bytes:
         raise InvalidTask(
-            f"the inputs take {taken} bytes on a disk, and the task may have {scratch_bytes} there:"
-            " allow more with --scratch"
+            f"the inputs take {format_bytes(taken)} on a disk, and the task may have"
+            f" {format_bytes(scratch_bytes)} there: `limits.scratch_bytes` allows more"
         )
 
 

@@ -272,12 +272,12 @@ class Limits:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                said = f"the limit {name} is {value}: give {low} to {high}"
+                said = f"`limits.{name}` is {value}: give {low} to {high}"
                 if name != "fuel":
                     said += f" ({format_bytes(low)} to {format_bytes(high)})"
                 raise InvalidTask(said)
         if not 0.001 <= self.wall_s <= 7 * 86400:
-            raise InvalidTask(f"the limit wall_s is {self.wall_s}: give 0.001 to 604800 seconds")
+            raise InvalidTask(f"`limits.wall_s` is {self.wall_s}: give 0.001 to 604800 seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,26 +299,26 @@ class TaskSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run, naming the field."""
-        check_sha256("module", self.module)
+        check_sha256("`module`", self.module)
         if self.stdin is not None:
-            check_sha256("stdin", self.stdin)
+            check_sha256("`stdin`", self.stdin)
         for path, digest in self.inputs.items():
             check_guest_path(path)
-            check_sha256(f"inputs[{path!r}]", digest)
+            check_sha256(f"`inputs` at {one_line(repr(path), 80)}", digest)
         check_tree(self.inputs)
         if self.kind is TaskKind.PYTHON:
             script_name(self.module, self.inputs)
         check_argv(self.argv)
         check_env(self.env)
         if self.seed is not None:
-            check_sha256("seed", self.seed)
+            check_sha256("`seed`", self.seed)
         if self.strategy is Strategy.AFFINITY and self.privacy is PrivacyLevel.SECRET:
             raise InvalidTask(
-                "the strategy affinity is off at secret, where a warm cache would tie two tasks"
+                "the `strategy` affinity is off at secret, where a warm cache would tie two tasks"
                 " together: choose another, or none"
             )
         if not 1 <= self.max_attempts <= 100:
-            raise InvalidTask(f"max_attempts is {self.max_attempts}: give 1 to 100")
+            raise InvalidTask(f"`max_attempts` is {self.max_attempts}: give 1 to 100")
 
     @property
     def blobs(self) -> frozenset[str]:
@@ -412,11 +412,11 @@ def argv_bytes(argv: Sequence[str]) -> int:
 def check_argv(argv: Sequence[str]) -> None:
     """Raise `InvalidTask` unless these can be arguments: Unicode without zero bytes, not long."""
     if len(argv) > MAX_ARGUMENTS:
-        raise InvalidTask(f"argv has {len(argv)} arguments: at most {MAX_ARGUMENTS} are allowed")
+        raise InvalidTask(f"`argv` has {len(argv)} arguments: at most {MAX_ARGUMENTS} are allowed")
     if argv_bytes(argv) > MAX_ARGV_BYTES:
-        raise InvalidTask("argv is longer than 64 KiB: pass large data as stdin or as an input")
+        raise InvalidTask("`argv` is longer than 64 KiB: pass large data with `stdin` or `inputs`")
     for argument in argv:
         if "\0" in argument:
-            raise InvalidTask("argv holds a zero byte: arguments are text without zero bytes")
+            raise InvalidTask("`argv` holds a zero byte: arguments are text without zero bytes")
         if any("\ud800" <= c <= "\udfff" for c in argument):
-            raise InvalidTask("argv holds half a character: arguments are Unicode text")
+            raise InvalidTask("`argv` holds half a character: arguments are Unicode text")

@@ -21,7 +21,15 @@ from fog_compute.tasks.preview1 import NAMESPACE, PREVIEW1, results_of
 from fog_compute.text import one_line
 from fog_compute.units import KIB, format_bytes
 
-__all__ = ["CORE_VERSION", "HEAD_BYTES", "IMPORT_ADVICE", "MAGIC", "Objection", "objection"]
+__all__ = [
+    "CORE_VERSION",
+    "HEAD_BYTES",
+    "IMPORT_ADVICE",
+    "MAGIC",
+    "Objection",
+    "begin_objection",
+    "objection",
+]
 
 MAGIC: Final = b"\0asm"
 CORE_VERSION: Final = b"\x01\0\0\0"
@@ -51,6 +59,16 @@ _NO_START: Final = (
     "the module is no command: it exports no function _start without parameters (build a program,"
     " not a library)"
 )
+
+_OTHERS: Final = (
+    (b"\x7fELF", ", a program for this machine: compile it for wasm32-wasip1"),
+    (b"\x1f\x8b", ", a file packed by gzip: unpack it"),
+    (b"PK\3\4", ", a file packed by zip: unpack it"),
+    (b"(module", ", WebAssembly as text: assemble it"),
+    (b"BC\xc0\xde", ", an object of LLVM: link it for wasm32-wasip1"),
+    (b"!<arch>", ", a library of objects: link a program for wasm32-wasip1"),
+)
+"""What else is given for a module, by how it begins, and what helps."""
 
 _TYPE, _IMPORT, _FUNCTION, _MEMORY, _EXPORT, _CODE = 1, 2, 3, 5, 7, 10  # sections
 _FUNC_KIND: Final = 0
@@ -304,11 +322,8 @@ def objection(head: bytes, size: int, memory_bytes: int) -> Objection | None:
         memory_bytes: linear memory that its task may have.
     """
     head = head[:HEAD_BYTES]
-    if head[:4] != MAGIC:
-        start = head[:4].hex(" ") or "nothing"
-        return Objection(Fault.NOT_WASM, f"the module is not WebAssembly: it starts with {start}")
-    if head[4:8] != CORE_VERSION:
-        return Objection(Fault.NOT_WASM, _other_version(head))
+    if (found := begin_objection(head)) is not None:
+        return found
     sections = _Sections(head, size)
     if sections.cut_at is not None:
         return Objection(
@@ -323,6 +338,25 @@ def objection(head: bytes, size: int, memory_bytes: int) -> Objection | None:
             continue
         if found is not None:
             return found
+    return None
+
+
+def begin_objection(head: bytes) -> Objection | None:
+    """Say why bytes that begin so are no module of the one version that workers run."""
+    if head[: len(MAGIC)] != MAGIC:
+        start = head[:4].hex(" ") or "nothing"
+        what = next((what for begin, what in _OTHERS if head.startswith(begin)), "")
+        return Objection(
+            Fault.NOT_WASM, f"the module is not WebAssembly: it starts with {start}{what}"
+        )
+    if len(head) < len(MAGIC) + len(CORE_VERSION):
+        return Objection(
+            Fault.NOT_WASM,
+            f"the module is cut off: it has {len(head)} bytes, and the head alone has"
+            f" {len(MAGIC) + len(CORE_VERSION)}",
+        )
+    if head[len(MAGIC) : len(MAGIC) + len(CORE_VERSION)] != CORE_VERSION:
+        return Objection(Fault.NOT_WASM, _other_version(head))
     return None
 
 
@@ -351,7 +385,7 @@ def _memory_objection(sections: _Sections, memory_bytes: int) -> Objection | Non
         return Objection(
             Fault.OUT_OF_MEMORY,
             f"the module needs at least {least} of memory at its start, and its task may have"
-            f" {format_bytes(memory_bytes)}: give more with --memory",
+            f" {format_bytes(memory_bytes)}: give more with `limits.memory_bytes`",
         )
     return None
 

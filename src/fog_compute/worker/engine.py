@@ -31,7 +31,7 @@ from wasmtime import (
     wat2wasm,
 )
 
-from fog_compute.tasks.wasm import CORE_VERSION, IMPORT_ADVICE, MAGIC
+from fog_compute.tasks.wasm import IMPORT_ADVICE, begin_objection
 from fog_compute.units import KIB, MIB
 from fog_compute.worker.compiled import CompiledCache
 from fog_compute.worker.early import EARLY, with_early_start
@@ -128,15 +128,8 @@ class Sandbox:
 
     def compile(self, module_id: str, data: bytes) -> Module:
         """Compile a module and keep it in memory; raise `ModuleFault` if it cannot run here."""
-        if data[:4] != MAGIC:
-            start = data[:4].hex(" ") or "nothing"
-            raise ModuleFault("not_wasm", f"the module is not WebAssembly: it starts with {start}")
-        if data[4:8] != CORE_VERSION:
-            raise ModuleFault(
-                "not_wasm",
-                "the module is a component or of an unknown version: build a WASI"
-                " preview 1 command (target wasm32-wasip1)",
-            )
+        if (found := begin_objection(data)) is not None:
+            raise ModuleFault(found.fault.value, found.detail)
         try:
             module = Module(self._engine, with_early_start(data))
         except WasmtimeError as err:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import itertools
 import os
 import tempfile
@@ -13,6 +14,14 @@ from fog_compute.tasks.folder import OUT, TMP
 
 _OWN: Final = (OUT, TMP)
 _REMOVED: Final = " (deleted)"  # how the kernel ends the name of an open file that has none
+
+
+class Excess(enum.Enum):
+    """Of what a folder holds more than it may."""
+
+    BYTES = enum.auto()
+    FILES = enum.auto()
+    DEPTH = enum.auto()
 
 
 def remove_tree(folder: Path) -> None:
@@ -86,8 +95,8 @@ def nameless_file(folder: Path) -> int:
             return os.dup(file.fileno())
 
 
-def exceeds(folder: str, total_bytes: int, entries: int, depth: int) -> bool:
-    """Say whether a folder that a guest may be changing holds more than this.
+def excess_of(folder: str, total_bytes: int, entries: int, depth: int) -> Excess | None:
+    """Say of what a folder that a guest may be changing holds more than this; None of nothing.
 
     Raises:
         OSError: it cannot be looked at.
@@ -95,7 +104,7 @@ def exceeds(folder: str, total_bytes: int, entries: int, depth: int) -> bool:
     try:
         root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
     return _Tally(total_bytes, entries).over(root, depth)
 
 
@@ -124,26 +133,29 @@ class _Tally:
         self._bytes = total_bytes
         self._entries = entries
 
-    def over(self, folder: int, depth: int) -> bool:
-        """Count what is in a folder, which is closed, and say whether that is too much."""
+    def over(self, folder: int, depth: int) -> Excess | None:
+        """Count what is in a folder, which is closed, and say of what that is too much."""
         try:
+            if depth < 0:
+                return Excess.DEPTH
             with os.scandir(folder) as listing:
-                return depth < 0 or any(self._entry_over(folder, one, depth) for one in listing)
+                found = (self._entry_over(folder, one, depth) for one in listing)
+                return next((excess for excess in found if excess is not None), None)
         finally:
             os.close(folder)
 
-    def _entry_over(self, folder: int, entry: os.DirEntry[str], depth: int) -> bool:
+    def _entry_over(self, folder: int, entry: os.DirEntry[str], depth: int) -> Excess | None:
         self._entries -= 1
+        if self._entries < 0:
+            return Excess.FILES
         try:
             if entry.is_dir(follow_symlinks=False):
                 flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-                return self._entries < 0 or self.over(
-                    os.open(entry.name, flags, dir_fd=folder), depth - 1
-                )
+                return self.over(os.open(entry.name, flags, dir_fd=folder), depth - 1)
             self._bytes -= entry.stat(follow_symlinks=False).st_size
         except (FileNotFoundError, NotADirectoryError):
             pass  # the guest removed or replaced it meanwhile
-        return self._entries < 0 or self._bytes < 0
+        return Excess.BYTES if self._bytes < 0 else None
 
 
 def _delete_files(folder: Path) -> list[Path]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from fog_compute.errors import FogError
-from fog_compute.tasks.folder import MAX_PATH_BYTES, is_plain_path
+from fog_compute.tasks.folder import flaw_of
 from fog_compute.tasks.result import OutputFile
 from fog_compute.text import one_line
+from fog_compute.units import format_bytes
 
 __all__ = ["OutputRefused", "read_outputs"]
 
@@ -65,16 +66,17 @@ class _Gathered:
     def _add_file(self, descriptor: int, path: str) -> None:
         with open(descriptor, "rb", buffering=0) as file:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or not is_plain_path(path):
+            flaw = flaw_of(path) if stat.S_ISREG(status.st_mode) else "it is no file any more"
+            if flaw:
                 raise OutputRefused(
-                    f"the file {one_line(repr(path), 80)} below out/ cannot come back: name files"
-                    f" without control characters, in {MAX_PATH_BYTES} bytes"
+                    f"the file {one_line(repr(path), 80)} below out/ cannot come back: {flaw}"
                 )
             self._left -= OutputFile(path, status.st_size).counts
             if self._left < 0:
                 raise OutputRefused(
-                    f"the module left more below out/ than its limit of {self._limit} bytes, names"
-                    " included: allow more with --output"
+                    "the module left more below out/ than its limit of"
+                    f" {format_bytes(self._limit)}, names included: `limits.output_bytes` allows"
+                    " more"
                 )
             data = bytearray()
             while len(data) < status.st_size and (piece := file.read(status.st_size - len(data))):

@@ -71,7 +71,9 @@ HELD_ANSWERS: Final = 256
 HANDLED_BYTES: Final = 160 * MIB
 """Bytes of the requests that are being done, of all channels together."""
 
-NO_ROOM: Final = "its disk has too little room now for what the task may keep: lower --scratch"
+NO_ROOM: Final = (
+    "its disk has too little room now for what the task may keep: lower `limits.scratch_bytes`"
+)
 """What a requester is told; how much is free is nobody else's business."""
 
 _log = get_logger("fog_compute.worker")

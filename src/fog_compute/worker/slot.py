@@ -22,10 +22,17 @@ from fog_compute.tasks.model import Fault, Limits
 from fog_compute.tasks.result import TaskResult
 from fog_compute.units import GIB
 from fog_compute.worker.compiled import CompiledCache
-from fog_compute.worker.folders import nameless_file
+from fog_compute.worker.folders import Excess, nameless_file
 from fog_compute.worker.footprint import own_bytes
 from fog_compute.worker.job import Job, LoadModule
 from fog_compute.worker.outputs import OutputRefused
+from fog_compute.worker.overruns import (
+    RUNNER_BYTES,
+    Overrun,
+    of_memory,
+    of_scratch,
+    of_time,
+)
 from fog_compute.worker.process import RunnerLost, RunnerProcess, end_of
 from fog_compute.worker.protocol import (
     NEVER_EXITED,
@@ -43,8 +50,6 @@ from fog_compute.worker.protocol import (
 )
 from fog_compute.worker.threads import beside
 from fog_compute.worker.workplace import (
-    DETAILS,
-    RUNNER_BYTES,
     Workplace,
     largest_file,
     processor_s,
@@ -157,8 +162,8 @@ class RunnerSlot:
                 )
                 if exchange.done():
                     return await self._ended(_ran(exchange.result()), job.limits)
-                fault = watch.result() if watch.done() else Fault.TIMEOUT
-                return await self._stopped(fault, job, began)
+                over = watch.result() if watch.done() else of_time(job.limits)
+                return await self._stopped(over, job, began)
             finally:
                 exchange.cancel()
                 watch.cancel()
@@ -261,21 +266,21 @@ class RunnerSlot:
             # A descriptor of its own, because this can be cut short, and the copying cannot.
             await beside(size, _keep, self._compiled, module_id, os.dup(self._code), size)
 
-    async def _watch(self, limits: Limits) -> Fault:
+    async def _watch(self, limits: Limits) -> Overrun:
         """Return once the guest took more than it may; RLIMIT_FSIZE bounds files in between."""
         pause_s = WATCH_INTERVAL_S
         while True:
             await asyncio.sleep(pause_s)
-            if self.place.output_exceeded(limits):
-                return Fault.OUTPUT_LIMIT
+            if (over := self.place.output_over(limits)) is not None:
+                return over
             pid = self.pid
             if pid is None:
                 continue
             if _takes_too_much(pid, limits):
-                return Fault.OUT_OF_MEMORY
+                return of_memory(limits)
             began = time.monotonic()
-            if (fault := await self.place.overfull_now(pid, limits)) is not None:
-                return fault
+            if (over := await self.place.overfull_now(pid, limits)) is not None:
+                return over
             # To count thousands of files must not take the time that the guest could have.
             pause_s = max(WATCH_INTERVAL_S, WATCH_SHARE * (time.monotonic() - began))
 
@@ -290,10 +295,9 @@ class RunnerSlot:
         """Take the runner's answer; a runner that is no longer as it was is not used again."""
         trap = None if ran.trap is None else Fault(ran.trap)
         detail = ran.detail
-        if self.place.output_exceeded(limits):
-            trap, detail = Fault.OUTPUT_LIMIT, DETAILS[Fault.OUTPUT_LIMIT](limits)
-        elif (over := self.place.overfull(limits, ran.nameless_bytes)) is not None:
-            trap, detail = over, DETAILS[over](limits)
+        over = self.place.output_over(limits) or self.place.overfull(limits, ran.nameless_bytes)
+        if over is not None:
+            trap, detail = over.fault, over.detail
         files: dict[str, bytes] = {}
         if trap is None:
             try:
@@ -316,11 +320,10 @@ class RunnerSlot:
             files=files,
         )
 
-    async def _stopped(self, fault: Fault, job: Job, began: float) -> TaskResult:
+    async def _stopped(self, over: Overrun, job: Job, began: float) -> TaskResult:
         """Kill the runner for what the module did; what it wrote until then is kept."""
-        await self.kill(fault.value)
-        if self.place.output_exceeded(job.limits):
-            fault = Fault.OUTPUT_LIMIT
+        await self.kill(over.fault.value)
+        over = self.place.output_over(job.limits) or over
         stdout, stderr = self.place.written(job.limits)
         return TaskResult(
             exit_code=NEVER_EXITED,
@@ -329,15 +332,15 @@ class RunnerSlot:
             fuel_used=0,
             wall_ms=round((time.monotonic() - began) * 1000),
             peak_memory=0,
-            trap=fault,
-            detail=DETAILS[fault](job.limits),
+            trap=over.fault,
+            detail=over.detail,
         )
 
     async def _died(self, job: Job, began: float, err: Exception) -> TaskResult:
         """Judge a runner that ended by itself: out of processor time, or lost."""
         code = await self._runner.exit_code()
         if code == -signal.SIGXCPU:
-            return await self._stopped(Fault.TIMEOUT, job, began)
+            return await self._stopped(of_time(job.limits), job, began)
         if code == -signal.SIGXFSZ:
             if self._largest_file(job.limits) < largest_file(job.limits):
                 await self.kill("file_size")
@@ -346,7 +349,7 @@ class RunnerSlot:
                     " and a task may write more: raise the hard limit (ulimit -f)"
                 ) from err
             # Of its output, if that is over its limit too; else of a file in the scratch.
-            return await self._stopped(Fault.SCRATCH_LIMIT, job, began)
+            return await self._stopped(of_scratch(job.limits, Excess.BYTES), job, began)
         await self.kill("lost")
         raise RunnerLost(f"the runner {end_of(code)}: {reason_of(err)}") from err
 

@@ -8,18 +8,18 @@ its runner.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from fog_compute.tasks.bounds import MAX_LOG_TAIL_BYTES
 from fog_compute.tasks.folder import FOLDER_DEPTH, FOLDER_ENTRIES, OUT, PAGE_BYTES
-from fog_compute.tasks.model import DETAIL_LENGTH, Fault, Limits
+from fog_compute.tasks.model import DETAIL_LENGTH, Limits
 from fog_compute.text import one_line
-from fog_compute.units import GIB, MIB
+from fog_compute.units import MIB
 from fog_compute.worker.folders import (
+    Excess,
     empty_folder,
-    exceeds,
+    excess_of,
     free_bytes,
     is_empty,
     is_laid_out,
@@ -31,15 +31,14 @@ from fog_compute.worker.folders import (
 )
 from fog_compute.worker.job import Job
 from fog_compute.worker.outputs import read_outputs
+from fog_compute.worker.overruns import Overrun, of_out, of_output, of_scratch
 from fog_compute.worker.process import RunnerLost
 from fog_compute.worker.protocol import Run
 from fog_compute.worker.threads import SMALL_BYTES, beside
 
 __all__ = [
-    "DETAILS",
     "FREE_BYTES",
     "HEAVY",
-    "RUNNER_BYTES",
     "NoRoom",
     "Workplace",
     "largest_file",
@@ -48,12 +47,13 @@ __all__ = [
     "room_for",
 ]
 
-RUNNER_BYTES: Final = GIB  # for a runner beside its guest's memory, above all to compile
 FREE_BYTES: Final = MIB  # a disk with less is full: a guest that writes to it is told so
 HEAVY: Final = SMALL_BYTES + 1
 WORK: Final = "work"
 STDIN: Final = "stdin"
 PROBE: Final = "probe"
+
+_STREAMS: Final = ("standard output", "standard error")
 
 
 class NoRoom(RunnerLost):
@@ -159,11 +159,14 @@ class Workplace:
         stdout, stderr = self._outputs
         return _tail(stderr) or _tail(stdout)
 
-    def output_exceeded(self, limits: Limits) -> bool:
-        """Say whether the guest wrote more than it may to standard output or error."""
-        return any(os.fstat(fd).st_size > limits.output_bytes for fd in self._outputs or ())
+    def output_over(self, limits: Limits) -> Overrun | None:
+        """Say if the guest wrote more than it may to standard output or error."""
+        for stream, fd in zip(_STREAMS, self._outputs or (), strict=False):
+            if os.fstat(fd).st_size > limits.output_bytes:
+                return of_output(limits, stream)
+        return None
 
-    async def overfull_now(self, pid: int, limits: Limits) -> Fault | None:
+    async def overfull_now(self, pid: int, limits: Limits) -> Overrun | None:
         """Say which limit the working directory of a running task is over.
 
         Raises:
@@ -173,7 +176,7 @@ class Workplace:
 
     # After it
 
-    def overfull(self, limits: Limits, nameless: int) -> Fault | None:
+    def overfull(self, limits: Limits, nameless: int) -> Overrun | None:
         """Say which limit it is over that a task left, with so many bytes in nameless files."""
         return _overfull(str(self.folder / WORK), limits, nameless)
 
@@ -235,27 +238,6 @@ def largest_file(limits: Limits) -> int:
     return max(limits.output_bytes, limits.scratch_bytes) + 1
 
 
-DETAILS: Final[Mapping[Fault, Callable[[Limits], str]]] = {
-    Fault.OUT_OF_MEMORY: lambda limits: (
-        f"the module took more than its limit of {limits.memory_bytes} bytes of memory and"
-        f" {RUNNER_BYTES} to compile it"
-    ),
-    Fault.TIMEOUT: lambda limits: (
-        f"the module took longer than its limit of {limits.wall_s:g} s to compile and run"
-    ),
-    Fault.OUTPUT_LIMIT: lambda limits: (
-        f"the module wrote more output, or more below out/, than its limit of"
-        f" {limits.output_bytes} bytes: allow more with --output"
-    ),
-    Fault.SCRATCH_LIMIT: lambda limits: (
-        f"the module kept more in its working directory than its limit of {limits.scratch_bytes}"
-        f" bytes, inputs included, or of {FOLDER_ENTRIES} files: --scratch allows more bytes, and"
-        " nothing more files"
-    ),
-}
-"""What a module is told that was over one of its limits."""
-
-
 def reason_of(error: BaseException) -> str:
     """Say in one line of bounded length what an error says."""
     return one_line(str(error) or type(error).__name__, DETAIL_LENGTH)
@@ -315,19 +297,21 @@ def _clean(folder: Path) -> bool:
     return True
 
 
-def _overfull_now(pid: int, work: str, limits: Limits) -> Fault | None:
+def _overfull_now(pid: int, work: str, limits: Limits) -> Overrun | None:
     return _overfull(work, limits, nameless_bytes(pid, work))
 
 
-def _overfull(work: str, limits: Limits, nameless: int) -> Fault | None:
+def _overfull(work: str, limits: Limits, nameless: int) -> Overrun | None:
     """Say which limit the working directory is over; what comes back is counted exactly later."""
     left = limits.scratch_bytes - nameless
-    if left < 0 or exceeds(work, left, FOLDER_ENTRIES, FOLDER_DEPTH):
-        return Fault.SCRATCH_LIMIT
-    if limits.output_bytes < left and exceeds(
-        f"{work}/{OUT}", limits.output_bytes, FOLDER_ENTRIES, FOLDER_DEPTH
-    ):
-        return Fault.OUTPUT_LIMIT
+    if left < 0:
+        return of_scratch(limits, Excess.BYTES)
+    if (excess := excess_of(work, left, FOLDER_ENTRIES, FOLDER_DEPTH)) is not None:
+        return of_scratch(limits, excess)
+    if limits.output_bytes < left:
+        out = f"{work}/{OUT}"
+        if excess := excess_of(out, limits.output_bytes, FOLDER_ENTRIES, FOLDER_DEPTH):
+            return of_out(limits, excess)
     return None
 
 

@@ -89,7 +89,7 @@ async def submit_batch(
     batch: BatchIn, services: Services, idempotency_key: IdempotencyKey = None
 ) -> BatchOut:
     """Queue up to 1000 tasks together: all of them, or none; they survive restarts from now on."""
-    specs = [task.to_spec() for task in batch.tasks]
+    specs = batch.to_specs()
     for level in {spec.privacy for spec in specs}:
         _check_level(services, level)
     blobs = services.get_service("store").blobs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,13 +55,35 @@ def test_each_name_and_each_folder_takes_pages_of_its_own(sizes: dict[str, int])
     assert taken >= PAGE_BYTES * (len(sizes) + len(folders))
     check_room(sizes, taken)
     if sizes:
-        with pytest.raises(InvalidTask, match="--scratch"):
+        with pytest.raises(InvalidTask, match="scratch_bytes"):
             check_room(sizes, taken - 1)
 
 
 @pytest.mark.parametrize("path", ["out", "tmp", "out/a", "tmp/a", "/a", "a/", "a//b", "d/" * 70])
 def test_inputs_stand_beside_the_folders_that_a_task_has_for_itself(path: str) -> None:
     with pytest.raises(InvalidTask, match="is not allowed"):
+        check_guest_path(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "flaw"),
+    [
+        ("d/" * 65 + "x", "it lies 65 folders deep, and 64 are allowed"),
+        ("a/" + "x" * 256, "a name in it has 256 bytes, and a name may have 255"),
+        ("\u00e4" * 128, "a name in it has 256 bytes"),
+        ("/".join(["x" * 200] * 6), "it has 1205 bytes, and a path may have 1024"),
+        ("a\nb", "it holds a control character"),
+        ("\udcff", "it is no UTF-8 text"),
+        ("/etc/passwd", "it begins with '/': give a relative path such as 'data/a.txt'"),
+        ("a/../b", "it holds '..': give a relative path"),
+        ("./a", "it holds '.': give"),
+        ("a//b", "it holds an empty name"),
+        ("", "it is empty: give"),
+    ],
+)
+def test_a_path_that_is_refused_is_told_its_one_flaw(path: str, flaw: str) -> None:
+    """INV-WORDS-04."""
+    with pytest.raises(InvalidTask, match=re.escape(f"is not allowed: {flaw}")):
         check_guest_path(path)
 
 

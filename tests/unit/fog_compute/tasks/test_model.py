@@ -194,7 +194,7 @@ def test_a_late_report_of_an_expired_attempt_changes_nothing() -> None:
         ({"module": SHA, "inputs": {"a/../b": SHA}}, "a/../b"),
         ({"module": SHA, "inputs": {"tmp/x": SHA}}, "empty when a task begins"),
         ({"module": SHA, "inputs": {"out": SHA}}, "empty when a task begins"),
-        ({"module": SHA, "inputs": {"d/" * 65 + "x": SHA}}, "64 folders deep"),
+        ({"module": SHA, "inputs": {"d/" * 65 + "x": SHA}}, "folders deep, and 64 are allowed"),
         (
             {"module": SHA, "inputs": {f"{i}/{'d/' * 40}x": SHA for i in range(150)}},
             "files and folders: at most 4096",
@@ -212,7 +212,7 @@ def test_a_late_report_of_an_expired_attempt_changes_nothing() -> None:
         ({"module": SHA, "env": {"WRONG": "a\ud800b"}}, "'WRONG' holds half a character"),
         ({"module": SHA, "env": {"FINE": "x", "LARGE": "y" * 70_000}}, "most of them 'LARGE'"),
         ({"module": SHA, "env": {f"V{i}": "" for i in range(300)}}, "300 variables"),
-        ({"module": SHA, "seed": "ab"}, "seed is no SHA-256"),
+        ({"module": SHA, "seed": "ab"}, "`seed` is no SHA-256"),
         ({"module": SHA, "max_attempts": 0}, "max_attempts"),
         ({"module": SHA, "inputs": {f"f{i}": SHA for i in range(257)}}, "256"),
     ],

@@ -33,6 +33,11 @@ REFUSED = {
     "text": (b"#!/bin/sh", Fault.NOT_WASM, "it starts with 23 21 2f 62"),
     "component": (guests.COMPONENT, Fault.NOT_WASM, "a component: build a WASI preview 1 command"),
     "version": (b"\0asm\x02\0\0\0", Fault.NOT_WASM, "another version"),
+    "four bytes": (b"\0asm", Fault.NOT_WASM, "cut off: it has 4 bytes, and the head alone has 8"),
+    "seven bytes": (b"\0asm\1\0\0", Fault.NOT_WASM, "cut off: it has 7 bytes"),
+    "a program": (b"\x7fELF\2\1", Fault.NOT_WASM, "a program for this machine: compile it for"),
+    "packed": (b"\x1f\x8b\x08\0", Fault.NOT_WASM, "a file packed by gzip: unpack it"),
+    "as text": (b"(module)", Fault.NOT_WASM, "WebAssembly as text: assemble it"),
     "cut off": (guests.ECHO[:-9], Fault.NOT_WASM, "cut off or damaged"),
     "threads": (THREADS, Fault.NOT_WASM, "needs threads"),
     "shared memory": (wat("(memory 1 1 shared)"), Fault.NOT_WASM, "needs threads"),
@@ -114,7 +119,7 @@ def fault_of(sandbox: Sandbox, data: bytes) -> str | None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_no_worker_can_run_is_refused_with_what_helps(name: str) -> None:
-    """INV-TASK-119."""
+    """INV-TASK-119, INV-WORDS-04."""
     data, fault, words = REFUSED[name]
 
     found = judged(data)

@@ -474,7 +474,7 @@ async def test_inputs_are_counted_by_what_they_take_on_the_disk_before_any_is_wr
     reply = await requester.ask(submit)
     assert isinstance(reply, Rejected if beyond > 0 else Accepted)
     if isinstance(reply, Rejected):
-        assert "--scratch" in reply.reason
+        assert "`limits.scratch_bytes`" in reply.reason
         assert not list((tmp_path / "worker" / "slots").rglob("199"))
 
 

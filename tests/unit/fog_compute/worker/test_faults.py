@@ -59,7 +59,29 @@ def test_what_a_module_wants_too_much_of_or_does_wrong_is_its_own() -> None:
         *("out_of_memory", "out_of_memory", "trap", "trap"),
     ]
     assert "compile for wasm32-wasip1, not for wasm32-wasip1-threads" in str(faults[2])
-    assert "4096 bytes" in str(faults[3])
+    assert "4.0 KiB of memory: `limits.memory_bytes` allows more" in str(faults[3])
+
+
+def test_an_error_of_the_engine_is_told_by_its_cause_alone() -> None:
+    """INV-WORDS-04."""
+    engine = wasmtime.Engine(config_of(PROFILES[0]))
+    bad = GOOD[:-1] + b"\x7f"
+    layers = "failed to compile: wasm[0]\n\nCaused by:\n    0: translation error\n    1: {}"
+
+    said = {
+        cause: str(compile_fault(error(layers.format(cause)), engine, bad))
+        for cause in ("unexpected end-of-file", "type mismatch", "the x proposal is not enabled")
+    }
+
+    assert list(said.values()) == [
+        "the module is cut off or damaged: unexpected end-of-file",
+        "the module is not valid: type mismatch",
+        (
+            "the module is not valid: the x proposal is not enabled (it needs a proposal that no"
+            " worker takes: compile for wasm32-wasip1, without it)"
+        ),
+    ]
+    assert str(stop_fault(error("one\n\nCaused by:\n    two"))) == "the module stopped: one; two"
 
 
 def test_wall_that_the_machine_refuses_is_said_and_the_others_are_raised(

@@ -13,7 +13,7 @@ import pytest_asyncio
 from fog_compute.tasks import Fault, Limits, TaskResult
 from fog_compute.tasks.folder import FOLDER_DEPTH, FOLDER_ENTRIES
 from fog_compute.units import KIB, MIB
-from fog_compute.worker.folders import exceeds
+from fog_compute.worker.folders import Excess, excess_of
 from fog_compute.worker.job import Job
 from fog_compute.worker.slot import RunnerSlot
 
@@ -130,8 +130,11 @@ def test_a_scratch_is_as_deep_as_it_may_however_long_its_names(
     os.truncate(at_path := f"/proc/self/fd/{at}/file", BOUND)
     assert Path(at_path).stat().st_size == BOUND
     os.close(at)
-    assert exceeds(str(tmp_path), BOUND, FOLDER_ENTRIES, FOLDER_DEPTH) is (beyond > 0)
-    assert exceeds(str(tmp_path), BOUND - 1, FOLDER_ENTRIES, FOLDER_DEPTH)
+    deep = Excess.DEPTH if beyond > 0 else None
+    assert excess_of(str(tmp_path), BOUND, FOLDER_ENTRIES, FOLDER_DEPTH) is deep
+    assert excess_of(str(tmp_path), BOUND - 1, FOLDER_ENTRIES, FOLDER_DEPTH) is (
+        deep or Excess.BYTES
+    )
 
 
 def test_a_scratch_has_as_many_entries_as_it_may(tmp_path: Path) -> None:
@@ -142,10 +145,10 @@ def test_a_scratch_has_as_many_entries_as_it_may(tmp_path: Path) -> None:
     (tmp_path / "first").touch()
     for number in range(FOLDER_ENTRIES - len(places) - 2):
         os.link(tmp_path / "first", places[number % 3] / str(number))
-    for place, over in zip(places, (False, False, True), strict=True):
-        assert exceeds(str(tmp_path), 0, FOLDER_ENTRIES, FOLDER_DEPTH) is over
+    for place, over in zip(places, (None, None, Excess.FILES), strict=True):
+        assert excess_of(str(tmp_path), 0, FOLDER_ENTRIES, FOLDER_DEPTH) is over
         (place / "more").touch()
 
 
 def test_a_scratch_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
-    assert not exceeds(str(tmp_path / "none"), 0, 0, 0)
+    assert excess_of(str(tmp_path / "none"), 0, 0, 0) is None

@@ -99,7 +99,7 @@ async def test_files_are_as_large_as_they_may_and_a_byte_more_is_a_fault(
         assert TaskResult.parse(result.data, Limits(output_bytes=limit)) == result
     else:
         assert (result.trap, result.exit_code, result.head.files) == (Fault.OUTPUT_LIMIT, -1, ())
-        assert "--output" in result.detail
+        assert "`limits.output_bytes`" in result.detail
 
 
 @pytest.mark.asyncio
@@ -133,5 +133,5 @@ def test_what_is_no_regular_file_is_never_read(tmp_path: Path) -> None:
     (tmp_path / "other").symlink_to(out)
     assert read_outputs(tmp_path / "other", 100) == {}
     assert read_outputs(tmp_path / "absent", 100) == {}
-    with pytest.raises(OutputRefused, match="its limit of 20 bytes"):
+    with pytest.raises(OutputRefused, match="its limit of 20 B, names"):
         read_outputs(out, 20)

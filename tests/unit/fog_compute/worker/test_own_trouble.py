@@ -100,7 +100,7 @@ async def test_a_task_for_which_the_disk_has_no_room_is_refused_and_a_smaller_on
     disk[0] = limits.scratch_bytes
     answer = await requester.submit(large)
     assert isinstance(answer, Rejected)
-    assert "--scratch" in answer.reason
+    assert "`limits.scratch_bytes`" in answer.reason
     assert f"{disk[0]} bytes free" in worker.agent.report().trouble
     disk[0] = limits.scratch_bytes + workplace.FREE_BYTES
     assert (await requester.run(large)).stdout == b"hello\n"

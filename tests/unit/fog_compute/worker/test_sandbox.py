@@ -132,7 +132,7 @@ async def test_an_exit_code_is_a_result_and_no_fault(slot: RunnerSlot) -> None:
         (b"\x7fELF and so on", Fault.NOT_WASM, "7f 45 4c 46"),
         (b"", Fault.NOT_WASM, "nothing"),
         (b'(module (func (export "_start")))', Fault.NOT_WASM, "not WebAssembly"),
-        (guests.NOT_VALID, Fault.NOT_WASM, "not valid"),
+        (guests.NOT_VALID, Fault.NOT_WASM, "not valid: malformed section"),
         (guests.COMPONENT, Fault.NOT_WASM, "component"),
         (guests.LIBRARY, Fault.NO_START, "_start"),
         (guests.TAKES_ARGUMENTS, Fault.NO_START, "_start"),
@@ -141,7 +141,7 @@ async def test_an_exit_code_is_a_result_and_no_fault(slot: RunnerSlot) -> None:
         (guests.TRAPS, Fault.TRAP, "unreachable"),
         (guests.DIVIDES, Fault.TRAP, "integer division by zero in f"),
         (guests.OVERFLOWS, Fault.TRAP, "stack overflow"),
-        (guests.WANTS_10_GB, Fault.OUT_OF_MEMORY, "268435456"),
+        (guests.WANTS_10_GB, Fault.OUT_OF_MEMORY, "256.0 MiB"),
     ],
 )
 async def test_a_module_at_fault_gets_one_line(
