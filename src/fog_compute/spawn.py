@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import errno
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ __all__ = [
     "child_environment",
     "let_go",
     "loader_environment",
+    "output_of",
     "python_command",
     "start",
     "start_detached",
@@ -153,6 +155,28 @@ def start_detached(
         env=environment,
         start_new_session=True,
     )
+
+
+def output_of(command: Sequence[str], seconds: float) -> bytes:
+    """Run a short program to its end, whatever that is, and return what it printed.
+
+    Raises:
+        OSError: it cannot be started, or takes longer.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=FOLDER,
+            env=child_environment(),
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), command[0]) from None
+    return done.stdout
 
 
 def let_go(process: Detached) -> None:

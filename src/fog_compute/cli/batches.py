@@ -111,7 +111,7 @@ def kept(layout: HomeLayout, name: str) -> Plan:
 def succeeded(task: Task) -> bool:
     """Whether a task ran to its end and gave exit code 0."""
     result = task["result"]
-    return task["state"] == TaskState.ACCEPTED and result is not None and not result["exit_code"]
+    return task["state"] == TaskState.ACCEPTED and result is not None and result["exit_code"] == 0
 
 
 class Run:
@@ -182,6 +182,11 @@ class Run:
     def left(self) -> int:
         """How many are not over, as far as is known."""
         return len(self._plan.tasks) - len(self._over)
+
+    @property
+    def failed(self) -> int:
+        """How many failed, as far as is known."""
+        return len(self._failed)
 
     def _note(self, event: Event) -> None:
         try:

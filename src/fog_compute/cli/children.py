@@ -33,6 +33,7 @@ __all__ = [
     "Wish",
     "after_end",
     "event_of",
+    "reason_of",
 ]
 
 Event = dict[str, object]
@@ -178,7 +179,8 @@ class Child:
                 case Again(failures):
                     pause = PAUSES.after(failures)
                     self.restarts += 1
-                    self._on_event(self, {"event": "ended", "code": code, "pause_s": pause})
+                    ended_as = {"code": code, "reason": self._reason(code), "pause_s": pause}
+                    self._on_event(self, {"event": "ended", **ended_as})
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(pause):
                             await self._last.wait()
@@ -274,14 +276,33 @@ class Child:
         """Why it cannot run: what it announced, or the last line of its log."""
         if self._error:
             return self._error
+        if code == -signal.SIGKILL:
+            last = "it was killed, as happens when memory runs out: give it more memory"
+        else:
+            last = self._last_line() or f"it ended with {code} and said nothing"
+        return f"{self.name} cannot run: {last} (log: {self._log})"
+
+    def _reason(self, code: int) -> str:
+        """Why it ended, for whoever reads later that it was started again."""
+        return self._error or reason_of(code, "" if code <= 0 else self._last_line())
+
+    def _last_line(self) -> str:
+        """The last line of the log; who was killed said nothing, and it is about before."""
         text = b""
         with contextlib.suppress(OSError):
             text = read_tail(self._log, TAIL_BYTES)
-        lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
-        last = lines[-1].strip() if lines else f"it ended with {code} and said nothing"
-        if code == -signal.SIGKILL:  # who is killed says nothing, and the log is about before
-            last = "it was killed, as happens when memory runs out: give it more memory"
-        return f"{self.name} cannot run: {last} (log: {self._log})"
+        lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "")
+
+
+def reason_of(code: int, said: str) -> str:
+    """How a process ended, in words, with what it ``said`` last."""
+    if code == -signal.SIGKILL:
+        return "it was killed, as happens when memory runs out"
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"it was ended by {signal.Signals(-code).name}"
+    return f"it ended with {code}" + (f": {said}" if said else "")
 
 
 def event_of(line: bytes) -> Event | None:

@@ -230,7 +230,7 @@ def _exit_code(task: Task) -> int:
     if task["result"] is None:
         return FAILED
     code = task["result"]["exit_code"]
-    return code if 0 <= code <= MAX_EXIT_CODE else FAILED
+    return code if code is not None and 0 <= code <= MAX_EXIT_CODE else FAILED
 
 
 def _text(name: str, data: bytes) -> dict[str, str]:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from fog_compute.cli.batches import Plan, Run, Sink, keep, kept, succeeded
 from fog_compute.cli.client import Backend
-from fog_compute.cli.codes import INTERRUPTED, USAGE
+from fog_compute.cli.codes import INTERRUPTED, OK, USAGE
 from fog_compute.cli.common import (
     LINE_LENGTH,
     CommandError,
@@ -151,17 +151,21 @@ def map_inputs(
 def _carried_out(run: Run, plan: Plan, cancel_on_interrupt: bool) -> int:
     try:
         run.queue()
-        return run.follow()
+        code = run.follow()
     except KeyboardInterrupt:
         if cancel_on_interrupt:
             run.cancel()
-            note(f"interrupted; the {run.left} tasks that were not over are cancelled")
+            said = f"interrupted; the {run.left} tasks that were not over are cancelled"
         else:
-            note(
+            said = (
                 f"interrupted; the {run.left} tasks that are not over go on: `fog map --resume"
                 f" {plan.id}` goes on with their results, and with --cancel ends them"
             )
-        return INTERRUPTED
+        raise CommandError(said, INTERRUPTED, beside={"map": plan.id}) from None
+    if code != OK:
+        said = f"{run.failed} of {len(plan.names)} tasks did not end well"
+        raise CommandError(said, code, kind="task-failed", beside={"map": plan.id})
+    return code
 
 
 def _cancelled(run: Run) -> int:
@@ -257,6 +261,7 @@ def _lines(name: str, task: Task, backend: Backend) -> None:
         "state": task["state"],
         "reason": task["reason"],
         "exit_code": None if result is None else result["exit_code"],
+        "fault": None if result is None else result["trap"],
         "stdout": _read(backend, task, "stdout").decode(errors="replace"),
         "stderr": _read(backend, task, "stderr").decode(errors="replace"),
     }

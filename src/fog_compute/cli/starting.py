@@ -7,7 +7,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from fog_compute import spawn
@@ -20,6 +20,7 @@ from fog_compute.cli.needs import UnmetNeeds
 from fog_compute.cli.output import write
 from fog_compute.cli.supervisor import Report, Supervisor
 from fog_compute.client.lock import Free, HomeLock, where
+from fog_compute.clock import SystemClock
 from fog_compute.descriptors import LostOutput, drop_output, why
 from fog_compute.errors import FogError
 from fog_compute.first import go_below_first_process, is_first_process
@@ -135,31 +136,52 @@ def _error_of(event: Mapping[str, object]) -> CommandError:
 
 
 def _report_json(event: str, fields: dict[str, object]) -> None:
-    """Tell one event as a line of JSON."""
+    """Tell one event as a line of JSON; what a log is to keep, on standard error as well."""
+    if event in _NOTES:
+        note(f"{SystemClock().now():%Y-%m-%d %H:%M:%S} {_NOTES[event](fields)}")
     _write(json.dumps({"event": event, **fields}))
 
 
 def _report_text(event: str, fields: dict[str, object]) -> None:
     """Tell one event to a person."""
-    name = str(fields.get("name", ""))
-    part = _PARTS.get(name, name)
     match event:
         case "started":
-            _write(f"{part} started ({fields.get('seconds')} s)")
+            _write(f"{_part(fields)} started ({fields.get('seconds')} s)")
         case "ready":
             url = fields.get("url")
             _write(f"ready after {fields.get('seconds')} s" + (f": {url}" if url else ""))
-        case "ended":
-            note(f"{part} ended with {fields.get('code')} and is started again")
-        case "restarted":
-            note(f"{part} is back")
-        case "trouble":
-            reason = fields.get("reason")
-            note(f"{part}: {reason}" if reason else f"{part} can run tasks again")
         case "stopping":
             _write("stopping; once more Ctrl-C stops at once")
         case "stopped":
             _write(f"stopped in {fields.get('seconds')} s")
+        case _ if event in _NOTES:
+            note(_NOTES[event](fields))
+
+
+def _part(fields: Mapping[str, object]) -> str:
+    name = str(fields.get("name", ""))
+    return _PARTS.get(name, name)
+
+
+def _ended(fields: Mapping[str, object]) -> str:
+    return f"{_part(fields)} is started again: {fields.get('reason')}"
+
+
+def _restarted(fields: Mapping[str, object]) -> str:
+    return f"{_part(fields)} is back"
+
+
+def _trouble(fields: Mapping[str, object]) -> str:
+    reason = fields.get("reason")
+    return f"{_part(fields)}: {reason}" if reason else f"{_part(fields)} can run tasks again"
+
+
+_NOTES: Final[Mapping[str, Callable[[Mapping[str, object]], str]]] = {
+    "ended": _ended,
+    "restarted": _restarted,
+    "trouble": _trouble,
+}
+"""What happens to a fog that runs, in words."""
 
 
 def _write(line: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 import msgspec
 
@@ -10,13 +10,24 @@ from fog_compute.cli.common import note
 from fog_compute.layout import HomeLayout
 from fog_compute.reading import read_state
 
-__all__ = ["FogState", "read_fog_state", "troubles_of"]
+__all__ = ["FogState", "Restart", "read_fog_state", "troubles_of"]
 
 _NOT_SHOWN: Final = "the processes are not shown"
 
 
+class Restart(TypedDict):
+    """That a part of a fog ended and was started again: how often, and when and why last."""
+
+    count: int
+    at: str
+    why: str
+
+
 class FogState(TypedDict):
-    """The processes of a fog; ``troubles`` says by name why a worker can run no task now."""
+    """The processes of a fog.
+
+    ``troubles`` says by name why a worker can run no task now; ``restarts`` what ended by itself.
+    """
 
     pid: int
     url: str
@@ -24,6 +35,7 @@ class FogState(TypedDict):
     version: str
     children: dict[str, int | None]
     troubles: dict[str, str]
+    restarts: NotRequired[dict[str, Restart]]
 
 
 def read_fog_state(layout: HomeLayout) -> FogState | None:

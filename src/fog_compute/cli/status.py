@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_fields, print_json
+from fog_compute.cli.local_net import net_trouble
 from fog_compute.cli.state import FogState, read_fog_state, troubles_of
 from fog_compute.client.answers import CircuitCounts, Damaged, ExcludedNode, PathFigures, Status
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.units import format_bytes
 
-__all__ = ["damaged_lines", "excluded_line", "status"]
+__all__ = ["all_troubles", "damaged_lines", "excluded_line", "status"]
 
 DAMAGED_SHOWN: Final = 10
 
@@ -22,14 +24,38 @@ def status(*, json: JsonFlag = False) -> int:
     with Backend(layout) as backend:
         report = backend.get("/api/v1/status", Status)
     state = read_fog_state(layout)
+    troubles = all_troubles(state, report, net_trouble(layout))
     if json:
-        print_json({"home": str(layout.root), "fog": state, **report})
+        told = {"home": str(layout.root), "fog": state, "troubles": troubles}
+        print_json({**told, **report})
         return 0
-    _print(layout, state, report)
+    _print(layout, state, report, troubles)
     return 0
 
 
-def _print(layout: HomeLayout, state: FogState | None, report: Status) -> None:
+def all_troubles(state: FogState | None, report: Status, net: str) -> list[str]:
+    """What is wrong, one line each, the cause before what follows from it.
+
+    Args:
+        state: what the fog wrote of its processes.
+        report: what the backend says.
+        net: what the home's own net says is wrong with it.
+    """
+    services = [
+        f"{service['name']} is {service['state']}" + _behind(service["detail"])
+        for service in report["services"]
+        if service["state"] != "running"
+    ]
+    return [*([f"the net: {net}"] if net else []), *services, *troubles_of(state)]
+
+
+def _behind(detail: str) -> str:
+    return f": {detail}" if detail else ""
+
+
+def _print(
+    layout: HomeLayout, state: FogState | None, report: Status, troubles: Sequence[str]
+) -> None:
     lines = [("home", str(layout.root))]
     if state:
         lines.append(("backend", f"{state['url']}, up since {state['started_at']}"))
@@ -37,7 +63,8 @@ def _print(layout: HomeLayout, state: FogState | None, report: Status) -> None:
             f"{name} {pid or 'restarting'}" for name, pid in state["children"].items()
         )
         lines.append(("processes", f"fog {state['pid']}, {children}"))
-    lines += [("", trouble) for trouble in troubles_of(state)]
+        lines += _restart_lines(state)
+    lines += _labelled("trouble", troubles)
     lines += _net_lines(report)
     lines += _circuit_lines(report["circuits"])
     workers = report["workers"]
@@ -56,41 +83,51 @@ def _print(layout: HomeLayout, state: FogState | None, report: Status) -> None:
 
 def damaged_lines(rows: list[Damaged]) -> list[tuple[str, str]]:
     """Name rows that cannot be read, the first of them."""
-    lines = [
-        ("" if number else "damaged", f"{row['table']} {row['key']}: {row['reason']}")
-        for number, row in enumerate(rows[:DAMAGED_SHOWN])
-    ]
-    if more := len(rows) - len(lines):
-        lines.append(("", f"and {more} more: `fog db check` names them"))
-    return lines
+    texts = [f"{row['table']} {row['key']}: {row['reason']}" for row in rows[:DAMAGED_SHOWN]]
+    if more := len(rows) - len(texts):
+        texts.append(f"and {more} more: `fog db check` names them")
+    return _labelled("damaged", texts)
 
 
 def _circuit_lines(levels: dict[str, CircuitCounts]) -> list[tuple[str, str]]:
-    lines: list[tuple[str, str]] = []
+    texts: list[str] = []
     for level, counts in levels.items():
         sessions = f"{counts['sessions']} session{'' if counts['sessions'] == 1 else 's'}"
-        text = f"{level}: {counts['circuits']} of {sessions}, {counts['in_flight']} under way"
-        lines.append(("" if lines else "circuits", text))
-    return lines
+        texts.append(
+            f"{level}: {counts['circuits']} of {sessions}, {counts['in_flight']} under way"
+        )
+    return _labelled("circuits", texts)
 
 
 def _net_lines(report: Status) -> list[tuple[str, str]]:
     net = report["net"]
-    lines: list[tuple[str, str]] = []
-    if net is not None:
-        nodes = ", ".join(f"{count} {role}" for role, count in net["nodes"].items())
-        total, delay = sum(net["nodes"].values()), net["mean_delay_ms"]
-        text = f"{net['name']}: {total} nodes ({nodes}), epoch {net['epoch']}"
-        lines.append(("net", f"{text}, mean delay {delay:g} ms a hop"))
-        lines += [("", _path(path)) for path in net["paths"]]
-        lines += [("", excluded_line(node)) for node in net["excluded"]]
-        lines += [("", warning) for warning in net["warnings"]]
-    lines += [
-        ("service", f"{service['name']} is {service['state']}: {service['detail']}")
-        for service in report["services"]
-        if service["state"] != "running"
+    if net is None:
+        return [("net", "not joined")]
+    nodes = ", ".join(f"{count} {role}" for role, count in net["nodes"].items())
+    total, delay = sum(net["nodes"].values()), net["mean_delay_ms"]
+    text = f"{net['name']}: {total} nodes ({nodes}), epoch {net['epoch']}"
+    return [
+        ("net", f"{text}, mean delay {delay:g} ms a hop"),
+        *(("", _path(path)) for path in net["paths"]),
+        *(("", excluded_line(node)) for node in net["excluded"]),
+        *(("", warning) for warning in net["warnings"]),
     ]
-    return lines
+
+
+def _restart_lines(state: FogState) -> list[tuple[str, str]]:
+    return _labelled(
+        "restarted",
+        [
+            f"{name}, {one['count']} time{'' if one['count'] == 1 else 's'}, last at {one['at']}:"
+            f" {one['why']}"
+            for name, one in state.get("restarts", {}).items()
+        ],
+    )
+
+
+def _labelled(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Texts below each other, the first with a label."""
+    return [("" if number else label, text) for number, text in enumerate(texts)]
 
 
 def _path(path: PathFigures) -> str:

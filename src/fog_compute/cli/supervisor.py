@@ -18,7 +18,7 @@ from fog_compute.cli.children import Child, Event
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import keep_short
 from fog_compute.cli.needs import find_betanet
-from fog_compute.cli.state import FogState
+from fog_compute.cli.state import FogState, Restart
 from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
 from fog_compute.hosts import loopback_like
@@ -54,7 +54,9 @@ class Supervisor:
         self._url = ""
         self._children: Final[list[Child]] = []
         self._troubles: Final[dict[str, str]] = {}
-        self._started_at: Final = SystemClock().now().isoformat(timespec="seconds")
+        self._restarts: Final[dict[str, Restart]] = {}
+        self._clock: Final = SystemClock()
+        self._started_at: Final = self._now()
         self._stop: Final = asyncio.Event()
         self._signals = 0
         self._untold = False
@@ -184,9 +186,16 @@ class Supervisor:
                 self._report("trouble", {"name": child.name, "reason": reason})
             case "ended":
                 self._troubles.pop(child.name, None)  # the next one says what troubles it
-                self._report("ended", {"name": child.name, "code": event.get("code")})
+                self._note_end(child.name, event)
         if self._url or not self._asks:
             self._write_state()
+
+    def _note_end(self, name: str, event: Event) -> None:
+        """Keep and tell that a part ended by itself, and why; it is started again."""
+        reason = one_line(str(event.get("reason", "")))
+        count = self._restarts[name]["count"] if name in self._restarts else 0
+        self._restarts[name] = Restart(count=count + 1, at=self._now(), why=reason)
+        self._report("ended", {"name": name, "code": event.get("code"), "reason": reason})
 
     # Stopping
 
@@ -212,6 +221,9 @@ class Supervisor:
     def _seconds(self) -> float:
         return round(time.monotonic() - self._began, 1)
 
+    def _now(self) -> str:
+        return self._clock.now().isoformat(timespec="seconds")
+
     def _write_state(self) -> None:
         state: FogState = {
             "pid": os.getpid(),
@@ -220,6 +232,7 @@ class Supervisor:
             "url": self._url,
             "children": {child.name: child.pid for child in self._children},
             "troubles": {name: reason for name, reason in self._troubles.items() if reason},
+            "restarts": self._restarts,
         }
         path = self._layout.state_file
         try:

@@ -23,7 +23,7 @@ from fog_compute.cli.follow import Follower
 from fog_compute.cli.output import write
 from fog_compute.cli.outputs import OutputFolder, tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
-from fog_compute.client.answers import Made, OutputFiles, Task, TaskPage
+from fog_compute.client.answers import Made, OutputFiles, Result, Task, TaskPage
 from fog_compute.errors import NotFound
 from fog_compute.tasks import TaskState
 from fog_compute.text import as_named, one_line
@@ -203,7 +203,7 @@ def _print(task: Task) -> None:
         ran = format_duration(result["wall_ms"] / 1000)
         memory = format_bytes(result["peak_memory"])
         lines += [
-            ("exit code", str(result["exit_code"])),
+            _end(result),
             ("output", f"{stdout} to standard output, {stderr} to standard error"),
             ("files", str(len(result["files"]))),
             ("ran", f"{ran}, {result['fuel_used']} fuel, {memory} of memory"),
@@ -217,6 +217,12 @@ def _print(task: Task) -> None:
             f"\n{one_line(state, LINE_LENGTH)}\n"
             f"  placed: {one_line(attempt['placement'], LINE_LENGTH)}\n"
         )
+
+
+def _end(result: Result) -> tuple[str, str]:
+    if result["exit_code"] is None:
+        return ("fault", str(result["trap"]).replace("_", " "))
+    return ("exit code", str(result["exit_code"]))
 
 
 def _time(text: str) -> str:

@@ -91,7 +91,8 @@ class OutputFiles(TypedDict):
 class Result(TypedDict):
     """How a task's last attempt ended."""
 
-    exit_code: int
+    exit_code: int | None
+    trap: str | None
     stdout_bytes: int
     stderr_bytes: int
     fuel_used: int

@@ -157,7 +157,7 @@ class OutputFilesOut(_Out):
 class ResultOut(_Out):
     """How a task's last attempt ended; the output itself has routes of its own."""
 
-    exit_code: int
+    exit_code: int | None = Field(description="Null where a fault ended it: see ``trap``.")
     stdout_bytes: int
     stderr_bytes: int
     fuel_used: int
@@ -173,7 +173,7 @@ class ResultOut(_Out):
         """Translate a record."""
         return cls(
             receipt=receipt.hex(),
-            exit_code=head.exit_code,
+            exit_code=head.exit_code if head.trap is None else None,
             stdout_bytes=head.stdout_bytes,
             stderr_bytes=head.stderr_bytes,
             fuel_used=head.fuel_used,

@@ -26,8 +26,9 @@ ROW: Final = {
     "created_at": "2026-01-01T00:00:00Z",
     "reason": "",
 }
-RESULT: Final = {
+RESULT: Final[dict[str, object]] = {
     "exit_code": 0,
+    "trap": None,
     "stdout_bytes": 1,
     "stderr_bytes": 0,
     "fuel_used": 5,

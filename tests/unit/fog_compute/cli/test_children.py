@@ -22,6 +22,7 @@ from fog_compute.cli.children import (
     Over,
     Wish,
     after_end,
+    reason_of,
 )
 from fog_compute.cli.common import CommandError
 from fog_compute.lifetime import EXIT_UNUSABLE
@@ -62,7 +63,9 @@ async def test_killed_child_is_started_again(tmp_path: Path) -> None:
     await until(lambda: len([event for event in events if event["event"] == "ready"]) == 2)
 
     assert part.pid not in (None, first)
-    assert {"event": "ended", "code": -signal.SIGKILL, "pause_s": 0.2} in events
+    (end,) = [event for event in events if event["event"] == "ended"]
+    assert (end["code"], end["pause_s"]) == (-signal.SIGKILL, 0.2)
+    assert end["reason"] == "it was killed, as happens when memory runs out"
     part.ask_to_stop()
     await asyncio.wait_for(keeping, DEADLINE_S)
     assert part.pid is None
@@ -242,3 +245,17 @@ async def test_noise_on_standard_output_is_ignored(tmp_path: Path) -> None:
     assert events == [{"event": "ready"}]
     part.kill()
     await asyncio.wait_for(keeping, DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "reason"),
+    [
+        (-9, "", "it was killed, as happens when memory runs out"),
+        (-15, "x", "it was ended by SIGTERM"),
+        (-99, "", "it ended with -99"),
+        (3, "no memory", "it ended with 3: no memory"),
+        (0, "", "it ended with 0"),
+    ],
+)
+async def test_how_a_child_ended_is_told_in_words(code: int, said: str, reason: str) -> None:
+    assert reason_of(code, said) == reason

@@ -22,6 +22,7 @@ from tests.unit.fog_compute.cli.backends import (
     CIRCUIT,
     ID,
     LEVEL,
+    RESULT,
     ROW,
     STATUS,
     TASK,
@@ -424,3 +425,26 @@ def test_fault_of_a_command_itself_is_not_called_a_failure(
     monkeypatch.setattr(main, "_run", fail)
     with pytest.raises(ZeroDivisionError):
         main.run(["status", "--json"])
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_task_that_failed_shows_its_fault_and_no_exit_code(
+    as_json: bool, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = {**RESULT, "exit_code": None, "trap": "out_of_fuel"}
+    task = {**TASK, "state": "failed", "reason": "it used up its fuel", "result": result}
+    with backend(home, *ok(task, b"", b"")):
+        arguments = ["task", "show", ID, "--wait", *(["--json"] if as_json else [])]
+        assert main.run(arguments) == 1
+    done = capsys.readouterr()
+    assert done.err == f"fog: task {ID} failed: it used up its fuel\n"
+    if as_json:
+        told = json.loads(done.out)
+        assert (told["exit_code"], told["result"]["trap"]) == (None, "out_of_fuel")
+        assert told["error"]["type"] == f"{PROBLEM}task-failed"
+        return
+    with backend(home, *ok(task)):
+        assert main.run(["task", "show", ID]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "fault       out of fuel" in shown
+    assert not any("exit code" in line for line in shown)

@@ -269,12 +269,13 @@ def test_failures_are_told_and_count_and_the_rest_goes_on(
     assert run(["map", "m.wasm", *inputs(tmp_path, 5), "--json"]) == 1
 
     printed = capsys.readouterr()
-    lines = [json.loads(line) for line in printed.out.splitlines()]
+    *lines, last = [json.loads(line) for line in printed.out.splitlines()]
+    assert last["error"]["message"] == "2 of 5 tasks did not end well"
     assert [line["input"] for line in lines] == [f"00{number}.txt" for number in range(5)]
     assert [line["exit_code"] for line in lines] == [None, 3, 0, 0, 0]
     assert lines[1]["stdout"] == "three"
     assert lines[0]["reason"] == "why"
-    assert printed.err == ""
+    assert printed.err == f"fog: {last['error']['message']}\n"
 
 
 def test_too_many_failures_cancel_the_rest(

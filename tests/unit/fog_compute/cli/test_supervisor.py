@@ -170,3 +170,34 @@ async def test_what_keeps_a_worker_from_its_tasks_is_told_in_one_line_and_kept_f
         {"name": "worker-1", "reason": ""},
     ]
     assert kept == [{"worker-0": line}]
+
+
+class FallingChild(ReadyChild):
+    """A backend that has ended twice before it is ready."""
+
+    async def keep(self) -> None:
+        if self.name == "backend":
+            for code in (1, -9):
+                self.hear(self, {"event": "ended", "code": code, "reason": f"code\n{code}"})
+        await super().keep()
+
+
+async def test_what_was_started_again_is_kept_with_the_last_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "Child", FallingChild)
+    told: list[object] = []
+    kept: list[dict[str, object]] = []
+
+    def report(event: str, fields: dict[str, object]) -> None:
+        if event == "ended":
+            told.append((fields["name"], fields["reason"]))
+        elif event == "ready":
+            kept.append(json.loads((tmp_path / "fog.json").read_text())["restarts"]["backend"])
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    settings = load_settings(home=tmp_path, port=0, net=tmp_path / "net.json")
+    await asyncio.wait_for(Supervisor(settings, report).run(), DEADLINE_S)
+
+    assert told == [("backend", "code 1"), ("backend", "code -9")]
+    assert (kept[0]["count"], kept[0]["why"]) == (2, "code -9")
