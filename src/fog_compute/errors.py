@@ -21,6 +21,7 @@ __all__ = [
     "CircuitError",
     "ConfigError",
     "FogError",
+    "FolderUnusable",
     "HomeUnusable",
     "InvalidTask",
     "NotFound",
@@ -127,6 +128,10 @@ class ChannelTimeout(ChannelError):
 
 class HomeUnusable(FogError):
     """A file of a home folder cannot be read or locked; the text names it and the reason."""
+
+
+class FolderUnusable(FogError):
+    """A folder that files are to be written into cannot be; the text names it and the reason."""
 
 
 class NotRunning(FogError):

@@ -19,9 +19,11 @@ from fog_compute.errors import (
     PROBLEM,
     ConfigError,
     FogError,
+    FolderUnusable,
     InvalidTask,
     NotRunning,
     PrivacyUnavailable,
+    Unreadable,
     is_exhaustion,
 )
 from fog_compute.text import one_line
@@ -89,7 +91,7 @@ def exit_code_of(error: FogError) -> int:
     match error:
         case CommandError():
             return error.exit_code
-        case ConfigError() | InvalidTask():
+        case ConfigError() | FolderUnusable() | InvalidTask() | Unreadable():
             return USAGE
         case NotRunning():
             return NOT_RUNNING

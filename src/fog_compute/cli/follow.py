@@ -14,12 +14,13 @@ from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
 from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, note, print_json
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
-from fog_compute.cli.outputs import OutputFolder, tell_unwritten, write_files
+from fog_compute.cli.outputs import tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.state import read_fog_state, troubles_of
 from fog_compute.cli.transfer import Meter
 from fog_compute.client.answers import Task
 from fog_compute.client.asking import WAITING
+from fog_compute.client.folders import OutputFolder
 from fog_compute.errors import NotFound, NotRunning
 from fog_compute.text import one_line
 from fog_compute.units import MIB, format_bytes, format_duration

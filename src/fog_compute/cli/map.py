@@ -35,12 +35,13 @@ from fog_compute.cli.limits import (
     read_limits,
 )
 from fog_compute.cli.output import write, write_bytes
-from fog_compute.cli.outputs import NotWritten, OutputFolder, tell_unwritten, write_files
+from fog_compute.cli.outputs import in_words, tell_unwritten, write_files
 from fog_compute.cli.progress import Bar
 from fog_compute.cli.run import ANY_SHA256, check_task, environment
-from fog_compute.cli.scripts import check_script, kind_of, own_name
-from fog_compute.cli.sources import read_blob
 from fog_compute.client.answers import Task
+from fog_compute.client.folders import NotWritten, OutputFolder
+from fog_compute.client.inputs import read_blob
+from fog_compute.client.scripts import check_script, kind_of, own_name
 from fog_compute.clock import SystemClock
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
@@ -280,7 +281,7 @@ def _into(path: str, *, force: bool) -> Sink:
                 try:
                     folder.write(file, lambda put, data=data: put(data))  # type: ignore[misc]
                 except NotWritten as why:
-                    unwritten[file] = str(why)
+                    unwritten[file] = in_words(why)
         if task["result"] is not None and (left := task["result"]["files"]):
             with OutputFolder(f"{path}/{name}.files", force=force) as folder:
                 unwritten |= write_files(backend, task["id"], left, folder)

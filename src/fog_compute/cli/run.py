@@ -32,11 +32,12 @@ from fog_compute.cli.limits import (
     WallFlag,
     read_limits,
 )
-from fog_compute.cli.outputs import OutputFolder
 from fog_compute.cli.patience import OutOfTime, Patience
-from fog_compute.cli.scripts import argument_files, check_script, kind_of, own_name
-from fog_compute.cli.sources import Inputs, piped_input, read_blob, standard_input
+from fog_compute.cli.sources import add_all, in_time, piped_input, standard_input
 from fog_compute.client.answers import New
+from fog_compute.client.folders import OutputFolder
+from fog_compute.client.inputs import Inputs, read_blob
+from fog_compute.client.scripts import argument_files, check_script, kind_of, own_name
 from fog_compute.client.sources import Source
 from fog_compute.errors import InvalidTask
 from fog_compute.levels import PrivacyLevel
@@ -46,7 +47,7 @@ from fog_compute.tasks.wasm import HEAD_BYTES, objection
 from fog_compute.text import as_named, one_line
 from fog_compute.units import format_bytes, format_duration, parse_duration
 
-__all__ = ["ANY_SHA256", "check_task", "environment", "read_blob", "run"]
+__all__ = ["ANY_SHA256", "check_task", "environment", "run"]
 
 ANY_SHA256: Final = "0" * 64
 
@@ -150,7 +151,8 @@ def run(
                 else opened.enter_context(OutputFolder(output_dir, force=force))
             )
             hints: list[str] = []
-            files, inputs = _gather(module, stdin, input, hints)
+            with in_time():
+                files, inputs = _gather(module, stdin, input, hints)
             wanted["kind"] = kind_of(module, files.module, kind).value
             if wanted["kind"] == TaskKind.PYTHON:
                 named = argument_files(args) if auto_input else {}
@@ -201,7 +203,7 @@ def _gather(
             hints.append(said)
     code = Source.of(f"module file {as_named(module)}", data)
     found = Inputs(code, taken)
-    found.add_all(inputs)
+    add_all(found, inputs)
     return _Files(data, code, taken, found.by_name), found
 
 

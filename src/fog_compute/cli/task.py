@@ -21,9 +21,10 @@ from fog_compute.cli.common import (
 )
 from fog_compute.cli.follow import Follower
 from fog_compute.cli.output import write
-from fog_compute.cli.outputs import OutputFolder, tell_unwritten, write_files
+from fog_compute.cli.outputs import tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.client.answers import Made, OutputFiles, Result, Task, TaskPage
+from fog_compute.client.folders import OutputFolder
 from fog_compute.errors import NotFound
 from fog_compute.tasks import TaskState
 from fog_compute.text import as_named, one_line

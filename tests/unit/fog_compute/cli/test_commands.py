@@ -16,14 +16,15 @@ from pathlib import Path
 import pytest
 
 import fog_compute
-from fog_compute.cli import run, sources
-from fog_compute.cli.common import CommandError
+from fog_compute.cli import run
+from fog_compute.cli.failures import exit_code_of
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.client import asking as rules
 from fog_compute.client import backend as client
+from fog_compute.client import inputs
 from fog_compute.client.answers import Made, Status
 from fog_compute.client.lock import Free, HeldBy, HomeLock
-from fog_compute.errors import BackendError, FogError, HomeUnusable, NotRunning
+from fog_compute.errors import BackendError, FogError, HomeUnusable, InvalidTask, NotRunning
 from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
 from tests.unit.fog_compute.cli.backends import (
@@ -322,7 +323,7 @@ def test_inputs_that_are_too_large_together_are_refused_before_anything_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beyond: int
 ) -> None:
     monkeypatch.setenv("FOG_HOME", str(tmp_path))
-    monkeypatch.setattr(sources, "INPUT_BYTES", 1100)
+    monkeypatch.setattr(inputs, "INPUT_BYTES", 1100)
     (tmp_path / "module").write_bytes(command_of(500))
     for name, size in (("stdin", 300), ("one", 200), ("two", 100 + beyond)):
         (tmp_path / name).write_bytes(bytes(size))
@@ -335,8 +336,8 @@ def test_inputs_that_are_too_large_together_are_refused_before_anything_is_sent(
         )
 
     if beyond:
-        assert isinstance(refused.value, CommandError)
-        assert refused.value.exit_code == 2
+        assert isinstance(refused.value, InvalidTask)
+        assert exit_code_of(refused.value) == 2
         assert f"together with the input {tmp_path / 'two'}: send less" in str(refused.value)
     else:  # it goes on, and finds no fog
         assert isinstance(refused.value, NotRunning)

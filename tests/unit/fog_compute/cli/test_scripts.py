@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fog_compute.cli import run, scripts, sources
-from fog_compute.cli.common import CommandError
-from fog_compute.cli.scripts import argument_files, check_script, kind_of, own_name
+from fog_compute.cli import run
+from fog_compute.client import inputs as sending
+from fog_compute.client import scripts
+from fog_compute.client.scripts import argument_files, check_script, kind_of, own_name
+from fog_compute.errors import InvalidTask
 from fog_compute.tasks import TaskKind
 from fog_compute.tasks.runtimes import PYTHON
 from tests.unit.fog_compute.cli.backends import TASK, backend
@@ -78,7 +80,7 @@ def test_a_syntax_error_is_refused_by_the_same_grammar_and_told_by_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scripts.sys, "version_info", (*PYTHON.version, 1))  # type: ignore[attr-defined]
-    with pytest.raises(CommandError, match=r"job\.py.*, line 2: .*invalid syntax"):
+    with pytest.raises(InvalidTask, match=r"job\.py.*, line 2: .*invalid syntax"):
         check_script("job.py", BROKEN, ())
 
     monkeypatch.setattr(scripts.sys, "version_info", (3, 99, 1))  # type: ignore[attr-defined]
@@ -92,7 +94,7 @@ def test_a_syntax_error_is_refused_by_the_same_grammar_and_told_by_another(
 def test_what_cannot_be_parsed_is_one_line(source: bytes) -> None:
     try:
         (said,) = check_script("job.py", source, ())
-    except CommandError as error:
+    except InvalidTask as error:
         said = error.message
     assert "job.py" in said
     assert "\n" not in said
@@ -138,8 +140,8 @@ def test_a_script_goes_with_the_files_that_its_arguments_name(
     kept, hints = gathered("job.py=data.csv")
     assert kept == {"data.csv": b"print()", "job.py": b"print()"}
     assert hints == []
-    monkeypatch.setattr(sources, "INPUT_BYTES", 10)
-    with pytest.raises(CommandError, match=r"more than 10 B together with the input data\.csv"):
+    monkeypatch.setattr(sending, "INPUT_BYTES", 10)
+    with pytest.raises(InvalidTask, match=r"more than 10 B together with the input data\.csv"):
         gathered()
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from fog_compute.cli import sources
-from fog_compute.cli.common import CommandError
-from fog_compute.cli.sources import Inputs, piped_input, source_of
+from fog_compute.cli.sources import add_all, piped_input
+from fog_compute.client.inputs import Inputs, source_of
 from fog_compute.client.sources import Source
-from fog_compute.errors import Unreadable
+from fog_compute.errors import FogError, Unreadable
 
 from .backends import TASK, backend
 
@@ -35,7 +35,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def gathered(*texts: str) -> dict[str, str]:
     inputs = Inputs(None)
-    inputs.add_all(texts)
+    add_all(inputs, texts)
     return {name: b"".join(one.pieces()).decode() for name, one in inputs.by_name.items()}
 
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_taken_is_named(here: Path, texts: tuple[str, ...], words
     if not words:  # folders that a glob finds are left out
         assert set(gathered(*texts)) == {"a.csv"}
         return
-    with pytest.raises(CommandError, match=words):
+    with pytest.raises(FogError, match=words):
         gathered(*texts)
 
 
@@ -97,7 +97,7 @@ def test_more_files_than_a_task_may_have_are_refused_before_they_are_looked_at(h
     many.mkdir()
     for number in range(300):
         (many / f"{number:03}").touch()
-    with pytest.raises(CommandError, match="more than 256 input files with many/256"):
+    with pytest.raises(FogError, match="more than 256 input files with many/256"):
         gathered("many")
 
 

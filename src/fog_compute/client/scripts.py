@@ -1,4 +1,4 @@
-"""Scripts that ``fog run`` is given: told from modules, looked through, sent with their files."""
+"""Scripts that are given as modules: told from modules, looked through, sent with their files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from fog_compute.cli.codes import USAGE
-from fog_compute.cli.common import LINE_LENGTH, CommandError
+from fog_compute.descriptors import LINE_LENGTH
 from fog_compute.errors import InvalidTask
 from fog_compute.tasks import TaskKind
 from fog_compute.tasks.folder import check_guest_path
@@ -53,7 +52,7 @@ def check_script(path: str, source: bytes, brought: Collection[str]) -> list[str
     A syntax error is certain where this Python has the grammar of the one that will run it.
 
     Raises:
-        CommandError: it has one for certain.
+        InvalidTask: it has one for certain.
     """
     if len(source) > LOOKED_THROUGH_BYTES:
         return []
@@ -67,7 +66,7 @@ def check_script(path: str, source: bytes, brought: Collection[str]) -> list[str
         what = error.msg if isinstance(error, SyntaxError) else str(error) or "it is too deep"
         line = one_line(f"script {name}{where}: {what}", LINE_LENGTH)
         if sys.version_info[:2] == PYTHON.version and not isinstance(error, RecursionError):
-            raise CommandError(line, USAGE) from None
+            raise InvalidTask(line) from None
         here = ".".join(map(str, sys.version_info[:2]))
         return [f"{line} (says Python {here}; the task runs in {PYTHON.name}, which may differ)"]
     if absent := sorted(_needed(tree) - PYTHON.modules - set(_modules_in(brought))):
