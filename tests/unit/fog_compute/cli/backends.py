@@ -73,6 +73,7 @@ STATUS: Final = {
         }
     ],
     "tasks": {"accepted": 1},
+    "damaged": [],
     "circuits": {
         "private": {"circuits": 3, "sessions": 2, "in_flight": 1},
         "secret": {"circuits": 1, "sessions": 1, "in_flight": 0},

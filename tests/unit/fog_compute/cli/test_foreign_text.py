@@ -113,7 +113,7 @@ def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
     assert len(lines) == 21
     assert lines[-1].strip() == "and 2 more: `fog db check` names them"
     assert "3 hops: 1 of 9 packets lost, 80 ms there and back" in lines[3]
-    assert "lost 8 of 9 packets, 1 by chance; tried again in 8 s" in lines[3]
+    assert "lost 8 of 9 packets, 1 by chance; tried again in 8 s" in lines[4]
 
 
 class Line:
