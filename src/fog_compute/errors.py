@@ -24,6 +24,7 @@ __all__ = [
     "FolderUnusable",
     "HomeUnusable",
     "InvalidTask",
+    "NoWorker",
     "NotFound",
     "NotReady",
     "NotRunning",
@@ -88,6 +89,10 @@ class NotFound(FogError):
 
 class InvalidTask(FogError):
     """A task is described in a way that can never run."""
+
+
+class NoWorker(FogError):
+    """No listed worker can take a task as it is, and it is not to wait for one."""
 
 
 class PrivacyUnavailable(FogError):

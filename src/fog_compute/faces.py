@@ -56,6 +56,7 @@ FIELDS: Final = (
     Field("group", "--group", "group"),
     Field("strategy", "--strategy", "strategy"),
     Field("max_attempts", "--attempts", "attempts"),
+    Field("wait_for_worker", "--wait-for-worker", "wait_for_worker"),
 )
 """The one table of names; a test holds it against the commands and the JSON of a task."""
 

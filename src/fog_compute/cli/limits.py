@@ -15,6 +15,7 @@ __all__ = [
     "MemoryFlag",
     "OutputFlag",
     "ScratchFlag",
+    "WaitFlag",
     "WallFlag",
     "read_limits",
 ]
@@ -48,6 +49,17 @@ ScratchFlag = Annotated[
 GroupFlag = Annotated[
     str,
     Parameter(name="--group", help="Group whose workers may run it; by default your fog's first."),
+]
+
+
+WaitFlag = Annotated[
+    bool,
+    Parameter(
+        name="--wait-for-worker",
+        negative=(),
+        help="Queue it also where no listed worker can take it as it is; by default that is said,"
+        " and ends.",
+    ),
 ]
 
 

@@ -31,6 +31,7 @@ from fog_compute.cli.limits import (
     MemoryFlag,
     OutputFlag,
     ScratchFlag,
+    WaitFlag,
     WallFlag,
     read_limits,
 )
@@ -83,6 +84,7 @@ def map_inputs(
     fuel: FuelFlag = None,
     output: OutputFlag = None,
     scratch: ScratchFlag = None,
+    wait_for_worker: WaitFlag = False,
     env: EnvFlag = (),
     strategy: Annotated[
         Strategy | None,
@@ -140,6 +142,7 @@ def map_inputs(
                 "group": group,
                 "privacy": privacy.value,
                 "max_attempts": attempts,
+                "wait_for_worker": wait_for_worker,
                 "strategy": None if strategy is None else strategy.value,
             }
             as_file = as_ == "file" or (as_ is None and any(HOLE in text for text in arg))

@@ -29,6 +29,7 @@ from fog_compute.cli.limits import (
     MemoryFlag,
     OutputFlag,
     ScratchFlag,
+    WaitFlag,
     WallFlag,
     read_limits,
 )
@@ -95,6 +96,7 @@ def run(
     fuel: FuelFlag = None,
     output: OutputFlag = None,
     scratch: ScratchFlag = None,
+    wait_for_worker: WaitFlag = False,
     output_dir: Annotated[
         str | None,
         Parameter(help="Folder for the files that it leaves below out/; made if need be."),
@@ -140,6 +142,7 @@ def run(
         "privacy": privacy.value,
         "group": _checked_text(group),
         "max_attempts": attempts,
+        "wait_for_worker": wait_for_worker,
         "strategy": None if strategy is None else strategy.value,
     }
     try:

@@ -24,6 +24,7 @@ from fog_compute.errors import (
     FogError,
     InvalidTask,
     NotFound,
+    NoWorker,
     PrivacyUnavailable,
     ServiceUnavailable,
     Unauthorised,
@@ -230,5 +231,7 @@ def _error_of(answer: httpx2.Response) -> FogError:
         case HTTPStatus.CONFLICT if "needed" in problem:
             needed, available = problem["needed"], problem.get("available")
             return PrivacyUnavailable(detail, needed=needed, available=available)
+        case HTTPStatus.CONFLICT if problem.get("type") == NoWorker("").problem:
+            return NoWorker(detail)
         case _:
             return BackendError(detail, one_line(problem.get("type", "")))

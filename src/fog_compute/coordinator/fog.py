@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -14,8 +14,9 @@ from fog_compute.coordinator.carrier import Carrier
 from fog_compute.coordinator.dispatcher import Dispatcher
 from fog_compute.coordinator.membership import for_group
 from fog_compute.coordinator.placement import Decision, Requirements
-from fog_compute.coordinator.registry import WorkerRegistry
+from fog_compute.coordinator.registry import Shortfall, WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
+from fog_compute.errors import NoWorker
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Cancelled, Conflict, Store
 from fog_compute.tasks import WAITING_TASK_STATES, Attempt, Task, TaskSpec
@@ -67,7 +68,9 @@ class FogCoordinator:
         """Choose the worker for a task; the decision explains itself, and changes nothing."""
         return self._workers.select_node(requirements, leased=leased)
 
-    async def submit(self, spec: TaskSpec, key: str | None = None) -> Task:
+    async def submit(
+        self, spec: TaskSpec, key: str | None = None, *, wait_for_worker: bool = True
+    ) -> Task:
         """Queue a task; it is on disk when this returns.
 
         Under a ``key`` only one task is ever made: who asks again gets the same.
@@ -75,27 +78,50 @@ class FogCoordinator:
         Raises:
             Conflict: another task was made under the key.
             InvalidTask: it is for a group that this fog is no member of.
+            NoWorker: none that is listed could take it, and it is not to wait for one.
             NotFound: a blob of the task was not uploaded.
             StoreError: the database refused.
         """
         await self._dispatcher.until_ready()
         spec = for_group(spec, self._keys())
         # Once it is on disk it must be known here too, whoever stops waiting for the answer.
-        return await asyncio.shield(self._submit(spec, key))
+        return await asyncio.shield(self._submit(spec, key, wait_for_worker))
 
     async def submit_batch(
-        self, specs: Sequence[TaskSpec], key: str | None = None, batch: str | None = None
+        self,
+        specs: Sequence[TaskSpec],
+        key: str | None = None,
+        batch: str | None = None,
+        *,
+        at_once: Collection[int] = (),
     ) -> list[Task]:
-        """Queue tasks together, in one commit: all of them, or none; otherwise as `submit`."""
+        """Queue tasks together, in one commit: all of them, or none; otherwise as `submit`.
+
+        Those whose places in the batch are in ``at_once`` do not wait for a worker.
+        """
         keys = self._keys()
         specs = [for_group(spec, keys) for spec in specs]
         await self._dispatcher.until_ready()
-        return await asyncio.shield(self._submit_batch(specs, key, batch))
+        return await asyncio.shield(self._submit_batch(specs, key, batch, at_once))
 
-    async def _submit(self, spec: TaskSpec, key: str | None) -> Task:
+    def shortfalls(self, specs: Iterable[TaskSpec]) -> Iterator[Shortfall]:
+        """What no listed worker offers to some of these tasks, which then wait for one."""
+        for needs in dict.fromkeys(planner.needs_of(spec) for spec in specs):
+            if (short := self._workers.shortfall(needs)) is not None:
+                yield short
+
+    def _check_able(self, specs: Iterable[TaskSpec]) -> None:
+        """Raise `NoWorker` for the first task that certainly no listed worker could take."""
+        for short in self.shortfalls(specs):
+            if short.certain:
+                raise NoWorker(short.refusal())
+
+    async def _submit(self, spec: TaskSpec, key: str | None, wait_for_worker: bool) -> Task:
         tasks = self._store.tasks
         if key is not None and (made := await tasks.of_key(key, spec)) is not None:
             return made
+        if not wait_for_worker:
+            self._check_able([spec])
         try:
             return await self._work.create([spec], tasks.create(spec, key))
         except Conflict:
@@ -105,11 +131,16 @@ class FogCoordinator:
             return made
 
     async def _submit_batch(
-        self, specs: Sequence[TaskSpec], key: str | None, batch: str | None
+        self,
+        specs: Sequence[TaskSpec],
+        key: str | None,
+        batch: str | None,
+        at_once: Collection[int],
     ) -> list[Task]:
         tasks = self._store.tasks
         if key is not None and (made := await tasks.batch_of_key(key, specs)):
             return made
+        self._check_able(specs[index] for index in sorted(at_once))
         try:
             return await self._work.create(specs, tasks.create_batch(specs, key, batch))
         except Conflict:

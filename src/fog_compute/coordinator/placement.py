@@ -138,11 +138,13 @@ class Measure:
 
     Attributes:
         what: its name.
+        field: the field of a task that says how much is wanted.
         of: the amount; None where it is not known.
         shown: an amount for people.
     """
 
     what: str
+    field: str
     of: Callable[[Lends], float | None]
     shown: Callable[[float], str]
 
@@ -164,10 +166,10 @@ def _seconds(amount: float) -> str:
 
 
 MEASURES: Final = (
-    Measure("memory", lambda lends: lends.memory_bytes, _size),
-    Measure("wall time", _limit(lambda limits: limits.wall_s), _seconds),
-    Measure("scratch", _limit(lambda limits: limits.scratch_bytes), _size),
-    Measure("output", _limit(lambda limits: limits.output_bytes), _size),
+    Measure("memory", "limits.memory_bytes", lambda lends: lends.memory_bytes, _size),
+    Measure("wall time", "limits.wall_s", _limit(lambda limits: limits.wall_s), _seconds),
+    Measure("scratch", "limits.scratch_bytes", _limit(lambda limits: limits.scratch_bytes), _size),
+    Measure("output", "limits.output_bytes", _limit(lambda limits: limits.output_bytes), _size),
 )
 
 

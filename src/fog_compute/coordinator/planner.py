@@ -20,6 +20,7 @@ Rules:
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from fog_compute.coordinator.phases import Deed, PhaseEvent
 from fog_compute.coordinator.placement import Decision, Requirements, WorkerView
 from fog_compute.coordinator.sessions import Errand, Planned, Session
 from fog_compute.store import Failed, Leased, Parked
-from fog_compute.tasks import Attempt, AttemptState, Task
+from fog_compute.tasks import Attempt, AttemptState, Task, TaskSpec
 from fog_compute.vpn.directory import TaskLimits
 
 __all__ = [
@@ -162,9 +163,17 @@ def place_waiting(
 
 def requirements_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> Requirements:
     """What a task needs of a worker, after what became of its attempts so far."""
-    spec = task.spec
     refusals = refusals_of(attempts)
     ended = (one for one in attempts if one.state in _AVOIDED)
+    return dataclasses.replace(
+        needs_of(task.spec),
+        avoid=frozenset(one.worker for one in ended if one.worker not in refusals),
+        refused_by=frozenset(name for name, until in refusals.items() if until > now),
+    )
+
+
+def needs_of(spec: TaskSpec) -> Requirements:
+    """What a task needs of its first worker."""
     return Requirements(
         kind=spec.kind.value,
         memory_bytes=spec.limits.memory_bytes,
@@ -172,8 +181,6 @@ def requirements_of(task: Task, attempts: Sequence[Attempt], now: datetime) -> R
         strategy=spec.strategy,
         module=spec.module,
         groups=frozenset((spec.group,)),
-        avoid=frozenset(one.worker for one in ended if one.worker not in refusals),
-        refused_by=frozenset(name for name, until in refusals.items() if until > now),
         limits=TaskLimits(spec.limits.wall_s, spec.limits.scratch_bytes, spec.limits.output_bytes),
     )
 

@@ -6,7 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from types import MappingProxyType
 from typing import Final
@@ -17,6 +17,7 @@ from fog_compute.coordinator.capacity import Capacity
 from fog_compute.coordinator.placement import (
     MEASURES,
     Decision,
+    Measure,
     Requirements,
     WorkerState,
     WorkerView,
@@ -29,12 +30,14 @@ from fog_compute.strategies import Strategy
 from fog_compute.tasks import AttemptState
 from fog_compute.vpn.directory import WorkerDirectory, WorkerOffer
 
-__all__ = ["WorkerRegistry", "by_state"]
+__all__ = ["Shortfall", "WorkerRegistry", "by_state"]
 
 _log = get_logger("fog_compute.coordinator")
 
 BUSY: Final = Backoff(0.25, 10)
 SILENT: Final = Backoff(2, 60)
+SETTLES_S: Final = 60.0
+"""For so long a worker that has just come may come to offer more: levels, and the kind python."""
 DOUBT_FADES: Final = 0.9
 """What is left of the doubts about a worker after each task that it brings to its end."""
 
@@ -63,11 +66,33 @@ class _Seen:
         return WorkerState.READY
 
 
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """What no listed worker offers a task.
+
+    Attributes:
+        text: it in one line.
+        measures: of what the task wants too much, if that is it.
+        certain: whether the workers that are listed will not offer it in a moment, either.
+    """
+
+    text: str
+    measures: tuple[Measure, ...] = ()
+    certain: bool = True
+
+    def refusal(self) -> str:
+        """What to tell of a task that is not to wait."""
+        less = " or ".join(f"`{measure.field}`" for measure in self.measures)
+        lower = f"lower {less}, or " if less else ""
+        return f"{self.text}: {lower}let it wait for one with `wait_for_worker`"
+
+
 @dataclass(slots=True)
 class _Known:
-    """One listed worker."""
+    """One listed worker, and since when it is."""
 
     offer: WorkerOffer
+    since: datetime
     seen: dict[PrivacyLevel, _Seen]
 
     @property
@@ -125,7 +150,7 @@ class WorkerRegistry:
         for name, offer in offers.items():
             known = self._known.get(name)
             if known is None or known.offer.address != offer.address:
-                self._known[name] = _Known(offer, {})
+                self._known[name] = _Known(offer, self._clock.now(), {})
             else:
                 known.offer = offer
             # Who comes is the last in turn: a new name buys no turn before the others.
@@ -178,38 +203,50 @@ class WorkerRegistry:
         others = len(self._known) - len(views)
         return select(requirements, views, self._rng, setting=self._strategy, others=others)
 
-    def shortfall(self, requirements: Requirements) -> str:
-        """What no worker that is listed at the level offers a task; empty if one could take it.
+    def shortfall(self, requirements: Requirements) -> Shortfall | None:
+        """What no worker that is listed at the level offers a task; None if one could take it.
 
-        One that does may still come, so this is no reason to refuse the task.
+        Where none is listed at all, nothing is known of what will be.
         """
-        listed = [known.offer for known in self._known.values()]
+        listed = list(self._known.values())
         level = requirements.privacy
-        offers = [offer for offer in listed if offer.level in (None, level)]
+        known = [one for one in listed if one.offer.level in (None, level)]
         groups = requirements.groups
-        ours = [offer for offer in offers if not groups or groups.intersection(offer.groups)]
-        able = [offer for offer in ours if requirements.kind in offer.kinds]
-        if offers and not ours:
-            return f"no listed worker serves the task's group at {level.value}"
-        if listed and not able:
-            return f"no listed worker runs tasks of kind {requirements.kind} at {level.value}"
-        return self._too_small(requirements, able)
+        ours = [one for one in known if not groups or groups.intersection(one.offer.groups)]
+        able = [one for one in ours if requirements.kind in one.offer.kinds]
+        if able:
+            return self._too_small(requirements, [one.offer for one in able])
+        if not listed:
+            return None
+        if not known:
+            text = f"no listed worker serves {level.value}"
+        elif not ours:
+            text = f"no listed worker serves the task's group at {level.value}"
+        else:
+            text = f"no listed worker runs tasks of kind {requirements.kind} at {level.value}"
+        # One that comes is listed level by level, and with more kinds once they are prepared.
+        settled = self._clock.now() - timedelta(seconds=SETTLES_S)
+        return Shortfall(text, certain=all(one.since <= settled for one in listed))
 
-    def _too_small(self, requirements: Requirements, able: Sequence[WorkerOffer]) -> str:
+    def _too_small(
+        self, requirements: Requirements, able: Sequence[WorkerOffer]
+    ) -> Shortfall | None:
         """Of what even the best worker lends too little."""
         short = [set(shortfalls(requirements, offer)) for offer in able]
-        if not short or not all(short):
-            return ""
+        if not all(short):
+            return None
         level = requirements.privacy.value
         for measure in MEASURES:
             if all(measure in of_one for of_one in short):
                 most = max(measure.of(offer) or 0 for offer in able)
-                return (
+                return Shortfall(
                     f"no listed worker lends {measure.amount(requirements)} at {level}, and the"
-                    f" largest lends {measure.shown(most)}"
+                    f" largest lends {measure.shown(most)}",
+                    (measure,),
                 )
-        wanted = [one.amount(requirements) for one in MEASURES if any(one in of for of in short)]
-        return f"no listed worker lends {' and '.join(wanted)} together at {level}"
+        wanted = tuple(one for one in MEASURES if any(one in of_one for of_one in short))
+        amounts = " and ".join(one.amount(requirements) for one in wanted)
+        return Shortfall(f"no listed worker lends {amounts} together at {level}", wanted)
 
     def next_change(self) -> datetime | None:
         """When a worker that may not be asked now may be asked again; None if there is none."""

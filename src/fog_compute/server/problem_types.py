@@ -20,6 +20,7 @@ from fog_compute.errors import (
     FogError,
     InvalidTask,
     NotFound,
+    NoWorker,
     PrivacyUnavailable,
     ServiceUnavailable,
     SessionError,
@@ -100,6 +101,14 @@ PRIVACY_UNAVAILABLE: Final = Kind(
     "The network cannot give the privacy level",
     "It has too few nodes of one kind. Wait for more, or choose a lower level.",
     ("needed", "available"),
+)
+NO_WORKER: Final = Kind(
+    "no-worker",
+    HTTPStatus.CONFLICT,
+    "No worker can take the task now",
+    "None of those that are listed serves its level and group, runs its kind and lends what its"
+    " limits allow; the detail says which. Nothing was queued. Ask for less, or let it wait with"
+    " `wait_for_worker`.",
 )
 TOO_LARGE: Final = Kind(
     "too-large",
@@ -191,6 +200,7 @@ PROBLEMS: Final = (
     METHOD_NOT_ALLOWED,
     CONFLICT,
     PRIVACY_UNAVAILABLE,
+    NO_WORKER,
     TOO_LARGE,
     INVALID_REQUEST,
     INVALID_TASK,
@@ -213,6 +223,7 @@ _OF_ERRORS: Final[tuple[tuple[type[FogError], Kind], ...]] = (
     (ConfigError, CONFIG_ERROR),
     (Conflict, CONFLICT),
     (PrivacyUnavailable, PRIVACY_UNAVAILABLE),
+    (NoWorker, NO_WORKER),
     (SessionError, NOT_FOUND),
     (CircuitError, NOT_FOUND),
     (ServiceUnavailable, SERVICE_UNAVAILABLE),

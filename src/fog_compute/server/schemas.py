@@ -78,6 +78,11 @@ class TaskIn(_In):
     )
     group: str = Field("", max_length=32, description="Whose workers run it; by default the first.")
 
+    wait_for_worker: bool = Field(
+        False,
+        description="Queue it also where no listed worker can take it as it is; by default that is"
+        " refused.",
+    )
     strategy: Strategy | None = Field(
         None, description="How to choose its worker; by default FOG_STRATEGY, then by its level."
     )

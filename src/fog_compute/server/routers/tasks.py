@@ -10,7 +10,6 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from fog_compute.coordinator.planner import requirements_of
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.bodies import BYTES
@@ -76,12 +75,11 @@ async def submit_task(
     spec = task.to_spec()
     _check_level(services, spec.privacy)
     await services.admission.check(spec, services.get_service("store").blobs)
-    made = await services.get_service("fog_coordinator").submit(spec, idempotency_key)
+    coordinator = services.get_service("fog_coordinator")
+    made = await coordinator.submit(spec, idempotency_key, wait_for_worker=task.wait_for_worker)
     response.headers["location"] = f"/api/v1/tasks/{made.id}"
-    shortfall = services.get_service("workers").shortfall(
-        requirements_of(made, (), made.created_at)
-    )
-    return TaskMadeOut.of_made(made, shortfall)
+    short = next(coordinator.shortfalls([made.spec]), None)
+    return TaskMadeOut.of_made(made, "" if short is None else short.text)
 
 
 @router.post("/tasks/batch", status_code=HTTPStatus.CREATED, responses=answers(404, 409))
@@ -96,13 +94,14 @@ async def submit_batch(
     differing = {(spec.module, spec.kind, spec.limits.memory_bytes): spec for spec in specs}
     for spec in differing.values():
         await services.admission.check(spec, blobs)
-    coordinator, workers = services.get_service("fog_coordinator"), services.get_service("workers")
-    made = await coordinator.submit_batch(specs, idempotency_key, batch.batch)
-    needs = {requirements_of(task, (), task.created_at): None for task in made}
+    coordinator = services.get_service("fog_coordinator")
+    at_once = {at for at, task in enumerate(batch.tasks) if not task.wait_for_worker}
+    made = await coordinator.submit_batch(specs, idempotency_key, batch.batch, at_once=at_once)
+    short = next(coordinator.shortfalls(task.spec for task in made), None)
     return BatchOut(
         batch=made[0].batch or "",
         tasks=[task.id for task in made],
-        warning=next((text for need in needs if (text := workers.shortfall(need))), ""),
+        warning="" if short is None else short.text,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fog_compute.coordinator.capacity import FIRST_PLACES
 from fog_compute.coordinator.placement import Requirements, WorkerState, WorkerView
-from fog_compute.coordinator.registry import WorkerRegistry
+from fog_compute.coordinator.registry import SETTLES_S, WorkerRegistry
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import AttemptState
@@ -48,7 +48,8 @@ async def test_what_the_best_worker_lends_too_little_of_is_named() -> None:
 
     def said(wall_s: float, scratch: int, output: int, memory: int = 0) -> str:
         wanted = TaskLimits(wall_s, scratch, output)
-        return workers.shortfall(Requirements("wasm", memory, limits=wanted))
+        short = workers.shortfall(Requirements("wasm", memory, limits=wanted))
+        return "" if short is None else short.text
 
     assert said(90.0, 3 * MIB, 5 * MIB) == said(7200.0, 2 * MIB, 4 * MIB, 2**30) == ""
     assert said(7201.0, 1, 1) == (
@@ -67,8 +68,60 @@ async def test_what_the_best_worker_lends_too_little_of_is_named() -> None:
 
     unknown = await registry(replace(offer("a"), limits=small), offer("b"))
     beyond = Requirements("wasm", limits=TaskLimits(604800.0, 2**32, 2**28))
-    assert unknown.shortfall(beyond) == ""
+    assert unknown.shortfall(beyond) is None
     assert {unknown.select_node(beyond).worker.name for _ in range(9)} == {"b"}  # type: ignore[union-attr]
+
+
+WANTED = {
+    "memory": (
+        Requirements("wasm", 3 * 2**30),
+        (
+            "no listed worker lends 3.0 GiB of memory at private, and the largest lends 1.0 GiB:"
+            " lower `limits.memory_bytes`, or let it wait for one with `wait_for_worker`"
+        ),
+    ),
+    "wall": (
+        Requirements("wasm", limits=TaskLimits(99.0, 0, 0)),
+        "the largest lends 60 s: lower `limits.wall_s`, or let it wait for one with",
+    ),
+    "scratch": (Requirements("wasm", limits=TaskLimits(0, 3 * MIB, 0)), "`limits.scratch_bytes`"),
+    "output": (Requirements("wasm", limits=TaskLimits(0, 0, 3 * MIB)), "`limits.output_bytes`"),
+    "kind": (
+        Requirements("python"),
+        "no listed worker runs tasks of kind python at private: let it wait for one with",
+    ),
+    "group": (
+        Requirements("wasm", groups=frozenset({"lab"})),
+        "no listed worker serves the task's group at private: let it wait",
+    ),
+    "level": (
+        Requirements("wasm", privacy=PrivacyLevel.SECRET),
+        "no listed worker serves secret: let it wait for one with `wait_for_worker`",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WANTED)
+async def test_what_no_listed_worker_can_take_is_told_with_what_to_change(what: str) -> None:
+    """INV-WORDS-09: of one that has just come, what it may still offer is not certain."""
+    clock = ManualClock()
+    lent = TaskLimits(60.0, 2 * MIB, 2 * MIB)
+    workers = await registry(
+        replace(offer("a"), limits=lent, level=PRIVATE, groups=("home",)), clock=clock
+    )
+    needs, words = WANTED[what]
+
+    young = workers.shortfall(needs)
+    await clock.advance(SETTLES_S)
+    settled = workers.shortfall(needs)
+
+    assert young is not None
+    assert settled is not None
+    assert words in settled.refusal()
+    assert young.text == settled.text
+    assert settled.certain
+    assert young.certain is bool(young.measures)
+    assert (await registry()).shortfall(needs) is None  # nothing is known of who will come
 
 
 async def test_only_a_settled_attempt_makes_up_for_lost_ones() -> None:

@@ -103,7 +103,6 @@ async def test_what_no_worker_can_run_is_refused_before_it_is_queued(api: Api) -
 
 async def test_what_no_listed_worker_offers_is_said_at_once_and_waited_for(api: Api) -> None:
     """INV-TASK-119."""
-    assert (await api.create(limits={"memory_bytes": 4 * 2**30}))["warning"] == ""
     api.add_worker("a")
 
     async def listed() -> bool:
@@ -111,8 +110,8 @@ async def test_what_no_listed_worker_offers_is_said_at_once_and_waited_for(api: 
 
     await api.until(listed)
     assert (await api.create())["warning"] == ""
-    task = await api.create(limits={"memory_bytes": 3 * 2**30})
-    other = await api.create(kind="python")
+    task = await api.create(limits={"memory_bytes": 3 * 2**30}, wait_for_worker=True)
+    other = await api.create(kind="python")  # its worker has just come, and may prepare it
 
     assert task["warning"] == (
         "no listed worker lends 3.0 GiB of memory at private, and the largest lends 1.0 GiB:"
@@ -120,6 +119,40 @@ async def test_what_no_listed_worker_offers_is_said_at_once_and_waited_for(api: 
     )
     assert "no listed worker runs tasks of kind python at private" in str(other["warning"])
     assert task["state"] == "queued"
+
+
+async def test_task_that_no_worker_can_take_now_is_refused_unless_it_is_to_wait(api: Api) -> None:
+    """INV-WORDS-09: alone, in a batch, and never what was made before under its key."""
+    large = {"limits": {"memory_bytes": 3 * 2**30}}
+    key = {"idempotency-key": "first"}
+    module = (await api.http.post("/api/v1/blobs", content=COMMAND)).json()["sha256"]
+    task = {"module": module, **large}
+    before = await api.http.post("/api/v1/tasks", json=task, headers=key)
+    assert before.status_code == 201  # no worker is known yet, so nothing of any
+    api.add_worker("a")
+
+    async def listed() -> bool:
+        return bool(api.services.get_service("workers").workers())
+
+    await api.until(listed)
+    alone = await api.http.post("/api/v1/tasks", json=task)
+    batch = [{"module": module}, task]
+    both = await api.http.post("/api/v1/tasks/batch", json={"tasks": batch})
+    for refused in (alone, both):
+        assert refused.status_code == 409
+        assert refused.json()["type"] == "urn:fog-compute:problem:no-worker"
+        assert refused.json()["detail"] == (
+            "no listed worker lends 3.0 GiB of memory at private, and the largest lends 1.0 GiB:"
+            " lower `limits.memory_bytes`, or let it wait for one with `wait_for_worker`"
+        )
+    again = await api.http.post("/api/v1/tasks", json=task, headers=key)
+    assert again.json()["id"] == before.json()["id"]
+    assert len((await api.http.get("/api/v1/tasks")).json()["tasks"]) == 1
+
+    waiting = {**task, "wait_for_worker": True}
+    made = await api.http.post("/api/v1/tasks/batch", json={"tasks": [batch[0], waiting]})
+    assert made.status_code == 201
+    assert "lends 3.0 GiB of memory" in made.json()["warning"]
 
 
 async def test_level_without_a_path_is_refused_with_what_is_missing(api: Api) -> None:
