@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 import fog_compute
 from fog_compute.server.auth import bearer, load_or_make_token
 from fog_compute.server.bodies import BYTES, JSON, BodyLimit
+from fog_compute.server.feed import Feed
 from fog_compute.server.gate import Gate
 from fog_compute.server.middleware import Counting, SafeHeaders
 from fog_compute.server.openapi import ALWAYS, FogApi, operation_id
@@ -24,12 +25,14 @@ __all__ = ["create_app"]
 
 JSON_BYTES: Final = 1024 * 1024
 BATCH_BYTES: Final = 8 * JSON_BYTES
+LISTENERS: Final = 1024
 _OPEN: Final = frozenset({"/health", "/metrics", "/openapi.json"})
 
 
 def create_app(
     services: ServiceManager,
     *,
+    listeners: int = LISTENERS,
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[Exception], None] = lambda _: None,
 ) -> FastAPI:
@@ -37,10 +40,12 @@ def create_app(
 
     Args:
         services: what the routes use; not started yet.
+        listeners: how many may listen to events at a time.
         on_ready: called when all services are up.
         on_failure: called with what kept them, or ``on_ready``, from it.
     """
     settings = services.settings
+    feed = Feed(lambda: services.get_service("store").events, services.clock, listeners)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -48,6 +53,7 @@ def create_app(
             try:
                 app.state.token = load_or_make_token(settings.layout.token_file)
                 await stack.enter_async_context(services)
+                await stack.enter_async_context(feed.running(services.unless_stopping))
                 on_ready()
             except Exception as error:
                 on_failure(error)
@@ -82,6 +88,7 @@ def create_app(
         ],
     )
     app.state.services = services
+    app.state.feed = feed
     install_problems(app)
     guarded = [Depends(bearer)]
     app.include_router(tasks.router, prefix="/api/v1", dependencies=guarded)

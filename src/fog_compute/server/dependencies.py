@@ -6,9 +6,10 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
+from fog_compute.server.feed import Feed
 from fog_compute.server.services import ServiceManager
 
-__all__ = ["Services"]
+__all__ = ["Listening", "Services"]
 
 
 async def _services(request: Request) -> ServiceManager:
@@ -16,4 +17,10 @@ async def _services(request: Request) -> ServiceManager:
     return services
 
 
+async def _feed(request: Request) -> Feed:
+    feed: Feed = request.app.state.feed
+    return feed
+
+
 Services: TypeAlias = Annotated[ServiceManager, Depends(_services)]
+Listening: TypeAlias = Annotated[Feed, Depends(_feed)]

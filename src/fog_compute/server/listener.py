@@ -25,7 +25,7 @@ _log = get_logger("fog_compute.server")
 HEAD_S: Final = 10.0
 """Time for the head of a request, from the connection or from its first byte."""
 
-MOST_PLACES: Final = 512
+MOST_PLACES: Final = 2048
 FEWEST_PLACES: Final = 4
 RESERVE: Final = 128
 """Descriptors for all else: the database, files, and the links to the network's edges."""

@@ -6,7 +6,7 @@ import time
 from typing import Final
 from urllib.parse import parse_qs
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fog_compute.observability.metrics import Metrics
@@ -57,12 +57,15 @@ class Counting:
             await self._app(scope, receive, send)
             return
         status = 500
+        streams = False
         begun = time.perf_counter()
 
         async def noted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, streams
             if message["type"] == "http.response.start":
                 status = message["status"]
+                kind = Headers(raw=message["headers"]).get("content-type", "")
+                streams = kind.startswith("text/event-stream")
             await send(message)
 
         try:
@@ -71,7 +74,8 @@ class Counting:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.http_requests.labels(method, route, str(status)).inc()
-            if "wait" not in parse_qs(scope.get("query_string", b"").decode("latin-1")):
+            waited = "wait" in parse_qs(scope.get("query_string", b"").decode("latin-1"))
+            if not (waited or streams):
                 self._metrics.http_duration.labels(method, route).observe(
                     time.perf_counter() - begun
                 )

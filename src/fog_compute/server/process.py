@@ -81,9 +81,15 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         announce("ready", url=url, pid=os.getpid())
 
     services = ServiceManager(settings, on_crash=on_crash)
+    places = places_for(raise_descriptor_limit())
     server = BoundedServer(
         uvicorn.Config(
-            create_app(services, on_ready=on_ready, on_failure=on_failure),
+            create_app(
+                services,
+                listeners=places * 3 // 4,  # the others are for who asks
+                on_ready=on_ready,
+                on_failure=on_failure,
+            ),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -91,7 +97,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             timeout_graceful_shutdown=GRACE_S,
         ),
         services.begin_stop,
-        places=places_for(raise_descriptor_limit()),
+        places=places,
     )
     # Until the services are up, uvicorn would print their one clear line as a traceback.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)

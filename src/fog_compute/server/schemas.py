@@ -214,8 +214,9 @@ class EventOut(_Out):
 class TaskEventOut(EventOut):
     """One state that a task came to, among those of all tasks."""
 
-    seq: int
+    seq: int = Field(description="Its number; grows over all events.")
     task: str
+    batch: str | None = Field(description="The batch of its task, if that has one.")
     final: bool
 
     @classmethod
@@ -224,6 +225,7 @@ class TaskEventOut(EventOut):
         return cls(
             seq=event.seq,
             task=event.task_id,
+            batch=event.batch,
             version=event.version,
             state=event.state,
             final=event.state.final,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Engine, RowMapping, select
+from sqlalchemy import Engine, RowMapping, func, select
 
 from fog_compute.store import schema
 from fog_compute.store.damage import Damaged, Damages, RowDamaged
@@ -30,6 +30,7 @@ class TaskEventRecord:
     attempt: str | None
     reason: str
     at: datetime
+    batch: str | None
 
 
 class Events(Reader):
@@ -67,6 +68,11 @@ class Events(Reader):
             if found or not rows:
                 return found
             since = rows[-1]["seq"]  # all of them are damaged: what is behind them?
+
+    async def newest(self) -> int:
+        """Return the number of the last event; 0 if there was none."""
+        (row,) = await self.rows(select(func.max(schema.events.c.seq).label("newest")))
+        return row["newest"] or 0
 
     async def wait_after(
         self, since: int, limit: int, timeout_s: float, *, batch: str | None = None
@@ -116,8 +122,17 @@ class Events(Reader):
                 changed.set()
 
     @contextmanager
-    def _waiting_for(self, name: str | None) -> Iterator[asyncio.Event]:
-        changed = asyncio.Event()
+    def wakes(self, changed: asyncio.Event) -> Iterator[None]:
+        """Set ``changed`` at each commit after which there are events, as long as this lasts."""
+        with self._waiting_for(None, changed):
+            yield
+
+    @contextmanager
+    def _waiting_for(
+        self, name: str | None, changed: asyncio.Event | None = None
+    ) -> Iterator[asyncio.Event]:
+        if changed is None:
+            changed = asyncio.Event()
         waiters = self._waiters.setdefault(name, set())
         waiters.add(changed)
         try:
@@ -144,6 +159,7 @@ def event_of(row: RowMapping) -> TaskEventRecord:
             attempt=row["attempt"],
             reason=row["reason"],
             at=row["at"],
+            batch=row["batch"],
         )
     except BROKEN as err:
         raise RowDamaged(Damaged.of("events", row["seq"], err)) from err
