@@ -223,6 +223,10 @@ def test_commands_of_fog_bear_broken_streams(fog: RunningFog, tmp_path: Path) ->
         "net groups": lambda _: [FOG, "net", "groups"],
         "net revoke of no such token": lambda _: [FOG, "net", "revoke", "0" * 16],
         "net join by a damaged token": lambda _: [FOG, "net", "join", "--token", text],
+        "db check": lambda _: [FOG, "db", "check"],
+        "db backup": lambda n: [FOG, "db", "backup", tmp_path / f"backup-{n}"],
+        "db restore below a fog": lambda _: [FOG, "db", "restore", tmp_path / "backup-0"],
+        "db vacuum below a fog": lambda _: [FOG, "db", "vacuum"],
     }
     # `fog down` is tried where no fog runs, and where one may be stopped; what measures would
     # measure the other commands.

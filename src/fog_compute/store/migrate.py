@@ -21,7 +21,7 @@ def migrate(connection: Connection) -> None:
     Raises:
         StoreUnusable: the database was written by a newer version.
     """
-    present = _revision(connection)
+    present = revision(connection)
     if present == HEAD:
         return
     # Half a second of a processor, which no backend needs that comes back to its own database.
@@ -35,12 +35,17 @@ def migrate(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as err:
         raise StoreUnusable(
-            f"the database has schema {present}, which this version does not know: update"
-            " fog-compute, or use another home folder"
+            f"the database has the schema {present} of a newer version, and this one knows those"
+            f" up to {HEAD}: update fog-compute, or use another home folder"
         ) from err
 
 
-def _revision(connection: Connection) -> str | None:
+def known() -> frozenset[str]:
+    """The migrations that this version has."""
+    return frozenset(path.name[:4] for path in (_SCRIPTS / "versions").glob("[0-9]*_*.py"))
+
+
+def revision(connection: Connection) -> str | None:
     """The migration that a database has, or None if it is new."""
     if not inspect(connection).has_table("alembic_version"):
         return None

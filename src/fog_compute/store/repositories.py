@@ -45,6 +45,20 @@ _STATES: Final = frozenset(TaskState)
 _LEVELS: Final = frozenset(PrivacyLevel)
 
 
+_OPENED: Final = (
+    select(schema.attempts.c.handle)
+    .where(schema.attempts.c.handle == schema.tasks.c.attempt)
+    .where(schema.attempts.c.state.in_([state.value for state in OPEN_ATTEMPT_STATES]))
+)
+STRANDED: Final[Select[*tuple[object, ...]]] = (
+    select(schema.tasks)
+    .where(schema.tasks.c.state.in_([state.value for state in HELD_TASK_STATES]))
+    .where(~_OPENED.exists())
+    .order_by(schema.tasks.c.id)
+)
+"""Tasks of which some worker should have an attempt, and which have none that is open."""
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """What tasks need of a worker, as far as it decides which could take them."""
@@ -319,18 +333,7 @@ class Tasks(Reader):
 
     async def stranded(self) -> Sequence[Task]:
         """Return tasks of which some worker should have an attempt, and which have none open."""
-        tasks, attempts = schema.tasks, schema.attempts
-        opened = (
-            select(attempts.c.handle)
-            .where(attempts.c.handle == tasks.c.attempt)
-            .where(attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
-        )
-        query = (
-            select(tasks)
-            .where(tasks.c.state.in_([s.value for s in HELD_TASK_STATES]), ~opened.exists())
-            .order_by(tasks.c.id)
-        )
-        return self._damages.whole(await self.rows(query), task_of)
+        return self._damages.whole(await self.rows(STRANDED), task_of)
 
     async def ended_since(self, since: datetime, limit: int) -> Sequence[Task]:
         """Return the tasks that came to their end since then, the last ``limit`` of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -60,6 +61,27 @@ class Database(Protocol):
         Raises:
             StoreUnusable: its driver is not installed.
         """
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The file that it is in; None if a server has it."""
+        ...
+
+    def in_one_view(self, connection: Connection) -> None:
+        """Let a reading connection see what is there now until the end of its transaction."""
+        ...
+
+    def own_faults(self, connection: Connection) -> Iterator[tuple[str, str]]:
+        """What the database itself finds wrong with what it holds: what it is, and why."""
+        ...
+
+    def size(self, connection: Connection) -> int:
+        """Bytes of the disk that it takes."""
+        ...
+
+    def vacuum(self, connection: Connection) -> None:
+        """Give back room that nothing uses, on a connection of the writer outside of any group."""
         ...
 
     def alone(self, connection: Connection) -> bool:

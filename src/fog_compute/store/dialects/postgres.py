@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -114,6 +115,29 @@ class PostgresDatabase:
             isolation_level="AUTOCOMMIT",
         )
         return Engines(writing, reading)
+
+    @property
+    def path(self) -> None:
+        """None: its server has it."""
+
+    def in_one_view(self, connection: Connection) -> None:
+        """A transaction sees what was there when it began."""
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    def own_faults(self, connection: Connection) -> Iterator[tuple[str, str]]:
+        """None: the server sees to its files and keys."""
+        del connection
+        return iter(())
+
+    def size(self, connection: Connection) -> int:
+        """What the server says."""
+        query = text("SELECT pg_database_size(current_database())")
+        return int(connection.execute(query).scalar_one())
+
+    def vacuum(self, connection: Connection) -> None:
+        """Let the server use room again, which its backends need not stop for."""
+        alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+        alone.exec_driver_sql("VACUUM (ANALYZE)")
 
     def alone(self, connection: Connection) -> bool:
         """Whether no other connection of this program is there, of this process or another."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -23,6 +24,8 @@ __all__ = ["SqliteDatabase"]
 DRIVER: Final = "sqlite+pysqlite"
 READERS: Final = 4
 BUSY_TIMEOUT_MS: Final = 5000
+MOST_FAULTS: Final = 100
+"""Faults of a file that are looked for: one page may make thousands."""
 
 
 class SqliteDatabase:
@@ -78,6 +81,38 @@ class SqliteDatabase:
         )
         event.listen(reading, "connect", _prepare_reader)
         return Engines(writing, reading)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    def in_one_view(self, connection: Connection) -> None:
+        """A transaction sees what was there when it first read."""
+        connection.exec_driver_sql("BEGIN")
+
+    def own_faults(self, connection: Connection) -> Iterator[tuple[str, str]]:
+        """Pages and indexes that are not whole, and rows that name rows that are not there."""
+        for (said,) in connection.exec_driver_sql(f"PRAGMA integrity_check({MOST_FAULTS})"):
+            if said != "ok":
+                yield self.name, said
+        for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+            yield f"{table} row {row}", f"what it names in {parent} is not there"
+
+    def size(self, connection: Connection) -> int:
+        """The file and what was written beside it."""
+        del connection
+        files = (self._path, self._path.with_name(self._path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def vacuum(self, connection: Connection) -> None:
+        """Write the file anew."""
+        driver = connection.connection.cursor()
+        try:
+            driver.execute("VACUUM")
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            driver.close()
 
     def alone(self, connection: Connection) -> bool:
         """Always: `take` kept the others away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,6 +19,7 @@ from fog_compute.cli import bench, main
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.supervisor import Supervisor
 from fog_compute.errors import PROBLEM
+from fog_compute.store import Store
 from tests.unit.fog_compute.cli.backends import (
     CIRCUIT,
     ID,
@@ -139,6 +141,19 @@ def measures(home: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(bench, "_sustained", lambda *_: rate)
 
 
+def has_database(home: Path, patch: pytest.MonkeyPatch) -> None:
+    async def make() -> None:
+        async with await Store.open(home / "daemon" / "fog.db"):
+            pass
+
+    asyncio.run(make())
+
+
+def has_backup(home: Path, patch: pytest.MonkeyPatch) -> None:
+    has_database(home, patch)
+    assert main.run(["db", "backup", str(home / "backup")]) == 0
+
+
 CASES: Final[dict[str, Case]] = {
     "up": Case(
         words=("up", "--port", "0"),
@@ -229,6 +244,28 @@ CASES: Final[dict[str, Case]] = {
         fails=("circuit", "show", "highest"),
         code=2,
         problem="usage",
+    ),
+    "db check": Case(
+        ("db", "check"), "rows", "faults", code=1, problem="not-found", prepare=has_database
+    ),
+    "db backup": Case(
+        words=("db", "backup", "{home}/copy"),
+        says="0 tasks, 0 blobs",
+        tells="path",
+        code=1,
+        problem="not-found",
+        prepare=has_database,
+    ),
+    "db restore": Case(
+        words=("db", "restore", "{home}/backup", "--force"),
+        says="fog.db.replaced-1 now",
+        tells="replaced",
+        code=1,
+        problem="not-found",
+        prepare=has_backup,
+    ),
+    "db vacuum": Case(
+        ("db", "vacuum"), "before", "after", code=1, problem="not-found", prepare=has_database
     ),
     "bench tasks": Case(
         words=("bench", "tasks", "--alone", "3"),
