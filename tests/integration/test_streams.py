@@ -228,15 +228,16 @@ def test_commands_of_fog_bear_broken_streams(fog: RunningFog, tmp_path: Path) ->
         "db restore below a fog": lambda _: [FOG, "db", "restore", tmp_path / "backup-0"],
         "db vacuum below a fog": lambda _: [FOG, "db", "vacuum"],
     }
-    # `fog down` is tried where no fog runs, and where one may be stopped; what measures would
-    # measure the other commands.
-    assert commands_of_fog() - tried(commands) == {("bench", "tasks"), ("down",)}
+    # `fog down` and `doctor` are tried where no fog runs; what measures would measure the other
+    # commands.
+    assert commands_of_fog() - tried(commands) == {("bench", "tasks"), ("doctor",), ("down",)}
     assert try_all(commands, fog.environment) == []
 
 
 def test_commands_without_a_fog_bear_broken_streams(tmp_path: Path) -> None:
-    environment = {**os.environ, "FOG_HOME": str(tmp_path / "none")}
+    environment = {**os.environ, "FOG_HOME": str(tmp_path / "none"), "FOG_WORKERS": "0"}
     commands: dict[str, Callable[[int], Sequence[str | Path]]] = {
+        "doctor": lambda _: [FOG, "doctor"],
         "status": lambda _: [FOG, "status"],
         "down": lambda _: [FOG, "down", "--json"],
         "run": lambda _: [FOG, "run", WORDCOUNT],

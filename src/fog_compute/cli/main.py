@@ -92,6 +92,9 @@ def build_app() -> App:
     app.command(
         f"{package}.map:map_inputs", name="map", help="Run a module over many inputs as tasks."
     )
+    app.command(
+        f"{package}.doctor.command:doctor", name="doctor", help="Say what this machine lacks."
+    )
     task = App(name="task", help="Look at tasks, and cancel them.")
     task.command(f"{package}.task:show", name="show", help="Show a task and its attempts.")
     task.command(f"{package}.task:ls", name="ls", help="List tasks, newest first.")

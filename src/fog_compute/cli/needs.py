@@ -16,7 +16,7 @@ import shutil
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -33,7 +33,7 @@ from fog_compute.layout import RUNNER_DESCRIPTORS
 from fog_compute.lifetime import port_problem
 from fog_compute.units import MIB, format_bytes
 
-__all__ = ["UnmetNeeds", "check_needs", "find_betanet", "unmet"]
+__all__ = ["NEEDS", "POORER", "UnmetNeeds", "check_needs", "find_betanet", "unmet"]
 
 CONNECT_S: Final = 2.0
 FILES_LOOKED_AT: Final = 20_000
@@ -77,14 +77,15 @@ def check_needs(settings: Settings) -> None:
     """
     if problems := unmet(settings):
         raise UnmetNeeds(problems)
-    for text in (*_scarce_space(settings), *_wrong_clock()):
-        note(text)
+    for check in POORER.values():
+        for text in check(settings):
+            note(text)
 
 
 def unmet(settings: Settings) -> list[str]:
     """All that is missing, each with what mends it; looked at in parallel."""
-    with ThreadPoolExecutor(len(_CHECKS)) as pool:
-        found = pool.map(lambda check: list(check(settings)), _CHECKS)
+    with ThreadPoolExecutor(len(NEEDS)) as pool:
+        found = pool.map(lambda check: list(check(settings)), NEEDS.values())
         return [problem for problems in found for problem in problems]
 
 
@@ -242,16 +243,24 @@ def _file_size(settings: Settings) -> Iterator[str]:
             set_limits(resource.RLIMIT_FSIZE, hard, hard)
 
 
-_CHECKS: Final[tuple[Check, ...]] = (
-    *(_net, _address, _home, _disk, _files),
-    *(_descriptors, _file_size, _processes),
-)
+NEEDS: Final[Mapping[str, Check]] = {
+    "network": _net,
+    "address": _address,
+    "home": _home,
+    "disk": _disk,
+    "files": _files,
+    "open files": _descriptors,
+    "file size": _file_size,
+    "/proc": _processes,
+}
+"""Every check of what a fog cannot run without, by what it looks at."""
 
 
 # What only makes it poorer
 
 
 def _scarce_space(settings: Settings) -> Iterator[str]:
+    """Room for what tasks bring and leave."""
     found = os.statvfs(nearest(settings.home))
     free = found.f_bavail * found.f_frsize
     if found.f_blocks and free < LOW_SPACE_BYTES:
@@ -263,13 +272,19 @@ def _scarce_space(settings: Settings) -> Iterator[str]:
         yield f"the disk below {settings.home} takes {found.f_favail} more files: delete some"
 
 
-def _wrong_clock() -> Iterator[str]:
+def _wrong_clock(settings: Settings) -> Iterator[str]:
+    """A date that cannot be right."""
+    del settings
     now = SystemClock().now()
     if not FIRST_YEAR <= now.year < LAST_YEAR:
         yield (
             f"the clock of this machine shows {now:%Y-%m-%d}: set it, as `timedatectl set-ntp true`"
             " does"
         )
+
+
+POORER: Final[Mapping[str, Check]] = {"space": _scarce_space, "date": _wrong_clock}
+"""Every check of what a fog only does worse without."""
 
 
 # Looking

@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import Column, Connection, RowMapping, Table, select, union
 from sqlalchemy.exc import SQLAlchemyError
 
-from fog_compute.errors import NotFound
+from fog_compute.errors import NotFound, StoreUnusable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import schema
 from fog_compute.store.damage import Damaged, RowDamaged
@@ -29,7 +29,7 @@ from fog_compute.store.rows import BROKEN, attempt_of, task_of
 from fog_compute.tasks.result import parse_head
 from fog_compute.text import one_line
 
-__all__ = ["Checked", "Fault", "Vacuumed", "check", "named_blobs", "vacuum"]
+__all__ = ["Checked", "Fault", "Vacuumed", "check", "named_blobs", "reach", "vacuum"]
 
 PAGE: Final = 500
 """Rows that are read at once."""
@@ -113,6 +113,33 @@ def check(place: str | Path, blobs: Path | None = None) -> Checked:
     finally:
         engines.dispose()
     return found
+
+
+def reach(place: str | Path) -> str:
+    """Connect to a database and read no more than its schema; return what to call it.
+
+    Raises:
+        NotFound: there is no database.
+        StoreUnusable: its schema is of a newer version.
+        StoreError: it cannot be read now.
+    """
+    database = database_at(place)
+    must_be_there(database)
+    engines = database.engines()
+    try:
+        with (
+            refusals(f"the database {database.name} cannot be read"),
+            engines.reading.connect() as connection,
+        ):
+            present = revision(connection)
+    finally:
+        engines.dispose()
+    if present not in (None, HEAD) and present not in known():
+        raise StoreUnusable(
+            f"the database {database.name} has the schema {present}, and this version knows"
+            f" {HEAD}: update fog-compute"
+        )
+    return database.name
 
 
 def vacuum(place: str | Path) -> Vacuumed:

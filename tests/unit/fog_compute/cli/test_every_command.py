@@ -17,6 +17,7 @@ from cyclopts import App
 
 from fog_compute.cli import bench, main
 from fog_compute.cli.common import CommandError
+from fog_compute.cli.doctor.findings import Finding, Verdict
 from fog_compute.cli.supervisor import Supervisor
 from fog_compute.errors import PROBLEM
 from fog_compute.store import Store
@@ -135,6 +136,11 @@ def lent_stops(home: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr("fog_compute.cli.lend.stop_holder", lambda layout, what, command: 0.2)
 
 
+def is_examined(home: Path, patch: pytest.MonkeyPatch) -> None:
+    finding = Finding("memory", Verdict.OK, "8.0 GiB are free")
+    patch.setattr("fog_compute.cli.doctor.command.examine", lambda: [finding])
+
+
 def measures(home: Path, patch: pytest.MonkeyPatch) -> None:
     rate = {"per_s": 7.5, "seconds": 1.0, "failed": 0, "backend_ms": 1.0, "worker_ms": 2.0}
     patch.setattr(bench, "_one", lambda *_: 0.25)
@@ -166,6 +172,15 @@ CASES: Final[dict[str, Case]] = {
     ),
     "down": Case(("down",), "stopped in 0.2 s", "stopped", ok("{}"), prepare=stops),
     "status": Case(("status",), "epoch 3", "net", ok(STATUS)),
+    "doctor": Case(
+        words=("doctor",),
+        says="ok       memory              8.0 GiB are free",
+        tells="findings",
+        fails=("doctor", "--all"),
+        code=2,
+        problem="usage",
+        prepare=is_examined,
+    ),
     "run": Case(
         words=("run", WORDCOUNT, "--stdin", "/dev/null"),
         says="out",

@@ -181,7 +181,7 @@ def test_clock_that_cannot_be_right_is_noted(
 ) -> None:
     monkeypatch.setattr(SystemClock, "now", lambda _: datetime(year, 6, 1, tzinfo=UTC))
 
-    assert len(list(needs._wrong_clock())) == told
+    assert len(list(needs._wrong_clock(load_settings()))) == told
 
 
 def test_loopback_that_is_down_is_told_with_all_else(tmp_path: Path) -> None:
