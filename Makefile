@@ -97,6 +97,10 @@ docs: build ## Build the Rust reference and check that the pages match the code
 	cargo doc --locked --workspace --no-deps --exclude betanet-py
 	$(BIN)/pytest tests/docs
 
+.PHONY: reference
+reference: build ## Write the pages of docs/reference anew, from the code
+	for page in packaging/*_reference.py; do $(BIN)/python $$page; done
+
 .PHONY: requirements
 requirements: $(VENV)/deps.stamp ## Pin the newest versions that pyproject.toml and requirements/dev.in allow
 	cd requirements && uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
