@@ -7,7 +7,16 @@ from typing import Final
 
 from fog_compute.errors import ConfigError
 
-__all__ = ["GIB", "KIB", "MIB", "format_bytes", "format_duration", "parse_bytes", "parse_duration"]
+__all__ = [
+    "GIB",
+    "KIB",
+    "MIB",
+    "format_beyond",
+    "format_bytes",
+    "format_duration",
+    "parse_bytes",
+    "parse_duration",
+]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -70,6 +79,12 @@ def format_bytes(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count} B"
+
+
+def format_beyond(taken: int, allowed: int) -> tuple[str, str]:
+    """Write what was taken and the smaller number that was allowed, so that they look different."""
+    texts = format_bytes(taken), format_bytes(allowed)
+    return texts if texts[0] != texts[1] else (f"{taken} bytes", f"{allowed} bytes")
 
 
 def format_duration(seconds: float) -> str:

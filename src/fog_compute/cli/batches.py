@@ -12,6 +12,7 @@ import msgspec
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, OK, USAGE
 from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, note
+from fog_compute.cli.names import chosen
 from fog_compute.cli.progress import Bar, Counts
 from fog_compute.client.answers import Task
 from fog_compute.errors import FogError
@@ -99,11 +100,12 @@ def keep(layout: HomeLayout, plan: Plan) -> None:
 
 def kept(layout: HomeLayout, name: str) -> Plan:
     """Read a plan that an earlier command wrote down."""
-    path = _path(layout, name)
+    ids = sorted((one.stem for one in layout.root.glob("maps/*.json")), reverse=True)
+    path = _path(
+        layout, chosen(name, ids, "map", f"{layout.root / 'maps'} has those that are kept")
+    )
     try:
         return msgspec.json.decode(read_file(path, PLAN_BYTES), type=Plan)
-    except FileNotFoundError:
-        raise CommandError(f"no map {name} is kept here: {path} is not there", USAGE) from None
     except (OSError, ValueError, RecursionError) as error:
         raise CommandError(f"{path} cannot be read: {error}") from None
 

@@ -58,7 +58,12 @@ ForceFlag = Annotated[
     Parameter(name="--force", negative=(), help="Replace files that stand in that folder already."),
 ]
 
-TaskId = Annotated[str, Parameter(help="The task's id, or how it alone begins.")]
+TaskId = Annotated[
+    str,
+    Parameter(
+        help="The task: @last, @2 for the last but one, its id, or how that alone begins or ends."
+    ),
+]
 
 _DIGITS: Final = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
 

@@ -108,7 +108,10 @@ def map_inputs(
         bool, Parameter(negative=(), help="Cancel the tasks when interrupted.")
     ] = False,
     resume: Annotated[
-        str | None, Parameter(help="Go on with the map of this id; give no module.")
+        str | None,
+        Parameter(
+            help="Go on with the map of this id, or of @last; give no module.",
+        ),
     ] = None,
     cancel: Annotated[
         bool, Parameter(negative=(), help="With --resume: cancel what is not over.")

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, print_json, print_table
 from fog_compute.cli.membership import GivenTokens, join
+from fog_compute.cli.names import chosen
 from fog_compute.cli.output import write
 from fog_compute.cli.tokens import TOKEN_BYTES, BootstrapToken, looks_like_token, read_net
 from fog_compute.client.lock import Free, HomeLock
@@ -120,7 +121,9 @@ def tokens(*, json: JsonFlag = False) -> int:
 
 
 def revoke(
-    id: Annotated[str, Parameter(help="The token's id, of `fog net tokens`.")],  # noqa: A002
+    id: Annotated[  # noqa: A002
+        str, Parameter(help="The token's id, of `fog net tokens`, or how it begins or ends.")
+    ],
     /,
     *,
     json: JsonFlag = False,
@@ -133,16 +136,15 @@ def revoke(
     keep_files_private()
     layout = load_settings().layout
     given = GivenTokens(layout)
-    found = [one for one in given.load() if one.id == id]
-    if not found:
-        raise CommandError(f"no token {id[:40]!r} was given out here: see `fog net tokens`", USAGE)
-    if found[0].revoked:
+    tokens = {one.id: one for one in reversed(given.load())}
+    id = chosen(id, list(tokens), "token", "see `fog net tokens`")  # noqa: A001
+    if tokens[id].revoked:
         raise CommandError(f"the token {id} is revoked already")
     file = KeyringFile(layout.groups_file)
     keyring = file.load()
-    names = frozenset(found[0].groups)
+    names = frozenset(tokens[id].groups)
     # First the keys: a list that says less than is so is mended by doing it again.
-    file.write(keyring.replaced([Group.new(name) for name in found[0].groups]))
+    file.write(keyring.replaced([Group.new(name) for name in tokens[id].groups]))
     over = given.revoke(names)
     if json:
         print_json({"revoked": over, "groups": sorted(names)})

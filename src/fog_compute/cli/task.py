@@ -20,6 +20,7 @@ from fog_compute.cli.common import (
     whole,
 )
 from fog_compute.cli.follow import Follower
+from fog_compute.cli.names import task_id_of, whole_id
 from fog_compute.cli.output import write
 from fog_compute.cli.outputs import tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
@@ -30,11 +31,10 @@ from fog_compute.tasks import TaskState
 from fog_compute.text import as_named, one_line
 from fog_compute.units import format_bytes, format_duration, parse_duration
 
-__all__ = ["cancel", "files", "get", "ls", "show", "task_id_of", "whole_id"]
+__all__ = ["cancel", "files", "get", "ls", "show"]
 
 MAX_PAGE: Final = 1000
 KEY_DIGITS: Final = 64  # of a receipt, in hex: the key; the signature follows
-TASK_ID_LENGTH: Final = 26
 
 
 def show(
@@ -165,27 +165,6 @@ def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
     else:
         write(one_line(f"task {task_id} is {task['state']}") + "\n")
     return 0
-
-
-def task_id_of(text: str) -> str:
-    """An id, or the begin of one, as it was given; capitals are no other letters."""
-    if not text.isalnum() or not text.isascii() or len(text) > TASK_ID_LENGTH:
-        raise CommandError(f"{text!r} is no id of a task: see `fog task ls`", USAGE)
-    return text.lower()
-
-
-def whole_id(backend: Backend, begin: str) -> str:
-    """The id of the one task whose id begins so; ids sort, and are listed from the last."""
-    if len(begin) >= TASK_ID_LENGTH:
-        return begin
-    after = begin + "z" * TASK_ID_LENGTH  # sorts behind all ids that begin so
-    tasks = backend.get("/api/v1/tasks", TaskPage, limit=2, before=after)["tasks"]
-    found = [task["id"] for task in tasks if task["id"].startswith(begin)]
-    if not found:
-        raise NotFound(f"no task's id begins with {begin}: see `fog task ls`")
-    if len(found) > 1:
-        raise CommandError(f"ids of several tasks begin with {begin}: give more of it", USAGE)
-    return found[0]
 
 
 def _print(task: Task) -> None:

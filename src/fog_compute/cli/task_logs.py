@@ -9,8 +9,8 @@ from cyclopts import Parameter
 
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, TaskId, note, print_json
+from fog_compute.cli.names import task_id_of, whole_id
 from fog_compute.cli.output import write
-from fog_compute.cli.task import task_id_of, whole_id
 from fog_compute.client.answers import Task
 from fog_compute.errors import NotFound
 from fog_compute.text import printable

@@ -25,6 +25,7 @@ __all__ = [
     "LevelDetail",
     "LevelList",
     "Made",
+    "Named",
     "Net",
     "New",
     "OutputFile",
@@ -57,6 +58,12 @@ class Made(TypedDict):
 
     id: str
     state: str
+
+
+class Named(TypedDict):
+    """The task that a name means."""
+
+    id: str
 
 
 class New(Made):

@@ -338,6 +338,12 @@ class TaskDetailOut(TaskOut):
         )
 
 
+class TaskNamedOut(_Out):
+    """The one task that a name means."""
+
+    id: str
+
+
 class TaskListOut(_Out):
     """A page of tasks, newest first."""
 

@@ -19,7 +19,7 @@ from fog_compute.store.damage import MOST_NAMED, Damaged, Damages, RowDamaged
 from fog_compute.store.reader import Reader
 from fog_compute.store.rows import BROKEN, attempt_of, task_of
 from fog_compute.tasks.folder import check_room
-from fog_compute.tasks.ids import new_task_id, time_of
+from fog_compute.tasks.ids import TASK_ID_LENGTH, new_task_id, place_of, time_of
 from fog_compute.tasks.model import (
     HELD_TASK_STATES,
     INPUT_BYTES,
@@ -207,6 +207,18 @@ class Tasks(Reader):
         if not rows:
             raise NotFound(f"there is no task {task_id}: `fog task ls` shows those that are")
         return task_of(rows[0])
+
+    async def named(self, name: str, limit: int) -> Sequence[str]:
+        """Return the ids of the tasks that a name can mean, newest first; ``limit`` at most."""
+        column = schema.tasks.c.id
+        query = select(column).order_by(column.desc()).limit(limit)
+        if (place := place_of(name)) is not None:
+            query = query.offset(place).limit(1)
+        elif len(name) < TASK_ID_LENGTH:
+            query = query.where(or_(column.like(f"{name}%"), column.like(f"%{name}")))
+        else:
+            query = query.where(column == name)
+        return [row["id"] for row in await self.rows(query)]
 
     async def list(
         self, *, state: TaskState | None = None, limit: int = 100, before: str | None = None

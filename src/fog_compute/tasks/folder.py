@@ -10,7 +10,7 @@ from typing import Final
 
 from fog_compute.errors import InvalidTask
 from fog_compute.text import one_line
-from fog_compute.units import KIB, format_bytes
+from fog_compute.units import KIB, format_beyond
 
 __all__ = [
     "FOLDER_DEPTH",
@@ -131,9 +131,10 @@ def disk_bytes(sizes: Mapping[str, int]) -> int:
 def check_room(sizes: Mapping[str, int], scratch_bytes: int) -> None:
     """Raise `InvalidTask` unless inputs of these sizes fit into a scratch, on any disk."""
     if sizes and (taken := disk_bytes(sizes)) > scratch_bytes:
+        takes, allowed = format_beyond(taken, scratch_bytes)
         raise InvalidTask(
-            f"the inputs take {format_bytes(taken)} on a disk, and the task may have"
-            f" {format_bytes(scratch_bytes)} there: `limits.scratch_bytes` allows more"
+            f"the inputs take {takes} on a disk, and the task may have {allowed} there:"
+            " `limits.scratch_bytes` allows more"
         )
 
 

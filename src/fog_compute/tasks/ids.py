@@ -5,10 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+TASK_ID_LENGTH: Final = 26
+
+NAME_PATTERN: Final = f"^(@last|@[1-9][0-9]{{0,5}}|[0-9a-z]{{1,{TASK_ID_LENGTH}}})$"
+"""What a person may call a task: the last one, the n-th from the last, an id, its begin or end."""
+
+_NAME: Final = re.compile(NAME_PATTERN)
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
 _RANDOM_BYTES: Final = 10
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,6 +37,27 @@ def time_of(task_id: str) -> datetime:
     for letter in task_id:
         value = value << 5 | _ALPHABET.index(letter)
     return _EPOCH + (value >> 8 * _RANDOM_BYTES) * _MILLISECOND
+
+
+def is_name(text: str) -> bool:
+    """Whether a person may call a task so."""
+    return _NAME.fullmatch(text) is not None
+
+
+def place_of(name: str) -> int | None:
+    """Return the place that a name says, 0 for what was made last; None if it is of an id."""
+    if not name.startswith("@"):
+        return None
+    return 0 if name == "@last" else int(name[1:]) - 1
+
+
+def named(name: str, newest_first: Sequence[str]) -> list[str]:
+    """Return those of some ids that a name can mean; an id itself means nothing else."""
+    if (place := place_of(name)) is not None:
+        return list(newest_first[place : place + 1])
+    if name in newest_first:
+        return [name]
+    return [one for one in newest_first if one.startswith(name) or one.endswith(name)]
 
 
 def new_handle(random: RandomBytes = secrets.token_bytes) -> str:

@@ -24,11 +24,13 @@ from fog_compute.server.schemas import (
     TaskIn,
     TaskListOut,
     TaskMadeOut,
+    TaskNamedOut,
     TaskOut,
 )
 from fog_compute.server.services import ServiceManager
-from fog_compute.store import StoredResult
+from fog_compute.store import Conflict, StoredResult
 from fog_compute.tasks import Task, TaskState
+from fog_compute.tasks.ids import NAME_PATTERN, place_of
 from fog_compute.units import MIB
 from fog_compute.vpn.network import check_level
 
@@ -36,6 +38,9 @@ __all__ = ["router"]
 
 PIECE_BYTES: Final = MIB
 """What is read of a result at once."""
+
+SHOWN_NAMES: Final = 3
+"""Ids that are told of those that a name could mean."""
 
 router = APIRouter(tags=["tasks"])
 
@@ -119,6 +124,31 @@ async def list_tasks(
         tasks=[TaskOut.of(task, coordinator.waiting_reason(task)) for task in tasks],
         next=tasks[-1].id if len(tasks) == limit else None,
     )
+
+
+@router.get("/tasks/named/{name}", responses=answers(404, 409))
+async def find_task(
+    name: Annotated[
+        str,
+        Path(
+            pattern=NAME_PATTERN,
+            description="`@last`, `@2` for the last but one, an id, or its begin or end.",
+        ),
+    ],
+    services: Services,
+) -> TaskNamedOut:
+    """Say which task a name means."""
+    found = await services.get_service("store").tasks.named(name, SHOWN_NAMES + 1)
+    if not found:
+        raise NotFound(
+            f"there are not so many tasks as {name} says: `fog task ls` shows those that are"
+            if place_of(name) is not None
+            else f"no task's id begins or ends with {name}: `fog task ls` shows those that are"
+        )
+    if len(found) > 1:
+        ids = ", ".join(found[:SHOWN_NAMES]) + (", …" if len(found) > SHOWN_NAMES else "")
+        raise Conflict(f"ids of several tasks begin or end with {name}: {ids}: give more of one")
+    return TaskNamedOut(id=found[0])
 
 
 @router.get("/tasks/{task_id}", responses=answers(404))

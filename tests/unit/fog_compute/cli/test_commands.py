@@ -29,7 +29,6 @@ from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
 from tests.unit.fog_compute.cli.backends import (
     ID,
-    ROW,
     STATUS,
     TASK,
     WORDCOUNT,
@@ -360,7 +359,7 @@ def test_token_goes_to_nobody_who_took_the_port_of_a_backend_that_is_gone(
         lock = HomeLock(HomeLayout(tmp_path))
         if fog_runs:
             assert lock.take()
-        done = fog(tmp_path, "task", "show", ONE, "--timeout", "1s")
+        done = fog(tmp_path, "task", "show", ID, "--timeout", "1s")
         lock.give_back()
 
         assert done.returncode == (124 if fog_runs else 3), done.stderr
@@ -435,30 +434,3 @@ def test_answer_of_another_program_is_one_line(tmp_path: Path, body: bytes) -> N
     assert done.returncode == 1
     assert "is it another program?" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-ONE, TWO = "01k" + "a" * 23, "01k" + "b" * 23
-
-
-@pytest.mark.parametrize(
-    ("begin", "listed", "code", "text"),
-    [
-        ("01kb", [TWO, ONE], 0, f"task {TWO} is cancelled"),
-        ("01KB", [TWO, ONE], 0, f"task {TWO} is cancelled"),
-        ("01ka", [ONE], 0, f"task {ONE} is cancelled"),
-        ("01k", [TWO, ONE], 1, "several tasks"),
-        ("01kz", [TWO, ONE], 1, "no task's id begins with 01kz"),
-    ],
-)
-def test_begin_of_an_id_stands_for_it(
-    tmp_path: Path, begin: str, listed: list[str], code: int, text: str
-) -> None:
-    tasks = json.dumps({"tasks": [{**ROW, "id": task} for task in listed]}).encode()
-    cancelled = json.dumps({"id": listed[0], "state": "cancelled"}).encode()
-    with backend(tmp_path, (200, tasks), (200, cancelled)) as asked:
-        done = fog(tmp_path, "task", "cancel", begin)
-
-    assert text in done.stdout + done.stderr
-    assert (done.returncode == 0) == (code == 0)
-    assert asked[0] == f"GET /api/v1/tasks?limit=2&before={begin.lower()}{'z' * 26}"
-    assert len(asked) == (2 if code == 0 else 1)

@@ -121,40 +121,6 @@ async def test_what_no_listed_worker_offers_is_said_at_once_and_waited_for(api: 
     assert task["state"] == "queued"
 
 
-async def test_task_that_no_worker_can_take_now_is_refused_unless_it_is_to_wait(api: Api) -> None:
-    """INV-WORDS-09: alone, in a batch, and never what was made before under its key."""
-    large = {"limits": {"memory_bytes": 3 * 2**30}}
-    key = {"idempotency-key": "first"}
-    module = (await api.http.post("/api/v1/blobs", content=COMMAND)).json()["sha256"]
-    task = {"module": module, **large}
-    before = await api.http.post("/api/v1/tasks", json=task, headers=key)
-    assert before.status_code == 201  # no worker is known yet, so nothing of any
-    api.add_worker("a")
-
-    async def listed() -> bool:
-        return bool(api.services.get_service("workers").workers())
-
-    await api.until(listed)
-    alone = await api.http.post("/api/v1/tasks", json=task)
-    batch = [{"module": module}, task]
-    both = await api.http.post("/api/v1/tasks/batch", json={"tasks": batch})
-    for refused in (alone, both):
-        assert refused.status_code == 409
-        assert refused.json()["type"] == "urn:fog-compute:problem:no-worker"
-        assert refused.json()["detail"] == (
-            "no listed worker lends 3.0 GiB of memory at private, and the largest lends 1.0 GiB:"
-            " lower `limits.memory_bytes`, or let it wait for one with `wait_for_worker`"
-        )
-    again = await api.http.post("/api/v1/tasks", json=task, headers=key)
-    assert again.json()["id"] == before.json()["id"]
-    assert len((await api.http.get("/api/v1/tasks")).json()["tasks"]) == 1
-
-    waiting = {**task, "wait_for_worker": True}
-    made = await api.http.post("/api/v1/tasks/batch", json={"tasks": [batch[0], waiting]})
-    assert made.status_code == 201
-    assert "lends 3.0 GiB of memory" in made.json()["warning"]
-
-
 async def test_level_without_a_path_is_refused_with_what_is_missing(api: Api) -> None:
     """INV-TASK-146."""
     short = betanet.PathShortage(
@@ -491,77 +457,6 @@ async def test_status_and_tasks_name_what_keeps_this_side_from_the_network(api: 
 
     assert shown["reason"] == "waiting: the clock of this machine is 31 days ahead"
     assert shown["tries"] == 0
-
-
-@pytest.mark.parametrize(
-    ("body", "detail"),
-    [
-        ({}, "`module` is missing"),
-        ({"module": "x"}, "`module` is no SHA-256"),
-        ({"module": "a" * 64, "privacy": "top"}, "`privacy` is none of 'public'"),
-        ({"module": "a" * 64, "limits": {"wall_s": 0}}, "wall_s"),
-        ({"module": "a" * 64, "limits": {"memory_bytes": 2**40}}, "memory_bytes"),
-        ({"module": "a" * 64, "inputs": {"../x": "a" * 64}}, "../x"),
-        ({"module": "a" * 64, "more": 1}, "`more` is no field that is known here"),
-        ({"module": "a" * 64, "max_attempts": 0}, "max_attempts"),
-        ({"module": "a" * 64, "argv": ["\0"]}, "argv"),
-        ({"module": "a" * 64, "argv": ["x"] * 5000}, "`argv` has 5000 entries: at most 4096"),
-        ({"module": "a" * 64, "argv": "x"}, "`argv` is no list"),
-        ({"module": "a" * 64, "argv": ["x", 7]}, "`argv[1]` is no text"),
-        ({"module": "a" * 64, "limits": {"fuel": "x"}}, "`limits.fuel` is no whole number"),
-        ({"module": "a" * 64, "limits": {"fuel": 0}}, "`limits.fuel` is 0: give 1 to"),
-        ({"module": "a" * 64, "limits": {"wall_s": []}}, "`limits.wall_s` is no number"),
-        ({"module": "a" * 64, "limits": 3}, "`limits` is no object"),
-        ({"module": "a" * 64, "group": "x" * 99}, "`group` is longer than 32 characters"),
-    ],
-)
-async def test_impossible_task_is_refused_with_one_line(
-    api: Api, body: dict[str, object], detail: str
-) -> None:
-    """INV-WORDS-03."""
-    answer = await api.http.post("/api/v1/tasks", json=body)
-    in_batch = await api.http.post(
-        "/api/v1/tasks/batch", json={"tasks": [{"module": "a" * 64}, body]}
-    )
-
-    assert answer.status_code == in_batch.status_code == 422
-    assert detail in answer.json()["detail"]
-    assert "\n" not in answer.json()["detail"]
-    assert "tasks[1]" in in_batch.json()["detail"]
-
-
-@pytest.mark.parametrize(
-    ("path", "detail"),
-    [
-        ("/api/v1/tasks?limit=0", "the query's `limit` is less than 1"),
-        ("/api/v1/tasks?limit=x", "the query's `limit` is no whole number"),
-        ("/api/v1/tasks?state=odd", "the query's `state` is none of"),
-        ("/api/v1/tasks/X", "the `task_id` of the address is not of the form"),
-        ("/api/v1/events?since=1.5", "the query's `since` is no whole number"),
-    ],
-)
-async def test_a_wrong_question_is_told_in_our_own_words(api: Api, path: str, detail: str) -> None:
-    """INV-WORDS-03."""
-    answer = await api.http.get(path)
-
-    assert answer.status_code == 422
-    assert answer.json()["detail"].startswith(detail)
-
-
-async def test_a_body_that_is_no_description_is_told_in_our_own_words(api: Api) -> None:
-    """INV-WORDS-03."""
-    said = {}
-    for body in (b"{", b"[]", b"7", b""):
-        answer = await api.http.post(
-            "/api/v1/tasks", content=body, headers={"content-type": "application/json"}
-        )
-        assert answer.status_code == 422
-        said[body] = answer.json()["detail"]
-
-    assert said[b"{"].startswith("the body is no JSON: ")
-    assert "no object" in said[b"[]"]
-    assert "no object" in said[b"7"]
-    assert said[b""] == "the body is no object: give JSON, with content-type application/json"
 
 
 async def test_task_with_an_unknown_blob_is_refused(api: Api) -> None:
