@@ -49,6 +49,7 @@ test-long: build ## Run all tests, with long property searches
 	cargo test --locked --package betanet-mix --test bulk -- --ignored
 	cargo run --locked --package betanet-fuzz -- --seconds 20
 	HYPOTHESIS_PROFILE=deep CONTRACT_SECONDS=1800 $(BIN)/pytest --slow --timeout=1800
+	$(BIN)/pytest --postgres --timeout=600 tests/unit/fog_compute/coordinator
 
 .PHONY: coverage
 coverage: build ## Measure which branches of each package the tests take: 90 % of each, a quarter of an hour

@@ -36,8 +36,11 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--slow`, which runs what takes minutes."""
+    """Add `--slow`, which runs what takes minutes, and `--postgres`."""
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+    parser.addoption(
+        "--postgres", action="store_true", help="run the tests of the coordinator on Postgres"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -51,7 +51,14 @@ class Settings(BaseSettings):
         " does.",
     )
     database_url: SecretStr | None = Field(
-        None, description="SQLAlchemy URL of the database; by default home/daemon/fog.db."
+        None,
+        description="URL of the database, sqlite:///path or postgresql://user:password@host/name;"
+        " by default home/daemon/fog.db.",
+    )
+    blobs: Path | None = Field(
+        None,
+        description="Folder of modules, inputs and large results; by default beside an SQLite file,"
+        " and in a Postgres database itself.",
     )
     workers: int = Field(1, ge=0, le=64, description="Local workers that `fog up` starts.")
     slots: int = Field(1, ge=1, le=64, description="Tasks that one local worker runs at once.")
@@ -187,8 +194,9 @@ def load_settings(**overrides: object) -> Settings:
             " in which the backend does not run: give its whole path, after four slashes"
         )
     home = usable_home(settings.home)
+    blobs = None if settings.blobs is None else whole_path(settings.blobs)
     net = _joined(home) if settings.net is None else whole_path(settings.net)
-    return settings.model_copy(update={"home": home, "net": net})
+    return settings.model_copy(update={"home": home, "net": net, "blobs": blobs})
 
 
 def _joined(home: Path) -> Path | None:

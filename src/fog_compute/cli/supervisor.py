@@ -169,6 +169,8 @@ class Supervisor:
 
     def _child(self, name: str, command: Callable[[], Sequence[str]]) -> Child:
         environment = settings_environment(self._settings)
+        if name != "backend":
+            environment.pop("FOG_DATABASE_URL", None)  # with a password that is no other's business
         return Child(name, command, self._layout.logs / f"{name}.log", environment, self._on_event)
 
     def _on_event(self, child: Child, event: Event) -> None:
@@ -260,7 +262,7 @@ async def _end(children: Sequence[Child], deadline: float) -> None:
 
 def settings_environment(settings: Settings) -> dict[str, str]:
     """The environment of a child, in which paths are whole."""
-    paths = {"FOG_HOME": settings.home, "FOG_NET": settings.net}
+    paths = {"FOG_HOME": settings.home, "FOG_NET": settings.net, "FOG_BLOBS": settings.blobs}
     # glibc reserves 64 MiB of addresses for each thread's arena, and whoever has a client for each
     # level has many threads: a limit on addresses (`ulimit -v`) would be used up by nothing.
     arenas = {"MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2")}

@@ -42,7 +42,7 @@ class Admission:
 
     async def _verdict(self, blobs: BlobStore, module: str, memory_bytes: int) -> Objection | None:
         key = (module, memory_bytes)
-        size = blobs.size(module)
+        size = (await blobs.sizes([module]))[module]
         if key in self._verdicts:
             self._verdicts.move_to_end(key)
             return self._verdicts[key]

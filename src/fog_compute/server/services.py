@@ -171,7 +171,10 @@ class ServiceManager:
     async def _start_store(self, stack: AsyncExitStack) -> Store:
         settings = self._settings
         store = await Store.open(
-            settings.database, clock=self._clock, result_ttl_s=settings.result_ttl_s
+            settings.database,
+            blobs=settings.blobs,
+            clock=self._clock,
+            result_ttl_s=settings.result_ttl_s,
         )
         stack.push_async_callback(store.close)
         return store

@@ -9,6 +9,7 @@ boot if the clock went back behind what is dated already.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -27,6 +28,7 @@ _DATED: Final = (
     (schema.attempts, ("lease_until", "created_at", "updated_at")),
     (schema.results, ("stored_at", "expires_at")),
     (schema.events, ("at",)),
+    (schema.blobs, ("put_at",)),
 )
 _WRITTEN: Final = (
     schema.tasks.c.updated_at,
@@ -36,8 +38,11 @@ _WRITTEN: Final = (
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def redate(connection: Connection, clock: Clock) -> timedelta:
-    """Move all dates by what the clock jumped since the last run; return that."""
+def redate(connection: Connection, clock: Clock, alone: Callable[[], bool]) -> timedelta:
+    """Move all dates by what the clock jumped since the last run; return that.
+
+    None moves where this process is not ``alone``: another dates by a clock that did not jump.
+    """
     now = clock.now()
     booted_at = now - timedelta(seconds=clock.monotonic())
     jump = timedelta()
@@ -47,7 +52,7 @@ def redate(connection: Connection, clock: Clock) -> timedelta:
     written = [connection.execute(select(func.max(column))).scalar() for column in _WRITTEN]
     newest = max((at for at in written if at is not None), default=now)
     jump = min(jump, now - newest)
-    if abs(jump) < TOLERANCE:
+    if abs(jump) < TOLERANCE or not alone():
         jump = timedelta()
     if jump:
         for table, names in _DATED:

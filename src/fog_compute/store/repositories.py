@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
-from sqlalchemy import Engine, Select, and_, false, func, or_, select, union_all
+from sqlalchemy import Engine, Select, and_, false, func, literal, or_, select, union_all
 
 from fog_compute.clock import Clock
 from fog_compute.errors import InvalidTask, NotFound, StoreError
@@ -125,7 +125,7 @@ class Tasks(Reader):
     async def _new(self, specs: Sequence[TaskSpec]) -> list[Task]:
         """Describe new tasks, in their order; nothing is written yet."""
         blobs = {sha256 for spec in specs for sha256 in spec.blobs}
-        sizes = {sha256: self._blobs.size(sha256) for sha256 in sorted(blobs)}
+        sizes = await self._blobs.sizes(blobs)
         for spec in specs:
             size = sum(sizes[sha256] + OVERHEAD for sha256 in spec.blobs)
             if size > INPUT_BYTES:
@@ -287,7 +287,7 @@ class Tasks(Reader):
         """Return when the first waiting task of each level that is not due yet will be."""
         columns = schema.tasks.c
         firsts = [
-            select(columns.privacy, func.min(columns.not_before).label("due"))
+            select(literal(level.value).label("privacy"), func.min(columns.not_before).label("due"))
             .where(schema.WAITING, columns.not_before.is_not(None))
             .where(columns.privacy == level.value, columns.not_before > now)
             for level in PrivacyLevel

@@ -172,6 +172,25 @@ task_blobs: Final = Table(
     Index("task_blobs_by_sha256", "sha256"),
 )
 
+blobs: Final = Table(  # where no folder has them
+    "blobs",
+    metadata,
+    Column("id", String(32), primary_key=True),  # random
+    Column("sha256", String(64)),  # None of one that is still coming
+    Column("size", BigInteger, nullable=False),
+    Column("put_at", UtcMicros, nullable=False),
+    Index("blobs_by_sha256", "sha256", unique=True),
+    Index("blobs_by_date", "put_at"),
+)
+
+blob_pieces: Final = Table(
+    "blob_pieces",
+    metadata,
+    Column("blob", ForeignKey("blobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
 task_keys: Final = Table(
     "task_keys",
     metadata,

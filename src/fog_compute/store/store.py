@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,6 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
 from fog_compute.observability import get_logger
+from fog_compute.store.blob_files import FolderBlobs
+from fog_compute.store.blob_rows import RowBlobs
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change, Reported, Written
 from fog_compute.store.damage import Damaged, Damages
@@ -106,7 +109,8 @@ class Store:
         Args:
             place: the database file as a path, or the URL of an SQLite file or of a Postgres
                 database, which several stores may have open.
-            blobs: the folder of the blobs; by default one beside the SQLite file.
+            blobs: the folder of the blobs; by default one beside the SQLite file, and none where
+                Postgres has them in rows.
             clock: what time it is.
             result_ttl_s: seconds that finished tasks are kept.
 
@@ -118,9 +122,9 @@ class Store:
         clock = SystemClock() if clock is None else clock
         with contextlib.ExitStack() as stack:
             database.take(stack)
-            kept = _blobs_of(database, blobs, clock)
             engines = database.engines()
             try:
+                kept = _blobs_of(database, engines, blobs, clock)
                 if jump := await in_thread(_bring_up, database, engines.writing, clock):
                     await kept.redate(jump)
                     _log.warning("clock.jumped", seconds=round(jump.total_seconds()))
@@ -206,13 +210,13 @@ class Store:
         return await self._writer.set_aside(damaged)
 
 
-def _blobs_of(database: Database, folder: Path | None, clock: Clock) -> BlobStore:
+def _blobs_of(database: Database, engines: Engines, folder: Path | None, clock: Clock) -> BlobStore:
     """Return the blobs of a database, in ``folder`` if that is given."""
     place = database.blobs_folder if folder is None else folder
     if place is None:
-        raise StoreUnusable(f"the database {database.name} has no place for blobs: name a folder")
+        return RowBlobs(engines.visiting, clock)
     try:
-        return BlobStore(place, clock)
+        return FolderBlobs(place, clock)
     except OSError as err:
         kind = StoreUnusable if isinstance(err, NO_PLACE) else StoreError
         raise kind(f"the folder {place} of the blobs cannot be used: {err.strerror}") from err
@@ -223,8 +227,7 @@ def _bring_up(database: Database, writing: Engine, clock: Clock) -> timedelta:
     with writing.begin() as connection:
         take_turn(connection, Turn.SCHEMA)
         migrate(connection)
-        # Somebody who is at work dates by a clock that did not jump, and would go on by it.
-        return redate(connection, clock) if database.alone(connection) else timedelta()
+        return redate(connection, clock, partial(database.alone, connection))
 
 
 def _open_failure(error: SQLAlchemyError | OSError, database: Database) -> StoreError:

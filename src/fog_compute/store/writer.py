@@ -47,7 +47,7 @@ from fog_compute.store.changes import (
     new_tasks,
 )
 from fog_compute.store.damage import SET_ASIDE, Damaged, RowDamaged
-from fog_compute.store.dialects import ChangedMeanwhile, Turn, Verdict, judge, take_turn
+from fog_compute.store.dialects import ChangedMeanwhile, Turn, Verdict, judge, take_turn, transact
 from fog_compute.store.failures import plain, refusals
 from fog_compute.store.reader import fetch
 from fog_compute.store.rows import (
@@ -67,8 +67,6 @@ _log = get_logger("fog_compute.store")
 
 GROUP_CHANGES: Final = 64
 QUEUE_CALLS: Final = 1024
-TRIES: Final = 5
-"""How often a transaction is tried in all, where others get in its way."""
 
 T = TypeVar("T")
 
@@ -191,22 +189,7 @@ class Writer:
         """Have something done in a transaction of its own, when it is its turn."""
         with refusals(refused):
             async with self._turn:
-                return await in_thread(self._transact, work)
-
-    def _transact(self, work: Callable[[Connection], T]) -> T:
-        """Do all of a transaction in one visit to a thread: each costs more than a statement.
-
-        Where another process was in its way, it is done again, on rows that are read again.
-        """
-        for left in range(TRIES - 1, -1, -1):
-            try:
-                with self._engine.begin() as connection:
-                    return work(connection)
-            except (SQLAlchemyError, ChangedMeanwhile) as err:
-                if left and judge(err) is Verdict.AGAIN:
-                    continue
-                raise
-        raise AssertionError("the last try returns or raises")
+                return await in_thread(transact, self._engine, work)
 
     async def close(self) -> None:
         """Take no more calls; `run` ends after those that were taken."""
@@ -249,7 +232,9 @@ class Writer:
     async def _commit(self, group: _Group) -> None:
         try:
             async with self._turn:
-                rows, outcomes = await in_thread(self._transact, partial(self._write, group))
+                rows, outcomes = await in_thread(
+                    transact, self._engine, partial(self._write, group)
+                )
         # Nothing ends the writer: nobody else writes, and the next group may be well.
         except Exception as err:  # noqa: BLE001
             if not (isinstance(err, _REFUSALS) or is_exhaustion(err)):

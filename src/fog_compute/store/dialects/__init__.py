@@ -17,6 +17,7 @@ from fog_compute.store.dialects.base import NO_PLACE, Database, Engines
 from fog_compute.store.dialects.locks import Turn, partial_index, take_turn
 from fog_compute.store.dialects.postgres import PostgresDatabase
 from fog_compute.store.dialects.sqlite import SqliteDatabase
+from fog_compute.store.dialects.transactions import transact
 from fog_compute.store.dialects.verdicts import ChangedMeanwhile, Verdict, judge, words
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "judge",
     "partial_index",
     "take_turn",
+    "transact",
     "words",
 ]
 

@@ -21,15 +21,19 @@ class Engines:
     Attributes:
         writing: one connection, of the writer; a transaction on it keeps other writers from the
             rows that it reads with ``with_for_update``.
+        visiting: connections for short transactions that no group has a part in; with SQLite the
+            writer's own.
         reading: read-only connections, each query for itself.
     """
 
     writing: Engine
+    visiting: Engine
     reading: Engine
 
     def dispose(self) -> None:
         """Close all connections that nobody uses at the moment."""
         self.reading.dispose()
+        self.visiting.dispose()
         self.writing.dispose()
 
 
@@ -43,7 +47,7 @@ class Database(Protocol):
 
     @property
     def blobs_folder(self) -> Path | None:
-        """The folder of its blobs unless told otherwise; None if it keeps them itself."""
+        """The folder of its blobs unless told otherwise; None if it has them in rows."""
         ...
 
     def take(self, stack: contextlib.ExitStack) -> None:

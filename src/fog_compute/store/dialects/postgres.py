@@ -25,6 +25,7 @@ __all__ = ["PostgresDatabase"]
 DRIVER: Final = "postgresql+pg8000"
 APPLICATION: Final = "fog-compute"
 READERS: Final = 4
+VISITORS: Final = 4
 PORT: Final = 5432
 SOCKETS: Final = Path("/var/run/postgresql")
 """Where Debian's server has its socket."""
@@ -35,6 +36,9 @@ LOCK_MS: Final = 5000
 """How long a statement waits for rows that another transaction has locked."""
 IDLE_MS: Final = 10_000
 """How long a transaction may stand still: what a frozen process has locked is given free then."""
+
+LOOKS: Final = 20
+LOOK_S: Final = 0.05
 
 _QUERY: Final = frozenset(
     {"host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "options"}
@@ -91,30 +95,29 @@ class PostgresDatabase:
 
     @property
     def blobs_folder(self) -> None:
-        """None: other machines would not see it."""
+        """None: other machines would not see a folder."""
 
     def take(self, stack: contextlib.ExitStack) -> None:
         """Nothing: several processes may share it."""
 
     def engines(self) -> Engines:
-        """Return the engine that writes (one connection) and the one that reads."""
-        writing = self._engine(
-            {
-                "lock_timeout": str(LOCK_MS),
-                "idle_in_transaction_session_timeout": str(IDLE_MS),
-            },
-            pool_size=1,
-            max_overflow=0,
-        )
-        event.listen(writing, "connect", _prepare_writer)
-        # One statement for all the rows of a group, where the driver would send one for each.
-        writing.dialect.use_insertmanyvalues_wo_returning = True
+        """Return engines of which the writer's has one connection."""
+        patience = {
+            "lock_timeout": str(LOCK_MS),
+            "idle_in_transaction_session_timeout": str(IDLE_MS),
+        }
+        writing = self._engine(patience, pool_size=1, max_overflow=0)
+        visiting = self._engine(patience, pool_size=VISITORS)
+        for engine in (writing, visiting):
+            event.listen(engine, "connect", _prepare_writer)
+            # One statement for many rows, where the driver would send one for each.
+            engine.dialect.use_insertmanyvalues_wo_returning = True
         reading = self._engine(
             {"default_transaction_read_only": "on"},
             pool_size=READERS,
             isolation_level="AUTOCOMMIT",
         )
-        return Engines(writing, reading)
+        return Engines(writing, visiting, reading)
 
     @property
     def path(self) -> None:
@@ -140,15 +143,19 @@ class PostgresDatabase:
         alone.exec_driver_sql("VACUUM (ANALYZE)")
 
     def alone(self, connection: Connection) -> bool:
-        """Whether no other connection of this program is there, of this process or another."""
-        others = connection.execute(
-            text(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND application_name = :application AND pid <> pg_backend_pid()"
-            ),
-            {"application": APPLICATION},
+        """Whether no other process of this program is there.
+
+        One that has just ended may be seen for a moment more; its connections are waited for.
+        """
+        count = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = :application AND pid <> pg_backend_pid()"
         )
-        return bool(others.scalar_one() == 0)
+        for _ in range(LOOKS):
+            if connection.execute(count, {"application": APPLICATION}).scalar_one() == 0:
+                return True
+            connection.execute(text(f"SELECT pg_sleep({LOOK_S}), pg_stat_clear_snapshot()"))
+        return False
 
     def _engine(self, startup: dict[str, str], **options: object) -> Engine:
         arguments = self._arguments | {"startup_params": self._startup | startup}

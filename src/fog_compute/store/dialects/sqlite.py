@@ -80,7 +80,7 @@ class SqliteDatabase:
             isolation_level="AUTOCOMMIT",
         )
         event.listen(reading, "connect", _prepare_reader)
-        return Engines(writing, reading)
+        return Engines(writing, writing, reading)
 
     @property
     def path(self) -> Path:

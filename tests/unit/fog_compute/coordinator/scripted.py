@@ -334,6 +334,11 @@ class Fog:
         await asyncio.gather(*self.jobs, return_exceptions=True)
 
 
+def place_in(folder: Path) -> str:
+    """Where a fog of this folder has its store."""
+    return f"sqlite:///{folder / 'fog.db'}"
+
+
 async def open_fog(
     folder: Path,
     *,
@@ -350,7 +355,7 @@ async def open_fog(
     clock = ManualClock() if clock is None else clock
     tempo = Tempo(lease_s=60, request_timeout_s=1.0) if tempo is None else tempo
     asyncio.get_running_loop().set_default_executor(AtOnce())
-    store = await Store.open(f"sqlite+aiosqlite:///{folder / 'fog.db'}", clock=clock)
+    store = await Store.open(place_in(folder), clock=clock)
     if network is None:
         network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication, clock=clock)
     directory = Directory()

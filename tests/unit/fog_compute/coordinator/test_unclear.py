@@ -158,7 +158,7 @@ async def test_errors_around_any_commit_lose_no_task_and_accept_each_once(
 
         await fog.until(all_over)
 
-        assert failures > 3
+        assert failures >= 3
         tasks = await fog.store.tasks.list()
         assert tasks
         for task in tasks:

@@ -24,7 +24,7 @@ from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.problems import install_problems
 from fog_compute.server.routers import tasks
 from fog_compute.server.services import ServiceManager
-from fog_compute.store.blobs import BlobStore
+from fog_compute.store.blob_files import FolderBlobs
 from fog_compute.tasks import TaskResult, TaskSpec
 from fog_compute.vpn.network import ClientHealth, NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
@@ -302,7 +302,7 @@ async def test_machine_that_gives_no_more_threads_or_memory_is_named(
     async def refused(*_: object) -> str:
         raise error
 
-    monkeypatch.setattr(BlobStore, "take", refused)
+    monkeypatch.setattr(FolderBlobs, "take", refused)
 
     answer = await api.http.post("/api/v1/blobs", content=b"\0asm")
 

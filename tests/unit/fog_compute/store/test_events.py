@@ -27,8 +27,8 @@ def clock() -> ManualClock:
 
 
 @pytest_asyncio.fixture
-async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
-    async with await Store.open(tmp_path / "fog.db", clock=clock, result_ttl_s=100) as opened:
+async def store(database_url: str, clock: ManualClock) -> AsyncIterator[Store]:
+    async with await Store.open(database_url, clock=clock, result_ttl_s=100) as opened:
         yield opened
 
 

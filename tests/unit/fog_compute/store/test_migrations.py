@@ -13,8 +13,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect, select
+from sqlalchemy import Connection, Engine, inspect, select, text
 
+from fog_compute.errors import StoreUnusable
 from fog_compute.store import Leased, Reported, Settled, Store, migrate, schema
 from fog_compute.store.dialects import database_at
 from fog_compute.tasks import TaskResult, TaskSpec, TaskState, new_handle
@@ -73,11 +74,19 @@ def test_every_migration_goes_down_and_up_again(engine: Engine) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_the_oldest_schema_has_a_place_for_comes_back(
-    url: str, engine: Engine, tmp_path: Path
-) -> None:
+async def test_a_store_of_a_newer_version_is_refused(url: str, engine: Engine) -> None:
+    async with await Store.open(url):
+        pass
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreUnusable, match=r"9999.*update"):
+        await Store.open(url)
+
+
+@pytest.mark.asyncio
+async def test_what_the_oldest_schema_has_a_place_for_comes_back(url: str, engine: Engine) -> None:
     """INV-STORE-05."""
-    async with await Store.open(url, blobs=tmp_path / "blobs") as store:
+    async with await Store.open(url) as store:
         spec = TaskSpec(module=await store.blobs.put(b"module"), argv=("ü", "'"), group="ours")
         done, waits = await store.tasks.create_batch([spec, replace(spec, group="")])
         handle = new_handle()
@@ -90,7 +99,7 @@ async def test_what_the_oldest_schema_has_a_place_for_comes_back(
         command.downgrade(config(connection), "0001")
     engine.dispose()
 
-    async with await Store.open(url, blobs=tmp_path / "blobs") as store:
+    async with await Store.open(url) as store:
         again = await store.tasks.get(done.id)
         assert (again.spec, again.state, again.attempt) == (spec, TaskState.ACCEPTED, handle)
         assert (await store.tasks.get(waits.id)).spec == replace(spec, group="local")
@@ -98,6 +107,7 @@ async def test_what_the_oldest_schema_has_a_place_for_comes_back(
         found = await store.events.history(done.id)
         assert [(e.version, e.state) for e in found] == [(e.version, e.state) for e in history]
         assert await store.statistics.by_level() == statistics
+        await store.blobs.put(b"module")  # for rows of blobs the oldest schema has no place
         more = await store.tasks.create(spec)
         assert (await store.events.after(0, 10))[-1].task_id == more.id
         needs = await store.tasks.needs()

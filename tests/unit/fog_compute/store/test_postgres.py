@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -19,15 +18,15 @@ RESULT = TaskResult(0, b"out", b"", 1, 2, 3)
 
 
 @pytest_asyncio.fixture
-async def store(postgres_url: str, tmp_path: Path) -> AsyncIterator[Store]:
-    async with await Store.open(postgres_url, blobs=tmp_path / "blobs") as opened:
+async def store(postgres_url: str) -> AsyncIterator[Store]:
+    async with await Store.open(postgres_url) as opened:
         yield opened
 
 
 @pytest_asyncio.fixture
-async def other(postgres_url: str, store: Store, tmp_path: Path) -> AsyncIterator[Store]:
+async def other(postgres_url: str, store: Store) -> AsyncIterator[Store]:
     """The same database, as another process has it."""
-    async with await Store.open(postgres_url, blobs=tmp_path / "blobs") as opened:
+    async with await Store.open(postgres_url) as opened:
         yield opened
 
 
@@ -96,11 +95,11 @@ async def test_of_two_stores_one_makes_the_task_of_a_key(store: Store, other: St
 
 @pytest.mark.asyncio
 async def test_commits_are_on_disk_also_where_the_server_says_they_need_not_be(
-    postgres_url: str, tmp_path: Path
+    postgres_url: str,
 ) -> None:
     """INV-STORE-02."""
     lax = postgres_url + "&options=-c%20synchronous_commit%3Doff"
-    async with await Store.open(lax, blobs=tmp_path / "blobs") as store:
+    async with await Store.open(lax) as store:
         with store._engines.writing.connect() as connection:
             shown = connection.execute(text("SHOW synchronous_commit")).scalar_one()
     assert shown == "on"

@@ -39,8 +39,8 @@ def clock() -> ManualClock:
 
 
 @pytest_asyncio.fixture
-async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
-    async with await Store.open(tmp_path / "fog.db", clock=clock) as opened:
+async def store(database_url: str, clock: ManualClock) -> AsyncIterator[Store]:
+    async with await Store.open(database_url, clock=clock) as opened:
         yield opened
 
 
@@ -169,7 +169,12 @@ async def plan_of(store: Store, asked: Awaitable[object]) -> list[str]:
     event.remove(store._engines.reading, "before_cursor_execute", note)
     statement, values = statements[0]
     with store._engines.reading.connect() as connection:
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
+        explain = "EXPLAIN QUERY PLAN"
+        if connection.dialect.name == "postgresql":
+            # Of a handful of rows it would read all, index or not.
+            connection.exec_driver_sql("SET enable_seqscan = off")
+            explain = "EXPLAIN"
+        plan = connection.exec_driver_sql(f"{explain} {statement}", values)  # type: ignore[arg-type]
         return [row[-1] for row in plan]
 
 
@@ -183,6 +188,12 @@ async def test_queue_is_read_by_its_indexes_and_never_as_a_whole(
     due = await plan_of(store, store.tasks.next_due(clock.now()))
     open_ones = await plan_of(store, store.tasks.with_open_attempts())
 
+    if store._engines.reading.dialect.name == "postgresql":
+        assert any("using tasks_waiting on tasks" in step for step in claim)
+        assert any("on tasks_due" in step or "using tasks_" in step for step in due)
+        assert any("attempts_by_state" in step for step in open_ones)
+        assert not any("Seq Scan" in step for step in [*claim, *due, *open_ones])
+        return
     assert "SEARCH tasks USING COVERING INDEX tasks_waiting (privacy=?)" in claim
     assert any("USING COVERING INDEX tasks_due" in step for step in due)
     assert any(

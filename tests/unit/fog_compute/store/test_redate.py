@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -27,10 +26,9 @@ Opener: TypeAlias = Callable[[ManualClock], Awaitable[Store]]
 
 
 @pytest.fixture
-def open_store(tmp_path: Path) -> Opener:
+def open_store(database_url: str) -> Opener:
     async def opened(clock: ManualClock) -> Store:
-        url = f"sqlite+aiosqlite:///{tmp_path}/fog.db"
-        return await Store.open(url, clock=clock, result_ttl_s=TTL_S)
+        return await Store.open(database_url, clock=clock, result_ttl_s=TTL_S)
 
     return opened
 

@@ -1,9 +1,8 @@
-"""Blobs that come in pieces are kept whole, once, or not at all."""
+"""Files of blobs: what a disk refuses, and what is left of it."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ import pytest
 
 from fog_compute.clock import SystemClock
 from fog_compute.errors import StoreError
-from fog_compute.store import blobs
-from fog_compute.store.blobs import BlobStore
+from fog_compute.store import blob_files
+from fog_compute.store.blob_files import FolderBlobs
+from fog_compute.store.blobs import GATHERED_BYTES
 
 pytestmark = pytest.mark.asyncio
 
@@ -32,44 +32,29 @@ def files(root: Path) -> list[Path]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs", SystemClock())
-
-
-@pytest.mark.parametrize(
-    "pieces", [[], [b""], [b"x"], [b"ab"] * 1000, [b"x" * 3_000_000], [b"y" * 700_000] * 5]
-)
-async def test_pieces_become_the_blob_that_they_are_together(
-    store: BlobStore, tmp_path: Path, pieces: list[bytes]
-) -> None:
-    whole = b"".join(pieces)
-    sha256, size = await store.take(coming(pieces))
-    assert (sha256, size) == (hashlib.sha256(whole).hexdigest(), len(whole))
-    assert await store.get(sha256) == whole
-    assert await store.take(coming([whole])) == (sha256, size)
-    assert await store.put(whole) == sha256
-    assert [path.parent.name + path.name for path in files(tmp_path)] == [sha256]
+def store(tmp_path: Path) -> FolderBlobs:
+    return FolderBlobs(tmp_path / "blobs", SystemClock())
 
 
 async def test_no_more_than_a_part_of_a_blob_is_in_memory(
-    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+    store: FolderBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
-    write = blobs._Coming.write
+    write = blob_files._Coming.write
 
-    def counted(coming_in: blobs._Coming, data: bytes) -> None:
+    def counted(coming_in: blob_files._Coming, data: bytes) -> None:
         written.append(len(data))
         write(coming_in, data)
 
-    monkeypatch.setattr(blobs._Coming, "write", counted)
+    monkeypatch.setattr(blob_files._Coming, "write", counted)
     await store.take(coming([bytes(70_000)] * 100))
     assert sum(written) == 7_000_000
-    assert max(written) < blobs.GATHERED_BYTES + 70_000
+    assert max(written) < GATHERED_BYTES + 70_000
 
 
 @pytest.mark.parametrize("error", [RuntimeError("it broke off"), KeyboardInterrupt()])
 async def test_what_breaks_off_leaves_nothing(
-    store: BlobStore, tmp_path: Path, error: BaseException
+    store: FolderBlobs, tmp_path: Path, error: BaseException
 ) -> None:
     with pytest.raises(type(error)):
         await store.take(coming([bytes(3_000_000)], error))
@@ -78,13 +63,13 @@ async def test_what_breaks_off_leaves_nothing(
 
 @pytest.mark.parametrize("refused", ["write", "fsync", "open"])
 async def test_a_disk_that_refuses_is_told_and_leaves_nothing(
-    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+    store: FolderBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if refused == "write":
-        monkeypatch.setattr(blobs._Coming, "write", refuse)
+        monkeypatch.setattr(blob_files._Coming, "write", refuse)
     elif refused == "fsync":
         monkeypatch.setattr(os, "fsync", refuse)
     else:
@@ -95,9 +80,11 @@ async def test_a_disk_that_refuses_is_told_and_leaves_nothing(
     assert [path for path in files(tmp_path) if path.name != "new"] == []
 
 
-async def test_what_an_earlier_process_left_half_is_gone(store: BlobStore, tmp_path: Path) -> None:
+async def test_what_an_earlier_process_left_half_is_gone(
+    store: FolderBlobs, tmp_path: Path
+) -> None:
     left = tmp_path / "blobs" / "new" / ".new-0123"
     left.parent.mkdir()
     left.write_bytes(b"half")
-    BlobStore(tmp_path / "blobs", SystemClock())
+    FolderBlobs(tmp_path / "blobs", SystemClock())
     assert not left.exists()
