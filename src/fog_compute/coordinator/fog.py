@@ -186,6 +186,14 @@ class FogCoordinator:
             return None
         return self._work.stage(task.attempt)
 
+    def open_attempt(self, task: Task) -> Attempt | None:
+        """The attempt that goes with a task's row, as the store has it.
+
+        None if this coordinator has none, or knows another version of the task.
+        """
+        record = self._work.ledger.of_task(task.id)
+        return None if record is None or record.task.version != task.version else record.row
+
     def log_tail(self, task: Task) -> bytes:
         """The last that a task wrote, up to 512 bytes, as its worker told when it was asked."""
         return b"" if task.attempt is None else self._work.log_tail(task.attempt)

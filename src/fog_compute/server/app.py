@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 import fog_compute
 from fog_compute.server.auth import bearer, load_or_make_token
 from fog_compute.server.bodies import BYTES, JSON, BodyLimit
+from fog_compute.server.details import Details
 from fog_compute.server.feed import Feed
 from fog_compute.server.gate import Gate
 from fog_compute.server.middleware import Counting, SafeHeaders
@@ -89,6 +90,7 @@ def create_app(
     )
     app.state.services = services
     app.state.feed = feed
+    app.state.details = Details()
     install_problems(app)
     guarded = [Depends(bearer)]
     app.include_router(tasks.router, prefix="/api/v1", dependencies=guarded)

@@ -6,10 +6,11 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
+from fog_compute.server.details import Details
 from fog_compute.server.feed import Feed
 from fog_compute.server.services import ServiceManager
 
-__all__ = ["Listening", "Services"]
+__all__ = ["Listening", "Services", "TaskDetails"]
 
 
 async def _services(request: Request) -> ServiceManager:
@@ -22,5 +23,11 @@ async def _feed(request: Request) -> Feed:
     return feed
 
 
+async def _details(request: Request) -> Details:
+    details: Details = request.app.state.details
+    return details
+
+
 Services: TypeAlias = Annotated[ServiceManager, Depends(_services)]
 Listening: TypeAlias = Annotated[Feed, Depends(_feed)]
+TaskDetails: TypeAlias = Annotated[Details, Depends(_details)]

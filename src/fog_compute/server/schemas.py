@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -307,8 +308,8 @@ class TaskDetailOut(TaskOut):
         log_tail: bytes,
         stage: Stage | None,
         result: StoredResult | None,
-        attempts: list[Attempt],
-        history: list[TaskEventRecord],
+        attempts: Sequence[Attempt],
+        history: Sequence[TaskEventRecord],
     ) -> TaskDetailOut:
         """Translate the records of one task."""
         placements = {

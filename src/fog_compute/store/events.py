@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,18 +95,20 @@ class Events(Reader):
     async def wait(self, task_id: str, since: int, timeout_s: float) -> Task:
         """Return the task once its version is above ``since``, or as it is after ``timeout_s``.
 
+        Nothing within that time: the database was asked once.
+
         Raises:
             NotFound: there is no such task.
         """
         with self._waiting_for(task_id) as changed:
-            try:
+            task = await self._tasks.get(task_id)
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
-                    while (task := await self._tasks.get(task_id)).version <= since:
+                    while task.version <= since:
                         await changed.wait()
                         changed.clear()
-                    return task
-            except TimeoutError:
-                return await self._tasks.get(task_id)
+                        task = await self._tasks.get(task_id)
+            return task
 
     @property
     def waited_for(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -13,7 +12,8 @@ from fastapi.responses import StreamingResponse
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.bodies import BYTES
-from fog_compute.server.dependencies import Services
+from fog_compute.server.dependencies import Services, TaskDetails
+from fog_compute.server.details import Details
 from fog_compute.server.openapi import GIVES_BYTES, answers
 from fog_compute.server.schemas import (
     BatchIn,
@@ -155,6 +155,7 @@ async def find_task(
 async def get_task(
     task_id: TaskId,
     services: Services,
+    details: TaskDetails,
     wait: Annotated[float, Query(ge=0, description="Seconds to wait for a change.")] = 0,
     since: Annotated[int, Query(ge=0, description="Version that the caller has.")] = 0,
 ) -> TaskDetailOut:
@@ -168,13 +169,15 @@ async def get_task(
 
         longest = services.settings.max_wait_s
         await services.unless_stopping(waiting())
-    return await _detail(services, found[0] if found else await store.tasks.get(task_id))
+    task = found[0] if found else await store.tasks.get(task_id)
+    return await _detail(services, details, task)
 
 
 @router.post("/tasks/{task_id}/cancel", responses=answers(404, 409))
-async def cancel_task(task_id: TaskId, services: Services) -> TaskDetailOut:
+async def cancel_task(task_id: TaskId, services: Services, details: TaskDetails) -> TaskDetailOut:
     """Cancel a task that is not over; its worker is told to stop."""
-    return await _detail(services, await services.get_service("fog_coordinator").cancel(task_id))
+    task = await services.get_service("fog_coordinator").cancel(task_id)
+    return await _detail(services, details, task)
 
 
 @router.get("/tasks/{task_id}/stdout", response_class=Response, responses=_FILE)
@@ -215,21 +218,17 @@ def _check_level(services: ServiceManager, level: PrivacyLevel) -> None:
         check_level(view.shortages, level)
 
 
-async def _detail(services: ServiceManager, task: Task) -> TaskDetailOut:
+async def _detail(services: ServiceManager, details: Details, task: Task) -> TaskDetailOut:
     store, coordinator = services.get_service("store"), services.get_service("fog_coordinator")
-    result = None
-    if task.state in (TaskState.ACCEPTED, TaskState.FAILED):
-        with contextlib.suppress(NotFound):
-            result = await store.results.get(task.id)
-    attempts = await store.attempts.of_task(task.id)
+    detail = await details.of(task, store, coordinator)
     return TaskDetailOut.of_all(
         task,
-        coordinator.waiting_reason(task, attempts),
+        coordinator.waiting_reason(task, detail.attempts),
         coordinator.log_tail(task),
         coordinator.stage(task),
-        result,
-        attempts,
-        await store.events.history(task.id),
+        detail.result,
+        detail.attempts,
+        detail.history,
     )
 
 
