@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
@@ -18,7 +18,7 @@ from fog_compute.cli.outputs import tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.state import read_fog_state, troubles_of
 from fog_compute.cli.transfer import Meter
-from fog_compute.client.answers import Task
+from fog_compute.client.answers import Result, Task
 from fog_compute.client.asking import WAITING
 from fog_compute.client.folders import OutputFolder
 from fog_compute.errors import NotFound, NotRunning
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Follower"]
 
+SHORT_S: Final = 1.0
 WAIT_S: Final = 20.0
 LOOK_S: Final = 0.5
 PAUSE_S: Final = 0.2
@@ -71,8 +72,8 @@ class Follower:
         try:
             with self._progress():
                 task = self._wait()
-                self._output("stdout", stdout)
-                self._output("stderr", stderr)
+                self._output(task, "stdout", stdout)
+                self._output(task, "stderr", stderr)
                 if folder is not None and task["result"] is not None:
                     unwritten = write_files(
                         self._backend, self._id, task["result"]["files"], folder
@@ -126,17 +127,19 @@ class Follower:
             write(one_line(self._id) + "\n")
 
     def _wait(self) -> Task:
-        version = 0
+        path, version = f"/api/v1/tasks/{self._id}", 0
+        # A short task is over before anybody could read what it came through.
+        task = self._backend.get(path, Task, wait=SHORT_S, until="end")
         while True:
-            # What moves between two states is looked at more often, if somebody sees it.
-            wait = LOOK_S if self._status is not None and version else WAIT_S
-            task = self._backend.get(f"/api/v1/tasks/{self._id}", Task, wait=wait, since=version)
             if task["final"]:
                 return task
             self._show(self._describe(task))
             if task["version"] == version:
                 time.sleep(PAUSE_S)  # a backend would have waited for news
             version = task["version"]
+            # What moves between two states is looked at more often, if somebody sees it.
+            wait = LOOK_S if self._status is not None else WAIT_S
+            task = self._backend.get(path, Task, wait=wait, since=version)
 
     def _told(
         self, task: Task, stdout: Spool, stderr: Spool, unwritten: dict[str, str]
@@ -152,10 +155,11 @@ class Follower:
             "not_written": unwritten,
         }
 
-    def _output(self, stream: str, spool: Spool) -> None:
-        with contextlib.suppress(NotFound):
-            self._backend.stream(f"/api/v1/tasks/{self._id}/{stream}", spool.write)
-        spool.seek(0)
+    def _output(self, task: Task, stream: Literal["stdout", "stderr"], spool: Spool) -> None:
+        if task["result"] is not None and _size(task["result"], stream):
+            with contextlib.suppress(NotFound):
+                self._backend.stream(f"/api/v1/tasks/{self._id}/{stream}", spool.write)
+            spool.seek(0)
 
     def _tell_of_files(self, task: Task) -> None:
         files = [] if task["result"] is None else task["result"]["files"]
@@ -214,6 +218,10 @@ class Follower:
                 yield
             finally:
                 self._status = None
+
+
+def _size(result: Result, stream: Literal["stdout", "stderr"]) -> int:
+    return result["stdout_bytes"] if stream == "stdout" else result["stderr_bytes"]
 
 
 def _spool() -> Spool:

@@ -203,13 +203,17 @@ class FogCoordinator:
         """What keeps this side from its work now, in one line; empty if nothing does."""
         return self._work.own_trouble()
 
-    async def follow(self, task_id: str, since: int, timeout_s: float) -> Task:
+    async def follow(
+        self, task_id: str, since: int, timeout_s: float, *, final: bool = False
+    ) -> Task:
         """The task once its version is above ``since``, or as it is after ``timeout_s``.
+
+        With ``final``, once it is over as well.
 
         Raises:
             NotFound: there is no such task.
         """
-        return await self._store.events.wait(task_id, since, timeout_s)
+        return await self._store.events.wait(task_id, since, timeout_s, final=final)
 
     async def circuit_of(self, task_id: str) -> str:
         """The id of the circuit that a task's present attempt uses; waits until it has one.

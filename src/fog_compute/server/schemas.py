@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -43,6 +44,13 @@ class _In(BaseModel):
 
 class _Out(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+class Until(enum.StrEnum):
+    """What a question for a task waits for."""
+
+    CHANGE = "change"
+    END = "end"
 
 
 class LimitsIn(_In):

@@ -92,8 +92,12 @@ class Events(Reader):
             except TimeoutError:
                 return []
 
-    async def wait(self, task_id: str, since: int, timeout_s: float) -> Task:
+    async def wait(
+        self, task_id: str, since: int, timeout_s: float, *, final: bool = False
+    ) -> Task:
         """Return the task once its version is above ``since``, or as it is after ``timeout_s``.
+
+        With ``final``, once it is over as well.
 
         Nothing within that time: the database was asked once.
 
@@ -104,7 +108,7 @@ class Events(Reader):
             task = await self._tasks.get(task_id)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
-                    while task.version <= since:
+                    while task.version <= since or (final and not task.state.final):
                         await changed.wait()
                         changed.clear()
                         task = await self._tasks.get(task_id)

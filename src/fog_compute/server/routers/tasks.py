@@ -26,6 +26,7 @@ from fog_compute.server.schemas import (
     TaskMadeOut,
     TaskNamedOut,
     TaskOut,
+    Until,
 )
 from fog_compute.server.services import ServiceManager
 from fog_compute.store import Conflict, StoredResult
@@ -158,16 +159,25 @@ async def get_task(
     details: TaskDetails,
     wait: Annotated[float, Query(ge=0, description="Seconds to wait for a change.")] = 0,
     since: Annotated[int, Query(ge=0, description="Version that the caller has.")] = 0,
+    until: Annotated[
+        Until, Query(description="What to wait for: any change, or the end of the task.")
+    ] = Until.CHANGE,
 ) -> TaskDetailOut:
-    """Show one task; with ``wait``, once its version is above ``since``."""
+    """Show one task; with `wait`, once its version is above `since`, or once it is over."""
     store, coordinator = services.get_service("store"), services.get_service("fog_coordinator")
     found: list[Task] = []
     if wait:
 
         async def waiting() -> None:
-            found.append(await coordinator.follow(task_id, since, min(wait, longest)))
+            found.append(
+                await coordinator.follow(
+                    task_id,
+                    since,
+                    min(wait, services.settings.max_wait_s),
+                    final=until is Until.END,
+                )
+            )
 
-        longest = services.settings.max_wait_s
         await services.unless_stopping(waiting())
     task = found[0] if found else await store.tasks.get(task_id)
     return await _detail(services, details, task)

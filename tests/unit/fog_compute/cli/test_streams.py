@@ -104,8 +104,10 @@ def test_answer_that_cannot_be_printed_is_an_error(
 def test_output_of_a_module_is_delivered_or_its_exit_code_is_not(
     tmp_path: Path, stdout: bytes, stderr: bytes, streams: str, code: int
 ) -> None:
-    answers = [(200, json.dumps(EXITS_WITH_7).encode()), (200, stdout), (200, stderr)]
-    with backend(tmp_path, *answers):
+    sizes = {"stdout_bytes": len(stdout), "stderr_bytes": len(stderr)}
+    task = {**EXITS_WITH_7, "result": {**RESULT, "exit_code": 7, **sizes}}
+    outputs = [(200, output) for output in (stdout, stderr) if output]
+    with backend(tmp_path, (200, json.dumps(task).encode()), *outputs):
         done = run(tmp_path, (*FOG, "task", "show", "0" * 26, "--wait"), streams)
 
     assert done.returncode == code, done.stderr
