@@ -20,9 +20,8 @@ from typing import Final
 
 import pytest
 import wasmtime
-from cyclopts import App
 
-from fog_compute.cli.main import build_app
+from fog_compute.cli.commands import COMMANDS
 from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog, until
 
 pytestmark = pytest.mark.timeout(600)
@@ -147,13 +146,9 @@ def try_all(
         return [fault for fault in found if fault is not None]
 
 
-def commands_of_fog(app: App | None = None, before: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
-    """The words of every command that the parser of `fog` knows."""
-    app = build_app() if app is None else app
-    words = {word for word in app if not word.startswith("-")}
-    if not words:
-        return {before}
-    return {found for word in words for found in commands_of_fog(app[word], (*before, word))}
+def commands_of_fog() -> set[tuple[str, ...]]:
+    """The words of every command of `fog`."""
+    return {tuple(command.words.split()) for command in COMMANDS}
 
 
 def commands_of_betanet(*before: str) -> set[tuple[str, ...]]:
@@ -213,6 +208,7 @@ def test_commands_of_fog_bear_broken_streams(fog: RunningFog, tmp_path: Path) ->
         "task logs": lambda _: [FOG, "task", "logs", task_id],
         "task files": lambda _: [FOG, "task", "files", task_id],
         "task get": lambda _: [FOG, "task", "get", task_id],
+        "completion": lambda _: [FOG, "completion", "bash"],
         "circuit ls": lambda _: [FOG, "circuit", "ls"],
         "circuit show": lambda _: [FOG, "circuit", "show", "private"],
         "worker status": lambda _: [FOG, "worker", "status"],

@@ -72,6 +72,8 @@ def tasks(
     """Measure the fog that runs: a tiny task alone, then as many as it can do.
 
     Each task gives its standard input back. Scripts are measured where a worker runs them.
+
+    For example: `fog bench tasks --seconds 30s --out figures.json`
     """
     span = parse_duration(seconds)
     if not 1 <= alone <= 10_000:

@@ -20,6 +20,8 @@ def ls(*, json: JsonFlag = False) -> int:
     """Show the circuits of all levels, and how the packets of each level's client fare.
 
     Loss and times are those of the client's own packets and loops.
+
+    For example: `fog circuit ls`
     """
     with Backend() as backend:
         levels = backend.get("/api/v1/circuits", LevelList)["levels"]
@@ -47,7 +49,10 @@ def ls(*, json: JsonFlag = False) -> int:
 def show(
     level: Annotated[PrivacyLevel, Parameter(help="A privacy level.")], *, json: JsonFlag = False
 ) -> int:
-    """Show one level's client, whom it leaves out and on which evidence, and each circuit."""
+    """Show one level's client, whom it leaves out and on which evidence, and each circuit.
+
+    For example: `fog circuit show private`
+    """
     with Backend() as backend:
         found = backend.get(f"/api/v1/circuits/{level.value}", LevelDetail)
     if json:

@@ -20,7 +20,10 @@ PAUSE_S: Final = 0.05
 
 
 def down(*, json: JsonFlag = False) -> int:
-    """Stop the fog that runs here; unfinished tasks go on with the next `fog up`."""
+    """Stop the fog that runs here; unfinished tasks go on with the next `fog up`.
+
+    For example: `fog down`
+    """
     layout = HomeLayout(home_from_environment())
     if isinstance(HomeLock(layout).holder(), Free):
         raise NotRunning(f"no fog is running in {layout.root}")

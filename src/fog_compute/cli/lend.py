@@ -53,6 +53,8 @@ def start(
 
     The token is needed once: afterwards, and after a reboot, the same command without it goes on.
     Members of the token's groups, and nobody else, can run modules here, within a sandbox.
+
+    For example: `fog worker start --token token.txt --slots 2 --memory 1GiB`
     """
     keep_files_private()
     undo_inherited_signals()
@@ -67,7 +69,10 @@ def start(
 
 
 def stop(*, json: JsonFlag = False) -> int:
-    """Lend this machine no longer; attempts that run have a few seconds, the rest go elsewhere."""
+    """Lend this machine no longer; attempts that run have a few seconds, the rest go elsewhere.
+
+    For example: `fog worker stop`
+    """
     layout = _layout()
     if isinstance(HomeLock(layout).holder(), Free):
         raise NotRunning(f"this machine is not lent from {layout.root}")

@@ -40,6 +40,8 @@ def status(*, json: JsonFlag = False) -> int:
     """Show what this machine lends, by `fog worker start` or `fog up`, and how that goes.
 
     The exit code is 3 where no worker runs.
+
+    For example: `fog worker status`
     """
     found = _found(HomeLayout(home_from_environment()))
     told = [_as_json(one) for one in found] if json else []

@@ -125,6 +125,8 @@ def map_inputs(
 
     Interrupted, the tasks go on, and `fog map --resume` goes on with their results. The exit code
     is 0 if all ran to their end with exit code 0.
+
+    For example: `fog map wordcount.wasm texts/* --output-dir counts`
     """
     if (module is None) == (resume is None):
         raise CommandError("give a module and inputs, or --resume with the id of a map", USAGE)

@@ -63,6 +63,8 @@ def token(
     Keep it like a key: whoever reads it can run modules on the machines of its groups. It can be
     copied by whoever has it; a machine that joined stays when it expires. `fog net revoke` replaces
     the keys in it.
+
+    For example: `fog net token --group lab --expires 12h`
     """
     keep_files_private()
     lasts = timedelta(seconds=parse_duration(expires))
@@ -99,7 +101,10 @@ def token(
 
 
 def tokens(*, json: JsonFlag = False) -> int:
-    """List the bootstrap tokens that were given out here; they are not kept themselves."""
+    """List the bootstrap tokens that were given out here; they are not kept themselves.
+
+    For example: `fog net tokens`
+    """
     given = GivenTokens(load_settings().layout).load()
     if json:
         print_json([msgspec.to_builtins(one) for one in given])
@@ -132,6 +137,8 @@ def revoke(
 
     All members share a key, so every other token of these groups ends as well: whoever is to stay
     needs a new one. This fog and its workers have the new keys within half a minute.
+
+    For example: `fog net revoke 0123456789abcdef`
     """
     keep_files_private()
     layout = load_settings().layout
@@ -155,7 +162,10 @@ def revoke(
 
 
 def groups(*, json: JsonFlag = False) -> int:
-    """List the groups that this fog is a member of; tasks that name none are for the first."""
+    """List the groups that this fog is a member of; tasks that name none are for the first.
+
+    For example: `fog net groups`
+    """
     layout = load_settings().layout
     names = KeyringFile(layout.groups_file).load().names if layout.groups_file.exists() else ()
     if json:
@@ -170,6 +180,8 @@ def join_net(*, token: TokenFlag = None, json: JsonFlag = False) -> int:
 
     The home must have no network of its own. With a newer token of the same network it takes the
     groups' newer keys.
+
+    For example: `fog net join --token token.txt`
     """
     keep_files_private()
     layout = load_settings().layout

@@ -124,6 +124,8 @@ def run(
     """Run a WebAssembly module or a Python script as a task and print what it prints.
 
     The exit code is the module's own where it ran to its end.
+
+    For example: `fog run job.py data.csv --privacy private`
     """
     began = time.monotonic()
     wait_s = None if timeout is None else parse_duration(timeout)

@@ -19,7 +19,10 @@ DAMAGED_SHOWN: Final = 10
 
 
 def status(*, json: JsonFlag = False) -> int:
-    """Show the processes, the network and what it hides, the workers and the tasks."""
+    """Show the processes, the network and what it hides, the workers and the tasks.
+
+    For example: `fog status`
+    """
     layout = HomeLayout(home_from_environment())
     with Backend(layout) as backend:
         report = backend.get("/api/v1/status", Status)

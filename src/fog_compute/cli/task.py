@@ -47,7 +47,10 @@ def show(
     timeout: Annotated[str | None, Parameter(help="How long to wait, such as 90s.")] = None,
     json: JsonFlag = False,
 ) -> int:
-    """Show a task: its state, why it is so, its attempts and why each worker was chosen."""
+    """Show a task: its state, why it is so, its attempts and why each worker was chosen.
+
+    For example: `fog task show 01k7 --wait`
+    """
     task_id = task_id_of(task_id)
     wait_s = None if timeout is None else parse_duration(timeout)
     try:
@@ -75,7 +78,10 @@ def ls(
     ] = 20,
     json: JsonFlag = False,
 ) -> int:
-    """List tasks, newest first."""
+    """List tasks, newest first.
+
+    For example: `fog task ls --state failed --limit 50`
+    """
     if not 1 <= limit <= MAX_PAGE:
         raise CommandError(f"--limit {limit} is out of bounds: give 1 to {MAX_PAGE}", USAGE)
     query: dict[str, str | int | float] = {"limit": limit}
@@ -104,7 +110,10 @@ def ls(
 
 
 def files(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
-    """List the files that a task left."""
+    """List the files that a task left.
+
+    For example: `fog task files 01k7`
+    """
     task_id = task_id_of(task_id)
     with Backend() as backend:
         task_id = whole_id(backend, task_id)
@@ -126,7 +135,10 @@ def get(
     ] = False,
     json: JsonFlag = False,
 ) -> int:
-    """Write the files that a task left into a folder."""
+    """Write the files that a task left into a folder.
+
+    For example: `fog task get 01k7 --output-dir results`
+    """
     task_id = task_id_of(task_id)
     with Backend() as backend, OutputFolder(output_dir, force=force) as folder:
         task_id = whole_id(backend, task_id)
@@ -155,7 +167,10 @@ def get(
 
 
 def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
-    """Cancel a task that is not over."""
+    """Cancel a task that is not over.
+
+    For example: `fog task cancel 01k7`
+    """
     task_id = task_id_of(task_id)
     with Backend() as backend:
         task_id = whole_id(backend, task_id)

@@ -34,6 +34,8 @@ def logs(
 
     Of a running task that is what its worker told when it was last asked, 512 bytes at most. With
     --json and --follow each piece is an object of its own.
+
+    For example: `fog task logs 01k7 --follow`
     """
     task_id = task_id_of(task_id)
     with Backend() as backend:

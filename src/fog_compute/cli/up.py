@@ -64,6 +64,8 @@ def up(
     Tasks survive: what was not over when a fog ended goes on with the next one.
 
     The end of the terminal stops it too, unless SIGHUP is ignored when it starts, as under `nohup`.
+
+    For example: `fog up --workers 2 --detach`
     """
     keep_files_private()
     undo_inherited_signals()

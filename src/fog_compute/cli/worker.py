@@ -11,7 +11,10 @@ __all__ = ["ls"]
 
 
 def ls(*, json: JsonFlag = False) -> int:
-    """List the workers of the network as this fog sees them."""
+    """List the workers of the network as this fog sees them.
+
+    For example: `fog worker ls`
+    """
     with Backend() as backend:
         workers = backend.get("/api/v1/status", Status)["workers"]
     if json:

@@ -25,6 +25,8 @@ def doctor(*, json: JsonFlag = False) -> int:
 
     A runner is started as for a task, and ended; nothing else is changed. The exit code is 1 if
     something keeps a fog from running, and 0 if it only does without something.
+
+    For example: `fog doctor`
     """
     findings = list(examine())
     bad = [finding.check for finding in findings if finding.verdict is Verdict.PROBLEM]
