@@ -100,6 +100,8 @@ class OpenWork:
         """Looked at while nobody could be heard: to be looked at when somebody can."""
         self._last_answer: Final = timedelta(seconds=2 * tempo.request_timeout_s)
         self._store: Final = store
+        self._away_since: Final[dict[PrivacyLevel, datetime]] = {}
+        self._store_away_since = clock.now()
 
     async def recover(self) -> None:
         """Take over the store's open rows: who works for them is asked at once.
@@ -164,12 +166,12 @@ class OpenWork:
     def forgive_absence(self, due: datetime | None) -> None:
         """Renew all leases if this plan was due long ago: nobody listened, so nobody was silent."""
         if due is not None and self._clock.now() - due > self.lease / 2:
-            self._count_anew(frozenset(PrivacyLevel))
+            self._count_anew(frozenset(PrivacyLevel), due)
 
-    def _count_anew(self, levels: frozenset[PrivacyLevel]) -> None:
+    def _count_anew(self, levels: frozenset[PrivacyLevel], since: datetime) -> None:
         """Let no worker answer for the time until now, in which it was not heard here."""
         now = self._clock.now()
-        self.queue.count_anew()
+        self.queue.leave_out(since)
         for record in self.ledger.records.values():
             if record.level in levels:
                 self.renew(record)
@@ -190,16 +192,18 @@ class OpenWork:
         """The network carried something; if it could not before, all waiting begins anew."""
         if self.reach.found(level):
             _log.info("network.back", privacy=level.value)
-            self._count_anew(frozenset({level}))
+            self._count_anew(frozenset({level}), self._away_since.pop(level))
 
     def deaf(self, level: PrivacyLevel, error: NetworkTrouble, *, silent: bool = False) -> None:
         """The network cannot be used at a level; said once."""
         if self.reach.lost(level, error, silent=silent):
+            self._away_since[level] = self._clock.now()
             _log.warning("network.away", privacy=level.value, reason=str(error))
 
     def store_lost(self, error: StoreError) -> None:
         """The store refused; said once."""
         if self.reach.store_lost(error):
+            self._store_away_since = self._clock.now()
             _log.error("store.refused", reason=str(error))
             self._changed()  # whoever waits for changes looks whether it is back
 
@@ -214,7 +218,9 @@ class OpenWork:
         if back:
             _log.info("store.back")
         if back or after > self.lease / 2:
-            self._count_anew(frozenset(PrivacyLevel))
+            begun = self._clock.now() - after
+            since = min(begun, self._store_away_since) if back else begun
+            self._count_anew(frozenset(PrivacyLevel), since)
 
     # Changes of rows.
 

@@ -7,6 +7,7 @@ when some needs are hopeless.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,7 +16,7 @@ from fog_compute.coordinator import planner
 from fog_compute.coordinator.placement import Requirements, WorkerState, WorkerView
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.levels import PrivacyLevel
-from fog_compute.store import Change, Failed, Leased, Need, Room, Store
+from fog_compute.store import Change, Failed, Leased, Need, Parked, Room, Store
 from fog_compute.tasks import Task, new_handle
 
 __all__ = ["Queue"]
@@ -25,21 +26,30 @@ AT_ONCE: Final = 64
 
 GIVEN_UP_AT_ONCE: Final = 500
 
+KEPT_NEEDS: Final = 32
+"""Hopeless needs of which the store keeps since when they are."""
+
+ABSENCES: Final = 64
+"""Times in which nobody could be asked that are remembered, the last ones."""
+
 
 class Queue:
     """Gives tasks that wait to workers that have places."""
 
     __slots__ = (
-        "_anew",
+        "_absent",
         "_clock",
         "_due",
         "_fog",
         "_hopeless",
         "_lease",
+        "_left_out",
+        "_resumed_at",
         "_served",
         "_store",
         "_unpark",
         "_unread",
+        "_unseen",
     )
 
     def __init__(self, store: Store, fog: WorkerRegistry, clock: Clock, lease: timedelta) -> None:
@@ -54,7 +64,14 @@ class Queue:
         self._unread = set(PrivacyLevel)
         """Levels of which it is not known what will be due."""
         self._hopeless: Final[dict[Need, datetime]] = {}
-        self._anew = self._unpark = True
+        self._unseen: Final[dict[Need, datetime]] = {}
+        """What the run before found hopeless, until there is a worker to ask again."""
+        self._absent: Final[deque[tuple[datetime, datetime]]] = deque(maxlen=ABSENCES)
+        """When nobody could be asked, one after the other."""
+        self._left_out = timedelta()
+        """What of it the store has not heard of yet."""
+        self._resumed_at: datetime | None = None
+        self._unpark = False
 
     @property
     def next_due(self) -> datetime | None:
@@ -68,10 +85,15 @@ class Queue:
         else:
             self._due[level] = min(self._due.get(level, not_before), not_before)
 
-    def count_anew(self) -> None:
-        """Nobody could be asked until now: what was hopeless is so from now on at most."""
-        self._hopeless.clear()
-        self._anew = self._unpark = True
+    def leave_out(self, since: datetime) -> None:
+        """Nobody could be asked since then, and can be now: it counts for no task's hour."""
+        now = self._clock.now()
+        begun = max(since, self._absent[-1][1]) if self._absent else since
+        if begun < now:
+            self._absent.append((begun, now))
+            for need, at in self._hopeless.items():
+                self._hopeless[need] = min(at + (now - begun), now)
+            self._left_out += now - begun
 
     def workers_changed(self) -> None:
         """Look at once at what no worker could take."""
@@ -86,10 +108,7 @@ class Queue:
             StoreError: the database refused.
         """
         now = self._clock.now()
-        if self._unpark:
-            await self._store.unpark(anew=self._anew)
-            self._served.clear()
-            self._unpark = self._anew = False
+        await self._look_at_parked()
         self._unread |= {level for level, at in self._due.items() if at <= now}
         if self._unread:
             await self._read_due(now)
@@ -113,12 +132,19 @@ class Queue:
         Raises:
             StoreError: the database cannot be read.
         """
+        if self._resumed_at is None:
+            return ()
         now = self._clock.now()
         needs = await self._store.tasks.needs()
-        for need in self._hopeless.keys() - set(needs):
+        if self._unseen and self._fog.workers():
+            asked_late = now - self._resumed_at
+            self._hopeless.update({n: at + asked_late for n, at in self._unseen.items()})
+            self._unseen.clear()
+        for need in self._hopeless.keys() - needs.keys():
             del self._hopeless[need]
         changes: list[Change] = []
-        for need in needs:
+        kept = 0
+        for need, first in needs.items():
             decision = self._fog.select_node(
                 Requirements(
                     need.kind, need.memory_bytes, need.privacy, groups=frozenset((need.group,))
@@ -127,13 +153,47 @@ class Queue:
             if not decision.hopeless:
                 self._hopeless.pop(need, None)
                 continue
-            limit = now - planner.HOPELESS
-            if self._hopeless.setdefault(need, now) <= limit:
-                tasks = await self._store.tasks.waiting_since(need, limit, GIVEN_UP_AT_ONCE)
+            since = self._hopeless.setdefault(need, now)
+            if since <= now - planner.HOPELESS:
+                before = self._an_hour_ago(now)
+                tasks = await self._store.tasks.waiting_since(need, before, GIVEN_UP_AT_ONCE)
                 changes += [
                     Failed(task.id, planner.reason_to_give_up(task, decision)) for task in tasks
                 ]
+            elif kept < KEPT_NEEDS:
+                # One of them tells the next run since when it is so.
+                changes.append(Parked(first, now + planner.PARKED_MAX, since))
+                kept += 1
         return tuple(changes)
+
+    async def _look_at_parked(self) -> None:
+        """Unpark what no worker could take, if there is reason to; first, as the last run left it.
+
+        Raises:
+            StoreError: the database refused.
+        """
+        if self._resumed_at is None:
+            away = await self._store.resume_parked()
+            self._unseen.update(await self._store.tasks.hopeless())
+            self._resumed_at = now = self._clock.now()
+            self._absent.append((now - away, now))
+            self._unpark = False
+        elif self._unpark or self._left_out:
+            left_out = self._left_out
+            await self._store.unpark(left_out)
+            self._served.clear()
+            self._left_out -= left_out
+            self._unpark = False
+
+    def _an_hour_ago(self, now: datetime) -> datetime:
+        """Since when somebody was looking for an hour in all."""
+        left = planner.HOPELESS
+        for begun, ended in reversed(self._absent):
+            if now - ended >= left:
+                break
+            left -= now - ended
+            now = begun
+        return now - left
 
     async def _read_due(self, now: datetime) -> None:
         """Learn when tasks of some levels are due next; others of them are due by now."""

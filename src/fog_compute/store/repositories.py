@@ -7,7 +7,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
-from sqlalchemy import Engine, Select, and_, false, func, literal, or_, select, union_all
+from sqlalchemy import (
+    Engine,
+    RowMapping,
+    Select,
+    and_,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 
 from fog_compute.clock import Clock
 from fog_compute.errors import InvalidTask, NotFound, StoreError
@@ -67,6 +78,18 @@ class Need:
     group: str
     kind: str
     memory_bytes: int
+
+
+_NEED: Final = (
+    schema.tasks.c.privacy,
+    schema.tasks.c.group_name,
+    schema.tasks.c.kind,
+    schema.tasks.c.memory_bytes,
+)
+
+
+def _need_of(row: RowMapping) -> Need:
+    return Need(PrivacyLevel(row["privacy"]), row["group_name"], row["kind"], row["memory_bytes"])
 
 
 Room: TypeAlias = Mapping[tuple[str, str], int]
@@ -298,19 +321,29 @@ class Tasks(Reader):
             if row["due"] is not None
         }
 
-    async def needs(self) -> Sequence[Need]:
-        """Return the different needs of all tasks that wait for a worker."""
+    async def needs(self) -> Mapping[Need, str]:
+        """Return the different needs of all tasks that wait for a worker, each with the first."""
         columns = schema.tasks.c
         query = (
-            select(columns.privacy, columns.group_name, columns.kind, columns.memory_bytes)
+            select(*_NEED, func.min(columns.id).label("first"))
             .where(schema.WAITING)
-            .distinct()
+            .group_by(*_NEED)
         )
-        return [
-            Need(PrivacyLevel(row["privacy"]), row["group_name"], row["kind"], row["memory_bytes"])
-            for row in await self.rows(query)
-            if row["privacy"] in _LEVELS
-        ]
+        return {_need_of(row): row["first"] for row in await self._known(query)}
+
+    async def hopeless(self) -> Mapping[Need, datetime]:
+        """Return the needs of tasks that are parked as hopeless, and since when the first is."""
+        since = schema.tasks.c.hopeless_since
+        query = (
+            select(*_NEED, func.min(since).label("since"))
+            .where(since.is_not(None), schema.WAITING)
+            .group_by(*_NEED)
+        )
+        return {_need_of(row): row["since"] for row in await self._known(query)}
+
+    async def _known(self, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:
+        """The rows of a query that are of a level which there is."""
+        return [row for row in await self.rows(query) if row["privacy"] in _LEVELS]
 
     async def waiting_since(self, need: Need, before: datetime, limit: int) -> Sequence[Task]:
         """Return tasks of one need that have waited since ``before`` or longer, oldest first."""

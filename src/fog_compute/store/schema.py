@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeDecorator
 from fog_compute.store.dialects import partial_index
 from fog_compute.tasks.model import WAITING_TASK_STATES
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -47,13 +47,13 @@ class UtcMicros(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """To the database."""
         del dialect
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return None if value is None else (value - EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """From the database."""
         del dialect
         try:
-            return None if value is None else _EPOCH + timedelta(microseconds=value)
+            return None if value is None else EPOCH + timedelta(microseconds=value)
         except (TypeError, OverflowError):
             return UNREADABLE
 

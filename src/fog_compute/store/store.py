@@ -35,6 +35,7 @@ from fog_compute.store.dialects import (
 from fog_compute.store.events import Events
 from fog_compute.store.failures import plain
 from fog_compute.store.migrate import migrate
+from fog_compute.store.parked import resume_parked, unpark
 from fog_compute.store.redate import redate
 from fog_compute.store.repositories import Attempts, Results, Statistics, Tasks
 from fog_compute.store.writer import Writer
@@ -83,6 +84,7 @@ class Store:
         self._engines = engines
         reading = engines.reading
         self._locks = locks
+        self._clock = clock
         self.blobs = blobs
         self.damages = Damages()
         self.attempts = Attempts(reading, self.damages)
@@ -160,13 +162,23 @@ class Store:
             return replace(change, blob=await self.blobs.put(change.result.data))
         return change
 
-    async def unpark(self, *, anew: bool = False) -> None:
-        """Let hopeless tasks be looked at now; ``anew`` forgets since when they are hopeless.
+    async def unpark(self, absent: timedelta = timedelta()) -> None:
+        """Let hopeless tasks be looked at now; while ``absent`` they were not hopeless.
 
         Raises:
             StoreError: the database refused.
         """
-        await self._writer.unpark(anew=anew)
+        now = self._clock.now()
+        await self._writer.do(lambda connection: unpark(connection, now, absent))
+
+    async def resume_parked(self) -> timedelta:
+        """As `unpark`, after a time in which nobody looked; return how long that was.
+
+        Raises:
+            StoreError: the database refused.
+        """
+        now = self._clock.now()
+        return await self._writer.do(lambda connection: resume_parked(connection, now))
 
     async def touch(self) -> None:
         """Write what is written already, to learn whether the database takes changes.

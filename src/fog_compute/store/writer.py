@@ -131,14 +131,11 @@ class Writer:
             raise StoreError("the store is closed")
         return await done
 
-    async def unpark(self, *, anew: bool) -> None:
-        """Let what was parked as hopeless be looked at now; ``anew`` forgets since when it is."""
-        tasks = schema.tasks
-        found = update(tasks).where(tasks.c.hopeless_since.is_not(None)).where(schema.WAITING)
-        changed = found.values(not_before=None, **({"hopeless_since": None} if anew else {}))
+    async def do(self, work: Callable[[Connection], T]) -> T:
+        """Have something changed in a transaction of its own."""
         if self._closed:
             raise StoreError("the store is closed")
-        await self._visit("the database takes no changes", lambda one: one.execute(changed))
+        return await self._visit("the database takes no changes", work)
 
     async def set_aside(self, damaged: Sequence[Damaged]) -> int:
         """Take damaged tasks out of the queue, of which nothing else changes; return how many."""
@@ -150,13 +147,9 @@ class Writer:
             .values(state=SET_ASIDE, reason=bindparam("found", type_=Text) + was)
         )
         rows = [{"key": row.key, "found": row.reason} for row in damaged if row.named]
-        if self._closed:
-            raise StoreError("the store is closed")
         if not rows:
             return 0
-        return await self._visit(
-            "the database takes no changes", lambda one: one.execute(changed, rows).rowcount
-        )
+        return await self.do(lambda one: one.execute(changed, rows).rowcount)
 
     async def touch(self) -> None:
         """Write a row as it is."""

@@ -129,8 +129,35 @@ async def test_hopeless_tasks_are_looked_at_when_the_workers_change(
     await store.unpark()
     assert await claimed(store, clock) == [hopeless.id]
     assert (await store.tasks.get(hopeless.id)).hopeless_since == since
-    await store.unpark(anew=True)
-    assert (await store.tasks.get(hopeless.id)).hopeless_since is None
+    await clock.advance(50)
+    await store.unpark(timedelta(seconds=17))
+    assert (await store.tasks.get(hopeless.id)).hopeless_since == since + 17 * SECOND
+    await store.unpark(timedelta(seconds=900))
+    assert (await store.tasks.get(hopeless.id)).hopeless_since == clock.now()
+
+
+@pytest.mark.parametrize("away_s", [0, 13, 900])
+async def test_time_in_which_nobody_looked_at_a_hopeless_task_is_left_out(
+    store: Store, clock: ManualClock, away_s: int
+) -> None:
+    """INV-STORE-48."""
+    hopeless, other = await queued(store), await queued(store)
+    since, due = clock.now() - 3 * SECOND, clock.now() + 14 * SECOND
+    await store.apply([Parked(hopeless.id, due, since), Parked(other.id, due)])
+    await clock.advance(away_s)
+
+    away = await store.resume_parked()
+
+    now = clock.now()
+    task = await store.tasks.get(hopeless.id)
+    assert task.hopeless_since is not None
+    assert now - task.hopeless_since == min(away_s + 3, 17) * SECOND
+    assert away == max(away_s - 14, 0) * SECOND
+    assert task.not_before is None
+    assert (await store.tasks.get(other.id)).not_before == due
+    assert await store.tasks.hopeless() == {
+        Need(PrivacyLevel.PRIVATE, "", "wasm", 256 * MIB): task.hopeless_since
+    }
 
 
 async def test_task_that_runs_is_hopeless_no_more(store: Store, clock: ManualClock) -> None:
