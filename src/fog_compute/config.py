@@ -97,6 +97,13 @@ class Settings(BaseSettings):
     lease_s: float = Field(
         60.0, ge=1, le=86400, description="Seconds without news after which a worker loses a task."
     )
+    owner_lease_s: float = Field(
+        8.0,
+        ge=1,
+        le=3600,
+        description="Seconds without a sign of life of a backend after which another one on the"
+        " same Postgres database takes over its tasks; the same for all of them.",
+    )
     request_timeout_s: float = Field(
         10.0, gt=0, le=600, description="Seconds to wait for the answer to one message."
     )

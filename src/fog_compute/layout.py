@@ -166,6 +166,11 @@ class HomeLayout:
         return self.daemon / "fog.db"
 
     @property
+    def backend_file(self) -> Path:
+        """The file that names this home's backend among others on one database."""
+        return self.daemon / "backend"
+
+    @property
     def token_file(self) -> Path:
         """The bearer token of the HTTP interface, readable by its owner only."""
         return self.daemon / "token"

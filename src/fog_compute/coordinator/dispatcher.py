@@ -21,6 +21,7 @@ from fog_compute.coordinator.carrier import Carrier
 from fog_compute.coordinator.conversations import Conversations
 from fog_compute.coordinator.exchange import Exchange
 from fog_compute.coordinator.open_work import OpenWork
+from fog_compute.coordinator.ownership import Ownership
 from fog_compute.coordinator.phases import Deed
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Errand, Session, Tempo
@@ -74,7 +75,13 @@ class Dispatcher:
             changed=self._wake.set,
         )
         self.exchange: Final = Exchange(
-            carrier, store.blobs, keys, tempo.request_timeout_s, self._clock, self.work.heard
+            carrier,
+            store.blobs,
+            keys,
+            tempo.request_timeout_s,
+            self._clock,
+            self.work.heard,
+            self._check_owner,
         )
         self._talk: Final = Conversations(
             work=self.work,
@@ -83,6 +90,7 @@ class Dispatcher:
             clock=self._clock,
             metrics=metrics,
         )
+        self.ownership: Final = self._ownership(keys)
         self._tempo: Final = tempo
         self._ready: Final = asyncio.Event()
         self.workers_trouble = ""
@@ -91,7 +99,10 @@ class Dispatcher:
         """Work until cancelled; what was begun is found again in the store by the next run."""
         while not self._ready.is_set():
             try:
-                await self.work.recover()
+                if self.ownership is None:
+                    await self.work.recover()
+                else:
+                    await self.ownership.assure()
                 self.work.store_found()
                 self._ready.set()
             except StoreError as error:
@@ -101,6 +112,8 @@ class Dispatcher:
         async with asyncio.TaskGroup() as jobs:
             jobs.create_task(self._watch_workers(), name="worker-list")
             jobs.create_task(self._sweep(), name="store-sweep")
+            if self.ownership is not None:
+                jobs.create_task(self.ownership.run(), name="ownership")
             jobs.create_task(self._review_hopeless(), name="hopeless-tasks")
             while True:
                 try:
@@ -125,6 +138,8 @@ class Dispatcher:
         self.work.forgive_absence(due)
         if self.work.reach.store_away or self.work.ledger.unclear:
             await self._try_store()
+        if self.ownership is not None:
+            await self.ownership.assure()
         given = await self.work.queue.take()
         await self.work.apply(given)
         plan = self.work.plan()
@@ -146,6 +161,25 @@ class Dispatcher:
             self.work.store_lost(error)
             raise
         self.work.store_found()
+
+    def _ownership(self, keys: Keys) -> Ownership | None:
+        """What is kept where other backends may have the same store."""
+        backends = self._store.backends
+        if backends is None:
+            return None
+        return Ownership(
+            backends,
+            self._clock,
+            self._tempo.owner_lease_s,
+            groups=lambda: keys().names,
+            take=self.work.recover,
+            let_go=self.work.let_go,
+        )
+
+    def _check_owner(self) -> None:
+        """Raise `StoreError` where another backend may act on what this one had."""
+        if self.ownership is not None:
+            self.ownership.check()
 
     async def until_ready(self) -> None:
         """Wait until the store's rows are read; not if the store is away."""

@@ -88,7 +88,7 @@ Heard = Callable[[PrivacyLevel], None]
 class Exchange:
     """Speaks with workers over a carrier."""
 
-    __slots__ = ("_blobs", "_carrier", "_clock", "_heard", "_keys", "_timeout_s")
+    __slots__ = ("_blobs", "_carrier", "_check_owner", "_clock", "_heard", "_keys", "_timeout_s")
 
     def __init__(
         self,
@@ -98,8 +98,13 @@ class Exchange:
         timeout_s: float,
         clock: Clock,
         heard: Heard,
+        check_owner: Callable[[], None],
     ) -> None:
-        """Answers to small messages are awaited ``timeout_s`` seconds."""
+        """Answers to small messages are awaited ``timeout_s`` seconds.
+
+        Before each message ``check_owner`` is asked, which raises where nothing may be said.
+        """
+        self._check_owner: Final = check_owner
         self._keys: Final = keys
         self._carrier: Final = carrier
         self._blobs: Final = Blobs(blobs)
@@ -359,6 +364,7 @@ class Exchange:
 
     async def _as_member(self, session: Session, message: Request) -> bytes:
         """The bytes of a message, with the proof that a member of the session's group wrote it."""
+        self._check_owner()
         body = encode(message)
         try:
             seal = self._keys().seal

@@ -8,7 +8,7 @@ relied on.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -35,18 +35,20 @@ class Listener:
     Attributes:
         attempt_begun: an attempt is open.
         attempt_over: one is no more; its row is the last one.
+        attempt_left: another backend acts on it now.
         task_waits: a task waits for a worker (again).
         task_over: a task has its end.
     """
 
     attempt_begun: Callable[[OpenAttempt], None]
     attempt_over: Callable[[OpenAttempt], None]
+    attempt_left: Callable[[OpenAttempt], None]
     task_waits: Callable[[Task], None]
     task_over: Callable[[Task], None]
 
 
 class Ledger:
-    """Attempts that are open; nothing of their rows is changed here before it is on disk.
+    """Attempts on which this backend acts; nothing of their rows is changed before it is on disk.
 
     Attributes:
         records: by handle.
@@ -73,26 +75,58 @@ class Ledger:
         """The open attempt of a task; None if there is none."""
         return self._of_task.get(task_id)
 
-    async def load(self) -> None:
-        """Read the open attempts, each with a fresh lease.
+    async def load(self) -> list[OpenAttempt]:
+        """Read the open attempts that are not known yet, each with a fresh lease.
 
-        Nobody could hear a worker while this process was away: its silence counts from now.
+        Nobody could hear a worker for this process before: its silence counts from now.
+
+        Returns:
+            Their records.
 
         Raises:
             StoreError: the database cannot be read, or takes no changes.
         """
         await self._store.touch()
-        tasks = {task.id: task for task in await self._store.tasks.with_open_attempts()}
+        owner, known = self._store.owner, frozenset(self.records)
+        tasks = {task.id: task for task in await self._store.tasks.with_open_attempts(owner)}
         # A task whose row is damaged is left out; one whose attempt's row is has its end.
-        rows = [one for one in await self._store.attempts.open_attempts() if one.task_id in tasks]
-        whole = {row.task_id for row in rows}
-        lost = [task for id_, task in tasks.items() if id_ not in whole]
+        rows = [
+            row for row in await self._store.attempts.open_attempts(owner) if row.task_id in tasks
+        ]
+        lost = await self._still_as(tasks.keys() - {row.task_id for row in rows}, tasks)
         for task in (*lost, *await self._store.tasks.stranded()):
             with contextlib.suppress(Conflict, NotFound, RowDamaged):
                 await self._store.apply([Failed(task.id, ATTEMPT_DAMAGED)])
         until = self._clock.now() + self._longest
-        for row in rows:
+        return [
             self._begin(tasks[row.task_id], row, until)
+            for row in rows
+            if row.handle not in known and row.handle not in self.records
+        ]
+
+    async def _still_as(
+        self, task_ids: Collection[str], before: Mapping[str, Task]
+    ) -> Sequence[Task]:
+        """Those of the tasks that are as they were: what was read meanwhile was of them."""
+        now = await self._store.tasks.of_ids(task_ids)
+        return [task for task in now if task.version == before[task.id].version]
+
+    def let_go(self) -> None:
+        """Forget all attempts: another backend acts on them now, or will."""
+        for record in list(self.records.values()):
+            self._leave(record)
+        self._unclear.clear()
+
+    async def hear_of(self, task_ids: Collection[str]) -> None:
+        """Read again those of the tasks of which attempts are known: somebody else changed them.
+
+        Raises:
+            StoreError: the database cannot be read; they are unclear.
+        """
+        known = self._of_task.keys() & set(task_ids)
+        self._unclear |= known
+        if known:
+            await self.read_unclear(known)
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """Write changes in one transaction, and follow them in memory.
@@ -152,20 +186,31 @@ class Ledger:
 
     def _take_open(self, task: Task, row: Attempt) -> None:
         record = self.records.get(row.handle)
-        if record is None:
+        if row.owner != self._store.owner:
+            if record is not None:
+                self._leave(record)
+        elif record is None:
             latest = self._clock.now() + self._longest
             self._begin(task, row, min(row.lease_until, latest))
         else:
             record.task, record.row = task, row
 
-    def _begin(self, task: Task, row: Attempt, until: datetime) -> None:
+    def _begin(self, task: Task, row: Attempt, until: datetime) -> OpenAttempt:
         record = OpenAttempt(task, row, until)
         self.records[row.handle] = self._of_task[task.id] = record
         self._listener.attempt_begun(record)
+        return record
 
     def _end(self, record: OpenAttempt, task: Task, row: Attempt) -> None:
         record.task, record.row = task, row
-        del self.records[row.handle]
-        if self._of_task.get(task.id) is record:
-            del self._of_task[task.id]
+        self._drop(record)
         self._listener.attempt_over(record)
+
+    def _leave(self, record: OpenAttempt) -> None:
+        self._drop(record)
+        self._listener.attempt_left(record)
+
+    def _drop(self, record: OpenAttempt) -> None:
+        del self.records[record.handle]
+        if self._of_task.get(record.task.id) is record:
+            del self._of_task[record.task.id]

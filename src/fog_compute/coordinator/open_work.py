@@ -8,7 +8,7 @@ ends with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -84,7 +84,13 @@ class OpenWork:
             store,
             clock,
             self.lease,
-            Listener(self._begin_attempt, self._end_attempt, self._note_waiting, self._end_task),
+            Listener(
+                self._begin_attempt,
+                self._end_attempt,
+                self._leave_attempt,
+                self._note_waiting,
+                self._end_task,
+            ),
         )
         self.queue: Final = Queue(store, fog, clock, self.lease)
         self.reach: Final = Reach()
@@ -103,30 +109,44 @@ class OpenWork:
         self._away_since: Final[dict[PrivacyLevel, datetime]] = {}
         self._store_away_since = clock.now()
 
-    async def recover(self) -> None:
+    async def recover(self, before: Collection[str | None] = (None,)) -> None:
         """Take over the store's open rows: who works for them is asked at once.
+
+        Args:
+            before: who acted on them before; what those did not say to workers is said again.
 
         Raises:
             StoreError: the database cannot be read.
         """
-        untold = await self._untold()
-        await self.ledger.load()  # after it nothing fails: what is begun twice is counted twice
+        untold = await self._untold(before)
+        found = await self.ledger.load()  # after it nothing fails: nothing is counted twice
         now = self._clock.now()
-        for record in self.ledger.records.values():
+        for record in found:
             if record.row.state is not AttemptState.OFFERED:
                 session = self.session(record)
                 session.follow(record, now)
                 session.poll_now(now)
         self._tell_again(untold, now)
-        if self.ledger.records:
-            _log.info("tasks.resumed", tasks=len(self.ledger.records))
+        if found:
+            _log.info("tasks.resumed", tasks=len(found))
+        self._changed()
 
-    async def _untold(self) -> Sequence[tuple[Task, Attempt]]:
-        """What the run before may not have said to workers: all that ended shortly before now."""
+    def let_go(self) -> None:
+        """Act on none of the attempts any more: another backend does."""
+        self.ledger.let_go()
+        self._changed()
+
+    async def _untold(self, before: Collection[str | None]) -> Sequence[tuple[Task, Attempt]]:
+        """What was perhaps not said to workers before: all that ended shortly before now."""
         since = self._clock.now() - UNTOLD
         tasks = {task.id: task for task in await self._store.tasks.ended_since(since, UNTOLD_TASKS)}
         attempts = await self._store.attempts.of_tasks(tasks)
-        return [(tasks[id_], attempt) for id_, of_task in attempts.items() for attempt in of_task]
+        return [
+            (tasks[id_], attempt)
+            for id_, of_task in attempts.items()
+            for attempt in of_task
+            if attempt.owner in before
+        ]
 
     def _tell_again(self, untold: Sequence[tuple[Task, Attempt]], now: datetime) -> None:
         """Say whose result is kept here, and what can stop."""
@@ -352,6 +372,16 @@ class OpenWork:
         stop = state is not AttemptState.SETTLED
         now = self._clock.now()
         session.drop(record.handle, now, cancel=stop if known_to_worker else None)
+
+    def _leave_attempt(self, record: OpenAttempt) -> None:
+        """Say nothing to its worker: it works on, for another backend."""
+        session = self._session_with(record)
+        self.happen(record, PhaseEvent.ENDED)
+        self.agenda.drop(record)
+        self._unheard.discard(record)
+        self._fog.note_ended(record.row.worker, record.level, record.row.state)
+        if session is not None:
+            session.drop(record.handle, self._clock.now(), cancel=None)
 
     def _note_waiting(self, task: Task) -> None:
         self.queue.came(task.spec.privacy, task.not_before)

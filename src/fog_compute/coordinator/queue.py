@@ -123,6 +123,8 @@ class Queue:
             placed = planner.place_waiting(now, waiting, self._fog.select_node, self._leased)
             if len(placed) == len(waiting) < limit:
                 self._served[level] = room  # nothing more of this size is there
+            left = {task.id for task, _ in waiting} - {change.task_id for change in placed}
+            await self._store.tasks.release(left)
             changes += placed
         return tuple(changes)
 

@@ -71,6 +71,7 @@ class Tempo:
         poll_min_s: first pause between polls.
         poll_max_s: longest pause between polls; a quarter of the lease is never exceeded.
         worker_refresh_s: pause between two looks at the list of workers.
+        owner_lease_s: seconds without a beat after which another backend takes over.
     """
 
     lease_s: float = 60.0
@@ -78,6 +79,7 @@ class Tempo:
     poll_min_s: float = 0.05
     poll_max_s: float = 30.0
     worker_refresh_s: float = 5.0
+    owner_lease_s: float = 8.0
 
 
 def polls_of(tempo: Tempo) -> Backoff:

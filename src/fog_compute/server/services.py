@@ -19,6 +19,7 @@ from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, NotFound, ServiceUnavailable
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
+from fog_compute.server.home import name_of_home
 from fog_compute.server.parts import (
     ORDER,
     Getter,
@@ -175,6 +176,7 @@ class ServiceManager:
             blobs=settings.blobs,
             clock=self._clock,
             result_ttl_s=settings.result_ttl_s,
+            home=name_of_home(settings.layout.backend_file),
         )
         stack.push_async_callback(store.close)
         return store
@@ -221,6 +223,7 @@ class ServiceManager:
                 poll_min_s=settings.poll_min_s,
                 poll_max_s=settings.poll_max_s,
                 worker_refresh_s=settings.worker_refresh_s,
+                owner_lease_s=settings.owner_lease_s,
             ),
             clock=self._clock,
             metrics=self.metrics,

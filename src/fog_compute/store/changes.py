@@ -34,6 +34,14 @@ class Conflict(StoreError):
     """The row is no longer in a state that allows the change; nothing of the call was written."""
 
 
+class Fenced(Conflict):
+    """Another backend has taken this one for dead: what it owned is no longer its own."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("this backend was taken for dead by another one: it joins anew")
+
+
 @dataclass(frozen=True, slots=True)
 class Leased:
     """A new attempt, given to a worker: queued or retry → leased."""
@@ -188,8 +196,15 @@ class MadeUnder:
 
 @dataclass(slots=True)
 class Rows:
-    """The rows that a batch touches, as read and as changed so far."""
+    """The rows that a batch touches, as read and as changed so far.
 
+    Attributes:
+        owner: the backend that changes them; None where there is only one.
+        fenced: whether it was taken for dead: it may act on no attempt.
+    """
+
+    owner: str | None = None
+    fenced: bool = False
     tasks: dict[str, Task] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     results: dict[str, Reported] = field(default_factory=dict)  # by handle, newly reported
@@ -201,6 +216,8 @@ class Rows:
     def fork(self) -> Rows:
         """Return a copy to try changes on."""
         return Rows(
+            self.owner,
+            self.fenced,
             dict(self.tasks),
             dict(self.attempts),
             dict(self.results),
@@ -225,7 +242,10 @@ class Rows:
             raise self.damaged.get(task_id) or NotFound(f"there is no task {task_id}") from None
 
     def open_attempt(self, handle: str) -> tuple[Task, Attempt]:
-        """Return the attempt and its task; raise unless it is the task's present attempt."""
+        """Return the attempt and its task; raise unless it is the task's present attempt.
+
+        And unless whoever changes it is its owner.
+        """
         try:
             attempt = self.attempts[handle]
         except KeyError:
@@ -233,7 +253,15 @@ class Rows:
         task = self.task(attempt.task_id)
         if attempt.state not in OPEN_ATTEMPT_STATES or task.attempt != handle:
             raise Conflict(f"attempt {handle} is {attempt.state} and no longer open")
+        self.check_owner(attempt)
         return task, attempt
+
+    def check_owner(self, attempt: Attempt) -> None:
+        """Raise unless whoever changes these rows acts on the attempt."""
+        if self.fenced:
+            raise Fenced
+        if attempt.owner != self.owner:
+            raise Conflict(f"another backend acts on attempt {attempt.handle}")
 
     def put_task(self, task: Task) -> None:
         """Keep a task's next state, with its place in the history."""
@@ -277,6 +305,8 @@ def _apply(rows: Rows, change: Change, now: datetime) -> None:
 
 def _lease(rows: Rows, change: Leased, now: datetime) -> None:
     task = rows.task(change.task_id)
+    if rows.fenced:
+        raise Fenced
     if change.handle in rows.attempts:
         raise Conflict(f"attempt {change.handle} exists already")
     number = task.leases + 1
@@ -298,6 +328,7 @@ def _lease(rows: Rows, change: Leased, now: datetime) -> None:
         lease_until=change.lease_until,
         created_at=now,
         updated_at=now,
+        owner=rows.owner,
     )
     rows.count(task, LevelDelta(attempts=1))
 
@@ -374,6 +405,8 @@ def _end(rows: Rows, change: Failed | Cancelled, now: datetime) -> None:
     )
     attempt = None if task.attempt is None else rows.attempts.get(task.attempt)
     if attempt is not None and attempt.state in OPEN_ATTEMPT_STATES:
+        if isinstance(change, Failed):  # a task may be cancelled through any backend
+            rows.check_owner(attempt)
         rows.attempts[attempt.handle] = attempt.after(attempt_event, now, reason=change.reason)
     rows.put_task(after)
     rows.count(task, delta)

@@ -24,6 +24,7 @@ from fog_compute.clock import Clock
 from fog_compute.errors import InvalidTask, NotFound, StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import schema
+from fog_compute.store.backends import Backends
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Conflict, LevelDelta
 from fog_compute.store.damage import MOST_NAMED, Damaged, Damages, RowDamaged
@@ -99,7 +100,7 @@ Room: TypeAlias = Mapping[tuple[str, str], int]
 class Tasks(Reader):
     """Tasks: making and finding them."""
 
-    __slots__ = ("_attempts", "_blobs", "_clock", "_create", "_newest", "_set_aside")
+    __slots__ = ("_attempts", "_backends", "_blobs", "_clock", "_create", "_newest", "_set_aside")
 
     def __init__(
         self,
@@ -110,9 +111,11 @@ class Tasks(Reader):
         clock: Clock,
         damages: Damages,
         set_aside: SetAside,
+        backends: Backends | None,
     ) -> None:
         """Read from ``engine``; new and damaged tasks go to the writer."""
         super().__init__(engine, damages)
+        self._backends = backends
         self._set_aside = set_aside
         self._create = create
         self._attempts = attempts
@@ -266,6 +269,9 @@ class Tasks(Reader):
     ) -> Sequence[tuple[Task, tuple[Attempt, ...]]]:
         """Return the next tasks of a level that wait for a worker and are due, oldest first.
 
+        Where there are other backends, those get none of them before `release`, or until they
+        were changed.
+
         Args:
             level: their level.
             room: what a task may need.
@@ -284,10 +290,20 @@ class Tasks(Reader):
             .order_by(columns.id)
             .limit(limit)
         )
-        query = select(schema.tasks).where(columns.id.in_(ids)).order_by(columns.id)
+        chosen = ids if self._backends is None else await self._backends.claim(ids)
+        query = select(schema.tasks).where(columns.id.in_(chosen)).order_by(columns.id)
         tasks = await self._readable(query)
         tried = await self._attempts.of_tasks([task.id for task in tasks if task.leases])
         return [(task, tuple(tried.get(task.id, ()))) for task in tasks]
+
+    async def release(self, task_ids: Collection[str]) -> None:
+        """Let other backends claim these tasks, of which nothing became.
+
+        Raises:
+            StoreError: the database refused.
+        """
+        if self._backends is not None:
+            await self._backends.release(task_ids)
 
     async def _readable(self, query: Select[*tuple[object, ...]]) -> Sequence[Task]:
         """Return the tasks of a query; damaged ones among them are set aside until none is left."""
@@ -364,14 +380,14 @@ class Tasks(Reader):
         query = select(schema.tasks).where(schema.tasks.c.id.in_(sorted(task_ids)))
         return self._damages.whole(await self.rows(query), task_of) if task_ids else []
 
-    async def with_open_attempts(self) -> Sequence[Task]:
-        """Return every task that has an open attempt, oldest first."""
+    async def with_open_attempts(self, owner: str | None = None) -> Sequence[Task]:
+        """Return every task that has an open attempt of this owner, oldest first."""
         tasks, attempts = schema.tasks, schema.attempts
         query = (
             select(tasks)
             .join(attempts, tasks.c.id == attempts.c.task_id)
             .where(attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
-            .where(tasks.c.attempt == attempts.c.handle)
+            .where(tasks.c.attempt == attempts.c.handle, attempts.c.owner == owner)
             .order_by(tasks.c.id)
         )
         return self._damages.whole(await self.rows(query), task_of)
@@ -437,11 +453,12 @@ class Attempts(Reader):
             found.setdefault(attempt.task_id, []).append(attempt)
         return found
 
-    async def open_attempts(self) -> list[Attempt]:
-        """Return every attempt that is not over, oldest first."""
+    async def open_attempts(self, owner: str | None = None) -> list[Attempt]:
+        """Return every attempt of this owner that is not over, oldest first."""
         query = (
             select(schema.attempts)
             .where(schema.attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
+            .where(schema.attempts.c.owner == owner)
             .order_by(schema.attempts.c.created_at, schema.attempts.c.handle)
         )
         return self._damages.whole(await self.rows(query), attempt_of)

@@ -68,6 +68,7 @@ def task_changes(task: Task) -> Values:
         "updated_at": task.updated_at,
         "finished_at": task.finished_at,
         "hopeless_since": task.hopeless_since,
+        "claimed_by": None,  # whoever claimed it, this is what became of that
     }
 
 
@@ -114,6 +115,7 @@ def attempt_values(attempt: Attempt) -> Values:
         "worker": attempt.worker,
         "address": attempt.address,
         "created_at": attempt.created_at,
+        "owner": attempt.owner,
         **attempt_changes(attempt),
     }
 
@@ -155,6 +157,7 @@ def _attempt(row: _Row) -> Attempt:
         updated_at=row["updated_at"],
         reason=row["reason"],
         refused=row["refused"],
+        owner=row["owner"],
     )
 
 

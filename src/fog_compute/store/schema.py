@@ -84,6 +84,7 @@ tasks: Final = Table(
     Column("hopeless_since", UtcMicros),
     Column("batch", String(26)),
     Column("group_name", String(32), nullable=False),
+    Column("claimed_by", String(32)),  # the backend that looks for a worker for it
     Index("tasks_by_state", "state", "id"),
     Index("tasks_by_end", "finished_at"),
 )
@@ -130,6 +131,7 @@ attempts: Final = Table(
     Column("updated_at", UtcMicros, nullable=False),
     Column("reason", Text, nullable=False),
     Column("refused", Boolean, nullable=False),
+    Column("owner", String(32)),  # the backend that acts on it; None where there is only one
     Index("attempts_by_task", "task_id", "number", unique=True),
     Index("attempts_by_state", "state"),
 )
@@ -211,6 +213,15 @@ level_statistics: Final = Table(
     Column("attempts", BigInteger, nullable=False),
     Column("retries", BigInteger, nullable=False),
     Column("run_ms", BigInteger, nullable=False),
+)
+
+backends: Final = Table(
+    "backends",
+    metadata,
+    Column("id", String(32), primary_key=True),  # random, drawn anew whenever one joins
+    Column("home", String(32), nullable=False),  # random, kept in its home folder
+    Column("beat", BigInteger, nullable=False),  # counted up as long as it lives
+    Index("backends_by_home", "home", unique=True),
 )
 
 last_run: Final = Table(

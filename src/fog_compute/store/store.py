@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
 from fog_compute.observability import get_logger
+from fog_compute.store.backends import Backends
 from fog_compute.store.blob_files import FolderBlobs
 from fog_compute.store.blob_rows import RowBlobs
 from fog_compute.store.blobs import BlobStore
@@ -70,6 +71,7 @@ class Store:
         events: a task's history; wait for its next change.
         statistics: totals per privacy level.
         damages: the rows that could not be read so far.
+        backends: this process among the others that have the database open; None if there are none.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Store:
         clock: Clock,
         result_ttl: timedelta,
         locks: contextlib.ExitStack,
+        home: str | None,
     ) -> None:
         """Use `Store.open`."""
         self._engines = engines
@@ -88,13 +91,27 @@ class Store:
         self.blobs = blobs
         self.damages = Damages()
         self.attempts = Attempts(reading, self.damages)
+        self._writer = Writer(
+            engines.writing,
+            clock,
+            result_ttl,
+            lambda history: self.events.announce(history),
+            lambda: self.owner,
+        )
+        self.backends = None if home is None else Backends(self._writer.do, home)
         self.tasks = Tasks(
-            reading, self._create, self.attempts, blobs, clock, self.damages, self._set_aside
+            reading,
+            self._create,
+            self.attempts,
+            blobs,
+            clock,
+            self.damages,
+            self._set_aside,
+            self.backends,
         )
         self.results = Results(reading, self.damages, blobs)
         self.events = Events(reading, self.damages, self.tasks)
         self.statistics = Statistics(reading, self.damages)
-        self._writer = Writer(engines.writing, clock, result_ttl, self.events.announce)
         self._running = asyncio.create_task(self._writer.run(), name="store-writer")
 
     @classmethod
@@ -105,6 +122,7 @@ class Store:
         blobs: Path | None = None,
         clock: Clock | None = None,
         result_ttl_s: float = 7 * 86400.0,
+        home: str | None = None,
     ) -> Store:
         """Open or make the store, migrate it, and start its writer.
 
@@ -115,6 +133,8 @@ class Store:
                 Postgres has them in rows.
             clock: what time it is.
             result_ttl_s: seconds that finished tasks are kept.
+            home: names what one process at a time has, where the database is shared: whoever opens
+                it so is one of its backends.
 
         Raises:
             StoreUnusable: it is damaged or newer than this version, or no file can be there.
@@ -142,7 +162,13 @@ class Store:
                 clock,
                 timedelta(seconds=result_ttl_s),
                 stack.pop_all(),
+                home if database.shared else None,
             )
+
+    @property
+    def owner(self) -> str | None:
+        """Whose attempts are changed here; None where all are, empty while none are."""
+        return None if self.backends is None else self.backends.me
 
     async def apply(self, changes: Sequence[Change]) -> Written:
         """Write all the changes in one transaction; on disk when this returns what they changed.

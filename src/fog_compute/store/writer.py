@@ -36,6 +36,7 @@ from fog_compute.clock import Clock
 from fog_compute.errors import FogError, StoreError, is_exhaustion
 from fog_compute.observability import get_logger
 from fog_compute.store import schema
+from fog_compute.store.backends import hold
 from fog_compute.store.changes import (
     Change,
     MadeUnder,
@@ -106,8 +107,10 @@ class Writer:
         clock: Clock,
         result_ttl: timedelta,
         announce: Callable[[Sequence[Task]], None],
+        owner: Callable[[], str | None],
     ) -> None:
-        """Write through ``engine``; call ``announce`` with what tasks came to."""
+        """Write through ``engine``, as the backend ``owner``; ``announce`` what tasks came to."""
+        self._owner = owner
         self._engine = engine
         self._clock = clock
         self._result_ttl = result_ttl
@@ -252,11 +255,12 @@ class Writer:
     def _write(
         self, group: _Group, connection: Connection
     ) -> tuple[Rows, list[Written | FogError]]:
-        before = _load(
-            connection,
-            [change for call in group.calls for change in call.changes],
-            [call.key for call in group.calls if call.key is not None],
-        )
+        changes = [change for call in group.calls for change in call.changes]
+        owner = self._owner()
+        # First of all, so that nobody takes over an attempt while it is being changed.
+        fenced = owner is not None and bool(changes) and not hold(connection, owner)
+        keys = [call.key for call in group.calls if call.key is not None]
+        before = _load(connection, Rows(owner, fenced), changes, keys)
         now = self._clock.now()
         rows = before.fork()
         outcomes: list[Written | FogError] = []
@@ -292,14 +296,15 @@ def _finish(calls: Sequence[_Call], outcomes: Sequence[Written | FogError]) -> N
             call.done.set_exception(outcome)
 
 
-def _load(connection: Connection, changes: Sequence[Change], keys: Sequence[str]) -> Rows:
-    """Read every row that the changes can touch; until the transaction ends, nobody else may.
+def _load(
+    connection: Connection, rows: Rows, changes: Sequence[Change], keys: Sequence[str]
+) -> Rows:
+    """Add every row that the changes can touch; until the transaction ends, nobody else may.
 
     Of all of them only the tasks are locked, in one order, so that no two wait for each other: an
     attempt is changed by whoever has locked its task.
     """
     task_ids, handles = names_of(changes)
-    rows = Rows()
     tasks, attempts = schema.tasks, schema.attempts
     if handles:
         found = Rows()

@@ -379,6 +379,7 @@ class Attempt:
     updated_at: datetime
     reason: str = ""
     refused: bool = False  # declined for good: the worker will never take this task as it is
+    owner: str | None = None  # the backend that acts on it; None where there is only one
 
     def after(
         self,

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fog_compute.errors import StoreUnusable
 from fog_compute.store.dialects.base import NO_PLACE, Database, Engines
-from fog_compute.store.dialects.locks import Turn, partial_index, take_turn
+from fog_compute.store.dialects.locks import Turn, need_not_last, partial_index, take_turn
 from fog_compute.store.dialects.postgres import PostgresDatabase
 from fog_compute.store.dialects.sqlite import SqliteDatabase
 from fog_compute.store.dialects.transactions import transact
@@ -29,6 +29,7 @@ __all__ = [
     "Verdict",
     "database_at",
     "judge",
+    "need_not_last",
     "partial_index",
     "take_turn",
     "transact",

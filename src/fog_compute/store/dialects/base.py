@@ -46,6 +46,11 @@ class Database(Protocol):
         ...
 
     @property
+    def shared(self) -> bool:
+        """Whether other processes may have it open at the same time."""
+        ...
+
+    @property
     def blobs_folder(self) -> Path | None:
         """The folder of its blobs unless told otherwise; None if it has them in rows."""
         ...

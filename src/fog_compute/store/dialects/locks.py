@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from sqlalchemy import ColumnElement, Connection, TextClause, text
 
-__all__ = ["PartialIndex", "Turn", "partial_index", "take_turn"]
+__all__ = ["PartialIndex", "Turn", "need_not_last", "partial_index", "take_turn"]
 
 
 class Turn(enum.IntEnum):
@@ -19,6 +19,8 @@ class Turn(enum.IntEnum):
 
     SCHEMA = 0x666F6701
     """To look at the schema and to migrate it."""
+    OWNERS = 0x666F6703
+    """To say whose the attempts of a backend are that is no more."""
     EVENTS = 0x666F6702
     """From the first new event to the commit, so that events become visible in their order."""
 
@@ -27,6 +29,12 @@ def take_turn(connection: Connection, turn: Turn) -> None:
     """Wait until no other transaction has this turn, and have it until the present one ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": int(turn)})
+
+
+def need_not_last(connection: Connection) -> None:
+    """Let the present transaction return before it is on disk: what it says may be forgotten."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL synchronous_commit = off"))
 
 
 class PartialIndex(TypedDict):

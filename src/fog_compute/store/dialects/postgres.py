@@ -94,6 +94,11 @@ class PostgresDatabase:
         return cls(f"{database} at {host}:{port}", arguments, startup)
 
     @property
+    def shared(self) -> bool:
+        """Always: nobody is kept away."""
+        return True
+
+    @property
     def blobs_folder(self) -> None:
         """None: other machines would not see a folder."""
 

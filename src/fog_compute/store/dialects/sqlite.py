@@ -43,6 +43,11 @@ class SqliteDatabase:
         return str(self._path)
 
     @property
+    def shared(self) -> bool:
+        """Never: a lock keeps the others away."""
+        return False
+
+    @property
     def blobs_folder(self) -> Path:
         """A folder beside the file."""
         return self._path.parent / "blobs"
