@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fog_compute.cli.net import TOKEN_FILE
+from fog_compute.client.places import VARIABLES
 from fog_compute.config import Settings
 
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -120,7 +121,7 @@ def test_settings_exist(pages: dict[str, str], sources: dict[str, str]) -> None:
         f"{name}: {setting}"
         for name, text in pages.items()
         for setting in SETTING.findall(text)
-        if setting not in fields | built | {TOKEN_FILE}
+        if setting not in fields | built | {TOKEN_FILE, *VARIABLES}
     }
 
     assert unknown == set(), "\n".join(sorted(unknown))

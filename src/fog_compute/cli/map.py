@@ -38,8 +38,9 @@ from fog_compute.cli.limits import (
 from fog_compute.cli.output import write, write_bytes
 from fog_compute.cli.outputs import in_words, tell_unwritten, write_files
 from fog_compute.cli.progress import Bar
-from fog_compute.cli.run import ANY_SHA256, check_task, environment
+from fog_compute.cli.run import environment
 from fog_compute.client.answers import Task
+from fog_compute.client.checking import ANY_SHA256, check_task
 from fog_compute.client.folders import NotWritten, OutputFolder
 from fog_compute.client.inputs import read_blob
 from fog_compute.client.scripts import check_script, kind_of, own_name

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -36,21 +36,18 @@ from fog_compute.cli.limits import (
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.sources import add_all, in_time, piped_input, standard_input
 from fog_compute.client.answers import New
+from fog_compute.client.checking import check_task, check_text
 from fog_compute.client.folders import OutputFolder
 from fog_compute.client.inputs import Inputs, read_blob
 from fog_compute.client.scripts import argument_files, check_script, kind_of, own_name
 from fog_compute.client.sources import Source
-from fog_compute.errors import InvalidTask
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
-from fog_compute.tasks import Limits, TaskKind, TaskSpec, seed_from
-from fog_compute.tasks.wasm import HEAD_BYTES, objection
+from fog_compute.tasks import TaskKind, seed_from
 from fog_compute.text import as_named, one_line
 from fog_compute.units import format_bytes, format_duration, parse_duration
 
-__all__ = ["ANY_SHA256", "check_task", "environment", "run"]
-
-ANY_SHA256: Final = "0" * 64
+__all__ = ["environment", "run"]
 
 
 def run(
@@ -139,10 +136,10 @@ def run(
     wanted = {
         "argv": list(args),
         "env": environment(env),
-        "seed": None if seed is None else seed_from(_checked_text(seed)),
+        "seed": None if seed is None else seed_from(check_text(seed)),
         "limits": limits,
         "privacy": privacy.value,
-        "group": _checked_text(group),
+        "group": check_text(group),
         "max_attempts": attempts,
         "wait_for_worker": wait_for_worker,
         "strategy": None if strategy is None else strategy.value,
@@ -231,38 +228,12 @@ def _add_script(
 def environment(texts: Sequence[str]) -> dict[str, str]:
     """Read NAME=VALUE; a name that is given twice has its last value."""
     env: dict[str, str] = {}
-    for text in map(_checked_text, texts):
+    for text in map(check_text, texts):
         name, separator, value = text.partition("=")
         if not separator:
             raise CommandError(f"--env {text!r} has no value: give NAME=VALUE", USAGE)
         env[name] = value
     return env
-
-
-def check_task(wanted: Mapping[str, Any], module: bytes) -> None:
-    """Refuse what no fog takes before anything is sent."""
-    inputs = wanted.get("inputs", {})
-    for text in (*wanted["argv"], *inputs):
-        _checked_text(text)
-    try:
-        TaskSpec(
-            module=ANY_SHA256,
-            kind=TaskKind(wanted["kind"]),
-            argv=tuple(wanted["argv"]),
-            env=wanted["env"],
-            inputs=dict.fromkeys(inputs, ANY_SHA256),
-            limits=Limits(**wanted["limits"]),
-            max_attempts=wanted["max_attempts"],
-            privacy=PrivacyLevel(wanted["privacy"]),
-            strategy=wanted["strategy"] and Strategy(wanted["strategy"]),
-        )
-    except InvalidTask as error:
-        raise CommandError(in_flags(str(error)), USAGE) from None
-    if wanted["kind"] != TaskKind.WASM:
-        return
-    memory_bytes = Limits(**wanted["limits"]).memory_bytes
-    if found := objection(module[:HEAD_BYTES], len(module), memory_bytes):
-        raise CommandError(f"{in_flags(found.detail)}; nothing was sent", USAGE)
 
 
 def _send(backend: Backend, files: _Files) -> dict[str, object]:
@@ -279,15 +250,3 @@ def _send(backend: Backend, files: _Files) -> dict[str, object]:
         "stdin": None if files.stdin is None else name_of(files.stdin),
         "inputs": {name: name_of(source) for name, source in files.inputs.items()},
     }
-
-
-def _checked_text(text: str) -> str:
-    """Refuse an argument that the terminal gave as bytes which are no UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise CommandError(
-            f"{text!r} is no UTF-8 text: arguments and names of input files must be",
-            USAGE,
-        ) from None
-    return text

@@ -12,10 +12,11 @@ from fog_compute.cli.common import JsonFlag, TaskId, note, print_json
 from fog_compute.cli.names import task_id_of, whole_id
 from fog_compute.cli.output import write
 from fog_compute.client.answers import Task
+from fog_compute.client.tails import grown
 from fog_compute.errors import NotFound
 from fog_compute.text import printable
 
-__all__ = ["grown", "logs"]
+__all__ = ["logs"]
 
 POLL_S: Final = 1.0
 SHOWN: Final = 64 * 1024  # characters of a task's errors or output that are shown at its end
@@ -63,14 +64,6 @@ def logs(
     elif not shown.endswith("\n"):
         write("\n")
     return 0
-
-
-def grown(before: str, now: str) -> str:
-    """Return what of ``now`` was not in ``before``; both are ends of one text that grows."""
-    for length in range(min(len(before), len(now)), 0, -1):
-        if before.endswith(now[:length]):
-            return now[length:]
-    return now
 
 
 def _written(backend: Backend, task_id: str) -> str:

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -51,7 +51,7 @@ class Address:
     """
 
     url: httpx2.URL
-    token: str
+    token: str = field(repr=False)
     trusted: ssl.SSLContext | bool = True
     _written: int | None = None
 

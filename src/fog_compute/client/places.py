@@ -15,7 +15,10 @@ from fog_compute.errors import BackendError, ConfigError, FogError, NotReady, No
 from fog_compute.hosts import is_loopback
 from fog_compute.layout import HomeLayout, home_from_environment
 
-__all__ = ["Home", "Place", "Remote", "place_from_environment"]
+__all__ = ["VARIABLES", "Home", "Place", "Remote", "place_from_environment"]
+
+VARIABLES: Final = ("FOG_URL", "FOG_KEY", "FOG_CA")
+"""What names a backend elsewhere, a key of it, and the certificates to trust."""
 
 
 class Place(Protocol):
@@ -160,10 +163,8 @@ def place_from_environment() -> Place:
         ConfigError: something of it cannot be used.
     """
     layout = HomeLayout(home_from_environment())
-    url = os.environ.get("FOG_URL", "")
-    if not url:
-        return Home(layout)
-    return Remote(layout, url, os.environ.get("FOG_KEY", ""), os.environ.get("FOG_CA", ""))
+    url, key, ca = (os.environ.get(name, "") for name in VARIABLES)
+    return Remote(layout, url, key, ca) if url else Home(layout)
 
 
 def _read_url(text: str) -> httpx2.URL:

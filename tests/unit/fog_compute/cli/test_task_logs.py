@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.cli.task_logs import grown
+from fog_compute.client.tails import grown
 
 
 @given(st.lists(st.integers(0, 50), max_size=30))

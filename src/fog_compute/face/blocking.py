@@ -1,0 +1,298 @@
+"""A fog for whoever may wait: notebooks, scripts and threads.
+
+The one implementation is that for event loops; it runs on a loop in a thread of its own, so that it
+works where a loop runs already, as in a notebook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar, Unpack
+
+from fog_compute.face.describing import MapOptions, PathOrBytes, TaskOptions
+from fog_compute.face.fog import Fog, Task, connect
+from fog_compute.face.records import FogStatus, OutputFile, Progress, TaskStatus, Worker
+from fog_compute.face.results import Outcome, Result
+
+__all__ = ["BlockingFog", "BlockingResult", "BlockingTask", "connect_blocking"]
+
+T = TypeVar("T")
+
+CLEAN_UP_S: Final = 15.0
+"""How long an interrupted call may take to leave things in order."""
+
+
+def connect_blocking(
+    home: str | os.PathLike[str] | None = None,
+    *,
+    url: str | None = None,
+    key: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
+) -> BlockingFog:
+    """Connect to a fog; the arguments are those of `connect`.
+
+    Use it with ``with``, or call `BlockingFog.close` in the end.
+
+    Raises:
+        NotRunning: no fog runs there.
+        NotReady: one does, and its backend is not up yet.
+        ConfigError: something that was given cannot be used.
+    """
+    return BlockingFog(connect(home, url=url, key=key, ca=ca))
+
+
+class _Runner:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop: Final = asyncio.new_event_loop()
+        self._thread: Final = threading.Thread(target=self._run, name="fog", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.close()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work in the loop and wait for it; interrupted, it is cancelled there and ends."""
+        done: Future[T] = Future()
+        begun: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            task = self._loop.create_task(work)
+            begun.append(task)
+            task.add_done_callback(lambda ended: _hand_over(ended, done))
+
+        def stop() -> None:
+            for task in begun:
+                task.cancel()
+
+        try:
+            self._loop.call_soon_threadsafe(begin)
+        except RuntimeError:
+            work.close()
+            raise RuntimeError("this fog is closed: connect again") from None
+        try:
+            return done.result()
+        except (KeyboardInterrupt, SystemExit):
+            self._loop.call_soon_threadsafe(stop)
+            wait([done], CLEAN_UP_S)
+            raise
+
+    def close(self) -> None:
+        """End the loop and its thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+
+def _hand_over(ended: asyncio.Task[T], done: Future[T]) -> None:
+    if ended.cancelled():
+        done.cancel()
+        done.set_running_or_notify_cancel()
+    elif (error := ended.exception()) is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(ended.result())
+
+
+async def _next(results: AsyncIterator[T]) -> tuple[T] | None:
+    """The next one; None after the last, as no future may hold the end of an iteration."""
+    try:
+        return (await anext(results),)
+    except StopAsyncIteration:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockingResult(Outcome):
+    """How a task ended, and the way to its files, as long as its fog is connected."""
+
+    _result: Result = field(repr=False)
+    _runner: _Runner = field(repr=False)
+
+    def file(self, path: str) -> bytes:
+        """Fetch one file that it left, as `Result.file` does."""
+        return self._runner.call(self._result.file(path))
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> tuple[Path, ...]:
+        """Write all files that it left into a folder, as `Result.save` does."""
+        return self._runner.call(self._result.save(folder, overwrite=overwrite))
+
+
+def _waited(result: Result, runner: _Runner) -> BlockingResult:
+    same = {one.name: getattr(result, one.name) for one in fields(Outcome)}
+    return BlockingResult(**same, _result=result, _runner=runner)
+
+
+class BlockingFog:
+    """A connected fog, each of whose methods returns when it is done; safe in several threads.
+
+    Interrupted by Ctrl-C, a method does what `Fog` does when it is cancelled: `run` cancels its
+    task, and waiting for a `BlockingTask` leaves it alone.
+    """
+
+    def __init__(self, fog: Fog) -> None:
+        """Connect; `connect_blocking` makes one."""
+        self._fog: Final = fog
+        self._runner: Final = _Runner()
+        try:
+            self._runner.call(fog.__aenter__())
+        except BaseException:
+            self._runner.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the fog itself, which is connected already."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave maps that are under way and close the connections; tasks go on."""
+        with contextlib.suppress(RuntimeError):  # it is closed already
+            self._runner.call(self._fog.__aexit__(None, None, None))
+        self._runner.close()
+
+    def run(
+        self,
+        module: PathOrBytes,
+        *,
+        check: bool = True,
+        timeout: float | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> BlockingResult:
+        """Run a module or a script as a task and return its result, as `Fog.run` does."""
+        work = self._fog.run(module, check=check, timeout=timeout, **options)
+        return _waited(self._runner.call(work), self._runner)
+
+    def submit(
+        self, module: PathOrBytes, *, key: str | None = None, **options: Unpack[TaskOptions]
+    ) -> BlockingTask:
+        """Queue a task and return it, as `Fog.submit` does."""
+        made = self._runner.call(self._fog.submit(module, key=key, **options))
+        return BlockingTask(made, self._runner)
+
+    def map(
+        self,
+        module: PathOrBytes,
+        inputs: Iterable[PathOrBytes | int] | Mapping[str, PathOrBytes],
+        *,
+        as_: str | None = None,
+        concurrency: int | None = None,
+        key: str | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        check: bool = True,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[BlockingResult]:
+        """Run a module over many inputs and give the results in their order, as `Fog.map` does.
+
+        ``progress`` is called in another thread.
+        """
+        results = self._fog.map(
+            module,
+            inputs,
+            as_=as_,
+            concurrency=concurrency,
+            key=key,
+            progress=progress,
+            check=check,
+            **options,
+        )
+        return self._iterated(results)
+
+    def _iterated(self, results: AsyncGenerator[Result]) -> Iterator[BlockingResult]:
+        try:
+            while (found := self._runner.call(_next(results))) is not None:
+                yield _waited(found[0], self._runner)
+        finally:
+            with contextlib.suppress(RuntimeError):  # the fog is closed, and with it the map
+                self._runner.call(results.aclose())
+
+    def task(self, task_id: str) -> BlockingTask:
+        """Return a task by its whole id, without asking whether it is there."""
+        return BlockingTask(self._fog.task(task_id), self._runner)
+
+    def tasks(self, *, state: str | None = None, limit: int = 20) -> tuple[str, ...]:
+        """Return the ids of tasks, newest first, as `Fog.tasks` does."""
+        return self._runner.call(self._fog.tasks(state=state, limit=limit))
+
+    def status(self) -> FogStatus:
+        """Tell how the fog is."""
+        return self._runner.call(self._fog.status())
+
+    def workers(self) -> tuple[Worker, ...]:
+        """Tell which workers the fog knows."""
+        return self._runner.call(self._fog.workers())
+
+
+class BlockingTask:
+    """A task of a fog.
+
+    Attributes:
+        id: 26 characters.
+    """
+
+    def __init__(self, task: Task, runner: _Runner) -> None:
+        """`BlockingFog.submit` and `BlockingFog.task` make one."""
+        self.id: Final = task.id
+        self._task: Final = task
+        self._runner: Final = runner
+
+    def __repr__(self) -> str:
+        """Say which."""
+        return f"<BlockingTask {self.id}>"
+
+    def result(self, *, check: bool = True, timeout: float | None = None) -> BlockingResult:
+        """Wait for the end and return what it brought, as `Task.result` does."""
+        return _waited(
+            self._runner.call(self._task.result(check=check, timeout=timeout)), self._runner
+        )
+
+    def status(self) -> TaskStatus:
+        """Tell how the task stands."""
+        return self._runner.call(self._task.status())
+
+    def logs(self) -> Iterator[str]:
+        """Give what the task writes, piece by piece, until it is over, as `Task.logs` does."""
+        pieces = self._task.logs()
+        try:
+            while (found := self._runner.call(_next(pieces))) is not None:
+                yield found[0]
+        finally:
+            with contextlib.suppress(RuntimeError):
+                self._runner.call(pieces.aclose())
+
+    def cancel(self) -> bool:
+        """Cancel the task; False if it was over already."""
+        return self._runner.call(self._task.cancel())
+
+    def files(self) -> tuple[OutputFile, ...]:
+        """Tell which files the task left."""
+        return self._runner.call(self._task.files())

@@ -1,0 +1,200 @@
+"""What the Python face tells: records that do not change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fog_compute.client import answers
+from fog_compute.faces import Face, in_words_of
+
+__all__ = ["Attempt", "FogStatus", "OutputFile", "Progress", "TaskStatus", "Worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A file that a task left below ``out/``.
+
+    Attributes:
+        path: below ``out/``, with ``/`` between folders.
+        size: bytes.
+    """
+
+    path: str
+    size: int
+
+    @classmethod
+    def of_all(cls, files: Sequence[answers.OutputFile]) -> tuple[OutputFile, ...]:
+        """Translate answers."""
+        return tuple(cls(file["path"], file["size"]) for file in files)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a task.
+
+    Attributes:
+        number: from 1.
+        worker: its name.
+        state: ``offered``, ``held``, ``running``, ``reported``; in the end ``settled``, ``failed``
+            or ``lost``.
+        reason: why it is so, or nothing.
+        placement: why this worker was chosen.
+    """
+
+    number: int
+    worker: str
+    state: str
+    reason: str
+    placement: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """A task as it stands.
+
+    Attributes:
+        id: 26 characters.
+        state: ``queued``, ``leased``, ``running``, ``reported``, ``retry``; in the end
+            ``accepted``, ``failed`` or ``cancelled``.
+        final: whether the state stays.
+        reason: why it waits, failed or was cancelled, or nothing.
+        privacy: its level.
+        created_at: ISO 8601, UTC.
+        tries: attempts that came to nothing.
+        max_attempts: as many may.
+        attempts: all of them, oldest first.
+        doing: what is being done for it at a worker, or nothing.
+    """
+
+    id: str
+    state: str
+    final: bool
+    reason: str
+    privacy: str
+    created_at: str
+    tries: int
+    max_attempts: int
+    attempts: tuple[Attempt, ...]
+    doing: str
+
+    @classmethod
+    def of(cls, task: answers.Task) -> TaskStatus:
+        """Translate an answer."""
+        stage = task["stage"]
+        return cls(
+            id=task["id"],
+            state=task["state"],
+            final=task["final"],
+            reason=in_words_of(Face.PYTHON, task["reason"]),
+            privacy=task["privacy"],
+            created_at=task["created_at"],
+            tries=task["tries"],
+            max_attempts=task["max_attempts"],
+            attempts=tuple(
+                Attempt(
+                    number=attempt["number"],
+                    worker=attempt["worker"],
+                    state=attempt["state"],
+                    reason=in_words_of(Face.PYTHON, attempt["reason"]),
+                    placement=attempt["placement"],
+                )
+                for attempt in task["attempts"]
+            ),
+            doing="" if stage is None else stage["doing"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker as the fog sees it.
+
+    Attributes:
+        name: as it calls itself.
+        privacy: the level whose tasks it takes, or None for any.
+        state: ``ready``, ``busy`` or why it takes nothing.
+        kinds: of tasks that it runs: ``wasm``, ``python``.
+        slots: tasks that it runs at once.
+        leased: of ours, how many it has.
+        memory: bytes that one task may have there.
+        groups: of ours, those that it serves.
+    """
+
+    name: str
+    privacy: str | None
+    state: str
+    kinds: tuple[str, ...]
+    slots: int
+    leased: int
+    memory: int
+    groups: tuple[str, ...]
+
+    @classmethod
+    def of_all(cls, workers: Sequence[answers.Worker]) -> tuple[Worker, ...]:
+        """Translate answers."""
+        return tuple(
+            cls(
+                name=worker["name"],
+                privacy=worker["level"],
+                state=worker["state"],
+                kinds=tuple(worker["kinds"]),
+                slots=worker["slots"],
+                leased=worker["leased"],
+                memory=worker["memory_bytes"],
+                groups=tuple(worker["groups"]),
+            )
+            for worker in workers
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FogStatus:
+    """A fog at a glance.
+
+    Attributes:
+        network: the name of the network, or None while it is unknown.
+        nodes: how many there are of each role.
+        warnings: what the network does not hide, or cannot give now.
+        services: the state of each service of the backend by its name.
+        workers: those that the fog knows.
+        tasks: how many are in each state.
+    """
+
+    network: str | None
+    nodes: dict[str, int]
+    warnings: tuple[str, ...]
+    services: dict[str, str]
+    workers: tuple[Worker, ...]
+    tasks: dict[str, int]
+
+    @classmethod
+    def of(cls, status: answers.Status) -> FogStatus:
+        """Translate an answer."""
+        net = status["net"]
+        return cls(
+            network=None if net is None else net["name"],
+            nodes={} if net is None else dict(net["nodes"]),
+            warnings=() if net is None else tuple(net["warnings"]),
+            services={service["name"]: service["state"] for service in status["services"]},
+            workers=Worker.of_all(status["workers"]),
+            tasks=dict(status["tasks"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a map is.
+
+    Attributes:
+        total: its tasks.
+        queued: those that the backend has been given.
+        running: those that a worker has now.
+        done: those that are over, however they ended.
+        failed: of these, those that failed or were cancelled, as far as is known.
+    """
+
+    total: int
+    queued: int
+    running: int
+    done: int
+    failed: int

@@ -1,0 +1,183 @@
+"""Where a backend is looked for, and what is said where it is not there."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from fog_compute.client import asking as rules
+from fog_compute.client.asking import Asking
+from fog_compute.client.backend import Backend
+from fog_compute.client.connection import Absent
+from fog_compute.client.loops import AsyncBackend
+from fog_compute.client.places import Home, Remote, place_from_environment
+from fog_compute.errors import (
+    BackendError,
+    ConfigError,
+    NotRunning,
+    ServiceUnavailable,
+    Unauthorised,
+)
+from fog_compute.layout import HomeLayout
+from tests.unit.fog_compute.cli.backends import ID, backend
+
+KEY = "fog_" + "k" * 40
+URL = "https://fog.example.org:8000"
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HomeLayout:
+    """A home without a fog, that of the environment."""
+    for name in ("FOG_URL", "FOG_KEY", "FOG_CA", "FOG_ALLOW_REMOTE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    return HomeLayout(tmp_path)
+
+
+def test_the_environment_names_the_place(
+    layout: HomeLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(place_from_environment(), Home)
+    monkeypatch.setenv("FOG_URL", URL)
+    with pytest.raises(ConfigError, match=r"needs a key, as `fog key create` makes one"):
+        place_from_environment()
+    monkeypatch.setenv("FOG_KEY", KEY)
+    found = place_from_environment().find()
+    assert (str(found.url), found.token, found.trusted) == (f"{URL}/", KEY, True)
+    assert found.options()["headers"]["authorization"] == f"Bearer {KEY}"
+    assert found.alive()
+    assert KEY not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["fog", "ftp://fog", "https://", "https://user:pass@fog", "https://a:b", "//fog", "x" * 999],
+)
+def test_a_url_that_is_none_is_named(layout: HomeLayout, url: str) -> None:
+    with pytest.raises(ConfigError, match="is none of a backend") as caught:
+        Remote(layout, url, KEY)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_key_travels_in_clear_only_where_that_is_meant(
+    layout: HomeLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for url in ("http://127.0.0.1:1", "http://[::1]:1", "http://localhost"):
+        Remote(layout, url, KEY)
+    with pytest.raises(ConfigError, match="would have the key travel in clear"):
+        Remote(layout, "http://192.0.2.7:8000", KEY)
+    monkeypatch.setenv("FOG_ALLOW_REMOTE", "1")
+    Remote(layout, "http://192.0.2.7:8000", KEY)
+
+
+def test_certificates_that_cannot_be_used_are_named(layout: HomeLayout) -> None:
+    with pytest.raises(ConfigError, match=r"certificates .*none\.pem cannot be used: No such file"):
+        Remote(layout, URL, KEY, str(layout.root / "none.pem"))
+    (layout.root / "empty.pem").write_text("x")
+    with pytest.raises(ConfigError, match="it holds no certificate"):
+        Remote(layout, URL, KEY, str(layout.root / "empty.pem"))
+
+
+def test_a_key_that_is_none_is_refused(layout: HomeLayout) -> None:
+    with pytest.raises(ConfigError, match="FOG_KEY is no key"):
+        Remote(layout, URL, "a\nb")
+
+
+def test_a_remote_backend_is_waited_for_once_it_has_answered(layout: HomeLayout) -> None:
+    place = Remote(layout, URL, KEY)
+    lost: list[str] = []
+    first = Asking(place, lambda: lost.append("lost"), repeatable=True)
+    first.failed(httpx2.ConnectError("refused"), URL)
+    with pytest.raises(NotRunning, match=r"no backend listens at https://fog\.example\.org:8000"):
+        first.wait(0.0)
+
+    assert first.answered(httpx2.Response(200))
+    second = Asking(place, lambda: lost.append("lost"), repeatable=True)
+    second.failed(httpx2.ReadError("broke"), URL)
+    second.wait(10.0)
+    second.wait(10.0 + rules.RECONNECT_S)
+    assert lost == ["lost"]
+    with pytest.raises(BackendError, match="does not come back, and may have done"):
+        second.wait(10.1 + rules.RECONNECT_S)
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_what_may_have_arrived_is_sent_again_only_where_it_may_arrive_twice(
+    layout: HomeLayout, *, repeatable: bool
+) -> None:
+    request = Asking(Remote(layout, URL, KEY), lambda: None, repeatable=repeatable)
+    request.failed(Absent(gone=True), URL)
+    request.failed(httpx2.ConnectError("refused"), URL)
+    if repeatable:
+        request.failed(httpx2.ReadError("broke"), URL)
+    else:
+        with pytest.raises(BackendError, match="may be done or not"):
+            request.failed(httpx2.ReadError("broke"), URL)
+    with pytest.raises(BackendError, match="a firewall"):
+        request.failed(httpx2.ConnectTimeout("slow"), URL)
+    with pytest.raises(BackendError, match="did not answer in time"):
+        request.failed(httpx2.ReadTimeout("slow"), URL)
+
+
+def test_a_certificate_that_is_not_trusted_is_told(layout: HomeLayout) -> None:
+    import ssl
+
+    error = httpx2.ConnectError("no")
+    cause = ssl.SSLCertVerificationError(1, "self-signed certificate")
+    cause.verify_message = "self-signed certificate"
+    error.__cause__ = cause
+    request = Asking(Remote(layout, URL, KEY), lambda: None, repeatable=True)
+    with pytest.raises(BackendError, match=r"does not prove itself \(self-signed.*FOG_CA"):
+        request.failed(error, URL)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_not_taken_is_an_error_of_its_own(layout: HomeLayout, status: int) -> None:
+    request = Asking(Remote(layout, URL, KEY), lambda: None, repeatable=True)
+    with pytest.raises(Unauthorised, match="no such key"):
+        request.answered(httpx2.Response(status, json={"detail": "no such key"}))
+
+
+def asked(home: Path, *, in_loop: bool) -> tuple[dict[str, str], bytes]:
+    """Ask the same of a backend by either way."""
+    if not in_loop:
+        with Backend(HomeLayout(home)) as blocking:
+            return blocking.get("/x", dict[str, str]), blocking.read("/y")
+
+    async def ask() -> tuple[dict[str, str], bytes]:
+        loops = AsyncBackend(Home(HomeLayout(home)))
+        await loops.open()
+        try:
+            return await loops.get("/x", dict[str, str]), await loops.whole("/y")
+        finally:
+            await loops.close()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_both_ways_ask_again_and_fail_by_the_same_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_loop: bool
+) -> None:
+    monkeypatch.setattr(rules, "RECONNECT_PAUSE_S", 0)
+    stopping = b'{"type": "urn:fog-compute:problem:stopping", "detail": "on its way out"}'
+    with backend(
+        tmp_path, None, (503, stopping), (200, b'{"id": "%b"}' % ID.encode()), None, (200, b"bytes")
+    ) as seen:
+        assert asked(tmp_path, in_loop=in_loop) == ({"id": ID}, b"bytes")
+    assert seen == ["GET /x", "GET /x", "GET /x", "GET /y", "GET /y"]
+    with (
+        backend(tmp_path, (503, b'{"detail": "the store starts"}')),
+        pytest.raises(ServiceUnavailable, match="the store starts"),
+    ):
+        asked(tmp_path, in_loop=in_loop)
+    with (
+        backend(tmp_path, (200, b"no json")),
+        pytest.raises(BackendError, match="is it another program"),
+    ):
+        asked(tmp_path, in_loop=in_loop)
+    with pytest.raises(NotRunning):
+        asked(tmp_path, in_loop=in_loop)

@@ -1,0 +1,233 @@
+"""A backend in memory, behind the very client that asks real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import httpx2
+
+from fog_compute.client.connection import Address
+from fog_compute.client.places import Home
+from fog_compute.layout import HomeLayout
+
+ENDED = ("accepted", "failed", "cancelled")
+RESULT: dict[str, Any] = {
+    "exit_code": 0,
+    "trap": None,
+    "fuel_used": 5,
+    "wall_ms": 250,
+    "peak_memory": 65_536,
+    "receipt": "",
+}
+
+
+@dataclass
+class Made:
+    """A task of the fake."""
+
+    id: str
+    body: dict[str, Any]
+    batch: str = ""
+    state: str = "queued"
+    reason: str = ""
+    version: int = 1
+    stdout: bytes = b""
+    stderr: bytes = b""
+    files: dict[str, bytes] = field(default_factory=dict)
+    result: dict[str, Any] | None = None
+
+    def answer(self) -> dict[str, Any]:
+        """As the backend shows it."""
+        result = (
+            None
+            if self.result is None
+            else {
+                **RESULT,
+                **self.result,
+                "stdout_bytes": len(self.stdout),
+                "stderr_bytes": len(self.stderr),
+                "files": [{"path": path, "size": len(data)} for path, data in self.files.items()],
+            }
+        )
+        return {
+            "id": self.id,
+            "state": self.state,
+            "privacy": self.body["privacy"],
+            "tries": 0,
+            "max_attempts": 3,
+            "created_at": "2026-01-01T00:00:00Z",
+            "reason": self.reason,
+            "final": self.state in ENDED,
+            "version": self.version,
+            "hops": 3,
+            "argv": self.body["argv"],
+            "seed": "",
+            "stage": None,
+            "result": result,
+            "log_tail": self.stderr.decode(),
+            "attempts": [],
+        }
+
+
+class FakeFog:
+    """A backend that runs tasks by a function, at once unless it is told to wait.
+
+    Attributes:
+        program: what becomes of a task: it sets its output and result.
+        waits: whether tasks stay queued until `finish`.
+        asked: method and path of every request.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.place = FakePlace(self, home)
+        self.program: Callable[[Made], None] = lambda task: None
+        self.waits = False
+        self.asked: list[str] = []
+        self.blobs: dict[str, bytes] = {}
+        self.tasks: dict[str, Made] = {}
+        self.keys: dict[str, tuple[Any, list[Made]]] = {}
+        self.events: list[tuple[str, str]] = []
+        self.news = asyncio.Event()
+        self.most_open = 0
+
+    def finish(self, task: Made, state: str = "accepted") -> None:
+        """Let a task end."""
+        if task.state in ENDED:
+            return
+        if state == "accepted":
+            task.result = {}
+            self.program(task)
+            if task.state in ENDED:
+                state = task.state
+        self.come_to(task, state)
+
+    def come_to(self, task: Made, state: str) -> None:
+        """Let a task come to a state."""
+        task.state = state
+        task.version += 1
+        self.events.append((task.id, state))
+        self.news.set()
+        self.news = asyncio.Event()
+
+    @property
+    def open_tasks(self) -> list[Made]:
+        """Those that are not over."""
+        return [task for task in self.tasks.values() if task.state not in ENDED]
+
+    async def answer(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer one request."""
+        path = unquote(request.url.path)
+        self.asked.append(f"{request.method} {path}")
+        body = await request.aread()
+        match path.removeprefix("/api/v1/").split("/", 2):
+            case ["blobs"]:
+                sha256 = hashlib.sha256(body).hexdigest()
+                self.blobs[sha256] = body
+                return httpx2.Response(201, json={"sha256": sha256, "size": len(body)})
+            case ["tasks"] if request.method == "POST":
+                return self._make(request, [json.loads(body)])
+            case ["tasks", "batch"]:
+                batch = json.loads(body)
+                return self._make(request, batch["tasks"], batch["batch"])
+            case ["tasks"]:
+                rows = [task.answer() for task in reversed(self.tasks.values())]
+                return httpx2.Response(200, json={"tasks": rows})
+            case ["events"]:
+                return await self._events(request)
+            case ["tasks", task_id, *more]:
+                return await self._task(request, task_id, "/".join(more))
+        return problem(404, "not-found", "nothing there")
+
+    def _make(
+        self, request: httpx2.Request, bodies: list[dict[str, Any]], batch: str = ""
+    ) -> httpx2.Response:
+        key = request.headers["idempotency-key"]
+        if key in self.keys:
+            before, made = self.keys[key]
+            if before != bodies:
+                return problem(409, "conflict", "something else was made under this key")
+        else:
+            made = [
+                Made(f"{len(self.tasks) + at:026}", body, batch) for at, body in enumerate(bodies)
+            ]
+            self.keys[key] = (bodies, made)
+            for task in made:
+                self.tasks[task.id] = task
+                self.come_to(task, "queued")
+                self.most_open = max(self.most_open, len(self.open_tasks))
+                if not self.waits:
+                    self.finish(task)
+        if batch:
+            ids = [task.id for task in made]
+            return httpx2.Response(201, json={"batch": batch, "tasks": ids, "warning": ""})
+        return httpx2.Response(201, json={**made[0].answer(), "warning": ""})
+
+    async def _task(self, request: httpx2.Request, task_id: str, what: str) -> httpx2.Response:
+        task = self.tasks.get(task_id)
+        if task is None:
+            return problem(404, "not-found", f"there is no task {task_id}")
+        if what == "cancel":
+            if task.state in ENDED:
+                return problem(409, "conflict", "it is over")
+            self.finish(task, "cancelled")
+        elif what == "files":
+            return httpx2.Response(200, json={"files": (task.answer()["result"] or {})["files"]})
+        elif what.startswith("files/"):
+            return httpx2.Response(200, content=task.files[what.removeprefix("files/")])
+        elif what in ("stdout", "stderr"):
+            return httpx2.Response(200, content=getattr(task, what))
+        while "wait" in request.url.params and int(request.url.params["since"]) >= task.version:
+            await self.news.wait()
+        return httpx2.Response(200, json=task.answer())
+
+    async def _events(self, request: httpx2.Request) -> httpx2.Response:
+        since = int(request.url.params["since"])
+        while len(self.events) <= since:
+            await self.news.wait()
+        batch = request.url.params["batch"]
+        events = [
+            {"task": task, "state": state}
+            for task, state in self.events[since:]
+            if self.tasks[task].batch == batch
+        ]
+        return httpx2.Response(200, json={"events": events, "next": len(self.events)})
+
+
+def problem(status: int, kind: str, detail: str) -> httpx2.Response:
+    """A refusal as the backend tells it."""
+    body = {"type": f"urn:fog-compute:problem:{kind}", "detail": detail}
+    return httpx2.Response(status, json=body)
+
+
+class FakeAddress(Address):
+    """Leads to a fake."""
+
+    fake: FakeFog
+
+    def options(self) -> dict[str, Any]:
+        """No socket is opened."""
+        return {
+            "base_url": "http://fog",
+            "transport": httpx2.MockTransport(self.fake.answer),
+        }
+
+
+class FakePlace(Home):
+    """Where a fake is."""
+
+    def __init__(self, fake: FakeFog, home: Path) -> None:
+        super().__init__(HomeLayout(home))
+        self._fake = fake
+
+    def find(self) -> Address:
+        """Find it at once."""
+        found = FakeAddress(httpx2.URL("http://fog"), "t" * 40)
+        object.__setattr__(found, "fake", self._fake)
+        return found
