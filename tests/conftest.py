@@ -53,6 +53,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+@pytest.fixture(autouse=True)
+def _mask_of_files() -> Iterator[None]:
+    """Give the process its mask of file modes back, which commands that run in it narrow."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    yield
+    os.umask(mask)
+
+
 @pytest.fixture(scope="session")
 def wall_clock_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library to preload that moves the wall clock by what the file `FAKE_CLOCK` says."""
