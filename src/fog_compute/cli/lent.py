@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -13,8 +14,8 @@ from fog_compute.cli.common import CommandError, JsonFlag, print_fields, print_j
 from fog_compute.cli.output import write
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.locking import is_locked
-from fog_compute.units import format_bytes
-from fog_compute.worker.report import WorkerReport, read_report
+from fog_compute.units import format_bytes, format_duration
+from fog_compute.worker.report import REPORT_FILE, WorkerReport, read_report
 
 __all__ = ["status"]
 
@@ -28,12 +29,14 @@ class _Lent:
         report: what it last told.
         runs: whether it runs now.
         free_bytes: what is free on its disk.
+        told_at: when it told that, in UTC.
     """
 
     home: Path
     report: WorkerReport
     runs: bool
     free_bytes: int
+    told_at: str
 
 
 def status(*, json: JsonFlag = False) -> int:
@@ -66,17 +69,25 @@ def _found(layout: HomeLayout) -> list[_Lent]:
     for home in sorted(homes):
         report = read_report(home)
         if report is not None:
-            found.append(
-                _Lent(home, report, is_locked(home / "worker.lock"), shutil.disk_usage(home).free)
-            )
+            told = datetime.fromtimestamp((home / REPORT_FILE).stat().st_mtime, UTC)
+            runs, free = is_locked(home / "worker.lock"), shutil.disk_usage(home).free
+            found.append(_Lent(home, report, runs, free, f"{told:%Y-%m-%d %H:%M:%S}"))
     return found
 
 
 def _as_json(one: _Lent) -> dict[str, object]:
+    """All of a report; of one who does not run, without what was only true while it did."""
     report: dict[str, object] = msgspec.to_builtins(one.report)
+    if not one.runs:
+        report.update(dict.fromkeys(("able", "running", "waiting", "trouble", "lacking", "walls")))
+        report["levels"] = [
+            {**level, "listed": False, "reason": ""}
+            for level in msgspec.to_builtins(one.report.levels)
+        ]
     return {
         "home": str(one.home),
         "runs": one.runs,
+        "told_at": one.told_at,
         "disk_free_bytes": one.free_bytes,
         **report,
     }
@@ -84,31 +95,58 @@ def _as_json(one: _Lent) -> dict[str, object]:
 
 def _fields(one: _Lent) -> list[tuple[str, str]]:
     report = one.report
-    lines = [("worker", f"{one.home} {'runs' if one.runs else 'does not run'}")]
+    if not one.runs:
+        return [
+            ("worker", f"{one.home} does not run; it last told of itself at {one.told_at}"),
+            *_lends(report),
+            ("disk", f"{format_bytes(one.free_bytes)} free"),
+            ("did", f"{_did(report)}, when it ran last"),
+        ]
+    lines = [("worker", f"{one.home} runs")]
     for listing in report.levels:
         level = "any level" if listing.level is None else listing.level.value
         stands = f"listed as {listing.name}"
-        if not (listing.listed and one.runs):
+        if not listing.listed:
             stands = "not listed" + (f": {listing.reason}" if listing.reason else "")
         lines.append((level, stands))
-    counts = report.counts
-    did = f"{counts.taken} taken, {counts.finished} finished, {counts.lost} lost"
-    did += f", {counts.returned} given back"
     lines += [
-        ("groups", ", ".join(report.groups) or "none: nobody can use it"),
-        ("kinds", ", ".join(report.kinds)),
+        *_lends(report),
         *([("scripts", f"none: {report.lacking}")] if report.lacking else []),
-        ("slots", f"{report.able} of {report.slots} can run tasks"),
         ("now", f"{report.running} run, {report.waiting} of at most {report.queue} wait"),
-        ("memory", f"{format_bytes(report.memory_bytes)} for one task"),
+        ("able", f"{report.able} of {report.slots} slots can run tasks"),
         ("cache", f"{format_bytes(report.cache_bytes)} of {format_bytes(report.cache_limit)}"),
         ("results", f"{format_bytes(report.kept_bytes)} of {format_bytes(report.kept_limit)} kept"),
         ("disk", f"{format_bytes(one.free_bytes)} free"),
-        ("did", did),
-        ("refused", f"{counts.turned_away} requests of strangers"),
+        ("did", _did(report)),
+        ("refused", f"{report.counts.turned_away} requests of strangers"),
         ("walls", ", ".join(wall.name for wall in report.walls if wall.stands) or "none"),
         *(("without", f"{wall.name}: {wall.says}") for wall in report.walls if not wall.stands),
     ]
     if report.trouble:
         lines.append(("trouble", report.trouble))
     return lines
+
+
+def _lends(report: WorkerReport) -> list[tuple[str, str]]:
+    """What it lends, whether it runs or not."""
+    lines = [
+        ("groups", ", ".join(report.groups) or "none: nobody can use it"),
+        ("kinds", ", ".join(report.kinds)),
+        ("slots", str(report.slots)),
+        ("memory", f"{format_bytes(report.memory_bytes)} for one task"),
+    ]
+    if report.wall_s:  # an earlier version did not tell
+        lines += [
+            ("wall", f"{format_duration(report.wall_s)} for one task"),
+            ("scratch", f"{format_bytes(report.scratch_bytes)} for one task"),
+            ("output", f"{format_bytes(report.output_bytes)} for one task, each stream and files"),
+        ]
+    return lines
+
+
+def _did(report: WorkerReport) -> str:
+    counts = report.counts
+    return (
+        f"{counts.taken} taken, {counts.finished} finished, {counts.lost} lost,"
+        f" {counts.returned} given back"
+    )

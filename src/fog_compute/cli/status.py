@@ -9,9 +9,9 @@ from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_fields, print_json
 from fog_compute.cli.local_net import net_trouble
 from fog_compute.cli.state import FogState, read_fog_state, troubles_of
+from fog_compute.cli.worker import lends_line
 from fog_compute.client.answers import CircuitCounts, Damaged, ExcludedNode, PathFigures, Status
 from fog_compute.layout import HomeLayout, home_from_environment
-from fog_compute.units import format_bytes
 
 __all__ = ["all_troubles", "damaged_lines", "excluded_line", "status"]
 
@@ -73,11 +73,8 @@ def _print(
     workers = report["workers"]
     lines.append(("workers", str(len(workers)) if workers else "none yet"))
     for worker in workers:
-        memory = format_bytes(worker["memory_bytes"])
         level = worker["level"] or "any level"
-        lends = f"{worker['slots']} slots, {memory}, {' and '.join(worker['kinds'])}"
-        text = f"{worker['name']}: {level}, {worker['state']}, {lends}"
-        lines.append(("", text))
+        lines.append(("", f"{worker['name']}: {level}, {worker['state']}, {lends_line(worker)}"))
     counts = ", ".join(f"{count} {name}" for name, count in report["tasks"].items() if count)
     lines.append(("tasks", counts or "none yet"))
     lines += damaged_lines(report["damaged"])

@@ -7,7 +7,7 @@ comes in. Fields that no command picks are passed on by ``--json`` as they are.
 from __future__ import annotations
 
 import json
-from typing import Final, NoReturn, TypedDict, TypeVar, cast
+from typing import Final, NoReturn, NotRequired, TypedDict, TypeVar, cast
 
 import msgspec
 
@@ -28,6 +28,8 @@ __all__ = [
     "Named",
     "Net",
     "New",
+    "Node",
+    "NodeList",
     "OutputFile",
     "OutputFiles",
     "Problem",
@@ -157,6 +159,9 @@ class Worker(TypedDict):
     slots: int
     leased: int
     memory_bytes: int
+    wall_s: NotRequired[float | None]
+    scratch_bytes: NotRequired[int | None]
+    output_bytes: NotRequired[int | None]
     groups: list[str]
 
 
@@ -177,6 +182,32 @@ class ExcludedNode(TypedDict):
     lost: int
     expected: int
     seconds_left: float
+
+
+class EdgeUse(TypedDict):
+    """What an edge is to this fog."""
+
+    current: bool
+    attached: bool
+    reason: str | None
+
+
+class Node(TypedDict):
+    """A node that this fog has to do with."""
+
+    id: str
+    edge: EdgeUse | None
+    excluded: ExcludedNode | None
+
+
+class NodeList(TypedDict):
+    """The nodes of the network, counted, and those that this fog has to do with."""
+
+    network: str
+    epoch: int
+    roles: dict[str, int]
+    one_operator: bool
+    nodes: list[Node]
 
 
 class Net(TypedDict):

@@ -76,6 +76,9 @@ class WorkerReport(msgspec.Struct, frozen=True):
         kept_limit: what it keeps of them at most.
         counts: what it did since it was started.
         lacking: why it runs no scripts although it is to; empty otherwise.
+        wall_s: seconds that one task may run.
+        scratch_bytes: what a task's working directory may hold.
+        output_bytes: what a task may write, to each stream and as files.
     """
 
     levels: tuple[Listing, ...]
@@ -95,6 +98,9 @@ class WorkerReport(msgspec.Struct, frozen=True):
     kept_limit: int
     counts: Counts
     lacking: str = ""
+    wall_s: float = 0
+    scratch_bytes: int = 0
+    output_bytes: int = 0
 
 
 def write_report(home: Path, report: bytes) -> None:

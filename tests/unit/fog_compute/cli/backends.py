@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fog_compute.client.lock import HomeLock
 from fog_compute.layout import HomeLayout
@@ -69,6 +69,9 @@ STATUS: Final = {
             "slots": 1,
             "leased": 0,
             "memory_bytes": 1,
+            "wall_s": 3600,
+            "scratch_bytes": 2 * 2**30,
+            "output_bytes": None,
             "groups": [],
         }
     ],
@@ -78,6 +81,24 @@ STATUS: Final = {
         "private": {"circuits": 3, "sessions": 2, "in_flight": 1},
         "secret": {"circuits": 1, "sessions": 1, "in_flight": 0},
     },
+}
+NODES: Final[dict[str, Any]] = {
+    "network": "n",
+    "epoch": 3,
+    "roles": {"entry": 2, "middle": 8},
+    "one_operator": True,
+    "nodes": [
+        {
+            "id": "e1",
+            "edge": {"current": True, "attached": False, "reason": "refused"},
+            "excluded": None,
+        },
+        {
+            "id": "0f",
+            "edge": None,
+            "excluded": {"id": "0f", "tries": 9, "lost": 8, "expected": 1, "seconds_left": 7.5},
+        },
+    ],
 }
 CLIENT: Final = {
     "tries": 40,

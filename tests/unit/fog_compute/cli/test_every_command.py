@@ -25,6 +25,7 @@ from tests.unit.fog_compute.cli.backends import (
     CIRCUIT,
     ID,
     LEVEL,
+    NODES,
     RESULT,
     ROW,
     STATUS,
@@ -246,7 +247,36 @@ CASES: Final[dict[str, Case]] = {
     "task cancel": Case(
         ("task", "cancel", ID), "cancelled", "state", ok({"id": ID, "state": "cancelled"})
     ),
-    "worker ls": Case(("worker", "ls"), "GROUPS", 1, ok(STATUS)),
+    "worker ls": Case(
+        words=("worker", "ls", "--state", "ready", "--level", "private"),
+        says="1 h 00 min  2.0 GiB  -       none of ours",
+        tells=1,
+        answers=ok(STATUS),
+    ),
+    "worker show": Case(
+        words=("worker", "show", "w"),
+        says="wall     1 h 00 min",
+        tells="name",
+        answers=ok(STATUS),
+        fails=("worker", "show", "x"),
+        failing=ok(STATUS),
+        code=1,
+        problem="not-found",
+    ),
+    "node ls": Case(
+        words=("node", "ls"),
+        says="10: 2 entry, 8 middle; one operator runs all of them: no anonymity",
+        tells="roles",
+        answers=ok(NODES),
+    ),
+    "node show": Case(
+        words=("node", "show", "0F"),
+        says="left out      left out 0f: lost 8 of 9 packets, 1 by chance",
+        answers=ok(NODES["nodes"][1]),
+        fails=("node", "show", "../x"),
+        code=2,
+        problem="usage",
+    ),
     "worker start": Case(
         words=("worker", "start"),
         says="ready after 0.1 s",
@@ -256,7 +286,7 @@ CASES: Final[dict[str, Case]] = {
         problem="config-error",
         prepare=lends_itself,
     ),
-    "worker status": Case(("worker", "status"), "2 of 3 can run tasks", 1, prepare=lends),
+    "worker status": Case(("worker", "status"), "2 of 3 slots can run tasks", 1, prepare=lends),
     "worker stop": Case(("worker", "stop"), "stopped in 0.2 s", "stopped", prepare=lent_stops),
     "circuit ls": Case(("circuit", "ls"), "ROUND TRIP", 1, ok({"levels": [LEVEL]})),
     "circuit show": Case(

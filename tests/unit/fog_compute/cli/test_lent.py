@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fog_compute.cli import lent
+from fog_compute.cli import lent, main
 from fog_compute.cli.common import CommandError
 from fog_compute.errors import ConfigError
 from fog_compute.levels import PrivacyLevel
@@ -44,6 +44,9 @@ REPORT = WorkerReport(
     kept_limit=2**30,
     counts=Counts(taken=11, finished=7, lost=1, returned=2, turned_away=13),
     lacking="the package is not installed",
+    wall_s=600,
+    scratch_bytes=2 * 2**30,
+    output_bytes=3 * 2**30,
 )
 
 
@@ -73,7 +76,11 @@ def test_owner_sees_level_by_level_how_the_machine_is_lent(
         "secret   not listed: no edge answers",
         "groups   lab",
         "scripts  none: the package is not installed",
-        "slots    2 of 3 can run tasks",
+        "slots    3",
+        "able     2 of 3 slots can run tasks",
+        "wall     10 min 00 s for one task",
+        "scratch  2.0 GiB for one task",
+        "output   3.0 GiB for one task, each stream and files",
         "now      1 run, 4 of at most 64 wait",
         "did      11 taken, 7 finished, 1 lost, 2 given back",
         "refused  13 requests of strangers",
@@ -93,8 +100,22 @@ def test_worker_that_does_not_run_is_listed_nowhere(
     with pytest.raises(CommandError, match="fog worker start"):
         lent.status()
     shown = capsys.readouterr().out
-    assert f"{home} does not run" in shown
-    assert "listed as" not in shown
+    assert f"{home} does not run; it last told of itself at 20" in shown
+    assert "11 taken, 7 finished, 1 lost, 2 given back, when it ran last" in shown
+    for current in ("listed", "can run", " wait", "the disk is full", "seccomp", "not installed"):
+        assert current not in shown
+
+
+def test_figures_of_a_worker_that_does_not_run_are_none_in_json(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["worker", "status", "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    (worker,) = told["workers"]
+    assert told["error"]["exit_code"] == 3
+    assert [worker[name] for name in ("able", "running", "waiting", "walls")] == [None] * 4
+    assert [level["listed"] for level in worker["levels"]] == [False, False]
+    assert (worker["runs"], worker["wall_s"]) == (False, 600)
 
 
 def test_damaged_report_is_one_line(home: Path) -> None:
