@@ -18,7 +18,17 @@ from fog_compute.server.gate import Gate
 from fog_compute.server.middleware import Counting, SafeHeaders
 from fog_compute.server.openapi import ALWAYS, FogApi, operation_id
 from fog_compute.server.problems import install_problems
-from fog_compute.server.routers import circuits, events, system, tasks
+from fog_compute.server.routers import (
+    circuits,
+    events,
+    network,
+    sessions,
+    system,
+    tasks,
+)
+from fog_compute.server.routers import (
+    services as own_services,
+)
 from fog_compute.server.services import ServiceManager
 from fog_compute.server.stopping import Stopping
 
@@ -95,6 +105,9 @@ def create_app(
     guarded = [Depends(bearer)]
     app.include_router(tasks.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(events.router, prefix="/api/v1", dependencies=guarded)
+    app.include_router(network.router, prefix="/api/v1", dependencies=guarded)
+    app.include_router(sessions.router, prefix="/api/v1", dependencies=guarded)
+    app.include_router(own_services.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(circuits.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(system.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(system.open_router)

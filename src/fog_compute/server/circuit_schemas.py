@@ -20,7 +20,9 @@ __all__ = [
     "LevelCircuitsOut",
     "LevelDetailOut",
     "LevelListOut",
+    "SessionIn",
     "SessionListOut",
+    "SessionOpenedOut",
     "SessionOut",
 ]
 
@@ -135,6 +137,35 @@ class SessionOut(_Out):
     def of(cls, session: SessionStatus) -> SessionOut:
         """Translate a record."""
         return cls.model_validate(dataclasses.asdict(session))
+
+
+class SessionIn(BaseModel):
+    """A session to open."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"level": "private", "quota_bytes": 1_000_000}]},
+    )
+
+    level: PrivacyLevel = Field(PrivacyLevel.PRIVATE, description="For good.")
+    apart: bool = Field(
+        False, description="A client of its own, so that no edge can tie it to others by keys."
+    )
+    quota_bytes: int | None = Field(
+        None, ge=1, le=2**62, description="What it may send and receive together; null: no bound."
+    )
+
+
+class SessionOpenedOut(SessionOut):
+    """A session as it was opened."""
+
+    token: str = Field(description="Lets its holder use the session; kept nowhere, shown once.")
+
+    @classmethod
+    def of_opened(cls, session: SessionStatus, token: str) -> SessionOpenedOut:
+        """Translate a record."""
+        return cls(**dataclasses.asdict(session), token=token)
 
 
 class SessionListOut(_Out):

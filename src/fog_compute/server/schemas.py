@@ -14,7 +14,7 @@ from fog_compute.coordinator.attempts import Doing, Stage
 from fog_compute.coordinator.placement import WorkerState, WorkerView
 from fog_compute.errors import InvalidTask
 from fog_compute.levels import PrivacyLevel
-from fog_compute.server.parts import ServiceState
+from fog_compute.server.parts import ServiceHealth, ServiceState
 from fog_compute.store import StoredResult, TaskEventRecord
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import (
@@ -369,6 +369,9 @@ class WorkerOut(_Out):
     kinds: list[str]
     slots: int
     memory_bytes: int
+    wall_s: float | None = Field(description="Seconds that a task may run; null if it is not told.")
+    scratch_bytes: int | None = Field(description="What its working directory may hold.")
+    output_bytes: int | None = Field(description="What it may write: of each stream, and as files.")
     groups: list[str]
     leased: int
 
@@ -382,9 +385,18 @@ class WorkerOut(_Out):
             kinds=sorted(worker.kinds),
             slots=worker.slots,
             memory_bytes=worker.memory_bytes,
+            wall_s=None if worker.limits is None else worker.limits.wall_s,
+            scratch_bytes=None if worker.limits is None else worker.limits.scratch_bytes,
+            output_bytes=None if worker.limits is None else worker.limits.output_bytes,
             groups=sorted(worker.groups),
             leased=worker.leased,
         )
+
+
+class WorkerListOut(_Out):
+    """Workers."""
+
+    workers: list[WorkerOut]
 
 
 class PathFiguresOut(_Out):
@@ -425,6 +437,29 @@ class ServiceOut(_Out):
     name: str
     state: ServiceState
     detail: str
+
+
+class ServiceDetailOut(ServiceOut):
+    """One service of the backend, and those that it needs."""
+
+    needs: list[str]
+
+    @classmethod
+    def of(cls, health: ServiceHealth, needs: Sequence[str]) -> ServiceDetailOut:
+        """Translate a record."""
+        return cls(name=health.name, state=health.state, detail=health.detail, needs=list(needs))
+
+
+class ServiceListOut(_Out):
+    """The services of the backend, in the order of their start."""
+
+    services: list[ServiceDetailOut]
+
+
+class RestartedOut(_Out):
+    """What was restarted."""
+
+    restarted: list[str] = Field(description="The service, and those that need it.")
 
 
 class LevelOut(_Out):
@@ -475,6 +510,13 @@ class HealthOut(_Out):
     status: str
     version: str
     services: dict[str, ServiceState]
+
+
+class ReadyOut(_Out):
+    """Whether a task would be taken now."""
+
+    ready: bool
+    reasons: list[str] = Field(description="Why not, one line for each thing in the way.")
 
 
 def _task_fields(task: Task, waiting: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Circuits and sessions, to look at."""
+"""Circuits, to look at."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ from collections import Counter
 from fastapi import APIRouter
 
 from fog_compute.levels import PrivacyLevel
-from fog_compute.server.circuit_schemas import (
-    LevelCircuitsOut,
-    LevelDetailOut,
-    LevelListOut,
-    SessionListOut,
-    SessionOut,
-)
+from fog_compute.server.circuit_schemas import LevelCircuitsOut, LevelDetailOut, LevelListOut
 from fog_compute.server.dependencies import Services
 from fog_compute.server.services import ServiceManager
 
@@ -38,13 +32,6 @@ async def get_circuits(level: PrivacyLevel, services: Services) -> LevelDetailOu
     onion = services.get_service("onion_circuit")
     circuits = [circuit.status() for circuit in onion.circuit_pools[level]]
     return LevelDetailOut.of_all(onion.status(level), _by_token(services)[level], circuits)
-
-
-@router.get("/sessions")
-async def list_sessions(services: Services) -> SessionListOut:
-    """Show the sessions that were opened with a token."""
-    sessions = services.get_service("sessions").sessions()
-    return SessionListOut(sessions=[SessionOut.of(session) for session in sessions])
 
 
 def _by_token(services: ServiceManager) -> Counter[PrivacyLevel]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from http import HTTPStatus
+from typing import Final
 
 from fastapi import APIRouter, Response
 
@@ -14,6 +15,7 @@ from fog_compute.errors import FogError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability.metrics import CONTENT_TYPE
 from fog_compute.server.dependencies import Services
+from fog_compute.server.parts import ServiceState
 from fog_compute.server.schemas import (
     CircuitCountsOut,
     DamagedOut,
@@ -22,6 +24,7 @@ from fog_compute.server.schemas import (
     LevelOut,
     NetOut,
     PathFiguresOut,
+    ReadyOut,
     ServiceOut,
     StatusOut,
     WorkerOut,
@@ -34,6 +37,8 @@ router = APIRouter(tags=["system"])
 open_router = APIRouter(tags=["system"])
 
 ONE_OPERATOR = "one operator runs all nodes: no anonymity"
+TAKE_TASKS: Final = ("store", "workers", "fog_coordinator")
+"""The services without which no task is taken."""
 NO_COVER = "no cover traffic yet: an observer of your link sees when you send"
 
 
@@ -75,6 +80,20 @@ async def get_health(services: Services, response: Response) -> HealthOut:
 
 
 @open_router.get(
+    "/ready", responses={503: {"model": ReadyOut, "description": "No task would be taken."}}
+)
+async def get_readiness(services: Services, response: Response) -> ReadyOut:
+    """Say whether a task would be taken now: 200, or 503 and why not.
+
+    A network that is away is no reason: tasks are taken, and wait for it.
+    """
+    reasons = await _in_the_way(services)
+    if reasons:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return ReadyOut(ready=not reasons, reasons=reasons)
+
+
+@open_router.get(
     "/metrics",
     response_class=Response,
     responses={
@@ -88,6 +107,22 @@ async def get_metrics(services: Services) -> Response:
     """Give all metrics in the text format of Prometheus; none carries an id."""
     await _refresh(services)
     return Response(services.metrics.render(), media_type=CONTENT_TYPE)
+
+
+async def _in_the_way(services: ServiceManager) -> list[str]:
+    if services.stopping:
+        return ["the backend is stopping"]
+    found = [
+        f"{one.name} is {one.state}: {one.detail}"
+        for one in services.health()
+        if one.name in TAKE_TASKS and one.state is not ServiceState.RUNNING
+    ]
+    if not found:
+        try:
+            await services.get_service("store").touch()
+        except FogError as error:
+            found.append(error.message)
+    return found
 
 
 async def _refresh(services: ServiceManager) -> None:
