@@ -121,6 +121,9 @@ class Settings(BaseSettings):
         le=MAX_BLOB_BYTES,
         description="Largest request body that the backend accepts.",
     )
+    rate_limit: int = Field(
+        6000, ge=1, le=10_000_000, description="Requests that one API key may make in a minute."
+    )
     max_wait_s: float = Field(60.0, ge=0, le=600, description="Longest long-poll, seconds.")
     strategy: Strategy | None = Field(
         None,

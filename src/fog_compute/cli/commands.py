@@ -46,6 +46,7 @@ GROUPS: Final[Mapping[str, str]] = {
     "node": "Look at nodes of the network.",
     "circuit": "Look at circuits.",
     "net": "Let machines into this network, or join another.",
+    "key": "Say who else may ask this backend, and what.",
     "db": "Look after the database of this fog.",
     "bench": "Measure the fog that runs.",
 }
@@ -76,6 +77,9 @@ COMMANDS: Final = tuple(
         ("node show", "node:show", "Show one of them."),
         ("circuit ls", "circuit:ls", "Show the circuits of all levels."),
         ("circuit show", "circuit:show", "Show those of one level."),
+        ("key create", "key:create", "Make an API key, and print it."),
+        ("key ls", "key:ls", "List the keys."),
+        ("key revoke", "key:revoke", "Let nobody use a key any more."),
         ("db check", "db:check", "Say what is wrong with it."),
         ("db backup", "db:backup", "Copy it, with the files of its tasks."),
         ("db restore", "db:restore", "Put a backup in its place."),

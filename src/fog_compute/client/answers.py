@@ -21,6 +21,8 @@ __all__ = [
     "Circuit",
     "CircuitCounts",
     "Client",
+    "Key",
+    "KeyPage",
     "LevelCircuits",
     "LevelDetail",
     "LevelList",
@@ -28,6 +30,7 @@ __all__ = [
     "Named",
     "Net",
     "New",
+    "NewKey",
     "Node",
     "NodeList",
     "OutputFile",
@@ -163,6 +166,30 @@ class Worker(TypedDict):
     scratch_bytes: NotRequired[int | None]
     output_bytes: NotRequired[int | None]
     groups: list[str]
+
+
+class Key(TypedDict):
+    """An API key, without what proves it."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    used_at: str | None
+    revoked_at: str | None
+
+
+class NewKey(Key):
+    """An API key that was made just now, and the key itself."""
+
+    key: str
+
+
+class KeyPage(TypedDict):
+    """All API keys."""
+
+    keys: list[Key]
 
 
 class PathFigures(TypedDict):

@@ -73,7 +73,8 @@ FORBIDDEN: Final = Kind(
     "forbidden",
     HTTPStatus.FORBIDDEN,
     "The key does not allow this",
-    "The key is good and lacks the scope of the route, which the detail names.",
+    "The key is good and lacks the scope of the route, which the detail names; or a request with a"
+    " cookie came from a page of another origin, or without its `x-csrf-token`.",
 )
 NOT_FOUND: Final = Kind(
     "not-found",

@@ -505,11 +505,11 @@ class StatusOut(_Out):
 
 
 class HealthOut(_Out):
-    """Whether the backend can do its work."""
+    """Whether the backend can do its work; strangers learn the status alone."""
 
     status: str
-    version: str
-    services: dict[str, ServiceState]
+    version: str | None = None
+    services: dict[str, ServiceState] | None = None
 
 
 class ReadyOut(_Out):

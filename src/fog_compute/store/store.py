@@ -35,6 +35,7 @@ from fog_compute.store.dialects import (
 )
 from fog_compute.store.events import Events
 from fog_compute.store.failures import plain
+from fog_compute.store.keys import Keys
 from fog_compute.store.migrate import migrate
 from fog_compute.store.parked import resume_parked, unpark
 from fog_compute.store.redate import redate
@@ -70,6 +71,7 @@ class Store:
         results: find results.
         events: a task's history; wait for its next change.
         statistics: totals per privacy level.
+        keys: API keys, and the logins that came of them.
         damages: the rows that could not be read so far.
         backends: this process among the others that have the database open; None if there are none.
     """
@@ -112,6 +114,7 @@ class Store:
         self.results = Results(reading, self.damages, blobs)
         self.events = Events(reading, self.damages, self.tasks)
         self.statistics = Statistics(reading, self.damages)
+        self.keys = Keys(reading, self.damages, self._writer)
         self._running = asyncio.create_task(self._writer.run(), name="store-writer")
 
     @classmethod

@@ -181,6 +181,9 @@ def backend(home: Path, *answers: Answer) -> Iterator[list[str]]:
         def do_POST(self) -> None:
             self.do_GET()
 
+        def do_DELETE(self) -> None:
+            self.do_GET()
+
         def log_message(self, *_: object) -> None:
             pass
 
