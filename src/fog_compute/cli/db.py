@@ -34,7 +34,8 @@ def check(*, json: JsonFlag = False) -> int:
 
     For example: `fog db check`
     """
-    found = look_at(load_settings().database)
+    settings = load_settings()
+    found = look_at(settings.database, settings.blobs)
     rows = ", ".join(f"{count} {table}" for table, count in found.rows.items())
     lines = [
         ("database", found.database),
@@ -67,7 +68,9 @@ def backup(
     For example: `fog db backup ~/fog-backup`
     """
     keep_files_private()
-    made = back_up(load_settings().database, folder.absolute(), SystemClock().now())
+    settings = load_settings()
+    now = SystemClock().now()
+    made = back_up(settings.database, folder.absolute(), now, settings.blobs)
     size = f"{made.tasks} tasks, {made.blobs} blobs, {format_bytes(made.bytes)}"
     return _tell(
         {**dataclasses.asdict(made), "path": str(made.path)},
@@ -95,7 +98,7 @@ def restore(
     keep_files_private()
     settings = load_settings()
     _must_be_stopped(settings, "putting a backup back")
-    done = put_back(settings.database, folder.absolute(), force=force)
+    done = put_back(settings.database, folder.absolute(), force=force, blobs=settings.blobs)
     lines = [("database", str(done.database)), ("holds", f"{done.tasks} tasks, {done.blobs} blobs")]
     if done.replaced is not None:
         lines.append(("replaced", f"the one that was there is {done.replaced} now"))

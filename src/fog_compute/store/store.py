@@ -38,6 +38,7 @@ from fog_compute.store.failures import plain
 from fog_compute.store.keys import Keys
 from fog_compute.store.migrate import migrate
 from fog_compute.store.parked import resume_parked, unpark
+from fog_compute.store.quota import BoundedBlobs
 from fog_compute.store.redate import redate
 from fog_compute.store.repositories import Attempts, Results, Statistics, Tasks
 from fog_compute.store.writer import Writer
@@ -124,6 +125,7 @@ class Store:
         *,
         blobs: Path | None = None,
         clock: Clock | None = None,
+        blob_bytes: int | None = None,
         result_ttl_s: float = 7 * 86400.0,
         home: str | None = None,
     ) -> Store:
@@ -135,6 +137,7 @@ class Store:
             blobs: the folder of the blobs; by default one beside the SQLite file, and none where
                 Postgres has them in rows.
             clock: what time it is.
+            blob_bytes: how much all blobs may have before uploads are refused; None for any.
             result_ttl_s: seconds that finished tasks are kept.
             home: names what one process at a time has, where the database is shared: whoever opens
                 it so is one of its backends.
@@ -150,6 +153,8 @@ class Store:
             engines = database.engines()
             try:
                 kept = _blobs_of(database, engines, blobs, clock)
+                if blob_bytes is not None:
+                    kept = BoundedBlobs(kept, blob_bytes, clock)
                 if jump := await in_thread(_bring_up, database, engines.writing, clock):
                     await kept.redate(jump)
                     _log.warning("clock.jumped", seconds=round(jump.total_seconds()))

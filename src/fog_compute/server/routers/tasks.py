@@ -60,6 +60,7 @@ TaskId = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The id of 
 @router.post(
     "/blobs",
     status_code=HTTPStatus.CREATED,
+    responses=answers(507),
     openapi_extra={
         "requestBody": {
             "required": True,
