@@ -107,9 +107,10 @@ class Result(TypedDict):
     trap: str | None
     stdout_bytes: int
     stderr_bytes: int
-    fuel_used: int
+    fuel_used: int | None
     wall_ms: int
-    peak_memory: int
+    compile_ms: int
+    peak_memory: int | None
     receipt: str
     files: list[OutputFile]
 

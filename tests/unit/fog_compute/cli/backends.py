@@ -33,6 +33,7 @@ RESULT: Final[dict[str, object]] = {
     "stderr_bytes": 0,
     "fuel_used": 5,
     "wall_ms": 6,
+    "compile_ms": 0,
     "peak_memory": 65_536,
     "receipt": "",
     "files": [],

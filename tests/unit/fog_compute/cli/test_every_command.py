@@ -245,7 +245,7 @@ CASES: Final[dict[str, Case]] = {
     "task files": Case(("task", "files", ID), "BYTES  FILE", 1, ok(FILES)),
     "task get": Case(
         words=("task", "get", ID, "--output-dir", "{home}/got", "--force"),
-        says="1 of 1 files written",
+        says="1 of 1 file written",
         tells="written",
         answers=ok(FILES, b"A"),
         fails=("task", "get", ID, "nothing"),

@@ -235,7 +235,7 @@ async def test_cancelled_task_stays_cancelled(api: Api) -> None:
 
     assert first.json()["state"] == "cancelled"
     assert again.status_code == 409
-    assert "it is cancelled" in again.json()["detail"]
+    assert "is over: it was cancelled" in again.json()["detail"]
 
 
 @pytest.mark.parametrize(
