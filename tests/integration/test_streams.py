@@ -201,6 +201,7 @@ def test_commands_of_fog_bear_broken_streams(fog: RunningFog, tmp_path: Path) ->
         "worker show of no such name": lambda _: [FOG, "worker", "show", "nobody"],
         "node ls": lambda _: [FOG, "node", "ls"],
         "node show of no such id": lambda _: [FOG, "node", "show", "f" * 64],
+        "top": lambda _: [FOG, "top"],
         "worker ls as JSON": lambda _: [FOG, "worker", "ls", "--json"],
         "a second start": lambda _: [FOG, "up"],
         "map": lambda _: [FOG, "map", WORDCOUNT, text],

@@ -12,7 +12,8 @@ from fog_compute.cli.state import FogState, read_fog_state, troubles_of
 from fog_compute.cli.states import shown_state
 from fog_compute.cli.worker import lends_line
 from fog_compute.client.answers import CircuitCounts, Damaged, ExcludedNode, PathFigures, Status
-from fog_compute.layout import HomeLayout, home_from_environment
+from fog_compute.client.places import Home
+from fog_compute.layout import HomeLayout
 from fog_compute.text import counted
 
 __all__ = ["all_troubles", "damaged_lines", "excluded_line", "status"]
@@ -25,11 +26,13 @@ def status(*, json: JsonFlag = False) -> int:
 
     For example: `fog status`
     """
-    layout = HomeLayout(home_from_environment())
-    with Backend(layout) as backend:
+    with Backend() as backend:
         report = backend.get("/api/v1/status", Status)
-    state = read_fog_state(layout)
-    troubles = all_troubles(state, report, net_trouble(layout))
+    layout = backend.layout
+    # What runs elsewhere keeps its processes to itself.
+    here = isinstance(backend.place, Home)
+    state = read_fog_state(layout) if here else None
+    troubles = all_troubles(state, report, net_trouble(layout) if here else "")
     if json:
         told = {"home": str(layout.root), "fog": state, "troubles": troubles}
         print_json({**told, **report})

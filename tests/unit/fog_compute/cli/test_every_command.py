@@ -200,6 +200,15 @@ CASES: Final[dict[str, Case]] = {
         code=2,
         problem="usage",
     ),
+    "top": Case(
+        words=("top",),
+        says="SERVICE",
+        tells="circuits",
+        answers=ok(STATUS, {"tasks": [ROW]}, {"levels": [LEVEL]}),
+        fails=("top", "--every", "100ms"),
+        code=2,
+        problem="usage",
+    ),
     "run": Case(
         words=("run", WORDCOUNT, "--stdin", "/dev/null"),
         says="out",
