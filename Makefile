@@ -37,13 +37,24 @@ up: build ## Run a fog on this machine until Ctrl-C
 .PHONY: build
 build: $(VENV)/build.stamp ## Install the Rust core and the Python packages into .venv, editable
 
+# What the tests run as a server of their own; without it those that need one are skipped, and say so.
+.PHONY: postgres
+postgres: ## Install Debian's Postgres for the tests, where that is missing and allowed
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && { \
+			echo 'Installing postgresql for the tests'; export DEBIAN_FRONTEND=noninteractive; \
+			apt-get install --yes --quiet --no-install-recommends postgresql >/dev/null 2>&1 \
+			|| { apt-get update --quiet >/dev/null 2>&1 \
+				&& apt-get install --yes --quiet --no-install-recommends postgresql >/dev/null; }; }; \
+	} || echo 'Tests on Postgres will be skipped: it is not installed (Debian: apt-get install postgresql)' >&2
+
 .PHONY: test
-test: build ## Run all tests but those that take minutes
+test: build postgres ## Run all tests but those that take minutes
 	$(CARGO_TEST)
 	$(PYTEST)
 
 .PHONY: test-long
-test-long: build ## Run all tests, with long property searches
+test-long: build postgres ## Run all tests, with long property searches
 	export PROPTEST_CASES=10000 && $(CARGO_TEST)
 	cargo test --locked --package betanet-sphinx -- --ignored
 	cargo test --locked --package betanet-mix --test bulk -- --ignored
@@ -52,7 +63,7 @@ test-long: build ## Run all tests, with long property searches
 	$(BIN)/pytest --postgres --timeout=600 tests/unit/fog_compute/coordinator
 
 .PHONY: coverage
-coverage: build ## Measure which branches of each package the tests take: 90 % of each, a quarter of an hour
+coverage: build postgres ## Measure which branches of each package the tests take: 90 % of each, a quarter of an hour
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --timeout=600 tests/unit/fog_compute tests/integration/test_circuits.py \
 		tests/integration/test_seed_contract.py tests/integration/test_lending.py tests/integration/test_fog.py

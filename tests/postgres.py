@@ -29,6 +29,8 @@ USERS: Final = ("postgres", "nobody")
 """Who may run it for root, whom it refuses."""
 
 USER: Final = "fog"
+LOCKED: Final = "fog_with_password"
+PASSWORD: Final = "hunter2/&@"
 TEMPLATE: Final = "fog_template"
 SHARED: Final = "fog_shared"
 END_OTHERS: Final = (
@@ -77,7 +79,10 @@ class PrivatePostgres:
                 *(f"--username={USER}", f"--pgdata={self._folder / 'data'}"),
             ]
         )
+        rules = self._folder / "data" / "pg_hba.conf"
+        rules.write_text(f"local all {LOCKED} scram-sha-256\n" + rules.read_text("utf-8"), "utf-8")
         self.start()
+        self._say(f"CREATE ROLE {LOCKED} SUPERUSER LOGIN PASSWORD '{PASSWORD}'")
         self._say(f"CREATE DATABASE {TEMPLATE}")
         engines = database_at(self.url(TEMPLATE)).engines()
         with engines.writing.begin() as connection:
@@ -121,9 +126,9 @@ class PrivatePostgres:
             self._server.send_signal(how)
             self._server.wait(READY_S)
 
-    def url(self, database: str) -> str:
+    def url(self, database: str, user: str = USER) -> str:
         """Return the URL of a database of this server."""
-        return f"postgresql://{USER}@/{database}?host={quote(str(self._folder))}"
+        return f"postgresql://{user}@/{database}?host={quote(str(self._folder))}"
 
     @contextmanager
     def database(self, template: str = TEMPLATE) -> Iterator[str]:

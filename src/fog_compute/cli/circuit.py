@@ -11,7 +11,6 @@ from fog_compute.cli.common import JsonFlag, print_fields, print_json, print_tab
 from fog_compute.cli.status import excluded_line
 from fog_compute.client.answers import Client, LevelCircuits, LevelDetail, LevelList
 from fog_compute.levels import PrivacyLevel
-from fog_compute.text import counted
 from fog_compute.units import format_bytes
 
 __all__ = ["ls", "show"]
@@ -61,13 +60,10 @@ def show(
         return 0
     in_use = f"{_in_use(found)} in use, {found['circuits'].get('draining', 0)} draining"
     lines = [
-        ("level", f"{found['level']}, {counted(found['hops'], 'hop')}"),
+        ("level", f"{found['level']}, {found['hops']} hops"),
         ("sessions", f"{found['sessions']}, {found['by_token']} of them by token"),
         ("circuits", f"{in_use}; {found['made']} made, {found['rotations']} rotated"),
-        (
-            "sent",
-            f"{format_bytes(found['bytes_sent'])} in {counted(found['packets_sent'], 'packet')}",
-        ),
+        ("sent", f"{format_bytes(found['bytes_sent'])} in {found['packets_sent']} packets"),
         ("received", format_bytes(found["bytes_received"])),
         *_client_lines(found["client"]),
     ]

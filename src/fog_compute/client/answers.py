@@ -21,8 +21,6 @@ __all__ = [
     "Circuit",
     "CircuitCounts",
     "Client",
-    "Key",
-    "KeyPage",
     "LevelCircuits",
     "LevelDetail",
     "LevelList",
@@ -30,7 +28,6 @@ __all__ = [
     "Named",
     "Net",
     "New",
-    "NewKey",
     "Node",
     "NodeList",
     "OutputFile",
@@ -107,10 +104,9 @@ class Result(TypedDict):
     trap: str | None
     stdout_bytes: int
     stderr_bytes: int
-    fuel_used: int | None
+    fuel_used: int
     wall_ms: int
-    compile_ms: int
-    peak_memory: int | None
+    peak_memory: int
     receipt: str
     files: list[OutputFile]
 
@@ -167,30 +163,6 @@ class Worker(TypedDict):
     scratch_bytes: NotRequired[int | None]
     output_bytes: NotRequired[int | None]
     groups: list[str]
-
-
-class Key(TypedDict):
-    """An API key, without what proves it."""
-
-    id: str
-    name: str
-    scopes: list[str]
-    created_at: str
-    expires_at: str | None
-    used_at: str | None
-    revoked_at: str | None
-
-
-class NewKey(Key):
-    """An API key that was made just now, and the key itself."""
-
-    key: str
-
-
-class KeyPage(TypedDict):
-    """All API keys."""
-
-    keys: list[Key]
 
 
 class PathFigures(TypedDict):

@@ -20,7 +20,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     RowMapping,
-    Table,
     Text,
     bindparam,
     cast,
@@ -37,7 +36,6 @@ from fog_compute.errors import FogError, StoreError, is_exhaustion
 from fog_compute.observability import get_logger
 from fog_compute.store import schema
 from fog_compute.store.backends import hold
-from fog_compute.store.bells import CHANNEL
 from fog_compute.store.changes import (
     Change,
     MadeUnder,
@@ -49,19 +47,10 @@ from fog_compute.store.changes import (
     new_tasks,
 )
 from fog_compute.store.damage import SET_ASIDE, Damaged, RowDamaged
-from fog_compute.store.dialects import (
-    ChangedMeanwhile,
-    Turn,
-    Verdict,
-    judge,
-    notify,
-    take_turn,
-    transact,
-)
+from fog_compute.store.dialects import Turn, Verdict, compare_and_set, judge, take_turn, transact
 from fog_compute.store.failures import plain, refusals
 from fog_compute.store.reader import fetch
 from fog_compute.store.rows import (
-    Values,
     attempt_changes,
     attempt_of,
     attempt_values,
@@ -371,7 +360,7 @@ def _save(
     ]
     if made_keys:
         connection.execute(insert(schema.task_keys), made_keys)
-    _compare_and_set(
+    compare_and_set(
         connection,
         schema.tasks,
         "version",
@@ -388,7 +377,7 @@ def _save(
     made = [a for h, a in after.attempts.items() if h not in before.attempts]
     if made:
         connection.execute(insert(schema.attempts), [attempt_values(a) for a in made])
-    _compare_and_set(
+    compare_and_set(
         connection,
         schema.attempts,
         "state",
@@ -420,8 +409,6 @@ def _save(
         )
     if after.history:
         take_turn(connection, Turn.EVENTS)
-        if after.owner is not None:
-            notify(connection, CHANNEL, after.owner)
         connection.execute(
             insert(schema.events),
             [
@@ -443,28 +430,4 @@ def _save(
             update(schema.level_statistics)
             .where(columns.level == level.value)
             .values({c: columns[c] + getattr(delta, c) for c in delta.__slots__})
-        )
-
-
-def _compare_and_set(
-    connection: Connection, table: Table, guard: str, values: list[Values]
-) -> None:
-    """Update rows that still have the guarding value that was read.
-
-    Raises:
-        ChangedMeanwhile: not all of them have it.
-    """
-    if not values:
-        return
-    key = next(iter(table.primary_key.columns))
-    statement = (
-        update(table)
-        .where(key == bindparam("key_" + key.name))
-        .where(table.c[guard] == bindparam("old_" + guard))
-        .values({name[4:]: bindparam(name) for name in values[0] if name.startswith("new_")})
-    )
-    outcome = connection.execute(statement, values)
-    if outcome.rowcount != len(values):
-        raise ChangedMeanwhile(
-            f"{table.name}: {len(values) - outcome.rowcount} rows were changed by another writer"
         )

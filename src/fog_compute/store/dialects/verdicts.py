@@ -107,14 +107,25 @@ def sqlstate(original: BaseException | None) -> str | None:
 
 
 def _fields(original: BaseException | None) -> Mapping[str, str] | None:
-    """The fields of an answer of Postgres, which its driver hands over as they came."""
-    if type(original).__module__.startswith("pg8000") and original is not None:
-        first = next(iter(original.args), None)
-        if isinstance(first, dict):
-            return first
-    return None
+    """The fields of an answer of Postgres, which its driver hands over as they came.
+
+    A server that lets nobody in says why and goes; the driver then fails to say good-bye, and has
+    the reason only in what it was doing.
+    """
+    if original is None or not _of_driver(original):
+        return None
+    first = next(iter(original.args), None)
+    if isinstance(first, dict):
+        return first
+    broken = original.__context__
+    before = None if broken is None else broken.__context__
+    return _fields(before)
 
 
 def _is_interface(error: DBAPIError) -> bool:
     """Whether the driver of Postgres says that there is no connection: its server said nothing."""
-    return type(error.orig).__module__.startswith("pg8000") and _fields(error.orig) is None
+    return _of_driver(error.orig) and _fields(error.orig) is None
+
+
+def _of_driver(original: BaseException | None) -> bool:
+    return type(original).__module__.startswith("pg8000")

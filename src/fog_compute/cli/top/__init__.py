@@ -1,1 +1,0 @@
-"""``fog top``: a fog as it is, again and again."""
