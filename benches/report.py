@@ -139,6 +139,7 @@ PYTHON = {
     "pool": (),
     "plan": (),
     "big_task": (),
+    "submit": (),
 }
 """Programs of this folder that give a ``summary``, and their arguments."""
 

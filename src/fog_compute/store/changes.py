@@ -8,6 +8,7 @@ a change that the present state does not allow never reaches the database.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -425,7 +426,10 @@ def new_tasks(rows: Rows, tasks: Sequence[Task], key: str | None = None) -> None
         if task.id in rows.tasks or task.state is not TaskState.QUEUED:
             raise Conflict(f"task {task.id} exists already")
         rows.put_task(task)
-        rows.count(task, LevelDelta(submitted=1))
+    for level, made in Counter(task.spec.privacy for task in tasks).items():
+        rows.statistics[level] = rows.statistics.get(level, LevelDelta()) + LevelDelta(
+            submitted=made
+        )
 
 
 def names_of(changes: Iterable[Change]) -> tuple[set[str], set[str]]:

@@ -43,6 +43,7 @@ REASON_LENGTH: Final = 1000
 INPUT_BYTES: Final = 256 * MIB
 """What module, standard input and input files of a task may have together, sealed."""
 
+_HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -419,5 +420,5 @@ def check_argv(argv: Sequence[str]) -> None:
     for argument in argv:
         if "\0" in argument:
             raise InvalidTask("`argv` holds a zero byte: arguments are text without zero bytes")
-        if any("\ud800" <= c <= "\udfff" for c in argument):
+        if _HALF_CHARACTER.search(argument):
             raise InvalidTask("`argv` holds half a character: arguments are Unicode text")
