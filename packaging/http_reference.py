@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from fog_compute.config import Settings
+from fog_compute.scopes import Scope
+from fog_compute.server import access
 from fog_compute.server.app import create_app
 from fog_compute.server.problem_types import PROBLEMS
 from fog_compute.server.services import ServiceManager
@@ -32,6 +34,16 @@ with `type`, `title`, `status` and `detail`.
 """
 
 
+SCOPES: Final = """\
+# Scopes
+
+Made from `src/fog_compute/server/access.py` by `packaging/http_reference.py`.
+
+A key of the HTTP interface has one scope or several, which `fog key create --scope` names.
+The token in a home folder is as good as a key with `admin`.
+"""
+
+
 def openapi() -> dict[str, Any]:
     """The description of the interface."""
     with tempfile.TemporaryDirectory() as home:
@@ -41,6 +53,23 @@ def openapi() -> dict[str, Any]:
 def problems() -> str:
     """The page of all kinds of problem."""
     return "\n".join([INTRODUCTION, *_sections()])
+
+
+def scopes() -> str:
+    """The page of what each scope allows, and what each route needs."""
+    allowed = [f"| `{scope}` | {scope.allowed} |" for scope in Scope]
+    needed = {route: f"`{scope}`" for route, scope in access.ROUTES.items()}
+    needed.update(dict.fromkeys(access.ANY_KEY, "any"))
+    needed.update(dict.fromkeys(access.OPEN, "none"))
+    routes = [
+        f"| `{method} {path}` | {scope} |"
+        for (method, path), scope in sorted(needed.items(), key=lambda row: row[0][::-1])
+    ]
+    tables = [
+        ["| scope | allows to |", "|---|---|", *allowed],
+        ["| route | scope |", "|---|---|", *routes],
+    ]
+    return "\n".join([SCOPES, *("\n".join(table) + "\n" for table in tables)])
 
 
 def _sections() -> Iterator[str]:
@@ -57,6 +86,7 @@ def pages() -> dict[Path, str]:
     return {
         FOLDER / "openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
         FOLDER / "problems.md": problems(),
+        FOLDER / "scopes.md": scopes(),
     }
 
 

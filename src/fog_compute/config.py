@@ -60,6 +60,12 @@ class Settings(BaseSettings):
         description="Folder of modules, inputs and large results; by default beside an SQLite file,"
         " and in a Postgres database itself.",
     )
+    blob_bytes: int = Field(
+        16 * 1024**3,
+        ge=1024**2,
+        description="Bytes that modules, inputs and large results may have together; above it"
+        " uploads are refused, and results still kept.",
+    )
     workers: int = Field(1, ge=0, le=64, description="Local workers that `fog up` starts.")
     slots: int = Field(1, ge=1, le=64, description="Tasks that one local worker runs at once.")
     kinds: str = Field(
@@ -120,6 +126,9 @@ class Settings(BaseSettings):
         ge=1024,
         le=MAX_BLOB_BYTES,
         description="Largest request body that the backend accepts.",
+    )
+    rate_limit: int = Field(
+        6000, ge=1, le=10_000_000, description="Requests that one API key may make in a minute."
     )
     max_wait_s: float = Field(60.0, ge=0, le=600, description="Longest long-poll, seconds.")
     strategy: Strategy | None = Field(

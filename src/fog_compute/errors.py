@@ -29,6 +29,7 @@ __all__ = [
     "NotReady",
     "NotRunning",
     "PrivacyUnavailable",
+    "QuotaExceeded",
     "ServiceUnavailable",
     "SessionError",
     "StoreError",
@@ -175,6 +176,20 @@ class StoreError(FogError):
 
 class StoreUnusable(StoreError):
     """The database is damaged, of a newer version or has no place; trying again will not help."""
+
+
+class QuotaExceeded(StoreError):
+    """What was brought does not fit beside what is kept already; nothing of it was kept.
+
+    Attributes:
+        limit_bytes: how much may be kept.
+        used_bytes: how much is.
+    """
+
+    def __init__(self, message: str, *, limit_bytes: int, used_bytes: int) -> None:
+        super().__init__(message)
+        self.limit_bytes = limit_bytes
+        self.used_bytes = used_bytes
 
 
 class ServiceUnavailable(FogError):

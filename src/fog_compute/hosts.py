@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -95,10 +96,11 @@ def loopback_like(host: str) -> str:
     return LOOPBACK_4 if address.version == 4 else LOOPBACK_6
 
 
-def may_ask(header: str, bound: str) -> bool:
+def may_ask(header: str, bound: str, names: Collection[str] = ()) -> bool:
     """Say whether a request's ``Host`` may be this, where ``bound`` is what was bound.
 
-    A page in a browser can make a name of its own point here; it cannot do so with an address.
+    A page in a browser can make a name of its own point here; it cannot do so with an address, nor
+    with one of the ``names`` that a certificate gives to this backend: ``*.`` stands for one label.
     """
     parts = _WITH_PORT.fullmatch(header.strip())
     if parts is None:
@@ -107,7 +109,9 @@ def may_ask(header: str, bound: str) -> bool:
         host = read_host(parts[1])
     except ConfigError:
         return False
-    if is_loopback(host) or host == bound:
+    if is_loopback(host) or host == bound or host in names:
+        return True
+    if f"*.{host.partition('.')[2]}" in names:
         return True
     return _address(host) is not None and not is_loopback(bound)
 

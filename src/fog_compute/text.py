@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["LINE_LENGTH", "as_named", "escape_json", "one_line", "printable"]
+__all__ = ["LINE_LENGTH", "as_named", "counted", "escape_json", "one_line", "printable"]
 
 LINE_LENGTH: Final = 300
 """What one line about one object has room for."""
@@ -37,6 +37,11 @@ def one_line(text: str, limit: int = LINE_LENGTH) -> str:
 def as_named(name: str) -> str:
     """Return a name as it is, or quoted and escaped where some of it would not be seen."""
     return name if name and name.isprintable() and name == name.strip() else repr(name)
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """Return a number with what is counted, as one says it: 1 hop, 2 hops; 1 entry, 0 entries."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
 
 
 def printable(text: str, limit: int) -> str:

@@ -132,7 +132,7 @@ def test_files_come_back_into_a_folder_now_and_later(fog: RunningFog, tmp_path: 
     task_id = json.loads(done.stdout)["id"]
     later = fog.run("task", "get", task_id, "--output-dir", tmp_path / "later")
 
-    assert later.stdout == "1 of 1 files written\n", later.stderr
+    assert later.stdout == "1 of 1 file written\n", later.stderr
     for folder in ("now", "later"):
         text = (tmp_path / folder / "sorted").read_text()
         assert [int(line) for line in text.split()] == sorted(numbers)

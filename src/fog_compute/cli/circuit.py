@@ -11,6 +11,7 @@ from fog_compute.cli.common import JsonFlag, print_fields, print_json, print_tab
 from fog_compute.cli.status import excluded_line
 from fog_compute.client.answers import Client, LevelCircuits, LevelDetail, LevelList
 from fog_compute.levels import PrivacyLevel
+from fog_compute.text import counted
 from fog_compute.units import format_bytes
 
 __all__ = ["ls", "show"]
@@ -60,10 +61,13 @@ def show(
         return 0
     in_use = f"{_in_use(found)} in use, {found['circuits'].get('draining', 0)} draining"
     lines = [
-        ("level", f"{found['level']}, {found['hops']} hops"),
+        ("level", f"{found['level']}, {counted(found['hops'], 'hop')}"),
         ("sessions", f"{found['sessions']}, {found['by_token']} of them by token"),
         ("circuits", f"{in_use}; {found['made']} made, {found['rotations']} rotated"),
-        ("sent", f"{format_bytes(found['bytes_sent'])} in {found['packets_sent']} packets"),
+        (
+            "sent",
+            f"{format_bytes(found['bytes_sent'])} in {counted(found['packets_sent'], 'packet')}",
+        ),
         ("received", format_bytes(found["bytes_received"])),
         *_client_lines(found["client"]),
     ]

@@ -19,6 +19,7 @@ from fog_compute.store.backups import restore as put_back
 from fog_compute.store.care import Fault
 from fog_compute.store.care import check as look_at
 from fog_compute.store.care import vacuum as tidy_up
+from fog_compute.text import counted
 from fog_compute.units import format_bytes
 
 __all__ = ["backup", "check", "restore", "vacuum"]
@@ -34,7 +35,8 @@ def check(*, json: JsonFlag = False) -> int:
 
     For example: `fog db check`
     """
-    found = look_at(load_settings().database)
+    settings = load_settings()
+    found = look_at(settings.database, settings.blobs)
     rows = ", ".join(f"{count} {table}" for table, count in found.rows.items())
     lines = [
         ("database", found.database),
@@ -67,8 +69,11 @@ def backup(
     For example: `fog db backup ~/fog-backup`
     """
     keep_files_private()
-    made = back_up(load_settings().database, folder.absolute(), SystemClock().now())
-    size = f"{made.tasks} tasks, {made.blobs} blobs, {format_bytes(made.bytes)}"
+    settings = load_settings()
+    now = SystemClock().now()
+    made = back_up(settings.database, folder.absolute(), now, settings.blobs)
+    holds = f"{counted(made.tasks, 'task')}, {counted(made.blobs, 'blob')}"
+    size = f"{holds}, {format_bytes(made.bytes)}"
     return _tell(
         {**dataclasses.asdict(made), "path": str(made.path)},
         [("backup", str(made.path)), ("holds", size), *_fault_lines(made.faults)],
@@ -95,8 +100,9 @@ def restore(
     keep_files_private()
     settings = load_settings()
     _must_be_stopped(settings, "putting a backup back")
-    done = put_back(settings.database, folder.absolute(), force=force)
-    lines = [("database", str(done.database)), ("holds", f"{done.tasks} tasks, {done.blobs} blobs")]
+    done = put_back(settings.database, folder.absolute(), force=force, blobs=settings.blobs)
+    holds = f"{counted(done.tasks, 'task')}, {counted(done.blobs, 'blob')}"
+    lines = [("database", str(done.database)), ("holds", holds)]
     if done.replaced is not None:
         lines.append(("replaced", f"the one that was there is {done.replaced} now"))
     replaced = None if done.replaced is None else str(done.replaced)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
 from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, note, print_json
+from fog_compute.cli.losses import not_lost, spooled
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.cli.outputs import tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
@@ -22,7 +23,7 @@ from fog_compute.client.answers import Result, Task
 from fog_compute.client.asking import WAITING
 from fog_compute.client.folders import OutputFolder
 from fog_compute.errors import NotFound, NotRunning
-from fog_compute.text import one_line
+from fog_compute.text import counted, one_line
 from fog_compute.units import MIB, format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -99,8 +100,9 @@ class Follower:
                 f" with `fog task show {self._id} --wait`"
             ) from None
         told = self._told(task, stdout, stderr, unwritten) if self._json else {}
-        if not self._json:
-            _print(stdout, stderr)
+        with self._not_lost():
+            if not self._json:
+                _print(stdout, stderr)
         if folder is None:
             self._tell_of_files(task)
         tell_unwritten(unwritten)
@@ -109,10 +111,14 @@ class Follower:
             raise CommandError(message, kind="task-failed", beside=told)
         code = _exit_code(task)
         if unwritten and not code:
-            message = f"{len(unwritten)} of the task's files are not written"
+            message = (
+                f"not written: {counted(len(unwritten), 'file')} of the task's, which are kept:"
+                f" {self._files_kept()}"
+            )
             raise CommandError(message, kind="not-written", beside=told)
         if self._json:
-            print_json(told)
+            with self._not_lost():
+                print_json(told)
         if code:
             note(
                 f"the module exited with {task['result']['exit_code'] if task['result'] else code}"
@@ -157,19 +163,28 @@ class Follower:
 
     def _output(self, task: Task, stream: Literal["stdout", "stderr"], spool: Spool) -> None:
         if task["result"] is not None and _size(task["result"], stream):
-            with contextlib.suppress(NotFound):
+            kept = spooled("the task's output", self._kept(), beside={"id": self._id})
+            with kept, contextlib.suppress(NotFound):
                 self._backend.stream(f"/api/v1/tasks/{self._id}/{stream}", spool.write)
             spool.seek(0)
+
+    def _kept(self) -> str:
+        return (
+            f"the result of task {self._id} is kept: `fog task show {self._id} --wait` prints it"
+            f" again, {self._files_kept()}"
+        )
+
+    def _not_lost(self) -> contextlib.AbstractContextManager[None]:
+        return not_lost(self._kept(), beside={"id": self._id})
 
     def _tell_of_files(self, task: Task) -> None:
         files = [] if task["result"] is None else task["result"]["files"]
         if files and not self._json:
             total = format_bytes(sum(file["size"] for file in files))
-            note(
-                f"the task left {len(files)} file{'s' if len(files) > 1 else ''} ({total}): get"
-                f" {'them' if len(files) > 1 else 'it'} with `fog task get {self._id} --output-dir"
-                " FOLDER`"
-            )
+            note(f"the task left {counted(len(files), 'file')} ({total}): {self._files_kept()}")
+
+    def _files_kept(self) -> str:
+        return f"`fog task get {self._id} --output-dir FOLDER` writes what it left"
 
     # Progress
 
@@ -190,7 +205,7 @@ class Follower:
             text += f" ({'; '.join([in_flags(task['reason']), *own])})"
         elif task["reason"].startswith("waiting: "):
             text += f" ({task['reason']})"
-        return text + f", {task['hops']} hop{'s' if task['hops'] > 1 else ''}"
+        return f"{text}, {counted(task['hops'], 'hop')}"
 
     def _show(self, text: str) -> None:
         text = one_line(text, LINE_LENGTH)

@@ -35,6 +35,7 @@ from fog_compute.cli.limits import (
     WallFlag,
     read_limits,
 )
+from fog_compute.cli.losses import not_lost
 from fog_compute.cli.output import write, write_bytes
 from fog_compute.cli.outputs import in_words, tell_unwritten, write_files
 from fog_compute.cli.progress import Bar
@@ -48,7 +49,7 @@ from fog_compute.clock import SystemClock
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import TaskKind, new_task_id
-from fog_compute.text import as_named, escape_json, one_line
+from fog_compute.text import as_named, counted, escape_json, one_line
 
 __all__ = ["map_inputs"]
 
@@ -159,21 +160,23 @@ def map_inputs(
 
 
 def _carried_out(run: Run, plan: Plan, cancel_on_interrupt: bool) -> int:
+    kept = f"the results are kept, and `fog map --resume {plan.id}` gives them again"
     try:
         run.queue()
-        code = run.follow()
+        with not_lost(kept, beside={"map": plan.id}):
+            code = run.follow()
     except KeyboardInterrupt:
         if cancel_on_interrupt:
             run.cancel()
-            said = f"interrupted; the {run.left} tasks that were not over are cancelled"
+            said = f"interrupted, and what was not over is cancelled: {counted(run.left, 'task')}"
         else:
             said = (
-                f"interrupted; the {run.left} tasks that are not over go on: `fog map --resume"
-                f" {plan.id}` goes on with their results, and with --cancel ends them"
+                f"interrupted; what is not over goes on ({counted(run.left, 'task')}): `fog map"
+                f" --resume {plan.id}` goes on with the results, and with --cancel ends them"
             )
         raise CommandError(said, INTERRUPTED, beside={"map": plan.id}) from None
     if code != OK:
-        said = f"{run.failed} of {len(plan.names)} tasks did not end well"
+        said = f"{run.failed} of {counted(len(plan.names), 'task')} did not end well"
         raise CommandError(said, code, kind="task-failed", beside={"map": plan.id})
     return code
 

@@ -31,6 +31,7 @@ from fog_compute.hosts import LOOPBACK_4, LOOPBACK_6, bind, is_loopback, loopbac
 from fog_compute.kernel import limits_of, set_limits
 from fog_compute.layout import RUNNER_DESCRIPTORS
 from fog_compute.lifetime import port_problem
+from fog_compute.text import counted
 from fog_compute.units import MIB, format_bytes
 
 __all__ = ["NEEDS", "POORER", "UnmetNeeds", "check_needs", "find_betanet", "unmet"]
@@ -269,7 +270,8 @@ def _scarce_space(settings: Settings) -> Iterator[str]:
             " is full: make room, or set FOG_HOME to another place"
         )
     if found.f_files and found.f_favail < LOW_INODES:
-        yield f"the disk below {settings.home} takes {found.f_favail} more files: delete some"
+        more = counted(found.f_favail, "more file")
+        yield f"the disk below {settings.home} takes {more}: delete some"
 
 
 def _wrong_clock(settings: Settings) -> Iterator[str]:
@@ -361,4 +363,4 @@ def _named(paths: list[Path]) -> str:
         case 1:
             return f"{first} and 1 more file"
         case _:
-            return f"{first} and {more} more files"
+            return f"{first} and {counted(more, 'more file')}"

@@ -25,6 +25,7 @@ from fog_compute.lifetime import keep_files_private
 from fog_compute.reading import read_descriptor, read_file
 from fog_compute.tasks.groups import Group
 from fog_compute.tasks.keyring import KeyringFile
+from fog_compute.text import counted
 from fog_compute.units import parse_duration
 
 __all__ = ["TokenFlag", "groups", "join_net", "read_token", "revoke", "token", "tokens"]
@@ -156,7 +157,7 @@ def revoke(
     if json:
         print_json({"revoked": over, "groups": sorted(names)})
     else:
-        others = f"; with it ended {len(over) - 1} others" if len(over) > 1 else ""
+        others = f"; with it ended {counted(len(over) - 1, 'other')}" if len(over) > 1 else ""
         write(f"{id} is revoked: new keys for {', '.join(sorted(names))}{others}\n")
     return 0
 

@@ -13,7 +13,7 @@ from fog_compute.cli.common import LINE_LENGTH, note
 from fog_compute.client.answers import OutputFile
 from fog_compute.client.folders import NotWritten, OutputFolder, Standing
 from fog_compute.errors import NotFound
-from fog_compute.text import as_named, one_line
+from fog_compute.text import as_named, counted, one_line
 
 __all__ = ["in_words", "tell_unwritten", "write_files"]
 
@@ -48,4 +48,5 @@ def tell_unwritten(unwritten: Mapping[str, str]) -> None:
     for path, why in itertools.islice(unwritten.items(), TOLD):
         note(one_line(f"not written: {as_named(path)}: {why}", LINE_LENGTH))
     if len(unwritten) > TOLD:
-        note(f"{len(unwritten) - TOLD} more files were not written")
+        more = len(unwritten) - TOLD
+        note(f"{counted(more, 'more file')} {'was' if more == 1 else 'were'} not written")

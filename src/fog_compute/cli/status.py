@@ -9,9 +9,12 @@ from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_fields, print_json
 from fog_compute.cli.local_net import net_trouble
 from fog_compute.cli.state import FogState, read_fog_state, troubles_of
+from fog_compute.cli.states import shown_state
 from fog_compute.cli.worker import lends_line
 from fog_compute.client.answers import CircuitCounts, Damaged, ExcludedNode, PathFigures, Status
-from fog_compute.layout import HomeLayout, home_from_environment
+from fog_compute.client.places import Home
+from fog_compute.layout import HomeLayout
+from fog_compute.text import counted
 
 __all__ = ["all_troubles", "damaged_lines", "excluded_line", "status"]
 
@@ -23,11 +26,13 @@ def status(*, json: JsonFlag = False) -> int:
 
     For example: `fog status`
     """
-    layout = HomeLayout(home_from_environment())
-    with Backend(layout) as backend:
+    with Backend() as backend:
         report = backend.get("/api/v1/status", Status)
-    state = read_fog_state(layout)
-    troubles = all_troubles(state, report, net_trouble(layout))
+    layout = backend.layout
+    # What runs elsewhere keeps its processes to itself.
+    here = isinstance(backend.place, Home)
+    state = read_fog_state(layout) if here else None
+    troubles = all_troubles(state, report, net_trouble(layout) if here else "")
     if json:
         told = {"home": str(layout.root), "fog": state, "troubles": troubles}
         print_json({**told, **report})
@@ -75,7 +80,8 @@ def _print(
     for worker in workers:
         level = worker["level"] or "any level"
         lines.append(("", f"{worker['name']}: {level}, {worker['state']}, {lends_line(worker)}"))
-    counts = ", ".join(f"{count} {name}" for name, count in report["tasks"].items() if count)
+    tasks = report["tasks"].items()
+    counts = ", ".join(f"{count} {shown_state(name)}" for name, count in tasks if count)
     lines.append(("tasks", counts or "none yet"))
     lines += damaged_lines(report["damaged"])
     print_fields(lines)
@@ -92,7 +98,7 @@ def damaged_lines(rows: list[Damaged]) -> list[tuple[str, str]]:
 def _circuit_lines(levels: dict[str, CircuitCounts]) -> list[tuple[str, str]]:
     texts: list[str] = []
     for level, counts in levels.items():
-        sessions = f"{counts['sessions']} session{'' if counts['sessions'] == 1 else 's'}"
+        sessions = counted(counts["sessions"], "session")
         texts.append(
             f"{level}: {counts['circuits']} of {sessions}, {counts['in_flight']} under way"
         )
@@ -105,7 +111,7 @@ def _net_lines(report: Status) -> list[tuple[str, str]]:
         return [("net", "not joined")]
     nodes = ", ".join(f"{count} {role}" for role, count in net["nodes"].items())
     total, delay = sum(net["nodes"].values()), net["mean_delay_ms"]
-    text = f"{net['name']}: {total} nodes ({nodes}), epoch {net['epoch']}"
+    text = f"{net['name']}: {counted(total, 'node')} ({nodes}), epoch {net['epoch']}"
     return [
         ("net", f"{text}, mean delay {delay:g} ms a hop"),
         *(("", _path(path)) for path in net["paths"]),
@@ -118,8 +124,7 @@ def _restart_lines(state: FogState) -> list[tuple[str, str]]:
     return _labelled(
         "restarted",
         [
-            f"{name}, {one['count']} time{'' if one['count'] == 1 else 's'}, last at {one['at']}:"
-            f" {one['why']}"
+            f"{name}, {counted(one['count'], 'time')}, last at {one['at']}: {one['why']}"
             for name, one in state.get("restarts", {}).items()
         ],
     )
@@ -133,12 +138,13 @@ def _labelled(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:
 def _path(path: PathFigures) -> str:
     took = path["round_trip_ms"]
     time = "" if took is None else f", {took} ms there and back"
-    return f"{path['hops']} hops: {path['lost']} of {path['tries']} packets lost{time}"
+    tries = counted(path["tries"], "packet")
+    return f"{counted(path['hops'], 'hop')}: {path['lost']} of {tries} lost{time}"
 
 
 def excluded_line(node: ExcludedNode) -> str:
     """Say which node a client leaves out, and why."""
     return (
-        f"left out {node['id']}: lost {node['lost']} of {node['tries']} packets, "
+        f"left out {node['id']}: lost {node['lost']} of {counted(node['tries'], 'packet')}, "
         f"{node['expected']} by chance; tried again in {round(node['seconds_left'])} s"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
@@ -24,11 +24,12 @@ from fog_compute.cli.names import task_id_of, whole_id
 from fog_compute.cli.output import write
 from fog_compute.cli.outputs import tell_unwritten, write_files
 from fog_compute.cli.patience import OutOfTime, Patience
+from fog_compute.cli.states import asked_state, shown_state
 from fog_compute.client.answers import Made, OutputFiles, Result, Task, TaskPage
 from fog_compute.client.folders import OutputFolder
 from fog_compute.errors import NotFound
 from fog_compute.tasks import TaskState
-from fog_compute.text import as_named, one_line
+from fog_compute.text import as_named, counted, one_line
 from fog_compute.units import format_bytes, format_duration, parse_duration
 
 __all__ = ["cancel", "files", "get", "ls", "show"]
@@ -72,7 +73,9 @@ def show(
 
 def ls(
     *,
-    state: Annotated[TaskState | None, Parameter(help="Only tasks in this state.")] = None,
+    state: Annotated[
+        Literal["done"] | TaskState | None, Parameter(help="Only tasks in this state.")
+    ] = None,
     limit: Annotated[
         int, Parameter(help="Tasks to list at most, up to 1000.", converter=whole)
     ] = 20,
@@ -86,7 +89,7 @@ def ls(
         raise CommandError(f"--limit {limit} is out of bounds: give 1 to {MAX_PAGE}", USAGE)
     query: dict[str, str | int | float] = {"limit": limit}
     if state is not None:
-        query["state"] = state.value
+        query["state"] = asked_state(state)
     with Backend() as backend:
         tasks = backend.get("/api/v1/tasks", TaskPage, **query)["tasks"]
     if json:
@@ -97,7 +100,7 @@ def ls(
         [
             (
                 task["id"],
-                task["state"],
+                shown_state(task["state"]),
                 task["privacy"],
                 f"{task['tries']}/{task['max_attempts']}",
                 _time(task["created_at"]),
@@ -151,13 +154,13 @@ def get(
         unwritten = write_files(backend, task_id, wanted, folder)
     written = [file["path"] for file in wanted if file["path"] not in unwritten]
     told = {"written": written, "not_written": unwritten}
-    said = f"{len(written)} of {len(wanted)} files written"
+    said = f"{len(written)} of {counted(len(wanted), 'file')} written"
     if not json:
         write(f"{said}\n")
     tell_unwritten(unwritten)
     if unwritten:
         raise CommandError(
-            f"{len(unwritten)} of {len(wanted)} files are not written",
+            f"not written: {len(unwritten)} of {counted(len(wanted), 'file')}",
             kind="not-written",
             beside=told,
         )
@@ -185,8 +188,12 @@ def cancel(task_id: TaskId, /, *, json: JsonFlag = False) -> int:
 def _print(task: Task) -> None:
     lines = [
         ("task", task["id"]),
-        ("state", task["state"] + (f": {in_flags(task['reason'])}" if task["reason"] else "")),
-        ("privacy", f"{task['privacy']}, {task['hops']} hops"),
+        (
+            "state",
+            shown_state(task["state"])
+            + (f": {in_flags(task['reason'])}" if task["reason"] else ""),
+        ),
+        ("privacy", f"{task['privacy']}, {counted(task['hops'], 'hop')}"),
         ("created", _time(task["created_at"])),
         ("lost tries", f"{task['tries']} of {task['max_attempts']}"),
     ]
@@ -195,13 +202,11 @@ def _print(task: Task) -> None:
     lines.append(("seed", task["seed"]))
     if result := task["result"]:
         stdout, stderr = format_bytes(result["stdout_bytes"]), format_bytes(result["stderr_bytes"])
-        ran = format_duration(result["wall_ms"] / 1000)
-        memory = format_bytes(result["peak_memory"])
         lines += [
             _end(result),
             ("output", f"{stdout} to standard output, {stderr} to standard error"),
             ("files", str(len(result["files"]))),
-            ("ran", f"{ran}, {result['fuel_used']} fuel, {memory} of memory"),
+            ("ran", _ran(result)),
             ("receipt", f"signed by the worker's key {result['receipt'][:KEY_DIGITS]}"),
         ]
     print_fields(lines)
@@ -212,6 +217,18 @@ def _print(task: Task) -> None:
             f"\n{one_line(state, LINE_LENGTH)}\n"
             f"  placed: {one_line(attempt['placement'], LINE_LENGTH)}\n"
         )
+
+
+def _ran(result: Result) -> str:
+    """How long it took, and what it used as far as anybody knows."""
+    parts = [format_duration(result["wall_ms"] / 1000)]
+    if compiled := result["compile_ms"]:
+        parts[0] += f" after {format_duration(compiled / 1000)} of compiling"
+    if (fuel := result["fuel_used"]) is not None:
+        parts.append(f"{fuel} fuel")
+    if (memory := result["peak_memory"]) is not None:
+        parts.append(f"{format_bytes(memory)} of memory")
+    return ", ".join(parts)
 
 
 def _end(result: Result) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from fog_compute.client.answers import Status, Worker
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import TaskKind
-from fog_compute.text import as_named, one_line
+from fog_compute.text import as_named, counted, one_line
 from fog_compute.units import format_bytes, format_duration
 
 __all__ = ["lends_line", "ls", "show"]
@@ -122,6 +122,6 @@ def _limits(worker: Worker) -> tuple[str, str, str]:
 
 def lends_line(worker: Worker) -> str:
     """What a worker lends, in a few words."""
-    slots = f"{worker['slots']} slot{'' if worker['slots'] == 1 else 's'}"
+    slots = counted(worker["slots"], "slot")
     memory = format_bytes(worker["memory_bytes"])
     return f"{slots}, {memory}, {' and '.join(worker['kinds'])}"

@@ -21,6 +21,8 @@ __all__ = [
     "Circuit",
     "CircuitCounts",
     "Client",
+    "Key",
+    "KeyPage",
     "LevelCircuits",
     "LevelDetail",
     "LevelList",
@@ -28,6 +30,7 @@ __all__ = [
     "Named",
     "Net",
     "New",
+    "NewKey",
     "Node",
     "NodeList",
     "OutputFile",
@@ -104,9 +107,10 @@ class Result(TypedDict):
     trap: str | None
     stdout_bytes: int
     stderr_bytes: int
-    fuel_used: int
+    fuel_used: int | None
     wall_ms: int
-    peak_memory: int
+    compile_ms: int
+    peak_memory: int | None
     receipt: str
     files: list[OutputFile]
 
@@ -163,6 +167,30 @@ class Worker(TypedDict):
     scratch_bytes: NotRequired[int | None]
     output_bytes: NotRequired[int | None]
     groups: list[str]
+
+
+class Key(TypedDict):
+    """An API key, without what proves it."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    used_at: str | None
+    revoked_at: str | None
+
+
+class NewKey(Key):
+    """An API key that was made just now, and the key itself."""
+
+    key: str
+
+
+class KeyPage(TypedDict):
+    """All API keys."""
+
+    keys: list[Key]
 
 
 class PathFigures(TypedDict):

@@ -103,6 +103,10 @@ class Backend:
         options = asking.made_once(body, key)
         return parse(self._send("POST", path, repeatable=bool(options), **options).content, shape)
 
+    def delete(self, path: str, shape: type[T]) -> T:
+        """DELETE what is there, and get what became of it."""
+        return parse(self._send("DELETE", path).content, shape)
+
     def read(self, path: str) -> bytes:
         """GET bytes, all of them."""
         data = bytearray()

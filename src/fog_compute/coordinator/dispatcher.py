@@ -90,8 +90,8 @@ class Dispatcher:
             clock=self._clock,
             metrics=metrics,
         )
-        self.ownership: Final = self._ownership(keys)
         self._tempo: Final = tempo
+        self.ownership: Final = self._ownership(keys)
         self._ready: Final = asyncio.Event()
         self.workers_trouble = ""
 
@@ -114,6 +114,8 @@ class Dispatcher:
             jobs.create_task(self._sweep(), name="store-sweep")
             if self.ownership is not None:
                 jobs.create_task(self.ownership.run(), name="ownership")
+            if self._store.echo is not None:
+                jobs.create_task(self._store.echo.run(self.work.hear), name="echo")
             jobs.create_task(self._review_hopeless(), name="hopeless-tasks")
             while True:
                 try:

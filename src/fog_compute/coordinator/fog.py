@@ -158,7 +158,7 @@ class FogCoordinator:
         await self._dispatcher.until_ready()
         task = await self._store.tasks.get(task_id)
         if task.state.final:
-            raise Conflict(f"task {task_id} is over: it is {task.state.value}")
+            raise Conflict(f"task {task_id} is over: {task.state.said}")
         await self._work.apply([Cancelled(task_id)])
         return await self._store.tasks.get(task_id)
 
@@ -227,7 +227,7 @@ class FogCoordinator:
         while True:
             task = await self.follow(task_id, version, self._tempo.poll_max_s)
             if task.state.final:
-                raise Conflict(f"task {task_id} is over: it is {task.state.value}")
+                raise Conflict(f"task {task_id} is over: {task.state.said}")
             record = self._work.ledger.of_task(task_id)
             if record is not None:
                 return await self._dispatcher.exchange.circuit(self._work.session(record))

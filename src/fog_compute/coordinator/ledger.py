@@ -117,16 +117,11 @@ class Ledger:
             self._leave(record)
         self._unclear.clear()
 
-    async def hear_of(self, task_ids: Collection[str]) -> None:
-        """Read again those of the tasks of which attempts are known: somebody else changed them.
-
-        Raises:
-            StoreError: the database cannot be read; they are unclear.
-        """
-        known = self._of_task.keys() & set(task_ids)
-        self._unclear |= known
-        if known:
-            await self.read_unclear(known)
+    def doubt(self, task_id: str, version: int) -> None:
+        """Another process brought a task to a version: read it again if an older one is known."""
+        record = self._of_task.get(task_id)
+        if record is not None and record.task.version < version:
+            self._unclear.add(task_id)
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """Write changes in one transaction, and follow them in memory.

@@ -28,6 +28,7 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Change, Conflict, Declined, Store
+from fog_compute.store.echo import Heard
 from fog_compute.tasks import Attempt, AttemptState, Task, TaskSpec
 
 T = TypeVar("T")
@@ -129,6 +130,14 @@ class OpenWork:
         self._tell_again(untold, now)
         if found:
             _log.info("tasks.resumed", tasks=len(found))
+        self._changed()
+
+    def hear(self, heard: Sequence[Heard]) -> None:
+        """Follow what other backends wrote: tasks that wait, and ends of tasks that are with us."""
+        for one in heard:
+            self.ledger.doubt(one.task_id, one.version)
+            if (level := one.waits) is not None:
+                self.queue.came(level)
         self._changed()
 
     def let_go(self) -> None:

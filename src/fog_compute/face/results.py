@@ -39,8 +39,8 @@ class Outcome:
         stderr: all that it wrote to standard error.
         files: what it left below ``out/``; their bytes are still with the fog.
         seconds: how long it ran at the worker.
-        fuel: instructions that it used.
-        memory: bytes of memory that it had at most.
+        fuel: instructions that it used; None where nobody knows, as of one killed at a limit.
+        memory: bytes of memory that it had at most; None likewise.
     """
 
     task_id: str
@@ -53,8 +53,8 @@ class Outcome:
     stderr: bytes = field(repr=False)
     files: tuple[OutputFile, ...]
     seconds: float
-    fuel: int
-    memory: int
+    fuel: int | None
+    memory: int | None
 
     @property
     def text(self) -> str:
@@ -154,8 +154,8 @@ async def fetch_result(backend: AsyncBackend, task: Task, name: str = "") -> Res
         stderr=await backend.whole(f"{at}/stderr") if result and result["stderr_bytes"] else b"",
         files=() if result is None else OutputFile.of_all(result["files"]),
         seconds=0.0 if result is None else result["wall_ms"] / 1000,
-        fuel=0 if result is None else result["fuel_used"],
-        memory=0 if result is None else result["peak_memory"],
+        fuel=None if result is None else result["fuel_used"],
+        memory=None if result is None else result["peak_memory"],
         _backend=backend,
     )
 

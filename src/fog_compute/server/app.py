@@ -6,21 +6,25 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 import fog_compute
-from fog_compute.server.auth import bearer, load_or_make_token
+from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.bodies import BYTES, JSON, BodyLimit
+from fog_compute.server.callers import Callers
 from fog_compute.server.details import Details
 from fog_compute.server.feed import Feed
 from fog_compute.server.gate import Gate
-from fog_compute.server.middleware import Counting, SafeHeaders
+from fog_compute.server.middleware import Counting
 from fog_compute.server.openapi import ALWAYS, FogApi, operation_id
 from fog_compute.server.problems import install_problems
+from fog_compute.server.rates import Rates
 from fog_compute.server.routers import (
     circuits,
     events,
+    keys,
+    login,
     network,
     sessions,
     system,
@@ -34,16 +38,17 @@ from fog_compute.server.stopping import Stopping
 
 __all__ = ["create_app"]
 
+SMALL_BYTES: Final = 1024
 JSON_BYTES: Final = 1024 * 1024
 BATCH_BYTES: Final = 8 * JSON_BYTES
 LISTENERS: Final = 1024
-_OPEN: Final = frozenset({"/health", "/metrics", "/openapi.json"})
 
 
 def create_app(
     services: ServiceManager,
     *,
     listeners: int = LISTENERS,
+    names: frozenset[str] = frozenset(),
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[Exception], None] = lambda _: None,
 ) -> FastAPI:
@@ -52,19 +57,24 @@ def create_app(
     Args:
         services: what the routes use; not started yet.
         listeners: how many may listen to events at a time.
+        names: under which it is asked, beside its addresses.
         on_ready: called when all services are up.
         on_failure: called with what kept them, or ``on_ready``, from it.
     """
     settings = services.settings
+    rates = Rates(settings.rate_limit, services.clock)
     feed = Feed(lambda: services.get_service("store").events, services.clock, listeners)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             try:
-                app.state.token = load_or_make_token(settings.layout.token_file)
+                token = load_or_make_token(settings.layout.token_file)
                 await stack.enter_async_context(services)
                 await stack.enter_async_context(feed.running(services.unless_stopping))
+                app.state.callers = await stack.enter_async_context(
+                    Callers(token, lambda: services.get_service("store").keys, services.clock)
+                )
                 on_ready()
             except Exception as error:
                 on_failure(error)
@@ -83,17 +93,19 @@ def create_app(
         middleware=[
             Middleware(Stopping, stopping=lambda: services.stopping),
             Middleware(Counting, metrics=services.metrics),
-            Middleware(SafeHeaders),
             Middleware(
                 Gate,
                 bound=settings.host,
-                open_paths=_OPEN,
+                names=names,
+                rates=rates,
                 bodies={
                     ("POST", "/api/v1/blobs"): BodyLimit(
                         settings.max_body_bytes, BYTES, "FOG_MAX_BODY_BYTES"
                     ),
                     ("POST", "/api/v1/tasks"): BodyLimit(JSON_BYTES, JSON),
                     ("POST", "/api/v1/tasks/batch"): BodyLimit(BATCH_BYTES, JSON),
+                    ("POST", "/api/v1/keys"): BodyLimit(SMALL_BYTES, JSON),
+                    ("POST", "/api/v1/login"): BodyLimit(SMALL_BYTES, JSON),
                 },
             ),
         ],
@@ -101,14 +113,16 @@ def create_app(
     app.state.services = services
     app.state.feed = feed
     app.state.details = Details()
+    app.state.rates = rates
     install_problems(app)
-    guarded = [Depends(bearer)]
-    app.include_router(tasks.router, prefix="/api/v1", dependencies=guarded)
-    app.include_router(events.router, prefix="/api/v1", dependencies=guarded)
-    app.include_router(network.router, prefix="/api/v1", dependencies=guarded)
-    app.include_router(sessions.router, prefix="/api/v1", dependencies=guarded)
-    app.include_router(own_services.router, prefix="/api/v1", dependencies=guarded)
-    app.include_router(circuits.router, prefix="/api/v1", dependencies=guarded)
-    app.include_router(system.router, prefix="/api/v1", dependencies=guarded)
+    app.include_router(tasks.router, prefix="/api/v1")
+    app.include_router(events.router, prefix="/api/v1")
+    app.include_router(network.router, prefix="/api/v1")
+    app.include_router(sessions.router, prefix="/api/v1")
+    app.include_router(own_services.router, prefix="/api/v1")
+    app.include_router(circuits.router, prefix="/api/v1")
+    app.include_router(system.router, prefix="/api/v1")
+    app.include_router(keys.router, prefix="/api/v1")
+    app.include_router(login.router, prefix="/api/v1")
     app.include_router(system.open_router)
     return app

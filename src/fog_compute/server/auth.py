@@ -1,25 +1,94 @@
-"""The bearer token of the HTTP interface: made once, readable by its owner only."""
+"""What proves who asks: the token of a home folder, API keys, and the cookies of logins.
+
+The token is made once and is readable by its owner only. Keys and cookies are random, and are
+shown once; what is kept of them is a hash. It needs no salt and no slow function, because nobody
+goes through 2^256 of them.
+"""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import hmac
 import os
+import re
 import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-
-from fastapi.security import HTTPBearer
-from starlette.datastructures import Headers
 
 from fog_compute.errors import ConfigError
 from fog_compute.reading import read_token
 
-__all__ = ["bearer", "is_authorised", "load_or_make_token"]
+__all__ = [
+    "NewKey",
+    "csrf_token",
+    "digest",
+    "key_id",
+    "load_or_make_token",
+    "looks_like_cookie",
+    "new_cookie",
+    "new_key",
+    "same",
+]
 
 _TOKEN_BYTES: Final = 32
-bearer: Final = HTTPBearer(auto_error=False, description="The contents of home/daemon/token.")
-"""Says in the interface's description what the gate asks for."""
+_ID_BYTES: Final = 6
+_PREFIX: Final = "fogk"
+_KEY: Final = re.compile(rf"{_PREFIX}_([0-9a-f]{{12}})_[A-Za-z0-9_-]{{43}}")
+_COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made.
+
+    Attributes:
+        id: names it in lists; no secret.
+        text: the key itself, ``fogk_ID_SECRET``; nobody can have it again.
+    """
+
+    id: str
+    text: str = field(repr=False)
+
+
+def new_key() -> NewKey:
+    """Make a key of 32 random bytes."""
+    name = secrets.token_hex(_ID_BYTES)
+    return NewKey(name, f"{_PREFIX}_{name}_{secrets.token_urlsafe(_TOKEN_BYTES)}")
+
+
+def key_id(text: str) -> str | None:
+    """Return the id of what has the form of a key."""
+    match = _KEY.fullmatch(text)
+    return None if match is None else match[1]
+
+
+def new_cookie() -> str:
+    """Make the value of a login's cookie, of 32 random bytes."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def looks_like_cookie(text: str) -> bool:
+    """Whether a text has the form of a login's cookie."""
+    return _COOKIE.fullmatch(text) is not None
+
+
+def csrf_token(cookie: str) -> str:
+    """Return what a page must send beside its cookie: whoever has no cookie cannot know it."""
+    code = hmac.digest(cookie.encode(), b"fog-compute csrf", "sha256")
+    return base64.urlsafe_b64encode(code).decode().rstrip("=")
+
+
+def digest(secret: str) -> str:
+    """Return the SHA-256 of a secret, in hex."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def same(one: str, other: str) -> bool:
+    """Compare two texts in a time that does not depend on how much of them agrees."""
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def load_or_make_token(path: Path) -> str:
@@ -35,14 +104,6 @@ def load_or_make_token(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"token file {path} cannot be written: {error.strerror}") from error
     return _load(path)
-
-
-def is_authorised(headers: Headers, token: str) -> bool:
-    """Whether a request brings the token."""
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(
-        given.strip().encode(), token.encode()
-    )
 
 
 def _make(path: Path) -> None:

@@ -6,11 +6,13 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
+from fog_compute.server.callers import Callers
 from fog_compute.server.details import Details
 from fog_compute.server.feed import Feed
+from fog_compute.server.rates import Rates
 from fog_compute.server.services import ServiceManager
 
-__all__ = ["Listening", "Services", "TaskDetails"]
+__all__ = ["Listening", "Services", "TaskDetails", "TheCallers", "TheRates"]
 
 
 async def _services(request: Request) -> ServiceManager:
@@ -28,6 +30,18 @@ async def _details(request: Request) -> Details:
     return details
 
 
+async def _callers(request: Request) -> Callers:
+    callers: Callers = request.app.state.callers
+    return callers
+
+
+async def _rates(request: Request) -> Rates:
+    rates: Rates = request.app.state.rates
+    return rates
+
+
 Services: TypeAlias = Annotated[ServiceManager, Depends(_services)]
 Listening: TypeAlias = Annotated[Feed, Depends(_feed)]
 TaskDetails: TypeAlias = Annotated[Details, Depends(_details)]
+TheCallers: TypeAlias = Annotated[Callers, Depends(_callers)]
+TheRates: TypeAlias = Annotated[Rates, Depends(_rates)]

@@ -1,28 +1,113 @@
-"""Who may ask what: the name asked for, the token, and the size of the body, before it is read."""
+"""Who may ask what: the name asked for, the key, the route, and the size of the body.
+
+All of it is decided before anything of the body is read, and for who has no key in one way: the
+answer tells nothing of what there is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
+from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fog_compute.hosts import may_ask
-from fog_compute.server.auth import is_authorised
+from fog_compute.scopes import allows
+from fog_compute.server import access
+from fog_compute.server.auth import csrf_token, same
 from fog_compute.server.bodies import NO_BODY, BodyLimit, too_large
+from fog_compute.server.callers import LOCAL, Caller, Callers
+from fog_compute.server.problem_types import FORBIDDEN, RATE_LIMITED, UNAUTHORISED
 from fog_compute.server.problems import Refused, problem
+from fog_compute.server.rates import Rates
 
-__all__ = ["Gate"]
+__all__ = [
+    "Gate",
+    "cookie_name",
+    "cookie_of",
+    "refuse_try",
+    "unauthorised",
+]
 
 _CLOSE: Final = {"connection": "close"}  # or the rest of the body would be read, and thrown away
+_ASK_FOR_KEY: Final = {"www-authenticate": "Bearer", **_CLOSE}
+_NO_KEY: Final = (
+    "this needs a key: send the token that is in daemon/token below FOG_HOME, or an API key, as a"
+    " bearer token"
+)
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def cookie_name(scheme: str) -> str:
+    """The name of a login's cookie; under TLS one that browsers take from nobody else."""
+    return "__Host-fog_session" if scheme == "https" else "fog_session"
+
+
+def unauthorised() -> Refused:
+    """The one refusal of whoever has no key, whatever was asked."""
+    return Refused(UNAUTHORISED, _NO_KEY, headers=_ASK_FOR_KEY)
+
+
+async def refuse_try(scope: Scope, rates: Rates) -> JSONResponse | None:
+    """Count a wrong key; return what is answered where too many came from its address."""
+    client = scope.get("client")
+    wait = await rates.failed(client[0] if client else "")
+    return _later("too many wrong keys came from this address", wait) if wait else None
+
+
+def cookie_of(scope: Scope) -> str | None:
+    """The cookie of a login in a request, as browsers write it."""
+    name = cookie_name(scope.get("scheme", "http"))
+    for line in Headers(scope=scope).getlist("cookie"):
+        for part in line.split(";"):
+            key, _, value = part.strip().partition("=")
+            if key == name:
+                return value
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, as far as it is read before it is judged.
+
+    Attributes:
+        route: the method, and the path as the table has it; or as it came.
+        caller: whose key or cookie came with it.
+        cookie: the cookie, if it was one that proved who asks.
+        tried: something came that was to prove it.
+    """
+
+    scope: Scope
+    headers: Headers
+    route: access.Route
+    caller: Caller | None
+    cookie: str | None
+    tried: bool
+
+    @property
+    def changes(self) -> bool:
+        """Whether it may change something."""
+        return self.route[0] not in _SAFE
+
+    @property
+    def from_elsewhere(self) -> bool:
+        """Whether a browser says that a page of another origin sent it."""
+        if self.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+            return True
+        origin = self.headers.get("origin")
+        return origin is not None and urlsplit(origin).netloc != self.headers.get("host")
 
 
 class Gate:
-    """Refuses what need not be read: foreign names, requests without the token, large bodies.
+    """Refuses what need not be read: foreign names, requests without a key, large bodies.
 
-    ``app.state.token`` of the application in the scope is the token.
+    ``app.state`` of the application in the scope has the ``callers``. Who asks is in the request's
+    state as ``caller``, None for strangers.
     """
 
     def __init__(
@@ -30,20 +115,23 @@ class Gate:
         app: ASGIApp,
         *,
         bound: str,
-        open_paths: frozenset[str],
-        bodies: Mapping[tuple[str, str], BodyLimit],
+        names: frozenset[str],
+        rates: Rates,
+        bodies: Mapping[access.Route, BodyLimit],
     ) -> None:
         """Guard ``app``.
 
         Args:
             app: what is guarded.
             bound: the host that was bound, which is asked under its own name.
-            open_paths: paths that need no token.
+            names: other names under which it is asked: those of its certificate.
+            rates: how often who may ask.
             bodies: the bound of each route that reads a body, by method and path.
         """
         self._app: Final = app
         self._bound: Final = bound
-        self._open: Final = open_paths
+        self._names: Final = names
+        self._rates: Final = rates
         self._bodies: Final = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,29 +140,30 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if not may_ask(headers.get("host", ""), self._bound):
+        if not may_ask(headers.get("host", ""), self._bound, self._names):
             # A page in a browser must not reach the interface under a name of its own.
             text = "this host name is not served here: ask for an address of this machine"
             await problem(HTTPStatus.BAD_REQUEST, text, headers=_CLOSE)(scope, receive, send)
             return
-        token: str = scope["app"].state.token
-        if scope["path"] not in self._open and not is_authorised(headers, token):
-            await problem(
-                HTTPStatus.UNAUTHORIZED,
-                "this needs the bearer token that is in daemon/token below FOG_HOME",
-                headers={"www-authenticate": "Bearer", **_CLOSE},
-            )(scope, receive, send)
-            return
-        limit = self._bodies.get((scope["method"], scope["path"]), NO_BODY)
+        callers: Callers = scope["app"].state.callers
+        caller, cookie, tried = await _who(scope, headers, callers)
+        route = (scope["method"], access.find(scope["path"]) or scope["path"])
+        asked = _Asked(scope, headers, route, caller, cookie, tried)
+        limit = self._bodies.get(route, NO_BODY)
 
-        def refusal() -> Refused:
-            route = f"{scope['method']} {scope['path']}"
-            return too_large(limit, route, headers.get("content-type", ""))
+        def over() -> Refused:
+            if caller is None:  # who learns no limit
+                return unauthorised()
+            return too_large(limit, " ".join(route), headers.get("content-type", ""))
 
+        refusal = await self._judge(asked)
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > limit.most:
-            await refusal().answer(scope, receive, send)
+        if refusal is None and length.isdigit() and int(length) > limit.most:
+            refusal = over().answer
+        if refusal is not None:
+            await refusal(scope, receive, send)
             return
+        scope.setdefault("state", {})["caller"] = caller
         seen = 0
 
         async def counted() -> Message:
@@ -82,7 +171,84 @@ class Gate:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit.most:
-                raise refusal()
+                raise over()
             return message
 
         await self._app(scope, counted, send)
+
+    async def _judge(self, asked: _Asked) -> JSONResponse | None:
+        """Say why a request is refused before its body matters, or None."""
+        caller = asked.caller
+        tried = caller is None and asked.tried
+        if tried and (refusal := await refuse_try(asked.scope, self._rates)):
+            return refusal
+        if asked.route in access.OPEN:
+            if asked.changes and asked.from_elsewhere:
+                return _forbidden("a page of another origin sent this")
+            return None
+        if caller is None:
+            return unauthorised().answer
+        if refusal := _forged(asked) or _beyond(asked.route, caller):
+            return refusal
+        if caller.id != LOCAL and (wait := await self._rates.asked(caller.id)):
+            return _later(f"the key {caller.id} may ask no more in this minute", wait)
+        return None
+
+
+async def _who(
+    scope: Scope, headers: Headers, callers: Callers
+) -> tuple[Caller | None, str | None, bool]:
+    """Return who asks, the cookie that proves it, and whether anything came that was to prove it.
+
+    Where a key came, the cookie says nothing.
+    """
+    if given := headers.get("authorization"):
+        scheme, _, key = given.partition(" ")
+        caller = await callers.by_key(key.strip()) if scheme.lower() == "bearer" else None
+        return caller, None, True
+    cookie = cookie_of(scope)
+    if cookie is None:
+        return None, None, False
+    caller = await callers.by_cookie(cookie)
+    return caller, cookie if caller else None, True
+
+
+def _forged(asked: _Asked) -> JSONResponse | None:
+    """Refuse what a page of somebody else may have sent, for browsers add the cookie."""
+    if asked.cookie is None or not asked.changes:
+        return None
+    if asked.from_elsewhere:
+        return _forbidden("a page of another origin sent this")
+    if not same(asked.headers.get(access.CSRF_HEADER, ""), csrf_token(asked.cookie)):
+        return _forbidden(
+            f"beside its cookie this needs the header {access.CSRF_HEADER}: GET {access.LOGIN}"
+            " tells its value"
+        )
+    return None
+
+
+def _beyond(route: access.Route, caller: Caller) -> JSONResponse | None:
+    """Refuse what a caller's scopes do not allow."""
+    needed = access.scope_of(route)
+    if needed is None or allows(caller.scopes, needed):
+        return None
+    method, path = route
+    if route not in access.ROUTES:  # whatever may be behind it
+        methods = access.methods_of(path)
+        status = HTTPStatus.METHOD_NOT_ALLOWED if methods else HTTPStatus.NOT_FOUND
+        allow = {"allow": ", ".join(sorted(methods)), **_CLOSE} if methods else _CLOSE
+        return problem(status, status.phrase, headers=allow)
+    held = ", ".join(sorted(caller.scopes)) or "none"
+    return _forbidden(f"{method} {path} needs the scope {needed}, and this key has {held}")
+
+
+def _forbidden(text: str) -> JSONResponse:
+    return problem(FORBIDDEN, text, headers=_CLOSE)
+
+
+def _later(text: str, seconds: int) -> JSONResponse:
+    return problem(
+        RATE_LIMITED,
+        f"{text}: try again in {seconds} s",
+        headers={"retry-after": str(seconds), **_CLOSE},
+    )

@@ -9,8 +9,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import ASGIApp
 
+from fog_compute.server.access import add_security
 from fog_compute.server.bodies import BYTES
+from fog_compute.server.middleware import SafeHeaders
 from fog_compute.server.problem_types import PROBLEMS
 from fog_compute.server.problems import MEDIA_TYPE
 
@@ -22,6 +25,8 @@ TAGS: Final = {
     "tasks": "Work for other people's machines: upload, submit, follow, fetch.",
     "events": "What happens to tasks, in one sequence of growing numbers.",
     "network": "Workers, nodes, circuits and sessions, as this backend sees them.",
+    "keys": "Who may ask, and what that allows.",
+    "login": "A key for a cookie, as browsers need it.",
     "system": "The backend itself: its services, its health, its metrics.",
 }
 ABOUT: Final = """\
@@ -63,6 +68,10 @@ class Problem(BaseModel):
 class FogApi(FastAPI):
     """The application, with a description that names each problem and each content type."""
 
+    def build_middleware_stack(self) -> ASGIApp:
+        """Give safe headers to what answers for crashes, too: it is around all other middleware."""
+        return SafeHeaders(super().build_middleware_stack())
+
     def openapi(self) -> dict[str, Any]:
         """Describe all routes; made once."""
         if not self.openapi_schema:
@@ -79,6 +88,7 @@ class FogApi(FastAPI):
                 schemas.pop(replaced, None)
             schemas["Problem"] = Problem.model_json_schema()
             made["components"]["responses"] = _shared(made["paths"])
+            add_security(made)
             self.openapi_schema = made
         return self.openapi_schema
 

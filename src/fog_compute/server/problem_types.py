@@ -22,6 +22,7 @@ from fog_compute.errors import (
     NotFound,
     NoWorker,
     PrivacyUnavailable,
+    QuotaExceeded,
     ServiceUnavailable,
     SessionError,
     StoreError,
@@ -73,7 +74,8 @@ FORBIDDEN: Final = Kind(
     "forbidden",
     HTTPStatus.FORBIDDEN,
     "The key does not allow this",
-    "The key is good and lacks the scope of the route, which the detail names.",
+    "The key is good and lacks the scope of the route, which the detail names; or a request with a"
+    " cookie came from a page of another origin, or without its `x-csrf-token`.",
 )
 NOT_FOUND: Final = Kind(
     "not-found",
@@ -192,6 +194,15 @@ CHANNEL_TIMEOUT: Final = Kind(
     "The other side may or may not have acted.",
 )
 
+QUOTA_EXCEEDED: Final = Kind(
+    "quota-exceeded",
+    HTTPStatus.INSUFFICIENT_STORAGE,
+    "There is no room for the upload",
+    "Modules, inputs and large results have as many bytes together as they may: `limit_bytes`."
+    " They go with their tasks. Nothing of the upload was kept, and the connection is closed.",
+    ("limit_bytes", "used_bytes"),
+)
+
 PROBLEMS: Final = (
     MALFORMED,
     UNAUTHORISED,
@@ -213,6 +224,7 @@ PROBLEMS: Final = (
     EXHAUSTED,
     ENDING,
     CHANNEL_TIMEOUT,
+    QUOTA_EXCEEDED,
 )
 """All kinds, by status."""
 
@@ -229,6 +241,7 @@ _OF_ERRORS: Final[tuple[tuple[type[FogError], Kind], ...]] = (
     (ServiceUnavailable, SERVICE_UNAVAILABLE),
     (ChannelTimeout, CHANNEL_TIMEOUT),
     (ChannelError, CHANNEL_ERROR),
+    (QuotaExceeded, QUOTA_EXCEEDED),
     (StoreError, STORE_ERROR),
 )
 

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from fog_compute.errors import EXHAUSTED, FogError, PrivacyUnavailable, is_exhaustion
+from fog_compute.errors import EXHAUSTED, FogError, PrivacyUnavailable, QuotaExceeded, is_exhaustion
 from fog_compute.observability import get_logger
 from fog_compute.server import problem_types
 from fog_compute.server.invalid import said_of
@@ -85,6 +85,17 @@ def install_problems(app: FastAPI) -> None:
             error.message,
             needed=privacy.needed if privacy else None,
             available=privacy.available if privacy else None,
+        )
+
+    @app.exception_handler(QuotaExceeded)
+    async def no_room(request: Request, error: QuotaExceeded) -> Response:
+        del request
+        return problem(
+            problem_types.QUOTA_EXCEEDED,
+            error.message,
+            headers={"connection": "close"},  # or the rest of the body would be read
+            limit_bytes=error.limit_bytes,
+            used_bytes=error.used_bytes,
         )
 
     @app.exception_handler(RequestValidationError)

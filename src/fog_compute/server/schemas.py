@@ -174,9 +174,12 @@ class ResultOut(_Out):
     exit_code: int | None = Field(description="Null where a fault ended it: see ``trap``.")
     stdout_bytes: int
     stderr_bytes: int
-    fuel_used: int
-    wall_ms: int
-    peak_memory: int
+    fuel_used: int | None = Field(description="Null where a limit ended it and nobody saw.")
+    wall_ms: int = Field(description="How long it ran, without what stands in ``compile_ms``.")
+    compile_ms: int = Field(
+        description="How long it was compiled before, unless it was kept; ``wall_s`` counts both."
+    )
+    peak_memory: int | None = Field(description="Bytes of linear memory; null as ``fuel_used``.")
     trap: Fault | None
     detail: str
     files: list[OutputFileOut] = Field(description="What the task left below ``out``.")
@@ -190,9 +193,10 @@ class ResultOut(_Out):
             exit_code=head.exit_code if head.trap is None else None,
             stdout_bytes=head.stdout_bytes,
             stderr_bytes=head.stderr_bytes,
-            fuel_used=head.fuel_used,
+            fuel_used=head.fuel_used if head.measured else None,
             wall_ms=head.wall_ms,
-            peak_memory=head.peak_memory,
+            compile_ms=head.compile_ms,
+            peak_memory=head.peak_memory if head.measured else None,
             trap=head.trap,
             detail=head.detail,
             files=OutputFilesOut.of(head).files,
@@ -505,11 +509,11 @@ class StatusOut(_Out):
 
 
 class HealthOut(_Out):
-    """Whether the backend can do its work."""
+    """Whether the backend can do its work; strangers learn the status alone."""
 
     status: str
-    version: str
-    services: dict[str, ServiceState]
+    version: str | None = None
+    services: dict[str, ServiceState] | None = None
 
 
 class ReadyOut(_Out):

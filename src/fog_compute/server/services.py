@@ -175,6 +175,7 @@ class ServiceManager:
             settings.database,
             blobs=settings.blobs,
             clock=self._clock,
+            blob_bytes=settings.blob_bytes,
             result_ttl_s=settings.result_ttl_s,
             home=name_of_home(settings.layout.backend_file),
         )

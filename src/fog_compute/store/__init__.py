@@ -22,6 +22,7 @@ from fog_compute.store.changes import (
 )
 from fog_compute.store.damage import Damaged, RowDamaged
 from fog_compute.store.events import Events, TaskEventRecord
+from fog_compute.store.keys import ApiKey, Keys, LiveKeys, Login
 from fog_compute.store.repositories import (
     Attempts,
     Need,
@@ -34,6 +35,7 @@ from fog_compute.store.repositories import (
 from fog_compute.store.store import Store, Swept
 
 __all__ = [
+    "ApiKey",
     "Attempts",
     "BlobStore",
     "Cancelled",
@@ -44,8 +46,11 @@ __all__ = [
     "Events",
     "Failed",
     "Held",
+    "Keys",
     "Leased",
     "LevelDelta",
+    "LiveKeys",
+    "Login",
     "Need",
     "Parked",
     "Reported",

@@ -67,6 +67,10 @@ class FolderBlobs:
         """See `BlobStore`."""
         return {name: self._size(name) for name in sorted(names)}
 
+    async def total(self) -> int:
+        """See `BlobStore`."""
+        return await _beside(self._total)
+
     async def sweep(self, keep: Collection[str], older_than_s: float) -> int:
         """See `BlobStore`."""
         return await _beside(self._sweep, frozenset(keep), older_than_s)
@@ -163,6 +167,13 @@ class FolderBlobs:
             with contextlib.suppress(OSError):  # then it keeps its date, and may go too early
                 date = path.stat().st_mtime + seconds
                 os.utime(path, (date, date))
+
+    def _total(self) -> int:
+        total = 0
+        for path in self._root.glob("??/*"):
+            with contextlib.suppress(FileNotFoundError):  # half a blob, or swept meanwhile
+                total += path.stat().st_size
+        return total
 
     def _sweep(self, keep: frozenset[str], older_than_s: float) -> int:
         deleted = 0

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from fog_compute.clock import Clock
 from fog_compute.errors import StoreUnusable
@@ -101,6 +101,11 @@ class RowBlobs:
             if name not in found:
                 raise missing(name)
         return found
+
+    async def total(self) -> int:
+        """See `BlobStore`."""
+        query = select(func.coalesce(func.sum(schema.blobs.c.size), 0))
+        return int(await self._visit(lambda one: one.execute(query).scalar_one()))
 
     async def sweep(self, keep: Collection[str], older_than_s: float) -> int:
         """See `BlobStore`."""

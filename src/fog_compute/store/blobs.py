@@ -65,6 +65,14 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def total(self) -> int:
+        """Return how many bytes all blobs have.
+
+        Raises:
+            StoreError: they cannot be looked at now.
+        """
+        ...
+
     async def sweep(self, keep: Collection[str], older_than_s: float) -> int:
         """Delete blobs that are not in ``keep`` and were last put longer ago; return how many.
 

@@ -6,6 +6,7 @@ Nothing here needs the backend, and looking changes nothing, so that it may go o
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,7 @@ def check(place: str | Path, blobs: Path | None = None) -> Checked:
 
     Args:
         place: the file, or the URL.
-        blobs: where its blobs are; by default where its backend has them.
+        blobs: the folder of its blobs; by default where its backend has them.
 
     Raises:
         NotFound: there is no database.
@@ -193,8 +194,7 @@ def _check_all(
                 _check_rows(found, connection, kind)
             for row in fetch(connection, STRANDED):
                 found.note("row", f"tasks {row['id']}", "its attempt is not there")
-            if blobs is not None:
-                _check_blobs(found, connection, blobs)
+            _check_blobs(found, connection, blobs)
         except SQLAlchemyError as err:
             # All that was found before counts: this is worst where the file itself is damaged.
             found.note("database", found.database, plain(err))
@@ -242,13 +242,39 @@ def _check_rows(found: Checked, connection: Connection, kind: _Kind) -> None:
     found.rows[kind.table.name] = seen
 
 
-def _check_blobs(found: Checked, connection: Connection, folder: Path) -> None:
-    for sha256 in named_blobs(connection):
+def _check_blobs(found: Checked, connection: Connection, folder: Path | None) -> None:
+    for sha256 in list(named_blobs(connection)):
         try:
-            found.blob_bytes += look_at_blob(folder, sha256)
+            if folder is None:
+                found.blob_bytes += _look_at_rows(connection, sha256)
+            else:
+                found.blob_bytes += look_at_blob(folder, sha256)
         except BlobFault as fault:
             found.note("blob", sha256, fault)
         found.blobs += 1
+
+
+def _look_at_rows(connection: Connection, sha256: str) -> int:
+    """Read all of a blob that is in the database itself; return its size in bytes.
+
+    Raises:
+        BlobFault: it is not there, or is damaged.
+    """
+    blobs, pieces = schema.blobs, schema.blob_pieces
+    blob = connection.execute(select(blobs.c.id).where(blobs.c.sha256 == sha256)).scalar()
+    if blob is None:
+        raise BlobFault("it is not there")
+    hashed, size, number = hashlib.sha256(), 0, 0
+    while True:
+        query = select(pieces.c.data).where(pieces.c.blob == blob, pieces.c.number == number)
+        piece = connection.execute(query).scalar()
+        if piece is None:
+            break
+        hashed.update(piece)
+        size, number = size + len(piece), number + 1
+    if hashed.hexdigest() != sha256:
+        raise BlobFault("its bytes are not what its name says")
+    return size
 
 
 def _result_of(row: RowMapping) -> object:

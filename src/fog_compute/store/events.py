@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -123,10 +124,17 @@ class Events(Reader):
         """Wake who waits for these tasks; the writer calls it after each commit."""
         if not history or not self._waiters:
             return
-        names = {None, *(task.id for task in history), *(task.batch for task in history)}
+        self.wake({None, *(task.id for task in history), *(task.batch for task in history)})
+
+    def wake(self, names: AbstractSet[str | None]) -> None:
+        """Wake who waits for tasks or batches of these ids; None wakes who waits for any."""
         for name in names & self._waiters.keys():
             for changed in self._waiters[name]:
                 changed.set()
+
+    def wake_all(self) -> None:
+        """Let everybody look."""
+        self.wake(self._waiters.keys())
 
     @contextmanager
     def wakes(self, changed: asyncio.Event) -> Iterator[None]:

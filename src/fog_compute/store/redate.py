@@ -29,6 +29,8 @@ _DATED: Final = (
     (schema.results, ("stored_at", "expires_at")),
     (schema.events, ("at",)),
     (schema.blobs, ("put_at",)),
+    (schema.api_keys, ("created_at", "expires_at", "used_at", "revoked_at")),
+    (schema.logins, ("created_at", "expires_at")),
 )
 _WRITTEN: Final = (
     schema.tasks.c.updated_at,

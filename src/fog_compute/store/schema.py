@@ -202,6 +202,30 @@ task_keys: Final = Table(
     Index("task_keys_by_task", "task_id", unique=True),
 )
 
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(12), primary_key=True),  # public; the key begins with it
+    Column("name", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),  # of the whole key, which is kept nowhere
+    Column("scopes", String(64), nullable=False),  # joined by commas
+    Column("created_at", UtcMicros, nullable=False),
+    Column("expires_at", UtcMicros),
+    Column("used_at", UtcMicros),  # lags behind: see `fog_compute.server.callers`
+    Column("revoked_at", UtcMicros),
+)
+
+logins: Final = Table(
+    "logins",
+    metadata,
+    Column("sha256", String(64), primary_key=True),  # of the cookie, which is kept nowhere
+    Column("key_id", String(12), nullable=False),
+    Column("key_sha256", String(64), nullable=False),  # a login ends with the key it came from
+    Column("created_at", UtcMicros, nullable=False),
+    Column("expires_at", UtcMicros, nullable=False),
+    Index("logins_by_key", "key_id", "created_at"),
+)
+
 level_statistics: Final = Table(
     "level_statistics",
     metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -18,6 +18,7 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
 from fog_compute.observability import get_logger
 from fog_compute.store.backends import Backends
+from fog_compute.store.bells import PostgresBell
 from fog_compute.store.blob_files import FolderBlobs
 from fog_compute.store.blob_rows import RowBlobs
 from fog_compute.store.blobs import BlobStore
@@ -27,16 +28,20 @@ from fog_compute.store.dialects import (
     NO_PLACE,
     Database,
     Engines,
+    Listening,
     Turn,
     Verdict,
     database_at,
     judge,
     take_turn,
 )
+from fog_compute.store.echo import Echo
 from fog_compute.store.events import Events
 from fog_compute.store.failures import plain
+from fog_compute.store.keys import Keys
 from fog_compute.store.migrate import migrate
 from fog_compute.store.parked import resume_parked, unpark
+from fog_compute.store.quota import BoundedBlobs
 from fog_compute.store.redate import redate
 from fog_compute.store.repositories import Attempts, Results, Statistics, Tasks
 from fog_compute.store.writer import Writer
@@ -70,8 +75,10 @@ class Store:
         results: find results.
         events: a task's history; wait for its next change.
         statistics: totals per privacy level.
+        keys: API keys, and the logins that came of them.
         damages: the rows that could not be read so far.
         backends: this process among the others that have the database open; None if there are none.
+        echo: what those others write, as it is heard here; None likewise.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class Store:
         result_ttl: timedelta,
         locks: contextlib.ExitStack,
         home: str | None,
+        listen: Callable[[str], Listening],
     ) -> None:
         """Use `Store.open`."""
         self._engines = engines
@@ -95,7 +103,7 @@ class Store:
             engines.writing,
             clock,
             result_ttl,
-            lambda history: self.events.announce(history),
+            self._announce,
             lambda: self.owner,
         )
         self.backends = None if home is None else Backends(self._writer.do, home)
@@ -112,6 +120,11 @@ class Store:
         self.results = Results(reading, self.damages, blobs)
         self.events = Events(reading, self.damages, self.tasks)
         self.statistics = Statistics(reading, self.damages)
+        self.keys = Keys(reading, self.damages, self._writer)
+        self.echo: Echo | None = None
+        if self.backends is not None:
+            bells = [PostgresBell(listen, lambda: self.owner or "", clock)]
+            self.echo = Echo(self.tasks, self.events, bells, clock)
         self._running = asyncio.create_task(self._writer.run(), name="store-writer")
 
     @classmethod
@@ -121,6 +134,7 @@ class Store:
         *,
         blobs: Path | None = None,
         clock: Clock | None = None,
+        blob_bytes: int | None = None,
         result_ttl_s: float = 7 * 86400.0,
         home: str | None = None,
     ) -> Store:
@@ -132,6 +146,7 @@ class Store:
             blobs: the folder of the blobs; by default one beside the SQLite file, and none where
                 Postgres has them in rows.
             clock: what time it is.
+            blob_bytes: how much all blobs may have before uploads are refused; None for any.
             result_ttl_s: seconds that finished tasks are kept.
             home: names what one process at a time has, where the database is shared: whoever opens
                 it so is one of its backends.
@@ -147,6 +162,8 @@ class Store:
             engines = database.engines()
             try:
                 kept = _blobs_of(database, engines, blobs, clock)
+                if blob_bytes is not None:
+                    kept = BoundedBlobs(kept, blob_bytes, clock)
                 if jump := await in_thread(_bring_up, database, engines.writing, clock):
                     await kept.redate(jump)
                     _log.warning("clock.jumped", seconds=round(jump.total_seconds()))
@@ -163,6 +180,7 @@ class Store:
                 timedelta(seconds=result_ttl_s),
                 stack.pop_all(),
                 home if database.shared else None,
+                database.listen,
             )
 
     @property
@@ -240,6 +258,11 @@ class Store:
     async def __aexit__(self, *exc: object) -> None:
         """Close."""
         await self.close()
+
+    def _announce(self, history: Sequence[Task]) -> None:
+        self.events.announce(history)
+        if self.echo is not None:
+            self.echo.wrote(history)
 
     async def _create(self, tasks: Sequence[Task], key: str | None) -> None:
         await self._writer.apply((), new=tasks, key=key)

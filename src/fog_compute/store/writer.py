@@ -36,6 +36,7 @@ from fog_compute.errors import FogError, StoreError, is_exhaustion
 from fog_compute.observability import get_logger
 from fog_compute.store import schema
 from fog_compute.store.backends import hold
+from fog_compute.store.bells import CHANNEL
 from fog_compute.store.changes import (
     Change,
     MadeUnder,
@@ -47,7 +48,15 @@ from fog_compute.store.changes import (
     new_tasks,
 )
 from fog_compute.store.damage import SET_ASIDE, Damaged, RowDamaged
-from fog_compute.store.dialects import Turn, Verdict, compare_and_set, judge, take_turn, transact
+from fog_compute.store.dialects import (
+    Turn,
+    Verdict,
+    compare_and_set,
+    judge,
+    notify,
+    take_turn,
+    transact,
+)
 from fog_compute.store.failures import plain, refusals
 from fog_compute.store.reader import fetch
 from fog_compute.store.rows import (
@@ -409,6 +418,8 @@ def _save(
         )
     if after.history:
         take_turn(connection, Turn.EVENTS)
+        if after.owner is not None:
+            notify(connection, CHANNEL, after.owner)
         connection.execute(
             insert(schema.events),
             [

@@ -75,6 +75,25 @@ class TaskState(enum.StrEnum):
         """True when no event can change this state."""
         return not TRANSITIONS[self]
 
+    @property
+    def said(self) -> str:
+        """What is so in this state, as a sentence about the task."""
+        return _SAID[self]
+
+
+_SAID: Final[Mapping[TaskState, str]] = MappingProxyType(
+    {
+        TaskState.QUEUED: "it waits for a worker",
+        TaskState.LEASED: "a worker has it",
+        TaskState.RUNNING: "it runs",
+        TaskState.REPORTED: "its result has just come",
+        TaskState.ACCEPTED: "it is done",
+        TaskState.RETRY: "it waits for another try",
+        TaskState.FAILED: "it failed",
+        TaskState.CANCELLED: "it was cancelled",
+    }
+)
+
 
 class TaskEvent(enum.StrEnum):
     """What can happen to a task."""

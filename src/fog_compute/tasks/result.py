@@ -86,6 +86,12 @@ class ResultHead(msgspec.Struct, frozen=True, array_like=True):
     stdout_bytes: Annotated[int, msgspec.Meta(ge=0, le=_INT63)]
     stderr_bytes: Annotated[int, msgspec.Meta(ge=0, le=_INT63)]
     files: Annotated[tuple[OutputFile, ...], msgspec.Meta(max_length=MAX_OUTPUT_FILES)] = ()
+    compile_ms: Annotated[int, msgspec.Meta(ge=0, le=2**40 - 1)] = 0  # before the ``wall_ms``
+
+    @property
+    def measured(self) -> bool:
+        """Whether fuel and memory are known; nobody saw them of a module that was killed."""
+        return self.trap not in _KILLED or self.fuel_used > 0
 
     @property
     def stdout_at(self) -> range:
@@ -112,6 +118,10 @@ class ResultHead(msgspec.Struct, frozen=True, array_like=True):
         return self.stdout_bytes + self.stderr_bytes + sum(file.size for file in self.files)
 
 
+_KILLED: Final = frozenset(
+    (Fault.TIMEOUT, Fault.OUT_OF_MEMORY, Fault.OUTPUT_LIMIT, Fault.SCRATCH_LIMIT)
+)
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(ResultHead)
 
@@ -137,6 +147,7 @@ class TaskResult:
         trap: Fault | None = None,
         detail: str = "",
         files: Mapping[str, bytes] = _NO_FILES,
+        compile_ms: int = 0,
     ) -> None:
         """Make the bytes of a result; ``files`` maps paths to contents."""
         self.head: Final = ResultHead(
@@ -149,6 +160,7 @@ class TaskResult:
             stdout_bytes=len(stdout),
             stderr_bytes=len(stderr),
             files=tuple(OutputFile(path, len(content)) for path, content in files.items()),
+            compile_ms=compile_ms,
         )
         head = _encoder.encode(self.head)
         length = len(head).to_bytes(LENGTH_BYTES, "big")

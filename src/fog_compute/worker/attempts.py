@@ -19,6 +19,7 @@ from fog_compute.tasks.model import (
 from fog_compute.tasks.runtimes import script_name
 from fog_compute.tasks.sealing import OVERHEAD, WrongName, open_blob
 from fog_compute.tasks.wire import limits_from_wire
+from fog_compute.units import format_bytes
 from fog_compute.worker.cache import BlobCache, BlobGone
 from fog_compute.worker.job import Job, LoadModule
 from fog_compute.worker.python import PythonRuntime, script_job
@@ -88,12 +89,13 @@ def check_order(order: Order, settings: WorkerSettings) -> Limits:
     if order.kind not in settings.kinds:
         raise InvalidTask(f"this worker does not run the kind {order.kind[:40]!r}")
     limits = limits_from_wire(order.limits)
-    if limits.memory_bytes > settings.memory_bytes:
-        raise InvalidTask(f"this worker lends at most {settings.memory_bytes} bytes of memory")
-    if limits.scratch_bytes > settings.scratch_bytes:
-        raise InvalidTask(f"this worker lends at most {settings.scratch_bytes} bytes of scratch")
-    if limits.output_bytes > settings.output_bytes:
-        raise InvalidTask(f"this worker takes at most {settings.output_bytes} bytes of output")
+    for what, wanted, most in (
+        ("memory", limits.memory_bytes, settings.memory_bytes),
+        ("scratch", limits.scratch_bytes, settings.scratch_bytes),
+        ("output", limits.output_bytes, settings.output_bytes),
+    ):
+        if wanted > most:
+            raise InvalidTask(f"this worker lends at most {format_bytes(most)} of {what}")
     if limits.wall_s > settings.wall_s:
         raise InvalidTask(f"this worker lends at most {settings.wall_s:g} s to a task")
     check_argv(order.argv)

@@ -85,6 +85,8 @@ class RunnerSlot:
         self._compiled: CompiledCache | None = None
         self._used = False  # a module has run in this runner
         self._compiling = False
+        self._compile_began: float | None = None  # of the job in hand, where it is compiled
+        self._compile_s = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -149,6 +151,7 @@ class RunnerSlot:
         """
         await self.start()
         began = time.monotonic()
+        self._compile_began, self._compile_s = None, 0.0
         try:
             if job.shared:
                 await self._unused_unless_compiled(job.module_id)
@@ -244,22 +247,28 @@ class RunnerSlot:
             await runner.send(order)
             answer = await runner.receive()
             if isinstance(answer, NeedBytes):
-                self._compiling = True
+                self._compiling, self._compile_began = True, time.monotonic()
                 await runner.send(ModuleBytes(await load()))
                 answer = await runner.receive()
             elif self._compiled is not None:
                 self._compiled.note_use(order.module_id)
             if isinstance(answer, Compiled):
                 await self._keep(order.module_id, answer.size)
-                self._compiling = False
+                self._end_compiling()
                 await runner.send(Kept())
                 answer = await runner.receive()
         finally:
-            self._compiling = False
+            self._end_compiling()
             self._used |= isinstance(order, Run)
         if isinstance(answer, Refused):
             raise RunnerLost(answer.reason)
         return answer
+
+    def _end_compiling(self) -> None:
+        self._compiling = False
+        if self._compile_began is not None:
+            self._compile_s = time.monotonic() - self._compile_began
+            self._compile_began = None
 
     async def _keep(self, module_id: str, size: int) -> None:
         if self._compiled is not None and self._code is not None:
@@ -318,10 +327,13 @@ class RunnerSlot:
             trap=trap,
             detail=detail,
             files=files,
+            compile_ms=round(self._compile_s * 1000),
         )
 
     async def _stopped(self, over: Overrun, job: Job, began: float) -> TaskResult:
         """Kill the runner for what the module did; what it wrote until then is kept."""
+        ended = time.monotonic()
+        self._end_compiling()
         await self.kill(over.fault.value)
         over = self.place.output_over(job.limits) or over
         stdout, stderr = self.place.written(job.limits)
@@ -330,10 +342,11 @@ class RunnerSlot:
             stdout=stdout,
             stderr=stderr,
             fuel_used=0,
-            wall_ms=round((time.monotonic() - began) * 1000),
+            wall_ms=max(0, round((ended - began - self._compile_s) * 1000)),
             peak_memory=0,
             trap=over.fault,
             detail=over.detail,
+            compile_ms=round(self._compile_s * 1000),
         )
 
     async def _died(self, job: Job, began: float, err: Exception) -> TaskResult:

@@ -15,7 +15,7 @@ from fog_compute.tasks.bounds import MAX_LOG_TAIL_BYTES
 from fog_compute.tasks.folder import FOLDER_DEPTH, FOLDER_ENTRIES, OUT, PAGE_BYTES
 from fog_compute.tasks.model import DETAIL_LENGTH, Limits
 from fog_compute.text import one_line
-from fog_compute.units import MIB
+from fog_compute.units import MIB, format_beyond
 from fog_compute.worker.folders import (
     Excess,
     empty_folder,
@@ -123,7 +123,9 @@ class Workplace:
             ) from err
         if free < needed:
             raise NoRoom(
-                f"the worker's disk has {free} bytes free, and a task may need {needed}: make room",
+                "the worker's disk has {1} free, and a task may need {0}: make room".format(
+                    *format_beyond(needed, free)
+                ),
                 needed,
             )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import unicodedata
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fog_compute.text import escape_json, one_line, printable
+from fog_compute.text import counted, escape_json, one_line, printable
 
 texts = st.text(st.characters(exclude_categories=()), max_size=400)
 limits = st.integers(0, 60)
@@ -58,3 +59,20 @@ def test_an_escaped_document_reads_equal(value: object) -> None:
     escaped = escape_json(json.dumps(value, ensure_ascii=False))
     assert json.loads(escaped) == value
     assert not {c for c in obeyed(escaped) if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")}
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "text"),
+    [
+        (0, ("hop",), "0 hops"),
+        (1, ("hop",), "1 hop"),
+        (2, ("hop",), "2 hops"),
+        (1, ("entry", "entries"), "1 entry"),
+        (3, ("entry", "entries"), "3 entries"),
+    ],
+)
+def test_what_is_counted_is_said_as_one_says_it(
+    number: int, words: tuple[str, ...], text: str
+) -> None:
+    """INV-WORDS-06."""
+    assert counted(number, *words) == text

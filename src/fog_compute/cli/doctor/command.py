@@ -13,7 +13,7 @@ from fog_compute.cli.output import write
 from fog_compute.client.lock import Free, HomeLock
 from fog_compute.config import Settings, load_settings
 from fog_compute.errors import ConfigError, HomeUnusable
-from fog_compute.text import one_line
+from fog_compute.text import counted, one_line
 
 __all__ = ["doctor"]
 
@@ -36,7 +36,7 @@ def doctor(*, json: JsonFlag = False) -> int:
             write("".join(f"{line}\n" for line in _lines(finding)))
     if bad:
         names = ", ".join(dict.fromkeys(bad))
-        number = f"{len(bad)} problem{'' if len(bad) == 1 else 's'}"
+        number = counted(len(bad), "problem")
         raise CommandError(f"{number}: {names}", kind="unmet-needs", beside=told)
     if json:
         print_json(told)

@@ -14,6 +14,7 @@ from fog_compute.client.answers import Status
 from fog_compute.config import Settings
 from fog_compute.errors import FogError, NotFound, NotRunning, StoreError, StoreUnusable
 from fog_compute.store.care import reach
+from fog_compute.text import counted
 
 __all__ = ["database", "running"]
 
@@ -51,5 +52,5 @@ def running(settings: Settings) -> Iterator[Finding]:
     for trouble in troubles:
         yield Finding("fog", Verdict.PROBLEM, trouble, "tasks may wait", DO_LOGS)
     if not troubles:
-        workers = len(report["workers"])
-        yield Finding("fog", Verdict.OK, f"it runs; workers that it knows: {workers}")
+        knows = counted(len(report["workers"]), "worker")
+        yield Finding("fog", Verdict.OK, f"it runs, and knows {knows}")

@@ -7,7 +7,7 @@ import os
 from http import HTTPStatus
 from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 import fog_compute
 from fog_compute.coordinator.registry import by_state
@@ -67,11 +67,14 @@ async def get_status(services: Services) -> StatusOut:
 @open_router.get(
     "/health",
     responses={503: {"model": HealthOut, "description": "A service does not run."}},
+    response_model_exclude_none=True,
 )
-async def get_health(services: Services, response: Response) -> HealthOut:
-    """Say whether all services run: 200, or 503 while one does not."""
+async def get_health(request: Request, services: Services, response: Response) -> HealthOut:
+    """Say whether all services run: 200, or 503 while one does not. Strangers learn no more."""
     if not services.healthy:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    if request.state.caller is None:
+        return HealthOut(status="ok" if services.healthy else "degraded")
     return HealthOut(
         status="ok" if services.healthy else "degraded",
         version=fog_compute.__version__,

@@ -60,6 +60,7 @@ TaskId = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The id of 
 @router.post(
     "/blobs",
     status_code=HTTPStatus.CREATED,
+    responses=answers(507),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -246,7 +247,7 @@ async def _result(services: ServiceManager, task_id: str) -> StoredResult:
     store = services.get_service("store")
     task = await store.tasks.get(task_id)
     if not task.state.final:
-        raise NotFound(f"task {task_id} has no result yet: it is {task.state.value}")
+        raise NotFound(f"task {task_id} has no result yet: {task.state.said}")
     return await store.results.get(task_id)
 
 

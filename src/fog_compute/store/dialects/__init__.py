@@ -13,8 +13,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from fog_compute.errors import StoreUnusable
-from fog_compute.store.dialects.base import NO_PLACE, Database, Engines
-from fog_compute.store.dialects.locks import Turn, need_not_last, partial_index, take_turn
+from fog_compute.store.dialects.base import NO_PLACE, Database, Engines, Listening
+from fog_compute.store.dialects.locks import Turn, need_not_last, notify, partial_index, take_turn
 from fog_compute.store.dialects.postgres import PostgresDatabase
 from fog_compute.store.dialects.sqlite import SqliteDatabase
 from fog_compute.store.dialects.transactions import transact
@@ -26,12 +26,14 @@ __all__ = [
     "ChangedMeanwhile",
     "Database",
     "Engines",
+    "Listening",
     "Turn",
     "Verdict",
     "compare_and_set",
     "database_at",
     "judge",
     "need_not_last",
+    "notify",
     "partial_index",
     "take_turn",
     "transact",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -35,6 +35,22 @@ class Engines:
         self.reading.dispose()
         self.visiting.dispose()
         self.writing.dispose()
+
+
+class Listening(Protocol):
+    """A connection on which notifications of other connections come."""
+
+    def fileno(self) -> int:
+        """The descriptor from which something can be read when there may be some."""
+        ...
+
+    def heard(self) -> Sequence[str]:
+        """What came since the last call; raises whatever the driver does if the connection died."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
 
 
 class Database(Protocol):
@@ -70,6 +86,10 @@ class Database(Protocol):
         Raises:
             StoreUnusable: its driver is not installed.
         """
+        ...
+
+    def listen(self, channel: str) -> Listening:
+        """Connect, and hear what others notify; only where it is `shared`."""
         ...
 
     @property

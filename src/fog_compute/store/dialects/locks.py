@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from sqlalchemy import ColumnElement, Connection, TextClause, text
 
-__all__ = ["PartialIndex", "Turn", "need_not_last", "partial_index", "take_turn"]
+__all__ = ["PartialIndex", "Turn", "need_not_last", "notify", "partial_index", "take_turn"]
 
 
 class Turn(enum.IntEnum):
@@ -35,6 +35,13 @@ def need_not_last(connection: Connection) -> None:
     """Let the present transaction return before it is on disk: what it says may be forgotten."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL synchronous_commit = off"))
+
+
+def notify(connection: Connection, channel: str, sender: str) -> None:
+    """Let others hear, once the transaction is committed, that ``sender`` did something."""
+    if connection.dialect.name == "postgresql":
+        said = text("SELECT pg_notify(:channel, :sender)")
+        connection.execute(said, {"channel": channel, "sender": sender})
 
 
 class PartialIndex(TypedDict):

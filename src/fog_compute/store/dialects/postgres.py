@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -17,7 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from fog_compute.errors import StoreUnusable
-from fog_compute.store.dialects.base import Engines
+from fog_compute.store.dialects.base import Engines, Listening
 from fog_compute.store.dialects.verdicts import Verdict, judge, sqlstate
 
 __all__ = ["PostgresDatabase"]
@@ -124,6 +125,10 @@ class PostgresDatabase:
         )
         return Engines(writing, visiting, reading)
 
+    def listen(self, channel: str) -> Listening:
+        """Connect, and hear what is notified on a channel."""
+        return _Listening(self._arguments, self._startup, channel)
+
     @property
     def path(self) -> None:
         """None: its server has it."""
@@ -178,6 +183,47 @@ class PostgresDatabase:
             ) from err
         event.listen(engine, "handle_error", _drop_what_died)
         return engine
+
+
+class _Listening:
+    """A connection that listens; its socket is made here, so that it can be waited for."""
+
+    __slots__ = ("_connection", "_descriptor")
+
+    def __init__(self, arguments: dict[str, object], startup: dict[str, str], channel: str) -> None:
+        # Here, because SQLite does without the driver.
+        from pg8000.native import Connection as Native  # type: ignore[import-untyped]  # it has none
+
+        given = arguments | {"startup_params": startup}
+        unix = given.pop("unix_sock", None)
+        if unix is None:
+            made = socket.create_connection((str(given["host"]), str(given["port"])), ANSWER_S)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        else:
+            made = socket.socket(socket.AF_UNIX)
+            made.settimeout(ANSWER_S)
+        try:
+            if unix is not None:
+                made.connect(str(unix))
+            self._descriptor = made.fileno()  # that of the encrypted one, too, if it becomes one
+            self._connection = Native(sock=made, **given)
+            self._connection.run(f"LISTEN {channel}")
+        except BaseException:
+            made.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def heard(self) -> Sequence[str]:
+        self._connection.run("SELECT 1")  # the driver reads no more than the answer to something
+        heard = [payload for _, _, payload in self._connection.notifications]
+        self._connection.notifications.clear()
+        return heard
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):  # it may be dead
+            self._connection.close()
 
 
 def _prepare_writer(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

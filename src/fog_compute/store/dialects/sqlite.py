@@ -17,7 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from fog_compute.errors import StoreError, StoreUnusable
 from fog_compute.layout import DATABASE_PATH_BYTES
 from fog_compute.locking import take_lock
-from fog_compute.store.dialects.base import NO_PLACE, Engines
+from fog_compute.store.dialects.base import NO_PLACE, Engines, Listening
 
 __all__ = ["SqliteDatabase"]
 
@@ -86,6 +86,10 @@ class SqliteDatabase:
         )
         event.listen(reading, "connect", _prepare_reader)
         return Engines(writing, writing, reading)
+
+    def listen(self, channel: str) -> Listening:
+        """Never: nobody else writes."""
+        raise StoreUnusable(f"nobody else writes to {self.name}: {channel} is never heard")
 
     @property
     def path(self) -> Path:

@@ -33,6 +33,7 @@ RESULT: Final[dict[str, object]] = {
     "stderr_bytes": 0,
     "fuel_used": 5,
     "wall_ms": 6,
+    "compile_ms": 0,
     "peak_memory": 65_536,
     "receipt": "",
     "files": [],
@@ -179,6 +180,9 @@ def backend(home: Path, *answers: Answer) -> Iterator[list[str]]:
             self.wfile.write(body)
 
         def do_POST(self) -> None:
+            self.do_GET()
+
+        def do_DELETE(self) -> None:
             self.do_GET()
 
         def log_message(self, *_: object) -> None:

@@ -307,7 +307,7 @@ def test_fog_that_runs_is_asked_what_is_wrong(
     monkeypatch.setattr(fog, "net_trouble", lambda _: "")
     well = {**STATUS, "services": []}
     with backend(settings.home, (200, json.dumps(well).encode())):
-        assert one(fog.running(settings)).found == "it runs; workers that it knows: 1"
+        assert one(fog.running(settings)).found == "it runs, and knows 1 worker"
     with backend(settings.home, (200, json.dumps(JOINING).encode())):
         finding = one(fog.running(settings))
     assert finding.found == "betanet is starting: joining the network"

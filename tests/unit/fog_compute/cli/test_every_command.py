@@ -161,6 +161,16 @@ def has_backup(home: Path, patch: pytest.MonkeyPatch) -> None:
     assert main.run(["db", "backup", str(home / "backup")]) == 0
 
 
+KEY: Final = {
+    "id": "0123456789ab",
+    "name": "prometheus",
+    "scopes": ["read"],
+    "created_at": "2026-01-01T00:00:00Z",
+    "expires_at": None,
+    "used_at": None,
+    "revoked_at": None,
+}
+
 CASES: Final[dict[str, Case]] = {
     "up": Case(
         words=("up", "--port", "0"),
@@ -187,6 +197,15 @@ CASES: Final[dict[str, Case]] = {
         says="complete -c fog",
         tells="script",
         fails=("completion", "cmd"),
+        code=2,
+        problem="usage",
+    ),
+    "top": Case(
+        words=("top",),
+        says="SERVICE",
+        tells="circuits",
+        answers=ok(STATUS, {"tasks": [ROW]}, {"levels": [LEVEL]}),
+        fails=("top", "--every", "100ms"),
         code=2,
         problem="usage",
     ),
@@ -235,7 +254,7 @@ CASES: Final[dict[str, Case]] = {
     "task files": Case(("task", "files", ID), "BYTES  FILE", 1, ok(FILES)),
     "task get": Case(
         words=("task", "get", ID, "--output-dir", "{home}/got", "--force"),
-        says="1 of 1 files written",
+        says="1 of 1 file written",
         tells="written",
         answers=ok(FILES, b"A"),
         fails=("task", "get", ID, "nothing"),
@@ -364,6 +383,25 @@ CASES: Final[dict[str, Case]] = {
         code=2,
         problem="usage",
         prepare=gave_token,
+    ),
+    "key create": Case(
+        words=("key", "create", "prometheus", "--scope", "read", "--expires", "never"),
+        says="fogk_",
+        tells="key",
+        answers=ok({**KEY, "key": "fogk_0123456789ab_x"}),
+        fails=("key", "create", "prometheus", "--scope", "root"),
+        code=2,
+        problem="usage",
+    ),
+    "key ls": Case(("key", "ls"), "good until revoked", 1, ok({"keys": [KEY]})),
+    "key revoke": Case(
+        words=("key", "revoke", "prometheus"),
+        says="is revoked",
+        answers=ok({"keys": [KEY]}, KEY),
+        fails=("key", "revoke", "0123"),
+        failing=ok({"keys": [KEY, {**KEY, "id": "0123ffffffff"}]}),
+        code=2,
+        problem="usage",
     ),
     "net join": Case(
         words=("net", "join"),

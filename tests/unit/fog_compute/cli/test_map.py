@@ -307,7 +307,7 @@ def test_interrupted_the_tasks_go_on_or_are_cancelled(
     assert len(fog.tasks) == 9
     if cancel:
         assert len(fog.cancelled) == 2  # seven were over
-        assert "the 2 tasks that were not over are cancelled" in said
+        assert "what was not over is cancelled: 2 tasks" in said
         return
     assert fog.cancelled == []
     found = re.search(r"fog map --resume (\w+)", said)

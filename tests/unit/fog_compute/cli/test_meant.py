@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from fog_compute.cli import failures, follow, losses
 from fog_compute.cli.common import CommandError
+from fog_compute.cli.losses import not_lost
 from fog_compute.cli.main import run
 from fog_compute.cli.names import chosen
-from tests.unit.fog_compute.cli.backends import ID, TASK, backend
+from fog_compute.descriptors import LostOutput
+from tests.unit.fog_compute.cli.backends import ID, RESULT, ROW, TASK, backend
 from tests.unit.fog_compute.modules import COMMAND
 
 Fog = Callable[..., tuple[int, str, str]]
@@ -102,6 +111,135 @@ def test_a_map_and_a_token_are_found_by_a_few_letters_too() -> None:
             chosen(name, ids, "map", "look")
     with pytest.raises(CommandError, match="no map, nor how an id of one begins or ends: look"):
         chosen("../../x", ids, "map", "look")
+
+
+class Full(io.RawIOBase):
+    """A disk that takes nothing; or a pipe whose reader has gone."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, _: object) -> int:
+        raise LostOutput(self._number, os.strerror(self._number), "standard output")
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[io.StringIO]:
+    """Have standard output take nothing; hold what is said of it."""
+    monkeypatch = pytest.MonkeyPatch()
+    for module in (losses, failures):
+        monkeypatch.setattr(module, "drop_output", lambda: None)
+    stdout, stderr = io.TextIOWrapper(io.BufferedWriter(Full(errno.ENOSPC), 1)), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    try:
+        yield stderr
+    finally:
+        monkeypatch.undo()
+    with contextlib.suppress(OSError):
+        stdout.close()
+
+
+OUT = (200, b"o" * 99)
+NO_ERR = (200, b"")
+KEPT = (
+    f"standard output: No space left on device; the result of task {ID} is kept: `fog task show"
+    f" {ID} --wait` prints it again, `fog task get {ID} --output-dir FOLDER` writes what it left"
+)
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_output_that_a_full_disk_does_not_take_is_said_to_be_kept(
+    home: Path, more: tuple[str, ...]
+) -> None:
+    """INV-WORDS-05: whose output it was, that the result is kept, and how to have it."""
+    with backend(home, BLOB, MADE, SHOWN, OUT, NO_ERR), full_disk() as full:
+        code = run(["run", "m.wasm", *more])
+
+    assert code == 1
+    assert KEPT in full.getvalue()
+
+
+def test_output_whose_reader_has_gone_is_no_news(home: Path) -> None:
+    """INV-WORDS-05."""
+    with pytest.raises(LostOutput), not_lost("it is kept"):
+        raise LostOutput(errno.EPIPE, "Broken pipe", "standard output")
+
+
+def test_output_that_the_folder_for_temporary_files_does_not_take_is_said_to_be_kept(
+    home: Path, fog: Fog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-WORDS-05."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    spool = mock.Mock(write=refuse, __enter__=lambda self: self, __exit__=lambda *_: None)
+    monkeypatch.setattr(follow, "_spool", lambda: contextlib.nullcontext(spool))
+    with backend(home, BLOB, MADE, SHOWN, OUT):
+        code, _, errors = fog("run", "m.wasm")
+
+    assert code == 1
+    assert "the task's output cannot be put into" in errors
+    assert "No space left on device (TMPDIR names another folder); the result of task" in errors
+
+
+def test_results_of_a_map_that_a_full_disk_does_not_take_can_be_had_again(home: Path) -> None:
+    """INV-WORDS-05."""
+    batch = (201, json.dumps({"batch": ID, "tasks": [ID], "warning": ""}).encode())
+    event = {"task": ID, "state": "accepted"}
+    events = (200, json.dumps({"events": [event], "next": 1}).encode())
+    Path("in.txt").write_text("x")
+    with backend(home, BLOB, BLOB, batch, events, SHOWN, OUT), full_disk() as full:
+        assert run(["map", "m.wasm", "in.txt"]) == 1
+
+    (plan,) = (home / "maps").iterdir()
+    assert (
+        "standard output: No space left on device; the results are kept, and `fog map --resume"
+        f" {plan.stem}` gives them again"
+    ) in full.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"wall_ms": 5700, "compile_ms": 2100, "fuel_used": None, "peak_memory": None},
+            "5.7 s after 2.1 s of compiling",
+        ),
+        (
+            {"wall_ms": 40, "fuel_used": 7, "peak_memory": 65536},
+            "40 ms, 7 fuel, 64.0 KiB of memory",
+        ),
+    ],
+)
+def test_a_figure_that_nobody_knows_is_not_shown(
+    home: Path, fog: Fog, change: dict[str, object], words: str
+) -> None:
+    """INV-WORDS-06: and compiling stands beside running, so that the limit adds up."""
+    task = {**TASK, "hops": 1, "result": {**RESULT, **change}}
+    with backend(home, (200, json.dumps(task).encode())):
+        shown = fog("task", "show", ID)[1].splitlines()
+
+    assert f"ran         {words}" in shown
+    assert "privacy     private, 1 hop" in shown
+    assert "state       done" in shown
+
+
+def test_tasks_that_are_done_are_listed_and_asked_for_as_done(home: Path, fog: Fog) -> None:
+    """INV-WORDS-06: JSON keeps the backend's word."""
+    page = (200, json.dumps({"tasks": [ROW]}).encode())
+    with backend(home, page, page, page) as asked:
+        table = fog("task", "ls", "--state", "done")[1]
+        as_json = fog("task", "ls", "--state", "accepted", "--json")[1]
+        fog("task", "ls", "--state", "failed")
+
+    assert table.splitlines()[1].split()[1] == "done"
+    assert json.loads(as_json)[0]["state"] == "accepted"
+    assert [one.partition("state=")[2] for one in asked] == ["accepted", "accepted", "failed"]
 
 
 def test_a_task_that_no_worker_can_take_now_ends_the_command(home: Path, fog: Fog) -> None:

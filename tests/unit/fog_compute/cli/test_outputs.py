@@ -155,4 +155,4 @@ def test_run_says_where_the_files_are_that_nobody_asked_for(tmp_path: Path) -> N
         done = fog(tmp_path, "task", "show", ID, "--wait")
 
     assert done.returncode == 0, done.stderr
-    assert f"the task left 1 file (2.9 MiB): get it with `fog task get {ID}" in done.stderr
+    assert f"the task left 1 file (2.9 MiB): `fog task get {ID}" in done.stderr

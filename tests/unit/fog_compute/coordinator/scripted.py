@@ -350,16 +350,22 @@ async def open_fog(
     keys: Keys = lambda: MEMBERS,
     circuits: PoolPolicy | None = None,
     network: MemoryNetwork | None = None,
+    database: str | None = None,
+    home: str = "",
 ) -> Fog:
-    """Make a fog without workers; nothing runs before `Fog.start`."""
+    """Make a fog without workers; nothing runs before `Fog.start`.
+
+    One with a ``home`` is a backend among others on a Postgres ``database``.
+    """
     clock = ManualClock() if clock is None else clock
     tempo = Tempo(lease_s=60, request_timeout_s=1.0) if tempo is None else tempo
     asyncio.get_running_loop().set_default_executor(AtOnce())
-    store = await Store.open(place_in(folder), clock=clock)
+    place = place_in(folder) if database is None else database
+    store = await Store.open(place, clock=clock, home=home or None)
     if network is None:
         network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication, clock=clock)
     directory = Directory()
-    channels = Channels(network)
+    channels = Channels(network, f"requester{home}")
     onion = OnionCircuitService(channels, clock=clock, policy=circuits, rng=Random(seed))
     fog = WorkerRegistry(MemberDirectory(directory, keys), clock=clock, rng=Random(seed))
     coordinator = FogCoordinator(

@@ -644,7 +644,7 @@ async def test_finished_task_cannot_be_cancelled(tmp_path: Path) -> None:
         worker.finish(OK)
         await reaches(fog, task, TaskState.ACCEPTED)
 
-        with pytest.raises(Conflict, match="it is accepted"):
+        with pytest.raises(Conflict, match="is over: it is done"):
             await fog.coordinator.cancel(task.id)
         with pytest.raises(NotFound):
             await fog.coordinator.cancel("0" * 26)

@@ -24,6 +24,7 @@ RESULT: dict[str, Any] = {
     "fuel_used": 5,
     "wall_ms": 250,
     "peak_memory": 65_536,
+    "compile_ms": 0,
     "receipt": "",
 }
 

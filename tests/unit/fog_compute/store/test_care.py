@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import delete, update
 
 from fog_compute.errors import NotFound, StoreError, StoreUnusable
-from fog_compute.store import Reported, Settled, Store, migrate
+from fog_compute.store import Reported, Settled, Store, migrate, schema
 from fog_compute.store.backups import back_up, restore
 from fog_compute.store.care import check, vacuum
 from fog_compute.store.store import ROW_BYTES
@@ -116,6 +117,26 @@ async def test_damaged_file_is_said_by_the_databases_own_words(place: Path) -> N
         file.write(os.urandom(os.fstat(file.fileno()).st_size - 8192))
 
     assert {fault.kind for fault in check(place).faults} == {"database"}
+
+
+async def test_blobs_in_the_database_are_read_as_well(postgres_url: str) -> None:
+    """INV-STORE-43."""
+    async with await Store.open(postgres_url) as store:
+        tasks = await filled(store)
+        assert check(postgres_url).faults == []
+        with store._engines.writing.begin() as connection:
+            connection.execute(
+                update(schema.blob_pieces).values(data=b"x").where(schema.blob_pieces.c.number == 0)
+            )
+            connection.execute(
+                delete(schema.blobs).where(schema.blobs.c.sha256 == tasks[0].spec.module)
+            )
+        found = check(postgres_url)
+
+    reasons = {fault.name: fault.reason for fault in found.faults}
+    assert reasons.pop(tasks[0].spec.module) == "it is not there"
+    assert set(reasons.values()) == {"its bytes are not what its name says"}
+    assert len(reasons) == 2
 
 
 @pytest.mark.parametrize(

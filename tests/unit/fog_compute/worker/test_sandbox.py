@@ -556,3 +556,17 @@ async def test_a_slot_says_whether_its_job_is_compiled_or_runs(slot: RunnerSlot)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert not compiling()
+
+
+@pytest.mark.asyncio
+async def test_compiling_stands_beside_running_once(slot: RunnerSlot) -> None:
+    """INV-WORDS-06: also of a module that a limit ends, whose fuel nobody saw."""
+    first = await run(slot, guests.TAKES_MEMORY_TO_COMPILE)
+    again = await run(slot, guests.TAKES_MEMORY_TO_COMPILE)
+    ended = await run(slot, guests.FOREVER, limits=Limits(wall_s=0.4))
+
+    assert first.head.compile_ms > 0
+    assert again.head.compile_ms == 0
+    assert first.head.measured
+    assert not ended.head.measured
+    assert ended.trap is Fault.TIMEOUT

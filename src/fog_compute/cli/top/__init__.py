@@ -1,0 +1,1 @@
+"""``fog top``: a fog as it is, again and again."""

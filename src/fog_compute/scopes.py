@@ -1,0 +1,39 @@
+"""What an API key may be allowed to do. Light to import, as commands do."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection
+from typing import Final
+
+__all__ = ["DEFAULT_SCOPES", "Scope", "allows"]
+
+
+class Scope(enum.StrEnum):
+    """One thing that a key allows; a key has one or several."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    OPERATE = "operate"
+    ADMIN = "admin"
+
+    @property
+    def allowed(self) -> str:
+        """What it allows, in one line."""
+        return _ALLOWED[self]
+
+
+_ALLOWED: Final = {
+    Scope.READ: "see tasks, results, workers, nodes, circuits, events, metrics and the status",
+    Scope.SUBMIT: "upload files, make and cancel tasks, open and close sessions",
+    Scope.OPERATE: "restart the services of the backend",
+    Scope.ADMIN: "do all of that, and make and revoke keys",
+}
+
+DEFAULT_SCOPES: Final = (Scope.READ, Scope.SUBMIT)
+"""What somebody needs who runs tasks."""
+
+
+def allows(held: Collection[Scope], needed: Scope) -> bool:
+    """Say whether these scopes allow what needs ``needed``: `Scope.ADMIN` allows everything."""
+    return needed in held or Scope.ADMIN in held

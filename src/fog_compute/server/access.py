@@ -1,0 +1,145 @@
+"""What each route needs of who asks: the one table, for the gate, the description and the tests.
+
+A route that is not in it is only for `Scope.ADMIN`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from starlette.routing import compile_path
+
+from fog_compute.scopes import Scope
+
+__all__ = [
+    "ANY_KEY",
+    "CSRF_HEADER",
+    "LOGIN",
+    "OPEN",
+    "ROUTES",
+    "Route",
+    "add_security",
+    "find",
+    "methods_of",
+    "scope_of",
+]
+
+Route = tuple[str, str]
+"""A method, and a path as it is written in the code."""
+
+LOGIN: Final = "/api/v1/login"
+CSRF_HEADER: Final = "x-csrf-token"
+
+OPEN: Final[frozenset[Route]] = frozenset({("GET", "/health"), ("POST", LOGIN)})
+"""For everybody: the verdict, and where a key is given for a cookie."""
+
+ANY_KEY: Final[frozenset[Route]] = frozenset({("GET", LOGIN), ("DELETE", LOGIN)})
+"""For every key, whatever its scopes."""
+
+ROUTES: Final[Mapping[Route, Scope]] = {
+    ("GET", "/ready"): Scope.READ,
+    ("GET", "/metrics"): Scope.READ,
+    ("GET", "/openapi.json"): Scope.READ,
+    ("HEAD", "/openapi.json"): Scope.READ,
+    ("GET", "/api/v1/status"): Scope.READ,
+    ("POST", "/api/v1/blobs"): Scope.SUBMIT,
+    ("GET", "/api/v1/tasks"): Scope.READ,
+    ("POST", "/api/v1/tasks"): Scope.SUBMIT,
+    ("POST", "/api/v1/tasks/batch"): Scope.SUBMIT,
+    ("GET", "/api/v1/tasks/named/{name}"): Scope.READ,
+    ("GET", "/api/v1/tasks/{task_id}"): Scope.READ,
+    ("POST", "/api/v1/tasks/{task_id}/cancel"): Scope.SUBMIT,
+    ("GET", "/api/v1/tasks/{task_id}/stdout"): Scope.READ,
+    ("GET", "/api/v1/tasks/{task_id}/stderr"): Scope.READ,
+    ("GET", "/api/v1/tasks/{task_id}/files"): Scope.READ,
+    ("GET", "/api/v1/tasks/{task_id}/files/{path:path}"): Scope.READ,
+    ("GET", "/api/v1/events"): Scope.READ,
+    ("GET", "/api/v1/circuits"): Scope.READ,
+    ("GET", "/api/v1/circuits/{level}"): Scope.READ,
+    ("GET", "/api/v1/sessions"): Scope.READ,
+    ("POST", "/api/v1/sessions"): Scope.SUBMIT,
+    ("GET", "/api/v1/sessions/{session_id}"): Scope.READ,
+    ("DELETE", "/api/v1/sessions/{session_id}"): Scope.SUBMIT,
+    ("GET", "/api/v1/workers"): Scope.READ,
+    ("GET", "/api/v1/workers/{name}"): Scope.READ,
+    ("GET", "/api/v1/nodes"): Scope.READ,
+    ("GET", "/api/v1/nodes/{node_id}"): Scope.READ,
+    ("GET", "/api/v1/services"): Scope.READ,
+    ("GET", "/api/v1/services/{name}"): Scope.READ,
+    ("POST", "/api/v1/services/{name}/restart"): Scope.OPERATE,
+    ("GET", "/api/v1/keys"): Scope.ADMIN,
+    ("POST", "/api/v1/keys"): Scope.ADMIN,
+    ("DELETE", "/api/v1/keys/{key_id}"): Scope.ADMIN,
+}
+
+_SCHEMES: Final[Mapping[str, Mapping[str, str]]] = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, or the contents of daemon/token in the home folder.",
+    },
+    "login": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "fog_session",
+        "description": f"What POST {LOGIN} sets; `__Host-fog_session` under TLS.",
+    },
+    "csrf": {
+        "type": "apiKey",
+        "in": "header",
+        "name": CSRF_HEADER,
+        "description": f"Beside the cookie, where a request changes something: see GET {LOGIN}.",
+    },
+}
+"""How a request says who asks, as OpenAPI has it."""
+
+_PATHS: Final = tuple({path: None for _, path in (*ROUTES, *ANY_KEY, *OPEN)})
+_PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
+    (compile_path(path)[0], path) for path in _PATHS if "{" in path
+)
+_LITERAL: Final = frozenset(path for path in _PATHS if "{" not in path)
+_METHODS: Final[Mapping[str, frozenset[str]]] = {
+    path: frozenset(method for method, known in (*ROUTES, *ANY_KEY, *OPEN) if known == path)
+    for path in _PATHS
+}
+
+
+def methods_of(path: str) -> frozenset[str]:
+    """Return the methods that a path of the table takes."""
+    return _METHODS.get(path, frozenset())
+
+
+@lru_cache(maxsize=1024)
+def find(path: str) -> str | None:
+    """Return a requested path as it is written in the table, or None."""
+    if path in _LITERAL:
+        return path
+    return next((written for pattern, written in _PATTERNS if pattern.match(path)), None)
+
+
+def scope_of(route: Route) -> Scope | None:
+    """Return the scope that a route needs, or None where any key will do."""
+    return None if route in ANY_KEY else ROUTES.get(route, Scope.ADMIN)
+
+
+def add_security(document: dict[str, Any]) -> None:
+    """Say in an OpenAPI document what each route needs: any one of its entries is enough."""
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    # A path in the document has no converters.
+    written = {re.sub(r":\w+}", "}", path): path for path in _PATHS}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            route = (method.upper(), written.get(path, path))
+            operation["security"] = [{}] if route in OPEN else _security(route)
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    scope = scope_of(route)
+    roles = [] if scope is None else [str(scope)]
+    by_cookie = {"login": roles}
+    if route[0] not in {"GET", "HEAD"}:
+        by_cookie["csrf"] = []
+    return [{"key": roles}, by_cookie]
