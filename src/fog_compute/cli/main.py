@@ -43,9 +43,14 @@ def _run(arguments: list[str]) -> int:
         arguments = [*arguments[:at], *(f"--arg={text}" for text in arguments[at + 1 :])]
     from fog_compute.cli.commands import build_app
 
-    code = build_app(arguments)(
-        arguments, exit_on_error=False, print_error=False, result_action="return_value"
-    )
+    app = build_app(arguments)
+    if arguments[:1] == ["run"] and "--input" in arguments:
+        from fog_compute.cli.arguments import inputs_apart
+
+        options = app["run"].assemble_argument_collection(parse_docstring=False)
+        flags = {name for one in options if one.token_count()[0] == 0 for name in one.names}
+        arguments = ["run", *inputs_apart(arguments[1:], flags | {"--help", "-h"})]
+    code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else OK
 
 

@@ -69,8 +69,8 @@ def run(
         Parameter(
             name="--input",
             negative=(),
-            help="Input file, folder with all that is in it, or quoted glob, as PATH or"
-            " PATH=NAME-IN-THE-SANDBOX; may be given many times.",
+            help="Input files, folders with all that is in them, or globs, each as PATH or"
+            " PATH=NAME-IN-THE-SANDBOX, until the next option; may be given many times.",
         ),
     ] = (),
     auto_input: Annotated[

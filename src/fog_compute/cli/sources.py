@@ -7,19 +7,20 @@ import os
 import select
 import stat
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from fog_compute.cli.codes import TIMED_OUT, USAGE
-from fog_compute.cli.common import CommandError
+from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.patience import OutOfTime
-from fog_compute.client.inputs import Inputs, source_of
+from fog_compute.client.inputs import Inputs, has_magic, source_of
 from fog_compute.client.sources import Source
 from fog_compute.descriptors import STDIN
 from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.reading import read_descriptor
 from fog_compute.units import format_bytes
 
-__all__ = ["add_all", "in_time", "piped_input", "standard_input"]
+__all__ = ["add_all", "in_time", "names_something", "piped_input", "standard_input"]
 
 PIPE_WAIT_S: Final = 1.0
 """How long a pipe that nobody asked for may take to bring its first byte."""
@@ -58,25 +59,44 @@ def _split(text: str) -> tuple[str, str | None]:
     return (path, name) if separator else (text, None)
 
 
+def names_something(text: str) -> bool:
+    """Whether ``--input`` would find something there, or look for it by a glob."""
+    path, _ = _split(text)
+    try:
+        return os.path.lexists(path) or has_magic(path)
+    except (OSError, ValueError):
+        return False
+
+
 # Standard input
 
 
 def standard_input(option: str) -> Source:
     """Return what ``--stdin`` names: a file, or this command's own standard input for ``-``."""
-    return source_of(option, "standard input") if option != "-" else _own_input()
+    if option != "-":
+        return source_of(option, "standard input")
+    if os.isatty(STDIN):
+        note("standard input is this terminal: Ctrl-D at the begin of a line ends it")
+    return _own_input()
 
 
 def piped_input() -> tuple[Source | None, str]:
     """Return what a pipe or a redirection brings that nobody asked for, and what to say of it.
 
-    Nobody waits for it who did not ask: of a terminal or a device nothing is taken, of a file only
-    if nobody has read from it, and of a pipe that stays silent nothing, which is said.
+    Nobody waits for it who did not ask: of a terminal nothing is taken, of a file only if nobody
+    has read from it, as a shell's loop does, and of a device or a pipe that stays silent nothing,
+    which is said.
     """
     try:
         mode = os.fstat(STDIN).st_mode
         if stat.S_ISREG(mode):
             if os.lseek(STDIN, 0, os.SEEK_CUR) or not os.fstat(STDIN).st_size:
                 return None, ""
+        elif stat.S_ISCHR(mode) and not _brings_nothing():
+            return None, (
+                "standard input is a device, and is not sent: give --stdin - to read it to its end,"
+                " or </dev/null"
+            )
         elif not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
             return None, ""
         elif not _brings_something():
@@ -91,6 +111,11 @@ def piped_input() -> tuple[Source | None, str]:
         return None, ""
     said = f"standard input ({format_bytes(source.size)}) goes with the task; </dev/null keeps it"
     return source, said
+
+
+def _brings_nothing() -> bool:
+    """Whether standard input is a terminal, or the device that has nothing."""
+    return os.isatty(STDIN) or os.fstat(STDIN).st_rdev == Path(os.devnull).stat().st_rdev
 
 
 def _brings_something() -> bool:

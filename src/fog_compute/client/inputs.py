@@ -91,7 +91,7 @@ class Inputs:
         """
         if os.path.isdir(path):  # noqa: PTH112  # it may be no text
             self._add_folder(path, _folder_name(path) if name is None else name)
-        elif _MAGIC.isdisjoint(path) or os.path.lexists(path):
+        elif not has_magic(path) or os.path.lexists(path):
             self.add(Path(path).name if name is None else name, path)
         else:
             self._add_glob(path, name)
@@ -148,6 +148,11 @@ class Inputs:
                 self.add(_joined(name, "" if below == "." else below, file), path)
         if len(self.by_name) == before:
             raise Unreadable(f"input folder {as_named(folder)} holds no file")
+
+
+def has_magic(path: str) -> bool:
+    """Whether a path may be a glob."""
+    return not _MAGIC.isdisjoint(path)
 
 
 def _folder_name(path: str) -> str:

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from unittest import mock
 import pytest
 
 from fog_compute.cli import failures, follow, losses
+from fog_compute.cli.arguments import inputs_apart
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.losses import not_lost
 from fog_compute.cli.main import run
@@ -240,6 +242,73 @@ def test_tasks_that_are_done_are_listed_and_asked_for_as_done(home: Path, fog: F
     assert table.splitlines()[1].split()[1] == "done"
     assert json.loads(as_json)[0]["state"] == "accepted"
     assert [one.partition("state=")[2] for one in asked] == ["accepted", "accepted", "failed"]
+
+
+FLAGS = frozenset({"--json", "--force", "--help"})
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("m --input a b c", "m --input a --input b --input c"),
+        ("m x --input a b --stdin - y", "m x --input a --input b --stdin - y"),
+        ("m --input a b=in/b d/* --json x", "m --input a --input b=in/b --input d/* --json x"),
+        ("m --input a b -- -n 3 --input c d", "m --input a --input b -- -n 3 --input c d"),
+        ("m --input a --input b c", "m --input a --input b --input c"),
+        ("--input a m", "--input a m"),
+        ("--memory 1 m --input a b", "--memory 1 m --input a --input b"),
+        ("--json m --input a b", "--json m --input a --input b"),
+        (
+            "--memory=1 --json --input a m --input b c",
+            "--memory=1 --json --input a m --input b --input c",
+        ),
+        ("m --input=a x", "m --input=a x"),
+        ("m --input", "m --input"),
+        ("m --input none", "m --input none"),
+        ("m --env --input a b", "m --env --input a b"),
+        ("", ""),
+    ],
+)
+def test_files_in_a_row_behind_input_are_all_inputs(home: Path, given: str, meant: str) -> None:
+    """INV-WORDS-02: as a shell makes them of an unquoted glob."""
+    for name in "abcm":
+        Path(name).touch()
+
+    assert inputs_apart(given.split(), FLAGS) == meant.split()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("m --input a 5", "5 stands behind --input and is no file: arguments of the module stand"),
+        ("m --input a b none", "none stands behind --input and is no file"),
+        ("--input a b m", "which of a b m is the module? Give it before --input: `fog run MODULE"),
+    ],
+)
+def test_what_may_be_meant_otherwise_behind_input_is_asked_about(
+    home: Path, given: str, words: str
+) -> None:
+    """INV-WORDS-02."""
+    for name in "abm":
+        Path(name).touch()
+
+    with pytest.raises(CommandError, match=re.escape(words)):
+        inputs_apart(given.split(), FLAGS)
+
+
+def test_run_sends_every_file_that_a_shell_made_of_a_glob(home: Path, fog: Fog) -> None:
+    """INV-WORDS-02: and none of them is an argument."""
+    for name in ("a.csv", "b.csv"):
+        Path(name).write_text(name)
+    answers = [BLOB] * 3
+    with backend(home, *answers, MADE) as asked:
+        done = fog("run", "m.wasm", "--detach", "--input", "a.csv", "b.csv")
+    refused = fog("run", "m.wasm", "--input", "a.csv", "b.cvs")
+
+    assert done == (0, f"{ID}\n", "")
+    assert len(asked) == 4
+    assert refused[0] == 2
+    assert "b.cvs stands behind --input and is no file" in refused[2]
 
 
 def test_a_task_that_no_worker_can_take_now_ends_the_command(home: Path, fog: Fog) -> None:

@@ -122,6 +122,33 @@ def standard_input(descriptor: int) -> Iterator[None]:
         os.close(before)
 
 
+@pytest.mark.parametrize(
+    ("path", "skip", "words"),
+    [
+        ("/dev/null", 0, ""),
+        ("/dev/zero", 0, "is a device, and is not sent: give --stdin - to read it to its end"),
+        ("file", 0, "goes with the task"),
+        ("file", 2, ""),
+    ],
+)
+def test_standard_input_that_is_left_is_said_to_be_left(
+    tmp_path: Path, path: str, skip: int, words: str
+) -> None:
+    """INV-WORDS-02."""
+    (tmp_path / "file").write_text("text")
+    descriptor = os.open(tmp_path / path, os.O_RDONLY)
+    if skip:
+        os.lseek(descriptor, skip, os.SEEK_SET)
+    try:
+        with standard_input(descriptor):
+            source, said = piped_input()
+    finally:
+        os.close(descriptor)
+    assert (source is not None) is ("goes with" in said)
+    assert words in said
+    assert bool(said) is bool(words)
+
+
 def taken(source: Source | None) -> bytes | None:
     return None if source is None else b"".join(source.pieces())
 
