@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import wasmtime
 
 from fog_compute.levels import PrivacyLevel
 from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog, until
+from tests.integration.pages import blocks, commands, run_commands, run_python
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -359,3 +361,57 @@ def test_taken_port_is_named(tmp_path: Path) -> None:
 
     assert done.returncode == 1
     assert f"port {port} on 127.0.0.1 is taken" in only_line(done.stderr)
+
+
+# The Python face, its examples and the pages, on the same fog
+
+
+@pytest.fixture
+def place(fog: RunningFog, tmp_path: Path) -> Path:
+    """A folder with the examples, in which a page's lines can be run."""
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", ["python-api.md", "integrate.md"])
+def test_python_of_a_guide_runs_as_it_stands(fog: RunningFog, place: Path, page: str) -> None:
+    done = run_python(EXAMPLES.parent / "docs" / "guides" / page, place, fog.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_notebook_runs_as_it_stands(fog: RunningFog) -> None:
+    notebook = EXAMPLES / "notebook" / "fog.ipynb"
+    done = run_python(notebook, notebook.parent, fog.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "42 whole years" in done.stdout
+    assert "ZeroDivisionError" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["quickstart.md", "integrate.md"])
+def test_commands_of_a_guide_run_as_they_stand(fog: RunningFog, place: Path, name: str) -> None:
+    page = EXAMPLES.parent / "docs" / "guides" / name
+    apart = ("make ", "cd ", ". ", "export ", "fog up", "fog down")  # this fog is here already
+    lines = [line for line in commands(page) if not line.startswith(apart)]
+    assert len(lines) > 5
+    (place / "job.py").write_text(blocks(page, "python")[0])
+    done = run_commands(lines, place, fog.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_examples_of_maps_put_their_results_together(fog: RunningFog, tmp_path: Path) -> None:
+    lines = (
+        f"python {EXAMPLES}/wordcount/parts.py {TEXT} 3",
+        f"python {EXAMPLES}/tiles/picture.py p.png",
+        f"python {EXAMPLES}/tiles/tile.py 5 4 64 >tile",  # at home
+    )
+    done = run_commands(lines, tmp_path, fog.environment)
+    assert done.returncode == 0, done.stderr
+    counted = [line.split() for line in expected_count(5).splitlines()[:5]]
+    assert [line.split() for line in done.stdout.splitlines()] == counted
+    assert "16 of 16 tiles" in done.stderr
+    picture = (tmp_path / "p.png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    rows = zlib.decompress(picture[41:-16])
+    line = 1 + 4 * 64 * 3
+    tile = [rows[y * line + 1 + 64 * 3 :][: 64 * 3] for y in range(64, 128)]
+    assert b"".join(tile) == (tmp_path / "tile").read_bytes()

@@ -193,7 +193,7 @@ def _body(options: TaskOptions, kind: TaskKind) -> dict[str, Any]:
         "privacy": (_read(PrivacyLevel, "privacy", options.get("privacy")) or _DEFAULT).value,
         "group": options.get("group", ""),
         "max_attempts": options.get("attempts", 3),
-        "wait_for_worker": options.get("wait_for_worker", False),
+        **({"wait_for_worker": True} if options.get("wait_for_worker") else {}),
         "strategy": None if strategy is None else strategy.value,
     }
 
