@@ -12,12 +12,17 @@ from typing import Final
 
 import pytest
 
-BETANET: Final = Path(sys.executable).with_name("betanet")
+SCRIPTS: Final = Path(sys.executable).parent
 FOLDER: Final = Path(__file__).parents[2] / "packaging" / "systemd"
-UNITS: Final = ("betanet-authority.service", "betanet-node.service")
-MOST_EXPOSED: Final = 3.0
+PROGRAMS: Final = {
+    "betanet-authority.service": "/usr/local/bin/betanet",
+    "betanet-node.service": "/usr/local/bin/betanet",
+    "fog.service": "/opt/fog/bin/fog",
+}
+MOST_EXPOSED: Final = {"fog.service": 4.1}  # its runners build walls of their own
+EXPOSED: Final = 3.0
 
-pytestmark = pytest.mark.parametrize("unit", UNITS)
+pytestmark = pytest.mark.parametrize("unit", PROGRAMS)
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -29,7 +34,9 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_unit_is_one(unit: str, tmp_path: Path) -> None:
-    placed = (FOLDER / unit).read_text().replace("/usr/local/bin/betanet", str(BETANET))
+    program = PROGRAMS[unit]
+    here = str(SCRIPTS / Path(program).name)
+    placed = (FOLDER / unit).read_text().replace(program, here)
     (tmp_path / unit).write_text(placed)
     verified = analyze("verify", tmp_path / unit)
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
@@ -39,13 +46,18 @@ def test_a_unit_exposes_little(unit: str) -> None:
     judged = analyze("security", "--offline=true", FOLDER / unit)
     level = re.search(r"exposure level for \S+: ([0-9.]+)", judged.stdout)
     assert level is not None, judged
-    assert float(level[1]) < MOST_EXPOSED
+    assert float(level[1]) < MOST_EXPOSED.get(unit, EXPOSED)
 
 
 def test_a_unit_starts_a_command_that_there_is(unit: str) -> None:
-    text = (FOLDER / unit).read_text()
-    (command,) = re.findall(r"^ExecStart=/usr/local/bin/betanet (.*)$", text, re.MULTILINE)
-    (options,) = re.findall(r"^# \S+\s+OPTIONS=(.*)$", text, re.MULTILINE)
-    words = shlex.split(command.replace("$OPTIONS", options))
-    asked = subprocess.run([BETANET, *words, "--help"], capture_output=True, check=False, text=True)
+    text, program = (FOLDER / unit).read_text(), PROGRAMS[unit]
+    (command,) = re.findall(rf"^ExecStart={program} (.*)$", text, re.MULTILINE)
+    options = re.findall(r"^# \S+\s+OPTIONS=(.*)$", text, re.MULTILINE)
+    words = shlex.split(command.replace("$OPTIONS", *options) if options else command)
+    asked = subprocess.run(
+        [SCRIPTS / Path(program).name, *words, "--help"],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
     assert (asked.returncode, asked.stderr) == (0, "")
