@@ -41,8 +41,8 @@ Name: TypeAlias = Literal[
 NEEDS: Final[Mapping[Name, tuple[Name, ...]]] = {
     "store": (),
     "betanet": (),
-    "onion_circuit": ("betanet",),
-    "sessions": ("onion_circuit",),
+    "onion_circuit": ("store", "betanet"),
+    "sessions": ("store", "onion_circuit"),
     "workers": ("betanet",),
     "fog_coordinator": ("store", "onion_circuit", "workers"),
     "fog_onion_coordinator": ("fog_coordinator",),

@@ -36,6 +36,7 @@ from fog_compute.vpn.betanet import BetanetService
 from fog_compute.vpn.network import NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
 from fog_compute.vpn.sessions import SessionManager
+from fog_compute.vpn.totals import TotalsKeeper
 
 __all__ = ["ServiceManager", "get_service"]
 
@@ -195,11 +196,19 @@ class ServiceManager:
 
     async def _start_onion_circuit(self, stack: AsyncExitStack) -> OnionCircuitService:
         onion = OnionCircuitService(self._held("betanet"), clock=self._clock)
+        totals = TotalsKeeper(onion, self._held("store").circuit_totals, self._clock)
+        await totals.restore()
+        stack.push_async_callback(totals.keep)
+        self._background(stack, totals.run(), "onion_circuit")
         self._background(stack, onion.run(), "onion_circuit")
         return onion
 
     async def _start_sessions(self, stack: AsyncExitStack) -> SessionManager:
-        sessions = SessionManager(self._held("onion_circuit"), clock=self._clock)
+        sessions = SessionManager(
+            self._held("onion_circuit"), clock=self._clock, book=self._held("store").sessions
+        )
+        await sessions.restore()
+        stack.push_async_callback(sessions.settle)
         self._background(stack, sessions.run(), "sessions")
         return sessions
 

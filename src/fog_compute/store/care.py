@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fog_compute.errors import NotFound, StoreUnusable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import schema
+from fog_compute.store.circuits import session_of
 from fog_compute.store.damage import Damaged, RowDamaged
 from fog_compute.store.dialects import Database, database_at
 from fog_compute.store.events import event_of
@@ -297,4 +298,5 @@ _KINDS: Final = (
     _Kind(schema.results, "handle", _result_of),
     _Kind(schema.events, "seq", event_of),
     _Kind(schema.level_statistics, "level", _statistics_of),
+    _Kind(schema.sessions, "id", session_of),
 )

@@ -31,6 +31,7 @@ _DATED: Final = (
     (schema.blobs, ("put_at",)),
     (schema.api_keys, ("created_at", "expires_at", "used_at", "revoked_at")),
     (schema.logins, ("created_at", "expires_at")),
+    (schema.sessions, ("opened_at", "used_at")),
 )
 _WRITTEN: Final = (
     schema.tasks.c.updated_at,

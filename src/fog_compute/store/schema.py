@@ -1,7 +1,8 @@
 """The tables, as the newest migration leaves them.
 
-No table holds or joins a requester, a session, a circuit or a message.  ``attempts.worker`` is the
-daemon's own choice of worker and goes with the task when its time to live ends.
+No table holds or joins a requester, a circuit or a message, and nothing leads from a session to
+anything else.  ``attempts.worker`` is the daemon's own choice of worker and goes with the task when
+its time to live ends.
 """
 
 from __future__ import annotations
@@ -246,6 +247,34 @@ backends: Final = Table(
     Column("home", String(32), nullable=False),  # random, kept in its home folder
     Column("beat", BigInteger, nullable=False),  # counted up as long as it lives
     Index("backends_by_home", "home", unique=True),
+)
+
+circuit_statistics: Final = Table(
+    "circuit_statistics",
+    metadata,
+    Column("level", String(16), primary_key=True),
+    Column("circuits", BigInteger, nullable=False),
+    Column("rotations", BigInteger, nullable=False),
+    Column("bytes_sent", BigInteger, nullable=False),
+    Column("bytes_received", BigInteger, nullable=False),
+    Column("packets_sent", BigInteger, nullable=False),
+    Column("surbs_sent", BigInteger, nullable=False),
+)
+
+sessions: Final = Table(  # that use circuits of their own
+    "sessions",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("home", String(32), nullable=False),  # of the backend that has it
+    Column("digest", LargeBinary, nullable=False),  # of its token
+    Column("level", String(16), nullable=False),
+    Column("apart", Boolean, nullable=False),
+    Column("opened_at", UtcMicros, nullable=False),
+    Column("used_at", UtcMicros, nullable=False),  # to the minute
+    Column("quota_bytes", BigInteger),
+    Column("bytes_sent", BigInteger, nullable=False),
+    Column("bytes_received", BigInteger, nullable=False),
+    Index("sessions_by_home", "home"),
 )
 
 last_run: Final = Table(

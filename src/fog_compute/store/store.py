@@ -23,6 +23,7 @@ from fog_compute.store.blob_files import FolderBlobs
 from fog_compute.store.blob_rows import RowBlobs
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import Change, Reported, Written
+from fog_compute.store.circuits import CircuitTotals, Sessions
 from fog_compute.store.damage import Damaged, Damages
 from fog_compute.store.dialects import (
     NO_PLACE,
@@ -75,6 +76,8 @@ class Store:
         results: find results.
         events: a task's history; wait for its next change.
         statistics: totals per privacy level.
+        sessions: sessions of circuits, for the next run.
+        circuit_totals: what the circuits of each level did in all runs.
         keys: API keys, and the logins that came of them.
         damages: the rows that could not be read so far.
         backends: this process among the others that have the database open; None if there are none.
@@ -121,6 +124,8 @@ class Store:
         self.events = Events(reading, self.damages, self.tasks)
         self.statistics = Statistics(reading, self.damages)
         self.keys = Keys(reading, self.damages, self._writer)
+        self.sessions = Sessions(reading, self.damages, self._writer, home or "")
+        self.circuit_totals = CircuitTotals(reading, self.damages, self._writer)
         self.echo: Echo | None = None
         if self.backends is not None:
             bells = [PostgresBell(listen, lambda: self.owner or "", clock)]

@@ -68,7 +68,7 @@ class ChannelSource(Protocol):
 
 @dataclass(slots=True)
 class PoolTotals:
-    """What all circuits of a level did since the start, those that are closed included.
+    """What all circuits of a level did, those that are closed included, and those of earlier runs.
 
     Attributes:
         circuits: circuits that were made.
@@ -85,6 +85,12 @@ class PoolTotals:
     bytes_received: int = 0
     packets_sent: int = 0
     surbs_sent: int = 0
+
+    def count(self, more: PoolTotals, sign: int = 1) -> None:
+        """Add what another has, or take it away."""
+        for part in dataclasses.fields(PoolTotals):
+            value = getattr(self, part.name) + sign * getattr(more, part.name)
+            setattr(self, part.name, value)
 
     def add(self, circuit: Circuit) -> None:
         """Count in what a circuit did."""
@@ -168,11 +174,15 @@ class CircuitPool:
         return len(self._sessions)
 
     def totals(self) -> PoolTotals:
-        """What all circuits did since the start."""
+        """What all circuits did, in this run and those before it that were restored."""
         totals = dataclasses.replace(self._totals)
         for circuit in self._circuits.values():
             totals.add(circuit)
         return totals
+
+    def restore(self, totals: PoolTotals) -> None:
+        """Count on from what earlier runs did."""
+        self._totals.count(totals)
 
     def get_circuit(self, circuit_id: str) -> Circuit:
         """The circuit with this id, or the one that took its place.

@@ -1,31 +1,52 @@
 """Sessions: who shows a token uses one level for a while, by circuits that nobody else has.
 
-A session lives in memory only. What it may send is bounded by its quota, how many there are by the
-manager, and for how long by two times: since it was last used, and since it was opened.
+What a session may send is bounded by its quota, how many there are by the manager, and for how long
+by two times: since it was last used, and since it was opened. A book keeps sessions over a restart:
+token, times and account go on, and circuits are new, as after any other while.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol, TypeVar
 
 from fog_compute.clock import Clock, SystemClock
-from fog_compute.errors import ServiceUnavailable, SessionError
+from fog_compute.errors import FogError, ServiceUnavailable, SessionError
 from fog_compute.levels import PrivacyLevel
+from fog_compute.observability import get_logger
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES
 from fog_compute.vpn.circuits import Circuit, Cost
 from fog_compute.vpn.onion import OnionCircuitService
 
-__all__ = ["SessionManager", "SessionPolicy", "SessionStatus", "giving_way", "over"]
+__all__ = [
+    "SessionBook",
+    "SessionManager",
+    "SessionPolicy",
+    "SessionRecord",
+    "SessionStatus",
+    "giving_way",
+    "over",
+]
 
 T = TypeVar("T")
 
+_log = get_logger("fog_compute.vpn")
+
 SWEEP_S: Final = 5.0
+
+AHEAD_BYTES: Final = 1 << 20
+"""How much of a quota is written down as used before it is, so that not each message is written."""
+
+GRAIN: Final = timedelta(minutes=1)
+"""How exactly a book knows when a session was used: no better than its time of idleness needs."""
+
 NOT_GOOD: Final = "the session's token is unknown or has expired: open a session"
 """Says the same whether a session ever was."""
 
@@ -76,6 +97,61 @@ class SessionStatus:
     quota_bytes: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session as a book keeps it: nothing by which it could be used, or that it did.
+
+    Attributes:
+        id: the part of its token that is shown.
+        digest: the SHA-256 of the part that is not.
+        level: its privacy level.
+        apart: whether it has a client of its own.
+        opened_at: when.
+        used_at: about when it was used last.
+        quota_bytes: how much it may send and receive together; None if nobody set a bound.
+        bytes_sent: what it sent; with a quota, what it may have sent at most.
+        bytes_received: bytes of answers.
+    """
+
+    id: str
+    digest: bytes = field(repr=False)
+    level: PrivacyLevel
+    apart: bool
+    opened_at: datetime
+    used_at: datetime
+    quota_bytes: int | None
+    bytes_sent: int
+    bytes_received: int
+
+
+class SessionBook(Protocol):
+    """Keeps sessions for the next run."""
+
+    async def load(self) -> Sequence[SessionRecord]:
+        """All that are kept.
+
+        Raises:
+            FogError: they cannot be read now.
+        """
+        ...
+
+    async def keep(self, records: Sequence[SessionRecord]) -> None:
+        """Keep sessions as they are now; on disk when this returns.
+
+        Raises:
+            FogError: they cannot be written now.
+        """
+        ...
+
+    async def forget(self, ids: Collection[str]) -> None:
+        """Keep these sessions no longer.
+
+        Raises:
+            FogError: that cannot be written now.
+        """
+        ...
+
+
 def over(session: SessionStatus, policy: SessionPolicy) -> bool:
     """Whether a session has ended by its times; one with messages under way is not idle."""
     idle = not session.in_flight and session.idle_s >= policy.idle_s
@@ -97,6 +173,9 @@ class _Session:
         digest: the SHA-256 of the part that is not.
         circuits: what the pool knows it by, which is told nobody.
         reserved: bytes that answers under way may bring.
+        charged: bytes of the quota that the book has as used.
+        joined: whether it has circuits; one of the run before gets them when it is used.
+        joining: held while it gets them.
     """
 
     id: str
@@ -111,6 +190,9 @@ class _Session:
     bytes_received: int = 0
     in_flight: int = 0
     reserved: int = 0
+    charged: int = 0
+    joined: bool = True
+    joining: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def status(self, now: float) -> SessionStatus:
         return SessionStatus(
@@ -136,7 +218,7 @@ class _Session:
 class SessionManager:
     """Opens, authenticates, counts and ends sessions over one onion circuit service."""
 
-    __slots__ = ("_clock", "_onion", "_policy", "_sessions")
+    __slots__ = ("_book", "_clock", "_gone", "_kept", "_onion", "_policy", "_sessions")
 
     def __init__(
         self,
@@ -144,11 +226,17 @@ class SessionManager:
         *,
         policy: SessionPolicy | None = None,
         clock: Clock | None = None,
+        book: SessionBook | None = None,
     ) -> None:
+        """Know no session yet; see :meth:`restore`. Without a ``book`` none survives a restart."""
         self._onion: Final = onion
         self._policy: Final = SessionPolicy() if policy is None else policy
         self._clock: Final = SystemClock() if clock is None else clock
         self._sessions: Final[dict[str, _Session]] = {}
+        self._book: Final = book
+        self._kept: Final[dict[str, SessionRecord]] = {}
+        self._gone: Final[set[str]] = set()
+        """Sessions that ended, and that the book may still have."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -190,6 +278,7 @@ class SessionManager:
         except BaseException:
             del self._sessions[session.id]
             raise
+        await self._keep_all()
         return f"{session.id}.{secret}"
 
     async def change_level(self, token: str, level: PrivacyLevel) -> str:
@@ -280,11 +369,49 @@ class SessionManager:
         return tuple(session.status(now) for session in self._sessions.values())
 
     async def sweep(self) -> None:
-        """End what is over by its times."""
+        """End what is over by its times, and keep what changed."""
         for status in self.sessions():
             session = self._sessions.get(status.id)
             if session is not None and over(status, self._policy):
                 await self._end(session)
+        await self._keep_all()
+
+    async def restore(self) -> None:
+        """Take over the sessions of the run before, as far as their times are not over.
+
+        Raises:
+            FogError: the book cannot be read now.
+        """
+        if self._book is None:
+            return
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for record in await self._book.load():
+            session = _Session(
+                id=record.id,
+                digest=record.digest,
+                circuits=secrets.token_hex(16),
+                level=record.level,
+                apart=record.apart,
+                opened_at=monotonic - max(timedelta(), now - record.opened_at).total_seconds(),
+                used_at=monotonic - max(timedelta(), now - record.used_at).total_seconds(),
+                quota_bytes=record.quota_bytes,
+                bytes_sent=record.bytes_sent,
+                bytes_received=record.bytes_received,
+                charged=record.bytes_sent + record.bytes_received,
+                joined=False,
+            )
+            if over(session.status(monotonic), self._policy):
+                self._gone.add(record.id)
+            else:
+                self._sessions[record.id] = session
+                self._kept[record.id] = record
+        await self._keep_all()
+
+    async def settle(self) -> None:
+        """Keep exact accounts: nothing is sent any more."""
+        for session in self._sessions.values():
+            session.charged = 0
+        await self._keep_all()
 
     async def run(self) -> None:
         """Sweep again and again; never ends."""
@@ -321,10 +448,82 @@ class SessionManager:
         session.reserved += expected
         try:
             with self._in_use(session):
+                await self._ready(session, size)
                 pool = self._onion.circuit_pools[session.level]
                 return await pool.carry(session.circuits, cost, work)
         finally:
             session.reserved -= expected
+
+    async def _ready(self, session: _Session, size: int) -> None:
+        """See to it that a session has circuits, and that its book knows what it may use."""
+        try:
+            async with session.joining:
+                if not session.joined:
+                    await self._onion.circuit_pools[session.level].join(
+                        session.circuits, circuits=self._policy.circuits, apart=session.apart
+                    )
+                    session.joined = True
+            await self._charge(session)
+        except BaseException:
+            session.bytes_sent -= size  # nothing was sent
+            raise
+        if self._sessions.get(session.id) is not session:
+            raise SessionError(NOT_GOOD)  # it ended meanwhile
+
+    async def _charge(self, session: _Session) -> None:
+        """Have written down what a session may use of its quota, before it does.
+
+        Raises:
+            FogError: it cannot be written now.
+        """
+        quota, left = session.quota_bytes, session.left
+        if self._book is None or quota is None or left is None or quota - left <= session.charged:
+            return
+        session.charged = min(quota, quota - left + AHEAD_BYTES)
+        record = self._record(session)
+        await self._book.keep([record])
+        self._note_kept([record])
+
+    async def _keep_all(self) -> None:
+        """Bring the book up to date; where it cannot be written now, the next time does it."""
+        if self._book is None:
+            return
+        gone = set(self._gone)
+        records = [self._record(session) for session in self._sessions.values()]
+        changed = [record for record in records if self._kept.get(record.id) != record]
+        try:
+            if gone:
+                await self._book.forget(gone)
+                self._gone.difference_update(gone)
+            if changed:
+                await self._book.keep(changed)
+        except FogError as error:
+            _log.warning("sessions.not_kept", reason=str(error))
+            return
+        self._note_kept(changed)
+
+    def _note_kept(self, records: Sequence[SessionRecord]) -> None:
+        """Remember what the book has; one that ended while it was written has to go again."""
+        for record in records:
+            if record.id in self._sessions:
+                self._kept[record.id] = record
+            else:
+                self._gone.add(record.id)
+
+    def _record(self, session: _Session) -> SessionRecord:
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        used = now - timedelta(seconds=monotonic - session.used_at)
+        return SessionRecord(
+            id=session.id,
+            digest=session.digest,
+            level=session.level,
+            apart=session.apart,
+            opened_at=_whole(now - timedelta(seconds=monotonic - session.opened_at), SECOND),
+            used_at=_whole(used, GRAIN),
+            quota_bytes=session.quota_bytes,
+            bytes_sent=max(session.bytes_sent, session.charged - session.bytes_received),
+            bytes_received=session.bytes_received,
+        )
 
     @contextmanager
     def _in_use(self, session: _Session) -> Iterator[None]:
@@ -356,11 +555,24 @@ class SessionManager:
 
     async def _end(self, session: _Session) -> None:
         if self._sessions.pop(session.id, None) is not None:
-            await self._onion.circuit_pools[session.level].leave(session.circuits)
+            self._kept.pop(session.id, None)
+            self._gone.add(session.id)
+            if session.joined:
+                await self._onion.circuit_pools[session.level].leave(session.circuits)
+            await self._keep_all()
 
 
 _NOBODY: Final = bytes(32)
 """No secret has this digest."""
+
+
+def _whole(at: datetime, grain: timedelta) -> datetime:
+    """The end of the span of time in which a moment lies."""
+    return EPOCH - (EPOCH - at) // grain * grain
+
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND: Final = timedelta(seconds=1)
 
 
 def _digest(secret: str) -> bytes:

@@ -6,6 +6,7 @@ import pytest
 
 from fog_compute.config import Settings
 from fog_compute.errors import NotFound, ServiceUnavailable, StoreError
+from fog_compute.levels import PrivacyLevel
 from fog_compute.server.parts import NEEDS, ORDER, Name, ServiceState, dependants
 from fog_compute.server.services import ServiceManager, get_service
 from fog_compute.tasks import TaskResult, TaskSpec
@@ -20,7 +21,7 @@ def test_every_service_starts_after_what_it_needs() -> None:
 @pytest.mark.parametrize(
     ("name", "others"),
     [
-        ("store", {"fog_coordinator", "fog_onion_coordinator"}),
+        ("store", set(ORDER) - {"store", "betanet", "workers"}),
         ("betanet", set(ORDER) - {"store", "betanet"}),
         ("sessions", set()),
         ("fog_onion_coordinator", set()),
@@ -72,6 +73,9 @@ async def test_service_that_does_not_come_back_says_why_until_it_does(
     async def refuse(*_: object, **__: object) -> object:
         raise StoreError("the disk is away")
 
+    sessions = api.services.get_service("sessions")
+    token = await sessions.open(PrivacyLevel.PRIVATE)
+    await sessions.send(token, b"abc")
     with monkeypatch.context() as away:
         away.setattr("fog_compute.server.services.Store.open", refuse)
         with pytest.raises(StoreError, match="the disk is away"):
@@ -85,10 +89,13 @@ async def test_service_that_does_not_come_back_says_why_until_it_does(
         ServiceUnavailable, match="fog_coordinator is stopped: store is being restarted"
     ):
         api.services.get_service("fog_coordinator")
+    with pytest.raises(ServiceUnavailable, match="sessions is stopped: store is being restarted"):
+        api.services.get_service("sessions")
     assert (await api.http.get("/api/v1/tasks")).status_code == 503
 
     await api.services.restart("store")
     assert api.services.healthy
+    assert api.services.get_service("sessions").show(token).bytes_sent == 3
     assert (await api.http.get("/api/v1/tasks")).status_code == 200
 
 

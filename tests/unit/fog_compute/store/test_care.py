@@ -71,6 +71,7 @@ async def test_whole_database_has_no_faults_while_a_backend_uses_it(
         "results": 1,
         "events": 5,
         "level_statistics": 4,
+        "sessions": 0,
     }
     assert (found.blobs, found.blob_bytes) == (3, len(b"modulestdin") + len(LARGE.data))
 
