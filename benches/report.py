@@ -140,6 +140,7 @@ PYTHON = {
     "plan": (),
     "big_task": (),
     "submit": (),
+    "command_line": (),
 }
 """Programs of this folder that give a ``summary``, and their arguments."""
 

@@ -212,7 +212,7 @@ def test_commands_of_fog_bear_broken_streams(fog: RunningFog, tmp_path: Path) ->
         "task logs": lambda _: [FOG, "task", "logs", task_id],
         "task files": lambda _: [FOG, "task", "files", task_id],
         "task get": lambda _: [FOG, "task", "get", task_id],
-        "completion": lambda _: [FOG, "completion", "bash"],
+        "completion for no such shell": lambda _: [FOG, "completion", "cmd"],
         "circuit ls": lambda _: [FOG, "circuit", "ls"],
         "circuit show": lambda _: [FOG, "circuit", "show", "private"],
         "worker status": lambda _: [FOG, "worker", "status"],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
@@ -65,6 +67,7 @@ TaskId = Annotated[
     ),
 ]
 
+_GAP: Final = "  "
 _DIGITS: Final = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
 
 
@@ -140,11 +143,39 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print columns that line up; nothing but spaces between them, so that scripts can cut."""
-    texts = [list(head), *([one_line(str(cell), LINE_LENGTH) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
+    """Print columns that line up, with nothing but spaces between them, so that scripts can cut.
+
+    On a terminal that is wide enough the head stands out.
+    """
+    texts = [[one_line(str(cell), LINE_LENGTH) for cell in row] for row in rows]
+    if is_terminal() and (drawn := _drawn(head, texts)):
+        write(drawn)
+        return
+    widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in texts
+        _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *texts)
     ]
     write("\n".join(lines) + "\n")
+
+
+def _drawn(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal, or nothing where it is too wide; no word in it is markup."""
+    from rich.console import Console  # slow; not needed in scripts
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), header_style="bold")
+    for name in head:
+        table.add_column(Text(name), no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    # Drawn first and written afterwards: what a terminal does not take is an error here as well.
+    width = shutil.get_terminal_size().columns
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    free = console.options.update(max_width=LINE_LENGTH * len(head))
+    if console.measure(table, options=free).maximum > width:
+        return ""
+    with console.capture() as drawn:
+        console.print(table)
+    return drawn.get()
