@@ -19,6 +19,7 @@ from sqlalchemy import Engine, create_engine, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from fog_compute.store.dialects import database_at
+from fog_compute.store.dialects.driver import PooledConnection
 from fog_compute.store.migrate import HEAD, migrate
 from fog_compute.store.schema import metadata
 
@@ -34,7 +35,7 @@ PASSWORD: Final = "hunter2/&@"
 TEMPLATE: Final = "fog_template"
 SHARED: Final = "fog_shared"
 END_OTHERS: Final = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
 READY_S: Final = 60.0
@@ -169,7 +170,11 @@ class PrivatePostgres:
     def _engine(self, database: str) -> Engine:
         socket = str(self._folder / ".s.PGSQL.5432")
         arguments = {"user": USER, "database": database, "unix_sock": socket}
-        return create_engine("postgresql+pg8000://", connect_args=arguments, pool_pre_ping=True)
+        return create_engine(
+            "postgresql+pg8000://",
+            creator=lambda: PooledConnection(**arguments),
+            pool_pre_ping=True,
+        )
 
     def _say(self, statement: str) -> None:
         engine = self._engine("postgres")

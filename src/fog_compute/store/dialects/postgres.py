@@ -170,17 +170,19 @@ class PostgresDatabase:
     def _engine(self, startup: dict[str, str], **options: object) -> Engine:
         arguments = self._arguments | {"startup_params": self._startup | startup}
         try:
-            engine = create_engine(
-                DRIVER + "://",  # what is secret stands in the arguments alone
-                connect_args=arguments,
-                poolclass=QueuePool,
-                pool_pre_ping=True,
-                **options,
-            )
+            # Here, because SQLite does without it.
+            from fog_compute.store.dialects.driver import PooledConnection
         except ModuleNotFoundError as err:
             raise StoreUnusable(
                 "the driver of Postgres is not installed: install fog-compute[postgres]"
             ) from err
+        engine = create_engine(
+            DRIVER + "://",
+            creator=lambda: PooledConnection(**arguments),
+            poolclass=QueuePool,
+            pool_pre_ping=True,
+            **options,
+        )
         event.listen(engine, "handle_error", _drop_what_died)
         return engine
 
@@ -191,8 +193,7 @@ class _Listening:
     __slots__ = ("_connection", "_descriptor")
 
     def __init__(self, arguments: dict[str, object], startup: dict[str, str], channel: str) -> None:
-        # Here, because SQLite does without the driver.
-        from pg8000.native import Connection as Native  # type: ignore[import-untyped]  # it has none
+        from fog_compute.store.dialects.driver import ListeningConnection
 
         given = arguments | {"startup_params": startup}
         unix = given.pop("unix_sock", None)
@@ -206,7 +207,7 @@ class _Listening:
             if unix is not None:
                 made.connect(str(unix))
             self._descriptor = made.fileno()  # that of the encrypted one, too, if it becomes one
-            self._connection = Native(sock=made, **given)
+            self._connection = ListeningConnection(sock=made, **given)
             self._connection.run(f"LISTEN {channel}")
         except BaseException:
             made.close()

@@ -107,19 +107,12 @@ def sqlstate(original: BaseException | None) -> str | None:
 
 
 def _fields(original: BaseException | None) -> Mapping[str, str] | None:
-    """The fields of an answer of Postgres, which its driver hands over as they came.
-
-    A server that lets nobody in says why and goes; the driver then fails to say good-bye, and has
-    the reason only in what it was doing.
-    """
-    if original is None or not _of_driver(original):
-        return None
-    first = next(iter(original.args), None)
-    if isinstance(first, dict):
-        return first
-    broken = original.__context__
-    before = None if broken is None else broken.__context__
-    return _fields(before)
+    """The fields of an answer of Postgres, which its driver hands over as they came."""
+    if original is not None and _of_driver(original):
+        first = next(iter(original.args), None)
+        if isinstance(first, dict):
+            return first
+    return None
 
 
 def _is_interface(error: DBAPIError) -> bool:

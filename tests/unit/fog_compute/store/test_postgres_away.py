@@ -80,7 +80,7 @@ async def test_connections_that_the_server_ended_are_replaced(
     task = await queued(store)
     with store._engines.visiting.begin() as connection:
         others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
-        connection.execute(text(f"SELECT pg_terminate_backend(pid) {others}"))
+        connection.execute(text(f"SELECT pg_terminate_backend(pid, 5000) {others}"))
     assert await store.tasks.get(task.id) == task
     await store.apply([Cancelled(task.id)])
 
