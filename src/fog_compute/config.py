@@ -19,6 +19,7 @@ from fog_compute.strategies import Strategy
 
 __all__ = ["HomeLayout", "Settings", "load_settings"]
 
+_TLS: Final = ("tls_cert", "tls_key")
 _DEFAULT_NODE_COUNTS: Final = {"entry": 2, "middle": 6, "exit": 2}
 
 
@@ -37,6 +38,12 @@ class Settings(BaseSettings):
     allow_remote: bool = Field(
         False, description="Let the HTTP interface bind an address that is not loopback."
     )
+    tls_cert: Path | None = Field(
+        None,
+        description="Certificate of the HTTP interface, in PEM, with those that lead to its"
+        " issuer; it is then asked with https.",
+    )
+    tls_key: Path | None = Field(None, description="The certificate's key, in PEM.")
     port: int = Field(
         8000, ge=0, le=65535, description="Port of the HTTP interface; 0 takes any free one."
     )
@@ -199,10 +206,17 @@ def load_settings(**overrides: object) -> Settings:
         settings = Settings.model_validate(given)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
-    if not (settings.allow_remote or is_loopback(settings.host)):
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise ConfigError(
+            "setting tls_cert (FOG_TLS_CERT) and setting tls_key (FOG_TLS_KEY) belong together:"
+            " give both, or none"
+        )
+    in_clear = settings.tls_cert is None and not is_loopback(settings.host)
+    if in_clear and not settings.allow_remote:
         raise ConfigError(
             f"setting host (FOG_HOST): {settings.host!r} is not loopback, and there is no TLS, so"
-            " that the token would travel in clear: set FOG_ALLOW_REMOTE=1 if that is meant"
+            " that keys would travel in clear: give FOG_TLS_CERT and FOG_TLS_KEY, or set"
+            " FOG_ALLOW_REMOTE=1 if that is meant"
         )
     if _names_relative_file(settings.database_url):
         raise ConfigError(
@@ -212,7 +226,21 @@ def load_settings(**overrides: object) -> Settings:
     home = usable_home(settings.home)
     blobs = None if settings.blobs is None else whole_path(settings.blobs)
     net = _joined(home) if settings.net is None else whole_path(settings.net)
-    return settings.model_copy(update={"home": home, "net": net, "blobs": blobs})
+    files = {name: _file_of_child(name, getattr(settings, name)) for name in _TLS}
+    return settings.model_copy(update={"home": home, "net": net, "blobs": blobs, **files})
+
+
+def _file_of_child(name: str, path: Path | None) -> Path | None:
+    """A file that the backend reads, which stands in a folder of its own."""
+    if path is None:
+        return None
+    whole = whole_path(path)
+    if whole != path.expanduser():
+        raise ConfigError(
+            f"setting {name} (FOG_{name.upper()}): the file is named from the current folder, in"
+            f" which the backend does not run: give its whole path, such as {whole}"
+        )
+    return whole
 
 
 def _joined(home: Path) -> Path | None:

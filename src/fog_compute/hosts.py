@@ -116,13 +116,13 @@ def may_ask(header: str, bound: str, names: Collection[str] = ()) -> bool:
     return _address(host) is not None and not is_loopback(bound)
 
 
-def url_of(host: str, port: int) -> str:
+def url_of(host: str, port: int, *, scheme: str = "http") -> str:
     """The base URL of what is bound to a host and port, for a client on this machine."""
     local = local_host(host)
     if ":" in local:
         # The zone of a link-local address stands after a sign that URLs escape.
-        return f"http://[{local.replace('%', '%25')}]:{port}"
-    return f"http://{local}:{port}"
+        return f"{scheme}://[{local.replace('%', '%25')}]:{port}"
+    return f"{scheme}://{local}:{port}"
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -22,7 +22,7 @@ from fog_compute.layout import HomeLayout
 from fog_compute.locking import try_lock
 from fog_compute.reading import STATE_BYTES, open_state, read_descriptor, read_token
 
-__all__ = ["Absent", "Address"]
+__all__ = ["Absent", "Address", "pinned"]
 
 TIMEOUT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -68,8 +68,9 @@ class Address:
             with open_state(path) as written:
                 if _is_unlocked(written):
                     raise Absent(gone=True)
-                url = _url_of(read_descriptor(written, STATE_BYTES, str(path)), path)
-                return cls(url, read_token(layout.token_file), _written=os.dup(written))
+                url, trusted = _read(read_descriptor(written, STATE_BYTES, str(path)), path)
+                token = read_token(layout.token_file)
+                return cls(url, token, trusted, _written=os.dup(written))
         except FileNotFoundError:
             raise Absent(gone=False) from None
         except ValueError:
@@ -109,12 +110,26 @@ class Address:
             os.close(self._written)
 
 
-def _url_of(data: bytes, path: Path) -> httpx2.URL:
-    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, httpx2.InvalidURL):
-        url = httpx2.URL(json.loads(data)["url"])
+def _read(data: bytes, path: Path) -> tuple[httpx2.URL, ssl.SSLContext | bool]:
+    """Return where a backend says that it listens, and the one certificate that proves it."""
+    wrong = ValueError, KeyError, TypeError, RecursionError, httpx2.InvalidURL, ssl.SSLError
+    with contextlib.suppress(*wrong):
+        state = json.loads(data)
+        url = httpx2.URL(state["url"])
         if url.scheme == "http" and url.host:
-            return url
+            return url, True
+        if url.scheme == "https" and url.host:
+            return url, pinned(state["certificate"])
     raise HomeUnusable(f"{path} is damaged: `fog down` and `fog up` write it anew")
+
+
+def pinned(certificate: str) -> ssl.SSLContext:
+    """Trust one certificate, whoever signed it and whatever names it is for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=certificate)
+    return context
 
 
 def _is_unlocked(descriptor: int) -> bool:

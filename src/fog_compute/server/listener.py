@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+import ssl
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Any, Final, Protocol
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fog_compute.observability import get_logger
+from fog_compute.server.middleware import safe_headers
 from fog_compute.server.stopping import AnsweringServer
 
 __all__ = ["BoundedServer", "Connection", "Listener", "Places", "places_for"]
@@ -39,6 +43,14 @@ def places_for(descriptors: int) -> int:
     return max(FEWEST_PLACES, min(MOST_PLACES, (descriptors - RESERVE) // 2))
 
 
+class Guest(Protocol):
+    """Whoever has a place."""
+
+    def leave(self) -> None:
+        """Go at once, because somebody else comes."""
+        ...
+
+
 class Places:
     """The connections that are open, and which of them owe a request, longest first."""
 
@@ -48,8 +60,8 @@ class Places:
         """Have room for ``most``."""
         self.most: Final = most
         self.on_free: Callable[[], None] = lambda: None
-        self._open: Final[set[Connection]] = set()
-        self._owing: Final[dict[Connection, None]] = {}
+        self._open: Final[set[Guest]] = set()
+        self._owing: Final[dict[Guest, None]] = {}
 
     def room(self) -> bool:
         """Whether one more may come; who has been silent for longest goes for it."""
@@ -58,25 +70,25 @@ class Places:
         if self._owing:
             silent = next(iter(self._owing))
             self.left(silent)
-            silent.transport.abort()
+            silent.leave()
             return True
         return False
 
-    def came(self, connection: Connection) -> None:
+    def came(self, connection: Guest) -> None:
         """A connection was accepted, and owes a request."""
         self._open.add(connection)
         self._owing[connection] = None
 
-    def asked(self, connection: Connection) -> None:
+    def asked(self, connection: Guest) -> None:
         """The head of a request is whole: it is served before anybody needs its place."""
         self._owing.pop(connection, None)
 
-    def answered(self, connection: Connection) -> None:
+    def answered(self, connection: Guest) -> None:
         """The request is over; the connection owes the next."""
         if connection in self._open:
             self._owing[connection] = None
 
-    def left(self, connection: Connection) -> None:
+    def left(self, connection: Guest) -> None:
         """The connection is gone."""
         self._owing.pop(connection, None)
         if connection in self._open:
@@ -91,6 +103,10 @@ class Connection(H11Protocol):
         super().__init__(*more, **named)
         self._places: Final = places
         self._head_timer: asyncio.TimerHandle | None = None
+
+    def leave(self) -> None:
+        """Close without a word."""
+        self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a place; the time for the first request begins."""
@@ -112,6 +128,27 @@ class Connection(H11Protocol):
             self._places.asked(self)
         elif self._head_timer is None and not self.transport.is_closing():
             self._await_head()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer to what is no HTTP, with the headers of all answers."""
+        secure = self.scheme == "https"
+        headers = [(name.encode(), value.encode()) for name, value in safe_headers(secure=secure)]
+        self.transport.write(
+            self.conn.send(
+                h11.Response(
+                    status_code=HTTPStatus.BAD_REQUEST,
+                    reason=HTTPStatus.BAD_REQUEST.phrase.encode(),
+                    headers=[
+                        (b"content-type", b"text/plain; charset=utf-8"),
+                        (b"connection", b"close"),
+                        *headers,
+                    ],
+                )
+            )
+            + self.conn.send(h11.Data(data=msg.encode("ascii")))
+            + self.conn.send(h11.EndOfMessage())
+        )
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """A request is over; one that came behind it may have begun already."""
@@ -142,13 +179,31 @@ class Connection(H11Protocol):
             self._head_timer = None
 
 
+class Handshake:
+    """A connection that has a place and no protocol yet, because TLS comes first."""
+
+    def __init__(self) -> None:
+        """Its task is not begun yet."""
+        self.task: asyncio.Task[object] | None = None
+
+    def leave(self) -> None:
+        """Close without a word."""
+        if self.task is not None:
+            self.task.cancel()
+
+
 class Listener:
     """Accepts connections as long as there are places."""
 
     def __init__(
-        self, listening: socket.socket, places: Places, protocol: Callable[[], Connection]
+        self,
+        listening: socket.socket,
+        places: Places,
+        protocol: Callable[[], Connection],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Begin to accept on a socket that listens."""
+        """Begin to accept on a socket that listens; ``tls`` encrypts what is accepted."""
+        self._tls: Final = tls
         self._socket: Final = listening
         self._places: Final = places
         self._protocol: Final = protocol
@@ -162,9 +217,12 @@ class Listener:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept no more; whoever has not come as far as a request is sent away."""
         self._pause()
         self._closed = True
+        if self._tls is not None:
+            for task in self._opening:
+                task.cancel()
 
     async def wait_closed(self) -> None:
         """Return once what was accepted has its protocol."""
@@ -181,7 +239,9 @@ class Listener:
             self._loop.remove_reader(self._socket)
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTED_AT_ONCE - len(self._opening)):
+        # Whoever does not go on with TLS has a place, and holds nobody else up.
+        opening = 0 if self._tls else len(self._opening)
+        for _ in range(ACCEPTED_AT_ONCE - opening):
             if not self._places.room():
                 self._pause()
                 return
@@ -194,15 +254,41 @@ class Listener:
                 return
             self._told = False
             accepted.setblocking(False)
-            opening = self._loop.create_task(self._open(accepted))
-            self._opening.add(opening)
-            opening.add_done_callback(self._opening.discard)
+            if self._tls is None:
+                self._begin(self._open(accepted))
+            else:
+                handshake = Handshake()
+                self._places.came(handshake)
+                handshake.task = self._begin(self._secure(accepted, handshake, self._tls))
+
+    def _begin(self, work: Coroutine[object, object, None]) -> asyncio.Task[object]:
+        task: asyncio.Task[object] = self._loop.create_task(work)
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return task
 
     async def _open(self, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._protocol, accepted)
         except OSError:  # it left already
             accepted.close()
+
+    async def _secure(
+        self, accepted: socket.socket, handshake: Handshake, tls: ssl.SSLContext
+    ) -> None:
+        """Let a connection have its protocol once it is encrypted."""
+        try:
+            await self._loop.connect_accepted_socket(
+                self._protocol,
+                accepted,
+                ssl=tls,
+                ssl_handshake_timeout=HEAD_S,
+                ssl_shutdown_timeout=HEAD_S,
+            )
+        except OSError:  # it left, was too slow, or does not speak TLS
+            accepted.close()
+        finally:
+            self._places.left(handshake)
 
     def _put_off(self, error: OSError) -> None:
         """Leave who waits in the kernel's queue for a moment; say so once.
@@ -219,9 +305,17 @@ class Listener:
 class BoundedServer(AnsweringServer):
     """A server that has bounded places."""
 
-    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None], *, places: int) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_stop: Callable[[], None],
+        *,
+        places: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(config, on_stop)
         self._places: Final = Places(places)
+        self._tls: Final = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then listen."""
@@ -229,7 +323,7 @@ class BoundedServer(AnsweringServer):
         if self.lifespan.should_exit:
             raise SystemExit(1)
         self.servers = [
-            Listener(listening, self._places, self._connection)  # type: ignore[misc]  # closes and waits as asyncio's does
+            Listener(listening, self._places, self._connection, self._tls)  # type: ignore[misc]  # closes and waits as asyncio's does
             for listening in sockets or []
         ]
         self.started = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -11,9 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fog_compute.observability.metrics import Metrics
 
-__all__ = ["Counting", "SafeHeaders"]
+__all__ = ["Counting", "SafeHeaders", "safe_headers"]
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+HSTS_S: Final = 365 * 86400
 _SAFE_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -21,6 +23,13 @@ _SAFE_HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
+
+
+def safe_headers(*, secure: bool) -> Iterable[tuple[str, str]]:
+    """Return what every answer tells browsers; ``secure`` over TLS."""
+    yield from _SAFE_HEADERS.items()
+    if secure:
+        yield "strict-transport-security", f"max-age={HSTS_S}"
 
 
 class SafeHeaders:
@@ -36,7 +45,8 @@ class SafeHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _SAFE_HEADERS.items():
+                secure = scope.get("scheme") == "https"
+                for name, value in safe_headers(secure=secure):
                     headers.setdefault(name, value)
             await send(message)
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import uvicorn
 
+from fog_compute.clock import SystemClock
 from fog_compute.config import Settings, load_settings
 from fog_compute.descriptors import why
 from fog_compute.errors import EXHAUSTED, ConfigError, FogError, StoreUnusable, is_exhaustion
@@ -32,6 +33,7 @@ from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.listener import BoundedServer, places_for
 from fog_compute.server.services import ServiceManager
+from fog_compute.server.tls import Tls, load_tls
 
 __all__ = ["main"]
 
@@ -51,16 +53,17 @@ def main(arguments: list[str] | None = None) -> int:
         )
         configure_logging(level=settings.log_level, json=options.json_logs or settings.log_json)
         load_or_make_token(settings.layout.token_file)  # an unusable one ends it here
+        tls = _tls(settings)
         listener = _listen(settings)
     except ConfigError as error:
         announce("error", message=str(error))
         return EXIT_UNUSABLE
     with listener:
-        return asyncio.run(_serve(settings, listener))
+        return asyncio.run(_serve(settings, listener, tls))
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> int:
-    url = url_of(*listener.getsockname()[:2])
+async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -> int:
+    url = url_of(*listener.getsockname()[:2], scheme="http" if tls is None else "https")
     crashed = False
     failure: Exception | None = None
 
@@ -76,7 +79,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     def on_ready() -> None:
         # Its warnings are about what strangers send, a line for each.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        _write_state(settings, url)
+        _write_state(settings, url, tls)
         _log.info("server.started")
         announce("ready", url=url, pid=os.getpid())
 
@@ -87,17 +90,20 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             create_app(
                 services,
                 listeners=places * 3 // 4,  # the others are for who asks
+                names=frozenset() if tls is None else tls.names,
                 on_ready=on_ready,
                 on_failure=on_failure,
             ),
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # a neighbour on this machine says of nobody else who he is
             ws="none",
             timeout_graceful_shutdown=GRACE_S,
         ),
         services.begin_stop,
         places=places,
+        tls=None if tls is None else tls.context,
     )
     # Until the services are up, uvicorn would print their one clear line as a traceback.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
@@ -127,6 +133,12 @@ def _why_not(failure: Exception | None) -> str:
             return f"the backend cannot start: {type(failure).__name__}: {failure}"
 
 
+def _tls(settings: Settings) -> Tls | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return load_tls(settings.tls_cert, settings.tls_key, SystemClock().now())
+
+
 def _listen(settings: Settings) -> socket.socket:
     try:
         listener = bind(settings.host, settings.port)
@@ -140,8 +152,8 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _write_state(settings: Settings, url: str) -> None:
-    """Say where the backend is, in a file that stays locked as long as this process lives.
+def _write_state(settings: Settings, url: str, tls: Tls | None) -> None:
+    """Say where the backend is, and how it proves itself, in a file that stays locked with it.
 
     Without the lock a client would send its token to whoever has the port next.
     """
@@ -149,7 +161,10 @@ def _write_state(settings: Settings, url: str) -> None:
     fresh = path.with_suffix(".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try_lock(descriptor)  # nobody else knows the file yet
-    os.write(descriptor, json.dumps({"url": url, "pid": os.getpid()}).encode())
+    state = {"url": url, "pid": os.getpid()}
+    if tls is not None:
+        state["certificate"] = tls.certificate
+    os.write(descriptor, json.dumps(state).encode())
     fresh.replace(path)
 
 
