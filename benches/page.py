@@ -50,6 +50,7 @@ MODES = {
         for key, queued in QUEUES.items()
     },
     **{f"plan_rss_mib_{key}": "resident, of the process that plans" for key in QUEUES},
+    "recovery_s": "a backend with 100,000 open tasks, 2,000 of them held: from start to a new task",
     "big_task_private_s": "20 MB of CSV through a Go program of 3 MB, from `fog run` on a new fog",
     "big_task_private_mb_per_s": "of that, program and table on their way to the worker",
     "big_task_private_compiling_s": "of that, compiling when its inputs had come",

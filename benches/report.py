@@ -138,6 +138,7 @@ PYTHON = {
     "tasks": (f"{SECONDS}s",),
     "pool": (),
     "plan": (),
+    "recovery": (),
     "big_task": (),
     "submit": (),
     "command_line": (),
