@@ -24,6 +24,7 @@ from fog_compute.store.dialects import Database, database_at
 from fog_compute.store.events import event_of
 from fog_compute.store.failures import plain, refusals
 from fog_compute.store.folder import BlobFault, look_at_blob
+from fog_compute.store.keys import key_of
 from fog_compute.store.migrate import HEAD, known, revision
 from fog_compute.store.reader import fetch
 from fog_compute.store.repositories import STRANDED
@@ -299,4 +300,5 @@ _KINDS: Final = (
     _Kind(schema.events, "seq", event_of),
     _Kind(schema.level_statistics, "level", _statistics_of),
     _Kind(schema.sessions, "id", session_of),
+    _Kind(schema.api_keys, "id", key_of),
 )

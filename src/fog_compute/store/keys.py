@@ -29,7 +29,7 @@ from fog_compute.store.damage import Damaged, Damages, RowDamaged
 from fog_compute.store.reader import Reader
 from fog_compute.store.writer import Writer
 
-__all__ = ["MOST_KEYS", "MOST_LOGINS", "ApiKey", "Keys", "LiveKeys", "Login"]
+__all__ = ["MOST_KEYS", "MOST_LOGINS", "ApiKey", "Keys", "LiveKeys", "Login", "key_of"]
 
 MOST_KEYS: Final = 1000
 """Keys that can be used at one time: a backend has all of them in memory."""
@@ -104,7 +104,7 @@ class Keys(Reader):
         """Return the keys, oldest first, those too that were revoked or expired of late."""
         columns = schema.api_keys.c
         query = select(*_ROW).order_by(columns.created_at, columns.id)
-        return self._damages.whole(await self.rows(query), _key_of)
+        return self._damages.whole(await self.rows(query), key_of)
 
     async def live(self, now: datetime) -> LiveKeys:
         """Return what can be used now."""
@@ -112,7 +112,7 @@ class Keys(Reader):
         keys = await self.rows(select(*_ROW).where(_can_be_used(now)))
         opened = await self.rows(select(*logins.c).where(logins.c.expires_at > now))
         return LiveKeys(
-            {key.id: key for key in self._damages.whole(keys, _key_of)},
+            {key.id: key for key in self._damages.whole(keys, key_of)},
             {row["sha256"]: Login(**row) for row in opened},
         )
 
@@ -165,7 +165,7 @@ class Keys(Reader):
             connection.execute(delete(logins).where(logins.c.key_id == key_id))
             fresh = update(table).where(one, table.c.revoked_at.is_(None)).values(revoked_at=at)
             connection.execute(fresh)
-            return _key_of(connection.execute(select(*_ROW).where(one)).mappings().one())
+            return key_of(connection.execute(select(*_ROW).where(one)).mappings().one())
 
         return await self._writer.do(work)
 
@@ -233,7 +233,7 @@ def _can_be_used(now: datetime) -> ColumnElement[bool]:
     )
 
 
-def _key_of(row: RowMapping) -> ApiKey:
+def key_of(row: RowMapping) -> ApiKey:
     """Return the key of a row.
 
     Raises:

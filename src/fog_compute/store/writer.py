@@ -148,13 +148,20 @@ class Writer:
         return await self._visit("the database takes no changes", work)
 
     async def set_aside(self, damaged: Sequence[Damaged]) -> int:
-        """Take damaged tasks out of the queue, of which nothing else changes; return how many."""
+        """Take damaged tasks out of the queue; return how many.
+
+        They go when their time to live ends, as all do that are over.
+        """
         tasks = schema.tasks
         was = "; it was " + cast(tasks.c.state, Text) + ": " + cast(tasks.c.reason, Text)
         changed = (
             update(tasks)
             .where(tasks.c.id == bindparam("key"), schema.WAITING)
-            .values(state=SET_ASIDE, reason=bindparam("found", type_=Text) + was)
+            .values(
+                state=SET_ASIDE,
+                reason=bindparam("found", type_=Text) + was,
+                finished_at=self._clock.now(),
+            )
         )
         rows = [{"key": row.key, "found": row.reason} for row in damaged if row.named]
         if not rows:

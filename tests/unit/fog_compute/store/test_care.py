@@ -72,6 +72,7 @@ async def test_whole_database_has_no_faults_while_a_backend_uses_it(
         "events": 5,
         "level_statistics": 4,
         "sessions": 0,
+        "api_keys": 0,
     }
     assert (found.blobs, found.blob_bytes) == (3, len(b"modulestdin") + len(LARGE.data))
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select, update
 
 from fog_compute.levels import PrivacyLevel
-from fog_compute.store import Cancelled, Reported, RowDamaged, Store
-from fog_compute.store.damage import Damaged, Damages
+from fog_compute.store import Cancelled, Reported, RowDamaged, Store, schema
+from fog_compute.store.damage import SET_ASIDE, Damaged, Damages
 from fog_compute.tasks import Task, TaskSpec, TaskState
 from fog_compute.testing import ManualClock
 from tests.unit.fog_compute.store.test_store import RESULT, lease
@@ -103,6 +104,30 @@ async def test_task_that_was_set_aside_is_named_by_the_next_run(
 
     assert row.key == first.id
     assert row.reason == "JSON is malformed: invalid character (byte 0); it was queued:"
+
+
+async def test_damaged_tasks_are_set_aside_on_either_database(
+    database_url: str, clock: ManualClock
+) -> None:
+    """INV-STORE-41."""
+    async with await Store.open(database_url, clock=clock, result_ttl_s=50.0) as store:
+        module = await store.blobs.put(b"module")
+        tasks = await store.tasks.create_batch([TaskSpec(module=module) for _ in range(9)])
+        with store._engines.writing.begin() as connection:
+            connection.execute(
+                update(schema.tasks)
+                .where(schema.tasks.c.id < tasks[7].id)
+                .values(spec='{"module": []}', reason="ü")
+            )
+        claimed = await store.tasks.claim(PrivacyLevel.PRIVATE, ROOM, clock.now(), 3)
+
+        assert [task.id for task, _ in claimed] == [tasks[7].id, tasks[8].id]
+        assert len(store.damages.found()) == 7
+        rows = await store.tasks.rows(select(schema.tasks).where(schema.tasks.c.state == SET_ASIDE))
+        assert len(rows) == 7
+        assert all(row["reason"].endswith("; it was queued: ü") for row in rows)
+        await clock.advance(51)
+        assert (await store.sweep()).tasks == 7
 
 
 async def test_change_of_a_damaged_task_fails_alone(store: Store, place: Path) -> None:
