@@ -135,7 +135,7 @@ class Settings(BaseSettings):
         description="Largest request body that the backend accepts.",
     )
     rate_limit: int = Field(
-        6000, ge=1, le=10_000_000, description="Requests that one API key may make in a minute."
+        30_000, ge=1, le=10_000_000, description="Requests that one API key may make in a minute."
     )
     max_wait_s: float = Field(60.0, ge=0, le=600, description="Longest long-poll, seconds.")
     strategy: Strategy | None = Field(

@@ -127,6 +127,8 @@ class Callers:
 
     def still(self, caller: Caller) -> bool:
         """Whether who asked may still ask, as far as was read: for answers that go on."""
+        if self._clock.monotonic() - self._read_at >= TRUSTED_S:
+            self._begin_reading()
         if caller.login is not None:
             login = self._live.logins.get(caller.login)
             return login is not None and self._logged_in(login) is not None
@@ -218,9 +220,12 @@ class Callers:
         age = self._clock.monotonic() - self._read_at
         if age < (TRUSTED_S if known else UNKNOWN_S):
             return
+        await asyncio.wait({self._begin_reading()}, timeout=PATIENCE_S)
+
+    def _begin_reading(self) -> asyncio.Task[None]:
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read_if_possible(), name="read-keys")
-        await asyncio.wait({self._reading}, timeout=PATIENCE_S)
+        return self._reading
 
     async def _read_if_possible(self) -> None:
         try:

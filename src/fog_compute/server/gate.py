@@ -6,7 +6,8 @@ answer tells nothing of what there is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -164,6 +165,8 @@ class Gate:
             await refusal(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
+        if caller is not None:
+            receive, send = _while(lambda: callers.still(caller), receive, send)
         seen = 0
 
         async def counted() -> Message:
@@ -193,6 +196,42 @@ class Gate:
         if caller.id != LOCAL and (wait := await self._rates.asked(caller.id)):
             return _later(f"the key {caller.id} may ask no more in this minute", wait)
         return None
+
+
+def _while(may: Callable[[], bool], receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """End an answer that goes on, such as a stream of events, once who asked for it may no more.
+
+    What answers is then told what it is told when the other side has left.
+    """
+    whole = begun = False
+    over = asyncio.Event()
+
+    async def heard() -> Message:
+        nonlocal whole
+        if not whole:
+            message = await receive()
+            whole = not message.get("more_body")
+            return message
+        # All that can come is that the other side leaves, which is waited for beside an answer.
+        waits = {asyncio.ensure_future(receive()), asyncio.ensure_future(over.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return {"type": "http.disconnect"}
+
+    async def said(message: Message) -> None:
+        nonlocal begun
+        if over.is_set():
+            return
+        if message.get("more_body") and begun and not may():
+            over.set()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        begun = True
+        await send(message)
+
+    return heard, said
 
 
 async def _who(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, MutableMapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -492,3 +492,46 @@ async def test_crash_and_refusal_have_safe_headers(api: Api) -> None:
     ):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_stream_of_events_ends_with_its_key(api: Api) -> None:
+    """INV-API-05."""
+    made = await make_key(api, READ)
+    asked, sent = asyncio.Event(), bytearray()
+    status = 0
+
+    async def receive() -> MutableMapping[str, Any]:
+        if asked.is_set():
+            await asyncio.Event().wait()  # the other side stays
+        asked.set()
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal status
+        status = message.get("status", status)
+        sent.extend(message.get("body", b""))
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            sent.extend(b"END")
+
+    headers = {"host": "127.0.0.1", "accept": "text/event-stream", **bearer(made["key"])}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/v1/events",
+        "raw_path": b"/api/v1/events",
+        "root_path": "",
+        "query_string": b"since=0",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    listening = asyncio.ensure_future(api.app(scope, receive, send))
+    first = await api.create()
+    async with asyncio.timeout(20):
+        while str(first["id"]).encode() not in sent:
+            await asyncio.sleep(0.01)
+        await api.http.delete(f"/api/v1/keys/{made['id']}")
+        second = await api.create()
+        await listening
+
+    assert status == 200
+    assert str(second["id"]).encode() not in sent
+    assert sent.endswith(b"END")
