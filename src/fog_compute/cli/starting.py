@@ -99,8 +99,8 @@ def start_in_background(
             spawn.let_go(process)
         else:
             # Not ready means not wanted: an interrupted start leaves nothing behind.
-            process.terminate()
-            process.wait()
+            with process:
+                process.terminate()
 
 
 def relay(process: spawn.Detached, report: Report) -> bool:
