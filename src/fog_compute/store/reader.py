@@ -62,8 +62,17 @@ def fetch(connection: Connection, query: Query) -> Sequence[RowMapping]:
         setattr(driver, "text_factory", usual)  # noqa: B010
 
 
+class NoText(str):
+    """Stands for text that is none."""
+
+    __slots__ = ()
+
+
 def _half_characters(data: bytes) -> str:
-    return data.decode(errors="surrogateescape")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return NoText(data.decode(errors="surrogateescape"))
 
 
 _NO_TEXT: Final = "Could not decode to UTF-8"

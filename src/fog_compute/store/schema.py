@@ -35,8 +35,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-UNREADABLE: Final = datetime.min.replace(tzinfo=UTC)
-"""Stands for a time that cannot be read, so that one row does not hide the others."""
+class Unreadable(datetime):
+    """Stands for a time that cannot be read, so that one row does not hide the others."""
 
 
 class UtcMicros(TypeDecorator[datetime]):
@@ -56,7 +56,7 @@ class UtcMicros(TypeDecorator[datetime]):
         try:
             return None if value is None else EPOCH + timedelta(microseconds=value)
         except (TypeError, OverflowError):
-            return UNREADABLE
+            return Unreadable(1, 1, 1, tzinfo=UTC)
 
 
 Serial: Final = BigInteger().with_variant(Integer, "sqlite")
