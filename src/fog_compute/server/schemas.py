@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fog_compute.coordinator.attempts import Doing, Stage
 from fog_compute.coordinator.placement import WorkerState, WorkerView
@@ -33,6 +33,14 @@ from fog_compute.text import one_line
 from fog_compute.vpn.directory import shown_name
 
 _DEFAULTS: Final = Limits()
+
+_EXAMPLE: Final[dict[str, JsonValue]] = {
+    "module": "5f0d3fb1a1d02a3a1e0e4c5e9b1d7a9c3b2f6e8d4c1a0b9f8e7d6c5b4a392817",
+    "argv": ["data.csv"],
+    "inputs": {"data.csv": "9a1c2e3f4b5d6a7c8e9f0a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6e7f8a9b0c1d"},
+    "limits": {"wall_s": 60, "memory_bytes": 268_435_456},
+    "privacy": "private",
+}
 
 BATCH_TASKS: Final = 1000
 """Tasks that one batch may have."""
@@ -70,6 +78,8 @@ class LimitsIn(_In):
 
 class TaskIn(_In):
     """A task to run; blobs are uploaded before and named by their SHA-256."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     module: str = Field(description="SHA-256 of the module.")
     kind: TaskKind = TaskKind.WASM
@@ -116,6 +126,8 @@ class TaskIn(_In):
 
 class BatchIn(_In):
     """Tasks that are made together, or not at all."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tasks": [_EXAMPLE, _EXAMPLE]}]})
 
     batch: str | None = Field(
         None,

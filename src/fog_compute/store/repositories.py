@@ -247,7 +247,12 @@ class Tasks(Reader):
         return [row["id"] for row in await self.rows(query)]
 
     async def list(
-        self, *, state: TaskState | None = None, limit: int = 100, before: str | None = None
+        self,
+        *,
+        state: TaskState | None = None,
+        batch: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
     ) -> list[Task]:
         """Return tasks, newest first; ``before`` is the id that the page before ended with."""
         found: list[Task] = []
@@ -255,6 +260,8 @@ class Tasks(Reader):
             query = select(schema.tasks).order_by(schema.tasks.c.id.desc()).limit(left)
             if state is not None:
                 query = query.where(schema.tasks.c.state == state.value)
+            if batch is not None:
+                query = query.where(schema.tasks.c.batch == batch)
             if before is not None:
                 query = query.where(schema.tasks.c.id < before)
             rows = await self.rows(query)

@@ -116,12 +116,18 @@ async def submit_batch(
 async def list_tasks(
     services: Services,
     state: TaskState | None = None,
+    batch: Annotated[
+        str | None, Query(pattern="^[0-9a-z]{1,64}$", description="The id of a batch.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    before: Annotated[str | None, Query(pattern="^[0-9a-z]{1,64}$")] = None,
+    before: Annotated[
+        str | None,
+        Query(pattern="^[0-9a-z]{1,64}$", description="What the page before calls next."),
+    ] = None,
 ) -> TaskListOut:
-    """List tasks, newest first."""
+    """List tasks, newest first: all, or those of a state or a batch."""
     store, coordinator = services.get_service("store"), services.get_service("fog_coordinator")
-    tasks = await store.tasks.list(state=state, limit=limit, before=before)
+    tasks = await store.tasks.list(state=state, batch=batch, limit=limit, before=before)
     return TaskListOut(
         tasks=[TaskOut.of(task, coordinator.waiting_reason(task)) for task in tasks],
         next=tasks[-1].id if len(tasks) == limit else None,

@@ -135,6 +135,26 @@ async def test_events_of_nothing_leave_the_cursor_where_it_was(api: Api) -> None
     assert answer.json() == {"events": [], "next": 7}
 
 
+async def test_tasks_of_a_batch_are_listed_in_pages(api: Api) -> None:
+    """INV-API-45."""
+    alone = await api.create()
+    task = {"module": alone["module"]}
+    made = (await api.http.post("/api/v1/tasks/batch", json={"tasks": [task] * 3})).json()
+
+    async def page(**more: str) -> tuple[list[str], str | None]:
+        query = {"batch": made["batch"], "limit": "2", **more}
+        found = (await api.http.get("/api/v1/tasks", params=query)).json()
+        return [one["id"] for one in found["tasks"]], found["next"]
+
+    first, then = await page()
+    assert then is not None
+    second, end = await page(before=then)
+
+    assert first + second == made["tasks"][::-1]
+    assert end is None
+    assert await page(state="accepted") == ([], None)
+
+
 async def test_several_requests_add_to_one_batch(api: Api) -> None:
     """INV-TASK-65."""
     body = {**await batch_of(api, 2), "batch": "0" * 25 + "b"}

@@ -18,6 +18,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as searching
 from hypothesis.errors import Unsatisfiable
+from pydantic import SecretStr
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.core.result import Ok
@@ -33,7 +34,7 @@ from fog_compute.tasks import TaskResult
 from tests.unit.fog_compute.server.conftest import Api, running_api
 
 SEED: Final = 20_211
-EXAMPLES: Final = 3
+EXAMPLES: Final = 2
 LONG_S: Final = float(os.environ.get("CONTRACT_SECONDS", "120"))
 URL: Final = "http://127.0.0.1"
 
@@ -136,9 +137,10 @@ class Contract:
         case.validate_response(answer, checks=CHECKS)
 
 
-@pytest.fixture
-def contract(settings: Settings) -> Iterator[Contract]:
-    settings = settings.model_copy(update={"max_body_bytes": 5000, "max_wait_s": 0.01})
+@contextlib.contextmanager
+def contract_of(settings: Settings, **more: object) -> Iterator[Contract]:
+    """The contract of a backend with these settings."""
+    settings = settings.model_copy(update={"max_body_bytes": 5000, "max_wait_s": 0.01, **more})
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         api = runner.run(stack.enter_async_context(running_api(settings)))
@@ -148,20 +150,22 @@ def contract(settings: Settings) -> Iterator[Contract]:
             runner.run(stack.aclose())
 
 
-def test_answers_fit_their_description(contract: Contract) -> None:
+def test_answers_fit_their_description(settings: Settings) -> None:
     """INV-API-20."""
-    contract.search(SEED, EXAMPLES)
+    with contract_of(settings) as contract:
+        contract.search(SEED, EXAMPLES)
 
     assert {200, 201, 401, 404, 422} <= contract.answered
-    assert len(contract.asked) >= 17
+    assert len(contract.asked) >= 28
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(LONG_S + 600)
-def test_answers_fit_their_description_for_long(contract: Contract) -> None:
+def test_answers_fit_their_description_for_long(settings: Settings, database_url: str) -> None:
     """INV-API-20."""
     give_up = time.monotonic() + LONG_S
     start = random.randrange(2**32)
-    while time.monotonic() < give_up:
-        contract.search(start, 20)  # a failure prints the seed
-        start += 1000
+    with contract_of(settings, database_url=SecretStr(database_url)) as contract:
+        while time.monotonic() < give_up:
+            contract.search(start, 20)  # a failure prints the seed
+            start += 1000
