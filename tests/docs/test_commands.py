@@ -23,8 +23,9 @@ SETTING = re.compile(r"\bFOG_[A-Z][A-Z_]*\b")
 METRIC = re.compile(r"\b(?:betanet|fog)_[a-z_]+_(?:total|seconds|bytes|status)\b")
 
 
-# Their spans quote words of the wire and banned words, which may look like commands.
-NO_COMMANDS = ("docs/glossary.md", "docs/spec/")
+# Their spans quote words of the wire and banned words, which may look like commands; and what is
+# made from the help itself need not be looked up in it again.
+NO_COMMANDS = ("docs/glossary.md", "docs/spec/", "docs/reference/cli.md")
 
 
 def commands(page: str) -> list[tuple[str, str]]:
