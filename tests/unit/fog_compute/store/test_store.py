@@ -465,21 +465,32 @@ async def test_statistics_are_per_level_and_survive(url: str, store: Store) -> N
 
 @pytest.mark.asyncio
 async def test_no_table_tells_who_asked(store: Store) -> None:
-    """INV-TASK-06."""
+    """INV-TASK-06, INV-STORE-50, INV-STORE-52."""
     with store._engines.writing.connect() as connection:
         found = inspect(connection)
+        keys = [key for table in found.get_table_names() for key in found.get_foreign_keys(table)]
+        assert not [key for key in keys if key["referred_table"] == "sessions"]
+        assert found.get_foreign_keys("sessions") == []
         columns = {
             (table, column["name"])
             for table in found.get_table_names()
             for column in found.get_columns(table)
         }
-    names = {name for _, name in columns}
+    names = {name for table, name in columns if table != "circuit_statistics"}
     assert {"state", "handle", "level"} <= names
     for word in ("requester", "session", "circuit", "message", "peer", "user", "client"):
         assert not [name for name in names if word in name]
     assert {name for table, name in columns if table == "level_statistics"} == {
         *("level", "submitted", "accepted", "failed", "cancelled"),
         *("attempts", "retries", "run_ms"),
+    }
+    assert {name for table, name in columns if table == "circuit_statistics"} == {
+        *("level", "circuits", "rotations", "bytes_sent", "bytes_received"),
+        *("packets_sent", "surbs_sent"),
+    }
+    assert {name for table, name in columns if table == "sessions"} == {
+        *("id", "home", "digest", "level", "apart", "opened_at", "used_at"),
+        *("quota_bytes", "bytes_sent", "bytes_received"),
     }
 
 
