@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, print_fields, print_json, print_table
-from fog_compute.cli.status import excluded_line
 from fog_compute.client.answers import Node, NodeList
 
 __all__ = ["ls", "show"]
 
-ID_DIGITS = 64
+ID_DIGITS: Final = 64
 
 
 def ls(*, json: JsonFlag = False) -> int:
@@ -64,12 +63,11 @@ def show(
     if json:
         print_json(node)
         return 0
-    excluded = node["excluded"]
     print_fields(
         [
             ("node", node["id"]),
             ("edge of ours", _edge(node)),
-            ("left out", "no" if excluded is None else excluded_line(excluded)),
+            ("left out", _left_out(node)),
         ]
     )
     return 0
@@ -87,4 +85,5 @@ def _left_out(node: Node) -> str:
     excluded = node["excluded"]
     if excluded is None:
         return "no"
-    return f"lost {excluded['lost']} of {excluded['tries']}, {excluded['expected']} by chance"
+    lost = f"lost {excluded['lost']} of {excluded['tries']}, {excluded['expected']} by chance"
+    return f"{lost}; tried again in {round(excluded['seconds_left'])} s"

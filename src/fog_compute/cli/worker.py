@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
@@ -17,7 +17,7 @@ from fog_compute.units import format_bytes, format_duration
 
 __all__ = ["lends_line", "ls", "show"]
 
-UNTOLD = "-"
+UNTOLD: Final = "-"
 
 
 def ls(

@@ -290,7 +290,7 @@ CASES: Final[dict[str, Case]] = {
     ),
     "node show": Case(
         words=("node", "show", "0F"),
-        says="left out      left out 0f: lost 8 of 9 packets, 1 by chance",
+        says="left out      lost 8 of 9, 1 by chance; tried again in 8 s",
         answers=ok(NODES["nodes"][1]),
         fails=("node", "show", "../x"),
         code=2,
