@@ -90,6 +90,8 @@ def keep(layout: HomeLayout, plan: Plan) -> None:
     """Write a plan down, whole or not at all."""
     path = _path(layout, plan.id)
     try:
+        # Who asks a backend elsewhere may have no home folder yet.
+        layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         write_private(path, msgspec.json.encode(plan), lasting=False)
     except OSError as error:

@@ -402,3 +402,11 @@ def test_counts_are_said_now_and_then_and_at_the_end(capsys: pytest.CaptureFixtu
     assert 3 <= len(lines) <= 5
     assert lines[0] == "fog: 25 of 100 done, 3 running, 0 failed, 5.0/s, 15.0 s left"
     assert lines[-1] == "fog: 100 of 100 done, 0 running, 2 failed, 5.0/s"
+
+
+def test_a_map_is_kept_also_where_no_fog_has_been(tmp_path: Path) -> None:
+    layout = HomeLayout(tmp_path / "none" / "home")
+    plan = batches.Plan("01k", ["a"], [{"argv": []}])
+    batches.keep(layout, plan)
+    assert batches.kept(layout, "01k") == plan
+    assert layout.root.stat().st_mode & 0o777 == 0o700
