@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 import wasmtime
 
-import fog_compute
 from fog_compute.levels import PrivacyLevel
 from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog, until
 from tests.integration.pages import blocks, commands, run_commands, run_python
@@ -416,31 +415,3 @@ def test_examples_of_maps_put_their_results_together(fog: RunningFog, tmp_path: 
     line = 1 + 4 * 64 * 3
     tile = [rows[y * line + 1 + 64 * 3 :][: 64 * 3] for y in range(64, 128)]
     assert b"".join(tile) == (tmp_path / "tile").read_bytes()
-
-
-def test_a_fog_elsewhere_is_asked_with_a_key(fog: RunningFog, tmp_path: Path) -> None:
-    """INV-API-01: by commands and from Python; a key does what its scopes say."""
-    url = fog.json("status")["fog"]["url"]
-
-    def key(*scopes: str) -> str:
-        flags = [word for scope in scopes for word in ("--scope", scope)]
-        return fog.run("key", "create", f"test-{len(scopes)}", *flags).stdout.strip()
-
-    away = {**fog.environment, "FOG_HOME": str(tmp_path / "home"), "FOG_URL": url}
-    with fog_compute.connect_blocking(url=url, key=key("read", "submit")) as there:
-        result = there.run(WORDCOUNT, stdin=TEXT, args=["-n", 5], privacy="public")
-        assert result.text == expected_count(5)
-        assert there.task(result.task_id).status().state == "accepted"
-    able = {**away, "FOG_KEY": key("read", "submit")}
-    lines = (
-        f"fog run {WORDCOUNT} --stdin {TEXT} --privacy public -- -n 5",
-        f"fog map {WORDCOUNT} {TEXT} --privacy public -- -n 5",
-        "fog status >status",
-    )
-    done = run_commands(lines, tmp_path, able)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == 2 * expected_count(5)
-    with fog_compute.connect_blocking(url=url, key=key("read")) as there:
-        assert result.task_id in there.tasks(limit=1000)
-        with pytest.raises(fog_compute.Unauthorised, match="needs the scope submit"):
-            there.run(WORDCOUNT)

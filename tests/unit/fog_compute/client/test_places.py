@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx2
@@ -13,7 +19,7 @@ from fog_compute.client.asking import Asking
 from fog_compute.client.backend import Backend
 from fog_compute.client.connection import Absent
 from fog_compute.client.loops import AsyncBackend
-from fog_compute.client.places import Home, Remote, place_from_environment
+from fog_compute.client.places import Home, Place, Remote, place_from_environment
 from fog_compute.errors import (
     BackendError,
     ConfigError,
@@ -22,6 +28,7 @@ from fog_compute.errors import (
     Unauthorised,
 )
 from fog_compute.layout import HomeLayout
+from tests.certificates import write_pair
 from tests.unit.fog_compute.cli.backends import ID, backend
 
 KEY = "fog_" + "k" * 40
@@ -123,8 +130,6 @@ def test_what_may_have_arrived_is_sent_again_only_where_it_may_arrive_twice(
 
 
 def test_a_certificate_that_is_not_trusted_is_told(layout: HomeLayout) -> None:
-    import ssl
-
     error = httpx2.ConnectError("no")
     cause = ssl.SSLCertVerificationError(1, "self-signed certificate")
     cause.verify_message = "self-signed certificate"
@@ -141,14 +146,15 @@ def test_a_key_that_is_not_taken_is_an_error_of_its_own(layout: HomeLayout, stat
         request.answered(httpx2.Response(status, json={"detail": "no such key"}))
 
 
-def asked(home: Path, *, in_loop: bool) -> tuple[dict[str, str], bytes]:
+def asked(home: Path | Place, *, in_loop: bool) -> tuple[dict[str, str], bytes]:
     """Ask the same of a backend by either way."""
+    place = Home(HomeLayout(home)) if isinstance(home, Path) else home
     if not in_loop:
-        with Backend(HomeLayout(home)) as blocking:
+        with Backend(place) as blocking:
             return blocking.get("/x", dict[str, str]), blocking.read("/y")
 
     async def ask() -> tuple[dict[str, str], bytes]:
-        loops = AsyncBackend(Home(HomeLayout(home)))
+        loops = AsyncBackend(place)
         await loops.open()
         try:
             return await loops.get("/x", dict[str, str]), await loops.whole("/y")
@@ -181,3 +187,48 @@ def test_both_ways_ask_again_and_fail_by_the_same_rules(
         asked(tmp_path, in_loop=in_loop)
     with pytest.raises(NotRunning):
         asked(tmp_path, in_loop=in_loop)
+
+
+@contextlib.contextmanager
+def with_tls(folder: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Something that speaks TLS and answers each request with whose key it came; its URL and CA."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"key": self.headers["authorization"]}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    cert, key = write_pair(folder, name)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_port}", str(cert)
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_a_backend_elsewhere_is_believed_by_its_certificate(
+    layout: HomeLayout, *, in_loop: bool
+) -> None:
+    with with_tls(layout.root, "127.0.0.1") as (url, ca):
+        found, _ = asked(Remote(layout, url, KEY, ca), in_loop=in_loop)
+        assert found == {"key": f"Bearer {KEY}"}
+        with pytest.raises(BackendError, match=r"does not prove itself \(self-signed"):
+            asked(Remote(layout, url, KEY), in_loop=in_loop)
+    with (
+        with_tls(layout.root, "another.example.org") as (url, ca),
+        pytest.raises(BackendError, match="does not prove itself"),
+    ):
+        asked(Remote(layout, url, KEY, ca), in_loop=in_loop)
