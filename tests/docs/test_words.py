@@ -68,3 +68,11 @@ def test_glossary_names_a_thing_once(pages: dict[str, str]) -> None:
     ]
 
     assert len(names) == len(set(names))
+
+
+def test_pages_promise_equal_bytes_of_attempts_and_of_equal_seeds_alone(
+    pages: dict[str, str],
+) -> None:
+    more = re.compile(r"(two|every|each) runs? of (the same|a) task|same task gives", re.IGNORECASE)
+
+    assert [name for name, text in pages.items() if more.search(text)] == []

@@ -398,6 +398,43 @@ def test_commands_of_a_guide_run_as_they_stand(fog: RunningFog, place: Path, nam
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+HERE_ALREADY = ("make ", ". ", "export ", "fog up", "fog down")
+NOT_INSTALLED = ("rustc ", "fog run longest.wasm", "clang ")  # compilers for WebAssembly
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "docs/guides/getting-started.md",
+        "docs/guides/writing-a-task.md",
+        "docs/guides/python-tasks.md",
+        "examples/wordcount/README.md",
+    ],
+)
+def test_commands_and_python_of_a_page_run_as_the_page_goes(
+    fog: RunningFog, place: Path, name: str
+) -> None:
+    """INV-WORDS-08: on the port that this fog has."""
+    page = EXAMPLES.parent / name
+    url = fog.json("status")["fog"]["url"]
+
+    def scripts_run() -> bool:
+        return all("python" in worker["kinds"] for worker in fog.json("worker", "ls"))
+
+    until(scripts_run, TASK_S, lambda: "no worker has an interpreter yet")
+    lines = [
+        line.replace("http://127.0.0.1:8000", url)
+        for line in commands(page)
+        if not line.startswith((*HERE_ALREADY, *NOT_INSTALLED))
+    ]
+    assert len(lines) > 4
+    done = run_commands(lines, place, fog.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if blocks(page, "python"):
+        done = run_python(page, place, fog.environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_examples_of_maps_put_their_results_together(fog: RunningFog, tmp_path: Path) -> None:
     lines = (
         f"python {EXAMPLES}/wordcount/parts.py {TEXT} 3",

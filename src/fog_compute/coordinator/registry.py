@@ -36,8 +36,9 @@ _log = get_logger("fog_compute.coordinator")
 
 BUSY: Final = Backoff(0.25, 10)
 SILENT: Final = Backoff(2, 60)
-SETTLES_S: Final = 60.0
-"""For so long a worker that has just come may come to offer more: levels, and the kind python."""
+SETTLES_S: Final = 330.0
+"""For so long a worker that has just come may come to offer more: levels, and the kind python,
+whose interpreter a slow machine compiles for up to five minutes."""
 DOUBT_FADES: Final = 0.9
 """What is left of the doubts about a worker after each task that it brings to its end."""
 

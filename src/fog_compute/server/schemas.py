@@ -276,7 +276,10 @@ class TaskOut(_Out):
     kind: TaskKind
     module: str
     argv: list[str]
-    seed: str = Field(description="With it, the same task gives the same output again.")
+    seed: str = Field(
+        description="What its randomness starts from; another task that is described alike and is"
+        " given it gives the same output."
+    )
     privacy: PrivacyLevel
     group: str
     hops: int

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
+from fog_compute.server.schemas import TaskIn
 from tests.unit.fog_compute.modules import COMMAND
 from tests.unit.fog_compute.server.conftest import Api
 
 pytestmark = pytest.mark.asyncio
+
+GUIDE = Path(__file__).parents[4] / "docs" / "guides" / "writing-a-task.md"
 
 
 @pytest.mark.parametrize(
@@ -145,3 +152,20 @@ async def test_a_task_is_found_by_a_few_letters_of_its_id(api: Api) -> None:
     assert (await meant("uuuu"))[0] == 404
     for odd in ("@0", "@", "%", "_", "a%25", "A", "@1x", "x" * 27):
         assert (await meant(odd))[0] in (404, 422)
+
+
+async def test_the_json_of_a_task_that_the_guide_shows_is_all_of_one_and_is_taken(api: Api) -> None:
+    """INV-WORDS-08: and says the defaults as they are."""
+    (shown,) = re.findall(r"^```json\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    module = (await api.http.post("/api/v1/blobs", content=COMMAND)).json()["sha256"]
+    text = (await api.http.post("/api/v1/blobs", content=b"a text")).json()["sha256"]
+    described = json.loads(
+        shown.replace("SHA256-OF-THE-MODULE", module).replace("SHA256-OF-THE-TEXT", text)
+    )
+    answer = await api.http.post("/api/v1/tasks", json=described)
+
+    assert answer.status_code == 201, answer.text
+    assert described.keys() == TaskIn.model_fields.keys()
+    plain = TaskIn(module=module).model_dump(mode="json")
+    differing = {name for name in plain if plain[name] != described[name]}
+    assert differing == {"argv", "inputs", "env"}

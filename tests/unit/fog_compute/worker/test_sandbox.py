@@ -347,7 +347,7 @@ async def test_the_same_task_gives_the_same_bytes_and_fuel(tmp_path: Path) -> No
 
 @pytest.mark.asyncio
 async def test_another_seed_gives_other_randomness(slot: RunnerSlot) -> None:
-    """INV-TASK-16."""
+    """INV-TASK-16, INV-WORDS-07."""
     first = await run(slot, guests.LOOKS_AROUND, seed=b"1" * 32)
     second = await run(slot, guests.LOOKS_AROUND, seed=b"2" * 32)
     assert first.stdout[:64] != second.stdout[:64]
