@@ -529,6 +529,9 @@ class HealthOut(_Out):
     status: str
     version: str | None = None
     services: dict[str, ServiceState] | None = None
+    reasons: list[str] | None = Field(
+        None, description="One line for each service that does not run; null to strangers."
+    )
 
 
 class ReadyOut(_Out):

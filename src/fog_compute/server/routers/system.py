@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
 
@@ -15,7 +16,7 @@ from fog_compute.errors import FogError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability.metrics import CONTENT_TYPE
 from fog_compute.server.dependencies import Services
-from fog_compute.server.parts import ServiceState
+from fog_compute.server.parts import ORDER, ServiceState
 from fog_compute.server.schemas import (
     CircuitCountsOut,
     DamagedOut,
@@ -79,6 +80,7 @@ async def get_health(request: Request, services: Services, response: Response) -
         status="ok" if services.healthy else "degraded",
         version=fog_compute.__version__,
         services={entry.name: entry.state for entry in services.health()},
+        reasons=_not_running(services),
     )
 
 
@@ -112,14 +114,18 @@ async def get_metrics(services: Services) -> Response:
     return Response(services.metrics.render(), media_type=CONTENT_TYPE)
 
 
+def _not_running(services: ServiceManager, names: Collection[str] = ORDER) -> list[str]:
+    return [
+        f"{one.name} is {one.state}: {one.detail}"
+        for one in services.health()
+        if one.name in names and one.state is not ServiceState.RUNNING
+    ]
+
+
 async def _in_the_way(services: ServiceManager) -> list[str]:
     if services.stopping:
         return ["the backend is stopping"]
-    found = [
-        f"{one.name} is {one.state}: {one.detail}"
-        for one in services.health()
-        if one.name in TAKE_TASKS and one.state is not ServiceState.RUNNING
-    ]
+    found = _not_running(services, TAKE_TASKS)
     if not found:
         try:
             await services.get_service("store").touch()

@@ -9,7 +9,7 @@ import pytest
 import betanet
 from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
-from fog_compute.server.parts import ORDER
+from fog_compute.server.parts import NEEDS, ORDER, dependants
 from fog_compute.vpn.directory import TaskLimits
 from fog_compute.vpn.network import ClientHealth
 
@@ -105,10 +105,8 @@ async def test_services_are_shown_in_their_order_and_one_is_restarted(api: Api) 
     restarted = await api.http.post(f"{V1}/services/onion_circuit/restart")
 
     assert [one["name"] for one in listed] == list(ORDER)
-    assert listed[2]["needs"] == ["betanet"]
-    assert restarted.json()["restarted"] == [
-        "onion_circuit", "sessions", "fog_coordinator", "fog_onion_coordinator",
-    ]  # fmt: skip
+    assert [tuple(one["needs"]) for one in listed] == list(NEEDS.values())
+    assert restarted.json()["restarted"] == list(dependants("onion_circuit"))
     assert api.services.get_service("sessions") is not before
     assert (await api.http.get(f"{V1}/services/store")).json()["state"] == "running"
     for path in ("services/disk", "services/disk/restart"):
@@ -135,7 +133,13 @@ async def test_readiness_says_whether_a_task_would_be_taken(
     assert answer.status_code == 503
     assert answer.json()["reasons"] == ["the database takes no changes: disk full"]
 
+    healthy = (await api.http.get("/health")).json()
+    assert (healthy["status"], healthy["reasons"]) == ("ok", [])
+
     api.services.begin_stop()
     assert (await api.http.get("/ready")).json()["reasons"] == ["the backend is stopping"]
     await api.services.stop()
     assert (await api.http.get("/ready")).status_code == 503
+    over = await api.http.get("/health")
+    assert (over.status_code, over.json()["reasons"][0]) == (503, "store is stopped: stopped")
+    assert (await api.stranger.get("/health")).json() == {"status": "degraded"}
