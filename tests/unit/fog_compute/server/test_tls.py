@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import httpx2
 import pytest
@@ -27,6 +28,7 @@ from fog_compute.layout import HomeLayout
 from fog_compute.server.listener import Connection, Listener, Places
 from fog_compute.server.tls import load_tls
 from tests.certificates import DAY, write_pair
+from tests.namespaces import in_net_namespace
 
 NOW = datetime.now(UTC)
 START_S = 60.0
@@ -247,3 +249,39 @@ def test_certificate_that_is_not_the_backends_is_not_believed(tmp_path: Path) ->
 
     with pytest.raises(ssl.SSLCertVerificationError):
         here.do_handshake()
+
+
+ASKED_HERE: Final = """
+import json, subprocess, sys
+from pathlib import Path
+from fog_compute.client.backend import Backend
+from fog_compute.layout import HomeLayout
+home, host = sys.argv[1:]
+command = [sys.executable, "-m", "fog_compute.server", "--home", home, "--host", host, "--port=0"]
+with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    json.loads(process.stdout.readline())["url"]
+    with Backend(HomeLayout(Path(home))) as backend:
+        print(backend.get("/api/v1/login", dict)["key_id"])
+    process.terminate()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "198.51.100.7", "2001:db8::7"],
+)
+def test_backend_at_any_address_answers_the_commands_of_its_home(tmp_path: Path, host: str) -> None:
+    """INV-API-14."""
+    cert, key = write_pair(tmp_path, "fog.example.org")
+    command = (sys.executable, "-c", ASKED_HERE, str(tmp_path / "home"), host)
+    done = subprocess.run(
+        in_net_namespace("198.51.100.7/32 2001:db8::7/128", *command),
+        env={**os.environ, "FOG_TLS_CERT": str(cert), "FOG_TLS_KEY": str(key)},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=100,
+    )
+
+    assert done.stdout == "local\n", done.stderr
