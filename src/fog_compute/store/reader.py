@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
-from sqlalchemy import CompoundSelect, Connection, Engine, RowMapping, Select
+from sqlalchemy import ColumnElement, CompoundSelect, Connection, Engine, RowMapping, Select
 from sqlalchemy.exc import OperationalError
 
 from fog_compute.store.damage import Damages
@@ -13,6 +13,9 @@ from fog_compute.store.failures import refusals
 from fog_compute.threads import in_thread
 
 Query: TypeAlias = Select[*tuple[object, ...]] | CompoundSelect[*tuple[object, ...]]
+
+VALUES_AT_ONCE: Final = 20_000
+"""Values in one statement; Postgres takes 65,535, and some builds of SQLite 32,766."""
 
 
 class Reader:
@@ -36,6 +39,24 @@ class Reader:
         """
         with refusals("the database could not be read"):
             return await in_thread(self._read, query)
+
+    async def rows_of(
+        self, query: Select[*tuple[object, ...]], column: ColumnElement[str], values: Iterable[str]
+    ) -> Sequence[RowMapping]:
+        """Return the rows of a query whose column has one of some values, however many.
+
+        They come in parts, for a statement takes so many values; in the order of the values, and of
+        the query where several have the same.
+
+        Raises:
+            StoreError: the database cannot be read now.
+        """
+        wanted = sorted(values)
+        rows: list[RowMapping] = []
+        for first in range(0, len(wanted), VALUES_AT_ONCE):
+            some = wanted[first : first + VALUES_AT_ONCE]
+            rows += await self.rows(query.where(column.in_(some)))
+        return rows
 
     def _read(self, query: Query) -> Sequence[RowMapping]:
         with self._engine.connect() as connection:

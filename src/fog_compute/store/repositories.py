@@ -384,8 +384,8 @@ class Tasks(Reader):
 
     async def of_ids(self, task_ids: Collection[str]) -> Sequence[Task]:
         """Return those of the tasks that exist."""
-        query = select(schema.tasks).where(schema.tasks.c.id.in_(sorted(task_ids)))
-        return self._damages.whole(await self.rows(query), task_of) if task_ids else []
+        rows = await self.rows_of(select(schema.tasks), schema.tasks.c.id, task_ids)
+        return self._damages.whole(rows, task_of)
 
     async def with_open_attempts(self, owner: str | None = None) -> Sequence[Task]:
         """Return every task that has an open attempt of this owner, oldest first."""
@@ -449,13 +449,9 @@ class Attempts(Reader):
     async def of_tasks(self, task_ids: Collection[str]) -> Mapping[str, Sequence[Attempt]]:
         """Return the attempts of each of the tasks that has any, first to last."""
         columns = schema.attempts.c
-        query = (
-            select(schema.attempts)
-            .where(columns.task_id.in_(sorted(task_ids)))
-            .order_by(columns.task_id, columns.number)
-        )
+        query = select(schema.attempts).order_by(columns.task_id, columns.number)
         found: dict[str, list[Attempt]] = {}
-        rows = await self.rows(query) if task_ids else ()
+        rows = await self.rows_of(query, columns.task_id, task_ids)
         for attempt in self._damages.whole(rows, attempt_of):
             found.setdefault(attempt.task_id, []).append(attempt)
         return found

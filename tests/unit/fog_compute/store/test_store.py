@@ -242,6 +242,20 @@ async def test_more_changes_than_a_group_holds_are_all_written(store: Store) -> 
 
 
 @pytest.mark.asyncio
+async def test_any_number_of_tasks_is_asked_for_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fog_compute.store.reader.VALUES_AT_ONCE", 3)
+    tasks = [await queued(store) for _ in range(7)]
+    await store.apply([lease(task, new_handle()) for task in tasks])
+    ids = [task.id for task in reversed(tasks)] + ["nobody"]
+    assert [task.id for task in await store.tasks.of_ids(ids)] == [task.id for task in tasks]
+    found = await store.attempts.of_tasks(ids)
+    assert [[a.number for a in found[task.id]] for task in tasks] == [[1]] * 7
+    assert await store.tasks.of_ids([]) == []
+
+
+@pytest.mark.asyncio
 async def test_ending_a_task_ends_its_attempt(store: Store) -> None:
     failed, cancelled = await queued(store), await queued(store)
     first, second = new_handle(), new_handle()
