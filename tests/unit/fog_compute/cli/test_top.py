@@ -84,7 +84,7 @@ async def test_keys_choose_the_table_its_order_and_whether_it_moves() -> None:
     paused: list[bool] = []
     ready: list[bool] = []
     first = seen(row(2), row(1, "failed"))
-    app = Top("/home/x", first, on_ready=lambda: ready.append(True), on_pause=paused.append)
+    app = Top("/srv/x", first, on_ready=lambda: ready.append(True), on_pause=paused.append)
     async with app.run_test(size=(80, 24)) as pilot:
         assert ready == [True]
         assert "[tasks]" in text_of(app, "pages")
