@@ -184,6 +184,8 @@ ALLOWED = {
     "lifetime.py": "waits for the end of its input in pieces",
     "reading.py": "is the place",
     "cli/bench.py": "a file of this package, and a line of the kernel",
+    "cli/doctor/machine.py": "a line of the kernel",
+    "cli/doctor/sandbox.py": "a module of a package",
     "cli/follow.py": "a file that was written within a limit",
     "store/folder.py": "a file in pieces, of which none is kept",
     "worker/python/preparation.py": "a file that this program wrote",

@@ -192,9 +192,9 @@ HOSTILE: Final = {
     "is nothing": Hostile(lambda: b"", (Fault.NOT_WASM,), "nothing"),
     "is zeros": Hostile(lambda: bytes(5 * MIB), (Fault.NOT_WASM,), "not WebAssembly"),
     "is a component": Hostile(lambda: b"\0asm\x0d\0\x01\0", (Fault.NOT_WASM,), "component"),
-    "is cut off": Hostile(lambda: command("")[:-3], (Fault.NOT_WASM,), "not valid"),
+    "is cut off": Hostile(lambda: command("")[:-3], (Fault.NOT_WASM,), "cut off or damaged"),
     "says that a section has 4 GiB": Hostile(
-        _raw(b"\x01\xff\xff\xff\xff\x0f"), (Fault.NOT_WASM,), "not valid"
+        _raw(b"\x01\xff\xff\xff\xff\x0f"), (Fault.NOT_WASM,), "cut off or damaged"
     ),
     "says that it has 4 billion functions": Hostile(
         _raw(_section(1, b"\x01\x60\x00\x00"), _section(3, b"\xff\xff\xff\xff\x0f")),
@@ -247,14 +247,14 @@ HOSTILE: Final = {
             "(loop (drop (call $write (i32.const 1) (i32.const 1024) (i32.const 65536))) (br 0))"
         ),
         (Fault.OUTPUT_LIMIT,),
-        "more output",
+        "wrote more to standard output",
     ),
     "floods its errors": Hostile(
         _command(
             "(loop (drop (call $write (i32.const 2) (i32.const 1024) (i32.const 65536))) (br 0))"
         ),
         (Fault.OUTPUT_LIMIT,),
-        "more output",
+        "wrote more to standard error",
     ),
     "floods by single bytes": Hostile(
         _command("(loop (drop (call $write (i32.const 1) (i32.const 1024) (i32.const 1))) (br 0))"),

@@ -77,7 +77,10 @@ TRIES = textwrap.dedent(
 FINE = [
     r"0 None b'hello\n' ",
     "-1 trap b'' the module trapped: stack overflow in f",
-    "-1 timeout b'' the module took longer than its limit of 0.3 s to compile and run",
+    (
+        "-1 timeout b'' the module took longer than its limit of 0.3 s to compile and run:"
+        " `limits.wall_s` allows more"
+    ),
     "gone",
 ]
 LEAKS = textwrap.dedent(

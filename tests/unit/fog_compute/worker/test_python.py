@@ -187,11 +187,11 @@ BEYOND: list[tuple[str, Limits, str, str]] = [
     ("import time\nwhile True: time.sleep(1)", ENDLESS, "out_of_fuel", "budget of"),
     ("import re\nre.match('(a+)+$', 'a' * 99 + 'b')", ENDLESS, "out_of_fuel", "budget of"),
     ("while True: pass", Limits(wall_s=1.0), "timeout", "its limit of 1 s"),
-    ("while True: print('x' * 1000)", SMALL, "output_limit", "100000 bytes"),
+    ("while True: print('x' * 1000)", SMALL, "output_limit", "97.7 KiB"),
     ("for i in range(99): open(f'/tmp/{i}', 'w').write('x' * 99_999)", SMALL, "scratch_limit", ""),
     ("class A:\n def __getattr__(s, n): return getattr(s, n)\nA().x", SMALL, "trap", "too deep"),
     ("import os\nos.abort()", SMALL, "trap", "unreachable"),
-    ("print(1)", Limits(memory_bytes=MIB), "out_of_memory", "1048576 bytes"),
+    ("print(1)", Limits(memory_bytes=MIB), "out_of_memory", "1.0 MiB of memory"),
 ]
 
 
