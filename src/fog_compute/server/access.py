@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 from starlette.routing import compile_path
@@ -112,7 +111,6 @@ def methods_of(path: str) -> frozenset[str]:
     return _METHODS.get(path, frozenset())
 
 
-@lru_cache(maxsize=1024)
 def find(path: str) -> str | None:
     """Return a requested path as it is written in the table, or None."""
     if path in _LITERAL:
