@@ -73,6 +73,11 @@ class Settings(BaseSettings):
         description="Bytes that modules, inputs and large results may have together; above it"
         " uploads are refused, and results still kept.",
     )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="URL of a Redis that tells backends of one Postgres database of each other's"
+        " events, too; everything works without it.",
+    )
     workers: int = Field(1, ge=0, le=64, description="Local workers that `fog up` starts.")
     slots: int = Field(1, ge=1, le=64, description="Tasks that one local worker runs at once.")
     kinds: str = Field(

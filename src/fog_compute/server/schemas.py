@@ -530,7 +530,9 @@ class HealthOut(_Out):
     version: str | None = None
     services: dict[str, ServiceState] | None = None
     reasons: list[str] | None = Field(
-        None, description="One line for each service that does not run; null to strangers."
+        None,
+        description="One line for each service that does not run, and for what is away that nothing"
+        " waits for; null to strangers.",
     )
 
 

@@ -172,6 +172,7 @@ class ServiceManager:
 
     async def _start_store(self, stack: AsyncExitStack) -> Store:
         settings = self._settings
+        redis_url = settings.redis_url
         store = await Store.open(
             settings.database,
             blobs=settings.blobs,
@@ -179,6 +180,7 @@ class ServiceManager:
             blob_bytes=settings.blob_bytes,
             result_ttl_s=settings.result_ttl_s,
             home=name_of_home(settings.layout.backend_file),
+            redis_url=None if redis_url is None else redis_url.get_secret_value(),
         )
         stack.push_async_callback(store.close)
         return store
@@ -315,6 +317,12 @@ class ServiceManager:
     def healthy(self) -> bool:
         """Whether every service runs."""
         return all(entry.state is ServiceState.RUNNING for entry in self._health.values())
+
+    def troubles(self) -> tuple[str, ...]:
+        """What is away that nothing has to wait for, one line for each thing."""
+        store = self._services.get("store")
+        echo = store.echo if isinstance(store, Store) else None
+        return echo.troubles if echo is not None else ()
 
     async def until_healthy(self) -> None:
         """Wait until every service runs, for as long as it takes; cancel it to wait no longer."""

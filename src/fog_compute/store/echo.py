@@ -71,9 +71,9 @@ class Echo:
         self._before: set[tuple[str, int]] = set()
 
     @property
-    def trouble(self) -> str:
-        """Which bells are not heard, in one line; empty if all are."""
-        return "; ".join(bell.trouble for bell in self._bells if bell.trouble)
+    def troubles(self) -> tuple[str, ...]:
+        """Why bells are not heard, one line for each that is not."""
+        return tuple(bell.trouble for bell in self._bells if bell.trouble)
 
     def wrote(self, history: Sequence[Task]) -> None:
         """This process wrote these states: others are to hear of them, and nobody here again."""

@@ -18,7 +18,7 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import StoreError, StoreUnusable
 from fog_compute.observability import get_logger
 from fog_compute.store.backends import Backends
-from fog_compute.store.bells import PostgresBell
+from fog_compute.store.bells import Bell, PostgresBell
 from fog_compute.store.blob_files import FolderBlobs
 from fog_compute.store.blob_rows import RowBlobs
 from fog_compute.store.blobs import BlobStore
@@ -93,6 +93,7 @@ class Store:
         locks: contextlib.ExitStack,
         home: str | None,
         listen: Callable[[str], Listening],
+        redis_url: str | None,
     ) -> None:
         """Use `Store.open`."""
         self._engines = engines
@@ -128,7 +129,9 @@ class Store:
         self.circuit_totals = CircuitTotals(reading, self.damages, self._writer)
         self.echo: Echo | None = None
         if self.backends is not None:
-            bells = [PostgresBell(listen, lambda: self.owner or "", clock)]
+            bells: list[Bell] = [PostgresBell(listen, lambda: self.owner or "", clock)]
+            if redis_url is not None:
+                bells.append(_redis_bell(redis_url, lambda: self.owner or "", clock))
             self.echo = Echo(self.tasks, self.events, bells, clock)
         self._running = asyncio.create_task(self._writer.run(), name="store-writer")
 
@@ -142,6 +145,7 @@ class Store:
         blob_bytes: int | None = None,
         result_ttl_s: float = 7 * 86400.0,
         home: str | None = None,
+        redis_url: str | None = None,
     ) -> Store:
         """Open or make the store, migrate it, and start its writer.
 
@@ -155,6 +159,7 @@ class Store:
             result_ttl_s: seconds that finished tasks are kept.
             home: names what one process at a time has, where the database is shared: whoever opens
                 it so is one of its backends.
+            redis_url: where those have a Redis that tells of each other's commits, too.
 
         Raises:
             StoreUnusable: it is damaged or newer than this version, or no file can be there.
@@ -186,6 +191,7 @@ class Store:
                 stack.pop_all(),
                 home if database.shared else None,
                 database.listen,
+                redis_url,
             )
 
     @property
@@ -274,6 +280,15 @@ class Store:
 
     async def _set_aside(self, damaged: Sequence[Damaged]) -> int:
         return await self._writer.set_aside(damaged)
+
+
+def _redis_bell(url: str, me: Callable[[], str], clock: Clock) -> Bell:
+    try:
+        # Here, because it is an extra.
+        from fog_compute.store.redis_bell import RedisBell
+    except ModuleNotFoundError as err:
+        raise StoreUnusable("Redis is not supported yet: install fog-compute[redis]") from err
+    return RedisBell(url, me, clock)
 
 
 def _blobs_of(database: Database, engines: Engines, folder: Path | None, clock: Clock) -> BlobStore:

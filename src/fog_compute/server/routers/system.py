@@ -80,7 +80,7 @@ async def get_health(request: Request, services: Services, response: Response) -
         status="ok" if services.healthy else "degraded",
         version=fog_compute.__version__,
         services={entry.name: entry.state for entry in services.health()},
-        reasons=_not_running(services),
+        reasons=[*_not_running(services), *services.troubles()],
     )
 
 
