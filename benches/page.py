@@ -64,6 +64,7 @@ MODES = {
     "sse_lost": "of 300 events to each of them",
     "sse_us_per_event": "processor time of the backend for one event to one listener",
     "sse_events_per_s": "300 events to 1,000 listeners, until the last has them",
+    "fog_version_cpu_ms": "processor time of it",
     "fog_version_ms": "real time of `fog --version`, median of 21",
     "chaos_lost": "tasks of the last `make bench-chaos` that did not come to their end",
     "chaos_back_s": "the longest that a killed backend took until it worked on, in that run",
