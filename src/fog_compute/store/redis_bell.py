@@ -16,15 +16,39 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from fog_compute.clock import Clock
-from fog_compute.errors import StoreUnusable
+from fog_compute.errors import StoreError, StoreUnusable
 from fog_compute.observability import get_logger
 from fog_compute.store.bells import AGAIN, CHANNEL
 
-__all__ = ["RedisBell"]
+__all__ = ["RedisBell", "reach"]
 
 _log = get_logger("fog_compute.store")
 
 ANSWER_S: Final = 5.0
+
+_NO_RETRY: Final = Retry(NoBackoff(), 0)
+_NO_URL: Final = "the URL of Redis cannot be read: give redis://user:password@host:port/number"
+
+
+async def reach(url: str) -> None:
+    """Have a Redis answer once.
+
+    Raises:
+        StoreUnusable: the URL names none.
+        StoreError: it does not answer.
+    """
+    try:
+        client = Redis.from_url(
+            url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S, retry=_NO_RETRY
+        )
+    except ValueError:
+        raise StoreUnusable(_NO_URL) from None
+    try:
+        await client.ping()
+    except (RedisError, OSError) as error:
+        raise StoreError(f"Redis is away ({type(error).__name__})") from None
+    finally:
+        await client.aclose()
 
 
 class RedisBell:
@@ -47,9 +71,7 @@ class RedisBell:
             self._client()
         except ValueError:
             # Its text may hold a password, and so may the error.
-            raise StoreUnusable(
-                "the URL of Redis cannot be read: give redis://user:password@host:port/number"
-            ) from None
+            raise StoreUnusable(_NO_URL) from None
 
     def ring(self) -> None:
         """Have it published; what is asked for while one is on its way is one more."""
@@ -102,5 +124,5 @@ class RedisBell:
             self._url,
             decode_responses=True,
             socket_connect_timeout=ANSWER_S,
-            retry=Retry(NoBackoff(), 0),  # `run` tries again, and says so meanwhile
+            retry=_NO_RETRY,  # `run` tries again, and says so meanwhile
         )

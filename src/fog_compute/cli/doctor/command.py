@@ -66,6 +66,7 @@ _EXAMINATIONS: Final[tuple[Examination, ...]] = (
     sandbox.sandbox,
     sandbox.scripts,
     fog.database,
+    fog.redis,
     fog.running,
 )
 

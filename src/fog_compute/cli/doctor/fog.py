@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,7 +17,7 @@ from fog_compute.errors import FogError, NotFound, NotRunning, StoreError, Store
 from fog_compute.store.care import reach
 from fog_compute.text import counted
 
-__all__ = ["database", "running"]
+__all__ = ["database", "redis", "running"]
 
 DO_LOGS: Final = "see `fog status`, and the files in logs/ of the home folder"
 
@@ -35,6 +36,24 @@ def database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", Verdict.PROBLEM, str(error), means, do)
     else:
         yield Finding("database", Verdict.OK, name)
+
+
+def redis(settings: Settings) -> Iterator[Finding]:
+    """The Redis that is to tell of other backends' events answers."""
+    if settings.redis_url is None:
+        return
+    from fog_compute.store import redis_bell  # rarely needed
+
+    means = "events of other backends come through the database alone, which is slower"
+    try:
+        asyncio.run(redis_bell.reach(settings.redis_url.get_secret_value()))
+    except StoreUnusable as error:
+        yield of_problem("redis", str(error), means)
+    except StoreError as error:
+        do = "see that it runs and lets this user in, or unset FOG_REDIS_URL"
+        yield Finding("redis", Verdict.WARNING, str(error), means, do)
+    else:
+        yield Finding("redis", Verdict.OK, "it answers")
 
 
 def running(settings: Settings) -> Iterator[Finding]:

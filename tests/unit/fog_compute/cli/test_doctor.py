@@ -300,6 +300,20 @@ def test_database_that_cannot_be_had_is_a_problem_that_tells_no_password(
     assert "secret" not in finding.found + finding.do
 
 
+@pytest.mark.parametrize(
+    ("url", "verdict"),
+    [("redis://:secret@127.0.0.1:1/0", WARNING), ("nonsense://secret", PROBLEM)],
+)
+def test_redis_that_does_not_answer_is_told_without_its_password(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, url: str, verdict: Verdict
+) -> None:
+    assert list(fog.redis(settings)) == []
+    monkeypatch.setenv("FOG_REDIS_URL", url)
+    finding = one(fog.redis(load_settings()))
+    assert finding.verdict is verdict
+    assert "secret" not in finding.found + finding.do
+
+
 def test_fog_that_runs_is_asked_what_is_wrong(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
