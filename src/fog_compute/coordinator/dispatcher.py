@@ -176,6 +176,7 @@ class Dispatcher:
             groups=lambda: keys().names,
             take=self.work.recover,
             let_go=self.work.let_go,
+            look_again=self.work.look_again,
         )
 
     def _check_owner(self) -> None:

@@ -130,7 +130,7 @@ class OpenWork:
         self._tell_again(untold, now)
         if found:
             _log.info("tasks.resumed", tasks=len(found))
-        self._changed()
+        self.look_again()
 
     def hear(self, heard: Sequence[Heard]) -> None:
         """Follow what other backends wrote: tasks that wait, and ends of tasks that are with us."""
@@ -138,6 +138,11 @@ class OpenWork:
             self.ledger.doubt(one.task_id, one.version)
             if (level := one.waits) is not None:
                 self.queue.came(level)
+        self._changed()
+
+    def look_again(self) -> None:
+        """Look at the queue once more: nothing is said of tasks that others let go."""
+        self.queue.look_again()
         self._changed()
 
     def let_go(self) -> None:

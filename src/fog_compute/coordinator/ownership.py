@@ -50,6 +50,7 @@ class Ownership:
         "_groups",
         "_lease_s",
         "_let_go",
+        "_look_again",
         "_take",
         "_tenure",
         "_turn",
@@ -66,6 +67,7 @@ class Ownership:
         groups: Callable[[], Collection[str]],
         take: Callable[[Collection[str | None]], Awaitable[None]],
         let_go: Callable[[], None],
+        look_again: Callable[[], None],
     ) -> None:
         """Have no row yet.
 
@@ -76,6 +78,7 @@ class Ownership:
             groups: those that it speaks for.
             take: goes on with all that it owns, and is told who acted on that before.
             let_go: forgets all that it owned.
+            look_again: looks at what others may have let go, at every beat while there are others.
         """
         self._backends: Final = backends
         self._clock: Final = clock
@@ -83,6 +86,7 @@ class Ownership:
         self._groups: Final = groups
         self._take: Final = take
         self._let_go: Final = let_go
+        self._look_again: Final = look_again
         self._tenure = Tenure()
         self._watch = Watch()
         self._turn: Final = asyncio.Lock()
@@ -150,6 +154,8 @@ class Ownership:
         signs = await self._backends.beat()
         self._follow(TenureEvent.BEAT, begun)
         self.others = len(signs)
+        if signs:
+            self._look_again()
         self._watch, dead = look(self._watch, signs, self._clock.monotonic(), self._lease_s)
         return dead
 

@@ -95,6 +95,11 @@ class Queue:
                 self._hopeless[need] = min(at + (now - begun), now)
             self._left_out += now - begun
 
+    def look_again(self) -> None:
+        """Others may have left tasks that they had claimed: look at every level once more."""
+        self._served.clear()
+        self._unread |= set(PrivacyLevel)
+
     def workers_changed(self) -> None:
         """Look at once at what no worker could take."""
         self._unpark = True

@@ -12,10 +12,12 @@ from typing import Final
 import pytest
 
 from fog_compute.coordinator.sessions import Tempo
-from fog_compute.tasks import Task, TaskState
+from fog_compute.levels import PrivacyLevel
+from fog_compute.tasks import Task, TaskSpec, TaskState
 from fog_compute.testing import ManualClock, MemoryNetwork
+from fog_compute.units import GIB
 from tests.unit.fog_compute.coordinator.scripted import Fog, ScriptedWorker, open_fog
-from tests.unit.fog_compute.coordinator.test_dispatcher import OK, create, reaches
+from tests.unit.fog_compute.coordinator.test_dispatcher import MODULE, OK, create, reaches
 
 pytestmark = pytest.mark.asyncio
 
@@ -139,3 +141,26 @@ async def test_what_a_dead_backend_had_another_brings_to_its_end(
         await reaches(other, running, TaskState.ACCEPTED)
         for task in (finished, running):
             assert await owner_of(other, task) == other.store.owner
+
+
+async def test_what_a_backend_claimed_and_left_another_gives_to_a_worker(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """INV-STORE-23: nothing is told of it, and no other task comes."""
+    async with several(postgres_url, tmp_path) as made:
+        made.add_worker("a")
+        one, other = await made.open("one"), await made.open("other")
+        assert one.store.backends is not None
+        await one.store.backends.join(["lab"])
+        other.start()
+        await acts(other)
+        module = await one.store.blobs.put(MODULE)
+        spec = TaskSpec(module=module, privacy=PrivacyLevel.PRIVATE, group="lab")
+        waiting = other.coordinator._work.queue._served
+        await other.until(lambda: PrivacyLevel.PRIVATE in waiting)
+        task = await one.store.tasks.create(spec)
+        room = {("lab", "wasm"): GIB}
+        assert await one.store.tasks.claim(PrivacyLevel.PRIVATE, room, task.created_at, 9)
+        await other.passes(0.5 * OWNER_LEASE_S)
+        assert (await other.store.tasks.get(task.id)).state is TaskState.QUEUED
+        await reaches(other, task, TaskState.RUNNING)  # after it was taken for dead
