@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+import fog_compute
 from fog_compute.levels import PrivacyLevel
 from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog, until
 from tests.integration.pages import blocks, commands, run_commands, run_python
@@ -369,6 +370,11 @@ def test_taken_port_is_named(tmp_path: Path) -> None:
 @pytest.fixture
 def place(fog: RunningFog, tmp_path: Path) -> Path:
     """A folder with the examples, in which a page's lines can be run."""
+
+    def runs_scripts() -> bool:
+        return any("python" in worker["kinds"] for worker in fog.json("worker", "ls"))
+
+    until(runs_scripts, 2 * TASK_S, lambda: "no worker has compiled its interpreter")
     (tmp_path / "examples").symlink_to(EXAMPLES)
     return tmp_path
 
@@ -379,7 +385,7 @@ def test_python_of_a_guide_runs_as_it_stands(fog: RunningFog, place: Path, page:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_notebook_runs_as_it_stands(fog: RunningFog) -> None:
+def test_the_notebook_runs_as_it_stands(fog: RunningFog, place: Path) -> None:
     notebook = EXAMPLES / "notebook" / "fog.ipynb"
     done = run_python(notebook, notebook.parent, fog.environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -435,7 +441,9 @@ def test_commands_and_python_of_a_page_run_as_the_page_goes(
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_examples_of_maps_put_their_results_together(fog: RunningFog, tmp_path: Path) -> None:
+def test_examples_of_maps_put_their_results_together(
+    fog: RunningFog, place: Path, tmp_path: Path
+) -> None:
     lines = (
         f"python {EXAMPLES}/wordcount/parts.py {TEXT} 3",
         f"python {EXAMPLES}/tiles/picture.py p.png",
@@ -452,3 +460,31 @@ def test_examples_of_maps_put_their_results_together(fog: RunningFog, tmp_path: 
     line = 1 + 4 * 64 * 3
     tile = [rows[y * line + 1 + 64 * 3 :][: 64 * 3] for y in range(64, 128)]
     assert b"".join(tile) == (tmp_path / "tile").read_bytes()
+
+
+def test_a_fog_elsewhere_is_asked_with_a_key(fog: RunningFog, tmp_path: Path) -> None:
+    """INV-API-01: by commands and from Python; a key does what its scopes say."""
+    url = fog.json("status")["fog"]["url"]
+
+    def key(name: str, *scopes: str) -> str:
+        flags = [word for scope in scopes for word in ("--scope", scope)]
+        return fog.run("key", "create", name, *flags).stdout.strip()
+
+    away = {**fog.environment, "FOG_HOME": str(tmp_path / "home"), "FOG_URL": url}
+    with fog_compute.connect_blocking(url=url, key=key("one", "read", "submit")) as there:
+        result = there.run(WORDCOUNT, stdin=TEXT, args=["-n", 5], privacy="public")
+        assert result.text == expected_count(5)
+        assert there.task(result.task_id).status().state == "accepted"
+    able = {**away, "FOG_KEY": key("two", "read", "submit")}
+    lines = (
+        f"fog run {WORDCOUNT} --stdin {TEXT} --privacy public -- -n 5",
+        f"fog map {WORDCOUNT} {TEXT} --privacy public -- -n 5",
+        "fog status >status",
+    )
+    done = run_commands(lines, tmp_path, able)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == 2 * expected_count(5)
+    with fog_compute.connect_blocking(url=url, key=key("three", "read")) as there:
+        assert result.task_id in there.tasks(limit=1000)
+        with pytest.raises(fog_compute.Unauthorised, match="needs the scope submit"):
+            there.run(WORDCOUNT)
