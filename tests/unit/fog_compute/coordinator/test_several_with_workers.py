@@ -26,7 +26,7 @@ from tests.unit.fog_compute.coordinator.test_with_workers import (
 
 pytestmark = pytest.mark.asyncio
 
-TASKS: Final = 200
+TASKS: Final = 100
 TEMPO: Final = Tempo(lease_s=20, request_timeout_s=2.0, owner_lease_s=5.0)
 
 
