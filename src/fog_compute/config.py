@@ -75,8 +75,9 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr | None = Field(
         None,
-        description="URL of a Redis that tells backends of one Postgres database of each other's"
-        " events, too; everything works without it.",
+        description="URL of a Redis in which backends count the requests of a key together, and"
+        " which tells those of one Postgres database of each other's events, too; everything works"
+        " without it.",
     )
     workers: int = Field(1, ge=0, le=64, description="Local workers that `fog up` starts.")
     slots: int = Field(1, ge=1, le=64, description="Tasks that one local worker runs at once.")

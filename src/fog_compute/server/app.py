@@ -34,6 +34,7 @@ from fog_compute.server.routers import (
     services as own_services,
 )
 from fog_compute.server.services import ServiceManager
+from fog_compute.server.shared_counts import shared_counts
 from fog_compute.server.stopping import Stopping
 
 __all__ = ["create_app"]
@@ -70,6 +71,9 @@ def create_app(
         async with AsyncExitStack() as stack:
             try:
                 token = load_or_make_token(settings.layout.token_file)
+                if settings.redis_url is not None:
+                    url = settings.redis_url.get_secret_value()
+                    rates.share(await stack.enter_async_context(shared_counts(url)))
                 await stack.enter_async_context(services)
                 await stack.enter_async_context(feed.running(services.unless_stopping))
                 app.state.callers = await stack.enter_async_context(

@@ -12,13 +12,20 @@ from typing import Final
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
+from limits.errors import StorageError
 
 from fog_compute.clock import Clock
+from fog_compute.observability import get_logger
 
 __all__ = ["TRIES_PER_MINUTE", "CountsInMemory", "Rates"]
 
 TRIES_PER_MINUTE: Final = 120
 """Wrong keys of one address that are looked at."""
+
+AWAY_S: Final = 5.0
+"""Seconds for which shared counts that cannot be had are not asked for again."""
+
+_log = get_logger("fog_compute.server")
 
 _BUCKETS: Final = 64
 """Places in which strangers are counted: however many addresses they have, that is all."""
@@ -26,26 +33,41 @@ _PRUNED_FROM: Final = 4096
 
 
 class Rates:
-    """Counts requests by key, and wrong keys by address."""
+    """Counts requests by key, and wrong keys by address.
 
-    def __init__(self, per_minute: int, clock: Clock, shared: Storage | None = None) -> None:
+    Several backends count the requests of a key together once they have been told where; while that
+    cannot be asked, each goes on with counts of its own.
+    """
+
+    def __init__(self, per_minute: int, clock: Clock) -> None:
         """Let every key ask so often.
 
         Args:
             per_minute: requests of one key.
             clock: what time it is.
-            shared: keeps the counts of keys for several backends; by default each has its own.
         """
         own = CountsInMemory(clock)
         self._clock: Final = clock
         self._asking: Final = RateLimitItemPerMinute(per_minute)
-        self._keys: Final = FixedWindowRateLimiter(own if shared is None else shared)
+        self._keys: Final = FixedWindowRateLimiter(own)
+        self._shared: FixedWindowRateLimiter | None = None
+        self._shared_from = clock.monotonic()
         self._trying: Final = RateLimitItemPerMinute(TRIES_PER_MINUTE, namespace="tries")
         self._strangers: Final = FixedWindowRateLimiter(own)
         self._salt: Final = secrets.token_bytes(16)
 
+    def share(self, counts: Storage) -> None:
+        """Count the requests of keys there from now on, as other backends do."""
+        self._shared = FixedWindowRateLimiter(counts)
+
     async def asked(self, key: str) -> int:
         """Count a request; return 0, or after how many seconds the key may ask again."""
+        if self._shared is not None and self._clock.monotonic() >= self._shared_from:
+            try:
+                return await self._hit(self._shared, self._asking, key)
+            except StorageError as error:
+                self._shared_from = self._clock.monotonic() + AWAY_S
+                _log.warning("rates.unshared", reason=type(error.storage_error).__name__)
         return await self._hit(self._keys, self._asking, key)
 
     async def failed(self, address: str) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from fog_compute.errors import StoreUnusable
 from fog_compute.store.redis_bell import RedisBell
 from fog_compute.testing import ManualClock
+from tests.redis import PrivateRedis
 
 pytestmark = pytest.mark.asyncio
 
@@ -26,36 +25,6 @@ class AtOnce(ManualClock):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0)
-
-
-class PrivateRedis:
-    """A Redis of the test's own: a socket in its folder, nothing on a disk."""
-
-    def __init__(self, folder: Path) -> None:
-        program = shutil.which("redis-server")
-        if program is None:
-            pytest.skip("Redis is not installed (Debian: apt-get install redis-server)")
-        self._socket: Final = folder / "redis"
-        self._words: Final = [
-            *(program, "--port", "0", "--unixsocket", str(self._socket)),
-            *("--save", "", "--dir", str(folder)),
-        ]
-        self._server: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self._socket}"
-
-    def start(self) -> None:
-        self._server = subprocess.Popen(
-            self._words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-
-    def kill(self) -> None:
-        if self._server is not None:
-            self._server.kill()
-            self._server.wait()
-            self._socket.unlink(missing_ok=True)
 
 
 async def until(met: Callable[[], bool]) -> None:
