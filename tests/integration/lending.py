@@ -102,7 +102,7 @@ class Lender:
 
     def status(self) -> dict[str, Any]:
         done = self.run("worker", "status", "--json")
-        found = json.loads(done.stdout or "[]")
+        found = json.loads(done.stdout) if done.returncode == 0 else []
         return found[0] if found and found[0]["runs"] else {}
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -57,7 +57,8 @@ def zombies(fog: RunningFog) -> list[psutil.Process]:
 
 
 def events_from_the_stop(fog: RunningFog) -> list[str]:
-    events = [json.loads(line)["event"] for line in fog.log.read_text().splitlines()]
+    lines = fog.log.read_text().splitlines()  # for programs, and for people
+    events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
     return events[len(events) - events[::-1].index("stopping") - 1 :]
 
 

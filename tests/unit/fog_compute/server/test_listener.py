@@ -52,16 +52,19 @@ class Said:
     def __init__(self) -> None:
         self.transport = Socket()
 
+    def leave(self) -> None:
+        self.transport.abort()
+
 
 def test_who_has_been_silent_for_longest_gives_way() -> None:
     places = Places(3)
     first, busy, third = Said(), Said(), Said()
     for one in (first, busy, third):
         assert places.room()
-        places.came(one)  # type: ignore[arg-type]  # all that it looks at
-    places.asked(busy)  # type: ignore[arg-type]
-    places.asked(first)  # type: ignore[arg-type]
-    places.answered(first)  # type: ignore[arg-type]  # and is silent since
+        places.came(one)
+    places.asked(busy)
+    places.asked(first)
+    places.answered(first)  # and is silent since
 
     assert places.room()
 
@@ -74,12 +77,12 @@ def test_nobody_who_is_served_gives_way_and_a_place_that_is_left_is_told() -> No
     free: list[bool] = []
     places.on_free = lambda: free.append(True)
     assert places.room()
-    places.came(busy)  # type: ignore[arg-type]
-    places.asked(busy)  # type: ignore[arg-type]
+    places.came(busy)
+    places.asked(busy)
 
     assert not places.room()
-    places.left(busy)  # type: ignore[arg-type]
-    places.left(busy)  # type: ignore[arg-type]
+    places.left(busy)
+    places.left(busy)
 
     assert free == [True]
     assert places.room()

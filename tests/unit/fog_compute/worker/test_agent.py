@@ -446,10 +446,10 @@ async def test_more_than_a_worker_lends_is_rejected(start: Start, requester: Req
     small = Limits(memory_bytes=MIB, wall_s=1, **bounds)
     async with start(memory_bytes=64 * MIB, wall_s=10.0, input_bytes=1000, **bounds):
         for more, words in (
-            ({"memory_bytes": 65 * MIB}, "lends at most 67108864 bytes of memory"),
+            ({"memory_bytes": 65 * MIB}, "lends at most 64.0 MiB of memory"),
             ({"wall_s": 11}, "lends at most 10 s"),
-            ({"scratch_bytes": 5001}, "lends at most 5000 bytes of scratch"),
-            ({"output_bytes": 7001}, "takes at most 7000 bytes of output"),
+            ({"scratch_bytes": 5001}, "lends at most 4.9 KiB of scratch"),
+            ({"output_bytes": 7001}, "takes at most 6.8 KiB of output"),
         ):
             limits = dataclasses.replace(small, **more)
             reply = await requester.ask(requester.submission(guests.HELLO, limits=limits))

@@ -21,7 +21,7 @@ from fog_compute.tasks.messages import (
     Rejected,
     Submit,
 )
-from fog_compute.units import GIB
+from fog_compute.units import GIB, format_bytes
 from fog_compute.worker import slots, workplace
 from fog_compute.worker.journal import Journal, JournalUnusable
 
@@ -80,7 +80,7 @@ async def test_a_disk_that_fills_up_gives_back_what_waits_until_there_is_room(
         await go()
         await is_returned(requester, waiting)
         await until(lambda: bool(worker.troubles))
-        assert "1000 bytes free" in worker.troubles[-1]
+        assert "1000 B free" in worker.troubles[-1]
         assert "make room" in worker.troubles[-1]
         other = requester.submission(guests.HELLO)
         assert isinstance(await requester.submit(other), Busy)
@@ -101,7 +101,7 @@ async def test_a_task_for_which_the_disk_has_no_room_is_refused_and_a_smaller_on
     answer = await requester.submit(large)
     assert isinstance(answer, Rejected)
     assert "`limits.scratch_bytes`" in answer.reason
-    assert f"{disk[0]} bytes free" in worker.agent.report().trouble
+    assert f"{format_bytes(disk[0])} free" in worker.agent.report().trouble
     disk[0] = limits.scratch_bytes + workplace.FREE_BYTES
     assert (await requester.run(large)).stdout == b"hello\n"
     assert worker.agent.report().trouble == ""
