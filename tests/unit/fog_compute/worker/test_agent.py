@@ -449,7 +449,7 @@ async def test_more_than_a_worker_lends_is_rejected(start: Start, requester: Req
             ({"memory_bytes": 65 * MIB}, "lends at most 64.0 MiB of memory"),
             ({"wall_s": 11}, "lends at most 10 s"),
             ({"scratch_bytes": 5001}, "lends at most 4.9 KiB of scratch"),
-            ({"output_bytes": 7001}, "takes at most 6.8 KiB of output"),
+            ({"output_bytes": 7001}, "lends at most 6.8 KiB of output"),
         ):
             limits = dataclasses.replace(small, **more)
             reply = await requester.ask(requester.submission(guests.HELLO, limits=limits))
