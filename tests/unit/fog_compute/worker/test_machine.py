@@ -415,12 +415,12 @@ async def test_a_worker_lends_no_more_than_its_machine_lets_it(
         reply = await requester.submit(large)
         assert isinstance(reply, Rejected)
         assert "lends at most" in reply.reason
-        small = requester.submission(guests.GROWS_TO_10_GB, limits=Limits(memory_bytes=64 * MIB))
+        small = requester.submission(guests.GROWS_TO_10_GB, limits=Limits(memory_bytes=48 * MIB))
         result = await requester.run(small)
         assert (result.exit_code, result.trap) == (3, None)
-        assert 60 * MIB < result.peak_memory <= 64 * MIB
+        assert 44 * MIB < result.peak_memory <= 48 * MIB
         (offer,) = {offer.memory_bytes for offer in worker.offers.published}
-        assert 64 * MIB < offer < GIB
+        assert 48 * MIB < offer < GIB
 
 
 @pytest.mark.asyncio
