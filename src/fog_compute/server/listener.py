@@ -80,12 +80,13 @@ class Places:
         self._owing[connection] = None
 
     def asked(self, connection: Guest) -> None:
-        """The head of a request is whole: it is served before anybody needs its place."""
+        """A request is whole: it is served before anybody needs its place."""
         self._owing.pop(connection, None)
 
     def answered(self, connection: Guest) -> None:
-        """The request is over; the connection owes the next."""
+        """It said something, and owes the rest of a request or the next; it is the last to go."""
         if connection in self._open:
+            self._owing.pop(connection, None)
             self._owing[connection] = None
 
     def left(self, connection: Guest) -> None:
@@ -125,7 +126,7 @@ class Connection(H11Protocol):
         super().data_received(data)
         if self._asking():
             self._stop_waiting()
-            self._places.asked(self)
+            self._stand()
         elif self._head_timer is None and not self.transport.is_closing():
             self._await_head()
 
@@ -153,8 +154,7 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         """A request is over; one that came behind it may have begun already."""
         super().on_response_complete()
-        if not self._asking():
-            self._places.answered(self)
+        self._stand()
 
     def pause_writing(self) -> None:
         """Whoever does not read its answers gives way, too."""
@@ -164,8 +164,17 @@ class Connection(H11Protocol):
     def resume_writing(self) -> None:
         """It reads again."""
         super().resume_writing()
-        if self._asking():
+        self._stand()
+
+    def _stand(self) -> None:
+        """Keep the place while the answer is due; what a request still owes is its body, too.
+
+        Each piece of it counts as a word, so that of many bodies the silent ones give way.
+        """
+        if self._asking() and not self.cycle.more_body:
             self._places.asked(self)
+        else:
+            self._places.answered(self)
 
     def _asking(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

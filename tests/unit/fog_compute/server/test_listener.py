@@ -263,3 +263,30 @@ async def test_half_a_head_is_not_waited_for_and_a_request_has_all_its_time(
 
         assert halves == [b"", b"", b""]
         assert (await whole).endswith(b"served")
+
+
+@pytest.mark.asyncio
+async def test_half_a_body_keeps_no_place_from_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """INV-TASK-38."""
+    monkeypatch.setattr("fog_compute.server.listener.REFUSED_PAUSE_S", 0.01)
+
+    begun = asyncio.Semaphore(0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.release()
+        while (await receive()).get("more_body"):
+            pass
+        await PlainTextResponse("served")(scope, receive, send)
+
+    head = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n"
+    async with listening(app, Places(3)) as (_, address), asyncio.timeout(DEADLINE_S):
+        opened = [await asyncio.open_connection(*address) for _ in range(3)]
+        for _, writer in opened:
+            writer.write(head)
+            await begun.acquire()
+        assert (await ask(address, head + b"ab")).endswith(b"served")
+        assert await opened[0][0].read() == b""  # it was silent for longest
+        opened[1][1].write(b"ab")
+        assert (await opened[1][0].read()).endswith(b"served")
+        for _, writer in opened:
+            writer.close()
