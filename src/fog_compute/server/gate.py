@@ -101,7 +101,12 @@ class _Asked:
         if self.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             return True
         origin = self.headers.get("origin")
-        return origin is not None and urlsplit(origin).netloc != self.headers.get("host")
+        if origin is None:
+            return False
+        try:
+            return urlsplit(origin).netloc != self.headers.get("host")
+        except ValueError:  # no browser wrote it
+            return True
 
 
 class Gate:
