@@ -41,7 +41,7 @@ from fog_compute.cli.outputs import in_words, tell_unwritten, write_files
 from fog_compute.cli.progress import Bar
 from fog_compute.cli.run import environment
 from fog_compute.client.answers import Task
-from fog_compute.client.checking import ANY_SHA256, check_task
+from fog_compute.client.checking import ANY_SHA256, check_task, check_text
 from fog_compute.client.folders import NotWritten, OutputFolder
 from fog_compute.client.inputs import read_blob
 from fog_compute.client.scripts import check_script, kind_of, own_name
@@ -240,7 +240,7 @@ def _upload(backend: Backend, data: bytes, sent: dict[str, str]) -> str:
 
 def _names(inputs: Sequence[str]) -> list[str]:
     """What each result is called: as its input, with a number where two are called alike."""
-    own = [Path(path).name for path in inputs]
+    own = [check_text(Path(path).name) for path in inputs]
     count = Counter(own)
     return [name if count[name] == 1 else f"{at:04}-{name}" for at, name in enumerate(own, 1)]
 

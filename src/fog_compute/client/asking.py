@@ -5,6 +5,7 @@ The blocking backend and the one for event loops send by the same rules, which a
 
 from __future__ import annotations
 
+import json
 import secrets
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -174,7 +175,21 @@ def made_once(body: Mapping[str, object] | None, key: str | None) -> dict[str, A
     """The options of a POST whose body makes something, once for all calls with one ``key``."""
     if body is None:
         return {}
-    return {"json": body, "headers": {"idempotency-key": key or secrets.token_hex(16)}}
+    name = key or secrets.token_hex(16)
+    try:
+        content = json.dumps(
+            body, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+        ).encode()
+        name.encode("ascii")
+    except UnicodeEncodeError as error:
+        said = one_line(repr(error.object[max(0, error.start - 20) : error.end]), 80)
+        raise InvalidTask(
+            f"{said} cannot be sent: texts are UTF-8, and a key is visible ASCII characters"
+        ) from None
+    return {
+        "content": content,
+        "headers": {"idempotency-key": name, "content-type": "application/json"},
+    }
 
 
 def uploading(source: Source) -> dict[str, Any]:

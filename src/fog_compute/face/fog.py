@@ -23,7 +23,7 @@ from fog_compute.client.loops import AsyncBackend
 from fog_compute.client.places import Home, Place, Remote, place_from_environment
 from fog_compute.client.sources import Source
 from fog_compute.client.tails import grown
-from fog_compute.errors import PROBLEM, BackendError, FogError, NotFound
+from fog_compute.errors import PROBLEM, BackendError, FogError, InvalidTask, NotFound
 from fog_compute.face.describing import Description, MapOptions, PathOrBytes, TaskOptions, describe
 from fog_compute.face.failures import FogWarning, StillRunning
 from fog_compute.face.maps import Map
@@ -31,6 +31,8 @@ from fog_compute.face.records import FogStatus, OutputFile, Progress, TaskStatus
 from fog_compute.face.results import Result, fetch_result
 from fog_compute.faces import Face, in_words_of
 from fog_compute.layout import HomeLayout, home_from_environment, usable_home
+from fog_compute.tasks.ids import is_whole
+from fog_compute.text import one_line
 from fog_compute.threads import in_thread
 
 __all__ = ["Fog", "Task", "connect", "place_of"]
@@ -281,7 +283,15 @@ class Task:
     """
 
     def __init__(self, task_id: str, backend: AsyncBackend) -> None:
-        """`Fog.submit` and `Fog.task` make one."""
+        """`Fog.submit` and `Fog.task` make one.
+
+        Raises:
+            InvalidTask: no task has such an id.
+        """
+        if not is_whole(task_id):  # or it could name another route
+            raise InvalidTask(
+                f"{one_line(repr(task_id), 80)} is no id of a task: it has 26 letters"
+            )
         self.id: Final = task_id
         self._backend: Final = backend
 

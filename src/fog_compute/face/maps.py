@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypedDict, cast
 
 from fog_compute.client.answers import Made, Task
+from fog_compute.client.checking import check_text
 from fog_compute.client.inputs import source_of
 from fog_compute.client.loops import AsyncBackend
 from fog_compute.client.sources import Source
@@ -108,7 +109,7 @@ class Map:
         self._most: Final = concurrency or len(self._items) or 1
         self._block: Final = min(BLOCK, max(1, self._most // 4) if concurrency else BLOCK)
         self._kept: Final = key is not None
-        name = secrets.token_hex(16) if key is None else key
+        name = secrets.token_hex(16) if key is None else check_text(key)
         digest = hashlib.sha256(b"fog-compute map\0" + name.encode()).hexdigest()
         self._name: Final = digest[:40]
         self._batch: Final = digest[-BATCH_ID_LENGTH:]

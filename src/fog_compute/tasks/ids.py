@@ -44,6 +44,11 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text has the form of a task's id."""
+    return len(text) == TASK_ID_LENGTH and is_name(text) and not text.startswith("@")
+
+
 def place_of(name: str) -> int | None:
     """Return the place that a name says, 0 for what was made last; None if it is of an id."""
     if not name.startswith("@"):

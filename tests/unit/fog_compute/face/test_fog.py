@@ -260,8 +260,22 @@ async def test_logs_come_as_they_grow_until_the_end(
 
 
 async def test_what_is_not_there_is_told(fog: Fog) -> None:
-    with pytest.raises(fog_compute.NotFound, match="no task 01k"):
-        await fog.task("01k").status()
+    name = "01k" + "0" * 23
+    with pytest.raises(fog_compute.NotFound, match=f"no task {name}"):
+        await fog.task(name).status()
+
+
+@pytest.mark.parametrize("name", ["../keys", "", "@last", "01k", "../services/a/restart?x=12"])
+async def test_what_is_no_id_of_a_task_names_no_other_route(fog: Fog, name: str) -> None:
+    with pytest.raises(fog_compute.InvalidTask, match="is no id of a task"):
+        fog.task(name)
+
+
+async def test_text_that_cannot_be_sent_is_refused(fog: Fog) -> None:
+    with pytest.raises(fog_compute.InvalidTask, match="cannot be sent"):
+        await fog.submit(b"print()", key="\xfc")
+    with pytest.raises(fog_compute.InvalidTask, match="UTF-8"):
+        fog.map(b"print()", [1], as_="argument", key="\udcff")
 
 
 async def test_files_of_a_task_are_listed(fog: Fog, fake: FakeFog) -> None:
