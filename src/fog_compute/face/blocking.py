@@ -33,6 +33,8 @@ __all__ = ["BlockingFog", "BlockingResult", "BlockingTask", "connect_blocking"]
 
 T = TypeVar("T")
 
+_CLOSED: Final = "this fog is closed: connect again"
+
 CLEAN_UP_S: Final = 15.0
 """How long an interrupted call may take to leave things in order."""
 
@@ -61,13 +63,17 @@ class _Runner:
 
     def __init__(self) -> None:
         self._loop: Final = asyncio.new_event_loop()
+        self._lock: Final = threading.Lock()
+        self._waited: Final[set[Future[Any]]] = set()  # by threads; all end with the loop
+        self._over = False
         self._thread: Final = threading.Thread(target=self._run, name="fog", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):  # of a callback
+                self._loop.run_forever()
             left = asyncio.all_tasks(self._loop)
             for task in left:
                 task.cancel()
@@ -75,10 +81,23 @@ class _Runner:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
         finally:
+            with self._lock:
+                self._over = True
+                left_waiting = list(self._waited)
             self._loop.close()
+            for done in left_waiting:
+                if not done.done():
+                    done.set_exception(RuntimeError(_CLOSED))
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do work in the loop and wait for it; interrupted, it is cancelled there and ends."""
+        """Do work in the loop and wait for it; interrupted, it is cancelled there and ends.
+
+        Raises:
+            RuntimeError: the loop has ended or ends meanwhile, or it is the loop that calls.
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("a callback cannot wait for its own fog: ask another thread")
         done: Future[T] = Future()
         begun: list[asyncio.Task[T]] = []
 
@@ -91,26 +110,38 @@ class _Runner:
             for task in begun:
                 task.cancel()
 
-        try:
-            self._loop.call_soon_threadsafe(begin)
-        except RuntimeError:
+        with self._lock:
+            if not self._over:
+                self._waited.add(done)
+                self._loop.call_soon_threadsafe(begin)
+        if done not in self._waited:
             work.close()
-            raise RuntimeError("this fog is closed: connect again") from None
+            raise RuntimeError(_CLOSED)
         try:
             return done.result()
         except (KeyboardInterrupt, SystemExit):
-            self._loop.call_soon_threadsafe(stop)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(stop)
             wait([done], CLEAN_UP_S)
             raise
+        finally:
+            with self._lock:
+                self._waited.discard(done)
+            if not begun:
+                work.close()
 
     def close(self) -> None:
         """End the loop and its thread."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        with self._lock:
+            if not self._over:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        if threading.current_thread() is not self._thread:
             self._thread.join()
 
 
 def _hand_over(ended: asyncio.Task[T], done: Future[T]) -> None:
+    if done.done():  # the loop was ended under it
+        return
     if ended.cancelled():
         done.cancel()
         done.set_running_or_notify_cancel()
@@ -160,6 +191,7 @@ class BlockingFog:
         """Connect; `connect_blocking` makes one."""
         self._fog: Final = fog
         self._runner: Final = _Runner()
+        self._closing: Final = threading.RLock()  # several threads may close it
         try:
             self._runner.call(fog.__aenter__())
         except BaseException:
@@ -176,9 +208,10 @@ class BlockingFog:
 
     def close(self) -> None:
         """Leave maps that are under way and close the connections; tasks go on."""
-        with contextlib.suppress(RuntimeError):  # it is closed already
-            self._runner.call(self._fog.__aexit__(None, None, None))
-        self._runner.close()
+        with self._closing:
+            with contextlib.suppress(RuntimeError):  # it is closed already
+                self._runner.call(self._fog.__aexit__(None, None, None))
+            self._runner.close()
 
     def run(
         self,

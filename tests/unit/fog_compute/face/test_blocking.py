@@ -115,3 +115,26 @@ def test_a_fog_that_is_not_there_leaves_no_thread(tmp_path: Path) -> None:
     with pytest.raises(fog_compute.NotRunning):
         fog_compute.connect_blocking(tmp_path)
     assert not [thread for thread in threading.enumerate() if thread.name == "fog"]
+
+
+def test_a_callback_that_would_wait_for_itself_is_told(fog: BlockingFog) -> None:
+    told: list[str] = []
+
+    def ask(_: object) -> None:
+        with pytest.raises(RuntimeError) as caught:
+            fog.status()
+        told.append(str(caught.value))
+
+    assert len(list(fog.map(SCRIPT, range(2), as_="argument", progress=ask))) == 2
+    assert set(told) == {"a callback cannot wait for its own fog: ask another thread"}
+
+
+def test_many_may_close_at_once_and_nobody_waits_for_ever(fake: FakeFog) -> None:
+    for _ in range(20):
+        fog = BlockingFog(Fog(fake.place))
+        closing = [threading.Thread(target=fog.close, daemon=True) for _ in range(4)]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in closing)
