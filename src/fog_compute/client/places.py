@@ -170,9 +170,13 @@ def place_from_environment() -> Place:
 def _read_url(text: str) -> httpx2.URL:
     try:
         url = httpx2.URL(text)
-    except httpx2.InvalidURL:
+    except (httpx2.InvalidURL, UnicodeEncodeError):
         url = httpx2.URL("")
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+    if "@" in text:  # not repeated: what stands before it is a secret
+        raise ConfigError(
+            "the URL of the backend (FOG_URL) names a user: give it without, and the key in FOG_KEY"
+        )
+    if url.scheme not in ("http", "https") or not url.host:
         raise ConfigError(
             f"the URL {text[:200]!r} is none of a backend: give one such as"
             " https://fog.example.org:8000 (FOG_URL)"

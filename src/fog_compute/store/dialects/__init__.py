@@ -53,8 +53,9 @@ def database_at(place: str | Path) -> Database:
         # As it is: in a URL's text some of its characters would mean more.
         return SqliteDatabase(place)
     try:
+        place.encode()
         url = make_url(place)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, ValueError):  # the latter for a port, an address or a byte
         # Its text may hold a password, and so may the error.
         raise StoreUnusable(f"the database URL cannot be read: {_GIVE}") from None
     match url.get_backend_name():

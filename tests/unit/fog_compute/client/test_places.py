@@ -61,12 +61,18 @@ def test_the_environment_names_the_place(
 
 @pytest.mark.parametrize(
     "url",
-    ["fog", "ftp://fog", "https://", "https://user:pass@fog", "https://a:b", "//fog", "x" * 999],
+    ["fog", "ftp://fog", "https://", "https://a:b", "http://fog/\udcff", "//fog", "x" * 999],
 )
 def test_a_url_that_is_none_is_named(layout: HomeLayout, url: str) -> None:
     with pytest.raises(ConfigError, match="is none of a backend") as caught:
         Remote(layout, url, KEY)
     assert len(str(caught.value)) < 400
+
+
+def test_a_url_with_a_secret_in_it_is_not_repeated(layout: HomeLayout) -> None:
+    with pytest.raises(ConfigError, match="names a user") as caught:
+        Remote(layout, "https://user:secret@fog", KEY)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_key_travels_in_clear_only_where_that_is_meant(

@@ -68,3 +68,11 @@ async def test_database_of_a_newer_version_is_refused_by_name(
     (fault,) = check(database_url).faults
     assert fault.reason.endswith("update fog-compute")
     run(database_url, f"UPDATE alembic_version SET version_num = '{migrate.HEAD}'")
+
+
+@pytest.mark.parametrize("rest", ["h:port/x", "[::1/x", "h/\udcff"])
+async def test_url_that_cannot_be_read_is_refused_without_its_password(rest: str) -> None:
+    """INV-STORE-44."""
+    with pytest.raises(StoreUnusable, match="cannot be read: give") as caught:
+        database_at(f"postgresql://u:secret@{rest}")
+    assert "secret" not in str(caught.value)
