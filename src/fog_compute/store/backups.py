@@ -85,10 +85,10 @@ def back_up(place: str | Path, target: Path, now: datetime, blobs: Path | None =
     source = _file_of(database, "pg_dump --format=custom --file=FILE", "back it up")
     must_be_there(database)
     folder = _blobs_of(database, blobs)
+    _refuse_what_is_there(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}.new")
     made = BackedUp(target)
     try:
-        _refuse_what_is_there(target)
         aside.mkdir(mode=0o700, parents=True)
         copy = aside / DATABASE
         _copy_database(source, copy)
@@ -177,7 +177,13 @@ def _blobs_of(database: Database, blobs: Path | None) -> Path:
 
 
 def _refuse_what_is_there(target: Path) -> None:
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+    try:
+        taken = target.is_symlink() or (
+            target.exists() and (not target.is_dir() or any(target.iterdir()))
+        )
+    except OSError as error:
+        raise StoreError(f"the backup {target} cannot be written: {error.strerror}") from error
+    if taken or not target.name:
         raise StoreUnusable(f"there is something at {target} already: name a new folder")
 
 

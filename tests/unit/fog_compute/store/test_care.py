@@ -262,8 +262,9 @@ async def test_backup_that_cannot_be_used_leaves_all_as_it_was(
         restore(place, tmp_path / "copy", force=True)
     with pytest.raises(NotFound, match="there is no backup"):
         restore(place, tmp_path / "nothing", force=True)
-    with pytest.raises(StoreUnusable, match="name a new folder"):
-        back_up(place, tmp_path / "copy", clock.now())
+    for taken in (tmp_path / "copy", Path("/")):
+        with pytest.raises(StoreUnusable, match="name a new folder"):
+            back_up(place, taken, clock.now())
 
     assert check(place).rows["tasks"] == len(tasks)
     left = {path.name for path in place.parent.iterdir()} - {"fog.db-wal", "fog.db-shm"}
