@@ -20,6 +20,9 @@ __all__ = ["VARIABLES", "Home", "Place", "Remote", "place_from_environment"]
 VARIABLES: Final = ("FOG_URL", "FOG_KEY", "FOG_CA")
 """What names a backend elsewhere, a key of it, and the certificates to trust."""
 
+_MEANT: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
+"""How ``FOG_ALLOW_REMOTE`` says yes, as the settings read it, which are slow to import."""
+
 
 class Place(Protocol):
     """Where a backend is looked for.
@@ -182,7 +185,7 @@ def _read_url(text: str) -> httpx2.URL:
             " https://fog.example.org:8000 (FOG_URL)"
         )
     in_clear = url.scheme == "http" and url.host != "localhost" and not is_loopback(url.host)
-    if in_clear and os.environ.get("FOG_ALLOW_REMOTE", "") in ("", "0"):
+    if in_clear and os.environ.get("FOG_ALLOW_REMOTE", "").lower() not in _MEANT:
         raise ConfigError(
             f"the URL {url} would have the key travel in clear: give one with https, or set"
             " FOG_ALLOW_REMOTE=1 if that is meant"

@@ -20,6 +20,7 @@ from fog_compute.client.backend import Backend
 from fog_compute.client.connection import Absent
 from fog_compute.client.loops import AsyncBackend
 from fog_compute.client.places import Home, Place, Remote, place_from_environment
+from fog_compute.config import load_settings
 from fog_compute.errors import (
     BackendError,
     ConfigError,
@@ -84,6 +85,20 @@ def test_a_key_travels_in_clear_only_where_that_is_meant(
         Remote(layout, "http://192.0.2.7:8000", KEY)
     monkeypatch.setenv("FOG_ALLOW_REMOTE", "1")
     Remote(layout, "http://192.0.2.7:8000", KEY)
+
+
+@pytest.mark.parametrize(
+    "word", ["1", "true", "True", "t", "yes", "Y", "on", "0", "false", "no", "off", "F", "n", ""]
+)
+def test_what_allows_a_key_in_clear_is_read_as_the_settings_read_it(
+    layout: HomeLayout, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setenv("FOG_ALLOW_REMOTE", word)
+    if load_settings(home=layout.root).allow_remote:
+        Remote(layout, "http://192.0.2.7:8000", KEY)
+    else:
+        with pytest.raises(ConfigError, match="would have the key travel in clear"):
+            Remote(layout, "http://192.0.2.7:8000", KEY)
 
 
 def test_certificates_that_cannot_be_used_are_named(layout: HomeLayout) -> None:
