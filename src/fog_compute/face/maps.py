@@ -118,6 +118,7 @@ class Map:
         self._states: Final[dict[str, TaskState]] = {}
         self._done = 0
         self._bad: Final[set[str]] = set()
+        self._making: asyncio.Future[_Batch] | None = None
         self._error: BaseException | None = None
         self._news: Final = asyncio.Event()
 
@@ -148,6 +149,8 @@ class Map:
             await asyncio.gather(*workers, return_exceptions=True)
             if not (finished or self._kept):
                 await self._cancel()
+            if self._making is not None:
+                self._making.cancel()
 
     async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Work beside whoever takes results, who is told of what went wrong."""
@@ -239,10 +242,13 @@ class Map:
 
     async def _submit(self, tasks: list[dict[str, object]], start: int) -> None:
         body = {"tasks": tasks, "batch": self._batch}
+        key = f"{self._name}-{start}"
+        # Left in the middle, what it makes is to be cancelled too, and must be known for that.
+        self._making = asyncio.ensure_future(
+            self._backend.post("/api/v1/tasks/batch", _Batch, body, key=key)
+        )
         try:
-            made = await self._backend.post(
-                "/api/v1/tasks/batch", _Batch, body, key=f"{self._name}-{start}"
-            )
+            made = await asyncio.shield(self._making)
         except BackendError as error:
             if error.problem != _CONFLICT:
                 raise
@@ -255,6 +261,7 @@ class Map:
             raise
         if made["warning"] and not start:
             warnings.warn(in_words_of(Face.PYTHON, made["warning"]), FogWarning, stacklevel=2)
+        self._making = None
         self._order.extend(made["tasks"])
         # One that was made by an earlier call may be over for long.
         self._done = sum(self._is_over(task_id) for task_id in self._order)
@@ -308,6 +315,9 @@ class Map:
 
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_S):
+                if self._making is not None:
+                    with contextlib.suppress(FogError, OSError):
+                        self._order.extend((await self._making)["tasks"])
                 open_ones = [one for one in self._order if not self._is_over(one)]
                 await asyncio.gather(*(cancel(one) for one in open_ones))
 

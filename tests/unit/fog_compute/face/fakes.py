@@ -84,6 +84,7 @@ class FakeFog:
         program: what becomes of a task: it sets its output and result.
         waits: whether tasks stay queued until `finish`.
         asked: method and path of every request.
+        held: until it is set, a batch is made and its answer is on the way.
     """
 
     def __init__(self, home: Path) -> None:
@@ -91,6 +92,7 @@ class FakeFog:
         self.program: Callable[[Made], None] = lambda task: None
         self.waits = False
         self.asked: list[str] = []
+        self.held: asyncio.Event | None = None
         self.blobs: dict[str, bytes] = {}
         self.tasks: dict[str, Made] = {}
         self.keys: dict[str, tuple[Any, list[Made]]] = {}
@@ -136,7 +138,10 @@ class FakeFog:
                 return self._make(request, [json.loads(body)])
             case ["tasks", "batch"]:
                 batch = json.loads(body)
-                return self._make(request, batch["tasks"], batch["batch"])
+                made = self._make(request, batch["tasks"], batch["batch"])
+                if self.held is not None:
+                    await self.held.wait()
+                return made
             case ["tasks"]:
                 rows = [task.answer() for task in reversed(self.tasks.values())]
                 return httpx2.Response(200, json={"tasks": rows})

@@ -156,6 +156,26 @@ async def test_who_leaves_a_map_without_a_key_cancels_what_is_left(fog: Fog, fak
     assert [task.state for task in fake.tasks.values()] == ["accepted", "cancelled", "cancelled"]
 
 
+@pytest.mark.parametrize("key", [None, "my map"])
+@pytest.mark.asyncio
+async def test_who_leaves_a_map_while_it_queues_cancels_that_too(
+    fog: Fog, fake: FakeFog, key: str | None
+) -> None:
+    fake.waits = True
+    fake.held = asyncio.Event()
+    taking = asyncio.ensure_future(anext(fog.map(SCRIPT, [b"0", b"1", b"2"], key=key)))
+    while len(fake.tasks) < 3:
+        await asyncio.sleep(0)
+    taking.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    fake.held.set()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    state = "cancelled" if key is None else "queued"
+    assert [task.state for task in fake.tasks.values()] == [state] * 3
+
+
 @pytest.mark.asyncio
 async def test_the_end_of_a_fog_is_the_end_of_its_maps(fake: FakeFog) -> None:
     fake.waits = True
