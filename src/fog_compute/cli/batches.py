@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypedDict
 
@@ -15,6 +14,7 @@ from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, note
 from fog_compute.cli.names import chosen
 from fog_compute.cli.progress import Bar, Counts
 from fog_compute.client.answers import Task
+from fog_compute.client.batches import chunks
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
 from fog_compute.reading import read_file
@@ -27,7 +27,6 @@ __all__ = ["Batch", "Events", "Plan", "Run", "Sink", "keep", "kept", "succeeded"
 
 PLAN_BYTES: Final = 64 * MIB
 TASKS_AT_ONCE: Final = 1000
-BODY_BYTES: Final = 4 * MIB
 WAIT_S: Final = 20.0
 
 
@@ -139,7 +138,8 @@ class Run:
     def queue(self) -> None:
         """Queue what is not yet, some at a time; asked again, nothing is queued twice."""
         plan = self._plan
-        for chunk in _chunks(plan.tasks, sum(len(batch["tasks"]) for batch in plan.made)):
+        made = sum(len(batch["tasks"]) for batch in plan.made)
+        for chunk in chunks(plan.tasks, made, TASKS_AT_ONCE):
             batch = self._backend.post(
                 "/api/v1/tasks/batch",
                 Batch,
@@ -221,16 +221,3 @@ class Run:
             running=sum(state in at_work for state in self._states.values()),
             failed=len(self._failed),
         )
-
-
-def _chunks(tasks: Sequence[Mapping[str, object]], begin: int) -> Iterator[range]:
-    """Cut tasks, from one on, into pieces that one request may carry."""
-    size = 0
-    for index in range(begin, len(tasks)):
-        length = len(msgspec.json.encode(tasks[index]))
-        if index > begin and (index - begin == TASKS_AT_ONCE or size + length > BODY_BYTES):
-            yield range(begin, index)
-            begin, size = index, 0
-        size += length
-    if begin < len(tasks):
-        yield range(begin, len(tasks))

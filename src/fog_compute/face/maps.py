@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypedDict, cast
 
 from fog_compute.client.answers import Made, Task
+from fog_compute.client.batches import chunks
 from fog_compute.client.checking import check_text
 from fog_compute.client.inputs import source_of
 from fog_compute.client.loops import AsyncBackend
@@ -191,7 +192,8 @@ class Map:
                 self._task(described, module, item, blob)
                 for item, blob in zip(block, blobs, strict=True)
             ]
-            await self._submit(tasks, start)
+            for chunk in chunks(tasks, 0, self._block):
+                await self._submit(tasks[chunk.start : chunk.stop], start + chunk.start)
 
     async def _room(self) -> None:
         """Wait for an end of a task."""

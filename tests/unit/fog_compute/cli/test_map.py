@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from fog_compute.cli import batches
-from fog_compute.cli.batches import _chunks
 from fog_compute.cli.main import run
 from fog_compute.cli.progress import Bar, Counts
 from fog_compute.client.lock import HomeLock
@@ -376,17 +375,6 @@ def test_wrong_usage_is_one_line_and_nothing_is_queued(
     assert words in said
     assert said.count("\n") == 1
     assert fog.tasks == {}
-
-
-def test_requests_stay_small() -> None:
-    tasks = [{"argv": ["x" * 1500 * (number % 7)]} for number in range(2000)]
-
-    chunks = list(_chunks(tasks, 0))
-
-    assert [index for chunk in chunks for index in chunk] == list(range(2000))
-    for chunk in chunks:
-        assert len(chunk) <= 1000
-        assert sum(len(json.dumps(tasks[index])) for index in chunk) < 5_000_000
 
 
 def test_counts_are_said_now_and_then_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,7 @@ class FakeFog:
         program: what becomes of a task: it sets its output and result.
         waits: whether tasks stay queued until `finish`.
         asked: method and path of every request.
+        bodies: bytes of every request that made a batch.
         held: until it is set, a batch is made and its answer is on the way.
     """
 
@@ -92,6 +93,7 @@ class FakeFog:
         self.program: Callable[[Made], None] = lambda task: None
         self.waits = False
         self.asked: list[str] = []
+        self.bodies: list[int] = []
         self.held: asyncio.Event | None = None
         self.blobs: dict[str, bytes] = {}
         self.tasks: dict[str, Made] = {}
@@ -138,6 +140,7 @@ class FakeFog:
                 return self._make(request, [json.loads(body)])
             case ["tasks", "batch"]:
                 batch = json.loads(body)
+                self.bodies.append(len(body))
                 made = self._make(request, batch["tasks"], batch["batch"])
                 if self.held is not None:
                     await self.held.wait()

@@ -10,6 +10,7 @@ import pytest
 
 import fog_compute
 from fog_compute import Fog, Progress
+from fog_compute.server.app import BATCH_BYTES
 
 from .fakes import FakeFog, Made
 
@@ -154,6 +155,15 @@ async def test_who_leaves_a_map_without_a_key_cancels_what_is_left(fog: Fog, fak
     await taking
     await results.aclose()
     assert [task.state for task in fake.tasks.values()] == ["accepted", "cancelled", "cancelled"]
+
+
+@pytest.mark.asyncio
+async def test_no_request_is_larger_than_a_backend_takes(fog: Fog, fake: FakeFog) -> None:
+    args, env = ("{}", "x" * 60_000), {"LARGE": "y" * 60_000}
+    results = fog.map(SCRIPT, range(90), as_="argument", args=args, env=env)
+    assert [int(one.input) async for one in results] == list(range(90))
+    assert len(fake.bodies) > 1
+    assert max(fake.bodies) < BATCH_BYTES
 
 
 @pytest.mark.parametrize("key", [None, "my map"])
