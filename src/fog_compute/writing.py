@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["write_private"]
+__all__ = ["sync", "write_private"]
 
 
 def write_private(path: Path, data: bytes, *, lasting: bool = True) -> None:
@@ -34,11 +34,16 @@ def write_private(path: Path, data: bytes, *, lasting: bool = True) -> None:
         fresh.unlink(missing_ok=True)
         raise
     if lasting:
-        _sync_folder(path.parent)
+        sync(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """See a file, or the names in a folder, onto the disk.
+
+    Raises:
+        OSError: that cannot be.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -21,8 +21,8 @@ from urllib.parse import quote
 from fog_compute.errors import NotFound, StoreError, StoreUnusable
 from fog_compute.store.care import Checked, Fault, check, must_be_there
 from fog_compute.store.dialects import Database, database_at
-from fog_compute.store.folder import BlobFault, copy_blob, sync
-from fog_compute.writing import write_private
+from fog_compute.store.folder import BlobFault, copy_blob
+from fog_compute.writing import sync, write_private
 
 __all__ = ["BackedUp", "Restored", "back_up", "restore"]
 

@@ -17,6 +17,7 @@ from fog_compute.reading import open_state, read_state
 from fog_compute.store.blobs import gathered, missing
 from fog_compute.tasks.model import check_sha256
 from fog_compute.threads import in_thread
+from fog_compute.writing import sync
 
 COMING: Final = "new"
 """The folder of what has no name yet."""
@@ -119,7 +120,7 @@ class FolderBlobs:
         self._date(coming.path)
         coming.path.replace(path)
         for folder in (path.parent, self._root):
-            _flush_folder(folder)
+            sync(folder)
         return sha256
 
     def _dated(self, sha256: str) -> bool:
@@ -226,11 +227,3 @@ async def _beside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await in_thread(work, *args, **kwargs)
     except OSError as err:
         raise StoreError(f"the blobs cannot be used now: {err.strerror}") from err
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,8 +11,9 @@ from typing import Final
 
 from fog_compute.reading import open_state
 from fog_compute.units import MIB
+from fog_compute.writing import sync
 
-__all__ = ["BlobFault", "blob_path", "copy_blob", "look_at_blob", "sync"]
+__all__ = ["BlobFault", "blob_path", "copy_blob", "look_at_blob"]
 
 PIECE_BYTES: Final = MIB
 
@@ -72,15 +73,6 @@ def copy_blob(source: Path, target: Path, sha256: str) -> int:
         fresh.unlink(missing_ok=True)
     sync(path.parent)
     return size
-
-
-def sync(path: Path) -> None:
-    """See a file, or the names in a folder, onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _whole(path: Path, sha256: str) -> Iterator[bytes]:
