@@ -23,7 +23,7 @@ from fog_compute.client.loops import AsyncBackend
 from fog_compute.client.places import Home, Place, Remote, place_from_environment
 from fog_compute.client.sources import Source
 from fog_compute.client.tails import grown
-from fog_compute.errors import PROBLEM, BackendError, FogError, InvalidTask, NotFound
+from fog_compute.errors import PROBLEM, BackendError, FogError, NotFound
 from fog_compute.face.describing import Description, MapOptions, PathOrBytes, TaskOptions, describe
 from fog_compute.face.failures import FogWarning, StillRunning
 from fog_compute.face.maps import Map
@@ -286,12 +286,10 @@ class Task:
         """`Fog.submit` and `Fog.task` make one.
 
         Raises:
-            InvalidTask: no task has such an id.
+            NotFound: no task can have such an id.
         """
         if not is_whole(task_id):  # or it could name another route
-            raise InvalidTask(
-                f"{one_line(repr(task_id), 80)} is no id of a task: it has 26 letters"
-            )
+            raise NotFound(f"{one_line(repr(task_id), 80)} is no id of a task: it has 26 letters")
         self.id: Final = task_id
         self._backend: Final = backend
 

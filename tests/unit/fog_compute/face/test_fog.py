@@ -267,7 +267,7 @@ async def test_what_is_not_there_is_told(fog: Fog) -> None:
 
 @pytest.mark.parametrize("name", ["../keys", "", "@last", "01k", "../services/a/restart?x=12"])
 async def test_what_is_no_id_of_a_task_names_no_other_route(fog: Fog, name: str) -> None:
-    with pytest.raises(fog_compute.InvalidTask, match="is no id of a task"):
+    with pytest.raises(fog_compute.NotFound, match="is no id of a task"):
         fog.task(name)
 
 
