@@ -42,6 +42,10 @@ __all__ = [
 PROBLEM: Final = "urn:fog-compute:problem:"
 """What the type of every problem begins with, in the backend's answers and in commands' JSON."""
 
+NO_REDIS: Final = "Redis is not supported yet: install fog-compute[redis]"
+NOT_REDIS: Final = (
+    "the URL of Redis (FOG_REDIS_URL) cannot be read: give redis://user:password@host:port/number"
+)
 STOPPING: Final = f"{PROBLEM}stopping"
 """The kind of the problem with which a backend answers that is on its way out."""
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from fog_compute.cli.batches import Batch
+from fog_compute.client.answers import Batch
 from fog_compute.client.backend import Backend
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout

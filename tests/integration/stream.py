@@ -16,8 +16,8 @@ from typing import Any, Final, TypedDict, TypeVar
 
 import wasmtime
 
-from fog_compute.cli.batches import Batch
 from fog_compute.cli.client import Backend
+from fog_compute.client.answers import Batch
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
 from fog_compute.text import one_line
@@ -280,12 +280,12 @@ class TaskStream:
 
     def _look_at(self, task_id: str) -> None:
         wanted = self.wanted[task_id]
-        got = self._insist(lambda backend: backend.read(f"/api/v1/tasks/{task_id}/stdout"))
+        got = self._insist(lambda backend: backend.whole(f"/api/v1/tasks/{task_id}/stdout"))
         if got != wanted.out:
             self.wrong[task_id] = f"{wanted.kind}: {len(got)} bytes, not {len(wanted.out)}"
         for name, data in (wanted.files or {}).items():
             path = f"/api/v1/tasks/{task_id}/files/{name}"
-            if self._insist(lambda backend, path=path: backend.read(path)) != data:  # type: ignore[misc]
+            if self._insist(lambda backend, path=path: backend.whole(path)) != data:  # type: ignore[misc]
                 self.wrong[task_id] = f"{wanted.kind}: {name} differs"
         self._checked.add(task_id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Final, Protocol, TypedDict
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -13,7 +13,8 @@ from fog_compute.cli.codes import FAILED, OK, USAGE
 from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, note
 from fog_compute.cli.names import chosen
 from fog_compute.cli.progress import Bar, Counts
-from fog_compute.client.answers import Task
+from fog_compute.client.answers import Batch, Event, Events, Task
+from fog_compute.client.asking import WAIT_S
 from fog_compute.client.batches import chunks
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
@@ -23,22 +24,10 @@ from fog_compute.text import one_line
 from fog_compute.units import MIB
 from fog_compute.writing import write_private
 
-__all__ = ["Batch", "Events", "Plan", "Run", "Sink", "keep", "kept", "succeeded"]
+__all__ = ["Plan", "Run", "Sink", "keep", "kept", "succeeded"]
 
 PLAN_BYTES: Final = 64 * MIB
 TASKS_AT_ONCE: Final = 1000
-WAIT_S: Final = 20.0
-
-
-class Batch(TypedDict):
-    """Tasks that were queued with one request: the batch's id and theirs, in order.
-
-    ``warning`` says what no listed worker offers one of them; or nothing.
-    """
-
-    batch: str
-    tasks: list[str]
-    warning: str
 
 
 class Plan(msgspec.Struct):
@@ -55,20 +44,6 @@ class Plan(msgspec.Struct):
     names: list[str]
     tasks: list[dict[str, Any]]
     made: list[Batch] = []
-
-
-class Event(TypedDict):
-    """A state that a task came to."""
-
-    task: str
-    state: str
-
-
-class Events(TypedDict):
-    """Events in their order, and where to go on."""
-
-    events: list[Event]
-    next: int
 
 
 class Sink(Protocol):

@@ -15,12 +15,11 @@ from typing import Annotated, Any, Final, TypedDict
 
 from cyclopts import Parameter
 
-from fog_compute.cli.batches import Batch, Events
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, print_fields, print_json, whole
 from fog_compute.cli.state import read_fog_state
-from fog_compute.client.answers import Made, Status, Task
+from fog_compute.client.answers import Batch, Events, Made, Status, Task
 from fog_compute.errors import FogError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import TaskKind, TaskState
@@ -131,7 +130,7 @@ def _one(backend: Backend, spec: dict[str, Any], level: PrivacyLevel) -> float:
         version = task["version"]
     if task["state"] != TaskState.ACCEPTED:
         raise CommandError(f"the task that is measured {task['state']}: {task['reason']}")
-    backend.read(f"/api/v1/tasks/{task_id}/stdout")
+    backend.whole(f"/api/v1/tasks/{task_id}/stdout")
     return time.monotonic() - began
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from fog_compute.units import MIB, format_bytes
 
-__all__ = ["ROOM_BYTES", "disk_problems", "nearest"]
+__all__ = ["disk_problems", "nearest"]
 
 ROOM_BYTES: Final = 1 * MIB
 """What a start writes, and a disk must have room for."""

@@ -20,7 +20,7 @@ from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.state import read_fog_state, troubles_of
 from fog_compute.cli.transfer import Meter
 from fog_compute.client.answers import Result, Task
-from fog_compute.client.asking import WAITING
+from fog_compute.client.asking import WAIT_S, WAITING
 from fog_compute.client.folders import OutputFolder
 from fog_compute.errors import NotFound, NotRunning
 from fog_compute.text import counted, one_line
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Follower"]
 
 SHORT_S: Final = 1.0
-WAIT_S: Final = 20.0
 LOOK_S: Final = 0.5
 PAUSE_S: Final = 0.2
 MAX_EXIT_CODE: Final = 255

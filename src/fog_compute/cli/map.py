@@ -258,7 +258,7 @@ def _tell(name: str, task: Task) -> None:
 
 
 def _read(backend: Backend, task: Task, stream: str) -> bytes:
-    return b"" if task["result"] is None else backend.read(f"/api/v1/tasks/{task['id']}/{stream}")
+    return b"" if task["result"] is None else backend.whole(f"/api/v1/tasks/{task['id']}/{stream}")
 
 
 def _printed(name: str, task: Task, backend: Backend) -> None:

@@ -6,12 +6,12 @@ import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import Final
-from urllib.parse import quote
 
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import LINE_LENGTH, note
 from fog_compute.client.answers import OutputFile
-from fog_compute.client.folders import NotWritten, OutputFolder, Standing
+from fog_compute.client.asking import file_of
+from fog_compute.client.folders import AlreadyThere, NotWritten, OutputFolder
 from fog_compute.errors import NotFound
 from fog_compute.text import as_named, counted, one_line
 
@@ -23,7 +23,7 @@ TOLD: Final = 10
 
 def in_words(why: NotWritten) -> str:
     """Say why a file is missing, and what to do."""
-    return f"{why}: --force replaces it" if isinstance(why, Standing) else str(why)
+    return f"{why}: --force replaces it" if isinstance(why, AlreadyThere) else str(why)
 
 
 def write_files(
@@ -33,7 +33,7 @@ def write_files(
     unwritten: dict[str, str] = {}
     for file in files:
         path = file["path"]
-        url = f"/api/v1/tasks/{task_id}/files/{quote(path)}"
+        url = file_of(task_id, path)
         try:
             folder.write(path, functools.partial(backend.stream, url, most=file["size"]))
         except NotWritten as why:

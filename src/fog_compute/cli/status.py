@@ -16,7 +16,7 @@ from fog_compute.client.places import Home
 from fog_compute.layout import HomeLayout
 from fog_compute.text import counted
 
-__all__ = ["all_troubles", "damaged_lines", "excluded_line", "status"]
+__all__ = ["all_troubles", "excluded_line", "status"]
 
 DAMAGED_SHOWN: Final = 10
 

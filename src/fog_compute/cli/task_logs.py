@@ -70,7 +70,7 @@ def _written(backend: Backend, task_id: str) -> str:
     """The end of what a task that is over wrote to standard error, or else to standard output."""
     for stream in ("stderr", "stdout"):
         try:
-            data = backend.read(f"/api/v1/tasks/{task_id}/{stream}")
+            data = backend.whole(f"/api/v1/tasks/{task_id}/{stream}")
         except NotFound:
             return ""
         if data:

@@ -1,7 +1,7 @@
-"""What commands use of the backend's answers, and a check that an answer has it.
+"""What is used of the backend's answers, and a check that an answer has it.
 
 The port may be another program's, whose JSON can be anything: an answer is checked once, where it
-comes in. Fields that no command picks are passed on by ``--json`` as they are.
+comes in. Fields that nobody picks are passed on by ``--json`` as they are.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from fog_compute.text import one_line
 __all__ = [
     "ANOTHER_PROGRAM",
     "Attempt",
+    "Batch",
     "Blob",
     "Circuit",
     "CircuitCounts",
     "Client",
+    "Event",
+    "Events",
     "Key",
     "KeyPage",
     "LevelCircuits",
@@ -52,10 +55,35 @@ T = TypeVar("T")
 ANOTHER_PROGRAM: Final = "is it another program?"
 
 
+class Batch(TypedDict):
+    """Tasks that were queued with one request: the batch's id and theirs, in order.
+
+    ``warning`` says what no listed worker offers one of them; or nothing.
+    """
+
+    batch: str
+    tasks: list[str]
+    warning: str
+
+
 class Blob(TypedDict):
     """An uploaded file."""
 
     sha256: str
+
+
+class Event(TypedDict):
+    """A state that a task came to."""
+
+    task: str
+    state: str
+
+
+class Events(TypedDict):
+    """Events in their order, and where to go on."""
+
+    events: list[Event]
+    next: int
 
 
 class Made(TypedDict):

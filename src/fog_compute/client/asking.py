@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx2
 
@@ -20,6 +21,7 @@ from fog_compute.client.places import Place
 from fog_compute.client.sources import Source
 from fog_compute.descriptors import LINE_LENGTH
 from fog_compute.errors import (
+    PROBLEM,
     STOPPING,
     BackendError,
     FogError,
@@ -35,12 +37,15 @@ from fog_compute.units import KIB, MIB, format_bytes
 
 __all__ = [
     "ANSWER_BYTES",
+    "CONFLICT",
     "PIECE_BYTES",
     "RECONNECT_PAUSE_S",
     "WAITING",
+    "WAIT_S",
     "Asking",
     "Once",
     "Take",
+    "file_of",
     "made_once",
     "too_much",
     "uploading",
@@ -54,6 +59,11 @@ ANSWER_BYTES: Final = 16 * MIB  # of JSON; a page of tasks has the most
 PIECE_BYTES: Final = 256 * KIB
 RECONNECT_S: Final = 30.0
 RECONNECT_PAUSE_S: Final = 0.2
+WAIT_S: Final = 20.0
+"""How long one question about what comes waits for it."""
+
+CONFLICT: Final = f"{PROBLEM}conflict"
+"""The problem of what the present state does not allow."""
 
 
 class _Stopping(ServiceUnavailable):
@@ -169,6 +179,11 @@ class Asking:
                 f"{self._place.backend} does not come back{done if self._maybe_done else ''}: read"
                 f" {self._place.advice}"
             )
+
+
+def file_of(task_id: str, path: str) -> str:
+    """Where a backend has a file that a task left."""
+    return f"/api/v1/tasks/{task_id}/files/{quote(path)}"
 
 
 def made_once(body: Mapping[str, object] | None, key: str | None) -> dict[str, Any]:

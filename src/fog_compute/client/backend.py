@@ -107,7 +107,7 @@ class Backend:
         """DELETE what is there, and get what became of it."""
         return parse(self._send("DELETE", path).content, shape)
 
-    def read(self, path: str) -> bytes:
+    def whole(self, path: str) -> bytes:
         """GET bytes, all of them."""
         data = bytearray()
         self.stream(path, data.extend)

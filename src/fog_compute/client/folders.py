@@ -18,7 +18,7 @@ from fog_compute.errors import FolderUnusable
 from fog_compute.tasks.folder import is_plain_path
 from fog_compute.text import as_named
 
-__all__ = ["NotWritten", "OutputFolder", "Standing"]
+__all__ = ["AlreadyThere", "NotWritten", "OutputFolder"]
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -32,7 +32,7 @@ class NotWritten(Exception):
     """Why one file could not be written, in a few words."""
 
 
-class Standing(NotWritten):
+class AlreadyThere(NotWritten):
     """There is a file of that name already."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class OutputFolder:
         try:
             with self._folder(folders) as folder:
                 if not self._force and _exists(folder, name):
-                    raise Standing
+                    raise AlreadyThere
                 with self._written(folder, name) as put:
                     yield put
         except OSError as error:
@@ -150,10 +150,10 @@ def _give_name(folder: int, beside: str, name: str) -> None:
     try:
         os.link(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
     except FileExistsError:
-        raise Standing from None
+        raise AlreadyThere from None
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         if _exists(folder, name):
-            raise Standing from None
+            raise AlreadyThere from None
         os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)

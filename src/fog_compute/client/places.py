@@ -15,9 +15,10 @@ from fog_compute.errors import BackendError, ConfigError, FogError, NotReady, No
 from fog_compute.hosts import is_loopback
 from fog_compute.layout import HomeLayout, home_from_environment
 
-__all__ = ["VARIABLES", "Home", "Place", "Remote", "place_from_environment"]
+__all__ = ["VARIABLES", "Home", "Place", "Remote", "place_from_environment", "remote_place"]
 
-VARIABLES: Final = ("FOG_URL", "FOG_KEY", "FOG_CA")
+URL, KEY, CA = "FOG_URL", "FOG_KEY", "FOG_CA"
+VARIABLES: Final = (URL, KEY, CA)
 """What names a backend elsewhere, a key of it, and the certificates to trust."""
 
 _MEANT: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
@@ -165,9 +166,22 @@ def place_from_environment() -> Place:
     Raises:
         ConfigError: something of it cannot be used.
     """
-    layout = HomeLayout(home_from_environment())
-    url, key, ca = (os.environ.get(name, "") for name in VARIABLES)
-    return Remote(layout, url, key, ca) if url else Home(layout)
+    url = os.environ.get(URL, "")
+    return remote_place(url) if url else Home(HomeLayout(home_from_environment()))
+
+
+def remote_place(url: str, key: str | None = None, ca: str | None = None) -> Remote:
+    """The place of a URL; a key and certificates that are not given are those of the environment.
+
+    Raises:
+        ConfigError: something of it cannot be used.
+    """
+    return Remote(
+        HomeLayout(home_from_environment()),
+        url,
+        os.environ.get(KEY, "") if key is None else key,
+        os.environ.get(CA, "") if ca is None else ca,
+    )
 
 
 def _read_url(text: str) -> httpx2.URL:

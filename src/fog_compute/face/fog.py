@@ -19,31 +19,27 @@ from fog_compute.client.answers import (
     TaskPage,
 )
 from fog_compute.client.answers import Task as TaskAnswer
+from fog_compute.client.asking import CONFLICT, WAIT_S
 from fog_compute.client.loops import AsyncBackend
-from fog_compute.client.places import Home, Place, Remote, place_from_environment
+from fog_compute.client.places import Home, Place, place_from_environment, remote_place
 from fog_compute.client.sources import Source
 from fog_compute.client.tails import grown
-from fog_compute.errors import PROBLEM, BackendError, FogError, NotFound
+from fog_compute.errors import BackendError, FogError, NotFound
 from fog_compute.face.describing import Description, MapOptions, PathOrBytes, TaskOptions, describe
 from fog_compute.face.failures import FogWarning, StillRunning
-from fog_compute.face.maps import Map
+from fog_compute.face.maps import CANCEL_S, Map
 from fog_compute.face.records import FogStatus, OutputFile, Progress, TaskStatus, Worker
 from fog_compute.face.results import Result, fetch_result
 from fog_compute.faces import Face, in_words_of
-from fog_compute.layout import HomeLayout, home_from_environment, usable_home
+from fog_compute.layout import HomeLayout, usable_home
 from fog_compute.tasks.ids import is_whole
 from fog_compute.text import one_line
 from fog_compute.threads import in_thread
 
 __all__ = ["Fog", "Task", "connect", "place_of"]
 
-WAIT_S: Final = 20.0
 PAUSE_S: Final = 0.2
 LOGS_POLL_S: Final = 1.0
-CANCEL_S: Final = 10.0
-"""How long a call that is cancelled takes at most to have its task cancelled too."""
-
-_CONFLICT: Final = f"{PROBLEM}conflict"
 
 
 def connect(
@@ -82,12 +78,7 @@ def place_of(
         return Home(HomeLayout(usable_home(Path(home))))
     if url is None:
         return place_from_environment()
-    return Remote(
-        HomeLayout(home_from_environment()),
-        url,
-        os.environ.get("FOG_KEY", "") if key is None else key,
-        os.environ.get("FOG_CA", "") if ca is None else os.fspath(ca),
-    )
+    return remote_place(url, key, None if ca is None else os.fspath(ca))
 
 
 class Fog:
@@ -354,7 +345,7 @@ class Task:
         try:
             await self._backend.post(f"/api/v1/tasks/{self.id}/cancel", Made)
         except BackendError as error:
-            if error.problem == _CONFLICT and (await self._get())["final"]:
+            if error.problem == CONFLICT and (await self._get())["final"]:
                 return False
             raise
         return True

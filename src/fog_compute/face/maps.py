@@ -15,15 +15,16 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, cast
 
-from fog_compute.client.answers import Made, Task
+from fog_compute.client.answers import Batch, Events, Made, Task
+from fog_compute.client.asking import CONFLICT, WAIT_S
 from fog_compute.client.batches import chunks
 from fog_compute.client.checking import check_text
 from fog_compute.client.inputs import source_of
 from fog_compute.client.loops import AsyncBackend
 from fog_compute.client.sources import Source
-from fog_compute.errors import PROBLEM, BackendError, FogError, InvalidTask
+from fog_compute.errors import BackendError, FogError, InvalidTask
 from fog_compute.face.describing import Description, MapOptions, PathOrBytes, TaskOptions, describe
 from fog_compute.face.failures import FogWarning
 from fog_compute.face.records import Progress
@@ -32,7 +33,7 @@ from fog_compute.faces import Face, in_words_of
 from fog_compute.tasks import TaskState
 from fog_compute.threads import in_thread
 
-__all__ = ["Map"]
+__all__ = ["CANCEL_S", "Map"]
 
 HOLE: Final = "{}"
 BLOCK: Final = 100
@@ -43,27 +44,11 @@ UPLOADS: Final = 4
 
 CANCELS: Final = 8
 CANCEL_S: Final = 10.0
-WAIT_S: Final = 20.0
+"""How long a call that is cancelled takes at most to have its tasks cancelled too."""
+
 BATCH_ID_LENGTH: Final = 26
 
 _AT_WORK: Final = frozenset((TaskState.LEASED, TaskState.RUNNING, TaskState.REPORTED))
-_CONFLICT: Final = f"{PROBLEM}conflict"
-
-
-class _Batch(TypedDict):
-    batch: str
-    tasks: list[str]
-    warning: str
-
-
-class _Event(TypedDict):
-    task: str
-    state: str
-
-
-class _Events(TypedDict):
-    events: list[_Event]
-    next: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +104,7 @@ class Map:
         self._states: Final[dict[str, TaskState]] = {}
         self._done = 0
         self._bad: Final[set[str]] = set()
-        self._making: asyncio.Future[_Batch] | None = None
+        self._making: asyncio.Future[Batch] | None = None
         self._error: BaseException | None = None
         self._news: Final = asyncio.Event()
 
@@ -247,12 +232,12 @@ class Map:
         key = f"{self._name}-{start}"
         # Left in the middle, what it makes is to be cancelled too, and must be known for that.
         self._making = asyncio.ensure_future(
-            self._backend.post("/api/v1/tasks/batch", _Batch, body, key=key)
+            self._backend.post("/api/v1/tasks/batch", Batch, body, key=key)
         )
         try:
             made = await asyncio.shield(self._making)
         except BackendError as error:
-            if error.problem != _CONFLICT:
+            if error.problem != CONFLICT:
                 raise
             raise InvalidTask(
                 "`key` is that of another map: give the same module, inputs, arguments and"
@@ -275,7 +260,7 @@ class Map:
         since = 0
         while self._done < len(self._items):
             answer = await self._backend.get(
-                "/api/v1/events", _Events, since=since, batch=self._batch, wait=WAIT_S
+                "/api/v1/events", Events, since=since, batch=self._batch, wait=WAIT_S
             )
             since = answer["next"]
             for event in answer["events"]:

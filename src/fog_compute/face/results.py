@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from fog_compute.client.answers import Task
-from fog_compute.client.folders import NotWritten, OutputFolder, Standing
+from fog_compute.client.asking import file_of
+from fog_compute.client.folders import AlreadyThere, NotWritten, OutputFolder
 from fog_compute.client.loops import AsyncBackend
 from fog_compute.errors import FolderUnusable, NotFound
 from fog_compute.face.failures import TaskCancelled, TaskFailed
@@ -106,7 +106,7 @@ class Result(Outcome):
         if size is None:
             names = ", ".join(as_named(file.path) for file in self.files[:10]) or "none at all"
             raise NotFound(f"task {self.task_id} left no file {as_named(path)}, but {names}")
-        return await self._backend.whole(_url(self.task_id, path), size)
+        return await self._backend.whole(file_of(self.task_id, path), size)
 
     async def save(
         self, folder: str | os.PathLike[str], *, overwrite: bool = False
@@ -129,9 +129,9 @@ class Result(Outcome):
             for file in self.files:
                 try:
                     with into.new(file.path) as put:
-                        await self._backend.stream(_url(self.task_id, file.path), put, file.size)
+                        await self._backend.stream(file_of(self.task_id, file.path), put, file.size)
                 except NotWritten as why:
-                    advice = ": overwrite=True replaces it" if isinstance(why, Standing) else ""
+                    advice = ": overwrite=True replaces it" if isinstance(why, AlreadyThere) else ""
                     raise FolderUnusable(
                         f"{as_named(str(root / file.path))} was not written: {why}{advice}"
                     ) from None
@@ -158,7 +158,3 @@ async def fetch_result(backend: AsyncBackend, task: Task, name: str = "") -> Res
         memory=None if result is None else result["peak_memory"],
         _backend=backend,
     )
-
-
-def _url(task_id: str, path: str) -> str:
-    return f"/api/v1/tasks/{task_id}/files/{quote(path)}"

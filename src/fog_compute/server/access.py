@@ -15,6 +15,8 @@ from fog_compute.scopes import Scope
 
 __all__ = [
     "ANY_KEY",
+    "COOKIE",
+    "COOKIE_UNDER_TLS",
     "CSRF_HEADER",
     "LOGIN",
     "OPEN",
@@ -31,6 +33,8 @@ Route = tuple[str, str]
 
 LOGIN: Final = "/api/v1/login"
 CSRF_HEADER: Final = "x-csrf-token"
+COOKIE: Final = "fog_session"
+COOKIE_UNDER_TLS: Final = f"__Host-{COOKIE}"
 
 OPEN: Final[frozenset[Route]] = frozenset({("GET", "/health"), ("POST", LOGIN)})
 """For everybody: the verdict, and where a key is given for a cookie."""
@@ -83,8 +87,8 @@ _SCHEMES: Final[Mapping[str, Mapping[str, str]]] = {
     "login": {
         "type": "apiKey",
         "in": "cookie",
-        "name": "fog_session",
-        "description": f"What POST {LOGIN} sets; `__Host-fog_session` under TLS.",
+        "name": COOKIE,
+        "description": f"What POST {LOGIN} sets; `{COOKIE_UNDER_TLS}` under TLS.",
     },
     "csrf": {
         "type": "apiKey",

@@ -46,7 +46,7 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 def cookie_name(scheme: str) -> str:
     """The name of a login's cookie; under TLS one that browsers take from nobody else."""
-    return "__Host-fog_session" if scheme == "https" else "fog_session"
+    return access.COOKIE_UNDER_TLS if scheme == "https" else access.COOKIE
 
 
 def unauthorised() -> Refused:

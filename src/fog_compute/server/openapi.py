@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from fog_compute.server.access import add_security
 from fog_compute.server.bodies import BYTES
 from fog_compute.server.middleware import SafeHeaders
-from fog_compute.server.problem_types import PROBLEMS
+from fog_compute.server.problem_types import NOT_FOUND, PROBLEMS
 from fog_compute.server.problems import MEDIA_TYPE
 
 __all__ = ["ALWAYS", "GIVES_BYTES", "FogApi", "answers", "operation_id"]
@@ -43,9 +43,9 @@ class Problem(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "type": PROBLEMS[3].uri,
-                    "title": PROBLEMS[3].title,
-                    "status": PROBLEMS[3].status,
+                    "type": NOT_FOUND.uri,
+                    "title": NOT_FOUND.title,
+                    "status": NOT_FOUND.status,
                     "detail": "there is no task 01kb3f2m5w8q",
                 }
             ]

@@ -8,7 +8,7 @@ from typing import Final
 
 from limits.aio.storage import RedisStorage, Storage
 
-from fog_compute.errors import ConfigError
+from fog_compute.errors import NO_REDIS, NOT_REDIS, ConfigError
 
 __all__ = ["shared_counts"]
 
@@ -34,12 +34,10 @@ async def shared_counts(url: str) -> AsyncIterator[Storage]:
             url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S
         )
     except ImportError as error:
-        raise ConfigError("Redis is not supported yet: install fog-compute[redis]") from error
+        raise ConfigError(NO_REDIS) from error
     except ValueError:
         # Its text may hold a password, and so may the error.
-        raise ConfigError(
-            "setting redis_url (FOG_REDIS_URL): give redis://user:password@host:port/number"
-        ) from None
+        raise ConfigError(NOT_REDIS) from None
     try:
         yield RedisStorage(
             "async+redis://",  # the pool knows where

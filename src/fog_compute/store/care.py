@@ -32,7 +32,7 @@ from fog_compute.store.rows import BROKEN, attempt_of, task_of
 from fog_compute.tasks.result import parse_head
 from fog_compute.text import one_line
 
-__all__ = ["Checked", "Fault", "Vacuumed", "check", "named_blobs", "reach", "vacuum"]
+__all__ = ["Checked", "Fault", "Vacuumed", "check", "reach", "vacuum"]
 
 PAGE: Final = 500
 """Rows that are read at once."""

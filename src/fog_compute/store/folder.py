@@ -13,7 +13,7 @@ from fog_compute.reading import open_state
 from fog_compute.units import MIB
 from fog_compute.writing import sync
 
-__all__ = ["BlobFault", "blob_path", "copy_blob", "look_at_blob"]
+__all__ = ["BlobFault", "copy_blob", "look_at_blob"]
 
 PIECE_BYTES: Final = MIB
 

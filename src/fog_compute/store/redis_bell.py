@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from fog_compute.clock import Clock
-from fog_compute.errors import StoreError, StoreUnusable
+from fog_compute.errors import NOT_REDIS, StoreError, StoreUnusable
 from fog_compute.observability import get_logger
 from fog_compute.store.bells import AGAIN, CHANNEL
 
@@ -27,7 +27,6 @@ _log = get_logger("fog_compute.store")
 ANSWER_S: Final = 5.0
 
 _NO_RETRY: Final = Retry(NoBackoff(), 0)
-_NO_URL: Final = "the URL of Redis cannot be read: give redis://user:password@host:port/number"
 
 
 async def reach(url: str) -> None:
@@ -42,7 +41,7 @@ async def reach(url: str) -> None:
             url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S, retry=_NO_RETRY
         )
     except ValueError:
-        raise StoreUnusable(_NO_URL) from None
+        raise StoreUnusable(NOT_REDIS) from None
     try:
         await client.ping()
     except (RedisError, OSError) as error:
@@ -71,7 +70,7 @@ class RedisBell:
             self._client()
         except ValueError:
             # Its text may hold a password, and so may the error.
-            raise StoreUnusable(_NO_URL) from None
+            raise StoreUnusable(NOT_REDIS) from None
 
     def ring(self) -> None:
         """Have it published; what is asked for while one is on its way is one more."""

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from fog_compute.clock import Clock, SystemClock
-from fog_compute.errors import StoreError, StoreUnusable
+from fog_compute.errors import NO_REDIS, StoreError, StoreUnusable
 from fog_compute.observability import get_logger
 from fog_compute.store.backends import Backends
 from fog_compute.store.bells import Bell, PostgresBell
@@ -287,7 +287,7 @@ def _redis_bell(url: str, me: Callable[[], str], clock: Clock) -> Bell:
         # Here, because it is an extra.
         from fog_compute.store.redis_bell import RedisBell
     except ModuleNotFoundError as err:
-        raise StoreUnusable("Redis is not supported yet: install fog-compute[redis]") from err
+        raise StoreUnusable(NO_REDIS) from err
     return RedisBell(url, me, clock)
 
 

@@ -31,7 +31,6 @@ __all__ = [
     "SessionPolicy",
     "SessionRecord",
     "SessionStatus",
-    "giving_way",
     "over",
 ]
 

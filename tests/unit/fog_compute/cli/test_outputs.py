@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fog_compute.client.folders import NotWritten, OutputFolder, Standing
+from fog_compute.client.folders import AlreadyThere, NotWritten, OutputFolder
 from fog_compute.errors import FolderUnusable
 
 from .backends import ID, RESULT, TASK, backend
@@ -65,7 +65,7 @@ def test_no_link_on_the_way_is_followed(tmp_path: Path, *, force: bool) -> None:
         if force:  # the link itself is replaced
             folder.write("file", fill(b"x"))
         else:
-            with pytest.raises(Standing):
+            with pytest.raises(AlreadyThere):
                 folder.write("file", fill(b"x"))
     assert tree(outside) == {}
 
@@ -74,7 +74,7 @@ def test_a_file_that_is_there_is_replaced_only_with_force(tmp_path: Path) -> Non
     (tmp_path / "a").write_bytes(b"old")
     (tmp_path / "folder").mkdir()
     with OutputFolder(str(tmp_path), force=False) as folder:
-        with pytest.raises(Standing):
+        with pytest.raises(AlreadyThere):
             folder.write("a", fill(b"new"))
         with pytest.raises(NotWritten, match="no folder"):
             folder.write("a/b", fill(b"new"))
@@ -100,10 +100,10 @@ def test_a_file_that_comes_meanwhile_is_not_replaced(
         raise OSError(refusal, os.strerror(refusal))
 
     with OutputFolder(str(tmp_path), force=False) as folder:
-        with pytest.raises(Standing):
+        with pytest.raises(AlreadyThere):
             folder.write("a", put_another)
         monkeypatch.setattr(os, "link", refuse)
-        with pytest.raises(Standing):
+        with pytest.raises(AlreadyThere):
             folder.write("a", fill(b"mine"))
         folder.write("b", fill(b"mine"))
     assert tree(tmp_path) == {"a": b"another's", "b": b"mine"}

@@ -172,7 +172,7 @@ def asked(home: Path | Place, *, in_loop: bool) -> tuple[dict[str, str], bytes]:
     place = Home(HomeLayout(home)) if isinstance(home, Path) else home
     if not in_loop:
         with Backend(place) as blocking:
-            return blocking.get("/x", dict[str, str]), blocking.read("/y")
+            return blocking.get("/x", dict[str, str]), blocking.whole("/y")
 
     async def ask() -> tuple[dict[str, str], bytes]:
         loops = AsyncBackend(place)
