@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from fog_compute.store.dialects import database_at
 from fog_compute.tasks import TaskState
+from tests.unit.fog_compute.coordinator import scripted
 from tests.unit.fog_compute.coordinator.scripted import open_fog
 from tests.unit.fog_compute.coordinator.test_dispatcher import OK, create, reaches, running
 
@@ -29,13 +30,17 @@ async def test_damaged_rows_are_never_the_end_of_a_recovery(tmp_path: Path) -> N
     changes = [
         ("tasks", "spec = '?'", "id", held[0].id),
         ("attempts", "state = 'paused'", "task_id", held[1].id),
-        ("attempts", "created_at = 'once'", "task_id", held[2].id),
-        ("tasks", "reason = CAST(x'ff' AS TEXT)", "id", over.id),
+        ("attempts", f"created_at = {2**62}", "task_id", held[2].id),
+        ("tasks", f"updated_at = {2**62}", "id", over.id),
         *(("tasks", "spec = '?'", "id", task.id) for task in waiting[:-1]),
     ]
-    with closing(sqlite3.connect(tmp_path / "fog.db")) as database, database:
+    engines = database_at(scripted.place_in(tmp_path)).engines()
+    with engines.writing.begin() as connection:
         for table, change, column, key in changes:
-            database.execute(f"UPDATE {table} SET {change} WHERE {column} = ?", [key])
+            connection.execute(
+                text(f"UPDATE {table} SET {change} WHERE {column} = :key"), {"key": key}
+            )
+    engines.dispose()
     again = await open_fog(tmp_path, clock=fog.clock)
     try:
         fog.workers[0].slots = 5

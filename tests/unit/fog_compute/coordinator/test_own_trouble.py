@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Final
 from unittest.mock import patch
 
 import pytest
@@ -24,6 +28,8 @@ from tests.unit.fog_compute.coordinator.test_dispatcher import (
 
 pytestmark = pytest.mark.asyncio
 
+READ_ONLY: Final = re.compile("readonly database|read-only transaction")
+UNREADABLE: Final = re.compile("cannot be (read|used now)")
 NO_CONSENSUS = "the clock of this machine is wrong: it is 31 days ahead of the network"
 
 
@@ -32,11 +38,38 @@ async def tries(fog: Fog, task: Task) -> int:
 
 
 async def refuse_writes(fog: Fog, *, refuse: bool) -> None:
-    """Let the database answer every write as one on a disk that became read-only."""
-    with fog.store._engines.writing.connect() as connection:
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        driver.execute(f"PRAGMA query_only = {int(refuse)}")
+    """Let the database answer every write as one on a disk that became read-only.
+
+    A Postgres does so when it has become the one that only follows another.
+    """
+    words = {
+        "sqlite": f"PRAGMA query_only = {int(refuse)}",
+        "postgresql": f"SET default_transaction_read_only = {int(refuse)}",
+    }
+    engine = fog.store._engines.writing
+    with closing(engine.raw_connection()) as connection:
+        connection.cursor().execute(words[engine.dialect.name])
+        connection.commit()
+
+
+@contextmanager
+def blobs_out_of_reach(fog: Fog, folder: Path) -> Iterator[None]:
+    """Keep the only blob from whoever asks for it, in its file or in its rows."""
+    engine = fog.store._engines.writing
+    if engine.dialect.name == "postgresql":
+        for old, new in (("blob_pieces", "hidden"), ("hidden", "blob_pieces")):
+            with engine.begin() as connection:
+                connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+            if new == "hidden":
+                yield
+        return
+    (blob,) = (folder / "blobs").glob("??/*")
+    kept = blob.read_bytes()
+    blob.unlink()
+    blob.mkdir()
+    yield
+    blob.rmdir()
+    blob.write_bytes(kept)
 
 
 async def test_task_that_runs_outlives_a_long_outage_of_the_requester(
@@ -160,7 +193,7 @@ async def test_store_that_takes_nothing_for_a_while_uses_up_no_try(tmp_path: Pat
         await refuse_writes(fog, refuse=True)
         worker.finish(OK)
         await fog.passes(600)
-        assert "readonly database" in (await why_waiting(fog, task))
+        assert READ_ONLY.search(await why_waiting(fog, task))
         await refuse_writes(fog, refuse=False)
         await reaches(fog, task, TaskState.ACCEPTED)
 
@@ -173,10 +206,10 @@ async def test_store_is_not_called_back_before_it_takes_something(tmp_path: Path
     async with running(tmp_path) as fog:
         task = await create(fog)  # no worker: no attempt is open
         await refuse_writes(fog, refuse=True)
-        with pytest.raises(StoreError, match="readonly database"):
+        with pytest.raises(StoreError, match=READ_ONLY):
             await fog.coordinator.cancel(task.id)
         await fog.passes(60)
-        assert "readonly database" in fog.coordinator.trouble
+        assert READ_ONLY.search(fog.coordinator.trouble)
 
         await refuse_writes(fog, refuse=False)
         await fog.until(lambda: fog.coordinator.trouble == "")
@@ -194,8 +227,8 @@ async def test_store_that_takes_nothing_at_the_start_is_waited_for(tmp_path: Pat
         again.restart(fog)
         again.start()
         await again.passes(100)
-        assert "readonly database" in again.coordinator.trouble
-        with pytest.raises(StoreError, match="readonly database"):
+        assert READ_ONLY.search(again.coordinator.trouble)
+        with pytest.raises(StoreError, match=READ_ONLY):
             await again.coordinator.cancel(task.id)
         await refuse_writes(again, refuse=False)
         worker.finish(OK)
@@ -214,16 +247,10 @@ async def test_blob_that_cannot_be_read_now_is_tried_again_and_blames_nobody(
     """INV-TASK-36."""
     async with running(tmp_path) as fog:
         task = await create(fog, max_attempts=1)
-        (blob,) = (tmp_path / "blobs").glob("??/*")
-        kept = blob.read_bytes()
-        blob.unlink()
-        blob.mkdir()  # cannot be read, whoever asks
-
-        worker = fog.add_worker("a")
-        await fog.passes(600)
-        assert "cannot be read" in (await why_waiting(fog, task))
-        blob.rmdir()
-        blob.write_bytes(kept)
+        with blobs_out_of_reach(fog, tmp_path):
+            worker = fog.add_worker("a")
+            await fog.passes(600)
+            assert UNREADABLE.search(await why_waiting(fog, task))
         await reaches(fog, task, TaskState.RUNNING)
         worker.finish(OK)
         await reaches(fog, task, TaskState.ACCEPTED)

@@ -70,6 +70,8 @@ async def test_a_bell_rings_for_the_others_and_comes_back_when_redis_does(tmp_pa
 
 async def test_a_url_of_something_else_is_refused_without_its_password() -> None:
     """INV-STORE-31."""
-    with pytest.raises(StoreUnusable, match=r"the URL of Redis \(FOG_REDIS_URL\) cannot be read") as refused:
+    with pytest.raises(
+        StoreUnusable, match=r"the URL of Redis \(FOG_REDIS_URL\) cannot be read"
+    ) as refused:
         RedisBell("http://u:secret@host", lambda: "", ManualClock())
     assert "secret" not in str(refused.value)
