@@ -12,7 +12,7 @@ from fog_compute.server.schemas import ExcludedNodeOut
 from fog_compute.vpn.circuits import CircuitState, CircuitStatus
 from fog_compute.vpn.network import ClientHealth
 from fog_compute.vpn.onion import LevelStatus
-from fog_compute.vpn.sessions import SessionStatus
+from fog_compute.vpn.session_records import SessionStatus
 
 __all__ = [
     "CircuitOut",

@@ -3,6 +3,7 @@
 Only the backend process opens a store.  All changes go through one writer; see `Store.apply`.
 """
 
+from fog_compute.store.attempts import Attempts
 from fog_compute.store.blobs import BlobStore
 from fog_compute.store.changes import (
     Cancelled,
@@ -23,16 +24,10 @@ from fog_compute.store.changes import (
 from fog_compute.store.damage import Damaged, RowDamaged
 from fog_compute.store.events import Events, TaskEventRecord
 from fog_compute.store.keys import ApiKey, Keys, LiveKeys, Login
-from fog_compute.store.repositories import (
-    Attempts,
-    Need,
-    Results,
-    Room,
-    Statistics,
-    StoredResult,
-    Tasks,
-)
+from fog_compute.store.results import Results, StoredResult
+from fog_compute.store.statistics import Statistics
 from fog_compute.store.store import Store, Swept
+from fog_compute.store.tasks import Need, Room, Tasks
 
 __all__ = [
     "ApiKey",

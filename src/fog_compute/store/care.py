@@ -27,8 +27,8 @@ from fog_compute.store.folder import BlobFault, look_at_blob
 from fog_compute.store.keys import key_of
 from fog_compute.store.migrate import HEAD, known, revision
 from fog_compute.store.reader import fetch
-from fog_compute.store.repositories import STRANDED
 from fog_compute.store.rows import BROKEN, attempt_of, task_of
+from fog_compute.store.tasks import STRANDED
 from fog_compute.tasks.result import parse_head
 from fog_compute.text import one_line
 

@@ -16,7 +16,7 @@ from fog_compute.store.reader import Reader
 from fog_compute.store.rows import BROKEN, Types, check_types
 from fog_compute.store.writer import Writer
 from fog_compute.vpn.pools import PoolTotals
-from fog_compute.vpn.sessions import SessionRecord
+from fog_compute.vpn.session_records import SessionRecord
 
 __all__ = ["CircuitTotals", "Sessions", "session_of"]
 

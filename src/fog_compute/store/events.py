@@ -16,8 +16,8 @@ from sqlalchemy import Engine, RowMapping, func, select
 from fog_compute.store import schema
 from fog_compute.store.damage import Damaged, Damages, RowDamaged
 from fog_compute.store.reader import Reader
-from fog_compute.store.repositories import Tasks
 from fog_compute.store.rows import BROKEN, Types, check_types
+from fog_compute.store.tasks import Tasks
 from fog_compute.tasks.model import Task, TaskState
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import NO_REDIS, StoreError, StoreUnusable
 from fog_compute.observability import get_logger
+from fog_compute.store.attempts import Attempts
 from fog_compute.store.backends import Backends
 from fog_compute.store.bells import Bell, PostgresBell
 from fog_compute.store.blob_files import FolderBlobs
@@ -44,7 +45,9 @@ from fog_compute.store.migrate import migrate
 from fog_compute.store.parked import resume_parked, unpark
 from fog_compute.store.quota import BoundedBlobs
 from fog_compute.store.redate import redate
-from fog_compute.store.repositories import Attempts, Results, Statistics, Tasks
+from fog_compute.store.results import Results
+from fog_compute.store.statistics import Statistics
+from fog_compute.store.tasks import Tasks
 from fog_compute.store.writer import Writer
 from fog_compute.tasks.model import Task
 from fog_compute.threads import in_thread

@@ -11,7 +11,7 @@ import pytest
 
 from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
-from fog_compute.store.repositories import Tasks
+from fog_compute.store.tasks import Tasks
 from fog_compute.tasks import Task, TaskState
 from tests.unit.fog_compute.coordinator.scripted import Fog, open_fog
 from tests.unit.fog_compute.coordinator.test_dispatcher import OK, create, reaches, running

@@ -19,7 +19,8 @@ from fog_compute.store.circuits import Sessions
 from fog_compute.testing import ManualClock
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES
 from fog_compute.vpn.onion import OnionCircuitService
-from fog_compute.vpn.sessions import AHEAD_BYTES, SessionManager, SessionPolicy, SessionRecord
+from fog_compute.vpn.session_records import SessionPolicy, SessionRecord
+from fog_compute.vpn.sessions import AHEAD_BYTES, SessionManager
 from fog_compute.vpn.totals import TotalsKeeper
 from tests.unit.fog_compute.vpn.sources import Source
 

@@ -19,7 +19,8 @@ from fog_compute.testing import ManualClock
 from fog_compute.vpn.channel import REPLY_PACKET_BYTES, Received
 from fog_compute.vpn.circuits import Circuit, Cost
 from fog_compute.vpn.onion import OnionCircuitService
-from fog_compute.vpn.sessions import SessionManager, SessionPolicy
+from fog_compute.vpn.session_records import SessionPolicy
+from fog_compute.vpn.sessions import SessionManager
 from tests.unit.fog_compute.vpn.sources import Source
 
 pytestmark = pytest.mark.asyncio

@@ -1,9 +1,9 @@
-"""Reading the store, on read-only connections, so that readers never wait for the writer."""
+"""Making tasks, and finding them: by id and key, by what they wait for, by how they are."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -21,15 +21,16 @@ from sqlalchemy import (
 )
 
 from fog_compute.clock import Clock
-from fog_compute.errors import InvalidTask, NotFound, StoreError
+from fog_compute.errors import InvalidTask, NotFound
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import schema
+from fog_compute.store.attempts import Attempts
 from fog_compute.store.backends import Backends
 from fog_compute.store.blobs import BlobStore
-from fog_compute.store.changes import Conflict, LevelDelta
+from fog_compute.store.changes import Conflict
 from fog_compute.store.damage import MOST_NAMED, Damaged, Damages, RowDamaged
 from fog_compute.store.reader import Reader
-from fog_compute.store.rows import BROKEN, attempt_of, task_of
+from fog_compute.store.rows import BROKEN, task_of
 from fog_compute.tasks.folder import check_room
 from fog_compute.tasks.ids import TASK_ID_LENGTH, new_task_id, place_of, time_of
 from fog_compute.tasks.model import (
@@ -41,7 +42,6 @@ from fog_compute.tasks.model import (
     TaskSpec,
     TaskState,
 )
-from fog_compute.tasks.result import ResultHead, parse_head
 from fog_compute.tasks.sealing import OVERHEAD
 from fog_compute.units import format_bytes
 
@@ -423,136 +423,3 @@ class Tasks(Reader):
             odd = select(schema.tasks).where(schema.tasks.c.state.in_(unknown)).limit(MOST_NAMED)
             self._damages.whole(await self.rows(odd), task_of)
         return counts
-
-
-class Attempts(Reader):
-    """Attempts: finding them."""
-
-    __slots__ = ()
-
-    async def get(self, handle: str) -> Attempt:
-        """Return one attempt, or raise `NotFound`."""
-        rows = await self.rows(select(schema.attempts).where(schema.attempts.c.handle == handle))
-        if not rows:
-            raise NotFound(f"there is no attempt {handle}")
-        return attempt_of(rows[0])
-
-    async def of_task(self, task_id: str) -> list[Attempt]:
-        """Return a task's attempts, first to last."""
-        query = (
-            select(schema.attempts)
-            .where(schema.attempts.c.task_id == task_id)
-            .order_by(schema.attempts.c.number)
-        )
-        return self._damages.whole(await self.rows(query), attempt_of)
-
-    async def of_tasks(self, task_ids: Collection[str]) -> Mapping[str, Sequence[Attempt]]:
-        """Return the attempts of each of the tasks that has any, first to last."""
-        columns = schema.attempts.c
-        query = select(schema.attempts).order_by(columns.task_id, columns.number)
-        found: dict[str, list[Attempt]] = {}
-        rows = await self.rows_of(query, columns.task_id, task_ids)
-        for attempt in self._damages.whole(rows, attempt_of):
-            found.setdefault(attempt.task_id, []).append(attempt)
-        return found
-
-    async def open_attempts(self, owner: str | None = None) -> list[Attempt]:
-        """Return every attempt of this owner that is not over, oldest first."""
-        query = (
-            select(schema.attempts)
-            .where(schema.attempts.c.state.in_([s.value for s in OPEN_ATTEMPT_STATES]))
-            .where(schema.attempts.c.owner == owner)
-            .order_by(schema.attempts.c.created_at, schema.attempts.c.handle)
-        )
-        return self._damages.whole(await self.rows(query), attempt_of)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredResult:
-    """A result as it is kept: the head is here, its outputs are read one by one.
-
-    A part of one that is swept meanwhile raises `NotFound`.
-    """
-
-    head: ResultHead
-    receipt: bytes
-    _body_at: int
-    _data: bytes = field(repr=False)
-    _blob: str | None
-    _blobs: BlobStore
-
-    async def stdout(self) -> bytes:
-        """Return what the task wrote to standard output."""
-        return await self.read(self.head.stdout_at)
-
-    async def stderr(self) -> bytes:
-        """Return what the task wrote to standard error."""
-        return await self.read(self.head.stderr_at)
-
-    async def file(self, path: str) -> bytes:
-        """Return the content of a file that the task left, or raise `NotFound`."""
-        return await self.read(self.head.file_at(path))
-
-    async def read(self, at: range) -> bytes:
-        """Return these bytes behind the head; see `ResultHead` for what is where."""
-        where = range(self._body_at + at.start, self._body_at + at.stop)
-        if self._blob is None:
-            return self._data[where.start : where.stop]
-        return await self._blobs.read(self._blob, where)
-
-
-class Results(Reader):
-    """Results, until their time to live ends."""
-
-    __slots__ = ("_blobs",)
-
-    def __init__(self, engine: Engine, damages: Damages, blobs: BlobStore) -> None:
-        """Read from ``engine``, and large ones from ``blobs``."""
-        super().__init__(engine, damages)
-        self._blobs = blobs
-
-    async def get(self, task_id: str) -> StoredResult:
-        """Return the result of a task's settled or last reported attempt.
-
-        Raises:
-            NotFound: there is none, or no longer.
-            RowDamaged: it cannot be read.
-        """
-        query = (
-            select(schema.results.c.data, schema.results.c.blob, schema.results.c.receipt)
-            .join(schema.attempts, schema.attempts.c.handle == schema.results.c.handle)
-            .where(schema.results.c.task_id == task_id)
-            .order_by(schema.attempts.c.number.desc())
-            .limit(1)
-        )
-        try:
-            rows = await self.rows(query)
-            if not rows:
-                raise NotFound(f"task {task_id} has no result, or none any more")
-            head, body_at = parse_head(rows[0]["data"])
-        except (NotFound, StoreError):
-            raise
-        except BROKEN as err:
-            damaged = RowDamaged(Damaged.of("results", task_id, err))
-            self._damages.note(damaged.row)
-            raise damaged from err
-        return StoredResult(
-            head, rows[0]["receipt"], body_at, rows[0]["data"], rows[0]["blob"], self._blobs
-        )
-
-
-class Statistics(Reader):
-    """Totals per privacy level; nothing finer exists."""
-
-    __slots__ = ()
-
-    async def by_level(self) -> dict[PrivacyLevel, LevelDelta]:
-        """Return the totals since the store was made."""
-        rows = await self.rows(select(schema.level_statistics))
-        return {
-            PrivacyLevel(row["level"]): LevelDelta(
-                **{name: value for name, value in row.items() if name != "level"}
-            )
-            for row in rows
-            if row["level"] in _LEVELS
-        }
