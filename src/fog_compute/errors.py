@@ -32,6 +32,7 @@ __all__ = [
     "QuotaExceeded",
     "ServiceUnavailable",
     "SessionError",
+    "StoreAway",
     "StoreError",
     "StoreUnusable",
     "Unauthorised",
@@ -176,6 +177,10 @@ class Unreadable(FogError):
 
 class StoreError(FogError):
     """The database refused, is locked by another process, or is damaged."""
+
+
+class StoreAway(StoreError):
+    """Nobody is at the database now, or its server ended a connection: ask again later."""
 
 
 class StoreUnusable(StoreError):

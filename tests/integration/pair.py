@@ -163,7 +163,7 @@ class Pair:
         while not self._stop.is_set():
             try:
                 with Backend(HomeLayout(self._folder / home)) as backend:
-                    backend.on_lost = lambda: None
+                    backend.on_lost = lambda _: None
                     return ask(backend)
             except FogError as error:
                 self._troubles[one_line(str(error))[:100]] += 1

@@ -313,7 +313,7 @@ class TaskStream:
         while True:
             try:
                 with Backend(self._layout) as backend:
-                    backend.on_lost = lambda: None
+                    backend.on_lost = lambda _: None
                     return ask(backend)
             except FogError as error:
                 self.troubles[one_line(str(error))] += 1

@@ -154,7 +154,7 @@ class Upheaval:
     def _answers(self) -> bool:
         try:
             with Backend(self._layout) as backend:
-                backend.on_lost = lambda: None
+                backend.on_lost = lambda _: None
                 backend.get("/api/v1/events", dict[str, Any], limit=1)
         except FogError:
             return False

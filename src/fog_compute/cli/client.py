@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fog_compute.cli.common import note
 from fog_compute.client import backend
-from fog_compute.client.asking import WAITING
 from fog_compute.client.places import Place
 from fog_compute.layout import HomeLayout
 
@@ -17,4 +16,4 @@ class Backend(backend.Backend):
     def __init__(self, place: Place | HomeLayout | None = None) -> None:
         """Find the backend; the errors are those of the one below."""
         super().__init__(place)
-        self.on_lost = lambda: note(WAITING)
+        self.on_lost = note

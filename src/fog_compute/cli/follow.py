@@ -20,7 +20,7 @@ from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.state import read_fog_state, troubles_of
 from fog_compute.cli.transfer import Meter
 from fog_compute.client.answers import Result, Task
-from fog_compute.client.asking import WAIT_S, WAITING
+from fog_compute.client.asking import NO_ANSWER, WAIT_S
 from fog_compute.client.folders import OutputFolder
 from fog_compute.errors import NotFound, NotRunning
 from fog_compute.text import counted, one_line
@@ -58,7 +58,7 @@ class Follower:
         self._shown = ""
         self._status: _Status | None = None
         self._meter = Meter()
-        backend.on_lost = self._lost
+        backend.on_lost = self._show
 
     def follow(self, patience: Patience, folder: OutputFolder | None = None) -> int:
         """Wait for the end, write files into ``folder``, print; return the exit code."""
@@ -97,6 +97,12 @@ class Follower:
             raise NotRunning(
                 f"the fog was stopped; task {self._id} goes on with the next `fog up`: then see it"
                 f" with `fog task show {self._id} --wait`"
+            ) from None
+        except NO_ANSWER as error:
+            raise CommandError(
+                f"{error}; task {self._id} goes on: see it with `fog task show {self._id} --wait`",
+                kind=error.problem,
+                beside={"id": self._id},
             ) from None
         told = self._told(task, stdout, stderr, unwritten) if self._json else {}
         with self._not_lost():
@@ -186,9 +192,6 @@ class Follower:
         return f"`fog task get {self._id} --output-dir FOLDER` writes what it left"
 
     # Progress
-
-    def _lost(self) -> None:
-        self._show(WAITING)
 
     def _describe(self, task: Task) -> str:
         text = f"task {task['id']}: {task['state']}"

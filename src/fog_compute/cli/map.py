@@ -41,6 +41,7 @@ from fog_compute.cli.outputs import in_words, tell_unwritten, write_files
 from fog_compute.cli.progress import Bar
 from fog_compute.cli.run import environment
 from fog_compute.client.answers import Task
+from fog_compute.client.asking import NO_ANSWER
 from fog_compute.client.checking import ANY_SHA256, check_task, check_text
 from fog_compute.client.folders import NotWritten, OutputFolder
 from fog_compute.client.inputs import read_blob
@@ -175,6 +176,12 @@ def _carried_out(run: Run, plan: Plan, cancel_on_interrupt: bool) -> int:
                 f" --resume {plan.id}` goes on with the results, and with --cancel ends them"
             )
         raise CommandError(said, INTERRUPTED, beside={"map": plan.id}) from None
+    except NO_ANSWER as error:
+        raise CommandError(
+            f"{error}; what is queued goes on: `fog map --resume {plan.id}` goes on with the rest",
+            kind=error.problem,
+            beside={"map": plan.id},
+        ) from None
     if code != OK:
         said = f"{run.failed} of {counted(len(plan.names), 'task')} did not end well"
         raise CommandError(said, code, kind="task-failed", beside={"map": plan.id})

@@ -41,6 +41,7 @@ from fog_compute.client.folders import OutputFolder
 from fog_compute.client.inputs import Inputs, read_blob
 from fog_compute.client.scripts import argument_files, check_script, kind_of, own_name
 from fog_compute.client.sources import Source
+from fog_compute.errors import StoreAway
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import TaskKind, seed_from
@@ -164,7 +165,12 @@ def run(
                 for hint in hints:
                     note(hint)
                 sent = _send(backend, files)
-                task = backend.post("/api/v1/tasks", New, {**sent, **wanted})
+                try:
+                    task = backend.post("/api/v1/tasks", New, {**sent, **wanted})
+                except StoreAway as error:
+                    raise StoreAway(
+                        f"{error}: `fog task ls` shows later whether the task is there all the same"
+                    ) from None
                 if task["warning"]:
                     note(one_line(in_flags(task["warning"])))
                 follower = Follower(backend, task["id"], as_json=json, began=began)

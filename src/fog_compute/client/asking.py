@@ -6,9 +6,11 @@ The blocking backend and the one for event loops send by the same rules, which a
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -30,14 +32,17 @@ from fog_compute.errors import (
     NoWorker,
     PrivacyUnavailable,
     ServiceUnavailable,
+    StoreAway,
     Unauthorised,
 )
 from fog_compute.text import one_line
-from fog_compute.units import KIB, MIB, format_bytes
+from fog_compute.units import KIB, MIB, format_bytes, format_duration
 
 __all__ = [
     "ANSWER_BYTES",
     "CONFLICT",
+    "LATER_S",
+    "NO_ANSWER",
     "PIECE_BYTES",
     "RECONNECT_PAUSE_S",
     "WAITING",
@@ -45,6 +50,7 @@ __all__ = [
     "Asking",
     "Once",
     "Take",
+    "brief",
     "file_of",
     "made_once",
     "too_much",
@@ -59,11 +65,20 @@ ANSWER_BYTES: Final = 16 * MIB  # of JSON; a page of tasks has the most
 PIECE_BYTES: Final = 256 * KIB
 RECONNECT_S: Final = 30.0
 RECONNECT_PAUSE_S: Final = 0.2
+LATER_S: Final = 120.0
+"""How long a backend that says when to ask again is asked again, in all, for one request."""
 WAIT_S: Final = 20.0
 """How long one question about what comes waits for it."""
 
+NO_ANSWER: Final = (BackendError, ServiceUnavailable, StoreAway)
+"""Errors of questions that say nothing of what was asked about."""
+
 CONFLICT: Final = f"{PROBLEM}conflict"
 """The problem of what the present state does not allow."""
+
+
+_LATER: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 
 class _Stopping(ServiceUnavailable):
@@ -73,6 +88,19 @@ class _Stopping(ServiceUnavailable):
     def problem(self) -> str:
         """The type of problem that it is, for programs."""
         return STOPPING
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """A backend's answer that something can be asked again after a pause.
+
+    Attributes:
+        pause_s: how long it says to wait.
+        problem: what it refused it with.
+    """
+
+    pause_s: float
+    problem: FogError
 
 
 class Once:
@@ -105,18 +133,20 @@ class Once:
 class Asking:
     """One request: whether it may be sent again, and until when its backend is waited for."""
 
-    def __init__(self, place: Place, on_lost: Callable[[], None], *, repeatable: bool) -> None:
+    def __init__(self, place: Place, on_lost: Callable[[str], None], *, repeatable: bool) -> None:
         """Nothing is sent yet.
 
         Args:
             place: where the backend is.
-            on_lost: called when it is missed for the first time and waited for.
+            on_lost: called with what is waited for, in one line, when a wait begins.
             repeatable: whether the request may arrive twice.
         """
         self._place: Final = place
         self._on_lost: Final = on_lost
         self._repeatable: Final = repeatable
         self._deadline: float | None = None
+        self._later: _Later | None = None
+        self._later_until: float | None = None
         self._maybe_done = False
 
     def failed(self, error: Absent | httpx2.TransportError, url: str) -> None:
@@ -149,7 +179,7 @@ class Asking:
             ) from None
 
     def answered(self, answer: httpx2.Response) -> bool:
-        """Say whether an answer is one; False of a backend that is about to be away.
+        """Say whether an answer is one; False if it is to be asked for again after `wait`.
 
         Raises:
             FogError: it is a problem.
@@ -158,27 +188,50 @@ class Asking:
         if not answer.is_error:
             return True
         problem = _error_of(answer)
+        # What came too often was not done.
+        may_repeat = self._repeatable or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        pause_s = _retry_after(answer)
+        if may_repeat and pause_s is not None:
+            self._later, self._deadline = _Later(pause_s, problem), None
+            return False
         if not (self._repeatable and isinstance(problem, _Stopping)):
             raise problem
         return False
 
-    def wait(self, now: float) -> None:
-        """Return if a moment may be waited for a backend that is away.
+    def wait(self, now: float) -> float:
+        """Return how many seconds to wait before it is asked again.
 
         Raises:
-            FogError: nobody brings it back, or it was long enough.
+            FogError: nobody brings the backend back, or it was long enough.
         """
+        if self._later is not None:
+            later, self._later = self._later, None
+            return self._put_off(later, now)
         if not self._place.tended():
             raise self._place.away()
         if self._deadline is None:
             self._deadline = now + RECONNECT_S
-            self._on_lost()
+            self._on_lost(WAITING)
         if now > self._deadline:
             done = ", and may have done what was asked (see `fog task ls` later)"
             raise BackendError(
                 f"{self._place.backend} does not come back{done if self._maybe_done else ''}: read"
                 f" {self._place.advice}"
             )
+        return RECONNECT_PAUSE_S
+
+    def _put_off(self, later: _Later, now: float) -> float:
+        begins = self._later_until is None
+        until = self._later_until = self._later_until or now + LATER_S
+        pause_s = max(later.pause_s, RECONNECT_PAUSE_S)
+        if now + pause_s > until:
+            if not begins:
+                waited = format_duration(round(LATER_S - (until - now)))
+                later.problem.args = (f"{later.problem} (asked again for {waited})",)
+            raise later.problem
+        if begins:
+            self._on_lost(f"waiting: {later.problem}")
+        return pause_s
 
 
 def file_of(task_id: str, path: str) -> str:
@@ -205,6 +258,12 @@ def made_once(body: Mapping[str, object] | None, key: str | None) -> dict[str, A
         "content": content,
         "headers": {"idempotency-key": name, "content-type": "application/json"},
     }
+
+
+def brief(answer: httpx2.Response, content: bytes = b"") -> httpx2.Response:
+    """An answer that was read: its status, its content, and when to ask again."""
+    headers = {"retry-after": said} if (said := answer.headers.get("retry-after")) else {}
+    return httpx2.Response(answer.status_code, headers=headers, content=content)
 
 
 def uploading(source: Source) -> dict[str, Any]:
@@ -241,6 +300,15 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _retry_after(answer: httpx2.Response) -> float | None:
+    """After how many seconds a backend says that it can be asked again; None if it does not."""
+    if answer.status_code not in _LATER:
+        return None
+    said = answer.headers.get("retry-after", "")
+    # A date (RFC 9110, 10.2.3) comes from no backend of ours.
+    return float(said) if _SECONDS.fullmatch(said) else None
+
+
 def _error_of(answer: httpx2.Response) -> FogError:
     try:
         problem = parse(answer.content, Problem)
@@ -254,6 +322,8 @@ def _error_of(answer: httpx2.Response) -> FogError:
             return NotFound(detail)
         case HTTPStatus.SERVICE_UNAVAILABLE if problem.get("type") == STOPPING:
             return _Stopping(f"{detail}: see `fog task ls` after the next `fog up`")
+        case HTTPStatus.SERVICE_UNAVAILABLE if problem.get("type") == StoreAway("").problem:
+            return StoreAway(detail)
         case HTTPStatus.SERVICE_UNAVAILABLE:
             return ServiceUnavailable(detail)
         case HTTPStatus.UNPROCESSABLE_ENTITY:

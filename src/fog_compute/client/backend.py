@@ -52,7 +52,7 @@ class Backend:
 
     Attributes:
         place: where it is looked for.
-        on_lost: called when the backend is missed for the first time and waited for.
+        on_lost: called with what is waited for, in one line, when a wait begins.
     """
 
     def __init__(self, place: Place | HomeLayout | None = None) -> None:
@@ -68,7 +68,7 @@ class Backend:
             place = place_from_environment()
         self.place: Final[Place] = Home(place) if isinstance(place, HomeLayout) else place
         self._connection = self._connect()
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[str], None] = lambda _: None
 
     @property
     def layout(self) -> HomeLayout:
@@ -142,7 +142,7 @@ class Backend:
         self, method: str, path: str, *, repeatable: bool = True, **options: Any
     ) -> httpx2.Response:
         """Ask; while a fog runs whose backend is away, wait for the backend to come back."""
-        request = Asking(self.place, lambda: self.on_lost(), repeatable=repeatable)
+        request = Asking(self.place, lambda what: self.on_lost(what), repeatable=repeatable)
         while True:
             try:
                 answer = self._ask(method, path, **options)
@@ -151,8 +151,7 @@ class Backend:
             else:
                 if request.answered(answer):
                     return answer
-            request.wait(time.monotonic())
-            time.sleep(asking.RECONNECT_PAUSE_S)
+            time.sleep(request.wait(time.monotonic()))
             self._reconnect()
 
     def _ask(
@@ -168,12 +167,12 @@ class Backend:
                 take.begin()
                 for piece in answer.iter_bytes(PIECE_BYTES):
                     take.add(piece)
-                return httpx2.Response(answer.status_code)
+                return asking.brief(answer)
             for piece in answer.iter_bytes():
                 data += piece
                 if len(data) > asking.ANSWER_BYTES:
                     raise asking.too_much(asking.ANSWER_BYTES)
-        return httpx2.Response(answer.status_code, content=bytes(data))
+        return asking.brief(answer, bytes(data))
 
     def _reconnect(self) -> None:
         with contextlib.suppress(FogError):

@@ -123,7 +123,7 @@ class AsyncBackend:
     async def _send(
         self, method: str, path: str, *, repeatable: bool = True, **options: Any
     ) -> httpx2.Response:
-        request = Asking(self._place, lambda: None, repeatable=repeatable)
+        request = Asking(self._place, lambda _: None, repeatable=repeatable)
         while True:
             used = self._connection
             try:
@@ -133,8 +133,7 @@ class AsyncBackend:
             else:
                 if request.answered(answer):
                     return answer
-            request.wait(time.monotonic())
-            await asyncio.sleep(asking.RECONNECT_PAUSE_S)
+            await asyncio.sleep(request.wait(time.monotonic()))
             await self._reconnect(used)
 
     @staticmethod
@@ -154,12 +153,12 @@ class AsyncBackend:
                 take.begin()
                 async for piece in answer.aiter_bytes(PIECE_BYTES):
                     take.add(piece)
-                return httpx2.Response(answer.status_code)
+                return asking.brief(answer)
             async for piece in answer.aiter_bytes():
                 data += piece
                 if len(data) > asking.ANSWER_BYTES:
                     raise asking.too_much(asking.ANSWER_BYTES)
-        return httpx2.Response(answer.status_code, content=bytes(data))
+        return asking.brief(answer, bytes(data))
 
     async def _reconnect(self, used: _Connection | None) -> None:
         """Find the backend again, unless it is the same, or another request has done so."""

@@ -25,7 +25,7 @@ from fog_compute.coordinator.ownership import Ownership
 from fog_compute.coordinator.phases import Deed
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Errand, Session, Tempo
-from fog_compute.errors import FogError, StoreError
+from fog_compute.errors import FogError, StoreAway, StoreError
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
 from fog_compute.store import Store
@@ -187,7 +187,7 @@ class Dispatcher:
     async def until_ready(self) -> None:
         """Wait until the store's rows are read; not if the store is away."""
         if not self._ready.is_set() and self.work.reach.store_away:
-            raise StoreError(self.work.reach.trouble())
+            raise StoreAway(self.work.reach.trouble())
         await self._ready.wait()
 
     async def _watch_workers(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 
 from fog_compute.clock import Clock
-from fog_compute.errors import StoreError
+from fog_compute.errors import StoreAway, StoreError
 from fog_compute.observability import get_logger
 from fog_compute.store.backends import Backends, Taken
 from fog_compute.store.changes import Fenced
@@ -102,7 +102,7 @@ class Ownership:
     def check(self) -> None:
         """Raise `StoreError` unless this backend acts on its attempts."""
         if not self.acts:
-            raise StoreError(LAPSED)
+            raise StoreAway(LAPSED)
 
     async def assure(self) -> None:
         """See to it that this backend acts on its attempts, and knows all of them.

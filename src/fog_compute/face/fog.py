@@ -19,7 +19,7 @@ from fog_compute.client.answers import (
     TaskPage,
 )
 from fog_compute.client.answers import Task as TaskAnswer
-from fog_compute.client.asking import CONFLICT, WAIT_S
+from fog_compute.client.asking import CONFLICT, NO_ANSWER, WAIT_S
 from fog_compute.client.loops import AsyncBackend
 from fog_compute.client.places import Home, Place, place_from_environment, remote_place
 from fog_compute.client.sources import Source
@@ -301,12 +301,13 @@ class Task:
             StillRunning: it is not over after ``timeout`` seconds, and goes on.
             NotFound: there is no such task, or no longer.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                task = await self._end()
-        except TimeoutError:
-            raise StillRunning(self.id, timeout or 0) from None
-        result = await fetch_result(self._backend, task)
+        with self._named():
+            try:
+                async with asyncio.timeout(timeout):
+                    task = await self._end()
+            except TimeoutError:
+                raise StillRunning(self.id, timeout or 0) from None
+            result = await fetch_result(self._backend, task)
         if check:
             result.check()
         return result
@@ -358,6 +359,15 @@ class Task:
         """
         answer = await self._backend.get(f"/api/v1/tasks/{self.id}/files", OutputFiles)
         return OutputFile.of_all(answer["files"])
+
+    @contextlib.contextmanager
+    def _named(self) -> Generator[None]:
+        """Name the task, which goes on, where nothing is heard of it."""
+        try:
+            yield
+        except NO_ANSWER as error:
+            error.args = (f"{error}; task {self.id} goes on", *error.args[1:])
+            raise
 
     async def _get(self, **query: float) -> TaskAnswer:
         return await self._backend.get(f"/api/v1/tasks/{self.id}", TaskAnswer, **query)

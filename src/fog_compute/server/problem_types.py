@@ -25,6 +25,7 @@ from fog_compute.errors import (
     QuotaExceeded,
     ServiceUnavailable,
     SessionError,
+    StoreAway,
     StoreError,
 )
 from fog_compute.store import Conflict
@@ -171,7 +172,15 @@ STORE_ERROR: Final = Kind(
     "store-error",
     HTTPStatus.SERVICE_UNAVAILABLE,
     "The database refuses",
-    "It is full, locked, away or damaged, as the detail says. What was asked was not done.",
+    "It is full, locked or damaged, as the detail says. What was asked was not done.",
+)
+STORE_AWAY: Final = Kind(
+    "store-away",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "The database is away",
+    "Its server does not run, is starting, or ended the connection. What was asked may be done or"
+    " not: ask again after the seconds of the header `retry-after`, and for what makes something"
+    " with an idempotency key.",
 )
 EXHAUSTED: Final = Kind(
     "exhausted",
@@ -221,6 +230,7 @@ PROBLEMS: Final = (
     CHANNEL_ERROR,
     SERVICE_UNAVAILABLE,
     STORE_ERROR,
+    STORE_AWAY,
     EXHAUSTED,
     ENDING,
     CHANNEL_TIMEOUT,
@@ -242,6 +252,7 @@ _OF_ERRORS: Final[tuple[tuple[type[FogError], Kind], ...]] = (
     (ChannelTimeout, CHANNEL_TIMEOUT),
     (ChannelError, CHANNEL_ERROR),
     (QuotaExceeded, QUOTA_EXCEEDED),
+    (StoreAway, STORE_AWAY),
     (StoreError, STORE_ERROR),
 )
 

@@ -11,7 +11,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from fog_compute.errors import EXHAUSTED, FogError, PrivacyUnavailable, QuotaExceeded, is_exhaustion
+from fog_compute.errors import (
+    EXHAUSTED,
+    FogError,
+    PrivacyUnavailable,
+    QuotaExceeded,
+    StoreAway,
+    is_exhaustion,
+)
 from fog_compute.observability import get_logger
 from fog_compute.server import problem_types
 from fog_compute.server.invalid import said_of
@@ -24,6 +31,10 @@ MEDIA_TYPE: Final = "application/problem+json"
 DETAIL_LENGTH: Final = 1000
 """Characters of a problem's detail, which may repeat what the request said."""
 
+AWAY_S: Final = 2
+"""After how many seconds a database that is away is worth another question."""
+
+_LATER: Final = {"retry-after": str(AWAY_S)}
 _log = get_logger("fog_compute.server")
 
 
@@ -83,6 +94,7 @@ def install_problems(app: FastAPI) -> None:
         return problem(
             kind_of_error(error),
             error.message,
+            headers=_LATER if isinstance(error, StoreAway) else None,
             needed=privacy.needed if privacy else None,
             available=privacy.available if privacy else None,
         )

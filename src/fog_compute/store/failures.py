@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Iterator
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
-from fog_compute.errors import EXHAUSTED, StoreError, is_exhaustion
-from fog_compute.store.dialects import words
+from fog_compute.errors import EXHAUSTED, StoreAway, StoreError, is_exhaustion
+from fog_compute.store.dialects import Verdict, judge, words
 
-__all__ = ["plain", "refusals"]
+__all__ = ["plain", "refusal", "refusals"]
 
 
 def plain(error: BaseException) -> str:
@@ -18,13 +19,23 @@ def plain(error: BaseException) -> str:
     return EXHAUSTED if is_exhaustion(error) else words(error)
 
 
+def refusal(what: str, error: BaseException) -> StoreError:
+    """What the database refuses, as an error that begins with ``what``."""
+    # All connections are taken where each waits for a server that is silent.
+    away = isinstance(error, NoConnection) or judge(error) is Verdict.AWAY
+    return (StoreAway if away else StoreError)(f"{what}: {plain(error)}")
+
+
 @contextlib.contextmanager
 def refusals(what: str) -> Iterator[None]:
-    """Raise what the database or the machine refuses as a `StoreError` that begins so."""
+    """Raise what the database or the machine refuses as a `StoreError` that begins so.
+
+    It is a `StoreAway` where the database is not there now.
+    """
     try:
         yield
     except (SQLAlchemyError, ConnectionError, TimeoutError) as err:
-        raise StoreError(f"{what}: {plain(err)}") from err
+        raise refusal(what, err) from err
     except OSError as err:
         # Not the database's own, which are errors of SQLAlchemy: there is no thread for it.
         raise StoreError(f"{what}: {EXHAUSTED}") from err

@@ -57,7 +57,7 @@ from fog_compute.store.dialects import (
     take_turn,
     transact,
 )
-from fog_compute.store.failures import plain, refusals
+from fog_compute.store.failures import refusal, refusals
 from fog_compute.store.reader import fetch
 from fog_compute.store.rows import (
     attempt_changes,
@@ -256,7 +256,7 @@ class Writer:
                     alone.add(call)
                     await self._commit(alone)
                 return
-            failure = StoreError(f"the database refused a group of changes: {plain(err)}")
+            failure = refusal("the database refused a group of changes", err)
             failure.__cause__ = err
             _finish(group.calls, [failure] * len(group.calls))
             return

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from fog_compute.cli.top.snapshot import Snapshot, take
-from fog_compute.client.asking import WAITING
 from fog_compute.client.backend import Backend
 from fog_compute.client.places import Place
 from fog_compute.errors import FogError
@@ -83,8 +82,8 @@ class Watch:
         self._stop.set()
         self._awake.set()
 
-    def _lost(self) -> None:
-        self._hand_on(Away(WAITING))
+    def _lost(self, what: str) -> None:
+        self._hand_on(Away(what))
 
     def _close(self) -> None:
         if self._backend is not None:

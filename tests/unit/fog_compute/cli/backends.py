@@ -139,7 +139,8 @@ CIRCUIT: Final = {
     "packets_sent": 2,
 }
 
-Answer = tuple[int, bytes] | None  # a status and a body, or a connection that breaks
+Answer = tuple[int, bytes] | tuple[int, bytes, str] | None
+"""A status and a body, and when to ask again; or a connection that breaks."""
 
 WORDCOUNT: Final = str(Path(__file__).parents[4] / "examples" / "wordcount" / "wordcount.wasm")
 
@@ -173,8 +174,10 @@ def backend(home: Path, *answers: Answer) -> Iterator[list[str]]:
             if answer is None:
                 self.close_connection = True
                 return
-            status, body = answer
+            status, body, *later = answer
             self.send_response(status)
+            for seconds in later:
+                self.send_header("retry-after", seconds)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

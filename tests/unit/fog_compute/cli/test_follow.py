@@ -22,7 +22,7 @@ from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.starting import start_in_background
 from fog_compute.client.folders import OutputFolder
 from fog_compute.client.lock import HeldBy, HeldByUnknown, HomeLock
-from fog_compute.errors import PROBLEM, NotRunning
+from fog_compute.errors import PROBLEM, BackendError, NotRunning, StoreAway
 from fog_compute.layout import HomeLayout
 from tests.unit.fog_compute.cli.backends import ID, RESULT, TASK, backend
 
@@ -45,6 +45,8 @@ def answer(body: object, status: int = 200) -> tuple[int, bytes]:
         (OutOfTime(), 124, "timed-out", "is not over after"),
         (KeyboardInterrupt(), 130, "interrupted", "stop it with `fog task cancel"),
         (NotRunning("gone"), 3, "not-running", "goes on with the next `fog up`"),
+        (StoreAway("it is away"), 1, "store-away", "it is away; task"),
+        (BackendError("lost"), 1, "backend-error", "see it with `fog task show"),
     ],
 )
 def test_task_that_is_followed_no_longer_goes_on_and_is_named(
@@ -65,6 +67,7 @@ def test_task_that_is_followed_no_longer_goes_on_and_is_named(
     told = json.loads(capsys.readouterr().out)
     assert told["error"]["type"] == PROBLEM + kind
     assert ID in told["error"]["message"]
+    assert isinstance(raised, NotRunning) or told["id"] == ID
     assert text in told["error"]["message"]
 
 

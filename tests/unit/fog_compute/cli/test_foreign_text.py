@@ -144,7 +144,7 @@ def test_a_line_that_moves_takes_no_orders_from_the_words_in_it(words: str) -> N
 
 def _nobody() -> Backend:
     backend = object.__new__(Backend)
-    backend.on_lost = lambda: None
+    backend.on_lost = lambda _: None
     return backend
 
 

@@ -19,6 +19,7 @@ from fog_compute.cli import batches
 from fog_compute.cli.main import run
 from fog_compute.cli.progress import Bar, Counts
 from fog_compute.client.lock import HomeLock
+from fog_compute.errors import PROBLEM, StoreAway
 from fog_compute.layout import HomeLayout
 from tests.unit.fog_compute.cli.backends import RESULT, TASK, announced
 from tests.unit.fog_compute.modules import COMMAND
@@ -343,6 +344,23 @@ def test_a_map_that_broke_while_it_was_queued_is_queued_once(
     assert run(["map", "--resume", kept.stem]) == 0
     assert len(fog.tasks) == 11
     assert capsys.readouterr().out == "".join(f"TEXT {number % 5}\n" for number in range(11))
+
+
+def test_a_map_of_which_nothing_is_heard_is_named_and_gone_on_with(
+    fog: Fog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(_: batches.Run) -> None:
+        raise StoreAway("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.Run, "follow", away)
+        assert run(["map", "m.wasm", *inputs(tmp_path, 3), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert f"`fog map --resume {told['map']}`" in told["error"]["message"]
+    assert told["error"]["type"] == f"{PROBLEM}store-away"
+
+    assert run(["map", "--resume", told["map"]]) == 0
+    assert len(fog.tasks) == 3
 
 
 @pytest.mark.parametrize(

@@ -160,8 +160,8 @@ def test_backend_that_goes_is_told_and_looked_for_again(tmp_path: Path) -> None:
     assert kinds == [Away, Snapshot, Away, Snapshot]
     assert isinstance(heard[0], Away)
     assert heard[0].why.startswith("no fog is running")
-    watch._lost()
-    assert heard[-1] == Away("the backend is away; waiting for it")
+    watch._lost("the backend is away")
+    assert heard[-1] == Away("the backend is away")
 
 
 def test_watch_hands_nothing_on_after_its_end(tmp_path: Path) -> None:

@@ -22,10 +22,13 @@ from fog_compute.client.loops import AsyncBackend
 from fog_compute.client.places import Home, Place, Remote, place_from_environment
 from fog_compute.config import load_settings
 from fog_compute.errors import (
+    PROBLEM,
     BackendError,
     ConfigError,
+    FogError,
     NotRunning,
     ServiceUnavailable,
+    StoreAway,
     Unauthorised,
 )
 from fog_compute.layout import HomeLayout
@@ -117,17 +120,17 @@ def test_a_key_that_is_none_is_refused(layout: HomeLayout) -> None:
 def test_a_remote_backend_is_waited_for_once_it_has_answered(layout: HomeLayout) -> None:
     place = Remote(layout, URL, KEY)
     lost: list[str] = []
-    first = Asking(place, lambda: lost.append("lost"), repeatable=True)
+    first = Asking(place, lost.append, repeatable=True)
     first.failed(httpx2.ConnectError("refused"), URL)
     with pytest.raises(NotRunning, match=r"no backend listens at https://fog\.example\.org:8000"):
         first.wait(0.0)
 
     assert first.answered(httpx2.Response(200))
-    second = Asking(place, lambda: lost.append("lost"), repeatable=True)
+    second = Asking(place, lost.append, repeatable=True)
     second.failed(httpx2.ReadError("broke"), URL)
     second.wait(10.0)
     second.wait(10.0 + rules.RECONNECT_S)
-    assert lost == ["lost"]
+    assert lost == [rules.WAITING]
     with pytest.raises(BackendError, match="does not come back, and may have done"):
         second.wait(10.1 + rules.RECONNECT_S)
 
@@ -136,7 +139,7 @@ def test_a_remote_backend_is_waited_for_once_it_has_answered(layout: HomeLayout)
 def test_what_may_have_arrived_is_sent_again_only_where_it_may_arrive_twice(
     layout: HomeLayout, *, repeatable: bool
 ) -> None:
-    request = Asking(Remote(layout, URL, KEY), lambda: None, repeatable=repeatable)
+    request = Asking(Remote(layout, URL, KEY), lambda _: None, repeatable=repeatable)
     request.failed(Absent(gone=True), URL)
     request.failed(httpx2.ConnectError("refused"), URL)
     if repeatable:
@@ -150,19 +153,69 @@ def test_what_may_have_arrived_is_sent_again_only_where_it_may_arrive_twice(
         request.failed(httpx2.ReadTimeout("slow"), URL)
 
 
+def later(status: int, seconds: str, kind: str = "store-away") -> httpx2.Response:
+    body = {"type": PROBLEM + kind, "detail": "it is away"}
+    return httpx2.Response(status, json=body, headers={"retry-after": seconds})
+
+
+def test_what_is_to_be_asked_later_is_asked_when_the_backend_says(layout: HomeLayout) -> None:
+    """INV-API-60."""
+    lost: list[str] = []
+    request = Asking(Remote(layout, URL, KEY), lost.append, repeatable=True)
+    for now, status, seconds in ((0.0, 503, 2), (2.0, 429, 41), (43.0, 503, 0)):
+        assert not request.answered(later(status, str(seconds)))
+        assert request.wait(now) == max(seconds, rules.RECONNECT_PAUSE_S)
+    assert lost == ["waiting: it is away"]
+
+    assert not request.answered(later(503, "2"))
+    with pytest.raises(StoreAway, match=r"it is away \(asked again for 1 min 59 s\)"):
+        request.wait(rules.LATER_S - 1)
+
+
+def test_a_wait_that_is_too_long_is_not_begun(layout: HomeLayout) -> None:
+    """INV-API-60."""
+    request = Asking(Remote(layout, URL, KEY), lambda _: None, repeatable=True)
+    assert not request.answered(later(429, str(int(rules.LATER_S) + 7), "rate-limited"))
+    with pytest.raises(BackendError, match=r"^it is away$") as caught:
+        request.wait(3.0)
+    assert caught.value.problem == f"{PROBLEM}rate-limited"
+
+
+@pytest.mark.parametrize(
+    ("answer", "again"),
+    [
+        (later(429, "1"), True),  # it was not done
+        (later(503, "1"), False),
+        (later(500, "1"), False),
+        (httpx2.Response(429, json={"detail": "too many"}), False),
+        (later(429, "Fri, 27 Nov 2026 07:00:00 GMT"), False),
+    ],
+)
+def test_what_may_be_done_is_asked_later_only_where_it_was_not(
+    layout: HomeLayout, answer: httpx2.Response, *, again: bool
+) -> None:
+    """INV-API-60."""
+    request = Asking(Remote(layout, URL, KEY), lambda _: None, repeatable=False)
+    if again:
+        assert not request.answered(answer)
+    else:
+        with pytest.raises(FogError):
+            request.answered(answer)
+
+
 def test_a_certificate_that_is_not_trusted_is_told(layout: HomeLayout) -> None:
     error = httpx2.ConnectError("no")
     cause = ssl.SSLCertVerificationError(1, "self-signed certificate")
     cause.verify_message = "self-signed certificate"
     error.__cause__ = cause
-    request = Asking(Remote(layout, URL, KEY), lambda: None, repeatable=True)
+    request = Asking(Remote(layout, URL, KEY), lambda _: None, repeatable=True)
     with pytest.raises(BackendError, match=r"does not prove itself \(self-signed.*FOG_CA"):
         request.failed(error, URL)
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_not_taken_is_an_error_of_its_own(layout: HomeLayout, status: int) -> None:
-    request = Asking(Remote(layout, URL, KEY), lambda: None, repeatable=True)
+    request = Asking(Remote(layout, URL, KEY), lambda _: None, repeatable=True)
     with pytest.raises(Unauthorised, match="no such key"):
         request.answered(httpx2.Response(status, json={"detail": "no such key"}))
 
@@ -191,11 +244,19 @@ def test_both_ways_ask_again_and_fail_by_the_same_rules(
 ) -> None:
     monkeypatch.setattr(rules, "RECONNECT_PAUSE_S", 0)
     stopping = b'{"type": "urn:fog-compute:problem:stopping", "detail": "on its way out"}'
+    too_many = b'{"type": "urn:fog-compute:problem:rate-limited", "detail": "too many"}'
     with backend(
-        tmp_path, None, (503, stopping), (200, b'{"id": "%b"}' % ID.encode()), None, (200, b"bytes")
+        tmp_path,
+        None,
+        (503, stopping),
+        (429, too_many, "0"),
+        (200, b'{"id": "%b"}' % ID.encode()),
+        None,
+        (503, b'{"detail": "the database is away"}', "0"),
+        (200, b"bytes"),
     ) as seen:
         assert asked(tmp_path, in_loop=in_loop) == ({"id": ID}, b"bytes")
-    assert seen == ["GET /x", "GET /x", "GET /x", "GET /y", "GET /y"]
+    assert seen == ["GET /x"] * 4 + ["GET /y"] * 3
     with (
         backend(tmp_path, (503, b'{"detail": "the store starts"}')),
         pytest.raises(ServiceUnavailable, match="the store starts"),

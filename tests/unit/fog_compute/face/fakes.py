@@ -85,6 +85,7 @@ class FakeFog:
         waits: whether tasks stay queued until `finish`.
         asked: method and path of every request.
         bodies: bytes of every request that made a batch.
+        refuses: answers to the next questions, in place of the true ones.
         held: until it is set, a batch is made and its answer is on the way.
     """
 
@@ -101,6 +102,7 @@ class FakeFog:
         self.events: list[tuple[str, str]] = []
         self.news = asyncio.Event()
         self.most_open = 0
+        self.refuses: list[httpx2.Response] = []
 
     def finish(self, task: Made, state: str = "accepted") -> None:
         """Let a task end."""
@@ -131,6 +133,8 @@ class FakeFog:
         path = unquote(request.url.path)
         self.asked.append(f"{request.method} {path}")
         body = await request.aread()
+        if self.refuses and request.method == "GET":
+            return self.refuses.pop(0)
         match path.removeprefix("/api/v1/").split("/", 2):
             case ["blobs"]:
                 sha256 = hashlib.sha256(body).hexdigest()

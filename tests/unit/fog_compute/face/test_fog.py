@@ -11,8 +11,9 @@ import pytest
 
 import fog_compute
 from fog_compute import Fog
+from fog_compute.errors import StoreAway
 
-from .fakes import FakeFog, Made
+from .fakes import FakeFog, Made, problem
 
 pytestmark = pytest.mark.asyncio
 
@@ -225,6 +226,15 @@ async def test_a_run_that_is_cancelled_cancels_its_task(fog: Fog, fake: FakeFog)
     with pytest.raises(asyncio.CancelledError):
         await running
     assert [task.state for task in fake.tasks.values()] == ["cancelled"]
+
+
+async def test_a_task_of_which_nothing_is_heard_is_named(fog: Fog, fake: FakeFog) -> None:
+    fake.refuses = [problem(503, "store-away", "the database is away")]
+    with pytest.raises(StoreAway) as caught:
+        await fog.run(SCRIPT)
+    (task,) = fake.tasks
+    assert str(caught.value) == f"the database is away; task {task} goes on"
+    assert (await fog.task(task)).exit_code == 0
 
 
 async def test_a_task_that_is_not_over_in_time_goes_on(fog: Fog, fake: FakeFog) -> None:

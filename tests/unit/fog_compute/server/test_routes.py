@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 import betanet
-from fog_compute.errors import StoreError
+from fog_compute.errors import StoreAway, StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.parts import NEEDS, ORDER, dependants
+from fog_compute.server.problems import AWAY_S
+from fog_compute.store.reader import Reader
 from fog_compute.vpn.directory import TaskLimits
 from fog_compute.vpn.network import ClientHealth
 
@@ -112,6 +115,23 @@ async def test_services_are_shown_in_their_order_and_one_is_restarted(api: Api) 
     for path in ("services/disk", "services/disk/restart"):
         method = "POST" if "restart" in path else "GET"
         assert (await api.http.request(method, f"{V1}/{path}")).status_code == 404
+
+
+async def test_a_database_that_is_away_says_when_to_ask_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-API-60."""
+    problems: dict[str, Any] = {}
+    for error in (StoreAway("the database is away"), StoreError("disk full")):
+
+        async def fail(*_: object, error: StoreError = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(Reader, "rows", fail)
+        answer = await api.http.get(f"/api/v1/tasks/{'0' * 26}")
+        assert answer.status_code == 503
+        problems[answer.json()["type"].rpartition(":")[2]] = answer.headers.get("retry-after")
+    assert problems == {"store-away": str(AWAY_S), "store-error": None}
 
 
 async def test_readiness_says_whether_a_task_would_be_taken(

@@ -13,10 +13,13 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
-from fog_compute.errors import StoreError, StoreUnusable
+from fog_compute.errors import StoreAway, StoreError, StoreUnusable
 from fog_compute.store import Cancelled, Leased, Store, Written, schema
 from fog_compute.store.dialects import postgres as dialect
+from fog_compute.store.failures import refusal
 from fog_compute.tasks import Task, TaskSpec, TaskState, new_handle
 from tests.postgres import LOCKED, PASSWORD, PrivatePostgres
 
@@ -62,7 +65,7 @@ async def test_server_that_dies_and_comes_back_costs_calls_and_no_task(
         store.touch(),
         store.sweep(),
     ):
-        with pytest.raises(StoreError, match="away"):
+        with pytest.raises(StoreAway, match="away"):
             await asked
 
     postgres.start()
@@ -71,6 +74,12 @@ async def test_server_that_dies_and_comes_back_costs_calls_and_no_task(
     assert (await store.tasks.get(task.id)).state is TaskState.CANCELLED
     assert {found.id for found in await store.tasks.of_ids(confirmed)} == set(confirmed)
     assert await store.blobs.get(await store.blobs.put(b"other")) == b"other"
+
+
+async def test_connections_that_are_all_taken_are_a_database_that_is_away() -> None:
+    """INV-STORE-07."""
+    assert isinstance(refusal("no", NoConnection("QueuePool limit reached")), StoreAway)
+    assert not isinstance(refusal("no", OperationalError("", {}, Exception())), StoreAway)
 
 
 async def test_connections_that_the_server_ended_are_replaced(
