@@ -26,7 +26,6 @@ __all__ = [
     "die_with_parent",
     "end_on_hangup",
     "hangup_counts",
-    "interrupt_when_told_to_end",
     "keep_files_private",
     "port_problem",
     "raise_descriptor_limit",
@@ -125,16 +124,6 @@ def stop_event() -> asyncio.Event:
 def hangup_counts() -> bool:
     """Say whether the end of the terminal is meant to end this process: ``nohup`` ignores it."""
     return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-
-
-def interrupt_when_told_to_end() -> None:
-    """Let a signal to end interrupt what runs, as Ctrl-C does: what is begun is taken back."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, *_hangup()):
-        signal.signal(number, interrupt)
 
 
 def end_on_hangup() -> None:

@@ -9,6 +9,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 from fog_compute import __version__
 from fog_compute.cli.codes import OK
+from fog_compute.cli.interrupts import interrupt_when_told_to_end
 from fog_compute.cli.output import write
 from fog_compute.descriptors import run_program
 
@@ -17,7 +18,12 @@ __all__ = ["main"]
 
 def main() -> int:
     """Run the command of the process's arguments and return its exit code."""
-    return run_program("fog", lambda: run(sys.argv[1:]))
+    return run_program("fog", _main)
+
+
+def _main() -> int:
+    interrupt_when_told_to_end()
+    return run(sys.argv[1:])
 
 
 def run(arguments: list[str]) -> int:

@@ -25,7 +25,6 @@ from fog_compute.descriptors import LostOutput, drop_output, why
 from fog_compute.errors import FogError
 from fog_compute.first import go_below_first_process, is_first_process
 from fog_compute.layout import HomeLayout
-from fog_compute.lifetime import interrupt_when_told_to_end
 
 __all__ = ["already", "foreground", "may_stay", "relay", "reporting", "start_in_background"]
 
@@ -87,7 +86,6 @@ def start_in_background(
     """Run a `fog` command with ``--json`` in a session of its own; wait until it is ready."""
     layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = spawn.python_command("fog_compute.cli.main", *words, "--json")
-    interrupt_when_told_to_end()
     log = open_log(layout.logs / "up.log")
     process = spawn.start_detached(command, environment, stderr=log)
     os.close(log)

@@ -13,7 +13,7 @@ import pytest
 from rich.status import Status
 
 from fog_compute import spawn
-from fog_compute.cli import down, follow, main, starting, task_logs
+from fog_compute.cli import down, follow, main, task_logs
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.down import stop_holder
@@ -195,7 +195,6 @@ def test_start_in_the_background_is_let_go_once_it_is_ready_and_ended_otherwise(
     event = {"event": "ready"} if ready else {"event": "error", "message": "no port"}
     code = f"print({json.dumps(event)!r}, flush=True)"
     monkeypatch.setattr(spawn, "python_command", lambda *_: [sys.executable, "-c", code])
-    monkeypatch.setattr(starting, "interrupt_when_told_to_end", lambda: None)
     heard: list[str] = []
     layout = HomeLayout(home)
 
