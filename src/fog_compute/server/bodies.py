@@ -1,19 +1,24 @@
-"""How large the body of a request may be, and what to say of one that is larger."""
+"""How large the body of a request may be and how slowly it may come, and what to say otherwise."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from fog_compute.server.problem_types import TOO_LARGE
+from fog_compute.server.problem_types import TOO_LARGE, TOO_SLOW
 from fog_compute.server.problems import Refused
 from fog_compute.text import one_line
 from fog_compute.units import KIB, format_bytes
 
-__all__ = ["BYTES", "JSON", "NO_BODY", "BodyLimit", "too_large"]
+__all__ = ["BYTES", "JSON", "NO_BODY", "BodyLimit", "Pace", "too_large", "too_slow"]
 
 BYTES: Final = "application/octet-stream"
 JSON: Final = "application/json"
+SILENCE_S: Final = 30.0
+"""How long nothing of a body may come."""
+GRACE_S: Final = 20.0
+LEAST_RATE: Final = KIB
+"""Bytes a second that a body must have on average, after the first ``GRACE_S`` seconds."""
 TYPE_LENGTH: Final = 100
 """Characters of a content type that are repeated to who sent it."""
 
@@ -37,6 +42,34 @@ class BodyLimit:
 
 NO_BODY: Final = BodyLimit(KIB)
 """Of a route that reads none."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """How a body comes: only time counts in which it was waited for, and nobody's own slowness."""
+
+    _seen: int = field(default=0, init=False)
+    _waited: float = field(default=0.0, init=False)
+
+    @property
+    def patience_s(self) -> float:
+        """How long its next piece may be waited for."""
+        return max(0.0, min(SILENCE_S, GRACE_S + self._seen / LEAST_RATE - self._waited))
+
+    def came(self, size: int, waited_s: float) -> None:
+        """A piece came after such a wait."""
+        self._seen += size
+        self._waited += waited_s
+
+
+def too_slow() -> Refused:
+    """Refuse a body that does not come."""
+    return Refused(
+        TOO_SLOW,
+        f"the body comes too slowly: {SILENCE_S:g} s without any of it, or less than"
+        f" {format_bytes(LEAST_RATE)}/s, are too much; send it again",
+        headers=_CLOSE,
+    )
 
 
 def too_large(limit: BodyLimit, route: str, content_type: str) -> Refused:

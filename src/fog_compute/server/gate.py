@@ -21,7 +21,7 @@ from fog_compute.hosts import may_ask
 from fog_compute.scopes import allows
 from fog_compute.server import access
 from fog_compute.server.auth import csrf_token, same
-from fog_compute.server.bodies import NO_BODY, BodyLimit, too_large
+from fog_compute.server.bodies import NO_BODY, BodyLimit, Pace, too_large, too_slow
 from fog_compute.server.callers import LOCAL, Caller, Callers
 from fog_compute.server.problem_types import FORBIDDEN, RATE_LIMITED, UNAUTHORISED
 from fog_compute.server.problems import Refused, problem
@@ -172,12 +172,23 @@ class Gate:
         scope.setdefault("state", {})["caller"] = caller
         if caller is not None:
             receive, send = _while(lambda: callers.still(caller), receive, send)
-        seen = 0
+        seen, whole, pace = 0, False, Pace()
+        now = asyncio.get_running_loop().time
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
+            nonlocal seen, whole
+            if whole:  # what may come now is that the other side leaves
+                return await receive()
+            asked = now()
+            try:
+                async with asyncio.timeout(pace.patience_s):
+                    message = await receive()
+            except TimeoutError:
+                raise (unauthorised() if caller is None else too_slow()) from None
+            size = len(message.get("body", b""))
+            pace.came(size, now() - asked)
+            whole = not message.get("more_body")
+            seen += size
             if seen > limit.most:
                 raise over()
             return message

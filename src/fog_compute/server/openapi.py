@@ -106,7 +106,7 @@ def answers(*statuses: int) -> Answers:
     }
 
 
-ALWAYS: Final = answers(400, 401, 403, 413, 422, 429, 500, 503)
+ALWAYS: Final = answers(400, 401, 403, 408, 413, 422, 429, 500, 503)
 """What any route may answer, whatever it does."""
 
 GIVES_BYTES: Final[Mapping[int | str, dict[str, Any]]] = {

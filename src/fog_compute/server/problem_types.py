@@ -91,6 +91,14 @@ METHOD_NOT_ALLOWED: Final = Kind(
     "The route has no such method",
     "The header `allow` lists the methods of the route.",
 )
+TOO_SLOW: Final = Kind(
+    "too-slow",
+    HTTPStatus.REQUEST_TIMEOUT,
+    "The body comes too slowly",
+    "Nothing of it came for 30 s, or less than 1 KiB a second after the first 20 s. Only time in"
+    " which the backend waited for it counts. Nothing of it was kept, and the connection is closed:"
+    " send it again, over a better connection.",
+)
 CONFLICT: Final = Kind(
     "conflict",
     HTTPStatus.CONFLICT,
@@ -218,6 +226,7 @@ PROBLEMS: Final = (
     FORBIDDEN,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
+    TOO_SLOW,
     CONFLICT,
     PRIVACY_UNAVAILABLE,
     NO_WORKER,
