@@ -474,7 +474,7 @@ def test_a_fog_elsewhere_is_asked_with_a_key(fog: RunningFog, tmp_path: Path) ->
     with fog_compute.connect_blocking(url=url, key=key("one", "read", "submit")) as there:
         result = there.run(WORDCOUNT, stdin=TEXT, args=["-n", 5], privacy="public")
         assert result.text == expected_count(5)
-        assert there.task(result.task_id).status().state == "accepted"
+        assert there.task(result.id).status().state == "accepted"
     able = {**away, "FOG_KEY": key("two", "read", "submit")}
     lines = (
         f"fog run {WORDCOUNT} --stdin {TEXT} --privacy public -- -n 5",
@@ -485,6 +485,6 @@ def test_a_fog_elsewhere_is_asked_with_a_key(fog: RunningFog, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert done.stdout == 2 * expected_count(5)
     with fog_compute.connect_blocking(url=url, key=key("three", "read")) as there:
-        assert result.task_id in there.tasks(limit=1000)
+        assert result.id in there.tasks(limit=1000)
         with pytest.raises(fog_compute.Unauthorised, match="needs the scope submit"):
             there.run(WORDCOUNT)

@@ -277,11 +277,11 @@ def _lines(name: str, task: Task, backend: Backend) -> None:
     result = task["result"]
     line = {
         "input": name,
-        "task": task["id"],
+        "id": task["id"],
         "state": task["state"],
         "reason": task["reason"],
         "exit_code": None if result is None else result["exit_code"],
-        "fault": None if result is None else result["trap"],
+        "fault": None if result is None else result["fault"],
         "stdout": _read(backend, task, "stdout").decode(errors="replace"),
         "stderr": _read(backend, task, "stderr").decode(errors="replace"),
     }

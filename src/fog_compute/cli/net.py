@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
-import msgspec
 from cyclopts import Parameter
 
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, print_json, print_table
-from fog_compute.cli.membership import GivenTokens, join
+from fog_compute.cli.membership import GivenToken, GivenTokens, join
 from fog_compute.cli.names import chosen
 from fog_compute.cli.output import write
 from fog_compute.cli.tokens import TOKEN_BYTES, BootstrapToken, looks_like_token, read_net
@@ -108,7 +107,7 @@ def tokens(*, json: JsonFlag = False) -> int:
     """
     given = GivenTokens(load_settings().layout).load()
     if json:
-        print_json([msgspec.to_builtins(one) for one in given])
+        print_json([_as_json(one) for one in given])
         return 0
     now = SystemClock().now()
     print_table(
@@ -124,6 +123,17 @@ def tokens(*, json: JsonFlag = False) -> int:
         ],
     )
     return 0
+
+
+def _as_json(one: GivenToken) -> dict[str, object]:
+    """A token under the names that an API key has."""
+    return {
+        "id": one.id,
+        "groups": list(one.groups),
+        "created_at": f"{datetime.fromtimestamp(one.given, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "expires_at": f"{datetime.fromtimestamp(one.expires, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "revoked": one.revoked,
+    }
 
 
 def revoke(

@@ -233,7 +233,7 @@ def _ran(result: Result) -> str:
 
 def _end(result: Result) -> tuple[str, str]:
     if result["exit_code"] is None:
-        return ("fault", str(result["trap"]).replace("_", " "))
+        return ("fault", str(result["fault"]).replace("_", " "))
     return ("exit code", str(result["exit_code"]))
 
 

@@ -132,7 +132,7 @@ class Result(TypedDict):
     """How a task's last attempt ended."""
 
     exit_code: int | None
-    trap: str | None
+    fault: str | None
     stdout_bytes: int
     stderr_bytes: int
     fuel_used: int | None

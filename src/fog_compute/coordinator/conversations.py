@@ -284,10 +284,10 @@ class Conversations:
             except BadReceipt as error:
                 await self._work.lose(record, f"its worker is not to be believed: {error}")
                 return True
-            if result.trap in _KILLS:
-                self._metrics.runner_kills.labels(_KILLS[result.trap]).inc()
+            if result.fault in _KILLS:
+                self._metrics.runner_kills.labels(_KILLS[result.fault]).inc()
             session.moved(now)
-            asked = result.trap is not None or record.task.tries > 0
+            asked = result.fault is not None or record.task.tries > 0
             earlier = await self._work.attempts_of(record.task.id) if asked else ()
             await self._work.apply(
                 news.after_result(record.task, record.row, result, earlier, status.receipt)

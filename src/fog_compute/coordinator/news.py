@@ -146,10 +146,10 @@ def after_result(
         receipt: what the worker signed for it.
     """
     report = Reported(attempt.handle, result, receipt)
-    if result.trap is None:
+    if result.fault is None:
         return [report, Settled(attempt.handle)]
-    reason = one_line(result.detail) or f"the module failed: {result.trap.value}"
-    claim = f"{result.trap.value}: "
+    reason = one_line(result.detail) or f"the module failed: {result.fault.value}"
+    claim = f"{result.fault.value}: "
     agreeing = [
         one.worker
         for one in earlier
@@ -174,9 +174,9 @@ def contradicted(result: TaskResult, earlier: Sequence[Attempt]) -> frozenset[st
         earlier: the attempts before it.
     """
     claims = [(one.worker, one.reason) for one in earlier if one.state is AttemptState.FAILED]
-    if result.trap is None:
+    if result.fault is None:
         return frozenset(worker for worker, _ in claims)
-    agreed = f"{result.trap.value}: "
+    agreed = f"{result.fault.value}: "
     right = {worker for worker, reason in claims if reason.startswith(agreed)}
     return frozenset(worker for worker, _ in claims if right and worker not in right)
 

@@ -111,22 +111,22 @@ class Worker:
 
     Attributes:
         name: as it calls itself.
-        privacy: the level whose tasks it takes, or None for any.
+        level: whose tasks it takes, or None for any.
         state: ``ready``, ``busy`` or why it takes nothing.
         kinds: of tasks that it runs: ``wasm``, ``python``.
         slots: tasks that it runs at once.
         leased: of ours, how many it has.
-        memory: bytes that one task may have there.
+        memory_bytes: that one task may have there.
         groups: of ours, those that it serves.
     """
 
     name: str
-    privacy: str | None
+    level: str | None
     state: str
     kinds: tuple[str, ...]
     slots: int
     leased: int
-    memory: int
+    memory_bytes: int
     groups: tuple[str, ...]
 
     @classmethod
@@ -135,12 +135,12 @@ class Worker:
         return tuple(
             cls(
                 name=worker["name"],
-                privacy=worker["level"],
+                level=worker["level"],
                 state=worker["state"],
                 kinds=tuple(worker["kinds"]),
                 slots=worker["slots"],
                 leased=worker["leased"],
-                memory=worker["memory_bytes"],
+                memory_bytes=worker["memory_bytes"],
                 groups=tuple(worker["groups"]),
             )
             for worker in workers

@@ -29,7 +29,7 @@ class Outcome:
     """How a task ended, whole and on this machine.
 
     Attributes:
-        task_id: the task.
+        id: of the task, 26 characters.
         input: of a map: what the input is called; else nothing.
         state: ``accepted``, ``failed`` or ``cancelled``.
         reason: what happened, in one line, or nothing.
@@ -38,12 +38,13 @@ class Outcome:
         stdout: all that it wrote to standard output.
         stderr: all that it wrote to standard error.
         files: what it left below ``out/``; their bytes are still with the fog.
-        seconds: how long it ran at the worker.
-        fuel: instructions that it used; None where nobody knows, as of one killed at a limit.
-        memory: bytes of memory that it had at most; None likewise.
+        wall_ms: milliseconds that it ran at the worker.
+        compile_ms: milliseconds that it was compiled there before, unless that was kept.
+        fuel_used: instructions; None where nobody knows, as of one killed at a limit.
+        peak_memory: bytes of memory that it had at most; None likewise.
     """
 
-    task_id: str
+    id: str
     input: str
     state: str
     reason: str
@@ -52,9 +53,10 @@ class Outcome:
     stdout: bytes = field(repr=False)
     stderr: bytes = field(repr=False)
     files: tuple[OutputFile, ...]
-    seconds: float
-    fuel: int | None
-    memory: int | None
+    wall_ms: int
+    compile_ms: int
+    fuel_used: int | None
+    peak_memory: int | None
 
     @property
     def text(self) -> str:
@@ -82,7 +84,7 @@ class Outcome:
             why = f" with exit code {self.exit_code}"
         tail = (self.stderr or self.stdout)[-4 * TAIL_LENGTH :].decode(errors="replace")
         raise kind(
-            self.task_id,
+            self.id,
             f"{what}{why}",
             fault=self.fault,
             exit_code=self.exit_code,
@@ -105,8 +107,8 @@ class Result(Outcome):
         size = next((file.size for file in self.files if file.path == path), None)
         if size is None:
             names = ", ".join(as_named(file.path) for file in self.files[:10]) or "none at all"
-            raise NotFound(f"task {self.task_id} left no file {as_named(path)}, but {names}")
-        return await self._backend.whole(file_of(self.task_id, path), size)
+            raise NotFound(f"task {self.id} left no file {as_named(path)}, but {names}")
+        return await self._backend.whole(file_of(self.id, path), size)
 
     async def save(
         self, folder: str | os.PathLike[str], *, overwrite: bool = False
@@ -129,7 +131,7 @@ class Result(Outcome):
             for file in self.files:
                 try:
                     with into.new(file.path) as put:
-                        await self._backend.stream(file_of(self.task_id, file.path), put, file.size)
+                        await self._backend.stream(file_of(self.id, file.path), put, file.size)
                 except NotWritten as why:
                     advice = ": overwrite=True replaces it" if isinstance(why, AlreadyThere) else ""
                     raise FolderUnusable(
@@ -144,17 +146,18 @@ async def fetch_result(backend: AsyncBackend, task: Task, name: str = "") -> Res
     result = task["result"]
     at = f"/api/v1/tasks/{task['id']}"
     return Result(
-        task_id=task["id"],
+        id=task["id"],
         input=name,
         state=task["state"],
         reason=in_words_of(Face.PYTHON, task["reason"]),
-        fault=None if result is None else result["trap"],
+        fault=None if result is None else result["fault"],
         exit_code=None if result is None else result["exit_code"],
         stdout=await backend.whole(f"{at}/stdout") if result and result["stdout_bytes"] else b"",
         stderr=await backend.whole(f"{at}/stderr") if result and result["stderr_bytes"] else b"",
         files=() if result is None else OutputFile.of_all(result["files"]),
-        seconds=0.0 if result is None else result["wall_ms"] / 1000,
-        fuel=None if result is None else result["fuel_used"],
-        memory=None if result is None else result["peak_memory"],
+        wall_ms=0 if result is None else result["wall_ms"],
+        compile_ms=0 if result is None else result["compile_ms"],
+        fuel_used=None if result is None else result["fuel_used"],
+        peak_memory=None if result is None else result["peak_memory"],
         _backend=backend,
     )

@@ -183,7 +183,7 @@ class OutputFilesOut(_Out):
 class ResultOut(_Out):
     """How a task's last attempt ended; the output itself has routes of its own."""
 
-    exit_code: int | None = Field(description="Null where a fault ended it: see ``trap``.")
+    exit_code: int | None = Field(description="Null where a fault ended it: see ``fault``.")
     stdout_bytes: int
     stderr_bytes: int
     fuel_used: int | None = Field(description="Null where a limit ended it and nobody saw.")
@@ -192,7 +192,7 @@ class ResultOut(_Out):
         description="How long it was compiled before, unless it was kept; ``wall_s`` counts both."
     )
     peak_memory: int | None = Field(description="Bytes of linear memory; null as ``fuel_used``.")
-    trap: Fault | None
+    fault: Fault | None
     detail: str
     files: list[OutputFileOut] = Field(description="What the task left below ``out``.")
     receipt: str = Field(description="The worker's public key and its signature, in hex.")
@@ -202,14 +202,14 @@ class ResultOut(_Out):
         """Translate a record."""
         return cls(
             receipt=receipt.hex(),
-            exit_code=head.exit_code if head.trap is None else None,
+            exit_code=head.exit_code if head.fault is None else None,
             stdout_bytes=head.stdout_bytes,
             stderr_bytes=head.stderr_bytes,
             fuel_used=head.fuel_used if head.measured else None,
             wall_ms=head.wall_ms,
             compile_ms=head.compile_ms,
             peak_memory=head.peak_memory if head.measured else None,
-            trap=head.trap,
+            fault=head.fault,
             detail=head.detail,
             files=OutputFilesOut.of(head).files,
         )

@@ -74,14 +74,14 @@ class OutputFile(msgspec.Struct, frozen=True, array_like=True):
 class ResultHead(msgspec.Struct, frozen=True, array_like=True):
     """What there is to know of a result without its outputs.
 
-    ``trap`` names the fault, if the module is at fault; else None.
+    ``fault`` names the fault, if the module is at fault; else None.
     """
 
     exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]  # −1 beside a fault
     fuel_used: Annotated[int, msgspec.Meta(ge=0, le=_INT63)]
     wall_ms: Annotated[int, msgspec.Meta(ge=0, le=2**40 - 1)]
     peak_memory: Annotated[int, msgspec.Meta(ge=0, le=_INT63)]  # bytes of linear memory
-    trap: Fault | None
+    fault: Fault | None
     detail: Annotated[str, msgspec.Meta(max_length=DETAIL_LENGTH)]  # the fault, for people
     stdout_bytes: Annotated[int, msgspec.Meta(ge=0, le=_INT63)]
     stderr_bytes: Annotated[int, msgspec.Meta(ge=0, le=_INT63)]
@@ -91,7 +91,7 @@ class ResultHead(msgspec.Struct, frozen=True, array_like=True):
     @property
     def measured(self) -> bool:
         """Whether fuel and memory are known; nobody saw them of a module that was killed."""
-        return self.trap not in _KILLED or self.fuel_used > 0
+        return self.fault not in _KILLED or self.fuel_used > 0
 
     @property
     def stdout_at(self) -> range:
@@ -144,7 +144,7 @@ class TaskResult:
         fuel_used: int,
         wall_ms: int,
         peak_memory: int,
-        trap: Fault | None = None,
+        fault: Fault | None = None,
         detail: str = "",
         files: Mapping[str, bytes] = _NO_FILES,
         compile_ms: int = 0,
@@ -155,7 +155,7 @@ class TaskResult:
             fuel_used=fuel_used,
             wall_ms=wall_ms,
             peak_memory=peak_memory,
-            trap=trap,
+            fault=fault,
             detail=one_line(detail, DETAIL_LENGTH),
             stdout_bytes=len(stdout),
             stderr_bytes=len(stderr),
@@ -213,9 +213,9 @@ class TaskResult:
         return self.head.peak_memory
 
     @property
-    def trap(self) -> Fault | None:
+    def fault(self) -> Fault | None:
         """As in the head."""
-        return self.head.trap
+        return self.head.fault
 
     @property
     def detail(self) -> str:

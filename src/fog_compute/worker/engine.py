@@ -149,7 +149,7 @@ class Sandbox:
             fault, detail = err.fault, err.detail
         return Ran(
             exit_code=usage.exit_code,
-            trap=fault,
+            fault=fault,
             detail=detail,
             fuel_used=usage.fuel_used,
             wall_ms=round((time.monotonic() - began) * 1000),

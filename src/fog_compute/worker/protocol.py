@@ -91,7 +91,7 @@ class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran"):
     """The task is over; what it wrote is in the output files."""
 
     exit_code: int
-    trap: str | None
+    fault: str | None
     detail: str
     fuel_used: int
     wall_ms: int

@@ -302,29 +302,29 @@ class RunnerSlot:
 
     async def _ended(self, ran: Ran, limits: Limits) -> TaskResult:
         """Take the runner's answer; a runner that is no longer as it was is not used again."""
-        trap = None if ran.trap is None else Fault(ran.trap)
+        fault = None if ran.fault is None else Fault(ran.fault)
         detail = ran.detail
         over = self.place.output_over(limits) or self.place.overfull(limits, ran.nameless_bytes)
         if over is not None:
-            trap, detail = over.fault, over.detail
+            fault, detail = over.fault, over.detail
         files: dict[str, bytes] = {}
-        if trap is None:
+        if fault is None:
             try:
                 files = await self.place.files(limits)
             except OutputRefused as err:
-                trap, detail = Fault.OUTPUT_LIMIT, err.message
+                fault, detail = Fault.OUTPUT_LIMIT, err.message
         if ran.left:
             _log.info("runner.replaced", left=ran.left)
             await self._runner.end()
         stdout, stderr = self.place.written(limits)
         return TaskResult(
-            exit_code=ran.exit_code if trap is None else NEVER_EXITED,
+            exit_code=ran.exit_code if fault is None else NEVER_EXITED,
             stdout=stdout,
             stderr=stderr,
             fuel_used=ran.fuel_used,
             wall_ms=ran.wall_ms,
             peak_memory=ran.peak_memory,
-            trap=trap,
+            fault=fault,
             detail=detail,
             files=files,
             compile_ms=round(self._compile_s * 1000),
@@ -344,7 +344,7 @@ class RunnerSlot:
             fuel_used=0,
             wall_ms=max(0, round((ended - began - self._compile_s) * 1000)),
             peak_memory=0,
-            trap=over.fault,
+            fault=over.fault,
             detail=over.detail,
             compile_ms=round(self._compile_s * 1000),
         )

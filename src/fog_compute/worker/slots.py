@@ -175,7 +175,7 @@ class Slots:
             result = await slot.run(job, loader(held, self._cache, python))
         except BadBlob as err:
             result = TaskResult(
-                NEVER_EXITED, b"", b"", 0, 0, 0, trap=Fault.BAD_INPUT, detail=err.message
+                NEVER_EXITED, b"", b"", 0, 0, 0, fault=Fault.BAD_INPUT, detail=err.message
             )
         except NoRoom as err:
             self._lacking[slot] = err

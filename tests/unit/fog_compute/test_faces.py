@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from dataclasses import fields
+from typing import Any, Final
 
 import pytest
+from pydantic import BaseModel
 
 from fog_compute.cli.run import run
 from fog_compute.errors import InvalidTask
-from fog_compute.faces import FIELDS, Face, in_words_of
+from fog_compute.face.failures import StillRunning, TaskFailed
+from fog_compute.face.records import Attempt, FogStatus, OutputFile, TaskStatus, Worker
+from fog_compute.face.results import Outcome
+from fog_compute.faces import FIELDS, TOLD, Face, in_words_of
 from fog_compute.levels import PrivacyLevel
+from fog_compute.server import schemas
+from fog_compute.server.network_schemas import NodeListOut
 from fog_compute.server.schemas import LimitsIn, TaskIn
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import Limits, TaskSpec
@@ -105,6 +112,46 @@ def test_every_field_of_a_task_has_a_name_on_each_face() -> None:
 
     assert fields == {field.http for field in FIELDS}
     assert {one.command for one in FIELDS if one.command.startswith("--")} <= flags
+
+
+RECORDS: Final[dict[type, tuple[type[BaseModel], ...]]] = {
+    Outcome: (schemas.TaskDetailOut, schemas.ResultOut),
+    TaskStatus: (schemas.TaskDetailOut, schemas.StageOut),
+    Attempt: (schemas.AttemptOut,),
+    OutputFile: (schemas.OutputFileOut,),
+    Worker: (schemas.WorkerOut,),
+    FogStatus: (schemas.StatusOut, schemas.NetOut, NodeListOut),
+}
+"""Whose names each record of Python has: each stands for one thing, or for one and its parts."""
+
+
+def told_by(face: Face) -> set[str]:
+    return {one.name for one in TOLD if face in one.faces}
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_a_record_of_python_has_the_names_of_http(record: type[Outcome]) -> None:
+    """INV-WORDS-10."""
+    http = {name for schema in RECORDS[record] for name in schema.model_fields}
+    own = {field.name for field in fields(record)}
+
+    assert own - http <= told_by(Face.PYTHON)
+
+
+def test_an_exception_tells_of_a_task_under_the_names_of_http() -> None:
+    """INV-WORDS-10."""
+    http = {*schemas.TaskDetailOut.model_fields, *schemas.ResultOut.model_fields}
+    for error in (TaskFailed("t", "failed", fault="timeout"), StillRunning("t", 1.0)):
+        assert set(vars(error)) - {"__notes__"} - http <= told_by(Face.PYTHON)
+
+
+def test_what_is_told_beside_http_has_a_name_that_http_gives_nothing_of_a_task() -> None:
+    """INV-WORDS-10."""
+    http = {name for schema in RECORDS[Outcome] for name in schema.model_fields}
+    names = [one.name for one in TOLD]
+
+    assert len(names) == len(set(names))
+    assert not http & set(names)
 
 
 def test_words_that_only_look_like_a_field_stay_as_they_are() -> None:

@@ -100,10 +100,10 @@ class Preparation:
             if behind and (pid := self._slot.pid) is not None:
                 let_others_go_first(pid)  # tasks that came need no interpreter
             result = await self._slot.run(script_job(runtime, job, SCRIPT), runtime.load)
-        if result.trap == Fault.TIMEOUT:  # says something of the machine's other work alone
+        if result.fault == Fault.TIMEOUT:  # says something of the machine's other work alone
             raise RunnerLost(f"{name} was not compiled within {LIMITS.wall_s:g} s")
         version = " ".join(map(str, runtime.interpreter.version)).encode()
-        if result.trap is not None or result.stdout.strip() != version:
+        if result.fault is not None or result.stdout.strip() != version:
             reason = result.detail or f"it printed {result.stdout[:80]!r}"
             raise PythonUnusable(f"{name} does not work here: {reason}")
         if self._shared != self._own:

@@ -28,7 +28,7 @@ ROW: Final = {
 }
 RESULT: Final[dict[str, object]] = {
     "exit_code": 0,
-    "trap": None,
+    "fault": None,
     "stdout_bytes": 1,
     "stderr_bytes": 0,
     "fuel_used": 5,

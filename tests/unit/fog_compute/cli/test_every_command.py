@@ -20,6 +20,7 @@ from fog_compute.cli.common import CommandError
 from fog_compute.cli.doctor.findings import Finding, Verdict
 from fog_compute.cli.supervisor import Supervisor
 from fog_compute.errors import PROBLEM
+from fog_compute.faces import TOLD, Face
 from fog_compute.store import Store
 from tests.unit.fog_compute.cli.backends import (
     CIRCUIT,
@@ -221,7 +222,7 @@ CASES: Final[dict[str, Case]] = {
     "map": Case(
         words=("map", WORDCOUNT, WORDCOUNT),
         says="out",
-        tells="task",
+        tells="id",
         answers=ok(
             BLOB,
             {"batch": "b", "tasks": [ID], "warning": ""},
@@ -434,6 +435,22 @@ def filled(words: tuple[str, ...], home: Path) -> list[str]:
     return [word.format(home=home, token=token) for word in words]
 
 
+def names_in(told: object) -> Iterator[str]:
+    """The names of all members of a JSON document, and of what is in them."""
+    if isinstance(told, dict):
+        yield from told
+        yield from (name for one in told.values() for name in names_in(one))
+    elif isinstance(told, list):
+        yield from (name for one in told for name in names_in(one))
+
+
+def names_of_http() -> set[str]:
+    """What HTTP calls anything that it tells."""
+    page = Path(__file__).parents[4] / "docs/reference/openapi.json"
+    shapes = json.loads(page.read_bytes())["components"]["schemas"]
+    return {name for shape in shapes.values() for name in shape.get("properties", ())}
+
+
 def test_every_command_has_a_case() -> None:
     assert {command.words for command in COMMANDS} == set(CASES)
 
@@ -464,6 +481,9 @@ def test_command_succeeds(
     else:
         assert case.tells in told
     assert "error" not in told
+    if name.split()[0] in ("run", "map", "task") or name in ("worker ls", "worker show"):
+        own = {one.name for one in TOLD if Face.COMMAND in one.faces}
+        assert set(names_in(told)) <= names_of_http() | own, "INV-WORDS-10"
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -550,7 +570,7 @@ def test_fault_of_a_command_itself_is_not_called_a_failure(
 def test_task_that_failed_shows_its_fault_and_no_exit_code(
     as_json: bool, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = {**RESULT, "exit_code": None, "trap": "out_of_fuel"}
+    result = {**RESULT, "exit_code": None, "fault": "out_of_fuel"}
     task = {**TASK, "state": "failed", "reason": "it used up its fuel", "result": result}
     with backend(home, *ok(task, b"", b"")):
         arguments = ["task", "show", ID, "--wait", *(["--json"] if as_json else [])]
@@ -559,7 +579,7 @@ def test_task_that_failed_shows_its_fault_and_no_exit_code(
     assert done.err == f"fog: task {ID} failed: it used up its fuel\n"
     if as_json:
         told = json.loads(done.out)
-        assert (told["exit_code"], told["result"]["trap"]) == (None, "out_of_fuel")
+        assert (told["exit_code"], told["result"]["fault"]) == (None, "out_of_fuel")
         assert told["error"]["type"] == f"{PROBLEM}task-failed"
         return
     with backend(home, *ok(task)):

@@ -27,7 +27,7 @@ async def test_module_at_fault_fails_the_task_once_two_attempts_said_so(
     tmp_path: Path, fault: Fault
 ) -> None:
     """INV-TASK-75: by two workers where there are two, else by the one."""
-    broken = TaskResult(1, b"", b"", 1, 1, 1, trap=fault, detail="line one\nline two")
+    broken = TaskResult(1, b"", b"", 1, 1, 1, fault=fault, detail="line one\nline two")
     for names, says in (("ab", "a second worker says so too"), ("a", "the same worker said so")):
         async with running(tmp_path / names) as fog:
             workers = [fog.add_worker(name) for name in names]
@@ -42,7 +42,7 @@ async def test_module_at_fault_fails_the_task_once_two_attempts_said_so(
             assert "\n" not in failed.reason
             assert await attempt_states(fog, task) == [AttemptState.FAILED] * 2
             assert {len(w.attempts) for w in workers} == {2 // len(workers)}
-            assert (await fog.store.results.get(task.id)).head.trap is fault
+            assert (await fog.store.results.get(task.id)).head.fault is fault
 
 
 def any_unfinished(workers: list[ScriptedWorker]) -> bool:
@@ -59,7 +59,7 @@ async def test_worker_that_claims_a_fault_does_not_end_a_task_that_another_can_d
         await fog.until(lambda: len(liar.attempts) == 1)
         honest = fog.add_worker("b")
         await fog.until(lambda: len(fog.fog.workers()) == 2)
-        liar.finish(TaskResult(-1, b"", b"", 1, 1, 1, trap=Fault.TRAP, detail="so bad"))
+        liar.finish(TaskResult(-1, b"", b"", 1, 1, 1, fault=Fault.TRAP, detail="so bad"))
         await fog.until(lambda: len(honest.attempts) == 1)
         honest.finish(OK)
         await reaches(fog, task, TaskState.ACCEPTED)

@@ -14,7 +14,7 @@ from fog_compute.tasks import Attempt, AttemptState, Fault, Task, TaskResult, Ta
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TASK = Task("t", TaskSpec(module="a" * 64), TaskState.RUNNING, 3, NOW, NOW, attempt="h")
 ATTEMPT = Attempt("h", "t", 2, "w", "fog1w", AttemptState.RUNNING, NOW, NOW, NOW)
-TRAP = TaskResult(-1, b"", b"", 1, 1, 1, trap=Fault.TRAP, detail="unreachable")
+TRAP = TaskResult(-1, b"", b"", 1, 1, 1, fault=Fault.TRAP, detail="unreachable")
 
 
 def earlier(worker: str, reason: str, state: AttemptState = AttemptState.FAILED) -> Attempt:
@@ -71,7 +71,7 @@ def test_a_fault_on_the_last_try_ends_the_task_and_says_who_says_so() -> None:
     [
         (TaskResult(7, b"", b"", 1, 1, 1), {"u", "v"}),
         (TRAP, {"u"}),
-        (TaskResult(-1, b"", b"", 1, 1, 1, trap=Fault.OUT_OF_FUEL), set()),
+        (TaskResult(-1, b"", b"", 1, 1, 1, fault=Fault.OUT_OF_FUEL), set()),
     ],
 )
 def test_who_claimed_a_fault_that_nobody_else_found_is_known_when_the_task_ends(

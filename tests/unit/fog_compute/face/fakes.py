@@ -20,7 +20,7 @@ from fog_compute.layout import HomeLayout
 ENDED = ("accepted", "failed", "cancelled")
 RESULT: dict[str, Any] = {
     "exit_code": 0,
-    "trap": None,
+    "fault": None,
     "fuel_used": 5,
     "wall_ms": 250,
     "peak_memory": 65_536,

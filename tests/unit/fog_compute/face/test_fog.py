@@ -53,7 +53,7 @@ async def test_a_script_runs_with_all_that_it_was_given(
         attempts=2,
     )
 
-    body = fake.tasks[result.task_id].body
+    body = fake.tasks[result.id].body
     given = {name: fake.blobs[sha256] for name, sha256 in body["inputs"].items()}
     assert given == {"job.py": SCRIPT, "data/a.csv": b"1,2"}
     assert fake.blobs[body["module"]] == SCRIPT
@@ -72,7 +72,7 @@ async def test_a_script_runs_with_all_that_it_was_given(
     }
     assert result.ok
     assert (result.stdout, result.stderr, result.text) == (b"out\xff", b"err", "out\ufffd")
-    assert (result.exit_code, result.seconds, result.fuel) == (0, 0.25, 5)
+    assert (result.exit_code, result.wall_ms, result.fuel_used) == (0, 250, 5)
     assert result.files == (fog_compute.OutputFile("a/b.txt", 4),)
     assert await result.file("a/b.txt") == b"left"
     assert "out" not in repr(result), "a large output is not printed by chance"
@@ -81,10 +81,10 @@ async def test_a_script_runs_with_all_that_it_was_given(
         [
             *["POST /api/v1/blobs"] * 3,
             "POST /api/v1/tasks",
-            f"GET /api/v1/tasks/{result.task_id}",
-            f"GET /api/v1/tasks/{result.task_id}/stdout",
-            f"GET /api/v1/tasks/{result.task_id}/stderr",
-            f"GET /api/v1/tasks/{result.task_id}/files/a/b.txt",
+            f"GET /api/v1/tasks/{result.id}",
+            f"GET /api/v1/tasks/{result.id}/stdout",
+            f"GET /api/v1/tasks/{result.id}/stderr",
+            f"GET /api/v1/tasks/{result.id}/files/a/b.txt",
         ]
     )
 
@@ -134,7 +134,7 @@ async def test_a_program_that_fails_raises_with_the_end_of_its_output(
 
 async def test_a_fault_is_told_by_name_and_in_the_words_of_a_call(fog: Fog, fake: FakeFog) -> None:
     def program(task: Made) -> None:
-        task.result = {"exit_code": None, "trap": "timeout"}
+        task.result = {"exit_code": None, "fault": "timeout"}
         task.state, task.reason = "failed", "it ran longer than `limits.wall_s` allows"
 
     fake.program = program

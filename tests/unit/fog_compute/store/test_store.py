@@ -259,7 +259,7 @@ async def test_any_number_of_tasks_is_asked_for_at_once(
 async def test_ending_a_task_ends_its_attempt(store: Store) -> None:
     failed, cancelled = await queued(store), await queued(store)
     first, second = new_handle(), new_handle()
-    fault = TaskResult(-1, b"", b"", 1, 2, 3, trap=Fault.OUT_OF_FUEL, detail="used up")
+    fault = TaskResult(-1, b"", b"", 1, 2, 3, fault=Fault.OUT_OF_FUEL, detail="used up")
     await store.apply(
         [lease(failed, first), Reported(first, fault), Failed(failed.id, "out of fuel")]
     )

@@ -60,7 +60,7 @@ HEAD: dict[str, object] = {
     "fuel_used": 1,
     "wall_ms": 2,
     "peak_memory": 3,
-    "trap": None,
+    "fault": None,
     "detail": "detail",
     "stdout_bytes": 0,
     "stderr_bytes": 0,
@@ -211,7 +211,7 @@ def test_a_foreign_tag_or_fault_is_not_repeated_at_length() -> None:
     for parse, data in (
         (parse_request, msgspec.msgpack.encode(["t" * 1_000_000])),
         (parse_reply, msgspec.msgpack.encode(["\x1b[2J" + "t" * 1_000_000])),
-        (TaskResult.parse, result(trap="\x1b[2J" + "f" * 1_000_000)),
+        (TaskResult.parse, result(fault="\x1b[2J" + "f" * 1_000_000)),
     ):
         with pytest.raises((WireError, BadResult)) as refused:
             parse(data)

@@ -71,7 +71,7 @@ results = st.builds(
     fuel_used=st.integers(0, 2**62),
     wall_ms=st.integers(0, 2**40 - 1),
     peak_memory=st.integers(0, 2**32),
-    trap=st.none() | st.sampled_from(Fault),
+    fault=st.none() | st.sampled_from(Fault),
     detail=st.text(max_size=50).map(one_line),
     files=st.dictionaries(st.sampled_from(FILES), st.binary(max_size=200), max_size=3).map(
         lambda files: dict(sorted(files.items(), key=lambda file: file[0].encode()))

@@ -55,7 +55,7 @@ from .conftest import DEADLINE_S, Requester, Running, Start, altered, handle_of
 @pytest.mark.asyncio
 async def test_a_task_is_run_and_its_result_pulled(worker: Running, requester: Requester) -> None:
     result = await requester.run(requester.submission(guests.ECHO, stdin=b"hello"))
-    assert (result.exit_code, result.stdout, result.trap) == (0, b"hello", None)
+    assert (result.exit_code, result.stdout, result.fault) == (0, b"hello", None)
 
 
 @pytest.mark.asyncio
@@ -385,7 +385,7 @@ async def test_faults_of_modules_are_results(worker: Running, requester: Request
         Fault.TRAP: requester.submission(guests.TRAPS),
     }
     results = await asyncio.gather(*map(requester.run, faults.values()))
-    assert [result.trap for result in results] == list(faults)
+    assert [result.fault for result in results] == list(faults)
     assert all(result.detail for result in results)
 
 
@@ -402,7 +402,7 @@ async def test_a_blob_that_does_not_open_is_bad_input(
     )
     for _ in range(2):
         result = await requester.run(submit)
-        assert result.trap is Fault.BAD_INPUT
+        assert result.fault is Fault.BAD_INPUT
         assert "does not open" in result.detail
         # The runner that waited for the module does not take the next attempt with it.
         assert (await requester.run(requester.submission(guests.HELLO))).stdout == b"hello\n"
@@ -758,5 +758,5 @@ async def test_an_attempt_whose_module_is_being_compiled_says_so(
     await requester.until(handle_of(submit), lambda status: status.compiling)
     told.set()
     result = await requester.result(handle_of(submit))
-    assert (result.trap, result.exit_code) == (None, 0)
+    assert (result.fault, result.exit_code) == (None, 0)
     assert not (await requester.status(handle_of(submit))).compiling

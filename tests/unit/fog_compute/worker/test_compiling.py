@@ -72,7 +72,7 @@ class Left(NamedTuple):
     """All that a task leaves."""
 
     exit_code: int
-    trap: str | None
+    fault: str | None
     detail: str
     fuel: int
     memory: int
@@ -102,7 +102,9 @@ def ran(home: Path, profile: Profile, module: bytes, fuel: int) -> Left:
         )
         end = sandbox.run(run)
         stdout, stderr = (os.pread(one, 1 << 20, 0) for one in opened)
-    return Left(end.exit_code, end.trap, end.detail, end.fuel_used, end.peak_memory, stdout, stderr)
+    return Left(
+        end.exit_code, end.fault, end.detail, end.fuel_used, end.peak_memory, stdout, stderr
+    )
 
 
 @pytest.mark.parametrize("fuel", [10**10, 20_011])
@@ -116,17 +118,17 @@ def test_a_module_computes_and_burns_the_same_however_it_was_compiled(
         best = ran(tmp_path / name / "best", PROFILES[0], module, fuel)
         other = ran(tmp_path / name / "other", profile, module, fuel)
         assert other == best
-        assert best.trap == (None if fuel > 10**9 or name == "early" else "out_of_fuel")
+        assert best.fault == (None if fuel > 10**9 or name == "early" else "out_of_fuel")
 
 
 def test_a_start_function_runs_once_before_the_start_and_its_fuel_counts(tmp_path: Path) -> None:
     """INV-TASK-84."""
     whole = ran(tmp_path / "whole", Profile(), BEGINS_EARLY, 10**6)
-    assert (whole.exit_code, whole.trap, whole.stdout) == (0, None, b"A!\n")
+    assert (whole.exit_code, whole.fault, whole.stdout) == (0, None, b"A!\n")
     enough = ran(tmp_path / "enough", Profile(), BEGINS_EARLY, whole.fuel)
     assert enough == whole
     short = ran(tmp_path / "short", Profile(), BEGINS_EARLY, 3)
-    assert (short.trap, short.fuel, short.stdout) == ("out_of_fuel", 3, b"")
+    assert (short.fault, short.fuel, short.stdout) == ("out_of_fuel", 3, b"")
 
 
 def test_only_a_module_that_has_one_start_function_is_changed() -> None:

@@ -59,7 +59,7 @@ async def test_a_module_that_cannot_be_compiled_early_fails_its_task_and_nothing
         await requester.submit_blob(requester.seal(guests.NOT_VALID))
         assert isinstance(await requester.ask(submit), NeedModule)
         await requester.submit(submit, b"said")
-        assert (await requester.result(handle_of(submit))).trap == "not_wasm"
+        assert (await requester.result(handle_of(submit))).fault == "not_wasm"
         other = requester.submission(guests.ECHO, stdin=b"other")
         assert (await requester.run(other)).stdout == b"other"
 

@@ -82,10 +82,10 @@ async def test_a_hostile_module_ends_at_its_limits_with_one_line_and_harms_nothi
 
     result = await run(house.slot, hostile.build(), limits)
 
-    assert (result.exit_code if result.trap is None else result.trap) in hostile.ends, result
+    assert (result.exit_code if result.fault is None else result.fault) in hostile.ends, result
     assert hostile.says in result.detail
     assert result.detail.isprintable()
-    assert bool(result.detail) == (result.trap is not None)
+    assert bool(result.detail) == (result.fault is not None)
     assert len(result.stdout) <= limits.output_bytes
     assert (await run(house.slot, guests.HELLO, Limits())).stdout == b"hello\n"
     assert (await run(house.neighbour, guests.HELLO, Limits())).stdout == b"hello\n"

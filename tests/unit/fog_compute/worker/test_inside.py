@@ -100,7 +100,7 @@ async def run(
 
 def seen(result: TaskResult) -> dict[str, object]:
     return {
-        "exit": (result.exit_code, result.trap, result.detail),
+        "exit": (result.exit_code, result.fault, result.detail),
         "used": (result.fuel_used, result.peak_memory),
         "output": (result.stdout, result.stderr),
         "files": {one.path: result.file(one.path) for one in result.head.files},

@@ -50,7 +50,7 @@ async def test_a_scratch_holds_what_it_may_and_a_byte_more_is_a_fault(
     limits = Limits(scratch_bytes=BOUND, output_bytes=output_bytes)
     result = await run(slot, guests.writes(BOUND + beyond, files=files), limits)
     expected = (0, None) if beyond <= 0 else (-1, Fault.SCRATCH_LIMIT)
-    assert (result.exit_code, result.trap) == expected
+    assert (result.exit_code, result.fault) == expected
     assert (await run(slot, guests.HELLO, Limits())).stdout == b"hello\n"
 
 
@@ -73,7 +73,7 @@ async def test_a_file_that_is_made_too_large_in_one_step_is_a_fault(
     module = guests.writes(0, before=how.format(size=size, last=size - 1))
     result = await run(slot, module, Limits(scratch_bytes=BOUND, output_bytes=1000))
     expected = (0, None) if beyond <= 0 else (-1, Fault.SCRATCH_LIMIT)
-    assert (result.exit_code, result.trap) == expected
+    assert (result.exit_code, result.fault) == expected
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -86,7 +86,7 @@ async def test_files_that_were_removed_and_are_open_count(
     removed = "(drop (call $unlink (i32.const 3) (i32.const 1024) (i32.const 1)))"
     module = guests.writes(BOUND + beyond, files=files, before=removed)
     result = await run(slot, module, Limits(scratch_bytes=BOUND))
-    assert result.trap is (None if beyond <= 0 else Fault.SCRATCH_LIMIT)
+    assert result.fault is (None if beyond <= 0 else Fault.SCRATCH_LIMIT)
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -99,7 +99,7 @@ async def test_an_output_holds_what_it_may_and_a_byte_more_is_a_fault(
     limits = Limits(output_bytes=BOUND, scratch_bytes=scratch_bytes)
     data = bytes(BOUND + beyond)
     result = await run(slot, guests.ECHO, limits, stdin=data)
-    assert result.trap is (None if beyond <= 0 else Fault.OUTPUT_LIMIT)
+    assert result.fault is (None if beyond <= 0 else Fault.OUTPUT_LIMIT)
     assert result.stdout == data[:BOUND]
 
 
@@ -111,7 +111,7 @@ async def test_a_memory_is_as_large_as_it_may_and_a_byte_more_is_a_fault(
     """INV-TASK-30."""
     limits = Limits(memory_bytes=7 * PAGE - beyond)
     result = await run(slot, guests.has_memory(7), limits)
-    assert result.trap is (None if beyond <= 0 else Fault.OUT_OF_MEMORY)
+    assert result.fault is (None if beyond <= 0 else Fault.OUT_OF_MEMORY)
 
 
 @pytest.mark.parametrize("beyond", [-1, 0, 1])

@@ -60,7 +60,7 @@ TRIES = textwrap.dedent(
         except RunnerLost as lost:
             print("lost:", lost.message, flush=True)
         else:
-            print(result.exit_code, result.trap, result.stdout, result.detail, flush=True)
+            print(result.exit_code, result.fault, result.stdout, result.detail, flush=True)
 
     async def main():
         slot = RunnerSlot(home / "slot", home / "compiled")
@@ -156,9 +156,9 @@ async def test_a_guest_that_opens_files_until_refused_leaves_none_open(
     for _ in range(3):
         result = await run(slot, guests.opens_until_refused(end))
         if end == "unreachable":
-            assert result.trap is Fault.TRAP
+            assert result.fault is Fault.TRAP
         else:
-            assert (result.exit_code, result.trap) == (EMFILE, None)
+            assert (result.exit_code, result.fault) == (EMFILE, None)
         assert (await run(slot, guests.opens("a.txt"))).exit_code == 0
     assert slot.pid == pid
     assert descriptors(slot) <= before + 2  # a standard input closes in a moment
@@ -192,7 +192,7 @@ def test_what_a_task_opened_is_closed_at_its_end_and_not_by_a_collection(
     gc.disable()
     try:
         for _ in range(4):
-            assert sandbox.run(task).trap == ("trap" if end == "unreachable" else None)
+            assert sandbox.run(task).fault == ("trap" if end == "unreachable" else None)
         deadline = time.monotonic() + DEADLINE_S
         while left := Footprint.measured().beyond(before):
             assert time.monotonic() < deadline, left
@@ -212,7 +212,7 @@ async def test_hundreds_of_modules_that_trap_at_their_start_leave_the_runner_as_
     pid, before = slot.pid, descriptors(slot)
     for number in range(300):
         result = await run(slot, guests.traps_at_its_start(number))
-        assert (result.trap, "unreachable" in result.detail) == (Fault.TRAP, True)
+        assert (result.fault, "unreachable" in result.detail) == (Fault.TRAP, True)
     assert slot.pid == pid
     assert descriptors(slot) <= before + 2
     assert (await run(slot, guests.HELLO)).stdout == b"hello\n"
@@ -229,7 +229,7 @@ async def test_a_runner_that_is_no_longer_as_it_was_is_replaced_between_tasks(
         await slot.start()
         runners.add(slot.pid)
         result = await run(slot, guests.HELLO)
-        assert (result.stdout, result.trap) == (b"hello\n", None)
+        assert (result.stdout, result.fault) == (b"hello\n", None)
         assert slot.pid is None
     assert len(runners) == 3
 
@@ -417,7 +417,7 @@ async def test_a_worker_lends_no_more_than_its_machine_lets_it(
         assert "lends at most" in reply.reason
         small = requester.submission(guests.GROWS_TO_10_GB, limits=Limits(memory_bytes=48 * MIB))
         result = await requester.run(small)
-        assert (result.exit_code, result.trap) == (3, None)
+        assert (result.exit_code, result.fault) == (3, None)
         assert 44 * MIB < result.peak_memory <= 48 * MIB
         (offer,) = {offer.memory_bytes for offer in worker.offers.published}
         assert 48 * MIB < offer < GIB
@@ -505,7 +505,7 @@ async def test_a_feature_that_no_worker_has_is_named_with_what_to_compile_for(
 ) -> None:
     """INV-TASK-18, INV-WORDS-04."""
     result = await run(slot, bytes(wasmtime.wat2wasm(text)))
-    assert result.trap is not None
+    assert result.fault is not None
     assert words in result.detail
     assert "\n" not in result.detail
     assert "Caused by" not in result.detail
@@ -520,7 +520,7 @@ async def test_a_module_that_takes_too_long_to_compile_is_one_clear_fault(
     blocks = "(block (local.set 0 (i32.add (i32.const 1) (local.get 0))))" * 60_000
     module = bytes(wasmtime.wat2wasm(f'(module (func (export "_start") (local i32) {blocks}))'))
     result = await run(slot, module, Limits(wall_s=0.5))
-    assert result.trap is Fault.TIMEOUT
+    assert result.fault is Fault.TIMEOUT
     assert "to compile and run" in result.detail
     assert (await run(slot, guests.HELLO)).stdout == b"hello\n"
 

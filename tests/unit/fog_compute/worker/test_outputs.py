@@ -40,7 +40,7 @@ async def test_files_below_out_come_back_in_the_order_of_their_names(slot: Runne
     script.write("beside", b"no")
     script.write("tmp/no", b"no")
     result = await run(slot, script)
-    assert (result.trap, result.detail) == (None, "")
+    assert (result.fault, result.detail) == (None, "")
     paths = [file.path for file in result.head.files]
     assert paths == sorted(FILES, key=str.encode)
     assert {path: result.file(path) for path in paths} == FILES
@@ -76,7 +76,7 @@ async def test_a_task_that_has_no_folder_out_brings_no_files(slot: RunnerSlot, h
     if how == "a link":
         script.call("path_symlink", b"tmp", 3, WORK, b"out", 3)
     result = await run(slot, script)
-    assert (result.trap, result.head.files) == (None, ())
+    assert (result.fault, result.head.files) == (None, ())
     script = Script()
     script.write("out/a", b"a")
     assert (await run(slot, script)).file("a") == b"a"
@@ -95,10 +95,10 @@ async def test_files_are_as_large_as_they_may_and_a_byte_more_is_a_fault(
     limit = sum(OutputFile(str(n), size).counts for n, size in enumerate(sizes)) - beyond
     result = await run(slot, script, Limits(output_bytes=limit))
     if beyond <= 0:
-        assert (result.trap, len(result.head.files)) == (None, len(sizes))
+        assert (result.fault, len(result.head.files)) == (None, len(sizes))
         assert TaskResult.parse(result.data, Limits(output_bytes=limit)) == result
     else:
-        assert (result.trap, result.exit_code, result.head.files) == (Fault.OUTPUT_LIMIT, -1, ())
+        assert (result.fault, result.exit_code, result.head.files) == (Fault.OUTPUT_LIMIT, -1, ())
         assert "`limits.output_bytes`" in result.detail
 
 
@@ -107,7 +107,7 @@ async def test_a_file_that_no_other_machine_may_be_able_to_hold_is_named(slot: R
     script = Script()
     script.write("out/a\nb", b"")
     result = await run(slot, script)
-    assert result.trap is Fault.OUTPUT_LIMIT
+    assert result.fault is Fault.OUTPUT_LIMIT
     assert "'a\\nb' below out/ cannot come back" in result.detail
 
 
@@ -117,7 +117,7 @@ async def test_beside_a_fault_no_files_come_back(slot: RunnerSlot) -> None:
     script.write("out/a", b"a")
     script.call("path_open", WORK, 0, b"a", 1, 0x7FFF, 2, 0, 0, OUT)  # flags that mean nothing
     result = await run(slot, script)
-    assert (result.trap, result.head.files) == (Fault.TRAP, ())
+    assert (result.fault, result.head.files) == (Fault.TRAP, ())
 
 
 def test_what_is_no_regular_file_is_never_read(tmp_path: Path) -> None:

@@ -176,5 +176,5 @@ async def test_a_blob_that_does_not_open_as_it_was_sent_is_the_tasks_fault(
     other = requester.submission(guests.ECHO, stdin=b"text")
     spoiled = msgspec.structs.replace(submit, key=other.key)
     assert isinstance(await requester.submit(spoiled), Accepted)
-    assert (await requester.result(handle_of(submit))).trap is Fault.BAD_INPUT
+    assert (await requester.result(handle_of(submit))).fault is Fault.BAD_INPUT
     assert worker.troubles == []

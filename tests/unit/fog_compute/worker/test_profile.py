@@ -51,7 +51,7 @@ async def run(
         ),
         load,
     )
-    assert (result.trap, result.detail) == (None, ""), result.detail
+    assert (result.fault, result.detail) == (None, ""), result.detail
     return result
 
 
@@ -479,7 +479,7 @@ async def test_flags_that_mean_nothing_are_a_trap_and_leave_the_slot_well(slot: 
     for _ in range(2):
         job = Job(name, (), script.encode(), INPUT_FILES, Limits(), bytes(32))
         ended.append(await slot.run(job, load))
-    assert [result.trap for result in ended] == [Fault.TRAP, Fault.TRAP]
+    assert [result.fault for result in ended] == [Fault.TRAP, Fault.TRAP]
     assert "flag" in ended[0].detail
     assert ended[0].fuel_used == ended[1].fuel_used < 100_000
     assert (await answers(slot, everything(), INPUT_FILES))[0][0] == 0

@@ -54,7 +54,7 @@ async def test_numbers_are_sorted_into_a_file_that_comes_back(
 async def test_megabytes_are_compressed_from_input_to_output(slot: RunnerSlot) -> None:
     data = random.Random(1).randbytes(1_500_000) + b"the same again " * 100_000
     piped = await run(slot, "gzip", stdin=data)
-    assert (piped.trap, piped.exit_code) == (None, 0)
+    assert (piped.fault, piped.exit_code) == (None, 0)
     assert gzip.decompress(piped.stdout) == data
     filed = await run(slot, "gzip", "in/data", "out/data.gz", inputs={"in/data": data})
     assert filed.file("data.gz") == piped.stdout

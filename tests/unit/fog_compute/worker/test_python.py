@@ -56,7 +56,7 @@ print(json.dumps({
         inputs={"data/é.txt": "Grüße".encode(), "helper.py": b"ANSWER = 42"},
         env={"COLOUR": "grün"},
     )
-    assert result.trap is None, result.detail
+    assert result.fault is None, result.detail
     assert (result.exit_code, result.stderr) == (0, b"")
     assert json.loads(result.stdout) == {
         "argv": ["/job.py", "data.csv", "--grün"],
@@ -141,7 +141,7 @@ for name in sorted(sys.stdlib_module_names):
 print(*found)
 print(*absent)
 """)
-    assert result.trap is None, result.detail
+    assert result.fault is None, result.detail
     found, absent = (line.split() for line in result.stdout.decode().splitlines())
     assert set(found) == PYTHON.modules
     guide = (ROOT / "docs" / "guides" / "python-tasks.md").read_text()
@@ -162,7 +162,7 @@ async def test_examples_print_in_the_sandbox_what_they_print_at_home(
     source, table = (EXAMPLES / name).read_bytes(), (EXAMPLES / "co2.csv").read_bytes()
     argument = {"co2.py": "co2.csv", "montecarlo.py": "5000"}[name]
     result = await scripts.run(source, argument, name=name, inputs={"co2.csv": table})
-    assert (result.trap, result.exit_code, result.stderr) == (None, 0, b""), result
+    assert (result.fault, result.exit_code, result.stderr) == (None, 0, b""), result
     if name == "montecarlo.py":  # its points are not those of home
         estimate, _, error, *_ = result.stdout.decode().split()
         assert abs(float(estimate) - math.pi) < 6 * float(error)
@@ -202,7 +202,7 @@ async def test_a_script_beyond_a_limit_ends_with_that_fault_and_the_next_one_run
     await scripts.run("0")  # compiled, so that none of the limits is spent on that
     for source, limits, fault, detail in BEYOND:
         result = await scripts.run(source, limits=limits)
-        assert (result.trap, result.exit_code) == (fault, -1), (source, result)
+        assert (result.fault, result.exit_code) == (fault, -1), (source, result)
         assert detail in result.detail
         assert "\n" not in result.detail
         assert (await scripts.run("print('next')")).stdout == b"next\n"
@@ -231,7 +231,7 @@ async def test_what_a_script_may_not_is_its_last_line_and_exit_code_1(scripts: S
     """INV-TASK-17."""
     for source, said in FORBIDDEN:
         result = await scripts.run(source, limits=Limits(memory_bytes=128 * MIB))
-        assert (result.trap, result.exit_code) == (None, 1), (source[:80], result)
+        assert (result.fault, result.exit_code) == (None, 1), (source[:80], result)
         assert said in result.stderr.decode().splitlines()[-1]
 
 

@@ -64,14 +64,14 @@ def leftovers(home: Path) -> list[Path]:
 
 async def is_well(slot: RunnerSlot) -> bool:
     result = await run(slot, guests.HELLO)
-    return (result.stdout, result.exit_code, result.trap) == (b"hello\n", 0, None)
+    return (result.stdout, result.exit_code, result.fault) == (b"hello\n", 0, None)
 
 
 @pytest.mark.asyncio
 async def test_a_command_runs_and_says_hello(slot: RunnerSlot) -> None:
     result = await run(slot, guests.HELLO)
     assert (result.exit_code, result.stdout, result.stderr) == (0, b"hello\n", b"")
-    assert (result.trap, result.detail) == (None, "")
+    assert (result.fault, result.detail) == (None, "")
     assert result.fuel_used > 0
     assert result.peak_memory == 2 * 65536
 
@@ -116,13 +116,13 @@ async def test_the_word_count_example_counts(slot: RunnerSlot) -> None:
     missing = await run(slot, module, "nothing.txt")
     assert missing.exit_code == 1
     assert b"nothing.txt" in missing.stderr
-    assert missing.trap is None
+    assert missing.fault is None
 
 
 @pytest.mark.asyncio
 async def test_an_exit_code_is_a_result_and_no_fault(slot: RunnerSlot) -> None:
     result = await run(slot, guests.EXITS_200)
-    assert (result.exit_code, result.trap) == (200, None)
+    assert (result.exit_code, result.fault) == (200, None)
 
 
 @pytest.mark.asyncio
@@ -151,7 +151,7 @@ async def test_a_module_at_fault_gets_one_line(
     await slot.start()
     runner = slot.pid
     result = await run(slot, module)
-    assert result.trap is fault
+    assert result.fault is fault
     assert words in result.detail
     assert "\n" not in result.detail
     assert result.exit_code == -1
@@ -169,13 +169,13 @@ async def test_the_modules_own_words_in_a_fault_are_one_short_line(
     """INV-TASK-33."""
     text = f'(module (func (@name "{name}") (export "_start") unreachable))'
     result = await run(slot, guests.assemble(text))
-    assert result.trap is Fault.TRAP
+    assert result.fault is Fault.TRAP
     assert result.detail.isprintable()
     assert "unreachable" in result.detail
     assert len(result.detail) < 500
     text = f'(module (import "env" "{name[:50_000]}" (func)) (func (export "_start")))'
     result = await run(slot, guests.assemble(text))
-    assert result.trap is Fault.MISSING_IMPORT
+    assert result.fault is Fault.MISSING_IMPORT
     assert result.detail.isprintable()
     assert len(result.detail) < 500
 
@@ -186,7 +186,7 @@ async def test_compiled_code_from_outside_is_refused(slot: RunnerSlot, tmp_path:
     assert await is_well(slot)
     compiled = next((tmp_path / "compiled").glob("*.cwasm")).read_bytes()
     result = await run(slot, compiled)
-    assert result.trap is Fault.NOT_WASM
+    assert result.fault is Fault.NOT_WASM
 
 
 @pytest.mark.asyncio
@@ -239,7 +239,7 @@ async def test_compiled_code_that_others_could_write_is_not_used(
 async def test_fuel_ends_a_loop(slot: RunnerSlot) -> None:
     """INV-TASK-18."""
     result = await run(slot, guests.FOREVER, limits=Limits(fuel=1_000_000))
-    assert (result.trap, result.fuel_used) == (Fault.OUT_OF_FUEL, 1_000_000)
+    assert (result.fault, result.fuel_used) == (Fault.OUT_OF_FUEL, 1_000_000)
     assert "1000000" in result.detail
     assert await is_well(slot)
 
@@ -249,14 +249,14 @@ async def test_the_wall_clock_ends_a_loop_and_keeps_what_was_written(slot: Runne
     """INV-TASK-18."""
     # Compiled before, which counts too and may take long on a busy machine.
     compiled = await run(slot, guests.SAYS_AND_LOOPS, limits=Limits(fuel=1000))
-    assert compiled.trap is Fault.OUT_OF_FUEL
+    assert compiled.fault is Fault.OUT_OF_FUEL
     first = slot.pid
     wall_s = 0.5
     result = await run(slot, guests.SAYS_AND_LOOPS, limits=Limits(wall_s=wall_s))
     while not result.stderr and wall_s < SECOND_TRY_S:  # on a busy machine it got no turn
         wall_s *= 5
         result = await run(slot, guests.SAYS_AND_LOOPS, limits=Limits(wall_s=wall_s))
-    assert result.trap is Fault.TIMEOUT
+    assert result.fault is Fault.TIMEOUT
     assert f"{wall_s} s" in result.detail
     assert (result.stdout, result.stderr) == (b"begun\n", b"error")
     assert await is_well(slot)
@@ -267,7 +267,7 @@ async def test_the_wall_clock_ends_a_loop_and_keeps_what_was_written(slot: Runne
 async def test_growing_memory_fails_inside_the_guest(slot: RunnerSlot) -> None:
     """INV-TASK-18."""
     result = await run(slot, guests.GROWS_TO_10_GB, limits=Limits(memory_bytes=64 * MIB))
-    assert (result.exit_code, result.trap) == (3, None)
+    assert (result.exit_code, result.fault) == (3, None)
     assert 60 * MIB < result.peak_memory <= 64 * MIB
     assert await is_well(slot)
 
@@ -278,7 +278,7 @@ async def test_a_flood_of_output_is_cut_off(slot: RunnerSlot, scratch_bytes: int
     """INV-TASK-18."""
     limits = Limits(output_bytes=100_000, scratch_bytes=scratch_bytes)
     result = await run(slot, guests.FLOOD, limits=limits)
-    assert result.trap is Fault.OUTPUT_LIMIT
+    assert result.fault is Fault.OUTPUT_LIMIT
     assert len(result.stdout) == 100_000
     assert await is_well(slot)
 
@@ -288,16 +288,16 @@ async def test_output_of_exactly_the_limit_is_no_fault(slot: RunnerSlot) -> None
     """INV-TASK-18."""
     data = b"x" * 10_000
     fits = await run(slot, guests.ECHO, stdin=data, limits=Limits(output_bytes=10_000))
-    assert (fits.trap, fits.stdout) == (None, data)
+    assert (fits.fault, fits.stdout) == (None, data)
     over = await run(slot, guests.ECHO, stdin=data, limits=Limits(output_bytes=9_999))
-    assert (over.trap, over.stdout) == (Fault.OUTPUT_LIMIT, data[:-1])
+    assert (over.fault, over.stdout) == (Fault.OUTPUT_LIMIT, data[:-1])
 
 
 @pytest.mark.asyncio
 async def test_a_scratch_that_grows_too_large_is_cut_off(slot: RunnerSlot, tmp_path: Path) -> None:
     """INV-TASK-18."""
     result = await run(slot, guests.fills_scratch(files=4), limits=Limits(scratch_bytes=1 * MIB))
-    assert result.trap is Fault.SCRATCH_LIMIT
+    assert result.fault is Fault.SCRATCH_LIMIT
     assert await is_well(slot)
     assert leftovers(tmp_path) == []
 
@@ -310,7 +310,7 @@ async def test_a_module_that_takes_too_much_memory_to_compile_is_cut_off(
     monkeypatch.setattr("fog_compute.worker.slot.RUNNER_BYTES", 150 * MIB)
     limits = Limits(memory_bytes=64 * KIB)
     result = await run(slot, guests.TAKES_MEMORY_TO_COMPILE, limits=limits)
-    assert result.trap is Fault.OUT_OF_MEMORY
+    assert result.fault is Fault.OUT_OF_MEMORY
     assert "to compile it" in result.detail
     assert await is_well(slot)
 
@@ -322,7 +322,7 @@ async def test_sleeping_takes_no_time_and_moves_the_clock(slot: RunnerSlot) -> N
     before, after, userdata, events = struct.unpack("<QQQI", result.stdout)
     assert after - before >= 1000 * 10**9
     assert (userdata, events) == (77, 1)
-    assert result.trap is None
+    assert result.fault is None
 
 
 @pytest.mark.asyncio
@@ -357,7 +357,7 @@ async def test_another_seed_gives_other_randomness(slot: RunnerSlot) -> None:
 @pytest.mark.asyncio
 async def test_bad_pointers_are_errors_of_the_guest(slot: RunnerSlot) -> None:
     result = await run(slot, guests.BAD_POINTERS)
-    assert (result.exit_code, result.trap) == (21 + 21 + 21 + 28, None)
+    assert (result.exit_code, result.fault) == (21 + 21 + 21 + 28, None)
     assert await is_well(slot)
 
 
@@ -378,7 +378,7 @@ async def test_a_guest_reads_no_file_of_the_host(
     """INV-TASK-17."""
     result = await run(slot, guests.opens(path), inputs={"a/b": b""})
     assert result.exit_code in errnos
-    assert result.trap is None
+    assert result.fault is None
 
 
 @pytest.mark.asyncio
@@ -432,8 +432,8 @@ async def test_what_a_task_writes_is_gone_before_the_next(slot: RunnerSlot, path
 async def test_a_task_without_a_scratch_writes_no_byte(slot: RunnerSlot) -> None:
     """INV-TASK-30."""
     limits = Limits(scratch_bytes=0)
-    assert (await run(slot, guests.writes(0), limits=limits)).trap is None
-    assert (await run(slot, guests.writes(1), limits=limits)).trap is Fault.SCRATCH_LIMIT
+    assert (await run(slot, guests.writes(0), limits=limits)).fault is None
+    assert (await run(slot, guests.writes(1), limits=limits)).fault is Fault.SCRATCH_LIMIT
 
 
 @pytest.mark.asyncio
@@ -569,4 +569,4 @@ async def test_compiling_stands_beside_running_once(slot: RunnerSlot) -> None:
     assert again.head.compile_ms == 0
     assert first.head.measured
     assert not ended.head.measured
-    assert ended.trap is Fault.TIMEOUT
+    assert ended.fault is Fault.TIMEOUT

@@ -71,7 +71,7 @@ async def test_a_module_of_the_published_suite_finds_the_wasi_that_it_expects(
     )
     result = await slot.run(job, load)
     failed = (
-        result.trap is not None
+        result.fault is not None
         or result.exit_code != wanted.get("exit_code", 0)
         or result.stdout.decode() != wanted.get("stdout", result.stdout.decode())
         or result.stderr.decode() != wanted.get("stderr", result.stderr.decode())
