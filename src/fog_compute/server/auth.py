@@ -53,9 +53,12 @@ class NewKey:
     text: str = field(repr=False)
 
 
-def new_key() -> NewKey:
-    """Make a key of 32 random bytes."""
-    name = secrets.token_hex(_ID_BYTES)
+def new_key(request: str | None = None) -> NewKey:
+    """Make a key of 32 random bytes; its id is that of the request that asks for it, if it has one.
+
+    Asked for again by the same request, the key has the same id and other bytes.
+    """
+    name = secrets.token_hex(_ID_BYTES) if request is None else digest(request)[: 2 * _ID_BYTES]
     return NewKey(name, f"{_PREFIX}_{name}_{secrets.token_urlsafe(_TOKEN_BYTES)}")
 
 

@@ -167,18 +167,26 @@ class Callers:
             await self._read()
 
     async def make(
-        self, name: str, scopes: frozenset[Scope], lasts: timedelta | None
+        self,
+        name: str,
+        scopes: frozenset[Scope],
+        lasts: timedelta | None,
+        request: str | None = None,
     ) -> tuple[NewKey, ApiKey]:
-        """Make a key.
+        """Make a key; asked for again under the name of a ``request``, make it anew.
+
+        Nobody keeps its text: who asks again did not get it, and gets another, which alone counts.
 
         Raises:
-            Conflict: there are as many as there may be.
+            Conflict: there are as many as there may be, or the request made something else, or a
+                key that is in use.
             StoreError: it cannot be kept now.
         """
-        fresh, now = new_key(), self._clock.now()
+        fresh, now = new_key(request), self._clock.now()
         ends = None if lasts is None else now + lasts
         key = ApiKey(fresh.id, name, digest(fresh.text), scopes, now, ends)
-        await self._keys().add(key)
+        await self._note_uses()  # or one in use would look as if nobody had it
+        key = await self._keys().add(key, again=request is not None)
         await self._read()
         return fresh, key
 

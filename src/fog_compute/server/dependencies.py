@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
 from fog_compute.server.callers import Callers
 from fog_compute.server.details import Details
@@ -12,7 +12,7 @@ from fog_compute.server.feed import Feed
 from fog_compute.server.rates import Rates
 from fog_compute.server.services import ServiceManager
 
-__all__ = ["Listening", "Services", "TaskDetails", "TheCallers", "TheRates"]
+__all__ = ["IdempotencyKey", "Listening", "Services", "TaskDetails", "TheCallers", "TheRates"]
 
 
 async def _services(request: Request) -> ServiceManager:
@@ -45,3 +45,11 @@ Listening: TypeAlias = Annotated[Feed, Depends(_feed)]
 TaskDetails: TypeAlias = Annotated[Details, Depends(_details)]
 TheCallers: TypeAlias = Annotated[Callers, Depends(_callers)]
 TheRates: TypeAlias = Annotated[Rates, Depends(_rates)]
+
+IdempotencyKey: TypeAlias = Annotated[
+    str | None,
+    Header(
+        pattern="^[!-~]{1,64}$",
+        description="A random name for this request: sent again, it makes nothing a second time.",
+    ),
+]

@@ -32,7 +32,7 @@ TAGS: Final = {
 ABOUT: Final = """\
 Every refusal is a problem (RFC 9457) whose `type` is one of those listed in `Problem`.
 Times are UTC in ISO 8601, sizes are bytes, durations are seconds unless the name says otherwise.
-A request that makes something takes an `idempotency-key`: sent again, it makes nothing twice.
+A request that makes tasks or a key takes an `idempotency-key`: sent again, it makes none twice.
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -116,21 +116,29 @@ class Keys(Reader):
             {row["sha256"]: Login(**row) for row in opened},
         )
 
-    async def add(self, key: ApiKey) -> None:
-        """Keep a new key, and forget those that ended long ago.
+    async def add(self, key: ApiKey, *, again: bool = False) -> ApiKey:
+        """Keep a new key, and forget those that ended long ago; return it as it is kept.
+
+        ``again``: one that has its id and nobody used yet is the same, under another hash.
 
         Raises:
-            Conflict: there are as many as there may be.
+            Conflict: there are as many as there may be, or one with its id that is another, or was
+                used or revoked.
             StoreError: the database refused.
         """
         table = schema.api_keys
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> ApiKey:
+            if again and (found := _row_of(connection, key.id)) is not None:
+                there = _remade(key_of(found), key)
+                one = update(table).where(table.c.id == key.id).values(sha256=key.sha256)
+                connection.execute(one)
+                return there
             before = key.created_at - KEPT
             ended = or_(table.c.revoked_at < before, table.c.expires_at < before)
             connection.execute(delete(table).where(ended))
-            there = select(func.count()).select_from(table).where(_can_be_used(key.created_at))
-            if connection.execute(there).scalar_one() >= MOST_KEYS:
+            live = select(func.count()).select_from(table).where(_can_be_used(key.created_at))
+            if connection.execute(live).scalar_one() >= MOST_KEYS:
                 raise Conflict(
                     f"there are {MOST_KEYS} keys already, as many as there may be: revoke one with"
                     " `fog key revoke`"
@@ -145,8 +153,9 @@ class Keys(Reader):
                     expires_at=key.expires_at,
                 )
             )
+            return key
 
-        await self._writer.do(work)
+        return await self._writer.do(work)
 
     async def revoke(self, key_id: str, at: datetime) -> ApiKey:
         """Let nobody use a key any more, nor the logins of it; again, it stays as it is.
@@ -159,8 +168,7 @@ class Keys(Reader):
         one = table.c.id == key_id
 
         def work(connection: Connection) -> ApiKey:
-            row = connection.execute(select(*_ROW).where(one)).mappings().first()
-            if row is None:
+            if _row_of(connection, key_id) is None:
                 raise NotFound(f"there is no key {key_id}")
             connection.execute(delete(logins).where(logins.c.key_id == key_id))
             fresh = update(table).where(one, table.c.revoked_at.is_(None)).values(revoked_at=at)
@@ -224,6 +232,27 @@ class Keys(Reader):
         table = schema.logins
         change = delete(table).where(table.c.sha256 == sha256)
         await self._writer.do(lambda one: one.execute(change))
+
+
+def _row_of(connection: Connection, key_id: str) -> RowMapping | None:
+    query = select(*_ROW).where(schema.api_keys.c.id == key_id).with_for_update()
+    return connection.execute(query).mappings().first()
+
+
+def _remade(there: ApiKey, key: ApiKey) -> ApiKey:
+    """The key that is there, with the hash of one that was asked for by the same request."""
+    ends = key.expires_at and there.created_at + (key.expires_at - key.created_at)
+    if (there.name, there.scopes, there.expires_at) != (key.name, key.scopes, ends):
+        raise Conflict(
+            f"another key, {key.id}, was made under this idempotency key: send what was sent with"
+            " it, or use a new one"
+        )
+    if there.used_at is not None or there.revoked_at is not None:
+        raise Conflict(
+            f"the key {key.id} was made under this idempotency key, and is in use or revoked: its"
+            " text was in the answer that made it, and nowhere else"
+        )
+    return replace(there, sha256=key.sha256)
 
 
 def _can_be_used(now: datetime) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Path
 
-from fog_compute.server.dependencies import TheCallers
+from fog_compute.server.dependencies import IdempotencyKey, TheCallers
 from fog_compute.server.key_schemas import KeyIn, KeyListOut, KeyOut, NewKeyOut
 from fog_compute.server.openapi import answers
 
@@ -20,10 +20,16 @@ KeyId: TypeAlias = Annotated[str, Path(pattern="^[0-9a-f]{12}$", description="Th
 
 
 @router.post("/keys", status_code=HTTPStatus.CREATED, responses=answers(409))
-async def create_key(wanted: KeyIn, callers: TheCallers) -> NewKeyOut:
-    """Make a key; it is in this answer, and nowhere else."""
+async def create_key(
+    wanted: KeyIn, callers: TheCallers, idempotency_key: IdempotencyKey = None
+) -> NewKeyOut:
+    """Make a key; it is in this answer, and nowhere else.
+
+    Sent again, the request gives the same key another text, as long as nobody used it: the text of
+    the answer before opens nothing any more.
+    """
     lasts = None if wanted.lasts_s is None else timedelta(seconds=wanted.lasts_s)
-    fresh, key = await callers.make(wanted.name, wanted.scopes, lasts)
+    fresh, key = await callers.make(wanted.name, wanted.scopes, lasts, idempotency_key)
     return NewKeyOut(**KeyOut.of(key).model_dump(), key=fresh.text)
 
 

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server.bodies import BYTES
-from fog_compute.server.dependencies import Services, TaskDetails
+from fog_compute.server.dependencies import IdempotencyKey, Services, TaskDetails
 from fog_compute.server.details import Details
 from fog_compute.server.openapi import GIVES_BYTES, answers
 from fog_compute.server.schemas import (
@@ -45,13 +45,6 @@ SHOWN_NAMES: Final = 3
 
 router = APIRouter(tags=["tasks"])
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        pattern="^[!-~]{1,64}$",
-        description="A random name for this request: sent again, it makes no second task.",
-    ),
-]
 _FILE: Final = {**GIVES_BYTES, **answers(404)}
 
 TaskId = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The id of a task.")]

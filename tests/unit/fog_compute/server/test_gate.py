@@ -210,6 +210,28 @@ async def test_key_is_shown_once_and_only_its_hash_is_kept(api: Api) -> None:
     assert made["key"] not in repr(auth.NewKey(made["id"], made["key"]))
 
 
+async def test_key_whose_answer_was_lost_is_made_anew_and_there_once(api: Api) -> None:
+    """INV-API-62."""
+    named = {"idempotency-key": "r" * 32}
+    body = {"name": "once", "scopes": ["read"]}
+    lost, made = [
+        (await api.http.post("/api/v1/keys", json=body, headers=named)).json() for _ in range(2)
+    ]
+    assert made["id"] == lost["id"]
+    assert len((await api.http.get("/api/v1/keys")).json()["keys"]) == 1
+    statuses = [
+        (await api.stranger.get("/api/v1/status", headers=bearer(key["key"]))).status_code
+        for key in (lost, made)
+    ]
+    assert statuses == [401, 200]
+
+    # It is in use now: another answer would take it from whoever has it.
+    again = await api.http.post("/api/v1/keys", json=body, headers=named)
+    assert (again.status_code, made["id"] in again.json()["detail"]) == (409, True)
+    other = await api.http.post("/api/v1/keys", json={**body, "name": "x"}, headers=named)
+    assert other.status_code == 409
+
+
 async def test_key_that_cannot_be_made_is_refused(api: Api) -> None:
     """INV-API-04."""
     bodies: list[dict[str, object]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -26,6 +27,25 @@ def key_of(clock: ManualClock, number: int, lasts: timedelta | None = None) -> A
 def login_of(clock: ManualClock, key: ApiKey, number: int) -> Login:
     now = clock.now()
     return Login(f"{number:064x}", key.id, key.sha256, now, now + HOUR)
+
+
+async def test_key_that_is_asked_for_again_is_there_once(database_url: str) -> None:
+    """INV-API-62."""
+    clock = ManualClock()
+    async with await Store.open(database_url, clock=clock) as store:
+        first = await store.keys.add(key_of(clock, 7, HOUR), again=True)
+        await clock.advance(3)
+        same = replace(key_of(clock, 7, HOUR), sha256="a" * 64)
+        assert await store.keys.add(same, again=True) == replace(first, sha256="a" * 64)
+        assert list(await store.keys.all()) == [replace(first, sha256="a" * 64)]
+
+        for other in (replace(same, name="x"), key_of(clock, 7), key_of(clock, 7, 2 * HOUR)):
+            with pytest.raises(Conflict, match="another key, 000000000007, was made"):
+                await store.keys.add(other, again=True)
+        await store.keys.used({first.id: clock.now()})
+        with pytest.raises(Conflict, match="is in use or revoked"):
+            await store.keys.add(same, again=True)
+        assert len(await store.keys.all()) == 1
 
 
 async def test_key_is_found_until_it_is_revoked_or_expires(
