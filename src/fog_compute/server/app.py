@@ -49,7 +49,7 @@ def create_app(
     services: ServiceManager,
     *,
     listeners: int = LISTENERS,
-    names: frozenset[str] = frozenset(),
+    names: Callable[[], frozenset[str]] = frozenset,
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[Exception], None] = lambda _: None,
 ) -> FastAPI:
@@ -58,7 +58,7 @@ def create_app(
     Args:
         services: what the routes use; not started yet.
         listeners: how many may listen to events at a time.
-        names: under which it is asked, beside its addresses.
+        names: gives those under which it is asked, beside its addresses.
         on_ready: called when all services are up.
         on_failure: called with what kept them, or ``on_ready``, from it.
     """

@@ -121,7 +121,7 @@ class Gate:
         app: ASGIApp,
         *,
         bound: str,
-        names: frozenset[str],
+        names: Callable[[], frozenset[str]],
         rates: Rates,
         bodies: Mapping[access.Route, BodyLimit],
     ) -> None:
@@ -130,7 +130,7 @@ class Gate:
         Args:
             app: what is guarded.
             bound: the host that was bound, which is asked under its own name.
-            names: other names under which it is asked: those of its certificate.
+            names: gives the other names under which it is asked: those of its certificate.
             rates: how often who may ask.
             bodies: the bound of each route that reads a body, by method and path.
         """
@@ -146,7 +146,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if not may_ask(headers.get("host", ""), self._bound, self._names):
+        if not may_ask(headers.get("host", ""), self._bound, self._names()):
             # A page in a browser must not reach the interface under a name of its own.
             text = "this host name is not served here: ask for an address of this machine"
             await problem(HTTPStatus.BAD_REQUEST, text, headers=_CLOSE)(scope, receive, send)

@@ -202,7 +202,11 @@ class Handshake:
 
 
 class Listener:
-    """Accepts connections as long as there are places."""
+    """Accepts connections as long as there are places.
+
+    Attributes:
+        tls: encrypts what is accepted from now on; None from first to last, or never.
+    """
 
     def __init__(
         self,
@@ -211,8 +215,8 @@ class Listener:
         protocol: Callable[[], Connection],
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Begin to accept on a socket that listens; ``tls`` encrypts what is accepted."""
-        self._tls: Final = tls
+        """Begin to accept on a socket that listens."""
+        self.tls = tls
         self._socket: Final = listening
         self._places: Final = places
         self._protocol: Final = protocol
@@ -229,7 +233,7 @@ class Listener:
         """Accept no more; whoever has not come as far as a request is sent away."""
         self._pause()
         self._closed = True
-        if self._tls is not None:
+        if self.tls is not None:
             for task in self._opening:
                 task.cancel()
 
@@ -249,7 +253,7 @@ class Listener:
 
     def _accept(self) -> None:
         # Whoever does not go on with TLS has a place, and holds nobody else up.
-        opening = 0 if self._tls else len(self._opening)
+        opening = 0 if self.tls else len(self._opening)
         for _ in range(ACCEPTED_AT_ONCE - opening):
             if not self._places.room():
                 self._pause()
@@ -263,12 +267,12 @@ class Listener:
                 return
             self._told = False
             accepted.setblocking(False)
-            if self._tls is None:
+            if self.tls is None:
                 self._begin(self._open(accepted))
             else:
                 handshake = Handshake()
                 self._places.came(handshake)
-                handshake.task = self._begin(self._secure(accepted, handshake, self._tls))
+                handshake.task = self._begin(self._secure(accepted, handshake, self.tls))
 
     def _begin(self, work: Coroutine[object, object, None]) -> asyncio.Task[object]:
         task: asyncio.Task[object] = self._loop.create_task(work)
@@ -324,7 +328,13 @@ class BoundedServer(AnsweringServer):
     ) -> None:
         super().__init__(config, on_stop)
         self._places: Final = Places(places)
-        self._tls: Final = tls
+        self._tls = tls
+
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Encrypt with another certificate what is accepted from now on."""
+        self._tls = tls
+        for listener in getattr(self, "servers", []):
+            listener.tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then listen."""

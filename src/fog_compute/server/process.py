@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,7 @@ from fog_compute.observability import configure_logging, get_logger
 from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.listener import BoundedServer, places_for
+from fog_compute.server.renewal import Renewal
 from fog_compute.server.services import ServiceManager
 from fog_compute.server.tls import Tls, load_tls
 
@@ -66,6 +68,8 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -
     url = url_of(*listener.getsockname()[:2], scheme="http" if tls is None else "https")
     crashed = False
     failure: Exception | None = None
+    states: list[int] = []  # the file that says where it is
+    renewing: list[asyncio.Task[None]] = []
 
     def on_crash() -> None:
         nonlocal crashed
@@ -79,9 +83,20 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -
     def on_ready() -> None:
         # Its warnings are about what strangers send, a line for each.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        _write_state(settings, url, tls)
+        states.append(_write_state(settings, url, tls))
+        if renewal is not None:
+            renewing.append(asyncio.create_task(renewal.run(), name="renewal"))
         _log.info("server.started")
         announce("ready", url=url, pid=os.getpid())
+
+    def renewed(tls: Tls) -> None:
+        server.renew(tls.context)
+        states.append(_write_state(settings, url, tls))
+        # Without its lock the one before is that of a backend that is gone: who has read it looks
+        # again, and finds the certificate that proves this one now.
+        os.close(states.pop(0))
+
+    renewal = _renewal(settings, tls, renewed)
 
     services = ServiceManager(settings, on_crash=on_crash)
     places = places_for(raise_descriptor_limit())
@@ -90,7 +105,7 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -
             create_app(
                 services,
                 listeners=places * 3 // 4,  # the others are for who asks
-                names=frozenset() if tls is None else tls.names,
+                names=frozenset if renewal is None else lambda: renewal.tls.names,
                 on_ready=on_ready,
                 on_failure=on_failure,
             ),
@@ -116,6 +131,9 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -
     except SystemExit:
         announce("error", message=_why_not(failure))
         return EXIT_UNUSABLE if isinstance(failure, ConfigError | StoreUnusable) else 1
+    finally:
+        for task in renewing:
+            task.cancel()
     return 1 if crashed else 0
 
 
@@ -139,6 +157,12 @@ def _tls(settings: Settings) -> Tls | None:
     return load_tls(settings.tls_cert, settings.tls_key, SystemClock().now())
 
 
+def _renewal(settings: Settings, tls: Tls | None, renewed: Callable[[Tls], None]) -> Renewal | None:
+    if tls is None or settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Renewal(settings.tls_cert, settings.tls_key, tls, SystemClock(), renewed)
+
+
 def _listen(settings: Settings) -> socket.socket:
     try:
         listener = bind(settings.host, settings.port)
@@ -152,8 +176,8 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _write_state(settings: Settings, url: str, tls: Tls | None) -> None:
-    """Say where the backend is, and how it proves itself, in a file that stays locked with it.
+def _write_state(settings: Settings, url: str, tls: Tls | None) -> int:
+    """Say where the backend is, and how it proves itself; return the file, which is locked.
 
     Without the lock a client would send its token to whoever has the port next.
     """
@@ -166,6 +190,7 @@ def _write_state(settings: Settings, url: str, tls: Tls | None) -> None:
         state["certificate"] = tls.certificate
     os.write(descriptor, json.dumps(state).encode())
     fresh.replace(path)
+    return descriptor
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

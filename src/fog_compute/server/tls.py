@@ -1,4 +1,4 @@
-"""The certificate with which the backend proves itself, read once and judged before it is used."""
+"""The certificate with which the backend proves itself, judged before it is used."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ class Tls:
         context: of the server.
         certificate: the backend's own, as PEM, by which programs on this machine know it.
         names: the names that it is for, in small letters; ``*.`` stands for one label.
+        ends: when it expires.
     """
 
     context: ssl.SSLContext
     certificate: str
     names: frozenset[str]
+    ends: datetime
 
 
 def load_tls(certificate: Path, key: Path, now: datetime) -> Tls:
@@ -59,7 +61,8 @@ def load_tls(certificate: Path, key: Path, now: datetime) -> Tls:
         raise ConfigError(
             f"the certificate {certificate} (FOG_TLS_CERT) cannot be used: {reason}"
         ) from error
-    return Tls(context, leaf.public_bytes(Encoding.PEM).decode(), _names(leaf))
+    pem = leaf.public_bytes(Encoding.PEM).decode()
+    return Tls(context, pem, _names(leaf), leaf.not_valid_after_utc)
 
 
 def _certificate(path: Path, now: datetime) -> x509.Certificate:

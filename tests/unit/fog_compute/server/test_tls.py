@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -17,6 +18,8 @@ from typing import Final
 
 import httpx2
 import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
 
 from fog_compute.client.backend import Backend
 from fog_compute.client.connection import Address, pinned
@@ -25,8 +28,10 @@ from fog_compute.config import load_settings
 from fog_compute.errors import BackendError, ConfigError
 from fog_compute.hosts import may_ask
 from fog_compute.layout import HomeLayout
-from fog_compute.server.listener import Connection, Listener, Places
-from fog_compute.server.tls import load_tls
+from fog_compute.server.listener import BoundedServer, Connection, Listener, Places
+from fog_compute.server.renewal import Renewal
+from fog_compute.server.tls import Tls, load_tls
+from fog_compute.testing import ManualClock
 from tests.certificates import DAY, write_pair
 from tests.namespaces import in_net_namespace
 
@@ -144,6 +149,64 @@ def test_address_for_others_needs_tls_or_a_word(tmp_path: Path) -> None:
     tls = {"tls_cert": "/c.pem", "tls_key": "/k.pem"}
     for more in ({"allow_remote": True}, tls):
         assert load_settings(home=tmp_path, host="192.0.2.7", **more).host == "192.0.2.7"
+
+
+@pytest.mark.asyncio
+async def test_renewed_certificate_is_taken_and_one_that_cannot_be_used_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """INV-API-17."""
+    clock = ManualClock(NOW)
+    cert, key = write_pair(tmp_path, "one.example")
+    heard: list[Tls] = []
+    renewal = Renewal(cert, key, load_tls(cert, key, NOW), clock, heard.append)
+    await renewal.look()
+    assert not heard
+    assert renewal.tls.names == {"one.example"}
+
+    (tmp_path / "new").mkdir()
+    fresh, fresh_key = write_pair(tmp_path / "new", "two.example")
+    fresh.replace(cert)  # its key is not there yet
+    for _ in range(3):
+        await renewal.look()
+    assert not heard
+    assert renewal.tls.names == {"one.example"}
+    fresh_key.replace(key)
+    for _ in range(3):
+        await renewal.look()
+    assert [tls.names for tls in heard] == [{"two.example"}]
+    assert renewal.tls is heard[0]
+    logged = re.findall(r"certificate\.\w+", capsys.readouterr().out)
+    assert logged == ["certificate.not_renewed", "certificate.renewed"]
+
+    cert.unlink()
+    await renewal.look()
+    write_pair(tmp_path, "three.example", begins=DAY, ends=3 * DAY)
+    await renewal.look()
+    await clock.advance(2 * DAY.total_seconds())
+    await renewal.look()  # the files are the same, and are good now
+    assert renewal.tls.names == {"three.example"}
+
+
+@pytest.mark.asyncio
+async def test_connections_after_a_renewal_see_the_new_certificate(tmp_path: Path) -> None:
+    """INV-API-17."""
+    contexts = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        contexts.append(load_tls(*write_pair(tmp_path / name, "127.0.0.1"), NOW).context)
+    config = uvicorn.Config(PlainTextResponse("served"), lifespan="off", log_config=None)
+    server = BoundedServer(config, lambda: None, places=9, tls=contexts[0])
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        for name, context in zip("ab", contexts, strict=True):
+            server.renew(context)
+            trusting = ssl.create_default_context(cafile=tmp_path / name / "cert.pem")
+            url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+            async with httpx2.AsyncClient(verify=trusting, trust_env=False) as http:
+                assert (await http.get(url)).text == "served"
+        server.should_exit = True
+        await serving
 
 
 @pytest.mark.asyncio
