@@ -131,7 +131,7 @@ def told_by(face: Face) -> set[str]:
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
 def test_a_record_of_python_has_the_names_of_http(record: type[Outcome]) -> None:
-    """INV-WORDS-10."""
+    """INV-WORDS-11."""
     http = {name for schema in RECORDS[record] for name in schema.model_fields}
     own = {field.name for field in fields(record)}
 
@@ -139,14 +139,14 @@ def test_a_record_of_python_has_the_names_of_http(record: type[Outcome]) -> None
 
 
 def test_an_exception_tells_of_a_task_under_the_names_of_http() -> None:
-    """INV-WORDS-10."""
+    """INV-WORDS-11."""
     http = {*schemas.TaskDetailOut.model_fields, *schemas.ResultOut.model_fields}
     for error in (TaskFailed("t", "failed", fault="timeout"), StillRunning("t", 1.0)):
         assert set(vars(error)) - {"__notes__"} - http <= told_by(Face.PYTHON)
 
 
 def test_what_is_told_beside_http_has_a_name_that_http_gives_nothing_of_a_task() -> None:
-    """INV-WORDS-10."""
+    """INV-WORDS-11."""
     http = {name for schema in RECORDS[Outcome] for name in schema.model_fields}
     names = [one.name for one in TOLD]
 

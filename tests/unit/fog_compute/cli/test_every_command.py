@@ -483,7 +483,7 @@ def test_command_succeeds(
     assert "error" not in told
     if name.split()[0] in ("run", "map", "task") or name in ("worker ls", "worker show"):
         own = {one.name for one in TOLD if Face.COMMAND in one.faces}
-        assert set(names_in(told)) <= names_of_http() | own, "INV-WORDS-10"
+        assert set(names_in(told)) <= names_of_http() | own, "INV-WORDS-11"
 
 
 @pytest.mark.parametrize("name", CASES)
