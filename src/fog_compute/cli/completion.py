@@ -17,7 +17,8 @@ OF_TASKS: Final = ("show", "files", "get", "logs", "cancel")
 
 _IDS: Final = "fog task ls --limit 100 2>/dev/null | awk 'NR > 1 {print $1}'"
 
-# Each asks the fog for ids where one is wanted, and leaves all else to the generated part.
+# Each asks the fog for ids where one is wanted, and leaves all else to the generated part. Where
+# that has nothing to say, as of a module, files are meant: zsh alone has to be told.
 _BASH: Final = f"""
 _fog_or_tasks() {{
   if [[ ${{COMP_WORDS[1]}} == task && $COMP_CWORD -eq 3 && ${{COMP_WORDS[3]}} != -* &&
@@ -36,7 +37,9 @@ _fog_or_tasks() {{
         " {" ".join(OF_TASKS)} " == *" $words[3] "* ]]; then
     compadd -- ${{(f)"$({_IDS})"}}
   else
+    local -i before=$compstate[nmatches]
     _cyclopts_fog "$@"
+    (( compstate[nmatches] > before )) || _files
   fi
 }}
 compdef _fog_or_tasks fog

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT
 from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, note, print_json
+from fog_compute.cli.lent import lacking_scripts
 from fog_compute.cli.losses import not_lost, spooled
 from fog_compute.cli.output import write, write_bytes, write_error_bytes
 from fog_compute.cli.outputs import tell_unwritten, write_files
@@ -22,7 +23,9 @@ from fog_compute.cli.transfer import Meter
 from fog_compute.client.answers import Result, Task
 from fog_compute.client.asking import NO_ANSWER, WAIT_S
 from fog_compute.client.folders import OutputFolder
+from fog_compute.client.places import Home
 from fog_compute.errors import NotFound, NotRunning
+from fog_compute.tasks import TaskKind
 from fog_compute.text import counted, one_line
 from fog_compute.units import MIB, format_bytes, format_duration
 
@@ -202,12 +205,18 @@ class Follower:
         if self._status is not None and (last := task["log_tail"].rstrip().rpartition("\n")[2]):
             return f"{text}: {last}"
         if task["state"] in ("queued", "retry") and task["reason"]:
-            # Perhaps because the only worker around is this fog's own, and cannot.
-            own = troubles_of(read_fog_state(self._backend.layout))
-            text += f" ({'; '.join([in_flags(task['reason']), *own])})"
+            text += f" ({'; '.join([in_flags(task['reason']), *self._own(task)])})"
         elif task["reason"].startswith("waiting: "):
             text += f" ({task['reason']})"
         return f"{text}, {counted(task['hops'], 'hop')}"
+
+    def _own(self, task: Task) -> list[str]:
+        """What keeps the workers of this home from a task: perhaps there are no others."""
+        if not isinstance(self._backend.place, Home):
+            return []
+        layout = self._backend.layout
+        scripts = lacking_scripts(layout) if task["kind"] == TaskKind.PYTHON else []
+        return [*troubles_of(read_fog_state(layout)), *scripts]
 
     def _show(self, text: str) -> None:
         text = one_line(text, LINE_LENGTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,12 +13,13 @@ import msgspec
 from fog_compute.cli.codes import NOT_RUNNING
 from fog_compute.cli.common import CommandError, JsonFlag, print_fields, print_json
 from fog_compute.cli.output import write
+from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.locking import is_locked
 from fog_compute.units import format_bytes, format_duration
 from fog_compute.worker.report import REPORT_FILE, WorkerReport, read_report
 
-__all__ = ["status"]
+__all__ = ["lacking_scripts", "status"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,17 @@ def status(*, json: JsonFlag = False) -> int:
     if json:
         print_json(told)
     return 0
+
+
+def lacking_scripts(layout: HomeLayout) -> list[str]:
+    """Say of each worker of this machine that runs why it takes no scripts, where it is to."""
+    with contextlib.suppress(FogError, OSError):  # it is a hint: `fog worker status` says the rest
+        return [
+            f"{one.home.name} runs no scripts yet: {one.report.lacking}"
+            for one in _found(layout)
+            if one.runs and one.report.lacking
+        ]
+    return []
 
 
 def _found(layout: HomeLayout) -> list[_Lent]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from fog_compute.cli.client import Backend
 from fog_compute.cli.common import JsonFlag, print_fields, print_json
+from fog_compute.cli.lent import lacking_scripts
 from fog_compute.cli.local_net import net_trouble
 from fog_compute.cli.state import FogState, read_fog_state, troubles_of
 from fog_compute.cli.states import shown_state
@@ -33,11 +34,12 @@ def status(*, json: JsonFlag = False) -> int:
     here = isinstance(backend.place, Home)
     state = read_fog_state(layout) if here else None
     troubles = all_troubles(state, report, net_trouble(layout) if here else "")
+    scripts = lacking_scripts(layout) if here else []
     if json:
-        told = {"home": str(layout.root), "fog": state, "troubles": troubles}
+        told = {"home": str(layout.root), "fog": state, "troubles": troubles, "scripts": scripts}
         print_json({**told, **report})
         return 0
-    _print(layout, state, report, troubles)
+    _print(layout, state, report, troubles, scripts)
     return 0
 
 
@@ -62,7 +64,11 @@ def _behind(detail: str) -> str:
 
 
 def _print(
-    layout: HomeLayout, state: FogState | None, report: Status, troubles: Sequence[str]
+    layout: HomeLayout,
+    state: FogState | None,
+    report: Status,
+    troubles: Sequence[str],
+    scripts: Sequence[str],
 ) -> None:
     lines = [("home", str(layout.root))]
     if state:
@@ -73,6 +79,7 @@ def _print(
         lines.append(("processes", f"fog {state['pid']}, {children}"))
         lines += _restart_lines(state)
     lines += _labelled("trouble", troubles)
+    lines += _labelled("scripts", scripts)
     lines += _net_lines(report)
     lines += _circuit_lines(report["circuits"])
     workers = report["workers"]

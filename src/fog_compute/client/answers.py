@@ -167,6 +167,7 @@ class Task(TaskRow):
     final: bool
     version: int
     hops: int
+    kind: str
     argv: list[str]
     seed: str
     log_tail: str

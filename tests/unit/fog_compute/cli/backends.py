@@ -43,6 +43,7 @@ TASK: Final = {
     "final": True,
     "version": 4,
     "hops": 3,
+    "kind": "wasm",
     "argv": ["a"],
     "seed": "5e" * 32,
     "stage": None,

@@ -71,6 +71,23 @@ def test_task_that_is_followed_no_longer_goes_on_and_is_named(
     assert text in told["error"]["message"]
 
 
+@pytest.mark.parametrize(("kind", "told"), [("python", True), ("wasm", False)])
+def test_script_that_waits_is_told_why_the_own_workers_take_none(
+    kind: str,
+    told: bool,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follow, "lacking_scripts", lambda layout: ["worker-0: compiling"])
+    waits = {**OPEN, "state": "queued", "reason": "1 without python", "kind": kind}
+    with backend(home, answer(waits), answer(TASK), answer(b""), answer(b"")):
+        assert main.run(["task", "show", ID, "--wait"]) == 0
+    shown = capsys.readouterr().err
+    assert ("(1 without python; worker-0: compiling)" in shown) is told
+    assert "(1 without python" in shown
+
+
 def test_files_that_cannot_be_written_are_an_error_beside_the_result(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

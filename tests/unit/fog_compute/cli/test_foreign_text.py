@@ -60,6 +60,7 @@ def test_a_task_is_shown_with_nothing_that_a_terminal_obeys(
         "state": "failed",
         "reason": WORDS,
         "privacy": "private",
+        "kind": WORDS,
         "hops": 3,
         "version": 1,
         "final": True,
@@ -108,12 +109,12 @@ def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
         "circuits": {WORDS: {"circuits": 1, "sessions": 1, "in_flight": 0}},
         "damaged": [{"table": WORDS, "key": WORDS, "reason": WORDS}] * 12,
     }
-    status._print(HomeLayout(tmp_path_factory.getbasetemp()), None, report, [WORDS])
+    status._print(HomeLayout(tmp_path_factory.getbasetemp()), None, report, [WORDS], [WORDS])
     lines = shown(capsys.readouterr().out)
-    assert len(lines) == 21
+    assert len(lines) == 22
     assert lines[-1].strip() == "and 2 more: `fog db check` names them"
-    assert "3 hops: 1 of 9 packets lost, 80 ms there and back" in lines[3]
-    assert "lost 8 of 9 packets, 1 by chance; tried again in 8 s" in lines[4]
+    assert "3 hops: 1 of 9 packets lost, 80 ms there and back" in lines[4]
+    assert "lost 8 of 9 packets, 1 by chance; tried again in 8 s" in lines[5]
 
 
 class Line:

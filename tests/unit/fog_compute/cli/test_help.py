@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import typing
 from collections.abc import Callable
@@ -108,3 +109,25 @@ def test_bash_completes_commands_flags_values_and_ids(capsys: pytest.CaptureFixt
     assert completed("task", "show", "--wa") == {"--wait"}
     assert completed("run", "--privacy", "con") == {"confidential"}
     assert completed("circuit", "show", "se") == {"secret"}
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_completes_files_where_the_generated_part_has_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main.run(["completion", "zsh"]) == 0
+    own = capsys.readouterr().out.rpartition("_fog_or_tasks() {")[2]
+    for found, then in ((0, "generated\nfiles\n"), (1, "generated\n")):
+        stubs = (
+            "compdef() { }; typeset -A compstate=(nmatches 7); words=(fog run x); CURRENT=3\n"
+            f"_cyclopts_fog() {{ print generated; compstate[nmatches]=$((7 + {found})) }}\n"
+            "_files() { print files }\n"
+        )
+        done = subprocess.run(
+            ["zsh", "-f"],
+            input=f"{stubs}_fog_or_tasks() {{{own}_fog_or_tasks\n",
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        assert (done.stdout, done.stderr) == (then, "")

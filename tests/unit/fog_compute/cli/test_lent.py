@@ -12,6 +12,7 @@ import pytest
 from fog_compute.cli import lent, main
 from fog_compute.cli.common import CommandError
 from fog_compute.errors import ConfigError
+from fog_compute.layout import HomeLayout
 from fog_compute.levels import PrivacyLevel
 from fog_compute.worker.protocol import Wall
 from fog_compute.worker.report import (
@@ -92,6 +93,19 @@ def test_owner_sees_level_by_level_how_the_machine_is_lent(
     assert told[0]["runs"] is True
     assert told[0]["running"] == REPORT.running
     assert told[0]["counts"] == msgspec.to_builtins(REPORT.counts)
+
+
+def test_why_a_worker_that_runs_takes_no_scripts_is_said(home: Path) -> None:
+    layout = HomeLayout(home.parents[1])
+    assert lent.lacking_scripts(layout) == []
+    with (home / "worker.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        why = "worker-0 runs no scripts yet: the package is not installed"
+        assert lent.lacking_scripts(layout) == [why]
+        write_report(home, msgspec.json.encode(msgspec.structs.replace(REPORT, lacking="")))
+        assert lent.lacking_scripts(layout) == []
+        write_report(home, b"{")
+        assert lent.lacking_scripts(layout) == []
 
 
 def test_worker_that_does_not_run_is_listed_nowhere(

@@ -64,6 +64,17 @@ def test_troubles_are_told_as_json_too(home: Path, capsys: pytest.CaptureFixture
     assert told["fog"]["restarts"] == STATE["restarts"]
 
 
+def test_worker_that_takes_no_scripts_yet_is_told_with_the_reason(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "lacking_scripts", lambda layout: ["worker-0: compiling"])
+    with backend(home, *[(200, json.dumps(STATUS).encode())] * 2):
+        assert main.run(["status"]) == 0
+        assert "scripts    worker-0: compiling" in capsys.readouterr().out.splitlines()
+        assert main.run(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scripts"] == ["worker-0: compiling"]
+
+
 def test_state_that_an_earlier_version_wrote_is_read(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
