@@ -19,6 +19,7 @@ from fog_compute.store import schema
 from fog_compute.store.changes import Fenced
 from fog_compute.store.dialects import Turn, need_not_last, take_turn
 from fog_compute.store.ownership import Sign
+from fog_compute.store.reader import in_parts
 from fog_compute.tasks.model import OPEN_ATTEMPT_STATES
 
 __all__ = ["Backends", "Taken", "hold"]
@@ -118,11 +119,11 @@ class Backends:
         Raises:
             StoreError: the database refused.
         """
-        if task_ids:
-            rows = schema.tasks
-            mine = update(rows).where(rows.c.id.in_(sorted(task_ids)), rows.c.claimed_by == self.me)
+        rows = schema.tasks
+        for some in in_parts(task_ids):
+            mine = update(rows).where(rows.c.id.in_(some), rows.c.claimed_by == self.me)
             freed = mine.values(claimed_by=None)
-            await self._do(lambda one: one.execute(freed))
+            await self._do(partial(Connection.execute, statement=freed))
 
     async def _fenced(self, work: Callable[[Connection, str], T]) -> T:
         me = self.me

@@ -17,6 +17,7 @@ from fog_compute.store import schema
 from fog_compute.store.blobs import gathered, missing
 from fog_compute.store.dialects import transact
 from fog_compute.store.failures import refusals
+from fog_compute.store.reader import in_parts
 from fog_compute.tasks.model import check_sha256
 from fog_compute.threads import in_thread
 from fog_compute.units import KIB
@@ -93,10 +94,9 @@ class RowBlobs:
         """See `BlobStore`."""
         for name in names:
             check_sha256("the blob's name", name)
-        columns = schema.blobs.c
-        query = select(columns.sha256, columns.size).where(columns.sha256.in_(sorted(names)))
-        rows = await self._visit(lambda one: one.execute(query).all())
-        found = {sha256: size for sha256, size in rows if sha256 is not None}
+        found: dict[str, int] = {}
+        for some in in_parts(names):
+            found |= await self._visit(partial(_sizes, some))
         for name in names:
             if name not in found:
                 raise missing(name)
@@ -183,6 +183,12 @@ def _rows(blob: str, data: bytes, number: int) -> Iterator[dict[str, object]]:
 
 def _add(rows: Sequence[Mapping[str, object]], connection: Connection) -> None:
     connection.execute(insert(schema.blob_pieces), rows)
+
+
+def _sizes(names: Sequence[str], connection: Connection) -> dict[str, int]:
+    columns = schema.blobs.c
+    query = select(columns.sha256, columns.size).where(columns.sha256.in_(names))
+    return {str(sha256): size for sha256, size in connection.execute(query)}
 
 
 def _drop(blobs: Sequence[str], connection: Connection) -> None:

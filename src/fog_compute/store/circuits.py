@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select, u
 from fog_compute.levels import PrivacyLevel
 from fog_compute.store import schema
 from fog_compute.store.damage import Damaged, Damages, RowDamaged
-from fog_compute.store.reader import Reader
+from fog_compute.store.reader import Reader, in_parts
 from fog_compute.store.rows import BROKEN, Types, check_types
 from fog_compute.store.writer import Writer
 from fog_compute.vpn.pools import PoolTotals
@@ -56,8 +56,9 @@ class Sessions(Reader):
 
     def _delete(self, connection: Connection, ids: Collection[str]) -> None:
         columns = schema.sessions.c
-        gone = delete(schema.sessions).where(columns.id.in_(sorted(ids)))
-        connection.execute(gone.where(columns.home == self._home))
+        for some in in_parts(ids):
+            gone = delete(schema.sessions).where(columns.id.in_(some))
+            connection.execute(gone.where(columns.home == self._home))
 
     def _row(self, record: SessionRecord) -> dict[str, object]:
         values = {part.name: getattr(record, part.name) for part in dataclasses.fields(record)}

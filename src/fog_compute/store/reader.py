@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from sqlalchemy import ColumnElement, CompoundSelect, Connection, Engine, RowMapping, Select
@@ -51,16 +51,21 @@ class Reader:
         Raises:
             StoreError: the database cannot be read now.
         """
-        wanted = sorted(values)
         rows: list[RowMapping] = []
-        for first in range(0, len(wanted), VALUES_AT_ONCE):
-            some = wanted[first : first + VALUES_AT_ONCE]
+        for some in in_parts(values):
             rows += await self.rows(query.where(column.in_(some)))
         return rows
 
     def _read(self, query: Query) -> Sequence[RowMapping]:
         with self._engine.connect() as connection:
             return fetch(connection, query)
+
+
+def in_parts(values: Iterable[str]) -> Iterator[list[str]]:
+    """Cut values, in their order, into as many as one statement takes."""
+    wanted = sorted(values)
+    for first in range(0, len(wanted), VALUES_AT_ONCE):
+        yield wanted[first : first + VALUES_AT_ONCE]
 
 
 def fetch(connection: Connection, query: Query) -> Sequence[RowMapping]:

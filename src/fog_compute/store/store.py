@@ -308,7 +308,7 @@ def _blobs_of(database: Database, engines: Engines, folder: Path | None, clock: 
 
 def _bring_up(database: Database, writing: Engine, clock: Clock) -> timedelta:
     """Migrate a database, and return by what it was dated anew."""
-    with writing.begin() as connection:
+    with writing.begin() as connection, database.unhurried(connection):
         take_turn(connection, Turn.SCHEMA)
         migrate(connection)
         return redate(connection, clock, partial(database.alone, connection))

@@ -58,7 +58,7 @@ from fog_compute.store.dialects import (
     transact,
 )
 from fog_compute.store.failures import refusal, refusals
-from fog_compute.store.reader import fetch
+from fog_compute.store.reader import fetch, in_parts
 from fog_compute.store.rows import (
     attempt_changes,
     attempt_of,
@@ -320,21 +320,21 @@ def _load(
     """
     task_ids, handles = names_of(changes)
     tasks, attempts = schema.tasks, schema.attempts
-    if handles:
-        found = Rows()
-        query = select(attempts).where(attempts.c.handle.in_(sorted(handles)))
+    found = Rows()
+    for some in in_parts(handles):
+        query = select(attempts).where(attempts.c.handle.in_(some))
         _read(found, found.attempts, "handle", attempt_of, fetch(connection, query))
-        task_ids |= {attempt.task_id for attempt in found.attempts.values()}
-    if task_ids:
-        locked = select(tasks).where(tasks.c.id.in_(sorted(task_ids))).order_by(tasks.c.id)
+    task_ids |= {attempt.task_id for attempt in found.attempts.values()}
+    for some in in_parts(task_ids):
+        locked = select(tasks).where(tasks.c.id.in_(some)).order_by(tasks.c.id)
         locked = locked.with_for_update(key_share=True)
         _read(rows, rows.tasks, "id", task_of, fetch(connection, locked))
     handles |= {task.attempt for task in rows.tasks.values() if task.attempt}
-    if handles:
-        query = select(attempts).where(attempts.c.handle.in_(sorted(handles)))
+    for some in in_parts(handles):
+        query = select(attempts).where(attempts.c.handle.in_(some))
         _read(rows, rows.attempts, "handle", attempt_of, fetch(connection, query))
-    if keys:
-        made = select(schema.task_keys).where(schema.task_keys.c.key.in_(keys))
+    for some in in_parts(keys):
+        made = select(schema.task_keys).where(schema.task_keys.c.key.in_(some))
         for row in connection.execute(made).mappings():
             rows.keys[row["key"]] = MadeUnder(row["task_id"], row["made"])
     return rows

@@ -113,6 +113,10 @@ class Database(Protocol):
         """Give back room that nothing uses, on a connection of the writer outside of any group."""
         ...
 
+    def unhurried(self, connection: Connection) -> contextlib.AbstractContextManager[None]:
+        """While a statement may take minutes in which nothing is heard, wait for it."""
+        ...
+
     def alone(self, connection: Connection) -> bool:
         """Whether nobody else has it open."""
         ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from pg8000.exceptions import InterfaceError
@@ -36,6 +37,17 @@ class _LetsGo:
 
 class PooledConnection(_LetsGo, OfEngines):  # type: ignore[misc]  # the driver has no types
     """A connection as SQLAlchemy uses it."""
+
+    @contextlib.contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Wait for the server's next words for as long as it takes."""
+        limit = self._usock.gettimeout()
+        self._usock.settimeout(None)
+        try:
+            yield
+        finally:
+            if self._usock is not None:
+                self._usock.settimeout(limit)
 
 
 class ListeningConnection(_LetsGo, Native):  # type: ignore[misc]

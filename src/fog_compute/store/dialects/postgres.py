@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, ExceptionContext
@@ -150,7 +150,14 @@ class PostgresDatabase:
     def vacuum(self, connection: Connection) -> None:
         """Let the server use room again, which its backends need not stop for."""
         alone = connection.execution_options(isolation_level="AUTOCOMMIT")
-        alone.exec_driver_sql("VACUUM (ANALYZE)")
+        with self.unhurried(alone):
+            alone.exec_driver_sql("VACUUM (ANALYZE)")
+
+    def unhurried(self, connection: Connection) -> contextlib.AbstractContextManager[None]:
+        """A server that died is then noticed when the kernel's probes are not answered."""
+        driver: Any = connection.connection.driver_connection
+        waiting: contextlib.AbstractContextManager[None] = driver.unhurried()
+        return waiting
 
     def alone(self, connection: Connection) -> bool:
         """Whether no other process of this program is there.

@@ -123,6 +123,11 @@ class SqliteDatabase:
         finally:
             driver.close()
 
+    def unhurried(self, connection: Connection) -> contextlib.AbstractContextManager[None]:
+        """It is waited for in any case."""
+        del connection
+        return contextlib.nullcontext()
+
     def alone(self, connection: Connection) -> bool:
         """Always: `take` kept the others away."""
         del connection

@@ -8,16 +8,18 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import select, text
+from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from fog_compute.errors import StoreAway, StoreError, StoreUnusable
 from fog_compute.store import Cancelled, Leased, Store, Written, schema
+from fog_compute.store.care import vacuum
 from fog_compute.store.dialects import postgres as dialect
 from fog_compute.store.failures import refusal
 from fog_compute.tasks import Task, TaskSpec, TaskState, new_handle
@@ -92,6 +94,31 @@ async def test_connections_that_the_server_ended_are_replaced(
         connection.execute(text(f"SELECT pg_terminate_backend(pid, 5000) {others}"))
     assert await store.tasks.get(task.id) == task
     await store.apply([Cancelled(task.id)])
+
+
+async def test_what_may_take_minutes_is_waited_for(
+    postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-STORE-54: a migration, and a vacuum, of which nothing is heard for long."""
+    limits: dict[str, float | None] = {}
+
+    def note(connection: Connection, _: object, statement: str, *__: object) -> None:
+        driver: Any = connection.connection.driver_connection
+        limits[statement.split()[0]] = driver._usock.gettimeout()
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        with postgres.database("template1") as url:
+            async with await Store.open(url) as store:
+                assert (limits["CREATE"], limits["ALTER"]) == (None, None)
+                limits.clear()
+                await store.touch()
+                assert limits["UPDATE"] == dialect.ANSWER_S
+            vacuum(url)
+            assert limits["VACUUM"] is None
+            assert limits["SELECT"] == dialect.ANSWER_S
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize("bad", ["\ud800", "nul\0"])

@@ -17,12 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, event, inspect, text
 
 from fog_compute.errors import InvalidTask, NotFound, StoreError, StoreUnusable
 from fog_compute.levels import PrivacyLevel
@@ -253,6 +254,34 @@ async def test_any_number_of_tasks_is_asked_for_at_once(
     found = await store.attempts.of_tasks(ids)
     assert [[a.number for a in found[task.id]] for task in tasks] == [[1]] * 7
     assert await store.tasks.of_ids([]) == []
+
+
+@pytest.mark.asyncio
+async def test_any_number_of_rows_is_changed_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-STORE-53."""
+    most = 0
+
+    def count(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        nonlocal most
+        if statement.startswith(("SELECT", "DELETE")):
+            most = max(most, len(parameters))
+
+    monkeypatch.setattr("fog_compute.store.reader.VALUES_AT_ONCE", 3)
+    blobs = [await store.blobs.put(b"%d" % number) for number in range(70)]
+    tasks = [await queued(store) for _ in range(70)]
+    handles = [new_handle() for _ in tasks]
+    event.listen(store._engines.writing, "before_cursor_execute", count)
+    event.listen(store._engines.visiting, "before_cursor_execute", count)
+
+    await store.apply([lease(task, handle) for task, handle in zip(tasks, handles, strict=True)])
+    await store.apply([Cancelled(task.id) for task in tasks])
+    assert len(await store.blobs.sizes(blobs)) == len(blobs)
+    await store.sessions.forget([f"{number}" for number in range(70)])
+
+    assert (await store.tasks.count_by_state())[TaskState.CANCELLED] == 70
+    assert 0 < most < 20
 
 
 @pytest.mark.asyncio
