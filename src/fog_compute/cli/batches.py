@@ -12,10 +12,11 @@ from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, OK, USAGE
 from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, note
 from fog_compute.cli.names import chosen
-from fog_compute.cli.progress import Bar, Counts
-from fog_compute.client.answers import Batch, Event, Events, Task
+from fog_compute.cli.progress import Bar
+from fog_compute.client.answers import Batch, Events, Made, Task
 from fog_compute.client.asking import WAIT_S
 from fog_compute.client.batches import chunks
+from fog_compute.client.maps import MapState
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
 from fog_compute.reading import read_file
@@ -34,16 +35,16 @@ class Plan(msgspec.Struct):
     """A map as the command keeps it.
 
     Attributes:
-        id: names it here; the backend does not know it.
+        id: names it, and the batch that all its tasks join.
         names: what each task's result is called, in order.
         tasks: the tasks as they are described to the backend, in the same order.
-        made: those that are queued, in the same order.
+        made: the ids of those that are queued, in the same order.
     """
 
     id: str
     names: list[str]
     tasks: list[dict[str, Any]]
-    made: list[Batch] = []
+    made: list[str] = []
 
 
 class Sink(Protocol):
@@ -104,95 +105,72 @@ class Run:
         self._sink: Final = sink
         self._bar: Final = bar
         self._max_failures: Final = max_failures
-        self._order: list[str] = []
-        self._states: Final[dict[str, TaskState]] = {}
-        self._over: Final[set[str]] = set()
-        self._failed: Final[set[str]] = set()
-        self._taken = 0
+        self._state: Final = MapState(len(plan.tasks), name=plan.id, batch=plan.id)
+        self._state.known(plan.made)
+        self._making: list[dict[str, Any]] = []
 
     def queue(self) -> None:
-        """Queue what is not yet, some at a time; asked again, nothing is queued twice."""
+        """Queue what is not yet, some at a time; asked again, nothing is queued twice.
+
+        Raises:
+            BackendError: the backend did not do what it was asked.
+        """
         plan = self._plan
-        made = sum(len(batch["tasks"]) for batch in plan.made)
-        for chunk in chunks(plan.tasks, made, TASKS_AT_ONCE):
-            batch = self._backend.post(
-                "/api/v1/tasks/batch",
-                Batch,
-                {"tasks": plan.tasks[chunk.start : chunk.stop]},
-                key=f"{plan.id}-{chunk.start}",
-            )
-            if len(batch["tasks"]) != len(chunk):
-                raise CommandError("the backend queued another number of tasks than it was given")
-            plan.made.append(batch)
-            if batch["warning"] and chunk.start == 0:
-                note(f"{one_line(in_flags(batch['warning']), LINE_LENGTH)}: tasks wait for one")
+        for chunk in chunks(plan.tasks, len(self._state.ids), TASKS_AT_ONCE):
+            self._making = plan.tasks[chunk.start : chunk.stop]
+            warning = self._make()
+            if warning and chunk.start == 0:
+                note(f"{one_line(in_flags(warning), LINE_LENGTH)}: tasks wait for one")
+        plan.made = list(self._state.ids)
         keep(self._backend.layout, plan)
-        self._order = [task for batch in plan.made for task in batch["tasks"]]
+
+    def _make(self) -> str:
+        body, key = self._state.request(self._making)
+        answer = self._backend.post("/api/v1/tasks/batch", Batch, body, key=key)
+        self._state.queued(answer, len(self._making))
+        self._making = []
+        return answer["warning"]
 
     def follow(self) -> int:
         """Hand on each result in its order; return the command's exit code."""
-        for batch in self._plan.made:
-            since = 0
-            while not self._over.issuperset(batch["tasks"]):
-                self._bar.show(self._counts())
-                answer = self._backend.get(
-                    "/api/v1/events", Events, since=since, batch=batch["batch"], wait=WAIT_S
-                )
-                for event in answer["events"]:
-                    self._note(event)
-                since = answer["next"]
-                self._hand_on()
-                if self._max_failures is not None and len(self._failed) > self._max_failures:
-                    note(f"more than {self._max_failures} failed: the others are cancelled")
-                    self.cancel()
-                    return FAILED
-        self._bar.show(self._counts())
-        return FAILED if self._failed else OK
+        state = self._state
+        while not state.over:
+            self._bar.show(state.progress)
+            answer = self._backend.get("/api/v1/events", Events, wait=WAIT_S, **state.query)
+            state.told(answer)
+            self._hand_on()
+            if self._max_failures is not None and self.failed > self._max_failures:
+                note(f"more than {self._max_failures} failed: the others are cancelled")
+                self.cancel()
+                return FAILED
+        self._bar.show(state.progress)
+        return FAILED if self.failed else OK
 
     def cancel(self) -> None:
-        """Cancel what is not over."""
-        for task_id in self._order:
-            if task_id not in self._over:
-                # One that has ended meanwhile cannot be cancelled.
-                with contextlib.suppress(FogError):
-                    self._backend.post(f"/api/v1/tasks/{task_id}/cancel", dict)
+        """Cancel what is not over, and what was being queued when that was interrupted."""
+        if self._making:
+            with contextlib.suppress(FogError):
+                self._make()
+        for task_id in self._state.open_ids():
+            # One that has ended meanwhile cannot be cancelled.
+            with contextlib.suppress(FogError):
+                self._backend.post(f"/api/v1/tasks/{task_id}/cancel", Made)
 
     @property
     def left(self) -> int:
         """How many are not over, as far as is known."""
-        return len(self._plan.tasks) - len(self._over)
+        progress = self._state.progress
+        return progress.total - progress.done
 
     @property
     def failed(self) -> int:
         """How many failed, as far as is known."""
-        return len(self._failed)
-
-    def _note(self, event: Event) -> None:
-        try:
-            state = TaskState(event["state"])
-        except ValueError:
-            return
-        self._states[event["task"]] = state
-        if state.final:
-            self._over.add(event["task"])
-            if state is not TaskState.ACCEPTED:
-                self._failed.add(event["task"])
+        return self._state.progress.failed
 
     def _hand_on(self) -> None:
-        while self._taken < len(self._order) and self._order[self._taken] in self._over:
-            task_id = self._order[self._taken]
+        while (found := self._state.next_over) is not None:
+            at, task_id = found
             task = self._backend.get(f"/api/v1/tasks/{task_id}", Task)
-            if not succeeded(task):
-                self._failed.add(task_id)
-            self._sink(self._plan.names[self._taken], task, self._backend)
-            self._taken += 1
-            self._bar.show(self._counts())
-
-    def _counts(self) -> Counts:
-        at_work = (TaskState.LEASED, TaskState.RUNNING, TaskState.REPORTED)
-        return Counts(
-            total=len(self._plan.tasks),
-            done=len(self._over),
-            running=sum(state in at_work for state in self._states.values()),
-            failed=len(self._failed),
-        )
+            self._state.taken(ok=succeeded(task))
+            self._sink(self._plan.names[at], task, self._backend)
+            self._bar.show(self._state.progress)

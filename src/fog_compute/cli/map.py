@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,10 +40,11 @@ from fog_compute.cli.progress import Bar
 from fog_compute.cli.run import environment
 from fog_compute.client.answers import Task
 from fog_compute.client.asking import NO_ANSWER
-from fog_compute.client.checking import ANY_SHA256, check_task, check_text
 from fog_compute.client.folders import NotWritten, OutputFolder
-from fog_compute.client.inputs import read_blob
+from fog_compute.client.inputs import read_blob, source_of
+from fog_compute.client.maps import As, Giving, names_of
 from fog_compute.client.scripts import check_script, kind_of, own_name
+from fog_compute.client.sources import Source
 from fog_compute.clock import SystemClock
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
@@ -53,8 +52,6 @@ from fog_compute.tasks import TaskKind, new_task_id
 from fog_compute.text import as_named, counted, escape_json, one_line
 
 __all__ = ["map_inputs"]
-
-HOLE = "{}"
 
 
 def map_inputs(
@@ -153,8 +150,8 @@ def map_inputs(
                 "wait_for_worker": wait_for_worker,
                 "strategy": None if strategy is None else strategy.value,
             }
-            as_file = as_ == "file" or (as_ is None and any(HOLE in text for text in arg))
-            plan = _planned(backend, module, inputs, arg, task, as_file=as_file)
+            how = Giving.chosen(None if as_ is None else As(as_), arg)
+            plan = _planned(backend, module, inputs, arg, task, how)
         with Bar(quiet=json) as bar:
             run = Run(backend, plan, sink, bar, max_failures)
             return _cancelled(run) if cancel else _carried_out(run, plan, cancel_on_interrupt)
@@ -200,56 +197,39 @@ def _planned(
     inputs: Sequence[str],
     args: Sequence[str],
     task: dict[str, Any],
-    *,
-    as_file: bool,
+    how: As,
 ) -> Plan:
     """Upload a module and inputs, the same bytes once, and write down what is to be queued."""
     data = read_blob(module, "module")
+    code = Source.of(f"module file {as_named(module)}", data)
     kind = kind_of(module, data, None)
     own: dict[str, str] = {}  # a script stands beside each input under its own name
     if kind is TaskKind.PYTHON:
         for hint in check_script(module, data, ()):
             note(hint)
         if (name := own_name(module)) is not None:
-            own[name] = hashlib.sha256(data).hexdigest()
-    names = _names(inputs)
+            own[name] = code.sha256()
     task = {**task, "kind": kind.value}
-    for path in inputs:
-        check_task({**task, **_given(args, path, ANY_SHA256, own, as_file=as_file)}, data)
+    giving, files = Giving(how, tuple(args), own), [Path(path).name for path in inputs]
+    names = names_of(files)
+    giving.check(task, files, data)
+    sources = [source_of(path, "input") for path in inputs]
     sent: dict[str, str] = {}
-    task["module"] = _upload(backend, data, sent)
-    tasks = []
-    for path in inputs:
-        blob = _upload(backend, read_blob(path, "input"), sent)
-        tasks.append({**task, **_given(args, path, blob, own, as_file=as_file)})
+    task["module"] = _upload(backend, code, sent)
+    tasks = [
+        {**task, **giving.to(file, _upload(backend, source, sent))}
+        for file, source in zip(files, sources, strict=True)
+    ]
     plan = Plan(new_task_id(SystemClock().now()), names, tasks)
     keep(backend.layout, plan)
     return plan
 
 
-def _given(
-    args: Sequence[str], path: str, blob: str, own: Mapping[str, str], *, as_file: bool
-) -> dict[str, Any]:
-    """What differs between the tasks of a map, beside the files ``own`` that they share."""
-    name = Path(path).name
-    argv = [text.replace(HOLE, name) for text in args]
-    if as_file:
-        return {"argv": argv, "inputs": {**own, name: blob}}
-    return {"argv": argv, "inputs": {**own}, "stdin": blob}
-
-
-def _upload(backend: Backend, data: bytes, sent: dict[str, str]) -> str:
-    sha256 = hashlib.sha256(data).hexdigest()
+def _upload(backend: Backend, source: Source, sent: dict[str, str]) -> str:
+    sha256 = source.sha256()
     if sha256 not in sent:
-        sent[sha256] = backend.upload(data)
+        sent[sha256] = backend.upload(source)
     return sent[sha256]
-
-
-def _names(inputs: Sequence[str]) -> list[str]:
-    """What each result is called: as its input, with a number where two are called alike."""
-    own = [check_text(Path(path).name) for path in inputs]
-    count = Counter(own)
-    return [name if count[name] == 1 else f"{at:04}-{name}" for at, name in enumerate(own, 1)]
 
 
 # Where results go

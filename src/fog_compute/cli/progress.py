@@ -5,45 +5,30 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from fog_compute.cli.common import note
+from fog_compute.client.maps import Progress
 from fog_compute.units import format_duration
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as Drawn
+    from rich.progress import TaskID
 
-__all__ = ["Bar", "Counts"]
+__all__ = ["Bar"]
 
 LINE_EVERY_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Where the tasks of a batch stand.
-
-    Attributes:
-        total: all of them.
-        done: at their end, however.
-        running: with a worker.
-        failed: at a bad end.
-    """
-
-    total: int
-    done: int = 0
-    running: int = 0
-    failed: int = 0
-
-    def line(self, done_here: int, seconds: float) -> str:
-        """For people: counts, rate and time left, where ``done_here`` were done in ``seconds``."""
-        text = f"{self.done} of {self.total} done, {self.running} running, {self.failed} failed"
-        if not done_here or seconds <= 0:
-            return text
-        rate = done_here / seconds
-        left = format_duration((self.total - self.done) / rate)
-        return f"{text}, {rate:.1f}/s" + (f", {left} left" if self.done < self.total else "")
+def _line(counts: Progress, done_here: int, seconds: float) -> str:
+    """For people: counts, rate and time left, where ``done_here`` were done in ``seconds``."""
+    text = f"{counts.done} of {counts.total} done, {counts.running} running, {counts.failed} failed"
+    if not done_here or seconds <= 0:
+        return text
+    rate = done_here / seconds
+    left = format_duration((counts.total - counts.done) / rate)
+    return f"{text}, {rate:.1f}/s" + (f", {left} left" if counts.done < counts.total else "")
 
 
 class Bar:
@@ -56,17 +41,18 @@ class Bar:
         self._began = clock()
         self._first: int | None = None
         self._said_at = self._began
-        self._said: Counts | None = None
-        self._progress: Progress | None = None
+        self._said: Progress | None = None
+        self._progress: Drawn | None = None
         self._row: TaskID | None = None
 
     def __enter__(self) -> Self:
         """Begin to show."""
         if sys.stderr.isatty():
             from rich.console import Console  # slow; not needed in scripts
-            from rich.progress import BarColumn, Progress, TextColumn
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Drawn
 
-            self._progress = Progress(
+            self._progress = Drawn(
                 BarColumn(),
                 TextColumn("{task.description}", markup=False),
                 console=Console(stderr=True),
@@ -85,12 +71,12 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def show(self, counts: Counts) -> None:
+    def show(self, counts: Progress) -> None:
         """Show these; elsewhere than on a terminal not more often than every 5 s, and the end."""
         now = self._clock()
         if self._first is None:
             self._first = counts.done  # by an earlier command
-        text = counts.line(counts.done - self._first, now - self._began)
+        text = _line(counts, counts.done - self._first, now - self._began)
         if self._progress is not None and self._row is not None:
             self._progress.update(
                 self._row, description=text, completed=counts.done, total=counts.total

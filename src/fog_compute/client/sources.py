@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -43,6 +44,13 @@ class Source:
             raise Unreadable(f"{self.name} cannot be read: {error.strerror}") from None
         if left:
             raise Unreadable(f"{self.name} became shorter while it was sent: send it again")
+
+    def sha256(self) -> str:
+        """Read them for what names their blob; raises as `pieces` does."""
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(piece)
+        return digest.hexdigest()
 
     @classmethod
     def of(cls, name: str, data: bytes) -> Source:

@@ -11,8 +11,8 @@ from fog_compute.client.checking import check_task
 from fog_compute.client.inputs import Inputs, read_blob, source_of
 from fog_compute.client.scripts import check_script, kind_of, own_name
 from fog_compute.client.sources import Source
-from fog_compute.errors import ConfigError, InvalidTask, Unreadable
-from fog_compute.faces import Face, in_words_of
+from fog_compute.errors import ConfigError, InvalidTask
+from fog_compute.face.words import in_python
 from fog_compute.layout import MAX_BLOB_BYTES
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
@@ -116,10 +116,8 @@ def describe(module: PathOrBytes, options: TaskOptions) -> Description:
         raise TypeError(
             f"unknown argument {unknown[0]!r}: there are {', '.join(sorted(_TASK_OPTIONS))}"
         )
-    try:
+    with in_python():
         return _describe(module, options)
-    except (InvalidTask, Unreadable) as error:
-        raise type(error)(in_words_of(Face.PYTHON, str(error))) from None
 
 
 def _describe(module: PathOrBytes, options: TaskOptions) -> Description:

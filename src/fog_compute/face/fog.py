@@ -30,6 +30,7 @@ from fog_compute.face.failures import FogWarning, StillRunning
 from fog_compute.face.maps import CANCEL_S, Map
 from fog_compute.face.records import FogStatus, OutputFile, Progress, TaskStatus, Worker
 from fog_compute.face.results import Result, fetch_result
+from fog_compute.face.words import in_python
 from fog_compute.faces import Face, in_words_of
 from fog_compute.layout import HomeLayout, usable_home
 from fog_compute.tasks.ids import is_whole
@@ -165,7 +166,7 @@ class Fog:
         for hint in described.hints:
             warnings.warn(hint, FogWarning, stacklevel=2)
         sent = await self._send(described)
-        with _in_python():
+        with in_python():
             made = await self._backend.post(
                 "/api/v1/tasks", New, {**sent, **described.body}, key=key
             )
@@ -236,7 +237,7 @@ class Fog:
         query: dict[str, str | float] = {"limit": limit}
         if state is not None:
             query["state"] = state
-        with _in_python():
+        with in_python():
             page = await self._backend.get("/api/v1/tasks", TaskPage, **query)
         return tuple(row["id"] for row in page["tasks"])
 
@@ -395,14 +396,3 @@ async def _cancel_made(making: asyncio.Future[Task]) -> None:
     with contextlib.suppress(FogError, OSError, TimeoutError):
         async with asyncio.timeout(CANCEL_S):
             await (await making).cancel()
-
-
-@contextlib.contextmanager
-def _in_python() -> Generator[None]:
-    """Say what the backend refuses in the words of a call."""
-    try:
-        yield
-    except FogError as error:
-        if error.args and isinstance(error.args[0], str):
-            error.args = (in_words_of(Face.PYTHON, error.args[0]), *error.args[1:])
-        raise

@@ -1,7 +1,8 @@
 """One module over many inputs: queued in blocks, followed together, given in their order.
 
 A block is queued under a name that follows from the map's key, so that the same call makes nothing
-twice; all blocks are one batch, whose events tell of all of them.
+twice; all blocks are one batch, whose events tell of all of them. What is queued and where it
+stands is decided in `fog_compute.client.maps`.
 """
 
 from __future__ import annotations
@@ -23,19 +24,18 @@ from fog_compute.client.batches import chunks
 from fog_compute.client.checking import check_text
 from fog_compute.client.inputs import source_of
 from fog_compute.client.loops import AsyncBackend
+from fog_compute.client.maps import As, Giving, MapState, Progress, names_of
 from fog_compute.client.sources import Source
 from fog_compute.errors import BackendError, FogError, InvalidTask
 from fog_compute.face.describing import Description, MapOptions, PathOrBytes, TaskOptions, describe
 from fog_compute.face.failures import FogWarning
-from fog_compute.face.records import Progress
 from fog_compute.face.results import Result, fetch_result
+from fog_compute.face.words import in_python
 from fog_compute.faces import Face, in_words_of
-from fog_compute.tasks import TaskState
 from fog_compute.threads import in_thread
 
 __all__ = ["CANCEL_S", "Map"]
 
-HOLE: Final = "{}"
 BLOCK: Final = 100
 """Tasks that one request queues at most."""
 
@@ -48,14 +48,19 @@ CANCEL_S: Final = 10.0
 
 BATCH_ID_LENGTH: Final = 26
 
-_AT_WORK: Final = frozenset((TaskState.LEASED, TaskState.RUNNING, TaskState.REPORTED))
-
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One input: what it is called, and its content unless it is only an argument."""
+    """One input.
+
+    Attributes:
+        name: what its result is called.
+        own: what its task calls it.
+        content: what the task is given, unless that is only an argument.
+    """
 
     name: str
+    own: str
     content: PathOrBytes | None
 
 
@@ -80,30 +85,31 @@ class Map:
             TypeError: an argument is of a wrong type.
             InvalidTask: one is out of its bounds.
         """
-        if as_ not in (None, "stdin", "file", "argument"):
+        if as_ is not None and as_ not in tuple(As):
             raise InvalidTask(f"`as_` is {as_!r}: give stdin, file or argument")
         if concurrency is not None and concurrency < 1:
             raise InvalidTask(f"`concurrency` is {concurrency}: give 1 or more, or None")
         if misplaced := {"stdin", "inputs", "seed"} & set(options):
             raise TypeError(f"map() takes no argument {min(misplaced)!r}")
-        holed = any(isinstance(one, str) and HOLE in one for one in options.get("args", ()))
-        self._as: Final = as_ or ("file" if holed else "stdin")
+        asked = None if as_ is None else As(as_)
+        self._how: Final = Giving.chosen(asked, options.get("args", ()))
         self._backend: Final = backend
         self._module: Final = module
         self._options: Final = options
-        self._items: Final = _items(inputs, self._as)
-        self._most: Final = concurrency or len(self._items) or 1
-        self._block: Final = min(BLOCK, max(1, self._most // 4) if concurrency else BLOCK)
+        self._items: Final = _items(inputs, self._how)
+        self._block: Final = min(BLOCK, max(1, concurrency // 4)) if concurrency else BLOCK
         self._kept: Final = key is not None
         name = secrets.token_hex(16) if key is None else check_text(key)
         digest = hashlib.sha256(b"fog-compute map\0" + name.encode()).hexdigest()
-        self._name: Final = digest[:40]
-        self._batch: Final = digest[-BATCH_ID_LENGTH:]
+        self._state: Final = MapState(
+            len(self._items),
+            name=digest[:40],
+            batch=digest[-BATCH_ID_LENGTH:],
+            most=concurrency,
+        )
         self._progress: Final = progress
-        self._order: Final[list[str]] = []
-        self._states: Final[dict[str, TaskState]] = {}
-        self._done = 0
-        self._bad: Final[set[str]] = set()
+        self._sent: Final[dict[str, asyncio.Future[str]]] = {}
+        self._sending: Final = asyncio.Semaphore(UPLOADS)
         self._making: asyncio.Future[Batch] | None = None
         self._error: BaseException | None = None
         self._news: Final = asyncio.Event()
@@ -118,12 +124,10 @@ class Map:
         ]
         finished = False
         try:
-            for at, item in enumerate(self._items):
-                task_id = await self._over(at)
-                task = await self._backend.get(f"/api/v1/tasks/{task_id}", Task)
-                result = await fetch_result(self._backend, task, item.name)
-                if not result.ok and task_id not in self._bad:
-                    self._bad.add(task_id)
+            while not self._state.all_taken:
+                result = await self._next()
+                self._state.taken(ok=result.ok)
+                if not result.ok:
                     self._tell()
                 if check:
                     result.check()
@@ -145,97 +149,79 @@ class Map:
         except Exception as error:  # noqa: BLE001  # raised where the next result is taken
             self._error = error
             self._news.set()
-
-    async def _over(self, at: int) -> str:
-        """Wait until the task of an input is over; return its id."""
-        while True:
-            if at < len(self._order) and self._is_over(self._order[at]):
-                return self._order[at]
-            if self._error is not None:
-                raise self._error
             self._news.clear()
-            await self._news.wait()
 
-    def _is_over(self, task_id: str) -> bool:
-        state = self._states.get(task_id)
-        return state is not None and state.final
+    async def _next(self) -> Result:
+        """Wait until the task of the next input is over; return what it brought."""
+        while (found := self._state.next_over) is None:
+            await self._hear()
+        at, task_id = found
+        task = await self._backend.get(f"/api/v1/tasks/{task_id}", Task)
+        return await fetch_result(self._backend, task, self._items[at].name)
+
+    async def _hear(self) -> None:
+        """Wait for news of any task; who looks between two waits misses none."""
+        if self._error is not None:
+            raise self._error
+        await self._news.wait()
 
     # Queueing
 
     async def _queue(self) -> None:
-        described = await in_thread(self._describe)
-        for hint in described.hints:
+        found = await in_thread(self._describe)
+        for hint in found.hints:
             warnings.warn(hint, FogWarning, stacklevel=2)
-        module = await self._backend.upload(described.module)
-        sending = asyncio.Semaphore(UPLOADS)
+        own = dict.fromkeys(found.inputs, await in_thread(found.module.sha256))
+        giving = Giving(self._how, tuple(found.body["argv"]), own)
+        await in_thread(self._check, giving, found)
+        shared = {**found.body, "module": await self._upload(found.module)}
         for start in range(0, len(self._items), self._block):
             block = self._items[start : start + self._block]
-            while len(self._order) - self._done > self._most - len(block):
-                await self._room()
-            blobs = await asyncio.gather(*(self._upload(item, sending) for item in block))
+            while not self._state.has_room(len(block)):
+                await self._hear()
+            blobs = await asyncio.gather(*map(self._send, block))
             tasks = [
-                self._task(described, module, item, blob)
+                {**shared, **giving.to(item.own, blob)}
                 for item, blob in zip(block, blobs, strict=True)
             ]
             for chunk in chunks(tasks, 0, self._block):
-                await self._submit(tasks[chunk.start : chunk.stop], start + chunk.start)
-
-    async def _room(self) -> None:
-        """Wait for an end of a task."""
-        before = self._done
-        while self._done == before:
-            self._more = asyncio.get_running_loop().create_future()
-            await self._more
-
-    _more: asyncio.Future[None] | None = None
+                await self._submit(tasks[chunk.start : chunk.stop])
 
     def _describe(self) -> Description:
-        """Look at the module, with the longest name that an input has."""
-        longest = max((item.name for item in self._items), key=len, default="x")
-        options = cast("TaskOptions", {**self._options, "args": self._args(longest)})
-        if self._as == "file":
-            options["inputs"] = {longest: b""}
-        return describe(self._module, options)
+        """Look at what all tasks share; of inputs that is a script, which stands beside each."""
+        return describe(self._module, cast("TaskOptions", self._options))
 
-    async def _upload(self, item: _Item, sending: asyncio.Semaphore) -> str:
+    def _check(self, giving: Giving, found: Description) -> None:
+        module = b"".join(found.module.pieces())
+        with in_python():
+            giving.check(found.body, (item.own for item in self._items), module)
+
+    async def _send(self, item: _Item) -> str:
         if item.content is None:
             return ""
         if isinstance(item.content, bytes):
-            source = Source.of(item.name, item.content)
-        else:
-            source = await in_thread(source_of, os.fspath(item.content), "input")
-        async with sending:
+            return await self._upload(Source.of(item.name, item.content))
+        path = os.fspath(item.content)
+        return await self._upload(await in_thread(source_of, path, "input"))
+
+    async def _upload(self, source: Source) -> str:
+        """Send what was not sent yet; who needs the same bytes waits for them."""
+        sha256 = await in_thread(source.sha256)
+        if sha256 not in self._sent:
+            self._sent[sha256] = asyncio.ensure_future(self._in_turn(source))
+        return await self._sent[sha256]
+
+    async def _in_turn(self, source: Source) -> str:
+        async with self._sending:
             return await self._backend.upload(source)
 
-    def _task(
-        self, described: Description, module: str, item: _Item, blob: str
-    ) -> dict[str, object]:
-        own = {
-            name: module for name, one in described.inputs.items() if one is described.module
-        }  # a script stands beside each input under its own name
-        task = {**described.body, "module": module, "inputs": own}
-        task["argv"] = [str(one) for one in self._args(item.name)]
-        if self._as == "file":
-            task["inputs"] = {**own, item.name: blob}
-        elif self._as == "stdin":
-            task["stdin"] = blob
-        return task
-
-    def _args(self, name: str) -> list[Any]:
-        return [
-            one.replace(HOLE, name) if isinstance(one, str) else one
-            for one in self._options.get("args", ())
-        ]
-
-    async def _submit(self, tasks: list[dict[str, object]], start: int) -> None:
-        body = {"tasks": tasks, "batch": self._batch}
-        key = f"{self._name}-{start}"
+    async def _submit(self, tasks: list[dict[str, Any]]) -> None:
+        first = not self._state.ids
         # Left in the middle, what it makes is to be cancelled too, and must be known for that.
-        self._making = asyncio.ensure_future(
-            self._backend.post("/api/v1/tasks/batch", Batch, body, key=key)
-        )
+        self._making = asyncio.ensure_future(self._make(tasks))
         try:
-            made = await asyncio.shield(self._making)
+            with in_python():
+                made = await asyncio.shield(self._making)
         except BackendError as error:
             if error.problem != CONFLICT:
                 raise
@@ -243,53 +229,35 @@ class Map:
                 "`key` is that of another map: give the same module, inputs, arguments and"
                 " concurrency with it, or another key"
             ) from None
-        except FogError as error:
-            error.args = (in_words_of(Face.PYTHON, str(error)),)
-            raise
-        if made["warning"] and not start:
-            warnings.warn(in_words_of(Face.PYTHON, made["warning"]), FogWarning, stacklevel=2)
         self._making = None
-        self._order.extend(made["tasks"])
-        # One that was made by an earlier call may be over for long.
-        self._done = sum(self._is_over(task_id) for task_id in self._order)
+        if made["warning"] and first:
+            warnings.warn(in_words_of(Face.PYTHON, made["warning"]), FogWarning, stacklevel=2)
         self._tell()
+
+    async def _make(self, tasks: list[dict[str, Any]]) -> Batch:
+        body, key = self._state.request(tasks)
+        made = await self._backend.post("/api/v1/tasks/batch", Batch, body, key=key)
+        self._state.queued(made, len(tasks))
+        return made
 
     # Following
 
     async def _follow(self) -> None:
-        since = 0
-        while self._done < len(self._items):
+        while not self._state.ids:
+            await self._hear()
+        while not self._state.over:
             answer = await self._backend.get(
-                "/api/v1/events", Events, since=since, batch=self._batch, wait=WAIT_S
+                "/api/v1/events", Events, wait=WAIT_S, **self._state.query
             )
-            since = answer["next"]
-            for event in answer["events"]:
-                with contextlib.suppress(ValueError):  # a state of a newer backend
-                    self._states[event["task"]] = TaskState(event["state"])
-            self._done = sum(self._is_over(task_id) for task_id in self._order)
+            self._state.told(answer)
             self._tell()
 
     def _tell(self) -> None:
         """Wake whoever waits, and tell the caller how far it is."""
         self._news.set()
-        if self._more is not None and not self._more.done():
-            self._more.set_result(None)
-        if self._progress is None:
-            return
-        states = [self._states.get(task_id) for task_id in self._order]
-        failed = {TaskState.FAILED, TaskState.CANCELLED}
-        self._progress(
-            Progress(
-                total=len(self._items),
-                queued=len(self._order),
-                running=sum(state in _AT_WORK for state in states),
-                done=self._done,
-                failed=sum(
-                    state in failed or task_id in self._bad
-                    for task_id, state in zip(self._order, states, strict=True)
-                ),
-            )
-        )
+        self._news.clear()
+        if self._progress is not None:
+            self._progress(self._state.progress)
 
     async def _cancel(self) -> None:
         """Cancel what is not over, within a bound; what cannot be cancelled goes on."""
@@ -304,33 +272,29 @@ class Map:
             async with asyncio.timeout(CANCEL_S):
                 if self._making is not None:
                     with contextlib.suppress(FogError, OSError):
-                        self._order.extend((await self._making)["tasks"])
-                open_ones = [one for one in self._order if not self._is_over(one)]
-                await asyncio.gather(*(cancel(one) for one in open_ones))
+                        await self._making
+                await asyncio.gather(*map(cancel, list(self._state.open_ids())))
 
 
-def _items(
-    inputs: Iterable[PathOrBytes | int] | Mapping[str, PathOrBytes], as_: str
-) -> list[_Item]:
-    """Name each input: as its file, by its number, or as it was named; no two alike."""
+def _items(inputs: Iterable[PathOrBytes | int] | Mapping[str, PathOrBytes], how: As) -> list[_Item]:
+    """Name each input: as it was named, as its file, or by its number."""
     if isinstance(inputs, (str, bytes, os.PathLike)):
         raise TypeError("inputs is one thing: give a list of them, or a mapping of names to them")
     if isinstance(inputs, Mapping):
-        return [_Item(name, content) for name, content in inputs.items()]
+        return [_Item(name, name, content) for name, content in inputs.items()]
     given = list(inputs)
-    if as_ == "argument":
+    if how is As.ARGUMENT:
         if any(isinstance(one, bytes) for one in given):
             raise TypeError("inputs holds bytes: as arguments they are text, numbers or paths")
-        return [_Item(str(one), None) for one in given]
-    if any(isinstance(one, int) for one in given):
-        raise TypeError('inputs holds a number: give as_="argument", or bytes or paths')
-    digits = len(str(max(len(given) - 1, 0)))
-    own = [
-        f"{at:0{digits}}" if isinstance(one, bytes) else Path(cast("str", one)).name
-        for at, one in enumerate(given)
-    ]
-    alike = {name for name in own if own.count(name) > 1} if len(set(own)) < len(own) else set()
-    return [
-        _Item(f"{at:0{digits}}-{name}" if name in alike else name, cast("PathOrBytes", one))
-        for at, (name, one) in enumerate(zip(own, given, strict=True))
-    ]
+        return [_Item(str(one), str(one), None) for one in given]
+    items = []
+    own = [_own(one) for one in given]
+    for one, name, mine in zip(given, names_of(own), own, strict=True):
+        if isinstance(one, int):
+            raise TypeError('inputs holds a number: give as_="argument", or bytes or paths')
+        items.append(_Item(name, mine or name, one))
+    return items
+
+
+def _own(one: PathOrBytes | int) -> str:
+    return "" if isinstance(one, (bytes, int)) else Path(one).name

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fog_compute.client import answers
+from fog_compute.client.maps import Progress
 from fog_compute.faces import Face, in_words_of
 
 __all__ = ["Attempt", "FogStatus", "OutputFile", "Progress", "TaskStatus", "Worker"]
@@ -179,22 +180,3 @@ class FogStatus:
             workers=Worker.of_all(status["workers"]),
             tasks=dict(status["tasks"]),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a map is.
-
-    Attributes:
-        total: its tasks.
-        queued: those that the backend has been given.
-        running: those that a worker has now.
-        done: those that are over, however they ended.
-        failed: of these, those that failed or were cancelled, as far as is known.
-    """
-
-    total: int
-    queued: int
-    running: int
-    done: int
-    failed: int

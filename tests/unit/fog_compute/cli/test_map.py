@@ -17,8 +17,10 @@ import pytest
 
 from fog_compute.cli import batches
 from fog_compute.cli.main import run
-from fog_compute.cli.progress import Bar, Counts
+from fog_compute.cli.progress import Bar
+from fog_compute.client.answers import Batch
 from fog_compute.client.lock import HomeLock
+from fog_compute.client.maps import MapState, Progress
 from fog_compute.errors import PROBLEM, StoreAway
 from fog_compute.layout import HomeLayout
 from tests.unit.fog_compute.cli.backends import RESULT, TASK, announced
@@ -46,6 +48,7 @@ class Fog:
         self.uploads: list[bytes] = []
         self.tasks: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, list[str]] = {}
+        self.batches: dict[str, list[str]] = {}
         self.events: list[dict[str, Any]] = []
         self.cancelled: list[str] = []
 
@@ -59,9 +62,10 @@ class Fog:
                 name = f"t{len(self.tasks):03}"
                 self.tasks[name] = task
                 self.keys[key].append(name)
+                self.batches.setdefault(body["batch"], []).append(name)
             for name in reversed(self.keys[key]):
                 self.end(name)
-        return {"batch": self.keys[key][0], "tasks": self.keys[key], "warning": self.warning}
+        return {"batch": body["batch"], "tasks": self.keys[key], "warning": self.warning}
 
     def end(self, name: str) -> None:
         task = self.tasks[name]
@@ -74,7 +78,7 @@ class Fog:
         match parts:
             case ["events"]:
                 since = int(query["since"])
-                wanted = next(ids for ids in self.keys.values() if ids[0] == query["batch"])
+                wanted = self.batches[query["batch"]]
                 some = [one for one in self.events[since:] if one["task"] in wanted][:7]
                 answer = {"events": some, "next": some[-1]["seq"] if some else since}
                 return json.dumps(answer).encode()
@@ -124,7 +128,7 @@ def serving(home: Path, fog: Fog) -> Iterator[None]:
                     self.give(fog.queue(self.headers["idempotency-key"], json.loads(body)))
                 case ["tasks", name, "cancel"]:
                     fog.cancelled.append(name)
-                    self.give({"id": name})
+                    self.give({"id": name, "state": "cancelled"})
 
         def give(self, value: object) -> None:
             self.give_bytes(json.dumps(value).encode())
@@ -244,10 +248,10 @@ def test_a_folder_takes_the_results_and_alike_names_are_told_apart(
     results = tmp_path / "results"
     found = {str(at.relative_to(results)): at for at in results.rglob("*") if at.is_file()}
     assert {name: path.read_text() for name, path in found.items()} == {
-        "0001-x.out": "A",
+        "0-x.out": "A",
         "y.out": "Y",
         "y.files/d/plot.txt": "o o",
-        "0003-x.out": "B",
+        "2-x.out": "B",
     }
     assert run(command) == 0
     assert "not written: y.out: there is one already: --force" in capsys.readouterr().err
@@ -324,6 +328,27 @@ def interrupted(_: batches.Run) -> None:
     raise KeyboardInterrupt
 
 
+def test_what_was_being_queued_when_it_was_interrupted_is_cancelled_too(
+    fog: Fog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-147."""
+    monkeypatch.setattr(batches, "TASKS_AT_ONCE", 4)
+    fog.outcome = lambda *_: None
+    real, calls = MapState.queued, 0
+
+    def queued(self: MapState, answer: Batch, count: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        real(self, answer, count)
+
+    monkeypatch.setattr(MapState, "queued", queued)
+    assert run(["map", "m.wasm", *inputs(tmp_path, 11), "--cancel-on-interrupt"]) == 130
+    assert len(fog.tasks) == 8
+    assert sorted(fog.cancelled) == sorted(fog.tasks)
+
+
 def test_a_map_that_broke_while_it_was_queued_is_queued_once(
     fog: Fog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -338,7 +363,7 @@ def test_a_map_that_broke_while_it_was_queued_is_queued_once(
 
     monkeypatch.setattr(Fog, "queue", breaking)
     assert run(["map", "m.wasm", *inputs(tmp_path, 11)]) == 1
-    assert "another number of tasks" in capsys.readouterr().err
+    assert "other tasks than it was given" in capsys.readouterr().err
     (kept,) = (tmp_path / "home" / "maps").iterdir()
 
     assert run(["map", "--resume", kept.stem]) == 0
@@ -400,9 +425,9 @@ def test_counts_are_said_now_and_then_and_at_the_end(capsys: pytest.CaptureFixtu
     with Bar(quiet=False, clock=lambda: seconds) as bar:
         for done in range(101):
             seconds = done * 0.2
-            bar.show(Counts(100, done=done, running=min(3, 100 - done), failed=done // 50))
+            bar.show(Progress(100, 100, running=min(3, 100 - done), done=done, failed=done // 50))
         seconds += 1
-        bar.show(Counts(100, done=100, failed=2))
+        bar.show(Progress(100, 100, running=0, done=100, failed=2))
 
     lines = capsys.readouterr().err.splitlines()
     assert 3 <= len(lines) <= 5

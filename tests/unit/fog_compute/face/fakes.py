@@ -87,6 +87,7 @@ class FakeFog:
         bodies: bytes of every request that made a batch.
         refuses: answers to the next questions, in place of the true ones.
         held: until it is set, a batch is made and its answer is on the way.
+        lost: how many tasks of a batch, from its begin, are left out of its answer.
     """
 
     def __init__(self, home: Path) -> None:
@@ -96,6 +97,7 @@ class FakeFog:
         self.asked: list[str] = []
         self.bodies: list[int] = []
         self.held: asyncio.Event | None = None
+        self.lost = 0
         self.blobs: dict[str, bytes] = {}
         self.tasks: dict[str, Made] = {}
         self.keys: dict[str, tuple[Any, list[Made]]] = {}
@@ -178,7 +180,7 @@ class FakeFog:
                 if not self.waits:
                     self.finish(task)
         if batch:
-            ids = [task.id for task in made]
+            ids = [task.id for task in made[self.lost :]]
             return httpx2.Response(201, json={"batch": batch, "tasks": ids, "warning": ""})
         return httpx2.Response(201, json={**made[0].answer(), "warning": ""})
 

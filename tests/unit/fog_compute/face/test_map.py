@@ -227,6 +227,34 @@ async def test_a_file_that_is_missing_ends_a_map(fog: Fog, fake: FakeFog, tmp_pa
 
 
 @pytest.mark.asyncio
+async def test_equal_bytes_are_sent_once(fog: Fog, fake: FakeFog, tmp_path: Path) -> None:
+    """INV-TASK-147."""
+    echo(fake)
+    (tmp_path / "a").write_bytes(b"one")
+    inputs: list[bytes | Path] = [b"one", tmp_path / "a", b"two", SCRIPT, b"one"]
+    texts = [one.stdout async for one in fog.map(SCRIPT, inputs)]
+    assert texts == [b"one", b"one", b"two", SCRIPT, b"one"]
+    assert fake.asked.count("POST /api/v1/blobs") == 3
+
+
+@pytest.mark.asyncio
+async def test_each_task_is_looked_at_before_anything_is_sent(fog: Fog, fake: FakeFog) -> None:
+    """INV-TASK-147: also one whose name is short, and wrong."""
+    with pytest.raises(fog_compute.InvalidTask, match=r"'a/\.\./b' is not allowed"):
+        async for _ in fog.map(SCRIPT, {"a long and good name": b"", "a/../b": b""}, as_="file"):
+            pass
+    assert fake.asked == []
+
+
+@pytest.mark.asyncio
+async def test_other_tasks_than_were_asked_for_give_no_results(fog: Fog, fake: FakeFog) -> None:
+    """INV-TASK-147: they would be those of other inputs."""
+    fake.lost = 1
+    with pytest.raises(fog_compute.BackendError, match="other tasks than it was given"):
+        await anext(fog.map(SCRIPT, [b"0", b"1", b"2"]))
+
+
+@pytest.mark.asyncio
 async def test_no_inputs_are_no_results(fog: Fog) -> None:
     assert [one async for one in fog.map(SCRIPT, [])] == []
 
