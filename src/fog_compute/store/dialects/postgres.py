@@ -186,6 +186,7 @@ class PostgresDatabase:
         engine = create_engine(
             DRIVER + "://",
             creator=lambda: PooledConnection(**arguments),
+            paramstyle=PooledConnection.PARAMETERS,
             poolclass=QueuePool,
             pool_pre_ping=True,
             **options,

@@ -216,7 +216,7 @@ async def test_queue_is_read_by_its_indexes_and_never_as_a_whole(
     open_ones = await plan_of(store, store.tasks.with_open_attempts())
 
     if store._engines.reading.dialect.name == "postgresql":
-        assert any("using tasks_waiting on tasks" in step for step in claim)
+        assert any("using tasks_waiting on tasks" in step for step in claim), claim
         assert any("on tasks_due" in step or "using tasks_" in step for step in due)
         assert any("attempts_by_state" in step for step in open_ones)
         assert not any("Seq Scan" in step for step in [*claim, *due, *open_ones])
