@@ -79,8 +79,10 @@ from betanet._errors import (
 )
 from betanet._records import (
     ClientStatus,
+    Consensus,
     ExcludedNode,
     Incoming,
+    Node,
     OwnEdge,
     PathFigures,
     PathShortage,
@@ -105,6 +107,7 @@ __all__ = [
     "Client",
     "ClientStatus",
     "Closed",
+    "Consensus",
     "ExcludedNode",
     "Geometry",
     "Hop",
@@ -116,6 +119,7 @@ __all__ = [
     "NetworkError",
     "NoKey",
     "NoNetworkFile",
+    "Node",
     "NotEnoughNodes",
     "Offline",
     "OwnEdge",

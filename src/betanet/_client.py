@@ -14,8 +14,10 @@ from betanet._arguments import integer, path, seconds, text, texts
 from betanet._errors import Closed, InvalidAddress, Timeout
 from betanet._records import (
     ClientStatus,
+    Consensus,
     ExcludedNode,
     Incoming,
+    Node,
     OwnEdge,
     PathFigures,
     PathShortage,
@@ -447,6 +449,18 @@ class Client:
             edges=tuple(OwnEdge(*edge) for edge in edges),
             excluded=tuple(ExcludedNode(*node) for node in excluded),
         )
+
+    def consensus(self) -> Consensus | None:
+        """The list of the network's nodes by which this client makes packets; asks nobody.
+
+        While none is in force, the newest that it has; None before it has one.
+        """
+        self._bridge.check_open()
+        found = self._core.consensus()
+        if found is None:
+            return None
+        head, nodes = found
+        return Consensus(*head, tuple(Node(*node) for node in nodes))
 
     async def close(self) -> None:
         """Close the links, give up the folder and join the core's threads; safe to call again.

@@ -621,6 +621,20 @@ class Client:
         What is a record there is a tuple here.
         """
 
+    def consensus(
+        self,
+    ) -> (
+        tuple[
+            tuple[str, int, int, int, int, int, bool],
+            list[tuple[str, str, str, str, str, tuple[int, ...], int]],
+        ]
+        | None
+    ):
+        """The fields of :class:`betanet.Consensus`, in their order; the last one, nodes, apart.
+
+        A node is a tuple of the fields of :class:`betanet.Node`. None before there is one.
+        """
+
     def try_receive(self) -> tuple[str, bytes | SpooledBody, int | None, int] | None:
         """A message that is there already and that no operation waits for."""
 

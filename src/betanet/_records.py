@@ -181,6 +181,54 @@ class ExcludedNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """A mix node as the directory lists it.
+
+    Attributes:
+        id: its identity key, hexadecimal.
+        role: ``entry``, ``middle`` or ``exit``; entry and exit nodes are edges.
+        operator: who runs it, by the token that let it in.
+        prefix: the part of its address that neighbours share, such as ``192.0.0.0/16``.
+        link_address: where others reach its links: an address or a name, and a port.
+        key_epochs: the epochs of which it has shown packet keys.
+        expires_ms: until when its descriptor holds, Unix milliseconds.
+    """
+
+    id: str
+    role: str
+    operator: str
+    prefix: str
+    link_address: str
+    key_epochs: tuple[int, ...]
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consensus:
+    """The signed list of the nodes of one epoch.
+
+    Attributes:
+        network: its name.
+        epoch: the epoch that it is for.
+        revision: which version of it within the epoch, from 0.
+        valid_after_ms: from when it holds, Unix milliseconds.
+        fresh_until_ms: when a newer one should be there, Unix milliseconds.
+        valid_until_ms: from when nothing is sent by it any more, Unix milliseconds.
+        in_force: whether it holds now, by the network's time.
+        nodes: up to 4096, in the order of the list.
+    """
+
+    network: str
+    epoch: int
+    revision: int
+    valid_after_ms: int
+    fresh_until_ms: int
+    valid_until_ms: int
+    in_force: bool
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClientStatus:
     """A client and its network as it sees them now.
 

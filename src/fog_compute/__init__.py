@@ -42,7 +42,10 @@ if TYPE_CHECKING:
     from fog_compute.face.fog import Fog, Task, connect
     from fog_compute.face.records import (
         Attempt,
+        EdgeUse,
+        ExcludedNode,
         FogStatus,
+        Node,
         OutputFile,
         Progress,
         TaskStatus,
@@ -59,6 +62,8 @@ __all__ = [
     "BlockingResult",
     "BlockingTask",
     "ConfigError",
+    "EdgeUse",
+    "ExcludedNode",
     "Fog",
     "FogError",
     "FogStatus",
@@ -68,6 +73,7 @@ __all__ = [
     "InvalidTask",
     "MapOptions",
     "NoWorker",
+    "Node",
     "NotFound",
     "NotReady",
     "NotRunning",

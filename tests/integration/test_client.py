@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -407,6 +408,25 @@ async def test_the_status_shows_the_network(alice: betanet.Client) -> None:
     assert len({bytes.fromhex(edge.id) for edge in status.edges}) == 2
     assert status.excluded == ()
     assert (status.outgoing_messages, status.uncommitted) == (0, 0)
+
+
+async def test_the_consensus_lists_the_nodes_by_which_the_client_goes(
+    alice: betanet.Client, localnet: Path
+) -> None:
+    status, found = alice.status(), alice.consensus()
+    assert found is not None
+    assert found.in_force
+    assert found.network == status.network
+    assert found.valid_after_ms < found.fresh_until_ms <= found.valid_until_ms
+    assert Counter(node.role for node in found.nodes) == status.nodes
+    assert len({bytes.fromhex(node.id) for node in found.nodes}) == len(found.nodes)
+    assert {(node.operator, node.prefix) for node in found.nodes} == {("local", "127.0.0.0/16")}
+    assert all(found.epoch in node.key_epochs for node in found.nodes)
+    assert all(found.valid_after_ms < node.expires_ms for node in found.nodes)
+    listed = {(node.id, node.link_address) for node in found.nodes if node.role != "middle"}
+    net = json.loads(await asyncio.to_thread(localnet.read_bytes))
+    assert listed == {(edge["id"], edge["address"]) for edge in net["edges"]}
+    assert {edge.id for edge in status.edges} <= {edge["id"] for edge in net["edges"]}
 
 
 async def test_the_status_shows_loss_and_times_by_the_number_of_hops(

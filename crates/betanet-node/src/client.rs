@@ -28,7 +28,7 @@ use std::time::Duration;
 use betanet_mix::courier::CourierConfig;
 use betanet_mix::directory::Consensuses;
 use betanet_mix::message::{MessageId, REPLY_DATA_LEN};
-use betanet_mix::view::{Address, WorkerDescriptor};
+use betanet_mix::view::{Address, NetworkView, WorkerDescriptor};
 use ed25519_dalek::SigningKey;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -299,6 +299,13 @@ impl Client {
     #[must_use]
     pub fn status(&self) -> ClientStatus {
         self.shared.status()
+    }
+
+    /// The network that packets are made for, and whether its consensus is in force now: without one, the newest that is
+    /// held. `None` before there is one.
+    #[must_use]
+    pub fn view(&self) -> Option<(Arc<NetworkView>, bool)> {
+        self.links.view_or_newest()
     }
 
     /// Ends the client: everything under way ends with [`ClientError::Closed`], what is queued for

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::bytes::{Body as Bytes, take_body};
+use crate::consensus;
 use crate::errors::{IntoPy as _, OrRaise};
 use crate::lock;
 use crate::results::{Failure, SpooledBody, Success};
@@ -285,6 +286,12 @@ impl Client {
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         status::fields(py, self.opened.core.status())
+    }
+
+    /// The consensus that the client goes by; None before there is one.
+    fn consensus<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let view = self.opened.core.view();
+        view.map(|(view, in_force)| consensus::fields(py, view.consensus(), in_force)).transpose()
     }
 
     fn close(&self, py: Python<'_>, bridge: &Bound<'_, Bridge>) {

@@ -7,6 +7,7 @@
 mod arguments;
 mod bytes;
 mod client;
+mod consensus;
 mod errors;
 mod keys;
 mod packets;

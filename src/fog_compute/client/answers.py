@@ -250,21 +250,34 @@ class EdgeUse(TypedDict):
 
 
 class Node(TypedDict):
-    """A node that this fog has to do with."""
+    """A node as the directory lists it, and what it is to this fog.
+
+    Where the directory lists it no longer, all that it said is null.
+    """
 
     id: str
+    role: str | None
+    operator: str | None
+    prefix: str | None
+    link_address: str | None
+    key_epochs: list[int]
+    expires_at: str | None
     edge: EdgeUse | None
     excluded: ExcludedNode | None
 
 
 class NodeList(TypedDict):
-    """The nodes of the network, counted, and those that this fog has to do with."""
+    """The nodes of the network, or a page of them, and the consensus that lists them."""
 
     network: str
     epoch: int
+    revision: int
+    valid_until: str
+    in_force: bool
     roles: dict[str, int]
     one_operator: bool
     nodes: list[Node]
+    next: str | None
 
 
 class Net(TypedDict):

@@ -26,7 +26,7 @@ from typing import Any, Final, Self, TypeVar, Unpack
 
 from fog_compute.face.describing import MapOptions, PathOrBytes, TaskOptions
 from fog_compute.face.fog import Fog, Task, connect
-from fog_compute.face.records import FogStatus, OutputFile, Progress, TaskStatus, Worker
+from fog_compute.face.records import FogStatus, Node, OutputFile, Progress, TaskStatus, Worker
 from fog_compute.face.results import Outcome, Result
 
 __all__ = ["BlockingFog", "BlockingResult", "BlockingTask", "connect_blocking"]
@@ -283,6 +283,10 @@ class BlockingFog:
     def workers(self) -> tuple[Worker, ...]:
         """Tell which workers the fog knows."""
         return self._runner.call(self._fog.workers())
+
+    def nodes(self, *, role: str | None = None, use: str | None = None) -> tuple[Node, ...]:
+        """Tell which nodes the network has, as `Fog.nodes` does."""
+        return self._runner.call(self._fog.nodes(role=role, use=use))
 
 
 class BlockingTask:

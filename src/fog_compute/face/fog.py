@@ -14,6 +14,7 @@ from typing import Any, Final, Self, Unpack
 from fog_compute.client.answers import (
     Made,
     New,
+    NodeList,
     OutputFiles,
     Status,
     TaskPage,
@@ -21,6 +22,7 @@ from fog_compute.client.answers import (
 from fog_compute.client.answers import Task as TaskAnswer
 from fog_compute.client.asking import CONFLICT, NO_ANSWER, WAIT_S
 from fog_compute.client.loops import AsyncBackend
+from fog_compute.client.nodes import NODES, NodePages
 from fog_compute.client.places import Home, Place, place_from_environment, remote_place
 from fog_compute.client.sources import Source
 from fog_compute.client.tails import grown
@@ -28,7 +30,7 @@ from fog_compute.errors import BackendError, FogError, NotFound
 from fog_compute.face.describing import Description, MapOptions, PathOrBytes, TaskOptions, describe
 from fog_compute.face.failures import FogWarning, StillRunning
 from fog_compute.face.maps import CANCEL_S, Map
-from fog_compute.face.records import FogStatus, OutputFile, Progress, TaskStatus, Worker
+from fog_compute.face.records import FogStatus, Node, OutputFile, Progress, TaskStatus, Worker
 from fog_compute.face.results import Result, fetch_result
 from fog_compute.face.words import in_python
 from fog_compute.faces import Face, in_words_of
@@ -248,6 +250,21 @@ class Fog:
     async def workers(self) -> tuple[Worker, ...]:
         """Tell which workers the fog knows."""
         return (await self.status()).workers
+
+    async def nodes(self, *, role: str | None = None, use: str | None = None) -> tuple[Node, ...]:
+        """Tell which nodes the network has, in the order of their ids.
+
+        Args:
+            role: only ``entry``, ``middle`` or ``exit`` nodes.
+            use: only those that are this to the fog: ``edge`` or ``excluded``.
+        """
+        pages = NodePages(role, use)
+        with in_python():
+            while (
+                found := pages.take(await self._backend.get(NODES, NodeList, **pages.query))
+            ) is None:
+                pass
+        return Node.of_all(found["nodes"])
 
     async def _send(self, described: Description) -> dict[str, object]:
         """Upload each file once, whatever it is used as; return their names for the task."""

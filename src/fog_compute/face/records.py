@@ -9,7 +9,17 @@ from fog_compute.client import answers
 from fog_compute.client.maps import Progress
 from fog_compute.faces import Face, in_words_of
 
-__all__ = ["Attempt", "FogStatus", "OutputFile", "Progress", "TaskStatus", "Worker"]
+__all__ = [
+    "Attempt",
+    "EdgeUse",
+    "ExcludedNode",
+    "FogStatus",
+    "Node",
+    "OutputFile",
+    "Progress",
+    "TaskStatus",
+    "Worker",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,97 @@ class Worker:
             )
             for worker in workers
         )
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeUse:
+    """What an edge is to the fog, which has mailboxes there.
+
+    Attributes:
+        current: whether an address of the fog names it; otherwise a former one did.
+        attached: whether there is a link to it.
+        reason: why not, as far as is known.
+    """
+
+    current: bool
+    attached: bool
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExcludedNode:
+    """The evidence for which no packet of the fog passes a node for a while.
+
+    Attributes:
+        id: the node's, 64 hexadecimal digits.
+        tries: own packets over it that it was judged by.
+        lost: how many of them got lost.
+        expected: how many would have by chance, rounded down.
+        seconds_left: until it is tried again.
+    """
+
+    id: str
+    tries: int
+    lost: int
+    expected: int
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A mix node as the directory lists it, and what it is to the fog.
+
+    Attributes:
+        id: 64 hexadecimal digits.
+        role: ``entry``, ``middle`` or ``exit``; None, as all that the directory says, where it
+            does not list the node now.
+        operator: who runs it, by the token that let it in.
+        prefix: the part of its address that neighbours share, such as ``192.0.0.0/16``.
+        link_address: where others reach its links.
+        key_epochs: the epochs of which it has shown packet keys.
+        edge: set where it keeps mailboxes of the fog.
+        excluded: set where the fog leaves it out for a while, because it lost packets.
+    """
+
+    id: str
+    role: str | None
+    operator: str | None
+    prefix: str | None
+    link_address: str | None
+    key_epochs: tuple[int, ...]
+    edge: EdgeUse | None
+    excluded: ExcludedNode | None
+
+    @classmethod
+    def of_all(cls, nodes: Sequence[answers.Node]) -> tuple[Node, ...]:
+        """Translate answers."""
+        return tuple(
+            cls(
+                id=node["id"],
+                role=node["role"],
+                operator=node["operator"],
+                prefix=node["prefix"],
+                link_address=node["link_address"],
+                key_epochs=tuple(node["key_epochs"]),
+                edge=None if (edge := node["edge"]) is None else _edge(edge),
+                excluded=None if (lost := node["excluded"]) is None else _excluded(lost),
+            )
+            for node in nodes
+        )
+
+
+def _edge(use: answers.EdgeUse) -> EdgeUse:
+    return EdgeUse(use["current"], use["attached"], use["reason"])
+
+
+def _excluded(lost: answers.ExcludedNode) -> ExcludedNode:
+    return ExcludedNode(
+        id=lost["id"],
+        tries=lost["tries"],
+        lost=lost["lost"],
+        expected=lost["expected"],
+        seconds_left=lost["seconds_left"],
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fog_compute.server.schemas import ExcludedNodeOut
+from fog_compute.tasks.ids import named
 from fog_compute.vpn.network import ClientHealth, NetworkStatus
 
-__all__ = ["NodeListOut", "NodeOut"]
+if TYPE_CHECKING:
+    import betanet
+
+__all__ = [
+    "MAX_NODES_PAGE",
+    "EdgeUseOut",
+    "NodeListOut",
+    "NodeOut",
+    "NodeRole",
+    "NodeUse",
+    "NodesSeen",
+]
+
+MAX_NODES_PAGE: Final = 1000
+_LAST_MS: Final = 253_402_300_799_000
+"""The last second of the year 9999, in Unix milliseconds: no later time has a text."""
+
+
+class NodeRole(StrEnum):
+    """The part of a path that a node serves; entry and exit nodes are edges."""
+
+    ENTRY = "entry"
+    MIDDLE = "middle"
+    EXIT = "exit"
+
+
+class NodeUse(StrEnum):
+    """What a node is to this machine besides one of many."""
+
+    EDGE = "edge"
+    EXCLUDED = "excluded"
 
 
 class _Out(BaseModel):
@@ -26,9 +61,19 @@ class EdgeUseOut(_Out):
 
 
 class NodeOut(_Out):
-    """A node of which this machine knows more than that the directory lists it."""
+    """A node as the directory lists it, and what it is to this machine."""
 
     id: str
+    role: NodeRole | None = Field(
+        description="Null, as all that the directory says, where it does not list the node now."
+    )
+    operator: str | None = Field(description="Who runs it, by the token that let it in.")
+    prefix: str | None = Field(
+        description="The part of its address that neighbours share: /16 of IPv4, /32 of IPv6."
+    )
+    link_address: str | None = Field(description="Where others reach its links.")
+    key_epochs: list[int] = Field(description="The epochs of which it has shown packet keys.")
+    expires_at: datetime | None = Field(description="Until when its descriptor holds.")
     edge: EdgeUseOut | None = Field(description="Set where it keeps mailboxes of this machine.")
     excluded: ExcludedNodeOut | None = Field(
         description="The evidence for which no packet passes it for a while."
@@ -36,41 +81,94 @@ class NodeOut(_Out):
 
 
 class NodeListOut(_Out):
-    """The nodes of the network, counted, and those that this machine has to do with."""
+    """A page of the nodes of the network in the order of their ids, and their consensus."""
 
     network: str
-    epoch: int
-    roles: dict[str, int] = Field(description="Nodes that the directory lists, by role.")
+    epoch: int = Field(description="The epoch that the consensus is for.")
+    revision: int = Field(description="Which version of it within the epoch, from 0.")
+    valid_after: datetime
+    fresh_until: datetime = Field(description="When a newer one should be there.")
+    valid_until: datetime = Field(description="From when nothing is sent by it any more.")
+    in_force: bool = Field(description="Whether it holds now, by the network's time.")
+    roles: dict[str, int] = Field(description="All nodes that the directory lists, by role.")
     one_operator: bool = Field(description="Whether one party runs all of them: no anonymity.")
     nodes: list[NodeOut]
+    next: str | None = Field(description="Give it as ``after`` to get the next page.")
 
-    @classmethod
-    def of(cls, view: NetworkStatus, clients: Iterable[ClientHealth]) -> NodeListOut:
-        """Put together what the directory says and what the clients met.
 
-        A client's edges are those of one level. Which of them is whose stays with the circuits.
-        """
-        edges: dict[str, EdgeUseOut] = {}
+class NodesSeen:
+    """The nodes that the directory lists, with what the clients of this machine met."""
+
+    def __init__(
+        self,
+        consensus: betanet.Consensus,
+        view: NetworkStatus,
+        clients: Iterable[ClientHealth],
+    ) -> None:
+        """A client's edges are those of one level. Which is whose stays with the circuits."""
+        self._consensus: Final = consensus
+        self._one_operator: Final = view.one_operator
+        self._excluded: Final = view.excluded
+        self._listed: Final = {node.id: node for node in consensus.nodes}
+        self._edges: Final[dict[str, EdgeUseOut]] = {}
         for client in clients:
             for edge in client.edges:
                 use = EdgeUseOut(current=edge.current, attached=edge.attached, reason=edge.reason)
-                known = edges.setdefault(edge.id, use)
+                known = self._edges.setdefault(edge.id, use)
                 if edge.attached and not known.attached:
-                    edges[edge.id] = use
-        return cls(
-            network=view.network,
-            epoch=view.epoch,
-            roles=dict(view.nodes),
-            one_operator=view.one_operator,
-            nodes=[
-                NodeOut(id=node, edge=edges.get(node), excluded=_excluded(view, node))
-                for node in sorted({*edges, *view.excluded})
-            ],
+                    self._edges[edge.id] = use
+        self._ids: Final = sorted({*self._listed, *self._edges, *self._excluded})
+
+    def page(
+        self, role: NodeRole | None, use: NodeUse | None, after: str, limit: int
+    ) -> NodeListOut:
+        """Show those of a role and a use whose ids come after one, up to a number of them."""
+        seen = self._consensus
+        found = [node for node in self._ids if node > after and self._is(node, role, use)]
+        counts = Counter(node.role for node in seen.nodes)
+        return NodeListOut(
+            network=seen.network,
+            epoch=seen.epoch,
+            revision=seen.revision,
+            valid_after=_time(seen.valid_after_ms),
+            fresh_until=_time(seen.fresh_until_ms),
+            valid_until=_time(seen.valid_until_ms),
+            in_force=seen.in_force,
+            roles={each.value: counts[each] for each in NodeRole},
+            one_operator=self._one_operator,
+            nodes=[self.show(node) for node in found[:limit]],
+            next=found[limit - 1] if len(found) > limit else None,
         )
 
+    def named(self, name: str) -> list[str]:
+        """The ids that begin or end so; an id itself means nothing else."""
+        return named(name, self._ids)
 
-def _excluded(view: NetworkStatus, node: str) -> ExcludedNodeOut | None:
-    found: Mapping[str, object] | None = (
-        dataclasses.asdict(view.excluded[node]) if node in view.excluded else None
-    )
-    return None if found is None else ExcludedNodeOut.model_validate(found)
+    def show(self, node: str) -> NodeOut:
+        """Tell of the node with an id that is known here."""
+        listed, excluded = self._listed.get(node), self._excluded.get(node)
+        return NodeOut(
+            id=node,
+            role=None if listed is None else NodeRole(listed.role),
+            operator=None if listed is None else listed.operator,
+            prefix=None if listed is None else listed.prefix,
+            link_address=None if listed is None else listed.link_address,
+            key_epochs=[] if listed is None else list(listed.key_epochs),
+            expires_at=None if listed is None else _time(listed.expires_ms),
+            edge=self._edges.get(node),
+            excluded=None
+            if excluded is None
+            else ExcludedNodeOut.model_validate(dataclasses.asdict(excluded)),
+        )
+
+    def _is(self, node: str, role: NodeRole | None, use: NodeUse | None) -> bool:
+        listed = self._listed.get(node)
+        if role is not None and (listed is None or listed.role != role):
+            return False
+        used = {NodeUse.EDGE: self._edges, NodeUse.EXCLUDED: self._excluded}
+        return use is None or node in used[use]
+
+
+def _time(milliseconds: int) -> datetime:
+    """A time of the directory's; others sign it, so it may be any."""
+    return datetime.fromtimestamp(min(milliseconds, _LAST_MS) / 1000, UTC)

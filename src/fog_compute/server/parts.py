@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, overload
 
 from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.registry import WorkerRegistry
@@ -15,6 +15,9 @@ from fog_compute.vpn.directory import WorkerDirectory
 from fog_compute.vpn.network import NetworkStatus
 from fog_compute.vpn.onion import ChannelSource, OnionCircuitService
 from fog_compute.vpn.sessions import SessionManager
+
+if TYPE_CHECKING:
+    import betanet
 
 __all__ = [
     "NEEDS",
@@ -67,6 +70,10 @@ class Network(ChannelSource, WorkerDirectory, Protocol):
 
     async def status(self) -> NetworkStatus:
         """The network as this machine sees it."""
+        ...
+
+    def consensus(self) -> betanet.Consensus | None:
+        """The signed list of the nodes that this machine goes by; None before it has one."""
         ...
 
     async def close(self) -> None:

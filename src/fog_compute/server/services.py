@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from typing import Final, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
 from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock, SystemClock
@@ -37,6 +37,9 @@ from fog_compute.vpn.network import NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
 from fog_compute.vpn.sessions import SessionManager
 from fog_compute.vpn.totals import TotalsKeeper
+
+if TYPE_CHECKING:
+    import betanet
 
 __all__ = ["ServiceManager", "get_service"]
 
@@ -110,6 +113,11 @@ class ServiceManager:
     def net_status(self) -> NetworkStatus | None:
         """The network as it was last seen; None before it was joined."""
         return self._net_status
+
+    def consensus(self) -> betanet.Consensus | None:
+        """The nodes that this machine goes by, also while it cannot reach them; None before."""
+        network = self._services.get("betanet")
+        return None if network is None else cast("Network", network).consensus()
 
     async def start(self) -> None:
         """Start all services; if one that must start cannot, stop the others again.

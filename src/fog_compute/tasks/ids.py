@@ -14,6 +14,9 @@ TASK_ID_LENGTH: Final = 26
 NAME_PATTERN: Final = f"^(@last|@[1-9][0-9]{{0,5}}|[0-9a-z]{{1,{TASK_ID_LENGTH}}})$"
 """What a person may call a task: the last one, the n-th from the last, an id, its begin or end."""
 
+SHOWN_IDS: Final = 3
+"""So many of the ids that a name could mean are shown."""
+
 _NAME: Final = re.compile(NAME_PATTERN)
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
 _RANDOM_BYTES: Final = 10
@@ -63,6 +66,12 @@ def named(name: str, newest_first: Sequence[str]) -> list[str]:
     if name in newest_first:
         return [name]
     return [one for one in newest_first if one.startswith(name) or one.endswith(name)]
+
+
+def several(kind: str, name: str, ids: Sequence[str]) -> str:
+    """Say that a name could mean several things of a kind, and show some of their ids."""
+    shown = ", ".join(ids[:SHOWN_IDS]) + (", …" if len(ids) > SHOWN_IDS else "")
+    return f"ids of several {kind} begin or end with {name}: {shown}: give more of one"
 
 
 def new_handle(random: RandomBytes = secrets.token_bytes) -> str:

@@ -288,6 +288,14 @@ class BetanetService:
             shortages=by_hops(view),
         )
 
+    def consensus(self) -> betanet.Consensus | None:
+        """The nodes that the client of the default level goes by; None before it has a list."""
+        client = None if self._clients is None else self._clients.find(PrivacyLevel.PRIVATE)
+        try:
+            return None if client is None else client.consensus()
+        except betanet.Closed:
+            return None
+
     async def close(self) -> None:
         """Close all clients and stop the pipeline; safe to call again."""
         self._closed = True

@@ -12,12 +12,21 @@ from pydantic import BaseModel
 from fog_compute.cli.run import run
 from fog_compute.errors import InvalidTask
 from fog_compute.face.failures import StillRunning, TaskFailed
-from fog_compute.face.records import Attempt, FogStatus, OutputFile, TaskStatus, Worker
+from fog_compute.face.records import (
+    Attempt,
+    EdgeUse,
+    ExcludedNode,
+    FogStatus,
+    Node,
+    OutputFile,
+    TaskStatus,
+    Worker,
+)
 from fog_compute.face.results import Outcome
 from fog_compute.faces import FIELDS, TOLD, Face, in_words_of
 from fog_compute.levels import PrivacyLevel
 from fog_compute.server import schemas
-from fog_compute.server.network_schemas import NodeListOut
+from fog_compute.server.network_schemas import EdgeUseOut, NodeListOut, NodeOut
 from fog_compute.server.schemas import LimitsIn, TaskIn
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import Limits, TaskSpec
@@ -120,6 +129,9 @@ RECORDS: Final[dict[type, tuple[type[BaseModel], ...]]] = {
     Attempt: (schemas.AttemptOut,),
     OutputFile: (schemas.OutputFileOut,),
     Worker: (schemas.WorkerOut,),
+    Node: (NodeOut,),
+    EdgeUse: (EdgeUseOut,),
+    ExcludedNode: (schemas.ExcludedNodeOut,),
     FogStatus: (schemas.StatusOut, schemas.NetOut, NodeListOut),
 }
 """Whose names each record of Python has: each stands for one thing, or for one and its parts."""

@@ -139,6 +139,13 @@ impl Consensuses {
         self.held.iter().rev().find(|view| view.is_valid_at(now_ms))
     }
 
+    /// The newest consensus in force at `now_ms`, or the newest of all where none is; and whether it is in force.
+    #[must_use]
+    pub fn at_or_newest(&self, now_ms: u64) -> Option<(&Arc<NetworkView>, bool)> {
+        let in_force = self.at(now_ms);
+        in_force.or_else(|| self.newest()).map(|view| (view, in_force.is_some()))
+    }
+
     /// The newest consensus, in force or not.
     #[must_use]
     pub fn newest(&self) -> Option<&Arc<NetworkView>> {

@@ -141,6 +141,12 @@ impl ClientLinks {
         self.consensuses.borrow().at(now_ms).cloned()
     }
 
+    /// The consensus in force, or the newest that is held where none is; and whether it is in force.
+    pub(super) fn view_or_newest(&self) -> Option<(Arc<NetworkView>, bool)> {
+        let consensuses = self.consensuses.borrow();
+        consensuses.at_or_newest(self.now_ms()).map(|(view, in_force)| (Arc::clone(view), in_force))
+    }
+
     /// The own edges that are away, as far as it is known why.
     pub(super) fn failures(&self) -> Vec<EdgeFailure> {
         lock(&self.failures).values().cloned().collect()

@@ -79,6 +79,13 @@ async fn a_request_times_out_while_too_much_is_under_way() {
     }
 }
 
+#[test]
+fn the_network_is_shown_as_soon_as_its_consensus_is_there() {
+    assert!(client().0.view().is_none());
+    let (view, in_force) = attached_client().0.view().unwrap();
+    assert!(in_force && view.nodes().next().is_none());
+}
+
 /// Refuses what it is asked `times` times, then lets it succeed.
 async fn refuse(mut queue: mpsc::Receiver<ClientCommand>, refusal: SendError, times: usize) {
     let mut left = times;

@@ -31,7 +31,7 @@ from fog_compute.server.schemas import (
 from fog_compute.server.services import ServiceManager
 from fog_compute.store import Conflict, StoredResult
 from fog_compute.tasks import Task, TaskState
-from fog_compute.tasks.ids import NAME_PATTERN, place_of
+from fog_compute.tasks.ids import NAME_PATTERN, SHOWN_IDS, place_of, several
 from fog_compute.units import MIB
 from fog_compute.vpn.network import check_level
 
@@ -40,7 +40,6 @@ __all__ = ["router"]
 PIECE_BYTES: Final = MIB
 """What is read of a result at once."""
 
-SHOWN_NAMES: Final = 3
 """Ids that are told of those that a name could mean."""
 
 router = APIRouter(tags=["tasks"])
@@ -139,7 +138,7 @@ async def find_task(
     services: Services,
 ) -> TaskNamedOut:
     """Say which task a name means."""
-    found = await services.get_service("store").tasks.named(name, SHOWN_NAMES + 1)
+    found = await services.get_service("store").tasks.named(name, SHOWN_IDS + 1)
     if not found:
         raise NotFound(
             f"there are not so many tasks as {name} says: `fog task ls` shows those that are"
@@ -147,8 +146,7 @@ async def find_task(
             else f"no task's id begins or ends with {name}: `fog task ls` shows those that are"
         )
     if len(found) > 1:
-        ids = ", ".join(found[:SHOWN_NAMES]) + (", …" if len(found) > SHOWN_NAMES else "")
-        raise Conflict(f"ids of several tasks begin or end with {name}: {ids}: give more of one")
+        raise Conflict(several("tasks", name, found))
     return TaskNamedOut(id=found[0])
 
 

@@ -87,20 +87,36 @@ STATUS: Final = {
 NODES: Final[dict[str, Any]] = {
     "network": "n",
     "epoch": 3,
+    "revision": 1,
+    "valid_until": "2026-01-01T00:00:07Z",
+    "in_force": True,
     "roles": {"entry": 2, "middle": 8},
     "one_operator": True,
     "nodes": [
         {
-            "id": "e1",
+            "id": "e1" * 32,
+            "role": None,
+            "operator": None,
+            "prefix": None,
+            "link_address": None,
+            "key_epochs": [],
+            "expires_at": None,
             "edge": {"current": True, "attached": False, "reason": "refused"},
             "excluded": None,
         },
         {
-            "id": "0f",
+            "id": "0f" * 32,
+            "role": "middle",
+            "operator": "ann",
+            "prefix": "10.1.0.0/16",
+            "link_address": "10.1.2.3:900",
+            "key_epochs": [3, 4],
+            "expires_at": "2026-01-01T00:00:09Z",
             "edge": None,
             "excluded": {"id": "0f", "tries": 9, "lost": 8, "expected": 1, "seconds_left": 7.5},
         },
     ],
+    "next": None,
 }
 CLIENT: Final = {
     "tries": 40,

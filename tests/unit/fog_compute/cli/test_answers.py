@@ -14,13 +14,24 @@ from hypothesis import strategies as st
 
 from fog_compute.cli import main
 from fog_compute.descriptors import LINE_LENGTH
-from tests.unit.fog_compute.cli.backends import CIRCUIT, ID, LEVEL, ROW, STATUS, TASK, announced
+from tests.unit.fog_compute.cli.backends import (
+    CIRCUIT,
+    ID,
+    LEVEL,
+    NODES,
+    ROW,
+    STATUS,
+    TASK,
+    announced,
+)
 
 COMMANDS: Final[dict[tuple[str, ...], Any]] = {
     ("status",): STATUS,
     ("worker", "ls"): STATUS,
     ("circuit", "ls"): {"levels": [LEVEL, {**LEVEL, "client": None}]},
     ("circuit", "show", "private"): {**LEVEL, "each": [CIRCUIT]},
+    ("node", "ls"): NODES,
+    ("node", "show", "0f"): NODES["nodes"][1],
     ("task", "ls"): {"tasks": [ROW]},
     ("task", "show", ID): TASK,
     ("task", "show", ID, "--wait", "--timeout", "300ms"): TASK,
@@ -115,6 +126,36 @@ def test_circuits_are_shown_with_how_their_packets_fare(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "circuits private: 3 of 2 sessions, 1 under way" in lines
     assert "secret: 1 of 1 session, 0 under way" in lines
+
+
+def test_nodes_are_shown_with_what_the_directory_says_and_what_each_is_to_this_fog(
+    port: Port, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port.answer = httpx2.Response(200, json=NODES)
+    assert main.run(["node", "ls"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "net n",
+        "consensus of epoch 3, revision 1, until 2026-01-01 00:00:07 UTC",
+        "nodes 10: 2 entry, 8 middle; one operator runs all of them: no anonymity",
+        "NODE ROLE OPERATOR PREFIX KEYS EDGE OF OURS LEFT OUT",
+        f"{'e1' * 8} - - - - refused no",
+        f"{'0f' * 8} middle ann 10.1.0.0/16 3,4 no lost 8 of 9, 1 by chance; tried again in 8 s",
+    ]
+
+    port.answer = httpx2.Response(200, json={**NODES, "in_force": False, "nodes": []})
+    assert main.run(["node", "ls", "--use", "edge"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    past = "not in force: it holds until 2026-01-01 00:00:07 UTC"
+    assert lines[1:] == [f"consensus of epoch 3, revision 1, {past}", lines[2]]
+
+    port.answer = httpx2.Response(200, json=NODES["nodes"][0])
+    assert main.run(["node", "show", "E1"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[:2] == [
+        f"node {'e1' * 32}",
+        "role none: the consensus does not list it now",
+    ]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -45,6 +45,9 @@ NOT_FOUND: Final = {"type": f"{PROBLEM}not-found", "status": 404, "detail": "the
 MISSING: Final = (404, json.dumps(NOT_FOUND).encode())
 
 
+NAMED_AS_HTTP: Final = ("worker ls", "worker show", "node show")
+
+
 def ok(*bodies: object) -> tuple[Answer, ...]:
     """The answers of a backend that does what it is asked."""
     return tuple(
@@ -284,14 +287,17 @@ CASES: Final[dict[str, Case]] = {
         problem="not-found",
     ),
     "node ls": Case(
-        words=("node", "ls"),
-        says="10: 2 entry, 8 middle; one operator runs all of them: no anonymity",
+        words=("node", "ls", "--role", "middle", "--use", "excluded"),
+        says="0f0f0f0f0f0f0f0f  middle  ann       10.1.0.0/16  3,4   no            lost 8 of 9",
         tells="roles",
         answers=ok(NODES),
+        fails=("node", "ls", "--use", "middle"),
+        code=2,
+        problem="usage",
     ),
     "node show": Case(
         words=("node", "show", "0F"),
-        says="left out      lost 8 of 9, 1 by chance; tried again in 8 s",
+        says="described until  2026-01-01 00:00:09 UTC",
         answers=ok(NODES["nodes"][1]),
         fails=("node", "show", "../x"),
         code=2,
@@ -481,7 +487,7 @@ def test_command_succeeds(
     else:
         assert case.tells in told
     assert "error" not in told
-    if name.split()[0] in ("run", "map", "task") or name in ("worker ls", "worker show"):
+    if name.split()[0] in ("run", "map", "task") or name in NAMED_AS_HTTP:
         own = {one.name for one in TOLD if Face.COMMAND in one.faces}
         assert set(names_in(told)) <= names_of_http() | own, "INV-WORDS-11"
 

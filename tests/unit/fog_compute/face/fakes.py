@@ -88,6 +88,7 @@ class FakeFog:
         refuses: answers to the next questions, in place of the true ones.
         held: until it is set, a batch is made and its answer is on the way.
         lost: how many tasks of a batch, from its begin, are left out of its answer.
+        nodes: of the network, in the order of their ids.
     """
 
     def __init__(self, home: Path) -> None:
@@ -98,6 +99,7 @@ class FakeFog:
         self.bodies: list[int] = []
         self.held: asyncio.Event | None = None
         self.lost = 0
+        self.nodes: list[dict[str, Any]] = []
         self.blobs: dict[str, bytes] = {}
         self.tasks: dict[str, Made] = {}
         self.keys: dict[str, tuple[Any, list[Made]]] = {}
@@ -156,6 +158,8 @@ class FakeFog:
                 return httpx2.Response(200, json={"tasks": rows})
             case ["events"]:
                 return await self._events(request)
+            case ["nodes"]:
+                return self._nodes(request)
             case ["tasks", task_id, *more]:
                 return await self._task(request, task_id, "/".join(more))
         return problem(404, "not-found", "nothing there")
@@ -201,6 +205,15 @@ class FakeFog:
         while "wait" in request.url.params and int(request.url.params["since"]) >= task.version:
             await self.news.wait()
         return httpx2.Response(200, json=task.answer())
+
+    def _nodes(self, request: httpx2.Request) -> httpx2.Response:
+        """One node to a page, whatever page is asked for."""
+        role, after = request.url.params.get("role"), request.url.params.get("after", "")
+        left = [one for one in self.nodes if one["id"] > after and role in (None, one["role"])]
+        head = {"network": "n", "epoch": 3, "revision": 0, "valid_until": "", "in_force": True}
+        more = left[0]["id"] if left[1:] else None
+        body = {**head, "roles": {}, "one_operator": True, "nodes": left[:1], "next": more}
+        return httpx2.Response(200, json=body)
 
     async def _events(self, request: httpx2.Request) -> httpx2.Response:
         since = int(request.url.params["since"])

@@ -294,6 +294,28 @@ async def test_files_of_a_task_are_listed(fog: Fog, fake: FakeFog) -> None:
     assert await task.files() == (fog_compute.OutputFile("a", 2),)
 
 
+async def test_nodes_of_all_pages_are_listed(fog: Fog, fake: FakeFog) -> None:
+    said = {"operator": "ann", "prefix": "10.1.0.0/16", "link_address": "10.1.2.3:9"}
+    lost = {"id": "0b", "tries": 9, "lost": 8, "expected": 1, "seconds_left": 7.5}
+    plain = {**said, "key_epochs": [3], "expires_at": "", "edge": None, "excluded": None}
+    gone: dict[str, Any] = dict.fromkeys(plain) | {"role": None, "key_epochs": []}
+    edge = {"current": True, "attached": True, "reason": None}
+    fake.nodes = [
+        {**plain, "id": "0a", "role": "middle"},
+        {**plain, "id": "0b", "role": "middle", "excluded": lost},
+        {**gone, "id": "0c", "edge": edge},
+    ]
+    nodes = await fog.nodes()
+    assert nodes[0] == fog_compute.Node(
+        "0a", "middle", **said, key_epochs=(3,), edge=None, excluded=None
+    )
+    assert [(node.role, node.edge, node.excluded) for node in nodes[1:]] == [
+        ("middle", None, fog_compute.ExcludedNode("0b", 9, 8, 1, 7.5)),
+        (None, fog_compute.EdgeUse(True, True, None), None),
+    ]
+    assert [node.id for node in await fog.nodes(role="middle")] == ["0a", "0b"]
+
+
 async def test_no_fog_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(fog_compute.NotRunning, match="start one with `fog up`"):
         async with fog_compute.connect(tmp_path):

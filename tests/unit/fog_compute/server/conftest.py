@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 
+import betanet
 from fog_compute.config import Settings
 from fog_compute.server.app import create_app
 from fog_compute.server.services import ServiceManager
@@ -26,6 +27,11 @@ from tests.unit.fog_compute.modules import COMMAND
 DEADLINE_S = 20.0
 
 
+def listed(*nodes: betanet.Node) -> betanet.Consensus:
+    """A consensus in force that lists these nodes."""
+    return betanet.Consensus("test", 7, 2, 1_000, 2_000, 3_500, True, nodes)
+
+
 class Backbone(Channels, Directory):
     """A network in memory with a list of workers and a view of its nodes."""
 
@@ -35,8 +41,13 @@ class Backbone(Channels, Directory):
         Directory.__init__(self)
         self.view = NetworkStatus("test", 1, {"entry": 2, "middle": 6, "exit": 2}, True, 15.0, 2)
 
+        self.listed: betanet.Consensus | None = listed()
+
     async def status(self) -> NetworkStatus:
         return self.view
+
+    def consensus(self) -> betanet.Consensus | None:
+        return self.listed
 
     async def close(self) -> None:
         pass

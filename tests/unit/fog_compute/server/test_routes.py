@@ -16,7 +16,7 @@ from fog_compute.store.reader import Reader
 from fog_compute.vpn.directory import TaskLimits
 from fog_compute.vpn.network import ClientHealth
 
-from .conftest import Api
+from .conftest import Api, listed
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,13 +50,27 @@ async def test_workers_are_listed_by_what_they_take(api: Api) -> None:
     assert (await api.http.get(f"{V1}/workers", params={"state": "odd"})).status_code == 422
 
 
-async def test_nodes_are_counted_and_those_that_matter_here_are_shown(api: Api) -> None:
+def listed_node(start: str, role: str, **fields: Any) -> betanet.Node:
+    """A node of a consensus; its id ends with the digits that it starts with, turned round."""
+    node = start + "5" * (64 - 2 * len(start)) + start[::-1]
+    return replace(
+        betanet.Node(node, role, "an operator", "10.1.0.0/16", "10.1.2.3:900", (7, 8), 9_500),
+        **fields,
+    )
+
+
+async def test_nodes_are_listed_with_what_each_is_to_this_machine(api: Api) -> None:
     """INV-API-41."""
-    bad = betanet.ExcludedNode("0f" * 32, tries=30, lost=20, expected=2, seconds_left=9.5)
-    away = betanet.OwnEdge("ab" * 32, True, False, "refused")
-    here = betanet.OwnEdge("cd" * 32, False, True, None)
-    api.backbone.fares = ClientHealth((away, here), None, 40, 3, 150, None, (bad,))
-    api.backbone.view = replace(api.backbone.view, excluded={bad.id: bad})
+    plain, bad = listed_node("1e", "middle"), listed_node("0f", "middle")
+    here = listed_node("cd", "entry", expires_ms=2**64 - 1)
+    lost = betanet.ExcludedNode(bad.id, tries=30, lost=20, expected=2, seconds_left=9.5)
+    edges = (
+        betanet.OwnEdge("ab" * 32, True, False, "refused"),  # listed no longer
+        betanet.OwnEdge(here.id, False, True, None),
+    )
+    api.backbone.fares = ClientHealth(edges, None, 40, 3, 150, None, (lost,))
+    api.backbone.view = replace(api.backbone.view, excluded={bad.id: lost})
+    api.backbone.listed = listed(here, plain, bad)
     await api.services.get_service("sessions").open(PrivacyLevel.PRIVATE)
 
     async def seen() -> bool:
@@ -66,16 +80,77 @@ async def test_nodes_are_counted_and_those_that_matter_here_are_shown(api: Api) 
     body = (await api.http.get(f"{V1}/nodes")).json()
     found = {node["id"][:2]: node for node in body["nodes"]}
 
-    assert body["roles"] == {"entry": 2, "middle": 6, "exit": 2}
-    assert body["one_operator"]
-    assert list(found) == ["0f", "ab", "cd"]
-    assert found["0f"]["excluded"]["lost"] == 20
-    assert found["0f"]["edge"] is None
+    assert (body["network"], body["epoch"], body["revision"]) == ("test", 7, 2)
+    assert body["valid_until"] == "1970-01-01T00:00:03.500000Z"
+    assert (body["in_force"], body["one_operator"], body["next"]) == (True, True, None)
+    assert body["roles"] == {"entry": 1, "middle": 2, "exit": 0}
+    assert list(found) == ["0f", "1e", "ab", "cd"]
+    assert found["1e"] == {
+        "id": plain.id,
+        "role": "middle",
+        "operator": "an operator",
+        "prefix": "10.1.0.0/16",
+        "link_address": "10.1.2.3:900",
+        "key_epochs": [7, 8],
+        "expires_at": "1970-01-01T00:00:09.500000Z",
+        "edge": None,
+        "excluded": None,
+    }
+    assert (found["0f"]["excluded"]["lost"], found["0f"]["edge"]) == (20, None)
     assert found["ab"]["edge"] == {"current": True, "attached": False, "reason": "refused"}
+    assert {found["ab"][name] for name in ("role", "operator", "prefix", "expires_at")} == {None}
     assert found["cd"]["edge"]["attached"]
-    assert (await api.http.get(f"{V1}/nodes/cd")).json() == found["cd"]
-    assert (await api.http.get(f"{V1}/nodes/99")).status_code == 404
+    assert found["cd"]["expires_at"] == "9999-12-31T23:59:59Z"
     assert "private" not in str(body)  # whose edges they are is not told
+
+
+async def test_nodes_come_in_pages_by_role_and_by_use(api: Api) -> None:
+    """INV-API-41."""
+    nodes = [listed_node(f"{at:02x}", ("entry", "middle", "exit")[at % 3]) for at in range(7)]
+    gone = betanet.ExcludedNode("ff" * 32, 30, 20, 2, 9.5)
+    api.backbone.listed = listed(*reversed(nodes))
+    api.backbone.view = replace(api.backbone.view, excluded={gone.id: gone})
+
+    async def seen() -> bool:
+        return api.services.net_status is api.backbone.view
+
+    async def pages(**query: str | int) -> list[list[int]]:
+        found: list[list[int]] = []
+        while True:
+            body = (await api.http.get(f"{V1}/nodes", params=query)).json()
+            assert body["roles"] == {"entry": 3, "middle": 2, "exit": 2}, "it counts all"
+            found.append([int(node["id"][:2], 16) for node in body["nodes"]])
+            if body["next"] is None:
+                return found
+            query["after"] = body["next"]
+
+    await api.until(seen)
+    assert await pages(limit=3) == [[0, 1, 2], [3, 4, 5], [6, 255]]
+    assert await pages(limit=4) == [[0, 1, 2, 3], [4, 5, 6, 255]]
+    assert await pages(role="middle") == [[1, 4]]
+    assert await pages(use="excluded") == [[255]]
+    assert await pages(use="excluded", role="middle") == await pages(use="edge") == [[]]
+    for wrong in ({"limit": 1001}, {"limit": 0}, {"role": "edge"}, {"use": "x"}, {"after": "Z"}):
+        assert (await api.http.get(f"{V1}/nodes", params=wrong)).status_code == 422
+
+
+async def test_a_node_is_found_by_how_its_id_begins_or_ends(api: Api) -> None:
+    """INV-API-41."""
+    nodes = [listed_node(start, "middle") for start in ("0a1", "0b2", "9b2")]
+    api.backbone.listed = listed(*nodes)
+
+    async def named(name: str) -> tuple[int, str]:
+        answer = await api.http.get(f"{V1}/nodes/{name}")
+        return answer.status_code, answer.json().get("id") or answer.json()["detail"]
+
+    for name in ("0a", nodes[0].id, "1a0", nodes[0].id[3:]):
+        assert await named(name) == (200, nodes[0].id)
+    assert (await named("77"))[0] == 404
+    assert (await named("F"))[0] == 422
+    status, detail = await named("0")
+    assert (status, nodes[0].id in detail, "give more of one" in detail) == (409, True, True)
+    api.backbone.listed = None
+    assert (await named("0a"))[0] == (await api.http.get(f"{V1}/nodes")).status_code == 503
 
 
 async def test_session_is_opened_shown_and_closed_by_who_has_its_token(api: Api) -> None:

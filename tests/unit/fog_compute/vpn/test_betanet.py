@@ -132,6 +132,34 @@ async def test_closed_service_is_not_used_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_nodes_are_those_that_the_client_of_the_default_level_goes_by(
+    tmp_path: Path,
+) -> None:
+    found = betanet.Consensus("n", 7, 0, 1, 2, 3, True, ())
+
+    class Listing:
+        closed = False
+
+        def consensus(self) -> betanet.Consensus:
+            if self.closed:
+                raise betanet.Closed("closed")
+            return found
+
+        async def close(self) -> None:
+            pass
+
+    async with BetanetService(folder=tmp_path, bootstrap=tmp_path / "net.json") as service:
+        assert service.consensus() is None, "it opens no client"
+        assert service._clients is not None
+        client = Listing()
+        service._clients._open[PrivacyLevel.PRIVATE, ""] = client  # type: ignore[assignment]  # lists only
+        assert service.consensus() is found
+        client.closed = True
+        assert service.consensus() is None
+    assert BetanetService().consensus() is None
+
+
+@pytest.mark.asyncio
 async def test_workers_whose_keys_begin_alike_are_told_apart(tmp_path: Path) -> None:
     listed = [
         SimpleNamespace(

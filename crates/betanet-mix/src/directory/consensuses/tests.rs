@@ -76,6 +76,21 @@ fn an_unbroken_chain_is_accepted() {
     assert!(chain.accept(next).unwrap());
 }
 
+#[test]
+fn what_ran_out_is_still_shown_and_is_not_said_to_be_in_force() {
+    let mut chain = Chain::new();
+    let first = consensus(&[&key()], 0, ConsensusHash::default());
+    chain.accept(first.clone()).unwrap();
+    let next = after(&first, Beacon::after(chain.hash()), chain.hash());
+    chain.accept(next.clone()).unwrap();
+    let shown =
+        |now_ms| chain.consensuses.at_or_newest(now_ms).map(|(view, in_force)| (view.consensus().epoch, in_force));
+    assert_eq!(Some((first.epoch, true)), shown(first.valid_after_ms));
+    assert_eq!(Some((next.epoch, true)), shown(next.valid_after_ms));
+    assert_eq!(Some((next.epoch, false)), shown(next.valid_until_ms));
+    assert!(Chain::new().consensuses.at_or_newest(NOW_MS).is_none());
+}
+
 /// INV-LINK-21
 #[test]
 fn of_two_that_contradict_each_other_the_first_stays_and_it_is_told_once() {
