@@ -61,6 +61,7 @@ class Made:
             "id": self.id,
             "state": self.state,
             "privacy": self.body["privacy"],
+            "kind": self.body["kind"],
             "tries": 0,
             "max_attempts": 3,
             "created_at": "2026-01-01T00:00:00Z",
