@@ -2,7 +2,8 @@
 
 The store is asked once for each commit, however many listen. What it gives is kept for a while in
 one place; a listener is no more than a cursor into it, so a thousand of them hold next to nothing.
-Whoever falls behind what is kept reads the rest from the store, at his own pace.
+Whoever falls behind what is kept reads the rest from the store, at his own pace, and one such
+listener after the other: whoever else asks the store something stands behind one of them at most.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class Feed:
         self._room: Final = kept
         self._kept: Kept | None = None  # None while nobody listens
         self._listeners = 0
+        self._turn: Final = asyncio.Lock()  # of those who are behind
         self._look: Final = asyncio.Event()  # there may be something to read, or nobody to read for
         self._moved = asyncio.Event()  # serves once: all who wait are woken together
         self._beats = 0
@@ -173,7 +175,8 @@ class Feed:
             return kept.after(cursor, batch)
         known = kept.newest  # whatever has a number up to this is in the store
         try:
-            found = await self._events().after(cursor, AT_ONCE, batch=batch)
+            async with self._turn:
+                found = await self._events().after(cursor, AT_ONCE, batch=batch)
         except FogError:
             await self._moved.wait()
             return b"", cursor

@@ -215,9 +215,9 @@ class Gate:
 
 
 def _while(may: Callable[[], bool], receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """End an answer that goes on, such as a stream of events, once who asked for it may no more.
+    """End what goes on, an upload or a stream of events, once who asked for it may no more.
 
-    What answers is then told what it is told when the other side has left.
+    What answers is told what it is told when the other side has left.
     """
     whole = begun = False
     over = asyncio.Event()
@@ -227,6 +227,8 @@ def _while(may: Callable[[], bool], receive: Receive, send: Send) -> tuple[Recei
         if not whole:
             message = await receive()
             whole = not message.get("more_body")
+            if not whole and not may():
+                raise unauthorised()
             return message
         # All that can come is that the other side leaves, which is waited for beside an answer.
         waits = {asyncio.ensure_future(receive()), asyncio.ensure_future(over.wait())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -92,13 +93,19 @@ class Counted:
     def __init__(self, events: Events) -> None:
         self._events = events
         self.asked = 0
+        self.together = self.most_together = 0
         self.newest, self.wakes = events.newest, events.wakes
 
     async def after(
         self, since: int, limit: int, *, batch: str | None = None
     ) -> list[TaskEventRecord]:
         self.asked += 1
-        return await self._events.after(since, limit, batch=batch)
+        self.together += 1
+        self.most_together = max(self.most_together, self.together)
+        try:
+            return await self._events.after(since, limit, batch=batch)
+        finally:
+            self.together -= 1
 
 
 @dataclass
@@ -215,6 +222,19 @@ async def test_who_falls_behind_or_comes_back_misses_nothing(fixture: Fixture) -
         async with fixture.listen(3) as back, fixture.listen(10**9) as ahead:
             assert await back.until(last) == list(range(4, last + 1))
             assert f"id: {last}".encode() in await ahead.take()
+
+
+@pytest.mark.asyncio
+async def test_those_who_are_behind_ask_the_store_one_after_the_other(fixture: Fixture) -> None:
+    """INV-API-31."""
+    await fixture.make(KEPT + 3)
+    async with fixture.listen(None) as up_to_date, contextlib.AsyncExitStack() as stack:
+        await up_to_date.take()
+        behind = [await stack.enter_async_context(fixture.listen(0)) for _ in range(9)]
+        fixture.counted.most_together = 0
+        got = await asyncio.gather(*(one.until(KEPT + 3) for one in behind))
+    assert got == [list(range(1, KEPT + 4))] * 9
+    assert fixture.counted.most_together == 1
 
 
 @pytest.mark.asyncio

@@ -267,6 +267,22 @@ async def test_revoked_key_opens_nothing(api: Api) -> None:
     assert (await api.http.delete(f"/api/v1/keys/{'f' * 12}")).status_code == 404
 
 
+async def test_upload_ends_with_its_key(api: Api) -> None:
+    """INV-API-05."""
+    made = await make_key(api, SUBMIT)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"before"
+        await api.http.delete(f"/api/v1/keys/{made['id']}")
+        yield b"after"
+        yield b"more"
+
+    upload = {**bearer(made["key"]), "content-type": "application/octet-stream"}
+    refused = await api.stranger.post("/api/v1/blobs", content=pieces(), headers=upload)
+
+    assert refused.status_code == 401
+
+
 class Asked:
     """Keys of a store, whose readings are counted, and can fail."""
 
