@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Final, TypedDict
+from typing import Annotated, Any, Final, NotRequired, TypedDict
 
 from cyclopts import Parameter
 
@@ -20,6 +20,7 @@ from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, print_fields, print_json, whole
 from fog_compute.cli.state import read_fog_state
 from fog_compute.client.answers import Batch, Events, Made, Status, Task
+from fog_compute.client.places import Home
 from fog_compute.errors import FogError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.tasks import TaskKind, TaskState
@@ -47,16 +48,16 @@ class Rate(TypedDict):
     """What was counted of many tasks at once.
 
     Processor times are in milliseconds a task: of the backend, of the workers, of their runners
-    and of the mix nodes.
+    and of the mix nodes; those of a fog elsewhere cannot be seen.
     """
 
     per_s: float
     seconds: float
     failed: int
-    backend_ms: float
-    worker_ms: float
-    runner_ms: float
-    net_ms: float
+    backend_ms: NotRequired[float]
+    worker_ms: NotRequired[float]
+    runner_ms: NotRequired[float]
+    net_ms: NotRequired[float]
 
 
 def tasks(
@@ -98,8 +99,11 @@ def tasks(
         "task_private_per_s": private["per_s"],
         "task_public_per_s": details["public"]["per_s"],
         **({"task_python_per_s": details["python"]["per_s"]} if "python" in details else {}),
-        "backend_ms_per_task": private["backend_ms"],
-        "worker_ms_per_task": private["worker_ms"],
+        **{
+            f"{part}_ms_per_task": private[f"{part}_ms"]
+            for part in ("backend", "worker")
+            if f"{part}_ms" in private
+        },
     }
     report = {"summary": summary, "details": details}
     if out is not None:
@@ -147,10 +151,11 @@ def _sustained(backend: Backend, spec: dict[str, Any], span: float) -> Rate:
         done += 1
     used = Used.now(backend)
     ends.close()
+    rate = Rate(per_s=round(done / seconds, 1), seconds=round(seconds, 2), failed=failed)
+    if used is None or before is None:
+        return rate
     return Rate(
-        per_s=round(done / seconds, 1),
-        seconds=round(seconds, 2),
-        failed=failed,
+        **rate,
         backend_ms=_each(used.backend - before.backend, done),
         worker_ms=_each(used.workers - before.workers, done),
         runner_ms=_each(used.runners - before.runners, done),
@@ -206,8 +211,10 @@ class Used:
     net: float
 
     @classmethod
-    def now(cls, backend: Backend) -> Used:
-        """Read them from ``/proc``."""
+    def now(cls, backend: Backend) -> Used | None:
+        """Read them from ``/proc``; None of a fog elsewhere, whatever runs here beside it."""
+        if not isinstance(backend.place, Home):
+            return None
         state = read_fog_state(backend.layout)
         children = {} if state is None else state["children"]
         below = _children()

@@ -13,8 +13,7 @@ from fog_compute.cli.state import FogState, read_fog_state, troubles_of
 from fog_compute.cli.states import shown_state
 from fog_compute.cli.worker import lends_line
 from fog_compute.client.answers import CircuitCounts, Damaged, ExcludedNode, PathFigures, Status
-from fog_compute.client.places import Home
-from fog_compute.layout import HomeLayout
+from fog_compute.client.places import Home, Remote
 from fog_compute.text import counted
 
 __all__ = ["all_troubles", "excluded_line", "status"]
@@ -39,7 +38,10 @@ def status(*, json: JsonFlag = False) -> int:
         told = {"home": str(layout.root), "fog": state, "troubles": troubles, "scripts": scripts}
         print_json({**told, **report})
         return 0
-    _print(layout, state, report, troubles, scripts)
+    where = ("home", str(layout.root))
+    if isinstance(backend.place, Remote):
+        where = ("backend", str(backend.place.url))
+    _print(where, state, report, troubles, scripts)
     return 0
 
 
@@ -64,13 +66,13 @@ def _behind(detail: str) -> str:
 
 
 def _print(
-    layout: HomeLayout,
+    where: tuple[str, str],
     state: FogState | None,
     report: Status,
     troubles: Sequence[str],
     scripts: Sequence[str],
 ) -> None:
-    lines = [("home", str(layout.root))]
+    lines = [where]
     if state:
         lines.append(("backend", f"{state['url']}, up since {state['started_at']}"))
         children = ", ".join(

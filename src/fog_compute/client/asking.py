@@ -188,6 +188,8 @@ class Asking:
         if not answer.is_error:
             return True
         problem = _error_of(answer)
+        if answer.status_code == HTTPStatus.UNAUTHORIZED:  # a stranger is told of no key
+            problem = Unauthorised(f"{self._place.backend} does not take {self._place.key}")
         # What came too often was not done.
         may_repeat = self._repeatable or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
         pause_s = _retry_after(answer)

@@ -32,11 +32,13 @@ class Place(Protocol):
         layout: the home folder of whoever asks.
         backend: the backend, as a text names it.
         advice: where to read more about it.
+        key: what lets whoever asks in, as a text names it.
     """
 
     layout: HomeLayout
     backend: str
     advice: str
+    key: str
 
     def find(self) -> Address:
         """Find it; close what is returned.
@@ -72,6 +74,7 @@ class Home:
         self.layout = layout
         self.backend = f"the backend of the fog in {layout.root}"
         self.advice = f"logs/backend.log in {layout.root}"
+        self.key = f"the token in {layout.token_file}"
         self._lock: Final = HomeLock(layout)
 
     def find(self) -> Address:
@@ -104,7 +107,11 @@ class Home:
 
 
 class Remote:
-    """A backend at an address that was given, with a key of its own."""
+    """A backend at an address that was given, with a key of its own.
+
+    Attributes:
+        url: the address.
+    """
 
     def __init__(self, layout: HomeLayout, url: str, key: str, ca: str = "") -> None:
         """Read what was given; nothing is asked yet.
@@ -118,10 +125,10 @@ class Remote:
         Raises:
             ConfigError: one of them cannot be used.
         """
-        self._url: Final = _read_url(url)
+        self.url: Final = _read_url(url)
         if not key:
             raise ConfigError(
-                f"the backend at {self._url} needs a key, as `fog key create` makes one there: give"
+                f"the backend at {self.url} needs a key, as `fog key create` makes one there: give"
                 " it with FOG_KEY"
             )
         if not (key.isascii() and key.isprintable()):
@@ -129,13 +136,16 @@ class Remote:
         self._key: Final = key
         self._trusted: Final = _read_ca(ca)
         self.layout = layout
-        self.backend = f"the backend at {self._url}"
+        self.backend = f"the backend at {self.url}"
         self.advice = "its log there"
+        self.key = (
+            "the key that it was given (FOG_KEY): it is another's, has expired or was revoked"
+        )
         self._seen = False
 
     def find(self) -> Address:
         """It is where it was said to be."""
-        return Address(self._url, self._key, self._trusted)
+        return Address(self.url, self._key, self._trusted)
 
     def tended(self) -> bool:
         """Cannot be seen from here: one that has answered is believed to come back."""
@@ -146,10 +156,11 @@ class Remote:
         self._seen = True
 
     def away(self) -> FogError:
-        """Nothing listens there."""
+        """Nothing listens there, or something else does."""
+        in_clear = "" if self.url.scheme == "https" else ", https where it has a certificate"
         return NotRunning(
-            f"no backend listens at {self._url}: is the address right (FOG_URL), and does a fog run"
-            " there?"
+            f"no backend answers at {self.url}: is the address right (FOG_URL){in_clear}, and does"
+            " a fog run there?"
         )
 
     def silent(self, url: str) -> FogError:

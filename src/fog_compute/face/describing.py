@@ -180,12 +180,17 @@ def _body(options: TaskOptions, kind: TaskKind) -> dict[str, Any]:
     args = options.get("args", ())
     if isinstance(args, (str, bytes)):
         raise TypeError("args is one text: give a list of them")
+    if not isinstance(args, Iterable):
+        raise TypeError(f"args is a {type(args).__name__}: give a list")
+    env = options.get("env", {})
+    if not isinstance(env, Mapping):
+        raise TypeError(f"env is a {type(env).__name__}: give a mapping of names to values")
     seed = options.get("seed")
     strategy = _read(Strategy, "strategy", options.get("strategy"))
     return {
         "kind": kind.value,
         "argv": [_text(one) for one in args],
-        "env": dict(options.get("env", {})),
+        "env": dict(env),
         "seed": None if seed is None else seed_from(seed),
         "limits": _limits(options),
         "privacy": (_read(PrivacyLevel, "privacy", options.get("privacy")) or _DEFAULT).value,

@@ -23,7 +23,7 @@ from fog_compute.client.answers import Task as TaskAnswer
 from fog_compute.client.asking import CONFLICT, NO_ANSWER, WAIT_S
 from fog_compute.client.loops import AsyncBackend
 from fog_compute.client.nodes import NODES, NodePages
-from fog_compute.client.places import Home, Place, place_from_environment, remote_place
+from fog_compute.client.places import URL, Home, Place, place_from_environment, remote_place
 from fog_compute.client.sources import Source
 from fog_compute.client.tails import grown
 from fog_compute.errors import BackendError, FogError, NotFound
@@ -63,7 +63,7 @@ def connect(
 
     Raises:
         ConfigError: something that was given cannot be used.
-        TypeError: both a home and a url are given.
+        TypeError: both a home and a url are given, or a key or certificates without a url.
     """
     return Fog(place_of(home, url, key, ca))
 
@@ -75,13 +75,18 @@ def place_of(
     ca: str | os.PathLike[str] | None,
 ) -> Place:
     """Where the arguments of `connect` say that a backend is."""
-    if home is not None:
-        if url is not None:
-            raise TypeError("connect() takes a home or a url, and not both")
-        return Home(HomeLayout(usable_home(Path(home))))
-    if url is None:
+    if home is not None and url is not None:
+        raise TypeError("connect() takes a home or a url, and not both")
+    trusted = None if ca is None else os.fspath(ca)
+    if home is None and url is None:
+        url = os.environ.get(URL) or None
+    if url is not None:
+        return remote_place(url, key, trusted)
+    if key is not None or trusted is not None:
+        raise TypeError("connect() takes a key or a ca with a url (FOG_URL) only")
+    if home is None:
         return place_from_environment()
-    return remote_place(url, key, None if ca is None else os.fspath(ca))
+    return Home(HomeLayout(usable_home(Path(home))))
 
 
 class Fog:

@@ -18,7 +18,6 @@ from fog_compute.cli.failures import Failure, report
 from fog_compute.cli.follow import Follower
 from fog_compute.client.answers import Attempt, Net, Status, Worker
 from fog_compute.client.answers import Task as TaskAnswer
-from fog_compute.layout import HomeLayout
 from fog_compute.server.schemas import TaskOut
 from fog_compute.tasks import Task, TaskSpec, TaskState
 from fog_compute.tasks.model import TaskEvent
@@ -109,7 +108,7 @@ def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
         "circuits": {WORDS: {"circuits": 1, "sessions": 1, "in_flight": 0}},
         "damaged": [{"table": WORDS, "key": WORDS, "reason": WORDS}] * 12,
     }
-    status._print(HomeLayout(tmp_path_factory.getbasetemp()), None, report, [WORDS], [WORDS])
+    status._print(("home", WORDS), None, report, [WORDS], [WORDS])
     lines = shown(capsys.readouterr().out)
     assert len(lines) == 22
     assert lines[-1].strip() == "and 2 more: `fog db check` names them"

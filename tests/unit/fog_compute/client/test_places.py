@@ -122,7 +122,7 @@ def test_a_remote_backend_is_waited_for_once_it_has_answered(layout: HomeLayout)
     lost: list[str] = []
     first = Asking(place, lost.append, repeatable=True)
     first.failed(httpx2.ConnectError("refused"), URL)
-    with pytest.raises(NotRunning, match=r"no backend listens at https://fog\.example\.org:8000"):
+    with pytest.raises(NotRunning, match=r"no backend answers at https://fog\.example\.org:8000"):
         first.wait(0.0)
 
     assert first.answered(httpx2.Response(200))
@@ -213,11 +213,30 @@ def test_a_certificate_that_is_not_trusted_is_told(layout: HomeLayout) -> None:
         request.failed(error, URL)
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_key_that_is_not_taken_is_an_error_of_its_own(layout: HomeLayout, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (401, r"^the backend at https://.* does not take the key .*\(FOG_KEY\): .* was revoked$"),
+        (403, "^it lacks a scope$"),
+    ],
+)
+def test_a_key_that_is_not_taken_is_an_error_of_its_own(
+    layout: HomeLayout, status: int, text: str
+) -> None:
     request = Asking(Remote(layout, URL, KEY), lambda _: None, repeatable=True)
-    with pytest.raises(Unauthorised, match="no such key"):
-        request.answered(httpx2.Response(status, json={"detail": "no such key"}))
+    with pytest.raises(Unauthorised, match=text):
+        request.answered(httpx2.Response(status, json={"detail": "it lacks a scope"}))
+
+
+def test_a_token_that_is_not_taken_is_named(layout: HomeLayout) -> None:
+    request = Asking(Home(layout), lambda _: None, repeatable=True)
+    with pytest.raises(Unauthorised, match=f"does not take the token in {layout.token_file}$"):
+        request.answered(httpx2.Response(401, json={"detail": "needs a key"}))
+
+
+def test_an_address_without_tls_that_answers_nothing_may_want_https(layout: HomeLayout) -> None:
+    place = Remote(layout, "http://127.0.0.2:8000", KEY)
+    assert "https where it has a certificate" in str(place.away())
 
 
 def asked(home: Path | Place, *, in_loop: bool) -> tuple[dict[str, str], bytes]:

@@ -12,6 +12,7 @@ import pytest
 import fog_compute
 from fog_compute import Fog
 from fog_compute.errors import StoreAway
+from fog_compute.face.fog import place_of
 
 from .fakes import FakeFog, Made, problem
 
@@ -325,6 +326,34 @@ async def test_no_fog_is_told_as_such(tmp_path: Path) -> None:
 async def test_a_home_and_a_url_are_two_places() -> None:
     with pytest.raises(TypeError, match="a home or a url"):
         fog_compute.connect("/x", url="https://fog")
+
+
+@pytest.mark.parametrize("given", [{"key": "fogk_1"}, {"ca": "fog.pem"}])
+@pytest.mark.parametrize("home", [None, "/x"])
+async def test_a_key_is_never_left_unused(
+    given: dict[str, str], home: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FOG_URL", raising=False)
+    with pytest.raises(TypeError, match="with a url"):
+        fog_compute.connect(home, **given)
+
+
+async def test_a_key_goes_with_the_url_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    monkeypatch.setenv("FOG_URL", "https://fog.example.org:8000")
+    monkeypatch.setenv("FOG_KEY", "fogk_other")
+    place = place_of(None, None, "fogk_given", None)
+    with contextlib.closing(place.find()) as address:
+        assert address.token == "fogk_given"
+
+
+async def test_arguments_of_another_type_are_named(fog: Fog) -> None:
+    wrong: list[dict[str, Any]] = [{"args": 5}, {"env": 5}, {"env": ["a=b"]}]
+    for given in wrong:
+        with pytest.raises(TypeError, match=f"^{next(iter(given))} is a "):
+            await fog.submit(SCRIPT, **given)
 
 
 async def test_a_fog_that_is_left_leaves_its_tasks(fake: FakeFog) -> None:
