@@ -63,7 +63,7 @@ def ls(
                     node["role"] or UNLISTED,
                     node["operator"] or UNLISTED,
                     node["prefix"] or UNLISTED,
-                    ",".join(map(str, node["key_epochs"])) or UNLISTED,
+                    _epochs(node),
                     _edge(node),
                     _left_out(node),
                 )
@@ -94,7 +94,7 @@ def show(
     if json:
         print_json(node)
         return 0
-    expires, epochs = node["expires_at"], ", ".join(map(str, node["key_epochs"]))
+    expires = node["expires_at"]
     print_fields(
         [
             ("node", node["id"]),
@@ -102,7 +102,7 @@ def show(
             ("operator", node["operator"] or UNLISTED),
             ("prefix", node["prefix"] or UNLISTED),
             ("link address", node["link_address"] or UNLISTED),
-            ("keys", f"of epochs {epochs}" if epochs else UNLISTED),
+            ("keys of epochs", _epochs(node)),
             ("described until", UNLISTED if expires is None else _time(expires)),
             ("edge of ours", _edge(node)),
             ("left out", _left_out(node)),
@@ -115,6 +115,14 @@ def _consensus(found: NodeList) -> str:
     until = _time(found["valid_until"])
     held = f"until {until}" if found["in_force"] else f"not in force: it holds until {until}"
     return f"of epoch {found['epoch']}, revision {found['revision']}, {held}"
+
+
+def _epochs(node: Node) -> str:
+    """The epochs of a node's keys; of several that follow each other the first and the last."""
+    epochs = node["key_epochs"]
+    if len(epochs) > 1 and epochs == list(range(epochs[0], epochs[0] + len(epochs))):
+        return f"{epochs[0]}-{epochs[-1]}"
+    return ",".join(map(str, epochs)) or UNLISTED
 
 
 def _time(text: str) -> str:

@@ -140,8 +140,13 @@ def test_nodes_are_shown_with_what_the_directory_says_and_what_each_is_to_this_f
         "nodes 10: 2 entry, 8 middle; one operator runs all of them: no anonymity",
         "NODE ROLE OPERATOR PREFIX KEYS EDGE OF OURS LEFT OUT",
         f"{'e1' * 8} - - - - refused no",
-        f"{'0f' * 8} middle ann 10.1.0.0/16 3,4 no lost 8 of 9, 1 by chance; tried again in 8 s",
+        f"{'0f' * 8} middle ann 10.1.0.0/16 3-4 no lost 8 of 9, 1 by chance; tried again in 8 s",
     ]
+
+    apart = {**NODES["nodes"][1], "key_epochs": [3, 5]}
+    port.answer = httpx2.Response(200, json=apart)
+    assert main.run(["node", "show", "0f"]) == 0
+    assert "keys of epochs   3,5\n" in capsys.readouterr().out
 
     port.answer = httpx2.Response(200, json={**NODES, "in_force": False, "nodes": []})
     assert main.run(["node", "ls", "--use", "edge"]) == 0

@@ -288,7 +288,7 @@ CASES: Final[dict[str, Case]] = {
     ),
     "node ls": Case(
         words=("node", "ls", "--role", "middle", "--use", "excluded"),
-        says="0f0f0f0f0f0f0f0f  middle  ann       10.1.0.0/16  3,4   no            lost 8 of 9",
+        says="0f0f0f0f0f0f0f0f  middle  ann       10.1.0.0/16  3-4   no            lost 8 of 9",
         tells="roles",
         answers=ok(NODES),
         fails=("node", "ls", "--use", "middle"),
