@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Request
 from fog_compute.server.callers import Callers
 from fog_compute.server.details import Details
 from fog_compute.server.feed import Feed
+from fog_compute.server.forms import VISIBLE_ASCII
 from fog_compute.server.rates import Rates
 from fog_compute.server.services import ServiceManager
 
@@ -49,7 +50,7 @@ TheRates: TypeAlias = Annotated[Rates, Depends(_rates)]
 IdempotencyKey: TypeAlias = Annotated[
     str | None,
     Header(
-        pattern="^[!-~]{1,64}$",
+        pattern=VISIBLE_ASCII,
         description="A random name for this request: sent again, it makes nothing a second time.",
     ),
 ]

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fog_compute.hosts import may_ask
+from fog_compute.hosts import is_loopback, may_ask
 from fog_compute.scopes import allows
 from fog_compute.server import access
 from fog_compute.server.auth import csrf_token, same
@@ -37,7 +37,8 @@ __all__ = [
 
 _CLOSE: Final = {"connection": "close"}  # or the rest of the body would be read, and thrown away
 _ASK_FOR_KEY: Final = {"www-authenticate": "Bearer", **_CLOSE}
-_NO_KEY: Final = (
+_NO_KEY: Final = "this needs a key: send an API key as a bearer token"
+_NO_KEY_HERE: Final = (
     "this needs a key: send the token that is in daemon/token below FOG_HOME, or an API key, as a"
     " bearer token"
 )
@@ -49,9 +50,14 @@ def cookie_name(scheme: str) -> str:
     return access.COOKIE_UNDER_TLS if scheme == "https" else access.COOKIE
 
 
-def unauthorised() -> Refused:
-    """The one refusal of whoever has no key, whatever was asked."""
-    return Refused(UNAUTHORISED, _NO_KEY, headers=_ASK_FOR_KEY)
+def unauthorised(scope: Scope) -> Refused:
+    """The one refusal of whoever has no key, whatever was asked.
+
+    Where the token lies is told on this machine alone: elsewhere nobody can read it.
+    """
+    client = scope.get("client")
+    here = client is not None and is_loopback(client[0])
+    return Refused(UNAUTHORISED, _NO_KEY_HERE if here else _NO_KEY, headers=_ASK_FOR_KEY)
 
 
 async def refuse_try(scope: Scope, rates: Rates) -> JSONResponse | None:
@@ -159,7 +165,7 @@ class Gate:
 
         def over() -> Refused:
             if caller is None:  # who learns no limit
-                return unauthorised()
+                return unauthorised(scope)
             return too_large(limit, " ".join(route), headers.get("content-type", ""))
 
         refusal = await self._judge(asked)
@@ -171,7 +177,7 @@ class Gate:
             return
         scope.setdefault("state", {})["caller"] = caller
         if caller is not None:
-            receive, send = _while(lambda: callers.still(caller), receive, send)
+            receive, send = _while(lambda: callers.still(caller), scope, receive, send)
         seen, whole, pace = 0, False, Pace()
         now = asyncio.get_running_loop().time
 
@@ -184,7 +190,7 @@ class Gate:
                 async with asyncio.timeout(pace.patience_s):
                     message = await receive()
             except TimeoutError:
-                raise (unauthorised() if caller is None else too_slow()) from None
+                raise (unauthorised(scope) if caller is None else too_slow()) from None
             size = len(message.get("body", b""))
             pace.came(size, now() - asked)
             whole = not message.get("more_body")
@@ -206,7 +212,7 @@ class Gate:
                 return _forbidden("a page of another origin sent this")
             return None
         if caller is None:
-            return unauthorised().answer
+            return unauthorised(asked.scope).answer
         if refusal := _forged(asked) or _beyond(asked.route, caller):
             return refusal
         if caller.id != LOCAL and (wait := await self._rates.asked(caller.id)):
@@ -214,7 +220,9 @@ class Gate:
         return None
 
 
-def _while(may: Callable[[], bool], receive: Receive, send: Send) -> tuple[Receive, Send]:
+def _while(
+    may: Callable[[], bool], scope: Scope, receive: Receive, send: Send
+) -> tuple[Receive, Send]:
     """End what goes on, an upload or a stream of events, once who asked for it may no more.
 
     What answers is told what it is told when the other side has left.
@@ -228,7 +236,7 @@ def _while(may: Callable[[], bool], receive: Receive, send: Send) -> tuple[Recei
             message = await receive()
             whole = not message.get("more_body")
             if not whole and not may():
-                raise unauthorised()
+                raise unauthorised(scope)
             return message
         # All that can come is that the other side leaves, which is waited for beside an answer.
         waits = {asyncio.ensure_future(receive()), asyncio.ensure_future(over.wait())}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from fog_compute.server.forms import flaw_of
 from fog_compute.text import one_line
 
 __all__ = ["said_of"]
@@ -46,7 +47,6 @@ _SAID: Final[Mapping[str, str]] = MappingProxyType(
         "too_short": "has {actual_length} entries: give {min_length} at least",
         "string_too_long": "is longer than {max_length} characters",
         "string_too_short": "is shorter than {min_length} characters",
-        "string_pattern_mismatch": "is not of the form {pattern}",
         "enum": "is none of {expected}",
         "literal_error": "is none of {expected}",
         "greater_than_equal": "is less than {ge}",
@@ -68,4 +68,6 @@ def said_of(errors: Sequence[Mapping[str, Any]]) -> str:
         return "the body is no object: give JSON, with content-type application/json"
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)[1:]
     where = _PLACES.get(str(place), "{}").format(one_line(name, NAME_LENGTH))
+    if first["type"] == "string_pattern_mismatch":
+        return f"{where} {flaw_of(context['pattern'])}"
     return f"{where} {_SAID.get(first['type'], 'cannot be used as it is').format(**context)}"

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from fog_compute.scopes import DEFAULT_SCOPES, Scope
 from fog_compute.server.callers import Caller
+from fog_compute.server.forms import VISIBLE
 from fog_compute.store import ApiKey
 
 __all__ = ["KeyIn", "KeyListOut", "KeyOut", "LoginIn", "LoginOut", "NewKeyOut"]
@@ -26,7 +27,7 @@ class KeyIn(BaseModel):
     name: str = Field(
         min_length=1,
         max_length=80,
-        pattern=r"^[^\x00-\x1f\x7f]*$",
+        pattern=VISIBLE,
         description="Whose, or what for.",
     )
     scopes: frozenset[Scope] = Field(

@@ -32,7 +32,9 @@ from fog_compute.server.parts import (
 )
 from fog_compute.store import Store
 from fog_compute.tasks.keyring import KeyringFile
+from fog_compute.text import counted
 from fog_compute.vpn.betanet import BetanetService
+from fog_compute.vpn.clients import edges_of
 from fog_compute.vpn.network import NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
 from fog_compute.vpn.sessions import SessionManager
@@ -200,8 +202,11 @@ class ServiceManager:
             network = BetanetService(folder=settings.layout.clients, bootstrap=settings.bootstrap)
         stack.push_async_callback(network.close)
         self._net_status = None
-        self._set("betanet", ServiceState.STARTING, "joining the network")
-        self._background(stack, self._watch_network(network), "betanet")
+        edges = edges_of(settings.bootstrap)
+        by = f" by its edges {edges}" if edges else ""
+        since = f"{self._clock.now():%H:%M:%S} UTC"
+        self._set("betanet", ServiceState.STARTING, f"joining the network{by}, since {since}")
+        self._background(stack, self._watch_network(network, since), "betanet")
         return network
 
     async def _start_onion_circuit(self, stack: AsyncExitStack) -> OnionCircuitService:
@@ -337,18 +342,20 @@ class ServiceManager:
         while not self.healthy:
             await self._changed.wait()
 
-    async def _watch_network(self, network: Network) -> None:
+    async def _watch_network(self, network: Network, since: str) -> None:
         """Join the network, again and again until it works, and keep its view fresh."""
         failures = 0
         while True:
             try:
                 await self._refresh_network(network)
             except FogError as error:
-                self._set("betanet", ServiceState.STARTING, str(error))
                 pause = PROBE.after(failures)
                 failures += 1
+                tried = f"tried {counted(failures, 'time')} since {since}"
+                self._set("betanet", ServiceState.STARTING, f"{error} ({tried})")
             else:
                 pause, failures = PROBE_OK_S, 0
+                since = f"{self._clock.now():%H:%M:%S} UTC"
             await self._clock.sleep(pause)
 
     async def _refresh_network(self, network: Network) -> None:

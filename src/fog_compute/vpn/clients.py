@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -20,9 +21,13 @@ import betanet
 from fog_compute.descriptors import why
 from fog_compute.errors import ConfigError, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
+from fog_compute.reading import read_state
+from fog_compute.text import one_line
 from fog_compute.threads import in_thread
 
-__all__ = ["Clients", "open_client", "view_of"]
+__all__ = ["Clients", "edges_of", "open_client", "view_of"]
+
+EDGES_NAMED: Final = 3
 
 _Key: TypeAlias = tuple[PrivacyLevel, str]
 
@@ -109,6 +114,17 @@ class Clients:
         if not self._own_swept:
             self._own_swept = True
             await _delete(self._own_folder)
+
+
+def edges_of(bootstrap: Path) -> str:
+    """Which edges a client tries first, in a few words; empty where the file names none."""
+    try:
+        edges = [one["address"] for one in json.loads(read_state(bootstrap))["edges"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""  # whoever joins says what is wrong with it
+    named = ", ".join(one_line(str(edge), 80) for edge in edges[:EDGES_NAMED])
+    more = len(edges) - EDGES_NAMED
+    return f"{named} and {more} more" if more > 0 else named
 
 
 def view_of(client: betanet.Client) -> betanet.ClientStatus | None:

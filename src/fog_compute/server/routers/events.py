@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fog_compute.server.dependencies import Listening, Services
+from fog_compute.server.forms import SMALL
 from fog_compute.server.schemas import EventsOut, TaskEventOut
 from fog_compute.store import TaskEventRecord
 
@@ -40,7 +41,7 @@ async def list_events(
     services: Services,
     feed: Listening,
     since: Cursor = None,
-    batch: Annotated[str | None, Query(pattern="^[0-9a-z]{1,64}$")] = None,
+    batch: Annotated[str | None, Query(pattern=SMALL)] = None,
     wait: Annotated[float, Query(ge=0, description="Seconds to wait for something.")] = 0,
     limit: Annotated[int, Query(ge=1, le=EVENTS_AT_ONCE)] = EVENTS_AT_ONCE,
     last_event_id: Annotated[

@@ -37,7 +37,7 @@ async def log_in(request: Request, callers: TheCallers, rates: TheRates) -> Resp
     else:
         opened = await callers.log_in(wanted.key.get_secret_value())
     if opened is None:
-        return await refuse_try(request.scope, rates) or unauthorised().answer
+        return await refuse_try(request.scope, rates) or unauthorised(request.scope).answer
     cookie, caller = opened
     answer = Response(
         LoginOut.of(caller, csrf_token(cookie)).model_dump_json(), media_type="application/json"

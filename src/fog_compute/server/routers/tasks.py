@@ -14,6 +14,7 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.server.bodies import BYTES
 from fog_compute.server.dependencies import IdempotencyKey, Services, TaskDetails
 from fog_compute.server.details import Details
+from fog_compute.server.forms import SMALL
 from fog_compute.server.openapi import GIVES_BYTES, answers
 from fog_compute.server.schemas import (
     BatchIn,
@@ -46,7 +47,7 @@ router = APIRouter(tags=["tasks"])
 
 _FILE: Final = {**GIVES_BYTES, **answers(404)}
 
-TaskId = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The id of a task.")]
+TaskId = Annotated[str, Path(pattern=SMALL, description="The id of a task.")]
 
 
 @router.post(
@@ -108,13 +109,11 @@ async def submit_batch(
 async def list_tasks(
     services: Services,
     state: TaskState | None = None,
-    batch: Annotated[
-        str | None, Query(pattern="^[0-9a-z]{1,64}$", description="The id of a batch.")
-    ] = None,
+    batch: Annotated[str | None, Query(pattern=SMALL, description="The id of a batch.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[
         str | None,
-        Query(pattern="^[0-9a-z]{1,64}$", description="What the page before calls next."),
+        Query(pattern=SMALL, description="What the page before calls next."),
     ] = None,
 ) -> TaskListOut:
     """List tasks, newest first: all, or those of a state or a batch."""

@@ -670,7 +670,7 @@ async def test_unreachable_network_is_waited_for_and_said(settings: Settings) ->
 
     async with ServiceManager(settings, network=Away()) as services:
         async with asyncio.timeout(DEADLINE_S):
-            while services.health()[1].detail != "no edge answers":
+            while "no edge answers" not in services.health()[1].detail:
                 await asyncio.sleep(0.01)
 
         with pytest.raises(ServiceUnavailable, match="betanet is starting: no edge answers"):
@@ -683,7 +683,7 @@ async def test_network_without_an_edge_is_not_ready(settings: Settings) -> None:
     backbone.view = replace(backbone.view, edges_attached=0)
     async with ServiceManager(settings, network=backbone) as services:
         async with asyncio.timeout(DEADLINE_S):
-            while services.health()[1].detail != "no edge answers":
+            while "no edge answers" not in services.health()[1].detail:
                 await asyncio.sleep(0.01)
         assert not services.healthy
 

@@ -194,6 +194,17 @@ async def test_stranger_learns_the_verdict_and_nothing_else(api: Api) -> None:
     assert with_key["services"]["store"] == "running"
 
 
+async def test_where_the_token_lies_is_told_on_its_own_machine_alone(api: Api) -> None:
+    """INV-API-03."""
+    said = {}
+    for host in ("127.0.0.1", "::1", "192.0.2.7"):
+        transport = httpx2.ASGITransport(app=api.app, client=(host, 1))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            said[host] = (await http.get("/api/v1/tasks")).json()["detail"]
+    assert [host for host, detail in said.items() if "FOG_HOME" in detail] == ["127.0.0.1", "::1"]
+    assert said["192.0.2.7"] == "this needs a key: send an API key as a bearer token"
+
+
 async def test_key_is_shown_once_and_only_its_hash_is_kept(api: Api) -> None:
     """INV-API-04."""
     made = await make_key(api, READ, lasts_s=1000)
@@ -239,6 +250,8 @@ async def test_key_that_cannot_be_made_is_refused(api: Api) -> None:
         {"name": ""},
         {"name": "x" * 81},
         {"name": "a\nb"},
+        {"name": "a\x9bb"},
+        {"name": "a\u202eb"},
         {"name": "x", "scopes": []},
         {"name": "x", "scopes": ["root"]},
         {"name": "x", "lasts_s": 0},
@@ -246,8 +259,11 @@ async def test_key_that_cannot_be_made_is_refused(api: Api) -> None:
         {"name": "x", "more": 1},
     ]
 
-    statuses = [(await api.http.post("/api/v1/keys", json=body)).status_code for body in bodies]
+    answers = [await api.http.post("/api/v1/keys", json=body) for body in bodies]
+    statuses = [answer.status_code for answer in answers]
+    odd = "`name` has control characters, or marks that are not seen"
 
+    assert [answer.json()["detail"] for answer in answers].count(odd) == 3
     assert statuses == [422] * len(bodies)
     assert (await api.http.get("/api/v1/keys")).json() == {"keys": []}
 

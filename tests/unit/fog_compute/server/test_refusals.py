@@ -60,7 +60,7 @@ async def test_impossible_task_is_refused_with_one_line(
         ("/api/v1/tasks?limit=0", "the query's `limit` is less than 1"),
         ("/api/v1/tasks?limit=x", "the query's `limit` is no whole number"),
         ("/api/v1/tasks?state=odd", "the query's `state` is none of"),
-        ("/api/v1/tasks/X", "the `task_id` of the address is not of the form"),
+        ("/api/v1/tasks/X", "the `task_id` of the address is not 1 to 64 small letters"),
         ("/api/v1/events?since=1.5", "the query's `since` is no whole number"),
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import pytest
 
 from fog_compute.config import Settings
@@ -10,6 +13,8 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.server.parts import NEEDS, ORDER, Name, ServiceState, dependants
 from fog_compute.server.services import ServiceManager, get_service
 from fog_compute.tasks import TaskResult, TaskSpec
+from fog_compute.testing import ManualClock
+from fog_compute.vpn.network import NetworkStatus
 from tests.unit.fog_compute.server.conftest import Api, Backbone
 
 
@@ -58,6 +63,44 @@ async def test_service_is_restarted_and_goes_on_with_what_was_begun(api: Api, na
     await api.until(asked)
     worker.finish(TaskResult(0, b"hello\n", b"", 10, 5, 65536))
     await api.until(accepted)
+
+
+@pytest.mark.asyncio
+async def test_network_that_is_not_joined_says_since_when_by_whom_and_how_often(
+    settings: Settings,
+) -> None:
+    """INV-API-46."""
+    asked = asyncio.Queue[bool]()
+    go_on = asyncio.Semaphore(0)
+
+    class Away(Backbone):
+        async def status(self) -> NetworkStatus:
+            asked.put_nowait(True)
+            await go_on.acquire()
+            raise ServiceUnavailable("no edge answers")
+
+    edges = [{"id": "0f", "address": f"192.0.2.{number}:9"} for number in range(5)]
+    settings.bootstrap.parent.mkdir(exist_ok=True)
+    settings.bootstrap.write_text(json.dumps({"edges": edges}))
+    clock = ManualClock()
+    async with ServiceManager(settings, network=Away(), clock=clock) as services:
+
+        def detail() -> str:
+            return next(one.detail for one in services.health() if one.name == "betanet")
+
+        await asked.get()
+        assert detail() == (
+            "joining the network by its edges 192.0.2.0:9, 192.0.2.1:9, 192.0.2.2:9 and 2 more,"
+            " since 00:00:00 UTC"
+        )
+        for tries in ("1 time", "2 times"):
+            go_on.release()
+            while tries not in detail():
+                await asyncio.sleep(0)
+            assert detail() == f"no edge answers (tried {tries} since 00:00:00 UTC)"
+            while asked.empty():
+                await clock.advance(60)
+            await asked.get()
 
 
 @pytest.mark.asyncio
