@@ -21,7 +21,6 @@ from fog_compute.client.answers import (
 )
 from fog_compute.client.answers import Task as TaskAnswer
 from fog_compute.client.asking import CONFLICT, NO_ANSWER, WAIT_S
-from fog_compute.client.loops import AsyncBackend
 from fog_compute.client.nodes import NODES, NodePages
 from fog_compute.client.places import URL, Home, Place, place_from_environment, remote_place
 from fog_compute.client.sources import Source
@@ -32,8 +31,7 @@ from fog_compute.face.failures import FogWarning, StillRunning
 from fog_compute.face.maps import CANCEL_S, Map
 from fog_compute.face.records import FogStatus, Node, OutputFile, Progress, TaskStatus, Worker
 from fog_compute.face.results import Result, fetch_result
-from fog_compute.face.words import in_python
-from fog_compute.faces import Face, in_words_of
+from fog_compute.face.words import PythonBackend
 from fog_compute.layout import HomeLayout, usable_home
 from fog_compute.tasks.ids import is_whole
 from fog_compute.text import one_line
@@ -98,7 +96,7 @@ class Fog:
 
     def __init__(self, place: Place) -> None:
         """Ask nothing yet; `connect` makes one."""
-        self._backend: Final = AsyncBackend(place)
+        self._backend: Final = PythonBackend(place)
         self._maps: Final[weakref.WeakSet[AsyncGenerator[Result]]] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
@@ -173,12 +171,10 @@ class Fog:
         for hint in described.hints:
             warnings.warn(hint, FogWarning, stacklevel=2)
         sent = await self._send(described)
-        with in_python():
-            made = await self._backend.post(
-                "/api/v1/tasks", New, {**sent, **described.body}, key=key
-            )
+        body = {**sent, **described.body}
+        made = await self._backend.post("/api/v1/tasks", New, body, key=key)
         if made["warning"]:
-            warnings.warn(in_words_of(Face.PYTHON, made["warning"]), FogWarning, stacklevel=2)
+            warnings.warn(made["warning"], FogWarning, stacklevel=2)
         return Task(made["id"], self._backend)
 
     def map(
@@ -244,8 +240,7 @@ class Fog:
         query: dict[str, str | float] = {"limit": limit}
         if state is not None:
             query["state"] = state
-        with in_python():
-            page = await self._backend.get("/api/v1/tasks", TaskPage, **query)
+        page = await self._backend.get("/api/v1/tasks", TaskPage, **query)
         return tuple(row["id"] for row in page["tasks"])
 
     async def status(self) -> FogStatus:
@@ -264,11 +259,10 @@ class Fog:
             use: only those that are this to the fog: ``edge`` or ``excluded``.
         """
         pages = NodePages(role, use)
-        with in_python():
-            while (
-                found := pages.take(await self._backend.get(NODES, NodeList, **pages.query))
-            ) is None:
-                pass
+        while (
+            found := pages.take(await self._backend.get(NODES, NodeList, **pages.query))
+        ) is None:
+            pass
         return Node.of_all(found["nodes"])
 
     async def _send(self, described: Description) -> dict[str, object]:
@@ -296,7 +290,7 @@ class Task:
         id: 26 characters; `Fog.task` gives the task back, also to another program.
     """
 
-    def __init__(self, task_id: str, backend: AsyncBackend) -> None:
+    def __init__(self, task_id: str, backend: PythonBackend) -> None:
         """`Fog.submit` and `Fog.task` make one.
 
         Raises:

@@ -23,15 +23,13 @@ from fog_compute.client.asking import CONFLICT, WAIT_S
 from fog_compute.client.batches import chunks
 from fog_compute.client.checking import check_text
 from fog_compute.client.inputs import source_of
-from fog_compute.client.loops import AsyncBackend
 from fog_compute.client.maps import As, Giving, MapState, Progress, names_of
 from fog_compute.client.sources import Source
 from fog_compute.errors import BackendError, FogError, InvalidTask
 from fog_compute.face.describing import Description, MapOptions, PathOrBytes, TaskOptions, describe
 from fog_compute.face.failures import FogWarning
 from fog_compute.face.results import Result, fetch_result
-from fog_compute.face.words import in_python
-from fog_compute.faces import Face, in_words_of
+from fog_compute.face.words import PythonBackend, in_python
 from fog_compute.threads import in_thread
 
 __all__ = ["CANCEL_S", "Map"]
@@ -69,7 +67,7 @@ class Map:
 
     def __init__(
         self,
-        backend: AsyncBackend,
+        backend: PythonBackend,
         module: PathOrBytes,
         inputs: Iterable[PathOrBytes | int] | Mapping[str, PathOrBytes],
         options: MapOptions,
@@ -220,8 +218,7 @@ class Map:
         # Left in the middle, what it makes is to be cancelled too, and must be known for that.
         self._making = asyncio.ensure_future(self._make(tasks))
         try:
-            with in_python():
-                made = await asyncio.shield(self._making)
+            made = await asyncio.shield(self._making)
         except BackendError as error:
             if error.problem != CONFLICT:
                 raise
@@ -231,7 +228,7 @@ class Map:
             ) from None
         self._making = None
         if made["warning"] and first:
-            warnings.warn(in_words_of(Face.PYTHON, made["warning"]), FogWarning, stacklevel=2)
+            warnings.warn(made["warning"], FogWarning, stacklevel=2)
         self._tell()
 
     async def _make(self, tasks: list[dict[str, Any]]) -> Batch:

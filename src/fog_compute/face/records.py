@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from fog_compute.client import answers
 from fog_compute.client.maps import Progress
-from fog_compute.faces import Face, in_words_of
 
 __all__ = [
     "Attempt",
@@ -97,7 +96,7 @@ class TaskStatus:
             id=task["id"],
             state=task["state"],
             final=task["final"],
-            reason=in_words_of(Face.PYTHON, task["reason"]),
+            reason=task["reason"],
             privacy=task["privacy"],
             created_at=task["created_at"],
             tries=task["tries"],
@@ -107,7 +106,7 @@ class TaskStatus:
                     number=attempt["number"],
                     worker=attempt["worker"],
                     state=attempt["state"],
-                    reason=in_words_of(Face.PYTHON, attempt["reason"]),
+                    reason=attempt["reason"],
                     placement=attempt["placement"],
                 )
                 for attempt in task["attempts"]

@@ -10,11 +10,10 @@ from typing import Final
 from fog_compute.client.answers import Task
 from fog_compute.client.asking import file_of
 from fog_compute.client.folders import AlreadyThere, NotWritten, OutputFolder
-from fog_compute.client.loops import AsyncBackend
 from fog_compute.errors import FolderUnusable, NotFound
 from fog_compute.face.failures import TaskCancelled, TaskFailed
 from fog_compute.face.records import OutputFile
-from fog_compute.faces import Face, in_words_of
+from fog_compute.face.words import PythonBackend
 from fog_compute.tasks import TaskState
 from fog_compute.text import as_named, printable
 
@@ -96,7 +95,7 @@ class Outcome:
 class Result(Outcome):
     """How a task ended, and the way to its files, as long as its fog is connected."""
 
-    _backend: AsyncBackend = field(repr=False)
+    _backend: PythonBackend = field(repr=False)
 
     async def file(self, path: str) -> bytes:
         """Fetch one file that it left.
@@ -141,7 +140,7 @@ class Result(Outcome):
         return tuple(written)
 
 
-async def fetch_result(backend: AsyncBackend, task: Task, name: str = "") -> Result:
+async def fetch_result(backend: PythonBackend, task: Task, name: str = "") -> Result:
     """Fetch what a task that is over brought; ``name`` is that of a map's input."""
     result = task["result"]
     at = f"/api/v1/tasks/{task['id']}"
@@ -149,7 +148,7 @@ async def fetch_result(backend: AsyncBackend, task: Task, name: str = "") -> Res
         id=task["id"],
         input=name,
         state=task["state"],
-        reason=in_words_of(Face.PYTHON, task["reason"]),
+        reason=task["reason"],
         fault=None if result is None else result["fault"],
         exit_code=None if result is None else result["exit_code"],
         stdout=await backend.whole(f"{at}/stdout") if result and result["stdout_bytes"] else b"",

@@ -87,6 +87,7 @@ class FakeFog:
         asked: method and path of every request.
         bodies: bytes of every request that made a batch.
         refuses: answers to the next questions, in place of the true ones.
+        refused: methods of requests that are questions in this.
         held: until it is set, a batch is made and its answer is on the way.
         lost: how many tasks of a batch, from its begin, are left out of its answer.
         nodes: of the network, in the order of their ids.
@@ -108,6 +109,7 @@ class FakeFog:
         self.news = asyncio.Event()
         self.most_open = 0
         self.refuses: list[httpx2.Response] = []
+        self.refused = {"GET"}
 
     def finish(self, task: Made, state: str = "accepted") -> None:
         """Let a task end."""
@@ -138,7 +140,7 @@ class FakeFog:
         path = unquote(request.url.path)
         self.asked.append(f"{request.method} {path}")
         body = await request.aread()
-        if self.refuses and request.method == "GET":
+        if self.refuses and request.method in self.refused:
             return self.refuses.pop(0)
         match path.removeprefix("/api/v1/").split("/", 2):
             case ["blobs"]:

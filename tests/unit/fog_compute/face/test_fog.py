@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -363,3 +364,44 @@ async def test_a_fog_that_is_left_leaves_its_tasks(fake: FakeFog) -> None:
     assert [task.state for task in fake.tasks.values()] == ["queued"]
     with contextlib.suppress(fog_compute.FogError):
         await fog.tasks()
+
+
+CALLS: dict[str, Callable[[Fog], Awaitable[object]]] = {
+    "submit": lambda fog: fog.submit(SCRIPT),
+    "map": lambda fog: anext(fog.map(SCRIPT, [b""])),
+    "tasks": lambda fog: fog.tasks(),
+    "status": lambda fog: fog.status(),
+    "workers": lambda fog: fog.workers(),
+    "nodes": lambda fog: fog.nodes(),
+    "Task.result": lambda fog: fog.task("0" * 26).result(),
+    "Task.status": lambda fog: fog.task("0" * 26).status(),
+    "Task.logs": lambda fog: anext(fog.task("0" * 26).logs()),
+    "Task.cancel": lambda fog: fog.task("0" * 26).cancel(),
+    "Task.files": lambda fog: fog.task("0" * 26).files(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_whatever_a_backend_refuses_names_the_arguments_of_a_call(
+    fog: Fog, fake: FakeFog, call: str
+) -> None:
+    """INV-WORDS-03."""
+    fake.refused = {"GET", "POST"}
+    fake.refuses = [problem(422, "invalid-task", "`limits.memory_bytes` is 7")] * 3
+    with pytest.raises(fog_compute.InvalidTask, match="`memory` is 7"):
+        await CALLS[call](fog)
+
+
+async def test_what_a_backend_says_of_a_task_names_the_arguments_of_a_call(
+    fog: Fog, fake: FakeFog
+) -> None:
+    """INV-WORDS-03: and what a task itself wrote stays as it is."""
+    fake.waits = True
+    task = await fog.submit(SCRIPT, args=["`argv`"])
+    fake.tasks[task.id].reason = "`limits.wall_s` is over"
+    fake.tasks[task.id].stderr = b"`limits.wall_s`"
+    assert (await task.status()).reason == "`wall` is over"
+    fake.finish(fake.tasks[task.id])
+    result = await task
+    assert (result.reason, result.stderr) == ("`wall` is over", b"`limits.wall_s`")
+    assert "".join([piece async for piece in task.logs()]) == "`limits.wall_s`"
