@@ -63,8 +63,9 @@ def backup(
 ) -> int:
     """Copy the database of this fog, and the files that its tasks name, into a new folder.
 
-    The fog may run meanwhile: the copy is as everything was at one moment. What lets this fog into
-    its network, and its keys, are not in it.
+    The fog may run meanwhile: the copy is as everything was at one moment. Tasks, results, API keys
+    and sessions are in it; groups.json, tokens.json, joined.json, and the token and the clients
+    below daemon/ are not: copy those while the fog is stopped, and after `fog net` changed them.
 
     For example: `fog db backup ~/fog-backup`
     """
@@ -76,7 +77,15 @@ def backup(
     size = f"{holds}, {format_bytes(made.bytes)}"
     return _tell(
         {**dataclasses.asdict(made), "path": str(made.path)},
-        [("backup", str(made.path)), ("holds", size), *_fault_lines(made.faults)],
+        [
+            ("backup", str(made.path)),
+            ("holds", size),
+            (
+                "without",
+                "groups, net and token of this home: `fog db backup --help` names the files",
+            ),
+            *_fault_lines(made.faults),
+        ],
         f"{len(made.faults)} blobs are not in the backup, for they are damaged here"
         if made.faults
         else "",

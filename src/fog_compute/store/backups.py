@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Final
 from urllib.parse import quote
 
 from fog_compute.errors import NotFound, StoreError, StoreUnusable
+from fog_compute.locking import try_lock
 from fog_compute.store.care import Checked, Fault, check, must_be_there
 from fog_compute.store.dialects import Database, database_at
 from fog_compute.store.folder import BlobFault, copy_blob
@@ -88,30 +90,55 @@ def back_up(place: str | Path, target: Path, now: datetime, blobs: Path | None =
     _refuse_what_is_there(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}.new")
     made = BackedUp(target)
-    try:
-        aside.mkdir(mode=0o700, parents=True)
-        copy = aside / DATABASE
-        _copy_database(source, copy)
-        made.bytes = copy.stat().st_size
-        made.tasks = _count_tasks(copy)
-        for sha256 in _named_in(copy):
-            try:
-                made.bytes += copy_blob(folder, aside / BLOBS, sha256)
-                made.blobs += 1
-            except BlobFault as fault:
-                made.faults.append(Fault("blob", sha256, str(fault)))
-        about = {"made_at": now.isoformat(), "tasks": made.tasks, "blobs": made.blobs}
-        write_private(aside / ABOUT, json.dumps(about).encode() + b"\n")
-        sync(aside)
-        aside.rename(target)
-        sync(target.parent)
-    except OSError as error:
-        raise StoreError(f"the backup {target} cannot be written: {error.strerror}") from error
-    except sqlite3.Error as error:
-        raise StoreError(f"the database {database.name} cannot be copied: {error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, aside, ignore_errors=True)
+        try:
+            _forget_what_was_killed(target)
+            aside.mkdir(mode=0o700, parents=True)
+            stack.callback(os.close, _held(aside))
+            copy = aside / DATABASE
+            _copy_database(source, copy)
+            made.bytes = copy.stat().st_size
+            made.tasks = _count_tasks(copy)
+            for sha256 in _named_in(copy):
+                try:
+                    made.bytes += copy_blob(folder, aside / BLOBS, sha256)
+                    made.blobs += 1
+                except BlobFault as fault:
+                    made.faults.append(Fault("blob", sha256, str(fault)))
+            about = {"made_at": now.isoformat(), "tasks": made.tasks, "blobs": made.blobs}
+            write_private(aside / ABOUT, json.dumps(about).encode() + b"\n")
+            sync(aside)
+            aside.rename(target)
+            sync(target.parent)
+        except OSError as error:
+            raise StoreError(f"the backup {target} cannot be written: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise StoreError(f"the database {database.name} cannot be copied: {error}") from error
     return made
+
+
+def _held(folder: Path) -> int:
+    """Lock a folder until what is returned is closed, which the kernel does for who is killed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # this folder knows no locks
+        try_lock(descriptor)
+    return descriptor
+
+
+def _forget_what_was_killed(target: Path) -> None:
+    """Delete what others left that were to make the same backup, and are no more."""
+    own = re.compile(rf"\.{re.escape(target.name)}\.[0-9]+\.new")
+    for left in target.parent.glob(".*.new"):
+        if own.fullmatch(left.name) is None:
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if try_lock(descriptor):
+                    shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def restore(

@@ -16,6 +16,12 @@ __all__ = ["ChangedMeanwhile", "Verdict", "judge", "sqlstate", "words"]
 AWAY: Final = "it is away, or ended the connection"
 
 
+EMPTIED: Final = (
+    "it has no such table, as one that was dropped and made anew: `fog down` and `fog up` make its"
+    " tables"
+)
+
+
 class ChangedMeanwhile(StoreError):
     """A row is no longer as it was read in the same transaction, of which nothing was written."""
 
@@ -54,6 +60,7 @@ _OF_POSTGRES: Final[Mapping[str, Verdict]] = {
     "40001": Verdict.AGAIN,  # serialization failure
     "40P01": Verdict.AGAIN,  # deadlock
     "42501": Verdict.UNUSABLE,  # no permission
+    "42P01": Verdict.UNUSABLE,  # no such table: another database has its name now
     "57P": Verdict.AWAY,  # shut down, crashed, or starting
     "XX001": Verdict.DAMAGED,  # data corrupted
     "XX002": Verdict.DAMAGED,  # index corrupted
@@ -94,6 +101,8 @@ def words(error: BaseException) -> str:
         return AWAY if isinstance(error, ConnectionError | TimeoutError) else str(error)
     fields = _fields(error.orig)
     if fields is not None:
+        if fields.get("C") == "42P01":
+            return EMPTIED
         return fields.get("M", "an error without words")
     if _is_interface(error):
         return AWAY

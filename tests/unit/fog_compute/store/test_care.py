@@ -13,6 +13,7 @@ import pytest_asyncio
 from sqlalchemy import delete, update
 
 from fog_compute.errors import NotFound, StoreError, StoreUnusable
+from fog_compute.locking import try_lock
 from fog_compute.store import Reported, Settled, Store, migrate, schema
 from fog_compute.store.backups import back_up, restore
 from fog_compute.store.care import check, vacuum
@@ -219,6 +220,24 @@ async def test_backup_of_a_busy_database_comes_back_as_it_was(
     assert (await store.tasks.get(after.id)).id == after.id
     for folder in (tmp_path / "copy", *(tmp_path / "copy").rglob("*")):
         assert folder.stat().st_mode & 0o077 == 0, folder
+
+
+async def test_what_a_killed_backup_left_goes_with_the_next_one(
+    store: Store, place: Path, tmp_path: Path, clock: ManualClock
+) -> None:
+    """INV-STORE-46."""
+    await filled(store)
+    killed, at_work, other = (tmp_path / f".copy.{name}.new" for name in ("1", "2", "x"))
+    for folder in (killed, at_work, other):
+        folder.mkdir()
+        (folder / "fog.db").touch()
+    descriptor = os.open(at_work, os.O_RDONLY)
+    try:
+        assert try_lock(descriptor)
+        back_up(place, tmp_path / "copy", clock.now())
+    finally:
+        os.close(descriptor)
+    assert [one.exists() for one in (killed, at_work, other)] == [False, True, True]
 
 
 async def test_restore_replaces_nothing_unasked_and_keeps_what_it_replaces(

@@ -121,6 +121,24 @@ async def test_what_may_take_minutes_is_waited_for(
         event.remove(Engine, "before_cursor_execute", note)
 
 
+async def test_database_that_was_made_anew_says_what_to_do(postgres: PrivatePostgres) -> None:
+    """INV-STORE-07."""
+    with postgres.database() as url:
+        async with await Store.open(url) as store:
+            task = await queued(store)
+            with store._engines.visiting.begin() as connection:
+                connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+            for asked in (
+                store.tasks.get(task.id),
+                store.touch(),
+                store.apply([Cancelled(task.id)]),
+            ):
+                with pytest.raises(StoreError, match="`fog down` and `fog up` make its tables"):
+                    await asked
+        async with await Store.open(url) as store:
+            assert await store.tasks.list() == []
+
+
 @pytest.mark.parametrize("bad", ["\ud800", "nul\0"])
 async def test_text_that_is_none_breaks_no_connection(store: Store, bad: str) -> None:
     task = await queued(store)
