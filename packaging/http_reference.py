@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from fog_compute.cli.problems import OWN_PROBLEMS
 from fog_compute.config import Settings
 from fog_compute.scopes import Scope
 from fog_compute.server import access
@@ -24,15 +25,26 @@ FOLDER: Final = Path(__file__).resolve().parents[1] / "docs/reference"
 INTRODUCTION: Final = """\
 # Problems
 
-Made from `src/fog_compute/server/problem_types.py` by `packaging/http_reference.py`.
+Made from `src/fog_compute/server/problem_types.py` and `src/fog_compute/cli/problems.py` by
+`packaging/http_reference.py`.
 
 The backend answers what it refuses with `application/problem+json`, as RFC 9457 has it: an object
 with `type`, `title`, `status` and `detail`.
 `type` is one of the names below after `urn:fog-compute:problem:`, and what a program decides by;
 `detail` is one line for a person, and its words may change.
 [openapi.json](openapi.json) says which status each route may answer with.
+A command that fails with `--json` has the same types in its `error`, and
+[some of its own](#of-commands).
 """
 
+OF_COMMANDS: Final = """\
+## Of commands
+
+They stand in the `type` of a command's `error` alone, after `urn:fog-compute:problem:` as well.
+
+| type | when |
+|---|---|
+"""
 
 SCOPES: Final = """\
 # Scopes
@@ -52,7 +64,8 @@ def openapi() -> dict[str, Any]:
 
 def problems() -> str:
     """The page of all kinds of problem."""
-    return "\n".join([INTRODUCTION, *_sections()])
+    own = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in OWN_PROBLEMS.items())
+    return "\n".join([INTRODUCTION, *_sections(), OF_COMMANDS + own])
 
 
 def scopes() -> str:

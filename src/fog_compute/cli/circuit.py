@@ -112,8 +112,10 @@ def _fares(client: Client | None) -> tuple[str, ...]:
 def _client_lines(client: Client | None) -> list[tuple[str, str]]:
     if client is None:
         return [("client", "not open: nothing was sent at this level yet")]
-    lost, round_trip, loop, *_ = _fares(client)
-    lines = [("client", f"{lost} packets lost, {round_trip} there and back, {loop} a loop")]
+    lost = f"{client['lost']} of {client['tries']} packets lost"
+    times = ((client["round_trip_ms"], "there and back"), (client["loop_ms"], "a loop"))
+    known = [f"{_time(value)} {what}" for value, what in times if value is not None]
+    lines = [("client", ", ".join([lost, *known]))]
     if client["trouble"]:
         lines.append(("", client["trouble"]))
     for edge in client["edges"]:

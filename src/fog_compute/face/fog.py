@@ -297,7 +297,7 @@ class Task:
             NotFound: no task can have such an id.
         """
         if not is_whole(task_id):  # or it could name another route
-            raise NotFound(f"{one_line(repr(task_id), 80)} is no id of a task: it has 26 letters")
+            raise NotFound(f"{one_line(repr(task_id), 80)} is no id of a task: one has 26 letters")
         self.id: Final = task_id
         self._backend: Final = backend
 

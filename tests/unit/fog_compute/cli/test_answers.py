@@ -112,7 +112,7 @@ def test_circuits_are_shown_with_how_their_packets_fare(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "sessions 2, 1 of them by token" in lines
     assert "circuits 3 in use, 1 draining; 9 made, 5 rotated" in lines
-    assert "client 3 of 40 packets lost, 150 ms there and back, - a loop" in lines
+    assert "client 3 of 40 packets lost, 150 ms there and back" in lines
     assert "edge e2: refused, of a former address" in lines
     assert "left out 0f: lost 8 of 9 packets, 1 by chance; tried again in 8 s" in lines
     assert lines[-1] == f"{'c' * 32} active 8 s 0 s 1 2 1.0 KiB 7 B"
