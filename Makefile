@@ -101,8 +101,9 @@ bench-long: build ## Let nodes run for long: memory, losses; half an hour
 	$(BIN)/python -m benches.long
 
 .PHONY: bench-chaos
-bench-chaos: build ## Kill and freeze the processes of a busy fog: what is lost, what is accepted twice; minutes
+bench-chaos: build ## Kill and freeze the processes of busy fogs: what is lost, what is accepted twice; half an hour
 	$(BIN)/python -m benches.chaos --keep
+	$(BIN)/python -m benches.pair --keep
 
 .PHONY: docs
 docs: build ## Build the Rust reference and check that the pages match the code

@@ -17,6 +17,7 @@ PLOTS = ROOT / "docs" / "benchmarks"
 RESULTS = ROOT / "benches" / "results"
 LONG = RESULTS / "long.json"
 CHAOS = RESULTS / "chaos.json"
+PAIR = RESULTS / "pair.json"
 
 MODES = {
     "rss_growth_bytes_1e6": "Python, 2 workers, a million packets",
@@ -69,6 +70,11 @@ MODES = {
     "chaos_lost": "tasks of the last `make bench-chaos` that did not come to their end",
     "chaos_back_s": "the longest that a killed backend took until it worked on, in that run",
     "chaos_twice": "of those, accepted more than once",
+    "pair_tasks": "tasks of two backends on one Postgres, all of which are killed on the way",
+    "pair_lost": "of those, that did not come to their end, or to another",
+    "pair_leased_twice": "of those, leased while they were leased",
+    "pair_accepted_twice": "of those, accepted more than once",
+    "pair_back_s": "the longest after a kill, or Postgres's return, until a task is accepted",
 }
 """How figures with names of their own were measured."""
 
@@ -106,6 +112,16 @@ def write() -> None:
     for name, svg in plots(reports).items():
         (PLOTS / name).write_text(svg, "utf-8")
     PAGE.write_text(render(reports), "utf-8")
+
+
+def add_to_summary(found: dict[str, float]) -> None:
+    """Put figures into the newest run, and so into that of its class."""
+    latest = RESULTS / "latest.json"
+    report = json.loads(latest.read_text("utf-8"))
+    report["summary"] |= found
+    text = json.dumps(report, indent=2, sort_keys=True) + "\n"
+    for name in ("latest", report["x25519_path"]):
+        (RESULTS / f"{name}.json").write_text(text, "utf-8")
 
 
 def figures(report: Report) -> dict[str, float]:
@@ -194,6 +210,7 @@ def render(reports: dict[str, Report]) -> str:
         *parts(reports),
         *(long_runs(json.loads(LONG.read_text("utf-8"))) if LONG.exists() else ()),
         *(chaos_run(json.loads(CHAOS.read_text("utf-8"))) if CHAOS.exists() else ()),
+        *(pair_run(json.loads(PAIR.read_text("utf-8"))) if PAIR.exists() else ()),
     ]
     return "\n".join(lines)
 
@@ -281,6 +298,35 @@ def chaos_run(report: Report) -> list[str]:
         ),
         row("seconds until a killed backend answers", ", ".join(map(str, answers)) or "–"),
         row("until it works on", ", ".join(map(str, report["recovery_s"].get("backend", ())))),
+        "",
+    ]
+
+
+def pair_run(report: Report) -> list[str]:
+    """What `make bench-chaos` has found of two backends on one Postgres."""
+    kills = ", ".join(f"{name} {count}" for name, count in sorted(report["kills"].items()))
+    found = report["figures"]
+    counts = ("pair_lost", "pair_leased_twice", "pair_accepted_twice")
+    return [
+        "## Two backends on one Postgres",
+        "",
+        (
+            f"`make bench-chaos` on {report['machine']}, {report['measured']}, commit"
+            f" `{report['commit']}`, seed {report['seed']}; the raw figures are in"
+            " `benches/results/pair.json`."
+        ),
+        "",
+        row("what", "found"),
+        "|---" * 2 + "|",
+        row("killed", f"{kills}; Postgres stayed away for {report['away_s']:g} s"),
+        row("tasks", f"{found['pair_tasks']:,} in {report['seconds']:,} s"),
+        row(
+            "lost or wrong, leased twice, accepted twice", ", ".join(str(found[n]) for n in counts)
+        ),
+        *(
+            row(f"seconds until tasks go on after a kill of {name}", ", ".join(map(str, seconds)))
+            for name, seconds in sorted(report["moves_again_s"].items())
+        ),
         "",
     ]
 

@@ -206,12 +206,14 @@ def main() -> None:
 
 def chaos() -> dict[str, float]:
     """What the last run of `make bench-chaos` found: it takes too long to be part of this."""
-    file = page.CHAOS
-    if not file.exists():
-        return {}
-    found = json.loads(file.read_text("utf-8"))
-    back = max(found["recovery_s"]["backend"])
-    return {**{name: found[name] for name in ("chaos_lost", "chaos_twice")}, "chaos_back_s": back}
+    summary: dict[str, float] = {}
+    if page.CHAOS.exists():
+        found = json.loads(page.CHAOS.read_text("utf-8"))
+        summary |= {name: found[name] for name in ("chaos_lost", "chaos_twice")}
+        summary["chaos_back_s"] = max(found["recovery_s"]["backend"])
+    if page.PAIR.exists():
+        summary |= json.loads(page.PAIR.read_text("utf-8"))["figures"]
+    return summary
 
 
 def forced() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benches import fairness, page
+from benches import fairness, page, pair
 from benches.plots import plots
 
 
@@ -31,3 +31,30 @@ def test_page_of_fairness_shows_what_was_measured_and_meets_its_bar() -> None:
         assert found.ratio("acknowledged_per_s") >= 0.9, kind
         assert found.ratio("acknowledged_p99_ms") <= 2, kind
         assert found.beside.honest["lost"] == 0, kind
+
+
+def test_a_run_of_two_backends_is_shown_with_what_it_lost() -> None:
+    report = {
+        "tasks": 7,
+        "seconds": 9.5,
+        "seed": "s",
+        "kills": {"kill one": 2, "kill postgres": 1},
+        "lost": {"a": "gone"},
+        "wrong": ["b"],
+        "leased_twice": [],
+        "accepted_twice": ["c"],
+        "moves_again_s": {"one": [1.5, 4.25], "postgres": [2.0]},
+    }
+    found = pair.figures(report)
+    assert found == {
+        "pair_tasks": 7,
+        "pair_lost": 2,
+        "pair_leased_twice": 0,
+        "pair_accepted_twice": 1,
+        "pair_back_s": 4.25,
+    }
+    assert set(found) <= set(page.MODES)
+    origin = {"machine": "m", "measured": "t", "commit": "c", "away_s": 30.0}
+    shown = "\n".join(page.pair_run(report | origin | {"figures": found}))
+    assert "| 2, 0, 1 |" in shown
+    assert "Postgres stayed away for 30 s" in shown
