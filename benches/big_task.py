@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fog_compute.cli.client import Backend
+from fog_compute.client.places import Home
 from fog_compute.layout import HomeLayout
 
 FOG = Path(sys.executable).with_name("fog")
@@ -79,7 +80,7 @@ def followed(
     spent: defaultdict[str, float] = defaultdict(float)
     begun = looked = time.monotonic()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
-    with Backend(HomeLayout(Path(environment["FOG_HOME"]))) as backend:
+    with Backend(Home(HomeLayout(Path(environment["FOG_HOME"])))) as backend:
         while process.poll() is None:
             for task in backend.get("/api/v1/tasks", dict[str, Any])["tasks"]:
                 stage = backend.get(f"/api/v1/tasks/{task['id']}", dict[str, Any])["stage"]

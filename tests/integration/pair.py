@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fog_compute.client.answers import Batch
 from fog_compute.client.backend import Backend
+from fog_compute.client.places import Home
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
 from fog_compute.store.dialects import database_at
@@ -162,7 +163,7 @@ class Pair:
         """Ask until there is an answer, as a user does who is told that the backend is away."""
         while not self._stop.is_set():
             try:
-                with Backend(HomeLayout(self._folder / home)) as backend:
+                with Backend(Home(HomeLayout(self._folder / home))) as backend:
                     backend.on_lost = lambda _: None
                     return ask(backend)
             except FogError as error:

@@ -18,6 +18,7 @@ import wasmtime
 
 from fog_compute.cli.client import Backend
 from fog_compute.client.answers import Batch
+from fog_compute.client.places import Home
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
 from fog_compute.text import one_line
@@ -312,7 +313,7 @@ class TaskStream:
         """Ask until there is an answer, as a user does who is told that the backend is away."""
         while True:
             try:
-                with Backend(self._layout) as backend:
+                with Backend(Home(self._layout)) as backend:
                     backend.on_lost = lambda _: None
                     return ask(backend)
             except FogError as error:

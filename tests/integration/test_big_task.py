@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fog_compute.cli.client import Backend
+from fog_compute.client.places import Home
 from fog_compute.layout import HomeLayout
 
 from .fogs import TASK_S, RunningFog, running_fog
@@ -53,7 +54,7 @@ def followed(
     """Run a task; return its report, and each stage that it was seen in."""
     stages: list[dict[str, Any]] = []
     deadline = time.monotonic() + TASK_S
-    with Backend(HomeLayout(fog.home)) as backend:
+    with Backend(Home(HomeLayout(fog.home))) as backend:
         before = {task["id"] for task in backend.get("/api/v1/tasks", dict[str, Any])["tasks"]}
         process = fog.start("run", "--json", *arguments)
         while process.poll() is None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import psutil
 
 from fog_compute.cli.client import Backend
+from fog_compute.client.places import Home
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
 from tests.integration.blows import CLASSES, OWNER, Blow, Processes
@@ -153,7 +154,7 @@ class Upheaval:
 
     def _answers(self) -> bool:
         try:
-            with Backend(self._layout) as backend:
+            with Backend(Home(self._layout)) as backend:
                 backend.on_lost = lambda _: None
                 backend.get("/api/v1/events", dict[str, Any], limit=1)
         except FogError:

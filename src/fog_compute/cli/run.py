@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -40,7 +39,7 @@ from fog_compute.client.checking import check_task, check_text
 from fog_compute.client.folders import OutputFolder
 from fog_compute.client.inputs import Inputs, read_blob
 from fog_compute.client.scripts import argument_files, check_script, kind_of, own_name
-from fog_compute.client.sources import Source
+from fog_compute.client.sources import Source, TaskFiles
 from fog_compute.errors import StoreAway
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
@@ -155,16 +154,17 @@ def run(
             )
             hints: list[str] = []
             with in_time():
-                files, inputs = _gather(module, stdin, input, hints)
-            wanted["kind"] = kind_of(module, files.module, kind).value
+                data, files, inputs = _gather(module, stdin, input, hints)
+            wanted["kind"] = kind_of(module, data, kind).value
             if wanted["kind"] == TaskKind.PYTHON:
                 named = argument_files(args) if auto_input else {}
-                _add_script(files, inputs, module, named, hints)
-            check_task({**wanted, "inputs": files.inputs}, files.module)
+                _add_script(files.module, inputs, module, named, hints)
+                hints += check_script(module, data, inputs.by_name)
+            check_task({**wanted, "inputs": files.inputs}, data)
             with Backend() as backend:
                 for hint in hints:
                     note(hint)
-                sent = _send(backend, files)
+                sent = files.named([backend.upload(one) for one in files.each()])
                 try:
                     task = backend.post("/api/v1/tasks", New, {**sent, **wanted})
                 except StoreAway as error:
@@ -187,20 +187,14 @@ def run(
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """What goes with a task."""
-
-    module: bytes
-    code: Source  # the module too
-    stdin: Source | None
-    inputs: Mapping[str, Source]
-
-
 def _gather(
     module: str, stdin: str | None, inputs: Sequence[str], hints: list[str]
-) -> tuple[_Files, Inputs]:
-    """Look at everything that goes with a task; hints say what was taken unasked."""
+) -> tuple[bytes, TaskFiles, Inputs]:
+    """Look at everything that goes with a task; hints say what was taken unasked.
+
+    Returns:
+        The module, all files, and the inputs among them, to which more can be added.
+    """
     data = read_blob(module, "module")
     taken: Source | None = None
     if stdin is not None:
@@ -212,15 +206,15 @@ def _gather(
     code = Source.of(f"module file {as_named(module)}", data)
     found = Inputs(code, taken)
     add_all(found, inputs)
-    return _Files(data, code, taken, found.by_name), found
+    return data, TaskFiles(code, taken, found.by_name), found
 
 
 def _add_script(
-    files: _Files, inputs: Inputs, module: str, named: Mapping[str, str], hints: list[str]
+    code: Source, inputs: Inputs, module: str, named: Mapping[str, str], hints: list[str]
 ) -> None:
     """Add a script and the files that its arguments name, unless other inputs stand there."""
     if (own := own_name(module)) is not None:
-        inputs.by_name.setdefault(own, files.code)
+        inputs.by_name.setdefault(own, code)
     for name, path in named.items():
         if name not in inputs.by_name:
             inputs.add(name, path, "argument")
@@ -228,7 +222,6 @@ def _add_script(
             hints.append(
                 f"{as_named(path)} ({size}) goes with the script; --no-auto-input keeps it here"
             )
-    hints += check_script(module, files.module, inputs.by_name)
 
 
 def environment(texts: Sequence[str]) -> dict[str, str]:
@@ -240,19 +233,3 @@ def environment(texts: Sequence[str]) -> dict[str, str]:
             raise CommandError(f"--env {text!r} has no value: give NAME=VALUE", USAGE)
         env[name] = value
     return env
-
-
-def _send(backend: Backend, files: _Files) -> dict[str, object]:
-    """Upload each file once, whatever it is used as; return their names for the task."""
-    sent: dict[int, str] = {}
-
-    def name_of(source: Source) -> str:
-        if id(source) not in sent:
-            sent[id(source)] = backend.upload(source)
-        return sent[id(source)]
-
-    return {
-        "module": name_of(files.code),
-        "stdin": None if files.stdin is None else name_of(files.stdin),
-        "inputs": {name: name_of(source) for name, source in files.inputs.items()},
-    }

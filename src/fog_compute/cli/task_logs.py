@@ -12,8 +12,7 @@ from fog_compute.cli.common import JsonFlag, TaskId, note, print_json
 from fog_compute.cli.names import task_id_of, whole_id
 from fog_compute.cli.output import write
 from fog_compute.client.answers import Task
-from fog_compute.client.tails import grown
-from fog_compute.errors import NotFound
+from fog_compute.client.tails import grown, last_written
 from fog_compute.text import printable
 
 __all__ = ["logs"]
@@ -44,10 +43,7 @@ def logs(
         shown = ""
         while True:
             task = backend.get(f"/api/v1/tasks/{task_id}", Task)
-            if task["final"]:
-                text = _written(backend, task_id)
-            else:
-                text = printable(task["log_tail"], SHOWN)
+            text = _written(backend, task) if task["final"] else printable(task["log_tail"], SHOWN)
             new = grown(shown, text)
             if json and (new or task["final"] or not follow):
                 print_json({"id": task_id, "state": task["state"], "text": new})
@@ -66,13 +62,9 @@ def logs(
     return 0
 
 
-def _written(backend: Backend, task_id: str) -> str:
+def _written(backend: Backend, task: Task) -> str:
     """The end of what a task that is over wrote to standard error, or else to standard output."""
-    for stream in ("stderr", "stdout"):
-        try:
-            data = backend.whole(f"/api/v1/tasks/{task_id}/{stream}")
-        except NotFound:
-            return ""
-        if data:
-            return printable(data[-SHOWN:].decode(errors="replace"), SHOWN)
-    return ""
+    if (stream := last_written(task)) is None:
+        return ""
+    data = backend.whole(f"/api/v1/tasks/{task['id']}/{stream}")
+    return printable(data[-SHOWN:].decode(errors="replace"), SHOWN)

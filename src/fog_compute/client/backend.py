@@ -14,7 +14,7 @@ from fog_compute.client import asking
 from fog_compute.client.answers import Blob, parse
 from fog_compute.client.asking import PIECE_BYTES, Asking, Once, Take
 from fog_compute.client.connection import Absent, Address
-from fog_compute.client.places import Home, Place, place_from_environment
+from fog_compute.client.places import Place
 from fog_compute.client.sources import Source
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout
@@ -55,18 +55,15 @@ class Backend:
         on_lost: called with what is waited for, in one line, when a wait begins.
     """
 
-    def __init__(self, place: Place | HomeLayout | None = None) -> None:
-        """Find the backend: there, in a home folder, or where the environment says.
+    def __init__(self, place: Place) -> None:
+        """Find the backend.
 
         Raises:
             NotRunning: no fog runs there.
             NotReady: one does, and its backend is not up yet.
             HomeUnusable: that cannot be seen; the text names the path and the reason.
-            ConfigError: the environment names a place that cannot be used.
         """
-        if place is None:
-            place = place_from_environment()
-        self.place: Final[Place] = Home(place) if isinstance(place, HomeLayout) else place
+        self.place: Final = place
         self._connection = self._connect()
         self.on_lost: Callable[[str], None] = lambda _: None
 

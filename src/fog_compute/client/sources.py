@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from fog_compute.errors import Unreadable
 from fog_compute.units import KIB
 
-__all__ = ["Source"]
+__all__ = ["Source", "TaskFiles"]
 
 PIECE_BYTES: Final = 256 * KIB
 
@@ -56,3 +56,32 @@ class Source:
     def of(cls, name: str, data: bytes) -> Source:
         """Make one of bytes that are here."""
         return cls(name, len(data), _data=data)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFiles:
+    """All that goes with a task.
+
+    Attributes:
+        module: the program.
+        stdin: its standard input, or None.
+        inputs: its input files by their names.
+    """
+
+    module: Source
+    stdin: Source | None
+    inputs: Mapping[str, Source]
+
+    def each(self) -> list[Source]:
+        """Each source once, whatever it is used as, in the order in which they are sent."""
+        used = (self.module, self.stdin, *self.inputs.values())
+        return list({id(one): one for one in used if one is not None}.values())
+
+    def named(self, blobs: Sequence[str]) -> dict[str, Any]:
+        """The members of a task that name what was sent, by the blobs of `each`."""
+        blob_of = {id(one): blob for one, blob in zip(self.each(), blobs, strict=True)}
+        return {
+            "module": blob_of[id(self.module)],
+            "stdin": None if self.stdin is None else blob_of[id(self.stdin)],
+            "inputs": {name: blob_of[id(one)] for name, one in self.inputs.items()},
+        }

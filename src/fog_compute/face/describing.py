@@ -10,7 +10,7 @@ from typing import Any, Final, TypedDict, TypeVar, cast
 from fog_compute.client.checking import check_task
 from fog_compute.client.inputs import Inputs, read_blob, source_of
 from fog_compute.client.scripts import check_script, kind_of, own_name
-from fog_compute.client.sources import Source
+from fog_compute.client.sources import Source, TaskFiles
 from fog_compute.errors import ConfigError, InvalidTask
 from fog_compute.face.words import in_python
 from fog_compute.layout import MAX_BLOB_BYTES
@@ -91,16 +91,12 @@ class Description:
 
     Attributes:
         body: its members without ``module``, ``stdin`` and ``inputs``.
-        module: the program.
-        stdin: its standard input, or None.
-        inputs: its input files by their names.
+        files: what goes with it.
         hints: what may go wrong, in lines.
     """
 
     body: dict[str, Any]
-    module: Source
-    stdin: Source | None
-    inputs: Mapping[str, Source]
+    files: TaskFiles
     hints: tuple[str, ...]
 
 
@@ -143,7 +139,7 @@ def _describe(module: PathOrBytes, options: TaskOptions) -> Description:
         hints = check_script(name or "script.py", data, inputs)
     body = _body(options, kind)
     check_task({**body, "inputs": inputs}, data)
-    return Description(body, code, taken, inputs, tuple(hints))
+    return Description(body, TaskFiles(code, taken, inputs), tuple(hints))
 
 
 def _gather(

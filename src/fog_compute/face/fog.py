@@ -23,10 +23,9 @@ from fog_compute.client.answers import Task as TaskAnswer
 from fog_compute.client.asking import CONFLICT, NO_ANSWER, WAIT_S
 from fog_compute.client.nodes import NODES, NodePages
 from fog_compute.client.places import URL, Home, Place, place_from_environment, remote_place
-from fog_compute.client.sources import Source
-from fog_compute.client.tails import grown
+from fog_compute.client.tails import grown, last_written
 from fog_compute.errors import BackendError, FogError, NotFound
-from fog_compute.face.describing import Description, MapOptions, PathOrBytes, TaskOptions, describe
+from fog_compute.face.describing import MapOptions, PathOrBytes, TaskOptions, describe
 from fog_compute.face.failures import FogWarning, StillRunning
 from fog_compute.face.maps import CANCEL_S, Map
 from fog_compute.face.records import FogStatus, Node, OutputFile, Progress, TaskStatus, Worker
@@ -170,7 +169,8 @@ class Fog:
         described = await in_thread(describe, module, options)
         for hint in described.hints:
             warnings.warn(hint, FogWarning, stacklevel=2)
-        sent = await self._send(described)
+        files = described.files
+        sent = files.named([await self._backend.upload(one) for one in files.each()])
         body = {**sent, **described.body}
         made = await self._backend.post("/api/v1/tasks", New, body, key=key)
         if made["warning"]:
@@ -265,21 +265,6 @@ class Fog:
             pass
         return Node.of_all(found["nodes"])
 
-    async def _send(self, described: Description) -> dict[str, object]:
-        """Upload each file once, whatever it is used as; return their names for the task."""
-        sent: dict[int, str] = {}
-
-        async def name_of(source: Source) -> str:
-            if id(source) not in sent:
-                sent[id(source)] = await self._backend.upload(source)
-            return sent[id(source)]
-
-        return {
-            "module": await name_of(described.module),
-            "stdin": None if described.stdin is None else await name_of(described.stdin),
-            "inputs": {name: await name_of(one) for name, one in described.inputs.items()},
-        }
-
 
 class Task:
     """A task of a fog; awaiting it gives its result.
@@ -346,7 +331,9 @@ class Task:
         shown = ""
         while True:
             task = await self._get()
-            text = await self._written() if task["final"] else task["log_tail"]
+            text = task["log_tail"]
+            if task["final"]:
+                text = await self._written(task)
             if new := grown(shown, text):
                 yield new
             if task["final"]:
@@ -399,12 +386,11 @@ class Task:
                 await asyncio.sleep(PAUSE_S)  # a backend would have waited for news
             version = task["version"]
 
-    async def _written(self) -> str:
-        for stream in ("stderr", "stdout"):
-            with contextlib.suppress(NotFound):
-                if data := await self._backend.whole(f"/api/v1/tasks/{self.id}/{stream}"):
-                    return data.decode(errors="replace")
-        return ""
+    async def _written(self, task: TaskAnswer) -> str:
+        if (stream := last_written(task)) is None:
+            return ""
+        data = await self._backend.whole(f"/api/v1/tasks/{self.id}/{stream}")
+        return data.decode(errors="replace")
 
 
 async def _cancel_made(making: asyncio.Future[Task]) -> None:

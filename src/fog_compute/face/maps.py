@@ -169,10 +169,10 @@ class Map:
         found = await in_thread(self._describe)
         for hint in found.hints:
             warnings.warn(hint, FogWarning, stacklevel=2)
-        own = dict.fromkeys(found.inputs, await in_thread(found.module.sha256))
+        own = dict.fromkeys(found.files.inputs, await in_thread(found.files.module.sha256))
         giving = Giving(self._how, tuple(found.body["argv"]), own)
         await in_thread(self._check, giving, found)
-        shared = {**found.body, "module": await self._upload(found.module)}
+        shared = {**found.body, "module": await self._upload(found.files.module)}
         for start in range(0, len(self._items), self._block):
             block = self._items[start : start + self._block]
             while not self._state.has_room(len(block)):
@@ -190,7 +190,7 @@ class Map:
         return describe(self._module, cast("TaskOptions", self._options))
 
     def _check(self, giving: Giving, found: Description) -> None:
-        module = b"".join(found.module.pieces())
+        module = b"".join(found.files.module.pieces())
         with in_python():
             giving.check(found.body, (item.own for item in self._items), module)
 

@@ -12,6 +12,7 @@ from fog_compute.cli.local_net import net_trouble
 from fog_compute.cli.state import read_fog_state
 from fog_compute.cli.status import all_troubles
 from fog_compute.client.answers import Status
+from fog_compute.client.places import Home
 from fog_compute.config import Settings
 from fog_compute.errors import FogError, NotFound, NotRunning, StoreError, StoreUnusable
 from fog_compute.store.care import reach
@@ -59,7 +60,7 @@ def redis(settings: Settings) -> Iterator[Finding]:
 def running(settings: Settings) -> Iterator[Finding]:
     """The fog that runs in the home, if one does, and what is wrong with it."""
     try:
-        with Backend(settings.layout) as backend:
+        with Backend(Home(settings.layout)) as backend:
             report = backend.get("/api/v1/status", Status)
     except NotRunning:
         yield Finding("fog", Verdict.SKIPPED, "none runs here: `fog up` starts one")

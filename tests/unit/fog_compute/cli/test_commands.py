@@ -24,6 +24,7 @@ from fog_compute.client import backend as client
 from fog_compute.client import inputs
 from fog_compute.client.answers import Made, Status
 from fog_compute.client.lock import Free, HeldBy, HomeLock
+from fog_compute.client.places import Home
 from fog_compute.errors import BackendError, FogError, HomeUnusable, InvalidTask, NotRunning
 from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
@@ -287,7 +288,7 @@ def test_damaged_file_of_a_running_backend_is_named(tmp_path: Path, name: str, t
         with pytest.raises(
             HomeUnusable, match=rf"daemon/{name} (is damaged|holds no token): .*fog"
         ):
-            client.Backend(HomeLayout(tmp_path))
+            client.Backend(Home(HomeLayout(tmp_path)))
 
 
 def test_worker_of_this_fog_that_cannot_run_tasks_is_named_with_the_reason(tmp_path: Path) -> None:
@@ -376,7 +377,7 @@ def test_token_goes_to_nobody_who_takes_the_port_between_two_requests(tmp_path: 
         other.setblocking(False)
         with contextlib.ExitStack() as life:
             life.enter_context(announced(tmp_path, f"http://127.0.0.1:{other.getsockname()[1]}"))
-            asking = client.Backend(HomeLayout(tmp_path))
+            asking = client.Backend(Home(HomeLayout(tmp_path)))
         with asking, pytest.raises(OutOfTime), Patience(0.5):
             asking.get("/api/v1/status", Status)
         with pytest.raises(BlockingIOError):
@@ -418,7 +419,7 @@ def test_backend_that_stays_away_is_not_called_no_fog(
     monkeypatch.setattr(rules, "RECONNECT_S", -1.0)
     with (
         backend(tmp_path, None),
-        client.Backend(HomeLayout(tmp_path)) as asking,
+        client.Backend(Home(HomeLayout(tmp_path))) as asking,
         pytest.raises(BackendError, match="does not come back, and may have done") as caught,
     ):
         asking.post("/api/v1/tasks", Made, {})

@@ -22,6 +22,7 @@ from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.starting import start_in_background
 from fog_compute.client.folders import OutputFolder
 from fog_compute.client.lock import HeldBy, HeldByUnknown, HomeLock
+from fog_compute.client.places import Home
 from fog_compute.errors import PROBLEM, BackendError, NotRunning, StoreAway
 from fog_compute.layout import HomeLayout
 from tests.unit.fog_compute.cli.backends import ID, RESULT, TASK, backend
@@ -97,7 +98,7 @@ def test_files_that_cannot_be_written_are_an_error_beside_the_result(
     monkeypatch.setattr(Follower, "_wait", lambda _: done)
     monkeypatch.setattr(Follower, "_output", lambda *_: None)
     with backend(home):
-        follower = Follower(Backend(HomeLayout(home)), ID, as_json=True)
+        follower = Follower(Backend(Home(HomeLayout(home))), ID, as_json=True)
         with (
             pytest.raises(CommandError) as caught,
             OutputFolder(str(home / "out"), force=False) as folder,

@@ -14,6 +14,7 @@ import pytest
 
 from fog_compute.cli.client import Backend
 from fog_compute.client.lock import Free, HeldBy, HeldByUnknown, HomeLock
+from fog_compute.client.places import Home
 from fog_compute.errors import HomeUnusable, NotReady
 from fog_compute.layout import HomeLayout
 from fog_compute.processes import ProcessMark
@@ -111,7 +112,7 @@ def test_fog_whose_process_cannot_be_named_is_not_called_gone(tmp_path: Path) ->
     (tmp_path / "fog.lock").write_text("")
 
     with pytest.raises(NotReady, match="its backend does not answer yet"):
-        Backend(HomeLayout(tmp_path))
+        Backend(Home(HomeLayout(tmp_path)))
 
 
 @contextmanager

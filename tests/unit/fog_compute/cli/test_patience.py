@@ -20,6 +20,7 @@ from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.client import asking as rules
 from fog_compute.client import backend as client
 from fog_compute.client.lock import HomeLock
+from fog_compute.client.places import Home
 from fog_compute.errors import BackendError
 from fog_compute.layout import HomeLayout
 from tests.unit.fog_compute.cli.backends import TASK, WORDCOUNT, announced, backend
@@ -110,7 +111,7 @@ def test_answer_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     fits, too_long = b'{"x": 1}'.ljust(1000), b'{"x": 1}'.ljust(1001)
     with (
         backend(tmp_path, (200, fits), (200, too_long), (200, fits), (200, too_long)),
-        client.Backend(HomeLayout(tmp_path)) as asking,
+        client.Backend(Home(HomeLayout(tmp_path))) as asking,
     ):
         assert asking.get("/x", dict[str, int]) == {"x": 1}
         with pytest.raises(BackendError, match="is it another program"):

@@ -15,6 +15,7 @@ from fog_compute.cli.patience import Patience
 from fog_compute.client import asking as rules
 from fog_compute.client.answers import Made
 from fog_compute.client.lock import Free, HeldByUnknown, HomeLock
+from fog_compute.client.places import Home
 from fog_compute.errors import STOPPING, BackendError, NotRunning, ServiceUnavailable
 from fog_compute.layout import HomeLayout
 from tests.unit.fog_compute.cli.backends import announced
@@ -48,7 +49,7 @@ def breaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Breaki
 
 
 def test_task_is_asked_for_again_under_the_same_key(tmp_path: Path, breaking: Breaking) -> None:
-    with Backend(HomeLayout(tmp_path)) as backend:
+    with Backend(Home(HomeLayout(tmp_path))) as backend:
         assert backend.post("/api/v1/tasks", Made, {"module": "m"}) == MADE
         assert backend.post("/api/v1/tasks", Made, {"module": "m"}) == MADE
 
@@ -58,7 +59,7 @@ def test_task_is_asked_for_again_under_the_same_key(tmp_path: Path, breaking: Br
 
 def test_request_that_may_have_arrived_is_not_repeated(tmp_path: Path, breaking: Breaking) -> None:
     with (
-        Backend(HomeLayout(tmp_path)) as backend,
+        Backend(Home(HomeLayout(tmp_path))) as backend,
         pytest.raises(BackendError, match="may be done or not: see `fog task ls`") as caught,
     ):
         backend.post("/api/v1/tasks/t/cancel", Made)
@@ -80,7 +81,7 @@ def test_who_follows_a_task_learns_that_it_goes_on_with_the_next_start(
     monkeypatch.setattr(Breaking, "__call__", lambda self, request: stopping(request))
 
     with (
-        Backend(HomeLayout(tmp_path)) as backend,
+        Backend(Home(HomeLayout(tmp_path))) as backend,
         pytest.raises(NotRunning, match=r"stopped; task 01k goes on with the next `fog up`"),
     ):
         Follower(backend, "01k", as_json=True).follow(Patience(None))
@@ -92,7 +93,7 @@ def test_request_that_a_stop_cut_short_is_not_repeated_where_it_may_be_done(
     monkeypatch.setattr(Breaking, "__call__", lambda self, request: stopping(request))
 
     with (
-        Backend(HomeLayout(tmp_path)) as backend,
+        Backend(Home(HomeLayout(tmp_path))) as backend,
         pytest.raises(ServiceUnavailable, match=r"stopping: see `fog task ls` after the next"),
     ):
         backend.post("/api/v1/tasks/t/cancel", Made)

@@ -129,8 +129,8 @@ def test_a_script_goes_with_the_files_that_its_arguments_name(
 
     def gathered(*inputs: str) -> tuple[dict[str, bytes], list[str]]:
         hints: list[str] = []
-        files, found = run._gather("job.py", "/dev/null", inputs, hints)
-        run._add_script(files, found, "job.py", argument_files(["data.csv", "4"]), hints)
+        _, files, found = run._gather("job.py", "/dev/null", inputs, hints)
+        run._add_script(files.module, found, "job.py", argument_files(["data.csv", "4"]), hints)
         return {name: b"".join(one.pieces()) for name, one in files.inputs.items()}, hints
 
     with_data, (hint,) = gathered()

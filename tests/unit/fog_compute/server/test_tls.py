@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse
 
 from fog_compute.client.backend import Backend
 from fog_compute.client.connection import Address, pinned
-from fog_compute.client.places import Remote
+from fog_compute.client.places import Home, Remote
 from fog_compute.config import load_settings
 from fog_compute.errors import BackendError, ConfigError
 from fog_compute.hosts import may_ask
@@ -264,7 +264,7 @@ def test_backend_with_a_certificate_is_asked_here_and_from_elsewhere(tmp_path: P
             token = layout.token_file.read_text()
 
             assert url.scheme == "https"
-            with Backend(layout) as backend:
+            with Backend(Home(layout)) as backend:
                 assert backend.get("/api/v1/login", dict)["key_id"] == "local"
             with Backend(Remote(layout, str(url), token, str(cert))) as backend:
                 assert backend.get("/api/v1/login", dict)["key_id"] == "local"
@@ -323,7 +323,7 @@ home, host = sys.argv[1:]
 command = [sys.executable, "-m", "fog_compute.server", "--home", home, "--host", host, "--port=0"]
 with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
     json.loads(process.stdout.readline())["url"]
-    with Backend(HomeLayout(Path(home))) as backend:
+    with Backend(Home(HomeLayout(Path(home)))) as backend:
         print(backend.get("/api/v1/login", dict)["key_id"])
     process.terminate()
 """
