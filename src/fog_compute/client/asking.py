@@ -169,6 +169,11 @@ class Asking:
                 f"{self._place.backend} does not prove itself ({reason}): name the file of the"
                 " certificates to trust with FOG_CA"
             ) from None
+        if (reason := _no_tls(error)) is not None:
+            raise BackendError(
+                f"what answers at {url} speaks no TLS ({reason}): is the address right (FOG_URL),"
+                " and http where it has no certificate?"
+            ) from None
         refused = isinstance(error, httpx2.ConnectError)
         self._maybe_done = self._maybe_done or not refused
         # Only what never arrived, or can arrive twice, may be sent again.
@@ -291,8 +296,16 @@ def _distrust(error: BaseException) -> str | None:
     for one in _causes(error):
         if isinstance(one, ssl.SSLCertVerificationError):
             return one_line(one.verify_message, LINE_LENGTH)
+    return None
+
+
+def _no_tls(error: BaseException) -> str | None:
+    """What is wrong with the other side's TLS; a connection that only broke is a broken one."""
+    for one in _causes(error):
+        if isinstance(one, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+            return None
         if isinstance(one, ssl.SSLError):
-            return one_line(one.reason or "no TLS", LINE_LENGTH)
+            return one_line(one.reason or "no reason given", LINE_LENGTH)
     return None
 
 

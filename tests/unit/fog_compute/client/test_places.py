@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -333,3 +334,29 @@ def test_a_backend_elsewhere_is_believed_by_its_certificate(
         pytest.raises(BackendError, match="does not prove itself"),
     ):
         asked(Remote(layout, url, KEY, ca), in_loop=in_loop)
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_what_speaks_no_tls_is_said_to(layout: HomeLayout, *, in_loop: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as plain:
+                plain.recv(4096)
+                plain.sendall(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(BackendError, match=r"speaks no TLS \(WRONG_VERSION_NUMBER\).*and http"):
+            asked(Remote(layout, url, KEY), in_loop=in_loop)
+        answering.join()
+
+
+def test_tls_that_breaks_off_is_a_broken_connection_and_no_distrust(layout: HomeLayout) -> None:
+    """A backend that ends in the middle of a handshake comes back."""
+    request = Asking(Remote(layout, URL, KEY), lambda _: None, repeatable=True)
+    error = httpx2.ConnectError("EOF")
+    error.__cause__ = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+
+    request.failed(error, URL)
