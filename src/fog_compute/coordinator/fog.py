@@ -153,7 +153,7 @@ class FogCoordinator:
 
         Raises:
             NotFound: there is no such task.
-            Conflict: the task is over.
+            Conflict: the task is over, or another backend has its attempt, and so its circuit.
         """
         await self._dispatcher.until_ready()
         task = await self._store.tasks.get(task_id)
@@ -231,4 +231,8 @@ class FogCoordinator:
             record = self._work.ledger.of_task(task_id)
             if record is not None:
                 return await self._dispatcher.exchange.circuit(self._work.session(record))
+            if task.attempt is not None:
+                owner = (await self._store.attempts.get(task.attempt)).owner
+                if owner != self._store.owner:
+                    raise Conflict(f"task {task_id} is run by another backend: ask that one")
             version = task.version

@@ -19,7 +19,7 @@ class TaskRouter(Protocol):
         ...
 
     async def circuit_of(self, task_id: str) -> str:
-        """The circuit that the task uses, once it has one; ``Conflict`` if the task is over."""
+        """The circuit that the task uses, once it has one; ``Conflict`` if it gets none here."""
         ...
 
 
@@ -40,7 +40,7 @@ class FogOnionCoordinator:
         Cancelled, the task stays queued and runs all the same.
 
         Raises:
-            Conflict: the task was over before its circuit could be seen.
+            Conflict: the task was over before its circuit could be seen, or another backend has it.
             NotFound: a blob of the task was not uploaded.
             ServiceUnavailable: the network cannot be joined.
         """

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
-from fog_compute.store import Store
-from fog_compute.tasks import Limits, Task, TaskSpec, TaskState
+from fog_compute.store import Conflict, Leased, Store, schema
+from fog_compute.tasks import Limits, Task, TaskSpec, TaskState, new_handle
 from fog_compute.tasks.messages import Rejected, Reply, Request, Submit
 from fog_compute.units import MIB
 from tests.unit.fog_compute.coordinator.scripted import Fog, ScriptedWorker, open_fog
@@ -109,6 +110,20 @@ async def test_task_that_waits_in_the_store_can_be_cancelled(tmp_path: Path) -> 
         assert in_memory(fog) == 0
         with pytest.raises(NotFound):
             await fog.coordinator.circuit_of("0" * 26)
+
+
+async def test_circuit_of_a_task_that_another_backend_runs_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as fog:
+        task = await create(fog)
+        await fog.passes(3)
+        await fog.store.apply([Leased(task.id, new_handle(), "w", "fog1a", fog.clock.now())])
+        with fog.store._engines.writing.begin() as connection:
+            connection.execute(update(schema.attempts).values(owner="another"))
+
+        with pytest.raises(Conflict, match="is run by another backend: ask that one"):
+            await fog.coordinator.circuit_of(task.id)
 
 
 async def test_tasks_that_fit_nowhere_hold_up_nobody(tmp_path: Path) -> None:
