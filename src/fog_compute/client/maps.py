@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from fog_compute.client.answers import ANOTHER_PROGRAM, Batch, Events
 from fog_compute.client.checking import ANY_SHA256, check_fields, check_module, check_text
-from fog_compute.errors import BackendError
+from fog_compute.errors import BackendError, InvalidTask
 from fog_compute.tasks import TaskState
+from fog_compute.tasks.folder import flaw_of
 
 __all__ = ["HOLE", "As", "Giving", "MapState", "Progress", "names_of"]
 
@@ -43,11 +44,11 @@ def names_of(own: Sequence[str]) -> list[str]:
         own: the name of each file, or nothing.
 
     Raises:
-        InvalidTask: one is no UTF-8.
+        InvalidTask: one is no UTF-8, or could stand in no task's folder.
     """
     digits = len(str(max(len(own) - 1, 0)))
     numbered = [
-        f"{at:0{digits}}-{check_text(name)}" if name else f"{at:0{digits}}"
+        f"{at:0{digits}}-{_checked(name)}" if name else f"{at:0{digits}}"
         for at, name in enumerate(own)
     ]
     count = Counter(own)
@@ -56,6 +57,12 @@ def names_of(own: Sequence[str]) -> list[str]:
         for name, instead in zip(own, numbered, strict=True)
     ]
     return named if len(set(named)) == len(named) else numbered
+
+
+def _checked(name: str) -> str:
+    if flaw := flaw_of(check_text(name)):
+        raise InvalidTask(f"the input name {name[:80]!r} is not allowed: {flaw}")
+    return name
 
 
 @dataclass(frozen=True, slots=True)

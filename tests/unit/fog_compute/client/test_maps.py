@@ -51,6 +51,11 @@ def test_a_name_that_is_no_text_is_refused() -> None:
         names_of(["a", "\udcff"])
 
 
+def test_a_name_that_no_task_could_have_is_refused_however_it_is_given() -> None:
+    with pytest.raises(InvalidTask, match=r"the input name 'a\\tb' .* holds a control character"):
+        names_of(["a", "a\tb"])
+
+
 @pytest.mark.parametrize(
     ("asked", "args", "given"),
     [
