@@ -36,7 +36,7 @@ MIB = 1024 * 1024
 PEER = """
 import json, socket, uvicorn
 from fastapi import FastAPI
-from fog_compute.server.schemas import TaskIn
+from fog_compute.server.task_schemas import TaskIn
 app = FastAPI()
 @app.post("/api/v1/tasks", status_code=201)
 async def echo(task: TaskIn) -> TaskIn:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from fog_compute.levels import PrivacyLevel
-from fog_compute.server.schemas import ExcludedNodeOut
+from fog_compute.server.network_schemas import ExcludedNodeOut
+from fog_compute.server.schemas import In, Out
 from fog_compute.vpn.circuits import CircuitState, CircuitStatus
 from fog_compute.vpn.network import ClientHealth
 from fog_compute.vpn.onion import LevelStatus
@@ -27,11 +28,7 @@ __all__ = [
 ]
 
 
-class _Out(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class EdgeOut(_Out):
+class EdgeOut(Out):
     """An edge with mailboxes of a client."""
 
     id: str
@@ -40,7 +37,7 @@ class EdgeOut(_Out):
     reason: str | None = Field(description="Why there is no link to it, as far as is known.")
 
 
-class ClientOut(_Out):
+class ClientOut(Out):
     """How the packets of a level's client fare, by its own loops and acknowledgements."""
 
     tries: int
@@ -57,7 +54,7 @@ class ClientOut(_Out):
         return cls.model_validate(dataclasses.asdict(health))
 
 
-class CircuitOut(_Out):
+class CircuitOut(Out):
     """One circuit."""
 
     id: str
@@ -76,7 +73,7 @@ class CircuitOut(_Out):
         return cls.model_validate(dataclasses.asdict(circuit))
 
 
-class LevelCircuitsOut(_Out):
+class LevelCircuitsOut(Out):
     """The circuits of one level together."""
 
     level: PrivacyLevel
@@ -114,13 +111,13 @@ class LevelDetailOut(LevelCircuitsOut):
         )
 
 
-class LevelListOut(_Out):
+class LevelListOut(Out):
     """All levels."""
 
     levels: list[LevelCircuitsOut]
 
 
-class SessionOut(_Out):
+class SessionOut(Out):
     """A session; nothing here lets anybody use it."""
 
     id: str
@@ -139,13 +136,11 @@ class SessionOut(_Out):
         return cls.model_validate(dataclasses.asdict(session))
 
 
-class SessionIn(BaseModel):
+class SessionIn(In):
     """A session to open."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        json_schema_extra={"examples": [{"level": "private", "quota_bytes": 1_000_000}]},
+        json_schema_extra={"examples": [{"level": "private", "quota_bytes": 1_000_000}]}
     )
 
     level: PrivacyLevel = Field(PrivacyLevel.PRIVATE, description="For good.")
@@ -168,7 +163,7 @@ class SessionOpenedOut(SessionOut):
         return cls(**dataclasses.asdict(session), token=token)
 
 
-class SessionListOut(_Out):
+class SessionListOut(Out):
     """All sessions that were opened with a token."""
 
     sessions: list[SessionOut]

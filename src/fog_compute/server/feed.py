@@ -19,7 +19,7 @@ from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
 from fog_compute.errors import FogError, ServiceUnavailable
 from fog_compute.observability import get_logger
-from fog_compute.server.schemas import TaskEventOut
+from fog_compute.server.task_schemas import TaskEventOut
 from fog_compute.store import TaskEventRecord
 
 __all__ = ["EventSource", "Feed", "Kept"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from fog_compute.scopes import DEFAULT_SCOPES, Scope
 from fog_compute.server.callers import Caller
 from fog_compute.server.forms import VISIBLE
+from fog_compute.server.schemas import In, Out
 from fog_compute.store import ApiKey
 
 __all__ = ["KeyIn", "KeyListOut", "KeyOut", "LoginIn", "LoginOut", "NewKeyOut"]
@@ -19,10 +20,8 @@ LONGEST: Final = timedelta(days=3650)
 _SCOPES: Final = "; ".join(f"`{scope}`: {scope.allowed}" for scope in Scope)
 
 
-class KeyIn(BaseModel):
+class KeyIn(In):
     """A key to be made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(
         min_length=1,
@@ -41,10 +40,8 @@ class KeyIn(BaseModel):
     )
 
 
-class KeyOut(BaseModel):
+class KeyOut(Out):
     """A key, without what proves it."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str = Field(description="The 12 digits with which the key begins, after `fogk_`.")
     name: str
@@ -74,26 +71,20 @@ class NewKeyOut(KeyOut):
     key: str = Field(description="The key itself: it is shown this once.")
 
 
-class KeyListOut(BaseModel):
+class KeyListOut(Out):
     """All keys, oldest first; those that ended are listed for 90 days more."""
-
-    model_config = ConfigDict(frozen=True)
 
     keys: list[KeyOut]
 
 
-class LoginIn(BaseModel):
+class LoginIn(In):
     """A key, to be given for a cookie."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: SecretStr = Field(max_length=256, description="An API key, or the home folder's token.")
 
 
-class LoginOut(BaseModel):
+class LoginOut(Out):
     """Who asks."""
-
-    model_config = ConfigDict(frozen=True)
 
     key_id: str = Field(description="The key's id; `local` is the home folder's own token.")
     name: str

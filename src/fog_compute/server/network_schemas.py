@@ -1,4 +1,4 @@
-"""How the nodes of the network look in the HTTP interface."""
+"""How workers and the nodes of the network look in the HTTP interface."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from fog_compute.server.schemas import ExcludedNodeOut
+from fog_compute.coordinator.placement import WorkerState, WorkerView
+from fog_compute.levels import PrivacyLevel
+from fog_compute.server.schemas import Out
 from fog_compute.tasks.ids import named
+from fog_compute.vpn.directory import shown_name
 from fog_compute.vpn.network import ClientHealth, NetworkStatus
 
 if TYPE_CHECKING:
@@ -21,11 +24,16 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_NODES_PAGE",
     "EdgeUseOut",
+    "ExcludedNodeOut",
+    "NetOut",
     "NodeListOut",
     "NodeOut",
     "NodeRole",
     "NodeUse",
     "NodesSeen",
+    "PathFiguresOut",
+    "WorkerListOut",
+    "WorkerOut",
 ]
 
 MAX_NODES_PAGE: Final = 1000
@@ -48,11 +56,78 @@ class NodeUse(StrEnum):
     EXCLUDED = "excluded"
 
 
-class _Out(BaseModel):
-    model_config = ConfigDict(frozen=True)
+class WorkerOut(Out):
+    """A worker as this coordinator sees it."""
+
+    name: str
+    level: PrivacyLevel | None = Field(description="Whose tasks it takes; null for any level.")
+    state: WorkerState
+    kinds: list[str]
+    slots: int
+    memory_bytes: int
+    wall_s: float | None = Field(description="Seconds that a task may run; null if it is not told.")
+    scratch_bytes: int | None = Field(description="What its working directory may hold.")
+    output_bytes: int | None = Field(description="What it may write: of each stream, and as files.")
+    groups: list[str]
+    leased: int
+
+    @classmethod
+    def of(cls, worker: WorkerView) -> WorkerOut:
+        """Translate a record."""
+        return cls(
+            name=shown_name(worker.name),
+            level=worker.level,
+            state=worker.state,
+            kinds=sorted(worker.kinds),
+            slots=worker.slots,
+            memory_bytes=worker.memory_bytes,
+            wall_s=None if worker.limits is None else worker.limits.wall_s,
+            scratch_bytes=None if worker.limits is None else worker.limits.scratch_bytes,
+            output_bytes=None if worker.limits is None else worker.limits.output_bytes,
+            groups=sorted(worker.groups),
+            leased=worker.leased,
+        )
 
 
-class EdgeUseOut(_Out):
+class WorkerListOut(Out):
+    """Workers."""
+
+    workers: list[WorkerOut]
+
+
+class PathFiguresOut(Out):
+    """What became of this machine's own packets of one number of hops, since the backend began."""
+
+    hops: int
+    tries: int
+    lost: int
+    round_trip_ms: int | None
+
+
+class ExcludedNodeOut(Out):
+    """A middle that no packet passes for a while, and the evidence against it."""
+
+    id: str
+    tries: int
+    lost: int
+    expected: int
+    seconds_left: float
+
+
+class NetOut(Out):
+    """The network as this machine sees it."""
+
+    name: str
+    epoch: int
+    nodes: dict[str, int]
+    mean_delay_ms: float
+    one_operator: bool
+    paths: list[PathFiguresOut]
+    excluded: list[ExcludedNodeOut]
+    warnings: list[str]
+
+
+class EdgeUseOut(Out):
     """What an edge is to this machine."""
 
     current: bool = Field(description="Whether an address of this machine names it.")
@@ -60,7 +135,7 @@ class EdgeUseOut(_Out):
     reason: str | None = Field(description="Why there is no link, as far as is known.")
 
 
-class NodeOut(_Out):
+class NodeOut(Out):
     """A node as the directory lists it, and what it is to this machine."""
 
     id: str
@@ -80,7 +155,7 @@ class NodeOut(_Out):
     )
 
 
-class NodeListOut(_Out):
+class NodeListOut(Out):
     """A page of the nodes of the network in the order of their ids, and their consensus."""
 
     network: str

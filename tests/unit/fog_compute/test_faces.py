@@ -25,9 +25,8 @@ from fog_compute.face.records import (
 from fog_compute.face.results import Outcome
 from fog_compute.faces import FIELDS, TOLD, Face, in_words_of
 from fog_compute.levels import PrivacyLevel
-from fog_compute.server import schemas
-from fog_compute.server.network_schemas import EdgeUseOut, NodeListOut, NodeOut
-from fog_compute.server.schemas import LimitsIn, TaskIn
+from fog_compute.server import network_schemas, status_schemas, task_schemas
+from fog_compute.server.task_schemas import LimitsIn, TaskIn
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import Limits, TaskSpec
 from fog_compute.tasks.folder import check_room
@@ -124,15 +123,15 @@ def test_every_field_of_a_task_has_a_name_on_each_face() -> None:
 
 
 RECORDS: Final[dict[type, tuple[type[BaseModel], ...]]] = {
-    Outcome: (schemas.TaskDetailOut, schemas.ResultOut),
-    TaskStatus: (schemas.TaskDetailOut, schemas.StageOut),
-    Attempt: (schemas.AttemptOut,),
-    OutputFile: (schemas.OutputFileOut,),
-    Worker: (schemas.WorkerOut,),
-    Node: (NodeOut,),
-    EdgeUse: (EdgeUseOut,),
-    ExcludedNode: (schemas.ExcludedNodeOut,),
-    FogStatus: (schemas.StatusOut, schemas.NetOut, NodeListOut),
+    Outcome: (task_schemas.TaskDetailOut, task_schemas.ResultOut),
+    TaskStatus: (task_schemas.TaskDetailOut, task_schemas.StageOut),
+    Attempt: (task_schemas.AttemptOut,),
+    OutputFile: (task_schemas.OutputFileOut,),
+    Worker: (network_schemas.WorkerOut,),
+    Node: (network_schemas.NodeOut,),
+    EdgeUse: (network_schemas.EdgeUseOut,),
+    ExcludedNode: (network_schemas.ExcludedNodeOut,),
+    FogStatus: (status_schemas.StatusOut, network_schemas.NetOut, network_schemas.NodeListOut),
 }
 """Whose names each record of Python has: each stands for one thing, or for one and its parts."""
 
@@ -152,7 +151,7 @@ def test_a_record_of_python_has_the_names_of_http(record: type[Outcome]) -> None
 
 def test_an_exception_tells_of_a_task_under_the_names_of_http() -> None:
     """INV-WORDS-11."""
-    http = {*schemas.TaskDetailOut.model_fields, *schemas.ResultOut.model_fields}
+    http = {*task_schemas.TaskDetailOut.model_fields, *task_schemas.ResultOut.model_fields}
     for error in (TaskFailed("t", "failed", fault="timeout"), StillRunning("t", 1.0)):
         assert set(vars(error)) - {"__notes__"} - http <= told_by(Face.PYTHON)
 

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from fog_compute.server.dependencies import Listening, Services
 from fog_compute.server.forms import SMALL
-from fog_compute.server.schemas import EventsOut, TaskEventOut
+from fog_compute.server.task_schemas import EventsOut, TaskEventOut
 from fog_compute.store import TaskEventRecord
 
 __all__ = ["router"]

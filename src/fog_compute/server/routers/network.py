@@ -17,9 +17,10 @@ from fog_compute.server.network_schemas import (
     NodeRole,
     NodesSeen,
     NodeUse,
+    WorkerListOut,
+    WorkerOut,
 )
 from fog_compute.server.openapi import answers
-from fog_compute.server.schemas import WorkerListOut, WorkerOut
 from fog_compute.server.services import ServiceManager
 from fog_compute.store import Conflict
 from fog_compute.tasks import TaskKind

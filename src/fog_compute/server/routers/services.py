@@ -10,7 +10,7 @@ from fog_compute.errors import NotFound
 from fog_compute.server.dependencies import Services
 from fog_compute.server.openapi import answers
 from fog_compute.server.parts import NEEDS
-from fog_compute.server.schemas import RestartedOut, ServiceDetailOut, ServiceListOut
+from fog_compute.server.status_schemas import RestartedOut, ServiceDetailOut, ServiceListOut
 
 __all__ = ["router"]
 

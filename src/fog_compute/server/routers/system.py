@@ -16,21 +16,18 @@ from fog_compute.errors import FogError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability.metrics import CONTENT_TYPE
 from fog_compute.server.dependencies import Services
+from fog_compute.server.network_schemas import ExcludedNodeOut, NetOut, PathFiguresOut, WorkerOut
 from fog_compute.server.parts import ORDER, ServiceState
-from fog_compute.server.schemas import (
+from fog_compute.server.services import ServiceManager
+from fog_compute.server.status_schemas import (
     CircuitCountsOut,
     DamagedOut,
-    ExcludedNodeOut,
     HealthOut,
     LevelOut,
-    NetOut,
-    PathFiguresOut,
     ReadyOut,
     ServiceOut,
     StatusOut,
-    WorkerOut,
 )
-from fog_compute.server.services import ServiceManager
 
 __all__ = ["open_router", "router"]
 

@@ -16,7 +16,8 @@ from fog_compute.server.dependencies import IdempotencyKey, Services, TaskDetail
 from fog_compute.server.details import Details
 from fog_compute.server.forms import SMALL
 from fog_compute.server.openapi import GIVES_BYTES, answers
-from fog_compute.server.schemas import (
+from fog_compute.server.services import ServiceManager
+from fog_compute.server.task_schemas import (
     BatchIn,
     BatchOut,
     BlobOut,
@@ -29,7 +30,6 @@ from fog_compute.server.schemas import (
     TaskOut,
     Until,
 )
-from fog_compute.server.services import ServiceManager
 from fog_compute.store import Conflict, StoredResult
 from fog_compute.tasks import Task, TaskState
 from fog_compute.tasks.ids import NAME_PATTERN, SHOWN_IDS, place_of, several

@@ -18,7 +18,7 @@ from fog_compute.cli.failures import Failure, report
 from fog_compute.cli.follow import Follower
 from fog_compute.client.answers import Attempt, Net, Status, Worker
 from fog_compute.client.answers import Task as TaskAnswer
-from fog_compute.server.schemas import TaskOut
+from fog_compute.server.task_schemas import TaskOut
 from fog_compute.tasks import Task, TaskSpec, TaskState
 from fog_compute.tasks.model import TaskEvent
 from fog_compute.text import one_line

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fog_compute.server.schemas import TaskIn
+from fog_compute.server.task_schemas import TaskIn
 from tests.unit.fog_compute.modules import COMMAND
 from tests.unit.fog_compute.server.conftest import Api
 
