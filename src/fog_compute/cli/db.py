@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from fog_compute.cli.codes import OK
 from fog_compute.cli.common import CommandError, JsonFlag, print_fields, print_json
+from fog_compute.cli.state import read_fog_state
 from fog_compute.client.lock import Free, HomeLock, where
 from fog_compute.clock import SystemClock
 from fog_compute.config import Settings, load_settings
@@ -35,7 +36,7 @@ def check(*, json: JsonFlag = False) -> int:
 
     For example: `fog db check`
     """
-    settings = load_settings()
+    settings = _settings()
     found = look_at(settings.database, settings.blobs)
     rows = ", ".join(f"{count} {table}" for table, count in found.rows.items())
     lines = [
@@ -70,7 +71,7 @@ def backup(
     For example: `fog db backup ~/fog-backup`
     """
     keep_files_private()
-    settings = load_settings()
+    settings = _settings()
     now = SystemClock().now()
     made = back_up(settings.database, folder.absolute(), now, settings.blobs)
     holds = f"{counted(made.tasks, 'task')}, {counted(made.blobs, 'blob')}"
@@ -107,7 +108,7 @@ def restore(
     For example: `fog db restore ~/fog-backup`
     """
     keep_files_private()
-    settings = load_settings()
+    settings = _settings()
     _must_be_stopped(settings, "putting a backup back")
     done = put_back(settings.database, folder.absolute(), force=force, blobs=settings.blobs)
     holds = f"{counted(done.tasks, 'task')}, {counted(done.blobs, 'blob')}"
@@ -132,7 +133,7 @@ def vacuum(*, json: JsonFlag = False) -> int:
     For example: `fog db vacuum`
     """
     keep_files_private()
-    settings = load_settings()
+    settings = _settings()
     if isinstance(settings.database, Path):
         _must_be_stopped(settings, "tidying up")
     done = tidy_up(settings.database)
@@ -154,6 +155,23 @@ def _tell(
     if wrong:
         raise CommandError(wrong)
     return OK
+
+
+def _settings() -> Settings:
+    """The settings, unless the fog that runs here cannot have the same database by its own."""
+    settings = load_settings()
+    if isinstance(HomeLock(settings.layout).holder(), Free):
+        return settings
+    state = read_fog_state(settings.layout)
+    given = settings.database_url is not None
+    if state is not None and state.get("database_given", given) != given:
+        here, fog = "this command", f"the fog that runs in {settings.home}"
+        has, lacks = (here, fog) if given else (fog, here)
+        raise CommandError(
+            f"{has} has a FOG_DATABASE_URL, which {lacks} has not: give the command the settings of"
+            " the fog, or it works on another database"
+        )
+    return settings
 
 
 def _must_be_stopped(settings: Settings, what: str) -> None:

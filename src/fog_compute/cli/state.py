@@ -26,7 +26,8 @@ class Restart(TypedDict):
 class FogState(TypedDict):
     """The processes of a fog.
 
-    ``troubles`` says by name why a worker can run no task now; ``restarts`` what ended by itself.
+    ``troubles`` says by name why a worker can run no task now; ``restarts`` what ended by itself;
+    ``database_given`` whether a setting names the database, which is in the home folder otherwise.
     """
 
     pid: int
@@ -36,6 +37,7 @@ class FogState(TypedDict):
     children: dict[str, int | None]
     troubles: dict[str, str]
     restarts: NotRequired[dict[str, Restart]]
+    database_given: NotRequired[bool]
 
 
 def read_fog_state(layout: HomeLayout) -> FogState | None:

@@ -235,6 +235,7 @@ class Supervisor:
             "children": {child.name: child.pid for child in self._children},
             "troubles": {name: reason for name, reason in self._troubles.items() if reason},
             "restarts": self._restarts,
+            "database_given": self._settings.database_url is not None,
         }
         path = self._layout.state_file
         try:

@@ -47,6 +47,34 @@ def test_check_names_the_faults_and_fails(home: Path, capsys: pytest.CaptureFixt
     assert told["error"]["exit_code"] == 1
 
 
+@pytest.mark.parametrize(("of_fog", "own"), [(True, False), (False, True)])
+def test_another_database_than_that_of_the_fog_that_runs_is_left_alone(
+    of_fog: bool,
+    own: bool,
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if own:
+        monkeypatch.setenv("FOG_DATABASE_URL", f"sqlite:///{home}/daemon/fog.db")
+    state = {"pid": 1, "url": "u", "started_at": "s", "version": "v", "children": {}}
+    state |= {"troubles": {}, "database_given": of_fog}
+    (home / "fog.json").write_text(json.dumps(state))
+    assert main.run(["db", "backup", str(tmp_path / "stopped")]) == 1  # as nothing runs: made
+    assert (tmp_path / "stopped").is_dir()
+    lock = HomeLock(HomeLayout(home))
+    assert lock.take()
+    try:
+        for words in (["check"], ["backup", str(tmp_path / "copy")]):
+            capsys.readouterr()
+            assert main.run(["db", *words]) == 1
+            assert "give the command the settings of the fog" in capsys.readouterr().err
+    finally:
+        lock.give_back()
+    assert not (tmp_path / "copy").exists()
+
+
 def test_backup_that_lacks_something_says_so_and_is_there(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
