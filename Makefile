@@ -63,7 +63,7 @@ test-long: build postgres ## Run all tests, with long property searches
 	$(BIN)/pytest --postgres --timeout=600 tests/unit/fog_compute/coordinator
 
 .PHONY: coverage
-coverage: build postgres ## Measure which branches of each package the tests take: 90 % of each, a quarter of an hour
+coverage: build postgres ## Measure which branches of each package the tests take: 90 % of each, half an hour
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --timeout=600 tests/unit/fog_compute tests/integration/test_circuits.py \
 		tests/integration/test_seed_contract.py tests/integration/test_lending.py tests/integration/test_fog.py
