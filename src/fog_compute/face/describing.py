@@ -181,7 +181,12 @@ def _body(options: TaskOptions, kind: TaskKind) -> dict[str, Any]:
     env = options.get("env", {})
     if not isinstance(env, Mapping):
         raise TypeError(f"env is a {type(env).__name__}: give a mapping of names to values")
+    for name, value in env.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError(f"env holds a {type(value).__name__} as {name!r}: give text")
     seed = options.get("seed")
+    if not isinstance(seed, str | None):
+        raise TypeError(f"seed is a {type(seed).__name__}: give a text")
     strategy = _read(Strategy, "strategy", options.get("strategy"))
     return {
         "kind": kind.value,

@@ -351,9 +351,9 @@ async def test_a_key_goes_with_the_url_of_the_environment(
 
 
 async def test_arguments_of_another_type_are_named(fog: Fog) -> None:
-    wrong: list[dict[str, Any]] = [{"args": 5}, {"env": 5}, {"env": ["a=b"]}]
-    for given in wrong:
-        with pytest.raises(TypeError, match=f"^{next(iter(given))} is a "):
+    wrong: list[dict[str, Any]] = [{"args": 5}, {"env": 5}, {"env": ["a=b"]}, {"seed": 7}]
+    for given in [*wrong, {"env": {"A": 5}}]:
+        with pytest.raises(TypeError, match=f"^{next(iter(given))} (is a|holds) "):
             await fog.submit(SCRIPT, **given)
 
 
