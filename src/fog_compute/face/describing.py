@@ -122,7 +122,11 @@ def _describe(module: PathOrBytes, options: TaskOptions) -> Description:
         if len(data) > MAX_BLOB_BYTES:
             raise InvalidTask(f"`module` has more than {format_bytes(MAX_BLOB_BYTES)}")
     else:
-        name = os.fspath(module)
+        try:
+            name = os.fspath(module)
+        except TypeError:
+            what = type(module).__name__
+            raise TypeError(f"module is a {what}: give the path of a file, or its bytes") from None
         data = read_blob(name, "module")
     code = Source.of(f"module {name}".rstrip(), data)
     kind = kind_of(name, data, _read(TaskKind, "kind", options.get("kind")))

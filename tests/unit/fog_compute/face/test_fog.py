@@ -350,6 +350,12 @@ async def test_a_key_goes_with_the_url_of_the_environment(
         assert address.token == "fogk_given"
 
 
+async def test_a_function_is_no_module(fog: Fog) -> None:
+    wrong: Any = print
+    with pytest.raises(TypeError, match=r"^module is a .*function.*: give the path of a file"):
+        await fog.submit(wrong)
+
+
 async def test_arguments_of_another_type_are_named(fog: Fog) -> None:
     wrong: list[dict[str, Any]] = [{"args": 5}, {"env": 5}, {"env": ["a=b"]}, {"seed": 7}]
     for given in [*wrong, {"env": {"A": 5}}]:
