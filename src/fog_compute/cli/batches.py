@@ -84,7 +84,10 @@ def kept(layout: HomeLayout, name: str) -> Plan:
     try:
         return msgspec.json.decode(read_file(path, PLAN_BYTES), type=Plan)
     except (OSError, ValueError, RecursionError) as error:
-        raise CommandError(f"{path} cannot be read: {error}") from None
+        raise CommandError(
+            f"{path} cannot be read, or is of another version of fog: {error}; `fog task ls` shows"
+            " what it has queued"
+        ) from None
 
 
 def succeeded(task: Task) -> bool:

@@ -116,7 +116,9 @@ def _find(text: str, keys: list[Key]) -> Key:
     named = [key for key in keys if key["name"] == text and not key["revoked_at"]]
     if len(named) > 1:
         ids = ", ".join(key["id"] for key in named[:5])
-        raise CommandError(f"{len(named)} keys have that name: give the id of one ({ids})", USAGE)
+        raise CommandError(
+            f"{len(named)} keys have that name: give the id of one ({ids})", kind="conflict"
+        )
     if named:
         return named[0]
     found = chosen(text, [key["id"] for key in reversed(keys)], "key", "see `fog key ls`")

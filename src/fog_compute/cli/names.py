@@ -38,7 +38,7 @@ def whole_id(backend: Backend, name: str) -> str:
 
 
 def chosen(text: str, newest_first: Sequence[str], what: str, see: str) -> str:
-    """Return the one of some ids, of ``what`` things, that is meant.
+    """Return the one of some ids, of ``what`` things, that is meant; errors are as the backend's.
 
     Raises:
         CommandError: it is none of them, or could be several; the text says where to ``see`` them.
@@ -47,11 +47,12 @@ def chosen(text: str, newest_first: Sequence[str], what: str, see: str) -> str:
     found = named(name, newest_first) if is_name(name) else []
     if not found:
         raise CommandError(
-            f"{text!r} is no {what}, nor how an id of one begins or ends: {see}", USAGE
+            f"{text!r} is no {what}, nor how an id of one begins or ends: {see}", kind="not-found"
         )
     if len(found) > 1:
         ids = one_line(", ".join(found), LINE_LENGTH // 2)
         raise CommandError(
-            f"ids of several {what}s begin or end with {name}: {ids}: give more of one", USAGE
+            f"ids of several {what}s begin or end with {name}: {ids}: give more of one",
+            kind="conflict",
         )
     return found[0]

@@ -378,8 +378,8 @@ CASES: Final[dict[str, Case]] = {
         says="is revoked",
         tells="revoked",
         fails=("net", "revoke", "0" * 16),
-        code=2,
-        problem="usage",
+        code=1,
+        problem="not-found",
         prepare=gave_token,
     ),
     "net groups": Case(
@@ -407,8 +407,8 @@ CASES: Final[dict[str, Case]] = {
         answers=ok({"keys": [KEY]}, KEY),
         fails=("key", "revoke", "0123"),
         failing=ok({"keys": [KEY, {**KEY, "id": "0123ffffffff"}]}),
-        code=2,
-        problem="usage",
+        code=1,
+        problem="conflict",
     ),
     "net join": Case(
         words=("net", "join"),

@@ -395,8 +395,6 @@ def test_a_map_of_which_nothing_is_heard_is_named_and_gone_on_with(
         (("m.wasm",), "there is no input"),
         (("m.wasm", "absent"), "input file absent does not exist"),
         (("m.wasm", "m.wasm", "--resume", "01"), "give a module and inputs, or --resume"),
-        (("--resume", "../x"), "'../x' is no map, nor how an id of one"),
-        (("--resume", "01k"), "'01k' is no map, nor how"),
         (("m.wasm", "m.wasm", "--cancel"), "--cancel needs --resume"),
         (("in.txt", "in.txt"), "the module is not WebAssembly"),
         (("m.wasm", "tmp", "--as", "file"), "tmp"),
@@ -417,6 +415,18 @@ def test_wrong_usage_is_one_line_and_nothing_is_queued(
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+    assert fog.tasks == {}
+
+
+@pytest.mark.parametrize("name", ["../x", "01k"])
+def test_a_map_that_is_not_kept_is_not_found(
+    fog: Fog, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run(["map", "--resume", name, "--json"]) == 1
+
+    out, said = capsys.readouterr()
+    assert json.loads(out)["error"]["type"] == f"{PROBLEM}not-found"
+    assert said.startswith(f"fog: '{name}' is no map, nor how an id of one")
     assert fog.tasks == {}
 
 
