@@ -50,8 +50,8 @@ class Plan(msgspec.Struct):
 class Sink(Protocol):
     """Takes results in the order of their inputs."""
 
-    def __call__(self, name: str, task: Task, backend: Backend) -> None:
-        """Take the one of an input; the backend has its output."""
+    def __call__(self, name: str, task: Task, backend: Backend) -> bool:
+        """Take the one of an input; say whether all of it is where it was to go."""
         ...
 
 
@@ -111,6 +111,7 @@ class Run:
         self._state: Final = MapState(len(plan.tasks), name=plan.id, batch=plan.id)
         self._state.known(plan.made)
         self._making: list[dict[str, Any]] = []
+        self._unwritten = 0
 
     def queue(self) -> None:
         """Queue what is not yet, some at a time; asked again, nothing is queued twice.
@@ -147,7 +148,7 @@ class Run:
                 self.cancel()
                 return FAILED
         self._bar.show(state.progress)
-        return FAILED if self.failed else OK
+        return FAILED if self.failed or self._unwritten else OK
 
     def cancel(self) -> None:
         """Cancel what is not over, and what was being queued when that was interrupted."""
@@ -170,10 +171,15 @@ class Run:
         """How many failed, as far as is known."""
         return self._state.progress.failed
 
+    @property
+    def unwritten(self) -> int:
+        """Of how many a part of the result could not be written."""
+        return self._unwritten
+
     def _hand_on(self) -> None:
         while (found := self._state.next_over) is not None:
             at, task_id = found
             task = self._backend.get(f"/api/v1/tasks/{task_id}", Task)
             self._state.taken(ok=succeeded(task))
-            self._sink(self._plan.names[at], task, self._backend)
+            self._unwritten += not self._sink(self._plan.names[at], task, self._backend)
             self._bar.show(self._state.progress)

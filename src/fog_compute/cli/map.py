@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from fog_compute.cli.batches import Plan, Run, Sink, keep, kept, succeeded
 from fog_compute.cli.client import Backend
-from fog_compute.cli.codes import INTERRUPTED, OK, USAGE
+from fog_compute.cli.codes import INTERRUPTED, USAGE
 from fog_compute.cli.common import (
     LINE_LENGTH,
     CommandError,
@@ -124,7 +124,7 @@ def map_inputs(
     `fog map job.py tables/*.csv -- {}` names it in the arguments.
 
     Interrupted, the tasks go on, and `fog map --resume` goes on with their results. The exit code
-    is 0 if all ran to their end with exit code 0.
+    is 0 if all ran to their end with exit code 0 and their results are written.
 
     For example: `fog map wordcount.wasm texts/* --output-dir counts`
     """
@@ -135,8 +135,9 @@ def map_inputs(
     if cancel and resume is None:
         raise CommandError("--cancel needs --resume with the id of a map", USAGE)
     sink: Sink = _lines if json else _printed
-    if output_dir is not None and not json:
-        sink = _into(output_dir, force=force or module is None)
+    if output_dir is not None:
+        into = _into(output_dir, force=force or module is None)
+        sink = _both(into, _lines) if json else into
     with Backend() as backend:
         if module is None:
             plan = kept(backend.layout, resume or "")
@@ -179,9 +180,12 @@ def _carried_out(run: Run, plan: Plan, cancel_on_interrupt: bool) -> int:
             kind=error.problem,
             beside={"map": plan.id},
         ) from None
-    if code != OK:
+    if run.failed:
         said = f"{run.failed} of {counted(len(plan.names), 'task')} did not end well"
         raise CommandError(said, code, kind="task-failed", beside={"map": plan.id})
+    if run.unwritten:
+        said = f"results of {counted(run.unwritten, 'task')} were not written whole: {kept}"
+        raise CommandError(said, code, kind="not-written", beside={"map": plan.id})
     return code
 
 
@@ -248,12 +252,13 @@ def _read(backend: Backend, task: Task, stream: str) -> bytes:
     return b"" if task["result"] is None else backend.whole(f"/api/v1/tasks/{task['id']}/{stream}")
 
 
-def _printed(name: str, task: Task, backend: Backend) -> None:
+def _printed(name: str, task: Task, backend: Backend) -> bool:
     write_bytes(_read(backend, task, "stdout"))
     _tell(name, task)
+    return True
 
 
-def _lines(name: str, task: Task, backend: Backend) -> None:
+def _lines(name: str, task: Task, backend: Backend) -> bool:
     result = task["result"]
     line = {
         "input": name,
@@ -266,10 +271,18 @@ def _lines(name: str, task: Task, backend: Backend) -> None:
         "stderr": _read(backend, task, "stderr").decode(errors="replace"),
     }
     write(escape_json(msgspec.json.encode(line).decode()) + "\n")
+    return True
+
+
+def _both(first: Sink, second: Sink) -> Sink:
+    def take(name: str, task: Task, backend: Backend) -> bool:
+        return first(name, task, backend) & second(name, task, backend)
+
+    return take
 
 
 def _into(path: str, *, force: bool) -> Sink:
-    def take(name: str, task: Task, backend: Backend) -> None:
+    def take(name: str, task: Task, backend: Backend) -> bool:
         unwritten: dict[str, str] = {}
         with OutputFolder(path, force=force) as folder:
             for stream in ("stdout", "stderr"):
@@ -286,5 +299,6 @@ def _into(path: str, *, force: bool) -> Sink:
                 unwritten |= write_files(backend, task["id"], left, folder)
         tell_unwritten(unwritten)
         _tell(name, task)
+        return not unwritten
 
     return take

@@ -253,8 +253,15 @@ def test_a_folder_takes_the_results_and_alike_names_are_told_apart(
         "y.files/d/plot.txt": "o o",
         "2-x.out": "B",
     }
-    assert run(command) == 0
-    assert "not written: y.out: there is one already: --force" in capsys.readouterr().err
+    capsys.readouterr()
+    assert run([*command, "--json"]) == 1
+    told, said = capsys.readouterr()
+    *lines, error = map(json.loads, told.splitlines())
+    assert "not written: y.out: there is one already: --force" in said
+    assert [line["stdout"] for line in lines] == ["A", "Y", "B"]
+    assert error["error"]["type"] == f"{PROBLEM}not-written"
+    assert "results of 3 tasks were not written whole" in error["error"]["message"]
+    assert error["map"]
     assert run([*command, "--force"]) == 0
     assert "not written" not in capsys.readouterr().err
     assert fog.tasks["t000"]["stdin"] == hashlib.sha256(b"a").hexdigest()
