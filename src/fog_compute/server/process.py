@@ -90,8 +90,9 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -
         announce("ready", url=url, pid=os.getpid())
 
     def renewed(tls: Tls) -> None:
-        server.renew(tls.context)
+        # First what may fail: nobody is accepted in between, and the certificate stays if it does.
         states.append(_write_state(settings, url, tls))
+        server.renew(tls.context)
         # Without its lock the one before is that of a backend that is gone: who has read it looks
         # again, and finds the certificate that proves this one now.
         os.close(states.pop(0))
@@ -184,12 +185,18 @@ def _write_state(settings: Settings, url: str, tls: Tls | None) -> int:
     path = settings.layout.server_file
     fresh = path.with_suffix(".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try_lock(descriptor)  # nobody else knows the file yet
-    state = {"url": url, "pid": os.getpid()}
-    if tls is not None:
-        state["certificate"] = tls.certificate
-    os.write(descriptor, json.dumps(state).encode())
-    fresh.replace(path)
+    try:
+        try_lock(descriptor)  # nobody else knows the file yet
+        state = {"url": url, "pid": os.getpid()}
+        if tls is not None:
+            state["certificate"] = tls.certificate
+        data = json.dumps(state).encode()
+        while data:
+            data = data[os.write(descriptor, data) :]
+        fresh.replace(path)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from fog_compute.clock import Clock
+from fog_compute.descriptors import why
 from fog_compute.errors import ConfigError
 from fog_compute.observability import get_logger
 from fog_compute.server.tls import Tls, load_tls
@@ -32,7 +33,10 @@ class Renewal:
     def __init__(
         self, certificate: Path, key: Path, tls: Tls, clock: Clock, renewed: Callable[[Tls], None]
     ) -> None:
-        """Begin with what was read from the files just now; ``renewed`` gets all that follows."""
+        """Begin with what was read from the files just now; ``renewed`` gets all that follows.
+
+        What ``renewed`` refuses with an `OSError` is handed to it again at the next look.
+        """
         self.tls = tls
         self._paths: Final = (certificate, key)
         self._clock: Final = clock
@@ -55,15 +59,21 @@ class Renewal:
         self._seen = seen
         try:
             tls = await in_thread(load_tls, *self._paths, self._clock.now())
+            self._renewed(tls)
         except ConfigError as error:
-            if self._trouble != str(error):
-                self._trouble = str(error)
-                _log.warning("certificate.not_renewed", reason=self._trouble)
+            self._tell(str(error))
+            return
+        except OSError as error:  # no thread, a full disk, or a file that went while it was read
+            self._tell(why(error))
             return
         self._trouble = ""
         self.tls = tls
-        self._renewed(tls)
         _log.info("certificate.renewed", until=f"{tls.ends:%Y-%m-%d %H:%M} UTC")
+
+    def _tell(self, trouble: str) -> None:
+        if self._trouble != trouble:
+            self._trouble = trouble
+            _log.warning("certificate.not_renewed", reason=trouble)
 
     def _look(self) -> _Seen:
         return tuple(_sight(path) for path in self._paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 import pytest
@@ -186,6 +187,45 @@ async def test_renewed_certificate_is_taken_and_one_that_cannot_be_used_is_not(
     await clock.advance(2 * DAY.total_seconds())
     await renewal.look()  # the files are the same, and are good now
     assert renewal.tls.names == {"three.example"}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("where", ["at the files", "where it is told"])
+async def test_a_machine_that_refuses_something_delays_a_renewal_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """INV-API-17: such as a thread, or room on the disk."""
+    cert, key = write_pair(tmp_path, "one.example")
+    refusals = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]
+    heard: list[Tls] = []
+
+    def refuse() -> None:
+        if refusals:
+            raise refusals.pop()
+
+    def load(*given: Any) -> Tls:
+        if where == "at the files":
+            refuse()
+        return load_tls(*given)
+
+    def renewed(tls: Tls) -> None:
+        if where == "where it is told":
+            refuse()
+        heard.append(tls)
+
+    clock = ManualClock(NOW)
+    renewal = Renewal(cert, key, load_tls(cert, key, NOW), clock, renewed)
+    monkeypatch.setattr("fog_compute.server.renewal.load_tls", load)
+    (tmp_path / "new").mkdir()
+    for fresh, old in zip(write_pair(tmp_path / "new", "two.example"), (cert, key), strict=True):
+        fresh.replace(old)
+
+    await renewal.look()
+    assert not heard
+    assert renewal.tls.names == {"one.example"}
+    await renewal.look()
+    assert [tls.names for tls in heard] == [{"two.example"}]
+    assert renewal.tls is heard[0]
 
 
 @pytest.mark.asyncio
