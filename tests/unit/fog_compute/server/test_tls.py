@@ -358,14 +358,17 @@ ASKED_HERE: Final = """
 import json, subprocess, sys
 from pathlib import Path
 from fog_compute.client.backend import Backend
+from fog_compute.client.places import Home
 from fog_compute.layout import HomeLayout
 home, host = sys.argv[1:]
 command = [sys.executable, "-m", "fog_compute.server", "--home", home, "--host", host, "--port=0"]
 with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-    json.loads(process.stdout.readline())["url"]
-    with Backend(Home(HomeLayout(Path(home)))) as backend:
-        print(backend.get("/api/v1/login", dict)["key_id"])
-    process.terminate()
+    try:
+        json.loads(process.stdout.readline())["url"]
+        with Backend(Home(HomeLayout(Path(home)))) as backend:
+            print(backend.get("/api/v1/login", dict)["key_id"])
+    finally:
+        process.terminate()
 """
 
 
