@@ -141,6 +141,8 @@ class Backend:
         """Ask; while a fog runs whose backend is away, wait for the backend to come back."""
         request = Asking(self.place, lambda what: self.on_lost(what), repeatable=repeatable)
         while True:
+            if self._connection is not None and not self._connection.address.alive():
+                self._reconnect()  # it may be back, or prove itself by something new
             try:
                 answer = self._ask(method, path, **options)
             except (Absent, httpx2.TransportError) as error:

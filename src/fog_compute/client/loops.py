@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -37,16 +37,42 @@ class _Body:
             await asyncio.sleep(0)  # others have their turn between two pieces
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Connection:
-    """HTTP to one life of a backend."""
+    """HTTP to one life of a backend, or to one certificate of it.
+
+    Attributes:
+        asked: how many requests are under way.
+        left: nothing new begins on it.
+    """
 
     address: Address
     http: httpx2.AsyncClient
+    asked: int = 0
+    left: bool = False
+
+    @contextlib.asynccontextmanager
+    async def asking(self) -> AsyncGenerator[None]:
+        """Be under way; the last one on a connection that is left closes it."""
+        self.asked += 1
+        try:
+            yield
+        finally:
+            self.asked -= 1
+            if self.left and not self.asked:
+                await self.close()
+
+    async def leave(self) -> None:
+        """Close it once nothing is under way."""
+        self.left = True
+        if not self.asked:
+            await self.close()
 
     async def close(self) -> None:
-        await self.http.aclose()
-        self.address.close()
+        try:
+            await self.http.aclose()
+        finally:
+            self.address.close()
 
 
 class AsyncBackend:
@@ -126,6 +152,9 @@ class AsyncBackend:
         request = Asking(self._place, lambda _: None, repeatable=repeatable)
         while True:
             used = self._connection
+            if used is not None and not used.address.alive():
+                await self._reconnect(used)  # it may be back, or prove itself by something new
+                used = self._connection
             try:
                 answer = await self._ask(used, method, path, **options)
             except (Absent, httpx2.TransportError) as error:
@@ -148,7 +177,7 @@ class AsyncBackend:
             raise Absent(gone=True)
         connection.address.check()
         data = bytearray()
-        async with connection.http.stream(method, path, **options) as answer:
+        async with connection.asking(), connection.http.stream(method, path, **options) as answer:
             if take is not None and not answer.is_error:
                 take.begin()
                 async for piece in answer.aiter_bytes(PIECE_BYTES):
@@ -168,4 +197,4 @@ class AsyncBackend:
             with contextlib.suppress(FogError):
                 self._connection = self._connect()
                 if used is not None:
-                    await used.close()
+                    await used.leave()

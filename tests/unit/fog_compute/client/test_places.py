@@ -8,8 +8,8 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
@@ -34,7 +34,7 @@ from fog_compute.errors import (
 )
 from fog_compute.layout import HomeLayout
 from tests.certificates import write_pair
-from tests.unit.fog_compute.cli.backends import ID, backend
+from tests.unit.fog_compute.cli.backends import ID, announced, backend
 
 KEY = "fog_" + "k" * 40
 URL = "https://fog.example.org:8000"
@@ -289,6 +289,79 @@ def test_both_ways_ask_again_and_fail_by_the_same_rules(
         asked(tmp_path, in_loop=in_loop)
     with pytest.raises(NotRunning):
         asked(tmp_path, in_loop=in_loop)
+
+
+@contextlib.contextmanager
+def renewing(home: Path) -> Iterator[tuple[Callable[[], None], threading.Event, threading.Event]]:
+    """A backend that proves itself anew when told to, though no fog brings it back.
+
+    It says that ``/slow`` has come, and answers that when it is told to.
+    """
+    came, go_on = threading.Event(), threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/slow":
+                came.set()
+                go_on.wait(30)
+            self.send_response(200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
+        contextlib.ExitStack() as later,
+        contextlib.ExitStack() as first,
+    ):
+        url = f"http://127.0.0.1:{server.server_port}"
+        path = first.enter_context(announced(home, url))
+
+        def renew() -> None:
+            path.unlink()
+            later.enter_context(announced(home, url))
+            first.close()
+
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        try:
+            yield renew, came, go_on
+        finally:
+            go_on.set()
+            server.shutdown()
+            serving.join()
+
+
+def test_a_backend_that_proves_itself_anew_was_not_away(tmp_path: Path) -> None:
+    """INV-API-17."""
+    lost: list[str] = []
+    with renewing(tmp_path) as (renew, *_), Backend(Home(HomeLayout(tmp_path))) as asking:
+        asking.on_lost = lost.append
+        asking.get("/x", dict)
+        renew()
+        asking.get("/x", dict)
+    assert not lost
+
+
+@pytest.mark.asyncio
+async def test_what_is_under_way_while_a_backend_proves_itself_anew_goes_on(tmp_path: Path) -> None:
+    """INV-API-17: also what may not arrive twice."""
+    loops = AsyncBackend(Home(HomeLayout(tmp_path)))
+    with renewing(tmp_path) as (renew, came, go_on):
+        await loops.open()
+        slow = asyncio.create_task(loops.post("/slow", dict))
+        await asyncio.to_thread(came.wait, 30)
+        renew()
+        assert await loops.get("/x", dict) == {}
+        go_on.set()
+        assert await slow == {}
+        await loops.close()
 
 
 @contextlib.contextmanager
