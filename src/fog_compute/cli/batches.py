@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,7 +18,7 @@ from fog_compute.client.answers import Batch, Events, Made, Task
 from fog_compute.client.asking import WAIT_S
 from fog_compute.client.batches import chunks
 from fog_compute.client.maps import MapState
-from fog_compute.errors import FogError
+from fog_compute.errors import FogError, NotFound
 from fog_compute.layout import HomeLayout
 from fog_compute.reading import read_file
 from fog_compute.tasks import TaskState
@@ -142,6 +143,8 @@ class Run:
             self._bar.show(state.progress)
             answer = self._backend.get("/api/v1/events", Events, wait=WAIT_S, **state.query)
             state.told(answer)
+            if not answer["events"]:
+                self._look_for_rest()
             self._hand_on()
             if self._max_failures is not None and self.failed > self._max_failures:
                 note(f"more than {self._max_failures} failed: the others are cancelled")
@@ -175,6 +178,16 @@ class Run:
     def unwritten(self) -> int:
         """Of how many a part of the result could not be written."""
         return self._unwritten
+
+    def _look_for_rest(self) -> None:
+        """Of tasks that are there no more nothing will ever be told."""
+        for task_id in itertools.islice(self._state.open_ids(), 1):
+            try:
+                self._backend.get(f"/api/v1/tasks/{task_id}", Task)
+            except NotFound:
+                raise NotFound(
+                    f"the fog keeps the tasks of map {self._plan.id} no longer: run it anew"
+                ) from None
 
     def _hand_on(self) -> None:
         while (found := self._state.next_over) is not None:

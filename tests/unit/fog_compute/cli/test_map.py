@@ -35,6 +35,7 @@ class Fog:
     Attributes:
         outcome: how a task ends, by its description and its input; None leaves it open.
         left: what tasks leave below out/, by their ids.
+        swept: whether all tasks have outlived their time.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class Fog:
             data.upper(),
         )
         self.left: dict[str, dict[str, bytes]] = {}
+        self.swept = False
         self.warning = ""
         self.uploads: list[bytes] = []
         self.tasks: dict[str, dict[str, Any]] = {}
@@ -78,7 +80,7 @@ class Fog:
         match parts:
             case ["events"]:
                 since = int(query["since"])
-                wanted = self.batches[query["batch"]]
+                wanted = [] if self.swept else self.batches[query["batch"]]
                 some = [one for one in self.events[since:] if one["task"] in wanted][:7]
                 answer = {"events": some, "next": some[-1]["seq"] if some else since}
                 return json.dumps(answer).encode()
@@ -116,7 +118,10 @@ def serving(home: Path, fog: Fog) -> Iterator[None]:
             url = urlsplit(self.path)
             parts = url.path.removeprefix("/api/v1/").split("/")
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
-            self.give_bytes(fog.get(parts, query))
+            if fog.swept and parts[0] == "tasks":
+                self.give_bytes(b'{"detail": "there is no such task"}', 404)
+            else:
+                self.give_bytes(fog.get(parts, query))
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -133,8 +138,8 @@ def serving(home: Path, fog: Fog) -> Iterator[None]:
         def give(self, value: object) -> None:
             self.give_bytes(json.dumps(value).encode())
 
-        def give_bytes(self, body: bytes) -> None:
-            self.send_response(200)
+        def give_bytes(self, body: bytes, status: int = 200) -> None:
+            self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -333,6 +338,23 @@ def test_interrupted_the_tasks_go_on_or_are_cancelled(
 
 def interrupted(_: batches.Run) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.timeout(30)
+def test_a_map_whose_tasks_are_swept_is_not_waited_for(
+    fog: Fog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(batches.Run, "_hand_on", interrupted)
+        assert run(["map", "m.wasm", *inputs(tmp_path, 3)]) == 130
+    capsys.readouterr()
+    fog.swept = True
+
+    assert run(["map", "--resume", "@last"]) == 1
+    assert re.search(r"keeps the tasks of map \w+ no longer: run it", capsys.readouterr().err)
 
 
 def test_what_was_being_queued_when_it_was_interrupted_is_cancelled_too(
