@@ -41,8 +41,6 @@ __all__ = ["router"]
 PIECE_BYTES: Final = MIB
 """What is read of a result at once."""
 
-"""Ids that are told of those that a name could mean."""
-
 router = APIRouter(tags=["tasks"])
 
 _FILE: Final = {**GIVES_BYTES, **answers(404)}
