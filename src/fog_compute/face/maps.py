@@ -177,7 +177,7 @@ class Map:
             block = self._items[start : start + self._block]
             while not self._state.has_room(len(block)):
                 await self._hear()
-            blobs = await asyncio.gather(*map(self._send, block))
+            blobs = await self._send_all(block)
             tasks = [
                 {**shared, **giving.to(item.own, blob)}
                 for item, blob in zip(block, blobs, strict=True)
@@ -193,6 +193,15 @@ class Map:
         module = b"".join(found.files.module.pieces())
         with in_python():
             giving.check(found.body, (item.own for item in self._items), module)
+
+    async def _send_all(self, items: Iterable[_Item]) -> list[str]:
+        """Send inputs; where one of them cannot be, the others stay here too."""
+        sending = [asyncio.ensure_future(self._send(item)) for item in items]
+        try:
+            return await asyncio.gather(*sending)
+        finally:
+            for one in sending:
+                one.cancel()
 
     async def _send(self, item: _Item) -> str:
         if item.content is None:

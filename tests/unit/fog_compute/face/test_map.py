@@ -275,3 +275,18 @@ def test_a_map_that_cannot_be_is_refused_at_once(
 ) -> None:
     with pytest.raises(error, match=words):
         Fog(fake.place).map(SCRIPT, **{"inputs": [], **given})
+
+
+@pytest.mark.asyncio
+async def test_a_map_that_ends_early_sends_no_more_inputs(
+    fog: Fog, fake: FakeFog, tmp_path: Path
+) -> None:
+    """INV-TASK-147."""
+    inputs: list[bytes | Path] = [b"%d" % number for number in range(60)]
+    with pytest.raises(fog_compute.Unreadable):
+        async for _ in fog.map(SCRIPT, [tmp_path / "none.txt", *inputs]):
+            pass
+    async with asyncio.timeout(30):
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+    assert len(fake.blobs) < len(inputs)
