@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from starlette.types import Message, Scope
@@ -34,16 +35,17 @@ def test_a_body_that_drips_is_over_and_one_at_the_least_rate_is_not() -> None:
         honest.came(LEAST_RATE // 2, 0.5)
 
 
-async def _ask(api: Api, path: str, key: str | None) -> list[Message]:
-    """POST the half of a body; return what is answered."""
-    came = asyncio.Queue[Message]()
-    came.put_nowait({"type": "http.request", "body": b"half", "more_body": True})
+async def _ask(
+    api: Api, method: str, path: str, key: str | None, came: Callable[[], Awaitable[Message]]
+) -> AsyncIterator[Message]:
+    """Ask with a body that comes so; give what is answered, as it comes."""
     headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/octet-stream")]
+    headers.append((b"accept", b"text/event-stream"))
     if key is not None:
         headers.append((b"authorization", f"Bearer {key}".encode()))
     scope: Scope = {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
@@ -52,13 +54,28 @@ async def _ask(api: Api, path: str, key: str | None) -> list[Message]:
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
     }
-    said: list[Message] = []
+    said = asyncio.Queue[Message | None]()
 
-    async def send(message: Message) -> None:
-        said.append(message)
+    async def ask() -> None:
+        try:
+            await api.app(scope, came, said.put)
+        finally:
+            said.put_nowait(None)
 
-    await api.app(scope, came.get, send)
-    return said
+    asking = asyncio.create_task(ask())
+    while (message := await said.get()) is not None:
+        yield message
+    await asking
+
+
+def _token(api: Api) -> str:
+    return api.services.settings.layout.token_file.read_text()
+
+
+def _half() -> Callable[[], Awaitable[Message]]:
+    came = asyncio.Queue[Message]()
+    came.put_nowait({"type": "http.request", "body": b"half", "more_body": True})
+    return came.get
 
 
 @pytest.mark.asyncio
@@ -67,13 +84,32 @@ async def test_half_a_body_is_refused_and_leaves_nothing(
 ) -> None:
     """INV-API-61, and INV-API-03: a stranger does not learn even that."""
     monkeypatch.setattr(bodies, "SILENCE_S", 0.01)
-    key = api.services.settings.layout.token_file.read_text()
-    begins, body, *_ = await _ask(api, "/api/v1/blobs", key)
+    begins, body, *_ = [
+        one async for one in _ask(api, "POST", "/api/v1/blobs", _token(api), _half())
+    ]
     assert begins["status"] == 408
     assert b"urn:fog-compute:problem:too-slow" in body["body"]
     assert (b"connection", b"close") in begins["headers"]
     assert await api.services.get_service("store").blobs.total() == 0
-    assert (await _ask(api, "/api/v1/login", None))[0]["status"] == 401
+    begins, *_ = [one async for one in _ask(api, "POST", "/api/v1/login", None, _half())]
+    assert begins["status"] == 401
+
+
+@pytest.mark.asyncio
+async def test_an_upload_that_drips_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """INV-API-61: none of its silences is long, and together they are."""
+    monkeypatch.setattr(bodies, "GRACE_S", 0.5)
+    left = 1000
+
+    async def drip() -> Message:
+        nonlocal left
+        left -= 1
+        await asyncio.sleep(0.002)  # what is tried
+        return {"type": "http.request", "body": b".", "more_body": left > 0}
+
+    begins, *_ = [one async for one in _ask(api, "POST", "/api/v1/blobs", _token(api), drip)]
+    assert begins["status"] == 408
+    assert left > 0
 
 
 @pytest.mark.asyncio
@@ -82,4 +118,19 @@ async def test_an_answer_that_takes_long_is_not_cut(
 ) -> None:
     """INV-API-61: only the body is waited for so."""
     monkeypatch.setattr(bodies, "SILENCE_S", 0.0)
-    assert (await api.http.get("/api/v1/events", params={"wait": 0.05})).status_code == 200
+    whole: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+    waited_for, gone = asyncio.Event(), asyncio.Event()
+
+    async def come() -> Message:
+        if whole:
+            return whole.pop()
+        waited_for.set()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async with asyncio.timeout(30):
+        answer = _ask(api, "GET", "/api/v1/events", _token(api), come)
+        assert (await anext(answer))["status"] == 200
+        await waited_for.wait()
+        gone.set()
+        assert not [one async for one in answer if one["type"] != "http.response.body"]
