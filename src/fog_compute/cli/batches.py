@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -111,7 +112,7 @@ class Run:
         self._max_failures: Final = max_failures
         self._state: Final = MapState(len(plan.tasks), name=plan.id, batch=plan.id)
         self._state.known(plan.made)
-        self._making: list[dict[str, Any]] = []
+        self._making: tuple[dict[str, Any], str] | None = None
         self._unwritten = 0
 
     def queue(self) -> None:
@@ -122,19 +123,19 @@ class Run:
         """
         plan = self._plan
         for chunk in chunks(plan.tasks, len(self._state.ids), TASKS_AT_ONCE):
-            self._making = plan.tasks[chunk.start : chunk.stop]
-            warning = self._make()
-            if warning and chunk.start == 0:
-                note(f"{one_line(in_flags(warning), LINE_LENGTH)}: tasks wait for one")
+            tasks = plan.tasks[chunk.start : chunk.stop]
+            self._making = self._state.request(tasks)
+            answer = self._make(*self._making)
+            self._state.queued(answer, len(tasks))
+            self._making = None
+            if answer["warning"] and chunk.start == 0:
+                said = one_line(in_flags(answer["warning"]), LINE_LENGTH)
+                note(f"{said}: tasks wait for one")
         plan.made = list(self._state.ids)
         keep(self._backend.layout, plan)
 
-    def _make(self) -> str:
-        body, key = self._state.request(self._making)
-        answer = self._backend.post("/api/v1/tasks/batch", Batch, body, key=key)
-        self._state.queued(answer, len(self._making))
-        self._making = []
-        return answer["warning"]
+    def _make(self, body: dict[str, Any], key: str) -> Batch:
+        return self._backend.post("/api/v1/tasks/batch", Batch, body, key=key)
 
     def follow(self) -> int:
         """Hand on each result in its order; return the command's exit code."""
@@ -155,13 +156,19 @@ class Run:
 
     def cancel(self) -> None:
         """Cancel what is not over, and what was being queued when that was interrupted."""
-        if self._making:
+        if self._making is not None:
             with contextlib.suppress(FogError):
-                self._make()
+                self._know(self._make(*self._making)["tasks"])
         for task_id in self._state.open_ids():
             # One that has ended meanwhile cannot be cancelled.
             with contextlib.suppress(FogError):
                 self._backend.post(f"/api/v1/tasks/{task_id}/cancel", Made)
+
+    def _know(self, made: Sequence[str]) -> None:
+        """Take note of what a request made whose answer may have been noted in part."""
+        known = set(self._state.ids)
+        if len(known | set(made)) <= len(self._plan.tasks):
+            self._state.known(one for one in made if one not in known)
 
     @property
     def left(self) -> int:

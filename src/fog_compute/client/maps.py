@@ -225,12 +225,12 @@ class MapState:
         self.known(ids)
 
     def known(self, ids: Iterable[str]) -> None:
-        """Take note of the next tasks, which are queued."""
+        """Take note of the next tasks, which are queued; interrupted, of the first of them."""
         for task_id in ids:
             at = len(self._ids)
-            self._ids.append(task_id)
             self._at[task_id] = at
             self._move(at, _Step.OPEN)
+            self._ids.append(task_id)
             if (state := self._early.pop(task_id, None)) is not None:
                 self._move(at, _TO[state])
 

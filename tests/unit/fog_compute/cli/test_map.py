@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -338,6 +338,25 @@ def test_interrupted_the_tasks_go_on_or_are_cancelled(
 
 def interrupted(_: batches.Run) -> None:
     raise KeyboardInterrupt
+
+
+def test_interrupted_between_two_of_an_answer_all_are_cancelled_and_made_once(
+    fog: Fog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TASK-147."""
+    fog.outcome = lambda *_: None
+    known = MapState.known
+
+    def interrupted_once(state: MapState, ids: Iterable[str]) -> None:
+        if some := list(ids):
+            monkeypatch.setattr(MapState, "known", known)
+            known(state, some[:2])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(MapState, "known", interrupted_once)
+    assert run(["map", "m.wasm", *inputs(tmp_path, 5), "--cancel-on-interrupt"]) == 130
+    assert list(fog.tasks) == sorted(fog.cancelled)
+    assert len(fog.tasks) == 5
 
 
 @pytest.mark.timeout(30)
