@@ -93,8 +93,9 @@ fmt: $(VENV)/deps.stamp ## Format the code, apply safe fixes
 .PHONY: bench
 bench: $(VENV)/deps.stamp ## Measure, on optimised builds of their own, and draw docs/benchmarks.md
 	test -x $(VENV)/bench/bin/python || $(BIN)/uv venv --quiet $(VENV)/bench
-	FOG_BUILD_PROFILE=quick $(BIN)/uv pip install --quiet --python $(VENV)/bench/bin/python --no-cache ".[python]"
+	FOG_BUILD_PROFILE=quick $(BIN)/uv pip install --quiet --python $(VENV)/bench/bin/python --no-cache ".[postgres,python]"
 	$(BIN)/python -m benches.report $(VENV)/bench/bin/python
+	$(VENV)/bench/bin/python -m benches.submit_postgres --keep
 
 .PHONY: bench-long
 bench-long: build ## Let nodes run for long: memory, losses; half an hour

@@ -60,6 +60,8 @@ MODES = {
     "big_task_secret_compiling_s": "of that, compiling when its inputs had come",
     "submit_single_per_s": "tasks by POST one by one, 32 connections, each on disk when answered",
     "submit_batch_per_s": "tasks by POST in batches of 500, 2 connections",
+    "submit_postgres_single_per_s": "as `submit_single_per_s`, on a Postgres beside the backend",
+    "submit_postgres_batch_per_s": "as `submit_batch_per_s`, on a Postgres beside the backend",
     "submit_peer_echo_per_s": "the same POST to a bare FastAPI that gives it back, nothing kept",
     "sse_listeners_mib": "what 1,000 listeners to events add to the backend, at its most",
     "sse_lost": "of 300 events to each of them",

@@ -100,9 +100,10 @@ class Connection:
 
 
 @contextmanager
-def started(*command: str) -> Iterator[tuple[int, int]]:
+def started(*command: str, **settings: str) -> Iterator[tuple[int, int]]:
     """A server of its own, once it says where it listens; its port, and its process."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith("FOG_")}
+    environment |= settings
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     ) as process:
@@ -182,20 +183,34 @@ async def listen(port: int, pid: int, token: str, task: object) -> dict[str, flo
     }
 
 
-async def measure(port: int, pid: int, token: str) -> dict[str, float]:
-    """What one backend does."""
+async def described(port: int, token: str) -> dict[str, object]:
+    """A task whose module the backend has."""
     asking = await Connection.open(port, token)
     module = (files("fog_compute.cli") / "echo.wasm").read_bytes()
     made = await asking.ask("POST", "/api/v1/blobs", module, "octet-stream")
-    task = {"module": json.loads(made)["sha256"], "argv": ["a", "b"]}
-    batch = json.dumps({"tasks": [task] * BATCH}).encode()
-    single = await rate(port, token, "/api/v1/tasks", json.dumps(task).encode(), CONNECTIONS, 1)
-    listening = await listen(port, pid, token, task)
-    batched = await rate(port, token, "/api/v1/tasks/batch", batch, BATCHES_AT_ONCE, BATCH)
+    asking.close()
+    return {"module": json.loads(made)["sha256"], "argv": ["a", "b"]}
+
+
+async def singles(port: int, token: str, task: object) -> float:
+    """Tasks a second that are taken one by one."""
+    body = json.dumps(task).encode()
+    return round(await rate(port, token, "/api/v1/tasks", body, CONNECTIONS, 1), 1)
+
+
+async def batches(port: int, token: str, task: object) -> float:
+    """Tasks a second that are taken in batches."""
+    body = json.dumps({"tasks": [task] * BATCH}).encode()
+    return round(await rate(port, token, "/api/v1/tasks/batch", body, BATCHES_AT_ONCE, BATCH), 1)
+
+
+async def measure(port: int, pid: int, token: str) -> dict[str, float]:
+    """What one backend does."""
+    task = await described(port, token)
     return {
-        "submit_single_per_s": round(single, 1),
-        **listening,
-        "submit_batch_per_s": round(batched, 1),
+        "submit_single_per_s": await singles(port, token, task),
+        **await listen(port, pid, token, task),
+        "submit_batch_per_s": await batches(port, token, task),
     }
 
 

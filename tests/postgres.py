@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -53,6 +53,7 @@ SETTINGS: Final = {
     "shared_buffers": "16MB",
     "wal_level": "minimal",
 }
+DURABLE: Final = {"fsync": "on", "full_page_writes": "on"}
 
 
 class PostgresMissing(Exception):
@@ -62,8 +63,11 @@ class PostgresMissing(Exception):
 class PrivatePostgres:
     """One server and its databases; `running` is the way to one."""
 
-    def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
+    def __init__(
+        self, programs: Path, folder: Path, user: str | None, settings: Mapping[str, str]
+    ) -> None:
         """Keep all in ``folder``, and run ``programs`` as ``user`` if that is not None."""
+        self._settings = {**SETTINGS, **settings}
         self._programs = programs
         self._folder = folder
         self._user = user
@@ -96,7 +100,7 @@ class PrivatePostgres:
 
     def start(self) -> None:
         """Start the server, also after `kill`; return once it answers."""
-        settings = {**SETTINGS, "unix_socket_directories": str(self._folder)}
+        settings = {**self._settings, "unix_socket_directories": str(self._folder)}
         words = ["postgres", "-D", str(self._folder / "data")]
         for name, value in settings.items():
             words += ["-c", f"{name}={value}"]
@@ -225,8 +229,11 @@ class PrivatePostgres:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def private_postgres() -> PrivatePostgres:
+def private_postgres(*, durable: bool = False) -> PrivatePostgres:
     """Return a server that is not made yet; a ``with`` makes it.
+
+    Args:
+        durable: have on disk what it says that it has, as no test needs it.
 
     Raises:
         PostgresMissing: it cannot run here; the text says what is missing.
@@ -243,7 +250,7 @@ def private_postgres() -> PrivatePostgres:
     folder = Path(tempfile.mkdtemp(prefix="fog-postgres-"))
     if user is not None:
         shutil.chown(folder, user)
-    return PrivatePostgres(programs, folder, user)
+    return PrivatePostgres(programs, folder, user, DURABLE if durable else {})
 
 
 def _programs() -> Path:
