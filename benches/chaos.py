@@ -40,10 +40,11 @@ def measure(events: int, seed: str) -> dict[str, Any]:
         if shim is None:
             raise SystemExit("there is no C compiler (cc), which builds what moves the clocks")
         blows = drawn(random.Random(seed), events, FREEZES_S)
-        return Upheaval(folder, shim, seed, _note).live_through(blows)
+        return Upheaval(folder, shim, seed, note).live_through(blows)
 
 
-def _note(text: str) -> None:
+def note(text: str) -> None:
+    """Tell whoever waits."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="keep the report among the results")
     parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
     options = parser.parse_args()
-    _note(f"seed {options.seed}")
+    note(f"seed {options.seed}")
     report = measure(options.events, options.seed)
     if options.keep:
         kept = report | origin("crates", "src", "Cargo.lock")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benches import page
+from benches.chaos import note
 from benches.origin import origin
 from tests.integration.pair import Pair, drawn
 from tests.postgres import PostgresMissing, private_postgres
@@ -39,7 +40,7 @@ def measure(tasks: int, kills: int, away_s: float, seed: str) -> dict[str, Any]:
         raise SystemExit(str(missing)) from None
     blows = drawn(random.Random(seed), kills, away_s)
     with tempfile.TemporaryDirectory() as folder, server as postgres, postgres.database() as url:
-        return Pair(Path(folder), postgres, url, seed, _note).live_through(tasks, blows)
+        return Pair(Path(folder), postgres, url, seed, note).live_through(tasks, blows)
 
 
 def figures(report: dict[str, Any]) -> dict[str, float]:
@@ -53,11 +54,6 @@ def figures(report: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _note(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
 def main() -> None:
     """Measure, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -68,7 +64,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="keep the report among the results")
     parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
     options = parser.parse_args()
-    _note(f"seed {options.seed}")
+    note(f"seed {options.seed}")
     report = measure(options.tasks, options.kills, options.away, options.seed)
     found = figures(report)
     if options.keep:

@@ -28,7 +28,15 @@ from fog_compute.errors import BackendError, FogError, NotFound
 from fog_compute.face.describing import MapOptions, PathOrBytes, TaskOptions, describe
 from fog_compute.face.failures import FogWarning, StillRunning
 from fog_compute.face.maps import CANCEL_S, Map
-from fog_compute.face.records import FogStatus, Node, OutputFile, Progress, TaskStatus, Worker
+from fog_compute.face.records import (
+    FogStatus,
+    Node,
+    OutputFile,
+    Progress,
+    TaskStatus,
+    Worker,
+    records,
+)
 from fog_compute.face.results import Result, fetch_result
 from fog_compute.face.words import PythonBackend
 from fog_compute.layout import HomeLayout, usable_home
@@ -263,7 +271,7 @@ class Fog:
             found := pages.take(await self._backend.get(NODES, NodeList, **pages.query))
         ) is None:
             pass
-        return Node.of_all(found["nodes"])
+        return records(found["nodes"], Node)
 
 
 class Task:
@@ -362,7 +370,7 @@ class Task:
             NotFound: it is not over, or left no result.
         """
         answer = await self._backend.get(f"/api/v1/tasks/{self.id}/files", OutputFiles)
-        return OutputFile.of_all(answer["files"])
+        return records(answer["files"], OutputFile)
 
     @contextlib.contextmanager
     def _named(self) -> Generator[None]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
 
 from fog_compute.client import answers
 from fog_compute.client.maps import Progress
@@ -18,7 +21,15 @@ __all__ = [
     "Progress",
     "TaskStatus",
     "Worker",
+    "records",
 ]
+
+R = TypeVar("R")
+
+
+def records(told: Sequence[object], kind: type[R]) -> tuple[R, ...]:
+    """Translate parts of an answer, whose names and types are those of the records."""
+    return tuple(msgspec.convert(one, kind) for one in told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +43,6 @@ class OutputFile:
 
     path: str
     size: int
-
-    @classmethod
-    def of_all(cls, files: Sequence[answers.OutputFile]) -> tuple[OutputFile, ...]:
-        """Translate answers."""
-        return tuple(cls(file["path"], file["size"]) for file in files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,27 +98,7 @@ class TaskStatus:
     def of(cls, task: answers.Task) -> TaskStatus:
         """Translate an answer."""
         stage = task["stage"]
-        return cls(
-            id=task["id"],
-            state=task["state"],
-            final=task["final"],
-            reason=task["reason"],
-            privacy=task["privacy"],
-            created_at=task["created_at"],
-            tries=task["tries"],
-            max_attempts=task["max_attempts"],
-            attempts=tuple(
-                Attempt(
-                    number=attempt["number"],
-                    worker=attempt["worker"],
-                    state=attempt["state"],
-                    reason=attempt["reason"],
-                    placement=attempt["placement"],
-                )
-                for attempt in task["attempts"]
-            ),
-            doing="" if stage is None else stage["doing"],
-        )
+        return msgspec.convert({**task, "doing": "" if stage is None else stage["doing"]}, cls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,23 +124,6 @@ class Worker:
     leased: int
     memory_bytes: int
     groups: tuple[str, ...]
-
-    @classmethod
-    def of_all(cls, workers: Sequence[answers.Worker]) -> tuple[Worker, ...]:
-        """Translate answers."""
-        return tuple(
-            cls(
-                name=worker["name"],
-                level=worker["level"],
-                state=worker["state"],
-                kinds=tuple(worker["kinds"]),
-                slots=worker["slots"],
-                leased=worker["leased"],
-                memory_bytes=worker["memory_bytes"],
-                groups=tuple(worker["groups"]),
-            )
-            for worker in workers
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,37 +185,6 @@ class Node:
     edge: EdgeUse | None
     excluded: ExcludedNode | None
 
-    @classmethod
-    def of_all(cls, nodes: Sequence[answers.Node]) -> tuple[Node, ...]:
-        """Translate answers."""
-        return tuple(
-            cls(
-                id=node["id"],
-                role=node["role"],
-                operator=node["operator"],
-                prefix=node["prefix"],
-                link_address=node["link_address"],
-                key_epochs=tuple(node["key_epochs"]),
-                edge=None if (edge := node["edge"]) is None else _edge(edge),
-                excluded=None if (lost := node["excluded"]) is None else _excluded(lost),
-            )
-            for node in nodes
-        )
-
-
-def _edge(use: answers.EdgeUse) -> EdgeUse:
-    return EdgeUse(use["current"], use["attached"], use["reason"])
-
-
-def _excluded(lost: answers.ExcludedNode) -> ExcludedNode:
-    return ExcludedNode(
-        id=lost["id"],
-        tries=lost["tries"],
-        lost=lost["lost"],
-        expected=lost["expected"],
-        seconds_left=lost["seconds_left"],
-    )
-
 
 @dataclass(frozen=True, slots=True)
 class FogStatus:
@@ -277,6 +215,6 @@ class FogStatus:
             nodes={} if net is None else dict(net["nodes"]),
             warnings=() if net is None else tuple(net["warnings"]),
             services={service["name"]: service["state"] for service in status["services"]},
-            workers=Worker.of_all(status["workers"]),
+            workers=records(status["workers"], Worker),
             tasks=dict(status["tasks"]),
         )

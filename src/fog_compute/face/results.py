@@ -12,7 +12,7 @@ from fog_compute.client.asking import file_of
 from fog_compute.client.folders import AlreadyThere, NotWritten, OutputFolder
 from fog_compute.errors import FolderUnusable, NotFound
 from fog_compute.face.failures import TaskCancelled, TaskFailed
-from fog_compute.face.records import OutputFile
+from fog_compute.face.records import OutputFile, records
 from fog_compute.face.words import PythonBackend
 from fog_compute.tasks import TaskState
 from fog_compute.text import as_named, printable
@@ -153,7 +153,7 @@ async def fetch_result(backend: PythonBackend, task: Task, name: str = "") -> Re
         exit_code=None if result is None else result["exit_code"],
         stdout=await backend.whole(f"{at}/stdout") if result and result["stdout_bytes"] else b"",
         stderr=await backend.whole(f"{at}/stderr") if result and result["stderr_bytes"] else b"",
-        files=() if result is None else OutputFile.of_all(result["files"]),
+        files=() if result is None else records(result["files"], OutputFile),
         wall_ms=0 if result is None else result["wall_ms"],
         compile_ms=0 if result is None else result["compile_ms"],
         fuel_used=None if result is None else result["fuel_used"],
