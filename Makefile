@@ -118,7 +118,7 @@ reference: build ## Write the pages of docs/reference anew, from the code
 .PHONY: requirements
 requirements: $(VENV)/deps.stamp ## Pin the newest versions that pyproject.toml and requirements/dev.in allow
 	cd requirements && uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-		--no-header --no-annotate --extra postgres --extra python --extra redis ../pyproject.toml dev.in --output-file dev.txt
+		--no-header --no-annotate --extra postgres --extra python --extra redis --extra bluetooth ../pyproject.toml dev.in --output-file dev.txt
 
 .PHONY: clean
 clean: ## Remove everything that was built
