@@ -4,9 +4,9 @@
 `connect_blocking` the same for whoever may wait, as in a notebook.
 
 Layers, high to low, imports only downwards: ``cli | face | server`` →
-``client | coordinator | worker`` → ``store`` → ``tasks | vpn`` → ``betanet``. ``observability``,
-``errors``, ``config``, ``clock`` and ``units`` are leaves. Importing this package imports none of
-them: what it shows is imported when it is first used.
+``client | coordinator | worker | p2p`` → ``store`` → ``tasks | vpn`` → ``betanet``.
+``observability``, ``errors``, ``config``, ``clock`` and ``units`` are leaves. Importing this
+package imports none of them: what it shows is imported when it is first used.
 """
 
 from __future__ import annotations

@@ -1,0 +1,62 @@
+"""Messages between people over several transports: the mixnet, Bluetooth, or both in turn.
+
+Layers, high to low, imports only downwards: ``unified`` → ``mobile | htx | bitchat`` → ``core``.
+``core`` knows no transport: it has what all share, and every decision of it is a function of events
+and a time. Importing this package imports none of them: what it shows is imported when it is first
+used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from fog_compute.p2p.core.messages import (
+        DecentralizedMessage,
+        DeliveryState,
+        MessageKind,
+        Priority,
+    )
+    from fog_compute.p2p.core.transport import (
+        Arrival,
+        Outcome,
+        TransportCapabilities,
+        TransportInterface,
+        TransportType,
+    )
+
+__all__ = [
+    "TRANSPORTS_AVAILABLE",
+    "Arrival",
+    "DecentralizedMessage",
+    "DeliveryState",
+    "MessageKind",
+    "Outcome",
+    "Priority",
+    "TransportCapabilities",
+    "TransportInterface",
+    "TransportType",
+]
+
+TRANSPORTS_AVAILABLE: Final = True
+"""Both transports are part of the package; whether one can be used now, its capabilities say."""
+
+_MODULES: Final = ("core.messages", "core.transport")
+"""Where public names are from; the light ones first."""
+
+
+def __getattr__(name: str) -> object:
+    """Import what is public when it is first used."""
+    if name in __all__:
+        for module in _MODULES:
+            found = import_module(f"fog_compute.p2p.{module}")
+            if name in found.__all__:
+                value: object = getattr(found, name)
+                globals()[name] = value
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
