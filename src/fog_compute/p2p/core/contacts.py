@@ -1,0 +1,446 @@
+"""Contacts: whom one knows, with which keys, how sure that is, and what one calls them.
+
+Trust on first use: the first signing key that is seen beside a Noise key is kept, and another one
+is refused and told, unless it comes with better proof. Nothing here waits or writes: a change is
+taken from `PeerBook.take_changes` and kept by a `PeerStorage`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol
+
+import msgspec
+
+from fog_compute.errors import FogError, NotFound
+from fog_compute.levels import PrivacyLevel
+from fog_compute.p2p.core.cards import CardInvalid, ContactCard
+from fog_compute.p2p.core.identity import (
+    as_name,
+    fingerprint_of,
+    noise_key_of,
+    peer_id_of,
+    words_for,
+)
+from fog_compute.p2p.core.words import bytes_of, words_of
+from fog_compute.text import one_line
+
+__all__ = [
+    "MAX_PEERS",
+    "MAX_STRANGERS",
+    "BookFull",
+    "KeyChanged",
+    "Peer",
+    "PeerBook",
+    "PeerStorage",
+    "Proof",
+    "Trust",
+    "TrustEvent",
+    "WordsDiffer",
+]
+
+MAX_STRANGERS: Final = 1_000
+"""People whom one only met, such as by an announce: the one not seen for longest goes first."""
+
+MAX_PEERS: Final = 10_000
+"""People whom one added, verified, named or blocked: none of them is ever dropped."""
+
+SHORTEST_START: Final = 4
+"""Digits of a fingerprint by which somebody can be named."""
+
+STEP_MS: Final = 60_000
+"""Steps in which it is noted when somebody was last seen."""
+
+AHEAD_MS: Final = 24 * 3600 * 1000
+"""How far in the future a card may have been issued; further ahead it could never be replaced."""
+
+
+class KeyChanged(FogError):
+    """Somebody shows another signing key than before; the text says what to do."""
+
+
+class WordsDiffer(FogError):
+    """The words that were compared belong to other keys."""
+
+
+class BookFull(FogError):
+    """No more contacts fit."""
+
+
+class Trust(enum.StrEnum):
+    """How one knows somebody."""
+
+    STRANGER = "stranger"  # seen, not chosen
+    CONTACT = "contact"  # a card was added, or a name given
+    VERIFIED = "verified"  # the words were compared
+
+
+class TrustEvent(enum.StrEnum):
+    """What changes how one knows somebody."""
+
+    ADD = "add"
+    VERIFY = "verify"
+    REPLACE = "replace"  # the signing key, by one with better proof
+
+
+class Proof(enum.IntEnum):
+    """What says that a signing key belongs to a Noise key, the best last."""
+
+    ANNOUNCED = 0  # an announce that the signing key itself signed
+    SESSION = 1  # said inside a Noise session, so by who has the Noise key
+    DERIVED = 2  # the one follows from the other
+
+
+_TRUST: Final[Mapping[tuple[Trust, TrustEvent], Trust]] = MappingProxyType(
+    {
+        (Trust.STRANGER, TrustEvent.ADD): Trust.CONTACT,
+        (Trust.CONTACT, TrustEvent.ADD): Trust.CONTACT,
+        (Trust.VERIFIED, TrustEvent.ADD): Trust.VERIFIED,
+        (Trust.STRANGER, TrustEvent.VERIFY): Trust.VERIFIED,
+        (Trust.CONTACT, TrustEvent.VERIFY): Trust.VERIFIED,
+        (Trust.VERIFIED, TrustEvent.VERIFY): Trust.VERIFIED,
+        (Trust.STRANGER, TrustEvent.REPLACE): Trust.STRANGER,
+        (Trust.CONTACT, TrustEvent.REPLACE): Trust.CONTACT,
+        (Trust.VERIFIED, TrustEvent.REPLACE): Trust.CONTACT,
+    }
+)
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Another person, as one knows them.
+
+    Attributes:
+        noise_public: X25519, 32 bytes.
+        signing_public: Ed25519, 32 bytes.
+        name: what they call themselves; anybody can take any name.
+        petname: what one calls them oneself; "" if nothing.
+        trust: how one knows them.
+        proof: what says that the two keys belong together.
+        blocked: whether nothing of theirs is shown.
+        addresses: in the mixnet, by privacy level, of the newest card.
+        card_ms: when that card was issued; 0 without one.
+        first_seen_ms: when one first heard of them.
+        last_seen_ms: when last.
+        conflict_ms: when a signing key was last refused; 0 if never.
+    """
+
+    noise_public: bytes
+    signing_public: bytes
+    name: str = ""
+    petname: str = ""
+    trust: Trust = Trust.STRANGER
+    proof: Proof = Proof.ANNOUNCED
+    blocked: bool = False
+    addresses: Mapping[PrivacyLevel, str] = {}
+    card_ms: int = 0
+    first_seen_ms: int = 0
+    last_seen_ms: int = 0
+    conflict_ms: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Their name for programs."""
+        return fingerprint_of(self.noise_public)
+
+    @property
+    def peer_id(self) -> str:
+        """What the Bluetooth mesh calls them."""
+        return peer_id_of(self.fingerprint)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What they read aloud when they are verified."""
+        return words_for(self.noise_public, self.signing_public)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether one did something about them, so that they are never dropped."""
+        return self.trust is not Trust.STRANGER or self.blocked or bool(self.petname)
+
+    @property
+    def shown(self) -> str:
+        """What people call them: one's own name, or theirs, marked if one did not choose them."""
+        if self.petname:
+            return self.petname
+        start = self.fingerprint[:SHORTEST_START]
+        if self.trust is Trust.STRANGER or not self.name:
+            return f"{self.name or 'somebody'}#{start}"
+        return self.name
+
+
+class PeerStorage(Protocol):
+    """Keeps a book over restarts."""
+
+    async def load_peers(self) -> Sequence[Peer]:
+        """Everybody who was kept."""
+        ...
+
+    async def save_peers(self, kept: Sequence[Peer], dropped: Sequence[str]) -> None:
+        """Keep these as they are now, and forget those with these fingerprints."""
+        ...
+
+
+class PeerBook:
+    """Everybody whom one knows, by fingerprint."""
+
+    def __init__(self, peers: Iterable[Peer] = (), *, own: str = "") -> None:
+        """Begin with who was kept; ``own`` is one's own fingerprint, which stands in no book."""
+        self._own: Final = own
+        self._peers: Final[dict[str, Peer]] = {one.fingerprint: one for one in peers}
+        self._by_id: Final[dict[str, str]] = {peer_id_of(one): one for one in self._peers}
+        self._changed: Final[dict[str, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(tuple(self._peers.values()))
+
+    def get(self, fingerprint: str) -> Peer | None:
+        """Who has this fingerprint."""
+        return self._peers.get(fingerprint)
+
+    def by_peer_id(self, peer_id: str) -> Peer | None:
+        """Whom the Bluetooth mesh calls so."""
+        fingerprint = self._by_id.get(peer_id)
+        return None if fingerprint is None else self._peers[fingerprint]
+
+    def find(self, text: str) -> Peer:
+        """Whom a person means: by name, by fingerprint, or by at least four digits it begins with.
+
+        One's own names for people come before what they call themselves.
+
+        Raises:
+            NotFound: nobody, or several; the text says which.
+        """
+        said = text.strip().removeprefix("@")
+        word = said.lower()
+        name, mark, start = word.rpartition("#")
+        if mark and start:
+            matching = [one for one in self if one.fingerprint.startswith(start) and _is(one, name)]
+        else:
+            matching = [one for one in self if one.petname.lower() == word and word]
+            matching = matching or [one for one in self if one.name.lower() == word and word]
+        if not matching and len(word) >= SHORTEST_START:
+            matching = [one for one in self if one.fingerprint.startswith(word)]
+        if len(matching) == 1:
+            return matching[0]
+        shown = one_line(said, 80)
+        if not matching:
+            raise NotFound(f"nobody is known as {shown!r}: `fog peer ls` shows who is")
+        several = ", ".join(f"{one.fingerprint[:12]} ({one.shown})" for one in matching[:4])
+        raise NotFound(f"{shown!r} may be several: {several}; name one by the digits")
+
+    def meet(
+        self,
+        noise_public: bytes,
+        signing_public: bytes,
+        name: str,
+        now_ms: int,
+        *,
+        in_session: bool = False,
+    ) -> Peer:
+        """Note who showed a pair of keys, each signed by or proven with them.
+
+        Args:
+            noise_public: 32 bytes.
+            signing_public: 32 bytes.
+            name: what they call themselves.
+            now_ms: the time, Unix milliseconds.
+            in_session: they were said inside a Noise session with this Noise key.
+
+        Raises:
+            KeyChanged: they are known with another signing key, and nothing proves this one better;
+                or the Noise key is one's own.
+        """
+        return self._note(noise_public, signing_public, as_name(name), now_ms, in_session)
+
+    def add(self, card: ContactCard, now_ms: int, petname: str = "") -> Peer:
+        """Make somebody a contact by their card; an older card than the known one changes nothing.
+
+        Raises:
+            KeyChanged: as for `meet`.
+            BookFull: there are too many contacts.
+            CardInvalid: the card is one's own, or from the future.
+        """
+        if card.fingerprint == self._own:
+            raise CardInvalid("this card is your own: give it to others, and add theirs")
+        if card.issued_ms > now_ms + AHEAD_MS:
+            raise CardInvalid("this card is from the future: one of the two clocks is wrong")
+        known = self._peers.get(card.fingerprint)
+        if (known is None or not known.is_kept) and self._kept >= MAX_PEERS:
+            raise BookFull(f"{MAX_PEERS} people are known: remove some of them first")
+        peer = self._note(card.noise_public, card.signing_public, card.name, now_ms, False)
+        if card.issued_ms < peer.card_ms:
+            card_ms, addresses, name = peer.card_ms, peer.addresses, peer.name
+        else:
+            card_ms, addresses, name = card.issued_ms, card.addresses, card.name
+        return self._set(
+            msgspec.structs.replace(
+                peer,
+                name=name,
+                petname=as_name(petname) or peer.petname,
+                trust=_TRUST[peer.trust, TrustEvent.ADD],
+                addresses=addresses,
+                card_ms=card_ms,
+            )
+        )
+
+    def learn(self, card: ContactCard, now_ms: int) -> Peer:
+        """Note what a card says that somebody sent along, without making them a contact.
+
+        Raises:
+            KeyChanged: as for `meet`.
+        """
+        peer = self._note(card.noise_public, card.signing_public, card.name, now_ms, False)
+        if card.issued_ms <= peer.card_ms or card.issued_ms > now_ms + AHEAD_MS:
+            return peer
+        return self._set(
+            msgspec.structs.replace(
+                peer, name=card.name, addresses=card.addresses, card_ms=card.issued_ms
+            )
+        )
+
+    def verify(self, fingerprint: str, words: Sequence[str]) -> Peer:
+        """Note that somebody read these words, of the keys that are known of them.
+
+        Raises:
+            NotFound: nobody has this fingerprint.
+            WordsDiffer: the words are of other keys, or there are more or fewer.
+        """
+        peer = self._known(fingerprint)
+        try:
+            same = words_of(bytes_of(words)) == peer.words
+        except ValueError as error:
+            raise WordsDiffer(f"{error}: write the twelve words as they are read") from None
+        if not same:
+            raise WordsDiffer(
+                f"these are not the words of {peer.shown}: somebody may be in between, or the words"
+                " are of somebody else; do not trust what comes from there"
+            )
+        return self._set(
+            msgspec.structs.replace(
+                peer, trust=_TRUST[peer.trust, TrustEvent.VERIFY], conflict_ms=0
+            )
+        )
+
+    def block(self, fingerprint: str, blocked: bool = True) -> Peer:
+        """Let nothing of somebody's be shown, or let it again.
+
+        Raises:
+            NotFound: nobody has this fingerprint.
+        """
+        return self._set(msgspec.structs.replace(self._known(fingerprint), blocked=blocked))
+
+    def rename(self, fingerprint: str, petname: str) -> Peer:
+        """Call somebody by a name of one's own; "" for what they call themselves.
+
+        Raises:
+            NotFound: nobody has this fingerprint.
+        """
+        return self._set(
+            msgspec.structs.replace(self._known(fingerprint), petname=as_name(petname))
+        )
+
+    def remove(self, fingerprint: str) -> None:
+        """Forget somebody; met again, they are a stranger.
+
+        Raises:
+            NotFound: nobody has this fingerprint.
+        """
+        self._known(fingerprint)
+        self._drop(fingerprint)
+
+    def take_changes(self) -> tuple[list[Peer], list[str]]:
+        """Who has changed since the last call, and the fingerprints of who is gone."""
+        changed = tuple(self._changed)
+        self._changed.clear()
+        kept = [self._peers[one] for one in changed if one in self._peers]
+        return kept, [one for one in changed if one not in self._peers]
+
+    @property
+    def _kept(self) -> int:
+        return sum(one.is_kept for one in self._peers.values())
+
+    def _known(self, fingerprint: str) -> Peer:
+        peer = self._peers.get(fingerprint)
+        if peer is None:
+            raise NotFound(f"nobody has the fingerprint {one_line(fingerprint, 64)}")
+        return peer
+
+    def _note(self, noise: bytes, signing: bytes, name: str, now_ms: int, in_session: bool) -> Peer:
+        fingerprint = fingerprint_of(noise)
+        if fingerprint == self._own:
+            raise KeyChanged("somebody else shows your own Noise key")
+        proof = _proof_of(noise, signing, in_session)
+        known = self._peers.get(fingerprint)
+        if known is None:
+            self._make_room()
+            return self._set(
+                Peer(noise, signing, name, proof=proof, first_seen_ms=now_ms, last_seen_ms=now_ms)
+            )
+        if known.signing_public == signing:
+            return self._set(
+                msgspec.structs.replace(
+                    known,
+                    name=name or known.name,
+                    proof=max(known.proof, proof),
+                    last_seen_ms=_later(known.last_seen_ms, now_ms),
+                )
+            )
+        if proof > known.proof:
+            return self._set(
+                msgspec.structs.replace(
+                    known,
+                    signing_public=signing,
+                    name=name or known.name,
+                    proof=proof,
+                    trust=_TRUST[known.trust, TrustEvent.REPLACE],
+                    last_seen_ms=_later(known.last_seen_ms, now_ms),
+                )
+            )
+        self._set(msgspec.structs.replace(known, conflict_ms=_later(known.conflict_ms, now_ms)))
+        raise KeyChanged(
+            f"{known.shown} shows another signing key than before, which was refused: it may be"
+            f" somebody else; if they have a new key, `fog peer rm {known.fingerprint[:12]}` and"
+            " verify them again"
+        )
+
+    def _make_room(self) -> None:
+        """Drop the stranger who was not seen for longest, if there are too many."""
+        strangers = [one for one in self._peers.values() if not one.is_kept]
+        if len(strangers) >= MAX_STRANGERS:
+            self._drop(min(strangers, key=lambda one: one.last_seen_ms).fingerprint)
+
+    def _set(self, peer: Peer) -> Peer:
+        fingerprint = peer.fingerprint
+        if self._peers.get(fingerprint) != peer:
+            self._peers[fingerprint] = peer
+            self._by_id[peer.peer_id] = fingerprint
+            self._changed[fingerprint] = None
+        return peer
+
+    def _drop(self, fingerprint: str) -> None:
+        del self._peers[fingerprint]
+        self._by_id.pop(peer_id_of(fingerprint), None)
+        self._changed[fingerprint] = None
+
+
+def _later(before_ms: int, now_ms: int) -> int:
+    """A time kept in steps: announces come every few seconds, and each change is written."""
+    return now_ms if now_ms >= before_ms + STEP_MS else before_ms
+
+
+def _proof_of(noise: bytes, signing: bytes, in_session: bool) -> Proof:
+    try:
+        if noise_key_of(signing) == noise:
+            return Proof.DERIVED
+    except ValueError:
+        pass
+    return Proof.SESSION if in_session else Proof.ANNOUNCED
+
+
+def _is(peer: Peer, name: str) -> bool:
+    return name in ("", "somebody") or name in (peer.name.lower(), peer.petname.lower())
