@@ -1,0 +1,213 @@
+"""Frames on their way out: for each link in order of urgency, a few at a time, and again if lost.
+
+A radio takes one frame after another and says of some that they did not get out. Such a frame is
+sent again after a pause, a bounded number of times. What goes in one stream, such as the pieces of
+a file, leaves a gap between frames, so that text passes it.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from fog_compute.p2p.bitchat.events import Link, SendFrame
+
+__all__ = ["Frames", "FramesPolicy", "Lost", "Urgency"]
+
+AboutT = TypeVar("AboutT")
+
+
+class Urgency(enum.IntEnum):
+    """Who goes first on a link."""
+
+    SESSION = 0
+    """Handshakes and answers that somebody waits for."""
+    TEXT = 1
+    """Messages, announces."""
+    BULK = 2
+    """Pieces of something long, and answers to gossip."""
+
+
+@dataclass(frozen=True, slots=True)
+class FramesPolicy:
+    """All that can be chosen.
+
+    Attributes:
+        window: frames of a link with the radio at once.
+        tries: how often a frame is sent at most.
+        pause_s: seconds before the second try, doubled for each further one.
+        gap_s: seconds between two frames of bulk on a link.
+        waiting: frames that may wait for a link; of more, the least urgent newest are refused.
+        answer_s: seconds after which a frame counts as lost whose sending was never answered.
+    """
+
+    window: int = 8
+    tries: int = 5
+    pause_s: float = 0.25
+    gap_s: float = 0.025
+    waiting: int = 1_024
+    answer_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lost(Generic[AboutT]):
+    """A frame that was given up."""
+
+    link: Link
+    about: AboutT
+
+
+@dataclass(slots=True)
+class _Frame(Generic[AboutT]):
+    urgency: Urgency
+    number: int
+    data: bytes
+    about: AboutT
+    tries: int = 0
+    again_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Queue(Generic[AboutT]):
+    """What waits for one link: ready frames by urgency and age, later ones by time."""
+
+    ready: list[tuple[int, int, _Frame[AboutT]]] = field(default_factory=list)
+    later: list[tuple[float, int, _Frame[AboutT]]] = field(default_factory=list)
+    out: dict[int, tuple[_Frame[AboutT], float]] = field(default_factory=dict)
+    bulk_at: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.ready) + len(self.later)
+
+
+class Frames(Generic[AboutT]):
+    """All frames that wait, for all links.
+
+    Attributes:
+        sent: frames handed to the radio, repetitions included.
+        repeated: of those, repetitions.
+        refused: frames for which there was no room.
+        given_up: frames that were lost every time.
+    """
+
+    __slots__ = (
+        "_number",
+        "_policy",
+        "_queues",
+        "_wanted",
+        "given_up",
+        "refused",
+        "repeated",
+        "sent",
+    )
+
+    def __init__(
+        self, policy: FramesPolicy, wanted: Callable[[Link, AboutT], bool] | None = None
+    ) -> None:
+        """``wanted`` says before a repetition whether it still makes sense."""
+        self._policy: Final = policy
+        self._wanted = wanted
+        self._queues: dict[Link, _Queue[AboutT]] = {}
+        self._number = 0
+        self.sent = self.repeated = self.refused = self.given_up = 0
+
+    def up(self, link: Link) -> None:
+        """A link can carry frames."""
+        self._queues[link] = _Queue()
+
+    def down(self, link: Link) -> list[Lost[AboutT]]:
+        """A link is over, and what waited for it is lost."""
+        queue = self._queues.pop(link, None)
+        if queue is None:
+            return []
+        left = [frame for _, _, frame in (*queue.ready, *queue.later)]
+        left += [frame for frame, _ in queue.out.values()]
+        return [Lost(link, frame.about) for frame in left]
+
+    def waiting(self, link: Link) -> int:
+        """How many frames wait for a link."""
+        queue = self._queues.get(link)
+        return 0 if queue is None else len(queue)
+
+    def put(self, link: Link, data: bytes, urgency: Urgency, about: AboutT) -> bool:
+        """Let a frame wait for its turn; False if there is no room or no such link."""
+        queue = self._queues.get(link)
+        if queue is None or len(queue) >= self._policy.waiting:
+            self.refused += 1
+            return False
+        self._number += 1
+        frame = _Frame(urgency, self._number, data, about)
+        heapq.heappush(queue.ready, (urgency, frame.number, frame))
+        return True
+
+    def answered(self, link: Link, token: int, ok: bool, now: float) -> list[Lost[AboutT]]:
+        """What became of a frame; one that was lost goes again, or is given up."""
+        queue = self._queues.get(link)
+        taken = None if queue is None else queue.out.pop(token, None)
+        if queue is None or taken is None or ok:
+            return []
+        return self._again(link, queue, taken[0], now)
+
+    def due(self, now: float) -> tuple[list[SendFrame], list[Lost[AboutT]]]:
+        """What goes to the radio now, and what was given up."""
+        frames: list[SendFrame] = []
+        lost: list[Lost[AboutT]] = []
+        for link, queue in self._queues.items():
+            if queue.out:
+                for token, (frame, at) in list(queue.out.items()):
+                    if now - at < self._policy.answer_s:
+                        break
+                    del queue.out[token]
+                    lost += self._again(link, queue, frame, now)
+            while queue.later and queue.later[0][0] <= now:
+                _, _, frame = heapq.heappop(queue.later)
+                heapq.heappush(queue.ready, (frame.urgency, frame.number, frame))
+            if queue.ready:
+                frames += self._take(link, queue, now)
+        return frames, lost
+
+    @property
+    def next_due(self) -> float | None:
+        """When :meth:`due` has something without anything else happening."""
+        times: list[float] = []
+        for queue in self._queues.values():
+            if queue.later:
+                times.append(queue.later[0][0])
+            if queue.out:
+                times.append(next(iter(queue.out.values()))[1] + self._policy.answer_s)
+            if queue.ready and len(queue.out) < self._policy.window:
+                times.append(queue.bulk_at)
+        return min(times, default=None)
+
+    def _take(self, link: Link, queue: _Queue[AboutT], now: float) -> list[SendFrame]:
+        taken: list[SendFrame] = []
+        while queue.ready and len(queue.out) < self._policy.window:
+            urgency, _, frame = queue.ready[0]
+            if urgency == Urgency.BULK:
+                if queue.bulk_at > now:
+                    break
+                queue.bulk_at = now + self._policy.gap_s
+            heapq.heappop(queue.ready)
+            if frame.tries:
+                if self._wanted is not None and not self._wanted(link, frame.about):
+                    continue
+                self.repeated += 1
+            frame.tries += 1
+            self.sent += 1
+            self._number += 1
+            queue.out[self._number] = (frame, now)
+            taken.append(SendFrame(link, frame.data, self._number))
+        return taken
+
+    def _again(
+        self, link: Link, queue: _Queue[AboutT], frame: _Frame[AboutT], now: float
+    ) -> list[Lost[AboutT]]:
+        if frame.tries >= self._policy.tries:
+            self.given_up += 1
+            return [Lost(link, frame.about)]
+        at = now + self._policy.pause_s * 2 ** (frame.tries - 1)
+        heapq.heappush(queue.later, (at, frame.number, frame))
+        return []

@@ -1,0 +1,117 @@
+"""Runs of a simulated mesh, and what came of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+from fog_compute.testing.mesh.air import Air, AirModel
+from fog_compute.testing.mesh.policies import Delivered, FloodNode, Say
+from fog_compute.testing.mesh.topologies import Topology, hops_from
+
+__all__ = ["Run", "flood"]
+
+
+@dataclass(slots=True)
+class Run:
+    """What became of the messages of a run.
+
+    Attributes:
+        expected: pairs of a message and a node within seven hops of its sender.
+        reached: of those, pairs where it arrived in time.
+        seconds: after which each of those arrived.
+        beyond: pairs that arrived though the node is further away.
+        shown_twice: pairs where it was shown more than once.
+        frames: frames sent for all messages.
+        messages: how many there were.
+        duplicates: copies that came of what was there already.
+    """
+
+    expected: int = 0
+    reached: int = 0
+    seconds: list[float] = field(default_factory=list)
+    beyond: int = 0
+    shown_twice: int = 0
+    frames: int = 0
+    messages: int = 0
+    duplicates: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of the nodes within seven hops, those that a message reached, from 0 to 1."""
+        return self.reached / self.expected if self.expected else 1.0
+
+    @property
+    def frames_each(self) -> float:
+        """Frames for one message."""
+        return self.frames / self.messages if self.messages else 0.0
+
+    def quantile(self, share: float) -> float:
+        """Seconds after which that share of what arrived had arrived."""
+        if not self.seconds:
+            return math.inf
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def flood(
+    topology: Topology,
+    node: Callable[[Random, int], FloodNode],
+    seed: int,
+    *,
+    messages: int,
+    every_s: float = 1.0,
+    model: AirModel | None = None,
+    limit_s: float = 30.0,
+) -> Run:
+    """Send messages from random nodes, by flood alone."""
+    rng = Random(seed)
+    air = Air(model or AirModel(), rng)
+    nodes = [node(Random(rng.random()), len(topology.places)) for _ in topology.places]
+    arrived: dict[tuple[bytes, int], list[float]] = {}
+
+    def note(number: int, action: object) -> None:
+        if isinstance(action, Delivered):
+            arrived.setdefault((action.key, number), []).append(air.now)
+
+    air.actions = note
+    for one in nodes:
+        air.add(one)
+    air.lay(topology)
+    said: dict[bytes, tuple[int, float]] = {}
+    for number in range(messages):
+        key, sender = number.to_bytes(8), rng.randrange(len(nodes))
+        said[key] = (sender, number * every_s)
+        air.later(number * every_s, partial(air.give, sender, Say(key)))
+    air.run(messages * every_s + limit_s)
+    run = judged(topology.neighbours(), said, arrived, limit_s)
+    run.frames, run.duplicates = air.frames, sum(one.duplicates for one in nodes)
+    return run
+
+
+def judged(
+    neighbours: Sequence[Sequence[int]],
+    said: dict[bytes, tuple[int, float]],
+    arrived: dict[tuple[bytes, int], list[float]],
+    limit_s: float,
+) -> Run:
+    """Compare what arrived with what should have."""
+    run = Run(messages=len(said))
+    ways = {sender: hops_from(neighbours, sender) for sender, _ in said.values()}
+    for key, (sender, at) in said.items():
+        for number, hops in enumerate(ways[sender]):
+            times = arrived.get((key, number), [])
+            run.shown_twice += len(times) > 1
+            if not hops:
+                continue
+            if hops > 7:
+                run.beyond += bool(times)
+                continue
+            run.expected += 1
+            if times and times[0] - at <= limit_s:
+                run.reached += 1
+                run.seconds.append(times[0] - at)
+    return run
