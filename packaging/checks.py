@@ -11,16 +11,17 @@ from typing import Any, Final
 LAYERS: Final[dict[str, set[str]]] = {
     "betanet-sphinx": set(),
     "betanet-mix": {"betanet-sphinx"},
+    "betanet-noise": {"betanet-sphinx"},
     "betanet-stdio": set(),
     "betanet-node": {"betanet-mix", "betanet-sphinx", "betanet-stdio"},
-    "betanet-py": {"betanet-mix", "betanet-node", "betanet-sphinx"},
+    "betanet-py": {"betanet-mix", "betanet-node", "betanet-noise", "betanet-sphinx"},
     "betanet-testkit": {"betanet-mix", "betanet-sphinx"},
-    "betanet-fuzz": {"betanet-mix", "betanet-node", "betanet-sphinx"},
+    "betanet-fuzz": {"betanet-mix", "betanet-node", "betanet-noise", "betanet-sphinx"},
     "betanet-bench": {"betanet-mix", "betanet-node", "betanet-sphinx"},
 }
 """What each crate may build on. Tests may use the testkit beside that."""
 
-SANS_IO: Final = {"betanet-sphinx", "betanet-mix"}
+SANS_IO: Final = {"betanet-sphinx", "betanet-mix", "betanet-noise"}
 IO_CRATES: Final = {"getrandom", "mio", "rand", "redb", "rustix", "rustls", "socket2", "tokio"}
 """Crates that bring sockets, files, clocks or a global generator."""
 

@@ -10,7 +10,13 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
-CRATES: Final = ("betanet-sphinx", "betanet-mix", "betanet-node", "betanet-testkit")
+CRATES: Final = (
+    "betanet-sphinx",
+    "betanet-mix",
+    "betanet-noise",
+    "betanet-node",
+    "betanet-testkit",
+)
 """Those that build on each other. What `betanet-py` shows to Python is called as there."""
 
 ALIKE: Final = "betanet-sphinx/src/x25519/"

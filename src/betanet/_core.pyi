@@ -16,6 +16,8 @@ __all__ = [
     "Client",
     "Geometry",
     "Hop",
+    "NoiseSecret",
+    "NoiseSession",
     "PacketPipeline",
     "PipelineStats",
     "ProcessedPacket",
@@ -32,6 +34,8 @@ __all__ = [
     "create_packets",
     "create_surb",
     "delay_quantile",
+    "noise_x_open",
+    "noise_x_seal",
     "save_body",
     "vrf_hash",
     "vrf_prove",
@@ -72,6 +76,27 @@ def vrf_hash(proof: Buffer) -> bytes:
 
     Raises:
         InvalidProof: the bytes are no proof.
+    """
+
+def noise_x_seal(
+    recipient_static: Buffer, prologue: Buffer, plaintext: Buffer, secret: NoiseSecret | Buffer
+) -> bytes:
+    """Seal up to 65,439 bytes for whoever has the secret of ``recipient_static``, 96 bytes longer.
+
+    Noise_X_25519_ChaChaPoly_SHA256: it tells the recipient who sent it. ``prologue`` says what it
+    is for; whoever opens it gives the same.
+
+    Raises:
+        NoiseError: the text is too long, or the recipient's key has small order.
+    """
+
+def noise_x_open(
+    prologue: Buffer, sealed: Buffer, secret: NoiseSecret | Buffer
+) -> tuple[bytes, bytes]:
+    """The sender's static key, proved, and the text of what :func:`noise_x_seal` made.
+
+    Raises:
+        NoiseError: it was altered, or sealed for somebody or something else.
     """
 
 def create_packet(
@@ -116,6 +141,86 @@ def create_surb(
     Raises:
         BuildError: path or parity are out of bounds.
     """
+
+@final
+class NoiseSecret:
+    """A person's X25519 secret for Noise; never shown, erased when dropped."""
+
+    def __new__(cls, data: Buffer) -> Self: ...
+    @staticmethod
+    def generate() -> NoiseSecret:
+        """Draw a new key from the operating system's randomness."""
+
+    @property
+    def public(self) -> bytes:
+        """The 32 bytes by which others know this person."""
+
+    def to_bytes(self) -> bytes:
+        """The 32 secret bytes, for the one who persists them."""
+
+@final
+class NoiseSession:
+    """A session of Noise_XX_25519_ChaChaPoly_SHA256, as the BitChat app holds it.
+
+    Three messages, written and read in turn, open it; then each frame stands alone, with its number
+    in front: 4 bytes, big-endian, ciphertext, 16 bytes of tag. What is refused changes nothing.
+    """
+
+    @staticmethod
+    def initiator(secret: NoiseSecret | Buffer, *, prologue: Buffer = b"") -> NoiseSession:
+        """A session in which this side writes the first message."""
+
+    @staticmethod
+    def responder(secret: NoiseSecret | Buffer, *, prologue: Buffer = b"") -> NoiseSession:
+        """A session in which this side reads the first message."""
+
+    def write_handshake(self, payload: Buffer = b"") -> bytes:
+        """The next message: 32, 96 and 64 bytes, and the payload, which the app leaves empty.
+
+        Raises:
+            NoiseError: the other side is to speak, or the other's key has small order.
+        """
+
+    def read_handshake(self, message: Buffer) -> bytes:
+        """The payload of the other side's message.
+
+        Raises:
+            NoiseError: it is none, was altered, or is not awaited now.
+        """
+
+    @property
+    def is_initiator(self) -> bool:
+        """Whether this side wrote the first message."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the handshake is over."""
+
+    @property
+    def remote_static(self) -> bytes | None:
+        """The 32 bytes of the key that the other side has proved to hold; None before the end.
+
+        A session is with whoever holds this key: compare it before anything is sent.
+        """
+
+    @property
+    def handshake_hash(self) -> bytes | None:
+        """32 bytes that both sides know of this session alone; None before the end."""
+
+    def encrypt(self, plaintext: Buffer) -> bytes:
+        """The next frame: up to 1,179,708 bytes of text, 20 bytes longer.
+
+        Raises:
+            NoiseError: the handshake is not over, the text is too long, or 2**32 - 1 frames were
+                sent.
+        """
+
+    def decrypt(self, frame: Buffer) -> bytes:
+        """The text of a frame: in any order, each once, at most 1,023 numbers behind the newest.
+
+        Raises:
+            NoiseError: it was altered, received before, or is too old.
+        """
 
 @final
 class SecretKey:

@@ -101,6 +101,23 @@ class BadPayload(PacketError):
     reason = "bad_payload"
 
 
+class NoiseError(BetanetError, ValueError):
+    """A message, frame or seal of Noise that is refused; the session is as it was before.
+
+    Attributes:
+        reason: what to count it by: ``wrong_length``, ``out_of_turn``, ``weak_key``, ``bad_tag``,
+            ``replayed``, ``too_old`` or ``exhausted``.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason: Final = reason
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        # Without it no other process could read the error.
+        return type(self), (str(self), self.reason)
+
+
 class QueueFull(BetanetError):
     """The pipeline holds as many packets as it may: receive some first."""
 

@@ -1,6 +1,7 @@
 //! The one place where errors of the core become exceptions. Their classes are Python's, in `betanet._errors`.
 
 use betanet_mix::vrf::VrfError;
+use betanet_noise::NoiseError;
 use betanet_sphinx::{BuildError, KeyError, PacketError, SurbError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -59,6 +60,15 @@ impl IntoPy for VrfError {
     fn into_py(self, py: Python<'_>) -> PyErr {
         let name = if self == Self::BadKey { "InvalidKey" } else { "InvalidProof" };
         named(py, name, self.to_string())
+    }
+}
+
+impl IntoPy for NoiseError {
+    fn into_py(self, py: Python<'_>) -> PyErr {
+        match class(py, "NoiseError") {
+            Ok(class) => PyErr::from_type(class, (self.to_string(), self.reason())),
+            Err(error) => error,
+        }
     }
 }
 

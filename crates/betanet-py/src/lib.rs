@@ -10,6 +10,7 @@ mod client;
 mod consensus;
 mod errors;
 mod keys;
+mod noise;
 mod packets;
 mod pipeline;
 mod processor;
@@ -31,6 +32,8 @@ mod _core {
     use super::client::{Client, SendProgress, save_body};
     #[pymodule_export]
     use super::keys::{Geometry, Hop, PublicKey, SecretKey};
+    #[pymodule_export]
+    use super::noise::{NoiseSecret, NoiseSession, noise_x_open, noise_x_seal};
     #[pymodule_export]
     use super::packets::{ReplyOpener, Surb, create_packet, create_packets, create_surb};
     #[pymodule_export]

@@ -7,8 +7,11 @@ use betanet_mix::view::{
 use betanet_node::control::{Answer, Request};
 use betanet_node::link::frame::{self, FRAME_LEN, FrameKind, Item};
 use betanet_node::net::NetFile;
+use betanet_noise::{NoiseError, NoiseSecret, Session};
 use betanet_sphinx::{PACKET_LEN, PacketError, ReplayFilter, ReplayTag, SecretKey, Surb, unwrap};
 use ed25519_dalek::SigningKey;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use serde_json::from_slice;
 
 /// One parser or a few that belong together.
@@ -21,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "packets", run: packets },
     Target { name: "frames", run: frames },
     Target { name: "controls", run: controls },
@@ -30,6 +33,7 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "bootstraps", run: bootstraps },
     Target { name: "items", run: items },
     Target { name: "envelopes", run: envelopes },
+    Target { name: "noise", run: noise },
 ];
 
 /// The key of the hop that the seeds were made for, and of whoever signs.
@@ -147,6 +151,41 @@ fn envelopes(input: &[u8]) -> String {
     let address = Address::parse(input).map(|address| assert_eq!(address.to_bytes(), input)).is_ok();
     let surb = Surb::parse(input).map(|surb| assert_eq!(surb.to_bytes().as_slice(), input)).is_ok();
     format!("{envelope} {fragment:?} {stream} {reply:?} {address} {surb} {}", is_stored_ack(input))
+}
+
+/// The first byte says at which point of a session the others come: its three messages, a frame, or a seal.
+fn noise(input: &[u8]) -> String {
+    let (step, bytes) = input.split_first().unwrap_or((&0, &[]));
+    let ended = match step % 5 {
+        4 => betanet_noise::open(&NoiseSecret::from_bytes(HOP), b"fuzz", bytes).map(|(_, text)| text.is_empty()),
+        step => into_session(step, bytes),
+    };
+    match ended {
+        Ok(end) => format!("{step} {end}"),
+        Err(error) => format!("{step} {}", error.reason()),
+    }
+}
+
+fn into_session(step: u8, bytes: &[u8]) -> Result<bool, NoiseError> {
+    let (mut first, mut second) = (ChaCha20Rng::seed_from_u64(1), ChaCha20Rng::seed_from_u64(2));
+    let secret = NoiseSecret::from_bytes(HOP);
+    let mut here = Session::initiator(&secret, b"", &mut first)?;
+    let mut there = Session::responder(&secret, b"", &mut second)?;
+    if step == 0 {
+        return there.read_handshake(bytes).map(|payload| payload.is_empty());
+    }
+    there.read_handshake(&here.write_handshake(b"")?)?;
+    if step == 1 {
+        return here.read_handshake(bytes).map(|payload| payload.is_empty());
+    }
+    here.read_handshake(&there.write_handshake(b"")?)?;
+    if step == 2 {
+        return there.read_handshake(bytes).map(|payload| payload.is_empty());
+    }
+    there.read_handshake(&here.write_handshake(b"")?)?;
+    let text = there.decrypt(bytes)?;
+    assert!(there.decrypt(bytes) == Err(NoiseError::Replayed), "a frame counts once");
+    Ok(text.is_empty())
 }
 
 /// How parsing ended; of an error, what it says beside numbers and places.

@@ -26,8 +26,9 @@ def test_every_error_reaches_another_process() -> None:
     kinds = [kind for kind in vars(_errors).values() if isinstance(kind, type)]
     errors = [kind for kind in kinds if issubclass(kind, betanet.BetanetError)]
     assert len(errors) > len(betanet.PACKET_ERRORS)
+    more = {betanet.NotEnoughNodes: (3, 2), betanet.NoiseError: ("replayed",)}
     for kind in errors:
-        error = kind("why", *((3, 2) if kind is betanet.NotEnoughNodes else ()))
+        error = kind("why", *more.get(kind, ()))
         copied = pickle.loads(pickle.dumps(error))
         assert (type(copied), str(copied), vars(copied)) == (kind, "why", vars(error))
 
