@@ -3,7 +3,8 @@
 A client has its own folder, link keys, mailboxes and sealing key, so nothing that an edge sees ties
 two of them together but the machine's network address. A level's shared client keeps its folder,
 and with it its edges, for good: new edges are new chances for somebody who wants to be one of them.
-A session's own client has fresh ones, and leaves nothing behind.
+A session's own client has fresh ones, and leaves nothing behind. Messages between people have one
+of theirs, kept for good, so that no edge sees that who runs tasks is who talks to whom.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from fog_compute.reading import read_state
 from fog_compute.text import one_line
 from fog_compute.threads import in_thread
 
-__all__ = ["Clients", "edges_of", "open_client", "view_of"]
+__all__ = ["MESSAGES", "Clients", "edges_of", "open_client", "view_of"]
+
+MESSAGES: Final = "messages"
+"""The owner of the client for messages between people, of which no session has the name."""
 
 EDGES_NAMED: Final = 3
 
@@ -50,8 +54,8 @@ class Clients:
 
         Args:
             level: the path length of all that it sends and takes.
-            owner: the session whose own client it is; empty for the one that the level's others
-                share.
+            owner: the session whose own client it is, or `MESSAGES`; empty for the one that the
+                level's others share.
 
         Raises:
             ServiceUnavailable: the clients are closed, or the network cannot be joined.
@@ -62,9 +66,11 @@ class Clients:
                 raise ServiceUnavailable("the betanet service is closed")
             client = self._open.get(key)
             if client is None or view_of(client) is None:
-                if owner:
+                if owner and owner != MESSAGES:
                     await self._sweep()
-                client = await open_client(self._place(key), self._bootstrap, level)
+                # A large one waits at the recipient's edge, too, and looks like many short ones.
+                bulk = owner != MESSAGES
+                client = await open_client(self._place(key), self._bootstrap, level, bulk=bulk)
                 self._open[key] = client
             return client
 
@@ -77,12 +83,13 @@ class Clients:
         return (client for (_, owner), client in tuple(self._open.items()) if not owner)
 
     async def leave(self, level: PrivacyLevel, owner: str) -> None:
-        """Close a session's own client and delete its keys; safe to call again."""
+        """Close a client that has an owner and delete its keys; safe to call again."""
         key = (level, owner)
         async with self._turn(key):
             client = self._open.pop(key, None)
             if client is not None:
                 await client.close()
+            if client is not None or owner == MESSAGES:
                 await _delete(self._place(key))
         self._turns.pop(key, None)
 
@@ -90,7 +97,7 @@ class Clients:
         """Close all clients; safe to call again."""
         self._closed = True
         async with AsyncExitStack() as stack:
-            if any(owner for _, owner in self._open):
+            if any(owner not in ("", MESSAGES) for _, owner in self._open):
                 stack.push_async_callback(_delete, self._own_folder)
             for key in tuple(self._turns):
                 async with self._turn(key):
@@ -107,6 +114,8 @@ class Clients:
 
     def _place(self, key: _Key) -> Path:
         level, owner = key
+        if owner == MESSAGES:
+            return self._folder / f"{MESSAGES}-{level.value}"
         return self._own_folder / f"{level.value}-{owner}" if owner else self._folder / level.value
 
     async def _sweep(self) -> None:
@@ -135,8 +144,10 @@ def view_of(client: betanet.Client) -> betanet.ClientStatus | None:
         return None
 
 
-async def open_client(folder: Path, bootstrap: Path, level: PrivacyLevel) -> betanet.Client:
-    """Open a client of one level in its folder.
+async def open_client(
+    folder: Path, bootstrap: Path, level: PrivacyLevel, *, bulk: bool = True
+) -> betanet.Client:
+    """Open a client of one level in its folder; ``bulk`` is as for `betanet.Client.open`.
 
     Raises:
         ServiceUnavailable: the network cannot be joined; the text says why.
@@ -147,7 +158,7 @@ async def open_client(folder: Path, bootstrap: Path, level: PrivacyLevel) -> bet
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {why(error)}") from error
     try:
         return await betanet.Client.open(
-            dir=folder, bootstrap=bootstrap, hops=level.hops, level=level.hops, bulk=True
+            dir=folder, bootstrap=bootstrap, hops=level.hops, level=level.hops, bulk=bulk
         )
     except (betanet.BetanetError, OSError) as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error

@@ -8,7 +8,7 @@ taken from `PeerBook.take_changes` and kept by a `PeerStorage`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -191,6 +191,11 @@ class PeerBook:
         self._peers: Final[dict[str, Peer]] = {one.fingerprint: one for one in peers}
         self._by_id: Final[dict[str, str]] = {peer_id_of(one): one for one in self._peers}
         self._changed: Final[dict[str, None]] = {}
+        self._watchers: Final[list[Callable[[str], None]]] = []
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Call somebody with the fingerprint of everybody who changes, or goes."""
+        self._watchers.append(watcher)
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -419,13 +424,18 @@ class PeerBook:
         if self._peers.get(fingerprint) != peer:
             self._peers[fingerprint] = peer
             self._by_id[peer.peer_id] = fingerprint
-            self._changed[fingerprint] = None
+            self._tell(fingerprint)
         return peer
 
     def _drop(self, fingerprint: str) -> None:
         del self._peers[fingerprint]
         self._by_id.pop(peer_id_of(fingerprint), None)
+        self._tell(fingerprint)
+
+    def _tell(self, fingerprint: str) -> None:
         self._changed[fingerprint] = None
+        for watcher in self._watchers:
+            watcher(fingerprint)
 
 
 def _later(before_ms: int, now_ms: int) -> int:
