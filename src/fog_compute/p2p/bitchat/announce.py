@@ -29,7 +29,7 @@ from fog_compute.p2p.bitchat.errors import Malformed, Reason
 from fog_compute.p2p.bitchat.kinds import PEER_ID_BYTES, Kind
 from fog_compute.p2p.bitchat.packet import Packet
 from fog_compute.p2p.bitchat.signing import verify
-from fog_compute.p2p.bitchat.tlv import field, fields, text
+from fog_compute.p2p.bitchat.tlv import field, fields, text, utf8
 
 __all__ = [
     "KEY_BYTES",
@@ -65,6 +65,8 @@ class Capability(IntFlag):
     BRIDGE = 1 << 7
     PRIVATE_MEDIA = 1 << 8
     MEDIA_RECEIPTS = 1 << 9
+    LONG_SETS = 1 << 56
+    """Takes packets in more than 256 pieces, and contact cards. Ours; others keep it unread."""
 
     def encode(self) -> bytes:
         """Little-endian, as few bytes as hold it and at least one."""
@@ -109,7 +111,7 @@ class Announce(msgspec.Struct, frozen=True):
         if len(self.neighbours) > MAX_NEIGHBOURS:
             raise Malformed(Reason.TOO_LONG, f"an announce names up to {MAX_NEIGHBOURS} neighbours")
         parts = [
-            field(NICKNAME, self.nickname.encode(), 1),
+            field(NICKNAME, utf8(self.nickname, "a nickname"), 1),
             field(NOISE_KEY, self.noise_key, 1),
             field(SIGNING_KEY, self.signing_key, 1),
         ]
@@ -118,7 +120,7 @@ class Announce(msgspec.Struct, frozen=True):
         if self.capabilities is not None:
             parts.append(field(CAPABILITIES, self.capabilities.encode(), 1))
         if self.bridge:
-            cell = self.bridge.encode()
+            cell = utf8(self.bridge, "a geohash")
             if len(cell) > MAX_GEOHASH:
                 raise Malformed(Reason.TOO_LONG, f"a geohash has up to {MAX_GEOHASH} bytes")
             parts.append(field(BRIDGE, cell, 1))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
 
-__all__ = ["field", "fields", "text"]
+__all__ = ["field", "fields", "text", "utf8"]
 
 
 def field(tag: int, value: bytes, width: int) -> bytes:
@@ -57,3 +57,15 @@ def text(value: bytes, what: str) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise Malformed(Reason.TEXT, f"{what} is not UTF-8") from None
+
+
+def utf8(value: str, what: str) -> bytes:
+    """Text as UTF-8.
+
+    Raises:
+        Malformed: it is none, as half of a surrogate pair is not.
+    """
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise Malformed(Reason.TEXT, f"{what} has no UTF-8") from None
