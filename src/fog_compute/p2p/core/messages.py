@@ -2,13 +2,14 @@
 
 People are named by their fingerprint (64 hexadecimal digits) everywhere; a message by its id, the
 same on every transport. An id of ours is 32 hexadecimal digits: 96 random bits that name the
-*stream* (one sender, one conversation, one priority), and the 32-bit place in it, from 0. An id of
+*stream* (one sender, one conversation, one lane), and the 32-bit place in it, from 0. An id of
 anybody else is opaque text of at most 255 bytes.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ __all__ = [
     "Priority",
     "Receipt",
     "after",
+    "public_id",
 ]
 
 MAX_BODY_BYTES: Final = 60 * MIB
@@ -82,7 +84,7 @@ class MessageId:
 
 
 class Priority(enum.IntEnum):
-    """What goes first where not everything can; a stream is of one priority."""
+    """What goes first where not everything can."""
 
     LOW = 0
     NORMAL = 1
@@ -140,6 +142,20 @@ class DecentralizedMessage(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """The body as text; what is no UTF-8 is replaced."""
         return self.body.decode("utf-8", "replace")
+
+    @property
+    def lane(self) -> str:
+        """What it is in order with, in its conversation: its priority, privacy, text or file.
+
+        What has to wait for another transport, or takes long, does not hold up the rest.
+        """
+        private = "p" if self.requires_privacy else ""
+        return f"{self.priority:d}{private}{'f' if self.kind is MessageKind.FILE else ''}"
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it has a place in a stream: not what goes to all, or must not wait."""
+        return self.offline_capable and not (self.receiver_id is None and not self.room)
 
     def check(self) -> Self:
         """Return the message, if it can be sent or taken.
@@ -278,6 +294,17 @@ class Receipt:
 
 _MARKS: Final = {DeliveryState.DELIVERED: b"\x03", DeliveryState.READ: b"\x02"}
 _STATES: Final = {mark: state for state, mark in _MARKS.items()}
+
+
+def public_id(message: DecentralizedMessage) -> str:
+    """The id of what goes to all: it follows from the message, so that each transport finds it.
+
+    BitChat has no room for an id in public messages, and derives it: SHA-256 of peer id, time in
+    milliseconds and text without spaces around it, with | between them, cut to 16 bytes
+    (``MeshMessageIdentity.swift``).
+    """
+    told = f"{message.sender[:16]}|{message.created_ms}|{message.text.strip()}"
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def _bounded(name: str, value: str, limit: int) -> None:

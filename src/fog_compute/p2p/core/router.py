@@ -1,0 +1,437 @@
+"""The router: everything that is decided about messages, above all transports.
+
+It has no clock, no socket and no disk: `Router.handle` takes an event and the time, and gives back
+what is to be done, in order (`actions`). `Router.submit` takes a message of ours. What a router
+knew is in the book and nowhere else: another one that is made from it goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+import msgspec
+
+from fog_compute.p2p.core.actions import (
+    Action,
+    Answered,
+    CarryReceipt,
+    Confirm,
+    Event,
+    Keep,
+    News,
+    ReceiptAnswered,
+    StandingChanged,
+    TransportChanged,
+    Wake,
+    WakeAt,
+)
+from fog_compute.p2p.core.book import (
+    Begun,
+    BookChange,
+    BookState,
+    OutStream,
+    ReceiptOwed,
+    ReceiptSent,
+    Settled,
+)
+from fog_compute.p2p.core.inbox import Inbox, InboxLimits, Refusal, Standing
+from fog_compute.p2p.core.messages import (
+    MAX_LIFE_MS,
+    DecentralizedMessage,
+    DeliveryEvent,
+    DeliveryState,
+    InvalidMessage,
+    MessageId,
+    MessageKind,
+    Receipt,
+    public_id,
+)
+from fog_compute.p2p.core.outbox import EVERYBODY, Entry, Outbox, OutboxLimits
+from fog_compute.p2p.core.receipts import Batch, Receipts
+from fog_compute.p2p.core.routing import candidates
+from fog_compute.p2p.core.sending import Reaches, Sending, SendingPolicy
+from fog_compute.p2p.core.transport import (
+    Arrival,
+    Outcome,
+    OutcomeState,
+    Reachability,
+)
+
+__all__ = ["Router", "RouterPolicy"]
+
+SWEEP_S: Final = 3600.0
+
+_EVENTS: Final = {
+    DeliveryState.DELIVERED: DeliveryEvent.DELIVER,
+    DeliveryState.READ: DeliveryEvent.READ,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RouterPolicy:
+    """All bounds and times of a router.
+
+    Attributes:
+        life_ms: how long a message may be under way whose sender did not say.
+        receipts: whether others are told that their messages are here.
+        outbox: see there.
+        inbox: see there.
+        sending: see there.
+    """
+
+    life_ms: int = 24 * 3_600_000
+    receipts: bool = True
+    outbox: OutboxLimits = field(default_factory=OutboxLimits)
+    inbox: InboxLimits = field(default_factory=InboxLimits)
+    sending: SendingPolicy = field(default_factory=SendingPolicy)
+
+
+class Router:
+    """One person's messages."""
+
+    def __init__(
+        self,
+        own: str,
+        state: BookState,
+        now: float,
+        rng: Random,
+        policy: RouterPolicy | None = None,
+        standings: Mapping[str, Standing] | None = None,
+        groups: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        """Go on from ``state``.
+
+        Args:
+            own: our fingerprint.
+            state: what the book has.
+            now: seconds since 1970.
+            rng: draws the names of streams; unpredictable outside of tests.
+            policy: bounds and times.
+            standings: who is known, and who is blocked; all others are strangers.
+            groups: the members of each group, by its id; what changes there counts at once.
+        """
+        self._own: Final = own
+        self._rng: Final = rng
+        self._policy: Final = policy or RouterPolicy()
+        self._standings: Final = dict(standings or {})
+        self._groups: Final = {} if groups is None else groups
+        self._reaches: Final = Reaches()
+        self._outbox: Final = Outbox(self._policy.outbox)
+        self._sending: Final = Sending(self._outbox, self._reaches, self._policy.sending)
+        self._sending.take_up(state.deliveries, now)
+        self._inbox: Final = Inbox(self._policy.inbox, state, self._standing)
+        self._receipts: Final = Receipts(state.receipts, now)
+        self._streams: Final = {
+            (one.receiver, one.room, one.lane): one for one in state.out_streams
+        }
+        self._next_sweep = now + SWEEP_S
+        self._wake: float | None = None
+        self._last_public = 0
+        self.refused: Final[Counter[Refusal]] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that are not over."""
+        return len(self._outbox)
+
+    def submit(
+        self, message: DecentralizedMessage, now: float, audience: Iterable[str] = ()
+    ) -> tuple[str, list[Action]]:
+        """Take a message of ours; it counts once the first action, a `Keep`, is carried out.
+
+        Args:
+            message: what is to be sent; ``id`` and ``sender`` are drawn and filled in here.
+            now: seconds since 1970.
+            audience: for a message to all who are near: who is to get it over the mixnet as well.
+
+        Returns:
+            The message's id, and what is to be done.
+
+        Raises:
+            InvalidMessage: it cannot be sent as it is.
+            OutboxFull: too much waits already.
+        """
+        created = int(now * 1000)
+        if message.receiver_id is None and not message.room:
+            # Its id follows from what it says and when: no two at the same moment.
+            created = self._last_public = max(created, self._last_public + 1)
+        expires = message.expires_ms or created + self._policy.life_ms
+        message = msgspec.structs.replace(
+            message,
+            id="",
+            sender=self._own,
+            created_ms=created,
+            expires_ms=min(expires, created + MAX_LIFE_MS),
+        ).check()
+        if message.expires_ms <= created:
+            raise InvalidMessage("expires_ms is over already: give a later time, or 0")
+        receivers = self._receivers(message, audience)
+        self._outbox.check(receivers, len(message.body))
+        stream = self._next_stream(message, receivers)
+        message = msgspec.structs.replace(message, id=self._id(message, stream))
+        for receiver in receivers:
+            bare = msgspec.structs.replace(message, body=b"")
+            self._outbox.add(Entry(bare, len(message.body), receiver, 0))
+        begun = Begun(message, receivers, self._inbox.place(), stream)
+        return message.id, [Keep((begun,)), *self._go_on(now)]
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Say what follows from an event, ``now``, in seconds since 1970."""
+        return [*self._follow(event, now), *self._go_on(now)]
+
+    def read(self, sender: str, ids: Iterable[str], now: float, *, private: bool) -> list[Action]:
+        """Tell somebody that their messages were read here."""
+        return [*self._owe(sender, ids, DeliveryState.READ, private, now), *self._go_on(now)]
+
+    def cancel(self, id: str, now: float) -> list[Action]:  # noqa: A002 - the word of the record
+        """Give a message of ours up, with all to whom it was not delivered yet."""
+        return [*self._sending.cancel(id, now), *self._go_on(now)]
+
+    def state(self, id: str, receiver: str) -> DeliveryState | None:  # noqa: A002
+        """Where a message of ours stands; None if that is for the book to say."""
+        return self._sending.state(id, receiver)
+
+    def _follow(self, event: Event, now: float) -> list[Action]:
+        match event:
+            case Arrival():
+                return self._arrived(event, now)
+            case Answered():
+                return self._sending.answered(event, now)
+            case ReceiptAnswered():
+                return self._receipt_answered(event.outcome, now)
+            case Outcome():
+                return self._told(event, now)
+            case Reachability():
+                return self._reached(event, now)
+            case TransportChanged():
+                return self._transport_changed(event, now)
+            case StandingChanged():
+                self._standings[event.peer] = event.standing
+                return []
+            case Wake():
+                return self._woken(now)
+
+    def _go_on(self, now: float) -> list[Action]:
+        """What can be done without a further event, and when to be woken for more."""
+        actions = [*self._sending.offer(now), *self._carry_receipts(now)]
+        self._drop_broken_streams()
+        times = (
+            self._outbox.next_due(),
+            self._inbox.next_due(),
+            self._receipts.next_due(),
+            self._next_sweep,
+        )
+        at = min(one for one in times if one is not None)
+        if at != self._wake:
+            self._wake = at
+            actions.append(WakeAt(at))
+        return actions
+
+    def _woken(self, now: float) -> list[Action]:
+        self._wake = None
+        actions = self._sending.due(now)
+        taken = self._inbox.give_up(now)
+        if taken.changes:
+            actions += [Keep(tuple(taken.changes)), News(max(taken.positions))]
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP_S
+            self._inbox.sweep(now)
+        return actions
+
+    def _arrived(self, arrival: Arrival, now: float) -> list[Action]:
+        message = arrival.message
+        refusal = self._judge(arrival)
+        if refusal is not None:
+            self.refused[refusal] += 1
+            return [Confirm(arrival)]
+        if message.kind is MessageKind.RECEIPT:
+            return [*self._receipt(message, now), Confirm(arrival)]
+        if not message.expires_ms:
+            message = msgspec.structs.replace(message, expires_ms=message.created_ms + MAX_LIFE_MS)
+            arrival = Arrival(arrival.transport, message, arrival.sender_verified, arrival.token)
+        taken = self._inbox.take(arrival, now)
+        if taken.refusal is not None:
+            self.refused[taken.refusal] += 1
+        changes = list(taken.changes)
+        if taken.receipt and self._wants_receipt(message):
+            owed = ReceiptOwed(
+                message.sender, message.id, DeliveryState.DELIVERED, message.requires_privacy
+            )
+            if self._receipts.owe(owed, now):
+                changes.append(owed)
+        actions: list[Action] = [Keep(tuple(changes))] if changes else []
+        if taken.positions:
+            actions.append(News(max(taken.positions)))
+        return [*actions, Confirm(arrival)]
+
+    def _judge(self, arrival: Arrival) -> Refusal | None:
+        """Why an arrival is not even looked at; None if it is."""
+        message = arrival.message
+        try:
+            message.check()
+        except InvalidMessage:
+            return Refusal.MALFORMED
+        if not message.id or not message.sender or message.receiver_id not in {None, self._own}:
+            return Refusal.MALFORMED
+        if message.sender == self._own:
+            return Refusal.OWN
+        if self._standing(message.sender) is Standing.BLOCKED:
+            return Refusal.BLOCKED
+        if not arrival.sender_verified and (message.kind is not MessageKind.TEXT or message.room):
+            return Refusal.UNVERIFIED
+        members = self._groups.get(message.room)
+        if members is not None and message.sender not in members:
+            return Refusal.NOT_MEMBER
+        return None
+
+    def _receipt(self, message: DecentralizedMessage, now: float) -> list[Action]:
+        try:
+            receipt = Receipt.parse(message.body)
+        except InvalidMessage:
+            self.refused[Refusal.MALFORMED] += 1
+            return []
+        told = self._sending.receipt(message.sender, receipt.ids, _EVENTS[receipt.state], now)
+        if not told.unknown:
+            return told.actions
+        if self._standing(message.sender) is Standing.STRANGER:
+            self.refused[Refusal.UNASKED] += len(told.unknown)
+            return told.actions
+        changes = tuple(
+            Settled(id_, message.sender, receipt.state, None, 0, "", now) for id_ in told.unknown
+        )
+        return [*told.actions, Keep(changes)]
+
+    def _wants_receipt(self, message: DecentralizedMessage) -> bool:
+        return self._policy.receipts and (message.receiver_id is not None or bool(message.room))
+
+    def _owe(
+        self, sender: str, ids: Iterable[str], state: DeliveryState, private: bool, now: float
+    ) -> list[Action]:
+        owed = [ReceiptOwed(sender, id_, state, private) for id_ in ids]
+        changes: list[BookChange] = [one for one in owed if self._receipts.owe(one, now)]
+        return [Keep(tuple(changes))] if changes else []
+
+    def _carry_receipts(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for batch in self._receipts.due(now):
+            message = self._receipt_message(batch, now)
+            able = candidates(
+                message,
+                len(message.body),
+                self._reaches.of(batch.peer),
+                self._reaches.capabilities,
+            )
+            if able:
+                self._receipts.sent(batch, message.id, able[0])
+                actions.append(CarryReceipt(able[0], message))
+            else:
+                self._receipts.put_off(batch, now)
+        return actions
+
+    def _receipt_message(self, batch: Batch, now: float) -> DecentralizedMessage:
+        return DecentralizedMessage(
+            body=batch.receipt.encode(),
+            receiver_id=batch.peer,
+            media_type="application/octet-stream",
+            kind=MessageKind.RECEIPT,
+            requires_privacy=batch.private,
+            id=f"{self._rng.getrandbits(128):032x}",
+            sender=self._own,
+            created_ms=int(now * 1000),
+            expires_ms=int(now * 1000) + self._policy.life_ms,
+        )
+
+    def _receipt_answered(self, outcome: Outcome, now: float) -> list[Action]:
+        batch = self._receipts.under_way(outcome.message_id)
+        if batch is None:
+            return []
+        if outcome.state is OutcomeState.FAILED:
+            self._receipts.put_off(batch, now)
+            return []
+        self._receipts.settle(batch)
+        return [Keep((ReceiptSent(batch.peer, batch.receipt.ids, batch.receipt.state),))]
+
+    def _told(self, outcome: Outcome, now: float) -> list[Action]:
+        return [
+            action
+            for transport in list(self._reaches.capabilities)
+            for action in self._sending.told(transport, outcome, now)
+        ]
+
+    def _reached(self, event: Reachability, now: float) -> list[Action]:
+        if event.transport not in self._reaches.capabilities:
+            return []
+        before = self._reaches.note(event.transport, event.peer, event.reach)
+        if event.reach > before:
+            self._receipts.hurry(event.peer, now)
+        return self._sending.reached(event.transport, event.peer, before, event.reach, now)
+
+    def _transport_changed(self, event: TransportChanged, now: float) -> list[Action]:
+        capabilities = event.capabilities
+        if capabilities is not None:
+            self._reaches.capabilities[event.transport] = capabilities
+            if capabilities.available:
+                return []
+        gone = self._sending.transport_gone(event.transport, now)
+        self._receipts.transport_gone(event.transport, now)
+        if capabilities is None:
+            self._reaches.capabilities.pop(event.transport, None)
+            self._reaches.forget(event.transport)
+        return gone
+
+    def _standing(self, peer: str) -> Standing:
+        return self._standings.get(peer, Standing.STRANGER)
+
+    def _receivers(self, message: DecentralizedMessage, audience: Iterable[str]) -> tuple[str, ...]:
+        if message.kind is MessageKind.RECEIPT:
+            raise InvalidMessage("receipts are not sent by hand: mark what was read")
+        if message.receiver_id is not None:
+            if message.receiver_id == self._own:
+                raise InvalidMessage("receiver_id is your own fingerprint: give another person's")
+            if self._standing(message.receiver_id) is Standing.BLOCKED:
+                raise InvalidMessage("the recipient is blocked: unblock them first")
+            return (message.receiver_id,)
+        if not message.room:
+            near = () if message.requires_privacy else (EVERYBODY,)
+            others = tuple(one for one in dict.fromkeys(audience) if one != self._own)
+            if not near and not others:
+                raise InvalidMessage(
+                    "what goes to all who are near is not private: name who is to get it"
+                )
+            return (*near, *others)
+        members = self._groups.get(message.room)
+        if members is None:
+            raise InvalidMessage("room is no group that is known here: make it, or ask its maker")
+        return tuple(one for one in members if one != self._own)
+
+    def _next_stream(
+        self, message: DecentralizedMessage, receivers: tuple[str, ...]
+    ) -> OutStream | None:
+        """The message's stream, counted on; another one where the group has other members now."""
+        if not message.ordered:
+            return None
+        key = (message.receiver_id or "", message.room, message.lane)
+        before = self._streams.get(key)
+        members = receivers if message.room else ()
+        if before is None or before.members != members or before.next >= 2**32 - 1:
+            before = OutStream(*key, f"{self._rng.getrandbits(96):024x}", 0, members)
+        self._streams[key] = dataclasses.replace(before, next=before.next + 1)
+        return self._streams[key]
+
+    def _id(self, message: DecentralizedMessage, stream: OutStream | None) -> str:
+        if stream is not None:
+            return str(MessageId(stream.stream, stream.next - 1))
+        if message.receiver_id is None:
+            return public_id(message)
+        return f"{self._rng.getrandbits(128):032x}"
+
+    def _drop_broken_streams(self) -> None:
+        """Begin anew what would make a recipient wait for a message that never comes."""
+        for message in self._sending.given_up:
+            self._streams.pop((message.receiver_id or "", message.room, message.lane), None)
+        self._sending.given_up.clear()

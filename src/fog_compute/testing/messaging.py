@@ -1,0 +1,179 @@
+"""A book of messages in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from fog_compute.p2p.core.book import (
+    Begun,
+    BookChange,
+    BookState,
+    Delivery,
+    HeldId,
+    InStreamRecord,
+    Kept,
+    LogEntry,
+    OutStream,
+    ReceiptOwed,
+    ReceiptSent,
+    Released,
+    SeenId,
+    Settled,
+    may_follow,
+    origin,
+)
+from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
+from fog_compute.p2p.core.outbox import EVERYBODY
+
+__all__ = ["MemoryBook"]
+
+
+class MemoryBook:
+    """A `fog_compute.p2p.core.book.MessageBook` that survives its router, and not the process."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.mine: Final[dict[str, tuple[int, DecentralizedMessage, float]]] = {}
+        self.deliveries: Final[dict[tuple[str, str], Delivery]] = {}
+        self.theirs: Final[dict[tuple[str, str], tuple[Kept, int | None]]] = {}
+        self.out_streams: Final[dict[tuple[str, str, str], OutStream]] = {}
+        self.in_streams: Final[dict[tuple[str, str], InStreamRecord]] = {}
+        self.receipts: Final[dict[ReceiptOwed, None]] = {}
+        self._positions: Final[dict[int, tuple[str, str]]] = {}
+
+    async def load(self, now: float) -> BookState:
+        """Everything that is not over."""
+        return self.state(now)
+
+    def state(self, now: float) -> BookState:
+        """Everything that is not over, at once."""
+        kept = [kept for kept, _ in self.theirs.values()]
+        return BookState(
+            next_position=max(self._positions, default=0) + 1,
+            deliveries=tuple(
+                one
+                for one in self.deliveries.values()
+                if not one.state.final
+                and (one.receiver != EVERYBODY or one.state is DeliveryState.QUEUED)
+            ),
+            out_streams=tuple(self.out_streams.values()),
+            in_streams=tuple(self.in_streams.values()),
+            held=tuple(
+                HeldId(kept.message.sender, kept.message.id, kept.at)
+                for kept, position in self.theirs.values()
+                if position is None
+            ),
+            seen=tuple(
+                SeenId(origin(one.message.sender, one.verified), one.message.id, one.until)
+                for one in kept
+                if one.until is not None and one.until >= now
+            ),
+            receipts=tuple(self.receipts),
+        )
+
+    async def commit(self, changes: Sequence[BookChange]) -> None:
+        """Write all of them."""
+        self.apply(changes)
+
+    def apply(self, changes: Sequence[BookChange]) -> None:
+        """Write all of them, at once."""
+        for change in changes:
+            self._apply(change)
+
+    def _apply(self, change: BookChange) -> None:
+        match change:
+            case Begun():
+                self._begin(change)
+            case Settled():
+                self._settle(change)
+            case Kept():
+                message = change.message
+                key = (origin(message.sender, change.verified), message.id)
+                if key not in self.theirs:
+                    self.theirs[key] = (change, None)
+                    if change.position is not None:
+                        self._place(key, change.position)
+            case Released():
+                self._place((change.sender, change.id), change.position)
+            case InStreamRecord():
+                self.in_streams[change.sender, change.stream] = change
+            case ReceiptOwed():
+                self.receipts[change] = None
+            case ReceiptSent():
+                for id_ in change.ids:
+                    for private in (False, True):
+                        owed = ReceiptOwed(change.sender, id_, change.state, private)
+                        self.receipts.pop(owed, None)
+
+    def _begin(self, change: Begun) -> None:
+        message = change.message
+        if message.id in self.mine:
+            return
+        self.mine[message.id] = (change.position, message, message.created_ms / 1000)
+        self._positions[change.position] = ("", message.id)
+        bare = msgspec.structs.replace(message, body=b"")
+        for receiver in change.receivers:
+            self.deliveries[message.id, receiver] = Delivery(
+                bare, len(message.body), receiver, DeliveryState.QUEUED
+            )
+        if change.stream is not None:
+            stream = change.stream
+            self.out_streams[stream.receiver, stream.room, stream.lane] = stream
+
+    def _settle(self, change: Settled) -> None:
+        before = self.deliveries.get((change.id, change.receiver))
+        if before is not None and may_follow(before.state, change.state):
+            self.deliveries[change.id, change.receiver] = Delivery(
+                before.message,
+                before.size,
+                before.receiver,
+                change.state,
+                change.transport,
+                max(before.attempts, change.attempts),
+                change.reason,
+            )
+
+    def _place(self, key: tuple[str, str], position: int) -> None:
+        kept, before = self.theirs[key]
+        if position in self._positions or before is not None:
+            raise AssertionError(f"place {position} of the log is given twice, or to {key} again")
+        self.theirs[key] = (kept, position)
+        self._positions[position] = key
+
+    async def message(self, sender: str, id: str) -> DecentralizedMessage | None:  # noqa: A002
+        """A message with its body."""
+        return self.find(sender, id)
+
+    def find(self, sender: str, id: str) -> DecentralizedMessage | None:  # noqa: A002
+        """A message with its body, at once."""
+        if id in self.mine and self.mine[id][1].sender == sender:
+            return self.mine[id][1]
+        kept = self.theirs.get((sender, id))
+        return None if kept is None else kept[0].message
+
+    async def log(self, after: int, limit: int, room: str | None = None) -> list[LogEntry]:
+        """The messages whose position is above ``after``, in order."""
+        return [
+            one
+            for one in self.entries()
+            if one.position > after and room in {None, one.message.room}
+        ][:limit]
+
+    def entries(self) -> list[LogEntry]:
+        """The whole log."""
+        return [self._entry(position, key) for position, key in sorted(self._positions.items())]
+
+    def _entry(self, position: int, key: tuple[str, str]) -> LogEntry:
+        if not key[0]:
+            _, message, at = self.mine[key[1]]
+            states = {
+                receiver: one.state
+                for (id_, receiver), one in self.deliveries.items()
+                if id_ == message.id
+            }
+            return LogEntry(position, message, True, True, False, at, states)
+        kept, _ = self.theirs[key]
+        return LogEntry(position, kept.message, False, kept.verified, kept.late, kept.at)
