@@ -1,7 +1,8 @@
 """Connections of pg8000 that ask once a statement, and that end.
 
 The driver says good-bye to its server first. Where that is gone already, it would raise that in
-place of what ended the connection, and would leave the socket to the collector of garbage.
+place of what ended the connection, and would leave the socket to the collector of garbage; so it
+does where the server goes after the first word. Sockets are therefore made here.
 
 It would look through each statement letter by letter for its parameters, which takes most of the
 time of a statement of many rows, and would wait for the server three times where once will do.
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Self
 
 from pg8000.converters import make_params
@@ -29,6 +31,29 @@ __all__ = ["ListeningConnection", "PooledConnection"]
 
 class _LetsGo:
     """Goes before a class of the driver's connections."""
+
+    @classmethod
+    def to(cls, arguments: Mapping[str, Any]) -> Self:
+        """Connect; ``arguments`` are those of the driver.
+
+        Raises:
+            InterfaceError: nobody listens, or who does speaks no such protocol.
+            OSError: the server went away meanwhile.
+            DatabaseError: the server refuses.
+        """
+        given = dict(arguments)
+        try:
+            made = _socket_to(given.pop("unix_sock", None), given)
+        except OSError as error:
+            raise InterfaceError("communication error") from error
+        try:
+            return cls(sock=made, **given)
+        except BaseException:
+            made.close()
+            raise
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
 
     def close(self) -> None:
         """Close it, also where its server is gone or it was closed before."""
@@ -104,3 +129,26 @@ class PooledConnection(_LetsGo, OfEngines):  # type: ignore[misc]
 
 class ListeningConnection(_LetsGo, Native):  # type: ignore[misc]
     """A connection without a cursor."""
+
+    def fileno(self) -> int:
+        """The descriptor that tells when there is something to read."""
+        descriptor: int = self._usock.fileno()
+        return descriptor
+
+
+def _socket_to(unix: str | None, arguments: Mapping[str, Any]) -> socket.socket:
+    """A connected socket, which waits for as long as the driver is told to."""
+    if unix is None:
+        made = socket.create_connection(
+            (arguments["host"], arguments["port"]), arguments["timeout"]
+        )
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return made
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.settimeout(arguments["timeout"])
+        made.connect(unix)
+    except BaseException:
+        made.close()
+        raise
+    return made

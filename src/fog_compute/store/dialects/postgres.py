@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -185,7 +184,7 @@ class PostgresDatabase:
             ) from err
         engine = create_engine(
             DRIVER + "://",
-            creator=lambda: PooledConnection(**arguments),
+            creator=lambda: PooledConnection.to(arguments),
             paramstyle=PooledConnection.PARAMETERS,
             poolclass=QueuePool,
             pool_pre_ping=True,
@@ -196,33 +195,22 @@ class PostgresDatabase:
 
 
 class _Listening:
-    """A connection that listens; its socket is made here, so that it can be waited for."""
+    """A connection that listens, and that can be waited for."""
 
-    __slots__ = ("_connection", "_descriptor")
+    __slots__ = ("_connection",)
 
     def __init__(self, arguments: dict[str, object], startup: dict[str, str], channel: str) -> None:
         from fog_compute.store.dialects.driver import ListeningConnection
 
-        given = arguments | {"startup_params": startup}
-        unix = given.pop("unix_sock", None)
-        if unix is None:
-            made = socket.create_connection((str(given["host"]), str(given["port"])), ANSWER_S)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        else:
-            made = socket.socket(socket.AF_UNIX)
-            made.settimeout(ANSWER_S)
+        self._connection = ListeningConnection.to(arguments | {"startup_params": startup})
         try:
-            if unix is not None:
-                made.connect(str(unix))
-            self._descriptor = made.fileno()  # that of the encrypted one, too, if it becomes one
-            self._connection = ListeningConnection(sock=made, **given)
             self._connection.run(f"LISTEN {channel}")
         except BaseException:
-            made.close()
+            self._connection.close()
             raise
 
     def fileno(self) -> int:
-        return self._descriptor
+        return self._connection.fileno()
 
     def heard(self) -> Sequence[str]:
         self._connection.run("SELECT 1")  # the driver reads no more than the answer to something
