@@ -68,7 +68,7 @@ coverage: build postgres ## Measure which branches of each package the tests tak
 	$(BIN)/coverage run -m pytest --timeout=600 tests/unit/fog_compute tests/integration/test_circuits.py \
 		tests/integration/test_seed_contract.py tests/integration/test_lending.py tests/integration/test_fog.py
 	$(BIN)/coverage combine --quiet
-	for package in cli client coordinator face server store tasks vpn worker; do \
+	for package in cli client coordinator face p2p server store tasks vpn worker; do \
 		$(BIN)/coverage report --include "src/fog_compute/$$package/*"; done
 
 .PHONY: lint
