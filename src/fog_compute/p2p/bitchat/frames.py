@@ -158,7 +158,7 @@ class Frames(Generic[AboutT]):
         for link, queue in self._queues.items():
             if queue.out:
                 for token, (frame, at) in list(queue.out.items()):
-                    if now - at < self._policy.answer_s:
+                    if at + self._policy.answer_s > now:
                         break
                     del queue.out[token]
                     lost += self._again(link, queue, frame, now)

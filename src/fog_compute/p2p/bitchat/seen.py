@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-__all__ = ["Seen", "SeenPolicy"]
+__all__ = ["Seen", "SeenPolicy", "Shown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +75,28 @@ class Seen:
             self._entries.popitem(last=False)
             if age <= policy.duplicates_s:
                 self.forgotten_young += 1
+
+
+class Shown:
+    """What was shown to a person: never twice, even where not everything can be remembered.
+
+    When an entry has to go, whatever was made up to then counts as shown from now on.
+    """
+
+    __slots__ = ("_entries", "_horizon", "_largest")
+
+    def __init__(self, largest: int = 65_536) -> None:
+        """Remember up to ``largest`` entries."""
+        self._largest = largest
+        self._entries: OrderedDict[str, int] = OrderedDict()
+        self._horizon = -1
+
+    def admit(self, message_id: str, stamp: int) -> bool:
+        """Enter a message made at ``stamp``; False if it was shown, or that cannot be told."""
+        if message_id in self._entries or stamp <= self._horizon:
+            return False
+        self._entries[message_id] = stamp
+        if len(self._entries) > self._largest:
+            _, gone = self._entries.popitem(last=False)
+            self._horizon = max(self._horizon, gone)
+        return True

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from fog_compute.p2p.bitchat.events import (
     Disconnect,
@@ -31,7 +31,7 @@ __all__ = ["Air", "AirModel", "Node"]
 class Node(Protocol):
     """An engine: takes events, gives actions."""
 
-    def handle(self, event: object, now: float, /) -> Sequence[object]:
+    def handle(self, event: Any, now: float, /) -> Sequence[object]:
         """What is to be done after ``event``."""
         ...
 
@@ -68,16 +68,16 @@ class Air:
     """Nodes, links and what is under way between them.
 
     Attributes:
-        now: seconds since the start.
+        now: the time, in seconds.
         frames: frames sent so far.
         bytes: their bytes.
         lost: of those frames, how many did not arrive.
         actions: called with the number of a node and what it wants that concerns no link.
     """
 
-    def __init__(self, model: AirModel, rng: Random) -> None:
-        """An air without nodes."""
-        self.now = 0.0
+    def __init__(self, model: AirModel, rng: Random, start: float = 0.0) -> None:
+        """An air without nodes, at a time in seconds."""
+        self.now = start
         self.frames = self.bytes = self.lost = 0
         self.actions: Callable[[int, object], None] = lambda _node, _action: None
         self._model = model

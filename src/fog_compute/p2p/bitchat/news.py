@@ -1,0 +1,153 @@
+"""What an application asks of the mesh, and what it hears: the records between engine and program.
+
+Peers are named by their peer id (8 bytes), of which the fingerprint begins with the hexadecimal
+digits. A token names what was asked, so that the answer finds its question; it goes nowhere.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fog_compute.p2p.bitchat.announce import Announce
+
+__all__ = [
+    "Command",
+    "Leave",
+    "News",
+    "PeerAway",
+    "PeerNear",
+    "Rename",
+    "SayAll",
+    "Sent",
+    "SentState",
+    "TextHeard",
+    "Trace",
+    "Traced",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SayAll:
+    """Say something to everybody near.
+
+    Attributes:
+        token: comes back in :class:`Sent`.
+        text: what is said.
+    """
+
+    token: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Be known by another nickname from now on."""
+
+    nickname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Ask how far away a peer is; the answer is :class:`Traced`, or none."""
+
+    token: str
+    peer_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Tell the mesh that this node goes."""
+
+
+Command: TypeAlias = SayAll | Rename | Trace | Leave
+
+
+@dataclass(frozen=True, slots=True)
+class PeerNear:
+    """A peer is near, or says something new of itself.
+
+    Attributes:
+        peer_id: who.
+        announce: its keys and name, signed by it.
+        hops: from how far its announce came; 1 is a neighbour.
+        direct: whether there is a link to it.
+    """
+
+    peer_id: bytes
+    announce: Announce
+    hops: int
+    direct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAway:
+    """A peer left, or was not heard for a minute."""
+
+    peer_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TextHeard:
+    """Somebody said something to everybody near; signed, and shown once.
+
+    Attributes:
+        peer_id: who.
+        message_id: 32 hexadecimal digits that every program makes of the packet.
+        text: what.
+        sent_ms: when, by the sender's clock.
+    """
+
+    peer_id: bytes
+    message_id: str
+    text: str
+    sent_ms: int
+
+
+class SentState(enum.StrEnum):
+    """How far something came that was to be sent. That it arrived, only its recipient says."""
+
+    ACCEPTED = "accepted"
+    """It is on its way to at least one neighbour."""
+    QUEUED = "queued"
+    """There is nobody near; whoever comes asks for it."""
+    FAILED = "failed"
+    """It cannot be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of something that was to be sent.
+
+    Attributes:
+        token: as it was asked with.
+        state: how far it came.
+        message_id: how others name it; "" where nothing left.
+        reason: one line where it failed.
+    """
+
+    token: str
+    state: SentState
+    message_id: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A peer answered.
+
+    Attributes:
+        token: as it was asked with.
+        peer_id: who.
+        hops: links that the answer crossed.
+        seconds: from question to answer.
+    """
+
+    token: str
+    peer_id: bytes
+    hops: int
+    seconds: float
+
+
+News: TypeAlias = PeerNear | PeerAway | TextHeard | Sent | Traced
