@@ -44,7 +44,7 @@ def test_pieces_of_something_long_leave_room_between_them() -> None:
 
 
 def test_lost_frame_goes_again_after_growing_pauses_and_is_given_up_in_the_end() -> None:
-    """INV-BITCHAT-36."""
+    """INV-BITCHAT-52."""
     waiting = frames()
     waiting.put(1, b"a", Urgency.TEXT, "about a")
     (first,), _ = waiting.due(0.0)

@@ -49,7 +49,7 @@ def test_own_packet_leaves_at_once_with_every_hop() -> None:
 
 
 def test_neighbour_that_has_it_is_left_out_and_the_others_are_not() -> None:
-    """INV-BITCHAT-35."""
+    """INV-BITCHAT-51."""
     flood = node()
     flood.heard(KEY, "p", 6, 1, 0.0, 4)
     assert flood.heard(KEY, "p", 5, 3, 0.01, 4) is Copy.DUPLICATE
@@ -126,7 +126,7 @@ def test_memory_is_bounded_by_number_and_by_age() -> None:
 def test_every_node_within_reach_gets_it_and_no_link_carries_it_more_than_it_helps(
     seed: int, nodes: int, chords: int
 ) -> None:
-    """INV-BITCHAT-34: whoever is within seven links, nobody further, nothing twice for nothing."""
+    """INV-BITCHAT-50: whoever is within seven links, nobody further, nothing twice for nothing."""
     rng = Random(seed)
     neighbours: list[list[int]] = [[] for _ in range(nodes)]
     pairs = {(number, number + 1) for number in range(nodes - 1)}

@@ -92,7 +92,7 @@ def test_announced_peer_is_near_and_after_a_minute_of_silence_away() -> None:
 
 
 def test_public_message_is_shown_once_and_passed_on_as_it_came() -> None:
-    """INV-BITCHAT-37."""
+    """INV-BITCHAT-53."""
     tried = known(1, 2, 3)
     said = ANN.text("hello " * 40, tried.now)  # long enough to be compressed
     assert texts(tried.get(1, said)) == ["hello " * 40]
@@ -148,7 +148,7 @@ def test_forged_message_does_not_stand_in_the_way_of_the_real_one(
 
 
 def test_announce_with_another_signing_key_is_refused() -> None:
-    """INV-BITCHAT-38."""
+    """INV-BITCHAT-54."""
     tried = known(1)
     payload = Announce("ann", ANN.keys.noise_public, EVE.keys.signing_public).encode()
     forged = sign(packet(Kind.ANNOUNCE, ANN.peer_id, int(tried.now * 1000), payload), EVE.keys)
@@ -168,7 +168,7 @@ def test_announce_of_another_name_than_its_key_is_refused() -> None:
 
 
 def test_old_announce_brings_nobody_back_who_left() -> None:
-    """INV-BITCHAT-38."""
+    """INV-BITCHAT-54."""
     tried = Tried(1, 2)
     early, late = ANN.announce(NOW), ANN.announce(NOW + 1)
     tried.get(1, late)
@@ -192,7 +192,7 @@ def test_leave_counts_only_if_its_peer_signed_it() -> None:
 
 @pytest.mark.parametrize(("seconds", "reason"), [(-130, "time"), (130, "time"), (-110, None)])
 def test_message_of_another_time_is_refused(seconds: int, reason: str | None) -> None:
-    """INV-BITCHAT-39."""
+    """INV-BITCHAT-55."""
     tried = known(1)
     news = tried.get(1, ANN.text("when?", tried.now + seconds))
     assert texts(news) == ([] if reason else ["when?"])
@@ -295,7 +295,7 @@ def test_neighbour_gets_what_it_lacks_and_no_more() -> None:
 
 
 def test_neighbour_that_asks_all_the_time_is_answered_rarely() -> None:
-    """INV-BITCHAT-40."""
+    """INV-BITCHAT-56."""
     tried = known(1, 2)
     tried.get(1, ANN.text("text", tried.now))
     nothing, _ = build([])
@@ -311,7 +311,7 @@ def test_neighbour_that_asks_all_the_time_is_answered_rarely() -> None:
 
 
 def test_answer_to_nothing_that_was_asked_is_refused() -> None:
-    """INV-BITCHAT-40."""
+    """INV-BITCHAT-56."""
     tried = Tried(1)
     tried.get(1, ANN.announce(tried.now))
     answer = ANN.text("pushed", tried.now - 3600).as_sync_answer()
@@ -337,7 +337,7 @@ def test_message_whose_flood_was_lost_goes_on_from_whoever_got_it_by_asking() ->
 
 
 def test_packet_for_somebody_else_goes_to_his_link_alone() -> None:
-    """INV-BITCHAT-42."""
+    """INV-BITCHAT-58."""
     tried = known(1, 2, 3)
     tried.get(2, BEN.announce(tried.now))
     tried.take()
@@ -351,7 +351,7 @@ def test_packet_for_somebody_else_goes_to_his_link_alone() -> None:
 
 
 def test_route_is_followed_and_where_it_breaks_everybody_is_asked() -> None:
-    """INV-BITCHAT-42."""
+    """INV-BITCHAT-58."""
     tried = known(1, 2, 3)
     tried.get(2, BEN.announce(tried.now))
     tried.take()
@@ -437,7 +437,7 @@ def test_pings_are_answered_a_few_times() -> None:
 
 
 def test_what_is_no_packet_costs_a_link_its_connection() -> None:
-    """INV-BITCHAT-41."""
+    """INV-BITCHAT-57."""
     tried = known(1)
     rng, cut = Random(7), []
     for _ in range(40):
@@ -449,7 +449,7 @@ def test_what_is_no_packet_costs_a_link_its_connection() -> None:
 
 
 def test_forgeries_that_a_neighbour_passes_on_do_not_part_the_two() -> None:
-    """INV-BITCHAT-41."""
+    """INV-BITCHAT-57."""
     tried = known(1)
     for number in range(60):
         forged = sign(ANN.text(f"{number}", tried.now), EVE.keys)

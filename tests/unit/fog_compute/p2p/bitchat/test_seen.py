@@ -25,7 +25,7 @@ def test_second_copy_is_told_from_the_first() -> None:
 
 @pytest.mark.parametrize("rate", [1, 50, 200])
 def test_no_copy_that_can_still_come_is_forgotten_at_any_rate(rate: int) -> None:
-    """INV-BITCHAT-37."""
+    """INV-BITCHAT-53."""
     seen, rng = Seen(POLICY), Random(rate)
     for number in range(rate * 30):
         now = number / rate

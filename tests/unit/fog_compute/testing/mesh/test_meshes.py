@@ -26,7 +26,7 @@ def ready(topology: Topology, model: AirModel | None = None, seed: int = 1) -> W
     "topology", [LINE_500_M, grid(4), scattered(20, 4.5, seed=2)], ids=lambda one: one.name
 )
 def test_everybody_within_seven_hops_hears_it_once_without_loss(topology: Topology) -> None:
-    """INV-BITCHAT-34, on a line of 500 m, a grid and a random mesh."""
+    """INV-BITCHAT-50, on a line of 500 m, a grid and a random mesh."""
     run = ready(topology).talk(6, 0.5, seed=3, limit_s=5.0)
     assert run.expected > 40
     assert run.share == 1.0
@@ -38,14 +38,14 @@ def test_everybody_within_seven_hops_hears_it_once_without_loss(topology: Topolo
 def test_lost_frames_are_mended_in_time_whether_the_sender_hears_of_them_or_not(
     model: AirModel,
 ) -> None:
-    """INV-BITCHAT-36: by sending again, or by asking."""
+    """INV-BITCHAT-52: by sending again, or by asking."""
     run = ready(LINE_500_M, model).talk(12, 1.0, seed=4)
     assert run.share == 1.0
     assert run.shown_twice == 0
 
 
 def test_what_is_said_fast_is_shown_once() -> None:
-    """INV-BITCHAT-37 at fifty messages a second."""
+    """INV-BITCHAT-53 at fifty messages a second."""
     world = ready(grid(3))
     run = world.talk(100, 0.02, seed=5, limit_s=20.0)
     assert run.share == 1.0
@@ -54,7 +54,7 @@ def test_what_is_said_fast_is_shown_once() -> None:
 
 
 def test_parted_islands_learn_what_the_other_said_when_they_meet() -> None:
-    """INV-BITCHAT-40: by gossip, though the flood was long over."""
+    """INV-BITCHAT-56: by gossip, though the flood was long over."""
     whole, parted = chain(4), Topology("parted", chain(4).places, frozenset({(0, 1), (2, 3)}))
     world = ready(parted)
     world.say(0, "from the left")
@@ -67,7 +67,7 @@ def test_parted_islands_learn_what_the_other_said_when_they_meet() -> None:
 
 
 def test_node_that_moves_away_is_away_after_a_minute_and_back_at_once() -> None:
-    """INV-BITCHAT-38."""
+    """INV-BITCHAT-54."""
     world = ready(chain(3))
     world.air.cut(1, 2)
     world.run(95.0)
@@ -81,7 +81,7 @@ def test_node_that_moves_away_is_away_after_a_minute_and_back_at_once() -> None:
 
 
 def test_node_whose_clock_is_wrong_by_a_minute_takes_part_and_by_an_hour_does_not() -> None:
-    """INV-BITCHAT-39."""
+    """INV-BITCHAT-55."""
     world = World(chain(3), 1, skew_s={1: 60.0, 2: 3600.0})
     world.run(5.0)
     world.say(0, "right")
