@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["BROADCAST", "PADDED", "PEER_ID_BYTES", "Kind"]
+__all__ = ["BROADCAST", "PADDED", "PEER_ID_BYTES", "UNPACKED", "Kind"]
 
 PEER_ID_BYTES: Final = 8
 BROADCAST: Final = b"\xff" * PEER_ID_BYTES
@@ -39,3 +39,9 @@ class Kind(IntEnum):
 
 PADDED: Final = frozenset({Kind.NOISE_HANDSHAKE, Kind.NOISE_ENCRYPTED})
 """What is padded on the air; all else has the length that it has."""
+
+UNPACKED: Final = PADDED | {Kind.FRAGMENT}
+"""What we do not try to compress: ciphertext, and pieces of what was compressed.
+
+Neither is signed, so no signature depends on it; to try takes ten times as long as all the rest.
+"""

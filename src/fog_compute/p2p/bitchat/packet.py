@@ -38,7 +38,7 @@ import msgspec
 
 from fog_compute.p2p.bitchat.compression import compress, decompress
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.kinds import BROADCAST, PADDED, PEER_ID_BYTES
+from fog_compute.p2p.bitchat.kinds import BROADCAST, PADDED, PEER_ID_BYTES, UNPACKED
 from fog_compute.p2p.bitchat.padding import pad
 
 __all__ = [
@@ -184,7 +184,7 @@ def packet(
         | (SYNC_ANSWER if sync_answer else 0)
     )
     body = payload
-    if packed and (deflated := compress(payload)) is not None:
+    if packed and kind not in UNPACKED and (deflated := compress(payload)) is not None:
         flags |= COMPRESSED
         body = SIZES[version].pack(len(payload)) + deflated
         if len(body) > 0xFFFF and version == 1:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fog_compute.p2p.bitchat import compression
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.kinds import BROADCAST, PADDED, Kind
+from fog_compute.p2p.bitchat.kinds import BROADCAST, PADDED, UNPACKED, Kind
 from fog_compute.p2p.bitchat.packet import MAX_PAYLOAD, Packet, decode, packet, wire_length
 from fog_compute.p2p.bitchat.padding import BUCKETS, pad, unpad
 from tests.unit.fog_compute.p2p.bitchat.packets import (
@@ -191,6 +191,12 @@ def test_everybody_is_no_recipient_or_eight_times_ff() -> None:
     assert not hello().directed
     assert not hello(recipient=BROADCAST).directed
     assert hello(recipient=SENDER).directed
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_ciphertext_and_fragments_are_not_compressed(kind: Kind) -> None:
+    # INV-BITCHAT-08
+    assert bool(hello(kind, TEXT).wire[11] & 0x04) is (kind not in UNPACKED)
 
 
 @pytest.mark.parametrize("kind", Kind)
