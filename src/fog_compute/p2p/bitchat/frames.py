@@ -47,7 +47,7 @@ class FramesPolicy:
     window: int = 8
     tries: int = 5
     pause_s: float = 0.25
-    gap_s: float = 0.025
+    gap_s: float = 0.010
     waiting: int = 1_024
     answer_s: float = 10.0
 

@@ -39,12 +39,14 @@ from fog_compute.p2p.bitchat.gossip import Gossip, GossipPolicy, as_flooded
 from fog_compute.p2p.bitchat.guard import Drop, Guard, GuardPolicy
 from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.managed_flood import FloodPolicy
-from fog_compute.p2p.bitchat.news import Command, Leave, Rename, SayAll, Trace
+from fog_compute.p2p.bitchat.news import Command, Leave, Rename, SayAll, SayTo, Trace
+from fog_compute.p2p.bitchat.noise_states import SessionLimits
 from fog_compute.p2p.bitchat.outbound import Outbound, flood_key
 from fog_compute.p2p.bitchat.packet import MAX_TTL, Packet, decode
 from fog_compute.p2p.bitchat.peers import PeersPolicy, PeerTable
 from fog_compute.p2p.bitchat.piecing import Piecing
 from fog_compute.p2p.bitchat.public import PublicTalk
+from fog_compute.p2p.bitchat.sealed import SealedTalk
 from fog_compute.p2p.bitchat.seen import Seen, SeenPolicy
 from fog_compute.p2p.bitchat.station import MeshAction, Owner, Part, Station
 from fog_compute.p2p.bitchat.syncing import Syncing
@@ -73,6 +75,7 @@ class MeshPolicy:
     seen: SeenPolicy = field(default_factory=SeenPolicy)
     peers: PeersPolicy = field(default_factory=PeersPolicy)
     gossip: GossipPolicy = field(default_factory=GossipPolicy)
+    sessions: SessionLimits = field(default_factory=SessionLimits)
 
 
 class Mesh:
@@ -88,6 +91,7 @@ class Mesh:
         "_parts",
         "_piecing",
         "_public",
+        "_sealed",
         "_seen",
         "_station",
         "_syncing",
@@ -121,6 +125,7 @@ class Mesh:
         self._public: Final = PublicTalk(self._station)
         self._syncing: Final = Syncing(self._station)
         self._tracing: Final = Tracing(self._station)
+        self._sealed: Final = SealedTalk(self._station, policy.sessions)
         self._piecing: Final = Piecing(self._station, self._packet)
         self._parts: Final[Mapping[int, Part]] = {
             Kind.FRAGMENT: self._piecing,
@@ -128,6 +133,8 @@ class Mesh:
             Kind.LEAVE: self._announcing,
             Kind.MESSAGE: self._public,
             Kind.REQUEST_SYNC: self._syncing,
+            Kind.NOISE_HANDSHAKE: self._sealed,
+            Kind.NOISE_ENCRYPTED: self._sealed,
             Kind.PING: self._tracing,
             Kind.PONG: self._tracing,
         }
@@ -151,6 +158,7 @@ class Mesh:
         dropped = {f"dropped_{reason.value}": n for reason, n in station.guard.drops.items()}
         return {
             **dropped,
+            **{f"session_{reason}": n for reason, n in self._sealed.refused.items()},
             **station.outbound.counts,
             "duplicates": self._duplicates,
             "kept": len(station.gossip),
@@ -177,6 +185,8 @@ class Mesh:
                 self._wake = None
             case SayAll():
                 self._public.say(event, now)
+            case SayTo():
+                self._sealed.say(event, now)
             case Trace():
                 self._tracing.ask(event, now)
             case Rename(nickname):
@@ -192,12 +202,14 @@ class Mesh:
         self._announcing.due(now)
         self._syncing.due(now)
         self._piecing.due(now)
+        self._sealed.due(now)
         station.tell(*station.outbound.due(now))
         times = (
             station.outbound.next_due,
             station.gossip.next_due,
             self._announcing.next_due,
             self._piecing.next_due,
+            self._sealed.next_due,
         )
         wake = min(at for at in times if at is not None)
         if wake != self._wake:

@@ -14,14 +14,18 @@ from fog_compute.p2p.bitchat.announce import Announce
 
 __all__ = [
     "Command",
+    "HeardPrivately",
+    "KeysProved",
     "Leave",
     "News",
     "PeerAway",
     "PeerNear",
     "Rename",
     "SayAll",
+    "SayTo",
     "Sent",
     "SentState",
+    "SessionReady",
     "TextHeard",
     "Trace",
     "Traced",
@@ -39,6 +43,21 @@ class SayAll:
 
     token: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SayTo:
+    """Say something to one peer, encrypted end to end.
+
+    Attributes:
+        token: comes back in :class:`Sent`.
+        peer_id: to whom.
+        payload: one of those of :mod:`~fog_compute.p2p.bitchat.private`, with its kind in front.
+    """
+
+    token: str
+    peer_id: bytes
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +80,7 @@ class Leave:
     """Tell the mesh that this node goes."""
 
 
-Command: TypeAlias = SayAll | Rename | Trace | Leave
+Command: TypeAlias = SayAll | SayTo | Rename | Trace | Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +124,49 @@ class TextHeard:
     sent_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class HeardPrivately:
+    """A peer said something to this node alone; it had the key to.
+
+    Attributes:
+        peer_id: who.
+        noise_key: the peer's, proved by the session.
+        kind: one of :class:`~fog_compute.p2p.bitchat.private.PrivateKind`, or unknown.
+        body: what follows the kind.
+        sent_ms: when, by the sender's clock; 0 where that is not known.
+    """
+
+    peer_id: bytes
+    noise_key: bytes
+    kind: int
+    body: bytes
+    sent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReady:
+    """There is a session with a peer, who proved this Noise key."""
+
+    peer_id: bytes
+    noise_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeysProved:
+    """A peer told its signing key inside a session: it counts more than any announce."""
+
+    peer_id: bytes
+    noise_key: bytes
+    signing_key: bytes
+
+
 class SentState(enum.StrEnum):
     """How far something came that was to be sent. That it arrived, only its recipient says."""
 
     ACCEPTED = "accepted"
     """It is on its way to at least one neighbour."""
     QUEUED = "queued"
-    """There is nobody near; whoever comes asks for it."""
+    """It waits: for somebody near, or for a session."""
     FAILED = "failed"
     """It cannot be sent."""
 
@@ -150,4 +205,6 @@ class Traced:
     seconds: float
 
 
-News: TypeAlias = PeerNear | PeerAway | TextHeard | Sent | Traced
+News: TypeAlias = (
+    PeerNear | PeerAway | TextHeard | HeardPrivately | SessionReady | KeysProved | Sent | Traced
+)

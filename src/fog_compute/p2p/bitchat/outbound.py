@@ -7,6 +7,7 @@ longer than a frame leave in fragments; each of those is a packet of its own to 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable
 from random import Random
 from typing import Final, TypeAlias
@@ -63,7 +64,7 @@ def urgency(packet: Packet) -> Urgency:
 class Outbound:
     """The flood and the frames of one node."""
 
-    __slots__ = ("_flood", "_frames", "_mtus", "_rng")
+    __slots__ = ("_backlog", "_flood", "_frames", "_mtus", "_rng")
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class Outbound:
         self._frames: Final[Frames[About]] = Frames(frames, self._wanted)
         self._mtus: dict[Link, int] = {}
         self._rng: Final = rng
+        self._backlog: deque[tuple[Packet, tuple[Link, ...] | None]] = deque()
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._flood
@@ -95,6 +97,11 @@ class Outbound:
             "refused": frames.refused,
         }
 
+    @property
+    def full(self) -> bool:
+        """Whether so much waits to leave that more is not taken."""
+        return len(self._backlog) >= MOST_WAITING
+
     def up(self, link: Link, mtu: int) -> None:
         """A link can carry frames."""
         self._mtus[link] = mtu
@@ -112,8 +119,10 @@ class Outbound:
         """Send a packet of this node's own, to all neighbours or to some; what it leaves as."""
         links = None if only is None else tuple(only)
         pieces = self._pieces(packet)
-        for piece in pieces:
-            self._flood.start(flood_key(piece), piece, now, only=links)
+        if len(pieces) == 1:
+            self._flood.start(flood_key(packet), packet, now, only=links)
+        else:  # they leave as fast as the links take them
+            self._backlog.extend((piece, links) for piece in pieces)
         return pieces
 
     def hand(self, packet: Packet, link: Link) -> bool:
@@ -141,6 +150,10 @@ class Outbound:
 
     def due(self, now: float) -> list[SendFrame]:
         """The frames that leave now."""
+        if self._backlog:
+            for _ in range(self._room(self._backlog[0][1])):
+                piece, only = self._backlog.popleft()
+                self._flood.start(flood_key(piece), piece, now, only=only)
         made: dict[tuple[bytes, int], bytes] = {}
         for relay in self._flood.due(now, self._mtus):
             data = made.get((relay.key, relay.ttl))
@@ -166,6 +179,12 @@ class Outbound:
             return [packet]
         return cut(packet, self._rng.randbytes(SET_ID_BYTES), frame=room, pieces=MAX_PIECES)
 
+    def _room(self, only: tuple[Link, ...] | None) -> int:
+        """How many pieces may join those that wait for these links; all where there is none."""
+        links = self._mtus if only is None else only
+        waiting = max((self._frames.waiting(link) for link in links), default=-AHEAD * 1_000)
+        return min(len(self._backlog), max(0, AHEAD - waiting))
+
     def _wanted(self, link: Link, about: About) -> bool:
         return about is None or self._flood.wanted(about[0], link, about[1])
 
@@ -174,6 +193,12 @@ class Outbound:
             if one.about is not None:
                 self._flood.lost(one.about[0], one.link, one.about[1])
 
+
+AHEAD: Final = 64
+"""Pieces of this node's own that wait for a link at once, so that what others say finds room."""
+
+MOST_WAITING: Final = 8_192
+"""Pieces of this node's own that wait in all: four files of a mebibyte each."""
 
 SMALLEST_FRAME_BYTES: Final = 128
 """Shorter frames are not made: the driver cuts those of a link with a tiny MTU."""

@@ -169,6 +169,16 @@ class PeerTable:
         peer.links.add(link)
         return True
 
+    def prove(self, peer_id: bytes, signing_key: bytes) -> None:
+        """A session with the peer proved its signing key: announces with another one are refused.
+
+        What an announce with another key said before counts no more.
+        """
+        peer = self._peers.get(peer_id)
+        if peer is not None and peer.signing_key != signing_key:
+            peer.signing_key = signing_key
+            peer.stamp = -1
+
     def heard(self, peer_id: bytes, now: float) -> None:
         """Something came that only this peer can have sent."""
         peer = self._peers.get(peer_id)

@@ -35,6 +35,11 @@ class Owner(Signer, Protocol):
         ...
 
     @property
+    def noise_secret(self) -> bytes:
+        """The secret of that key, 32 bytes, for sessions alone."""
+        ...
+
+    @property
     def signing_public(self) -> bytes:
         """The Ed25519 key that signs, 32 bytes."""
         ...
