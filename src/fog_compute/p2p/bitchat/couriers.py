@@ -1,0 +1,375 @@
+"""Mail by hand: what is given to whom when people meet, of our own and of what we carry.
+
+A message for somebody out of reach is sealed, given to up to three people who are near, and opened
+by whoever it is for; the sender keeps the message until a receipt comes, so that a courier who
+throws everything away costs nothing but a chance. What is sealed here can be read by whoever gets
+the recipient's key later, unlike what goes through a session.
+
+Decisions alone: the mesh tells who was met, sends what it is given, and tells what became of it.
+
+Source: ``MessageRouter.swift`` and the courier part of ``BLEService.swift`` of the app.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+import betanet
+from fog_compute.p2p.bitchat.carried import Carried, CarriedLimits, CarriedMail, Tier
+from fog_compute.p2p.bitchat.courier import (
+    MAX_CIPHERTEXT,
+    MAX_LIFE_MS,
+    CourierEnvelope,
+    day_of,
+    recipient_tag,
+    tags_around,
+)
+
+__all__ = ["CourierLimits", "Couriers", "Handover", "MailOpened", "MailState", "Purpose"]
+
+PROLOGUE: Final = b"bitchat-courier-v1"
+"""What is sealed to a person's own key is bound to this."""
+
+SEAL_BYTES: Final = 96
+MAX_MAIL: Final = MAX_CIPHERTEXT - SEAL_BYTES
+"""Bytes of the longest private payload that fits into an envelope."""
+
+
+class Purpose(enum.Enum):
+    """Why an envelope is handed to somebody."""
+
+    DELIVER = "deliver"
+    """It is for that person, who is at the other end of a link."""
+    SEND = "send"
+    """It is for that person, who is further away: flood it."""
+    SPRAY = "spray"
+    """That person carries it, too, from now on."""
+    POST = "post"
+    """That person is to carry mail of our own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Give an envelope to somebody, in a signed packet to that peer.
+
+    Attributes:
+        to: the Noise key of whom it is given to.
+        envelope: what.
+        purpose: why; all but ``SEND`` go over that peer's own link and nowhere else.
+        ticket: what :meth:`Couriers.sent` names it by.
+    """
+
+    to: bytes
+    envelope: CourierEnvelope
+    purpose: Purpose
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class MailOpened:
+    """An envelope was for us.
+
+    Attributes:
+        sender: the Noise key of who sealed it, proved.
+        payload: as inside a session: its kind, and the thing itself.
+    """
+
+    sender: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CourierLimits:
+    """All that can be chosen.
+
+    Attributes:
+        couriers: to how many people a message of ours is given.
+        copies: what each of them may have made of it, the one it gets included.
+        own: messages of ours that wait for couriers or a receipt; ``own_each`` for one recipient.
+        life_ms: for how long.
+        opened: envelopes that are known again, so that copies of one are opened once.
+        under_way: handovers whose end is awaited; of more, the oldest is taken for lost.
+        carried: what is carried for others.
+    """
+
+    couriers: int = 3
+    copies: int = 4
+    own: int = 500
+    own_each: int = 100
+    life_ms: int = MAX_LIFE_MS
+    opened: int = 1_024
+    under_way: int = 256
+    carried: CarriedLimits = field(default_factory=CarriedLimits)
+
+
+class OwnMail(msgspec.Struct):
+    """A message of our own that others are to carry.
+
+    Attributes:
+        message_id: of the message.
+        recipient: a Noise key.
+        envelope: sealed once, so that whoever gets it twice sees that it is one.
+        couriers: Noise keys of those who have it.
+    """
+
+    message_id: str
+    recipient: bytes
+    envelope: CourierEnvelope
+    couriers: set[bytes] = msgspec.field(default_factory=set)
+
+
+class MailState(msgspec.Struct, frozen=True):
+    """All that has to survive a restart; what is in it is sealed."""
+
+    own: tuple[OwnMail, ...] = ()
+    carried: tuple[Carried, ...] = ()
+
+
+class Couriers:
+    """The mail of a node.
+
+    Attributes:
+        carried: what it carries for others.
+        counts: how often what was done or refused; labels of a counter.
+    """
+
+    __slots__ = (
+        "_limits",
+        "_next_ticket",
+        "_opened",
+        "_own",
+        "_public",
+        "_secret",
+        "_tickets",
+        "_tier",
+        "carried",
+        "counts",
+    )
+
+    def __init__(
+        self,
+        secret: betanet.NoiseSecret,
+        tier: Callable[[bytes], Tier | None],
+        limits: CourierLimits | None = None,
+        state: MailState | None = None,
+    ) -> None:
+        """Begin with what survived.
+
+        Args:
+            secret: this node's.
+            tier: how far the holder of a Noise key is trusted with mail; None is not at all.
+            limits: all that can be chosen.
+            state: what :attr:`state` was before a restart.
+        """
+        self._secret: Final = secret
+        self._public: Final = secret.public
+        self._tier: Final = tier
+        self._limits: Final = limits or CourierLimits()
+        before = state or MailState()
+        self._own: dict[str, OwnMail] = {one.message_id: one for one in before.own}
+        self.carried: Final = CarriedMail(self._limits.carried, before.carried)
+        self.counts: Counter[str] = Counter()
+        self._tickets: dict[int, Handover] = {}
+        self._next_ticket = 0
+        self._opened: dict[bytes, None] = {}
+
+    @property
+    def state(self) -> MailState:
+        """What has to survive a restart."""
+        return MailState(tuple(self._own.values()), self.carried.items)
+
+    def post(
+        self,
+        message_id: str,
+        recipient: bytes,
+        payload: bytes,
+        near: Iterable[bytes],
+        now_ms: int,
+    ) -> list[Handover] | None:
+        """Seal a message of ours, and give it to couriers now and whenever there is one.
+
+        Args:
+            message_id: of the message; again with one that is known, it is given to more couriers.
+            recipient: a Noise key.
+            payload: as inside a session.
+            near: Noise keys of those at the other ends of links.
+            now_ms: the time, in ms since 1970.
+
+        Returns:
+            What is to be handed over; None where the message cannot go this way, because it is too
+            long, or too much waits already.
+        """
+        mail = self._own.get(message_id)
+        if mail is None:
+            waiting = [one for one in self._own.values() if one.recipient == recipient]
+            if len(payload) > MAX_MAIL:
+                self.counts["too_long"] += 1
+                return None
+            if len(self._own) >= self._limits.own or len(waiting) >= self._limits.own_each:
+                self.counts["own_full"] += 1
+                return None
+            try:
+                sealed = betanet.noise_x_seal(recipient, PROLOGUE, payload, self._secret)
+            except betanet.NoiseError as error:
+                self.counts[error.reason] += 1
+                return None
+            envelope = CourierEnvelope(
+                recipient_tag(recipient, day_of(now_ms)),
+                now_ms + self._limits.life_ms,
+                sealed,
+                self._limits.copies,
+            )
+            mail = self._own[message_id] = OwnMail(message_id, recipient, envelope)
+        return [
+            handover
+            for courier in sorted(near, key=lambda key: self._tier(key) is not Tier.FRIEND)
+            for handover in self._posted(mail, courier)
+        ]
+
+    def settled(self, message_id: str) -> None:
+        """A message of ours has arrived, or is given up: no more couriers get it."""
+        self._own.pop(message_id, None)
+
+    def met(self, noise_key: bytes, *, linked: bool, now_ms: int) -> list[Handover]:
+        """Somebody announced themselves.
+
+        Args:
+            noise_key: theirs; the announce was signed and believed.
+            linked: whether that person was proved, by a session over it, to be at the other end of
+                a link. A claim to be there is not enough: it would fetch others' mail away.
+            now_ms: the time, in ms since 1970.
+        """
+        self.expire(now_ms)
+        if not linked:
+            distant = self.carried.for_distant(noise_key, now_ms)
+            return [self._hand(noise_key, one, Purpose.SEND) for one in distant]
+        handovers = [
+            self._hand(noise_key, one, Purpose.DELIVER)
+            for one in self.carried.for_recipient(noise_key, now_ms)
+        ]
+        # Whom we would not carry mail for does not carry ours: most would refuse it.
+        if self._tier(noise_key) is not None:
+            for mail in self._own.values():
+                handovers += self._posted(mail, noise_key)
+            room = self._room(noise_key)
+            handovers += [
+                self._hand(noise_key, one, Purpose.SPRAY)
+                for one in self.carried.for_courier(noise_key, room, now_ms)
+            ]
+        return handovers
+
+    def sent(self, ticket: int, *, ok: bool) -> None:
+        """What became of a handover: whether the link took it."""
+        handover = self._tickets.pop(ticket, None)
+        if handover is None:
+            return
+        envelope, to = handover.envelope, handover.to
+        self.counts[f"{handover.purpose.value}_{'sent' if ok else 'lost'}"] += 1
+        match handover.purpose:
+            case Purpose.DELIVER if ok:
+                self.carried.drop(envelope.ciphertext)
+            case Purpose.DELIVER:
+                self.carried.stays(envelope.ciphertext)
+            case Purpose.SPRAY if not ok:
+                self.carried.take_back(envelope, to)
+            case Purpose.POST if not ok:
+                for mail in self._own.values():
+                    if mail.envelope.ciphertext == envelope.ciphertext:
+                        mail.couriers.discard(to)
+            case _:
+                pass
+
+    def received(
+        self, envelope: CourierEnvelope, depositor: bytes | None, now_ms: int
+    ) -> MailOpened | None:
+        """Open an envelope that is for us, or carry it.
+
+        Args:
+            envelope: what came in a packet to us.
+            depositor: the Noise key of who made that packet, if it is signed and came over that
+                one's own link; None if not. Nobody else's mail is carried: it would be charged to
+                whoever was near.
+            now_ms: the time, in ms since 1970.
+        """
+        if envelope.expires_ms <= now_ms:
+            self.counts["expired"] += 1
+        elif envelope.tag in tags_around(self._public, now_ms):
+            return self._open(envelope)
+        else:
+            tier = None if depositor is None else self._tier(depositor)
+            if depositor is None or tier is None:
+                self.counts["stranger"] += 1
+            elif self.carried.take_in(envelope, depositor, tier, now_ms):
+                self.counts["taken"] += 1
+        return None
+
+    def expire(self, now_ms: int) -> list[str]:
+        """Throw away what has lasted too long; the ids of messages of ours among it."""
+        self.carried.expire(now_ms)
+        ended = [one for one, mail in self._own.items() if mail.envelope.expires_ms <= now_ms]
+        for message_id in ended:
+            del self._own[message_id]
+        return ended
+
+    @property
+    def next_expiry_ms(self) -> int | None:
+        """When :meth:`expire` has something to do, at the earliest."""
+        own = [mail.envelope.expires_ms for mail in self._own.values()]
+        carried = self.carried.next_expiry_ms
+        return min([*own, *([] if carried is None else [carried])], default=None)
+
+    def _posted(self, mail: OwnMail, courier: bytes) -> list[Handover]:
+        if courier in {mail.recipient, self._public} or self._tier(courier) is None:
+            return []
+        if courier in mail.couriers or len(mail.couriers) >= self._limits.couriers:
+            return []
+        if self._room(courier) < 1:
+            return []
+        mail.couriers.add(courier)
+        return [self._hand(courier, mail.envelope, Purpose.POST)]
+
+    def _room(self, courier: bytes) -> int:
+        """How many more envelopes a courier is likely to take from us, who trusts us as we do it.
+
+        Nothing tells whether it took one; those beyond its bound would only seem to be carried.
+        """
+        tier = self._tier(courier)
+        if tier is None:
+            return 0
+        has = sum(courier in mail.couriers for mail in self._own.values())
+        return self._limits.carried.each[tier] - has - self.carried.given_to(courier)
+
+    def _hand(self, to: bytes, envelope: CourierEnvelope, purpose: Purpose) -> Handover:
+        self._next_ticket += 1
+        handover = Handover(to, envelope, purpose, self._next_ticket)
+        self._tickets[handover.ticket] = handover
+        if len(self._tickets) > self._limits.under_way:
+            self.sent(next(iter(self._tickets)), ok=False)
+        return handover
+
+    def _open(self, envelope: CourierEnvelope) -> MailOpened | None:
+        digest = hashlib.sha256(envelope.ciphertext).digest()
+        if digest in self._opened:
+            self.counts["opened_before"] += 1
+            return None
+        if envelope.prekey is not None:
+            # We publish no prekeys, so none of ours is meant.
+            self.counts["unknown_prekey"] += 1
+            return None
+        try:
+            sender, payload = betanet.noise_x_open(PROLOGUE, envelope.ciphertext, self._secret)
+        except betanet.NoiseError as error:
+            self.counts[error.reason] += 1
+            return None
+        self._opened[digest] = None
+        if len(self._opened) > self._limits.opened:
+            del self._opened[next(iter(self._opened))]
+        self.counts["opened"] += 1
+        return MailOpened(sender, payload)
