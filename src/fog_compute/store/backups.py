@@ -175,6 +175,7 @@ def restore(
             aside = target.with_name(f"{target.name}.restoring")
             aside.unlink(missing_ok=True)
             _copy_database(source, aside)
+            _begin_streams_anew(aside)
             if target.exists():
                 done.replaced = _keep(target)
             aside.replace(target)
@@ -186,6 +187,17 @@ def restore(
         except sqlite3.Error as error:
             raise StoreError(f"the backup {backup} cannot be copied: {error}") from error
     return done
+
+
+def _begin_streams_anew(path: Path) -> None:
+    """Let no message get an id that one had which was sent after the backup was made.
+
+    Its recipient has seen that id, and would show nothing.
+    """
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        there = "SELECT 1 FROM sqlite_master WHERE name = 'chat_sent_streams'"
+        if connection.execute(there).fetchone():
+            connection.execute("DELETE FROM chat_sent_streams")
 
 
 def _file_of(database: Database, command: str, what: str) -> Path:

@@ -25,6 +25,7 @@ from fog_compute.store.events import event_of
 from fog_compute.store.failures import plain, refusals
 from fog_compute.store.folder import BlobFault, look_at_blob
 from fog_compute.store.keys import key_of
+from fog_compute.store.messages import delivery_row, message_row, peer_row
 from fog_compute.store.migrate import HEAD, known, revision
 from fog_compute.store.reader import fetch
 from fog_compute.store.rows import BROKEN, attempt_of, task_of
@@ -301,4 +302,7 @@ _KINDS: Final = (
     _Kind(schema.level_statistics, "level", _statistics_of),
     _Kind(schema.sessions, "id", session_of),
     _Kind(schema.api_keys, "id", key_of),
+    _Kind(schema.chat_messages, "number", message_row),
+    _Kind(schema.chat_deliveries, "number", delivery_row),
+    _Kind(schema.chat_peers, "number", peer_row),
 )

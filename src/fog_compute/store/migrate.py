@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from fog_compute.errors import StoreUnusable
 
-HEAD: Final = "0014"
+HEAD: Final = "0015"
 """The newest migration."""
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"

@@ -32,6 +32,11 @@ _DATED: Final = (
     (schema.api_keys, ("created_at", "expires_at", "used_at", "revoked_at")),
     (schema.logins, ("created_at", "expires_at")),
     (schema.sessions, ("opened_at", "used_at")),
+    (schema.chat_messages, ("at",)),
+    (schema.chat_deliveries, ("updated_at",)),
+    (schema.chat_received_streams, ("until",)),
+    (schema.chat_seen, ("until",)),
+    (schema.chat_groups, ("updated_at",)),
 )
 _WRITTEN: Final = (
     schema.tasks.c.updated_at,

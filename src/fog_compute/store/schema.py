@@ -1,8 +1,12 @@
 """The tables, as the newest migration leaves them.
 
-No table holds or joins a requester, a circuit or a message, and nothing leads from a session to
-anything else.  ``attempts.worker`` is the daemon's own choice of worker and goes with the task when
-its time to live ends.
+No table of tasks and circuits holds or joins a requester, a circuit or a message, and nothing leads
+from a session to anything else.  ``attempts.worker`` is the daemon's own choice of worker and goes
+with the task when its time to live ends.
+
+The tables whose names begin with ``chat_`` are a person's own messages and contacts, on that
+person's own machine: they say who wrote what to whom, as a mail program's folders do.  Nothing
+leads from them to the other tables, or back.
 """
 
 from __future__ import annotations
@@ -275,6 +279,115 @@ sessions: Final = Table(  # that use circuits of their own
     Column("bytes_sent", BigInteger, nullable=False),
     Column("bytes_received", BigInteger, nullable=False),
     Index("sessions_by_home", "home"),
+)
+
+_PERSON: Final = 64
+"""Digits of a fingerprint."""
+
+chat_messages: Final = Table(
+    "chat_messages",
+    metadata,
+    Column("number", Serial, primary_key=True),
+    Column("home", String(32), nullable=False),  # whose messages these are
+    Column("origin", String(_PERSON + 1), nullable=False),  # the sender; behind "?" if not proved
+    Column("id", String(255), nullable=False),
+    Column("position", BigInteger),  # in the log; None while it waits for others of its stream
+    Column("outgoing", Boolean, nullable=False),
+    Column("late", Boolean, nullable=False),
+    Column("transport", String(8), nullable=False),  # over which it came; empty of ours
+    Column("receiver", String(_PERSON)),
+    Column("room", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("media_type", String(100), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("private", Boolean, nullable=False),
+    Column("waits", Boolean, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),  # as its sender says
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("at", UtcMicros, nullable=False),  # when it was made or came
+    Index("chat_messages_by_id", "home", "origin", "id", unique=True),
+    Index("chat_messages_by_position", "home", "position", unique=True),
+    Index("chat_messages_by_date", "home", "at"),
+)
+
+chat_deliveries: Final = Table(
+    "chat_deliveries",
+    metadata,
+    Column("number", Serial, primary_key=True),
+    Column("home", String(32), nullable=False),
+    Column("id", String(255), nullable=False),  # of a message of ours
+    Column("receiver", String(_PERSON), nullable=False),  # empty of what goes to all
+    Column("state", String(16), nullable=False),
+    Column("transport", String(8), nullable=False),  # over which it was stored
+    Column("attempts", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("updated_at", UtcMicros, nullable=False),
+    Index("chat_deliveries_by_id", "home", "id", "receiver", unique=True),
+    Index("chat_deliveries_by_state", "home", "state"),
+)
+
+chat_sent_streams: Final = Table(
+    "chat_sent_streams",
+    metadata,
+    Column("home", String(32), primary_key=True),
+    Column("receiver", String(_PERSON), primary_key=True),
+    Column("room", String(64), primary_key=True),
+    Column("lane", String(8), primary_key=True),
+    Column("stream", String(24), nullable=False),
+    Column("next", BigInteger, nullable=False),
+    Column("members", Text, nullable=False),  # JSON
+)
+
+chat_received_streams: Final = Table(
+    "chat_received_streams",
+    metadata,
+    Column("home", String(32), primary_key=True),
+    Column("sender", String(_PERSON), primary_key=True),
+    Column("stream", String(24), primary_key=True),
+    Column("next", BigInteger, nullable=False),
+    Column("missing", Text, nullable=False),  # JSON
+    Column("until", UtcMicros, nullable=False),
+)
+
+chat_seen: Final = Table(
+    "chat_seen",
+    metadata,
+    Column("home", String(32), primary_key=True),
+    Column("origin", String(_PERSON + 1), primary_key=True),
+    Column("id", String(255), primary_key=True),
+    Column("until", UtcMicros, nullable=False),
+)
+
+chat_receipts: Final = Table(  # that are owed
+    "chat_receipts",
+    metadata,
+    Column("home", String(32), primary_key=True),
+    Column("sender", String(_PERSON), primary_key=True),
+    Column("id", String(255), primary_key=True),
+    Column("state", String(16), primary_key=True),
+    Column("private", Boolean, primary_key=True),
+)
+
+chat_groups: Final = Table(
+    "chat_groups",
+    metadata,
+    Column("home", String(32), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("roster", LargeBinary, nullable=False),
+    Column("updated_at", UtcMicros, nullable=False),
+)
+
+chat_peers: Final = Table(
+    "chat_peers",
+    metadata,
+    Column("number", Serial, primary_key=True),
+    Column("home", String(32), nullable=False),
+    Column("fingerprint", String(_PERSON), nullable=False),
+    Column("record", Text, nullable=False),  # JSON: keys, names, trust, addresses
+    Index("chat_peers_by_fingerprint", "home", "fingerprint", unique=True),
 )
 
 last_run: Final = Table(

@@ -41,6 +41,7 @@ from fog_compute.store.echo import Echo
 from fog_compute.store.events import Events
 from fog_compute.store.failures import plain
 from fog_compute.store.keys import Keys
+from fog_compute.store.messages import Messages
 from fog_compute.store.migrate import migrate
 from fog_compute.store.parked import resume_parked, unpark
 from fog_compute.store.quota import BoundedBlobs
@@ -82,6 +83,7 @@ class Store:
         sessions: sessions of circuits, for the next run.
         circuit_totals: what the circuits of each level did in all runs.
         keys: API keys, and the logins that came of them.
+        messages: the messages and contacts of whoever has this home.
         damages: the rows that could not be read so far.
         backends: this process among the others that have the database open; None if there are none.
         echo: what those others write, as it is heard here; None likewise.
@@ -130,6 +132,7 @@ class Store:
         self.keys = Keys(reading, self.damages, self._writer)
         self.sessions = Sessions(reading, self.damages, self._writer, home or "")
         self.circuit_totals = CircuitTotals(reading, self.damages, self._writer)
+        self.messages = Messages(reading, self.damages, self._writer, home or "")
         self.echo: Echo | None = None
         if self.backends is not None:
             bells: list[Bell] = [PostgresBell(listen, lambda: self.owner or "", clock)]

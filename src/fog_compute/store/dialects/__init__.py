@@ -18,7 +18,7 @@ from fog_compute.store.dialects.locks import Turn, need_not_last, notify, partia
 from fog_compute.store.dialects.postgres import PostgresDatabase
 from fog_compute.store.dialects.sqlite import SqliteDatabase
 from fog_compute.store.dialects.transactions import transact
-from fog_compute.store.dialects.updates import compare_and_set
+from fog_compute.store.dialects.updates import add_new, compare_and_set, put
 from fog_compute.store.dialects.verdicts import ChangedMeanwhile, Verdict, judge, words
 
 __all__ = [
@@ -29,12 +29,14 @@ __all__ = [
     "Listening",
     "Turn",
     "Verdict",
+    "add_new",
     "compare_and_set",
     "database_at",
     "judge",
     "need_not_last",
     "notify",
     "partial_index",
+    "put",
     "take_turn",
     "transact",
     "words",

@@ -7,12 +7,41 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, column, func, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.dml import Update
 
 from fog_compute.store.dialects.verdicts import ChangedMeanwhile
 
-__all__ = ["compare_and_set"]
+__all__ = ["add_new", "compare_and_set", "put"]
+
+
+def add_new(
+    connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Mapping[str, object]]
+) -> None:
+    """Insert rows; one whose key, of a unique index, is there already changes nothing."""
+    if rows:
+        connection.execute(
+            _insert(connection, table).on_conflict_do_nothing(index_elements=key), rows
+        )
+
+
+def put(
+    connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Mapping[str, object]]
+) -> None:
+    """Insert rows, or give those whose key is there already the other values; all have the same."""
+    if not rows:
+        return
+    insert = _insert(connection, table)
+    values = {name: insert.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=values), rows)
+
+
+def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An insertion that may say what to do about a conflict."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 def compare_and_set(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -204,10 +205,12 @@ class World:
             person.start()
 
     def in_(self, seconds: float, what: Callable[[], object]) -> None:
+        # Steps that a float and a database keep alike.
+        seconds = math.ceil(seconds * 64) / 64
         heapq.heappush(self._agenda, (self.now + seconds, next(self._order), what))
 
     def pass_time(self, seconds: float) -> None:
-        until = self.now + seconds
+        until = self.now + math.ceil(seconds * 64) / 64
         while self._agenda and self._agenda[0][0] <= until:
             at, _, what = heapq.heappop(self._agenda)
             self.now = max(self.now, at)

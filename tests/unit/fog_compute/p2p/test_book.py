@@ -1,0 +1,243 @@
+"""The book on the store's tables says the same as one in memory, on either database."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from fog_compute.p2p.book import StoreBook
+from fog_compute.p2p.core.actions import Action, Keep
+from fog_compute.p2p.core.book import BookChange, BookState, Kept
+from fog_compute.p2p.core.contacts import Peer
+from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, MessageKind
+from fog_compute.p2p.core.transport import TransportType
+from fog_compute.store import Store
+from fog_compute.store.backups import back_up, restore
+from fog_compute.store.care import check
+from fog_compute.testing import ManualClock
+from fog_compute.testing.messaging import MemoryBook
+from tests.unit.fog_compute.p2p.core.world import START, Air, Person, World
+
+pytestmark = pytest.mark.asyncio
+
+BOB = "b2" * 32
+
+
+class Recorded(World):
+    """Keeps what the first of the two asked to be kept."""
+
+    def record(self) -> list[tuple[BookChange, ...]]:
+        kept: list[tuple[BookChange, ...]] = []
+        person = self.people[0]
+        act = person.act
+
+        def note(action: Action) -> None:
+            if isinstance(action, Keep):
+                kept.append(action.changes)
+            act(action)
+
+        person.act = note  # type: ignore[method-assign]
+        return kept
+
+
+def told(seed: int) -> tuple[Person, list[tuple[BookChange, ...]]]:
+    """A talk that ends in the middle, and all that was to be kept of it."""
+    world = Recorded(seed, Air(crash=0.003, lost=0.3, twice=0.3, htx_fails=0.3))
+    kept = world.record()
+    for number in range(25):
+        for person in world.people:
+            for foreign in ("", "an opaque id"):
+                if foreign:
+                    message = DecentralizedMessage(body=b"all %d" % number)
+                else:
+                    message = DecentralizedMessage(
+                        body=b"%d" % number,
+                        receiver_id=person.other.name,
+                        requires_privacy=number % 5 == 0,
+                    )
+                person.say(message)
+        world.pass_time(1)
+        if number % 8 == 3:
+            world.set_near(not world.near)
+    return world.people[0], kept
+
+
+def plain(state: BookState) -> dict[str, set[object]]:
+    """What is compared: everything, in no order; streams as long as something can come."""
+    return {
+        field.name: set(value) if isinstance(value, tuple) else {value}
+        for field in dataclasses.fields(state)
+        for value in [getattr(state, field.name)]
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_book_in_the_database_says_what_one_in_memory_says(
+    database_url: str, seed: int
+) -> None:
+    """INV-P2P-12."""
+    person, kept = told(seed)
+    now = person.world.now
+
+    async with await Store.open(database_url, clock=ManualClock()) as store:
+        book = StoreBook(store.messages, person.name)
+        for number in range(0, len(kept), 7):
+            changes = [one for some in kept[number : number + 7] for one in some]
+            await book.commit(changes)
+            await book.commit(changes)  # as after a crash that came before the answer
+
+    async with await Store.open(database_url, clock=ManualClock()) as store:
+        book = StoreBook(store.messages, person.name)
+        expected = plain(person.book.state(now))
+        found = plain(await book.load(now))
+        assert {str(one) for one in found.pop("deliveries")} == {
+            str(one) for one in expected.pop("deliveries")
+        }
+        assert found == expected
+        log = await book.log(0, 1000)
+        assert log == person.book.entries()
+        assert await book.log(log[4].position, 2) == log[5:7]
+        assert await book.log(0, 3, last=True) == log[-3:]
+        one = log[0].message
+        assert await book.message(one.sender, one.id) == one
+        other = StoreBook(store.messages, BOB)
+        assert await other.message(BOB, "no such message") is None
+
+
+async def test_homes_on_one_database_know_nothing_of_each_other(postgres_url: str) -> None:
+    """INV-P2P-12."""
+    person, kept = told(1)
+    changes = [one for some in kept for one in some]
+    stores = [await Store.open(postgres_url, clock=ManualClock(), home=home) for home in "ab"]
+    try:
+        first, second = (StoreBook(store.messages, person.name) for store in stores)
+        await first.commit(changes)
+        assert await second.log(0, 10) == []
+        assert await second.load(person.world.now) == BookState()
+        await second.commit(changes)
+        await second.wipe()
+        assert await second.log(0, 10) == []
+        assert await first.log(0, 1000) == person.book.entries()
+    finally:
+        for store in stores:
+            await store.close()
+
+
+async def test_old_messages_go_and_what_is_open_stays(tmp_path: Path) -> None:
+    """INV-P2P-12."""
+    person, kept = told(2)
+    now = person.world.now
+    async with await Store.open(tmp_path / "fog.db", clock=ManualClock()) as store:
+        book = StoreBook(store.messages, person.name)
+        await book.commit([one for some in kept for one in some])
+        before = await book.load(now)
+        log = await book.log(0, 1000)
+        assert await book.sweep(now) == 0
+
+        gone = await book.sweep(now + 91 * 86_400)
+
+        left = await book.log(0, 1000)
+        assert gone == len(log) - len(left) > 0
+        waiting = {one.message.id for one in before.deliveries}
+        assert {one.message.id for one in left if one.outgoing} >= waiting
+        after = await book.load(now)
+        assert after.deliveries == before.deliveries
+        assert after.next_position == before.next_position
+        assert (after.in_streams, after.seen) == ((), ())
+
+
+async def test_damaged_rows_hide_no_others_and_are_found(tmp_path: Path) -> None:
+    """INV-P2P-12, INV-STORE-40, INV-STORE-43."""
+    person, kept = told(0)
+    place = tmp_path / "fog.db"
+    async with await Store.open(place, clock=ManualClock()) as store:
+        book = StoreBook(store.messages, person.name)
+        await book.commit([one for some in kept for one in some])
+        await book.save_peers([Peer(b"\x01" * 32, b"\x02" * 32, "Zoë")], [])
+        log = await book.log(0, 1000)
+        state = await book.load(person.world.now)
+        last = "SELECT max(number) FROM chat_deliveries WHERE state = 'queued'"
+        with store._engines.writing.begin() as connection:
+            for statement in (
+                "UPDATE chat_messages SET kind = 'poem' WHERE position = 1",
+                "UPDATE chat_messages SET body = 7 WHERE position = 2",
+                "UPDATE chat_received_streams SET missing = '[[1]]'",
+                f"UPDATE chat_deliveries SET state = 'lost' WHERE number = ({last})",
+                "INSERT INTO chat_peers (home, fingerprint, record) VALUES ('', 'x', '{}')",
+            ):
+                connection.execute(text(statement))
+        left = await book.log(0, 1000)
+        assert [one.message for one in left] == [one.message for one in log[2:]]
+        after = await book.load(person.world.now)
+        assert after.in_streams == ()
+        assert len(after.deliveries) == len(state.deliveries) - 1
+        assert [one.name for one in await book.load_peers()] == ["Zoë"]
+
+    found = check(place)
+
+    assert sorted(fault.name.split()[0] for fault in found.faults) == [
+        "chat_deliveries",
+        "chat_messages",
+        "chat_messages",
+    ]
+
+
+async def test_people_are_kept_and_forgotten(database_url: str) -> None:
+    """INV-P2P-12."""
+    peers = [Peer(bytes([n]) * 32, b"\x07" * 32, f"peer {n}") for n in range(3)]
+    async with await Store.open(database_url, clock=ManualClock()) as store:
+        book = StoreBook(store.messages, BOB)
+        await book.save_peers(peers, [])
+        renamed = Peer(peers[1].noise_public, peers[1].signing_public, "another name")
+        await book.save_peers([renamed], [peers[0].fingerprint])
+        await book.save_roster("0f" * 16, b"first", START)
+        await book.save_roster("0f" * 16, b"second", START + 1)
+
+    async with await Store.open(database_url, clock=ManualClock()) as store:
+        book = StoreBook(store.messages, BOB)
+        assert sorted(one.name for one in await book.load_peers()) == ["another name", "peer 2"]
+        assert await book.load_rosters() == [b"second"]
+
+
+async def test_after_a_backup_was_put_back_messages_get_ids_that_none_had(tmp_path: Path) -> None:
+    """INV-P2P-12: recipients would take them for what they have."""
+    person, kept = told(0)
+    place = tmp_path / "fog.db"
+    async with await Store.open(place, clock=ManualClock()) as store:
+        book = StoreBook(store.messages, person.name)
+        await book.commit([one for some in kept for one in some])
+        before = await book.load(person.world.now)
+    back_up(place, tmp_path / "copy", ManualClock().now())
+
+    restore(place, tmp_path / "copy", force=True)
+
+    async with await Store.open(place, clock=ManualClock()) as store:
+        state = await StoreBook(store.messages, person.name).load(person.world.now)
+    assert before.out_streams != ()
+    assert state.out_streams == ()
+    assert state.deliveries == before.deliveries
+
+
+async def test_what_nobody_proved_stands_apart(database_url: str) -> None:
+    """INV-P2P-12."""
+    message = DecentralizedMessage(
+        body=b"x", id="same", sender=BOB, created_ms=1, expires_ms=2, kind=MessageKind.TEXT
+    )
+    memory = MemoryBook()
+    changes = [
+        Kept(message, proved, TransportType.BITCHAT_BLE, n, False, START, START + 5)
+        for n, proved in ((1, False), (2, True))
+    ]
+    memory.apply(changes)
+    async with await Store.open(database_url, clock=ManualClock()) as store:
+        book = StoreBook(store.messages, "a1" * 32)
+        await book.commit(changes)
+        assert await book.log(0, 9) == memory.entries()
+        assert [one.verified for one in await book.log(0, 9)] == [False, True]
+        assert (await book.load(START)).seen == memory.state(START).seen
+        assert DeliveryState.READ not in {
+            state for one in await book.log(0, 9) for state in one.states.values()
+        }
