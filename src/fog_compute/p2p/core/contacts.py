@@ -349,14 +349,15 @@ class PeerBook:
             msgspec.structs.replace(self._known(fingerprint), petname=as_name(petname))
         )
 
-    def remove(self, fingerprint: str) -> None:
-        """Forget somebody; met again, they are a stranger.
+    def remove(self, fingerprint: str) -> Peer:
+        """Forget somebody, and return who it was; met again, they are a stranger.
 
         Raises:
             NotFound: nobody has this fingerprint.
         """
-        self._known(fingerprint)
+        peer = self._known(fingerprint)
         self._drop(fingerprint)
+        return peer
 
     def take_changes(self) -> tuple[list[Peer], list[str]]:
         """Who has changed since the last call, and the fingerprints of who is gone."""

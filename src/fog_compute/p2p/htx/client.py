@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import betanet
 from fog_compute.clock import Clock, SystemClock
@@ -47,13 +48,14 @@ from fog_compute.p2p.htx.envelope import (
     open_envelope,
     seal_envelope,
 )
+from fog_compute.p2p.htx.mixnet import Incoming, MixnetClient, MixnetService
 from fog_compute.p2p.htx.own_card import OwnCard
 from fog_compute.p2p.htx.strangers import StrangerLimits
 from fog_compute.threads import in_thread
 from fog_compute.units import MIB
 from fog_compute.vpn.clients import MESSAGES
 
-__all__ = ["HtxClient", "MixnetClient", "MixnetService"]
+__all__ = ["CARRIED", "HtxClient"]
 
 _log = get_logger("fog_compute.p2p")
 
@@ -71,57 +73,11 @@ ASIDE_BYTES: Final = 1 * MIB
 
 OFFLINE: Final = "the mixnet cannot be reached"
 
+CARRIED: Final = "application/x-fog-carried"
+"""Media type of what `HtxClient.carry` sends: no person's message, and kept by nobody."""
 
-class Incoming(Protocol):
-    """A message that came; `betanet.Incoming` is one."""
-
-    @property
-    def id(self) -> str:
-        """Names it in `MixnetClient.commit`."""
-        ...
-
-    @property
-    def body(self) -> bytes:
-        """All of it; a large one is read from a file."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Bytes of the body, without reading it."""
-        ...
-
-
-class MixnetClient(Protocol):
-    """What is needed of `betanet.Client`."""
-
-    @property
-    def address(self) -> str:
-        """Where others reach it."""
-        ...
-
-    async def send(self, to: str, body: bytes, *, hops: int = 3, id: str | None = None) -> str:  # noqa: A002
-        """Return once the recipient's edge has stored it."""
-        ...
-
-    async def receive(self) -> Incoming:
-        """Wait for the next message."""
-        ...
-
-    async def commit(self, id: str) -> None:  # noqa: A002 - as it is published
-        """Let the edges forget a message."""
-        ...
-
-    def status(self) -> betanet.ClientStatus:
-        """The network as the client sees it now."""
-        ...
-
-
-class MixnetService(Protocol):
-    """What is needed of `fog_compute.vpn.betanet.BetanetService`."""
-
-    async def client(self, level: PrivacyLevel, owner: str = "") -> MixnetClient:
-        """A client of one level, opened if it is not."""
-        ...
+CARRIED_MS: Final = 60_000
+"""After so long what was carried is of no use."""
 
 
 class HtxClient:
@@ -170,6 +126,8 @@ class HtxClient:
         self._trouble: str | None = "it has not been started"
         self.dropped: Final[Counter[str]] = Counter()
         """Messages that were not shown, by reason."""
+        self.on_carried: Callable[[str, bytes], None] | None = None
+        """Called with the sender and the body of what somebody let be carried."""
         book.watch(self._peer_changed)
 
     @property
@@ -296,6 +254,28 @@ class HtxClient:
             tasks = [group.create_task(one(destination)) for destination in dict.fromkeys(to)]
         return sum(task.result() for task in tasks)
 
+    async def carry(self, destination: str, body: bytes) -> bool:
+        """Send what is no message of a person's and waits for nobody; whether it is stored.
+
+        Whoever gets it has it from `on_carried`, or not at all.
+        """
+        now_ms = self._now_ms()
+        message = DecentralizedMessage(
+            body=body,
+            receiver_id=destination,
+            kind=MessageKind.CONTROL,
+            media_type=CARRIED,
+            offline_capable=False,
+            id=secrets.token_hex(16),
+            created_ms=now_ms,
+            expires_ms=now_ms + CARRIED_MS,
+        )
+        try:
+            outcome = await self.send(message, destination)
+        except TransportUnavailable:
+            return False
+        return outcome.state is OutcomeState.STORED
+
     async def receive(self) -> TransportEvent:
         """Wait for what comes next. Cancelled, nothing is lost.
 
@@ -378,6 +358,9 @@ class HtxClient:
                 self._strangers.admit(sender, incoming.size, self._clock.monotonic())
             if opened.card is not None:
                 self._book.learn(opened.card, self._now_ms())
+            if opened.message.media_type == CARRIED:
+                self._carried(opened.message)
+                return None
         except EnvelopeInvalid as error:
             self.dropped[error.reason] += 1
             return None
@@ -385,6 +368,13 @@ class HtxClient:
             self.dropped["key"] += 1
             return None
         return Arrival(self.type, opened.message, sender_verified=True, token=incoming.id)
+
+    def _carried(self, message: DecentralizedMessage) -> None:
+        if self.on_carried is None:
+            raise EnvelopeInvalid("carried", "nobody wants what is carried")
+        if self._now_ms() > message.created_ms + CARRIED_MS:
+            raise EnvelopeInvalid("late", "what was carried comes too late")
+        self.on_carried(message.sender, message.body)
 
     async def _open(self, incoming: Incoming) -> Opened:
         if incoming.size > MAX_ENVELOPE_BYTES:

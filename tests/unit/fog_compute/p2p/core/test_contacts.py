@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -176,12 +177,13 @@ def test_people_are_found_by_what_a_person_types() -> None:
 def test_who_is_not_there_cannot_be_changed() -> None:
     known = book()
 
-    for change in (
+    changes: list[Callable[[], Peer]] = [
         lambda: known.block(ADA.fingerprint),
         lambda: known.rename(ADA.fingerprint, "x"),
         lambda: known.verify(ADA.fingerprint, ADA.words),
         lambda: known.remove(ADA.fingerprint),
-    ):
+    ]
+    for change in changes:
         with pytest.raises(NotFound, match="nobody has"):
             change()
 
