@@ -32,7 +32,7 @@ import msgspec
 
 from fog_compute.errors import ConfigError
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.kinds import Kind
+from fog_compute.p2p.bitchat.kinds import LARGE, Kind
 from fog_compute.p2p.bitchat.packet import Packet, decode, packet
 
 __all__ = [
@@ -154,7 +154,7 @@ class AssemblyPolicy:
         sets: sets in all.
         link_sets: sets that one link may have begun.
         link_bytes: bytes of those, with what keeping them costs.
-        set_bytes: bytes of one set, likewise; the largest file fits.
+        set_bytes: bytes of one set, likewise; the largest file fits. An eighth for what is no file.
         sender_sets: sets of one sender that one link may have begun.
         stalled_s: seconds without a new piece after which a set is asked for.
         done: whole sets that are remembered, so that a late piece begins none anew.
@@ -246,9 +246,10 @@ class Assembly:
         if part.index in found.pieces:
             return None  # the first one counts: who comes later may not replace it
         cost = len(part.piece) + COST
-        if found.size + cost > self._policy.set_bytes:
+        room = self._policy.set_bytes // (1 if found.kind in LARGE else 8)
+        if found.size + cost > room:
             self._drop(key, "large")
-            raise Malformed(Reason.TOO_LONG, "a packet in pieces is larger than the largest file")
+            raise Malformed(Reason.TOO_LONG, "a packet in pieces is larger than any of its kind")
         found.pieces[part.index] = part.piece
         found.links.add(link)
         found.grown = now

@@ -1,4 +1,7 @@
-"""Frames on their way out: for each link in order of urgency, a few at a time, and again if lost.
+"""Frames on their way out: for each link in turn by where they came from, and again if lost.
+
+What this node says itself and what each of its links brought takes turns, so that a neighbour who
+brings much keeps nobody else's words back; of what came from one place the urgent goes first.
 
 A radio takes one frame after another and says of some that they did not get out. Such a frame is
 sent again after a pause, a bounded number of times. What goes in one stream, such as the pieces of
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
@@ -40,7 +44,7 @@ class FramesPolicy:
         tries: how often a frame is sent at most.
         pause_s: seconds before the second try, doubled for each further one.
         gap_s: seconds between two frames of bulk on a link.
-        waiting: frames that may wait for a link; of more, the least urgent newest are refused.
+        waiting: frames from one place that may wait for a link; more are refused.
         answer_s: seconds after which a frame counts as lost whose sending was never answered.
     """
 
@@ -48,7 +52,7 @@ class FramesPolicy:
     tries: int = 5
     pause_s: float = 0.25
     gap_s: float = 0.010
-    waiting: int = 1_024
+    waiting: int = 512
     answer_s: float = 10.0
 
 
@@ -66,21 +70,40 @@ class _Frame(Generic[AboutT]):
     number: int
     data: bytes
     about: AboutT
+    source: Link | None
     tries: int = 0
-    again_at: float = 0.0
 
 
 @dataclass(slots=True)
 class _Queue(Generic[AboutT]):
-    """What waits for one link: ready frames by urgency and age, later ones by time."""
+    """What waits for one link: ready frames by source, then urgency and age; later ones by time.
 
-    ready: list[tuple[int, int, _Frame[AboutT]]] = field(default_factory=list)
+    ``ready`` has a source as long as something of it waits, those first whose turn is next.
+    """
+
+    ready: OrderedDict[Link | None, list[tuple[int, int, _Frame[AboutT]]]] = field(
+        default_factory=OrderedDict
+    )
     later: list[tuple[float, int, _Frame[AboutT]]] = field(default_factory=list)
     out: dict[int, tuple[_Frame[AboutT], float]] = field(default_factory=dict)
     bulk_at: float = 0.0
 
-    def __len__(self) -> int:
-        return len(self.ready) + len(self.later)
+    def push(self, frame: _Frame[AboutT]) -> None:
+        """Let a frame wait for its turn among those of its source."""
+        heap = self.ready.setdefault(frame.source, [])
+        heapq.heappush(heap, (frame.urgency, frame.number, frame))
+
+    def pop(self, now: float) -> _Frame[AboutT] | None:
+        """The frame whose turn it is, if one may go."""
+        for source, heap in self.ready.items():
+            if heap[0][0] == Urgency.BULK and self.bulk_at > now:
+                continue
+            _, _, frame = heapq.heappop(heap)
+            self.ready.move_to_end(source)
+            if not heap:
+                del self.ready[source]
+            return frame
+        return None
 
 
 class Frames(Generic[AboutT]):
@@ -123,24 +146,42 @@ class Frames(Generic[AboutT]):
         queue = self._queues.pop(link, None)
         if queue is None:
             return []
-        left = [frame for _, _, frame in (*queue.ready, *queue.later)]
+        left = [frame for heap in queue.ready.values() for _, _, frame in heap]
+        left += [frame for _, _, frame in queue.later]
         left += [frame for frame, _ in queue.out.values()]
         return [Lost(link, frame.about) for frame in left]
 
     def waiting(self, link: Link) -> int:
-        """How many frames wait for a link."""
+        """How many of this node's own frames wait for a link."""
         queue = self._queues.get(link)
-        return 0 if queue is None else len(queue)
+        if queue is None:
+            return 0
+        later = sum(frame.source is None for _, _, frame in queue.later)
+        return len(queue.ready.get(None, ())) + later
 
-    def put(self, link: Link, data: bytes, urgency: Urgency, about: AboutT) -> bool:
-        """Let a frame wait for its turn; False if there is no room or no such link."""
+    def put(
+        self,
+        link: Link,
+        data: bytes,
+        urgency: Urgency,
+        about: AboutT,
+        source: Link | None = None,
+    ) -> bool:
+        """Let a frame wait for its turn; False if there is no room or no such link.
+
+        Args:
+            link: over which it is to go.
+            data: the frame.
+            urgency: its order among those of its source.
+            about: comes back if it is lost.
+            source: the link that brought what is in it; ``None`` if it is this node's own.
+        """
         queue = self._queues.get(link)
-        if queue is None or len(queue) >= self._policy.waiting:
+        if queue is None or len(queue.ready.get(source, ())) >= self._policy.waiting:
             self.refused += 1
             return False
         self._number += 1
-        frame = _Frame(urgency, self._number, data, about)
-        heapq.heappush(queue.ready, (urgency, frame.number, frame))
+        queue.push(_Frame(urgency, self._number, data, about, source))
         return True
 
     def answered(self, link: Link, token: int, ok: bool, now: float) -> list[Lost[AboutT]]:
@@ -164,7 +205,7 @@ class Frames(Generic[AboutT]):
                     lost += self._again(link, queue, frame, now)
             while queue.later and queue.later[0][0] <= now:
                 _, _, frame = heapq.heappop(queue.later)
-                heapq.heappush(queue.ready, (frame.urgency, frame.number, frame))
+                queue.push(frame)
             if queue.ready:
                 frames += self._take(link, queue, now)
         return frames, lost
@@ -184,17 +225,13 @@ class Frames(Generic[AboutT]):
 
     def _take(self, link: Link, queue: _Queue[AboutT], now: float) -> list[SendFrame]:
         taken: list[SendFrame] = []
-        while queue.ready and len(queue.out) < self._policy.window:
-            urgency, _, frame = queue.ready[0]
-            if urgency == Urgency.BULK:
-                if queue.bulk_at > now:
-                    break
-                queue.bulk_at = now + self._policy.gap_s
-            heapq.heappop(queue.ready)
+        while len(queue.out) < self._policy.window and (frame := queue.pop(now)) is not None:
             if frame.tries:
                 if self._wanted is not None and not self._wanted(link, frame.about):
                     continue
                 self.repeated += 1
+            if frame.urgency == Urgency.BULK:
+                queue.bulk_at = now + self._policy.gap_s
             frame.tries += 1
             self.sent += 1
             self._number += 1

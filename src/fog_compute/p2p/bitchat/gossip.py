@@ -64,10 +64,11 @@ class GossipPolicy:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A packet, and its id, which is looked for in many sets."""
+    """A packet without its payload, its id, and of a fragment that of its set."""
 
     packet: Packet
     id: bytes
+    set_id: bytes
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ class Gossip:
             return
         kept = self._kept.setdefault(packet.kind, OrderedDict())
         # Of announces the newest of each peer counts.
-        one = _Kept(packet, packet_id(packet))
+        one = _Kept(packet.bare, packet_id(packet), packet.payload[:SET_ID_BYTES])
         key = packet.sender if packet.kind == Kind.ANNOUNCE else one.id
         kept[key] = one
         kept.move_to_end(key)
@@ -173,9 +174,7 @@ class Gossip:
         """A question for the fragments of some sets."""
         mine = self._kept.get(Kind.FRAGMENT, OrderedDict())
         wanted = frozenset(sets)
-        has, _ = build(
-            [one.id for one in mine.values() if one.packet.payload[:SET_ID_BYTES] in wanted]
-        )
+        has, _ = build([one.id for one in mine.values() if one.set_id in wanted])
         return SyncRequest(has, frozenset({Kind.FRAGMENT}), None, wanted)
 
     def question(self, now: float) -> SyncRequest:
@@ -227,7 +226,7 @@ class Gossip:
             and (
                 one.packet.kind != Kind.FRAGMENT
                 or request.fragments is None
-                or one.packet.payload[:SET_ID_BYTES] in request.fragments
+                or one.set_id in request.fragments
             )
             and one.id not in members
         ]

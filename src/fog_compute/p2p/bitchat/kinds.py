@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["BROADCAST", "PADDED", "PEER_ID_BYTES", "UNPACKED", "Kind"]
+__all__ = ["BROADCAST", "LARGE", "PADDED", "PEER_ID_BYTES", "UNPACKED", "Kind"]
 
 PEER_ID_BYTES: Final = 8
 BROADCAST: Final = b"\xff" * PEER_ID_BYTES
@@ -39,6 +39,10 @@ class Kind(IntEnum):
 
 PADDED: Final = frozenset({Kind.NOISE_HANDSHAKE, Kind.NOISE_ENCRYPTED})
 """What is padded on the air; all else has the length that it has."""
+
+LARGE: Final = frozenset({Kind.FILE_TRANSFER, Kind.NOISE_ENCRYPTED})
+"""What may hold a file. All else is bounded as in version 1: a kilobyte of DEFLATE could otherwise
+become a megabyte of anything."""
 
 UNPACKED: Final = PADDED | {Kind.FRAGMENT}
 """What we do not try to compress: ciphertext, and pieces of what was compressed.

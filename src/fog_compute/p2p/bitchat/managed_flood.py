@@ -77,12 +77,14 @@ class Relay(Generic[PacketT]):
         key: which, as the caller named it.
         packet: the packet, as the caller handed it in.
         ttl: with which TTL it leaves.
+        source: over which link it came first; None if it is this node's own.
     """
 
     link: Link
     key: bytes
     packet: PacketT
     ttl: int
+    source: Link | None = None
 
 
 @dataclass(slots=True)
@@ -96,6 +98,7 @@ class _Flood(Generic[PacketT]):
         reached: the TTL that it has at each neighbour, as far as is known.
         due: when it is given on; None if that was done.
         only: the neighbours it is meant for; None for all.
+        source: over which link it came first; None if it is this node's own.
     """
 
     packet: PacketT
@@ -104,6 +107,7 @@ class _Flood(Generic[PacketT]):
     reached: dict[Link, int] = field(default_factory=dict)
     due: float | None = None
     only: frozenset[Link] | None = None
+    source: Link | None = None
 
 
 class ManagedFlood(Generic[PacketT]):
@@ -149,6 +153,7 @@ class ManagedFlood(Generic[PacketT]):
         if flood is None:
             kind = Copy.FIRST
             flood = self._enter(key, packet, ttl, now)
+            flood.source = link
         else:
             kind = Copy.BETTER if ttl > flood.ttl else Copy.DUPLICATE
         # Whoever sent this has it with one hop more.
@@ -225,7 +230,7 @@ class ManagedFlood(Generic[PacketT]):
                 continue
             if ttl > flood.reached.get(link, 0):
                 flood.reached[link] = ttl
-                relays.append(Relay(link, key, flood.packet, ttl))
+                relays.append(Relay(link, key, flood.packet, ttl, flood.source))
         return relays
 
     def _enter(self, key: bytes, packet: PacketT, ttl: int, now: float) -> _Flood[PacketT]:

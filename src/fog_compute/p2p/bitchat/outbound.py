@@ -132,7 +132,7 @@ class Outbound:
 
     def heard(self, key: bytes, packet: Packet, link: Link, now: float) -> None:
         """Pass a packet on that came in and was found good, if that helps anybody."""
-        self._flood.heard(key, packet, packet.ttl, link, now, len(self._mtus))
+        self._flood.heard(key, packet.bare, packet.ttl, link, now, len(self._mtus))
 
     def heard_again(self, key: bytes, packet: Packet, link: Link, now: float) -> Copy:
         """Take a copy of what came before; what is passed on is the one that was checked."""
@@ -160,7 +160,8 @@ class Outbound:
             if data is None:
                 data = made[relay.key, relay.ttl] = relay.packet.with_ttl(relay.ttl).on_air
             about = (relay.key, relay.ttl)
-            if not self._frames.put(relay.link, data, urgency(relay.packet), about):
+            how = urgency(relay.packet)
+            if not self._frames.put(relay.link, data, how, about, relay.source):
                 self._flood.lost(relay.key, relay.link, relay.ttl)
         frames, lost = self._frames.due(now)
         self._lost(lost)

@@ -38,12 +38,13 @@ import msgspec
 
 from fog_compute.p2p.bitchat.compression import compress, decompress
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.kinds import BROADCAST, PADDED, PEER_ID_BYTES, UNPACKED
+from fog_compute.p2p.bitchat.kinds import BROADCAST, LARGE, PADDED, PEER_ID_BYTES, UNPACKED
 from fog_compute.p2p.bitchat.padding import pad
 
 __all__ = [
     "MAX_HOPS",
     "MAX_PAYLOAD",
+    "MAX_PLAIN",
     "MAX_TTL",
     "SHORTEST",
     "SIGNATURE_BYTES",
@@ -61,8 +62,10 @@ SHORTEST: Final = 22
 """Bytes of a packet without payload; what has fewer is none."""
 MAX_PAYLOAD: Final = (1 << 20) + 18 + 2 * 0xFFFF + 16 + 3 * PEER_ID_BYTES + 56
 """The largest payload in bytes, packed or not: a file of 1 MiB, its names, and a packet around."""
+MAX_PLAIN: Final = 0xFFFF
+"""The largest payload in bytes, packed or not, of kinds that hold no file."""
 
-LARGE: Final = "a packet claims a payload larger than the largest file"
+TOO_LARGE: Final = "a packet claims a payload larger than any of its kind"
 
 RECIPIENT: Final = 0x01
 SIGNATURE: Final = 0x02
@@ -115,6 +118,15 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
         """What is handed to a link: its bytes, padded where its kind is."""
         return pad(self.wire) if self.kind in PADDED else self.wire
 
+    @property
+    def bare(self) -> Packet:
+        """The same packet without its payload, which may be a thousand times as long as its bytes.
+
+        For those who keep packets in order to pass them on; :func:`decode` of its bytes gives the
+        whole one again.
+        """
+        return msgspec.structs.replace(self, payload=b"")
+
     def with_ttl(self, ttl: int) -> Packet:
         """The same packet with another number of hops to go; its other bytes stay as they are."""
         wire = b"%b%c%b" % (self.wire[:TTL_AT], ttl, self.wire[TTL_AT + 1 :])
@@ -152,7 +164,7 @@ def packet(
         kind: what it is, 0 to 255.
         sender: 8 bytes.
         timestamp: ms since 1970.
-        payload: at most 65,535 bytes in version 1, and :data:`MAX_PAYLOAD` in version 2.
+        payload: at most 65,535 bytes; in version 2, of kinds that hold files, :data:`MAX_PAYLOAD`.
         ttl: hops that it may go, 0 to 255.
         recipient: 8 bytes, or nobody in particular.
         route: up to 255 hops of 8 bytes, in version 2.
@@ -175,7 +187,7 @@ def packet(
         raise Malformed(Reason.TOO_LONG, "a route is in version 2 alone, and has up to 255 hops")
     if signature is not None and len(signature) != SIGNATURE_BYTES:
         raise Malformed(Reason.FIELD, "the signature of a packet has 64 bytes")
-    if len(payload) > (MAX_PAYLOAD if version == 2 else 0xFFFF):
+    if len(payload) > (_most(kind) if version == 2 else MAX_PLAIN):
         raise Malformed(Reason.TOO_LONG, f"{len(payload)} bytes are too many for one payload")
     flags = (
         (RECIPIENT if recipient is not None else 0)
@@ -225,8 +237,8 @@ def decode(data: bytes) -> Packet:
     """
     head = _head(data)
     version, kind, ttl, timestamp, flags, length, sender = head.unpack_from(data)
-    if length > MAX_PAYLOAD:
-        raise Malformed(Reason.TOO_LONG, LARGE)
+    if length > _most(kind):
+        raise Malformed(Reason.TOO_LONG, TOO_LARGE)
     at = head.size
     recipient: bytes | None = None
     route: tuple[bytes, ...] = ()
@@ -253,7 +265,7 @@ def decode(data: bytes) -> Packet:
         kind,
         sender,
         timestamp,
-        _unpacked(body, version) if flags & COMPRESSED else body,
+        _unpacked(body, version, _most(kind)) if flags & COMPRESSED else body,
         ttl,
         recipient,
         route,
@@ -282,9 +294,9 @@ def wire_length(data: bytes) -> int | None:
         if malformed.reason is Reason.TRUNCATED:
             return None
         raise
-    version, _, _, _, flags, length, _ = head.unpack_from(data)
-    if length > MAX_PAYLOAD:
-        raise Malformed(Reason.TOO_LONG, LARGE)
+    version, kind, _, _, flags, length, _ = head.unpack_from(data)
+    if length > _most(kind):
+        raise Malformed(Reason.TOO_LONG, TOO_LARGE)
     at = head.size
     if flags & RECIPIENT:
         at += PEER_ID_BYTES
@@ -308,12 +320,17 @@ def _head(data: bytes) -> struct.Struct:
     return head
 
 
-def _unpacked(body: bytes, version: int) -> bytes:
+def _most(kind: int) -> int:
+    """How many bytes a payload of a kind may have."""
+    return MAX_PAYLOAD if kind in LARGE else MAX_PLAIN
+
+
+def _unpacked(body: bytes, version: int, most: int) -> bytes:
     """The payload of a packet that has it compressed, with its size in front."""
     preamble = SIZES[version]
     if len(body) <= preamble.size:
         raise Malformed(Reason.TRUNCATED, "a compressed payload has no bytes")
     size: int = preamble.unpack_from(body)[0]
-    if size > MAX_PAYLOAD:
-        raise Malformed(Reason.TOO_LONG, LARGE)
+    if size > most:
+        raise Malformed(Reason.TOO_LONG, TOO_LARGE)
     return decompress(body[preamble.size :], size)

@@ -17,7 +17,7 @@ from fog_compute.p2p.bitchat.events import Link
 from fog_compute.p2p.bitchat.guard import Drop
 from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.news import SayAll, Sent, SentState, TextHeard
-from fog_compute.p2p.bitchat.packet import Packet
+from fog_compute.p2p.bitchat.packet import Packet, decode
 from fog_compute.p2p.bitchat.seen import Shown
 from fog_compute.p2p.bitchat.signing import verify
 from fog_compute.p2p.bitchat.station import Station
@@ -58,13 +58,13 @@ class Parked:
             return False
         if any(one.wire == packet.wire for one in of_link):
             return True
-        self._packets.append((now, link, packet))
+        self._packets.append((now, link, packet.bare))
         return True
 
     def take(self, sender: bytes, now: float) -> list[tuple[Link, Packet]]:
         """What waited for this sender to be announced."""
         found = [
-            (link, packet)
+            (link, decode(packet.wire))
             for at, link, packet in self._packets
             if packet.sender == sender and now - at <= self._keep_s
         ]

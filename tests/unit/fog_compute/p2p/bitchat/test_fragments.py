@@ -28,9 +28,15 @@ def set_id(number: int) -> bytes:
 
 
 def piece(
-    number: int, *, sender: bytes = SENDER, index: int = 0, total: int = 2, size: int = 400
+    number: int,
+    *,
+    sender: bytes = SENDER,
+    index: int = 0,
+    total: int = 2,
+    size: int = 400,
+    kind: Kind = Kind.FILE_TRANSFER,
 ) -> Packet:
-    body = Fragment(set_id(number), index, total, Kind.MESSAGE, b"x" * size).encode()
+    body = Fragment(set_id(number), index, total, kind, b"x" * size).encode()
     return packet(Kind.FRAGMENT, sender, 1, body, packed=False)
 
 
@@ -242,11 +248,14 @@ def test_many_links_together_have_a_bound_and_the_greedy_one_pays() -> None:
         assembly.take(piece(0, sender=name(400), index=1), 4, 0.0)
 
 
-def until_refused(assembly: Assembly, size: int) -> Reason | None:
+def until_refused(
+    assembly: Assembly, size: int, kind: Kind = Kind.FILE_TRANSFER, pieces: int = 200
+) -> Reason | None:
     """Why a set that goes on and on is refused."""
-    for index in range(200):
+    for index in range(pieces):
+        made = piece(1, index=index, total=9_000, size=size, kind=kind)
         try:
-            assembly.take(piece(1, index=index, total=9_000, size=size), 1, 0.0)
+            assembly.take(made, 1, 0.0)
         except Malformed as malformed:
             return malformed.reason
         assert assembly.size <= POLICY.set_bytes
@@ -265,6 +274,16 @@ def test_bytes_are_bounded_by_set_and_by_link() -> None:
             assembly.take(piece(number, sender=name(number), index=index, total=99), 1, 0.0)
             assert assembly.size <= POLICY.link_bytes
     assert assembly.dropped["crowded"] > 0
+
+
+def test_what_is_no_file_has_less_room() -> None:
+    # INV-BITCHAT-23
+    assert until_refused(Assembly(POLICY), 400, Kind.MESSAGE, pieces=5) is Reason.TOO_LONG
+    assert until_refused(Assembly(POLICY), 400, pieces=30) is None
+    large = hello(body=Random(8).randbytes(65_535))
+    assembly = Assembly()
+    for part in cut(large, set_id(1), frame=100, pieces=10_000)[:-1]:
+        assert assembly.take(part, 1, 0.0) is None
 
 
 def test_tiny_pieces_cost_more_than_their_bytes() -> None:

@@ -96,6 +96,32 @@ def test_what_is_too_much_is_refused_and_counted() -> None:
     assert waiting.refused == 2
 
 
+def test_what_several_links_brought_takes_turns_whatever_its_urgency() -> None:
+    """INV-BITCHAT-81."""
+    waiting = frames()
+    for number in range(6):
+        waiting.put(1, b"eve%d" % number, Urgency.SESSION, "", 3)
+    waiting.put(1, b"ann0", Urgency.TEXT, "", 2)
+    waiting.put(1, b"mine", Urgency.BULK, "")
+    order = []
+    for _ in range(8):
+        sent, _ = waiting.due(0.0)
+        order += [frame.data for frame in sent]
+        for frame in sent:
+            waiting.answered(1, frame.token, True, 0.0)
+    assert order == [b"eve0", b"ann0", b"mine", *(b"eve%d" % number for number in range(1, 6))]
+
+
+def test_room_is_that_of_where_frames_come_from() -> None:
+    """INV-BITCHAT-81."""
+    waiting = frames()
+    assert [waiting.put(1, b"x", Urgency.TEXT, "", 3) for _ in range(8)].count(True) == 6
+    assert waiting.put(1, b"x", Urgency.TEXT, "", 2)
+    assert waiting.put(1, b"x", Urgency.TEXT, "")
+    assert waiting.waiting(1) == 1
+    assert waiting.waiting(2) == 0
+
+
 def test_end_of_a_link_loses_all_that_waited_for_it() -> None:
     waiting = frames()
     for number in range(5):

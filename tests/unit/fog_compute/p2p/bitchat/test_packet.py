@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from fog_compute.p2p.bitchat import compression
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
 from fog_compute.p2p.bitchat.kinds import BROADCAST, PADDED, UNPACKED, Kind
-from fog_compute.p2p.bitchat.packet import MAX_PAYLOAD, Packet, decode, packet, wire_length
+from fog_compute.p2p.bitchat.packet import (
+    MAX_PAYLOAD,
+    MAX_PLAIN,
+    Packet,
+    decode,
+    packet,
+    wire_length,
+)
 from fog_compute.p2p.bitchat.padding import BUCKETS, pad, unpad
 from tests.unit.fog_compute.p2p.bitchat.packets import (
     SENDER,
@@ -155,12 +162,13 @@ def test_other_versions_are_refused() -> None:
 
 def test_a_length_above_the_largest_file_is_refused_before_it_is_there() -> None:
     # INV-BITCHAT-05
-    wire = bytearray(hello(version=2).wire)
-    wire[12:16] = (MAX_PAYLOAD + 1).to_bytes(4, "big")
+    for kind, most in ((Kind.FILE_TRANSFER, MAX_PAYLOAD), (Kind.MESSAGE, MAX_PLAIN)):
+        wire = bytearray(hello(kind, version=2).wire)
+        wire[12:16] = (most + 1).to_bytes(4, "big")
 
-    assert reason(bytes(wire)) is Reason.TOO_LONG
-    with pytest.raises(Malformed):
-        wire_length(bytes(wire))
+        assert reason(bytes(wire)) is Reason.TOO_LONG
+        with pytest.raises(Malformed):
+            wire_length(bytes(wire))
 
 
 def test_a_route_flag_in_version_1_is_ignored() -> None:
@@ -251,7 +259,12 @@ def with_compressed(body: bytes, size: int, version: int = 1) -> bytes:
     """A packet whose payload is said to be DEFLATE."""
     wide = 2 * version
     made = packet(
-        Kind.MESSAGE, SENDER, 1, size.to_bytes(wide, "big") + body, version=version, packed=False
+        Kind.FILE_TRANSFER,
+        SENDER,
+        1,
+        size.to_bytes(wide, "big") + body,
+        version=version,
+        packed=False,
     )
     return made.wire[:11] + b"\4" + made.wire[12:]
 
@@ -296,7 +309,7 @@ def test_deflate_that_ends_early_or_goes_on_is_refused() -> None:
         ({"route": (b"8" * 8,)}, Reason.TOO_LONG),
         ({"route": (b"8" * 8,) * 256, "version": 2}, Reason.TOO_LONG),
         ({"body": b"\0" * 65_536}, Reason.TOO_LONG),
-        ({"body": b"\0" * (MAX_PAYLOAD + 1), "version": 2}, Reason.TOO_LONG),
+        ({"body": b"\0" * 65_536, "version": 2}, Reason.TOO_LONG),
         ({"body": Random(4).randbytes(65_000).replace(b"\xff", b"") * 2, "version": 1},
          Reason.TOO_LONG),
     ],
@@ -310,7 +323,11 @@ def test_what_has_no_bytes_is_refused(changed: dict[str, object], why: Reason) -
 
 def test_the_largest_payloads_fit() -> None:
     rng = Random(5)
-    for version, size in ((1, 65_535), (2, 1 << 20)):
-        made = hello(body=rng.randbytes(size), version=version)
+    for kind, version, size in (
+        (Kind.MESSAGE, 1, 65_535),
+        (Kind.MESSAGE, 2, 65_535),
+        (Kind.FILE_TRANSFER, 2, 1 << 20),
+    ):
+        made = hello(kind, rng.randbytes(size), version=version)
         assert decode(made.wire) == made
     assert payload(Random(6)) is not None
