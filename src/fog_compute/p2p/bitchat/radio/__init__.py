@@ -1,0 +1,1 @@
+"""Bluetooth drivers: what moves bytes between two machines near each other, and knows no packet."""
