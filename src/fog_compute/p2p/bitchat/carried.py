@@ -162,22 +162,21 @@ class CarriedMail:
 
         Where one does not arrive, :meth:`take_back` it.
         """
-        self.expire(now_ms)
-        own_tags = tags_around(noise_key, now_ms)
         found: list[CourierEnvelope] = []
-        for one in self._items.values():
-            envelope = one.envelope
-            if len(found) >= most:
-                break
-            if envelope.copies < 2 or envelope.tag in own_tags:
-                continue
-            if noise_key == one.depositor or noise_key in one.given or one.leaving:
-                continue
-            half = envelope.copies // 2
-            one.envelope = envelope.with_copies(envelope.copies - half)
+        for one in self._to_share(noise_key, now_ms)[: max(most, 0)]:
+            half = one.envelope.copies // 2
+            found.append(one.envelope.with_copies(half))
+            one.envelope = one.envelope.with_copies(one.envelope.copies - half)
             one.given.add(noise_key)
-            found.append(envelope.with_copies(half))
         return found
+
+    def has_for(self, noise_key: bytes, now_ms: int) -> bool:
+        """Whether there is anything for somebody."""
+        return bool(self._addressed(noise_key, now_ms))
+
+    def has_copies_for(self, noise_key: bytes, now_ms: int) -> bool:
+        """Whether another courier could get copies."""
+        return bool(self._to_share(noise_key, now_ms))
 
     def given_to(self, noise_key: bytes) -> int:
         """How many of the envelopes here a courier has a copy of."""
@@ -212,6 +211,21 @@ class CarriedMail:
             return []
         tags = tags_around(noise_key, now_ms)
         return [one for one in self._items.values() if one.envelope.tag in tags]
+
+    def _to_share(self, noise_key: bytes, now_ms: int) -> list[Carried]:
+        self.expire(now_ms)
+        if not self._items:
+            return []
+        own_tags = tags_around(noise_key, now_ms)
+        return [
+            one
+            for one in self._items.values()
+            if one.envelope.copies > 1
+            and not one.leaving
+            and one.envelope.tag not in own_tags
+            and noise_key != one.depositor
+            and noise_key not in one.given
+        ]
 
     def _refuse(self, reason: str) -> bool:
         self.refused[reason] += 1

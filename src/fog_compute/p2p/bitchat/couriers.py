@@ -32,7 +32,15 @@ from fog_compute.p2p.bitchat.courier import (
     tags_around,
 )
 
-__all__ = ["CourierLimits", "Couriers", "Handover", "MailOpened", "MailState", "Purpose"]
+__all__ = [
+    "CourierLimits",
+    "Couriers",
+    "Handover",
+    "MailOpened",
+    "MailState",
+    "Nearness",
+    "Purpose",
+]
 
 PROLOGUE: Final = b"bitchat-courier-v1"
 """What is sealed to a person's own key is bound to this."""
@@ -53,6 +61,18 @@ class Purpose(enum.Enum):
     """That person carries it, too, from now on."""
     POST = "post"
     """That person is to carry mail of our own."""
+
+
+class Nearness(enum.Enum):
+    """How near somebody is who announced themselves."""
+
+    DISTANT = "distant"
+    """Others passed the announce on."""
+    LINKED = "linked"
+    """It came over a link of which nobody else can tell whose it is: somebody may have passed it on
+    untouched."""
+    PROVED = "proved"
+    """A session with that person came over that link, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,33 +257,46 @@ class Couriers:
         """A message of ours has arrived, or is given up: no more couriers get it."""
         self._own.pop(message_id, None)
 
-    def met(self, noise_key: bytes, *, linked: bool, now_ms: int) -> list[Handover]:
+    def met(self, noise_key: bytes, nearness: Nearness, now_ms: int) -> list[Handover]:
         """Somebody announced themselves.
 
         Args:
             noise_key: theirs; the announce was signed and believed.
-            linked: whether that person was proved, by a session over it, to be at the other end of
-                a link. A claim to be there is not enough: it would fetch others' mail away.
+            nearness: how near they are. What is given away for good, mail of others, is given to
+                those alone whose link is proved.
             now_ms: the time, in ms since 1970.
         """
-        self.expire(now_ms)
-        if not linked:
-            distant = self.carried.for_distant(noise_key, now_ms)
-            return [self._hand(noise_key, one, Purpose.SEND) for one in distant]
+        self.carried.expire(now_ms)
+        proved = nearness is Nearness.PROVED
         handovers = [
-            self._hand(noise_key, one, Purpose.DELIVER)
-            for one in self.carried.for_recipient(noise_key, now_ms)
+            self._hand(noise_key, one, Purpose.DELIVER if proved else Purpose.SEND)
+            for one in (
+                self.carried.for_recipient(noise_key, now_ms)
+                if proved
+                else self.carried.for_distant(noise_key, now_ms)
+            )
         ]
-        # Whom we would not carry mail for does not carry ours: most would refuse it.
-        if self._tier(noise_key) is not None:
+        if nearness is not Nearness.DISTANT:
             for mail in self._own.values():
                 handovers += self._posted(mail, noise_key)
+        if proved:
             room = self._room(noise_key)
             handovers += [
                 self._hand(noise_key, one, Purpose.SPRAY)
                 for one in self.carried.for_courier(noise_key, room, now_ms)
             ]
         return handovers
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is any mail."""
+        return bool(self._own) or len(self.carried) > 0
+
+    def would_give(self, noise_key: bytes, now_ms: int) -> bool:
+        """Whether mail of others would go to somebody whose link is proved."""
+        return self.carried.has_for(noise_key, now_ms) or (
+            self._room(noise_key) > 0 and self.carried.has_copies_for(noise_key, now_ms)
+        )
 
     def sent(self, ticket: int, *, ok: bool) -> None:
         """What became of a handover: whether the link took it."""
@@ -286,6 +319,10 @@ class Couriers:
             case _:
                 pass
 
+    def is_ours(self, envelope: CourierEnvelope, now_ms: int) -> bool:
+        """Whether an envelope is for us."""
+        return envelope.tag in tags_around(self._public, now_ms)
+
     def received(
         self, envelope: CourierEnvelope, depositor: bytes | None, now_ms: int
     ) -> MailOpened | None:
@@ -300,7 +337,7 @@ class Couriers:
         """
         if envelope.expires_ms <= now_ms:
             self.counts["expired"] += 1
-        elif envelope.tag in tags_around(self._public, now_ms):
+        elif self.is_ours(envelope, now_ms):
             return self._open(envelope)
         else:
             tier = None if depositor is None else self._tier(depositor)

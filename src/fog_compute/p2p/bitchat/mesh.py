@@ -21,6 +21,8 @@ from typing import Final, TypeAlias
 
 from fog_compute.p2p.bitchat.announce import Capability
 from fog_compute.p2p.bitchat.announcing import Announcing
+from fog_compute.p2p.bitchat.carried import Tier
+from fog_compute.p2p.bitchat.couriers import CourierLimits, MailState
 from fog_compute.p2p.bitchat.errors import Malformed
 from fog_compute.p2p.bitchat.events import (
     Disconnect,
@@ -38,8 +40,18 @@ from fog_compute.p2p.bitchat.frames import FramesPolicy
 from fog_compute.p2p.bitchat.gossip import Gossip, GossipPolicy, as_flooded
 from fog_compute.p2p.bitchat.guard import Drop, Guard, GuardPolicy
 from fog_compute.p2p.bitchat.kinds import Kind
+from fog_compute.p2p.bitchat.mailbag import Mailbag
 from fog_compute.p2p.bitchat.managed_flood import FloodPolicy
-from fog_compute.p2p.bitchat.news import Command, Leave, Rename, SayAll, SayTo, Trace
+from fog_compute.p2p.bitchat.news import (
+    Command,
+    Leave,
+    MailSettled,
+    PostMail,
+    Rename,
+    SayAll,
+    SayTo,
+    Trace,
+)
 from fog_compute.p2p.bitchat.noise_states import SessionLimits
 from fog_compute.p2p.bitchat.outbound import Outbound, flood_key
 from fog_compute.p2p.bitchat.packet import MAX_TTL, Packet, decode
@@ -65,6 +77,10 @@ DIRECTED_ONLY: Final = frozenset({Kind.NOISE_HANDSHAKE, Kind.NOISE_ENCRYPTED, Ki
 """Kinds that mean nothing without a recipient."""
 
 
+SESSION: Final = frozenset({Kind.NOISE_HANDSHAKE, Kind.NOISE_ENCRYPTED})
+"""Kinds by which a node may learn whose a link is."""
+
+
 @dataclass(frozen=True, slots=True)
 class MeshPolicy:
     """All that can be chosen, by part."""
@@ -76,18 +92,21 @@ class MeshPolicy:
     peers: PeersPolicy = field(default_factory=PeersPolicy)
     gossip: GossipPolicy = field(default_factory=GossipPolicy)
     sessions: SessionLimits = field(default_factory=SessionLimits)
+    couriers: CourierLimits = field(default_factory=CourierLimits)
 
 
 class Mesh:
     """One node.
 
     ``pinned`` gives the signing key that a peer id is known to have, if any: what was seen first,
-    or proved by a handshake, in earlier runs.
+    or proved by a handshake, in earlier runs. ``tier`` says how far the holder of a Noise key is
+    trusted with mail, ``mail`` is what was carried in earlier runs.
     """
 
     __slots__ = (
         "_announcing",
         "_duplicates",
+        "_mailbag",
         "_parts",
         "_piecing",
         "_public",
@@ -108,6 +127,8 @@ class Mesh:
         policy: MeshPolicy | None = None,
         capabilities: Capability = NOTHING_MORE,
         pinned: Callable[[bytes], bytes | None] | None = None,
+        tier: Callable[[bytes], Tier | None] = lambda _noise_key: Tier.PEER,
+        mail: MailState | None = None,
     ) -> None:
         policy = policy or MeshPolicy()
         self._station: Final = Station(
@@ -126,12 +147,16 @@ class Mesh:
         self._syncing: Final = Syncing(self._station)
         self._tracing: Final = Tracing(self._station)
         self._sealed: Final = SealedTalk(self._station, policy.sessions)
+        self._mailbag: Final = Mailbag(
+            self._station, self._sealed.call, tier=tier, limits=policy.couriers, state=mail
+        )
         self._piecing: Final = Piecing(self._station, self._packet)
         self._parts: Final[Mapping[int, Part]] = {
             Kind.FRAGMENT: self._piecing,
             Kind.ANNOUNCE: self._announcing,
             Kind.LEAVE: self._announcing,
             Kind.MESSAGE: self._public,
+            Kind.COURIER_ENVELOPE: self._mailbag,
             Kind.REQUEST_SYNC: self._syncing,
             Kind.NOISE_HANDSHAKE: self._sealed,
             Kind.NOISE_ENCRYPTED: self._sealed,
@@ -159,6 +184,7 @@ class Mesh:
         return {
             **dropped,
             **{f"session_{reason}": n for reason, n in self._sealed.refused.items()},
+            **{f"mail_{what}": n for what, n in self._mailbag.counts.items()},
             **station.outbound.counts,
             "duplicates": self._duplicates,
             "kept": len(station.gossip),
@@ -187,6 +213,8 @@ class Mesh:
                 self._public.say(event, now)
             case SayTo():
                 self._sealed.say(event, now)
+            case PostMail() | MailSettled():
+                self._mailbag.ask(event, now)
             case Trace():
                 self._tracing.ask(event, now)
             case Rename(nickname):
@@ -203,6 +231,7 @@ class Mesh:
         self._syncing.due(now)
         self._piecing.due(now)
         self._sealed.due(now)
+        self._mailbag.due(now)
         station.tell(*station.outbound.due(now))
         times = (
             station.outbound.next_due,
@@ -210,6 +239,7 @@ class Mesh:
             self._announcing.next_due,
             self._piecing.next_due,
             self._sealed.next_due,
+            self._mailbag.next_due,
         )
         wake = min(at for at in times if at is not None)
         if wake != self._wake:
@@ -233,6 +263,7 @@ class Mesh:
         station.peers.link_down(link)
         self._public.parked.down(link)
         self._tracing.down(link)
+        self._mailbag.down(link)
 
     def _frame(self, link: Link, data: bytes, now: float) -> None:
         guard = self._station.guard
@@ -265,6 +296,9 @@ class Mesh:
             return
         self._seen.add(key, now)
         self._pass_on(key, packet, link, now)
+        proof = packet.kind in SESSION and packet.recipient == station.me
+        if packet.kind == Kind.ANNOUNCE or proof:
+            self._mailbag.met(packet.sender, now)
         if packet.kind == Kind.ANNOUNCE:
             for by, waiting in self._public.parked.take(packet.sender, now):
                 self._packet(waiting, by, now)

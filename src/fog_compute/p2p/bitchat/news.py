@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fog_compute.p2p.bitchat.announce import Announce
+from fog_compute.p2p.bitchat.couriers import MailState
 
 __all__ = [
     "Command",
     "HeardPrivately",
     "KeysProved",
     "Leave",
+    "MailHeard",
+    "MailKept",
+    "MailSettled",
     "News",
     "PeerAway",
     "PeerNear",
+    "PostMail",
     "Rename",
     "SayAll",
     "SayTo",
@@ -61,6 +66,31 @@ class SayTo:
 
 
 @dataclass(frozen=True, slots=True)
+class PostMail:
+    """Give something for somebody out of reach to those who are near, and to whoever comes by.
+
+    Attributes:
+        token: comes back in :class:`Sent`: *accepted* if somebody carries it, *queued* if it waits
+            for somebody.
+        message_id: of the message in it, as :class:`MailSettled` names it.
+        noise_key: of the recipient, 32 bytes.
+        payload: as in :class:`SayTo`; up to 16,288 bytes.
+    """
+
+    token: str
+    message_id: str
+    noise_key: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MailSettled:
+    """A message that was posted has arrived, or is given up: nobody else needs to carry it."""
+
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rename:
     """Be known by another nickname from now on."""
 
@@ -80,7 +110,7 @@ class Leave:
     """Tell the mesh that this node goes."""
 
 
-Command: TypeAlias = SayAll | SayTo | Rename | Trace | Leave
+Command: TypeAlias = SayAll | SayTo | PostMail | MailSettled | Rename | Trace | Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +171,28 @@ class HeardPrivately:
     kind: int
     body: bytes
     sent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MailHeard:
+    """Somebody who is not near said something to this node alone; couriers brought it.
+
+    Attributes:
+        noise_key: who; proved.
+        kind: as in :class:`HeardPrivately`.
+        body: what follows the kind.
+    """
+
+    noise_key: bytes
+    kind: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MailKept:
+    """Mail that is carried, or waits for couriers, has changed: keep it for the next start."""
+
+    state: MailState
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,5 +258,14 @@ class Traced:
 
 
 News: TypeAlias = (
-    PeerNear | PeerAway | TextHeard | HeardPrivately | SessionReady | KeysProved | Sent | Traced
+    PeerNear
+    | PeerAway
+    | TextHeard
+    | HeardPrivately
+    | MailHeard
+    | MailKept
+    | SessionReady
+    | KeysProved
+    | Sent
+    | Traced
 )

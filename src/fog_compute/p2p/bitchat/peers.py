@@ -92,7 +92,7 @@ class PeerTable:
     ``pinned`` gives the signing key that somebody had before this run, or that a handshake proved.
     """
 
-    __slots__ = ("_by_link", "_look_at", "_peers", "_pinned", "_policy")
+    __slots__ = ("_by_link", "_look_at", "_peers", "_pinned", "_policy", "_proved")
 
     def __init__(
         self, policy: PeersPolicy, pinned: Callable[[bytes], bytes | None] | None = None
@@ -101,6 +101,7 @@ class PeerTable:
         self._pinned = pinned or (lambda _peer_id: None)
         self._peers: dict[bytes, Peer] = {}
         self._by_link: dict[Link, bytes] = {}
+        self._proved: set[Link] = set()
         self._look_at = math.inf
 
     def __len__(self) -> int:
@@ -165,6 +166,7 @@ class PeerTable:
             if other.near:
                 return False
             other.links.discard(link)
+            self._proved.discard(link)
         self._by_link[link] = packet.sender
         peer.links.add(link)
         return True
@@ -178,6 +180,23 @@ class PeerTable:
         if peer is not None and peer.signing_key != signing_key:
             peer.signing_key = signing_key
             peer.stamp = -1
+
+    def prove_link(self, peer_id: bytes, link: Link) -> bool:
+        """A session's packet came over a link that the peer's announce came over; True if new.
+
+        That is as much as can be told: whoever passes on all between two, with all hops left, is
+        taken for either of them.
+        """
+        if self._by_link.get(link) != peer_id or link in self._proved:
+            return False
+        self._proved.add(link)
+        return True
+
+    def proved_link(self, peer_id: bytes) -> Link | None:
+        """A link that is proved to be a peer's."""
+        peer = self._peers.get(peer_id)
+        links = () if peer is None else sorted(peer.links & self._proved)
+        return links[0] if links else None
 
     def heard(self, peer_id: bytes, now: float) -> None:
         """Something came that only this peer can have sent."""
@@ -196,6 +215,7 @@ class PeerTable:
 
     def link_down(self, link: Link) -> None:
         """A link is nobody's any more."""
+        self._proved.discard(link)
         peer = self._peers.get(self._by_link.pop(link, b""))
         if peer is not None:
             peer.links.discard(link)
@@ -230,6 +250,7 @@ class PeerTable:
         del self._peers[victim.peer_id]
         for link in victim.links:
             self._by_link.pop(link, None)
+            self._proved.discard(link)
 
 
 class AnnounceTimes:

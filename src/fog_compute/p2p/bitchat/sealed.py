@@ -33,7 +33,7 @@ from fog_compute.p2p.bitchat.noise_states import (
     SessionLimits,
     SessionOpened,
 )
-from fog_compute.p2p.bitchat.packet import Packet
+from fog_compute.p2p.bitchat.packet import MAX_TTL, Packet
 from fog_compute.p2p.bitchat.private import PeerState, PrivateKind, inside, within
 from fog_compute.p2p.bitchat.station import Station
 
@@ -88,6 +88,10 @@ class SealedTalk:
         if token in self._tokens:
             self._station.tell(Sent(command.token, SentState.QUEUED))
 
+    def call(self, peer_id: bytes, now: float) -> None:
+        """Ask for a session with a peer, if there is none."""
+        self._do(self._sessions.call(peer_id, now), 0, now)
+
     def take(self, packet: Packet, link: Link, now: float) -> Drop | None:
         """Take a handshake or a frame for this node."""
         refused = self._sessions.refused.total()
@@ -98,6 +102,9 @@ class SealedTalk:
         if self._sessions.refused.total() > refused:
             # Its copies are no second try: it counts as seen, and the link pays once.
             self._station.guard.drop(link, Drop.NOT_OPENED)
+        proof = any(isinstance(one, SessionOpened | PrivateReceived) for one in actions)
+        if proof and packet.ttl == MAX_TTL:
+            self._station.peers.prove_link(packet.sender, link)
         self._do(actions, packet.timestamp, now)
         return None
 

@@ -17,6 +17,7 @@ from fog_compute.p2p.bitchat.couriers import (
     Handover,
     MailOpened,
     MailState,
+    Nearness,
     Purpose,
 )
 
@@ -57,13 +58,13 @@ def test_mail_goes_from_hand_to_hand_and_is_opened_once() -> None:
     assert carl.received(to_carl.envelope, ALICE, NOW) is None
     alice.sent(to_carl.ticket, ok=True)
 
-    (to_dora,) = carl.met(DORA, linked=True, now_ms=NOW + HOUR)
+    (to_dora,) = carl.met(DORA, Nearness.PROVED, NOW + HOUR)
     assert (to_dora.purpose, to_dora.envelope.copies) == (Purpose.SPRAY, 2)
     assert dora.received(to_dora.envelope, CARL, NOW + HOUR) is None
     carl.sent(to_dora.ticket, ok=True)
 
     for courier, sender in ((carl, CARL), (dora, DORA)):
-        (delivery,) = courier.met(BOB, linked=True, now_ms=NOW + 2 * HOUR)
+        (delivery,) = courier.met(BOB, Nearness.PROVED, NOW + 2 * HOUR)
         assert (delivery.purpose, delivery.envelope.copies) == (Purpose.DELIVER, 1)
         opened = bob.received(delivery.envelope, sender, NOW + 2 * HOUR)
         assert opened == (MailOpened(ALICE, b"text to bob") if courier is carl else None)
@@ -79,25 +80,25 @@ def test_message_is_given_to_three_people_and_to_friends_first() -> None:
     assert len({one.envelope.ciphertext for one in handovers}) == 1
     # One that could not be given goes to the next who comes by.
     alice.sent(handovers[1].ticket, ok=False)
-    (again,) = alice.met(EMIL, linked=True, now_ms=NOW)
+    (again,) = alice.met(EMIL, Nearness.PROVED, NOW)
     assert again.purpose is Purpose.POST
-    assert alice.met(CARL, linked=True, now_ms=NOW) == []
+    assert alice.met(CARL, Nearness.PROVED, NOW) == []
     alice.settled("m")
-    assert alice.met(KEYS[9], linked=True, now_ms=NOW) == []
+    assert alice.met(KEYS[9], Nearness.PROVED, NOW) == []
     assert alice.next_expiry_ms is None
 
 
 def test_mail_stays_until_the_link_took_it() -> None:
     carl = node(2)
     carl.received(envelope(1), ALICE, NOW)
-    (first,) = carl.met(BOB, linked=True, now_ms=NOW)
-    assert carl.met(BOB, linked=True, now_ms=NOW) == []
+    (first,) = carl.met(BOB, Nearness.PROVED, NOW)
+    assert carl.met(BOB, Nearness.PROVED, NOW) == []
     carl.sent(first.ticket, ok=False)
-    (second,) = carl.met(BOB, linked=True, now_ms=NOW)
+    (second,) = carl.met(BOB, Nearness.PROVED, NOW)
     carl.sent(second.ticket, ok=True)
     carl.sent(second.ticket, ok=True)
     assert carl.counts == {"taken": 1, "deliver_lost": 1, "deliver_sent": 1}
-    assert carl.met(BOB, linked=True, now_ms=NOW) == []
+    assert carl.met(BOB, Nearness.PROVED, NOW) == []
 
 
 def test_whoever_only_says_to_be_the_recipient_gets_copies_now_and_then() -> None:
@@ -105,27 +106,27 @@ def test_whoever_only_says_to_be_the_recipient_gets_copies_now_and_then() -> Non
     carl = node(2)
     carl.received(envelope(1, copies=4), ALICE, NOW)
     times = (0, 1, 9, 10, 11, 25)
-    sent = [carl.met(BOB, linked=False, now_ms=NOW + minute * 60_000) for minute in times]
+    sent = [carl.met(BOB, Nearness.DISTANT, NOW + minute * 60_000) for minute in times]
     assert [len(handovers) for handovers in sent] == [1, 0, 0, 1, 0, 1]
     assert sent[0][0].purpose is Purpose.SEND
     assert sent[0][0].envelope.copies == 1
     assert len(carl.carried) == 1
     # Nothing is sprayed or posted to somebody who is not there.
-    assert carl.met(DORA, linked=False, now_ms=NOW) == []
+    assert carl.met(DORA, Nearness.DISTANT, NOW) == []
 
 
 def test_copies_are_halved_and_what_did_not_arrive_is_taken_back() -> None:
     carl = node(2)
     carl.received(envelope(1, copies=7), ALICE, NOW)
-    (one,) = carl.met(DORA, linked=True, now_ms=NOW)
-    (two,) = carl.met(EMIL, linked=True, now_ms=NOW)
+    (one,) = carl.met(DORA, Nearness.PROVED, NOW)
+    (two,) = carl.met(EMIL, Nearness.PROVED, NOW)
     assert (one.envelope.copies, two.envelope.copies) == (3, 2)
     assert carl.carried.items[0].envelope.copies == 2
-    assert carl.met(DORA, linked=True, now_ms=NOW) == []
-    assert carl.met(ALICE, linked=True, now_ms=NOW) == []
+    assert carl.met(DORA, Nearness.PROVED, NOW) == []
+    assert carl.met(ALICE, Nearness.PROVED, NOW) == []
     carl.sent(one.ticket, ok=False)
     assert carl.carried.items[0].envelope.copies == 5
-    (again,) = carl.met(DORA, linked=True, now_ms=NOW)
+    (again,) = carl.met(DORA, Nearness.PROVED, NOW)
     assert again.envelope.copies == 2
     # The depositor's own packet, repeated, fills up nothing.
     carl.received(envelope(1, copies=8), ALICE, NOW)
@@ -144,7 +145,7 @@ def test_strangers_mail_is_refused_and_so_is_mail_that_came_over_others() -> Non
     # Whose mail we would not carry, we give none to.
     carl.received(envelope(4, copies=4), ALICE, NOW)
     assert carl.post("m", BOB, b"text", (DORA,), NOW) == []
-    assert carl.met(DORA, linked=True, now_ms=NOW) == []
+    assert carl.met(DORA, Nearness.PROVED, NOW) == []
 
 
 def test_mail_of_each_and_of_all_is_bounded_and_that_of_friends_stays() -> None:
@@ -177,7 +178,7 @@ def test_mail_ends_and_nobody_sets_an_end_beyond_a_day() -> None:
     assert carl.counts["expired"] == 2
     assert carl.carried.refused == {"expiry": 1}
     assert carl.next_expiry_ms == NOW + 25 * HOUR
-    assert carl.met(BOB, linked=True, now_ms=NOW + 25 * HOUR) == []
+    assert carl.met(BOB, Nearness.PROVED, NOW + 25 * HOUR) == []
     assert len(carl.carried) == 0
     alice = node(0)
     posted(alice, (CARL,), "old")
@@ -203,18 +204,18 @@ def test_all_of_it_survives_a_restart_and_what_was_leaving_stays() -> None:
     alice, carl = node(0), node(2)
     posted(alice, (CARL,))
     carl.received(envelope(1, copies=4), ALICE, NOW)
-    carl.met(DORA, linked=True, now_ms=NOW)
-    carl.met(BOB, linked=True, now_ms=NOW)
+    carl.met(DORA, Nearness.PROVED, NOW)
+    carl.met(BOB, Nearness.PROVED, NOW)
     kept = [
         msgspec.msgpack.decode(msgspec.msgpack.encode(one.state), type=MailState)
         for one in (alice, carl)
     ]
     alice, carl = node(0, state=kept[0]), node(2, state=kept[1])
-    (delivery,) = carl.met(BOB, linked=True, now_ms=NOW)
+    (delivery,) = carl.met(BOB, Nearness.PROVED, NOW)
     assert delivery.purpose is Purpose.DELIVER
     assert carl.carried.items[0].envelope.copies == 2
-    assert alice.met(CARL, linked=True, now_ms=NOW) == []
-    (post,) = alice.met(DORA, linked=True, now_ms=NOW)
+    assert alice.met(CARL, Nearness.PROVED, NOW) == []
+    (post,) = alice.met(DORA, Nearness.PROVED, NOW)
     opened = node(1).received(post.envelope, None, NOW)
     assert opened == MailOpened(ALICE, b"text to bob")
 
@@ -234,25 +235,25 @@ def test_courier_gets_no_more_than_it_is_likely_to_take() -> None:
     alice = node(0, friends=(DORA,))
     for number in range(9):
         alice.post(f"{number}", BOB, b"x", (), NOW)
-    assert len(alice.met(CARL, linked=True, now_ms=NOW)) == 2
-    assert len(alice.met(DORA, linked=True, now_ms=NOW)) == 5
+    assert len(alice.met(CARL, Nearness.PROVED, NOW)) == 2
+    assert len(alice.met(DORA, Nearness.PROVED, NOW)) == 5
     carl = node(2)
     for number in range(4):
         carl.received(envelope(number, copies=4), KEYS[10 + number], NOW)
-    handovers = carl.met(DORA, linked=True, now_ms=NOW)
+    handovers = carl.met(DORA, Nearness.PROVED, NOW)
     assert [one.purpose for one in handovers] == [Purpose.SPRAY] * 2
-    assert carl.met(DORA, linked=True, now_ms=NOW) == []
+    assert carl.met(DORA, Nearness.PROVED, NOW) == []
     carl.sent(handovers[0].ticket, ok=False)
-    assert len(carl.met(DORA, linked=True, now_ms=NOW)) == 1
+    assert len(carl.met(DORA, Nearness.PROVED, NOW)) == 1
 
 
 def test_handovers_without_an_answer_are_taken_for_lost() -> None:
     alice = node(0, limits=CourierLimits(under_way=3))
     handovers = posted(alice, (CARL, DORA, EMIL))
-    assert alice.met(FINN, linked=True, now_ms=NOW) == []
+    assert alice.met(FINN, Nearness.PROVED, NOW) == []
     handovers += alice.post("other", EMIL, b"x", (CARL, DORA), NOW) or []
     assert alice.counts == {"post_lost": 2}
-    assert [one.to for one in alice.met(FINN, linked=True, now_ms=NOW)] == [FINN, FINN]
+    assert [one.to for one in alice.met(FINN, Nearness.PROVED, NOW)] == [FINN, FINN]
 
 
 def meetings(seed: int, *, couriers: bool, lost: float = 0.1) -> tuple[bool, int, int]:
@@ -271,7 +272,7 @@ def meetings(seed: int, *, couriers: bool, lost: float = 0.1) -> tuple[bool, int
         if set(pairs) == {0, 1} or (not couriers and 0 in pairs):
             continue
         for here, there in (pairs, pairs[::-1]):
-            for handover in people[here].met(KEYS[there], linked=True, now_ms=now):
+            for handover in people[here].met(KEYS[there], Nearness.PROVED, now):
                 ok = rng.random() >= lost
                 if ok and people[there].received(handover.envelope, KEYS[here], now):
                     opened += 1
