@@ -66,7 +66,7 @@ class Capability(IntFlag):
     PRIVATE_MEDIA = 1 << 8
     MEDIA_RECEIPTS = 1 << 9
     LONG_SETS = 1 << 56
-    """Takes packets in more than 256 pieces, and contact cards. Ours; others keep it unread."""
+    """Takes packets in more than 256 pieces. Ours; others keep it unread."""
 
     def encode(self) -> bytes:
         """Little-endian, as few bytes as hold it and at least one."""

@@ -37,6 +37,7 @@ from fog_compute.p2p.bitchat.packet import Packet, decode, packet
 
 __all__ = [
     "FRAME_BYTES",
+    "MANY_TAKE",
     "MAX_PIECES",
     "PIECES",
     "SET_ID_BYTES",
@@ -52,6 +53,8 @@ PIECES: Final = 256
 """The pieces of a set that every program takes."""
 FRAME_BYTES: Final = 512
 """The longest attribute of GATT, and so the longest frame that goes in one piece."""
+MANY_TAKE: Final = 256 * 469
+"""Bytes of the longest packet that every program takes in pieces."""
 HEAD: Final = SET_ID_BYTES + 5
 SMALLEST: Final = 64
 OVERHEAD: Final = 1_024

@@ -60,6 +60,7 @@ from fog_compute.p2p.bitchat.piecing import Piecing
 from fog_compute.p2p.bitchat.public import PublicTalk
 from fog_compute.p2p.bitchat.sealed import SealedTalk
 from fog_compute.p2p.bitchat.seen import Seen, SeenPolicy
+from fog_compute.p2p.bitchat.signing import as_signed
 from fog_compute.p2p.bitchat.station import MeshAction, Owner, Part, Station
 from fog_compute.p2p.bitchat.syncing import Syncing
 from fog_compute.p2p.bitchat.tracing import Tracing
@@ -134,7 +135,7 @@ class Mesh:
         self._station: Final = Station(
             owner,
             nickname,
-            capabilities,
+            capabilities | Capability.LONG_SETS,
             rng,
             Outbound(policy.flood, policy.frames, rng),
             PeerTable(policy.peers, pinned),
@@ -330,6 +331,10 @@ class Mesh:
     def _pass_on(self, key: bytes, packet: Packet, link: Link, now: float) -> None:
         """Keep what is for all, and let go on what is not for this node alone."""
         station = self._station
+        peer = station.peers.get(packet.sender)
+        if peer is not None and packet.compressed:
+            # A neighbour may have compressed it anew; others know the signed form alone.
+            packet = as_signed(packet, peer.signing_key) or packet
         if not packet.directed:
             station.gossip.keep(packet, now)
         if packet.kind == Kind.REQUEST_SYNC or packet.recipient == station.me:

@@ -114,6 +114,11 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
         return self.recipient is not None and self.recipient != BROADCAST
 
     @property
+    def compressed(self) -> bool:
+        """Whether its bytes have the payload compressed."""
+        return bool(self.wire[FLAGS_AT] & COMPRESSED)
+
+    @property
     def on_air(self) -> bytes:
         """What is handed to a link: its bytes, padded where its kind is."""
         return pad(self.wire) if self.kind in PADDED else self.wire

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import Final
 
 import betanet
+from fog_compute.p2p.bitchat.announce import Capability
 from fog_compute.p2p.bitchat.errors import Malformed
 from fog_compute.p2p.bitchat.events import Link
+from fog_compute.p2p.bitchat.fragments import MANY_TAKE
 from fog_compute.p2p.bitchat.guard import Drop
 from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.news import (
@@ -41,6 +43,9 @@ __all__ = ["SealedTalk"]
 
 VERSION_1_BYTES: Final = 0xFFFF
 """The longest payload of a version 1 packet."""
+
+ANY_PROGRAM_BYTES: Final = MANY_TAKE - 256
+"""The longest private payload that every program takes: what is around it has its pieces, too."""
 
 WHY: Final = {
     "no_answer": "the peer does not answer",
@@ -80,6 +85,10 @@ class SealedTalk:
         outbound = self._station.outbound
         if outbound.full or not outbound.links:
             reason = "too much is under way already" if outbound.full else "nobody is near"
+            self._station.tell(Sent(command.token, SentState.FAILED, reason=reason))
+            return
+        if len(command.payload) > ANY_PROGRAM_BYTES and not self._takes_long_sets(command.peer_id):
+            reason = f"the peer's program takes up to {ANY_PROGRAM_BYTES} bytes"
             self._station.tell(Sent(command.token, SentState.FAILED, reason=reason))
             return
         token = next(self._numbers)
@@ -171,6 +180,11 @@ class SealedTalk:
         token = self._tokens.pop(number, None)
         if token is not None:
             self._station.tell(Sent(token, state, reason=reason))
+
+    def _takes_long_sets(self, peer_id: bytes) -> bool:
+        peer = self._station.peers.get(peer_id)
+        can = None if peer is None else peer.announce.capabilities
+        return can is not None and Capability.LONG_SETS in can
 
     def _known_key(self, peer_id: bytes) -> bytes | None:
         peer = self._station.peers.get(peer_id)

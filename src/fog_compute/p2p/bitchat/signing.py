@@ -88,7 +88,7 @@ def _forms(packet: Packet) -> Iterator[Packet]:
     """The bytes that its sender may have made, the likely ones first."""
     yield packet
     flags = packet.wire[packets.FLAGS_AT]
-    if flags & packets.COMPRESSED and not flags & _UNKNOWN[packet.version]:
+    if packet.compressed and not flags & _UNKNOWN[packet.version]:
         for packed in (True, False):
             form = _again(packet, packed=packed)
             if form.wire != packet.wire:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from random import Random
 
 import msgspec
@@ -25,12 +26,13 @@ from fog_compute.p2p.bitchat.news import (
     Trace,
     Traced,
 )
-from fog_compute.p2p.bitchat.packet import packet
+from fog_compute.p2p.bitchat.packet import decode, packet
 from fog_compute.p2p.bitchat.ping import Ping
 from fog_compute.p2p.bitchat.public import MAX_PUBLIC_BYTES, Parked
 from fog_compute.p2p.bitchat.signing import sign, verify
 from fog_compute.p2p.bitchat.sync import SyncRequest
 from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person, Tried
+from tests.unit.fog_compute.p2p.bitchat.packets import text as long_text
 
 ANN, BEN, EVE = Person(1), Person(2), Person(3)
 
@@ -514,3 +516,20 @@ def test_engine_without_links_only_waits_for_the_next_announce() -> None:
     mesh = Mesh(ANN.keys, "ann", Random(1))
     actions = mesh.handle(SayAll("t", "to nobody"), NOW)
     assert [type(one).__name__ for one in actions] == ["Sent", "WakeAt"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_what_a_relay_compressed_anew_goes_on_as_it_was_signed(packed: bool) -> None:
+    """INV-BITCHAT-12."""
+    tried = known(1, 2)
+    body = long_text(Random(1), 300)
+    said = ANN.text(body.decode(), tried.now, packed=packed)
+    deflate = zlib.compressobj(1, zlib.DEFLATED, -15)
+    packed_anew = len(body).to_bytes(2, "big") + deflate.compress(body) + deflate.flush()
+    head = said.wire[:11] + b"\x06" + len(packed_anew).to_bytes(2, "big") + said.wire[14:22]
+    again = decode(head + packed_anew + said.wire[-64:])
+    assert again.wire != said.wire
+    assert texts(tried.get(1, again)) == [body.decode()]
+    tried.wait(0.2)
+    ((_, passed),) = tried.take(Kind.MESSAGE)
+    assert passed.with_ttl(7) == said

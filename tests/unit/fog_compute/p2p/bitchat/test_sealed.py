@@ -172,3 +172,18 @@ def test_unknown_things_inside_a_session_are_handed_on_and_empty_ones_refused() 
     assert heard(world, 1) == [(0xF7, b"new")]
     assert world.meshes[1].counts["dropped_content"] == 2
     assert not [one for _, one in world.news[0] if isinstance(one, TextHeard)]
+
+
+def test_file_of_more_pieces_than_a_program_takes_is_not_sent_to_it() -> None:
+    """INV-BITCHAT-21."""
+    tried, ann = Tried(1), Person(1)
+    tried.get(1, ann.announce(NOW))
+    tried.take()
+    fits, more = 256 * 469 - 256, 256 * 469 - 255
+    (sent,) = tried.do(SayTo("t", ann.peer_id, bytes(more)))
+    assert isinstance(sent, Sent)
+    assert (sent.state, str(fits) in sent.reason) == (SentState.FAILED, True)
+    assert tried.take(Kind.NOISE_HANDSHAKE) == []
+    (sent,) = tried.do(SayTo("t", ann.peer_id, bytes(fits)))
+    assert isinstance(sent, Sent)
+    assert sent.state is SentState.QUEUED
