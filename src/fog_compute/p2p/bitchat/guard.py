@@ -92,6 +92,9 @@ class _Account:
     malformed: float = 0.0
 
 
+FRAME_MAKES: Final = 16_384
+"""Bytes out of DEFLATE that cost as much to make and to hash as a frame."""
+
 COSTS: Final = {
     Drop.MALFORMED: 5.0,
     Drop.CONTENT: 2.0,
@@ -148,6 +151,12 @@ class Guard:
         if account is not None:
             account.frames -= COSTS.get(reason, 0.0)
             account.malformed += reason is Drop.MALFORMED
+
+    def unpacked(self, link: Link, packet: Packet) -> None:
+        """Let a link pay for what a packet became that it brought compressed."""
+        account = self._accounts.get(link)
+        if account is not None and packet.compressed:
+            account.frames -= max(0, len(packet.payload) - len(packet.wire)) / FRAME_MAKES
 
     def ends(self, link: Link) -> bool:
         """Whether a link has brought so much that is no packet that it is cut."""

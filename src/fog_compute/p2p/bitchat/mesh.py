@@ -277,6 +277,7 @@ class Mesh:
             if guard.ends(link):
                 self._station.tell(Disconnect(link, "it sends what are no packets"))
             return
+        guard.unpacked(link, packet)
         self._packet(packet, link, now)
 
     def _packet(self, packet: Packet, link: Link, now: float) -> None:

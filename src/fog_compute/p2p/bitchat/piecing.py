@@ -50,6 +50,7 @@ class Piecing:
         if self._look_at is None and len(self._assembly):
             self._look_at = now + self._pause
         if whole is not None:
+            self._station.guard.unpacked(link, whole)
             # Pieces that waited with a neighbour make a packet that did.
             answer = whole.sync_answer or packet.sync_answer
             self._whole(msgspec.structs.replace(whole, sync_answer=answer), link, now)

@@ -11,6 +11,7 @@ import pytest
 
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, SendFrame, Wake
+from fog_compute.p2p.bitchat.fragments import cut
 from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.news import TextHeard
 from fog_compute.p2p.bitchat.packet import Packet, decode, packet
@@ -144,3 +145,33 @@ def test_text_heard_is_shown_as_it_is() -> None:
 
     assert isinstance(heard, TextHeard)
     assert heard.text == "\x1b[2J"
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_bombs_cost_a_link_what_they_become(in_pieces: bool) -> None:
+    # INV-BITCHAT-82
+    tried = Tried(1, 2)
+    tried.get(2, ANN.announce(NOW))
+    frames: list[bytes] = []
+    for number in range(60):
+        made = bomb(Kind.FILE_TRANSFER, 900_000, number, recipient=None)
+        parts = cut(made, number.to_bytes(8, "big")) if in_pieces else [made]
+        frames += [part.wire for part in parts]
+
+    for data in frames:
+        tried.mesh.handle(FrameReceived(1, data), tried.now)
+
+    refused = tried.mesh.counts["dropped_too-many"]
+    # 1,200 frames at once, of which each bomb takes 55: it becomes as much as a file may.
+    assert len(frames) - refused in range(20, 3 * 24)
+    assert tried.get(2, ANN.text("still heard", tried.now)) != []
+
+
+def test_what_is_honestly_compressed_costs_little() -> None:
+    tried = Tried(1)
+    tried.get(1, ANN.announce(NOW))
+
+    for number in range(200):
+        tried.get(1, ANN.text(f"{number} " + "as ever " * 60, NOW + number / 1000))
+
+    assert "dropped_too-many" not in tried.mesh.counts

@@ -321,6 +321,17 @@ def test_what_has_no_bytes_is_refused(changed: dict[str, object], why: Reason) -
     assert caught.value.reason is why
 
 
+def test_few_enough_values_leave_room_for_the_size_of_what_was_compressed() -> None:
+    body = Random(9).randbytes(90_000).translate(None, bytes(range(230, 256)))[:65_535]
+
+    made = hello(body=body)
+
+    assert len(set(body)) == 230
+    assert made.compressed
+    assert 65_535 - len(made.wire) + 24 > 500
+    assert decode(made.wire).payload == body
+
+
 def test_the_largest_payloads_fit() -> None:
     rng = Random(5)
     for kind, version, size in (
