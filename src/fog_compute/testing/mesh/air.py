@@ -95,6 +95,10 @@ class Air:
         self._wakes.append(None)
         return len(self._nodes) - 1
 
+    def replace(self, number: int, node: Node) -> None:
+        """Let another engine stand where one stood; links and what is under way stay."""
+        self._nodes[number] = node
+
     @property
     def links(self) -> frozenset[tuple[int, int]]:
         """Pairs of nodes with a link."""

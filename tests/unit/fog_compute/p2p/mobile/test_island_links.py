@@ -6,11 +6,13 @@ import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from fog_compute.clock import SystemClock
 from fog_compute.p2p.bitchat.events import (
     Disconnect,
     FrameReceived,
@@ -21,12 +23,13 @@ from fog_compute.p2p.bitchat.events import (
     Wake,
     WakeAt,
 )
+from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.mesh import Mesh, MeshEvent
 from fog_compute.p2p.bitchat.news import News, PeerNear, SayAll, TextHeard
+from fog_compute.p2p.bitchat.packet import packet
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.transport import TransportUnavailable
-from fog_compute.p2p.mobile import island_links
-from fog_compute.p2p.mobile.island_links import BATCH_BYTES, IslandLinks, pack, unpack
+from fog_compute.p2p.mobile.island_links import IslandLinks
 from fog_compute.p2p.mobile.links import LinkNews, LinkSource
 from fog_compute.p2p.mobile.unified_mobile_bridge import UnifiedMobileBridge
 from fog_compute.p2p.mobile.web_links import WebLinks
@@ -47,7 +50,7 @@ class Node:
         self.links: LinkSource
         self._wake: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._zero = 1_700_000_000 - self._loop.time()
+        self._zero = SystemClock().now().timestamp() - self._loop.time()
 
     def handle(self, event: MeshEvent) -> None:
         for action in self.mesh.handle(event, self._loop.time() + self._zero):
@@ -162,48 +165,44 @@ async def test_inv_p2p_32_a_browser_is_heard_on_an_island_far_away(tmp_path: Pat
         await bob.htx.shutdown()
 
 
-class Post:
-    """A carrier that notes what it is given."""
+class Pair:
+    """The links of two people, each other's carrier."""
 
     def __init__(self) -> None:
-        self.carried: list[tuple[str, list[bytes] | None]] = []
+        self.clock = ManualClock()
+        self.news: dict[str, list[LinkNews]] = {ADA: [], BOB: []}
         self.works = True
+        self.carried = 0
+        self.links = {
+            me: IslandLinks(
+                self.news[me].append, Road(self, me), [other], clock=self.clock, rng=Random(1)
+            )
+            for me, other in ((ADA, BOB), (BOB, ADA))
+        }
+
+    async def run(self, seconds: float) -> None:
+        for _ in range(5):
+            await settled()
+            await self.clock.advance(seconds / 5)
+        await settled()
+
+    def frames(self, me: str) -> list[bytes]:
+        return [one.data for one in self.news[me] if isinstance(one, FrameReceived)]
+
+
+class Road:
+    """The way from one of a pair to the other."""
+
+    def __init__(self, pair: Pair, me: str) -> None:
+        self._pair = pair
+        self._me = me
 
     async def carry(self, destination: str, body: bytes) -> bool:
-        self.carried.append((destination, unpack(body)))
-        return self.works
-
-
-@pytest.mark.asyncio
-async def test_frames_travel_together_and_their_fate_is_told() -> None:
-    news: list[LinkNews] = []
-    post, clock = Post(), ManualClock()
-    links = IslandLinks(news.append, post, [BOB, BOB], clock=clock)
-    await links.start()
-    await links.start()
-    (up,) = news
-    assert isinstance(up, LinkUp)
-
-    for token in range(7):
-        links.send(SendFrame(up.link, bytes([token]) * 3000, token))
-    await settled()
-    await clock.advance(1)
-    await settled()
-    await clock.advance(1)
-    await settled()
-
-    assert [len(frames or ()) for _, frames in post.carried] == [5, 2]
-    assert {to for to, _ in post.carried} == {BOB}
-    assert news[1:] == [FrameSent(up.link, token, ok=True) for token in range(7)]
-    post.works = False
-    links.send(SendFrame(up.link, b"x", 7))
-    await settled()
-    await clock.advance(1)
-    await settled()
-    assert FrameSent(up.link, 7, ok=False) in news
-    await links.stop()
-    await links.stop()
-    assert news[-1] == LinkDown(up.link)
+        await asyncio.sleep(0)
+        if self._pair.works:
+            self._pair.carried += 1
+            self._pair.links[destination].take(self._me, body)
+        return self._pair.works
 
 
 async def settled() -> None:
@@ -212,50 +211,58 @@ async def settled() -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_island_gets_and_gives_no_more_than_its_share(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(island_links, "FRAMES_AT_ONCE", 4.0)
-    monkeypatch.setattr(island_links, "QUEUED", 2)
-    news: list[LinkNews] = []
-    links = IslandLinks(news.append, Post(), [BOB], clock=ManualClock())
-    await links.start()
-    (up,) = news
-    assert isinstance(up, LinkUp)
-    for token in range(6):
-        links.send(SendFrame(up.link, b"x", token))
-    links.send(SendFrame(up.link, bytes(5000), 6))
-    links.send(SendFrame(up.link + 1, b"x", 7))
-    await settled()
+async def test_frames_travel_together_and_those_of_a_failed_bundle_go_again() -> None:
+    pair = Pair()
+    for links in pair.links.values():
+        await links.start()
+        await links.start()
+    await pair.run(5)
+    ups = [one for one in pair.news[ADA] if isinstance(one, LinkUp)]
+    assert len(ups) == 1
+    assert pair.links[BOB].joined == {ADA}
 
-    assert links.dropped == {"full": 2, "rate": 2, "link": 2}
-    links.take(BOB, pack([b"frame"] * 6))
-    assert sum(isinstance(one, FrameReceived) for one in news) == 4
-    links.dropped.clear()
-    links.take(BOB, b"\x00")
-    links.take(ADA, pack([b"frame"]))
-    links.disconnect(up.link)
-    links.take(BOB, pack([b"frame"]))
-    assert links.dropped == {"form": 1, "stranger": 2}
-    assert news[-1] == LinkDown(up.link)
-    await links.stop()
+    packets = [text(f"{number}", pair.clock) for number in range(7)]
+    before, pair.works = pair.carried, False
+    for token, said in enumerate(packets):
+        pair.links[ADA].send(SendFrame(ups[0].link, said, token))
+    await pair.run(1)
+    told = [one for one in pair.news[ADA] if isinstance(one, FrameSent)]
+    assert told == [FrameSent(ups[0].link, token, ok=True) for token in range(7)]
+    assert pair.frames(BOB) == []
+    pair.works = True
+    await pair.run(5)
+    assert pair.frames(BOB) == packets
+    assert pair.carried == before + 1
+
+    for links in pair.links.values():
+        await links.stop()
+        await links.stop()
+    assert pair.news[ADA][-1] == LinkDown(ups[0].link)
+    assert isinstance(pair.news[BOB][-1], LinkDown)
 
 
-def test_a_batch_that_is_none_is_refused_whole() -> None:
-    frames = [b"a", b"b" * 4096, b"c" * 300]
+@pytest.mark.asyncio
+async def test_a_link_that_the_mesh_ends_stays_down_for_a_while() -> None:
+    pair = Pair()
+    for links in pair.links.values():
+        await links.start()
+    await pair.run(5)
+    (up,) = (one for one in pair.news[ADA] if isinstance(one, LinkUp))
 
-    whole = pack(frames)
+    pair.links[ADA].disconnect(up.link)
+    await pair.run(20)
 
-    assert unpack(whole) == frames
-    assert unpack(b"") == []
-    for length in range(1, len(whole)):
-        if length not in (3, 3 + 2 + 4096):
-            assert unpack(whole[:length]) is None
-    for bad in (b"\x00\x00", pack([bytes(4097)]), bytes(BATCH_BYTES + 1), b"\x00"):
-        assert unpack(bad) is None
-    rng = random.Random(1)
-    for _ in range(2000):
-        unpack(rng.randbytes(rng.randrange(99)))
+    assert pair.news[ADA][-1] == LinkDown(up.link)
+    assert not pair.links[ADA].joined
+    assert not pair.links[BOB].joined
+    await pair.run(120)
+    assert pair.links[ADA].joined == {BOB}
+    for links in pair.links.values():
+        await links.stop()
+
+
+def text(said: str, clock: ManualClock) -> bytes:
+    return packet(Kind.MESSAGE, bytes(8), int(clock.now().timestamp() * 1000), said.encode()).wire
 
 
 @pytest.mark.asyncio
@@ -287,23 +294,42 @@ async def test_what_is_carried_is_no_message_and_comes_in_time_or_not_at_all(
     assert not await ada.htx.carry(bob.fingerprint, b"now")
 
 
+class Source:
+    """A source of links that cannot start, or has one."""
+
+    def __init__(self, first: int, trouble: str = "") -> None:
+        self.first = first
+        self.trouble = trouble
+        self.done: list[object] = []
+
+    async def start(self) -> None:
+        if self.trouble:
+            raise TransportUnavailable(self.trouble)
+
+    async def stop(self) -> None:
+        self.done.append("stop")
+
+    def owns(self, link: int) -> bool:
+        return link == self.first
+
+    def send(self, frame: SendFrame) -> None:
+        self.done.append(frame)
+
+    def disconnect(self, link: int, leave_s: float = 0.0) -> None:
+        self.done.append((link, leave_s))
+
+
 @pytest.mark.asyncio
 async def test_what_cannot_start_leaves_the_others_alone() -> None:
-    news: list[LinkNews] = []
-    bad = WebLinks(news.append, TOKEN, host="192.0.2.1")
-    islands = IslandLinks(news.append, Post(), [BOB], clock=ManualClock())
-    bridge = UnifiedMobileBridge([bad, islands])
+    bad, good = Source(3, "the place is taken"), Source(5)
+    bridge = UnifiedMobileBridge([bad, good])
 
     await bridge.start()
 
-    assert "not loopback" in bridge.troubles[0]
-    (up,) = news
-    assert isinstance(up, LinkUp)
-    assert bridge.owns(up.link)
+    assert bridge.troubles == ("the place is taken",)
+    assert bridge.owns(5)
     assert not bridge.owns(1)
-    bridge.send(SendFrame(up.link, b"x", 1))
-    bridge.disconnect(up.link)
-    assert news[-1] == LinkDown(up.link)
+    bridge.send(SendFrame(5, b"x", 1))
+    bridge.disconnect(5, 2.0)
     await bridge.stop()
-    with pytest.raises(TransportUnavailable):
-        await bad.start()
+    assert good.done == [SendFrame(5, b"x", 1), (5, 2.0), "stop"]
