@@ -62,6 +62,17 @@ test-long: build postgres ## Run all tests, with long property searches
 	HYPOTHESIS_PROFILE=deep CONTRACT_SECONDS=1800 $(BIN)/pytest --slow --timeout=1800
 	$(BIN)/pytest --postgres --timeout=600 tests/unit/fog_compute/coordinator
 
+# Programs that nobody here wrote, in an environment of their own, on a D-Bus and a mock of BlueZ of their own.
+.PHONY: test-interop
+test-interop: $(VENV)/interop.stamp build ## Talk to other people's BitChat programs, over a mock of BlueZ
+	INTEROP_PYTHON=$(CURDIR)/$(VENV)/interop/bin/python $(BIN)/pytest tests/interop
+
+$(VENV)/interop.stamp: requirements/interop.txt $(VENV)/deps.stamp
+	@command -v dbus-daemon >/dev/null || { echo 'dbus-daemon is missing (Debian: apt-get install dbus-daemon)' >&2; exit 1; }
+	@test -x $(VENV)/interop/bin/python || $(BIN)/uv venv --quiet $(VENV)/interop
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(VENV)/interop/bin/python requirements/interop.txt
+	@touch $@
+
 .PHONY: coverage
 coverage: build postgres ## Measure which branches of each package the tests take: 90 % of each, half an hour
 	$(BIN)/coverage erase
@@ -119,6 +130,8 @@ reference: build ## Write the pages of docs/reference anew, from the code
 requirements: $(VENV)/deps.stamp ## Pin the newest versions that pyproject.toml and requirements/dev.in allow
 	cd requirements && uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 		--no-header --no-annotate --extra postgres --extra python --extra redis --extra bluetooth ../pyproject.toml dev.in --output-file dev.txt
+	cd requirements && uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+		--no-header --no-annotate interop.in --output-file interop.txt
 
 .PHONY: clean
 clean: ## Remove everything that was built

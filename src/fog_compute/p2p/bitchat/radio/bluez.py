@@ -1,0 +1,506 @@
+"""A driver over BlueZ, the Bluetooth service of Linux: bleak connects, D-Bus objects are found.
+
+bleak (MIT) has the central's part, and no peripheral's; that one is two objects on D-Bus. What is
+known to go wrong with BlueZ is kept away from here on: it is never asked for two attempts at once,
+nor to scan while it connects (:mod:`fog_compute.p2p.bitchat.ble_scanner`), what it remembers of a
+device is removed after an attempt failed, and a service is advertised a moment after it was
+registered, because others do not see it at once.
+
+As peripheral BlueZ does not say to whom a notification goes: some of its versions have one socket
+for all who subscribed. What was written to a socket a moment ago is then not written again for the
+next link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import OrderedDict, deque
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from fog_compute.p2p.bitchat.radio.interface import (
+    CHARACTERISTIC,
+    EXTRA,
+    LONGEST_VALUE,
+    SERVICE,
+    SHORTEST_FRAME,
+    Back,
+    Closed,
+    ConnectFailed,
+    EventQueue,
+    Found,
+    Gone,
+    Link,
+    Opened,
+    RadioEvent,
+    RadioState,
+    RadioUnavailable,
+    Received,
+    frame_limit,
+)
+
+if TYPE_CHECKING:
+    from bleak import BleakClient, BleakScanner
+    from bleak.backends.device import BLEDevice
+    from bleak.backends.scanner import AdvertisementData
+
+    from fog_compute.p2p.bitchat.radio.bluez_bus import BluezBus
+
+__all__ = ["BluezRadio"]
+
+GATT: Final = "org.bluez.GattManager1"
+ADVERTISING: Final = "org.bluez.LEAdvertisingManager1"
+
+VISIBLE_S: Final = 0.2
+"""Seconds until others see a service that was registered."""
+
+SEND_S: Final = 5.0
+"""Seconds after which a frame that nobody takes is given up."""
+
+SAME_S: Final = 0.5
+"""Seconds in which the same bytes are not written to one socket twice."""
+
+REMEMBERED: Final = 256
+"""Devices whose advertisement is remembered; of strangers the oldest are forgotten."""
+
+EARLY: Final = 16
+"""Writes of a device that are kept until it subscribes, and in which a notification is known."""
+
+
+@dataclass(slots=True)
+class _Notify:
+    """A socket whose packets BlueZ turns into notifications."""
+
+    socket: socket.socket
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    recent: deque[tuple[float, Link, bytes]] = field(default_factory=lambda: deque(maxlen=EARLY))
+
+
+@dataclass(slots=True)
+class _Open:
+    """A link: bleak's client where this side connected, a socket where the other side did."""
+
+    mtu: int
+    path: str
+    client: BleakClient | None = None
+    respond: bool = False
+    notify: _Notify | None = None
+
+
+class BluezRadio:
+    """A `fog_compute.p2p.bitchat.radio.interface.Radio` over BlueZ."""
+
+    __slots__ = (
+        "_adapter",
+        "_advertised",
+        "_bus",
+        "_devices",
+        "_early",
+        "_events",
+        "_links",
+        "_peripheral",
+        "_reason",
+        "_scanner",
+        "_tasks",
+        "_timeout_s",
+        "_wanted",
+    )
+
+    def __init__(self, adapter: str = "", *, timeout_s: float = 8.0) -> None:
+        """Make a driver; it touches nothing before `start`.
+
+        Args:
+            adapter: its name, such as ``hci0``; empty for the first that is switched on.
+            timeout_s: of a connection attempt.
+        """
+        self._wanted: Final = adapter
+        self._timeout_s: Final = timeout_s
+        self._events: Final = EventQueue()
+        self._links: Final[dict[Link, _Open]] = {}
+        self._devices: Final[OrderedDict[str, BLEDevice]] = OrderedDict()
+        self._early: Final[OrderedDict[str, deque[tuple[bytes, int]]]] = OrderedDict()
+        self._tasks: Final[set[asyncio.Task[None]]] = set()
+        self._reason: str | None = "the driver was not started"
+        self._adapter = ""
+        self._peripheral = self._advertised = False
+        self._bus: BluezBus | None = None
+        self._scanner: BleakScanner | None = None
+
+    async def start(self) -> None:
+        """See `Radio.start`."""
+        try:
+            import bleak  # noqa: F401 - a missing extra is told here, once
+
+            from fog_compute.p2p.bitchat.radio.bluez_bus import BluezBus
+            from fog_compute.p2p.bitchat.radio.bluez_service import (
+                ADVERTISEMENT_PATH,
+                Advertisement,
+                Characteristic,
+                Service,
+            )
+        except ImportError as error:
+            self._reason = f"Bluetooth needs the package {error.name}: {EXTRA}"
+            raise RadioUnavailable(self._reason) from None
+        self._bus = BluezBus(self._changed)
+        try:
+            bus = await self._bus.open()
+            service, characteristic = Service(), Characteristic(self._written, self._subscribed)
+            bus.export(service.path, service)
+            bus.export(characteristic.path, characteristic)
+            bus.export(ADVERTISEMENT_PATH, Advertisement(self._released))
+            reason = self._look()
+            if reason is not None:
+                raise RadioUnavailable(reason)
+        except RadioUnavailable as error:
+            await self.stop()
+            self._reason = str(error)
+            raise
+        await self._take()
+
+    async def stop(self) -> None:
+        """See `Radio.stop`."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        with contextlib.suppress(RadioUnavailable):
+            await self.scan(False)
+        for link in tuple(self._links):
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self.disconnect(link), 2.0)
+        self._lose("the driver was stopped", tell=False)
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            await bus.close()  # BlueZ forgets what a client registered that is gone
+
+    async def scan(self, on: bool) -> None:
+        """See `Radio.scan`."""
+        if not on:
+            scanner, self._scanner = self._scanner, None
+            if scanner is not None:
+                with contextlib.suppress(Exception):
+                    await scanner.stop()
+            return
+        if self._scanner is not None:
+            return
+        from bleak import BleakScanner
+        from bleak.exc import BleakError
+
+        self._usable()
+        scanner = BleakScanner(
+            self._heard, service_uuids=[SERVICE], bluez={"adapter": self._adapter}
+        )
+        try:
+            await scanner.start()
+        except (BleakError, OSError, EOFError) as error:
+            raise RadioUnavailable(f"{self._adapter} does not scan: {error}") from error
+        self._scanner = scanner
+
+    async def advertise(self, on: bool) -> None:
+        """See `Radio.advertise`."""
+        from fog_compute.p2p.bitchat.radio.bluez_bus import CallFailed
+        from fog_compute.p2p.bitchat.radio.bluez_service import ADVERTISEMENT_PATH
+
+        bus = self._usable()
+        if on == self._advertised:
+            return
+        path = f"/org/bluez/{self._adapter}"
+        try:
+            if not on:
+                self._advertised = False
+                await bus.call(
+                    path, ADVERTISING, "UnregisterAdvertisement", "o", ADVERTISEMENT_PATH
+                )
+                return
+            if not self._peripheral:
+                raise RadioUnavailable(f"{self._adapter} takes no service of ours")
+            await bus.call(
+                path, ADVERTISING, "RegisterAdvertisement", "oa{sv}", ADVERTISEMENT_PATH, {}
+            )
+            self._advertised = True
+        except CallFailed as error:
+            raise RadioUnavailable(f"{self._adapter} does not advertise: {error}") from error
+
+    async def connect(self, address: str) -> None:
+        """See `Radio.connect`."""
+        from bleak import BleakClient
+        from bleak.exc import BleakError
+
+        device = self._devices.get(address)
+        if device is None or self._reason is not None:
+            raise ConnectFailed(f"{address} was not found, or not lately")
+        link = self._events.new_link()
+        early: deque[bytes] = deque(maxlen=EARLY)
+
+        def notified(_: object, data: bytearray) -> None:
+            if link in self._links:
+                self._events.put(Received(link, bytes(data)))
+            else:
+                early.append(bytes(data))
+
+        client = BleakClient(
+            device,
+            disconnected_callback=lambda _: self._close(link, "disconnected"),
+            services=[SERVICE],
+            timeout=self._timeout_s,
+            bluez={"adapter": self._adapter},
+        )
+        opened = False
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await client.connect()
+                characteristic = client.services.get_characteristic(CHARACTERISTIC)
+                if characteristic is None:
+                    raise ConnectFailed(f"{address} has no BitChat service")
+                await client.start_notify(characteristic, notified)
+            # BlueZ cuts a write that is answered into parts where the connection takes little.
+            size = min(characteristic.max_write_without_response_size, LONGEST_VALUE)
+            respond = size < SHORTEST_FRAME
+            mtu = LONGEST_VALUE if respond else size
+            self._links[link] = _Open(mtu, _path(device), client, respond)
+            opened = client.is_connected
+            if not opened:
+                raise ConnectFailed(f"{address} disconnected")
+        except (BleakError, TimeoutError, OSError, EOFError) as error:
+            reason = str(error) or "no answer"
+            raise ConnectFailed(f"cannot connect to {address}: {reason}") from error
+        finally:
+            if not opened:
+                self._links.pop(link, None)
+                self._run(self._forget(client, device))
+        self._events.put(Opened(link, address, mtu, initiated=True))
+        for data in early:
+            self._events.put(Received(link, data))
+
+    async def disconnect(self, link: Link) -> None:
+        """See `Radio.disconnect`; one that another made ends with its connection."""
+        from fog_compute.p2p.bitchat.radio.bluez_bus import DEVICE, CallFailed
+
+        known = self._links.get(link)
+        if known is None:
+            return
+        if known.client is not None:
+            with contextlib.suppress(Exception):
+                await known.client.disconnect()
+        elif self._bus is not None:
+            with contextlib.suppress(CallFailed):
+                await self._bus.call(known.path, DEVICE, "Disconnect")
+        self._close(link, "disconnected by us")
+
+    async def send(self, link: Link, data: bytes) -> bool:
+        """See `Radio.send`."""
+        known = self._links.get(link)
+        if known is None or len(data) > known.mtu:
+            return False
+        if known.notify is not None:
+            return await self._notify(link, known.notify, data)
+        from bleak.exc import BleakError
+
+        if known.client is None:
+            return False
+        try:
+            async with asyncio.timeout(SEND_S):
+                await known.client.write_gatt_char(CHARACTERISTIC, data, response=known.respond)
+        except (BleakError, TimeoutError, OSError, EOFError):
+            return False
+        return True
+
+    async def next(self) -> RadioEvent:
+        """See `Radio.next`."""
+        return await self._events.next()
+
+    def state(self) -> RadioState:
+        """See `Radio.state`."""
+        there = self._reason is None
+        return RadioState(there, there and self._peripheral, self._reason)
+
+    def _usable(self) -> BluezBus:
+        if self._bus is None or self._reason is not None:
+            raise RadioUnavailable(self._reason or "there is no Bluetooth adapter")
+        return self._bus
+
+    def _look(self) -> str | None:
+        """Choose an adapter; why there is none, otherwise."""
+        from fog_compute.p2p.bitchat.radio.bluez_bus import ADAPTER
+
+        if self._bus is None:
+            return "the driver was stopped"
+        paths = self._bus.having(ADAPTER)
+        names = [path.rpartition("/")[2] for path in paths]
+        if self._wanted and self._wanted not in names:
+            return f"there is no Bluetooth adapter {self._wanted}: plug it in"
+        if not names:
+            return "this machine has no Bluetooth adapter: plug one in"
+        for name, path in zip(names, paths, strict=True):
+            if self._wanted in ("", name) and self._bus.get(path, ADAPTER, "Powered"):
+                self._adapter = name
+                return None
+        name = self._wanted or names[0]
+        return f"the Bluetooth adapter {name} is switched off: bluetoothctl power on"
+
+    async def _take(self) -> None:
+        """Register the service with the adapter that was chosen, and say that it is there."""
+        from fog_compute.p2p.bitchat.radio.bluez_bus import CallFailed
+        from fog_compute.p2p.bitchat.radio.bluez_service import APPLICATION_PATH
+
+        self._reason = None
+        self._advertised = self._peripheral = False
+        try:
+            await self._usable().call(
+                f"/org/bluez/{self._adapter}",
+                GATT,
+                "RegisterApplication",
+                "oa{sv}",
+                APPLICATION_PATH,
+                {},
+            )
+            await asyncio.sleep(VISIBLE_S)
+            self._peripheral = True
+        except (CallFailed, RadioUnavailable):
+            pass  # a central alone; `advertise` says so
+        if self._reason is None:
+            self._events.put(Back())
+
+    def _changed(self) -> None:
+        """Adapters or devices came, went or changed."""
+        from fog_compute.p2p.bitchat.radio.bluez_bus import ADAPTER, DEVICE
+
+        bus = self._bus
+        if bus is None:
+            return
+        if self._adapter:
+            if not bus.get(f"/org/bluez/{self._adapter}", ADAPTER, "Powered"):
+                adapter, self._adapter = self._adapter, ""
+                self._lose(self._look() or f"the Bluetooth adapter {adapter} is gone", tell=True)
+        elif self._reason is not None and self._look() is None:
+            self._reason = "the Bluetooth adapter is not ready yet"
+            self._run(self._take())
+        for link, known in tuple(self._links.items()):
+            if known.client is None and not bus.get(known.path, DEVICE, "Connected"):
+                self._close(link, "disconnected")
+
+    def _heard(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
+        self._devices[device.address] = device
+        self._devices.move_to_end(device.address)
+        while len(self._devices) > REMEMBERED:
+            self._devices.popitem(last=False)
+        self._events.put(Found(device.address, advertisement.rssi))
+
+    def _subscribed(self, path: str, mtu: int, ours: socket.socket) -> None:
+        notify = _Notify(ours)
+        self._run(self._watch(notify))
+        link = self._link_of(path)
+        if link is not None:
+            self._close(link, "subscribed anew")
+        self._admit(path, mtu, notify)
+
+    def _written(self, path: str, data: bytes, mtu: int) -> None:
+        link = self._link_of(path)
+        if link is None and (shared := self._shared()) is not None:
+            link = self._admit(path, mtu, shared)
+        if link is not None:
+            self._events.put(Received(link, data))
+            return
+        waiting = self._early.setdefault(path, deque(maxlen=EARLY))
+        waiting.append((data, mtu))
+        while len(self._early) > EARLY:
+            self._early.popitem(last=False)
+
+    def _admit(self, path: str, mtu: int, notify: _Notify) -> Link | None:
+        from fog_compute.p2p.bitchat.radio.bluez_bus import DEVICE
+
+        limit = frame_limit(mtu)
+        if limit < SHORTEST_FRAME or self._bus is None:
+            return None
+        link = self._events.new_link()
+        self._links[link] = _Open(limit, path, notify=notify)
+        address = self._bus.get(path, DEVICE, "Address")
+        self._events.put(
+            Opened(link, address if isinstance(address, str) else "", limit, initiated=False)
+        )
+        for data, _ in self._early.pop(path, ()):
+            self._events.put(Received(link, data))
+        return link
+
+    def _shared(self) -> _Notify | None:
+        """The socket of somebody who subscribed: where BlueZ has one for all, it is theirs too."""
+        return next((known.notify for known in self._links.values() if known.notify), None)
+
+    def _link_of(self, path: str) -> Link | None:
+        for link, known in self._links.items():
+            if known.notify is not None and known.path == path:
+                return link
+        return None
+
+    async def _notify(self, link: Link, notify: _Notify, data: bytes) -> bool:
+        loop = asyncio.get_running_loop()
+        async with notify.lock:
+            now = loop.time()
+            for at, by, sent in notify.recent:
+                if sent == data and by != link and now - at < SAME_S:
+                    return True  # it went to all who subscribed
+            try:
+                async with asyncio.timeout(SEND_S):
+                    await loop.sock_sendall(notify.socket, data)
+            except (OSError, TimeoutError):
+                return False
+            notify.recent.append((now, link, data))
+        return True
+
+    async def _watch(self, notify: _Notify) -> None:
+        """Wait until BlueZ closes a socket: nobody is subscribed to it any more."""
+        loop = asyncio.get_running_loop()
+        try:
+            with contextlib.suppress(OSError):
+                while await loop.sock_recv(notify.socket, 64):
+                    pass
+        finally:
+            notify.socket.close()
+            for link, known in tuple(self._links.items()):
+                if known.notify is notify:
+                    self._close(link, "not subscribed any more")
+
+    def _released(self) -> None:
+        self._advertised = False
+
+    def _close(self, link: Link, reason: str) -> None:
+        known = self._links.pop(link, None)
+        if known is not None:
+            self._events.put(Closed(link, reason))
+
+    def _lose(self, reason: str, *, tell: bool) -> None:
+        was, self._reason = self._reason, reason
+        self._peripheral = self._advertised = False
+        self._scanner = None
+        self._adapter = ""
+        self._early.clear()
+        for link in tuple(self._links):
+            self._close(link, reason)
+        if tell and was is None:
+            self._events.put(Gone(reason))
+
+    async def _forget(self, client: BleakClient, device: BLEDevice) -> None:
+        """Let BlueZ forget a device: after a failed attempt it otherwise fails again and again."""
+        from fog_compute.p2p.bitchat.radio.bluez_bus import CallFailed
+
+        with contextlib.suppress(Exception):
+            await client.disconnect()
+        self._devices.pop(device.address, None)
+        path = _path(device)
+        if self._bus is not None and path:
+            with contextlib.suppress(CallFailed):
+                await self._bus.call(
+                    path.rpartition("/")[0], "org.bluez.Adapter1", "RemoveDevice", "o", path
+                )
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _path(device: BLEDevice) -> str:
+    """The device's object on D-Bus."""
+    details = device.details
+    return str(details.get("path", "")) if isinstance(details, dict) else ""

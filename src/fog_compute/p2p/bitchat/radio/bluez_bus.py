@@ -1,0 +1,160 @@
+"""BlueZ on the system's D-Bus: which adapters and devices there are, and calls to them.
+
+Imported by :mod:`fog_compute.p2p.bitchat.radio.bluez` alone, once dbus-fast is known to be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from dbus_fast import BusType, Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
+from dbus_fast.errors import DBusFastError
+
+from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
+
+__all__ = ["ADAPTER", "DEVICE", "BluezBus", "CallFailed"]
+
+ADAPTER: Final = "org.bluez.Adapter1"
+DEVICE: Final = "org.bluez.Device1"
+
+OBJECTS: Final = "org.freedesktop.DBus.ObjectManager"
+PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+BLUEZ: Final = "org.bluez"
+DAEMON: Final = "org.freedesktop.DBus"
+
+NO_BUS: Final = "this machine has no system D-Bus, over which Bluetooth is reached"
+NO_BLUEZ: Final = "no Bluetooth service runs here: install bluez, and start bluetoothd"
+
+RULES: Final = (
+    f"type='signal',sender='{BLUEZ}',interface='{OBJECTS}'",
+    f"type='signal',sender='{BLUEZ}',interface='{PROPERTIES}',member='PropertiesChanged'",
+    f"type='signal',sender='{DAEMON}',member='NameOwnerChanged',arg0='{BLUEZ}'",
+)
+
+
+class CallFailed(Exception):
+    """BlueZ refused a call; the text is its error's name and message."""
+
+
+class BluezBus:
+    """A connection to BlueZ, and what it has: properties by object path and interface."""
+
+    __slots__ = ("_bus", "_changed", "_objects")
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        """``changed`` is called after adapters or devices came, went or changed."""
+        self._changed: Final = changed
+        self._objects: Final[dict[str, dict[str, dict[str, Any]]]] = {}
+        self._bus: MessageBus | None = None
+
+    async def open(self) -> MessageBus:
+        """Connect, and learn what there is.
+
+        Raises:
+            RadioUnavailable: there is no D-Bus, or no BlueZ on it.
+        """
+        try:
+            bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        except (DBusFastError, OSError, ValueError) as error:
+            raise RadioUnavailable(f"{NO_BUS}: {error}") from error
+        self._bus = bus
+        bus.add_message_handler(self._heard)
+        try:
+            for rule in RULES:
+                await self._ask(DAEMON, "/org/freedesktop/DBus", DAEMON, "AddMatch", "s", rule)
+            await self._learn()
+        except CallFailed as error:
+            await self.close()
+            raise RadioUnavailable(f"{NO_BLUEZ} ({error})") from error
+        return bus
+
+    async def close(self) -> None:
+        """Disconnect; safe to call again."""
+        bus, self._bus = self._bus, None
+        self._objects.clear()
+        if bus is not None:
+            bus.disconnect()
+
+    async def call(
+        self, path: str, interface: str, member: str, signature: str = "", *body: object
+    ) -> list[Any]:
+        """Call a method of BlueZ's, and return what it returns.
+
+        Raises:
+            CallFailed: it refused, or is not there any more.
+        """
+        return await self._ask(BLUEZ, path, interface, member, signature, *body)
+
+    def get(self, path: str, interface: str, name: str) -> object:
+        """A property as it was last told; None if there is none."""
+        return self._objects.get(path, {}).get(interface, {}).get(name)
+
+    def having(self, *interfaces: str) -> list[str]:
+        """The paths of all objects that have these interfaces, in order."""
+        return sorted(
+            path
+            for path, known in self._objects.items()
+            if all(interface in known for interface in interfaces)
+        )
+
+    async def _learn(self) -> None:
+        self._objects.clear()
+        (objects,) = await self.call("/", OBJECTS, "GetManagedObjects")
+        for path, interfaces in objects.items():
+            self._objects[path] = {name: _plain(values) for name, values in interfaces.items()}
+
+    async def _ask(
+        self, to: str, path: str, interface: str, member: str, signature: str, *body: object
+    ) -> list[Any]:
+        if self._bus is None or not self._bus.connected:
+            raise CallFailed("not connected to D-Bus")
+        message = Message(
+            destination=to,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=list(body),
+        )
+        try:
+            reply = await self._bus.call(message)
+        except (DBusFastError, OSError, EOFError) as error:
+            raise CallFailed(f"{error}") from error
+        if reply.message_type is MessageType.ERROR:
+            said = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
+            raise CallFailed(f"{reply.error_name} {said}".strip())
+        return list(reply.body)
+
+    def _heard(self, message: Message) -> None:
+        if message.message_type is not MessageType.SIGNAL:
+            return
+        match message.member:
+            case "InterfacesAdded" if message.interface == OBJECTS:
+                path, interfaces = message.body
+                known = self._objects.setdefault(path, {})
+                known.update({name: _plain(values) for name, values in interfaces.items()})
+            case "InterfacesRemoved" if message.interface == OBJECTS:
+                path, names = message.body
+                known = self._objects.get(path, {})
+                for name in names:
+                    known.pop(name, None)
+                if not known:
+                    self._objects.pop(path, None)
+            case "PropertiesChanged" if message.path in self._objects:
+                interface, values, gone = message.body
+                properties = self._objects[message.path].setdefault(interface, {})
+                properties.update(_plain(values))
+                for name in gone:
+                    properties.pop(name, None)
+            case "NameOwnerChanged" if message.body and message.body[0] == BLUEZ:
+                if not message.body[2]:
+                    self._objects.clear()  # bluetoothd ended; what comes back is told
+            case _:
+                return
+        self._changed()
+
+
+def _plain(values: dict[str, Variant]) -> dict[str, Any]:
+    return {name: value.value for name, value in values.items()}
