@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from fog_compute.p2p.core.manager import TransportManager
     from fog_compute.p2p.core.messages import (
         DecentralizedMessage,
         DeliveryState,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         TransportInterface,
         TransportType,
     )
+    from fog_compute.p2p.unified import UnifiedDecentralizedSystem, UnifiedP2PConfig
 
 __all__ = [
     "TRANSPORTS_AVAILABLE",
@@ -36,13 +38,16 @@ __all__ = [
     "Priority",
     "TransportCapabilities",
     "TransportInterface",
+    "TransportManager",
     "TransportType",
+    "UnifiedDecentralizedSystem",
+    "UnifiedP2PConfig",
 ]
 
 TRANSPORTS_AVAILABLE: Final = True
 """Both transports are part of the package; whether one can be used now, its capabilities say."""
 
-_MODULES: Final = ("core.messages", "core.transport")
+_MODULES: Final = ("core.messages", "core.transport", "core.manager", "unified")
 """Where public names are from; the light ones first."""
 
 

@@ -21,6 +21,7 @@ from fog_compute.p2p.core.book import (
     ReceiptOwed,
     ReceiptSent,
     Released,
+    RosterKept,
     SeenId,
     Settled,
     may_follow,
@@ -43,7 +44,7 @@ T = TypeVar("T")
 Row: TypeAlias = Mapping[Any, Any]
 """A row of the store, by its columns."""
 
-KEEP: Final = timedelta(days=90)
+KEEP_DAYS: Final = 90
 """How long messages stay in the log unless somebody says otherwise."""
 
 _BEFORE: Final = {
@@ -55,11 +56,11 @@ _BEFORE: Final = {
 class StoreBook:
     """A `MessageBook` and a `PeerStorage` of one person, on the rows of one home."""
 
-    def __init__(self, messages: Messages, own: str, keep: timedelta = KEEP) -> None:
+    def __init__(self, messages: Messages, own: str, keep_days: int = KEEP_DAYS) -> None:
         """Write what belongs to the person with the fingerprint ``own``."""
         self._messages: Final = messages
         self._own: Final = own
-        self._keep: Final = keep
+        self._keep: Final = timedelta(days=keep_days)
 
     async def load(self, now: float) -> BookState:
         """Everything that is not over.
@@ -151,11 +152,6 @@ class StoreBook:
         """The signed rosters of all groups."""
         return [row["roster"] for row in await self._messages.groups()]
 
-    async def save_roster(self, group: str, roster: bytes, now: float) -> None:
-        """Keep a group's newest roster."""
-        row = {"id": group, "roster": roster, "updated_at": _date(now)}
-        await self._messages.write([Put("chat_groups", row)])
-
     def _writes(self, change: BookChange) -> list[Write]:
         match change:
             case Begun():
@@ -195,6 +191,10 @@ class StoreBook:
                     "private": change.private,
                 }
                 return [Added("chat_receipts", row)]
+            case RosterKept():
+                at = _date(change.at)
+                named = {"id": change.group, "roster": change.roster, "updated_at": at}
+                return [Put("chat_groups", named)]
             case ReceiptSent():
                 return [Answered(change.sender, change.ids, change.state.value)]
 

@@ -1,7 +1,8 @@
-"""A book of messages in memory."""
+"""A book of messages in memory, and transports in memory."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ from fog_compute.p2p.core.book import (
     ReceiptOwed,
     ReceiptSent,
     Released,
+    RosterKept,
     SeenId,
     Settled,
     may_follow,
@@ -27,8 +29,19 @@ from fog_compute.p2p.core.book import (
 )
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
 from fog_compute.p2p.core.outbox import EVERYBODY
+from fog_compute.p2p.core.transport import (
+    Arrival,
+    CapabilitiesChanged,
+    Outcome,
+    OutcomeState,
+    Reach,
+    Reachability,
+    TransportCapabilities,
+    TransportEvent,
+    TransportType,
+)
 
-__all__ = ["MemoryBook"]
+__all__ = ["MemoryAir", "MemoryBook", "MemoryTransport"]
 
 
 class MemoryBook:
@@ -41,6 +54,7 @@ class MemoryBook:
         self.theirs: Final[dict[tuple[str, str], tuple[Kept, int | None]]] = {}
         self.out_streams: Final[dict[tuple[str, str, str], OutStream]] = {}
         self.in_streams: Final[dict[tuple[str, str], InStreamRecord]] = {}
+        self.rosters: Final[dict[str, bytes]] = {}
         self.receipts: Final[dict[ReceiptOwed, None]] = {}
         self._positions: Final[dict[int, tuple[str, str]]] = {}
 
@@ -90,23 +104,26 @@ class MemoryBook:
             case Settled():
                 self._settle(change)
             case Kept():
-                message = change.message
-                key = (origin(message.sender, change.verified), message.id)
-                if key not in self.theirs:
-                    self.theirs[key] = (change, None)
-                    if change.position is not None:
-                        self._place(key, change.position)
+                self._keep(change)
             case Released():
                 self._place((change.sender, change.id), change.position)
             case InStreamRecord():
                 self.in_streams[change.sender, change.stream] = change
             case ReceiptOwed():
                 self.receipts[change] = None
+            case RosterKept():
+                self.rosters[change.group] = change.roster
             case ReceiptSent():
-                for id_ in change.ids:
-                    for private in (False, True):
-                        owed = ReceiptOwed(change.sender, id_, change.state, private)
-                        self.receipts.pop(owed, None)
+                for owed in [one for one in self.receipts if _says(change, one)]:
+                    del self.receipts[owed]
+
+    def _keep(self, change: Kept) -> None:
+        message = change.message
+        key = (origin(message.sender, change.verified), message.id)
+        if key not in self.theirs:
+            self.theirs[key] = (change, None)
+            if change.position is not None:
+                self._place(key, change.position)
 
     def _begin(self, change: Begun) -> None:
         message = change.message
@@ -177,3 +194,117 @@ class MemoryBook:
             return LogEntry(position, message, True, True, False, at, states)
         kept, _ = self.theirs[key]
         return LogEntry(position, kept.message, False, kept.verified, kept.late, kept.at)
+
+
+class MemoryAir:
+    """What lies between the `MemoryTransport`s of one kind: who is there, and what waits."""
+
+    def __init__(self, kind: TransportType, *, stores: bool) -> None:
+        """Begin with nobody. What ``stores`` keeps messages for who is away, as the mixnet does."""
+        self.kind: Final = kind
+        self.stores: Final = stores
+        self.there: Final[dict[str, MemoryTransport]] = {}
+        self.waiting: Final[dict[str, dict[str, DecentralizedMessage]]] = {}
+        self.up = True
+        self._known: Final[set[tuple[str, str]]] = set()
+
+    def set_up(self, up: bool) -> None:
+        """Let everything go, or nothing."""
+        self.up = up
+        for one in self.there.values():
+            one.tell(CapabilitiesChanged(self.kind))
+            if up:
+                one.fetch()
+
+    def carry(self, message: DecentralizedMessage, to: str, wire: str) -> Outcome:
+        """Carry a message, or keep it."""
+        if not self.up or (not self.stores and to not in self.there):
+            return Outcome(message.id, OutcomeState.FAILED, "nobody is there")
+        if (to, wire) not in self._known or not self.stores:
+            self._known.add((to, wire))
+            self.waiting.setdefault(to, {})[wire] = message
+            if to in self.there:
+                self.there[to].fetch()
+        return Outcome(message.id, OutcomeState.STORED if self.stores else OutcomeState.ACCEPTED)
+
+
+class MemoryTransport:
+    """A `fog_compute.p2p.core.transport.TransportInterface` of one person, on a `MemoryAir`."""
+
+    def __init__(self, air: MemoryAir, own: str, knows: Sequence[str]) -> None:
+        """Be ``own``, and reach those whom it ``knows``."""
+        self._air: Final = air
+        self._own: Final = own
+        self._knows: Final = tuple(knows)
+        self._events: asyncio.Queue[TransportEvent] = asyncio.Queue()
+        self._told: Final[set[str]] = set()
+
+    @property
+    def type(self) -> TransportType:
+        """Which transport it is."""
+        return self._air.kind
+
+    async def initialize(self) -> None:
+        """Be there."""
+        self._events = asyncio.Queue()
+        self._told.clear()
+        self._air.there[self._own] = self
+        for peer in self._knows:
+            reach = Reach.ADDRESS if self._air.stores else Reach.DIRECT
+            self.tell(Reachability(self.type, peer, reach))
+        self.fetch()
+
+    async def send(
+        self, message: DecentralizedMessage, destination: str, *, attempt: int = 0
+    ) -> Outcome:
+        """Send to one person."""
+        return self._air.carry(message, destination, f"{message.id}.{attempt}")
+
+    async def broadcast(self, message: DecentralizedMessage) -> int:
+        """Send to all who are there."""
+        others = [one for one in self._air.there if one != self._own]
+        for one in others:
+            self._air.carry(message, one, message.id)
+        return len(others)
+
+    async def receive(self) -> TransportEvent:
+        """Wait for what comes next."""
+        return await self._events.get()
+
+    async def confirm(self, arrival: Arrival) -> None:
+        """It need not be kept any longer."""
+        self._air.waiting.get(self._own, {}).pop(arrival.token, None)
+
+    async def shutdown(self) -> None:
+        """Be away."""
+        if self._air.there.get(self._own) is self:
+            del self._air.there[self._own]
+
+    def get_capabilities(self) -> TransportCapabilities:
+        """What it can do now."""
+        stores = self._air.stores
+        return TransportCapabilities(
+            supports_offline=not stores,
+            max_message_size=2**20,
+            supports_broadcast=not stores,
+            requires_pairing=False,
+            latency_class="low",
+            lossy=not stores,
+            metadata_private=stores,
+            unavailable_because=None if self._air.up else "it was told to be away",
+        )
+
+    def tell(self, event: TransportEvent) -> None:
+        """Have `receive` tell it."""
+        self._events.put_nowait(event)
+
+    def fetch(self) -> None:
+        """Take what waits, each message once in a run."""
+        for wire, message in self._air.waiting.get(self._own, {}).items():
+            if self._air.up and wire not in self._told:
+                self._told.add(wire)
+                self.tell(Arrival(self.type, message, True, wire))
+
+
+def _says(sent: ReceiptSent, owed: ReceiptOwed) -> bool:
+    return (sent.sender, sent.state) == (owed.sender, owed.state) and owed.id in sent.ids

@@ -28,6 +28,7 @@ __all__ = [
     "ReceiptOwed",
     "ReceiptSent",
     "Released",
+    "RosterKept",
     "SeenId",
     "Settled",
     "may_follow",
@@ -172,8 +173,17 @@ class ReceiptSent:
     state: DeliveryState
 
 
+@dataclass(frozen=True, slots=True)
+class RosterKept:
+    """A group has another roster."""
+
+    group: str
+    roster: bytes
+    at: float
+
+
 BookChange: TypeAlias = (
-    Begun | Settled | Kept | Released | InStreamRecord | ReceiptOwed | ReceiptSent
+    Begun | Settled | Kept | Released | InStreamRecord | ReceiptOwed | ReceiptSent | RosterKept
 )
 
 

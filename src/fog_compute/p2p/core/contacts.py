@@ -366,6 +366,10 @@ class PeerBook:
         kept = [self._peers[one] for one in changed if one in self._peers]
         return kept, [one for one in changed if one not in self._peers]
 
+    def put_back(self, fingerprints: Iterable[str]) -> None:
+        """Let `take_changes` tell of these again: they could not be kept."""
+        self._changed.update(dict.fromkeys(fingerprints))
+
     @property
     def _kept(self) -> int:
         return sum(one.is_kept for one in self._peers.values())

@@ -37,8 +37,10 @@ from fog_compute.p2p.core.book import (
     OutStream,
     ReceiptOwed,
     ReceiptSent,
+    RosterKept,
     Settled,
 )
+from fog_compute.p2p.core.groups import Groups, Roster
 from fog_compute.p2p.core.inbox import Inbox, InboxLimits, Refusal, Standing
 from fog_compute.p2p.core.messages import (
     MAX_LIFE_MS,
@@ -59,7 +61,9 @@ from fog_compute.p2p.core.transport import (
     Arrival,
     Outcome,
     OutcomeState,
+    Reach,
     Reachability,
+    TransportType,
 )
 
 __all__ = ["Router", "RouterPolicy"]
@@ -102,7 +106,7 @@ class Router:
         rng: Random,
         policy: RouterPolicy | None = None,
         standings: Mapping[str, Standing] | None = None,
-        groups: Mapping[str, tuple[str, ...]] | None = None,
+        groups: Groups | None = None,
     ) -> None:
         """Go on from ``state``.
 
@@ -113,13 +117,13 @@ class Router:
             rng: draws the names of streams; unpredictable outside of tests.
             policy: bounds and times.
             standings: who is known, and who is blocked; all others are strangers.
-            groups: the members of each group, by its id; what changes there counts at once.
+            groups: those that are known; what changes there counts at once.
         """
         self._own: Final = own
         self._rng: Final = rng
         self._policy: Final = policy or RouterPolicy()
         self._standings: Final = dict(standings or {})
-        self._groups: Final = {} if groups is None else groups
+        self._groups: Final = Groups(own) if groups is None else groups
         self._reaches: Final = Reaches()
         self._outbox: Final = Outbox(self._policy.outbox)
         self._sending: Final = Sending(self._outbox, self._reaches, self._policy.sending)
@@ -140,7 +144,11 @@ class Router:
         return len(self._outbox)
 
     def submit(
-        self, message: DecentralizedMessage, now: float, audience: Iterable[str] = ()
+        self,
+        message: DecentralizedMessage,
+        now: float,
+        audience: Iterable[str] = (),
+        roster: Roster | None = None,
     ) -> tuple[str, list[Action]]:
         """Take a message of ours; it counts once the first action, a `Keep`, is carried out.
 
@@ -148,6 +156,7 @@ class Router:
             message: what is to be sent; ``id`` and ``sender`` are drawn and filled in here.
             now: seconds since 1970.
             audience: for a message to all who are near: who is to get it over the mixnet as well.
+            roster: what the message brings to its group; it counts from here on.
 
         Returns:
             The message's id, and what is to be done.
@@ -170,23 +179,39 @@ class Router:
         ).check()
         if message.expires_ms <= created:
             raise InvalidMessage("expires_ms is over already: give a later time, or 0")
-        receivers = self._receivers(message, audience)
+        receivers = self._receivers(message, audience, roster)
         self._outbox.check(receivers, len(message.body))
+        if roster is not None:
+            self._groups.put(roster)
         stream = self._next_stream(message, receivers)
         message = msgspec.structs.replace(message, id=self._id(message, stream))
         for receiver in receivers:
             bare = msgspec.structs.replace(message, body=b"")
             self._outbox.add(Entry(bare, len(message.body), receiver, 0))
-        begun = Begun(message, receivers, self._inbox.place(), stream)
-        return message.id, [Keep((begun,)), *self._go_on(now)]
+        changes: list[BookChange] = [Begun(message, receivers, self._inbox.place(), stream)]
+        if roster is not None:
+            changes.append(RosterKept(roster.id, roster.encoded, now))
+        return message.id, [Keep(tuple(changes)), *self._go_on(now)]
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Say what follows from an event, ``now``, in seconds since 1970."""
         return [*self._follow(event, now), *self._go_on(now)]
 
-    def read(self, sender: str, ids: Iterable[str], now: float, *, private: bool) -> list[Action]:
+    def read(
+        self, sender: str, messages: Iterable[DecentralizedMessage], now: float
+    ) -> list[Action]:
         """Tell somebody that their messages were read here."""
-        return [*self._owe(sender, ids, DeliveryState.READ, private, now), *self._go_on(now)]
+        owed = [
+            ReceiptOwed(sender, one.id, DeliveryState.READ, one.requires_privacy)
+            for one in messages
+            if self._wants_receipt(one)
+        ]
+        changes: list[BookChange] = [one for one in owed if self._receipts.owe(one, now)]
+        return [*([Keep(tuple(changes))] if changes else []), *self._go_on(now)]
+
+    def reached(self) -> dict[str, dict[TransportType, Reach]]:
+        """Who can be reached now, and how."""
+        return self._reaches.everybody()
 
     def cancel(self, id: str, now: float) -> list[Action]:  # noqa: A002 - the word of the record
         """Give a message of ours up, with all to whom it was not delivered yet."""
@@ -258,6 +283,8 @@ class Router:
         if taken.refusal is not None:
             self.refused[taken.refusal] += 1
         changes = list(taken.changes)
+        if taken.changes and (roster := self._groups.take(message)) is not None:
+            changes.append(RosterKept(roster.id, roster.encoded, now))
         if taken.receipt and self._wants_receipt(message):
             owed = ReceiptOwed(
                 message.sender, message.id, DeliveryState.DELIVERED, message.requires_privacy
@@ -308,13 +335,6 @@ class Router:
 
     def _wants_receipt(self, message: DecentralizedMessage) -> bool:
         return self._policy.receipts and (message.receiver_id is not None or bool(message.room))
-
-    def _owe(
-        self, sender: str, ids: Iterable[str], state: DeliveryState, private: bool, now: float
-    ) -> list[Action]:
-        owed = [ReceiptOwed(sender, id_, state, private) for id_ in ids]
-        changes: list[BookChange] = [one for one in owed if self._receipts.owe(one, now)]
-        return [Keep(tuple(changes))] if changes else []
 
     def _carry_receipts(self, now: float) -> list[Action]:
         actions: list[Action] = []
@@ -387,7 +407,9 @@ class Router:
     def _standing(self, peer: str) -> Standing:
         return self._standings.get(peer, Standing.STRANGER)
 
-    def _receivers(self, message: DecentralizedMessage, audience: Iterable[str]) -> tuple[str, ...]:
+    def _receivers(
+        self, message: DecentralizedMessage, audience: Iterable[str], roster: Roster | None
+    ) -> tuple[str, ...]:
         if message.kind is MessageKind.RECEIPT:
             raise InvalidMessage("receipts are not sent by hand: mark what was read")
         if message.receiver_id is not None:
@@ -404,7 +426,7 @@ class Router:
                     "what goes to all who are near is not private: name who is to get it"
                 )
             return (*near, *others)
-        members = self._groups.get(message.room)
+        members = self._groups.get(message.room) if roster is None else roster.members
         if members is None:
             raise InvalidMessage("room is no group that is known here: make it, or ask its maker")
         return tuple(one for one in members if one != self._own)

@@ -102,6 +102,15 @@ class Reaches:
             }
         return self._of_peer.get(peer, {})
 
+    def everybody(self) -> dict[str, dict[TransportType, Reach]]:
+        """Everybody who is reached, over transports that can be used now."""
+        able = {kind for kind, can in self.capabilities.items() if can.available}
+        found = {
+            peer: {kind: reach for kind, reach in known.items() if kind in able}
+            for peer, known in self._of_peer.items()
+        }
+        return {peer: known for peer, known in found.items() if known}
+
     def note(self, transport: TransportType, peer: str, reach: Reach) -> Reach:
         """Note how somebody is reached; return how it was before."""
         known = self._of_peer.setdefault(peer, {})

@@ -74,6 +74,9 @@ async def test_whole_database_has_no_faults_while_a_backend_uses_it(
         "level_statistics": 4,
         "sessions": 0,
         "api_keys": 0,
+        "chat_messages": 0,
+        "chat_deliveries": 0,
+        "chat_peers": 0,
     }
     assert (found.blobs, found.blob_bytes) == (3, len(b"modulestdin") + len(LARGE.data))
 

@@ -24,6 +24,7 @@ from fog_compute.p2p.core.actions import (
     Wake,
     WakeAt,
 )
+from fog_compute.p2p.core.groups import Groups, Roster
 from fog_compute.p2p.core.inbox import InboxLimits, Refusal, Standing
 from fog_compute.p2p.core.messages import (
     MAX_LIFE_MS,
@@ -60,7 +61,7 @@ class Desk:
 
     def __init__(self, policy: RouterPolicy | None = None) -> None:
         self.book = MemoryBook()
-        self.groups: dict[str, tuple[str, ...]] = {}
+        self.groups = Groups(ANN)
         self.policy = policy
         self.now = START
         self.actions: list[Action] = []
@@ -77,6 +78,10 @@ class Desk:
             {BOB: Standing.KNOWN, ZOE: Standing.KNOWN},
             self.groups,
         )
+
+    def form(self, *members: str) -> None:
+        """Have a group of these."""
+        self.groups.put(Roster(GROUP, "us", ANN, members, 1, b"", b""))
 
     def do(self, event: Event) -> list[Action]:
         return self._took(self.router.handle(event, self.now))
@@ -525,7 +530,8 @@ def test_what_was_read_is_told() -> None:
     """INV-P2P-10."""
     desk = Desk()
     desk.up(htx=True)
-    desk._took(desk.router.read(BOB, ["x", "y"], desk.now, private=False))
+    read = [from_bob("x", "x"), from_bob("y", "y")]
+    desk._took(desk.router.read(BOB, read, desk.now))
     desk.wait(0.1)
     sent = [each for each in desk.actions if isinstance(each, CarryReceipt)]
 
@@ -584,7 +590,7 @@ def test_what_is_not_taken_is_confirmed_and_counted(
 ) -> None:
     """INV-P2P-09."""
     desk = Desk()
-    desk.groups[GROUP] = (ANN, BOB)
+    desk.form(ANN, BOB)
     desk.do(StandingChanged("cc" * 32, Standing.BLOCKED))
 
     actions = desk.arrive(message, proved=proved)
@@ -633,7 +639,7 @@ def test_streams_and_opaque_ids_of_a_sender_are_bounded() -> None:
 def test_group_message_has_one_id_for_all_and_a_state_for_each() -> None:
     """INV-P2P-11."""
     desk = Desk()
-    desk.groups[GROUP] = (ANN, BOB, ZOE)
+    desk.form(ANN, BOB, ZOE)
     desk.up(htx=True)
     desk.do(Reachability(HTX, ZOE, Reach.ADDRESS))
 
@@ -648,9 +654,9 @@ def test_group_message_has_one_id_for_all_and_a_state_for_each() -> None:
 def test_group_of_other_members_is_another_stream() -> None:
     """INV-P2P-11: nobody waits for what went out before they were in it."""
     desk = Desk()
-    desk.groups[GROUP] = (ANN, BOB)
+    desk.form(ANN, BOB)
     first = MessageId.parse(desk.say(to=None, room=GROUP))
-    desk.groups[GROUP] = (ANN, BOB, ZOE)
+    desk.form(ANN, BOB, ZOE)
     second = MessageId.parse(desk.say(to=None, room=GROUP))
 
     assert first is not None

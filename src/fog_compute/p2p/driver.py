@@ -1,0 +1,302 @@
+"""Carries out what the router decides: the one place where it meets time, disk and transports.
+
+Events wait in one queue. Those that are there are handled together, what they ask to be kept is
+committed at once, and then everything else is done in order. While the book cannot be written,
+nothing goes on: it is tried again, and whoever sends waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fog_compute.backoff import Backoff
+from fog_compute.clock import Clock
+from fog_compute.errors import FogError, StoreError
+from fog_compute.observability import get_logger
+from fog_compute.p2p.core.actions import (
+    Action,
+    Answered,
+    CarryReceipt,
+    Confirm,
+    Event,
+    Keep,
+    News,
+    Offer,
+    Progress,
+    ReceiptAnswered,
+    Wake,
+    WakeAt,
+)
+from fog_compute.p2p.core.book import Begun, BookChange, MessageBook
+from fog_compute.p2p.core.manager import TransportManager
+from fog_compute.p2p.core.messages import DecentralizedMessage
+from fog_compute.p2p.core.outbox import EVERYBODY
+from fog_compute.p2p.core.router import Router
+from fog_compute.p2p.core.transport import Outcome, OutcomeState
+from fog_compute.units import MIB
+
+__all__ = ["RouterDriver"]
+
+_log = get_logger("fog_compute.p2p")
+
+TOGETHER: Final = 256
+"""Events that are handled with one commit."""
+
+CACHE_BYTES: Final = 16 * MIB
+"""Bodies of messages that were just made, so that they need not be read back."""
+
+BEHIND: Final = 1000
+"""Changes of state that a listener may lag behind; then it misses the oldest."""
+
+PAUSES: Final = Backoff(0.1, 5.0)
+"""Between tries to write the book."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """Somebody asks the router, and waits until what follows is kept."""
+
+    ask: Callable[[float], tuple[str, list[Action]]]
+    done: asyncio.Future[str]
+
+
+class RouterDriver:
+    """Runs a router until it is stopped; then, who listens comes to the end."""
+
+    def __init__(
+        self, router: Router, own: str, book: MessageBook, manager: TransportManager, clock: Clock
+    ) -> None:
+        """Drive ``router``, of the person ``own``; `run` does so."""
+        self._router: Final = router
+        self._own: Final = own
+        self._book: Final = book
+        self._manager: Final = manager
+        self._clock: Final = clock
+        self._queue: Final[asyncio.Queue[Event | _Call]] = asyncio.Queue()
+        self._tasks: Final[set[asyncio.Task[None]]] = set()
+        self._bodies: Final[OrderedDict[str, DecentralizedMessage]] = OrderedDict()
+        self._cached = 0
+        self._alarm: asyncio.Task[None] | None = None
+        self._alarm_at = float("inf")
+        self._bells: Final[set[asyncio.Event]] = set()
+        self._listeners: Final[set[_Listener]] = set()
+        self._stopped = False
+
+    async def ask(self, ask: Callable[[float], tuple[str, list[Action]]]) -> str:
+        """Ask the router something; return once it is kept what it said.
+
+        Raises:
+            FogError: what the router raises.
+            StoreError: the driver was stopped before it was kept.
+        """
+        if self._stopped:
+            raise StoreError("messages are not being sent any more: this system has been stopped")
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Call(ask, done))
+        return await done
+
+    def tell(self, event: Event) -> None:
+        """Have the router told of something."""
+        self._queue.put_nowait(event)
+
+    async def run(self) -> None:
+        """Drive the router, until cancelled."""
+        listening = asyncio.create_task(self._listen(), name="messages-events")
+        try:
+            while True:
+                await self._turn(await self._some())
+        finally:
+            self._end()
+            tasks = [listening, *self._tasks, *([self._alarm] if self._alarm else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        while True:
+            self._queue.put_nowait(await self._manager.next_event())
+
+    async def _some(self) -> list[Event | _Call]:
+        """What waits, at least one."""
+        some = [await self._queue.get()]
+        while len(some) < TOGETHER and not self._queue.empty():
+            some.append(self._queue.get_nowait())
+        return some
+
+    async def _turn(self, some: Sequence[Event | _Call]) -> None:
+        now = self._clock.now().timestamp()
+        actions: list[Action] = []
+        answers: list[tuple[asyncio.Future[str], str]] = []
+        for one in some:
+            if isinstance(one, _Call):
+                try:
+                    answer, following = one.ask(now)
+                except FogError as error:
+                    if not one.done.done():
+                        one.done.set_exception(error)
+                    continue
+                answers.append((one.done, answer))
+                actions += following
+            else:
+                actions += self._router.handle(one, now)
+        try:
+            await self._keep([c for a in actions if isinstance(a, Keep) for c in a.changes])
+        except BaseException:
+            for done, _ in answers:
+                if not done.done():
+                    done.set_exception(StoreError("the message was not kept"))
+            raise
+        for done, answer in answers:
+            if not done.done():
+                done.set_result(answer)
+        for action in actions:
+            self._act(action)
+
+    async def _keep(self, changes: Sequence[BookChange]) -> None:
+        failures = 0
+        while changes:
+            try:
+                await self._book.commit(changes)
+                break
+            except StoreError as error:
+                _log.warning("messages.not_kept", error=type(error).__name__)
+                await self._clock.sleep(PAUSES.after(failures))
+                failures += 1
+        for change in changes:
+            if isinstance(change, Begun):
+                self._cache(change.message)
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Offer():
+                self._start(self._offer(action))
+            case CarryReceipt():
+                self._start(self._carry(action))
+            case Confirm():
+                self._start(self._manager.confirm(action.arrival))
+            case News():
+                for bell in self._bells:
+                    bell.set()
+            case Progress():
+                for listener in self._listeners:
+                    listener.tell(action)
+            case WakeAt():
+                self._wake_at(action.at)
+            case Keep():
+                pass  # that is done
+
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _offer(self, offer: Offer) -> None:
+        id_ = offer.key.id
+        try:
+            message = self._bodies.get(id_) or await self._book.message(self._own, id_)
+        except StoreError as error:
+            self.tell(Answered(offer, Outcome(id_, OutcomeState.FAILED, str(error))))
+            return
+        if message is None:
+            why = "its row in the database is damaged, or gone"
+            outcome = Outcome(id_, OutcomeState.FAILED, why, permanent=True)
+        elif offer.key.receiver == EVERYBODY:
+            outcome = await self._manager.broadcast(offer.transport, message)
+        else:
+            outcome = await self._manager.send(
+                offer.transport, message, offer.key.receiver, offer.attempt
+            )
+        self.tell(Answered(offer, outcome))
+
+    async def _carry(self, carry: CarryReceipt) -> None:
+        message = carry.message
+        outcome = await self._manager.send(carry.transport, message, message.receiver_id or "", 0)
+        self.tell(ReceiptAnswered(outcome))
+
+    def _cache(self, message: DecentralizedMessage) -> None:
+        self._bodies[message.id] = message
+        self._cached += len(message.body)
+        while self._cached > CACHE_BYTES or len(self._bodies) > 4 * BEHIND:
+            _, old = self._bodies.popitem(last=False)
+            self._cached -= len(old.body)
+
+    def _wake_at(self, at: float) -> None:
+        # One that rings too early does no harm, so an earlier one stays.
+        if self._alarm is not None and not self._alarm.done():
+            if self._alarm_at <= at:
+                return
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = asyncio.create_task(self._ring(at))
+
+    async def _ring(self, at: float) -> None:
+        await self._clock.sleep(max(0.0, at - self._clock.now().timestamp()))
+        self.tell(Wake())
+
+    def _end(self) -> None:
+        """Let everybody go who listens or waits."""
+        self._stopped = True
+        for bell in self._bells:
+            bell.set()
+        for listener in self._listeners:
+            listener.end()
+        while not self._queue.empty():
+            one = self._queue.get_nowait()
+            if isinstance(one, _Call) and not one.done.done():
+                one.done.set_exception(StoreError("the message was not kept: try again"))
+
+    async def grown(self) -> AsyncGenerator[None, None]:
+        """Say, at once and then whenever there is more, that the log may have grown."""
+        bell = asyncio.Event()
+        self._bells.add(bell)
+        try:
+            while not self._stopped:
+                yield
+                await bell.wait()
+                bell.clear()
+        finally:
+            self._bells.discard(bell)
+
+    def progress(self) -> AsyncGenerator[Progress, None]:
+        """What becomes of messages of ours from now on; who is slow misses the oldest."""
+        listener = _Listener()
+        if self._stopped:
+            listener.end()
+        self._listeners.add(listener)
+        return self._follow(listener)
+
+    async def _follow(self, listener: _Listener) -> AsyncGenerator[Progress, None]:
+        try:
+            while (told := await listener.next()) is not None:
+                yield told
+        finally:
+            self._listeners.discard(listener)
+
+
+class _Listener:
+    __slots__ = ("_over", "_some", "_told")
+
+    def __init__(self) -> None:
+        self._told: Final[deque[Progress]] = deque(maxlen=BEHIND)
+        self._some: Final = asyncio.Event()
+        self._over = False
+
+    def tell(self, progress: Progress) -> None:
+        self._told.append(progress)
+        self._some.set()
+
+    def end(self) -> None:
+        self._over = True
+        self._some.set()
+
+    async def next(self) -> Progress | None:
+        while not self._told:
+            if self._over:
+                return None
+            self._some.clear()
+            await self._some.wait()
+        return self._told.popleft()

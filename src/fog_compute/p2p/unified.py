@@ -1,0 +1,439 @@
+"""One messaging system over all transports: who sends says to whom, and not by what.
+
+    async with UnifiedDecentralizedSystem(betanet_service, config, store=store) as system:
+        await system.send_message(DecentralizedMessage(body=b"hello", receiver_id=fingerprint))
+        async for entry in system.arrivals():
+            print(entry.message.text)
+
+What was sent is kept before `send_message` returns. It goes out when its recipient can be reached,
+also after a restart; what comes is in the log before anybody on the way forgets it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random, SystemRandom
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from fog_compute.clock import Clock, SystemClock
+from fog_compute.errors import FogError, NotFound, ServiceUnavailable
+from fog_compute.levels import PrivacyLevel
+from fog_compute.observability import get_logger
+from fog_compute.p2p.book import StoreBook
+from fog_compute.p2p.core.actions import Progress, StandingChanged
+from fog_compute.p2p.core.book import LogEntry
+from fog_compute.p2p.core.contacts import Peer, PeerBook
+from fog_compute.p2p.core.groups import Groups, NotMaker, Roster
+from fog_compute.p2p.core.identity import Identity, IdentityFile
+from fog_compute.p2p.core.inbox import Standing
+from fog_compute.p2p.core.manager import TransportManager
+from fog_compute.p2p.core.messages import DecentralizedMessage, InvalidMessage
+from fog_compute.p2p.core.router import Router, RouterPolicy
+from fog_compute.p2p.core.transport import (
+    Reach,
+    TransportCapabilities,
+    TransportInterface,
+    TransportType,
+)
+from fog_compute.p2p.driver import RouterDriver
+from fog_compute.store import Store
+from fog_compute.threads import in_thread
+
+if TYPE_CHECKING:
+    from fog_compute.p2p.htx.client import MixnetService
+
+__all__ = ["UnifiedDecentralizedSystem", "UnifiedP2PConfig"]
+
+_log = get_logger("fog_compute.p2p")
+
+SAVE_S: Final = 1.0
+"""How long changes of contacts wait for others that are kept with them."""
+
+SWEEP_S: Final = 3600.0
+PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class UnifiedP2PConfig:
+    """How one person's messages are sent.
+
+    Attributes:
+        identity_file: where the person's keys are; made if there is none.
+        card_file: where the own contact card is kept.
+        name: under which others see the person; "" for the one of before.
+        level: of messages over the mixnet; both sides need the same.
+        policy: bounds and times of the router.
+        keep_days: how long messages that are over stay in the log.
+    """
+
+    identity_file: Path
+    card_file: Path
+    name: str = ""
+    level: PrivacyLevel = PrivacyLevel.PRIVATE
+    policy: RouterPolicy = field(default_factory=RouterPolicy)
+    keep_days: int = 90
+
+
+class UnifiedDecentralizedSystem:
+    """One person's messages, contacts and groups."""
+
+    def __init__(
+        self,
+        betanet_service: MixnetService | None,
+        config: UnifiedP2PConfig,
+        *,
+        store: Store,
+        transports: Sequence[TransportInterface] | None = None,
+        clock: Clock | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            betanet_service: the mixnet; None to do without.
+            config: who, and how.
+            store: where everything is kept.
+            transports: instead of those that are made by themselves.
+            clock: what time it is.
+            rng: draws streams and pauses.
+        """
+        self._service: Final = betanet_service
+        self._config: Final = config
+        self._store: Final = store
+        self._given: Final = transports
+        self._clock: Final = SystemClock() if clock is None else clock
+        self._rng: Final = SystemRandom() if rng is None else rng
+        self._parts: _Parts | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Read keys and book, and begin to send and to take.
+
+        Raises:
+            HomeUnusable: the keys cannot be read or made.
+            StoreError: the book cannot be read.
+        """
+        if self._parts is not None:
+            return
+        config, now = self._config, self._clock.now().timestamp()
+        identity, name = await in_thread(
+            IdentityFile(config.identity_file).load_or_make, config.name
+        )
+        book = StoreBook(self._store.messages, identity.fingerprint, keep_days=config.keep_days)
+        contacts = PeerBook(await book.load_peers(), own=identity.fingerprint)
+        groups = Groups(identity.fingerprint, lambda one: _signing_key(contacts, one))
+        for encoded in await book.load_rosters():
+            with contextlib.suppress(InvalidMessage):  # damaged: its maker's next one replaces it
+                groups.put(Roster.parse(encoded))
+        router = Router(
+            identity.fingerprint,
+            await book.load(now),
+            now,
+            self._rng,
+            config.policy,
+            {one.fingerprint: _standing(one) for one in contacts},
+            groups,
+        )
+        manager = TransportManager(self._clock, self._rng)
+        driver = RouterDriver(router, identity.fingerprint, book, manager, self._clock)
+        self._parts = _Parts(identity, name, book, contacts, groups, router, manager, driver)
+        contacts.watch(self._contact_changed)
+        for transport in self._given if self._given is not None else self._own_transports():
+            manager.register_transport(transport.type, transport)
+        self._tasks = [
+            asyncio.create_task(driver.run(), name="messages"),
+            asyncio.create_task(self._sweep(book), name="messages-sweep"),
+        ]
+        await manager.start()
+
+    async def stop(self) -> None:
+        """End; what was kept goes on with the next start. Safe to call again."""
+        parts, self._parts = self._parts, None
+        if parts is None:
+            return
+        await parts.manager.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if parts.saving is not None:
+            parts.saving.cancel()
+        await self._save(parts)
+
+    async def send_message(
+        self, message: DecentralizedMessage, audience: Iterable[str] = ()
+    ) -> str:
+        """Send a message; return its id once it is kept, whoever can be reached now.
+
+        Args:
+            message: what, and to whom.
+            audience: of a message to all who are near: who is to get it over the mixnet, too.
+
+        Raises:
+            InvalidMessage: it cannot be sent as it is; the text says why.
+            OutboxFull: too much waits already.
+            ServiceUnavailable: the system does not run.
+        """
+        parts = self._running
+        others = tuple(audience)
+        return await parts.driver.ask(lambda now: parts.router.submit(message, now, others))
+
+    async def cancel(self, message_id: str) -> None:
+        """Give a message of ours up with all to whom it was not delivered.
+
+        Raises:
+            ServiceUnavailable: the system does not run.
+        """
+        parts = self._running
+        await parts.driver.ask(lambda now: ("", parts.router.cancel(message_id, now)))
+
+    async def mark_read(self, sender: str, ids: Iterable[str]) -> None:
+        """Tell somebody that their messages were read.
+
+        Raises:
+            ServiceUnavailable: the system does not run.
+        """
+        parts = self._running
+        found = [await parts.book.message(sender, id_) for id_ in dict.fromkeys(ids)]
+        read = [one for one in found if one is not None]
+        await parts.driver.ask(lambda now: ("", parts.router.read(sender, read, now)))
+
+    async def log(
+        self,
+        after: int = 0,
+        limit: int = PAGE,
+        *,
+        room: str | None = None,
+        person: str | None = None,
+        last: bool = False,
+    ) -> list[LogEntry]:
+        """Messages behind a position of the log, ours and others'; see `StoreBook.log`.
+
+        States of ours are those of this moment.
+        """
+        parts = self._running
+        found = await parts.book.log(after, limit, room, person, last=last)
+        for entry in found:
+            for receiver in entry.states:
+                state = parts.router.state(entry.message.id, receiver)
+                if state is not None:
+                    entry.states[receiver] = state
+        return found
+
+    async def content(self, sender: str, message_id: str) -> DecentralizedMessage | None:
+        """One message with its body; None if there is none, or no longer."""
+        return await self._running.book.message(sender, message_id)
+
+    async def arrivals(self, after: int | None = None) -> AsyncGenerator[LogEntry, None]:
+        """Messages of others, each once and in the order of the log, as they come.
+
+        Args:
+            after: the position of the last one that was seen, to go on behind it; None for what
+                comes from now on.
+        """
+        parts = self._running
+        if after is None:
+            newest = await parts.book.log(0, 1, last=True)
+            after = newest[0].position if newest else 0
+        async with contextlib.aclosing(parts.driver.grown()) as grown:
+            async for _ in grown:
+                while found := await parts.book.log(after, PAGE):
+                    for entry in found:
+                        after = entry.position
+                        if not entry.outgoing:
+                            yield entry
+
+    def progress(self) -> AsyncGenerator[Progress, None]:
+        """What becomes of messages of ours, from now on."""
+        return self._running.driver.progress()
+
+    def reaches(self) -> dict[str, dict[TransportType, Reach]]:
+        """Who can be reached now, and how."""
+        return self._running.router.reached()
+
+    def capabilities(self) -> dict[TransportType, TransportCapabilities]:
+        """What each transport can do now."""
+        manager = self._running.manager
+        return {kind: manager.capabilities(kind) for kind in manager.health()}
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries of ours that are not over."""
+        return self._running.router.waiting
+
+    @property
+    def identity(self) -> Identity:
+        """The person's keys."""
+        return self._running.identity
+
+    @property
+    def name(self) -> str:
+        """Under which others see the person."""
+        return self._running.name
+
+    @property
+    def contacts(self) -> PeerBook:
+        """Whom one knows; what is changed there is kept, and counts at once."""
+        return self._running.contacts
+
+    @property
+    def manager(self) -> TransportManager:
+        """The transports."""
+        return self._running.manager
+
+    @property
+    def groups(self) -> Groups:
+        """The groups that one is in."""
+        return self._running.groups
+
+    async def make_group(self, name: str, members: Iterable[str]) -> str:
+        """Make a group and tell its members; return its id, the room of its messages.
+
+        Raises:
+            InvalidMessage: there are too many members, or one is no fingerprint.
+            ServiceUnavailable: the system does not run.
+        """
+        return await self._send_roster(
+            Roster.make(self._running.identity, secrets.token_hex(16), name, members)
+        )
+
+    async def change_group(self, group: str, name: str, members: Iterable[str]) -> None:
+        """Give a group of ours another name or other members.
+
+        Raises:
+            NotFound: there is no such group.
+            NotMaker: somebody else made it.
+            InvalidMessage: as for `make_group`.
+        """
+        known = self._running.groups.roster(group)
+        if known is None:
+            raise NotFound("there is no such group here")
+        if known.maker != self._running.identity.fingerprint:
+            raise NotMaker("this group was made by somebody else: ask them to change it")
+        await self._send_roster(
+            Roster.make(self._running.identity, group, name, members, known.epoch + 1)
+        )
+
+    async def wipe(self) -> bool:
+        """Destroy keys, messages, contacts and groups, and stop; whether there were keys.
+
+        Raises:
+            HomeUnusable: the keys cannot be overwritten.
+            StoreError: the messages cannot be deleted.
+        """
+        parts = self._running
+        parts.contacts.take_changes()
+        await self.stop()
+        parts.identity.erase()
+        found = await in_thread(IdentityFile(self._config.identity_file).wipe)
+        await in_thread(self._config.card_file.unlink, True)
+        await parts.book.wipe()
+        return found
+
+    async def _send_roster(self, roster: Roster) -> str:
+        parts = self._running
+        message = roster.message()
+        await parts.driver.ask(lambda now: parts.router.submit(message, now, roster=roster))
+        return roster.id
+
+    def _own_transports(self) -> list[TransportInterface]:
+        """The mixnet, where there is one."""
+        parts, config = self._running, self._config
+        if self._service is None:
+            return []
+        # Here, because it loads the native core.
+        from fog_compute.p2p.htx.client import HtxClient
+        from fog_compute.p2p.htx.own_card import OwnCard
+
+        return [
+            HtxClient(
+                self._service,
+                parts.identity,
+                parts.contacts,
+                OwnCard(parts.identity, config.card_file),
+                name=parts.name,
+                level=config.level,
+                clock=self._clock,
+            )
+        ]
+
+    def _contact_changed(self, fingerprint: str) -> None:
+        parts = self._parts
+        if parts is None:
+            return
+        peer = parts.contacts.get(fingerprint)
+        standing = Standing.STRANGER if peer is None else _standing(peer)
+        parts.driver.tell(StandingChanged(fingerprint, standing))
+        if parts.saving is None or parts.saving.done():
+            parts.saving = asyncio.create_task(self._save_soon(parts), name="contacts-save")
+
+    async def _save_soon(self, parts: _Parts) -> None:
+        await self._clock.sleep(SAVE_S)
+        await self._save(parts)
+
+    async def _save(self, parts: _Parts) -> None:
+        """Keep what changed of contacts; what cannot be kept now is tried with the next change."""
+        kept, dropped = parts.contacts.take_changes()
+        if not kept and not dropped:
+            return
+        try:
+            await parts.book.save_peers(kept, dropped)
+        except FogError as error:
+            _log.warning("contacts.not_kept", error=type(error).__name__)
+            parts.contacts.put_back([*(one.fingerprint for one in kept), *dropped])
+
+    async def _sweep(self, book: StoreBook) -> None:
+        while True:
+            with contextlib.suppress(FogError):  # the next one finds it, too
+                await book.sweep(self._clock.now().timestamp())
+            await self._clock.sleep(SWEEP_S)
+
+    @property
+    def _running(self) -> _Parts:
+        if self._parts is None:
+            raise ServiceUnavailable("the messaging system does not run: start it first")
+        return self._parts
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What there is while the system runs."""
+
+    identity: Identity
+    name: str
+    book: StoreBook
+    contacts: PeerBook
+    groups: Groups
+    router: Router
+    manager: TransportManager
+    driver: RouterDriver
+    saving: asyncio.Task[None] | None = None
+
+
+def _standing(peer: Peer) -> Standing:
+    if peer.blocked:
+        return Standing.BLOCKED
+    return Standing.KNOWN if peer.is_kept else Standing.STRANGER
+
+
+def _signing_key(contacts: PeerBook, fingerprint: str) -> bytes | None:
+    peer = contacts.get(fingerprint)
+    return None if peer is None else peer.signing_public
