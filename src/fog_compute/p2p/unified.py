@@ -46,7 +46,7 @@ from fog_compute.store import Store
 from fog_compute.threads import in_thread
 
 if TYPE_CHECKING:
-    from fog_compute.p2p.htx.client import MixnetService
+    from fog_compute.p2p.htx.mixnet import MixnetService
 
 __all__ = ["UnifiedDecentralizedSystem", "UnifiedP2PConfig"]
 
