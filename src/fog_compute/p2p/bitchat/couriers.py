@@ -2,8 +2,9 @@
 
 A message for somebody out of reach is sealed, given to up to three people who are near, and opened
 by whoever it is for; the sender keeps the message until a receipt comes, so that a courier who
-throws everything away costs nothing but a chance. What is sealed here can be read by whoever gets
-the recipient's key later, unlike what goes through a session.
+throws everything away costs nothing but a chance. It is sealed to a prekey of the recipient where
+one is known. Otherwise it can be read by whoever gets the recipient's key later, unlike what goes
+through a session.
 
 Decisions alone: the mesh tells who was met, sends what it is given, and tells what became of it.
 
@@ -31,6 +32,12 @@ from fog_compute.p2p.bitchat.courier import (
     recipient_tag,
     tags_around,
 )
+from fog_compute.p2p.bitchat.prekey_books import (
+    OwnPrekeys,
+    PeerPrekeys,
+    PrekeyPolicy,
+    PrekeyState,
+)
 
 __all__ = [
     "CourierLimits",
@@ -44,6 +51,9 @@ __all__ = [
 
 PROLOGUE: Final = b"bitchat-courier-v1"
 """What is sealed to a person's own key is bound to this."""
+
+PREKEY_PROLOGUE: Final = b"bitchat-prekey-v1"
+"""What is sealed to a prekey, to this and to the prekey's id in 4 bytes."""
 
 SEAL_BYTES: Final = 96
 MAX_MAIL: Final = MAX_CIPHERTEXT - SEAL_BYTES
@@ -114,6 +124,7 @@ class CourierLimits:
         copies: what each of them may have made of it, the one it gets included.
         own: messages of ours that wait for couriers or a receipt; ``own_each`` for one recipient.
         life_ms: for how long.
+        prekeys: what is done with prekeys.
         opened: envelopes that are known again, so that copies of one are opened once.
         under_way: handovers whose end is awaited; of more, the oldest is taken for lost.
         carried: what is carried for others.
@@ -124,6 +135,7 @@ class CourierLimits:
     own: int = 500
     own_each: int = 100
     life_ms: int = MAX_LIFE_MS
+    prekeys: PrekeyPolicy = field(default_factory=PrekeyPolicy)
     opened: int = 1_024
     under_way: int = 256
     carried: CarriedLimits = field(default_factory=CarriedLimits)
@@ -146,10 +158,16 @@ class OwnMail(msgspec.Struct):
 
 
 class MailState(msgspec.Struct, frozen=True):
-    """All that has to survive a restart; what is in it is sealed."""
+    """All that has to survive a restart. The mail is sealed; of the prekeys there are secrets."""
 
     own: tuple[OwnMail, ...] = ()
     carried: tuple[Carried, ...] = ()
+    prekeys: PrekeyState = PrekeyState()
+
+
+def prekey_prologue(prekey_id: int) -> bytes:
+    """What is sealed to a prekey is bound to this."""
+    return PREKEY_PROLOGUE + prekey_id.to_bytes(4, "big")
 
 
 class Couriers:
@@ -157,6 +175,8 @@ class Couriers:
 
     Attributes:
         carried: what it carries for others.
+        own_prekeys: what others may seal to.
+        peer_prekeys: what it may seal to itself.
         counts: how often what was done or refused; labels of a counter.
     """
 
@@ -167,10 +187,13 @@ class Couriers:
         "_own",
         "_public",
         "_secret",
+        "_takes_prekeys",
         "_tickets",
         "_tier",
         "carried",
         "counts",
+        "own_prekeys",
+        "peer_prekeys",
     )
 
     def __init__(
@@ -179,6 +202,8 @@ class Couriers:
         tier: Callable[[bytes], Tier | None],
         limits: CourierLimits | None = None,
         state: MailState | None = None,
+        *,
+        takes_prekeys: Callable[[bytes], bool] = lambda _: True,
     ) -> None:
         """Begin with what survived.
 
@@ -187,6 +212,8 @@ class Couriers:
             tier: how far the holder of a Noise key is trusted with mail; None is not at all.
             limits: all that can be chosen.
             state: what :attr:`state` was before a restart.
+            takes_prekeys: whether the holder of a Noise key may still open what is sealed to one of
+                its prekeys; that is not so where it says by now that it knows nothing of them.
         """
         self._secret: Final = secret
         self._public: Final = secret.public
@@ -195,6 +222,9 @@ class Couriers:
         before = state or MailState()
         self._own: dict[str, OwnMail] = {one.message_id: one for one in before.own}
         self.carried: Final = CarriedMail(self._limits.carried, before.carried)
+        self.own_prekeys: Final = OwnPrekeys(self._limits.prekeys, before.prekeys)
+        self.peer_prekeys: Final = PeerPrekeys(self._limits.prekeys, before.prekeys.peers)
+        self._takes_prekeys: Final = takes_prekeys
         self.counts: Counter[str] = Counter()
         self._tickets: dict[int, Handover] = {}
         self._next_ticket = 0
@@ -203,7 +233,9 @@ class Couriers:
     @property
     def state(self) -> MailState:
         """What has to survive a restart."""
-        return MailState(tuple(self._own.values()), self.carried.items)
+        own = self.own_prekeys
+        prekeys = PrekeyState(own.items, own.next_id, own.made_ms, self.peer_prekeys.items)
+        return MailState(tuple(self._own.values()), self.carried.items, prekeys)
 
     def post(
         self,
@@ -236,16 +268,10 @@ class Couriers:
                 self.counts["own_full"] += 1
                 return None
             try:
-                sealed = betanet.noise_x_seal(recipient, PROLOGUE, payload, self._secret)
+                envelope = self._sealed(recipient, payload, now_ms)
             except betanet.NoiseError as error:
                 self.counts[error.reason] += 1
                 return None
-            envelope = CourierEnvelope(
-                recipient_tag(recipient, day_of(now_ms)),
-                now_ms + self._limits.life_ms,
-                sealed,
-                self._limits.copies,
-            )
             mail = self._own[message_id] = OwnMail(message_id, recipient, envelope)
         return [
             handover
@@ -338,7 +364,7 @@ class Couriers:
         if envelope.expires_ms <= now_ms:
             self.counts["expired"] += 1
         elif self.is_ours(envelope, now_ms):
-            return self._open(envelope)
+            return self._open(envelope, now_ms)
         else:
             tier = None if depositor is None else self._tier(depositor)
             if depositor is None or tier is None:
@@ -391,20 +417,41 @@ class Couriers:
             self.sent(next(iter(self._tickets)), ok=False)
         return handover
 
-    def _open(self, envelope: CourierEnvelope) -> MailOpened | None:
+    def _sealed(self, recipient: bytes, payload: bytes, now_ms: int) -> CourierEnvelope:
+        prekey = None
+        if self._takes_prekeys(recipient):
+            prekey = self.peer_prekeys.assign(recipient, now_ms)
+        key, prologue = recipient, PROLOGUE
+        if prekey is not None:
+            key, prologue = prekey.key, prekey_prologue(prekey.id)
+            self.counts["sealed_to_prekey"] += 1
+        return CourierEnvelope(
+            recipient_tag(recipient, day_of(now_ms)),
+            now_ms + self._limits.life_ms,
+            betanet.noise_x_seal(key, prologue, payload, self._secret),
+            self._limits.copies,
+            None if prekey is None else prekey.id,
+        )
+
+    def _open(self, envelope: CourierEnvelope, now_ms: int) -> MailOpened | None:
         digest = hashlib.sha256(envelope.ciphertext).digest()
         if digest in self._opened:
             self.counts["opened_before"] += 1
             return None
+        secret, prologue = self._secret, PROLOGUE
         if envelope.prekey is not None:
-            # We publish no prekeys, so none of ours is meant.
-            self.counts["unknown_prekey"] += 1
-            return None
+            of_prekey = self.own_prekeys.secret(envelope.prekey)
+            if of_prekey is None:
+                self.counts["unknown_prekey"] += 1
+                return None
+            secret, prologue = of_prekey, prekey_prologue(envelope.prekey)
         try:
-            sender, payload = betanet.noise_x_open(PROLOGUE, envelope.ciphertext, self._secret)
+            sender, payload = betanet.noise_x_open(prologue, envelope.ciphertext, secret)
         except betanet.NoiseError as error:
             self.counts[error.reason] += 1
             return None
+        if envelope.prekey is not None:
+            self.own_prekeys.use(envelope.prekey, now_ms)
         self._opened[digest] = None
         if len(self._opened) > self._limits.opened:
             del self._opened[next(iter(self._opened))]

@@ -31,6 +31,7 @@ from fog_compute.p2p.bitchat.guard import Drop
 from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.news import MailHeard, MailKept, MailSettled, PostMail, Sent, SentState
 from fog_compute.p2p.bitchat.packet import Packet
+from fog_compute.p2p.bitchat.prekeying import Prekeying, knows_prekeys
 from fog_compute.p2p.bitchat.private import inside
 from fog_compute.p2p.bitchat.public import Parked
 from fog_compute.p2p.bitchat.signing import verify
@@ -45,7 +46,16 @@ OUTLIVED_S: Final = 10.0
 class Mailbag:
     """The mail of a node in its mesh."""
 
-    __slots__ = ("_call", "_couriers", "_dirty", "_early", "_leaving", "_next_ms", "_station")
+    __slots__ = (
+        "_call",
+        "_couriers",
+        "_dirty",
+        "_early",
+        "_leaving",
+        "_next_ms",
+        "_prekeys",
+        "_station",
+    )
 
     def __init__(
         self,
@@ -68,7 +78,12 @@ class Mailbag:
         self._station: Final = station
         self._call: Final = call
         secret = betanet.NoiseSecret(station.owner.noise_secret)
-        self._couriers: Final = Couriers(secret, tier, limits, state)
+        self._couriers: Final = Couriers(
+            secret, tier, limits, state, takes_prekeys=self._takes_prekeys
+        )
+        self._prekeys: Final = Prekeying(
+            station, self._couriers.own_prekeys, self._couriers.peer_prekeys
+        )
         self._leaving: list[tuple[float, int, Link]] = []
         self._next_ms = self._couriers.next_expiry_ms
         self._dirty = False
@@ -86,6 +101,7 @@ class Mailbag:
         """When :meth:`due` has something."""
         times = [self._leaving[0][0]] if self._leaving else []
         times += [] if self._next_ms is None else [self._next_ms / 1000]
+        times += [] if self._prekeys.next_due is None else [self._prekeys.next_due]
         return min(times, default=None)
 
     def ask(self, command: PostMail | MailSettled, now: float) -> None:
@@ -106,6 +122,7 @@ class Mailbag:
             late = self.take(packet, link, now) if link in peer.links else Drop.NOT_NEIGHBOUR
             if late is not None:
                 station.guard.drop(link, late)
+        self._prekeys.met(peer, now)
         if not self._couriers.busy:
             return
         nearness = Nearness.DISTANT
@@ -127,9 +144,12 @@ class Mailbag:
                 self._dirty = True
         self._leaving = [one for one in self._leaving if one[2] != link]
         self._early.down(link)
+        self._prekeys.down(link)
 
     def take(self, packet: Packet, link: Link, now: float) -> Drop | None:
-        """Take an envelope that was given to this node."""
+        """Take an envelope that was given to this node, or prekeys of somebody."""
+        if packet.kind == Kind.PREKEY_BUNDLE:
+            return self._prekeys.take(packet)
         if packet.recipient != self._station.me:
             return Drop.CONTENT
         try:
@@ -160,8 +180,9 @@ class Mailbag:
         if self._next_ms is not None and self._next_ms <= _ms(now):
             self._couriers.expire(_ms(now))
             self._dirty = True
-        if self._dirty:
-            self._dirty = False
+        self._prekeys.due(now)
+        if self._dirty or self._prekeys.dirty:
+            self._dirty = self._prekeys.dirty = False
             self._next_ms = self._couriers.next_expiry_ms
             self._station.tell(MailKept(self._couriers.state))
 
@@ -179,8 +200,15 @@ class Mailbag:
         state = SentState.ACCEPTED if given else SentState.QUEUED
         station.tell(Sent(command.token, state, command.message_id))
 
+    def _takes_prekeys(self, noise_key: bytes) -> bool:
+        peer = self._station.peers.get(peer_id(noise_key))
+        return peer is None or knows_prekeys(peer)
+
     def _open(self, envelope: CourierEnvelope, now: float) -> Drop | None:
+        before = self._couriers.own_prekeys.made_ms
         opened = self._couriers.received(envelope, None, _ms(now))
+        if self._couriers.own_prekeys.made_ms != before:
+            self._prekeys.used(now)
         if opened is not None:
             try:
                 kind, body = inside(opened.payload)

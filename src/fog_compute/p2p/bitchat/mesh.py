@@ -135,7 +135,7 @@ class Mesh:
         self._station: Final = Station(
             owner,
             nickname,
-            capabilities | Capability.LONG_SETS,
+            capabilities | Capability.LONG_SETS | Capability.PREKEYS,
             rng,
             Outbound(policy.flood, policy.frames, rng),
             PeerTable(policy.peers, pinned),
@@ -158,6 +158,7 @@ class Mesh:
             Kind.LEAVE: self._announcing,
             Kind.MESSAGE: self._public,
             Kind.COURIER_ENVELOPE: self._mailbag,
+            Kind.PREKEY_BUNDLE: self._mailbag,
             Kind.REQUEST_SYNC: self._syncing,
             Kind.NOISE_HANDSHAKE: self._sealed,
             Kind.NOISE_ENCRYPTED: self._sealed,
