@@ -189,6 +189,7 @@ class Mesh:
             **{f"mail_{what}": n for what, n in self._mailbag.counts.items()},
             **station.outbound.counts,
             "duplicates": self._duplicates,
+            "forgotten_young": self._seen.forgotten_young,
             "kept": len(station.gossip),
             "sync_refused": station.gossip.refused,
         }

@@ -23,7 +23,6 @@ from fog_compute.p2p.bitchat.events import (
     Wake,
     WakeAt,
 )
-from fog_compute.testing.mesh.topologies import Topology
 
 __all__ = ["Air", "AirModel", "Node"]
 
@@ -104,6 +103,14 @@ class Air:
         """Pairs of nodes with a link."""
         return frozenset(self._between)
 
+    def neighbours(self) -> list[list[int]]:
+        """Of each node, those it has a link to now."""
+        found: list[list[int]] = [[] for _ in self._nodes]
+        for a, b in sorted(self._between):
+            found[a].append(b)
+            found[b].append(a)
+        return found
+
     def link(self, a: int, b: int) -> Link:
         """The name that node ``a`` has for its link to ``b``."""
         ends = self._between[(min(a, b), max(a, b))]
@@ -127,11 +134,11 @@ class Air:
             node, end.node = end.node, -1
             self.give(node, LinkDown(link))
 
-    def lay(self, topology: Topology) -> None:
-        """Make and end links until they are those of a topology."""
-        for pair in sorted(self.links - topology.links):
+    def lay(self, links: frozenset[tuple[int, int]]) -> None:
+        """Make and end links until they are these."""
+        for pair in sorted(self.links - links):
             self.cut(*pair)
-        for pair in sorted(topology.links - self.links):
+        for pair in sorted(links - self.links):
             self.connect(*pair)
 
     def give(self, node: int, event: object) -> None:

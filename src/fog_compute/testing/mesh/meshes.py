@@ -13,7 +13,7 @@ from fog_compute.p2p.bitchat.news import SayAll, Sent, TextHeard
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.testing.mesh.air import Air, AirModel
 from fog_compute.testing.mesh.runs import Run, judged
-from fog_compute.testing.mesh.topologies import Topology
+from fog_compute.testing.mesh.topologies import Topology, hops_from
 
 __all__ = ["START", "Skewed", "World"]
 
@@ -57,7 +57,6 @@ class World:
     ) -> None:
         """Start the engines, and link them as the topology says."""
         rng = Random(seed)
-        self.topology = topology
         self.air = Air(model or AirModel(), rng, START)
         self.meshes = [
             Mesh(Identity(rng.randbytes(32)), f"node {number}", Random(rng.random()), policy=policy)
@@ -68,7 +67,7 @@ class World:
         for number, mesh in enumerate(self.meshes):
             skew = (skew_s or {}).get(number, 0.0)
             self.air.add(Skewed(mesh, skew) if skew else mesh)
-        self.air.lay(topology)
+        self.air.lay(topology.links)
 
     @property
     def time(self) -> float:
@@ -101,19 +100,25 @@ class World:
         rng, begun = Random(seed), self.time
         frames = self.air.frames
         senders = [rng.randrange(len(self.meshes)) for _ in range(messages)]
-        said: dict[bytes, tuple[int, float]] = {}
+        ways: dict[bytes, list[int | None]] = {}
+        said: dict[bytes, float] = {}
+
+        def say(sender: int, text: str) -> None:
+            # Nodes move: those count that were within reach when it was said.
+            ways[text.encode()] = hops_from(self.air.neighbours(), sender)
+            self.say(sender, text)
+
         for number, sender in enumerate(senders):
             text = f"{seed}/{number}"
-            at = begun + number * every_s
-            said[text.encode()] = (sender, at)
-            self.air.later(START + at, partial(self.say, sender, text))
+            said[text.encode()] = at = begun + number * every_s
+            self.air.later(START + at, partial(say, sender, text))
         self.run(messages * every_s + limit_s)
         arrived: dict[tuple[bytes, int], list[float]] = {}
         for node, news in enumerate(self.news):
             for at, one in news:
                 if isinstance(one, TextHeard):
                     arrived.setdefault((one.text.encode(), node), []).append(at)
-        run = judged(self.topology.neighbours(), said, arrived, limit_s)
+        run = judged(ways, said, arrived, limit_s)
         run.frames = self.air.frames - frames
         run.duplicates = self.counts()["duplicates"]
         return run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -80,29 +80,37 @@ def flood(
     air.actions = note
     for one in nodes:
         air.add(one)
-    air.lay(topology)
+    air.lay(topology.links)
     said: dict[bytes, tuple[int, float]] = {}
     for number in range(messages):
         key, sender = number.to_bytes(8), rng.randrange(len(nodes))
         said[key] = (sender, number * every_s)
         air.later(number * every_s, partial(air.give, sender, Say(key)))
     air.run(messages * every_s + limit_s)
-    run = judged(topology.neighbours(), said, arrived, limit_s)
+    neighbours = topology.neighbours()
+    ways = {key: hops_from(neighbours, sender) for key, (sender, _) in said.items()}
+    run = judged(ways, {key: at for key, (_, at) in said.items()}, arrived, limit_s)
     run.frames, run.duplicates = air.frames, sum(one.duplicates for one in nodes)
     return run
 
 
 def judged(
-    neighbours: Sequence[Sequence[int]],
-    said: dict[bytes, tuple[int, float]],
-    arrived: dict[tuple[bytes, int], list[float]],
+    ways: Mapping[bytes, Sequence[int | None]],
+    said: Mapping[bytes, float],
+    arrived: Mapping[tuple[bytes, int], Sequence[float]],
     limit_s: float,
 ) -> Run:
-    """Compare what arrived with what should have."""
+    """Compare what arrived with what should have.
+
+    Args:
+        ways: of each message, how many hops each node was from its sender.
+        said: when each was sent.
+        arrived: when it was shown, by message and node.
+        limit_s: seconds after which it comes too late.
+    """
     run = Run(messages=len(said))
-    ways = {sender: hops_from(neighbours, sender) for sender, _ in said.values()}
-    for key, (sender, at) in said.items():
-        for number, hops in enumerate(ways[sender]):
+    for key, at in said.items():
+        for number, hops in enumerate(ways[key]):
             times = arrived.get((key, number), [])
             run.shown_twice += len(times) > 1
             if not hops:

@@ -11,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import Final, TypeAlias
 
@@ -51,8 +52,8 @@ class RangeModel:
         return 10 * self.exponent * math.log10(self.range_m / distance_m) + luck_db
 
     def luck(self, pair: Pair, seed: int) -> float:
-        """What walls do to a pair, the same whenever it is asked."""
-        return Random(f"{seed}/{pair[0]}/{pair[1]}").gauss(0.0, self.sigma_db)
+        """What walls do to a pair, in decibels; the same whenever it is asked."""
+        return _drawn(pair, seed) * self.sigma_db
 
     def links_among(
         self, places: Sequence[Place], seed: int, kept: frozenset[Pair] = frozenset()
@@ -109,6 +110,11 @@ class Topology:
             found[a].append(b)
             found[b].append(a)
         return found
+
+
+@lru_cache(maxsize=200_000)
+def _drawn(pair: Pair, seed: int) -> float:
+    return Random(f"{seed}/{pair[0]}/{pair[1]}").gauss(0.0, 1.0)
 
 
 def line(nodes: int, length_m: float) -> Topology:

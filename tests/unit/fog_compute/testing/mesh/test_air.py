@@ -152,9 +152,9 @@ def test_laying_another_topology_keeps_what_both_have() -> None:
     nodes = [Recorder() for _ in range(4)]
     for node in nodes:
         air.add(node)
-    air.lay(chain(4))
+    air.lay(chain(4).links)
     before = air.link(0, 1)
-    air.lay(chain(3))
+    air.lay(chain(3).links)
     assert air.links == {(0, 1), (1, 2)}
     assert air.link(0, 1) == before
     assert len(nodes[3].of(LinkDown)) == 1

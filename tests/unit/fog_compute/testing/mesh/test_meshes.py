@@ -61,7 +61,7 @@ def test_parted_islands_learn_what_the_other_said_when_they_meet() -> None:
     world.run(100.0)
     assert world.texts(1) == ["from the left"]
     assert world.texts(3) == []
-    world.air.lay(whole)
+    world.air.lay(whole.links)
     world.run(25.0)
     assert [world.texts(node) for node in (1, 2, 3)] == [["from the left"]] * 3
 
