@@ -49,7 +49,9 @@ from fog_compute.p2p.bitchat.news import (
     PostMail,
     Rename,
     SayAll,
+    SayGroup,
     SayTo,
+    ShareFile,
     Trace,
 )
 from fog_compute.p2p.bitchat.noise_states import SessionLimits
@@ -60,6 +62,7 @@ from fog_compute.p2p.bitchat.piecing import Piecing
 from fog_compute.p2p.bitchat.public import PublicTalk
 from fog_compute.p2p.bitchat.sealed import SealedTalk
 from fog_compute.p2p.bitchat.seen import Seen, SeenPolicy
+from fog_compute.p2p.bitchat.sharing import Sharing
 from fog_compute.p2p.bitchat.signing import as_signed
 from fog_compute.p2p.bitchat.station import MeshAction, Owner, Part, Station
 from fog_compute.p2p.bitchat.syncing import Syncing
@@ -113,6 +116,7 @@ class Mesh:
         "_public",
         "_sealed",
         "_seen",
+        "_sharing",
         "_station",
         "_syncing",
         "_tracing",
@@ -151,6 +155,7 @@ class Mesh:
         self._mailbag: Final = Mailbag(
             self._station, self._sealed.call, tier=tier, limits=policy.couriers, state=mail
         )
+        self._sharing: Final = Sharing(self._station)
         self._piecing: Final = Piecing(self._station, self._packet)
         self._parts: Final[Mapping[int, Part]] = {
             Kind.FRAGMENT: self._piecing,
@@ -160,6 +165,8 @@ class Mesh:
             Kind.COURIER_ENVELOPE: self._mailbag,
             Kind.PREKEY_BUNDLE: self._mailbag,
             Kind.REQUEST_SYNC: self._syncing,
+            Kind.FILE_TRANSFER: self._sharing,
+            Kind.GROUP_MESSAGE: self._sharing,
             Kind.NOISE_HANDSHAKE: self._sealed,
             Kind.NOISE_ENCRYPTED: self._sealed,
             Kind.PING: self._tracing,
@@ -212,20 +219,30 @@ class Mesh:
                 self._down(link)
             case Wake():
                 self._wake = None
+            case _:
+                self._command(event, now)
+        return self._turn(now)
+
+    def _command(self, command: Command, now: float) -> None:
+        """Let the part do it that knows how."""
+        match command:
             case SayAll():
-                self._public.say(event, now)
+                self._public.say(command, now)
+            case ShareFile():
+                self._sharing.share(command, now)
+            case SayGroup():
+                self._sharing.say_group(command, now)
             case SayTo():
-                self._sealed.say(event, now)
+                self._sealed.say(command, now)
             case PostMail() | MailSettled():
-                self._mailbag.ask(event, now)
+                self._mailbag.ask(command, now)
             case Trace():
-                self._tracing.ask(event, now)
+                self._tracing.ask(command, now)
             case Rename(nickname):
                 self._station.nickname = nickname
                 self._announcing.soon(now)
             case Leave():
                 self._announcing.leave(now)
-        return self._turn(now)
 
     def _turn(self, now: float) -> list[MeshAction]:
         """Let all parts do what is due, and ask to be woken for what comes next."""

@@ -12,9 +12,12 @@ from typing import TypeAlias
 
 from fog_compute.p2p.bitchat.announce import Announce
 from fog_compute.p2p.bitchat.couriers import MailState
+from fog_compute.p2p.bitchat.files import File
 
 __all__ = [
     "Command",
+    "FileHeard",
+    "GroupHeard",
     "HeardPrivately",
     "KeysProved",
     "Leave",
@@ -27,10 +30,12 @@ __all__ = [
     "PostMail",
     "Rename",
     "SayAll",
+    "SayGroup",
     "SayTo",
     "Sent",
     "SentState",
     "SessionReady",
+    "ShareFile",
     "TextHeard",
     "Trace",
     "Traced",
@@ -51,6 +56,32 @@ class SayAll:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareFile:
+    """Give a file to everybody near.
+
+    Attributes:
+        token: comes back in :class:`Sent`.
+        file: at most 118 kB where somebody near runs another program, 1 MiB otherwise.
+    """
+
+    token: str
+    file: File
+
+
+@dataclass(frozen=True, slots=True)
+class SayGroup:
+    """Say something to a group.
+
+    Attributes:
+        token: comes back in :class:`Sent`.
+        payload: a :class:`~fog_compute.p2p.bitchat.groups.GroupEnvelope`, encoded.
+    """
+
+    token: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SayTo:
     """Say something to one peer, encrypted end to end.
 
@@ -58,11 +89,13 @@ class SayTo:
         token: comes back in :class:`Sent`.
         peer_id: to whom.
         payload: one of those of :mod:`~fog_compute.p2p.bitchat.private`, with its kind in front.
+        wide: give it to all neighbours and not only on the best way: a former try had no receipt.
     """
 
     token: str
     peer_id: bytes
     payload: bytes
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +143,9 @@ class Leave:
     """Tell the mesh that this node goes."""
 
 
-Command: TypeAlias = SayAll | SayTo | PostMail | MailSettled | Rename | Trace | Leave
+Command: TypeAlias = (
+    SayAll | ShareFile | SayGroup | SayTo | PostMail | MailSettled | Rename | Trace | Leave
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +186,38 @@ class TextHeard:
     peer_id: bytes
     message_id: str
     text: str
+    sent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileHeard:
+    """Somebody gave a file to everybody near; signed, and shown once.
+
+    Attributes:
+        peer_id: who.
+        message_id: 32 hexadecimal digits.
+        file: what; see its ``leaf`` before its name meets a folder.
+        sent_ms: when, by the sender's clock.
+        directed: whether it was for this node alone, in clear.
+    """
+
+    peer_id: bytes
+    message_id: str
+    file: File
+    sent_ms: int
+    directed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GroupHeard:
+    """Something was said to a group; who has its key finds out by whom, and whether it is true.
+
+    Attributes:
+        payload: a :class:`~fog_compute.p2p.bitchat.groups.GroupEnvelope`, not yet read.
+        sent_ms: when, as the packet says.
+    """
+
+    payload: bytes
     sent_ms: int
 
 
@@ -261,6 +328,8 @@ News: TypeAlias = (
     PeerNear
     | PeerAway
     | TextHeard
+    | FileHeard
+    | GroupHeard
     | HeardPrivately
     | MailHeard
     | MailKept

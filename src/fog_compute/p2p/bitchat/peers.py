@@ -56,7 +56,7 @@ class AnnounceVerdict(enum.Enum):
     OLD = "old-announce"
     """Its peer said something newer, or said that it leaves."""
     KEY_CHANGED = "key-changed"
-    """Its signing key is not the one that the peer had."""
+    """Its keys are not those that the peer had."""
 
 
 @dataclass(slots=True)
@@ -123,6 +123,11 @@ class PeerTable:
         peer = self._peers.get(peer_id)
         return frozenset() if peer is None else frozenset(peer.links)
 
+    @property
+    def linked(self) -> frozenset[bytes]:
+        """Peer ids of all to whom there is a link."""
+        return frozenset(self._by_link.values())
+
     def neighbours(self, most: int) -> tuple[bytes, ...]:
         """Peer ids of some to whom there is a link, in a fixed order."""
         return tuple(sorted(set(self._by_link.values())))[:most]
@@ -140,6 +145,8 @@ class PeerTable:
         known = self._pinned(packet.sender) or (None if peer is None else peer.signing_key)
         if known is not None and known != announce.signing_key:
             return AnnounceVerdict.KEY_CHANGED
+        if peer is not None and peer.noise_key != announce.noise_key:
+            return AnnounceVerdict.KEY_CHANGED  # two keys whose hashes begin alike
         if peer is None:
             peer = Peer(packet.sender, announce.noise_key, announce.signing_key, announce, -1, now)
             self._peers[packet.sender] = peer

@@ -66,7 +66,7 @@ class SealedTalk:
             betanet.NoiseSecret(station.owner.noise_secret), limits, known_key=self._known_key
         )
         self._numbers: Final = itertools.count(1)
-        self._tokens: dict[int, str] = {}
+        self._tokens: dict[int, SayTo] = {}
         self._calls: dict[bytes, int] = {}
         self._next: float | None = None
 
@@ -92,7 +92,7 @@ class SealedTalk:
             self._station.tell(Sent(command.token, SentState.FAILED, reason=reason))
             return
         token = next(self._numbers)
-        self._tokens[token] = command.token
+        self._tokens[token] = command
         self._do(self._sessions.send(command.peer_id, command.payload, token, now), 0, now)
         if token in self._tokens:
             self._station.tell(Sent(command.token, SentState.QUEUED))
@@ -141,20 +141,23 @@ class SealedTalk:
     def _send(self, action: PrivatePacket, now: float) -> None:
         station = self._station
         kind = Kind.NOISE_HANDSHAKE if action.handshake else Kind.NOISE_ENCRYPTED
-        version = 1 if len(action.payload) <= VERSION_1_BYTES else 2
-        made = station.make(
-            kind, action.payload, now, to=action.peer, signed=False, version=version
-        )
-        calls = self._calls.get(action.peer, 0)
+        # Where the best way gave no answer, everybody is asked.
         if action.handshake:
-            if len(self._calls) > MOST_CALLS:
-                self._calls.clear()
-            self._calls[action.peer] = calls + 1
-        if action.handshake and calls:
-            # No answer over the link that is said to be the peer's: everybody is asked.
-            station.outbound.launch(made, now)
+            wide = self._called(action.peer)
         else:
-            station.send_to(made, now)
+            said = self._tokens.get(action.token or 0)
+            wide = said is not None and said.wide
+        between, links = ((), frozenset[Link]()) if wide else station.way_to(action.peer)
+        made = station.make(
+            kind,
+            action.payload,
+            now,
+            to=action.peer,
+            signed=False,
+            version=2 if between or len(action.payload) > VERSION_1_BYTES else 1,
+            through=between,
+        )
+        station.outbound.launch(made, now, links or None)
         if action.token is not None:
             self._settle(action.token, SentState.ACCEPTED)
 
@@ -177,9 +180,16 @@ class SealedTalk:
         self._do(self._sessions.send(peer_id, payload, 0, now), 0, now)
 
     def _settle(self, number: int, state: SentState, reason: str = "") -> None:
-        token = self._tokens.pop(number, None)
-        if token is not None:
-            self._station.tell(Sent(token, state, reason=reason))
+        said = self._tokens.pop(number, None)
+        if said is not None:
+            self._station.tell(Sent(said.token, state, reason=reason))
+
+    def _called(self, peer_id: bytes) -> bool:
+        """Count a handshake with a peer; whether there was one that led to nothing yet."""
+        if len(self._calls) > MOST_CALLS:
+            self._calls.clear()
+        self._calls[peer_id] = self._calls.get(peer_id, 0) + 1
+        return self._calls[peer_id] > 1
 
     def _takes_long_sets(self, peer_id: bytes) -> bool:
         peer = self._station.peers.get(peer_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from fog_compute.p2p.bitchat.announce import Announce, Capability, peer_id
 from fog_compute.p2p.bitchat.events import Disconnect, Link, SendFrame, WakeAt
@@ -19,9 +19,12 @@ from fog_compute.p2p.bitchat.news import News
 from fog_compute.p2p.bitchat.outbound import Outbound
 from fog_compute.p2p.bitchat.packet import MAX_TTL, Packet, packet
 from fog_compute.p2p.bitchat.peers import PeerTable
+from fog_compute.p2p.bitchat.routes import route
 from fog_compute.p2p.bitchat.signing import Signer, sign
 
 __all__ = ["MeshAction", "Owner", "Part", "Station"]
+
+NOTHING: Final = Capability(0)
 
 MeshAction: TypeAlias = SendFrame | WakeAt | Disconnect | News
 
@@ -108,6 +111,7 @@ class Station:
         ttl: int = MAX_TTL,
         signed: bool = True,
         version: int = 1,
+        through: tuple[bytes, ...] = (),
     ) -> Packet:
         """A packet of this node; no two have the same time.
 
@@ -115,7 +119,16 @@ class Station:
             Malformed: the payload is too long.
         """
         self._stamp = max(self._stamp + 1, int(now * 1000))
-        made = packet(kind, self.me, self._stamp, payload, recipient=to, ttl=ttl, version=version)
+        made = packet(
+            kind,
+            self.me,
+            self._stamp,
+            payload,
+            recipient=to,
+            ttl=ttl,
+            version=version,
+            route=through,
+        )
         return sign(made, self.owner) if signed else made
 
     def send_all(self, made: Packet, now: float) -> None:
@@ -124,6 +137,23 @@ class Station:
         for piece in self.outbound.launch(made, now):
             if piece is not made:
                 self.gossip.keep(piece, now)
+
+    def way_to(self, peer_id: bytes) -> tuple[tuple[bytes, ...], frozenset[Link]]:
+        """How a peer is best reached: over which peers, and over which links of this node.
+
+        No peers if it is a neighbour, and neither where no way is known. Only peers that say that
+        they are of our sort are on it: others may not read packets of version 2, which have routes.
+        """
+        links = self.peers.links_to(peer_id)
+        if links:
+            return (), links
+        ours = {
+            peer.peer_id: peer.announce.neighbours
+            for peer in self.peers
+            if peer.near and Capability.LONG_SETS in (peer.announce.capabilities or NOTHING)
+        }
+        between = route(self.peers.linked, peer_id, ours)
+        return (between, self.peers.links_to(between[0])) if between else ((), frozenset())
 
     def send_to(self, made: Packet, now: float) -> None:
         """Send a packet for one peer: over its own links if there are any, to all otherwise."""

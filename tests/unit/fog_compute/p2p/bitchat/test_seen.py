@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from fog_compute.p2p.bitchat.seen import Seen, SeenPolicy
+from fog_compute.p2p.bitchat.seen import Seen, SeenPolicy, Shown
 
 POLICY = SeenPolicy(keep_s=40.0, duplicates_s=8.0, smallest=10, largest=3_000)
 
@@ -52,3 +52,13 @@ def test_flood_of_packets_takes_bounded_memory_and_is_counted() -> None:
         seen.add(key(number), number / 10_000)
     assert len(seen) == 3_000
     assert seen.forgotten_young == 700
+
+
+def test_what_was_shown_is_never_shown_again_even_if_it_had_to_be_forgotten() -> None:
+    """INV-BITCHAT-53."""
+    shown, rng = Shown(largest=50), Random(1)
+    first = [(f"m{number}", number + rng.randrange(9)) for number in range(300)]
+    admitted = [one for one in first if shown.admit(*one)]
+    assert len(admitted) > 50
+    assert not any(shown.admit(*one) for one in admitted)
+    assert shown.admit("new", 400)

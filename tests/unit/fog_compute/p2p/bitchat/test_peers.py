@@ -1,0 +1,74 @@
+"""The table of peers: bounded, and nobody takes another's place in it."""
+
+from __future__ import annotations
+
+from random import Random
+
+from fog_compute.p2p.bitchat.announce import Announce
+from fog_compute.p2p.bitchat.kinds import Kind
+from fog_compute.p2p.bitchat.packet import Packet, packet
+from fog_compute.p2p.bitchat.peers import AnnounceTimes, AnnounceVerdict, PeersPolicy, PeerTable
+from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person
+
+ANN, BEN = Person(1), Person(2)
+
+
+def announced(peer_id: bytes, stamp: int) -> Packet:
+    return packet(Kind.ANNOUNCE, peer_id, stamp, b"")
+
+
+def said(noise_key: bytes, signing_key: bytes = b"s" * 32) -> Announce:
+    return Announce("somebody", noise_key, signing_key)
+
+
+def test_two_noise_keys_whose_hashes_begin_alike_are_not_one_peer() -> None:
+    """INV-BITCHAT-54."""
+    table = PeerTable(PeersPolicy())
+    first, second = said(b"1" * 32), said(b"2" * 32)
+    assert table.take(announced(b"sameid!!", 1), first, NOW, True) is AnnounceVerdict.NEW
+    assert table.take(announced(b"sameid!!", 2), second, NOW, True) is AnnounceVerdict.KEY_CHANGED
+    peer = table.get(b"sameid!!")
+    assert peer is not None
+    assert peer.noise_key == b"1" * 32
+
+
+def test_flood_of_names_forgets_those_without_links_first() -> None:
+    table = PeerTable(PeersPolicy(most=20))
+    friend = announced(b"friend!!", 1)
+    table.take(friend, said(b"f" * 32), NOW, True)
+    assert table.bind(friend, 7)
+    for number in range(90):
+        peer_id = number.to_bytes(8)
+        table.take(announced(peer_id, 1), said(peer_id * 4), NOW + number, True)
+    assert len(table) == 20
+    assert table.get(b"friend!!") is not None
+    assert table.links_to(b"friend!!") == {7}
+    assert table.get((89).to_bytes(8)) is not None
+    assert len(table.gone(NOW + 500)) == 20
+
+
+def test_link_of_a_peer_that_is_gone_may_become_anothers() -> None:
+    table = PeerTable(PeersPolicy(reachable_s=30))
+    first, second = ANN.announce(NOW), BEN.announce(NOW + 40)
+    for one, who in ((first, ANN), (second, BEN)):
+        announce = said(who.keys.noise_public, who.keys.signing_public)
+        table.take(one, announce, one.timestamp / 1000, True)
+    assert table.bind(first, 1)
+    assert not table.bind(ANN.announce(NOW - 5), 1)
+    assert not table.bind(second, 1)
+    assert table.gone(NOW + 35) == [ANN.peer_id]
+    assert table.bind(second, 1)
+    assert table.at(1) == BEN.peer_id
+    assert table.links_to(ANN.peer_id) == frozenset()
+
+
+def test_last_announce_serves_a_newcomer_while_it_is_young() -> None:
+    times = AnnounceTimes(PeersPolicy(again_s=3.0, connected_s=(11.0, 13.0)), Random(1))
+    assert not times.again(NOW)
+    assert times.due(NOW, 1)
+    assert times.again(NOW + 2.5)
+    assert not times.again(NOW + 3.5)
+    assert not times.due(NOW + 10.5, 1)
+    assert times.due(NOW + 13.5, 1)
+    times.soon(NOW + 14)
+    assert times.due(NOW + 14, 1)
