@@ -124,7 +124,7 @@ def mutated(rng: Random, known: tuple[bytes, ...]) -> bytes:
                 data[at:at] = rng.randbytes(rng.randrange(1, 9))
             case _:
                 other = rng.choice(known)
-                data[at:] = other[rng.randrange(len(other)) :]
+                data[at:] = other[rng.randrange(len(other) + 1) :]
     return bytes(data)
 
 
