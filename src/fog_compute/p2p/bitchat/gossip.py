@@ -12,7 +12,7 @@ of the app.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -38,7 +38,8 @@ class GossipPolicy:
     """All that can be chosen; times in seconds.
 
     Attributes:
-        keep: packets that are kept, of each kind; of announces, one for each peer and so many.
+        keep: packets that are kept, of each kind; of announces, one for each peer and so many. Of
+            more, the oldest goes of those that the link brought that brought most of them.
         keep_s: for how long what is said to all is kept;
         other_s: and everything else.
         first_s: from a new link to the first question.
@@ -64,11 +65,12 @@ class GossipPolicy:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A packet without its payload, its id, and of a fragment that of its set."""
+    """A packet without its payload, its id, of a fragment that of its set, and who brought it."""
 
     packet: Packet
     id: bytes
     set_id: bytes
+    source: Link | None
 
 
 @dataclass(slots=True)
@@ -123,20 +125,27 @@ class Gossip:
         """A neighbour that is gone."""
         self._neighbours.pop(link, None)
 
-    def keep(self, packet: Packet, now: float) -> None:
-        """Keep a packet that is for all and was found good."""
+    def keep(self, packet: Packet, now: float, source: Link | None = None) -> None:
+        """Keep a packet that is for all and was found good.
+
+        Args:
+            packet: what to keep.
+            now: seconds.
+            source: the link that brought it; ``None`` if it is this node's own.
+        """
         if packet.kind not in (*EVERYTHING_SAID, Kind.FRAGMENT):
             return
         kept = self._kept.setdefault(packet.kind, OrderedDict())
         # Of announces the newest of each peer counts.
-        one = _Kept(packet.bare, packet_id(packet), packet.payload[:SET_ID_BYTES])
+        one = _Kept(packet.bare, packet_id(packet), packet.payload[:SET_ID_BYTES], source)
         key = packet.sender if packet.kind == Kind.ANNOUNCE else one.id
         kept[key] = one
         kept.move_to_end(key)
-        while kept and (
-            len(kept) > self._policy.keep or self._stale(next(iter(kept.values())).packet, now)
-        ):
+        while kept and self._stale(next(iter(kept.values())).packet, now):
             kept.popitem(last=False)
+        if len(kept) > self._policy.keep:
+            ((most, _),) = Counter(one.source for one in kept.values()).most_common(1)
+            del kept[next(key for key, one in kept.items() if one.source == most)]
         self._asked = None
         if packet.kind != Kind.ANNOUNCE:
             self._said(now)
@@ -220,7 +229,7 @@ class Gossip:
         members = request.has.members()
         since = request.since_ms or 0
         found = [
-            one.packet
+            one
             for one in self._fresh(kinds, now)
             if one.packet.timestamp >= since
             and (
@@ -230,10 +239,10 @@ class Gossip:
             )
             and one.id not in members
         ]
-        # Announces first: what their peers said cannot be checked before. Then the newest, if not
-        # all fit, because the flood of those may just have been lost.
-        found.sort(key=lambda one: (one.kind != Kind.ANNOUNCE, -one.timestamp))
-        return [one.as_sync_answer() for one in found[: self._policy.packets]]
+        given = _in_turn(found, self._policy.packets)
+        # Announces first: what their peers said cannot be checked before.
+        given.sort(key=lambda one: (one.kind != Kind.ANNOUNCE, -one.timestamp))
+        return [one.as_sync_answer() for one in given]
 
     def _fresh(self, kinds: Iterable[int], now: float) -> list[_Kept]:
         return [
@@ -256,3 +265,26 @@ class Gossip:
             for neighbour in self._neighbours.values():
                 at = now + self._policy.busy_s * self._rng.uniform(0.3, 1.0)
                 neighbour.next_at = min(neighbour.next_at, at)
+
+
+def _in_turn(found: list[_Kept], most: int) -> list[Packet]:
+    """Which are given, if not all fit: in turn of each kind and of each link that brought some.
+
+    Of those the newest, because their flood may just have been lost; and with what somebody said
+    the announce that shows that it was he.
+    """
+    announces = {one.packet.sender: one for one in found if one.packet.kind == Kind.ANNOUNCE}
+    heaps: OrderedDict[tuple[int, Link | None], list[_Kept]] = OrderedDict()
+    for one in sorted(found, key=lambda one: one.packet.timestamp):
+        heaps.setdefault((one.packet.kind, one.source), []).append(one)
+    given: dict[bytes, Packet] = {}
+    while heaps and len(given) < most:
+        for turn, heap in list(heaps.items()):
+            one = heap.pop()
+            if not heap:
+                del heaps[turn]
+            said = announces.get(one.packet.sender) if one.packet.kind != Kind.ANNOUNCE else None
+            for each in (said, one):
+                if each is not None and len(given) < most:
+                    given[each.id] = each.packet
+    return list(given.values())

@@ -356,7 +356,7 @@ class Mesh:
             # A neighbour may have compressed it anew; others know the signed form alone.
             packet = as_signed(packet, peer.signing_key) or packet
         if not packet.directed:
-            station.gossip.keep(packet, now)
+            station.gossip.keep(packet, now, link)
         if packet.kind == Kind.REQUEST_SYNC or packet.recipient == station.me:
             return
         if packet.sync_answer:

@@ -12,10 +12,14 @@ import pytest
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, SendFrame, Wake
 from fog_compute.p2p.bitchat.fragments import cut
+from fog_compute.p2p.bitchat.gcs import build
+from fog_compute.p2p.bitchat.gossip import GossipPolicy
 from fog_compute.p2p.bitchat.kinds import Kind
+from fog_compute.p2p.bitchat.mesh import MeshPolicy
 from fog_compute.p2p.bitchat.news import TextHeard
 from fog_compute.p2p.bitchat.packet import Packet, decode, packet
 from fog_compute.p2p.bitchat.signing import sign
+from fog_compute.p2p.bitchat.sync import SyncRequest
 from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person, Tried
 
 ANN, EVE = Person(1), Person(3)
@@ -175,3 +179,39 @@ def test_what_is_honestly_compressed_costs_little() -> None:
         tried.get(1, ANN.text(f"{number} " + "as ever " * 60, NOW + number / 1000))
 
     assert "dropped_too-many" not in tried.mesh.counts
+
+
+def asked(tried: Tried, link: int) -> list[Packet]:
+    """What a neighbour gets that asks and has nothing."""
+    tried.take()
+    nothing, _ = build([])
+    kinds = frozenset({Kind.ANNOUNCE, Kind.MESSAGE, Kind.GROUP_MESSAGE})
+    request = SyncRequest(nothing, kinds).encode()
+    tried.get(link, ANN.make(Kind.REQUEST_SYNC, request, tried.now, ttl=0))
+    tried.wait(3.0)
+    return [one for to, one in tried.take() if to == link and one.sync_answer]
+
+
+@pytest.mark.parametrize("what", ["groups", "announces", "texts"])
+def test_a_flood_over_one_link_leaves_room_in_what_is_given_to_others(what: str) -> None:
+    # INV-BITCHAT-83
+    tried = Tried(1, 2, 3, policy=MeshPolicy(gossip=GossipPolicy(keep=80, packets=20)))
+    tried.get(1, ANN.announce(tried.now), ANN.text("from before", tried.now))
+    tried.get(3, EVE.announce(tried.now))
+    tried.wait(1.0)
+    rng = Random(6)
+    for number in range(200):
+        at = tried.now + number / 1000
+        if what == "announces":
+            made = Person(10 + number % 180).announce(at)
+        elif what == "texts":
+            made = EVE.text(f"buy {number}", at)
+        else:
+            made = packet(Kind.GROUP_MESSAGE, rng.randbytes(8), int(at * 1000), rng.randbytes(40))
+        tried.get(3, made)
+
+    given = asked(tried, 2)
+
+    assert "from before" in [one.payload.decode() for one in given if one.kind == Kind.MESSAGE]
+    assert ANN.peer_id in [one.sender for one in given if one.kind == Kind.ANNOUNCE]
+    assert len(given) == 20
