@@ -4,7 +4,7 @@ Announces tell neighbours. A link counts if both its ends tell of it, so that no
 by naming neighbours who do not know of him. The shortest way wins; what is on it is only a hint:
 whoever on the way does not find the next peer passes the packet on to everybody.
 
-Source: ``MeshTopologyTracker.swift``, ``docs/SOURCE_ROUTING.md`` of the app.
+Source: ``docs/SOURCE_ROUTING.md``, ``BLERouteForwardingPolicy.swift`` of the app.
 """
 
 from __future__ import annotations
