@@ -40,6 +40,7 @@ from fog_compute.p2p.bitchat.prekey_books import (
 )
 
 __all__ = [
+    "MAX_MAIL",
     "CourierLimits",
     "Couriers",
     "Handover",
@@ -94,12 +95,14 @@ class Handover:
         envelope: what.
         purpose: why; all but ``SEND`` go over that peer's own link and nowhere else.
         ticket: what :meth:`Couriers.sent` names it by.
+        message_id: of the message of ours in it; "" if it is another's.
     """
 
     to: bytes
     envelope: CourierEnvelope
     purpose: Purpose
     ticket: int
+    message_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +149,14 @@ class OwnMail(msgspec.Struct):
 
     Attributes:
         message_id: of the message.
+        part: which of its payloads it is: a hash of it that nobody else can make.
         recipient: a Noise key.
         envelope: sealed once, so that whoever gets it twice sees that it is one.
         couriers: Noise keys of those who have it.
     """
 
     message_id: str
+    part: bytes
     recipient: bytes
     envelope: CourierEnvelope
     couriers: set[bytes] = msgspec.field(default_factory=set)
@@ -220,7 +225,7 @@ class Couriers:
         self._tier: Final = tier
         self._limits: Final = limits or CourierLimits()
         before = state or MailState()
-        self._own: dict[str, OwnMail] = {one.message_id: one for one in before.own}
+        self._own = {(one.message_id, one.part): one for one in before.own}
         self.carried: Final = CarriedMail(self._limits.carried, before.carried)
         self.own_prekeys: Final = OwnPrekeys(self._limits.prekeys, before.prekeys)
         self.peer_prekeys: Final = PeerPrekeys(self._limits.prekeys, before.prekeys.peers)
@@ -248,7 +253,8 @@ class Couriers:
         """Seal a message of ours, and give it to couriers now and whenever there is one.
 
         Args:
-            message_id: of the message; again with one that is known, it is given to more couriers.
+            message_id: of the message, which may have several payloads. One that is known is given
+                to more couriers.
             recipient: a Noise key.
             payload: as inside a session.
             near: Noise keys of those at the other ends of links.
@@ -258,7 +264,8 @@ class Couriers:
             What is to be handed over; None where the message cannot go this way, because it is too
             long, or too much waits already.
         """
-        mail = self._own.get(message_id)
+        part = hashlib.blake2b(payload, key=self._secret.to_bytes(), digest_size=8).digest()
+        mail = self._own.get((message_id, part))
         if mail is None:
             waiting = [one for one in self._own.values() if one.recipient == recipient]
             if len(payload) > MAX_MAIL:
@@ -272,7 +279,8 @@ class Couriers:
             except betanet.NoiseError as error:
                 self.counts[error.reason] += 1
                 return None
-            mail = self._own[message_id] = OwnMail(message_id, recipient, envelope)
+            mail = OwnMail(message_id, part, recipient, envelope)
+            self._own[message_id, part] = mail
         return [
             handover
             for courier in sorted(near, key=lambda key: self._tier(key) is not Tier.FRIEND)
@@ -281,7 +289,8 @@ class Couriers:
 
     def settled(self, message_id: str) -> None:
         """A message of ours has arrived, or is given up: no more couriers get it."""
-        self._own.pop(message_id, None)
+        for one in [one for one in self._own if one[0] == message_id]:
+            del self._own[one]
 
     def met(self, noise_key: bytes, nearness: Nearness, now_ms: int) -> list[Handover]:
         """Somebody announced themselves.
@@ -377,9 +386,9 @@ class Couriers:
         """Throw away what has lasted too long; the ids of messages of ours among it."""
         self.carried.expire(now_ms)
         ended = [one for one, mail in self._own.items() if mail.envelope.expires_ms <= now_ms]
-        for message_id in ended:
-            del self._own[message_id]
-        return ended
+        for one in ended:
+            del self._own[one]
+        return sorted({message_id for message_id, _ in ended})
 
     @property
     def next_expiry_ms(self) -> int | None:
@@ -396,7 +405,7 @@ class Couriers:
         if self._room(courier) < 1:
             return []
         mail.couriers.add(courier)
-        return [self._hand(courier, mail.envelope, Purpose.POST)]
+        return [self._hand(courier, mail.envelope, Purpose.POST, mail.message_id)]
 
     def _room(self, courier: bytes) -> int:
         """How many more envelopes a courier is likely to take from us, who trusts us as we do it.
@@ -409,9 +418,11 @@ class Couriers:
         has = sum(courier in mail.couriers for mail in self._own.values())
         return self._limits.carried.each[tier] - has - self.carried.given_to(courier)
 
-    def _hand(self, to: bytes, envelope: CourierEnvelope, purpose: Purpose) -> Handover:
+    def _hand(
+        self, to: bytes, envelope: CourierEnvelope, purpose: Purpose, message_id: str = ""
+    ) -> Handover:
         self._next_ticket += 1
-        handover = Handover(to, envelope, purpose, self._next_ticket)
+        handover = Handover(to, envelope, purpose, self._next_ticket, message_id)
         self._tickets[handover.ticket] = handover
         if len(self._tickets) > self._limits.under_way:
             self.sent(next(iter(self._tickets)), ok=False)

@@ -55,6 +55,7 @@ class Mailbag:
         "_next_ms",
         "_prekeys",
         "_station",
+        "_tokens",
     )
 
     def __init__(
@@ -87,6 +88,7 @@ class Mailbag:
         self._leaving: list[tuple[float, int, Link]] = []
         self._next_ms = self._couriers.next_expiry_ms
         self._dirty = False
+        self._tokens: dict[str, list[str]] = {}
         self._early: Final = Parked(each=8, total=32)
 
     @property
@@ -111,6 +113,7 @@ class Mailbag:
             self._post(command, now)
         else:
             self._couriers.settled(command.message_id)
+            self._tokens.pop(command.message_id, None)
 
     def met(self, who: bytes, now: float) -> None:
         """A peer announced itself, or proved a link to be its own."""
@@ -178,7 +181,8 @@ class Mailbag:
             self._couriers.sent(ticket, ok=True)
             self._dirty = True
         if self._next_ms is not None and self._next_ms <= _ms(now):
-            self._couriers.expire(_ms(now))
+            for message_id in self._couriers.expire(_ms(now)):
+                self._tell(message_id, SentState.FAILED, "nobody came by who could carry it")
             self._dirty = True
         self._prekeys.due(now)
         if self._dirty or self._prekeys.dirty:
@@ -196,9 +200,11 @@ class Mailbag:
             reason = "couriers take no more of this, or nothing so long"
             station.tell(Sent(command.token, SentState.FAILED, reason=reason))
             return
-        given = self._hand_over(handovers, now)
-        state = SentState.ACCEPTED if given else SentState.QUEUED
-        station.tell(Sent(command.token, state, command.message_id))
+        if self._hand_over(handovers, now):
+            station.tell(Sent(command.token, SentState.ACCEPTED, command.message_id))
+        else:
+            self._tokens.setdefault(command.message_id, []).append(command.token)
+            station.tell(Sent(command.token, SentState.QUEUED, command.message_id))
 
     def _takes_prekeys(self, noise_key: bytes) -> bool:
         peer = self._station.peers.get(peer_id(noise_key))
@@ -235,7 +241,13 @@ class Mailbag:
             self._couriers.sent(handover.ticket, ok=False)
             return False
         self._leaving.append((now + OUTLIVED_S, handover.ticket, link))
+        self._tell(handover.message_id, SentState.ACCEPTED)
         return True
+
+    def _tell(self, message_id: str, state: SentState, reason: str = "") -> None:
+        """Tell what became of a message that waited for couriers."""
+        for token in self._tokens.pop(message_id, []):
+            self._station.tell(Sent(token, state, message_id, reason))
 
 
 def _ms(now: float) -> int:

@@ -103,9 +103,10 @@ class PostMail:
     """Give something for somebody out of reach to those who are near, and to whoever comes by.
 
     Attributes:
-        token: comes back in :class:`Sent`: *accepted* if somebody carries it, *queued* if it waits
-            for somebody.
-        message_id: of the message in it, as :class:`MailSettled` names it.
+        token: comes back in :class:`Sent`: *accepted* if somebody carries it; *queued* if it waits
+            for somebody, and once more when that has an end.
+        message_id: of the message in it, as :class:`MailSettled` names it; a message may have
+            several payloads.
         noise_key: of the recipient, 32 bytes.
         payload: as in :class:`SayTo`; up to 16,288 bytes.
     """

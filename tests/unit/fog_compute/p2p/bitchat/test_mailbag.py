@@ -91,6 +91,30 @@ def test_courier_brings_mail_to_somebody_whom_the_sender_does_not_meet(size: int
     assert mail(world, COURIER) == []
 
 
+def test_what_became_of_mail_that_waited_is_told() -> None:
+    world = alone()
+    post(world, SENDER, RECIPIENT)
+    meet(world, SENDER, COURIER)
+    assert [one.state for one in world.sent(SENDER)] == [SentState.QUEUED, SentState.ACCEPTED]
+    tried = Tried(policy=MeshPolicy(couriers=CourierLimits(life_ms=90_000)))
+    tried.do(PostMail("t", "id", Person(2).keys.noise_public, TEXT))
+    tried.wait(100.0)
+    sent = [one for one in tried.news if isinstance(one, Sent)]
+    assert [one.state for one in sent] == [SentState.QUEUED, SentState.FAILED]
+    assert sent[1].reason == "nobody came by who could carry it"
+
+
+def test_payloads_of_one_message_are_all_carried_and_settled_together() -> None:
+    world = alone()
+    for payload in (TEXT, TEXT + b"2", TEXT):
+        post(world, SENDER, RECIPIENT, payload)
+    meet(world, SENDER, COURIER)
+    assert carried(world, COURIER) == 2
+    world.air.give(SENDER, MailSettled("id"))
+    states = [one for _, one in world.news[SENDER] if isinstance(one, MailKept)]
+    assert states[-1].state.own == ()
+
+
 def test_mail_is_given_at_once_where_somebody_is_near() -> None:
     world = alone()
     world.air.connect(SENDER, COURIER)
