@@ -16,7 +16,7 @@ from fog_compute.p2p.bitchat.events import Link, SendFrame
 from fog_compute.p2p.bitchat.fragments import FRAME_BYTES, MAX_PIECES, SET_ID_BYTES, cut
 from fog_compute.p2p.bitchat.frames import Frames, FramesPolicy, Lost, Urgency
 from fog_compute.p2p.bitchat.kinds import BROADCAST, Kind
-from fog_compute.p2p.bitchat.managed_flood import Copy, FloodPolicy, ManagedFlood
+from fog_compute.p2p.bitchat.managed_flood import Copy, FloodPolicy, ManagedFlood, Relay
 from fog_compute.p2p.bitchat.packet import Packet
 
 __all__ = ["KEY_BYTES", "Outbound", "flood_key", "urgency"]
@@ -118,7 +118,7 @@ class Outbound:
     ) -> list[Packet]:
         """Send a packet of this node's own, to all neighbours or to some; what it leaves as."""
         links = None if only is None else tuple(only)
-        pieces = self._pieces(packet)
+        pieces = self._pieces(packet, self._mtus if links is None else links)
         if len(pieces) == 1:
             self._flood.start(flood_key(packet), packet, now, only=links)
         else:  # they leave as fast as the links take them
@@ -127,7 +127,7 @@ class Outbound:
 
     def hand(self, packet: Packet, link: Link) -> bool:
         """Give a packet to one neighbour, as it is; False if there is no room."""
-        pieces = self._pieces(packet)
+        pieces = self._pieces(packet, (link,))
         return all(self._frames.put(link, one.on_air, urgency(one), None) for one in pieces)
 
     def heard(self, key: bytes, packet: Packet, link: Link, now: float) -> None:
@@ -161,7 +161,11 @@ class Outbound:
                 data = made[relay.key, relay.ttl] = relay.packet.with_ttl(relay.ttl).on_air
             about = (relay.key, relay.ttl)
             how = urgency(relay.packet)
-            if not self._frames.put(relay.link, data, how, about, relay.source):
+            if len(data) > self._mtus[relay.link]:
+                put = self._put_cut(relay)
+            else:
+                put = self._frames.put(relay.link, data, how, about, relay.source)
+            if not put:
                 self._flood.lost(relay.key, relay.link, relay.ttl)
         frames, lost = self._frames.due(now)
         self._lost(lost)
@@ -173,8 +177,20 @@ class Outbound:
         times = [at for at in (self._flood.next_due, self._frames.next_due) if at is not None]
         return min(times, default=None)
 
-    def _pieces(self, packet: Packet) -> list[Packet]:
-        room = min(self._mtus.values(), default=FRAME_BYTES)
+    def _put_cut(self, relay: Relay[Packet]) -> bool:
+        """Give a packet in pieces to a neighbour whose link takes less than others do."""
+        whole, mtu = relay.packet.with_ttl(relay.ttl), self._mtus[relay.link]
+        if whole.kind == Kind.FRAGMENT or mtu < SMALLEST_FRAME_BYTES:
+            return False  # pieces have no pieces
+        pieces = cut(whole, self._rng.randbytes(SET_ID_BYTES), frame=mtu, pieces=MAX_PIECES)
+        return all(
+            self._frames.put(relay.link, one.on_air, urgency(whole), None, relay.source)
+            for one in pieces
+        )
+
+    def _pieces(self, packet: Packet, links: Iterable[Link]) -> list[Packet]:
+        """A packet as frames that these links take, but for those that take next to nothing."""
+        room = min((self._mtus.get(link, FRAME_BYTES) for link in links), default=FRAME_BYTES)
         room = max(SMALLEST_FRAME_BYTES, min(FRAME_BYTES, room))
         if len(packet.on_air) <= room or packet.kind == Kind.FRAGMENT:
             return [packet]
@@ -201,5 +217,6 @@ AHEAD: Final = 64
 MOST_WAITING: Final = 8_192
 """Pieces of this node's own that wait in all: four files of a mebibyte each."""
 
-SMALLEST_FRAME_BYTES: Final = 128
-"""Shorter frames are not made: the driver cuts those of a link with a tiny MTU."""
+SMALLEST_FRAME_BYTES: Final = 180
+"""Shorter frames are not made for the sake of one link: whoever asks for a small MTU would make
+everybody's packets many. Old phones take 182 bytes."""

@@ -258,6 +258,28 @@ def test_long_message_goes_in_pieces_and_comes_together() -> None:
     assert texts(receiver.get(5, *pieces)) == []
 
 
+def test_link_that_takes_little_gets_pieces_and_the_others_whole_packets() -> None:
+    """INV-BITCHAT-61."""
+    tried = Tried(1, 2)
+    tried.do(LinkUp(3, 182, False))
+    tried.do(LinkUp(4, 40, False))
+    tried.get(1, ANN.announce(tried.now))
+    tried.wait(0.3)
+    tried.take()
+    said = ANN.text("a text without any repetition: " + str(Random(1).randbytes(70)), tried.now)
+    tried.get(1, said)
+    tried.wait(0.5)
+    sent = tried.take()
+    assert [link for link, one in sent if one.kind == Kind.MESSAGE] == [2]
+    assert all(len(one.wire) <= 182 for link, one in sent if link == 3)
+    pieces = [one for link, one in sent if link == 3 and one.kind == Kind.FRAGMENT]
+    assert len(pieces) > 1
+    other = Tried(7, person=97)
+    other.get(7, ANN.announce(tried.now))
+    assert len(texts(other.get(7, *pieces))) == 1
+    assert not [one for link, one in sent if link == 4 and one.kind == Kind.MESSAGE]
+
+
 def test_lost_piece_is_asked_for_and_given() -> None:
     sender, receiver = known(1), Tried(5, person=98)
     text = str([Random(number).random() for number in range(200)])
