@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
-__all__ = ["sync", "write_private"]
+__all__ = ["overwrite", "sync", "write_private"]
 
 
 def write_private(path: Path, data: bytes, *, lasting: bool = True) -> None:
@@ -48,3 +49,25 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def overwrite(path: Path) -> bool:
+    """Overwrite a file with random bytes, up to the disk; False if there is none.
+
+    What a disk keeps of overwritten blocks, as SSDs and some file systems do, is beyond reach.
+
+    Raises:
+        OSError: that cannot be, or it is a link.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        left = os.fstat(descriptor).st_size
+        while left > 0:
+            left -= os.write(descriptor, secrets.token_bytes(min(left, 65_536)))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True

@@ -31,7 +31,7 @@ from fog_compute.locking import take_lock
 from fog_compute.p2p.core.words import words_of
 from fog_compute.reading import read_state
 from fog_compute.text import one_line
-from fog_compute.writing import sync, write_private
+from fog_compute.writing import overwrite, sync, write_private
 
 __all__ = [
     "FINGERPRINT_DIGITS",
@@ -262,27 +262,15 @@ class IdentityFile:
     def wipe(self) -> bool:
         """Overwrite the keys and delete them; whether there were any.
 
-        What a disk keeps of overwritten blocks, as SSDs and some file systems do, is beyond reach.
-
         Raises:
             HomeUnusable: the file cannot be overwritten or deleted; the text says which is left.
         """
         with self._turn():
             try:
-                descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except FileNotFoundError:
-                return False
+                if not overwrite(self._path):
+                    return False
             except OSError as error:
                 raise self._unusable("cannot be overwritten", error) from error
-            try:
-                left = os.fstat(descriptor).st_size
-                while left > 0:
-                    left -= os.write(descriptor, secrets.token_bytes(min(left, 4096)))
-                os.fsync(descriptor)
-            except OSError as error:
-                raise self._unusable("cannot be overwritten", error) from error
-            finally:
-                os.close(descriptor)
             try:
                 self._path.unlink()
                 sync(self._path.parent)
