@@ -8,6 +8,7 @@ no other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
@@ -52,6 +53,9 @@ __all__ = ["AdapterChanged", "BleLinks", "LinkNews"]
 
 QUEUED: Final = 64
 """Frames that wait for a link's radio; the engine keeps its own queue, and hands over a few."""
+
+STOP_TRIES: Final = 3
+"""How often what runs is told to end before it is left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +138,20 @@ class BleLinks:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(STOP_TRIES):  # a library may swallow a cancellation
+            if not self._tasks:
+                break
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=1.0)
         self._gone("the driver was stopped")
         await self._radio.stop()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until all frames have left, at most so long."""
+        waiting = [line.queue.join() for line in self._lines.values()]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*waiting), seconds)
 
     def send(self, frame: SendFrame) -> None:
         """Send a frame when its turn comes; :class:`FrameSent` follows, whatever happens."""
@@ -221,6 +233,7 @@ class BleLinks:
         while True:
             frame = await queue.get()
             ok = await self._radio.send(link, frame.data)
+            queue.task_done()
             self._tell(FrameSent(link, frame.token, ok))
 
     def _received(self, received: Received, now: float) -> None:

@@ -21,17 +21,14 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from fog_compute.p2p.bitchat.radio.central import SEND_S, BleakCentral
 from fog_compute.p2p.bitchat.radio.interface import (
-    CHARACTERISTIC,
     EXTRA,
-    LONGEST_VALUE,
-    SERVICE,
     SHORTEST_FRAME,
     Back,
     Closed,
     ConnectFailed,
     EventQueue,
-    Found,
     Gone,
     Link,
     Opened,
@@ -43,9 +40,7 @@ from fog_compute.p2p.bitchat.radio.interface import (
 )
 
 if TYPE_CHECKING:
-    from bleak import BleakClient, BleakScanner
     from bleak.backends.device import BLEDevice
-    from bleak.backends.scanner import AdvertisementData
 
     from fog_compute.p2p.bitchat.radio.bluez_bus import BluezBus
 
@@ -57,14 +52,8 @@ ADVERTISING: Final = "org.bluez.LEAdvertisingManager1"
 VISIBLE_S: Final = 0.2
 """Seconds until others see a service that was registered."""
 
-SEND_S: Final = 5.0
-"""Seconds after which a frame that nobody takes is given up."""
-
 SAME_S: Final = 0.5
 """Seconds in which the same bytes are not written to one socket twice."""
-
-REMEMBERED: Final = 256
-"""Devices whose advertisement is remembered; of strangers the oldest are forgotten."""
 
 EARLY: Final = 16
 """Writes of a device that are kept until it subscribes, and in which a notification is known."""
@@ -81,13 +70,11 @@ class _Notify:
 
 @dataclass(slots=True)
 class _Open:
-    """A link: bleak's client where this side connected, a socket where the other side did."""
+    """A link that the other side made: the device's object, and a socket."""
 
     mtu: int
     path: str
-    client: BleakClient | None = None
-    respond: bool = False
-    notify: _Notify | None = None
+    notify: _Notify
 
 
 class BluezRadio:
@@ -97,15 +84,13 @@ class BluezRadio:
         "_adapter",
         "_advertised",
         "_bus",
-        "_devices",
+        "_central",
         "_early",
         "_events",
         "_links",
         "_peripheral",
         "_reason",
-        "_scanner",
         "_tasks",
-        "_timeout_s",
         "_wanted",
     )
 
@@ -117,17 +102,15 @@ class BluezRadio:
             timeout_s: of a connection attempt.
         """
         self._wanted: Final = adapter
-        self._timeout_s: Final = timeout_s
         self._events: Final = EventQueue()
+        self._central: Final = BleakCentral(self._events, timeout_s, self._forget)
         self._links: Final[dict[Link, _Open]] = {}
-        self._devices: Final[OrderedDict[str, BLEDevice]] = OrderedDict()
         self._early: Final[OrderedDict[str, deque[tuple[bytes, int]]]] = OrderedDict()
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._reason: str | None = "the driver was not started"
         self._adapter = ""
         self._peripheral = self._advertised = False
         self._bus: BluezBus | None = None
-        self._scanner: BleakScanner | None = None
 
     async def start(self) -> None:
         """See `Radio.start`."""
@@ -164,8 +147,7 @@ class BluezRadio:
         """See `Radio.stop`."""
         for task in tuple(self._tasks):
             task.cancel()
-        with contextlib.suppress(RadioUnavailable):
-            await self.scan(False)
+        await self._central.stop()
         for link in tuple(self._links):
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self.disconnect(link), 2.0)
@@ -176,26 +158,9 @@ class BluezRadio:
 
     async def scan(self, on: bool) -> None:
         """See `Radio.scan`."""
-        if not on:
-            scanner, self._scanner = self._scanner, None
-            if scanner is not None:
-                with contextlib.suppress(Exception):
-                    await scanner.stop()
-            return
-        if self._scanner is not None:
-            return
-        from bleak import BleakScanner
-        from bleak.exc import BleakError
-
-        self._usable()
-        scanner = BleakScanner(
-            self._heard, service_uuids=[SERVICE], bluez={"adapter": self._adapter}
-        )
-        try:
-            await scanner.start()
-        except (BleakError, OSError, EOFError) as error:
-            raise RadioUnavailable(f"{self._adapter} does not scan: {error}") from error
-        self._scanner = scanner
+        if on:
+            self._usable()
+        await self._central.scan(on)
 
     async def advertise(self, on: bool) -> None:
         """See `Radio.advertise`."""
@@ -224,87 +189,31 @@ class BluezRadio:
 
     async def connect(self, address: str) -> None:
         """See `Radio.connect`."""
-        from bleak import BleakClient
-        from bleak.exc import BleakError
-
-        device = self._devices.get(address)
-        if device is None or self._reason is not None:
-            raise ConnectFailed(f"{address} was not found, or not lately")
-        link = self._events.new_link()
-        early: deque[bytes] = deque(maxlen=EARLY)
-
-        def notified(_: object, data: bytearray) -> None:
-            if link in self._links:
-                self._events.put(Received(link, bytes(data)))
-            else:
-                early.append(bytes(data))
-
-        client = BleakClient(
-            device,
-            disconnected_callback=lambda _: self._close(link, "disconnected"),
-            services=[SERVICE],
-            timeout=self._timeout_s,
-            bluez={"adapter": self._adapter},
-        )
-        opened = False
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await client.connect()
-                characteristic = client.services.get_characteristic(CHARACTERISTIC)
-                if characteristic is None:
-                    raise ConnectFailed(f"{address} has no BitChat service")
-                await client.start_notify(characteristic, notified)
-            # BlueZ cuts a write that is answered into parts where the connection takes little.
-            size = min(characteristic.max_write_without_response_size, LONGEST_VALUE)
-            respond = size < SHORTEST_FRAME
-            mtu = LONGEST_VALUE if respond else size
-            self._links[link] = _Open(mtu, _path(device), client, respond)
-            opened = client.is_connected
-            if not opened:
-                raise ConnectFailed(f"{address} disconnected")
-        except (BleakError, TimeoutError, OSError, EOFError) as error:
-            reason = str(error) or "no answer"
-            raise ConnectFailed(f"cannot connect to {address}: {reason}") from error
-        finally:
-            if not opened:
-                self._links.pop(link, None)
-                self._run(self._forget(client, device))
-        self._events.put(Opened(link, address, mtu, initiated=True))
-        for data in early:
-            self._events.put(Received(link, data))
+        if self._reason is not None:
+            raise ConnectFailed(f"cannot connect to {address}: {self._reason}")
+        await self._central.connect(address)
 
     async def disconnect(self, link: Link) -> None:
         """See `Radio.disconnect`; one that another made ends with its connection."""
         from fog_compute.p2p.bitchat.radio.bluez_bus import DEVICE, CallFailed
 
-        known = self._links.get(link)
-        if known is None:
+        if await self._central.disconnect(link):
             return
-        if known.client is not None:
-            with contextlib.suppress(Exception):
-                await known.client.disconnect()
-        elif self._bus is not None:
+        known = self._links.get(link)
+        if known is not None and self._bus is not None:
             with contextlib.suppress(CallFailed):
                 await self._bus.call(known.path, DEVICE, "Disconnect")
-        self._close(link, "disconnected by us")
+            self._close(link, "disconnected by us")
 
     async def send(self, link: Link, data: bytes) -> bool:
         """See `Radio.send`."""
+        sent = await self._central.send(link, data)
+        if sent is not None:
+            return sent
         known = self._links.get(link)
         if known is None or len(data) > known.mtu:
             return False
-        if known.notify is not None:
-            return await self._notify(link, known.notify, data)
-        from bleak.exc import BleakError
-
-        if known.client is None:
-            return False
-        try:
-            async with asyncio.timeout(SEND_S):
-                await known.client.write_gatt_char(CHARACTERISTIC, data, response=known.respond)
-        except (BleakError, TimeoutError, OSError, EOFError):
-            return False
-        return True
+        return await self._notify(link, known.notify, data)
 
     async def next(self) -> RadioEvent:
         """See `Radio.next`."""
@@ -334,7 +243,7 @@ class BluezRadio:
             return "this machine has no Bluetooth adapter: plug one in"
         for name, path in zip(names, paths, strict=True):
             if self._wanted in ("", name) and self._bus.get(path, ADAPTER, "Powered"):
-                self._adapter = name
+                self._adapter = self._central.adapter = name
                 return None
         name = self._wanted or names[0]
         return f"the Bluetooth adapter {name} is switched off: bluetoothctl power on"
@@ -377,15 +286,8 @@ class BluezRadio:
             self._reason = "the Bluetooth adapter is not ready yet"
             self._run(self._take())
         for link, known in tuple(self._links.items()):
-            if known.client is None and not bus.get(known.path, DEVICE, "Connected"):
+            if not bus.get(known.path, DEVICE, "Connected"):
                 self._close(link, "disconnected")
-
-    def _heard(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
-        self._devices[device.address] = device
-        self._devices.move_to_end(device.address)
-        while len(self._devices) > REMEMBERED:
-            self._devices.popitem(last=False)
-        self._events.put(Found(device.address, advertisement.rssi))
 
     def _subscribed(self, path: str, mtu: int, ours: socket.socket) -> None:
         notify = _Notify(ours)
@@ -414,7 +316,7 @@ class BluezRadio:
         if limit < SHORTEST_FRAME or self._bus is None:
             return None
         link = self._events.new_link()
-        self._links[link] = _Open(limit, path, notify=notify)
+        self._links[link] = _Open(limit, path, notify)
         address = self._bus.get(path, DEVICE, "Address")
         self._events.put(
             Opened(link, address if isinstance(address, str) else "", limit, initiated=False)
@@ -425,11 +327,11 @@ class BluezRadio:
 
     def _shared(self) -> _Notify | None:
         """The socket of somebody who subscribed: where BlueZ has one for all, it is theirs too."""
-        return next((known.notify for known in self._links.values() if known.notify), None)
+        return next((known.notify for known in self._links.values()), None)
 
     def _link_of(self, path: str) -> Link | None:
         for link, known in self._links.items():
-            if known.notify is not None and known.path == path:
+            if known.path == path:
                 return link
         return None
 
@@ -472,35 +374,25 @@ class BluezRadio:
     def _lose(self, reason: str, *, tell: bool) -> None:
         was, self._reason = self._reason, reason
         self._peripheral = self._advertised = False
-        self._scanner = None
-        self._adapter = ""
+        self._adapter = self._central.adapter = ""
         self._early.clear()
+        self._central.lose(reason)
         for link in tuple(self._links):
             self._close(link, reason)
         if tell and was is None:
             self._events.put(Gone(reason))
 
-    async def _forget(self, client: BleakClient, device: BLEDevice) -> None:
+    async def _forget(self, device: BLEDevice) -> None:
         """Let BlueZ forget a device: after a failed attempt it otherwise fails again and again."""
-        from fog_compute.p2p.bitchat.radio.bluez_bus import CallFailed
+        from fog_compute.p2p.bitchat.radio.bluez_bus import ADAPTER, CallFailed
 
-        with contextlib.suppress(Exception):
-            await client.disconnect()
-        self._devices.pop(device.address, None)
-        path = _path(device)
+        details = device.details
+        path = str(details.get("path", "")) if isinstance(details, dict) else ""
         if self._bus is not None and path:
             with contextlib.suppress(CallFailed):
-                await self._bus.call(
-                    path.rpartition("/")[0], "org.bluez.Adapter1", "RemoveDevice", "o", path
-                )
+                await self._bus.call(path.rpartition("/")[0], ADAPTER, "RemoveDevice", "o", path)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _path(device: BLEDevice) -> str:
-    """The device's object on D-Bus."""
-    details = device.details
-    return str(details.get("path", "")) if isinstance(details, dict) else ""

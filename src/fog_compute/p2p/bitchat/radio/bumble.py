@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -164,9 +164,9 @@ class BumbleRadio:
         if device is not None:
             for link in tuple(self._links):
                 with contextlib.suppress(Exception):
-                    await asyncio.wait_for(self._end(self._links[link].connection), 1.0)
+                    await _bounded(self._end(self._links[link].connection))
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(device.power_off(), 1.0)
+                await _bounded(device.power_off())
         self._lose("the driver was stopped")
         hci, self._hci = self._hci, None
         if hci is not None:
@@ -258,10 +258,9 @@ class BumbleRadio:
             await asyncio.shield(asked)
             return await reached
         except asyncio.CancelledError:
-            # A command that is under way is never cancelled: its answer would meet the next one.
-            with contextlib.suppress(BaseBumbleError):
-                await asked
-                await device.send_sync_command(HCI_LE_Create_Connection_Cancel_Command())
+            with contextlib.suppress(BaseBumbleError, TimeoutError):
+                await _bounded(asked)
+                await _bounded(device.send_sync_command(HCI_LE_Create_Connection_Cancel_Command()))
             raise
         finally:
             self._reaching = False
@@ -343,11 +342,15 @@ class BumbleRadio:
             raise RadioUnavailable(self._reason or "there is no Bluetooth controller")
         return self._device
 
-    async def _ask(self, command: Awaitable[None]) -> None:
+    async def _ask(self, command: Coroutine[Any, Any, None]) -> None:
+        """Let the controller do something.
+
+        Cancelled, the command goes on: its answer would otherwise be taken for the next one's.
+        """
         from bumble.core import BaseBumbleError
 
         try:
-            await command
+            await asyncio.shield(asyncio.ensure_future(command))
         except BaseBumbleError as error:
             raise RadioUnavailable(f"the Bluetooth controller refuses: {error}") from error
 
@@ -485,6 +488,19 @@ def _creation(device: Device, address: str) -> HCI_AsyncCommand:
         min_ce_length=0,
         max_ce_length=0,
     )
+
+
+async def _bounded(work: Awaitable[Any]) -> None:
+    """Wait for what a controller may never answer, and let it be after a second.
+
+    Raises:
+        TimeoutError: it was not done by then.
+    """
+    done, _ = await asyncio.wait({asyncio.ensure_future(work)}, timeout=1.0)
+    if not done:
+        raise TimeoutError
+    for one in done:
+        one.result()
 
 
 def _said(error: Exception) -> str:

@@ -1,0 +1,229 @@
+"""Messages as BitChat has them: what travels inside a session, and what came out of one.
+
+A short text to one person, and a receipt, are the app's own records, so that the app shows them.
+Everything else goes as a file: the app shows its content, and passes over one more field of it, in
+which the rest of a message stands.
+
+=====================================  ==========================================================
+a message                              what travels
+=====================================  ==========================================================
+text of up to 255 bytes, to one person  private message (01): id and text
+receipt                                03 delivered or 02 read, one for each id
+anything else, up to 1 MiB             file (20), with the field F0
+=====================================  ==========================================================
+
+The field F0 has a length of 2 bytes and a msgpack record: see `Rest`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+from fog_compute.p2p.bitchat.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.files import MAX_FILE, File
+from fog_compute.p2p.bitchat.private import (
+    MAX_ID,
+    MAX_TEXT,
+    PrivateKind,
+    PrivateMessage,
+    decode_id,
+    encode_id,
+    within,
+)
+from fog_compute.p2p.bitchat.tlv import field
+from fog_compute.p2p.core.messages import (
+    MAX_LIFE_MS,
+    DecentralizedMessage,
+    DeliveryState,
+    InvalidMessage,
+    MessageKind,
+    Priority,
+    Receipt,
+)
+
+__all__ = ["PLAIN", "Rest", "public_message", "read_private", "write_private"]
+
+REST: Final = 0xF0
+CONTENT: Final = 0x04
+PLAIN: Final = "text/plain"
+
+RECEIPTS: Final = {
+    PrivateKind.DELIVERED: DeliveryState.DELIVERED,
+    PrivateKind.READ: DeliveryState.READ,
+}
+
+
+class Rest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=False):
+    """What a file does not say of the message that it is.
+
+    Attributes:
+        id: of the message.
+        kind: `MessageKind`.
+        room: as in the message.
+        created_ms: as in the message.
+        expires_ms: as in the message.
+        priority: as in the message.
+        empty: its body has no bytes; a file has one at least.
+    """
+
+    id: str
+    kind: MessageKind
+    room: str = ""
+    created_ms: int = 0
+    expires_ms: int = 0
+    priority: Priority = Priority.NORMAL
+    empty: bool = False
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Rest).decode
+
+
+def write_private(message: DecentralizedMessage) -> tuple[bytes, ...]:
+    """What a session with the recipient carries of a message, in this order.
+
+    Raises:
+        Malformed: no session carries it: it is longer than 1 MiB, or is no receipt.
+    """
+    if message.kind is MessageKind.RECEIPT:
+        try:
+            receipt = Receipt.parse(message.body)
+        except InvalidMessage as error:
+            raise Malformed(Reason.FIELD, str(error)) from None
+        kind = PrivateKind.READ if receipt.state is DeliveryState.READ else PrivateKind.DELIVERED
+        return tuple(within(kind, encode_id(one)) for one in receipt.ids)
+    if (
+        message.kind is MessageKind.TEXT
+        and message.media_type == PLAIN
+        and not message.room
+        and len(message.body) <= MAX_TEXT
+        and len(message.id.encode()) <= MAX_ID
+    ):
+        try:
+            said = message.body.decode()
+        except UnicodeDecodeError:
+            pass  # no text of BitChat's
+        else:
+            return (within(PrivateKind.MESSAGE, PrivateMessage(message.id, said).encode()),)
+    if len(message.body) > MAX_FILE:
+        raise Malformed(
+            Reason.TOO_LONG, f"{len(message.body)} bytes are too many for Bluetooth: at most 1 MiB"
+        )
+    rest = Rest(
+        message.id,
+        message.kind,
+        message.room,
+        message.created_ms,
+        message.expires_ms,
+        message.priority,
+        empty=not message.body,
+    )
+    file = File(message.body or b"\0", message.name or None, message.media_type)
+    return (within(PrivateKind.FILE, file.encode() + field(REST, _encode(rest), 2)),)
+
+
+def read_private(
+    kind: int, body: bytes, sender: str, recipient: str, sent_ms: int
+) -> DecentralizedMessage | None:
+    """The message that came out of a session; None of what is none.
+
+    Args:
+        kind: the first byte.
+        body: what followed it.
+        sender: fingerprint of who had the session's key.
+        recipient: one's own fingerprint.
+        sent_ms: when it was sent, by the sender's clock.
+
+    Raises:
+        Malformed: it claims to be a message, and is none.
+    """
+    if kind == PrivateKind.MESSAGE:
+        said = PrivateMessage.decode(body)
+        return _checked(
+            DecentralizedMessage(
+                body=said.text.encode(),
+                receiver_id=recipient,
+                id=said.id,
+                sender=sender,
+                created_ms=sent_ms,
+                expires_ms=sent_ms + MAX_LIFE_MS,
+            )
+        )
+    if kind in (PrivateKind.READ, PrivateKind.DELIVERED):
+        receipt = Receipt(RECEIPTS[PrivateKind(kind)], (decode_id(body),)).encode()
+        return DecentralizedMessage(
+            body=receipt,
+            receiver_id=recipient,
+            kind=MessageKind.RECEIPT,
+            id=hashlib.sha256(sender.encode() + receipt).hexdigest()[:32],
+            sender=sender,
+            created_ms=sent_ms,
+            expires_ms=sent_ms + MAX_LIFE_MS,
+        )
+    if kind == PrivateKind.FILE:
+        return _checked(_from_file(body, sender, recipient, sent_ms))
+    return None
+
+
+def public_message(message_id: str, text: str, sender: str, sent_ms: int) -> DecentralizedMessage:
+    """What somebody said to all who are near."""
+    return DecentralizedMessage(
+        body=text.encode(),
+        id=message_id,
+        sender=sender,
+        created_ms=sent_ms,
+        expires_ms=sent_ms + MAX_LIFE_MS,
+    )
+
+
+def _from_file(body: bytes, sender: str, recipient: str, sent_ms: int) -> DecentralizedMessage:
+    file = File.decode(body)
+    rest = _rest_of(body)
+    if rest is None:
+        # Every copy of a file of the app's has the same id, as it gives none itself.
+        own = hashlib.sha256(sender.encode() + sent_ms.to_bytes(8, "big") + body).hexdigest()[:32]
+        rest = Rest(f"file-{own}", MessageKind.FILE, created_ms=sent_ms)
+    return DecentralizedMessage(
+        body=b"" if rest.empty else file.content,
+        receiver_id=recipient,
+        room=rest.room,
+        media_type=file.media_type or "application/octet-stream",
+        name=file.leaf if file.name else "",
+        priority=rest.priority,
+        kind=rest.kind,
+        id=rest.id,
+        sender=sender,
+        created_ms=rest.created_ms,
+        expires_ms=rest.expires_ms or rest.created_ms + MAX_LIFE_MS,
+    )
+
+
+def _rest_of(body: bytes) -> Rest | None:
+    """The field of ours in a file that was read already; None in one of the app's."""
+    at = 0
+    while at < len(body):
+        tag = body[at]
+        start = at + (5 if tag == CONTENT else 3)
+        end = start + int.from_bytes(body[at + 1 : start], "big")
+        if tag == REST:
+            try:
+                return _decode(body[start:end])
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise Malformed(Reason.FIELD, "a file's message is not described") from None
+        at = end
+    return None
+
+
+def _checked(message: DecentralizedMessage) -> DecentralizedMessage:
+    try:
+        message.check()
+    except InvalidMessage as error:
+        raise Malformed(Reason.FIELD, str(error)) from None
+    if not message.id or message.kind is MessageKind.RECEIPT:
+        raise Malformed(Reason.FIELD, "a message has an id, and is no receipt in a file")
+    if not 0 <= message.expires_ms - message.created_ms <= MAX_LIFE_MS:
+        raise Malformed(Reason.FIELD, "a message lives for a week at most")
+    return message

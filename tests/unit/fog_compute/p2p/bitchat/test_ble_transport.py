@@ -1,0 +1,312 @@
+"""The transport over virtual radios: what is said arrives, and what cannot be sent has a reason."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
+from typing import TypeVar
+
+import pytest
+import pytest_asyncio
+
+from fog_compute.p2p.bitchat.ble_messages import PLAIN
+from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
+from fog_compute.p2p.bitchat.ble_transport import BitChatTransport
+from fog_compute.p2p.bitchat.events import FrameSent, LinkUp, SendFrame
+from fog_compute.p2p.bitchat.radio.bumble import BumbleRadio, open_hci
+from fog_compute.p2p.core.identity import Identity
+from fog_compute.p2p.core.messages import (
+    DecentralizedMessage,
+    DeliveryState,
+    MessageKind,
+    Receipt,
+)
+from fog_compute.p2p.core.transport import (
+    Arrival,
+    CapabilitiesChanged,
+    Outcome,
+    OutcomeState,
+    Reach,
+    Reachability,
+    TransportEvent,
+    TransportInterface,
+    TransportUnavailable,
+)
+from fog_compute.testing.ether import Ether
+
+EventT = TypeVar("EventT", bound=TransportEvent)
+
+QUICK = ScanPolicy(gap_s=(0.0, 0.05))
+
+
+class Node:
+    """A transport, and all that it told."""
+
+    def __init__(self, ether: Ether, number: int) -> None:
+        self.identity = Identity.new()
+        self.ether, self.number = ether, number
+        self.transport = BitChatTransport(
+            self.identity,
+            name=f"node {number}",
+            radio=ether.radio(number, interval_ms=20.0),
+            scan=QUICK,
+            rng=Random(number),
+        )
+        self.told: list[TransportEvent] = []
+        self.reader: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.transport.initialize()
+        self.reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        while True:
+            self.told.append(await self.transport.receive())
+
+    async def stop(self) -> None:
+        if self.reader is not None:
+            self.reader.cancel()
+        await self.transport.shutdown()
+
+    @property
+    def fingerprint(self) -> str:
+        return self.identity.fingerprint
+
+    def arrivals(self) -> list[DecentralizedMessage]:
+        return [event.message for event in self.told if isinstance(event, Arrival)]
+
+    async def hears(self, condition: Callable[[TransportEvent], bool]) -> TransportEvent:
+        async with asyncio.timeout(15):
+            while True:
+                for event in self.told:
+                    if condition(event):
+                        return event
+                await asyncio.sleep(0.005)
+
+    async def reaches(self, other: Node, reach: Reach) -> None:
+        wanted = other.fingerprint
+        await self.hears(
+            lambda event: (
+                isinstance(event, Reachability) and (event.peer, event.reach) == (wanted, reach)
+            )
+        )
+
+    async def gets(self, body: bytes) -> Arrival:
+        event = await self.hears(
+            lambda event: isinstance(event, Arrival) and event.message.body == body
+        )
+        assert isinstance(event, Arrival)
+        return event
+
+
+@pytest_asyncio.fixture
+async def line() -> AsyncIterator[Callable[[int], Awaitable[list[Node]]]]:
+    made: list[Node] = []
+
+    async def make(count: int) -> list[Node]:
+        ether = Ether(lambda one, other: abs(one - other) == 1)
+        made.extend(Node(ether, number) for number in range(count))
+        for node in made:
+            await node.start()
+        for node in made:
+            for other in made:
+                if other is not node:
+                    direct = abs(node.number - other.number) == 1
+                    await node.reaches(other, Reach.DIRECT if direct else Reach.MESH)
+        return made
+
+    yield make
+    for node in made:
+        await node.stop()
+
+
+def text(body: str, sender: Node, number: int = 0, **more: object) -> DecentralizedMessage:
+    return DecentralizedMessage(
+        body=body.encode(),
+        id=f"{sender.fingerprint[:24]}{number:08x}",
+        sender=sender.fingerprint,
+        created_ms=1_700_000_000_000,
+        expires_ms=1_700_000_600_000,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.asyncio
+async def test_line_of_three_talks_to_all_and_to_one_with_receipts(
+    line: Callable[[int], Awaitable[list[Node]]],
+) -> None:
+    first, middle, last = await line(3)
+    assert isinstance(first.transport, TransportInterface)
+    assert first.transport.get_capabilities().available
+
+    assert await first.transport.broadcast(text("to all", first)) == 1
+    arrival = await last.gets(b"to all")
+    assert (arrival.message.sender, arrival.sender_verified) == (first.fingerprint, True)
+    assert arrival.message.receiver_id is None
+    await middle.gets(b"to all")
+
+    said = text("to one", first, 1)
+    outcome = await first.transport.send(said, last.fingerprint)
+    assert outcome.state in (OutcomeState.QUEUED, OutcomeState.ACCEPTED)
+    heard = (await last.gets(b"to one")).message
+    assert (heard.id, heard.sender, heard.receiver_id) == (
+        said.id,
+        first.fingerprint,
+        last.fingerprint,
+    )
+    await first.hears(lambda event: event == Outcome(said.id, OutcomeState.ACCEPTED))
+
+    body = Receipt(DeliveryState.DELIVERED, (said.id, "another")).encode()
+    receipt = text("", last, 2, kind=MessageKind.RECEIPT)
+    receipt = DecentralizedMessage(
+        body=body, id=receipt.id, sender=last.fingerprint, kind=MessageKind.RECEIPT
+    )
+    outcome = await last.transport.send(receipt, first.fingerprint)
+    assert outcome.state is OutcomeState.ACCEPTED, "the session is there already"
+    for one in (said.id, "another"):
+        got = await first.gets(Receipt(DeliveryState.DELIVERED, (one,)).encode())
+        assert got.message.kind is MessageKind.RECEIPT
+
+    long = text("long " * 200, last, 3, room="a room")
+    await last.transport.send(long, first.fingerprint)
+    assert (await first.gets(long.body)).message == DecentralizedMessage(
+        body=long.body,
+        id=long.id,
+        sender=last.fingerprint,
+        receiver_id=first.fingerprint,
+        room="a room",
+        created_ms=long.created_ms,
+        expires_ms=long.expires_ms,
+    )
+    assert [one.body for one in middle.arrivals()] == [b"to all"]
+
+
+@pytest.mark.asyncio
+async def test_neighbour_that_leaves_is_told_and_found_again(
+    line: Callable[[int], Awaitable[list[Node]]],
+) -> None:
+    first, second = await line(2)
+    await second.stop()
+    await first.reaches(second, Reach.NONE)
+    first.told.clear()
+    outcome = await first.transport.send(text("too late", first), second.fingerprint)
+    assert outcome.state is OutcomeState.FAILED
+    assert "not near" in outcome.reason
+    await second.start()
+    await first.reaches(second, Reach.DIRECT)
+
+
+@pytest.mark.asyncio
+async def test_what_bluetooth_does_not_carry_is_refused_with_a_reason(
+    line: Callable[[int], Awaitable[list[Node]]],
+) -> None:
+    first, second = await line(2)
+    send = first.transport.send
+    private = await send(text("x", first, requires_privacy=True), second.fingerprint)
+    assert private.permanent
+    assert "others see" in private.reason
+    large = await send(
+        DecentralizedMessage(body=bytes((1 << 20) + 1), kind=MessageKind.FILE, id="large"),
+        second.fingerprint,
+    )
+    assert (large.state, large.permanent) == (OutcomeState.FAILED, True)
+    assert "1 MiB" in large.reason
+    with pytest.raises(TransportUnavailable, match="only plain text"):
+        await first.transport.broadcast(text("x", first, kind=MessageKind.FILE))
+
+
+@pytest.mark.asyncio
+async def test_without_an_adapter_it_says_why() -> None:
+    transport = BitChatTransport(radio=BumbleRadio(open_hci("tcp-client:127.0.0.1:9")))
+    assert not transport.get_capabilities().available
+    with pytest.raises(TransportUnavailable, match="controller does not answer"):
+        await transport.initialize()
+    assert "does not answer" in (transport.get_capabilities().unavailable_because or "")
+    for call in (
+        transport.send(DecentralizedMessage(body=b"x", id="1"), "ab" * 32),
+        transport.receive(),
+        transport.broadcast(DecentralizedMessage(body=b"x", id="1")),
+    ):
+        with pytest.raises(TransportUnavailable, match="does not run"):
+            await call
+    await transport.shutdown()
+
+
+@pytest.mark.asyncio
+async def test_adapter_that_is_pulled_out_ends_the_run_and_another_start_begins_anew(
+    line: Callable[[int], Awaitable[list[Node]]],
+) -> None:
+    first, second = await line(2)
+    hci = first.transport._radio._hci  # type: ignore[attr-defined]
+    assert first.reader is not None
+    first.ether.unplug(hci.source)
+    with pytest.raises(TransportUnavailable, match="unplugged"):
+        await asyncio.wait_for(first.reader, 10)
+    assert CapabilitiesChanged(first.transport.type) in first.told
+    assert "unplugged" in (first.transport.get_capabilities().unavailable_because or "")
+    await second.reaches(first, Reach.NONE)
+    first.told.clear()
+    await first.start()
+    await first.reaches(second, Reach.DIRECT)
+
+
+class Wire:
+    """A link that is no Bluetooth: two transports joined by function calls."""
+
+    def __init__(self, number: int) -> None:
+        self.link = (1 << 40) + number
+        self.here: BitChatTransport | None = None
+        self.there: Wire | None = None
+        self.ended = 0
+
+    async def start(self) -> None:
+        assert self.here is not None
+        self.here.tell(LinkUp(self.link, 512, initiated=True))
+
+    async def stop(self) -> None:
+        self.ended += 1
+
+    def owns(self, link: int) -> bool:
+        return link >= 1 << 40
+
+    def send(self, frame: SendFrame) -> None:
+        asyncio.get_running_loop().call_soon(self._deliver, frame)
+
+    def disconnect(self, link: int, leave_s: float = 0.0) -> None:
+        self.ended += 1
+
+    def _deliver(self, frame: SendFrame) -> None:
+        from fog_compute.p2p.bitchat.events import FrameReceived
+
+        assert self.here is not None
+        assert self.there is not None
+        assert self.there.here is not None
+        self.there.here.tell(FrameReceived(self.there.link, frame.data))
+        self.here.tell(FrameSent(self.link, frame.token, ok=True))
+
+
+@pytest.mark.asyncio
+async def test_other_links_carry_the_mesh_where_there_is_no_adapter() -> None:
+    wires = [Wire(1), Wire(2)]
+    wires[0].there, wires[1].there = wires[1], wires[0]
+    ends = [
+        BitChatTransport(
+            radio=BumbleRadio(open_hci("tcp-client:127.0.0.1:9")), others=wire, rng=Random(1)
+        )
+        for wire in wires
+    ]
+    for end, wire in zip(ends, wires, strict=True):
+        wire.here = end
+        await end.initialize()
+        assert end.get_capabilities().available
+    async with asyncio.timeout(10):
+        while not isinstance(await ends[0].receive(), Reachability):
+            pass
+        await ends[0].broadcast(DecentralizedMessage(body=b"by wire", id="1", media_type=PLAIN))
+        while not isinstance(event := await ends[1].receive(), Arrival):
+            pass
+    assert event.message.body == b"by wire"
+    for end in ends:
+        await end.shutdown()
+    assert all(wire.ended for wire in wires)
