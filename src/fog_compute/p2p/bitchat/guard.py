@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fog_compute.p2p.bitchat.events import Link
+from fog_compute.p2p.bitchat.fragments import FRAME_BYTES
 from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.packet import Packet
 
@@ -67,7 +68,8 @@ class GuardPolicy:
         announce_s: how old an announce may be.
         message_s: how old a public message may be that answers a sync request;
         answer_s: and anything else that does.
-        frames_s: frames a second that a link may bring over a long time;
+        frames_s: frames of 512 bytes a second that a link may bring over a long time; a longer one
+            counts for several;
         frames: and so many at once.
         malformed: frames that are no packet after which a link is cut;
         forgiven_s: seconds after which one of them is forgiven.
@@ -128,8 +130,8 @@ class Guard:
         """A link's account is closed."""
         self._accounts.pop(link, None)
 
-    def admits(self, link: Link, now: float) -> bool:
-        """Whether a frame of a link is looked at; one that is not is counted."""
+    def admits(self, link: Link, size: int, now: float) -> bool:
+        """Whether a frame of so many bytes is looked at; one that is not is counted."""
         account = self._accounts.get(link)
         if account is None:
             return False
@@ -141,7 +143,7 @@ class Guard:
         if account.frames < 1:
             self.drops[Drop.TOO_MANY] += 1
             return False
-        account.frames -= 1
+        account.frames -= max(1.0, size / FRAME_BYTES)
         return True
 
     def drop(self, link: Link, reason: Drop) -> None:

@@ -287,7 +287,7 @@ class Mesh:
 
     def _frame(self, link: Link, data: bytes, now: float) -> None:
         guard = self._station.guard
-        if not guard.admits(link, now):
+        if not guard.admits(link, len(data), now):
             return
         try:
             packet = decode(data)

@@ -555,3 +555,13 @@ def test_what_a_relay_compressed_anew_goes_on_as_it_was_signed(packed: bool) -> 
     tried.wait(0.2)
     ((_, passed),) = tried.take(Kind.MESSAGE)
     assert passed.with_ttl(7) == said
+
+
+def test_long_frames_count_for_several() -> None:
+    """INV-BITCHAT-57."""
+    tried = Tried(1, policy=MeshPolicy(guard=GuardPolicy(frames_s=10, frames=30)))
+    tried.get(1, ANN.announce(NOW))
+    for number in range(9):
+        made = ANN.make(0x77, bytes([number]) * 5_000, NOW, packed=False, signed=False)
+        tried.get(1, made)
+    assert tried.dropped() == {"too-many": 6}
