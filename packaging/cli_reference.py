@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from cyclopts import App
+
 from fog_compute.cli.commands import COMMANDS, GROUPS, build_app
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs/reference/cli.md"
@@ -34,6 +36,10 @@ def page() -> str:
             parts.append(f"## fog {name}\n\n{summary}\n")
         for command in COMMANDS:
             group, _, word = command.words.rpartition(" ")
+            if command.words in GROUPS:
+                if command.words == name:  # what the group does without another word
+                    parts[-1] = _alone(app, name)
+                continue
             if group != name:
                 continue
             own = app[group][word] if group else app[word]
@@ -41,6 +47,15 @@ def page() -> str:
             text = own.generate_docs(heading_level=level, usage_name=f"fog {command.words}")
             parts.append(_tidied(text.replace(f"# {word}\n", f"# fog {command.words}\n", 1)))
     return "\n".join(part.strip() + "\n" for part in parts)
+
+
+def _alone(app: App, name: str) -> str:
+    """What a group does when no command of it is named."""
+    own = App(name=name, help_format="markdown", version_flags=[])
+    own.default_parameter = app.default_parameter
+    own.default(app[name].default_command)
+    text = own.generate_docs(heading_level=2, usage_name=f"fog {name}")
+    return _tidied(text.replace(f"# {name}\n", f"# fog {name}\n", 1))
 
 
 def _tidied(text: str) -> str:

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fog_compute.errors import ConfigError
 from fog_compute.hosts import is_loopback, read_host
 from fog_compute.layout import MAX_BLOB_BYTES, HomeLayout, default_home, usable_home, whole_path
+from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
 
 __all__ = ["HomeLayout", "Settings", "load_settings"]
@@ -151,6 +152,23 @@ class Settings(BaseSettings):
     )
     near: str = Field(
         "", description="Groups whose workers count as near for the strategy proximity: A,B,…"
+    )
+    chat_name: str = Field(
+        "",
+        max_length=80,
+        description="What others see as the name of who sends messages from here; by default the"
+        " name that was given before.",
+    )
+    chat_level: PrivacyLevel = Field(
+        PrivacyLevel.PRIVATE,
+        description="Privacy level of messages between people over the mixnet; who writes to each"
+        " other needs the same.",
+    )
+    chat_ble: str = Field(
+        "auto",
+        pattern="^(auto|on|off)$",
+        description="Whether messages go over Bluetooth, too: auto where there is an adapter, on"
+        " (the lack of one is then told as a fault), or off.",
     )
     log_level: str = Field(
         "info",

@@ -186,6 +186,16 @@ class HomeLayout:
         return self.daemon / "clients"
 
     @property
+    def identity_file(self) -> Path:
+        """The keys of the person whose messages these are, readable by its owner only."""
+        return self.daemon / "identity.json"
+
+    @property
+    def card_file(self) -> Path:
+        """That person's contact card, as text."""
+        return self.daemon / "card"
+
+    @property
     def logs(self) -> Path:
         """One log file per child process."""
         return self.root / "logs"

@@ -14,6 +14,7 @@ class Scope(enum.StrEnum):
 
     READ = "read"
     SUBMIT = "submit"
+    CHAT = "chat"
     OPERATE = "operate"
     ADMIN = "admin"
 
@@ -26,8 +27,10 @@ class Scope(enum.StrEnum):
 _ALLOWED: Final = {
     Scope.READ: "see tasks, results, workers, nodes, circuits, events, metrics and the status",
     Scope.SUBMIT: "upload files, make and cancel tasks, open and close sessions",
+    Scope.CHAT: "read and write messages between people, and change who is known; nobody else sees"
+    " any of that",
     Scope.OPERATE: "restart the services of the backend",
-    Scope.ADMIN: "do all of that, and make and revoke keys",
+    Scope.ADMIN: "do all of that, make and revoke keys, and erase messages with the person's keys",
 }
 
 DEFAULT_SCOPES: Final = (Scope.READ, Scope.SUBMIT)

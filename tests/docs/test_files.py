@@ -10,6 +10,7 @@ LONGEST = 800
 NOT_WRITTEN_HERE = {
     "Cargo.lock",
     "LICENSE-APACHE",
+    "docs/reference/cli.md",
     "docs/reference/openapi.json",
     "examples/text/opticks.txt",
     "requirements/dev.txt",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Final, NamedTuple
 
 from cyclopts import App, Parameter
@@ -46,6 +47,8 @@ GROUPS: Final[Mapping[str, str]] = {
     "node": "Look at nodes of the network.",
     "circuit": "Look at circuits.",
     "net": "Let machines into this network, or join another.",
+    "chat": "Talk to people, online and offline.",
+    "peer": "Say whom you know.",
     "key": "Say who else may ask this backend, and what.",
     "db": "Look after the database of this fog.",
     "bench": "Measure the fog that runs.",
@@ -78,6 +81,19 @@ COMMANDS: Final = tuple(
         ("node show", "node:show", "Show one of them."),
         ("circuit ls", "circuit:ls", "Show the circuits of all levels."),
         ("circuit show", "circuit:show", "Show those of one level."),
+        ("chat", "chat.command:chat", "Talk to somebody, or send lines of a pipe."),
+        ("chat send", "chat.command:send", "Send one message, or a file."),
+        ("chat log", "chat.command:log", "Print messages, and go on with what comes."),
+        ("chat me", "chat.command:me", "Show who you are here."),
+        ("chat who", "chat.command:who", "Show who can be reached."),
+        ("chat trace", "chat.command:trace", "Show how a message would go."),
+        ("chat wipe", "chat.command:wipe", "Destroy your keys and messages, in an emergency."),
+        ("peer ls", "peer:ls", "List whom you know, and whom you met."),
+        ("peer add", "peer:add", "Make somebody a contact by their card."),
+        ("peer card", "peer:card", "Print your own card."),
+        ("peer verify", "peer:verify", "Compare words with somebody."),
+        ("peer block", "peer:block", "Hear nothing more of somebody."),
+        ("peer rm", "peer:rm", "Forget somebody."),
         ("key create", "key:create", "Make an API key, and print it."),
         ("key ls", "key:ls", "List the keys."),
         ("key revoke", "key:revoke", "Let nobody use a key any more."),
@@ -110,6 +126,10 @@ def build_app(arguments: Sequence[str] = (), *, in_full: bool = False) -> App:
     )
     groups = {name: App(name=name, help=text, version_flags=[]) for name, text in GROUPS.items()}
     for command in COMMANDS:
+        if command.words in groups:  # what a group does when no command of it is named
+            if in_full or arguments[:1] == [command.words]:
+                groups[command.words].default(_function(command))
+            continue
         group, _, name = command.words.rpartition(" ")
         own = in_full or list(arguments[: len(command.words.split())]) == command.words.split()
         (groups[group] if group else app).command(
@@ -121,3 +141,9 @@ def build_app(arguments: Sequence[str] = (), *, in_full: bool = False) -> App:
     for group_app in groups.values():
         app.command(group_app)
     return app
+
+
+def _function(command: Command) -> Callable[..., int]:
+    module, name = command.place.split(":")
+    found: Callable[..., int] = getattr(import_module(f"fog_compute.cli.{module}"), name)
+    return found

@@ -13,6 +13,7 @@ OWN_PROBLEMS: Final[Mapping[str, str]] = {
     "folder-unusable": "Results cannot go to the folder that was named.",
     "home-unusable": "The home folder, or a file of the fog in it, cannot be used.",
     "interrupted": "A signal ended the command; a task that it followed goes on.",
+    "not-delivered": "A message failed, or its time was over before it arrived.",
     "not-ready": "A fog runs, and its backend is not up yet: try again.",
     "not-running": "No fog runs in the home folder, or none listens at the address.",
     "not-written": (

@@ -262,6 +262,14 @@ class UnifiedDecentralizedSystem:
         manager = self._running.manager
         return {kind: manager.capabilities(kind) for kind in manager.health()}
 
+    async def save_contacts(self) -> None:
+        """See on disk what has changed of contacts, which otherwise takes a moment.
+
+        Raises:
+            StoreError: it cannot be kept now; it is tried again with the next change.
+        """
+        await self._save(self._running, strict=True)
+
     @property
     def waiting(self) -> int:
         """Deliveries of ours that are not over."""
@@ -377,7 +385,7 @@ class UnifiedDecentralizedSystem:
         await self._clock.sleep(SAVE_S)
         await self._save(parts)
 
-    async def _save(self, parts: _Parts) -> None:
+    async def _save(self, parts: _Parts, *, strict: bool = False) -> None:
         """Keep what changed of contacts; what cannot be kept now is tried with the next change."""
         kept, dropped = parts.contacts.take_changes()
         if not kept and not dropped:
@@ -387,6 +395,8 @@ class UnifiedDecentralizedSystem:
         except FogError as error:
             _log.warning("contacts.not_kept", error=type(error).__name__)
             parts.contacts.put_back([*(one.fingerprint for one in kept), *dropped])
+            if strict:
+                raise
 
     async def _sweep(self, book: StoreBook) -> None:
         while True:

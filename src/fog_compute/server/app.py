@@ -13,6 +13,7 @@ import fog_compute
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.bodies import BYTES, JSON, BodyLimit
 from fog_compute.server.callers import Callers
+from fog_compute.server.chat_schemas import MAX_FILE_BYTES
 from fog_compute.server.details import Details
 from fog_compute.server.feed import Feed
 from fog_compute.server.gate import Gate
@@ -21,11 +22,13 @@ from fog_compute.server.openapi import ALWAYS, FogApi, operation_id
 from fog_compute.server.problems import install_problems
 from fog_compute.server.rates import Rates
 from fog_compute.server.routers import (
+    chat,
     circuits,
     events,
     keys,
     login,
     network,
+    peers,
     sessions,
     system,
     tasks,
@@ -42,6 +45,8 @@ __all__ = ["create_app"]
 SMALL_BYTES: Final = 1024
 JSON_BYTES: Final = 1024 * 1024
 BATCH_BYTES: Final = 8 * JSON_BYTES
+CHAT_BYTES: Final = 128 * 1024
+MESSAGE_BYTES: Final = MAX_FILE_BYTES * 4 // 3 + CHAT_BYTES
 LISTENERS: Final = 1024
 
 
@@ -109,6 +114,15 @@ def create_app(
                     ("POST", "/api/v1/tasks"): BodyLimit(JSON_BYTES, JSON),
                     ("POST", "/api/v1/tasks/batch"): BodyLimit(BATCH_BYTES, JSON),
                     ("POST", "/api/v1/keys"): BodyLimit(SMALL_BYTES, JSON),
+                    ("POST", "/api/v1/chat/messages"): BodyLimit(MESSAGE_BYTES, JSON),
+                    ("POST", "/api/v1/chat/read"): BodyLimit(CHAT_BYTES, JSON),
+                    ("POST", "/api/v1/chat/groups"): BodyLimit(CHAT_BYTES, JSON),
+                    ("POST", "/api/v1/chat/groups/{group_id}"): BodyLimit(CHAT_BYTES, JSON),
+                    ("POST", "/api/v1/chat/wipe"): BodyLimit(SMALL_BYTES, JSON),
+                    ("POST", "/api/v1/peers"): BodyLimit(CHAT_BYTES, JSON),
+                    ("POST", "/api/v1/peers/{fingerprint}/verify"): BodyLimit(SMALL_BYTES, JSON),
+                    ("POST", "/api/v1/peers/{fingerprint}/block"): BodyLimit(SMALL_BYTES, JSON),
+                    ("POST", "/api/v1/peers/{fingerprint}/name"): BodyLimit(SMALL_BYTES, JSON),
                     ("POST", "/api/v1/login"): BodyLimit(SMALL_BYTES, JSON),
                 },
             ),
@@ -125,6 +139,8 @@ def create_app(
     app.include_router(sessions.router, prefix="/api/v1")
     app.include_router(own_services.router, prefix="/api/v1")
     app.include_router(circuits.router, prefix="/api/v1")
+    app.include_router(chat.router, prefix="/api/v1")
+    app.include_router(peers.router, prefix="/api/v1")
     app.include_router(system.router, prefix="/api/v1")
     app.include_router(keys.router, prefix="/api/v1")
     app.include_router(login.router, prefix="/api/v1")

@@ -25,6 +25,7 @@ TAGS: Final = {
     "tasks": "Work for other people's machines: upload, submit, follow, fetch.",
     "events": "What happens to tasks, in one sequence of growing numbers.",
     "network": "Workers, nodes, circuits and sessions, as this backend sees them.",
+    "chat": "Messages between people, and whom one knows; only for keys with the scope `chat`.",
     "keys": "Who may ask, and what that allows.",
     "login": "A key for a cookie, as browsers need it.",
     "system": "The backend itself: its services, its health, its metrics.",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, overload
 from fog_compute.coordinator.fog import FogCoordinator
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.routes import FogOnionCoordinator
+from fog_compute.p2p.htx.mixnet import MixnetService
+from fog_compute.server.messaging import Messaging
 from fog_compute.store import Store
 from fog_compute.vpn.directory import WorkerDirectory
 from fog_compute.vpn.network import NetworkStatus
@@ -39,6 +41,7 @@ Name: TypeAlias = Literal[
     "workers",
     "fog_coordinator",
     "fog_onion_coordinator",
+    "messaging",
 ]
 
 NEEDS: Final[Mapping[Name, tuple[Name, ...]]] = {
@@ -49,6 +52,7 @@ NEEDS: Final[Mapping[Name, tuple[Name, ...]]] = {
     "workers": ("betanet",),
     "fog_coordinator": ("store", "onion_circuit", "workers"),
     "fog_onion_coordinator": ("fog_coordinator",),
+    "messaging": ("store", "betanet"),
 }
 """What each service holds on to; one that is needed stands before those that need it."""
 
@@ -65,7 +69,7 @@ def dependants(name: Name) -> tuple[Name, ...]:
     return tuple(each for each in ORDER if each in found)
 
 
-class Network(ChannelSource, WorkerDirectory, Protocol):
+class Network(ChannelSource, WorkerDirectory, MixnetService, Protocol):
     """What the backend needs of a network; ``BetanetService`` is one."""
 
     async def status(self) -> NetworkStatus:
@@ -89,6 +93,7 @@ Service: TypeAlias = (
     | WorkerRegistry
     | FogCoordinator
     | FogOnionCoordinator
+    | Messaging
 )
 
 
@@ -109,6 +114,8 @@ class Getter(Protocol):
     def __call__(self, name: Literal["fog_coordinator"], /) -> FogCoordinator: ...
     @overload
     def __call__(self, name: Literal["fog_onion_coordinator"], /) -> FogOnionCoordinator: ...
+    @overload
+    def __call__(self, name: Literal["messaging"], /) -> Messaging: ...
 
 
 class ServiceState(enum.StrEnum):

@@ -28,6 +28,11 @@ from fog_compute.errors import (
     StoreAway,
     StoreError,
 )
+from fog_compute.p2p.core.cards import CardInvalid
+from fog_compute.p2p.core.contacts import BookFull, KeyChanged, WordsDiffer
+from fog_compute.p2p.core.groups import NotMaker
+from fog_compute.p2p.core.messages import InvalidMessage
+from fog_compute.p2p.core.outbox import OutboxFull
 from fog_compute.store import Conflict
 
 __all__ = ["PROBLEMS", "Kind", "kind_of_error", "kind_of_status"]
@@ -149,6 +154,27 @@ CONFIG_ERROR: Final = Kind(
     "A setting is in the way",
     "What was asked needs a setting, a file or a group that this backend does not have.",
 )
+INVALID_MESSAGE: Final = Kind(
+    "invalid-message",
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    "The message or card is none that can be used",
+    "A field of a message is out of bounds, or a contact card is damaged, one's own, or from the"
+    " future. Nothing was sent or kept.",
+)
+PEER_REFUSED: Final = Kind(
+    "peer-refused",
+    HTTPStatus.CONFLICT,
+    "Somebody's keys or words are other ones",
+    "The words that were read are not theirs, or a card shows another signing key than before."
+    " Somebody may be in between: do not trust what comes from there.",
+)
+OUTBOX_FULL: Final = Kind(
+    "outbox-full",
+    HTTPStatus.CONFLICT,
+    "Too much waits already",
+    "Messages that wait for somebody, or people who are known, are as many as there may be. The"
+    " detail says which. Nothing was kept.",
+)
 RATE_LIMITED: Final = Kind(
     "rate-limited",
     HTTPStatus.TOO_MANY_REQUESTS,
@@ -230,10 +256,13 @@ PROBLEMS: Final = (
     CONFLICT,
     PRIVACY_UNAVAILABLE,
     NO_WORKER,
+    PEER_REFUSED,
+    OUTBOX_FULL,
     TOO_LARGE,
     INVALID_REQUEST,
     INVALID_TASK,
     CONFIG_ERROR,
+    INVALID_MESSAGE,
     RATE_LIMITED,
     INTERNAL,
     CHANNEL_ERROR,
@@ -255,6 +284,13 @@ _OF_ERRORS: Final[tuple[tuple[type[FogError], Kind], ...]] = (
     (Conflict, CONFLICT),
     (PrivacyUnavailable, PRIVACY_UNAVAILABLE),
     (NoWorker, NO_WORKER),
+    (CardInvalid, INVALID_MESSAGE),
+    (InvalidMessage, INVALID_MESSAGE),
+    (KeyChanged, PEER_REFUSED),
+    (WordsDiffer, PEER_REFUSED),
+    (NotMaker, CONFLICT),
+    (BookFull, OUTBOX_FULL),
+    (OutboxFull, OUTBOX_FULL),
     (SessionError, NOT_FOUND),
     (CircuitError, NOT_FOUND),
     (ServiceUnavailable, SERVICE_UNAVAILABLE),

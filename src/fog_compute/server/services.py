@@ -17,9 +17,12 @@ from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.routes import FogOnionCoordinator
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, NotFound, ServiceUnavailable
+from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
 from fog_compute.observability.metrics import Metrics
+from fog_compute.p2p.unified import UnifiedDecentralizedSystem, UnifiedP2PConfig
 from fog_compute.server.home import name_of_home
+from fog_compute.server.messaging import Messaging
 from fog_compute.server.parts import (
     ORDER,
     Getter,
@@ -34,7 +37,7 @@ from fog_compute.store import Store
 from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.text import counted
 from fog_compute.vpn.betanet import BetanetService
-from fog_compute.vpn.clients import edges_of
+from fog_compute.vpn.clients import MESSAGES, edges_of
 from fog_compute.vpn.network import NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
 from fog_compute.vpn.sessions import SessionManager
@@ -88,6 +91,7 @@ class ServiceManager:
             "workers": self._start_workers,
             "fog_coordinator": self._start_fog_coordinator,
             "fog_onion_coordinator": self._start_fog_onion_coordinator,
+            "messaging": self._start_messaging,
         }
         self._services: Final[dict[Name, Service]] = {}
         self._held: Final = cast("Getter", self._services.__getitem__)
@@ -258,6 +262,31 @@ class ServiceManager:
 
     async def _start_fog_onion_coordinator(self, _: AsyncExitStack) -> FogOnionCoordinator:
         return FogOnionCoordinator(self._held("fog_coordinator"))
+
+    async def _start_messaging(self, stack: AsyncExitStack) -> Messaging:
+        settings, network, store = self._settings, self._held("betanet"), self._held("store")
+
+        def make(config: UnifiedP2PConfig) -> UnifiedDecentralizedSystem:
+            return UnifiedDecentralizedSystem(network, config, store=store, clock=self._clock)
+
+        async def forget_client() -> None:
+            for level in PrivacyLevel:
+                await network.leave(level, MESSAGES)
+
+        messaging = Messaging(
+            UnifiedP2PConfig(
+                identity_file=settings.layout.identity_file,
+                card_file=settings.layout.card_file,
+                name=settings.chat_name,
+                level=settings.chat_level,
+            ),
+            make,
+            forget_client,
+            self._clock,
+        )
+        stack.push_async_callback(messaging.close)
+        await messaging.wake()
+        return messaging
 
     def _groups(self) -> KeyringFile:
         groups = KeyringFile(self._settings.layout.groups_file)

@@ -156,6 +156,55 @@ CIRCUIT: Final = {
     "packets_sent": 2,
 }
 
+PEER: Final[dict[str, Any]] = {
+    "fingerprint": "ad" * 32,
+    "shown": "ada",
+    "name": "Ada",
+    "petname": "ada",
+    "trust": "contact",
+    "blocked": False,
+    "words": ["abbey", "zodiac"],
+    "levels": ["private"],
+    "last_seen_at": "2026-01-01T08:09:10Z",
+    "key_refused_at": None,
+}
+ME: Final[dict[str, Any]] = {
+    "fingerprint": "b0" * 32,
+    "name": "Bob",
+    "words": ["oboe", "gem"],
+    "card": "fogcard1aaaa",
+    "level": "private",
+    "transports": [
+        {"name": "htx", "available": True, "reason": ""},
+        {"name": "ble", "available": False, "reason": "there is no adapter"},
+    ],
+    "waiting": 2,
+}
+MESSAGE: Final[dict[str, Any]] = {
+    "position": 7,
+    "id": "5" * 32,
+    "sender": "ad" * 32,
+    "shown": "ada",
+    "outgoing": False,
+    "to": "b0" * 32,
+    "room": "",
+    "kind": "text",
+    "text": "see you at eight",
+    "name": "",
+    "size": 16,
+    "at": "2026-01-01T08:09:10Z",
+    "verified": True,
+    "known": True,
+    "states": {},
+}
+TRACE: Final[dict[str, Any]] = {
+    "peer": PEER,
+    "ways": {"htx": "address"},
+    "hops": None,
+    "round_trip_ms": None,
+    "reasons": {"ble": "there is no adapter"},
+}
+
 Answer = tuple[int, bytes] | tuple[int, bytes, str] | None
 """A status and a body, and when to ask again; or a connection that breaks."""
 

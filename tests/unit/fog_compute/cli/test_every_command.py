@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -26,11 +27,15 @@ from tests.unit.fog_compute.cli.backends import (
     CIRCUIT,
     ID,
     LEVEL,
+    ME,
+    MESSAGE,
     NODES,
+    PEER,
     RESULT,
     ROW,
     STATUS,
     TASK,
+    TRACE,
     WORDCOUNT,
     Answer,
     backend,
@@ -165,6 +170,26 @@ def has_backup(home: Path, patch: pytest.MonkeyPatch) -> None:
     assert main.run(["db", "backup", str(home / "backup")]) == 0
 
 
+def pipes_a_line(home: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("sys.stdin", io.StringIO("see you at eight\n"))
+
+
+EVENTS: Final = {"events": [], "next": "7-00000000-0"}
+DELIVERED: Final = {
+    "events": [
+        {
+            "message": None,
+            "delivery": {
+                "id": "5" * 32,
+                "receiver": "ad" * 32,
+                "state": "delivered",
+                "transport": "htx",
+                "reason": "",
+            },
+        }
+    ],
+    "next": "8-00000000-1",
+}
 KEY: Final = {
     "id": "0123456789ab",
     "name": "prometheus",
@@ -410,6 +435,88 @@ CASES: Final[dict[str, Case]] = {
         code=1,
         problem="conflict",
     ),
+    "chat": Case(
+        words=("chat", "ada"),
+        says="5555",
+        answers=ok(ME, PEER, {"id": "5" * 32}),
+        fails=("chat", "ada", "--room", "lab"),
+        code=2,
+        problem="usage",
+        prepare=pipes_a_line,
+    ),
+    "chat send": Case(
+        words=("chat", "send", "ada", "see", "you", "--wait", "9s", "--private"),
+        says="5555",
+        tells="state",
+        answers=ok(EVENTS, PEER, {"id": "5" * 32}, DELIVERED),
+        fails=("chat", "send", "ada"),
+        code=2,
+        problem="usage",
+    ),
+    "chat log": Case(
+        words=("chat", "log", "ada", "--limit", "5"),
+        says="08:09 ada: see you at eight",
+        tells=1,
+        answers=ok(PEER, {"messages": [MESSAGE], "next": 7}, {"peers": [PEER]}),
+        fails=("chat", "log", "--limit", "0"),
+        code=2,
+        problem="usage",
+    ),
+    "chat me": Case(("chat", "me"), "htx at private: ready", "words", ok(ME)),
+    "chat who": Case(
+        words=("chat", "who"),
+        says="ada: htx (address)",
+        tells=1,
+        answers=ok({"peers": [{"peer": PEER, "ways": {"htx": "address"}}]}),
+    ),
+    "chat trace": Case(
+        words=("chat", "trace", "ada"),
+        says="not over ble: there is no adapter",
+        tells="reasons",
+        answers=ok(PEER, TRACE),
+        failing=(MISSING,),
+        code=1,
+        problem="not-found",
+    ),
+    "chat wipe": Case(
+        words=("chat", "wipe", "--force"),
+        says="everything is destroyed",
+        tells="wiped",
+        answers=ok({"wiped": True}),
+        fails=("chat", "wipe"),
+        code=2,
+        problem="usage",
+    ),
+    "peer ls": Case(("peer", "ls"), "adadadadadadadad  contact", 1, ok({"peers": [PEER]})),
+    "peer add": Case(
+        ("peer", "add", "fogcard1aaaa", "--as", "ada"), "ada is a contact", "trust", ok(PEER)
+    ),
+    "peer card": Case(
+        words=("peer", "card"),
+        says="fogcard1aaaa",
+        tells="card",
+        answers=ok(ME),
+        failing=ok({**ME, "card": None}),
+        code=1,
+        problem="service-unavailable",
+    ),
+    "peer verify": Case(
+        words=("peer", "verify", "ada", "abbey", "zodiac"),
+        says="ada is verified",
+        tells="trust",
+        answers=ok(PEER, PEER),
+        fails=("peer", "verify", " "),
+        failing=ok(PEER),
+        code=2,
+        problem="usage",
+    ),
+    "peer block": Case(
+        words=("peer", "block", "ada"),
+        says="ada is blocked",
+        tells="blocked",
+        answers=ok(PEER, {**PEER, "blocked": True}),
+    ),
+    "peer rm": Case(("peer", "rm", "ada"), "ada is forgotten", "trust", ok(PEER, PEER)),
     "net join": Case(
         words=("net", "join"),
         says="joined the network n",

@@ -44,7 +44,9 @@ def test_help_has_an_example_that_can_be_typed(command: Command) -> None:
     (example,) = EXAMPLE.findall(inspect.cleandoc(function_of(command).__doc__ or ""))
     assert f"{example} ".startswith(f"{command.words} ")
     try:
-        build_app().parse_args(example.split(), exit_on_error=False, print_error=False)
+        build_app(example.split()).parse_args(
+            example.split(), exit_on_error=False, print_error=False
+        )
     except CycloptsError as error:
         pytest.fail(str(error))
 

@@ -207,6 +207,7 @@ def test_commands_print_through_one_module() -> None:
                     printing.append(str(path.relative_to(SOURCES)))
 
     assert sorted(set(printing)) == [
+        "cli/chat/command.py",  # lines that are read
         "cli/follow.py",  # whether standard error is a terminal
         "cli/output.py",
         "cli/progress.py",  # the same

@@ -15,10 +15,12 @@ from fastapi import FastAPI
 
 import betanet
 from fog_compute.config import Settings
+from fog_compute.levels import PrivacyLevel
 from fog_compute.server.app import create_app
 from fog_compute.server.services import ServiceManager
 from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.testing import MemoryNetwork
+from fog_compute.testing.mixnet import MemoryMixnet, MemoryMixnetClient
 from fog_compute.vpn.network import NetworkStatus
 from tests.members import MEMBERS
 from tests.unit.fog_compute.coordinator.scripted import Channels, Directory, ScriptedWorker
@@ -35,13 +37,22 @@ def listed(*nodes: betanet.Node) -> betanet.Consensus:
 class Backbone(Channels, Directory):
     """A network in memory with a list of workers and a view of its nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, mixnet: MemoryMixnet | None = None, person: str = "me") -> None:
         self.memory = MemoryNetwork()
+        self.messages = (mixnet or MemoryMixnet()).service(person)
+        self.left: list[tuple[PrivacyLevel, str]] = []
         Channels.__init__(self, self.memory)
         Directory.__init__(self)
         self.view = NetworkStatus("test", 1, {"entry": 2, "middle": 6, "exit": 2}, True, 15.0, 2)
 
         self.listed: betanet.Consensus | None = listed()
+
+    async def client(self, level: PrivacyLevel, owner: str = "") -> MemoryMixnetClient:
+        return await self.messages.client(level, owner)
+
+    async def leave(self, level: PrivacyLevel, owner: str) -> None:
+        self.left.append((level, owner))
+        await super().leave(level, owner)
 
     async def status(self) -> NetworkStatus:
         return self.view
@@ -109,9 +120,9 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
 
 
 @asynccontextmanager
-async def running_api(settings: Settings) -> AsyncIterator[Api]:
+async def running_api(settings: Settings, backbone: Backbone | None = None) -> AsyncIterator[Api]:
     """A backend with these settings, over a network in memory."""
-    backbone = Backbone()
+    backbone = backbone or Backbone()
     services = ServiceManager(settings, network=backbone)
     app = create_app(services)
     async with app.router.lifespan_context(app):

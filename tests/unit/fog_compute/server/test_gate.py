@@ -27,7 +27,7 @@ from tests.unit.fog_compute.server.conftest import Api
 
 pytestmark = pytest.mark.asyncio
 
-READ, SUBMIT, OPERATE, ADMIN = Scope
+READ, SUBMIT, CHAT, OPERATE, ADMIN = Scope
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
 
 NEEDED = {
@@ -65,6 +65,26 @@ NEEDED = {
     "POST /api/v1/tasks": {SUBMIT},
     "POST /api/v1/tasks/batch": {SUBMIT},
     "POST /api/v1/tasks/{task_id}/cancel": {SUBMIT},
+    "GET /api/v1/chat": {CHAT},
+    "GET /api/v1/chat/messages": {CHAT},
+    "POST /api/v1/chat/messages": {CHAT},
+    "GET /api/v1/chat/messages/{sender}/{message_id}": {CHAT},
+    "POST /api/v1/chat/read": {CHAT},
+    "GET /api/v1/chat/events": {CHAT},
+    "GET /api/v1/chat/groups": {CHAT},
+    "POST /api/v1/chat/groups": {CHAT},
+    "POST /api/v1/chat/groups/{group_id}": {CHAT},
+    "GET /api/v1/chat/near": {CHAT},
+    "GET /api/v1/chat/trace/{fingerprint}": {CHAT},
+    "POST /api/v1/chat/wipe": {ADMIN},
+    "GET /api/v1/peers": {CHAT},
+    "POST /api/v1/peers": {CHAT},
+    "GET /api/v1/peers/find": {CHAT},
+    "GET /api/v1/peers/{fingerprint}": {CHAT},
+    "DELETE /api/v1/peers/{fingerprint}": {CHAT},
+    "POST /api/v1/peers/{fingerprint}/verify": {CHAT},
+    "POST /api/v1/peers/{fingerprint}/block": {CHAT},
+    "POST /api/v1/peers/{fingerprint}/name": {CHAT},
     "GET /api/v1/keys": {ADMIN},
     "POST /api/v1/keys": {ADMIN},
     "DELETE /api/v1/keys/{key_id}": {ADMIN},
@@ -90,6 +110,10 @@ def filled(path: str) -> str:
         "{path}": "a/b",
         "{level}": "private",
         "{key_id}": "0" * 12,
+        "{fingerprint}": "0" * 64,
+        "{sender}": "0" * 64,
+        "{message_id}": "0" * 32,
+        "{group_id}": "0" * 32,
     }.items():
         path = path.replace(name, value)
     assert "{" not in path, f"give {path} a value in `filled`"

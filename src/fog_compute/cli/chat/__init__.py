@@ -1,0 +1,1 @@
+"""``fog chat``: messages between people."""

@@ -1,0 +1,293 @@
+"""``fog chat``: a conversation on a terminal, and lines from a pipe."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from fog_compute.cli.chat.lines import (
+    Target,
+    line_of,
+    me_lines,
+    trace_lines,
+    who_lines,
+)
+from fog_compute.cli.chat.talking import CHAT, Talk
+from fog_compute.cli.client import Backend
+from fog_compute.cli.codes import FAILED, TIMED_OUT, USAGE
+from fog_compute.cli.common import CommandError, JsonFlag, note, print_json
+from fog_compute.cli.output import is_terminal, speaks_unicode, write
+from fog_compute.cli.patience import OutOfTime, Patience
+from fog_compute.cli.peer import Who
+from fog_compute.client.asking import WAIT_S
+from fog_compute.client.people import Delivery, Message, Wiped
+from fog_compute.descriptors import STDIN
+from fog_compute.text import one_line
+from fog_compute.units import format_duration, parse_duration
+
+__all__ = ["chat", "log", "me", "send", "trace", "who", "wipe"]
+
+LONGEST_LINE: Final = 20_000
+WIPE: Final = "wipe"
+
+Room = Annotated[
+    str, Parameter(name="--room", help="A room, or the id of a group, instead of a person.")
+]
+Options = dict[str, object]
+
+
+def chat(
+    who: Annotated[str, Parameter(help="Whom to talk to; by default nobody yet.")] = "",
+    /,
+    *,
+    room: Room = "",
+    json: JsonFlag = False,
+) -> int:
+    """Talk to people: over the mixnet, over Bluetooth, or later, whichever reaches them.
+
+    On a terminal it shows what comes, and sends each line that you type; /help says what else can
+    be typed. Without a terminal, each line of standard input is sent, and its id printed.
+
+    For example: `fog chat ada`
+    """
+    target = _target(who, room, needed=False)
+    with Backend() as backend:
+        talk = Talk(backend)
+        mine = talk.me()
+        if json or not (is_terminal() and os.isatty(STDIN) and os.environ.get("TERM") != "dumb"):
+            return _lines(talk, target, as_json=json)
+        place = backend.place
+    from fog_compute.cli.chat.live import talk_live  # slow, as is all that draws
+
+    talk_live(place, target, mine)
+    return 0
+
+
+def send(
+    who: Annotated[str, Parameter(help='The person; empty, `""`, with --room.')],
+    text: Annotated[
+        tuple[str, ...], Parameter(help="What to say; several words are one line.")
+    ] = (),
+    /,
+    *,
+    room: Room = "",
+    file: Annotated[
+        Path | None, Parameter(name="--file", help="Send this file instead of a text.")
+    ] = None,
+    private: Annotated[
+        bool, Parameter(negative=(), help="Only where nobody sees who writes to whom.")
+    ] = False,
+    now: Annotated[
+        bool, Parameter(negative=(), help="Fail if they cannot be reached now, instead of waiting.")
+    ] = False,
+    wait: Annotated[
+        str | None,
+        Parameter(help="Wait so long, such as 30s, until it is delivered; else exit with 124."),
+    ] = None,
+    json: JsonFlag = False,
+) -> int:
+    """Send one message; it goes out when it can, also after this command has ended.
+
+    For example: `fog chat send ada see you at eight`
+    """
+    target = _target(who, room, needed=True)
+    line = " ".join(text).strip()
+    if bool(line) == (file is not None):
+        raise CommandError("give a text, or a file with --file", USAGE)
+    options: Options = {"requires_privacy": private, "offline_capable": not now}
+    patience = None if wait is None else parse_duration(wait)
+    with Backend() as backend:
+        talk = Talk(backend)
+        cursor = talk.events("", 0)["next"] if patience is not None else ""
+        sent = talk.say(target, line, options=options, file=file)
+        told: dict[str, object] = {**sent}
+        if patience is not None:
+            told["state"] = _until_delivered(talk, sent["id"], cursor, patience)
+    if json:
+        print_json(told)
+    else:
+        write(f"{sent['id']}\n")
+    return 0
+
+
+def log(
+    who: Annotated[str, Parameter(help="Only messages with this person.")] = "",
+    /,
+    *,
+    room: Room = "",
+    limit: Annotated[int, Parameter(help="How many of the newest, 1 to 1000.")] = 50,
+    follow: Annotated[
+        bool, Parameter(name=("--follow", "-f"), negative=(), help="Go on with what comes.")
+    ] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Print messages, oldest first; those of strangers are marked.
+
+    With --follow it goes on, and with --json too each message is then an object of its own line.
+
+    For example: `fog chat log ada --follow`
+    """
+    if not 1 <= limit <= 1000:
+        raise CommandError(f"--limit {limit}: give 1 to 1000", USAGE)
+    target = _target(who, room, needed=False)
+    with Backend() as backend:
+        talk = Talk(backend)
+        cursor = talk.events("", 0)["next"] if follow else ""
+        found = talk.log(target, 0, limit)
+        names = talk.names()
+        if json and not follow:
+            print_json(found["messages"])
+            return 0
+        for message in found["messages"]:
+            _print(message, names, as_json=json)
+        shown = found["next"]
+        while follow:
+            events = talk.events(cursor, WAIT_S)
+            cursor = events["next"]
+            if events["events"]:
+                more = talk.log(target, shown, 1000)
+                shown = more["next"]
+                names = talk.names() if more["messages"] else names
+                for message in more["messages"]:
+                    _print(message, names, as_json=json)
+    return 0
+
+
+def me(*, json: JsonFlag = False) -> int:
+    """Show who you are here: name, words, and what carries your messages.
+
+    For example: `fog chat me`
+    """
+    with Backend() as backend:
+        found = Talk(backend).me()
+    if json:
+        print_json(found)
+    else:
+        write("\n".join(me_lines(found)) + "\n")
+    return 0
+
+
+def who(*, json: JsonFlag = False) -> int:
+    """Show who can be reached now, and over what.
+
+    For example: `fog chat who`
+    """
+    with Backend() as backend:
+        found = Talk(backend).near()
+    if json:
+        print_json(found["peers"])
+    else:
+        write("\n".join(one_line(line) for line in who_lines(found)) + "\n")
+    return 0
+
+
+def trace(who: Who, /, *, json: JsonFlag = False) -> int:
+    """Show how a message to somebody would go, and why not otherwise.
+
+    For example: `fog chat trace ada`
+    """
+    with Backend() as backend:
+        found = Talk(backend).trace(who)
+    if json:
+        print_json(found)
+    else:
+        write("\n".join(one_line(line) for line in trace_lines(found)) + "\n")
+    return 0
+
+
+def wipe(
+    *,
+    force: Annotated[
+        bool, Parameter(name="--force", negative=(), help="Ask nothing: destroy it now.")
+    ] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Destroy your keys, your messages, whom you know, and the mixnet client: for emergencies.
+
+    Nothing of it can be brought back, and you are somebody new afterwards. What was sent to others
+    stays with them.
+
+    For example: `fog chat wipe --force`
+    """
+    if not force:
+        if not os.isatty(STDIN):
+            raise CommandError(
+                "without a terminal, say --force: nothing can be brought back", USAGE
+            )
+        note(f"this destroys your keys and all your messages: type {WIPE} to do it")
+        if sys.stdin.readline(100).strip() != WIPE:
+            raise CommandError("nothing was destroyed", FAILED)
+    with Backend() as backend:
+        done = backend.post(f"{CHAT}/wipe", Wiped, {"confirm": WIPE})
+    if json:
+        print_json(done)
+    else:
+        write("everything is destroyed\n" if done["wiped"] else "there was nothing to destroy\n")
+    return 0
+
+
+def _target(who: str, room: str, *, needed: bool) -> Target:
+    if who and room:
+        raise CommandError("a message goes to a person or to a room: give one of them", USAGE)
+    if needed and not who and not room:
+        raise CommandError("say to whom it goes: a name, or --room", USAGE)
+    return Target(person=who, room=room.removeprefix("#"))
+
+
+def _lines(talk: Talk, target: Target, *, as_json: bool) -> int:
+    """Send each line of standard input."""
+    if target == Target():
+        raise CommandError(
+            "say to whom the lines go: a name, or --room; `fog chat log` prints what came", USAGE
+        )
+    while line := sys.stdin.readline(LONGEST_LINE):
+        if text := line.strip("\r\n"):
+            sent = talk.say(target, text)
+            if as_json:
+                print_json(sent)
+            else:
+                write(f"{sent['id']}\n")
+    return 0
+
+
+def _print(message: Message, names: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(message)
+    else:
+        write(line_of(message, names, unicode=speaks_unicode()) + "\n")
+
+
+def _until_delivered(talk: Talk, sent: str, cursor: str, seconds: float) -> str:
+    """Wait until a message is delivered to all its recipients; return the last state."""
+    state = "queued"
+    try:
+        with Patience(seconds):
+            while state not in ("delivered", "read"):
+                events = talk.events(cursor, WAIT_S)
+                cursor = events["next"]
+                for one in events["events"]:
+                    delivery = one["delivery"]
+                    if delivery is not None and delivery["id"] == sent:
+                        state = delivery["state"]
+                        _check_failed(delivery)
+    except OutOfTime:
+        raise CommandError(
+            f"message {sent} is not delivered after {format_duration(seconds)}, and still goes out:"
+            " `fog chat log` shows how far it is",
+            TIMED_OUT,
+            beside={"id": sent, "state": state},
+        ) from None
+    return state
+
+
+def _check_failed(delivery: Delivery) -> None:
+    if delivery["state"] in ("failed", "expired"):
+        raise CommandError(
+            f"message {delivery['id']} {delivery['state']}: {one_line(delivery['reason'])}",
+            kind="not-delivered",
+            beside={"id": delivery["id"], "state": delivery["state"]},
+        )

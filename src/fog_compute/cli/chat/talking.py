@@ -1,0 +1,111 @@
+"""Asking the backend for what a conversation needs, by the words that a person uses."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from fog_compute.cli.chat.lines import Target
+from fog_compute.cli.client import Backend
+from fog_compute.cli.codes import USAGE
+from fog_compute.cli.common import CommandError
+from fog_compute.cli.peer import find
+from fog_compute.client.people import ChatEvents, Log, Me, Message, Near, Peers, Sent, Trace
+from fog_compute.errors import Unreadable
+from fog_compute.reading import TooLarge, read_file
+from fog_compute.units import MIB
+
+__all__ = ["CHAT", "MAX_FILE_BYTES", "Talk", "names_of"]
+
+CHAT: Final = "/api/v1/chat"
+MAX_FILE_BYTES: Final = 16 * MIB
+
+
+class Talk:
+    """One backend, asked as a person talks."""
+
+    def __init__(self, backend: Backend) -> None:
+        """Ask this backend."""
+        self._backend: Final = backend
+
+    def me(self) -> Me:
+        """Who one is."""
+        return self._backend.get(CHAT, Me)
+
+    def near(self) -> Near:
+        """Who can be reached."""
+        return self._backend.get(f"{CHAT}/near", Near)
+
+    def trace(self, who: str) -> Trace:
+        """How a message to somebody would go."""
+        peer = find(self._backend, who)
+        return self._backend.get(f"{CHAT}/trace/{peer['fingerprint']}", Trace)
+
+    def names(self) -> dict[str, str]:
+        """What people are called, by fingerprint."""
+        return names_of(self._backend.get("/api/v1/peers", Peers))
+
+    def log(self, target: Target, after: int, limit: int) -> Log:
+        """The last messages of a conversation, or of all, after a position."""
+        query: dict[str, str | float] = {"after": after, "limit": limit}
+        if target.person:
+            query["peer"] = find(self._backend, target.person)["fingerprint"]
+        elif target.room:
+            query["room"] = target.room
+        return self._backend.get(f"{CHAT}/messages", Log, **query)
+
+    def events(self, since: str, wait_s: float) -> ChatEvents:
+        """What happened after a cursor; "" begins now."""
+        query: dict[str, str | float] = {"wait": wait_s}
+        if since:
+            query["since"] = since
+        return self._backend.get(f"{CHAT}/events", ChatEvents, **query)
+
+    def say(
+        self,
+        target: Target,
+        text: str,
+        *,
+        options: Mapping[str, object] | None = None,
+        file: Path | None = None,
+    ) -> Sent:
+        """Send a text, or a file, to a person or a room."""
+        body: dict[str, object] = dict(options or {})
+        if target.person:
+            body["to"] = find(self._backend, target.person)["fingerprint"]
+        elif target.room:
+            body["room"] = target.room
+        else:
+            raise CommandError("say to whom: /msg NAME, or /room NAME", USAGE)
+        if file is None:
+            body["text"] = text
+        else:
+            body |= _content(file)
+        return self._backend.post(f"{CHAT}/messages", Sent, body)
+
+    def mark_read(self, messages: list[Message]) -> None:
+        """Tell senders that their messages were seen."""
+        seen: dict[str, list[str]] = {}
+        for one in messages:
+            if not one["outgoing"] and one["to"] is not None and one["known"]:
+                seen.setdefault(one["sender"], []).append(one["id"])
+        for sender, ids in seen.items():
+            body = {"sender": sender, "ids": ids[-100:]}
+            self._backend.post(f"{CHAT}/read", Me, body)
+
+
+def names_of(found: Peers) -> dict[str, str]:
+    """What people are called, by fingerprint."""
+    return {one["fingerprint"]: one["shown"] for one in found["peers"]}
+
+
+def _content(file: Path) -> dict[str, object]:
+    try:
+        data = read_file(file, MAX_FILE_BYTES)
+    except TooLarge as error:
+        raise Unreadable(f"{file} cannot be sent: {error.strerror}") from error
+    except OSError as error:
+        raise Unreadable(f"{file} cannot be read: {error.strerror}") from error
+    return {"file": base64.b64encode(data).decode("ascii"), "name": file.name}

@@ -1,0 +1,149 @@
+"""What is used of the backend's answers about people and their messages."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+__all__ = [
+    "Capability",
+    "ChatEvent",
+    "ChatEvents",
+    "Delivery",
+    "Log",
+    "Me",
+    "Message",
+    "Near",
+    "NearPeer",
+    "Peer",
+    "Peers",
+    "Sent",
+    "Trace",
+    "Wiped",
+]
+
+
+class Peer(TypedDict):
+    """Somebody whom one knows, or has met."""
+
+    fingerprint: str
+    shown: str
+    name: str
+    petname: str
+    trust: str
+    blocked: bool
+    words: list[str]
+    levels: list[str]
+    last_seen_at: str | None
+    key_refused_at: str | None
+
+
+class Peers(TypedDict):
+    """Everybody whom one knows or has met."""
+
+    peers: list[Peer]
+
+
+class Capability(TypedDict):
+    """A transport, and whether it can be used now."""
+
+    name: str
+    available: bool
+    reason: str
+
+
+class Me(TypedDict):
+    """Who one is here."""
+
+    fingerprint: str
+    name: str
+    words: list[str]
+    card: str | None
+    level: str
+    transports: list[Capability]
+    waiting: int
+
+
+class Sent(TypedDict):
+    """A message that is kept, and goes out."""
+
+    id: str
+
+
+class Message(TypedDict):
+    """A message in the log."""
+
+    position: int
+    id: str
+    sender: str
+    shown: str
+    outgoing: bool
+    to: str | None
+    room: str
+    kind: str
+    text: str | None
+    name: str
+    size: int | None
+    at: str
+    verified: bool
+    known: bool
+    states: dict[str, str]
+
+
+class Log(TypedDict):
+    """Messages in the order of the log."""
+
+    messages: list[Message]
+    next: int
+
+
+class Delivery(TypedDict):
+    """A message of one's own came to another state."""
+
+    id: str
+    receiver: str
+    state: str
+    transport: str | None
+    reason: str
+
+
+class ChatEvent(TypedDict):
+    """A message, or what became of one: one of the two is there."""
+
+    message: Message | None
+    delivery: Delivery | None
+
+
+class ChatEvents(TypedDict):
+    """What happened, and where to go on."""
+
+    events: list[ChatEvent]
+    next: str
+
+
+class NearPeer(TypedDict):
+    """Somebody who can be reached now."""
+
+    peer: Peer
+    ways: dict[str, str]
+
+
+class Near(TypedDict):
+    """Who can be reached."""
+
+    peers: list[NearPeer]
+
+
+class Trace(TypedDict):
+    """How a message to somebody would go."""
+
+    peer: Peer
+    ways: dict[str, str]
+    hops: int | None
+    round_trip_ms: float | None
+    reasons: dict[str, str]
+
+
+class Wiped(TypedDict):
+    """What was destroyed."""
+
+    wiped: bool

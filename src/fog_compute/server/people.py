@@ -1,0 +1,241 @@
+"""One person's messages and contacts, as the HTTP interface shows and changes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Final, Protocol, TypeAlias, runtime_checkable
+
+from fog_compute.clock import Clock
+from fog_compute.errors import NotFound
+from fog_compute.levels import PrivacyLevel
+from fog_compute.p2p.core.book import LogEntry
+from fog_compute.p2p.core.cards import ContactCard
+from fog_compute.p2p.core.contacts import Peer, PeerBook, Trust
+from fog_compute.p2p.core.messages import DecentralizedMessage
+from fog_compute.p2p.core.transport import Reach, TransportType
+from fog_compute.p2p.htx.client import HtxClient
+from fog_compute.p2p.unified import UnifiedDecentralizedSystem
+from fog_compute.server.chat_feed import ChatFeed, Cursor
+from fog_compute.server.chat_schemas import (
+    ChatEventOut,
+    GroupListOut,
+    GroupOut,
+    LogOut,
+    MeOut,
+    MessageOut,
+    NearOut,
+    NearPeer,
+    TraceOut,
+    TransportOut,
+)
+from fog_compute.server.peer_schemas import PeerOut
+
+__all__ = ["People", "Traces", "newest_of"]
+
+Unless: TypeAlias = Callable[[Coroutine[object, object, object]], Awaitable[object]]
+
+
+@runtime_checkable
+class Traces(Protocol):
+    """A transport that can ask somebody how far they are."""
+
+    async def trace(self, fingerprint: str) -> tuple[int, float] | None:
+        """How many links away, and how many seconds there and back; None without an answer."""
+        ...
+
+
+class People:
+    """One person's messages and contacts.
+
+    Attributes:
+        feed: tells who listens.
+    """
+
+    def __init__(
+        self, system: UnifiedDecentralizedSystem, level: PrivacyLevel, clock: Clock, newest: int
+    ) -> None:
+        """Show and change what a system that runs has, of whose log ``newest`` is the last."""
+        self._system: Final = system
+        self._level: Final = level
+        self._clock: Final = clock
+        self.feed: Final = ChatFeed(self, newest)
+
+    @property
+    def book(self) -> PeerBook:
+        """Whom one knows; what is changed with `change` is kept."""
+        return self._system.contacts
+
+    async def follow(self) -> None:
+        """Tell the feed what happens, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_log())
+            tasks.create_task(self._follow_progress())
+
+    def me(self) -> MeOut:
+        """Who one is here."""
+        card = self._card()
+        return MeOut(
+            fingerprint=self._system.identity.fingerprint,
+            name=self._system.name,
+            words=list(self._system.identity.words),
+            card=None if card is None else card.text,
+            level=self._level,
+            transports=TransportOut.all_of(self._system.capabilities()),
+            waiting=self._system.waiting,
+        )
+
+    async def change(self, work: Callable[[int], Peer]) -> Peer:
+        """Change the book, given the time in Unix milliseconds, and see it kept."""
+        peer = work(self._now_ms())
+        await self._system.save_contacts()
+        return peer
+
+    def expiry(self, lasts_s: float) -> int:
+        """When a message ends that is to last so long, Unix milliseconds; 0 for the longest."""
+        return self._now_ms() + round(lasts_s * 1000) if lasts_s else 0
+
+    async def send(self, message: DecentralizedMessage) -> str:
+        """Send a message; return its id."""
+        sent = await self._system.send_message(message)
+        self.feed.news(await newest_of(self._system))
+        return sent
+
+    async def log(self, after: int, limit: int, *, peer: str | None, room: str | None) -> LogOut:
+        """The newest messages behind a position, oldest first."""
+        newest = await newest_of(self._system)
+        found = await self._system.log(after, limit, room=room, person=peer, last=True)
+        behind = max(after, newest, *(one.position for one in found))
+        return LogOut(messages=[self._shown(one) for one in found], next=behind)
+
+    async def shown_log(self, after: int, limit: int) -> list[MessageOut]:
+        """The next messages behind a position."""
+        found = await self._system.log(after, limit)
+        return [self._shown(one) for one in found]
+
+    async def content(self, sender: str, message_id: str) -> bytes | None:
+        """What is in a message; None where there is none."""
+        found = await self._system.content(sender, message_id)
+        return None if found is None else found.body
+
+    async def read(self, sender: str, ids: Sequence[str]) -> None:
+        """Tell a sender that messages were read."""
+        await self._system.mark_read(sender, ids)
+
+    async def wait(
+        self, cursor: Cursor, seconds: float, unless: Unless
+    ) -> tuple[list[ChatEventOut], Cursor]:
+        """What happens after a cursor within some seconds, or until ``unless`` ends the wait."""
+        found: list[ChatEventOut] = []
+
+        async def waiting() -> None:
+            nonlocal cursor
+            try:
+                async with asyncio.timeout(seconds):
+                    events, cursor = await self.feed.wait(cursor)
+                    found.extend(events)
+            except TimeoutError:
+                pass
+
+        await unless(waiting())
+        return found, cursor
+
+    def groups(self) -> GroupListOut:
+        """The groups that one is in."""
+        groups = self._system.groups
+        rosters = [one for group in groups if (one := groups.roster(group)) is not None]
+        rosters.sort(key=lambda one: (one.name, one.id))
+        return GroupListOut(groups=[GroupOut.of(one) for one in rosters])
+
+    async def make_group(self, name: str, members: Sequence[str]) -> str:
+        """Make a group; return its id."""
+        return await self._system.make_group(name, members)
+
+    async def change_group(self, group: str, name: str, members: Sequence[str]) -> None:
+        """Change a group that one made."""
+        await self._system.change_group(group, name, members)
+
+    def near(self) -> NearOut:
+        """Who can be reached now."""
+        reaches = self._system.reaches()
+        found = [
+            NearPeer(peer=PeerOut.of(peer), ways=ways)
+            for peer in self.book
+            if not peer.blocked and (ways := _ways(reaches.get(peer.fingerprint, {})))
+        ]
+        return NearOut(peers=sorted(found, key=lambda one: one.peer.shown.lower()))
+
+    async def trace(self, fingerprint: str) -> TraceOut:
+        """How a message to somebody would go.
+
+        Raises:
+            NotFound: nobody is known by this fingerprint.
+        """
+        peer = self.book.get(fingerprint)
+        if peer is None:
+            raise NotFound(f"nobody has the fingerprint {fingerprint}")
+        ways = _ways(self._system.reaches().get(fingerprint, {}))
+        found = await self._ask_mesh(fingerprint) if TransportType.BITCHAT_BLE in ways else None
+        return TraceOut(
+            peer=PeerOut.of(peer),
+            ways=ways,
+            hops=None if found is None else found[0],
+            round_trip_ms=None if found is None else found[1] * 1000,
+            reasons={
+                kind.value: can.unavailable_because or self._why(peer, kind)
+                for kind, can in self._system.capabilities().items()
+                if kind.value not in ways
+            },
+        )
+
+    async def _follow_log(self) -> None:
+        async for entry in self._system.arrivals():
+            self.feed.news(entry.position)
+
+    async def _follow_progress(self) -> None:
+        async for one in self._system.progress():
+            name = None if one.transport is None else one.transport.value
+            self.feed.progress(one.id, one.receiver, one.state, name, one.reason)
+
+    async def _ask_mesh(self, fingerprint: str) -> tuple[int, float] | None:
+        transport = self._system.manager.get_transport(TransportType.BITCHAT_BLE)
+        return await transport.trace(fingerprint) if isinstance(transport, Traces) else None
+
+    def _card(self) -> ContactCard | None:
+        try:
+            transport = self._system.manager.get_transport(TransportType.BETANET_HTX)
+        except NotFound:
+            return None
+        return transport.card if isinstance(transport, HtxClient) else None
+
+    def _why(self, peer: Peer, kind: TransportType) -> str:
+        if kind is TransportType.BITCHAT_BLE:
+            return "they were not heard within the last minute"
+        if not peer.addresses:
+            return "no address of theirs is known: ask for their card"
+        theirs = ", ".join(level.name for level in peer.addresses)
+        return f"they take messages at {theirs}, and not at {self._level.name}"
+
+    def _shown(self, entry: LogEntry) -> MessageOut:
+        sender = entry.message.sender
+        if entry.outgoing:
+            return MessageOut.of(entry, self._system.name or "you", known=True)
+        peer = self.book.get(sender)
+        if peer is None:
+            return MessageOut.of(entry, f"somebody#{sender[:4]}", known=False)
+        return MessageOut.of(entry, peer.shown, known=peer.trust is not Trust.STRANGER)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+
+async def newest_of(system: UnifiedDecentralizedSystem) -> int:
+    """The last position in the log of a system."""
+    found = await system.log(0, 1, last=True)
+    return found[-1].position if found else 0
+
+
+def _ways(reaches: Mapping[TransportType, Reach]) -> dict[str, str]:
+    return {
+        kind.value: reach.name.lower() for kind, reach in reaches.items() if reach is not Reach.NONE
+    }

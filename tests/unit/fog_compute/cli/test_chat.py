@@ -1,0 +1,318 @@
+"""`fog chat` and `fog peer`: what is typed, what is shown, and the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from textual.widgets import Input, RichLog, Static
+
+from fog_compute.cli import main
+from fog_compute.cli.chat import lines
+from fog_compute.cli.chat.lines import Target, read_line
+from fog_compute.cli.chat.live import Conversation
+from fog_compute.cli.chat.talking import Talk
+from fog_compute.cli.patience import OutOfTime
+from fog_compute.client.people import ChatEvents, Log, Me, Near, Sent, Trace
+from fog_compute.errors import ServiceUnavailable
+from tests.unit.fog_compute.cli.backends import ME, MESSAGE, PEER, TRACE, backend
+
+ADA = PEER["fingerprint"]
+ESCAPE = "a\n\x1b[2J[red]b"
+
+
+def ok(*bodies: object) -> list[tuple[int, bytes]]:
+    return [(200, json.dumps(body).encode()) for body in bodies]
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("", None),
+        ("   ", None),
+        ("hello", lines.Say("hello")),
+        (" hello /who ", lines.Say("hello /who")),
+        ("//shrug", lines.Say("/shrug")),
+        ("/who", lines.ShowWho()),
+        ("/me", lines.ShowMe()),
+        ("/rooms", lines.ShowRooms()),
+        ("/help", lines.Help()),
+        ("/quit", lines.Leave()),
+        ("/who is it", lines.Mistake("/who stands alone")),
+        ("/msg ada  see you", lines.SayTo("ada", "see you")),
+        ("/msg ada", lines.Open(Target(person="ada"))),
+        ("/room #lab", lines.Open(Target(room="lab"))),
+        ("/trace ada", lines.ShowTrace("ada")),
+        ("/trace", lines.Mistake("/trace wants a name: see /help")),
+        ("/dance", lines.Mistake("/dance is no command: see /help")),
+    ],
+)
+def test_a_line_means_one_thing(line: str, meant: lines.Said | None) -> None:
+    assert read_line(line) == meant
+
+
+@pytest.mark.parametrize(
+    ("states", "mark"),
+    [
+        ({}, ""),
+        ({"a": "queued"}, "·"),
+        ({"a": "stored"}, "✓"),
+        ({"a": "delivered"}, "✓✓"),
+        ({"a": "read"}, "✓✓ read"),
+        ({"a": "failed"}, "! failed"),
+        ({"a": "read", "b": "stored", "c": "delivered"}, "✓ 2/3"),
+        ({"a": "of a later version"}, "?"),
+    ],
+)
+def test_a_mark_is_that_of_who_has_least(states: dict[str, str], mark: str) -> None:
+    assert lines.mark_of(states) == mark
+    assert lines.mark_of(states, unicode=False).isascii()
+
+
+def message(**changes: object) -> Any:
+    return {**MESSAGE, **changes}
+
+
+def test_a_message_is_shown_with_who_sent_it_and_how_sure_that_is() -> None:
+    names = {ADA: "ada"}
+
+    assert lines.line_of(message(), names) == "08:09 ada: see you at eight"
+    assert "ada (a stranger) (not proved):" in lines.line_of(
+        message(known=False, verified=False), names
+    )
+    assert lines.line_of(message(room="lab"), names).startswith("08:09 #lab ada:")
+    own = message(outgoing=True, to=ADA, states={ADA: "delivered"})
+    assert lines.line_of(own, names) == "08:09 you to ada: see you at eight  ✓✓"
+    assert lines.line_of(own, {}).startswith("08:09 you to adadadad:")
+    file = message(text=None, name="a.png", size=2048)
+    assert lines.line_of(file, names) == "08:09 ada: [file a.png, 2.0 KiB]"
+    assert lines.line_of(message(text=None, size=None), {}).endswith("[file without a name]")
+
+
+def test_the_words_of_strangers_do_nothing_to_a_terminal() -> None:
+    bad = message(text=ESCAPE * 9999, shown=ESCAPE, room=ESCAPE, name=ESCAPE)
+    file = message(text=None, shown=ESCAPE, room=ESCAPE, name=ESCAPE)
+    for line in (lines.line_of(bad, {}), lines.line_of(file, {})):
+        assert all(c.isprintable() or c == "\n" for c in line)
+        assert len(line) < 5000
+
+
+def test_what_failed_is_told_with_its_reason() -> None:
+    delivery: Any = {"id": "5", "receiver": ADA, "state": "expired", "reason": "nobody was there"}
+    stored: Any = {**delivery, "state": "stored"}
+
+    assert lines.delivery_line(delivery, {ADA: "ada"}) == (
+        "the message to ada expired: nobody was there"
+    )
+    assert lines.delivery_line(stored, {}) == ""
+
+
+def test_who_and_how_is_told_in_lines() -> None:
+    trace = cast("Trace", {**TRACE, "hops": 3, "round_trip_ms": 81.2})
+
+    assert lines.trace_lines(trace) == [
+        "ada over htx: address",
+        "over the Bluetooth mesh: 3 hops, 81 ms",
+        "not over ble: there is no adapter",
+    ]
+    nothing = cast("Trace", {**TRACE, "ways": {}, "reasons": {}})
+    assert lines.trace_lines(nothing) == ["nothing is known of how to reach ada"]
+    assert "nobody can be reached" in lines.who_lines({"peers": []})[0]
+    assert lines.me_lines(cast("Me", ME))[-1] == "waiting to go out: 2"
+
+
+def test_lines_of_a_pipe_are_sent_and_need_somebody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n"))
+    answers = ok(ME, {"id": "1" * 32}, {"id": "2" * 32})
+    with backend(tmp_path, *answers) as asked:
+        assert main.run(["chat", "--room", "lab"]) == 0
+    assert capsys.readouterr().out == f"{'1' * 32}\n{'2' * 32}\n"
+    assert [line.split()[:2] for line in asked] == [
+        ["GET", "/api/v1/chat"],
+        ["POST", "/api/v1/chat/messages"],
+        ["POST", "/api/v1/chat/messages"],
+    ]
+    with backend(tmp_path, *ok(ME)):
+        assert main.run(["chat"]) == 2
+    assert "say to whom the lines go" in capsys.readouterr().err
+
+
+def test_a_message_that_failed_or_is_late_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    start = {"events": [], "next": "0"}
+    failed = {"id": "1" * 32, "receiver": ADA, "state": "failed", "transport": None, "reason": "no"}
+    events = {"events": [{"message": None, "delivery": failed}], "next": "1"}
+    send = ["chat", "send", "--room", "lab", "", "x", "--wait"]
+    with backend(tmp_path, *ok(start, {"id": "1" * 32}, events)):
+        assert main.run([*send, "9s"]) == 1
+    assert "failed: no" in capsys.readouterr().err
+
+    def late(talk: Talk, since: str, wait_s: float) -> object:
+        if since:
+            raise OutOfTime
+        return start
+
+    monkeypatch.setattr(Talk, "events", late)
+    with backend(tmp_path, *ok({"id": "1" * 32})):
+        assert main.run([*send, "9s"]) == 124
+    assert "still goes out" in capsys.readouterr().err
+
+
+def test_a_file_is_sent_and_one_that_cannot_be_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    (tmp_path / "a.bin").write_bytes(b"abc")
+    with backend(tmp_path, *ok(PEER, {"id": "1" * 32})):
+        assert main.run(["chat", "send", "ada", "--file", str(tmp_path / "a.bin")]) == 0
+    with backend(tmp_path, *ok(PEER)):
+        assert main.run(["chat", "send", "ada", "--file", str(tmp_path / "none")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_wipe_wants_the_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    monkeypatch.setattr("fog_compute.cli.chat.command.os.isatty", lambda descriptor: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
+    assert main.run(["chat", "wipe"]) == 1
+    assert "nothing was destroyed" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO("wipe\n"))
+    with backend(tmp_path, *ok({"wiped": False})):
+        assert main.run(["chat", "wipe"]) == 0
+    assert capsys.readouterr().out == "there was nothing to destroy\n"
+
+
+def test_words_are_shown_to_be_compared_and_cards_come_by_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    with backend(tmp_path, *ok(PEER)):
+        assert main.run(["peer", "verify", "ada"]) == 0
+    assert capsys.readouterr().out == "abbey zodiac\n"
+    monkeypatch.setattr("fog_compute.cli.peer.read_descriptor", lambda *_: b" fogcard1aaa\nbbb ")
+    with backend(tmp_path, *ok(PEER)) as asked:
+        assert main.run(["peer", "add", "-"]) == 0
+    assert asked[0].startswith("POST /api/v1/peers")
+
+
+class Scripted(Talk):
+    """A backend that answers as it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Target, str]] = []
+        self.waits = asyncio.Event()
+        self.fails = False
+        self.batches: list[ChatEvents] = []
+        self.logs = [[message(position=1, text="before")], [message(position=2, text="now")]]
+        self.read: list[str] = []
+
+    def names(self) -> dict[str, str]:
+        return {ADA: "ada"}
+
+    def near(self) -> Near:
+        return {"peers": []}
+
+    def trace(self, who: str) -> Trace:
+        return cast("Trace", TRACE)
+
+    def log(self, target: Target, after: int, limit: int) -> Log:
+        found = self.logs.pop(0) if self.logs else []
+        return {"messages": found, "next": after + len(found)}
+
+    def events(self, since: str, wait_s: float) -> ChatEvents:
+        if not since:
+            return {"events": [], "next": "0"}
+        if self.batches:
+            return self.batches.pop(0)
+        raise ServiceUnavailable("the backend is away")
+
+    def say(self, target: Target, text: str, **options: object) -> Sent:
+        if self.fails:
+            raise ServiceUnavailable("nothing goes out")
+        self.said.append((target, text))
+        return {"id": "5" * 32}
+
+    def mark_read(self, messages: list[Any]) -> None:
+        self.read += [one["text"] for one in messages]
+
+
+def shown(app: Conversation) -> str:
+    return "\n".join(strip.text.rstrip() for strip in app.query_one(RichLog).lines)
+
+
+@pytest.mark.asyncio
+async def test_the_screen_shows_what_comes_and_sends_what_is_typed() -> None:
+    talk = Scripted()
+    delivered: Any = {"id": "5", "receiver": ADA, "state": "delivered", "reason": ""}
+    failed: Any = {**delivered, "state": "failed", "reason": "no way"}
+    talk.batches = [
+        {
+            "events": [
+                {"message": message(), "delivery": None},
+                {"message": None, "delivery": delivered},
+                {"message": None, "delivery": failed},
+            ],
+            "next": "1",
+        }
+    ]
+    app = Conversation(lambda: talk, Target(person="ada"), cast("Me", ME))
+
+    async def types(text: str) -> None:
+        app.query_one(Input).value = text
+        await pilot.press("enter")
+
+    async def until(text: str) -> None:
+        async with asyncio.timeout(20):
+            while text not in shown(app):
+                await pilot.pause()
+
+    async with app.run_test(size=(100, 60)) as pilot:
+        await until("ada: before")
+        await until("ada: now")
+        await until("✓✓ ada")
+        await until("! the message to ada failed: no way")
+        assert "Bob, talking to ada" in str(app.query_one("#head", Static).render())
+        for typed, answer in (
+            ("/help", "/trace NAME"),
+            ("/me", "your words: oboe gem"),
+            ("/who", "nobody can be reached"),
+            ("/trace ada", "ada over htx: address"),
+            ("/rooms", "no conversations yet"),
+            ("/dance", "! /dance is no command"),
+        ):
+            await types(typed)
+            await until(answer)
+        await types("")
+        await types("hello")
+        await types("/msg bob hi")
+        await types("/room lab")
+        await types("to all")
+        async with asyncio.timeout(20):
+            while len(talk.said) < 3:
+                await pilot.pause()
+        assert talk.said == [
+            (Target(person="ada"), "hello"),
+            (Target(person="bob"), "hi"),
+            (Target(room="lab"), "to all"),
+        ]
+        talk.fails = True
+        await types("lost")
+        await until("! nothing goes out")
+        async with asyncio.timeout(20):
+            while "away" not in str(app.query_one("#trouble", Static).render()):
+                await pilot.pause()
+        await types("/quit")
+        await pilot.pause()
+    assert not app.is_running
+    assert talk.read == ["now"]
