@@ -11,10 +11,12 @@ from fog_compute.p2p.bitchat.announce import Announce, Capability
 from fog_compute.p2p.bitchat.courier import CourierEnvelope, day_of, recipient_tag
 from fog_compute.p2p.bitchat.errors import Malformed
 from fog_compute.p2p.bitchat.events import FrameReceived, LinkDown, LinkUp, Wake
+from fog_compute.p2p.bitchat.files import File
 from fog_compute.p2p.bitchat.fragments import cut
 from fog_compute.p2p.bitchat.gcs import build
 from fog_compute.p2p.bitchat.kinds import BROADCAST, Kind
 from fog_compute.p2p.bitchat.ping import Ping
+from fog_compute.p2p.bitchat.prekeys import Prekey, signed_bundle
 from fog_compute.p2p.bitchat.sync import SyncRequest
 from tests.unit.fog_compute.p2p.bitchat.neighbours import Person, Tried
 from tests.unit.fog_compute.p2p.bitchat.test_mutations import mutated
@@ -42,6 +44,10 @@ def payloads(rng: Random, now: float, me: Person) -> dict[int, tuple[bytes, ...]
         Kind.PING: (Ping(b"12345678", 7).encode(),),
         Kind.PONG: (Ping(b"12345678", 7).encode(),),
         Kind.GROUP_MESSAGE: (rng.randbytes(60),),
+        Kind.FILE_TRANSFER: (File(rng.randbytes(60), "../a", "text/plain").encode(),),
+        Kind.PREKEY_BUNDLE: (
+            signed_bundle(noise, (Prekey(1, rng.randbytes(32)),), 5, ANN.keys).encode(),
+        ),
         0x7E: (rng.randbytes(60),),
     }
 

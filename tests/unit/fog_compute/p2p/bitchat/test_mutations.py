@@ -24,6 +24,7 @@ from fog_compute.p2p.bitchat.groups import GroupEnvelope, GroupMessage, GroupSta
 from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.packet import decode, packet, wire_length
 from fog_compute.p2p.bitchat.ping import Ping
+from fog_compute.p2p.bitchat.prekeys import Prekey, PrekeyBundle, signed_bundle
 from fog_compute.p2p.bitchat.private import PeerState, PrivateMessage, decode_id, inside
 from fog_compute.p2p.bitchat.signing import sign
 from fog_compute.p2p.bitchat.sync import SYNCED, SyncRequest, packet_id
@@ -48,6 +49,8 @@ SYNC: Final = SyncRequest(
     frozenset({SENDER}),
 )
 
+BUNDLE: Final = signed_bundle(NOISE, (Prekey(1, b"p" * 32), Prekey(7, b"q" * 32)), 5, KEY)
+
 Parser = Callable[[bytes], object]
 
 
@@ -70,6 +73,10 @@ def opened(data: bytes) -> object:
 
 def roster(data: bytes) -> object:
     return GroupState.decode(data).verify()
+
+
+def bundle(data: bytes) -> object:
+    return PrekeyBundle.decode(data).verifies(PUBLIC)
 
 
 def members(data: bytes) -> object:
@@ -102,6 +109,7 @@ PARSERS: Final[tuple[tuple[Parser, tuple[bytes, ...]], ...]] = (
     (GroupEnvelope.decode, (SAID.encode(),)),
     (opened, (SAID.encode(),)),
     (GroupState.decode, (STATE.signed(KEY).encode(),)),
+    (bundle, (BUNDLE.encode(),)),
     (roster, (STATE.signed(KEY).encode(),)),
 )
 
