@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.tlv import field, text, utf8
+from fog_compute.p2p.bitchat.tlv import MAX_FIELDS, field, text, utf8
 
 __all__ = ["MAX_FILE", "File"]
 
@@ -82,11 +82,14 @@ class File(msgspec.Struct, frozen=True):
         Raises:
             Malformed: it is none, or larger than 1 MiB.
         """
-        at, size = 0, len(data)
+        at, size, count = 0, len(data), 0
         name: str | None = None
         media_type: str | None = None
         pieces: list[bytes] = []
         while at < size:
+            count += 1
+            if count > MAX_FIELDS:
+                raise Malformed(Reason.TOO_LONG, f"a file has more than {MAX_FIELDS} fields")
             tag = data[at]
             start = at + (5 if tag == CONTENT else 3)
             end = start + int.from_bytes(data[at + 1 : start], "big")

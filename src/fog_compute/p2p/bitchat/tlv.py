@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
 
-__all__ = ["field", "fields", "text", "utf8"]
+__all__ = ["MAX_FIELDS", "field", "fields", "text", "utf8"]
+
+MAX_FIELDS: Final = 64
+"""Fields of one payload that are read; the longest list that any program sends has ten."""
 
 
 def field(tag: int, value: bytes, width: int) -> bytes:
@@ -34,10 +38,13 @@ def fields(data: bytes, width: int, what: str) -> Iterator[tuple[int, bytes]]:
         what: what they belong to, for the error.
 
     Raises:
-        Malformed: a field ends early.
+        Malformed: a field ends early, or there are too many.
     """
-    at, size = 0, len(data)
+    at, size, count = 0, len(data), 0
     while at < size:
+        count += 1
+        if count > MAX_FIELDS:
+            raise Malformed(Reason.TOO_LONG, f"{what} has more than {MAX_FIELDS} fields")
         start = at + 1 + width
         # Of a length that is cut short the end is behind the data all the same.
         end = start + int.from_bytes(data[at + 1 : start], "big")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from random import Random
 
 import msgspec
 import pytest
 
+from fog_compute.p2p.bitchat.announce import Announce
 from fog_compute.p2p.bitchat.errors import Malformed, Reason
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, SendFrame, Wake
+from fog_compute.p2p.bitchat.files import File
 from fog_compute.p2p.bitchat.fragments import cut
 from fog_compute.p2p.bitchat.gcs import build
 from fog_compute.p2p.bitchat.gossip import GossipPolicy
@@ -215,3 +218,22 @@ def test_a_flood_over_one_link_leaves_room_in_what_is_given_to_others(what: str)
     assert "from before" in [one.payload.decode() for one in given if one.kind == Kind.MESSAGE]
     assert ANN.peer_id in [one.sender for one in given if one.kind == Kind.ANNOUNCE]
     assert len(given) == 20
+
+
+@pytest.mark.parametrize(
+    ("read", "whole", "empty"),
+    [
+        (File.decode, File(b"x").encode(), b"\x7f\0\0"),
+        (Announce.decode, Announce("a", bytes(32), bytes(32)).encode(), b"\x7f\0"),
+        (SyncRequest.decode, SyncRequest(build([])[0]).encode(), b"\x7f\0\0"),
+    ],
+)
+def test_a_payload_of_nothing_but_fields_is_refused_before_they_are_read(
+    read: Callable[[bytes], object], whole: bytes, empty: bytes
+) -> None:
+    # INV-BITCHAT-84: a kilobyte unpacks to 390,000 of them, which take a tenth of a second
+    read(whole + 30 * empty)
+    with pytest.raises(Malformed) as caught:
+        read(whole + 300_000 * empty)
+
+    assert caught.value.reason is Reason.TOO_LONG
