@@ -49,6 +49,7 @@ __all__ = ["PLAIN", "Rest", "public_message", "read_private", "write_private"]
 REST: Final = 0xF0
 CONTENT: Final = 0x04
 PLAIN: Final = "text/plain"
+UNNAMED: Final = "message.txt"
 
 RECEIPTS: Final = {
     PrivateKind.DELIVERED: DeliveryState.DELIVERED,
@@ -67,6 +68,7 @@ class Rest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=F
         expires_ms: as in the message.
         priority: as in the message.
         empty: its body has no bytes; a file has one at least.
+        unnamed: it has no name; Android's app reads no file without one.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Rest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=F
     expires_ms: int = 0
     priority: Priority = Priority.NORMAL
     empty: bool = False
+    unnamed: bool = False
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -120,8 +123,9 @@ def write_private(message: DecentralizedMessage) -> tuple[bytes, ...]:
         message.expires_ms,
         message.priority,
         empty=not message.body,
+        unnamed=not message.name,
     )
-    file = File(message.body or b"\0", message.name or None, message.media_type)
+    file = File(message.body or b"\0", message.name or UNNAMED, message.media_type)
     return (within(PrivateKind.FILE, file.encode() + field(REST, _encode(rest), 2)),)
 
 
@@ -191,7 +195,7 @@ def _from_file(body: bytes, sender: str, recipient: str, sent_ms: int) -> Decent
         receiver_id=recipient,
         room=rest.room,
         media_type=file.media_type or "application/octet-stream",
-        name=file.leaf if file.name else "",
+        name="" if rest.unnamed or not file.name else file.leaf,
         priority=rest.priority,
         kind=rest.kind,
         id=rest.id,

@@ -11,8 +11,9 @@ tag   length      value
 04    4 bytes     content; where it comes in several fields, they follow one another
 ====  ==========  =================================================================================
 
-A file has 1 byte to 1 MiB. The app also reads a length of 2 bytes before the content, as
-older programs sent it; with that a file that was cut short may pass for another one, so we do not.
+A file has 1 byte to 1 MiB. Android's app reads none without a name. The app also reads a length of
+2 bytes before the content, as older programs sent it; with that a file that was cut short may pass
+for another one, so we do not.
 
 Source: ``Protocols/BitchatFilePacket.swift`` of the app.
 """

@@ -57,6 +57,14 @@ def test_whatever_is_sent_comes_out_as_it_was(sent: DecentralizedMessage) -> Non
     assert there_and_back(sent) == [sent]
 
 
+def test_file_that_a_message_is_has_a_name_for_programs_that_ask_for_one() -> None:
+    (payload,) = write_private(message(b"x" * 256))
+    assert File.decode(inside(payload)[1]).name == "message.txt"
+    (came,) = there_and_back(message(b"x" * 256))
+    assert came is not None
+    assert came.name == ""
+
+
 def test_short_text_is_the_apps_own_record() -> None:
     (payload,) = write_private(message(b"hello"))
     kind, body = inside(payload)
