@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+from fog_compute.p2p.bitchat.errors import Reason
 from fog_compute.p2p.bitchat.events import Link
 from fog_compute.p2p.bitchat.fragments import FRAME_BYTES
 from fog_compute.p2p.bitchat.kinds import Kind
@@ -113,14 +114,16 @@ class Guard:
 
     Attributes:
         drops: how much was refused, by reason.
+        malformed: frames that were no packet, by what was wrong with them.
     """
 
-    __slots__ = ("_accounts", "_policy", "drops")
+    __slots__ = ("_accounts", "_policy", "drops", "malformed")
 
     def __init__(self, policy: GuardPolicy) -> None:
         self._policy: Final = policy
         self._accounts: dict[Link, _Account] = {}
         self.drops: Counter[Drop] = Counter()
+        self.malformed: Counter[Reason] = Counter()
 
     def up(self, link: Link, now: float) -> None:
         """A link begins with a full account."""

@@ -192,6 +192,7 @@ class Mesh:
         dropped = {f"dropped_{reason.value}": n for reason, n in station.guard.drops.items()}
         return {
             **dropped,
+            **{f"malformed_{reason.value}": n for reason, n in station.guard.malformed.items()},
             **{f"session_{reason}": n for reason, n in self._sealed.refused.items()},
             **{f"mail_{what}": n for what, n in self._mailbag.counts.items()},
             **station.outbound.counts,
@@ -291,8 +292,9 @@ class Mesh:
             return
         try:
             packet = decode(data)
-        except Malformed:
+        except Malformed as malformed:
             guard.drop(link, Drop.MALFORMED)
+            guard.malformed[malformed.reason] += 1
             if guard.ends(link):
                 self._station.tell(Disconnect(link, "it sends what are no packets"))
             return

@@ -237,3 +237,22 @@ def test_a_payload_of_nothing_but_fields_is_refused_before_they_are_read(
         read(whole + 300_000 * empty)
 
     assert caught.value.reason is Reason.TOO_LONG
+
+
+def test_what_is_no_packet_is_counted_by_what_is_wrong_with_it() -> None:
+    # INV-BITCHAT-04
+    tried = Tried(1)
+    good = ANN.text("hello", tried.now).wire
+
+    for data in (
+        good[:-1],
+        good[:9],
+        b"\3" + good[1:],
+        bomb(Kind.PING, 10**6, 1, recipient=None).wire,
+    ):
+        tried.mesh.handle(FrameReceived(1, data), tried.now)
+
+    counts = tried.mesh.counts
+    assert counts["dropped_malformed"] == 4
+    assert counts["malformed_truncated"] == 2
+    assert counts["malformed_version"] == counts["malformed_too-long"] == 1
