@@ -44,12 +44,13 @@ from fog_compute.p2p.core.messages import (
     Receipt,
 )
 
-__all__ = ["PLAIN", "Rest", "public_message", "read_private", "write_private"]
+__all__ = ["PLAIN", "Rest", "public_file", "public_message", "read_private", "write_private"]
 
 REST: Final = 0xF0
 CONTENT: Final = 0x04
 PLAIN: Final = "text/plain"
 UNNAMED: Final = "message.txt"
+UNKNOWN: Final = "application/octet-stream"
 
 RECEIPTS: Final = {
     PrivateKind.DELIVERED: DeliveryState.DELIVERED,
@@ -183,6 +184,33 @@ def public_message(message_id: str, text: str, sender: str, sent_ms: int) -> Dec
     )
 
 
+def public_file(
+    message_id: str, file: File, sender: str, sent_ms: int, recipient: str | None
+) -> DecentralizedMessage:
+    """A file that somebody gave to all who are near, or to one person in clear."""
+    return DecentralizedMessage(
+        body=file.content,
+        receiver_id=recipient,
+        media_type=_media_type(file),
+        name=file.leaf if file.name else "",
+        kind=MessageKind.FILE,
+        id=message_id,
+        sender=sender,
+        created_ms=sent_ms,
+        expires_ms=sent_ms + MAX_LIFE_MS,
+    )
+
+
+def _media_type(file: File) -> str:
+    """The media type, if what the sender says of it is one."""
+    said = file.media_type or UNKNOWN
+    try:
+        DecentralizedMessage(body=b"", media_type=said).check()
+    except InvalidMessage:
+        return UNKNOWN
+    return said
+
+
 def _from_file(body: bytes, sender: str, recipient: str, sent_ms: int) -> DecentralizedMessage:
     file = File.decode(body)
     rest = _rest_of(body)
@@ -194,7 +222,7 @@ def _from_file(body: bytes, sender: str, recipient: str, sent_ms: int) -> Decent
         body=b"" if rest.empty else file.content,
         receiver_id=recipient,
         room=rest.room,
-        media_type=file.media_type or "application/octet-stream",
+        media_type=_media_type(file),
         name="" if rest.unnamed or not file.name else file.leaf,
         priority=rest.priority,
         kind=rest.kind,

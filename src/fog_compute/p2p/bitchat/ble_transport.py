@@ -16,7 +16,13 @@ from typing import Final, Protocol
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.p2p.bitchat.ble_links import AdapterChanged, BleLinks, LinkNews
-from fog_compute.p2p.bitchat.ble_messages import PLAIN, public_message, read_private, write_private
+from fog_compute.p2p.bitchat.ble_messages import (
+    PLAIN,
+    public_file,
+    public_message,
+    read_private,
+    write_private,
+)
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
 from fog_compute.p2p.bitchat.carried import Tier
 from fog_compute.p2p.bitchat.couriers import MAX_MAIL, MailState
@@ -32,9 +38,10 @@ from fog_compute.p2p.bitchat.events import (
     Wake,
     WakeAt,
 )
-from fog_compute.p2p.bitchat.files import MAX_FILE
+from fog_compute.p2p.bitchat.files import MAX_FILE, File
 from fog_compute.p2p.bitchat.mesh import Mesh, MeshEvent, MeshPolicy
 from fog_compute.p2p.bitchat.news import (
+    FileHeard,
     HeardPrivately,
     KeysProved,
     Leave,
@@ -51,6 +58,7 @@ from fog_compute.p2p.bitchat.news import (
     Sent,
     SentState,
     SessionReady,
+    ShareFile,
     TextHeard,
     Trace,
     Traced,
@@ -226,7 +234,7 @@ class BitChatTransport:
         message: DecentralizedMessage,
         destination: str,
         *,
-        attempt: int = 0,  # noqa: ARG002 - every sending is a packet of its own here
+        attempt: int = 0,
     ) -> Outcome:
         """Send to one person, over a session, or by couriers where that person is not near.
 
@@ -247,7 +255,9 @@ class BitChatTransport:
         near = mesh.peers.get(peer_id)
         if near is not None and near.near:
             commands: list[SayTo | PostMail] = [
-                SayTo(self._token(message.id), peer_id, payload) for payload in payloads
+                # No receipt came by the best way: everybody is asked.
+                SayTo(self._token(message.id), peer_id, payload, wide=attempt > 0)
+                for payload in payloads
             ]
         else:
             noise_key = self._noise_key(destination)
@@ -261,16 +271,24 @@ class BitChatTransport:
         return self._ask(message, commands)
 
     async def broadcast(self, message: DecentralizedMessage) -> int:
-        """Say a text to all who are near; return over how many links it went.
+        """Say a text to all who are near, or give them a file; over how many links it went.
 
         Raises:
             TransportUnavailable: the transport does not run, or this cannot be said to all.
         """
         self._running()
-        if message.kind is not MessageKind.TEXT or message.media_type != PLAIN or message.room:
-            raise TransportUnavailable("over Bluetooth only plain text goes to all who are near")
-        links = len(self._up)
-        outcome = self._ask(message, [SayAll(self._token(message.id), message.text)])
+        token, links = self._token(message.id), len(self._up)
+        command: SayAll | ShareFile
+        if message.kind is MessageKind.FILE and not message.room:
+            file = File(message.body, message.name or "file", message.media_type)
+            command = ShareFile(token, file)
+        elif message.kind is MessageKind.TEXT and message.media_type == PLAIN and not message.room:
+            command = SayAll(token, message.text)
+        else:
+            raise TransportUnavailable(
+                "over Bluetooth only plain text and files go to all who are near"
+            )
+        outcome = self._ask(message, [command])
         if outcome.state is OutcomeState.FAILED:
             raise TransportUnavailable(outcome.reason or "nobody is near")
         return links
@@ -414,6 +432,8 @@ class BitChatTransport:
                 self._hear_of(news)
             case TextHeard(peer_id, message_id, text, sent_ms):
                 self._public(peer_id, message_id, text, sent_ms)
+            case FileHeard():
+                self._file(news)
             case HeardPrivately(_, noise_key, kind, body, sent_ms):
                 self._private(noise_key, kind, body, sent_ms or self._now_ms())
             case MailHeard(noise_key, kind, body):
@@ -449,6 +469,15 @@ class BitChatTransport:
         sender = fingerprint_of(peer.noise_key)
         self._arrived(public_message(message_id, text, sender, sent_ms))
 
+    def _file(self, heard: FileHeard) -> None:
+        peer = None if self._mesh is None else self._mesh.peers.get(heard.peer_id)
+        if peer is None:
+            self.dropped["unknown"] += 1
+            return
+        sender = fingerprint_of(peer.noise_key)
+        recipient = self._identity.fingerprint if heard.directed else None
+        self._arrived(public_file(heard.message_id, heard.file, sender, heard.sent_ms, recipient))
+
     def _private(self, noise_key: bytes, kind: int, body: bytes, sent_ms: int) -> None:
         sender = fingerprint_of(noise_key)
         try:
@@ -472,7 +501,9 @@ class BitChatTransport:
         self._say(Arrival(self.type, message, sender_verified=True))
 
     def _ask(
-        self, message: DecentralizedMessage, commands: list[SayTo | PostMail] | list[SayAll]
+        self,
+        message: DecentralizedMessage,
+        commands: list[SayTo | PostMail] | list[SayAll | ShareFile],
     ) -> Outcome:
         """Ask the mesh, which answers at once; the worst of several answers counts."""
         answers: dict[str, Sent] = {}

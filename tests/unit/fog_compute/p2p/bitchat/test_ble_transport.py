@@ -213,7 +213,9 @@ async def test_what_bluetooth_does_not_carry_is_refused_with_a_reason(
     assert (large.state, large.permanent) == (OutcomeState.FAILED, True)
     assert "1 MiB" in large.reason
     with pytest.raises(TransportUnavailable, match="only plain text"):
-        await first.transport.broadcast(text("x", first, kind=MessageKind.FILE))
+        await first.transport.broadcast(text("x", first, room="some room"))
+    with pytest.raises(TransportUnavailable, match="1 to"):
+        await first.transport.broadcast(DecentralizedMessage(body=b"", kind=MessageKind.FILE))
 
 
 @pytest.mark.asyncio
@@ -307,6 +309,16 @@ async def test_other_links_carry_the_mesh_where_there_is_no_adapter() -> None:
         while not isinstance(event := await ends[1].receive(), Arrival):
             pass
     assert event.message.body == b"by wire"
+    photo = DecentralizedMessage(
+        body=b"photo" * 100, kind=MessageKind.FILE, id="2", name="a.jpg", media_type="image/jpeg"
+    )
+    async with asyncio.timeout(10):
+        await ends[0].broadcast(photo)
+        while not isinstance(event := await ends[1].receive(), Arrival):
+            pass
+    found = event.message
+    assert (found.body, found.name, found.media_type) == (photo.body, "a.jpg", "image/jpeg")
+    assert (found.kind, found.receiver_id) == (MessageKind.FILE, None)
     for end in ends:
         await end.shutdown()
     assert all(wire.ended for wire in wires)
