@@ -21,6 +21,9 @@ __all__ = [
     "LOGIN",
     "OPEN",
     "ROUTES",
+    "SOCKETS",
+    "SUBPROTOCOL",
+    "TOKEN_PREFIX",
     "Route",
     "add_security",
     "find",
@@ -97,6 +100,13 @@ ROUTES: Final[Mapping[Route, Scope]] = {
     ("POST", "/api/v1/keys"): Scope.ADMIN,
     ("DELETE", "/api/v1/keys/{key_id}"): Scope.ADMIN,
 }
+
+SOCKETS: Final[Mapping[str, Scope]] = {"/api/v1/chat/link": Scope.CHAT}
+"""The WebSockets: a path, and what it needs. No description has them: OpenAPI knows none."""
+
+SUBPROTOCOL: Final = "bitchat"
+TOKEN_PREFIX: Final = "token."  # noqa: S105 - what stands in front of one
+"""A page cannot set a header of a WebSocket, so its key may be one of the subprotocols."""
 
 _SCHEMES: Final[Mapping[str, Mapping[str, str]]] = {
     "key": {

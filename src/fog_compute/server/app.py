@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 import fog_compute
+from fog_compute.p2p.mobile.web_links import WebLinks
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.bodies import BYTES, JSON, BodyLimit
 from fog_compute.server.callers import Callers
@@ -26,6 +27,7 @@ from fog_compute.server.routers import (
     circuits,
     events,
     keys,
+    link,
     login,
     network,
     peers,
@@ -55,6 +57,7 @@ def create_app(
     *,
     listeners: int = LISTENERS,
     names: Callable[[], frozenset[str]] = frozenset,
+    browsers: Callable[[], WebLinks | None] = lambda: None,
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[Exception], None] = lambda _: None,
 ) -> FastAPI:
@@ -64,6 +67,7 @@ def create_app(
         services: what the routes use; not started yet.
         listeners: how many may listen to events at a time.
         names: gives those under which it is asked, beside its addresses.
+        browsers: gives the links of browsers to the mesh, while there is one.
         on_ready: called when all services are up.
         on_failure: called with what kept them, or ``on_ready``, from it.
     """
@@ -132,6 +136,7 @@ def create_app(
     app.state.feed = feed
     app.state.details = Details()
     app.state.rates = rates
+    app.state.browsers = browsers
     install_problems(app)
     app.include_router(tasks.router, prefix="/api/v1")
     app.include_router(events.router, prefix="/api/v1")
@@ -142,6 +147,7 @@ def create_app(
     app.include_router(chat.router, prefix="/api/v1")
     app.include_router(peers.router, prefix="/api/v1")
     app.include_router(system.router, prefix="/api/v1")
+    app.include_router(link.router, prefix="/api/v1")
     app.include_router(keys.router, prefix="/api/v1")
     app.include_router(login.router, prefix="/api/v1")
     app.include_router(system.open_router)

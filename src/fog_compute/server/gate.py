@@ -42,6 +42,9 @@ _NO_KEY_HERE: Final = (
     "this needs a key: send the token that is in daemon/token below FOG_HOME, or an API key, as a"
     " bearer token"
 )
+MAY_NO_MORE: Final = 1008
+"""With this code a WebSocket is closed whose key was revoked."""
+
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -97,6 +100,11 @@ class _Asked:
     tried: bool
 
     @property
+    def socket(self) -> str | None:
+        """The path of a WebSocket; None of a request."""
+        return self.route[1] if self.scope["type"] == "websocket" else None
+
+    @property
     def changes(self) -> bool:
         """Whether it may change something."""
         return self.route[0] not in _SAFE
@@ -148,7 +156,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a counting ``receive``, or refuse it."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -159,8 +167,30 @@ class Gate:
             return
         callers: Callers = scope["app"].state.callers
         caller, cookie, tried = await _who(scope, headers, callers)
-        route = (scope["method"], access.find(scope["path"]) or scope["path"])
-        asked = _Asked(scope, headers, route, caller, cookie, tried)
+        path = scope["path"]
+        if scope["type"] == "websocket":
+            asked = _Asked(scope, headers, ("GET", path), caller, cookie, tried)
+            await self._open(asked, receive, send)
+        else:
+            route = (scope["method"], access.find(path) or path)
+            asked = _Asked(scope, headers, route, caller, cookie, tried)
+            await self._answer(asked, receive, send)
+
+    async def _open(self, asked: _Asked, receive: Receive, send: Send) -> None:
+        """Let a WebSocket be opened, or refuse it."""
+        caller = asked.caller
+        refusal = await self._judge(asked)
+        if refusal is not None or caller is None:
+            await (refusal or unauthorised(asked.scope).answer)(asked.scope, receive, send)
+            return
+        callers: Callers = asked.scope["app"].state.callers
+        receive, send = _while_open(lambda: callers.still(caller), receive, send)
+        await self._app(asked.scope, receive, send)
+
+    async def _answer(self, asked: _Asked, receive: Receive, send: Send) -> None:
+        """Let a request be answered, or refuse it."""
+        scope, caller, route, headers = asked.scope, asked.caller, asked.route, asked.headers
+        callers: Callers = scope["app"].state.callers
         limit = self._bodies.get(route, NO_BODY)
 
         def over() -> Refused:
@@ -185,14 +215,14 @@ class Gate:
             nonlocal seen, whole
             if whole:  # what may come now is that the other side leaves
                 return await receive()
-            asked = now()
+            began = now()
             try:
                 async with asyncio.timeout(pace.patience_s):
                     message = await receive()
             except TimeoutError:
                 raise (unauthorised(scope) if caller is None else too_slow()) from None
             size = len(message.get("body", b""))
-            pace.came(size, now() - asked)
+            pace.came(size, now() - began)
             whole = not message.get("more_body")
             seen += size
             if seen > limit.most:
@@ -207,13 +237,17 @@ class Gate:
         tried = caller is None and asked.tried
         if tried and (refusal := await refuse_try(asked.scope, self._rates)):
             return refusal
-        if asked.route in access.OPEN:
+        if asked.socket is None and asked.route in access.OPEN:
             if asked.changes and asked.from_elsewhere:
                 return _forbidden("a page of another origin sent this")
             return None
         if caller is None:
             return unauthorised(asked.scope).answer
-        if refusal := _forged(asked) or _beyond(asked.route, caller):
+        if asked.socket is None:
+            refusal = _forged(asked) or _beyond(asked.route, caller)
+        else:
+            refusal = _from_page_elsewhere(asked) or _beyond_socket(asked.socket, caller)
+        if refusal is not None:
             return refusal
         if caller.id != LOCAL and (wait := await self._rates.asked(caller.id)):
             return _later(f"the key {caller.id} may ask no more in this minute", wait)
@@ -260,6 +294,35 @@ def _while(
     return heard, said
 
 
+def _while_open(may: Callable[[], bool], receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Close a WebSocket once who opened it may no more, whoever says something next."""
+    over = False
+
+    async def end() -> None:
+        nonlocal over
+        over = True
+        reason = "the key is no longer valid"
+        await send({"type": "websocket.close", "code": MAY_NO_MORE, "reason": reason})
+
+    async def heard() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.receive" and not may():
+            if not over:
+                await end()
+            return {"type": "websocket.disconnect", "code": MAY_NO_MORE}
+        return message
+
+    async def said(message: Message) -> None:
+        if over:
+            return
+        if message["type"] == "websocket.send" and not may():
+            await end()
+        else:
+            await send(message)
+
+    return heard, said
+
+
 async def _who(
     scope: Scope, headers: Headers, callers: Callers
 ) -> tuple[Caller | None, str | None, bool]:
@@ -271,6 +334,13 @@ async def _who(
         scheme, _, key = given.partition(" ")
         caller = await callers.by_key(key.strip()) if scheme.lower() == "bearer" else None
         return caller, None, True
+    offered = [
+        one.removeprefix(access.TOKEN_PREFIX)
+        for one in scope.get("subprotocols", ())
+        if one.startswith(access.TOKEN_PREFIX)
+    ]
+    if offered:
+        return await callers.by_key(offered[0]), None, True
     cookie = cookie_of(scope)
     if cookie is None:
         return None, None, False
@@ -290,6 +360,39 @@ def _forged(asked: _Asked) -> JSONResponse | None:
             " tells its value"
         )
     return None
+
+
+def _from_page_elsewhere(asked: _Asked) -> JSONResponse | None:
+    """Refuse a WebSocket of a page that is not ours, nor from this machine with a key of its own.
+
+    A browser adds the cookie for any page, and asks nobody first; so with it, the page must say
+    that it is ours.
+    """
+    origin = asked.headers.get("origin")
+    if origin is None:
+        refused = asked.cookie is not None
+    else:
+        try:
+            where = urlsplit(origin)
+            ours = where.netloc == asked.headers.get("host")
+            near = where.hostname is not None and (
+                where.hostname == "localhost" or is_loopback(where.hostname)
+            )
+        except ValueError:  # no browser wrote it
+            ours = near = False
+        refused = not (ours or (near and asked.cookie is None))
+    return _forbidden("a page of another origin opens this") if refused else None
+
+
+def _beyond_socket(path: str, caller: Caller) -> JSONResponse | None:
+    """Refuse a WebSocket that there is not, or that the caller's scopes do not allow."""
+    needed = access.SOCKETS.get(path)
+    if needed is None:
+        return problem(HTTPStatus.NOT_FOUND, HTTPStatus.NOT_FOUND.phrase, headers=_CLOSE)
+    if allows(caller.scopes, needed):
+        return None
+    held = ", ".join(sorted(caller.scopes)) or "none"
+    return _forbidden(f"{path} needs the scope {needed}, and this key has {held}")
 
 
 def _beyond(route: access.Route, caller: Caller) -> JSONResponse | None:

@@ -11,12 +11,14 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from fog_compute.observability import get_logger
 from fog_compute.server.middleware import safe_headers
@@ -28,6 +30,9 @@ _log = get_logger("fog_compute.server")
 
 HEAD_S: Final = 10.0
 """Time for the head of a request, from the connection or from its first byte."""
+
+READ_S: Final = 10.0
+"""How long somebody with a WebSocket may read nothing of what is due."""
 
 MOST_PLACES: Final = 2048
 FEWEST_PLACES: Final = 4
@@ -104,6 +109,9 @@ class Connection(H11Protocol):
         super().__init__(*more, **named)
         self._places: Final = places
         self._head_timer: asyncio.TimerHandle | None = None
+        self._upgraded = False
+        if self.ws_protocol_class is not None:
+            self.ws_protocol_class = partial(Upgraded, lambda: places.left(self))  # type: ignore[assignment]  # it is called, and nothing else
 
     def leave(self) -> None:
         """Close without a word."""
@@ -124,11 +132,20 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Read; who began a head must end it."""
         super().data_received(data)
+        if self._upgraded:
+            return
         if self._asking():
             self._stop_waiting()
             self._stand()
         elif self._head_timer is None and not self.transport.is_closing():
             self._await_head()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over; it keeps its place until it is lost."""
+        self._upgraded = True
+        self._stop_waiting()
+        self._places.asked(self)
+        super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
         """Answer to what is no HTTP, with the headers of all answers."""
@@ -186,6 +203,34 @@ class Connection(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class Upgraded(WebSocketsSansIOProtocol):
+    """A connection that became a WebSocket. Whoever does not read what it gets is cut off."""
+
+    def __init__(self, on_lost: Callable[[], None], **named: Any) -> None:
+        """``on_lost`` is called when the connection is over."""
+        super().__init__(**named)
+        self._on_lost: Final = on_lost
+        self._stuck: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place up."""
+        self.resume_writing()
+        super().connection_lost(exc)
+        self._on_lost()
+
+    def pause_writing(self) -> None:
+        """The other side does not read; it has a while to catch up."""
+        super().pause_writing()
+        self._stuck = self.loop.call_later(READ_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
 
 
 class Handshake:

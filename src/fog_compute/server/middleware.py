@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -15,6 +16,7 @@ from fog_compute.observability.metrics import Metrics
 __all__ = ["Counting", "SafeHeaders", "safe_headers"]
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_BEGINS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 HSTS_S: Final = 365 * 86400
 _SAFE_HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -43,14 +45,14 @@ class SafeHeaders:
         """Pass the request on and add the headers that the answer does not set itself."""
 
         async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in _BEGINS:
                 headers = MutableHeaders(scope=message)
-                secure = scope.get("scheme") == "https"
+                secure = scope.get("scheme") in {"https", "wss"}
                 for name, value in safe_headers(secure=secure):
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+        await self._app(scope, receive, send if scope["type"] == "lifespan" else with_headers)
 
 
 class Counting:
@@ -63,7 +65,7 @@ class Counting:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and note how it ended."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         status = 500
@@ -72,7 +74,11 @@ class Counting:
 
         async def noted(message: Message) -> None:
             nonlocal status, streams
-            if message["type"] == "http.response.start":
+            if message["type"] == "websocket.accept":
+                status, streams = HTTPStatus.SWITCHING_PROTOCOLS, True
+            elif message["type"] == "websocket.close" and status == 500:
+                status = HTTPStatus.FORBIDDEN
+            elif message["type"] in _BEGINS:
                 status = message["status"]
                 kind = Headers(raw=message["headers"]).get("content-type", "")
                 streams = kind.startswith("text/event-stream")
@@ -81,9 +87,10 @@ class Counting:
         try:
             await self._app(scope, receive, noted)
         finally:
-            method = scope["method"] if scope["method"] in _METHODS else "other"
+            method = scope.get("method", "GET")
+            method = method if method in _METHODS else "other"
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.http_requests.labels(method, route, str(status)).inc()
+            self._metrics.http_requests.labels(method, route, str(int(status))).inc()
             waited = "wait" in parse_qs(scope.get("query_string", b"").decode("latin-1"))
             if not (waited or streams):
                 self._metrics.http_duration.labels(method, route).observe(

@@ -30,6 +30,7 @@ from fog_compute.lifetime import (
 )
 from fog_compute.locking import try_lock
 from fog_compute.observability import configure_logging, get_logger
+from fog_compute.p2p.mobile.web_links import LONGEST_MESSAGE
 from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.listener import BoundedServer, places_for
@@ -114,7 +115,9 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -
             access_log=False,
             server_header=False,
             proxy_headers=False,  # a neighbour on this machine says of nobody else who he is
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=LONGEST_MESSAGE,
+            ws_per_message_deflate=False,  # packets are compressed or sealed already
             timeout_graceful_shutdown=GRACE_S,
         ),
         services.begin_stop,

@@ -1,40 +1,29 @@
 """Browsers as peers of the mesh: a WebSocket is a link, a binary message is a packet.
 
 What a browser sends are the packets of the BitChat app, byte for byte, and that is what it gets: it
-has keys of its own, and this machine is a neighbour that passes its packets on. The socket listens
-on loopback, and is opened with the subprotocols ``bitchat`` and ``token.…``, because a page can set
-no header; the token is in a file of the home folder.
+has keys of its own, and this machine is a neighbour that passes its packets on. Who may come in,
+the backend judges as it judges all requests; here are the links of those who are in.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import itertools
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Final
-from urllib.parse import urlsplit
-
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
+from typing import Any, Final, Protocol
 
 from fog_compute.clock import Clock, SystemClock
-from fog_compute.hosts import is_loopback
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, LinkDown, LinkUp, SendFrame
+from fog_compute.p2p.bitchat.fragments import FRAME_BYTES
 from fog_compute.p2p.core.transport import TransportUnavailable
 from fog_compute.p2p.mobile.links import FIRST_WEB_LINK, RateLimit, Tell
+from fog_compute.units import KIB
 
-__all__ = ["SUBPROTOCOL", "WebLinks"]
+__all__ = ["LONGEST_MESSAGE", "MOST", "Socket", "WebLinks"]
 
-SUBPROTOCOL: Final = "bitchat"
-TOKEN_PREFIX: Final = "token."  # noqa: S105 - what stands in front of one
+LONGEST_MESSAGE: Final = 4 * KIB
+"""Bytes of one packet; what is to go on over Bluetooth has to be in fragments, as everywhere."""
 
-FRAME_BYTES: Final = 16 * 1024
 MOST: Final = 16
 """Browsers at a time."""
 
@@ -43,100 +32,90 @@ QUEUED: Final = 64
 
 FRAMES_PER_S: Final = 50.0
 FRAMES_AT_ONCE: Final = 200.0
-BYTES_PER_S: Final = 128 * 1024.0
-BYTES_AT_ONCE: Final = 512 * 1024.0
+BYTES_PER_S: Final = 128.0 * KIB
+BYTES_AT_ONCE: Final = 512.0 * KIB
+
+OFFENCES: Final = 100
+"""Messages of one browser that are no frame, or too many, after which it is shown out."""
 
 
-@dataclass(slots=True)
+class Socket(Protocol):
+    """A WebSocket that is open."""
+
+    async def receive(self) -> bytes | str | None:
+        """Wait for the next message; None once the other side is gone."""
+        ...
+
+    async def send(self, data: bytes) -> bool:
+        """Send a binary message, and say whether the other side was there."""
+        ...
+
+    async def close(self, reason: str) -> None:
+        """Close, and say why."""
+        ...
+
+
 class _Browser:
-    socket: ServerConnection
-    queue: asyncio.Queue[SendFrame] = field(default_factory=lambda: asyncio.Queue(QUEUED))
-    frames: RateLimit = field(default_factory=lambda: RateLimit(FRAMES_PER_S, FRAMES_AT_ONCE))
-    bytes: RateLimit = field(default_factory=lambda: RateLimit(BYTES_PER_S, BYTES_AT_ONCE))
+    """One browser that is in.
+
+    Attributes:
+        leaving: set to a reason when it is to go.
+        offences: what it sent that was refused.
+    """
+
+    __slots__ = ("bytes", "frames", "leaving", "offences", "queue", "socket")
+
+    def __init__(self, socket: Socket) -> None:
+        self.socket: Final = socket
+        self.queue: Final[asyncio.Queue[SendFrame]] = asyncio.Queue(QUEUED)
+        self.frames: Final = RateLimit(FRAMES_PER_S, FRAMES_AT_ONCE)
+        self.bytes: Final = RateLimit(BYTES_PER_S, BYTES_AT_ONCE)
+        self.leaving: Final[asyncio.Future[str]] = asyncio.get_running_loop().create_future()
+        self.offences = 0
+
+    def leave(self, reason: str) -> None:
+        """Let it go."""
+        if not self.leaving.done():
+            self.leaving.set_result(reason)
 
 
 class WebLinks:
     """A `LinkSource` for browsers.
 
     Attributes:
-        refused: browsers that were not let in, and frames that were dropped, by reason.
+        refused: browsers that were not let in, and messages that were dropped, by reason.
     """
 
-    def __init__(
-        self,
-        tell: Tell,
-        token: str,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        origins: frozenset[str] = frozenset(),
-        clock: Clock | None = None,
-    ) -> None:
-        """Listen nowhere yet.
+    def __init__(self, tell: Tell, *, clock: Clock | None = None) -> None:
+        """Let nobody in yet.
 
         Args:
             tell: hears of links and frames, in the event loop.
-            token: what lets a browser in.
-            host: where to listen; only loopback is taken.
-            port: of it; 0 takes any free one.
-            origins: of the pages that may connect beside those of loopback.
             clock: of the bounds.
         """
         self._tell: Final = tell
-        self._token: Final = token
-        self._host: Final = host
-        self._port: Final = port
-        self._origins: Final = origins
         self._clock: Final = SystemClock() if clock is None else clock
         self._numbers: Final = itertools.count(FIRST_WEB_LINK)
         self._links: Final[dict[int, _Browser]] = {}
-        self._server: Server | None = None
+        self._open = False
+        self._empty: Final = asyncio.Event()
+        self._empty.set()
         self.refused: Final[Counter[str]] = Counter()
 
-    @property
-    def port(self) -> int | None:
-        """Where it listens; None while it does not."""
-        if self._server is None:
-            return None
-        port: int = next(iter(self._server.sockets)).getsockname()[1]
-        return port
+    def __len__(self) -> int:
+        """How many browsers are in."""
+        return len(self._links)
 
     async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            TransportUnavailable: the place is not loopback, or is taken.
-        """
-        if not is_loopback(self._host):
-            raise TransportUnavailable(
-                f"browsers join on this machine alone, and {self._host} is not loopback: put a"
-                " proxy with TLS in front of it"
-            )
-        try:
-            self._server = await serve(
-                self._browse,
-                self._host,
-                self._port,
-                process_request=self._judge,
-                select_subprotocol=_chosen,
-                compression=None,  # packets are compressed or sealed already
-                max_size=FRAME_BYTES,
-                max_queue=QUEUED,
-                server_header=None,
-                open_timeout=5,
-                close_timeout=1,
-            )
-        except OSError as error:
-            raise TransportUnavailable(
-                f"browsers cannot join at {self._host}:{self._port}: {error.strerror}"
-            ) from error
+        """Let browsers in from now on."""
+        self._open = True
 
     async def stop(self) -> None:
-        """Close all; safe to call again."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
-            await server.wait_closed()
+        """Show all out, and let nobody in; safe to call again."""
+        self._open = False
+        for browser in self._links.values():
+            browser.leave("the mesh ends")
+        await self._empty.wait()
 
     def owns(self, link: int) -> bool:
         """Whether a link is, or was, a browser's."""
@@ -145,7 +124,7 @@ class WebLinks:
     def send(self, frame: SendFrame) -> None:
         """Send a frame when its turn comes."""
         browser = self._links.get(frame.link)
-        if browser is not None and len(frame.data) <= FRAME_BYTES:
+        if browser is not None and len(frame.data) <= LONGEST_MESSAGE:
             try:
                 browser.queue.put_nowait(frame)
                 return
@@ -156,86 +135,76 @@ class WebLinks:
         asyncio.get_running_loop().call_soon(self._tell, sent)
 
     def disconnect(self, link: int, leave_s: float = 0.0) -> None:
-        """Close a browser's socket; nobody is left alone, for each has shown the token."""
+        """Show a browser out; nobody is left alone, for each has shown a key."""
         del leave_s
         browser = self._links.get(link)
         if browser is not None:
-            browser.socket.transport.abort()
+            browser.leave("what you send are no packets")
 
-    def _judge(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Let nobody in without the token, nor a page of another machine's."""
-        origin = request.headers.get("origin")
-        if origin is not None and not self._may(origin):
-            return self._refuse(socket, HTTPStatus.FORBIDDEN, "origin")
-        if not _shows(request, self._token):
-            return self._refuse(socket, HTTPStatus.UNAUTHORIZED, "token")
+    def check_room(self) -> None:
+        """Refuse a browser before its socket is opened.
+
+        Raises:
+            TransportUnavailable: the mesh does not run, or as many are in as there may be.
+        """
+        if not self._open:
+            raise TransportUnavailable("there is no mesh to join now: start messaging first")
         if len(self._links) >= MOST:
-            return self._refuse(socket, HTTPStatus.SERVICE_UNAVAILABLE, "room")
-        return None
+            self.refused["room"] += 1
+            raise TransportUnavailable(f"{MOST} browsers are in the mesh, and no more may join")
 
-    def _refuse(self, socket: ServerConnection, status: HTTPStatus, reason: str) -> Response:
-        self.refused[reason] += 1
-        return socket.respond(status, f"{status.phrase}\n")
+    async def join(self, socket: Socket) -> None:
+        """Let a browser take part until it goes, or is shown out.
 
-    def _may(self, origin: str) -> bool:
-        if origin in self._origins:
-            return True
-        try:
-            host = urlsplit(origin).hostname
-        except ValueError:
-            return False
-        return host is not None and (host == "localhost" or is_loopback(host))
-
-    async def _browse(self, socket: ServerConnection) -> None:
+        Raises:
+            TransportUnavailable: as `check_room` says.
+        """
+        self.check_room()
         link = next(self._numbers)
         browser = self._links[link] = _Browser(socket)
-        sending = asyncio.create_task(self._send(browser), name="web-link")
+        self._empty.clear()
+        tasks = [
+            asyncio.create_task(self._hear(link, browser), name="web-link-hears"),
+            asyncio.create_task(self._speak(browser), name="web-link-speaks"),
+        ]
         self._tell(LinkUp(link, FRAME_BYTES, initiated=False))
         try:
-            async for message in socket:
-                self._received(link, browser, message)
-        except ConnectionClosed:
-            pass  # without a word, or for a frame that was too long
+            waits: list[asyncio.Future[Any]] = [*tasks, browser.leaving]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sending.cancel()
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
             del self._links[link]
+            if not self._links:
+                self._empty.set()
             self._tell(LinkDown(link))
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+        if browser.leaving.done():
+            await socket.close(browser.leaving.result())
 
-    def _received(self, link: int, browser: _Browser, message: str | bytes) -> None:
-        now = self._clock.monotonic()
-        if isinstance(message, str) or not message:
-            self.refused["text"] += 1
-        elif not (browser.frames.take(1, now) and browser.bytes.take(len(message), now)):
-            self.refused["rate"] += 1
-        else:
-            self._tell(FrameReceived(link, message))
+    async def _hear(self, link: int, browser: _Browser) -> None:
+        while (message := await browser.socket.receive()) is not None:
+            now = self._clock.monotonic()
+            if isinstance(message, str) or not 0 < len(message) <= LONGEST_MESSAGE:
+                self._offend(browser, "form")
+            elif not (browser.frames.take(1, now) and browser.bytes.take(len(message), now)):
+                self._offend(browser, "rate")
+            else:
+                self._tell(FrameReceived(link, message))
 
-    async def _send(self, browser: _Browser) -> None:
+    def _offend(self, browser: _Browser, reason: str) -> None:
+        self.refused[reason] += 1
+        browser.offences += 1
+        if browser.offences >= OFFENCES:
+            browser.leave("too much of what you send is refused")
+
+    async def _speak(self, browser: _Browser) -> None:
         while True:
             frame = await browser.queue.get()
-            try:
-                await browser.socket.send(frame.data)
-            except ConnectionClosed:
-                self._tell(FrameSent(frame.link, frame.token, ok=False))
+            ok = await browser.socket.send(frame.data)
+            self._tell(FrameSent(frame.link, frame.token, ok))
+            if not ok:
                 return
-            self._tell(FrameSent(frame.link, frame.token, ok=True))
-
-
-def _shows(request: Request, token: str) -> bool:
-    """Whether a request has the token: among its subprotocols, or as a bearer token."""
-    given = [
-        part.strip().removeprefix(TOKEN_PREFIX)
-        for line in request.headers.get_all("sec-websocket-protocol")
-        for part in line.split(",")
-        if part.strip().startswith(TOKEN_PREFIX)
-    ]
-    bearer = request.headers.get("authorization") or ""
-    if bearer.lower().startswith("bearer "):
-        given.append(bearer[len("bearer ") :].strip())
-    return any(hmac.compare_digest(one.encode(), token.encode()) for one in given)
-
-
-def _chosen(socket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Never the token: the answer would repeat it."""
-    del socket
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

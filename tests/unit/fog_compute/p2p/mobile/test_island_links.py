@@ -9,8 +9,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
 
 from fog_compute.clock import SystemClock
 from fog_compute.p2p.bitchat.events import (
@@ -37,7 +35,6 @@ from fog_compute.testing import ManualClock
 from fog_compute.testing.mixnet import MemoryMixnet
 from tests.unit.fog_compute.p2p.htx.test_client import Person
 
-TOKEN = "t" * 43
 ADA, BOB = "a" * 64, "b" * 64
 
 
@@ -79,37 +76,46 @@ class Node:
         return {one.announce.nickname for one in self.news if isinstance(one, PeerNear)}
 
 
-class Browser:
-    """What a page does: one link to the bridge, over a socket."""
+class Page:
+    """What a page does: one link to the bridge."""
 
-    def __init__(self, node: Node, socket: ClientConnection) -> None:
-        self._node = node
-        self._socket = socket
-        self._sending: set[asyncio.Task[None]] = set()
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.says: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def start(self) -> None:
-        self._reading = asyncio.create_task(self._read())
-        self._node.handle(LinkUp(1, 16_384, initiated=True))
+        self.node.handle(LinkUp(1, 512, initiated=True))
 
     async def stop(self) -> None:
-        self._reading.cancel()
+        self.says.put_nowait(None)
 
     def owns(self, link: int) -> bool:
         return link == 1
 
     def send(self, frame: SendFrame) -> None:
-        task = asyncio.create_task(self._socket.send(frame.data))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-        asyncio.get_running_loop().call_soon(self._node.handle, FrameSent(1, frame.token, ok=True))
+        self.says.put_nowait(frame.data)
+        sent = FrameSent(1, frame.token, ok=True)
+        asyncio.get_running_loop().call_soon(self.node.handle, sent)
 
     def disconnect(self, link: int, leave_s: float = 0.0) -> None:
         raise AssertionError("the bridge breaks the rules")
 
-    async def _read(self) -> None:
-        async for data in self._socket:
-            assert isinstance(data, bytes)
-            self._node.handle(FrameReceived(1, data))
+
+class PageSocket:
+    """The bridge's side of it."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    async def receive(self) -> bytes | str | None:
+        return await self._page.says.get()
+
+    async def send(self, data: bytes) -> bool:
+        self._page.node.handle(FrameReceived(1, data))
+        return True
+
+    async def close(self, reason: str) -> None:
+        raise AssertionError(f"the page is shown out: {reason}")
 
 
 async def until(met: Callable[[], bool]) -> None:
@@ -133,29 +139,26 @@ async def test_inv_p2p_32_a_browser_is_heard_on_an_island_far_away(tmp_path: Pat
         IslandLinks(far.handle, bob.htx, [ada.fingerprint]),
     ]
     ada.htx.on_carried, bob.htx.on_carried = (one.take for one in islands)
-    web = WebLinks(near.handle, TOKEN)
+    web = WebLinks(near.handle)
     near.links = UnifiedMobileBridge([web, islands[0]])
     far.links = UnifiedMobileBridge([islands[1]])
     try:
         await near.links.start()
         await far.links.start()
-        async with connect(
-            f"ws://127.0.0.1:{web.port}",
-            subprotocols=[Subprotocol("bitchat"), Subprotocol(f"token.{TOKEN}")],
-            proxy=None,
-        ) as socket:
-            page.links = Browser(page, socket)
-            await page.links.start()
-            await until(lambda: "page" in far.near and "bob" in page.near)
+        page.links = browser = Page(page)
+        joined = asyncio.create_task(web.join(PageSocket(browser)))
+        await page.links.start()
+        await until(lambda: "page" in far.near and "bob" in page.near)
 
-            page.handle(SayAll("1", "from a page"))
-            await until(lambda: far.texts == ["from a page"])
-            far.handle(SayAll("2", "from far away"))
-            await until(lambda: page.texts == ["from far away"])
+        page.handle(SayAll("1", "from a page"))
+        await until(lambda: far.texts == ["from a page"])
+        far.handle(SayAll("2", "from far away"))
+        await until(lambda: page.texts == ["from far away"])
 
-            assert near.texts == ["from a page", "from far away"]
-            assert near.mesh.counts.get("dropped_malformed", 0) == 0
-            await page.links.stop()
+        assert near.texts == ["from a page", "from far away"]
+        assert near.mesh.counts.get("dropped_malformed", 0) == 0
+        await page.links.stop()
+        await joined
     finally:
         for node in (near, far, page):
             node.end()
