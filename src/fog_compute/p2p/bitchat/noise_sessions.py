@@ -11,14 +11,14 @@ Where two peers call each other at once, the one with the lower id stays the cal
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import betanet
-from fog_compute.p2p.bitchat.kinds import PEER_ID_BYTES
+from fog_compute.p2p.bitchat.announce import peer_id
+from fog_compute.p2p.bitchat.events import Link
 from fog_compute.p2p.bitchat.noise_states import (
     Allowance,
     NotSent,
@@ -98,11 +98,6 @@ class _Peer:
     firsts: deque[bytes] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
 
-def peer_id_of_key(noise_key: bytes) -> bytes:
-    """The id of the peer whose Noise key this is."""
-    return hashlib.sha256(noise_key).digest()[:PEER_ID_BYTES]
-
-
 class NoiseSessions:
     """The sessions of a node. Every method tells what is to be done; none waits.
 
@@ -114,6 +109,7 @@ class NoiseSessions:
         "_early_bytes",
         "_known_key",
         "_limits",
+        "_links",
         "_ours",
         "_own",
         "_peers",
@@ -139,12 +135,13 @@ class NoiseSessions:
                 if it has the same id.
         """
         self._secret: Final = secret
-        self._own: Final = peer_id_of_key(secret.public)
+        self._own: Final = peer_id(secret.public)
         self._limits: Final = limits or SessionLimits()
         self._known_key: Final = known_key
         self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
         self._ours: Final = Allowance(self._limits.per_peer, self._limits.in_all)
         self._theirs: Final = Allowance(self._limits.per_peer, self._limits.in_all)
+        self._links: Final = Allowance(self._limits.per_link, 1 << 16)
         self._waiting_bytes = 0
         self._early_bytes = 0
         self.refused: Counter[str] = Counter()
@@ -185,12 +182,14 @@ class NoiseSessions:
         entry, actions = self._entry(peer)
         return actions + self._call(peer, entry, self._ours, now)
 
-    def handshake(self, peer: bytes, message: bytes, now: float) -> list[SessionAction]:
-        """Take a message of a handshake that a peer is said to have sent."""
+    def handshake(
+        self, peer: bytes, message: bytes, now: float, link: Link | None = None
+    ) -> list[SessionAction]:
+        """Take a message of a handshake that a peer is said to have sent, and a link brought."""
         if peer == self._own:
             return self._refuse("own_id")
         if len(message) == FIRST:
-            return self._first(peer, message, now)
+            return self._first(peer, message, now, link)
         entry = self._peers.get(peer)
         if len(message) == SECOND and entry is not None and entry.state.is_calling:
             return self._finish(peer, entry, message, now)
@@ -287,7 +286,9 @@ class NoiseSessions:
         entry.calls += 1
         return [PrivatePacket(peer, session.write_handshake(), handshake=True)]
 
-    def _first(self, peer: bytes, message: bytes, now: float) -> list[SessionAction]:
+    def _first(
+        self, peer: bytes, message: bytes, now: float, link: Link | None
+    ) -> list[SessionAction]:
         entry = self._peers.get(peer)
         if entry is not None:
             if entry.state.is_calling and self._own < peer:
@@ -296,7 +297,9 @@ class NoiseSessions:
                 return self._refuse("too_soon")
             if message in entry.firsts:
                 return self._refuse("repeated")
-        if not self._theirs.take(peer, now):
+        # A link that makes up peers spends its own share first, and not that of the others.
+        shared = link is None or self._links.take(b"%d" % link, now)
+        if not shared or not self._theirs.take(peer, now):
             return self._refuse("too_many")
         session = betanet.NoiseSession.responder(self._secret)
         try:
@@ -326,7 +329,7 @@ class NoiseSessions:
         except betanet.NoiseError as error:
             return self._refuse(error.reason)
         noise_key = session.remote_static or b""
-        if peer_id_of_key(noise_key) != peer or self._known_key(peer) not in {None, noise_key}:
+        if peer_id(noise_key) != peer or self._known_key(peer) not in {None, noise_key}:
             self.refused["not_its_key"] += 1
             return self._lapse(peer, entry, now)
         if calling:

@@ -124,6 +124,7 @@ class SessionLimits:
             a session.
         failures: frames in a row that a session cannot read before it is renewed.
         per_peer: handshakes of one peer in a minute; ``in_all`` those of all, and as many of ours.
+        per_link: handshakes that one link may bring in a minute.
         peers: peers in memory.
     """
 
@@ -144,11 +145,12 @@ class SessionLimits:
     failures: int = 3
     per_peer: int = 10
     in_all: int = 30
+    per_link: int = 15
     peers: int = 512
 
 
 class Allowance:
-    """So many handshakes in any minute, for each peer and for all."""
+    """So many handshakes in any minute, for each peer or link and for all."""
 
     __slots__ = ("_all", "_in_all", "_of", "_per_peer")
 

@@ -34,6 +34,7 @@ from fog_compute.p2p.bitchat.noise_states import (
     SessionAction,
     SessionLimits,
     SessionOpened,
+    SessionState,
 )
 from fog_compute.p2p.bitchat.packet import MAX_TTL, Packet
 from fog_compute.p2p.bitchat.private import PeerState, PrivateKind, inside, within
@@ -104,8 +105,13 @@ class SealedTalk:
     def take(self, packet: Packet, link: Link, now: float) -> Drop | None:
         """Take a handshake or a frame for this node."""
         refused = self._sessions.refused.total()
+        unknown = self._station.peers.get(packet.sender) is None
+        idle = self._sessions.state(packet.sender) is SessionState.IDLE
+        if unknown and idle and packet.kind == Kind.NOISE_ENCRYPTED:
+            # Its sender would be called, and nobody is who was never announced.
+            return Drop.UNKNOWN_SENDER
         if packet.kind == Kind.NOISE_HANDSHAKE:
-            actions = self._sessions.handshake(packet.sender, packet.payload, now)
+            actions = self._sessions.handshake(packet.sender, packet.payload, now, link)
         else:
             actions = self._sessions.encrypted(packet.sender, packet.payload, now)
         if self._sessions.refused.total() > refused:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from random import Random
 
 import betanet
-from fog_compute.p2p.bitchat.noise_sessions import NoiseSessions, peer_id_of_key
+from fog_compute.p2p.bitchat.announce import peer_id
+from fog_compute.p2p.bitchat.noise_sessions import NoiseSessions
 from fog_compute.p2p.bitchat.noise_states import (
     NotSent,
     PrivatePacket,
@@ -20,10 +21,10 @@ from fog_compute.p2p.bitchat.noise_states import (
 
 SECRETS = sorted(
     (betanet.NoiseSecret(bytes([number]) * 32) for number in range(1, 5)),
-    key=lambda secret: peer_id_of_key(secret.public),
+    key=lambda secret: peer_id(secret.public),
 )
 """In the order of their peer ids: the first stays the caller where two call at once."""
-IDS = [peer_id_of_key(secret.public) for secret in SECRETS]
+IDS = [peer_id(secret.public) for secret in SECRETS]
 LOW, HIGH = IDS[0], IDS[1]
 
 

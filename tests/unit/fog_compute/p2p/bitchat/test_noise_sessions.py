@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 import betanet
-from fog_compute.p2p.bitchat.noise_sessions import NoiseSessions, peer_id_of_key
+from fog_compute.p2p.bitchat.announce import peer_id
+from fog_compute.p2p.bitchat.noise_sessions import NoiseSessions
 from fog_compute.p2p.bitchat.noise_states import (
     Allowance,
     PrivatePacket,
@@ -171,6 +172,17 @@ def test_first_message_is_bounded_for_each_peer_and_for_all() -> None:
     air.packets.clear()
     air.send(HIGH, IDS[2], b"text")
     assert len(air.packets) == 1
+
+
+def test_link_that_makes_up_peers_leaves_handshakes_to_the_others() -> None:
+    """INV-BITCHAT-37."""
+    sessions = NoiseSessions(SECRETS[1], SessionLimits(per_link=3, in_all=5))
+    answers = [
+        len(sessions.handshake(bytes([number]) * 8, first_message(), 1.0, number // 10))
+        for number in (0, 1, 2, 3, 4, 10, 11, 12)
+    ]
+    assert answers == [1, 1, 1, 0, 0, 1, 1, 0]
+    assert sessions.refused == {"too_many": 3}
 
 
 def test_allowance_is_for_any_minute() -> None:
@@ -351,4 +363,4 @@ def test_over_a_bad_air_sessions_come_about_and_nothing_is_read_twice(seed: int)
     assert air.texts(LOW)[-1] == b"and back"
     assert air.texts(HIGH)[-1] == b"once more"
     assert air.nodes[LOW].handshake_hash(HIGH) == air.nodes[HIGH].handshake_hash(LOW)
-    assert peer_id_of_key(air.received[LOW][-1].noise_key) == HIGH
+    assert peer_id(air.received[LOW][-1].noise_key) == HIGH

@@ -154,13 +154,15 @@ def test_peer_that_does_not_answer_over_its_link_is_asked_for_everywhere() -> No
 
 def test_what_no_session_opens_is_counted_once_and_not_passed_on() -> None:
     tried, eve = Tried(1, 2), Person(9)
+    tried.get(1, eve.announce(NOW))
     for kind, payload in ((Kind.NOISE_ENCRYPTED, b"x" * 40), (Kind.NOISE_HANDSHAKE, b"y" * 7)):
         made = eve.make(kind, payload, NOW, recipient=tried.mesh.peer_id, signed=False)
         tried.get(1, made)
         tried.get(2, made)
     tried.wait(0.3)
     assert tried.dropped() == {"not-opened": 2}
-    assert not [one for _, one in tried.take() if one.sender == eve.peer_id]
+    kinds = {one.kind for _, one in tried.take() if one.sender == eve.peer_id}
+    assert kinds == {Kind.ANNOUNCE}
 
 
 def test_unknown_things_inside_a_session_are_handed_on_and_empty_ones_refused() -> None:
@@ -187,3 +189,16 @@ def test_file_of_more_pieces_than_a_program_takes_is_not_sent_to_it() -> None:
     (sent,) = tried.do(SayTo("t", ann.peer_id, bytes(fits)))
     assert isinstance(sent, Sent)
     assert sent.state is SentState.QUEUED
+
+
+def test_nobody_is_called_who_was_never_announced() -> None:
+    eve, tried = Person(9), Tried(1)
+    frame = eve.make(
+        Kind.NOISE_ENCRYPTED, bytes(40), NOW, signed=False, recipient=tried.mesh.peer_id
+    )
+    tried.get(1, frame)
+    assert tried.mesh.counts["dropped_unknown-sender"] == 1
+    tried.get(1, eve.announce(tried.now), frame)
+    tried.wait(0.5)
+    calls = [one for _, one in tried.sent if one.kind == Kind.NOISE_HANDSHAKE]
+    assert [one.recipient for one in calls] == [eve.peer_id]
