@@ -164,11 +164,20 @@ class Settings(BaseSettings):
         description="Privacy level of messages between people over the mixnet; who writes to each"
         " other needs the same.",
     )
-    chat_ble: str = Field(
-        "auto",
-        pattern="^(auto|on|off)$",
-        description="Whether messages go over Bluetooth, too: auto where there is an adapter, on"
-        " (the lack of one is then told as a fault), or off.",
+    chat_ble: bool = Field(
+        True, description="Let messages go over Bluetooth, too, where there is an adapter."
+    )
+    chat_adapter: str = Field(
+        "",
+        max_length=40,
+        description="Adapter for that: hci0, or raw HCI such as usb:0 (which needs bumble); by"
+        " default what the system offers.",
+    )
+    chat_islands: str = Field(
+        "",
+        pattern="^([0-9a-f]{64}(,[0-9a-f]{64})*)?$",
+        description="Fingerprints of people, A,B,…, whose Bluetooth mesh ours is joined with"
+        " through the mixnet; they have to name ours, too.",
     )
     log_level: str = Field(
         "info",

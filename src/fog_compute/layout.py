@@ -196,6 +196,11 @@ class HomeLayout:
         return self.daemon / "card"
 
     @property
+    def mail_file(self) -> Path:
+        """Sealed mail that the Bluetooth mesh has left here to be carried."""
+        return self.daemon / "mail"
+
+    @property
     def logs(self) -> Path:
         """One log file per child process."""
         return self.root / "logs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -20,6 +21,8 @@ __all__ = ["Who", "add", "block", "card", "find", "ls", "rm", "verify"]
 
 PEERS: Final = "/api/v1/peers"
 LONGEST_CARD: Final = 8192
+JOIN_TRIES: Final = 40
+JOIN_PAUSE_S: Final = 0.5
 
 Who = Annotated[
     str,
@@ -96,7 +99,7 @@ def card(*, json: JsonFlag = False) -> int:
     For example: `fog peer card`
     """
     with Backend() as backend:
-        me = backend.get("/api/v1/chat", Me)
+        me = _with_address(backend)
     if me["card"] is None:
         reasons = "; ".join(one["reason"] for one in me["transports"] if one["reason"])
         raise CommandError(
@@ -189,6 +192,19 @@ def find(backend: Backend, who: str) -> Peer:
     if not who.strip():
         raise CommandError("an empty name is nobody's: see `fog peer ls`", USAGE)
     return backend.get(f"{PEERS}/find", Peer, name=who[:200])
+
+
+def _with_address(backend: Backend) -> Me:
+    """Who one is; where the mixnet is only being joined, after a moment."""
+    tries = JOIN_TRIES
+    while True:
+        me = backend.get("/api/v1/chat", Me)
+        tries -= 1
+        if me["card"] is not None or not tries:
+            return me
+        if tries == JOIN_TRIES - 1:
+            note("joining the mixnet for the first time takes a moment")
+        time.sleep(JOIN_PAUSE_S)
 
 
 def _trust(peer: Peer) -> str:

@@ -33,7 +33,7 @@ from fog_compute.p2p.core.groups import Groups, NotMaker, Roster
 from fog_compute.p2p.core.identity import Identity, IdentityFile
 from fog_compute.p2p.core.inbox import Standing
 from fog_compute.p2p.core.manager import TransportManager
-from fog_compute.p2p.core.messages import DecentralizedMessage, InvalidMessage
+from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, InvalidMessage
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
     Reach,
@@ -42,6 +42,7 @@ from fog_compute.p2p.core.transport import (
     TransportType,
 )
 from fog_compute.p2p.driver import RouterDriver
+from fog_compute.p2p.ways import Ways, make_ways
 from fog_compute.store import Store
 from fog_compute.threads import in_thread
 
@@ -70,6 +71,10 @@ class UnifiedP2PConfig:
         level: of messages over the mixnet; both sides need the same.
         policy: bounds and times of the router.
         keep_days: how long messages that are over stay in the log.
+        ble: whether Bluetooth is used, where there is an adapter.
+        adapter: which; "" for what the system offers.
+        mail_file: where it is kept what the mesh carries for others; nowhere without one.
+        islands: the fingerprints of those whose island of the mesh ours is joined with.
     """
 
     identity_file: Path
@@ -78,6 +83,10 @@ class UnifiedP2PConfig:
     level: PrivacyLevel = PrivacyLevel.PRIVATE
     policy: RouterPolicy = field(default_factory=RouterPolicy)
     keep_days: int = 90
+    ble: bool = False
+    adapter: str = ""
+    mail_file: Path | None = None
+    islands: tuple[str, ...] = ()
 
 
 class UnifiedDecentralizedSystem:
@@ -142,12 +151,28 @@ class UnifiedDecentralizedSystem:
         )
         manager = TransportManager(self._clock, self._rng)
         driver = RouterDriver(router, identity.fingerprint, book, manager, self._clock)
-        self._parts = _Parts(identity, name, book, contacts, groups, router, manager, driver)
+        ways = Ways()
+        if self._given is None:
+            ways = await make_ways(
+                self._service,
+                identity,
+                name,
+                contacts,
+                self._clock,
+                level=config.level,
+                card_file=config.card_file,
+                ble=config.ble,
+                adapter=config.adapter,
+                mail_file=config.mail_file,
+                islands=config.islands,
+            )
+        self._parts = _Parts(identity, name, book, contacts, groups, router, manager, driver, ways)
         contacts.watch(self._contact_changed)
-        for transport in self._given if self._given is not None else self._own_transports():
+        for transport in self._given if self._given is not None else ways.transports:
             manager.register_transport(transport.type, transport)
         self._tasks = [
             asyncio.create_task(driver.run(), name="messages"),
+            asyncio.create_task(self._settle(driver, ways), name="messages-settled"),
             asyncio.create_task(self._sweep(book), name="messages-sweep"),
         ]
         await manager.start()
@@ -296,6 +321,11 @@ class UnifiedDecentralizedSystem:
         return self._running.manager
 
     @property
+    def ways(self) -> Ways:
+        """The transports that were made here, by what they are."""
+        return self._running.ways
+
+    @property
     def groups(self) -> Groups:
         """The groups that one is in."""
         return self._running.groups
@@ -341,6 +371,7 @@ class UnifiedDecentralizedSystem:
         parts.identity.erase()
         found = await in_thread(IdentityFile(self._config.identity_file).wipe)
         await in_thread(self._config.card_file.unlink, True)
+        await parts.ways.wipe()
         await parts.book.wipe()
         return found
 
@@ -350,26 +381,11 @@ class UnifiedDecentralizedSystem:
         await parts.driver.ask(lambda now: parts.router.submit(message, now, roster=roster))
         return roster.id
 
-    def _own_transports(self) -> list[TransportInterface]:
-        """The mixnet, where there is one."""
-        parts, config = self._running, self._config
-        if self._service is None:
-            return []
-        # Here, because it loads the native core.
-        from fog_compute.p2p.htx.client import HtxClient
-        from fog_compute.p2p.htx.own_card import OwnCard
-
-        return [
-            HtxClient(
-                self._service,
-                parts.identity,
-                parts.contacts,
-                OwnCard(parts.identity, config.card_file),
-                name=parts.name,
-                level=config.level,
-                clock=self._clock,
-            )
-        ]
+    async def _settle(self, driver: RouterDriver, ways: Ways) -> None:
+        """Let nobody carry any longer what has arrived some other way."""
+        async for one in driver.progress():
+            if one.state in (DeliveryState.DELIVERED, DeliveryState.READ):
+                ways.settled(one.id)
 
     def _contact_changed(self, fingerprint: str) -> None:
         parts = self._parts
@@ -435,6 +451,7 @@ class _Parts:
     router: Router
     manager: TransportManager
     driver: RouterDriver
+    ways: Ways
     saving: asyncio.Task[None] | None = None
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, TypeAlias
 
 from fog_compute.clock import Clock
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
+from fog_compute.p2p.bitchat.news import Traced
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.contacts import Peer, PeerBook, Trust
 from fog_compute.p2p.core.messages import DecentralizedMessage
-from fog_compute.p2p.core.transport import Reach, TransportType
-from fog_compute.p2p.htx.client import HtxClient
+from fog_compute.p2p.core.transport import Reach, TransportType, TransportUnavailable
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem
 from fog_compute.server.chat_feed import ChatFeed, Cursor
 from fog_compute.server.chat_schemas import (
@@ -31,18 +32,13 @@ from fog_compute.server.chat_schemas import (
 )
 from fog_compute.server.peer_schemas import PeerOut
 
-__all__ = ["People", "Traces", "newest_of"]
+__all__ = ["People", "newest_of"]
 
 Unless: TypeAlias = Callable[[Coroutine[object, object, object]], Awaitable[object]]
 
 
-@runtime_checkable
-class Traces(Protocol):
-    """A transport that can ask somebody how far they are."""
-
-    async def trace(self, fingerprint: str) -> tuple[int, float] | None:
-        """How many links away, and how many seconds there and back; None without an answer."""
-        ...
+TRACE_S: Final = 10.0
+"""How long the answer to a trace is waited for."""
 
 
 class People:
@@ -59,6 +55,7 @@ class People:
         self._system: Final = system
         self._level: Final = level
         self._clock: Final = clock
+        self._traces: Final[dict[str, asyncio.Future[Traced]]] = {}
         self.feed: Final = ChatFeed(self, newest)
 
     @property
@@ -198,15 +195,31 @@ class People:
             self.feed.progress(one.id, one.receiver, one.state, name, one.reason)
 
     async def _ask_mesh(self, fingerprint: str) -> tuple[int, float] | None:
-        transport = self._system.manager.get_transport(TransportType.BITCHAT_BLE)
-        return await transport.trace(fingerprint) if isinstance(transport, Traces) else None
+        """How many links away somebody is, and how many seconds; None without an answer."""
+        mesh = self._system.ways.mesh
+        if mesh is None:
+            return None
+        token = secrets.token_hex(8)
+        answer = self._traces[token] = asyncio.get_running_loop().create_future()
+        mesh.on_traced = self._traced
+        try:
+            mesh.trace(fingerprint, token)
+            async with asyncio.timeout(TRACE_S):
+                found = await answer
+        except (TimeoutError, TransportUnavailable):
+            return None
+        finally:
+            del self._traces[token]
+        return found.hops, found.seconds
+
+    def _traced(self, found: Traced) -> None:
+        answer = self._traces.get(found.token)
+        if answer is not None and not answer.done():
+            answer.set_result(found)
 
     def _card(self) -> ContactCard | None:
-        try:
-            transport = self._system.manager.get_transport(TransportType.BETANET_HTX)
-        except NotFound:
-            return None
-        return transport.card if isinstance(transport, HtxClient) else None
+        htx = self._system.ways.htx
+        return None if htx is None else htx.card
 
     def _why(self, peer: Peer, kind: TransportType) -> str:
         if kind is TransportType.BITCHAT_BLE:

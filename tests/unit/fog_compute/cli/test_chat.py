@@ -206,6 +206,23 @@ def test_words_are_shown_to_be_compared_and_cards_come_by_a_pipe(
     assert asked[0].startswith("POST /api/v1/peers")
 
 
+def test_a_card_is_waited_for_until_there_is_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    monkeypatch.setattr("fog_compute.cli.peer.JOIN_PAUSE_S", 0.0)
+    monkeypatch.setattr("fog_compute.cli.peer.JOIN_TRIES", 3)
+    none = {**ME, "card": None}
+    with backend(tmp_path, *ok(none, none, ME)):
+        assert main.run(["peer", "card"]) == 0
+    done = capsys.readouterr()
+    assert done.out == "fogcard1aaaa\n"
+    assert done.err.count("takes a moment") == 1
+    with backend(tmp_path, *ok(none, none, none)):
+        assert main.run(["peer", "card"]) == 1
+    assert "no address to put on a card yet: there is no adapter" in capsys.readouterr().err
+
+
 class Scripted(Talk):
     """A backend that answers as it is told."""
 

@@ -496,9 +496,6 @@ CASES: Final[dict[str, Case]] = {
         says="fogcard1aaaa",
         tells="card",
         answers=ok(ME),
-        failing=ok({**ME, "card": None}),
-        code=1,
-        problem="service-unavailable",
     ),
     "peer verify": Case(
         words=("peer", "verify", "ada", "abbey", "zodiac"),

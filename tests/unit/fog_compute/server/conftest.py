@@ -107,7 +107,11 @@ class Api:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     made = Settings(
-        home=tmp_path, worker_refresh_s=0.05, max_body_bytes=1_000_000, request_timeout_s=1.0
+        home=tmp_path,
+        worker_refresh_s=0.05,
+        max_body_bytes=1_000_000,
+        request_timeout_s=1.0,
+        chat_ble=False,
     )
     KeyringFile(made.layout.groups_file).write(MEMBERS)
     return made

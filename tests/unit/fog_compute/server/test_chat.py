@@ -16,8 +16,11 @@ import pytest_asyncio
 
 from fog_compute.config import Settings
 from fog_compute.levels import PrivacyLevel
+from fog_compute.p2p.bitchat.news import Traced
+from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DeliveryState
+from fog_compute.p2p.core.transport import Reach, TransportType, TransportUnavailable
 from fog_compute.scopes import Scope
 from fog_compute.server import chat_feed
 from fog_compute.server.chat_feed import ChatFeed, Cursor
@@ -92,7 +95,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[tuple[Person, Person]]:
     async with AsyncExitStack() as stack:
         found = []
         for name in ("ada", "bob"):
-            settings = Settings(home=tmp_path / name, chat_name=name, chat_ble="off")
+            settings = Settings(home=tmp_path / name, chat_name=name, chat_ble=False)
             settings.home.mkdir()
             api = await stack.enter_async_context(running_api(settings, Backbone(mixnet, name)))
             found.append(Person(api, settings))
@@ -231,6 +234,68 @@ async def test_it_is_told_who_is_reached_and_how(pair: tuple[Person, Person]) ->
 
 async def people_of(person: Person) -> Any:
     return await person.api.services.get_service("messaging").people()
+
+
+class NoRadio:
+    """A machine without Bluetooth."""
+
+    async def start(self) -> None:
+        raise RadioUnavailable("there is no adapter: plug one in")
+
+    async def stop(self) -> None:
+        pass
+
+
+async def test_without_an_adapter_it_says_why_and_the_mixnet_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fog_compute.p2p.bitchat.radio.system.system_radio", lambda name: NoRadio())
+    settings = Settings(home=tmp_path, chat_name="ada")
+    async with running_api(settings) as api:
+        ada = Person(api, settings)
+
+        async def told() -> bool:
+            found = {one["name"]: one for one in (await ada.get(CHAT))["transports"]}
+            return bool(found["htx"]["available"]) and "no adapter" in found["ble"]["reason"]
+
+        await api.until(told)
+        stranger = Identity.new()
+        (await people_of(ada)).book.meet(stranger.noise_public, stranger.signing_public, "eve", 1)
+        trace = await ada.get(f"{CHAT}/trace/{stranger.fingerprint}")
+        assert "no adapter" in trace["reasons"]["ble"]
+
+
+async def test_somebody_on_the_mesh_is_asked_how_far_they_are(
+    pair: tuple[Person, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = pair
+    to_bob = await ada.knows(bob)
+    people = await people_of(ada)
+
+    class Mesh:
+        on_traced: Any = None
+
+        def settled(self, message_id: str) -> None:
+            pass
+
+        def trace(self, fingerprint: str, token: str) -> None:
+            if self.on_traced is None:
+                raise TransportUnavailable("it does not run")
+            self.on_traced(Traced("another", bytes.fromhex(to_bob)[:8], 9, 9.0))
+            self.on_traced(Traced(token, bytes.fromhex(fingerprint)[:8], 3, 0.0812))
+
+    system = people._system
+    system.ways.mesh = Mesh()
+    near = {to_bob: {TransportType.BITCHAT_BLE: Reach.MESH}}
+    monkeypatch.setattr(type(system), "reaches", lambda self: near)
+
+    trace = await ada.get(f"{CHAT}/trace/{to_bob}")
+
+    assert (trace["ways"], trace["hops"]) == ({"ble": "mesh"}, 3)
+    assert trace["round_trip_ms"] == pytest.approx(81.2)
+    assert people._traces == {}
+    system.ways.mesh = None
+    assert (await ada.get(f"{CHAT}/trace/{to_bob}"))["hops"] is None
 
 
 async def test_a_group_hears_what_is_said_in_it(pair: tuple[Person, Person]) -> None:

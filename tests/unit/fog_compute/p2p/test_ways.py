@@ -1,0 +1,108 @@
+"""What is made of a person's settings, and what is kept of the mesh between two runs."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from fog_compute.levels import PrivacyLevel
+from fog_compute.p2p.bitchat.couriers import MailState
+from fog_compute.p2p.bitchat.mail_file import MailFile
+from fog_compute.p2p.bitchat.radio.interface import Radio
+from fog_compute.p2p.core.contacts import PeerBook
+from fog_compute.p2p.core.identity import Identity
+from fog_compute.p2p.ways import MailKeeper, Ways, make_ways
+from fog_compute.testing import ManualClock
+from fog_compute.testing.mixnet import MemoryMixnet
+
+pytestmark = pytest.mark.asyncio
+
+ADA = Identity.new(random.Random(1).randbytes)
+RADIO = cast("Radio", object())
+
+
+async def made(folder: Path, **options: Any) -> Ways:
+    whole = {
+        "level": PrivacyLevel.PRIVATE,
+        "card_file": folder / "card",
+        "ble": False,
+        "radio": RADIO,
+        **options,
+    }
+    service = MemoryMixnet().service("ada")
+    return await make_ways(service, ADA, "ada", PeerBook(), ManualClock(), **whole)
+
+
+async def test_the_mesh_is_made_where_it_is_wanted(tmp_path: Path) -> None:
+    alone = await made(tmp_path)
+    both = await made(tmp_path, ble=True, mail_file=tmp_path / "mail")
+    joined = await made(tmp_path, islands=["b" * 64])
+    mesh = await make_ways(
+        None,
+        ADA,
+        "",
+        PeerBook(),
+        ManualClock(),
+        level=PrivacyLevel.PRIVATE,
+        card_file=tmp_path / "card",
+        ble=True,
+        radio=RADIO,
+        islands=["b" * 64],
+    )
+
+    assert [one.type.value for one in alone.transports] == ["htx"]
+    assert [one.type.value for one in both.transports] == ["htx", "ble"]
+    assert both.mesh is not None
+    assert both.mesh.on_mail is not None
+    assert joined.htx is not None
+    assert joined.htx.on_carried is not None
+    assert both.htx is not None
+    assert both.htx.on_carried is None
+    assert [one.type.value for one in mesh.transports] == ["ble"]
+    for ways in (alone, both, joined, mesh):
+        ways.settled("nobody knows it")
+        await ways.close()
+        await ways.wipe()
+
+
+class Slow(MailFile):
+    """A file that notes what it is given."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.saved: list[MailState] = []
+
+    def save(self, mail: MailState) -> None:
+        self.saved.append(mail)
+        super().save(mail)
+
+
+async def test_the_newest_state_is_kept_and_wiped(tmp_path: Path) -> None:
+    file = Slow(tmp_path / "mail")
+    keeper = MailKeeper(file)
+    assert await keeper.load() is None
+    states = [MailState() for _ in range(20)]
+
+    for one in states:
+        keeper.keep(one)
+    await keeper.close()
+
+    assert file.saved[-1] is states[-1]
+    assert len(file.saved) < len(states)
+    assert await keeper.load() == states[-1]
+    await keeper.wipe()
+    assert not (tmp_path / "mail").exists()
+
+
+async def test_mail_that_cannot_be_kept_or_read_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "mail").write_bytes(b"damaged")
+    assert await MailKeeper(MailFile(tmp_path / "mail")).load() is None
+
+    nowhere = MailKeeper(MailFile(tmp_path / "none" / "mail"))
+    nowhere.keep(MailState())
+    await nowhere.close()
+    nowhere.keep(MailState())
+    await nowhere.close()
