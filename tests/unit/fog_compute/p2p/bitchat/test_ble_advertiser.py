@@ -27,6 +27,7 @@ def test_whoever_has_an_adapter_advertises_until_it_is_gone() -> None:
 
 
 def test_with_no_room_for_another_link_it_stops_until_there_is() -> None:
+    # INV-BITCHAT-71
     advertiser = BLEAdvertiser(POLICY)
     advertiser.handle(Back(), 0.0)
     assert advertiser.handle(Opened(1, "a", 500, initiated=False), 1.0) == []

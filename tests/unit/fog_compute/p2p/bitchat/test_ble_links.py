@@ -189,6 +189,7 @@ async def test_adapter_that_refuses_is_asked_again_and_nothing_falls_over(rig: R
 
 @pytest.mark.asyncio
 async def test_adapter_that_goes_takes_its_links_and_comes_back_empty(rig: Rig) -> None:
+    # INV-BITCHAT-73
     await rig.links.start()
     rig.radio.events.put(Opened(5, "a", 200, initiated=False))
     await until(lambda: rig.of(LinkUp))

@@ -78,6 +78,7 @@ def test_nothing_happens_without_an_adapter() -> None:
 
 
 def test_one_attempt_at_a_time_and_scanning_rests_meanwhile() -> None:
+    # INV-BITCHAT-71
     run = started()
     run(Found("a", -50))
     run(Found("b", -50))
@@ -92,6 +93,7 @@ def test_one_attempt_at_a_time_and_scanning_rests_meanwhile() -> None:
 
 
 def test_attempts_are_apart_by_the_gap() -> None:
+    # INV-BITCHAT-71
     run = started()
     run.connect("a")
     run(Found("b", -50))
@@ -102,6 +104,7 @@ def test_attempts_are_apart_by_the_gap() -> None:
 
 
 def test_no_more_links_than_allowed_and_no_scanning_then() -> None:
+    # INV-BITCHAT-71
     run = started()
     for address in "abc":
         run.connect(address)
@@ -133,6 +136,7 @@ def test_attempt_is_given_up_when_the_other_side_was_quicker() -> None:
 
 
 def test_weak_signal_is_left_alone_but_by_the_lonely() -> None:
+    # INV-BITCHAT-72
     run = started()
     run(Found("far", -90))
     assert Connect("far") in run.until(run.now + 1)
@@ -145,6 +149,7 @@ def test_weak_signal_is_left_alone_but_by_the_lonely() -> None:
 
 
 def test_address_that_fails_is_left_alone_for_longer_each_time() -> None:
+    # INV-BITCHAT-72
     run = started()
     pauses: list[float] = []
     for _ in range(4):
@@ -220,6 +225,7 @@ def test_adapter_that_goes_and_comes_back_begins_anew() -> None:
 
 
 def test_memory_is_bounded_whoever_advertises() -> None:
+    # INV-BITCHAT-72
     run = started()
     for number in range(1_000):
         run(Found(f"{number}", -99))

@@ -26,6 +26,7 @@ def wire(rng: Random, size: int, version: int = 1, route: int = 0) -> bytes:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_packets_come_out_as_they_were_however_they_were_cut(seed: int) -> None:
+    # INV-BITCHAT-70
     rng, stream = Random(seed), FrameStream()
     for _ in range(20):
         version = rng.choice((1, 2))
@@ -53,6 +54,7 @@ def test_padding_stays_with_its_packet_and_two_packets_come_apart() -> None:
 
 
 def test_end_that_never_comes_costs_that_packet_alone() -> None:
+    # INV-BITCHAT-70
     rng, stream = Random(2), FrameStream()
     lost, next_one = wire(rng, 700), wire(rng, 80)
     assert stream.take(lost[:300], 10.0) == []

@@ -220,6 +220,7 @@ async def test_what_bluetooth_does_not_carry_is_refused_with_a_reason(
 
 @pytest.mark.asyncio
 async def test_without_an_adapter_it_says_why() -> None:
+    # INV-BITCHAT-73
     transport = BitChatTransport(radio=BumbleRadio(open_hci("tcp-client:127.0.0.1:9")))
     assert not transport.get_capabilities().available
     with pytest.raises(TransportUnavailable, match="controller does not answer"):
@@ -290,6 +291,7 @@ class Wire:
 
 @pytest.mark.asyncio
 async def test_other_links_carry_the_mesh_where_there_is_no_adapter() -> None:
+    # INV-BITCHAT-73
     wires = [Wire(1), Wire(2)]
     wires[0].there, wires[1].there = wires[1], wires[0]
     ends = [
