@@ -86,7 +86,7 @@ class Delivery:
         receiver: a fingerprint, or "" of all who are near.
         state: one of those that are written down: queued, stored, or a final one.
         transport: over which it was stored; None otherwise.
-        attempts: how often it was stored.
+        attempts: how often a transport took it.
         reason: one line, where it failed.
     """
 

@@ -1,9 +1,10 @@
 """Messages: their record, their ids, their receipts, and the table of what becomes of them.
 
 People are named by their fingerprint (64 hexadecimal digits) everywhere; a message by its id, the
-same on every transport. An id of ours is 32 hexadecimal digits: 96 random bits that name the
-*stream* (one sender, one conversation, one lane), and the 32-bit place in it, from 0. An id of
-anybody else is opaque text of at most 255 bytes.
+same on every transport. An id that has a place in a *stream* (one sender, one conversation, one
+lane) is 32 hexadecimal digits: 64 random bits, 32 bits that follow from them, so that it is told
+from any other id wherever it comes from, and the 32-bit place, from 0. Every other id, ours or not,
+is opaque text of at most 255 bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from random import Random
 from types import MappingProxyType
 from typing import Final, Self
 
@@ -33,6 +35,7 @@ __all__ = [
     "Priority",
     "Receipt",
     "after",
+    "new_stream",
     "public_id",
 ]
 
@@ -65,7 +68,7 @@ class MessageId:
     """The two parts of an id of ours.
 
     Attributes:
-        stream: 24 hexadecimal digits, random.
+        stream: 24 hexadecimal digits, as `new_stream` draws them.
         sequence: the place in the stream, from 0, below 2^32.
     """
 
@@ -77,10 +80,20 @@ class MessageId:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """The parts of an id; None of one that is not ours to take apart."""
-        if not _OWN_ID.fullmatch(text):
+        """The parts of an id; None of one that has no place in a stream."""
+        if not _OWN_ID.fullmatch(text) or text[16:24] != _mark(text[:16]):
             return None
         return cls(text[:24], int(text[24:], 16))
+
+
+def new_stream(rng: Random) -> str:
+    """Draw the name of a stream."""
+    drawn = f"{rng.getrandbits(64):016x}"
+    return drawn + _mark(drawn)
+
+
+def _mark(drawn: str) -> str:
+    return hashlib.sha256(b"fog-stream-v1\x00" + drawn.encode()).hexdigest()[:8]
 
 
 class Priority(enum.IntEnum):

@@ -70,7 +70,7 @@ class Entry:
         state: where it stands.
         transport: which one has it; the last one that had, while it waits.
         offer: counts how often a transport was asked, so that late answers are told apart.
-        attempts: how often it was stored.
+        attempts: how often a transport took it.
         failures: in a row.
         refused: transports that will never take it.
         due: when to look at it again; see `Outbox.due`.

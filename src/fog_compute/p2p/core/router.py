@@ -51,6 +51,7 @@ from fog_compute.p2p.core.messages import (
     MessageId,
     MessageKind,
     Receipt,
+    new_stream,
     public_id,
 )
 from fog_compute.p2p.core.outbox import EVERYBODY, Entry, Outbox, OutboxLimits
@@ -441,7 +442,7 @@ class Router:
         before = self._streams.get(key)
         members = receivers if message.room else ()
         if before is None or before.members != members or before.next >= 2**32 - 1:
-            before = OutStream(*key, f"{self._rng.getrandbits(96):024x}", 0, members)
+            before = OutStream(*key, new_stream(self._rng), 0, members)
         self._streams[key] = dataclasses.replace(before, next=before.next + 1)
         return self._streams[key]
 

@@ -221,6 +221,8 @@ class Sending:
                 actions += self._step(entry, DeliveryEvent.EXPIRE, now, "its time is over")
             elif entry.under_way:
                 entry.failures += 1
+                # Taken, and no receipt: the next try is another one, which may go otherwise.
+                entry.attempts += entry.state is DeliveryState.ACCEPTED
                 actions += self._back(entry, now)
             elif entry.state is DeliveryState.STORED:
                 actions += self._step(entry, DeliveryEvent.RETURN, now)

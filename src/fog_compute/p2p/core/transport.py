@@ -181,8 +181,8 @@ class TransportInterface(Protocol):
         Args:
             message: with id and sender; the same bytes whenever it is given again.
             destination: the recipient's fingerprint; also of a message to a group.
-            attempt: 0, and one more whenever the message is to be sent though this transport
-                stored it before: it is then not to be taken for the same.
+            attempt: 0, and one more whenever the message is sent again though a transport took
+                it before: it is then not to be taken for the same, and may go another way.
 
         Raises:
             TransportUnavailable: it cannot be used now.

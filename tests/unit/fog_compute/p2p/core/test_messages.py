@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,18 +18,30 @@ from fog_compute.p2p.core.messages import (
     MessageId,
     Receipt,
     after,
+    new_stream,
 )
 
 ALICE = "a1" * 32
 
 
-@given(st.integers(0, 2**96 - 1), st.integers(0, 2**32 - 1))
-def test_id_names_its_stream_and_its_place(stream: int, sequence: int) -> None:
+@given(st.integers(0, 2**64), st.integers(0, 2**32 - 1))
+def test_id_names_its_stream_and_its_place(seed: int, sequence: int) -> None:
     """INV-P2P-01."""
-    made = MessageId(f"{stream:024x}", sequence)
+    made = MessageId(new_stream(Random(seed)), sequence)
 
     assert len(str(made)) == 32
     assert MessageId.parse(str(made)) == made
+
+
+@given(st.integers(0, 2**128 - 1))
+def test_random_id_has_no_place_in_a_stream(drawn: int) -> None:
+    """INV-P2P-01."""
+    assert MessageId.parse(f"{drawn:032x}") is None
+
+
+def test_form_of_ids_stays_as_it_is() -> None:
+    """INV-P2P-01: people with different versions write to each other."""
+    assert str(MessageId(new_stream(Random(1)), 258)) == "91b7584a2265b1f531683b7400000102"
 
 
 @pytest.mark.parametrize(

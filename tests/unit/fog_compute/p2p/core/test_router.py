@@ -35,6 +35,7 @@ from fog_compute.p2p.core.messages import (
     MessageKind,
     Priority,
     Receipt,
+    new_stream,
     public_id,
 )
 from fog_compute.p2p.core.outbox import EVERYBODY, OutboxFull, OutboxLimits
@@ -53,7 +54,7 @@ from tests.unit.fog_compute.p2p.core.world import CAN_BLE, CAN_HTX, START
 HTX, BLE = TransportType.BETANET_HTX, TransportType.BITCHAT_BLE
 ANN, BOB, EVE, ZOE = "a1" * 32, "b2" * 32, "e5" * 32, "25" * 32
 GROUP = "0f" * 16
-STREAM = "5e" * 12
+STREAM = new_stream(Random(5))
 
 
 class Desk:
@@ -230,6 +231,7 @@ def test_accepted_without_receipt_goes_over_another_transport() -> None:
     desk.wait(5.1)
 
     assert [(one.transport, one.key.id) for one in desk.offers()] == [(HTX, id_)]
+    assert desk.offers()[0].attempt == 1
 
 
 def test_transport_that_goes_gives_back_what_it_had() -> None:
@@ -622,7 +624,7 @@ def test_streams_and_opaque_ids_of_a_sender_are_bounded() -> None:
     """INV-P2P-09."""
     desk = Desk(RouterPolicy(inbox=InboxLimits(streams=2, seen=3)))
     for number in range(3):
-        desk.arrive(from_bob("s", str(MessageId(f"{number:024x}", 0))))
+        desk.arrive(from_bob("s", str(MessageId(new_stream(Random(number)), 0))))
     for number in range(4):
         desk.arrive(from_bob("o", f"opaque {number}"))
 
@@ -631,7 +633,7 @@ def test_streams_and_opaque_ids_of_a_sender_are_bounded() -> None:
     desk.now += MAX_LIFE_MS / 1000 + 8000
     desk.do(Wake())
     fresh = {"created_ms": int(desk.now * 1000)}
-    desk.arrive(from_bob("s", str(MessageId(f"{9:024x}", 0)), **fresh))
+    desk.arrive(from_bob("s", str(MessageId(new_stream(Random(9)), 0)), **fresh))
     desk.arrive(from_bob("o", "opaque 9", **fresh))
     assert desk.shown()[-2:] == ["s", "o"]
 
