@@ -25,12 +25,15 @@ from fog_compute.p2p.bitchat.fragments import SET_ID_BYTES
 from fog_compute.p2p.bitchat.gcs import build
 from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.packet import FLAGS_AT, SYNC_ANSWER, TTL_AT, Packet
-from fog_compute.p2p.bitchat.sync import SyncRequest, packet_id
+from fog_compute.p2p.bitchat.sync import PACKET_ID_BYTES, SyncRequest, packet_id
 
 __all__ = ["Gossip", "GossipPolicy", "as_flooded"]
 
 EVERYTHING_SAID: Final = frozenset({Kind.ANNOUNCE, Kind.MESSAGE, Kind.GROUP_MESSAGE})
 """What a round is about. Fragments are asked for by name, where some are missing."""
+
+MORE_MEMBERS: Final = 8
+"""So many members of a set, and fewer, are no packets: a byte each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ class Gossip:
         self._policy: Final = policy
         self._rng: Final = rng
         self._kept: dict[int, OrderedDict[bytes, _Kept]] = {}
-        self._asked: tuple[float, SyncRequest] | None = None
+        self._asked: dict[int, tuple[float, SyncRequest]] = {}
         self._neighbours: dict[Link, _Neighbour] = {}
         self._said_at = float("-inf")
         self.refused = 0
@@ -146,7 +149,7 @@ class Gossip:
         if len(kept) > self._policy.keep:
             ((most, _),) = Counter(one.source for one in kept.values()).most_common(1)
             del kept[next(key for key, one in kept.items() if one.source == most)]
-        self._asked = None
+        self._asked.clear()
         if packet.kind != Kind.ANNOUNCE:
             self._said(now)
 
@@ -187,15 +190,24 @@ class Gossip:
         return SyncRequest(has, frozenset({Kind.FRAGMENT}), None, wanted)
 
     def question(self, now: float) -> SyncRequest:
-        """What this node has of what is said to all, the newest first."""
-        if self._asked is not None and now - self._asked[0] <= self._policy.idle_s:
-            return self._asked[1]
+        """What this node has of what is said to all, the newest first.
+
+        A set takes some packet for a member that is none, and the same set always the same one: as
+        long as nothing else is said, that packet would be missing for good. So sets differ by some
+        members that are no packets, and therefore in what they take for what.
+        """
+        more = self._rng.randrange(MORE_MEMBERS)
+        former = self._asked.get(more)
+        if former is not None and now - former[0] <= self._policy.idle_s:
+            return former[1]
         mine = sorted(self._fresh(EVERYTHING_SAID, now), key=lambda one: -one.packet.timestamp)
-        has, count = build([one.id for one in mine])
+        fill = [self._rng.randbytes(PACKET_ID_BYTES) for _ in range(more)]
+        has, count = build([*fill, *(one.id for one in mine)])
+        count -= more
         # What did not fit is older than this, and is not asked for.
         since = mine[count - 1].packet.timestamp if 0 < count < len(mine) else None
         request = SyncRequest(has, EVERYTHING_SAID, since)
-        self._asked = (now, request)
+        self._asked[more] = (now, request)
         return request
 
     def note_asked(self, link: Link, now: float) -> None:

@@ -44,6 +44,7 @@ class AirModel:
         jitter_s: what comes on top at most.
         loss: share of frames that do not arrive.
         told: share of those of which the sender hears.
+        garbled: share of the frames that arrive with a bit changed.
         mtu: bytes of the longest frame.
     """
 
@@ -51,6 +52,7 @@ class AirModel:
     jitter_s: float = 0.005
     loss: float = 0.0
     told: float = 1.0
+    garbled: float = 0.0
     mtu: int = 512
 
 
@@ -71,13 +73,14 @@ class Air:
         frames: frames sent so far.
         bytes: their bytes.
         lost: of those frames, how many did not arrive.
+        happened: events given to nodes so far.
         actions: called with the number of a node and what it wants that concerns no link.
     """
 
     def __init__(self, model: AirModel, rng: Random, start: float = 0.0) -> None:
         """An air without nodes, at a time in seconds."""
         self.now = start
-        self.frames = self.bytes = self.lost = 0
+        self.frames = self.bytes = self.lost = self.happened = 0
         self.actions: Callable[[int, object], None] = lambda _node, _action: None
         self._model = model
         self._rng = rng
@@ -143,6 +146,7 @@ class Air:
 
     def give(self, node: int, event: object) -> None:
         """Let something happen at a node now."""
+        self.happened += 1
         for action in self._nodes[node].handle(event, self.now):
             self._do(node, action)
 
@@ -200,8 +204,15 @@ class Air:
             self.lost += 1
             told = rng.random() < model.told
         else:
+            if model.garbled and rng.random() < model.garbled:
+                data = self._garbled(data)
             self._push(at, self._ends[end.other].node, FrameReceived(end.other, data))
         self._push(at, node, FrameSent(link, token, not told))
+
+    def _garbled(self, data: bytes) -> bytes:
+        changed = bytearray(data)
+        changed[self._rng.randrange(len(changed))] ^= 1 << self._rng.randrange(8)
+        return bytes(changed)
 
     def _push(self, at: float, node: int, event: object) -> None:
         self._order += 1

@@ -11,6 +11,7 @@ import pytest
 from fog_compute.p2p.bitchat.announce import Announce
 from fog_compute.p2p.bitchat.events import Disconnect, FrameReceived, LinkDown, LinkUp
 from fog_compute.p2p.bitchat.gcs import build
+from fog_compute.p2p.bitchat.gossip import Gossip, GossipPolicy
 from fog_compute.p2p.bitchat.guard import GuardPolicy
 from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.mesh import Mesh, MeshPolicy
@@ -30,7 +31,7 @@ from fog_compute.p2p.bitchat.packet import decode, packet
 from fog_compute.p2p.bitchat.ping import Ping
 from fog_compute.p2p.bitchat.public import MAX_PUBLIC_BYTES, Parked
 from fog_compute.p2p.bitchat.signing import sign, verify
-from fog_compute.p2p.bitchat.sync import SyncRequest
+from fog_compute.p2p.bitchat.sync import SyncRequest, packet_id
 from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person, Tried
 from tests.unit.fog_compute.p2p.bitchat.packets import text as long_text
 
@@ -316,6 +317,18 @@ def test_neighbour_gets_what_it_lacks_and_no_more() -> None:
         one.payload for one in said
     )
     assert ANN.peer_id in {one.sender for one in answers if one.kind == Kind.ANNOUNCE}
+
+
+def test_what_a_set_takes_for_a_member_is_asked_for_by_the_next_one() -> None:
+    """INV-BITCHAT-56: a wrong member would otherwise be missing until something else is said."""
+    gossip = Gossip(GossipPolicy(), Random(4))
+    for number in range(150):
+        gossip.keep(ANN.text(f"text {number}", NOW + number / 1000), NOW)
+    lacking = [packet_id(BEN.text(f"other {number}", NOW)) for number in range(3_000)]
+    for _ in range(40):
+        members = gossip.question(NOW).has.members()
+        lacking = [one for one in lacking if one in members]
+    assert lacking == []
 
 
 def test_neighbour_that_asks_all_the_time_is_answered_rarely() -> None:

@@ -5,12 +5,21 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from fog_compute.p2p.bitchat.news import PeerAway, PeerNear
 from fog_compute.testing.mesh.air import AirModel
 from fog_compute.testing.mesh.meshes import World
-from fog_compute.testing.mesh.topologies import LINE_500_M, Topology, chain, grid, scattered
+from fog_compute.testing.mesh.topologies import (
+    LINE_500_M,
+    Topology,
+    chain,
+    grid,
+    hops_from,
+    scattered,
+)
 
 TOLD, SILENT = AirModel(loss=0.05), AirModel(loss=0.05, told=0.0)
 
@@ -91,6 +100,32 @@ def test_node_whose_clock_is_wrong_by_a_minute_takes_part_and_by_an_hour_does_no
     assert world.texts(0) == ["a minute late"]
     assert world.texts(1) == ["right"]
     assert world.meshes[1].counts["dropped_time"] > 0
+
+
+def test_chaos_shows_nothing_twice_and_nothing_that_nobody_said() -> None:
+    """INV-BITCHAT-53: links come and go, frames are lost in silence or have a bit changed."""
+    topology, rng = scattered(10, 4.0, seed=6), Random(9)
+    world = World(topology, 2, model=AirModel(loss=0.1, told=0.3, garbled=0.05))
+    said: dict[str, int] = {}
+    for second in range(45):
+        pair = rng.choice(sorted(topology.links))
+        if pair in world.air.links:
+            world.air.cut(*pair)
+        else:
+            world.air.connect(*pair)
+        if second % 3 == 0:
+            said[f"text {second}"] = sender = rng.randrange(10)
+            world.say(sender, f"text {second}")
+        before = world.air.happened
+        world.run(1.0)
+        # Nobody wakes again and again for nothing.
+        assert world.air.happened - before < 4_000
+    world.air.lay(topology.links)
+    world.run(60.0)
+    reachable = [hops_from(topology.neighbours(), node) for node in range(10)]
+    for node in range(10):
+        wanted = [t for t, by in said.items() if by != node and reachable[by][node] is not None]
+        assert sorted(world.texts(node)) == sorted(wanted)
 
 
 def test_same_seed_tells_the_same_story() -> None:
