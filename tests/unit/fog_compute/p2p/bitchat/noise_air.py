@@ -98,7 +98,8 @@ class Air:
                 return
             while self._way and self._way[0][0] <= self.now:
                 _, _, sender, packet = heapq.heappop(self._way)
-                self.hand(packet.peer, sender, packet.payload, handshake=packet.handshake)
+                if packet.peer in self.nodes:
+                    self.hand(packet.peer, sender, packet.payload, handshake=packet.handshake)
             for node, sessions in self.nodes.items():
                 self.do(node, sessions.wake(self.now))
 

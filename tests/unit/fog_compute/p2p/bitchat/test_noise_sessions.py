@@ -364,3 +364,31 @@ def test_over_a_bad_air_sessions_come_about_and_nothing_is_read_twice(seed: int)
     assert air.texts(HIGH)[-1] == b"once more"
     assert air.nodes[LOW].handshake_hash(HIGH) == air.nodes[HIGH].handshake_hash(LOW)
     assert peer_id(air.received[LOW][-1].noise_key) == HIGH
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_strangers_send_is_counted_and_a_session_still_comes_about(seed: int) -> None:
+    """INV-BITCHAT-38."""
+    air = Air(SessionLimits(peers=8), seed=seed, loss=0.1)
+    air.send(LOW, HIGH, b"first")
+    for _ in range(400):
+        node, other = air.rng.choice([(LOW, HIGH), (HIGH, LOW)])
+        sender = air.rng.choice([other, other, node, IDS[2], air.rng.randbytes(8)])
+        size = air.rng.choice([0, 1, 19, 20, 31, 32, 33, 64, 96, 200])
+        handshake = air.rng.random() < 0.6
+        made = first_message() if size == 32 else air.rng.randbytes(size)
+        if air.rng.random() < 0.3 and air.packets:
+            # Something genuine again, to whomever, from whomever.
+            made = air.rng.choice(air.packets)[1].payload
+        air.hand(node, sender, made, handshake=handshake)
+        air.run(air.rng.uniform(0, 0.5))
+    assert air.nodes[LOW].refused.total() + air.nodes[HIGH].refused.total() > 100
+    assert air.texts(HIGH).count(b"first") <= 1
+    air.loss = 0.0
+    air.run(200)
+    for number in range(3):
+        air.send(LOW, HIGH, b"to high %d" % number)
+        air.send(HIGH, LOW, b"to low %d" % number)
+        air.run(40)
+    assert air.texts(HIGH)[-1] == b"to high 2"
+    assert air.texts(LOW)[-1] == b"to low 2"
