@@ -70,7 +70,7 @@ class Announcing:
         except Malformed as malformed:
             return Drop.SIGNATURE if malformed.reason is Reason.SIGNATURE else Drop.CONTENT
         live = station.guard.live(packet, now)
-        verdict = station.peers.take(packet, announce, now, live)
+        verdict = station.peers.take(packet, announce, link, now, live)
         if verdict in REFUSED:
             return REFUSED[verdict]
         peer = station.peers.get(packet.sender)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
@@ -33,7 +34,7 @@ class PeersPolicy:
 
     Attributes:
         reachable_s: seconds for which a peer counts as near after it was last heard.
-        most: peers in memory; of more, those heard longest ago are forgotten.
+        most: peers in memory; of more, the newest are forgotten of the link that brought most.
         isolated_s: seconds between announces without a link.
         connected_s: shortest and longest time between announces with one.
         again_s: age in seconds up to which a new link is given the last announce once more.
@@ -70,6 +71,8 @@ class Peer:
         announce: the newest that it said of itself.
         stamp: of that announce, in ms by the peer's clock.
         heard: when it was last heard, in seconds.
+        met: when it was first heard of, in seconds.
+        via: the link over which that was.
         near: whether it counts as reachable.
         links: those on which its announce came with all hops left.
         hops: how far away its last announce came from, 1 for a neighbour.
@@ -81,6 +84,8 @@ class Peer:
     announce: Announce
     stamp: int
     heard: float
+    met: float
+    via: Link
     near: bool = False
     links: set[Link] = field(default_factory=set)
     hops: int = 0
@@ -132,12 +137,15 @@ class PeerTable:
         """Peer ids of some to whom there is a link, in a fixed order."""
         return tuple(sorted(set(self._by_link.values())))[:most]
 
-    def take(self, packet: Packet, announce: Announce, now: float, live: bool) -> AnnounceVerdict:
+    def take(
+        self, packet: Packet, announce: Announce, link: Link, now: float, live: bool
+    ) -> AnnounceVerdict:
         """Enter what a peer said of itself; its signature was found good.
 
         Args:
             packet: the announce.
             announce: what is in it.
+            link: over which it came.
             now: the time.
             live: whether it is fresh enough to show that the peer is near.
         """
@@ -148,7 +156,8 @@ class PeerTable:
         if peer is not None and peer.noise_key != announce.noise_key:
             return AnnounceVerdict.KEY_CHANGED  # two keys whose hashes begin alike
         if peer is None:
-            peer = Peer(packet.sender, announce.noise_key, announce.signing_key, announce, -1, now)
+            keys = announce.noise_key, announce.signing_key
+            peer = Peer(packet.sender, *keys, announce, -1, now, met=now, via=link)
             self._peers[packet.sender] = peer
         elif packet.timestamp <= peer.stamp:
             return AnnounceVerdict.OLD
@@ -249,10 +258,12 @@ class PeerTable:
     def _trim(self, kept: Peer) -> None:
         if len(self._peers) <= self._policy.most:
             return
-        # Whoever floods the table with new names loses those before anybody who is linked.
-        victim = min(
+        # Whoever makes names up over a link has that link's share for them, and pushes nobody out
+        # who came over another, is linked, or was there before.
+        shares = Counter(peer.via for peer in self._peers.values() if not peer.links)
+        victim = max(
             (peer for peer in self._peers.values() if peer is not kept),
-            key=lambda peer: (bool(peer.links), peer.near and peer.hops <= 1, peer.heard),
+            key=lambda peer: (not peer.links, shares[peer.via], not peer.near, peer.met),
         )
         del self._peers[victim.peer_id]
         for link in victim.links:

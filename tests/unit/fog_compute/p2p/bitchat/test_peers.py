@@ -25,8 +25,10 @@ def test_two_noise_keys_whose_hashes_begin_alike_are_not_one_peer() -> None:
     """INV-BITCHAT-54."""
     table = PeerTable(PeersPolicy())
     first, second = said(b"1" * 32), said(b"2" * 32)
-    assert table.take(announced(b"sameid!!", 1), first, NOW, True) is AnnounceVerdict.NEW
-    assert table.take(announced(b"sameid!!", 2), second, NOW, True) is AnnounceVerdict.KEY_CHANGED
+    assert table.take(announced(b"sameid!!", 1), first, 7, NOW, True) is AnnounceVerdict.NEW
+    assert (
+        table.take(announced(b"sameid!!", 2), second, 7, NOW, True) is AnnounceVerdict.KEY_CHANGED
+    )
     peer = table.get(b"sameid!!")
     assert peer is not None
     assert peer.noise_key == b"1" * 32
@@ -35,11 +37,11 @@ def test_two_noise_keys_whose_hashes_begin_alike_are_not_one_peer() -> None:
 def test_flood_of_names_forgets_those_without_links_first() -> None:
     table = PeerTable(PeersPolicy(most=20))
     friend = announced(b"friend!!", 1)
-    table.take(friend, said(b"f" * 32), NOW, True)
+    table.take(friend, said(b"f" * 32), 7, NOW, True)
     assert table.bind(friend, 7)
     for number in range(90):
         peer_id = number.to_bytes(8)
-        table.take(announced(peer_id, 1), said(peer_id * 4), NOW + number, True)
+        table.take(announced(peer_id, 1), said(peer_id * 4), 9, NOW + number, True)
     assert len(table) == 20
     assert table.get(b"friend!!") is not None
     assert table.links_to(b"friend!!") == {7}
@@ -47,12 +49,26 @@ def test_flood_of_names_forgets_those_without_links_first() -> None:
     assert len(table.gone(NOW + 500)) == 20
 
 
+def test_flood_of_names_over_one_link_pushes_nobody_out_who_came_over_another() -> None:
+    table = PeerTable(PeersPolicy(most=20))
+    early, late = b"early!!!", b"late!!!!"
+    table.take(announced(early, 1), said(b"e" * 32), 9, NOW, True)
+    for number in range(90):
+        peer_id = number.to_bytes(8)
+        table.take(announced(peer_id, 1), said(peer_id * 4), 9, NOW + 1 + number, True)
+        if number == 45:
+            table.take(announced(late, 1), said(b"l" * 32), 8, NOW + 46.5, True)
+    assert len(table) == 20
+    assert table.get(early) is not None  # it was there before
+    assert table.get(late) is not None
+
+
 def test_link_of_a_peer_that_is_gone_may_become_anothers() -> None:
     table = PeerTable(PeersPolicy(reachable_s=30))
     first, second = ANN.announce(NOW), BEN.announce(NOW + 40)
     for one, who in ((first, ANN), (second, BEN)):
         announce = said(who.keys.noise_public, who.keys.signing_public)
-        table.take(one, announce, one.timestamp / 1000, True)
+        table.take(one, announce, 1, one.timestamp / 1000, True)
     assert table.bind(first, 1)
     assert not table.bind(ANN.announce(NOW - 5), 1)
     assert not table.bind(second, 1)
