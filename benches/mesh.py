@@ -11,6 +11,7 @@ all is seeded, so that the figures are the same on every machine, up to changes 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -203,9 +204,9 @@ def plots(report: dict[str, Any]) -> dict[str, str]:
             "%; longer is better",
             [
                 (f"{mesh}, {policy}", 100 * one["share"], policy == "ours")
-                for mesh, each in report["floods"].items()
-                for policy, one in each[loss].items()
-                if policy in ("ours", "iOS", "Android")
+                for mesh, each in by_size(report["floods"])
+                for policy in ("ours", "iOS", "Android")
+                for one in (each[loss][policy],)
             ],
         )
     found["mesh-seconds.svg"] = plot(
@@ -213,7 +214,7 @@ def plots(report: dict[str, Any]) -> dict[str, str]:
         "s; shorter is better",
         [
             (f"{mesh}, {loss}", each[loss]["p99_s"], True)
-            for mesh, each in report["engines"].items()
+            for mesh, each in by_size(report["engines"])
             for loss in ("no loss", "5 % lost, told", "5 % lost in silence")
         ],
     )
@@ -255,7 +256,7 @@ def render(report: dict[str, Any]) -> str:
             f"| {loss} | links a node | {' | '.join(policies)} |",
             "|---" * (2 + len(policies)) + "|",
         ]
-        for mesh, each in report["floods"].items():
+        for mesh, each in by_size(report["floods"]):
             cells = [
                 f"{percent(each[loss][one]['share'])} ({each[loss][one]['frames_each']:.0f})"
                 for one in policies
@@ -276,7 +277,7 @@ def render(report: dict[str, Any]) -> str:
         "| mesh | loss | messages × nodes | share, % | p50 | p99 | last | twice |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for mesh, each in report["engines"].items():
+    for mesh, each in by_size(report["engines"]):
         for loss in LOSSES:
             one = each[loss]
             lines.append(
@@ -318,6 +319,17 @@ def render(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def as_text(report: dict[str, Any]) -> str:
+    """The report as JSON, a line for each run."""
+    text = json.dumps(report, indent=2, sort_keys=True) + "\n"
+    return re.sub(r"{[^{}]*}", lambda found: " ".join(found.group().split()), text)
+
+
+def by_size(found: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The meshes of a part, the smallest first."""
+    return sorted(found.items(), key=lambda item: (item[1]["nodes"], item[0]))
+
+
 def percent(share: float) -> str:
     """A share in percent, never rounded up to all."""
     text = f"{100 * share:.2f}"
@@ -337,7 +349,7 @@ def main() -> None:
         if name != "page":
             report[name] = PARTS[name]()
             report["origin"] = origin("src/fog_compute/p2p", "src/fog_compute/testing/mesh")
-            RESULTS.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", "utf-8")
+            RESULTS.write_text(as_text(report), "utf-8")
             say(f"{name}: done")
     if set(PARTS) <= set(report):
         PAGE.write_text(render(report), "utf-8")

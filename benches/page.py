@@ -188,6 +188,7 @@ def render(reports: dict[str, Report]) -> str:
         ),
         "",
         "How an honest client fares beside one that floods: [fairness](benchmarks/fairness.md).",
+        "The Bluetooth mesh in simulation, beside BitChat's own flood: [mesh](benchmarks/mesh.md).",
         "",
         row("figure", *reports, "part", "measured as"),
         "|---" * (3 + len(reports)) + "|",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benches import fairness, page, pair
+from benches import fairness, mesh, page, pair
 from benches.plots import plots
 
 
@@ -31,6 +31,22 @@ def test_page_of_fairness_shows_what_was_measured_and_meets_its_bar() -> None:
         assert found.ratio("acknowledged_per_s") >= 0.9, kind
         assert found.ratio("acknowledged_p99_ms") <= 2, kind
         assert found.beside.honest["lost"] == 0, kind
+
+
+def test_page_of_the_mesh_shows_what_was_measured_and_meets_its_bars() -> None:
+    report = json.loads(mesh.RESULTS.read_text("utf-8"))
+
+    assert mesh.PAGE.read_text("utf-8") == mesh.render(report)
+    for name, svg in mesh.plots(report).items():
+        assert (mesh.PAGE.parent / name).read_text("utf-8") == svg
+    for name, found in report["engines"].items():
+        for loss in mesh.LOSSES:
+            assert found[loss]["share"] >= (1.0 if loss == "no loss" else 0.995), (name, loss)
+            assert found[loss]["max_s"] <= 30, (name, loss)
+            assert found[loss]["shown_twice"] == 0, (name, loss)
+    assert report["engines"]["8 nodes on 500 m"]["no loss"]["p99_s"] <= 3
+    assert report["busy"]["suppressed"] >= 0.99
+    assert report["busy"]["shown_twice"] == 0
 
 
 def test_a_run_of_two_backends_is_shown_with_what_it_lost() -> None:
