@@ -198,6 +198,35 @@ async def test_neighbour_that_leaves_is_told_and_found_again(
 
 
 @pytest.mark.asyncio
+async def test_message_for_somebody_away_is_carried_by_who_meets_them_later(
+    line: Callable[[int], Awaitable[list[Node]]],
+) -> None:
+    first, middle, last = await line(3)
+    await last.stop()
+    await first.hears(
+        lambda event: (
+            isinstance(event, Reachability)
+            and event.peer == last.fingerprint
+            and event.reach < Reach.MESH
+        )
+    )
+
+    outcome = await first.transport.send(text("for later", first, 7), last.fingerprint)
+    assert outcome.state is OutcomeState.ACCEPTED
+    mesh = middle.transport.mesh
+    assert mesh is not None
+    async with asyncio.timeout(15):
+        while mesh.counts["mail_carried"] < 1:
+            await asyncio.sleep(0.005)
+    await first.stop()
+
+    await last.start()
+    arrival = await last.gets(b"for later")
+    assert (arrival.message.sender, arrival.sender_verified) == (first.fingerprint, True)
+    assert arrival.message.id == text("for later", first, 7).id
+
+
+@pytest.mark.asyncio
 async def test_what_bluetooth_does_not_carry_is_refused_with_a_reason(
     line: Callable[[int], Awaitable[list[Node]]],
 ) -> None:
