@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fog_compute.p2p.bitchat.radio.interface import Radio
     from fog_compute.p2p.htx.client import HtxClient
     from fog_compute.p2p.htx.mixnet import MixnetService
+    from fog_compute.p2p.mobile.links import LinkSource
+    from fog_compute.p2p.mobile.web_links import WebLinks
 
 __all__ = ["MailKeeper", "Ways", "make_ways"]
 
@@ -87,11 +89,13 @@ class Ways:
     Attributes:
         htx: over the mixnet, if there is one.
         mesh: over Bluetooth, and what joins its mesh, if that is wanted.
+        web: browsers in that mesh.
         mail: keeps what the mesh carries.
     """
 
     htx: HtxClient | None = None
     mesh: BitChatTransport | None = None
+    web: WebLinks | None = None
     mail: MailKeeper | None = None
 
     @property
@@ -170,16 +174,20 @@ async def make_ways(
         )
         if ways.mail is not None:
             ways.mesh.on_mail = ways.mail.keep
-        if islands and ways.htx is not None:
-            _join(ways.mesh, ways.htx, islands, clock)
+        _join(ways, ways.mesh, islands, clock)
     return ways
 
 
-def _join(mesh: BitChatTransport, htx: HtxClient, islands: Sequence[str], clock: Clock) -> None:
-    """Join islands of the mesh through the mixnet."""
+def _join(ways: Ways, mesh: BitChatTransport, islands: Sequence[str], clock: Clock) -> None:
+    """Let browsers into the mesh, and join islands of it through the mixnet."""
     from fog_compute.p2p.mobile.island_links import IslandLinks
     from fog_compute.p2p.mobile.unified_mobile_bridge import UnifiedMobileBridge
+    from fog_compute.p2p.mobile.web_links import WebLinks
 
-    links = IslandLinks(mesh.tell, htx, islands, clock=clock)
-    htx.on_carried = links.take
-    mesh.join(UnifiedMobileBridge([links]))
+    ways.web = WebLinks(mesh.tell, clock=clock)
+    sources: list[LinkSource] = [ways.web]
+    if islands and ways.htx is not None:
+        links = IslandLinks(mesh.tell, ways.htx, islands, clock=clock)
+        ways.htx.on_carried = links.take
+        sources.append(links)
+    mesh.join(UnifiedMobileBridge(sources))

@@ -57,7 +57,6 @@ def create_app(
     *,
     listeners: int = LISTENERS,
     names: Callable[[], frozenset[str]] = frozenset,
-    browsers: Callable[[], WebLinks | None] = lambda: None,
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[Exception], None] = lambda _: None,
 ) -> FastAPI:
@@ -67,13 +66,15 @@ def create_app(
         services: what the routes use; not started yet.
         listeners: how many may listen to events at a time.
         names: gives those under which it is asked, beside its addresses.
-        browsers: gives the links of browsers to the mesh, while there is one.
         on_ready: called when all services are up.
         on_failure: called with what kept them, or ``on_ready``, from it.
     """
     settings = services.settings
     rates = Rates(settings.rate_limit, services.clock)
     feed = Feed(lambda: services.get_service("store").events, services.clock, listeners)
+
+    async def browsers() -> WebLinks | None:
+        return (await services.get_service("messaging").people()).browsers
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.contacts import Peer, PeerBook, Trust
 from fog_compute.p2p.core.messages import DecentralizedMessage
 from fog_compute.p2p.core.transport import Reach, TransportType, TransportUnavailable
+from fog_compute.p2p.mobile.web_links import WebLinks
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem
 from fog_compute.server.chat_feed import ChatFeed, Cursor
 from fog_compute.server.chat_schemas import (
@@ -62,6 +63,11 @@ class People:
     def book(self) -> PeerBook:
         """Whom one knows; what is changed with `change` is kept."""
         return self._system.contacts
+
+    @property
+    def browsers(self) -> WebLinks | None:
+        """The links of browsers to the mesh, if there is one."""
+        return self._system.ways.web
 
     async def follow(self) -> None:
         """Tell the feed what happens, until cancelled."""

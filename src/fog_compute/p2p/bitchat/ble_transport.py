@@ -14,6 +14,7 @@ from collections.abc import Callable
 from random import Random, SystemRandom
 from typing import Final, Protocol
 
+from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.p2p.bitchat.ble_links import AdapterChanged, BleLinks, LinkNews
 from fog_compute.p2p.bitchat.ble_messages import (
@@ -100,6 +101,9 @@ STATES: Final = {
     SentState.QUEUED: OutcomeState.QUEUED,
     SentState.FAILED: OutcomeState.FAILED,
 }
+
+LOOK_AGAIN: Final = Backoff(2.0, 60.0, jitter=0.2)
+"""Until an adapter is looked for again, where other links go on without one."""
 
 NOBODY: Final = "they are not near, and nobody is who could carry it to them"
 
@@ -188,6 +192,7 @@ class BitChatTransport:
         self._arrivals = 0
         self._woken: Final = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._finding: asyncio.Task[None] | None = None
         self._trouble: str | None = "it has not been started"
         self._ended = False
         self.dropped: Final[Counter[str]] = Counter()
@@ -225,6 +230,7 @@ class BitChatTransport:
             if self._others is None:
                 self._mesh = None
                 raise TransportUnavailable(str(error)) from error
+            self._find()
         if self._others is not None:
             await self._others.start()
         self._step(Wake())
@@ -316,6 +322,10 @@ class BitChatTransport:
     async def shutdown(self) -> None:
         """Say that this node leaves, end all links, and let go of the adapter."""
         mesh, self._mesh = self._mesh, None
+        finding, self._finding = self._finding, None
+        if finding is not None:
+            finding.cancel()
+            await asyncio.wait({finding})
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -379,17 +389,44 @@ class BitChatTransport:
             case AdapterChanged(reason, final):
                 self._trouble = reason
                 self._ended = final and self._others is None
+                if final and self._others is not None:
+                    self._find()
                 self._say(CapabilitiesChanged(self.type))
                 return
             case LinkUp(link):
+                self._changes(link)
                 self._up.add(link)
             case LinkDown(link):
                 self._up.discard(link)
+                self._changes(link)
             case FrameReceived() | FrameSent():
                 pass
         self._step(news)
         if isinstance(news, LinkUp | LinkDown):
             self._look()
+
+    def _changes(self, link: Link) -> None:
+        """A first link comes, or the last one went: without an adapter, that is what matters."""
+        if self._trouble is not None and not self._up - {link}:
+            self._say(CapabilitiesChanged(self.type))
+
+    def _find(self) -> None:
+        if self._finding is None or self._finding.done():
+            self._finding = asyncio.create_task(self._look_for_adapter(), name="ble-adapter")
+
+    async def _look_for_adapter(self) -> None:
+        """Try to take an adapter again and again, while other links go on alone."""
+        failures = 0
+        while True:
+            await self._clock.sleep(LOOK_AGAIN.after(failures, self._rng.random))
+            await self._links.stop()
+            try:
+                await self._links.start()
+            except RadioUnavailable as error:
+                self._trouble = str(error)
+                failures += 1
+            else:
+                return  # what it says by `tell` follows
 
     def _make_mesh(self) -> Mesh:
         return Mesh(
@@ -606,8 +643,8 @@ class BitChatTransport:
         return Tier.FRIEND if peer is not None and peer.is_kept else Tier.PEER
 
     def _reason(self) -> str | None:
-        """Why nobody can be reached; with other links there is no reason."""
-        return None if self._mesh is not None and self._others is not None else self._trouble
+        """Why nobody can be reached; over a link of another kind somebody can."""
+        return None if self._up else self._trouble
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:

@@ -8,6 +8,7 @@ from typing import Final
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from starlette.websockets import WebSocketState
 
+from fog_compute.errors import FogError
 from fog_compute.p2p.core.transport import TransportUnavailable
 from fog_compute.p2p.mobile.web_links import WebLinks
 from fog_compute.server import access
@@ -51,12 +52,12 @@ class _Socket:
 @router.websocket("/chat/link")
 async def join_the_mesh(socket: WebSocket) -> None:
     """Let a browser take part in the mesh: each binary message is a packet, either way."""
-    links: WebLinks | None = socket.app.state.browsers()
     try:
+        links: WebLinks | None = await socket.app.state.browsers()
         if links is None:
-            raise TransportUnavailable("there is no mesh to join here: messaging does not run")
+            raise TransportUnavailable("there is no mesh to join: FOG_CHAT_BLE is off")
         links.check_room()
-    except TransportUnavailable as error:
+    except FogError as error:
         answer = problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         await socket.send_denial_response(answer)
         return

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,16 +18,21 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
+from fog_compute.p2p.bitchat.announce import Announce, peer_id
 from fog_compute.p2p.bitchat.events import FrameReceived, LinkDown, LinkUp, SendFrame
 from fog_compute.p2p.bitchat.kinds import Kind
 from fog_compute.p2p.bitchat.packet import decode, packet
+from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
+from fog_compute.p2p.bitchat.signing import sign
+from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.mobile.links import LinkNews
 from fog_compute.p2p.mobile.web_links import LONGEST_MESSAGE, WebLinks
 from fog_compute.scopes import Scope
 from fog_compute.server import access, listener
 from fog_compute.server.listener import Connection, Listener, Places
-from tests.unit.fog_compute.server.conftest import Api
+from tests.unit.fog_compute.server.conftest import Api, running_api
 from tests.unit.fog_compute.server.test_gate import make_key
 
 pytestmark = pytest.mark.asyncio
@@ -84,9 +90,6 @@ class Served:
 @asynccontextmanager
 async def serving(api: Api, settings: Settings) -> AsyncIterator[Served]:
     served = Served(api, settings.layout.token_file.read_text())
-    assert served.links is not None
-    await served.links.start()
-    api.app.state.browsers = lambda: served.links
     config = uvicorn.Config(
         api.app,
         log_config=None,
@@ -120,6 +123,13 @@ async def serving(api: Api, settings: Settings) -> AsyncIterator[Served]:
 @pytest_asyncio.fixture
 async def served(api: Api, settings: Settings) -> AsyncIterator[Served]:
     async with serving(api, settings) as made:
+        assert made.links is not None
+        await made.links.start()
+
+        async def browsers() -> WebLinks | None:
+            return made.links
+
+        api.app.state.browsers = browsers
         yield made
 
 
@@ -281,3 +291,55 @@ async def test_inv_p2p_37_who_reads_nothing_is_cut_off(
             return isinstance(served.news[-1], LinkDown)
 
         await served.api.until(fills)
+
+
+class NoRadio:
+    """A machine without Bluetooth."""
+
+    async def start(self) -> None:
+        raise RadioUnavailable("there is no adapter: plug one in")
+
+    async def stop(self) -> None:
+        pass
+
+
+async def test_what_a_page_says_is_in_the_log_and_what_is_said_here_comes_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fog_compute.p2p.bitchat.radio.system.system_radio", lambda name: NoRadio())
+    settings = Settings(home=tmp_path, chat_name="ada")
+    keys = Identity.new()
+    announce = Announce("page", keys.noise_public, keys.signing_public)
+
+    def signed(kind: Kind, payload: bytes, ago_ms: int) -> bytes:
+        now_ms = int(SystemClock().now().timestamp() * 1000) - ago_ms
+        made = packet(kind, peer_id(keys.noise_public), now_ms, payload)
+        return sign(made, keys).wire
+
+    async with running_api(settings) as api, serving(api, settings) as served:
+
+        async def texts() -> list[str]:
+            answer = await api.http.get("/api/v1/chat/messages")
+            return [one["text"] for one in answer.json()["messages"]]
+
+        async def heard() -> bool:
+            return await texts() == ["from a page"]
+
+        async with served.browser() as page:
+            await page.send(signed(Kind.ANNOUNCE, announce.encode(), 2))
+            await page.send(signed(Kind.MESSAGE, b"from a page", 1))
+            await api.until(heard)
+            await api.http.post("/api/v1/chat/messages", json={"text": "from here"})
+            while True:
+                data = await page.recv()
+                assert isinstance(data, bytes)
+                if decode(data).kind == Kind.MESSAGE:
+                    break
+            assert decode(data).payload == b"from here"
+
+
+async def test_where_the_mesh_is_off_it_says_how_to_change_that(
+    api: Api, settings: Settings
+) -> None:
+    async with serving(api, settings) as served:
+        assert await served.status(served.browser()) == 503

@@ -13,8 +13,16 @@ import pytest_asyncio
 from fog_compute.p2p.bitchat.ble_messages import PLAIN
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
 from fog_compute.p2p.bitchat.ble_transport import BitChatTransport
-from fog_compute.p2p.bitchat.events import FrameSent, LinkUp, SendFrame
+from fog_compute.p2p.bitchat.events import FrameSent, LinkDown, LinkUp, SendFrame
 from fog_compute.p2p.bitchat.radio.bumble import BumbleRadio, open_hci
+from fog_compute.p2p.bitchat.radio.interface import (
+    Back,
+    ConnectFailed,
+    EventQueue,
+    RadioEvent,
+    RadioState,
+    RadioUnavailable,
+)
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import (
     DecentralizedMessage,
@@ -33,6 +41,7 @@ from fog_compute.p2p.core.transport import (
     TransportInterface,
     TransportUnavailable,
 )
+from fog_compute.testing import ManualClock
 from fog_compute.testing.ether import Ether
 
 EventT = TypeVar("EventT", bound=TransportEvent)
@@ -353,3 +362,81 @@ async def test_other_links_carry_the_mesh_where_there_is_no_adapter() -> None:
     for end in ends:
         await end.shutdown()
     assert all(wire.ended for wire in wires)
+
+
+class LateRadio:
+    """An adapter that is plugged in after a while, and hears nobody."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.events = EventQueue()
+
+    async def start(self) -> None:
+        self.tries += 1
+        if self.tries < 4:
+            raise RadioUnavailable("there is no adapter: plug one in")
+        self.events.put(Back())
+
+    async def stop(self) -> None:
+        pass
+
+    async def scan(self, on: bool) -> None:
+        pass
+
+    async def advertise(self, on: bool) -> None:
+        pass
+
+    async def connect(self, address: str) -> None:
+        raise ConnectFailed(address)
+
+    async def disconnect(self, link: int) -> None:
+        pass
+
+    async def send(self, link: int, data: bytes) -> bool:
+        return False
+
+    async def next(self) -> RadioEvent:
+        return await self.events.next()
+
+    def state(self) -> RadioState:
+        return RadioState(True, True)
+
+
+class Others:
+    """Links of another kind, which carry nothing."""
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    def owns(self, link: int) -> bool:
+        return link == 1 << 40
+
+    def send(self, frame: SendFrame) -> None:
+        pass
+
+    def disconnect(self, link: int, leave_s: float = 0.0) -> None:
+        pass
+
+
+@pytest.mark.asyncio
+async def test_an_adapter_that_comes_later_is_found_while_other_links_go_on() -> None:
+    clock, radio = ManualClock(), LateRadio()
+    end = BitChatTransport(radio=radio, others=Others(), rng=Random(1), clock=clock)
+    await end.initialize()
+    assert "plug one in" in str(end.get_capabilities().unavailable_because)
+
+    end.tell(LinkUp(1 << 40, 512, initiated=False))
+    assert end.get_capabilities().available  # over a link of another kind
+    end.tell(LinkDown(1 << 40))
+    assert "plug one in" in str(end.get_capabilities().unavailable_because)
+
+    for _ in range(10):
+        await clock.advance(10)
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert radio.tries == 4
+    assert end.get_capabilities().available
+    await end.shutdown()
