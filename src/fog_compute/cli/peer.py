@@ -135,7 +135,9 @@ def verify(
         peer = find(backend, who)
         if words:
             path = f"{PEERS}/{peer['fingerprint']}/verify"
-            peer = backend.post(path, Peer, {"words": list(words)})
+            # In quotation marks they come as one argument.
+            read = " ".join(words).split()
+            peer = backend.post(path, Peer, {"words": read})
     if json:
         print_json(peer)
         return 0

@@ -313,9 +313,14 @@ class PeerBook:
 
         Raises:
             NotFound: nobody has this fingerprint.
-            WordsDiffer: the words are of other keys, or there are more or fewer.
+            WordsDiffer: the words are of other keys, or there are more or fewer than twelve.
         """
         peer = self._known(fingerprint)
+        if len(words) != len(peer.words):
+            raise WordsDiffer(
+                f"those are {len(words)} words and not {len(peer.words)}: write all of them as they"
+                " are read"
+            )
         try:
             same = words_of(bytes_of(words)) == peer.words
         except ValueError as error:
