@@ -22,7 +22,7 @@ from fog_compute.cli.codes import FAILED, TIMED_OUT, USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, print_json
 from fog_compute.cli.output import is_terminal, speaks_unicode, write
 from fog_compute.cli.patience import OutOfTime, Patience
-from fog_compute.cli.peer import Who
+from fog_compute.cli.peer import Who, find
 from fog_compute.client.asking import WAIT_S
 from fog_compute.client.people import Delivery, Message, Wiped
 from fog_compute.descriptors import STDIN
@@ -60,6 +60,8 @@ def chat(
         mine = talk.me()
         if json or not (is_terminal() and os.isatty(STDIN) and os.environ.get("TERM") != "dumb"):
             return _lines(talk, target, as_json=json)
+        if who:
+            find(backend, who)  # a name that is nobody's is said before there is a screen
         place = backend.place
     from fog_compute.cli.chat.live import talk_live  # slow, as is all that draws
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, Final
 
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.events import Resize
 from textual.widgets import Input, RichLog, Static
 
 from fog_compute.cli.chat import lines
@@ -34,12 +36,35 @@ def talk_live(place: Place, target: Target, me: Me) -> None:
     Conversation(lambda: Talk(Backend(place)), target, me).run()
 
 
+class Lines(RichLog):
+    """What was said, wrapped to the width that there is, again whenever that changes."""
+
+    def __init__(self) -> None:
+        """Nothing was said yet."""
+        super().__init__(id="log", wrap=True, markup=False, max_lines=KEPT_LINES, min_width=1)
+        self._said: Final[deque[str]] = deque(maxlen=KEPT_LINES)
+        self._width = 0
+
+    def say(self, line: str) -> None:
+        """Show a line."""
+        self._said.append(line)
+        self.write(Text(line))
+
+    def on_resize(self, event: Resize) -> None:
+        """Wrap all of it anew."""
+        before, self._width = self._width, event.size.width
+        if before and before != self._width:
+            self.clear()
+            for line in self._said:
+                self.write(Text(line))
+
+
 class Conversation(App[None]):
     """Shows what comes, and sends what is typed; the backend is asked in threads beside it."""
 
     CSS: ClassVar[str] = """
     Static { height: 1; }
-    RichLog { height: 1fr; }
+    Lines { height: 1fr; }
     Input { height: 1; border: none; padding: 0; }
     """
     ENABLE_COMMAND_PALETTE: ClassVar[bool] = False
@@ -62,7 +87,7 @@ class Conversation(App[None]):
     def compose(self) -> ComposeResult:
         """Who one talks to, the messages, what happens, the line."""
         yield Static(id="head", markup=False)
-        yield RichLog(id="log", wrap=True, markup=False, max_lines=KEPT_LINES)
+        yield Lines()
         yield Static(id="trouble", markup=False)
         yield Input(placeholder="a message, or /help")
 
@@ -190,9 +215,9 @@ class Conversation(App[None]):
         self.query_one("#trouble", Static).update(Text(one_line(f"! {why}") if why else ""))
 
     def _tell(self, text: str) -> None:
-        log = self.query_one(RichLog)
+        log = self.query_one(Lines)
         for line in text.splitlines():
-            log.write(Text(line))
+            log.say(line)
 
     def _head(self) -> None:
         me = one_line(self._me["name"] or self._me["fingerprint"][:8], 40)

@@ -206,6 +206,23 @@ def test_words_are_shown_to_be_compared_and_cards_come_by_a_pipe(
     assert asked[0].startswith("POST /api/v1/peers")
 
 
+@pytest.mark.parametrize("words", [["abb", "zod"], ["abb  zod"], ["abb zod\n"]])
+def test_words_are_the_same_in_quotation_marks(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    sent: list[object] = []
+
+    def post(_self: object, path: str, _kind: object, body: object) -> object:
+        sent.append(body)
+        return PEER
+
+    monkeypatch.setattr("fog_compute.cli.peer.Backend.post", post)
+    with backend(tmp_path, *ok(PEER)):
+        assert main.run(["peer", "verify", "ada", *words]) == 0
+    assert sent == [{"words": ["abb", "zod"]}]
+
+
 def test_a_card_is_waited_for_until_there_is_an_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +283,36 @@ class Scripted(Talk):
 
 def shown(app: Conversation) -> str:
     return "\n".join(strip.text.rstrip() for strip in app.query_one(RichLog).lines)
+
+
+def test_nobody_is_talked_to_on_a_screen_by_a_wrong_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("fog_compute.cli.chat.command.is_terminal", lambda: True)
+    monkeypatch.setattr("fog_compute.cli.chat.command.os.isatty", lambda descriptor: True)
+    nobody = {"type": "urn:fog-compute:problem:not-found", "status": 404, "detail": "nobody is ada"}
+    with backend(tmp_path, *ok(ME), (404, json.dumps(nobody).encode())):
+        assert main.run(["chat", "ada"]) == 1
+    assert "nobody is ada" in capsys.readouterr().err
+
+
+@pytest.mark.asyncio
+async def test_nothing_of_a_message_is_cut_off_by_a_narrow_screen() -> None:
+    talk = Scripted()
+    said = " ".join(f"word{number}" for number in range(25))
+    talk.logs = [[message(position=1, text=said)]]
+    app = Conversation(lambda: talk, Target(person="ada"), cast("Me", ME))
+
+    async with app.run_test(size=(100, 30)) as pilot:
+        for width in (100, 41, 23, 90):
+            await pilot.resize_terminal(width, 30)
+            async with asyncio.timeout(20):
+                while said not in " ".join(shown(app).split("\n")):
+                    await pilot.pause()
+            assert max(map(len, shown(app).split("\n"))) <= width
+        app.exit()
 
 
 @pytest.mark.asyncio
