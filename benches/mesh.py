@@ -364,7 +364,7 @@ def render(report: dict[str, Any]) -> str:
         "|---|---|---|",
         *(
             f"| {name} | `{where['commit']}` | {where['measured']} |"
-            for name, where in report["origins"].items()
+            for name, where in sorted(report["origins"].items())
         ),
         "",
     ]
