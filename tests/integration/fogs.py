@@ -54,6 +54,7 @@ class RunningFog:
             **{name: value for name, value in os.environ.items() if not name.startswith("FOG_")},
             "FOG_HOME": str(home),
             "NO_COLOR": "1",
+            "FOG_CHAT_BLE": "0",  # no test touches the machine's adapter
             "FOG_KINDS": "wasm",  # each home would compile the interpreter of scripts anew
             **(environment or {}),
         }
