@@ -109,6 +109,7 @@ class TransportManager:
         """
         self.get_transport(kind)
         await self._end(kind)
+        await self._events.put(TransportChanged(kind, None))
         del self._transports[kind], self._health[kind]
 
     def get_transport(self, kind: TransportType) -> TransportInterface:
@@ -141,7 +142,7 @@ class TransportManager:
         """
         self.get_transport(kind)
         await self._end(kind)
-        self._health[kind] = TransportHealth()
+        await self._events.put(TransportChanged(kind, None))
         if self._running:
             self._begin(kind)
 

@@ -155,6 +155,10 @@ class Outbox:
         """All deliveries of one message."""
         return [entry for entry in self._entries.values() if entry.message.id == id]
 
+    def queued(self) -> list[Entry]:
+        """All deliveries that wait."""
+        return [one for one in self._entries.values() if one.state is DeliveryState.QUEUED]
+
     def over(self, transport: TransportType) -> list[Entry]:
         """All deliveries that are under way over a transport."""
         return [

@@ -41,6 +41,7 @@ class Batch:
         private: take no way on which others see who writes to whom.
         id: of the message that carries them, once there is one.
         transport: over which.
+        failures: how often they could not be sent, in a row.
     """
 
     peer: str
@@ -48,6 +49,7 @@ class Batch:
     private: bool
     id: str = ""
     transport: TransportType | None = None
+    failures: int = 0
 
     @property
     def key(self) -> _Key:
@@ -97,7 +99,12 @@ class Receipts:
     def due(self, now: float) -> list[Batch]:
         """The receipts whose time has come; follow each with `sent` or `put_off`."""
         return [
-            Batch(peer, Receipt(state, tuple(owed.ids)[:TOGETHER]), private)
+            Batch(
+                peer,
+                Receipt(state, tuple(owed.ids)[:TOGETHER]),
+                private,
+                failures=owed.failures,
+            )
             for (peer, state, private), owed in self._owed.items()
             if owed.ids
             and owed.under_way is None
@@ -117,10 +124,10 @@ class Receipts:
         owed.due = now + PAUSES.after(owed.failures)
         owed.failures += 1
 
-    def hurry(self, peer: str, now: float) -> None:
-        """Somebody can be reached: try at once."""
+    def hurry(self, peer: str | None, now: float) -> None:
+        """Somebody can be reached, or everybody who was before: try at once."""
         for (owner, _, _), owed in self._owed.items():
-            if owner == peer:
+            if peer is None or owner == peer:
                 owed.failures = 0
                 owed.due = min(owed.due, now)
 

@@ -134,6 +134,7 @@ class Router:
         self._streams: Final = {
             (one.receiver, one.room, one.lane): one for one in state.out_streams
         }
+        self._written_to: Final = {one.receiver for one in state.out_streams}
         self._next_sweep = now + SWEEP_S
         self._wake: float | None = None
         self._last_public = 0
@@ -186,6 +187,7 @@ class Router:
             self._groups.put(roster)
         stream = self._next_stream(message, receivers)
         message = msgspec.structs.replace(message, id=self._id(message, stream))
+        self._written_to.update(receivers)
         for receiver in receivers:
             bare = msgspec.structs.replace(message, body=b"")
             self._outbox.add(Entry(bare, len(message.body), receiver, 0))
@@ -348,8 +350,9 @@ class Router:
                 self._reaches.capabilities,
             )
             if able:
-                self._receipts.sent(batch, message.id, able[0])
-                actions.append(CarryReceipt(able[0], message))
+                transport = able[batch.failures % len(able)]
+                self._receipts.sent(batch, message.id, transport)
+                actions.append(CarryReceipt(transport, message))
             else:
                 self._receipts.put_off(batch, now)
         return actions
@@ -397,6 +400,8 @@ class Router:
         if capabilities is not None:
             self._reaches.capabilities[event.transport] = capabilities
             if capabilities.available:
+                self._sending.transport_back()
+                self._receipts.hurry(None, now)
                 return []
         gone = self._sending.transport_gone(event.transport, now)
         self._receipts.transport_gone(event.transport, now)
@@ -406,7 +411,12 @@ class Router:
         return gone
 
     def _standing(self, peer: str) -> Standing:
-        return self._standings.get(peer, Standing.STRANGER)
+        """What somebody is to us; whom we wrote to, or share a group with, is no stranger."""
+        standing = self._standings.get(peer, Standing.STRANGER)
+        if standing is not Standing.STRANGER:
+            return standing
+        known = peer in self._written_to or any(peer in one for one in self._groups.values())
+        return Standing.KNOWN if known else Standing.STRANGER
 
     def _receivers(
         self, message: DecentralizedMessage, audience: Iterable[str], roster: Roster | None

@@ -237,6 +237,11 @@ class Sending:
             action for entry in self._outbox.over(transport) for action in self._back(entry, now)
         ]
 
+    def transport_back(self) -> None:
+        """A transport can be used again: what failed before is offered without a pause."""
+        for entry in self._outbox.queued():
+            entry.failures = 0
+
     def reached(
         self, transport: TransportType, peer: str, before: Reach, reach: Reach, now: float
     ) -> list[Action]:

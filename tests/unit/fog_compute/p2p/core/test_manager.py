@@ -176,6 +176,7 @@ async def test_transports_come_and_go_while_the_others_run() -> None:
     with pytest.raises(ConfigError, match="already"):
         rig.manager.register_transport(BLE, Shaky(rig.radio))
     await rig.manager.unregister_transport(BLE)
+    assert await rig.events() == [TransportChanged(BLE, None)]
     assert rig.shaky.ended == 1
     with pytest.raises(NotFound, match="ble"):
         rig.manager.get_transport(BLE)
@@ -189,7 +190,7 @@ async def test_transports_come_and_go_while_the_others_run() -> None:
 
     assert again.started == 1
     await rig.manager.restart(BLE)
-    await rig.events()
+    assert (await rig.events())[0] == TransportChanged(BLE, None)
     assert (again.started, again.ended) == (2, 1)
     await rig.manager.stop()
 

@@ -303,6 +303,27 @@ def test_failure_is_tried_again_after_growing_pauses() -> None:
         assert len(desk.offers()) == 1
 
 
+def test_nothing_waits_out_a_pause_when_a_transport_is_back() -> None:
+    """INV-P2P-05, INV-P2P-10."""
+    desk = Desk()
+    desk.up(htx=True)
+    desk.say()
+    for _ in range(6):
+        desk.answer(OutcomeState.FAILED)
+        desk.wait(200)
+    desk.answer(OutcomeState.FAILED)
+    desk.do(TransportChanged(HTX, dataclasses.replace(CAN_HTX, unavailable_because="offline")))
+    desk.arrive(from_bob("x"))
+    for _ in range(6):
+        desk.wait(300)
+    assert desk.offers() == []
+
+    desk.do(TransportChanged(HTX, CAN_HTX))
+
+    assert len(desk.offers()) == 1
+    assert len([one for one in desk.actions if isinstance(one, CarryReceipt)]) == 1
+
+
 def test_failure_that_no_try_mends_ends_it_when_no_transport_is_left() -> None:
     """INV-P2P-05."""
     desk = Desk()
@@ -495,6 +516,21 @@ def test_receipt_goes_again_when_its_transport_went() -> None:
     assert [one.transport for one in desk.actions if isinstance(one, CarryReceipt)] == [HTX]
 
 
+def test_receipt_goes_over_another_transport_where_one_fails() -> None:
+    """INV-P2P-10."""
+    desk = Desk()
+    desk.up(htx=True, ble=Reach.DIRECT)
+    desk.arrive(from_bob("x"))
+    tried = []
+    for _ in range(3):
+        desk.wait(5)
+        carried = next(one for one in desk.actions if isinstance(one, CarryReceipt))
+        tried.append(carried.transport)
+        desk.do(ReceiptAnswered(Outcome(carried.message.id, OutcomeState.FAILED)))
+
+    assert tried == [BLE, HTX, BLE]
+
+
 def test_receipt_of_a_private_message_is_private() -> None:
     """INV-P2P-10."""
     desk = Desk()
@@ -618,6 +654,22 @@ def test_strangers_are_bounded_and_known_people_are_not() -> None:
     desk.arrive(from_bob("eve", "tomorrow", sender=EVE))
 
     assert desk.shown()[-1] == "eve"
+
+
+def test_whom_one_wrote_to_is_no_stranger_and_who_shares_a_group_neither() -> None:
+    """INV-P2P-09."""
+    desk = Desk(RouterPolicy(inbox=InboxLimits(stranger_messages=1)))
+    desk.say(to=EVE)
+    desk.form(ANN, "33" * 32)
+    desk.again()
+    for number in range(3):
+        desk.arrive(from_bob("eve", f"e{number}", sender=EVE))
+        desk.arrive(from_bob("member", f"m{number}", sender="33" * 32))
+        desk.arrive(from_bob("other", f"o{number}", sender="44" * 32))
+        desk.arrive(from_bob("as if by eve", f"f{number}", sender=EVE), proved=False)
+
+    assert desk.shown().count("eve") == desk.shown().count("member") == 3
+    assert desk.shown().count("other") == desk.shown().count("as if by eve") == 1
 
 
 def test_streams_and_opaque_ids_of_a_sender_are_bounded() -> None:
