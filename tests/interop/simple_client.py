@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 
-from python_bitchat_client import create_client  # type: ignore[import-not-found]
+from python_bitchat_client import configure_logging, create_client  # type: ignore[import-not-found]
 
 
 def tell(**what: object) -> None:
@@ -14,6 +14,7 @@ def tell(**what: object) -> None:
     sys.stdout.flush()
 
 
+configure_logging("DEBUG")  # to the log that a failed test leaves
 client = create_client()
 client.set_handle("simple")
 client.set_message_handler(

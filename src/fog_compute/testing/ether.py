@@ -84,20 +84,27 @@ class Ether(LocalLink):
         """What opens the adapter of a node: a new controller with each opening."""
 
         async def attach() -> Hci:
-            controller = _Adapter(f"node {number}", link=self)
-            self.adopt(controller, number)
+            controller = self.controller(number)
             return _Memory(controller, AsyncPipeSink(controller))
 
         return attach
 
-    def adopt(self, controller: Controller, number: int) -> None:
-        """Say which node has a controller that is on this link."""
-        controller.le_acl_data_packet_length = _ACL_BYTES
-        controller.total_num_le_acl_data_packets = 64
+    def controller(self, number: int, source: Any = None, sink: Any = None) -> Controller:
+        """A new controller for a node, in place of the one that it had.
+
+        Args:
+            number: of the node.
+            source: where its host's packets come from, if that is elsewhere;
+            sink: and where its own go to.
+        """
+        made = _Adapter(f"node {number}", host_source=source, host_sink=sink, link=self)
+        made.le_acl_data_packet_length = _ACL_BYTES
+        made.total_num_le_acl_data_packets = 64
         for other, known in tuple(self._numbers.items()):
             if known == number:
                 self.unplug(other)
-        self._numbers[controller] = number
+        self._numbers[made] = number
+        return made
 
     def radio(self, number: int, *, interval_ms: float = 60.0) -> BumbleRadio:
         """A driver for a node's adapter, whose address tells its number."""
