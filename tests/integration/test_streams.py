@@ -235,6 +235,8 @@ def test_commands_of_fog_bear_broken_streams(
         "chat me": lambda _: [FOG, "chat", "me"],
         "chat who": lambda _: [FOG, "chat", "who"],
         "chat trace of nobody": lambda _: [FOG, "chat", "trace", "nobody"],
+        "chat groups": lambda _: [FOG, "chat", "groups"],
+        "chat group of nobody": lambda _: [FOG, "chat", "group", "lab", "nobody"],
         "chat wipe without a word": lambda _: [FOG, "chat", "wipe"],
         "peer ls": lambda _: [FOG, "peer", "ls"],
         "peer add of no card": lambda _: [FOG, "peer", "add", "fogcard1aaaa"],

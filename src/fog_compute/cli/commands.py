@@ -87,6 +87,8 @@ COMMANDS: Final = tuple(
         ("chat me", "chat.command:me", "Show who you are here."),
         ("chat who", "chat.command:who", "Show who can be reached."),
         ("chat trace", "chat.command:trace", "Show how a message would go."),
+        ("chat groups", "chat.command:groups", "List the groups that you are in."),
+        ("chat group", "chat.command:group", "Make a group."),
         ("chat wipe", "chat.command:wipe", "Destroy your keys and messages, in an emergency."),
         ("peer ls", "peer:ls", "List whom you know, and whom you met."),
         ("peer add", "peer:add", "Make somebody a contact by their card."),

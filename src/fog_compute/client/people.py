@@ -9,6 +9,9 @@ __all__ = [
     "ChatEvent",
     "ChatEvents",
     "Delivery",
+    "Group",
+    "GroupMade",
+    "Groups",
     "Log",
     "Me",
     "Message",
@@ -141,6 +144,27 @@ class Trace(TypedDict):
     hops: int | None
     round_trip_ms: float | None
     reasons: dict[str, str]
+
+
+class Group(TypedDict):
+    """A group that one is in."""
+
+    id: str
+    name: str
+    maker: str
+    members: list[str]
+
+
+class Groups(TypedDict):
+    """All groups that one is in."""
+
+    groups: list[Group]
+
+
+class GroupMade(TypedDict):
+    """A group that was made."""
+
+    id: str
 
 
 class Wiped(TypedDict):

@@ -19,23 +19,24 @@ from fog_compute.cli.chat.lines import (
 from fog_compute.cli.chat.talking import CHAT, Talk
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, TIMED_OUT, USAGE
-from fog_compute.cli.common import CommandError, JsonFlag, note, print_json
+from fog_compute.cli.common import CommandError, JsonFlag, note, print_json, print_table
 from fog_compute.cli.output import is_terminal, speaks_unicode, write
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.peer import Who, find
 from fog_compute.client.asking import WAIT_S
 from fog_compute.client.people import Delivery, Message, Wiped
 from fog_compute.descriptors import STDIN
-from fog_compute.text import one_line
+from fog_compute.text import as_named, one_line
 from fog_compute.units import format_duration, parse_duration
 
-__all__ = ["chat", "log", "me", "send", "trace", "who", "wipe"]
+__all__ = ["chat", "group", "groups", "log", "me", "send", "trace", "who", "wipe"]
 
 LONGEST_LINE: Final = 20_000
 WIPE: Final = "wipe"
 
 Room = Annotated[
-    str, Parameter(name="--room", help="A room, or the id of a group, instead of a person.")
+    str,
+    Parameter(name="--room", help="A group, or near for all who are near, instead of a person."),
 ]
 Options = dict[str, object]
 
@@ -184,6 +185,49 @@ def who(*, json: JsonFlag = False) -> int:
         print_json(found["peers"])
     else:
         write("\n".join(one_line(line) for line in who_lines(found)) + "\n")
+    return 0
+
+
+def groups(*, json: JsonFlag = False) -> int:
+    """List the groups that you are in; their maker alone changes them.
+
+    For example: `fog chat groups`
+    """
+    with Backend() as backend:
+        talk = Talk(backend)
+        found = talk.groups()
+        names = talk.names() if found and not json else {}
+    if json:
+        print_json(found)
+        return 0
+    print_table(
+        ("GROUP", "ID", "MEMBERS"),
+        [
+            (one["name"], one["id"], ", ".join(names.get(who, who[:8]) for who in one["members"]))
+            for one in found
+        ],
+    )
+    return 0
+
+
+def group(
+    name: Annotated[str, Parameter(help="What it is called.")],
+    members: Annotated[tuple[str, ...], Parameter(help="Who is in it, besides you; up to 15.")],
+    /,
+    *,
+    json: JsonFlag = False,
+) -> int:
+    """Make a group: each of its members hears what any of them says in it.
+
+    For example: `fog chat group lab ada grace`
+    """
+    with Backend() as backend:
+        made = Talk(backend).make_group(name, members)
+    if json:
+        print_json(made)
+    else:
+        write(f"{made['id']}\n")
+        note(f"say something in it: `fog chat --room {as_named(name)}`")
     return 0
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "mark_of",
     "me_lines",
     "read_line",
+    "room_name",
     "trace_lines",
     "who_lines",
 ]
@@ -38,7 +39,7 @@ MAX_SHOWN: Final = 4000
 HELP: Final = """\
 Type a line to say it to whom the conversation is with.
 /msg NAME TEXT   say something to somebody; without a text, talk to them from now on
-/room NAME       talk to a room or a group; all who are near hear a room
+/room NAME       talk to a group; /room near: to all who are near
 /rooms           the conversations so far
 /who             who can be reached, and how
 /trace NAME      how a message to somebody would go
@@ -203,7 +204,7 @@ def line_of(message: Message, names: Mapping[str, str], *, unicode: bool = True)
         what = f"[file {one_line(message['name'] or 'without a name', 80)}{size}]"
     else:
         what = printable(message["text"], MAX_SHOWN)
-    where = f" #{one_line(message['room'], 40)}" if message["room"] else ""
+    where = f" #{room_name(message, names)}" if message["room"] or message["to"] is None else ""
     if message["outgoing"]:
         to = message["to"]
         whom = "" if to is None else f" to {one_line(names.get(to, to[:8]), 40)}"
@@ -212,6 +213,12 @@ def line_of(message: Message, names: Mapping[str, str], *, unicode: bool = True)
     doubt = "" if message["verified"] else " (not proved)"
     stranger = "" if message["known"] else " (a stranger)"
     return f"{at}{where} {one_line(message['shown'], 40)}{stranger}{doubt}: {what}"
+
+
+def room_name(message: Message, names: Mapping[str, str]) -> str:
+    """What a room is called: its group's name, or near."""
+    room = message["room"]
+    return one_line(names.get(room, room[:8]), 40) if room else "near"
 
 
 def delivery_line(delivery: Delivery, names: Mapping[str, str]) -> str:

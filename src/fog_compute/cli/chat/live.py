@@ -230,7 +230,10 @@ def _rooms(messages: list[Message], names: dict[str, str]) -> str:
     found: dict[str, None] = {}
     for one in messages:
         other = one["to"] if one["outgoing"] else one["sender"]
-        name = f"#{one['room']}" if one["room"] or other is None else names.get(other, other[:8])
+        if one["room"] or other is None:
+            name = f"#{lines.room_name(one, names)}"
+        else:
+            name = names.get(other, other[:8])
         found.pop(name, None)
         found[name] = None
     return "\n".join(one_line(name, 80) for name in found) or "no conversations yet"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +12,30 @@ from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.peer import find
-from fog_compute.client.people import ChatEvents, Log, Me, Message, Near, Peers, Sent, Trace
+from fog_compute.client.people import (
+    ChatEvents,
+    Group,
+    GroupMade,
+    Groups,
+    Log,
+    Me,
+    Message,
+    Near,
+    Peers,
+    Sent,
+    Trace,
+)
 from fog_compute.errors import Unreadable
 from fog_compute.reading import TooLarge, read_file
+from fog_compute.text import one_line
 from fog_compute.units import MIB
 
 __all__ = ["CHAT", "MAX_FILE_BYTES", "Talk", "names_of"]
 
 CHAT: Final = "/api/v1/chat"
+NEAR: Final = "near"
+"""The room of all who are near by Bluetooth."""
+
 MAX_FILE_BYTES: Final = 16 * MIB
 
 
@@ -44,8 +60,36 @@ class Talk:
         return self._backend.get(f"{CHAT}/trace/{peer['fingerprint']}", Trace)
 
     def names(self) -> dict[str, str]:
-        """What people are called, by fingerprint."""
-        return names_of(self._backend.get("/api/v1/peers", Peers))
+        """What people are called, by fingerprint, and groups, by id."""
+        people = names_of(self._backend.get("/api/v1/peers", Peers))
+        return people | {one["id"]: one["name"] for one in self.groups()}
+
+    def groups(self) -> list[Group]:
+        """The groups that one is in."""
+        return self._backend.get(f"{CHAT}/groups", Groups)["groups"]
+
+    def make_group(self, name: str, members: Sequence[str]) -> GroupMade:
+        """Make a group of people by their names."""
+        found = [find(self._backend, one)["fingerprint"] for one in members]
+        body = {"name": name, "members": found}
+        return self._backend.post(f"{CHAT}/groups", GroupMade, body)
+
+    def room(self, text: str) -> str:
+        """The room that a person means: a group by its name or id; "" for all who are near."""
+        if text.lower() == NEAR:
+            return ""
+        groups = self.groups()
+        found = [one["id"] for one in groups if one["id"] == text] or [
+            one["id"] for one in groups if one["name"].lower() == text.lower()
+        ]
+        if len(found) != 1:
+            what = "several groups are" if found else "no group is"
+            raise CommandError(
+                f"{what} called {one_line(text, 64)!r}: `fog chat groups` lists them, and {NEAR!r}"
+                " is all who are near",
+                kind="not-found",
+            )
+        return found[0]
 
     def log(self, target: Target, after: int, limit: int) -> Log:
         """The last messages of a conversation, or of all, after a position."""
@@ -53,7 +97,7 @@ class Talk:
         if target.person:
             query["peer"] = find(self._backend, target.person)["fingerprint"]
         elif target.room:
-            query["room"] = target.room
+            query["room"] = self.room(target.room)
         return self._backend.get(f"{CHAT}/messages", Log, **query)
 
     def events(self, since: str, wait_s: float) -> ChatEvents:
@@ -76,7 +120,7 @@ class Talk:
         if target.person:
             body["to"] = find(self._backend, target.person)["fingerprint"]
         elif target.room:
-            body["room"] = target.room
+            body["room"] = self.room(target.room)
         else:
             raise CommandError("say to whom: /msg NAME, or /room NAME", USAGE)
         if file is None:

@@ -197,6 +197,12 @@ MESSAGE: Final[dict[str, Any]] = {
     "known": True,
     "states": {},
 }
+GROUP: Final[dict[str, Any]] = {
+    "id": "9" * 32,
+    "name": "lab",
+    "maker": "b0" * 32,
+    "members": ["ad" * 32, "b0" * 32],
+}
 TRACE: Final[dict[str, Any]] = {
     "peer": PEER,
     "ways": {"htx": "address"},

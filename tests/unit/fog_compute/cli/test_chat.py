@@ -19,7 +19,7 @@ from fog_compute.cli.chat.talking import Talk
 from fog_compute.cli.patience import OutOfTime
 from fog_compute.client.people import ChatEvents, Log, Me, Near, Sent, Trace
 from fog_compute.errors import ServiceUnavailable
-from tests.unit.fog_compute.cli.backends import ME, MESSAGE, PEER, TRACE, backend
+from tests.unit.fog_compute.cli.backends import GROUP, ME, MESSAGE, PEER, TRACE, backend
 
 ADA = PEER["fingerprint"]
 ESCAPE = "a\n\x1b[2J[red]b"
@@ -84,7 +84,10 @@ def test_a_message_is_shown_with_who_sent_it_and_how_sure_that_is() -> None:
     assert "ada (a stranger) (not proved):" in lines.line_of(
         message(known=False, verified=False), names
     )
-    assert lines.line_of(message(room="lab"), names).startswith("08:09 #lab ada:")
+    room = message(room="9" * 32, to=None)
+    assert lines.line_of(room, names | {"9" * 32: "lab"}).startswith("08:09 #lab ada:")
+    assert lines.line_of(room, names).startswith("08:09 #99999999 ada:")
+    assert lines.line_of(message(to=None), names).startswith("08:09 #near ada:")
     own = message(outgoing=True, to=ADA, states={ADA: "delivered"})
     assert lines.line_of(own, names) == "08:09 you to ada: see you at eight  ✓✓"
     assert lines.line_of(own, {}).startswith("08:09 you to adadadad:")
@@ -130,13 +133,16 @@ def test_lines_of_a_pipe_are_sent_and_need_somebody(
 ) -> None:
     monkeypatch.setenv("FOG_HOME", str(tmp_path))
     monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n"))
-    answers = ok(ME, {"id": "1" * 32}, {"id": "2" * 32})
+    lab = {"groups": [GROUP]}
+    answers = ok(ME, lab, {"id": "1" * 32}, lab, {"id": "2" * 32})
     with backend(tmp_path, *answers) as asked:
         assert main.run(["chat", "--room", "lab"]) == 0
     assert capsys.readouterr().out == f"{'1' * 32}\n{'2' * 32}\n"
     assert [line.split()[:2] for line in asked] == [
         ["GET", "/api/v1/chat"],
+        ["GET", "/api/v1/chat/groups"],
         ["POST", "/api/v1/chat/messages"],
+        ["GET", "/api/v1/chat/groups"],
         ["POST", "/api/v1/chat/messages"],
     ]
     with backend(tmp_path, *ok(ME)):
@@ -151,7 +157,7 @@ def test_a_message_that_failed_or_is_late_ends_the_wait(
     start = {"events": [], "next": "0"}
     failed = {"id": "1" * 32, "receiver": ADA, "state": "failed", "transport": None, "reason": "no"}
     events = {"events": [{"message": None, "delivery": failed}], "next": "1"}
-    send = ["chat", "send", "--room", "lab", "", "x", "--wait"]
+    send = ["chat", "send", "--room", "near", "", "x", "--wait"]
     with backend(tmp_path, *ok(start, {"id": "1" * 32}, events)):
         assert main.run([*send, "9s"]) == 1
     assert "failed: no" in capsys.readouterr().err
@@ -165,6 +171,24 @@ def test_a_message_that_failed_or_is_late_ends_the_wait(
     with backend(tmp_path, *ok({"id": "1" * 32})):
         assert main.run([*send, "9s"]) == 124
     assert "still goes out" in capsys.readouterr().err
+
+
+def test_a_room_is_a_group_by_name_or_all_who_are_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    other = {**GROUP, "id": "8" * 32}
+    for room, listed, says in (
+        ("LAB", [GROUP], ""),
+        ("9" * 32, [GROUP, other], ""),
+        ("near", None, ""),
+        ("lab", [GROUP, other], "several groups are called 'lab'"),
+        ("home", [GROUP], "no group is called 'home'"),
+    ):
+        asked = [] if listed is None else ok({"groups": listed})
+        with backend(tmp_path, *asked, *ok({"id": "1" * 32})):
+            assert main.run(["chat", "send", "", "x", "--room", room]) == (1 if says else 0)
+        assert says in capsys.readouterr().err
 
 
 def test_a_file_is_sent_and_one_that_cannot_be_is_said(

@@ -25,6 +25,7 @@ from fog_compute.faces import TOLD, Face
 from fog_compute.store import Store
 from tests.unit.fog_compute.cli.backends import (
     CIRCUIT,
+    GROUP,
     ID,
     LEVEL,
     ME,
@@ -457,7 +458,7 @@ CASES: Final[dict[str, Case]] = {
         words=("chat", "log", "ada", "--limit", "5"),
         says="08:09 ada: see you at eight",
         tells=1,
-        answers=ok(PEER, {"messages": [MESSAGE], "next": 7}, {"peers": [PEER]}),
+        answers=ok(PEER, {"messages": [MESSAGE], "next": 7}, {"peers": [PEER]}, {"groups": []}),
         fails=("chat", "log", "--limit", "0"),
         code=2,
         problem="usage",
@@ -477,6 +478,20 @@ CASES: Final[dict[str, Case]] = {
         failing=(MISSING,),
         code=1,
         problem="not-found",
+    ),
+    "chat groups": Case(
+        words=("chat", "groups"),
+        says="lab    99999999999999999999999999999999  ada, b0b0b0b0",
+        tells=1,
+        answers=ok({"groups": [GROUP]}, {"peers": [PEER]}, {"groups": [GROUP]}),
+    ),
+    "chat group": Case(
+        words=("chat", "group", "lab", "ada"),
+        says="9999",
+        answers=ok(PEER, {"id": "9" * 32}),
+        fails=("chat", "group", "lab"),
+        code=2,
+        problem="usage",
     ),
     "chat wipe": Case(
         words=("chat", "wipe", "--force"),
