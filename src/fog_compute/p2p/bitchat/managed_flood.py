@@ -164,13 +164,6 @@ class ManagedFlood(Generic[PacketT]):
                 self._schedule(key, flood, now + self._policy.wait(degree, self._rng))
         return kind
 
-    def keep(self, key: bytes) -> None:
-        """Pass a packet on no further: it has arrived."""
-        flood = self._floods.get(key)
-        if flood is not None:
-            flood.only = frozenset()
-            flood.due = None
-
     def only(self, key: bytes, links: Iterable[Link]) -> None:
         """Pass a packet on to these neighbours alone: its way is known."""
         flood = self._floods.get(key)

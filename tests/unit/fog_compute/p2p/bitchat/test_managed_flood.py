@@ -91,16 +91,11 @@ def test_what_was_lost_may_be_given_again() -> None:
     assert not flood.wanted(KEY, 4, 5)
 
 
-def test_packet_with_a_known_way_goes_there_alone_and_one_that_arrived_nowhere() -> None:
+def test_packet_with_a_known_way_goes_there_alone() -> None:
     flood = node()
     flood.heard(KEY, "p", 6, 1, 0.0, 4)
     flood.only(KEY, [3])
     assert given_to(flood.due(1.0, LINKS)) == {3: 5}
-    flood.heard(b"mine", "q", 6, 1, 2.0, 4)
-    flood.keep(b"mine")
-    assert flood.due(3.0, LINKS) == []
-    assert flood.heard(b"mine", "q", 7, 2, 3.0, 4) is Copy.BETTER
-    assert flood.due(4.0, LINKS) == []
 
 
 def test_neighbour_that_left_and_came_back_is_a_stranger() -> None:
