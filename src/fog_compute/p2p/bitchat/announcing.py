@@ -48,7 +48,7 @@ class Announcing:
         """Announce if it is time, and say who was not heard for long."""
         station = self._station
         for gone in station.peers.gone(now):
-            station.gossip.forget(gone)
+            station.gossip.away(gone, now)
             station.tell(PeerAway(gone))
         if self._times.due(now, len(station.outbound.links)):
             announce = station.announce(station.peers.neighbours(MAX_NEIGHBOURS))
@@ -63,7 +63,7 @@ class Announcing:
     def take(self, packet: Packet, link: Link, now: float) -> Drop | None:
         """Take an announce or a leave of somebody else."""
         if packet.kind == Kind.LEAVE:
-            return self._leaves(packet)
+            return self._leaves(packet, now)
         station = self._station
         try:
             announce = verified_announce(packet)
@@ -73,6 +73,7 @@ class Announcing:
         verdict = station.peers.take(packet, announce, link, now, live)
         if verdict in REFUSED:
             return REFUSED[verdict]
+        station.gossip.announced(packet.sender)
         peer = station.peers.get(packet.sender)
         if peer is None or not live:
             return None
@@ -96,7 +97,7 @@ class Announcing:
         """Say that this node goes."""
         self._station.outbound.launch(self._station.make(Kind.LEAVE, b"", now), now)
 
-    def _leaves(self, packet: Packet) -> Drop | None:
+    def _leaves(self, packet: Packet, now: float) -> Drop | None:
         station = self._station
         peer = station.peers.get(packet.sender)
         if peer is None:
@@ -107,7 +108,7 @@ class Announcing:
             return Drop.OLD
         if station.peers.leave(packet):
             station.tell(PeerAway(packet.sender))
-        station.gossip.forget(packet.sender)
+        station.gossip.away(packet.sender, now)
         return None
 
 

@@ -13,7 +13,7 @@ of the app.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -31,6 +31,9 @@ __all__ = ["Gossip", "GossipPolicy", "as_flooded"]
 
 EVERYTHING_SAID: Final = frozenset({Kind.ANNOUNCE, Kind.MESSAGE, Kind.GROUP_MESSAGE})
 """What a round is about. Fragments are asked for by name, where some are missing."""
+
+MOST_PUT_OFF: Final = 128
+"""Messages that nobody here can check, of which neighbours are told that they are had."""
 
 MORE_MEMBERS: Final = 8
 """So many members of a set, and fewer, are no packets: a byte each."""
@@ -106,12 +109,24 @@ class Gossip:
         refused: questions that were not answered, because a neighbour asks too often.
     """
 
-    __slots__ = ("_asked", "_kept", "_neighbours", "_policy", "_rng", "_said_at", "refused")
+    __slots__ = (
+        "_asked",
+        "_away",
+        "_kept",
+        "_neighbours",
+        "_policy",
+        "_put_off",
+        "_rng",
+        "_said_at",
+        "refused",
+    )
 
     def __init__(self, policy: GossipPolicy, rng: Random) -> None:
         self._policy: Final = policy
         self._rng: Final = rng
         self._kept: dict[int, OrderedDict[bytes, _Kept]] = {}
+        self._away: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._put_off: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._asked: dict[int, tuple[float, SyncRequest]] = {}
         self._neighbours: dict[Link, _Neighbour] = {}
         self._said_at = float("-inf")
@@ -141,6 +156,9 @@ class Gossip:
         kept = self._kept.setdefault(packet.kind, OrderedDict())
         # Of announces the newest of each peer counts.
         one = _Kept(packet.bare, packet_id(packet), packet.payload[:SET_ID_BYTES], source)
+        if packet.kind == Kind.ANNOUNCE and self._stale(packet, now):
+            self._note_away(one, now)
+            return
         key = packet.sender if packet.kind == Kind.ANNOUNCE else one.id
         kept[key] = one
         kept.move_to_end(key)
@@ -153,9 +171,23 @@ class Gossip:
         if packet.kind != Kind.ANNOUNCE:
             self._said(now)
 
-    def forget(self, peer_id: bytes) -> None:
-        """Give nobody a peer's announce any more: it left."""
-        self._kept.get(Kind.ANNOUNCE, OrderedDict()).pop(peer_id, None)
+    def away(self, peer_id: bytes, now: float) -> None:
+        """Give a peer's announce only to who gets what the peer said: it is near no more."""
+        one = self._kept.get(Kind.ANNOUNCE, OrderedDict()).pop(peer_id, None)
+        if one is not None:
+            self._note_away(one, now)
+
+    def put_off(self, packet: Packet, now: float) -> None:
+        """Ask no more for a message that nobody here can check: its sender was not announced."""
+        self._put_off[packet_id(packet)] = (packet.sender, now)
+        while len(self._put_off) > MOST_PUT_OFF:
+            self._put_off.popitem(last=False)
+        self._asked.clear()
+
+    def announced(self, peer_id: bytes) -> None:
+        """Ask again for what this peer said."""
+        for one in [one for one, (sender, _) in self._put_off.items() if sender == peer_id]:
+            del self._put_off[one]
 
     def hurry(self, link: Link, now: float) -> None:
         """Ask a neighbour soon: it seems to have something that is missing here."""
@@ -200,10 +232,13 @@ class Gossip:
         former = self._asked.get(more)
         if former is not None and now - former[0] <= self._policy.idle_s:
             return former[1]
-        mine = sorted(self._fresh(EVERYTHING_SAID, now), key=lambda one: -one.packet.timestamp)
+        mine = [*self._fresh(EVERYTHING_SAID, now), *self._away.values()]
+        mine.sort(key=lambda one: -one.packet.timestamp)
+        while self._put_off and now - next(iter(self._put_off.values()))[1] > self._policy.other_s:
+            self._put_off.popitem(last=False)
         fill = [self._rng.randbytes(PACKET_ID_BYTES) for _ in range(more)]
-        has, count = build([*fill, *(one.id for one in mine)])
-        count -= more
+        has, count = build([*fill, *(one.id for one in mine), *self._put_off])
+        count = min(count - more, len(mine))
         # What did not fit is older than this, and is not asked for.
         since = mine[count - 1].packet.timestamp if 0 < count < len(mine) else None
         request = SyncRequest(has, EVERYTHING_SAID, since)
@@ -251,10 +286,21 @@ class Gossip:
             )
             and one.id not in members
         ]
-        given = _in_turn(found, self._policy.packets)
+        senders = {one.packet.sender: one for one in self._away.values() if one.id not in members}
+        given = _in_turn(found, senders, self._policy.packets)
         # Announces first: what their peers said cannot be checked before.
         given.sort(key=lambda one: (one.kind != Kind.ANNOUNCE, -one.timestamp))
         return [one.as_sync_answer() for one in given]
+
+    def _note_away(self, one: _Kept, now: float) -> None:
+        self._away[one.packet.sender] = one
+        self._away.move_to_end(one.packet.sender)
+        while self._away and (
+            len(self._away) > self._policy.keep
+            or now - next(iter(self._away.values())).packet.timestamp / 1000 > self._policy.keep_s
+        ):
+            self._away.popitem(last=False)
+        self._asked.clear()
 
     def _fresh(self, kinds: Iterable[int], now: float) -> list[_Kept]:
         return [
@@ -279,13 +325,16 @@ class Gossip:
                 neighbour.next_at = min(neighbour.next_at, at)
 
 
-def _in_turn(found: list[_Kept], most: int) -> list[Packet]:
+def _in_turn(found: list[_Kept], away: Mapping[bytes, _Kept], most: int) -> list[Packet]:
     """Which are given, if not all fit: in turn of each kind and of each link that brought some.
 
     Of those the newest, because their flood may just have been lost; and with what somebody said
     the announce that shows that it was he.
     """
-    announces = {one.packet.sender: one for one in found if one.packet.kind == Kind.ANNOUNCE}
+    announces = {
+        **away,
+        **{one.packet.sender: one for one in found if one.packet.kind == Kind.ANNOUNCE},
+    }
     heaps: OrderedDict[tuple[int, Link | None], list[_Kept]] = OrderedDict()
     for one in sorted(found, key=lambda one: one.packet.timestamp):
         heaps.setdefault((one.packet.kind, one.source), []).append(one)

@@ -66,8 +66,8 @@ class GuardPolicy:
 
     Attributes:
         skew_s: how far a packet's time may be from now, either way.
-        announce_s: how old an announce may be.
-        message_s: how old a public message may be that answers a sync request;
+        announce_s: how old an announce may be, but for one that answers a sync request.
+        message_s: how old a public message, or an announce, may be that answers one;
         answer_s: and anything else that does.
         frames_s: frames of 512 bytes a second that a link may bring over a long time; a longer one
             counts for several;
@@ -174,7 +174,9 @@ class Guard:
         if age < -self._policy.skew_s:
             return False
         if packet.kind == Kind.ANNOUNCE:
-            return age <= self._policy.announce_s
+            # An old one comes with what its peer said, and tells whose it is.
+            announce_s = self._policy.announce_s
+            return age <= (self._policy.message_s if packet.sync_answer else announce_s)
         if not packet.sync_answer:
             return age <= self._policy.skew_s
         message = packet.kind in (Kind.MESSAGE, Kind.GROUP_MESSAGE)

@@ -112,7 +112,10 @@ class PublicTalk:
         if peer is None:
             if not self.parked.park(packet, link, now):
                 return Drop.UNKNOWN_SENDER
-            station.gossip.hurry(link, now)
+            if packet.sync_answer:
+                station.gossip.put_off(packet, now)
+            else:
+                station.gossip.hurry(link, now)
             return Drop.PARKED
         if not verify(packet, peer.signing_key):
             return Drop.SIGNATURE

@@ -331,6 +331,26 @@ def test_what_a_set_takes_for_a_member_is_asked_for_by_the_next_one() -> None:
     assert lacking == []
 
 
+def test_message_that_nobody_can_check_is_asked_for_when_its_sender_is_announced() -> None:
+    tried = known(1)
+    tried.wait(1.0)
+    said = EVE.text("who am I?", tried.now - 60)
+    assert tried.get(1, said.as_sync_answer()) == []
+
+    def lacks() -> bool:
+        tried.take()
+        tried.wait(16.0)
+        asked = [one for _, one in tried.take(Kind.REQUEST_SYNC)]
+        has = [SyncRequest.decode(one.payload).has.members() for one in asked]
+        return any(packet_id(said) not in one for one in has)
+
+    assert not lacks()
+    tried.wait(10.0)  # it waits here no more
+    tried.get(1, EVE.announce(tried.now))
+    assert lacks()
+    assert texts(tried.get(1, said.as_sync_answer())) == ["who am I?"]
+
+
 def test_neighbour_that_asks_all_the_time_is_answered_rarely() -> None:
     """INV-BITCHAT-56."""
     tried = known(1, 2)

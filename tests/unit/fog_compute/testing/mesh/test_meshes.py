@@ -75,6 +75,21 @@ def test_parted_islands_learn_what_the_other_said_when_they_meet() -> None:
     assert [world.texts(node) for node in (1, 2, 3)] == [["from the left"]] * 3
 
 
+def test_newcomer_hears_what_somebody_said_who_left_an_hour_ago() -> None:
+    """INV-BITCHAT-56: the announce that shows who it was comes with it, and brings nobody back."""
+    apart = Topology("apart", chain(4).places, frozenset({(0, 1), (1, 2)}))
+    world = ready(apart)
+    world.say(0, "I was here")
+    world.run(1.0)
+    world.air.cut(0, 1)
+    world.run(3_600.0)
+    world.air.connect(3, 2)
+    world.run(10.0)
+    assert world.texts(3) == ["I was here"]
+    gone = world.meshes[0].peer_id
+    assert not any(isinstance(e, PeerNear) and e.peer_id == gone for _, e in world.news[3])
+
+
 def test_node_that_moves_away_is_away_after_a_minute_and_back_at_once() -> None:
     """INV-BITCHAT-54."""
     world = ready(chain(3))
