@@ -15,7 +15,7 @@ from typing import Final
 
 from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
-from fog_compute.errors import FogError, StoreError
+from fog_compute.errors import StoreError
 from fog_compute.observability import get_logger
 from fog_compute.p2p.core.actions import (
     Action,
@@ -128,33 +128,45 @@ class RouterDriver:
         return some
 
     async def _turn(self, some: Sequence[Event | _Call]) -> None:
-        now = self._clock.now().timestamp()
-        actions: list[Action] = []
-        answers: list[tuple[asyncio.Future[str], str]] = []
-        for one in some:
-            if isinstance(one, _Call):
-                try:
-                    answer, following = one.ask(now)
-                except FogError as error:
-                    if not one.done.done():
-                        one.done.set_exception(error)
-                    continue
-                answers.append((one.done, answer))
-                actions += following
-            else:
-                actions += self._router.handle(one, now)
+        actions, answers = self._handled(some)
         try:
             await self._keep([c for a in actions if isinstance(a, Keep) for c in a.changes])
-        except BaseException:
+        except BaseException as error:
             for done, _ in answers:
-                if not done.done():
-                    done.set_exception(StoreError("the message was not kept"))
-            raise
+                _refuse(done, StoreError("the message was not kept: try again"))
+            if not isinstance(error, Exception):
+                raise
+            # Nothing of it was written, so nothing that depends on it is done: what is not
+            # confirmed comes again.
+            _fault("a change", error)
+            return
         for done, answer in answers:
             if not done.done():
                 done.set_result(answer)
         for action in actions:
             self._act(action)
+
+    def _handled(
+        self, some: Sequence[Event | _Call]
+    ) -> tuple[list[Action], list[tuple[asyncio.Future[str], str]]]:
+        """What follows from some events, and the answers to who asks, once that is kept."""
+        now = self._clock.now().timestamp()
+        actions: list[Action] = []
+        answers: list[tuple[asyncio.Future[str], str]] = []
+        for one in some:
+            try:
+                if isinstance(one, _Call):
+                    answer, following = one.ask(now)
+                    answers.append((one.done, answer))
+                    actions += following
+                else:
+                    actions += self._router.handle(one, now)
+            except Exception as error:  # noqa: BLE001 - one event takes no other down
+                if isinstance(one, _Call):
+                    _refuse(one.done, error)
+                else:
+                    _fault("an event", error)
+        return actions, answers
 
     async def _keep(self, changes: Sequence[BookChange]) -> None:
         failures = 0
@@ -246,8 +258,8 @@ class RouterDriver:
             listener.end()
         while not self._queue.empty():
             one = self._queue.get_nowait()
-            if isinstance(one, _Call) and not one.done.done():
-                one.done.set_exception(StoreError("the message was not kept: try again"))
+            if isinstance(one, _Call):
+                _refuse(one.done, StoreError("the message was not kept: try again"))
 
     async def grown(self) -> AsyncGenerator[None, None]:
         """Say, at once and then whenever there is more, that the log may have grown."""
@@ -275,6 +287,16 @@ class RouterDriver:
                 yield told
         finally:
             self._listeners.discard(listener)
+
+
+def _refuse(done: asyncio.Future[str], error: Exception) -> None:
+    if not done.done():
+        done.set_exception(error)
+
+
+def _fault(what: str, error: Exception) -> None:
+    # Its text may name a person.
+    _log.error("messages.fault", what=what, error=type(error).__name__)
 
 
 class _Listener:

@@ -51,6 +51,9 @@ MAX_MEDIA_TYPE_BYTES: Final = 100
 MAX_LIFE_MS: Final = 7 * 24 * 3_600_000
 """How long a message may be under way; its id is remembered as long."""
 
+LATEST_MS: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999: no date is later."""
+
 MAX_RECEIPT_IDS: Final = 256
 """Ids that one receipt may name."""
 
@@ -193,8 +196,8 @@ class DecentralizedMessage(msgspec.Struct, frozen=True, kw_only=True):
             self.media_type
         ):
             raise InvalidMessage("media_type is none: give one such as text/plain")
-        if self.created_ms < 0 or self.expires_ms < 0:
-            raise InvalidMessage("a message is from after 1970")
+        if not (0 <= self.created_ms <= LATEST_MS and 0 <= self.expires_ms <= LATEST_MS):
+            raise InvalidMessage("created_ms and expires_ms are from 1970 to 9999")
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,12 +13,13 @@ from random import Random
 import pytest
 
 from fog_compute.errors import NotFound, ServiceUnavailable, StoreError
+from fog_compute.p2p.core.actions import Action, Event
 from fog_compute.p2p.core.book import BookChange
 from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.groups import NotMaker
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, InvalidMessage
-from fog_compute.p2p.core.transport import Reach, TransportType
+from fog_compute.p2p.core.transport import Arrival, Reach, TransportType
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem, UnifiedP2PConfig
 from fog_compute.store import Store
 from fog_compute.store.dialects import database_at
@@ -259,6 +261,49 @@ async def test_store_that_is_away_holds_up_and_loses_nothing(
 
         assert refusals == 0
         assert await texts(bob) == ["x"]
+
+
+async def test_fault_in_one_event_takes_no_other_down(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-P2P-13."""
+    async with town.person("a") as ann, town.person("b") as bob:
+        handle, commit = bob._running.router.handle, bob._running.book.commit
+        bad = {"handle": True, "commit": True}
+
+        def broken_handle(event: Event, now: float) -> list[Action]:
+            if isinstance(event, Arrival) and bad.pop("handle", False):
+                raise KeyError("somebody's name")
+            return handle(event, now)
+
+        async def broken_commit(changes: Sequence[BookChange]) -> None:
+            if bad.pop("commit", False):
+                raise OverflowError("Python int too large to convert to SQLite INTEGER")
+            await commit(changes)
+
+        monkeypatch.setattr(bob._running.router, "handle", broken_handle)
+        monkeypatch.setattr(bob._running.book, "commit", broken_commit)
+        for body in (b"0", b"1"):
+            await ann.send_message(
+                DecentralizedMessage(
+                    body=body, receiver_id=town.fingerprint("b"), offline_capable=False
+                )
+            )
+        with pytest.raises(StoreError) if "commit" in bad else contextlib.nullcontext():
+            await bob.send_message(
+                DecentralizedMessage(body=b"x", receiver_id=town.fingerprint("a"))
+            )
+        await ann.send_message(
+            DecentralizedMessage(
+                body=b"2", receiver_id=town.fingerprint("b"), offline_capable=False
+            )
+        )
+
+        async def heard() -> bool:
+            return "2" in await texts(bob)
+
+        await until(heard)
+        assert bad == {}
 
 
 async def test_refusal_is_the_senders_and_stopped_system_says_so(town: Town) -> None:

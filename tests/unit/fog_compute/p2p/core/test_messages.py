@@ -68,6 +68,8 @@ def test_foreign_id_is_not_taken_apart(foreign: str) -> None:
         ("media_type", "text/plain; charset=x"),
         ("body", bytes(MAX_BODY_BYTES + 1)),
         ("created_ms", -1),
+        ("created_ms", 2**63),
+        ("expires_ms", 2**60),
     ],
 )
 def test_refused_message_names_the_field(field: str, value: object) -> None:
@@ -77,7 +79,7 @@ def test_refused_message_names_the_field(field: str, value: object) -> None:
     with pytest.raises(InvalidMessage) as caught:
         DecentralizedMessage(**fields).check()  # type: ignore[arg-type]  # fields by name
 
-    said = {"body": "a message has", "created_ms": "after 1970"}.get(field, field)
+    said = {"body": "a message has"}.get(field, field)
     assert said in str(caught.value)
     if len(str(value)) > 5:  # what somebody wrote is not told again: it may not be fit to be shown
         assert str(value) not in str(caught.value)
