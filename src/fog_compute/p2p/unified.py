@@ -385,7 +385,7 @@ class UnifiedDecentralizedSystem:
         """Let nobody carry any longer what has arrived some other way."""
         async for one in driver.progress():
             if one.state in (DeliveryState.DELIVERED, DeliveryState.READ):
-                ways.settled(one.id)
+                ways.settled(one.id, one.receiver)
 
     def _contact_changed(self, fingerprint: str) -> None:
         parts = self._parts

@@ -103,10 +103,10 @@ class Ways:
         """All transports."""
         return [one for one in (self.htx, self.mesh) if one is not None]
 
-    def settled(self, message_id: str) -> None:
-        """A message has arrived: nobody needs to carry it any longer."""
+    def settled(self, message_id: str, receiver: str) -> None:
+        """A message has arrived: nobody needs to carry it there any longer."""
         if self.mesh is not None:
-            self.mesh.settled(message_id)
+            self.mesh.settled(message_id, receiver)
 
     async def close(self) -> None:
         """See on disk what is to be kept."""

@@ -376,10 +376,11 @@ class BitChatTransport:
         self._running()
         self._step(Trace(token, bytes.fromhex(fingerprint)[:8]))
 
-    def settled(self, message_id: str) -> None:
-        """A message has arrived some other way: nobody needs to carry it any longer."""
-        if self._mesh is not None:
-            self._step(MailSettled(message_id))
+    def settled(self, message_id: str, receiver: str) -> None:
+        """A message has arrived some other way: nobody needs to carry it there any longer."""
+        noise_key = self._noise_key(receiver)
+        if self._mesh is not None and noise_key is not None:
+            self._step(MailSettled(message_id, noise_key))
 
     def tell(self, news: LinkNews) -> None:
         """Take in what happened on a link, of whatever kind."""
@@ -527,7 +528,7 @@ class BitChatTransport:
             return
         if message.kind is MessageKind.RECEIPT:
             for one in Receipt.parse(message.body).ids:
-                self.settled(one)
+                self._step(MailSettled(one, noise_key))
         self._arrived(message)
 
     def _arrived(self, message: DecentralizedMessage) -> None:

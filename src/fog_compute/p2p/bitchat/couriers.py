@@ -149,7 +149,7 @@ class OwnMail(msgspec.Struct):
 
     Attributes:
         message_id: of the message.
-        part: which of its payloads it is: a hash of it that nobody else can make.
+        part: which of its payloads it is, and for whom: a hash that nobody else can make.
         recipient: a Noise key.
         envelope: sealed once, so that whoever gets it twice sees that it is one.
         couriers: Noise keys of those who have it.
@@ -264,7 +264,9 @@ class Couriers:
             What is to be handed over; None where the message cannot go this way, because it is too
             long, or too much waits already.
         """
-        part = hashlib.blake2b(payload, key=self._secret.to_bytes(), digest_size=8).digest()
+        # A message to a group has one id and the same bytes for each of its members.
+        whole, key = recipient + payload, self._secret.to_bytes()
+        part = hashlib.blake2b(whole, key=key, digest_size=8).digest()
         mail = self._own.get((message_id, part))
         if mail is None:
             waiting = [one for one in self._own.values() if one.recipient == recipient]
@@ -287,10 +289,11 @@ class Couriers:
             for handover in self._posted(mail, courier)
         ]
 
-    def settled(self, message_id: str) -> None:
-        """A message of ours has arrived, or is given up: no more couriers get it."""
-        for one in [one for one in self._own if one[0] == message_id]:
-            del self._own[one]
+    def settled(self, message_id: str, recipient: bytes) -> None:
+        """A message of ours has arrived there, or is given up: no more couriers get it."""
+        for one, mail in list(self._own.items()):
+            if one[0] == message_id and mail.recipient == recipient:
+                del self._own[one]
 
     def met(self, noise_key: bytes, nearness: Nearness, now_ms: int) -> list[Handover]:
         """Somebody announced themselves.

@@ -112,7 +112,7 @@ class Mailbag:
         if isinstance(command, PostMail):
             self._post(command, now)
         else:
-            self._couriers.settled(command.message_id)
+            self._couriers.settled(command.message_id, command.noise_key)
             self._tokens.pop(command.message_id, None)
 
     def met(self, who: bytes, now: float) -> None:

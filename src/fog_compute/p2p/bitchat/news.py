@@ -119,9 +119,15 @@ class PostMail:
 
 @dataclass(frozen=True, slots=True)
 class MailSettled:
-    """A message that was posted has arrived, or is given up: nobody else needs to carry it."""
+    """A message that was posted has arrived, or is given up: nobody else needs to carry it.
+
+    Attributes:
+        message_id: of the message.
+        noise_key: of the recipient; to a group, others still wait for theirs.
+    """
 
     message_id: str
+    noise_key: bytes
 
 
 @dataclass(frozen=True, slots=True)

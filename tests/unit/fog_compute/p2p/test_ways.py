@@ -63,7 +63,7 @@ async def test_the_mesh_is_made_where_it_is_wanted(tmp_path: Path) -> None:
     assert both.htx.on_carried is None
     assert [one.type.value for one in mesh.transports] == ["ble"]
     for ways in (alone, both, joined, mesh):
-        ways.settled("nobody knows it")
+        ways.settled("nobody knows it", "ab" * 32)
         await ways.close()
         await ways.wipe()
 

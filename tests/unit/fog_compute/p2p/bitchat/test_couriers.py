@@ -83,7 +83,7 @@ def test_message_is_given_to_three_people_and_to_friends_first() -> None:
     (again,) = alice.met(EMIL, Nearness.PROVED, NOW)
     assert again.purpose is Purpose.POST
     assert alice.met(CARL, Nearness.PROVED, NOW) == []
-    alice.settled("m")
+    alice.settled("m", BOB)
     assert alice.met(KEYS[9], Nearness.PROVED, NOW) == []
     assert alice.next_expiry_ms is None
 
@@ -192,9 +192,9 @@ def test_own_mail_is_bounded_and_long_messages_do_not_go_this_way() -> None:
     assert [alice.post(f"b{n}", BOB, b"text", (), NOW) for n in range(4)] == [[], [], [], None]
     assert [alice.post(f"d{n}", DORA, b"text", (), NOW) for n in range(2)] == [[], None]
     assert alice.post("long", EMIL, bytes(MAX_MAIL + 1), (), NOW) is None
-    alice.settled("d0")
+    alice.settled("d0", DORA)
     assert alice.post("fits", EMIL, bytes(MAX_MAIL), (), NOW) == []
-    alice.settled("fits")
+    alice.settled("fits", EMIL)
     assert alice.post("weak", bytes(32), b"text", (), NOW) is None
     assert alice.counts == {"own_full": 2, "too_long": 1, "weak_key": 1}
     assert len(alice.state.own[0].envelope.encode()) > 0
@@ -298,3 +298,17 @@ def test_mail_arrives_in_nearly_every_world() -> None:
     runs = [meetings(seed, couriers=True, lost=0.3) for seed in range(100)]
     assert sum(arrived for arrived, _, _ in runs) >= 99
     assert max(most for _, most, _ in runs) <= 12
+
+
+def test_message_to_several_is_mail_for_each_of_them_until_it_arrived_there() -> None:
+    """INV-BITCHAT-40."""
+    alice, dora, emil = node(0), node(3), node(4)
+    for recipient in (DORA, EMIL):
+        assert alice.post("m", recipient, b"to a group", [], NOW) == []
+    assert len(alice.state.own) == 2
+
+    alice.settled("m", DORA)
+
+    (to_carl,) = alice.met(CARL, Nearness.LINKED, NOW)
+    assert not dora.is_ours(to_carl.envelope, NOW)
+    assert emil.received(to_carl.envelope, None, NOW) == MailOpened(ALICE, b"to a group")

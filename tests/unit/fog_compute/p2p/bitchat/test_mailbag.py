@@ -110,7 +110,7 @@ def test_payloads_of_one_message_are_all_carried_and_settled_together() -> None:
         post(world, SENDER, RECIPIENT, payload)
     meet(world, SENDER, COURIER)
     assert carried(world, COURIER) == 2
-    world.air.give(SENDER, MailSettled("id"))
+    world.air.give(SENDER, MailSettled("id", key(world, RECIPIENT)))
     states = [one for _, one in world.news[SENDER] if isinstance(one, MailKept)]
     assert states[-1].state.own == ()
 
@@ -132,7 +132,7 @@ def test_settled_mail_is_given_to_nobody_else() -> None:
     world = alone(4)
     post(world, SENDER, RECIPIENT)
     meet(world, SENDER, COURIER)
-    world.air.give(SENDER, MailSettled("id"))
+    world.air.give(SENDER, MailSettled("id", key(world, RECIPIENT)))
     meet(world, SENDER, 3)
     assert (carried(world, COURIER), carried(world, 3)) == (1, 0)
 
