@@ -158,7 +158,7 @@ def read_private(
             )
         )
     if kind in (PrivateKind.READ, PrivateKind.DELIVERED):
-        receipt = Receipt(RECEIPTS[PrivateKind(kind)], (decode_id(body),)).encode()
+        receipt = Receipt(RECEIPTS[PrivateKind(kind)], (_one_id(body),)).encode()
         return DecentralizedMessage(
             body=receipt,
             receiver_id=recipient,
@@ -247,6 +247,14 @@ def _rest_of(body: bytes) -> Rest | None:
                 raise Malformed(Reason.FIELD, "a file's message is not described") from None
         at = end
     return None
+
+
+def _one_id(body: bytes) -> str:
+    """The id in a receipt; one with an end of line would be read as several."""
+    name = decode_id(body)
+    if "\n" in name:
+        raise Malformed(Reason.FIELD, "a receipt names a message that there cannot be")
+    return name
 
 
 def _checked(message: DecentralizedMessage) -> DecentralizedMessage:

@@ -147,3 +147,11 @@ def test_other_kinds_are_no_messages_and_too_long_is_said() -> None:
         write_private(message(b"\x09what", kind=MessageKind.RECEIPT))
     heard = public_message("1", "hello", ME, SENT_MS)
     assert (heard.receiver_id, heard.sender, heard.text) == (None, ME, "hello")
+
+
+@pytest.mark.parametrize("name", [b"a\n", b"\n", b"one\ntwo"])
+@pytest.mark.parametrize("kind", [PrivateKind.DELIVERED, PrivateKind.READ])
+def test_receipt_for_an_id_that_would_be_several_is_refused(kind: PrivateKind, name: bytes) -> None:
+    """INV-BITCHAT-04."""
+    with pytest.raises(Malformed, match="there cannot be"):
+        read_private(kind, name, ME, YOU, SENT_MS)
