@@ -159,13 +159,12 @@ class Inbox:
         if not known and self._open[sender] >= self._limits.streams:
             return Taken(refusal=Refusal.STREAMS_FULL)
         stream = self._streams[sender, parsed.stream] if known else InStream()
-        if (
-            refusal := self._too_much(sender, now, ahead=stream.next <= parsed.sequence)
-        ) is not None:
+        if stream.has(parsed.sequence):
+            return Taken(refusal=Refusal.REPEATED, receipt=True)
+        refusal = self._too_much(sender, now)
+        if refusal is not None:
             return Taken(refusal=refusal)
         place = stream.arrive(parsed.sequence, now)
-        if place is Place.SEEN:
-            return Taken(refusal=Refusal.REPEATED, receipt=True)
         if not known:
             self._streams[sender, parsed.stream] = stream
             self._open[sender] += 1
@@ -236,9 +235,9 @@ class Inbox:
             until,
         )
 
-    def _too_much(self, sender: str, now: float, *, ahead: bool = True) -> Refusal | None:
-        """Count what strangers send; what is only repeated is not counted."""
-        if self._standing(sender) is not Standing.STRANGER or not ahead:
+    def _too_much(self, sender: str, now: float) -> Refusal | None:
+        """Count what strangers send, but for what is only repeated: do not ask about that."""
+        if self._standing(sender) is not Standing.STRANGER:
             return None
         day = int(now // 86_400)
         if day != self._day:

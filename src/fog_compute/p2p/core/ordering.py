@@ -68,12 +68,21 @@ class InStream:
         self._held[sequence] = at
         self.gap_since = at if self.gap_since is None else min(self.gap_since, at)
 
+    def has(self, sequence: int) -> bool:
+        """Whether a message came before, or will never be shown."""
+        if not 0 <= sequence < END or sequence in self._held:
+            return True
+        return sequence < self.next and not any(
+            first <= sequence < end for first, end in self.missing
+        )
+
     def arrive(self, sequence: int, now: float) -> Place:
         """Say what a message is; after NEXT and EARLY, `release` tells what can be shown."""
-        if not 0 <= sequence < END or sequence in self._held:
+        if self.has(sequence):
             return Place.SEEN
         if sequence < self.next:
-            return Place.LATE if self._found(sequence) else Place.SEEN
+            self._take_out(sequence)
+            return Place.LATE
         if sequence == self.next:
             self.next += 1
             return Place.NEXT  # what waits behind it is for `release`
@@ -106,8 +115,8 @@ class InStream:
         del self.missing[:-MAX_RANGES]
         self.next = following
 
-    def _found(self, sequence: int) -> bool:
-        """Take a place out of what was passed over; False if it is not there."""
+    def _take_out(self, sequence: int) -> None:
+        """Take a place out of what was passed over."""
         for number, (first, end) in enumerate(self.missing):
             if first <= sequence < end:
                 parts = [(first, sequence), (sequence + 1, end)]
@@ -115,5 +124,4 @@ class InStream:
                 self.missing[number : number + 1] = whole
                 # A hole in the middle makes one range more; which of them goes, age decides.
                 del self.missing[:-MAX_RANGES]
-                return True
-        return False
+                return

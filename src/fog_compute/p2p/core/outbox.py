@@ -73,6 +73,7 @@ class Entry:
         attempts: how often a transport took it.
         failures: in a row.
         refused: transports that will never take it.
+        not_before: when it may be offered again, after a failure.
         due: when to look at it again; see `Outbox.due`.
         expires: when its time is over.
     """
@@ -87,6 +88,7 @@ class Entry:
     attempts: int = 0
     failures: int = 0
     refused: frozenset[TransportType] = frozenset()
+    not_before: float = 0.0
     due: float = INFINITE
 
     @property
@@ -254,11 +256,11 @@ class Outbox:
             if lane is None:
                 continue
             before = lane.under_way
-            yield from self._ready_of(lane, now)
+            yield from self._ready_of(name, lane, now)
             if lane.under_way != before:
                 self._lanes.move_to_end(name)
 
-    def _ready_of(self, lane: _Lane, now: float) -> Iterator[Entry]:
+    def _ready_of(self, name: _LaneName, lane: _Lane, now: float) -> Iterator[Entry]:
         limits = self._limits
         later: list[tuple[int, Key]] = []
         while lane.queue and lane.under_way < limits.window and lane.stored < limits.stored:
@@ -266,7 +268,7 @@ class Outbox:
             entry = self._entries.get(item[1])
             if entry is None or entry.order != item[0] or entry.state is not DeliveryState.QUEUED:
                 continue
-            if entry.failures and now < entry.due < entry.expires:
+            if entry.failures and now < entry.not_before and now < entry.expires:
                 later.append(item)  # it failed a moment ago; those after it need not wait
                 if len(later) + lane.under_way >= limits.window:
                     break
@@ -275,6 +277,9 @@ class Outbox:
             if entry.state is DeliveryState.QUEUED:
                 later.append(item)
                 break
+        if later:
+            # A lane that looked empty meanwhile, as its last other delivery ended, was forgotten.
+            lane = self._lanes.setdefault(name, lane)
         for item in later:
             heapq.heappush(lane.queue, item)
 

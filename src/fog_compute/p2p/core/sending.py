@@ -312,7 +312,8 @@ class Sending:
         actions = self._step(entry, DeliveryEvent.RETURN, now)
         alone = len(self._able(entry)) < 2
         pause = self._policy.pauses.after(entry.failures - 1) if entry.failures and alone else 0.0
-        self._outbox.due(entry, now + pause if pause else entry.expires)
+        entry.not_before = now + pause
+        self._outbox.due(entry, entry.not_before if pause else entry.expires)
         return actions
 
     def _able(self, entry: Entry) -> list[TransportType]:

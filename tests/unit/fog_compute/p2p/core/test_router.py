@@ -779,3 +779,18 @@ def test_reach_over_a_transport_that_is_not_there_says_nothing() -> None:
     desk.say()
 
     assert desk.offers() == []
+
+
+def test_stranger_does_not_fill_a_gap_of_his_own_making_beyond_his_share() -> None:
+    """INV-P2P-09."""
+    desk = Desk(RouterPolicy(inbox=InboxLimits(patience_s=60, stranger_messages=4)))
+    desk.arrive(from_bob("far ahead", 1_000_000, sender=EVE))
+    desk.arrive(from_bob("far ahead", 1_000_000, sender=EVE))  # a copy is not counted
+    desk.wait(61)
+    assert desk.shown() == ["far ahead"]
+
+    for number in range(10):
+        desk.arrive(from_bob("late", number, sender=EVE))
+
+    assert desk.shown().count("late") == 3
+    assert desk.router.refused == {Refusal.REPEATED: 1, Refusal.STRANGER_FULL: 7}
