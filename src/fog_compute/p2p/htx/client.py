@@ -339,7 +339,7 @@ class HtxClient:
                 else:
                     await arrived.put(arrival)
                     self._woken.set()
-        except betanet.BetanetError as error:
+        except Exception as error:  # noqa: BLE001 - nobody would hear that nothing comes any more
             _log.warning("htx.ended", reason=type(error).__name__)
             await arrived.put(None)
             self._woken.set()

@@ -436,6 +436,24 @@ async def test_a_client_that_is_closed_under_it_ends_the_transport(tmp_path: Pat
 
 
 @pytest.mark.asyncio
+async def test_a_fault_while_something_is_taken_ends_the_transport(tmp_path: Path) -> None:
+    """INV-P2P-13: it is said, and the transport is started again."""
+    ada, bob = await people(MemoryMixnet(), tmp_path, "ada", "bob")
+    await bob.event()
+
+    def fault(sender: str, body: bytes) -> None:
+        raise RuntimeError(f"{sender} said {len(body)} bytes")
+
+    bob.htx.on_carried = fault
+    assert await ada.htx.carry(bob.fingerprint, b"x")
+
+    with pytest.raises(TransportUnavailable):
+        await bob.event()
+    for one in (ada, bob):
+        await one.htx.shutdown()
+
+
+@pytest.mark.asyncio
 async def test_a_cancelled_wait_loses_nothing(tmp_path: Path) -> None:
     ada, bob = await people(MemoryMixnet(), tmp_path, "ada", "bob")
     await bob.event()
