@@ -49,6 +49,7 @@ class Served:
         self.news: list[LinkNews] = []
         self.links: WebLinks | None = WebLinks(self.news.append)
         self.places = Places(5)
+        self.made: list[Connection] = []
         self.state = ServerState()
         self.port = 0
 
@@ -101,20 +102,20 @@ async def serving(api: Api, settings: Settings) -> AsyncIterator[Served]:
     config.load()
     with socket.create_server(("127.0.0.1", 0)) as bound:
         served.port = bound.getsockname()[1]
-        listening = Listener(
-            bound,
-            served.places,
-            lambda: Connection(
-                served.places, config=config, server_state=served.state, app_state={}
-            ),
-        )
+
+        def connection() -> Connection:
+            made = Connection(served.places, config=config, server_state=served.state, app_state={})
+            served.made.append(made)
+            return made
+
+        listening = Listener(bound, served.places, connection)
         try:
             yield served
         finally:
             listening.close()
             await listening.wait_closed()
-            for connection in list(served.state.connections):
-                connection.shutdown()
+            for still in list(served.state.connections):
+                still.shutdown()
             async with asyncio.timeout(20):
                 while served.state.tasks or served.state.connections:
                     await asyncio.sleep(0.001)
@@ -256,20 +257,18 @@ async def test_at_the_end_a_page_is_told(served: Served) -> None:
 
 
 async def test_a_socket_has_its_place_until_it_ends_and_no_clock_over_its_head(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: Served,
 ) -> None:
-    monkeypatch.setattr(listener, "HEAD_S", 0.02)
     for _ in range(2 * served.places.most):
         async with served.browser() as page:
             await page.send(b"x")
     async with served.browser() as page:
         await page.send(b"x")
-        await asyncio.sleep(0.06)  # longer than a head may take
-        await page.ping()
+        assert served.made[-1]._head_timer is None
         others = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(9)]
+        await (await page.ping())  # those were silent, and it is not the one that gives way
         for _, writer in others:
             writer.close()
-        await (await page.ping())
     health = await served.api.stranger.get("/health")
     assert health.status_code == 200
 
