@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from fog_compute.client.people import Delivery, Me, Message, Near, Trace
-from fog_compute.text import one_line, printable
+from fog_compute.text import counted, one_line, printable
 from fog_compute.units import format_bytes
 
 __all__ = [
@@ -246,7 +246,7 @@ def trace_lines(trace: Trace) -> list[str]:
     lines = [f"{name} over {transport}: {how}" for transport, how in trace["ways"].items()]
     if trace["hops"] is not None:
         took = "" if trace["round_trip_ms"] is None else f", {trace['round_trip_ms']:.0f} ms"
-        lines.append(f"over the Bluetooth mesh: {trace['hops']} hops{took}")
+        lines.append(f"over the Bluetooth mesh: {counted(trace['hops'], 'hop')}{took}")
     lines += [f"not over {name_}: {why}" for name_, why in trace["reasons"].items()]
     return lines or [f"nothing is known of how to reach {name}"]
 

@@ -122,6 +122,8 @@ def test_who_and_how_is_told_in_lines() -> None:
         "over the Bluetooth mesh: 3 hops, 81 ms",
         "not over ble: there is no adapter",
     ]
+    near = cast("Trace", {**TRACE, "hops": 1})
+    assert "over the Bluetooth mesh: 1 hop" in lines.trace_lines(near)
     nothing = cast("Trace", {**TRACE, "ways": {}, "reasons": {}})
     assert lines.trace_lines(nothing) == ["nothing is known of how to reach ada"]
     assert "nobody can be reached" in lines.who_lines({"peers": []})[0]
