@@ -84,6 +84,7 @@ COMMANDS: Final = tuple(
         ("chat", "chat.command:chat", "Talk to somebody, or send lines of a pipe."),
         ("chat send", "chat.command:send", "Send one message, or a file."),
         ("chat log", "chat.command:log", "Print messages, and go on with what comes."),
+        ("chat save", "chat.saving:save", "Write a file that came into a folder."),
         ("chat me", "chat.command:me", "Show who you are here."),
         ("chat who", "chat.command:who", "Show who can be reached."),
         ("chat trace", "chat.command:trace", "Show how a message would go."),

@@ -62,9 +62,7 @@ class MessageIn(In):
     to: str | None = Field(
         None, pattern=FINGERPRINT, description="The recipient; null with a room, or for all near."
     )
-    room: str = Field(
-        "", max_length=64, pattern=VISIBLE, description="The id of a group, or the name of a room."
-    )
+    room: str = Field("", max_length=64, pattern=VISIBLE, description="The id of a group.")
     text: str | None = Field(None, max_length=MAX_TEXT)
     file: Base64Bytes | None = Field(
         None, max_length=MAX_FILE_BYTES, description="Instead of a text: the content, in base64."

@@ -29,7 +29,19 @@ from fog_compute.descriptors import STDIN
 from fog_compute.text import as_named, one_line
 from fog_compute.units import format_duration, parse_duration
 
-__all__ = ["chat", "group", "groups", "log", "me", "send", "trace", "who", "wipe"]
+__all__ = [
+    "Room",
+    "chat",
+    "group",
+    "groups",
+    "log",
+    "me",
+    "send",
+    "target_of",
+    "trace",
+    "who",
+    "wipe",
+]
 
 LONGEST_LINE: Final = 20_000
 WIPE: Final = "wipe"
@@ -55,7 +67,7 @@ def chat(
 
     For example: `fog chat ada`
     """
-    target = _target(who, room, needed=False)
+    target = target_of(who, room, needed=False)
     with Backend() as backend:
         talk = Talk(backend)
         mine = talk.me()
@@ -97,7 +109,7 @@ def send(
 
     For example: `fog chat send ada see you at eight`
     """
-    target = _target(who, room, needed=True)
+    target = target_of(who, room, needed=True)
     line = " ".join(text).strip()
     if bool(line) == (file is not None):
         raise CommandError("give a text, or a file with --file", USAGE)
@@ -136,12 +148,12 @@ def log(
     """
     if not 1 <= limit <= 1000:
         raise CommandError(f"--limit {limit}: give 1 to 1000", USAGE)
-    target = _target(who, room, needed=False)
+    target = target_of(who, room, needed=False)
     with Backend() as backend:
         talk = Talk(backend)
         cursor = talk.events("", 0)["next"] if follow else ""
         found = talk.log(target, 0, limit)
-        names = talk.names()
+        names = {} if json else talk.names()
         if json and not follow:
             print_json(found["messages"])
             return 0
@@ -154,7 +166,7 @@ def log(
             if events["events"]:
                 more = talk.log(target, shown, 1000)
                 shown = more["next"]
-                names = talk.names() if more["messages"] else names
+                names = talk.names() if more["messages"] and not json else names
                 for message in more["messages"]:
                     _print(message, names, as_json=json)
     return 0
@@ -276,7 +288,8 @@ def wipe(
     return 0
 
 
-def _target(who: str, room: str, *, needed: bool) -> Target:
+def target_of(who: str, room: str, *, needed: bool) -> Target:
+    """Whom a person and a room mean, of which at most one may be given."""
     if who and room:
         raise CommandError("a message goes to a person or to a room: give one of them", USAGE)
     if needed and not who and not room:

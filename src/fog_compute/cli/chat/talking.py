@@ -37,6 +37,8 @@ NEAR: Final = "near"
 """The room of all who are near by Bluetooth."""
 
 MAX_FILE_BYTES: Final = 16 * MIB
+AT_ONCE: Final = 1000
+"""Messages that one request gives, at most."""
 
 
 class Talk:
@@ -98,7 +100,13 @@ class Talk:
             query["peer"] = find(self._backend, target.person)["fingerprint"]
         elif target.room:
             query["room"] = self.room(target.room)
-        return self._backend.get(f"{CHAT}/messages", Log, **query)
+        near = query.get("room") == ""
+        if near:
+            query["limit"] = AT_ONCE  # what is for one person alone has no room either
+        found = self._backend.get(f"{CHAT}/messages", Log, **query)
+        if near:
+            found["messages"] = [one for one in found["messages"] if one["to"] is None][-limit:]
+        return found
 
     def events(self, since: str, wait_s: float) -> ChatEvents:
         """What happened after a cursor; "" begins now."""

@@ -45,6 +45,7 @@ from tests.unit.fog_compute.cli.test_lent import REPORT
 
 BLOB: Final = {"sha256": "0" * 64}
 MADE: Final = {"id": ID, "state": "queued", "warning": ""}
+A_FILE: Final = {"kind": "file", "text": None, "name": "a.png", "size": 3}
 FILES: Final = {"files": [{"path": "a", "size": 1}]}
 FAILED_TASK: Final = {**TASK, "state": "failed", "reason": "out of fuel", "result": None}
 NOT_FOUND: Final = {"type": f"{PROBLEM}not-found", "status": 404, "detail": "there is no such task"}
@@ -462,6 +463,15 @@ CASES: Final[dict[str, Case]] = {
         fails=("chat", "log", "--limit", "0"),
         code=2,
         problem="usage",
+    ),
+    "chat save": Case(
+        words=("chat", "save", "ada", "--output-dir", "{home}/got"),
+        says="a.png from ada",
+        tells="written",
+        answers=ok(PEER, {"messages": [{**MESSAGE, **A_FILE}], "next": 7}, b"PNG"),
+        failing=ok(PEER, {"messages": [MESSAGE], "next": 7}),
+        code=1,
+        problem="not-found",
     ),
     "chat me": Case(("chat", "me"), "htx at private: ready", "words", ok(ME)),
     "chat who": Case(
