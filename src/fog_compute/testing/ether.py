@@ -12,7 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bumble import hci, ll
+from bumble import att, hci, ll
+from bumble import controller as bumble_controller
+from bumble import host as bumble_host
 from bumble.controller import Controller
 from bumble.core import PhysicalTransport
 from bumble.link import LocalLink
@@ -21,6 +23,14 @@ from bumble.transport.common import AsyncPipeSink
 from fog_compute.p2p.bitchat.radio.bumble import BumbleRadio, Hci
 
 __all__ = ["Ether"]
+
+_WRITTEN: Final = (
+    hci.HCI_Packet,
+    hci.HCI_Command,
+    hci.HCI_Event,
+    hci.HCI_AclDataPacket,
+    att.ATT_PDU,
+)
 
 _ACL_BYTES: Final = 251
 """What an adapter takes at once, as real ones with long packets do; bumble's takes a tenth."""
@@ -75,6 +85,7 @@ class Ether(LocalLink):
             delay_s: seconds that everything takes from adapter to adapter.
         """
         super().__init__()  # type: ignore[no-untyped-call]
+        _hush()
         self._near: Final = near
         self._delay_s: Final = delay_s
         self._numbers: Final[dict[Controller, int]] = {}
@@ -207,3 +218,20 @@ class Ether(LocalLink):
             loop.call_later(self._delay_s, call, *args)
         else:
             loop.call_soon(call, *args)
+
+
+def _hush() -> None:
+    """Keep bumble from writing down every packet in colours for a log that nobody reads.
+
+    It does so before it asks whether somebody does, which takes two fifths of the time.
+    """
+    for module in (bumble_controller, bumble_host):
+        vars(module)["color"] = lambda text, *_: text
+    for kind in (
+        hci.HCI_Packet,
+        hci.HCI_Command,
+        hci.HCI_Event,
+        hci.HCI_AclDataPacket,
+        att.ATT_PDU,
+    ):
+        kind.__str__ = object.__repr__  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from uuid import UUID
 
 from fog_compute.p2p.bitchat.radio.interface import (
     CHARACTERISTIC,
@@ -50,6 +51,9 @@ _INTERVALS: Final = (12, 24)
 
 _SUPERVISION: Final = 400
 """Silence after which a connection is lost, in units of 10 ms: 4 s."""
+
+_UUID: Final = UUID(SERVICE).bytes[::-1]
+"""The service, as an advertisement has it."""
 
 _EARLY: Final = 16
 """Frames that may come in between the subscription and the news of it."""
@@ -303,7 +307,7 @@ class BumbleRadio:
         return RadioState(central=there, peripheral=there, unavailable_because=self._reason)
 
     def _make(self, hci: Hci) -> Device:
-        from bumble.core import UUID, AdvertisingData
+        from bumble.core import AdvertisingData
         from bumble.device import Device
         from bumble.gatt import Characteristic, CharacteristicValue, Service
         from bumble.hci import Address
@@ -328,7 +332,7 @@ class BumbleRadio:
                     (AdvertisingData.FLAGS, bytes([0x06])),
                     (
                         AdvertisingData.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
-                        UUID(SERVICE).to_bytes(),
+                        _UUID,
                     ),
                 ]
             )
@@ -363,16 +367,8 @@ class BumbleRadio:
         )
 
     def _heard(self, advertisement: Advertisement) -> None:
-        from bumble.core import UUID, AdvertisingData
-
-        offered: list[UUID] = []
-        for kind in (
-            AdvertisingData.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
-            AdvertisingData.INCOMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
-        ):
-            for value in advertisement.data.get_all(kind):
-                offered += value if isinstance(value, list) else [value]
-        if UUID(SERVICE) in offered and advertisement.is_connectable:
+        # The bytes are looked at, as bumble keeps every UUID that it ever made an object of.
+        if _UUID in advertisement.data_bytes and advertisement.is_connectable:
             self._events.put(Found(str(advertisement.address), advertisement.rssi))
 
     def _connected(self, connection: Connection) -> None:
