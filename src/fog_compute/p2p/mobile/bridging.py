@@ -338,7 +338,7 @@ class Bridging:
         self.counts["not_posted"] += 1
         pause = self._policy.failures.after(partner.failures, self._rng.random)
         partner.failures += 1
-        partner.not_before = now + pause
+        partner.not_before = max(partner.not_before, now + pause)
         if was_hello:
             partner.hello_at = now
 

@@ -22,6 +22,7 @@ from fog_compute.p2p.mobile.bridging import (
     BridgePolicy,
     Bridging,
     Came,
+    Part,
     Partners,
     Post,
     Posted,
@@ -247,3 +248,23 @@ def test_a_partner_that_floods_is_let_in_as_far_as_its_share_goes(size: int) -> 
     bridge.now += 60
     bridge.hears(Saying.PACKETS, said(b"later", at=bridge.now))
     assert bridge.engine.counts["came"] == came + 1
+
+
+def test_a_partner_that_the_mesh_wants_no_more_is_left_alone_whatever_it_says() -> None:
+    bridge = Bridge()
+    link = bridge.join()
+    bridge.do(Part(link, 60.0))
+    bridge.post(ok=False)
+
+    for _ in range(5):
+        bridge.wait(10)
+        bridge.hears(Saying.PACKETS, said(at=bridge.now))
+        assert bridge.post() == []
+        assert not [one for one in bridge.done if isinstance(one, Post)]
+    assert not bridge.engine.joined
+    assert bridge.engine.counts["refused_shunned"] == 5
+
+    bridge.wait(20)
+    assert [one for one in bridge.done if isinstance(one, Post)]
+    bridge.hears(Saying.HEARD)
+    assert bridge.engine.joined == {"ada"}

@@ -6,8 +6,12 @@ from collections import Counter
 
 import pytest
 
+from fog_compute.p2p.bitchat.news import HeardPrivately, SayTo, Trace, Traced
+from fog_compute.p2p.bitchat.private import PrivateKind, within
 from fog_compute.testing.mesh.islands import Islands, MixnetModel, islands
 from fog_compute.testing.mesh.topologies import chain, grid
+
+SLOW_SEEDS = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 13)]
 
 
 def _said(world: Islands, every_s: float, number: int) -> list[str]:
@@ -30,7 +34,7 @@ def _all_once(world: Islands, texts: list[str]) -> None:
         assert not missing, f"node {node} heard {missing} not once"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *SLOW_SEEDS])
 def test_what_is_said_on_one_island_is_heard_once_by_everybody_on_the_other(seed: int) -> None:
     world = Islands(islands(chain(3), chain(3)), [(2, 3)], seed)
     world.run(20)
@@ -39,7 +43,7 @@ def test_what_is_said_on_one_island_is_heard_once_by_everybody_on_the_other(seed
     _all_once(world, texts)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *SLOW_SEEDS])
 def test_inv_p2p_35_two_pairs_of_bridges_make_no_loop_and_lose_nothing_to_loss(seed: int) -> None:
     """INV-P2P-35."""
     model = MixnetModel(lost=0.2, twice=0.2)
@@ -73,3 +77,18 @@ def test_inv_p2p_34_a_bridge_that_was_away_brings_what_is_new_and_nothing_old() 
     world.say(0, "now")
     world.run(30)
     assert world.texts(5) == ["just before it is back", "now"]
+
+
+def test_what_is_said_to_one_peer_on_the_other_island_reaches_it_alone() -> None:
+    world = Islands(islands(chain(2), chain(2)), [(1, 2)], 4, mixnet=MixnetModel(lost=0.2))
+    world.run(70)
+    there, body = world.meshes[3].peer_id, bytes(range(256)) * 20
+    world.air.give(0, SayTo("letter", there, within(PrivateKind.FILE, body)))
+    world.air.give(0, Trace("how far", there))
+    world.run(30)
+
+    heard = [one for _, one in world.news[3] if isinstance(one, HeardPrivately)]
+    assert [one.body for one in heard] == [body]
+    traced = [one for _, one in world.news[0] if isinstance(one, Traced)]
+    assert [one.hops for one in traced] == [3]
+    assert not any(isinstance(one, HeardPrivately) for _, one in world.news[2])
