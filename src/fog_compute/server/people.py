@@ -7,9 +7,11 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
-from fog_compute.errors import NotFound
+from fog_compute.errors import NotFound, StoreError
 from fog_compute.levels import PrivacyLevel
+from fog_compute.observability import get_logger
 from fog_compute.p2p.bitchat.news import Traced
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.cards import ContactCard
@@ -37,6 +39,11 @@ __all__ = ["People", "newest_of"]
 
 Unless: TypeAlias = Callable[[Coroutine[object, object, object]], Awaitable[object]]
 
+
+_log = get_logger("fog_compute.server")
+
+PAUSES: Final = Backoff(0.5, 30.0)
+"""Between tries to read the log."""
 
 TRACE_S: Final = 10.0
 """How long the answer to a trace is waited for."""
@@ -192,8 +199,21 @@ class People:
         )
 
     async def _follow_log(self) -> None:
-        async for entry in self._system.arrivals():
-            self.feed.news(entry.position)
+        """Tell of what comes; while the log cannot be read, it is tried again."""
+        failures = 0
+        while True:
+            try:
+                newest = await newest_of(self._system)
+                self.feed.news(newest)
+                async for entry in self._system.arrivals(newest):
+                    self.feed.news(entry.position)
+                    failures = 0
+            except StoreError as error:
+                _log.warning("chat.log_unread", error=type(error).__name__)
+                await self._clock.sleep(PAUSES.after(failures))
+                failures += 1
+            else:
+                return
 
     async def _follow_progress(self) -> None:
         async for one in self._system.progress():
