@@ -1,13 +1,15 @@
 """Carries out what the router decides: the one place where it meets time, disk and transports.
 
 Events wait in one queue. Those that are there are handled together, what they ask to be kept is
-committed at once, and then everything else is done in order. While the book cannot be written,
-nothing goes on: it is tried again, and whoever sends waits.
+committed at once, and then everything else is done in order. What may be lost, because it would
+only be found out again, waits a moment for what may not. While the book cannot be written, nothing
+goes on: it is tried again, and whoever sends waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -31,15 +33,15 @@ from fog_compute.p2p.core.actions import (
     Wake,
     WakeAt,
 )
-from fog_compute.p2p.core.book import Begun, BookChange, MessageBook
+from fog_compute.p2p.core.book import Begun, BookChange, MessageBook, ReceiptSent, Settled
 from fog_compute.p2p.core.manager import TransportManager
-from fog_compute.p2p.core.messages import DecentralizedMessage
+from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
 from fog_compute.p2p.core.outbox import EVERYBODY
 from fog_compute.p2p.core.router import Router
 from fog_compute.p2p.core.transport import Outcome, OutcomeState
 from fog_compute.units import MIB
 
-__all__ = ["RouterDriver"]
+__all__ = ["RouterDriver", "can_wait"]
 
 _log = get_logger("fog_compute.p2p")
 
@@ -52,8 +54,18 @@ CACHE_BYTES: Final = 16 * MIB
 BEHIND: Final = 1000
 """Changes of state that a listener may lag behind; then it misses the oldest."""
 
+GATHER_S: Final = 0.1
+"""How long a change that may be lost waits for another one to be written with."""
+
 PAUSES: Final = Backoff(0.1, 5.0)
 """Between tries to write the book."""
+
+
+class _Flush:
+    """What waits is to be written now."""
+
+
+_FLUSH: Final = _Flush()
 
 
 @dataclass(slots=True)
@@ -76,10 +88,12 @@ class RouterDriver:
         self._book: Final = book
         self._manager: Final = manager
         self._clock: Final = clock
-        self._queue: Final[asyncio.Queue[Event | _Call]] = asyncio.Queue()
+        self._queue: Final[asyncio.Queue[Event | _Call | _Flush]] = asyncio.Queue()
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._bodies: Final[OrderedDict[str, DecentralizedMessage]] = OrderedDict()
         self._cached = 0
+        self._unwritten: list[BookChange] = []
+        self._writing: asyncio.Task[None] | None = None
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = float("inf")
         self._bells: Final[set[asyncio.Event]] = set()
@@ -111,26 +125,34 @@ class RouterDriver:
                 await self._turn(await self._some())
         finally:
             self._end()
-            tasks = [listening, *self._tasks, *([self._alarm] if self._alarm else [])]
+            others = [one for one in (self._alarm, self._writing) if one is not None]
+            tasks = [listening, *self._tasks, *others]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(StoreError):  # it is found out again
+                await self._book.commit(self._unwritten)
 
     async def _listen(self) -> None:
         while True:
             self._queue.put_nowait(await self._manager.next_event())
 
-    async def _some(self) -> list[Event | _Call]:
+    async def _some(self) -> list[Event | _Call | _Flush]:
         """What waits, at least one."""
         some = [await self._queue.get()]
         while len(some) < TOGETHER and not self._queue.empty():
             some.append(self._queue.get_nowait())
         return some
 
-    async def _turn(self, some: Sequence[Event | _Call]) -> None:
+    async def _turn(self, some: Sequence[Event | _Call | _Flush]) -> None:
         actions, answers = self._handled(some)
+        self._unwritten += [c for a in actions if isinstance(a, Keep) for c in a.changes]
         try:
-            await self._keep([c for a in actions if isinstance(a, Keep) for c in a.changes])
+            if _FLUSH not in some and all(can_wait(change) for change in self._unwritten):
+                self._write_soon()
+            else:
+                changes, self._unwritten = self._unwritten, []
+                await self._keep(changes)
         except BaseException as error:
             for done, _ in answers:
                 _refuse(done, StoreError("the message was not kept: try again"))
@@ -147,7 +169,7 @@ class RouterDriver:
             self._act(action)
 
     def _handled(
-        self, some: Sequence[Event | _Call]
+        self, some: Sequence[Event | _Call | _Flush]
     ) -> tuple[list[Action], list[tuple[asyncio.Future[str], str]]]:
         """What follows from some events, and the answers to who asks, once that is kept."""
         now = self._clock.now().timestamp()
@@ -159,7 +181,7 @@ class RouterDriver:
                     answer, following = one.ask(now)
                     answers.append((one.done, answer))
                     actions += following
-                else:
+                elif not isinstance(one, _Flush):
                     actions += self._router.handle(one, now)
             except Exception as error:  # noqa: BLE001 - one event takes no other down
                 if isinstance(one, _Call):
@@ -181,6 +203,14 @@ class RouterDriver:
         for change in changes:
             if isinstance(change, Begun):
                 self._cache(change.message)
+
+    def _write_soon(self) -> None:
+        if self._unwritten and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.create_task(self._flush())
+
+    async def _flush(self) -> None:
+        await self._clock.sleep(GATHER_S)
+        self._queue.put_nowait(_FLUSH)
 
     def _act(self, action: Action) -> None:
         match action:
@@ -287,6 +317,19 @@ class RouterDriver:
                 yield told
         finally:
             self._listeners.discard(listener)
+
+
+def can_wait(change: BookChange) -> bool:
+    """Whether a crash that loses it costs no more than doing the same again.
+
+    What was stored is offered to the same transport once more, which knows it; a receipt goes out
+    once more, and says nothing new.
+    """
+    match change:
+        case Settled(state=DeliveryState.STORED) | ReceiptSent():
+            return True
+        case _:
+            return False
 
 
 def _refuse(done: asyncio.Future[str], error: Exception) -> None:

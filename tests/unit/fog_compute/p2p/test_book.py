@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from fog_compute.p2p.book import StoreBook
-from fog_compute.p2p.core.actions import Action, Keep
 from fog_compute.p2p.core.book import BookChange, BookState, Kept, RosterKept
 from fog_compute.p2p.core.contacts import Peer
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, MessageKind
@@ -27,19 +27,18 @@ BOB = "b2" * 32
 
 
 class Recorded(World):
-    """Keeps what the first of the two asked to be kept."""
+    """Keeps what was written of the first of the two."""
 
     def record(self) -> list[tuple[BookChange, ...]]:
         kept: list[tuple[BookChange, ...]] = []
-        person = self.people[0]
-        act = person.act
+        book = self.people[0].book
+        write = book.apply
 
-        def note(action: Action) -> None:
-            if isinstance(action, Keep):
-                kept.append(action.changes)
-            act(action)
+        def note(changes: Sequence[BookChange]) -> None:
+            kept.append(tuple(changes))
+            write(changes)
 
-        person.act = note  # type: ignore[method-assign]
+        book.apply = note  # type: ignore[method-assign]
         return kept
 
 

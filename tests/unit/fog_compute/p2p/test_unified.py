@@ -158,6 +158,31 @@ async def test_what_was_sent_to_somebody_away_arrives_after_a_restart_of_both(to
                     break
 
 
+async def test_what_may_wait_to_be_written_is_written_soon_and_at_the_end(town: Town) -> None:
+    """INV-P2P-05."""
+
+    async def written(system: UnifiedDecentralizedSystem) -> list[DeliveryState]:
+        log = await system._running.book.log(0, 10)
+        return [state for one in log for state in one.states.values()]
+
+    message = DecentralizedMessage(body=b"x", receiver_id=town.fingerprint("b"))
+    async with town.person("a") as ann:
+        await ann.send_message(message)
+
+        async def stored() -> bool:
+            return await written(ann) == [DeliveryState.STORED]
+
+        await until(stored)
+        id_ = await ann.send_message(message)
+
+        async def is_stored() -> bool:
+            return ann._running.router.state(id_, town.fingerprint("b")) is DeliveryState.STORED
+
+        await until(is_stored)
+    async with town.person("a") as ann:
+        assert await written(ann) == [DeliveryState.STORED] * 2
+
+
 async def test_conversation_goes_on_when_a_transport_goes(town: Town) -> None:
     """INV-P2P-04, INV-P2P-05, INV-P2P-06: the small form of the switch between transports."""
     async with town.person("a") as ann, town.person("b") as bob:

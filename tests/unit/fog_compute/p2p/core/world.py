@@ -11,7 +11,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -30,6 +30,7 @@ from fog_compute.p2p.core.actions import (
     Wake,
     WakeAt,
 )
+from fog_compute.p2p.core.book import BookChange
 from fog_compute.p2p.core.inbox import Refusal, Standing
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
 from fog_compute.p2p.core.router import Router, RouterPolicy
@@ -42,6 +43,7 @@ from fog_compute.p2p.core.transport import (
     TransportCapabilities,
     TransportType,
 )
+from fog_compute.p2p.driver import can_wait
 from fog_compute.testing.messaging import MemoryBook
 
 HTX, BLE = TransportType.BETANET_HTX, TransportType.BITCHAT_BLE
@@ -89,6 +91,7 @@ class Person:
         self.crashes = 0
         self.unsaid: list[DecentralizedMessage] = []
         self.refused: set[Refusal] = set()
+        self.unwritten: list[BookChange] = []
 
     @property
     def other(self) -> Person:
@@ -145,6 +148,7 @@ class Person:
         if self.router is not None:
             self.refused |= set(self.router.refused)
         self.router = None
+        self.unwritten.clear()
         self.run += 1
         self.todo.clear()
         self.world.in_(self.world.rng.uniform(0.1, 20), self.start)
@@ -157,7 +161,7 @@ class Person:
         world = self.world
         match action:
             case Keep(changes):
-                self.book.apply(changes)
+                self.keep(changes)
             case Offer(transport, key, attempt, _):
                 message = self.book.find(self.name, key.id)
                 assert message is not None
@@ -172,6 +176,13 @@ class Person:
                 self.later(max(0.0, at - world.now), Wake())
             case News() | Progress():
                 pass
+
+    def keep(self, changes: Sequence[BookChange]) -> None:
+        """Write them, as the driver does: what can wait may be lost by a crash."""
+        self.unwritten += changes
+        if not all(can_wait(one) for one in self.unwritten) or self.world.rng.random() < 0.1:
+            self.book.apply(self.unwritten)
+            self.unwritten.clear()
 
     def fetch(self) -> None:
         """Take what the mixnet has and did not tell in this run."""
@@ -269,6 +280,9 @@ class World:
         for person in self.people:
             self.set_online(person, True)
         self.pass_time(seconds)
+        for person in self.people:
+            person.book.apply(person.unwritten)
+            person.unwritten.clear()
 
     def states(self, person: Person) -> set[DeliveryState]:
         return {one.state for one in person.book.deliveries.values()}
