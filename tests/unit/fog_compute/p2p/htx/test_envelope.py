@@ -46,7 +46,7 @@ def card(of: Identity = ADA) -> str:
         said(body=b"x" * 300_000, kind=MessageKind.FILE, name="a.bin", media_type="image/png"),
         said(receiver_id=None, room="g" * 32),
         said(priority=Priority.URGENT, requires_privacy=True, offline_capable=False),
-        said(id="a foreign id", expires_ms=2**50),
+        said(id="a foreign id", expires_ms=2**42),
     ],
 )
 def test_what_was_sealed_is_opened(message: DecentralizedMessage) -> None:
