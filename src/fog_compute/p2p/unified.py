@@ -361,6 +361,8 @@ class UnifiedDecentralizedSystem:
     async def wipe(self) -> bool:
         """Destroy keys, messages, contacts and groups, and stop; whether there were keys.
 
+        What cannot be destroyed keeps nothing else from it; the first such error is raised then.
+
         Raises:
             HomeUnusable: the keys cannot be overwritten.
             StoreError: the messages cannot be deleted.
@@ -369,11 +371,23 @@ class UnifiedDecentralizedSystem:
         parts.contacts.take_changes()
         await self.stop()
         parts.identity.erase()
-        found = await in_thread(IdentityFile(self._config.identity_file).wipe)
-        await in_thread(self._config.card_file.unlink, True)
-        await parts.ways.wipe()
-        await parts.book.wipe()
-        return found
+        found: list[bool] = []
+
+        async def keys() -> None:
+            found.append(await in_thread(IdentityFile(self._config.identity_file).wipe))
+
+        async def card() -> None:
+            await in_thread(self._config.card_file.unlink, True)
+
+        errors: list[Exception] = []
+        for destroy in (keys, card, parts.ways.wipe, parts.book.wipe):
+            try:
+                await destroy()
+            except (FogError, OSError) as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return found[0]
 
     async def _send_roster(self, roster: Roster) -> str:
         parts = self._running

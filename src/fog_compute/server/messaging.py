@@ -80,9 +80,10 @@ class Messaging:
             await self._running()
             await self._stop_following()
             system, self._system = self._system, None
-            found = False if system is None else await system.wipe()
-            await self._forget_client()
-            return found
+            try:
+                return False if system is None else await system.wipe()
+            finally:
+                await self._forget_client()
 
     async def close(self) -> None:
         """Stop; safe to call again."""

@@ -12,12 +12,12 @@ from random import Random
 
 import pytest
 
-from fog_compute.errors import NotFound, ServiceUnavailable, StoreError
+from fog_compute.errors import HomeUnusable, NotFound, ServiceUnavailable, StoreError
 from fog_compute.p2p.core.actions import Action, Event
 from fog_compute.p2p.core.book import BookChange
 from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.groups import NotMaker
-from fog_compute.p2p.core.identity import Identity
+from fog_compute.p2p.core.identity import Identity, IdentityFile
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, InvalidMessage
 from fog_compute.p2p.core.transport import Arrival, Reach, TransportType
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem, UnifiedP2PConfig
@@ -360,6 +360,28 @@ async def test_wipe_leaves_nothing(town: Town) -> None:
         assert await ann.wipe()
 
         assert not (town.folder / "a" / "identity.json").exists()
+        assert not (town.folder / "a" / "card").exists()
+    async with town.person("a") as ann:
+        assert await ann.log() == []
+
+
+async def test_wipe_destroys_what_it_can_where_something_cannot_be(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-P2P-23."""
+
+    def refuse(_: IdentityFile) -> bool:
+        raise HomeUnusable("the disk is read-only")
+
+    async with town.person("a") as ann, town.person("b"):
+        await ann.send_message(DecentralizedMessage(body=b"x", receiver_id=town.fingerprint("b")))
+        await until(lambda: is_delivered(ann))
+        (town.folder / "a" / "card").write_text("fogcard1", "utf-8")
+        monkeypatch.setattr(IdentityFile, "wipe", refuse)
+
+        with pytest.raises(HomeUnusable, match="read-only"):
+            await ann.wipe()
+
         assert not (town.folder / "a" / "card").exists()
     async with town.person("a") as ann:
         assert await ann.log() == []
