@@ -42,7 +42,7 @@ class Node:
         self.transport = BitChatTransport(
             self.identity,
             name=f"node {number}",
-            radio=ether.radio(number, interval_ms=300.0),
+            radio=ether.radio(number, interval_ms=300.0, timeout_s=30.0),
             scan=ScanPolicy(gap_s=(0.0, 0.3), links=8, rest_s=30.0),
             rng=Random(number),
         )
@@ -106,16 +106,14 @@ def scattered(count: int, degree: float) -> list[list[int]]:
 async def nodes() -> AsyncIterator[list[Node]]:
     made: list[Node] = []
     yield made
-    for node in made:
-        await node.stop()
+    await asyncio.gather(*(node.stop() for node in made))
 
 
 async def test_fifty_virtual_nodes_get_a_hundred_messages_each(nodes: list[Node]) -> None:
     near = scattered(50, 12.0)
-    ether = Ether(lambda one, other: other in near[one])
+    ether = Ether(lambda one, other: other in near[one], again_s=2.0)
     nodes.extend(Node(ether, number) for number in range(50))
-    for node in nodes:
-        await node.start()
+    await asyncio.gather(*(node.start() for node in nodes))
     # Everybody has heard of everybody: what comes from strangers is parked, not shown.
     await until(lambda: all(len(node.near) == 49 for node in nodes), 600)
     rng, sent = Random(1), []

@@ -76,18 +76,25 @@ class Ether(LocalLink):
     """A link between controllers of which not all hear each other."""
 
     def __init__(
-        self, near: Callable[[int, int], bool] | None = None, *, delay_s: float = 0.0
+        self,
+        near: Callable[[int, int], bool] | None = None,
+        *,
+        delay_s: float = 0.0,
+        again_s: float = 0.0,
     ) -> None:
         """Make an empty one.
 
         Args:
             near: whether two nodes hear each other; None for all. Asked anew each time.
             delay_s: seconds that everything takes from adapter to adapter.
+            again_s: seconds before a scan tells of the same neighbour again.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         _hush()
         self._near: Final = near
         self._delay_s: Final = delay_s
+        self._again_s: Final = again_s
+        self._told: Final[dict[tuple[Controller, Controller], float]] = {}
         self._numbers: Final[dict[Controller, int]] = {}
         self._owners: Final[dict[hci.Address, Controller]] = {}
 
@@ -117,10 +124,14 @@ class Ether(LocalLink):
         self._numbers[made] = number
         return made
 
-    def radio(self, number: int, *, interval_ms: float = 60.0) -> BumbleRadio:
+    def radio(
+        self, number: int, *, interval_ms: float = 60.0, timeout_s: float = 8.0
+    ) -> BumbleRadio:
         """A driver for a node's adapter, whose address tells its number."""
         address = f"C0:00:00:00:{number >> 8:02X}:{number & 0xFF:02X}"
-        return BumbleRadio(self.adapter(number), address=address, interval_ms=interval_ms)
+        return BumbleRadio(
+            self.adapter(number), address=address, interval_ms=interval_ms, timeout_s=timeout_s
+        )
 
     def part(self, one: int, other: int) -> None:
         """End the connections between two nodes, as when they lose each other."""
@@ -175,9 +186,18 @@ class Ether(LocalLink):
             self._after(self._connect, sender_controller, packet)
             return
         for controller in self._numbers:
-            listens = controller.le_scan_enable or self._connects(controller, sender_controller)
-            if listens and self._hears(sender_controller, controller):
+            connects = self._connects(controller, sender_controller)
+            listens = controller.le_scan_enable and self._is_news(sender_controller, controller)
+            if (connects or listens) and self._hears(sender_controller, controller):
                 self._after(controller.on_ll_advertising_pdu, packet)
+
+    def _is_news(self, sender: Controller, listener: Controller) -> bool:
+        """Whether a scan tells of somebody (again): adapters leave out what comes too often."""
+        now, pair = asyncio.get_running_loop().time(), (sender, listener)
+        news = now - self._told.get(pair, float("-inf")) >= self._again_s
+        if news:
+            self._told[pair] = now
+        return news
 
     def _connect(self, central: Controller, packet: ll.ConnectInd) -> None:
         """Let an advertiser hear that somebody connects; who does not listen any more does not."""
