@@ -76,6 +76,41 @@ class _Call:
     done: asyncio.Future[str]
 
 
+@dataclass(slots=True)
+class _Followed:
+    """What followed from one event.
+
+    Attributes:
+        changes: what is to be kept.
+        actions: what is to be done then.
+        done: of who asked.
+        said: what the router answered.
+    """
+
+    changes: Sequence[BookChange]
+    actions: Sequence[Action]
+    done: asyncio.Future[str] | None = None
+    said: str = ""
+
+    @classmethod
+    def of(
+        cls, actions: Sequence[Action], done: asyncio.Future[str] | None = None, said: str = ""
+    ) -> _Followed:
+        """The same, from what the router asked for."""
+        changes = [c for one in actions if isinstance(one, Keep) for c in one.changes]
+        return cls(changes, actions, done, said)
+
+    def answer(self) -> None:
+        """Tell who asked: it is kept."""
+        if self.done is not None and not self.done.done():
+            self.done.set_result(self.said)
+
+    def refuse(self) -> None:
+        """Tell who asked: it is not kept."""
+        if self.done is not None:
+            _refuse(self.done, StoreError("the message was not kept: try again"))
+
+
 class RouterDriver:
     """Runs a router until it is stopped; then, who listens comes to the end."""
 
@@ -145,50 +180,65 @@ class RouterDriver:
         return some
 
     async def _turn(self, some: Sequence[Event | _Call | _Flush]) -> None:
-        actions, answers = self._handled(some)
-        self._unwritten += [c for a in actions if isinstance(a, Keep) for c in a.changes]
+        followed = self._handled(some)
+        earlier, now = self._unwritten, [c for one in followed for c in one.changes]
         try:
-            if _FLUSH not in some and all(can_wait(change) for change in self._unwritten):
+            if _FLUSH not in some and all(can_wait(change) for change in (*earlier, *now)):
+                self._unwritten = [*earlier, *now]
                 self._write_soon()
             else:
-                changes, self._unwritten = self._unwritten, []
-                await self._keep(changes)
-        except BaseException as error:
-            for done, _ in answers:
-                _refuse(done, StoreError("the message was not kept: try again"))
-            if not isinstance(error, Exception):
-                raise
-            # Nothing of it was written, so nothing that depends on it is done: what is not
-            # confirmed comes again.
-            _fault("a change", error)
-            return
-        for done, answer in answers:
-            if not done.done():
-                done.set_result(answer)
-        for action in actions:
-            self._act(action)
+                self._unwritten = []
+                followed = await self._written(earlier, followed)
+        except BaseException:
+            for one in followed:
+                one.refuse()
+            raise
+        for one in followed:
+            one.answer()
+            for action in one.actions:
+                self._act(action)
 
-    def _handled(
-        self, some: Sequence[Event | _Call | _Flush]
-    ) -> tuple[list[Action], list[tuple[asyncio.Future[str], str]]]:
-        """What follows from some events, and the answers to who asks, once that is kept."""
+    async def _written(
+        self, earlier: Sequence[BookChange], followed: list[_Followed]
+    ) -> list[_Followed]:
+        """Write all changes; what can be done of what followed.
+
+        The router has taken all events already. Where one change cannot be written, the others have
+        to be, or what they are about would count as here, and be nowhere.
+        """
+        try:
+            await self._keep([*earlier, *(c for one in followed for c in one.changes)])
+        except Exception as error:  # noqa: BLE001 - one change takes no other down
+            _fault("a change", error)
+        else:
+            return followed
+        done: list[_Followed] = []
+        for one in (_Followed(earlier, []), *followed):
+            try:
+                await self._keep(one.changes)
+                done.append(one)
+            except Exception as error:  # noqa: BLE001 - as above
+                _fault("a change of one event", error)
+                one.refuse()
+        return done
+
+    def _handled(self, some: Sequence[Event | _Call | _Flush]) -> list[_Followed]:
+        """What follows from each of some events."""
         now = self._clock.now().timestamp()
-        actions: list[Action] = []
-        answers: list[tuple[asyncio.Future[str], str]] = []
+        followed: list[_Followed] = []
         for one in some:
             try:
                 if isinstance(one, _Call):
-                    answer, following = one.ask(now)
-                    answers.append((one.done, answer))
-                    actions += following
+                    answer, actions = one.ask(now)
+                    followed.append(_Followed.of(actions, one.done, answer))
                 elif not isinstance(one, _Flush):
-                    actions += self._router.handle(one, now)
+                    followed.append(_Followed.of(self._router.handle(one, now)))
             except Exception as error:  # noqa: BLE001 - one event takes no other down
                 if isinstance(one, _Call):
                     _refuse(one.done, error)
                 else:
                     _fault("an event", error)
-        return actions, answers
+        return followed
 
     async def _keep(self, changes: Sequence[BookChange]) -> None:
         failures = 0
