@@ -79,6 +79,8 @@ def add(
     For example: `fog peer add fogcard1… --as ada`
     """
     text = _standard_input() if card_text == "-" else card_text
+    if not text.strip():
+        raise CommandError("no card was given: it begins with fogcard1", USAGE)
     with Backend() as backend:
         peer = backend.post(PEERS, Peer, {"card": text, "petname": name})
     if json:

@@ -230,6 +230,11 @@ def test_words_are_shown_to_be_compared_and_cards_come_by_a_pipe(
     with backend(tmp_path, *ok(PEER)) as asked:
         assert main.run(["peer", "add", "-"]) == 0
     assert asked[0].startswith("POST /api/v1/peers")
+    capsys.readouterr()
+    monkeypatch.setattr("fog_compute.cli.peer.read_descriptor", lambda *_: b"\n")
+    for card in ("-", "", " "):
+        assert main.run(["peer", "add", card]) == 2
+        assert capsys.readouterr().err == "fog: no card was given: it begins with fogcard1\n"
 
 
 @pytest.mark.parametrize("words", [["abb", "zod"], ["abb  zod"], ["abb zod\n"]])
