@@ -8,7 +8,7 @@ database know nothing of each other.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
@@ -130,13 +130,24 @@ class ChatRows:
 class Messages(Reader):
     """The rows of one home."""
 
-    __slots__ = ("_home", "_writer")
+    __slots__ = ("_home", "_vacuum", "_writer")
 
-    def __init__(self, engine: Engine, damages: Damages, writer: Writer, home: str) -> None:
-        """Read from ``engine``, write through ``writer``, of ``home`` alone."""
+    def __init__(
+        self,
+        engine: Engine,
+        damages: Damages,
+        writer: Writer,
+        home: str,
+        vacuum: Callable[[Connection], None] | None,
+    ) -> None:
+        """Read from ``engine``, write through ``writer``, of ``home`` alone.
+
+        ``vacuum`` clears the room that deleted rows left; without it a server sees to that.
+        """
         super().__init__(engine, damages)
         self._writer = writer
         self._home = home
+        self._vacuum = vacuum
 
     async def unfinished(self, now: datetime) -> ChatRows:
         """What the next run goes on with.
@@ -272,10 +283,10 @@ class Messages(Reader):
         return await self._writer.do(lambda connection: self._sweep(connection, now, keep))
 
     async def wipe(self) -> None:
-        """Delete everything of this home, at once.
+        """Delete everything of this home, at once, and what is left of it in the files.
 
         Raises:
-            StoreError: the database refused; nothing was deleted.
+            StoreError: the database refused; the text says whether anything was deleted.
         """
 
         def work(connection: Connection) -> None:
@@ -283,6 +294,13 @@ class Messages(Reader):
                 connection.execute(delete(table).where(table.c.home == self._home))
 
         await self._writer.do(work)
+        if self._vacuum is not None:
+            # Until then they stay in the log and in free pages, where anybody finds them.
+            await self._writer.apart(
+                "messages are deleted, and yet what they said may still stand in the file of the"
+                " database: wipe once more when there is room on the disk",
+                self._vacuum,
+            )
 
     def _of(self, table: Table) -> Select[*tuple[object, ...]]:
         return select(table).where(table.c.home == self._home)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from fog_compute.clock import Clock, SystemClock
@@ -98,6 +98,7 @@ class Store:
         locks: contextlib.ExitStack,
         home: str | None,
         listen: Callable[[str], Listening],
+        vacuum: Callable[[Connection], None] | None,
         redis_url: str | None,
     ) -> None:
         """Use `Store.open`."""
@@ -132,7 +133,7 @@ class Store:
         self.keys = Keys(reading, self.damages, self._writer)
         self.sessions = Sessions(reading, self.damages, self._writer, home or "")
         self.circuit_totals = CircuitTotals(reading, self.damages, self._writer)
-        self.messages = Messages(reading, self.damages, self._writer, home or "")
+        self.messages = Messages(reading, self.damages, self._writer, home or "", vacuum)
         self.echo: Echo | None = None
         if self.backends is not None:
             bells: list[Bell] = [PostgresBell(listen, lambda: self.owner or "", clock)]
@@ -197,6 +198,7 @@ class Store:
                 stack.pop_all(),
                 home if database.shared else None,
                 database.listen,
+                None if database.shared else database.vacuum,
                 redis_url,
             )
 

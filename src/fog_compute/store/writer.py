@@ -147,6 +147,19 @@ class Writer:
             raise StoreError("the store is closed")
         return await self._visit("the database takes no changes", work)
 
+    async def apart(self, refused: str, work: Callable[[Connection], None]) -> None:
+        """Have something done on a connection that is in no transaction, when it is its turn."""
+        if self._closed:
+            raise StoreError("the store is closed")
+
+        def do() -> None:
+            with self._engine.connect() as connection:
+                work(connection)
+
+        with refusals(refused):
+            async with self._turn:
+                await in_thread(do)
+
     async def set_aside(self, damaged: Sequence[Damaged]) -> int:
         """Take damaged tasks out of the queue; return how many.
 

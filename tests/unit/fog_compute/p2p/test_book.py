@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import text
 
@@ -120,6 +121,34 @@ async def test_homes_on_one_database_know_nothing_of_each_other(postgres_url: st
     finally:
         for store in stores:
             await store.close()
+
+
+async def test_after_a_wipe_no_file_of_the_database_has_a_word_of_it(tmp_path: Path) -> None:
+    """INV-P2P-23."""
+    said = b"a word that is found nowhere else"
+    person, kept = told(3)
+    files = [tmp_path / f"fog.db{end}" for end in ("", "-wal", "-journal")]
+
+    def found() -> list[str]:
+        return [one.name for one in files if one.exists() and said in one.read_bytes()]
+
+    async with await Store.open(tmp_path / "fog.db", clock=ManualClock()) as store:
+        book = StoreBook(store.messages, person.name)
+        for changes in kept:
+            await book.commit(
+                [
+                    dataclasses.replace(
+                        one, message=msgspec.structs.replace(one.message, body=said)
+                    )
+                    if isinstance(one, Kept)
+                    else one
+                    for one in changes
+                ]
+            )
+        assert found()
+        await book.wipe()
+        assert found() == []
+        assert await book.log(0, 10) == []
 
 
 async def test_old_messages_go_and_what_is_open_stays(tmp_path: Path) -> None:
