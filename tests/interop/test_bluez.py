@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TypeVar
 
 import pytest
 
+from fog_compute.p2p.bitchat.ble_transport import BitChatTransport
 from fog_compute.p2p.bitchat.radio.bluez import BluezRadio
 from fog_compute.p2p.bitchat.radio.interface import (
     Back,
@@ -18,6 +20,8 @@ from fog_compute.p2p.bitchat.radio.interface import (
     RadioUnavailable,
     Received,
 )
+from fog_compute.p2p.core.messages import DecentralizedMessage
+from fog_compute.p2p.core.transport import Arrival, Reachability, TransportUnavailable
 from tests.interop.bluez_mock import ADAPTERS, BluezMock
 
 EventT = TypeVar("EventT", bound=RadioEvent)
@@ -89,6 +93,26 @@ async def test_service_that_dies_and_comes_back_is_told_and_used_again(bluez: Bl
     assert (await told(other, Found)).address == ADAPTERS[0]
     await radio.stop()
     await other.stop()
+
+
+@pytest.mark.asyncio
+async def test_two_nodes_of_ours_find_each_other_and_talk(bluez: BluezMock) -> None:
+    nodes = [BitChatTransport(name=name, radio=BluezRadio(name)) for name in ("hci0", "hci1")]
+    for node in nodes:
+        async with asyncio.timeout(20):
+            while node.get_capabilities().unavailable_because is not None:
+                with contextlib.suppress(TransportUnavailable):
+                    await node.initialize()
+                await asyncio.sleep(0.05)
+    async with asyncio.timeout(30):
+        while not isinstance(await nodes[0].receive(), Reachability):
+            pass
+        await nodes[0].broadcast(DecentralizedMessage(body=b"over BlueZ", id="1"))
+        while not isinstance(event := await nodes[1].receive(), Arrival):
+            pass
+    assert event.message.body == b"over BlueZ"
+    for node in nodes:
+        await node.shutdown()
 
 
 @pytest.mark.asyncio

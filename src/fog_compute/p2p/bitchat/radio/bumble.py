@@ -369,7 +369,10 @@ class BumbleRadio:
     def _heard(self, advertisement: Advertisement) -> None:
         # The bytes are looked at, as bumble keeps every UUID that it ever made an object of.
         if _UUID in advertisement.data_bytes and advertisement.is_connectable:
-            self._events.put(Found(str(advertisement.address), advertisement.rssi))
+            rssi = (
+                0 if advertisement.rssi == advertisement.RSSI_NOT_AVAILABLE else advertisement.rssi
+            )
+            self._events.put(Found(str(advertisement.address), rssi))
 
     def _connected(self, connection: Connection) -> None:
         from bumble.hci import Role

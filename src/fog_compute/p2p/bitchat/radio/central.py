@@ -38,6 +38,9 @@ __all__ = ["SEND_S", "BleakCentral"]
 SEND_S: Final = 5.0
 """Seconds after which a frame that nobody takes is given up."""
 
+NO_RSSI: Final = -127
+"""What bleak says where the system tells no signal strength."""
+
 REMEMBERED: Final = 256
 """Devices whose advertisement is remembered; of strangers the oldest are forgotten."""
 
@@ -199,7 +202,8 @@ class BleakCentral:
         self._devices.move_to_end(device.address)
         while len(self._devices) > REMEMBERED:
             self._devices.popitem(last=False)
-        self._events.put(Found(device.address, advertisement.rssi))
+        rssi = 0 if advertisement.rssi == NO_RSSI else advertisement.rssi
+        self._events.put(Found(device.address, rssi))
 
     async def _give_up(self, client: BleakClient, device: BLEDevice) -> None:
         with contextlib.suppress(Exception):
