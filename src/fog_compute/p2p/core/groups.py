@@ -21,6 +21,9 @@ __all__ = ["MAX_MEMBERS", "ROSTER", "Groups", "NotMaker", "Roster"]
 
 MAX_MEMBERS: Final = 16
 MAX_GROUPS: Final = 256
+MAX_OF_STRANGERS: Final = 32
+"""Groups that strangers made: they leave room for those of people whom one knows."""
+
 ROSTER: Final = "application/vnd.fog.roster"
 """The media type of a message that brings a roster."""
 
@@ -168,11 +171,17 @@ class Groups(Mapping[str, tuple[str, ...]]):
         """Keep one of ours, or one that was kept before."""
         self._rosters[roster.id] = roster
 
-    def take(self, message: DecentralizedMessage) -> Roster | None:
+    def take(
+        self, message: DecentralizedMessage, is_stranger: Callable[[str], bool] = lambda _: False
+    ) -> Roster | None:
         """Keep the roster that a message brings, if it is one and is newer; None if not.
 
         It comes from the maker, or from a member who passes on what the maker signed with the key
         that they are known by. Who is not in it does not get to know the group by it.
+
+        Args:
+            message: what came.
+            is_stranger: whether nobody by this fingerprint is known.
         """
         if message.kind is not MessageKind.CONTROL or message.media_type != ROSTER:
             return None
@@ -191,5 +200,10 @@ class Groups(Mapping[str, tuple[str, ...]]):
             return None
         if known is None and self._own not in roster.members:
             return None
+        if known is None and is_stranger(roster.maker):
+            makers = [one.maker for one in self._rosters.values() if one.maker != self._own]
+            theirs = sum(is_stranger(maker) for maker in makers)
+            if theirs >= MAX_OF_STRANGERS:
+                return None
         self.put(roster)
         return roster

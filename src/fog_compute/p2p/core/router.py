@@ -286,7 +286,7 @@ class Router:
         if taken.refusal is not None:
             self.refused[taken.refusal] += 1
         changes = list(taken.changes)
-        if taken.changes and (roster := self._groups.take(message)) is not None:
+        if taken.changes and (roster := self._take_roster(message)) is not None:
             changes.append(RosterKept(roster.id, roster.encoded, now))
         if taken.receipt and self._wants_receipt(message):
             owed = ReceiptOwed(
@@ -409,6 +409,9 @@ class Router:
             self._reaches.capabilities.pop(event.transport, None)
             self._reaches.forget(event.transport)
         return gone
+
+    def _take_roster(self, message: DecentralizedMessage) -> Roster | None:
+        return self._groups.take(message, lambda one: self._standing(one) is Standing.STRANGER)
 
     def _standing(self, peer: str) -> Standing:
         """What somebody is to us; whom we wrote to, or share a group with, is no stranger."""

@@ -99,3 +99,22 @@ def test_who_is_put_out_of_a_group_learns_it() -> None:
 
     assert groups.take(brings(without)) == without
     assert OWN not in groups[GROUP]
+
+
+def test_groups_of_strangers_leave_room_for_others() -> None:
+    """INV-P2P-09."""
+    groups = Groups(OWN)
+    strangers = {EVE.fingerprint, OWN}  # oneself is in no book
+    groups.put(FIRST)
+    taken = []
+    for number in range(60):
+        roster = Roster.make(EVE, f"{number:032x}", "mine", [OWN])
+        taken.append(groups.take(brings(roster, EVE), strangers.__contains__) is not None)
+    last = groups.roster(f"{sum(taken) - 1:032x}")
+    assert last is not None
+    newer = Roster.make(EVE, last.id, "still mine", [OWN], epoch=2)
+    of_ann = Roster.make(ANN, "ab" * 16, "ours", [OWN])
+
+    assert taken == [True] * 32 + [False] * 28
+    assert groups.take(brings(newer, EVE), strangers.__contains__) == newer
+    assert groups.take(brings(of_ann), strangers.__contains__) == of_ann
