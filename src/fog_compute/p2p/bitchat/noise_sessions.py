@@ -297,9 +297,11 @@ class NoiseSessions:
                 return self._refuse("too_soon")
             if message in entry.firsts:
                 return self._refuse("repeated")
-        # A link that makes up peers spends its own share first, and not that of the others.
-        shared = link is None or self._links.take(b"%d" % link, now)
-        if not shared or not self._theirs.take(peer, now):
+        # A link that makes up peers spends its own share first, and not that of the others; nor
+        # does what it brings in a peer's name count for what that peer brings over another one.
+        over = b"" if link is None else b"%d" % link
+        shared = link is None or self._links.take(over, now)
+        if not shared or not self._theirs.take(peer + over, now):
             return self._refuse("too_many")
         session = betanet.NoiseSession.responder(self._secret)
         try:

@@ -123,7 +123,8 @@ class SessionLimits:
         calm_s: how long first messages are not taken, after one that led to nothing while there was
             a session.
         failures: frames in a row that a session cannot read before it is renewed.
-        per_peer: handshakes of one peer in a minute; ``in_all`` those of all, and as many of ours.
+        per_peer: handshakes of one peer over one link in a minute; ``in_all`` those of all, and as
+            many of ours.
         per_link: handshakes that one link may bring in a minute.
         peers: peers in memory.
     """

@@ -185,6 +185,14 @@ def test_link_that_makes_up_peers_leaves_handshakes_to_the_others() -> None:
     assert sessions.refused == {"too_many": 3}
 
 
+def test_link_that_uses_a_peers_name_leaves_that_peer_its_handshakes() -> None:
+    """INV-BITCHAT-37."""
+    sessions = NoiseSessions(SECRETS[1], SessionLimits(per_peer=2, per_link=5, in_all=9))
+    forged = [len(sessions.handshake(LOW, first_message(), 1.0, link=3)) for _ in range(4)]
+    assert forged == [1, 1, 0, 0]
+    assert len(sessions.handshake(LOW, first_message(), 1.0, link=4)) == 1
+
+
 def test_allowance_is_for_any_minute() -> None:
     allowance = Allowance(2, 3)
     assert [allowance.take(b"a", at) for at in (0, 1, 2)] == [True, True, False]
