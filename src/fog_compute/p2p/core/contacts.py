@@ -268,13 +268,15 @@ class PeerBook:
         Raises:
             KeyChanged: as for `meet`.
             BookFull: there are too many contacts.
-            CardInvalid: the card is one's own, or from the future.
+            CardInvalid: the card is one's own, or from the future; or somebody else is called so.
         """
         if card.fingerprint == self._own:
             raise CardInvalid("this card is your own: give it to others, and add theirs")
         if card.issued_ms > now_ms + AHEAD_MS:
             raise CardInvalid("this card is from the future: one of the two clocks is wrong")
         known = self._peers.get(card.fingerprint)
+        if known is None or known.trust is Trust.STRANGER:
+            self._check_name(as_name(petname) or card.name, card.fingerprint)
         if (known is None or not known.is_kept) and self._kept >= MAX_PEERS:
             raise BookFull(f"{MAX_PEERS} people are known: remove some of them first")
         peer = self._note(card.noise_public, card.signing_public, card.name, now_ms, False)
@@ -292,6 +294,20 @@ class PeerBook:
                 card_ms=card_ms,
             )
         )
+
+    def _check_name(self, name: str, fingerprint: str) -> None:
+        """Let nobody become a contact under the name of another one, for whom he would be taken."""
+        for one in self:
+            if (
+                one.trust is not Trust.STRANGER
+                and one.fingerprint != fingerprint
+                and name
+                and one.shown.lower() == name.lower()
+            ):
+                raise CardInvalid(
+                    f"you know somebody else as {one.shown} already: call this one otherwise, with"
+                    " a name of your own (--as)"
+                )
 
     def learn(self, card: ContactCard, now_ms: int) -> Peer:
         """Note what a card says that somebody sent along, without making them a contact.

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.core import contacts
-from fog_compute.p2p.core.cards import ContactCard
+from fog_compute.p2p.core.cards import CardInvalid, ContactCard
 from fog_compute.p2p.core.contacts import (
     BookFull,
     KeyChanged,
@@ -157,6 +157,19 @@ def test_other_words_verify_nobody() -> None:
     with pytest.raises(WordsDiffer, match="no word of the list"):
         known.verify(ADA.fingerprint, ["qqqq"] * 12)
     assert known.find("ada").trust is Trust.CONTACT
+
+
+def test_nobody_becomes_a_contact_under_the_name_of_another() -> None:
+    known = book()
+    known.add(card(), NOW, "Eve")
+
+    with pytest.raises(CardInvalid, match="you know somebody else as Eve already"):
+        known.add(card(EVE, "eve"), NOW)
+    with pytest.raises(CardInvalid, match="--as"):
+        known.add(card(EVE, "Mallory"), NOW, "EVE")
+    assert EVE.fingerprint not in {one.fingerprint for one in known}
+    assert known.add(card(EVE, "eve"), NOW, "the other Eve").shown == "the other Eve"
+    assert known.add(card(EVE, "eve"), NOW + 1).shown == "the other Eve"
 
 
 def test_people_are_found_by_what_a_person_types() -> None:
