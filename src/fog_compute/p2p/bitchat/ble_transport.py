@@ -289,7 +289,8 @@ class BitChatTransport:
             file = File(message.body, message.name or "file", message.media_type)
             command = ShareFile(token, file)
         elif message.kind is MessageKind.TEXT and message.media_type == PLAIN and not message.room:
-            command = SayAll(token, message.text)
+            # With the same time it has the same id as over the mixnet, and is shown once.
+            command = SayAll(token, message.text, message.created_ms or None)
         else:
             raise TransportUnavailable(
                 "over Bluetooth only plain text and files go to all who are near"

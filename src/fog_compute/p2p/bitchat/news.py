@@ -49,10 +49,13 @@ class SayAll:
     Attributes:
         token: comes back in :class:`Sent`.
         text: what is said.
+        sent_ms: when, in ms since 1970: the message's id follows from it. None, or what is older
+            than a minute, is now: others would refuse it soon.
     """
 
     token: str
     text: str
+    sent_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ __all__ = ["MAX_PUBLIC_BYTES", "Parked", "PublicTalk", "message_id"]
 MAX_PUBLIC_BYTES: Final = 16_000
 """UTF-8 bytes of one public message: some 35 fragments."""
 
+FRESH_S: Final = 60.0
+"""Age up to which a message goes out with the time at which it was said."""
+
 
 def message_id(packet: Packet, text: str) -> str:
     """How every program names a public message, which has no id of its own on the air."""
@@ -95,7 +98,10 @@ class PublicTalk:
             station.tell(Sent(command.token, SentState.FAILED, reason=reason))
             return
         try:
-            made = station.make(Kind.MESSAGE, data, now)
+            sent_ms = command.sent_ms
+            if sent_ms is not None and not 0 <= now - sent_ms / 1000 <= FRESH_S:
+                sent_ms = None
+            made = station.make(Kind.MESSAGE, data, now, sent_ms=sent_ms)
         except Malformed as malformed:
             station.tell(Sent(command.token, SentState.FAILED, reason=str(malformed)))
             return

@@ -112,17 +112,19 @@ class Station:
         signed: bool = True,
         version: int = 1,
         through: tuple[bytes, ...] = (),
+        sent_ms: int | None = None,
     ) -> Packet:
-        """A packet of this node; no two have the same time.
+        """A packet of this node; no two have the same time, but for those whose time is given.
 
         Raises:
             Malformed: the payload is too long.
         """
-        self._stamp = max(self._stamp + 1, int(now * 1000))
+        if sent_ms is None:
+            self._stamp = max(self._stamp + 1, int(now * 1000))
         made = packet(
             kind,
             self.me,
-            self._stamp,
+            self._stamp if sent_ms is None else sent_ms,
             payload,
             recipient=to,
             ttl=ttl,

@@ -32,6 +32,8 @@ from fog_compute.p2p.bitchat.ping import Ping
 from fog_compute.p2p.bitchat.public import MAX_PUBLIC_BYTES, Parked
 from fog_compute.p2p.bitchat.signing import sign, verify
 from fog_compute.p2p.bitchat.sync import SyncRequest, packet_id
+from fog_compute.p2p.core.identity import fingerprint_of
+from fog_compute.p2p.core.messages import DecentralizedMessage, public_id
 from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person, Tried
 from tests.unit.fog_compute.p2p.bitchat.packets import text as long_text
 
@@ -598,3 +600,19 @@ def test_long_frames_count_for_several() -> None:
         made = ANN.make(0x77, bytes([number]) * 5_000, NOW, packed=False, signed=False)
         tried.get(1, made)
     assert tried.dropped() == {"too-many": 6}
+
+
+def test_what_is_said_to_all_has_the_id_that_it_has_on_every_transport() -> None:
+    """INV-P2P-11."""
+    tried = Tried(1)
+    said_ms = int(tried.now * 1000) - 4_321
+    message = DecentralizedMessage(
+        body=b" to all ", sender=fingerprint_of(Person(99).keys.noise_public), created_ms=said_ms
+    )
+    (sent,) = tried.do(SayAll("a", " to all ", said_ms))
+    (late,) = tried.do(SayAll("b", " to all ", said_ms - 60_000))
+    assert isinstance(sent, Sent)
+    assert isinstance(late, Sent)
+    assert sent.message_id == public_id(message)
+    assert late.message_id != sent.message_id
+    assert late.state is SentState.ACCEPTED
