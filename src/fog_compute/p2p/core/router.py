@@ -430,7 +430,9 @@ class Router:
             if message.receiver_id == self._own:
                 raise InvalidMessage("receiver_id is your own fingerprint: give another person's")
             if self._standing(message.receiver_id) is Standing.BLOCKED:
-                raise InvalidMessage("the recipient is blocked: unblock them first")
+                raise InvalidMessage(
+                    "you have blocked the recipient: `fog peer block NAME --undo` ends that"
+                )
             return (message.receiver_id,)
         if not message.room:
             near = () if message.requires_privacy else (EVERYBODY,)
