@@ -136,7 +136,7 @@ class UnifiedDecentralizedSystem:
         )
         book = StoreBook(self._store.messages, identity.fingerprint, keep_days=config.keep_days)
         contacts = PeerBook(await book.load_peers(), own=identity.fingerprint)
-        groups = Groups(identity.fingerprint, lambda one: _signing_key(contacts, one))
+        groups = Groups(identity.fingerprint)
         for encoded in await book.load_rosters():
             with contextlib.suppress(InvalidMessage):  # damaged: its maker's next one replaces it
                 groups.put(Roster.parse(encoded))
@@ -473,8 +473,3 @@ def _standing(peer: Peer) -> Standing:
     if peer.blocked:
         return Standing.BLOCKED
     return Standing.KNOWN if peer.is_kept else Standing.STRANGER
-
-
-def _signing_key(contacts: PeerBook, fingerprint: str) -> bytes | None:
-    peer = contacts.get(fingerprint)
-    return None if peer is None else peer.signing_public

@@ -66,7 +66,7 @@ from fog_compute.p2p.bitchat.news import (
 )
 from fog_compute.p2p.bitchat.radio.interface import Radio, RadioUnavailable
 from fog_compute.p2p.bitchat.radio.system import system_radio
-from fog_compute.p2p.core.contacts import KeyChanged, PeerBook
+from fog_compute.p2p.core.contacts import KeyChanged, PeerBook, Proof
 from fog_compute.p2p.core.identity import Identity, fingerprint_of
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind, Receipt
 from fog_compute.p2p.core.transport import (
@@ -506,7 +506,7 @@ class BitChatTransport:
             self.dropped["unknown"] += 1
             return
         sender = fingerprint_of(peer.noise_key)
-        self._arrived(public_message(message_id, text, sender, sent_ms))
+        self._arrived(public_message(message_id, text, sender, sent_ms), self._proved(sender))
 
     def _file(self, heard: FileHeard) -> None:
         peer = None if self._mesh is None else self._mesh.peers.get(heard.peer_id)
@@ -515,7 +515,17 @@ class BitChatTransport:
             return
         sender = fingerprint_of(peer.noise_key)
         recipient = self._identity.fingerprint if heard.directed else None
-        self._arrived(public_file(heard.message_id, heard.file, sender, heard.sent_ms, recipient))
+        file = public_file(heard.message_id, heard.file, sender, heard.sent_ms, recipient)
+        self._arrived(file, self._proved(sender))
+
+    def _proved(self, fingerprint: str) -> bool:
+        """Whether a signature shows who somebody is.
+
+        Anybody can announce another's Noise key beside a signing key of his own: it takes a word
+        from inside a session, or a Noise key that follows from the signing key.
+        """
+        known = self._book.get(fingerprint)
+        return known is not None and known.proof > Proof.ANNOUNCED
 
     def _private(self, noise_key: bytes, kind: int, body: bytes, sent_ms: int) -> None:
         sender = fingerprint_of(noise_key)
@@ -530,14 +540,14 @@ class BitChatTransport:
         if message.kind is MessageKind.RECEIPT:
             for one in Receipt.parse(message.body).ids:
                 self._step(MailSettled(one, noise_key))
-        self._arrived(message)
+        self._arrived(message, proved=True)
 
-    def _arrived(self, message: DecentralizedMessage) -> None:
+    def _arrived(self, message: DecentralizedMessage, proved: bool) -> None:
         if self._arrivals >= ARRIVALS:
             self.dropped["full"] += 1
             return
         self._arrivals += 1
-        self._say(Arrival(self.type, message, sender_verified=True))
+        self._say(Arrival(self.type, message, sender_verified=proved))
 
     def _ask(
         self,

@@ -14,7 +14,14 @@ from typing import Annotated, Final, Self
 import msgspec
 
 from fog_compute.errors import FogError
-from fog_compute.p2p.core.identity import Identity, as_name, is_fingerprint, verifies
+from fog_compute.p2p.core.identity import (
+    Identity,
+    as_name,
+    fingerprint_of,
+    is_fingerprint,
+    noise_key_of,
+    verifies,
+)
 from fog_compute.p2p.core.messages import DecentralizedMessage, InvalidMessage, MessageKind
 
 __all__ = ["MAX_MEMBERS", "ROSTER", "Groups", "NotMaker", "Roster"]
@@ -119,7 +126,9 @@ class Roster(msgspec.Struct, frozen=True):
             raise InvalidMessage("a roster names its members in order, its maker among them")
         if msgspec.msgpack.encode(wire) != data:
             raise InvalidMessage("a roster has one form")
-        if not verifies(wire.signing_public, wire.signed, wire.signature):
+        if not _is_of(wire.maker, wire.signing_public) or not verifies(
+            wire.signing_public, wire.signed, wire.signature
+        ):
             raise InvalidMessage("a roster is signed by its maker")
         return cls(
             wire.id.hex(),
@@ -141,17 +150,9 @@ class Roster(msgspec.Struct, frozen=True):
 class Groups(Mapping[str, tuple[str, ...]]):
     """The groups that are known: of each its members. It keeps the newest roster of each."""
 
-    def __init__(
-        self, own: str = "", signing_key_of: Callable[[str], bytes | None] = lambda _: None
-    ) -> None:
-        """Begin with none.
-
-        Args:
-            own: our fingerprint.
-            signing_key_of: the signing key that somebody is known by.
-        """
+    def __init__(self, own: str = "") -> None:
+        """Begin with none; ``own`` is our fingerprint."""
         self._own: Final = own
-        self._signing_key_of: Final = signing_key_of
         self._rosters: Final[dict[str, Roster]] = {}
 
     def __getitem__(self, group: str) -> tuple[str, ...]:
@@ -176,8 +177,8 @@ class Groups(Mapping[str, tuple[str, ...]]):
     ) -> Roster | None:
         """Keep the roster that a message brings, if it is one and is newer; None if not.
 
-        It comes from the maker, or from a member who passes on what the maker signed with the key
-        that they are known by. Who is not in it does not get to know the group by it.
+        It comes from the maker, or from a member who passes it on. Who is not in it does not get to
+        know the group by it.
 
         Args:
             message: what came.
@@ -194,9 +195,7 @@ class Groups(Mapping[str, tuple[str, ...]]):
             return None
         if known is not None and (known.maker != roster.maker or known.epoch >= roster.epoch):
             return None
-        key = self._signing_key_of(roster.maker)
-        proved = message.sender == roster.maker if key is None else key == roster.signing_public
-        if not proved or message.sender not in roster.members:
+        if message.sender not in roster.members:
             return None
         if known is None and self._own not in roster.members:
             return None
@@ -207,3 +206,11 @@ class Groups(Mapping[str, tuple[str, ...]]):
                 return None
         self.put(roster)
         return roster
+
+
+def _is_of(fingerprint: bytes, signing_public: bytes) -> bool:
+    """Whether somebody's Noise key follows from a signing key, as that of every maker does."""
+    try:
+        return fingerprint_of(noise_key_of(signing_public)) == fingerprint.hex()
+    except ValueError:
+        return False

@@ -71,6 +71,9 @@ __all__ = ["Router", "RouterPolicy"]
 
 SWEEP_S: Final = 3600.0
 
+_SHOWN: Final = frozenset({MessageKind.TEXT, MessageKind.FILE})
+"""What is shown also of somebody who only says who they are; it is marked so."""
+
 _EVENTS: Final = {
     DeliveryState.DELIVERED: DeliveryEvent.DELIVER,
     DeliveryState.READ: DeliveryEvent.READ,
@@ -312,7 +315,7 @@ class Router:
             return Refusal.OWN
         if self._standing(message.sender) is Standing.BLOCKED:
             return Refusal.BLOCKED
-        if not arrival.sender_verified and (message.kind is not MessageKind.TEXT or message.room):
+        if not arrival.sender_verified and (message.kind not in _SHOWN or message.room):
             return Refusal.UNVERIFIED
         members = self._groups.get(message.room)
         if members is not None and message.sender not in members:

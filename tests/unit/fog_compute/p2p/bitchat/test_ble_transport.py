@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from random import Random
 from typing import TypeVar
+from unittest.mock import Mock
 
 import pytest
 import pytest_asyncio
@@ -52,8 +53,8 @@ QUICK = ScanPolicy(gap_s=(0.0, 0.05))
 class Node:
     """A transport, and all that it told."""
 
-    def __init__(self, ether: Ether, number: int) -> None:
-        self.identity = Identity.new()
+    def __init__(self, ether: Ether, number: int, identity: Identity | None = None) -> None:
+        self.identity = identity or Identity.new()
         self.ether, self.number = ether, number
         self.transport = BitChatTransport(
             self.identity,
@@ -139,6 +140,31 @@ def text(body: str, sender: Node, number: int = 0, **more: object) -> Decentrali
         expires_ms=1_700_000_600_000,
         **more,  # type: ignore[arg-type]
     )
+
+
+@pytest.mark.asyncio
+async def test_who_announces_another_s_noise_key_is_heard_and_not_believed() -> None:
+    """INV-BITCHAT-64."""
+    eve, bob = Identity.new(), Identity.new()
+    eve_as_bob = Mock(
+        wraps=eve,
+        fingerprint=bob.fingerprint,
+        noise_public=bob.noise_public,
+        noise_secret=eve.noise_secret,
+        signing_public=eve.signing_public,
+    )
+    ether = Ether(lambda _one, _other: True)
+    impostor, hearer = Node(ether, 0, eve_as_bob), Node(ether, 1)
+    for node in (impostor, hearer):
+        await node.start()
+    try:
+        await impostor.reaches(hearer, Reach.DIRECT)
+        await impostor.transport.broadcast(text("I am Bob", impostor))
+        arrival = await hearer.gets(b"I am Bob")
+        assert (arrival.message.sender, arrival.sender_verified) == (bob.fingerprint, False)
+    finally:
+        for node in (impostor, hearer):
+            await node.stop()
 
 
 @pytest.mark.asyncio

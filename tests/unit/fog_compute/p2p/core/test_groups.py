@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -69,14 +71,18 @@ def test_only_a_newer_roster_of_the_same_maker_is_taken() -> None:
     assert (list(groups), len(groups)) == ([GROUP], 1)
 
 
-def test_roster_is_proved_by_who_brings_it_or_by_the_makers_key() -> None:
+def test_roster_is_of_whom_its_key_follows_from_whoever_brings_it() -> None:
     """INV-P2P-11."""
-    keys = {ANN.fingerprint: ANN.signing_public}
-    assert Groups(OWN).take(brings(FIRST, BOB)) is None  # nobody knows Ann's key
-    assert Groups(OWN, keys.get).take(brings(FIRST, BOB)) == FIRST
-    assert Groups(OWN, keys.get).take(brings(FIRST, EVE)) is None  # no member
-    keys[ANN.fingerprint] = EVE.signing_public
-    assert Groups(OWN, keys.get).take(brings(FIRST)) is None
+    assert Groups(OWN).take(brings(FIRST, BOB)) == FIRST
+    assert Groups(OWN).take(brings(FIRST, EVE)) is None  # no member
+
+    eve_as_ann = Mock(
+        wraps=EVE,
+        fingerprint=ANN.fingerprint,
+        signing_public=EVE.signing_public,
+    )
+    with pytest.raises(InvalidMessage, match="signed by its maker"):
+        Roster.make(eve_as_ann, GROUP, "we", [BOB.fingerprint, OWN])
 
 
 def test_what_is_no_roster_of_ours_is_passed_over() -> None:
