@@ -220,6 +220,12 @@ class Upgraded(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         self._on_lost()
 
+    async def send(self, message: Any) -> None:
+        """Take what the application says; a refusal that is said whole is no fault of it."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True  # or each stranger's try would be a line in the log
+
     def pause_writing(self) -> None:
         """The other side does not read; it has a while to catch up."""
         super().pause_writing()

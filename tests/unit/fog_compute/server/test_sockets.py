@@ -154,7 +154,9 @@ async def test_a_browser_speaks_packets_with_the_mesh(served: Served) -> None:
     await served.until_down()
 
 
-async def test_inv_p2p_31_nobody_comes_in_without_a_key_of_the_scope(served: Served) -> None:
+async def test_inv_p2p_31_nobody_comes_in_without_a_key_of_the_scope(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
     """INV-P2P-31."""
     reads = (await make_key(served.api, Scope.READ))["key"]
     assert await served.status(served.opening()) == 401
@@ -165,6 +167,7 @@ async def test_inv_p2p_31_nobody_comes_in_without_a_key_of_the_scope(served: Ser
     for path in ("/api/v1/chat", "/health", "/"):
         elsewhere = served.opening(access.TOKEN_PREFIX + served.token, path=path)
         assert await served.status(elsewhere) == 404
+    assert caplog.records == [], "nobody fills the log by trying"
     headers = {"authorization": f"Bearer {served.token}"}
     async with served.opening(additional_headers=headers) as page:
         assert page.subprotocol is None

@@ -57,6 +57,8 @@ class BluezBus:
         """
         try:
             bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        except FileNotFoundError as error:
+            raise RadioUnavailable(f"{NO_BUS}: install dbus and bluez, and start them") from error
         except (DBusFastError, OSError, ValueError) as error:
             raise RadioUnavailable(f"{NO_BUS}: {error}") from error
         self._bus = bus
