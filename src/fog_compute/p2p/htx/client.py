@@ -119,7 +119,10 @@ class HtxClient:
         self._client: MixnetClient | None = None
         self._card: ContactCard | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._arrived: asyncio.Queue[Arrival | None] = asyncio.Queue(WAITING)
+        self._arrived: asyncio.Queue[Arrival] = asyncio.Queue(WAITING)
+        self._reads: MixnetClient | None = None
+        self._held: Incoming | Arrival | None = None
+        self._ended = False
         self._news: Final[deque[TransportEvent]] = deque()
         self._woken: Final = asyncio.Event()
         self._reached: Final[set[str]] = set()
@@ -164,7 +167,10 @@ class HtxClient:
             self._trouble = f"one's own card cannot be kept: {error.strerror}"
             raise TransportUnavailable(self._trouble) from error
         self._client = client
-        self._arrived = asyncio.Queue(WAITING)
+        if client is not self._reads:  # an open client gives each message once
+            self._reads, self._held = client, None
+            self._arrived = asyncio.Queue(WAITING)
+        self._ended = False
         self._news.clear()
         self._reached.clear()
         self._trouble = self._look(client)
@@ -288,12 +294,11 @@ class HtxClient:
                 return self._news.popleft()
             self._running()
             with contextlib.suppress(asyncio.QueueEmpty):
-                arrival = self._arrived.get_nowait()
-                if arrival is None:
-                    await self.shutdown()
-                    self._trouble = "the mixnet client is closed"
-                    raise TransportUnavailable(self._trouble)
-                return arrival
+                return self._arrived.get_nowait()
+            if self._ended:
+                await self.shutdown()
+                self._trouble = "the mixnet client is closed"
+                raise TransportUnavailable(self._trouble)
             await self._woken.wait()
 
     async def confirm(self, arrival: Arrival) -> None:
@@ -328,20 +333,26 @@ class HtxClient:
             unavailable_because=self._trouble,
         )
 
-    async def _take(self, client: MixnetClient, arrived: asyncio.Queue[Arrival | None]) -> None:
-        """Read what comes, until the client is closed."""
+    async def _take(self, client: MixnetClient, arrived: asyncio.Queue[Arrival]) -> None:
+        """Read what comes, until the client is closed; stopped, go on later with what was read."""
         try:
             while True:
-                incoming = await client.receive()
-                arrival = await self._judge(incoming)
-                if arrival is None:
-                    await self._commit(client, incoming.id)
-                else:
-                    await arrived.put(arrival)
-                    self._woken.set()
+                if self._held is None:
+                    self._held = await client.receive()
+                if not isinstance(self._held, Arrival):
+                    incoming, judged = self._held, await self._judge(self._held)
+                    if judged is None:
+                        self._held = None
+                        await self._commit(client, incoming.id)
+                        continue
+                    self._held = judged
+                await arrived.put(self._held)
+                self._held = None
+                self._woken.set()
         except Exception as error:  # noqa: BLE001 - nobody would hear that nothing comes any more
             _log.warning("htx.ended", reason=type(error).__name__)
-            await arrived.put(None)
+            self._held = None
+            self._ended = True
             self._woken.set()
 
     async def _judge(self, incoming: Incoming) -> Arrival | None:

@@ -27,7 +27,7 @@ from fog_compute.p2p.core.transport import (
     TransportUnavailable,
 )
 from fog_compute.p2p.htx import client as clients
-from fog_compute.p2p.htx import strangers
+from fog_compute.p2p.htx import client, strangers
 from fog_compute.p2p.htx.client import HtxClient
 from fog_compute.p2p.htx.own_card import OwnCard
 from fog_compute.testing import ManualClock
@@ -127,6 +127,26 @@ def test_it_is_a_transport(tmp_path: Path) -> None:
     assert not can.supports_broadcast
     assert can.metadata_private
     assert can.unavailable_because == "it has not been started"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("count", [1, 5])
+async def test_what_was_read_and_not_taken_is_there_after_a_restart_of_the_transport(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """INV-P2P-38."""
+    monkeypatch.setattr(client, "WAITING", 3)
+    ada, bob = await people(MemoryMixnet(), tmp_path, "ada", "bob")
+    said = [f"number {number}" for number in range(count)]
+    for text in said:
+        await ada.htx.send(ada.says(text), bob.fingerprint)
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+    await bob.htx.shutdown()
+    await bob.htx.initialize()
+
+    assert [(await bob.hears()).message.text for _ in said] == said
 
 
 @pytest.mark.asyncio
