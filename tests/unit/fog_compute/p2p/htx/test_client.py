@@ -27,7 +27,7 @@ from fog_compute.p2p.core.transport import (
     TransportUnavailable,
 )
 from fog_compute.p2p.htx import client as clients
-from fog_compute.p2p.htx import client, strangers
+from fog_compute.p2p.htx import strangers
 from fog_compute.p2p.htx.client import HtxClient
 from fog_compute.p2p.htx.own_card import OwnCard
 from fog_compute.testing import ManualClock
@@ -135,7 +135,7 @@ async def test_what_was_read_and_not_taken_is_there_after_a_restart_of_the_trans
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """INV-P2P-38."""
-    monkeypatch.setattr(client, "WAITING", 3)
+    monkeypatch.setattr(clients, "WAITING", 3)
     ada, bob = await people(MemoryMixnet(), tmp_path, "ada", "bob")
     said = [f"number {number}" for number in range(count)]
     for text in said:
