@@ -232,6 +232,7 @@ def test_commands_of_fog_bear_broken_streams(
         "chat without a name": lambda _: [FOG, "chat"],
         "chat send to nobody": lambda _: [FOG, "chat", "send", "nobody", "hello"],
         "chat log": lambda _: [FOG, "chat", "log"],
+        "chat save of nobody": lambda _: [FOG, "chat", "save", "nobody"],
         "chat me": lambda _: [FOG, "chat", "me"],
         "chat who": lambda _: [FOG, "chat", "who"],
         "chat trace of nobody": lambda _: [FOG, "chat", "trace", "nobody"],
