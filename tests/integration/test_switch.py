@@ -15,9 +15,9 @@ from typing import Self
 
 import pytest
 
-from fog_compute.p2p.book import StoreBook
 from fog_compute.p2p.core.identity import IdentityFile
 from fog_compute.p2p.core.messages import DeliveryState
+from fog_compute.p2p.store_book import StoreBook
 from fog_compute.store import Store
 from tests.integration.conftest import scripts_folder
 

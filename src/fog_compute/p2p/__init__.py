@@ -8,8 +8,9 @@ used.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
+
+from fog_compute.exports import load_export
 
 if TYPE_CHECKING:
     from fog_compute.p2p.core.manager import TransportManager
@@ -53,14 +54,7 @@ _MODULES: Final = ("core.messages", "core.transport", "core.manager", "unified")
 
 def __getattr__(name: str) -> object:
     """Import what is public when it is first used."""
-    if name in __all__:
-        for module in _MODULES:
-            found = import_module(f"fog_compute.p2p.{module}")
-            if name in found.__all__:
-                value: object = getattr(found, name)
-                globals()[name] = value
-                return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_export(__name__, _MODULES, name, globals())
 
 
 def __dir__() -> list[str]:

@@ -25,7 +25,6 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import FogError, NotFound, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
-from fog_compute.p2p.book import StoreBook
 from fog_compute.p2p.core.actions import Progress, StandingChanged
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.contacts import Peer, PeerBook
@@ -42,6 +41,7 @@ from fog_compute.p2p.core.transport import (
     TransportType,
 )
 from fog_compute.p2p.driver import RouterDriver
+from fog_compute.p2p.store_book import StoreBook
 from fog_compute.p2p.ways import Ways, make_ways
 from fog_compute.store import Store
 from fog_compute.threads import in_thread

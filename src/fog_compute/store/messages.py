@@ -1,8 +1,8 @@
 """A person's own messages, contacts and groups: rows, and the transactions that change them.
 
-What they mean is known above (`fog_compute.p2p.book`). Here a change says which rows are added,
-replaced or deleted; it may be written again, and then changes nothing. Rows of several homes in one
-database know nothing of each other.
+What they mean is known above (`fog_compute.p2p.store_book`). Here a change says which rows are
+added, replaced or deleted; it may be written again, and then changes nothing. Rows of several homes
+in one database know nothing of each other.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ Source: ``BLEPublicMessageHandler.swift``, ``MeshMessageIdentity.swift`` of the 
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from typing import Final
 
@@ -21,20 +20,15 @@ from fog_compute.p2p.bitchat.packet import Packet, decode
 from fog_compute.p2p.bitchat.seen import Shown
 from fog_compute.p2p.bitchat.signing import verify
 from fog_compute.p2p.bitchat.station import Station
+from fog_compute.p2p.core.messages import public_text_id
 
-__all__ = ["MAX_PUBLIC_BYTES", "Parked", "PublicTalk", "message_id"]
+__all__ = ["MAX_PUBLIC_BYTES", "Parked", "PublicTalk"]
 
 MAX_PUBLIC_BYTES: Final = 16_000
 """UTF-8 bytes of one public message: some 35 fragments."""
 
 FRESH_S: Final = 60.0
 """Age up to which a message goes out with the time at which it was said."""
-
-
-def message_id(packet: Packet, text: str) -> str:
-    """How every program names a public message, which has no id of its own on the air."""
-    named = f"{packet.sender.hex()}|{packet.timestamp}|{text.strip()}"
-    return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
 class Parked:
@@ -105,7 +99,7 @@ class PublicTalk:
         except Malformed as malformed:
             station.tell(Sent(command.token, SentState.FAILED, reason=str(malformed)))
             return
-        name = message_id(made, command.text)
+        name = public_text_id(made.sender.hex(), made.timestamp, command.text)
         self._shown.admit(name, made.timestamp)
         station.send_all(made, now)
         state = SentState.ACCEPTED if station.outbound.links else SentState.QUEUED
@@ -129,7 +123,7 @@ class PublicTalk:
             text = packet.payload.decode()
         except UnicodeDecodeError:
             return Drop.CONTENT
-        name = message_id(packet, text)
+        name = public_text_id(packet.sender.hex(), packet.timestamp, text)
         if not self._shown.admit(name, packet.timestamp):
             return Drop.SHOWN
         if not packet.sync_answer:

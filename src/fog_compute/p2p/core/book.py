@@ -262,7 +262,7 @@ def origin(sender: str, verified: bool) -> str:
 
 
 class MessageBook(Protocol):
-    """Where the records are; `fog_compute.p2p.book` has one on the store's tables."""
+    """Where the records are; `fog_compute.p2p.store_book` has one on the store's tables."""
 
     async def load(self, now: float) -> BookState:
         """Everything that is not over."""

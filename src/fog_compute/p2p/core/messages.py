@@ -37,6 +37,7 @@ __all__ = [
     "after",
     "new_stream",
     "public_id",
+    "public_text_id",
 ]
 
 MAX_BODY_BYTES: Final = 60 * MIB
@@ -313,13 +314,17 @@ _STATES: Final = {mark: state for state, mark in _MARKS.items()}
 
 
 def public_id(message: DecentralizedMessage) -> str:
-    """The id of what goes to all: it follows from the message, so that each transport finds it.
+    """The id of what goes to all: it follows from the message, so that each transport finds it."""
+    return public_text_id(message.sender[:16], message.created_ms, message.text)
 
-    BitChat has no room for an id in public messages, and derives it: SHA-256 of peer id, time in
-    milliseconds and text without spaces around it, with | between them, cut to 16 bytes
-    (``MeshMessageIdentity.swift``).
+
+def public_text_id(peer_id: str, sent_ms: int, text: str) -> str:
+    """How every program names a public message, which has no id of its own on the air.
+
+    BitChat derives it: SHA-256 of peer id, time in milliseconds and text without spaces around it,
+    with | between them, cut to 16 bytes (``MeshMessageIdentity.swift``).
     """
-    told = f"{message.sender[:16]}|{message.created_ms}|{message.text.strip()}"
+    told = f"{peer_id}|{sent_ms}|{text.strip()}"
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -60,7 +61,7 @@ class Delivered:
     key: bytes
 
 
-class FloodNode:
+class FloodNode(ABC):
     """What all policies share: links, and each message shown once.
 
     Attributes:
@@ -100,26 +101,26 @@ class FloodNode:
                 self.say(key, now)
         return [*actions, *self.due(now)]
 
-    def up(self, link: Link) -> None:
+    def up(self, link: Link) -> None:  # noqa: B027 - not all look
         """A link is there."""
 
-    def down(self, link: Link) -> None:
+    def down(self, link: Link) -> None:  # noqa: B027 - not all look
         """A link is gone."""
 
-    def sent(self, link: Link, token: int, ok: bool, now: float) -> None:
+    def sent(self, link: Link, token: int, ok: bool, now: float) -> None:  # noqa: B027 - not all look
         """What became of a frame; the apps do not look."""
 
+    @abstractmethod
     def say(self, key: bytes, now: float) -> None:
         """Send a message of this node."""
-        raise NotImplementedError
 
+    @abstractmethod
     def heard(self, key: bytes, ttl: int, link: Link, now: float) -> None:
         """Take a copy."""
-        raise NotImplementedError
 
+    @abstractmethod
     def due(self, now: float) -> list[object]:
         """What is to be sent now, and when to ask again."""
-        raise NotImplementedError
 
 
 class OurFlood(FloodNode):
