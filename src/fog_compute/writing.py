@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["overwrite", "sync", "write_private"]
+__all__ = ["destroy", "sync", "write_private"]
 
 
 def write_private(path: Path, data: bytes, *, lasting: bool = True) -> None:
@@ -51,7 +52,27 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def overwrite(path: Path) -> bool:
+def destroy(path: Path, failure: Callable[[str, OSError], Exception]) -> bool:
+    """Overwrite a file and delete it; whether there was one.
+
+    Args:
+        path: which.
+        failure: makes what is raised where that cannot be, from what became of the file.
+    """
+    try:
+        if not _overwrite(path):
+            return False
+    except OSError as error:
+        raise failure("cannot be overwritten", error) from error
+    try:
+        path.unlink()
+        sync(path.parent)
+    except OSError as error:
+        raise failure("could be overwritten, and not deleted", error) from error
+    return True
+
+
+def _overwrite(path: Path) -> bool:
     """Overwrite a file with random bytes, up to the disk; False if there is none.
 
     What a disk keeps of overwritten blocks, as SSDs and some file systems do, is beyond reach.

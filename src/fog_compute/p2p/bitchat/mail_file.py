@@ -14,7 +14,7 @@ from fog_compute.errors import HomeUnusable
 from fog_compute.p2p.bitchat.couriers import MailState
 from fog_compute.reading import TooLarge, read_state
 from fog_compute.units import MIB
-from fog_compute.writing import overwrite, sync, write_private
+from fog_compute.writing import destroy, write_private
 
 __all__ = ["MailFile"]
 
@@ -73,17 +73,7 @@ class MailFile:
         Raises:
             HomeUnusable: it cannot be overwritten or deleted.
         """
-        try:
-            if not overwrite(self._path):
-                return False
-        except OSError as error:
-            raise self._unusable("cannot be overwritten", error) from error
-        try:
-            self._path.unlink()
-            sync(self._path.parent)
-        except OSError as error:
-            raise self._unusable("is overwritten, and cannot be deleted", error) from error
-        return True
+        return destroy(self._path, self._unusable)
 
     def _damaged(self) -> HomeUnusable:
         return HomeUnusable(

@@ -31,7 +31,7 @@ from fog_compute.locking import take_lock
 from fog_compute.p2p.core.words import words_of
 from fog_compute.reading import read_state
 from fog_compute.text import one_line
-from fog_compute.writing import overwrite, sync, write_private
+from fog_compute.writing import destroy, write_private
 
 __all__ = [
     "FINGERPRINT_DIGITS",
@@ -266,17 +266,7 @@ class IdentityFile:
             HomeUnusable: the file cannot be overwritten or deleted; the text says which is left.
         """
         with self._turn():
-            try:
-                if not overwrite(self._path):
-                    return False
-            except OSError as error:
-                raise self._unusable("cannot be overwritten", error) from error
-            try:
-                self._path.unlink()
-                sync(self._path.parent)
-            except OSError as error:
-                raise self._unusable("are overwritten, and cannot be deleted", error) from error
-            return True
+            return destroy(self._path, self._unusable)
 
     def _read(self) -> _Kept | None:
         try:
