@@ -17,8 +17,8 @@ from random import Random
 import bitchat_protocol as theirs
 
 from benches.origin import origin
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.packet import Packet, decode, packet
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet, decode, packet
 
 RESULTS = Path(__file__).parent / "results" / "bitchat.json"
 TURNS = 21

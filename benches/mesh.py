@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from benches.origin import origin
 from benches.plots import plot
-from fog_compute.p2p.bitchat.news import TextHeard
+from fog_compute.p2p.bitchat.mesh.news import TextHeard
 from fog_compute.testing.mesh.air import AirModel
 from fog_compute.testing.mesh.meshes import World
 from fog_compute.testing.mesh.moving import Walk

@@ -21,8 +21,8 @@ from bumble.transport.tcp_server import open_tcp_server_transport_with_socket
 
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
 from fog_compute.p2p.bitchat.ble_transport import BitChatTransport
-from fog_compute.p2p.bitchat.mesh import MeshPolicy
-from fog_compute.p2p.bitchat.peers import PeersPolicy
+from fog_compute.p2p.bitchat.mesh.engine import MeshPolicy
+from fog_compute.p2p.bitchat.mesh.peers import PeersPolicy
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind
 from fog_compute.p2p.core.transport import Arrival, OutcomeState, Reach, Reachability

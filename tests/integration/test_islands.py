@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fog_compute.p2p.bitchat.news import SayAll
+from fog_compute.p2p.bitchat.mesh.news import SayAll
 from fog_compute.p2p.mobile.island_links import IslandLinks
 from fog_compute.p2p.mobile.unified_mobile_bridge import UnifiedMobileBridge
 from fog_compute.p2p.mobile.web_links import WebLinks

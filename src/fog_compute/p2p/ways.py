@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from fog_compute.clock import Clock
 from fog_compute.errors import HomeUnusable
 from fog_compute.observability import get_logger
-from fog_compute.p2p.bitchat.couriers import MailState
-from fog_compute.p2p.bitchat.mail_file import MailFile
+from fog_compute.p2p.bitchat.mail.couriers import MailState
+from fog_compute.p2p.bitchat.mail.mail_file import MailFile
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.transport import TransportInterface

@@ -12,7 +12,7 @@ from fog_compute.clock import Clock
 from fog_compute.errors import NotFound, StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
-from fog_compute.p2p.bitchat.news import Traced
+from fog_compute.p2p.bitchat.mesh.news import Traced
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.contacts import Peer, PeerBook, Trust

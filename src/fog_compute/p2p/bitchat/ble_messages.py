@@ -22,9 +22,9 @@ from typing import Final
 
 import msgspec
 
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.files import MAX_FILE, File
-from fog_compute.p2p.bitchat.private import (
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.files import MAX_FILE, File
+from fog_compute.p2p.bitchat.wire.private import (
     MAX_ID,
     MAX_TEXT,
     PrivateKind,
@@ -33,7 +33,7 @@ from fog_compute.p2p.bitchat.private import (
     encode_id,
     within,
 )
-from fog_compute.p2p.bitchat.tlv import field
+from fog_compute.p2p.bitchat.wire.tlv import field
 from fog_compute.p2p.core.messages import (
     MAX_LIFE_MS,
     DecentralizedMessage,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from fog_compute.p2p.bitchat.errors import Malformed
-from fog_compute.p2p.bitchat.packet import SHORTEST, wire_length
+from fog_compute.p2p.bitchat.wire.errors import Malformed
+from fog_compute.p2p.bitchat.wire.packet import SHORTEST, wire_length
 from fog_compute.units import KIB
 
 __all__ = ["FrameStream"]

@@ -1,6 +1,6 @@
 """The transport BitChat: messages to people near by, from phone to phone, over Bluetooth.
 
-Thin: the mesh decides (:mod:`fog_compute.p2p.bitchat.mesh`), the links carry
+Thin: the mesh decides (:mod:`fog_compute.p2p.bitchat.mesh.engine`), the links carry
 (:mod:`fog_compute.p2p.bitchat.ble_links`), and here is what joins the two, and says it in the
 words of the router. Other links, such as those of browsers, may join the same mesh.
 """
@@ -25,9 +25,6 @@ from fog_compute.p2p.bitchat.ble_messages import (
     write_private,
 )
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
-from fog_compute.p2p.bitchat.carried import Tier
-from fog_compute.p2p.bitchat.couriers import MAX_MAIL, MailState
-from fog_compute.p2p.bitchat.errors import Malformed
 from fog_compute.p2p.bitchat.events import (
     Disconnect,
     FrameReceived,
@@ -39,9 +36,10 @@ from fog_compute.p2p.bitchat.events import (
     Wake,
     WakeAt,
 )
-from fog_compute.p2p.bitchat.files import MAX_FILE, File
-from fog_compute.p2p.bitchat.mesh import Mesh, MeshEvent, MeshPolicy
-from fog_compute.p2p.bitchat.news import (
+from fog_compute.p2p.bitchat.mail.carried import Tier
+from fog_compute.p2p.bitchat.mail.couriers import MAX_MAIL, MailState
+from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent, MeshPolicy
+from fog_compute.p2p.bitchat.mesh.news import (
     FileHeard,
     HeardPrivately,
     KeysProved,
@@ -66,6 +64,8 @@ from fog_compute.p2p.bitchat.news import (
 )
 from fog_compute.p2p.bitchat.radio.interface import Radio, RadioUnavailable
 from fog_compute.p2p.bitchat.radio.system import system_radio
+from fog_compute.p2p.bitchat.wire.errors import Malformed
+from fog_compute.p2p.bitchat.wire.files import MAX_FILE, File
 from fog_compute.p2p.core.contacts import KeyChanged, PeerBook, Proof
 from fog_compute.p2p.core.identity import Identity, fingerprint_of
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind, Receipt

@@ -23,7 +23,6 @@ from random import Random
 from typing import Final, TypeAlias
 
 from fog_compute.backoff import Backoff
-from fog_compute.p2p.bitchat.errors import Malformed
 from fog_compute.p2p.bitchat.events import (
     FrameReceived,
     FrameSent,
@@ -34,8 +33,9 @@ from fog_compute.p2p.bitchat.events import (
     Wake,
     WakeAt,
 )
-from fog_compute.p2p.bitchat.fragments import FRAME_BYTES
-from fog_compute.p2p.bitchat.packet import decode
+from fog_compute.p2p.bitchat.wire.errors import Malformed
+from fog_compute.p2p.bitchat.wire.fragments import FRAME_BYTES
+from fog_compute.p2p.bitchat.wire.packet import decode
 from fog_compute.p2p.mobile.bundles import LONGEST_PACKET, Bundle, BundleInvalid, Saying
 from fog_compute.p2p.mobile.crossing import Crossing, CrossingPolicy
 from fog_compute.p2p.mobile.ferry import Budget, Ferry, FerryPolicy

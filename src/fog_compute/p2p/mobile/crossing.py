@@ -12,8 +12,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.packet import Packet
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet
 from fog_compute.p2p.mobile.bundles import LONGEST_PACKET
 
 __all__ = ["Crossing", "CrossingPolicy", "Kept"]

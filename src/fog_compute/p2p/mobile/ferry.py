@@ -10,9 +10,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from fog_compute.p2p.bitchat.frames import Urgency
-from fog_compute.p2p.bitchat.outbound import urgency
-from fog_compute.p2p.bitchat.packet import Packet
+from fog_compute.p2p.bitchat.mesh.frames import Urgency
+from fog_compute.p2p.bitchat.mesh.outbound import urgency
+from fog_compute.p2p.bitchat.wire.packet import Packet
 from fog_compute.p2p.mobile.bundles import room_for
 from fog_compute.units import KIB
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, LinkDown, LinkUp, SendFrame
-from fog_compute.p2p.bitchat.fragments import FRAME_BYTES
+from fog_compute.p2p.bitchat.wire.fragments import FRAME_BYTES
 from fog_compute.p2p.core.transport import TransportUnavailable
 from fog_compute.p2p.mobile.links import FIRST_WEB_LINK, RateLimit, Tell
 from fog_compute.units import KIB

@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 
 from fog_compute.p2p.bitchat.events import SendFrame, Wake, WakeAt
-from fog_compute.p2p.bitchat.mesh import Mesh, MeshEvent
+from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent
 from fog_compute.p2p.mobile.bridging import (
     BridgeEvent,
     BridgePolicy,

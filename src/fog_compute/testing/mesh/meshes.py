@@ -8,8 +8,8 @@ from functools import partial
 from random import Random
 
 from fog_compute.p2p.bitchat.events import WakeAt
-from fog_compute.p2p.bitchat.mesh import Mesh, MeshEvent, MeshPolicy
-from fog_compute.p2p.bitchat.news import SayAll, Sent, TextHeard
+from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent, MeshPolicy
+from fog_compute.p2p.bitchat.mesh.news import SayAll, Sent, TextHeard
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.testing.mesh.air import Air, AirModel
 from fog_compute.testing.mesh.runs import Run, judged

@@ -26,8 +26,8 @@ from fog_compute.p2p.bitchat.events import (
     SendFrame,
     WakeAt,
 )
-from fog_compute.p2p.bitchat.frames import Frames, FramesPolicy, Lost, Urgency
 from fog_compute.p2p.bitchat.managed_flood import FloodPolicy, ManagedFlood
+from fog_compute.p2p.bitchat.mesh.frames import Frames, FramesPolicy, Lost, Urgency
 
 __all__ = [
     "POLICIES",

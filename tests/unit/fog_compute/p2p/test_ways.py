@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from fog_compute.levels import PrivacyLevel
-from fog_compute.p2p.bitchat.couriers import MailState
-from fog_compute.p2p.bitchat.mail_file import MailFile
+from fog_compute.p2p.bitchat.mail.couriers import MailState
+from fog_compute.p2p.bitchat.mail.mail_file import MailFile
 from fog_compute.p2p.bitchat.radio.interface import Radio
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity

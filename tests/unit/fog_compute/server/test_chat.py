@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from fog_compute.config import Settings
 from fog_compute.levels import PrivacyLevel
-from fog_compute.p2p.bitchat.news import Traced
+from fog_compute.p2p.bitchat.mesh.news import Traced
 from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DeliveryState

@@ -20,12 +20,12 @@ from websockets.typing import Origin, Subprotocol
 
 from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
-from fog_compute.p2p.bitchat.announce import Announce, peer_id
 from fog_compute.p2p.bitchat.events import FrameReceived, LinkDown, LinkUp, SendFrame
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.packet import decode, packet
 from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
-from fog_compute.p2p.bitchat.signing import sign
+from fog_compute.p2p.bitchat.wire.announce import Announce, peer_id
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import decode, packet
+from fog_compute.p2p.bitchat.wire.signing import sign
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.mobile.links import LinkNews
 from fog_compute.p2p.mobile.web_links import LONGEST_MESSAGE, WebLinks

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-from fog_compute.p2p.bitchat.announce import Announce
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, LinkUp, SendFrame, Wake, WakeAt
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.mesh import Mesh, MeshEvent, MeshPolicy
-from fog_compute.p2p.bitchat.packet import Packet, decode, packet
-from fog_compute.p2p.bitchat.signing import sign
+from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent, MeshPolicy
+from fog_compute.p2p.bitchat.wire.announce import Announce
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet, decode, packet
+from fog_compute.p2p.bitchat.wire.signing import sign
 from fog_compute.p2p.core.identity import Identity
 
 NOW = 1_800_000_000.0

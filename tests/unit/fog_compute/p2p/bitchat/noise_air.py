@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from random import Random
 
 import betanet
-from fog_compute.p2p.bitchat.announce import peer_id
-from fog_compute.p2p.bitchat.noise_sessions import NoiseSessions
-from fog_compute.p2p.bitchat.noise_states import (
+from fog_compute.p2p.bitchat.sessions.noise_sessions import NoiseSessions
+from fog_compute.p2p.bitchat.sessions.noise_states import (
     NotSent,
     PrivatePacket,
     PrivateReceived,
@@ -18,6 +17,7 @@ from fog_compute.p2p.bitchat.noise_states import (
     SessionLimits,
     SessionOpened,
 )
+from fog_compute.p2p.bitchat.wire.announce import peer_id
 
 SECRETS = sorted(
     (betanet.NoiseSecret(bytes([number]) * 32) for number in range(1, 5)),

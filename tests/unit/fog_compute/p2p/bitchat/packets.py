@@ -6,8 +6,8 @@ from random import Random
 
 import bitchat_protocol as theirs
 
-from fog_compute.p2p.bitchat.kinds import BROADCAST, Kind
-from fog_compute.p2p.bitchat.packet import Packet, packet
+from fog_compute.p2p.bitchat.wire.kinds import BROADCAST, Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet, packet
 
 SENTENCE = b"the train stands still where the river bends and nobody knows when it goes on"
 WORDS = SENTENCE.split()

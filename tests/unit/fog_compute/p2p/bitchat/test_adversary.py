@@ -14,16 +14,16 @@ from random import Random
 import msgspec
 import pytest
 
-from fog_compute.p2p.bitchat.announce import Announce, peer_id
-from fog_compute.p2p.bitchat.courier import CourierEnvelope
 from fog_compute.p2p.bitchat.events import FrameReceived, Link, LinkDown, LinkUp, SendFrame
-from fog_compute.p2p.bitchat.guard import GuardPolicy
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.mesh import MeshPolicy
-from fog_compute.p2p.bitchat.news import PeerAway, PeerNear, TextHeard
-from fog_compute.p2p.bitchat.packet import FLAGS_AT, TTL_AT, Packet, decode, packet
-from fog_compute.p2p.bitchat.peers import PeersPolicy
-from fog_compute.p2p.bitchat.signing import sign
+from fog_compute.p2p.bitchat.mesh.engine import MeshPolicy
+from fog_compute.p2p.bitchat.mesh.guard import GuardPolicy
+from fog_compute.p2p.bitchat.mesh.news import PeerAway, PeerNear, TextHeard
+from fog_compute.p2p.bitchat.mesh.peers import PeersPolicy
+from fog_compute.p2p.bitchat.wire.announce import Announce, peer_id
+from fog_compute.p2p.bitchat.wire.courier import CourierEnvelope
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import FLAGS_AT, TTL_AT, Packet, decode, packet
+from fog_compute.p2p.bitchat.wire.signing import sign
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.testing.mesh.meshes import World
 from fog_compute.testing.mesh.topologies import Topology

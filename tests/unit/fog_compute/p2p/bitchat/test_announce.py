@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.p2p.bitchat.announce import Announce, Capability, peer_id, verified_announce
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.packet import Packet, packet
-from fog_compute.p2p.bitchat.signing import sign
-from fog_compute.p2p.bitchat.tlv import field
+from fog_compute.p2p.bitchat.wire.announce import Announce, Capability, peer_id, verified_announce
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet, packet
+from fog_compute.p2p.bitchat.wire.signing import sign
+from fog_compute.p2p.bitchat.wire.tlv import field
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\3" * 32)
 NOISE = bytes(range(32))

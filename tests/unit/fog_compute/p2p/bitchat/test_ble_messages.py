@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fog_compute.p2p.bitchat.ble_messages import public_message, read_private, write_private
-from fog_compute.p2p.bitchat.errors import Malformed
-from fog_compute.p2p.bitchat.files import File
-from fog_compute.p2p.bitchat.private import PrivateKind, PrivateMessage, inside
+from fog_compute.p2p.bitchat.wire.errors import Malformed
+from fog_compute.p2p.bitchat.wire.files import File
+from fog_compute.p2p.bitchat.wire.private import PrivateKind, PrivateMessage, inside
 from fog_compute.p2p.core.messages import (
     MAX_LIFE_MS,
     DecentralizedMessage,

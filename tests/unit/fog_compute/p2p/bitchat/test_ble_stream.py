@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from fog_compute.p2p.bitchat.ble_stream import FrameStream
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.packet import decode, packet
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import decode, packet
 
 
 def wire(rng: Random, size: int, version: int = 1, route: int = 0) -> bytes:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import bitchat_protocol as theirs
 
-from fog_compute.p2p.bitchat.announce import Announce, Capability
-from fog_compute.p2p.bitchat.files import File
-from fog_compute.p2p.bitchat.fragments import Fragment
-from fog_compute.p2p.bitchat.gcs import Filter
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.packet import packet
-from fog_compute.p2p.bitchat.private import PrivateKind, PrivateMessage, within
-from fog_compute.p2p.bitchat.sync import SyncRequest
+from fog_compute.p2p.bitchat.wire.announce import Announce, Capability
+from fog_compute.p2p.bitchat.wire.files import File
+from fog_compute.p2p.bitchat.wire.fragments import Fragment
+from fog_compute.p2p.bitchat.wire.gcs import Filter
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import packet
+from fog_compute.p2p.bitchat.wire.private import PrivateKind, PrivateMessage, within
+from fog_compute.p2p.bitchat.wire.sync import SyncRequest
 from tests.unit.fog_compute.p2p.bitchat.packets import as_theirs
 
 

@@ -8,9 +8,8 @@ import msgspec
 import pytest
 
 import betanet
-from fog_compute.p2p.bitchat.carried import CarriedLimits, CarriedMail, Tier
-from fog_compute.p2p.bitchat.courier import CourierEnvelope, day_of, recipient_tag
-from fog_compute.p2p.bitchat.couriers import (
+from fog_compute.p2p.bitchat.mail.carried import CarriedLimits, CarriedMail, Tier
+from fog_compute.p2p.bitchat.mail.couriers import (
     MAX_MAIL,
     CourierLimits,
     Couriers,
@@ -20,6 +19,7 @@ from fog_compute.p2p.bitchat.couriers import (
     Nearness,
     Purpose,
 )
+from fog_compute.p2p.bitchat.wire.courier import CourierEnvelope, day_of, recipient_tag
 
 HOUR = 3_600_000
 NOW = 20_000 * 86_400_000 + 7 * HOUR

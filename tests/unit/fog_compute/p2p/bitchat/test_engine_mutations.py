@@ -7,17 +7,17 @@ from random import Random
 
 import pytest
 
-from fog_compute.p2p.bitchat.announce import Announce, Capability
-from fog_compute.p2p.bitchat.courier import CourierEnvelope, day_of, recipient_tag
-from fog_compute.p2p.bitchat.errors import Malformed
 from fog_compute.p2p.bitchat.events import FrameReceived, LinkDown, LinkUp, Wake
-from fog_compute.p2p.bitchat.files import File
-from fog_compute.p2p.bitchat.fragments import cut
-from fog_compute.p2p.bitchat.gcs import build
-from fog_compute.p2p.bitchat.kinds import BROADCAST, Kind
-from fog_compute.p2p.bitchat.ping import Ping
-from fog_compute.p2p.bitchat.prekeys import Prekey, signed_bundle
-from fog_compute.p2p.bitchat.sync import SyncRequest
+from fog_compute.p2p.bitchat.wire.announce import Announce, Capability
+from fog_compute.p2p.bitchat.wire.courier import CourierEnvelope, day_of, recipient_tag
+from fog_compute.p2p.bitchat.wire.errors import Malformed
+from fog_compute.p2p.bitchat.wire.files import File
+from fog_compute.p2p.bitchat.wire.fragments import cut
+from fog_compute.p2p.bitchat.wire.gcs import build
+from fog_compute.p2p.bitchat.wire.kinds import BROADCAST, Kind
+from fog_compute.p2p.bitchat.wire.ping import Ping
+from fog_compute.p2p.bitchat.wire.prekeys import Prekey, signed_bundle
+from fog_compute.p2p.bitchat.wire.sync import SyncRequest
 from tests.unit.fog_compute.p2p.bitchat.neighbours import Person, Tried
 from tests.unit.fog_compute.p2p.bitchat.test_mutations import mutated
 

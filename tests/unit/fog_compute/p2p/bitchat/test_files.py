@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.p2p.bitchat.courier import (
+from fog_compute.p2p.bitchat.wire.courier import (
     MAX_CIPHERTEXT,
     CourierEnvelope,
     day_of,
     recipient_tag,
     tags_around,
 )
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.files import MAX_FILE, File
-from fog_compute.p2p.bitchat.tlv import field
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.files import MAX_FILE, File
+from fog_compute.p2p.bitchat.wire.tlv import field
 
 KEY = bytes(range(32))
 DAY = 86_400_000

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fog_compute.errors import ConfigError
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.fragments import Assembly, AssemblyPolicy, Fragment, cut
-from fog_compute.p2p.bitchat.kinds import BROADCAST, Kind
-from fog_compute.p2p.bitchat.packet import Packet, decode, packet
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.fragments import Assembly, AssemblyPolicy, Fragment, cut
+from fog_compute.p2p.bitchat.wire.kinds import BROADCAST, Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet, decode, packet
 from tests.unit.fog_compute.p2p.bitchat.packets import SENDER, hello, some_packet
 
 POLICY = AssemblyPolicy(

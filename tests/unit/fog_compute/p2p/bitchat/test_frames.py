@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fog_compute.p2p.bitchat.events import SendFrame
-from fog_compute.p2p.bitchat.frames import Frames, FramesPolicy, Lost, Urgency
+from fog_compute.p2p.bitchat.mesh.frames import Frames, FramesPolicy, Lost, Urgency
 
 POLICY = FramesPolicy(window=3, tries=3, pause_s=0.5, gap_s=0.2, waiting=6, answer_s=7.0)
 

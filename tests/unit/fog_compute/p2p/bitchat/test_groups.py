@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.groups import GroupEnvelope, GroupMessage, GroupState, Member
-from fog_compute.p2p.bitchat.tlv import field
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.groups import GroupEnvelope, GroupMessage, GroupState, Member
+from fog_compute.p2p.bitchat.wire.tlv import field
 
 SIGNER = Ed25519PrivateKey.from_private_bytes(b"\5" * 32)
 SIGNING = SIGNER.public_key().public_bytes_raw()

@@ -10,19 +10,19 @@ from random import Random
 import msgspec
 import pytest
 
-from fog_compute.p2p.bitchat.announce import Announce
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, SendFrame, Wake
-from fog_compute.p2p.bitchat.files import File
-from fog_compute.p2p.bitchat.fragments import cut
-from fog_compute.p2p.bitchat.gcs import build
-from fog_compute.p2p.bitchat.gossip import GossipPolicy
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.mesh import MeshPolicy
-from fog_compute.p2p.bitchat.news import TextHeard
-from fog_compute.p2p.bitchat.packet import Packet, decode, packet
-from fog_compute.p2p.bitchat.signing import sign
-from fog_compute.p2p.bitchat.sync import SyncRequest
+from fog_compute.p2p.bitchat.mesh.engine import MeshPolicy
+from fog_compute.p2p.bitchat.mesh.gossip import GossipPolicy
+from fog_compute.p2p.bitchat.mesh.news import TextHeard
+from fog_compute.p2p.bitchat.wire.announce import Announce
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.files import File
+from fog_compute.p2p.bitchat.wire.fragments import cut
+from fog_compute.p2p.bitchat.wire.gcs import build
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet, decode, packet
+from fog_compute.p2p.bitchat.wire.signing import sign
+from fog_compute.p2p.bitchat.wire.sync import SyncRequest
 from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person, Tried
 
 ANN, EVE = Person(1), Person(3)

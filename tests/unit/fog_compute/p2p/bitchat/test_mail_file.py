@@ -9,10 +9,10 @@ import pytest
 
 import betanet
 from fog_compute.errors import HomeUnusable
-from fog_compute.p2p.bitchat.carried import Tier
-from fog_compute.p2p.bitchat.courier import CourierEnvelope
-from fog_compute.p2p.bitchat.couriers import Couriers, MailState
-from fog_compute.p2p.bitchat.mail_file import MailFile
+from fog_compute.p2p.bitchat.mail.carried import Tier
+from fog_compute.p2p.bitchat.mail.couriers import Couriers, MailState
+from fog_compute.p2p.bitchat.mail.mail_file import MailFile
+from fog_compute.p2p.bitchat.wire.courier import CourierEnvelope
 
 NOW = 1_800_000_000_000
 BOB = betanet.NoiseSecret(bytes([2]) * 32)

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from fog_compute.p2p.bitchat.carried import Tier
-from fog_compute.p2p.bitchat.courier import CourierEnvelope, day_of, recipient_tag
-from fog_compute.p2p.bitchat.couriers import CourierLimits, MailState
 from fog_compute.p2p.bitchat.events import FrameReceived, LinkDown
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.mesh import MeshPolicy
-from fog_compute.p2p.bitchat.news import (
+from fog_compute.p2p.bitchat.mail.carried import Tier
+from fog_compute.p2p.bitchat.mail.couriers import CourierLimits, MailState
+from fog_compute.p2p.bitchat.mesh.engine import MeshPolicy
+from fog_compute.p2p.bitchat.mesh.news import (
     MailHeard,
     MailKept,
     MailSettled,
@@ -22,7 +20,9 @@ from fog_compute.p2p.bitchat.news import (
     Sent,
     SentState,
 )
-from fog_compute.p2p.bitchat.private import PrivateKind, PrivateMessage, within
+from fog_compute.p2p.bitchat.wire.courier import CourierEnvelope, day_of, recipient_tag
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.private import PrivateKind, PrivateMessage, within
 from fog_compute.testing.mesh.air import AirModel
 from fog_compute.testing.mesh.meshes import World
 from fog_compute.testing.mesh.topologies import chain

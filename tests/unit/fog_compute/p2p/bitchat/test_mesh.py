@@ -8,14 +8,11 @@ from random import Random
 import msgspec
 import pytest
 
-from fog_compute.p2p.bitchat.announce import Announce
 from fog_compute.p2p.bitchat.events import Disconnect, FrameReceived, LinkDown, LinkUp
-from fog_compute.p2p.bitchat.gcs import build
-from fog_compute.p2p.bitchat.gossip import Gossip, GossipPolicy
-from fog_compute.p2p.bitchat.guard import GuardPolicy
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.mesh import Mesh, MeshPolicy
-from fog_compute.p2p.bitchat.news import (
+from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshPolicy
+from fog_compute.p2p.bitchat.mesh.gossip import Gossip, GossipPolicy
+from fog_compute.p2p.bitchat.mesh.guard import GuardPolicy
+from fog_compute.p2p.bitchat.mesh.news import (
     Leave,
     PeerAway,
     PeerNear,
@@ -27,11 +24,14 @@ from fog_compute.p2p.bitchat.news import (
     Trace,
     Traced,
 )
-from fog_compute.p2p.bitchat.packet import decode, packet
-from fog_compute.p2p.bitchat.ping import Ping
-from fog_compute.p2p.bitchat.public import MAX_PUBLIC_BYTES, Parked
-from fog_compute.p2p.bitchat.signing import sign, verify
-from fog_compute.p2p.bitchat.sync import SyncRequest, packet_id
+from fog_compute.p2p.bitchat.mesh.public import MAX_PUBLIC_BYTES, Parked
+from fog_compute.p2p.bitchat.wire.announce import Announce
+from fog_compute.p2p.bitchat.wire.gcs import build
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import decode, packet
+from fog_compute.p2p.bitchat.wire.ping import Ping
+from fog_compute.p2p.bitchat.wire.signing import sign, verify
+from fog_compute.p2p.bitchat.wire.sync import SyncRequest, packet_id
 from fog_compute.p2p.core.identity import fingerprint_of
 from fog_compute.p2p.core.messages import DecentralizedMessage, public_id
 from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person, Tried

@@ -14,20 +14,20 @@ from typing import Final
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fog_compute.p2p.bitchat.announce import Announce, Capability, peer_id, verified_announce
-from fog_compute.p2p.bitchat.courier import CourierEnvelope
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.files import File
-from fog_compute.p2p.bitchat.fragments import Assembly, AssemblyPolicy, Fragment, cut
-from fog_compute.p2p.bitchat.gcs import build
-from fog_compute.p2p.bitchat.groups import GroupEnvelope, GroupMessage, GroupState, Member
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.packet import decode, packet, wire_length
-from fog_compute.p2p.bitchat.ping import Ping
-from fog_compute.p2p.bitchat.prekeys import Prekey, PrekeyBundle, signed_bundle
-from fog_compute.p2p.bitchat.private import PeerState, PrivateMessage, decode_id, inside
-from fog_compute.p2p.bitchat.signing import sign
-from fog_compute.p2p.bitchat.sync import SYNCED, SyncRequest, packet_id
+from fog_compute.p2p.bitchat.wire.announce import Announce, Capability, peer_id, verified_announce
+from fog_compute.p2p.bitchat.wire.courier import CourierEnvelope
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.files import File
+from fog_compute.p2p.bitchat.wire.fragments import Assembly, AssemblyPolicy, Fragment, cut
+from fog_compute.p2p.bitchat.wire.gcs import build
+from fog_compute.p2p.bitchat.wire.groups import GroupEnvelope, GroupMessage, GroupState, Member
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import decode, packet, wire_length
+from fog_compute.p2p.bitchat.wire.ping import Ping
+from fog_compute.p2p.bitchat.wire.prekeys import Prekey, PrekeyBundle, signed_bundle
+from fog_compute.p2p.bitchat.wire.private import PeerState, PrivateMessage, decode_id, inside
+from fog_compute.p2p.bitchat.wire.signing import sign
+from fog_compute.p2p.bitchat.wire.sync import SYNCED, SyncRequest, packet_id
 from tests.unit.fog_compute.p2p.bitchat.packets import SENDER, hello, some_packet, text
 
 KEY: Final = Ed25519PrivateKey.from_private_bytes(b"\2" * 32)

@@ -7,9 +7,8 @@ import itertools
 import pytest
 
 import betanet
-from fog_compute.p2p.bitchat.announce import peer_id
-from fog_compute.p2p.bitchat.noise_sessions import NoiseSessions
-from fog_compute.p2p.bitchat.noise_states import (
+from fog_compute.p2p.bitchat.sessions.noise_sessions import NoiseSessions
+from fog_compute.p2p.bitchat.sessions.noise_states import (
     Allowance,
     PrivatePacket,
     SessionLimits,
@@ -17,6 +16,7 @@ from fog_compute.p2p.bitchat.noise_states import (
     Step,
     after,
 )
+from fog_compute.p2p.bitchat.wire.announce import peer_id
 from tests.unit.fog_compute.p2p.bitchat.noise_air import HIGH, IDS, LOW, SECRETS, Air
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.p2p.bitchat import compression
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.kinds import BROADCAST, PADDED, UNPACKED, Kind
-from fog_compute.p2p.bitchat.packet import (
+from fog_compute.p2p.bitchat.wire import compression
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.kinds import BROADCAST, PADDED, UNPACKED, Kind
+from fog_compute.p2p.bitchat.wire.packet import (
     MAX_PAYLOAD,
     MAX_PLAIN,
     Packet,
@@ -22,7 +22,7 @@ from fog_compute.p2p.bitchat.packet import (
     packet,
     wire_length,
 )
-from fog_compute.p2p.bitchat.padding import BUCKETS, pad, unpad
+from fog_compute.p2p.bitchat.wire.padding import BUCKETS, pad, unpad
 from tests.unit.fog_compute.p2p.bitchat.packets import (
     SENDER,
     as_theirs,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from random import Random
 
-from fog_compute.p2p.bitchat.announce import Announce
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.packet import Packet, packet
-from fog_compute.p2p.bitchat.peers import AnnounceTimes, AnnounceVerdict, PeersPolicy, PeerTable
+from fog_compute.p2p.bitchat.mesh.peers import (
+    AnnounceTimes,
+    AnnounceVerdict,
+    PeersPolicy,
+    PeerTable,
+)
+from fog_compute.p2p.bitchat.wire.announce import Announce
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet, packet
 from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person
 
 ANN, BEN = Person(1), Person(2)

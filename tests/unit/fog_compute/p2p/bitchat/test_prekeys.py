@@ -9,22 +9,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import betanet
-from fog_compute.p2p.bitchat.announce import Announce, Capability
-from fog_compute.p2p.bitchat.carried import Tier
-from fog_compute.p2p.bitchat.couriers import Couriers, MailOpened, MailState
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
 from fog_compute.p2p.bitchat.events import FrameReceived
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.news import MailHeard, MailKept, PostMail
-from fog_compute.p2p.bitchat.packet import Packet
-from fog_compute.p2p.bitchat.prekey_books import (
+from fog_compute.p2p.bitchat.mail.carried import Tier
+from fog_compute.p2p.bitchat.mail.couriers import Couriers, MailOpened, MailState
+from fog_compute.p2p.bitchat.mail.prekey_books import (
     OwnPrekeys,
     PeerBundle,
     PeerPrekeys,
     PrekeyPolicy,
     PrekeyState,
 )
-from fog_compute.p2p.bitchat.prekeys import Prekey, PrekeyBundle, signed_bundle
+from fog_compute.p2p.bitchat.mesh.news import MailHeard, MailKept, PostMail
+from fog_compute.p2p.bitchat.wire.announce import Announce, Capability
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet
+from fog_compute.p2p.bitchat.wire.prekeys import Prekey, PrekeyBundle, signed_bundle
 from fog_compute.testing.mesh.meshes import World
 from fog_compute.testing.mesh.topologies import chain
 from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person, Tried

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.p2p.bitchat.announce import Capability
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.ping import Ping
-from fog_compute.p2p.bitchat.private import (
+from fog_compute.p2p.bitchat.wire.announce import Capability
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.ping import Ping
+from fog_compute.p2p.bitchat.wire.private import (
     PeerState,
     PrivateKind,
     PrivateMessage,
@@ -19,7 +19,7 @@ from fog_compute.p2p.bitchat.private import (
     inside,
     within,
 )
-from fog_compute.p2p.bitchat.tlv import field
+from fog_compute.p2p.bitchat.wire.tlv import field
 
 STATE = PeerState(Capability.PREKEYS | Capability.LONG_SETS, bytes(range(32)))
 short_texts = st.text(min_size=1, max_size=60)

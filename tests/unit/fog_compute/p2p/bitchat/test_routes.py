@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from random import Random
 
-from fog_compute.p2p.bitchat.news import HeardPrivately, SayTo
-from fog_compute.p2p.bitchat.routes import MOST_BETWEEN, route
+from fog_compute.p2p.bitchat.mesh.news import HeardPrivately, SayTo
+from fog_compute.p2p.bitchat.wire.routes import MOST_BETWEEN, route
 from fog_compute.testing.mesh.meshes import World
 from fog_compute.testing.mesh.topologies import grid, hops_from
 

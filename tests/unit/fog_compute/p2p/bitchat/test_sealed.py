@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from fog_compute.p2p.bitchat.announce import Announce
 from fog_compute.p2p.bitchat.events import FrameReceived, Link
-from fog_compute.p2p.bitchat.files import File
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.news import (
+from fog_compute.p2p.bitchat.mesh.news import (
     HeardPrivately,
     KeysProved,
     SayTo,
@@ -17,9 +14,12 @@ from fog_compute.p2p.bitchat.news import (
     SessionReady,
     TextHeard,
 )
-from fog_compute.p2p.bitchat.packet import packet
-from fog_compute.p2p.bitchat.private import PrivateKind, PrivateMessage, within
-from fog_compute.p2p.bitchat.signing import sign
+from fog_compute.p2p.bitchat.wire.announce import Announce
+from fog_compute.p2p.bitchat.wire.files import File
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import packet
+from fog_compute.p2p.bitchat.wire.private import PrivateKind, PrivateMessage, within
+from fog_compute.p2p.bitchat.wire.signing import sign
 from fog_compute.testing.mesh.air import AirModel
 from fog_compute.testing.mesh.meshes import World
 from fog_compute.testing.mesh.topologies import chain

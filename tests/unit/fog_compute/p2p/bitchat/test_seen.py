@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from fog_compute.p2p.bitchat.seen import Seen, SeenPolicy, Shown
+from fog_compute.p2p.bitchat.mesh.seen import Seen, SeenPolicy, Shown
 
 POLICY = SeenPolicy(keep_s=40.0, duplicates_s=8.0, smallest=10, largest=3_000)
 

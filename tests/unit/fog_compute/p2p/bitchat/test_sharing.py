@@ -6,10 +6,17 @@ from random import Random
 
 import msgspec
 
-from fog_compute.p2p.bitchat.announce import Announce, Capability
-from fog_compute.p2p.bitchat.files import File
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.news import FileHeard, GroupHeard, SayGroup, Sent, SentState, ShareFile
+from fog_compute.p2p.bitchat.mesh.news import (
+    FileHeard,
+    GroupHeard,
+    SayGroup,
+    Sent,
+    SentState,
+    ShareFile,
+)
+from fog_compute.p2p.bitchat.wire.announce import Announce, Capability
+from fog_compute.p2p.bitchat.wire.files import File
+from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.testing.mesh.air import AirModel
 from fog_compute.testing.mesh.meshes import World
 from fog_compute.testing.mesh.topologies import chain

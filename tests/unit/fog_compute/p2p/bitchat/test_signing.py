@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.packet import Packet, decode, packet
-from fog_compute.p2p.bitchat.signing import as_signed, preimage, sign, verify
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet, decode, packet
+from fog_compute.p2p.bitchat.wire.signing import as_signed, preimage, sign, verify
 from tests.unit.fog_compute.p2p.bitchat.packets import SENDER, hello, some_packet, text
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

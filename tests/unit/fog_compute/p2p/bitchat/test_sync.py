@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fog_compute.p2p.bitchat.errors import Malformed, Reason
-from fog_compute.p2p.bitchat.gcs import MAX_FILTER, Filter, build
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.sync import SYNCED, SyncRequest, packet_id
-from fog_compute.p2p.bitchat.tlv import field
+from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
+from fog_compute.p2p.bitchat.wire.gcs import MAX_FILTER, Filter, build
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.sync import SYNCED, SyncRequest, packet_id
+from fog_compute.p2p.bitchat.wire.tlv import field
 from tests.unit.fog_compute.p2p.bitchat.packets import SENDER, hello, text
 
 SOME = Filter(7, 1_280, b"\x12\x34")

@@ -14,8 +14,8 @@ from fog_compute.p2p.bitchat.events import (
     SendFrame,
     Wake,
 )
-from fog_compute.p2p.bitchat.kinds import BROADCAST, Kind
-from fog_compute.p2p.bitchat.packet import packet
+from fog_compute.p2p.bitchat.wire.kinds import BROADCAST, Kind
+from fog_compute.p2p.bitchat.wire.packet import packet
 from fog_compute.p2p.mobile.bridging import (
     BridgeAction,
     BridgeEvent,

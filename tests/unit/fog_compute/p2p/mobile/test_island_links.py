@@ -21,10 +21,10 @@ from fog_compute.p2p.bitchat.events import (
     Wake,
     WakeAt,
 )
-from fog_compute.p2p.bitchat.kinds import Kind
-from fog_compute.p2p.bitchat.mesh import Mesh, MeshEvent
-from fog_compute.p2p.bitchat.news import News, PeerNear, SayAll, TextHeard
-from fog_compute.p2p.bitchat.packet import packet
+from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent
+from fog_compute.p2p.bitchat.mesh.news import News, PeerNear, SayAll, TextHeard
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import packet
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.transport import TransportUnavailable
 from fog_compute.p2p.mobile.island_links import IslandLinks

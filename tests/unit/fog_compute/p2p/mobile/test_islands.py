@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from fog_compute.p2p.bitchat.news import HeardPrivately, SayTo, Trace, Traced
-from fog_compute.p2p.bitchat.private import PrivateKind, within
+from fog_compute.p2p.bitchat.mesh.news import HeardPrivately, SayTo, Trace, Traced
+from fog_compute.p2p.bitchat.wire.private import PrivateKind, within
 from fog_compute.testing.mesh.islands import Islands, MixnetModel, islands
 from fog_compute.testing.mesh.topologies import chain, grid
 

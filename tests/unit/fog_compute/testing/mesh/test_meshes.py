@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from fog_compute.p2p.bitchat.news import PeerAway, PeerNear
+from fog_compute.p2p.bitchat.mesh.news import PeerAway, PeerNear
 from fog_compute.testing.mesh.air import AirModel
 from fog_compute.testing.mesh.meshes import World
 from fog_compute.testing.mesh.topologies import (

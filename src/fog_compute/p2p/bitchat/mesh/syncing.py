@@ -1,0 +1,45 @@
+"""Questions and answers of gossip sync, as packets."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fog_compute.p2p.bitchat.events import Link
+from fog_compute.p2p.bitchat.mesh.guard import Drop
+from fog_compute.p2p.bitchat.mesh.station import Station
+from fog_compute.p2p.bitchat.wire.errors import Malformed
+from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet
+from fog_compute.p2p.bitchat.wire.sync import SyncRequest
+
+__all__ = ["Syncing"]
+
+
+class Syncing:
+    """Asks neighbours, and answers them. A question goes one hop, whatever TTL it claims."""
+
+    __slots__ = ("_station",)
+
+    def __init__(self, station: Station) -> None:
+        self._station: Final = station
+
+    def due(self, now: float) -> None:
+        """Ask the neighbours whose turn it is."""
+        station = self._station
+        links = station.gossip.due(now)
+        if not links:
+            return
+        payload = station.gossip.question(now).encode()
+        for link in links:
+            to = station.peers.at(link)
+            station.outbound.hand(station.make(Kind.REQUEST_SYNC, payload, now, to=to, ttl=0), link)
+
+    def take(self, packet: Packet, link: Link, now: float) -> Drop | None:
+        """Answer a neighbour."""
+        try:
+            request = SyncRequest.decode(packet.payload)
+        except Malformed:
+            return Drop.CONTENT
+        for answer in self._station.gossip.answer(link, request, now):
+            self._station.outbound.hand(answer, link)
+        return None

@@ -1,0 +1,1 @@
+"""Noise sessions with peers: decisions alone; the cryptography is ``betanet.NoiseSession``."""
