@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import delete, update
+from sqlalchemy import delete, text, update
 
 from fog_compute.errors import NotFound, StoreError, StoreUnusable
 from fog_compute.locking import try_lock
@@ -20,6 +20,7 @@ from fog_compute.store.care import check, vacuum
 from fog_compute.store.store import ROW_BYTES
 from fog_compute.tasks import Task, TaskResult, TaskSpec
 from fog_compute.testing import ManualClock
+from tests.postgres import PrivatePostgres
 from tests.unit.fog_compute.store.test_damage import damage
 from tests.unit.fog_compute.store.test_store import lease
 
@@ -198,6 +199,21 @@ async def test_postgres_is_tidied_up_while_a_backend_uses_it(
         back_up(postgres_url, tmp_path / "copy", ManualClock().now())
     with pytest.raises(StoreUnusable, match="`pg_restore --clean"):
         restore(postgres_url, tmp_path / "copy")
+
+
+async def test_postgres_of_the_tests_plans_as_if_nothing_had_been_there(
+    postgres: PrivatePostgres, tmp_path: Path
+) -> None:
+    url = postgres.cleared()
+    async with await Store.open(url, blobs=tmp_path / "blobs") as store:
+        await filled(store)
+        vacuum(url)
+    async with await Store.open(postgres.cleared(), blobs=tmp_path / "blobs") as store:
+        with store._engines.reading.connect() as connection:
+            known = connection.execute(
+                text("SELECT count(*) FROM pg_stats WHERE schemaname = 'public'")
+            )
+            assert known.scalar() == 0
 
 
 async def test_backup_of_a_busy_database_comes_back_as_it_was(
