@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from fog_compute.levels import PrivacyLevel
     from fog_compute.p2p.bitchat.ble_transport import BitChatTransport
+    from fog_compute.p2p.bitchat.events import LinkSource
     from fog_compute.p2p.bitchat.radio.interface import Radio
     from fog_compute.p2p.htx.client import HtxClient
     from fog_compute.p2p.htx.mixnet import MixnetService
-    from fog_compute.p2p.mobile.links import LinkSource
     from fog_compute.p2p.mobile.web_links import WebLinks
 
 __all__ = ["MailKeeper", "Ways", "make_ways"]

@@ -7,7 +7,7 @@ uses again. Frames are whole packets as they travel; times are seconds on the cl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 __all__ = [
     "Disconnect",
@@ -16,6 +16,7 @@ __all__ = [
     "Link",
     "LinkDown",
     "LinkEvent",
+    "LinkSource",
     "LinkUp",
     "SendFrame",
     "Wake",
@@ -94,3 +95,31 @@ class Disconnect:
 
 
 LinkEvent: TypeAlias = LinkUp | LinkDown | FrameReceived | FrameSent | Wake
+
+
+class LinkSource(Protocol):
+    """Something that has links of a kind; it tells what happens on them to who made it."""
+
+    async def start(self) -> None:
+        """Begin to have links.
+
+        Raises:
+            TransportUnavailable: it cannot; the text says why.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End all links; safe to call again."""
+        ...
+
+    def owns(self, link: Link) -> bool:
+        """Whether a link is, or was, one of these."""
+        ...
+
+    def send(self, frame: SendFrame) -> None:
+        """Send a frame when its turn comes; :class:`FrameSent` follows, whatever happens."""
+        ...
+
+    def disconnect(self, link: Link, leave_s: float = 0.0) -> None:
+        """End a link, and leave its other side alone for so many seconds."""
+        ...

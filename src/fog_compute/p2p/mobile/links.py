@@ -7,11 +7,11 @@ and what one link brings goes to the others by the same rules.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
-from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, LinkDown, LinkUp, SendFrame
+from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, LinkDown, LinkUp
 
-__all__ = ["FIRST_ISLAND_LINK", "FIRST_WEB_LINK", "LinkNews", "LinkSource", "RateLimit", "Tell"]
+__all__ = ["FIRST_ISLAND_LINK", "FIRST_WEB_LINK", "LinkNews", "RateLimit", "Tell"]
 
 FIRST_WEB_LINK: Final = 1 << 40
 FIRST_ISLAND_LINK: Final = 1 << 41
@@ -21,34 +21,6 @@ LinkNews: TypeAlias = LinkUp | LinkDown | FrameReceived | FrameSent
 
 Tell: TypeAlias = Callable[[LinkNews], None]
 """Who hears of it, in the event loop."""
-
-
-class LinkSource(Protocol):
-    """Something that has links; it tells what happens on them to who made it."""
-
-    async def start(self) -> None:
-        """Begin to have links.
-
-        Raises:
-            TransportUnavailable: it cannot; the text says why.
-        """
-        ...
-
-    async def stop(self) -> None:
-        """End all links; safe to call again."""
-        ...
-
-    def owns(self, link: int) -> bool:
-        """Whether a link is, or was, one of these."""
-        ...
-
-    def send(self, frame: SendFrame) -> None:
-        """Send a frame when its turn comes; :class:`FrameSent` follows, whatever happens."""
-        ...
-
-    def disconnect(self, link: int, leave_s: float = 0.0) -> None:
-        """End a link, and leave its other side alone for so many seconds."""
-        ...
 
 
 class RateLimit:

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from fog_compute.observability import get_logger
-from fog_compute.p2p.bitchat.events import SendFrame
+from fog_compute.p2p.bitchat.events import LinkSource, SendFrame
 from fog_compute.p2p.core.transport import TransportUnavailable
-from fog_compute.p2p.mobile.links import LinkSource
 
 __all__ = ["UnifiedMobileBridge"]
 

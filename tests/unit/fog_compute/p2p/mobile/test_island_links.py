@@ -16,6 +16,7 @@ from fog_compute.p2p.bitchat.events import (
     FrameReceived,
     FrameSent,
     LinkDown,
+    LinkSource,
     LinkUp,
     SendFrame,
     Wake,
@@ -28,7 +29,7 @@ from fog_compute.p2p.bitchat.wire.packet import packet
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.transport import TransportUnavailable
 from fog_compute.p2p.mobile.island_links import IslandLinks
-from fog_compute.p2p.mobile.links import LinkNews, LinkSource
+from fog_compute.p2p.mobile.links import LinkNews
 from fog_compute.p2p.mobile.unified_mobile_bridge import UnifiedMobileBridge
 from fog_compute.p2p.mobile.web_links import WebLinks
 from fog_compute.testing import ManualClock

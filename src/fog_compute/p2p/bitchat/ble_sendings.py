@@ -1,0 +1,103 @@
+"""What was given to the mesh and waits there: questions, their answers, and what comes later.
+
+The mesh answers a command at once, and may have later news of it. A message may be several
+commands; each has a token, by which its news finds the message.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from fog_compute.p2p.bitchat.mesh.news import PostMail, SayAll, SayTo, Sent, SentState, ShareFile
+from fog_compute.p2p.core.messages import DecentralizedMessage
+from fog_compute.p2p.core.transport import Outcome, OutcomeState
+
+__all__ = ["SendCommand", "Sendings", "failed"]
+
+SENDINGS: Final = 4_096
+"""Messages of whose further fate is told; of more, the oldest is taken for gone."""
+
+STATES: Final = {
+    SentState.ACCEPTED: OutcomeState.ACCEPTED,
+    SentState.QUEUED: OutcomeState.QUEUED,
+    SentState.FAILED: OutcomeState.FAILED,
+}
+
+WORSE: Final = (SentState.ACCEPTED, SentState.QUEUED, SentState.FAILED)
+"""The later, the worse."""
+
+SendCommand: TypeAlias = SayTo | PostMail | SayAll | ShareFile
+"""Commands that the mesh answers with `Sent`."""
+
+
+def failed(message: DecentralizedMessage, reason: str, *, permanent: bool = False) -> Outcome:
+    """A message did not go out."""
+    return Outcome(message.id, OutcomeState.FAILED, reason, permanent=permanent)
+
+
+class Sendings:
+    """Messages that the mesh was given and has more to say of."""
+
+    __slots__ = ("_answers", "_messages", "_step", "_tell", "_tokens")
+
+    def __init__(
+        self, step: Callable[[SendCommand], None], tell: Callable[[Outcome], None]
+    ) -> None:
+        """Nothing waits.
+
+        Args:
+            step: lets the mesh decide about a command; its answers come to `sent` meanwhile.
+            tell: called with later news of a message.
+        """
+        self._step: Final = step
+        self._tell: Final = tell
+        self._tokens: Final = itertools.count(1)
+        self._answers: dict[str, Sent] | None = None
+        self._messages: Final[OrderedDict[str, str]] = OrderedDict()
+
+    def token(self, message: DecentralizedMessage) -> str:
+        """A name for one command of a message."""
+        token = f"{next(self._tokens)}"
+        self._messages[token] = message.id
+        while len(self._messages) > SENDINGS:
+            self._messages.popitem(last=False)
+        return token
+
+    def ask(self, message: DecentralizedMessage, commands: Sequence[SendCommand]) -> Outcome:
+        """Ask the mesh, which answers at once; the worst of several answers counts."""
+        answers: dict[str, Sent] = {}
+        for command in commands:
+            self._answers = answers
+            try:
+                self._step(command)
+            finally:
+                self._answers = None
+        worst: Sent | None = None
+        for command in commands:
+            sent = answers.get(command.token)
+            if sent is None or sent.state is not SentState.QUEUED:
+                self._messages.pop(command.token, None)
+            sent = sent or Sent(command.token, SentState.FAILED, reason="the mesh did not answer")
+            if worst is None or WORSE.index(sent.state) > WORSE.index(worst.state):
+                worst = sent
+        if worst is None:
+            return failed(message, "there is nothing to send", permanent=True)
+        return Outcome(message.id, STATES[worst.state], worst.reason)
+
+    def sent(self, sent: Sent) -> None:
+        """The mesh answers, or has news of what it answered for before."""
+        if self._answers is not None:
+            self._answers[sent.token] = sent
+            return
+        message_id = self._messages.get(sent.token)
+        if message_id is not None:
+            if sent.state is not SentState.QUEUED:
+                del self._messages[sent.token]
+            self._tell(Outcome(message_id, STATES[sent.state], sent.reason))
+
+    def clear(self) -> None:
+        """The mesh is over, and what waited in it with it."""
+        self._messages.clear()
