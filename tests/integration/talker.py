@@ -67,10 +67,10 @@ class SocketRadio:
         self, message: DecentralizedMessage, destination: str, *, attempt: int = 0
     ) -> Outcome:
         if self._writer is None or not self._near:
-            return Outcome(message.id, OutcomeState.FAILED, "nobody is near")
+            return Outcome(message.id, destination, OutcomeState.FAILED, "nobody is near")
         self._writer.write(msgspec.json.encode(Frame(message)) + b"\n")
         await self._writer.drain()
-        return Outcome(message.id, OutcomeState.ACCEPTED)
+        return Outcome(message.id, destination, OutcomeState.ACCEPTED)
 
     async def broadcast(self, message: DecentralizedMessage) -> int:
         return int((await self.send(message, "")).state is OutcomeState.ACCEPTED)

@@ -36,9 +36,8 @@ from fog_compute.p2p.core.actions import (
 from fog_compute.p2p.core.book import Begun, BookChange, MessageBook, ReceiptSent, Settled
 from fog_compute.p2p.core.manager import TransportManager
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
-from fog_compute.p2p.core.outbox import EVERYBODY
 from fog_compute.p2p.core.router import Router
-from fog_compute.p2p.core.transport import Outcome, OutcomeState
+from fog_compute.p2p.core.transport import EVERYBODY, Outcome, OutcomeState
 from fog_compute.units import MIB
 
 __all__ = ["RouterDriver", "can_wait"]
@@ -291,11 +290,12 @@ class RouterDriver:
         try:
             message = self._bodies.get(id_) or await self._book.message(self._own, id_)
         except StoreError as error:
-            self.tell(Answered(offer, Outcome(id_, OutcomeState.FAILED, str(error))))
+            outcome = Outcome(*offer.key, OutcomeState.FAILED, str(error))
+            self.tell(Answered(offer, outcome))
             return
         if message is None:
             why = "its row in the database is damaged, or gone"
-            outcome = Outcome(id_, OutcomeState.FAILED, why, permanent=True)
+            outcome = Outcome(*offer.key, OutcomeState.FAILED, why, permanent=True)
         elif offer.key.receiver == EVERYBODY:
             outcome = await self._manager.broadcast(offer.transport, message)
         else:

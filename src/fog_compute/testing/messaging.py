@@ -28,8 +28,8 @@ from fog_compute.p2p.core.book import (
     origin,
 )
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
-from fog_compute.p2p.core.outbox import EVERYBODY
 from fog_compute.p2p.core.transport import (
+    EVERYBODY,
     Arrival,
     CapabilitiesChanged,
     Outcome,
@@ -219,13 +219,14 @@ class MemoryAir:
     def carry(self, message: DecentralizedMessage, to: str, wire: str) -> Outcome:
         """Carry a message, or keep it."""
         if not self.up or (not self.stores and to not in self.there):
-            return Outcome(message.id, OutcomeState.FAILED, "nobody is there")
+            return Outcome(message.id, to, OutcomeState.FAILED, "nobody is there")
         if (to, wire) not in self._known or not self.stores:
             self._known.add((to, wire))
             self.waiting.setdefault(to, {})[wire] = message
             if to in self.there:
                 self.there[to].fetch()
-        return Outcome(message.id, OutcomeState.STORED if self.stores else OutcomeState.ACCEPTED)
+        state = OutcomeState.STORED if self.stores else OutcomeState.ACCEPTED
+        return Outcome(message.id, to, state)
 
 
 class MemoryTransport:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from fog_compute.p2p.bitchat.mesh.news import PostMail, SayAll, SayTo, Sent, SentState, ShareFile
-from fog_compute.p2p.core.messages import DecentralizedMessage
+from fog_compute.p2p.core.outbox import Key
 from fog_compute.p2p.core.transport import Outcome, OutcomeState
 
 __all__ = ["SendCommand", "Sendings", "failed"]
@@ -33,15 +33,15 @@ SendCommand: TypeAlias = SayTo | PostMail | SayAll | ShareFile
 """Commands that the mesh answers with `Sent`."""
 
 
-def failed(message: DecentralizedMessage, reason: str, *, permanent: bool = False) -> Outcome:
-    """A message did not go out."""
-    return Outcome(message.id, OutcomeState.FAILED, reason, permanent=permanent)
+def failed(copy: Key, reason: str, *, permanent: bool = False) -> Outcome:
+    """A message to somebody did not go out."""
+    return Outcome(*copy, OutcomeState.FAILED, reason, permanent=permanent)
 
 
 class Sendings:
     """Messages that the mesh was given and has more to say of."""
 
-    __slots__ = ("_answers", "_messages", "_step", "_tell", "_tokens")
+    __slots__ = ("_answers", "_copies", "_step", "_tell", "_tokens")
 
     def __init__(
         self, step: Callable[[SendCommand], None], tell: Callable[[Outcome], None]
@@ -56,17 +56,17 @@ class Sendings:
         self._tell: Final = tell
         self._tokens: Final = itertools.count(1)
         self._answers: dict[str, Sent] | None = None
-        self._messages: Final[OrderedDict[str, str]] = OrderedDict()
+        self._copies: Final[OrderedDict[str, Key]] = OrderedDict()
 
-    def token(self, message: DecentralizedMessage) -> str:
-        """A name for one command of a message."""
+    def token(self, copy: Key) -> str:
+        """A name for one command of a message to somebody."""
         token = f"{next(self._tokens)}"
-        self._messages[token] = message.id
-        while len(self._messages) > SENDINGS:
-            self._messages.popitem(last=False)
+        self._copies[token] = copy
+        while len(self._copies) > SENDINGS:
+            self._copies.popitem(last=False)
         return token
 
-    def ask(self, message: DecentralizedMessage, commands: Sequence[SendCommand]) -> Outcome:
+    def ask(self, copy: Key, commands: Sequence[SendCommand]) -> Outcome:
         """Ask the mesh, which answers at once; the worst of several answers counts."""
         answers: dict[str, Sent] = {}
         for command in commands:
@@ -79,25 +79,25 @@ class Sendings:
         for command in commands:
             sent = answers.get(command.token)
             if sent is None or sent.state is not SentState.QUEUED:
-                self._messages.pop(command.token, None)
+                self._copies.pop(command.token, None)
             sent = sent or Sent(command.token, SentState.FAILED, reason="the mesh did not answer")
             if worst is None or WORSE.index(sent.state) > WORSE.index(worst.state):
                 worst = sent
         if worst is None:
-            return failed(message, "there is nothing to send", permanent=True)
-        return Outcome(message.id, STATES[worst.state], worst.reason)
+            return failed(copy, "there is nothing to send", permanent=True)
+        return Outcome(*copy, STATES[worst.state], worst.reason)
 
     def sent(self, sent: Sent) -> None:
         """The mesh answers, or has news of what it answered for before."""
         if self._answers is not None:
             self._answers[sent.token] = sent
             return
-        message_id = self._messages.get(sent.token)
-        if message_id is not None:
+        copy = self._copies.get(sent.token)
+        if copy is not None:
             if sent.state is not SentState.QUEUED:
-                del self._messages[sent.token]
-            self._tell(Outcome(message_id, STATES[sent.state], sent.reason))
+                del self._copies[sent.token]
+            self._tell(Outcome(*copy, STATES[sent.state], sent.reason))
 
     def clear(self) -> None:
         """The mesh is over, and what waited in it with it."""
-        self._messages.clear()
+        self._copies.clear()

@@ -64,7 +64,9 @@ from fog_compute.p2p.bitchat.wire.files import MAX_FILE, File
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind, Receipt
+from fog_compute.p2p.core.outbox import Key
 from fog_compute.p2p.core.transport import (
+    EVERYBODY,
     Arrival,
     CapabilitiesChanged,
     Outcome,
@@ -203,30 +205,31 @@ class BitChatTransport:
             TransportUnavailable: the transport does not run.
         """
         self._running()
+        copy = Key(message.id, destination)
         if message.requires_privacy:
-            return failed(message, "over Bluetooth others see who is near whom", permanent=True)
+            return failed(copy, "over Bluetooth others see who is near whom", permanent=True)
         try:
             payloads = write_private(message)
         except Malformed as error:
-            return failed(message, str(error), permanent=True)
+            return failed(copy, str(error), permanent=True)
         commands: list[SendCommand]
         if self._near.is_near(destination):
             peer_id = bytes.fromhex(destination)[:8]
             commands = [
                 # No receipt came by the best way: everybody is asked.
-                SayTo(self._sendings.token(message), peer_id, payload, wide=attempt > 0)
+                SayTo(self._sendings.token(copy), peer_id, payload, wide=attempt > 0)
                 for payload in payloads
             ]
         else:
             noise_key = self._near.noise_key(destination)
             carried = all(len(payload) <= MAX_MAIL for payload in payloads)
             if noise_key is None or not self._near.links or not carried:
-                return failed(message, NOBODY)
+                return failed(copy, NOBODY)
             commands = [
-                PostMail(self._sendings.token(message), message.id, noise_key, payload)
+                PostMail(self._sendings.token(copy), message.id, noise_key, payload)
                 for payload in payloads
             ]
-        return self._sendings.ask(message, commands)
+        return self._sendings.ask(copy, commands)
 
     async def broadcast(self, message: DecentralizedMessage) -> int:
         """Say a text to all who are near, or give them a file; over how many links it went.
@@ -235,7 +238,8 @@ class BitChatTransport:
             TransportUnavailable: the transport does not run, or this cannot be said to all.
         """
         self._running()
-        token, links = self._sendings.token(message), len(self._near.links)
+        copy = Key(message.id, EVERYBODY)
+        token, links = self._sendings.token(copy), len(self._near.links)
         command: SendCommand
         if message.kind is MessageKind.FILE and not message.room:
             file = File(message.body, message.name or "file", message.media_type)
@@ -247,7 +251,7 @@ class BitChatTransport:
             raise TransportUnavailable(
                 "over Bluetooth only plain text and files go to all who are near"
             )
-        outcome = self._sendings.ask(message, [command])
+        outcome = self._sendings.ask(copy, [command])
         if outcome.state is OutcomeState.FAILED:
             raise TransportUnavailable(outcome.reason or "nobody is near")
         return links

@@ -30,6 +30,7 @@ __all__ = [
     "Keep",
     "News",
     "Offer",
+    "OutcomeTold",
     "Progress",
     "ReceiptAnswered",
     "StandingChanged",
@@ -63,6 +64,14 @@ class ReceiptAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class OutcomeTold:
+    """A transport says more of what it had answered for: an `Offer`, or a `CarryReceipt`."""
+
+    transport: TransportType
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
 class StandingChanged:
     """Somebody is known now, or blocked, or neither."""
 
@@ -77,7 +86,7 @@ class Wake:
 
 Event: TypeAlias = (
     Arrival
-    | Outcome
+    | OutcomeTold
     | Reachability
     | TransportChanged
     | Answered

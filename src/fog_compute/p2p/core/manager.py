@@ -18,9 +18,10 @@ from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
 from fog_compute.errors import ConfigError, FogError, NotFound
 from fog_compute.observability import get_logger
-from fog_compute.p2p.core.actions import TransportChanged
+from fog_compute.p2p.core.actions import OutcomeTold, TransportChanged
 from fog_compute.p2p.core.messages import DecentralizedMessage
 from fog_compute.p2p.core.transport import (
+    EVERYBODY,
     Arrival,
     CapabilitiesChanged,
     Outcome,
@@ -46,7 +47,7 @@ STEADY_S: Final = 60.0
 WAITING: Final = 256
 """Events that were not taken; whoever brings more waits."""
 
-ManagerEvent: TypeAlias = Arrival | Outcome | Reachability | TransportChanged
+ManagerEvent: TypeAlias = Arrival | OutcomeTold | Reachability | TransportChanged
 
 
 class TransportPhase(enum.StrEnum):
@@ -182,7 +183,7 @@ class TransportManager:
     ) -> Outcome:
         """Have a transport send to one person; whatever it raises is a failure."""
         return await self._ask(
-            kind, message, lambda one: one.send(message, destination, attempt=attempt)
+            kind, message, destination, lambda one: one.send(message, destination, attempt=attempt)
         )
 
     async def broadcast(self, kind: TransportType, message: DecentralizedMessage) -> Outcome:
@@ -190,9 +191,9 @@ class TransportManager:
 
         async def ask(transport: TransportInterface) -> Outcome:
             await transport.broadcast(message)
-            return Outcome(message.id, OutcomeState.ACCEPTED)
+            return Outcome(message.id, EVERYBODY, OutcomeState.ACCEPTED)
 
-        return await self._ask(kind, message, ask)
+        return await self._ask(kind, message, EVERYBODY, ask)
 
     async def confirm(self, arrival: Arrival) -> None:
         """Tell a transport that an arrival is kept; where that fails, it comes again."""
@@ -208,18 +209,22 @@ class TransportManager:
         self,
         kind: TransportType,
         message: DecentralizedMessage,
+        receiver: str,
         ask: Callable[[TransportInterface], Awaitable[Outcome]],
     ) -> Outcome:
+        def failed(why: str) -> Outcome:
+            return Outcome(message.id, receiver, OutcomeState.FAILED, why)
+
         transport = self._transports.get(kind)
         if transport is None or self._health[kind].phase is not TransportPhase.RUNNING:
-            return Outcome(message.id, OutcomeState.FAILED, "the transport does not run")
+            return failed("the transport does not run")
         try:
             return await ask(transport)
         except FogError as error:
-            return Outcome(message.id, OutcomeState.FAILED, one_line(str(error)))
+            return failed(one_line(str(error)))
         except Exception as error:  # noqa: BLE001 - a transport takes no other down
             self._failed(kind, "send", error)
-            return Outcome(message.id, OutcomeState.FAILED, f"a fault: {type(error).__name__}")
+            return failed(f"a fault: {type(error).__name__}")
 
     def _begin(self, kind: TransportType) -> None:
         if kind not in self._tasks:
@@ -261,10 +266,13 @@ class TransportManager:
             await self._events.put(TransportChanged(kind, self.capabilities(kind)))
             while True:
                 event = await transport.receive()
-                if isinstance(event, CapabilitiesChanged):
-                    await self._events.put(TransportChanged(kind, self.capabilities(kind)))
-                else:
-                    await self._events.put(event)
+                match event:
+                    case CapabilitiesChanged():
+                        await self._events.put(TransportChanged(kind, self.capabilities(kind)))
+                    case Outcome():
+                        await self._events.put(OutcomeTold(kind, event))
+                    case _:
+                        await self._events.put(event)
         except TransportUnavailable as error:
             return one_line(str(error))
         except Exception as error:  # noqa: BLE001 - a transport takes no other down

@@ -18,11 +18,7 @@ from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
 from fog_compute.p2p.core.transport import TransportType
 from fog_compute.units import GIB, format_bytes
 
-__all__ = ["EVERYBODY", "Entry", "Key", "Outbox", "OutboxFull", "OutboxLimits"]
-
-EVERYBODY: Final = ""
-"""The recipient of what goes to all who are near."""
-
+__all__ = ["Entry", "Key", "Outbox", "OutboxFull", "OutboxLimits"]
 
 INFINITE: Final = float("inf")
 

@@ -24,6 +24,7 @@ from fog_compute.p2p.core.actions import (
     Event,
     Keep,
     News,
+    OutcomeTold,
     ReceiptAnswered,
     StandingChanged,
     TransportChanged,
@@ -54,11 +55,12 @@ from fog_compute.p2p.core.messages import (
     new_stream,
     public_id,
 )
-from fog_compute.p2p.core.outbox import EVERYBODY, Entry, Outbox, OutboxLimits
+from fog_compute.p2p.core.outbox import Entry, Outbox, OutboxLimits
 from fog_compute.p2p.core.receipts import Batch, Receipts
 from fog_compute.p2p.core.routing import candidates
 from fog_compute.p2p.core.sending import Reaches, Sending, SendingPolicy
 from fog_compute.p2p.core.transport import (
+    EVERYBODY,
     Arrival,
     Outcome,
     OutcomeState,
@@ -235,8 +237,8 @@ class Router:
                 return self._sending.answered(event, now)
             case ReceiptAnswered():
                 return self._receipt_answered(event.outcome, now)
-            case Outcome():
-                return self._told(event, now)
+            case OutcomeTold(transport, outcome):
+                return self._sending.told(transport, outcome, now)
             case Reachability():
                 return self._reached(event, now)
             case TransportChanged():
@@ -382,13 +384,6 @@ class Router:
             return []
         self._receipts.settle(batch)
         return [Keep((ReceiptSent(batch.peer, batch.receipt.ids, batch.receipt.state),))]
-
-    def _told(self, outcome: Outcome, now: float) -> list[Action]:
-        return [
-            action
-            for transport in list(self._reaches.capabilities)
-            for action in self._sending.told(transport, outcome, now)
-        ]
 
     def _reached(self, event: Reachability, now: float) -> list[Action]:
         if event.transport not in self._reaches.capabilities:

@@ -16,9 +16,10 @@ from fog_compute.backoff import Backoff
 from fog_compute.p2p.core.actions import Action, Answered, Keep, Offer, Progress
 from fog_compute.p2p.core.book import BookChange, Delivery, Settled
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryEvent, DeliveryState, after
-from fog_compute.p2p.core.outbox import EVERYBODY, Entry, Key, Outbox
+from fog_compute.p2p.core.outbox import Entry, Key, Outbox
 from fog_compute.p2p.core.routing import candidates, why_none
 from fog_compute.p2p.core.transport import (
+    EVERYBODY,
     Outcome,
     OutcomeState,
     Reach,
@@ -184,13 +185,15 @@ class Sending:
         return self._outcome(entry, answer.outcome, now)
 
     def told(self, transport: TransportType, outcome: Outcome, now: float) -> list[Action]:
-        """A transport says more of what it accepted."""
-        return [
-            action
-            for entry in self._outbox.over(transport)
-            if entry.message.id == outcome.message_id and entry.state is DeliveryState.ACCEPTED
-            for action in self._outcome(entry, outcome, now)
-        ]
+        """A transport says more of what it accepted; of what another has now, that is too late."""
+        entry = self._outbox.get(Key(outcome.message_id, outcome.receiver))
+        if (
+            entry is None
+            or entry.transport is not transport
+            or entry.state is not DeliveryState.ACCEPTED
+        ):
+            return []
+        return self._outcome(entry, outcome, now)
 
     def receipt(self, peer: str, ids: Iterable[str], event: DeliveryEvent, now: float) -> Told:
         """Somebody says that messages are with them; an id that was not sent to them is counted."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from fog_compute.errors import FogError
 from fog_compute.p2p.core.messages import DecentralizedMessage
 
 __all__ = [
+    "EVERYBODY",
     "Arrival",
     "CapabilitiesChanged",
     "Outcome",
@@ -27,6 +28,9 @@ __all__ = [
     "TransportType",
     "TransportUnavailable",
 ]
+
+EVERYBODY: Final = ""
+"""The recipient of what goes to all who are near."""
 
 
 class TransportUnavailable(FogError):
@@ -103,12 +107,14 @@ class Outcome:
 
     Attributes:
         message_id: of the message.
+        receiver: whose copy of it: a fingerprint, or `EVERYBODY`.
         state: how far it came.
         reason: one line, of a failure; "" otherwise.
         permanent: a failure that another try on this transport does not mend.
     """
 
     message_id: str
+    receiver: str
     state: OutcomeState
     reason: str = ""
     permanent: bool = False

@@ -194,9 +194,11 @@ class HtxClient:
         client = self._running()
         address, why = self._address_of(destination)
         if address is None:
-            return Outcome(message.id, OutcomeState.FAILED, why, permanent=False)
+            return Outcome(message.id, destination, OutcomeState.FAILED, why)
         if message.requires_privacy and self._level is PrivacyLevel.PUBLIC:
-            return _refused(message, "at PUBLIC the recipient's edge sees who writes to it")
+            return _refused(
+                message, destination, "at PUBLIC the recipient's edge sees who writes to it"
+            )
         # Who answers a message of ours has our address from it.
         card = "" if message.kind is MessageKind.RECEIPT or self._card is None else self._card.text
         try:
@@ -205,9 +207,9 @@ class HtxClient:
             else:
                 data = await in_thread(seal_envelope, message, destination, self._identity, card)
         except InvalidMessage as error:
-            return _refused(message, str(error))
+            return _refused(message, destination, str(error))
         sending = mixnet_id(message.id, destination, attempt, card)
-        return await self._hand_over(client, address, data, sending, message)
+        return await self._hand_over(client, address, data, sending, message.id, destination)
 
     async def _hand_over(
         self,
@@ -215,24 +217,28 @@ class HtxClient:
         address: str,
         data: bytes,
         sending: str,
-        message: DecentralizedMessage,
+        message_id: str,
+        receiver: str,
     ) -> Outcome:
+        def failed(why: str, *, permanent: bool = False) -> Outcome:
+            return Outcome(message_id, receiver, OutcomeState.FAILED, why, permanent)
+
         try:
             await client.send(address, data, hops=self._level.hops, id=sending)
         except betanet.Closed as error:
             raise TransportUnavailable(f"the mixnet client is closed: {error}") from error
         except betanet.Offline as error:
             self._say_trouble(str(error) or OFFLINE)
-            return Outcome(message.id, OutcomeState.FAILED, f"{OFFLINE}: {error}")
+            return failed(f"{OFFLINE}: {error}")
         except betanet.Timeout as error:
-            return Outcome(message.id, OutcomeState.FAILED, f"not stored in time: {error}")
+            return failed(f"not stored in time: {error}")
         except betanet.InvalidAddress as error:
-            return _refused(message, f"the address on their card is none: {error}")
+            return failed(f"the address on their card is none: {error}", permanent=True)
         except (betanet.BetanetError, OSError) as error:
-            return Outcome(message.id, OutcomeState.FAILED, str(error))
+            return failed(str(error))
         except ValueError as error:
-            return _refused(message, str(error))
-        return Outcome(message.id, OutcomeState.STORED)
+            return failed(str(error), permanent=True)
+        return Outcome(message_id, receiver, OutcomeState.STORED)
 
     async def broadcast(
         self, message: DecentralizedMessage, to: Sequence[str] | None = None
@@ -461,5 +467,5 @@ class HtxClient:
         return int(self._clock.now().timestamp() * 1000)
 
 
-def _refused(message: DecentralizedMessage, why: str) -> Outcome:
-    return Outcome(message.id, OutcomeState.FAILED, why, permanent=True)
+def _refused(message: DecentralizedMessage, receiver: str, why: str) -> Outcome:
+    return Outcome(message.id, receiver, OutcomeState.FAILED, why, permanent=True)

@@ -190,7 +190,9 @@ async def test_line_of_three_talks_to_all_and_to_one_with_receipts(
         first.fingerprint,
         last.fingerprint,
     )
-    await first.hears(lambda event: event == Outcome(said.id, OutcomeState.ACCEPTED))
+    await first.hears(
+        lambda event: event == Outcome(said.id, last.fingerprint, OutcomeState.ACCEPTED)
+    )
 
     body = Receipt(DeliveryState.DELIVERED, (said.id, "another")).encode()
     receipt = text("", last, 2, kind=MessageKind.RECEIPT)

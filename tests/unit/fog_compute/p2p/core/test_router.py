@@ -17,6 +17,7 @@ from fog_compute.p2p.core.actions import (
     Keep,
     News,
     Offer,
+    OutcomeTold,
     Progress,
     ReceiptAnswered,
     StandingChanged,
@@ -38,9 +39,10 @@ from fog_compute.p2p.core.messages import (
     new_stream,
     public_id,
 )
-from fog_compute.p2p.core.outbox import EVERYBODY, OutboxFull, OutboxLimits
+from fog_compute.p2p.core.outbox import OutboxFull, OutboxLimits
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
+    EVERYBODY,
     Arrival,
     Outcome,
     OutcomeState,
@@ -117,7 +119,7 @@ class Desk:
 
     def answer(self, state: OutcomeState, offer: Offer | None = None, **fields: object) -> None:
         offer = offer or self.offers()[0]
-        outcome = Outcome(offer.key.id, state, **fields)  # type: ignore[arg-type]  # by name
+        outcome = Outcome(*offer.key, state, **fields)  # type: ignore[arg-type]  # by name
         self.do(Answered(offer, outcome))
 
     def wait(self, seconds: float) -> None:
@@ -493,12 +495,12 @@ def test_receipts_go_together_and_are_owed_until_a_transport_has_them() -> None:
     assert [Receipt.parse(one.message.body).ids for one in carried] == [
         tuple(str(MessageId(STREAM, number)) for number in range(3))
     ]
-    desk.do(ReceiptAnswered(Outcome(carried[0].message.id, OutcomeState.FAILED)))
+    desk.do(ReceiptAnswered(Outcome(carried[0].message.id, BOB, OutcomeState.FAILED)))
     assert len(desk.book.receipts) == 3
     desk.wait(1.1)
     carried = [one for one in desk.actions if isinstance(one, CarryReceipt)]
 
-    desk.do(ReceiptAnswered(Outcome(carried[0].message.id, OutcomeState.STORED)))
+    desk.do(ReceiptAnswered(Outcome(carried[0].message.id, BOB, OutcomeState.STORED)))
 
     assert not desk.book.receipts
 
@@ -526,7 +528,7 @@ def test_receipt_goes_over_another_transport_where_one_fails() -> None:
         desk.wait(5)
         carried = next(one for one in desk.actions if isinstance(one, CarryReceipt))
         tried.append(carried.transport)
-        desk.do(ReceiptAnswered(Outcome(carried.message.id, OutcomeState.FAILED)))
+        desk.do(ReceiptAnswered(Outcome(carried.message.id, BOB, OutcomeState.FAILED)))
 
     assert tried == [BLE, HTX, BLE]
 
@@ -549,7 +551,7 @@ def test_message_that_comes_again_is_not_shown_and_its_receipt_is_sent_again() -
         desk.arrive(one)
         desk.wait(0.1)
         sent = [each for each in desk.actions if isinstance(each, CarryReceipt)]
-        desk.do(ReceiptAnswered(Outcome(sent[0].message.id, OutcomeState.STORED)))
+        desk.do(ReceiptAnswered(Outcome(sent[0].message.id, BOB, OutcomeState.STORED)))
         desk.again()
         desk.up(htx=True)
 
@@ -559,7 +561,7 @@ def test_message_that_comes_again_is_not_shown_and_its_receipt_is_sent_again() -
         assert len(desk.book.receipts) == 1
         desk.wait(0.1)
         sent = [each for each in desk.actions if isinstance(each, CarryReceipt)]
-        desk.do(ReceiptAnswered(Outcome(sent[0].message.id, OutcomeState.STORED)))
+        desk.do(ReceiptAnswered(Outcome(sent[0].message.id, BOB, OutcomeState.STORED)))
 
     assert desk.shown() == ["ours", "theirs"]
 
@@ -766,7 +768,7 @@ def test_late_news_of_a_transport_counts() -> None:
     desk.answer(OutcomeState.QUEUED)
     assert desk.state(id_) is DeliveryState.ACCEPTED
 
-    desk.do(Outcome(id_, OutcomeState.STORED))
+    desk.do(OutcomeTold(BLE, Outcome(id_, BOB, OutcomeState.STORED)))
 
     assert desk.state(id_) is DeliveryState.STORED
     assert desk.router.state("another", BOB) is None
@@ -795,3 +797,20 @@ def test_stranger_does_not_fill_a_gap_of_his_own_making_beyond_his_share() -> No
 
     assert desk.shown().count("late") == 3
     assert desk.router.refused == {Refusal.REPEATED: 1, Refusal.STRANGER_FULL: 7}
+
+
+def test_news_of_one_copy_says_nothing_of_others_nor_that_of_one_transport_of_another() -> None:
+    """INV-P2P-05: a group's message has one id for all its members."""
+    desk = Desk()
+    desk.form(ANN, BOB, ZOE)
+    desk.up(ble=Reach.MESH)
+    desk.do(Reachability(BLE, ZOE, Reach.MESH))
+    id_ = desk.say(to=None, room=GROUP)
+    for offer in desk.offers():
+        desk.answer(OutcomeState.QUEUED, offer)
+
+    desk.do(OutcomeTold(BLE, Outcome(id_, BOB, OutcomeState.FAILED)))
+    desk.do(OutcomeTold(HTX, Outcome(id_, ZOE, OutcomeState.FAILED)))
+
+    assert desk.state(id_, BOB) is DeliveryState.QUEUED
+    assert desk.state(id_, ZOE) is DeliveryState.ACCEPTED

@@ -1,8 +1,9 @@
-"""A world of two people on a virtual clock: a mixnet, a radio, and crashes between any two steps.
+"""A world of some people on a virtual clock: a mixnet, a radio, and crashes between any two steps.
 
 The mixnet keeps what is sent until it is confirmed, tells a wire id once, and is away at times, of
-either side; the radio loses, repeats and turns messages around, and ends in the middle. A person's
-router has only its book when it begins anew.
+either side; the radio loses, repeats and turns messages around, says that it waits and then that it
+could not, and ends in the middle. Transports may hang, and a change may be one that no database
+takes. A person's router has only its book when it begins anew.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -24,15 +25,24 @@ from fog_compute.p2p.core.actions import (
     Keep,
     News,
     Offer,
+    OutcomeTold,
     Progress,
     ReceiptAnswered,
     TransportChanged,
     Wake,
     WakeAt,
 )
-from fog_compute.p2p.core.book import BookChange
+from fog_compute.p2p.core.book import Begun, BookChange, Kept, ReceiptOwed
+from fog_compute.p2p.core.groups import Groups, Roster
+from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.inbox import Refusal, Standing
-from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
+from fog_compute.p2p.core.messages import (
+    DecentralizedMessage,
+    DeliveryState,
+    MessageKind,
+    Receipt,
+)
+from fog_compute.p2p.core.outbox import Key
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
     Arrival,
@@ -64,6 +74,9 @@ class Air:
     lost: float = 0.0  # on the radio
     twice: float = 0.0
     htx_fails: float = 0.0  # says that it failed; half of what failed arrives all the same
+    waits: float = 0.0  # the radio says so; then it says that it went out, or that it did not
+    hangs: float = 0.0  # a transport does as it was asked, or not, and never answers
+    poison: float = 0.0  # nothing of what follows from an event can be written
 
 
 @dataclass(slots=True)
@@ -78,9 +91,10 @@ class Mailbox:
 class Person:
     """Somebody with a router, which ends at times."""
 
-    def __init__(self, world: World, name: str, policy: RouterPolicy) -> None:
+    def __init__(self, world: World, keys: Identity, policy: RouterPolicy) -> None:
         self.world = world
-        self.name = name
+        self.keys = keys
+        self.name = keys.fingerprint
         self.policy = policy
         self.book = MemoryBook()
         self.mailbox = Mailbox()
@@ -92,49 +106,98 @@ class Person:
         self.unsaid: list[DecentralizedMessage] = []
         self.refused: set[Refusal] = set()
         self.unwritten: list[BookChange] = []
+        self.poisoned = 0
+        self.told_read: set[tuple[str, str]] = set()  # of whom which message; that is kept
+        self.by_radio: Counter[tuple[str, str]] = Counter()  # and how often that was said there
+        self.offered: dict[Key, int] = {}
+        self.taken: dict[Key, float] = {}  # when a transport said that it has it
 
     @property
     def other(self) -> Person:
-        return self.world.people[1 - self.world.people.index(self)]
+        return self.others[0]
+
+    @property
+    def others(self) -> list[Person]:
+        return [one for one in self.world.people if one is not self]
 
     def start(self) -> None:
         world = self.world
         now = world.now
-        standings = {self.other.name: Standing.KNOWN}
+        standings = dict.fromkeys((one.name for one in self.others), Standing.KNOWN)
+        groups = Groups(self.name)
+        for roster in self.book.rosters.values():
+            groups.put(Roster.parse(roster))
         self.router = Router(
-            self.name, self.book.state(now), now, world.rng, self.policy, standings
+            self.name, self.book.state(now), now, world.rng, self.policy, standings, groups
         )
+        self.groups = groups
         self.run += 1
         self.todo.clear()
+        self.taken.clear()
         self.mailbox.told.clear()
         if self.online:
-            self.tell(TransportChanged(HTX, CAN_HTX))
-            self.tell(Reachability(HTX, self.other.name, Reach.ADDRESS))
+            self.reach(HTX, CAN_HTX, Reach.ADDRESS)
         if world.near:
-            self.tell(TransportChanged(BLE, CAN_BLE))
-            self.tell(Reachability(BLE, self.other.name, Reach.DIRECT))
+            self.reach(BLE, CAN_BLE, Reach.DIRECT)
         unsaid, self.unsaid = self.unsaid, []
         for message in unsaid:
             self.say(message)
         self.world.in_(0.1, self.fetch)
 
-    def tell(self, event: Event) -> None:
-        if self.router is not None:
-            self.todo.extend(self.router.handle(event, self.world.now))
-            self.work()
+    def reach(self, transport: TransportType, can: TransportCapabilities, reach: Reach) -> None:
+        self.tell(TransportChanged(transport, can))
+        for one in self.others:
+            self.tell(Reachability(transport, one.name, reach))
 
-    def say(self, message: DecentralizedMessage) -> None:
+    def tell(self, event: Event) -> None:
+        if self.router is None:
+            return
+        if isinstance(event, TransportChanged | Reachability):
+            self.taken.clear()
+        actions = self.router.handle(event, self.world.now)
+        if self.is_poison(actions):
+            return
+        self.todo.extend(actions)
+        self.work()
+
+    def say(self, message: DecentralizedMessage, roster: Roster | None = None) -> None:
         if self.router is None:
             self.unsaid.append(message)
             return
-        _, actions = self.router.submit(message, self.world.now)
+        _, actions = self.router.submit(message, self.world.now, roster=roster)
         assert isinstance(actions[0], Keep)
+        if self.is_poison(actions):
+            self.world.in_(1, lambda: self.say(message, roster))
+            return
         self.todo.extend(actions)
         self.work()
         if not self.book.mine or message.body not in {
             one[1].body for one in self.book.mine.values()
         }:
             self.unsaid.append(message)  # its command ended without an id, and is given again
+
+    def read(self) -> None:
+        """Read what is shown, and tell so."""
+        if self.router is None:
+            return
+        unread: dict[str, list[DecentralizedMessage]] = {}
+        for entry in self.book.entries():
+            message = entry.message
+            if not entry.outgoing and (message.sender, message.id) not in self.told_read:
+                unread.setdefault(message.sender, []).append(message)
+        for sender, messages in unread.items():
+            if self.router is not None:
+                self.todo.extend(self.router.read(sender, messages, self.world.now))
+                self.work()
+
+    def is_poison(self, actions: list[Action]) -> bool:
+        """Whether nothing of this can be written; then the router knows what no book does."""
+        kept = [one for one in actions if isinstance(one, Keep)]
+        new = any(isinstance(change, Kept | Begun) for one in kept for change in one.changes)
+        if not new or self.world.rng.random() >= self.world.air.poison:
+            return False
+        self.poisoned += 1
+        return True
 
     def work(self) -> None:
         while self.todo and self.router is not None:
@@ -155,21 +218,42 @@ class Person:
 
     def later(self, seconds: float, event: Event) -> None:
         run = self.run
-        self.world.in_(seconds, lambda: self.tell(event) if self.run == run else None)
+
+        def now() -> None:
+            if self.run == run:
+                self.note(event)
+                self.tell(event)
+
+        self.world.in_(seconds, now)
+
+    def note(self, event: Event) -> None:
+        """Remember what a transport says that it has."""
+        if isinstance(event, Answered) and event.outcome.state is not OutcomeState.FAILED:
+            if self.offered.get(event.offer.key) == event.offer.number:
+                self.taken[event.offer.key] = self.world.now
+        elif isinstance(event, Answered | OutcomeTold):
+            outcome = event.outcome
+            if outcome.state is OutcomeState.FAILED:
+                self.taken.pop(Key(outcome.message_id, outcome.receiver), None)
 
     def act(self, action: Action) -> None:
         world = self.world
         match action:
             case Keep(changes):
                 self.keep(changes)
-            case Offer(transport, key, attempt, _):
+            case Offer(transport, key, attempt, number):
+                self.offered[key] = number
                 message = self.book.find(self.name, key.id)
                 assert message is not None
-                outcome = world.send(self, transport, message, attempt)
-                self.later(world.rng.uniform(0.01, 3), Answered(action, outcome))
+                taken = self.taken.pop(key, 0.0)
+                assert world.now >= taken + 4.9, f"{key} is offered again without a reason"
+                outcome = world.send(self, transport, message, key.receiver, attempt)
+                if world.rng.random() >= world.air.hangs:
+                    self.later(world.rng.uniform(0.01, 3), Answered(action, outcome))
             case CarryReceipt(transport, message):
-                outcome = world.send(self, transport, message, 0)
-                self.later(world.rng.uniform(0.01, 1), ReceiptAnswered(outcome))
+                outcome = world.send(self, transport, message, message.receiver_id or "", 0)
+                if world.rng.random() >= world.air.hangs:
+                    self.later(world.rng.uniform(0.01, 1), ReceiptAnswered(outcome))
             case Confirm(arrival):
                 self.mailbox.waiting.pop(arrival.token, None)
             case WakeAt(at):
@@ -179,6 +263,9 @@ class Person:
 
     def keep(self, changes: Sequence[BookChange]) -> None:
         """Write them, as the driver does: what can wait may be lost by a crash."""
+        for change in changes:
+            if isinstance(change, ReceiptOwed) and change.state is DeliveryState.READ:
+                self.told_read.add((change.sender, change.id))
         self.unwritten += changes
         if not all(can_wait(one) for one in self.unwritten) or self.world.rng.random() < 0.1:
             self.book.apply(self.unwritten)
@@ -202,7 +289,9 @@ class Person:
 class World:
     """Time, and what lies between the two."""
 
-    def __init__(self, seed: int, air: Air, policy: RouterPolicy | None = None) -> None:
+    def __init__(
+        self, seed: int, air: Air, policy: RouterPolicy | None = None, people: int = 2
+    ) -> None:
         self.rng = Random(seed)
         self.air = air
         self.now = START
@@ -210,8 +299,9 @@ class World:
         self._order = itertools.count()
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self.people: list[Person] = []
-        for name in ("a1" * 32, "b2" * 32):
-            self.people.append(Person(self, name, policy or RouterPolicy()))
+        for number in range(people):
+            keys = Identity(bytes([number + 1]) * 32)
+            self.people.append(Person(self, keys, policy or RouterPolicy()))
         for person in self.people:
             person.start()
 
@@ -233,35 +323,59 @@ class World:
             return
         self.near = near
         for person in self.people:
-            person.tell(TransportChanged(BLE, CAN_BLE if near else None))
             if near:
-                person.tell(Reachability(BLE, person.other.name, Reach.DIRECT))
+                person.reach(BLE, CAN_BLE, Reach.DIRECT)
+            else:
+                person.tell(TransportChanged(BLE, None))
 
     def set_online(self, person: Person, online: bool) -> None:
         if online == person.online:
             return
         person.online = online
-        person.tell(TransportChanged(HTX, CAN_HTX if online else None))
         if online:
-            person.tell(Reachability(HTX, person.other.name, Reach.ADDRESS))
+            person.reach(HTX, CAN_HTX, Reach.ADDRESS)
             person.fetch()
+        else:
+            person.tell(TransportChanged(HTX, None))
 
     def send(
-        self, sender: Person, transport: TransportType, message: DecentralizedMessage, attempt: int
+        self,
+        sender: Person,
+        transport: TransportType,
+        message: DecentralizedMessage,
+        to: str,
+        attempt: int,
     ) -> Outcome:
-        receiver = sender.other
+        receiver = next(one for one in self.people if one.name == to)
         if transport is HTX:
             fails = not sender.online or self.rng.random() < self.air.htx_fails
             if not fails or self.rng.random() < 0.5:
                 wire = f"{message.id}.{attempt}"
                 self.in_(self.rng.uniform(0.01, 1), lambda: self.store(receiver, wire, message))
             state = OutcomeState.FAILED if fails else OutcomeState.STORED
-            return Outcome(message.id, state)
+            return Outcome(message.id, to, state)
+        if not self.near:
+            return Outcome(message.id, to, OutcomeState.FAILED)
+        if self.rng.random() >= self.air.waits:
+            self.say(sender, receiver, message)
+            return Outcome(message.id, to, OutcomeState.ACCEPTED)
+        state = self.rng.choice((OutcomeState.ACCEPTED, OutcomeState.FAILED))
+        pause = self.rng.uniform(3.5, 70)
+        if state is OutcomeState.ACCEPTED:
+            self.in_(pause, lambda: self.say(sender, receiver, message))
+        sender.later(pause, OutcomeTold(BLE, Outcome(message.id, to, state)))
+        return Outcome(message.id, to, OutcomeState.QUEUED)
+
+    def say(self, sender: Person, receiver: Person, message: DecentralizedMessage) -> None:
+        """The radio carries a message, or loses it."""
+        if message.kind is MessageKind.RECEIPT:
+            receipt = Receipt.parse(message.body)
+            if receipt.state is DeliveryState.READ:
+                sender.by_radio.update((receiver.name, one) for one in receipt.ids)
         arrival = Arrival(BLE, message, True)
         for _ in range(2 if self.rng.random() < self.air.twice else 1):
             if self.near and self.rng.random() >= self.air.lost:
                 self.in_(self.rng.uniform(0.01, 2), lambda: self.hear(receiver, arrival))
-        return Outcome(message.id, OutcomeState.ACCEPTED if self.near else OutcomeState.FAILED)
 
     def store(self, receiver: Person, wire: str, message: DecentralizedMessage) -> None:
         if wire not in receiver.mailbox.known:
