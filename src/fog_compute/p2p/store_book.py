@@ -47,6 +47,9 @@ Row: TypeAlias = Mapping[Any, Any]
 KEEP_DAYS: Final = 90
 """How long messages stay in the log unless somebody says otherwise."""
 
+GIVEN_UP: Final = frozenset({DeliveryState.FAILED, DeliveryState.EXPIRED})
+"""States that have a reason."""
+
 _BEFORE: Final = {
     state: tuple(one.value for one in DeliveryState if may_follow(one, state))
     for state in DeliveryState
@@ -115,8 +118,11 @@ class StoreBook:
         """
         rows = await self._messages.log(after, limit, room=room, person=person, last=last)
         states: dict[str, dict[str, DeliveryState]] = {}
+        reasons: dict[str, dict[str, str]] = {}
         for row in await self._messages.states([row["id"] for row in rows if row["outgoing"]]):
-            states.setdefault(row["id"], {})[row["receiver"]] = DeliveryState(row["state"])
+            state = states.setdefault(row["id"], {})[row["receiver"]] = DeliveryState(row["state"])
+            if state in GIVEN_UP:
+                reasons.setdefault(row["id"], {})[row["receiver"]] = row["reason"]
         return [
             LogEntry(
                 row["position"],
@@ -126,6 +132,7 @@ class StoreBook:
                 row["late"],
                 row["at"].timestamp(),
                 states.get(row["id"], {}) if row["outgoing"] else {},
+                reasons.get(row["id"], {}) if row["outgoing"] else {},
             )
             for row in rows
         ]

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random, SystemRandom
@@ -25,7 +26,7 @@ from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import FogError, NotFound, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
-from fog_compute.p2p.core.actions import Progress, StandingChanged
+from fog_compute.p2p.core.actions import Action, Progress, StandingChanged
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.contacts import Peer, PeerBook
 from fog_compute.p2p.core.groups import Groups, NotMaker, Roster
@@ -209,14 +210,41 @@ class UnifiedDecentralizedSystem:
         others = tuple(audience)
         return await parts.driver.ask(lambda now: parts.router.submit(message, now, others))
 
-    async def cancel(self, message_id: str) -> None:
-        """Give a message of ours up with all to whom it was not delivered.
+    async def cancel(self, *ids: str) -> set[str]:
+        """Give messages of ours up with all to whom they were not delivered; return which.
+
+        A copy that is on its way may still arrive.
 
         Raises:
             ServiceUnavailable: the system does not run.
         """
+        named = frozenset(ids)
+        return await self._cancel(lambda: named)
+
+    async def cancel_to(self, person: str | None, room: str = "") -> set[str]:
+        """Give up all that was written to a person, or to a room; see `cancel`.
+
+        Raises:
+            ServiceUnavailable: the system does not run.
+        """
+        router = self._running.router
+        return await self._cancel(lambda: router.waiting_for(person, room))
+
+    async def _cancel(self, which: Callable[[], Collection[str]]) -> set[str]:
         parts = self._running
-        await parts.driver.ask(lambda now: ("", parts.router.cancel(message_id, now)))
+        given_up: set[str] = set()
+
+        def ask(now: float) -> tuple[str, list[Action]]:
+            actions = parts.router.cancel(which(), now)
+            given_up.update(
+                one.id
+                for one in actions
+                if isinstance(one, Progress) and one.state is DeliveryState.FAILED
+            )
+            return "", actions
+
+        await parts.driver.ask(ask)
+        return given_up
 
     async def mark_read(self, sender: str, ids: Iterable[str]) -> None:
         """Tell somebody that their messages were read.
@@ -249,6 +277,8 @@ class UnifiedDecentralizedSystem:
                 state = parts.router.state(entry.message.id, receiver)
                 if state is not None:
                     entry.states[receiver] = state
+                if why := parts.router.why(entry.message.id, receiver):
+                    entry.reasons[receiver] = why
         return found
 
     async def content(self, sender: str, message_id: str) -> DecentralizedMessage | None:
@@ -299,6 +329,20 @@ class UnifiedDecentralizedSystem:
     def waiting(self) -> int:
         """Deliveries of ours that are not over."""
         return self._running.router.waiting
+
+    @property
+    def deliveries(self) -> Counter[DeliveryState]:
+        """How many deliveries of ours that are not over are in each state."""
+        return self._running.router.deliveries()
+
+    @property
+    def refused(self) -> Counter[str]:
+        """What was not taken since the start, by reason."""
+        return Counter({why.value: n for why, n in self._running.router.refused.items()})
+
+    def why(self, message_id: str, receiver: str) -> str:
+        """Why a delivery of ours waits, in one line; "" where it does not, or only for its turn."""
+        return self._running.router.why(message_id, receiver)
 
     @property
     def identity(self) -> Identity:

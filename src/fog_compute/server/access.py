@@ -80,6 +80,7 @@ ROUTES: Final[Mapping[Route, Scope]] = {
     ("GET", "/api/v1/chat/messages"): Scope.CHAT,
     ("POST", "/api/v1/chat/messages"): Scope.CHAT,
     ("GET", "/api/v1/chat/messages/{sender}/{message_id}"): Scope.CHAT,
+    ("POST", "/api/v1/chat/cancel"): Scope.CHAT,
     ("POST", "/api/v1/chat/read"): Scope.CHAT,
     ("GET", "/api/v1/chat/events"): Scope.CHAT,
     ("GET", "/api/v1/chat/groups"): Scope.CHAT,

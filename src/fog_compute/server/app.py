@@ -10,11 +10,11 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 import fog_compute
+from fog_compute.p2p.core.messages import MAX_BODY_BYTES
 from fog_compute.p2p.mobile.web_links import WebLinks
 from fog_compute.server.auth import load_or_make_token
 from fog_compute.server.bodies import BYTES, JSON, BodyLimit
 from fog_compute.server.callers import Callers
-from fog_compute.server.chat_schemas import MAX_FILE_BYTES
 from fog_compute.server.details import Details
 from fog_compute.server.feed import Feed
 from fog_compute.server.gate import Gate
@@ -48,7 +48,7 @@ SMALL_BYTES: Final = 1024
 JSON_BYTES: Final = 1024 * 1024
 BATCH_BYTES: Final = 8 * JSON_BYTES
 CHAT_BYTES: Final = 128 * 1024
-MESSAGE_BYTES: Final = MAX_FILE_BYTES * 4 // 3 + CHAT_BYTES
+MESSAGE_BYTES: Final = MAX_BODY_BYTES * 4 // 3 + CHAT_BYTES  # a file is in base64
 LISTENERS: Final = 1024
 
 
@@ -120,6 +120,7 @@ def create_app(
                     ("POST", "/api/v1/tasks/batch"): BodyLimit(BATCH_BYTES, JSON),
                     ("POST", "/api/v1/keys"): BodyLimit(SMALL_BYTES, JSON),
                     ("POST", "/api/v1/chat/messages"): BodyLimit(MESSAGE_BYTES, JSON),
+                    ("POST", "/api/v1/chat/cancel"): BodyLimit(CHAT_BYTES, JSON),
                     ("POST", "/api/v1/chat/read"): BodyLimit(CHAT_BYTES, JSON),
                     ("POST", "/api/v1/chat/groups"): BodyLimit(CHAT_BYTES, JSON),
                     ("POST", "/api/v1/chat/groups/{group_id}"): BodyLimit(CHAT_BYTES, JSON),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeVar
 
 from pydantic import Base64Bytes, Field
 
@@ -12,6 +12,7 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.groups import Roster
 from fog_compute.p2p.core.messages import (
+    MAX_BODY_BYTES,
     MAX_LIFE_MS,
     MAX_RECEIPT_IDS,
     DecentralizedMessage,
@@ -26,7 +27,9 @@ from fog_compute.server.peer_schemas import PeerOut
 from fog_compute.server.schemas import In, Out
 
 __all__ = [
-    "MAX_FILE_BYTES",
+    "ALL_NEAR",
+    "CancelIn",
+    "CancelledOut",
     "ChatEventOut",
     "ChatEventsOut",
     "DeliveryOut",
@@ -48,12 +51,14 @@ __all__ = [
 ]
 
 MAX_TEXT: Final = 20_000
-MAX_FILE_BYTES: Final = 16 * 1024 * 1024
-"""Of a file that comes in a request, which holds it in base64."""
-
 UNKNOWN_TYPE: Final = "application/octet-stream"
 
 FINGERPRINT: Final = "^[0-9a-f]{64}$"
+
+ALL_NEAR: Final = "*"
+"""The recipient of what goes to all who are near."""
+
+T = TypeVar("T")
 
 
 class MessageIn(In):
@@ -65,7 +70,7 @@ class MessageIn(In):
     room: str = Field("", max_length=64, pattern=VISIBLE, description="The id of a group.")
     text: str | None = Field(None, max_length=MAX_TEXT)
     file: Base64Bytes | None = Field(
-        None, max_length=MAX_FILE_BYTES, description="Instead of a text: the content, in base64."
+        None, max_length=MAX_BODY_BYTES, description="Instead of a text: the content, in base64."
     )
     name: str = Field("", max_length=255, pattern=VISIBLE, description="Of a file.")
     media_type: str = Field("", max_length=100, description="Of a file.")
@@ -81,13 +86,18 @@ class MessageIn(In):
     lasts_s: float = Field(
         0, ge=0, le=MAX_LIFE_MS / 1000, description="Seconds until it is worth nothing; 0: longest."
     )
+    unknown: bool = Field(
+        False, description="Also to whom nobody here knows: otherwise that is refused."
+    )
 
     def made(self, expires_ms: int) -> DecentralizedMessage:
         """The message that is meant.
 
         Raises:
-            InvalidMessage: it has no content, or two.
+            InvalidMessage: it has no content, or two; or it goes to one person and to a room.
         """
+        if self.to is not None and self.room:
+            raise InvalidMessage("give `to` or `room`: what goes to one person is in no room")
         if (self.text is None) == (self.file is None):
             raise InvalidMessage("give a text or a file, and not both")
         if self.file is None:
@@ -114,6 +124,28 @@ class SentOut(Out):
     """A message that is kept here, and goes out."""
 
     id: str = Field(description="The same on every transport, and at the recipient.")
+    reasons: dict[str, str] = Field(
+        description="Of each recipient, or `*` for all who are near, whom nothing reaches now: why."
+    )
+
+
+class CancelIn(In):
+    """Messages of one's own that are to be given up: some, or all to a person or a room."""
+
+    ids: list[str] = Field(default=[], max_length=MAX_RECEIPT_IDS)
+    to: str | None = Field(None, pattern=FINGERPRINT, description="All that waits for a person.")
+    room: str | None = Field(
+        None,
+        max_length=64,
+        pattern=VISIBLE,
+        description="All that waits for a group; empty: for all who are near.",
+    )
+
+
+class CancelledOut(Out):
+    """Messages that were given up: a copy that is on its way may still arrive."""
+
+    ids: list[str]
 
 
 class MessageOut(Out):
@@ -136,7 +168,10 @@ class MessageOut(Out):
     known: bool = Field(description="The sender is oneself or a contact, and not a stranger.")
     late: bool = Field(description="It came after messages that were sent later.")
     states: dict[str, DeliveryState] = Field(
-        description="Of what one sent: where it stands with each recipient."
+        description="Of what one sent: where it stands with each recipient, `*` for all near."
+    )
+    reasons: dict[str, str] = Field(
+        description="Of what one sent: why it failed, expired or waits, by recipient."
     )
 
     @classmethod
@@ -161,7 +196,8 @@ class MessageOut(Out):
             verified=entry.verified,
             known=known,
             late=entry.late,
-            states=dict(entry.states),
+            states=_by_name(entry.states),
+            reasons=_by_name(entry.reasons),
         )
 
 
@@ -244,7 +280,9 @@ class MeOut(Out):
     )
     level: PrivacyLevel = Field(description="Of messages over the mixnet.")
     transports: list[TransportOut]
-    waiting: int = Field(description="Messages of one's own that are not over.")
+    waiting: int = Field(description="Messages of one's own that are not delivered yet.")
+    outbox: dict[DeliveryState, int] = Field(description="The same, by state.")
+    max_file_bytes: int = Field(description="The longest file that can be sent.")
 
 
 class NearPeer(Out):
@@ -278,6 +316,9 @@ class GroupIn(In):
     name: str = Field(min_length=1, max_length=64, pattern=VISIBLE)
     members: list[str] = Field(
         min_length=1, max_length=15, description="Fingerprints; oneself is a member anyway."
+    )
+    unknown: bool = Field(
+        False, description="Also of people whom nobody here knows: otherwise that is refused."
     )
 
 
@@ -317,3 +358,7 @@ class WipedOut(Out):
     """What was destroyed."""
 
     wiped: bool = Field(description="Whether there were keys.")
+
+
+def _by_name(of: Mapping[str, T]) -> dict[str, T]:
+    return {receiver or ALL_NEAR: one for receiver, one in of.items()}

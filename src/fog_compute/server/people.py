@@ -16,12 +16,13 @@ from fog_compute.p2p.bitchat.mesh.news import Traced
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.contacts import Peer, PeerBook, Trust
-from fog_compute.p2p.core.messages import DecentralizedMessage
-from fog_compute.p2p.core.transport import Reach, TransportType, TransportUnavailable
+from fog_compute.p2p.core.messages import MAX_BODY_BYTES, DecentralizedMessage, InvalidMessage
+from fog_compute.p2p.core.transport import EVERYBODY, Reach, TransportType, TransportUnavailable
 from fog_compute.p2p.mobile.web_links import WebLinks
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem
 from fog_compute.server.chat_feed import ChatFeed, Cursor
 from fog_compute.server.chat_schemas import (
+    ALL_NEAR,
     ChatEventOut,
     GroupListOut,
     GroupOut,
@@ -30,10 +31,12 @@ from fog_compute.server.chat_schemas import (
     MessageOut,
     NearOut,
     NearPeer,
+    SentOut,
     TraceOut,
     TransportOut,
 )
 from fog_compute.server.peer_schemas import PeerOut
+from fog_compute.text import one_line
 
 __all__ = ["People", "newest_of"]
 
@@ -93,6 +96,8 @@ class People:
             level=self._level,
             transports=TransportOut.all_of(self._system.capabilities()),
             waiting=self._system.waiting,
+            outbox=dict(self._system.deliveries),
+            max_file_bytes=MAX_BODY_BYTES,
         )
 
     async def change(self, work: Callable[[int], Peer]) -> Peer:
@@ -105,11 +110,29 @@ class People:
         """When a message ends that is to last so long, Unix milliseconds; 0 for the longest."""
         return self._now_ms() + round(lasts_s * 1000) if lasts_s else 0
 
-    async def send(self, message: DecentralizedMessage) -> str:
-        """Send a message; return its id."""
+    async def send(self, message: DecentralizedMessage, *, unknown: bool = False) -> SentOut:
+        """Send a message; ``unknown`` lets it go also to somebody who is not in the book.
+
+        Raises:
+            NotFound: the recipient is unknown.
+        """
+        if message.receiver_id is not None and not unknown:
+            self._check_known([message.receiver_id])
         sent = await self._system.send_message(message)
         self.feed.news(await newest_of(self._system))
-        return sent
+        return SentOut(id=sent, reasons=self._waiting(sent, message))
+
+    async def cancel(self, ids: Sequence[str], to: str | None, room: str | None) -> list[str]:
+        """Give messages up: some, or all to a person, or to a room; return which.
+
+        Raises:
+            InvalidMessage: it is not said which, or twice.
+        """
+        if bool(ids) + (to is not None) + (room is not None) != 1:
+            raise InvalidMessage("give `ids`, `to` or `room`, and one of them")
+        if ids:
+            return sorted(await self._system.cancel(*ids))
+        return sorted(await self._system.cancel_to(to, room or ""))
 
     async def log(self, after: int, limit: int, *, peer: str | None, room: str | None) -> LogOut:
         """The newest messages behind a position, oldest first."""
@@ -157,12 +180,28 @@ class People:
         rosters.sort(key=lambda one: (one.name, one.id))
         return GroupListOut(groups=[GroupOut.of(one) for one in rosters])
 
-    async def make_group(self, name: str, members: Sequence[str]) -> str:
-        """Make a group; return its id."""
+    async def make_group(self, name: str, members: Sequence[str], *, unknown: bool) -> str:
+        """Make a group; return its id. ``unknown`` members are in no book.
+
+        Raises:
+            NotFound: a member is unknown.
+        """
+        if not unknown:
+            self._check_known(members)
         return await self._system.make_group(name, members)
 
-    async def change_group(self, group: str, name: str, members: Sequence[str]) -> None:
-        """Change a group that one made."""
+    async def change_group(
+        self, group: str, name: str, members: Sequence[str], *, unknown: bool
+    ) -> None:
+        """Change a group that one made.
+
+        Raises:
+            NotFound: there is no such group, or a new member is unknown.
+        """
+        if not unknown:
+            roster = self._system.groups.roster(group)
+            before = () if roster is None else roster.members
+            self._check_known([one for one in members if one not in before])
         await self._system.change_group(group, name, members)
 
     def near(self) -> NearOut:
@@ -218,7 +257,7 @@ class People:
     async def _follow_progress(self) -> None:
         async for one in self._system.progress():
             name = None if one.transport is None else one.transport.value
-            self.feed.progress(one.id, one.receiver, one.state, name, one.reason)
+            self.feed.progress(one.id, one.receiver or ALL_NEAR, one.state, name, one.reason)
 
     async def _ask_mesh(self, fingerprint: str) -> tuple[int, float] | None:
         """How many links away somebody is, and how many seconds; None without an answer."""
@@ -242,6 +281,35 @@ class People:
         answer = self._traces.get(found.token)
         if answer is not None and not answer.done():
             answer.set_result(found)
+
+    def _check_known(self, fingerprints: Sequence[str]) -> None:
+        for one in fingerprints:
+            if one != self._system.identity.fingerprint and self.book.get(one) is None:
+                raise NotFound(
+                    f"nobody here knows the fingerprint {one_line(one, 64)}: add their card, or"
+                    " give `unknown` if it is meant"
+                )
+
+    def _waiting(self, sent: str, message: DecentralizedMessage) -> dict[str, str]:
+        """Why a message that was just sent reaches nobody now, by recipient."""
+        if message.receiver_id is not None:
+            receivers = [message.receiver_id]
+        elif message.room:
+            own = self._system.identity.fingerprint
+            members = self._system.groups.get(message.room) or ()
+            receivers = [one for one in members if one != own]
+        else:
+            why = self._system.why(sent, EVERYBODY) or self._nobody_near()
+            return {ALL_NEAR: why} if why else {}
+        found = {one: self._system.why(sent, one) for one in receivers}
+        return {one: why for one, why in found.items() if why}
+
+    def _nobody_near(self) -> str:
+        reached = self._system.reaches().values()
+        near = (Reach.MESH, Reach.DIRECT)
+        if any(ways.get(TransportType.BITCHAT_BLE) in near for ways in reached):
+            return ""
+        return "nobody is near who hears it"
 
     def _card(self) -> ContactCard | None:
         htx = self._system.ways.htx

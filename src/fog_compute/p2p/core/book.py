@@ -229,6 +229,7 @@ class LogEntry:
         verified: its sender is proved.
         late: see `Kept`.
         states: of ours, where it stands with each recipient, as far as is written down.
+        reasons: of ours, why it failed, expired or waits, by recipient.
         at: when it was made or came, seconds since 1970.
     """
 
@@ -239,6 +240,7 @@ class LogEntry:
     late: bool
     at: float
     states: dict[str, DeliveryState] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def may_follow(before: DeliveryState, state: DeliveryState) -> bool:

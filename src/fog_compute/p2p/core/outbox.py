@@ -8,8 +8,8 @@ first. Times are seconds; what is due is found by the earliest of them.
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -68,6 +68,7 @@ class Entry:
         offer: counts how often a transport was asked, so that late answers are told apart.
         attempts: how often a transport took it.
         failures: in a row.
+        reason: of the last of these, one line.
         refused: transports that will never take it.
         not_before: when it may be offered again, after a failure.
         due: when to look at it again; see `Outbox.due`.
@@ -83,6 +84,7 @@ class Entry:
     offer: int = 0
     attempts: int = 0
     failures: int = 0
+    reason: str = ""
     refused: frozenset[TransportType] = frozenset()
     not_before: float = 0.0
     due: float = INFINITE
@@ -149,9 +151,21 @@ class Outbox:
         """All deliveries to one recipient."""
         return list(self._by_peer.get(receiver, {}).values())
 
-    def of_message(self, id: str) -> list[Entry]:  # noqa: A002 - the word of the record
-        """All deliveries of one message."""
-        return [entry for entry in self._entries.values() if entry.message.id == id]
+    def of_conversation(self, to: str | None, room: str) -> list[Entry]:
+        """All deliveries of what was written to one person, or to a room; both empty: to all."""
+        return [
+            entry
+            for entry in self._entries.values()
+            if entry.message.receiver_id == to and entry.message.room == room
+        ]
+
+    def of_messages(self, ids: Collection[str]) -> list[Entry]:
+        """All deliveries of some messages."""
+        return [entry for entry in self._entries.values() if entry.message.id in ids]
+
+    def count_by_state(self) -> Counter[DeliveryState]:
+        """How many deliveries are in each state."""
+        return Counter(entry.state for entry in self._entries.values())
 
     def queued(self) -> list[Entry]:
         """All deliveries that wait."""
@@ -175,17 +189,18 @@ class Outbox:
         if len(self) + len(receivers) > limits.in_all:
             raise OutboxFull(
                 f"the outbox is full: {len(self)} messages wait, and {limits.in_all} may;"
-                " wait until some arrive, or cancel some"
+                " wait until some arrive, or give some up with `fog chat cancel`"
             )
         if self._bytes + size * len(receivers) > limits.bytes_in_all:
             raise OutboxFull(
                 f"the outbox is full: {format_bytes(self._bytes)} wait, and"
-                f" {format_bytes(limits.bytes_in_all)} may; wait until some arrive, or cancel some"
+                f" {format_bytes(limits.bytes_in_all)} may; wait until some arrive, or give some up"
+                " with `fog chat cancel`"
             )
         if any(len(self._by_peer.get(one, ())) >= limits.per_peer for one in receivers):
             raise OutboxFull(
                 f"the outbox has {limits.per_peer} messages for one recipient already, and no more"
-                " may wait; wait until some arrive, or cancel some"
+                " may wait; wait until some arrive, or give some up with `fog chat cancel`"
             )
 
     def add(self, entry: Entry) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -221,9 +221,21 @@ class Router:
         """Who can be reached now, and how."""
         return self._reaches.everybody()
 
-    def cancel(self, id: str, now: float) -> list[Action]:  # noqa: A002 - the word of the record
-        """Give a message of ours up, with all to whom it was not delivered yet."""
-        return [*self._sending.cancel(id, now), *self._go_on(now)]
+    def cancel(self, ids: Collection[str], now: float) -> list[Action]:
+        """Give messages of ours up, with all to whom they were not delivered yet."""
+        return [*self._sending.cancel(ids, now), *self._go_on(now)]
+
+    def waiting_for(self, to: str | None, room: str) -> set[str]:
+        """The messages to a person, or to a room, that are not over; both empty: to all near."""
+        return {one.message.id for one in self._outbox.of_conversation(to, room)}
+
+    def why(self, id: str, receiver: str) -> str:  # noqa: A002 - the word of the record
+        """Why a delivery of ours waits, in one line; "" where it does not, or only for its turn."""
+        return self._sending.why(id, receiver)
+
+    def deliveries(self) -> Counter[DeliveryState]:
+        """How many deliveries that are not over are in each state."""
+        return self._outbox.count_by_state()
 
     def state(self, id: str, receiver: str) -> DeliveryState | None:  # noqa: A002
         """Where a message of ours stands; None if that is for the book to say."""

@@ -51,7 +51,7 @@ def why_none(
 ) -> str:
     """One line that says of each transport why it does not carry the message."""
     if not capabilities:
-        return "there is no transport"
+        return "no transport carries it"
     said = (
         f"{kind.value}: {_refusal(message, size, reaches.get(kind, Reach.NONE), can)}"
         for kind, can in capabilities.items()

@@ -8,7 +8,7 @@ transport went. What is stored is waited for longer, unless its recipient turns 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,8 @@ __all__ = ["Reaches", "Sending", "SendingPolicy"]
 
 REMEMBERED: Final = 10_000
 """Deliveries that are over whose state is still known here, for receipts that come late."""
+
+CANCELLED: Final = "it was cancelled"
 
 _WRITTEN: Final = frozenset(
     {
@@ -264,13 +266,20 @@ class Sending:
                     self._outbox.due(entry, min(entry.due, now + self._policy.nearby_s))
         return actions
 
-    def cancel(self, id: str, now: float) -> list[Action]:  # noqa: A002 - the word of the record
-        """Give a message up that is not delivered; a copy may still be on its way."""
+    def cancel(self, ids: Collection[str], now: float) -> list[Action]:
+        """Give messages up that are not delivered; a copy may still be on its way."""
         return [
             action
-            for entry in self._outbox.of_message(id)
-            for action in self._step(entry, DeliveryEvent.FAIL, now, "cancelled")
+            for entry in self._outbox.of_messages(ids)
+            for action in self._step(entry, DeliveryEvent.FAIL, now, CANCELLED)
         ]
+
+    def why(self, id: str, receiver: str) -> str:  # noqa: A002 - the word of the record
+        """Why a delivery waits, in one line; "" where it does not, or only for its turn."""
+        entry = self._outbox.get(Key(id, receiver))
+        if entry is None or entry.state is not DeliveryState.QUEUED:
+            return ""
+        return entry.reason if self._able(entry) else self._why(entry)
 
     def state(self, id: str, receiver: str) -> DeliveryState | None:  # noqa: A002
         """Where a delivery stands; None if it is neither under way nor was a moment ago."""
@@ -296,7 +305,9 @@ class Sending:
                 if entry.refused >= self._reaches.capabilities.keys():
                     return self._step(entry, DeliveryEvent.FAIL, now, outcome.reason)
             entry.failures += 1
+            entry.reason = outcome.reason
             return self._back(entry, now)
+        entry.reason = ""
         if outcome.state is OutcomeState.STORED:
             entry.attempts += 1
             actions = self._step(entry, DeliveryEvent.STORE, now)
@@ -350,8 +361,10 @@ class Sending:
         return [Progress(*entry.key, state, transport, reason)]
 
     def _why(self, entry: Entry) -> str:
-        reaches = self._reaches
-        return why_none(entry.message, entry.size, reaches.of(entry.receiver), reaches.capabilities)
+        reaches, able = self._reaches, self._reaches.capabilities
+        if entry.receiver == EVERYBODY:
+            able = {kind: can for kind, can in able.items() if can.supports_broadcast}
+        return why_none(entry.message, entry.size, reaches.of(entry.receiver), able)
 
 
 class Told:

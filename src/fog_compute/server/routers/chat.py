@@ -12,6 +12,8 @@ from fog_compute.errors import NotFound
 from fog_compute.server.bodies import BYTES
 from fog_compute.server.chat_feed import CURSOR, ChatFeed, Cursor
 from fog_compute.server.chat_schemas import (
+    CancelIn,
+    CancelledOut,
     ChatEventsOut,
     GroupIn,
     GroupListOut,
@@ -50,7 +52,15 @@ async def show_me(services: Services) -> MeOut:
 async def send_message(message: MessageIn, services: Services) -> SentOut:
     """Send a message: it is kept here when this is answered, and goes out when it can."""
     people = await services.get_service("messaging").people()
-    return SentOut(id=await people.send(message.made(people.expiry(message.lasts_s))))
+    made = message.made(people.expiry(message.lasts_s))
+    return await people.send(made, unknown=message.unknown)
+
+
+@router.post("/chat/cancel")
+async def cancel_messages(cancel: CancelIn, services: Services) -> CancelledOut:
+    """Give messages of one's own up with all to whom they were not delivered."""
+    people = await services.get_service("messaging").people()
+    return CancelledOut(ids=await people.cancel(cancel.ids, cancel.to, cancel.room))
 
 
 @router.get("/chat/messages")
@@ -145,11 +155,12 @@ async def list_groups(services: Services) -> GroupListOut:
     return people.groups()
 
 
-@router.post("/chat/groups", status_code=HTTPStatus.CREATED)
+@router.post("/chat/groups", status_code=HTTPStatus.CREATED, responses=answers(404))
 async def make_group(group: GroupIn, services: Services) -> GroupMadeOut:
     """Make a group, and tell its members; they get what is sent to its room."""
     people = await services.get_service("messaging").people()
-    return GroupMadeOut(id=await people.make_group(group.name, group.members))
+    made = await people.make_group(group.name, group.members, unknown=group.unknown)
+    return GroupMadeOut(id=made)
 
 
 @router.post("/chat/groups/{group_id}", responses=answers(404))
@@ -160,7 +171,7 @@ async def change_group(
 ) -> GroupListOut:
     """Give a group that one made another name, or other members."""
     people = await services.get_service("messaging").people()
-    await people.change_group(group_id, group.name, group.members)
+    await people.change_group(group_id, group.name, group.members, unknown=group.unknown)
     return people.groups()
 
 

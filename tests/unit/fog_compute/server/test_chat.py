@@ -320,6 +320,62 @@ async def test_a_group_hears_what_is_said_in_it(pair: tuple[Person, Person]) -> 
     await ada.post(f"{CHAT}/groups/{'0' * 32}", change, 404)
 
 
+async def test_whom_nobody_knows_is_written_to_on_purpose_alone(
+    pair: tuple[Person, Person],
+) -> None:
+    """INV-P2P-42."""
+    ada, bob = pair
+    to_bob = await ada.knows(bob)
+    nobody = "0" * 64
+    group = {"name": "lab", "members": [to_bob, nobody]}
+
+    text = {"to": nobody, "text": "x"}
+    for path, body in ((f"{CHAT}/messages", text), (f"{CHAT}/groups", group)):
+        refused = await ada.post(path, body, 404)
+        assert "nobody here knows the fingerprint 0000" in refused["detail"]
+    await ada.post(f"{CHAT}/messages", {**text, "unknown": True}, 201)
+    lab = (await ada.post(f"{CHAT}/groups", {**group, "unknown": True}, 201))["id"]
+    changed = {"name": "lab 2", "members": [nobody]}  # who is in it stays in it
+    await ada.post(f"{CHAT}/groups/{lab}", changed)
+    await ada.post(f"{CHAT}/groups/{lab}", {"name": "lab", "members": ["1" * 64]}, 404)
+
+
+async def test_what_waits_says_for_whom_and_why_and_can_be_given_up(
+    pair: tuple[Person, Person],
+) -> None:
+    """INV-P2P-42."""
+    ada, bob = pair
+    to_bob = await ada.knows(bob)
+    nobody = "0" * 64
+    group = {"name": "lab", "members": [to_bob, nobody], "unknown": True}
+    lab = (await ada.post(f"{CHAT}/groups", group, 201))["id"]
+
+    sent = await ada.post(f"{CHAT}/messages", {"room": lab, "text": "hello"}, 201)
+    alone = {"to": nobody, "text": "hello", "unknown": True}
+    other = await ada.post(f"{CHAT}/messages", alone, 201)
+    near = await ada.post(f"{CHAT}/messages", {"text": "anybody?"}, 201)
+
+    assert sent["reasons"] == {nobody: "htx: it does not reach them"} == other["reasons"]
+    assert near["reasons"] == {"*": "no transport carries it"}
+    log = {one["id"]: one for one in (await ada.get(f"{CHAT}/messages"))["messages"]}
+    assert log[sent["id"]]["reasons"] == {nobody: "htx: it does not reach them"}
+    assert (await ada.get(CHAT))["outbox"]["queued"] == 4  # and who is in the group
+    for body, given_up in (
+        ({"ids": [other["id"], "none"]}, [other["id"]]),
+        ({"ids": [other["id"]]}, []),
+        ({"room": ""}, [near["id"]]),
+        ({"to": nobody}, []),
+    ):
+        assert await ada.post(f"{CHAT}/cancel", body) == {"ids": given_up}
+    assert sent["id"] in (await ada.post(f"{CHAT}/cancel", {"room": lab}))["ids"]
+    log = {one["id"]: one for one in (await ada.get(f"{CHAT}/messages"))["messages"]}
+    assert log[other["id"]]["states"] == {nobody: "failed"}
+    assert log[other["id"]]["reasons"] == {nobody: "it was cancelled"}
+    assert (await ada.get(CHAT))["waiting"] == 0
+    for wrong in ({}, {"to": nobody, "room": ""}, {"ids": ["1"], "to": nobody}):
+        assert "one of them" in (await ada.post(f"{CHAT}/cancel", wrong, 422))["detail"]
+
+
 async def test_a_wipe_leaves_somebody_new(pair: tuple[Person, Person]) -> None:
     ada, bob = pair
     before = await ada.fingerprint()
@@ -375,7 +431,8 @@ async def test_what_cannot_be_sent_is_refused_with_its_reason(api: Api) -> None:
         ({"text": ""}, "the text is empty"),
         ({"text": "x", "to": "bob"}, "to"),
         ({"text": "x", "to": "0" * 64, "room": "r" * 65}, "room"),
-        ({"file": "eA==", "to": "0" * 64, "media_type": "not one"}, "media_type"),
+        ({"text": "x", "to": "0" * 64, "room": "r"}, "give `to` or `room`"),
+        ({"file": "eA==", "to": "0" * 64, "unknown": True, "media_type": "-"}, "media_type"),
     ):
         refused = await api.http.post(f"{CHAT}/messages", json=body)
         assert refused.status_code == 422, refused.text
@@ -399,6 +456,7 @@ SHOWN = {
     "known": True,
     "late": False,
     "states": {},
+    "reasons": {},
 }
 
 

@@ -69,6 +69,7 @@ NEEDED = {
     "GET /api/v1/chat/messages": {CHAT},
     "POST /api/v1/chat/messages": {CHAT},
     "GET /api/v1/chat/messages/{sender}/{message_id}": {CHAT},
+    "POST /api/v1/chat/cancel": {CHAT},
     "POST /api/v1/chat/read": {CHAT},
     "GET /api/v1/chat/events": {CHAT},
     "GET /api/v1/chat/groups": {CHAT},

@@ -67,5 +67,5 @@ def test_transport_that_cannot_be_used_says_why() -> None:
 
     assert candidates(MESSAGE, 10, {BLE: Reach.DIRECT}, off) == []
     assert why_none(MESSAGE, 10, {BLE: Reach.DIRECT}, off) == "ble: no adapter: plug one in"
-    assert why_none(MESSAGE, 10, {}, {}) == "there is no transport"
+    assert why_none(MESSAGE, 10, {}, {}) == "no transport carries it"
     assert "does not reach" in why_none(MESSAGE, 10, {}, CAN)
