@@ -346,7 +346,7 @@ class World:
         to: str,
         attempt: int,
     ) -> Outcome:
-        receiver = next(one for one in self.people if one.name == to)
+        receiver = next((one for one in self.people if one.name == to), sender.other)  # or all
         if transport is HTX:
             fails = not sender.online or self.rng.random() < self.air.htx_fails
             if not fails or self.rng.random() < 0.5:
