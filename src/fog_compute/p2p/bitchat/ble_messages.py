@@ -8,6 +8,7 @@ which the rest of a message stands.
 a message                              what travels
 =====================================  ==========================================================
 text of up to 255 bytes, to one person  private message (01): id and text
+the same, with a courier, between ours  file (20), with the field F0: it says when it is over
 receipt                                03 delivered or 02 read, one for each id
 anything else, up to 1 MiB             file (20), with the field F0
 =====================================  ==========================================================
@@ -47,7 +48,6 @@ from fog_compute.p2p.core.messages import (
 __all__ = ["PLAIN", "Rest", "public_file", "public_message", "read_private", "write_private"]
 
 REST: Final = 0xF0
-CONTENT: Final = 0x04
 PLAIN: Final = "text/plain"
 UNNAMED: Final = "message.txt"
 UNKNOWN: Final = "application/octet-stream"
@@ -86,8 +86,13 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Rest).decode
 
 
-def write_private(message: DecentralizedMessage) -> tuple[bytes, ...]:
+def write_private(message: DecentralizedMessage, *, dated: bool = False) -> tuple[bytes, ...]:
     """What a session with the recipient carries of a message, in this order.
+
+    Args:
+        message: to one person.
+        dated: say also of a short text when it was made and when it is over. Programs of our sort
+            alone show such a one as a text.
 
     Raises:
         Malformed: no session carries it: it is longer than 1 MiB, or is no receipt.
@@ -100,7 +105,8 @@ def write_private(message: DecentralizedMessage) -> tuple[bytes, ...]:
         kind = PrivateKind.READ if receipt.state is DeliveryState.READ else PrivateKind.DELIVERED
         return tuple(within(kind, encode_id(one)) for one in receipt.ids)
     if (
-        message.kind is MessageKind.TEXT
+        not dated
+        and message.kind is MessageKind.TEXT
         and message.media_type == PLAIN
         and not message.room
         and len(message.body) <= MAX_TEXT
@@ -131,7 +137,7 @@ def write_private(message: DecentralizedMessage) -> tuple[bytes, ...]:
 
 
 def read_private(
-    kind: int, body: bytes, sender: str, recipient: str, sent_ms: int
+    kind: int, body: bytes, sender: str, recipient: str, sent_ms: int, envelope: bytes = b""
 ) -> DecentralizedMessage | None:
     """The message that came out of a session; None of what is none.
 
@@ -141,6 +147,7 @@ def read_private(
         sender: fingerprint of who had the session's key.
         recipient: one's own fingerprint.
         sent_ms: when it was sent, by the sender's clock.
+        envelope: the name of what it came in, where couriers brought it.
 
     Raises:
         Malformed: it claims to be a message, and is none.
@@ -169,7 +176,7 @@ def read_private(
             expires_ms=sent_ms + MAX_LIFE_MS,
         )
     if kind == PrivateKind.FILE:
-        return _checked(_from_file(body, sender, recipient, sent_ms))
+        return _checked(_from_file(body, sender, recipient, sent_ms, envelope))
     return None
 
 
@@ -211,12 +218,19 @@ def _media_type(file: File) -> str:
     return said
 
 
-def _from_file(body: bytes, sender: str, recipient: str, sent_ms: int) -> DecentralizedMessage:
-    file = File.decode(body)
-    rest = _rest_of(body)
-    if rest is None:
+def _from_file(
+    body: bytes, sender: str, recipient: str, sent_ms: int, envelope: bytes
+) -> DecentralizedMessage:
+    file, others = File.read(body)
+    if REST in others:
+        try:
+            rest = _decode(others[REST])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Malformed(Reason.FIELD, "a file's message is not described") from None
+    else:
         # Every copy of a file of the app's has the same id, as it gives none itself.
-        own = hashlib.sha256(sender.encode() + sent_ms.to_bytes(8, "big") + body).hexdigest()[:32]
+        sending = envelope or sent_ms.to_bytes(8, "big")
+        own = hashlib.sha256(sender.encode() + sending + body).hexdigest()[:32]
         rest = Rest(f"file-{own}", MessageKind.FILE, created_ms=sent_ms)
     return DecentralizedMessage(
         body=b"" if rest.empty else file.content,
@@ -231,22 +245,6 @@ def _from_file(body: bytes, sender: str, recipient: str, sent_ms: int) -> Decent
         created_ms=rest.created_ms,
         expires_ms=rest.expires_ms or rest.created_ms + MAX_LIFE_MS,
     )
-
-
-def _rest_of(body: bytes) -> Rest | None:
-    """The field of ours in a file that was read already; None in one of the app's."""
-    at = 0
-    while at < len(body):
-        tag = body[at]
-        start = at + (5 if tag == CONTENT else 3)
-        end = start + int.from_bytes(body[at + 1 : start], "big")
-        if tag == REST:
-            try:
-                return _decode(body[start:end])
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                raise Malformed(Reason.FIELD, "a file's message is not described") from None
-        at = end
-    return None
 
 
 def _one_id(body: bytes) -> str:

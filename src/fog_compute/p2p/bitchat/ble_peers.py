@@ -102,6 +102,14 @@ class NearPeers:
         peer = None if self._table is None else self._table.get(bytes.fromhex(fingerprint)[:8])
         return peer is not None and peer.near
 
+    def is_ours(self, fingerprint: str) -> bool:
+        """Whether somebody uses a program of our sort, as far as that is known."""
+        known = self._book.get(fingerprint)
+        if known is not None and known.card_ms:
+            return True
+        peer = None if self._table is None else self._table.get(bytes.fromhex(fingerprint)[:8])
+        return peer is not None and peer.is_ours
+
     def sender(self, peer_id: bytes) -> str | None:
         """The fingerprint of a peer that was announced."""
         peer = None if self._table is None else self._table.get(peer_id)

@@ -11,18 +11,31 @@ from typing import Final, TypeAlias
 
 from fog_compute.p2p.bitchat.ble_messages import public_file, public_message, read_private
 from fog_compute.p2p.bitchat.ble_peers import NearPeers
-from fog_compute.p2p.bitchat.mesh.news import FileHeard, HeardPrivately, MailHeard, TextHeard
+from fog_compute.p2p.bitchat.mail.sealed_mail import NAME_BYTES
+from fog_compute.p2p.bitchat.mesh.news import (
+    FileHeard,
+    HeardPrivately,
+    MailHeard,
+    MailTaken,
+    TextHeard,
+)
 from fog_compute.p2p.bitchat.wire.errors import Malformed
 from fog_compute.p2p.core.identity import fingerprint_of
 from fog_compute.p2p.core.messages import DecentralizedMessage
 from fog_compute.p2p.core.transport import Arrival, TransportEvent, TransportType
 
-__all__ = ["Heard", "Told"]
+__all__ = ["Heard", "Told", "taken"]
 
 ARRIVALS: Final = 512
 """Messages that were heard and not taken; whoever sent one that is dropped hears of no receipt."""
 
 Heard: TypeAlias = TextHeard | FileHeard | HeardPrivately | MailHeard
+
+
+def taken(token: str) -> MailTaken | None:
+    """What the mesh is told once an arrival with this token is kept; None of most."""
+    name = bytes.fromhex(token)
+    return MailTaken(name[:NAME_BYTES], name[NAME_BYTES:]) if name else None
 
 
 class Told:
@@ -89,8 +102,8 @@ class Told:
                 return self._arrived(message, self._near.proved(sender))
             case HeardPrivately(_, noise_key, kind, body, sent_ms):
                 return self._private(noise_key, kind, body, sent_ms or now_ms)
-            case MailHeard(noise_key, kind, body):
-                return self._private(noise_key, kind, body, now_ms)
+            case MailHeard(noise_key, kind, body, envelope):
+                return self._private(noise_key, kind, body, now_ms, envelope)
 
     def _sender(self, peer_id: bytes) -> str | None:
         sender = self._near.sender(peer_id)
@@ -99,23 +112,26 @@ class Told:
         return sender
 
     def _private(
-        self, noise_key: bytes, kind: int, body: bytes, sent_ms: int
+        self, noise_key: bytes, kind: int, body: bytes, sent_ms: int, envelope: bytes = b""
     ) -> DecentralizedMessage | None:
         sender = fingerprint_of(noise_key)
         try:
-            message = read_private(kind, body, sender, self._me, sent_ms)
+            message = read_private(kind, body, sender, self._me, sent_ms, envelope)
         except Malformed as error:
             self.dropped[error.reason.value] += 1
             return None
         if message is None:
             self.dropped["kind"] += 1
             return None
-        return self._arrived(message, proved=True)
+        token = (envelope + noise_key).hex() if envelope else ""
+        return self._arrived(message, proved=True, token=token)
 
-    def _arrived(self, message: DecentralizedMessage, proved: bool) -> DecentralizedMessage:
+    def _arrived(
+        self, message: DecentralizedMessage, proved: bool, token: str = ""
+    ) -> DecentralizedMessage:
         if self._arrivals >= ARRIVALS:
             self.dropped["full"] += 1
         else:
             self._arrivals += 1
-            self.say(Arrival(TransportType.BITCHAT_BLE, message, sender_verified=proved))
+            self.say(Arrival(TransportType.BITCHAT_BLE, message, proved, token))
         return message

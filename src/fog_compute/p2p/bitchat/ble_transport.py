@@ -20,7 +20,7 @@ from fog_compute.p2p.bitchat.ble_messages import PLAIN, write_private
 from fog_compute.p2p.bitchat.ble_peers import NearPeers
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
 from fog_compute.p2p.bitchat.ble_sendings import SendCommand, Sendings, failed
-from fog_compute.p2p.bitchat.ble_told import Told
+from fog_compute.p2p.bitchat.ble_told import Told, taken
 from fog_compute.p2p.bitchat.events import (
     Disconnect,
     FrameReceived,
@@ -33,7 +33,8 @@ from fog_compute.p2p.bitchat.events import (
     Wake,
     WakeAt,
 )
-from fog_compute.p2p.bitchat.mail.couriers import MAX_MAIL, MailState
+from fog_compute.p2p.bitchat.mail.couriers import MailState
+from fog_compute.p2p.bitchat.mail.sealed_mail import MAX_MAIL
 from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent, MeshPolicy
 from fog_compute.p2p.bitchat.mesh.news import (
     FileHeard,
@@ -208,12 +209,14 @@ class BitChatTransport:
         copy = Key(message.id, destination)
         if message.requires_privacy:
             return failed(copy, "over Bluetooth others see who is near whom", permanent=True)
+        near = self._near.is_near(destination)
         try:
-            payloads = write_private(message)
+            # Mail can be handed in again whenever a courier likes: it says when it is over.
+            payloads = write_private(message, dated=not near and self._near.is_ours(destination))
         except Malformed as error:
             return failed(copy, str(error), permanent=True)
         commands: list[SendCommand]
-        if self._near.is_near(destination):
+        if near:
             peer_id = bytes.fromhex(destination)[:8]
             commands = [
                 # No receipt came by the best way: everybody is asked.
@@ -272,7 +275,10 @@ class BitChatTransport:
         return event
 
     async def confirm(self, arrival: Arrival) -> None:
-        """Nobody on the way keeps a message for its recipient, so there is nobody to tell."""
+        """Open the envelope no more in which a message came, if couriers brought it."""
+        command = taken(arrival.token)
+        if command is not None:
+            self._step(command)
 
     async def shutdown(self) -> None:
         """Say that this node leaves, end all links, and let go of the adapter."""

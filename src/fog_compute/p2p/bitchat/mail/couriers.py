@@ -2,9 +2,7 @@
 
 A message for somebody out of reach is sealed, given to up to three people who are near, and opened
 by whoever it is for; the sender keeps the message until a receipt comes, so that a courier who
-throws everything away costs nothing but a chance. It is sealed to a prekey of the recipient where
-one is known. Otherwise it can be read by whoever gets the recipient's key later, unlike what goes
-through a session.
+throws everything away costs nothing but a chance.
 
 Decisions alone: the mesh tells who was met, sends what it is given, and tells what became of it.
 
@@ -13,10 +11,9 @@ Source: ``MessageRouter.swift`` and the courier part of ``BLEService.swift`` of 
 
 from __future__ import annotations
 
-import enum
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,98 +21,17 @@ import msgspec
 
 import betanet
 from fog_compute.p2p.bitchat.mail.carried import Carried, CarriedLimits, CarriedMail, Tier
+from fog_compute.p2p.bitchat.mail.handovers import Handover, Nearness, OwnName, Purpose
 from fog_compute.p2p.bitchat.mail.prekey_books import (
     OwnPrekeys,
     PeerPrekeys,
     PrekeyPolicy,
     PrekeyState,
 )
-from fog_compute.p2p.bitchat.wire.courier import (
-    MAX_CIPHERTEXT,
-    MAX_LIFE_MS,
-    CourierEnvelope,
-    day_of,
-    recipient_tag,
-    tags_around,
-)
+from fog_compute.p2p.bitchat.mail.sealed_mail import MAX_MAIL, MailOpened, SealedMail, SealLimits
+from fog_compute.p2p.bitchat.wire.courier import CourierEnvelope
 
-__all__ = [
-    "MAX_MAIL",
-    "CourierLimits",
-    "Couriers",
-    "Handover",
-    "MailOpened",
-    "MailState",
-    "Nearness",
-    "Purpose",
-]
-
-PROLOGUE: Final = b"bitchat-courier-v1"
-"""What is sealed to a person's own key is bound to this."""
-
-PREKEY_PROLOGUE: Final = b"bitchat-prekey-v1"
-"""What is sealed to a prekey, to this and to the prekey's id in 4 bytes."""
-
-SEAL_BYTES: Final = 96
-MAX_MAIL: Final = MAX_CIPHERTEXT - SEAL_BYTES
-"""Bytes of the longest private payload that fits into an envelope."""
-
-
-class Purpose(enum.Enum):
-    """Why an envelope is handed to somebody."""
-
-    DELIVER = "deliver"
-    """It is for that person, who is at the other end of a link."""
-    SEND = "send"
-    """It is for that person, who is further away: flood it."""
-    SPRAY = "spray"
-    """That person carries it, too, from now on."""
-    POST = "post"
-    """That person is to carry mail of our own."""
-
-
-class Nearness(enum.Enum):
-    """How near somebody is who announced themselves."""
-
-    DISTANT = "distant"
-    """Others passed the announce on."""
-    LINKED = "linked"
-    """It came over a link of which nobody else can tell whose it is: somebody may have passed it on
-    untouched."""
-    PROVED = "proved"
-    """A session with that person came over that link, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """Give an envelope to somebody, in a signed packet to that peer.
-
-    Attributes:
-        to: the Noise key of whom it is given to.
-        envelope: what.
-        purpose: why; all but ``SEND`` go over that peer's own link and nowhere else.
-        ticket: what :meth:`Couriers.sent` names it by.
-        message_id: of the message of ours in it; "" if it is another's.
-    """
-
-    to: bytes
-    envelope: CourierEnvelope
-    purpose: Purpose
-    ticket: int
-    message_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MailOpened:
-    """An envelope was for us.
-
-    Attributes:
-        sender: the Noise key of who sealed it, proved.
-        payload: as inside a session: its kind, and the thing itself.
-    """
-
-    sender: bytes
-    payload: bytes
+__all__ = ["CourierLimits", "Couriers", "MailState"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +40,18 @@ class CourierLimits:
 
     Attributes:
         couriers: to how many people a message of ours is given.
-        copies: what each of them may have made of it, the one it gets included.
         own: messages of ours that wait for couriers or a receipt; ``own_each`` for one recipient.
-        life_ms: for how long.
+        seal: of envelopes.
         prekeys: what is done with prekeys.
-        opened: envelopes that are known again, so that copies of one are opened once.
         under_way: handovers whose end is awaited; of more, the oldest is taken for lost.
         carried: what is carried for others.
     """
 
     couriers: int = 3
-    copies: int = 4
     own: int = 500
     own_each: int = 100
-    life_ms: int = MAX_LIFE_MS
+    seal: SealLimits = field(default_factory=SealLimits)
     prekeys: PrekeyPolicy = field(default_factory=PrekeyPolicy)
-    opened: int = 1_024
     under_way: int = 256
     carried: CarriedLimits = field(default_factory=CarriedLimits)
 
@@ -168,11 +80,7 @@ class MailState(msgspec.Struct, frozen=True):
     own: tuple[OwnMail, ...] = ()
     carried: tuple[Carried, ...] = ()
     prekeys: PrekeyState = PrekeyState()
-
-
-def prekey_prologue(prekey_id: int) -> bytes:
-    """What is sealed to a prekey is bound to this."""
-    return PREKEY_PROLOGUE + prekey_id.to_bytes(4, "big")
+    opened: Mapping[Tier, tuple[bytes, ...]] = {}
 
 
 class Couriers:
@@ -188,9 +96,9 @@ class Couriers:
     __slots__ = (
         "_limits",
         "_next_ticket",
-        "_opened",
         "_own",
         "_public",
+        "_sealed",
         "_secret",
         "_takes_prekeys",
         "_tickets",
@@ -233,14 +141,22 @@ class Couriers:
         self.counts: Counter[str] = Counter()
         self._tickets: dict[int, Handover] = {}
         self._next_ticket = 0
-        self._opened: dict[bytes, None] = {}
+        self._sealed: Final = SealedMail(
+            secret,
+            self.own_prekeys,
+            self.peer_prekeys,
+            self._limits.seal,
+            before.opened,
+            self.counts,
+        )
 
     @property
     def state(self) -> MailState:
         """What has to survive a restart."""
         own = self.own_prekeys
         prekeys = PrekeyState(own.items, own.next_id, own.made_ms, self.peer_prekeys.items)
-        return MailState(tuple(self._own.values()), self.carried.items, prekeys)
+        opened = self._sealed.opened.kept
+        return MailState(tuple(self._own.values()), self.carried.items, prekeys, opened)
 
     def post(
         self,
@@ -277,7 +193,8 @@ class Couriers:
                 self.counts["own_full"] += 1
                 return None
             try:
-                envelope = self._sealed(recipient, payload, now_ms)
+                prekeys = self._takes_prekeys(recipient)
+                envelope = self._sealed.seal(recipient, payload, now_ms, prekeys=prekeys)
             except betanet.NoiseError as error:
                 self.counts[error.reason] += 1
                 return None
@@ -359,7 +276,7 @@ class Couriers:
 
     def is_ours(self, envelope: CourierEnvelope, now_ms: int) -> bool:
         """Whether an envelope is for us."""
-        return envelope.tag in tags_around(self._public, now_ms)
+        return self._sealed.is_ours(envelope, now_ms)
 
     def received(
         self, envelope: CourierEnvelope, depositor: bytes | None, now_ms: int
@@ -376,7 +293,7 @@ class Couriers:
         if envelope.expires_ms <= now_ms:
             self.counts["expired"] += 1
         elif self.is_ours(envelope, now_ms):
-            return self._open(envelope, now_ms)
+            return self._sealed.open(envelope, now_ms)
         else:
             tier = None if depositor is None else self._tier(depositor)
             if depositor is None or tier is None:
@@ -385,13 +302,24 @@ class Couriers:
                 self.counts["taken"] += 1
         return None
 
-    def expire(self, now_ms: int) -> list[str]:
-        """Throw away what has lasted too long; the ids of messages of ours among it."""
+    def kept(self, name: bytes, sender: bytes) -> None:
+        """What an envelope held is kept: the envelope is never opened again.
+
+        Args:
+            name: as in `MailOpened`.
+            sender: the Noise key of who sealed it.
+        """
+        self._sealed.opened.keep(name, self._tier(sender) or Tier.PEER)
+
+    def expire(self, now_ms: int) -> list[OwnName]:
+        """Throw away what has lasted too long; the messages of ours among it."""
         self.carried.expire(now_ms)
-        ended = [one for one, mail in self._own.items() if mail.envelope.expires_ms <= now_ms]
-        for one in ended:
-            del self._own[one]
-        return sorted({message_id for message_id, _ in ended})
+        ended: set[OwnName] = set()
+        for one, mail in list(self._own.items()):
+            if mail.envelope.expires_ms <= now_ms:
+                ended.add((mail.message_id, mail.recipient))
+                del self._own[one]
+        return sorted(ended)
 
     @property
     def next_expiry_ms(self) -> int | None:
@@ -408,7 +336,8 @@ class Couriers:
         if self._room(courier) < 1:
             return []
         mail.couriers.add(courier)
-        return [self._hand(courier, mail.envelope, Purpose.POST, mail.message_id)]
+        own = (mail.message_id, mail.recipient)
+        return [self._hand(courier, mail.envelope, Purpose.POST, own)]
 
     def _room(self, courier: bytes) -> int:
         """How many more envelopes a courier is likely to take from us, who trusts us as we do it.
@@ -422,52 +351,11 @@ class Couriers:
         return self._limits.carried.each[tier] - has - self.carried.given_to(courier)
 
     def _hand(
-        self, to: bytes, envelope: CourierEnvelope, purpose: Purpose, message_id: str = ""
+        self, to: bytes, envelope: CourierEnvelope, purpose: Purpose, own: OwnName | None = None
     ) -> Handover:
         self._next_ticket += 1
-        handover = Handover(to, envelope, purpose, self._next_ticket, message_id)
+        handover = Handover(to, envelope, purpose, self._next_ticket, own)
         self._tickets[handover.ticket] = handover
         if len(self._tickets) > self._limits.under_way:
             self.sent(next(iter(self._tickets)), ok=False)
         return handover
-
-    def _sealed(self, recipient: bytes, payload: bytes, now_ms: int) -> CourierEnvelope:
-        prekey = None
-        if self._takes_prekeys(recipient):
-            prekey = self.peer_prekeys.assign(recipient, now_ms)
-        key, prologue = recipient, PROLOGUE
-        if prekey is not None:
-            key, prologue = prekey.key, prekey_prologue(prekey.id)
-            self.counts["sealed_to_prekey"] += 1
-        return CourierEnvelope(
-            recipient_tag(recipient, day_of(now_ms)),
-            now_ms + self._limits.life_ms,
-            betanet.noise_x_seal(key, prologue, payload, self._secret),
-            self._limits.copies,
-            None if prekey is None else prekey.id,
-        )
-
-    def _open(self, envelope: CourierEnvelope, now_ms: int) -> MailOpened | None:
-        digest = hashlib.sha256(envelope.ciphertext).digest()
-        if digest in self._opened:
-            self.counts["opened_before"] += 1
-            return None
-        secret, prologue = self._secret, PROLOGUE
-        if envelope.prekey is not None:
-            of_prekey = self.own_prekeys.secret(envelope.prekey)
-            if of_prekey is None:
-                self.counts["unknown_prekey"] += 1
-                return None
-            secret, prologue = of_prekey, prekey_prologue(envelope.prekey)
-        try:
-            sender, payload = betanet.noise_x_open(prologue, envelope.ciphertext, secret)
-        except betanet.NoiseError as error:
-            self.counts[error.reason] += 1
-            return None
-        if envelope.prekey is not None:
-            self.own_prekeys.use(envelope.prekey, now_ms)
-        self._opened[digest] = None
-        if len(self._opened) > self._limits.opened:
-            del self._opened[next(iter(self._opened))]
-        self.counts["opened"] += 1
-        return MailOpened(sender, payload)

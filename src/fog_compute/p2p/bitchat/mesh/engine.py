@@ -42,6 +42,7 @@ from fog_compute.p2p.bitchat.mesh.news import (
     Command,
     Leave,
     MailSettled,
+    MailTaken,
     PostMail,
     Rename,
     SayAll,
@@ -235,7 +236,7 @@ class Mesh:
                 self._sharing.say_group(command, now)
             case SayTo():
                 self._sealed.say(command, now)
-            case PostMail() | MailSettled():
+            case PostMail() | MailSettled() | MailTaken():
                 self._mailbag.ask(command, now)
             case Trace():
                 self._tracing.ask(command, now)

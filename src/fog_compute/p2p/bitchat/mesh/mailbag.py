@@ -16,19 +16,14 @@ from typing import Final
 import betanet
 from fog_compute.p2p.bitchat.events import Link
 from fog_compute.p2p.bitchat.mail.carried import Tier
-from fog_compute.p2p.bitchat.mail.couriers import (
-    CourierLimits,
-    Couriers,
-    Handover,
-    MailState,
-    Nearness,
-    Purpose,
-)
+from fog_compute.p2p.bitchat.mail.couriers import CourierLimits, Couriers, MailState
+from fog_compute.p2p.bitchat.mail.handovers import Handover, Nearness, OwnName, Purpose
 from fog_compute.p2p.bitchat.mesh.guard import Drop
 from fog_compute.p2p.bitchat.mesh.news import (
     MailHeard,
     MailKept,
     MailSettled,
+    MailTaken,
     PostMail,
     Sent,
     SentState,
@@ -95,7 +90,7 @@ class Mailbag:
         self._leaving: list[tuple[float, int, Link]] = []
         self._next_ms = self._couriers.next_expiry_ms
         self._dirty = False
-        self._tokens: dict[str, list[str]] = {}
+        self._tokens: dict[OwnName, list[str]] = {}
         self._early: Final = Parked(each=8, total=32)
 
     @property
@@ -113,14 +108,17 @@ class Mailbag:
         times += [] if self._prekeys.next_due is None else [self._prekeys.next_due]
         return min(times, default=None)
 
-    def ask(self, command: PostMail | MailSettled, now: float) -> None:
-        """Give a message of this node's to couriers, or let them have it no more."""
+    def ask(self, command: PostMail | MailSettled | MailTaken, now: float) -> None:
+        """Give a message to couriers, let them have it no more, or open an envelope no more."""
         self._dirty = True
-        if isinstance(command, PostMail):
-            self._post(command, now)
-        else:
-            self._couriers.settled(command.message_id, command.noise_key)
-            self._tokens.pop(command.message_id, None)
+        match command:
+            case PostMail():
+                self._post(command, now)
+            case MailSettled(message_id, noise_key):
+                self._couriers.settled(message_id, noise_key)
+                self._tokens.pop((message_id, noise_key), None)
+            case MailTaken(envelope, noise_key):
+                self._couriers.kept(envelope, noise_key)
 
     def met(self, who: bytes, now: float) -> None:
         """A peer announced itself, or proved a link to be its own."""
@@ -188,8 +186,8 @@ class Mailbag:
             self._couriers.sent(ticket, ok=True)
             self._dirty = True
         if self._next_ms is not None and self._next_ms <= _ms(now):
-            for message_id in self._couriers.expire(_ms(now)):
-                self._tell(message_id, SentState.FAILED, "nobody came by who could carry it")
+            for name in self._couriers.expire(_ms(now)):
+                self._tell(name, SentState.FAILED, "nobody came by who could carry it")
             self._dirty = True
         self._prekeys.due(now)
         if self._dirty or self._prekeys.dirty:
@@ -210,7 +208,8 @@ class Mailbag:
         if self._hand_over(handovers, now):
             station.tell(Sent(command.token, SentState.ACCEPTED, command.message_id))
         else:
-            self._tokens.setdefault(command.message_id, []).append(command.token)
+            name = (command.message_id, command.noise_key)
+            self._tokens.setdefault(name, []).append(command.token)
             station.tell(Sent(command.token, SentState.QUEUED, command.message_id))
 
     def _takes_prekeys(self, noise_key: bytes) -> bool:
@@ -227,7 +226,7 @@ class Mailbag:
                 kind, body = inside(opened.payload)
             except Malformed:
                 return Drop.CONTENT
-            self._station.tell(MailHeard(opened.sender, kind, body))
+            self._station.tell(MailHeard(opened.sender, kind, body, opened.name))
         return None
 
     def _hand_over(self, handovers: Sequence[Handover], now: float) -> int:
@@ -248,13 +247,14 @@ class Mailbag:
             self._couriers.sent(handover.ticket, ok=False)
             return False
         self._leaving.append((now + OUTLIVED_S, handover.ticket, link))
-        self._tell(handover.message_id, SentState.ACCEPTED)
+        if handover.own is not None:
+            self._tell(handover.own, SentState.ACCEPTED)
         return True
 
-    def _tell(self, message_id: str, state: SentState, reason: str = "") -> None:
+    def _tell(self, name: OwnName, state: SentState, reason: str = "") -> None:
         """Tell what became of a message that waited for couriers."""
-        for token in self._tokens.pop(message_id, []):
-            self._station.tell(Sent(token, state, message_id, reason))
+        for token in self._tokens.pop(name, []):
+            self._station.tell(Sent(token, state, name[0], reason))
 
 
 def _ms(now: float) -> int:

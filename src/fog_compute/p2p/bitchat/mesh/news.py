@@ -24,6 +24,7 @@ __all__ = [
     "MailHeard",
     "MailKept",
     "MailSettled",
+    "MailTaken",
     "News",
     "PeerAway",
     "PeerNear",
@@ -134,6 +135,19 @@ class MailSettled:
 
 
 @dataclass(frozen=True, slots=True)
+class MailTaken:
+    """What :class:`MailHeard` told is kept: its envelope is never to be opened again.
+
+    Attributes:
+        envelope: as it was told.
+        noise_key: as it was told.
+    """
+
+    envelope: bytes
+    noise_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Rename:
     """Be known by another nickname from now on."""
 
@@ -154,7 +168,16 @@ class Leave:
 
 
 Command: TypeAlias = (
-    SayAll | ShareFile | SayGroup | SayTo | PostMail | MailSettled | Rename | Trace | Leave
+    SayAll
+    | ShareFile
+    | SayGroup
+    | SayTo
+    | PostMail
+    | MailSettled
+    | MailTaken
+    | Rename
+    | Trace
+    | Leave
 )
 
 
@@ -258,11 +281,13 @@ class MailHeard:
         noise_key: who; proved.
         kind: as in :class:`HeardPrivately`.
         body: what follows the kind.
+        envelope: the name of what it came in, 16 bytes; :class:`MailTaken` is told of it.
     """
 
     noise_key: bytes
     kind: int
     body: bytes
+    envelope: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from random import Random
 from typing import Final
 
 from fog_compute.p2p.bitchat.events import Link
-from fog_compute.p2p.bitchat.wire.announce import Announce
+from fog_compute.p2p.bitchat.wire.announce import Announce, Capability
 from fog_compute.p2p.bitchat.wire.packet import Packet
 
 __all__ = ["AnnounceTimes", "AnnounceVerdict", "Peer", "PeerTable", "PeersPolicy"]
@@ -89,6 +89,11 @@ class Peer:
     near: bool = False
     links: set[Link] = field(default_factory=set)
     hops: int = 0
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it says that its program is one of our sort, which takes long sets of pieces."""
+        return Capability.LONG_SETS in (self.announce.capabilities or Capability(0))
 
 
 class PeerTable:

@@ -33,7 +33,6 @@ from fog_compute.p2p.bitchat.sessions.noise_states import (
     SessionOpened,
     SessionState,
 )
-from fog_compute.p2p.bitchat.wire.announce import Capability
 from fog_compute.p2p.bitchat.wire.errors import Malformed
 from fog_compute.p2p.bitchat.wire.fragments import MANY_TAKE
 from fog_compute.p2p.bitchat.wire.kinds import Kind
@@ -199,8 +198,7 @@ class SealedTalk:
 
     def _takes_long_sets(self, peer_id: bytes) -> bool:
         peer = self._station.peers.get(peer_id)
-        can = None if peer is None else peer.announce.capabilities
-        return can is not None and Capability.LONG_SETS in can
+        return peer is not None and peer.is_ours
 
     def _known_key(self, peer_id: bytes) -> bytes | None:
         peer = self._station.peers.get(peer_id)

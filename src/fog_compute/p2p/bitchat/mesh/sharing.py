@@ -22,8 +22,7 @@ from fog_compute.p2p.bitchat.mesh.news import (
 )
 from fog_compute.p2p.bitchat.mesh.outbound import flood_key
 from fog_compute.p2p.bitchat.mesh.seen import Shown
-from fog_compute.p2p.bitchat.mesh.station import NOTHING, Station
-from fog_compute.p2p.bitchat.wire.announce import Capability
+from fog_compute.p2p.bitchat.mesh.station import Station
 from fog_compute.p2p.bitchat.wire.errors import Malformed
 from fog_compute.p2p.bitchat.wire.files import File
 from fog_compute.p2p.bitchat.wire.fragments import MANY_TAKE
@@ -112,8 +111,4 @@ class Sharing:
         self._station.tell(Sent(token, SentState.FAILED, reason=reason))
 
     def _all_take_long_sets(self) -> bool:
-        return all(
-            Capability.LONG_SETS in (peer.announce.capabilities or NOTHING)
-            for peer in self._station.peers
-            if peer.near
-        )
+        return all(peer.is_ours for peer in self._station.peers if peer.near)

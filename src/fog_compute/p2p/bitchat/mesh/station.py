@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from fog_compute.p2p.bitchat.events import Disconnect, Link, SendFrame, WakeAt
 from fog_compute.p2p.bitchat.mesh.gossip import Gossip
@@ -23,8 +23,6 @@ from fog_compute.p2p.bitchat.wire.routes import route
 from fog_compute.p2p.bitchat.wire.signing import Signer, sign
 
 __all__ = ["MeshAction", "Owner", "Part", "Station"]
-
-NOTHING: Final = Capability(0)
 
 MeshAction: TypeAlias = SendFrame | WakeAt | Disconnect | News
 
@@ -152,7 +150,7 @@ class Station:
         ours = {
             peer.peer_id: peer.announce.neighbours
             for peer in self.peers
-            if peer.near and Capability.LONG_SETS in (peer.announce.capabilities or NOTHING)
+            if peer.near and peer.is_ours
         }
         between = route(self.peers.linked, peer_id, ours)
         return (between, self.peers.links_to(between[0])) if between else ((), frozenset())

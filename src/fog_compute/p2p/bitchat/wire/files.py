@@ -83,10 +83,20 @@ class File(msgspec.Struct, frozen=True):
         Raises:
             Malformed: it is none, or larger than 1 MiB.
         """
+        return cls.read(data)[0]
+
+    @classmethod
+    def read(cls, data: bytes) -> tuple[File, dict[int, bytes]]:
+        """Read a file, and the fields beside it that are not known here, by their tags.
+
+        Raises:
+            Malformed: it is none, or larger than 1 MiB.
+        """
         at, size, count = 0, len(data), 0
         name: str | None = None
         media_type: str | None = None
         pieces: list[bytes] = []
+        others: dict[int, bytes] = {}
         while at < size:
             count += 1
             if count > MAX_FIELDS:
@@ -107,9 +117,11 @@ class File(msgspec.Struct, frozen=True):
                     raise Malformed(Reason.TOO_LONG, "a file claims more than 1 MiB")
             elif tag == CONTENT:
                 pieces.append(value)
+            elif tag != SIZE:
+                others.setdefault(tag, value)
         content = b"".join(pieces)
         if not content:
             raise Malformed(Reason.MISSING, "a file has no content")
         if len(content) > MAX_FILE:
             raise Malformed(Reason.TOO_LONG, "a file has more than 1 MiB")
-        return cls(content, name, media_type)
+        return cls(content, name, media_type), others

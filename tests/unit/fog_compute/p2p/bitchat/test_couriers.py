@@ -9,16 +9,9 @@ import pytest
 
 import betanet
 from fog_compute.p2p.bitchat.mail.carried import CarriedLimits, CarriedMail, Tier
-from fog_compute.p2p.bitchat.mail.couriers import (
-    MAX_MAIL,
-    CourierLimits,
-    Couriers,
-    Handover,
-    MailOpened,
-    MailState,
-    Nearness,
-    Purpose,
-)
+from fog_compute.p2p.bitchat.mail.couriers import CourierLimits, Couriers, MailState
+from fog_compute.p2p.bitchat.mail.handovers import Handover, Nearness, Purpose
+from fog_compute.p2p.bitchat.mail.sealed_mail import MAX_MAIL, MailOpened, SealLimits
 from fog_compute.p2p.bitchat.wire.courier import CourierEnvelope, day_of, recipient_tag
 
 HOUR = 3_600_000
@@ -50,6 +43,10 @@ def posted(couriers: Couriers, near: tuple[bytes, ...], message_id: str = "m") -
     return handovers
 
 
+def said(opened: MailOpened | None) -> tuple[bytes, bytes] | None:
+    return None if opened is None else (opened.sender, opened.payload)
+
+
 def test_mail_goes_from_hand_to_hand_and_is_opened_once() -> None:
     """INV-BITCHAT-40."""
     alice, bob, carl, dora = (node(number) for number in range(4))
@@ -67,7 +64,7 @@ def test_mail_goes_from_hand_to_hand_and_is_opened_once() -> None:
         (delivery,) = courier.met(BOB, Nearness.PROVED, NOW + 2 * HOUR)
         assert (delivery.purpose, delivery.envelope.copies) == (Purpose.DELIVER, 1)
         opened = bob.received(delivery.envelope, sender, NOW + 2 * HOUR)
-        assert opened == (MailOpened(ALICE, b"text to bob") if courier is carl else None)
+        assert said(opened) == ((ALICE, b"text to bob") if courier is carl else None)
         courier.sent(delivery.ticket, ok=True)
         assert len(courier.carried) == 0
     assert bob.counts == {"opened": 1, "opened_before": 1}
@@ -184,7 +181,7 @@ def test_mail_ends_and_nobody_sets_an_end_beyond_a_day() -> None:
     posted(alice, (CARL,), "old")
     assert alice.next_expiry_ms == NOW + 24 * HOUR
     assert alice.expire(NOW + 24 * HOUR - 1) == []
-    assert alice.expire(NOW + 24 * HOUR) == ["old"]
+    assert alice.expire(NOW + 24 * HOUR) == [("old", BOB)]
 
 
 def test_own_mail_is_bounded_and_long_messages_do_not_go_this_way() -> None:
@@ -217,7 +214,7 @@ def test_all_of_it_survives_a_restart_and_what_was_leaving_stays() -> None:
     assert alice.met(CARL, Nearness.PROVED, NOW) == []
     (post,) = alice.met(DORA, Nearness.PROVED, NOW)
     opened = node(1).received(post.envelope, None, NOW)
-    assert opened == MailOpened(ALICE, b"text to bob")
+    assert said(opened) == (ALICE, b"text to bob")
 
 
 def test_what_is_for_us_and_cannot_be_opened_is_counted() -> None:
@@ -311,4 +308,50 @@ def test_message_to_several_is_mail_for_each_of_them_until_it_arrived_there() ->
 
     (to_carl,) = alice.met(CARL, Nearness.LINKED, NOW)
     assert not dora.is_ours(to_carl.envelope, NOW)
-    assert emil.received(to_carl.envelope, None, NOW) == MailOpened(ALICE, b"to a group")
+    assert said(emil.received(to_carl.envelope, None, NOW)) == (ALICE, b"to a group")
+
+
+def again_later(one: CourierEnvelope, days: int) -> CourierEnvelope:
+    """What a courier makes of a copy that he kept: he knows the recipient's key."""
+    at = NOW + days * 24 * HOUR
+    tag = recipient_tag(BOB, day_of(at))
+    return msgspec.structs.replace(one, tag=tag, expires_ms=at + HOUR)
+
+
+def test_mail_that_was_kept_is_not_opened_again_whatever_a_courier_makes_of_it() -> None:
+    """INV-BITCHAT-86."""
+    alice, bob = node(0), node(1)
+    (to_carl,) = posted(alice, (CARL,))
+    opened = bob.received(to_carl.envelope, None, NOW)
+    assert opened is not None
+    # Its message may have been lost with the process: after a restart a copy is taken.
+    assert said(node(1, state=bob.state).received(to_carl.envelope, None, NOW)) == said(opened)
+    bob.kept(opened.name, opened.sender)
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(bob.state), type=MailState)
+    for days in (0, 1, 8, 400):
+        late = again_later(to_carl.envelope, days)
+        for one in (bob, node(1, state=stored)):
+            at = NOW + days * 24 * HOUR
+            assert one.is_ours(late, at)
+            assert one.received(late, None, at) is None
+    assert bob.counts == {"opened": 1, "opened_before": 4}
+
+
+def test_strangers_push_out_nothing_that_friends_sent() -> None:
+    """INV-BITCHAT-86."""
+    limits = CourierLimits(seal=SealLimits(opening=5, kept={Tier.FRIEND: 2, Tier.PEER: 3}))
+    bob = node(1, friends=(ALICE,), limits=limits)
+    (of_friend,) = posted(node(0), (CARL,))
+    opened = bob.received(of_friend.envelope, None, NOW)
+    assert opened is not None
+    bob.kept(opened.name, opened.sender)
+    for number in range(12):
+        (one,) = posted(node(3), (CARL,), f"{number}")
+        stranger = bob.received(one.envelope, None, NOW)
+        assert stranger is not None
+        bob.kept(stranger.name, stranger.sender)
+    assert {tier: len(names) for tier, names in bob.state.opened.items()} == {
+        Tier.FRIEND: 1,
+        Tier.PEER: 3,
+    }
+    assert bob.received(of_friend.envelope, None, NOW) is None

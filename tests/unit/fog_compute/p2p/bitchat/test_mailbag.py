@@ -10,6 +10,7 @@ import pytest
 from fog_compute.p2p.bitchat.events import FrameReceived, LinkDown
 from fog_compute.p2p.bitchat.mail.carried import Tier
 from fog_compute.p2p.bitchat.mail.couriers import CourierLimits, MailState
+from fog_compute.p2p.bitchat.mail.sealed_mail import SealLimits
 from fog_compute.p2p.bitchat.mesh.engine import MeshPolicy
 from fog_compute.p2p.bitchat.mesh.news import (
     MailHeard,
@@ -86,7 +87,7 @@ def test_courier_brings_mail_to_somebody_whom_the_sender_does_not_meet(size: int
     assert carried(world, COURIER) == 1
     meet(world, COURIER, RECIPIENT)
     (heard,) = mail(world, RECIPIENT)
-    assert heard == MailHeard(key(world, SENDER), PrivateKind.MESSAGE, payload[1:])
+    assert heard == MailHeard(key(world, SENDER), PrivateKind.MESSAGE, payload[1:], heard.envelope)
     assert carried(world, COURIER) == 0
     assert mail(world, COURIER) == []
 
@@ -96,12 +97,24 @@ def test_what_became_of_mail_that_waited_is_told() -> None:
     post(world, SENDER, RECIPIENT)
     meet(world, SENDER, COURIER)
     assert [one.state for one in world.sent(SENDER)] == [SentState.QUEUED, SentState.ACCEPTED]
-    tried = Tried(policy=MeshPolicy(couriers=CourierLimits(life_ms=90_000)))
+    tried = Tried(policy=MeshPolicy(couriers=CourierLimits(seal=SealLimits(life_ms=90_000))))
     tried.do(PostMail("t", "id", Person(2).keys.noise_public, TEXT))
     tried.wait(100.0)
     sent = [one for one in tried.news if isinstance(one, Sent)]
     assert [one.state for one in sent] == [SentState.QUEUED, SentState.FAILED]
     assert sent[1].reason == "nobody came by who could carry it"
+
+
+def test_what_became_of_a_copy_for_one_member_says_nothing_of_another_members() -> None:
+    tried = Tried(policy=MeshPolicy(couriers=CourierLimits(seal=SealLimits(life_ms=90_000))))
+    bob, carl = (Person(number).keys.noise_public for number in (2, 3))
+    for token, recipient in (("to bob", bob), ("to carl", carl)):
+        tried.do(PostMail(token, "one id", recipient, TEXT))
+    tried.do(MailSettled("one id", bob))
+    tried.news.clear()
+    tried.wait(100.0)
+    sent = [one for one in tried.news if isinstance(one, Sent)]
+    assert [(one.token, one.state) for one in sent] == [("to carl", SentState.FAILED)]
 
 
 def test_payloads_of_one_message_are_all_carried_and_settled_together() -> None:
@@ -182,7 +195,7 @@ def test_what_cannot_be_carried_is_told() -> None:
 
 
 def test_mail_is_kept_over_a_restart_and_ends_with_its_day() -> None:
-    policy = MeshPolicy(couriers=CourierLimits(life_ms=90_000))
+    policy = MeshPolicy(couriers=CourierLimits(seal=SealLimits(life_ms=90_000)))
     bob, tried = Person(2), Tried(1, policy=policy)
     tried.do(PostMail("t", "id", bob.keys.noise_public, TEXT))
     before = msgspec.msgpack.encode(kept(tried.news))
