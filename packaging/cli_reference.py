@@ -42,7 +42,9 @@ def page() -> str:
                 continue
             if group != name:
                 continue
-            own = app[group][word] if group else app[word]
+            own = app
+            for part in command.words.split():
+                own = own[part]
             level = 3 if group else 2
             text = own.generate_docs(heading_level=level, usage_name=f"fog {command.words}")
             parts.append(_tidied(text.replace(f"# {word}\n", f"# fog {command.words}\n", 1)))

@@ -48,12 +48,13 @@ GROUPS: Final[Mapping[str, str]] = {
     "circuit": "Look at circuits.",
     "net": "Let machines into this network, or join another.",
     "chat": "Talk to people, online and offline.",
+    "chat group": "Talk to several people at once.",
     "peer": "Say whom you know.",
     "key": "Say who else may ask this backend, and what.",
     "db": "Look after the database of this fog.",
     "bench": "Measure the fog that runs.",
 }
-"""What commands of two words begin with."""
+"""What commands of several words begin with, each behind those that it begins with itself."""
 
 COMMANDS: Final = tuple(
     Command(*row)
@@ -88,13 +89,18 @@ COMMANDS: Final = tuple(
         ("chat me", "chat.command:me", "Show who you are here."),
         ("chat who", "chat.command:who", "Show who can be reached."),
         ("chat trace", "chat.command:trace", "Show how a message would go."),
-        ("chat groups", "chat.command:groups", "List the groups that you are in."),
-        ("chat group", "chat.command:group", "Make a group."),
+        ("chat cancel", "chat.command:cancel", "Give up what is not delivered yet."),
+        ("chat group ls", "chat.groups:ls", "List the groups that you are in."),
+        ("chat group new", "chat.groups:new", "Make a group."),
+        ("chat group add", "chat.groups:add", "Take people into a group."),
+        ("chat group remove", "chat.groups:remove", "Leave people out of a group."),
+        ("chat group rename", "chat.groups:rename", "Give a group another name."),
         ("chat wipe", "chat.command:wipe", "Destroy your keys and messages, in an emergency."),
         ("peer ls", "peer:ls", "List whom you know, and whom you met."),
         ("peer add", "peer:add", "Make somebody a contact by their card."),
         ("peer card", "peer:card", "Print your own card."),
         ("peer verify", "peer:verify", "Compare words with somebody."),
+        ("peer name", "peer:name", "Call somebody by a name of your own."),
         ("peer block", "peer:block", "Hear nothing more of somebody."),
         ("peer rm", "peer:rm", "Forget somebody."),
         ("key create", "key:create", "Make an API key, and print it."),
@@ -127,7 +133,10 @@ def build_app(arguments: Sequence[str] = (), *, in_full: bool = False) -> App:
         version=f"fog {__version__}",
         default_parameter=Parameter(show_default=lambda value: value or None),
     )
-    groups = {name: App(name=name, help=text, version_flags=[]) for name, text in GROUPS.items()}
+    groups = {
+        name: App(name=name.rpartition(" ")[2], help=text, version_flags=[])
+        for name, text in GROUPS.items()
+    }
     for command in COMMANDS:
         if command.words in groups:  # what a group does when no command of it is named
             if in_full or arguments[:1] == [command.words]:
@@ -141,8 +150,9 @@ def build_app(arguments: Sequence[str] = (), *, in_full: bool = False) -> App:
             version_flags=[],
             **({} if own else {"help": command.summary}),
         )
-    for group_app in groups.values():
-        app.command(group_app)
+    for name, group_app in groups.items():
+        outer = name.rpartition(" ")[0]
+        (groups[outer] if outer else app).command(group_app)
     return app
 
 

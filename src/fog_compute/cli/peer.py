@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import datetime
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -17,7 +18,7 @@ from fog_compute.descriptors import STDIN
 from fog_compute.reading import TooLarge, read_descriptor
 from fog_compute.text import one_line
 
-__all__ = ["Who", "add", "block", "card", "find", "ls", "rm", "verify"]
+__all__ = ["Who", "add", "block", "card", "find", "ls", "name", "rm", "verify"]
 
 PEERS: Final = "/api/v1/peers"
 LONGEST_CARD: Final = 8192
@@ -50,7 +51,7 @@ def ls(*, json: JsonFlag = False) -> int:
                 one["fingerprint"][:16],
                 _trust(one),
                 ",".join(one["levels"]) or "-",
-                (one["last_seen_at"] or "never")[:16].replace("T", " "),
+                _minute(one["last_seen_at"]),
             )
             for one in peers
         ],
@@ -154,6 +155,30 @@ def verify(
     return 0
 
 
+def name(
+    who: Who,
+    petname: Annotated[
+        str, Parameter(name="NAME", help='What you call them; empty, `""`, for their own name.')
+    ],
+    /,
+    *,
+    json: JsonFlag = False,
+) -> int:
+    """Call somebody by a name of your own, which they never see.
+
+    For example: `fog peer name b0b0b0b0 bobby`
+    """
+    with Backend() as backend:
+        before = find(backend, who)
+        path = f"{PEERS}/{before['fingerprint']}/name"
+        peer = backend.post(path, Peer, {"petname": petname})
+    if json:
+        print_json(peer)
+    else:
+        write(f"{one_line(before['shown'], 40)} is {one_line(peer['shown'], 40)} from now on\n")
+    return 0
+
+
 def block(
     who: Who,
     /,
@@ -209,6 +234,13 @@ def _with_address(backend: Backend) -> Me:
         if tries == JOIN_TRIES - 1:
             note("joining the mixnet for the first time takes a moment")
         time.sleep(JOIN_PAUSE_S)
+
+
+def _minute(at: str | None) -> str:
+    """A time where the reader is, with how far that is from UTC."""
+    if at is None:
+        return "never"
+    return datetime.fromisoformat(at).astimezone().isoformat(" ", "minutes")
 
 
 def _trust(peer: Peer) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 __all__ = [
+    "Cancelled",
     "Capability",
     "ChatEvent",
     "ChatEvents",
@@ -64,12 +65,21 @@ class Me(TypedDict):
     level: str
     transports: list[Capability]
     waiting: int
+    outbox: dict[str, int]
+    max_file_bytes: int
 
 
 class Sent(TypedDict):
-    """A message that is kept, and goes out."""
+    """A message that is kept, and goes out; why some are not reached now."""
 
     id: str
+    reasons: dict[str, str]
+
+
+class Cancelled(TypedDict):
+    """Messages that were given up."""
+
+    ids: list[str]
 
 
 class Message(TypedDict):
@@ -90,6 +100,7 @@ class Message(TypedDict):
     verified: bool
     known: bool
     states: dict[str, str]
+    reasons: dict[str, str]
 
 
 class Log(TypedDict):

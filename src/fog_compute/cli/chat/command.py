@@ -10,7 +10,9 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from fog_compute.cli.chat.lines import (
+    Days,
     Target,
+    hearers_line,
     line_of,
     me_lines,
     trace_lines,
@@ -19,21 +21,21 @@ from fog_compute.cli.chat.lines import (
 from fog_compute.cli.chat.talking import CHAT, Talk
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, TIMED_OUT, USAGE
-from fog_compute.cli.common import CommandError, JsonFlag, note, print_json, print_table
+from fog_compute.cli.common import CommandError, JsonFlag, note, print_json
 from fog_compute.cli.output import is_terminal, speaks_unicode, write
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.peer import Who, find
 from fog_compute.client.asking import WAIT_S
 from fog_compute.client.people import Delivery, Message, Wiped
 from fog_compute.descriptors import STDIN
-from fog_compute.text import as_named, one_line
+from fog_compute.errors import NotFound
+from fog_compute.text import as_named, counted, one_line
 from fog_compute.units import format_duration, parse_duration
 
 __all__ = [
     "Room",
+    "cancel",
     "chat",
-    "group",
-    "groups",
     "log",
     "me",
     "send",
@@ -55,6 +57,7 @@ Options = dict[str, object]
 
 def chat(
     who: Annotated[str, Parameter(help="Whom to talk to; by default nobody yet.")] = "",
+    more: Annotated[tuple[str, ...], Parameter(show=False)] = (),
     /,
     *,
     room: Room = "",
@@ -67,6 +70,12 @@ def chat(
 
     For example: `fog chat ada`
     """
+    if more:
+        raise CommandError(
+            f"to send {one_line(who, 40)} one message, say `fog chat send {as_named(who)}"
+            f" {one_line(' '.join(more), 80)}`",
+            USAGE,
+        )
     target = target_of(who, room, needed=False)
     with Backend() as backend:
         talk = Talk(backend)
@@ -120,12 +129,45 @@ def send(
         cursor = talk.events("", 0)["next"] if patience is not None else ""
         sent = talk.say(target, line, options=options, file=file)
         told: dict[str, object] = {**sent}
+        if sent["reasons"]:
+            note(f"{hearers_line(sent['reasons'], talk.names())}; it waits")
         if patience is not None:
             told["state"] = _until_delivered(talk, sent["id"], cursor, patience)
     if json:
         print_json(told)
     else:
         write(f"{sent['id']}\n")
+    return 0
+
+
+def cancel(
+    message: Annotated[
+        str, Parameter(help="The id of a message, as `fog chat send` printed it.")
+    ] = "",
+    /,
+    *,
+    to: Annotated[str, Parameter(help="All that waits for this person, instead.")] = "",
+    room: Annotated[str, Parameter(name="--room", help="All that waits for a group.")] = "",
+    json: JsonFlag = False,
+) -> int:
+    """Give up messages that are not delivered yet; a copy that is on its way may still arrive.
+
+    For example: `fog chat cancel --to ada`
+    """
+    if bool(message) + bool(to) + bool(room) != 1:
+        raise CommandError("say what to give up: the id of a message, --to NAME or --room", USAGE)
+    target = None if message else target_of(to, room, needed=True)
+    with Backend() as backend:
+        given_up = Talk(backend).cancel(message=message, target=target)
+    if message and not given_up:
+        raise NotFound(
+            f"no message of yours with the id {one_line(message, 40)} waits any more: `fog chat"
+            " log` shows how far it is"
+        )
+    if json:
+        print_json({"cancelled": given_up})
+    else:
+        write(f"{counted(len(given_up), 'message')} given up\n")
     return 0
 
 
@@ -140,7 +182,9 @@ def log(
     ] = False,
     json: JsonFlag = False,
 ) -> int:
-    """Print messages, oldest first; those of strangers are marked.
+    """Print messages, oldest first, in the time of this machine; those of strangers are marked.
+
+    Below a message of yours stands why it waits, or failed, and for whom.
 
     With --follow it goes on, and with --json too each message is then an object of its own line.
 
@@ -157,8 +201,9 @@ def log(
         if json and not follow:
             print_json(found["messages"])
             return 0
+        days = Days()
         for message in found["messages"]:
-            _print(message, names, as_json=json)
+            _print(message, names, days, as_json=json)
         shown = found["next"]
         while follow:
             events = talk.events(cursor, WAIT_S)
@@ -168,7 +213,7 @@ def log(
                 shown = more["next"]
                 names = talk.names() if more["messages"] and not json else names
                 for message in more["messages"]:
-                    _print(message, names, as_json=json)
+                    _print(message, names, days, as_json=json)
     return 0
 
 
@@ -197,49 +242,6 @@ def who(*, json: JsonFlag = False) -> int:
         print_json(found["peers"])
     else:
         write("\n".join(one_line(line) for line in who_lines(found)) + "\n")
-    return 0
-
-
-def groups(*, json: JsonFlag = False) -> int:
-    """List the groups that you are in; their maker alone changes them.
-
-    For example: `fog chat groups`
-    """
-    with Backend() as backend:
-        talk = Talk(backend)
-        found = talk.groups()
-        names = talk.names() if found and not json else {}
-    if json:
-        print_json(found)
-        return 0
-    print_table(
-        ("GROUP", "ID", "MEMBERS"),
-        [
-            (one["name"], one["id"], ", ".join(names.get(who, who[:8]) for who in one["members"]))
-            for one in found
-        ],
-    )
-    return 0
-
-
-def group(
-    name: Annotated[str, Parameter(help="What it is called.")],
-    members: Annotated[tuple[str, ...], Parameter(help="Who is in it, besides you; up to 15.")],
-    /,
-    *,
-    json: JsonFlag = False,
-) -> int:
-    """Make a group: each of its members hears what any of them says in it.
-
-    For example: `fog chat group lab ada grace`
-    """
-    with Backend() as backend:
-        made = Talk(backend).make_group(name, members)
-    if json:
-        print_json(made)
-    else:
-        write(f"{made['id']}\n")
-        note(f"say something in it: `fog chat --room {as_named(name)}`")
     return 0
 
 
@@ -313,11 +315,13 @@ def _lines(talk: Talk, target: Target, *, as_json: bool) -> int:
     return 0
 
 
-def _print(message: Message, names: dict[str, str], *, as_json: bool) -> None:
+def _print(message: Message, names: dict[str, str], days: Days, *, as_json: bool) -> None:
     if as_json:
         print_json(message)
-    else:
-        write(line_of(message, names, unicode=speaks_unicode()) + "\n")
+        return
+    if day := days.line(message):
+        write(f"{day}\n")
+    write(line_of(message, names, unicode=speaks_unicode(), zone=days.zone) + "\n")
 
 
 def _until_delivered(talk: Talk, sent: str, cursor: str, seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
 from typing import Final, TypeAlias
 
 from fog_compute.client.people import Delivery, Me, Message, Near, Trace
@@ -12,6 +13,7 @@ from fog_compute.units import format_bytes
 
 __all__ = [
     "HELP",
+    "Days",
     "Help",
     "Leave",
     "Mistake",
@@ -25,9 +27,12 @@ __all__ = [
     "ShowWho",
     "Target",
     "delivery_line",
+    "hearers_line",
     "line_of",
+    "local",
     "mark_of",
     "me_lines",
+    "name_of",
     "read_line",
     "room_name",
     "trace_lines",
@@ -47,6 +52,21 @@ Type a line to say it to whom the conversation is with.
 /help            this
 /quit            leave; messages still come, and wait for you
 Marks: · waiting  > on its way  ✓ stored for them  ✓✓ delivered  ✓✓ read  ! failed"""
+
+WORDS: Final[Mapping[str, str]] = {
+    "queued": "waiting",
+    "sending": "on its way",
+    "accepted": "on its way",
+    "stored": "stored for them",
+    "delivered": "delivered",
+    "read": "read",
+    "failed": "failed",
+    "expired": "expired",
+}
+"""What a state is called wherever a person reads of it."""
+
+NEAR: Final = "*"
+"""The recipient of what goes to all who are near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +214,35 @@ def mark_of(states: Mapping[str, str], *, unicode: bool = True) -> str:
     return f"{mark} {there}/{len(states)}"
 
 
-def line_of(message: Message, names: Mapping[str, str], *, unicode: bool = True) -> str:
-    """One message for a person: time, who, what, and how far it is."""
-    at = message["at"][11:16]
+def local(at: str, zone: tzinfo | None = None) -> datetime:
+    """A time of an answer, which is UTC, where the reader is; ``zone`` is that of the machine."""
+    return datetime.fromisoformat(at).astimezone(zone)
+
+
+class Days:
+    """Says which day it is above the first message of each, with the zone of all times."""
+
+    def __init__(self, zone: tzinfo | None = None) -> None:
+        """Nothing was said yet; ``zone`` is that of the machine where none is given."""
+        self.zone: Final = zone
+        self._said = ""
+
+    def line(self, message: Message) -> str:
+        """A line to be shown before a message; empty within a day."""
+        day = local(message["at"], self.zone).strftime("%A, %Y-%m-%d, UTC%z")
+        before, self._said = self._said, day
+        return "" if day == before else f"-- {day[:-2]}:{day[-2:]}"
+
+
+def line_of(
+    message: Message,
+    names: Mapping[str, str],
+    *,
+    unicode: bool = True,
+    zone: tzinfo | None = None,
+) -> str:
+    """One message for a person: time, who, what, how far it is, and below it why no further."""
+    at = f"{local(message['at'], zone):%H:%M}"
     if message["kind"] == "control":
         what = "[who is in the group has changed]"
     elif message["text"] is None:
@@ -209,10 +255,40 @@ def line_of(message: Message, names: Mapping[str, str], *, unicode: bool = True)
         to = message["to"]
         whom = "" if to is None else f" to {one_line(names.get(to, to[:8]), 40)}"
         mark = mark_of(message["states"], unicode=unicode)
-        return f"{at}{where} you{whom}: {what}  {mark}".rstrip()
+        line = f"{at}{where} you{whom}: {what}  {mark}".rstrip()
+        return "\n".join((line, *_whys(message, names)))
     doubt = "" if message["verified"] else " (not proved)"
     stranger = "" if message["known"] else " (a stranger)"
     return f"{at}{where} {one_line(message['shown'], 40)}{stranger}{doubt}: {what}"
+
+
+def _whys(message: Message, names: Mapping[str, str]) -> list[str]:
+    """Why a message is no further, a line for each reason, and for whom."""
+    whom: dict[tuple[str, str], list[str]] = {}
+    for receiver, reason in message["reasons"].items():
+        if reason:
+            state = WORDS.get(message["states"].get(receiver, ""), "waiting")
+            whom.setdefault((state, reason), []).append(name_of(receiver, names))
+    return [
+        f"      {state} for {one_line(', '.join(some), 80)}: {one_line(reason)}"
+        for (state, reason), some in whom.items()
+    ]
+
+
+def name_of(receiver: str, names: Mapping[str, str]) -> str:
+    """What a recipient is called."""
+    if receiver == NEAR:
+        return "all who are near"
+    return one_line(names.get(receiver, receiver[:8]), 40)
+
+
+def hearers_line(reasons: Mapping[str, str], names: Mapping[str, str]) -> str:
+    """Of a message that was just sent: whom nothing reaches now, and why; empty if all are."""
+    if not reasons:
+        return ""
+    whom = one_line(", ".join(name_of(one, names) for one in reasons), 80)
+    why = one_line("; ".join(dict.fromkeys(reasons.values())))
+    return f"nothing reaches {whom} now ({why})"
 
 
 def room_name(message: Message, names: Mapping[str, str]) -> str:
@@ -225,7 +301,7 @@ def delivery_line(delivery: Delivery, names: Mapping[str, str]) -> str:
     """What became of a message, where a person should know; empty otherwise."""
     if delivery["state"] not in ("failed", "expired"):
         return ""
-    to = one_line(names.get(delivery["receiver"], delivery["receiver"][:8]), 40)
+    to = name_of(delivery["receiver"], names)
     return f"the message to {to} {delivery['state']}: {one_line(delivery['reason'])}"
 
 
@@ -262,5 +338,9 @@ def me_lines(me: Me) -> list[str]:
         level = f" at {me['level']}" if one["name"] == "htx" else ""
         lines.append(f"{one['name']}{level}: {state}")
     if me["waiting"]:
-        lines.append(f"waiting to go out: {me['waiting']}")
+        counts: dict[str, int] = {}
+        for state, number in me["outbox"].items():
+            counts[WORDS.get(state, state)] = counts.get(WORDS.get(state, state), 0) + number
+        some = ", ".join(f"{number} {word}" for word, number in counts.items())
+        lines.append(f"not delivered yet: {some}")
     return lines

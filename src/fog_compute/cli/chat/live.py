@@ -80,6 +80,7 @@ class Conversation(App[None]):
         self._target = target
         self._me: Final = me
         self._names: dict[str, str] = {}
+        self._days: Final = lines.Days()
         self._stop: Final = threading.Event()
         self._typed: Final[list[Said]] = []
         self._typing: Final = threading.Condition()
@@ -115,8 +116,6 @@ class Conversation(App[None]):
                 self.exit()
             case lines.Help():
                 self._tell(lines.HELP)
-            case lines.ShowMe():
-                self._tell("\n".join(lines.me_lines(self._me)))
             case lines.Mistake(why):
                 self._tell(f"! {why}")
             case lines.Open(target):
@@ -176,9 +175,11 @@ class Conversation(App[None]):
     def _do(self, talk: Talk, said: Said) -> str:
         match said:
             case lines.Say(text):
-                talk.say(self._target, text)
+                return self._say(talk, self._target, text)
             case lines.SayTo(person, text):
-                talk.say(Target(person=person), text)
+                return self._say(talk, Target(person=person), text)
+            case lines.ShowMe():
+                return "\n".join(lines.me_lines(talk.me()))
             case lines.ShowWho():
                 return "\n".join(lines.who_lines(talk.near()))
             case lines.ShowTrace(person):
@@ -187,7 +188,11 @@ class Conversation(App[None]):
                 return _rooms(talk.log(Target(), 0, 1000)["messages"], talk.names())
             case _:
                 return ""
-        return ""
+
+    def _say(self, talk: Talk, target: Target, text: str) -> str:
+        """Send a line; what is to be known of it at once."""
+        why = lines.hearers_line(talk.say(target, text)["reasons"], self._names)
+        return f"      {why}; it waits" if why else ""
 
     def _hand_over(self, show: Callable[..., None], *what: object) -> None:
         if not self._stop.is_set() and self.is_running:
@@ -198,7 +203,8 @@ class Conversation(App[None]):
     def _show(self, names: dict[str, str], log: Log, events: ChatEvents | None = None) -> None:
         self._names = names
         for message in log["messages"]:
-            self._tell(lines.line_of(message, names))
+            self._tell(self._days.line(message))
+            self._tell(lines.line_of(message, names, zone=self._days.zone))
         for one in () if events is None else events["events"]:
             delivery = one["delivery"]
             if delivery is None:
@@ -207,9 +213,8 @@ class Conversation(App[None]):
             if text:
                 self._tell(f"! {text}")
             elif delivery["state"] in ("delivered", "read"):
-                to = names.get(delivery["receiver"], delivery["receiver"][:8])
                 mark = lines.mark_of({"": delivery["state"]})
-                self._tell(f"      {mark} {one_line(to, 40)}")
+                self._tell(f"      {mark} {lines.name_of(delivery['receiver'], names)}")
 
     def _trouble(self, why: str) -> None:
         self.query_one("#trouble", Static).update(Text(one_line(f"! {why}") if why else ""))

@@ -13,6 +13,7 @@ from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.peer import find
 from fog_compute.client.people import (
+    Cancelled,
     ChatEvents,
     Group,
     GroupMade,
@@ -21,6 +22,7 @@ from fog_compute.client.people import (
     Me,
     Message,
     Near,
+    Peer,
     Peers,
     Sent,
     Trace,
@@ -28,15 +30,13 @@ from fog_compute.client.people import (
 from fog_compute.errors import Unreadable
 from fog_compute.reading import TooLarge, read_file
 from fog_compute.text import one_line
-from fog_compute.units import MIB
 
-__all__ = ["CHAT", "MAX_FILE_BYTES", "Talk", "names_of"]
+__all__ = ["CHAT", "Talk", "names_of"]
 
 CHAT: Final = "/api/v1/chat"
 NEAR: Final = "near"
 """The room of all who are near by Bluetooth."""
 
-MAX_FILE_BYTES: Final = 16 * MIB
 AT_ONCE: Final = 1000
 """Messages that one request gives, at most."""
 
@@ -70,25 +70,47 @@ class Talk:
         """The groups that one is in."""
         return self._backend.get(f"{CHAT}/groups", Groups)["groups"]
 
-    def make_group(self, name: str, members: Sequence[str]) -> GroupMade:
-        """Make a group of people by their names."""
-        found = [find(self._backend, one)["fingerprint"] for one in members]
-        body = {"name": name, "members": found}
+    def people(self, names: Sequence[str]) -> list[Peer]:
+        """Who is meant by some names."""
+        return [find(self._backend, one) for one in names]
+
+    def make_group(self, name: str, members: Sequence[Peer]) -> GroupMade:
+        """Make a group of some people."""
+        body = {"name": name, "members": [one["fingerprint"] for one in members]}
         return self._backend.post(f"{CHAT}/groups", GroupMade, body)
+
+    def change_group(self, group: Group, name: str, members: Sequence[str]) -> Group:
+        """Give a group another name, or other members by their fingerprints; what it is then."""
+        body = {"name": name, "members": list(members)}
+        found = self._backend.post(f"{CHAT}/groups/{group['id']}", Groups, body)["groups"]
+        return next(one for one in found if one["id"] == group["id"])
+
+    def cancel(self, *, message: str = "", target: Target | None = None) -> list[str]:
+        """Give up a message, or all that waits for a person or a room; return the ids."""
+        body: dict[str, object] = {}
+        if message:
+            body["ids"] = [message]
+        elif target is not None and target.person:
+            body["to"] = find(self._backend, target.person)["fingerprint"]
+        elif target is not None:
+            body["room"] = self.room(target.room)
+        return self._backend.post(f"{CHAT}/cancel", Cancelled, body)["ids"]
 
     def room(self, text: str) -> str:
         """The room that a person means: a group by its name or id; "" for all who are near."""
-        if text.lower() == NEAR:
-            return ""
+        return "" if text.lower() == NEAR else self.group(text)["id"]
+
+    def group(self, text: str) -> Group:
+        """The group that a person means, by its name or its id."""
         groups = self.groups()
-        found = [one["id"] for one in groups if one["id"] == text] or [
-            one["id"] for one in groups if one["name"].lower() == text.lower()
+        found = [one for one in groups if one["id"] == text] or [
+            one for one in groups if one["name"].lower() == text.lower()
         ]
         if len(found) != 1:
             what = "several groups are" if found else "no group is"
             raise CommandError(
-                f"{what} called {one_line(text, 64)!r}: `fog chat groups` lists them, and {NEAR!r}"
-                " is all who are near",
+                f"{what} called {one_line(text, 64)!r}: `fog chat group ls` lists them, and"
+                f" {NEAR!r} is all who are near",
                 kind="not-found",
             )
         return found[0]
@@ -134,7 +156,7 @@ class Talk:
         if file is None:
             body["text"] = text
         else:
-            body |= _content(file)
+            body |= _content(file, self.me()["max_file_bytes"])
         return self._backend.post(f"{CHAT}/messages", Sent, body)
 
     def mark_read(self, messages: list[Message]) -> None:
@@ -153,9 +175,9 @@ def names_of(found: Peers) -> dict[str, str]:
     return {one["fingerprint"]: one["shown"] for one in found["peers"]}
 
 
-def _content(file: Path) -> dict[str, object]:
+def _content(file: Path, most: int) -> dict[str, object]:
     try:
-        data = read_file(file, MAX_FILE_BYTES)
+        data = read_file(file, most)
     except TooLarge as error:
         raise Unreadable(f"{file} cannot be sent: {error.strerror}") from error
     except OSError as error:

@@ -179,7 +179,10 @@ ME: Final[dict[str, Any]] = {
         {"name": "ble", "available": False, "reason": "there is no adapter"},
     ],
     "waiting": 2,
+    "outbox": {"queued": 1, "stored": 1},
+    "max_file_bytes": 2048,
 }
+SENT: Final[dict[str, Any]] = {"id": "5" * 32, "reasons": {}}
 MESSAGE: Final[dict[str, Any]] = {
     "position": 7,
     "id": "5" * 32,
@@ -196,6 +199,7 @@ MESSAGE: Final[dict[str, Any]] = {
     "verified": True,
     "known": True,
     "states": {},
+    "reasons": {},
 }
 GROUP: Final[dict[str, Any]] = {
     "id": "9" * 32,

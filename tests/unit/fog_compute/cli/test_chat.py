@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import json
+from datetime import UTC, timedelta, timezone
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +21,7 @@ from fog_compute.cli.chat.talking import Talk
 from fog_compute.cli.patience import OutOfTime
 from fog_compute.client.people import ChatEvents, Log, Me, Near, Sent, Trace
 from fog_compute.errors import ServiceUnavailable
-from tests.unit.fog_compute.cli.backends import GROUP, ME, MESSAGE, PEER, TRACE, backend
+from tests.unit.fog_compute.cli.backends import GROUP, ME, MESSAGE, PEER, SENT, TRACE, backend
 
 ADA = PEER["fingerprint"]
 ESCAPE = "a\n\x1b[2J[red]b"
@@ -79,21 +81,50 @@ def message(**changes: object) -> Any:
 
 def test_a_message_is_shown_with_who_sent_it_and_how_sure_that_is() -> None:
     names = {ADA: "ada"}
+    line_of = functools.partial(lines.line_of, zone=UTC)
 
-    assert lines.line_of(message(), names) == "08:09 ada: see you at eight"
-    assert "ada (a stranger) (not proved):" in lines.line_of(
-        message(known=False, verified=False), names
-    )
+    assert line_of(message(), names) == "08:09 ada: see you at eight"
+    assert "ada (a stranger) (not proved):" in line_of(message(known=False, verified=False), names)
     room = message(room="9" * 32, to=None)
-    assert lines.line_of(room, names | {"9" * 32: "lab"}).startswith("08:09 #lab ada:")
-    assert lines.line_of(room, names).startswith("08:09 #99999999 ada:")
-    assert lines.line_of(message(to=None), names).startswith("08:09 #near ada:")
+    assert line_of(room, names | {"9" * 32: "lab"}).startswith("08:09 #lab ada:")
+    assert line_of(room, names).startswith("08:09 #99999999 ada:")
+    assert line_of(message(to=None), names).startswith("08:09 #near ada:")
     own = message(outgoing=True, to=ADA, states={ADA: "delivered"})
-    assert lines.line_of(own, names) == "08:09 you to ada: see you at eight  ✓✓"
-    assert lines.line_of(own, {}).startswith("08:09 you to adadadad:")
+    assert line_of(own, names) == "08:09 you to ada: see you at eight  ✓✓"
+    assert line_of(own, {}).startswith("08:09 you to adadadad:")
     file = message(text=None, name="a.png", size=2048)
-    assert lines.line_of(file, names) == "08:09 ada: [file a.png, 2.0 KiB]"
-    assert lines.line_of(message(text=None, size=None), {}).endswith("[file without a name]")
+    assert line_of(file, names) == "08:09 ada: [file a.png, 2.0 KiB]"
+    assert line_of(message(text=None, size=None), {}).endswith("[file without a name]")
+
+
+def test_what_waits_says_below_for_whom_and_why() -> None:
+    eve = "e0" * 32
+    states = {ADA: "queued", eve: "queued", "c0" * 32: "failed", "*": "delivered"}
+    reasons = {ADA: "no way", eve: "no way", "c0" * 32: "too long", "*": ""}
+    own = message(outgoing=True, to=None, room="9" * 32, states=states, reasons=reasons)
+
+    first, *whys = lines.line_of(own, {ADA: "ada", "9" * 32: "lab"}).splitlines()
+
+    assert first.endswith("#lab you: see you at eight  · 1/4")
+    assert whys == [
+        "      waiting for ada, e0e0e0e0: no way",
+        "      failed for c0c0c0c0: too long",
+    ]
+    assert lines.hearers_line({}, {}) == ""
+    assert lines.hearers_line({"*": "no adapter"}, {}) == (
+        "nothing reaches all who are near now (no adapter)"
+    )
+
+
+def test_times_are_those_of_the_reader_and_each_day_is_said_once() -> None:
+    zone = timezone(timedelta(hours=5, minutes=45))
+    days = lines.Days(zone)
+    late = message(at="2026-01-01T18:30:00Z")
+
+    assert days.line(message()) == "-- Thursday, 2026-01-01, UTC+05:45"
+    assert lines.line_of(message(), {}, zone=zone).startswith("13:54 ada:")
+    assert days.line(message()) == ""
+    assert days.line(late) == "-- Friday, 2026-01-02, UTC+05:45"
 
 
 def test_the_words_of_strangers_do_nothing_to_a_terminal() -> None:
@@ -127,7 +158,7 @@ def test_who_and_how_is_told_in_lines() -> None:
     nothing = cast("Trace", {**TRACE, "ways": {}, "reasons": {}})
     assert lines.trace_lines(nothing) == ["nothing is known of how to reach ada"]
     assert "nobody can be reached" in lines.who_lines({"peers": []})[0]
-    assert lines.me_lines(cast("Me", ME))[-1] == "waiting to go out: 2"
+    assert lines.me_lines(cast("Me", ME))[-1] == "not delivered yet: 1 waiting, 1 stored for them"
 
 
 def test_lines_of_a_pipe_are_sent_and_need_somebody(
@@ -136,7 +167,7 @@ def test_lines_of_a_pipe_are_sent_and_need_somebody(
     monkeypatch.setenv("FOG_HOME", str(tmp_path))
     monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n"))
     lab = {"groups": [GROUP]}
-    answers = ok(ME, lab, {"id": "1" * 32}, lab, {"id": "2" * 32})
+    answers = ok(ME, lab, {**SENT, "id": "1" * 32}, lab, {**SENT, "id": "2" * 32})
     with backend(tmp_path, *answers) as asked:
         assert main.run(["chat", "--room", "lab"]) == 0
     assert capsys.readouterr().out == f"{'1' * 32}\n{'2' * 32}\n"
@@ -160,7 +191,7 @@ def test_a_message_that_failed_or_is_late_ends_the_wait(
     failed = {"id": "1" * 32, "receiver": ADA, "state": "failed", "transport": None, "reason": "no"}
     events = {"events": [{"message": None, "delivery": failed}], "next": "1"}
     send = ["chat", "send", "--room", "near", "", "x", "--wait"]
-    with backend(tmp_path, *ok(start, {"id": "1" * 32}, events)):
+    with backend(tmp_path, *ok(start, {**SENT, "id": "1" * 32}, events)):
         assert main.run([*send, "9s"]) == 1
     assert "failed: no" in capsys.readouterr().err
 
@@ -170,7 +201,7 @@ def test_a_message_that_failed_or_is_late_ends_the_wait(
         return start
 
     monkeypatch.setattr(Talk, "events", late)
-    with backend(tmp_path, *ok({"id": "1" * 32})):
+    with backend(tmp_path, *ok({**SENT, "id": "1" * 32})):
         assert main.run([*send, "9s"]) == 124
     assert "still goes out" in capsys.readouterr().err
 
@@ -188,7 +219,7 @@ def test_a_room_is_a_group_by_name_or_all_who_are_near(
         ("home", [GROUP], "no group is called 'home'"),
     ):
         asked = [] if listed is None else ok({"groups": listed})
-        with backend(tmp_path, *asked, *ok({"id": "1" * 32})):
+        with backend(tmp_path, *asked, *ok({**SENT, "id": "1" * 32})):
             assert main.run(["chat", "send", "", "x", "--room", room]) == (1 if says else 0)
         assert says in capsys.readouterr().err
 
@@ -198,11 +229,48 @@ def test_a_file_is_sent_and_one_that_cannot_be_is_said(
 ) -> None:
     monkeypatch.setenv("FOG_HOME", str(tmp_path))
     (tmp_path / "a.bin").write_bytes(b"abc")
-    with backend(tmp_path, *ok(PEER, {"id": "1" * 32})):
+    with backend(tmp_path, *ok(PEER, ME, SENT)):
         assert main.run(["chat", "send", "ada", "--file", str(tmp_path / "a.bin")]) == 0
-    with backend(tmp_path, *ok(PEER)):
+    with backend(tmp_path, *ok(PEER, ME)):
         assert main.run(["chat", "send", "ada", "--file", str(tmp_path / "none")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+    with backend(tmp_path, *ok(PEER, {**ME, "max_file_bytes": 2})):
+        assert main.run(["chat", "send", "ada", "--file", str(tmp_path / "a.bin")]) == 2
+    assert "cannot be sent" in capsys.readouterr().err
+
+
+def test_a_message_that_reaches_nobody_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    sent = {**SENT, "reasons": {"*": "nobody is near who hears it"}}
+    with backend(tmp_path, *ok(sent, {"peers": []}, {"groups": []})):
+        assert main.run(["chat", "send", "", "x", "--room", "near"]) == 0
+    assert "nothing reaches all who are near now (nobody is near" in capsys.readouterr().err
+    assert main.run(["chat", "ada", "hello", "you"]) == 2
+    assert "say `fog chat send ada hello you`" in capsys.readouterr().err
+
+
+def test_people_are_taken_into_a_group_and_out_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    bodies: list[Any] = []
+    lab = {**GROUP, "members": [ADA]}
+
+    def post(_self: object, _path: str, _kind: object, body: object) -> object:
+        bodies.append(body)
+        return {"groups": [lab]}
+
+    monkeypatch.setattr("fog_compute.cli.chat.talking.Backend.post", post)
+    grace = {**PEER, "fingerprint": "c0" * 32}
+    for words, who in ((["add", "lab", "grace"], grace), (["remove", "lab", "ada"], PEER)):
+        with backend(tmp_path, *ok({"groups": [GROUP]}, who)):
+            assert main.run(["chat", "group", *words, "--json"]) == 0
+    assert [one["members"] for one in bodies] == [
+        [*GROUP["members"], "c0" * 32],
+        [GROUP["members"][1]],
+    ]
 
 
 def test_a_wipe_wants_the_word(
@@ -285,6 +353,9 @@ class Scripted(Talk):
     def names(self) -> dict[str, str]:
         return {ADA: "ada"}
 
+    def me(self) -> Me:
+        return cast("Me", ME)
+
     def near(self) -> Near:
         return {"peers": []}
 
@@ -306,7 +377,7 @@ class Scripted(Talk):
         if self.fails:
             raise ServiceUnavailable("nothing goes out")
         self.said.append((target, text))
-        return {"id": "5" * 32}
+        return {"id": "5" * 32, "reasons": {}}
 
     def mark_read(self, messages: list[Any]) -> None:
         self.read += [one["text"] for one in messages]

@@ -10,7 +10,7 @@ import pytest
 
 from fog_compute.cli import main
 from fog_compute.cli.chat.saving import file_name
-from tests.unit.fog_compute.cli.backends import MESSAGE, PEER, backend
+from tests.unit.fog_compute.cli.backends import MESSAGE, PEER, SENT, backend
 
 ADA = PEER["fingerprint"]
 FILE: dict[str, Any] = {**MESSAGE, "kind": "file", "text": None, "name": "a.png", "size": 3}
@@ -40,7 +40,7 @@ def test_the_room_of_all_who_are_near_has_nothing_that_is_for_one(
         assert main.run(["chat", "log", "--room", "near", "--json"]) == 0
     assert [one["text"] for one in json.loads(capsys.readouterr().out)] == ["for all"]
     assert "room=&" in asked[0] or asked[0].endswith("room=")
-    with backend(home, *ok({"id": "1" * 32})) as asked:
+    with backend(home, *ok(SENT)) as asked:
         assert main.run(["chat", "send", "", "--room", "near", "hello"]) == 0
     assert [one.split()[:2] for one in asked] == [["POST", "/api/v1/chat/messages"]]
 

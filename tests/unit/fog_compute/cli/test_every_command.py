@@ -34,6 +34,7 @@ from tests.unit.fog_compute.cli.backends import (
     PEER,
     RESULT,
     ROW,
+    SENT,
     STATUS,
     TASK,
     TRACE,
@@ -201,6 +202,8 @@ KEY: Final = {
     "used_at": None,
     "revoked_at": None,
 }
+
+LAB: Final[dict[str, Any]] = {"groups": [GROUP]}
 
 CASES: Final[dict[str, Case]] = {
     "up": Case(
@@ -440,7 +443,7 @@ CASES: Final[dict[str, Case]] = {
     "chat": Case(
         words=("chat", "ada"),
         says="5555",
-        answers=ok(ME, PEER, {"id": "5" * 32}),
+        answers=ok(ME, PEER, SENT),
         fails=("chat", "ada", "--room", "lab"),
         code=2,
         problem="usage",
@@ -450,14 +453,14 @@ CASES: Final[dict[str, Case]] = {
         words=("chat", "send", "ada", "see", "you", "--wait", "9s", "--private"),
         says="5555",
         tells="state",
-        answers=ok(EVENTS, PEER, {"id": "5" * 32}, DELIVERED),
+        answers=ok(EVENTS, PEER, SENT, DELIVERED),
         fails=("chat", "send", "ada"),
         code=2,
         problem="usage",
     ),
     "chat log": Case(
         words=("chat", "log", "ada", "--limit", "5"),
-        says="08:09 ada: see you at eight",
+        says="ada: see you at eight",
         tells=1,
         answers=ok(PEER, {"messages": [MESSAGE], "next": 7}, {"peers": [PEER]}, {"groups": []}),
         fails=("chat", "log", "--limit", "0"),
@@ -489,19 +492,56 @@ CASES: Final[dict[str, Case]] = {
         code=1,
         problem="not-found",
     ),
-    "chat groups": Case(
-        words=("chat", "groups"),
-        says="lab    99999999999999999999999999999999  ada, b0b0b0b0",
-        tells=1,
-        answers=ok({"groups": [GROUP]}, {"peers": [PEER]}, {"groups": [GROUP]}),
+    "chat cancel": Case(
+        words=("chat", "cancel", "--to", "ada"),
+        says="2 messages given up",
+        tells="cancelled",
+        answers=ok(PEER, {"ids": ["5" * 32, "6" * 32]}),
+        fails=("chat", "cancel", "55"),
+        failing=ok({"ids": []}),
+        code=1,
+        problem="not-found",
     ),
-    "chat group": Case(
-        words=("chat", "group", "lab", "ada"),
+    "chat group ls": Case(
+        words=("chat", "group", "ls"),
+        says="lab    99999999999999999999999999999999  you    ada, you",
+        tells=1,
+        answers=ok({"groups": [GROUP]}, {"peers": [PEER]}, {"groups": [GROUP]}, ME),
+    ),
+    "chat group new": Case(
+        words=("chat", "group", "new", "lab", "ada"),
         says="9999",
         answers=ok(PEER, {"id": "9" * 32}),
-        fails=("chat", "group", "lab"),
+        fails=("chat", "group", "new", "lab"),
         code=2,
         problem="usage",
+    ),
+    "chat group add": Case(
+        words=("chat", "group", "add", "lab", "ada"),
+        says="lab: ada, you",
+        tells="members",
+        answers=ok(LAB, PEER, LAB, {"peers": [PEER]}, LAB, ME),
+        fails=("chat", "group", "add", "lab"),
+        code=2,
+        problem="usage",
+    ),
+    "chat group remove": Case(
+        words=("chat", "group", "remove", "lab", "ada"),
+        says="lab: ada, you",
+        tells="members",
+        answers=ok(LAB, PEER, LAB, {"peers": [PEER]}, LAB, ME),
+        failing=ok(LAB, {**PEER, "fingerprint": "c0" * 32}),
+        code=1,
+        problem="not-found",
+    ),
+    "chat group rename": Case(
+        words=("chat", "group", "rename", "lab", "workshop"),
+        says="lab: ada, you",
+        tells="members",
+        answers=ok(LAB, LAB, {"peers": [PEER]}, LAB, ME),
+        failing=ok({"groups": []}),
+        code=1,
+        problem="not-found",
     ),
     "chat wipe": Case(
         words=("chat", "wipe", "--force"),
@@ -531,6 +571,12 @@ CASES: Final[dict[str, Case]] = {
         failing=ok(PEER),
         code=2,
         problem="usage",
+    ),
+    "peer name": Case(
+        words=("peer", "name", "ada", "lovelace"),
+        says="ada is lovelace from now on",
+        tells="petname",
+        answers=ok(PEER, {**PEER, "shown": "lovelace"}),
     ),
     "peer block": Case(
         words=("peer", "block", "ada"),

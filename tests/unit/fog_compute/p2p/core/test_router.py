@@ -39,7 +39,7 @@ from fog_compute.p2p.core.messages import (
     new_stream,
     public_id,
 )
-from fog_compute.p2p.core.outbox import OutboxFull, OutboxLimits
+from fog_compute.p2p.core.outbox import OutboxLimits
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
     EVERYBODY,
@@ -407,27 +407,6 @@ def test_higher_priority_goes_first_and_peers_take_turns() -> None:
     assert [one.key.receiver for one in first] == [BOB, BOB]
     assert desk.offers()[0].key.id == urgent
     assert [one.key.receiver for one in desk.offers()] == [ZOE, ZOE, ZOE]
-
-
-@pytest.mark.parametrize(
-    ("limits", "said"),
-    [
-        (OutboxLimits(per_peer=3), "for one recipient"),
-        (OutboxLimits(in_all=3), "3 messages wait"),
-        (OutboxLimits(bytes_in_all=16), "15 B wait"),
-    ],
-)
-def test_full_outbox_says_what_to_do(limits: OutboxLimits, said: str) -> None:
-    """INV-P2P-08."""
-    desk = Desk(RouterPolicy(outbox=limits))
-    ids = [desk.say() for _ in range(3)]
-
-    with pytest.raises(OutboxFull, match=said) as caught:
-        desk.say()
-
-    assert "fog chat cancel" in str(caught.value)
-    desk._took(desk.router.cancel(ids[:1], desk.now))
-    desk.say()
 
 
 def test_receipt_counts_from_the_recipient_with_proof_alone() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fog_compute.p2p.core.messages import DeliveryState
+from fog_compute.p2p.core.outbox import OutboxFull, OutboxLimits
+from fog_compute.p2p.core.router import RouterPolicy
 from fog_compute.p2p.core.transport import OutcomeState
 from tests.unit.fog_compute.p2p.core.test_router import BOB, EVE, Desk
 
@@ -33,3 +37,24 @@ def test_what_waits_says_why_until_it_goes_out() -> None:
 
     assert desk.router.why(id_, BOB) == "the mailbox is full"
     assert desk.router.why(id_, EVE) == desk.router.why("9" * 32, BOB) == ""
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (OutboxLimits(per_peer=3), "for one recipient"),
+        (OutboxLimits(in_all=3), "3 messages wait"),
+        (OutboxLimits(bytes_in_all=16), "15 B wait"),
+    ],
+)
+def test_full_outbox_says_what_to_do(limits: OutboxLimits, said: str) -> None:
+    """INV-P2P-08."""
+    desk = Desk(RouterPolicy(outbox=limits))
+    ids = [desk.say() for _ in range(3)]
+
+    with pytest.raises(OutboxFull, match=said) as caught:
+        desk.say()
+
+    assert "fog chat cancel" in str(caught.value)
+    desk._took(desk.router.cancel(ids[:1], desk.now))
+    desk.say()
