@@ -9,6 +9,7 @@ a message                              what travels
 =====================================  ==========================================================
 text of up to 255 bytes, to one person  private message (01): id and text
 the same, with a courier, between ours  file (20), with the field F0: it says when it is over
+a file for all                         file, with the field F0
 receipt                                03 delivered or 02 read, one for each id
 anything else, up to 1 MiB             file (20), with the field F0
 =====================================  ==========================================================
@@ -19,6 +20,7 @@ The field F0 has a length of 2 bytes and a msgpack record: see `Rest`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -43,9 +45,18 @@ from fog_compute.p2p.core.messages import (
     MessageKind,
     Priority,
     Receipt,
+    public_id,
 )
 
-__all__ = ["PLAIN", "Rest", "public_file", "public_message", "read_private", "write_private"]
+__all__ = [
+    "PLAIN",
+    "Rest",
+    "public_file",
+    "public_message",
+    "read_private",
+    "write_file",
+    "write_private",
+]
 
 REST: Final = 0xF0
 PLAIN: Final = "text/plain"
@@ -122,6 +133,12 @@ def write_private(message: DecentralizedMessage, *, dated: bool = False) -> tupl
         raise Malformed(
             Reason.TOO_LONG, f"{len(message.body)} bytes are too many for Bluetooth: at most 1 MiB"
         )
+    file, rest = write_file(message)
+    return (within(PrivateKind.FILE, file.encode() + rest),)
+
+
+def write_file(message: DecentralizedMessage) -> tuple[File, bytes]:
+    """A message as a file, and the field that says the rest of it."""
     rest = Rest(
         message.id,
         message.kind,
@@ -132,8 +149,9 @@ def write_private(message: DecentralizedMessage, *, dated: bool = False) -> tupl
         empty=not message.body,
         unnamed=not message.name,
     )
-    file = File(message.body or b"\0", message.name or UNNAMED, message.media_type)
-    return (within(PrivateKind.FILE, file.encode() + field(REST, _encode(rest), 2)),)
+    unnamed = "file" if message.kind is MessageKind.FILE else UNNAMED
+    file = File(message.body or b"\0", message.name or unnamed, message.media_type)
+    return file, field(REST, _encode(rest), 2)
 
 
 def read_private(
@@ -192,10 +210,23 @@ def public_message(message_id: str, text: str, sender: str, sent_ms: int) -> Dec
 
 
 def public_file(
-    message_id: str, file: File, sender: str, sent_ms: int, recipient: str | None
+    message_id: str,
+    file: File,
+    others: Mapping[int, bytes],
+    sender: str,
+    sent_ms: int,
+    recipient: str | None,
 ) -> DecentralizedMessage:
-    """A file that somebody gave to all who are near, or to one person in clear."""
-    return DecentralizedMessage(
+    """A file that somebody gave to all who are near, or to one person in clear.
+
+    One of ours for all says when it was made: its id follows from that, so that it is the same on
+    every transport, however long the file waited for this one.
+
+    Raises:
+        Malformed: it claims to be a message of ours, and is none.
+    """
+    rest = _rest_of(others)
+    message = DecentralizedMessage(
         body=file.content,
         receiver_id=recipient,
         media_type=_media_type(file),
@@ -206,6 +237,16 @@ def public_file(
         created_ms=sent_ms,
         expires_ms=sent_ms + MAX_LIFE_MS,
     )
+    if rest is None or recipient is not None:
+        return message
+    message = msgspec.structs.replace(
+        message,
+        body=b"" if rest.empty else file.content,
+        name="" if rest.unnamed else message.name,
+        created_ms=rest.created_ms,
+        expires_ms=rest.expires_ms or rest.created_ms + MAX_LIFE_MS,
+    )
+    return _checked(msgspec.structs.replace(message, id=public_id(message)))
 
 
 def _media_type(file: File) -> str:
@@ -222,12 +263,8 @@ def _from_file(
     body: bytes, sender: str, recipient: str, sent_ms: int, envelope: bytes
 ) -> DecentralizedMessage:
     file, others = File.read(body)
-    if REST in others:
-        try:
-            rest = _decode(others[REST])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Malformed(Reason.FIELD, "a file's message is not described") from None
-    else:
+    rest = _rest_of(others)
+    if rest is None:
         # Every copy of a file of the app's has the same id, as it gives none itself.
         sending = envelope or sent_ms.to_bytes(8, "big")
         own = hashlib.sha256(sender.encode() + sending + body).hexdigest()[:32]
@@ -245,6 +282,16 @@ def _from_file(
         created_ms=rest.created_ms,
         expires_ms=rest.expires_ms or rest.created_ms + MAX_LIFE_MS,
     )
+
+
+def _rest_of(others: Mapping[int, bytes]) -> Rest | None:
+    """The field of ours beside a file; None in one of the app's."""
+    if REST not in others:
+        return None
+    try:
+        return _decode(others[REST])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Malformed(Reason.FIELD, "a file's message is not described") from None
 
 
 def _one_id(body: bytes) -> str:

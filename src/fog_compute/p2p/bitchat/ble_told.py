@@ -93,13 +93,8 @@ class Told:
                     return None
                 message = public_message(message_id, text, sender, sent_ms)
                 return self._arrived(message, self._near.proved(sender))
-            case FileHeard(peer_id, message_id, file, sent_ms, directed):
-                sender = self._sender(peer_id)
-                if sender is None:
-                    return None
-                recipient = self._me if directed else None
-                message = public_file(message_id, file, sender, sent_ms, recipient)
-                return self._arrived(message, self._near.proved(sender))
+            case FileHeard():
+                return self._file(heard)
             case HeardPrivately(_, noise_key, kind, body, sent_ms):
                 return self._private(noise_key, kind, body, sent_ms or now_ms)
             case MailHeard(noise_key, kind, body, envelope):
@@ -110,6 +105,19 @@ class Told:
         if sender is None:
             self.dropped["unknown"] += 1
         return sender
+
+    def _file(self, heard: FileHeard) -> DecentralizedMessage | None:
+        sender = self._sender(heard.peer_id)
+        if sender is None:
+            return None
+        recipient = self._me if heard.directed else None
+        name, file, others = heard.message_id, heard.file, heard.others
+        try:
+            message = public_file(name, file, others, sender, heard.sent_ms, recipient)
+        except Malformed as error:
+            self.dropped[error.reason.value] += 1
+            return None
+        return self._arrived(message, self._near.proved(sender))
 
     def _private(
         self, noise_key: bytes, kind: int, body: bytes, sent_ms: int, envelope: bytes = b""

@@ -16,7 +16,7 @@ from typing import Final
 from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.p2p.bitchat.ble_links import AdapterChanged, BleLinks, LinkNews
-from fog_compute.p2p.bitchat.ble_messages import PLAIN, write_private
+from fog_compute.p2p.bitchat.ble_messages import PLAIN, write_file, write_private
 from fog_compute.p2p.bitchat.ble_peers import NearPeers
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
 from fog_compute.p2p.bitchat.ble_sendings import SendCommand, Sendings, failed
@@ -61,7 +61,7 @@ from fog_compute.p2p.bitchat.mesh.news import (
 from fog_compute.p2p.bitchat.radio.interface import Radio, RadioUnavailable
 from fog_compute.p2p.bitchat.radio.system import system_radio
 from fog_compute.p2p.bitchat.wire.errors import Malformed
-from fog_compute.p2p.bitchat.wire.files import MAX_FILE, File
+from fog_compute.p2p.bitchat.wire.files import MAX_FILE
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind, Receipt
@@ -245,8 +245,7 @@ class BitChatTransport:
         token, links = self._sendings.token(copy), len(self._near.links)
         command: SendCommand
         if message.kind is MessageKind.FILE and not message.room:
-            file = File(message.body, message.name or "file", message.media_type)
-            command = ShareFile(token, file)
+            command = ShareFile(token, *write_file(message))
         elif message.kind is MessageKind.TEXT and message.media_type == PLAIN and not message.room:
             # With the same time it has the same id as over the mixnet, and is shown once.
             command = SayAll(token, message.text, message.created_ms or None)

@@ -7,6 +7,7 @@ digits. A token names what was asked, so that the answer finds its question; it 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -51,7 +52,7 @@ class SayAll:
         token: comes back in :class:`Sent`.
         text: what is said.
         sent_ms: when, in ms since 1970: the message's id follows from it. None, or what is older
-            than a minute, is now: others would refuse it soon.
+            than five hours, is now. What is older than a minute waits until neighbours ask.
     """
 
     token: str
@@ -66,10 +67,12 @@ class ShareFile:
     Attributes:
         token: comes back in :class:`Sent`.
         file: at most 118 kB where somebody near runs another program, 1 MiB otherwise.
+        more: fields of one's own behind those of the file; others pass over them.
     """
 
     token: str
     file: File
+    more: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +235,7 @@ class FileHeard:
         file: what; see its ``leaf`` before its name meets a folder.
         sent_ms: when, by the sender's clock.
         directed: whether it was for this node alone, in clear.
+        others: fields behind those of the file, by their tags.
     """
 
     peer_id: bytes
@@ -239,6 +243,7 @@ class FileHeard:
     file: File
     sent_ms: int
     directed: bool
+    others: Mapping[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,12 @@ MAX_PUBLIC_BYTES: Final = 16_000
 """UTF-8 bytes of one public message: some 35 fragments."""
 
 FRESH_S: Final = 60.0
-"""Age up to which a message goes out with the time at which it was said."""
+"""Age up to which a message is flooded with the time at which it was said: others refuse one that
+is older than two minutes, unless they asked for it."""
+
+ASKED_S: Final = 5 * 3600.0
+"""Age up to which it keeps that time, and with it its id, and waits to be asked for: an answer may
+be 6 h old."""
 
 
 class Parked:
@@ -93,15 +98,19 @@ class PublicTalk:
             return
         try:
             sent_ms = command.sent_ms
-            if sent_ms is not None and not 0 <= now - sent_ms / 1000 <= FRESH_S:
-                sent_ms = None
+            age = 0.0 if sent_ms is None else now - sent_ms / 1000
+            if not 0 <= age <= ASKED_S:
+                sent_ms, age = None, 0.0
             made = station.make(Kind.MESSAGE, data, now, sent_ms=sent_ms)
         except Malformed as malformed:
             station.tell(Sent(command.token, SentState.FAILED, reason=str(malformed)))
             return
         name = public_text_id(made.sender.hex(), made.timestamp, command.text)
         self._shown.admit(name, made.timestamp)
-        station.send_all(made, now)
+        if age <= FRESH_S:
+            station.send_all(made, now)
+        else:
+            station.gossip.keep(made, now)
         state = SentState.ACCEPTED if station.outbound.links else SentState.QUEUED
         station.tell(Sent(command.token, state, name))
 

@@ -36,16 +36,18 @@ __all__ = ["Sharing"]
 class Sharing:
     """Public files and messages to groups, sent and heard."""
 
-    __slots__ = ("_shown", "_station")
+    __slots__ = ("_shown_files", "_shown_groups", "_station")
 
     def __init__(self, station: Station) -> None:
         self._station: Final = station
-        self._shown: Final = Shown()
+        # Nobody signs for a message to a group here: whoever makes them up hides no file.
+        self._shown_files: Final = Shown()
+        self._shown_groups: Final = Shown()
 
     def share(self, command: ShareFile, now: float) -> None:
         """Give a file to all who are near."""
         try:
-            payload = command.file.encode()
+            payload = command.file.encode() + command.more
         except Malformed as malformed:
             self._fail(command.token, str(malformed))
             return
@@ -72,20 +74,22 @@ class Sharing:
         if not verify(packet, peer.signing_key):
             return Drop.SIGNATURE
         try:
-            file = File.decode(packet.payload)
+            file, others = File.read(packet.payload)
         except Malformed:
             return Drop.CONTENT
         name = flood_key(packet).hex()
-        if not self._shown.admit(name, packet.timestamp):
+        if not self._shown_files.admit(name, packet.timestamp):
             return Drop.SHOWN
-        station.tell(FileHeard(packet.sender, name, file, packet.timestamp, packet.directed))
+        station.tell(
+            FileHeard(packet.sender, name, file, packet.timestamp, packet.directed, others)
+        )
         return None
 
     def _take_group(self, packet: Packet) -> Drop | None:
         name = flood_key(packet).hex()
         if not packet.payload:
             return Drop.CONTENT
-        if not self._shown.admit(name, packet.timestamp):
+        if not self._shown_groups.admit(name, packet.timestamp):
             return Drop.SHOWN
         self._station.tell(GroupHeard(packet.payload, packet.timestamp))
         return None
@@ -102,7 +106,8 @@ class Sharing:
             self._fail(token, str(malformed))
             return
         name = flood_key(made).hex()
-        self._shown.admit(name, made.timestamp)
+        shown = self._shown_files if large else self._shown_groups
+        shown.admit(name, made.timestamp)
         station.send_all(made, now)
         state = SentState.ACCEPTED if station.outbound.links else SentState.QUEUED
         station.tell(Sent(token, state, name))

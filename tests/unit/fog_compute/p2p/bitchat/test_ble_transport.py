@@ -280,8 +280,9 @@ async def test_what_bluetooth_does_not_carry_is_refused_with_a_reason(
     assert "1 MiB" in large.reason
     with pytest.raises(TransportUnavailable, match="only plain text"):
         await first.transport.broadcast(text("x", first, room="some room"))
+    too_large = DecentralizedMessage(body=bytes((1 << 20) + 1), kind=MessageKind.FILE)
     with pytest.raises(TransportUnavailable, match="1 to"):
-        await first.transport.broadcast(DecentralizedMessage(body=b"", kind=MessageKind.FILE))
+        await first.transport.broadcast(too_large)
 
 
 @pytest.mark.asyncio

@@ -9,10 +9,12 @@ import msgspec
 from fog_compute.p2p.bitchat.mesh.news import (
     FileHeard,
     GroupHeard,
+    SayAll,
     SayGroup,
     Sent,
     SentState,
     ShareFile,
+    TextHeard,
 )
 from fog_compute.p2p.bitchat.wire.announce import Announce, Capability
 from fog_compute.p2p.bitchat.wire.files import File
@@ -91,3 +93,30 @@ def test_node_says_that_it_takes_long_sets() -> None:
     can = Announce.decode(announce.payload).capabilities
     assert can is not None
     assert Capability.LONG_SETS in can
+
+
+def test_text_that_waited_for_a_link_keeps_its_id_and_is_asked_for() -> None:
+    """INV-BITCHAT-87."""
+    world = World(chain(4), 3)
+    world.run(20.0)
+    said_ms = int(world.air.now * 1000) - 1_700_000
+    world.air.give(0, SayAll("a", "said before", said_ms))
+    world.run(90.0)
+    (sent,) = world.sent(0)
+    assert sent.state is SentState.ACCEPTED
+    for node in (1, 2, 3):
+        (heard,) = (one for _, one in world.news[node] if isinstance(one, TextHeard))
+        assert (heard.message_id, heard.sent_ms) == (sent.message_id, said_ms)
+
+
+def test_messages_to_groups_that_were_made_up_hide_no_file() -> None:
+    """INV-BITCHAT-63."""
+    tried = Tried(1)
+    tried.get(1, ANN.announce(NOW))
+    sharing = tried.mesh._sharing
+    for number in range(70_000):  # of two minutes ahead: more than are remembered
+        sharing._shown_groups.admit(f"{number}", int(NOW * 1000) + 119_000)
+    said = EVE.make(Kind.GROUP_MESSAGE, b"sealed", NOW, signed=False)
+    assert tried.get(1, said) == []
+    (heard,) = tried.get(1, ANN.make(Kind.FILE_TRANSFER, FILE.encode(), NOW, version=2))
+    assert isinstance(heard, FileHeard)
