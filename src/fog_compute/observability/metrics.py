@@ -24,6 +24,12 @@ class Metrics:
 
     __slots__ = (
         "attempts",
+        "chat_deliveries",
+        "chat_links",
+        "chat_moves",
+        "chat_received",
+        "chat_refused",
+        "chat_transport_up",
         "http_duration",
         "http_requests",
         "net_epoch",
@@ -79,6 +85,37 @@ class Metrics:
         )
         self.net_epoch: Final = Gauge(
             "fog_net_epoch", "Epoch of the current view of the network.", registry=self.registry
+        )
+
+        self.chat_deliveries: Final = Gauge(
+            "fog_chat_deliveries",
+            "Deliveries of people's messages that are not over, by state.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.chat_moves: Final = Counter(
+            "fog_chat_moves",
+            "Deliveries of people's messages that came to a state, by transport.",
+            ["transport", "state"],
+            registry=self.registry,
+        )
+        self.chat_received: Final = Counter(
+            "fog_chat_received", "Messages of other people that came.", registry=self.registry
+        )
+        self.chat_refused: Final = Counter(
+            "fog_chat_refused",
+            "What was refused of what others sent, by part and reason.",
+            ["part", "reason"],
+            registry=self.registry,
+        )
+        self.chat_transport_up: Final = Gauge(
+            "fog_chat_transport_up",
+            "1 where a transport of people's messages can be used, else 0.",
+            ["transport"],
+            registry=self.registry,
+        )
+        self.chat_links: Final = Gauge(
+            "fog_chat_links", "Links of the mesh, by kind.", ["kind"], registry=self.registry
         )
 
     def render(self) -> bytes:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from fog_compute.clock import Clock
 from fog_compute.errors import ServiceUnavailable
+from fog_compute.observability.metrics import Metrics
+from fog_compute.p2p.core.messages import DeliveryState
+from fog_compute.p2p.figures import Refused, figures_of
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem, UnifiedP2PConfig
 from fog_compute.server.people import People, newest_of
 from fog_compute.threads import in_thread
@@ -28,6 +32,7 @@ class Messaging:
         make: Make,
         forget_client: Callable[[], Awaitable[None]],
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
         """Start nothing yet.
 
@@ -36,11 +41,14 @@ class Messaging:
             make: makes a system.
             forget_client: deletes the mixnet clients for messages, with their keys.
             clock: the time.
+            metrics: counts what becomes of messages.
         """
         self._config: Final = config
         self._make: Final = make
         self._forget_client: Final = forget_client
         self._clock: Final = clock
+        self._metrics: Final = metrics
+        self._refused: Final[Counter[Refused]] = Counter()
         self._system: UnifiedDecentralizedSystem | None = None
         self._people: People | None = None
         self._following: asyncio.Task[None] | None = None
@@ -91,6 +99,24 @@ class Messaging:
             self._closed = True
             await self._end()
 
+    def show_figures(self) -> None:
+        """Set the metrics to what is so now; where nobody has keys there is nothing to tell."""
+        if self._system is None or self._people is None:
+            return
+        metrics, figures = self._metrics, figures_of(self._system)
+        for state in DeliveryState:
+            if not state.final:
+                metrics.chat_deliveries.labels(state.value).set(figures.outbox.get(state, 0))
+        for transport, up in figures.up.items():
+            metrics.chat_transport_up.labels(transport.value).set(up)
+        for kind, number in figures.links.items():
+            metrics.chat_links.labels(kind).set(number)
+        for refused, number in figures.refused.items():
+            before = self._refused[refused]
+            more = number - before if number >= before else number  # that part began anew
+            metrics.chat_refused.labels(*refused).inc(more)
+            self._refused[refused] = number
+
     async def _running(self) -> People:
         if self._closed:
             raise ServiceUnavailable("the service messaging is stopped")
@@ -99,7 +125,7 @@ class Messaging:
             await system.start()
             self._system = system
             newest = await newest_of(system)
-            self._people = People(system, self._config.level, self._clock, newest)
+            self._people = People(system, self._config.level, self._clock, newest, self._metrics)
             self._following = asyncio.create_task(self._people.follow(), name="chat-feed")
         return self._people
 

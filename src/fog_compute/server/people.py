@@ -12,6 +12,7 @@ from fog_compute.clock import Clock
 from fog_compute.errors import NotFound, StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
+from fog_compute.observability.metrics import Metrics
 from fog_compute.p2p.bitchat.mesh.news import Traced
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.cards import ContactCard
@@ -60,12 +61,18 @@ class People:
     """
 
     def __init__(
-        self, system: UnifiedDecentralizedSystem, level: PrivacyLevel, clock: Clock, newest: int
+        self,
+        system: UnifiedDecentralizedSystem,
+        level: PrivacyLevel,
+        clock: Clock,
+        newest: int,
+        metrics: Metrics,
     ) -> None:
         """Show and change what a system that runs has, of whose log ``newest`` is the last."""
         self._system: Final = system
         self._level: Final = level
         self._clock: Final = clock
+        self._metrics: Final = metrics
         self._traces: Final[dict[str, asyncio.Future[Traced]]] = {}
         self.feed: Final = ChatFeed(self, newest)
 
@@ -246,6 +253,7 @@ class People:
                 self.feed.news(newest)
                 async for entry in self._system.arrivals(newest):
                     self.feed.news(entry.position)
+                    self._metrics.chat_received.inc()
                     failures = 0
             except StoreError as error:
                 _log.warning("chat.log_unread", error=type(error).__name__)
@@ -257,6 +265,7 @@ class People:
     async def _follow_progress(self) -> None:
         async for one in self._system.progress():
             name = None if one.transport is None else one.transport.value
+            self._metrics.chat_moves.labels(name or "none", one.state.value).inc()
             self.feed.progress(one.id, one.receiver or ALL_NEAR, one.state, name, one.reason)
 
     async def _ask_mesh(self, fingerprint: str) -> tuple[int, float] | None:

@@ -287,6 +287,7 @@ class ServiceManager:
             make,
             forget_client,
             self._clock,
+            self.metrics,
         )
         stack.push_async_callback(messaging.close)
         await messaging.wake()

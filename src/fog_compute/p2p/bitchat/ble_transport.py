@@ -163,6 +163,11 @@ class BitChatTransport:
         """The engine, to be read: who is near, what was counted. None before the first start."""
         return self._mesh
 
+    @property
+    def links(self) -> int:
+        """How many links of all kinds are up."""
+        return len(self._near.links)
+
     def join(self, others: LinkSource) -> None:
         """Let links that are no Bluetooth join the mesh, from the next start on."""
         self._others = others

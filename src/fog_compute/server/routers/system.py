@@ -138,6 +138,7 @@ async def _refresh(services: ServiceManager) -> None:
             gauges.tasks.labels(state.value).set(count)
         for worker_state, count in by_state(services.get_service("workers").workers()).items():
             gauges.workers.labels(worker_state.value).set(count)
+        services.get_service("messaging").show_figures()
     except FogError:
         # What cannot be read keeps its last value; fog_service_up says that something is wrong.
         pass

@@ -19,6 +19,7 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.bitchat.mesh.news import Traced
 from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
 from fog_compute.p2p.core.identity import Identity
+from fog_compute.p2p.core.inbox import Refusal
 from fog_compute.p2p.core.messages import DeliveryState
 from fog_compute.p2p.core.transport import Reach, TransportType, TransportUnavailable
 from fog_compute.scopes import Scope
@@ -393,6 +394,38 @@ async def test_a_wipe_leaves_somebody_new(pair: tuple[Person, Person]) -> None:
     assert await ada.fingerprint() != before
     assert (await ada.get(f"{CHAT}/messages"))["messages"] == []
     assert (await ada.get(PEERS))["peers"] == []
+
+
+async def test_figures_of_messages_name_nobody(pair: tuple[Person, Person]) -> None:
+    """INV-P2P-43."""
+    ada, bob = pair
+    to_bob = await ada.knows(bob)
+    sent = await ada.post(f"{CHAT}/messages", {"to": to_bob, "text": "hello"}, 201)
+    await ada.state(sent["id"], "delivered")
+    alone = {"to": "0" * 64, "text": "x", "unknown": True}
+    await ada.post(f"{CHAT}/messages", alone, 201)
+    messaging = ada.api.services.get_service("messaging")
+    refused: Any = (await messaging.people())._system._running.router.refused
+    refused[Refusal.BLOCKED] += 3
+
+    async def figures(of: Person) -> str:
+        return (await of.api.http.get("/metrics")).text
+
+    told = await figures(ada)
+    for line in (
+        'fog_chat_deliveries{state="queued"} 1.0',
+        'fog_chat_moves_total{state="delivered",transport="htx"} 1.0',
+        'fog_chat_transport_up{transport="htx"} 1.0',
+        'fog_chat_links{kind="browser"} 0.0',
+        'fog_chat_refused_total{part="router",reason="blocked"} 3.0',
+    ):
+        assert line in told
+    refused[Refusal.BLOCKED] = 1  # it began anew
+    told = await figures(ada)
+    assert 'fog_chat_refused_total{part="router",reason="blocked"} 4.0' in told
+    assert to_bob not in told
+    assert sent["id"] not in told
+    assert "fog_chat_received_total 1.0" in await figures(bob)
 
 
 async def test_messages_sleep_until_somebody_asks(api: Api, settings: Settings) -> None:
