@@ -136,7 +136,9 @@ class Couriers:
         self._own = {(one.message_id, one.part): one for one in before.own}
         self.carried: Final = CarriedMail(self._limits.carried, before.carried)
         self.own_prekeys: Final = OwnPrekeys(self._limits.prekeys, before.prekeys)
-        self.peer_prekeys: Final = PeerPrekeys(self._limits.prekeys, before.prekeys.peers)
+        self.peer_prekeys: Final = PeerPrekeys(
+            self._limits.prekeys, before.prekeys.peers, lambda key: tier(key) is Tier.FRIEND
+        )
         self._takes_prekeys: Final = takes_prekeys
         self.counts: Counter[str] = Counter()
         self._tickets: dict[int, Handover] = {}

@@ -9,13 +9,15 @@ Source: ``Services/Prekeys/LocalPrekeyStore.swift`` and ``PrekeyBundleStore.swif
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 import betanet
+from fog_compute.p2p.bitchat.events import Link
 from fog_compute.p2p.bitchat.wire.prekeys import MAX_PREKEYS, Prekey, PrekeyBundle
 
 __all__ = ["OwnPrekey", "OwnPrekeys", "PeerBundle", "PeerPrekeys", "PrekeyPolicy", "PrekeyState"]
@@ -170,31 +172,68 @@ class OwnPrekeys:
 
 
 class PeerPrekeys:
-    """Bundles of others; those that were heard of last stay."""
+    """Bundles of others.
 
-    __slots__ = ("_bundles", "_policy")
+    People whom the owner knows keep theirs; of others those stay that were heard of last, and
+    whoever makes names up over a link pushes out what came over that link.
+    """
 
-    def __init__(self, policy: PrekeyPolicy, bundles: Iterable[PeerBundle]) -> None:
+    __slots__ = ("_bundles", "_known", "_policy", "_via")
+
+    def __init__(
+        self,
+        policy: PrekeyPolicy,
+        bundles: Iterable[PeerBundle],
+        known: Callable[[bytes], bool] = lambda _noise_key: False,
+    ) -> None:
+        """Begin with those that were kept.
+
+        Args:
+            policy: all that can be chosen.
+            bundles: those that were kept.
+            known: whether the owner knows the holder of a Noise key.
+        """
         self._policy: Final = policy
+        self._known: Final = known
         self._bundles = {one.bundle.noise_key: one for one in bundles}
+        self._via: dict[bytes, Link] = {}
 
     @property
     def items(self) -> tuple[PeerBundle, ...]:
         """All of them."""
         return tuple(self._bundles.values())
 
-    def take(self, bundle: PrekeyBundle) -> bool:
-        """Keep a bundle whose signature was found good; False if there is one as new."""
-        before = self._bundles.pop(bundle.noise_key, None)
+    def take(self, bundle: PrekeyBundle, via: Link | None = None) -> bool:
+        """Keep a bundle whose signature was found good; False if there is one as new.
+
+        Args:
+            bundle: what came.
+            via: the link that brought it; it counts for the first bundle of its owner.
+        """
+        key = bundle.noise_key
+        before = self._bundles.pop(key, None)
         if before is not None and before.bundle.made_ms >= bundle.made_ms:
-            self._bundles[bundle.noise_key] = before
+            self._bundles[key] = before
             return False
         offered = {prekey.id for prekey in bundle.prekeys}
         used = set() if before is None else before.used & offered
-        self._bundles[bundle.noise_key] = PeerBundle(bundle, used)
+        self._bundles[key] = PeerBundle(bundle, used)
+        if before is None and via is not None:
+            self._via[key] = via
         if len(self._bundles) > self._policy.peers:
-            del self._bundles[next(iter(self._bundles))]
+            self._drop_one()
         return True
+
+    def _drop_one(self) -> None:
+        shares = Counter(self._via.values())
+
+        def worth(key: bytes) -> tuple[bool, int]:
+            share = shares[self._via[key]] if key in self._via else 0
+            return self._known(key), -share
+
+        victim = min(self._bundles, key=worth)  # of those alike whoever was heard of first
+        del self._bundles[victim]
+        self._via.pop(victim, None)
 
     def assign(self, noise_key: bytes, now_ms: int) -> Prekey | None:
         """A prekey for one message to somebody, never again for another; None if there is none."""

@@ -152,7 +152,9 @@ class Mesh:
         self._public: Final = PublicTalk(self._station)
         self._syncing: Final = Syncing(self._station)
         self._tracing: Final = Tracing(self._station)
-        self._sealed: Final = SealedTalk(self._station, policy.sessions)
+        self._sealed: Final = SealedTalk(
+            self._station, policy.sessions, favoured=lambda key: tier(key) is Tier.FRIEND
+        )
         self._mailbag: Final = Mailbag(
             self._station, self._sealed.call, tier=tier, limits=policy.couriers, state=mail
         )

@@ -157,7 +157,7 @@ class Mailbag:
     def take(self, packet: Packet, link: Link, now: float) -> Drop | None:
         """Take an envelope that was given to this node, or prekeys of somebody."""
         if packet.kind == Kind.PREKEY_BUNDLE:
-            return self._prekeys.take(packet)
+            return self._prekeys.take(packet, link)
         if packet.recipient != self._station.me:
             return Drop.CONTENT
         try:

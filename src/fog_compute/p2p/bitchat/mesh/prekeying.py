@@ -96,7 +96,7 @@ class Prekeying:
         """A link is over."""
         self._told.discard(link)
 
-    def take(self, packet: Packet) -> Drop | None:
+    def take(self, packet: Packet, link: Link) -> Drop | None:
         """Take prekeys of somebody else, whom they are signed by, inside and outside."""
         try:
             bundle = PrekeyBundle.decode(packet.payload)
@@ -109,7 +109,7 @@ class Prekeying:
             return Drop.CONTENT
         if not (verify(packet, peer.signing_key) and bundle.verifies(peer.signing_key)):
             return Drop.SIGNATURE
-        if self._peers.take(bundle):
+        if self._peers.take(bundle, link):
             self.dirty = True
         return None
 

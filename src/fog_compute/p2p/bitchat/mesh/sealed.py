@@ -8,7 +8,7 @@ that an announce only claims.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import betanet
@@ -60,10 +60,19 @@ class SealedTalk:
 
     __slots__ = ("_calls", "_next", "_numbers", "_sessions", "_station", "_tokens")
 
-    def __init__(self, station: Station, limits: SessionLimits | None = None) -> None:
+    def __init__(
+        self,
+        station: Station,
+        limits: SessionLimits | None = None,
+        *,
+        favoured: Callable[[bytes], bool] = lambda _noise_key: False,
+    ) -> None:
         self._station: Final = station
         self._sessions: Final = NoiseSessions(
-            betanet.NoiseSecret(station.owner.noise_secret), limits, known_key=self._known_key
+            betanet.NoiseSecret(station.owner.noise_secret),
+            limits,
+            known_key=self._known_key,
+            favoured=favoured,
         )
         self._numbers: Final = itertools.count(1)
         self._tokens: dict[int, SayTo] = {}

@@ -11,9 +11,8 @@ Where two peers call each other at once, the one with the lower id stays the cal
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 import betanet
@@ -30,72 +29,18 @@ from fog_compute.p2p.bitchat.sessions.noise_states import (
     Step,
     after,
 )
+from fog_compute.p2p.bitchat.sessions.session_table import (
+    Session,
+    SessionPeer,
+    SessionTable,
+    Waiting,
+)
 from fog_compute.p2p.bitchat.wire.announce import peer_id
 
 __all__ = ["NoiseSessions"]
 
 FIRST, SECOND, THIRD = 32, 96, 64
 """Bytes of the three messages of a handshake, which carry nothing else."""
-
-_REMEMBERED: Final = 8
-"""First messages of a peer that are known again, so that a repeated one counts once."""
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A payload that waits for a session."""
-
-    payload: bytes
-    token: int
-    until: float
-
-
-@dataclass(slots=True)
-class _Session:
-    """A session that frames go through.
-
-    Attributes:
-        noise: its keys.
-        noise_key: the peer's, proved.
-        since: when it was opened.
-        sent: frames sent.
-        failures: frames in a row that it could not read.
-    """
-
-    noise: betanet.NoiseSession
-    noise_key: bytes
-    since: float
-    sent: int = 0
-    failures: int = 0
-
-
-@dataclass(slots=True)
-class _Peer:
-    """All that there is with a peer.
-
-    Attributes:
-        state: which of the following there are.
-        current: the session that frames go through.
-        former: the one before it, until ``former_until``.
-        shaking: the handshake, until ``deadline``.
-        calls: first messages of ours since there was an answer.
-        waiting: what is sent as soon as it can be.
-        early: frames that the handshake's session may read.
-        calm_until: first messages of the peer are not taken before.
-        firsts: those that came.
-    """
-
-    state: SessionState = SessionState.IDLE
-    current: _Session | None = None
-    former: _Session | None = None
-    former_until: float = 0.0
-    shaking: betanet.NoiseSession | None = None
-    deadline: float = 0.0
-    calls: int = 0
-    waiting: deque[_Waiting] = field(default_factory=deque)
-    early: list[bytes] = field(default_factory=list)
-    calm_until: float = 0.0
-    firsts: deque[bytes] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
 
 class NoiseSessions:
@@ -125,6 +70,7 @@ class NoiseSessions:
         limits: SessionLimits | None = None,
         *,
         known_key: Callable[[bytes], bytes | None] = lambda _: None,
+        favoured: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         """Begin without any session.
 
@@ -133,12 +79,14 @@ class NoiseSessions:
             limits: all that can be chosen.
             known_key: the Noise key of a peer id, where one is known: another one is refused even
                 if it has the same id.
+            favoured: whether the holder of a Noise key is forgotten after all others, where there
+                are too many.
         """
         self._secret: Final = secret
         self._own: Final = peer_id(secret.public)
         self._limits: Final = limits or SessionLimits()
         self._known_key: Final = known_key
-        self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
+        self._peers: Final = SessionTable(self._limits.peers, favoured)
         self._ours: Final = Allowance(self._limits.per_peer, self._limits.in_all)
         self._theirs: Final = Allowance(self._limits.per_peer, self._limits.in_all)
         self._links: Final = Allowance(self._limits.per_link, 1 << 16)
@@ -169,7 +117,7 @@ class NoiseSessions:
         room = self._limits.waiting_bytes - self._waiting_bytes
         if len(entry.waiting) >= self._limits.waiting or len(payload) > room:
             return [*actions, NotSent(peer, token, "waiting_full")]
-        entry.waiting.append(_Waiting(payload, token, now + self._limits.wait_s))
+        entry.waiting.append(Waiting(payload, token, now + self._limits.wait_s))
         self._waiting_bytes += len(payload)
         if entry.shaking is None:
             actions += self._call(peer, entry, self._ours, now)
@@ -223,7 +171,7 @@ class NoiseSessions:
 
     def close(self, peer: bytes) -> list[SessionAction]:
         """Forget a peer; what waits for it comes back."""
-        entry = self._peers.pop(peer, None)
+        entry = self._peers.pop(peer)
         if entry is None:
             return []
         entry.state = after(entry.state, Step.CLOSE) or SessionState.IDLE
@@ -235,7 +183,7 @@ class NoiseSessions:
         """When :meth:`wake` has something to do, at the earliest."""
         times = [
             moment
-            for entry in self._peers.values()
+            for _, entry in self._peers
             for moment in (
                 entry.deadline if entry.shaking is not None else None,
                 entry.waiting[0].until if entry.waiting else None,
@@ -249,7 +197,7 @@ class NoiseSessions:
     def wake(self, now: float) -> list[SessionAction]:
         """End what has lasted too long."""
         actions: list[SessionAction] = []
-        for peer, entry in list(self._peers.items()):
+        for peer, entry in self._peers:
             if entry.former is not None and entry.former_until <= now:
                 entry.former = None
             while entry.waiting and entry.waiting[0].until <= now:
@@ -263,7 +211,7 @@ class NoiseSessions:
     # What a handshake goes through.
 
     def _call(
-        self, peer: bytes, entry: _Peer, allowance: Allowance, now: float
+        self, peer: bytes, entry: SessionPeer, allowance: Allowance, now: float
     ) -> list[SessionAction]:
         """Write a first message.
 
@@ -309,7 +257,7 @@ class NoiseSessions:
             answer = session.write_handshake()
         except betanet.NoiseError as error:
             return self._refuse(error.reason)
-        entry, actions = self._entry(peer)
+        entry, actions = self._entry(peer, link)
         entry.firsts.append(message)
         state = after(entry.state, Step.ANSWER)
         if state is None:
@@ -320,7 +268,9 @@ class NoiseSessions:
         entry.state, entry.shaking = state, session
         return [*actions, PrivatePacket(peer, answer, handshake=True)]
 
-    def _finish(self, peer: bytes, entry: _Peer, message: bytes, now: float) -> list[SessionAction]:
+    def _finish(
+        self, peer: bytes, entry: SessionPeer, message: bytes, now: float
+    ) -> list[SessionAction]:
         session, actions = entry.shaking, list[SessionAction]()
         if session is None:
             return actions
@@ -342,13 +292,13 @@ class NoiseSessions:
         again = entry.current is not None
         if again:
             entry.former, entry.former_until = entry.current, now + self._limits.overlap_s
-        entry.current = _Session(session, noise_key, now)
+        entry.current = Session(session, noise_key, now)
         entry.state = after(entry.state, Step.FINISH) or SessionState.OPEN
         entry.shaking, entry.calls = None, 0
         actions.append(SessionOpened(peer, noise_key, again))
         return actions + self._after_opening(peer, entry, now)
 
-    def _after_opening(self, peer: bytes, entry: _Peer, now: float) -> list[SessionAction]:
+    def _after_opening(self, peer: bytes, entry: SessionPeer, now: float) -> list[SessionAction]:
         actions: list[SessionAction] = []
         early = entry.early
         self._forget_early(entry)
@@ -361,7 +311,7 @@ class NoiseSessions:
             actions.append(self._frame(peer, entry, waiting.payload, waiting.token))
         return actions
 
-    def _lapse(self, peer: bytes, entry: _Peer, now: float) -> list[SessionAction]:
+    def _lapse(self, peer: bytes, entry: SessionPeer, now: float) -> list[SessionAction]:
         replaced = entry.state is SessionState.REPLACING
         entry.state = after(entry.state, Step.LAPSE) or entry.state
         entry.shaking = None
@@ -382,7 +332,7 @@ class NoiseSessions:
         entry.calls = 0
         return self._give_back(peer, entry, "no_answer")
 
-    def _renew(self, peer: bytes, entry: _Peer, now: float) -> list[SessionAction]:
+    def _renew(self, peer: bytes, entry: SessionPeer, now: float) -> list[SessionAction]:
         session = entry.current
         if session is None or entry.state is not SessionState.OPEN:
             return []
@@ -394,7 +344,7 @@ class NoiseSessions:
     # Frames and what waits.
 
     def _frame(
-        self, peer: bytes, entry: _Peer, payload: bytes, token: int
+        self, peer: bytes, entry: SessionPeer, payload: bytes, token: int
     ) -> PrivatePacket | NotSent:
         session = entry.current
         try:
@@ -407,7 +357,9 @@ class NoiseSessions:
         session.sent += 1
         return PrivatePacket(peer, frame, handshake=False, token=token)
 
-    def _read(self, peer: bytes, entry: _Peer, frame: bytes, now: float) -> PrivateReceived | None:
+    def _read(
+        self, peer: bytes, entry: SessionPeer, frame: bytes, now: float
+    ) -> PrivateReceived | None:
         reason = "no_session"
         former = entry.former if now < entry.former_until else None
         for session in (entry.current, former):
@@ -420,6 +372,7 @@ class NoiseSessions:
                 reason = error.reason if reason != "replayed" else reason
                 continue
             session.failures = 0
+            self._peers.used(peer)
             return PrivateReceived(peer, session.noise_key, payload)
         if reason == "bad_tag" and entry.current is not None:
             entry.current.failures += 1
@@ -427,37 +380,38 @@ class NoiseSessions:
             self.refused[reason] += 1
         return None
 
-    def _take(self, entry: _Peer) -> _Waiting:
+    def _take(self, entry: SessionPeer) -> Waiting:
         waiting = entry.waiting.popleft()
         self._waiting_bytes -= len(waiting.payload)
         return waiting
 
-    def _back(self, peer: bytes, entry: _Peer, reason: str) -> NotSent:
+    def _back(self, peer: bytes, entry: SessionPeer, reason: str) -> NotSent:
         return NotSent(peer, self._take(entry).token, reason)
 
-    def _give_back(self, peer: bytes, entry: _Peer, reason: str) -> list[SessionAction]:
+    def _give_back(self, peer: bytes, entry: SessionPeer, reason: str) -> list[SessionAction]:
         return [self._back(peer, entry, reason) for _ in range(len(entry.waiting))]
 
-    def _forget_early(self, entry: _Peer) -> None:
+    def _forget_early(self, entry: SessionPeer) -> None:
         self._early_bytes -= sum(map(len, entry.early))
         entry.early = []
 
     @staticmethod
-    def _step_out(entry: _Peer) -> None:
+    def _step_out(entry: SessionPeer) -> None:
         """Give up a session that has lived too long, and a handshake that was to renew it."""
         entry.state = after(entry.state, Step.CLOSE) or SessionState.IDLE
         entry.current = entry.former = entry.shaking = None
 
-    def _entry(self, peer: bytes) -> tuple[_Peer, list[SessionAction]]:
+    def _entry(
+        self, peer: bytes, made_by: Link | None = None
+    ) -> tuple[SessionPeer, list[SessionAction]]:
         """The record of a peer, made where there is none; another's goes if there are too many."""
         actions: list[SessionAction] = []
         entry = self._peers.get(peer)
         if entry is None:
-            while len(self._peers) >= self._limits.peers:
-                idle = (one for one, entry in self._peers.items() if entry.current is None)
-                actions += self.close(next(idle, next(iter(self._peers))))
-            entry = self._peers[peer] = _Peer()
-        self._peers.move_to_end(peer)
+            while (victim := self._peers.victim) is not None:
+                actions += self.close(victim)
+            entry = self._peers.add(peer, made_by)
+        self._peers.used(peer)
         return entry, actions
 
     def _refuse(self, reason: str) -> list[SessionAction]:

@@ -309,6 +309,57 @@ def test_peers_are_bounded_and_those_with_a_session_stay_longest() -> None:
     assert [one.token for one in air.not_sent[LOW]] == list(range(8))
 
 
+def open_one(here: NoiseSessions, number: int, now: float, link: int | None = None) -> bytes:
+    """Somebody who opens a session over a link; the peer id."""
+    stranger = betanet.NoiseSecret(bytes([9, number]) * 16)
+    one, caller = peer_id(stranger.public), betanet.NoiseSession.initiator(stranger)
+    answers = here.handshake(one, caller.write_handshake(), now, link)
+    for answer in answers:
+        if isinstance(answer, PrivatePacket):
+            caller.read_handshake(answer.payload)
+            here.handshake(one, caller.write_handshake(), now, link)
+    return one
+
+
+def test_link_that_opens_many_sessions_takes_none_from_others() -> None:
+    """INV-BITCHAT-88."""
+    limits = SessionLimits(peers=8, in_all=10_000, per_link=10_000)
+    here = NoiseSessions(SECRETS[1], limits)
+    others = [open_one(here, number, 1.0, number) for number in (1, 2, 3)]
+    called = IDS[0]
+    here.send(called, b"text", 1, 1.0)
+    for number in range(100, 160):
+        open_one(here, number, 2.0, 9)
+    assert [here.state(one) for one in others] == [SessionState.OPEN] * 3
+    assert here.state(called) is SessionState.CALLING
+
+
+def test_people_whom_the_owner_knows_are_forgotten_last() -> None:
+    """INV-BITCHAT-88."""
+    limits = SessionLimits(peers=4, in_all=10_000)
+    known = {betanet.NoiseSecret(bytes([9, 1]) * 16).public}
+    here = NoiseSessions(SECRETS[1], limits, favoured=known.__contains__)
+    friend = open_one(here, 1, 1.0, 1)
+    for number in range(2, 40):
+        open_one(here, number, 2.0, number)
+    assert here.state(friend) is SessionState.OPEN
+
+
+def test_who_says_something_was_used_last() -> None:
+    """INV-BITCHAT-88."""
+    air = opened(SessionLimits(peers=3, in_all=100))
+    node = air.nodes[HIGH]
+    newer = [open_one(node, number, air.now) for number in (1, 2)]
+    air.send(LOW, HIGH, b"still here")
+    air.run(1.0)
+    open_one(node, 3, air.now)
+    assert [node.state(one) for one in (LOW, *newer)] == [
+        SessionState.OPEN,
+        SessionState.IDLE,
+        SessionState.OPEN,
+    ]
+
+
 def test_frames_that_cannot_be_read_renew_the_session_and_are_counted() -> None:
     air = opened()
     for _ in range(2):

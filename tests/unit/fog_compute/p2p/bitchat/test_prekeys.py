@@ -164,6 +164,22 @@ def test_bundles_of_others_are_bounded() -> None:
     assert kept == [owners[0].public, owners[2].public]
 
 
+def test_names_that_were_made_up_push_out_nobodys_prekeys_but_their_own_links() -> None:
+    """INV-BITCHAT-89."""
+    owners = [betanet.NoiseSecret(bytes([number]) * 32) for number in range(20, 60)]
+    friend, before, beside, *made_up = owners
+    theirs = PeerPrekeys(PrekeyPolicy(peers=7), (), lambda key: key == friend.public)
+    for number in range(10):  # the friend stays even where all come over one link
+        theirs.take(bundle(1, owner=friend, made_ms=START + number), 5)
+    theirs.take(bundle(1, owner=before))
+    theirs.take(bundle(1, owner=beside), 6)
+    for owner in made_up:
+        theirs.take(bundle(1, owner=owner), 5)
+    kept = {one.bundle.noise_key for one in theirs.items}
+    assert len(kept) == 7
+    assert {friend.public, before.public, beside.public} <= kept
+
+
 def couriers(secret: betanet.NoiseSecret, state: MailState | None = None) -> Couriers:
     return Couriers(secret, lambda _: Tier.PEER, state=state)
 
