@@ -145,6 +145,7 @@ class Near(TypedDict):
     """Who can be reached."""
 
     peers: list[NearPeer]
+    reasons: dict[str, str]
 
 
 class Trace(TypedDict):

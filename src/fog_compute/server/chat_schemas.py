@@ -298,6 +298,7 @@ class NearOut(Out):
     """Who can be reached, and how."""
 
     peers: list[NearPeer]
+    reasons: dict[str, str] = Field(description="Of each transport that cannot be used now: why.")
 
 
 class TraceOut(Out):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from fog_compute.backoff import Backoff
@@ -18,7 +19,13 @@ from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.contacts import Peer, PeerBook, Trust
 from fog_compute.p2p.core.messages import MAX_BODY_BYTES, DecentralizedMessage, InvalidMessage
-from fog_compute.p2p.core.transport import EVERYBODY, Reach, TransportType, TransportUnavailable
+from fog_compute.p2p.core.transport import (
+    EVERYBODY,
+    Reach,
+    TransportCapabilities,
+    TransportType,
+    TransportUnavailable,
+)
 from fog_compute.p2p.mobile.web_links import WebLinks
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem
 from fog_compute.server.chat_feed import ChatFeed, Cursor
@@ -48,6 +55,8 @@ _log = get_logger("fog_compute.server")
 
 PAUSES: Final = Backoff(0.5, 30.0)
 """Between tries to read the log."""
+
+NOTHING: Final[Mapping[TransportType, str]] = {}
 
 TRACE_S: Final = 10.0
 """How long the answer to a trace is waited for."""
@@ -92,8 +101,14 @@ class People:
             tasks.create_task(self._follow_log())
             tasks.create_task(self._follow_progress())
 
-    def me(self) -> MeOut:
-        """Who one is here."""
+    async def check(self) -> dict[TransportType, str]:
+        """Of transports that seem ready and do not answer: why. Asks them; takes some seconds."""
+        htx = self._system.ways.htx
+        why = None if htx is None else await htx.check()
+        return {TransportType.BETANET_HTX: why} if why else {}
+
+    def me(self, silent: Mapping[TransportType, str] = NOTHING) -> MeOut:
+        """Who one is here; ``silent`` transports do not answer."""
         card = self._card()
         return MeOut(
             fingerprint=self._system.identity.fingerprint,
@@ -101,7 +116,7 @@ class People:
             words=list(self._system.identity.words),
             card=None if card is None else card.text,
             level=self._level,
-            transports=TransportOut.all_of(self._system.capabilities()),
+            transports=TransportOut.all_of(self._capabilities(silent)),
             waiting=self._system.waiting,
             outbox=dict(self._system.deliveries),
             max_file_bytes=MAX_BODY_BYTES,
@@ -211,18 +226,25 @@ class People:
             self._check_known([one for one in members if one not in before])
         await self._system.change_group(group, name, members)
 
-    def near(self) -> NearOut:
-        """Who can be reached now."""
+    def near(self, silent: Mapping[TransportType, str] = NOTHING) -> NearOut:
+        """Who can be reached now; ``silent`` transports do not answer."""
         reaches = self._system.reaches()
         found = [
             NearPeer(peer=PeerOut.of(peer), ways=ways)
             for peer in self.book
-            if not peer.blocked and (ways := _ways(reaches.get(peer.fingerprint, {})))
+            if not peer.blocked and (ways := _ways(reaches.get(peer.fingerprint, {}), silent))
         ]
-        return NearOut(peers=sorted(found, key=lambda one: one.peer.shown.lower()))
+        return NearOut(
+            peers=sorted(found, key=lambda one: one.peer.shown.lower()),
+            reasons={
+                kind.value: can.unavailable_because
+                for kind, can in self._capabilities(silent).items()
+                if can.unavailable_because is not None
+            },
+        )
 
     async def trace(self, fingerprint: str) -> TraceOut:
-        """How a message to somebody would go.
+        """How a message to somebody would go; the mixnet and the mesh are asked.
 
         Raises:
             NotFound: nobody is known by this fingerprint.
@@ -230,7 +252,8 @@ class People:
         peer = self.book.get(fingerprint)
         if peer is None:
             raise NotFound(f"nobody has the fingerprint {fingerprint}")
-        ways = _ways(self._system.reaches().get(fingerprint, {}))
+        silent = await self.check()
+        ways = _ways(self._system.reaches().get(fingerprint, {}), silent)
         found = await self._ask_mesh(fingerprint) if TransportType.BITCHAT_BLE in ways else None
         return TraceOut(
             peer=PeerOut.of(peer),
@@ -239,7 +262,7 @@ class People:
             round_trip_ms=None if found is None else found[1] * 1000,
             reasons={
                 kind.value: can.unavailable_because or self._why(peer, kind)
-                for kind, can in self._system.capabilities().items()
+                for kind, can in self._capabilities(silent).items()
                 if kind.value not in ways
             },
         )
@@ -290,6 +313,14 @@ class People:
         answer = self._traces.get(found.token)
         if answer is not None and not answer.done():
             answer.set_result(found)
+
+    def _capabilities(
+        self, silent: Mapping[TransportType, str]
+    ) -> dict[TransportType, TransportCapabilities]:
+        return {
+            kind: replace(can, unavailable_because=silent[kind]) if kind in silent else can
+            for kind, can in self._system.capabilities().items()
+        }
 
     def _check_known(self, fingerprints: Sequence[str]) -> None:
         for one in fingerprints:
@@ -351,7 +382,11 @@ async def newest_of(system: UnifiedDecentralizedSystem) -> int:
     return found[-1].position if found else 0
 
 
-def _ways(reaches: Mapping[TransportType, Reach]) -> dict[str, str]:
+def _ways(
+    reaches: Mapping[TransportType, Reach], silent: Mapping[TransportType, str]
+) -> dict[str, str]:
     return {
-        kind.value: reach.name.lower() for kind, reach in reaches.items() if reach is not Reach.NONE
+        kind.value: reach.name.lower()
+        for kind, reach in reaches.items()
+        if reach is not Reach.NONE and kind not in silent
     }

@@ -42,12 +42,14 @@ class MemoryMixnet:
     Attributes:
         trouble: why nobody reaches the network, as long as it is not empty.
         shortages: what the network lacks, by the number of hops.
+        silent: nothing comes back, and nobody knows why.
         fails: raised by the next sendings, in this order.
         sent: how many messages an edge stored.
     """
 
     def __init__(self) -> None:
         self.trouble = ""
+        self.silent = False
         self.shortages: dict[int, betanet.PathShortage] = {}
         self.fails: list[Exception] = []
         self.sent = 0
@@ -143,6 +145,17 @@ class MemoryMixnetClient:
         """Keep a message no longer."""
         self._check()
         self._network._mailbox(self.address).kept.pop(id, None)  # noqa: SLF001
+
+    async def ping(self, hops: int = 3) -> float:
+        """Send a packet to oneself; it comes back at once, or never."""
+        self._check()
+        if hops != self._level.hops:
+            raise ValueError("nothing of another path length is sent")
+        if self._network.trouble:
+            raise betanet.Offline(self._network.trouble)
+        if self._network.silent:
+            await asyncio.get_running_loop().create_future()
+        return 0.0
 
     def status(self) -> betanet.ClientStatus:
         """The network as it is now."""

@@ -223,7 +223,7 @@ def me(*, json: JsonFlag = False) -> int:
     For example: `fog chat me`
     """
     with Backend() as backend:
-        found = Talk(backend).me()
+        found = Talk(backend).me(check=True)
     if json:
         print_json(found)
     else:

@@ -306,14 +306,14 @@ def delivery_line(delivery: Delivery, names: Mapping[str, str]) -> str:
 
 
 def who_lines(near: Near) -> list[str]:
-    """Who can be reached, a line each."""
-    if not near["peers"]:
-        return ["nobody can be reached now: add a card with `fog peer add`, or wait"]
-    return [
+    """Who can be reached, a line each, and what reaches nobody."""
+    lines = [
         f"{one['peer']['shown']}: "
         + ", ".join(f"{transport} ({how})" for transport, how in one["ways"].items())
         for one in near["peers"]
     ]
+    nobody = "nobody can be reached now: add a card with `fog peer add`, or wait"
+    return [*(lines or [nobody]), *(f"not over {on}: {why}" for on, why in near["reasons"].items())]
 
 
 def trace_lines(trace: Trace) -> list[str]:

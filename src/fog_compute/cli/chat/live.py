@@ -179,7 +179,7 @@ class Conversation(App[None]):
             case lines.SayTo(person, text):
                 return self._say(talk, Target(person=person), text)
             case lines.ShowMe():
-                return "\n".join(lines.me_lines(talk.me()))
+                return "\n".join(lines.me_lines(talk.me(check=True)))
             case lines.ShowWho():
                 return "\n".join(lines.who_lines(talk.near()))
             case lines.ShowTrace(person):

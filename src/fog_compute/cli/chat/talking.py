@@ -37,6 +37,7 @@ CHAT: Final = "/api/v1/chat"
 NEAR: Final = "near"
 """The room of all who are near by Bluetooth."""
 
+_CHECK: Final[Mapping[str, str]] = {"check": "true"}
 AT_ONCE: Final = 1000
 """Messages that one request gives, at most."""
 
@@ -48,13 +49,13 @@ class Talk:
         """Ask this backend."""
         self._backend: Final = backend
 
-    def me(self) -> Me:
-        """Who one is."""
-        return self._backend.get(CHAT, Me)
+    def me(self, *, check: bool = False) -> Me:
+        """Who one is; ``check`` sees whether the mixnet answers."""
+        return self._backend.get(CHAT, Me, **_CHECK if check else {})
 
     def near(self) -> Near:
-        """Who can be reached."""
-        return self._backend.get(f"{CHAT}/near", Near)
+        """Who can be reached, as far as the mixnet answers."""
+        return self._backend.get(f"{CHAT}/near", Near, **_CHECK)
 
     def trace(self, who: str) -> Trace:
         """How a message to somebody would go."""

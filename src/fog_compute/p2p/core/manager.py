@@ -170,6 +170,8 @@ class TransportManager:
             why = f"it cannot say what it can do ({type(error).__name__})"
             return TransportCapabilities(False, 0, False, False, "high", unavailable_because=why)
         health = self._health[kind]
+        if health.phase is TransportPhase.STARTING and not health.failures:
+            return replace(can, unavailable_because="it is starting")
         if health.phase is not TransportPhase.RUNNING and can.available:
             return replace(can, unavailable_because=health.reason or f"it is {health.phase.value}")
         return can
@@ -229,6 +231,7 @@ class TransportManager:
     def _begin(self, kind: TransportType) -> None:
         if kind not in self._tasks:
             name = f"transport-{kind.value}"
+            self._health[kind] = TransportHealth(TransportPhase.STARTING)
             self._tasks[kind] = asyncio.create_task(self._keep_running(kind), name=name)
 
     async def _end(self, kind: TransportType) -> None:

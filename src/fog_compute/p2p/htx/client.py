@@ -50,6 +50,7 @@ from fog_compute.p2p.htx.envelope import (
 )
 from fog_compute.p2p.htx.mixnet import Incoming, MixnetClient, MixnetService
 from fog_compute.p2p.htx.own_card import OwnCard
+from fog_compute.p2p.htx.pulse import Pulse
 from fog_compute.p2p.htx.strangers import StrangerLimits
 from fog_compute.threads import in_thread
 from fog_compute.units import MIB
@@ -115,6 +116,7 @@ class HtxClient:
         self._name: Final = name
         self._level: Final = level
         self._clock: Final = SystemClock() if clock is None else clock
+        self._pulse: Final = Pulse(self._clock)
         self._strangers: Final = StrangerLimits()
         self._client: MixnetClient | None = None
         self._card: ContactCard | None = None
@@ -311,6 +313,12 @@ class HtxClient:
         """The message is kept here: the edges may forget it."""
         if self._client is not None and arrival.token:
             await self._commit(self._client, arrival.token)
+
+    async def check(self) -> str | None:
+        """Why nothing goes over the mixnet now, by a packet to oneself; None where it does."""
+        if self._client is None or self._trouble is not None:
+            return self._trouble
+        return await self._pulse.check(self._client, self._level.hops)
 
     async def shutdown(self) -> None:
         """Take nothing more; what was not confirmed comes again. Safe to call again."""

@@ -49,6 +49,10 @@ class MixnetClient(Protocol):
         """Let the edges forget a message."""
         ...
 
+    async def ping(self, hops: int = 3) -> float:
+        """Send a packet to oneself; the seconds it took."""
+        ...
+
     def status(self) -> betanet.ClientStatus:
         """The network as the client sees it now."""
         ...

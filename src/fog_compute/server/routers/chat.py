@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -38,14 +38,22 @@ __all__ = ["router"]
 
 AT_ONCE: Final = 1000
 
+Check: TypeAlias = Annotated[
+    bool,
+    Query(
+        description="See by a packet to oneself whether the mixnet answers, which may take seconds;"
+        " otherwise silence is noticed after a minute."
+    ),
+]
+
 router = APIRouter(tags=["chat"])
 
 
 @router.get("/chat")
-async def show_me(services: Services) -> MeOut:
+async def show_me(services: Services, check: Check = False) -> MeOut:
     """Say who one is here: name, words, card, transports. Keys are made when it is first asked."""
     people = await services.get_service("messaging").people()
-    return people.me()
+    return people.me(await people.check() if check else {})
 
 
 @router.post("/chat/messages", status_code=HTTPStatus.CREATED, responses=answers(404, 409))
@@ -176,10 +184,10 @@ async def change_group(
 
 
 @router.get("/chat/near")
-async def list_near(services: Services) -> NearOut:
+async def list_near(services: Services, check: Check = False) -> NearOut:
     """List who can be reached now, and how."""
     people = await services.get_service("messaging").people()
-    return people.near()
+    return people.near(await people.check() if check else {})
 
 
 @router.get("/chat/trace/{fingerprint}", responses=answers(404))

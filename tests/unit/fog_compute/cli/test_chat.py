@@ -157,7 +157,7 @@ def test_who_and_how_is_told_in_lines() -> None:
     assert "over the Bluetooth mesh: 1 hop" in lines.trace_lines(near)
     nothing = cast("Trace", {**TRACE, "ways": {}, "reasons": {}})
     assert lines.trace_lines(nothing) == ["nothing is known of how to reach ada"]
-    assert "nobody can be reached" in lines.who_lines({"peers": []})[0]
+    assert "nobody can be reached" in lines.who_lines({"peers": [], "reasons": {}})[0]
     assert lines.me_lines(cast("Me", ME))[-1] == "not delivered yet: 1 waiting, 1 stored for them"
 
 
@@ -353,11 +353,11 @@ class Scripted(Talk):
     def names(self) -> dict[str, str]:
         return {ADA: "ada"}
 
-    def me(self) -> Me:
+    def me(self, *, check: bool = False) -> Me:
         return cast("Me", ME)
 
     def near(self) -> Near:
-        return {"peers": []}
+        return {"peers": [], "reasons": {"htx": "no answer"}}
 
     def trace(self, who: str) -> Trace:
         return cast("Trace", TRACE)
@@ -452,7 +452,7 @@ async def test_the_screen_shows_what_comes_and_sends_what_is_typed() -> None:
         for typed, answer in (
             ("/help", "/trace NAME"),
             ("/me", "your words: oboe gem"),
-            ("/who", "nobody can be reached"),
+            ("/who", "not over htx: no answer"),
             ("/trace ada", "ada over htx: address"),
             ("/rooms", "no conversations yet"),
             ("/dance", "! /dance is no command"),

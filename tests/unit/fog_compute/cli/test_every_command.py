@@ -481,7 +481,7 @@ CASES: Final[dict[str, Case]] = {
         words=("chat", "who"),
         says="ada: htx (address)",
         tells=1,
-        answers=ok({"peers": [{"peer": PEER, "ways": {"htx": "address"}}]}),
+        answers=ok({"peers": [{"peer": PEER, "ways": {"htx": "address"}}], "reasons": {}}),
     ),
     "chat trace": Case(
         words=("chat", "trace", "ada"),

@@ -396,6 +396,32 @@ async def test_a_wipe_leaves_somebody_new(pair: tuple[Person, Person]) -> None:
     assert (await ada.get(PEERS))["peers"] == []
 
 
+async def test_a_network_that_fell_silent_is_said_at_once(
+    pair: tuple[Person, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-P2P-44."""
+    ada, bob = pair
+    to_bob = await ada.knows(bob)
+    htx = (await people_of(ada))._system.ways.htx
+
+    async def silent() -> str:
+        return "no packet came back"
+
+    assert (await ada.get(f"{CHAT}/near", check="true"))["peers"][0]["ways"] == {"htx": "address"}
+    monkeypatch.setattr(htx, "check", silent)
+
+    me = await ada.get(CHAT, check="true")
+    near = await ada.get(f"{CHAT}/near", check="true")
+    trace = await ada.get(f"{CHAT}/trace/{to_bob}")
+
+    assert [(one["available"], one["reason"]) for one in me["transports"]] == [
+        (False, "no packet came back")
+    ]
+    assert near == {"peers": [], "reasons": {"htx": "no packet came back"}}
+    assert (trace["ways"], trace["reasons"]) == ({}, {"htx": "no packet came back"})
+    assert (await ada.get(CHAT))["transports"][0]["available"]  # nobody is asked unasked
+
+
 async def test_figures_of_messages_name_nobody(pair: tuple[Person, Person]) -> None:
     """INV-P2P-43."""
     ada, bob = pair

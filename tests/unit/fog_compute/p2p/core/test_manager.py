@@ -94,9 +94,11 @@ class Rig:
 async def test_transports_are_started_and_tell_what_they_can_do() -> None:
     rig = Rig()
     await rig.manager.start()
+    assert rig.manager.capabilities(HTX).unavailable_because == "it is starting"
 
     events = await rig.events()
 
+    assert rig.manager.capabilities(HTX).available
     changed = {one.transport for one in events if isinstance(one, TransportChanged)}
     reached = {one.transport for one in events if isinstance(one, Reachability)}
     assert changed == reached == {HTX, BLE}
