@@ -407,7 +407,11 @@ async def test_a_network_that_fell_silent_is_said_at_once(
     async def silent() -> str:
         return "no packet came back"
 
-    assert (await ada.get(f"{CHAT}/near", check="true"))["peers"][0]["ways"] == {"htx": "address"}
+    async def reached() -> bool:
+        near = (await ada.get(f"{CHAT}/near", check="true"))["peers"]
+        return [one["ways"] for one in near] == [{"htx": "address"}]
+
+    await ada.api.until(reached)
     monkeypatch.setattr(htx, "check", silent)
 
     me = await ada.get(CHAT, check="true")
