@@ -307,4 +307,6 @@ class BleLinks:
     def _ran(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._tell(AdapterChanged(f"the Bluetooth driver failed: {error!r}", final=True))
+            # Its text may hold what a stranger sent.
+            why = f"the Bluetooth driver has a fault: {type(error).__name__}"
+            self._tell(AdapterChanged(why, final=True))

@@ -280,7 +280,7 @@ class TransportManager:
             return one_line(str(error))
         except Exception as error:  # noqa: BLE001 - a transport takes no other down
             self._failed(kind, "run", error)
-            return f"it failed: {one_line(str(error)) or type(error).__name__}"
+            return f"a fault: {type(error).__name__}"  # its text may hold what a stranger sent
 
     async def _shut_down(self, kind: TransportType, transport: TransportInterface) -> None:
         try:
