@@ -287,6 +287,8 @@ class People:
 
     async def _follow_progress(self) -> None:
         async for one in self._system.progress():
+            if one.size:
+                continue  # it is the same state
             name = None if one.transport is None else one.transport.value
             self._metrics.chat_moves.labels(name or "none", one.state.value).inc()
             self.feed.progress(one.id, one.receiver or ALL_NEAR, one.state, name, one.reason)

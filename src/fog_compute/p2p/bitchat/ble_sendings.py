@@ -11,11 +11,25 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
-from fog_compute.p2p.bitchat.mesh.news import PostMail, SayAll, SayTo, Sent, SentState, ShareFile
+from fog_compute.p2p.bitchat.mesh.news import (
+    PartSent,
+    PostMail,
+    SayAll,
+    SayTo,
+    Sent,
+    SentState,
+    ShareFile,
+)
 from fog_compute.p2p.core.outbox import Key
-from fog_compute.p2p.core.transport import Outcome, OutcomeState
+from fog_compute.p2p.core.transport import Outcome, OutcomeState, PartLeft, TransportType
 
 __all__ = ["SendCommand", "Sendings", "failed"]
+
+LONG: Final = 16_384
+"""Bytes of the shortest message of which it is told how far it has come: a second's worth."""
+
+LONG_SENDINGS: Final = 256
+"""Such messages; of more, nothing is told of the oldest."""
 
 SENDINGS: Final = 4_096
 """Messages of whose further fate is told; of more, the oldest is taken for gone."""
@@ -41,10 +55,10 @@ def failed(copy: Key, reason: str, *, permanent: bool = False) -> Outcome:
 class Sendings:
     """Messages that the mesh was given and has more to say of."""
 
-    __slots__ = ("_answers", "_copies", "_step", "_tell", "_tokens")
+    __slots__ = ("_answers", "_copies", "_long", "_step", "_tell", "_tokens")
 
     def __init__(
-        self, step: Callable[[SendCommand], None], tell: Callable[[Outcome], None]
+        self, step: Callable[[SendCommand], None], tell: Callable[[Outcome | PartLeft], None]
     ) -> None:
         """Nothing waits.
 
@@ -57,10 +71,15 @@ class Sendings:
         self._tokens: Final = itertools.count(1)
         self._answers: dict[str, Sent] | None = None
         self._copies: Final[OrderedDict[str, Key]] = OrderedDict()
+        self._long: Final[OrderedDict[str, tuple[Key, int]]] = OrderedDict()
 
-    def token(self, copy: Key) -> str:
-        """A name for one command of a message to somebody."""
+    def token(self, copy: Key, size: int) -> str:
+        """A name for one command of a message of so many bytes to somebody."""
         token = f"{next(self._tokens)}"
+        if size >= LONG:
+            self._long[token] = (copy, size)
+            while len(self._long) > LONG_SENDINGS:
+                self._long.popitem(last=False)
         self._copies[token] = copy
         while len(self._copies) > SENDINGS:
             self._copies.popitem(last=False)
@@ -98,6 +117,16 @@ class Sendings:
                 del self._copies[sent.token]
             self._tell(Outcome(*copy, STATES[sent.state], sent.reason))
 
+    def left(self, part: PartSent) -> None:
+        """Part of a long message was handed to the links."""
+        copy, size = self._long.get(part.token, (None, 0))
+        if copy is not None:
+            if part.pieces == part.of:
+                del self._long[part.token]
+            sent = size * part.pieces // part.of
+            self._tell(PartLeft(TransportType.BITCHAT_BLE, *copy, sent, size))
+
     def clear(self) -> None:
         """The mesh is over, and what waited in it with it."""
         self._copies.clear()
+        self._long.clear()

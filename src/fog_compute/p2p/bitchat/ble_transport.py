@@ -45,6 +45,7 @@ from fog_compute.p2p.bitchat.mesh.news import (
     MailKept,
     MailSettled,
     News,
+    PartSent,
     PeerAway,
     PeerNear,
     PostMail,
@@ -211,7 +212,7 @@ class BitChatTransport:
             TransportUnavailable: the transport does not run.
         """
         self._running()
-        copy = Key(message.id, destination)
+        copy, size = Key(message.id, destination), len(message.body)
         if message.requires_privacy:
             return failed(copy, "over Bluetooth others see who is near whom", permanent=True)
         near = self._near.is_near(destination)
@@ -225,7 +226,7 @@ class BitChatTransport:
             peer_id = bytes.fromhex(destination)[:8]
             commands = [
                 # No receipt came by the best way: everybody is asked.
-                SayTo(self._sendings.token(copy), peer_id, payload, wide=attempt > 0)
+                SayTo(self._sendings.token(copy, size), peer_id, payload, wide=attempt > 0)
                 for payload in payloads
             ]
         else:
@@ -234,7 +235,7 @@ class BitChatTransport:
             if noise_key is None or not self._near.links or not carried:
                 return failed(copy, NOBODY)
             commands = [
-                PostMail(self._sendings.token(copy), message.id, noise_key, payload)
+                PostMail(self._sendings.token(copy, size), message.id, noise_key, payload)
                 for payload in payloads
             ]
         return self._sendings.ask(copy, commands)
@@ -247,7 +248,7 @@ class BitChatTransport:
         """
         self._running()
         copy = Key(message.id, EVERYBODY)
-        token, links = self._sendings.token(copy), len(self._near.links)
+        token, links = self._sendings.token(copy, len(message.body)), len(self._near.links)
         command: SendCommand
         if message.kind is MessageKind.FILE and not message.room:
             command = ShareFile(token, *write_file(message))
@@ -444,6 +445,8 @@ class BitChatTransport:
                     self.on_mail(state)
             case Sent():
                 self._sendings.sent(news)
+            case PartSent():
+                self._sendings.left(news)
             case Traced():
                 if self.on_traced is not None:
                     self.on_traced(news)

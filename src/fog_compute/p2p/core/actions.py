@@ -16,6 +16,7 @@ from fog_compute.p2p.core.outbox import Key
 from fog_compute.p2p.core.transport import (
     Arrival,
     Outcome,
+    PartLeft,
     Reachability,
     TransportCapabilities,
     TransportType,
@@ -87,6 +88,7 @@ class Wake:
 Event: TypeAlias = (
     Arrival
     | OutcomeTold
+    | PartLeft
     | Reachability
     | TransportChanged
     | Answered
@@ -144,13 +146,25 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A message of ours came to another state with one recipient."""
+    """A message of ours came to another state with one recipient, or some of it left.
+
+    Attributes:
+        id: of the message.
+        receiver: of this copy.
+        state: the one in which it is.
+        transport: over which it goes, or went.
+        reason: one line, of what failed.
+        sent: bytes that have left, of a long message on its way;
+        size: of how many. 0 where it is the state that is new.
+    """
 
     id: str
     receiver: str
     state: DeliveryState
     transport: TransportType | None
     reason: str
+    sent: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from fog_compute.p2p.core.transport import (
     CapabilitiesChanged,
     Outcome,
     OutcomeState,
+    PartLeft,
     Reachability,
     TransportCapabilities,
     TransportInterface,
@@ -47,7 +48,7 @@ STEADY_S: Final = 60.0
 WAITING: Final = 256
 """Events that were not taken; whoever brings more waits."""
 
-ManagerEvent: TypeAlias = Arrival | OutcomeTold | Reachability | TransportChanged
+ManagerEvent: TypeAlias = Arrival | OutcomeTold | PartLeft | Reachability | TransportChanged
 
 
 class TransportPhase(enum.StrEnum):

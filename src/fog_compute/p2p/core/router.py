@@ -64,6 +64,7 @@ from fog_compute.p2p.core.transport import (
     Arrival,
     Outcome,
     OutcomeState,
+    PartLeft,
     Reach,
     Reachability,
     TransportType,
@@ -251,6 +252,8 @@ class Router:
                 return self._receipt_answered(event.outcome, now)
             case OutcomeTold(transport, outcome):
                 return self._sending.told(transport, outcome, now)
+            case PartLeft():
+                return self._sending.left(event)
             case Reachability():
                 return self._reached(event, now)
             case TransportChanged():

@@ -22,6 +22,7 @@ from fog_compute.p2p.core.transport import (
     EVERYBODY,
     Outcome,
     OutcomeState,
+    PartLeft,
     Reach,
     TransportCapabilities,
     TransportType,
@@ -196,6 +197,15 @@ class Sending:
         ):
             return []
         return self._outcome(entry, outcome, now)
+
+    def left(self, part: PartLeft) -> list[Action]:
+        """Some of a message has left: that is told while a transport has it, and not kept."""
+        key = Key(part.message_id, part.receiver)
+        entry = self._outbox.get(key)
+        state = self._over.get(key) if entry is None else entry.state
+        if state not in {DeliveryState.SENDING, DeliveryState.ACCEPTED}:
+            return []
+        return [Progress(*key, state, part.transport, "", part.sent, part.size)]
 
     def receipt(self, peer: str, ids: Iterable[str], event: DeliveryEvent, now: float) -> Told:
         """Somebody says that messages are with them; an id that was not sent to them is counted."""

@@ -20,6 +20,7 @@ __all__ = [
     "CapabilitiesChanged",
     "Outcome",
     "OutcomeState",
+    "PartLeft",
     "Reach",
     "Reachability",
     "TransportCapabilities",
@@ -153,7 +154,26 @@ class CapabilitiesChanged:
     transport: TransportType
 
 
-TransportEvent: TypeAlias = Arrival | Outcome | Reachability | CapabilitiesChanged
+@dataclass(frozen=True, slots=True)
+class PartLeft:
+    """Part of a long message has left; told now and then, and worth nothing afterwards.
+
+    Attributes:
+        transport: over which.
+        message_id: of the message.
+        receiver: of this copy, or `EVERYBODY`.
+        sent: bytes of its body that have left.
+        size: of how many.
+    """
+
+    transport: TransportType
+    message_id: str
+    receiver: str
+    sent: int
+    size: int
+
+
+TransportEvent: TypeAlias = Arrival | Outcome | PartLeft | Reachability | CapabilitiesChanged
 """What a transport tells by itself. An outcome among them is later news of a message that `send`
 answered for already."""
 

@@ -27,6 +27,7 @@ __all__ = [
     "MailSettled",
     "MailTaken",
     "News",
+    "PartSent",
     "PeerAway",
     "PeerNear",
     "PostMail",
@@ -348,6 +349,21 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class PartSent:
+    """Part of something long was handed to the links; told some fifty times.
+
+    Attributes:
+        token: as it was asked with.
+        pieces: how many left.
+        of: of how many.
+    """
+
+    token: str
+    pieces: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class Traced:
     """A peer answered.
 
@@ -376,5 +392,6 @@ News: TypeAlias = (
     | SessionReady
     | KeysProved
     | Sent
+    | PartSent
     | Traced
 )

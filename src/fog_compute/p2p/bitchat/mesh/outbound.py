@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeAlias
 
 from fog_compute.p2p.bitchat.events import Link, SendFrame
 from fog_compute.p2p.bitchat.managed_flood import Copy, FloodPolicy, ManagedFlood, Relay
 from fog_compute.p2p.bitchat.mesh.frames import Frames, FramesPolicy, Lost, Urgency
+from fog_compute.p2p.bitchat.mesh.news import PartSent
 from fog_compute.p2p.bitchat.wire.fragments import FRAME_BYTES, MAX_PIECES, SET_ID_BYTES, cut
 from fog_compute.p2p.bitchat.wire.kinds import BROADCAST, Kind
 from fog_compute.p2p.bitchat.wire.packet import Packet
@@ -30,6 +32,25 @@ URGENT: Final = frozenset(
     {Kind.NOISE_HANDSHAKE, Kind.PING, Kind.PONG, Kind.REQUEST_SYNC, Kind.LEAVE}
 )
 BULKY: Final = frozenset({Kind.FRAGMENT, Kind.FILE_TRANSFER})
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A piece of a packet of this node's own, the ``number``-th ``of`` so many."""
+
+    piece: Packet
+    only: tuple[Link, ...] | None
+    token: str
+    number: int
+    of: int
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it is told that this one left."""
+        steps = min(self.of, STEPS)
+        return bool(self.token) and self.number * steps // self.of > (
+            (self.number - 1) * steps // self.of
+        )
 
 
 def flood_key(packet: Packet) -> bytes:
@@ -76,7 +97,7 @@ class Outbound:
         self._frames: Final[Frames[About]] = Frames(frames, self._wanted)
         self._mtus: dict[Link, int] = {}
         self._rng: Final = rng
-        self._backlog: deque[tuple[Packet, tuple[Link, ...] | None]] = deque()
+        self._backlog: deque[_Waiting] = deque()
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._flood
@@ -114,15 +135,32 @@ class Outbound:
         self._frames.down(link)
 
     def launch(
-        self, packet: Packet, now: float, only: Iterable[Link] | None = None
+        self,
+        packet: Packet,
+        now: float,
+        only: Iterable[Link] | None = None,
+        token: str = "",
     ) -> list[Packet]:
-        """Send a packet of this node's own, to all neighbours or to some; what it leaves as."""
+        """Send a packet of this node's own.
+
+        Args:
+            packet: what leaves.
+            now: the time.
+            only: the links over which it goes; None for all.
+            token: :class:`PartSent` has it; "" where nobody wants to know.
+
+        Returns:
+            What it leaves as.
+        """
         links = None if only is None else tuple(only)
         pieces = self._pieces(packet, self._mtus if links is None else links)
         if len(pieces) == 1:
             self._flood.start(flood_key(packet), packet, now, only=links)
         else:  # they leave as fast as the links take them
-            self._backlog.extend((piece, links) for piece in pieces)
+            of = len(pieces)
+            self._backlog.extend(
+                _Waiting(piece, links, token, number, of) for number, piece in enumerate(pieces, 1)
+            )
         return pieces
 
     def hand(self, packet: Packet, link: Link) -> bool:
@@ -148,12 +186,15 @@ class Outbound:
         """What became of a frame."""
         self._lost(self._frames.answered(link, token, ok, now))
 
-    def due(self, now: float) -> list[SendFrame]:
-        """The frames that leave now."""
+    def due(self, now: float) -> list[SendFrame | PartSent]:
+        """The frames that leave now, and how far what is long has come."""
+        told: list[SendFrame | PartSent] = []
         if self._backlog:
-            for _ in range(self._room(self._backlog[0][1])):
-                piece, only = self._backlog.popleft()
-                self._flood.start(flood_key(piece), piece, now, only=only)
+            for _ in range(self._room(self._backlog[0].only)):
+                one = self._backlog.popleft()
+                self._flood.start(flood_key(one.piece), one.piece, now, only=one.only)
+                if one.is_step and any(link in self._mtus for link in one.only or self._mtus):
+                    told.append(PartSent(one.token, one.number, one.of))
         made: dict[tuple[bytes, int], bytes] = {}
         for relay in self._flood.due(now, self._mtus):
             data = made.get((relay.key, relay.ttl))
@@ -169,7 +210,8 @@ class Outbound:
                 self._flood.lost(relay.key, relay.link, relay.ttl)
         frames, lost = self._frames.due(now)
         self._lost(lost)
-        return frames
+        told += frames
+        return told
 
     @property
     def next_due(self) -> float | None:
@@ -216,6 +258,9 @@ AHEAD: Final = 64
 
 MOST_WAITING: Final = 8_192
 """Pieces of this node's own that wait in all: four files of a mebibyte each."""
+
+STEPS: Final = 50
+"""Times that it is told how far something has come."""
 
 SMALLEST_FRAME_BYTES: Final = 180
 """Shorter frames are not made for the sake of one link: whoever asks for a small MTU would make

@@ -155,12 +155,10 @@ class SealedTalk:
     def _send(self, action: PrivatePacket, now: float) -> None:
         station = self._station
         kind = Kind.NOISE_HANDSHAKE if action.handshake else Kind.NOISE_ENCRYPTED
+        said = None if action.handshake else self._tokens.get(action.token or 0)
+        asked = said is not None and said.wide
         # Where the best way gave no answer, everybody is asked.
-        if action.handshake:
-            wide = self._called(action.peer)
-        else:
-            said = self._tokens.get(action.token or 0)
-            wide = said is not None and said.wide
+        wide = self._called(action.peer) if action.handshake else asked
         between, links = ((), frozenset[Link]()) if wide else station.way_to(action.peer)
         made = station.make(
             kind,
@@ -171,7 +169,8 @@ class SealedTalk:
             version=2 if between or len(action.payload) > VERSION_1_BYTES else 1,
             through=between,
         )
-        station.outbound.launch(made, now, links or None)
+        token = "" if said is None else said.token
+        station.outbound.launch(made, now, links or None, token)
         if action.token is not None:
             self._settle(action.token, SentState.ACCEPTED)
 

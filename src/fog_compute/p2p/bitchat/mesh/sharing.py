@@ -108,7 +108,7 @@ class Sharing:
         name = flood_key(made).hex()
         shown = self._shown_files if large else self._shown_groups
         shown.admit(name, made.timestamp)
-        station.send_all(made, now)
+        station.send_all(made, now, token)
         state = SentState.ACCEPTED if station.outbound.links else SentState.QUEUED
         station.tell(Sent(token, state, name))
 

@@ -131,10 +131,10 @@ class Station:
         )
         return sign(made, self.owner) if signed else made
 
-    def send_all(self, made: Packet, now: float) -> None:
+    def send_all(self, made: Packet, now: float, token: str = "") -> None:
         """Send a packet for everybody, and keep it for those who miss it or a piece of it."""
         self.gossip.keep(made, now)
-        for piece in self.outbound.launch(made, now):
+        for piece in self.outbound.launch(made, now, token=token):
             if piece is not made:
                 self.gossip.keep(piece, now)
 

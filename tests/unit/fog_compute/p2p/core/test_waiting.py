@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from fog_compute.p2p.core.actions import Progress
 from fog_compute.p2p.core.messages import DeliveryState
 from fog_compute.p2p.core.outbox import OutboxFull, OutboxLimits
 from fog_compute.p2p.core.router import RouterPolicy
-from fog_compute.p2p.core.transport import OutcomeState
+from fog_compute.p2p.core.transport import OutcomeState, PartLeft, TransportType
 from tests.unit.fog_compute.p2p.core.test_router import BOB, EVE, Desk
 
 
@@ -58,3 +59,21 @@ def test_full_outbox_says_what_to_do(limits: OutboxLimits, said: str) -> None:
     assert "fog chat cancel" in str(caught.value)
     desk._took(desk.router.cancel(ids[:1], desk.now))
     desk.say()
+
+
+def test_how_much_has_left_is_told_while_a_transport_has_it_and_never_kept() -> None:
+    """INV-P2P-44."""
+    desk = Desk()
+    id_ = desk.say()
+    part = PartLeft(TransportType.BETANET_HTX, id_, BOB, 20_000, 70_000)
+    assert desk.router.handle(part, desk.now) == []  # it waits here
+    desk.up(htx=True)
+    assert desk.router.handle(part, desk.now) == [
+        Progress(id_, BOB, DeliveryState.SENDING, part.transport, "", 20_000, 70_000)
+    ]
+    desk.answer(OutcomeState.ACCEPTED)
+    (told,) = desk.router.handle(part, desk.now)
+    assert isinstance(told, Progress)
+    assert told.state is DeliveryState.ACCEPTED
+    stranger = PartLeft(TransportType.BETANET_HTX, id_, EVE, 20_000, 70_000)
+    assert desk.router.handle(stranger, desk.now) == []
