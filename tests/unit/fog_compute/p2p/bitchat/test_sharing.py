@@ -9,6 +9,7 @@ import msgspec
 from fog_compute.p2p.bitchat.mesh.news import (
     FileHeard,
     GroupHeard,
+    PartSent,
     SayAll,
     SayGroup,
     Sent,
@@ -73,7 +74,8 @@ def test_file_of_a_stranger_or_with_another_signature_is_refused() -> None:
 
 def test_large_file_is_given_only_where_everybody_takes_it() -> None:
     tried, large = Tried(1), File(Random(2).randbytes(150_000))
-    (sent,) = tried.do(ShareFile("a", large))
+    sent, *parts = tried.do(ShareFile("a", large))
+    assert all(isinstance(one, PartSent) for one in parts)
     assert isinstance(sent, Sent)
     assert sent.state is SentState.ACCEPTED
     tried.get(1, ANN.announce(tried.now))  # of a program that says nothing of long sets
