@@ -37,6 +37,7 @@ from fog_compute.p2p.bitchat.mesh.announcing import Announcing
 from fog_compute.p2p.bitchat.mesh.frames import FramesPolicy
 from fog_compute.p2p.bitchat.mesh.gossip import Gossip, GossipPolicy, as_flooded
 from fog_compute.p2p.bitchat.mesh.guard import Drop, Guard, GuardPolicy
+from fog_compute.p2p.bitchat.mesh.kept import SAID
 from fog_compute.p2p.bitchat.mesh.mailbag import Mailbag
 from fog_compute.p2p.bitchat.mesh.news import (
     Command,
@@ -58,7 +59,7 @@ from fog_compute.p2p.bitchat.mesh.public import PublicTalk
 from fog_compute.p2p.bitchat.mesh.sealed import SealedTalk
 from fog_compute.p2p.bitchat.mesh.seen import Seen, SeenPolicy
 from fog_compute.p2p.bitchat.mesh.sharing import Sharing
-from fog_compute.p2p.bitchat.mesh.station import MeshAction, Owner, Part, Station
+from fog_compute.p2p.bitchat.mesh.station import FRESH_S, MeshAction, Owner, Part, Station
 from fog_compute.p2p.bitchat.mesh.syncing import Syncing
 from fog_compute.p2p.bitchat.mesh.tracing import Tracing
 from fog_compute.p2p.bitchat.sessions.noise_states import SessionLimits
@@ -74,9 +75,6 @@ __all__ = ["Mesh", "MeshEvent", "MeshPolicy"]
 MeshEvent: TypeAlias = LinkEvent | Command
 
 NOTHING_MORE: Final = Capability(0)
-
-FRESH_S: Final = 60.0
-"""A message that came as an answer and is younger than this goes on by flood: its own was lost."""
 
 DIRECTED_ONLY: Final = frozenset({Kind.NOISE_HANDSHAKE, Kind.NOISE_ENCRYPTED, Kind.PING, Kind.PONG})
 """Kinds that mean nothing without a recipient."""
@@ -202,7 +200,9 @@ class Mesh:
             "duplicates": self._duplicates,
             "forgotten_young": self._seen.forgotten_young,
             "kept": len(station.gossip),
+            "kept_bytes": station.gossip.size,
             "sync_refused": station.gossip.refused,
+            "sync_shown": station.gossip.shown,
         }
 
     def handle(self, event: MeshEvent, now: float) -> list[MeshAction]:
@@ -339,6 +339,7 @@ class Mesh:
         self._duplicates += 1
         if packet.kind == Kind.ANNOUNCE and packet.sender != station.me:
             self._announcing.again(packet, link, now)
+        station.gossip.arrived(key, link)
         if not packet.sync_answer:
             station.outbound.heard_again(key, packet, link, now)
 
@@ -362,11 +363,15 @@ class Mesh:
             packet = as_signed(packet, peer.signing_key) or packet
         if not packet.directed:
             station.gossip.keep(packet, now, link)
+            if packet.sync_answer:
+                station.gossip.brought(link)
+            if packet.ttl != 1:  # it goes on from here
+                station.doubt(key, packet, now, link)
         if packet.kind == Kind.REQUEST_SYNC or packet.recipient == station.me:
             return
         if packet.sync_answer:
             old = now - packet.timestamp / 1000 > FRESH_S
-            if old or packet.kind != Kind.MESSAGE or len(packet.wire) > FRAME_BYTES:
+            if old or packet.kind not in SAID or len(packet.wire) > FRAME_BYTES:
                 return
             packet = as_flooded(packet, MAX_TTL - 1)
         station.outbound.heard(key, packet, link, now)

@@ -4,7 +4,12 @@ A flood is quick and loses what a link loses in silence. So each node keeps what
 and asks its neighbours in turn, with a set of what it has; they send the rest. It asks soon where
 somebody new is or where something was said just now, and rarely where all is quiet.
 
+Between nodes of our sort a question also tells. Where it is in doubt whether a neighbour got what
+it was given (``doubts.py``), it is asked with a short set, of what was said in the last seconds;
+whoever finds members in it that it lacks asks back, and has them a moment later.
+
 What is given is bounded for each neighbour, and an answer to nothing that was asked is refused.
+No neighbour is asked more often than the app answers.
 
 Source: ``GossipSyncManager.swift``, ``RequestSyncManager.swift``, ``SyncResponseRateLimiter.swift``
 of the app.
@@ -12,24 +17,25 @@ of the app.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Final
 
 import msgspec
 
 from fog_compute.p2p.bitchat.events import Link
-from fog_compute.p2p.bitchat.wire.fragments import SET_ID_BYTES
-from fog_compute.p2p.bitchat.wire.gcs import build
+from fog_compute.p2p.bitchat.mesh.asking import Back, GossipPolicy, Neighbour, Window
+from fog_compute.p2p.bitchat.mesh.doubts import Doubts
+from fog_compute.p2p.bitchat.mesh.kept import KEPT, SAID, Kept, Store, in_turn
+from fog_compute.p2p.bitchat.wire.gcs import Members, build_hashed, hashed, place
 from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.p2p.bitchat.wire.packet import FLAGS_AT, SYNC_ANSWER, TTL_AT, Packet
-from fog_compute.p2p.bitchat.wire.sync import PACKET_ID_BYTES, SyncRequest, packet_id
+from fog_compute.p2p.bitchat.wire.sync import SyncRequest, packet_id
 
 __all__ = ["Gossip", "GossipPolicy", "as_flooded"]
 
-EVERYTHING_SAID: Final = frozenset({Kind.ANNOUNCE, Kind.MESSAGE, Kind.GROUP_MESSAGE})
+EVERYTHING_SAID: Final = SAID | {Kind.ANNOUNCE}
 """What a round is about. Fragments are asked for by name, where some are missing."""
 
 MOST_PUT_OFF: Final = 128
@@ -38,54 +44,14 @@ MOST_PUT_OFF: Final = 128
 MORE_MEMBERS: Final = 8
 """So many members of a set, and fewer, are no packets: a byte each."""
 
+SHORT_BYTES: Final = 96
+"""Bytes of a short set: some sixty packets."""
 
-@dataclass(frozen=True, slots=True)
-class GossipPolicy:
-    """All that can be chosen; times in seconds.
+SHORT_WRONG: Final = 0.001
+"""How often a short set takes something else for a member: the next one may be long in coming."""
 
-    Attributes:
-        keep: packets that are kept, of each kind; of announces, one for each peer and so many. Of
-            more, the oldest goes of those that the link brought that brought most of them.
-        keep_s: for how long what is said to all is kept;
-        other_s: and everything else.
-        first_s: from a new link to the first question.
-        busy_s: between questions while something is said.
-        idle_s: between questions otherwise.
-        asked_s: for how long an answer may come.
-        answers: questions of a neighbour that are answered
-        window_s: within so many seconds.
-        packets: that one answer has at most.
-    """
-
-    keep: int = 1_000
-    keep_s: float = 6 * 3600.0
-    other_s: float = 900.0
-    first_s: float = 0.5
-    busy_s: float = 4.0
-    idle_s: float = 15.0
-    asked_s: float = 30.0
-    answers: int = 10
-    window_s: float = 30.0
-    packets: int = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A packet without its payload, its id, of a fragment that of its set, and who brought it."""
-
-    packet: Packet
-    id: bytes
-    set_id: bytes
-    source: Link | None
-
-
-@dataclass(slots=True)
-class _Neighbour:
-    """What is known of one link."""
-
-    next_at: float
-    asked_at: float | None = None
-    answered: deque[float] = field(default_factory=deque)
+SHORT_AGE_S: Final = 300.0
+"""What a short set begins with is never older: its sender's clock may be wrong by two minutes."""
 
 
 def as_flooded(packet: Packet, ttl: int) -> Packet:
@@ -107,41 +73,60 @@ class Gossip:
 
     Attributes:
         refused: questions that were not answered, because a neighbour asks too often.
+        shown: short questions asked.
     """
 
     __slots__ = (
         "_asked",
-        "_away",
-        "_kept",
+        "_doubts",
+        "_lately",
         "_neighbours",
         "_policy",
         "_put_off",
         "_rng",
         "_said_at",
+        "_short",
+        "_store",
         "refused",
+        "shown",
     )
 
     def __init__(self, policy: GossipPolicy, rng: Random) -> None:
         self._policy: Final = policy
         self._rng: Final = rng
-        self._kept: dict[int, OrderedDict[bytes, _Kept]] = {}
-        self._away: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._store: Final = Store(policy.kept)
+        self._doubts: Final = Doubts(policy.doubts)
         self._put_off: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._asked: dict[int, tuple[float, SyncRequest]] = {}
-        self._neighbours: dict[Link, _Neighbour] = {}
+        self._lately: deque[tuple[float, int]] = deque()
+        self._short: tuple[int, SyncRequest] | None = None
+        self._neighbours: dict[Link, Neighbour] = {}
         self._said_at = float("-inf")
-        self.refused = 0
+        self.refused = self.shown = 0
 
     def __len__(self) -> int:
-        return sum(len(kept) for kept in self._kept.values())
+        return len(self._store)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that is kept."""
+        return self._store.size
 
     def up(self, link: Link, now: float) -> None:
         """A neighbour that will be asked soon."""
-        self._neighbours[link] = _Neighbour(now + self._policy.first_s * self._rng.uniform(0.6, 1))
+        policy = self._policy
+        self._neighbours[link] = Neighbour(
+            now + policy.first_s * self._rng.uniform(0.6, 1),
+            Window(policy.answers, policy.window_s),
+            Window(policy.answers, policy.window_s),
+            Window(policy.short_answers, policy.window_s),
+            policy.back_s[0],
+        )
 
     def down(self, link: Link) -> None:
         """A neighbour that is gone."""
         self._neighbours.pop(link, None)
+        self._doubts.down(link)
 
     def keep(self, packet: Packet, now: float, source: Link | None = None) -> None:
         """Keep a packet that is for all and was found good.
@@ -151,31 +136,20 @@ class Gossip:
             now: seconds.
             source: the link that brought it; ``None`` if it is this node's own.
         """
-        if packet.kind not in (*EVERYTHING_SAID, Kind.FRAGMENT):
+        if packet.kind not in KEPT:
             return
-        kept = self._kept.setdefault(packet.kind, OrderedDict())
-        # Of announces the newest of each peer counts.
-        one = _Kept(packet.bare, packet_id(packet), packet.payload[:SET_ID_BYTES], source)
-        if packet.kind == Kind.ANNOUNCE and self._stale(packet, now):
-            self._note_away(one, now)
-            return
-        key = packet.sender if packet.kind == Kind.ANNOUNCE else one.id
-        kept[key] = one
-        kept.move_to_end(key)
-        while kept and self._stale(next(iter(kept.values())).packet, now):
-            kept.popitem(last=False)
-        if len(kept) > self._policy.keep:
-            ((most, _),) = Counter(one.source for one in kept.values()).most_common(1)
-            del kept[next(key for key, one in kept.items() if one.source == most)]
+        self._store.keep(packet, now, source)
         self._asked.clear()
+        if packet.kind in SAID and now - packet.timestamp / 1000 <= SHORT_AGE_S:
+            self._lately.append((now, packet.timestamp))
+            self._short = None
         if packet.kind != Kind.ANNOUNCE:
             self._said(now)
 
     def away(self, peer_id: bytes, now: float) -> None:
         """Give a peer's announce only to who gets what the peer said: it is near no more."""
-        one = self._kept.get(Kind.ANNOUNCE, OrderedDict()).pop(peer_id, None)
-        if one is not None:
-            self._note_away(one, now)
+        if self._store.go_away(peer_id, now):
+            self._asked.clear()
 
     def put_off(self, packet: Packet, now: float) -> None:
         """Ask no more for a message that nobody here can check: its sender was not announced."""
@@ -189,6 +163,14 @@ class Gossip:
         for one in [one for one, (sender, _) in self._put_off.items() if sender == peer_id]:
             del self._put_off[one]
 
+    def given(self, key: bytes, packet: Packet, links: Iterable[Link], now: float) -> None:
+        """Neighbours of our sort are given what somebody said; it may be lost on the way."""
+        self._doubts.given(links, key, hashed(packet_id(packet)), now)
+
+    def arrived(self, key: bytes, link: Link) -> None:
+        """A neighbour has what it was given: a copy came from there."""
+        self._doubts.arrived(link, key)
+
     def hurry(self, link: Link, now: float) -> None:
         """Ask a neighbour soon: it seems to have something that is missing here."""
         neighbour = self._neighbours.get(link)
@@ -197,28 +179,44 @@ class Gossip:
             earliest = now if neighbour.asked_at is None else neighbour.asked_at + 2 * gap
             neighbour.next_at = min(neighbour.next_at, max(now + gap / 5, earliest))
 
-    def due(self, now: float) -> list[Link]:
-        """Neighbours that are to be asked now; they count as asked."""
+    def due(
+        self, now: float, ours: Callable[[Link], bool]
+    ) -> tuple[list[Link], dict[Link, SyncRequest]]:
+        """Neighbours to be asked now, and short questions for others; all count as asked.
+
+        Args:
+            now: seconds.
+            ours: whether a neighbour is of our sort: it knows what to do with a short one.
+        """
         links = []
         for link, neighbour in self._neighbours.items():
-            if neighbour.next_at <= now:
-                busy = now - self._said_at < self._policy.idle_s
-                pause = self._policy.busy_s if busy else self._policy.idle_s
-                neighbour.asked_at = now
-                neighbour.next_at = now + pause * self._rng.uniform(0.8, 1.0)
-                links.append(link)
-        return links
+            if neighbour.next_at > now:
+                continue
+            if not neighbour.asks.take(now):
+                neighbour.next_at = neighbour.asks.next_at
+                continue
+            busy = now - self._said_at < self._policy.idle_s
+            pause = self._policy.busy_s if busy else self._policy.idle_s
+            if busy and ours(link):
+                pause = self._policy.ours_s
+            neighbour.asked_at = now
+            neighbour.next_at = now + pause * self._rng.uniform(0.8, 1.0)
+            links.append(link)
+        return links, self._due_short(now)
 
     @property
     def next_due(self) -> float | None:
         """When :meth:`due` has somebody."""
-        return min((one.next_at for one in self._neighbours.values()), default=None)
+        times = [one.next_at for one in self._neighbours.values()]
+        times += [one.back.at for one in self._neighbours.values() if one.back is not None]
+        doubts = self._doubts.next_due
+        return min(times if doubts is None else [*times, doubts], default=None)
 
-    def missing(self, sets: Iterable[bytes]) -> SyncRequest:
+    def missing(self, sets: Iterable[bytes], now: float) -> SyncRequest:
         """A question for the fragments of some sets."""
-        mine = self._kept.get(Kind.FRAGMENT, OrderedDict())
         wanted = frozenset(sets)
-        has, _ = build([one.id for one in mine.values() if one.set_id in wanted])
+        mine = self._store.fresh({Kind.FRAGMENT}, now)
+        has, _ = build_hashed([one.hash for one in mine if one.set_id in wanted])
         return SyncRequest(has, frozenset({Kind.FRAGMENT}), None, wanted)
 
     def question(self, now: float) -> SyncRequest:
@@ -232,12 +230,14 @@ class Gossip:
         former = self._asked.get(more)
         if former is not None and now - former[0] <= self._policy.idle_s:
             return former[1]
-        mine = [*self._fresh(EVERYTHING_SAID, now), *self._away.values()]
+        mine = [*self._store.fresh(EVERYTHING_SAID, now), *self._store.away]
         mine.sort(key=lambda one: -one.packet.timestamp)
-        while self._put_off and now - next(iter(self._put_off.values()))[1] > self._policy.other_s:
+        longest = self._policy.kept.other_s
+        while self._put_off and now - next(iter(self._put_off.values()))[1] > longest:
             self._put_off.popitem(last=False)
-        fill = [self._rng.randbytes(PACKET_ID_BYTES) for _ in range(more)]
-        has, count = build([*fill, *(one.id for one in mine), *self._put_off])
+        fill = [self._rng.getrandbits(63) for _ in range(more)]
+        put_off = [hashed(one) for one in self._put_off]
+        has, count = build_hashed([*fill, *(one.hash for one in mine), *put_off])
         count = min(count - more, len(mine))
         # What did not fit is older than this, and is not asked for.
         since = mine[count - 1].packet.timestamp if 0 < count < len(mine) else None
@@ -245,11 +245,35 @@ class Gossip:
         self._asked[more] = (now, request)
         return request
 
-    def note_asked(self, link: Link, now: float) -> None:
-        """A neighbour was asked for something particular."""
+    def _short_question(self, now: float, since: int) -> SyncRequest:
+        """What this node has of what was said lately: all from a time on, or from an earlier one.
+
+        Whoever asks back says from when: of what he lacks he does not know how old it is.
+        """
+        while self._lately and now - self._lately[0][0] > self._policy.lately_s:
+            self._lately.popleft()
+            self._short = None
+        earliest = int((now - SHORT_AGE_S) * 1000)
+        since = max(earliest, min(since, min((made for _, made in self._lately), default=since)))
+        if self._short is None or self._short[0] != since:
+            mine = sorted(
+                self._store.fresh(SAID, now, since), key=lambda one: -one.packet.timestamp
+            )
+            has, count = build_hashed(
+                [one.hash for one in mine], size=SHORT_BYTES, false_positives=SHORT_WRONG
+            )
+            cut = 0 < count < len(mine)
+            began = mine[count - 1].packet.timestamp if cut else since
+            self._short = since, SyncRequest(has, SAID, began)
+        return self._short[1]
+
+    def may_ask(self, link: Link, now: float) -> bool:
+        """Whether a neighbour may be asked for something particular now; it counts as asked."""
         neighbour = self._neighbours.get(link)
-        if neighbour is not None:
-            neighbour.asked_at = now
+        if neighbour is None or not neighbour.asks.take(now):
+            return False
+        neighbour.asked_at = now
+        return True
 
     def asked(self, link: Link, now: float) -> bool:
         """Whether a neighbour owes an answer."""
@@ -260,60 +284,92 @@ class Gossip:
             and now - neighbour.asked_at <= self._policy.asked_s
         )
 
-    def answer(self, link: Link, request: SyncRequest, now: float) -> list[Packet]:
-        """What a neighbour lacks, the oldest first; nothing if it asks too often."""
+    def brought(self, link: Link) -> None:
+        """An answer of a neighbour had something that was missing here."""
+        neighbour = self._neighbours.get(link)
+        if neighbour is not None:
+            neighbour.back_gap = self._policy.back_s[0]
+
+    def answer(
+        self, link: Link, request: SyncRequest, now: float, most: int | None = None
+    ) -> list[Packet]:
+        """What a neighbour lacks, the oldest first; nothing if it asks too often.
+
+        Args:
+            link: whose question it is.
+            request: the question.
+            now: seconds.
+            most: packets that there is room for, if that is less than is given anyway.
+        """
         neighbour = self._neighbours.get(link)
         if neighbour is None:
             return []
-        times = neighbour.answered
-        while times and now - times[0] > self._policy.window_s:
-            times.popleft()
-        if len(times) >= self._policy.answers:
+        short = is_short(request, now)
+        if not (neighbour.short_answers if short else neighbour.answers).take(now):
             self.refused += 1
             return []
-        times.append(now)
         kinds = request.kinds or frozenset({Kind.ANNOUNCE, Kind.MESSAGE})
         members = request.has.members()
-        since = request.since_ms or 0
-        found = [
+        self._doubts.has(link, members)
+        mine = [
             one
-            for one in self._fresh(kinds, now)
-            if one.packet.timestamp >= since
-            and (
-                one.packet.kind != Kind.FRAGMENT
-                or request.fragments is None
-                or one.set_id in request.fragments
-            )
-            and one.id not in members
+            for one in self._store.fresh(kinds, now, request.since_ms or 0)
+            if one.packet.kind != Kind.FRAGMENT
+            or request.fragments is None
+            or one.set_id in request.fragments
         ]
-        senders = {one.packet.sender: one for one in self._away.values() if one.id not in members}
-        given = _in_turn(found, senders, self._policy.packets)
+        if short:
+            self._compare(neighbour, request, members, mine, now)
+        # What came just now is on its way to the neighbour, too.
+        settled = now - self._policy.settle_s if short else now
+        found = [one for one in mine if one.at <= settled and not members.holds(one.hash)]
+        senders = {
+            one.packet.sender: one
+            for one in self._store.away
+            if not short and not members.holds(one.hash)
+        }
+        room = self._policy.packets if most is None else min(most, self._policy.packets)
+        given = in_turn(found, senders, room)
         # Announces first: what their peers said cannot be checked before.
         given.sort(key=lambda one: (one.kind != Kind.ANNOUNCE, -one.timestamp))
         return [one.as_sync_answer() for one in given]
 
-    def _note_away(self, one: _Kept, now: float) -> None:
-        self._away[one.packet.sender] = one
-        self._away.move_to_end(one.packet.sender)
-        while self._away and (
-            len(self._away) > self._policy.keep
-            or now - next(iter(self._away.values())).packet.timestamp / 1000 > self._policy.keep_s
-        ):
-            self._away.popitem(last=False)
-        self._asked.clear()
+    def _compare(
+        self,
+        neighbour: Neighbour,
+        request: SyncRequest,
+        members: Members,
+        mine: list[Kept],
+        now: float,
+    ) -> None:
+        """Ask back for what a neighbour has lately and this node has not."""
+        lacking = members.values - {place(one.hash, members.m) for one in mine}
+        if not lacking:
+            neighbour.back = None
+            return
+        at = max(now + self._policy.settle_s, neighbour.backed_at + neighbour.back_gap)
+        if neighbour.back is not None:
+            at = min(at, neighbour.back.at)
+        neighbour.back = Back(at, request.since_ms or 0, members.m, lacking)
 
-    def _fresh(self, kinds: Iterable[int], now: float) -> list[_Kept]:
-        return [
-            one
-            for kind in kinds
-            for one in self._kept.get(kind, OrderedDict()).values()
-            if not self._stale(one.packet, now)
-        ]
-
-    def _stale(self, packet: Packet, now: float) -> bool:
-        said = packet.kind in (Kind.MESSAGE, Kind.GROUP_MESSAGE)
-        age = now - packet.timestamp / 1000
-        return age > (self._policy.keep_s if said else self._policy.other_s)
+    def _due_short(self, now: float) -> dict[Link, SyncRequest]:
+        now_ms = int(now * 1000)
+        since = {link: now_ms for link in self._doubts.due(now) if link in self._neighbours}
+        for link, neighbour in self._neighbours.items():
+            back = neighbour.back
+            if back is None or back.at > now:
+                continue
+            neighbour.back = None
+            mine = self._store.fresh(SAID, now, back.since_ms)
+            if back.lacking <= {place(one.hash, back.m) for one in mine}:
+                continue  # it came meanwhile
+            neighbour.backed_at = now
+            neighbour.back_gap = min(2 * neighbour.back_gap, self._policy.back_s[1])
+            since[link] = back.since_ms
+        for link in since:
+            self._neighbours[link].asked_at = now
+        self.shown += len(since)
+        return {link: self._short_question(now, ms) for link, ms in since.items()}
 
     def _said(self, now: float) -> None:
         quiet = now - self._said_at >= self._policy.idle_s
@@ -325,27 +381,7 @@ class Gossip:
                 neighbour.next_at = min(neighbour.next_at, at)
 
 
-def _in_turn(found: list[_Kept], away: Mapping[bytes, _Kept], most: int) -> list[Packet]:
-    """Which are given, if not all fit: in turn of each kind and of each link that brought some.
-
-    Of those the newest, because their flood may just have been lost; and with what somebody said
-    the announce that shows that it was he.
-    """
-    announces = {
-        **away,
-        **{one.packet.sender: one for one in found if one.packet.kind == Kind.ANNOUNCE},
-    }
-    heaps: OrderedDict[tuple[int, Link | None], list[_Kept]] = OrderedDict()
-    for one in sorted(found, key=lambda one: one.packet.timestamp):
-        heaps.setdefault((one.packet.kind, one.source), []).append(one)
-    given: dict[bytes, Packet] = {}
-    while heaps and len(given) < most:
-        for turn, heap in list(heaps.items()):
-            one = heap.pop()
-            if not heap:
-                del heaps[turn]
-            said = announces.get(one.packet.sender) if one.packet.kind != Kind.ANNOUNCE else None
-            for each in (said, one):
-                if each is not None and len(given) < most:
-                    given[each.id] = each.packet
-    return list(given.values())
+def is_short(request: SyncRequest, now: float) -> bool:
+    """Whether a question is about what was said lately, and has all of it in its set."""
+    kinds, since = request.kinds or EVERYTHING_SAID, request.since_ms
+    return kinds <= SAID and since is not None and now - since / 1000 <= SHORT_AGE_S

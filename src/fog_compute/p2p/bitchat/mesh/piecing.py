@@ -12,7 +12,6 @@ from fog_compute.p2p.bitchat.mesh.guard import Drop
 from fog_compute.p2p.bitchat.mesh.station import Station
 from fog_compute.p2p.bitchat.wire.errors import Malformed
 from fog_compute.p2p.bitchat.wire.fragments import Assembly, AssemblyPolicy
-from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.p2p.bitchat.wire.packet import Packet
 
 __all__ = ["Piecing"]
@@ -65,8 +64,7 @@ class Piecing:
         self._look_at = now + self._pause if len(self._assembly) else None
         if not stalled:
             return
-        payload = station.gossip.missing(stalled).encode()
+        payload = station.gossip.missing(stalled, now).encode()
         for link in station.outbound.links:
-            station.gossip.note_asked(link, now)
-            to = station.peers.at(link)
-            station.outbound.hand(station.make(Kind.REQUEST_SYNC, payload, now, to=to, ttl=0), link)
+            if station.gossip.may_ask(link, now):
+                station.ask(payload, link, now)

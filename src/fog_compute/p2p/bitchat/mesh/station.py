@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from fog_compute.p2p.bitchat.events import Disconnect, Link, SendFrame, WakeAt
 from fog_compute.p2p.bitchat.mesh.gossip import Gossip
 from fog_compute.p2p.bitchat.mesh.guard import Drop, Guard
+from fog_compute.p2p.bitchat.mesh.kept import SAID
 from fog_compute.p2p.bitchat.mesh.news import News
-from fog_compute.p2p.bitchat.mesh.outbound import Outbound
+from fog_compute.p2p.bitchat.mesh.outbound import Outbound, flood_key
 from fog_compute.p2p.bitchat.mesh.peers import PeerTable
 from fog_compute.p2p.bitchat.wire.announce import Announce, Capability, peer_id
 from fog_compute.p2p.bitchat.wire.kinds import Kind
@@ -22,7 +23,10 @@ from fog_compute.p2p.bitchat.wire.packet import MAX_TTL, Packet, packet
 from fog_compute.p2p.bitchat.wire.routes import route
 from fog_compute.p2p.bitchat.wire.signing import Signer, sign
 
-__all__ = ["MeshAction", "Owner", "Part", "Station"]
+__all__ = ["FRESH_S", "MeshAction", "Owner", "Part", "Station"]
+
+FRESH_S: Final = 60.0
+"""Up to this age something said is on its way, and goes on from whoever got it late."""
 
 MeshAction: TypeAlias = SendFrame | WakeAt | Disconnect | News
 
@@ -131,9 +135,26 @@ class Station:
         )
         return sign(made, self.owner) if signed else made
 
+    def ours(self, link: Link) -> bool:
+        """Whether who is at the other end says to be of our sort."""
+        peer = self.peers.get(self.peers.at(link) or b"")
+        return peer is not None and peer.is_ours
+
+    def ask(self, payload: bytes, link: Link, now: float) -> None:
+        """Ask a neighbour for what was missed; the app wants it signed, and addressed."""
+        made = self.make(Kind.REQUEST_SYNC, payload, now, to=self.peers.at(link), ttl=0)
+        self.outbound.hand(made, link)
+
+    def doubt(self, key: bytes, packet: Packet, now: float, source: Link | None = None) -> None:
+        """All neighbours but one are given what somebody said just now: see whether they got it."""
+        if packet.kind in SAID and now - packet.timestamp / 1000 <= FRESH_S:
+            links = [one for one in self.outbound.links if one != source and self.ours(one)]
+            self.gossip.given(key, packet, links, now)
+
     def send_all(self, made: Packet, now: float, token: str = "") -> None:
         """Send a packet for everybody, and keep it for those who miss it or a piece of it."""
         self.gossip.keep(made, now)
+        self.doubt(flood_key(made), made, now)
         for piece in self.outbound.launch(made, now, token=token):
             if piece is not made:
                 self.gossip.keep(piece, now)

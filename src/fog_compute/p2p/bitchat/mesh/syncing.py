@@ -26,13 +26,15 @@ class Syncing:
     def due(self, now: float) -> None:
         """Ask the neighbours whose turn it is."""
         station = self._station
-        links = station.gossip.due(now)
-        if not links:
-            return
-        payload = station.gossip.question(now).encode()
-        for link in links:
-            to = station.peers.at(link)
-            station.outbound.hand(station.make(Kind.REQUEST_SYNC, payload, now, to=to, ttl=0), link)
+        links, short = station.gossip.due(now, station.ours)
+        if links:
+            payload = station.gossip.question(now).encode()
+            for link in links:
+                station.ask(payload, link, now)
+        for link, question in short.items():
+            # Only nodes of our sort are asked so, which want no signature and no name for it.
+            made = station.make(Kind.REQUEST_SYNC, question.encode(), now, ttl=0, signed=False)
+            station.outbound.hand(made, link)
 
     def take(self, packet: Packet, link: Link, now: float) -> Drop | None:
         """Answer a neighbour."""

@@ -12,7 +12,7 @@ Source: ``Sync/GCSFilter.swift`` of the app.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil, log2
 from typing import Final
 
@@ -20,7 +20,16 @@ import msgspec
 
 from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
 
-__all__ = ["MAX_FILTER", "MAX_P", "Filter", "Members", "build"]
+__all__ = [
+    "MAX_FILTER",
+    "MAX_P",
+    "Filter",
+    "Members",
+    "build",
+    "build_hashed",
+    "hashed",
+    "place",
+]
 
 MAX_P: Final = 32
 MAX_FILTER: Final = 1024
@@ -75,16 +84,20 @@ class Members(msgspec.Struct, frozen=True):
     values: frozenset[int]
 
     def __contains__(self, packet_id: bytes) -> bool:
-        return _place(packet_id, self.m) in self.values
+        return self.holds(hashed(packet_id))
+
+    def holds(self, hashed_id: int) -> bool:
+        """Whether the packet is in it that has this hash of its id."""
+        return place(hashed_id, self.m) in self.values
 
     def __len__(self) -> int:
         return len(self.values)
 
 
 def build(
-    ids: Sequence[bytes], *, size: int = 400, false_positives: float = 0.01
+    ids: Iterable[bytes], *, size: int = 400, false_positives: float = 0.01
 ) -> tuple[Filter, int]:
-    """Make the set of the first packets, of as many as fit.
+    """Make the set of the first packets, of as many as fit: see :func:`build_hashed`.
 
     Args:
         ids: ids of packets, those first that matter most.
@@ -94,22 +107,33 @@ def build(
     Returns:
         The set, and how many of the ids are in it.
     """
+    return build_hashed([hashed(one) for one in ids], size=size, false_positives=false_positives)
+
+
+def build_hashed(
+    hashes: Sequence[int], *, size: int = 400, false_positives: float = 0.01
+) -> tuple[Filter, int]:
+    """The same of hashes of ids (:func:`hashed`), for whoever has them at hand."""
     p = max(1, ceil(log2(1 / min(max(false_positives, 1e-6), 0.25))))
-    count = min(len(ids), max(1, 8 * size // (p + 2)))
+    count = min(len(hashes), max(1, 8 * size // (p + 2)))
     m = max(1, min(count << p, MAX_M))
     data = b""
     while count:
-        data = _codes(sorted({_place(one, m) for one in ids[:count]}), p)
+        data = _codes(sorted({place(one, m) for one in hashes[:count]}), p)
         if len(data) <= size:
             break
         data, count = b"", count * 9 // 10
     return Filter(p, m, data), count
 
 
-def _place(packet_id: bytes, m: int) -> int:
-    """Where a packet's id falls in the range."""
-    digest = hashlib.sha256(packet_id).digest()
-    return (int.from_bytes(digest[:8], "big") & (1 << 63) - 1) % m or 1
+def hashed(packet_id: bytes) -> int:
+    """The hash of a packet's id, 63 bits."""
+    return int.from_bytes(hashlib.sha256(packet_id).digest()[:8], "big") & (1 << 63) - 1
+
+
+def place(hashed_id: int, m: int) -> int:
+    """Where a hash falls in the range."""
+    return hashed_id % m or 1
 
 
 def _codes(values: Sequence[int], p: int) -> bytes:

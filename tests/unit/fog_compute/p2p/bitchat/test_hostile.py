@@ -13,6 +13,7 @@ import pytest
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, SendFrame, Wake
 from fog_compute.p2p.bitchat.mesh.engine import MeshPolicy
 from fog_compute.p2p.bitchat.mesh.gossip import GossipPolicy
+from fog_compute.p2p.bitchat.mesh.kept import KeptPolicy
 from fog_compute.p2p.bitchat.mesh.news import TextHeard
 from fog_compute.p2p.bitchat.wire.announce import Announce
 from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
@@ -198,7 +199,9 @@ def asked(tried: Tried, link: int) -> list[Packet]:
 @pytest.mark.parametrize("what", ["groups", "announces", "texts"])
 def test_a_flood_over_one_link_leaves_room_in_what_is_given_to_others(what: str) -> None:
     # INV-BITCHAT-83
-    tried = Tried(1, 2, 3, policy=MeshPolicy(gossip=GossipPolicy(keep=80, packets=20)))
+    tried = Tried(
+        1, 2, 3, policy=MeshPolicy(gossip=GossipPolicy(kept=KeptPolicy(packets=80), packets=20))
+    )
     tried.get(1, ANN.announce(tried.now), ANN.text("from before", tried.now))
     tried.get(3, EVE.announce(tried.now))
     tried.wait(1.0)

@@ -90,7 +90,7 @@ def test_key_that_a_session_proved_replaces_one_that_an_announce_claimed() -> No
     assert peer.signing_key == true_key
     world.say(1, "believed")
     world.run(1.0)
-    assert world.texts(0) == ["believed"]
+    assert "believed" in world.texts(0)
     payload = Announce("eve", peer.noise_key, eve.keys.signing_public).encode()
     stamp = int((world.air.now + 1) * 1000)
     forged = sign(packet(Kind.ANNOUNCE, victim.peer_id, stamp, payload), eve.keys)
