@@ -33,6 +33,7 @@ from fog_compute.p2p.core.actions import (
     Wake,
     WakeAt,
 )
+from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.book import Begun, BookChange, MessageBook, ReceiptSent, Settled
 from fog_compute.p2p.core.manager import TransportManager
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
@@ -153,7 +154,7 @@ class RouterDriver:
 
     async def run(self) -> None:
         """Drive the router, until cancelled."""
-        listening = asyncio.create_task(self._listen(), name="messages-events")
+        listening = background(self._listen(), "messages-events")
         try:
             while True:
                 await self._turn(await self._some())
@@ -255,7 +256,7 @@ class RouterDriver:
 
     def _write_soon(self) -> None:
         if self._unwritten and (self._writing is None or self._writing.done()):
-            self._writing = asyncio.create_task(self._flush())
+            self._writing = background(self._flush(), "messages-flush")
 
     async def _flush(self) -> None:
         await self._clock.sleep(GATHER_S)
@@ -281,7 +282,7 @@ class RouterDriver:
                 pass  # that is done
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(work)
+        task = background(work, "messages-action")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -323,7 +324,7 @@ class RouterDriver:
                 return
             self._alarm.cancel()
         self._alarm_at = at
-        self._alarm = asyncio.create_task(self._ring(at))
+        self._alarm = background(self._ring(at), "messages-alarm")
 
     async def _ring(self, at: float) -> None:
         await self._clock.sleep(max(0.0, at - self._clock.now().timestamp()))

@@ -27,6 +27,7 @@ from fog_compute.errors import FogError, NotFound, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
 from fog_compute.p2p.core.actions import Action, Progress, StandingChanged
+from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.contacts import Peer, PeerBook
 from fog_compute.p2p.core.groups import Groups, NotMaker, Roster
@@ -172,9 +173,9 @@ class UnifiedDecentralizedSystem:
         for transport in self._given if self._given is not None else ways.transports:
             manager.register_transport(transport.type, transport)
         self._tasks = [
-            asyncio.create_task(driver.run(), name="messages"),
-            asyncio.create_task(self._settle(driver, ways), name="messages-settled"),
-            asyncio.create_task(self._sweep(book), name="messages-sweep"),
+            background(driver.run(), "messages"),
+            background(self._settle(driver, ways), "messages-settled"),
+            background(self._sweep(book), "messages-sweep"),
         ]
         await manager.start()
 
@@ -453,7 +454,7 @@ class UnifiedDecentralizedSystem:
         standing = Standing.STRANGER if peer is None else _standing(peer)
         parts.driver.tell(StandingChanged(fingerprint, standing))
         if parts.saving is None or parts.saving.done():
-            parts.saving = asyncio.create_task(self._save_soon(parts), name="contacts-save")
+            parts.saving = background(self._save_soon(parts), "contacts-save")
 
     async def _save_soon(self, parts: _Parts) -> None:
         await self._clock.sleep(SAVE_S)

@@ -11,6 +11,7 @@ from fog_compute.errors import HomeUnusable
 from fog_compute.observability import get_logger
 from fog_compute.p2p.bitchat.mail.couriers import MailState
 from fog_compute.p2p.bitchat.mail.mail_file import MailFile
+from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.transport import TransportInterface
@@ -57,7 +58,7 @@ class MailKeeper:
         """Keep this state, soon."""
         self._newest = mail
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write(), name="mail-keep")
+            self._writing = background(self._write(), "mail-keep")
 
     async def close(self) -> None:
         """See the newest state on disk."""

@@ -45,6 +45,7 @@ from fog_compute.p2p.bitchat.radio.interface import (
     RadioUnavailable,
     Received,
 )
+from fog_compute.p2p.core.background import background
 
 if TYPE_CHECKING:
     from fog_compute.clock import Clock
@@ -299,14 +300,12 @@ class BleLinks:
         self._arm(now)
 
     def _run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = background(work, "ble-order", self._failed)
         self._tasks.add(task)
-        task.add_done_callback(self._ran)
+        task.add_done_callback(self._tasks.discard)
         return task
 
-    def _ran(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Its text may hold what a stranger sent.
-            why = f"the Bluetooth driver has a fault: {type(error).__name__}"
-            self._tell(AdapterChanged(why, final=True))
+    def _failed(self, error: BaseException) -> None:
+        # Its text may hold what a stranger sent.
+        why = f"the Bluetooth driver has a fault: {type(error).__name__}"
+        self._tell(AdapterChanged(why, final=True))

@@ -63,6 +63,7 @@ from fog_compute.p2p.bitchat.radio.interface import Radio, RadioUnavailable
 from fog_compute.p2p.bitchat.radio.system import system_radio
 from fog_compute.p2p.bitchat.wire.errors import Malformed
 from fog_compute.p2p.bitchat.wire.files import MAX_FILE
+from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind, Receipt
@@ -377,7 +378,7 @@ class BitChatTransport:
 
     def _find(self) -> None:
         if self._finding is None or self._finding.done():
-            self._finding = asyncio.create_task(self._look_for_adapter(), name="ble-adapter")
+            self._finding = background(self._look_for_adapter(), "ble-adapter")
 
     async def _look_for_adapter(self) -> None:
         """Try to take an adapter again and again, while other links go on alone."""

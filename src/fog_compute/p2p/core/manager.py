@@ -19,6 +19,7 @@ from fog_compute.clock import Clock
 from fog_compute.errors import ConfigError, FogError, NotFound
 from fog_compute.observability import get_logger
 from fog_compute.p2p.core.actions import OutcomeTold, TransportChanged
+from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.messages import DecentralizedMessage
 from fog_compute.p2p.core.transport import (
     EVERYBODY,
@@ -233,7 +234,7 @@ class TransportManager:
         if kind not in self._tasks:
             name = f"transport-{kind.value}"
             self._health[kind] = TransportHealth(TransportPhase.STARTING)
-            self._tasks[kind] = asyncio.create_task(self._keep_running(kind), name=name)
+            self._tasks[kind] = background(self._keep_running(kind), name)
 
     async def _end(self, kind: TransportType) -> None:
         task = self._tasks.pop(kind, None)

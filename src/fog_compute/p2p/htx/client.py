@@ -8,19 +8,18 @@ address of the same level. Nothing is polled: `receive` waits for what comes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import betanet
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
-from fog_compute.observability import get_logger
+from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.cards import ContactCard
-from fog_compute.p2p.core.contacts import KeyChanged, PeerBook
+from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import (
     MAX_BODY_BYTES,
@@ -33,52 +32,27 @@ from fog_compute.p2p.core.transport import (
     CapabilitiesChanged,
     Outcome,
     OutcomeState,
-    Reach,
-    Reachability,
     TransportCapabilities,
     TransportEvent,
     TransportType,
     TransportUnavailable,
 )
-from fog_compute.p2p.htx.envelope import (
-    MAX_ENVELOPE_BYTES,
-    EnvelopeInvalid,
-    Opened,
-    mixnet_id,
-    open_envelope,
-    seal_envelope,
-)
-from fog_compute.p2p.htx.mixnet import Incoming, MixnetClient, MixnetService
+from fog_compute.p2p.htx.envelope import mixnet_id, seal_envelope
+from fog_compute.p2p.htx.mixnet import MixnetClient, MixnetService
 from fog_compute.p2p.htx.own_card import OwnCard
 from fog_compute.p2p.htx.pulse import Pulse
-from fog_compute.p2p.htx.strangers import StrangerLimits
+from fog_compute.p2p.htx.reaching import OFFLINE, Addresses, trouble_of
+from fog_compute.p2p.htx.reception import ASIDE_BYTES, CARRIED, CARRIED_MS, Reception, commit
 from fog_compute.threads import in_thread
-from fog_compute.units import MIB
 from fog_compute.vpn.clients import MESSAGES
 
-__all__ = ["CARRIED", "HtxClient"]
-
-_log = get_logger("fog_compute.p2p")
-
-WAITING: Final = 64
-"""Messages that were read and not taken; the others wait at the edges."""
+__all__ = ["HtxClient"]
 
 SENDING_AT_ONCE: Final = 8
 """Recipients of one broadcast to whom it is sent at the same time."""
 
 LOOK_S: Final = 2.0
 """Seconds between two looks at whether the network can be reached."""
-
-ASIDE_BYTES: Final = 1 * MIB
-"""From here on signing and checking is done in a thread: a hash of it takes milliseconds."""
-
-OFFLINE: Final = "the mixnet cannot be reached"
-
-CARRIED: Final = "application/x-fog-carried"
-"""Media type of what `HtxClient.carry` sends: no person's message, and kept by nobody."""
-
-CARRIED_MS: Final = 60_000
-"""After so long what was carried is of no use."""
 
 
 class HtxClient:
@@ -117,22 +91,16 @@ class HtxClient:
         self._level: Final = level
         self._clock: Final = SystemClock() if clock is None else clock
         self._pulse: Final = Pulse(self._clock)
-        self._strangers: Final = StrangerLimits()
         self._client: MixnetClient | None = None
         self._card: ContactCard | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._arrived: asyncio.Queue[Arrival] = asyncio.Queue(WAITING)
-        self._reads: MixnetClient | None = None
-        self._held: Incoming | Arrival | None = None
         self._ended = False
+        self._why = ""
         self._news: Final[deque[TransportEvent]] = deque()
         self._woken: Final = asyncio.Event()
-        self._reached: Final[set[str]] = set()
         self._trouble: str | None = "it has not been started"
-        self.dropped: Final[Counter[str]] = Counter()
-        """Messages that were not shown, by reason."""
-        self.on_carried: Callable[[str, bytes], None] | None = None
-        """Called with the sender and the body of what somebody let be carried."""
+        self._reception: Final = Reception(identity, book, self._clock, self._woken.set)
+        self._addresses: Final = Addresses(book, level, self._tell)
         book.watch(self._peer_changed)
 
     @property
@@ -149,6 +117,20 @@ class HtxClient:
     def card(self) -> ContactCard | None:
         """One's own card; None before the first start."""
         return self._card
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Messages that were not shown, by reason."""
+        return self._reception.dropped
+
+    @property
+    def on_carried(self) -> Callable[[str, bytes], None] | None:
+        """Called with the sender and the body of what somebody let be carried."""
+        return self._reception.on_carried
+
+    @on_carried.setter
+    def on_carried(self, called: Callable[[str, bytes], None] | None) -> None:
+        self._reception.on_carried = called
 
     async def initialize(self) -> None:
         """Open the client, and begin to take what comes.
@@ -169,18 +151,14 @@ class HtxClient:
             self._trouble = f"one's own card cannot be kept: {error.strerror}"
             raise TransportUnavailable(self._trouble) from error
         self._client = client
-        if client is not self._reads:  # an open client gives each message once
-            self._reads, self._held = client, None
-            self._arrived = asyncio.Queue(WAITING)
+        self._reception.begin(client)
         self._ended = False
         self._news.clear()
-        self._reached.clear()
-        self._trouble = self._look(client)
-        for peer in self._book:
-            self._peer_changed(peer.fingerprint)
+        self._addresses.begin()
+        self._trouble = trouble_of(client, self._level)
         self._tasks = [
-            asyncio.create_task(self._take(client, self._arrived), name="htx-take"),
-            asyncio.create_task(self._watch(client), name="htx-watch"),
+            background(self._reception.read(client), "htx-take", self._over),
+            background(self._watch(client), "htx-watch", self._over),
         ]
 
     async def send(
@@ -194,7 +172,7 @@ class HtxClient:
             TransportUnavailable: the transport does not run.
         """
         client = self._running()
-        address, why = self._address_of(destination)
+        address, why = self._addresses.of(destination)
         if address is None:
             return Outcome(message.id, destination, OutcomeState.FAILED, why)
         if message.requires_privacy and self._level is PrivacyLevel.PUBLIC:
@@ -301,18 +279,18 @@ class HtxClient:
             if self._news:
                 return self._news.popleft()
             self._running()
-            with contextlib.suppress(asyncio.QueueEmpty):
-                return self._arrived.get_nowait()
+            if (arrival := self._reception.next()) is not None:
+                return arrival
             if self._ended:
                 await self.shutdown()
-                self._trouble = "the mixnet client is closed"
+                self._trouble = self._why
                 raise TransportUnavailable(self._trouble)
             await self._woken.wait()
 
     async def confirm(self, arrival: Arrival) -> None:
         """The message is kept here: the edges may forget it."""
         if self._client is not None and arrival.token:
-            await self._commit(self._client, arrival.token)
+            await commit(self._client, arrival.token)
 
     async def check(self) -> str | None:
         """Why nothing goes over the mixnet now, by a packet to oneself; None where it does."""
@@ -347,91 +325,21 @@ class HtxClient:
             unavailable_because=self._trouble,
         )
 
-    async def _take(self, client: MixnetClient, arrived: asyncio.Queue[Arrival]) -> None:
-        """Read what comes, until the client is closed; stopped, go on later with what was read."""
-        try:
-            while True:
-                if self._held is None:
-                    self._held = await client.receive()
-                if not isinstance(self._held, Arrival):
-                    incoming, judged = self._held, await self._judge(self._held)
-                    if judged is None:
-                        self._held = None
-                        await self._commit(client, incoming.id)
-                        continue
-                    self._held = judged
-                await arrived.put(self._held)
-                self._held = None
-                self._woken.set()
-        except Exception as error:  # noqa: BLE001 - nobody would hear that nothing comes any more
-            _log.warning("htx.ended", reason=type(error).__name__)
-            self._held = None
-            self._ended = True
-            self._woken.set()
-
-    async def _judge(self, incoming: Incoming) -> Arrival | None:
-        """What came, or None where it is nothing for anybody; why is counted."""
-        try:
-            opened = await self._open(incoming)
-            sender = opened.message.sender
-            if sender == self._identity.fingerprint:
-                raise EnvelopeInvalid("own", "one's own message came back")
-            known = self._book.get(sender)
-            if known is not None and known.blocked:
-                raise EnvelopeInvalid("blocked", "its sender is blocked")
-            if known is None or not known.is_kept:
-                self._strangers.admit(sender, incoming.size, self._clock.monotonic())
-            if opened.card is not None:
-                self._book.learn(opened.card, self._now_ms())
-            if opened.message.media_type == CARRIED:
-                self._carried(opened.message)
-                return None
-        except EnvelopeInvalid as error:
-            self.dropped[error.reason] += 1
-            return None
-        except KeyChanged:
-            self.dropped["key"] += 1
-            return None
-        return Arrival(self.type, opened.message, sender_verified=True, token=incoming.id)
-
-    def _carried(self, message: DecentralizedMessage) -> None:
-        if self.on_carried is None:
-            raise EnvelopeInvalid("carried", "nobody wants what is carried")
-        if self._now_ms() > message.created_ms + CARRIED_MS:
-            raise EnvelopeInvalid("late", "what was carried comes too late")
-        self.on_carried(message.sender, message.body)
-
-    async def _open(self, incoming: Incoming) -> Opened:
-        if incoming.size > MAX_ENVELOPE_BYTES:
-            raise EnvelopeInvalid("size", "the envelope is too long")
-        own = self._identity.fingerprint
-        if incoming.size < ASIDE_BYTES:
-            return open_envelope(incoming.body, own)
-        try:
-            return await in_thread(lambda: open_envelope(incoming.body, own))
-        except OSError as error:
-            raise EnvelopeInvalid("unread", f"it cannot be read: {error.strerror}") from error
-
-    async def _commit(self, client: MixnetClient, token: str) -> None:
-        # One that fails is repeated by what comes again.
-        with contextlib.suppress(betanet.BetanetError, ValueError):
-            await client.commit(token)
+    def _over(self, error: BaseException) -> None:
+        """Nothing comes any more, or nobody looks at the network: whoever waits hears of it."""
+        self._why = (
+            "the mixnet client is closed"
+            if isinstance(error, betanet.Closed)
+            else f"it failed while it ran ({type(error).__name__})"
+        )
+        self._ended = True
+        self._woken.set()
 
     async def _watch(self, client: MixnetClient) -> None:
         """Tell when the network goes and comes back."""
         while True:
             await self._clock.sleep(LOOK_S)
-            self._say_trouble(self._look(client))
-
-    def _look(self, client: MixnetClient) -> str | None:
-        try:
-            view = client.status()
-        except betanet.Closed:
-            return "the mixnet client is closed"
-        if not view.edges_attached:
-            return view.trouble or f"{OFFLINE}: no edge answers"
-        lacking = next((one for one in view.shortages if one.hops == self._level.hops), None)
-        return None if lacking is None else lacking.text
+            self._say_trouble(trouble_of(client, self._level))
 
     def _say_trouble(self, trouble: str | None) -> None:
         before, self._trouble = self._trouble, trouble
@@ -440,31 +348,12 @@ class HtxClient:
 
     def _peer_changed(self, fingerprint: str) -> None:
         """Tell who can be reached now, and who no more."""
-        if self._client is None:
-            return
-        reached = self._address_of(fingerprint)[0] is not None
-        if reached and fingerprint not in self._reached:
-            self._reached.add(fingerprint)
-            self._tell(Reachability(self.type, fingerprint, Reach.ADDRESS))
-        elif not reached and fingerprint in self._reached:
-            self._reached.discard(fingerprint)
-            self._tell(Reachability(self.type, fingerprint, Reach.NONE))
+        if self._client is not None:
+            self._addresses.changed(fingerprint)
 
     def _tell(self, event: TransportEvent) -> None:
         self._news.append(event)
         self._woken.set()
-
-    def _address_of(self, fingerprint: str) -> tuple[str | None, str]:
-        """Somebody's address at this level, or why there is none."""
-        peer = self._book.get(fingerprint)
-        addresses: Mapping[PrivacyLevel, str] = {} if peer is None else peer.addresses
-        if not addresses:
-            return None, "no address of theirs is known: ask for their card, `fog peer add CARD`"
-        found = addresses.get(self._level)
-        if found is None:
-            theirs = ", ".join(level.name for level in addresses)
-            return None, f"they take messages at {theirs}, and not at {self._level.name}"
-        return found, ""
 
     def _running(self) -> MixnetClient:
         if self._client is None:

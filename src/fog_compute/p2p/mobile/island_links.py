@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.p2p.bitchat.events import SendFrame, Wake, WakeAt
+from fog_compute.p2p.core.background import background
 from fog_compute.p2p.mobile.bridging import (
     BridgeEvent,
     BridgePolicy,
@@ -137,7 +138,7 @@ class IslandLinks:
                 self._tell(one)
 
     def _post(self, post: Post) -> None:
-        task = asyncio.create_task(self._carry(post), name="island-post")
+        task = background(self._carry(post), "island-post")
         self._posts.add(task)
         task.add_done_callback(self._posts.discard)
 
@@ -148,7 +149,7 @@ class IslandLinks:
     def _wake(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.create_task(self._sleep(seconds), name="island-wake")
+        self._timer = background(self._sleep(seconds), "island-wake")
 
     async def _sleep(self, seconds: float) -> None:
         await self._clock.sleep(max(0.0, seconds))

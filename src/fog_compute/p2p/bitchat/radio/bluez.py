@@ -38,6 +38,7 @@ from fog_compute.p2p.bitchat.radio.interface import (
     Received,
     frame_limit,
 )
+from fog_compute.p2p.core.background import background
 
 if TYPE_CHECKING:
     from bleak.backends.device import BLEDevice
@@ -393,6 +394,6 @@ class BluezRadio:
                 await self._bus.call(path.rpartition("/")[0], ADAPTER, "RemoveDevice", "o", path)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = background(work, "bluez")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -34,6 +34,7 @@ from fog_compute.p2p.bitchat.radio.interface import (
     Received,
     frame_limit,
 )
+from fog_compute.p2p.core.background import background
 
 if TYPE_CHECKING:
     from bumble.device import Advertisement, Connection, Device
@@ -446,7 +447,7 @@ class BumbleRadio:
             self._events.put(Gone(reason, final=True))
 
     def _run(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+        task = background(work, "bumble")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -27,7 +27,7 @@ from fog_compute.p2p.core.transport import (
     TransportUnavailable,
 )
 from fog_compute.p2p.htx import client as clients
-from fog_compute.p2p.htx import strangers
+from fog_compute.p2p.htx import reception, strangers
 from fog_compute.p2p.htx.client import HtxClient
 from fog_compute.p2p.htx.own_card import OwnCard
 from fog_compute.testing import ManualClock
@@ -135,7 +135,7 @@ async def test_what_was_read_and_not_taken_is_there_after_a_restart_of_the_trans
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """INV-P2P-38."""
-    monkeypatch.setattr(clients, "WAITING", 3)
+    monkeypatch.setattr(reception, "WAITING", 3)
     ada, bob = await people(MemoryMixnet(), tmp_path, "ada", "bob")
     said = [f"number {number}" for number in range(count)]
     for text in said:
@@ -471,6 +471,26 @@ async def test_a_fault_while_something_is_taken_ends_the_transport(tmp_path: Pat
         await bob.event()
     for one in (ada, bob):
         await one.htx.shutdown()
+
+
+@pytest.mark.asyncio
+async def test_a_fault_while_the_network_is_looked_at_ends_the_transport(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-P2P-13: it is said, and the transport is started again."""
+    ada, bob = await people(MemoryMixnet(), tmp_path, "ada", "bob")
+    await ada.event()
+
+    def fault() -> betanet.ClientStatus:
+        raise RuntimeError("the core has a fault")
+
+    monkeypatch.setattr(ada.service.opened[PrivacyLevel.PRIVATE, MESSAGES], "status", fault)
+    await ada.clock.advance(5)
+
+    with pytest.raises(TransportUnavailable, match="RuntimeError"):
+        await ada.event()
+    assert "RuntimeError" in (ada.htx.get_capabilities().unavailable_because or "")
+    await bob.htx.shutdown()
 
 
 @pytest.mark.asyncio
