@@ -16,6 +16,7 @@ __all__ = [
     "Log",
     "Me",
     "Message",
+    "Moved",
     "Near",
     "NearPeer",
     "Peer",
@@ -120,11 +121,21 @@ class Delivery(TypedDict):
     reason: str
 
 
+class Moved(TypedDict):
+    """How much of a large message of one's own has gone to one recipient."""
+
+    id: str
+    receiver: str
+    done: int
+    total: int
+
+
 class ChatEvent(TypedDict):
-    """A message, or what became of one: one of the two is there."""
+    """A message, what became of one, or how much of one has gone: one of the three is there."""
 
     message: Message | None
     delivery: Delivery | None
+    moved: Moved | None
 
 
 class ChatEvents(TypedDict):

@@ -7,22 +7,27 @@ while in memory; who comes back later sees it in the log.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from fog_compute.errors import ServiceUnavailable
 from fog_compute.p2p.core.messages import DeliveryState
-from fog_compute.server.chat_schemas import ChatEventOut, DeliveryOut, MessageOut
+from fog_compute.server.chat_schemas import ChatEventOut, DeliveryOut, MessageOut, MovedOut
 
 __all__ = ["CURSOR", "ChatFeed", "Cursor", "LogSource"]
 
 KEPT: Final = 1024
 """States of messages of one's own that are at hand."""
+
+MOVING: Final = 64
+"""Large messages of which it is known how far they are."""
+
+KINDS: Final = ("message", "delivery", "moved")
+"""The kinds of events of a stream, which are the members of `ChatEventOut`."""
 
 AT_ONCE: Final = 256
 LISTENERS: Final = 64
@@ -73,8 +78,9 @@ class ChatFeed:
         self._source: Final = source
         self._newest = newest
         self._life: Final = secrets.token_hex(4)
-        self._steps: Final = itertools.count(1)
+        self._step = 0
         self._kept: Final[deque[tuple[int, DeliveryOut]]] = deque(maxlen=KEPT)
+        self._moving: Final[OrderedDict[tuple[str, str], tuple[int, MovedOut]]] = OrderedDict()
         self._moved = asyncio.Event()  # serves once: all who wait are woken together
         self._listeners = 0
         self._ended = False
@@ -82,7 +88,7 @@ class ChatFeed:
     @property
     def now(self) -> Cursor:
         """Behind all that has happened."""
-        return Cursor(self._newest, self._life, self._kept[-1][0] if self._kept else 0)
+        return Cursor(self._newest, self._life, self._step)
 
     def news(self, position: int) -> None:
         """There are messages up to this position."""
@@ -101,7 +107,27 @@ class ChatFeed:
         delivery = DeliveryOut(
             id=id, receiver=receiver, state=state, transport=transport, reason=reason
         )
-        self._kept.append((next(self._steps), delivery))
+        if state is not DeliveryState.SENDING:
+            self._moving.pop((id, receiver), None)
+        self._step += 1
+        self._kept.append((self._step, delivery))
+        self._wake()
+
+    def moved(self, id: str, receiver: str, done: int, total: int) -> None:  # noqa: A002 - as above
+        """More of a large message of one's own has gone; only the newest of this is at hand.
+
+        It is told in steps of a hundredth.
+        """
+        key = (id, receiver)
+        before = self._moving.get(key)
+        if before is not None and done < total and done - before[1].done < total // 100:
+            return
+        self._step += 1
+        told = MovedOut(id=id, receiver=receiver, done=done, total=total)
+        self._moving[key] = (self._step, told)
+        self._moving.move_to_end(key)
+        while len(self._moving) > MOVING:
+            self._moving.popitem(last=False)
         self._wake()
 
     def end(self) -> None:
@@ -118,8 +144,12 @@ class ChatFeed:
             events += [ChatEventOut(message=one) for one in found]
             position = found[-1].position if found else self._newest
         known = cursor.step if cursor.life == self._life else 0
-        steps = [(step, one) for step, one in self._kept if step > known]
-        events += [ChatEventOut(delivery=one) for _, one in steps]
+        steps = [(step, ChatEventOut(delivery=one)) for step, one in self._kept if step > known]
+        steps += [
+            (step, ChatEventOut(moved=one)) for step, one in self._moving.values() if step > known
+        ]
+        steps.sort(key=lambda one: one[0])
+        events += [event for _, event in steps]
         return events, Cursor(position, self._life, steps[-1][0] if steps else known)
 
     async def wait(self, cursor: Cursor) -> tuple[list[ChatEventOut], Cursor]:
@@ -155,7 +185,7 @@ class ChatFeed:
                     yield b": still here\n\n"
                     continue
                 for one in events:
-                    kind = "message" if one.message is not None else "delivery"
+                    kind = next(name for name in KINDS if getattr(one, name) is not None)
                     text = f"event: {kind}\ndata: {one.model_dump_json()}\n\n"
                     yield text.encode()
                 yield f"id: {cursor}\ndata:\n\n".encode() if events else b""

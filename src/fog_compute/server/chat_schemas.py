@@ -41,6 +41,7 @@ __all__ = [
     "MeOut",
     "MessageIn",
     "MessageOut",
+    "MovedOut",
     "NearOut",
     "ReadIn",
     "SentOut",
@@ -218,11 +219,21 @@ class DeliveryOut(Out):
     reason: str = Field(description="Of a failure: why.")
 
 
+class MovedOut(Out):
+    """How much of a large message of one's own has gone to one recipient."""
+
+    id: str
+    receiver: str
+    done: int = Field(description="Bytes that have gone.")
+    total: int
+
+
 class ChatEventOut(Out):
-    """Something that happened: one of the two is there."""
+    """Something that happened: one of the three is there."""
 
     message: MessageOut | None = None
     delivery: DeliveryOut | None = None
+    moved: MovedOut | None = None
 
 
 class ChatEventsOut(Out):

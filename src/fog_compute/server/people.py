@@ -288,6 +288,7 @@ class People:
     async def _follow_progress(self) -> None:
         async for one in self._system.progress():
             if one.size:
+                self.feed.moved(one.id, one.receiver or ALL_NEAR, one.sent, one.size)
                 continue  # it is the same state
             name = None if one.transport is None else one.transport.value
             self._metrics.chat_moves.labels(name or "none", one.state.value).inc()

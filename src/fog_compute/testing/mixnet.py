@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import betanet
@@ -101,8 +102,18 @@ class MemoryMixnetClient:
         self._unread: list[str] = list(mailbox.kept)
         self._arrived.set()
 
-    async def send(self, to: str, body: bytes, *, hops: int = 3, id: str | None = None) -> str:  # noqa: A002
-        """Store a message at the recipient's edge."""
+    async def send(
+        self,
+        to: str,
+        body: bytes,
+        *,
+        hops: int = 3,
+        id: str | None = None,  # noqa: A002
+        on_progress: Callable[[betanet.Progress], object] | None = None,
+    ) -> str:
+        """Store a message at the recipient's edge; half-way it is told that it is half-way."""
+        if on_progress is not None:
+            on_progress(betanet.Progress(len(body) // 2, len(body), 0.0))
         await asyncio.sleep(0)
         self._check()
         network = self._network

@@ -18,6 +18,7 @@ from fog_compute.cli.chat.lines import (
     trace_lines,
     who_lines,
 )
+from fog_compute.cli.chat.moving import Moving
 from fog_compute.cli.chat.talking import CHAT, Talk
 from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, TIMED_OUT, USAGE
@@ -132,7 +133,8 @@ def send(
         if sent["reasons"]:
             note(f"{hearers_line(sent['reasons'], talk.names())}; it waits")
         if patience is not None:
-            told["state"] = _until_delivered(talk, sent["id"], cursor, patience)
+            with Moving(quiet=json) as moving:
+                told["state"] = _until_delivered(talk, sent["id"], cursor, patience, moving)
     if json:
         print_json(told)
     else:
@@ -324,8 +326,8 @@ def _print(message: Message, names: dict[str, str], days: Days, *, as_json: bool
     write(line_of(message, names, unicode=speaks_unicode(), zone=days.zone) + "\n")
 
 
-def _until_delivered(talk: Talk, sent: str, cursor: str, seconds: float) -> str:
-    """Wait until a message is delivered to all its recipients; return the last state."""
+def _until_delivered(talk: Talk, sent: str, cursor: str, seconds: float, moving: Moving) -> str:
+    """Wait until a message is delivered, showing how much has gone; return the last state."""
     state = "queued"
     try:
         with Patience(seconds):
@@ -333,7 +335,9 @@ def _until_delivered(talk: Talk, sent: str, cursor: str, seconds: float) -> str:
                 events = talk.events(cursor, WAIT_S)
                 cursor = events["next"]
                 for one in events["events"]:
-                    delivery = one["delivery"]
+                    delivery, moved = one["delivery"], one["moved"]
+                    if moved is not None and moved["id"] == sent:
+                        moving.show(moved)
                     if delivery is not None and delivery["id"] == sent:
                         state = delivery["state"]
                         _check_failed(delivery)

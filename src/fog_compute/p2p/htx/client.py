@@ -32,6 +32,7 @@ from fog_compute.p2p.core.transport import (
     CapabilitiesChanged,
     Outcome,
     OutcomeState,
+    PartLeft,
     TransportCapabilities,
     TransportEvent,
     TransportType,
@@ -44,6 +45,7 @@ from fog_compute.p2p.htx.pulse import Pulse
 from fog_compute.p2p.htx.reaching import OFFLINE, Addresses, trouble_of
 from fog_compute.p2p.htx.reception import ASIDE_BYTES, CARRIED, CARRIED_MS, Reception, commit
 from fog_compute.threads import in_thread
+from fog_compute.units import KIB
 from fog_compute.vpn.clients import MESSAGES
 
 __all__ = ["HtxClient"]
@@ -53,6 +55,9 @@ SENDING_AT_ONCE: Final = 8
 
 LOOK_S: Final = 2.0
 """Seconds between two looks at whether the network can be reached."""
+
+LONG_BYTES: Final = 256 * KIB
+"""From here on it is told how much of a message has left: it takes a second, or more."""
 
 
 class HtxClient:
@@ -203,8 +208,17 @@ class HtxClient:
         def failed(why: str, *, permanent: bool = False) -> Outcome:
             return Outcome(message_id, receiver, OutcomeState.FAILED, why, permanent)
 
+        def left(so_far: betanet.Progress) -> None:
+            self._tell(PartLeft(self.type, message_id, receiver, so_far.done, so_far.total))
+
         try:
-            await client.send(address, data, hops=self._level.hops, id=sending)
+            await client.send(
+                address,
+                data,
+                hops=self._level.hops,
+                id=sending,
+                on_progress=None if len(data) < LONG_BYTES else left,
+            )
         except betanet.Closed as error:
             raise TransportUnavailable(f"the mixnet client is closed: {error}") from error
         except betanet.Offline as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import betanet
@@ -37,8 +38,16 @@ class MixnetClient(Protocol):
         """Where others reach it."""
         ...
 
-    async def send(self, to: str, body: bytes, *, hops: int = 3, id: str | None = None) -> str:  # noqa: A002
-        """Return once the recipient's edge has stored it."""
+    async def send(
+        self,
+        to: str,
+        body: bytes,
+        *,
+        hops: int = 3,
+        id: str | None = None,  # noqa: A002
+        on_progress: Callable[[betanet.Progress], object] | None = None,
+    ) -> str:
+        """Return once the recipient's edge has stored it; tell on the way how far it is."""
         ...
 
     async def receive(self) -> Incoming:

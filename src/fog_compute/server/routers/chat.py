@@ -135,8 +135,8 @@ async def list_chat_events(
     """Say which messages came, and what became of those that were sent.
 
     With `accept: text/event-stream` the answer goes on with what happens next: events of the kinds
-    `message` and `delivery`, with a member of `events` as data. A listener that comes back with
-    `last-event-id` misses no message.
+    `message`, `delivery` and `moved`, with a member of `events` as data. A listener that comes back
+    with `last-event-id` misses no message.
     """
     people = await services.get_service("messaging").people()
     feed: ChatFeed = people.feed

@@ -17,6 +17,7 @@ from fog_compute.cli import main
 from fog_compute.cli.chat import lines
 from fog_compute.cli.chat.lines import Target, read_line
 from fog_compute.cli.chat.live import Conversation
+from fog_compute.cli.chat.moving import Moving
 from fog_compute.cli.chat.talking import Talk
 from fog_compute.cli.patience import OutOfTime
 from fog_compute.client.people import ChatEvents, Log, Me, Near, Sent, Trace
@@ -189,7 +190,7 @@ def test_a_message_that_failed_or_is_late_ends_the_wait(
     monkeypatch.setenv("FOG_HOME", str(tmp_path))
     start = {"events": [], "next": "0"}
     failed = {"id": "1" * 32, "receiver": ADA, "state": "failed", "transport": None, "reason": "no"}
-    events = {"events": [{"message": None, "delivery": failed}], "next": "1"}
+    events = {"events": [{"message": None, "delivery": failed, "moved": None}], "next": "1"}
     send = ["chat", "send", "--room", "near", "", "x", "--wait"]
     with backend(tmp_path, *ok(start, {**SENT, "id": "1" * 32}, events)):
         assert main.run([*send, "9s"]) == 1
@@ -237,6 +238,28 @@ def test_a_file_is_sent_and_one_that_cannot_be_is_said(
     with backend(tmp_path, *ok(PEER, {**ME, "max_file_bytes": 2})):
         assert main.run(["chat", "send", "ada", "--file", str(tmp_path / "a.bin")]) == 2
     assert "cannot be sent" in capsys.readouterr().err
+
+
+def test_how_much_of_a_file_has_gone_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    part: Any = {"id": "5" * 32, "receiver": ADA, "done": 1024, "total": 4096}
+    other: Any = {**part, "receiver": "*", "done": 3072}
+    with Moving(quiet=False, clock=lambda: now[0]) as moving:
+        moving.show(part)
+        now[0] = 8.0
+        moving.show(other)
+    assert capsys.readouterr().err == "fog: sending 4.0 KiB of 8.0 KiB, 384 B/s, 10.7 s left\n"
+    with Moving(quiet=True, clock=lambda: now[0]) as moving:
+        now[0] = 20.0
+        moving.show(part)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Moving(quiet=True) as moving:
+        moving.show(part)
+        moving.show(other)
+    assert "sending 4.0 KiB of 8.0 KiB" in capsys.readouterr().err
 
 
 def test_a_message_that_reaches_nobody_is_said(
@@ -425,9 +448,9 @@ async def test_the_screen_shows_what_comes_and_sends_what_is_typed() -> None:
     talk.batches = [
         {
             "events": [
-                {"message": message(), "delivery": None},
-                {"message": None, "delivery": delivered},
-                {"message": None, "delivery": failed},
+                {"message": message(), "delivery": None, "moved": None},
+                {"message": None, "delivery": delivered, "moved": None},
+                {"message": None, "delivery": failed, "moved": None},
             ],
             "next": "1",
         }

@@ -182,6 +182,7 @@ DELIVERED: Final = {
     "events": [
         {
             "message": None,
+            "moved": None,
             "delivery": {
                 "id": "5" * 32,
                 "receiver": "ad" * 32,

@@ -409,7 +409,7 @@ async def test_a_wipe_leaves_somebody_new(pair: tuple[Person, Person]) -> None:
 async def test_a_network_that_fell_silent_is_said_at_once(
     pair: tuple[Person, Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """INV-P2P-44."""
+    """INV-P2P-45."""
     ada, bob = pair
     to_bob = await ada.knows(bob)
     htx = (await people_of(ada))._system.ways.htx
@@ -542,6 +542,29 @@ class Log:
     async def shown_log(self, after: int, limit: int) -> list[MessageOut]:
         later = [one for one in self.positions if one > after][:limit]
         return [MessageOut.model_validate({**SHOWN, "position": one}) for one in later]
+
+
+async def test_how_much_has_gone_is_told_in_steps_and_only_the_newest() -> None:
+    """INV-P2P-44."""
+    feed = ChatFeed(Log(), 0)
+    start = feed.now
+
+    feed.progress("file", "bob", DeliveryState.SENDING, "htx", "")
+    for done in (0, 400, 405, 500):
+        feed.moved("file", "bob", done, 1000)
+    events, cursor = await feed.after(start)
+
+    assert [one.moved.done for one in events if one.moved] == [500]
+    feed.moved("file", "bob", 505, 1000)
+    assert await feed.after(cursor) == ([], cursor)
+    feed.moved("file", "bob", 1000, 1000)
+    feed.progress("file", "bob", DeliveryState.STORED, "htx", "")
+    events, cursor = await feed.after(cursor)
+    assert [one.delivery and one.delivery.state for one in events] == ["stored"]
+    for number in range(chat_feed.MOVING + 5):
+        feed.moved(f"{number}", "bob", 1, 1000)
+    events, _ = await feed.after(cursor)
+    assert len(events) == chat_feed.MOVING
 
 
 async def test_a_cursor_of_another_life_misses_no_message(

@@ -19,6 +19,7 @@ from fog_compute.p2p.core.transport import (
     Arrival,
     CapabilitiesChanged,
     OutcomeState,
+    PartLeft,
     Reach,
     Reachability,
     TransportEvent,
@@ -147,6 +148,24 @@ async def test_what_was_read_and_not_taken_is_there_after_a_restart_of_the_trans
     await bob.htx.initialize()
 
     assert [(await bob.hears()).message.text for _ in said] == said
+
+
+@pytest.mark.asyncio
+async def test_how_much_of_a_long_message_has_left_is_told_and_of_a_short_one_not(
+    tmp_path: Path,
+) -> None:
+    """INV-P2P-44."""
+    ada, bob = await people(MemoryMixnet(), tmp_path, "ada", "bob")
+    await ada.htx.send(ada.says("short"), bob.fingerprint)
+    said = ada.says("x" * (clients.LONG_BYTES + 1))
+    await ada.htx.send(said, bob.fingerprint)
+
+    told = await ada.event()
+    while not isinstance(told, PartLeft):
+        told = await ada.event()
+
+    assert (told.message_id, told.receiver) == (said.id, bob.fingerprint)
+    assert 0 < told.sent < told.size
 
 
 @pytest.mark.asyncio
