@@ -107,6 +107,8 @@ bench: $(VENV)/deps.stamp ## Measure, on optimised builds of their own, and draw
 	FOG_BUILD_PROFILE=quick $(BIN)/uv pip install --quiet --python $(VENV)/bench/bin/python --no-cache ".[postgres,python]"
 	$(BIN)/python -m benches.report $(VENV)/bench/bin/python
 	$(VENV)/bench/bin/python -m benches.submit_postgres --keep
+	$(BIN)/uv pip install --quiet --python $(VENV)/bench/bin/python --constraint requirements/dev.txt bitchat-protocol
+	$(VENV)/bench/bin/python -m benches.mesh_engine --keep
 
 .PHONY: bench-long
 bench-long: build ## Let nodes run for long: memory, losses; half an hour

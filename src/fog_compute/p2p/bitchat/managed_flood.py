@@ -189,14 +189,15 @@ class ManagedFlood(Generic[PacketT]):
     def due(self, now: float, links: Iterable[Link]) -> list[Relay[PacketT]]:
         """What is to be sent by now, to which of these neighbours."""
         relays: list[Relay[PacketT]] = []
-        present = tuple(links)
-        while self._due and self._due[0][0] <= now:
-            at, key = heapq.heappop(self._due)
-            flood = self._floods.get(key)
-            if flood is None or flood.due != at:
-                continue
-            flood.due = None
-            relays += self._relays(key, flood, present)
+        if self._due and self._due[0][0] <= now:
+            present = tuple(links)
+            while self._due and self._due[0][0] <= now:
+                at, key = heapq.heappop(self._due)
+                flood = self._floods.get(key)
+                if flood is None or flood.due != at:
+                    continue
+                flood.due = None
+                relays += self._relays(key, flood, present)
         self._forget(now)
         return relays
 

@@ -111,6 +111,7 @@ class Mesh:
         "_duplicates",
         "_mailbag",
         "_parts",
+        "_parts_due",
         "_piecing",
         "_public",
         "_sealed",
@@ -118,6 +119,7 @@ class Mesh:
         "_sharing",
         "_station",
         "_syncing",
+        "_touched",
         "_tracing",
         "_wake",
     )
@@ -174,6 +176,8 @@ class Mesh:
             Kind.PONG: self._tracing,
         }
         self._wake: float | None = None
+        self._touched = True
+        self._parts_due = 0.0
         self._duplicates = 0
 
     @property
@@ -218,12 +222,15 @@ class Mesh:
             case FrameSent(link, token, ok):
                 self._station.outbound.answered(link, token, ok, now)
             case LinkUp(link, mtu, _):
+                self._touched = True
                 self._up(link, mtu, now)
             case LinkDown(link):
+                self._touched = True
                 self._down(link)
             case Wake():
                 self._wake = None
             case _:
+                self._touched = True
                 self._command(event, now)
         return self._turn(now)
 
@@ -249,28 +256,39 @@ class Mesh:
                 self._announcing.leave(now)
 
     def _turn(self, now: float) -> list[MeshAction]:
-        """Let all parts do what is due, and ask to be woken for what comes next."""
+        """Let all do what is due, and ask to be woken for what comes next."""
         station = self._station
-        self._announcing.due(now)
-        self._syncing.due(now)
-        self._piecing.due(now)
-        self._sealed.due(now)
-        self._mailbag.due(now)
-        station.tell(*station.outbound.due(now))
-        times = (
-            station.outbound.next_due,
-            station.gossip.next_due,
-            self._announcing.next_due,
-            self._piecing.next_due,
-            self._sealed.next_due,
-            self._mailbag.next_due,
-        )
-        wake = min(at for at in times if at is not None)
+        if self._touched or self._parts_due <= now:
+            self._parts_turn(now)
+        station.actions += station.outbound.due(now)
+        leaves = station.outbound.next_due
+        wake = self._parts_due if leaves is None else min(leaves, self._parts_due)
         if wake != self._wake:
             self._wake = wake
             station.tell(WakeAt(wake))
         actions, station.actions = station.actions, []
         return actions
+
+    def _parts_turn(self, now: float) -> None:
+        """Let the parts do what is due.
+
+        Three of four events are frames that left and copies of what is known. Nothing becomes due
+        by them but what leaves, so the parts are not asked then.
+        """
+        self._touched = False
+        self._announcing.due(now)
+        self._syncing.due(now)
+        self._piecing.due(now)
+        self._sealed.due(now)
+        self._mailbag.due(now)
+        times = (
+            self._station.gossip.next_due,
+            self._announcing.next_due,
+            self._piecing.next_due,
+            self._sealed.next_due,
+            self._mailbag.next_due,
+        )
+        self._parts_due = min(at for at in times if at is not None)
 
     def _up(self, link: Link, mtu: int, now: float) -> None:
         station = self._station
@@ -311,6 +329,7 @@ class Mesh:
         if packet.sender == station.me or key in self._seen:
             self._again(key, packet, link, now)
             return
+        self._touched = True
         drop = self._unfit(packet, link, now)
         if drop is None:
             part = self._parts.get(packet.kind)
@@ -376,17 +395,6 @@ class Mesh:
             packet = as_flooded(packet, MAX_TTL - 1)
         station.outbound.heard(key, packet, link, now)
         if packet.directed:
-            way = self._way(packet)
+            way = station.way_of(packet)
             if way:
                 station.outbound.steer(key, way)
-
-    def _way(self, packet: Packet) -> frozenset[Link]:
-        """The links to the next hop of a packet's route, or to its recipient; none to flood it."""
-        peers, route = self._station.peers, packet.route
-        if self._station.me in route:
-            rest = (*route[route.index(self._station.me) + 1 :], packet.recipient or b"")
-            return peers.links_to(rest[0])
-        to_recipient = peers.links_to(packet.recipient or b"")
-        if to_recipient or not route:
-            return to_recipient
-        return peers.links_to(route[0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -78,7 +79,8 @@ class _Frame(Generic[AboutT]):
 class _Queue(Generic[AboutT]):
     """What waits for one link: ready frames by source, then urgency and age; later ones by time.
 
-    ``ready`` has a source as long as something of it waits, those first whose turn is next.
+    ``ready`` has a source as long as something of it waits, those first whose turn is next;
+    ``next_at`` is when time alone makes something due.
     """
 
     ready: OrderedDict[Link | None, list[tuple[int, int, _Frame[AboutT]]]] = field(
@@ -87,6 +89,7 @@ class _Queue(Generic[AboutT]):
     later: list[tuple[float, int, _Frame[AboutT]]] = field(default_factory=list)
     out: dict[int, tuple[_Frame[AboutT], float]] = field(default_factory=dict)
     bulk_at: float = 0.0
+    next_at: float = math.inf
 
     def push(self, frame: _Frame[AboutT]) -> None:
         """Let a frame wait for its turn among those of its source."""
@@ -117,9 +120,11 @@ class Frames(Generic[AboutT]):
     """
 
     __slots__ = (
+        "_look_at",
         "_number",
         "_policy",
         "_queues",
+        "_touched",
         "_wanted",
         "given_up",
         "refused",
@@ -134,6 +139,9 @@ class Frames(Generic[AboutT]):
         self._policy: Final = policy
         self._wanted = wanted
         self._queues: dict[Link, _Queue[AboutT]] = {}
+        # Where something happened since the last turn, and when time alone makes something due.
+        self._touched: dict[Link, _Queue[AboutT]] = {}
+        self._look_at = math.inf
         self._number = 0
         self.sent = self.repeated = self.refused = self.given_up = 0
 
@@ -144,8 +152,10 @@ class Frames(Generic[AboutT]):
     def down(self, link: Link) -> list[Lost[AboutT]]:
         """A link is over, and what waited for it is lost."""
         queue = self._queues.pop(link, None)
+        self._touched.pop(link, None)
         if queue is None:
             return []
+        self._look()
         left = [frame for heap in queue.ready.values() for _, _, frame in heap]
         left += [frame for _, _, frame in queue.later]
         left += [frame for frame, _ in queue.out.values()]
@@ -182,13 +192,17 @@ class Frames(Generic[AboutT]):
             return False
         self._number += 1
         queue.push(_Frame(urgency, self._number, data, about, source))
+        self._touched[link] = queue
         return True
 
     def answered(self, link: Link, token: int, ok: bool, now: float) -> list[Lost[AboutT]]:
         """What became of a frame; one that was lost goes again, or is given up."""
         queue = self._queues.get(link)
         taken = None if queue is None else queue.out.pop(token, None)
-        if queue is None or taken is None or ok:
+        if queue is None or taken is None:
+            return []
+        self._touched[link] = queue
+        if ok:
             return []
         return self._again(link, queue, taken[0], now)
 
@@ -196,7 +210,10 @@ class Frames(Generic[AboutT]):
         """What goes to the radio now, and what was given up."""
         frames: list[SendFrame] = []
         lost: list[Lost[AboutT]] = []
-        for link, queue in self._queues.items():
+        queues = self._queues if self._look_at <= now else self._touched
+        if not queues:
+            return frames, lost
+        for link, queue in queues.items():
             if queue.out:
                 for token, (frame, at) in list(queue.out.items()):
                     if at + self._policy.answer_s > now:
@@ -208,20 +225,31 @@ class Frames(Generic[AboutT]):
                 queue.push(frame)
             if queue.ready:
                 frames += self._take(link, queue, now)
+            queue.next_at = self._next_at(queue)
+        self._touched.clear()
+        self._look()
         return frames, lost
 
     @property
     def next_due(self) -> float | None:
         """When :meth:`due` has something without anything else happening."""
-        times: list[float] = []
-        for queue in self._queues.values():
-            if queue.later:
-                times.append(queue.later[0][0])
-            if queue.out:
-                times.append(next(iter(queue.out.values()))[1] + self._policy.answer_s)
-            if queue.ready and len(queue.out) < self._policy.window:
-                times.append(queue.bulk_at)
-        return min(times, default=None)
+        if self._touched:
+            for queue in self._touched.values():
+                queue.next_at = self._next_at(queue)
+            self._look()
+        return None if self._look_at == math.inf else self._look_at
+
+    def _look(self) -> None:
+        self._look_at = min((queue.next_at for queue in self._queues.values()), default=math.inf)
+
+    def _next_at(self, queue: _Queue[AboutT]) -> float:
+        """When time alone makes something of a link due; infinity if it does not."""
+        at = queue.later[0][0] if queue.later else math.inf
+        if queue.out:
+            at = min(at, next(iter(queue.out.values()))[1] + self._policy.answer_s)
+        if queue.ready and len(queue.out) < self._policy.window:
+            at = min(at, queue.bulk_at)
+        return at
 
     def _take(self, link: Link, queue: _Queue[AboutT], now: float) -> list[SendFrame]:
         taken: list[SendFrame] = []

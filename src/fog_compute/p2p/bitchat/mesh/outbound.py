@@ -195,29 +195,37 @@ class Outbound:
                 self._flood.start(flood_key(one.piece), one.piece, now, only=one.only)
                 if one.is_step and any(link in self._mtus for link in one.only or self._mtus):
                     told.append(PartSent(one.token, one.number, one.of))
+        if relays := self._flood.due(now, self._mtus):
+            self._put_all(relays)
+        frames, lost = self._frames.due(now)
+        if lost:
+            self._lost(lost)
+        told += frames
+        return told
+
+    def _put_all(self, relays: Iterable[Relay[Packet]]) -> None:
+        """Let packets wait for their links; each is made once for all links."""
         made: dict[tuple[bytes, int], bytes] = {}
-        for relay in self._flood.due(now, self._mtus):
-            data = made.get((relay.key, relay.ttl))
-            if data is None:
-                data = made[relay.key, relay.ttl] = relay.packet.with_ttl(relay.ttl).on_air
+        for relay in relays:
             about = (relay.key, relay.ttl)
-            how = urgency(relay.packet)
+            data = made.get(about)
+            if data is None:
+                data = made[about] = relay.packet.with_ttl(relay.ttl).on_air
             if len(data) > self._mtus[relay.link]:
                 put = self._put_cut(relay)
             else:
+                how = urgency(relay.packet)
                 put = self._frames.put(relay.link, data, how, about, relay.source)
             if not put:
                 self._flood.lost(relay.key, relay.link, relay.ttl)
-        frames, lost = self._frames.due(now)
-        self._lost(lost)
-        told += frames
-        return told
 
     @property
     def next_due(self) -> float | None:
         """When :meth:`due` has something without anything else happening."""
-        times = [at for at in (self._flood.next_due, self._frames.next_due) if at is not None]
-        return min(times, default=None)
+        flood, frames = self._flood.next_due, self._frames.next_due
+        if flood is None or frames is None:
+            return frames if flood is None else flood
+        return min(flood, frames)
 
     def _put_cut(self, relay: Relay[Packet]) -> bool:
         """Give a packet in pieces to a neighbour whose link takes less than others do."""

@@ -176,6 +176,17 @@ class Station:
         between = route(self.peers.linked, peer_id, ours)
         return (between, self.peers.links_to(between[0])) if between else ((), frozenset())
 
+    def way_of(self, packet: Packet) -> frozenset[Link]:
+        """The links to the next hop of a packet's route, or to its recipient; none to flood it."""
+        peers, hops = self.peers, packet.route
+        if self.me in hops:
+            rest = (*hops[hops.index(self.me) + 1 :], packet.recipient or b"")
+            return peers.links_to(rest[0])
+        to_recipient = peers.links_to(packet.recipient or b"")
+        if to_recipient or not hops:
+            return to_recipient
+        return peers.links_to(hops[0])
+
     def send_to(self, made: Packet, now: float) -> None:
         """Send a packet for one peer: over its own links if there are any, to all otherwise."""
         links = self.peers.links_to(made.recipient or b"")

@@ -131,3 +131,27 @@ def test_end_of_a_link_loses_all_that_waited_for_it() -> None:
     assert sorted(one.about for one in waiting.down(1)) == ["f0", "f1", "f2", "f3", "f4"]
     assert waiting.down(1) == []
     assert waiting.due(9.0) == ([], [])
+
+
+def test_next_time_is_right_after_everything_that_changes_it() -> None:
+    waiting = frames()
+    waiting.up(2)
+    found = [waiting.next_due]
+    waiting.put(2, b"a", Urgency.TEXT, "")
+    found.append(waiting.next_due)
+    (sent,), _ = waiting.due(1.0)
+    found.append(waiting.next_due)
+    waiting.answered(2, sent.token, False, 2.0)
+    found.append(waiting.next_due)
+    waiting.due(2.1)
+    found.append(waiting.next_due)
+    (sent,), _ = waiting.due(2.5)
+    waiting.answered(2, sent.token, True, 3.0)
+    found.append(waiting.next_due)
+    waiting.put(2, b"b", Urgency.TEXT, "")
+    waiting.due(3.0)
+    waiting.down(2)
+    # At once; when an answer failed to come; when it goes again, asked twice; never.
+    assert found == [None, 0.0, 8.0, 2.5, 2.5, None]
+    assert waiting.next_due is None
+    assert waiting.due(20.0) == ([], [])
